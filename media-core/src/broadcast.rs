@@ -1,0 +1,583 @@
+//! What one publisher sends: tracks of groups of frames in one bounded log, a handle that publishes and handles that read.
+//!
+//! The log keeps the order of arrival over all tracks. A group is a row of a track's frames from a place where decoding can start:
+//! a key frame for video, a cut mark for audio. Publishing never waits for a subscriber: the log is bounded by age and by bytes, and
+//! a subscriber that falls out of it goes on at the newest groups and is told how much it lost.
+
+use std::{
+    collections::VecDeque,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, Timescale, TrackName, codec::Config, cut::Cutter,
+    timeline::Timeline, track::Track,
+};
+
+/// Tracks that a broadcast may have.
+pub const MAX_TRACKS: usize = 16;
+/// The largest distance between decoding and presentation taken: 10 s of 90 kHz ticks, some 16 reordered frames at 2 fps.
+const MAX_COMPOSITION: i64 = 900_000;
+/// Entries a subscriber takes with one lock.
+const BATCH: usize = 64;
+
+/// Bounds of a broadcast's memory and the rhythm of its segments.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Payload bytes held for subscribers; what is older goes first, even of the newest group.
+    pub bytes: usize,
+    /// Age beyond which frames before the newest groups go.
+    pub age: Duration,
+    /// T of the cut rule: the segment duration aimed at.
+    pub segment: Duration,
+    /// How long nothing may come from a connected publisher before a gap is declared.
+    pub stall: Duration,
+}
+
+/// A live broadcast, shared by its publisher and all who read it.
+#[derive(Debug)]
+pub struct Broadcast {
+    id: BroadcastId,
+    name: ChannelName,
+    anchor: Anchor,
+    first_msn: u64,
+    limits: Limits,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    tracks: Vec<Track>,
+    /// The track whose frames decide the cuts: the source's video, else its audio.
+    master: usize,
+    log: VecDeque<Entry>,
+    /// Position of the log's front since the start.
+    front: u64,
+    bytes: usize,
+    timeline: Timeline,
+    cutter: Cutter,
+    /// `pts - dts` of the newest key frame: the reordering delay that puts decode times on the presentation clock.
+    reorder: i64,
+    presence: Presence,
+}
+
+#[derive(Debug)]
+struct Entry {
+    event: Event,
+    arrived: Instant,
+    bytes: usize,
+}
+
+/// Whether someone publishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// A publisher is connected.
+    Live,
+    /// The publisher is gone and may return; since when, once the clock has been looked at.
+    Away(Option<Instant>),
+    /// Over. Nothing follows.
+    Ended,
+}
+
+/// What a subscriber reads.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A frame of the track with this index.
+    Frame {
+        /// Index in [`Broadcast::tracks`].
+        track: usize,
+        /// The frame.
+        frame: Frame,
+    },
+    /// The configuration that the track's next frames need. Subscribers know the first from [`Consumer::configs`].
+    Config {
+        /// Index in [`Broadcast::tracks`].
+        track: usize,
+        /// The new configuration; its codec string is the old one's.
+        config: Arc<Config>,
+    },
+    /// No frames come: a gap segment starts here, in every rendition.
+    Gap(Mark),
+    /// The subscriber was too slow, and goes on at the newest groups.
+    Lagged {
+        /// Frames it did not get.
+        frames: u64,
+        /// Their payload bytes, as far as the log still knew them.
+        bytes: u64,
+    },
+}
+
+/// Why a frame was not taken. Each is counted by the one who offered it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The broadcast begins, or goes on after an absence, with a key frame; this is none.
+    BeforeKeyFrame,
+    /// Its time lies in a gap that was declared already.
+    InGap,
+    /// The broadcast is over.
+    Ended,
+}
+
+/// What is known of one track, for listings.
+#[derive(Debug, Clone)]
+pub struct TrackInfo {
+    /// Its name.
+    pub name: TrackName,
+    /// Its present configuration.
+    pub config: Arc<Config>,
+    /// Frames since the start.
+    pub frames: u64,
+    /// Payload bytes since the start.
+    pub bytes: u64,
+    /// Bits a second over the last seconds.
+    pub bitrate_bps: u64,
+}
+
+impl Broadcast {
+    pub(crate) fn new(
+        name: ChannelName,
+        tracks: Vec<(TrackName, Config)>,
+        limits: Limits,
+        now: Instant,
+        utc: SystemTime,
+    ) -> Result<Self, Error> {
+        let distinct = tracks
+            .iter()
+            .enumerate()
+            .all(|(n, (name, _))| tracks[..n].iter().all(|(other, _)| other != name));
+        if tracks.is_empty() || tracks.len() > MAX_TRACKS || !distinct {
+            return Err(Error::BadCatalogue {
+                len: tracks.len(),
+                max: MAX_TRACKS,
+            });
+        }
+        let anchor = Anchor::new(now, utc);
+        let first_msn = utc.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let state = State {
+            master: tracks.iter().position(|(_, config)| config.is_video()).unwrap_or(0),
+            timeline: Timeline::new(anchor, tracks.len()),
+            tracks: tracks
+                .into_iter()
+                .map(|(name, config)| Track::new(name, Arc::new(config)))
+                .collect(),
+            log: VecDeque::new(),
+            front: 0,
+            bytes: 0,
+            cutter: Cutter::new(limits.segment, first_msn),
+            reorder: 0,
+            presence: Presence::Live,
+        };
+        let id = BroadcastId::new(utc);
+        Ok(Self {
+            id,
+            name,
+            anchor,
+            first_msn,
+            limits,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+        })
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> BroadcastId {
+        self.id
+    }
+
+    /// The channel it is published under.
+    pub fn name(&self) -> &ChannelName {
+        &self.name
+    }
+
+    /// Media time zero on both clocks.
+    pub fn anchor(&self) -> Anchor {
+        self.anchor
+    }
+
+    /// The first segment's media sequence number, and the first discontinuity sequence: the Unix time at the start.
+    pub fn first_msn(&self) -> u64 {
+        self.first_msn
+    }
+
+    /// T of the cut rule.
+    pub fn segment(&self) -> Duration {
+        self.limits.segment
+    }
+
+    /// The catalogue, in the order of the indices that events carry.
+    pub fn tracks(&self) -> Vec<TrackInfo> {
+        let info = |track: &Track| TrackInfo {
+            name: track.name.clone(),
+            config: Arc::clone(&track.config),
+            frames: track.frames,
+            bytes: track.bytes,
+            bitrate_bps: track.rate.bps,
+        };
+        self.lock().tracks.iter().map(info).collect()
+    }
+
+    /// Whether someone publishes.
+    pub fn presence(&self) -> Presence {
+        self.lock().presence
+    }
+
+    /// Whether segments start where no key frame is.
+    pub fn is_gridded(&self) -> bool {
+        self.lock().cutter.is_gridded()
+    }
+
+    /// The media time that `now` is, in 90 kHz ticks: the newest frame's, and what has passed since.
+    pub fn media_time(&self, now: Instant) -> i64 {
+        self.lock().timeline.at(now)
+    }
+
+    /// A subscriber that reads from the oldest frame held: for those who must not miss any.
+    pub fn subscribe_from_oldest(self: &Arc<Self>) -> Consumer {
+        let state = self.lock();
+        let next = state.front;
+        self.consumer(state, next)
+    }
+
+    /// A subscriber that reads from the newest group of each track.
+    pub fn subscribe(self: &Arc<Self>) -> Consumer {
+        let state = self.lock();
+        let next = state.newest_groups();
+        self.consumer(state, next)
+    }
+
+    fn consumer(self: &Arc<Self>, state: MutexGuard<'_, State>, next: u64) -> Consumer {
+        let starts = state
+            .tracks
+            .iter()
+            .map(|track| track.group.filter(|&group| group > next).unwrap_or(next))
+            .collect();
+        let configs = state.tracks.iter().map(|track| Arc::clone(&track.config)).collect();
+        drop(state);
+        Consumer {
+            broadcast: Arc::clone(self),
+            next,
+            starts,
+            configs,
+            batch: VecDeque::with_capacity(BATCH),
+        }
+    }
+
+    /// Lets the clock act: a gap begins or goes on while no frames come. Returns how long the publisher has been
+    /// away, if it is.
+    pub(crate) fn advance(&self, now: Instant) -> Option<Duration> {
+        let mut state = self.lock();
+        let away = match &mut state.presence {
+            Presence::Live => None,
+            Presence::Away(since) => Some(now.saturating_duration_since(*since.get_or_insert(now))),
+            Presence::Ended => return None,
+        };
+        let silent = away.is_some() || state.timeline.silence(now) >= self.limits.stall;
+        let mut marked = false;
+        if silent && let Some(mark) = state.cutter.begin_gap() {
+            state.append(Event::Gap(mark), now, 0);
+            marked = true;
+        }
+        let media_time = state.timeline.at(now);
+        while let Some(mark) = state.cutter.next_gap(media_time) {
+            state.append(Event::Gap(mark), now, 0);
+            marked = true;
+        }
+        if marked {
+            state.evict(&self.limits, now);
+            drop(state);
+            self.changed.notify_waiters();
+        }
+        away
+    }
+
+    /// The publisher is gone and may return.
+    pub(crate) fn leave(&self, now: Option<Instant>) {
+        let mut state = self.lock();
+        if state.presence == Presence::Live {
+            state.presence = Presence::Away(now);
+        }
+    }
+
+    /// Another publisher goes on with `tracks`, if these are the same tracks with the same codec strings; else false.
+    pub(crate) fn resume(&self, tracks: &[(TrackName, Config)]) -> bool {
+        let mut state = self.lock();
+        let same = tracks.len() == state.tracks.len()
+            && tracks.iter().zip(&state.tracks).all(|((name, config), track)| {
+                *name == track.name
+                    && config.codec_string() == track.config.codec_string()
+                    && config.timescale() == track.config.timescale()
+            });
+        if !same || state.presence == Presence::Ended {
+            return false;
+        }
+        state.presence = Presence::Live;
+        state.timeline.republish();
+        for (index, (_, config)) in tracks.iter().enumerate() {
+            state.configure(index, config);
+        }
+        true
+    }
+
+    pub(crate) fn end(&self) {
+        self.lock().presence = Presence::Ended;
+        self.changed.notify_waiters();
+    }
+
+    /// Ends it unless a publisher has come back in this moment; whether it ended.
+    pub(crate) fn end_unless_live(&self) -> bool {
+        let mut state = self.lock();
+        if state.presence == Presence::Live {
+            return false;
+        }
+        state.presence = Presence::Ended;
+        drop(state);
+        self.changed.notify_waiters();
+        true
+    }
+
+    pub(crate) fn push(&self, track: usize, unit: AccessUnit) -> Result<(), Refused> {
+        let mut state = self.lock();
+        if state.presence == Presence::Ended {
+            return Err(Refused::Ended);
+        }
+        state.push(track, unit, &self.limits)?;
+        drop(state);
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    pub(crate) fn configure(&self, track: usize, config: &Config) -> Result<(), Error> {
+        let mut state = self.lock();
+        let known = &state.tracks[track];
+        if known.config.codec_string() != config.codec_string() || known.config.timescale() != config.timescale() {
+            return Err(Error::CodecChanged {
+                track: known.name.clone(),
+                from: known.config.codec_string().into(),
+                to: config.codec_string().into(),
+            });
+        }
+        state.configure(track, config);
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while it was held would be our own fault, and the log is whole between any two statements.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn configure(&mut self, track: usize, config: &Config) {
+        if *self.tracks[track].config == *config {
+            return;
+        }
+        let config = Arc::new(config.clone());
+        self.tracks[track].config = Arc::clone(&config);
+        self.cutter.expect_discontinuity();
+        let arrived = self.log.back().map(|entry| entry.arrived);
+        if let Some(arrived) = arrived {
+            self.append(Event::Config { track, config }, arrived, 0);
+        }
+    }
+
+    fn push(&mut self, track: usize, unit: AccessUnit, limits: &Limits) -> Result<(), Refused> {
+        let AccessUnit {
+            dts: stamp,
+            pts,
+            key,
+            arrived,
+            payload,
+        } = unit;
+        let composition = pts.saturating_sub(stamp).clamp(-MAX_COMPOSITION, MAX_COMPOSITION);
+        let dts = self.timeline.map(track, stamp, arrived);
+        let mark = if track == self.master {
+            self.cut(track, dts, composition, key)?
+        } else {
+            None
+        };
+        if self.cutter.in_gap() {
+            return Err(Refused::InGap);
+        }
+        let position = self.end();
+        for (index, track_at) in self.tracks.iter_mut().enumerate() {
+            if let Some(mark) = mark {
+                track_at.next_group = (index != self.master).then_some(mark.pts);
+            }
+        }
+        let timescale = self.tracks[track].config.timescale();
+        let state = &mut self.tracks[track];
+        let starts_group = match state.config.is_video() {
+            true => key,
+            false => mark.is_some() || state.next_group.is_some_and(|time| dts >= time),
+        };
+        if starts_group {
+            state.group = Some(position);
+            state.next_group = None;
+        }
+        let bytes = payload.len();
+        state.frames += 1;
+        state.bytes += bytes as u64;
+        state.rate.add(bytes as u64, arrived);
+        let frame = Frame {
+            dts: Timescale::VIDEO.rescale(dts, timescale),
+            pts: Timescale::VIDEO.rescale(dts.saturating_add(composition), timescale),
+            key,
+            mark,
+            arrived,
+            payload,
+        };
+        self.append(Event::Frame { track, frame }, arrived, bytes);
+        self.evict(limits, arrived);
+        Ok(())
+    }
+
+    /// The mark before a frame of the master track, if it starts a segment.
+    fn cut(&mut self, track: usize, dts: i64, composition: i64, key: bool) -> Result<Option<Mark>, Refused> {
+        // On the clock of key frames' presentation: decode order with the reordering delay of the newest key frame.
+        let video = self.tracks[track].config.is_video();
+        if video && key {
+            self.reorder = composition;
+        }
+        let time = dts.saturating_add(if video { self.reorder } else { 0 });
+        let was_gap = self.cutter.in_gap();
+        let started = self.cutter.has_started();
+        match self.cutter.frame(time, key) {
+            Some(mark) => Ok(Some(mark)),
+            None if !started => Err(Refused::BeforeKeyFrame),
+            None if was_gap && !key => Err(Refused::BeforeKeyFrame),
+            None if was_gap => Err(Refused::InGap),
+            None => Ok(None),
+        }
+    }
+
+    fn append(&mut self, event: Event, arrived: Instant, bytes: usize) {
+        self.bytes += bytes;
+        self.log.push_back(Entry { event, arrived, bytes });
+    }
+
+    fn end(&self) -> u64 {
+        self.front + self.log.len() as u64
+    }
+
+    /// Where reading must start to get the newest group of each track.
+    fn newest_groups(&self) -> u64 {
+        self.tracks
+            .iter()
+            .filter_map(|track| track.group)
+            .min()
+            .unwrap_or(self.end())
+            .max(self.front)
+    }
+
+    fn evict(&mut self, limits: &Limits, now: Instant) {
+        let keep = self.newest_groups();
+        while let Some(entry) = self.log.front() {
+            let old = self.front < keep && now.saturating_duration_since(entry.arrived) > limits.age;
+            if !old && self.bytes <= limits.bytes {
+                break;
+            }
+            self.bytes -= entry.bytes;
+            self.front += 1;
+            self.log.pop_front();
+        }
+    }
+}
+
+/// Reads a broadcast. Dropping it ends the subscription.
+#[derive(Debug)]
+pub struct Consumer {
+    broadcast: Arc<Broadcast>,
+    /// Position of the next entry to read.
+    next: u64,
+    /// For each track, the position from which its frames are wanted.
+    starts: Vec<u64>,
+    configs: Vec<Arc<Config>>,
+    batch: VecDeque<Event>,
+}
+
+impl Consumer {
+    /// The broadcast it reads.
+    pub fn broadcast(&self) -> &Arc<Broadcast> {
+        &self.broadcast
+    }
+
+    /// The configuration of each track where reading began; later ones come as [`Event::Config`].
+    pub fn configs(&self) -> &[Arc<Config>] {
+        &self.configs
+    }
+
+    /// The next event, waiting for it; `None` when the broadcast is over and all was read. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Event> {
+        let broadcast = Arc::clone(&self.broadcast);
+        loop {
+            if let Some(event) = self.try_next() {
+                return Some(event);
+            }
+            let mut changed = pin!(broadcast.changed.notified());
+            changed.as_mut().enable();
+            match self.fill() {
+                Filled::Some => {}
+                Filled::Nothing => changed.await,
+                Filled::Ended => return None,
+            }
+        }
+    }
+
+    /// The next event if one is there.
+    pub fn try_next(&mut self) -> Option<Event> {
+        if self.batch.is_empty() {
+            self.fill();
+        }
+        self.batch.pop_front()
+    }
+
+    /// Copies out what is there, a batch at most: the lock covers nothing else.
+    fn fill(&mut self) -> Filled {
+        let state = self.broadcast.lock();
+        if self.next < state.front {
+            let resume = state.newest_groups();
+            let skipped = usize::try_from(resume - state.front).unwrap_or(usize::MAX);
+            let is_frame = |entry: &&Entry| matches!(entry.event, Event::Frame { .. });
+            let bytes = state.log.iter().take(skipped).map(|entry| entry.bytes as u64).sum();
+            let frames = state.log.iter().take(skipped).filter(is_frame).count() as u64 + (state.front - self.next);
+            self.batch.push_back(Event::Lagged { frames, bytes });
+            for (index, track) in state.tracks.iter().enumerate() {
+                self.starts[index] = track.group.filter(|&group| group > resume).unwrap_or(resume);
+                // A configuration among what was skipped.
+                self.batch.push_back(Event::Config {
+                    track: index,
+                    config: Arc::clone(&track.config),
+                });
+            }
+            self.next = resume;
+        }
+        let offset = usize::try_from(self.next - state.front).unwrap_or(usize::MAX);
+        for entry in state.log.iter().skip(offset).take(BATCH) {
+            let wanted = match &entry.event {
+                Event::Frame { track, .. } => self.next >= self.starts[*track],
+                _ => true,
+            };
+            if wanted {
+                self.batch.push_back(entry.event.clone());
+            }
+            self.next += 1;
+        }
+        match (self.batch.is_empty(), state.presence) {
+            (false, _) => Filled::Some,
+            (true, _) if self.next < state.end() => Filled::Some,
+            (true, Presence::Ended) => Filled::Ended,
+            (true, _) => Filled::Nothing,
+        }
+    }
+}
+
+enum Filled {
+    Some,
+    Nothing,
+    Ended,
+}

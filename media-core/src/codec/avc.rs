@@ -1,0 +1,143 @@
+//! H.264: `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15 5.3.3.1) and what its sequence parameter set says.
+//!
+//! The bit syntax is h264-reader's; limits and sanity are ours, because the record comes from the network.
+
+use bytes::Bytes;
+use h264_reader::{
+    avcc::AvcDecoderConfigurationRecord,
+    nal::{Nal, RefNal, sps::SeqParameterSet},
+};
+
+use crate::Error;
+
+/// The largest record taken: 31 parameter sets of this profile's sizes fit many times over.
+const MAX_RECORD_BYTES: usize = 4096;
+/// The largest picture side taken, in luma samples. Level 6.2 ends at 16 864.
+const MAX_SIDE: u32 = 16_384;
+
+/// What an `avcC` record says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The record, byte for byte as it came, copied out of the message it came in.
+    pub record: Bytes,
+    /// `avc1.PPCCLL` (RFC 6381 3.3).
+    pub codec_string: String,
+    /// Width of the cropped picture in luma samples.
+    pub width: u32,
+    /// Height of the cropped picture in luma samples.
+    pub height: u32,
+    /// Width and height of one sample's shape; 1:1 when the stream does not say.
+    pub sample_aspect: (u16, u16),
+    /// Frames a second by the VUI's timing, if it is there and believable. Variable-rate sources may differ from it.
+    pub frame_rate: Option<f64>,
+    /// Bytes of each NAL unit's length prefix: 1, 2 or 4.
+    pub length_size: u8,
+}
+
+impl Config {
+    /// Reads a configuration record; the bytes are copied, so that a 64 KiB message does not outlive its 40 bytes.
+    ///
+    /// # Errors
+    /// [`Error::BadConfig`]: too long, truncated, no sequence parameter set, or a picture size that cannot be.
+    pub fn parse(record: &[u8]) -> Result<Self, Error> {
+        let bad = |what: String| Error::BadConfig {
+            record: "avcC",
+            len: record.len(),
+            what,
+        };
+        if record.len() > MAX_RECORD_BYTES {
+            return Err(bad(format!("longer than {MAX_RECORD_BYTES}")));
+        }
+        let avcc = AvcDecoderConfigurationRecord::try_from(record).map_err(|err| bad(format!("{err:?}")))?;
+        let length_size = avcc.length_size_minus_one() + 1;
+        if length_size == 3 {
+            return Err(bad("NAL unit lengths of 3 bytes".into()));
+        }
+        let sps = avcc
+            .sequence_parameter_sets()
+            .next()
+            .ok_or_else(|| bad("no sequence parameter set".into()))?;
+        let sps = sps.map_err(|err| bad(format!("{err:?}")))?;
+        if avcc.picture_parameter_sets().next().is_none_or(|pps| pps.is_err()) {
+            return Err(bad("no picture parameter set".into()));
+        }
+        let sps = SeqParameterSet::from_bits(RefNal::new(sps, &[], true).rbsp_bits())
+            .map_err(|err| bad(format!("sequence parameter set: {err:?}")))?;
+        // Before the crate's own arithmetic on them, which may overflow.
+        if sps.pic_width_in_mbs_minus1 >= MAX_SIDE / 16 || sps.pic_height_in_map_units_minus1 >= MAX_SIDE / 16 {
+            return Err(bad("picture larger than 16384".into()));
+        }
+        let (width, height) = sps
+            .pixel_dimensions()
+            .map_err(|err| bad(format!("picture size: {err:?}")))?;
+        if width == 0 || height == 0 {
+            return Err(bad("empty picture".into()));
+        }
+        Ok(Self {
+            record: Bytes::copy_from_slice(record),
+            // The record's bytes 1 to 3 are the SPS's profile_idc, constraint flags and level_idc.
+            codec_string: format!("avc1.{:02x}{:02x}{:02x}", record[1], record[2], record[3]),
+            width,
+            height,
+            sample_aspect: sample_aspect(&sps),
+            frame_rate: frame_rate(&sps),
+            length_size,
+        })
+    }
+}
+
+fn sample_aspect(sps: &SeqParameterSet) -> (u16, u16) {
+    let info = sps
+        .vui_parameters
+        .as_ref()
+        .and_then(|vui| vui.aspect_ratio_info.as_ref());
+    match info.and_then(|info| info.get()) {
+        Some((w, h)) if w > 0 && h > 0 => (w, h),
+        _ => (1, 1),
+    }
+}
+
+/// ITU-T H.264 E.2.1: two ticks a frame, whether it is coded as a frame or as fields.
+fn frame_rate(sps: &SeqParameterSet) -> Option<f64> {
+    let timing = sps.vui_parameters.as_ref()?.timing_info.as_ref()?;
+    let fps = f64::from(timing.time_scale) / (2.0 * f64::from(timing.num_units_in_tick));
+    (1.0..=300.0).contains(&fps).then_some(fps)
+}
+
+#[cfg(test)]
+mod tests {
+    use hex_literal::hex;
+
+    use super::*;
+
+    /// x264, high profile, level 3.0, 640x360 at 30 frames a second.
+    const HIGH_360P: &[u8] =
+        &hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
+
+    #[test]
+    fn a_record_says_codec_size_and_frame_rate() {
+        let config = Config::parse(HIGH_360P).unwrap();
+        assert_eq!(config.codec_string, "avc1.64001e");
+        assert_eq!((config.width, config.height), (640, 360));
+        assert_eq!(config.sample_aspect, (1, 1));
+        assert_eq!(config.length_size, 4);
+        let fps = config.frame_rate.unwrap();
+        assert!((fps - 29.97).abs() < 0.01, "{fps}");
+    }
+
+    #[test]
+    fn every_truncation_is_refused_without_a_panic() {
+        for len in 0..HIGH_360P.len() - 13 {
+            assert!(Config::parse(&HIGH_360P[..len]).is_err(), "{len}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_record_makes_the_parser_panic(mut record in proptest::collection::vec(proptest::num::u8::ANY, 0..80), keep in 0usize..40) {
+            let n = keep.min(record.len()).min(HIGH_360P.len());
+            record[..n].copy_from_slice(&HIGH_360P[..n]);
+            let _ = Config::parse(&record);
+        }
+    }
+}

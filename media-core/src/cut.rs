@@ -1,0 +1,252 @@
+//! Where segments start. Cuts are decided once, here, where the source enters the hub; the transcoder forces key frames at
+//! the marks, the packager, recordings and gaps follow them.
+//!
+//! The rule, with T the configured segment duration: a mark stands before a key frame when at least 3/4 T has passed since the
+//! last mark. Where a frame would make a segment longer than 2T a mark stands before it, key frame or not, and the track is
+//! *gridded* until its next discontinuity: a mark every T. So no segment's duration rounds to more than 2T (RFC 8216bis
+//! 4.4.3.1), for frames that come at all: where none come, a gap is declared.
+
+use std::time::Duration;
+
+use crate::{Mark, Timescale};
+
+/// Half a millisecond: stamps come in whole milliseconds, and a frame that is due must not be one late for a rounded stamp.
+const GRAIN: i64 = 45;
+
+/// Decides where segments start. Times are presentation times in 90 kHz ticks.
+#[derive(Debug)]
+pub struct Cutter {
+    segment: i64,
+    next_msn: u64,
+    /// Start of the open segment, and whether it is a gap. `None` before the first.
+    open: Option<(i64, bool)>,
+    gridded: bool,
+    /// A discontinuity is due at the next key frame.
+    discontinuity: bool,
+    /// The newest frame's time and how long the one before it lasted.
+    newest: Option<(i64, i64)>,
+}
+
+impl Cutter {
+    /// Cuts segments of about `segment`, the first numbered `first_msn`.
+    pub fn new(segment: Duration, first_msn: u64) -> Self {
+        Self {
+            segment: Timescale::VIDEO.ticks(segment).max(1),
+            next_msn: first_msn,
+            open: None,
+            gridded: false,
+            discontinuity: false,
+            newest: None,
+        }
+    }
+
+    /// Whether segments start where no key frame is.
+    pub fn is_gridded(&self) -> bool {
+        self.gridded
+    }
+
+    /// Whether the open segment is a gap. Before the first segment there is none.
+    pub fn in_gap(&self) -> bool {
+        matches!(self.open, Some((_, true)))
+    }
+
+    /// Whether any segment has been started.
+    pub fn has_started(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// The next key frame starts a segment with a discontinuity.
+    pub fn expect_discontinuity(&mut self) {
+        self.discontinuity = true;
+    }
+
+    /// A frame at `time` is about to enter: the mark that stands before it, if any.
+    ///
+    /// `None` while [`Cutter::in_gap`] or before the first segment means that the frame belongs to no segment.
+    pub fn frame(&mut self, time: i64, key: bool) -> Option<Mark> {
+        let lasted = self
+            .newest
+            .map_or(0, |(newest, lasted)| if time > newest { time - newest } else { lasted });
+        let due = match self.open {
+            None => key,
+            Some((start, true)) => key && time > start + GRAIN,
+            Some((start, false)) => {
+                let passed = time - start;
+                let too_long = passed + lasted > 2 * self.segment + GRAIN;
+                self.gridded |= too_long && !key;
+                (key && (self.discontinuity || passed + GRAIN >= self.segment * 3 / 4))
+                    || (self.gridded && passed + GRAIN >= self.segment)
+                    || too_long
+            }
+        };
+        self.newest = Some((time, lasted));
+        due.then(|| {
+            let discontinuity = key && std::mem::take(&mut self.discontinuity);
+            self.gridded &= !discontinuity;
+            self.start(time, false, discontinuity)
+        })
+    }
+
+    /// No frames come any more: the open segment ends where its last frame ends, and a gap starts there. Nothing to do when
+    /// nothing has started, or a gap is open.
+    pub fn begin_gap(&mut self) -> Option<Mark> {
+        let (newest, lasted) = self.newest?;
+        let (start, gap) = self.open?;
+        let end = newest.saturating_add(lasted.clamp(GRAIN, self.segment)).max(start + 1);
+        (!gap).then(|| self.start(end, true, false))
+    }
+
+    /// The next gap that the clock has reached at media time `now`; to be called until there is none.
+    pub fn next_gap(&mut self, now: i64) -> Option<Mark> {
+        match self.open {
+            Some((start, true)) if now >= start + self.segment => Some(self.start(start + self.segment, true, false)),
+            _ => None,
+        }
+    }
+
+    fn start(&mut self, pts: i64, gap: bool, discontinuity: bool) -> Mark {
+        let msn = self.next_msn;
+        self.next_msn += 1;
+        self.open = Some((pts, gap));
+        Mark {
+            msn,
+            pts,
+            gap,
+            discontinuity,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: Duration = Duration::from_secs(2);
+    const MS: i64 = 90;
+
+    /// Marks of a source of `fps` with a key frame every `group` frames, for `seconds`: (milliseconds, on a key frame).
+    #[expect(clippy::cast_possible_truncation, reason = "small test numbers")]
+    fn marks(fps: f64, group: u64, seconds: u64) -> Vec<(i64, bool)> {
+        let mut cutter = Cutter::new(T, 100);
+        let frames = (fps * seconds as f64) as u64;
+        let mut marks = Vec::new();
+        for n in 0..frames {
+            let time = (n as f64 * 1000.0 / fps).round() as i64 * MS;
+            let key = n % group == 0;
+            if let Some(mark) = cutter.frame(time, key) {
+                assert_eq!(mark.msn, 100 + marks.len() as u64);
+                assert!(!mark.gap && !mark.discontinuity);
+                marks.push((mark.pts / MS, key));
+            }
+        }
+        marks
+    }
+
+    #[test]
+    fn groups_of_the_segment_duration_are_segments() {
+        assert_eq!(
+            marks(25.0, 50, 7),
+            [(0, true), (2000, true), (4000, true), (6000, true)]
+        );
+    }
+
+    #[test]
+    fn short_groups_are_joined_and_longer_ones_kept() {
+        assert_eq!(
+            marks(25.0, 25, 7),
+            [(0, true), (2000, true), (4000, true), (6000, true)]
+        );
+        assert_eq!(
+            marks(30.0, 75, 8),
+            [(0, true), (2500, true), (5000, true), (7500, true)]
+        );
+        assert_eq!(marks(60.0, 60 * 4, 9), [(0, true), (4000, true), (8000, true)]);
+    }
+
+    #[test]
+    fn a_group_longer_than_two_segments_is_gridded() {
+        let marks = marks(30.0, 250, 20);
+        assert_eq!(&marks[..4], [(0, true), (3967, false), (5967, false), (7967, false)]);
+        assert!(marks.windows(2).all(|pair| pair[1].0 - pair[0].0 <= 4000), "{marks:?}");
+        assert!(
+            marks
+                .windows(2)
+                .skip(1)
+                .all(|pair| (1500..=2034).contains(&(pair[1].0 - pair[0].0))),
+            "{marks:?}"
+        );
+    }
+
+    #[test]
+    fn a_gap_starts_where_the_last_frame_ends_and_follows_the_clock() {
+        let mut cutter = Cutter::new(T, 7);
+        assert_eq!(cutter.begin_gap(), None);
+        for n in 0..10 {
+            cutter.frame(n * 40 * MS, n == 0);
+        }
+        let gap = cutter.begin_gap().unwrap();
+        assert_eq!(
+            gap,
+            Mark {
+                msn: 8,
+                pts: 400 * MS,
+                gap: true,
+                discontinuity: false
+            }
+        );
+        assert_eq!(cutter.begin_gap(), None);
+        assert_eq!(cutter.next_gap(2_399 * MS), None);
+        assert_eq!(
+            cutter.next_gap(4_500 * MS).map(|mark| (mark.msn, mark.pts)),
+            Some((9, 2_400 * MS))
+        );
+        assert_eq!(
+            cutter.next_gap(4_500 * MS).map(|mark| (mark.msn, mark.pts)),
+            Some((10, 4_400 * MS))
+        );
+        assert_eq!(cutter.next_gap(4_500 * MS), None);
+        // What comes late, and what is no key frame, belongs to no segment.
+        assert_eq!(cutter.frame(4_000 * MS, true), None);
+        assert_eq!(cutter.frame(4_600 * MS, false), None);
+        let back = cutter.frame(4_700 * MS, true).unwrap();
+        assert_eq!(
+            back,
+            Mark {
+                msn: 11,
+                pts: 4_700 * MS,
+                gap: false,
+                discontinuity: false
+            }
+        );
+    }
+
+    #[test]
+    fn a_discontinuity_waits_for_a_key_frame_and_ends_the_grid() {
+        let mut cutter = Cutter::new(T, 0);
+        for n in 0..120 {
+            cutter.frame(n * 40 * MS, n == 0);
+        }
+        assert!(cutter.is_gridded());
+        cutter.expect_discontinuity();
+        assert_eq!(cutter.frame(4_800 * MS, false), None);
+        assert!(cutter.frame(4_840 * MS, true).unwrap().discontinuity);
+        assert!(!cutter.is_gridded());
+    }
+
+    proptest::proptest! {
+        // By no more than the jitter of one frame: EXTINF is rounded to the nearest second before it is held against the limit.
+        #[test]
+        fn no_segment_is_longer_than_twice_t(steps in proptest::collection::vec((1i64..100, proptest::bool::weighted(0.01)), 2..1_000)) {
+            let mut cutter = Cutter::new(T, 0);
+            let (mut time, mut start) = (0, 0);
+            cutter.frame(0, true);
+            for (step, key) in steps {
+                time += step * MS;
+                if let Some(mark) = cutter.frame(time, key) {
+                    proptest::prop_assert!(mark.pts - start <= 4_100 * MS, "{} to {}", start, mark.pts);
+                    start = mark.pts;
+                }
+            }
+        }
+    }
+}

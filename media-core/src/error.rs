@@ -1,0 +1,61 @@
+//! What can go wrong between a publisher and its subscribers.
+
+use crate::name::{ChannelName, TrackName};
+
+/// Errors of names, codec configurations and the hub. Each is the publisher's fault, never ours.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// A channel's name does not match `[A-Za-z0-9_-]{1,64}`.
+    #[error("a channel name is 1 to 64 of A-Z a-z 0-9 _ -, this one has {len} bytes or another character")]
+    BadChannelName {
+        /// Length of what was given.
+        len: usize,
+    },
+    /// A track's name does not match `[a-z0-9-]{1,32}`.
+    #[error("a track name is 1 to 32 of a-z 0-9 -, this one has {len} bytes or another character")]
+    BadTrackName {
+        /// Length of what was given.
+        len: usize,
+    },
+    /// The name has a publisher already.
+    #[error("channel {name} is being published already")]
+    Busy {
+        /// The name that was asked for.
+        name: ChannelName,
+    },
+    /// The hub holds as many broadcasts as it may.
+    #[error("{limit} broadcasts are live, the limit")]
+    TooManyBroadcasts {
+        /// The limit.
+        limit: usize,
+    },
+    /// A broadcast needs at least one track, and names that differ.
+    #[error("a broadcast has between 1 and {max} tracks of different names, not {len}")]
+    BadCatalogue {
+        /// How many tracks were offered.
+        len: usize,
+        /// How many there may be.
+        max: usize,
+    },
+    /// A configuration record does not parse; `what` says which part.
+    #[error("{record} record of {len} bytes: {what}")]
+    BadConfig {
+        /// `avcC` or `AudioSpecificConfig`.
+        record: &'static str,
+        /// Its length in bytes.
+        len: usize,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A track's codec string changed: players never re-read it, so the broadcast cannot go on.
+    #[error("track {track} changed from {from} to {to}")]
+    CodecChanged {
+        /// The track.
+        track: TrackName,
+        /// The codec string the broadcast was announced with.
+        from: String,
+        /// The new one.
+        to: String,
+    },
+}

@@ -1,0 +1,345 @@
+use bytes::Bytes;
+use hex_literal::hex;
+
+use super::*;
+use crate::{
+    Timescale,
+    broadcast::{Consumer, Event, Presence},
+};
+
+const T: Duration = Duration::from_secs(2);
+
+fn hub() -> Hub {
+    let broadcast = Limits {
+        bytes: 1 << 20,
+        age: Duration::from_secs(10),
+        segment: T,
+        stall: T,
+    };
+    Hub::new(Settings {
+        broadcast,
+        reconnect: Duration::from_secs(10),
+        max_channels: 3,
+    })
+}
+
+fn video() -> (TrackName, Config) {
+    let record =
+        hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
+    (
+        TrackName::source_video(),
+        Config::Avc(crate::codec::avc::Config::parse(&record).unwrap()),
+    )
+}
+
+fn audio(record: [u8; 2]) -> (TrackName, Config) {
+    (
+        TrackName::source_audio(),
+        Config::Aac(crate::codec::aac::Config::parse(&record).unwrap()),
+    )
+}
+
+fn name() -> ChannelName {
+    "demo".parse().unwrap()
+}
+
+struct Source {
+    producer: Producer,
+    start: Instant,
+}
+
+impl Source {
+    fn new(hub: &Hub, start: Instant) -> Self {
+        let tracks = vec![video(), audio(hex!("1190"))];
+        let producer = hub
+            .claim(name())
+            .unwrap()
+            .start(tracks, start, SystemTime::UNIX_EPOCH + T * 1_000)
+            .unwrap();
+        Self { producer, start }
+    }
+
+    fn push(&self, track: usize, ms: u64, key: bool) -> Result<(), Refused> {
+        let (dts, arrived) = (ms as i64 * 90, self.start + Duration::from_millis(ms));
+        self.producer.push(
+            track,
+            AccessUnit {
+                dts,
+                pts: dts,
+                key,
+                arrived,
+                payload: Bytes::from(vec![0; 1_000]),
+            },
+        )
+    }
+
+    /// 25 frames a second of video with a key frame every 2 s, audio every 20 ms, from and to these milliseconds.
+    fn run(&self, ms: std::ops::Range<u64>) {
+        for ms in ms.filter(|ms| ms % 20 == 0) {
+            if ms % 40 == 0 {
+                self.push(0, ms, ms % 2_000 == 0).unwrap();
+            }
+            self.push(1, ms, true).unwrap();
+        }
+    }
+}
+
+fn start() -> Instant {
+    Instant::now() + Duration::from_secs(1_000)
+}
+
+fn drain(consumer: &mut Consumer) -> Vec<Event> {
+    std::iter::from_fn(|| consumer.try_next()).collect()
+}
+
+fn marks(events: &[Event]) -> Vec<(u64, bool)> {
+    let mark = |event: &Event| match event {
+        Event::Frame { frame, .. } => frame.mark.map(|mark| (mark.msn, mark.gap)),
+        Event::Gap(mark) => Some((mark.msn, mark.gap)),
+        _ => None,
+    };
+    events.iter().filter_map(mark).collect()
+}
+
+#[test]
+fn a_second_publisher_of_a_live_name_is_refused_and_a_freed_name_is_not() {
+    let hub = hub();
+    let claim = hub.claim(name()).unwrap();
+    assert_eq!(hub.claim(name()).unwrap_err(), Error::Busy { name: name() });
+    drop(claim);
+    hub.claim(name()).unwrap();
+}
+
+#[test]
+fn the_hub_takes_as_many_channels_as_it_may() {
+    let hub = hub();
+    let claims: Vec<_> = (0..3)
+        .map(|n| hub.claim(format!("c{n}").parse().unwrap()).unwrap())
+        .collect();
+    assert_eq!(hub.claim(name()).unwrap_err(), Error::TooManyBroadcasts { limit: 3 });
+    drop(claims);
+    assert!(hub.0.channels.is_empty());
+}
+
+#[test]
+fn frames_come_in_order_of_arrival_with_a_mark_at_each_segment() {
+    let hub = hub();
+    let source = Source::new(&hub, start());
+    let mut consumer = source.producer.broadcast().subscribe_from_oldest();
+    assert_eq!(source.push(0, 0, false), Err(Refused::BeforeKeyFrame));
+    source.run(0..5_000);
+    let events = drain(&mut consumer);
+    assert_eq!(marks(&events), [(2_000, false), (2_001, false), (2_002, false)]);
+    assert_eq!(events.len(), 125 + 250);
+}
+
+#[test]
+fn a_subscriber_starts_at_the_newest_group_of_each_track() {
+    let hub = hub();
+    let source = Source::new(&hub, start());
+    source.run(0..4_500);
+    let events = drain(&mut source.producer.broadcast().subscribe());
+    let Event::Frame { track: 0, frame } = &events[0] else {
+        panic!("{:?}", events[0])
+    };
+    assert!(frame.key && frame.mark.is_some());
+    let Event::Frame { track: 1, .. } = &events[1] else {
+        panic!("{:?}", events[1])
+    };
+    assert_eq!(events.len(), 13 + 25);
+}
+
+#[test]
+fn a_slow_subscriber_skips_to_the_newest_group_and_learns_what_it_lost() {
+    let hub = hub();
+    let source = Source::new(&hub, start());
+    let mut consumer = source.producer.broadcast().subscribe_from_oldest();
+    source.run(0..20_000);
+    let events = drain(&mut consumer);
+    let Event::Lagged { frames, .. } = events[0] else {
+        panic!("{:?}", events[0])
+    };
+    assert_eq!(frames, 18_000 / 40 + 18_000 / 20);
+    let frame = events.iter().find_map(|event| match event {
+        Event::Frame { track: 0, frame } => Some(frame),
+        _ => None,
+    });
+    assert!(frame.unwrap().key);
+}
+
+#[test]
+fn memory_is_bounded_by_bytes_even_inside_one_group() {
+    let hub = hub();
+    let source = Source::new(&hub, start());
+    for n in 0..3_000 {
+        source.push(0, n * 10, n == 0).unwrap();
+    }
+    assert!(drain(&mut source.producer.broadcast().subscribe_from_oldest()).len() <= (1 << 20) / 1_000);
+}
+
+#[test]
+fn an_absence_is_a_row_of_gaps_and_a_return_goes_on_with_the_same_broadcast() {
+    let hub = hub();
+    let begun = start();
+    let source = Source::new(&hub, begun);
+    let id = source.producer.broadcast().id();
+    let mut consumer = source.producer.broadcast().subscribe_from_oldest();
+    source.run(0..3_000);
+    source.producer.leave(begun + Duration::from_secs(3));
+    for ms in (3_000..8_000).step_by(100) {
+        hub.advance(begun + Duration::from_millis(ms));
+    }
+    assert!(matches!(
+        hub.broadcast(&name()).unwrap().presence(),
+        Presence::Away(Some(_))
+    ));
+    let back = Source::new(&hub, begun + Duration::from_secs(8));
+    assert_eq!(back.producer.broadcast().id(), id);
+    back.run(0..100);
+    let events = drain(&mut consumer);
+    assert_eq!(
+        marks(&events),
+        [
+            (2_000, false),
+            (2_001, false),
+            (2_002, true),
+            (2_003, true),
+            (2_004, true),
+            (2_005, false)
+        ]
+    );
+    let resumed = events.iter().rev().find_map(|event| match event {
+        Event::Frame { frame, .. } => frame.mark,
+        _ => None,
+    });
+    let passed = resumed.unwrap().pts - Timescale::VIDEO.ticks(crate::Anchor::LEAD);
+    assert!((passed - 8 * 90_000).abs() <= 40 * 90, "{passed}");
+    assert!(!resumed.unwrap().discontinuity);
+}
+
+#[test]
+fn a_publisher_that_stays_away_ends_its_broadcast() {
+    let hub = hub();
+    let begun = start();
+    let source = Source::new(&hub, begun);
+    let broadcast = Arc::clone(source.producer.broadcast());
+    source.run(0..3_000);
+    drop(source);
+    for s in 3..=12 {
+        hub.advance(begun + Duration::from_secs(s));
+    }
+    assert_ne!(broadcast.presence(), Presence::Ended);
+    hub.advance(begun + Duration::from_secs(13));
+    assert_eq!(broadcast.presence(), Presence::Ended);
+    assert!(hub.broadcast(&name()).is_none() && hub.broadcasts().is_empty() && hub.0.channels.is_empty());
+}
+
+#[test]
+fn a_return_with_other_tracks_begins_another_broadcast() {
+    let hub = hub();
+    let begun = start();
+    let source = Source::new(&hub, begun);
+    let first = Arc::clone(source.producer.broadcast());
+    source.run(0..1_000);
+    drop(source);
+    let second = hub
+        .claim(name())
+        .unwrap()
+        .start(vec![video()], begun, SystemTime::UNIX_EPOCH)
+        .unwrap();
+    assert_ne!(first.id(), second.broadcast().id());
+    assert_eq!(first.presence(), Presence::Ended);
+    assert_eq!(hub.broadcasts().len(), 1);
+}
+
+#[test]
+fn a_silent_publisher_makes_a_gap_and_what_comes_late_is_not_taken() {
+    let hub = hub();
+    let begun = start();
+    let source = Source::new(&hub, begun);
+    let mut consumer = source.producer.broadcast().subscribe_from_oldest();
+    source.run(0..2_500);
+    hub.advance(begun + Duration::from_millis(4_400));
+    assert_eq!(marks(&drain(&mut consumer)).len(), 2);
+    hub.advance(begun + Duration::from_millis(4_600));
+    assert_eq!(marks(&drain(&mut consumer)), [(2_002, true), (2_003, true)]);
+    let late = AccessUnit {
+        dts: 2_500 * 90,
+        pts: 2_500 * 90,
+        key: true,
+        arrived: begun + Duration::from_millis(4_700),
+        payload: Bytes::new(),
+    };
+    assert_eq!(source.producer.push(0, late), Err(Refused::InGap));
+    assert_eq!(source.push(0, 4_800, false), Err(Refused::BeforeKeyFrame));
+    source.push(0, 5_000, true).unwrap();
+    assert_eq!(marks(&drain(&mut consumer)), [(2_004, false)]);
+}
+
+#[test]
+fn another_configuration_of_the_same_codec_starts_a_segment_with_a_discontinuity() {
+    let hub = hub();
+    let source = Source::new(&hub, start());
+    let mut consumer = source.producer.broadcast().subscribe_from_oldest();
+    source.run(0..500);
+    source.producer.configure(1, &audio(hex!("1190")).1).unwrap();
+    source.producer.configure(1, &audio(hex!("1188")).1).unwrap(); // mono
+    source.push(0, 520, true).unwrap();
+    let events = drain(&mut consumer);
+    assert_eq!(
+        events
+            .iter()
+            .filter(|event| matches!(event, Event::Config { track: 1, .. }))
+            .count(),
+        1
+    );
+    let Event::Frame { frame, .. } = &events[events.len() - 1] else {
+        panic!()
+    };
+    assert!(frame.mark.unwrap().discontinuity);
+    let other_rate = source.producer.configure(1, &audio(hex!("1210")).1);
+    assert!(matches!(other_rate, Err(Error::CodecChanged { .. })));
+}
+
+#[test]
+fn a_kick_ends_the_broadcast_and_tells_the_publisher() {
+    let hub = hub();
+    let claim = hub.claim(name()).unwrap();
+    let revoked = claim.revoked();
+    let producer = claim.start(vec![video()], start(), SystemTime::UNIX_EPOCH).unwrap();
+    assert!(hub.kick(&name()));
+    assert!(revoked.is_cancelled());
+    let unit = AccessUnit {
+        dts: 0,
+        pts: 0,
+        key: true,
+        arrived: start(),
+        payload: Bytes::new(),
+    };
+    assert_eq!(producer.push(0, unit), Err(Refused::Ended));
+    drop(producer);
+    assert!(hub.0.channels.is_empty());
+    assert!(!hub.kick(&name()));
+}
+
+#[tokio::test]
+async fn subscribers_hear_of_broadcasts_and_wait_for_frames() {
+    let hub = hub();
+    let mut announcements = hub.announcements();
+    let reader = tokio::spawn(async move {
+        let broadcast = announcements.next().await;
+        let mut consumer = broadcast.subscribe_from_oldest();
+        let mut frames = 0;
+        while let Some(event) = consumer.next().await {
+            frames += u32::from(matches!(event, Event::Frame { .. }));
+        }
+        frames
+    });
+    tokio::task::yield_now().await;
+    let source = Source::new(&hub, start());
+    source.run(0..400);
+    tokio::task::yield_now().await;
+    source.run(400..1_000);
+    hub.close();
+    assert_eq!(reader.await.unwrap(), 25 + 50);
+}

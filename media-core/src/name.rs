@@ -1,0 +1,128 @@
+//! What channels, tracks and broadcasts are called. A name that parsed is safe in a path, a URL and a log.
+
+use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
+
+use uuid::Uuid;
+
+use crate::Error;
+
+/// A channel's public name: `[A-Za-z0-9_-]{1,64}`. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelName(Arc<str>);
+
+impl ChannelName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ChannelName {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        match name.len() {
+            1..=64 if name.bytes().all(allowed) => Ok(Self(name.into())),
+            len => Err(Error::BadChannelName { len }),
+        }
+    }
+}
+
+/// A track's name within its broadcast: `[a-z0-9-]{1,32}`, such as `v0`, `a0`, `v720`. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrackName(Arc<str>);
+
+impl TrackName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// `v0`: the source's video.
+    pub fn source_video() -> Self {
+        Self("v0".into())
+    }
+
+    /// `a0`: the source's audio.
+    pub fn source_audio() -> Self {
+        Self("a0".into())
+    }
+}
+
+impl FromStr for TrackName {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        match name.len() {
+            1..=32 if name.bytes().all(allowed) => Ok(Self(name.into())),
+            len => Err(Error::BadTrackName { len }),
+        }
+    }
+}
+
+/// A broadcast's identity: a UUIDv7 made at the first publish, kept through reconnects, never reused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BroadcastId(Uuid);
+
+impl BroadcastId {
+    /// A new identity for a broadcast that starts at `utc`.
+    pub fn new(utc: SystemTime) -> Self {
+        let since_epoch = utc.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let stamp = uuid::Timestamp::from_unix_time(since_epoch.as_secs(), since_epoch.subsec_nanos(), 0, 0);
+        Self(Uuid::new_v7(stamp))
+    }
+}
+
+impl FromStr for BroadcastId {
+    type Err = uuid::Error;
+
+    fn from_str(id: &str) -> Result<Self, uuid::Error> {
+        Uuid::try_parse(id).map(Self)
+    }
+}
+
+macro_rules! shown_as_text {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+    )*};
+}
+shown_as_text!(ChannelName, TrackName, BroadcastId);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_name_that_could_be_a_path_is_refused() {
+        for bad in ["", "../../etc/passwd", "a/b", "a.b", "a b", "ä", "%2e", &"x".repeat(65)] {
+            assert!(bad.parse::<ChannelName>().is_err(), "{bad}");
+        }
+        for good in ["demo", "A-Z_09", &"x".repeat(64)] {
+            assert_eq!(good.parse::<ChannelName>().unwrap().as_str(), good);
+        }
+    }
+
+    #[test]
+    fn a_track_name_is_lower_case() {
+        assert!("V0".parse::<TrackName>().is_err());
+        assert!("v0.mp4".parse::<TrackName>().is_err());
+        assert_eq!("v720".parse::<TrackName>().unwrap().as_str(), "v720");
+    }
+
+    #[test]
+    fn a_broadcast_id_reads_back_from_its_text() {
+        let id = BroadcastId::new(SystemTime::UNIX_EPOCH);
+        assert_eq!(id.to_string().parse::<BroadcastId>().unwrap(), id);
+    }
+}

@@ -1,0 +1,121 @@
+//! Timescales, and the anchor that maps a broadcast's media time to the wall clock.
+
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant, SystemTime},
+};
+
+/// Ticks a second of a track's clock (ISO/IEC 14496-12 8.4.2, `mdhd` timescale).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timescale(NonZeroU32);
+
+impl Timescale {
+    /// 90 000 ticks a second: all video, and a publisher's own clock at the border.
+    pub const VIDEO: Self = Self(NonZeroU32::new(90_000).expect("90 000 is not zero"));
+
+    /// A timescale of `hz` ticks a second; none for zero.
+    pub fn new(hz: u32) -> Option<Self> {
+        NonZeroU32::new(hz).map(Self)
+    }
+
+    /// Ticks a second.
+    pub fn hz(self) -> u32 {
+        self.0.get()
+    }
+
+    /// The same moment in another timescale, rounded to the nearest tick.
+    pub fn rescale(self, ticks: i64, to: Timescale) -> i64 {
+        if self == to {
+            return ticks;
+        }
+        let (from, to) = (i128::from(self.hz()), i128::from(to.hz()));
+        saturate((i128::from(ticks) * to + from / 2).div_euclid(from))
+    }
+
+    /// `duration` in ticks, rounded down.
+    pub fn ticks(self, duration: Duration) -> i64 {
+        let ticks = duration.as_nanos() * u128::from(self.hz()) / 1_000_000_000;
+        i64::try_from(ticks).unwrap_or(i64::MAX)
+    }
+
+    /// `ticks` as a duration, zero if negative.
+    pub fn duration(self, ticks: i64) -> Duration {
+        let ticks = u64::try_from(ticks).unwrap_or(0);
+        let hz = u64::from(self.hz());
+        let nanos = (ticks % hz) * 1_000_000_000 / hz;
+        Duration::new(ticks / hz, u32::try_from(nanos).unwrap_or(0))
+    }
+
+    /// `ticks` in seconds, for text.
+    pub fn seconds(self, ticks: i64) -> f64 {
+        ticks as f64 / f64::from(self.hz())
+    }
+}
+
+/// Media time zero of a broadcast on both clocks; one for a broadcast's whole life. PROGRAM-DATE-TIME, availabilityStartTime
+/// and `prft` come from it.
+#[derive(Debug, Clone, Copy)]
+pub struct Anchor {
+    /// Wall clock at media time zero.
+    pub utc: SystemTime,
+    /// Monotonic clock at media time zero.
+    pub instant: Instant,
+}
+
+impl Anchor {
+    /// How far media time zero lies before a broadcast's first frame, so that what was sent earlier but arrived later (audio
+    /// before video, B-frames) still has a positive time.
+    pub const LEAD: Duration = Duration::from_secs(10);
+
+    /// The anchor of a broadcast whose first frame arrives `now`.
+    pub fn new(now: Instant, utc: SystemTime) -> Self {
+        Self {
+            utc: utc.checked_sub(Self::LEAD).unwrap_or(SystemTime::UNIX_EPOCH),
+            instant: now.checked_sub(Self::LEAD).unwrap_or(now),
+        }
+    }
+
+    /// The media time that `now` is, in ticks of `timescale`.
+    pub fn media_time(&self, now: Instant, timescale: Timescale) -> i64 {
+        timescale.ticks(now.saturating_duration_since(self.instant))
+    }
+
+    /// The wall clock at `ticks` of `timescale`.
+    pub fn utc_at(&self, ticks: i64, timescale: Timescale) -> SystemTime {
+        self.utc + timescale.duration(ticks)
+    }
+
+    /// The monotonic clock at `ticks` of `timescale`.
+    pub fn instant_at(&self, ticks: i64, timescale: Timescale) -> Instant {
+        self.instant + timescale.duration(ticks)
+    }
+}
+
+fn saturate(ticks: i128) -> i64 {
+    i64::try_from(ticks).unwrap_or(if ticks < 0 { i64::MIN } else { i64::MAX })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rescaling_rounds_to_the_nearest_tick_on_both_sides_of_zero() {
+        let cd = Timescale::new(44_100).unwrap();
+        assert_eq!(Timescale::VIDEO.rescale(90, cd), 44); // 44.1
+        assert_eq!(Timescale::VIDEO.rescale(-90, cd), -44);
+        assert_eq!(Timescale::VIDEO.rescale(90_000, cd), 44_100);
+        assert_eq!(
+            Timescale::VIDEO.rescale(i64::MAX, Timescale::new(u32::MAX).unwrap()),
+            i64::MAX
+        );
+    }
+
+    #[test]
+    fn durations_and_ticks_agree() {
+        assert_eq!(Timescale::VIDEO.ticks(Duration::from_millis(200)), 18_000);
+        assert_eq!(Timescale::VIDEO.duration(18_000), Duration::from_millis(200));
+        assert_eq!(Timescale::VIDEO.duration(-1), Duration::ZERO);
+        assert!(Timescale::new(0).is_none());
+    }
+}

@@ -1,0 +1,57 @@
+//! One track of a broadcast: its configuration, where its newest group starts, and how much it carries.
+
+use std::{sync::Arc, time::Instant};
+
+use crate::{TrackName, codec::Config};
+
+/// Span over which a track's bit rate is measured.
+const RATE_SPAN_S: f64 = 2.0;
+
+#[derive(Debug)]
+pub(crate) struct Track {
+    pub(crate) name: TrackName,
+    pub(crate) config: Arc<Config>,
+    /// Position in the broadcast's log of the newest group's first frame: where a subscriber can start.
+    pub(crate) group: Option<u64>,
+    /// An audio group starts at its first frame at or after this time (90 kHz), the newest cut's.
+    pub(crate) next_group: Option<i64>,
+    pub(crate) frames: u64,
+    pub(crate) bytes: u64,
+    pub(crate) rate: Rate,
+}
+
+impl Track {
+    pub(crate) fn new(name: TrackName, config: Arc<Config>) -> Self {
+        Self {
+            name,
+            config,
+            group: None,
+            next_group: None,
+            frames: 0,
+            bytes: 0,
+            rate: Rate::default(),
+        }
+    }
+}
+
+/// Bits a second over the last whole span.
+#[derive(Debug, Default)]
+pub(crate) struct Rate {
+    span: Option<(Instant, u64)>,
+    pub(crate) bps: u64,
+}
+
+impl Rate {
+    pub(crate) fn add(&mut self, bytes: u64, now: Instant) {
+        let (start, sum) = self.span.get_or_insert((now, 0));
+        let elapsed = now.saturating_duration_since(*start).as_secs_f64();
+        if elapsed >= RATE_SPAN_S {
+            #[expect(clippy::cast_possible_truncation, reason = "float to integer casts saturate")]
+            let bps = (*sum as f64 * 8.0 / elapsed) as u64;
+            self.bps = bps;
+            self.span = Some((now, bytes));
+        } else {
+            *sum += bytes;
+        }
+    }
+}
