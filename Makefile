@@ -1,0 +1,42 @@
+# make run    build the daemon and run it on this machine, with the built-in test picture
+# make test   everything that continuous integration checks
+#
+# Both first install what is missing: Debian packages with apt, the players that the tests drive with npm. What is there is left
+# alone. A Rust toolchain and Node are expected to be there.
+
+# What the daemon is built with and runs on.
+PACKAGES := build-essential pkg-config \
+	libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev \
+	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
+
+# The clients that the tests drive it with.
+TEST_PACKAGES := gstreamer1.0-tools ffmpeg librtmp-dev libxml2-utils chromium
+
+PLAYERS := tests/players/node_modules/.package-lock.json
+
+# The tests of the whole daemon mostly wait for real time to pass, so more of them run at once than there are cores.
+export RUST_TEST_THREADS ?= 6
+
+.PHONY: help run test packages test-packages
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+run: packages
+	cargo run --release --locked -- serve --config conf/dev.toml
+
+test: test-packages $(PLAYERS)
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo test --workspace --locked
+
+packages:
+	@scripts/need-packages $(PACKAGES)
+
+test-packages:
+	@scripts/need-packages $(PACKAGES) $(TEST_PACKAGES)
+
+# npm writes this file last, so a broken installation is done again.
+$(PLAYERS): tests/players/package.json tests/players/package-lock.json
+	@echo "installing the players that the tests drive: npm ci in tests/players"
+	@cd tests/players && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@

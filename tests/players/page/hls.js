@@ -1,0 +1,14 @@
+// hls.js in its low-latency mode; every error event counts, the ones it recovers from too.
+
+window.start = (url, options) => {
+  const video = document.getElementById('video');
+  const hls = new Hls({ lowLatencyMode: true });
+  const errors = [];
+  hls.on(Hls.Events.ERROR, (_, data) => {
+    const what = data.error?.message ?? data.reason ?? '';
+    errors.push({ source: 'hls.js', fatal: data.fatal, message: `${data.type} ${data.details} ${what}`.trim() });
+  });
+  window.probe.watch(video, options, { errors, latency: () => hls.latency || null });
+  hls.loadSource(url);
+  hls.attachMedia(video);
+};
