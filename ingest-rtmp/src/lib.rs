@@ -1,1 +1,33 @@
-//! ingest-rtmp
+//! RTMP server: publish and play. Bytes from a socket become frames in the hub, and the other way round.
+//!
+//! The way of a frame: [`server`](Server) accepts, `connection` reads, [`chunk`] gathers a message once, [`session`] follows the
+//! commands, [`flv`] finds the access unit in the message, `publisher` hands it to the hub. To a player it goes from the hub
+//! through `player` and `transmit` to the socket. No payload is copied after `chunk`.
+//!
+//! All parsers and state machines are without I/O and bounded; sockets are known to `connection` and `server` alone. What faces the
+//! network is our own: rml_rtmp gives the handshake, the messages and the chunk serialiser.
+
+#![forbid(unsafe_code)]
+
+pub mod amf0;
+pub mod auth;
+pub mod chunk;
+mod config;
+mod connection;
+mod error;
+pub mod flv;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+mod metrics;
+mod player;
+mod publisher;
+mod server;
+pub mod session;
+mod transmit;
+
+pub use auth::{Authorize, PublishRequest, Reason, Refusal, StreamKey};
+pub use config::Config;
+pub use error::Error;
+pub use metrics::Metrics;
+pub use server::Server;
+pub use transmit::Transmit;

@@ -1,0 +1,412 @@
+//! AMF0 values: the bounded decoder that faces the network, and the encoder of our answers. Pure.
+//! Which command means what is `session`'s.
+//!
+//! AMF 0 specification (Adobe, 2007), section 2. Depth, number of values and bytes are bounded, so a message can cost neither stack nor
+//! more memory than a small multiple of itself.
+//!
+//! Tolerated: an object or array that ends with its message instead of an end marker (seen in onMetaData); strings that are not
+//! UTF-8. A reference is read as undefined: no message that is acted on has one.
+
+/// Objects and arrays within one another.
+const MAX_DEPTH: usize = 8;
+/// Values in one message, those within objects and arrays included.
+const MAX_VALUES: usize = 1024;
+
+/// Why a message's values cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The message ends inside a value.
+    #[error("AMF0 value at byte {at} is truncated")]
+    Truncated {
+        /// Offset in the message.
+        at: usize,
+    },
+    /// Objects or arrays within one another beyond the limit.
+    #[error("AMF0 values nested deeper than {max} at byte {at}")]
+    TooDeep {
+        /// Offset in the message.
+        at: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// More values than the limit.
+    #[error("more than {max} AMF0 values")]
+    TooMany {
+        /// The limit.
+        max: usize,
+    },
+    /// A marker that is reserved, or that changes to AMF3.
+    #[error("AMF0 marker {marker} at byte {at}")]
+    BadMarker {
+        /// The marker.
+        marker: u8,
+        /// Offset in the message.
+        at: usize,
+    },
+}
+
+/// A value. Objects, typed objects and ECMA arrays are all `Object`: their differences mean nothing in RTMP.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// A number.
+    Number(f64),
+    /// True or false.
+    Boolean(bool),
+    /// A string, a long string or an XML document.
+    String(String),
+    /// Names and values in the order they came.
+    Object(Vec<(String, Value)>),
+    /// A strict array.
+    Array(Vec<Value>),
+    /// Milliseconds since 1970, UTC.
+    Date(f64),
+    /// Null.
+    Null,
+    /// Undefined, unsupported, or a reference.
+    Undefined,
+}
+
+impl Value {
+    /// The text of a string.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The value of a number.
+    pub fn as_number(&self) -> Option<f64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// The value of an object's property.
+    pub fn property(&self, name: &str) -> Option<&Value> {
+        match self {
+            Self::Object(properties) => properties.iter().find(|(key, _)| key == name).map(|(_, value)| value),
+            _ => None,
+        }
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::String(text.into())
+    }
+}
+
+impl From<f64> for Value {
+    fn from(number: f64) -> Self {
+        Self::Number(number)
+    }
+}
+
+/// An object of these properties, in this order.
+pub(crate) fn object<const N: usize>(properties: [(&str, Value); N]) -> Value {
+    Value::Object(
+        properties
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    )
+}
+
+mod marker {
+    pub(super) const NUMBER: u8 = 0;
+    pub(super) const BOOLEAN: u8 = 1;
+    pub(super) const STRING: u8 = 2;
+    pub(super) const OBJECT: u8 = 3;
+    pub(super) const NULL: u8 = 5;
+    pub(super) const UNDEFINED: u8 = 6;
+    pub(super) const REFERENCE: u8 = 7;
+    pub(super) const ECMA_ARRAY: u8 = 8;
+    pub(super) const OBJECT_END: u8 = 9;
+    pub(super) const STRICT_ARRAY: u8 = 10;
+    pub(super) const DATE: u8 = 11;
+    pub(super) const LONG_STRING: u8 = 12;
+    pub(super) const UNSUPPORTED: u8 = 13;
+    pub(super) const XML: u8 = 15;
+    pub(super) const TYPED_OBJECT: u8 = 16;
+}
+
+/// Reads a message of values.
+///
+/// # Errors
+/// See [`Error`]; what was read before is dropped.
+pub fn parse(message: &[u8]) -> Result<Vec<Value>, Error> {
+    let mut decoder = Decoder {
+        message,
+        at: 0,
+        values: 0,
+    };
+    let mut values = Vec::new();
+    while !decoder.is_done() {
+        values.push(decoder.value(0)?);
+    }
+    Ok(values)
+}
+
+struct Decoder<'a> {
+    message: &'a [u8],
+    at: usize,
+    values: usize,
+}
+
+impl<'a> Decoder<'a> {
+    fn is_done(&self) -> bool {
+        self.at == self.message.len()
+    }
+
+    fn value(&mut self, depth: usize) -> Result<Value, Error> {
+        self.values += 1;
+        if self.values > MAX_VALUES {
+            return Err(Error::TooMany { max: MAX_VALUES });
+        }
+        let at = self.at;
+        let [marker] = self.take()?;
+        let nested = matches!(
+            marker,
+            marker::OBJECT | marker::ECMA_ARRAY | marker::STRICT_ARRAY | marker::TYPED_OBJECT
+        );
+        if nested && depth == MAX_DEPTH {
+            return Err(Error::TooDeep { at, max: MAX_DEPTH });
+        }
+        Ok(match marker {
+            marker::NUMBER => Value::Number(f64::from_be_bytes(self.take()?)),
+            marker::BOOLEAN => Value::Boolean(self.take::<1>()? != [0]),
+            marker::STRING => Value::String(self.text()?),
+            marker::LONG_STRING | marker::XML => {
+                let len = u32::from_be_bytes(self.take()?) as usize;
+                Value::String(self.text_of(len)?)
+            }
+            marker::OBJECT => self.properties(depth)?,
+            marker::ECMA_ARRAY => {
+                // How many follow is a hint, often 0.
+                self.take::<4>()?;
+                self.properties(depth)?
+            }
+            marker::TYPED_OBJECT => {
+                self.text()?;
+                self.properties(depth)?
+            }
+            marker::STRICT_ARRAY => {
+                let count = u32::from_be_bytes(self.take()?);
+                let mut values = Vec::new();
+                for _ in 0..count {
+                    values.push(self.value(depth + 1)?);
+                }
+                Value::Array(values)
+            }
+            marker::DATE => {
+                let date = f64::from_be_bytes(self.take()?);
+                self.take::<2>()?; // a time zone that the specification says is 0
+                Value::Date(date)
+            }
+            marker::NULL => Value::Null,
+            marker::UNDEFINED | marker::UNSUPPORTED => Value::Undefined,
+            marker::REFERENCE => {
+                self.take::<2>()?;
+                Value::Undefined
+            }
+            marker => return Err(Error::BadMarker { marker, at }),
+        })
+    }
+
+    /// Names and values up to an empty name with an end marker, or the message's end.
+    fn properties(&mut self, depth: usize) -> Result<Value, Error> {
+        let mut properties = Vec::new();
+        while !self.is_done() {
+            let name = self.text()?;
+            if name.is_empty() && self.message.get(self.at) == Some(&marker::OBJECT_END) {
+                self.at += 1;
+                break;
+            }
+            properties.push((name, self.value(depth + 1)?));
+        }
+        Ok(Value::Object(properties))
+    }
+
+    fn text(&mut self) -> Result<String, Error> {
+        let len = u16::from_be_bytes(self.take()?);
+        self.text_of(usize::from(len))
+    }
+
+    fn text_of(&mut self, len: usize) -> Result<String, Error> {
+        let rest = &self.message[self.at..];
+        let text = rest.get(..len).ok_or(Error::Truncated { at: self.at })?;
+        self.at += len;
+        Ok(String::from_utf8_lossy(text).into_owned())
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        let rest: &'a [u8] = &self.message[self.at..];
+        let taken = rest.first_chunk().ok_or(Error::Truncated { at: self.at })?;
+        self.at += N;
+        Ok(*taken)
+    }
+}
+
+/// Writes values one after the other. Strings beyond 65 535 bytes become long strings; longer names are cut.
+pub fn write(values: &[Value], out: &mut Vec<u8>) {
+    for value in values {
+        write_value(value, out);
+    }
+}
+
+fn write_value(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Number(number) => {
+            out.push(marker::NUMBER);
+            out.extend(number.to_be_bytes());
+        }
+        Value::Boolean(truth) => out.extend([marker::BOOLEAN, u8::from(*truth)]),
+        Value::String(text) => match u16::try_from(text.len()) {
+            Ok(len) => {
+                out.push(marker::STRING);
+                out.extend(len.to_be_bytes());
+                out.extend(text.as_bytes());
+            }
+            Err(_) => {
+                let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
+                out.push(marker::LONG_STRING);
+                out.extend(len.to_be_bytes());
+                out.extend(&text.as_bytes()[..len as usize]);
+            }
+        },
+        Value::Object(properties) => {
+            out.push(marker::OBJECT);
+            for (name, value) in properties {
+                let len = u16::try_from(name.len()).unwrap_or(u16::MAX);
+                out.extend(len.to_be_bytes());
+                out.extend(&name.as_bytes()[..usize::from(len)]);
+                write_value(value, out);
+            }
+            out.extend([0, 0, marker::OBJECT_END]);
+        }
+        Value::Array(values) => {
+            out.push(marker::STRICT_ARRAY);
+            out.extend(u32::try_from(values.len()).unwrap_or(u32::MAX).to_be_bytes());
+            write(values, out);
+        }
+        Value::Date(date) => {
+            out.push(marker::DATE);
+            out.extend(date.to_be_bytes());
+            out.extend([0, 0]);
+        }
+        Value::Null => out.push(marker::NULL),
+        Value::Undefined => out.push(marker::UNDEFINED),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hex_literal::hex;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_connect_command_byte_for_byte() {
+        let values = [
+            Value::from("connect"),
+            Value::from(1.0),
+            object([("app", Value::from("live")), ("fpad", Value::Boolean(false))]),
+        ];
+        let bytes = hex!(
+            "02 0007 636f6e6e656374"                        // "connect"
+            "00 3ff0000000000000"                           // 1
+            "03 0003 617070 02 0004 6c697665"               // { app: "live",
+            "0004 66706164 01 00 0000 09"                   //   fpad: false }
+        );
+        let mut written = Vec::new();
+        write(&values, &mut written);
+        assert_eq!(written, bytes);
+        assert_eq!(parse(&bytes).unwrap(), values);
+    }
+
+    #[test]
+    fn every_marker_is_read_or_refused() {
+        let read = |bytes: &[u8]| parse(bytes).map(|mut values| values.remove(0));
+        assert_eq!(read(&hex!("05")), Ok(Value::Null));
+        assert_eq!(read(&hex!("06")), Ok(Value::Undefined));
+        assert_eq!(read(&hex!("07 0001")), Ok(Value::Undefined));
+        let pair = Value::Object(vec![("a".into(), Value::Null)]);
+        assert_eq!(read(&hex!("08 00000000 0001 61 05 0000 09")), Ok(pair.clone()));
+        assert_eq!(read(&hex!("10 0001 43 0001 61 05 0000 09")), Ok(pair.clone()));
+        assert_eq!(read(&hex!("08 00000001 0001 61 05")), Ok(pair)); // no end marker
+        assert_eq!(
+            read(&hex!("0a 00000002 05 06")),
+            Ok(Value::Array(vec![Value::Null, Value::Undefined]))
+        );
+        assert_eq!(read(&hex!("0b 0000000000000000 0000")), Ok(Value::Date(0.0)));
+        assert_eq!(read(&hex!("0c 00000001 61")), Ok(Value::from("a")));
+        assert_eq!(read(&hex!("0d")), Ok(Value::Undefined));
+        assert_eq!(read(&hex!("0f 00000001 61")), Ok(Value::from("a")));
+        assert_eq!(read(&hex!("02 0001 ff")), Ok(Value::from("\u{fffd}")));
+        for bad in [0x04, 0x09, 0x0e, 0x11, 0xff] {
+            assert_eq!(read(&[bad]), Err(Error::BadMarker { marker: bad, at: 0 }));
+        }
+    }
+
+    #[test]
+    fn eighty_kilobytes_of_nested_arrays_are_refused_at_depth_eight() {
+        let bytes = hex!("0a 00000001").repeat(16_000);
+        assert_eq!(parse(&bytes), Err(Error::TooDeep { at: 40, max: 8 }));
+        let bytes = hex!("03 0001 61").repeat(20_000);
+        assert_eq!(parse(&bytes), Err(Error::TooDeep { at: 32, max: 8 }));
+    }
+
+    #[test]
+    fn more_than_1024_values_are_refused() {
+        assert!(parse(&[5; 1024]).is_ok());
+        assert_eq!(parse(&[5; 1025]), Err(Error::TooMany { max: 1024 }));
+        let array = [&hex!("0a ffffffff")[..], &[5; 2000]].concat();
+        assert_eq!(parse(&array), Err(Error::TooMany { max: 1024 }));
+    }
+
+    #[test]
+    fn a_declared_length_beyond_the_message_is_refused() {
+        for bytes in [
+            &hex!("0c ffffffff 61")[..],
+            &hex!("02 ffff"),
+            &hex!("00 00"),
+            &hex!("0a ffffffff"),
+        ] {
+            assert!(matches!(parse(bytes), Err(Error::Truncated { .. })), "{bytes:02x?}");
+        }
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            any::<i32>().prop_map(|number| Value::Number(number.into())),
+            any::<bool>().prop_map(Value::Boolean),
+            "[a-zä]{0,9}".prop_map(Value::String),
+            any::<u32>().prop_map(|date| Value::Date(date.into())),
+            Just(Value::Null),
+            Just(Value::Undefined),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+                prop::collection::vec(("[a-z]{1,5}", inner), 0..4).prop_map(Value::Object),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(values in prop::collection::vec(any_value(), 0..5)) {
+            let mut bytes = Vec::new();
+            write(&values, &mut bytes);
+            prop_assert_eq!(parse(&bytes).unwrap(), values);
+        }
+
+        #[test]
+        fn no_message_makes_the_decoder_panic(bytes in prop::collection::vec(0u8..20, 0..200)) {
+            let _ = parse(&bytes);
+        }
+    }
+}

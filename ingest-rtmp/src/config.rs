@@ -1,0 +1,156 @@
+//! The settings of the RTMP server, as an operator writes them.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use crate::session;
+
+/// Section `rtmp` of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address and port to listen on, such as `0.0.0.0:1935`; empty for no RTMP. Default `[::]:1935`, which takes IPv4 as well. Port 0
+    /// takes a free one.
+    #[serde(deserialize_with = "address")]
+    pub listen: Option<SocketAddr>,
+    /// The application: what follows the host in the server's URL. Default `live`.
+    pub app: String,
+    /// Connections at once. Default 2000. Each costs up to 64 KiB while it publishes, and what it holds of unfinished messages.
+    pub max_connections: usize,
+    /// Connections at once from one address. Default 200. Less protects against one greedy host; more suits a relay or a shared exit.
+    pub max_connections_per_address: usize,
+    /// Largest message of a publisher in bytes, 65 536 to 16 777 215. Default 8 388 608. A key frame must fit; more lets a peer
+    /// hold more memory, up to twice this.
+    pub max_message_bytes: u32,
+    /// Milliseconds for the handshake, 100 to 60 000. Default 5000.
+    pub handshake_ms: u32,
+    /// Milliseconds from the connection's start to `publish` or `play`, 100 to 60 000. Default 10 000.
+    pub setup_ms: u32,
+    /// Milliseconds that a publisher may be silent before it is taken for gone, 1000 to 600 000. Default 10 000. Less frees a channel's
+    /// name sooner after a silent loss; more rides out longer pauses.
+    pub idle_ms: u32,
+    /// Milliseconds in which a peer must take some of what is written to it, 100 to 60 000. Default 5000. More keeps stuck players longer.
+    pub write_ms: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: Some(SocketAddr::from(([0u16; 8], 1935))),
+            app: "live".into(),
+            max_connections: 2_000,
+            max_connections_per_address: 200,
+            max_message_bytes: 8 << 20,
+            handshake_ms: 5_000,
+            setup_ms: 10_000,
+            idle_ms: 10_000,
+            write_ms: 5_000,
+        }
+    }
+}
+
+impl Config {
+    /// Whether every value is in its range; else the key, and what it may be.
+    ///
+    /// # Errors
+    /// One line for the operator.
+    pub fn check(&self) -> Result<(), String> {
+        let within = |key: &str, value: u64, min: u64, max: u64| match (min..=max).contains(&value) {
+            true => Ok(()),
+            false => Err(format!("rtmp.{key} is {value}, it must be {min} to {max}")),
+        };
+        within("max_connections", self.max_connections as u64, 1, 1_000_000)?;
+        within(
+            "max_connections_per_address",
+            self.max_connections_per_address as u64,
+            1,
+            1_000_000,
+        )?;
+        within("max_message_bytes", self.max_message_bytes.into(), 65_536, 0x00ff_ffff)?;
+        within("handshake_ms", self.handshake_ms.into(), 100, 60_000)?;
+        within("setup_ms", self.setup_ms.into(), 100, 60_000)?;
+        within("idle_ms", self.idle_ms.into(), 1_000, 600_000)?;
+        within("write_ms", self.write_ms.into(), 100, 60_000)?;
+        if self.app.is_empty() || self.app.contains(['/', '?', ' ']) {
+            return Err(format!(
+                "rtmp.app is {:?}, it must be one name without / and ?",
+                self.app
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn session(&self) -> session::Settings {
+        session::Settings {
+            app: Arc::from(self.app.as_str()),
+            message_bytes: self.max_message_bytes,
+            handshake: ms(self.handshake_ms),
+            setup: ms(self.setup_ms),
+            idle: ms(self.idle_ms),
+        }
+    }
+
+    pub(crate) fn write_limit(&self) -> Duration {
+        ms(self.write_ms)
+    }
+}
+
+fn ms(ms: u32) -> Duration {
+    Duration::from_millis(ms.into())
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.as_str() {
+        "" => Ok(None),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|_| D::Error::custom(format!("{text:?} is not an address and port"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    #[test]
+    fn an_empty_listen_turns_it_off_and_an_unknown_key_is_refused() {
+        assert_eq!(read("listen = ''").unwrap().listen, None);
+        assert_eq!(
+            read("listen = '127.0.0.1:0'").unwrap().listen,
+            Some(([127, 0, 0, 1], 0).into())
+        );
+        assert_eq!(read("").unwrap(), Config::default());
+        assert!(
+            read("listen = 'here'")
+                .unwrap_err()
+                .to_string()
+                .contains("not an address")
+        );
+        assert!(read("port = 1935").is_err());
+    }
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        assert_eq!(Config::default().check(), Ok(()));
+        let bad = Config {
+            idle_ms: 5,
+            ..Config::default()
+        };
+        assert_eq!(bad.check().unwrap_err(), "rtmp.idle_ms is 5, it must be 1000 to 600000");
+        assert!(
+            Config {
+                app: "a/b".into(),
+                ..Config::default()
+            }
+            .check()
+            .is_err()
+        );
+    }
+}

@@ -1,0 +1,247 @@
+//! What the server counts, for Prometheus. Labels come from closed sets; what is dropped or refused is counted by reason.
+
+use std::fmt;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+
+use crate::auth::Reason;
+
+/// Counters of one server. Cheap to clone; all clones count together.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    pub(crate) connections: Gauge,
+    pub(crate) accepted: Counter,
+    pub(crate) closed: Family<CauseLabel, Counter>,
+    pub(crate) publishers: Gauge,
+    pub(crate) players: Gauge,
+    pub(crate) received: Counter,
+    pub(crate) sent: Counter,
+    frames: Family<KindLabel, Counter>,
+    /// Of `frames`, without a look-up for each frame.
+    pub(crate) video_frames: Counter,
+    pub(crate) audio_frames: Counter,
+    dropped: Family<DropLabel, Counter>,
+    refused: Family<ReasonLabel, Counter>,
+    pub(crate) lagged: Counter,
+}
+
+/// Why a frame was not published, or a message held none that could be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Drop {
+    /// No sequence header came before it.
+    BeforeConfig,
+    /// Decoding cannot start at it, and has not started.
+    BeforeKey,
+    /// Its lengths do not add up.
+    Malformed,
+    /// It belongs to a second track of its kind.
+    OtherTrack,
+    /// It came for a time that was declared a gap.
+    InGap,
+    /// The sequence header that it came after was replaced before the broadcast began.
+    Replaced,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Cause {
+    /// The peer closed it.
+    Peer,
+    /// We turned it away, told it so, or its broadcast ended.
+    Refused,
+    /// A deadline passed.
+    Timeout,
+    /// The peer broke the protocol or a limit.
+    Protocol,
+    /// The socket failed.
+    Socket,
+    /// Too many connections, in all or from its address; nothing was read.
+    Limit,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct CauseLabel {
+    cause: Cause,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DropLabel {
+    reason: Drop,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: Reason,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let frames = Family::<KindLabel, Counter>::default();
+        let of = |kind| frames.get_or_create(&KindLabel { kind }).clone();
+        Self {
+            video_frames: of("video"),
+            audio_frames: of("audio"),
+            frames,
+            connections: Gauge::default(),
+            accepted: Counter::default(),
+            closed: Family::default(),
+            publishers: Gauge::default(),
+            players: Gauge::default(),
+            received: Counter::default(),
+            sent: Counter::default(),
+            dropped: Family::default(),
+            refused: Family::default(),
+            lagged: Counter::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Adds them to a registry whose prefix is the product's name, such as `streamforge`.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("rtmp");
+        registry.register("connections", "RTMP connections open", self.connections.clone());
+        registry.register(
+            "accepted_connections",
+            "RTMP connections accepted",
+            self.accepted.clone(),
+        );
+        registry.register(
+            "closed_connections",
+            "RTMP connections closed, by cause",
+            self.closed.clone(),
+        );
+        registry.register("publishers", "RTMP publishers connected", self.publishers.clone());
+        registry.register("players", "RTMP players connected", self.players.clone());
+        registry.register_with_unit(
+            "received",
+            "Bytes read from RTMP peers",
+            Unit::Bytes,
+            self.received.clone(),
+        );
+        registry.register_with_unit("sent", "Bytes written to RTMP peers", Unit::Bytes, self.sent.clone());
+        registry.register("frames", "Frames published, by kind", self.frames.clone());
+        registry.register(
+            "dropped_frames",
+            "Frames not published, by reason",
+            self.dropped.clone(),
+        );
+        registry.register(
+            "refusals",
+            "Peers turned away or sent off with a reason",
+            self.refused.clone(),
+        );
+        registry.register(
+            "player_lagged_frames",
+            "Frames that slow players did not get",
+            self.lagged.clone(),
+        );
+    }
+
+    pub(crate) fn drop_frame(&self, reason: Drop) {
+        self.dropped.get_or_create(&DropLabel { reason }).inc();
+    }
+
+    pub(crate) fn refuse(&self, reason: Reason) {
+        self.refused.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    pub(crate) fn close(&self, cause: Cause) {
+        self.closed.get_or_create(&CauseLabel { cause }).inc();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn dropped(&self, reason: Drop) -> u64 {
+        self.dropped.get_or_create(&DropLabel { reason }).get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn closed(&self, cause: Cause) -> u64 {
+        self.closed.get_or_create(&CauseLabel { cause }).get()
+    }
+}
+
+/// One more of something while it lives.
+#[derive(Debug)]
+pub(crate) struct Counted(Gauge);
+
+impl Counted {
+    pub(crate) fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl std::ops::Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl EncodeLabelValue for Reason {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        EncodeLabelValue::encode(&self.label(), encoder)
+    }
+}
+
+impl EncodeLabelValue for Drop {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        let label = match self {
+            Self::BeforeConfig => "before_config",
+            Self::BeforeKey => "before_key",
+            Self::Malformed => "malformed",
+            Self::OtherTrack => "other_track",
+            Self::InGap => "in_gap",
+            Self::Replaced => "replaced",
+        };
+        EncodeLabelValue::encode(&label, encoder)
+    }
+}
+
+impl EncodeLabelValue for Cause {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        let label = match self {
+            Self::Peer => "peer",
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::Protocol => "protocol",
+            Self::Socket => "socket",
+            Self::Limit => "limit",
+        };
+        EncodeLabelValue::encode(&label, encoder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_names_base_units_and_closed_labels() {
+        let metrics = Metrics::default();
+        let mut registry = Registry::with_prefix("streamforge");
+        metrics.register(&mut registry);
+        metrics.received.inc_by(7);
+        metrics.drop_frame(Drop::BeforeKey);
+        metrics.refuse(Reason::Name);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "streamforge_rtmp_received_bytes_total 7",
+            "streamforge_rtmp_frames_total{kind=\"video\"} 0",
+            "streamforge_rtmp_dropped_frames_total{reason=\"before_key\"} 1",
+            "streamforge_rtmp_refusals_total{reason=\"name\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Plays a broadcast to one RTMP peer, from its newest group on: metadata, sequence headers, frames. Pure: events in, messages out.
+//! A slow peer is the hub's to handle: it skips, and the player goes on at a key frame.
+
+use std::sync::Arc;
+
+use media_core::{
+    Frame, Timescale,
+    broadcast::{Consumer, Event},
+    codec::Config,
+};
+
+use crate::{
+    Error,
+    amf0::{Value, object},
+    metrics::{Counted, Metrics},
+    transmit::{Transmit, kind},
+};
+
+/// Nothing more is taken from the hub while this much waits to be written, in bytes.
+const QUEUED_BYTES: usize = 256 << 10;
+/// 90 kHz ticks a millisecond.
+const TICKS_PER_MS: i64 = 90;
+
+/// One player.
+#[derive(Debug)]
+pub(crate) struct Player {
+    consumer: Consumer,
+    stream_id: u32,
+    tracks: Vec<Track>,
+    /// Decode time of the first frame sent, in 90 kHz ticks: time 0 of what the peer sees.
+    origin: Option<i64>,
+    /// Timestamp of the last frame sent, in milliseconds.
+    newest_ms: u32,
+    metrics: Metrics,
+    _counted: Counted,
+}
+
+#[derive(Debug)]
+struct Track {
+    config: Arc<Config>,
+    /// RTMP carries one track of a kind: the first is played.
+    played: bool,
+    waits_for_key: bool,
+}
+
+impl Player {
+    /// A player that starts at the newest group, on message stream `stream_id`.
+    pub(crate) fn new(consumer: Consumer, stream_id: u32, metrics: Metrics) -> Self {
+        let configs = consumer.configs();
+        let first = |video| configs.iter().position(|config| config.is_video() == video);
+        let (video, audio) = (first(true), first(false));
+        let track = |(index, config): (usize, &Arc<Config>)| Track {
+            config: Arc::clone(config),
+            played: Some(index) == video || Some(index) == audio,
+            waits_for_key: config.is_video(),
+        };
+        let tracks = configs.iter().enumerate().map(track).collect();
+        let _counted = Counted::new(&metrics.players);
+        Self {
+            consumer,
+            stream_id,
+            tracks,
+            origin: None,
+            newest_ms: 0,
+            metrics,
+            _counted,
+        }
+    }
+
+    /// Queues what comes before the frames: onMetaData and the sequence headers.
+    pub(crate) fn begin(&self, transmit: &mut Transmit) -> Result<(), Error> {
+        let properties = self
+            .tracks
+            .iter()
+            .filter(|track| track.played)
+            .flat_map(|track| describe(&track.config));
+        transmit.data(
+            self.stream_id,
+            &["onMetaData".into(), Value::Object(properties.collect())],
+        )?;
+        for track in self.tracks.iter().filter(|track| track.played) {
+            self.send_config(&track.config, transmit);
+        }
+        Ok(())
+    }
+
+    /// Waits for the next event; none when the broadcast is over. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Option<Event> {
+        self.consumer.next().await
+    }
+
+    /// Queues `event`, and what else is there as long as the queue is short.
+    pub(crate) fn send(&mut self, event: Event, transmit: &mut Transmit) {
+        self.send_one(event, transmit);
+        while transmit.len() < QUEUED_BYTES
+            && let Some(event) = self.consumer.try_next()
+        {
+            self.send_one(event, transmit);
+        }
+    }
+
+    fn send_one(&mut self, event: Event, transmit: &mut Transmit) {
+        match event {
+            Event::Frame { track, frame } => self.send_frame(track, &frame, transmit),
+            Event::Config { track: index, config } => {
+                let Some(track) = self.tracks.get_mut(index) else {
+                    return;
+                };
+                if !track.played || track.config == config {
+                    return;
+                }
+                track.config = Arc::clone(&config);
+                track.waits_for_key = config.is_video();
+                self.send_config(&config, transmit);
+            }
+            Event::Lagged { frames, .. } => {
+                self.metrics.lagged.inc_by(frames);
+                for track in &mut self.tracks {
+                    track.waits_for_key = track.config.is_video();
+                }
+            }
+            Event::Gap(_) => {}
+        }
+    }
+
+    fn send_frame(&mut self, index: usize, frame: &Frame, transmit: &mut Transmit) {
+        let Some(track) = self.tracks.get_mut(index) else {
+            return;
+        };
+        if !track.played || track.waits_for_key && !frame.key {
+            return;
+        }
+        track.waits_for_key = false;
+        let timescale = track.config.timescale();
+        let dts = timescale.rescale(frame.dts, Timescale::VIDEO);
+        let origin = *self.origin.get_or_insert(dts);
+        // Of frames of two tracks the later in the log may be the earlier in time, at the start.
+        let ms = dts.saturating_sub(origin).max(0) / TICKS_PER_MS;
+        let timestamp = u32::try_from(ms & i64::from(u32::MAX)).unwrap_or(0);
+        self.newest_ms = timestamp;
+        match &*track.config {
+            Config::Avc(_) => {
+                let composition = frame.pts.saturating_sub(frame.dts) / TICKS_PER_MS;
+                let composition = i32::try_from(composition).unwrap_or(0).to_be_bytes();
+                let first = if frame.key { 0x17 } else { 0x27 };
+                let tag = [first, 1, composition[1], composition[2], composition[3]];
+                transmit.media(kind::VIDEO, self.stream_id, timestamp, &tag, &frame.payload);
+            }
+            Config::Aac(_) => transmit.media(kind::AUDIO, self.stream_id, timestamp, &[0xaf, 1], &frame.payload),
+        }
+    }
+
+    fn send_config(&self, config: &Config, transmit: &mut Transmit) {
+        let (timestamp, record) = (self.newest_ms, config.record());
+        match config {
+            Config::Avc(_) => transmit.media(kind::VIDEO, self.stream_id, timestamp, &[0x17, 0, 0, 0, 0], record),
+            Config::Aac(_) => transmit.media(kind::AUDIO, self.stream_id, timestamp, &[0xaf, 0], record),
+        }
+    }
+}
+
+/// onMetaData's properties for a track (FLV 10.1 E.5).
+fn describe(config: &Config) -> Vec<(String, Value)> {
+    let properties = match config {
+        Config::Avc(avc) => object([
+            ("width", f64::from(avc.width).into()),
+            ("height", f64::from(avc.height).into()),
+            ("framerate", avc.frame_rate.unwrap_or(0.0).into()),
+            ("videocodecid", 7.0.into()),
+        ]),
+        Config::Aac(aac) => object([
+            ("audiosamplerate", f64::from(aac.timescale.hz()).into()),
+            ("audiochannels", f64::from(aac.channels).into()),
+            ("stereo", Value::Boolean(aac.channels > 1)),
+            ("audiocodecid", 10.0.into()),
+        ]),
+    };
+    match properties {
+        Value::Object(properties) => properties,
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

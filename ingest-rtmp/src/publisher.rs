@@ -1,0 +1,403 @@
+//! A publisher's messages into the hub: when its tracks are known, what is a frame, what is dropped and counted.
+//! Tags are read by `flv`; the hub places frames on the broadcast's timeline and decides cuts.
+//!
+//! A broadcast starts when its catalogue is settled: both sequence headers came; or one, and onMetaData says that there is no other
+//! track; or one, and 1.5 s of media or 4 MiB of frames have passed. A track that shows up later, or one whose codec string
+//! changes, ends the broadcast and starts another under the name: players cannot follow either.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use media_core::{
+    AccessUnit, TrackName,
+    broadcast::Refused,
+    codec::{Config, aac, avc},
+    hub::{Claim, Producer},
+};
+use tracing::info;
+
+use crate::{
+    amf0::Value,
+    auth::{Reason, Refusal},
+    flv::{self, Tag},
+    metrics::{Counted, Drop, Metrics},
+};
+
+/// Media time after which a broadcast starts with the one track that is known, in milliseconds.
+const SETTLE_MS: i64 = 1_500;
+/// Payload bytes, and frames, held until the catalogue is settled.
+const HELD_BYTES: usize = 4 << 20;
+const HELD_FRAMES: usize = 2_048;
+/// New broadcasts that one connection may start within [`RESTART_SPAN`] because its tracks changed: each costs a live window.
+const RESTARTS: u32 = 5;
+const RESTART_SPAN: Duration = Duration::from_secs(60);
+
+/// 90 kHz ticks a millisecond.
+const TICKS_PER_MS: i64 = 90;
+
+/// Publishes what one session sends. Dropping it means that the publisher is gone.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    metrics: Metrics,
+    clock: Clock,
+    tracks: Tracks,
+    state: State,
+    restarts: (Instant, u32),
+    _counted: Counted,
+}
+
+#[derive(Debug)]
+enum State {
+    Settling(Settling),
+    Live(Producer),
+    /// A restart failed; nothing more is taken.
+    Over,
+}
+
+#[derive(Debug)]
+struct Settling {
+    claim: Claim,
+    /// Whether onMetaData names a video and an audio codec.
+    announced: Option<(bool, bool)>,
+    first_ms: Option<i64>,
+    held: Vec<(Kind, AccessUnit)>,
+    held_bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Video,
+    Audio,
+}
+
+#[derive(Debug, Default)]
+struct Tracks {
+    video: Option<Track>,
+    audio: Option<Track>,
+}
+
+#[derive(Debug)]
+struct Track {
+    config: Config,
+    /// Nothing is taken before a frame that decoding can start at.
+    waits_for_key: bool,
+}
+
+/// RTMP's 32-bit milliseconds unwrapped. Audio and video share one: they are on one clock.
+#[derive(Debug, Default)]
+struct Clock {
+    last: Option<(u32, i64)>,
+}
+
+impl Clock {
+    /// The stamp on a line without a wrap: nearest to the one before it, forwards or back.
+    fn unwrap(&mut self, stamp: u32) -> i64 {
+        let (low, value) = self.last.unwrap_or((stamp, i64::from(stamp)));
+        let value = value.saturating_add(i64::from(stamp.wrapping_sub(low).cast_signed()));
+        self.last = Some((stamp, value));
+        value
+    }
+}
+
+impl Tracks {
+    fn of(&mut self, kind: Kind) -> &mut Option<Track> {
+        match kind {
+            Kind::Video => &mut self.video,
+            Kind::Audio => &mut self.audio,
+        }
+    }
+
+    /// The track's place in the broadcast's catalogue.
+    fn index(&self, kind: Kind) -> usize {
+        usize::from(kind == Kind::Audio && self.video.is_some())
+    }
+
+    fn catalogue(&self) -> Vec<(TrackName, Config)> {
+        let names = [TrackName::source_video(), TrackName::source_audio()];
+        let tracks = [&self.video, &self.audio];
+        names
+            .into_iter()
+            .zip(tracks)
+            .filter_map(|(name, track)| Some((name, track.as_ref()?.config.clone())))
+            .collect()
+    }
+}
+
+impl Publisher {
+    /// A publisher that has the right to its name and has sent nothing yet.
+    pub(crate) fn new(claim: Claim, metrics: Metrics, now: Instant) -> Self {
+        Self {
+            clock: Clock::default(),
+            tracks: Tracks::default(),
+            state: State::Settling(Settling::new(claim)),
+            restarts: (now, 0),
+            _counted: Counted::new(&metrics.publishers),
+            metrics,
+        }
+    }
+
+    /// Takes onMetaData: a hint of which tracks will come.
+    pub(crate) fn metadata(&mut self, metadata: &Value, now: Instant) -> Result<(), Refusal> {
+        if let State::Settling(settling) = &mut self.state {
+            let names = |key| {
+                metadata
+                    .property(key)
+                    .is_some_and(|codec| !matches!(codec, Value::Number(id) if *id <= 0.0))
+            };
+            let (video, audio) = (names("videocodecid"), names("audiocodecid"));
+            settling.announced = (video || audio).then_some((video, audio));
+            self.settle(now)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a video message. What cannot be published is dropped and counted.
+    ///
+    /// # Errors
+    /// The peer is to be sent off with this.
+    pub(crate) fn video(&mut self, timestamp: u32, body: Bytes, now: Instant) -> Result<(), Refusal> {
+        let tag = flv::parse_video(body);
+        self.tag(Kind::Video, timestamp, tag, now)
+    }
+
+    /// Takes an audio message; else as [`Publisher::video`].
+    pub(crate) fn audio(&mut self, timestamp: u32, body: Bytes, now: Instant) -> Result<(), Refusal> {
+        let tag = flv::parse_audio(body);
+        self.tag(Kind::Audio, timestamp, tag, now)
+    }
+
+    /// The publisher is gone since `now`, and may return.
+    pub(crate) fn leave(self, now: Instant) {
+        if let State::Live(producer) = self.state {
+            info!(broadcast = %producer.broadcast().id(), "publisher is gone");
+            producer.leave(now);
+        }
+    }
+
+    fn tag(&mut self, kind: Kind, stamp: u32, tag: Result<Tag, flv::Error>, now: Instant) -> Result<(), Refusal> {
+        let tag = tag.or_else(|err| match err {
+            flv::Error::UnsupportedCodec(_) => Err(Refusal::new(Reason::Codec, err.to_string())),
+            flv::Error::Truncated { .. } => {
+                self.metrics.drop_frame(Drop::Malformed);
+                Ok(Tag::Nothing)
+            }
+        })?;
+        match tag {
+            // Some encoders send an empty one first.
+            Tag::Config(record) if record.is_empty() => Ok(()),
+            Tag::Config(record) => self.configure(kind, &record, now),
+            Tag::Frame {
+                composition_ms,
+                payload,
+            } => {
+                let ms = self.clock.unwrap(stamp);
+                self.frame(kind, ms, composition_ms, payload, now)
+            }
+            Tag::OtherTrack => {
+                self.metrics.drop_frame(Drop::OtherTrack);
+                Ok(())
+            }
+            Tag::End | Tag::Nothing => Ok(()),
+        }
+    }
+
+    fn configure(&mut self, kind: Kind, record: &[u8], now: Instant) -> Result<(), Refusal> {
+        let slot = self.tracks.of(kind);
+        if slot.as_ref().is_some_and(|track| track.config.record() == record) {
+            return Ok(());
+        }
+        let config = match kind {
+            Kind::Video => avc::Config::parse(record).map(Config::Avc),
+            Kind::Audio => aac::Config::parse(record).map(Config::Aac),
+        };
+        let config = config.map_err(|err| Refusal::new(Reason::Codec, err.to_string()))?;
+        let replaced = slot
+            .replace(Track {
+                config: config.clone(),
+                waits_for_key: kind == Kind::Video,
+            })
+            .is_some();
+        match &mut self.state {
+            State::Settling(settling) => {
+                if replaced {
+                    settling.forget(kind, &self.metrics);
+                }
+                self.settle(now)
+            }
+            State::Live(producer) => {
+                let index = self.tracks.index(kind);
+                if replaced && producer.configure(index, &config).is_ok() {
+                    return Ok(());
+                }
+                self.restart(now)
+            }
+            State::Over => Ok(()),
+        }
+    }
+
+    fn frame(&mut self, kind: Kind, ms: i64, composition_ms: i32, payload: Bytes, now: Instant) -> Result<(), Refusal> {
+        let Some(track) = self.tracks.of(kind) else {
+            self.metrics.drop_frame(Drop::BeforeConfig);
+            return self.passed(ms, now);
+        };
+        let key = match &track.config {
+            Config::Avc(avc) => flv::has_idr(&payload, avc.length_size),
+            Config::Aac(_) => Some(true),
+        };
+        let Some(key) = key else {
+            self.metrics.drop_frame(Drop::Malformed);
+            return Ok(());
+        };
+        if track.waits_for_key && !key {
+            self.metrics.drop_frame(Drop::BeforeKey);
+            return self.passed(ms, now);
+        }
+        track.waits_for_key = false;
+        let dts = ms.saturating_mul(TICKS_PER_MS);
+        let pts = dts.saturating_add(i64::from(composition_ms) * TICKS_PER_MS);
+        let unit = AccessUnit {
+            dts,
+            pts,
+            key,
+            arrived: now,
+            payload,
+        };
+        match &mut self.state {
+            State::Live(_) => self.push(kind, unit),
+            State::Settling(settling) => {
+                settling.held_bytes += unit.payload.len();
+                settling.held.push((kind, unit));
+                self.passed(ms, now)
+            }
+            State::Over => Ok(()),
+        }
+    }
+
+    fn push(&mut self, kind: Kind, unit: AccessUnit) -> Result<(), Refusal> {
+        let State::Live(producer) = &self.state else {
+            return Ok(());
+        };
+        match producer.push(self.tracks.index(kind), unit) {
+            Ok(()) => {
+                let frames = if kind == Kind::Video {
+                    &self.metrics.video_frames
+                } else {
+                    &self.metrics.audio_frames
+                };
+                frames.inc();
+            }
+            Err(Refused::BeforeKeyFrame) => self.metrics.drop_frame(Drop::BeforeKey),
+            Err(Refused::InGap) => self.metrics.drop_frame(Drop::InGap),
+            Err(Refused::Ended) => return Err(ended()),
+        }
+        Ok(())
+    }
+
+    /// Media up to `ms` have come, whether or not they could be kept.
+    fn passed(&mut self, ms: i64, now: Instant) -> Result<(), Refusal> {
+        let State::Settling(settling) = &mut self.state else {
+            return Ok(());
+        };
+        let first = *settling.first_ms.get_or_insert(ms);
+        let full = settling.held_bytes >= HELD_BYTES || settling.held.len() >= HELD_FRAMES;
+        let known = self.tracks.video.is_some() || self.tracks.audio.is_some();
+        if known && (full || ms.saturating_sub(first) >= SETTLE_MS) {
+            self.start(now)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Starts the broadcast if no other track is to be waited for.
+    fn settle(&mut self, now: Instant) -> Result<(), Refusal> {
+        let State::Settling(settling) = &self.state else {
+            return Ok(());
+        };
+        let settled = match (&self.tracks.video, &self.tracks.audio) {
+            (Some(_), Some(_)) => true,
+            (Some(_), None) => settling.announced == Some((true, false)),
+            (None, Some(_)) => settling.announced == Some((false, true)),
+            (None, None) => false,
+        };
+        if settled { self.start(now) } else { Ok(()) }
+    }
+
+    fn start(&mut self, now: Instant) -> Result<(), Refusal> {
+        let State::Settling(Settling { claim, held, .. }) = std::mem::replace(&mut self.state, State::Over) else {
+            return Ok(());
+        };
+        if claim.revoked().is_cancelled() {
+            return Err(ended());
+        }
+        let first = held.first().map_or(now, |(_, unit)| unit.arrived);
+        let utc = SystemTime::now();
+        let utc = utc.checked_sub(now.saturating_duration_since(first)).unwrap_or(utc);
+        let catalogue = self.tracks.catalogue();
+        let codecs: Vec<_> = catalogue
+            .iter()
+            .map(|(_, config)| config.codec_string().to_owned())
+            .collect();
+        let producer = claim
+            .start(catalogue, first, utc)
+            .map_err(|err| Refusal::new(Reason::Codec, err.to_string()))?;
+        info!(broadcast = %producer.broadcast().id(), codecs = codecs.join(","), "broadcast is live");
+        self.state = State::Live(producer);
+        for (kind, unit) in held {
+            self.push(kind, unit)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the broadcast and starts another with the tracks as they are now.
+    fn restart(&mut self, now: Instant) -> Result<(), Refusal> {
+        let (since, count) = &mut self.restarts;
+        if now.saturating_duration_since(*since) >= RESTART_SPAN {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        if *count > RESTARTS {
+            return Err(Refusal::new(
+                Reason::Codec,
+                "the tracks or their codecs change too often",
+            ));
+        }
+        let State::Live(producer) = std::mem::replace(&mut self.state, State::Over) else {
+            return Ok(());
+        };
+        info!(broadcast = %producer.broadcast().id(), "tracks changed, another broadcast begins");
+        let claim = producer.end().ok_or_else(ended)?;
+        self.state = State::Settling(Settling::new(claim));
+        self.start(now)
+    }
+}
+
+impl Settling {
+    fn new(claim: Claim) -> Self {
+        Self {
+            claim,
+            announced: None,
+            first_ms: None,
+            held: Vec::new(),
+            held_bytes: 0,
+        }
+    }
+
+    /// Drops a track's held frames: they need a configuration that was replaced.
+    fn forget(&mut self, kind: Kind, metrics: &Metrics) {
+        self.held.retain(|(held, unit)| {
+            if *held == kind {
+                self.held_bytes -= unit.payload.len();
+                metrics.drop_frame(Drop::Replaced);
+            }
+            *held != kind
+        });
+    }
+}
+
+/// What a publisher is told when its broadcast was ended by somebody else.
+pub(crate) fn ended() -> Refusal {
+    Refusal::new(Reason::Kicked, "an operator has ended this broadcast")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,698 @@
+//! One peer's RTMP session: handshake, commands, control. A state machine without I/O: bytes and `now` in, events, bytes
+//! and a deadline out. Frames are `flv`'s and `publisher`'s, framing is `chunk`'s and `transmit`'s, sockets are `connection`'s.
+//!
+//! RTMP 1.0 section 5.2 (handshake, by rml_rtmp), 5.4 (control), 7.2 (commands); Enhanced RTMP v2, "Enhancing NetConnection connect
+//! Command". What is not in the standard but sent by encoders (releaseStream, FCPublish, `_checkbw`, getStreamLength) is answered the
+//! way Adobe's server did.
+//!
+//! There is no queue of events: [`Session::poll_event`] reads on from the input until it finds one, so that a peer cannot make
+//! us hold more than its bytes.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use rml_rtmp::{
+    handshake::{Handshake, HandshakeProcessResult, PeerType},
+    messages::{PeerBandwidthLimitType, RtmpMessage, UserControlEventType},
+    time::RtmpTimestamp,
+};
+
+use crate::{
+    Error,
+    amf0::{self, Value, object},
+    auth::{Reason, Refusal, StreamKey},
+    chunk::{self, Message, Reader, first_u32},
+    transmit::{Transmit, kind},
+};
+
+/// What a session needs to know of its server.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The application that `connect` must name.
+    pub app: Arc<str>,
+    /// Largest message of a publisher in bytes.
+    pub message_bytes: u32,
+    /// From the connection's start to the handshake's end.
+    pub handshake: Duration,
+    /// From the connection's start, or the end of a stream, to `publish` or `play`.
+    pub setup: Duration,
+    /// Longest silence of a publisher.
+    pub idle: Duration,
+}
+
+/// What a peer asks for or sends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The peer wants to publish. Answer with [`Session::accept`] or [`Session::refuse`]; nothing more is read before.
+    Publish {
+        /// Its application.
+        app: String,
+        /// Its stream key, without a query.
+        key: StreamKey,
+        /// What came after `?`, in the key or in the application.
+        query: Option<StreamKey>,
+    },
+    /// The peer wants to play. Answer with [`Session::accept`] or [`Session::refuse`]; nothing more is read before.
+    Play {
+        /// The name it asks for.
+        name: String,
+    },
+    /// onMetaData of a publisher.
+    Metadata(Value),
+    /// An audio message of a publisher.
+    Audio {
+        /// Milliseconds modulo 2^32.
+        timestamp: u32,
+        /// The FLV tag body.
+        body: Bytes,
+    },
+    /// A video message of a publisher.
+    Video {
+        /// Milliseconds modulo 2^32.
+        timestamp: u32,
+        /// The FLV tag body.
+        body: Bytes,
+    },
+    /// The stream that was published or played is closed by the peer; the connection stays.
+    Closed,
+}
+
+/// A session. See the module.
+#[derive(Debug)]
+pub struct Session {
+    settings: Settings,
+    state: State,
+    reader: Reader,
+    transmit: Transmit,
+    /// Bytes received, modulo 2^32, and as of the last acknowledgement.
+    received: u32,
+    acknowledged: u32,
+    window: u32,
+    last_input: Instant,
+}
+
+enum State {
+    Handshake {
+        handshake: Box<Handshake>,
+        fed: usize,
+        since: Instant,
+    },
+    /// Waiting for `connect`.
+    Connect {
+        since: Instant,
+    },
+    Open(Open),
+    /// What is queued is to be written, then the connection closed.
+    Closing,
+}
+
+struct Open {
+    app: String,
+    query: Option<String>,
+    /// Message streams created.
+    streams: u32,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    Idle {
+        since: Instant,
+    },
+    /// An event was raised for `publish` (else `play`), and is not answered.
+    Asked {
+        stream_id: u32,
+        publish: bool,
+    },
+    Publishing {
+        stream_id: u32,
+    },
+    Playing {
+        stream_id: u32,
+    },
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl State {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Handshake { .. } => "waiting for the handshake",
+            Self::Connect { .. } => "waiting for connect",
+            Self::Open(Open {
+                stage: Stage::Idle { .. } | Stage::Asked { .. },
+                ..
+            }) => "connected",
+            Self::Open(Open {
+                stage: Stage::Publishing { .. },
+                ..
+            }) => "publishing",
+            Self::Open(Open {
+                stage: Stage::Playing { .. },
+                ..
+            }) => "playing",
+            Self::Closing => "closing",
+        }
+    }
+}
+
+/// C0, C1 and C2 (RTMP 5.2).
+const HANDSHAKE_BYTES: usize = 1 + 1536 + 1536;
+/// Acknowledgement window until the peer asks for another, and what we ask of it.
+const WINDOW: u32 = 2_500_000;
+/// Message streams that a peer may create on one connection. Encoders make one.
+const MAX_STREAMS: u32 = 16;
+
+impl Session {
+    /// A session at the moment its connection was accepted.
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        Self {
+            settings,
+            state: State::Handshake {
+                handshake: Box::new(Handshake::new(PeerType::Server)),
+                fed: 0,
+                since: now,
+            },
+            reader: Reader::new(chunk::Limits::SETUP),
+            transmit: Transmit::new(),
+            received: 0,
+            acknowledged: 0,
+            window: WINDOW,
+            last_input: now,
+        }
+    }
+
+    /// Reads on to the next event; none when `input` is used up but for an incomplete header, or while an event waits for its answer.
+    ///
+    /// # Errors
+    /// The peer broke the protocol or a limit: write nothing more and close.
+    pub fn poll_event(&mut self, input: &mut BytesMut, now: Instant) -> Result<Option<Event>, Error> {
+        if input.is_empty() {
+            return Ok(None);
+        }
+        self.last_input = now;
+        if let State::Handshake { .. } = self.state {
+            self.shake_hands(input)?;
+        }
+        let mut rest = &input[..];
+        let mut event = Ok(None);
+        while self.reads_messages() {
+            event = match self.reader.read(&mut rest) {
+                Ok(Some(message)) => self.handle_message(message, now),
+                Ok(None) => break,
+                Err(err) => Err(err),
+            };
+            if !matches!(event, Ok(None)) {
+                break;
+            }
+        }
+        let taken = input.len() - rest.len();
+        input.advance(taken);
+        self.count(taken)?;
+        if let State::Closing = self.state {
+            input.clear();
+        }
+        event
+    }
+
+    /// What is to be written to the peer.
+    pub fn transmit(&mut self) -> &mut Transmit {
+        &mut self.transmit
+    }
+
+    /// When [`Session::handle_timeout`] must be called, if ever.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadline().map(|(_, limit, since)| since + limit)
+    }
+
+    /// Lets the clock act.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`]: the peer's time is up.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        match self.deadline() {
+            Some((what, limit, since)) if now >= since + limit => {
+                let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+                Err(Error::TimedOut { what, limit_ms })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the session is over once its output is written.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing)
+    }
+
+    /// The message stream that is played, if the peer is a player.
+    pub fn playing(&self) -> Option<u32> {
+        match &self.state {
+            State::Open(Open {
+                stage: Stage::Playing { stream_id },
+                ..
+            }) => Some(*stream_id),
+            _ => None,
+        }
+    }
+
+    /// Grants what the last event asked for.
+    ///
+    /// # Errors
+    /// Only if an answer could not be framed, which no input leads to.
+    pub fn accept(&mut self) -> Result<(), Error> {
+        let State::Open(open) = &mut self.state else {
+            return Ok(());
+        };
+        let Stage::Asked { stream_id, publish } = open.stage else {
+            return Ok(());
+        };
+        self.transmit
+            .control(stream_event(UserControlEventType::StreamBegin, stream_id))?;
+        if publish {
+            open.stage = Stage::Publishing { stream_id };
+            self.reader.set_message_bytes(self.settings.message_bytes);
+            return self.status(stream_id, "status", "NetStream.Publish.Start", "publishing");
+        }
+        open.stage = Stage::Playing { stream_id };
+        self.status(
+            stream_id,
+            "status",
+            "NetStream.Play.Reset",
+            "playing from the newest group",
+        )?;
+        self.status(stream_id, "status", "NetStream.Play.Start", "playing")?;
+        let access = [
+            Value::from("|RtmpSampleAccess"),
+            Value::Boolean(true),
+            Value::Boolean(true),
+        ];
+        self.transmit.data(stream_id, &access)
+    }
+
+    /// Turns the peer away, or sends it off: it is told why, and the session is closing.
+    ///
+    /// # Errors
+    /// Only if the answer could not be framed, which no input leads to.
+    pub fn refuse(&mut self, refusal: &Refusal) -> Result<(), Error> {
+        let code = refusal.reason.code();
+        if let State::Open(open) = &self.state {
+            let stream_id = match open.stage {
+                Stage::Asked { stream_id, .. } | Stage::Publishing { stream_id } | Stage::Playing { stream_id }
+                    if code.starts_with("NetStream") =>
+                {
+                    stream_id
+                }
+                _ => 0,
+            };
+            self.status(stream_id, "error", code, &refusal.description)?;
+        }
+        self.state = State::Closing;
+        Ok(())
+    }
+
+    /// The played broadcast is over: the player is told, and the session is closing.
+    ///
+    /// # Errors
+    /// Only if the answer could not be framed, which no input leads to.
+    pub fn end_play(&mut self) -> Result<(), Error> {
+        if let Some(stream_id) = self.playing() {
+            self.transmit
+                .control(stream_event(UserControlEventType::StreamEof, stream_id))?;
+            self.status(
+                stream_id,
+                "status",
+                "NetStream.Play.UnpublishNotify",
+                "the broadcast has ended",
+            )?;
+            self.status(stream_id, "status", "NetStream.Play.Stop", "the broadcast has ended")?;
+        }
+        self.state = State::Closing;
+        Ok(())
+    }
+
+    fn reads_messages(&self) -> bool {
+        match &self.state {
+            State::Connect { .. } => true,
+            State::Open(open) => !matches!(open.stage, Stage::Asked { .. }),
+            State::Handshake { .. } | State::Closing => false,
+        }
+    }
+
+    fn deadline(&self) -> Option<(&'static str, Duration, Instant)> {
+        match &self.state {
+            State::Handshake { since, .. } => Some(("handshake", self.settings.handshake, *since)),
+            State::Connect { since } => Some(("setup", self.settings.setup, *since)),
+            State::Open(open) => match open.stage {
+                Stage::Idle { since } => Some(("setup", self.settings.setup, since)),
+                Stage::Publishing { .. } => Some(("idle", self.settings.idle, self.last_input)),
+                // A player may be silent for ever: it is the writes to it that have a limit.
+                Stage::Asked { .. } | Stage::Playing { .. } => None,
+            },
+            State::Closing => None,
+        }
+    }
+
+    /// Feeds the handshake what belongs to it and not a byte more.
+    fn shake_hands(&mut self, input: &mut BytesMut) -> Result<(), Error> {
+        let State::Handshake { handshake, fed, since } = &mut self.state else {
+            return Ok(());
+        };
+        let part = input.split_to(input.len().min(HANDSHAKE_BYTES - *fed));
+        *fed += part.len();
+        let since = *since;
+        match handshake.process_bytes(&part)? {
+            HandshakeProcessResult::InProgress { response_bytes } => self.transmit.raw(response_bytes),
+            HandshakeProcessResult::Completed { response_bytes, .. } => {
+                self.transmit.raw(response_bytes);
+                self.state = State::Connect { since };
+            }
+        }
+        self.count(part.len())
+    }
+
+    /// Counts received bytes and acknowledges them by the window (RTMP 5.4.3: the running total).
+    fn count(&mut self, bytes: usize) -> Result<(), Error> {
+        self.received = self.received.wrapping_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let greeted = matches!(self.state, State::Open(_));
+        if greeted && self.received.wrapping_sub(self.acknowledged) >= self.window {
+            self.acknowledged = self.received;
+            self.transmit.control(RtmpMessage::Acknowledgement {
+                sequence_number: self.received,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn handle_message(&mut self, message: Message, now: Instant) -> Result<Option<Event>, Error> {
+        let publishing = matches!(
+            &self.state,
+            State::Open(Open {
+                stage: Stage::Publishing { .. },
+                ..
+            })
+        );
+        let timestamp = message.timestamp;
+        match message.kind {
+            kind::AUDIO if publishing => Ok(Some(Event::Audio {
+                timestamp,
+                body: message.payload,
+            })),
+            kind::VIDEO if publishing => Ok(Some(Event::Video {
+                timestamp,
+                body: message.payload,
+            })),
+            kind::DATA | kind::DATA_AMF3 if publishing => Ok(metadata(&message)),
+            kind::COMMAND => self.handle_command(&message, &message.payload, now),
+            // Commands marked as AMF3 are AMF0 behind a byte of zero.
+            kind::COMMAND_AMF3 => {
+                let values = message.payload.strip_prefix(&[0]).unwrap_or(&message.payload);
+                self.handle_command(&message, values, now)
+            }
+            kind::USER_CONTROL => self.handle_user_control(&message).map(|()| None),
+            kind::WINDOW => {
+                self.window = first_u32(&message)?.max(1);
+                Ok(None)
+            }
+            // Acknowledgements, the peer's own bandwidth, shared objects, media of no stream.
+            _ => Ok(None),
+        }
+    }
+
+    /// RTMP 7.1.7: only a ping is to be answered.
+    fn handle_user_control(&mut self, message: &Message) -> Result<(), Error> {
+        const PING_REQUEST: [u8; 2] = [0, 6];
+        let Some(time) = message.payload.strip_prefix(&PING_REQUEST) else {
+            return Ok(());
+        };
+        let Some(time) = time.first_chunk() else {
+            return Err(Error::Truncated {
+                kind: message.kind,
+                len: message.payload.len(),
+            });
+        };
+        self.transmit.control(RtmpMessage::UserControl {
+            event_type: UserControlEventType::PingResponse,
+            stream_id: None,
+            buffer_length: None,
+            timestamp: Some(RtmpTimestamp::new(u32::from_be_bytes(*time))),
+        })
+    }
+
+    fn handle_command(&mut self, message: &Message, values: &[u8], now: Instant) -> Result<Option<Event>, Error> {
+        let command = Command::parse(values)?;
+        match &mut self.state {
+            State::Connect { since } if command.name == "connect" => {
+                let since = *since;
+                self.connect(&command, since)?;
+                Ok(None)
+            }
+            State::Open(_) if command.name != "connect" => self.handle_open(message.stream_id, command, now),
+            state => {
+                let command = command.name.chars().take(32).collect();
+                Err(Error::OutOfOrder {
+                    command,
+                    stage: state.name(),
+                })
+            }
+        }
+    }
+
+    fn connect(&mut self, command: &Command, since: Instant) -> Result<(), Error> {
+        let asked = command
+            .object
+            .property("app")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let (app, query) = split_query(asked);
+        let app = app.trim_matches('/').to_owned();
+        self.transmit
+            .control(RtmpMessage::WindowAcknowledgement { size: WINDOW })?;
+        let limit_type = PeerBandwidthLimitType::Dynamic;
+        self.transmit.control(RtmpMessage::SetPeerBandwidth {
+            size: WINDOW,
+            limit_type,
+        })?;
+        self.transmit.announce_chunk_size()?;
+        if *app != *self.settings.app {
+            let description = format!(
+                "there is no application of this name, use rtmp://<host>/{}",
+                self.settings.app
+            );
+            let info = status_object("error", Reason::App.code(), &description);
+            self.transmit
+                .command(0, &["_error".into(), command.transaction.into(), Value::Null, info])?;
+            self.state = State::Closing;
+            return Ok(());
+        }
+        let mut properties = vec![
+            ("fmsVer".to_owned(), Value::from("FMS/3,5,7,7009")),
+            ("capabilities".to_owned(), Value::from(31.0)),
+        ];
+        properties.extend(enhanced_capabilities(&command.object));
+        let mut info = status_object("status", "NetConnection.Connect.Success", "connected");
+        if let Value::Object(info) = &mut info {
+            info.push(("objectEncoding".to_owned(), Value::from(0.0)));
+        }
+        self.transmit.command(
+            0,
+            &[
+                "_result".into(),
+                command.transaction.into(),
+                Value::Object(properties),
+                info,
+            ],
+        )?;
+        let query = query.map(str::to_owned);
+        self.state = State::Open(Open {
+            app,
+            query,
+            streams: 0,
+            stage: Stage::Idle { since },
+        });
+        Ok(())
+    }
+
+    fn handle_open(&mut self, stream_id: u32, command: Command, now: Instant) -> Result<Option<Event>, Error> {
+        let State::Open(open) = &mut self.state else {
+            return Ok(None);
+        };
+        let result = |value: Value| ["_result".into(), command.transaction.into(), Value::Null, value];
+        match command.name.as_str() {
+            "createStream" if open.streams >= MAX_STREAMS => Err(Error::TooManyStreams { max: MAX_STREAMS }),
+            "createStream" => {
+                open.streams += 1;
+                let answer = result(f64::from(open.streams).into());
+                self.transmit.command(0, &answer).map(|()| None)
+            }
+            "publish" | "play" => {
+                let publish = command.name == "publish";
+                open.ask(stream_id, &command, publish).map(Some)
+            }
+            "FCPublish" => {
+                self.transmit.command(0, &result(Value::Undefined))?;
+                let info = status_object("status", "NetStream.Publish.Start", "");
+                self.transmit
+                    .command(0, &["onFCPublish".into(), 0.0.into(), Value::Null, info])
+                    .map(|()| None)
+            }
+            "releaseStream" | "_checkbw" | "FCSubscribe" => {
+                self.transmit.command(0, &result(Value::Undefined)).map(|()| None)
+            }
+            "getStreamLength" => self.transmit.command(0, &result(0.0.into())).map(|()| None),
+            "deleteStream" => {
+                let named = command.argument(0).and_then(Value::as_number);
+                Ok(self.close_stream(|active| named.is_none_or(|named| named == f64::from(active)), now))
+            }
+            "closeStream" => Ok(self.close_stream(|active| stream_id == 0 || stream_id == active, now)),
+            "FCUnpublish" => {
+                let publishing = matches!(open.stage, Stage::Publishing { .. });
+                Ok(self.close_stream(|_| publishing, now))
+            }
+            // pause, seek, receiveAudio and the like change nothing live; what is unknown, a peer does not wait for.
+            _ => Ok(None),
+        }
+    }
+
+    fn close_stream(&mut self, names: impl Fn(u32) -> bool, now: Instant) -> Option<Event> {
+        let State::Open(open) = &mut self.state else {
+            return None;
+        };
+        match open.stage {
+            Stage::Publishing { stream_id } | Stage::Playing { stream_id } if names(stream_id) => {
+                open.stage = Stage::Idle { since: now };
+                self.reader.set_message_bytes(chunk::Limits::SETUP.message_bytes);
+                Some(Event::Closed)
+            }
+            _ => None,
+        }
+    }
+
+    fn status(&mut self, stream_id: u32, level: &str, code: &str, description: &str) -> Result<(), Error> {
+        let info = status_object(level, code, description);
+        self.transmit
+            .command(stream_id, &["onStatus".into(), 0.0.into(), Value::Null, info])
+    }
+}
+
+impl Open {
+    /// Turns `publish` or `play` into the event that asks for an answer.
+    fn ask(&mut self, stream_id: u32, command: &Command, publish: bool) -> Result<Event, Error> {
+        let name = command.argument(0).and_then(Value::as_str).unwrap_or_default();
+        if !matches!(self.stage, Stage::Idle { .. }) {
+            let command = if publish { "publish" } else { "play" }.into();
+            return Err(Error::OutOfOrder {
+                command,
+                stage: "another stream is active",
+            });
+        }
+        self.stage = Stage::Asked { stream_id, publish };
+        let (name, query) = split_query(name);
+        let name = name.trim_start_matches('/');
+        if !publish {
+            return Ok(Event::Play { name: name.into() });
+        }
+        let query = query.or(self.query.as_deref()).map(StreamKey::new);
+        Ok(Event::Publish {
+            app: self.app.clone(),
+            key: StreamKey::new(name),
+            query,
+        })
+    }
+}
+
+/// RTMP 7.2: name, transaction, command object, arguments. What is missing is null.
+struct Command {
+    name: String,
+    transaction: f64,
+    object: Value,
+    arguments: Vec<Value>,
+}
+
+impl Command {
+    fn parse(values: &[u8]) -> Result<Self, amf0::Error> {
+        let mut values = amf0::parse(values)?.into_iter();
+        let name = values
+            .next()
+            .and_then(|value| value.as_str().map(str::to_owned))
+            .unwrap_or_default();
+        let transaction = values.next().and_then(|value| value.as_number()).unwrap_or(0.0);
+        let object = values.next().unwrap_or(Value::Null);
+        Ok(Self {
+            name,
+            transaction,
+            object,
+            arguments: values.collect(),
+        })
+    }
+
+    fn argument(&self, index: usize) -> Option<&Value> {
+        self.arguments.get(index)
+    }
+}
+
+/// onMetaData, bare or behind `@setDataFrame`. Only a hint: what cannot be read is skipped.
+fn metadata(message: &Message) -> Option<Event> {
+    let values = message
+        .payload
+        .strip_prefix(&[0])
+        .filter(|_| message.kind == kind::DATA_AMF3)
+        .unwrap_or(&message.payload);
+    let mut values = amf0::parse(values).ok()?.into_iter().peekable();
+    values.next_if(|value| value.as_str() == Some("@setDataFrame"));
+    values.next_if(|value| value.as_str() == Some("onMetaData"))?;
+    values.next().map(Event::Metadata)
+}
+
+/// What we can do of Enhanced RTMP, told to those who asked: H.264 and AAC, to forward; no capsEx bit.
+fn enhanced_capabilities(asked: &Value) -> Vec<(String, Value)> {
+    const CAN_FORWARD: f64 = 4.0;
+    let mut answer = Vec::new();
+    let mut add = |name: &str, value: Value| answer.push((name.to_owned(), value));
+    if asked.property("fourCcList").is_some() {
+        add("fourCcList", Value::Array(vec!["avc1".into(), "mp4a".into()]));
+    }
+    if asked.property("videoFourCcInfoMap").is_some() {
+        add("videoFourCcInfoMap", object([("avc1", CAN_FORWARD.into())]));
+    }
+    if asked.property("audioFourCcInfoMap").is_some() {
+        add("audioFourCcInfoMap", object([("mp4a", CAN_FORWARD.into())]));
+    }
+    if asked.property("capsEx").is_some() {
+        add("capsEx", 0.0.into());
+    }
+    answer
+}
+
+fn status_object(level: &str, code: &str, description: &str) -> Value {
+    object([
+        ("level", level.into()),
+        ("code", code.into()),
+        ("description", description.into()),
+    ])
+}
+
+fn stream_event(event_type: UserControlEventType, stream_id: u32) -> RtmpMessage {
+    RtmpMessage::UserControl {
+        event_type,
+        stream_id: Some(stream_id),
+        buffer_length: None,
+        timestamp: None,
+    }
+}
+
+fn split_query(name: &str) -> (&str, Option<&str>) {
+    match name.split_once('?') {
+        Some((name, query)) => (name, Some(query)),
+        None => (name, None),
+    }
+}
+
+#[cfg(test)]
+mod tests;

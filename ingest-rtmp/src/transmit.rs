@@ -1,0 +1,263 @@
+//! What goes out: a queue of byte strings, control messages and media framed into chunks. Pure; `connection` writes the queue.
+//!
+//! Control messages are rml_rtmp's, serialised by its `ChunkSerializer`, each with a full header. Media are framed here, so that a
+//! frame's payload is queued as slices of the memory it came in: a header, a slice, a header, a slice.
+
+use std::{collections::VecDeque, io::IoSlice};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use rml_rtmp::{
+    chunk_io::ChunkSerializer,
+    messages::{MessagePayload, RtmpMessage},
+    time::RtmpTimestamp,
+};
+
+use crate::{
+    Error,
+    amf0::{self, Value},
+};
+
+/// The chunk size we announce: most frames fit one chunk.
+pub(crate) const CHUNK_BYTES: u32 = 65_536;
+/// Chunk streams of media. The serialiser uses 2 (control), 3 (data) and 6 (commands).
+const AUDIO_CSID: u8 = 4;
+const VIDEO_CSID: u8 = 5;
+/// What is allocated at once for headers of media messages, each of some 20 bytes.
+const HEADER_BLOCK: usize = 2_048;
+const LONGEST_HEADER: usize = 32;
+
+/// Message type ids.
+pub(crate) mod kind {
+    pub(crate) const USER_CONTROL: u8 = 4;
+    pub(crate) const WINDOW: u8 = 5;
+    pub(crate) const AUDIO: u8 = 8;
+    pub(crate) const VIDEO: u8 = 9;
+    pub(crate) const DATA_AMF3: u8 = 15;
+    pub(crate) const COMMAND_AMF3: u8 = 17;
+    pub(crate) const DATA: u8 = 18;
+    pub(crate) const COMMAND: u8 = 20;
+}
+
+/// The queue of bytes to a peer. Its bound is its user's: control answers are at most a few times the input that asked for
+/// them, and media are only queued while it is short.
+pub struct Transmit {
+    serializer: ChunkSerializer,
+    queue: VecDeque<Bytes>,
+    bytes: usize,
+    headers: BytesMut,
+    chunk_bytes: usize,
+}
+
+impl std::fmt::Debug for Transmit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transmit")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Transmit {
+    pub(crate) fn new() -> Self {
+        Self {
+            serializer: ChunkSerializer::new(),
+            queue: VecDeque::new(),
+            bytes: 0,
+            headers: BytesMut::new(),
+            chunk_bytes: 128,
+        }
+    }
+
+    /// Bytes queued.
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether nothing is queued.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Fills `slices` with what comes first; returns how many were filled.
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut filled = 0;
+        for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
+            *slice = IoSlice::new(bytes);
+            filled += 1;
+        }
+        filled
+    }
+
+    /// Drops `count` bytes that were written.
+    pub fn advance(&mut self, mut count: usize) {
+        self.bytes = self.bytes.saturating_sub(count);
+        while let Some(first) = self.queue.front_mut() {
+            if count < first.len() {
+                first.advance(count);
+                break;
+            }
+            count -= first.len();
+            self.queue.pop_front();
+        }
+    }
+
+    /// Queues bytes as they are: the handshake.
+    pub(crate) fn raw(&mut self, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
+        if !bytes.is_empty() {
+            self.bytes += bytes.len();
+            self.queue.push_back(bytes);
+        }
+    }
+
+    /// Queues a control message.
+    pub(crate) fn control(&mut self, message: RtmpMessage) -> Result<(), Error> {
+        let payload = MessagePayload::from_rtmp_message(message, RtmpTimestamp::new(0), 0)?;
+        self.serialize(&payload)
+    }
+
+    /// Announces [`CHUNK_BYTES`], and uses it from then on.
+    pub(crate) fn announce_chunk_size(&mut self) -> Result<(), Error> {
+        let packet = self.serializer.set_max_chunk_size(CHUNK_BYTES, RtmpTimestamp::new(0))?;
+        self.raw(packet.bytes);
+        self.chunk_bytes = CHUNK_BYTES as usize;
+        Ok(())
+    }
+
+    /// Queues a command.
+    pub(crate) fn command(&mut self, stream_id: u32, values: &[Value]) -> Result<(), Error> {
+        self.values(kind::COMMAND, stream_id, values)
+    }
+
+    /// Queues a data message.
+    pub(crate) fn data(&mut self, stream_id: u32, values: &[Value]) -> Result<(), Error> {
+        self.values(kind::DATA, stream_id, values)
+    }
+
+    fn values(&mut self, type_id: u8, message_stream_id: u32, values: &[Value]) -> Result<(), Error> {
+        let mut body = Vec::new();
+        amf0::write(values, &mut body);
+        self.serialize(&MessagePayload {
+            timestamp: RtmpTimestamp::new(0),
+            type_id,
+            message_stream_id,
+            data: body.into(),
+        })
+    }
+
+    fn serialize(&mut self, payload: &MessagePayload) -> Result<(), Error> {
+        // Full headers only: the serialiser's own compression would depend on what was sent before.
+        let packet = self.serializer.serialize(payload, true, false)?;
+        self.raw(packet.bytes);
+        Ok(())
+    }
+
+    /// Queues an audio or video message whose body is `tag` (at most 5 bytes) and `payload`. The payload is not copied.
+    pub(crate) fn media(&mut self, kind: u8, stream_id: u32, timestamp: u32, tag: &[u8], payload: &Bytes) {
+        let csid = if kind == kind::VIDEO { VIDEO_CSID } else { AUDIO_CSID };
+        let extended = timestamp >= 0x00ff_ffff;
+        let len = u32::try_from(tag.len() + payload.len()).unwrap_or(u32::MAX);
+        self.headers.put_u8(csid);
+        self.headers.put_uint(u64::from(timestamp.min(0x00ff_ffff)), 3);
+        self.headers.put_uint(u64::from(len), 3);
+        self.headers.put_u8(kind);
+        self.headers.put_u32_le(stream_id);
+        if extended {
+            self.headers.put_u32(timestamp);
+        }
+        self.headers.put_slice(tag);
+        let mut room = self.chunk_bytes - tag.len();
+        let mut rest = payload.clone();
+        loop {
+            let header = self.headers.split().freeze();
+            self.raw(header);
+            self.raw(rest.split_to(room.min(rest.len())));
+            if rest.is_empty() {
+                break;
+            }
+            self.reserve_header();
+            self.headers.put_u8(0xc0 | csid);
+            if extended {
+                self.headers.put_u32(timestamp);
+            }
+            room = self.chunk_bytes;
+        }
+        self.reserve_header();
+    }
+
+    fn reserve_header(&mut self) {
+        if self.headers.capacity() < LONGEST_HEADER {
+            self.headers.reserve(HEADER_BLOCK);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hex_literal::hex;
+
+    use super::*;
+    use crate::chunk::{Limits, Reader};
+
+    fn written(transmit: &Transmit) -> Vec<u8> {
+        transmit.queue.iter().flatten().copied().collect()
+    }
+
+    #[test]
+    fn a_video_message_byte_for_byte() {
+        let mut transmit = Transmit::new();
+        transmit.media(
+            kind::VIDEO,
+            1,
+            40,
+            &hex!("17 01 000000"),
+            &Bytes::from_static(&hex!("00000001 65")),
+        );
+        assert_eq!(
+            written(&transmit),
+            hex!("05 000028 00000a 09 01000000 17 01 000000 00000001 65") // csid 5, 40 ms, 10 bytes, video, stream 1
+        );
+    }
+
+    #[test]
+    fn a_long_message_with_an_extended_timestamp_reads_back_and_shares_its_memory() {
+        let mut transmit = Transmit::new();
+        transmit.announce_chunk_size().unwrap();
+        let payload = Bytes::from((0..200_000).map(|n| n as u8).collect::<Vec<_>>());
+        transmit.media(kind::VIDEO, 1, 0x0100_0000, &[0x17, 1, 0, 0, 0], &payload);
+        let range = payload.as_ptr_range();
+        let shared = transmit
+            .queue
+            .iter()
+            .filter(|bytes| range.contains(&bytes.as_ptr()))
+            .map(Bytes::len);
+        assert_eq!(shared.sum::<usize>(), 200_000);
+
+        let bytes = written(&transmit);
+        assert_eq!(bytes.len(), transmit.len());
+        let mut reader = Reader::new(Limits {
+            message_bytes: 1 << 20,
+            ..Limits::SETUP
+        });
+        let mut input = &bytes[..];
+        let message = reader.read(&mut input).unwrap().unwrap();
+        assert_eq!(
+            (message.timestamp, message.kind, message.stream_id),
+            (0x0100_0000, 9, 1)
+        );
+        assert_eq!(message.payload[5..], payload[..]);
+        assert!(input.is_empty());
+    }
+
+    #[test]
+    fn what_was_written_leaves_the_queue() {
+        let mut transmit = Transmit::new();
+        transmit.raw(Bytes::from_static(b"abc"));
+        transmit.raw(Bytes::from_static(b"defg"));
+        transmit.advance(5);
+        assert_eq!((transmit.len(), &written(&transmit)[..]), (2, &b"fg"[..]));
+        let mut slices = [IoSlice::new(&[]), IoSlice::new(&[])];
+        assert_eq!(transmit.slices(&mut slices), 1);
+        transmit.advance(2);
+        assert!(transmit.is_empty() && transmit.queue.is_empty());
+    }
+}
