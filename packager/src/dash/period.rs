@@ -1,0 +1,134 @@
+//! Where one DASH Period ends and the next begins. Pure and incremental: the master track's segments in, periods out.
+//!
+//! Numbers are media sequence numbers, and a player finds a segment's time by `start + (number - first) * nominal`
+//! (ISO/IEC 23009-1 5.3.9.5.3, `SegmentTemplate@duration`). So a Period holds segments of one timeline that start within half a
+//! nominal duration of that; a gap lies in no Period; and what was told of a Period never changes, it only gets its end.
+
+use std::{collections::VecDeque, sync::Arc};
+
+/// How many of the last durations count for a nominal one.
+const RECENT: usize = 16;
+
+/// A Period as players are told of it. Times are 90 kHz ticks of the broadcast's timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Period {
+    /// Number of its first segment: startNumber and, since no number is used twice, its id.
+    pub first: u64,
+    /// Where its first segment starts: Period@start.
+    pub start: i64,
+    /// How long its segments are, more or less: `SegmentTemplate@duration`. Above zero.
+    pub nominal: i64,
+    /// Number and end of its last segment; `None` while it grows, and when the broadcast ended in it.
+    pub last: Option<(u64, i64)>,
+    /// The Period before it, when timeline and init segments continue (5.3.2.4, period continuity).
+    pub continues: Option<u64>,
+    /// The init segment of each track, in the presentation's order.
+    pub inits: Arc<[u32]>,
+}
+
+impl Period {
+    /// Where a player expects segment `msn` to start.
+    fn expected(&self, msn: u64) -> i64 {
+        let count = i64::try_from(msn.saturating_sub(self.first)).unwrap_or(i64::MAX);
+        self.start.saturating_add(count.saturating_mul(self.nominal))
+    }
+}
+
+/// Makes the periods of a broadcast. Its owner tells of each segment of the master track: the first video track, else the first
+/// audio track.
+#[derive(Debug, Default)]
+pub struct Periods {
+    /// Oldest first. Only the newest may lack its end, only a broadcast's first its nominal duration (0).
+    periods: VecDeque<Period>,
+    /// Durations of the last complete segments, oldest first; at most [`RECENT`].
+    recent: VecDeque<i64>,
+    /// Number and end of the newest complete segment, if it is no gap.
+    closed: Option<(u64, i64)>,
+    /// Number and start of the open segment, if it is no gap.
+    opened: Option<(u64, i64)>,
+}
+
+impl Periods {
+    /// Segment `msn` opens at `start` (90 kHz). `discontinuity`: EXT-X-DISCONTINUITY stands before it. `inits`: the init segment
+    /// of each track in the presentation's order.
+    pub fn open(&mut self, msn: u64, start: i64, gap: bool, discontinuity: bool, inits: &[u32]) {
+        self.opened = (!gap).then_some((msn, start));
+        let nominal = self.nominal();
+        let continues = match self.periods.back_mut().filter(|period| period.last.is_none()) {
+            None => None,
+            Some(period) => {
+                let same = *period.inits == *inits && !gap && !discontinuity;
+                if same && (period.nominal == 0 || (start - period.expected(msn)).abs() <= period.nominal / 2) {
+                    return;
+                }
+                let (last, end) = self.closed.unwrap_or((msn.saturating_sub(1), start));
+                period.last = Some((last, end.min(start)));
+                same.then_some(period.first)
+            }
+        };
+        if !gap {
+            let inits = inits.into();
+            self.periods.push_back(Period {
+                first: msn,
+                start,
+                nominal,
+                last: None,
+                continues,
+                inits,
+            });
+        }
+    }
+
+    /// Segment `msn` is complete and `duration` (90 kHz) long.
+    pub fn close(&mut self, msn: u64, duration: i64) {
+        self.closed = None;
+        let Some((_, start)) = self.opened.take_if(|(opened, _)| *opened == msn) else {
+            return;
+        };
+        self.closed = Some((msn, start + duration));
+        if duration <= 0 {
+            return;
+        }
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(duration);
+        if let Some(first) = self.periods.back_mut().filter(|period| period.nominal == 0) {
+            first.nominal = duration;
+        }
+    }
+
+    /// Forgets the periods that hold no segment from `oldest` on.
+    pub fn expire(&mut self, oldest: u64) {
+        while self
+            .periods
+            .front()
+            .is_some_and(|period| period.last.is_some_and(|(last, _)| last < oldest))
+        {
+            self.periods.pop_front();
+        }
+    }
+
+    /// The periods, oldest first; none before the first segment is complete.
+    pub fn snapshot(&self) -> Vec<Period> {
+        self.periods
+            .iter()
+            .filter(|period| period.nominal > 0)
+            .cloned()
+            .collect()
+    }
+
+    /// The mean of the recent durations, back to where they were of another kind: as a grid begins, one of 2T comes before those
+    /// of T. 0 if there are none.
+    fn nominal(&self) -> i64 {
+        let Some(&newest) = self.recent.back() else { return 0 };
+        let alike = |duration: &&i64| **duration < 2 * newest && newest < 2 * **duration;
+        let (sum, count) = self
+            .recent
+            .iter()
+            .rev()
+            .take_while(alike)
+            .fold((0, 0), |(sum, n), duration| (sum + duration, n + 1));
+        (sum + count / 2) / count
+    }
+}
