@@ -144,6 +144,8 @@
         startup_ms: startedAt === null ? null : Math.round(startedAt - loadedAt),
         played_s: played,
         position_s: video.currentTime,
+        // How long before the report the picture last moved on.
+        still_for_ms: last === null ? null : performance.now() - last.now,
         ended: video.ended,
         stalls,
         jumps,

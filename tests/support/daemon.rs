@@ -1,0 +1,180 @@
+//! The daemon under test: started from its binary with a configuration of its own, watched through its log.
+
+use super::{
+    Workdir, http,
+    playlist::{Media, Multivariant, resolve},
+    process::Process,
+    wait_for,
+};
+use serde_json::Value;
+use std::{
+    fmt::Write as _,
+    fs,
+    net::SocketAddr,
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+/// How the daemon is configured; the default is the shipped one, with publishing open and listeners on ephemeral ports.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) part_ms: u32,
+    pub(crate) segment_ms: u32,
+    pub(crate) window_s: u32,
+    pub(crate) reconnect_s: u32,
+    pub(crate) env: Vec<(String, String)>,
+    /// Whole sections in TOML, appended.
+    pub(crate) extra: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { part_ms: 200, segment_ms: 2000, window_s: 60, reconnect_s: 10, env: Vec::new(), extra: String::new() }
+    }
+}
+
+impl Settings {
+    pub(crate) fn to_toml(&self, data_dir: &str) -> String {
+        let mut text = format!("data_dir = {data_dir:?}\n");
+        for listener in ["rtmp", "http", "admin"] {
+            let _ = write!(text, "[{listener}]\nlisten = \"127.0.0.1:0\"\n");
+        }
+        let _ = write!(
+            text,
+            "[https]\nlisten = \"\"\n[publish]\npolicy = \"open\"\n[demo]\nenabled = false\n\
+             [live]\npart_ms = {}\nsegment_ms = {}\nwindow_s = {}\nreconnect_s = {}\n{}",
+            self.part_ms, self.segment_ms, self.window_s, self.reconnect_s, self.extra
+        );
+        text
+    }
+}
+
+/// A running daemon. Dropping it kills it and, unless the test has failed already, fails the test for a panic or an error in
+/// its log.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    pub(crate) process: Process,
+    pub(crate) rtmp: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) workdir: Workdir,
+}
+
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_streamforge"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STREAMFORGE_") || name == "RUST_LOG") {
+        command.env_remove(name);
+    }
+    command
+}
+
+impl Daemon {
+    pub(crate) fn start(settings: &Settings) -> Self {
+        let workdir = Workdir::new("daemon");
+        let config = workdir.path().join("streamforge.toml");
+        let data_dir = workdir.path().join("data");
+        fs::write(&config, settings.to_toml(data_dir.to_str().expect("a UTF-8 path"))).expect("a configuration file");
+        let mut command = command();
+        command.arg("serve").arg("--config").arg(&config).args(["--log-format", "json"]);
+        command.envs(settings.env.iter().cloned());
+        let mut process = Process::run("streamforge", command);
+        let mut listener = |name: &str| {
+            process.wait_for_lines(&format!("{name} listener"), Duration::from_secs(30), |lines| {
+                lines.iter().filter_map(|line| Entry::parse(line)).find_map(|entry| {
+                    let ours = entry.message() == "listening" && entry.field("listener") == Some(name);
+                    ours.then(|| entry.field("addr").expect("a listening line has addr").parse().expect("an address"))
+                })
+            })
+        };
+        let (rtmp, http, admin) = (listener("rtmp"), listener("http"), listener("admin"));
+        Self { process, rtmp, http, admin, workdir }
+    }
+
+    pub(crate) fn rtmp_url(&self, channel: &str) -> String {
+        format!("rtmp://{}/live/{channel}", self.rtmp)
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.http)
+    }
+
+    pub(crate) fn get(&self, path: &str) -> http::Response {
+        http::get(self.http, path)
+    }
+
+    /// Waits until `channel` plays: its multivariant playlist is there and each media playlist lists a whole segment.
+    #[track_caller]
+    pub(crate) fn wait_until_live(&self, channel: &str) -> Multivariant {
+        let base = format!("/live/{channel}/master.m3u8");
+        wait_for(&format!("segment of {channel}"), Duration::from_secs(20), || {
+            let master = self.get(&base);
+            let master = (master.status == 200).then(|| Multivariant::parse(&master.text()))?;
+            let listed = |uri: &String| {
+                let media = self.get(&resolve(&base, uri));
+                media.status == 200 && !Media::parse(&media.text()).segments.is_empty()
+            };
+            master.media().iter().all(listed).then_some(master)
+        })
+    }
+
+    /// `GET /api/v1/streams`: what is live.
+    pub(crate) fn streams(&self) -> Value {
+        let response = self.get("/api/v1/streams");
+        assert_eq!(response.status, 200, "{}", response.text());
+        serde_json::from_slice(&response.body).expect("JSON")
+    }
+
+    /// What the log holds that must not be there.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let complains = |line: &String| match Entry::parse(line) {
+            Some(entry) => entry.level() == "ERROR" || line.contains("panicked"),
+            None => line.contains("panicked at") || line.contains("overflowed its stack"),
+        };
+        self.process.lines().into_iter().filter(complains).collect()
+    }
+
+    /// That it still serves, whatever a test did to it.
+    #[track_caller]
+    pub(crate) fn assert_healthy(&mut self) {
+        assert!(self.process.is_running(), "the daemon ended:\n{}", self.process.stderr());
+        let response = http::get(self.admin, "/healthz");
+        assert_eq!(response.status, 200, "{}", response.text());
+        assert_eq!(self.complaints(), Vec::<String>::new());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.process.kill();
+        if thread::panicking() {
+            let lines = self.process.lines();
+            let tail = lines.len().saturating_sub(60);
+            eprintln!("the daemon's log, last lines:\n{}", lines[tail..].join("\n"));
+        } else {
+            assert_eq!(self.complaints(), Vec::<String>::new(), "the daemon's log");
+        }
+    }
+}
+
+/// One line of the log in JSON.
+#[derive(Debug)]
+pub(crate) struct Entry(Value);
+
+impl Entry {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
+        serde_json::from_str::<Value>(line).ok().filter(Value::is_object).map(Self)
+    }
+
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.0.get("fields").and_then(|fields| fields.get(name)).or_else(|| self.0.get(name)).and_then(Value::as_str)
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        self.field("message").unwrap_or_default()
+    }
+
+    fn level(&self) -> &str {
+        self.0.get("level").and_then(Value::as_str).unwrap_or_default()
+    }
+}

@@ -1,0 +1,142 @@
+//! Media to push: encoded once, kept in target/test-media under a name that says the recipe.
+//!
+//! Every picture differs from the others and carries its number as 32 equally wide blocks over the full width at the top, 1/16 of
+//! the height: white is 1, the most significant bit comes first.
+
+use std::{
+    fs,
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Mutex,
+};
+
+pub(crate) const WIDTH: usize = 640;
+pub(crate) const HEIGHT: usize = 360;
+const STRIP: usize = HEIGHT / 16;
+
+/// Changes with the way media are made, so that old files are not taken for new ones.
+const EDITION: u32 = 1;
+
+/// What to encode. Video is H.264 at 640x360 with closed groups of two seconds and no scene cuts; audio is AAC-LC, stereo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Recipe {
+    pub(crate) seconds: u32,
+    /// Frames a second, as a fraction; `None` for audio alone.
+    pub(crate) fps: Option<(u32, u32)>,
+    /// Frames in a group; 0 for two seconds' worth.
+    pub(crate) group: u32,
+    pub(crate) b_frames: u32,
+    /// Samples a second; `None` for video alone.
+    pub(crate) audio_hz: Option<u32>,
+}
+
+/// What most tests push: 25 frames a second, 48 kHz.
+pub(crate) const PLAIN: Recipe =
+    Recipe { seconds: 100, fps: Some((25, 1)), group: 0, b_frames: 0, audio_hz: Some(48_000) };
+
+impl Recipe {
+    fn name(&self) -> String {
+        let fps = self.fps.map_or("none".to_owned(), |(num, den)| format!("{num}-{den}"));
+        let audio = self.audio_hz.map_or("none".to_owned(), |hz| hz.to_string());
+        format!("e{EDITION}-{}s-v{fps}-g{}-b{}-a{audio}", self.seconds, self.group, self.b_frames)
+    }
+
+    /// As FLV: what an encoder sends, message by message, with millisecond stamps that start at zero.
+    pub(crate) fn flv(&self) -> PathBuf {
+        made(&self.name(), "flv", |path| self.encode(path))
+    }
+
+    /// The same access units in a progressive MP4.
+    pub(crate) fn mp4(&self) -> PathBuf {
+        let flv = self.flv();
+        made(&self.name(), "mp4", |path| {
+            let mut ffmpeg = ffmpeg();
+            ffmpeg.arg("-i").arg(&flv).args(["-c", "copy", "-movflags", "+faststart", "-f", "mp4"]).arg(path);
+            let status = ffmpeg.status().expect("ffmpeg");
+            assert!(status.success(), "ffmpeg: {status}");
+        })
+    }
+
+    fn encode(&self, path: &Path) {
+        let mut ffmpeg = ffmpeg();
+        if let Some((num, den)) = self.fps {
+            ffmpeg.args(["-f", "rawvideo", "-pix_fmt", "gray", "-s", &format!("{WIDTH}x{HEIGHT}")]);
+            ffmpeg.args(["-r", &format!("{num}/{den}"), "-i", "pipe:0"]);
+        }
+        if let Some(hz) = self.audio_hz {
+            let tone = format!("sine=frequency=440:sample_rate={hz}:duration={}", self.seconds);
+            ffmpeg.args(["-f", "lavfi", "-i", &tone, "-c:a", "aac", "-b:a", "96k", "-ac", "2"]);
+        }
+        if let Some((num, den)) = self.fps {
+            let group = if self.group > 0 { self.group } else { (2 * num).div_ceil(den) };
+            ffmpeg.args(["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-b:v", "800k"]);
+            ffmpeg.args(["-maxrate", "1000k", "-bufsize", "1000k", "-sc_threshold", "0"]);
+            ffmpeg.args(["-bf", &self.b_frames.to_string()]);
+            ffmpeg.args(["-g", &group.to_string(), "-keyint_min", &group.to_string()]);
+        }
+        let mut child = ffmpeg.args(["-f", "flv"]).arg(path).stdin(Stdio::piped()).spawn().expect("ffmpeg");
+        let mut pictures = BufWriter::new(child.stdin.take().expect("stdin is piped"));
+        if let Some((num, den)) = self.fps {
+            for number in 0..(self.seconds * num).div_ceil(den) {
+                pictures.write_all(&picture(number)).expect("ffmpeg takes pictures");
+            }
+        }
+        drop(pictures);
+        let status = child.wait().expect("ffmpeg");
+        assert!(status.success(), "ffmpeg: {status}");
+    }
+}
+
+fn ffmpeg() -> Command {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-hide_banner", "-nostdin", "-loglevel", "error", "-y"]);
+    command
+}
+
+/// The file of this name in target/test-media, made if it is not there. Writes to a name of its own first, so that an interrupted run leaves nothing that looks finished.
+pub(crate) fn made(name: &str, extension: &str, make: impl FnOnce(&Path)) -> PathBuf {
+    static MAKING: Mutex<()> = Mutex::new(());
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("test-media");
+    let path = directory.join(name).with_extension(extension);
+    let _one_at_a_time = MAKING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if !path.exists() {
+        fs::create_dir_all(&directory).expect("a directory under target/");
+        let unfinished = path.with_extension(format!("{}.{extension}", std::process::id()));
+        make(&unfinished);
+        fs::rename(&unfinished, &path).expect("the same directory");
+    }
+    path
+}
+
+/// One grey picture: the strip with `number`, below it a texture that scrolls and a bar that travels.
+#[expect(clippy::cast_possible_truncation, reason = "a texture: any byte will do")]
+fn picture(number: u32) -> Vec<u8> {
+    let mut pixels = vec![0; WIDTH * HEIGHT];
+    let shift = number as usize;
+    for (y, row) in pixels.chunks_exact_mut(WIDTH).enumerate() {
+        if y < STRIP {
+            for (x, pixel) in row.iter_mut().enumerate() {
+                let bit = 31 - x * 32 / WIDTH;
+                *pixel = if number >> bit & 1 == 1 { 235 } else { 16 };
+            }
+            continue;
+        }
+        for (x, pixel) in row.iter_mut().enumerate() {
+            let (u, v) = ((x + 2 * shift) / 8, (y + shift) / 8);
+            *pixel = 48 + ((u * 37 ^ v * 101) as u8 & 0x5f);
+        }
+        let bar = shift * 6 % WIDTH;
+        row[bar..(bar + 24).min(WIDTH)].fill(230);
+    }
+    pixels
+}
+
+/// The number that [`picture`] drew, from the strip scaled to 32 grey pixels; `None` where one is neither black nor white.
+pub(crate) fn number_of(strip: &[u8]) -> Option<u32> {
+    strip.iter().try_fold(0, |number, &luma| match luma {
+        0..80 => Some(number << 1),
+        176.. => Some(number << 1 | 1),
+        _ => None,
+    })
+}

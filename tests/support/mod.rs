@@ -1,0 +1,67 @@
+//! What the tests of the whole daemon share: the daemon itself, media to push, clients that publish and clients that read. Nothing
+//! here knows the daemon's code: it is driven by its command line, its sockets and its logs alone.
+
+#![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
+
+pub(crate) mod daemon;
+pub(crate) mod dash;
+pub(crate) mod ffprobe;
+pub(crate) mod follow;
+pub(crate) mod fragment;
+pub(crate) mod http;
+pub(crate) mod media;
+pub(crate) mod players;
+pub(crate) mod playlist;
+pub(crate) mod process;
+pub(crate) mod publisher;
+pub(crate) mod rtmp;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// A directory of one test: removed when the test passes, kept to look into when it fails.
+#[derive(Debug)]
+pub(crate) struct Workdir(PathBuf);
+
+impl Workdir {
+    pub(crate) fn new(what: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{what}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&path).expect("a directory under target/");
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Workdir {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+/// Asks `probe` ten times a second until it has an answer.
+///
+/// # Panics
+/// When there is none after `limit`: `what` did not happen.
+#[track_caller]
+pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(answer) = probe() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "no {what} within {limit:?}");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
