@@ -1,1 +1,23 @@
-//! packager
+//! Frames to CMAF parts and segments, and these to presentations that HLS and DASH describe.
+//!
+//! - [`rope`]: bytes in pieces, never joined.
+//! - `boxes`, `fragment`: ISO/IEC 14496-12 and CMAF bytes.
+//! - `segmenter`, `audio`, `video`: a track cut into parts and segments, on a clock that continues to the tick.
+//! - [`window`]: the segments of all tracks that are listed and held.
+//! - [`presentation`]: the immutable snapshot that is served; [`rendered`]: its texts, made at most once.
+//! - [`hls`], [`dash`]: those texts.
+//! - [`live`]: one task a broadcast, from the hub to the snapshot; and where the origin finds it.
+
+#![forbid(unsafe_code)]
+
+mod boxes;
+pub mod dash;
+pub mod fragment;
+pub mod hls;
+pub mod presentation;
+pub mod rendered;
+pub mod rope;
+
+pub use presentation::{Init, Part, Presentation, Segment, Track};
+pub use rendered::{Rendered, Skip, Text};
+pub use rope::Rope;

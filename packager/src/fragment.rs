@@ -1,0 +1,83 @@
+//! CMAF headers and chunks (ISO/IEC 23000-19 7.3): which boxes stand in them. Their syntax is `boxes`', where a chunk starts and
+//! ends is `segmenter`'s. One track a file, track_ID 1; no edit list; composition offsets may be negative (`cmf2`).
+
+use std::time::SystemTime;
+
+use bytes::{Bytes, BytesMut};
+use media_core::codec::Config;
+
+use crate::{Rope, boxes};
+
+/// One access unit as a chunk holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Decode time of the next sample minus that of this one, in ticks of the track's timescale.
+    pub duration: u32,
+    /// Presentation time minus decode time, in ticks.
+    pub composition: i32,
+    /// Whether decoding can start here: an IDR picture, or any audio.
+    pub key: bool,
+    /// What `mdat` holds: length-prefixed NAL units, or one raw AAC frame; less than 4 GiB. Shared with the chunk, never copied.
+    pub payload: Bytes,
+}
+
+/// Ties a moment of the track to the wall clock (ISO/IEC 14496-12 8.16.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reference {
+    /// The wall clock at `media_time`.
+    pub utc: SystemTime,
+    /// Ticks of the track's timescale.
+    pub media_time: u64,
+}
+
+/// The CMAF header of a track with this configuration: `ftyp`, and a `moov` without samples.
+pub fn header(config: &Config) -> Bytes {
+    let mut out = BytesMut::with_capacity(1024);
+    boxes::ftyp(&mut out);
+    boxes::moov(&mut out, config);
+    Bytes::copy_from_slice(&out)
+}
+
+/// A CMAF chunk: `styp` if it starts a segment, `prft` if there is a reference, `moof`, and an `mdat` of the samples' own payloads.
+///
+/// `sequence` is the `mfhd` sequence number; `decode_time`, of the first sample, is in ticks of the track's timescale. The boxes are
+/// one piece of the rope, each payload is another.
+pub fn chunk(
+    sequence: u32,
+    decode_time: u64,
+    samples: &[Sample],
+    starts_segment: bool,
+    reference: Option<Reference>,
+) -> Rope {
+    let boxes = chunk_boxes(sequence, decode_time, samples, starts_segment, reference);
+    Rope::new(std::iter::once(boxes.freeze()).chain(samples.iter().map(|sample| sample.payload.clone())))
+}
+
+/// All of a chunk but the payloads, in a buffer of its exact size.
+fn chunk_boxes(
+    sequence: u32,
+    decode_time: u64,
+    samples: &[Sample],
+    starts_segment: bool,
+    reference: Option<Reference>,
+) -> BytesMut {
+    let run = boxes::Run::new(samples);
+    let media_len = samples.iter().map(|sample| sample.payload.len()).sum();
+    let mdat_header_len = boxes::mdat_header_len(media_len);
+    let styp_len = if starts_segment { boxes::STYP_LEN } else { 0 };
+    let prft_len = if reference.is_some() { boxes::PRFT_LEN } else { 0 };
+
+    let mut out = BytesMut::with_capacity(styp_len + prft_len + run.moof_len() + mdat_header_len);
+    if starts_segment {
+        boxes::styp(&mut out);
+    }
+    if let Some(reference) = reference {
+        boxes::prft(&mut out, reference);
+    }
+    boxes::moof(&mut out, sequence, decode_time, run, mdat_header_len);
+    boxes::mdat_header(&mut out, media_len);
+    out
+}
+
+#[cfg(test)]
+mod tests;
