@@ -1,1 +1,22 @@
-//! control-api
+//! The control plane: what is live, and administration, over HTTP; and what an operator's tools ask of the daemon.
+//!
+//! - [`api`]: `/api/v1`, a router to be mounted under any HTTP server; `problem`: how its errors look (RFC 9457).
+//! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a listener of their own.
+//! - [`digest`]: random keys as their hashes.
+//! - [`viewers`]: what must be known of the audience, asked of others.
+//!
+//! No media pass here, and nothing here knows where media come from: the hub says what is live.
+
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod api;
+pub mod digest;
+mod metrics;
+mod problem;
+mod streams;
+pub mod viewers;
+
+pub use api::Api;
+pub use digest::KeyDigest;
+pub use viewers::Viewers;

@@ -1,0 +1,224 @@
+//! `/api/v1`: what is live, and making it end. A router, to be mounted under whatever speaks HTTP; its description, served at
+//! `/api/v1/openapi.json`, is made from the handlers and the types they answer with.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use media_core::{ChannelName, Hub};
+use serde::Deserialize;
+use tracing::info;
+use utoipa::{
+    IntoParams, Modify, OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    KeyDigest, Viewers,
+    problem::Problem,
+    streams::{Stream, Streams},
+};
+
+/// Streams in one answer if the client does not say.
+const DEFAULT_LIMIT: usize = 100;
+/// Streams in one answer at most.
+const MAX_LIMIT: usize = 500;
+
+/// What the API speaks of.
+#[derive(Clone)]
+pub struct Api {
+    hub: Hub,
+    viewers: Arc<dyn Viewers>,
+    administrator: Option<KeyDigest>,
+}
+
+impl Api {
+    /// The API of `hub`. `administrator` is the digest of the token that what changes something asks for; with none, nothing can
+    /// be changed.
+    pub fn new(hub: Hub, viewers: Arc<dyn Viewers>, administrator: Option<KeyDigest>) -> Self {
+        Self { hub, viewers, administrator }
+    }
+
+    /// The routes, with their full paths.
+    pub fn router(self) -> Router {
+        let (router, document) = documented();
+        // Rendered once: it is the same for all.
+        let document: Arc<str> = document.to_pretty_json().unwrap_or_default().into();
+        let openapi = move || async move {
+            ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], document.to_string())
+        };
+        router
+            .route("/api/v1/openapi.json", get(openapi))
+            .fallback(not_found)
+            .method_not_allowed_fallback(method_not_allowed)
+            .layer(axum::middleware::map_response(never_stored))
+            .with_state(self)
+    }
+
+    /// Whether the request comes from the administrator.
+    fn administrator(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let Some(expected) = &self.administrator else {
+            let words = "no administrator's token is configured: set api.admin_token to a random text, or api.admin_token_sha256 to its \
+                         SHA-256, and start the daemon again";
+            return Err(Problem::new(StatusCode::FORBIDDEN, words));
+        };
+        match bearer(headers) {
+            Some(token) if expected.matches(token) => Ok(()),
+            Some(_) => Err(Problem::new(StatusCode::UNAUTHORIZED, "this is not the administrator's token")),
+            None => Err(Problem::new(StatusCode::UNAUTHORIZED, "give the administrator's token as Authorization: Bearer TOKEN")),
+        }
+    }
+}
+
+/// The token of an `Authorization: Bearer` header (RFC 6750 2.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "streamforge",
+        description = "What is live, and administration. Errors are problem details (RFC 9457), times are RFC 3339 in UTC, \
+                       lists are paged with cursors."
+    ),
+    servers((url = "/")),
+    modifiers(&Security)
+)]
+struct Document;
+
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("The administrator's token."));
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("administrator", SecurityScheme::Http(bearer.build()));
+    }
+}
+
+fn documented() -> (Router<Api>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(list_streams))
+        .routes(routes!(show_stream, end_stream))
+        .split_for_parts()
+}
+
+/// Which part of a list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Page {
+    /// The most that is wanted in one answer. Default 100.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<usize>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// What is live
+///
+/// Ordered by the channels' names, so that paging neither repeats nor leaves out what stays live.
+#[utoipa::path(
+    get,
+    path = "/api/v1/streams",
+    params(Page),
+    responses(
+        (status = OK, body = Streams, content_type = "application/json"),
+        (status = BAD_REQUEST, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn list_streams(
+    State(api): State<Api>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Json<Streams>, Problem> {
+    let Query(page) = page.map_err(|err| Problem::new(StatusCode::BAD_REQUEST, err.body_text()))?;
+    let limit = page.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, format!("limit is {limit}, it must be 1 to {MAX_LIMIT}")));
+    }
+    let mut broadcasts = api.hub.broadcasts();
+    broadcasts.retain(|broadcast| page.cursor.as_deref().is_none_or(|last| broadcast.name().as_str() > last));
+    broadcasts.sort_by(|a, b| a.name().cmp(b.name()));
+    let more = broadcasts.len() > limit;
+    broadcasts.truncate(limit);
+    let next = broadcasts.last().filter(|_| more).map(|last| last.name().to_string());
+    let streams = broadcasts.iter().filter_map(|broadcast| Stream::of(broadcast, &*api.viewers)).collect();
+    Ok(Json(Streams { streams, next }))
+}
+
+/// What a channel sends
+#[utoipa::path(
+    get,
+    path = "/api/v1/streams/{channel}",
+    params(("channel" = String, Path, description = "The channel's name")),
+    responses(
+        (status = OK, body = Stream, content_type = "application/json"),
+        (status = NOT_FOUND, description = "It is not live", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn show_stream(State(api): State<Api>, Path(channel): Path<String>) -> Result<Json<Stream>, Problem> {
+    let name = named(&channel)?;
+    let broadcast = api.hub.broadcast(&name).ok_or_else(|| not_live(&name))?;
+    Stream::of(&broadcast, &*api.viewers).map(Json).ok_or_else(|| not_live(&name))
+}
+
+/// End a broadcast
+///
+/// The broadcast ends for its viewers and the publisher's connection is closed. A publisher that connects again begins another one.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/streams/{channel}",
+    params(("channel" = String, Path, description = "The channel's name")),
+    security(("administrator" = [])),
+    responses(
+        (status = NO_CONTENT, description = "It has ended"),
+        (status = UNAUTHORIZED, description = "No token, or not the administrator's", body = Problem, content_type = "application/problem+json"),
+        (status = FORBIDDEN, description = "No administrator's token is configured", body = Problem, content_type = "application/problem+json"),
+        (status = NOT_FOUND, description = "It is not live", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn end_stream(State(api): State<Api>, Path(channel): Path<String>, headers: HeaderMap) -> Result<StatusCode, Problem> {
+    api.administrator(&headers)?;
+    let name = named(&channel)?;
+    if !api.hub.kick(&name) {
+        return Err(not_live(&name));
+    }
+    info!(%name, "broadcast ended by the administrator");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A name that cannot be a channel's is no channel that is live.
+fn named(channel: &str) -> Result<ChannelName, Problem> {
+    channel.parse().map_err(|err: media_core::Error| Problem::new(StatusCode::NOT_FOUND, err.to_string()))
+}
+
+fn not_live(name: &ChannelName) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("channel {name} is not live"))
+}
+
+async fn not_found(uri: Uri) -> Problem {
+    // The path is echoed as JSON text, bounded by the server's limit on the request line.
+    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}; see /api/v1/openapi.json", uri.path()))
+}
+
+async fn method_not_allowed() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the Allow header names the methods of this address")
+}
+
+/// Answers tell of the present moment, and some are for the administrator alone.
+async fn never_stored(response: Response) -> Response {
+    ([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], response).into_response()
+}
+
+#[cfg(test)]
+mod tests;

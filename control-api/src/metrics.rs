@@ -1,0 +1,74 @@
+//! What is read at the moment it is asked for: the process, and how many broadcasts the hub holds.
+
+use std::{fmt, fs};
+
+use media_core::{Hub, broadcast::Presence};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::gauge::ConstGauge,
+    registry::Unit,
+};
+
+/// Resident memory and open descriptors of this process, as Linux tells them; elsewhere nothing is said.
+#[derive(Debug)]
+pub(crate) struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        if let Some(bytes) = resident_bytes() {
+            let gauge = ConstGauge::new(bytes);
+            let help = "Memory that is resident";
+            gauge.encode(encoder.encode_descriptor(
+                "streamforge_process_resident_memory",
+                help,
+                Some(&Unit::Bytes),
+                gauge.metric_type(),
+            )?)?;
+        }
+        if let Some(open) = open_descriptors() {
+            let gauge = ConstGauge::new(open);
+            let help = "Descriptors that are open";
+            gauge.encode(encoder.encode_descriptor("streamforge_process_open_fds", help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Broadcasts of a hub by presence.
+#[derive(Debug)]
+pub(crate) struct Broadcasts(pub(crate) Hub);
+
+impl Collector for Broadcasts {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let (mut live, mut away) = (0_i64, 0_i64);
+        for broadcast in self.0.broadcasts() {
+            match broadcast.presence() {
+                Presence::Live => live += 1,
+                Presence::Away(_) => away += 1,
+                Presence::Ended => {}
+            }
+        }
+        let mut family = encoder.encode_descriptor(
+            "streamforge_broadcasts",
+            "Broadcasts by whether their publisher is connected",
+            None,
+            ConstGauge::new(live).metric_type(),
+        )?;
+        for (state, count) in [("live", live), ("away", away)] {
+            ConstGauge::new(count).encode(family.encode_family(&[("state", state)])?)?;
+        }
+        Ok(())
+    }
+}
+
+fn resident_bytes() -> Option<i64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<i64>().ok()?.checked_mul(1024)
+}
+
+fn open_descriptors() -> Option<i64> {
+    // One of them is the listing itself.
+    i64::try_from(fs::read_dir("/proc/self/fd").ok()?.count()).ok()?.checked_sub(1)
+}

@@ -1,0 +1,129 @@
+//! A stream as the API shows it: a broadcast, its tracks and its audience.
+
+use std::time::SystemTime;
+
+use media_core::{
+    Anchor, Broadcast,
+    broadcast::{Presence, TrackInfo},
+    codec::Config,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::viewers::{Count, Viewers};
+
+/// What is live, in the order of the channels' names.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Streams {
+    pub(crate) streams: Vec<Stream>,
+    /// Where the next page begins, to be given as `cursor`; null on the last.
+    #[schema(required)]
+    pub(crate) next: Option<String>,
+}
+
+/// One broadcast.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Stream {
+    /// The channel's name.
+    #[schema(example = "demo", pattern = "^[A-Za-z0-9_-]{1,64}$")]
+    pub(crate) channel: String,
+    /// The broadcast's id, a UUIDv7: it stays through reconnects and is never used again.
+    #[schema(format = "uuid")]
+    broadcast: String,
+    state: State,
+    /// When the broadcast began, RFC 3339 in UTC.
+    #[schema(format = "date-time", example = "2026-01-31T20:15:00.000Z")]
+    started_at: String,
+    tracks: Vec<Track>,
+    viewers: Count,
+}
+
+/// `live`: a publisher is connected. `away`: it is gone, and the broadcast waits for its return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Live,
+    Away,
+}
+
+/// One track of a broadcast.
+#[derive(Debug, Serialize, ToSchema)]
+struct Track {
+    /// Its name in media addresses.
+    #[schema(example = "v0", pattern = "^[a-z0-9-]{1,32}$")]
+    name: String,
+    /// The codec string of RFC 6381.
+    #[schema(example = "avc1.64001f")]
+    codec: String,
+    /// Bits a second of payload over the last seconds.
+    bitrate_bps: u64,
+    /// Frames since the broadcast began.
+    frames: u64,
+    /// Payload bytes since the broadcast began.
+    bytes: u64,
+    #[serde(flatten)]
+    media: Media,
+}
+
+/// What depends on the kind of media.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Media {
+    /// Pictures.
+    Video {
+        /// In luma samples.
+        width: u32,
+        /// In luma samples.
+        height: u32,
+        /// Frames a second as the stream declares them; null if it does not.
+        #[schema(required)]
+        frame_rate: Option<f64>,
+    },
+    /// Sound.
+    Audio {
+        /// Samples a second.
+        sampling_rate_hz: u32,
+        /// 0 if the stream describes them itself.
+        channels: u8,
+    },
+}
+
+impl Stream {
+    /// `None` when it has ended.
+    pub(crate) fn of(broadcast: &Broadcast, viewers: &dyn Viewers) -> Option<Self> {
+        let state = match broadcast.presence() {
+            Presence::Live => State::Live,
+            Presence::Away(_) => State::Away,
+            Presence::Ended => return None,
+        };
+        Some(Self {
+            channel: broadcast.name().to_string(),
+            broadcast: broadcast.id().to_string(),
+            state,
+            started_at: rfc3339(broadcast.anchor().utc + Anchor::LEAD),
+            tracks: broadcast.tracks().into_iter().map(Track::of).collect(),
+            viewers: viewers.count(broadcast.name(), broadcast.id()),
+        })
+    }
+}
+
+impl Track {
+    fn of(track: TrackInfo) -> Self {
+        let media = match &*track.config {
+            Config::Avc(avc) => Media::Video { width: avc.width, height: avc.height, frame_rate: avc.frame_rate },
+            Config::Aac(aac) => Media::Audio { sampling_rate_hz: aac.timescale.hz(), channels: aac.channels },
+        };
+        Self {
+            name: track.name.to_string(),
+            codec: track.config.codec_string().to_owned(),
+            bitrate_bps: track.bitrate_bps,
+            frames: track.frames,
+            bytes: track.bytes,
+            media,
+        }
+    }
+}
+
+fn rfc3339(utc: SystemTime) -> String {
+    humantime::format_rfc3339_millis(utc).to_string()
+}
