@@ -158,8 +158,9 @@ impl Broadcast {
         }
         let anchor = Anchor::new(now, utc);
         let first_msn = utc.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let video = tracks.iter().position(|(_, config)| config.is_video());
         let state = State {
-            master: tracks.iter().position(|(_, config)| config.is_video()).unwrap_or(0),
+            master: video.unwrap_or(0),
             timeline: Timeline::new(anchor, tracks.len()),
             tracks: tracks
                 .into_iter()
@@ -168,7 +169,7 @@ impl Broadcast {
             log: VecDeque::new(),
             front: 0,
             bytes: 0,
-            cutter: Cutter::new(limits.segment, first_msn),
+            cutter: Cutter::new(limits.segment, first_msn, video.is_some()),
             reorder: 0,
             presence: Presence::Live,
         };

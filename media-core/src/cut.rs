@@ -3,7 +3,7 @@
 //!
 //! The rule, with T the configured segment duration: a mark stands before a key frame when at least 3/4 T has passed since the
 //! last mark. Where a frame would make a segment longer than 2T a mark stands before it, key frame or not, and the track is
-//! *gridded* until its next discontinuity: a mark every T. So no segment's duration rounds to more than 2T (RFC 8216bis
+//! *gridded* until its next discontinuity: a mark every T. Audio alone, where any frame is a key frame, has a mark every T. So no segment's duration rounds to more than 2T (RFC 8216bis
 //! 4.4.3.1), for frames that come at all: where none come, a gap is declared.
 
 use std::time::Duration;
@@ -18,6 +18,8 @@ const GRAIN: i64 = 45;
 pub struct Cutter {
     segment: i64,
     next_msn: u64,
+    /// How much of a segment must have passed for a key frame to start another.
+    least: i64,
     /// Start of the open segment, and whether it is a gap. `None` before the first.
     open: Option<(i64, bool)>,
     gridded: bool,
@@ -28,10 +30,12 @@ pub struct Cutter {
 }
 
 impl Cutter {
-    /// Cuts segments of about `segment`, the first numbered `first_msn`.
-    pub fn new(segment: Duration, first_msn: u64) -> Self {
+    /// Cuts segments of about `segment`, the first numbered `first_msn`. `groups`: key frames are some frames only, as in video.
+    pub fn new(segment: Duration, first_msn: u64, groups: bool) -> Self {
+        let segment = Timescale::VIDEO.ticks(segment).max(1);
         Self {
-            segment: Timescale::VIDEO.ticks(segment).max(1),
+            segment,
+            least: if groups { segment * 3 / 4 } else { segment },
             next_msn: first_msn,
             open: None,
             gridded: false,
@@ -74,7 +78,7 @@ impl Cutter {
                 let passed = time - start;
                 let too_long = passed + lasted > 2 * self.segment + GRAIN;
                 self.gridded |= too_long && !key;
-                (key && (self.discontinuity || passed + GRAIN >= self.segment * 3 / 4))
+                (key && (self.discontinuity || passed + GRAIN >= self.least))
                     || (self.gridded && passed + GRAIN >= self.segment)
                     || too_long
             }
@@ -127,7 +131,7 @@ mod tests {
     /// Marks of a source of `fps` with a key frame every `group` frames, for `seconds`: (milliseconds, on a key frame).
     #[expect(clippy::cast_possible_truncation, reason = "small test numbers")]
     fn marks(fps: f64, group: u64, seconds: u64) -> Vec<(i64, bool)> {
-        let mut cutter = Cutter::new(T, 100);
+        let mut cutter = Cutter::new(T, 100, true);
         let frames = (fps * seconds as f64) as u64;
         let mut marks = Vec::new();
         for n in 0..frames {
@@ -178,8 +182,18 @@ mod tests {
     }
 
     #[test]
+    fn audio_alone_is_cut_every_segment_duration() {
+        let mut cutter = Cutter::new(T, 0, false);
+        let marks: Vec<_> = (0..300)
+            .filter_map(|n| cutter.frame(n * 1_920, true))
+            .map(|mark| mark.pts / MS)
+            .collect();
+        assert_eq!(marks, [0, 2_005, 4_010, 6_016]);
+    }
+
+    #[test]
     fn a_gap_starts_where_the_last_frame_ends_and_follows_the_clock() {
-        let mut cutter = Cutter::new(T, 7);
+        let mut cutter = Cutter::new(T, 7, true);
         assert_eq!(cutter.begin_gap(), None);
         for n in 0..10 {
             cutter.frame(n * 40 * MS, n == 0);
@@ -222,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_discontinuity_waits_for_a_key_frame_and_ends_the_grid() {
-        let mut cutter = Cutter::new(T, 0);
+        let mut cutter = Cutter::new(T, 0, true);
         for n in 0..120 {
             cutter.frame(n * 40 * MS, n == 0);
         }
@@ -237,7 +251,7 @@ mod tests {
         // By no more than the jitter of one frame: EXTINF is rounded to the nearest second before it is held against the limit.
         #[test]
         fn no_segment_is_longer_than_twice_t(steps in proptest::collection::vec((1i64..100, proptest::bool::weighted(0.01)), 2..1_000)) {
-            let mut cutter = Cutter::new(T, 0);
+            let mut cutter = Cutter::new(T, 0, true);
             let (mut time, mut start) = (0, 0);
             cutter.frame(0, true);
             for (step, key) in steps {

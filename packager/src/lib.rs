@@ -10,14 +10,26 @@
 
 #![forbid(unsafe_code)]
 
+mod audio;
 mod boxes;
 pub mod dash;
+mod error;
 pub mod fragment;
 pub mod hls;
+pub mod live;
+pub mod metrics;
 pub mod presentation;
+pub mod program;
 pub mod rendered;
 pub mod rope;
+mod segmenter;
+pub mod silence;
+mod video;
+mod window;
 
+pub use error::Error;
+pub use live::{Config, Follow, Live, Packager, Presentations};
+pub use metrics::Metrics;
 pub use presentation::{Init, Part, Presentation, Segment, Track};
 pub use rendered::{Rendered, Skip, Text};
 pub use rope::Rope;

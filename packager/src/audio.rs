@@ -1,0 +1,221 @@
+//! An audio track's clock: decode time is the sum of sample durations, so that it continues to the tick, and follows the wire's
+//! clock by its medians.
+//!
+//! The wire's stamps are milliseconds with the jitter of whoever made them. Over 2 s their median distance from our clock is
+//! taken: slow drift is absorbed by sample durations a few ticks longer or shorter, what amounts to whole access units by
+//! leaving some out or filling in silence. A hole or an overlap too large to be jitter is acted on at once.
+
+use crate::metrics::Audio as Metrics;
+
+/// Ticks that a sample's duration may differ from its count of audio samples: 0.5 % of 1024.
+const STRETCH: i64 = 5;
+/// Access units' worth of distance that cannot be jitter.
+const LEAP_UNITS: i64 = 3;
+/// Access units' worth of median distance that is made good by whole units, not by stretching.
+const WHOLE_UNITS: i64 = 2;
+/// Seconds over which the median is taken.
+const MEDIAN_S: i64 = 2;
+/// A median distance up to 1/500 s is rounding, not drift.
+const DEAD_BAND_PER_S: i64 = 500;
+/// The most silence filled in at once, in seconds. After more, the clock leaps: only then `tfdt` does not continue.
+const MAX_FILL_S: i64 = 30;
+
+/// What to do with an access unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placed {
+    /// Decode it at `at`, for `duration`, after `silence` silent access units of the plain duration.
+    At {
+        /// Silent access units to put before it.
+        silence: i64,
+        /// Duration of this one in ticks.
+        duration: u32,
+    },
+    /// Its time is taken already: leave it out.
+    Overlap,
+}
+
+/// Places the access units of one track. All times are ticks of the sampling rate.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    unit: i64,
+    rate: i64,
+    /// Decode time of the next access unit; none before the first.
+    next: Option<i64>,
+    /// Distances of the wire's stamps since the last median.
+    distances: Vec<i64>,
+    /// Distance still to be absorbed.
+    drift: i64,
+}
+
+impl Clock {
+    pub(crate) fn new(rate: u32, unit: u32) -> Self {
+        Self {
+            unit: i64::from(unit.max(1)),
+            rate: i64::from(rate.max(1)),
+            next: None,
+            distances: Vec::new(),
+            drift: 0,
+        }
+    }
+
+    /// Decode time of the next access unit.
+    pub(crate) fn next(&self) -> Option<i64> {
+        self.next
+    }
+
+    /// Ticks of one access unit.
+    pub(crate) fn unit(&self) -> i64 {
+        self.unit
+    }
+
+    /// Goes on at `at`, whatever was before: after a gap.
+    pub(crate) fn restart(&mut self, at: i64) {
+        self.next = Some(at);
+        self.distances.clear();
+        self.drift = 0;
+    }
+
+    /// Places the access unit stamped `wire`.
+    pub(crate) fn place(&mut self, wire: i64, metrics: &Metrics) -> Placed {
+        let next = *self.next.get_or_insert(wire);
+        let distance = wire.saturating_sub(next);
+        if distance.saturating_abs() > MAX_FILL_S * self.rate {
+            metrics.leaps.inc();
+            self.restart(wire);
+            return self.place_here(0);
+        }
+        if distance >= LEAP_UNITS * self.unit {
+            let silence = (distance + self.unit / 2) / self.unit;
+            self.restart(next);
+            return self.place_here(silence);
+        }
+        if distance <= -LEAP_UNITS * self.unit {
+            return Placed::Overlap;
+        }
+        self.distances.push(distance);
+        let mut silence = 0;
+        if self.distances.len() as i64 >= MEDIAN_S * self.rate / self.unit {
+            let median = median(&mut self.distances);
+            self.distances.clear();
+            self.drift = if median.abs() * DEAD_BAND_PER_S > self.rate {
+                median
+            } else {
+                0
+            };
+            if self.drift <= -WHOLE_UNITS * self.unit {
+                self.drift += self.unit;
+                return Placed::Overlap;
+            }
+            if self.drift >= WHOLE_UNITS * self.unit {
+                silence = self.drift / self.unit;
+                self.drift -= silence * self.unit;
+            }
+        }
+        self.place_here(silence)
+    }
+
+    /// Silent access units that bring the clock to `until` or just past it.
+    pub(crate) fn fill(&mut self, until: i64) -> i64 {
+        let next = *self.next.get_or_insert(until);
+        let missing = until.saturating_sub(next).clamp(0, MAX_FILL_S * self.rate);
+        let silence = (missing + self.unit - 1) / self.unit;
+        self.next = Some(next + silence * self.unit);
+        self.distances.clear();
+        self.drift = 0;
+        silence
+    }
+
+    fn place_here(&mut self, silence: i64) -> Placed {
+        let stretch = self.drift.clamp(-STRETCH, STRETCH);
+        self.drift -= stretch;
+        let duration = self.unit + stretch;
+        if let Some(next) = &mut self.next {
+            *next += silence * self.unit + duration;
+        }
+        Placed::At {
+            silence,
+            duration: u32::try_from(duration).unwrap_or(1024),
+        }
+    }
+}
+
+fn median(values: &mut [i64]) -> i64 {
+    let middle = values.len() / 2;
+    *values.select_nth_unstable(middle).1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs stamps through a 48 kHz clock; returns (units placed, silence, overlaps, end of the clock).
+    fn run(stamps: impl IntoIterator<Item = i64>) -> (u64, i64, u64, i64) {
+        let (metrics, mut clock) = (Metrics::default(), Clock::new(48_000, 1024));
+        let (mut units, mut silent, mut overlaps) = (0, 0, 0);
+        for wire in stamps {
+            let before = clock.next().unwrap_or(wire);
+            match clock.place(wire, &metrics) {
+                Placed::At { silence, duration } => {
+                    assert!((1019..=1029).contains(&duration));
+                    assert_eq!(clock.next().unwrap(), before + silence * 1024 + i64::from(duration));
+                    units += 1;
+                    silent += silence;
+                }
+                Placed::Overlap => overlaps += 1,
+            }
+        }
+        (units, silent, overlaps, clock.next().unwrap())
+    }
+
+    /// Stamp of access unit `n` in whole milliseconds, as ticks.
+    fn in_ms(n: i64) -> i64 {
+        n * 1024 * 1000 / 48_000 * 48
+    }
+
+    #[test]
+    fn millisecond_stamps_leave_every_duration_as_it_is() {
+        assert_eq!(run((0..10_000).map(in_ms)), (10_000, 0, 0, 10_240_000));
+    }
+
+    #[test]
+    fn slow_drift_is_absorbed_without_losing_or_adding_an_access_unit() {
+        // 0.2 % fast for 10 minutes.
+        for sign in [1, -1] {
+            let stamps = (0..28_000).map(|n| in_ms(n) + sign * n * 2);
+            let (units, silent, overlaps, end) = run(stamps);
+            assert_eq!((units, silent, overlaps), (28_000, 0, 0));
+            let wire = 28_000 * (1024 + sign * 2);
+            assert!((end - wire).abs() < 48 * 15, "{}", end - wire);
+        }
+    }
+
+    #[test]
+    fn a_hole_is_filled_at_once_with_silence() {
+        let stamps = (0..200).map(in_ms).chain((230..400).map(in_ms));
+        assert_eq!(run(stamps), (370, 30, 0, 400 * 1024));
+    }
+
+    #[test]
+    fn an_overlap_leaves_out_whole_access_units() {
+        let stamps = (0..200).map(in_ms).chain((190..400).map(in_ms));
+        let (units, silent, overlaps, end) = run(stamps);
+        assert_eq!((units + overlaps, silent), (410, 0));
+        assert!((end - 400 * 1024).abs() <= 3 * 1024, "{end}");
+    }
+
+    #[test]
+    fn jitter_of_two_access_units_is_not_a_hole() {
+        let stamps = (0..5_000).map(|n| in_ms(n / 2 * 2));
+        let (units, silent, overlaps, _) = run(stamps);
+        assert_eq!((units, silent, overlaps), (5_000, 0, 0));
+    }
+
+    #[test]
+    fn a_late_track_is_filled_to_where_it_must_be() {
+        let mut clock = Clock::new(48_000, 1024);
+        clock.restart(0);
+        assert_eq!(clock.fill(96_000), 94);
+        assert_eq!(clock.next(), Some(96_256));
+        assert_eq!(clock.fill(96_000), 0);
+    }
+}

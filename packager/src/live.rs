@@ -1,0 +1,373 @@
+//! From the hub to what is served: one task a broadcast, the snapshot it swaps, and where the origin finds it.
+
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwapOption;
+use dashmap::DashMap;
+use media_core::{Broadcast, BroadcastId, ChannelName, Hub, broadcast::Event};
+use tokio::sync::{Notify, futures::OwnedNotified};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
+
+use crate::{
+    Error, Presentation, Rope, Segment,
+    metrics::Metrics,
+    program::{Program, Settings},
+};
+
+/// How often the clock acts on a window that it drives.
+const GAP_TICK: Duration = Duration::from_millis(50);
+
+/// What a packager is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// Part duration aimed at: 50 ms to 2 s.
+    pub part: Duration,
+    /// How far playlists reach back: at least 6 segments' worth is wanted, 6 s to 24 h taken. About twice as much is held in memory.
+    pub window: Duration,
+}
+
+impl Config {
+    /// # Errors
+    /// [`Error::OutOfRange`] names the setting, its value and its bounds in milliseconds.
+    pub fn check(&self) -> Result<(), Error> {
+        let within = |setting: &'static str, value: Duration, least_ms: u64, most_ms: u64| {
+            let bounds = Duration::from_millis(least_ms)..=Duration::from_millis(most_ms);
+            let error = Error::OutOfRange {
+                setting,
+                value_ms: value.as_millis(),
+                least_ms,
+                most_ms,
+            };
+            if bounds.contains(&value) { Ok(()) } else { Err(error) }
+        };
+        within("part_ms", self.part, 50, 2_000)?;
+        within("window_s", self.window, 6_000, 86_400_000)
+    }
+}
+
+/// Packages every broadcast of a hub.
+#[derive(Debug)]
+pub struct Packager {
+    hub: Hub,
+    settings: Settings,
+    presentations: Presentations,
+    metrics: Metrics,
+}
+
+impl Packager {
+    /// A packager of what `hub` announces. Nothing happens before [`Packager::serve`].
+    ///
+    /// # Errors
+    /// See [`Config::check`].
+    pub fn new(hub: Hub, config: Config) -> Result<Self, Error> {
+        config.check()?;
+        let settings = Settings {
+            part: config.part,
+            window: config.window,
+        };
+        Ok(Self {
+            hub,
+            settings,
+            presentations: Presentations::default(),
+            metrics: Metrics::default(),
+        })
+    }
+
+    /// Where presentations are found.
+    pub fn presentations(&self) -> Presentations {
+        self.presentations.clone()
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Packages until `shutdown`, then until the broadcasts that are left have ended: the hub must have been closed by then, or
+    /// be closed soon.
+    pub async fn serve(self, shutdown: CancellationToken) {
+        let tasks = TaskTracker::new();
+        let mut announcements = self.hub.announcements();
+        loop {
+            let broadcast = tokio::select! {
+                broadcast = announcements.next() => broadcast,
+                () = shutdown.cancelled() => break,
+            };
+            let span = tracing::info_span!("broadcast", name = %broadcast.name());
+            let live = Arc::new(Live::new(&broadcast));
+            self.presentations.insert(&live);
+            let task = package(broadcast, Arc::clone(&live), self.settings, self.metrics.clone());
+            let (presentations, window, shutdown) =
+                (self.presentations.clone(), self.settings.window, shutdown.clone());
+            tasks.spawn(
+                async move {
+                    task.await;
+                    // What has ended stays for the length of its window.
+                    tokio::select! {
+                        () = tokio::time::sleep(window) => {}
+                        () = shutdown.cancelled() => {}
+                    }
+                    presentations.remove(&live);
+                }
+                .instrument(span),
+            );
+        }
+        tasks.close();
+        tasks.wait().await;
+    }
+}
+
+async fn package(broadcast: Arc<Broadcast>, live: Arc<Live>, settings: Settings, metrics: Metrics) {
+    let mut consumer = broadcast.subscribe_from_oldest();
+    tracing::info!(id = %broadcast.id(), "packaging");
+    metrics.broadcasts.inc();
+    let mut program = Program::new(Arc::clone(&broadcast), consumer.configs(), settings, metrics.clone());
+    loop {
+        let gap = program.in_gap().then(|| Instant::now() + GAP_TICK);
+        let deadline = [program.poll_timeout(), gap].into_iter().flatten().min();
+        let event = tokio::select! {
+            event = consumer.next() => match event {
+                Some(event) => Some(event),
+                None => break,
+            },
+            () = sleep_until(deadline) => None,
+        };
+        let mut arrived = None;
+        match event {
+            Some(first) => {
+                let now = Instant::now();
+                let mut next = Some(first);
+                while let Some(event) = next {
+                    if let Event::Frame { frame, .. } = &event {
+                        arrived = Some(frame.arrived);
+                    }
+                    program.apply(event, now);
+                    next = consumer.try_next();
+                }
+            }
+            None => {
+                let now = Instant::now();
+                program.handle_timeout(now, broadcast.media_time(now));
+            }
+        }
+        if let Some((presentation, changed)) = program.snapshot() {
+            live.publish(presentation, &changed);
+            if let Some(arrived) = arrived {
+                metrics.part_latency.observe(arrived.elapsed().as_secs_f64());
+            }
+        }
+    }
+    program.finish();
+    if let Some((presentation, changed)) = program.snapshot() {
+        live.publish(presentation, &changed);
+    }
+    live.close();
+    metrics.broadcasts.dec();
+    tracing::info!("ended");
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Where presentations are found, by channel and by broadcast. Cheap to clone; all clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Presentations(Arc<Found>);
+
+#[derive(Debug, Default)]
+struct Found {
+    channels: DashMap<ChannelName, Arc<Live>>,
+    broadcasts: DashMap<BroadcastId, Arc<Live>>,
+}
+
+impl Presentations {
+    /// The presentation under a channel's name: live, waiting for its publisher, or ended less than a window ago.
+    pub fn channel(&self, name: &ChannelName) -> Option<Arc<Live>> {
+        self.0.channels.get(name).map(|live| Arc::clone(&live))
+    }
+
+    /// The same by the broadcast's identity, though another may have its name by now.
+    pub fn broadcast(&self, id: BroadcastId) -> Option<Arc<Live>> {
+        self.0.broadcasts.get(&id).map(|live| Arc::clone(&live))
+    }
+
+    fn insert(&self, live: &Arc<Live>) {
+        self.0.broadcasts.insert(live.broadcast, Arc::clone(live));
+        self.0.channels.insert(live.channel.clone(), Arc::clone(live));
+    }
+
+    fn remove(&self, live: &Arc<Live>) {
+        self.0.broadcasts.remove(&live.broadcast);
+        self.0
+            .channels
+            .remove_if(&live.channel, |_, held| Arc::ptr_eq(held, live));
+    }
+}
+
+/// One broadcast's presentation as it changes. Reading it takes no lock.
+#[derive(Debug)]
+pub struct Live {
+    broadcast: BroadcastId,
+    channel: ChannelName,
+    current: ArcSwapOption<Presentation>,
+    /// One for each track, told when it has new parts, and when all is over.
+    changed: Vec<Arc<Notify>>,
+    /// Cancelled when no snapshot follows.
+    ended: CancellationToken,
+    /// Told at the first snapshot.
+    begun: Notify,
+}
+
+impl Live {
+    fn new(broadcast: &Broadcast) -> Self {
+        Self {
+            broadcast: broadcast.id(),
+            channel: broadcast.name().clone(),
+            current: ArcSwapOption::empty(),
+            changed: broadcast.tracks().iter().map(|_| Arc::default()).collect(),
+            ended: CancellationToken::new(),
+            begun: Notify::new(),
+        }
+    }
+
+    /// Whose it is.
+    pub fn broadcast(&self) -> BroadcastId {
+        self.broadcast
+    }
+
+    /// The channel it was published under.
+    pub fn channel(&self) -> &ChannelName {
+        &self.channel
+    }
+
+    /// The present snapshot. None until each track has a complete segment: nothing can be listed before.
+    pub fn current(&self) -> Option<Arc<Presentation>> {
+        self.current.load_full()
+    }
+
+    /// Waits for the first snapshot; `None`: it ended before there was one. Unbounded: the caller sets a limit. Cancel-safe.
+    pub async fn first(&self) -> Option<Arc<Presentation>> {
+        loop {
+            let mut begun = pin!(self.begun.notified());
+            begun.as_mut().enable();
+            if let Some(presentation) = self.current() {
+                return Some(presentation);
+            }
+            if self.ended.is_cancelled() {
+                return None;
+            }
+            begun.await;
+        }
+    }
+
+    /// Waits until track `track` has segment `msn`, or its part `part`, or all is over; the snapshot then. `None`: it ended before
+    /// there was one, or there is no such track. Unbounded: the caller sets a limit. Cancel-safe.
+    pub async fn changed(&self, track: usize, msn: u64, part: Option<usize>) -> Option<Arc<Presentation>> {
+        let notify = self.changed.get(track)?;
+        loop {
+            let mut changed = pin!(notify.notified());
+            changed.as_mut().enable();
+            let current = self.current();
+            if let Some(presentation) = &current
+                && (presentation.ended || presentation.tracks[track].has(msn, part))
+            {
+                return current;
+            }
+            if self.ended.is_cancelled() {
+                return current;
+            }
+            changed.await;
+        }
+    }
+
+    /// Follows segment `msn` of a track from its first part, whether it is open or complete.
+    pub fn follow(self: &Arc<Self>, track: usize, msn: u64) -> Follow {
+        Follow {
+            live: Arc::clone(self),
+            track,
+            msn,
+            next: 0,
+            waiting: None,
+        }
+    }
+
+    fn publish(&self, presentation: Presentation, changed: &[usize]) {
+        let first = self.current.swap(Some(Arc::new(presentation))).is_none();
+        if first {
+            self.begun.notify_waiters();
+        }
+        for &track in changed {
+            self.changed[track].notify_waiters();
+        }
+    }
+
+    fn close(&self) {
+        self.ended.cancel();
+        self.begun.notify_waiters();
+        for changed in &self.changed {
+            changed.notify_waiters();
+        }
+    }
+}
+
+/// The parts of one segment as they come.
+#[derive(Debug)]
+pub struct Follow {
+    live: Arc<Live>,
+    track: usize,
+    msn: u64,
+    next: usize,
+    waiting: Option<Pin<Box<OwnedNotified>>>,
+}
+
+impl Follow {
+    /// The bytes of the parts that have come since, in one rope; `None` when the segment is complete, or gone.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Rope>> {
+        loop {
+            if let Some(waiting) = &mut self.waiting {
+                ready!(waiting.as_mut().poll(cx));
+                self.waiting = None;
+            }
+            // Registered before looking, so that no change falls between.
+            let mut changed = match self.live.changed.get(self.track) {
+                Some(changed) => Box::pin(Arc::clone(changed).notified_owned()),
+                None => return Poll::Ready(None),
+            };
+            changed.as_mut().enable();
+            let Some(presentation) = self.live.current() else {
+                return Poll::Ready(None);
+            };
+            let track = &presentation.tracks[self.track];
+            let Some(segment) = track.segment(self.msn) else {
+                return Poll::Ready(None);
+            };
+            if let Some(bytes) = self.take(segment) {
+                return Poll::Ready(Some(bytes));
+            }
+            let open = track.open.as_ref().is_some_and(|open| open.msn == self.msn);
+            if !open || self.live.ended.is_cancelled() {
+                return Poll::Ready(None);
+            }
+            self.waiting = Some(changed);
+        }
+    }
+
+    fn take(&mut self, segment: &Segment) -> Option<Rope> {
+        let parts = segment.parts.get(self.next..).filter(|parts| !parts.is_empty())?;
+        self.next = segment.parts.len();
+        match parts {
+            [part] => Some(part.bytes.clone()),
+            parts => Some(Rope::concat(parts.iter().map(|part| &part.bytes))),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What the packager counts. All of it is the packager's own doing or finding; the hub's and the origin's counts are theirs.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// The packager's metrics; clones count into the same.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Broadcasts that are being packaged.
+    pub(crate) broadcasts: Gauge,
+    /// Parts made.
+    pub(crate) parts: Counter,
+    /// Segments completed.
+    pub(crate) segments: Counter,
+    /// Bytes of parts, container included.
+    pub(crate) bytes: Counter,
+    /// Segments without media.
+    pub(crate) gaps: Counter,
+    /// From the arrival of the frame that completes a part until the part is listed.
+    pub(crate) part_latency: Histogram,
+    pub(crate) audio: Audio,
+    /// Frames that are in no part, by reason.
+    pub(crate) dropped: Family<Reason, Counter>,
+}
+
+/// What was done to keep audio in step.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Audio {
+    /// Silent access units filled in.
+    pub(crate) silence: Counter,
+    /// Holes too large to fill.
+    pub(crate) leaps: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Reason {
+    pub(crate) reason: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let latency = [
+            0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
+        ];
+        Self {
+            broadcasts: Gauge::default(),
+            parts: Counter::default(),
+            segments: Counter::default(),
+            bytes: Counter::default(),
+            gaps: Counter::default(),
+            part_latency: Histogram::new(latency),
+            audio: Audio::default(),
+            dropped: Family::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Registers all under `streamforge_`, which the registry's prefix gives.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "packaged_broadcasts",
+            "Broadcasts being packaged",
+            self.broadcasts.clone(),
+        );
+        registry.register("parts", "Parts made", self.parts.clone());
+        registry.register("segments", "Segments completed", self.segments.clone());
+        registry.register("gap_segments", "Segments without media", self.gaps.clone());
+        registry.register_with_unit("packaged", "Bytes of parts", Unit::Bytes, self.bytes.clone());
+        let help = "From the arrival of the frame that completes a part until the part is listed";
+        registry.register_with_unit("part_latency", help, Unit::Seconds, self.part_latency.clone());
+        let help = "Silent access units filled into audio";
+        registry.register("audio_silent_access_units", help, self.audio.silence.clone());
+        registry.register(
+            "audio_leaps",
+            "Holes in audio too large to fill",
+            self.audio.leaps.clone(),
+        );
+        registry.register(
+            "packager_dropped_frames",
+            "Frames in no part, by reason",
+            self.dropped.clone(),
+        );
+    }
+
+    pub(crate) fn drop_frame(&self, reason: &'static str) {
+        self.drop_frames(reason, 1);
+    }
+
+    pub(crate) fn drop_frames(&self, reason: &'static str, count: u64) {
+        self.dropped.get_or_create(&Reason { reason }).inc_by(count);
+    }
+}

@@ -1,0 +1,567 @@
+//! All tracks of one broadcast, in step: events of the hub in, segments and snapshots out. Sans-I/O: `now` is an argument.
+//!
+//! The master track (the source's video, else its audio) carries the marks. An audio track beside it is cut at its first access
+//! unit at or after each mark; so its units are held until the master has come as far, and for [`HOLD`] at most. Where audio stays
+//! away it is filled with silence: no playlist falls behind the others.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use media_core::{Broadcast, Frame, Mark, Timescale, broadcast::Event, codec::Config};
+
+use crate::{
+    Presentation, Segment, Track,
+    audio::{self, Placed},
+    dash::Periods,
+    fragment::Sample,
+    metrics::Metrics,
+    rendered::Rendered,
+    segmenter::Segmenter,
+    silence::silent_frame,
+    video,
+    window::Window,
+};
+
+/// How long a unit waits for the master to tell whether a mark stands before it, and the least that a mark waits for units.
+const HOLD: Duration = Duration::from_millis(250);
+/// Units held at most; more than [`HOLD`] of any audio.
+const MAX_HELD: usize = 1024;
+
+/// One broadcast being packaged.
+#[derive(Debug)]
+pub struct Program {
+    broadcast: Arc<Broadcast>,
+    settings: Settings,
+    metrics: Metrics,
+    lines: Vec<Line>,
+    /// Index of the track that carries marks.
+    master: usize,
+    /// How far the master has come: presentation time of its newest frame, 90 kHz.
+    reached: i64,
+    periods: Periods,
+    ended: bool,
+}
+
+/// What all programs share.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Part duration aimed at.
+    pub part: Duration,
+    /// How far playlists reach back.
+    pub window: Duration,
+}
+
+/// One track on its way into segments.
+#[derive(Debug)]
+struct Line {
+    segmenter: Segmenter,
+    window: Window,
+    kind: Kind,
+    /// The configuration of frames that come now; the window's is that of the open segment.
+    config: Arc<Config>,
+    /// Parts or segments came since the last snapshot.
+    dirty: bool,
+    snapshot: Option<Arc<Track>>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Video(video::Clock),
+    Audio(Box<Audio>),
+}
+
+#[derive(Debug)]
+struct Audio {
+    clock: audio::Clock,
+    silence: Option<Bytes>,
+    held: VecDeque<(Frame, Arc<Config>)>,
+    /// Marks that stand before units that have not come.
+    marks: VecDeque<Mark>,
+    /// The most that units came behind the master lately, in 90 kHz ticks.
+    lag: i64,
+}
+
+impl Program {
+    /// Packages `broadcast`, whose tracks have these configurations where reading begins.
+    pub fn new(broadcast: Arc<Broadcast>, configs: &[Arc<Config>], settings: Settings, metrics: Metrics) -> Self {
+        let line = |(info, config): (media_core::broadcast::TrackInfo, &Arc<Config>)| {
+            let (first_msn, anchor) = (broadcast.first_msn(), broadcast.anchor());
+            let kind = match &**config {
+                Config::Avc(_) => Kind::Video(video::Clock::default()),
+                Config::Aac(aac) => Kind::Audio(Box::new(Audio::new(aac))),
+            };
+            Line {
+                segmenter: Segmenter::new(config.timescale(), anchor, settings.part),
+                window: Window::new(info.name, Arc::clone(config), first_msn, settings.part, settings.window),
+                kind,
+                config: Arc::clone(config),
+                dirty: true,
+                snapshot: None,
+            }
+        };
+        let lines: Vec<_> = broadcast.tracks().into_iter().zip(configs).map(line).collect();
+        let master = lines.iter().position(|line| line.config.is_video()).unwrap_or(0);
+        Self {
+            broadcast,
+            settings,
+            metrics,
+            lines,
+            master,
+            reached: i64::MIN,
+            periods: Periods::default(),
+            ended: false,
+        }
+    }
+
+    /// Takes one event of the hub.
+    pub fn apply(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Frame { track, frame } if track == self.master => self.master_frame(frame, now),
+            Event::Frame { track, frame } => self.follower_frame(track, frame, now),
+            Event::Config { track, config } => self.lines[track].config = config,
+            Event::Gap(mark) => self.gap(mark),
+            Event::Lagged { frames, .. } => self.metrics.drop_frames("packager_lagged", frames),
+        }
+    }
+
+    /// When [`Program::handle_timeout`] is due: held units, or the next gap part.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let held = self.lines.iter().filter_map(|line| match &line.kind {
+            Kind::Audio(audio) => audio.held.front().map(|(frame, _)| frame.arrived + HOLD),
+            Kind::Video(_) => None,
+        });
+        held.min()
+    }
+
+    /// Whether the clock, not the publisher, drives the window at present.
+    pub fn in_gap(&self) -> bool {
+        self.lines[self.master].segmenter.open().is_some_and(|open| open.gap)
+    }
+
+    /// Lets the clock act: units that waited long enough, gap parts up to `media_time` (90 kHz).
+    pub fn handle_timeout(&mut self, now: Instant, media_time: i64) {
+        self.release(now);
+        for line in &mut self.lines {
+            let until = Timescale::VIDEO.rescale(media_time, line.config.timescale());
+            line.dirty |= line.segmenter.push_gaps(until) > 0;
+        }
+    }
+
+    /// Nothing follows: completes what is open.
+    pub fn finish(&mut self) {
+        self.reached = i64::MAX;
+        for index in 0..self.lines.len() {
+            let line = &mut self.lines[index];
+            match &mut line.kind {
+                Kind::Video(clock) => {
+                    if let Some((_, sample)) = clock.finish() {
+                        line.push(sample, &self.metrics);
+                    }
+                }
+                Kind::Audio(_) if index != self.master => self.release_line(index, None),
+                Kind::Audio(_) => {}
+            }
+        }
+        let open = self.lines[self.master]
+            .segmenter
+            .open()
+            .map(|open| (open.msn, open.start, open.end()));
+        for line in &mut self.lines {
+            // A gap ends where its last part did: the clock that made it has stopped.
+            let end = line.segmenter.open().map_or(0, Segment::end);
+            line.close(end, &self.metrics);
+        }
+        if let Some((msn, start, _)) = open {
+            let end = self.lines[self.master].window.end().unwrap_or(start);
+            let duration = self.lines[self.master].to_video(end - start);
+            self.periods.close(msn, duration);
+        }
+        self.ended = true;
+    }
+
+    /// The snapshot to serve, if something has changed since the last; with the tracks that have. None before each track has a
+    /// complete segment.
+    pub fn snapshot(&mut self) -> Option<(Presentation, Vec<usize>)> {
+        let complete = self.lines.iter().all(|line| line.window.has_started());
+        let changed: Vec<_> = (0..self.lines.len())
+            .filter(|&index| self.lines[index].dirty || self.ended)
+            .collect();
+        if !complete || changed.is_empty() {
+            return None;
+        }
+        let tracks: Vec<_> = self.lines.iter_mut().map(Line::snapshot).collect();
+        let longest = tracks.iter().map(|track| track.part_target).max().unwrap_or_default();
+        let segment = self.broadcast.segment();
+        let master = &self.lines[self.master];
+        let presentation = Presentation {
+            broadcast: self.broadcast.id(),
+            channel: self.broadcast.name().clone(),
+            anchor_utc: self.broadcast.anchor().utc,
+            ended: self.ended,
+            end: if self.ended {
+                master.to_video(master.window.end().unwrap_or(0))
+            } else {
+                0
+            },
+            segment,
+            part: self.settings.part,
+            window: self.settings.window,
+            target_duration_s: (2 * segment).as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX),
+            part_hold_back: 3 * longest,
+            rendered: Rendered::new(tracks.len()),
+            tracks,
+            periods: self.periods.snapshot(),
+        };
+        Some((presentation, changed))
+    }
+
+    fn master_frame(&mut self, frame: Frame, now: Instant) {
+        let line = &mut self.lines[self.master];
+        let mark = frame.mark;
+        match &mut line.kind {
+            Kind::Video(clock) => {
+                let decode = clock.place(&frame);
+                if let Some((_, sample)) = clock.complete(decode) {
+                    line.push(sample, &self.metrics);
+                }
+                self.reached = self.reached.max(decode);
+                if let Some(mark) = mark {
+                    self.cut_master(mark, decode, frame.key);
+                }
+                if let Kind::Video(clock) = &mut self.lines[self.master].kind {
+                    clock.hold(frame, decode);
+                }
+                self.release(now);
+            }
+            Kind::Audio(audio) => {
+                if let Some(mark) = mark {
+                    if line.segmenter.open().is_none_or(|open| open.gap) {
+                        audio.clock.restart(frame.dts);
+                    }
+                    let at = audio.clock.next().unwrap_or(frame.dts);
+                    self.cut_master(mark, at, true);
+                }
+                self.lines[self.master].push_unit(frame, &self.metrics);
+            }
+        }
+    }
+
+    /// A segment of the master track starts at `at`, in its ticks; the followers learn of it.
+    fn cut_master(&mut self, mark: Mark, at: i64, key: bool) {
+        let line = &mut self.lines[self.master];
+        if !Arc::ptr_eq(&line.config, line.window.config()) {
+            line.window.configure(Arc::clone(&line.config));
+        }
+        let previous = line.segmenter.open().map(|open| (open.msn, open.start));
+        line.close(at, &self.metrics);
+        if let Some((msn, start)) = previous {
+            self.periods.close(msn, self.lines[self.master].to_video(at - start));
+        }
+        self.lines[self.master].start(mark, at, key);
+        for (index, line) in self.lines.iter_mut().enumerate() {
+            if let Kind::Audio(audio) = &mut line.kind
+                && index != self.master
+            {
+                audio.marks.push_back(mark);
+            }
+        }
+        let inits: Vec<_> = self.lines.iter().map(|line| line.next_init(mark)).collect();
+        let start = self.lines[self.master].to_video(at);
+        self.periods.open(mark.msn, start, mark.gap, mark.discontinuity, &inits);
+        if let Some(oldest) = self.lines.iter().filter_map(|line| line.window.oldest()).min() {
+            self.periods.expire(oldest);
+        }
+    }
+
+    fn follower_frame(&mut self, track: usize, frame: Frame, now: Instant) {
+        let line = &mut self.lines[track];
+        let Kind::Audio(audio) = &mut line.kind else {
+            self.metrics.drop_frame("not_packaged");
+            return;
+        };
+        let time = line.config.timescale().rescale(frame.pts, Timescale::VIDEO);
+        if self.reached > i64::MIN {
+            // A peak that is forgotten over some hundred units.
+            audio.lag = (audio.lag - audio.lag / 256).max(self.reached - time);
+        }
+        audio.held.push_back((frame, Arc::clone(&line.config)));
+        if audio.held.len() > MAX_HELD {
+            audio.held.pop_front();
+            self.metrics.drop_frame("audio_overrun");
+        }
+        self.release(now);
+    }
+
+    fn gap(&mut self, mark: Mark) {
+        self.reached = self.reached.max(mark.pts);
+        let line = &mut self.lines[self.master];
+        let at = Timescale::VIDEO.rescale(mark.pts, line.config.timescale());
+        let at = match &mut line.kind {
+            Kind::Video(clock) => {
+                let complete = clock.complete(at);
+                if let Some((_, sample)) = complete {
+                    line.push(sample, &self.metrics);
+                }
+                at
+            }
+            Kind::Audio(_) => line
+                .segmenter
+                .open()
+                .filter(|open| !open.gap)
+                .map_or(at, |_| line.edge().unwrap_or(at)),
+        };
+        self.cut_master(mark, at, false);
+        for index in self.followers() {
+            self.release_line(index, None);
+            self.lines[index].cut_at_gap(&self.metrics);
+        }
+    }
+
+    /// Indices of the tracks that do not carry marks.
+    fn followers(&self) -> impl Iterator<Item = usize> + use<> {
+        let master = self.master;
+        (0..self.lines.len()).filter(move |&index| index != master)
+    }
+
+    /// Lets go of the units that the master has reached, or that waited long enough.
+    fn release(&mut self, now: Instant) {
+        for index in self.followers() {
+            self.release_line(index, Some(now));
+        }
+    }
+
+    /// `now`: `None` to let all go.
+    fn release_line(&mut self, index: usize, now: Option<Instant>) {
+        let line = &mut self.lines[index];
+        let timescale = line.config.timescale();
+        loop {
+            let Kind::Audio(audio) = &mut line.kind else { return };
+            let Some((frame, _)) = audio.held.front() else { break };
+            let time = timescale.rescale(frame.pts, Timescale::VIDEO);
+            let waited = now.is_none_or(|now| now.saturating_duration_since(frame.arrived) >= HOLD);
+            if time > self.reached && !waited {
+                break;
+            }
+            if let Some((frame, config)) = audio.held.pop_front() {
+                line.take_unit(frame, &config, &self.metrics);
+            }
+        }
+        line.fill_to_marks(self.reached, self.broadcast.segment(), &self.metrics);
+    }
+}
+
+impl Audio {
+    fn new(config: &media_core::codec::aac::Config) -> Self {
+        Self {
+            clock: audio::Clock::new(config.timescale.hz(), config.frame_samples),
+            silence: silent_frame(config),
+            held: VecDeque::new(),
+            marks: VecDeque::new(),
+            lag: 0,
+        }
+    }
+}
+
+impl Line {
+    fn to_video(&self, ticks: i64) -> i64 {
+        self.config.timescale().rescale(ticks, Timescale::VIDEO)
+    }
+
+    /// Where the next sample of the open segment goes.
+    fn edge(&self) -> Option<i64> {
+        match &self.kind {
+            Kind::Audio(audio) => audio.clock.next(),
+            Kind::Video(_) => self.segmenter.open().map(Segment::end),
+        }
+    }
+
+    fn push(&mut self, sample: Sample, metrics: &Metrics) {
+        let parts = self.segmenter.push(sample);
+        if parts > 0 {
+            metrics.parts.inc_by(parts as u64);
+            self.dirty = true;
+        }
+    }
+
+    /// Closes the open segment, if there is one, into the window; `end` is where a gap ends.
+    fn close(&mut self, end: i64, metrics: &Metrics) {
+        let Some(segment) = self.segmenter.close(end) else {
+            return;
+        };
+        metrics.segments.inc();
+        metrics.gaps.inc_by(u64::from(segment.gap));
+        metrics.bytes.inc_by(segment.bytes.len() as u64);
+        self.window.push(segment);
+        self.segmenter.limit_parts(self.window.part_target());
+        self.dirty = true;
+    }
+
+    fn start(&mut self, mark: Mark, at: i64, independent: bool) {
+        self.segmenter.start(Segment {
+            msn: mark.msn,
+            start: at,
+            duration: 0,
+            init: self.window.init(),
+            discontinuity: mark.discontinuity,
+            gap: mark.gap,
+            independent,
+            parts: Vec::new(),
+            bytes: crate::Rope::default(),
+        });
+        self.dirty = true;
+    }
+
+    /// Number of the init segment that the segment at `mark` will need.
+    fn next_init(&self, mark: Mark) -> u32 {
+        let changes = mark.discontinuity && !Arc::ptr_eq(&self.config, self.window.config());
+        self.window.init() + u32::from(changes)
+    }
+
+    /// Places one unit on the clock and into the open segment.
+    fn push_unit(&mut self, frame: Frame, metrics: &Metrics) {
+        let Kind::Audio(audio) = &mut self.kind else { return };
+        match audio.clock.place(frame.dts, metrics_audio(metrics)) {
+            Placed::Overlap => metrics.drop_frame("audio_overlap"),
+            Placed::At { silence, duration } => {
+                self.push_silence(silence, metrics);
+                self.push(
+                    Sample {
+                        duration,
+                        composition: 0,
+                        key: true,
+                        payload: frame.payload,
+                    },
+                    metrics,
+                );
+            }
+        }
+    }
+
+    fn push_silence(&mut self, units: i64, metrics: &Metrics) {
+        let Kind::Audio(audio) = &self.kind else { return };
+        let duration = u32::try_from(audio.clock.unit()).unwrap_or(1024);
+        // Without a silent unit for this configuration an empty sample keeps the clock: decoders conceal it.
+        let payload = audio.silence.clone().unwrap_or_default();
+        for _ in 0..units {
+            metrics.audio.silence.inc();
+            self.push(
+                Sample {
+                    duration,
+                    composition: 0,
+                    key: true,
+                    payload: payload.clone(),
+                },
+                metrics,
+            );
+        }
+    }
+
+    /// A follower's unit whose marks are known: cuts where it is at or after one, and appends it.
+    fn take_unit(&mut self, frame: Frame, config: &Arc<Config>, metrics: &Metrics) {
+        loop {
+            let Kind::Audio(audio) = &mut self.kind else { return };
+            let in_media = self.segmenter.open().is_some_and(|open| !open.gap);
+            // Within media the clock's own time decides; after a gap, or at the start, the wire's.
+            let at = if in_media {
+                audio.clock.next().unwrap_or(frame.dts)
+            } else {
+                frame.dts
+            };
+            let Some(mark) = audio.marks.front().copied() else {
+                break;
+            };
+            if at < Timescale::VIDEO.rescale(mark.pts, config.timescale()) {
+                break;
+            }
+            audio.marks.pop_front();
+            if mark.discontinuity && !Arc::ptr_eq(config, self.window.config()) {
+                self.window.configure(Arc::clone(config));
+            }
+            self.close(at, metrics);
+            self.start(mark, at, true);
+            if let Kind::Audio(audio) = &mut self.kind
+                && !in_media
+            {
+                audio.clock.restart(at);
+            }
+        }
+        if self.segmenter.open().is_none_or(|open| open.gap) {
+            metrics.drop_frame("before_segment");
+        } else if !Arc::ptr_eq(config, self.window.config()) {
+            metrics.drop_frame("before_discontinuity");
+        } else {
+            self.push_unit(frame, metrics);
+        }
+    }
+
+    /// Where the master is well past a mark and no unit has come: silence up to the mark, and the cut.
+    fn fill_to_marks(&mut self, reached: i64, segment: Duration, metrics: &Metrics) {
+        loop {
+            let Kind::Audio(audio) = &mut self.kind else { return };
+            let patience = Timescale::VIDEO
+                .ticks(HOLD)
+                .max(audio.lag * 2)
+                .min(Timescale::VIDEO.ticks(segment));
+            let Some(mark) = audio
+                .marks
+                .front()
+                .copied()
+                .filter(|mark| reached.saturating_sub(mark.pts) >= patience)
+            else {
+                return;
+            };
+            audio.marks.pop_front();
+            self.cut_with_silence(mark, metrics);
+        }
+    }
+
+    /// Cuts at a mark whose units do not come: silence fills what is missing before it.
+    fn cut_with_silence(&mut self, mark: Mark, metrics: &Metrics) {
+        let Kind::Audio(audio) = &mut self.kind else { return };
+        let mut at = Timescale::VIDEO.rescale(mark.pts, self.config.timescale());
+        if self.segmenter.open().is_some_and(|open| !open.gap) {
+            let silence = audio.clock.fill(at);
+            at = audio.clock.next().unwrap_or(at);
+            self.push_silence(silence, metrics);
+        } else {
+            audio.clock.restart(at);
+        }
+        if mark.discontinuity && !Arc::ptr_eq(&self.config, self.window.config()) {
+            self.window.configure(Arc::clone(&self.config));
+        }
+        self.close(at, metrics);
+        self.start(mark, at, true);
+    }
+
+    /// All marks left stand at or before a gap's start: nothing follows that could be cut at them.
+    fn cut_at_gap(&mut self, metrics: &Metrics) {
+        loop {
+            let Kind::Audio(audio) = &mut self.kind else { return };
+            let Some(mark) = audio.marks.pop_front() else { return };
+            self.cut_with_silence(mark, metrics);
+        }
+    }
+
+    fn snapshot(&mut self) -> Arc<Track> {
+        match &self.snapshot {
+            Some(snapshot) if !self.dirty => Arc::clone(snapshot),
+            _ => {
+                let track = Arc::new(self.window.snapshot(self.segmenter.open()));
+                self.snapshot = Some(Arc::clone(&track));
+                self.dirty = false;
+                track
+            }
+        }
+    }
+}
+
+fn metrics_audio(metrics: &Metrics) -> &crate::metrics::Audio {
+    &metrics.audio
+}
+
+#[cfg(test)]
+mod tests;

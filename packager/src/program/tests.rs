@@ -1,0 +1,420 @@
+use std::time::SystemTime;
+
+use hex_literal::hex;
+use media_core::{
+    AccessUnit, Hub, TrackName,
+    broadcast::{Consumer, Limits},
+    codec::{aac, avc},
+    hub::{self, Producer},
+};
+
+use super::*;
+
+const T: Duration = Duration::from_secs(2);
+
+/// A publisher, the hub and a program, on a clock of their own.
+struct Bench {
+    hub: Hub,
+    start: Instant,
+    producer: Option<Producer>,
+    consumer: Consumer,
+    program: Program,
+    last: Option<Presentation>,
+}
+
+fn tracks(audio: Option<[u8; 2]>, video: bool) -> Vec<(TrackName, Config)> {
+    let record =
+        hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
+    let video = video.then(|| {
+        (
+            TrackName::source_video(),
+            Config::Avc(avc::Config::parse(&record).unwrap()),
+        )
+    });
+    let audio = audio.map(|asc| {
+        (
+            TrackName::source_audio(),
+            Config::Aac(aac::Config::parse(&asc).unwrap()),
+        )
+    });
+    video.into_iter().chain(audio).collect()
+}
+
+const AAC_48: Option<[u8; 2]> = Some(hex!("1190"));
+const AAC_44: Option<[u8; 2]> = Some(hex!("1210"));
+
+impl Bench {
+    fn new(tracks: Vec<(TrackName, Config)>) -> Self {
+        let limits = Limits {
+            bytes: 1 << 26,
+            age: Duration::from_secs(60),
+            segment: T,
+            stall: T,
+        };
+        let hub = Hub::new(hub::Settings {
+            broadcast: limits,
+            reconnect: Duration::from_secs(10),
+            max_channels: 4,
+        });
+        let start = Instant::now() + Duration::from_secs(1_000);
+        let claim = hub.claim("demo".parse().unwrap()).unwrap();
+        let producer = claim.start(tracks, start, SystemTime::UNIX_EPOCH + T * 500).unwrap();
+        let broadcast = Arc::clone(producer.broadcast());
+        let consumer = broadcast.subscribe_from_oldest();
+        let settings = Settings {
+            part: Duration::from_millis(200),
+            window: Duration::from_secs(60),
+        };
+        let program = Program::new(broadcast, consumer.configs(), settings, Metrics::default());
+        Self {
+            hub,
+            start,
+            producer: Some(producer),
+            consumer,
+            program,
+            last: None,
+        }
+    }
+
+    fn at(&self, ms: i64) -> Instant {
+        self.start + Duration::from_millis(ms.unsigned_abs())
+    }
+
+    /// Sends a unit stamped `dts` ms when `ms` have passed; its payload is its stamp.
+    fn send(&mut self, track: usize, ms: i64, dts: i64, composition: i64, key: bool) {
+        let (stamp, arrived) = (dts * 90, self.at(ms));
+        let payload = Bytes::copy_from_slice(&dts.to_be_bytes());
+        let unit = AccessUnit {
+            dts: stamp,
+            pts: stamp + composition * 90,
+            key,
+            arrived,
+            payload,
+        };
+        let _ = self.producer.as_ref().unwrap().push(track, unit);
+        self.pump(ms);
+    }
+
+    fn pump(&mut self, ms: i64) {
+        let now = self.at(ms);
+        while let Some(event) = self.consumer.try_next() {
+            self.program.apply(event, now);
+        }
+        if self.program.poll_timeout().is_some_and(|deadline| deadline <= now) || self.program.in_gap() {
+            let media_time = self.program.broadcast.media_time(now);
+            self.program.handle_timeout(now, media_time);
+        }
+        self.last = self
+            .program
+            .snapshot()
+            .map(|(presentation, _)| presentation)
+            .or(self.last.take());
+    }
+
+    fn tick(&mut self, ms: std::ops::Range<i64>) {
+        for ms in ms.step_by(50) {
+            self.hub.advance(self.at(ms));
+            self.pump(ms);
+        }
+    }
+
+    /// Both tracks from and to these milliseconds, stamps rounded down as RTMP's are, interleaved by time.
+    fn run(
+        &mut self,
+        fps: f64,
+        group: u64,
+        b_frames: bool,
+        rate: Option<f64>,
+        seconds: std::ops::Range<f64>,
+        origin: f64,
+    ) {
+        let frames = |hz: f64| {
+            (0u32..)
+                .map(move |n| (n, f64::from(n) / hz + seconds.start))
+                .take_while({
+                    let end = seconds.end;
+                    move |(_, at)| *at < end
+                })
+        };
+        let ms = |at: f64| -> i64 { format!("{:.0}", (at * 1000.0).floor()).parse().unwrap() };
+        let video = frames(fps).map(|(n, at)| {
+            let key = u64::from(n) % group == 0;
+            // I P B P B ...: two frames of reordering.
+            let shown = match (b_frames, key, n % 2) {
+                (false, ..) => 0.0,
+                (true, true, _) => 1.0,
+                (true, false, 1) => 2.0,
+                (true, false, _) => 0.0,
+            };
+            (at, 0, key, ms(at + shown / fps) - ms(at))
+        });
+        let mut units: Vec<_> = video.collect();
+        if let Some(rate) = rate {
+            units.extend(frames(rate / 1024.0).map(|(_, at)| (at, 1, true, 0)));
+        }
+        units.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for (at, track, key, composition) in units {
+            self.send(track, ms(at), ms(at - origin), composition, key);
+        }
+    }
+
+    fn end(&mut self, ms: i64) -> &Presentation {
+        self.hub.close();
+        self.pump(ms);
+        self.program.finish();
+        self.pump(ms);
+        self.last.as_ref().unwrap()
+    }
+}
+
+/// Stamps of the samples in a track's segments, in order.
+fn stamps(track: &Track) -> Vec<i64> {
+    let parts = track
+        .segments
+        .iter()
+        .flat_map(|segment| &segment.parts)
+        .filter(|part| !part.gap);
+    let samples = parts.flat_map(|part| part.bytes.pieces().skip(1).collect::<Vec<_>>());
+    samples
+        .map(|sample| i64::from_be_bytes(sample[..].try_into().unwrap_or([0xff; 8])))
+        .collect()
+}
+
+fn assert_continuous(track: &Track) {
+    for pair in track.segments.windows(2) {
+        assert_eq!(pair[0].msn + 1, pair[1].msn);
+        assert_eq!(
+            pair[0].end(),
+            pair[1].start,
+            "segment {} of {}",
+            pair[1].msn,
+            track.name
+        );
+    }
+    for segment in track.segments.iter() {
+        let mut at = segment.start;
+        for part in &segment.parts {
+            assert_eq!(part.start, at);
+            at += part.duration;
+        }
+        assert_eq!(at, segment.end());
+        assert_eq!(
+            segment.bytes.len(),
+            segment.parts.iter().map(|part| part.bytes.len()).sum::<usize>()
+        );
+    }
+}
+
+/// RFC 8216bis 4.4.4.9: at most PART-TARGET; at least 85 % of it unless last or independent.
+fn assert_parts_keep_the_target(track: &Track) {
+    let timescale = track.timescale();
+    for segment in track.segments.iter() {
+        let (last, parts) = segment.parts.split_last().unwrap();
+        for part in parts.iter().filter(|part| !part.gap) {
+            let duration = timescale.duration(part.duration);
+            assert!(
+                duration <= track.part_target,
+                "{duration:?} of {:?} in {}",
+                track.part_target,
+                track.name
+            );
+            let short = duration < track.part_target.mul_f64(0.85);
+            assert!(
+                !short || part.independent && part.start == segment.start,
+                "{duration:?} of {:?}",
+                track.part_target
+            );
+        }
+        assert!(timescale.duration(last.duration) <= track.part_target);
+    }
+}
+
+fn assert_in_step(presentation: &Presentation) {
+    let [video, audio] = &presentation.tracks[..] else {
+        panic!("two tracks")
+    };
+    for (v, a) in video.segments.iter().zip(audio.segments.iter()) {
+        assert_eq!(v.msn, a.msn);
+        let late = audio.timescale().rescale(a.start, Timescale::VIDEO) - v.start;
+        assert!(
+            (0..=90 * 25).contains(&late),
+            "segment {} of audio starts {late} ticks late",
+            v.msn
+        );
+    }
+}
+
+#[test]
+fn at_every_usual_frame_rate_each_frame_is_in_one_part_and_the_rules_are_kept() {
+    for (fps, group) in [
+        (23.976, 48),
+        (24.0, 48),
+        (25.0, 50),
+        (29.97, 60),
+        (30.0, 60),
+        (50.0, 100),
+        (59.94, 120),
+        (60.0, 120),
+    ] {
+        for (b_frames, asc, rate) in [(false, AAC_48, 48_000.0), (true, AAC_44, 44_100.0)] {
+            let mut bench = Bench::new(tracks(asc, true));
+            bench.run(fps, group, b_frames, Some(rate), 0.0..12.0, 0.0);
+            let presentation = bench.end(12_000);
+            for track in &presentation.tracks {
+                assert_continuous(track);
+                assert_parts_keep_the_target(track);
+                assert_eq!(track.part_target, Duration::from_millis(234));
+                let stamps = stamps(track);
+                assert!(stamps.windows(2).all(|pair| pair[0] < pair[1]), "{fps} {}", track.name);
+            }
+            assert_in_step(presentation);
+            let video = &presentation.tracks[0];
+            let sent = (0u32..).take_while(|&n| f64::from(n) / fps < 12.0).count();
+            assert_eq!(stamps(video).len(), sent);
+            let rate = video.frame_rate.unwrap();
+            assert!((rate - fps).abs() < 0.05, "{fps}: {rate}");
+            let first = video.segments.first().unwrap();
+            assert!(first.msn == 1_000 && first.independent);
+        }
+    }
+}
+
+#[test]
+fn a_track_of_long_frames_gets_the_part_target_that_its_frames_keep() {
+    let mut bench = Bench::new(tracks(None, true));
+    bench.run(12.5, 25, false, None, 0.0..8.0, 0.0);
+    let track = &bench.end(8_000).tracks[0];
+    assert_eq!(track.part_target, Duration::from_millis(240));
+    assert_parts_keep_the_target(track);
+}
+
+#[test]
+fn audio_alone_is_cut_every_two_seconds() {
+    let mut bench = Bench::new(tracks(AAC_44, false));
+    for n in 0..500i64 {
+        let ms = n * 1024 * 1000 / 44_100;
+        bench.send(0, ms, ms, 0, true);
+    }
+    let track = &bench.end(11_610).tracks[0];
+    assert_continuous(track);
+    assert_parts_keep_the_target(track);
+    assert_eq!(stamps(track).len(), 500);
+    assert_eq!(track.segments.len(), 6);
+}
+
+#[test]
+fn an_absence_is_gaps_in_both_tracks_at_the_same_numbers() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.run(30.0, 60, true, Some(48_000.0), 0.0..5.0, 0.0);
+    bench.producer.take().unwrap().leave(bench.at(5_000));
+    bench.tick(5_000..9_000);
+    let open = bench.last.as_ref().unwrap().tracks[0].open.clone().unwrap();
+    assert!(open.gap && !open.parts.is_empty(), "{open:?}");
+    let claim = bench.hub.claim("demo".parse().unwrap()).unwrap();
+    bench.producer = Some(
+        claim
+            .start(tracks(AAC_48, true), bench.at(9_000), SystemTime::UNIX_EPOCH)
+            .unwrap(),
+    );
+    bench.run(30.0, 60, true, Some(48_000.0), 9.0..14.0, 9.0);
+    let presentation = bench.end(14_000);
+    let kinds = |track: &Track| {
+        track
+            .segments
+            .iter()
+            .map(|s| (s.gap, s.discontinuity))
+            .collect::<Vec<_>>()
+    };
+    let wanted = [false, false, false, true, true, false, false, false].map(|gap| (gap, false));
+    for track in &presentation.tracks {
+        assert_continuous(track);
+        assert_eq!(kinds(track), wanted, "{}", track.name);
+        assert_parts_keep_the_target(track);
+    }
+    assert_in_step(presentation);
+    let video = &presentation.tracks[0];
+    let back = Timescale::VIDEO.duration(video.segments[5].start - video.segments[0].start);
+    assert!(
+        back.abs_diff(Duration::from_secs(9)) < Duration::from_millis(80),
+        "{back:?}"
+    );
+    let covered: Vec<_> = presentation.periods.iter().map(|period| period.first).collect();
+    assert_eq!(covered[..2], [1_000, 1_005]);
+}
+
+#[test]
+fn audio_that_stops_is_filled_with_silence_and_holds_nobody_up() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.run(30.0, 60, false, Some(48_000.0), 0.0..3.0, 0.0);
+    for n in 90..240i64 {
+        bench.send(0, n * 1000 / 30, n * 1000 / 30, 0, n % 60 == 0);
+    }
+    let audio = &bench.last.as_ref().unwrap().tracks[1];
+    assert_eq!(audio.open.as_ref().unwrap().msn, 1_003);
+    let presentation = bench.end(8_000);
+    assert_continuous(&presentation.tracks[1]);
+    assert_eq!(
+        presentation.tracks[0].segments.len(),
+        presentation.tracks[1].segments.len()
+    );
+}
+
+#[test]
+fn another_configuration_has_an_init_segment_of_its_own_after_a_discontinuity_in_every_track() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.run(25.0, 50, false, Some(48_000.0), 0.0..4.0, 0.0);
+    let mono = Config::Aac(aac::Config::parse(&hex!("1188")).unwrap());
+    bench.producer.as_ref().unwrap().configure(1, &mono).unwrap();
+    bench.run(25.0, 50, false, Some(48_000.0), 4.0..8.0, 0.0);
+    let presentation = bench.end(8_000);
+    for track in &presentation.tracks {
+        assert_continuous(track);
+        let discontinuities: Vec<_> = track.segments.iter().map(|segment| segment.discontinuity).collect();
+        assert_eq!(discontinuities, [false, false, true, false], "{}", track.name);
+    }
+    assert_in_step(presentation);
+    let audio = &presentation.tracks[1];
+    assert_eq!(
+        audio.segments.iter().map(|segment| segment.init).collect::<Vec<_>>(),
+        [0, 0, 1, 1]
+    );
+    assert_eq!(audio.inits.len(), 2);
+    assert_eq!(presentation.tracks[0].inits.len(), 1);
+}
+
+#[test]
+fn what_left_the_list_is_held_for_as_long_as_the_longest_list() {
+    let mut bench = Bench::new(tracks(None, true));
+    bench.run(10.0, 20, false, None, 0.0..200.0, 0.0);
+    let track = &bench.last.as_ref().unwrap().tracks[0];
+    assert_eq!(track.listed().len(), 30);
+    assert_eq!(track.segments.len(), 62);
+    assert_eq!(track.segments.first().unwrap().msn, 1_000 + 99 - 62);
+}
+
+#[test]
+fn a_payload_is_in_the_segment_by_pointer() {
+    let mut bench = Bench::new(tracks(None, true));
+    let mut sent = Vec::new();
+    for n in 0..61i64 {
+        let payload = Bytes::from(vec![7; 100]);
+        sent.push(payload.as_ptr());
+        let arrived = bench.at(n * 40);
+        let unit = AccessUnit {
+            dts: n * 3_600,
+            pts: n * 3_600,
+            key: n % 50 == 0,
+            arrived,
+            payload,
+        };
+        bench.producer.as_ref().unwrap().push(0, unit).unwrap();
+        bench.pump(n * 40);
+    }
+    let segment = &bench.last.as_ref().unwrap().tracks[0].segments[0];
+    let samples = segment
+        .bytes
+        .pieces()
+        .filter(|piece| piece.len() == 100)
+        .map(|piece| piece.as_ptr());
+    assert_eq!(samples.collect::<Vec<_>>(), sent[..50]);
+}

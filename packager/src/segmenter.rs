@@ -1,0 +1,192 @@
+//! Where a track is cut into parts and segments. Pure: samples in, parts and segments out; the bytes are `fragment`'s, the
+//! moment of a cut is the mark's, the lists are `window`'s.
+//!
+//! A part closes at the first sample boundary at or after `part_ms` - 1 ms, and never grows past PART-TARGET if closing a
+//! sample earlier avoids it. PART-TARGET is floor((`part_ms` - 1) / 0.85) ms, so that full parts are 85 to 100 % of it (RFC 8216bis
+//! 4.4.4.9); a track whose frames do not fit gets the smallest that its first segment's parts keep.
+
+use std::{sync::Arc, time::Duration};
+
+use media_core::{Anchor, Timescale};
+
+use crate::{
+    Part, Rope, Segment,
+    fragment::{self, Sample},
+};
+
+/// PART-TARGET that parts of about `part` keep.
+pub(crate) fn part_target(part: Duration) -> Duration {
+    let ms = u64::try_from(part.as_millis()).unwrap_or(u64::MAX).max(2);
+    Duration::from_millis((ms - 1) * 100 / 85)
+}
+
+/// Cuts one track.
+#[derive(Debug)]
+pub(crate) struct Segmenter {
+    timescale: Timescale,
+    anchor: Anchor,
+    /// Shortest full part, in ticks.
+    part_least: i64,
+    /// Longest part; unknown until the first segment has told whether its frames fit.
+    part_most: Option<i64>,
+    /// `mfhd` sequence number of the next part.
+    sequence: u32,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    segment: Segment,
+    samples: Vec<Sample>,
+    part: Span,
+}
+
+/// What the samples of the open part add up to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Span {
+    start: i64,
+    duration: i64,
+    independent: bool,
+}
+
+impl Segmenter {
+    pub(crate) fn new(timescale: Timescale, anchor: Anchor, part: Duration) -> Self {
+        let part_least = timescale.ticks(part.saturating_sub(Duration::from_millis(1)));
+        Self {
+            timescale,
+            anchor,
+            part_least,
+            part_most: None,
+            sequence: 1,
+            open: None,
+        }
+    }
+
+    /// The open segment: its complete parts.
+    pub(crate) fn open(&self) -> Option<&Segment> {
+        self.open.as_ref().map(|open| &open.segment)
+    }
+
+    /// From now on no part is longer than this, if its samples are not.
+    pub(crate) fn limit_parts(&mut self, target: Duration) {
+        self.part_most = Some(self.timescale.ticks(target));
+    }
+
+    /// Opens a segment that starts at `start`; the one before must be closed.
+    pub(crate) fn start(&mut self, segment: Segment) {
+        let part = Span {
+            start: segment.start,
+            ..Span::default()
+        };
+        self.open = Some(Open {
+            segment,
+            samples: Vec::new(),
+            part,
+        });
+    }
+
+    /// Appends a sample to the open segment, where the one before it ended; how many parts that closed.
+    pub(crate) fn push(&mut self, sample: Sample) -> usize {
+        let (least, most) = (self.part_least, self.part_most.unwrap_or(i64::MAX));
+        let Some(open) = &mut self.open else { return 0 };
+        let duration = i64::from(sample.duration);
+        let mut closed = 0;
+        if open.part.duration > 0 && open.part.duration + duration > most {
+            closed += self.close_part();
+        }
+        let Some(open) = &mut self.open else { return closed };
+        open.part.duration += duration;
+        open.part.independent |= sample.key;
+        open.samples.push(sample);
+        if open.part.duration >= least {
+            closed += self.close_part();
+        }
+        closed
+    }
+
+    /// Appends gap parts of `part_least` while they end by `until`; how many. Only in a gap segment.
+    pub(crate) fn push_gaps(&mut self, until: i64) -> usize {
+        let least = self.part_least.max(1);
+        let Some(open) = self.open.as_mut().filter(|open| open.segment.gap) else {
+            return 0;
+        };
+        let mut parts = 0;
+        while open.segment.end() + least <= until {
+            open.push_gap(least);
+            parts += 1;
+        }
+        parts
+    }
+
+    /// Closes the open segment. A gap ends at `end`; media where their last sample ends. A segment without any sample, because
+    /// two marks stood closer than two samples, is a gap of no duration: numbers go on in step with the other tracks.
+    pub(crate) fn close(&mut self, end: i64) -> Option<Segment> {
+        self.push_gaps(end);
+        self.close_part();
+        let mut open = self.open.take()?;
+        if open.segment.gap && open.segment.end() < end {
+            let rest = end - open.segment.end();
+            open.push_gap(rest);
+        }
+        open.segment.gap |= open.segment.parts.is_empty();
+        open.segment.bytes = Rope::concat(open.segment.parts.iter().map(|part| &part.bytes));
+        Some(open.segment)
+    }
+
+    fn close_part(&mut self) -> usize {
+        let Some(open) = self.open.as_mut().filter(|open| !open.samples.is_empty()) else {
+            return 0;
+        };
+        let Span {
+            start,
+            duration,
+            independent,
+        } = open.part;
+        let media_time = u64::try_from(start).unwrap_or(0);
+        let reference = fragment::Reference {
+            utc: self.anchor.utc_at(start, self.timescale),
+            media_time,
+        };
+        let starts_segment = open.segment.parts.is_empty();
+        let bytes = fragment::chunk(
+            self.sequence,
+            media_time,
+            &open.samples,
+            starts_segment,
+            Some(reference),
+        );
+        self.sequence = self.sequence.wrapping_add(1);
+        open.samples.clear();
+        open.part = Span {
+            start: start + duration,
+            ..Span::default()
+        };
+        open.push_part(Part {
+            start,
+            duration,
+            independent,
+            gap: false,
+            bytes,
+        });
+        1
+    }
+}
+
+impl Open {
+    fn push_part(&mut self, part: Part) {
+        self.segment.duration += part.duration;
+        self.segment.parts.push(Arc::new(part));
+    }
+
+    fn push_gap(&mut self, duration: i64) {
+        let start = self.segment.end();
+        self.push_part(Part {
+            start,
+            duration,
+            independent: false,
+            gap: true,
+            bytes: Rope::default(),
+        });
+        self.part.start = start + duration;
+    }
+}

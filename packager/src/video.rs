@@ -1,0 +1,145 @@
+//! A video track's clock: decode times shifted so that a segment that starts with a key frame starts, to the tick, with its
+//! earliest presentation time. Sources with reordered frames and renditions without then agree.
+//!
+//! The wire's spacing is kept. `trun` version 1 carries the negative composition offsets that follow (ISO/IEC 14496-12 8.8.8).
+
+use bytes::Bytes;
+use media_core::Frame;
+
+use crate::fragment::Sample;
+
+/// Places frames of one track; holds the newest until the next tells its duration.
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    /// `pts - dts` of the newest key frame that started a segment.
+    shift: i64,
+    held: Option<Held>,
+    /// Duration of the newest complete sample: what the last frame of a broadcast is given.
+    lasted: i64,
+}
+
+/// A frame whose duration is not known yet.
+#[derive(Debug)]
+struct Held {
+    decode: i64,
+    composition: i32,
+    key: bool,
+    payload: Bytes,
+}
+
+impl Clock {
+    /// The decode time of `frame`, later than that of the frame before.
+    pub(crate) fn place(&mut self, frame: &Frame) -> i64 {
+        if frame.key && frame.mark.is_some() {
+            self.shift = frame.pts.saturating_sub(frame.dts);
+        }
+        let decode = frame.dts.saturating_add(self.shift);
+        self.held.as_ref().map_or(decode, |held| decode.max(held.decode + 1))
+    }
+
+    /// The frame held, complete now that the next decode time is known, and where it is decoded.
+    pub(crate) fn complete(&mut self, next_decode: i64) -> Option<(i64, Sample)> {
+        let Held {
+            decode,
+            composition,
+            key,
+            payload,
+        } = self.held.take()?;
+        self.lasted = (next_decode - decode).max(1);
+        let duration = u32::try_from(self.lasted).unwrap_or(u32::MAX);
+        Some((
+            decode,
+            Sample {
+                duration,
+                composition,
+                key,
+                payload,
+            },
+        ))
+    }
+
+    /// The last frame, complete with the duration of the one before it.
+    pub(crate) fn finish(&mut self) -> Option<(i64, Sample)> {
+        let decode = self.held.as_ref()?.decode;
+        self.complete(decode + self.lasted.max(1))
+    }
+
+    /// Holds `frame`, placed at `decode`, until the next.
+    pub(crate) fn hold(&mut self, frame: Frame, decode: i64) {
+        let composition = i32::try_from(frame.pts.saturating_sub(decode)).unwrap_or(0);
+        self.held = Some(Held {
+            decode,
+            composition,
+            key: frame.key,
+            payload: frame.payload,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use media_core::Mark;
+
+    use super::*;
+
+    fn frame(dts: i64, pts: i64, marked: bool) -> Frame {
+        let mark = marked.then_some(Mark {
+            msn: 0,
+            pts,
+            gap: false,
+            discontinuity: false,
+        });
+        Frame {
+            dts,
+            pts,
+            key: marked,
+            mark,
+            arrived: Instant::now(),
+            payload: Bytes::new(),
+        }
+    }
+
+    /// Pushes frames and returns (decode, duration, composition) of each but the last.
+    fn placed(frames: &[Frame]) -> Vec<(i64, u32, i32)> {
+        let mut clock = Clock::default();
+        let mut samples = Vec::new();
+        for frame in frames {
+            let decode = clock.place(frame);
+            samples.extend(
+                clock
+                    .complete(decode)
+                    .map(|(at, sample)| (at, sample.duration, sample.composition)),
+            );
+            clock.hold(frame.clone(), decode);
+        }
+        samples
+    }
+
+    #[test]
+    fn reordered_frames_start_at_their_earliest_presentation_time() {
+        // I P B B as decoded, two frames of reordering delay: shown at 6000, 15000, 9000, 12000.
+        let frames = [
+            frame(0, 6_000, true),
+            frame(3_000, 15_000, false),
+            frame(6_000, 9_000, false),
+            frame(9_000, 12_000, false),
+        ];
+        assert_eq!(
+            placed(&frames),
+            [(6_000, 3_000, 0), (9_000, 3_000, 6_000), (12_000, 3_000, -3_000)]
+        );
+    }
+
+    #[test]
+    fn another_reordering_delay_squeezes_what_overlaps_and_never_goes_back() {
+        let frames = [
+            frame(0, 6_000, true),
+            frame(3_000, 9_000, false),
+            frame(6_000, 6_000, true),
+            frame(9_000, 9_000, false),
+        ];
+        assert_eq!(placed(&frames), [(6_000, 3_000, 0), (9_000, 1, 0), (9_001, 1, -3_001)]);
+    }
+}

@@ -1,0 +1,215 @@
+//! The segments of one track: those that are listed, those held after that for players that saw them listed, and what is measured
+//! over them. Its [`Window::snapshot`] is the track as it is served.
+//!
+//! A segment is held for its duration and the longest playlist that listed it after it has left the list (RFC 8216bis 6.2.2).
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use media_core::{TrackName, codec::Config};
+
+use crate::{Init, Segment, Track, fragment, segmenter};
+
+/// One track's segments.
+#[derive(Debug)]
+pub(crate) struct Window {
+    track: Track,
+    /// How far the list reaches back, and how long a segment is held, in ticks from the edge.
+    listed: i64,
+    held: i64,
+    bits: Bits,
+}
+
+impl Window {
+    /// The window of a track whose first segment is numbered `first_msn`; playlists reach back `window`.
+    pub(crate) fn new(name: TrackName, config: Arc<Config>, first_msn: u64, part: Duration, window: Duration) -> Self {
+        let timescale = config.timescale();
+        let listed = timescale.ticks(window);
+        let init = Arc::new(Init {
+            number: 0,
+            bytes: fragment::header(&config),
+            config: Arc::clone(&config),
+        });
+        let track = Track {
+            name,
+            part_target: segmenter::part_target(part),
+            peak_bps: 0,
+            average_bps: 0,
+            frame_rate: None,
+            inits: vec![init],
+            segments: Arc::default(),
+            listed_from: 0,
+            open: None,
+            discontinuity_sequence: first_msn,
+            config,
+        };
+        Self {
+            track,
+            listed,
+            held: 2 * listed,
+            bits: Bits::default(),
+        }
+    }
+
+    /// The track as it is now, with `open` at the edge.
+    pub(crate) fn snapshot(&self, open: Option<&Segment>) -> Track {
+        Track {
+            open: open.map(|open| Arc::new(open.clone())),
+            ..self.track.clone()
+        }
+    }
+
+    /// Number of the newest init segment.
+    pub(crate) fn init(&self) -> u32 {
+        self.track.inits.last().map_or(0, |init| init.number)
+    }
+
+    /// The configuration of the newest init segment.
+    pub(crate) fn config(&self) -> &Arc<Config> {
+        &self.track.config
+    }
+
+    /// Whether any segment is complete.
+    pub(crate) fn has_started(&self) -> bool {
+        !self.track.segments.is_empty()
+    }
+
+    /// PART-TARGET.
+    pub(crate) fn part_target(&self) -> Duration {
+        self.track.part_target
+    }
+
+    /// Where the newest complete segment ends.
+    pub(crate) fn end(&self) -> Option<i64> {
+        self.track.segments.last().map(|segment| segment.end())
+    }
+
+    /// Number of the oldest segment held.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.track.segments.first().map(|segment| segment.msn)
+    }
+
+    /// What follows needs another init segment.
+    pub(crate) fn configure(&mut self, config: Arc<Config>) {
+        let number = self.init() + 1;
+        self.track.inits.push(Arc::new(Init {
+            number,
+            bytes: fragment::header(&config),
+            config: Arc::clone(&config),
+        }));
+        self.track.config = config;
+    }
+
+    /// Adds the next complete segment, and lets go of what need not be held any more.
+    pub(crate) fn push(&mut self, segment: Segment) {
+        if !self.has_started() {
+            self.measure(&segment);
+        }
+        self.bits.add(&segment, &mut self.track);
+        let edge = segment.end();
+        let held = |old: &&Arc<Segment>| edge - old.end() <= self.held + old.duration;
+        // The hub's marks bound how many there are: a segment lasts at least a part of T but for the rarest.
+        let mut segments: VecDeque<_> = self
+            .track
+            .segments
+            .iter()
+            .skip_while(|old| !held(old))
+            .cloned()
+            .collect();
+        let gone = self.track.segments.len() - segments.len();
+        segments.push_back(Arc::new(segment));
+        let mut listed_from = self.track.listed_from.saturating_sub(gone);
+        while let Some(old) = segments.get(listed_from).filter(|old| edge - old.end() >= self.listed) {
+            self.track.discontinuity_sequence += u64::from(old.discontinuity);
+            listed_from += 1;
+        }
+        self.track.listed_from = listed_from;
+        self.track.segments = Arc::new(segments.into());
+        let oldest_init = self.track.segments.first().map_or(0, |oldest| oldest.init);
+        self.track.inits.retain(|init| init.number >= oldest_init);
+    }
+
+    /// What the first segment tells of the track: the part target that its frames keep, its frame rate.
+    fn measure(&mut self, first: &Segment) {
+        let timescale = self.track.timescale();
+        let longest = first
+            .parts
+            .iter()
+            .filter(|part| !part.gap)
+            .map(|part| timescale.duration(part.duration))
+            .max();
+        if let Some(longest) = longest.filter(|&longest| longest > self.track.part_target) {
+            self.track.part_target =
+                Duration::from_millis(u64::try_from(longest.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
+        }
+        if let Config::Avc(avc) = &*self.track.config {
+            let frames = first
+                .parts
+                .iter()
+                .map(|part| part.bytes.pieces().count().saturating_sub(1))
+                .sum::<usize>();
+            let seconds = timescale.seconds(first.duration);
+            let measured = if seconds > 0.0 { frames as f64 / seconds } else { 0.0 };
+            self.track.frame_rate = frame_rate(measured, avc.frame_rate);
+        }
+    }
+}
+
+/// The rate that is written in playlists: the stream's own statement if it is about what was measured, else the usual rate nearest
+/// to it, else what was measured.
+fn frame_rate(measured: f64, stated: Option<f64>) -> Option<f64> {
+    const USUAL: [f64; 8] = [
+        24_000.0 / 1_001.0,
+        24.0,
+        25.0,
+        30_000.0 / 1_001.0,
+        30.0,
+        50.0,
+        60_000.0 / 1_001.0,
+        60.0,
+    ];
+    let near = |rate: &f64| (rate - measured).abs() <= measured * 0.02;
+    let usual = USUAL
+        .into_iter()
+        .min_by(|a, b| (a - measured).abs().total_cmp(&(b - measured).abs()));
+    stated
+        .filter(near)
+        .or(usual.filter(near))
+        .or((measured > 0.0).then_some(measured))
+}
+
+/// Bit rates over segments (RFC 8216bis 4.4.6.2: BANDWIDTH, AVERAGE-BANDWIDTH).
+#[derive(Debug, Default)]
+struct Bits {
+    total: u64,
+    total_ticks: i64,
+    /// Contiguous short segments, until they last long enough to count for the peak.
+    run: u64,
+    run_ticks: i64,
+}
+
+impl Bits {
+    fn add(&mut self, segment: &Segment, track: &mut Track) {
+        if segment.gap {
+            (self.run, self.run_ticks) = (0, 0);
+            return;
+        }
+        let hz = f64::from(track.timescale().hz());
+        let bits = segment.bytes.len() as u64 * 8;
+        self.total += bits;
+        self.total_ticks += segment.duration;
+        self.run += bits;
+        self.run_ticks += segment.duration;
+        let bps = |bits: u64, ticks: i64| {
+            #[expect(clippy::cast_possible_truncation, reason = "float to integer casts saturate")]
+            let bps = (bits as f64 * hz / ticks.max(1) as f64).ceil() as u64;
+            bps
+        };
+        track.average_bps = bps(self.total, self.total_ticks);
+        // A segment of less than 3/4 s says little of a rate; the first must do all the same.
+        if self.run_ticks * 4 >= i64::from(track.timescale().hz()) * 3 || track.peak_bps == 0 {
+            track.peak_bps = track.peak_bps.max(bps(self.run, self.run_ticks));
+            (self.run, self.run_ticks) = (0, 0);
+        }
+        track.peak_bps = track.peak_bps.max(track.average_bps);
+    }
+}
