@@ -344,7 +344,12 @@ pub(crate) struct Run<'a> {
 impl<'a> Run<'a> {
     pub(crate) fn new(samples: &'a [Sample]) -> Self {
         let composed = samples.iter().any(|sample| sample.composition != 0);
-        Self { samples, duration: shared(samples, |sample| sample.duration), flags: shared(samples, flags), composed }
+        Self {
+            samples,
+            duration: shared(samples, |sample| sample.duration),
+            flags: shared(samples, flags),
+            composed,
+        }
     }
 
     /// Bytes of [`moof`].
