@@ -2,13 +2,7 @@
 
 mod support;
 
-use std::{
-    fs,
-    path::PathBuf,
-    sync::LazyLock,
-    thread,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, sync::LazyLock, thread, time::Duration};
 use support::{
     Workdir,
     daemon::{Daemon, Settings},
@@ -41,13 +35,19 @@ struct Track {
 impl Push {
     fn of(recipe: Recipe, seconds: u32) -> Self {
         // The window holds the whole push, so that what is read afterwards is all of it.
-        let settings = Settings { window_s: 120, reconnect_s: 2, ..Settings::default() };
+        let settings = Settings {
+            window_s: 120,
+            reconnect_s: 2,
+            ..Settings::default()
+        };
         let daemon = Daemon::start(&settings);
         let workdir = Workdir::new("push");
         let source = recipe.flv();
         let file = workdir.path().join("sent.flv");
         let mut cut = std::process::Command::new("ffmpeg");
-        cut.args(["-v", "error", "-nostdin", "-i"]).arg(&source).args(["-t", &seconds.to_string(), "-c", "copy"]);
+        cut.args(["-v", "error", "-nostdin", "-i"])
+            .arg(&source)
+            .args(["-t", &seconds.to_string(), "-c", "copy"]);
         assert!(cut.arg(&file).status().expect("ffmpeg").success());
         let sent = ffprobe::packets(&file);
 
@@ -55,10 +55,14 @@ impl Push {
         daemon.wait_until_live("all");
         let limit = Duration::from_secs(u64::from(seconds) + 60);
         let (video, audio) = thread::scope(|scope| {
-            let follow = |track: &str| follow::follow(daemon.http, &format!("/live/all/{track}.m3u8"), limit, |_| false);
+            let follow =
+                |track: &str| follow::follow(daemon.http, &format!("/live/all/{track}.m3u8"), limit, |_| false);
             let video = scope.spawn(move || follow("v0"));
             let audio = scope.spawn(move || follow("a0"));
-            (video.join().expect("v0 can be followed"), audio.join().expect("a0 can be followed"))
+            (
+                video.join().expect("v0 can be followed"),
+                audio.join().expect("a0 can be followed"),
+            )
         });
         let status = publisher.wait(Duration::from_secs(10));
         assert!(status.success(), "{status}: {}", publisher.stderr());
@@ -66,7 +70,9 @@ impl Push {
         let track = |hls: Followed, kind: Kind| {
             let wanted = if kind == Kind::Video { "video" } else { "audio" };
             let segments = |representations: Vec<dash::Representation>| {
-                let ours = representations.into_iter().filter(|representation| representation.content_type == wanted);
+                let ours = representations
+                    .into_iter()
+                    .filter(|representation| representation.content_type == wanted);
                 let fetched = ours.flat_map(|representation| representation.segments).map(|segment| {
                     let response = daemon.get(&segment.path);
                     assert_eq!(response.status, 200, "{}: {}", segment.path, response.text());
@@ -84,10 +90,20 @@ impl Push {
             let (path, text) = manifest("manifest.mpd");
             let exists = |path: &str| http::request(daemon.http, "HEAD", path, &[]).status == 200;
             let numbered = segments(dash::numbered(&path, &text, 1000, exists));
-            Track { kind, hls, timeline, numbered }
+            Track {
+                kind,
+                hls,
+                timeline,
+                numbered,
+            }
         };
         let (video, audio) = (track(video, Kind::Video), track(audio, Kind::Audio));
-        Self { sent, video, audio, workdir }
+        Self {
+            sent,
+            video,
+            audio,
+            workdir,
+        }
     }
 
     fn tracks(&self) -> [&Track; 2] {
@@ -132,7 +148,12 @@ impl Push {
         let shift = received[0].pts - sent[0].pts;
         for (sent, received) in sent.iter().zip(received) {
             let moved = received.pts - sent.pts - shift;
-            assert!(moved.abs() <= tolerance, "{:?} by {way}: {moved} s off at {}", track.kind, sent.pts);
+            assert!(
+                moved.abs() <= tolerance,
+                "{:?} by {way}: {moved} s off at {}",
+                track.kind,
+                sent.pts
+            );
             assert_eq!(received.key, sent.key, "{:?} by {way} at {}", track.kind, sent.pts);
         }
     }
@@ -141,7 +162,12 @@ impl Push {
 impl Track {
     /// All parts that are no gap, as chunks.
     fn chunks(&self) -> Vec<Chunk> {
-        let bytes = self.hls.parts.iter().filter(|part| !part.part.gap).map(|part| &part.bytes);
+        let bytes = self
+            .hls
+            .parts
+            .iter()
+            .filter(|part| !part.part.gap)
+            .map(|part| &part.bytes);
         bytes.flat_map(|bytes| fragment::chunks(bytes)).collect()
     }
 
@@ -197,7 +223,13 @@ fn each_picture_is_decoded_once_and_in_order() {
 fn decode_times_continue_to_the_tick() {
     for track in MINUTE.tracks() {
         for pair in track.chunks().windows(2) {
-            assert_eq!(pair[0].end(), pair[1].decode_time, "{:?}, after fragment {}", track.kind, pair[0].sequence);
+            assert_eq!(
+                pair[0].end(),
+                pair[1].decode_time,
+                "{:?}, after fragment {}",
+                track.kind,
+                pair[0].sequence
+            );
             assert!(pair[0].sequence < pair[1].sequence, "mfhd sequence numbers rise");
         }
     }
@@ -208,11 +240,16 @@ fn parts_and_their_segment_hold_the_same_samples() {
     for track in MINUTE.tracks() {
         for (segment, bytes) in track.hls.segments.iter().filter(|(segment, _)| !segment.gap) {
             let parts = track.hls.parts.iter().filter(|part| part.msn == segment.msn);
-            let of_parts: Vec<_> =
-                parts.flat_map(|part| fragment::chunks(&part.bytes)).flat_map(|chunk| chunk.samples).collect();
+            let of_parts: Vec<_> = parts
+                .flat_map(|part| fragment::chunks(&part.bytes))
+                .flat_map(|chunk| chunk.samples)
+                .collect();
             // The oldest segments' parts had left the playlist before it was first read.
             if !of_parts.is_empty() {
-                let whole: Vec<_> = fragment::chunks(bytes).into_iter().flat_map(|chunk| chunk.samples).collect();
+                let whole: Vec<_> = fragment::chunks(bytes)
+                    .into_iter()
+                    .flat_map(|chunk| chunk.samples)
+                    .collect();
                 assert!(of_parts == whole, "{:?} segment {}", track.kind, segment.msn);
             }
         }
@@ -221,16 +258,34 @@ fn parts_and_their_segment_hold_the_same_samples() {
 
 #[test]
 fn sound_and_picture_start_as_far_apart_as_they_were_sent() {
-    let start = |kind| MINUTE.sent(kind).iter().map(|packet| packet.pts).fold(f64::INFINITY, f64::min);
+    let start = |kind| {
+        MINUTE
+            .sent(kind)
+            .iter()
+            .map(|packet| packet.pts)
+            .fold(f64::INFINITY, f64::min)
+    };
     let sent = start(Kind::Video) - start(Kind::Audio);
     let first = |track: &Track| track.seconds(track.chunks()[0].earliest());
     let received = first(&MINUTE.video) - first(&MINUTE.audio);
-    assert!((received - sent).abs() <= 0.025, "sent {sent} s apart, received {received} s apart");
+    assert!(
+        (received - sent).abs() <= 0.025,
+        "sent {sent} s apart, received {received} s apart"
+    );
 }
 
 #[test]
 fn nothing_is_lost_with_b_frames_at_29_97_and_44_1_khz() {
-    let push = Push::of(Recipe { fps: Some((30_000, 1001)), b_frames: 2, audio_hz: Some(44_100), seconds: 20, ..PLAIN }, 20);
+    let push = Push::of(
+        Recipe {
+            fps: Some((30_000, 1001)),
+            b_frames: 2,
+            audio_hz: Some(44_100),
+            seconds: 20,
+            ..PLAIN
+        },
+        20,
+    );
     for track in push.tracks() {
         let pieces = track.hls.parts.iter().map(|part| &part.bytes);
         push.assert_all_of(track, "parts", &push.received(track, "parts", pieces));
@@ -239,14 +294,26 @@ fn nothing_is_lost_with_b_frames_at_29_97_and_44_1_khz() {
     let segments = push.video.hls.segments.iter().filter(|(segment, _)| !segment.gap);
     for (segment, bytes) in segments {
         let first = &fragment::chunks(bytes)[0];
-        assert_eq!(i64::try_from(first.decode_time), Ok(first.earliest()), "segment {}", segment.msn);
+        assert_eq!(
+            i64::try_from(first.decode_time),
+            Ok(first.earliest()),
+            "segment {}",
+            segment.msn
+        );
     }
     assert!(!push.video.hls.header.has_edit_list && !push.audio.hls.header.has_edit_list);
 }
 
 #[test]
 fn nothing_is_lost_at_60_frames_a_second() {
-    let push = Push::of(Recipe { fps: Some((60, 1)), seconds: 20, ..PLAIN }, 20);
+    let push = Push::of(
+        Recipe {
+            fps: Some((60, 1)),
+            seconds: 20,
+            ..PLAIN
+        },
+        20,
+    );
     for track in push.tracks() {
         let pieces = track.hls.parts.iter().map(|part| &part.bytes);
         push.assert_all_of(track, "parts", &push.received(track, "parts", pieces));

@@ -28,7 +28,11 @@ fn plays(player: &str, path: &str) -> Report {
 #[test]
 fn hls_js_plays_in_low_latency_mode() {
     let report = plays("hls", "/live/show/master.m3u8");
-    assert!(report.requests("part") > report.requests("segment"), "it takes parts: {:#}", report.0["requests"]);
+    assert!(
+        report.requests("part") > report.requests("segment"),
+        "it takes parts: {:#}",
+        report.0["requests"]
+    );
 }
 
 #[test]
@@ -44,7 +48,11 @@ fn dash_js_plays_the_plain_manifest() {
 #[test]
 fn shaka_plays_hls_in_low_latency_mode() {
     let report = plays("shaka", "/live/show/master.m3u8");
-    assert!(report.requests("part") > report.requests("segment"), "it takes parts: {:#}", report.0["requests"]);
+    assert!(
+        report.requests("part") > report.requests("segment"),
+        "it takes parts: {:#}",
+        report.0["requests"]
+    );
 }
 
 #[test]

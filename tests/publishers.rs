@@ -17,8 +17,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// What ffprobe reads of an address: the codec of each stream, sorted. It panics when ffprobe complains.
 fn codecs(url: &str) -> Vec<String> {
     let streams = ffprobe::streams(url);
-    let mut codecs: Vec<String> =
-        streams.iter().map(|stream| stream["codec_name"].as_str().expect("a codec").to_owned()).collect();
+    let mut codecs: Vec<String> = streams
+        .iter()
+        .map(|stream| stream["codec_name"].as_str().expect("a codec").to_owned())
+        .collect();
     codecs.sort();
     // The HLS demuxer shows a rendition in a program and by itself; what counts is that each is there.
     codecs.dedup();
@@ -67,13 +69,18 @@ fn audio_alone_is_published_and_read_back() {
     for name in ["master.m3u8", "manifest.mpd", "plain.mpd"] {
         assert_eq!(codecs(&daemon.url(&format!("/live/radio/{name}"))), ["aac"], "{name}");
     }
-    follow::follow(daemon.http, "/live/radio/a0.m3u8", MINUTE, |media| media.segments.len() >= 3);
+    follow::follow(daemon.http, "/live/radio/a0.m3u8", MINUTE, |media| {
+        media.segments.len() >= 3
+    });
 }
 
 #[test]
 fn video_alone_is_published_and_read_back() {
     let daemon = Daemon::start(&Settings::default());
-    let recipe = Recipe { audio_hz: None, ..PLAIN };
+    let recipe = Recipe {
+        audio_hz: None,
+        ..PLAIN
+    };
     let _publisher = publisher::ffmpeg(&recipe, &daemon.rtmp_url("silent"));
     let master = daemon.wait_until_live("silent");
     assert_eq!(master.renditions, []);
@@ -81,7 +88,9 @@ fn video_alone_is_published_and_read_back() {
     for name in ["master.m3u8", "manifest.mpd", "plain.mpd"] {
         assert_eq!(codecs(&daemon.url(&format!("/live/silent/{name}"))), ["h264"], "{name}");
     }
-    follow::follow(daemon.http, "/live/silent/v0.m3u8", MINUTE, |media| media.segments.len() >= 3);
+    follow::follow(daemon.http, "/live/silent/v0.m3u8", MINUTE, |media| {
+        media.segments.len() >= 3
+    });
 }
 
 #[test]
@@ -96,8 +105,16 @@ fn a_second_publisher_of_a_live_name_is_refused_and_the_first_goes_on() {
     let mut second = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("taken"));
     assert!(!second.wait(Duration::from_secs(20)).success(), "ffmpeg is refused");
 
-    let seen = follow::follow(daemon.http, "/live/taken/v0.m3u8", MINUTE, |media| media.segments.len() >= 5);
-    assert!(seen.segments.iter().all(|(segment, _)| !segment.gap && !segment.discontinuity), "{:?}", seen.last);
+    let seen = follow::follow(daemon.http, "/live/taken/v0.m3u8", MINUTE, |media| {
+        media.segments.len() >= 5
+    });
+    assert!(
+        seen.segments
+            .iter()
+            .all(|(segment, _)| !segment.gap && !segment.discontinuity),
+        "{:?}",
+        seen.last
+    );
     assert!(first.is_running(), "the first publisher ended:\n{}", first.stderr());
 }
 

@@ -7,14 +7,7 @@ use super::{
     wait_for,
 };
 use serde_json::Value;
-use std::{
-    fmt::Write as _,
-    fs,
-    net::SocketAddr,
-    process::Command,
-    thread,
-    time::Duration,
-};
+use std::{fmt::Write as _, fs, net::SocketAddr, process::Command, thread, time::Duration};
 
 /// How the daemon is configured; the default is the shipped one, with publishing open and listeners on ephemeral ports.
 #[derive(Debug, Clone)]
@@ -30,7 +23,14 @@ pub(crate) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { part_ms: 200, segment_ms: 2000, window_s: 60, reconnect_s: 10, env: Vec::new(), extra: String::new() }
+        Self {
+            part_ms: 200,
+            segment_ms: 2000,
+            window_s: 60,
+            reconnect_s: 10,
+            env: Vec::new(),
+            extra: String::new(),
+        }
     }
 }
 
@@ -76,19 +76,35 @@ impl Daemon {
         let data_dir = workdir.path().join("data");
         fs::write(&config, settings.to_toml(data_dir.to_str().expect("a UTF-8 path"))).expect("a configuration file");
         let mut command = command();
-        command.arg("serve").arg("--config").arg(&config).args(["--log-format", "json"]);
+        command
+            .arg("serve")
+            .arg("--config")
+            .arg(&config)
+            .args(["--log-format", "json"]);
         command.envs(settings.env.iter().cloned());
         let mut process = Process::run("streamforge", command);
         let mut listener = |name: &str| {
             process.wait_for_lines(&format!("{name} listener"), Duration::from_secs(30), |lines| {
                 lines.iter().filter_map(|line| Entry::parse(line)).find_map(|entry| {
                     let ours = entry.message() == "listening" && entry.field("listener") == Some(name);
-                    ours.then(|| entry.field("addr").expect("a listening line has addr").parse().expect("an address"))
+                    ours.then(|| {
+                        entry
+                            .field("addr")
+                            .expect("a listening line has addr")
+                            .parse()
+                            .expect("an address")
+                    })
                 })
             })
         };
         let (rtmp, http, admin) = (listener("rtmp"), listener("http"), listener("admin"));
-        Self { process, rtmp, http, admin, workdir }
+        Self {
+            process,
+            rtmp,
+            http,
+            admin,
+            workdir,
+        }
     }
 
     pub(crate) fn rtmp_url(&self, channel: &str) -> String {
@@ -137,7 +153,11 @@ impl Daemon {
     /// That it still serves, whatever a test did to it.
     #[track_caller]
     pub(crate) fn assert_healthy(&mut self) {
-        assert!(self.process.is_running(), "the daemon ended:\n{}", self.process.stderr());
+        assert!(
+            self.process.is_running(),
+            "the daemon ended:\n{}",
+            self.process.stderr()
+        );
         let response = http::get(self.admin, "/healthz");
         assert_eq!(response.status, 200, "{}", response.text());
         assert_eq!(self.complaints(), Vec::<String>::new());
@@ -163,11 +183,18 @@ pub(crate) struct Entry(Value);
 
 impl Entry {
     pub(crate) fn parse(line: &str) -> Option<Self> {
-        serde_json::from_str::<Value>(line).ok().filter(Value::is_object).map(Self)
+        serde_json::from_str::<Value>(line)
+            .ok()
+            .filter(Value::is_object)
+            .map(Self)
     }
 
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
-        self.0.get("fields").and_then(|fields| fields.get(name)).or_else(|| self.0.get(name)).and_then(Value::as_str)
+        self.0
+            .get("fields")
+            .and_then(|fields| fields.get(name))
+            .or_else(|| self.0.get(name))
+            .and_then(Value::as_str)
     }
 
     pub(crate) fn message(&self) -> &str {

@@ -2,6 +2,14 @@
 
 use super::playlist::resolve;
 use roxmltree::{Document, Node};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// The namespace of every element of a manifest.
+pub(crate) const NAMESPACE: &str = "urn:mpeg:dash:schema:mpd:2011";
 
 /// One segment that a manifest names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,14 +53,28 @@ pub(crate) fn timeline(base: &str, text: &str) -> Vec<Representation> {
             for _ in 0..=self::number(s, "r").unwrap_or(0) {
                 let start = time.unwrap_or(0);
                 let path = resolve(base, &expand(media, id, number, start));
-                segments.push(Segment { number, start, duration, path });
+                segments.push(Segment {
+                    number,
+                    start,
+                    duration,
+                    path,
+                });
                 time = Some(start + duration);
                 number += 1;
             }
         }
-        let init = resolve(base, &expand(template.attribute("initialization").expect("@initialization"), id, 0, 0));
+        let init = resolve(
+            base,
+            &expand(template.attribute("initialization").expect("@initialization"), id, 0, 0),
+        );
         let content_type = set.attribute("contentType").expect("@contentType").to_owned();
-        found.push(Representation { id: id.to_owned(), content_type, timescale, init, segments });
+        found.push(Representation {
+            id: id.to_owned(),
+            content_type,
+            timescale,
+            init,
+            segments,
+        });
     }
     found
 }
@@ -76,13 +98,50 @@ pub(crate) fn numbered(base: &str, text: &str, most: u64, mut exists: impl FnMut
             if !exists(&path) {
                 break;
             }
-            segments.push(Segment { number: first + n, start: offset + n * duration, duration, path });
+            segments.push(Segment {
+                number: first + n,
+                start: offset + n * duration,
+                duration,
+                path,
+            });
         }
-        let init = resolve(base, &expand(template.attribute("initialization").expect("@initialization"), id, 0, 0));
+        let init = resolve(
+            base,
+            &expand(template.attribute("initialization").expect("@initialization"), id, 0, 0),
+        );
         let content_type = set.attribute("contentType").expect("@contentType").to_owned();
-        found.push(Representation { id: id.to_owned(), content_type, timescale, init, segments });
+        found.push(Representation {
+            id: id.to_owned(),
+            content_type,
+            timescale,
+            init,
+            segments,
+        });
     }
     found
+}
+
+/// Asserts that a manifest is valid: against mpd.xsd, which allows only what the standard's schema allows; and against that
+/// schema itself where DASH_MPD_XSD names a copy of it, which is not ours to hand on.
+#[track_caller]
+pub(crate) fn assert_valid(text: &str) {
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/mpd.xsd");
+    let theirs = std::env::var_os("DASH_MPD_XSD").map(PathBuf::from);
+    for schema in [Some(ours), theirs].into_iter().flatten() {
+        let mut command = Command::new("xmllint");
+        command.args(["--nonet", "--noout", "--schema"]).arg(&schema).arg("-");
+        let mut xmllint = command
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("xmllint");
+        let mut stdin = xmllint.stdin.take().expect("stdin is piped");
+        stdin.write_all(text.as_bytes()).expect("xmllint reads its input");
+        drop(stdin);
+        let output = xmllint.wait_with_output().expect("xmllint");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {said}\n{text}", schema.display());
+    }
 }
 
 #[track_caller]
@@ -90,14 +149,15 @@ pub(crate) fn parse(text: &str) -> Document<'_> {
     let document = Document::parse(text).unwrap_or_else(|err| panic!("{err} in {text}"));
     let root = document.root_element();
     assert_eq!(root.tag_name().name(), "MPD");
-    assert_eq!(root.tag_name().namespace(), Some("urn:mpeg:dash:schema:mpd:2011"));
+    assert_eq!(root.tag_name().namespace(), Some(NAMESPACE));
     document
 }
 
 /// Every representation with its set and the SegmentTemplate that holds for it, period by period.
 fn templates<'a, 'd>(document: &'a Document<'d>) -> Vec<(Node<'a, 'd>, Node<'a, 'd>, Node<'a, 'd>)> {
     let named = |node: Node<'a, 'd>, name: &'static str| {
-        node.children().filter(move |child| child.has_tag_name(("urn:mpeg:dash:schema:mpd:2011", name)))
+        node.children()
+            .filter(move |child| child.has_tag_name((NAMESPACE, name)))
     };
     let mut found = Vec::new();
     for period in named(document.root_element(), "Period") {
@@ -119,7 +179,8 @@ pub(crate) fn child<'a, 'd>(node: Node<'a, 'd>, name: &str) -> Option<Node<'a, '
 
 #[track_caller]
 fn number(node: Node<'_, '_>, attribute: &str) -> Option<u64> {
-    node.attribute(attribute).map(|value| value.parse().unwrap_or_else(|_| panic!("{attribute}={value:?}")))
+    node.attribute(attribute)
+        .map(|value| value.parse().unwrap_or_else(|_| panic!("{attribute}={value:?}")))
 }
 
 /// A template with its identifiers filled in (5.3.9.4.4); formats with a width are not ours.

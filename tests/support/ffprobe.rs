@@ -29,14 +29,27 @@ pub(crate) enum Kind {
 #[track_caller]
 pub(crate) fn packets(file: &Path) -> Vec<Packet> {
     let entries = "packet=codec_type,dts_time,pts_time,flags,size,data_hash";
-    let options = ["-show_packets", "-show_data_hash", "md5", "-show_entries", entries, "-of", "json"];
+    let options = [
+        "-show_packets",
+        "-show_data_hash",
+        "md5",
+        "-show_entries",
+        entries,
+        "-of",
+        "json",
+    ];
     let report = ffprobe(options, file.as_os_str());
     let packets = report.get("packets").and_then(Value::as_array).expect("packets");
     packets.iter().map(packet).collect()
 }
 
 fn packet(value: &Value) -> Packet {
-    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_else(|| panic!("no {name} in {value}"));
+    let text = |name: &str| {
+        value
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_else(|| panic!("no {name} in {value}"))
+    };
     let number = |name: &str| text(name).parse().expect("a number");
     let kind = match text("codec_type") {
         "video" => Kind::Video,
@@ -60,7 +73,11 @@ fn packet(value: &Value) -> Packet {
 #[track_caller]
 pub(crate) fn streams(input: impl AsRef<OsStr>) -> Vec<Value> {
     let report = ffprobe(["-show_streams", "-of", "json"], input.as_ref());
-    report.get("streams").and_then(Value::as_array).expect("streams").clone()
+    report
+        .get("streams")
+        .and_then(Value::as_array)
+        .expect("streams")
+        .clone()
 }
 
 #[track_caller]
@@ -69,7 +86,11 @@ fn ffprobe<'a>(options: impl IntoIterator<Item = &'a str>, input: &OsStr) -> Val
     command.args(["--kill-after=5", "60", "ffprobe", "-hide_banner", "-v", "error"]);
     let output = command.args(options).arg(input).output().expect("ffprobe");
     let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && complaints.is_empty(), "ffprobe {input:?}: {}: {complaints}", output.status);
+    assert!(
+        output.status.success() && complaints.is_empty(),
+        "ffprobe {input:?}: {}: {complaints}",
+        output.status
+    );
     serde_json::from_slice(&output.stdout).expect("JSON from ffprobe")
 }
 
@@ -80,7 +101,16 @@ fn ffprobe<'a>(options: impl IntoIterator<Item = &'a str>, input: &OsStr) -> Val
 #[track_caller]
 pub(crate) fn numbers(input: impl AsRef<OsStr>, seconds: Option<u32>) -> Vec<u32> {
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=5", "120", "ffmpeg", "-hide_banner", "-nostdin", "-v", "error", "-xerror"]);
+    command.args([
+        "--kill-after=5",
+        "120",
+        "ffmpeg",
+        "-hide_banner",
+        "-nostdin",
+        "-v",
+        "error",
+        "-xerror",
+    ]);
     command.arg("-i").arg(input.as_ref());
     if let Some(seconds) = seconds {
         command.args(["-t", &seconds.to_string()]);
@@ -95,7 +125,11 @@ pub(crate) fn numbers(input: impl AsRef<OsStr>, seconds: Option<u32>) -> Vec<u32
     command.args(["-map", "0:a?", "-f", "null", "-"]);
     let output = command.output().expect("ffmpeg");
     let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && complaints.is_empty(), "ffmpeg {input:?}: {}: {complaints}", output.status);
+    assert!(
+        output.status.success() && complaints.is_empty(),
+        "ffmpeg {input:?}: {}: {complaints}",
+        output.status
+    );
     let read = |strip: &[u8]| media::number_of(strip).unwrap_or_else(|| panic!("no number in {strip:?}"));
     output.stdout.chunks_exact(32).map(read).collect()
 }

@@ -6,6 +6,7 @@ use super::{
     playlist::{Media, Part, Segment, resolve},
 };
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -45,7 +46,21 @@ pub(crate) fn read(http: SocketAddr, path: &str) -> Media {
 /// # Panics
 /// When a listed part or segment is not to be had, is not what CMAF allows, or the playlist breaks a rule.
 #[track_caller]
-pub(crate) fn follow(http: SocketAddr, path: &str, limit: Duration, mut done: impl FnMut(&Media) -> bool) -> Followed {
+pub(crate) fn follow(http: SocketAddr, path: &str, limit: Duration, done: impl FnMut(&Media) -> bool) -> Followed {
+    let seen = follow_any(http, path, limit, done);
+    let maps: BTreeSet<_> = seen.segments.iter().map(|(segment, _)| segment.map.clone()).collect();
+    assert!(maps.len() <= 1, "one header for the whole push: {maps:?}");
+    seen
+}
+
+/// As [`follow`], of a broadcast whose header may change on the way; `init` is the first.
+#[track_caller]
+pub(crate) fn follow_any(
+    http: SocketAddr,
+    path: &str,
+    limit: Duration,
+    mut done: impl FnMut(&Media) -> bool,
+) -> Followed {
     let deadline = Instant::now() + limit;
     let fetch = |uri: &str| {
         let target = resolve(path, uri);
@@ -54,19 +69,29 @@ pub(crate) fn follow(http: SocketAddr, path: &str, limit: Duration, mut done: im
         response.body
     };
     let mut media = read(http, path);
-    let map = media.with_open().find_map(|segment| segment.map.clone()).expect("a map");
+    let map = media
+        .with_open()
+        .find_map(|segment| segment.map.clone())
+        .expect("a map");
     let init = fetch(&map);
     let header = fragment::header(&init);
     let (mut parts, mut segments): (Vec<FollowedPart>, Vec<(Segment, Vec<u8>)>) = (Vec::new(), Vec::new());
     loop {
         for segment in media.with_open() {
-            assert_eq!(segment.map.as_ref(), Some(&map), "one header for the whole push");
             for (index, part) in (0..).zip(&segment.parts) {
-                if parts.last().is_some_and(|last| (last.msn, last.index) >= (segment.msn, index)) {
+                if parts
+                    .last()
+                    .is_some_and(|last| (last.msn, last.index) >= (segment.msn, index))
+                {
                     continue;
                 }
                 let bytes = if part.gap { Vec::new() } else { fetch(&part.uri) };
-                parts.push(FollowedPart { msn: segment.msn, index, part: part.clone(), bytes });
+                parts.push(FollowedPart {
+                    msn: segment.msn,
+                    index,
+                    part: part.clone(),
+                    bytes,
+                });
             }
             if !segment.uri.is_empty() && segments.last().is_none_or(|(last, _)| last.msn < segment.msn) {
                 let bytes = if segment.gap { Vec::new() } else { fetch(&segment.uri) };
@@ -74,9 +99,18 @@ pub(crate) fn follow(http: SocketAddr, path: &str, limit: Duration, mut done: im
             }
         }
         if media.ended || done(&media) {
-            return Followed { header, init, parts, segments, last: media };
+            return Followed {
+                header,
+                init,
+                parts,
+                segments,
+                last: media,
+            };
         }
-        assert!(Instant::now() < deadline, "{path} has not come to an end within {limit:?}");
+        assert!(
+            Instant::now() < deadline,
+            "{path} has not come to an end within {limit:?}"
+        );
         let next = read(http, &format!("{path}?{}", next_of(&media)));
         next.assert_follows(&media);
         media = next;

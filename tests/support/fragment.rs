@@ -23,7 +23,12 @@ pub(crate) struct Sample {
 
 impl Chunk {
     pub(crate) fn end(&self) -> u64 {
-        self.decode_time + self.samples.iter().map(|sample| u64::from(sample.duration)).sum::<u64>()
+        self.decode_time
+            + self
+                .samples
+                .iter()
+                .map(|sample| u64::from(sample.duration))
+                .sum::<u64>()
     }
 
     /// The earliest presentation time, in ticks.
@@ -91,7 +96,10 @@ pub(crate) fn chunks(bytes: &[u8]) -> Vec<Chunk> {
                 chunks.push(chunk(fragment, moof_size, body, reference.take()));
                 moof = None;
             }
-            _ => panic!("{} at byte {offset}: a chunk is [styp][prft][emsg] moof mdat (7.3.2.3)", name.escape_ascii()),
+            _ => panic!(
+                "{} at byte {offset}: a chunk is [styp][prft][emsg] moof mdat (7.3.2.3)",
+                name.escape_ascii()
+            ),
         }
         offset += body.len() + 8;
     }
@@ -110,7 +118,11 @@ fn chunk(moof: &[u8], moof_size: usize, mdat: &[u8], reference: Option<(u64, u64
     let (tfhd, tfdt, trun) = (traf[0].1, traf[1].1, traf[2].1);
 
     let tfhd_flags = u32_at(tfhd, 0) & 0xff_ffff;
-    assert_eq!(tfhd_flags & 0x02_0001, 0x02_0000, "default-base-is-moof and no base-data-offset");
+    assert_eq!(
+        tfhd_flags & 0x02_0001,
+        0x02_0000,
+        "default-base-is-moof and no base-data-offset"
+    );
     let mut at = 8;
     let mut optional = |flag: u32| {
         (tfhd_flags & flag != 0).then(|| {
@@ -123,7 +135,11 @@ fn chunk(moof: &[u8], moof_size: usize, mdat: &[u8], reference: Option<(u64, u64
     let default_size = optional(0x10);
     let default_flags = optional(0x20);
 
-    let decode_time = if tfdt[0] == 1 { u64_at(tfdt, 4) } else { u64::from(u32_at(tfdt, 4)) };
+    let decode_time = if tfdt[0] == 1 {
+        u64_at(tfdt, 4)
+    } else {
+        u64::from(u32_at(tfdt, 4))
+    };
 
     let (version, flags) = (trun[0], u32_at(trun, 0) & 0xff_ffff);
     let count = u32_at(trun, 4);
@@ -139,14 +155,24 @@ fn chunk(moof: &[u8], moof_size: usize, mdat: &[u8], reference: Option<(u64, u64
     let mut left = mdat;
     let mut samples = Vec::new();
     for index in 0..count {
-        let duration = if flags & 0x100 != 0 { Some(next()) } else { default_duration };
+        let duration = if flags & 0x100 != 0 {
+            Some(next())
+        } else {
+            default_duration
+        };
         let size = if flags & 0x200 != 0 { Some(next()) } else { default_size };
         let own_flags = (flags & 0x400 != 0).then(&mut next);
         let offset = if flags & 0x800 != 0 { next() } else { 0 };
-        let flags = own_flags.or(first_flags.filter(|_| index == 0)).or(default_flags).unwrap_or(0);
+        let flags = own_flags
+            .or(first_flags.filter(|_| index == 0))
+            .or(default_flags)
+            .unwrap_or(0);
         let (payload, rest) = left.split_at(size.expect("a sample has a size") as usize);
         left = rest;
-        assert!(version == 1 || offset < 1 << 31, "composition offsets are signed in version 1 alone");
+        assert!(
+            version == 1 || offset < 1 << 31,
+            "composition offsets are signed in version 1 alone"
+        );
         samples.push(Sample {
             duration: duration.expect("a sample has a duration"),
             composition_offset: offset.cast_signed(),
@@ -155,7 +181,13 @@ fn chunk(moof: &[u8], moof_size: usize, mdat: &[u8], reference: Option<(u64, u64
         });
     }
     assert!(left.is_empty(), "{} bytes of the mdat belong to no sample", left.len());
-    Chunk { sequence: u32_at(moof[0].1, 4), track: u32_at(tfhd, 4), decode_time, samples, reference }
+    Chunk {
+        sequence: u32_at(moof[0].1, 4),
+        track: u32_at(tfhd, 4),
+        decode_time,
+        samples,
+        reference,
+    }
 }
 
 type Boxes<'a> = Vec<([u8; 4], &'a [u8])>;
@@ -167,7 +199,11 @@ fn boxes(mut bytes: &[u8]) -> Boxes<'_> {
     while !bytes.is_empty() {
         assert!(bytes.len() >= 8, "{} bytes are no box", bytes.len());
         let size = u32_at(bytes, 0) as usize;
-        assert!((8..=bytes.len()).contains(&size), "a box of {size} bytes in {}", bytes.len());
+        assert!(
+            (8..=bytes.len()).contains(&size),
+            "a box of {size} bytes in {}",
+            bytes.len()
+        );
         found.push((bytes[4..8].try_into().expect("four bytes"), &bytes[8..size]));
         bytes = &bytes[size..];
     }
@@ -177,7 +213,9 @@ fn boxes(mut bytes: &[u8]) -> Boxes<'_> {
 #[track_caller]
 fn find<'a>(boxes: &Boxes<'a>, wanted: &[u8; 4]) -> &'a [u8] {
     let mut matching = boxes.iter().filter(|(name, _)| name == wanted);
-    let (_, body) = matching.next().unwrap_or_else(|| panic!("no {}", wanted.escape_ascii()));
+    let (_, body) = matching
+        .next()
+        .unwrap_or_else(|| panic!("no {}", wanted.escape_ascii()));
     assert!(matching.next().is_none(), "more than one {}", wanted.escape_ascii());
     body
 }

@@ -66,7 +66,9 @@ impl Exchange {
     #[track_caller]
     pub(crate) fn open(addr: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)]) -> Self {
         let mut socket = TcpStream::connect(addr).expect("the listener accepts");
-        socket.set_read_timeout(Some(READ_LIMIT)).expect("a socket takes a limit");
+        socket
+            .set_read_timeout(Some(READ_LIMIT))
+            .expect("a socket takes a limit");
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -87,20 +89,31 @@ impl Exchange {
             if field.is_empty() {
                 break;
             }
-            let (name, value) = field.split_once(':').unwrap_or_else(|| panic!("{target}: header {field:?}"));
+            let (name, value) = field
+                .split_once(':')
+                .unwrap_or_else(|| panic!("{target}: header {field:?}"));
             fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
         let body = if method == "HEAD" || status == 204 || status == 304 {
             Body::Done
         } else if header(&fields, "transfer-encoding") == Some("chunked") {
-            assert_eq!(header(&fields, "content-length"), None, "{target}: RFC 9112 6.2: not both");
+            assert_eq!(
+                header(&fields, "content-length"),
+                None,
+                "{target}: RFC 9112 6.2: not both"
+            );
             Body::Chunked
         } else if let Some(length) = header(&fields, "content-length") {
             Body::Length(length.parse().expect("a length"))
         } else {
             Body::UntilClose
         };
-        Self { status, headers: fields, socket, body }
+        Self {
+            status,
+            headers: fields,
+            socket,
+            body,
+        }
     }
 
     /// The next piece of the body as it comes off the wire; `None` at its end.
@@ -147,18 +160,31 @@ impl Exchange {
         while let Some(piece) = self.piece() {
             body.extend(piece);
         }
-        Response { status: self.status, headers: self.headers, body }
+        Response {
+            status: self.status,
+            headers: self.headers,
+            body,
+        }
     }
 }
 
 fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    headers.iter().find(|(have, _)| have.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    headers
+        .iter()
+        .find(|(have, _)| have.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.as_str())
 }
 
 fn line(socket: &mut BufReader<TcpStream>, what: &str) -> String {
     let mut line = Vec::new();
-    socket.read_until(b'\n', &mut line).unwrap_or_else(|err| panic!("{what}: {err}"));
-    assert!(line.ends_with(b"\r\n"), "{what}: a line ends in CRLF, got {:?}", String::from_utf8_lossy(&line));
+    socket
+        .read_until(b'\n', &mut line)
+        .unwrap_or_else(|err| panic!("{what}: {err}"));
+    assert!(
+        line.ends_with(b"\r\n"),
+        "{what}: a line ends in CRLF, got {:?}",
+        String::from_utf8_lossy(&line)
+    );
     line.truncate(line.len() - 2);
     String::from_utf8(line).expect("text")
 }

@@ -32,14 +32,22 @@ pub(crate) struct Recipe {
 }
 
 /// What most tests push: 25 frames a second, 48 kHz.
-pub(crate) const PLAIN: Recipe =
-    Recipe { seconds: 100, fps: Some((25, 1)), group: 0, b_frames: 0, audio_hz: Some(48_000) };
+pub(crate) const PLAIN: Recipe = Recipe {
+    seconds: 100,
+    fps: Some((25, 1)),
+    group: 0,
+    b_frames: 0,
+    audio_hz: Some(48_000),
+};
 
 impl Recipe {
     fn name(&self) -> String {
         let fps = self.fps.map_or("none".to_owned(), |(num, den)| format!("{num}-{den}"));
         let audio = self.audio_hz.map_or("none".to_owned(), |hz| hz.to_string());
-        format!("e{EDITION}-{}s-v{fps}-g{}-b{}-a{audio}", self.seconds, self.group, self.b_frames)
+        format!(
+            "e{EDITION}-{}s-v{fps}-g{}-b{}-a{audio}",
+            self.seconds, self.group, self.b_frames
+        )
     }
 
     /// As FLV: what an encoder sends, message by message, with millisecond stamps that start at zero.
@@ -52,7 +60,11 @@ impl Recipe {
         let flv = self.flv();
         made(&self.name(), "mp4", |path| {
             let mut ffmpeg = ffmpeg();
-            ffmpeg.arg("-i").arg(&flv).args(["-c", "copy", "-movflags", "+faststart", "-f", "mp4"]).arg(path);
+            ffmpeg
+                .arg("-i")
+                .arg(&flv)
+                .args(["-c", "copy", "-movflags", "+faststart", "-f", "mp4"])
+                .arg(path);
             let status = ffmpeg.status().expect("ffmpeg");
             assert!(status.success(), "ffmpeg: {status}");
         })
@@ -69,13 +81,24 @@ impl Recipe {
             ffmpeg.args(["-f", "lavfi", "-i", &tone, "-c:a", "aac", "-b:a", "96k", "-ac", "2"]);
         }
         if let Some((num, den)) = self.fps {
-            let group = if self.group > 0 { self.group } else { (2 * num).div_ceil(den) };
-            ffmpeg.args(["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-b:v", "800k"]);
+            let group = if self.group > 0 {
+                self.group
+            } else {
+                (2 * num).div_ceil(den)
+            };
+            ffmpeg.args([
+                "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-b:v", "800k",
+            ]);
             ffmpeg.args(["-maxrate", "1000k", "-bufsize", "1000k", "-sc_threshold", "0"]);
             ffmpeg.args(["-bf", &self.b_frames.to_string()]);
             ffmpeg.args(["-g", &group.to_string(), "-keyint_min", &group.to_string()]);
         }
-        let mut child = ffmpeg.args(["-f", "flv"]).arg(path).stdin(Stdio::piped()).spawn().expect("ffmpeg");
+        let mut child = ffmpeg
+            .args(["-f", "flv"])
+            .arg(path)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("ffmpeg");
         let mut pictures = BufWriter::new(child.stdin.take().expect("stdin is piped"));
         if let Some((num, den)) = self.fps {
             for number in 0..(self.seconds * num).div_ceil(den) {
@@ -124,7 +147,7 @@ fn picture(number: u32) -> Vec<u8> {
         }
         for (x, pixel) in row.iter_mut().enumerate() {
             let (u, v) = ((x + 2 * shift) / 8, (y + shift) / 8);
-            *pixel = 48 + ((u * 37 ^ v * 101) as u8 & 0x5f);
+            *pixel = 48 + (((u * 37) ^ (v * 101)) as u8 & 0x5f);
         }
         let bar = shift * 6 % WIDTH;
         row[bar..(bar + 24).min(WIDTH)].fill(230);

@@ -9,6 +9,7 @@ pub(crate) mod ffprobe;
 pub(crate) mod follow;
 pub(crate) mod fragment;
 pub(crate) mod http;
+pub(crate) mod live;
 pub(crate) mod media;
 pub(crate) mod players;
 pub(crate) mod playlist;
@@ -31,7 +32,11 @@ pub(crate) struct Workdir(PathBuf);
 impl Workdir {
     pub(crate) fn new(what: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("{what}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "{what}-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&path).expect("a directory under target/");
         Self(path)

@@ -20,11 +20,17 @@ impl Report {
     /// What a viewer would complain of, in words.
     pub(crate) fn faults(&self) -> Vec<String> {
         let faults = self.0["faults"].as_array().expect("faults");
-        faults.iter().map(|fault| fault.as_str().expect("words").to_owned()).collect()
+        faults
+            .iter()
+            .map(|fault| fault.as_str().expect("words").to_owned())
+            .collect()
     }
 
     pub(crate) fn number(&self, pointer: &str) -> f64 {
-        self.0.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {pointer} in {}", self.0))
+        self.0
+            .pointer(pointer)
+            .and_then(Value::as_f64)
+            .unwrap_or_else(|| panic!("no {pointer} in {}", self.0))
     }
 
     /// Requests of this kind (`playlist`, `part`, `segment`, `init`, `manifest`).
@@ -42,7 +48,9 @@ impl Browser {
     pub(crate) fn take() -> Self {
         let (running, freed) = &RUNNING;
         let running = running.lock().expect("nobody panics while holding it");
-        *freed.wait_while(running, |running| *running == BROWSERS).expect("nobody panics while holding it") += 1;
+        *freed
+            .wait_while(running, |running| *running == BROWSERS)
+            .expect("nobody panics while holding it") += 1;
         Self(())
     }
 
@@ -50,15 +58,24 @@ impl Browser {
     #[track_caller]
     pub(crate) fn play(&self, player: &str, url: &str, seconds: u32) -> Report {
         let players = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/players");
-        assert!(players.join("node_modules").exists(), "run `make test`, or `npm ci` in tests/players");
+        assert!(
+            players.join("node_modules").exists(),
+            "run `make test`, or `npm ci` in tests/players"
+        );
         // Start-up may take 40 s before play.mjs gives up by itself.
         let limit = (seconds + 90).to_string();
         let mut command = Command::new("timeout");
-        command.args(["--kill-after=5", &limit, "node"]).arg(players.join("play.mjs"));
+        command
+            .args(["--kill-after=5", &limit, "node"])
+            .arg(players.join("play.mjs"));
         command.args(["--player", player, "--url", url, "--seconds", &seconds.to_string()]);
         let output = command.arg("--out").arg(players.join("out")).output().expect("node");
         let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|err| {
-            panic!("play.mjs: {}: {err}\n{}", output.status, String::from_utf8_lossy(&output.stderr))
+            panic!(
+                "play.mjs: {}: {err}\n{}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            )
         });
         Report(report)
     }

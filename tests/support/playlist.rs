@@ -20,8 +20,15 @@ impl Attributes {
                 None => after.find(',').unwrap_or(after.len()),
             };
             let (value, after) = after.split_at(end);
-            assert!(!value.is_empty() && !value.contains(' ') || value.starts_with('"'), "{name}={value:?} in {text}");
-            assert_eq!(attributes.insert(name.to_owned(), value.to_owned()), None, "{name} twice in {text}");
+            assert!(
+                !value.is_empty() && !value.contains(' ') || value.starts_with('"'),
+                "{name}={value:?} in {text}"
+            );
+            assert_eq!(
+                attributes.insert(name.to_owned(), value.to_owned()),
+                None,
+                "{name} twice in {text}"
+            );
             rest = match after.strip_prefix(',') {
                 Some(rest) => rest,
                 None => {
@@ -39,13 +46,20 @@ impl Attributes {
 
     #[track_caller]
     pub(crate) fn quoted(&self, name: &str) -> Option<String> {
-        let unquote = |value: &str| value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).map(str::to_owned);
-        self.raw(name).map(|value| unquote(value).unwrap_or_else(|| panic!("{name}={value} wants quotes")))
+        let unquote = |value: &str| {
+            value
+                .strip_prefix('"')
+                .and_then(|value| value.strip_suffix('"'))
+                .map(str::to_owned)
+        };
+        self.raw(name)
+            .map(|value| unquote(value).unwrap_or_else(|| panic!("{name}={value} wants quotes")))
     }
 
     #[track_caller]
     pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
-        self.raw(name).map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
+        self.raw(name)
+            .map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
     }
 
     #[track_caller]
@@ -184,7 +198,9 @@ impl Media {
                 "#EXT-X-SERVER-CONTROL" => media.control = Control::of(&attributes(Control::KNOWN)),
                 "#EXT-X-SKIP" => {
                     let attributes = attributes(&["SKIPPED-SEGMENTS", "RECENTLY-REMOVED-DATERANGES"]);
-                    media.skipped = attributes.number("SKIPPED-SEGMENTS").expect("SKIPPED-SEGMENTS is required");
+                    media.skipped = attributes
+                        .number("SKIPPED-SEGMENTS")
+                        .expect("SKIPPED-SEGMENTS is required");
                 }
                 "#EXT-X-DISCONTINUITY" => {
                     assert!(segment.parts.is_empty(), "{tag} stands before the segment's first part");
@@ -205,7 +221,9 @@ impl Media {
                     segment.parts.push(Part::of(&attributes(Part::KNOWN)));
                 }
                 "#EXTINF" => {
-                    let duration = value.strip_suffix(',').unwrap_or_else(|| panic!("{line}: a comma after the duration"));
+                    let duration = value
+                        .strip_suffix(',')
+                        .unwrap_or_else(|| panic!("{line}: a comma after the duration"));
                     segment.duration = duration.parse().expect("seconds");
                     has_duration = true;
                 }
@@ -230,7 +248,10 @@ impl Media {
                 _ => panic!("unknown tag: {line}"),
             }
         }
-        assert!(once.contains_key("#EXT-X-TARGETDURATION"), "4.4.3.1: a target duration is required");
+        assert!(
+            once.contains_key("#EXT-X-TARGETDURATION"),
+            "4.4.3.1: a target duration is required"
+        );
         assert!(!has_duration, "an EXTINF without its segment");
         segment.msn = media.next_msn();
         media.open = segment;
@@ -244,7 +265,11 @@ impl Media {
 
     /// The last part listed: its segment's number and its place there; `None` when the newest segment has no parts listed.
     pub(crate) fn last_part(&self) -> Option<(u64, u64)> {
-        let segment = if self.open.parts.is_empty() { self.segments.last()? } else { &self.open };
+        let segment = if self.open.parts.is_empty() {
+            self.segments.last()?
+        } else {
+            &self.open
+        };
         Some((segment.msn, (segment.parts.len() as u64).checked_sub(1)?))
     }
 
@@ -257,9 +282,17 @@ impl Media {
     #[track_caller]
     pub(crate) fn filled_from(&self, older: &Self) -> Self {
         let skipped = self.media_sequence..self.media_sequence + self.skipped;
-        let mut segments: Vec<Segment> =
-            older.segments.iter().filter(|segment| skipped.contains(&segment.msn)).cloned().collect();
-        assert_eq!(segments.len() as u64, self.skipped, "the older playlist has the skipped segments");
+        let mut segments: Vec<Segment> = older
+            .segments
+            .iter()
+            .filter(|segment| skipped.contains(&segment.msn))
+            .cloned()
+            .collect();
+        assert_eq!(
+            segments.len() as u64,
+            self.skipped,
+            "the older playlist has the skipped segments"
+        );
         for segment in &mut segments {
             // What a full playlist of now would not list any more.
             if !self.lists_parts_of(segment.msn) {
@@ -273,46 +306,84 @@ impl Media {
             map.clone_from(&segment.map);
         }
         segments.append(&mut filled.segments);
-        Self { segments, skipped: 0, ..filled }
+        Self {
+            segments,
+            skipped: 0,
+            ..filled
+        }
     }
 
     fn lists_parts_of(&self, msn: u64) -> bool {
-        self.with_open().any(|segment| segment.msn == msn && !segment.parts.is_empty())
+        self.with_open()
+            .any(|segment| segment.msn == msn && !segment.parts.is_empty())
     }
 
     /// What holds for every playlist of a live low-latency stream, by itself (rfc8216bis 4.4 and Appendix B).
     #[track_caller]
     pub(crate) fn assert_rules(&self) {
         let target = f64::from(self.target_duration);
-        assert!(self.version >= if self.skipped > 0 { 9 } else { 6 }, "version {}", self.version);
+        assert!(
+            self.version >= if self.skipped > 0 { 9 } else { 6 },
+            "version {}",
+            self.version
+        );
         for segment in &self.segments {
-            assert!(segment.duration.round() <= target, "4.4.3.1: {segment:?} in TARGETDURATION {target}");
+            assert!(
+                segment.duration.round() <= target,
+                "4.4.3.1: {segment:?} in TARGETDURATION {target}"
+            );
             assert!(segment.duration > 0.0, "{segment:?}");
-            assert!(self.skipped > 0 || segment.map.is_some(), "fMP4 needs EXT-X-MAP: {segment:?}");
-            assert!(!segment.uri.contains("//") && !segment.uri.starts_with('/'), "relative addresses only: {segment:?}");
+            assert!(
+                self.skipped > 0 || segment.map.is_some(),
+                "fMP4 needs EXT-X-MAP: {segment:?}"
+            );
+            assert!(
+                !segment.uri.contains("//") && !segment.uri.starts_with('/'),
+                "relative addresses only: {segment:?}"
+            );
         }
         if self.skipped == 0 {
-            let dated = self.segments.iter().filter(|segment| segment.date_time.is_some()).count();
+            let dated = self
+                .segments
+                .iter()
+                .filter(|segment| segment.date_time.is_some())
+                .count();
             assert!(dated > 0, "6.2.1: EXT-X-PROGRAM-DATE-TIME");
         }
         if self.ended {
-            assert_eq!((&self.hinted_part, &self.hinted_map), (&None, &None), "nothing is hinted after the end");
+            assert_eq!(
+                (&self.hinted_part, &self.hinted_map),
+                (&None, &None),
+                "nothing is hinted after the end"
+            );
             return;
         }
         // 6.2.2: a live playlist is never shorter than three target durations, once it has been that long.
         let part_target = self.part_target.expect("4.4.3.7: EXT-X-PART-INF where parts are");
         assert!(self.control.can_block_reload, "CAN-BLOCK-RELOAD");
         let hold_back = self.control.part_hold_back.expect("PART-HOLD-BACK is required");
-        assert!(hold_back >= 3.0 * part_target - 1e-9, "PART-HOLD-BACK {hold_back} of PART-TARGET {part_target}");
-        assert!(self.control.hold_back.is_none_or(|hold_back| hold_back >= 3.0 * target), "HOLD-BACK");
-        assert!(self.control.can_skip_until.is_none_or(|until| until >= 6.0 * target), "CAN-SKIP-UNTIL");
+        assert!(
+            hold_back >= 3.0 * part_target - 1e-9,
+            "PART-HOLD-BACK {hold_back} of PART-TARGET {part_target}"
+        );
+        assert!(
+            self.control.hold_back.is_none_or(|hold_back| hold_back >= 3.0 * target),
+            "HOLD-BACK"
+        );
+        assert!(
+            self.control.can_skip_until.is_none_or(|until| until >= 6.0 * target),
+            "CAN-SKIP-UNTIL"
+        );
         assert!(self.hinted_part.is_some(), "a preload hint for the next part");
         let gaps = |part: Option<&Part>| part.is_some_and(|part| part.gap);
         for segment in self.with_open() {
             let complete = !segment.uri.is_empty();
             for (index, part) in segment.parts.iter().enumerate() {
                 let last = complete && index + 1 == segment.parts.len();
-                assert!(part.duration <= part_target + 1e-9, "{part:?} in PART-TARGET {part_target}");
+                assert!(
+                    part.duration <= part_target + 1e-9,
+                    "{part:?} in PART-TARGET {part_target}"
+                );
                 let excused = last || part.independent || part.gap || gaps(segment.parts.get(index + 1));
                 // The newest part of the open segment may yet turn out to be the last.
                 let newest = !complete && index + 1 == segment.parts.len();
@@ -325,14 +396,22 @@ impl Media {
             if complete && !segment.parts.is_empty() {
                 let sum: f64 = segment.parts.iter().map(|part| part.duration).sum();
                 let rounding = 0.001 * segment.parts.len() as f64;
-                assert!((sum - segment.duration).abs() <= rounding, "parts of {} s make up {segment:?}", sum);
+                assert!(
+                    (sum - segment.duration).abs() <= rounding,
+                    "parts of {} s make up {segment:?}",
+                    sum
+                );
             }
         }
         let after: f64 = self.open.parts.iter().map(|part| part.duration).sum();
         let mut from_end = after;
         for segment in self.segments.iter().rev() {
             // Appendix B.1: parts are removed once they are more than three target durations from the end; one segment of leeway.
-            assert!(segment.parts.is_empty() || from_end <= 4.0 * target, "parts of segment {} linger", segment.msn);
+            assert!(
+                segment.parts.is_empty() || from_end <= 4.0 * target,
+                "parts of segment {} linger",
+                segment.msn
+            );
             from_end += segment.duration;
         }
     }
@@ -340,14 +419,26 @@ impl Media {
     /// What holds between this playlist and one that was read before it (6.2.1, 6.2.2).
     #[track_caller]
     pub(crate) fn assert_follows(&self, older: &Self) {
-        assert!(self.media_sequence >= older.media_sequence, "EXT-X-MEDIA-SEQUENCE went back");
-        assert!(self.discontinuity_sequence >= older.discontinuity_sequence, "EXT-X-DISCONTINUITY-SEQUENCE went back");
-        assert_eq!(self.target_duration, older.target_duration, "EXT-X-TARGETDURATION never changes");
+        assert!(
+            self.media_sequence >= older.media_sequence,
+            "EXT-X-MEDIA-SEQUENCE went back"
+        );
+        assert!(
+            self.discontinuity_sequence >= older.discontinuity_sequence,
+            "EXT-X-DISCONTINUITY-SEQUENCE went back"
+        );
+        assert_eq!(
+            self.target_duration, older.target_duration,
+            "EXT-X-TARGETDURATION never changes"
+        );
         assert_eq!(self.part_target, older.part_target, "PART-TARGET is fixed at the start");
         if !self.ended {
             assert_eq!(self.control, older.control, "EXT-X-SERVER-CONTROL never changes");
         }
-        assert!(self.last_part() >= older.last_part() || self.ended, "the edge went back");
+        assert!(
+            self.last_part() >= older.last_part() || self.ended,
+            "the edge went back"
+        );
         for old in &older.segments {
             if let Some(new) = self.segments.iter().find(|segment| segment.msn == old.msn) {
                 assert_eq!(
@@ -361,8 +452,13 @@ impl Media {
 }
 
 impl Control {
-    const KNOWN: &[&str] =
-        &["CAN-BLOCK-RELOAD", "HOLD-BACK", "PART-HOLD-BACK", "CAN-SKIP-UNTIL", "CAN-SKIP-DATERANGES"];
+    const KNOWN: &[&str] = &[
+        "CAN-BLOCK-RELOAD",
+        "HOLD-BACK",
+        "PART-HOLD-BACK",
+        "CAN-SKIP-UNTIL",
+        "CAN-SKIP-DATERANGES",
+    ];
 
     fn of(attributes: &Attributes) -> Self {
         Self {
@@ -401,7 +497,11 @@ pub(crate) struct Multivariant {
 impl Multivariant {
     #[track_caller]
     pub(crate) fn parse(text: &str) -> Self {
-        let mut playlist = Self { independent_segments: false, variants: Vec::new(), renditions: Vec::new() };
+        let mut playlist = Self {
+            independent_segments: false,
+            variants: Vec::new(),
+            renditions: Vec::new(),
+        };
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some("#EXTM3U"), "4.4.1.1: the first line");
         while let Some(line) = lines.next() {
@@ -411,8 +511,13 @@ impl Multivariant {
                 "#EXT-X-INDEPENDENT-SEGMENTS" => playlist.independent_segments = true,
                 "#EXT-X-MEDIA" => playlist.renditions.push(Attributes::parse(value, Self::RENDITION)),
                 "#EXT-X-STREAM-INF" => {
-                    let uri = lines.next().filter(|line| !line.starts_with('#')).expect("an address after STREAM-INF");
-                    playlist.variants.push((Attributes::parse(value, Self::VARIANT), uri.to_owned()));
+                    let uri = lines
+                        .next()
+                        .filter(|line| !line.starts_with('#'))
+                        .expect("an address after STREAM-INF");
+                    playlist
+                        .variants
+                        .push((Attributes::parse(value, Self::VARIANT), uri.to_owned()));
                 }
                 _ => panic!("unknown tag: {line}"),
             }
@@ -452,7 +557,9 @@ impl Multivariant {
     /// The addresses of all media playlists.
     pub(crate) fn media(&self) -> Vec<String> {
         let variants = self.variants.iter().map(|(_, uri)| uri.clone());
-        let mut all: Vec<String> = variants.chain(self.renditions.iter().filter_map(|media| media.quoted("URI"))).collect();
+        let mut all: Vec<String> = variants
+            .chain(self.renditions.iter().filter_map(|media| media.quoted("URI")))
+            .collect();
         all.sort();
         all.dedup();
         all
@@ -462,13 +569,19 @@ impl Multivariant {
 /// The path that a relative `reference` in the document at `base` names (RFC 3986 5.2).
 #[track_caller]
 pub(crate) fn resolve(base: &str, reference: &str) -> String {
-    assert!(!reference.starts_with('/') && !reference.contains("://"), "relative addresses only: {reference}");
+    assert!(
+        !reference.starts_with('/') && !reference.contains("://"),
+        "relative addresses only: {reference}"
+    );
     let (directory, _) = base.rsplit_once('/').expect("a path has a slash");
     let mut steps: Vec<&str> = directory.split('/').collect();
     for step in reference.split('/') {
         match step {
             "." => {}
-            ".." => assert!(steps.pop().is_some() && !steps.is_empty(), "{reference} leaves the root"),
+            ".." => assert!(
+                steps.pop().is_some() && !steps.is_empty(),
+                "{reference} leaves the root"
+            ),
             step => steps.push(step),
         }
     }

@@ -38,11 +38,19 @@ impl Process {
         let reader = thread::spawn(move || {
             for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
                 let (lines, came) = &*shared;
-                lines.lock().expect("nobody panics while holding it").push(String::from_utf8_lossy(&line).into_owned());
+                lines
+                    .lock()
+                    .expect("nobody panics while holding it")
+                    .push(String::from_utf8_lossy(&line).into_owned());
                 came.notify_all();
             }
         });
-        Self { name: name.to_owned(), child, lines, reader: Some(reader) }
+        Self {
+            name: name.to_owned(),
+            child,
+            lines,
+            reader: Some(reader),
+        }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -73,7 +81,10 @@ impl Process {
                 if let Some(found) = find(&lines) {
                     return found;
                 }
-                drop(came.wait_timeout(lines, Duration::from_millis(200)).expect("nobody panics while holding it"));
+                drop(
+                    came.wait_timeout(lines, Duration::from_millis(200))
+                        .expect("nobody panics while holding it"),
+                );
             }
             let ended = self.child.try_wait().expect("a child can be asked").is_some();
             assert!(
@@ -100,7 +111,12 @@ impl Process {
                 }
                 return status;
             }
-            assert!(Instant::now() < deadline, "{} still runs after {limit:?}; stderr:\n{}", self.name, self.stderr());
+            assert!(
+                Instant::now() < deadline,
+                "{} still runs after {limit:?}; stderr:\n{}",
+                self.name,
+                self.stderr()
+            );
             thread::sleep(Duration::from_millis(50));
         }
     }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     path::Path,
     time::Duration,
 };
@@ -142,8 +142,12 @@ impl Client {
     /// Connects and does the simple handshake (5.2).
     pub(crate) fn connect(addr: SocketAddr) -> Self {
         let mut socket = TcpStream::connect(addr).expect("the listener accepts");
-        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket takes a limit");
-        socket.set_write_timeout(Some(Duration::from_secs(10))).expect("a socket takes a limit");
+        socket
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("a socket takes a limit");
+        socket
+            .set_write_timeout(Some(Duration::from_secs(10)))
+            .expect("a socket takes a limit");
         let mut c0_c1 = vec![3];
         c0_c1.extend([0; 1536]);
         socket.write_all(&c0_c1).expect("C0 and C1 are taken");
@@ -151,14 +155,28 @@ impl Client {
         socket.read_exact(&mut s0_s1_s2).expect("S0, S1 and S2 come");
         assert_eq!(s0_s1_s2[0], 3, "RTMP version");
         socket.write_all(&s0_s1_s2[1..1537]).expect("C2 is taken");
-        Self { socket, out_chunk_size: 128, in_chunk_size: 128, partial: BTreeMap::new() }
+        Self {
+            socket,
+            out_chunk_size: 128,
+            in_chunk_size: 128,
+            partial: BTreeMap::new(),
+        }
     }
 
     /// `connect`, `createStream`, `publish`; the answer of the last.
     pub(crate) fn publish(addr: SocketAddr, app: &str, key: &str) -> Result<Self, Refusal> {
         let mut client = Self::connect(addr);
         client.open(app)?;
-        client.command(1, &[Amf::string("publish"), Amf::Number(3.0), Amf::Null, Amf::string(key), Amf::string("live")]);
+        client.command(
+            1,
+            &[
+                Amf::string("publish"),
+                Amf::Number(3.0),
+                Amf::Null,
+                Amf::string(key),
+                Amf::string("live"),
+            ],
+        );
         client.answer("onStatus")?;
         client.set_chunk_size(4096);
         Ok(client)
@@ -174,12 +192,14 @@ impl Client {
     }
 
     pub(crate) fn set_chunk_size(&mut self, size: u32) {
-        self.message(2, SET_CHUNK_SIZE, 0, 0, &size.to_be_bytes()).expect("the message is taken");
+        self.message(2, SET_CHUNK_SIZE, 0, 0, &size.to_be_bytes())
+            .expect("the message is taken");
         self.out_chunk_size = size as usize;
     }
 
     pub(crate) fn command(&mut self, stream: u32, values: &[Amf]) {
-        self.message(3, COMMAND, stream, 0, &amf(values)).expect("the message is taken");
+        self.message(3, COMMAND, stream, 0, &amf(values))
+            .expect("the message is taken");
     }
 
     /// Sends one tag of an FLV file with a stamp of the caller's.
@@ -189,9 +209,21 @@ impl Client {
     }
 
     /// Sends one message: a type 0 chunk, then type 3 (5.3.1).
-    pub(crate) fn message(&mut self, chunk_stream: u8, kind: u8, stream: u32, timestamp: u32, payload: &[u8]) -> io::Result<()> {
+    pub(crate) fn message(
+        &mut self,
+        chunk_stream: u8,
+        kind: u8,
+        stream: u32,
+        timestamp: u32,
+        payload: &[u8],
+    ) -> io::Result<()> {
         let chunks = chunks(chunk_stream, kind, stream, timestamp, payload, self.out_chunk_size);
         self.socket.write_all(&chunks.concat())
+    }
+
+    /// Ends the connection without a word of RTMP.
+    pub(crate) fn shutdown(self, how: Shutdown) {
+        let _ = self.socket.shutdown(how);
     }
 
     pub(crate) fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -200,7 +232,9 @@ impl Client {
 
     /// Whether the server has closed the connection, or does within `limit`; what it still sends is thrown away.
     pub(crate) fn is_closed_within(&mut self, limit: Duration) -> bool {
-        self.socket.set_read_timeout(Some(limit)).expect("a socket takes a limit");
+        self.socket
+            .set_read_timeout(Some(limit))
+            .expect("a socket takes a limit");
         let mut sink = [0; 4096];
         loop {
             match self.socket.read(&mut sink) {
@@ -215,13 +249,18 @@ impl Client {
     fn answer(&mut self, wanted: &str) -> Result<(), Refusal> {
         loop {
             let Ok((kind, payload)) = self.read_message() else {
-                return Err(Refusal { code: String::new(), description: "connection closed".to_owned() });
+                return Err(Refusal {
+                    code: String::new(),
+                    description: "connection closed".to_owned(),
+                });
             };
             if kind != COMMAND {
                 continue;
             }
             let mut rest = &payload[..];
-            let Amf::String(name) = Amf::parse(&mut rest) else { panic!("a command starts with its name") };
+            let Amf::String(name) = Amf::parse(&mut rest) else {
+                panic!("a command starts with its name")
+            };
             let mut values = Vec::new();
             while !rest.is_empty() {
                 values.push(Amf::parse(&mut rest));
@@ -229,7 +268,10 @@ impl Client {
             let property = |name: &str| values.iter().find_map(|value| value.property(name));
             if name == "_error" || property("level") == Some("error") {
                 let owned = |name: &str| property(name).unwrap_or_default().to_owned();
-                return Err(Refusal { code: owned("code"), description: owned("description") });
+                return Err(Refusal {
+                    code: owned("code"),
+                    description: owned("description"),
+                });
             }
             if name == wanted {
                 return Ok(());
@@ -341,7 +383,11 @@ pub(crate) fn tags(flv: &Path) -> Vec<Tag> {
     while rest.len() >= 15 {
         let size = u32::from_be_bytes([0, rest[1], rest[2], rest[3]]) as usize;
         let timestamp = u32::from_be_bytes([rest[7], rest[4], rest[5], rest[6]]);
-        tags.push(Tag { kind: rest[0], timestamp, payload: rest[11..11 + size].to_vec() });
+        tags.push(Tag {
+            kind: rest[0],
+            timestamp,
+            payload: rest[11..11 + size].to_vec(),
+        });
         rest = &rest[11 + size + 4..];
     }
     tags

@@ -1,0 +1,244 @@
+//! The publisher goes away: numbers go on, the hole is declared, players go on; after `reconnect_s` the broadcast ends, after the
+//! window's length its address is not found.
+
+mod support;
+
+use std::{collections::BTreeSet, net::Shutdown, thread, time::Duration};
+use support::{
+    daemon::{Daemon, Settings},
+    follow::{self, Followed},
+    media::PLAIN,
+    players::{Browser, Report},
+    playlist::Media,
+    publisher, rtmp, wait_for,
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const VIDEO: &str = "/live/away/v0.m3u8";
+const AUDIO: &str = "/live/away/a0.m3u8";
+
+/// The broadcasts whose media a playlist names: the directory above the track's.
+fn broadcasts(media: &Media) -> BTreeSet<String> {
+    let broadcast = |uri: &str| {
+        let steps: Vec<&str> = uri.split('/').collect();
+        let media = steps
+            .iter()
+            .position(|step| *step == "media")
+            .expect("media/{broadcast}/...");
+        steps[media + 1].to_owned()
+    };
+    media
+        .segments
+        .iter()
+        .filter(|segment| !segment.gap)
+        .map(|segment| broadcast(&segment.uri))
+        .collect()
+}
+
+/// Seconds of segments that are declared missing.
+fn missing(seen: &Followed) -> f64 {
+    seen.segments
+        .iter()
+        .filter(|(segment, _)| segment.gap)
+        .map(|(segment, _)| segment.duration)
+        .sum()
+}
+
+/// Publishes for `before` seconds of wall clock, dies by SIGKILL, and comes back after `away` seconds while `meanwhile` runs.
+fn killed_and_back<T: Send>(daemon: &Daemon, away: u64, meanwhile: impl FnOnce() -> T + Send) -> T {
+    let mut first = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("away"));
+    daemon.wait_until_live("away");
+    thread::scope(|scope| {
+        let meanwhile = scope.spawn(meanwhile);
+        thread::sleep(Duration::from_secs(8));
+        first.kill();
+        thread::sleep(Duration::from_secs(away));
+        let mut second = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("away"));
+        let result = meanwhile.join();
+        assert!(
+            second.is_running(),
+            "the publisher that came back ended:\n{}",
+            second.stderr()
+        );
+        result.expect("what went on meanwhile does not fail")
+    })
+}
+
+/// Follows both tracks until each lists three whole segments after a hole.
+fn follow_past_a_hole(daemon: &Daemon) -> [Followed; 2] {
+    let past = |media: &Media| {
+        let hole = media.segments.iter().rposition(|segment| segment.gap);
+        hole.is_some_and(|hole| media.segments.len() > hole + 3)
+    };
+    thread::scope(|scope| {
+        [VIDEO, AUDIO]
+            .map(|path| scope.spawn(move || follow::follow(daemon.http, path, LIMIT, past)))
+            .map(|follower| follower.join().expect("the playlist can be followed across the hole"))
+    })
+}
+
+#[test]
+fn a_publisher_killed_and_back_after_5_s_continues_the_broadcast_and_the_hole_is_declared() {
+    let daemon = Daemon::start(&Settings::default());
+    let seen = killed_and_back(&daemon, 5, || follow_past_a_hole(&daemon));
+    for track in &seen {
+        assert_eq!(broadcasts(&track.last).len(), 1, "one broadcast before and after");
+        let numbers: Vec<u64> = track.segments.iter().map(|(segment, _)| segment.msn).collect();
+        assert!(numbers.is_sorted_by(|a, b| a + 1 == *b), "numbers go on: {numbers:?}");
+        let missing = missing(track);
+        assert!((1.0..9.0).contains(&missing), "{missing} s declared missing of about 5");
+    }
+    let gaps = |track: &Followed| -> BTreeSet<u64> {
+        track
+            .segments
+            .iter()
+            .filter(|(segment, _)| segment.gap)
+            .map(|(segment, _)| segment.msn)
+            .collect()
+    };
+    assert_eq!(
+        gaps(&seen[0]),
+        gaps(&seen[1]),
+        "every rendition misses the same segments"
+    );
+}
+
+/// Plays across a hole of 5 s; a player may wait there, but goes on.
+#[track_caller]
+fn plays_across_a_hole(player: &str, name: &str) -> Report {
+    let browser = Browser::take();
+    let daemon = Daemon::start(&Settings::default());
+    let url = daemon.url(&format!("/live/away/{name}"));
+    let report = killed_and_back(&daemon, 5, || browser.play(player, &url, 25));
+    assert!(report.number("/startup_ms") > 0.0, "{:#}", report.0);
+    let fatal: Vec<_> = report.0["errors"]
+        .as_array()
+        .expect("errors")
+        .iter()
+        .filter(|error| error["fatal"] == true)
+        .collect();
+    assert!(fatal.is_empty(), "{fatal:?}");
+    assert!(
+        report.number("/still_for_ms") < 2000.0,
+        "it plays at the end: {:#}",
+        report.0
+    );
+    assert!(
+        report.number("/played_s") > 10.0,
+        "before the hole and after it: {:#}",
+        report.0
+    );
+    report
+}
+
+#[test]
+fn hls_js_goes_on_when_the_publisher_is_back_after_5_s() {
+    plays_across_a_hole("hls", "master.m3u8");
+}
+
+#[test]
+fn dash_js_goes_on_when_the_publisher_is_back_after_5_s() {
+    plays_across_a_hole("dash", "manifest.mpd");
+}
+
+#[test]
+fn a_publisher_away_for_15_s_ends_the_broadcast_and_begins_another() {
+    let daemon = Daemon::start(&Settings::default());
+    let mut first = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("away"));
+    daemon.wait_until_live("away");
+    let before = follow::follow(daemon.http, VIDEO, LIMIT, |media| media.segments.len() >= 3).last;
+    first.kill();
+    thread::sleep(Duration::from_secs(15));
+
+    let ended = follow::read(daemon.http, VIDEO);
+    assert!(ended.ended, "EXT-X-ENDLIST after reconnect_s (10)");
+    assert_eq!(broadcasts(&ended), broadcasts(&before));
+    // What a player of the ended broadcast still has to fetch stays.
+    let ended = follow::follow(daemon.http, VIDEO, LIMIT, |_| true);
+    assert!(ended.segments.len() >= 3);
+
+    let _second = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("away"));
+    let after = wait_for("another broadcast", LIMIT, || {
+        let response = daemon.get(VIDEO);
+        let media = (response.status == 200).then(|| Media::parse(&response.text()))?;
+        (!media.ended && media.segments.len() >= 2).then_some(media)
+    });
+    assert!(
+        broadcasts(&after).is_disjoint(&broadcasts(&before)),
+        "a broadcast of its own"
+    );
+    assert!(
+        after.media_sequence > ended.last.media_sequence,
+        "numbers only grow at a live address"
+    );
+    assert!(after.discontinuity_sequence > ended.last.discontinuity_sequence);
+}
+
+#[test]
+fn a_player_of_a_broadcast_that_ends_plays_to_its_end() {
+    let browser = Browser::take();
+    let daemon = Daemon::start(&Settings {
+        reconnect_s: 3,
+        ..Settings::default()
+    });
+    let mut publisher = publisher::ffmpeg_for(&PLAIN, 14, &daemon.rtmp_url("away"));
+    daemon.wait_until_live("away");
+    let report = browser.play("hls", &daemon.url("/live/away/master.m3u8"), 20);
+    assert!(publisher.wait(LIMIT).success());
+    assert_eq!(report.0["ended"], true, "{:#}", report.0);
+}
+
+#[test]
+fn an_ended_broadcast_is_kept_for_the_window_and_then_not_found() {
+    let daemon = Daemon::start(&Settings {
+        window_s: 12,
+        reconnect_s: 2,
+        ..Settings::default()
+    });
+    let mut publisher = publisher::ffmpeg_for(&PLAIN, 8, &daemon.rtmp_url("away"));
+    daemon.wait_until_live("away");
+    assert!(publisher.wait(LIMIT).success());
+    wait_for("end of the playlist", LIMIT, || {
+        follow::read(daemon.http, VIDEO).ended.then_some(())
+    });
+    // It is kept: players that are behind still read it.
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(daemon.get("/live/away/master.m3u8").status, 200);
+    wait_for("404", LIMIT, || (daemon.get(VIDEO).status == 404).then_some(()));
+    for name in ["master.m3u8", "manifest.mpd", "plain.mpd", "a0.m3u8"] {
+        assert_eq!(daemon.get(&format!("/live/away/{name}")).status, 404, "{name}");
+    }
+}
+
+#[test]
+fn a_connection_reset_and_a_return_within_a_second_continue_the_broadcast() {
+    let daemon = Daemon::start(&Settings::default());
+    let tags = rtmp::tags(&PLAIN.flv());
+    let push = |seconds: u32| {
+        let mut client = rtmp::Client::publish(daemon.rtmp, "live", "away").expect("the name is free");
+        let start = std::time::Instant::now();
+        for tag in tags.iter().take_while(|tag| tag.timestamp < seconds * 1000) {
+            let due = Duration::from_millis(u64::from(tag.timestamp));
+            thread::sleep(due.saturating_sub(start.elapsed()));
+            client.tag(tag, tag.timestamp).expect("the server reads");
+        }
+        client
+    };
+    let seen = thread::scope(|scope| {
+        let follower = scope.spawn(|| {
+            daemon.wait_until_live("away");
+            follow::follow(daemon.http, VIDEO, LIMIT, |media| {
+                media.ended || media.segments.len() >= 7
+            })
+        });
+        // Unread answers in its buffer make the kernel end the first connection with a reset.
+        push(7).shutdown(Shutdown::Both);
+        thread::sleep(Duration::from_millis(500));
+        let _second = push(12);
+        follower.join().expect("the playlist can be followed")
+    });
+    assert_eq!(broadcasts(&seen.last).len(), 1, "one broadcast before and after");
+    assert!(!seen.last.ended);
+    let numbers: Vec<u64> = seen.segments.iter().map(|(segment, _)| segment.msn).collect();
+    assert!(numbers.is_sorted_by(|a, b| a + 1 == *b), "numbers go on: {numbers:?}");
+}
