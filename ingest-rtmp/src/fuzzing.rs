@@ -1,1 +1,148 @@
-//! Entry points of the fuzz targets.
+//! Entry points of the fuzz targets: what must hold for any bytes. `cargo test` runs them on the corpus in `fuzz/corpus`.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    Error, amf0,
+    chunk::{Limits, Message, Reader},
+    flv,
+    session::{Event, Session, Settings},
+};
+
+/// Chunks: whatever the pieces they come in, the messages and the error are the same.
+pub fn chunk(bytes: &[u8]) {
+    let Some((&first, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let whole = read(bytes, bytes.len());
+    let pieces = read(bytes, usize::from(first) + 1);
+    assert_eq!(whole, pieces);
+}
+
+fn read(bytes: &[u8], piece: usize) -> (Vec<Message>, Option<String>) {
+    let mut reader = Reader::new(Limits {
+        message_bytes: 1 << 20,
+        ..Limits::SETUP
+    });
+    let (mut buffer, mut messages) = (Vec::new(), Vec::new());
+    for piece in bytes.chunks(piece.max(1)) {
+        buffer.extend_from_slice(piece);
+        let mut rest = &buffer[..];
+        loop {
+            match reader.read(&mut rest) {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => break,
+                Err(err) => return (messages, Some(shown(&err))),
+            }
+        }
+        assert!(rest.len() <= 18, "{} bytes of a header left", rest.len());
+        buffer = rest.to_vec();
+    }
+    (messages, None)
+}
+
+/// How much is held when a limit is passed depends on the pieces.
+fn shown(err: &Error) -> String {
+    match err {
+        Error::TooMuchUnfinished { .. } => "too much unfinished".into(),
+        err => err.to_string(),
+    }
+}
+
+/// AMF0: what was read can be written, and reads back the same.
+pub fn amf0(bytes: &[u8]) {
+    let Ok(values) = amf0::parse(bytes) else { return };
+    let (mut once, mut twice) = (Vec::new(), Vec::new());
+    amf0::write(&values, &mut once);
+    // A name of more than 21 845 bytes that are not UTF-8 can grow beyond what can be written.
+    if bytes.len() <= 21_845 {
+        let again = amf0::parse(&once).expect("what we write can be read");
+        amf0::write(&again, &mut twice);
+        assert_eq!(once, twice);
+    }
+}
+
+/// Tags: a frame is never larger than its message, and never empty.
+pub fn flv(bytes: &[u8]) {
+    let body = Bytes::copy_from_slice(bytes);
+    for tag in [flv::parse_video(body.clone()), flv::parse_audio(body)] {
+        if let Ok(flv::Tag::Frame { payload, .. }) = tag {
+            assert!(!payload.is_empty() && payload.len() < bytes.len());
+            for length_size in [1, 2, 4] {
+                let _ = flv::has_idr(&payload, length_size);
+            }
+        }
+    }
+}
+
+/// A session after the handshake, whose every wish is granted: it answers with a bounded multiple of what it read.
+pub fn session(bytes: &[u8]) {
+    let limit = Duration::from_secs(10);
+    let settings = Settings {
+        app: Arc::from("live"),
+        message_bytes: 1 << 20,
+        handshake: limit,
+        setup: limit,
+        idle: limit,
+    };
+    let now = Instant::now();
+    let mut session = Session::new(settings, now);
+    let mut input = BytesMut::from(&[3][..]);
+    input.resize(1 + 2 * 1536, 0);
+    input.extend_from_slice(bytes);
+    loop {
+        match session.poll_event(&mut input, now) {
+            Ok(Some(Event::Publish { .. } | Event::Play { .. })) => session.accept().expect("an answer can be framed"),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => break,
+        }
+    }
+    let answered = session.transmit().len();
+    assert!(
+        answered <= 8_192 + 64 * bytes.len(),
+        "{answered} bytes for {}",
+        bytes.len()
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    fn run(target: &str, entry: fn(&[u8])) {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../fuzz/corpus")
+            .join(target);
+        let mut ran = 0;
+        for file in fs::read_dir(&corpus).expect("the corpus is committed") {
+            entry(&fs::read(file.unwrap().path()).unwrap());
+            ran += 1;
+        }
+        assert!(ran > 0, "{} is empty", corpus.display());
+    }
+
+    #[test]
+    fn the_corpus_passes_the_chunk_reader() {
+        run("rtmp_chunk", super::chunk);
+    }
+
+    #[test]
+    fn the_corpus_passes_the_amf0_decoder() {
+        run("rtmp_amf0", super::amf0);
+    }
+
+    #[test]
+    fn the_corpus_passes_the_tag_parsers() {
+        run("rtmp_flv", super::flv);
+    }
+
+    #[test]
+    fn the_corpus_passes_the_session() {
+        run("rtmp_session", super::session);
+    }
+}

@@ -23,6 +23,8 @@ mod player;
 mod publisher;
 mod server;
 pub mod session;
+#[cfg(test)]
+mod testing;
 mod transmit;
 
 pub use auth::{Authorize, PublishRequest, Reason, Refusal, StreamKey};

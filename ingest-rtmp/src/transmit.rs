@@ -222,7 +222,7 @@ mod tests {
     fn a_long_message_with_an_extended_timestamp_reads_back_and_shares_its_memory() {
         let mut transmit = Transmit::new();
         transmit.announce_chunk_size().unwrap();
-        let payload = Bytes::from((0..200_000).map(|n| n as u8).collect::<Vec<_>>());
+        let payload = Bytes::from((0..=u8::MAX).cycle().take(200_000).collect::<Vec<_>>());
         transmit.media(kind::VIDEO, 1, 0x0100_0000, &[0x17, 1, 0, 0, 0], &payload);
         let range = payload.as_ptr_range();
         let shared = transmit

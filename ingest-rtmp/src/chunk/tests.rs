@@ -54,10 +54,8 @@ fn set_chunk_size(size: u32) -> Vec<u8> {
     [&header(2, 0, 4, SET_CHUNK_SIZE)[..], &size.to_be_bytes()].concat()
 }
 
-fn payload(len: usize, seed: u8) -> Vec<u8> {
-    (0..len)
-        .map(|n| (n as u8).wrapping_mul(31).wrapping_add(seed))
-        .collect()
+fn payload(len: usize, seed: usize) -> Vec<u8> {
+    (0..=u8::MAX).cycle().skip(seed).take(len).collect()
 }
 
 /// A message as a peer that keeps to the standard writes it.
@@ -305,7 +303,7 @@ fn interleaved() -> impl Strategy<Value = (Vec<u8>, usize)> {
             for (n, (csid, timestamp, len)) in messages.into_iter().enumerate() {
                 let chunks = match len {
                     0 => vec![header(csid, timestamp, 0, 9)],
-                    len => write(csid, timestamp, 9, &payload(len, n as u8), chunk as usize),
+                    len => write(csid, timestamp, 9, &payload(len, n), chunk as usize),
                 };
                 lanes[usize::from(csid - 3)].extend(chunks);
             }
@@ -343,7 +341,7 @@ proptest! {
         for (n, (len, step, kind)) in sizes.into_iter().enumerate() {
             // Its delta headers do not survive an extended delta: small steps there.
             stamp = if full { step } else { stamp + step % 10_000 };
-            let data = Bytes::from(payload(len, n as u8));
+            let data = Bytes::from(payload(len, n));
             let message = MessagePayload { timestamp: RtmpTimestamp::new(stamp), type_id: kind, message_stream_id: 1, data };
             bytes.extend(serializer.serialize(&message, full, false).unwrap().bytes);
             sent.push((stamp, kind, message.data));

@@ -1,1 +1,352 @@
+use media_core::{
+    Hub,
+    broadcast::{Broadcast, Event, Presence},
+};
+use proptest::prelude::*;
+use std::sync::Arc;
 
+use super::*;
+use crate::{
+    amf0::object,
+    testing::{
+        AVC, AVC_OTHER_STRING, AVC_SAME_STRING, IDR, SLICE, audio_config, audio_frame, hub, video_config, video_frame,
+    },
+};
+
+struct Feed {
+    hub: Hub,
+    publisher: Publisher,
+    metrics: Metrics,
+    start: Instant,
+}
+
+impl Feed {
+    fn new() -> Self {
+        let hub = hub();
+        let (metrics, start) = (Metrics::default(), Instant::now());
+        let publisher = Publisher::new(hub.claim(name()).unwrap(), metrics.clone(), start);
+        Self {
+            hub,
+            publisher,
+            metrics,
+            start,
+        }
+    }
+
+    fn video(&mut self, ms: u32, body: Bytes) -> Result<(), Refusal> {
+        self.publisher
+            .video(ms, body, self.start + Duration::from_millis(u64::from(ms) % 100_000))
+    }
+
+    fn audio(&mut self, ms: u32, body: Bytes) -> Result<(), Refusal> {
+        self.publisher
+            .audio(ms, body, self.start + Duration::from_millis(u64::from(ms) % 100_000))
+    }
+
+    fn live(&self) -> Option<Arc<Broadcast>> {
+        self.hub.broadcast(&name())
+    }
+
+    fn codecs(&self) -> Vec<String> {
+        self.live()
+            .unwrap()
+            .tracks()
+            .iter()
+            .map(|track| format!("{} {}", track.name, track.config.codec_string()))
+            .collect()
+    }
+
+    /// The frames in the hub: track, milliseconds since the first, key.
+    fn frames(&self) -> Vec<(usize, i64, bool)> {
+        let mut consumer = self.live().unwrap().subscribe_from_oldest();
+        let mut first = None;
+        std::iter::from_fn(|| consumer.try_next())
+            .filter_map(|event| match event {
+                Event::Frame { track, frame } => {
+                    let hz = consumer_hz(&self.live().unwrap(), track);
+                    let ms = frame.dts * 1_000 / hz;
+                    Some((track, ms - *first.get_or_insert(ms), frame.key))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+fn consumer_hz(broadcast: &Broadcast, track: usize) -> i64 {
+    broadcast.tracks()[track].config.timescale().hz().into()
+}
+
+fn name() -> media_core::ChannelName {
+    "demo".parse().unwrap()
+}
+
+#[test]
+fn a_broadcast_starts_when_both_sequence_headers_came_and_keeps_the_audio_before_the_video() {
+    let mut feed = Feed::new();
+    feed.audio(0, audio_config()).unwrap();
+    feed.audio(0, audio_frame()).unwrap();
+    feed.audio(21, audio_frame()).unwrap();
+    assert!(feed.live().is_none());
+    feed.video(10, video_config(AVC)).unwrap();
+    assert_eq!(feed.codecs(), ["v0 avc1.64001e", "a0 mp4a.40.2"]);
+    feed.video(10, video_frame(IDR)).unwrap();
+    feed.video(50, video_frame(SLICE)).unwrap();
+    assert_eq!(
+        feed.frames(),
+        [(1, 0, true), (1, 21, true), (0, 10, true), (0, 50, false)]
+    );
+}
+
+#[test]
+fn metadata_that_names_one_track_settles_it() {
+    let one = |key| object([("width", 640.0.into()), (key, 7.0.into())]);
+    let mut feed = Feed::new();
+    feed.publisher.metadata(&one("videocodecid"), feed.start).unwrap();
+    feed.video(0, video_config(AVC)).unwrap();
+    assert_eq!(feed.codecs(), ["v0 avc1.64001e"]);
+    let mut feed = Feed::new();
+    feed.audio(0, audio_config()).unwrap();
+    assert!(feed.live().is_none());
+    feed.publisher.metadata(&one("audiocodecid"), feed.start).unwrap();
+    assert_eq!(feed.codecs(), ["a0 mp4a.40.2"]);
+}
+
+#[test]
+fn without_metadata_one_track_is_enough_after_one_and_a_half_seconds_or_four_megabytes() {
+    let mut feed = Feed::new();
+    feed.audio(0, audio_config()).unwrap();
+    for ms in (0..1_500).step_by(20) {
+        feed.audio(ms, audio_frame()).unwrap();
+        assert!(feed.live().is_none(), "{ms}");
+    }
+    feed.audio(1_500, audio_frame()).unwrap();
+    assert_eq!(feed.frames().len(), 76);
+
+    let mut feed = Feed::new();
+    feed.video(0, video_config(AVC)).unwrap();
+    let large = video_frame(&[&[0, 15, 0, 0, 0x65][..], &[0; 0x000e_ffff]].concat());
+    for ms in 0..4 {
+        feed.video(ms, large.clone()).unwrap();
+        assert!(feed.live().is_none());
+    }
+    feed.video(4, large).unwrap();
+    assert_eq!(feed.codecs(), ["v0 avc1.64001e"]);
+}
+
+#[test]
+fn frames_without_a_sequence_header_or_before_a_key_frame_are_dropped_and_counted() {
+    let mut feed = Feed::new();
+    feed.video(0, video_frame(IDR)).unwrap();
+    feed.audio(0, audio_frame()).unwrap();
+    assert_eq!(feed.metrics.dropped(Drop::BeforeConfig), 2);
+    feed.video(40, video_config(AVC)).unwrap();
+    feed.audio(40, audio_config()).unwrap();
+    feed.video(80, video_frame(SLICE)).unwrap();
+    assert_eq!(feed.metrics.dropped(Drop::BeforeKey), 1);
+    feed.video(120, video_frame(IDR)).unwrap();
+    assert_eq!(feed.frames(), [(0, 0, true)]);
+}
+
+#[test]
+fn lengths_that_do_not_add_up_cost_the_frame_alone() {
+    let mut feed = Feed::new();
+    feed.video(0, video_config(AVC)).unwrap();
+    feed.audio(0, audio_config()).unwrap();
+    feed.video(0, video_frame(IDR)).unwrap();
+    feed.video(40, Bytes::from_static(&[0x27, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1]))
+        .unwrap();
+    feed.video(40, Bytes::from_static(&[0x27, 1])).unwrap();
+    assert_eq!(feed.metrics.dropped(Drop::Malformed), 2);
+    feed.video(80, video_frame(SLICE)).unwrap();
+    assert_eq!(feed.frames(), [(0, 0, true), (0, 80, false)]);
+    assert_eq!(
+        (feed.metrics.video_frames.get(), feed.metrics.audio_frames.get()),
+        (2, 0)
+    );
+}
+
+#[test]
+fn a_codec_that_is_not_carried_is_refused_by_name() {
+    let mut feed = Feed::new();
+    let refusal = feed.video(0, Bytes::from_static(b"\x90hvc1\x01")).unwrap_err();
+    assert_eq!(refusal.reason, Reason::Codec);
+    assert_eq!(
+        refusal.description,
+        "HEVC video is not supported, send H.264 video and AAC audio"
+    );
+    let refusal = feed.video(0, video_config(&[1, 2, 3])).unwrap_err();
+    assert!(
+        refusal.description.starts_with("avcC record of 3 bytes"),
+        "{}",
+        refusal.description
+    );
+}
+
+#[test]
+fn a_changed_configuration_of_the_same_codec_string_goes_on_and_waits_for_a_key_frame() {
+    let mut feed = Feed::new();
+    feed.video(0, video_config(AVC)).unwrap();
+    feed.audio(0, audio_config()).unwrap();
+    let mut consumer = feed.live().unwrap().subscribe();
+    feed.video(0, video_frame(IDR)).unwrap();
+    let before = feed.live().unwrap().id();
+    feed.video(40, video_config(AVC_SAME_STRING)).unwrap();
+    feed.video(40, video_frame(SLICE)).unwrap();
+    feed.video(80, video_frame(IDR)).unwrap();
+    let events: Vec<_> = std::iter::from_fn(|| consumer.try_next()).collect();
+    assert!(matches!(
+        &events[..],
+        [Event::Frame { .. }, Event::Config { track: 0, .. }, Event::Frame { frame, .. }] if frame.key
+    ));
+    assert_eq!(feed.live().unwrap().id(), before);
+    assert_eq!(feed.metrics.dropped(Drop::BeforeKey), 1);
+}
+
+#[test]
+fn another_codec_string_or_a_late_track_ends_the_broadcast_and_starts_another() {
+    let mut feed = Feed::new();
+    feed.video(0, video_config(AVC)).unwrap();
+    feed.publisher
+        .metadata(&object([("videocodecid", 7.0.into())]), feed.start)
+        .unwrap();
+    feed.video(0, video_frame(IDR)).unwrap();
+    let first = feed.live().unwrap();
+    feed.video(40, video_config(AVC_OTHER_STRING)).unwrap();
+    let second = feed.live().unwrap();
+    assert_eq!(first.presence(), Presence::Ended);
+    assert_eq!(feed.codecs(), ["v0 avc1.64001f"]);
+    feed.audio(60, audio_config()).unwrap();
+    assert_eq!(second.presence(), Presence::Ended);
+    assert_eq!(feed.codecs(), ["v0 avc1.64001f", "a0 mp4a.40.2"]);
+    feed.audio(60, audio_frame()).unwrap();
+    feed.video(80, video_frame(IDR)).unwrap();
+    assert_eq!(feed.frames().len(), 2);
+}
+
+#[test]
+fn tracks_that_change_too_often_are_refused() {
+    let mut feed = Feed::new();
+    feed.audio(0, audio_config()).unwrap();
+    feed.video(0, video_config(AVC)).unwrap();
+    for n in 0..RESTARTS {
+        let config = if n % 2 == 0 { AVC_OTHER_STRING } else { AVC };
+        feed.video(0, video_config(config)).unwrap();
+    }
+    let refusal = feed.video(0, video_config(AVC)).unwrap_err();
+    assert_eq!(refusal.reason, Reason::Codec);
+}
+
+#[test]
+fn a_publisher_that_returns_goes_on_with_its_broadcast() {
+    let mut feed = Feed::new();
+    feed.video(0, video_config(AVC)).unwrap();
+    feed.audio(0, audio_config()).unwrap();
+    feed.video(0, video_frame(IDR)).unwrap();
+    let broadcast = feed.live().unwrap();
+    let Feed {
+        hub,
+        publisher,
+        metrics,
+        start,
+    } = feed;
+    publisher.leave(start + Duration::from_secs(1));
+    assert!(matches!(broadcast.presence(), Presence::Away(Some(_))));
+    assert_eq!(metrics.publishers.get(), 0);
+
+    let publisher = Publisher::new(hub.claim(name()).unwrap(), metrics.clone(), start);
+    let mut feed = Feed {
+        hub,
+        publisher,
+        metrics,
+        start,
+    };
+    feed.audio(3_000, audio_config()).unwrap();
+    feed.video(3_000, video_config(AVC)).unwrap();
+    feed.video(3_000, video_frame(IDR)).unwrap();
+    assert_eq!(feed.live().unwrap().id(), broadcast.id());
+    assert_eq!(broadcast.presence(), Presence::Live);
+}
+
+#[test]
+fn a_publisher_that_was_kicked_is_told_and_starts_nothing() {
+    let mut feed = Feed::new();
+    feed.video(0, video_config(AVC)).unwrap();
+    feed.audio(0, audio_config()).unwrap();
+    feed.hub.kick(&name());
+    assert_eq!(feed.video(0, video_frame(IDR)).unwrap_err(), ended());
+    let mut feed = Feed::new();
+    feed.hub.kick(&name());
+    feed.video(0, video_config(AVC)).unwrap();
+    assert_eq!(feed.audio(0, audio_config()).unwrap_err(), ended());
+    assert!(feed.live().is_none());
+}
+
+#[test]
+fn stamps_that_wrap_jump_and_fall_back_keep_the_frames_in_step() {
+    let mut feed = Feed::new();
+    let origin = u32::MAX - 99;
+    feed.video(origin, video_config(AVC)).unwrap();
+    feed.audio(origin, audio_config()).unwrap();
+    for step in (0..400).step_by(40) {
+        let key = step == 0;
+        let body = if key { video_frame(IDR) } else { video_frame(SLICE) };
+        feed.publisher
+            .video(
+                origin.wrapping_add(step),
+                body,
+                feed.start + Duration::from_millis(step.into()),
+            )
+            .unwrap();
+    }
+    let frames = feed.frames();
+    let times: Vec<_> = frames.iter().map(|(_, ms, _)| *ms).collect();
+    assert_eq!(times, (0..400).step_by(40).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_payload_in_the_hub_is_the_message_without_its_tag_header() {
+    let mut feed = Feed::new();
+    feed.video(0, video_config(AVC)).unwrap();
+    feed.audio(0, audio_config()).unwrap();
+    let body = video_frame(IDR);
+    let at = body[5..].as_ptr();
+    feed.video(0, body).unwrap();
+    let mut consumer = feed.live().unwrap().subscribe_from_oldest();
+    let Some(Event::Frame { frame, .. }) = consumer.try_next() else {
+        panic!("no frame")
+    };
+    assert_eq!((frame.payload.as_ptr(), &frame.payload[..]), (at, IDR));
+}
+
+proptest! {
+    #[test]
+    fn unwrapped_stamps_differ_as_the_wire_says(steps in prop::collection::vec(any::<i32>(), 1..50), first in any::<u32>()) {
+        let mut clock = Clock::default();
+        let (mut stamp, mut value) = (first, clock.unwrap(first));
+        prop_assert_eq!(value, i64::from(first));
+        for step in steps {
+            stamp = stamp.wrapping_add_signed(step);
+            prop_assert_eq!(clock.unwrap(stamp) - value, i64::from(step));
+            value += i64::from(step);
+        }
+    }
+
+    #[test]
+    fn no_messages_make_the_publisher_panic(
+        messages in prop::collection::vec((0usize..7, any::<u32>(), prop::collection::vec(any::<u8>(), 0..12)), 0..60),
+    ) {
+        let mut feed = Feed::new();
+        for (what, stamp, noise) in messages {
+            let _ = match what {
+                0 => feed.video(stamp, video_config(AVC)),
+                1 => feed.video(stamp, video_config(AVC_SAME_STRING)),
+                2 => feed.audio(stamp, audio_config()),
+                3 => feed.video(stamp, video_frame(IDR)),
+                4 => feed.audio(stamp, audio_frame()),
+                5 => feed.video(stamp, noise.into()),
+                _ => feed.audio(stamp, noise.into()),
+            };
+        }
+    }
+}

@@ -1,1 +1,489 @@
+use hex_literal::hex;
+use rml_rtmp::sessions::ClientSessionEvent;
 
+use super::*;
+use crate::testing::{Client, IDR, audio_frame, video_frame};
+
+fn settings() -> Settings {
+    Settings {
+        app: "live".into(),
+        message_bytes: 8 << 20,
+        handshake: Duration::from_secs(5),
+        setup: Duration::from_secs(10),
+        idle: Duration::from_secs(10),
+    }
+}
+
+/// A session, its peer and the wire between them.
+struct Pair {
+    session: Session,
+    client: Client,
+    input: BytesMut,
+    now: Instant,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            session: Session::new(settings(), now),
+            client: Client::new(),
+            input: BytesMut::new(),
+            now,
+        }
+    }
+
+    /// Carries bytes both ways until the session raises an event or all is quiet.
+    fn run(&mut self) -> Result<Option<Event>, Error> {
+        loop {
+            self.input.extend_from_slice(&std::mem::take(&mut self.client.output));
+            let event = self.session.poll_event(&mut self.input, self.now)?;
+            let written = written(&mut self.session);
+            if !written.is_empty() {
+                self.client.input(&written);
+            }
+            if event.is_some() || self.client.output.is_empty() {
+                return Ok(event);
+            }
+        }
+    }
+
+    fn connected() -> Self {
+        let mut pair = Self::new();
+        assert_eq!(pair.run().unwrap(), None);
+        assert!(pair.client.is_shaken());
+        pair.client.connect("live");
+        assert_eq!(pair.run().unwrap(), None);
+        assert_eq!(
+            pair.client.events.remove(0),
+            ClientSessionEvent::ConnectionRequestAccepted
+        );
+        pair
+    }
+
+    fn publishing() -> Self {
+        let mut pair = Self::connected();
+        pair.client.publish("demo");
+        assert!(matches!(pair.run().unwrap(), Some(Event::Publish { .. })));
+        pair.session.accept().unwrap();
+        assert_eq!(pair.run().unwrap(), None);
+        assert!(pair.client.events.contains(&ClientSessionEvent::PublishRequestAccepted));
+        pair
+    }
+
+    /// Sends a command as other clients would.
+    fn send(&mut self, kind: u8, stream_id: u32, values: &[Value]) {
+        let mut body = Vec::new();
+        amf0::write(values, &mut body);
+        self.send_raw(kind, stream_id, &body);
+    }
+
+    fn send_raw(&mut self, kind: u8, stream_id: u32, body: &[u8]) {
+        for (n, body) in body.chunks(4096).enumerate() {
+            match n {
+                0 => {
+                    self.input.extend_from_slice(&[10, 0, 0, 0]);
+                    self.input
+                        .extend_from_slice(&u32::try_from(body.len()).unwrap().to_be_bytes()[1..]);
+                    self.input.extend_from_slice(&[kind]);
+                    self.input.extend_from_slice(&stream_id.to_le_bytes());
+                }
+                _ => self.input.extend_from_slice(&[0xca]),
+            }
+            self.input.extend_from_slice(body);
+        }
+    }
+
+    /// What the session answers, read by our own reader: commands as values.
+    fn answers(&mut self) -> Result<Vec<Vec<Value>>, Error> {
+        while self.session.poll_event(&mut self.input, self.now)?.is_some() {}
+        let bytes = written(&mut self.session);
+        let mut reader = Reader::new(chunk::Limits::SETUP);
+        let set_chunk_size = hex!("02 000000 000004 01 00000000 00010000");
+        assert!(reader.read(&mut &set_chunk_size[..])?.is_none());
+        let (mut rest, mut answers) = (&bytes[..], Vec::new());
+        while let Some(message) = reader.read(&mut rest)? {
+            if message.kind == kind::COMMAND {
+                answers.push(amf0::parse(&message.payload)?);
+            }
+        }
+        Ok(answers)
+    }
+}
+
+fn written(session: &mut Session) -> Vec<u8> {
+    let transmit = session.transmit();
+    let mut bytes = Vec::new();
+    while !transmit.is_empty() {
+        let mut slices = [std::io::IoSlice::new(&[])];
+        transmit.slices(&mut slices);
+        bytes.extend_from_slice(&slices[0]);
+        let len = slices[0].len();
+        transmit.advance(len);
+    }
+    bytes
+}
+
+fn code(answer: &[Value]) -> &str {
+    answer
+        .iter()
+        .find_map(|value| value.property("code"))
+        .and_then(Value::as_str)
+        .unwrap()
+}
+
+#[test]
+fn a_client_of_another_make_connects_and_publishes() {
+    let mut pair = Pair::connected();
+    pair.client.publish("demo?token=abc");
+    let asked = pair.run().unwrap();
+    let (key, query) = (StreamKey::new("demo"), Some(StreamKey::new("token=abc")));
+    assert_eq!(
+        asked,
+        Some(Event::Publish {
+            app: "live".into(),
+            key,
+            query
+        })
+    );
+    pair.session.accept().unwrap();
+    assert_eq!(pair.run().unwrap(), None);
+    assert!(pair.client.events.contains(&ClientSessionEvent::PublishRequestAccepted));
+
+    pair.client.metadata();
+    let Some(Event::Metadata(metadata)) = pair.run().unwrap() else {
+        panic!("no metadata")
+    };
+    assert_eq!(metadata.property("videocodecid"), Some(&Value::Number(7.0)));
+    pair.client.audio(7, audio_frame());
+    assert_eq!(
+        pair.run().unwrap(),
+        Some(Event::Audio {
+            timestamp: 7,
+            body: audio_frame()
+        })
+    );
+    pair.client.video(40, video_frame(IDR));
+    assert_eq!(
+        pair.run().unwrap(),
+        Some(Event::Video {
+            timestamp: 40,
+            body: video_frame(IDR)
+        })
+    );
+    pair.client.stop_publishing();
+    assert_eq!(pair.run().unwrap(), Some(Event::Closed));
+    assert_eq!(pair.run().unwrap(), None);
+    assert!(!pair.session.is_closing());
+}
+
+#[test]
+fn the_handshake_of_the_first_specification_is_answered_too() {
+    let mut pair = Pair::new();
+    // C1 with a version of zero and no digest, as librtmp and GStreamer send it; then C2, whatever it holds.
+    pair.input.extend_from_slice(&[3]);
+    pair.input.extend_from_slice(&[0; 8]);
+    pair.input.extend_from_slice(&[0x55; 1528]);
+    assert_eq!(pair.session.poll_event(&mut pair.input, pair.now).unwrap(), None);
+    let answer = written(&mut pair.session);
+    assert_eq!((answer.len(), answer[0]), (1 + 1536 + 1536, 3));
+    assert_eq!(answer[1 + 1536 + 8..], [0x55; 1528]);
+    pair.input.extend_from_slice(&answer[1..1537]);
+    assert_eq!(pair.session.poll_event(&mut pair.input, pair.now).unwrap(), None);
+    assert!(matches!(pair.session.state, State::Connect { .. }));
+}
+
+#[test]
+fn garbage_for_a_handshake_is_an_error_and_half_of_one_times_out() {
+    let mut pair = Pair::new();
+    pair.input.extend_from_slice(b"GET / HTTP/1.1\r\n\r\n");
+    assert!(matches!(
+        pair.session.poll_event(&mut pair.input, pair.now),
+        Err(Error::Handshake(_))
+    ));
+
+    let mut pair = Pair::new();
+    pair.input.extend_from_slice(&[3; 1000]);
+    assert_eq!(pair.session.poll_event(&mut pair.input, pair.now).unwrap(), None);
+    let deadline = pair.session.poll_timeout().unwrap();
+    assert_eq!(deadline, pair.now + Duration::from_secs(5));
+    assert!(pair.session.handle_timeout(deadline - Duration::from_millis(1)).is_ok());
+    assert!(matches!(
+        pair.session.handle_timeout(deadline),
+        Err(Error::TimedOut {
+            what: "handshake",
+            limit_ms: 5000
+        })
+    ));
+}
+
+#[test]
+fn a_connected_peer_must_ask_for_something_and_a_publisher_must_not_be_silent() {
+    let mut pair = Pair::connected();
+    let deadline = pair.now + Duration::from_secs(10);
+    assert!(matches!(
+        pair.session.handle_timeout(deadline),
+        Err(Error::TimedOut { what: "setup", .. })
+    ));
+
+    let mut pair = Pair::publishing();
+    pair.now += Duration::from_secs(9);
+    pair.client.audio(7, audio_frame());
+    assert!(pair.run().unwrap().is_some());
+    assert_eq!(pair.session.poll_timeout(), Some(pair.now + Duration::from_secs(10)));
+    let late = pair.now + Duration::from_secs(10);
+    assert!(matches!(
+        pair.session.handle_timeout(late),
+        Err(Error::TimedOut { what: "idle", .. })
+    ));
+}
+
+#[test]
+fn what_encoders_ask_beside_the_standard_is_answered() {
+    let mut pair = Pair::connected();
+    for (command, transaction) in [
+        ("releaseStream", 2.0),
+        ("FCPublish", 3.0),
+        ("_checkbw", 4.0),
+        ("getStreamLength", 5.0),
+    ] {
+        pair.send(
+            kind::COMMAND,
+            0,
+            &[command.into(), transaction.into(), Value::Null, "demo".into()],
+        );
+        let answers = pair.answers().unwrap();
+        assert_eq!(answers[0][..2], ["_result".into(), transaction.into()], "{command}");
+    }
+    pair.send_raw(
+        kind::COMMAND_AMF3,
+        0,
+        &[
+            &[0][..],
+            &hex!("02 000c 63726561746553747265616d 00 4018000000000000 05"),
+        ]
+        .concat(),
+    );
+    assert_eq!(pair.answers().unwrap()[0][3], Value::Number(1.0));
+    for ignored in ["pause", "seek", "receiveVideo", "no such command"] {
+        pair.send(
+            kind::COMMAND,
+            1,
+            &[ignored.into(), 7.0.into(), Value::Null, Value::Boolean(true)],
+        );
+        assert!(pair.answers().unwrap().is_empty(), "{ignored}");
+    }
+}
+
+#[test]
+fn enhanced_capabilities_are_told_to_those_who_ask_and_are_honest() {
+    let mut pair = Pair::new();
+    pair.run().unwrap();
+    let asked = object([
+        ("app", "live/?x=1".into()),
+        ("fourCcList", Value::Array(vec!["hvc1".into(), "avc1".into()])),
+        ("videoFourCcInfoMap", object([("*", 7.0.into())])),
+        ("capsEx", 15.0.into()),
+    ]);
+    pair.send(kind::COMMAND, 0, &["connect".into(), 1.0.into(), asked]);
+    let answer = pair.answers().unwrap().remove(0);
+    assert_eq!(code(&answer), "NetConnection.Connect.Success");
+    let properties = &answer[2];
+    assert_eq!(
+        properties.property("fourCcList"),
+        Some(&Value::Array(vec!["avc1".into(), "mp4a".into()]))
+    );
+    assert_eq!(
+        properties.property("videoFourCcInfoMap"),
+        Some(&object([("avc1", 4.0.into())]))
+    );
+    assert_eq!(properties.property("audioFourCcInfoMap"), None);
+    assert_eq!(properties.property("capsEx"), Some(&Value::Number(0.0)));
+}
+
+#[test]
+fn another_application_is_rejected_with_the_right_one() {
+    let mut pair = Pair::new();
+    pair.run().unwrap();
+    pair.client.connect("other");
+    assert_eq!(pair.run().unwrap(), None);
+    assert!(pair.session.is_closing());
+    let Some(ClientSessionEvent::ConnectionRequestRejected { description }) = pair.client.events.pop() else {
+        panic!("not rejected");
+    };
+    assert_eq!(
+        description,
+        "there is no application of this name, use rtmp://<host>/live"
+    );
+}
+
+#[test]
+fn a_refused_publisher_reads_why_and_the_session_closes() {
+    let mut pair = Pair::connected();
+    pair.client.publish("demo");
+    assert!(matches!(pair.run().unwrap(), Some(Event::Publish { .. })));
+    pair.session
+        .refuse(&Refusal::new(Reason::Name, "demo is live already"))
+        .unwrap();
+    assert!(pair.session.is_closing());
+    let answer = pair.answers().unwrap().remove(0);
+    assert_eq!(code(&answer), "NetStream.Publish.BadName");
+    assert_eq!(answer[3].property("description"), Some(&"demo is live already".into()));
+    assert_eq!(answer[3].property("level"), Some(&"error".into()));
+}
+
+#[test]
+fn commands_out_of_order_end_the_connection() {
+    let refused = |pair: &mut Pair| matches!(pair.answers(), Err(Error::OutOfOrder { .. }));
+    let mut pair = Pair::new();
+    pair.run().unwrap();
+    pair.send(kind::COMMAND, 0, &["createStream".into(), 1.0.into(), Value::Null]);
+    assert!(refused(&mut pair), "createStream before connect");
+    let mut pair = Pair::connected();
+    pair.send(kind::COMMAND, 0, &["connect".into(), 1.0.into(), Value::Null]);
+    assert!(refused(&mut pair), "connect twice");
+    let mut pair = Pair::publishing();
+    pair.send(
+        kind::COMMAND,
+        1,
+        &["publish".into(), 1.0.into(), Value::Null, "other".into()],
+    );
+    assert!(refused(&mut pair), "publish twice");
+    let mut pair = Pair::connected();
+    for _ in 0..MAX_STREAMS {
+        pair.send(kind::COMMAND, 0, &["createStream".into(), 1.0.into(), Value::Null]);
+    }
+    assert_eq!(pair.answers().unwrap().len(), 16);
+    pair.send(kind::COMMAND, 0, &["createStream".into(), 1.0.into(), Value::Null]);
+    assert!(matches!(pair.answers(), Err(Error::TooManyStreams { max: 16 })));
+}
+
+#[test]
+fn a_command_of_nested_arrays_ends_the_connection_and_metadata_of_them_is_skipped() {
+    let nested = hex!("0a 00000001").repeat(800);
+    let mut pair = Pair::connected();
+    pair.send_raw(kind::COMMAND, 0, &nested);
+    assert!(matches!(pair.answers(), Err(Error::Amf0(amf0::Error::TooDeep { .. }))));
+
+    let mut pair = Pair::publishing();
+    pair.send_raw(kind::DATA, 1, &nested);
+    assert_eq!(pair.run().unwrap(), None);
+    pair.client.audio(7, audio_frame());
+    assert!(matches!(pair.run().unwrap(), Some(Event::Audio { .. })));
+}
+
+#[test]
+fn commands_without_values_or_of_the_wrong_kind_do_no_harm() {
+    for body in [
+        &hex!("")[..],
+        &hex!("02 0007 7075626c697368"),
+        &hex!("05 05 05"),
+        &hex!("02 0000"),
+    ] {
+        let mut pair = Pair::connected();
+        pair.send_raw(kind::COMMAND, 1, body);
+        assert!(pair.answers().is_ok(), "{body:02x?}");
+    }
+}
+
+#[test]
+fn received_bytes_are_acknowledged_by_the_window_with_the_running_total() {
+    let mut pair = Pair::publishing();
+    pair.send_raw(kind::WINDOW, 0, &1000u32.to_be_bytes());
+    pair.run().unwrap();
+    pair.client.events.clear();
+    for ms in 0..200 {
+        pair.client.audio(ms, audio_frame());
+        while pair.run().unwrap().is_some() {}
+    }
+    let acknowledged: Vec<u32> = pair
+        .client
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            ClientSessionEvent::AcknowledgementReceived { bytes_received } => Some(*bytes_received),
+            _ => None,
+        })
+        .collect();
+    assert!(acknowledged.len() >= 2, "{acknowledged:?}");
+    assert!(acknowledged[0] > 3073, "the handshake counts");
+    assert!(
+        acknowledged
+            .windows(2)
+            .all(|two| (1000..1200).contains(&(two[1] - two[0]))),
+        "{acknowledged:?}"
+    );
+}
+
+#[test]
+fn a_ping_is_answered_with_its_time() {
+    let mut pair = Pair::connected();
+    pair.send_raw(kind::USER_CONTROL, 0, &hex!("0006 01020304"));
+    pair.session.poll_event(&mut pair.input, pair.now).unwrap();
+    assert!(written(&mut pair.session).ends_with(&hex!("0007 01020304")));
+    pair.send_raw(kind::USER_CONTROL, 0, &hex!("0006 01"));
+    assert!(matches!(
+        pair.session.poll_event(&mut pair.input, pair.now),
+        Err(Error::Truncated { kind: 4, len: 3 })
+    ));
+}
+
+#[test]
+fn a_stream_is_closed_once_however_often_it_is_said() {
+    let mut pair = Pair::publishing();
+    // GStreamer's FCUnpublish carries the name; deleteStream follows.
+    pair.send(
+        kind::COMMAND,
+        0,
+        &["FCUnpublish".into(), 5.0.into(), Value::Null, "demo".into()],
+    );
+    pair.send(
+        kind::COMMAND,
+        0,
+        &["deleteStream".into(), 6.0.into(), Value::Null, 1.0.into()],
+    );
+    assert_eq!(
+        pair.session.poll_event(&mut pair.input, pair.now).unwrap(),
+        Some(Event::Closed)
+    );
+    assert_eq!(pair.session.poll_event(&mut pair.input, pair.now).unwrap(), None);
+    // Media that were on their way are of no stream.
+    pair.client.audio(7, audio_frame());
+    assert_eq!(pair.run().unwrap(), None);
+}
+
+#[test]
+fn a_byte_at_a_time_raises_the_same_events_as_all_at_once() {
+    let mut pair = Pair::connected();
+    pair.client.publish("demo");
+    pair.run().unwrap();
+    pair.session.accept().unwrap();
+    pair.run().unwrap();
+    for ms in (0..400).step_by(20) {
+        pair.client.audio(ms, audio_frame());
+        pair.client.video(ms, video_frame(&IDR.repeat(ms as usize)));
+    }
+    let bytes = std::mem::take(&mut pair.client.output);
+    let mut events = Vec::new();
+    for byte in bytes {
+        pair.input.extend_from_slice(&[byte]);
+        events.extend(pair.session.poll_event(&mut pair.input, pair.now).unwrap());
+    }
+    let video = |ms: u32| Event::Video {
+        timestamp: ms,
+        body: video_frame(&IDR.repeat(ms as usize)),
+    };
+    let expected: Vec<_> = (0..400)
+        .step_by(20)
+        .flat_map(|ms| {
+            [
+                Event::Audio {
+                    timestamp: ms,
+                    body: audio_frame(),
+                },
+                video(ms),
+            ]
+        })
+        .collect();
+    assert_eq!(events, expected);
+}
