@@ -94,12 +94,12 @@ fn ffprobe<'a>(options: impl IntoIterator<Item = &'a str>, input: &OsStr) -> Val
     serde_json::from_slice(&output.stdout).expect("JSON from ffprobe")
 }
 
-/// Reads `seconds` of an address with ffmpeg, decoding all of it, and returns the numbers in the pictures in the order shown.
+/// Decodes an address or a file with ffmpeg, up to `pictures` of it, and returns the numbers in the pictures in the order shown.
 ///
 /// # Panics
 /// When ffmpeg's error log is not empty, or a picture's number cannot be read.
 #[track_caller]
-pub(crate) fn numbers(input: impl AsRef<OsStr>, seconds: Option<u32>) -> Vec<u32> {
+pub(crate) fn numbers(input: impl AsRef<OsStr>, pictures: Option<u32>) -> Vec<u32> {
     let mut command = Command::new("timeout");
     command.args([
         "--kill-after=5",
@@ -111,18 +111,28 @@ pub(crate) fn numbers(input: impl AsRef<OsStr>, seconds: Option<u32>) -> Vec<u32
         "error",
         "-xerror",
     ]);
-    command.arg("-i").arg(input.as_ref());
-    if let Some(seconds) = seconds {
-        command.args(["-t", &seconds.to_string()]);
-    }
-    command.args(["-map", "0:v:0", "-fps_mode", "passthrough"]);
-    let strip = format!("crop={}:{}:0:0,scale=32:1:flags=area", media::WIDTH, media::HEIGHT / 16);
-    command.args(["-vf", &strip, "-pix_fmt", "gray", "-f", "rawvideo", "pipe:1"]);
-    if let Some(seconds) = seconds {
-        command.args(["-t", &seconds.to_string()]);
-    }
     let input = input.as_ref();
-    command.args(["-map", "0:a?", "-f", "null", "-"]);
+    command.arg("-i").arg(input);
+    let limit = pictures.map(|pictures| pictures.to_string());
+    let strip = format!("crop={}:{}:0:0,scale=32:1:flags=area", media::WIDTH, media::HEIGHT / 16);
+    command.args([
+        "-map",
+        "0:v:0",
+        "-fps_mode",
+        "passthrough",
+        "-vf",
+        &strip,
+        "-pix_fmt",
+        "gray",
+    ]);
+    if let Some(limit) = &limit {
+        command.args(["-frames:v", limit]);
+    }
+    command.args(["-f", "rawvideo", "pipe:1", "-map", "0:a?"]);
+    if let Some(limit) = &limit {
+        command.args(["-frames:a", limit]);
+    }
+    command.args(["-f", "null", "-"]);
     let output = command.output().expect("ffmpeg");
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(
