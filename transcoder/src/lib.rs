@@ -1,1 +1,23 @@
-//! transcoder
+//! GStreamer pipelines, each in a process of its own, and the supervision of these processes.
+//!
+//! A pipeline runs in the daemon's own binary, started again with a hidden subcommand: a crash, a leak or an exploit in a codec costs one
+//! job, not the daemon. So this crate has two faces:
+//!
+//! - [`supervisor`], for the daemon: starts a worker, restarts it with growing delays, passes on what it logs, and ends it. It
+//!   never touches GStreamer.
+//! - [`test_picture`] and [`elements`], for the worker's process, the only place where GStreamer is initialised.
+//!
+//! The ladder's seam is the hub, as for everybody: per broadcast, a supervised worker is fed from a `media_core::broadcast::Consumer` of
+//! the source's track, forces a key frame at each frame that carries a `media_core::Mark`, and its renditions become further tracks
+//! of the same broadcast. Nothing downstream knows who made a track.
+
+#![forbid(unsafe_code)]
+
+pub mod elements;
+mod error;
+mod overlay;
+pub mod supervisor;
+pub mod test_picture;
+
+pub use error::Error;
+pub use supervisor::Worker;
