@@ -1,0 +1,181 @@
+//! What is served: an immutable snapshot of a broadcast's tracks and their segments, swapped at each change. Playlists and
+//! manifests are functions of it. Plain data; who makes it is `window`, who renders it are `hls` and `dash`.
+//!
+//! All times of a track are ticks of its timescale on the broadcast's timeline; media time zero is `anchor_utc` on the wall clock.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use media_core::{BroadcastId, ChannelName, Timescale, TrackName, codec::Config};
+
+use crate::{Rope, dash::Period, rendered::Rendered};
+
+/// A snapshot of a broadcast.
+#[derive(Debug)]
+pub struct Presentation {
+    /// Whose media these are: `/media/{broadcast}/...`.
+    pub broadcast: BroadcastId,
+    /// The channel's name.
+    pub channel: ChannelName,
+    /// The wall clock at media time zero; one for the broadcast's life.
+    pub anchor_utc: SystemTime,
+    /// Nothing follows: EXT-X-ENDLIST, a static MPD.
+    pub ended: bool,
+    /// When it ended, on the media clock (90 kHz): the end of the last segment. 0 while live.
+    pub end: i64,
+    /// T: the segment duration aimed at.
+    pub segment: Duration,
+    /// The part duration aimed at (`live.part_ms`).
+    pub part: Duration,
+    /// How far playlists reach back.
+    pub window: Duration,
+    /// EXT-X-TARGETDURATION in seconds: the same in all playlists, for the broadcast's life.
+    pub target_duration_s: u64,
+    /// PART-HOLD-BACK: three times the largest PART-TARGET, the same in all playlists.
+    pub part_hold_back: Duration,
+    /// Video first, then audio; the order never changes.
+    pub tracks: Vec<Arc<Track>>,
+    /// DASH periods of what is held, oldest first.
+    pub periods: Vec<Period>,
+    /// Texts, rendered by the first who asks.
+    pub rendered: Rendered,
+}
+
+/// A track in a snapshot.
+#[derive(Debug, Clone)]
+pub struct Track {
+    /// Its name: `/media/{broadcast}/{name}/...`, `{name}.m3u8`.
+    pub name: TrackName,
+    /// The configuration of the newest segment.
+    pub config: Arc<Config>,
+    /// PART-TARGET: fixed at the start. Whole milliseconds.
+    pub part_target: Duration,
+    /// Highest bit rate of any complete segment, and the mean over all segments since the start; both with container overhead, in
+    /// bits a second (RFC 8216bis 4.4.6.2). 0 before the first segment is complete.
+    pub peak_bps: u64,
+    /// See `peak_bps`.
+    pub average_bps: u64,
+    /// Frames a second as measured, else as the configuration says; `None` for audio.
+    pub frame_rate: Option<f64>,
+    /// Init segments that held segments refer to by [`Init::number`].
+    pub inits: Vec<Arc<Init>>,
+    /// Complete segments held, oldest first, numbered without holes. Not all of them are listed.
+    pub segments: Arc<Vec<Arc<Segment>>>,
+    /// Index in `segments` of the first that playlists list; its length if none.
+    pub listed_from: usize,
+    /// The segment at the edge: its parts so far. `None` before the first segment and after the end.
+    pub open: Option<Arc<Segment>>,
+    /// EXT-X-DISCONTINUITY-SEQUENCE of the first listed segment.
+    pub discontinuity_sequence: u64,
+}
+
+impl Track {
+    /// Its clock.
+    pub fn timescale(&self) -> Timescale {
+        self.config.timescale()
+    }
+
+    /// Complete segments that playlists list.
+    pub fn listed(&self) -> &[Arc<Segment>] {
+        &self.segments[self.listed_from..]
+    }
+
+    /// The segment with this number: complete and held, or the open one.
+    pub fn segment(&self, msn: u64) -> Option<&Arc<Segment>> {
+        let first = self.segments.first().or(self.open.as_ref())?.msn;
+        let index = usize::try_from(msn.checked_sub(first)?).ok()?;
+        self.segments
+            .get(index)
+            .or(self.open.as_ref().filter(|open| open.msn == msn))
+    }
+
+    /// The number of the newest segment, open or complete, and how many parts it has. `None` before the first.
+    pub fn edge(&self) -> Option<(u64, usize)> {
+        let newest = self.open.as_ref().or(self.segments.last())?;
+        Some((newest.msn, newest.parts.len()))
+    }
+
+    /// Whether segment `msn` is complete, or of an open one part `part` (counted from 0). A part past the last of a complete
+    /// segment counts as part 0 of the next (RFC 8216bis 6.2.5.2).
+    pub fn has(&self, msn: u64, part: Option<usize>) -> bool {
+        let Some((newest, parts)) = self.edge() else {
+            return false;
+        };
+        let open = self.open.is_some();
+        match part {
+            _ if msn > newest => false,
+            _ if msn == newest && !open => true,
+            None => msn < newest,
+            Some(part) if msn == newest => part < parts,
+            Some(part) if msn + 1 == newest && open => {
+                let whole = self.segments.last().map_or(0, |last| last.parts.len());
+                part < whole || parts > 0
+            }
+            Some(_) => true,
+        }
+    }
+
+    /// The init segment with this number.
+    pub fn init(&self, number: u32) -> Option<&Arc<Init>> {
+        self.inits.iter().find(|init| init.number == number)
+    }
+}
+
+/// A CMAF header: `/media/{broadcast}/{track}/init.{number}.mp4`.
+#[derive(Debug)]
+pub struct Init {
+    /// Counted from 0 at the broadcast's start.
+    pub number: u32,
+    /// What it describes.
+    pub config: Arc<Config>,
+    /// `ftyp` and `moov`.
+    pub bytes: Bytes,
+}
+
+/// A segment, complete or at the edge.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    /// Media sequence number.
+    pub msn: u64,
+    /// Earliest presentation time: its first `tfdt`.
+    pub start: i64,
+    /// Sum of its parts' durations (so far).
+    pub duration: i64,
+    /// Number of the init segment that it needs.
+    pub init: u32,
+    /// EXT-X-DISCONTINUITY stands before it.
+    pub discontinuity: bool,
+    /// It holds no media: EXT-X-GAP. Its parts are gaps too and have no bytes.
+    pub gap: bool,
+    /// It starts with a key frame (any audio segment does).
+    pub independent: bool,
+    /// Its parts (so far), in order.
+    pub parts: Vec<Arc<Part>>,
+    /// All of its bytes, which are those of its parts; empty while it is open.
+    pub bytes: Rope,
+}
+
+impl Segment {
+    /// Where it ends (so far).
+    pub fn end(&self) -> i64 {
+        self.start + self.duration
+    }
+}
+
+/// A partial segment: one CMAF chunk, `moof` and `mdat`.
+#[derive(Debug)]
+pub struct Part {
+    /// Presentation time of its start.
+    pub start: i64,
+    /// Its duration.
+    pub duration: i64,
+    /// It holds a key frame, wherever (INDEPENDENT=YES).
+    pub independent: bool,
+    /// It holds no media (GAP=YES).
+    pub gap: bool,
+    /// Its bytes.
+    pub bytes: Rope,
+}
