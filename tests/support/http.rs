@@ -22,6 +22,19 @@ impl Response {
         header(&self.headers, name)
     }
 
+    /// `max-age` of its Cache-Control, in seconds.
+    #[track_caller]
+    pub(crate) fn max_age(&self) -> u64 {
+        let field = self.header("cache-control").expect("Cache-Control");
+        let age = field
+            .split(',')
+            .map(str::trim)
+            .find_map(|directive| directive.strip_prefix("max-age="));
+        age.unwrap_or_else(|| panic!("no max-age in {field}"))
+            .parse()
+            .expect("seconds")
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }

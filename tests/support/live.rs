@@ -3,7 +3,8 @@
 use super::{
     daemon::{Daemon, Settings},
     follow,
-    media::Recipe,
+    media::{PLAIN, Recipe},
+    playlist::{Media, resolve},
     process::Process,
     publisher,
 };
@@ -12,6 +13,12 @@ use std::{
     sync::{Arc, Mutex, Weak},
     time::Duration,
 };
+
+pub(crate) const MASTER: &str = "/live/beside/master.m3u8";
+pub(crate) const VIDEO: &str = "/live/beside/v0.m3u8";
+pub(crate) const AUDIO: &str = "/live/beside/a0.m3u8";
+pub(crate) const MANIFEST: &str = "/live/beside/manifest.mpd";
+pub(crate) const PLAIN_MANIFEST: &str = "/live/beside/plain.mpd";
 
 /// A daemon with a live channel `beside`.
 #[derive(Debug)]
@@ -38,13 +45,36 @@ impl Live {
         live
     }
 
+    /// With segments of one second: TARGETDURATION is 2 s, and a delta update is due after 12 s.
+    pub(crate) fn with_short_segments(shared: &Shared) -> Arc<Self> {
+        let settings = Settings {
+            segment_ms: 1000,
+            ..Settings::default()
+        };
+        Self::get(shared, &settings, &Recipe { group: 25, ..PLAIN })
+    }
+
+    /// The media playlist at `path`, which keeps the rules.
+    #[track_caller]
+    pub(crate) fn media(&self, path: &str) -> Media {
+        follow::read(self.http, path)
+    }
+
+    /// The addresses of the newest complete video segment, of a part of it, and of its header.
+    #[track_caller]
+    pub(crate) fn newest(&self) -> [String; 3] {
+        let media = self.media(VIDEO);
+        let segment = media.segments.last().expect("a segment");
+        let map = segment.map.as_ref().expect("a map");
+        [&segment.uri, &segment.parts[0].uri, map].map(|uri| resolve(VIDEO, uri))
+    }
+
     /// Asserts that the broadcast goes on: its next two segments come, whole, with nothing missing in what is listed.
     #[track_caller]
     pub(crate) fn assert_unharmed(&self) {
-        for track in ["v0", "a0"] {
-            let path = format!("/live/beside/{track}.m3u8");
-            let now = follow::read(self.http, &path).next_msn();
-            let seen = follow::follow(self.http, &path, Duration::from_secs(20), |media| {
+        for path in [VIDEO, AUDIO] {
+            let now = self.media(path).next_msn();
+            let seen = follow::follow(self.http, path, Duration::from_secs(20), |media| {
                 media.next_msn() >= now + 2
             });
             for (segment, _) in &seen.segments {

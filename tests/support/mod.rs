@@ -20,6 +20,7 @@ pub(crate) mod rtmp;
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
@@ -69,4 +70,17 @@ pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -
         assert!(Instant::now() < deadline, "no {what} within {limit:?}");
         thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// Milliseconds of an ISO 8601 time with a full date, as `date` reads it.
+#[track_caller]
+pub(crate) fn unix_ms(time: &str) -> i64 {
+    let output = Command::new("date")
+        .args(["-d", time, "+%s%3N"])
+        .output()
+        .expect("date");
+    String::from_utf8_lossy(&output.stdout)
+        .trim()
+        .parse()
+        .unwrap_or_else(|_| panic!("no time: {time}"))
 }
