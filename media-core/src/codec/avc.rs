@@ -48,6 +48,9 @@ impl Config {
         if record.len() > MAX_RECORD_BYTES {
             return Err(bad(format!("longer than {MAX_RECORD_BYTES}")));
         }
+        if !sets_are_whole(record) {
+            return Err(bad("a parameter set is truncated or empty".into()));
+        }
         let avcc = AvcDecoderConfigurationRecord::try_from(record).map_err(|err| bad(format!("{err:?}")))?;
         let length_size = avcc.length_size_minus_one() + 1;
         if length_size == 3 {
@@ -84,6 +87,24 @@ impl Config {
             length_size,
         })
     }
+}
+
+/// Whether every parameter set is there and holds a byte: h264-reader takes empty ones for granted not to be, and panics.
+fn sets_are_whole(record: &[u8]) -> bool {
+    let walk = || {
+        let mut rest = record.get(5..)?;
+        for mask in [0x1f, 0xff] {
+            let (count, after) = rest.split_first()?;
+            rest = after;
+            for _ in 0..count & mask {
+                let (len, after) = rest.split_first_chunk::<2>()?;
+                let len = usize::from(u16::from_be_bytes(*len));
+                rest = after.get(len..).filter(|_| len > 0)?;
+            }
+        }
+        Some(())
+    };
+    walk().is_some()
 }
 
 fn sample_aspect(sps: &SeqParameterSet) -> (u16, u16) {
@@ -123,6 +144,15 @@ mod tests {
         assert_eq!(config.length_size, 4);
         let fps = config.frame_rate.unwrap();
         assert!((fps - 29.97).abs() < 0.01, "{fps}");
+    }
+
+    #[test]
+    fn an_empty_parameter_set_is_refused() {
+        let no_pps = hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0000");
+        let no_sps = hex!("0164001e ffe1 0000 01 0006 68ebe3cb22c0 fdf8f800");
+        for record in [&no_pps[..], &no_sps] {
+            assert!(Config::parse(record).unwrap_err().to_string().contains("truncated or empty"));
+        }
     }
 
     #[test]
