@@ -24,6 +24,7 @@ pub mod rendered;
 pub mod rope;
 mod segmenter;
 pub mod silence;
+mod stamp;
 mod video;
 mod window;
 

@@ -6,7 +6,7 @@ use std::{io::Write, sync::OnceLock};
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 
-use crate::Presentation;
+use crate::{Presentation, dash, hls};
 
 /// The texts of one [`Presentation`], each made on first demand.
 #[derive(Debug)]
@@ -14,8 +14,16 @@ pub struct Rendered {
     multivariant: OnceLock<Text>,
     manifest: OnceLock<Text>,
     plain_manifest: OnceLock<Text>,
-    /// By track, by [`Skip`].
-    media: Box<[[OnceLock<Text>; 3]]>,
+    /// By track.
+    media: Box<[Media]>,
+}
+
+/// The playlists of a track. `None`: there is no delta update, the whole playlist is the answer.
+#[derive(Debug, Default)]
+struct Media {
+    whole: OnceLock<Text>,
+    delta: OnceLock<Option<Text>>,
+    delta_v2: OnceLock<Option<Text>>,
 }
 
 impl Rendered {
@@ -25,13 +33,13 @@ impl Rendered {
             multivariant: OnceLock::new(),
             manifest: OnceLock::new(),
             plain_manifest: OnceLock::new(),
-            media: (0..tracks).map(|_| Default::default()).collect(),
+            media: (0..tracks).map(|_| Media::default()).collect(),
         }
     }
 }
 
 /// A text as it goes to players, UTF-8. Cheap to read again: both forms are kept.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Text {
     plain: Bytes,
     gzip: OnceLock<Bytes>,
@@ -76,25 +84,45 @@ pub enum Skip {
 impl Presentation {
     /// `master.m3u8`.
     pub fn multivariant(&self) -> &Text {
-        self.rendered.multivariant.get_or_init(|| String::new().into())
+        self.rendered
+            .multivariant
+            .get_or_init(|| hls::multivariant::render(self).into())
     }
 
     /// `{track}.m3u8`, of the track with this index in [`Presentation::tracks`]. The full playlist where a delta update is not
-    /// offered, leaves nothing out, or the broadcast has ended.
+    /// offered, would leave nothing out, or the broadcast has ended.
     ///
     /// # Panics
     /// If there is no such track.
     pub fn media_playlist(&self, track: usize, skip: Skip) -> &Text {
-        self.rendered.media[track][skip as usize].get_or_init(|| String::new().into())
+        let render = |skip| hls::media::render(self, &self.tracks[track], skip).map(Text::from);
+        let texts = &self.rendered.media[track];
+        let whole = || texts.whole.get_or_init(|| render(Skip::No).unwrap_or_default());
+        match skip {
+            Skip::No => whole(),
+            Skip::Yes => texts.delta.get_or_init(|| render(skip)).as_ref().unwrap_or_else(whole),
+            Skip::V2 => texts
+                .delta_v2
+                .get_or_init(|| render(skip))
+                .as_ref()
+                .unwrap_or_else(whole),
+        }
     }
 
     /// `manifest.mpd`: DASH with low latency.
     pub fn manifest(&self) -> &Text {
-        self.rendered.manifest.get_or_init(|| String::new().into())
+        self.rendered
+            .manifest
+            .get_or_init(|| dash::manifest::render(self).into())
     }
 
     /// `plain.mpd`: DASH of whole segments.
     pub fn plain_manifest(&self) -> &Text {
-        self.rendered.plain_manifest.get_or_init(|| String::new().into())
+        self.rendered
+            .plain_manifest
+            .get_or_init(|| dash::plain::render(self).into())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod example;

@@ -53,12 +53,15 @@ impl Periods {
     /// of each track in the presentation's order.
     pub fn open(&mut self, msn: u64, start: i64, gap: bool, discontinuity: bool, inits: &[u32]) {
         self.opened = (!gap).then_some((msn, start));
+        if gap && self.closed.is_some() && self.recent.len() > 1 {
+            self.recent.pop_back(); // It was cut short.
+        }
         let nominal = self.nominal();
         let continues = match self.periods.back_mut().filter(|period| period.last.is_none()) {
             None => None,
             Some(period) => {
                 let same = *period.inits == *inits && !gap && !discontinuity;
-                if same && (period.nominal == 0 || (start - period.expected(msn)).abs() <= period.nominal / 2) {
+                if same && (period.nominal == 0 || 2 * (start - period.expected(msn)).abs() < period.nominal) {
                     return;
                 }
                 let (last, end) = self.closed.unwrap_or((msn.saturating_sub(1), start));

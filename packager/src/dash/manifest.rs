@@ -1,0 +1,107 @@
+//! `manifest.mpd`: DASH with low latency. DASH-IF IOP, low latency: segments by number and nominal duration, each there from its first
+//! chunk on (availabilityTimeOffset, availabilityTimeComplete), so that a player never waits for the manifest.
+
+use std::{
+    fmt::{Result, Write},
+    time::Duration,
+};
+
+use media_core::Timescale;
+
+use super::{
+    Period,
+    mpd::{self, Form, Head, Set, Shown},
+};
+use crate::{
+    Presentation, Track,
+    stamp::{Seconds, Utc},
+};
+
+const PROFILES: &str = "urn:mpeg:dash:profile:isoff-live:2011,http://www.dashif.org/guidelines/low-latency-live-v5";
+/// The least latency aimed at, however short parts are: a player's own clock and scheduling need as much.
+const MIN_TARGET: Duration = Duration::from_secs(1);
+
+/// The whole text.
+pub(crate) fn render(presentation: &Presentation) -> String {
+    let head = Head {
+        profiles: PROFILES,
+        min_buffer: presentation.part_hold_back,
+        delay: target(presentation),
+    };
+    mpd::render(presentation, &head, &LowLatency)
+}
+
+struct LowLatency;
+
+impl Form for LowLatency {
+    fn describe(&self, out: &mut String, presentation: &Presentation) -> Result {
+        let target = target(presentation);
+        let (min, max) = (presentation.part_hold_back, target + 2 * presentation.segment);
+        write!(
+            out,
+            "<ServiceDescription id=\"1\">\n <Latency referenceId=\"1\" target=\"{}\" min=\"{}\" max=\"{}\"/>\n \
+             <PlaybackRate min=\"0.96\" max=\"1.04\"/>\n</ServiceDescription>\n",
+            target.as_millis(),
+            min.as_millis(),
+            max.as_millis(),
+        )
+    }
+
+    /// Those that still have a listed segment, or will have one.
+    fn shows(&self, presentation: &Presentation, period: &Period) -> bool {
+        let Some(track) = presentation.tracks.first() else {
+            return false;
+        };
+        let oldest = track
+            .listed()
+            .first()
+            .or(track.open.as_ref())
+            .map_or(0, |oldest| oldest.msn);
+        mpd::last(presentation, period).is_none_or(|(last, _)| last >= oldest)
+    }
+
+    /// The wall clock at the Period's start, and how far apart chunks begin at the most.
+    fn describe_set(&self, out: &mut String, set: &Set<'_>) -> Result {
+        let Set { id, shown, first } = set;
+        let timescale = first.timescale();
+        let (start, anchor) = (shown.period.start, shown.presentation.anchor_utc);
+        write!(
+            out,
+            "  <ProducerReferenceTime id=\"{id}\" inband=\"true\" type=\"encoder\" wallClockTime=\"{}\" presentationTime=\"{}\">\n   \
+             <UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"../../time\"/>\n  </ProducerReferenceTime>\n",
+            Utc(anchor + Timescale::VIDEO.duration(start)),
+            Timescale::VIDEO.rescale(start, timescale),
+        )?;
+        let sap = if first.config.is_video() { 0 } else { 1 };
+        writeln!(
+            out,
+            "  <Resync type=\"{sap}\" dT=\"{}\"/>",
+            timescale.ticks(first.part_target)
+        )
+    }
+
+    fn template(&self, out: &mut String, shown: &Shown<'_>, track: &Track) -> Result {
+        let (period, timescale) = (shown.period, track.timescale());
+        let duration = Timescale::VIDEO.rescale(period.nominal, timescale).max(1);
+        write!(out, " startNumber=\"{}\"", period.first)?;
+        if let Some((last, _)) = shown.last {
+            write!(out, " endNumber=\"{last}\"")?;
+        }
+        write!(out, " duration=\"{duration}\"")?;
+        let offset = duration - timescale.ticks(track.part_target);
+        if offset > 0 {
+            let offset = Seconds::at(offset, timescale);
+            write!(
+                out,
+                " availabilityTimeOffset=\"{offset}\" availabilityTimeComplete=\"false\""
+            )?;
+        }
+        out.push_str("/>\n");
+        Ok(())
+    }
+}
+
+/// Latency@target: a part to be made, and what HLS players hold back.
+fn target(presentation: &Presentation) -> Duration {
+    (presentation.part_hold_back + presentation.part).max(MIN_TARGET)
+}

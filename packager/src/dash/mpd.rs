@@ -1,0 +1,317 @@
+//! What both manifests say alike: MPD, Period, AdaptationSet and Representation. ISO/IEC 23009-1 5.3.
+//!
+//! The type stays `dynamic` after the end, so that players in the middle of it keep their clock; what ends it is that
+//! minimumUpdatePeriod is gone and mediaPresentationDuration is there (DASH-IF IOP, end of live content).
+
+use std::{
+    fmt::{Display, Result, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+use media_core::{Timescale, codec::Config};
+
+use super::Period;
+use crate::{
+    Presentation, Track,
+    stamp::{Millis, Seconds, Utc},
+};
+
+/// What a manifest says of itself.
+pub(super) struct Head {
+    pub(super) profiles: &'static str,
+    /// MPD@minBufferTime.
+    pub(super) min_buffer: Duration,
+    /// MPD@suggestedPresentationDelay.
+    pub(super) delay: Duration,
+}
+
+/// What a manifest says where its form matters.
+pub(super) trait Form {
+    /// ServiceDescription and the like, before the first Period.
+    fn describe(&self, out: &mut String, presentation: &Presentation) -> Result;
+    /// Which periods it has.
+    fn shows(&self, presentation: &Presentation, period: &Period) -> bool;
+    /// Descriptors of an AdaptationSet that this form alone has.
+    fn describe_set(&self, out: &mut String, set: &Set<'_>) -> Result;
+    /// Attributes of SegmentTemplate beyond what all have, and its content with the closing tag.
+    fn template(&self, out: &mut String, period: &Shown<'_>, track: &Track) -> Result;
+}
+
+/// A Period of a manifest.
+pub(super) struct Shown<'a> {
+    pub(super) presentation: &'a Presentation,
+    pub(super) period: &'a Period,
+    /// Number and end of its last segment, also when the broadcast has ended in it.
+    pub(super) last: Option<(u64, i64)>,
+}
+
+/// An AdaptationSet of a Period: its id, the same in all of them, and the first of its tracks.
+pub(super) struct Set<'a> {
+    pub(super) id: usize,
+    pub(super) shown: &'a Shown<'a>,
+    pub(super) first: &'a Track,
+}
+
+/// The whole text.
+pub(super) fn render(presentation: &Presentation, head: &Head, form: &impl Form) -> String {
+    let mut out = String::with_capacity(1024 + presentation.periods.len() * presentation.tracks.len() * 1280);
+    // Writing to a String does not fail.
+    let _ = write(&mut out, presentation, head, form);
+    out
+}
+
+fn write(out: &mut String, presentation: &Presentation, head: &Head, form: &impl Form) -> Result {
+    let shown: Vec<_> = presentation
+        .periods
+        .iter()
+        .filter(|period| form.shows(presentation, period))
+        .map(|period| Shown {
+            presentation,
+            period,
+            last: last(presentation, period),
+        })
+        .collect();
+    open(out, presentation, head, shown.last())?;
+    form.describe(out, presentation)?;
+    for (index, period) in shown.iter().enumerate() {
+        let before = index.checked_sub(1).map(|before| shown[before].period.first);
+        write_period(out, period, before, form)?;
+    }
+    // The first that a player can use counts; http-head is good to a second only.
+    out.push_str("<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"../../time\"/>\n");
+    out.push_str("<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-head:2014\" value=\"../../time\"/>\n</MPD>\n");
+    Ok(())
+}
+
+fn open(out: &mut String, presentation: &Presentation, head: &Head, newest: Option<&Shown<'_>>) -> Result {
+    let master = presentation.tracks.first();
+    let edge = master.and_then(|track| track.segments.last().map(|last| track.timescale().duration(last.end())));
+    write!(
+        out,
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" profiles=\"{}\" type=\"dynamic\" \
+         availabilityStartTime=\"{}\" publishTime=\"{}\"",
+        head.profiles,
+        Utc(presentation.anchor_utc),
+        Utc(presentation.anchor_utc + edge.unwrap_or_default()),
+    )?;
+    if !presentation.ended {
+        write!(out, " minimumUpdatePeriod=\"PT{}S\"", Millis(presentation.segment))?;
+    } else if let Some((_, end)) = newest.and_then(|newest| newest.last) {
+        write!(out, " mediaPresentationDuration=\"PT{}S\"", at(end))?;
+    }
+    writeln!(
+        out,
+        " minBufferTime=\"PT{}S\" timeShiftBufferDepth=\"PT{}S\" suggestedPresentationDelay=\"PT{}S\">",
+        Millis(head.min_buffer),
+        Millis(presentation.window),
+        Millis(head.delay),
+    )
+}
+
+fn write_period(out: &mut String, shown: &Shown<'_>, before: Option<u64>, form: &impl Form) -> Result {
+    let period = shown.period;
+    let start = at(period.start);
+    write!(out, "<Period id=\"{}\" start=\"PT{start}S\"", period.first)?;
+    if let Some((_, end)) = shown.last {
+        write!(out, " duration=\"PT{}S\"", at(end).since(start))?;
+    }
+    out.push_str(">\n");
+    let tracks = &shown.presentation.tracks;
+    let (video, audio): (Vec<_>, Vec<_>) = tracks
+        .iter()
+        .enumerate()
+        .partition(|(_, track)| track.config.is_video());
+    // Renditions of the same pictures are one set; each audio track is other sound, and a set of its own. Video has number 1 even
+    // if there is none, so that numbers say what they say in every broadcast.
+    let sets = [&video[..]].into_iter().chain(audio.chunks(1));
+    for (index, tracks) in sets.enumerate() {
+        if let Some((_, first)) = tracks.first() {
+            let set = Set {
+                id: index + 1,
+                shown,
+                first,
+            };
+            let continues = period.continues.filter(|continues| before == Some(*continues));
+            write_set(out, &set, tracks, continues, form)?;
+        }
+    }
+    out.push_str("</Period>\n");
+    Ok(())
+}
+
+fn write_set(
+    out: &mut String,
+    set: &Set<'_>,
+    tracks: &[(usize, &Arc<Track>)],
+    continues: Option<u64>,
+    form: &impl Form,
+) -> Result {
+    let kind = if set.first.config.is_video() { "video" } else { "audio" };
+    write!(
+        out,
+        " <AdaptationSet id=\"{}\" contentType=\"{kind}\" mimeType=\"{kind}/mp4\" segmentAlignment=\"true\"",
+        set.id
+    )?;
+    if tracks.iter().all(|(_, track)| starts_with_key_frames(set.shown, track)) {
+        out.push_str(" startWithSAP=\"1\"");
+    }
+    out.push_str(">\n");
+    if let Some(before) = continues {
+        let scheme = "urn:mpeg:dash:period-continuity:2015";
+        writeln!(
+            out,
+            "  <SupplementalProperty schemeIdUri=\"{scheme}\" value=\"{before}\"/>"
+        )?;
+    }
+    form.describe_set(out, set)?;
+    out.push_str("  <Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"main\"/>\n");
+    for (index, track) in tracks {
+        write_representation(out, set.shown, *index, track, form)?;
+    }
+    out.push_str(" </AdaptationSet>\n");
+    Ok(())
+}
+
+/// Representation@bandwidth is the highest rate of a segment: a player that gets so much never waits (5.3.5.2).
+fn write_representation(out: &mut String, shown: &Shown<'_>, index: usize, track: &Track, form: &impl Form) -> Result {
+    let (period, name) = (shown.period, &track.name);
+    let number = period.inits.get(index).copied().unwrap_or(0);
+    let config = track.init(number).map_or(&track.config, |init| &init.config);
+    let bandwidth = track.peak_bps.max(1);
+    write!(
+        out,
+        "  <Representation id=\"{name}\" bandwidth=\"{bandwidth}\" codecs=\"{}\"",
+        config.codec_string()
+    )?;
+    match &**config {
+        Config::Avc(avc) => {
+            write!(out, " width=\"{}\" height=\"{}\"", avc.width, avc.height)?;
+            write!(out, " sar=\"{}:{}\"", avc.sample_aspect.0, avc.sample_aspect.1)?;
+            if let Some(rate) = track.frame_rate {
+                write!(out, " frameRate=\"{}\"", Ratio::of(rate))?;
+            }
+            out.push_str(">\n");
+        }
+        Config::Aac(aac) => {
+            writeln!(out, " audioSamplingRate=\"{}\">", aac.timescale.hz())?;
+            if aac.channels > 0 {
+                // ISO/IEC 23091-3: up to 6 the configuration is the number of channels; 7.1 is 12 as home theatres have it.
+                let layout = if aac.channels == 8 { 12 } else { aac.channels };
+                let scheme = "urn:mpeg:mpegB:cicp:ChannelConfiguration";
+                writeln!(
+                    out,
+                    "   <AudioChannelConfiguration schemeIdUri=\"{scheme}\" value=\"{layout}\"/>"
+                )?;
+            }
+        }
+    }
+    let base = Base(shown.presentation);
+    let timescale = track.timescale();
+    let offset = Timescale::VIDEO.rescale(period.start, timescale);
+    write!(
+        out,
+        "   <SegmentTemplate timescale=\"{}\" presentationTimeOffset=\"{offset}\" \
+         initialization=\"{base}/$RepresentationID$/init.{number}.mp4\" media=\"{base}/$RepresentationID$/$Number$.m4s\"",
+        timescale.hz(),
+    )?;
+    form.template(out, shown, track)?;
+    out.push_str("  </Representation>\n");
+    Ok(())
+}
+
+impl Shown<'_> {
+    /// Whether it has the segment `msn`.
+    pub(super) fn has(&self, msn: u64) -> bool {
+        msn >= self.period.first && self.last.is_none_or(|(last, _)| msn <= last)
+    }
+}
+
+/// A place on the broadcast's timeline.
+pub(super) fn at(ticks: i64) -> Seconds {
+    Seconds::at(ticks, Timescale::VIDEO)
+}
+
+/// The end of a Period; of the newest one, when the broadcast has ended, that is the broadcast's.
+pub(super) fn last(presentation: &Presentation, period: &Period) -> Option<(u64, i64)> {
+    let newest = || presentation.tracks.first()?.segments.last();
+    let ended = || {
+        newest()
+            .filter(|_| presentation.ended)
+            .map(|newest| (newest.msn, presentation.end.max(period.start)))
+    };
+    period.last.or_else(ended)
+}
+
+/// startWithSAP says it of all segments that are held; only a gridded source has others.
+fn starts_with_key_frames(shown: &Shown<'_>, track: &Track) -> bool {
+    let segments = track.segments.iter().chain(&track.open);
+    segments
+        .filter(|segment| shown.has(segment.msn))
+        .all(|segment| segment.independent || segment.gap)
+}
+
+/// Where media lie, seen from a manifest.
+struct Base<'a>(&'a Presentation);
+
+impl Display for Base<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> Result {
+        write!(f, "../../media/{}", self.0.broadcast)
+    }
+}
+
+/// FrameRateType (5.3.7.3): a whole number or a fraction.
+struct Ratio(u64, u64);
+
+impl Ratio {
+    /// `rate` as a whole number, as one of the 1001 kind, or to the thousandth.
+    fn of(rate: f64) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "float to integer casts saturate"
+        )]
+        let round = |value: f64| value.round() as u64;
+        let near = |value: f64| (value - value.round()).abs() < 0.002 && value >= 0.5;
+        if near(rate) {
+            Self(round(rate), 1)
+        } else if near(rate * 1.001) {
+            Self(round(rate * 1.001) * 1000, 1001)
+        } else {
+            Self(round(rate * 1000.0), 1000)
+        }
+    }
+}
+
+impl Display for Ratio {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> Result {
+        match self.1 {
+            1 => write!(f, "{}", self.0),
+            divisor => write!(f, "{}/{divisor}", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frame_rates_are_whole_numbers_or_fractions() {
+        let cases = [
+            (30.0, "30"),
+            (25.0, "25"),
+            (29.97, "30000/1001"),
+            (30_000.0 / 1001.0, "30000/1001"),
+        ];
+        let more = [
+            (23.976, "24000/1001"),
+            (59.94, "60000/1001"),
+            (12.5, "12500/1000"),
+            (29.999_7, "30"),
+        ];
+        for (rate, text) in cases.into_iter().chain(more) {
+            assert_eq!(Ratio::of(rate).to_string(), text);
+        }
+    }
+}

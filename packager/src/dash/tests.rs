@@ -1,0 +1,264 @@
+use std::{path::PathBuf, process::Command};
+
+use proptest::prelude::*;
+
+use super::{Period, Periods};
+use crate::{
+    Presentation, Text,
+    rendered::example::{Cut, Example, FIRST, assert_golden},
+};
+
+/// Three segments of which the last is cut short as the publisher goes, a gap, another beginning, and a segment at the edge.
+fn interrupted() -> Example {
+    let mut example = Example::new();
+    example.push(Cut::Media, 180_000);
+    example.push(Cut::Media, 180_000);
+    example.push(Cut::Media, 126_000);
+    example.push(Cut::Gap, 180_000);
+    example.push(Cut::Discontinuity, 180_000);
+    example.open_with(Cut::Media, 180_000, 2);
+    example
+}
+
+/// A grid begins: a segment of 2T is followed by those of T, then the broadcast ends.
+fn gridded() -> Presentation {
+    let mut example = Example::new();
+    for duration in [360_000, 180_000, 180_000, 180_000, 81_000] {
+        example.push(Cut::Media, duration);
+    }
+    example.end()
+}
+
+fn string(text: &Text) -> String {
+    String::from_utf8(text.plain().to_vec()).unwrap()
+}
+
+#[test]
+fn manifests_with_a_gap_and_a_discontinuity() {
+    let presentation = interrupted().snapshot();
+    assert_golden("manifest.mpd", presentation.manifest());
+    assert_golden("plain.mpd", presentation.plain_manifest());
+}
+
+#[test]
+fn manifests_of_a_broadcast_that_has_ended() {
+    let presentation = gridded();
+    assert_golden("ended-manifest.mpd", presentation.manifest());
+    assert_golden("ended-plain.mpd", presentation.plain_manifest());
+}
+
+#[test]
+fn manifests_of_audio_alone() {
+    let mut example = Example::of(&["a0"]);
+    example.push(Cut::Media, 180_000);
+    example.open_with(Cut::Media, 180_000, 1);
+    let presentation = example.snapshot();
+    assert_golden("audio-manifest.mpd", presentation.manifest());
+}
+
+#[test]
+fn while_the_publisher_is_away_the_last_period_has_an_end_and_no_number_after_it() {
+    let mut example = Example::new();
+    example.push(Cut::Media, 180_000);
+    example.push(Cut::Media, 126_000);
+    example.open_with(Cut::Gap, 180_000, 1);
+    let text = string(example.snapshot().manifest());
+    assert!(
+        text.contains(&format!(
+            "<Period id=\"{FIRST}\" start=\"PT10.000000S\" duration=\"PT3.400000S\">"
+        )),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("startNumber=\"{FIRST}\" endNumber=\"{}\"", FIRST + 1)),
+        "{text}"
+    );
+    assert!(text.contains("minimumUpdatePeriod"));
+}
+
+#[test]
+fn both_manifests_name_the_same_segments() {
+    let presentation = interrupted().snapshot();
+    let attribute = |text: &str, name: &str| -> Vec<u64> {
+        let key = format!(" {name}=\"");
+        let values = text.split(&key).skip(1);
+        values
+            .map(|value| value.split('"').next().unwrap().parse().unwrap())
+            .collect()
+    };
+    let (manifest, plain) = (string(presentation.manifest()), string(presentation.plain_manifest()));
+    assert_eq!(attribute(&manifest, "startNumber"), attribute(&plain, "startNumber"));
+    assert_eq!(
+        attribute(&manifest, "presentationTimeOffset"),
+        attribute(&plain, "presentationTimeOffset")
+    );
+    let segments = plain.matches("<S ").count() as u64 + attribute(&plain, "r").iter().sum::<u64>();
+    assert_eq!(segments, 8, "three and one, of two tracks");
+}
+
+/// The schema is ISO's and not ours to ship. It lies at github.com/MPEGGroup/DASHSchema (DASH-MPD.xsd, with W3C's xlink.xsd beside it).
+#[test]
+fn manifests_are_valid_against_the_schema() {
+    let ended = gridded();
+    let live = interrupted().snapshot();
+    let texts = [
+        live.manifest(),
+        live.plain_manifest(),
+        ended.manifest(),
+        ended.plain_manifest(),
+    ];
+    let Some(schema) = std::env::var_os("DASH_MPD_XSD").map(PathBuf::from) else {
+        for text in texts {
+            well_formed(&string(text));
+        }
+        eprintln!(
+            "DASH_MPD_XSD does not name the schema: manifests were held against XML's rules and their own texts alone"
+        );
+        return;
+    };
+    let dir = std::env::temp_dir().join(format!("packager-mpd-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    for (index, text) in texts.into_iter().enumerate() {
+        let path = dir.join(format!("{index}.mpd"));
+        std::fs::write(&path, text.plain()).unwrap();
+        let run = Command::new("xmllint")
+            .args(["--nonet", "--noout", "--schema"])
+            .arg(&schema)
+            .arg(&path)
+            .output();
+        let run = run.expect("xmllint is installed");
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+/// Tags are closed in order and attributes quoted and distinct.
+fn well_formed(text: &str) {
+    let mut open = Vec::new();
+    for tag in text
+        .split('<')
+        .skip(1)
+        .map(|tag| tag.split_once('>').unwrap().0)
+        .filter(|tag| !tag.starts_with('?'))
+    {
+        if let Some(name) = tag.strip_prefix('/') {
+            assert_eq!(open.pop(), Some(name));
+            continue;
+        }
+        let (name, attributes) = tag.trim_end_matches('/').split_once(' ').unwrap_or((tag, ""));
+        let mut names: Vec<_> = attributes
+            .split("\" ")
+            .map(|attribute| attribute.split("=\"").next().unwrap())
+            .collect();
+        assert_eq!(attributes.matches('"').count() % 2, 0, "{tag}");
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count, "{tag}");
+        if !tag.ends_with('/') {
+            open.push(name);
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
+
+fn period(periods: &[Period], msn: u64) -> Vec<&Period> {
+    let holds = |period: &&Period| period.first <= msn && period.last.is_none_or(|(last, _)| msn <= last);
+    periods.iter().filter(holds).collect()
+}
+
+#[test]
+fn a_segment_of_a_length_a_little_off_the_nominal_ends_a_period_only_after_hundreds() {
+    // 2.002 s each, as 60 frames at 29.97 a second have, the first of them seen as 2.001 s by stamps in milliseconds.
+    let mut periods = Periods::default();
+    let mut start = 0;
+    for msn in 0..3_000 {
+        let duration = if msn == 0 { 180_090 } else { 180_180 };
+        periods.open(msn, start, false, false, &[0, 0]);
+        periods.close(msn, duration);
+        start += duration;
+    }
+    let periods = periods.snapshot();
+    assert_eq!(
+        periods
+            .iter()
+            .map(|period| (period.first, period.nominal))
+            .collect::<Vec<_>>(),
+        [(0, 180_090), (1002, 180_180)]
+    );
+    assert_eq!(periods[1].continues, Some(0));
+}
+
+#[test]
+fn a_grid_that_begins_with_a_double_segment_has_its_own_period() {
+    let periods = gridded().periods;
+    let told: Vec<_> = periods
+        .iter()
+        .map(|period| (period.first - FIRST, period.nominal, period.last))
+        .collect();
+    assert_eq!(told, [(0, 360_000, Some((FIRST + 1, 1_440_000))), (2, 180_000, None)]);
+}
+
+#[test]
+fn a_segment_cut_short_by_a_gap_does_not_count_for_the_next_nominal_duration() {
+    let periods = interrupted().snapshot().periods;
+    assert_eq!(periods.iter().map(|period| period.nominal).collect::<Vec<_>>(), [180_000, 180_000]);
+}
+
+#[test]
+fn a_period_that_holds_nothing_any_more_is_forgotten() {
+    let mut periods = Periods::default();
+    for msn in 0..30 {
+        periods.open(msn, 180_000 * i64::try_from(msn).unwrap(), msn % 3 == 2, false, &[0]);
+        periods.close(msn, 180_000);
+    }
+    assert_eq!(periods.snapshot().len(), 10);
+    periods.expire(12);
+    assert_eq!(
+        periods.snapshot().iter().map(|period| period.first).collect::<Vec<_>>(),
+        [12, 15, 18, 21, 24, 27]
+    );
+    periods.expire(100);
+    assert!(periods.snapshot().is_empty());
+}
+
+proptest! {
+    #[test]
+    fn every_segment_but_gaps_lies_in_one_period_that_tells_its_start_and_what_is_told_stays(
+        script in prop::collection::vec((0u8..12, prop_oneof![Just(180_000i64), 90i64..360_000]), 2..100),
+    ) {
+        let mut periods = Periods::default();
+        let mut segments = Vec::new();
+        let mut told: Vec<Period> = Vec::new();
+        let (mut start, mut init) = (900_000, 0);
+        for (msn, (kind, duration)) in (FIRST..).zip(script) {
+            let (gap, discontinuity) = (kind == 0, kind == 1);
+            init += u32::from(discontinuity);
+            periods.open(msn, start, gap, discontinuity, &[init, init]);
+            segments.push((msn, start, gap, discontinuity, init));
+            let now = periods.snapshot();
+            prop_assert!(now.len() >= told.len());
+            for (is, was) in now.iter().zip(&told) {
+                prop_assert_eq!(&Period { last: was.last, ..is.clone() }, was);
+                prop_assert!(was.last.is_none() || was.last == is.last);
+            }
+            for (msn, start, gap, discontinuity, init) in segments.iter().filter(|_| !now.is_empty()) {
+                let holds = period(&now, *msn);
+                prop_assert_eq!(holds.len(), usize::from(!gap), "{} {:?}", msn, now);
+                for period in holds {
+                    let expected = period.start + i64::try_from(msn - period.first).unwrap() * period.nominal;
+                    prop_assert!(2 * (expected - start).abs() <= period.nominal);
+                    prop_assert!(*msn == period.first || !discontinuity);
+                    prop_assert!(period.inits.iter().all(|number| number == init));
+                    prop_assert!(*msn > period.first || (*start == period.start && (!discontinuity || period.continues.is_none())));
+                }
+            }
+            for pair in now.windows(2) {
+                prop_assert!(pair[0].last.unwrap().1 <= pair[1].start);
+            }
+            told = now;
+            periods.close(msn, duration);
+            start += duration;
+        }
+    }
+}

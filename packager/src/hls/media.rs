@@ -1,0 +1,263 @@
+//! `{track}.m3u8`: the media playlist of a track, whole or as a delta update. RFC 8216bis 4.4.2 to 4.4.5, 6.2.5.1.
+//!
+//! A segment's lines depend on nothing but the segment, the init segment before it and whether its parts are still listed: so a
+//! delta update is the full playlist with lines left out.
+
+use std::fmt::{Result, Write};
+
+use media_core::Timescale;
+
+use super::{VERSION, VERSION_V2};
+use crate::{
+    Part, Presentation, Segment, Skip, Track,
+    stamp::{Millis, Seconds, Utc},
+};
+
+/// Target durations from the playlist's end within which parts are listed (4.4.4.9).
+const PARTS_REACH: u64 = 3;
+/// CAN-SKIP-UNTIL in target durations: the least that is allowed (4.4.3.8).
+const SKIP_UNTIL: u64 = 6;
+
+/// The playlist of `track`. `None`: `skip` asks for a delta update, and there is none to be had: it is not offered, would leave
+/// nothing out, or nothing follows any more.
+pub(crate) fn render(presentation: &Presentation, track: &Track, skip: Skip) -> Option<String> {
+    let playlist = Playlist::new(presentation, track);
+    let skipped = if skip == Skip::No { 0 } else { playlist.skippable() };
+    if skip != Skip::No && skipped == 0 {
+        return None;
+    }
+    let mut out = String::with_capacity(1024 + 256 * (track.listed().len() - skipped) + 128 * playlist.parts());
+    // Writing to a String does not fail.
+    let _ = playlist.write(&mut out, skip, skipped);
+    Some(out)
+}
+
+struct Playlist<'a> {
+    presentation: &'a Presentation,
+    track: &'a Track,
+    timescale: Timescale,
+    /// `../../media/{broadcast}/{track}/`
+    base: String,
+    /// Where the newest part ends, in ticks.
+    end: i64,
+}
+
+impl<'a> Playlist<'a> {
+    fn new(presentation: &'a Presentation, track: &'a Track) -> Self {
+        let newest = track.open.as_ref().or(track.segments.last());
+        Self {
+            presentation,
+            track,
+            timescale: track.timescale(),
+            base: format!("../../media/{}/{}/", presentation.broadcast, track.name),
+            end: newest.map_or(0, |newest| newest.end()),
+        }
+    }
+
+    fn write(&self, out: &mut String, skip: Skip, skipped: usize) -> Result {
+        let listed = self.track.listed();
+        self.header(out, if skip == Skip::V2 { VERSION_V2 } else { VERSION })?;
+        if skipped > 0 {
+            write!(out, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}")?;
+            // Required in an answer to `v2`; there are no date ranges that could have been removed.
+            out.push_str(if skip == Skip::V2 {
+                ",RECENTLY-REMOVED-DATERANGES=\"\"\n"
+            } else {
+                "\n"
+            });
+        }
+        let mut init = listed[..skipped].last().map(|segment| segment.init);
+        for segment in &listed[skipped..] {
+            self.introduce(out, segment, &mut init)?;
+            if self.lists_parts(segment) {
+                self.part_lines(out, segment)?;
+            }
+            if segment.gap {
+                out.push_str("#EXT-X-GAP\n");
+            }
+            let duration = self.at(segment.end()).since(self.at(segment.start));
+            writeln!(out, "#EXTINF:{duration},\n{}{}.m4s", self.base, segment.msn)?;
+        }
+        if self.presentation.ended {
+            out.push_str("#EXT-X-ENDLIST\n");
+            return Ok(());
+        }
+        if let Some(open) = self.track.open.as_ref().filter(|open| !open.parts.is_empty()) {
+            self.introduce(out, open, &mut init)?;
+            self.part_lines(out, open)?;
+        }
+        self.preload_hint(out, init)?;
+        self.rendition_reports(out)
+    }
+
+    fn header(&self, out: &mut String, version: u8) -> Result {
+        let Presentation {
+            target_duration_s,
+            part_hold_back,
+            ..
+        } = *self.presentation;
+        let (track, listed) = (self.track, self.track.listed());
+        let first = listed.first().or(track.open.as_ref());
+        let msn = first.map_or_else(
+            || track.segments.last().map_or(0, |last| last.msn + 1),
+            |first| first.msn,
+        );
+        write!(
+            out,
+            "#EXTM3U\n#EXT-X-VERSION:{version}\n#EXT-X-TARGETDURATION:{target_duration_s}\n"
+        )?;
+        if listed
+            .iter()
+            .chain(&track.open)
+            .all(|segment| segment.independent || segment.gap)
+        {
+            out.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
+        }
+        let (hold_back, part_hold_back) = (3 * target_duration_s, Millis(part_hold_back));
+        write!(
+            out,
+            "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={part_hold_back},HOLD-BACK={hold_back}.0"
+        )?;
+        if self.offers_skip() {
+            write!(out, ",CAN-SKIP-UNTIL={}.0", SKIP_UNTIL * target_duration_s)?;
+        }
+        write!(
+            out,
+            "\n#EXT-X-PART-INF:PART-TARGET={}\n#EXT-X-MEDIA-SEQUENCE:{msn}\n#EXT-X-DISCONTINUITY-SEQUENCE:{}\n",
+            Millis(track.part_target),
+            track.discontinuity_sequence
+        )
+    }
+
+    /// What stands before a segment's first part: tags that apply from here on, and the wall clock.
+    fn introduce(&self, out: &mut String, segment: &Segment, init: &mut Option<u32>) -> Result {
+        if segment.discontinuity {
+            out.push_str("#EXT-X-DISCONTINUITY\n");
+        }
+        if segment.discontinuity || *init != Some(segment.init) {
+            writeln!(out, "#EXT-X-MAP:URI=\"{}init.{}.mp4\"", self.base, segment.init)?;
+            *init = Some(segment.init);
+        }
+        let utc = self.presentation.anchor_utc + self.timescale.duration(segment.start);
+        writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", Utc(utc))
+    }
+
+    fn part_lines(&self, out: &mut String, segment: &Segment) -> Result {
+        let mut ticks = segment.start;
+        let mut start = self.at(ticks);
+        for (index, part) in segment.parts.iter().enumerate() {
+            let Part {
+                duration,
+                independent,
+                gap,
+                ..
+            } = **part;
+            ticks += duration;
+            let end = self.at(ticks);
+            let duration = end.since(start);
+            write!(
+                out,
+                "#EXT-X-PART:DURATION={duration},URI=\"{}{}.{index}.m4s\"",
+                self.base, segment.msn
+            )?;
+            out.push_str(if independent { ",INDEPENDENT=YES" } else { "" });
+            out.push_str(if gap { ",GAP=YES\n" } else { "\n" });
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// EXT-X-PRELOAD-HINT (4.4.5.3): the next part, and the init segment that it needs if that is another. A part closes when the
+    /// frame after it is there, so the next is always one of the open segment. Nothing is hinted in a gap.
+    fn preload_hint(&self, out: &mut String, init: Option<u32>) -> Result {
+        let (msn, part) = match (&self.track.open, self.track.segments.last()) {
+            (Some(open), _) if open.gap => return Ok(()),
+            (None, Some(last)) if last.gap => return Ok(()),
+            (Some(open), _) => {
+                if open.parts.is_empty() && init.is_some_and(|init| init != open.init) {
+                    writeln!(
+                        out,
+                        "#EXT-X-PRELOAD-HINT:TYPE=MAP,URI=\"{}init.{}.mp4\"",
+                        self.base, open.init
+                    )?;
+                }
+                (open.msn, open.parts.len())
+            }
+            (None, Some(last)) => (last.msn + 1, 0),
+            (None, None) => return Ok(()),
+        };
+        writeln!(
+            out,
+            "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{}{msn}.{part}.m4s\"",
+            self.base
+        )
+    }
+
+    /// EXT-X-RENDITION-REPORT (4.4.5.4): the newest part of every other track.
+    fn rendition_reports(&self, out: &mut String) -> Result {
+        for other in self
+            .presentation
+            .tracks
+            .iter()
+            .filter(|other| other.name != self.track.name)
+        {
+            let open = other.open.as_ref().filter(|open| !open.parts.is_empty());
+            let Some(newest) = open.or(other.segments.last()) else {
+                continue;
+            };
+            let (msn, part) = (newest.msn, newest.parts.len().saturating_sub(1));
+            writeln!(
+                out,
+                "#EXT-X-RENDITION-REPORT:URI=\"{}.m3u8\",LAST-MSN={msn},LAST-PART={part}",
+                other.name
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Whether delta updates can ever leave anything out; the same for a broadcast's whole life.
+    fn offers_skip(&self) -> bool {
+        self.presentation.window.as_secs() > SKIP_UNTIL * self.presentation.target_duration_s
+    }
+
+    /// How many of the listed segments lie before the skip boundary.
+    fn skippable(&self) -> usize {
+        if self.presentation.ended || !self.offers_skip() {
+            return 0;
+        }
+        let boundary = self.before_end(SKIP_UNTIL);
+        self.track
+            .listed()
+            .iter()
+            .take_while(|segment| segment.end() < boundary)
+            .count()
+    }
+
+    fn lists_parts(&self, segment: &Segment) -> bool {
+        segment.end() > self.before_end(PARTS_REACH)
+    }
+
+    /// How many part lines there will be.
+    fn parts(&self) -> usize {
+        let complete = self
+            .track
+            .listed()
+            .iter()
+            .rev()
+            .take_while(|segment| self.lists_parts(segment));
+        complete
+            .chain(&self.track.open)
+            .map(|segment| segment.parts.len())
+            .sum()
+    }
+
+    fn before_end(&self, target_durations: u64) -> i64 {
+        let seconds = i64::try_from(target_durations * self.presentation.target_duration_s).unwrap_or(i64::MAX);
+        self.end
+            .saturating_sub(seconds.saturating_mul(i64::from(self.timescale.hz())))
+    }
+
+    fn at(&self, ticks: i64) -> Seconds {
+        Seconds::at(ticks, self.timescale)
+    }
+}

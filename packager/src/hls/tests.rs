@@ -1,0 +1,258 @@
+use proptest::prelude::*;
+
+use crate::{
+    Presentation, Skip,
+    rendered::example::{Cut, Example, FIRST, assert_golden},
+};
+
+fn text(presentation: &Presentation, track: usize, skip: Skip) -> String {
+    String::from_utf8(presentation.media_playlist(track, skip).plain().to_vec()).unwrap()
+}
+
+/// Two segments, the second cut short as the publisher goes, a gap, and after another beginning a segment at the edge.
+fn interrupted() -> Example {
+    let mut example = Example::new();
+    example.push(Cut::Media, 180_000);
+    example.push(Cut::Media, 126_000);
+    example.push(Cut::Gap, 180_000);
+    example.push(Cut::Discontinuity, 180_000);
+    example.open_with(Cut::Media, 180_000, 2);
+    example
+}
+
+#[test]
+fn multivariant_playlist_of_video_and_audio() {
+    assert_golden("master.m3u8", interrupted().snapshot().multivariant());
+}
+
+#[test]
+fn multivariant_playlist_of_audio_alone_has_no_group() {
+    let mut example = Example::of(&["a0"]);
+    example.push(Cut::Media, 180_000);
+    assert_golden("audio-master.m3u8", example.snapshot().multivariant());
+}
+
+#[test]
+fn multivariant_playlist_of_video_alone_names_no_group() {
+    let mut example = Example::of(&["v0"]);
+    example.push(Cut::Media, 180_000);
+    let text = String::from_utf8(example.snapshot().multivariant().plain().to_vec()).unwrap();
+    assert!(
+        text.contains(",CODECS=\"avc1.64001e\",RESOLUTION=640x360,FRAME-RATE=25.000\nv0.m3u8\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn resolution_is_the_size_to_be_shown() {
+    let mut example = Example::of(&["v0"]);
+    example.push(Cut::Media, 180_000);
+    let media_core::codec::Config::Avc(mut avc) = (*example.track(0).config).clone() else {
+        panic!()
+    };
+    // PAL wide screen: 720 x 576 with samples of 64:45 is 16:9.
+    (avc.width, avc.height, avc.sample_aspect) = (720, 576, (64, 45));
+    example.track(0).config = std::sync::Arc::new(media_core::codec::Config::Avc(avc));
+    let text = String::from_utf8(example.snapshot().multivariant().plain().to_vec()).unwrap();
+    assert!(text.contains("RESOLUTION=1024x576"), "{text}");
+}
+
+#[test]
+fn media_playlists_with_a_gap_a_discontinuity_and_parts_at_the_edge() {
+    let presentation = interrupted().snapshot();
+    assert_golden("v0.m3u8", presentation.media_playlist(0, Skip::No));
+    assert_golden("a0.m3u8", presentation.media_playlist(1, Skip::No));
+}
+
+#[test]
+fn delta_update_and_parts_of_the_last_three_target_durations() {
+    let mut example = Example::new();
+    for _ in 0..15 {
+        example.push(Cut::Media, 180_000);
+    }
+    example.open_with(Cut::Media, 180_000, 1);
+    let presentation = example.snapshot();
+    assert_golden("v0-delta.m3u8", presentation.media_playlist(0, Skip::Yes));
+    let v2 = text(&presentation, 0, Skip::V2);
+    assert_eq!(
+        v2.replace("EXT-X-VERSION:10", "EXT-X-VERSION:9")
+            .replace(",RECENTLY-REMOVED-DATERANGES=\"\"", ""),
+        text(&presentation, 0, Skip::Yes)
+    );
+    assert_ne!(v2, text(&presentation, 0, Skip::Yes));
+}
+
+#[test]
+fn the_end_is_whole_and_hints_nothing() {
+    let mut example = Example::new();
+    for _ in 0..20 {
+        example.push(Cut::Media, 180_000);
+    }
+    example.push(Cut::Media, 81_000);
+    let presentation = example.end();
+    let whole = text(&presentation, 0, Skip::No);
+    assert!(whole.ends_with(&format!(
+        "#EXTINF:0.900000,\n../../media/{}/v0/{}.m4s\n#EXT-X-ENDLIST\n",
+        presentation.broadcast,
+        FIRST + 20
+    )));
+    assert!(!whole.contains("PRELOAD-HINT") && !whole.contains("RENDITION-REPORT"));
+    assert_eq!(text(&presentation, 0, Skip::Yes), whole);
+    assert_eq!(text(&presentation, 0, Skip::V2), whole);
+}
+
+#[test]
+fn nothing_is_skipped_where_the_window_is_too_short_for_it() {
+    let mut example = Example::new();
+    example.window = std::time::Duration::from_secs(24);
+    for _ in 0..20 {
+        example.push(Cut::Media, 180_000);
+    }
+    let presentation = example.snapshot();
+    assert!(!text(&presentation, 0, Skip::No).contains("CAN-SKIP-UNTIL"));
+    assert_eq!(text(&presentation, 0, Skip::Yes), text(&presentation, 0, Skip::No));
+}
+
+#[test]
+fn a_segment_without_a_key_frame_takes_the_promise_of_independence_away() {
+    let mut example = Example::new();
+    example.push(Cut::Media, 180_000);
+    example.push(Cut::Gap, 180_000);
+    assert!(text(&example.snapshot(), 0, Skip::No).contains("#EXT-X-INDEPENDENT-SEGMENTS\n"));
+    let mut segments = (*example.track(0).segments).clone();
+    std::sync::Arc::make_mut(&mut segments[0]).independent = false;
+    example.track(0).segments = std::sync::Arc::new(segments);
+    assert!(!text(&example.snapshot(), 0, Skip::No).contains("#EXT-X-INDEPENDENT-SEGMENTS\n"));
+    assert!(text(&example.snapshot(), 1, Skip::No).contains("#EXT-X-INDEPENDENT-SEGMENTS\n"));
+}
+
+#[test]
+fn another_init_segment_is_hinted_before_the_first_part_that_needs_it() {
+    let mut example = Example::new();
+    example.push(Cut::Media, 180_000);
+    example.open_with(Cut::Discontinuity, 180_000, 0);
+    let text = text(&example.snapshot(), 0, Skip::No);
+    assert!(
+        text.contains("#EXT-X-PRELOAD-HINT:TYPE=MAP,URI=\"../../media/") && text.contains("/v0/init.1.mp4\"\n"),
+        "{text}"
+    );
+    assert!(!text.contains("#EXT-X-DISCONTINUITY\n"), "{text}");
+    assert_eq!(text.matches("#EXT-X-PRELOAD-HINT:TYPE=PART").count(), 1);
+}
+
+#[test]
+fn nothing_is_hinted_in_a_gap() {
+    let mut example = Example::new();
+    example.push(Cut::Media, 180_000);
+    example.open_with(Cut::Gap, 180_000, 2);
+    assert!(!text(&example.snapshot(), 0, Skip::No).contains("PRELOAD-HINT"));
+}
+
+/// A media playlist read back: what a player keeps of it. Times in microseconds.
+#[derive(Debug, Default)]
+struct Read {
+    msn: u64,
+    discontinuity_sequence: u64,
+    part_target: i64,
+    /// Duration, discontinuity sequence number, the parts' durations.
+    segments: Vec<(i64, u64, Vec<i64>)>,
+    open: Vec<i64>,
+}
+
+fn micros(seconds: &str) -> i64 {
+    let (whole, fraction) = seconds.split_once('.').unwrap();
+    whole.parse::<i64>().unwrap() * 1_000_000 + format!("{fraction:0<6}").parse::<i64>().unwrap()
+}
+
+fn read(text: &str) -> Read {
+    let mut read = Read::default();
+    let (mut discontinuities, mut duration) = (0, 0);
+    for line in text.lines() {
+        let (tag, value) = line.split_once(':').unwrap_or((line, ""));
+        match tag {
+            "#EXT-X-MEDIA-SEQUENCE" => read.msn = value.parse().unwrap(),
+            "#EXT-X-DISCONTINUITY-SEQUENCE" => read.discontinuity_sequence = value.parse().unwrap(),
+            "#EXT-X-PART-INF" => read.part_target = micros(&value["PART-TARGET=".len()..]),
+            "#EXT-X-DISCONTINUITY" => discontinuities += 1,
+            "#EXT-X-PART" => read
+                .open
+                .push(micros(value["DURATION=".len()..].split(',').next().unwrap())),
+            "#EXTINF" => duration = micros(value.trim_end_matches(',')),
+            _ if !line.starts_with('#') => {
+                let parts = std::mem::take(&mut read.open);
+                read.segments
+                    .push((duration, read.discontinuity_sequence + discontinuities, parts));
+            }
+            _ => {}
+        }
+    }
+    read
+}
+
+/// The whole playlist without the lines of its first `skipped` segments.
+fn without(whole: &str, skipped: usize) -> String {
+    let header = whole.find("#EXT-X-DISCONTINUITY-SEQUENCE").unwrap();
+    let header = header + whole[header..].find('\n').unwrap() + 1;
+    let mut rest = &whole[header..];
+    for _ in 0..skipped {
+        let uri = rest.find("\n..").unwrap() + 1;
+        rest = &rest[uri + rest[uri..].find('\n').unwrap() + 1..];
+    }
+    format!("{}#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}\n{rest}", &whole[..header])
+}
+
+fn script() -> impl Strategy<Value = Vec<(Cut, i64)>> {
+    let cut = prop_oneof![8 => Just(Cut::Media), 1 => Just(Cut::Discontinuity), 2 => Just(Cut::Gap)];
+    prop::collection::vec(
+        (cut, prop_oneof![Just(180_000i64), Just(180_180), 30_000i64..360_000]),
+        1..50,
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_happens_playlists_keep_the_rules(script in script(), parts in 0usize..4, window in 26u64..60) {
+        let mut example = Example::new();
+        example.window = std::time::Duration::from_secs(window);
+        let mut numbers = std::collections::BTreeMap::new();
+        let mut before = [(0, 0); 2];
+        for (cut, duration) in script {
+            example.push(cut, duration);
+            example.open_with(Cut::Media, 180_000, parts);
+            let presentation = example.snapshot();
+            for (track, before) in before.iter_mut().enumerate() {
+                let whole = text(&presentation, track, Skip::No);
+                let read = read(&whole);
+                prop_assert!(before.0 <= read.msn && before.1 <= read.discontinuity_sequence);
+                *before = (read.msn, read.discontinuity_sequence);
+                for (msn, (duration, discontinuity, parts)) in (read.msn..).zip(&read.segments) {
+                    prop_assert_eq!(*numbers.entry((track, msn)).or_insert(*discontinuity), *discontinuity);
+                    prop_assert!(parts.iter().all(|part| *part <= read.part_target));
+                    prop_assert!(parts.is_empty() || parts.iter().sum::<i64>() == *duration);
+                    prop_assert!((*duration + 500_000) / 1_000_000 <= 4);
+                }
+                // The parts of the last three target durations, and no others but those of a segment that reaches into them.
+                let hz = i64::from(presentation.tracks[track].timescale().hz());
+                let open: i64 = presentation.tracks[track].open.as_ref().unwrap().duration * 1_000_000 / hz;
+                let mut after = open;
+                for (duration, _, parts) in read.segments.iter().rev() {
+                    prop_assert!(!parts.is_empty() || after + 2 >= 12_000_000, "{after}");
+                    prop_assert!(parts.is_empty() || after <= 12_000_002, "{after}");
+                    after += duration;
+                }
+                let delta = text(&presentation, track, Skip::Yes);
+                match delta.split_once("SKIPPED-SEGMENTS=") {
+                    None => prop_assert_eq!(&delta, &whole),
+                    Some((_, rest)) => {
+                        let skipped: usize = rest.lines().next().unwrap().parse().unwrap();
+                        prop_assert_eq!(delta, without(&whole, skipped));
+                        let left: i64 = read.segments[skipped..].iter().map(|(duration, ..)| duration).sum();
+                        prop_assert!(left + open + 2 >= 24_000_000);
+                    }
+                }
+            }
+        }
+    }
+}

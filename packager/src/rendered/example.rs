@@ -1,0 +1,215 @@
+//! A broadcast for tests of texts: segments are pushed, snapshots taken. Media are left out, times and numbers are as the window
+//! has them.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use hex_literal::hex;
+use media_core::codec;
+
+use crate::{Init, Part, Presentation, Rendered, Rope, Segment, Track, dash::Periods};
+
+/// The first media sequence number, and the Unix time at which the broadcast starts: 2026-11-03 09:15:00 UTC.
+pub(crate) const FIRST: u64 = 1_793_697_300;
+/// Media time of the first segment, 90 kHz: 10 s.
+pub(crate) const ORIGIN: i64 = 900_000;
+
+/// One segment of the source.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Cut {
+    Media,
+    /// With another init segment from here on.
+    Discontinuity,
+    Gap,
+}
+
+pub(crate) struct Example {
+    pub(crate) part: Duration,
+    pub(crate) part_target: Duration,
+    pub(crate) window: Duration,
+    lines: Vec<Line>,
+    periods: Periods,
+    /// Number and start (90 kHz) of the next segment.
+    next: (u64, i64),
+    init: u32,
+}
+
+struct Line {
+    track: Track,
+    /// Ticks of one frame and of a part.
+    frame: i64,
+    part: i64,
+}
+
+impl Example {
+    /// 25 frames a second and AAC at 48 kHz, T = 2 s, parts of 500 ms, a window of 60 s.
+    pub(crate) fn new() -> Self {
+        Self::of(&["v0", "a0"])
+    }
+
+    pub(crate) fn of(names: &[&str]) -> Self {
+        let line = |name: &&str| {
+            // x264, high profile, level 3.0, 640x360; AAC-LC, 48 kHz, stereo.
+            let record = hex!(
+                "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+            );
+            let video = name.starts_with('v');
+            let config = Arc::new(match video {
+                true => codec::Config::Avc(codec::avc::Config::parse(&record).unwrap()),
+                false => codec::Config::Aac(codec::aac::Config::parse(&hex!("1190")).unwrap()),
+            });
+            let (frame, part, peak_bps, average_bps) = if video {
+                (3_600, 45_000, 2_612_345, 2_400_001)
+            } else {
+                (1_024, 24_576, 131_072, 128_500)
+            };
+            let track = Track {
+                name: name.parse().unwrap(),
+                config,
+                part_target: Duration::from_millis(587),
+                peak_bps,
+                average_bps,
+                frame_rate: video.then_some(25.0),
+                inits: Vec::new(),
+                segments: Arc::default(),
+                listed_from: 0,
+                open: None,
+                discontinuity_sequence: FIRST,
+            };
+            Line { track, frame, part }
+        };
+        let lines = names.iter().map(line).collect();
+        let (part, part_target) = (Duration::from_millis(500), Duration::from_millis(587));
+        let window = Duration::from_secs(60);
+        Self {
+            part,
+            part_target,
+            window,
+            lines,
+            periods: Periods::default(),
+            next: (FIRST, ORIGIN),
+            init: 0,
+        }
+    }
+
+    pub(crate) fn track(&mut self, index: usize) -> &mut Track {
+        &mut self.lines[index].track
+    }
+
+    /// A segment of `duration` (90 kHz) in all tracks; the master's and, except for a gap, the periods' next one opens.
+    pub(crate) fn push(&mut self, cut: Cut, duration: i64) {
+        self.open_with(cut, duration, usize::MAX);
+        for line in &mut self.lines {
+            let open = line.track.open.take().unwrap();
+            let edge = open.end();
+            let segments = Arc::make_mut(&mut line.track.segments);
+            segments.push(open);
+            let window = line.track.config.timescale().ticks(self.window);
+            while edge - segments[line.track.listed_from].end() >= window {
+                line.track.discontinuity_sequence += u64::from(segments[line.track.listed_from].discontinuity);
+                line.track.listed_from += 1;
+            }
+        }
+        self.periods.close(self.next.0, duration);
+        self.next = (self.next.0 + 1, self.next.1 + duration);
+        let listed = self.lines[0].track.listed().first().map_or(0, |first| first.msn);
+        self.periods.expire(listed);
+    }
+
+    /// The segment at the edge, with its first `parts` parts; it will be `duration` long.
+    pub(crate) fn open_with(&mut self, cut: Cut, duration: i64, parts: usize) {
+        let (msn, start) = self.next;
+        let (gap, discontinuity) = (cut == Cut::Gap, cut == Cut::Discontinuity);
+        self.init += u32::from(discontinuity);
+        for line in &mut self.lines {
+            let timescale = line.track.config.timescale();
+            if line.track.inits.last().is_none_or(|init| init.number != self.init) {
+                let (number, config) = (self.init, Arc::clone(&line.track.config));
+                line.track.inits.push(Arc::new(Init {
+                    number,
+                    config,
+                    bytes: Default::default(),
+                }));
+            }
+            // Video is cut where it says, audio at the first frame after.
+            let grid = if line.track.config.is_video() { 1 } else { line.frame };
+            let place = |at: i64| (at * i64::from(timescale.hz()) + 90_000 * grid - 1) / (90_000 * grid) * grid;
+            let (mut at, end) = (place(start), place(start + duration));
+            let mut segment = Segment {
+                msn,
+                start: at,
+                duration: 0,
+                init: self.init,
+                discontinuity,
+                gap,
+                independent: true,
+                parts: Vec::new(),
+                bytes: Rope::default(),
+            };
+            while at < end && segment.parts.len() < parts {
+                let duration = line.part.min(end - at);
+                let independent = !gap && (grid > 1 || segment.parts.is_empty());
+                segment.parts.push(Arc::new(Part {
+                    start: at,
+                    duration,
+                    independent,
+                    gap,
+                    bytes: Rope::default(),
+                }));
+                at += duration;
+                segment.duration += duration;
+            }
+            line.track.open = Some(Arc::new(segment));
+        }
+        self.periods
+            .open(msn, start, gap, discontinuity, &vec![self.init; self.lines.len()]);
+    }
+
+    pub(crate) fn snapshot(&self) -> Presentation {
+        self.presentation(false)
+    }
+
+    pub(crate) fn end(mut self) -> Presentation {
+        for line in &mut self.lines {
+            line.track.open = None;
+        }
+        self.presentation(true)
+    }
+
+    fn presentation(&self, ended: bool) -> Presentation {
+        let tracks: Vec<_> = self.lines.iter().map(|line| Arc::new(line.track.clone())).collect();
+        Presentation {
+            broadcast: "019a48c5-7d20-7000-8000-000000000001".parse().unwrap(),
+            channel: "demo".parse().unwrap(),
+            anchor_utc: SystemTime::UNIX_EPOCH + Duration::from_millis(FIRST * 1000 - 9_750),
+            ended,
+            end: if ended { self.next.1 } else { 0 },
+            segment: Duration::from_secs(2),
+            part: self.part,
+            window: self.window,
+            target_duration_s: 4,
+            part_hold_back: 3 * self.part_target,
+            rendered: Rendered::new(tracks.len()),
+            tracks,
+            periods: self.periods.snapshot(),
+        }
+    }
+}
+
+/// Compares with the text in `testdata/`; with `BLESS=1` in the environment it is written instead, to be checked by eye.
+pub(crate) fn assert_golden(name: &str, text: &crate::Text) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("testdata")
+        .join(name);
+    let text = std::str::from_utf8(text.plain()).unwrap();
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap();
+    for (number, (is, wanted)) in text.lines().zip(golden.lines()).enumerate() {
+        assert_eq!(is, wanted, "{name}, line {}", number + 1);
+    }
+    assert_eq!(text, golden, "{name}");
+}

@@ -1,0 +1,109 @@
+//! How times stand in playlists and manifests: seconds with a fraction, and moments in UTC. Written without an allocation.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use media_core::Timescale;
+
+/// Seconds to the microsecond: `4.004000`. Ticks are rounded where they lie on the timeline, so that durations taken between
+/// such places sum without error, and none is longer than the whole microseconds that bound it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Seconds(pub(crate) i64);
+
+impl Seconds {
+    /// A place on the timeline, to the nearest microsecond.
+    pub(crate) fn at(ticks: i64, timescale: Timescale) -> Self {
+        let hz = i64::from(timescale.hz());
+        let (whole, rest) = (ticks.div_euclid(hz), ticks.rem_euclid(hz));
+        Self(
+            whole
+                .saturating_mul(1_000_000)
+                .saturating_add((rest * 1_000_000 + hz / 2) / hz),
+        )
+    }
+
+    /// From `earlier` to here.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self(self.0 - earlier.0)
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let micros = self.0.unsigned_abs();
+        write!(f, "{sign}{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+    }
+}
+
+/// Seconds to the millisecond: `0.234`. For what is set in whole milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Millis(pub(crate) Duration);
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}", self.0.as_secs(), self.0.subsec_millis())
+    }
+}
+
+/// A moment in UTC, to the millisecond below: `2026-11-03T09:15:00.250Z` (ISO 8601, `xs:dateTime`).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Utc(pub(crate) SystemTime);
+
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since_epoch = self.0.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let (year, month, day) = date(since_epoch.as_secs() / 86_400);
+        let second = since_epoch.as_secs() % 86_400;
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        let milli = since_epoch.subsec_millis();
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
+        )
+    }
+}
+
+/// Year, month and day of the day `days` after 1970-01-01, in the Gregorian calendar. Years are counted from 1 March, so that the
+/// leap day is the last; 400 of them have 146 097 days.
+fn date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468; // since 0000-03-01
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153; // March is 0
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year_of_era + next_year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn utc(millis: u64) -> String {
+        Utc(SystemTime::UNIX_EPOCH + Duration::from_millis(millis)).to_string()
+    }
+
+    #[test]
+    fn moments_are_written_as_the_calendar_has_them() {
+        // By `date -u -d @N`.
+        assert_eq!(utc(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(utc(951_782_400_001), "2000-02-29T00:00:00.001Z");
+        assert_eq!(utc(1_709_251_199_999), "2024-02-29T23:59:59.999Z");
+        assert_eq!(utc(1_793_697_300_250), "2026-11-03T09:15:00.250Z");
+        assert_eq!(utc(4_107_542_400_000), "2100-03-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn durations_between_places_sum_to_the_whole() {
+        let cd = Timescale::new(44_100).unwrap();
+        let places: Vec<_> = (0..200).map(|n| Seconds::at(n * 1024, cd)).collect();
+        let sum: i64 = places.windows(2).map(|pair| pair[1].since(pair[0]).0).sum();
+        assert_eq!(sum, Seconds::at(199 * 1024, cd).0);
+        assert_eq!(places[1].to_string(), "0.023220"); // 1024 / 44100 = 0.02321995..
+        assert_eq!(Seconds(-1_500_000).to_string(), "-1.500000");
+    }
+}
