@@ -202,7 +202,10 @@ fn a_grid_that_begins_with_a_double_segment_has_its_own_period() {
 #[test]
 fn a_segment_cut_short_by_a_gap_does_not_count_for_the_next_nominal_duration() {
     let periods = interrupted().snapshot().periods;
-    assert_eq!(periods.iter().map(|period| period.nominal).collect::<Vec<_>>(), [180_000, 180_000]);
+    assert_eq!(
+        periods.iter().map(|period| period.nominal).collect::<Vec<_>>(),
+        [180_000, 180_000]
+    );
 }
 
 #[test]
