@@ -18,16 +18,18 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// A rope of `pieces`; empty ones are left out.
+    /// A rope of `pieces`; empty ones are passed over. One allocation, if the iterator's length is known.
     pub fn new(pieces: impl IntoIterator<Item = Bytes>) -> Self {
-        let pieces: Arc<[Bytes]> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
+        let pieces: Arc<[Bytes]> = pieces.into_iter().collect();
         let remaining = pieces.iter().map(Bytes::len).sum();
-        Self {
+        let mut rope = Self {
             pieces,
             piece: 0,
             offset: 0,
             remaining,
-        }
+        };
+        rope.advance(0); // past empty pieces at the front
+        rope
     }
 
     /// The pieces of `ropes`, one after the other; no byte is copied.
@@ -96,7 +98,8 @@ impl Buf for Rope {
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let (mut offset, mut remaining, mut count) = (self.offset, self.remaining, 0);
-        for (slice, piece) in slices.iter_mut().zip(&self.pieces[self.piece.min(self.pieces.len())..]) {
+        let pieces = self.pieces.iter().skip(self.piece).filter(|piece| !piece.is_empty());
+        for (slice, piece) in slices.iter_mut().zip(pieces) {
             if remaining == 0 {
                 break;
             }
@@ -152,6 +155,13 @@ mod tests {
         let count = slice.chunks_vectored(&mut slices);
         let parts: Vec<&[u8]> = slices[..count].iter().map(|slice| &**slice).collect();
         assert_eq!(parts, [&b"e"[..], b"two", b"th"]);
+    }
+
+    #[test]
+    fn empty_pieces_are_passed_over_wherever_they_stand() {
+        let rope = Rope::new([Bytes::new(), Bytes::from_static(b"one"), Bytes::new()]);
+        assert_eq!((rope.chunk(), rope.pieces().count()), (&b"one"[..], 1));
+        assert!(Rope::new([Bytes::new()]).is_empty());
     }
 
     proptest::proptest! {
