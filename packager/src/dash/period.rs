@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 /// How many of the last durations count for a nominal one.
-const RECENT: usize = 16;
+const RECENT: usize = 6;
 
 /// A Period as players are told of it. Times are 90 kHz ticks of the broadcast's timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,17 +121,16 @@ impl Periods {
             .collect()
     }
 
-    /// The mean of the recent durations, back to where they were of another kind: as a grid begins, one of 2T comes before those
-    /// of T. 0 if there are none.
+    /// The mean of the recent durations that are of the kind of most of them: a segment cut short by a gap, or one of 2T as a
+    /// grid begins, says nothing of those that follow. 0 if there are none.
     fn nominal(&self) -> i64 {
-        let Some(&newest) = self.recent.back() else { return 0 };
-        let alike = |duration: &&i64| **duration < 2 * newest && newest < 2 * **duration;
-        let (sum, count) = self
-            .recent
-            .iter()
-            .rev()
-            .take_while(alike)
-            .fold((0, 0), |(sum, n), duration| (sum + duration, n + 1));
-        (sum + count / 2) / count
+        let mut sorted: Vec<_> = self.recent.iter().copied().collect();
+        sorted.sort_unstable();
+        let Some(&median) = sorted.get(sorted.len().saturating_sub(1) / 2) else {
+            return 0;
+        };
+        sorted.retain(|&duration| duration < 2 * median && median < 2 * duration);
+        let count = i64::try_from(sorted.len()).unwrap_or(1).max(1);
+        (sorted.iter().sum::<i64>() + count / 2) / count
     }
 }

@@ -339,7 +339,7 @@ fn an_absence_is_gaps_in_both_tracks_at_the_same_numbers() {
         "{back:?}"
     );
     let covered: Vec<_> = presentation.periods.iter().map(|period| period.first).collect();
-    assert_eq!(covered[..2], [1_000, 1_005]);
+    assert_eq!(covered, [1_000, 1_005]);
 }
 
 #[test]
