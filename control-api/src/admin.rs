@@ -95,7 +95,10 @@ impl Server {
     /// The address is taken or not allowed.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        Ok(Self { local: listener.local_addr()?, listener })
+        Ok(Self {
+            local: listener.local_addr()?,
+            listener,
+        })
     }
 
     /// Where it listens, with the port that was taken.

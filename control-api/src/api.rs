@@ -42,7 +42,11 @@ impl Api {
     /// The API of `hub`. `administrator` is the digest of the token that what changes something asks for; with none, nothing can
     /// be changed.
     pub fn new(hub: Hub, viewers: Arc<dyn Viewers>, administrator: Option<KeyDigest>) -> Self {
-        Self { hub, viewers, administrator }
+        Self {
+            hub,
+            viewers,
+            administrator,
+        }
     }
 
     /// The routes, with their full paths.
@@ -51,7 +55,10 @@ impl Api {
         // Rendered once: it is the same for all.
         let document: Arc<str> = document.to_pretty_json().unwrap_or_default().into();
         let openapi = move || async move {
-            ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], document.to_string())
+            (
+                [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+                document.to_string(),
+            )
         };
         router
             .route("/api/v1/openapi.json", get(openapi))
@@ -70,8 +77,14 @@ impl Api {
         };
         match bearer(headers) {
             Some(token) if expected.matches(token) => Ok(()),
-            Some(_) => Err(Problem::new(StatusCode::UNAUTHORIZED, "this is not the administrator's token")),
-            None => Err(Problem::new(StatusCode::UNAUTHORIZED, "give the administrator's token as Authorization: Bearer TOKEN")),
+            Some(_) => Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "this is not the administrator's token",
+            )),
+            None => Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "give the administrator's token as Authorization: Bearer TOKEN",
+            )),
         }
     }
 }
@@ -79,7 +92,9 @@ impl Api {
 /// The token of an `Authorization: Bearer` header (RFC 6750 2.1).
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim_start_matches(' '))
 }
 
 #[derive(OpenApi)]
@@ -98,7 +113,9 @@ struct Security;
 
 impl Modify for Security {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("The administrator's token."));
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("The administrator's token."));
         document
             .components
             .get_or_insert_default()
@@ -144,15 +161,25 @@ async fn list_streams(
     let Query(page) = page.map_err(|err| Problem::new(StatusCode::BAD_REQUEST, err.body_text()))?;
     let limit = page.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, format!("limit is {limit}, it must be 1 to {MAX_LIMIT}")));
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!("limit is {limit}, it must be 1 to {MAX_LIMIT}"),
+        ));
     }
     let mut broadcasts = api.hub.broadcasts();
-    broadcasts.retain(|broadcast| page.cursor.as_deref().is_none_or(|last| broadcast.name().as_str() > last));
+    broadcasts.retain(|broadcast| {
+        page.cursor
+            .as_deref()
+            .is_none_or(|last| broadcast.name().as_str() > last)
+    });
     broadcasts.sort_by(|a, b| a.name().cmp(b.name()));
     let more = broadcasts.len() > limit;
     broadcasts.truncate(limit);
     let next = broadcasts.last().filter(|_| more).map(|last| last.name().to_string());
-    let streams = broadcasts.iter().filter_map(|broadcast| Stream::of(broadcast, &*api.viewers)).collect();
+    let streams = broadcasts
+        .iter()
+        .filter_map(|broadcast| Stream::of(broadcast, &*api.viewers))
+        .collect();
     Ok(Json(Streams { streams, next }))
 }
 
@@ -169,7 +196,9 @@ async fn list_streams(
 async fn show_stream(State(api): State<Api>, Path(channel): Path<String>) -> Result<Json<Stream>, Problem> {
     let name = named(&channel)?;
     let broadcast = api.hub.broadcast(&name).ok_or_else(|| not_live(&name))?;
-    Stream::of(&broadcast, &*api.viewers).map(Json).ok_or_else(|| not_live(&name))
+    Stream::of(&broadcast, &*api.viewers)
+        .map(Json)
+        .ok_or_else(|| not_live(&name))
 }
 
 /// End a broadcast
@@ -187,7 +216,11 @@ async fn show_stream(State(api): State<Api>, Path(channel): Path<String>) -> Res
         (status = NOT_FOUND, description = "It is not live", body = Problem, content_type = "application/problem+json"),
     )
 )]
-async fn end_stream(State(api): State<Api>, Path(channel): Path<String>, headers: HeaderMap) -> Result<StatusCode, Problem> {
+async fn end_stream(
+    State(api): State<Api>,
+    Path(channel): Path<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
     api.administrator(&headers)?;
     let name = named(&channel)?;
     if !api.hub.kick(&name) {
@@ -199,7 +232,9 @@ async fn end_stream(State(api): State<Api>, Path(channel): Path<String>, headers
 
 /// A name that cannot be a channel's is no channel that is live.
 fn named(channel: &str) -> Result<ChannelName, Problem> {
-    channel.parse().map_err(|err: media_core::Error| Problem::new(StatusCode::NOT_FOUND, err.to_string()))
+    channel
+        .parse()
+        .map_err(|err: media_core::Error| Problem::new(StatusCode::NOT_FOUND, err.to_string()))
 }
 
 fn not_live(name: &ChannelName) -> Problem {
@@ -208,16 +243,26 @@ fn not_live(name: &ChannelName) -> Problem {
 
 async fn not_found(uri: Uri) -> Problem {
     // The path is echoed as JSON text, bounded by the server's limit on the request line.
-    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}; see /api/v1/openapi.json", uri.path()))
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        format!("there is nothing at {}; see /api/v1/openapi.json", uri.path()),
+    )
 }
 
 async fn method_not_allowed() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the Allow header names the methods of this address")
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "the Allow header names the methods of this address",
+    )
 }
 
 /// Answers tell of the present moment, and some are for the administrator alone.
 async fn never_stored(response: Response) -> Response {
-    ([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], response).into_response()
+    (
+        [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))],
+        response,
+    )
+        .into_response()
 }
 
 #[cfg(test)]

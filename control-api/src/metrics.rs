@@ -20,7 +20,7 @@ impl Collector for Process {
             let gauge = ConstGauge::new(bytes);
             let help = "Memory that is resident";
             gauge.encode(encoder.encode_descriptor(
-                "streamforge_process_resident_memory",
+                "process_resident_memory",
                 help,
                 Some(&Unit::Bytes),
                 gauge.metric_type(),
@@ -29,7 +29,7 @@ impl Collector for Process {
         if let Some(open) = open_descriptors() {
             let gauge = ConstGauge::new(open);
             let help = "Descriptors that are open";
-            gauge.encode(encoder.encode_descriptor("streamforge_process_open_fds", help, None, gauge.metric_type())?)?;
+            gauge.encode(encoder.encode_descriptor("process_open_fds", help, None, gauge.metric_type())?)?;
         }
         Ok(())
     }
@@ -50,7 +50,7 @@ impl Collector for Broadcasts {
             }
         }
         let mut family = encoder.encode_descriptor(
-            "streamforge_broadcasts",
+            "broadcasts",
             "Broadcasts by whether their publisher is connected",
             None,
             ConstGauge::new(live).metric_type(),
@@ -65,10 +65,17 @@ impl Collector for Broadcasts {
 fn resident_bytes() -> Option<i64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<i64>().ok()?.checked_mul(1024)
+    line.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<i64>()
+        .ok()?
+        .checked_mul(1024)
 }
 
 fn open_descriptors() -> Option<i64> {
     // One of them is the listing itself.
-    i64::try_from(fs::read_dir("/proc/self/fd").ok()?.count()).ok()?.checked_sub(1)
+    i64::try_from(fs::read_dir("/proc/self/fd").ok()?.count())
+        .ok()?
+        .checked_sub(1)
 }

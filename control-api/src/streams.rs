@@ -110,8 +110,15 @@ impl Stream {
 impl Track {
     fn of(track: TrackInfo) -> Self {
         let media = match &*track.config {
-            Config::Avc(avc) => Media::Video { width: avc.width, height: avc.height, frame_rate: avc.frame_rate },
-            Config::Aac(aac) => Media::Audio { sampling_rate_hz: aac.timescale.hz(), channels: aac.channels },
+            Config::Avc(avc) => Media::Video {
+                width: avc.width,
+                height: avc.height,
+                frame_rate: avc.frame_rate,
+            },
+            Config::Aac(aac) => Media::Audio {
+                sampling_rate_hz: aac.timescale.hz(),
+                channels: aac.channels,
+            },
         };
         Self {
             name: track.name.to_string(),

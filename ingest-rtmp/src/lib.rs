@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod amf0;
+mod audience;
 pub mod auth;
 pub mod chunk;
 mod config;

@@ -2,13 +2,14 @@
 
 use std::fmt;
 
+use media_core::BroadcastId;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
-use crate::auth::Reason;
+use crate::{audience::Audience, auth::Reason};
 
 /// Counters of one server. Cheap to clone; all clones count together.
 #[derive(Debug, Clone)]
@@ -18,6 +19,7 @@ pub struct Metrics {
     pub(crate) closed: Family<CauseLabel, Counter>,
     pub(crate) publishers: Gauge,
     pub(crate) players: Gauge,
+    pub(crate) audience: Audience,
     pub(crate) received: Counter,
     pub(crate) sent: Counter,
     frames: Family<KindLabel, Counter>,
@@ -96,6 +98,7 @@ impl Default for Metrics {
             closed: Family::default(),
             publishers: Gauge::default(),
             players: Gauge::default(),
+            audience: Audience::default(),
             received: Counter::default(),
             sent: Counter::default(),
             dropped: Family::default(),
@@ -145,6 +148,11 @@ impl Metrics {
             "Frames that slow players did not get",
             self.lagged.clone(),
         );
+    }
+
+    /// How many play a broadcast now.
+    pub fn viewers(&self, broadcast: BroadcastId) -> u64 {
+        self.audience.viewers(broadcast)
     }
 
     pub(crate) fn drop_frame(&self, reason: Drop) {

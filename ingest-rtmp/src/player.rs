@@ -12,6 +12,7 @@ use media_core::{
 use crate::{
     Error,
     amf0::{Value, object},
+    audience::Viewer,
     metrics::{Counted, Metrics},
     transmit::{Transmit, kind},
 };
@@ -33,6 +34,7 @@ pub(crate) struct Player {
     newest_ms: u32,
     metrics: Metrics,
     _counted: Counted,
+    _viewer: Viewer,
 }
 
 #[derive(Debug)]
@@ -56,6 +58,7 @@ impl Player {
         };
         let tracks = configs.iter().enumerate().map(track).collect();
         let _counted = Counted::new(&metrics.players);
+        let _viewer = metrics.audience.join(consumer.broadcast().id());
         Self {
             consumer,
             stream_id,
@@ -64,6 +67,7 @@ impl Player {
             newest_ms: 0,
             metrics,
             _counted,
+            _viewer,
         }
     }
 

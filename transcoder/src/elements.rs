@@ -6,8 +6,17 @@ use gstreamer as gst;
 use crate::Error;
 
 /// Elements of the test picture.
-pub(crate) const TEST_PICTURE: [&str; 9] =
-    ["videotestsrc", "capsfilter", "x264enc", "queue", "audiotestsrc", "audioconvert", "avenc_aac", "flvmux", "rtmp2sink"];
+pub(crate) const TEST_PICTURE: [&str; 9] = [
+    "videotestsrc",
+    "capsfilter",
+    "x264enc",
+    "queue",
+    "audiotestsrc",
+    "audioconvert",
+    "avenc_aac",
+    "flvmux",
+    "rtmp2sink",
+];
 
 /// The Debian packages that have them all.
 pub const PACKAGES: &str = "gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
@@ -19,5 +28,8 @@ pub const PACKAGES: &str = "gstreamer1.0-plugins-base gstreamer1.0-plugins-good 
 /// [`Error::Init`].
 pub fn missing() -> Result<Vec<&'static str>, Error> {
     gst::init().map_err(Error::Init)?;
-    Ok(TEST_PICTURE.into_iter().filter(|name| gst::ElementFactory::find(name).is_none()).collect())
+    Ok(TEST_PICTURE
+        .into_iter()
+        .filter(|name| gst::ElementFactory::find(name).is_none())
+        .collect())
 }

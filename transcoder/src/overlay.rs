@@ -35,12 +35,26 @@ pub(crate) fn draw(picture: &mut [u8], since_epoch: Duration) {
     let millis = since_epoch.as_millis();
     for block in 0..BLOCKS {
         let one = millis >> (BLOCKS - 1 - block) & 1 == 1;
-        fill(picture, block * BLOCK_WIDTH, 0, BLOCK_WIDTH, STRIP_HEIGHT, if one { WHITE } else { BLACK });
+        fill(
+            picture,
+            block * BLOCK_WIDTH,
+            0,
+            BLOCK_WIDTH,
+            STRIP_HEIGHT,
+            if one { WHITE } else { BLACK },
+        );
     }
     let text = digits(since_epoch);
     let width = text.len() * (GLYPH_WIDTH + 1) * DOT;
     let left = (WIDTH - width) / 2;
-    fill(picture, left - DOT, TEXT_TOP - DOT, width + DOT, (GLYPH_HEIGHT + 2) * DOT, BLACK);
+    fill(
+        picture,
+        left - DOT,
+        TEXT_TOP - DOT,
+        width + DOT,
+        (GLYPH_HEIGHT + 2) * DOT,
+        BLACK,
+    );
     for (index, &letter) in text.iter().enumerate() {
         let left = left + index * (GLYPH_WIDTH + 1) * DOT;
         for (row, dots) in glyph(letter).into_iter().enumerate() {
@@ -80,7 +94,15 @@ fn fill(picture: &mut [u8], left: usize, top: usize, width: usize, height: usize
     };
     rows(0, WIDTH, left, top, width, height, luma);
     for plane in [WIDTH * HEIGHT, WIDTH * HEIGHT * 5 / 4] {
-        rows(plane, WIDTH / 2, left / 2, top / 2, width.div_ceil(2), height.div_ceil(2), NEUTRAL);
+        rows(
+            plane,
+            WIDTH / 2,
+            left / 2,
+            top / 2,
+            width.div_ceil(2),
+            height.div_ceil(2),
+            NEUTRAL,
+        );
     }
 }
 
@@ -112,7 +134,9 @@ mod tests {
 
     fn read_strip(picture: &[u8]) -> u32 {
         let middle = STRIP_HEIGHT / 2 * WIDTH + BLOCK_WIDTH / 2;
-        (0..BLOCKS).fold(0, |bits, block| bits << 1 | u32::from(picture[middle + block * BLOCK_WIDTH] > 125))
+        (0..BLOCKS).fold(0, |bits, block| {
+            bits << 1 | u32::from(picture[middle + block * BLOCK_WIDTH] > 125)
+        })
     }
 
     #[test]
@@ -122,13 +146,24 @@ mod tests {
             draw(&mut picture, Duration::from_millis(millis));
             assert_eq!(u64::from(read_strip(&picture)), millis % (1 << 32));
         }
-        assert!(picture[..WIDTH * STRIP_HEIGHT].iter().all(|&luma| luma == BLACK || luma == WHITE));
-        assert_eq!(picture[WIDTH * STRIP_HEIGHT], 77, "below the strip nothing is drawn but the digits");
+        assert!(
+            picture[..WIDTH * STRIP_HEIGHT]
+                .iter()
+                .all(|&luma| luma == BLACK || luma == WHITE)
+        );
+        assert_eq!(
+            picture[WIDTH * STRIP_HEIGHT],
+            77,
+            "below the strip nothing is drawn but the digits"
+        );
     }
 
     #[test]
     fn the_digits_are_the_time_of_day() {
-        assert_eq!(&digits(Duration::from_millis(86_400_000 * 20_000 + 72_900_250)), b"20:15:00.250 UTC");
+        assert_eq!(
+            &digits(Duration::from_millis(86_400_000 * 20_000 + 72_900_250)),
+            b"20:15:00.250 UTC"
+        );
         assert_eq!(&digits(Duration::ZERO), b"00:00:00.000 UTC");
         assert_eq!(&digits(Duration::from_millis(86_399_999)), b"23:59:59.999 UTC");
     }

@@ -157,7 +157,11 @@ struct Budget {
 
 impl Budget {
     fn new(now: Instant) -> Self {
-        Self { since: now, taken: 0, left_out: 0 }
+        Self {
+            since: now,
+            taken: 0,
+            left_out: 0,
+        }
     }
 
     fn take(&mut self, now: Instant, worker: &'static str) -> bool {
@@ -199,8 +203,11 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("streamforge-worker-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let (line, end) = (directory.join("line"), directory.join("end"));
-        let script =
-            format!("read line; echo \"$line\" > {0}; cat > /dev/null; echo over > {1}", line.display(), end.display());
+        let script = format!(
+            "read line; echo \"$line\" > {0}; cat > /dev/null; echo over > {1}",
+            line.display(),
+            end.display()
+        );
         let shutdown = CancellationToken::new();
         let supervised = tokio::spawn(shell(&script).supervise(shutdown.clone()));
         while std::fs::read_to_string(&line).unwrap_or_default().is_empty() {
@@ -225,7 +232,9 @@ mod tests {
             sleep(Duration::from_millis(50)).await;
             shutdown.cancel();
         };
-        timeout(Duration::from_secs(20), async { tokio::join!(run, stop) }).await.unwrap();
+        timeout(Duration::from_secs(20), async { tokio::join!(run, stop) })
+            .await
+            .unwrap();
     }
 
     #[tokio::test]

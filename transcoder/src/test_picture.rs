@@ -83,7 +83,10 @@ fn pipeline(address: &str) -> Result<gst::Pipeline, Error> {
     let make = |factory: &'static str| gst::ElementFactory::make(factory);
     let filter = |caps: gst::Caps| make("capsfilter").property("caps", caps).build();
 
-    let picture = make("videotestsrc").property("is-live", true).property_from_str("pattern", "ball").build()?;
+    let picture = make("videotestsrc")
+        .property("is-live", true)
+        .property_from_str("pattern", "ball")
+        .build()?;
     let (width, height) = (as_i32(overlay::WIDTH), as_i32(overlay::HEIGHT));
     let raw_video = filter(
         gst::Caps::builder("video/x-raw")
@@ -117,13 +120,20 @@ fn pipeline(address: &str) -> Result<gst::Pipeline, Error> {
         .property("volume", 0.4)
         .build()?;
     let convert = make("audioconvert").build()?;
-    let raw_audio =
-        filter(gst::Caps::builder("audio/x-raw").field("rate", AUDIO_HZ).field("channels", 2).build())?;
+    let raw_audio = filter(
+        gst::Caps::builder("audio/x-raw")
+            .field("rate", AUDIO_HZ)
+            .field("channels", 2)
+            .build(),
+    )?;
     let audio_queue = make("queue").build()?;
     let audio_encoder = make("avenc_aac").property("bitrate", AUDIO_BPS).build()?;
 
     let mux = make("flvmux").property("streamable", true).build()?;
-    let sink = make("rtmp2sink").property("location", address).property("async-connect", false).build()?;
+    let sink = make("rtmp2sink")
+        .property("location", address)
+        .property("async-connect", false)
+        .build()?;
 
     let pipeline = gst::Pipeline::new();
     let video = [&picture, &raw_video, &video_queue, &video_encoder, &avc];
@@ -148,7 +158,9 @@ fn pipeline(address: &str) -> Result<gst::Pipeline, Error> {
 
 fn draw_clocks(info: &mut gst::PadProbeInfo<'_>) {
     let Some(buffer) = info.buffer_mut() else { return };
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     if let Ok(mut picture) = buffer.make_mut().map_writable() {
         overlay::draw(&mut picture, since_epoch);
     }
@@ -163,8 +175,13 @@ fn watch(pipeline: &gst::Pipeline, stop: &AtomicBool) -> Result<(), Error> {
         match message.as_ref().map(|message| message.view()) {
             Some(gst::MessageView::Eos(_)) => return Ok(()),
             Some(gst::MessageView::Error(failed)) => {
-                let element = failed.src().map_or_else(|| "pipeline".into(), |src| src.name().to_string());
-                return Err(Error::Element { element, message: failed.error().to_string() });
+                let element = failed
+                    .src()
+                    .map_or_else(|| "pipeline".into(), |src| src.name().to_string());
+                return Err(Error::Element {
+                    element,
+                    message: failed.error().to_string(),
+                });
             }
             _ => {}
         }

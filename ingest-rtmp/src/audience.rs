@@ -1,0 +1,67 @@
+//! How many play each broadcast. Bounded by the connections that there may be.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use media_core::BroadcastId;
+
+/// The players of all broadcasts. Cheap to clone; all clones are one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Audience(Arc<Mutex<HashMap<BroadcastId, u64>>>);
+
+impl Audience {
+    pub(crate) fn viewers(&self, broadcast: BroadcastId) -> u64 {
+        self.lock().get(&broadcast).copied().unwrap_or(0)
+    }
+
+    /// Counts one more until what it returns is dropped.
+    pub(crate) fn join(&self, broadcast: BroadcastId) -> Viewer {
+        *self.lock().entry(broadcast).or_default() += 1;
+        Viewer { audience: self.clone(), broadcast }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<BroadcastId, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One who plays.
+#[derive(Debug)]
+pub(crate) struct Viewer {
+    audience: Audience,
+    broadcast: BroadcastId,
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        let mut viewers = self.audience.lock();
+        if let Some(count) = viewers.get_mut(&self.broadcast) {
+            *count -= 1;
+            if *count == 0 {
+                viewers.remove(&self.broadcast);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn a_viewer_counts_while_it_plays_and_nothing_is_kept_of_it_after() {
+        let audience = Audience::default();
+        let (one, two) = (BroadcastId::new(SystemTime::UNIX_EPOCH), BroadcastId::new(SystemTime::UNIX_EPOCH));
+        let first = audience.join(one);
+        let second = audience.clone().join(one);
+        assert_eq!((audience.viewers(one), audience.viewers(two)), (2, 0));
+        drop(first);
+        assert_eq!(audience.viewers(one), 1);
+        drop(second);
+        assert!(audience.lock().is_empty());
+    }
+}

@@ -1,0 +1,125 @@
+//! Whether `serve` would run: the configuration, the elements of GStreamer, the ports. A report for people; what is wrong says what to do.
+
+use std::{
+    env,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+};
+
+use crate::{
+    config::{Config, Policy},
+    serve::unbound,
+};
+
+/// Prints the report to stdout; fails if anything is wrong.
+pub(crate) fn run(file: Option<&Path>, config: Result<Config, String>) -> ExitCode {
+    let mut report = Report::default();
+    let file = file.map_or_else(|| "built-in values".into(), |file| file.display().to_string());
+    match &config {
+        Ok(config) => {
+            report.fine("configuration", &file);
+            publishing(config, &mut report);
+        }
+        Err(what) => report.wrong("configuration", what),
+    }
+    match missing_elements() {
+        Ok(missing) if missing.is_empty() => report.fine("GStreamer", "all elements are there"),
+        Ok(missing) => {
+            let packages = transcoder::elements::PACKAGES;
+            report.wrong(
+                "GStreamer",
+                &format!("missing: {}; install {packages}", missing.join(", ")),
+            );
+        }
+        Err(what) => report.wrong("GStreamer", &what),
+    }
+    if let Ok(config) = &config {
+        for (section, listen) in [
+            ("rtmp", config.rtmp.listen),
+            ("http", config.http.listen),
+            ("admin", config.admin.listen),
+        ] {
+            match listen {
+                None => report.note(section, "off"),
+                Some(address) => match free(address) {
+                    Ok(()) => report.fine(section, &format!("{address} is free")),
+                    Err(err) => report.wrong(section, &unbound(section, address, &err)),
+                },
+            }
+        }
+    }
+    match report.wrong {
+        0 => ExitCode::SUCCESS,
+        wrong => {
+            eprintln!("streamforge: {wrong} of the above must be put right");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn publishing(config: &Config, report: &mut Report) {
+    match (config.publish.policy, config.publish.keys.len()) {
+        (Policy::Open, _) => report.note("publishing", "open: anyone who reaches the RTMP listener may publish"),
+        (Policy::Keys, 0) => {
+            report.note(
+                "publishing",
+                "no keys are listed, so every publisher will be refused: add [[publish.keys]]",
+            );
+        }
+        (Policy::Keys, keys) => report.fine("publishing", &format!("{keys} stream keys")),
+    }
+    if config.api.administrator().is_none() {
+        report.note(
+            "administration",
+            "no api.admin_token, so nothing can be changed through the API",
+        );
+    }
+}
+
+/// Asks a child process, for only there GStreamer is initialised.
+fn missing_elements() -> Result<Vec<String>, String> {
+    let program = env::current_exe().map_err(|err| format!("this program's own path: {err}"))?;
+    let output = Command::new(program)
+        .arg("missing-elements")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|err| format!("it cannot be asked: {err}"))?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        return Err(format!(
+            "{}; {}",
+            output.status,
+            words.lines().last().unwrap_or("it said nothing")
+        ));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect())
+}
+
+/// Rust sets SO_REUSEADDR, as the daemon does: what only lingers after a restart is free.
+fn free(address: SocketAddr) -> std::io::Result<()> {
+    TcpListener::bind(address).map(drop)
+}
+
+#[derive(Debug, Default)]
+struct Report {
+    wrong: usize,
+}
+
+impl Report {
+    fn fine(&self, what: &str, words: &str) {
+        println!("ok     {what:<15} {words}");
+    }
+
+    fn note(&self, what: &str, words: &str) {
+        println!("note   {what:<15} {words}");
+    }
+
+    fn wrong(&mut self, what: &str, words: &str) {
+        self.wrong += 1;
+        println!("WRONG  {what:<15} {words}");
+    }
+}

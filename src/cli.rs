@@ -1,0 +1,109 @@
+//! The commands and their flags. A flag that is not given overrides nothing.
+
+use std::{env, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    check,
+    config::{self, Config},
+    logs, serve,
+};
+
+/// A live video daemon: RTMP in, low-latency HLS and DASH out.
+#[derive(Debug, Parser)]
+#[command(name = "streamforge", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How messages are written to stderr; RUST_LOG says which.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    log_format: logs::Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the daemon until SIGTERM or SIGINT; a second one ends it at once.
+    Serve(Configured),
+    /// Says whether the configuration is right, the codecs are there and the ports are free.
+    Check(Configured),
+    /// Pushes the test picture; without an address, to the one on standard input until that ends. A worker of `serve`.
+    #[command(hide = true)]
+    TestPicture {
+        /// Such as rtmp://127.0.0.1/live/demo.
+        #[arg(long)]
+        url: Option<String>,
+    },
+    /// Prints the names of the GStreamer elements that are missing. A worker of `check`.
+    #[command(hide = true)]
+    MissingElements,
+}
+
+#[derive(Debug, Args)]
+struct Configured {
+    /// The configuration file. Default: conf/streamforge.toml if it is there, else built-in values. Variables
+    /// STREAMFORGE_<SECTION>_<KEY> override it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Configured {
+    fn file(&self) -> Option<PathBuf> {
+        self.config.clone().or_else(config::default_file)
+    }
+
+    fn load(&self) -> Result<Config, String> {
+        let file = self.file();
+        config::load(file.as_deref(), env::vars_os()).map_err(|err| err.to_string())
+    }
+}
+
+impl Cli {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// One line that says what is wrong and what to do.
+    pub(crate) fn run(self) -> Result<ExitCode, String> {
+        match self.command {
+            Command::Serve(configured) => {
+                let config = configured.load()?;
+                logs::init(self.log_format)?;
+                serve::run(config)
+            }
+            Command::Check(configured) => {
+                let file = configured.file();
+                Ok(check::run(file.as_deref(), configured.load()))
+            }
+            Command::TestPicture { url: Some(url) } => transcoder::test_picture::push(&url)
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(|err| err.to_string()),
+            Command::TestPicture { url: None } => transcoder::test_picture::push_for_parent()
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(|err| err.to_string()),
+            Command::MissingElements => {
+                let missing = transcoder::elements::missing().map_err(|err| err.to_string())?;
+                missing.into_iter().for_each(|name| println!("{name}"));
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_log_format_may_stand_after_the_command() {
+        let cli = Cli::parse_from(["streamforge", "serve", "--config", "a.toml", "--log-format", "json"]);
+        assert_eq!(cli.log_format, logs::Format::Json);
+        assert!(matches!(cli.command, Command::Serve(Configured { config: Some(_) })));
+    }
+}

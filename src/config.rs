@@ -1,0 +1,318 @@
+//! What an operator can set, read from a file and the environment, checked once. What parses is in range; what depends on two values
+//! is checked at the end. Each section goes to the crate that it concerns.
+
+mod error;
+mod source;
+mod within;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use control_api::KeyDigest;
+use media_core::{ChannelName, broadcast, hub};
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+pub(crate) use error::Error;
+pub(crate) use source::{default_file, load};
+use within::Within;
+
+/// Everything. `conf/streamforge.toml` says what each key does and what more and less of it cost; the defaults are its values.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// Where files are kept. Nothing is written yet: media are held in memory.
+    pub(crate) data_dir: PathBuf,
+    pub(crate) rtmp: ingest_rtmp::Config,
+    rtmps: Unbuilt,
+    pub(crate) http: origin_http::Config,
+    https: Unbuilt,
+    tls: Tls,
+    pub(crate) admin: Admin,
+    pub(crate) api: Api,
+    pub(crate) publish: Publish,
+    pub(crate) live: Live,
+    ladder: Ladder,
+    pub(crate) demo: Demo,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: "/var/lib/streamforge".into(),
+            rtmp: ingest_rtmp::Config::default(),
+            rtmps: Unbuilt::default(),
+            http: origin_http::Config::default(),
+            https: Unbuilt::default(),
+            tls: Tls::default(),
+            admin: Admin::default(),
+            api: Api::default(),
+            publish: Publish::default(),
+            live: Live::default(),
+            ladder: Ladder::default(),
+            demo: Demo::default(),
+        }
+    }
+}
+
+/// A listener that this build does not have: its address must be empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Unbuilt {
+    #[serde(deserialize_with = "address")]
+    listen: Option<SocketAddr>,
+}
+
+/// Accepted for the listeners to come; unused without them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Tls {
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    self_signed: bool,
+}
+
+/// The operator's listener.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Admin {
+    /// Where `/metrics`, `/healthz` and `/readyz` are; `None` for nowhere.
+    #[serde(deserialize_with = "address")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: Some(([127, 0, 0, 1], 9090).into()),
+        }
+    }
+}
+
+/// Who may administer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Api {
+    admin_token: Option<Plain>,
+    admin_token_sha256: Option<Hashed>,
+}
+
+impl Api {
+    /// The administrator's token, if there is one.
+    pub(crate) fn administrator(&self) -> Option<KeyDigest> {
+        self.admin_token
+            .map(|plain| plain.0)
+            .or(self.admin_token_sha256.map(|hashed| hashed.0))
+    }
+}
+
+/// Who may publish.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Publish {
+    pub(crate) policy: Policy,
+    pub(crate) keys: Vec<Key>,
+}
+
+/// How publishers are told apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Policy {
+    /// Anyone publishes: the stream key is the channel's name.
+    Open,
+    /// A stream key is listed, with the channel that it is for.
+    #[default]
+    Keys,
+}
+
+/// A stream key, kept as its hash, and its channel.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "RawKey")]
+pub(crate) struct Key {
+    pub(crate) channel: ChannelName,
+    pub(crate) digest: KeyDigest,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawKey {
+    channel: String,
+    key: Option<Plain>,
+    key_sha256: Option<Hashed>,
+}
+
+impl TryFrom<RawKey> for Key {
+    type Error = String;
+
+    fn try_from(raw: RawKey) -> Result<Self, String> {
+        let channel = raw.channel.parse().map_err(|err: media_core::Error| err.to_string())?;
+        match (raw.key, raw.key_sha256) {
+            (Some(Plain(digest)), None) | (None, Some(Hashed(digest))) => Ok(Self { channel, digest }),
+            _ => Err(format!("the entry for {channel} needs either key or key_sha256")),
+        }
+    }
+}
+
+/// A secret given as it is; only its hash is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Plain(KeyDigest);
+
+impl<'de> Deserialize<'de> for Plain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let key = String::deserialize(deserializer)?;
+        match key.len() {
+            8..=256 => Ok(Self(KeyDigest::of(&key))),
+            _ => Err(D::Error::custom(
+                "a key or token has 8 to 256 bytes; `openssl rand -hex 16` makes a good one",
+            )),
+        }
+    }
+}
+
+/// A secret given as its SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Hashed(KeyDigest);
+
+impl<'de> Deserialize<'de> for Hashed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map(Self)
+            .map_err(D::Error::custom)
+    }
+}
+
+/// How live broadcasts are cut and kept.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Live {
+    part_ms: Within<50, 2_000>,
+    segment_ms: Within<1_000, 10_000>,
+    window_s: Within<6, 86_400>,
+    reconnect_s: Within<0, 3_600>,
+    max_channels: Within<1, 100_000>,
+    backlog_ms: Within<1_000, 60_000>,
+    backlog_mb: Within<1, 1_024>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            part_ms: Within::new(200),
+            segment_ms: Within::new(2_000),
+            window_s: Within::new(60),
+            reconnect_s: Within::new(10),
+            max_channels: Within::new(1_000),
+            backlog_ms: Within::new(10_000),
+            backlog_mb: Within::new(64),
+        }
+    }
+}
+
+impl Live {
+    /// For the hub.
+    pub(crate) fn hub(&self) -> hub::Settings {
+        let segment = Duration::from_millis(self.segment_ms.get());
+        let mib = usize::try_from(self.backlog_mb.get()).unwrap_or(usize::MAX);
+        hub::Settings {
+            broadcast: broadcast::Limits {
+                bytes: mib.saturating_mul(1 << 20),
+                age: Duration::from_millis(self.backlog_ms.get()),
+                segment,
+                stall: segment,
+            },
+            reconnect: Duration::from_secs(self.reconnect_s.get()),
+            max_channels: usize::try_from(self.max_channels.get()).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// For the packager.
+    pub(crate) fn packager(&self) -> packager::live::Config {
+        packager::live::Config {
+            part: Duration::from_millis(self.part_ms.get()),
+            window: Duration::from_secs(self.window_s.get()),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let (part, segment, window) = (self.part_ms.get(), self.segment_ms.get(), self.window_s.get());
+        if part * 2 > segment {
+            return Err(format!(
+                "live.part_ms is {part}, it must be at most half of live.segment_ms, {}",
+                segment / 2
+            ));
+        }
+        // RFC 8216bis 6.2.2: a playlist never lists less than three target durations, and ours is ceil(2T).
+        let least = (2 * segment).div_ceil(1_000) * 3;
+        if window < least {
+            return Err(format!(
+                "live.window_s is {window}, with segments of {segment} ms it must be at least {least}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Accepted for the ladder to come.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Ladder {
+    enabled: bool,
+    rungs: Vec<Rung>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rung {
+    height: Within<64, 4_320>,
+    video_kbps: Within<50, 100_000>,
+}
+
+/// The built-in test picture.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Demo {
+    /// Whether it is pushed to the channel `demo`.
+    pub(crate) enabled: bool,
+}
+
+impl Config {
+    /// What no single value shows.
+    fn check(&self) -> Result<(), String> {
+        for (section, listener) in [("rtmps", &self.rtmps), ("https", &self.https)] {
+            if listener.listen.is_some() {
+                return Err(format!(
+                    "{section}.listen is set, but this build does not serve TLS yet: leave it empty"
+                ));
+            }
+        }
+        if self.ladder.enabled {
+            return Err(
+                "ladder.enabled is true, but this build has no ladder yet: it passes the source through".into(),
+            );
+        }
+        if self.demo.enabled && self.rtmp.listen.is_none() {
+            return Err("demo.enabled is true, but the test picture needs rtmp.listen".into());
+        }
+        if self.api.admin_token.is_some() && self.api.admin_token_sha256.is_some() {
+            return Err("api.admin_token and api.admin_token_sha256 are both set: keep one".into());
+        }
+        self.live.check()?;
+        self.rtmp.check()?;
+        self.http.check()?;
+        self.live.packager().check().map_err(|err| format!("live: {err}"))
+    }
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.as_str() {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| {
+            D::Error::custom(format!(
+                "{text:?} is not an address and port such as \"127.0.0.1:9090\""
+            ))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! Where a configuration comes from: built-in values, over them a file, over that the environment.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::{Config, Error};
+
+/// Variables of this prefix are settings.
+const PREFIX: &str = "STREAMFORGE_";
+/// Read where no file is named, if it is there.
+const DEFAULT_FILE: &str = "conf/streamforge.toml";
+
+/// The file that is read when none is named, if there is one.
+pub(crate) fn default_file() -> Option<PathBuf> {
+    Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists())
+}
+
+/// Reads and checks a configuration: `variables` over `file` over the built-in values.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub(crate) fn load(
+    file: Option<&Path>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Config, Error> {
+    let text = match file {
+        Some(file) => fs::read_to_string(file).map_err(|source| Error::Unreadable {
+            file: file.into(),
+            source,
+        })?,
+        None => String::new(),
+    };
+    let name = file.unwrap_or(Path::new("built-in"));
+    let config = parse(name, &text, &settings(variables)?)?;
+    config.check().map_err(Error::Value)?;
+    Ok(config)
+}
+
+/// Each setting of the environment as a table that holds it alone.
+type Settings = Vec<(String, Table)>;
+
+pub(super) fn parse(file: &Path, text: &str, settings: &Settings) -> Result<Config, Error> {
+    // The text by itself first: only so does an error know its line.
+    let config: Config = toml::from_str(text).map_err(|err| at_line(file, text, &err))?;
+    if settings.is_empty() {
+        return Ok(config);
+    }
+    let mut table: Table = toml::from_str(text).map_err(|err| at_line(file, text, &err))?;
+    for (_, setting) in settings {
+        lay_over(&mut table, setting.clone());
+    }
+    // Each part was read before, so this cannot fail for a value's sake.
+    Config::deserialize(table).map_err(|err| Error::Value(one_line(err.message())))
+}
+
+/// The settings among `variables`, each checked by itself, in the order of their names.
+pub(super) fn settings(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Settings, Error> {
+    let mut settings = Vec::new();
+    for (name, value) in variables {
+        let Some(path) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else {
+            continue;
+        };
+        let name = format!("{PREFIX}{path}");
+        let wrong = |what: String| Error::Variable {
+            name: name.clone(),
+            what,
+        };
+        let value = value
+            .into_string()
+            .map_err(|_| wrong("its value is not UTF-8".into()))?;
+        let path = path.to_ascii_lowercase();
+        // As TOML where that is a value for this key, else as text.
+        let as_toml = toml::from_str::<Table>(&format!("value = {value}"))
+            .ok()
+            .filter(|table| table.len() == 1)
+            .and_then(|mut table| table.remove("value"));
+        let as_text = Value::String(value);
+        let mut tries = as_toml.into_iter().chain([as_text]).map(|value| {
+            let table = at_path(&path, value);
+            Config::deserialize(table.clone()).map(|_| table)
+        });
+        let table = match tries.next() {
+            Some(Ok(table)) => table,
+            Some(Err(err)) => match tries.next() {
+                Some(Ok(table)) => table,
+                _ => return Err(wrong(one_line(err.message()))),
+            },
+            None => continue,
+        };
+        settings.push((name, table));
+    }
+    settings.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(settings)
+}
+
+/// `section_key` as a table; no section's name has an underscore, and only `data_dir` stands outside of them.
+fn at_path(path: &str, value: Value) -> Table {
+    match path.split_once('_') {
+        Some((section, key)) if path != "data_dir" => Table::from_iter([(
+            section.to_owned(),
+            Value::Table(Table::from_iter([(key.to_owned(), value)])),
+        )]),
+        _ => Table::from_iter([(path.to_owned(), value)]),
+    }
+}
+
+fn lay_over(table: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (table.get_mut(&key), value) {
+            (Some(Value::Table(under)), Value::Table(over)) => lay_over(under, over),
+            (_, value) => {
+                table.insert(key, value);
+            }
+        }
+    }
+}
+
+/// The error with its line and the key that stands there; values are left out, for some are secret.
+fn at_line(file: &Path, text: &str, err: &toml::de::Error) -> Error {
+    let before = &text[..err.span().map_or(0, |span| span.start.min(text.len()))];
+    let line = before.matches('\n').count() + 1;
+    let key = text
+        .lines()
+        .nth(line - 1)
+        .and_then(|line| line.split_once('='))
+        .map(|(key, _)| key.trim());
+    let key = key.map_or(String::new(), |key| format!("{key}: "));
+    Error::Line {
+        file: file.into(),
+        line,
+        key,
+        what: one_line(err.message()),
+    }
+}
+
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,170 @@
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Config, Error, Policy,
+    source::{parse, settings},
+};
+
+fn read(text: &str) -> Result<Config, Error> {
+    with_env(text, &[])
+}
+
+fn with_env(text: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
+    let variables = variables
+        .iter()
+        .map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let config = parse(Path::new("test.toml"), text, &settings(variables)?)?;
+    config.check().map_err(Error::Value)?;
+    Ok(config)
+}
+
+fn refusal(text: &str) -> String {
+    let refusal = read(text).unwrap_err().to_string();
+    assert!(!refusal.contains('\n'), "{refusal}");
+    refusal
+}
+
+fn refused_variable(name: &str, value: &str) -> String {
+    with_env("", &[(name, value)]).unwrap_err().to_string()
+}
+
+fn shipped(name: &str) -> String {
+    fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("conf").join(name)).unwrap()
+}
+
+#[test]
+fn every_shipped_file_is_right() {
+    let files = fs::read_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("conf")).unwrap();
+    let mut count = 0;
+    for file in files.map(|file| file.unwrap().path()) {
+        super::load(Some(&file), []).unwrap_or_else(|err| panic!("{err}"));
+        count += 1;
+    }
+    assert!(count >= 2);
+}
+
+#[test]
+fn the_built_in_values_are_those_of_the_shipped_file() {
+    assert_eq!(read(&shipped("streamforge.toml")).unwrap(), Config::default());
+    assert_eq!(read("").unwrap(), Config::default());
+    assert_eq!(Config::default().publish.policy, Policy::Keys);
+}
+
+/// Uncommented, what the file only shows is right too.
+#[test]
+fn what_the_shipped_file_shows_in_comments_can_be_used() {
+    let text: String = shipped("streamforge.toml")
+        .lines()
+        .map(|line| match line.strip_prefix("#") {
+            Some(shown) if !shown.starts_with(' ') => format!("{shown}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let config = read(&text).unwrap_or_else(|err| panic!("{err}\n{text}"));
+    assert_eq!(config.publish.keys.len(), 2);
+    assert!(config.api.administrator().is_some());
+}
+
+#[test]
+fn an_unknown_key_or_section_is_refused_by_name_and_line() {
+    let refusal = refusal("data_dir = \"data\"\n\n[live]\npart_ms = 200\npart_secs = 1\n");
+    assert!(
+        refusal.starts_with("test.toml:5: part_secs: unknown field `part_secs`"),
+        "{refusal}"
+    );
+    let refusal = self::refusal("[liev]\npart_ms = 200\n");
+    assert!(refusal.starts_with("test.toml:1: unknown field `liev`"), "{refusal}");
+    let refusal = self::refusal("[rtmp]\nlistem = \"\"\n");
+    assert!(refusal.starts_with("test.toml:2: listem: unknown field"), "{refusal}");
+}
+
+#[test]
+fn what_is_no_toml_is_refused_by_line() {
+    assert!(refusal("[live]\npart_ms = = 1\n").starts_with("test.toml:2: "));
+}
+
+#[test]
+fn a_value_out_of_range_is_refused_by_line_with_its_range() {
+    assert_eq!(
+        refusal("[live]\nsegment_ms = 999\n"),
+        "test.toml:2: segment_ms: 999 is out of range: it must be 1000 to 10000"
+    );
+    assert!(refusal("[live]\nwindow_s = -1\n").contains("-1 is out of range"));
+    assert!(refusal("[live]\npart_ms = \"200\"\n").contains("a whole number from 50 to 2000"));
+    assert!(refusal("[admin]\nlisten = \"9090\"\n").contains("not an address and port"));
+}
+
+#[test]
+fn values_that_do_not_go_together_are_refused() {
+    assert!(refusal("[live]\npart_ms = 600\nsegment_ms = 1000\n").contains("at most half of live.segment_ms, 500"));
+    assert!(refusal("[live]\nsegment_ms = 6000\nwindow_s = 30\n").contains("at least 36"));
+    assert!(refusal("[demo]\nenabled = true\n[rtmp]\nlisten = \"\"\n").contains("rtmp.listen"));
+    assert!(refusal("[rtmp]\nidle_ms = 1\n").contains("rtmp.idle_ms is 1"));
+}
+
+#[test]
+fn what_this_build_does_not_do_is_said_plainly() {
+    assert!(refusal("[https]\nlisten = \"[::]:8443\"\n").contains("does not serve TLS yet"));
+    assert!(refusal("[rtmps]\nlisten = \"[::]:1936\"\n").contains("does not serve TLS yet"));
+    assert!(refusal("[ladder]\nenabled = true\n").contains("no ladder yet"));
+    let accepted = "[tls]\ncert = \"a\"\nkey = \"b\"\nself_signed = true\n[https]\nlisten = \"\"\n\
+                    [ladder]\nrungs = [{ height = 720, video_kbps = 3000 }]\n";
+    read(accepted).unwrap();
+}
+
+#[test]
+fn the_environment_beats_the_file() {
+    let text = "[live]\npart_ms = 100\nsegment_ms = 3000\n[publish]\npolicy = \"keys\"\n";
+    let variables = [
+        ("STREAMFORGE_LIVE_PART_MS", "300"),
+        ("STREAMFORGE_PUBLISH_POLICY", "open"),
+        ("STREAMFORGE_DATA_DIR", "/somewhere"),
+        ("STREAMFORGE_HTTP_LISTEN", ""),
+        ("STREAMFORGE_DEMO_ENABLED", "true"),
+        ("STREAMFORGE_PUBLISH_KEYS", "[{ channel = \"a\", key = \"12345678\" }]"),
+        ("SOMETHING_ELSE", "1"),
+    ];
+    let config = with_env(text, &variables).unwrap();
+    assert_eq!(config.live.part_ms.get(), 300);
+    assert_eq!(config.live.segment_ms.get(), 3_000);
+    assert_eq!(config.publish.policy, Policy::Open);
+    assert_eq!(config.data_dir, Path::new("/somewhere"));
+    assert_eq!(config.http.listen, None);
+    assert!(config.demo.enabled);
+    assert!(config.publish.keys[0].digest.matches("12345678"));
+}
+
+#[test]
+fn a_value_that_looks_like_a_number_is_text_where_text_is_wanted() {
+    let config = with_env("", &[("STREAMFORGE_API_ADMIN_TOKEN", "1234567890")]).unwrap();
+    assert!(config.api.administrator().unwrap().matches("1234567890"));
+}
+
+#[test]
+fn a_variable_that_is_no_setting_is_refused_by_name() {
+    let refusal = refused_variable("STREAMFORGE_LIVE_PARTS", "1");
+    assert!(
+        refusal.starts_with("environment variable STREAMFORGE_LIVE_PARTS: unknown field `parts`"),
+        "{refusal}"
+    );
+    assert!(refused_variable("STREAMFORGE_HOME", "/").contains("unknown field `home`"));
+    assert!(refused_variable("STREAMFORGE_LIVE_PART_MS", "1").contains("1 is out of range"));
+    assert!(refused_variable("STREAMFORGE_LIVE_PART_MS", "fast").contains("whole number"));
+}
+
+#[test]
+fn keys_are_for_a_channel_and_never_shown() {
+    let text = "[[publish.keys]]\nchannel = \"a\"\nkey = \"s3cret-s3cret\"\n";
+    let config = read(text).unwrap();
+    assert!(!format!("{config:?}").contains("s3cret"));
+    assert!(refusal("[[publish.keys]]\nchannel = \"a\"\n").contains("either key or key_sha256"));
+    assert!(refusal("[[publish.keys]]\nchannel = \"a/b\"\nkey = \"12345678\"\n").contains("channel name"));
+    let short = refusal("[[publish.keys]]\nchannel = \"a\"\nkey = \"s3cret\"\n");
+    assert!(short.contains("8 to 256 bytes") && !short.contains("s3cret"), "{short}");
+    let typed = refusal("[[publish.keys]]\nchannel = \"a\"\nkey = 73577357\n");
+    assert!(!typed.contains("73577357"), "{typed}");
+}

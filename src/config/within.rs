@@ -1,0 +1,50 @@
+//! A number that is in its range.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, de};
+
+/// A whole number from `MIN` to `MAX`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Within<const MIN: u64, const MAX: u64>(u64);
+
+impl<const MIN: u64, const MAX: u64> Within<MIN, MAX> {
+    /// For defaults: a value out of range does not compile where this is evaluated as a constant, and panics elsewhere.
+    pub(crate) const fn new(value: u64) -> Self {
+        assert!(MIN <= value && value <= MAX, "a default is in its range");
+        Self(value)
+    }
+
+    pub(crate) fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Within<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_i64(Visitor::<MIN, MAX>)
+    }
+}
+
+struct Visitor<const MIN: u64, const MAX: u64>;
+
+impl<const MIN: u64, const MAX: u64> de::Visitor<'_> for Visitor<MIN, MAX> {
+    type Value = Within<MIN, MAX>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a whole number from {MIN} to {MAX}")
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
+        let out_of_range = || E::custom(format_args!("{value} is out of range: it must be {MIN} to {MAX}"));
+        u64::try_from(value)
+            .ok()
+            .filter(|value| (MIN..=MAX).contains(value))
+            .map(Within)
+            .ok_or_else(out_of_range)
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
+        self.visit_i64(i64::try_from(value).unwrap_or(i64::MAX))
+    }
+}

@@ -1,0 +1,61 @@
+//! The watch page and what it needs, from `web/`, in the binary.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use origin_http::{Page, Pages};
+
+/// All of them, compressed once.
+pub(crate) fn watch() -> Pages {
+    let script = |text: &'static str| page("text/javascript; charset=utf-8", text);
+    Pages {
+        watch: page("text/html; charset=utf-8", include_str!("../web/watch.html")),
+        assets: vec![
+            (
+                "watch.css",
+                page("text/css; charset=utf-8", include_str!("../web/watch.css")),
+            ),
+            ("watch.js", script(include_str!("../web/watch.js"))),
+            ("hls.min.js", script(include_str!("../web/hls.js/hls.min.js"))),
+            (
+                "hls.js.LICENSE.txt",
+                page("text/plain; charset=utf-8", include_str!("../web/hls.js/LICENSE")),
+            ),
+        ],
+    }
+}
+
+fn page(content_type: &'static str, text: &'static str) -> Page {
+    Page::new(content_type, Bytes::from_static(text.as_bytes()), gzip(text.as_bytes()))
+}
+
+/// None if it is not worth it.
+fn gzip(bytes: &[u8]) -> Option<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    // Writing to memory does not fail.
+    encoder.write_all(bytes).ok()?;
+    let compressed = encoder.finish().ok()?;
+    (compressed.len() < bytes.len()).then(|| compressed.into())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_page_loads_only_what_is_served() {
+        let served: Vec<&str> = super::watch().assets.iter().map(|(name, _)| *name).collect();
+        let html = include_str!("../web/watch.html");
+        let loaded: Vec<&str> = ["src=\"", "href=\""]
+            .into_iter()
+            .flat_map(|attribute| html.split(attribute).skip(1).filter_map(|rest| rest.split('"').next()))
+            .collect();
+        assert!(loaded.len() >= 3);
+        for name in loaded {
+            assert!(served.contains(&name), "{name}");
+        }
+        assert!(
+            !html.contains("<style") && !html.contains(" style="),
+            "the page's policy forbids inline styles"
+        );
+    }
+}
