@@ -1,7 +1,11 @@
 //! Texts of a snapshot, rendered and compressed at most once, by the first request that needs them. What they say is `hls`'s
 //! and `dash`'s.
 
-use std::{io::Write, sync::OnceLock};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    io::Write,
+    sync::OnceLock,
+};
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
@@ -43,6 +47,7 @@ impl Rendered {
 pub struct Text {
     plain: Bytes,
     gzip: OnceLock<Bytes>,
+    digest: OnceLock<u64>,
 }
 
 impl Text {
@@ -59,6 +64,15 @@ impl Text {
             written.expect("writing to memory does not fail").into()
         })
     }
+
+    /// What tells this text from another, for a validator (RFC 9110 8.8.3); the same for the same text in any process of this build.
+    pub fn digest(&self) -> u64 {
+        *self.digest.get_or_init(|| {
+            let mut hasher = DefaultHasher::new();
+            self.plain.hash(&mut hasher);
+            hasher.finish()
+        })
+    }
 }
 
 impl From<String> for Text {
@@ -66,6 +80,7 @@ impl From<String> for Text {
         Self {
             plain: plain.into(),
             gzip: OnceLock::new(),
+            digest: OnceLock::new(),
         }
     }
 }
