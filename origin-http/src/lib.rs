@@ -1,1 +1,40 @@
-//! origin-http
+//! The origin: serves presentations to players and caches over HTTP, and the API and the watch page beside them.
+//!
+//! The way of a request: [`Server`] accepts, `connection` speaks the protocol, [`Router`] answers, [`Body`] is sent. All protocols
+//! share the router and the body. What can be decided without waiting is in pure modules: [`path`] (what is asked for),
+//! [`directives`] (RFC 8216bis), `media` (what there is), [`range`], [`encoding`], `answer` (status, headers, lifetimes).
+//!
+//! No media are copied here, nothing is rendered twice, and a request that waits costs a waiter: no thread, no poll.
+
+#![forbid(unsafe_code)]
+
+mod activity;
+mod answer;
+mod audience;
+mod body;
+mod clock;
+mod config;
+mod connection;
+pub mod directives;
+pub mod encoding;
+mod media;
+mod metrics;
+mod pages;
+pub mod path;
+pub mod range;
+mod router;
+#[cfg(test)]
+mod sample;
+mod server;
+mod socket;
+#[cfg(test)]
+mod stage;
+mod upload;
+
+pub use audience::Audience;
+pub use body::{Body, BoxError, Data};
+pub use config::Config;
+pub use metrics::Metrics;
+pub use pages::{Page, Pages};
+pub use router::{Fallback, RequestBody, Router};
+pub use server::Server;

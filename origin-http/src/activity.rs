@@ -1,0 +1,134 @@
+//! What goes on on one connection, known to all who work on it: requests begun, requests being worked on, answers on their way.
+
+use std::sync::{
+    Arc, Mutex, PoisonError, Weak,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use crate::body::{Body, Delivery};
+
+/// One connection's activity.
+#[derive(Debug, Default)]
+pub(crate) struct Activity {
+    begun: AtomicU64,
+    busy: AtomicUsize,
+    deliveries: Mutex<Vec<Watched>>,
+}
+
+/// An answer on its way, and where it had stalled when it was last looked at.
+#[derive(Debug)]
+struct Watched {
+    delivery: Weak<Delivery>,
+    stalled_at: Option<u64>,
+}
+
+/// A request is being worked on for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Activity>);
+
+impl Activity {
+    /// A request's head has come.
+    pub(crate) fn begin(self: &Arc<Self>) -> Busy {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(Arc::clone(self))
+    }
+
+    /// How many requests there have been.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request is being worked on: read, or waiting for its answer to begin.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) > 0
+    }
+
+    /// Keeps an eye on an answer's way.
+    pub(crate) fn watch(&self, body: &mut Body) {
+        let delivery = Arc::new(Delivery::default());
+        let watched = Watched {
+            delivery: Arc::downgrade(&delivery),
+            stalled_at: None,
+        };
+        body.observe(delivery);
+        let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
+        if deliveries.len() == deliveries.capacity() {
+            deliveries.retain(|watched| watched.delivery.strong_count() > 0);
+        }
+        deliveries.push(watched);
+    }
+
+    /// Looks at all answers on their way, of which there are some or none. To be called at a steady pace.
+    pub(crate) fn inspect(&self) -> Deliveries {
+        let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = Deliveries::None;
+        deliveries.retain_mut(|watched| {
+            let Some(delivery) = watched.delivery.upgrade() else {
+                return false;
+            };
+            let stalled_at = delivery.stalled_at();
+            let stalled = stalled_at.is_some() && stalled_at == watched.stalled_at;
+            watched.stalled_at = stalled_at;
+            found = match found {
+                _ if stalled => Deliveries::Stalled,
+                Deliveries::None => Deliveries::Some,
+                found => found,
+            };
+            true
+        });
+        found
+    }
+}
+
+/// Answers on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deliveries {
+    /// There are none.
+    None,
+    /// There are some, and all have moved since the last look or have nothing to send.
+    Some,
+    /// Of one, bytes have waited since the last look and none was sent.
+    Stalled,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{Buf, Bytes};
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_is_stalled_when_nothing_of_it_moves_between_two_looks() {
+        let activity = Activity::default();
+        let mut body = Body::from(Bytes::from_static(b"media"));
+        activity.watch(&mut body);
+        assert_eq!(activity.inspect(), Deliveries::Some); // not yet asked for
+        let mut data = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(activity.inspect(), Deliveries::Some);
+        data.advance(1);
+        assert_eq!(activity.inspect(), Deliveries::Some);
+        assert_eq!(activity.inspect(), Deliveries::Stalled);
+        data.advance(4);
+        assert_eq!(activity.inspect(), Deliveries::Some);
+        assert_eq!(activity.inspect(), Deliveries::Some); // nothing to send
+        drop((body, data));
+        assert_eq!(activity.inspect(), Deliveries::None);
+    }
+
+    #[test]
+    fn answers_that_have_arrived_are_forgotten() {
+        let activity = Activity::default();
+        for _ in 0..10_000 {
+            activity.watch(&mut Body::empty());
+        }
+        assert!(activity.deliveries.lock().unwrap().capacity() <= 8);
+    }
+}

@@ -1,0 +1,256 @@
+//! An answer's status, headers and body, by kind: how long it may be kept, its validator, its ranges, and what a page of another
+//! origin may read of it (RFC 9110, RFC 9111, the Fetch standard's CORS, Resource Timing).
+
+use std::{fmt, io::Write};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
+    header::{
+        ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+        ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
+        CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE, VARY, X_CONTENT_TYPE_OPTIONS,
+    },
+};
+use packager::{Rope, Text};
+
+use crate::{body::Body, encoding::accepts_gzip, pages::Page, range::Range};
+
+const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
+
+pub(crate) const HLS: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
+pub(crate) const DASH: HeaderValue = HeaderValue::from_static("application/dash+xml");
+pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+pub(crate) const VIDEO_HEADER: HeaderValue = HeaderValue::from_static("video/mp4");
+pub(crate) const VIDEO_SEGMENT: HeaderValue = HeaderValue::from_static("video/iso.segment");
+pub(crate) const AUDIO: HeaderValue = HeaderValue::from_static("audio/mp4");
+
+const ANY: HeaderValue = HeaderValue::from_static("*");
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+
+/// How long an answer may be kept by a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lifetime {
+    /// Not at all.
+    NoStore,
+    /// Kept, but asked about each time.
+    Validate,
+    /// This many seconds.
+    Seconds(u64),
+    /// This many seconds, and nobody need ask whether it has changed.
+    Unchanging(u64),
+    /// For ever.
+    Immutable,
+}
+
+impl Lifetime {
+    fn value(self) -> HeaderValue {
+        match self {
+            Self::NoStore => HeaderValue::from_static("no-store"),
+            Self::Validate => HeaderValue::from_static("no-cache"),
+            Self::Seconds(1) => HeaderValue::from_static("public, max-age=1"),
+            Self::Seconds(seconds) => value(format_args!("public, max-age={seconds}")),
+            Self::Unchanging(seconds) => value(format_args!("public, max-age={seconds}, immutable")),
+            Self::Immutable => HeaderValue::from_static("public, max-age=31536000, immutable"),
+        }
+    }
+}
+
+/// A short text that says what is wrong.
+pub(crate) fn refuse(status: StatusCode, why: impl Into<Bytes>, lifetime: Lifetime) -> Response<Body> {
+    let mut response = Response::new(Body::from(why.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, TEXT);
+    headers.insert(CACHE_CONTROL, lifetime.value());
+    response
+}
+
+/// The method is not one that reads (RFC 9110 15.5.6).
+pub(crate) fn method_not_allowed() -> Response<Body> {
+    let mut response = refuse(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "only GET, HEAD and OPTIONS\n",
+        Lifetime::NoStore,
+    );
+    response.headers_mut().insert(ALLOW, METHODS);
+    response
+}
+
+/// What OPTIONS is answered: any header may be sent, for a day.
+pub(crate) fn preflight() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(ALLOW, METHODS);
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, ANY);
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    response
+}
+
+/// A playlist or manifest: whole always, compressed for those who take that.
+pub(crate) fn text(request: &HeaderMap, text: &Text, content_type: HeaderValue, lifetime: Lifetime) -> Response<Body> {
+    let gzip = accepts_gzip(request);
+    let form = if gzip { "-gz" } else { "" };
+    let etag = quoted(format_args!("{:016x}{form}", text.digest()));
+    negotiated(request, etag, lifetime, content_type, gzip, || {
+        if gzip { text.gzip() } else { text.plain() }.clone()
+    })
+}
+
+/// A file of the watch page.
+pub(crate) fn page(request: &HeaderMap, page: &Page) -> Response<Body> {
+    let gzip = page.gzip.as_ref().filter(|_| accepts_gzip(request));
+    let (bytes, etag) = gzip.map_or((&page.bytes, &page.etag), |(bytes, etag)| (bytes, etag));
+    let (etag, content_type) = (etag.clone(), page.content_type.clone());
+    negotiated(request, etag, Lifetime::Validate, content_type, gzip.is_some(), || {
+        bytes.clone()
+    })
+}
+
+/// A moment, fresh.
+pub(crate) fn time(now: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(Bytes::from(now)));
+    response.headers_mut().insert(CONTENT_TYPE, TEXT);
+    response.headers_mut().insert(CACHE_CONTROL, Lifetime::NoStore.value());
+    response
+}
+
+/// Complete media, all of it or the range that is asked for.
+pub(crate) fn media(
+    method: &Method,
+    request: &HeaderMap,
+    rope: &Rope,
+    etag: HeaderValue,
+    content_type: HeaderValue,
+    lifetime: Lifetime,
+) -> Response<Body> {
+    let size = rope.len();
+    let range = match request.get(RANGE) {
+        // A range means something to GET alone (RFC 9110 14.2), and under If-Range only for what is still the same (13.1.5).
+        Some(range) if method == Method::GET && request.get(IF_RANGE).is_none_or(|tag| tag == etag) => {
+            Range::parse(range.as_bytes(), size)
+        }
+        _ => Range::Whole,
+    };
+    let mut status = StatusCode::OK;
+    let mut response = validated(request, etag, lifetime, |headers| {
+        headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        headers.insert(CONTENT_TYPE, content_type);
+        match range {
+            Range::Whole => rope.clone().into(),
+            Range::Slice { start, len } => {
+                status = StatusCode::PARTIAL_CONTENT;
+                let last = start + len - 1;
+                headers.insert(CONTENT_RANGE, value(format_args!("bytes {start}-{last}/{size}")));
+                rope.slice(start, len).into()
+            }
+            Range::Unsatisfiable => {
+                status = StatusCode::RANGE_NOT_SATISFIABLE;
+                headers.insert(CONTENT_RANGE, value(format_args!("bytes */{size}")));
+                headers.insert(CONTENT_TYPE, TEXT);
+                "that range lies behind the end\n".into()
+            }
+        }
+    });
+    if response.status() == StatusCode::OK {
+        *response.status_mut() = status;
+    }
+    response
+}
+
+/// Media whose end is not known yet: no length, no range.
+pub(crate) fn growing(body: Body, content_type: HeaderValue, lifetime: Lifetime) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response.headers_mut().insert(CACHE_CONTROL, lifetime.value());
+    response
+}
+
+/// Makes any answer one for HEAD: its headers, its length, no body (RFC 9110 9.3.2).
+pub(crate) fn without_body(response: &mut Response<Body>) {
+    if let Some(len) = response.body().len()
+        && response.status() != StatusCode::NOT_MODIFIED
+        && response.status() != StatusCode::NO_CONTENT
+    {
+        response.headers_mut().insert(CONTENT_LENGTH, len.into());
+    }
+    *response.body_mut() = Body::empty();
+}
+
+/// What any page may read of any answer.
+pub(crate) fn share(headers: &mut HeaderMap) {
+    let exposed = "Date, Age, ETag, Content-Length, Content-Range, Accept-Ranges";
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
+    headers.insert(TIMING_ALLOW_ORIGIN, ANY);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+}
+
+/// 304 if the client has it (RFC 9110 13.1.2), else what `fill` makes.
+fn validated(
+    request: &HeaderMap,
+    etag: HeaderValue,
+    lifetime: Lifetime,
+    fill: impl FnOnce(&mut HeaderMap) -> Body,
+) -> Response<Body> {
+    let held = request
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .any(|list| matches(list.as_bytes(), etag.as_bytes()));
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, lifetime.value());
+    headers.insert(ETAG, etag);
+    if held {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    } else {
+        *response.body_mut() = fill(headers);
+    }
+    response
+}
+
+/// As [`validated`], of a text that comes plain or compressed; a cache keeps both (RFC 9110 12.5.5).
+fn negotiated(
+    request: &HeaderMap,
+    etag: HeaderValue,
+    lifetime: Lifetime,
+    content_type: HeaderValue,
+    gzip: bool,
+    bytes: impl FnOnce() -> Bytes,
+) -> Response<Body> {
+    let mut response = validated(request, etag, lifetime, |headers| {
+        headers.insert(CONTENT_TYPE, content_type);
+        if gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        bytes().into()
+    });
+    response
+        .headers_mut()
+        .insert(VARY, HeaderValue::from_static("accept-encoding"));
+    response
+}
+
+/// Whether a list of entity tags holds `etag` by the weak comparison. Our tags have no comma.
+fn matches(list: &[u8], etag: &[u8]) -> bool {
+    list.split(|&byte| byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag)
+}
+
+/// `"text"`.
+pub(crate) fn quoted(text: fmt::Arguments<'_>) -> HeaderValue {
+    value(format_args!("\"{text}\""))
+}
+
+fn value(text: fmt::Arguments<'_>) -> HeaderValue {
+    let mut buffer = BytesMut::with_capacity(48).writer();
+    // Writing to memory does not fail, and what is written here is ASCII.
+    let _ = buffer.write_fmt(text);
+    HeaderValue::from_maybe_shared(buffer.into_inner().freeze()).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests;

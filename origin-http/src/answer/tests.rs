@@ -1,0 +1,150 @@
+use http::header::ACCEPT_ENCODING;
+use http_body_util::BodyExt;
+
+use super::*;
+
+fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    fields
+        .iter()
+        .map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+        .collect()
+}
+
+fn media_of(method: Method, request: &[(&'static str, &'static str)]) -> Response<Body> {
+    let rope = Rope::new([Bytes::from_static(b"01234"), Bytes::from_static(b"56789")]);
+    let etag = quoted(format_args!("7"));
+    media(
+        &method,
+        &headers(request),
+        &rope,
+        etag,
+        VIDEO_SEGMENT,
+        Lifetime::Immutable,
+    )
+}
+
+async fn body(response: Response<Body>) -> Bytes {
+    response.into_body().collect().await.unwrap().to_bytes()
+}
+
+#[tokio::test]
+async fn media_go_whole_or_in_the_range_that_is_asked_for() {
+    for (request, status, range, expected) in [
+        (&[][..], 200, None, &b"0123456789"[..]),
+        (&[("range", "bytes=0-")], 206, Some("bytes 0-9/10"), b"0123456789"),
+        (&[("range", "bytes=3-6")], 206, Some("bytes 3-6/10"), b"3456"),
+        (&[("range", "bytes=-1")], 206, Some("bytes 9-9/10"), b"9"),
+        (
+            &[("range", "bytes=10-")],
+            416,
+            Some("bytes */10"),
+            b"that range lies behind the end\n",
+        ),
+        (&[("range", "bytes=1-2,4-5")], 200, None, b"0123456789"),
+        (
+            &[("range", "bytes=3-6"), ("if-range", "\"7\"")],
+            206,
+            Some("bytes 3-6/10"),
+            b"3456",
+        ),
+        (
+            &[("range", "bytes=3-6"), ("if-range", "\"8\"")],
+            200,
+            None,
+            b"0123456789",
+        ),
+        (
+            &[("range", "bytes=3-6"), ("if-range", "W/\"7\"")],
+            200,
+            None,
+            b"0123456789",
+        ),
+        (
+            &[("range", "bytes=3-6"), ("if-range", "Sat, 01 May 2027 00:00:00 GMT")],
+            200,
+            None,
+            b"0123456789",
+        ),
+        (&[("range", "bytes=3-6"), ("if-none-match", "\"7\"")], 304, None, b""),
+        (&[("range", "bytes=99-"), ("if-none-match", "\"7\"")], 304, None, b""),
+    ] {
+        let response = media_of(Method::GET, request);
+        assert_eq!(response.status(), status, "{request:?}");
+        assert_eq!(
+            response
+                .headers()
+                .get(CONTENT_RANGE)
+                .map(|range| range.to_str().unwrap()),
+            range,
+            "{request:?}"
+        );
+        assert_eq!(response.headers()[ETAG], "\"7\"");
+        assert_eq!(response.headers()[CACHE_CONTROL], "public, max-age=31536000, immutable");
+        assert_eq!(body(response).await, expected, "{request:?}");
+    }
+}
+
+#[test]
+fn a_client_that_has_it_is_told_so() {
+    for held in ["\"7\"", "W/\"7\"", "\"6\", \"7\"", "\"6\",W/\"7\" ", "*"] {
+        let response = media_of(Method::GET, &[("if-none-match", held)]);
+        assert_eq!(response.status(), 304, "{held}");
+        assert!(response.headers().contains_key(ETAG) && !response.headers().contains_key(CONTENT_TYPE));
+    }
+    for other in ["", "7", "\"77\"", "\"6\""] {
+        assert_eq!(
+            media_of(Method::GET, &[("if-none-match", other)]).status(),
+            200,
+            "{other}"
+        );
+    }
+    let mut twice = headers(&[("if-none-match", "\"6\"")]);
+    twice.append(IF_NONE_MATCH, HeaderValue::from_static("\"7\""));
+    let etag = quoted(format_args!("7"));
+    let response = media(&Method::GET, &twice, &Rope::default(), etag, AUDIO, Lifetime::Immutable);
+    assert_eq!(response.status(), 304);
+}
+
+#[tokio::test]
+async fn head_has_the_headers_of_get_and_no_body() {
+    let mut response = media_of(Method::HEAD, &[("range", "bytes=0-3")]);
+    without_body(&mut response);
+    assert_eq!(
+        (response.status(), &response.headers()[CONTENT_LENGTH]),
+        (StatusCode::OK, &HeaderValue::from(10))
+    );
+    assert!(body(response).await.is_empty());
+    let mut unchanged = media_of(Method::HEAD, &[("if-none-match", "\"7\"")]);
+    without_body(&mut unchanged);
+    assert!(!unchanged.headers().contains_key(CONTENT_LENGTH));
+}
+
+#[tokio::test]
+async fn a_text_is_compressed_for_those_who_take_that_and_each_form_has_its_validator() {
+    let list = Text::from("#EXTM3U\n".repeat(100));
+    let ask = |request: &[(&'static str, &'static str)]| text(&headers(request), &list, HLS, Lifetime::Seconds(2));
+    let plain = ask(&[("range", "bytes=0-")]);
+    let gzip = ask(&[("range", "bytes=0-"), ("accept-encoding", "gzip")]);
+    assert_eq!((plain.status(), gzip.status()), (StatusCode::OK, StatusCode::OK));
+    let tag = |response: &Response<Body>| response.headers()[ETAG].to_str().unwrap().to_owned();
+    let (plain_tag, gzip_tag) = (tag(&plain), tag(&gzip));
+    assert_ne!(plain_tag, gzip_tag);
+    for response in [&plain, &gzip] {
+        assert_eq!(response.headers()[VARY], "accept-encoding");
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/vnd.apple.mpegurl");
+        assert_eq!(response.headers()[CACHE_CONTROL], "public, max-age=2");
+    }
+    assert_eq!(gzip.headers()[CONTENT_ENCODING], "gzip");
+    assert_eq!(body(plain).await, list.plain());
+    assert_eq!(body(gzip).await, list.gzip());
+    let mut request = headers(&[("accept-encoding", "gzip")]);
+    request.insert(IF_NONE_MATCH, gzip_tag.parse().unwrap());
+    let unchanged = text(&request, &list, HLS, Lifetime::Seconds(2));
+    assert_eq!(
+        (unchanged.status(), &unchanged.headers()[VARY]),
+        (StatusCode::NOT_MODIFIED, &HeaderValue::from_static("accept-encoding"))
+    );
+    request.remove(ACCEPT_ENCODING);
+    assert_eq!(text(&request, &list, HLS, Lifetime::Seconds(2)).status(), 200);
+    assert_eq!(tag(&ask(&[])), plain_tag);
+}

@@ -1,0 +1,50 @@
+//! The wall clock as text, for players that set their clock by ours (ISO/IEC 23009-1 5.8.4.11, `urn:mpeg:dash:utc:http-iso:2014`).
+
+use std::time::SystemTime;
+
+/// `utc` as an xs:dateTime with milliseconds, such as `2026-05-01T12:00:00.250Z`.
+pub(crate) fn iso(utc: SystemTime) -> String {
+    let since_epoch = utc.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (seconds, millis) = (since_epoch.as_secs(), since_epoch.subsec_millis());
+    let (year, month, day) = civil(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
+/// Year, month and day in the Gregorian calendar, `days` after 1970-01-01. Years are counted from March, so that a leap day is the
+/// last of its year, and in eras of 400 years, which have 146 097 days.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468; // since 0000-03-01
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let months_since_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * months_since_march + 2) / 5 + 1;
+    let month = if months_since_march < 10 {
+        months_since_march + 3
+    } else {
+        months_since_march - 9
+    };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn moments_are_written_as_the_calendar_has_them() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_799_999, "2000-02-29T23:59:59.999Z"),
+            (1_709_164_800_250, "2024-02-29T00:00:00.250Z"),
+            (1_735_689_599_001, "2024-12-31T23:59:59.001Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(iso(SystemTime::UNIX_EPOCH + Duration::from_millis(ms)), text);
+        }
+    }
+}

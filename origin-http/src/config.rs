@@ -1,0 +1,138 @@
+//! The settings of an HTTP listener, as an operator writes them.
+
+use std::{net::SocketAddr, time::Duration};
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+/// Section `http` of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address and port to listen on; empty for no HTTP. Default `[::]:8080`, which takes IPv4 as well. Port 0 takes a free one.
+    #[serde(deserialize_with = "address")]
+    pub listen: Option<SocketAddr>,
+    /// Connections at once. Default 10 000. Each costs a file descriptor and some 20 KiB.
+    pub max_connections: usize,
+    /// Connections at once from one address, or one /64 of IPv6. Default 1000. Less protects against one greedy host; more suits a proxy or a
+    /// CDN, all of whose users have its address.
+    pub max_connections_per_address: usize,
+    /// HTTP/2 requests at once on one connection, 1 to 1000. Default 100.
+    pub max_streams: u32,
+    /// Largest request head in bytes, 1024 to 1 048 576. Default 16 384.
+    pub max_header_bytes: u32,
+    /// Header fields of a request, 16 to 1000. Default 64.
+    pub max_headers: u32,
+    /// Largest body of a request to the API in bytes. Default 1 048 576. Media requests have none.
+    pub max_body_bytes: usize,
+    /// Milliseconds until a new connection must have sent its first bytes, 100 to 60 000. Default 10 000.
+    pub first_byte_ms: u32,
+    /// Milliseconds that a request's head may take from its first byte, 100 to 60 000. Default 10 000.
+    pub header_ms: u32,
+    /// Milliseconds that a connection without a request is kept, 1000 to 600 000. Default 75 000. It should be longer than a CDN's own, so that
+    /// it is never we who close while a request is on its way.
+    pub idle_ms: u32,
+    /// Milliseconds in which a peer must take some of what is written to it, and send some of what it announced, 100 to 600 000. Default
+    /// 20 000. Less frees what stuck players hold.
+    pub write_ms: u32,
+    /// Milliseconds that requests have to finish when the daemon stops, 0 to 600 000. Default 10 000.
+    pub drain_ms: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: Some(SocketAddr::from(([0u16; 8], 8080))),
+            max_connections: 10_000,
+            max_connections_per_address: 1_000,
+            max_streams: 100,
+            max_header_bytes: 16 << 10,
+            max_headers: 64,
+            max_body_bytes: 1 << 20,
+            first_byte_ms: 10_000,
+            header_ms: 10_000,
+            idle_ms: 75_000,
+            write_ms: 20_000,
+            drain_ms: 10_000,
+        }
+    }
+}
+
+impl Config {
+    /// Whether every value is in its range; else the key, and what it may be.
+    ///
+    /// # Errors
+    /// One line for the operator.
+    pub fn check(&self) -> Result<(), String> {
+        let within = |key: &str, value: u64, min: u64, max: u64| match (min..=max).contains(&value) {
+            true => Ok(()),
+            false => Err(format!("http.{key} is {value}, it must be {min} to {max}")),
+        };
+        let most = 1_000_000;
+        within("max_connections", self.max_connections as u64, 1, most)?;
+        within(
+            "max_connections_per_address",
+            self.max_connections_per_address as u64,
+            1,
+            most,
+        )?;
+        within("max_streams", self.max_streams.into(), 1, 1_000)?;
+        within("max_header_bytes", self.max_header_bytes.into(), 1_024, 1 << 20)?;
+        within("max_headers", self.max_headers.into(), 16, 1_000)?;
+        within("first_byte_ms", self.first_byte_ms.into(), 100, 60_000)?;
+        within("header_ms", self.header_ms.into(), 100, 60_000)?;
+        within("idle_ms", self.idle_ms.into(), 1_000, 600_000)?;
+        within("write_ms", self.write_ms.into(), 100, 600_000)?;
+        within("drain_ms", self.drain_ms.into(), 0, 600_000)
+    }
+}
+
+pub(crate) fn ms(ms: u32) -> Duration {
+    Duration::from_millis(ms.into())
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.as_str() {
+        "" => Ok(None),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|_| D::Error::custom(format!("{text:?} is not an address and port"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    #[test]
+    fn an_empty_listen_turns_it_off_and_an_unknown_key_is_refused() {
+        assert_eq!(read("").unwrap(), Config::default());
+        assert_eq!(read("listen = ''").unwrap().listen, None);
+        assert_eq!(
+            read("listen = '127.0.0.1:0'").unwrap().listen,
+            Some(([127, 0, 0, 1], 0).into())
+        );
+        assert!(
+            read("listen = 'here'")
+                .unwrap_err()
+                .to_string()
+                .contains("not an address")
+        );
+        assert!(read("port = 8080").is_err());
+    }
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        assert_eq!(Config::default().check(), Ok(()));
+        let bad = Config {
+            idle_ms: 5,
+            ..Config::default()
+        };
+        assert_eq!(bad.check().unwrap_err(), "http.idle_ms is 5, it must be 1000 to 600000");
+    }
+}

@@ -1,0 +1,200 @@
+//! One TCP connection: which protocol it speaks, hyper's machine for it, its limits, and its end.
+//!
+//! Parsing of HTTP is hyper's, whole; a request that can be read in two ways is refused there or by the router.
+
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use http::Request;
+use hyper::{
+    body::Incoming,
+    rt::Executor,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument, Span, debug};
+
+use crate::{
+    activity::{Activity, Deliveries},
+    config::{Config, ms},
+    metrics::Reason,
+    router::Router,
+    socket::{Prefix, Protocol, Socket},
+};
+
+/// Requests are short: what a client may send ahead on a stream, and on a connection (RFC 9113 6.9).
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// What HTTP/2 gathers for one stream beyond what its peer takes.
+const SEND_BUFFER: usize = 1 << 20;
+/// HTTP/2 peers that are silent are asked whether they live.
+const PING: Duration = Duration::from_secs(20);
+/// The least that HTTP/1 needs to buffer; also what one read may bring.
+const BUFFER: usize = 64 << 10;
+
+/// What connections share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) router: Arc<Router>,
+    pub(crate) config: Config,
+    /// Where HTTP/2 streams run.
+    pub(crate) tasks: TaskTracker,
+    /// Finish what has begun.
+    pub(crate) drain: CancellationToken,
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve<S>(mut socket: S, peer: SocketAddr, context: Arc<Context>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (config, metrics) = (&context.config, context.router.metrics());
+    let mut prefix = Prefix::default();
+    let first = tokio::select! {
+        first = timeout(ms(config.first_byte_ms), prefix.read(&mut socket)) => first,
+        () = context.drain.cancelled() => return,
+    };
+    let protocol = match first {
+        Ok(Ok(Some(protocol))) => protocol,
+        Ok(Ok(None)) => return,
+        Ok(Err(err)) => return debug!(%err, "connection lost"),
+        Err(_) => {
+            metrics.refuse(Reason::FirstByte);
+            return debug!("nothing came");
+        }
+    };
+    let activity = Arc::new(Activity::default());
+    let socket = Socket::new(
+        socket,
+        prefix,
+        Arc::clone(&activity),
+        metrics.clone(),
+        ms(config.write_ms),
+    );
+    let requests = Requests {
+        context: Arc::clone(&context),
+        activity: Arc::clone(&activity),
+        peer,
+        protocol,
+    };
+    let service = service_fn(|request| requests.clone().answer(request));
+    let ended = match protocol {
+        Protocol::Http1 => {
+            let socket = TokioIo::new(socket.limit_header(ms(config.header_ms)));
+            let max_header_bytes = usize::try_from(config.max_header_bytes).unwrap_or(usize::MAX);
+            let mut builder = http1::Builder::new();
+            builder
+                .timer(TokioTimer::new())
+                // Runs from the end of an answer to the end of the next head: the idle limit. The head's own is the socket's.
+                .header_read_timeout(ms(config.idle_ms))
+                .max_headers(usize::try_from(config.max_headers).unwrap_or(usize::MAX))
+                .max_header_size(max_header_bytes)
+                .max_buf_size(BUFFER.max(max_header_bytes));
+            run(builder.serve_connection(socket, service), &context, None).await
+        }
+        Protocol::Http2 => {
+            let mut builder = http2::Builder::new(Spawn(context.tasks.clone()));
+            builder
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_concurrent_streams(config.max_streams)
+                .max_header_list_size(config.max_header_bytes)
+                .max_send_buf_size(SEND_BUFFER)
+                .keep_alive_interval(PING)
+                .keep_alive_timeout(PING);
+            run(
+                builder.serve_connection(TokioIo::new(socket), service),
+                &context,
+                Some(&activity),
+            )
+            .await
+        }
+    };
+    if let Err(err) = ended {
+        if err.is_parse() {
+            metrics.refuse(Reason::Malformed);
+        }
+        debug!(%err, "connection closed");
+    }
+}
+
+/// Drives a connection, and tells it when to finish. `streams` are watched where the protocol does not make one wait for another:
+/// there one that takes nothing, or a connection without any, is found by looking.
+async fn run<C>(connection: C, context: &Context, streams: Option<&Activity>) -> Result<(), C::Error>
+where
+    C: GracefulConnection,
+{
+    let (write, idle) = (ms(context.config.write_ms), ms(context.config.idle_ms));
+    let mut connection = pin!(connection);
+    let mut look = interval_at(Instant::now() + write, write);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut draining = false;
+    let mut seen = (0, Instant::now());
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = context.drain.cancelled(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            now = look.tick(), if streams.is_some() => {
+                let Some(streams) = streams else { continue };
+                let deliveries = streams.inspect();
+                if deliveries == Deliveries::Stalled {
+                    context.router.metrics().refuse(Reason::Write);
+                    return Ok(());
+                }
+                let quiet = deliveries == Deliveries::None && !streams.is_busy() && streams.begun() == seen.0;
+                if !quiet {
+                    seen = (streams.begun(), now);
+                } else if now.duration_since(seen.1) >= idle {
+                    draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// Answers the requests of one connection.
+#[derive(Clone)]
+struct Requests {
+    context: Arc<Context>,
+    activity: Arc<Activity>,
+    peer: SocketAddr,
+    protocol: Protocol,
+}
+
+impl Requests {
+    async fn answer(self, request: Request<Incoming>) -> Result<http::Response<crate::Body>, Infallible> {
+        let _busy = self.activity.begin();
+        let mut response = self.context.router.handle(request, self.peer).await;
+        if self.protocol == Protocol::Http2 {
+            self.activity.watch(response.body_mut());
+        }
+        Ok(response)
+    }
+}
+
+/// Runs HTTP/2 streams where they are waited for.
+#[derive(Clone)]
+struct Spawn(TaskTracker);
+
+impl<F> Executor<F> for Spawn
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        self.0.spawn(stream.instrument(Span::current()));
+    }
+}

@@ -1,0 +1,238 @@
+//! Delivery directives in the query of a media playlist request (RFC 8216bis 6.2.5). Pure.
+//!
+//! Names that start with `_HLS_` are reserved: those not known here pass, as does the rest of the query; neither changes the
+//! answer.
+
+use packager::{Skip, Track};
+
+/// What a client asks of a media playlist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Directives {
+    /// `_HLS_msn`: hold the answer until this segment is complete, or `part` of it there.
+    pub msn: Option<u64>,
+    /// `_HLS_part`: counted from 0; only with `msn`.
+    pub part: Option<usize>,
+    /// `_HLS_skip`: a delta update is welcome.
+    pub skip: Skip,
+}
+
+/// Why a query is answered with 400.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Bad {
+    /// `_HLS_msn` or `_HLS_part` is no decimal integer.
+    #[error("_HLS_msn and _HLS_part are decimal integers")]
+    Number,
+    /// `_HLS_skip` is neither `YES` nor `v2`.
+    #[error("_HLS_skip is YES or v2")]
+    Skip,
+    /// A directive stands twice.
+    #[error("a delivery directive stands twice")]
+    Twice,
+    /// `_HLS_part` stands alone (6.2.5.2).
+    #[error("_HLS_part needs _HLS_msn")]
+    PartAlone,
+    /// The segment or part asked for is too far from what there is (6.2.5.2).
+    #[error("that is too far ahead")]
+    TooFar,
+}
+
+/// When a media playlist may be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// At once.
+    Now,
+    /// When `Track::has` these.
+    Wait(u64, Option<usize>),
+}
+
+impl Directives {
+    /// Reads a query, given without its `?`.
+    ///
+    /// # Errors
+    /// [`Bad`], each of them a 400.
+    pub fn parse(query: Option<&str>) -> Result<Self, Bad> {
+        let (mut msn, mut part, mut skip) = (None, None, None);
+        for pair in query.unwrap_or_default().split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let twice = match name {
+                "_HLS_msn" => msn.replace(parse_integer(value)?).is_some(),
+                "_HLS_part" => {
+                    let value = usize::try_from(parse_integer(value)?).map_err(|_| Bad::Number)?;
+                    part.replace(value).is_some()
+                }
+                "_HLS_skip" => skip.replace(parse_skip(value)?).is_some(),
+                _ => false,
+            };
+            if twice {
+                return Err(Bad::Twice);
+            }
+        }
+        if part.is_some() && msn.is_none() {
+            return Err(Bad::PartAlone);
+        }
+        Ok(Self {
+            msn,
+            part,
+            skip: skip.unwrap_or(Skip::No),
+        })
+    }
+
+    /// Whether the answer has to wait for `track`, which has not ended.
+    ///
+    /// # Errors
+    /// [`Bad::TooFar`]: more than two segments after the last complete one, or a part beyond the advance limit: three parts, or as
+    /// many as fill three seconds.
+    pub fn reload(&self, track: &Track) -> Result<Reload, Bad> {
+        let (Some(msn), Some((newest, parts))) = (self.msn, track.edge()) else {
+            return Ok(Reload::Now);
+        };
+        if track.has(msn, self.part) {
+            return Ok(Reload::Now);
+        }
+        // Parts of the open segment that are there; a segment that has not begun has none.
+        let (complete, there) = match &track.open {
+            Some(_) if msn == newest => (newest.saturating_sub(1), parts),
+            Some(_) => (newest.saturating_sub(1), 0),
+            None => (newest, 0),
+        };
+        if msn > complete.saturating_add(2) {
+            return Err(Bad::TooFar);
+        }
+        match self.part {
+            Some(part) if part >= there.saturating_add(advance_limit(track)) => Err(Bad::TooFar),
+            part => Ok(Reload::Wait(msn, part)),
+        }
+    }
+}
+
+/// Three parts, or, where a part is shorter than a second, three seconds of them.
+fn advance_limit(track: &Track) -> usize {
+    match track.part_target.as_millis() {
+        target @ 1..1000 => usize::try_from(3000 / target).unwrap_or(usize::MAX),
+        _ => 3,
+    }
+}
+
+/// A decimal-integer (RFC 8216bis 4.2): 1 to 20 digits.
+fn parse_integer(value: &str) -> Result<u64, Bad> {
+    let digits = value.len() <= 20 && value.bytes().all(|byte| byte.is_ascii_digit());
+    value.parse().ok().filter(|_| digits).ok_or(Bad::Number)
+}
+
+fn parse_skip(value: &str) -> Result<Skip, Bad> {
+    match value {
+        "YES" => Ok(Skip::Yes),
+        "v2" => Ok(Skip::V2),
+        _ => Err(Bad::Skip),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sample;
+
+    const NONE: Directives = Directives {
+        msn: None,
+        part: None,
+        skip: Skip::No,
+    };
+
+    fn parse(query: &str) -> Result<Directives, Bad> {
+        Directives::parse(Some(query))
+    }
+
+    #[test]
+    fn directives_are_read_and_the_rest_of_the_query_passes() {
+        let all = Directives {
+            msn: Some(7),
+            part: Some(3),
+            skip: Skip::Yes,
+        };
+        assert_eq!(parse("_HLS_msn=7&_HLS_part=3&_HLS_skip=YES"), Ok(all));
+        assert_eq!(
+            parse("a=b&_HLS_part=3&_HLS_new=x&&_HLS_skip=YES&_hls_msn=9&_HLS_msn=007&%5FHLS_msn=1"),
+            Ok(all)
+        );
+        assert_eq!(parse("_HLS_skip=v2"), Ok(Directives { skip: Skip::V2, ..NONE }));
+        assert_eq!(parse("CMCD=bl%3D1"), Ok(NONE));
+        assert_eq!(Directives::parse(None), Ok(NONE));
+    }
+
+    #[test]
+    fn what_does_not_parse_is_refused() {
+        for (query, bad) in [
+            ("_HLS_part=1", Bad::PartAlone),
+            ("_HLS_msn=", Bad::Number),
+            ("_HLS_msn", Bad::Number),
+            ("_HLS_msn=-1", Bad::Number),
+            ("_HLS_msn=+1", Bad::Number),
+            ("_HLS_msn=1.5", Bad::Number),
+            ("_HLS_msn=%31", Bad::Number),
+            ("_HLS_msn=18446744073709551616", Bad::Number),
+            ("_HLS_msn=1&_HLS_part=x", Bad::Number),
+            ("_HLS_msn=1&_HLS_msn=1", Bad::Twice),
+            ("_HLS_skip=yes", Bad::Skip),
+            ("_HLS_skip=", Bad::Skip),
+        ] {
+            assert_eq!(parse(query), Err(bad), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_reload_waits_for_what_comes_next_and_no_further() {
+        // Given segments 100 to 102 of 5 parts each and segment 103 with 2 parts, of 234 ms: twelve parts fill three seconds.
+        let track = sample::track("v0", 100, 3, 5, Some(2));
+        let reload = |msn, part| {
+            Directives {
+                msn: Some(msn),
+                part,
+                skip: Skip::No,
+            }
+            .reload(&track)
+        };
+        for (msn, part) in [
+            (5, None),
+            (102, None),
+            (102, Some(4)),
+            (102, Some(5)),
+            (102, Some(99)),
+            (103, Some(1)),
+        ] {
+            assert_eq!(reload(msn, part), Ok(Reload::Now), "{msn} {part:?}");
+        }
+        for (msn, part) in [
+            (103, None),
+            (103, Some(2)),
+            (103, Some(13)),
+            (104, None),
+            (104, Some(0)),
+            (104, Some(11)),
+        ] {
+            assert_eq!(reload(msn, part), Ok(Reload::Wait(msn, part)), "{msn} {part:?}");
+        }
+        for (msn, part) in [
+            (103, Some(14)),
+            (104, Some(12)),
+            (105, None),
+            (105, Some(0)),
+            (u64::MAX, Some(usize::MAX)),
+        ] {
+            assert_eq!(reload(msn, part), Err(Bad::TooFar), "{msn} {part:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_query_makes_it_panic(query in "\\PC*", tail in "[_HLSmsnpartki=&0-9]{0,40}", msn: u64, part: usize) {
+            let _ = parse(&query);
+            let _ = parse(&format!("_HLS_{tail}"));
+            for open in [None, Some(0), Some(2)] {
+                let track = sample::track("v0", 100, 3, 5, open);
+                let _ = Directives { msn: Some(msn), part: Some(part), skip: Skip::No }.reload(&track);
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Which bytes a request for media gets, as far as one snapshot says. Pure.
+
+use packager::{Rope, Track};
+
+use crate::path::Object;
+
+/// What there is under an address of a track.
+#[derive(Debug, Clone)]
+pub(crate) enum Found {
+    /// Complete bytes.
+    Bytes(Rope),
+    /// The open segment: its parts as they come.
+    Growing(u64),
+    /// A part that playlists hint at: held until it is whole (RFC 8216bis 4.4.5.3).
+    Hinted(u64, usize),
+    /// Nothing yet, and nobody was told that it would come.
+    Future,
+    /// Nothing any more, or nothing but a gap.
+    Gone,
+}
+
+/// Looks up `object` among what `track` holds. `ended`: nothing follows.
+pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
+    let absent = |future: bool| if future && !ended { Found::Future } else { Found::Gone };
+    match object {
+        Object::Init(number) => match track.init(number) {
+            Some(init) => Found::Bytes(init.bytes.clone().into()),
+            None => absent(track.inits.last().is_none_or(|newest| number > newest.number)),
+        },
+        Object::Segment(msn) => match track.segment(msn) {
+            Some(segment) if segment.gap => Found::Gone,
+            Some(_) if track.open.as_ref().is_some_and(|open| open.msn == msn) => Found::Growing(msn),
+            Some(segment) => Found::Bytes(segment.bytes.clone()),
+            None => absent(track.edge().is_none_or(|(newest, _)| msn > newest)),
+        },
+        Object::Part(msn, index) => {
+            let (newest, parts) = track.edge().unwrap_or_default();
+            let open = track.open.is_some();
+            // The one after the last of the open segment, or the first of the next segment.
+            let hinted = (open && msn == newest && index == parts) || (msn == newest.saturating_add(1) && index == 0);
+            match track.segment(msn).and_then(|segment| segment.parts.get(index)) {
+                Some(part) if part.gap => Found::Gone,
+                Some(part) => Found::Bytes(part.bytes.clone()),
+                None if hinted && !ended => Found::Hinted(msn, index),
+                None => absent(msn > newest || (open && msn == newest)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sample;
+
+    fn name(found: &Found) -> &'static str {
+        match found {
+            Found::Bytes(_) => "bytes",
+            Found::Growing(_) => "growing",
+            Found::Hinted(..) => "hinted",
+            Found::Future => "future",
+            Found::Gone => "gone",
+        }
+    }
+
+    #[test]
+    fn each_address_gets_what_there_is_at_the_edge() {
+        // Given segments 100 to 102 of 5 parts each, and segment 103 with 2 parts:
+        let track = sample::track("v0", 100, 3, 5, Some(2));
+        for (object, expected, after_the_end) in [
+            (Object::Init(0), "bytes", "bytes"),
+            (Object::Init(1), "future", "gone"),
+            (Object::Segment(99), "gone", "gone"),
+            (Object::Segment(100), "bytes", "bytes"),
+            (Object::Segment(103), "growing", "growing"),
+            (Object::Segment(104), "future", "gone"),
+            (Object::Segment(u64::MAX), "future", "gone"),
+            (Object::Part(99, 0), "gone", "gone"),
+            (Object::Part(102, 4), "bytes", "bytes"),
+            (Object::Part(102, 5), "gone", "gone"),
+            (Object::Part(103, 1), "bytes", "bytes"),
+            (Object::Part(103, 2), "hinted", "gone"),
+            (Object::Part(103, 3), "future", "gone"),
+            (Object::Part(104, 0), "hinted", "gone"),
+            (Object::Part(104, 1), "future", "gone"),
+            (Object::Part(u64::MAX, 0), "future", "gone"),
+        ] {
+            assert_eq!(name(&find(&track, object, false)), expected, "{object:?}");
+            assert_eq!(
+                name(&find(&track, object, true)),
+                after_the_end,
+                "{object:?} after the end"
+            );
+        }
+    }
+
+    #[test]
+    fn a_gap_has_no_bytes() {
+        let mut track = sample::track("v0", 100, 3, 5, None);
+        let mut segments = (*track.segments).clone();
+        let gap = Arc::make_mut(&mut segments[1]);
+        gap.gap = true;
+        gap.parts = gap.parts.iter().map(|part| Arc::new(sample::gap_of(part))).collect();
+        track.segments = Arc::new(segments);
+        assert_eq!(name(&find(&track, Object::Segment(101), false)), "gone");
+        assert_eq!(name(&find(&track, Object::Part(101, 0), false)), "gone");
+    }
+
+    proptest! {
+        #[test]
+        fn every_part_and_segment_held_is_found_and_no_address_makes_it_panic(
+            first in 0u64..3, segments in 0usize..4, parts in 1usize..4, open in proptest::option::of(0usize..4),
+            msn: u64, index: usize, number: u32,
+        ) {
+            let track = sample::track("v0", first, segments, parts, open);
+            for at in first..first + segments as u64 {
+                prop_assert_eq!(name(&find(&track, Object::Segment(at), false)), "bytes");
+                for index in 0..parts {
+                    prop_assert_eq!(name(&find(&track, Object::Part(at, index), false)), "bytes");
+                }
+            }
+            for object in [Object::Segment(msn), Object::Part(msn, index), Object::Init(number), Object::Part(msn % 8, index % 8)] {
+                let _ = find(&track, object, false);
+            }
+        }
+    }
+}

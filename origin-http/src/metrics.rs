@@ -1,0 +1,199 @@
+//! What the origin counts, for Prometheus. Labels come from closed sets.
+
+use std::fmt;
+
+use http::StatusCode;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+
+/// Counters of one origin, over all its listeners. Cheap to clone; all clones count together.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    requests: Family<RequestLabels, Counter>,
+    /// Of `requests`, by kind and class: without a look-up for each request.
+    by_kind: Vec<[Counter; 4]>,
+    refused: Family<ReasonLabels, Counter>,
+    pub(crate) sent: Counter,
+    pub(crate) connections: Gauge,
+    pub(crate) waiting: Gauge,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Playlist,
+    Manifest,
+    Init,
+    Segment,
+    Part,
+    Page,
+    Time,
+    Api,
+    /// Nothing that there is.
+    Unknown,
+}
+
+/// Why a connection was turned away or closed, or a request not looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Reason {
+    /// Too many connections in all.
+    Connections,
+    /// Too many from its address.
+    Address,
+    /// No first byte in time.
+    FirstByte,
+    /// A request's head took too long.
+    Header,
+    /// The peer took too little of what was written.
+    Write,
+    /// What came was no HTTP, or beyond a limit.
+    Malformed,
+    /// A request for media had a body.
+    Body,
+}
+
+const KINDS: [(Kind, &str); 9] = [
+    (Kind::Playlist, "playlist"),
+    (Kind::Manifest, "manifest"),
+    (Kind::Init, "init"),
+    (Kind::Segment, "segment"),
+    (Kind::Part, "part"),
+    (Kind::Page, "page"),
+    (Kind::Time, "time"),
+    (Kind::Api, "api"),
+    (Kind::Unknown, "unknown"),
+];
+const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    kind: &'static str,
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: Reason,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let requests = Family::<RequestLabels, Counter>::default();
+        let of = |kind| CLASSES.map(|status| requests.get_or_create_owned(&RequestLabels { kind, status }));
+        Self {
+            by_kind: KINDS.iter().map(|&(_, kind)| of(kind)).collect(),
+            requests,
+            refused: Family::default(),
+            sent: Counter::default(),
+            connections: Gauge::default(),
+            waiting: Gauge::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Adds them to a registry whose prefix is the product's name, such as `streamforge`.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("http");
+        registry.register(
+            "requests",
+            "HTTP requests answered, by kind and status",
+            self.requests.clone(),
+        );
+        registry.register(
+            "refused",
+            "HTTP connections and requests turned away, by reason",
+            self.refused.clone(),
+        );
+        registry.register_with_unit("sent", "Bytes written to HTTP peers", Unit::Bytes, self.sent.clone());
+        registry.register("connections", "HTTP connections open", self.connections.clone());
+        registry.register(
+            "waiting_requests",
+            "HTTP requests held until media come",
+            self.waiting.clone(),
+        );
+    }
+
+    pub(crate) fn answered(&self, kind: Kind, status: StatusCode) {
+        let class = usize::from(status.as_u16() / 100).clamp(2, 5) - 2;
+        if let Some(counters) = self.by_kind.get(kind as usize) {
+            counters[class].inc();
+        }
+    }
+
+    pub(crate) fn refuse(&self, reason: Reason) {
+        self.refused.get_or_create(&ReasonLabels { reason }).inc();
+    }
+}
+
+/// Counts one up in a gauge for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Counted(Gauge);
+
+impl Counted {
+    pub(crate) fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl EncodeLabelValue for Reason {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), fmt::Error> {
+        let text = match self {
+            Self::Connections => "connections",
+            Self::Address => "connections_per_address",
+            Self::FirstByte => "first_byte",
+            Self::Header => "header",
+            Self::Write => "write",
+            Self::Malformed => "malformed",
+            Self::Body => "body",
+        };
+        EncodeLabelValue::encode(&text, encoder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_under_their_kind_and_class() {
+        let metrics = Metrics::default();
+        let mut registry = Registry::with_prefix("streamforge");
+        metrics.register(&mut registry);
+        metrics.answered(Kind::Unknown, StatusCode::NOT_FOUND);
+        metrics.answered(Kind::Part, StatusCode::PARTIAL_CONTENT);
+        metrics.refuse(Reason::Header);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "streamforge_http_requests_total{kind=\"unknown\",status=\"4xx\"} 1",
+            "streamforge_http_requests_total{kind=\"part\",status=\"2xx\"} 1",
+            "streamforge_http_refused_total{reason=\"header\"} 1",
+            "streamforge_http_sent_bytes_total 0",
+            "streamforge_http_connections 0",
+            "streamforge_http_waiting_requests 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_names_stand_in_the_order_of_the_kinds() {
+        assert!(
+            KINDS
+                .iter()
+                .enumerate()
+                .all(|(index, &(kind, _))| kind as usize == index)
+        );
+    }
+}

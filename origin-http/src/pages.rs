@@ -1,0 +1,50 @@
+//! The files of the watch page, as the daemon hands them in: made once, held for its life.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use crate::answer;
+
+/// The watch page and what it needs.
+#[derive(Debug, Clone)]
+pub struct Pages {
+    /// `/watch/{channel}`, the same for every channel: the page reads the channel from its address.
+    pub watch: Page,
+    /// `/watch/{name}`, by name; a name has a dot, and is of letters, digits, `.`, `-`, `_`.
+    pub assets: Vec<(&'static str, Page)>,
+}
+
+/// A file as it is served.
+#[derive(Debug, Clone)]
+pub struct Page {
+    pub(crate) content_type: HeaderValue,
+    pub(crate) etag: HeaderValue,
+    pub(crate) bytes: Bytes,
+    pub(crate) gzip: Option<(Bytes, HeaderValue)>,
+}
+
+impl Page {
+    /// A file of this media type; `gzip` is the same compressed, if that is worth it.
+    pub fn new(content_type: &'static str, bytes: Bytes, gzip: Option<Bytes>) -> Self {
+        let etag = etag(&bytes);
+        let gzip = gzip.map(|gzip| {
+            let etag = self::etag(&gzip);
+            (gzip, etag)
+        });
+        Self {
+            content_type: HeaderValue::from_static(content_type),
+            etag,
+            bytes,
+            gzip,
+        }
+    }
+}
+
+/// A strong validator of some bytes, the same for the same bytes in any process of this build.
+fn etag(bytes: &[u8]) -> HeaderValue {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    answer::quoted(format_args!("{:016x}", hasher.finish()))
+}

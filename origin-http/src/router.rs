@@ -1,0 +1,337 @@
+//! From a request to an answer, the same for every protocol: finds the resource, waits where the standard says so, and says how long
+//! the answer may be kept.
+//!
+//! RFC 8216bis 6.2.5 (delivery directives), its appendix B.1 (low-latency server profile: the lifetimes).
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
+use http_body::Body as HttpBody;
+use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
+use media_core::{BroadcastId, ChannelName, TrackName};
+use packager::{Live, Presentation, Presentations, Skip};
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::{
+    answer::{self, Lifetime, refuse},
+    audience::Audience,
+    body::{Body, BoxError},
+    clock,
+    config::{Config, ms},
+    directives::{Directives, Reload},
+    media::{self, Found},
+    metrics::{Counted, Kind, Metrics, Reason},
+    pages::Pages,
+    path::{Listing, Object, Resource},
+    upload::Timed,
+};
+
+/// How long a request for a channel that has just begun waits for something to list.
+const FIRST_WAIT: Duration = Duration::from_secs(5);
+/// Nothing is there, but something may be soon.
+const SOON: Lifetime = Lifetime::Seconds(1);
+
+/// A request's body, bounded in size and in how long it may pause.
+pub type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// Who answers what is under `/api/`.
+pub trait Fallback: Send + Sync {
+    /// Answers one request of `peer`, of any method; CORS is its own matter.
+    fn call(
+        &self,
+        request: Request<RequestBody>,
+        peer: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + '_>>;
+}
+
+/// Answers all requests of all listeners.
+pub struct Router {
+    presentations: Presentations,
+    pages: Pages,
+    fallback: Box<dyn Fallback>,
+    audience: Audience,
+    metrics: Metrics,
+    max_body_bytes: usize,
+    body_pause: Duration,
+}
+
+impl Router {
+    /// A router over what is in `presentations`; `config` says how large an API request may be.
+    pub fn new(
+        config: &Config,
+        presentations: Presentations,
+        pages: Pages,
+        fallback: Box<dyn Fallback>,
+        audience: Audience,
+        metrics: Metrics,
+    ) -> Self {
+        let (max_body_bytes, body_pause) = (config.max_body_bytes, ms(config.write_ms));
+        Self {
+            presentations,
+            pages,
+            fallback,
+            audience,
+            metrics,
+            max_body_bytes,
+            body_pause,
+        }
+    }
+
+    /// Answers one request. May take as long as three target durations, where the client asked for what is yet to come; dropping the
+    /// future gives up.
+    pub async fn handle<B>(&self, request: Request<B>, peer: SocketAddr) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let path = request.uri().path();
+        let (kind, response) = if is_ambiguous(&request) {
+            let mut response = refuse(StatusCode::BAD_REQUEST, "one Host header, please\n", Lifetime::NoStore);
+            close(request.version(), &mut response);
+            (Kind::Unknown, response)
+        } else if path.starts_with("/api/") {
+            let request =
+                request.map(|body| Limited::new(Timed::new(body, self.body_pause), self.max_body_bytes).boxed_unsync());
+            (Kind::Api, self.fallback.call(request, peer).await)
+        } else {
+            let has_body = !request.body().is_end_stream();
+            let (head, _) = request.into_parts();
+            let (kind, mut response) = self.media_or_page(&head, has_body, peer).await;
+            if head.method == Method::HEAD {
+                answer::without_body(&mut response);
+            }
+            answer::share(response.headers_mut());
+            debug!(method = %head.method, path = head.uri.path(), status = response.status().as_u16(), "answered");
+            (kind, response)
+        };
+        self.metrics.answered(kind, response.status());
+        response
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    async fn media_or_page(&self, head: &Parts, has_body: bool, peer: SocketAddr) -> (Kind, Response<Body>) {
+        let resource = Resource::parse(head.uri.path());
+        let kind = resource.as_ref().map_or(Kind::Unknown, kind);
+        if has_body {
+            // Whoever put a body here may mean it as another request (RFC 9112 11.2).
+            self.metrics.refuse(Reason::Body);
+            let mut response = refuse(StatusCode::BAD_REQUEST, "no body here, please\n", Lifetime::NoStore);
+            close(head.version, &mut response);
+            return (kind, response);
+        }
+        let response = match (&head.method, resource) {
+            (&Method::GET | &Method::HEAD, Some(resource)) => self.read(head, resource, peer).await,
+            (&Method::GET | &Method::HEAD | &Method::OPTIONS, None) if head.uri.path() != "*" => {
+                refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON)
+            }
+            (&Method::OPTIONS, _) => answer::preflight(),
+            _ => answer::method_not_allowed(),
+        };
+        (kind, response)
+    }
+
+    async fn read(&self, head: &Parts, resource: Resource<'_>, peer: SocketAddr) -> Response<Body> {
+        match resource {
+            Resource::Live(channel, listing) => self.listing(head, &channel, listing, peer).await,
+            Resource::Media(broadcast, track, object) => self.media(head, broadcast, &track, object, peer).await,
+            Resource::Watch(_) => answer::page(&head.headers, &self.pages.watch),
+            Resource::Asset(name) => match self.pages.assets.iter().find(|(known, _)| *known == name) {
+                Some((_, page)) => answer::page(&head.headers, page),
+                None => refuse(StatusCode::NOT_FOUND, "no such file\n", SOON),
+            },
+            Resource::Time => answer::time(clock::iso(SystemTime::now())),
+            Resource::Api => refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON),
+        }
+    }
+
+    async fn listing(&self, head: &Parts, channel: &ChannelName, listing: Listing, peer: SocketAddr) -> Response<Body> {
+        let Some(live) = self.presentations.channel(channel) else {
+            return refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON);
+        };
+        let presentation = match live.current() {
+            Some(presentation) => presentation,
+            None => match self.held(FIRST_WAIT, live.first()).await {
+                Some(Some(presentation)) => presentation,
+                Some(None) => return refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON),
+                None => return refuse(StatusCode::SERVICE_UNAVAILABLE, "not yet: it has just begun\n", SOON),
+            },
+        };
+        self.audience
+            .saw(channel, presentation.target_duration_s, peer.ip(), &head.headers);
+        let lifetime = Lifetime::Seconds((presentation.target_duration_s / 2).max(1));
+        match listing {
+            Listing::Multivariant => answer::text(&head.headers, presentation.multivariant(), answer::HLS, lifetime),
+            Listing::Manifest => answer::text(&head.headers, presentation.manifest(), answer::DASH, lifetime),
+            Listing::PlainManifest => {
+                answer::text(&head.headers, presentation.plain_manifest(), answer::DASH, lifetime)
+            }
+            Listing::Playlist(track) => self.playlist(head, &live, presentation, &track).await,
+        }
+    }
+
+    async fn playlist(
+        &self,
+        head: &Parts,
+        live: &Live,
+        presentation: Arc<Presentation>,
+        track: &TrackName,
+    ) -> Response<Body> {
+        let target = presentation.target_duration_s;
+        let (done, failed) = (Lifetime::Seconds(6 * target), Lifetime::Seconds(4 * target));
+        let Some(index) = index(&presentation, track) else {
+            return refuse(StatusCode::NOT_FOUND, "no such track\n", Lifetime::Seconds(target));
+        };
+        let directives = match Directives::parse(head.uri.query()) {
+            Ok(directives) => directives,
+            Err(bad) => return refuse(StatusCode::BAD_REQUEST, format!("{bad}\n"), failed),
+        };
+        let reload = match presentation.ended {
+            true => Ok(Reload::Now),
+            false => directives.reload(&presentation.tracks[index]),
+        };
+        let presentation = match reload {
+            Ok(Reload::Now) => presentation,
+            Ok(Reload::Wait(msn, part)) => match self.held(hold(target), live.changed(index, msn, part)).await {
+                Some(Some(presentation)) => presentation,
+                _ => return refuse(StatusCode::SERVICE_UNAVAILABLE, "it did not come\n", failed),
+            },
+            Err(bad) => return refuse(StatusCode::BAD_REQUEST, format!("{bad}\n"), failed),
+        };
+        let skip = if presentation.ended { Skip::No } else { directives.skip };
+        let lifetime = if directives.msn.is_some() {
+            done
+        } else {
+            Lifetime::Seconds((target / 2).max(1))
+        };
+        answer::text(
+            &head.headers,
+            presentation.media_playlist(index, skip),
+            answer::HLS,
+            lifetime,
+        )
+    }
+
+    async fn media(
+        &self,
+        head: &Parts,
+        broadcast: BroadcastId,
+        track: &TrackName,
+        object: Object,
+        peer: SocketAddr,
+    ) -> Response<Body> {
+        let live = self.presentations.broadcast(broadcast);
+        let Some((live, presentation)) = live.and_then(|live| live.current().map(|current| (live, current))) else {
+            return refuse(StatusCode::NOT_FOUND, "no such broadcast\n", SOON);
+        };
+        let target = presentation.target_duration_s;
+        let Some(index) = index(&presentation, track) else {
+            return refuse(StatusCode::NOT_FOUND, "no such track\n", Lifetime::Seconds(target));
+        };
+        self.audience.saw(live.channel(), target, peer.ip(), &head.headers);
+        let track = &presentation.tracks[index];
+        let content_type = match object {
+            Object::Init(_) if track.config.is_video() => answer::VIDEO_HEADER,
+            _ if track.config.is_video() => answer::VIDEO_SEGMENT,
+            _ => answer::AUDIO,
+        };
+        let mut lifetime = Lifetime::Immutable;
+        let mut found = media::find(track, object, presentation.ended);
+        if let Found::Hinted(msn, part) = found {
+            lifetime = Lifetime::Unchanging(6 * target);
+            found = match self.held(hold(target), live.changed(index, msn, Some(part))).await {
+                Some(Some(now)) => media::find(&now.tracks[index], object, now.ended),
+                _ => {
+                    return refuse(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "it did not come\n",
+                        Lifetime::Seconds(target),
+                    );
+                }
+            };
+        }
+        match found {
+            Found::Bytes(rope) => {
+                answer::media(&head.method, &head.headers, &rope, etag(object), content_type, lifetime)
+            }
+            Found::Growing(msn) => {
+                let body = Body::growing(live.follow(index, msn));
+                answer::growing(body, content_type, Lifetime::Unchanging(6 * target))
+            }
+            Found::Future => refuse(StatusCode::NOT_FOUND, "not yet\n", SOON),
+            Found::Hinted(..) | Found::Gone => {
+                refuse(StatusCode::NOT_FOUND, "no such media\n", Lifetime::Seconds(target))
+            }
+        }
+    }
+
+    /// Waits, counted, for `limit` at most.
+    async fn held<T>(&self, limit: Duration, what: impl Future<Output = T>) -> Option<T> {
+        let _waiting = Counted::new(&self.metrics.waiting);
+        timeout(limit, what).await.ok()
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router").finish_non_exhaustive()
+    }
+}
+
+/// HTTP/1.1 with no Host or several (RFC 9112 3.2): who else has read this request may have read another.
+fn is_ambiguous<B>(request: &Request<B>) -> bool {
+    request.version() == Version::HTTP_11 && request.headers().get_all(header::HOST).iter().count() != 1
+}
+
+/// No further request is read from this connection.
+fn close(version: Version, response: &mut Response<Body>) {
+    if version <= Version::HTTP_11 {
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+fn kind(resource: &Resource<'_>) -> Kind {
+    match resource {
+        Resource::Live(_, Listing::Multivariant | Listing::Playlist(_)) => Kind::Playlist,
+        Resource::Live(_, Listing::Manifest | Listing::PlainManifest) => Kind::Manifest,
+        Resource::Media(_, _, Object::Init(_)) => Kind::Init,
+        Resource::Media(_, _, Object::Segment(_)) => Kind::Segment,
+        Resource::Media(_, _, Object::Part(..)) => Kind::Part,
+        Resource::Watch(_) | Resource::Asset(_) => Kind::Page,
+        Resource::Time => Kind::Time,
+        Resource::Api => Kind::Api,
+    }
+}
+
+fn index(presentation: &Presentation, track: &TrackName) -> Option<usize> {
+    presentation.tracks.iter().position(|known| known.name == *track)
+}
+
+/// How long a request may be held (6.2.5.2).
+fn hold(target_duration_s: u64) -> Duration {
+    Duration::from_secs(3 * target_duration_s)
+}
+
+/// An address has one representation for ever, so its name is its validator.
+fn etag(object: Object) -> HeaderValue {
+    match object {
+        Object::Init(number) => answer::quoted(format_args!("init.{number}")),
+        Object::Segment(msn) => answer::quoted(format_args!("{msn}")),
+        Object::Part(msn, part) => answer::quoted(format_args!("{msn}.{part}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,460 @@
+use http_body_util::Full;
+use tokio::time::Instant;
+
+use super::*;
+use crate::stage::{PART, SEGMENT, Stage, TARGET, ask};
+
+#[tokio::test(start_paused = true)]
+async fn texts_of_a_live_channel_are_kept_for_half_a_target_duration() {
+    let stage = Stage::live().await;
+    for (file, content_type) in [
+        ("master.m3u8", "application/vnd.apple.mpegurl"),
+        ("v0.m3u8", "application/vnd.apple.mpegurl"),
+        ("manifest.mpd", "application/dash+xml"),
+        ("plain.mpd", "application/dash+xml"),
+    ] {
+        let path = format!("/live/demo/{file}?token=x");
+        let answer = stage.get(&path).await;
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (StatusCode::OK, content_type),
+            "{file}"
+        );
+        assert_eq!(answer.header("cache-control"), "public, max-age=1");
+        assert_eq!(answer.header("access-control-allow-origin"), "*");
+        assert_eq!(answer.header("timing-allow-origin"), "*");
+        assert!(answer.header("access-control-expose-headers").contains("Date"));
+        let etag = answer.header("etag").to_owned();
+        let again = stage
+            .ask("GET", &path, &[("if-none-match", &etag), ("accept-encoding", "br")])
+            .await;
+        assert_eq!((again.status, again.body.len()), (StatusCode::NOT_MODIFIED, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_there_is_not_is_404_and_any_page_may_read_that() {
+    let stage = Stage::live().await;
+    let other = format!("/media/{}/v0/init.0.mp4", BroadcastId::new(SystemTime::UNIX_EPOCH));
+    let track = format!("/media/{}/v9/init.0.mp4", stage.id);
+    let paths = [
+        "/",
+        "/live/other/master.m3u8",
+        "/live/demo/v9.m3u8",
+        "/live/../../etc/passwd",
+        "/watch/x.js",
+        &other,
+        &track,
+    ];
+    for path in paths {
+        let answer = stage.get(path).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(answer.header("access-control-allow-origin"), "*");
+        assert!(answer.header("cache-control").starts_with("public, max-age="), "{path}");
+        assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
+        assert!(answer.body.len() < 64 && answer.body.ends_with(b"\n"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_and_distant_directives_are_400_at_once() {
+    let stage = Stage::live().await;
+    let (last, begun) = (stage.first + 2, Instant::now());
+    let queries = [
+        "_HLS_part=0".to_owned(),
+        "_HLS_msn=x".to_owned(),
+        "_HLS_skip=maybe".to_owned(),
+        format!("_HLS_msn={}", last + 3),
+        format!("_HLS_msn={}&_HLS_part=99", last + 1),
+    ];
+    for query in queries {
+        let answer = stage.get(&format!("/live/demo/v0.m3u8?{query}")).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{query}");
+        assert_eq!(answer.header("cache-control"), "public, max-age=8", "{query}");
+        assert_eq!(answer.header("access-control-allow-origin"), "*");
+    }
+    assert_eq!(Instant::now(), begun);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blocking_request_is_answered_when_its_part_or_segment_is_there() {
+    let mut stage = Stage::live().await;
+    let open = stage.first + 3;
+    let old = stage.get(&format!("/live/demo/v0.m3u8?_HLS_msn={}", stage.first)).await;
+    assert_eq!(
+        (old.status, old.header("cache-control")),
+        (StatusCode::OK, "public, max-age=12")
+    );
+    let request = |query: String| {
+        let router = Arc::clone(&stage.router);
+        tokio::spawn(async move { ask(&router, "GET", &format!("/live/demo/v0.m3u8?{query}"), &[]).await })
+    };
+    let part = request(format!("_HLS_msn={open}&_HLS_part=2&_HLS_skip=YES"));
+    let segment = request(format!("_HLS_msn={open}"));
+    stage.settle().await;
+    assert!(!part.is_finished() && !segment.is_finished());
+    assert_eq!(stage.metrics.waiting.get(), 2);
+    stage.push(PART).await;
+    assert!(part.is_finished() && !segment.is_finished());
+    let part = part.await.unwrap();
+    assert_eq!(
+        (part.status, part.header("cache-control")),
+        (StatusCode::OK, "public, max-age=12")
+    );
+    assert!(String::from_utf8_lossy(&part.body).contains(&format!("{open}.2.m4s")));
+    stage.push(2 * PART).await;
+    assert_eq!(segment.await.unwrap().status, StatusCode::OK);
+    assert_eq!(stage.metrics.waiting.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_held_for_three_target_durations_at_most() {
+    let stage = Stage::live().await;
+    let begun = Instant::now();
+    let open = stage.first + 3;
+    let playlist = stage.get(&format!("/live/demo/v0.m3u8?_HLS_msn={open}")).await;
+    assert_eq!(
+        (playlist.status, playlist.header("cache-control")),
+        (StatusCode::SERVICE_UNAVAILABLE, "public, max-age=8")
+    );
+    assert_eq!(begun.elapsed(), 3 * TARGET);
+    let part = stage.get(&stage.media(&format!("{open}.2.m4s"))).await;
+    assert_eq!(
+        (part.status, part.header("cache-control")),
+        (StatusCode::SERVICE_UNAVAILABLE, "public, max-age=2")
+    );
+    assert_eq!(begun.elapsed(), 6 * TARGET);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_viewer_who_goes_away_leaves_no_waiter() {
+    let stage = Stage::live().await;
+    let path = format!("/live/demo/v0.m3u8?_HLS_msn={}", stage.first + 3);
+    let gone = timeout(Duration::from_millis(1), stage.get(&path)).await;
+    assert!(gone.is_err());
+    assert_eq!(stage.metrics.waiting.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_end_directives_are_ignored_and_nothing_is_waited_for() {
+    let mut stage = Stage::live().await;
+    stage.end().await;
+    let begun = Instant::now();
+    for query in ["_HLS_msn=99999999999999", "_HLS_msn=1&_HLS_part=1&_HLS_skip=YES", ""] {
+        let answer = stage.get(&format!("/live/demo/v0.m3u8?{query}")).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert!(answer.body.ends_with(b"#EXT-X-ENDLIST\n"), "{query}");
+    }
+    let answer = stage.get(&stage.media(&format!("{}.0.m4s", stage.first + 4))).await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    assert_eq!(Instant::now(), begun);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_request_is_answered_by_the_end() {
+    let mut stage = Stage::live().await;
+    let (router, path) = (
+        Arc::clone(&stage.router),
+        format!("/live/demo/v0.m3u8?_HLS_msn={}", stage.first + 4),
+    );
+    let waiting = tokio::spawn(async move { ask(&router, "GET", &path, &[]).await });
+    stage.settle().await;
+    assert!(!waiting.is_finished());
+    stage.end().await;
+    assert_eq!(waiting.await.unwrap().status, StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_viewers_of_a_channel_wait_until_it_can_be_listed() {
+    let mut stage = Stage::new().await;
+    let router = Arc::clone(&stage.router);
+    let early = tokio::spawn(async move { ask(&router, "GET", "/live/demo/master.m3u8", &[]).await });
+    stage.settle().await;
+    assert!(!early.is_finished());
+    stage.push(2 * SEGMENT).await;
+    assert_eq!(early.await.unwrap().status, StatusCode::OK);
+
+    let empty = Stage::new().await;
+    let begun = Instant::now();
+    let answer = empty.get("/live/demo/master.m3u8").await;
+    assert_eq!(
+        (answer.status, begun.elapsed()),
+        (StatusCode::SERVICE_UNAVAILABLE, FIRST_WAIT)
+    );
+    assert_eq!(answer.header("cache-control"), "public, max-age=1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn media_are_immutable_and_of_their_exact_type() {
+    let stage = Stage::live().await;
+    for (file, content_type, etag) in [
+        ("init.0.mp4".to_owned(), "video/mp4", "\"init.0\"".to_owned()),
+        (
+            format!("{}.m4s", stage.first),
+            "video/iso.segment",
+            format!("\"{}\"", stage.first),
+        ),
+        (
+            format!("{}.1.m4s", stage.first),
+            "video/iso.segment",
+            format!("\"{}.1\"", stage.first),
+        ),
+    ] {
+        let answer = stage.get(&stage.media(&file)).await;
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (StatusCode::OK, content_type),
+            "{file}"
+        );
+        assert_eq!(
+            (answer.header("etag"), answer.header("accept-ranges")),
+            (&*etag, "bytes")
+        );
+        assert_eq!(answer.header("cache-control"), "public, max-age=31536000, immutable");
+        let range = stage.ask("GET", &stage.media(&file), &[("range", "bytes=4-7")]).await;
+        assert_eq!(
+            (range.status, &range.body[..]),
+            (StatusCode::PARTIAL_CONTENT, &answer.body[4..8])
+        );
+        assert_eq!(
+            range.header("content-range"),
+            format!("bytes 4-7/{}", answer.body.len())
+        );
+        assert!(range.header("access-control-expose-headers").contains("Content-Range"));
+        let head = stage.ask("HEAD", &stage.media(&file), &[]).await;
+        assert_eq!(
+            (head.header("content-length"), head.body.len()),
+            (&*answer.body.len().to_string(), 0)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hinted_part_is_held_until_it_is_whole_and_no_other() {
+    let mut stage = Stage::live().await;
+    let open = stage.first + 3;
+    let (router, hinted) = (Arc::clone(&stage.router), stage.media(&format!("{open}.2.m4s")));
+    let waiting = tokio::spawn(async move { ask(&router, "GET", &hinted, &[]).await });
+    for (file, lifetime) in [
+        (format!("{open}.3.m4s"), "public, max-age=1"),
+        (format!("{}.m4s", open + 1), "public, max-age=1"),
+        (format!("{}.5.m4s", open - 1), "public, max-age=2"),
+        (format!("{}.m4s", stage.first - 1), "public, max-age=2"),
+    ] {
+        let answer = stage.get(&stage.media(&file)).await;
+        assert_eq!(
+            (answer.status, answer.header("cache-control")),
+            (StatusCode::NOT_FOUND, lifetime),
+            "{file}"
+        );
+    }
+    assert!(!waiting.is_finished());
+    stage.push(PART).await;
+    let answer = waiting.await.unwrap();
+    assert_eq!(
+        (answer.status, answer.header("cache-control")),
+        (StatusCode::OK, "public, max-age=12, immutable")
+    );
+    assert_eq!(
+        answer.body,
+        stage.get(&stage.media(&format!("{open}.2.m4s"))).await.body
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_open_segment_comes_part_by_part_and_is_the_whole_segment_in_the_end() {
+    let mut stage = Stage::live().await;
+    let path = stage.media(&format!("{}.m4s", stage.first + 3));
+    let request = Request::builder()
+        .uri(&path)
+        .header("host", "origin")
+        .header("range", "bytes=0-");
+    let request = request.body(Full::new(Bytes::new())).unwrap();
+    let response = stage.router.handle(request, ([192, 0, 2, 1], 1).into()).await;
+    assert_eq!((response.status(), response.body().len()), (StatusCode::OK, None));
+    let mut body = response.into_body();
+    let mut parts = Vec::new();
+    let mut next = async |stage: &Stage| {
+        stage.settle().await;
+        let frame = timeout(Duration::from_millis(1), body.frame()).await.ok()?;
+        let part = frame.map(|frame| frame.unwrap().into_data().unwrap().pieces().concat());
+        parts.extend(part.clone());
+        Some(part.is_some())
+    };
+    assert_eq!(next(&stage).await, Some(true)); // two parts, in one frame
+    assert_eq!(next(&stage).await, None);
+    stage.push(PART).await;
+    assert_eq!(next(&stage).await, Some(true));
+    stage.push(2 * PART).await;
+    while let Some(true) = next(&stage).await {}
+    assert_eq!(parts.concat(), stage.get(&path).await.body);
+    assert_eq!(
+        stage.get(&path).await.header("etag"),
+        format!("\"{}\"", stage.first + 3)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_publishers_bytes_are_the_bodys_not_a_copy() {
+    let stage = Stage::live().await;
+    let paths = [
+        stage.media(&format!("{}.m4s", stage.first)),
+        stage.media(&format!("{}.m4s", stage.first + 3)),
+    ];
+    for (path, from) in paths.iter().zip([0, 3 * SEGMENT]) {
+        let request = Request::builder()
+            .uri(path)
+            .header("host", "origin")
+            .body(Full::new(Bytes::new()))
+            .unwrap();
+        let mut body = stage
+            .router
+            .handle(request, ([192, 0, 2, 1], 1).into())
+            .await
+            .into_body();
+        let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        let pieces: Vec<_> = data.pieces().iter().map(|piece| piece.as_ptr()).collect();
+        assert!(
+            stage.payloads[from..from + 2 * PART]
+                .iter()
+                .all(|payload| pieces.contains(&payload.as_ptr()))
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn methods_that_do_not_read_are_refused_and_preflights_answered() {
+    let stage = Stage::live().await;
+    for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE", "BREW"] {
+        let answer = stage.ask(method, "/live/demo/master.m3u8", &[]).await;
+        assert_eq!(
+            (answer.status, answer.header("allow")),
+            (StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD, OPTIONS")
+        );
+        assert_eq!(answer.header("access-control-allow-origin"), "*");
+    }
+    let wanted = [
+        ("origin", "https://player.example"),
+        ("access-control-request-method", "GET"),
+    ];
+    for path in ["/live/demo/v0.m3u8", "/time", "*"] {
+        let answer = stage.ask("OPTIONS", path, &wanted).await;
+        assert_eq!(
+            (answer.status, answer.header("access-control-allow-methods")),
+            (StatusCode::NO_CONTENT, "GET, HEAD, OPTIONS")
+        );
+        assert_eq!(
+            (
+                answer.header("access-control-allow-origin"),
+                answer.header("access-control-allow-headers")
+            ),
+            ("*", "*")
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_can_be_read_in_two_ways_are_refused() {
+    let stage = Stage::live().await;
+    let path = "/live/demo/master.m3u8";
+    let body = Request::builder()
+        .uri(path)
+        .header("host", "origin")
+        .body(Full::new(Bytes::from_static(b"GET /")))
+        .unwrap();
+    let two = stage.ask("GET", path, &[("host", "other")]).await;
+    let none = Request::builder().uri(path).body(Full::new(Bytes::new())).unwrap();
+    let peer = SocketAddr::from(([192, 0, 2, 1], 1));
+    for response in [
+        stage.router.handle(body, peer).await,
+        stage.router.handle(none, peer).await,
+    ] {
+        assert_eq!(
+            (response.status(), &response.headers()["connection"]),
+            (StatusCode::BAD_REQUEST, &HeaderValue::from_static("close"))
+        );
+    }
+    assert_eq!(
+        (two.status, two.header("connection")),
+        (StatusCode::BAD_REQUEST, "close")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_api_gets_its_requests_with_a_bounded_body() {
+    let stage = Stage::with(&Config {
+        max_body_bytes: 8,
+        ..Config::default()
+    })
+    .await;
+    let ask = async |body: &'static [u8]| {
+        let request = Request::builder()
+            .method("POST")
+            .uri("/api/v1/x?y")
+            .header("host", "origin");
+        let request = request.body(Full::new(Bytes::from_static(body))).unwrap();
+        let (head, body) = stage
+            .router
+            .handle(request, ([192, 0, 2, 1], 1).into())
+            .await
+            .into_parts();
+        (head.status.as_u16(), body.collect().await.unwrap().to_bytes())
+    };
+    assert_eq!(
+        ask(b"12345678").await,
+        (200, Bytes::from_static(b"POST /api/v1/x of 192.0.2.1 said 12345678"))
+    );
+    assert_eq!(ask(b"123456789").await.0, 413);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_and_the_clock_are_there() {
+    let stage = Stage::new().await;
+    let page = stage.get("/watch/demo").await;
+    assert_eq!(
+        (page.header("content-type"), &page.body[..]),
+        ("text/html; charset=utf-8", &b"<!doctype html>"[..])
+    );
+    assert_eq!(page.header("cache-control"), "no-cache");
+    let script = stage
+        .ask("GET", "/watch/player.js", &[("accept-encoding", "gzip")])
+        .await;
+    assert_eq!(
+        (script.header("content-encoding"), &script.body[..]),
+        ("gzip", &b"gzipped"[..])
+    );
+    let etag = script.header("etag").to_owned();
+    let again = stage
+        .ask(
+            "GET",
+            "/watch/player.js",
+            &[("accept-encoding", "gzip"), ("if-none-match", &etag)],
+        )
+        .await;
+    assert_eq!(again.status, StatusCode::NOT_MODIFIED);
+    let time = stage.get("/time").await;
+    assert_eq!(
+        (time.status, time.header("cache-control"), time.body.len()),
+        (StatusCode::OK, "no-store", 24)
+    );
+    let head = stage.ask("HEAD", "/time", &[]).await;
+    assert_eq!(
+        (head.status, head.header("content-length"), head.body.len()),
+        (StatusCode::OK, "24", 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn viewers_are_those_who_ask_for_lists_or_media() {
+    let stage = Stage::live().await;
+    let demo = "demo".parse().unwrap();
+    stage.get("/watch/demo").await;
+    assert_eq!(stage.audience.viewers(&demo), 0);
+    stage.get("/live/demo/v0.m3u8").await;
+    stage.get(&stage.media("init.0.mp4")).await;
+    assert_eq!(stage.audience.viewers(&demo), 1);
+    stage
+        .ask("GET", &stage.media("init.0.mp4"), &[("user-agent", "other")])
+        .await;
+    assert_eq!(stage.audience.viewers(&demo), 2);
+}

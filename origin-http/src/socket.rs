@@ -1,0 +1,225 @@
+//! A connection's bytes with deadlines: a request's head that dribbles in, and a peer that takes nothing of what is written, end it.
+//! A timer is armed only while something is awaited, so a healthy connection never touches one.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep},
+};
+
+use crate::{
+    activity::Activity,
+    metrics::{Metrics, Reason},
+};
+
+/// What an HTTP/2 connection with prior knowledge starts with (RFC 9113 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// HTTP/1.0 or 1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// The first bytes of a connection, read to tell its protocol; they are read again by it.
+#[derive(Debug, Default)]
+pub(crate) struct Prefix {
+    bytes: [u8; PREFACE.len()],
+    start: usize,
+    end: usize,
+}
+
+impl Prefix {
+    /// Reads until it is clear what is spoken; `None` if the peer closed before it said anything.
+    pub(crate) async fn read<S: AsyncRead + Unpin>(&mut self, socket: &mut S) -> io::Result<Option<Protocol>> {
+        while self.end < PREFACE.len() {
+            let count = socket.read(&mut self.bytes[self.end..]).await?;
+            self.end += count;
+            match count {
+                0 if self.end == 0 => return Ok(None),
+                0 => return Ok(Some(Protocol::Http1)),
+                _ if self.bytes[..self.end] != PREFACE[..self.end] => return Ok(Some(Protocol::Http1)),
+                _ => {}
+            }
+        }
+        Ok(Some(Protocol::Http2))
+    }
+}
+
+/// A connection's socket.
+#[derive(Debug)]
+pub(crate) struct Socket<S> {
+    inner: S,
+    prefix: Prefix,
+    activity: Arc<Activity>,
+    metrics: Metrics,
+    /// The head that is being read, where that is ours to limit: HTTP/1.
+    header: Option<Deadline>,
+    /// The request number that `header` waits for.
+    head: u64,
+    write: Deadline,
+}
+
+impl<S> Socket<S> {
+    pub(crate) fn new(inner: S, prefix: Prefix, activity: Arc<Activity>, metrics: Metrics, write: Duration) -> Self {
+        Self {
+            inner,
+            prefix,
+            activity,
+            metrics,
+            header: None,
+            head: 0,
+            write: Deadline::new(write),
+        }
+    }
+
+    /// Limits the time from a head's first byte to its last.
+    pub(crate) fn limit_header(mut self, limit: Duration) -> Self {
+        self.header = Some(Deadline::new(limit));
+        self
+    }
+
+    /// Bytes have come: of a head, unless a request is being worked on.
+    fn has_read(&mut self) {
+        let (begun, busy) = (self.activity.begun(), self.activity.is_busy());
+        if let Some(header) = self.header.as_mut().filter(|_| !busy)
+            && (!header.armed || self.head != begun)
+        {
+            header.arm();
+            self.head = begun;
+        }
+    }
+
+    /// Nothing has come; an error if that has lasted too long.
+    fn awaits_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(header) = self.header.as_mut().filter(|header| header.armed) else {
+            return Poll::Pending;
+        };
+        if self.head != self.activity.begun() {
+            header.armed = false;
+            return Poll::Pending;
+        }
+        header.poll(cx).map(|()| {
+            self.metrics.refuse(Reason::Header);
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "a request's head took too long",
+            ))
+        })
+    }
+
+    fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.write.armed = false;
+            return result;
+        }
+        if !self.write.armed {
+            self.write.arm();
+        }
+        self.write.poll(cx).map(|()| {
+            self.metrics.refuse(Reason::Write);
+            Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing"))
+        })
+    }
+
+    fn wrote(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = result {
+            self.metrics.sent.inc_by(count as u64);
+        }
+        self.written(cx, result)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let Prefix { bytes, start, end } = &mut this.prefix;
+        if start < end {
+            let count = buf.remaining().min(*end - *start);
+            buf.put_slice(&bytes[*start..*start + count]);
+            *start += count;
+            this.has_read();
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        match Pin::new(&mut this.inner).poll_read(cx, buf) {
+            Poll::Ready(Ok(())) if buf.filled().len() > before => this.has_read(),
+            Poll::Ready(result) => return Poll::Ready(result),
+            Poll::Pending => return this.awaits_more(cx),
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.wrote(cx, result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.wrote(cx, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.inner).poll_flush(cx);
+        self.written(cx, result)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.written(cx, result)
+    }
+}
+
+/// A timer that is armed now and then; made when it first is.
+#[derive(Debug)]
+struct Deadline {
+    limit: Duration,
+    armed: bool,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Deadline {
+    fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            armed: false,
+            sleep: None,
+        }
+    }
+
+    fn arm(&mut self) {
+        self.armed = true;
+        match &mut self.sleep {
+            Some(sleep) => sleep.as_mut().reset(Instant::now() + self.limit),
+            None => self.sleep = Some(Box::pin(sleep(self.limit))),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.sleep {
+            Some(sleep) => Future::poll(sleep.as_mut(), cx),
+            None => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! A hub, a packager and a router over them, for tests: 25 pictures a second, a key frame and a segment each second, five parts in
+//! each. A publisher's clock goes by frames, not by the wall.
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use media_core::{
+    AccessUnit, BroadcastId, Hub, TrackName,
+    broadcast::Limits,
+    codec::{Config as Codec, avc},
+    hub::{Producer, Settings},
+};
+use packager::Packager;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Audience, Body, Config, Fallback, Metrics, Page, Pages, RequestBody, Router};
+
+/// One segment's frames, and one part's.
+pub(crate) const SEGMENT: usize = 25;
+pub(crate) const PART: usize = 5;
+/// ceil(2T), T being one second.
+pub(crate) const TARGET: Duration = Duration::from_secs(2);
+
+const AVC: &[u8] =
+    b"\x01\x64\x00\x1e\xff\xe1\x00\x19\x67\x64\x00\x1e\xac\xd9\x40\xa0\x2f\xf9\x70\x11\x00\x00\x03\x03\xe9\x00\x00\
+    \xea\x60\x0f\x16\x2d\x96\x01\x00\x06\x68\xeb\xe3\xcb\x22\xc0\xfd\xf8\xf8\x00";
+
+pub(crate) struct Stage {
+    pub(crate) router: Arc<Router>,
+    pub(crate) metrics: Metrics,
+    pub(crate) audience: Audience,
+    pub(crate) id: BroadcastId,
+    /// Number of the first segment.
+    pub(crate) first: u64,
+    pub(crate) payloads: Vec<Bytes>,
+    producer: Option<Producer>,
+    start: Instant,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+impl Stage {
+    /// The channel `demo` with one video track and no frame yet.
+    pub(crate) async fn new() -> Self {
+        Self::with(&Config::default()).await
+    }
+
+    pub(crate) async fn with(config: &Config) -> Self {
+        let second = Duration::from_secs(1);
+        let broadcast = Limits {
+            bytes: 1 << 26,
+            age: second * 60,
+            segment: second,
+            stall: second * 60,
+        };
+        let hub = Hub::new(Settings {
+            broadcast,
+            reconnect: second * 10,
+            max_channels: 4,
+        });
+        let settings = packager::Config {
+            part: Duration::from_millis(200),
+            window: second * 60,
+        };
+        let packager = Packager::new(hub.clone(), settings).unwrap();
+        let presentations = packager.presentations();
+        let stop = CancellationToken::new();
+        tokio::spawn(packager.serve(stop.clone()));
+        let start = Instant::now();
+        let tracks = vec![(TrackName::source_video(), Codec::Avc(avc::Config::parse(AVC).unwrap()))];
+        let claim = hub.claim("demo".parse().unwrap()).unwrap();
+        let producer = claim.start(tracks, start, SystemTime::now()).unwrap();
+        let (id, first) = (producer.broadcast().id(), producer.broadcast().first_msn());
+        let (metrics, audience) = (Metrics::default(), Audience::default());
+        let page =
+            |text: &'static str| Page::new("text/html; charset=utf-8", Bytes::from_static(text.as_bytes()), None);
+        let script = Page::new(
+            "text/javascript",
+            Bytes::from_static(b"script"),
+            Some(Bytes::from_static(b"gzipped")),
+        );
+        let pages = Pages {
+            watch: page("<!doctype html>"),
+            assets: vec![("player.js", script)],
+        };
+        let router = Router::new(
+            config,
+            presentations,
+            pages,
+            Box::new(Echo),
+            audience.clone(),
+            metrics.clone(),
+        );
+        let payloads = Vec::new();
+        let (router, producer, _stop) = (Arc::new(router), Some(producer), stop.drop_guard());
+        let stage = Self {
+            router,
+            metrics,
+            audience,
+            id,
+            first,
+            payloads,
+            producer,
+            start,
+            _stop,
+        };
+        stage.settle().await;
+        stage
+    }
+
+    /// As [`Stage::new`], with three complete segments and one with two parts.
+    pub(crate) async fn live() -> Self {
+        let mut stage = Self::new().await;
+        stage.push(3 * SEGMENT + 2 * PART + 1).await;
+        stage
+    }
+
+    /// Publishes so many frames.
+    pub(crate) async fn push(&mut self, count: usize) {
+        for _ in 0..count {
+            let n = self.payloads.len();
+            let at = 40 * u64::try_from(n).unwrap();
+            let stamp = 90 * i64::try_from(at).unwrap();
+            let payload = Bytes::from(format!("{n:01000}"));
+            self.payloads.push(payload.clone());
+            let (key, arrived) = (n.is_multiple_of(SEGMENT), self.start + Duration::from_millis(at));
+            let unit = AccessUnit {
+                dts: stamp,
+                pts: stamp,
+                key,
+                arrived,
+                payload,
+            };
+            self.producer.as_ref().unwrap().push(0, unit).unwrap();
+        }
+        self.settle().await;
+    }
+
+    /// The broadcast ends.
+    pub(crate) async fn end(&mut self) {
+        self.producer.take().unwrap().end();
+        self.settle().await;
+    }
+
+    /// Lets every task go as far as it can.
+    pub(crate) async fn settle(&self) {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// `/media/{broadcast}/v0/{file}`.
+    pub(crate) fn media(&self, file: &str) -> String {
+        format!("/media/{}/v0/{file}", self.id)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[]).await
+    }
+
+    pub(crate) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        ask(&self.router, method, path, headers).await
+    }
+}
+
+pub(crate) async fn ask(router: &Router, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut request = Request::builder().method(method).uri(path).header("host", "origin");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Empty::<Bytes>::new()).unwrap();
+    let peer = SocketAddr::from(([192, 0, 2, 1], 1234));
+    let (head, body) = router.handle(request, peer).await.into_parts();
+    Answer {
+        status: head.status,
+        headers: head.headers,
+        body: body.collect().await.unwrap().to_bytes(),
+    }
+}
+
+/// An answer, whole.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// An API that says what it was sent.
+struct Echo;
+
+impl Fallback for Echo {
+    fn call(
+        &self,
+        request: Request<RequestBody>,
+        peer: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + '_>> {
+        Box::pin(async move {
+            let line = format!("{} {} of {} said ", request.method(), request.uri().path(), peer.ip());
+            match request.into_body().collect().await {
+                Ok(body) => Response::new(Body::boxed(http_body_util::Full::new(Bytes::from(
+                    [line.as_bytes(), &body.to_bytes()].concat(),
+                )))),
+                Err(_) => {
+                    let mut response = Response::new(Body::empty());
+                    *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+                    response
+                }
+            }
+        })
+    }
+}
