@@ -7,6 +7,9 @@ use std::sync::{
 
 use crate::body::{Body, Delivery};
 
+/// Looks for which one answer may stand still while others go on: a slow link sends them one after the other.
+const PATIENCE: u32 = 6;
+
 /// One connection's activity.
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
@@ -20,6 +23,8 @@ pub(crate) struct Activity {
 struct Watched {
     delivery: Weak<Delivery>,
     stalled_at: Option<u64>,
+    /// Looks for which it has stood there.
+    looks: u32,
 }
 
 /// A request is being worked on for as long as this lives.
@@ -50,6 +55,7 @@ impl Activity {
         let watched = Watched {
             delivery: Arc::downgrade(&delivery),
             stalled_at: None,
+            looks: 0,
         };
         body.observe(delivery);
         let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,22 +68,29 @@ impl Activity {
     /// Looks at all answers on their way, of which there are some or none. To be called at a steady pace.
     pub(crate) fn inspect(&self) -> Deliveries {
         let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut found = Deliveries::None;
+        let (mut waiting, mut moved, mut stuck) = (false, false, false);
         deliveries.retain_mut(|watched| {
             let Some(delivery) = watched.delivery.upgrade() else {
+                moved = true; // to its end
                 return false;
             };
             let stalled_at = delivery.stalled_at();
-            let stalled = stalled_at.is_some() && stalled_at == watched.stalled_at;
+            waiting |= stalled_at.is_some();
+            if stalled_at.is_some() && stalled_at == watched.stalled_at {
+                watched.looks += 1;
+            } else {
+                watched.looks = 0;
+                moved |= stalled_at.is_some();
+            }
+            stuck |= watched.looks >= PATIENCE;
             watched.stalled_at = stalled_at;
-            found = match found {
-                _ if stalled => Deliveries::Stalled,
-                Deliveries::None => Deliveries::Some,
-                found => found,
-            };
             true
         });
-        found
+        match deliveries.is_empty() {
+            true => Deliveries::None,
+            false if stuck || (waiting && !moved) => Deliveries::Stalled,
+            false => Deliveries::Some,
+        }
     }
 }
 
@@ -86,9 +99,9 @@ impl Activity {
 pub(crate) enum Deliveries {
     /// There are none.
     None,
-    /// There are some, and all have moved since the last look or have nothing to send.
+    /// There are some, and they go on, or have nothing to send.
     Some,
-    /// Of one, bytes have waited since the last look and none was sent.
+    /// Bytes have waited since the last look and none was sent; or those of one answer for many looks.
     Stalled,
 }
 
@@ -121,6 +134,20 @@ mod tests {
         assert_eq!(activity.inspect(), Deliveries::Some); // nothing to send
         drop((body, data));
         assert_eq!(activity.inspect(), Deliveries::None);
+    }
+
+    #[tokio::test]
+    async fn an_answer_may_stand_still_for_a_while_when_another_goes_on() {
+        let activity = Activity::default();
+        let mut bodies = [0, 1].map(|_| Body::from(Bytes::from_static(b"media, and more of it")));
+        bodies.iter_mut().for_each(|body| activity.watch(body));
+        let _still = bodies[0].frame().await.unwrap().unwrap().into_data().unwrap();
+        let mut moving = bodies[1].frame().await.unwrap().unwrap().into_data().unwrap();
+        for _ in 0..PATIENCE {
+            assert_eq!(activity.inspect(), Deliveries::Some);
+            moving.advance(1);
+        }
+        assert_eq!(activity.inspect(), Deliveries::Stalled);
     }
 
     #[test]

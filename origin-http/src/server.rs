@@ -111,15 +111,23 @@ async fn accept(
 ) {
     let metrics = context.router.metrics();
     let mut serial: u64 = 0;
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => return,
         };
         let (socket, peer) = match accepted {
-            Ok((socket, peer)) => (socket, SocketAddr::new(peer.ip().to_canonical(), peer.port())),
+            Ok((socket, peer)) => {
+                failing = false;
+                (socket, SocketAddr::new(peer.ip().to_canonical(), peer.port()))
+            }
             Err(err) => {
-                warn!(%err, "connection not accepted");
+                // Once for each time it starts: a peer must not fill the log.
+                if !failing {
+                    warn!(%err, "connections are not accepted");
+                }
+                failing = true;
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -238,3 +246,5 @@ fn tune(socket: &TcpStream) -> io::Result<()> {
     SockRef::from(socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
 }
 
+#[cfg(test)]
+mod tests;

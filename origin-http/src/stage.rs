@@ -40,6 +40,7 @@ pub(crate) struct Stage {
     /// Number of the first segment.
     pub(crate) first: u64,
     pub(crate) payloads: Vec<Bytes>,
+    pub(crate) frame_bytes: usize,
     producer: Option<Producer>,
     start: Instant,
     _stop: tokio_util::sync::DropGuard,
@@ -97,7 +98,7 @@ impl Stage {
             audience.clone(),
             metrics.clone(),
         );
-        let payloads = Vec::new();
+        let (payloads, frame_bytes) = (Vec::new(), 1_000);
         let (router, producer, _stop) = (Arc::new(router), Some(producer), stop.drop_guard());
         let stage = Self {
             router,
@@ -106,6 +107,7 @@ impl Stage {
             id,
             first,
             payloads,
+            frame_bytes,
             producer,
             start,
             _stop,
@@ -127,7 +129,9 @@ impl Stage {
             let n = self.payloads.len();
             let at = 40 * u64::try_from(n).unwrap();
             let stamp = 90 * i64::try_from(at).unwrap();
-            let payload = Bytes::from(format!("{n:01000}"));
+            let mut payload = n.to_be_bytes().to_vec();
+            payload.resize(self.frame_bytes, 0);
+            let payload = Bytes::from(payload);
             self.payloads.push(payload.clone());
             let (key, arrived) = (n.is_multiple_of(SEGMENT), self.start + Duration::from_millis(at));
             let unit = AccessUnit {
