@@ -105,6 +105,7 @@ impl Program {
         };
         let lines: Vec<_> = broadcast.tracks().into_iter().zip(configs).map(line).collect();
         let master = lines.iter().position(|line| line.config.is_video()).unwrap_or(0);
+        let periods = Periods::new(Timescale::VIDEO.ticks(broadcast.segment()));
         Self {
             broadcast,
             settings,
@@ -112,7 +113,7 @@ impl Program {
             lines,
             master,
             reached: i64::MIN,
-            periods: Periods::default(),
+            periods,
             ended: false,
         }
     }

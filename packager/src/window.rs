@@ -167,7 +167,8 @@ fn frame_rate(measured: f64, stated: Option<f64>) -> Option<f64> {
         60_000.0 / 1_001.0,
         60.0,
     ];
-    let near = |rate: &f64| (rate - measured).abs() <= measured * 0.02;
+    // One segment is little to measure by, and the first may begin with a frame that lasts longer.
+    let near = |rate: &f64| (rate - measured).abs() <= measured * 0.04;
     let usual = USUAL
         .into_iter()
         .min_by(|a, b| (a - measured).abs().total_cmp(&(b - measured).abs()));

@@ -67,7 +67,7 @@ impl Form for LowLatency {
         let (start, anchor) = (shown.period.start, shown.presentation.anchor_utc);
         write!(
             out,
-            "  <ProducerReferenceTime id=\"{id}\" inband=\"true\" type=\"encoder\" wallClockTime=\"{}\" presentationTime=\"{}\">\n   \
+            "  <ProducerReferenceTime id=\"{id}\" inband=\"true\" type=\"captured\" wallClockTime=\"{}\" presentationTime=\"{}\">\n   \
              <UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"../../time\"/>\n  </ProducerReferenceTime>\n",
             Utc(anchor + Timescale::VIDEO.duration(start)),
             Timescale::VIDEO.rescale(start, timescale),

@@ -36,8 +36,10 @@ impl Period {
 
 /// Makes the periods of a broadcast. Its owner tells of each segment of the master track: the first video track, else the first
 /// audio track.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Periods {
+    /// T, the segment duration aimed at.
+    segment: i64,
     /// Oldest first. Only the newest may lack its end, only a broadcast's first its nominal duration (0).
     periods: VecDeque<Period>,
     /// Durations of the last complete segments, oldest first; at most [`RECENT`].
@@ -49,6 +51,17 @@ pub struct Periods {
 }
 
 impl Periods {
+    /// No periods yet, of a broadcast whose segments are meant to last `segment` (90 kHz).
+    pub fn new(segment: i64) -> Self {
+        Self {
+            segment,
+            periods: VecDeque::new(),
+            recent: VecDeque::new(),
+            closed: None,
+            opened: None,
+        }
+    }
+
     /// Segment `msn` opens at `start` (90 kHz). `discontinuity`: EXT-X-DISCONTINUITY stands before it. `inits`: the init segment
     /// of each track in the presentation's order.
     pub fn open(&mut self, msn: u64, start: i64, gap: bool, discontinuity: bool, inits: &[u32]) {
@@ -97,7 +110,10 @@ impl Periods {
         }
         self.recent.push_back(duration);
         if let Some(first) = self.periods.back_mut().filter(|period| period.nominal == 0) {
-            first.nominal = duration;
+            // The first segment of a broadcast may begin with a frame that lasts longer: near T, T is the better guess.
+            let near = (duration - self.segment).abs() * 20 <= self.segment
+                && (duration - self.segment).abs() * 500 > self.segment;
+            first.nominal = if near { self.segment } else { duration };
         }
     }
 

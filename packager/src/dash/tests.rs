@@ -170,7 +170,7 @@ fn period(periods: &[Period], msn: u64) -> Vec<&Period> {
 #[test]
 fn a_segment_of_a_length_a_little_off_the_nominal_ends_a_period_only_after_hundreds() {
     // 2.002 s each, as 60 frames at 29.97 a second have, the first of them seen as 2.001 s by stamps in milliseconds.
-    let mut periods = Periods::default();
+    let mut periods = Periods::new(180_000);
     let mut start = 0;
     for msn in 0..3_000 {
         let duration = if msn == 0 { 180_090 } else { 180_180 };
@@ -210,7 +210,7 @@ fn a_segment_cut_short_by_a_gap_does_not_count_for_the_next_nominal_duration() {
 
 #[test]
 fn a_period_that_holds_nothing_any_more_is_forgotten() {
-    let mut periods = Periods::default();
+    let mut periods = Periods::new(180_000);
     for msn in 0..30 {
         periods.open(msn, 180_000 * i64::try_from(msn).unwrap(), msn % 3 == 2, false, &[0]);
         periods.close(msn, 180_000);
@@ -230,7 +230,7 @@ proptest! {
     fn every_segment_but_gaps_lies_in_one_period_that_tells_its_start_and_what_is_told_stays(
         script in prop::collection::vec((0u8..12, prop_oneof![Just(180_000i64), 90i64..360_000]), 2..100),
     ) {
-        let mut periods = Periods::default();
+        let mut periods = Periods::new(180_000);
         let mut segments = Vec::new();
         let mut told: Vec<Period> = Vec::new();
         let (mut start, mut init) = (900_000, 0);

@@ -88,7 +88,7 @@ impl Example {
             part_target,
             window,
             lines,
-            periods: Periods::default(),
+            periods: Periods::new(180_000),
             next: (FIRST, ORIGIN),
             init: 0,
         }
