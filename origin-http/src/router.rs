@@ -96,6 +96,7 @@ impl Router {
         let (kind, response) = if is_ambiguous(&request) {
             let mut response = refuse(StatusCode::BAD_REQUEST, "one Host header, please\n", Lifetime::NoStore);
             close(request.version(), &mut response);
+            answer::share(response.headers_mut());
             (Kind::Unknown, response)
         } else if path.starts_with("/api/") {
             let request =

@@ -358,7 +358,7 @@ async fn a_reader_that_takes_nothing_is_closed() {
 #[tokio::test]
 async fn a_slow_reader_that_goes_on_gets_everything() {
     let running = large_segments(Config {
-        write_ms: 100,
+        write_ms: 500,
         ..config()
     })
     .await;
@@ -367,7 +367,7 @@ async fn a_slow_reader_that_goes_on_gets_everything() {
         .await;
     // Each read makes room for another write; all of it takes longer than the limit.
     for _ in 0..10 {
-        sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(60)).await;
         let mut piece = vec![0; 1 << 20];
         timeout(LONG, peer.socket.read_exact(&mut piece))
             .await
