@@ -32,8 +32,16 @@ fn check(config: &str) -> Output {
     run(daemon::command().arg("check").arg("--config").arg(&file))
 }
 
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+/// What it wrote: `check` says what it looked at on stdout, and both say on stderr in one line what to do.
+#[track_caller]
+fn said(output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        stderr.lines().count(),
+        usize::from(!output.status.success()),
+        "one line that says what to do: {stderr}"
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned() + &stderr
 }
 
 // Configuration.
@@ -42,7 +50,7 @@ fn stderr(output: &Output) -> String {
 fn check_accepts_a_good_configuration() {
     let workdir = Workdir::new("data");
     let output = check(&Settings::default().to_toml(workdir.path().to_str().expect("a UTF-8 path")));
-    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(output.status.success(), "{}", said(&output));
 }
 
 #[test]
@@ -60,7 +68,7 @@ fn the_shipped_configurations_are_parsed() {
             .env("STREAMFORGE_RTMPS_LISTEN", "")
             .env("STREAMFORGE_HTTPS_LISTEN", "");
         let output = run(command.env("STREAMFORGE_DATA_DIR", workdir.path()));
-        assert!(output.status.success(), "{name}: {}", stderr(&output));
+        assert!(output.status.success(), "{name}: {}", said(&output));
     }
 }
 
@@ -72,7 +80,7 @@ fn an_unknown_key_is_refused_by_name_and_line() {
     fs::write(&file, config).expect("a configuration file");
     for command in ["check", "serve"] {
         let output = run(daemon::command().arg(command).arg("--config").arg(&file));
-        let said = stderr(&output);
+        let said = said(&output);
         assert!(!output.status.success(), "{command} takes it");
         assert!(said.contains("segmnet_ms"), "the key: {said}");
         assert!(said.contains("line 3") || said.contains(":3"), "the line: {said}");
@@ -89,7 +97,7 @@ fn a_value_out_of_range_is_refused_with_words() {
     ] {
         let output = check(&format!("[{section}]\n{key} = {value}\n"));
         assert!(!output.status.success(), "{section}.{key} = {value} is taken");
-        assert!(stderr(&output).contains(key), "{}", stderr(&output));
+        assert!(said(&output).contains(key), "{}", said(&output));
     }
 }
 
@@ -102,7 +110,7 @@ fn check_says_when_a_port_is_taken() {
     let config = config.replacen("127.0.0.1:0", &addr, 1);
     let output = check(&config);
     assert!(!output.status.success());
-    assert!(stderr(&output).contains(&addr), "{}", stderr(&output));
+    assert!(said(&output).contains(&addr), "{}", said(&output));
 }
 
 #[test]
