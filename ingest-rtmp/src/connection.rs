@@ -125,12 +125,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             self.prepare_read();
             arm(timer.as_mut(), self.session.poll_timeout(), now);
             let woken = tokio::select! {
-                // In this order: a peer that always has more to read must not keep the others from being seen.
+                // Most wake-ups are reads, and cost no look at the rest. A peer that always has more to read does not keep the
+                // others from being seen: the runtime's budget makes a read pending now and then.
                 biased;
-                () = &mut shutdown => Wake::Shutdown,
-                () = &mut timer => Wake::Timer,
-                wake = self.role.wake() => wake,
                 read = self.socket.read_buf(&mut self.input) => Wake::Read(read),
+                wake = self.role.wake() => wake,
+                () = &mut timer => Wake::Timer,
+                () = &mut shutdown => Wake::Shutdown,
             };
             now = self::now();
             match woken {

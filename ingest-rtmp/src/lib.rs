@@ -13,6 +13,7 @@ pub mod amf0;
 mod audience;
 pub mod auth;
 pub mod chunk;
+mod command;
 mod config;
 mod connection;
 mod error;

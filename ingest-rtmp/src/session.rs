@@ -8,6 +8,8 @@
 //! There is no queue of events: [`Session::poll_event`] reads on from the input until it finds one, so that a peer cannot make
 //! us hold more than its bytes.
 
+mod state;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -22,11 +24,13 @@ use rml_rtmp::{
 
 use crate::{
     Error,
-    amf0::{self, Value, object},
+    amf0::Value,
     auth::{Reason, Refusal, StreamKey},
     chunk::{self, Message, Reader, first_u32},
+    command::{Command, enhanced_capabilities, metadata, split_query, status_object},
     transmit::{Transmit, kind},
 };
+use state::{Open, Stage, State};
 
 /// What a session needs to know of its server.
 #[derive(Debug, Clone)]
@@ -92,75 +96,6 @@ pub struct Session {
     acknowledged: u32,
     window: u32,
     last_input: Instant,
-}
-
-enum State {
-    Handshake {
-        handshake: Box<Handshake>,
-        fed: usize,
-        since: Instant,
-    },
-    /// Waiting for `connect`.
-    Connect {
-        since: Instant,
-    },
-    Open(Open),
-    /// What is queued is to be written, then the connection closed.
-    Closing,
-}
-
-struct Open {
-    app: String,
-    query: Option<String>,
-    /// Message streams created.
-    streams: u32,
-    stage: Stage,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Stage {
-    Idle {
-        since: Instant,
-    },
-    /// An event was raised for `publish` (else `play`), and is not answered.
-    Asked {
-        stream_id: u32,
-        publish: bool,
-    },
-    Publishing {
-        stream_id: u32,
-    },
-    Playing {
-        stream_id: u32,
-    },
-}
-
-impl std::fmt::Debug for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl State {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Handshake { .. } => "waiting for the handshake",
-            Self::Connect { .. } => "waiting for connect",
-            Self::Open(Open {
-                stage: Stage::Idle { .. } | Stage::Asked { .. },
-                ..
-            }) => "connected",
-            Self::Open(Open {
-                stage: Stage::Publishing { .. },
-                ..
-            }) => "publishing",
-            Self::Open(Open {
-                stage: Stage::Playing { .. },
-                ..
-            }) => "playing",
-            Self::Closing => "closing",
-        }
-    }
 }
 
 /// C0, C1 and C2 (RTMP 5.2).
@@ -408,7 +343,7 @@ impl Session {
                 timestamp,
                 body: message.payload,
             })),
-            kind::DATA | kind::DATA_AMF3 if publishing => Ok(metadata(&message)),
+            kind::DATA | kind::DATA_AMF3 if publishing => Ok(metadata(&message).map(Event::Metadata)),
             kind::COMMAND => self.handle_command(&message, &message.payload, now),
             // Commands marked as AMF3 are AMF0 behind a byte of zero.
             kind::COMMAND_AMF3 => {
@@ -581,116 +516,12 @@ impl Session {
     }
 }
 
-impl Open {
-    /// Turns `publish` or `play` into the event that asks for an answer.
-    fn ask(&mut self, stream_id: u32, command: &Command, publish: bool) -> Result<Event, Error> {
-        let name = command.argument(0).and_then(Value::as_str).unwrap_or_default();
-        if !matches!(self.stage, Stage::Idle { .. }) {
-            let command = if publish { "publish" } else { "play" }.into();
-            return Err(Error::OutOfOrder {
-                command,
-                stage: "another stream is active",
-            });
-        }
-        self.stage = Stage::Asked { stream_id, publish };
-        let (name, query) = split_query(name);
-        let name = name.trim_start_matches('/');
-        if !publish {
-            return Ok(Event::Play { name: name.into() });
-        }
-        let query = query.or(self.query.as_deref()).map(StreamKey::new);
-        Ok(Event::Publish {
-            app: self.app.clone(),
-            key: StreamKey::new(name),
-            query,
-        })
-    }
-}
-
-/// RTMP 7.2: name, transaction, command object, arguments. What is missing is null.
-struct Command {
-    name: String,
-    transaction: f64,
-    object: Value,
-    arguments: Vec<Value>,
-}
-
-impl Command {
-    fn parse(values: &[u8]) -> Result<Self, amf0::Error> {
-        let mut values = amf0::parse(values)?.into_iter();
-        let name = values
-            .next()
-            .and_then(|value| value.as_str().map(str::to_owned))
-            .unwrap_or_default();
-        let transaction = values.next().and_then(|value| value.as_number()).unwrap_or(0.0);
-        let object = values.next().unwrap_or(Value::Null);
-        Ok(Self {
-            name,
-            transaction,
-            object,
-            arguments: values.collect(),
-        })
-    }
-
-    fn argument(&self, index: usize) -> Option<&Value> {
-        self.arguments.get(index)
-    }
-}
-
-/// onMetaData, bare or behind `@setDataFrame`. Only a hint: what cannot be read is skipped.
-fn metadata(message: &Message) -> Option<Event> {
-    let values = message
-        .payload
-        .strip_prefix(&[0])
-        .filter(|_| message.kind == kind::DATA_AMF3)
-        .unwrap_or(&message.payload);
-    let mut values = amf0::parse(values).ok()?.into_iter().peekable();
-    values.next_if(|value| value.as_str() == Some("@setDataFrame"));
-    values.next_if(|value| value.as_str() == Some("onMetaData"))?;
-    values.next().map(Event::Metadata)
-}
-
-/// What we can do of Enhanced RTMP, told to those who asked: H.264 and AAC, to forward; no capsEx bit.
-fn enhanced_capabilities(asked: &Value) -> Vec<(String, Value)> {
-    const CAN_FORWARD: f64 = 4.0;
-    let mut answer = Vec::new();
-    let mut add = |name: &str, value: Value| answer.push((name.to_owned(), value));
-    if asked.property("fourCcList").is_some() {
-        add("fourCcList", Value::Array(vec!["avc1".into(), "mp4a".into()]));
-    }
-    if asked.property("videoFourCcInfoMap").is_some() {
-        add("videoFourCcInfoMap", object([("avc1", CAN_FORWARD.into())]));
-    }
-    if asked.property("audioFourCcInfoMap").is_some() {
-        add("audioFourCcInfoMap", object([("mp4a", CAN_FORWARD.into())]));
-    }
-    if asked.property("capsEx").is_some() {
-        add("capsEx", 0.0.into());
-    }
-    answer
-}
-
-fn status_object(level: &str, code: &str, description: &str) -> Value {
-    object([
-        ("level", level.into()),
-        ("code", code.into()),
-        ("description", description.into()),
-    ])
-}
-
 fn stream_event(event_type: UserControlEventType, stream_id: u32) -> RtmpMessage {
     RtmpMessage::UserControl {
         event_type,
         stream_id: Some(stream_id),
         buffer_length: None,
         timestamp: None,
-    }
-}
-
-fn split_query(name: &str) -> (&str, Option<&str>) {
-    match name.split_once('?') {
-        Some((name, query)) => (name, Some(query)),
-        None => (name, None),
     }
 }
 

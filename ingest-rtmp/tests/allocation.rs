@@ -45,7 +45,7 @@ static ALLOCATOR: Counting = Counting;
 fn write(out: &mut Vec<u8>, csid: u8, kind: u8, ms: u32, body: &[u8], chunk: usize) {
     out.push(csid);
     out.extend(&ms.to_be_bytes()[1..]);
-    out.extend(&u32::try_from(body.len()).unwrap().to_be_bytes()[1..]);
+    out.extend(&u32::try_from(body.len()).expect("a short body").to_be_bytes()[1..]);
     out.push(kind);
     out.extend(1u32.to_le_bytes());
     for (n, body) in body.chunks(chunk).enumerate() {
@@ -59,7 +59,7 @@ fn write(out: &mut Vec<u8>, csid: u8, kind: u8, ms: u32, body: &[u8], chunk: usi
 /// 20 s of 30 frames a second with a key frame of `key` bytes every 2 s, and AAC of 128 kbit/s.
 fn stream(key: usize, chunk: usize) -> Vec<u8> {
     let mut out = vec![2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0];
-    out.extend(u32::try_from(chunk).unwrap().to_be_bytes());
+    out.extend(u32::try_from(chunk).expect("a short chunk").to_be_bytes());
     for n in 0..600u32 {
         let len = if n % 60 == 0 { key } else { 9_000 + n as usize % 7 * 500 };
         let mut video = vec![0u8; len];

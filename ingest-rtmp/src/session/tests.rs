@@ -2,7 +2,10 @@ use hex_literal::hex;
 use rml_rtmp::sessions::ClientSessionEvent;
 
 use super::*;
-use crate::testing::{Client, IDR, audio_frame, video_frame};
+use crate::{
+    amf0::{self, object},
+    testing::{Client, IDR, audio_frame, video_frame},
+};
 
 fn settings() -> Settings {
     Settings {

@@ -1,0 +1,87 @@
+//! Commands and data messages as values: what peers send, and the objects of our answers. Pure; `session` decides what they do.
+//!
+//! RTMP 1.0 section 7.2; Enhanced RTMP v2, "Enhancing NetConnection connect Command".
+
+use crate::{
+    amf0::{self, Value, object},
+    chunk::Message,
+    transmit::kind,
+};
+
+/// RTMP 7.2: name, transaction, command object, arguments. What is missing is null.
+pub(crate) struct Command {
+    pub(crate) name: String,
+    pub(crate) transaction: f64,
+    pub(crate) object: Value,
+    arguments: Vec<Value>,
+}
+
+impl Command {
+    pub(crate) fn parse(values: &[u8]) -> Result<Self, amf0::Error> {
+        let mut values = amf0::parse(values)?.into_iter();
+        let name = values
+            .next()
+            .and_then(|value| value.as_str().map(str::to_owned))
+            .unwrap_or_default();
+        let transaction = values.next().and_then(|value| value.as_number()).unwrap_or(0.0);
+        let object = values.next().unwrap_or(Value::Null);
+        Ok(Self {
+            name,
+            transaction,
+            object,
+            arguments: values.collect(),
+        })
+    }
+
+    pub(crate) fn argument(&self, index: usize) -> Option<&Value> {
+        self.arguments.get(index)
+    }
+}
+
+/// onMetaData, bare or behind `@setDataFrame`. Only a hint: what cannot be read is skipped.
+pub(crate) fn metadata(message: &Message) -> Option<Value> {
+    let values = message
+        .payload
+        .strip_prefix(&[0])
+        .filter(|_| message.kind == kind::DATA_AMF3)
+        .unwrap_or(&message.payload);
+    let mut values = amf0::parse(values).ok()?.into_iter().peekable();
+    values.next_if(|value| value.as_str() == Some("@setDataFrame"));
+    values.next_if(|value| value.as_str() == Some("onMetaData"))?;
+    values.next()
+}
+
+/// What we can do of Enhanced RTMP, told to those who asked: H.264 and AAC, to forward; no capsEx bit.
+pub(crate) fn enhanced_capabilities(asked: &Value) -> Vec<(String, Value)> {
+    const CAN_FORWARD: f64 = 4.0;
+    let mut answer = Vec::new();
+    let mut add = |name: &str, value: Value| answer.push((name.to_owned(), value));
+    if asked.property("fourCcList").is_some() {
+        add("fourCcList", Value::Array(vec!["avc1".into(), "mp4a".into()]));
+    }
+    if asked.property("videoFourCcInfoMap").is_some() {
+        add("videoFourCcInfoMap", object([("avc1", CAN_FORWARD.into())]));
+    }
+    if asked.property("audioFourCcInfoMap").is_some() {
+        add("audioFourCcInfoMap", object([("mp4a", CAN_FORWARD.into())]));
+    }
+    if asked.property("capsEx").is_some() {
+        add("capsEx", 0.0.into());
+    }
+    answer
+}
+
+pub(crate) fn status_object(level: &str, code: &str, description: &str) -> Value {
+    object([
+        ("level", level.into()),
+        ("code", code.into()),
+        ("description", description.into()),
+    ])
+}
+
+pub(crate) fn split_query(name: &str) -> (&str, Option<&str>) {
+    match name.split_once('?') {
+        Some((name, query)) => (name, Some(query)),
+        None => (name, None),
+    }
+}
