@@ -78,7 +78,7 @@ impl Cutter {
                 let passed = time - start;
                 let too_long = passed + lasted > 2 * self.segment + GRAIN;
                 self.gridded |= too_long && !key;
-                (key && (self.discontinuity || passed + GRAIN >= self.least))
+                (key && (self.discontinuity || !self.gridded && passed + GRAIN >= self.least))
                     || (self.gridded && passed + GRAIN >= self.segment)
                     || too_long
             }
@@ -176,7 +176,7 @@ mod tests {
             marks
                 .windows(2)
                 .skip(1)
-                .all(|pair| (1500..=2034).contains(&(pair[1].0 - pair[0].0))),
+                .all(|pair| (1966..=2034).contains(&(pair[1].0 - pair[0].0))),
             "{marks:?}"
         );
     }
