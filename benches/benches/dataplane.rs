@@ -1,0 +1,294 @@
+//! What the steps of the data plane cost on their own, each fed as the daemon feeds it: RTMP bytes to frames, frames to parts, a text rendered,
+//! a request answered. One publisher of 2.5 Mbit/s, the shipped settings, a full window.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use benches::{
+    client::Client,
+    path::{PART, WINDOW, frames, get_as, hub, router},
+    stream::{AAC, AVC, BITRATE_BPS, Kind, PERIOD, Stream, Tag},
+    wire::Wire,
+};
+use bytes::BytesMut;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use ingest_rtmp::{
+    flv,
+    session::{Event, Session, Settings},
+};
+use media_core::{
+    AccessUnit, TrackName,
+    codec::{Config, aac, avc},
+    hub::Producer,
+};
+use packager::{Metrics, Packager, Presentation, Rendered, Skip, program, program::Program};
+use tokio_util::sync::CancellationToken;
+
+criterion_group!(dataplane, rtmp_to_frames, frames_to_parts, rendered, requests);
+criterion_main!(dataplane);
+
+/// What a read takes from a socket at most.
+const READ_BYTES: usize = 64 << 10;
+
+/// Chunks of common sizes to access units: the session and the FLV tags.
+fn rtmp_to_frames(criterion: &mut Criterion) {
+    let stream = Stream::new(BITRATE_BPS);
+    let mut group = criterion.benchmark_group("rtmp_to_frames");
+    for chunk_bytes in [128, 4_096, 65_536] {
+        let wire = Wire::new(&stream, chunk_bytes);
+        let mut session = publishing();
+        let mut input = BytesMut::with_capacity(READ_BYTES);
+        assert_eq!(read(&mut session, &mut input, &wire.preamble), 0);
+        group.throughput(Throughput::Bytes(wire.bytes.len() as u64));
+        group.bench_function(format!("chunks of {chunk_bytes}"), |bencher| {
+            bencher.iter(|| {
+                let frames = read(&mut session, &mut input, &wire.bytes);
+                assert_eq!(frames, stream.tags.len());
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Reads `bytes` as they come from a socket; the number of access units in them.
+fn read(session: &mut Session, input: &mut BytesMut, bytes: &[u8]) -> usize {
+    let (mut frames, now) = (0, Instant::now());
+    for part in bytes.chunks(READ_BYTES) {
+        input.extend_from_slice(part);
+        while let Some(event) = session.poll_event(input, now).expect("it is RTMP") {
+            let tag = match event {
+                Event::Video { body, .. } => flv::parse_video(body),
+                Event::Audio { body, .. } => flv::parse_audio(body),
+                _ => continue,
+            };
+            frames += usize::from(matches!(tag, Ok(flv::Tag::Frame { .. })));
+        }
+        let acknowledged = session.transmit().len();
+        session.transmit().advance(acknowledged);
+    }
+    frames
+}
+
+/// A session whose peer may send media.
+fn publishing() -> Session {
+    let settings = Settings {
+        app: "live".into(),
+        message_bytes: 8 << 20,
+        handshake: Duration::from_secs(5),
+        setup: Duration::from_secs(10),
+        idle: Duration::from_secs(10),
+    };
+    let now = Instant::now();
+    let mut session = Session::new(settings, now);
+    let mut client = Client::new("bench").expect("a client");
+    let mut input = BytesMut::new();
+    while !client.is_publishing() {
+        input.extend_from_slice(&client.output());
+        while let Some(event) = session.poll_event(&mut input, now).expect("it is RTMP") {
+            if let Event::Publish { .. } = event {
+                session.accept().expect("an answer");
+            }
+        }
+        let mut answer = Vec::new();
+        while !session.transmit().is_empty() {
+            let mut slices = [std::io::IoSlice::new(&[]); 8];
+            let filled = session.transmit().slices(&mut slices);
+            let chunk = slices[..filled]
+                .iter()
+                .flat_map(|slice| slice.to_vec())
+                .collect::<Vec<u8>>();
+            session.transmit().advance(chunk.len());
+            answer.extend(chunk);
+        }
+        client.input(&answer).expect("it is RTMP");
+    }
+    session
+}
+
+/// Publishes a stream into a hub on a clock of its own.
+struct Publisher {
+    producer: Producer,
+    stream: Stream,
+    start: Instant,
+    periods: u32,
+}
+
+impl Publisher {
+    fn new(hub: &media_core::Hub) -> Self {
+        let start = Instant::now();
+        let claim = hub.claim("bench".parse().expect("a name")).expect("a free name");
+        let tracks = vec![
+            (
+                TrackName::source_video(),
+                Config::Avc(avc::Config::parse(AVC).expect("an avcC")),
+            ),
+            (
+                TrackName::source_audio(),
+                Config::Aac(aac::Config::parse(AAC).expect("an ASC")),
+            ),
+        ];
+        let producer = claim.start(tracks, start, SystemTime::now()).expect("a catalogue");
+        Self {
+            producer,
+            stream: Stream::new(BITRATE_BPS),
+            start,
+            periods: 0,
+        }
+    }
+
+    /// One frame of the present period.
+    fn push(&self, tag: &Tag) {
+        let ms = i64::from(tag.stamp_ms) + i64::try_from((PERIOD * self.periods).as_millis()).expect("short");
+        let unit = AccessUnit {
+            dts: ms * 90,
+            pts: ms * 90,
+            key: tag.key,
+            arrived: self.start + PERIOD * self.periods + tag.at,
+            payload: tag.payload(),
+        };
+        let track = usize::from(tag.kind == Kind::Audio);
+        // Audio before the first picture has no segment to go to.
+        let _ = self.producer.push(track, unit);
+    }
+}
+
+/// A period's frames through the hub to parts, segments and snapshots.
+fn frames_to_parts(criterion: &mut Criterion) {
+    let hub = hub();
+    let mut publisher = Publisher::new(&hub);
+    let broadcast = Arc::clone(publisher.producer.broadcast());
+    let mut consumer = broadcast.subscribe_from_oldest();
+    let settings = program::Settings {
+        part: PART,
+        window: WINDOW,
+    };
+    let mut program = Program::new(broadcast, consumer.configs(), settings, Metrics::default());
+    let mut period = || {
+        let mut snapshots = 0;
+        for tag in &publisher.stream.tags {
+            publisher.push(tag);
+            while let Some(event) = consumer.try_next() {
+                program.apply(event, publisher.start + PERIOD * publisher.periods + tag.at);
+            }
+            snapshots += usize::from(program.snapshot().is_some());
+        }
+        publisher.periods += 1;
+        snapshots
+    };
+    for _ in 0..3 * WINDOW.as_secs() / PERIOD.as_secs() {
+        period();
+    }
+    let mut group = criterion.benchmark_group("frames_to_parts");
+    group.throughput(Throughput::Elements(Stream::new(BITRATE_BPS).tags.len() as u64));
+    group.bench_function("a period of 8 s", |bencher| bencher.iter(|| assert!(period() >= 40)));
+    group.finish();
+}
+
+/// A full window behind a router.
+fn stage(runtime: &tokio::runtime::Runtime) -> (origin_http::Router, Arc<Presentation>, Publisher) {
+    runtime.block_on(async {
+        let hub = hub();
+        let settings = packager::Config {
+            part: PART,
+            window: WINDOW,
+        };
+        let packager = Packager::new(hub.clone(), settings).expect("settings in range");
+        let presentations = packager.presentations();
+        tokio::spawn(packager.serve(CancellationToken::new()));
+        let mut publisher = Publisher::new(&hub);
+        for _ in 0..3 * WINDOW.as_secs() / PERIOD.as_secs() {
+            for (n, tag) in publisher.stream.tags.iter().enumerate() {
+                publisher.push(tag);
+                if n % 16 == 0 {
+                    // So that the packager is never behind what the hub holds.
+                    tokio::time::sleep(Duration::from_micros(100)).await;
+                }
+            }
+            publisher.periods += 1;
+        }
+        // A few parts of a segment that stays open.
+        for tag in publisher.stream.tags.iter().take(100) {
+            publisher.push(tag);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let live = presentations
+            .broadcast(publisher.producer.broadcast().id())
+            .expect("it is packaged");
+        let current = live.current().expect("it is listed");
+        assert!(current.tracks[0].listed_from > 0, "the window is full");
+        (router(presentations), current, publisher)
+    })
+}
+
+/// The same snapshot with nothing rendered.
+fn fresh(presentation: &Presentation) -> Presentation {
+    Presentation {
+        broadcast: presentation.broadcast,
+        channel: presentation.channel.clone(),
+        tracks: presentation.tracks.clone(),
+        periods: presentation.periods.clone(),
+        rendered: Rendered::new(presentation.tracks.len()),
+        ..*presentation
+    }
+}
+
+/// The texts of a snapshot: what the first request after a change costs.
+fn rendered(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let (_router, presentation, _publisher) = stage(&runtime);
+    let mut group = criterion.benchmark_group("rendered");
+    let mut bench = |name: &str, render: &dyn Fn(&Presentation) -> usize| {
+        let new = || fresh(&presentation);
+        group.bench_function(format!("{name}, {} bytes", render(&new())), |bencher| {
+            bencher.iter_batched_ref(new, |snapshot| render(snapshot), BatchSize::SmallInput);
+        });
+    };
+    bench("playlist", &|snapshot| {
+        snapshot.media_playlist(0, Skip::No).plain().len()
+    });
+    bench("playlist, delta", &|snapshot| {
+        snapshot.media_playlist(0, Skip::Yes).plain().len()
+    });
+    bench("playlist, gzip", &|snapshot| {
+        snapshot.media_playlist(0, Skip::No).gzip().len()
+    });
+    bench("playlist, delta, gzip", &|snapshot| {
+        snapshot.media_playlist(0, Skip::Yes).gzip().len()
+    });
+    bench("manifest", &|snapshot| snapshot.manifest().plain().len());
+    bench("manifest, gzip", &|snapshot| snapshot.manifest().gzip().len());
+    bench("plain manifest", &|snapshot| snapshot.plain_manifest().plain().len());
+    group.finish();
+}
+
+/// Requests through the router, whose texts are rendered already; bodies are taken frame by frame, not written.
+fn requests(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let (router, presentation, _publisher) = stage(&runtime);
+    let track = &presentation.tracks[0];
+    let (msn, parts) = track.edge().expect("it is live");
+    let media = format!("/media/{}/v0", presentation.broadcast);
+    let part = format!("{media}/{msn}.{}.m4s", parts - 1);
+    let segment = format!("{media}/{}.m4s", msn - 1);
+    let mut group = criterion.benchmark_group("requests");
+    for (name, address, encodings) in [
+        ("playlist", "/live/bench/v0.m3u8", "gzip"),
+        ("part", &part, "identity"),
+        ("segment", &segment, "identity"),
+    ] {
+        let status = runtime.block_on(get_as(&router, address, encodings)).status();
+        assert_eq!(status, 200, "{address}");
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                runtime.block_on(async {
+                    frames(get_as(&router, address, encodings).await.into_body())
+                        .await
+                        .len()
+                })
+            });
+        });
+    }
+    group.finish();
+}

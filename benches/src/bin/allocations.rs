@@ -1,0 +1,173 @@
+//! Bytes allocated for each payload byte on the way from an RTMP socket to the bodies of HTTP answers, and memory held for each byte of
+//! media in a full window. The whole path runs in this process under an allocator that counts; the publisher's bytes were made before.
+//!
+//! Streams run at `--speed 8` times the clock, which changes no count. One reader takes every part of both tracks once; then, as a
+//! figure of its own, the playlist (gzip) with each part as well.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use benches::{
+    Failure,
+    counting::{Count, Counting},
+    load::Load,
+    path::{Path, WINDOW, frames, get_as},
+    process::option,
+    stream::{BITRATE_BPS, Stream},
+    wire::Wire,
+};
+use origin_http::Data;
+use packager::{Live, Presentation};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Until buffers have their sizes and the first segments are listed, and how long is counted; seconds of the stream.
+const WARM_UP_S: u32 = 16;
+const COUNTED_S: u32 = 64;
+
+fn main() -> Result<(), Failure> {
+    let speed: u32 = option("--speed", 8)?;
+    let stream = Stream::new(BITRATE_BPS);
+    println!("bytes allocated for each payload byte");
+    for chunk_bytes in [128, 4_096, 65_536] {
+        let wire = Arc::new(Wire::new(&stream, chunk_bytes));
+        let media = flow(&wire, speed, false)?;
+        let texts = flow(&wire, speed, true)?;
+        println!(
+            "chunks of {chunk_bytes:>5}: {:.3} to the parts' bodies ({:.1} allocations a frame); {:.3} with a playlist for each part",
+            media.ratio, media.calls, texts.ratio
+        );
+    }
+    held(&Arc::new(Wire::new(&stream, 4_096)), speed)
+}
+
+struct Flow {
+    /// Bytes allocated for each payload byte.
+    ratio: f64,
+    /// Allocations for each frame.
+    calls: f64,
+}
+
+/// One publisher, one reader.
+fn flow(wire: &Arc<Wire>, speed: u32, playlists: bool) -> Result<Flow, Failure> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        let path = Path::start(WINDOW)?;
+        let mut announcements = path.hub.announcements();
+        let publisher = publish(&path, wire, speed, WARM_UP_S + COUNTED_S + 2 * speed);
+        let live = path.live(&mut announcements).await;
+        let counted = async {
+            tokio::time::sleep(Duration::from_secs(WARM_UP_S.into()) / speed).await;
+            let before = (Count::now(), sum(&path));
+            tokio::time::sleep(Duration::from_secs(COUNTED_S.into()) / speed).await;
+            (before, (Count::now(), sum(&path)))
+        };
+        let ((before, media_before), (after, media_after)) = tokio::select! {
+            counted = counted => counted,
+            () = read(&path, &live, playlists) => return Err("the broadcast ended early".into()),
+        };
+        publisher.join().map_err(|_| "the publisher has failed")??;
+        Ok(Flow {
+            ratio: (after.bytes - before.bytes) as f64 / (media_after.bytes - media_before.bytes) as f64,
+            calls: (after.calls - before.calls) as f64 / (media_after.frames - media_before.frames) as f64,
+        })
+    })
+}
+
+/// Memory when the window is full and segments leave it.
+fn held(wire: &Arc<Wire>, speed: u32) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        let path = Path::start(WINDOW)?;
+        let mut announcements = path.hub.announcements();
+        tokio::task::yield_now().await;
+        let before = Count::now();
+        let fill_s = u32::try_from(WINDOW.as_secs() * 5 / 2).unwrap_or(u32::MAX);
+        let publisher = publish(&path, wire, speed, fill_s + speed);
+        let live = path.live(&mut announcements).await;
+        tokio::time::sleep(Duration::from_secs(fill_s.into()) / speed).await;
+        let (after, presentation) = (Count::now(), live.current().ok_or("nothing is listed")?);
+        let held = after.held.saturating_sub(before.held);
+        let media = media(&presentation);
+        println!(
+            "a full window of {} s: {:.1} MiB held, {:.1} MiB of media in segments of {:.0} s: {:.3} times the media",
+            WINDOW.as_secs(),
+            mib(held),
+            mib(media),
+            seconds(&presentation),
+            held as f64 / media as f64
+        );
+        publisher.join().map_err(|_| "the publisher has failed")?
+    })
+}
+
+fn publish(path: &Path, wire: &Arc<Wire>, speed: u32, stream_s: u32) -> thread::JoinHandle<Result<(), Failure>> {
+    let (rtmp, wire) = (path.rtmp, Arc::clone(wire));
+    thread::spawn(move || {
+        let mut load = Load::publish(rtmp, ["counted"], wire)?.faster(speed);
+        load.run(
+            Instant::now() + Duration::from_secs(stream_s.into()) / speed + Duration::from_secs(2),
+            |_| {},
+        )
+    })
+}
+
+/// Takes every part of every track once, as it comes; with `playlists`, its playlist too.
+async fn read(path: &Path, live: &Live, playlists: bool) {
+    let track = async |track: usize, name: &str| {
+        let playlist = format!("/live/{}/{name}.m3u8", live.channel());
+        let each = async |part: Vec<Data>| {
+            drop(part);
+            if playlists {
+                frames(get_as(path.router(), &playlist, "gzip").await.into_body()).await;
+            }
+            true
+        };
+        path.follow(live, track, each).await;
+    };
+    tokio::join!(track(0, "v0"), track(1, "a0"));
+}
+
+struct Sum {
+    frames: u64,
+    bytes: u64,
+}
+
+/// What came so far.
+fn sum(path: &Path) -> Sum {
+    let broadcasts = path.hub.broadcasts();
+    let tracks = broadcasts.iter().flat_map(|broadcast| broadcast.tracks());
+    let mut sum = Sum { frames: 0, bytes: 0 };
+    for track in tracks {
+        sum.frames += track.frames;
+        sum.bytes += track.bytes;
+    }
+    sum
+}
+
+/// Bytes of all segments and parts held.
+fn media(presentation: &Presentation) -> u64 {
+    let segments = presentation
+        .tracks
+        .iter()
+        .flat_map(|track| track.segments.iter().chain(&track.open));
+    segments
+        .flat_map(|segment| &segment.parts)
+        .map(|part| part.bytes.len() as u64)
+        .sum()
+}
+
+/// How many seconds of the first track they are.
+fn seconds(presentation: &Presentation) -> f64 {
+    let track = &presentation.tracks[0];
+    let ticks = track.segments.iter().map(|segment| segment.duration).sum();
+    track.timescale().seconds(ticks)
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}

@@ -1,0 +1,204 @@
+//! What publishers cost, side by side: the release daemon, nginx with its RTMP module writing HLS, and a program that only reads the
+//! bytes, one after the other in rounds. Each runs on core 0 with nothing else of ours, the load on core 1; CPU time is the kernel's.
+//!
+//! `--publishers 50 --seconds 30 --rounds 2 --chunk 4096`. Nobody reads what is made. nginx writes to /dev/shm. Where the whole window
+//! should be in memory, `--seconds 140 --rounds 1 --only 0`.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use benches::{
+    Failure,
+    load::Load,
+    process::{Daemon, Server, Usage, option, pin},
+    stream::{BITRATE_BPS, PERIOD, Stream},
+    wire::Wire,
+};
+use bytes::BytesMut;
+use tokio::io::AsyncReadExt;
+
+const SERVER_CORE: usize = 0;
+const LOAD_CORE: usize = 1;
+/// All publishers send by then, and the first segments are complete.
+const WARM_UP: Duration = Duration::from_secs(5);
+const NGINX_MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
+
+/// What a round is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subject {
+    Streamforge,
+    Nginx,
+    Sink,
+}
+
+const SUBJECTS: [(Subject, &str); 3] = [
+    (Subject::Streamforge, "streamforge: parts, LL-HLS, DASH"),
+    (Subject::Nginx, "nginx-rtmp: HLS of 2 s"),
+    (Subject::Sink, "reading the bytes alone"),
+];
+
+fn main() -> Result<(), Failure> {
+    if std::env::args().any(|argument| argument == "--sink") {
+        return sink();
+    }
+    let publishers: usize = option("--publishers", 50)?;
+    let seconds: u64 = option("--seconds", 30)?;
+    let rounds: u32 = option("--rounds", 2)?;
+    let only: usize = option("--only", usize::MAX)?;
+    let wire = Arc::new(Wire::new(&Stream::new(BITRATE_BPS), option("--chunk", 4_096)?));
+    pin(LOAD_CORE)?;
+    println!(
+        "{publishers} publishers of {:.2} Mbit/s, {seconds} s a round",
+        wire_bps(&wire) / 1e6
+    );
+    let minutes = publishers as f64 * seconds as f64 / 60.0;
+    let mut sums = [Usage::default(); SUBJECTS.len()];
+    for round in 1..=rounds {
+        for (index, (subject, name)) in SUBJECTS.iter().enumerate() {
+            if only < SUBJECTS.len() && only != index {
+                continue;
+            }
+            let (used, grown) = run(*subject, publishers, Duration::from_secs(seconds), &wire)?;
+            println!(
+                "round {round}, {name}: {:.4} CPU s a stream-minute (user {:.4}, system {:.4}; scheduler's clock {:.4}), {:.0} MiB \
+                 resident, {:.2} of what was sent",
+                used.cpu_s() / minutes,
+                used.user_s / minutes,
+                used.system_s / minutes,
+                used.scheduled_s / minutes,
+                used.resident as f64 / f64::from(1 << 20),
+                grown,
+            );
+            sums[index].user_s += used.user_s;
+            sums[index].system_s += used.system_s;
+            sums[index].scheduled_s += used.scheduled_s;
+        }
+    }
+    let all = minutes * f64::from(rounds);
+    let nginx = sums[1].cpu_s();
+    for ((_, name), sum) in SUBJECTS.iter().zip(sums).filter(|(_, sum)| sum.cpu_s() > 0.0) {
+        println!(
+            "{name}: {:.4} CPU s a stream-minute, {:.2} of nginx-rtmp's",
+            sum.cpu_s() / all,
+            sum.cpu_s() / nginx
+        );
+    }
+    Ok(())
+}
+
+/// One round: what was used between warm-up and end, and by how much memory grew for each byte sent from the start.
+fn run(subject: Subject, publishers: usize, length: Duration, wire: &Arc<Wire>) -> Result<(Usage, f64), Failure> {
+    let directory = Scratch::new()?;
+    let (server, address) = match subject {
+        Subject::Streamforge => {
+            let daemon = Daemon::start(Some(SERVER_CORE), &[])?;
+            (daemon.server, daemon.rtmp)
+        }
+        Subject::Nginx => nginx(&directory.0)?,
+        Subject::Sink => {
+            let program = std::env::current_exe()?;
+            let mut server = Server::start(&program, Some(SERVER_CORE), |command| {
+                command.arg("--sink").stdout(Stdio::piped());
+            })?;
+            let mut line = String::new();
+            BufReader::new(server.output().ok_or("no output")?).read_line(&mut line)?;
+            (server, line.trim().parse()?)
+        }
+    };
+    let idle = server.usage()?;
+    let names: Vec<String> = (0..publishers).map(|n| format!("cost-{n}")).collect();
+    let mut load = match subject {
+        Subject::Sink => {
+            let sockets: Result<Vec<_>, _> = names.iter().map(|_| TcpStream::connect(address)).collect();
+            Load::over(sockets?, Arc::clone(wire))?
+        }
+        _ => Load::publish(address, names.iter().map(String::as_str), Arc::clone(wire))?,
+    };
+    let begin = Instant::now() + WARM_UP;
+    load.run(begin, |_| {})?;
+    let before = server.usage()?;
+    load.run(begin + length, |_| {})?;
+    let after = server.usage()?;
+    let sent = (WARM_UP + length).as_secs_f64() * publishers as f64 * wire_bps(wire) / 8.0;
+    let used = Usage {
+        user_s: after.user_s - before.user_s,
+        system_s: after.system_s - before.system_s,
+        scheduled_s: after.scheduled_s - before.scheduled_s,
+        resident: after.resident,
+    };
+    Ok((used, after.resident.saturating_sub(idle.resident) as f64 / sent))
+}
+
+fn wire_bps(wire: &Wire) -> f64 {
+    wire.bytes.len() as f64 * 8.0 / PERIOD.as_secs_f64()
+}
+
+/// nginx with one worker, all of its files under `directory`.
+fn nginx(directory: &Path) -> Result<(Server, SocketAddr), Failure> {
+    let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let here = directory.display();
+    let text = format!(
+        "load_module {NGINX_MODULE};\ndaemon off;\nuser root;\nworker_processes 1;\npid {here}/nginx.pid;\n\
+         error_log {here}/error.log warn;\nevents {{ worker_connections 1024; }}\n\
+         rtmp {{\n  access_log off;\n  server {{\n    listen {free};\n    chunk_size 4096;\n    application live {{\n      live on;\n      \
+         hls on;\n      hls_path {here}/hls;\n      hls_fragment 2s;\n      hls_playlist_length 60s;\n    }}\n  }}\n}}\n"
+    );
+    let file = directory.join("nginx.conf");
+    fs::write(&file, text)?;
+    let server = Server::start(Path::new("/usr/sbin/nginx"), Some(SERVER_CORE), |command| {
+        command.arg("-c").arg(&file).arg("-e").arg(directory.join("error.log"));
+    })?;
+    for _ in 0..100 {
+        if TcpStream::connect(free).is_ok() {
+            return Ok((server, free));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    let log = fs::read_to_string(directory.join("error.log")).unwrap_or_default();
+    Err(format!("nginx does not listen; apt install libnginx-mod-rtmp? {log}").into())
+}
+
+/// Reads whatever comes, on one thread, until it is ended.
+fn sink() -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        println!("{}", listener.local_addr()?);
+        std::io::stdout().flush()?;
+        loop {
+            let (mut socket, _) = listener.accept().await?;
+            tokio::spawn(async move {
+                let mut input = BytesMut::with_capacity(64 << 10);
+                while socket.read_buf(&mut input).await.is_ok_and(|read| read > 0) {
+                    input.clear();
+                }
+            });
+        }
+    })
+}
+
+/// A directory in memory, removed with what is in it.
+#[derive(Debug)]
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, Failure> {
+        let path = Path::new("/dev/shm").join(format!("streamforge-cost-{}", std::process::id()));
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

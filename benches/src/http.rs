@@ -1,0 +1,84 @@
+//! A reader over one keep-alive connection of HTTP/1.1: GET, a body of known length, gzip where offered. RFC 9112.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use flate2::read::GzDecoder;
+
+use crate::Failure;
+
+/// The connection.
+#[derive(Debug)]
+pub struct Reader {
+    server: SocketAddr,
+    socket: BufReader<TcpStream>,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The body, decoded.
+    pub body: Vec<u8>,
+    /// When its last byte was there, before it was decoded.
+    pub arrived: Instant,
+}
+
+impl Reader {
+    /// Connects.
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub fn connect(server: SocketAddr) -> io::Result<Self> {
+        let socket = TcpStream::connect(server)?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+        Ok(Self {
+            server,
+            socket: BufReader::with_capacity(64 << 10, socket),
+        })
+    }
+
+    /// Asks for `path` and waits for the whole answer.
+    ///
+    /// # Errors
+    /// The connection is gone, 20 s have passed, or the answer is not one that this understands.
+    pub fn get(&mut self, path: &str) -> Result<Answer, Failure> {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nAccept-Encoding: gzip\r\n\r\n",
+            self.server
+        );
+        self.socket.get_mut().write_all(request.as_bytes())?;
+        let mut line = String::new();
+        self.socket.read_line(&mut line)?;
+        let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let status = status.ok_or_else(|| format!("{path}: no status in {line:?}"))?;
+        let (mut length, mut gzip) = (None, false);
+        loop {
+            line.clear();
+            self.socket.read_line(&mut line)?;
+            let Some((name, value)) = line.trim_end().split_once(": ") else {
+                break;
+            };
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => length = value.parse::<u32>().ok(),
+                "content-encoding" => gzip = value == "gzip",
+                _ => {}
+            }
+        }
+        let length = length.ok_or_else(|| format!("{path}: {status} without a length"))?;
+        let mut body = vec![0; length as usize];
+        self.socket.read_exact(&mut body)?;
+        let arrived = Instant::now();
+        if gzip {
+            let mut plain = Vec::new();
+            GzDecoder::new(&body[..]).read_to_end(&mut plain)?;
+            body = plain;
+        }
+        Ok(Answer { status, body, arrived })
+    }
+}

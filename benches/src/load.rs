@@ -1,0 +1,139 @@
+//! Many publishers on one thread: each sends each message of its stream when it is due, with one write. Nothing is serialised or copied
+//! for it, so that the load costs little beside what it is put to.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    io::Write,
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Failure, client,
+    stream::{FPS, GROUP, Kind, Noise, PERIOD},
+    wire::Wire,
+};
+
+/// Publishers at work.
+#[derive(Debug)]
+pub struct Load {
+    wire: Arc<Wire>,
+    publishers: Vec<Publisher>,
+    /// When each is due next.
+    due: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// Stream seconds a second: 1, except where only bytes are counted.
+    speed: u32,
+}
+
+#[derive(Debug)]
+struct Publisher {
+    socket: TcpStream,
+    start: Instant,
+    next: usize,
+    periods: u32,
+    pictures: u64,
+}
+
+/// A video message that was just sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Picture {
+    /// Index of its publisher.
+    pub publisher: usize,
+    /// Which picture of its stream, from 0.
+    pub number: u64,
+    /// Just before it was written.
+    pub sent: Instant,
+}
+
+impl Load {
+    /// Publishers of these stream keys on `server`, which begin to send within the next 2 s, each at a moment of its own.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or refuses.
+    pub fn publish<'a>(
+        server: SocketAddr,
+        keys: impl IntoIterator<Item = &'a str>,
+        wire: Arc<Wire>,
+    ) -> Result<Self, Failure> {
+        let sockets: Result<Vec<_>, _> = keys.into_iter().map(|key| client::publish(server, key)).collect();
+        Self::over(sockets?, wire)
+    }
+
+    /// The same over connections as they are, for what only reads bytes.
+    ///
+    /// # Errors
+    /// A connection is gone.
+    pub fn over(sockets: Vec<TcpStream>, wire: Arc<Wire>) -> Result<Self, Failure> {
+        let now = Instant::now();
+        let group_us = GROUP * 1_000_000 / FPS;
+        let mut noise = Noise(0x2545_f491_4f6c_dd1d);
+        let (mut publishers, mut due) = (Vec::new(), BinaryHeap::new());
+        for (index, mut socket) in sockets.into_iter().enumerate() {
+            socket.set_write_timeout(Some(Duration::from_secs(10)))?;
+            socket.write_all(&wire.preamble)?;
+            let start = now + Duration::from_micros(noise.below(group_us));
+            due.push(Reverse((start, index)));
+            publishers.push(Publisher {
+                socket,
+                start,
+                next: 0,
+                periods: 0,
+                pictures: 0,
+            });
+        }
+        Ok(Self {
+            wire,
+            publishers,
+            due,
+            speed: 1,
+        })
+    }
+
+    /// The same, with streams that run `speed` times as fast as the clock: for figures in which time has no part.
+    pub fn faster(mut self, speed: u32) -> Self {
+        self.speed = speed.max(1);
+        self
+    }
+
+    /// Sends until `end`; `sent` is told of each picture.
+    ///
+    /// # Errors
+    /// A server has hung up, or has taken nothing for 10 s.
+    pub fn run(&mut self, end: Instant, mut sent: impl FnMut(Picture)) -> Result<(), Failure> {
+        while let Some(&Reverse((at, index))) = self.due.peek() {
+            if at >= end {
+                thread::sleep(end.saturating_duration_since(Instant::now()));
+                break;
+            }
+            let now = Instant::now();
+            if at > now {
+                thread::sleep(at - now);
+                continue;
+            }
+            self.due.pop();
+            let publisher = &mut self.publishers[index];
+            let message = &self.wire.messages[publisher.next];
+            let written = publisher.socket.write_all(&self.wire.bytes[message.range.clone()]);
+            written.map_err(|err| format!("publisher {index}: {err}"))?;
+            if message.kind == Kind::Video {
+                sent(Picture {
+                    publisher: index,
+                    number: publisher.pictures,
+                    sent: now,
+                });
+                publisher.pictures += 1;
+            }
+            publisher.next += 1;
+            if publisher.next == self.wire.messages.len() {
+                publisher.next = 0;
+                publisher.periods += 1;
+            }
+            let at = PERIOD * publisher.periods + self.wire.messages[publisher.next].at;
+            self.due.push(Reverse((publisher.start + at / self.speed, index)));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! The daemon's way of a frame inside this process, wired as the daemon wires it under the shipped configuration: an RTMP listener, the hub
+//! and its clock, the packager, and the origin's router, which is asked without a socket.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Empty};
+use ingest_rtmp::{Authorize, PublishRequest, Reason, Refusal};
+use media_core::{
+    ChannelName, Hub,
+    broadcast::Limits,
+    hub::{Announcements, Settings},
+};
+use origin_http::{Audience, Body, Data, Fallback, Page, Pages, RequestBody, Router};
+use packager::{Live, Packager, Presentations};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::Failure;
+
+/// `live.segment_ms`, `live.part_ms`, `live.window_s`.
+pub const SEGMENT: Duration = Duration::from_secs(2);
+/// See [`SEGMENT`].
+pub const PART: Duration = Duration::from_millis(200);
+/// See [`SEGMENT`].
+pub const WINDOW: Duration = Duration::from_secs(60);
+
+/// A hub with the shipped limits.
+pub fn hub() -> Hub {
+    Hub::new(Settings {
+        broadcast: Limits {
+            bytes: 64 << 20,
+            age: Duration::from_secs(10),
+            segment: SEGMENT,
+            stall: SEGMENT,
+        },
+        reconnect: Duration::from_secs(10),
+        max_channels: 1_000,
+    })
+}
+
+/// A router over `presentations`, with neither pages nor an API.
+pub fn router(presentations: Presentations) -> Router {
+    let pages = Pages {
+        watch: Page::new("text/html", Bytes::new(), None),
+        assets: Vec::new(),
+    };
+    let config = origin_http::Config::default();
+    Router::new(
+        &config,
+        presentations,
+        pages,
+        Box::new(NoApi),
+        Audience::default(),
+        origin_http::Metrics::default(),
+    )
+}
+
+/// The path at work. Must be made and dropped inside a tokio runtime.
+#[derive(Debug)]
+pub struct Path {
+    /// Where it takes publishers; their stream keys are channel names.
+    pub rtmp: SocketAddr,
+    /// The hub between its ends.
+    pub hub: Hub,
+    /// What it serves.
+    pub presentations: Presentations,
+    router: Arc<Router>,
+    _stop: DropGuard,
+}
+
+impl Path {
+    /// Starts it; playlists reach back `window`.
+    ///
+    /// # Errors
+    /// No port can be had.
+    pub fn start(window: Duration) -> Result<Self, Failure> {
+        let hub = hub();
+        let packager = Packager::new(hub.clone(), packager::Config { part: PART, window })?;
+        let presentations = packager.presentations();
+        let config = ingest_rtmp::Config {
+            listen: Some((Ipv4Addr::LOCALHOST, 0).into()),
+            ..ingest_rtmp::Config::default()
+        };
+        let metrics = ingest_rtmp::Metrics::default();
+        let server = ingest_rtmp::Server::bind(&config, hub.clone(), Arc::new(Open), metrics)?;
+        let rtmp = server.local_addr();
+        let stop = CancellationToken::new();
+        tokio::spawn(server.serve(stop.clone()));
+        tokio::spawn(packager.serve(stop.clone()));
+        let (clock, stopped) = (hub.clone(), stop.clone());
+        tokio::spawn(async move {
+            while !stopped.is_cancelled() {
+                clock.advance(Instant::now());
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        let router = Arc::new(router(presentations.clone()));
+        Ok(Self {
+            rtmp,
+            hub,
+            presentations,
+            router,
+            _stop: stop.drop_guard(),
+        })
+    }
+
+    /// The next broadcast's presentation, waiting for its publisher.
+    pub async fn live(&self, announcements: &mut Announcements) -> Arc<Live> {
+        let broadcast = announcements.next().await;
+        loop {
+            if let Some(live) = self.presentations.broadcast(broadcast.id()) {
+                return live;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Asks for every part of a track once, as it comes, from the oldest that is held; `each` is given the frames of its body. Returns when
+    /// the broadcast ends, or `each` has had enough: when it says `false`.
+    pub async fn follow(&self, live: &Live, track: usize, mut each: impl AsyncFnMut(Vec<Data>) -> bool) {
+        let Some(first) = live.first().await else { return };
+        let name = first.tracks[track].name.clone();
+        let Some(oldest) = first.tracks[track].segments.first() else {
+            return;
+        };
+        let (mut msn, mut part) = (oldest.msn, 0);
+        drop(first);
+        while let Some(presentation) = live.changed(track, msn, Some(part)).await.filter(|now| !now.ended) {
+            let Some(segment) = presentation.tracks[track].segment(msn) else {
+                return;
+            };
+            if part >= segment.parts.len() {
+                (msn, part) = (msn + 1, 0);
+                continue;
+            }
+            drop(presentation);
+            let address = format!("/media/{}/{name}/{msn}.{part}.m4s", live.broadcast());
+            if !each(frames(self.get(&address).await.into_body()).await).await {
+                return;
+            }
+            part += 1;
+        }
+    }
+
+    /// What answers requests.
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// The answer to a GET.
+    pub async fn get(&self, path: &str) -> Response<Body> {
+        get(&self.router, path).await
+    }
+}
+
+/// The router's answer to a GET of `path`, as HTTP/1.1 asks.
+pub async fn get(router: &Router, path: &str) -> Response<Body> {
+    get_as(router, path, "identity").await
+}
+
+/// The same from a client that takes these encodings.
+pub async fn get_as(router: &Router, path: &str, encodings: &'static str) -> Response<Body> {
+    let mut request = Request::new(Empty::<Bytes>::new());
+    let headers = request.headers_mut();
+    headers.insert(http::header::HOST, http::HeaderValue::from_static("origin"));
+    headers.insert(http::header::ACCEPT_ENCODING, http::HeaderValue::from_static(encodings));
+    if let Ok(uri) = path.parse() {
+        *request.uri_mut() = uri;
+    }
+    router.handle(request, (Ipv4Addr::LOCALHOST, 9).into()).await
+}
+
+/// The frames of a body as a protocol would take them.
+pub async fn frames(mut body: Body) -> Vec<Data> {
+    let mut frames = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        frames.extend(frame.into_data());
+    }
+    frames
+}
+
+/// Anyone publishes.
+#[derive(Debug)]
+struct Open;
+
+impl Authorize for Open {
+    fn authorize(&self, request: &PublishRequest) -> Result<ChannelName, Refusal> {
+        let name = request.key.expose().parse();
+        name.map_err(|err: media_core::Error| Refusal::new(Reason::Name, err.to_string()))
+    }
+}
+
+#[derive(Debug)]
+struct NoApi;
+
+impl Fallback for NoApi {
+    fn call(
+        &self,
+        _: Request<RequestBody>,
+        _: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + '_>> {
+        Box::pin(async { Response::new(Body::empty()) })
+    }
+}

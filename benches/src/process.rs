@@ -1,0 +1,224 @@
+//! Servers as processes of their own: the daemon from its release binary and shipped configuration, others by a command. Each ends
+//! with its owner. CPU time and memory are the kernel's figures of the process and its children.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use crate::Failure;
+
+/// Clock ticks a second in `/proc/PID/stat`: USER_HZ, 100 on every Linux there is.
+const TICKS: f64 = 100.0;
+
+/// A running server. Dropping it ends it.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+}
+
+/// What a process and its children have used and use.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// CPU seconds in user space and in the kernel (proc(5): utime, stime).
+    pub user_s: f64,
+    /// See `user_s`.
+    pub system_s: f64,
+    /// The same by the scheduler's own clock, without the grain of a tick (`schedstat`).
+    pub scheduled_s: f64,
+    /// Memory in bytes (VmRSS).
+    pub resident: u64,
+}
+
+impl Usage {
+    /// CPU seconds in all.
+    pub fn cpu_s(&self) -> f64 {
+        self.user_s + self.system_s
+    }
+}
+
+impl Server {
+    /// Starts `program`; with a core, on that core alone.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start(program: &Path, core: Option<usize>, set: impl FnOnce(&mut Command)) -> Result<Self, Failure> {
+        let mut command = match core {
+            Some(core) => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", &core.to_string()]).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        set(&mut command);
+        let child = command.stdin(Stdio::null()).spawn();
+        let child = child.map_err(|err| format!("{} does not start: {err}", program.display()))?;
+        Ok(Self { child })
+    }
+
+    /// Its process id. `taskset` becomes what it starts.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its standard output, if that is piped and was not taken before.
+    pub fn output(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// What it and its children use.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn usage(&self) -> Result<Usage, Failure> {
+        let mut all = Usage::default();
+        for id in family(self.id())? {
+            let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+            // The name, in parentheses, may hold anything; the third field follows it.
+            let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
+            let field = |n: usize| after.split(' ').nth(n - 3).and_then(|value| value.parse::<f64>().ok());
+            all.user_s += field(14).unwrap_or(0.0) / TICKS;
+            all.system_s += field(15).unwrap_or(0.0) / TICKS;
+            for task in fs::read_dir(format!("/proc/{id}/task"))? {
+                let ran = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+                let ran = ran.split(' ').next().and_then(|ns| ns.parse::<f64>().ok());
+                all.scheduled_s += ran.unwrap_or(0.0) / 1e9;
+            }
+            let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+            let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+            let kib = resident.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+            all.resident += kib.unwrap_or(0) << 10;
+        }
+        Ok(all)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Asked first, so that it takes its children along.
+        let _ = Command::new("kill").arg(self.id().to_string()).status();
+        for _ in 0..100 {
+            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A process and its children.
+fn family(id: u32) -> Result<Vec<u32>, Failure> {
+    let mut family = vec![id];
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+    family.extend(
+        children
+            .split_whitespace()
+            .filter_map(|child| child.parse::<u32>().ok()),
+    );
+    Ok(family)
+}
+
+/// The daemon, and where it listens.
+#[derive(Debug)]
+pub struct Daemon {
+    /// Its process.
+    pub server: Server,
+    /// Where it takes publishers.
+    pub rtmp: SocketAddr,
+    /// Where it serves.
+    pub http: SocketAddr,
+}
+
+impl Daemon {
+    /// Starts the release binary on `conf/streamforge.toml`, with publishing open and listeners on free ports of loopback; `settings`
+    /// are more variables of its environment.
+    ///
+    /// # Errors
+    /// There is no such binary, or it does not listen within 10 s.
+    pub fn start(core: Option<usize>, settings: &[(&str, &str)]) -> Result<Self, Failure> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let program = release(&root, "streamforge");
+        if !program.exists() {
+            return Err(format!("{} is not there: cargo build --release", program.display()).into());
+        }
+        let mut server = Server::start(&program, core, |command| {
+            command.args(["--log-format", "json", "serve", "--config"]);
+            command.arg(root.join("conf/streamforge.toml"));
+            command.env("STREAMFORGE_PUBLISH_POLICY", "open");
+            for listener in ["RTMP", "HTTP", "ADMIN"] {
+                command.env(format!("STREAMFORGE_{listener}_LISTEN"), "127.0.0.1:0");
+            }
+            command.envs(settings.iter().copied()).stderr(Stdio::piped());
+        })?;
+        let log = server.child.stderr.take().ok_or("the daemon has no stderr")?;
+        let (tell, told) = mpsc::channel();
+        // Reads on, so that the daemon never waits for its log.
+        thread::spawn(move || {
+            for line in BufReader::new(log).lines().map_while(Result::ok) {
+                match serde_json::from_str::<serde_json::Value>(&line) {
+                    Ok(entry) if entry["fields"]["message"] == "listening" => {
+                        let field = |name: &str| entry["fields"][name].as_str().unwrap_or_default().to_owned();
+                        let _ = tell.send((field("listener"), field("addr")));
+                    }
+                    Ok(entry) if entry["level"] == "INFO" => {}
+                    _ => eprintln!("daemon: {line}"),
+                }
+            }
+        });
+        let (mut rtmp, mut http) = (None, None);
+        while rtmp.is_none() || http.is_none() {
+            let told = told.recv_timeout(Duration::from_secs(10));
+            let (listener, address) = told.map_err(|_| "the daemon does not listen")?;
+            match listener.as_str() {
+                "rtmp" => rtmp = address.parse().ok(),
+                "http" => http = address.parse().ok(),
+                _ => {}
+            }
+        }
+        rtmp.zip(http)
+            .map(|(rtmp, http)| Self { server, rtmp, http })
+            .ok_or_else(|| "the daemon's addresses cannot be read".into())
+    }
+}
+
+fn release(root: &Path, name: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    target.join("release").join(name)
+}
+
+/// Keeps this process, threads to come included, on one core.
+///
+/// # Errors
+/// There is no such core, or no `taskset`.
+pub fn pin(core: usize) -> Result<(), Failure> {
+    let mut command = Command::new("taskset");
+    command.args(["-c", "-p", &core.to_string(), &std::process::id().to_string()]);
+    match command.stdout(Stdio::null()).status()?.success() {
+        true => Ok(()),
+        false => Err(format!("core {core} cannot be had").into()),
+    }
+}
+
+/// The program's figure after `flag` on the command line, else `default`.
+///
+/// # Errors
+/// What follows is not a number.
+pub fn option<T: std::str::FromStr>(flag: &str, default: T) -> Result<T, Failure> {
+    let mut arguments = std::env::args().skip_while(|argument| argument != flag);
+    match (arguments.next(), arguments.next()) {
+        (Some(_), Some(value)) => value
+            .parse()
+            .map_err(|_| format!("{flag} {value}: not a number").into()),
+        (Some(_), None) => Err(format!("{flag} needs a number").into()),
+        (None, _) => Ok(default),
+    }
+}

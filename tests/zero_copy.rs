@@ -1,0 +1,123 @@
+//! No payload is copied between the RTMP message and the HTTP body: what a protocol is handed to write is the memory that the chunk
+//! reader gathered the message into. The daemon's path runs in this process, between a publisher's socket and the router's answers,
+//! under an allocator that counts.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use benches::{
+    Failure,
+    counting::{self, Count, Counting},
+    load::Load,
+    path::{Path, WINDOW},
+    stream::{BITRATE_BPS, Kind, Stream},
+    wire::Wire,
+};
+use bytes::Bytes;
+use media_core::broadcast::Event;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How much faster than the clock the stream runs.
+const SPEED: u32 = 8;
+/// What FLV puts before an access unit of H.264.
+const TAG_HEADER: usize = 5;
+
+/// One test at a time: the counts are the process'.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn publish(path: &Path, stream: &Stream, length: Duration) -> JoinHandle<Result<(), Failure>> {
+    let (rtmp, wire) = (path.rtmp, Arc::new(Wire::new(stream, 4_096)));
+    thread::spawn(move || {
+        let mut load = Load::publish(rtmp, ["copied"], wire)?.faster(SPEED);
+        load.run(Instant::now() + length, |_| {})
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_to_a_viewer_is_the_memory_that_the_message_was_gathered_into() {
+    let _alone = alone();
+    let stream = Stream::new(BITRATE_BPS);
+    // All key frames are of one length, and nothing else is of the length of their messages.
+    let key = stream
+        .tags
+        .iter()
+        .find(|tag| tag.key && tag.kind == Kind::Video)
+        .unwrap();
+    let message_len = key.body.len();
+    let path = Path::start(WINDOW).unwrap();
+    let mut announcements = path.hub.announcements();
+    let publisher = publish(&path, &stream, Duration::from_secs(4));
+    counting::watch(message_len);
+    let live = path.live(&mut announcements).await;
+    let mut hub = path.hub.broadcasts()[0].subscribe_from_oldest();
+
+    let mut written: Vec<Bytes> = Vec::new();
+    let parts = async |body: Vec<origin_http::Data>| {
+        // A part is one frame: `moof` and the header of `mdat` in a piece of their own, then the access units.
+        assert_eq!(body.len(), 1);
+        written.extend(body[0].pieces().into_iter().skip(1));
+        written.len() < 180
+    };
+    path.follow(&live, 0, parts).await;
+    let seen = counting::seen();
+
+    let mut published = Vec::new();
+    while published.len() < written.len() {
+        if let Some(Event::Frame { track: 0, frame }) = hub.next().await {
+            published.push(frame);
+        }
+    }
+    let mut keys = 0;
+    for (frame, piece) in published.iter().zip(&written) {
+        assert_eq!(
+            (piece.as_ptr(), piece.len()),
+            (frame.payload.as_ptr(), frame.payload.len())
+        );
+        if frame.key {
+            assert_eq!(piece.len() + TAG_HEADER, message_len);
+            let message = piece.as_ptr().addr() - TAG_HEADER;
+            assert_eq!(seen.iter().filter(|&&at| at == message).count(), 1, "{seen:x?}");
+            keys += 1;
+        }
+    }
+    assert!(keys >= 3, "{keys} key frames");
+    publisher.join().unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_path_allocates_at_most_a_tenth_beside_the_payload() {
+    let _alone = alone();
+    let path = Path::start(WINDOW).unwrap();
+    let mut announcements = path.hub.announcements();
+    let publisher = publish(&path, &Stream::new(BITRATE_BPS), Duration::from_secs(10));
+    let live = path.live(&mut announcements).await;
+    let received = || -> u64 { path.hub.broadcasts()[0].tracks().iter().map(|track| track.bytes).sum() };
+    let counted = async {
+        // Buffers and lists have their sizes.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let (before, payload_before) = (Count::now(), received());
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        (Count::now().bytes - before.bytes, received() - payload_before)
+    };
+    let (allocated, payload) = tokio::select! {
+        counted = counted => counted,
+        _ = async { tokio::join!(path.follow(&live, 0, async |_| true), path.follow(&live, 1, async |_| true)) } => {
+            panic!("the broadcast ended")
+        }
+    };
+    let ratio = allocated as f64 / payload as f64;
+    assert!(payload > 8_000_000, "{payload} bytes came");
+    assert!(
+        ratio <= 1.1,
+        "{allocated} bytes allocated for a payload of {payload}: {ratio:.3}"
+    );
+    publisher.join().unwrap().unwrap();
+}
