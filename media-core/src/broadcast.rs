@@ -6,12 +6,15 @@
 
 use std::{
     collections::VecDeque,
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::Notify;
+
+mod consumer;
+
+pub use consumer::Consumer;
 
 use crate::{
     AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, Timescale, TrackName, codec::Config, cut::Cutter,
@@ -22,8 +25,6 @@ use crate::{
 pub const MAX_TRACKS: usize = 16;
 /// The largest distance between decoding and presentation taken: 10 s of 90 kHz ticks, some 16 reordered frames at 2 fps.
 const MAX_COMPOSITION: i64 = 900_000;
-/// Entries a subscriber takes with one lock.
-const BATCH: usize = 64;
 
 /// Bounds of a broadcast's memory and the rhythm of its segments.
 #[derive(Debug, Clone, Copy)]
@@ -241,7 +242,7 @@ impl Broadcast {
     pub fn subscribe_from_oldest(self: &Arc<Self>) -> Consumer {
         let state = self.lock();
         let next = state.front;
-        self.consumer(state, next)
+        self.consumer(state, next).with_older_groups()
     }
 
     /// A subscriber that reads from the newest group of each track.
@@ -252,20 +253,9 @@ impl Broadcast {
     }
 
     fn consumer(self: &Arc<Self>, state: MutexGuard<'_, State>, next: u64) -> Consumer {
-        let starts = state
-            .tracks
-            .iter()
-            .map(|track| track.group.filter(|&group| group > next).unwrap_or(next))
-            .collect();
-        let configs = state.tracks.iter().map(|track| Arc::clone(&track.config)).collect();
+        let (starts, configs) = (state.starts(next), state.configs(next));
         drop(state);
-        Consumer {
-            broadcast: Arc::clone(self),
-            next,
-            starts,
-            configs,
-            batch: VecDeque::with_capacity(BATCH),
-        }
+        Consumer::new(Arc::clone(self), next, starts, configs)
     }
 
     /// Lets the clock act: a gap begins or goes on while no frames come. Returns how long the publisher has been
@@ -381,8 +371,9 @@ impl State {
         self.tracks[track].config = Arc::clone(&config);
         self.cutter.expect_discontinuity();
         let arrived = self.log.back().map(|entry| entry.arrived);
-        if let Some(arrived) = arrived {
-            self.append(Event::Config { track, config }, arrived, 0);
+        match arrived {
+            Some(arrived) => self.append(Event::Config { track, config }, arrived, 0),
+            None => self.tracks[track].oldest_config = config,
         }
     }
 
@@ -475,6 +466,30 @@ impl State {
             .max(self.front)
     }
 
+    /// For each track, where its newest group starts among what is at `next` or later.
+    fn starts(&self, next: u64) -> Vec<u64> {
+        self.tracks
+            .iter()
+            .map(|track| track.group.unwrap_or(next).max(next))
+            .collect()
+    }
+
+    /// The configuration of each track that the frames at `next` need.
+    fn configs(&self, next: u64) -> Vec<Arc<Config>> {
+        let mut configs: Vec<_> = self
+            .tracks
+            .iter()
+            .map(|track| Arc::clone(&track.oldest_config))
+            .collect();
+        let before = usize::try_from(next - self.front).unwrap_or(usize::MAX);
+        for entry in self.log.iter().take(before) {
+            if let Event::Config { track, config } = &entry.event {
+                configs[*track] = Arc::clone(config);
+            }
+        }
+        configs
+    }
+
     fn evict(&mut self, limits: &Limits, now: Instant) {
         let keep = self.newest_groups();
         while let Some(entry) = self.log.front() {
@@ -484,101 +499,13 @@ impl State {
             }
             self.bytes -= entry.bytes;
             self.front += 1;
-            self.log.pop_front();
-        }
-    }
-}
-
-/// Reads a broadcast. Dropping it ends the subscription.
-#[derive(Debug)]
-pub struct Consumer {
-    broadcast: Arc<Broadcast>,
-    /// Position of the next entry to read.
-    next: u64,
-    /// For each track, the position from which its frames are wanted.
-    starts: Vec<u64>,
-    configs: Vec<Arc<Config>>,
-    batch: VecDeque<Event>,
-}
-
-impl Consumer {
-    /// The broadcast it reads.
-    pub fn broadcast(&self) -> &Arc<Broadcast> {
-        &self.broadcast
-    }
-
-    /// The configuration of each track where reading began; later ones come as [`Event::Config`].
-    pub fn configs(&self) -> &[Arc<Config>] {
-        &self.configs
-    }
-
-    /// The next event, waiting for it; `None` when the broadcast is over and all was read. Cancel-safe.
-    pub async fn next(&mut self) -> Option<Event> {
-        let broadcast = Arc::clone(&self.broadcast);
-        loop {
-            if let Some(event) = self.try_next() {
-                return Some(event);
-            }
-            let mut changed = pin!(broadcast.changed.notified());
-            changed.as_mut().enable();
-            match self.fill() {
-                Filled::Some => {}
-                Filled::Nothing => changed.await,
-                Filled::Ended => return None,
+            if let Some(Entry {
+                event: Event::Config { track, config },
+                ..
+            }) = self.log.pop_front()
+            {
+                self.tracks[track].oldest_config = config;
             }
         }
     }
-
-    /// The next event if one is there.
-    pub fn try_next(&mut self) -> Option<Event> {
-        if self.batch.is_empty() {
-            self.fill();
-        }
-        self.batch.pop_front()
-    }
-
-    /// Copies out what is there, a batch at most: the lock covers nothing else.
-    fn fill(&mut self) -> Filled {
-        let state = self.broadcast.lock();
-        if self.next < state.front {
-            let resume = state.newest_groups();
-            let skipped = usize::try_from(resume - state.front).unwrap_or(usize::MAX);
-            let is_frame = |entry: &&Entry| matches!(entry.event, Event::Frame { .. });
-            let bytes = state.log.iter().take(skipped).map(|entry| entry.bytes as u64).sum();
-            let frames = state.log.iter().take(skipped).filter(is_frame).count() as u64 + (state.front - self.next);
-            self.batch.push_back(Event::Lagged { frames, bytes });
-            for (index, track) in state.tracks.iter().enumerate() {
-                self.starts[index] = track.group.filter(|&group| group > resume).unwrap_or(resume);
-                // A configuration among what was skipped.
-                self.batch.push_back(Event::Config {
-                    track: index,
-                    config: Arc::clone(&track.config),
-                });
-            }
-            self.next = resume;
-        }
-        let offset = usize::try_from(self.next - state.front).unwrap_or(usize::MAX);
-        for entry in state.log.iter().skip(offset).take(BATCH) {
-            let wanted = match &entry.event {
-                Event::Frame { track, .. } => self.next >= self.starts[*track],
-                _ => true,
-            };
-            if wanted {
-                self.batch.push_back(entry.event.clone());
-            }
-            self.next += 1;
-        }
-        match (self.batch.is_empty(), state.presence) {
-            (false, _) => Filled::Some,
-            (true, _) if self.next < state.end() => Filled::Some,
-            (true, Presence::Ended) => Filled::Ended,
-            (true, _) => Filled::Nothing,
-        }
-    }
-}
-
-enum Filled {
-    Some,
-    Nothing,
-    Ended,
 }

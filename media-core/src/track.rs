@@ -11,6 +11,8 @@ const RATE_SPAN_S: f64 = 2.0;
 pub(crate) struct Track {
     pub(crate) name: TrackName,
     pub(crate) config: Arc<Config>,
+    /// The configuration that the oldest frames in the broadcast's log need.
+    pub(crate) oldest_config: Arc<Config>,
     /// Position in the broadcast's log of the newest group's first frame: where a subscriber can start.
     pub(crate) group: Option<u64>,
     /// An audio group starts at its first frame at or after this time (90 kHz), the newest cut's.
@@ -24,6 +26,7 @@ impl Track {
     pub(crate) fn new(name: TrackName, config: Arc<Config>) -> Self {
         Self {
             name,
+            oldest_config: Arc::clone(&config),
             config,
             group: None,
             next_group: None,

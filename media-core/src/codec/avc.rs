@@ -151,7 +151,12 @@ mod tests {
         let no_pps = hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0000");
         let no_sps = hex!("0164001e ffe1 0000 01 0006 68ebe3cb22c0 fdf8f800");
         for record in [&no_pps[..], &no_sps] {
-            assert!(Config::parse(record).unwrap_err().to_string().contains("truncated or empty"));
+            assert!(
+                Config::parse(record)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("truncated or empty")
+            );
         }
     }
 

@@ -150,6 +150,22 @@ fn a_subscriber_starts_at_the_newest_group_of_each_track() {
 }
 
 #[test]
+fn a_subscriber_from_the_oldest_frame_misses_no_group_and_knows_its_configuration() {
+    let hub = hub();
+    let source = Source::new(&hub, start());
+    source.run(0..4_500);
+    let stereo = source.producer.broadcast().tracks()[1].config.clone();
+    source.producer.configure(1, &audio(hex!("1188")).1).unwrap();
+    source.run(4_500..5_000);
+    let mut oldest = source.producer.broadcast().subscribe_from_oldest();
+    assert_eq!(oldest.configs()[1], stereo);
+    let events = drain(&mut oldest);
+    assert_eq!(events.len(), 125 + 250 + 1);
+    let newest = source.producer.broadcast().subscribe();
+    assert_eq!(newest.configs()[1], stereo, "its group began before the change");
+}
+
+#[test]
 fn a_slow_subscriber_skips_to_the_newest_group_and_learns_what_it_lost() {
     let hub = hub();
     let source = Source::new(&hub, start());

@@ -1,0 +1,116 @@
+//! Reading a broadcast: a cursor in its log, a batch copied out under one lock, and what happens to the slow.
+
+use std::{collections::VecDeque, pin::pin, sync::Arc};
+
+use super::{Broadcast, Entry, Event, Presence};
+use crate::codec::Config;
+
+/// Entries a subscriber takes with one lock.
+const BATCH: usize = 64;
+
+/// Reads a broadcast. Dropping it ends the subscription.
+#[derive(Debug)]
+pub struct Consumer {
+    broadcast: Arc<Broadcast>,
+    /// Position of the next entry to read.
+    next: u64,
+    /// For each track, the position from which its frames are wanted.
+    starts: Vec<u64>,
+    configs: Vec<Arc<Config>>,
+    batch: VecDeque<Event>,
+}
+
+impl Consumer {
+    pub(super) fn new(broadcast: Arc<Broadcast>, next: u64, starts: Vec<u64>, configs: Vec<Arc<Config>>) -> Self {
+        Self {
+            broadcast,
+            next,
+            starts,
+            configs,
+            batch: VecDeque::with_capacity(BATCH),
+        }
+    }
+
+    /// The same, without passing over the groups that are not the newest.
+    pub(super) fn with_older_groups(mut self) -> Self {
+        self.starts.fill(self.next);
+        self
+    }
+
+    /// The broadcast it reads.
+    pub fn broadcast(&self) -> &Arc<Broadcast> {
+        &self.broadcast
+    }
+
+    /// The configuration of each track where reading began; later ones come as [`Event::Config`].
+    pub fn configs(&self) -> &[Arc<Config>] {
+        &self.configs
+    }
+
+    /// The next event, waiting for it; `None` when the broadcast is over and all was read. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Event> {
+        let broadcast = Arc::clone(&self.broadcast);
+        loop {
+            if let Some(event) = self.try_next() {
+                return Some(event);
+            }
+            let mut changed = pin!(broadcast.changed.notified());
+            changed.as_mut().enable();
+            match self.fill() {
+                Filled::Some => {}
+                Filled::Nothing => changed.await,
+                Filled::Ended => return None,
+            }
+        }
+    }
+
+    /// The next event if one is there.
+    pub fn try_next(&mut self) -> Option<Event> {
+        if self.batch.is_empty() {
+            self.fill();
+        }
+        self.batch.pop_front()
+    }
+
+    /// Copies out what is there, a batch at most: the lock covers nothing else.
+    fn fill(&mut self) -> Filled {
+        let state = self.broadcast.lock();
+        if self.next < state.front {
+            let resume = state.newest_groups();
+            let skipped = usize::try_from(resume - state.front).unwrap_or(usize::MAX);
+            let is_frame = |entry: &&Entry| matches!(entry.event, Event::Frame { .. });
+            let bytes = state.log.iter().take(skipped).map(|entry| entry.bytes as u64).sum();
+            let frames = state.log.iter().take(skipped).filter(is_frame).count() as u64 + (state.front - self.next);
+            self.batch.push_back(Event::Lagged { frames, bytes });
+            self.starts = state.starts(resume);
+            // A configuration may have been among what was skipped.
+            for (track, config) in state.configs(resume).into_iter().enumerate() {
+                self.batch.push_back(Event::Config { track, config });
+            }
+            self.next = resume;
+        }
+        let offset = usize::try_from(self.next - state.front).unwrap_or(usize::MAX);
+        for entry in state.log.iter().skip(offset).take(BATCH) {
+            let wanted = match &entry.event {
+                Event::Frame { track, .. } => self.next >= self.starts[*track],
+                _ => true,
+            };
+            if wanted {
+                self.batch.push_back(entry.event.clone());
+            }
+            self.next += 1;
+        }
+        match (self.batch.is_empty(), state.presence) {
+            (false, _) => Filled::Some,
+            (true, _) if self.next < state.end() => Filled::Some,
+            (true, Presence::Ended) => Filled::Ended,
+            (true, _) => Filled::Nothing,
+        }
+    }
+}
+
+enum Filled {
+    Some,
+    Nothing,
+    Ended,
+}
