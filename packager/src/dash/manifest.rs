@@ -57,7 +57,9 @@ impl Form for LowLatency {
             .first()
             .or(track.open.as_ref())
             .map_or(0, |oldest| oldest.msn);
-        mpd::last(presentation, period).is_none_or(|(last, _)| last >= oldest)
+        Shown::new(presentation, period)
+            .told
+            .is_none_or(|(last, _)| last >= oldest)
     }
 
     /// The wall clock at the Period's start, and how far apart chunks begin at the most.
@@ -84,7 +86,7 @@ impl Form for LowLatency {
         let (period, timescale) = (shown.period, track.timescale());
         let duration = Timescale::VIDEO.rescale(period.nominal, timescale).max(1);
         write!(out, " startNumber=\"{}\"", period.first)?;
-        if let Some((last, _)) = shown.last {
+        if let Some((last, _)) = shown.told {
             write!(out, " endNumber=\"{last}\"")?;
         }
         write!(out, " duration=\"{duration}\"")?;

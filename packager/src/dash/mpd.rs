@@ -44,6 +44,8 @@ pub(super) struct Shown<'a> {
     pub(super) period: &'a Period,
     /// Number and end of its last segment, also when the broadcast has ended in it.
     pub(super) last: Option<(u64, i64)>,
+    /// The same as far as players are told.
+    pub(super) told: Option<(u64, i64)>,
 }
 
 /// An AdaptationSet of a Period: its id, the same in all of them, and the first of its tracks.
@@ -66,11 +68,7 @@ fn write(out: &mut String, presentation: &Presentation, head: &Head, form: &impl
         .periods
         .iter()
         .filter(|period| form.shows(presentation, period))
-        .map(|period| Shown {
-            presentation,
-            period,
-            last: last(presentation, period),
-        })
+        .map(|period| Shown::new(presentation, period))
         .collect();
     open(out, presentation, head, shown.last())?;
     form.describe(out, presentation)?;
@@ -97,7 +95,7 @@ fn open(out: &mut String, presentation: &Presentation, head: &Head, newest: Opti
     )?;
     if !presentation.ended {
         write!(out, " minimumUpdatePeriod=\"PT{}S\"", Millis(presentation.segment))?;
-    } else if let Some((_, end)) = newest.and_then(|newest| newest.last) {
+    } else if let Some((_, end)) = newest.and_then(|newest| newest.told) {
         write!(out, " mediaPresentationDuration=\"PT{}S\"", at(end))?;
     }
     writeln!(
@@ -113,7 +111,7 @@ fn write_period(out: &mut String, shown: &Shown<'_>, before: Option<u64>, form: 
     let period = shown.period;
     let start = at(period.start);
     write!(out, "<Period id=\"{}\" start=\"PT{start}S\"", period.first)?;
-    if let Some((_, end)) = shown.last {
+    if let Some((_, end)) = shown.told {
         write!(out, " duration=\"PT{}S\"", at(end).since(start))?;
     }
     out.push_str(">\n");
@@ -220,7 +218,17 @@ fn write_representation(out: &mut String, shown: &Shown<'_>, index: usize, track
     Ok(())
 }
 
-impl Shown<'_> {
+impl<'a> Shown<'a> {
+    pub(super) fn new(presentation: &'a Presentation, period: &'a Period) -> Self {
+        let (last, told) = (last(presentation, period), told(presentation, period));
+        Self {
+            presentation,
+            period,
+            last,
+            told,
+        }
+    }
+
     /// Whether it has the segment `msn`.
     pub(super) fn has(&self, msn: u64) -> bool {
         msn >= self.period.first && self.last.is_none_or(|(last, _)| msn <= last)
@@ -233,7 +241,7 @@ pub(super) fn at(ticks: i64) -> Seconds {
 }
 
 /// The end of a Period; of the newest one, when the broadcast has ended, that is the broadcast's.
-pub(super) fn last(presentation: &Presentation, period: &Period) -> Option<(u64, i64)> {
+fn last(presentation: &Presentation, period: &Period) -> Option<(u64, i64)> {
     let newest = || presentation.tracks.first()?.segments.last();
     let ended = || {
         newest()
@@ -241,6 +249,16 @@ pub(super) fn last(presentation: &Presentation, period: &Period) -> Option<(u64,
             .map(|newest| (newest.msn, presentation.end.max(period.start)))
     };
     period.last.or_else(ended)
+}
+
+/// The end of a Period as players are told: not before another begins. A player that is at the end of the only Period there is thinks
+/// that all is over (dash.js stops for good); so while the publisher is away it goes on to numbers that hold no media.
+fn told(presentation: &Presentation, period: &Period) -> Option<(u64, i64)> {
+    let newest = presentation
+        .periods
+        .last()
+        .is_none_or(|newest| newest.first == period.first);
+    last(presentation, period).filter(|_| presentation.ended || !newest)
 }
 
 /// startWithSAP says it of all segments that are held; only a gridded source has others.

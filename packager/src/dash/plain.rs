@@ -29,11 +29,7 @@ impl Form for Plain {
 
     /// Those of which every track lists a segment.
     fn shows(&self, presentation: &Presentation, period: &Period) -> bool {
-        let shown = Shown {
-            presentation,
-            period,
-            last: mpd::last(presentation, period),
-        };
+        let shown = Shown::new(presentation, period);
         presentation
             .tracks
             .iter()

@@ -57,23 +57,31 @@ fn manifests_of_audio_alone() {
 }
 
 #[test]
-fn while_the_publisher_is_away_the_last_period_has_an_end_and_no_number_after_it() {
+fn while_the_publisher_is_away_no_end_is_told_and_no_gap_listed() {
     let mut example = Example::new();
     example.push(Cut::Media, 180_000);
     example.push(Cut::Media, 126_000);
+    example.push(Cut::Gap, 180_000);
     example.open_with(Cut::Gap, 180_000, 1);
-    let text = string(example.snapshot().manifest());
+    let away = example.snapshot();
+    for text in [away.manifest(), away.plain_manifest()].map(string) {
+        assert!(
+            text.contains(&format!("<Period id=\"{FIRST}\" start=\"PT10.000000S\">")),
+            "{text}"
+        );
+        assert!(
+            !text.contains("endNumber") && text.contains("minimumUpdatePeriod"),
+            "{text}"
+        );
+    }
     assert!(
-        text.contains(&format!(
-            "<Period id=\"{FIRST}\" start=\"PT10.000000S\" duration=\"PT3.400000S\">"
-        )),
-        "{text}"
+        string(away.plain_manifest())
+            .contains("     <S t=\"900000\" d=\"180000\"/>\n     <S d=\"126000\"/>\n    </Seg")
     );
-    assert!(
-        text.contains(&format!("startNumber=\"{FIRST}\" endNumber=\"{}\"", FIRST + 1)),
-        "{text}"
-    );
-    assert!(text.contains("minimumUpdatePeriod"));
+    // It does not come back:
+    let text = string(example.end().manifest());
+    assert!(text.contains("mediaPresentationDuration=\"PT13.400000S\""), "{text}");
+    assert!(text.contains(&format!("endNumber=\"{}\"", FIRST + 1)), "{text}");
 }
 
 #[test]
