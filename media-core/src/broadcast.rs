@@ -201,9 +201,16 @@ impl Broadcast {
         self.anchor
     }
 
-    /// The first segment's media sequence number, and the first discontinuity sequence: the Unix time at the start.
+    /// The first segment's media sequence number: the Unix time at the start, in seconds.
     pub fn first_msn(&self) -> u64 {
         self.first_msn
+    }
+
+    /// The first discontinuity sequence: the time at the start in units of ten minutes since 2026. Like `first_msn` it only grows from
+    /// broadcast to broadcast; unlike it, players use it as an index into an array (hls.js hangs on 10^9).
+    pub fn first_discontinuity(&self) -> u64 {
+        const START_OF_2026: u64 = 1_767_225_600;
+        self.first_msn.saturating_sub(START_OF_2026) / 600
     }
 
     /// T of the cut rule.

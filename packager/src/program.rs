@@ -89,14 +89,20 @@ impl Program {
     /// Packages `broadcast`, whose tracks have these configurations where reading begins.
     pub fn new(broadcast: Arc<Broadcast>, configs: &[Arc<Config>], settings: Settings, metrics: Metrics) -> Self {
         let line = |(info, config): (media_core::broadcast::TrackInfo, &Arc<Config>)| {
-            let (first_msn, anchor) = (broadcast.first_msn(), broadcast.anchor());
+            let (discontinuity, anchor) = (broadcast.first_discontinuity(), broadcast.anchor());
             let kind = match &**config {
                 Config::Avc(_) => Kind::Video(video::Clock::default()),
                 Config::Aac(aac) => Kind::Audio(Box::new(Audio::new(aac))),
             };
             Line {
                 segmenter: Segmenter::new(config.timescale(), anchor, settings.part),
-                window: Window::new(info.name, Arc::clone(config), first_msn, settings.part, settings.window),
+                window: Window::new(
+                    info.name,
+                    Arc::clone(config),
+                    discontinuity,
+                    settings.part,
+                    settings.window,
+                ),
                 kind,
                 config: Arc::clone(config),
                 dirty: true,

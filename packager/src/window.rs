@@ -20,8 +20,14 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// The window of a track whose first segment is numbered `first_msn`; playlists reach back `window`.
-    pub(crate) fn new(name: TrackName, config: Arc<Config>, first_msn: u64, part: Duration, window: Duration) -> Self {
+    /// The window of a track whose first segment has this discontinuity sequence; playlists reach back `window`.
+    pub(crate) fn new(
+        name: TrackName,
+        config: Arc<Config>,
+        discontinuity: u64,
+        part: Duration,
+        window: Duration,
+    ) -> Self {
         let timescale = config.timescale();
         let listed = timescale.ticks(window);
         let init = Arc::new(Init {
@@ -39,7 +45,7 @@ impl Window {
             segments: Arc::default(),
             listed_from: 0,
             open: None,
-            discontinuity_sequence: first_msn,
+            discontinuity_sequence: discontinuity,
             config,
         };
         Self {
