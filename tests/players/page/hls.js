@@ -1,8 +1,8 @@
-// hls.js in its low-latency mode; every error event counts, the ones it recovers from too.
+// hls.js in its low-latency mode, catching up as low-latency pages do; every error event counts, the ones it recovers from too.
 
 window.start = (url, options) => {
   const video = document.getElementById('video');
-  const hls = new Hls({ lowLatencyMode: true });
+  const hls = new Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.2 });
   const errors = [];
   hls.on(Hls.Events.ERROR, (_, data) => {
     const what = data.error?.message ?? data.reason ?? '';
