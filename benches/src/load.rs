@@ -37,14 +37,14 @@ struct Publisher {
     pictures: u64,
 }
 
-/// A video message that was just sent.
+/// A video message that is about to be written: what it leads to cannot come before it is told of.
 #[derive(Debug, Clone, Copy)]
 pub struct Picture {
     /// Index of its publisher.
     pub publisher: usize,
     /// Which picture of its stream, from 0.
     pub number: u64,
-    /// Just before it was written.
+    /// Now.
     pub sent: Instant,
 }
 
@@ -116,8 +116,6 @@ impl Load {
             self.due.pop();
             let publisher = &mut self.publishers[index];
             let message = &self.wire.messages[publisher.next];
-            let written = publisher.socket.write_all(&self.wire.bytes[message.range.clone()]);
-            written.map_err(|err| format!("publisher {index}: {err}"))?;
             if message.kind == Kind::Video {
                 sent(Picture {
                     publisher: index,
@@ -126,6 +124,8 @@ impl Load {
                 });
                 publisher.pictures += 1;
             }
+            let written = publisher.socket.write_all(&self.wire.bytes[message.range.clone()]);
+            written.map_err(|err| format!("publisher {index}: {err}"))?;
             publisher.next += 1;
             if publisher.next == self.wire.messages.len() {
                 publisher.next = 0;

@@ -148,6 +148,28 @@ impl Path {
         }
     }
 
+    /// Asks for every segment once, as soon as it has opened, and takes its body as it grows; else as [`Path::follow`].
+    pub async fn follow_segments(&self, live: &Live, track: usize, mut each: impl AsyncFnMut(Data) -> bool) {
+        let Some(first) = live.first().await else { return };
+        let name = first.tracks[track].name.clone();
+        let Some((mut msn, _)) = first.tracks[track].edge() else {
+            return;
+        };
+        drop(first);
+        while live.changed(track, msn, Some(0)).await.is_some_and(|now| !now.ended) {
+            let address = format!("/media/{}/{name}/{msn}.m4s", live.broadcast());
+            let mut body = self.get(&address).await.into_body();
+            while let Some(Ok(frame)) = body.frame().await {
+                if let Ok(data) = frame.into_data()
+                    && !each(data).await
+                {
+                    return;
+                }
+            }
+            msn += 1;
+        }
+    }
+
     /// What answers requests.
     pub fn router(&self) -> &Router {
         &self.router

@@ -1,8 +1,8 @@
 //! Bytes allocated for each payload byte on the way from an RTMP socket to the bodies of HTTP answers, and memory held for each byte of
 //! media in a full window. The whole path runs in this process under an allocator that counts; the publisher's bytes were made before.
 //!
-//! Streams run at `--speed 8` times the clock, which changes no count. One reader takes every part of both tracks once; then, as a
-//! figure of its own, the playlist (gzip) with each part as well.
+//! Streams run at `--speed 8` times the clock, which changes no count. What is counted is the path and what one reader of both tracks adds:
+//! none; one that asks for each segment as it opens (DASH); one that asks for each part (HLS), without and with its playlists.
 
 use std::{
     sync::Arc,
@@ -19,7 +19,6 @@ use benches::{
     stream::{BITRATE_BPS, Stream},
     wire::Wire,
 };
-use origin_http::Data;
 use packager::{Live, Presentation};
 
 #[global_allocator]
@@ -35,15 +34,32 @@ fn main() -> Result<(), Failure> {
     println!("bytes allocated for each payload byte");
     for chunk_bytes in [128, 4_096, 65_536] {
         let wire = Arc::new(Wire::new(&stream, chunk_bytes));
-        let media = flow(&wire, speed, false)?;
-        let texts = flow(&wire, speed, true)?;
-        println!(
-            "chunks of {chunk_bytes:>5}: {:.3} to the parts' bodies ({:.1} allocations a frame); {:.3} with a playlist for each part",
-            media.ratio, media.calls, texts.ratio
-        );
+        for (reader, name) in READERS {
+            let flow = flow(&wire, speed, reader)?;
+            println!(
+                "chunks of {chunk_bytes:>5}, {name}: {:.3} ({:.1} allocations a frame)",
+                flow.ratio, flow.calls
+            );
+        }
     }
     held(&Arc::new(Wire::new(&stream, 4_096)), speed)
 }
+
+/// Who takes what is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    Nobody,
+    Segments,
+    Parts,
+    PartsAndPlaylists,
+}
+
+const READERS: [(Reader, &str); 4] = [
+    (Reader::Nobody, "to parts that nobody reads"),
+    (Reader::Segments, "to a body for each segment, as it grows"),
+    (Reader::Parts, "to a body for each part"),
+    (Reader::PartsAndPlaylists, "with a playlist (gzip) for each part"),
+];
 
 struct Flow {
     /// Bytes allocated for each payload byte.
@@ -53,7 +69,7 @@ struct Flow {
 }
 
 /// One publisher, one reader.
-fn flow(wire: &Arc<Wire>, speed: u32, playlists: bool) -> Result<Flow, Failure> {
+fn flow(wire: &Arc<Wire>, speed: u32, reader: Reader) -> Result<Flow, Failure> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         let path = Path::start(WINDOW)?;
@@ -68,7 +84,7 @@ fn flow(wire: &Arc<Wire>, speed: u32, playlists: bool) -> Result<Flow, Failure> 
         };
         let ((before, media_before), (after, media_after)) = tokio::select! {
             counted = counted => counted,
-            () = read(&path, &live, playlists) => return Err("the broadcast ended early".into()),
+            () = read(&path, &live, reader) => return Err("the broadcast ended early".into()),
         };
         publisher.join().map_err(|_| "the publisher has failed")??;
         Ok(Flow {
@@ -116,18 +132,20 @@ fn publish(path: &Path, wire: &Arc<Wire>, speed: u32, stream_s: u32) -> thread::
     })
 }
 
-/// Takes every part of every track once, as it comes; with `playlists`, its playlist too.
-async fn read(path: &Path, live: &Live, playlists: bool) {
-    let track = async |track: usize, name: &str| {
-        let playlist = format!("/live/{}/{name}.m3u8", live.channel());
-        let each = async |part: Vec<Data>| {
-            drop(part);
-            if playlists {
+/// Reads both tracks until the broadcast ends.
+async fn read(path: &Path, live: &Arc<Live>, reader: Reader) {
+    let track = async |track: usize, name: &str| match reader {
+        Reader::Nobody => std::future::pending().await,
+        Reader::Segments => path.follow_segments(live, track, async |_| true).await,
+        Reader::Parts => path.follow(live, track, async |_| true).await,
+        Reader::PartsAndPlaylists => {
+            let playlist = format!("/live/{}/{name}.m3u8", live.channel());
+            let each = async |_| {
                 frames(get_as(path.router(), &playlist, "gzip").await.into_body()).await;
-            }
-            true
-        };
-        path.follow(live, track, each).await;
+                true
+            };
+            path.follow(live, track, each).await;
+        }
     };
     tokio::join!(track(0, "v0"), track(1, "a0"));
 }
