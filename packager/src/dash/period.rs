@@ -137,15 +137,15 @@ impl Periods {
             .collect()
     }
 
-    /// The mean of the recent durations that are of the kind of most of them: a segment cut short by a gap, or one of 2T as a
-    /// grid begins, says nothing of those that follow. 0 if there are none.
+    /// The mean of the recent durations that are of the kind of most of them: a segment cut short by a gap, or one of almost
+    /// 2T as a grid begins, says nothing of those that follow. 0 if there are none.
     fn nominal(&self) -> i64 {
         let mut sorted: Vec<_> = self.recent.iter().copied().collect();
         sorted.sort_unstable();
         let Some(&median) = sorted.get(sorted.len().saturating_sub(1) / 2) else {
             return 0;
         };
-        sorted.retain(|&duration| duration < 2 * median && median < 2 * duration);
+        sorted.retain(|&duration| 2 * duration < 3 * median && 2 * median < 3 * duration);
         let count = i64::try_from(sorted.len()).unwrap_or(1).max(1);
         (sorted.iter().sum::<i64>() + count / 2) / count
     }

@@ -208,6 +208,17 @@ fn a_grid_that_begins_with_a_double_segment_has_its_own_period() {
 }
 
 #[test]
+fn a_grid_that_begins_with_almost_a_double_segment_sets_its_nominal_duration_at_once() {
+    // 29.97 frames a second: 3.971 s until a frame would make it longer than 2T, then marks every T.
+    let mut example = Example::new();
+    for duration in [357_390, 180_180, 180_180, 180_180, 180_180] {
+        example.push(Cut::Media, duration);
+    }
+    let nominal: Vec<_> = example.snapshot().periods.iter().map(|period| period.nominal).collect();
+    assert_eq!(nominal, [357_390, 180_180]);
+}
+
+#[test]
 fn a_segment_cut_short_by_a_gap_does_not_count_for_the_next_nominal_duration() {
     let periods = interrupted().snapshot().periods;
     assert_eq!(
