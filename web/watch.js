@@ -125,8 +125,9 @@
 
   function showLatency() {
     const behind = (Date.now() + offset - shownAt()) / 1000;
-    latency.hidden = offset === null || document.body.dataset.state !== 'playing' || !(behind > -1 && behind < 86400);
-    latency.textContent = `${Math.max(behind, 0).toFixed(1)} s behind live`;
+    const known = offset !== null && document.body.dataset.state === 'playing' && behind > -1 && behind < 86400;
+    latency.hidden = !known;
+    if (known) latency.textContent = `${Math.max(behind, 0).toFixed(1)} s behind live`;
   }
 
   video.addEventListener('playing', () => {

@@ -6,7 +6,7 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The file cannot be read.
-    #[error("{}: {source}", file.display())]
+    #[error("{}: {source}; --config FILE names the configuration", file.display())]
     Unreadable { file: PathBuf, source: io::Error },
     /// A line of the file is not TOML, or names or sets what it must not.
     #[error("{}:{line}: {key}{what}", file.display())]

@@ -139,6 +139,14 @@ fn at_line(file: &Path, text: &str, err: &toml::de::Error) -> Error {
     }
 }
 
+/// One line, without the value that was found in place of what was expected: it may be a secret.
 fn one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let found = line
+        .strip_prefix("invalid type: ")
+        .and_then(|rest| rest.split_once([' ', ',']));
+    match (found, line.rfind(", expected ")) {
+        (Some((kind, _)), Some(expected)) => format!("invalid type: {kind}{}", &line[expected..]),
+        _ => line,
+    }
 }

@@ -166,5 +166,10 @@ fn keys_are_for_a_channel_and_never_shown() {
     let short = refusal("[[publish.keys]]\nchannel = \"a\"\nkey = \"s3cret\"\n");
     assert!(short.contains("8 to 256 bytes") && !short.contains("s3cret"), "{short}");
     let typed = refusal("[[publish.keys]]\nchannel = \"a\"\nkey = 73577357\n");
-    assert!(!typed.contains("73577357"), "{typed}");
+    assert_eq!(typed, "test.toml:3: key: invalid type: integer, expected a string");
+    let listed = refusal("[publish]\nkeys = [\"s3cret, expected\"]\n");
+    assert!(
+        listed.contains("invalid type: string, expected") && !listed.contains("s3cret"),
+        "{listed}"
+    );
 }

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-/// Luma samples of a row, and rows. The width is a multiple of 32 and 8, the height of 32: blocks and planes come out even.
-pub(crate) const WIDTH: usize = 1280;
+/// Luma samples of a row, and rows. Both are multiples of 16, and the width of 32, so that blocks and macroblocks come out even.
+pub(crate) const WIDTH: usize = 768;
 /// See [`WIDTH`].
-pub(crate) const HEIGHT: usize = 720;
+pub(crate) const HEIGHT: usize = 432;
 /// Bytes of a picture: luma, then both chroma planes at a quarter of it (I420).
 pub(crate) const PICTURE_BYTES: usize = WIDTH * HEIGHT * 3 / 2;
 
@@ -22,7 +22,7 @@ const WHITE: u8 = 235;
 const NEUTRAL: u8 = 128;
 
 /// Side of a glyph's dot in luma samples.
-const DOT: usize = 8;
+const DOT: usize = 5;
 const GLYPH_WIDTH: usize = 5;
 const GLYPH_HEIGHT: usize = 7;
 const TEXT_TOP: usize = STRIP_HEIGHT + 4 * DOT + 3;

@@ -20,7 +20,7 @@ use crate::{Error, elements, overlay};
 const FPS: i32 = 30;
 /// Pictures from one key frame to the next: two seconds.
 const GROUP: u32 = 60;
-const VIDEO_KBPS: u32 = 1_500;
+const VIDEO_KBPS: u32 = 1_000;
 const AUDIO_BPS: i32 = 96_000;
 const AUDIO_HZ: i32 = 48_000;
 /// How often the loop looks whether it should end.
@@ -76,7 +76,7 @@ fn run(address: &str, stop: &AtomicBool) -> Result<(), Error> {
 /// From source to sink:
 ///
 /// ```text
-/// videotestsrc ! I420 1280x720 30/1 [clocks drawn] ! queue ! x264enc ! avc, main ! flvmux ! rtmp2sink
+/// videotestsrc ! I420 768x432 30/1 [clocks drawn] ! queue ! x264enc ! avc, main ! flvmux ! rtmp2sink
 /// audiotestsrc ! audioconvert ! 48 kHz stereo ! queue ! avenc_aac ! flvmux
 /// ```
 fn pipeline(address: &str) -> Result<gst::Pipeline, Error> {

@@ -1,1 +1,85 @@
+use std::time::Duration;
 
+use media_core::{broadcast::Limits, hub::Settings};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::*;
+
+fn hub() -> Hub {
+    let broadcast = Limits {
+        bytes: 1 << 20,
+        age: Duration::from_secs(10),
+        segment: Duration::from_secs(2),
+        stall: Duration::from_secs(2),
+    };
+    Hub::new(Settings {
+        broadcast,
+        reconnect: Duration::from_secs(10),
+        max_channels: 1,
+    })
+}
+
+async fn get(address: SocketAddr, path: &str) -> String {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn it_is_ready_while_it_takes_work_and_healthy_all_the_time() {
+    let readiness = Readiness::default();
+    let mut registry = Registry::with_prefix("streamforge");
+    register(&mut registry, hub());
+    let server = Server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let (address, shutdown) = (server.local_addr(), CancellationToken::new());
+    let serving = tokio::spawn(server.serve(router(registry, readiness.clone()), shutdown.clone()));
+
+    assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503 "));
+    readiness.set(true);
+    assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200 "));
+    assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
+    readiness.set(false);
+    assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503 "));
+    assert!(get(address, "/other").await.starts_with("HTTP/1.1 404 "));
+
+    let metrics = get(address, "/metrics").await;
+    assert!(metrics.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"));
+    assert!(metrics.ends_with("# EOF\n"));
+    for line in [
+        "streamforge_broadcasts{state=\"live\"} 0",
+        "streamforge_process_resident_memory_bytes ",
+        "streamforge_process_open_fds ",
+    ] {
+        assert!(metrics.contains(&format!("\n{line}")), "{line} in\n{metrics}");
+    }
+
+    shutdown.cancel();
+    serving.await.unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn an_idle_connection_does_not_hold_up_the_end() {
+    let server = Server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let (address, shutdown) = (server.local_addr(), CancellationToken::new());
+    let serving = tokio::spawn(server.serve(router(Registry::default(), Readiness::default()), shutdown.clone()));
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = [0; 12];
+    socket.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    shutdown.cancel();
+    tokio::time::timeout(Duration::from_secs(5), serving)
+        .await
+        .unwrap()
+        .unwrap();
+}

@@ -1,1 +1,409 @@
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
+use axum::{Router, body::Body};
+use bytes::Bytes;
+use hex_literal::hex;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use media_core::{
+    AccessUnit, BroadcastId, ChannelName, Hub, TrackName,
+    broadcast::Limits,
+    codec::{Config, aac, avc},
+    hub::{Claim, Producer, Settings},
+};
+use serde_json::Value;
+use tower::ServiceExt;
+
+use super::Api;
+use crate::{KeyDigest, Viewers, viewers::Count};
+
+const TOKEN: &str = "a-random-token";
+
+struct SomeViewers;
+
+impl Viewers for SomeViewers {
+    fn count(&self, channel: &ChannelName, _broadcast: BroadcastId) -> Count {
+        Count {
+            http: channel.as_str().len() as u64,
+            rtmp: 1,
+        }
+    }
+}
+
+fn hub() -> Hub {
+    let broadcast = Limits {
+        bytes: 1 << 20,
+        age: Duration::from_secs(10),
+        segment: Duration::from_secs(2),
+        stall: Duration::from_secs(2),
+    };
+    Hub::new(Settings {
+        broadcast,
+        reconnect: Duration::from_secs(10),
+        max_channels: 1_000,
+    })
+}
+
+fn router(hub: &Hub) -> Router {
+    Api::new(hub.clone(), Arc::new(SomeViewers), Some(KeyDigest::of(TOKEN))).router()
+}
+
+/// 1280x720 at 59.94, and 48 kHz stereo.
+fn start(claim: Claim) -> Producer {
+    let video =
+        hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
+    let tracks = vec![
+        (
+            TrackName::source_video(),
+            Config::Avc(avc::Config::parse(&video).unwrap()),
+        ),
+        (
+            TrackName::source_audio(),
+            Config::Aac(aac::Config::parse(&hex!("1190")).unwrap()),
+        ),
+    ];
+    let utc = SystemTime::UNIX_EPOCH + Duration::from_millis(1_770_000_000_500);
+    claim.start(tracks, Instant::now(), utc).unwrap()
+}
+
+fn publish(hub: &Hub, name: &str) -> Producer {
+    start(hub.claim(name.parse().unwrap()).unwrap())
+}
+
+async fn ask(router: Router, request: Request<Body>) -> (StatusCode, http::HeaderMap, Bytes) {
+    let (head, body) = router.oneshot(request).await.unwrap().into_parts();
+    (head.status, head.headers, body.collect().await.unwrap().to_bytes())
+}
+
+async fn get(hub: &Hub, path: &str) -> (StatusCode, Value) {
+    let (status, headers, body) = ask(router(hub), Request::get(path).body(Body::empty()).unwrap()).await;
+    assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+    let expected = if status.is_success() {
+        "application/json"
+    } else {
+        "application/problem+json"
+    };
+    assert_eq!(headers[header::CONTENT_TYPE], expected, "{path}");
+    (status, serde_json::from_slice(&body).unwrap())
+}
+
+async fn delete(router: Router, path: &str, authorization: Option<&str>) -> (StatusCode, http::HeaderMap, Bytes) {
+    let mut request = Request::delete(path);
+    if let Some(authorization) = authorization {
+        request = request.header(header::AUTHORIZATION, authorization);
+    }
+    ask(router, request.body(Body::empty()).unwrap()).await
+}
+
+fn assert_problem(status: StatusCode, problem: &Value) {
+    assert_eq!(problem["type"], "about:blank");
+    assert_eq!(problem["status"], status.as_u16());
+    assert_eq!(problem["title"], status.canonical_reason().unwrap());
+    assert!(problem["detail"].as_str().unwrap().len() > 10);
+}
+
+#[tokio::test]
+async fn a_stream_is_shown_with_its_tracks_and_viewers() {
+    let hub = hub();
+    let producer = publish(&hub, "demo");
+    let unit = AccessUnit {
+        dts: 0,
+        pts: 0,
+        key: true,
+        arrived: Instant::now(),
+        payload: Bytes::from_static(&[0; 10]),
+    };
+    producer.push(0, unit).unwrap();
+    let (status, stream) = get(&hub, "/api/v1/streams/demo").await;
+    assert_eq!(status, StatusCode::OK);
+    let expected = serde_json::json!({
+        "channel": "demo",
+        "broadcast": producer.broadcast().id().to_string(),
+        "state": "live",
+        "started_at": "2026-02-02T02:40:00.500Z",
+        "tracks": [
+            {
+                "name": "v0", "kind": "video", "codec": "avc1.64001e", "bitrate_bps": 0, "frames": 1, "bytes": 10,
+                "width": stream["tracks"][0]["width"], "height": stream["tracks"][0]["height"],
+                "frame_rate": stream["tracks"][0]["frame_rate"]
+            },
+            {
+                "name": "a0", "kind": "audio", "codec": "mp4a.40.2", "bitrate_bps": 0, "frames": 0, "bytes": 0,
+                "sampling_rate_hz": 48000, "channels": 2
+            },
+        ],
+        "viewers": { "http": 4, "rtmp": 1 },
+    });
+    assert_eq!(stream, expected);
+    assert!(stream["tracks"][0]["width"].as_u64() > Some(0) && stream["tracks"][0]["height"].as_u64() > Some(0));
+    producer.leave(Instant::now());
+    assert_eq!(get(&hub, "/api/v1/streams/demo").await.1["state"], "away");
+}
+
+#[tokio::test]
+async fn a_channel_that_is_not_live_or_cannot_be_is_a_problem() {
+    for path in [
+        "/api/v1/streams/nobody",
+        "/api/v1/streams/a.b",
+        "/api/v1/streams/..%2f..%2fetc%2fpasswd",
+        "/api/v1/%ff",
+    ] {
+        let (status, problem) = get(&hub(), path).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
+        assert_problem(status, &problem);
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_paged_in_the_order_of_names() {
+    let hub = hub();
+    let _live: Vec<_> = ["c", "a", "e", "b", "d"]
+        .into_iter()
+        .map(|name| publish(&hub, name))
+        .collect();
+    let mut path = "/api/v1/streams?limit=2".to_owned();
+    let mut pages = Vec::new();
+    loop {
+        let (status, list) = get(&hub, &path).await;
+        assert_eq!(status, StatusCode::OK);
+        let names = list["streams"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|stream| stream["channel"].as_str().unwrap().to_owned());
+        pages.push(names.collect::<Vec<_>>().concat());
+        match list["next"].as_str() {
+            Some(next) => path = format!("/api/v1/streams?limit=2&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(pages, ["ab", "cd", "e"]);
+    assert_eq!(
+        get(&hub, "/api/v1/streams").await.1["streams"]
+            .as_array()
+            .unwrap()
+            .len(),
+        5
+    );
+}
+
+#[tokio::test]
+async fn a_query_that_is_not_understood_is_a_problem() {
+    for query in ["limit=0", "limit=501", "limit=-1", "limit=x", "page=2"] {
+        let (status, problem) = get(&hub(), &format!("/api/v1/streams?{query}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
+        assert_problem(status, &problem);
+    }
+}
+
+#[tokio::test]
+async fn the_administrator_ends_a_broadcast_and_sends_its_publisher_away() {
+    let hub = hub();
+    let claim = hub.claim("demo".parse().unwrap()).unwrap();
+    let revoked = claim.revoked();
+    let _producer = start(claim);
+    assert!(!revoked.is_cancelled());
+    let (status, _, body) = delete(router(&hub), "/api/v1/streams/demo", Some(&format!("Bearer {TOKEN}"))).await;
+    assert_eq!((status, body.len()), (StatusCode::NO_CONTENT, 0));
+    assert!(hub.broadcasts().is_empty());
+    assert!(revoked.is_cancelled());
+    let (status, ..) = delete(router(&hub), "/api/v1/streams/nobody", Some(&format!("bearer {TOKEN}"))).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn nobody_else_ends_a_broadcast() {
+    let hub = hub();
+    let _producer = publish(&hub, "demo");
+    let wrong = ["Bearer another-token", "Bearer ", "Basic YTpi", TOKEN];
+    for authorization in wrong.into_iter().map(Some).chain([None]) {
+        let (status, headers, body) = delete(router(&hub), "/api/v1/streams/demo", authorization).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{authorization:?}");
+        assert!(
+            headers[header::WWW_AUTHENTICATE]
+                .to_str()
+                .unwrap()
+                .starts_with("Bearer")
+        );
+        assert_problem(status, &serde_json::from_slice(&body).unwrap());
+    }
+    let closed = Api::new(hub.clone(), Arc::new(SomeViewers), None).router();
+    let (status, _, body) = delete(closed, "/api/v1/streams/demo", Some("Bearer ")).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let problem: Value = serde_json::from_slice(&body).unwrap();
+    assert!(problem["detail"].as_str().unwrap().contains("api.admin_token"));
+    assert_eq!(hub.broadcasts().len(), 1);
+}
+
+#[tokio::test]
+async fn another_method_is_a_problem_that_names_those_there_are() {
+    let request = Request::post("/api/v1/streams/demo").body(Body::empty()).unwrap();
+    let (status, headers, body) = ask(router(&hub()), request).await;
+    assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
+    let allow = headers[header::ALLOW].to_str().unwrap();
+    assert!(allow.contains("GET") && allow.contains("DELETE"), "{allow}");
+    assert_problem(status, &serde_json::from_slice(&body).unwrap());
+}
+
+async fn document() -> Value {
+    get(&hub(), "/api/v1/openapi.json").await.1
+}
+
+#[tokio::test]
+async fn the_description_names_exactly_what_is_served() {
+    let document = document().await;
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let paths = document["paths"].as_object().unwrap();
+    let described: Vec<&str> = paths.keys().map(String::as_str).collect();
+    assert_eq!(described, ["/api/v1/streams", "/api/v1/streams/{channel}"]);
+    let methods = [Method::GET, Method::PUT, Method::POST, Method::DELETE, Method::PATCH];
+    for (path, operations) in paths {
+        for method in &methods {
+            let request = Request::builder().method(method).uri(path.replace("{channel}", "demo"));
+            let (status, ..) = ask(router(&hub()), request.body(Body::empty()).unwrap()).await;
+            let described = operations.get(method.as_str().to_lowercase()).is_some();
+            assert_eq!(
+                described,
+                status != StatusCode::METHOD_NOT_ALLOWED,
+                "{method} {path}: {status}"
+            );
+        }
+    }
+    let delete = &paths["/api/v1/streams/{channel}"]["delete"];
+    let statuses: Vec<&str> = delete["responses"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(statuses, ["204", "401", "403", "404"]);
+    assert!(delete["security"][0].get("administrator").is_some());
+    assert_eq!(
+        document["components"]["securitySchemes"]["administrator"]["scheme"],
+        "bearer"
+    );
+}
+
+/// What is sent has the members that its schema names, and no other.
+#[tokio::test]
+async fn what_is_sent_is_what_the_description_says() {
+    let (hub, document) = (hub(), document().await);
+    let _producer = publish(&hub, "demo");
+    let body = |path: &str, status: &str| {
+        let response = &document["paths"][path]["get"]["responses"][status]["content"];
+        response.as_object().unwrap().values().next().unwrap()["schema"].clone()
+    };
+    let (_, list) = get(&hub, "/api/v1/streams").await;
+    assert_fits(&document, &body("/api/v1/streams", "200"), &list);
+    let (_, stream) = get(&hub, "/api/v1/streams/demo").await;
+    assert_fits(&document, &body("/api/v1/streams/{channel}", "200"), &stream);
+    let (_, problem) = get(&hub, "/api/v1/streams/nobody").await;
+    assert_fits(&document, &body("/api/v1/streams/{channel}", "404"), &problem);
+}
+
+#[track_caller]
+fn assert_fits(document: &Value, schema: &Value, value: &Value) {
+    if let Err(what) = fits(document, schema, value) {
+        panic!("{what}\nvalue: {value:#}\nschema: {schema:#}");
+    }
+}
+
+/// As much of JSON Schema as the description uses. All members are required, so unknown ones are told by their number.
+fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
+    if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
+        return fits(
+            document,
+            &document
+                .pointer(&reference[1..])
+                .ok_or(format!("no {reference}"))?
+                .clone(),
+            value,
+        );
+    }
+    if schema.get("allOf").is_some() || schema.get("oneOf").is_some() {
+        let merged: Vec<Value> = variants(document, schema);
+        let tries: Vec<_> = merged.iter().map(|schema| fits(document, schema, value)).collect();
+        let fitting = tries.iter().filter(|outcome| outcome.is_ok()).count();
+        return if fitting == 1 {
+            Ok(())
+        } else {
+            Err(format!("{fitting} variants fit {value}: {tries:?}"))
+        };
+    }
+    let kinds: Vec<&str> = match &schema["type"] {
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
+        kind => kind.as_str().into_iter().collect(),
+    };
+    let fitting = kinds.iter().any(|kind| match *kind {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
+        "null" => value.is_null(),
+        _ => false,
+    });
+    if !fitting {
+        return Err(format!("{value} is none of {kinds:?}"));
+    }
+    if let Some(allowed) = schema.get("enum").and_then(Value::as_array)
+        && !allowed.contains(value)
+    {
+        return Err(format!("{value} is none of {allowed:?}"));
+    }
+    match value {
+        Value::Object(members) => {
+            let properties = schema["properties"].as_object().ok_or("no properties")?;
+            let required = schema["required"].as_array().map_or(0, Vec::len);
+            if members.len() != properties.len() || required != properties.len() {
+                return Err(format!(
+                    "{} members, {} described, {required} required",
+                    members.len(),
+                    properties.len()
+                ));
+            }
+            members.iter().try_for_each(|(name, member)| {
+                let schema = properties.get(name).ok_or(format!("{name} is not described"))?;
+                fits(document, schema, member).map_err(|what| format!("{name}: {what}"))
+            })
+        }
+        Value::Array(items) => items.iter().try_for_each(|item| fits(document, &schema["items"], item)),
+        _ => Ok(()),
+    }
+}
+
+/// The plain object schemas that a composition of them stands for.
+fn variants(document: &Value, schema: &Value) -> Vec<Value> {
+    if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
+        return variants(document, document.pointer(&reference[1..]).unwrap());
+    }
+    if let Some(choices) = schema.get("oneOf").and_then(Value::as_array) {
+        return choices.iter().flat_map(|choice| variants(document, choice)).collect();
+    }
+    let Some(parts) = schema.get("allOf").and_then(Value::as_array) else {
+        return vec![schema.clone()];
+    };
+    parts.iter().fold(
+        vec![serde_json::json!({ "type": "object", "properties": {}, "required": [] })],
+        |merged, part| {
+            let choices = variants(document, part);
+            merged
+                .iter()
+                .flat_map(|one| choices.iter().map(|choice| join(one, choice)))
+                .collect()
+        },
+    )
+}
+
+fn join(one: &Value, other: &Value) -> Value {
+    let mut joined = one.clone();
+    for (name, schema) in other["properties"].as_object().unwrap() {
+        joined["properties"][name] = schema.clone();
+    }
+    let required = other["required"].as_array().cloned().unwrap_or_default();
+    joined["required"].as_array_mut().unwrap().extend(required);
+    joined
+}
