@@ -78,7 +78,7 @@
   function play() {
     show('starting', `${channel} is starting…`);
     if (window.Hls && Hls.isSupported()) {
-      hls = new Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.05, backBufferLength: 30 });
+      hls = new Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.1, backBufferLength: 30 });
       hls.on(Hls.Events.ERROR, (_, error) => {
         if (!error.fatal) return;
         if (error.type === Hls.ErrorTypes.MEDIA_ERROR && !recovered) {

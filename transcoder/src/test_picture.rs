@@ -133,6 +133,8 @@ fn pipeline(address: &str) -> Result<gst::Pipeline, Error> {
     let sink = make("rtmp2sink")
         .property("location", address)
         .property("async-connect", false)
+        // What is due is not waited for: the sources keep the pace.
+        .property("sync", false)
         .build()?;
 
     let pipeline = gst::Pipeline::new();
