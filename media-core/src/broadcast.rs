@@ -17,8 +17,11 @@ mod consumer;
 pub use consumer::Consumer;
 
 use crate::{
-    AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, Timescale, TrackName, codec::Config, cut::Cutter,
-    timeline::Timeline, track::Track,
+    AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, Timescale, TrackName,
+    codec::{Config, avc},
+    cut::Cutter,
+    timeline::Timeline,
+    track::Track,
 };
 
 /// Tracks that a broadcast may have.
@@ -235,6 +238,11 @@ impl Broadcast {
         self.lock().presence
     }
 
+    /// The longest that a segment may be; settled when the first has ended (see [`crate::cut`]).
+    pub fn longest_segment(&self) -> Duration {
+        self.lock().cutter.longest()
+    }
+
     /// Whether segments start where no key frame is.
     pub fn is_gridded(&self) -> bool {
         self.lock().cutter.is_gridded()
@@ -394,6 +402,9 @@ impl State {
         } = unit;
         let composition = pts.saturating_sub(stamp).clamp(-MAX_COMPOSITION, MAX_COMPOSITION);
         let dts = self.timeline.map(track, stamp, arrived);
+        if track == self.master && key && !self.cutter.has_started() {
+            self.hear_of_groups(track, &payload);
+        }
         let mark = if track == self.master {
             self.cut(track, dts, composition, key)?
         } else {
@@ -433,6 +444,18 @@ impl State {
         self.append(Event::Frame { track, frame }, arrived, bytes);
         self.evict(limits, arrived);
         Ok(())
+    }
+
+    /// What the encoder says of its groups, in the first picture.
+    fn hear_of_groups(&mut self, track: usize, payload: &[u8]) {
+        let Config::Avc(config) = &*self.tracks[track].config else {
+            return;
+        };
+        if let Some(frames) = avc::stated_group(payload) {
+            let fps = config.frame_rate.unwrap_or(30.0);
+            self.cutter
+                .expect_groups(Duration::from_secs_f64(f64::from(frames) / fps));
+        }
     }
 
     /// The mark before a frame of the master track, if it starts a segment.

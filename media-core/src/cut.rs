@@ -1,10 +1,14 @@
 //! Where segments start. Cuts are decided once, here, where the source enters the hub; the transcoder forces key frames at
 //! the marks, the packager, recordings and gaps follow them.
 //!
-//! The rule, with T the configured segment duration: a mark stands before a key frame when at least 3/4 T has passed since the
-//! last mark. Where a frame would make a segment longer than 2T a mark stands before it, key frame or not, and the track is
-//! *gridded* until its next discontinuity: a mark every T. Audio alone, where any frame is a key frame, has a mark every T. So no segment's duration rounds to more than 2T (RFC 8216bis
-//! 4.4.3.1), for frames that come at all: where none come, a gap is declared.
+//! The rule, with T the configured segment duration and L the longest that a segment may be: a mark stands before a key frame when
+//! at least 3/4 T has passed since the last mark. Where a frame would make a segment longer than L a mark stands before it, key frame
+//! or not, and the track is *gridded* until its next discontinuity: a mark every T. Audio alone, where any frame is a key frame, has
+//! a mark every T.
+//!
+//! L is 2T, unless the source's groups are longer: OBS's default is 250 frames. It is settled as the first segment ends, by what
+//! that took or by what the encoder says of itself, and is [`LONGEST`] at the most. So no segment's duration rounds to more
+//! than L (RFC 8216bis 4.4.3.1), for frames that come at all: where none come, a gap is declared.
 
 use std::time::Duration;
 
@@ -13,11 +17,18 @@ use crate::{Mark, Timescale};
 /// Half a millisecond: stamps come in whole milliseconds, and a frame that is due must not be one late for a rounded stamp.
 const GRAIN: i64 = 45;
 
+/// The longest group that is kept whole: 250 frames, what encoders do if not told, at 24 a second, and some.
+pub const LONGEST: Duration = Duration::from_secs(12);
+
 /// Decides where segments start. Times are presentation times in 90 kHz ticks.
 #[derive(Debug)]
 pub struct Cutter {
     segment: i64,
     next_msn: u64,
+    /// L, so far.
+    longest: i64,
+    /// L does not change any more.
+    settled: bool,
     /// How much of a segment must have passed for a key frame to start another.
     least: i64,
     /// Start of the open segment, and whether it is a gap. `None` before the first.
@@ -35,6 +46,8 @@ impl Cutter {
         let segment = Timescale::VIDEO.ticks(segment).max(1);
         Self {
             segment,
+            longest: 2 * segment,
+            settled: !groups,
             least: if groups { segment * 3 / 4 } else { segment },
             next_msn: first_msn,
             open: None,
@@ -42,6 +55,24 @@ impl Cutter {
             discontinuity: false,
             newest: None,
         }
+    }
+
+    /// L: no segment is longer, once the first has ended.
+    pub fn longest(&self) -> Duration {
+        Timescale::VIDEO.duration(self.longest)
+    }
+
+    /// The encoder says that its groups last up to `group`. Heard until L is settled.
+    pub fn expect_groups(&mut self, group: Duration) {
+        if !self.settled {
+            self.allow(Timescale::VIDEO.ticks(group));
+        }
+    }
+
+    /// Makes L cover groups of `group` ticks, with something for jitter, as far as that goes.
+    fn allow(&mut self, group: i64) {
+        let most = Timescale::VIDEO.ticks(LONGEST).max(2 * self.segment);
+        self.longest = self.longest.max(group.saturating_add(group / 20).min(most));
     }
 
     /// Whether segments start where no key frame is.
@@ -76,7 +107,12 @@ impl Cutter {
             Some((start, true)) => key && time > start + GRAIN,
             Some((start, false)) => {
                 let passed = time - start;
-                let too_long = passed + lasted > 2 * self.segment + GRAIN;
+                let longest = if self.settled {
+                    self.longest
+                } else {
+                    Timescale::VIDEO.ticks(LONGEST).max(self.longest)
+                };
+                let too_long = passed + lasted > longest + GRAIN;
                 self.gridded |= too_long && !key;
                 (key && (self.discontinuity || !self.gridded && passed + GRAIN >= self.least))
                     || (self.gridded && passed + GRAIN >= self.segment)
@@ -109,6 +145,12 @@ impl Cutter {
     }
 
     fn start(&mut self, pts: i64, gap: bool, discontinuity: bool) -> Mark {
+        if let Some((first, _)) = self.open.filter(|_| !self.settled) {
+            if pts - first > self.longest {
+                self.allow(pts - first);
+            }
+            self.settled = true;
+        }
         let msn = self.next_msn;
         self.next_msn += 1;
         self.open = Some((pts, gap));
@@ -168,16 +210,42 @@ mod tests {
     }
 
     #[test]
-    fn a_group_longer_than_two_segments_is_gridded() {
-        let marks = marks(30.0, 250, 20);
-        assert_eq!(&marks[..4], [(0, true), (3967, false), (5967, false), (7967, false)]);
-        assert!(marks.windows(2).all(|pair| pair[1].0 - pair[0].0 <= 4000), "{marks:?}");
+    fn groups_as_long_as_the_first_are_kept_whole() {
+        assert_eq!(
+            marks(30.0, 250, 30),
+            [(0, true), (8333, true), (16667, true), (25000, true)]
+        );
+    }
+
+    #[test]
+    fn a_group_without_an_end_is_gridded() {
+        let marks = marks(30.0, 1_000, 50);
+        assert_eq!(&marks[..4], [(0, true), (11967, false), (13967, false), (15967, false)]);
+        // The grid is even, whatever key frames come: DASH numbers segments by it.
         assert!(
             marks
                 .windows(2)
                 .skip(1)
                 .all(|pair| (1966..=2034).contains(&(pair[1].0 - pair[0].0))),
             "{marks:?}"
+        );
+    }
+
+    /// A group of 2 s, then one without an end; `group`: what the encoder says.
+    fn marks_after_a_short_group(group: Option<Duration>) -> Vec<i64> {
+        let mut cutter = Cutter::new(T, 0, true);
+        group.into_iter().for_each(|group| cutter.expect_groups(group));
+        let marks = (0..300).filter_map(|n| cutter.frame(n * 40 * MS, n == 0 || n == 50));
+        marks.map(|mark| mark.pts / MS).collect()
+    }
+
+    #[test]
+    fn a_group_longer_than_was_to_be_expected_is_gridded() {
+        assert_eq!(marks_after_a_short_group(None), [0, 2_000, 6_000, 8_000, 10_000]);
+        // As x264 tells of 250 frames, and a scene that changed early in the first group.
+        assert_eq!(
+            marks_after_a_short_group(Some(Duration::from_secs(8))),
+            [0, 2_000, 10_400]
         );
     }
 
@@ -237,27 +305,28 @@ mod tests {
     #[test]
     fn a_discontinuity_waits_for_a_key_frame_and_ends_the_grid() {
         let mut cutter = Cutter::new(T, 0, true);
-        for n in 0..120 {
-            cutter.frame(n * 40 * MS, n == 0);
+        for n in 0..160 {
+            cutter.frame(n * 40 * MS, n == 0 || n == 50);
         }
         assert!(cutter.is_gridded());
         cutter.expect_discontinuity();
-        assert_eq!(cutter.frame(4_800 * MS, false), None);
-        assert!(cutter.frame(4_840 * MS, true).unwrap().discontinuity);
+        assert_eq!(cutter.frame(6_400 * MS, false), None);
+        assert!(cutter.frame(6_440 * MS, true).unwrap().discontinuity);
         assert!(!cutter.is_gridded());
     }
 
     proptest::proptest! {
         // By no more than the jitter of one frame: EXTINF is rounded to the nearest second before it is held against the limit.
         #[test]
-        fn no_segment_is_longer_than_twice_t(steps in proptest::collection::vec((1i64..100, proptest::bool::weighted(0.01)), 2..1_000)) {
+        fn no_segment_is_longer_than_the_longest(steps in proptest::collection::vec((1i64..100, proptest::bool::weighted(0.01)), 2..1_000)) {
             let mut cutter = Cutter::new(T, 0, true);
             let (mut time, mut start) = (0, 0);
             cutter.frame(0, true);
             for (step, key) in steps {
                 time += step * MS;
                 if let Some(mark) = cutter.frame(time, key) {
-                    proptest::prop_assert!(mark.pts - start <= 4_100 * MS, "{} to {}", start, mark.pts);
+                    let longest = Timescale::VIDEO.ticks(cutter.longest());
+                    proptest::prop_assert!(mark.pts - start <= longest + 100 * MS, "{} to {}", start, mark.pts);
                     start = mark.pts;
                 }
             }

@@ -1,8 +1,12 @@
 //! Which bytes a request for media gets, as far as one snapshot says. Pure.
 
+use bytes::Bytes;
 use packager::{Rope, Track};
 
 use crate::path::Object;
+
+/// A segment without a chunk: `styp` with the brand `msdh` (ISO/IEC 14496-12 8.16.2).
+const NO_MEDIA: &[u8] = b"\0\0\0\x18stypmsdh\0\0\0\0msdhmsix";
 
 /// What there is under an address of a track.
 #[derive(Debug, Clone)]
@@ -13,6 +17,8 @@ pub(crate) enum Found {
     Growing(u64),
     /// A part that playlists hint at: held until it is whole (RFC 8216bis 4.4.5.3).
     Hinted(u64, usize),
+    /// The segment that follows the open one: soon growing. DASH players, who go by the clock, may ask for it a little early.
+    Next(u64),
     /// Nothing yet, and nobody was told that it would come.
     Future,
     /// Nothing any more, or nothing but a gap.
@@ -28,9 +34,13 @@ pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
             None => absent(track.inits.last().is_none_or(|newest| number > newest.number)),
         },
         Object::Segment(msn) => match track.segment(msn) {
-            Some(segment) if segment.gap => Found::Gone,
+            // DASH players ask for gaps too, and stop at a 404: what has no media is whole without any.
+            Some(segment) if segment.gap => Found::Bytes(Rope::from(Bytes::from_static(NO_MEDIA))),
             Some(_) if track.open.as_ref().is_some_and(|open| open.msn == msn) => Found::Growing(msn),
             Some(segment) => Found::Bytes(segment.bytes.clone()),
+            None if !ended && track.edge().is_some_and(|(newest, _)| msn == newest.saturating_add(1)) => {
+                Found::Next(msn)
+            }
             None => absent(track.edge().is_none_or(|(newest, _)| msn > newest)),
         },
         Object::Part(msn, index) => {
@@ -62,6 +72,7 @@ mod tests {
             Found::Bytes(_) => "bytes",
             Found::Growing(_) => "growing",
             Found::Hinted(..) => "hinted",
+            Found::Next(_) => "next",
             Found::Future => "future",
             Found::Gone => "gone",
         }
@@ -77,7 +88,8 @@ mod tests {
             (Object::Segment(99), "gone", "gone"),
             (Object::Segment(100), "bytes", "bytes"),
             (Object::Segment(103), "growing", "growing"),
-            (Object::Segment(104), "future", "gone"),
+            (Object::Segment(104), "next", "gone"),
+            (Object::Segment(105), "future", "gone"),
             (Object::Segment(u64::MAX), "future", "gone"),
             (Object::Part(99, 0), "gone", "gone"),
             (Object::Part(102, 4), "bytes", "bytes"),
@@ -99,14 +111,17 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_has_no_bytes() {
+    fn a_gap_segment_is_whole_without_media_and_a_gap_part_is_not_there() {
         let mut track = sample::track("v0", 100, 3, 5, None);
         let mut segments = (*track.segments).clone();
         let gap = Arc::make_mut(&mut segments[1]);
         gap.gap = true;
         gap.parts = gap.parts.iter().map(|part| Arc::new(sample::gap_of(part))).collect();
         track.segments = Arc::new(segments);
-        assert_eq!(name(&find(&track, Object::Segment(101), false)), "gone");
+        let Found::Bytes(bytes) = find(&track, Object::Segment(101), false) else {
+            panic!("no bytes")
+        };
+        assert_eq!(bytes.to_bytes(), NO_MEDIA);
         assert_eq!(name(&find(&track, Object::Part(101, 0), false)), "gone");
     }
 

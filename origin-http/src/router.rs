@@ -261,6 +261,12 @@ impl Router {
                 }
             };
         }
+        if let Found::Next(msn) = found {
+            let open = live.changed(index, msn.saturating_sub(1), None);
+            if let Some(Some(now)) = self.held(Duration::from_secs(target), open).await {
+                found = media::find(&now.tracks[index], object, now.ended);
+            }
+        }
         match found {
             Found::Bytes(rope) => {
                 answer::media(&head.method, &head.headers, &rope, etag(object), content_type, lifetime)
@@ -269,7 +275,7 @@ impl Router {
                 let body = Body::growing(live.follow(index, msn));
                 answer::growing(body, content_type, Lifetime::Unchanging(6 * target))
             }
-            Found::Future => refuse(StatusCode::NOT_FOUND, "not yet\n", SOON),
+            Found::Next(_) | Found::Future => refuse(StatusCode::NOT_FOUND, "not yet\n", SOON),
             Found::Hinted(..) | Found::Gone => {
                 refuse(StatusCode::NOT_FOUND, "no such media\n", Lifetime::Seconds(target))
             }

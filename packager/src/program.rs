@@ -217,7 +217,13 @@ impl Program {
             segment,
             part: self.settings.part,
             window: self.settings.window,
-            target_duration_s: (2 * segment).as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX),
+            target_duration_s: self
+                .broadcast
+                .longest_segment()
+                .as_millis()
+                .div_ceil(1000)
+                .try_into()
+                .unwrap_or(u64::MAX),
             part_hold_back: 3 * longest,
             rendered: Rendered::new(tracks.len()),
             tracks,

@@ -107,6 +107,18 @@ fn sets_are_whole(record: &[u8]) -> bool {
     walk().is_some()
 }
 
+/// Frames in a group at the most, as x264 says in the user data that it puts before its first picture (ITU-T H.264 D.1.6):
+/// its settings as text. `None` for encoders that say nothing, and for groups without an end.
+pub fn stated_group(access_unit: &[u8]) -> Option<u32> {
+    const SETTING: &[u8] = b" keyint=";
+    const DIGITS: usize = 6;
+    let head = &access_unit[..access_unit.len().min(2048)];
+    let at = head.windows(SETTING.len()).position(|window| window == SETTING)? + SETTING.len();
+    let digits = head[at..].iter().take(DIGITS).take_while(|byte| byte.is_ascii_digit());
+    let frames = digits.fold(0, |frames, digit| frames * 10 + u32::from(digit - b'0'));
+    (frames > 0).then_some(frames)
+}
+
 fn sample_aspect(sps: &SeqParameterSet) -> (u16, u16) {
     let info = sps
         .vui_parameters
@@ -165,6 +177,18 @@ mod tests {
         for len in 0..HIGH_360P.len() - 13 {
             assert!(Config::parse(&HIGH_360P[..len]).is_err(), "{len}");
         }
+    }
+
+    #[test]
+    fn x264_tells_how_long_its_groups_may_be() {
+        let stated =
+            |text: &str| stated_group(format!("\x06\x05 x264 - core 164 - options: cabac=1 {text}").as_bytes());
+        assert_eq!(stated("ref=3 keyint=250 keyint_min=25 scenecut=40"), Some(250));
+        assert_eq!(stated("keyint=infinite keyint_min=25"), None);
+        assert_eq!(stated("keyint_min=25"), None);
+        assert_eq!(stated("keyint=99999999"), Some(999_999));
+        assert_eq!(stated("keyint="), None);
+        assert_eq!(stated_group(&[]), None);
     }
 
     proptest::proptest! {
