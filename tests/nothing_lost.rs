@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::{fs, path::PathBuf, sync::LazyLock, thread, time::Duration};
+use std::{fs, sync::LazyLock, thread, time::Duration};
 use support::{
     Workdir,
     daemon::{Daemon, Settings},
@@ -20,7 +20,6 @@ struct Push {
     sent: Vec<Packet>,
     video: Track,
     audio: Track,
-    workdir: Workdir,
 }
 
 /// One track, read by a low-latency HLS client and by the two manifests.
@@ -37,7 +36,7 @@ impl Push {
         // The window holds the whole push, so that what is read afterwards is all of it.
         let settings = Settings {
             window_s: 120,
-            reconnect_s: 2,
+            reconnect_s: 3,
             ..Settings::default()
         };
         let daemon = Daemon::start(&settings);
@@ -98,41 +97,48 @@ impl Push {
             }
         };
         let (video, audio) = (track(video, Kind::Video), track(audio, Kind::Audio));
-        Self {
-            sent,
-            video,
-            audio,
-            workdir,
-        }
+        Self { sent, video, audio }
     }
 
     fn tracks(&self) -> [&Track; 2] {
         [&self.video, &self.audio]
     }
 
+    /// The access units of one kind, from the first picture on: a broadcast with pictures starts with one.
     fn sent(&self, kind: Kind) -> Vec<&Packet> {
-        self.sent.iter().filter(|packet| packet.kind == kind).collect()
+        let first = self
+            .sent
+            .iter()
+            .find(|packet| packet.kind == Kind::Video)
+            .expect("a picture")
+            .pts;
+        self.sent
+            .iter()
+            .filter(|packet| packet.kind == kind && packet.pts >= first)
+            .collect()
     }
 
     /// The access units of a track in a file made of its header and `pieces`, as ffprobe reads them.
     fn received<'a>(&self, track: &Track, way: &str, pieces: impl IntoIterator<Item = &'a Vec<u8>>) -> Vec<Packet> {
-        ffprobe::packets(&self.file(track, way, pieces))
-    }
-
-    fn file<'a>(&self, track: &Track, way: &str, pieces: impl IntoIterator<Item = &'a Vec<u8>>) -> PathBuf {
-        let path = self.workdir.path().join(format!("{:?}-{way}.mp4", track.kind));
-        let mut file = track.hls.init.clone();
-        for piece in pieces {
-            file.extend(piece);
-        }
-        fs::write(&path, file).expect("a file under target/");
-        path
+        let directory = Workdir::new("received");
+        let path = directory.path().join(format!("{:?}-{way}.mp4", track.kind));
+        fs::write(&path, track.file(pieces)).expect("a file under target/");
+        ffprobe::packets(&path)
     }
 
     /// Asserts that `received` is what was sent: every payload once and in order, every picture and sound at its time.
     #[track_caller]
     fn assert_all_of(&self, track: &Track, way: &str, received: &[Packet]) {
         let sent = self.sent(track.kind);
+        // Where the pictures go on for longer than the sound, it is filled up with units of silence: the same, and none that was sent.
+        let (received, silence) = received.split_at(received.len().min(sent.len()));
+        let alike = silence
+            .iter()
+            .all(|unit| unit.hash == silence[0].hash && sent.iter().all(|sent| sent.hash != unit.hash));
+        assert!(
+            silence.len() <= 3 && alike && (silence.is_empty() || track.kind == Kind::Audio),
+            "{way}: {silence:?}"
+        );
         let hashes = |packets: &mut dyn Iterator<Item = &Packet>| packets.map(|p| p.hash.clone()).collect::<Vec<_>>();
         let (want, have) = (hashes(&mut sent.iter().copied()), hashes(&mut received.iter()));
         let first = want.iter().zip(&have).position(|(want, have)| want != have);
@@ -160,6 +166,14 @@ impl Push {
 }
 
 impl Track {
+    /// Its header and `pieces`: a file.
+    fn file<'a>(&self, pieces: impl IntoIterator<Item = &'a Vec<u8>>) -> Vec<u8> {
+        pieces.into_iter().fold(self.hls.init.clone(), |mut file, piece| {
+            file.extend(piece);
+            file
+        })
+    }
+
     /// All parts that are no gap, as chunks.
     fn chunks(&self) -> Vec<Chunk> {
         let bytes = self
@@ -214,7 +228,10 @@ fn each_access_unit_comes_once_and_in_order_by_numbered_dash_segments() {
 #[test]
 fn each_picture_is_decoded_once_and_in_order() {
     let pieces = MINUTE.video.hls.segments.iter().map(|(_, bytes)| bytes);
-    let numbers = ffprobe::numbers(MINUTE.file(&MINUTE.video, "decoded", pieces), None);
+    let directory = Workdir::new("decoded");
+    let path = directory.path().join("video.mp4");
+    fs::write(&path, MINUTE.video.file(pieces)).expect("a file under target/");
+    let numbers = ffprobe::numbers(&path, None);
     let sent = u32::try_from(MINUTE.sent(Kind::Video).len()).expect("a minute of pictures");
     assert_eq!(numbers, (0..sent).collect::<Vec<_>>());
 }
@@ -275,7 +292,7 @@ fn sound_and_picture_start_as_far_apart_as_they_were_sent() {
 }
 
 #[test]
-fn nothing_is_lost_with_b_frames_at_29_97_and_44_1_khz() {
+fn b_frames_at_29_97_with_44_1_khz_lose_nothing() {
     let push = Push::of(
         Recipe {
             fps: Some((30_000, 1001)),
@@ -305,7 +322,7 @@ fn nothing_is_lost_with_b_frames_at_29_97_and_44_1_khz() {
 }
 
 #[test]
-fn nothing_is_lost_at_60_frames_a_second() {
+fn at_60_frames_a_second_nothing_is_lost() {
     let push = Push::of(
         Recipe {
             fps: Some((60, 1)),

@@ -3,8 +3,10 @@
 
 mod support;
 
+use std::time::Duration;
 use support::{
     daemon::{Daemon, Settings},
+    follow,
     media::PLAIN,
     players::{Browser, Report},
     publisher,
@@ -12,13 +14,20 @@ use support::{
 
 const SECONDS: u32 = 20;
 
-/// Publishes, plays `path` once it is live, and asserts that a viewer has nothing to complain of.
+/// Shaka, looking for captions, asks for the open segment as if it were complete while fewer are; Chromium's own player gives up
+/// when it has read all there is before it has started. Both do so with any server.
+const SETTLED: usize = 3;
+
+/// Publishes, plays `path` once so many segments are complete, and asserts that a viewer has nothing to complain of.
 #[track_caller]
-fn plays(player: &str, path: &str) -> Report {
+fn plays(player: &str, path: &str, segments: usize) -> Report {
     let browser = Browser::take();
     let daemon = Daemon::start(&Settings::default());
     let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));
     daemon.wait_until_live("show");
+    follow::follow(daemon.http, "/live/show/v0.m3u8", Duration::from_secs(30), |media| {
+        media.segments.len() >= segments
+    });
     let report = browser.play(player, &daemon.url(path), SECONDS);
     assert_eq!(report.faults(), Vec::<String>::new(), "{:#}", report.0);
     assert!(publisher.is_running(), "the publisher ended:\n{}", publisher.stderr());
@@ -27,7 +36,7 @@ fn plays(player: &str, path: &str) -> Report {
 
 #[test]
 fn hls_js_plays_in_low_latency_mode() {
-    let report = plays("hls", "/live/show/master.m3u8");
+    let report = plays("hls", "/live/show/master.m3u8", 1);
     assert!(
         report.requests("part") > report.requests("segment"),
         "it takes parts: {:#}",
@@ -37,17 +46,17 @@ fn hls_js_plays_in_low_latency_mode() {
 
 #[test]
 fn dash_js_plays_the_low_latency_manifest() {
-    plays("dash", "/live/show/manifest.mpd");
+    plays("dash", "/live/show/manifest.mpd", 1);
 }
 
 #[test]
 fn dash_js_plays_the_plain_manifest() {
-    plays("dash", "/live/show/plain.mpd");
+    plays("dash", "/live/show/plain.mpd", 1);
 }
 
 #[test]
 fn shaka_plays_hls_in_low_latency_mode() {
-    let report = plays("shaka", "/live/show/master.m3u8");
+    let report = plays("shaka", "/live/show/master.m3u8", SETTLED);
     assert!(
         report.requests("part") > report.requests("segment"),
         "it takes parts: {:#}",
@@ -57,15 +66,15 @@ fn shaka_plays_hls_in_low_latency_mode() {
 
 #[test]
 fn shaka_plays_the_low_latency_manifest() {
-    plays("shaka", "/live/show/manifest.mpd");
+    plays("shaka", "/live/show/manifest.mpd", 1);
 }
 
 #[test]
 fn chromium_plays_hls_by_itself() {
-    plays("native", "/live/show/master.m3u8");
+    plays("native", "/live/show/master.m3u8", SETTLED);
 }
 
 #[test]
 fn the_watch_page_plays() {
-    plays("page", "/watch/show");
+    plays("page", "/watch/show", 1);
 }

@@ -62,7 +62,8 @@ fn playlists_keep_the_rules_over_many_blocking_reloads() {
             let live = &live;
             scope.spawn(move || {
                 let mut reloads = 0;
-                follow::follow(live.http, path, Duration::from_secs(60), |_| {
+                follow::follow(live.http, path, Duration::from_secs(60), |media| {
+                    assert!(media.hinted_part.is_some(), "the next part is hinted while media come");
                     reloads += 1;
                     reloads > 20
                 });

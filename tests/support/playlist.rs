@@ -374,7 +374,6 @@ impl Media {
             self.control.can_skip_until.is_none_or(|until| until >= 6.0 * target),
             "CAN-SKIP-UNTIL"
         );
-        assert!(self.hinted_part.is_some(), "a preload hint for the next part");
         let gaps = |part: Option<&Part>| part.is_some_and(|part| part.gap);
         for segment in self.with_open() {
             let complete = !segment.uri.is_empty();
