@@ -35,14 +35,18 @@ impl Collector for Process {
     }
 }
 
-/// Broadcasts of a hub by presence.
+/// Broadcasts of a hub by presence, and what is queued in them for subscribers.
 #[derive(Debug)]
 pub(crate) struct Broadcasts(pub(crate) Hub);
 
 impl Collector for Broadcasts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let (mut live, mut away) = (0_i64, 0_i64);
+        let (mut frames, mut bytes) = (0, 0);
         for broadcast in self.0.broadcasts() {
+            let held = broadcast.held();
+            frames += held.0;
+            bytes += held.1;
             match broadcast.presence() {
                 Presence::Live => live += 1,
                 Presence::Away(_) => away += 1,
@@ -57,6 +61,14 @@ impl Collector for Broadcasts {
         )?;
         for (state, count) in [("live", live), ("away", away)] {
             ConstGauge::new(count).encode(family.encode_family(&[("state", state)])?)?;
+        }
+        for (unit, held) in [(None, frames), (Some(&Unit::Bytes), bytes)] {
+            let gauge = ConstGauge::new(i64::try_from(held).unwrap_or(i64::MAX));
+            let (name, help) = match unit {
+                None => ("hub_queued_frames", "Frames held for subscribers, in all broadcasts"),
+                Some(_) => ("hub_queued", "Payload bytes held for subscribers, in all broadcasts"),
+            };
+            gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)?;
         }
         Ok(())
     }

@@ -100,7 +100,6 @@ impl Server {
             context,
             places,
         } = self;
-        info!(address = %local, "rtmp is served");
         let tasks = TaskTracker::new();
         let mut serial: u64 = 0;
         loop {

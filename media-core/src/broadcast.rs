@@ -248,6 +248,12 @@ impl Broadcast {
         self.lock().cutter.is_gridded()
     }
 
+    /// Frames and payload bytes held for subscribers.
+    pub fn held(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.log.len(), state.bytes)
+    }
+
     /// The media time that `now` is, in 90 kHz ticks: the newest frame's, and what has passed since.
     pub fn media_time(&self, now: Instant) -> i64 {
         self.lock().timeline.at(now)

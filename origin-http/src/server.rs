@@ -76,7 +76,6 @@ impl Server {
             router,
             config,
         } = self;
-        info!(address = %local, "http is served");
         let tasks = TaskTracker::new();
         let places = Places::new(&config);
         let drain = ms(config.drain_ms);
