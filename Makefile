@@ -15,7 +15,7 @@ TEST_PACKAGES := gstreamer1.0-tools ffmpeg librtmp-dev libxml2-utils chromium
 PLAYERS := tests/players/node_modules/.package-lock.json
 
 # The tests of the whole daemon mostly wait for real time to pass, so more of them run at once than there are cores.
-export RUST_TEST_THREADS ?= 6
+export RUST_TEST_THREADS ?= 10
 
 .PHONY: help run test packages test-packages
 help:

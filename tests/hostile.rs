@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 use support::{
-    daemon::{Daemon, Settings},
+    daemon::Daemon,
     ffprobe, follow, fragment, http,
     live::{Live, Shared},
     media::{PLAIN, Recipe},
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 fn live() -> Arc<Live> {
     static SHARED: Shared = Mutex::new(Weak::new());
-    Live::get(&SHARED, &Settings::default(), &PLAIN)
+    Live::with_short_segments(&SHARED)
 }
 
 /// Resident memory of the daemon, in bytes.

@@ -11,7 +11,8 @@ use super::{
 use std::{
     ops::Deref,
     sync::{Arc, Mutex, Weak},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 pub(crate) const MASTER: &str = "/live/beside/master.m3u8";
@@ -25,22 +26,30 @@ pub(crate) const PLAIN_MANIFEST: &str = "/live/beside/plain.mpd";
 pub(crate) struct Live {
     daemon: Daemon,
     publisher: Mutex<Process>,
+    started: Instant,
 }
 
 /// Where a file keeps its [`Live`] between its tests.
 pub(crate) type Shared = Mutex<Weak<Live>>;
 
 impl Live {
-    /// The one in `shared`, or a new one when none of the tests holds it any more.
+    /// The one in `shared`, or a new one when none of the tests holds it any more or its media will not last for another.
     pub(crate) fn get(shared: &Shared, settings: &Settings, recipe: &Recipe) -> Arc<Self> {
         let mut shared = shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(live) = shared.upgrade() {
+        if let Some(live) = shared
+            .upgrade()
+            .filter(|live| live.started.elapsed() < Duration::from_secs(45))
+        {
             return live;
         }
-        let daemon = Daemon::start(settings);
+        let (daemon, started) = (Daemon::start(settings), Instant::now());
         let publisher = Mutex::new(publisher::ffmpeg(recipe, &daemon.rtmp_url("beside")));
         daemon.wait_until_live("beside");
-        let live = Arc::new(Self { daemon, publisher });
+        let live = Arc::new(Self {
+            daemon,
+            publisher,
+            started,
+        });
         *shared = Arc::downgrade(&live);
         live
     }
@@ -72,15 +81,19 @@ impl Live {
     /// Asserts that the broadcast goes on: its next two segments come, whole, with nothing missing in what is listed.
     #[track_caller]
     pub(crate) fn assert_unharmed(&self) {
-        for path in [VIDEO, AUDIO] {
-            let now = self.media(path).next_msn();
-            let seen = follow::follow(self.http, path, Duration::from_secs(20), |media| {
-                media.next_msn() >= now + 2
-            });
-            for (segment, _) in &seen.segments {
-                assert!(!segment.gap && !segment.discontinuity, "{segment:?}");
+        thread::scope(|scope| {
+            for path in [VIDEO, AUDIO] {
+                scope.spawn(move || {
+                    let now = self.media(path).next_msn();
+                    let seen = follow::follow(self.http, path, Duration::from_secs(20), |media| {
+                        media.next_msn() >= now + 2
+                    });
+                    for (segment, _) in &seen.segments {
+                        assert!(!segment.gap && !segment.discontinuity, "{segment:?}");
+                    }
+                });
             }
-        }
+        });
         let mut publisher = self.publisher.lock().expect("nobody panics while holding it");
         assert!(publisher.is_running(), "the publisher ended:\n{}", publisher.stderr());
         assert_eq!(self.complaints(), Vec::<String>::new());

@@ -26,6 +26,16 @@ impl Report {
             .collect()
     }
 
+    /// The errors that the player says it cannot recover from.
+    pub(crate) fn fatal(&self) -> Vec<String> {
+        let errors = self.0["errors"].as_array().expect("errors");
+        errors
+            .iter()
+            .filter(|error| error["fatal"] == true)
+            .map(|error| error["message"].to_string())
+            .collect()
+    }
+
     pub(crate) fn number(&self, pointer: &str) -> f64 {
         self.0
             .pointer(pointer)
