@@ -29,6 +29,9 @@ pub const MAX_TRACKS: usize = 16;
 /// The largest distance between decoding and presentation taken: 10 s of 90 kHz ticks, some 16 reordered frames at 2 fps.
 const MAX_COMPOSITION: i64 = 900_000;
 
+/// What an entry of the log takes beside its payload, the allocator's part included.
+const ENTRY_BYTES: usize = size_of::<Entry>() + 64;
+
 /// Bounds of a broadcast's memory and the rhythm of its segments.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -121,7 +124,7 @@ pub enum Event {
 pub enum Refused {
     /// The broadcast begins, or goes on after an absence, with a key frame; this is none.
     BeforeKeyFrame,
-    /// Its time lies in a gap that was declared already.
+    /// Its time lies in a gap that was told of already.
     InGap,
     /// The broadcast is over.
     Ended,
@@ -248,7 +251,7 @@ impl Broadcast {
         self.lock().cutter.is_gridded()
     }
 
-    /// Frames and payload bytes held for subscribers.
+    /// Entries held for subscribers, and the bytes that they take.
     pub fn held(&self) -> (usize, usize) {
         let state = self.lock();
         (state.log.len(), state.bytes)
@@ -257,6 +260,15 @@ impl Broadcast {
     /// The media time that `now` is, in 90 kHz ticks: the newest frame's, and what has passed since.
     pub fn media_time(&self, now: Instant) -> i64 {
         self.lock().timeline.at(now)
+    }
+
+    /// The media time up to which the one who asks will tell of the gap that is open, in 90 kHz ticks; media resume there or later.
+    /// `None` if none is open.
+    pub fn gap_time(&self, now: Instant) -> Option<i64> {
+        let mut state = self.lock();
+        let time = state.timeline.at(now);
+        state.cutter.tell_gap(time);
+        state.cutter.in_gap().then_some(time)
     }
 
     /// A subscriber that reads from the oldest frame held: for those who must not miss any.
@@ -288,7 +300,7 @@ impl Broadcast {
             Presence::Away(since) => Some(now.saturating_duration_since(*since.get_or_insert(now))),
             Presence::Ended => return None,
         };
-        let silent = away.is_some() || state.timeline.silence(now) >= self.limits.stall;
+        let silent = away.is_some() || state.timeline.silence(state.master, now) >= self.limits.stall;
         let mut marked = false;
         if silent && let Some(mark) = state.cutter.begin_gap() {
             state.append(Event::Gap(mark), now, 0);
@@ -374,6 +386,9 @@ impl Broadcast {
             });
         }
         state.configure(track, config);
+        if let Some(now) = state.log.back().map(|entry| entry.arrived) {
+            state.evict(&self.limits, now);
+        }
         Ok(())
     }
 
@@ -407,18 +422,15 @@ impl State {
             payload,
         } = unit;
         let composition = pts.saturating_sub(stamp).clamp(-MAX_COMPOSITION, MAX_COMPOSITION);
-        let dts = self.timeline.map(track, stamp, arrived);
+        let mut dts = self.timeline.map(track, stamp, arrived);
         if track == self.master && key && !self.cutter.has_started() {
             self.hear_of_groups(track, &payload);
         }
         let mark = if track == self.master {
-            self.cut(track, dts, composition, key)?
+            self.cut(track, &mut dts, composition, key, arrived)?
         } else {
             None
         };
-        if self.cutter.in_gap() {
-            return Err(Refused::InGap);
-        }
         let position = self.end();
         for (index, track_at) in self.tracks.iter_mut().enumerate() {
             if let Some(mark) = mark {
@@ -465,16 +477,36 @@ impl State {
     }
 
     /// The mark before a frame of the master track, if it starts a segment.
-    fn cut(&mut self, track: usize, dts: i64, composition: i64, key: bool) -> Result<Option<Mark>, Refused> {
+    fn cut(
+        &mut self,
+        track: usize,
+        dts: &mut i64,
+        composition: i64,
+        key: bool,
+        arrived: Instant,
+    ) -> Result<Option<Mark>, Refused> {
         // On the clock of key frames' presentation: decode order with the reordering delay of the newest key frame.
         let video = self.tracks[track].config.is_video();
         if video && key {
             self.reorder = composition;
         }
-        let time = dts.saturating_add(if video { self.reorder } else { 0 });
+        let reorder = if video { self.reorder } else { 0 };
+        if self.cutter.is_hole(dts.saturating_add(reorder))
+            && let Some(mark) = self.cutter.begin_gap()
+        {
+            self.cutter.resume_anywhere();
+            self.append(Event::Gap(mark), arrived, 0);
+        }
+        if let Some(from) = self.cutter.resume_from().filter(|_| key) {
+            // What came too late for its time, after a stall or a return, is kept if it can go a little later.
+            let later = from.saturating_sub(dts.saturating_add(reorder));
+            if later > 0 && self.timeline.delay(track, later, arrived) {
+                *dts += later;
+            }
+        }
         let was_gap = self.cutter.in_gap();
         let started = self.cutter.has_started();
-        match self.cutter.frame(time, key) {
+        match self.cutter.frame(dts.saturating_add(reorder), key) {
             Some(mark) => Ok(Some(mark)),
             None if !started => Err(Refused::BeforeKeyFrame),
             None if was_gap && !key => Err(Refused::BeforeKeyFrame),
@@ -483,7 +515,9 @@ impl State {
         }
     }
 
+    /// `bytes`: of payload; what the entry itself takes is counted too, so that many small ones are as bounded as few large ones.
     fn append(&mut self, event: Event, arrived: Instant, bytes: usize) {
+        let bytes = bytes + ENTRY_BYTES;
         self.bytes += bytes;
         self.log.push_back(Entry { event, arrived, bytes });
     }

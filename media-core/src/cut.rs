@@ -8,7 +8,10 @@
 //!
 //! L is 2T, unless the source's groups are longer: OBS's default is 250 frames. It is settled as the first segment ends, by what
 //! that took or by what the encoder says of itself, and is [`LONGEST`] at the most. So no segment's duration rounds to more
-//! than L (RFC 8216bis 4.4.3.1), for frames that come at all: where none come, a gap is declared.
+//! than L (RFC 8216bis 4.4.3.1).
+//!
+//! Where no frames come a gap is declared: a row of segments without media, a mark every T. The clock makes it while they stay away
+//! ([`Cutter::begin_gap`]); a frame that comes after a hole makes it in hindsight ([`Cutter::is_hole`]).
 
 use std::time::Duration;
 
@@ -19,6 +22,9 @@ const GRAIN: i64 = 45;
 
 /// The longest group that is kept whole: 250 frames, what encoders do if not told, at 24 a second, and some.
 pub const LONGEST: Duration = Duration::from_secs(12);
+
+/// A frame that lasts longer than this is followed by a hole, unless all do.
+const HOLE: Duration = Duration::from_millis(1_500);
 
 /// Decides where segments start. Times are presentation times in 90 kHz ticks.
 #[derive(Debug)]
@@ -38,6 +44,10 @@ pub struct Cutter {
     discontinuity: bool,
     /// The newest frame's time and how long the one before it lasted.
     newest: Option<(i64, i64)>,
+    /// The time up to which a gap has been told of: media resume there or later.
+    told: i64,
+    /// The frame after a hole resumes, key frame or not: what it refers to was sent.
+    resume_anywhere: bool,
 }
 
 impl Cutter {
@@ -54,6 +64,8 @@ impl Cutter {
             gridded: false,
             discontinuity: false,
             newest: None,
+            told: i64::MIN,
+            resume_anywhere: false,
         }
     }
 
@@ -99,12 +111,10 @@ impl Cutter {
     ///
     /// `None` while [`Cutter::in_gap`] or before the first segment means that the frame belongs to no segment.
     pub fn frame(&mut self, time: i64, key: bool) -> Option<Mark> {
-        let lasted = self
-            .newest
-            .map_or(0, |(newest, lasted)| if time > newest { time - newest } else { lasted });
+        let lasted = self.lasted(time);
         let due = match self.open {
             None => key,
-            Some((start, true)) => key && time > start + GRAIN,
+            Some((start, true)) => (key || self.resume_anywhere) && time > start + GRAIN && time >= self.told,
             Some((start, false)) => {
                 let passed = time - start;
                 let longest = if self.settled {
@@ -121,10 +131,56 @@ impl Cutter {
         };
         self.newest = Some((time, lasted));
         due.then(|| {
+            self.resume_anywhere = false;
             let discontinuity = key && std::mem::take(&mut self.discontinuity);
             self.gridded &= !discontinuity;
             self.start(time, false, discontinuity)
         })
+    }
+
+    /// How long the newest frame lasts, now that one comes at `time`; what passes in a gap is nobody's duration.
+    fn lasted(&self, time: i64) -> i64 {
+        match self.newest {
+            Some((newest, _)) if time > newest && !self.in_gap() => time - newest,
+            Some((_, lasted)) => lasted,
+            None => 0,
+        }
+    }
+
+    /// Whether a frame at `time` comes after a hole, which must be told of as a gap: the newest frame would last much longer than
+    /// the one before it did, or so long that its segment becomes too long.
+    pub fn is_hole(&self, time: i64) -> bool {
+        let (Some((newest, lasted)), Some((start, false))) = (self.newest, self.open) else {
+            return false;
+        };
+        let step = time - newest;
+        let longest = if self.settled {
+            self.longest
+        } else {
+            Timescale::VIDEO.ticks(LONGEST)
+        };
+        step > Timescale::VIDEO.ticks(HOLE).max(4 * lasted)
+            || (2 * step > 3 * lasted.max(GRAIN) && time - start > longest + 4 * GRAIN)
+    }
+
+    /// A hole ends: the next frame resumes whatever it is.
+    pub fn resume_anywhere(&mut self) {
+        self.resume_anywhere = true;
+    }
+
+    /// The gap has been told of up to `time`.
+    pub fn tell_gap(&mut self, time: i64) {
+        if self.in_gap() {
+            self.told = self.told.max(time);
+        }
+    }
+
+    /// The earliest time at which media can resume; `None` outside a gap.
+    pub fn resume_from(&self) -> Option<i64> {
+        match self.open {
+            Some((start, true)) => Some(self.told.max(start + GRAIN + 1)),
+            _ => None,
+        }
     }
 
     /// No frames come any more: the open segment ends where its last frame ends, and a gap starts there. Nothing to do when

@@ -13,6 +13,8 @@ const STEP_BACK: i64 = 9_000;
 const STEP_FORWARD: i64 = 270_000;
 /// Two tracks' stamps this close are on the same clock.
 const NEAR: i64 = 450_000;
+/// How far the timeline may come to lie ahead of the wall clock because a backlog was kept: 5 s. What is later is left out.
+const MAX_LEAD: i64 = 450_000;
 /// The least step between two frames of a track: 1 ms, RTMP's own grain.
 const LEAST_STEP: i64 = 90;
 
@@ -39,8 +41,8 @@ struct Epoch {
 struct Clock {
     /// Offset, newest stamp and its arrival, since this publisher came.
     own: Option<(i64, i64, Instant)>,
-    /// The newest decode time given out, whoever published it.
-    dts: Option<i64>,
+    /// The newest decode time given out, whoever published it, and when that frame came.
+    dts: Option<(i64, Instant)>,
 }
 
 impl Timeline {
@@ -70,10 +72,45 @@ impl Timeline {
         }
     }
 
-    /// How long no frame has come.
-    pub fn silence(&self, now: Instant) -> Duration {
-        self.newest
-            .map_or(Duration::ZERO, |(_, arrived)| now.saturating_duration_since(arrived))
+    /// How long no frame of `track` has come.
+    pub fn silence(&self, track: usize, now: Instant) -> Duration {
+        let arrived = self.tracks[track].dts.map(|(_, arrived)| arrived);
+        arrived.map_or(Duration::ZERO, |arrived| now.saturating_duration_since(arrived))
+    }
+
+    /// The publisher's clock is placed `later` ticks later from here on: a frame of `track` that was placed in what is told of as a
+    /// gap goes after it. False, and nothing changes, if that puts it too far ahead of the wall clock.
+    pub fn delay(&mut self, track: usize, later: i64, arrived: Instant) -> bool {
+        let Some((dts, _)) = self.tracks[track].dts else {
+            return false;
+        };
+        if dts.saturating_add(later)
+            > self
+                .origin
+                .media_time(arrived, Timescale::VIDEO)
+                .saturating_add(MAX_LEAD)
+        {
+            return false;
+        }
+        let Some((offset, ..)) = self.tracks[track].own else {
+            return false;
+        };
+        for clock in &mut self.tracks {
+            if let Some((own, ..)) = &mut clock.own
+                && *own == offset
+            {
+                *own += later;
+            }
+        }
+        if let Some(epoch) = self.current.as_mut().filter(|epoch| epoch.offset == offset) {
+            epoch.offset += later;
+        }
+        self.tracks[track].dts = Some((dts + later, arrived));
+        self.newest = Some((
+            self.newest.map_or(dts + later, |(newest, _)| newest.max(dts + later)),
+            arrived,
+        ));
+        true
     }
 
     /// Maps the decode stamp of a frame of `track` to the broadcast's timeline; the result is later than the track's last.
@@ -84,7 +121,7 @@ impl Timeline {
             _ => self.adopt(own.map(|(offset, ..)| offset), stamp, arrived),
         };
         let mut dts = stamp.saturating_add(offset);
-        if let Some(last) = last {
+        if let Some((last, _)) = last {
             dts = dts.max(last + LEAST_STEP);
         }
         if let Some(epoch) = &mut self.current
@@ -97,7 +134,7 @@ impl Timeline {
         }
         self.tracks[track] = Clock {
             own: Some((offset, stamp, arrived)),
-            dts: Some(dts),
+            dts: Some((dts, arrived)),
         };
         dts
     }

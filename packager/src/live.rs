@@ -153,8 +153,7 @@ async fn package(broadcast: Arc<Broadcast>, live: Arc<Live>, settings: Settings,
                 }
             }
             None => {
-                let now = Instant::now();
-                program.handle_timeout(now, broadcast.media_time(now));
+                program.handle_timeout(Instant::now());
             }
         }
         if let Some((presentation, changed)) = program.snapshot() {

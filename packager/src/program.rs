@@ -11,7 +11,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use media_core::{Broadcast, Frame, Mark, Timescale, broadcast::Event, codec::Config};
+use media_core::{
+    Broadcast, Frame, Mark, Timescale,
+    broadcast::{Event, Presence},
+    codec::Config,
+};
 
 use crate::{
     Presentation, Segment, Track,
@@ -26,8 +30,12 @@ use crate::{
     window::Window,
 };
 
-/// How long a unit waits for the master to tell whether a mark stands before it, and the least that a mark waits for units.
+/// How long a unit waits, at the least, for the master to tell whether a mark stands before it; and a mark for units.
 const HOLD: Duration = Duration::from_millis(250);
+/// How long a unit waits at the most, where audio is sent that far ahead of video.
+const MAX_HOLD: Duration = Duration::from_secs(1);
+/// Audio that has come since is alive: it goes on while the master is in a gap.
+const ALIVE: Duration = Duration::from_secs(1);
 /// Units held at most; more than [`HOLD`] of any audio.
 const MAX_HELD: usize = 1024;
 
@@ -43,6 +51,8 @@ pub struct Program {
     /// How far the master has come: presentation time of its newest frame, 90 kHz.
     reached: i64,
     periods: Periods,
+    /// We were too slow: what comes before the next mark belongs to a segment whose start was missed.
+    skipping: bool,
     ended: bool,
 }
 
@@ -81,8 +91,11 @@ struct Audio {
     held: VecDeque<(Frame, Arc<Config>)>,
     /// Marks that stand before units that have not come.
     marks: VecDeque<Mark>,
-    /// The most that units came behind the master lately, in 90 kHz ticks.
+    /// The most that units came behind the master lately, and ahead of it, in 90 kHz ticks.
     lag: i64,
+    lead: i64,
+    /// When the newest unit came.
+    arrived: Option<Instant>,
 }
 
 impl Program {
@@ -120,6 +133,7 @@ impl Program {
             master,
             reached: i64::MIN,
             periods,
+            skipping: false,
             ended: false,
         }
     }
@@ -130,15 +144,18 @@ impl Program {
             Event::Frame { track, frame } if track == self.master => self.master_frame(frame, now),
             Event::Frame { track, frame } => self.follower_frame(track, frame, now),
             Event::Config { track, config } => self.lines[track].config = config,
-            Event::Gap(mark) => self.gap(mark),
-            Event::Lagged { frames, .. } => self.metrics.drop_frames("packager_lagged", frames),
+            Event::Gap(mark) => self.gap(mark, now),
+            Event::Lagged { frames, .. } => {
+                self.metrics.drop_frames("packager_lagged", frames);
+                self.skipping = true;
+            }
         }
     }
 
     /// When [`Program::handle_timeout`] is due: held units, or the next gap part.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let held = self.lines.iter().filter_map(|line| match &line.kind {
-            Kind::Audio(audio) => audio.held.front().map(|(frame, _)| frame.arrived + HOLD),
+            Kind::Audio(audio) => audio.held.front().map(|(frame, _)| frame.arrived + audio.hold()),
             Kind::Video(_) => None,
         });
         held.min()
@@ -149,13 +166,17 @@ impl Program {
         self.lines[self.master].segmenter.open().is_some_and(|open| open.gap)
     }
 
-    /// Lets the clock act: units that waited long enough, gap parts up to `media_time` (90 kHz).
-    pub fn handle_timeout(&mut self, now: Instant, media_time: i64) {
-        self.release(now);
-        for line in &mut self.lines {
-            let until = Timescale::VIDEO.rescale(media_time, line.config.timescale());
-            line.dirty |= line.segmenter.push_gaps(until) > 0;
+    /// Lets the clock act: units that waited long enough, and the parts of a gap up to now.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let Some(time) = self.broadcast.gap_time(now) {
+            self.reached = self.reached.max(time);
+            for line in &mut self.lines {
+                // Rounded down: what resumes does so at `time` or later.
+                let until = Timescale::VIDEO.rescale(time, line.config.timescale()) - 1;
+                line.dirty |= line.segmenter.push_gaps(until) > 0;
+            }
         }
+        self.release(now);
     }
 
     /// Nothing follows: completes what is open.
@@ -173,16 +194,20 @@ impl Program {
                 Kind::Audio(_) => {}
             }
         }
+        for line in &mut self.lines {
+            // A gap that the clock began as it stopped: nothing was told of it.
+            line.segmenter.discard_empty_gap();
+        }
         let open = self.lines[self.master]
             .segmenter
             .open()
-            .map(|open| (open.msn, open.start, open.end()));
+            .map(|open| (open.msn, open.start));
         for line in &mut self.lines {
             // A gap ends where its last part did: the clock that made it has stopped.
             let end = line.segmenter.open().map_or(0, Segment::end);
             line.close(end, &self.metrics);
         }
-        if let Some((msn, start, _)) = open {
+        if let Some((msn, start)) = open {
             let end = self.lines[self.master].window.end().unwrap_or(start);
             let duration = self.lines[self.master].to_video(end - start);
             self.periods.close(msn, duration);
@@ -233,8 +258,19 @@ impl Program {
     }
 
     fn master_frame(&mut self, frame: Frame, now: Instant) {
-        let line = &mut self.lines[self.master];
         let mark = frame.mark;
+        if std::mem::take(&mut self.skipping) {
+            self.complete_master();
+            self.skipping = mark.is_none();
+        }
+        if self.skipping {
+            self.metrics.drop_frame("before_segment");
+            return;
+        }
+        if let Some(mark) = mark {
+            self.tell_of_missing(mark, now);
+        }
+        let line = &mut self.lines[self.master];
         match &mut line.kind {
             Kind::Video(clock) => {
                 let decode = clock.place(&frame);
@@ -263,10 +299,53 @@ impl Program {
         }
     }
 
+    /// Completes the frame that waits for the next, which will not come.
+    fn complete_master(&mut self) {
+        let line = &mut self.lines[self.master];
+        if let Kind::Video(clock) = &mut line.kind
+            && let Some((_, sample)) = clock.finish()
+        {
+            line.push(sample, &self.metrics);
+        }
+    }
+
+    /// Segments whose marks we were too slow to see are gaps, and our fault: numbers have no holes.
+    fn tell_of_missing(&mut self, mark: Mark, now: Instant) {
+        let Some((msn, end)) = self.lines[self.master]
+            .segmenter
+            .open()
+            .map(|open| (open.msn, open.start))
+        else {
+            return;
+        };
+        let missing = mark.msn.saturating_sub(msn + 1);
+        if missing == 0 {
+            return;
+        }
+        self.complete_master();
+        let line = &self.lines[self.master];
+        let end = line.to_video(line.edge().unwrap_or(end)).min(mark.pts);
+        for n in 0..missing {
+            let along =
+                i64::try_from(u128::from(n) * u128::from((mark.pts - end).unsigned_abs()) / u128::from(missing));
+            let pts = end + along.unwrap_or(0);
+            self.start_gap(
+                Mark {
+                    msn: msn + 1 + n,
+                    pts,
+                    gap: true,
+                    discontinuity: false,
+                },
+                now,
+            );
+        }
+    }
+
     /// A segment of the master track starts at `at`, in its ticks; the followers learn of it.
     fn cut_master(&mut self, mark: Mark, at: i64, key: bool) {
         let line = &mut self.lines[self.master];
-        if !Arc::ptr_eq(&line.config, line.window.config()) {
+        let first = line.segmenter.open().is_none();
+        if (mark.discontinuity || first) && !Arc::ptr_eq(&line.config, line.window.config()) {
             line.window.configure(Arc::clone(&line.config));
         }
         let previous = line.segmenter.open().map(|open| (open.msn, open.start));
@@ -300,7 +379,9 @@ impl Program {
         if self.reached > i64::MIN {
             // A peak that is forgotten over some hundred units.
             audio.lag = (audio.lag - audio.lag / 256).max(self.reached - time);
+            audio.lead = (audio.lead - audio.lead / 256).max(time - self.reached);
         }
+        audio.arrived = Some(frame.arrived);
         audio.held.push_back((frame, Arc::clone(&line.config)));
         if audio.held.len() > MAX_HELD {
             audio.held.pop_front();
@@ -309,28 +390,54 @@ impl Program {
         self.release(now);
     }
 
-    fn gap(&mut self, mark: Mark) {
+    fn gap(&mut self, mark: Mark, now: Instant) {
+        self.skipping = false;
+        self.tell_of_missing(mark, now);
+        self.start_gap(mark, now);
+    }
+
+    fn start_gap(&mut self, mark: Mark, now: Instant) {
         self.reached = self.reached.max(mark.pts);
         let line = &mut self.lines[self.master];
-        let at = Timescale::VIDEO.rescale(mark.pts, line.config.timescale());
-        let at = match &mut line.kind {
+        let mut at = Timescale::VIDEO.rescale(mark.pts, line.config.timescale());
+        match &mut line.kind {
             Kind::Video(clock) => {
                 let complete = clock.complete(at);
                 if let Some((_, sample)) = complete {
                     line.push(sample, &self.metrics);
                 }
-                at
             }
-            Kind::Audio(_) => line
-                .segmenter
-                .open()
-                .filter(|open| !open.gap)
-                .map_or(at, |_| line.edge().unwrap_or(at)),
-        };
+            Kind::Audio(_) => {
+                at = line
+                    .segmenter
+                    .open()
+                    .filter(|open| !open.gap)
+                    .and(line.edge())
+                    .unwrap_or(at)
+            }
+        }
         self.cut_master(mark, at, false);
+        let connected = self.broadcast.presence() == Presence::Live;
         for index in self.followers() {
-            self.release_line(index, None);
-            self.lines[index].cut_at_gap(&self.metrics);
+            let alive = connected
+                && match &self.lines[index].kind {
+                    Kind::Audio(audio) => audio
+                        .arrived
+                        .is_some_and(|arrived| now.saturating_duration_since(arrived) < ALIVE),
+                    Kind::Video(_) => false,
+                };
+            if alive {
+                // The master alone is silent: its marks cut this track like any others.
+                if let Kind::Audio(audio) = &mut self.lines[index].kind
+                    && let Some(last) = audio.marks.back_mut()
+                {
+                    last.gap = false;
+                }
+                self.release_line(index, Some(now));
+            } else {
+                self.release_line(index, None);
+                self.lines[index].cut_at_gap(&self.metrics);
+            }
         }
     }
 
@@ -355,12 +462,15 @@ impl Program {
             let Kind::Audio(audio) = &mut line.kind else { return };
             let Some((frame, _)) = audio.held.front() else { break };
             let time = timescale.rescale(frame.pts, Timescale::VIDEO);
-            let waited = now.is_none_or(|now| now.saturating_duration_since(frame.arrived) >= HOLD);
-            if time > self.reached && !waited {
+            let waited = now.is_none_or(|now| now.saturating_duration_since(frame.arrived) >= audio.hold());
+            // To its end, so that a mark there is known as its part closes.
+            let end = time.saturating_add(timescale.rescale(audio.clock.unit(), Timescale::VIDEO));
+            if end > self.reached && !waited {
                 break;
             }
             if let Some((frame, config)) = audio.held.pop_front() {
                 line.take_unit(frame, &config, &self.metrics);
+                line.cut_where_reached(&self.metrics);
             }
         }
         line.fill_to_marks(self.reached, self.broadcast.segment(), &self.metrics);
@@ -375,7 +485,14 @@ impl Audio {
             held: VecDeque::new(),
             marks: VecDeque::new(),
             lag: 0,
+            lead: 0,
+            arrived: None,
         }
+    }
+
+    /// How long a unit waits for the master.
+    fn hold(&self) -> Duration {
+        (Timescale::VIDEO.duration(self.lead) * 3 / 2).clamp(HOLD, MAX_HOLD)
     }
 }
 
@@ -414,6 +531,11 @@ impl Line {
     }
 
     fn start(&mut self, mark: Mark, at: i64, independent: bool) {
+        debug_assert!(
+            self.window.end().is_none_or(|end| end <= at),
+            "{at} after {:?}",
+            self.window.end()
+        );
         self.segmenter.start(Segment {
             msn: mark.msn,
             start: at,
@@ -454,11 +576,18 @@ impl Line {
         }
     }
 
+    /// A silent unit. Without one for this configuration an empty sample keeps the clock: decoders conceal it.
+    fn silence(&self) -> Bytes {
+        match &self.kind {
+            Kind::Audio(audio) => audio.silence.clone().unwrap_or_default(),
+            Kind::Video(_) => Bytes::new(),
+        }
+    }
+
     fn push_silence(&mut self, units: i64, metrics: &Metrics) {
         let Kind::Audio(audio) = &self.kind else { return };
         let duration = u32::try_from(audio.clock.unit()).unwrap_or(1024);
-        // Without a silent unit for this configuration an empty sample keeps the clock: decoders conceal it.
-        let payload = audio.silence.clone().unwrap_or_default();
+        let payload = self.silence();
         for _ in 0..units {
             metrics.audio.silence.inc();
             self.push(
@@ -505,9 +634,27 @@ impl Line {
         if self.segmenter.open().is_none_or(|open| open.gap) {
             metrics.drop_frame("before_segment");
         } else if !Arc::ptr_eq(config, self.window.config()) {
+            // What follows needs another init segment, which the next key frame brings: until then it is not heard.
             metrics.drop_frame("before_discontinuity");
+            let payload = self.silence();
+            self.push_unit(Frame { payload, ..frame }, metrics);
         } else {
             self.push_unit(frame, metrics);
+        }
+    }
+
+    /// Cuts at once at a mark that the clock has reached: the next unit goes after it, whenever it comes.
+    fn cut_where_reached(&mut self, metrics: &Metrics) {
+        let Kind::Audio(audio) = &mut self.kind else { return };
+        let open = self.segmenter.open().is_some_and(|open| !open.gap);
+        let (Some(next), Some(mark)) = (audio.clock.next().filter(|_| open), audio.marks.front().copied()) else {
+            return;
+        };
+        let same = Arc::ptr_eq(&self.config, self.window.config());
+        if same && next >= Timescale::VIDEO.rescale(mark.pts, self.config.timescale()) {
+            audio.marks.pop_front();
+            self.close(next, metrics);
+            self.start(mark, next, true);
         }
     }
 

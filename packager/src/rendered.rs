@@ -12,12 +12,12 @@ use flate2::{Compression, write::GzEncoder};
 
 use crate::{Presentation, dash, hls};
 
-/// The texts of one [`Presentation`], each made on first demand.
+/// The texts of one [`Presentation`], each made on first demand. Boxed: most snapshots are replaced before anybody asks.
 #[derive(Debug)]
 pub struct Rendered {
-    multivariant: OnceLock<Text>,
-    manifest: OnceLock<Text>,
-    plain_manifest: OnceLock<Text>,
+    multivariant: OnceLock<Box<Text>>,
+    manifest: OnceLock<Box<Text>>,
+    plain_manifest: OnceLock<Box<Text>>,
     /// By track.
     media: Box<[Media]>,
 }
@@ -25,9 +25,9 @@ pub struct Rendered {
 /// The playlists of a track. `None`: there is no delta update, the whole playlist is the answer.
 #[derive(Debug, Default)]
 struct Media {
-    whole: OnceLock<Text>,
-    delta: OnceLock<Option<Text>>,
-    delta_v2: OnceLock<Option<Text>>,
+    whole: OnceLock<Box<Text>>,
+    delta: OnceLock<Option<Box<Text>>>,
+    delta_v2: OnceLock<Option<Box<Text>>>,
 }
 
 impl Rendered {
@@ -101,7 +101,7 @@ impl Presentation {
     pub fn multivariant(&self) -> &Text {
         self.rendered
             .multivariant
-            .get_or_init(|| hls::multivariant::render(self).into())
+            .get_or_init(|| boxed(hls::multivariant::render(self)))
     }
 
     /// `{track}.m3u8`, of the track with this index in [`Presentation::tracks`]. The full playlist where a delta update is not
@@ -110,33 +110,34 @@ impl Presentation {
     /// # Panics
     /// If there is no such track.
     pub fn media_playlist(&self, track: usize, skip: Skip) -> &Text {
-        let render = |skip| hls::media::render(self, &self.tracks[track], skip).map(Text::from);
+        let render = |skip| hls::media::render(self, &self.tracks[track], skip).map(boxed);
         let texts = &self.rendered.media[track];
-        let whole = || texts.whole.get_or_init(|| render(Skip::No).unwrap_or_default());
-        match skip {
-            Skip::No => whole(),
-            Skip::Yes => texts.delta.get_or_init(|| render(skip)).as_ref().unwrap_or_else(whole),
-            Skip::V2 => texts
-                .delta_v2
-                .get_or_init(|| render(skip))
-                .as_ref()
-                .unwrap_or_else(whole),
-        }
+        let whole = || &**texts.whole.get_or_init(|| render(Skip::No).unwrap_or_default());
+        let delta = match skip {
+            Skip::No => return whole(),
+            Skip::Yes => &texts.delta,
+            Skip::V2 => &texts.delta_v2,
+        };
+        delta.get_or_init(|| render(skip)).as_deref().unwrap_or_else(whole)
     }
 
     /// `manifest.mpd`: DASH with low latency.
     pub fn manifest(&self) -> &Text {
         self.rendered
             .manifest
-            .get_or_init(|| dash::manifest::render(self).into())
+            .get_or_init(|| boxed(dash::manifest::render(self)))
     }
 
     /// `plain.mpd`: DASH of whole segments.
     pub fn plain_manifest(&self) -> &Text {
         self.rendered
             .plain_manifest
-            .get_or_init(|| dash::plain::render(self).into())
+            .get_or_init(|| boxed(dash::plain::render(self)))
     }
+}
+
+fn boxed(text: String) -> Box<Text> {
+    Box::new(text.into())
 }
 
 #[cfg(test)]

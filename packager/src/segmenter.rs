@@ -118,6 +118,12 @@ impl Segmenter {
         parts
     }
 
+    /// Forgets the open segment if it is a gap of which no part was made.
+    pub(crate) fn discard_empty_gap(&mut self) {
+        self.open
+            .take_if(|open| open.segment.gap && open.segment.parts.is_empty());
+    }
+
     /// Closes the open segment. A gap ends at `end`; media where their last sample ends. A segment without any sample, because
     /// two marks stood closer than two samples, is a gap of no duration: numbers go on in step with the other tracks.
     pub(crate) fn close(&mut self, end: i64) -> Option<Segment> {

@@ -269,27 +269,100 @@ fn a_return_with_other_tracks_begins_another_broadcast() {
 }
 
 #[test]
-fn a_silent_publisher_makes_a_gap_and_what_comes_late_is_not_taken() {
+fn a_silent_publisher_makes_a_gap_and_its_backlog_goes_after_what_was_told() {
     let hub = hub();
     let begun = start();
     let source = Source::new(&hub, begun);
-    let mut consumer = source.producer.broadcast().subscribe_from_oldest();
+    let broadcast = Arc::clone(source.producer.broadcast());
+    let mut consumer = broadcast.subscribe_from_oldest();
     source.run(0..2_500);
     hub.advance(begun + Duration::from_millis(4_400));
     assert_eq!(marks(&drain(&mut consumer)).len(), 2);
     hub.advance(begun + Duration::from_millis(4_600));
     assert_eq!(marks(&drain(&mut consumer)), [(2_002, true), (2_003, true)]);
-    let late = AccessUnit {
-        dts: 2_500 * 90,
-        pts: 2_500 * 90,
-        key: true,
+    let told = broadcast.gap_time(begun + Duration::from_millis(4_700)).unwrap();
+    let late = |ms: i64, key| AccessUnit {
+        dts: ms * 90,
+        pts: ms * 90,
+        key,
         arrived: begun + Duration::from_millis(4_700),
         payload: Bytes::new(),
     };
-    assert_eq!(source.producer.push(0, late), Err(Refused::InGap));
-    assert_eq!(source.push(0, 4_800, false), Err(Refused::BeforeKeyFrame));
-    source.push(0, 5_000, true).unwrap();
-    assert_eq!(marks(&drain(&mut consumer)), [(2_004, false)]);
+    assert_eq!(
+        source.producer.push(0, late(2_500, false)),
+        Err(Refused::BeforeKeyFrame)
+    );
+    source.producer.push(0, late(2_540, true)).unwrap();
+    source.producer.push(0, late(2_580, false)).unwrap();
+    let times: Vec<_> = drain(&mut consumer)
+        .iter()
+        .filter_map(|event| match event {
+            Event::Frame { frame, .. } => Some(frame.pts),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(times, [told, told + 3_600]);
+}
+
+#[test]
+fn a_backlog_that_is_too_old_is_left_out() {
+    let hub = hub();
+    let begun = start();
+    let source = Source::new(&hub, begun);
+    source.run(0..2_500);
+    // A clock that runs ahead: 6 s of media within no time.
+    for ms in (2_520..8_500).step_by(40) {
+        let (dts, arrived) = (ms * 90, begun + Duration::from_millis(2_500));
+        let unit = AccessUnit {
+            dts,
+            pts: dts,
+            key: ms % 2_000 == 0,
+            arrived,
+            payload: Bytes::new(),
+        };
+        let _ = source.producer.push(0, unit);
+    }
+    let now = begun + Duration::from_millis(5_000);
+    hub.advance(now);
+    source.producer.broadcast().gap_time(now).unwrap();
+    let unit = AccessUnit {
+        dts: 8_500 * 90,
+        pts: 8_500 * 90,
+        key: true,
+        arrived: now,
+        payload: Bytes::new(),
+    };
+    assert_eq!(source.producer.push(0, unit), Err(Refused::InGap));
+}
+
+#[test]
+fn a_hole_in_the_stamps_is_a_gap_and_the_next_frame_resumes() {
+    let hub = hub();
+    let source = Source::new(&hub, start());
+    let mut consumer = source.producer.broadcast().subscribe_from_oldest();
+    source.run(0..3_000);
+    source.push(0, 4_600, false).unwrap();
+    source.push(0, 4_640, false).unwrap();
+    let events = drain(&mut consumer);
+    assert_eq!(
+        marks(&events),
+        [(2_000, false), (2_001, false), (2_002, true), (2_003, false)]
+    );
+}
+
+#[test]
+fn small_entries_are_as_bounded_as_large_ones() {
+    let hub = hub();
+    let source = Source::new(&hub, start());
+    source.run(0..100);
+    for n in 0..20_000 {
+        source
+            .producer
+            .configure(1, &audio([hex!("1190"), hex!("1188")][n % 2]).1)
+            .unwrap();
+    }
+    let (frames, bytes) = source.producer.broadcast().held();
+    assert!(bytes <= 1 << 20 && frames < 10_000, "{frames} entries");
 }
 
 #[test]

@@ -101,8 +101,7 @@ impl Bench {
             self.program.apply(event, now);
         }
         if self.program.poll_timeout().is_some_and(|deadline| deadline <= now) || self.program.in_gap() {
-            let media_time = self.program.broadcast.media_time(now);
-            self.program.handle_timeout(now, media_time);
+            self.program.handle_timeout(now);
         }
         self.last = self
             .program
@@ -417,4 +416,166 @@ fn a_payload_is_in_the_segment_by_pointer() {
         .filter(|piece| piece.len() == 100)
         .map(|piece| piece.as_ptr());
     assert_eq!(samples.collect::<Vec<_>>(), sent[..50]);
+}
+
+/// What a row of segments must be whatever came: RFC 8216bis 4.4.3.1 and 4.4.4.9, and no time that goes back.
+fn assert_sound(presentation: &Presentation) {
+    let numbers = |track: &Track| track.segments.iter().map(|segment| segment.msn).collect::<Vec<_>>();
+    for track in &presentation.tracks {
+        assert_continuous(track);
+        assert_eq!(numbers(track), numbers(&presentation.tracks[0]), "{}", track.name);
+        let timescale = track.timescale();
+        for segment in track.segments.iter() {
+            let duration = timescale.duration(segment.duration);
+            let longest = Duration::from_secs(presentation.target_duration_s) + Duration::from_millis(499);
+            assert!(duration <= longest, "{duration:?} of {} in {}", segment.msn, track.name);
+            for (index, part) in segment.parts.iter().enumerate() {
+                assert_eq!(part.gap, part.bytes.is_empty());
+                assert!(part.duration > 0, "part {index} of {} in {}", segment.msn, track.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn video_that_stops_is_gaps_and_audio_goes_on() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.run(30.0, 60, false, Some(48_000.0), 0.0..3.0, 0.0);
+    for n in 141..940i64 {
+        let ms = n * 1024 / 48;
+        bench.hub.advance(bench.at(ms));
+        bench.send(1, ms, ms, 0, true);
+    }
+    let presentation = bench.end(20_053);
+    assert_sound(presentation);
+    let [video, audio] = &presentation.tracks[..] else {
+        panic!("two tracks")
+    };
+    assert!(video.segments.iter().skip(3).all(|segment| segment.gap));
+    assert!(video.segments.len() >= 10);
+    assert!(audio.segments.iter().all(|segment| !segment.gap));
+    assert_eq!(stamps(audio).iter().filter(|stamp| **stamp >= 0).count(), 940);
+}
+
+#[test]
+fn a_hole_in_the_stamps_does_not_stretch_a_part_or_the_part_target() {
+    for hole in [1.8, 2.9] {
+        for before in [1.0, 5.9] {
+            let mut bench = Bench::new(tracks(AAC_48, true));
+            bench.run(30.0, 60, false, Some(48_000.0), 0.0..before, 0.0);
+            bench.run(30.0, 60, false, Some(48_000.0), before + hole..before + hole + 4.0, 0.0);
+            let presentation = bench.end(12_000);
+            assert_sound(presentation);
+            let video = &presentation.tracks[0];
+            assert_eq!(video.part_target, Duration::from_millis(234));
+            assert_parts_keep_the_target(video);
+        }
+    }
+}
+
+#[test]
+fn a_stall_and_its_backlog_never_overlap_what_was_told() {
+    for (stall, b_frames) in [(3_500i64, false), (2_100, true), (9_000, false)] {
+        let mut bench = Bench::new(tracks(AAC_48, true));
+        bench.run(30.0, 60, b_frames, Some(48_000.0), 0.0..5.0, 0.0);
+        bench.tick(5_000..5_000 + stall);
+        // All that was not sent comes at once, then goes on.
+        let back = 5_000 + stall;
+        for n in 150..400i64 {
+            let stamp = n * 1000 / 30;
+            let ms = stamp.max(back);
+            bench.send(0, ms, stamp, 0, n % 60 == 0);
+            bench.send(1, ms, stamp, 0, true);
+        }
+        assert_sound(bench.end(14_000));
+    }
+}
+
+#[test]
+fn a_publisher_that_comes_and_goes_never_makes_time_go_back() {
+    for away in [30i64, 150, 480, 1_400] {
+        let mut bench = Bench::new(tracks(AAC_48, true));
+        let mut at = 0;
+        for _ in 0..12 {
+            for n in 0..20i64 {
+                // Audio 150 ms ahead of video on the wire.
+                bench.send(1, at + n * 21, n * 21, 0, true);
+                bench.send(0, at + n * 33, n * 33 + 40, 33, n == 0);
+            }
+            at += 700;
+            bench.producer.take().unwrap().leave(bench.at(at));
+            bench.tick(at..at + away);
+            at += away;
+            let claim = bench.hub.claim("demo".parse().unwrap()).unwrap();
+            let tracks = tracks(AAC_48, true);
+            bench.producer = Some(claim.start(tracks, bench.at(at), SystemTime::UNIX_EPOCH).unwrap());
+        }
+        assert_sound(bench.end(at));
+    }
+}
+
+#[test]
+fn segments_that_we_were_too_slow_to_see_are_gaps() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.run(25.0, 50, false, Some(48_000.0), 0.0..5.0, 0.0);
+    // Nothing is read for a while, and more comes than the log holds.
+    for n in 125..2_600i64 {
+        let (arrived, payload) = (bench.at(n * 40), Bytes::from(vec![1; 64 << 10]));
+        let unit = AccessUnit {
+            dts: n * 3_600,
+            pts: n * 3_600,
+            key: n % 50 == 0,
+            arrived,
+            payload,
+        };
+        bench.producer.as_ref().unwrap().push(0, unit).unwrap();
+    }
+    bench.run(25.0, 50, false, Some(48_000.0), 104.0..108.0, 0.0);
+    let presentation = bench.end(108_000);
+    assert_sound(presentation);
+    let video = &presentation.tracks[0];
+    let newest = video.segments.last().unwrap().msn;
+    assert!(video.segment(newest).is_some_and(|segment| segment.msn == newest));
+    assert!(video.segments.iter().filter(|segment| segment.gap).count() > 10);
+}
+
+#[test]
+fn a_broadcast_that_ends_while_its_publisher_is_away_has_no_empty_segment() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.run(25.0, 50, false, Some(48_000.0), 0.0..4.0, 0.0);
+    bench.producer.take().unwrap().leave(bench.at(4_000));
+    bench.tick(4_000..14_050);
+    let presentation = bench.end(14_050);
+    assert_sound(presentation);
+    for track in &presentation.tracks {
+        assert!(
+            track.segments.iter().all(|segment| segment.duration > 0),
+            "{}",
+            track.name
+        );
+    }
+}
+
+#[test]
+fn a_part_that_is_hinted_at_comes() {
+    // 48 frames at 25 a second are 90 access units, 9 full parts: nothing is left of a segment after its ninth.
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    let mut hints = Vec::new();
+    for n in 0..400i64 {
+        bench.send(0, n * 40, n * 40, 0, n % 48 == 0);
+        for unit in (n * 40 * 48).div_euclid(1024)..((n + 1) * 40 * 48).div_euclid(1024) {
+            bench.send(1, n * 40 + 20, unit * 1024 / 48, 0, true);
+        }
+        if let Some(open) = bench.last.as_ref().and_then(|last| last.tracks[1].open.clone()) {
+            hints.push((open.msn, open.parts.len()));
+        }
+    }
+    let audio = &bench.end(16_000).tracks[1];
+    hints.dedup();
+    for (msn, part) in &hints[..hints.len() - 1] {
+        assert!(
+            audio.segment(*msn).unwrap().parts.len() > *part,
+            "part {part} of {msn} was hinted at"
+        );
+    }
 }
