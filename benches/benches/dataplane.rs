@@ -156,7 +156,7 @@ impl Publisher {
 
 /// A period's frames through the hub to parts, segments and snapshots.
 fn frames_to_parts(criterion: &mut Criterion) {
-    let hub = hub();
+    let hub = hub(1);
     let mut publisher = Publisher::new(&hub);
     let broadcast = Arc::clone(publisher.producer.broadcast());
     let mut consumer = broadcast.subscribe_from_oldest();
@@ -164,7 +164,7 @@ fn frames_to_parts(criterion: &mut Criterion) {
         part: PART,
         window: WINDOW,
     };
-    let mut program = Program::new(broadcast, consumer.configs(), settings, Metrics::default());
+    let mut program = Program::new(broadcast, consumer.configs(), settings, Metrics::default(), None);
     let mut period = || {
         let mut snapshots = 0;
         for tag in &publisher.stream.tags {
@@ -189,7 +189,7 @@ fn frames_to_parts(criterion: &mut Criterion) {
 /// A full window behind a router.
 fn stage(runtime: &tokio::runtime::Runtime) -> (origin_http::Router, Arc<Presentation>, Publisher) {
     runtime.block_on(async {
-        let hub = hub();
+        let hub = hub(1);
         let settings = packager::Config {
             part: PART,
             window: WINDOW,

@@ -158,8 +158,14 @@ impl HttpBody for Body {
             Content::Growing(follow) => loop {
                 match ready!(follow.poll_next(cx)) {
                     // An empty chunk would end a chunked body (RFC 9112 7.1).
-                    Some(rope) if rope.is_empty() => {}
-                    rope => break rope.map(Chunk::Rope),
+                    Some(Ok(rope)) if rope.is_empty() => {}
+                    Some(Ok(rope)) => break Some(Chunk::Rope(rope)),
+                    // The connection ends short: what was sent must not pass for the whole.
+                    Some(Err(gone)) => {
+                        self.content = Content::Empty;
+                        return Poll::Ready(Some(Err(gone.into())));
+                    }
+                    None => break None,
                 }
             },
             Content::Boxed(body) => match ready!(Pin::new(body).poll_frame(cx)) {

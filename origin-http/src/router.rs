@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// How long a request for a channel that has just begun waits for something to list.
-const FIRST_WAIT: Duration = Duration::from_secs(5);
+const FIRST_WAIT: Duration = Duration::from_secs(15);
 /// Nothing is there, but something may be soon.
 const SOON: Lifetime = Lifetime::Seconds(1);
 

@@ -29,7 +29,7 @@ mod video;
 mod window;
 
 pub use error::Error;
-pub use live::{Config, Follow, Live, Packager, Presentations};
+pub use live::{Config, Follow, Gone, Live, Packager, Presentations};
 pub use metrics::Metrics;
 pub use presentation::{Init, Part, Presentation, Segment, Track};
 pub use rendered::{Rendered, Skip, Text};

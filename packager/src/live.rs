@@ -10,7 +10,10 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
-use media_core::{Broadcast, BroadcastId, ChannelName, Hub, broadcast::Event};
+use media_core::{
+    Broadcast, BroadcastId, ChannelName, Hub,
+    broadcast::{Consumer, Event},
+};
 use tokio::sync::{Notify, futures::OwnedNotified};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
@@ -85,6 +88,17 @@ impl Packager {
         self.presentations.clone()
     }
 
+    /// What packages `broadcast`, and reads it; `before` is what was there under its name.
+    fn program(&self, broadcast: &Arc<Broadcast>, before: Option<&Live>) -> (Program, Consumer) {
+        let consumer = broadcast.subscribe_from_oldest();
+        let before = before
+            .and_then(Live::current)
+            .and_then(|before| before.tracks.first().map(|track| track.discontinuities()));
+        let (settings, metrics) = (self.settings, self.metrics.clone());
+        let program = Program::new(Arc::clone(broadcast), consumer.configs(), settings, metrics, before);
+        (program, consumer)
+    }
+
     /// What it counts.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -102,8 +116,14 @@ impl Packager {
             };
             let span = tracing::info_span!("broadcast", name = %broadcast.name());
             let live = Arc::new(Live::new(&broadcast));
-            self.presentations.insert(&live);
-            let task = package(broadcast, Arc::clone(&live), self.settings, self.metrics.clone());
+            let before = self.presentations.insert(&live);
+            let program = self.program(&broadcast, before.as_deref());
+            let task = package(
+                program,
+                self.presentations.clone(),
+                Arc::clone(&live),
+                self.metrics.clone(),
+            );
             let (presentations, window, shutdown) =
                 (self.presentations.clone(), self.settings.window, shutdown.clone());
             tasks.spawn(
@@ -124,11 +144,14 @@ impl Packager {
     }
 }
 
-async fn package(broadcast: Arc<Broadcast>, live: Arc<Live>, settings: Settings, metrics: Metrics) {
-    let mut consumer = broadcast.subscribe_from_oldest();
-    tracing::info!(id = %broadcast.id(), "packaging");
+async fn package(
+    (mut program, mut consumer): (Program, Consumer),
+    presentations: Presentations,
+    live: Arc<Live>,
+    metrics: Metrics,
+) {
+    tracing::info!(id = %live.broadcast, "packaging");
     metrics.broadcasts.inc();
-    let mut program = Program::new(Arc::clone(&broadcast), consumer.configs(), settings, metrics.clone());
     loop {
         let gap = program.in_gap().then(|| Instant::now() + GAP_TICK);
         let deadline = [program.poll_timeout(), gap].into_iter().flatten().min();
@@ -157,15 +180,19 @@ async fn package(broadcast: Arc<Broadcast>, live: Arc<Live>, settings: Settings,
             }
         }
         if let Some((presentation, changed)) = program.snapshot() {
-            live.publish(presentation, &changed);
+            if live.publish(presentation, &changed) {
+                presentations.name(&live);
+            }
             if let Some(arrived) = arrived {
                 metrics.part_latency.observe(arrived.elapsed().as_secs_f64());
             }
         }
     }
     program.finish();
-    if let Some((presentation, changed)) = program.snapshot() {
-        live.publish(presentation, &changed);
+    if let Some((presentation, changed)) = program.snapshot()
+        && live.publish(presentation, &changed)
+    {
+        presentations.name(&live);
     }
     live.close();
     metrics.broadcasts.dec();
@@ -200,16 +227,37 @@ impl Presentations {
         self.0.broadcasts.get(&id).map(|live| Arc::clone(&live))
     }
 
-    fn insert(&self, live: &Arc<Live>) {
+    /// Makes `live` known, under its name too unless another has it: that one is shown until there is something to show of
+    /// this one. Returns it.
+    fn insert(&self, live: &Arc<Live>) -> Option<Arc<Live>> {
         self.0.broadcasts.insert(live.broadcast, Arc::clone(live));
+        let before = self.channel(&live.channel);
+        if before.is_none() {
+            self.name(live);
+        }
+        before
+    }
+
+    fn name(&self, live: &Arc<Live>) {
         self.0.channels.insert(live.channel.clone(), Arc::clone(live));
     }
 
     fn remove(&self, live: &Arc<Live>) {
         self.0.broadcasts.remove(&live.broadcast);
-        self.0
+        let held = self
+            .0
             .channels
             .remove_if(&live.channel, |_, held| Arc::ptr_eq(held, live));
+        // One that has nothing to show yet, and waited for the name.
+        let heir = self
+            .0
+            .broadcasts
+            .iter()
+            .find(|other| other.channel == live.channel)
+            .map(|other| Arc::clone(&other));
+        if let Some(heir) = heir.filter(|_| held.is_some()) {
+            self.name(&heir);
+        }
     }
 }
 
@@ -300,7 +348,8 @@ impl Live {
         }
     }
 
-    fn publish(&self, presentation: Presentation, changed: &[usize]) {
+    /// Swaps in a snapshot; whether it is the first.
+    fn publish(&self, presentation: Presentation, changed: &[usize]) -> bool {
         let first = self.current.swap(Some(Arc::new(presentation))).is_none();
         if first {
             self.begun.notify_waiters();
@@ -308,6 +357,7 @@ impl Live {
         for &track in changed {
             self.changed[track].notify_waiters();
         }
+        first
     }
 
     fn close(&self) {
@@ -318,6 +368,11 @@ impl Live {
         }
     }
 }
+
+/// What was being followed is not held any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the rest of the segment is not held any more")]
+pub struct Gone;
 
 /// The parts of one segment as they come.
 #[derive(Debug)]
@@ -330,8 +385,11 @@ pub struct Follow {
 }
 
 impl Follow {
-    /// The bytes of the parts that have come since, in one rope; `None` when the segment is complete, or gone.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Rope>> {
+    /// The bytes of the parts that have come since, in one rope; `None` when the segment is complete.
+    ///
+    /// # Errors
+    /// [`Gone`]: the reader was so slow that the rest is not held any more.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Rope, Gone>>> {
         loop {
             if let Some(waiting) = &mut self.waiting {
                 ready!(waiting.as_mut().poll(cx));
@@ -348,10 +406,10 @@ impl Follow {
             };
             let track = &presentation.tracks[self.track];
             let Some(segment) = track.segment(self.msn) else {
-                return Poll::Ready(None);
+                return Poll::Ready(Some(Err(Gone)));
             };
             if let Some(bytes) = self.take(segment) {
-                return Poll::Ready(Some(bytes));
+                return Poll::Ready(Some(Ok(bytes)));
             }
             let open = track.open.as_ref().is_some_and(|open| open.msn == self.msn);
             if !open || self.live.ended.is_cancelled() {

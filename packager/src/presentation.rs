@@ -118,6 +118,12 @@ impl Track {
         }
     }
 
+    /// The discontinuity sequence of what would follow the newest segment.
+    pub fn discontinuities(&self) -> u64 {
+        let segments = self.listed().iter().chain(&self.open);
+        self.discontinuity_sequence + segments.filter(|segment| segment.discontinuity).count() as u64
+    }
+
     /// The init segment with this number.
     pub fn init(&self, number: u32) -> Option<&Arc<Init>> {
         self.inits.iter().find(|init| init.number == number)

@@ -36,6 +36,9 @@ const HOLD: Duration = Duration::from_millis(250);
 const MAX_HOLD: Duration = Duration::from_secs(1);
 /// Audio that has come since is alive: it goes on while the master is in a gap.
 const ALIVE: Duration = Duration::from_secs(1);
+/// How many of the longest segments playlists reach back to at the least: a live list never holds less than three (RFC 8216bis
+/// 6.2.2), and the oldest leaves while the newest is being made.
+const LISTED_SEGMENTS: u32 = 4;
 /// Units held at most; more than [`HOLD`] of any audio.
 const MAX_HELD: usize = 1024;
 
@@ -53,6 +56,8 @@ pub struct Program {
     periods: Periods,
     /// We were too slow: what comes before the next mark belongs to a segment whose start was missed.
     skipping: bool,
+    /// The first segment has a discontinuity before it: another broadcast was listed at this address.
+    replaces: bool,
     ended: bool,
 }
 
@@ -99,10 +104,18 @@ struct Audio {
 }
 
 impl Program {
-    /// Packages `broadcast`, whose tracks have these configurations where reading begins.
-    pub fn new(broadcast: Arc<Broadcast>, configs: &[Arc<Config>], settings: Settings, metrics: Metrics) -> Self {
+    /// Packages `broadcast`, whose tracks have these configurations where reading begins. `before`: the discontinuity sequence that
+    /// another broadcast under its name had reached; this one then starts with a discontinuity.
+    pub fn new(
+        broadcast: Arc<Broadcast>,
+        configs: &[Arc<Config>],
+        settings: Settings,
+        metrics: Metrics,
+        before: Option<u64>,
+    ) -> Self {
+        let discontinuity = broadcast.first_discontinuity().max(before.unwrap_or(0));
         let line = |(info, config): (media_core::broadcast::TrackInfo, &Arc<Config>)| {
-            let (discontinuity, anchor) = (broadcast.first_discontinuity(), broadcast.anchor());
+            let anchor = broadcast.anchor();
             let kind = match &**config {
                 Config::Avc(_) => Kind::Video(video::Clock::default()),
                 Config::Aac(aac) => Kind::Audio(Box::new(Audio::new(aac))),
@@ -134,6 +147,7 @@ impl Program {
             reached: i64::MIN,
             periods,
             skipping: false,
+            replaces: before.is_some(),
             ended: false,
         }
     }
@@ -342,7 +356,15 @@ impl Program {
     }
 
     /// A segment of the master track starts at `at`, in its ticks; the followers learn of it.
-    fn cut_master(&mut self, mark: Mark, at: i64, key: bool) {
+    fn cut_master(&mut self, mut mark: Mark, at: i64, key: bool) {
+        mark.discontinuity |= std::mem::take(&mut self.replaces);
+        if !self.lines[self.master].window.has_started() {
+            let longest = self.broadcast.longest_segment();
+            self.settings.window = self.settings.window.max(LISTED_SEGMENTS * longest);
+            for line in &mut self.lines {
+                line.window.reach_back(self.settings.window);
+            }
+        }
         let line = &mut self.lines[self.master];
         let first = line.segmenter.open().is_none();
         if (mark.discontinuity || first) && !Arc::ptr_eq(&line.config, line.window.config()) {

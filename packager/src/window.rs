@@ -64,6 +64,12 @@ impl Window {
         }
     }
 
+    /// Playlists reach back `window` from now on.
+    pub(crate) fn reach_back(&mut self, window: Duration) {
+        self.listed = self.track.timescale().ticks(window);
+        self.held = 2 * self.listed;
+    }
+
     /// Number of the newest init segment.
     pub(crate) fn init(&self) -> u32 {
         self.track.inits.last().map_or(0, |init| init.number)
@@ -137,13 +143,22 @@ impl Window {
     /// What the first segment tells of the track: the part target that its frames keep, its frame rate.
     fn measure(&mut self, first: &Segment) {
         let timescale = self.track.timescale();
-        let longest = first
+        // By most of them: one that a hiccup made longer does not count for the broadcast's life.
+        let mut durations: Vec<_> = first
             .parts
             .iter()
             .filter(|part| !part.gap)
-            .map(|part| timescale.duration(part.duration))
-            .max();
-        if let Some(longest) = longest.filter(|&longest| longest > self.track.part_target) {
+            .map(|part| part.duration)
+            .collect();
+        durations.sort_unstable();
+        let usual = durations.get(durations.len() / 2).copied().unwrap_or(0);
+        let longest = durations
+            .into_iter()
+            .filter(|duration| *duration <= usual + usual / 8)
+            .max()
+            .unwrap_or(0);
+        let longest = timescale.duration(longest);
+        if longest > self.track.part_target {
             self.track.part_target =
                 Duration::from_millis(u64::try_from(longest.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
         }

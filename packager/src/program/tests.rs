@@ -65,7 +65,7 @@ impl Bench {
             part: Duration::from_millis(200),
             window: Duration::from_secs(60),
         };
-        let program = Program::new(broadcast, consumer.configs(), settings, Metrics::default());
+        let program = Program::new(broadcast, consumer.configs(), settings, Metrics::default(), None);
         Self {
             hub,
             start,
@@ -578,4 +578,41 @@ fn a_part_that_is_hinted_at_comes() {
             "part {part} of {msn} was hinted at"
         );
     }
+}
+
+#[test]
+fn a_broadcast_that_replaces_another_starts_with_a_discontinuity_that_only_grows() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    let settings = bench.program.settings;
+    let (broadcast, configs) = (Arc::clone(&bench.program.broadcast), bench.consumer.configs().to_vec());
+    bench.program = Program::new(broadcast, &configs, settings, Metrics::default(), Some(70_000));
+    bench.run(25.0, 50, false, Some(48_000.0), 0.0..5.0, 0.0);
+    let presentation = bench.end(5_000);
+    assert_sound(presentation);
+    for track in &presentation.tracks {
+        assert_eq!(
+            (track.discontinuity_sequence, track.discontinuities()),
+            (70_000, 70_001)
+        );
+        let discontinuities: Vec<_> = track.segments.iter().map(|segment| segment.discontinuity).collect();
+        assert_eq!(discontinuities, [true, false, false]);
+    }
+}
+
+#[test]
+fn a_list_of_long_segments_reaches_back_far_enough_for_players() {
+    let mut bench = Bench::new(tracks(None, true));
+    bench.program.settings.window = Duration::from_secs(12);
+    bench.run(30.0, 250, false, None, 0.0..80.0, 0.0);
+    let presentation = bench.last.as_ref().unwrap();
+    assert_eq!(presentation.target_duration_s, 9);
+    let listed: i64 = presentation.tracks[0]
+        .listed()
+        .iter()
+        .map(|segment| segment.duration)
+        .sum();
+    assert!(
+        Timescale::VIDEO.duration(listed) >= 3 * Duration::from_secs(9),
+        "{listed}"
+    );
 }
