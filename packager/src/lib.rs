@@ -2,8 +2,8 @@
 //!
 //! - [`rope`]: bytes in pieces, never joined.
 //! - `boxes`, `fragment`: ISO/IEC 14496-12 and CMAF bytes.
-//! - `segmenter`, `audio`, `video`: a track cut into parts and segments, on a clock that continues to the tick.
-//! - [`window`]: the segments of all tracks that are listed and held.
+//! - `line`, `segmenter`, `audio`, `video`: a track cut into parts and segments, on a clock that continues to the tick.
+//! - `window`: the segments of a track that are listed and held; [`program`]: all tracks in step.
 //! - [`presentation`]: the immutable snapshot that is served; [`rendered`]: its texts, made at most once.
 //! - [`hls`], [`dash`]: those texts.
 //! - [`live`]: one task a broadcast, from the hub to the snapshot; and where the origin finds it.
@@ -16,6 +16,7 @@ pub mod dash;
 mod error;
 pub mod fragment;
 pub mod hls;
+mod line;
 pub mod live;
 pub mod metrics;
 pub mod presentation;

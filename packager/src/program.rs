@@ -1,45 +1,35 @@
 //! All tracks of one broadcast, in step: events of the hub in, segments and snapshots out. Sans-I/O: `now` is an argument.
 //!
 //! The master track (the source's video, else its audio) carries the marks. An audio track beside it is cut at its first access
-//! unit at or after each mark; so its units are held until the master has come as far, and for [`HOLD`] at most. Where audio stays
+//! unit at or after each mark; so its units are held until the master has come as far, and for a quarter of a second. Where audio stays
 //! away it is filled with silence: no playlist falls behind the others.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use media_core::{
     Broadcast, Frame, Mark, Timescale,
-    broadcast::{Event, Presence},
+    broadcast::{Event, Presence, TrackInfo},
     codec::Config,
 };
 
 use crate::{
-    Presentation, Segment, Track,
-    audio::{self, Placed},
+    Presentation, Segment,
     dash::Periods,
-    fragment::Sample,
+    line::{Kind, Line},
     metrics::Metrics,
     rendered::Rendered,
-    segmenter::Segmenter,
-    silence::silent_frame,
-    video,
     window::Window,
 };
 
-/// How long a unit waits, at the least, for the master to tell whether a mark stands before it; and a mark for units.
-const HOLD: Duration = Duration::from_millis(250);
-/// How long a unit waits at the most, where audio is sent that far ahead of video.
-const MAX_HOLD: Duration = Duration::from_secs(1);
 /// Audio that has come since is alive: it goes on while the master is in a gap.
 const ALIVE: Duration = Duration::from_secs(1);
 /// How many of the longest segments playlists reach back to at the least: a live list never holds less than three (RFC 8216bis
 /// 6.2.2), and the oldest leaves while the newest is being made.
 const LISTED_SEGMENTS: u32 = 4;
-/// Units held at most; more than [`HOLD`] of any audio.
+/// Units held at most; more than they wait for with any audio.
 const MAX_HELD: usize = 1024;
 
 /// One broadcast being packaged.
@@ -70,39 +60,6 @@ pub struct Settings {
     pub window: Duration,
 }
 
-/// One track on its way into segments.
-#[derive(Debug)]
-struct Line {
-    segmenter: Segmenter,
-    window: Window,
-    kind: Kind,
-    /// The configuration of frames that come now; the window's is that of the open segment.
-    config: Arc<Config>,
-    /// Parts or segments came since the last snapshot.
-    dirty: bool,
-    snapshot: Option<Arc<Track>>,
-}
-
-#[derive(Debug)]
-enum Kind {
-    Video(video::Clock),
-    Audio(Box<Audio>),
-}
-
-#[derive(Debug)]
-struct Audio {
-    clock: audio::Clock,
-    silence: Option<Bytes>,
-    held: VecDeque<(Frame, Arc<Config>)>,
-    /// Marks that stand before units that have not come.
-    marks: VecDeque<Mark>,
-    /// The most that units came behind the master lately, and ahead of it, in 90 kHz ticks.
-    lag: i64,
-    lead: i64,
-    /// When the newest unit came.
-    arrived: Option<Instant>,
-}
-
 impl Program {
     /// Packages `broadcast`, whose tracks have these configurations where reading begins. `before`: the discontinuity sequence that
     /// another broadcast under its name had reached; this one then starts with a discontinuity.
@@ -114,26 +71,15 @@ impl Program {
         before: Option<u64>,
     ) -> Self {
         let discontinuity = broadcast.first_discontinuity().max(before.unwrap_or(0));
-        let line = |(info, config): (media_core::broadcast::TrackInfo, &Arc<Config>)| {
-            let anchor = broadcast.anchor();
-            let kind = match &**config {
-                Config::Avc(_) => Kind::Video(video::Clock::default()),
-                Config::Aac(aac) => Kind::Audio(Box::new(Audio::new(aac))),
-            };
-            Line {
-                segmenter: Segmenter::new(config.timescale(), anchor, settings.part),
-                window: Window::new(
-                    info.name,
-                    Arc::clone(config),
-                    discontinuity,
-                    settings.part,
-                    settings.window,
-                ),
-                kind,
-                config: Arc::clone(config),
-                dirty: true,
-                snapshot: None,
-            }
+        let line = |(info, config): (TrackInfo, &Arc<Config>)| {
+            let window = Window::new(
+                info.name,
+                Arc::clone(config),
+                discontinuity,
+                settings.part,
+                settings.window,
+            );
+            Line::new(window, Arc::clone(config), broadcast.anchor(), settings.part)
         };
         let lines: Vec<_> = broadcast.tracks().into_iter().zip(configs).map(line).collect();
         let master = lines.iter().position(|line| line.config.is_video()).unwrap_or(0);
@@ -497,252 +443,6 @@ impl Program {
         }
         line.fill_to_marks(self.reached, self.broadcast.segment(), &self.metrics);
     }
-}
-
-impl Audio {
-    fn new(config: &media_core::codec::aac::Config) -> Self {
-        Self {
-            clock: audio::Clock::new(config.timescale.hz(), config.frame_samples),
-            silence: silent_frame(config),
-            held: VecDeque::new(),
-            marks: VecDeque::new(),
-            lag: 0,
-            lead: 0,
-            arrived: None,
-        }
-    }
-
-    /// How long a unit waits for the master.
-    fn hold(&self) -> Duration {
-        (Timescale::VIDEO.duration(self.lead) * 3 / 2).clamp(HOLD, MAX_HOLD)
-    }
-}
-
-impl Line {
-    fn to_video(&self, ticks: i64) -> i64 {
-        self.config.timescale().rescale(ticks, Timescale::VIDEO)
-    }
-
-    /// Where the next sample of the open segment goes.
-    fn edge(&self) -> Option<i64> {
-        match &self.kind {
-            Kind::Audio(audio) => audio.clock.next(),
-            Kind::Video(_) => self.segmenter.open().map(Segment::end),
-        }
-    }
-
-    fn push(&mut self, sample: Sample, metrics: &Metrics) {
-        let parts = self.segmenter.push(sample);
-        if parts > 0 {
-            metrics.parts.inc_by(parts as u64);
-            self.dirty = true;
-        }
-    }
-
-    /// Closes the open segment, if there is one, into the window; `end` is where a gap ends.
-    fn close(&mut self, end: i64, metrics: &Metrics) {
-        let Some(segment) = self.segmenter.close(end) else {
-            return;
-        };
-        metrics.segments.inc();
-        metrics.gaps.inc_by(u64::from(segment.gap));
-        metrics.bytes.inc_by(segment.bytes.len() as u64);
-        self.window.push(segment);
-        self.segmenter.limit_parts(self.window.part_target());
-        self.dirty = true;
-    }
-
-    fn start(&mut self, mark: Mark, at: i64, independent: bool) {
-        debug_assert!(
-            self.window.end().is_none_or(|end| end <= at),
-            "{at} after {:?}",
-            self.window.end()
-        );
-        self.segmenter.start(Segment {
-            msn: mark.msn,
-            start: at,
-            duration: 0,
-            init: self.window.init(),
-            discontinuity: mark.discontinuity,
-            gap: mark.gap,
-            independent,
-            parts: Vec::new(),
-            bytes: crate::Rope::default(),
-        });
-        self.dirty = true;
-    }
-
-    /// Number of the init segment that the segment at `mark` will need.
-    fn next_init(&self, mark: Mark) -> u32 {
-        let changes = mark.discontinuity && !Arc::ptr_eq(&self.config, self.window.config());
-        self.window.init() + u32::from(changes)
-    }
-
-    /// Places one unit on the clock and into the open segment.
-    fn push_unit(&mut self, frame: Frame, metrics: &Metrics) {
-        let Kind::Audio(audio) = &mut self.kind else { return };
-        match audio.clock.place(frame.dts, metrics_audio(metrics)) {
-            Placed::Overlap => metrics.drop_frame("audio_overlap"),
-            Placed::At { silence, duration } => {
-                self.push_silence(silence, metrics);
-                self.push(
-                    Sample {
-                        duration,
-                        composition: 0,
-                        key: true,
-                        payload: frame.payload,
-                    },
-                    metrics,
-                );
-            }
-        }
-    }
-
-    /// A silent unit. Without one for this configuration an empty sample keeps the clock: decoders conceal it.
-    fn silence(&self) -> Bytes {
-        match &self.kind {
-            Kind::Audio(audio) => audio.silence.clone().unwrap_or_default(),
-            Kind::Video(_) => Bytes::new(),
-        }
-    }
-
-    fn push_silence(&mut self, units: i64, metrics: &Metrics) {
-        let Kind::Audio(audio) = &self.kind else { return };
-        let duration = u32::try_from(audio.clock.unit()).unwrap_or(1024);
-        let payload = self.silence();
-        for _ in 0..units {
-            metrics.audio.silence.inc();
-            self.push(
-                Sample {
-                    duration,
-                    composition: 0,
-                    key: true,
-                    payload: payload.clone(),
-                },
-                metrics,
-            );
-        }
-    }
-
-    /// A follower's unit whose marks are known: cuts where it is at or after one, and appends it.
-    fn take_unit(&mut self, frame: Frame, config: &Arc<Config>, metrics: &Metrics) {
-        loop {
-            let Kind::Audio(audio) = &mut self.kind else { return };
-            let in_media = self.segmenter.open().is_some_and(|open| !open.gap);
-            // Within media the clock's own time decides; after a gap, or at the start, the wire's.
-            let at = if in_media {
-                audio.clock.next().unwrap_or(frame.dts)
-            } else {
-                frame.dts
-            };
-            let Some(mark) = audio.marks.front().copied() else {
-                break;
-            };
-            if at < Timescale::VIDEO.rescale(mark.pts, config.timescale()) {
-                break;
-            }
-            audio.marks.pop_front();
-            if mark.discontinuity && !Arc::ptr_eq(config, self.window.config()) {
-                self.window.configure(Arc::clone(config));
-            }
-            self.close(at, metrics);
-            self.start(mark, at, true);
-            if let Kind::Audio(audio) = &mut self.kind
-                && !in_media
-            {
-                audio.clock.restart(at);
-            }
-        }
-        if self.segmenter.open().is_none_or(|open| open.gap) {
-            metrics.drop_frame("before_segment");
-        } else if !Arc::ptr_eq(config, self.window.config()) {
-            // What follows needs another init segment, which the next key frame brings: until then it is not heard.
-            metrics.drop_frame("before_discontinuity");
-            let payload = self.silence();
-            self.push_unit(Frame { payload, ..frame }, metrics);
-        } else {
-            self.push_unit(frame, metrics);
-        }
-    }
-
-    /// Cuts at once at a mark that the clock has reached: the next unit goes after it, whenever it comes.
-    fn cut_where_reached(&mut self, metrics: &Metrics) {
-        let Kind::Audio(audio) = &mut self.kind else { return };
-        let open = self.segmenter.open().is_some_and(|open| !open.gap);
-        let (Some(next), Some(mark)) = (audio.clock.next().filter(|_| open), audio.marks.front().copied()) else {
-            return;
-        };
-        let same = Arc::ptr_eq(&self.config, self.window.config());
-        if same && next >= Timescale::VIDEO.rescale(mark.pts, self.config.timescale()) {
-            audio.marks.pop_front();
-            self.close(next, metrics);
-            self.start(mark, next, true);
-        }
-    }
-
-    /// Where the master is well past a mark and no unit has come: silence up to the mark, and the cut.
-    fn fill_to_marks(&mut self, reached: i64, segment: Duration, metrics: &Metrics) {
-        loop {
-            let Kind::Audio(audio) = &mut self.kind else { return };
-            let patience = Timescale::VIDEO
-                .ticks(HOLD)
-                .max(audio.lag * 2)
-                .min(Timescale::VIDEO.ticks(segment));
-            let Some(mark) = audio
-                .marks
-                .front()
-                .copied()
-                .filter(|mark| reached.saturating_sub(mark.pts) >= patience)
-            else {
-                return;
-            };
-            audio.marks.pop_front();
-            self.cut_with_silence(mark, metrics);
-        }
-    }
-
-    /// Cuts at a mark whose units do not come: silence fills what is missing before it.
-    fn cut_with_silence(&mut self, mark: Mark, metrics: &Metrics) {
-        let Kind::Audio(audio) = &mut self.kind else { return };
-        let mut at = Timescale::VIDEO.rescale(mark.pts, self.config.timescale());
-        if self.segmenter.open().is_some_and(|open| !open.gap) {
-            let silence = audio.clock.fill(at);
-            at = audio.clock.next().unwrap_or(at);
-            self.push_silence(silence, metrics);
-        } else {
-            audio.clock.restart(at);
-        }
-        if mark.discontinuity && !Arc::ptr_eq(&self.config, self.window.config()) {
-            self.window.configure(Arc::clone(&self.config));
-        }
-        self.close(at, metrics);
-        self.start(mark, at, true);
-    }
-
-    /// All marks left stand at or before a gap's start: nothing follows that could be cut at them.
-    fn cut_at_gap(&mut self, metrics: &Metrics) {
-        loop {
-            let Kind::Audio(audio) = &mut self.kind else { return };
-            let Some(mark) = audio.marks.pop_front() else { return };
-            self.cut_with_silence(mark, metrics);
-        }
-    }
-
-    fn snapshot(&mut self) -> Arc<Track> {
-        match &self.snapshot {
-            Some(snapshot) if !self.dirty => Arc::clone(snapshot),
-            _ => {
-                let track = Arc::new(self.window.snapshot(self.segmenter.open()));
-                self.snapshot = Some(Arc::clone(&track));
-                self.dirty = false;
-                track
-            }
-        }
-    }
-}
-
-fn metrics_audio(metrics: &Metrics) -> &crate::metrics::Audio {
-    &metrics.audio
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use hex_literal::hex;
 use media_core::{
     AccessUnit, Hub, TrackName,
@@ -9,6 +10,7 @@ use media_core::{
 };
 
 use super::*;
+use crate::Track;
 
 const T: Duration = Duration::from_secs(2);
 
