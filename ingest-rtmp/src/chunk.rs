@@ -13,7 +13,8 @@
 //! what it has sent.
 //!
 //! Tolerated: a header of format 0 to 2 inside a message if it repeats the message's length and type (rml_rtmp sends them); a
-//! missing extended timestamp on format 3 chunks (old encoders; ffmpeg and librtmp send it, as 5.3.1.3 demands).
+//! missing extended timestamp on format 3 chunks (old encoders; ffmpeg and librtmp send it, as 5.3.1.3 demands); format 1 as the
+//! first header of a chunk stream: message stream 0, its delta counted from 0 (librtmp answers pings and acknowledges so).
 
 use bytes::{Buf, Bytes};
 
@@ -167,7 +168,7 @@ impl Reader {
         };
         let found = self.find(csid);
         let previous = found.map(|index| self.streams[index].header);
-        if format > 0 && previous.is_none() {
+        if format > 1 && previous.is_none() {
             return Err(Error::NoHeaderBefore { csid, format });
         }
         let continues = found.is_some_and(|index| self.streams[index].partial.is_some());

@@ -13,12 +13,12 @@ pub enum Error {
     /// The peer's handshake is not RTMP version 3.
     #[error("handshake: {0}")]
     Handshake(#[from] HandshakeError),
-    /// A chunk refers to the header before it on its chunk stream, and there is none.
-    #[error("chunk of format {format} on chunk stream {csid}, which had no full header before")]
+    /// A chunk takes its message's length from the header before it on its chunk stream, and there is none.
+    #[error("chunk of format {format} on chunk stream {csid}, which had no header before")]
     NoHeaderBefore {
         /// The chunk stream.
         csid: u32,
-        /// The chunk's header format, 1 to 3.
+        /// The chunk's header format, 2 or 3.
         format: u8,
     },
     /// A header inside an unfinished message says another length or type than the one that opened it.
