@@ -94,8 +94,11 @@ impl Live {
                 });
             }
         });
-        let mut publisher = self.publisher.lock().expect("nobody panics while holding it");
-        assert!(publisher.is_running(), "the publisher ended:\n{}", publisher.stderr());
+        let (running, said) = {
+            let mut publisher = self.publisher.lock().expect("nobody panics while holding it");
+            (publisher.is_running(), publisher.stderr())
+        };
+        assert!(running, "the publisher ended:\n{said}");
         assert_eq!(self.complaints(), Vec::<String>::new());
     }
 }
