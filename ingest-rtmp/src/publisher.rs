@@ -1,9 +1,10 @@
 //! A publisher's messages into the hub: when its tracks are known, what is a frame, what is dropped and counted.
 //! Tags are read by `flv`; the hub places frames on the broadcast's timeline and decides cuts.
 //!
-//! A broadcast starts when its catalogue is settled: both sequence headers came; or one, and onMetaData says that there is no other
-//! track; or one, and 1.5 s of media or 4 MiB of frames have passed. A track that shows up later, or one whose codec string
-//! changes, ends the broadcast and starts another under the name: players cannot follow either.
+//! A broadcast starts when its catalogue is settled. A track is in it once it has shown a frame that decoding can start at: a sequence
+//! header alone promises nothing. It is settled when both tracks have; or one has, and onMetaData says that there is no other, whose
+//! sequence header has not come either; or one has, and 1.5 s of media or 4 MiB of frames have passed. The first frame of a track that
+//! was left out, or under another codec string, ends the broadcast and starts another under the name: players cannot follow either.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,7 +24,7 @@ use crate::{
     metrics::{Counted, Drop, Metrics},
 };
 
-/// Media time after which a broadcast starts with the one track that is known, in milliseconds.
+/// Media time after which a broadcast starts with the one track that has shown a frame, in milliseconds.
 const SETTLE_MS: i64 = 1_500;
 /// Payload bytes, and frames, held until the catalogue is settled.
 const HELD_BYTES: usize = 4 << 20;
@@ -49,7 +50,7 @@ pub(crate) struct Publisher {
 #[derive(Debug)]
 enum State {
     Settling(Settling),
-    Live(Producer),
+    Live(Live),
     /// A restart failed; nothing more is taken.
     Over,
 }
@@ -57,11 +58,20 @@ enum State {
 #[derive(Debug)]
 struct Settling {
     claim: Claim,
-    /// Whether onMetaData names a video and an audio codec.
+    /// Whether onMetaData names a video and an audio codec; neither if there was a broadcast before, whose tracks are known.
     announced: Option<(bool, bool)>,
     first_ms: Option<i64>,
+    /// No other track is waited for any more.
+    overdue: bool,
     held: Vec<(Kind, AccessUnit)>,
     held_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Live {
+    producer: Producer,
+    /// The broadcast's tracks, in the order of its catalogue.
+    kinds: Vec<Kind>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +89,9 @@ struct Tracks {
 #[derive(Debug)]
 struct Track {
     config: Config,
+    /// A frame has come that decoding can start at, under a configuration of this codec string. Of a broadcast that is live: it has
+    /// this track as it is.
+    shown: bool,
     /// Nothing is taken before a frame that decoding can start at.
     waits_for_key: bool,
 }
@@ -107,19 +120,27 @@ impl Tracks {
         }
     }
 
-    /// The track's place in the broadcast's catalogue.
-    fn index(&self, kind: Kind) -> usize {
-        usize::from(kind == Kind::Audio && self.video.is_some())
+    /// Those that have shown a frame, in the order of the catalogue.
+    fn shown(&self) -> impl Iterator<Item = (Kind, &Track)> {
+        let video = self.video.iter().map(|track| (Kind::Video, track));
+        let audio = self.audio.iter().map(|track| (Kind::Audio, track));
+        video.chain(audio).filter(|(_, track)| track.shown)
     }
+}
 
-    fn catalogue(&self) -> Vec<(TrackName, Config)> {
-        let names = [TrackName::source_video(), TrackName::source_audio()];
-        let tracks = [&self.video, &self.audio];
-        names
-            .into_iter()
-            .zip(tracks)
-            .filter_map(|(name, track)| Some((name, track.as_ref()?.config.clone())))
-            .collect()
+impl Kind {
+    fn track_name(self) -> TrackName {
+        match self {
+            Self::Video => TrackName::source_video(),
+            Self::Audio => TrackName::source_audio(),
+        }
+    }
+}
+
+impl Live {
+    /// The track's place in the broadcast's catalogue.
+    fn index(&self, kind: Kind) -> Option<usize> {
+        self.kinds.iter().position(|&live| live == kind)
     }
 }
 
@@ -168,7 +189,7 @@ impl Publisher {
 
     /// The publisher is gone since `now`, and may return.
     pub(crate) fn leave(self, now: Instant) {
-        if let State::Live(producer) = self.state {
+        if let State::Live(Live { producer, .. }) = self.state {
             info!(broadcast = %producer.broadcast().id(), "publisher is gone");
             producer.leave(now);
         }
@@ -185,7 +206,7 @@ impl Publisher {
         match tag {
             // Some encoders send an empty one first.
             Tag::Config(record) if record.is_empty() => Ok(()),
-            Tag::Config(record) => self.configure(kind, &record, now),
+            Tag::Config(record) => self.configure(kind, &record),
             Tag::Frame {
                 composition_ms,
                 payload,
@@ -201,7 +222,7 @@ impl Publisher {
         }
     }
 
-    fn configure(&mut self, kind: Kind, record: &[u8], now: Instant) -> Result<(), Refusal> {
+    fn configure(&mut self, kind: Kind, record: &[u8]) -> Result<(), Refusal> {
         let slot = self.tracks.of(kind);
         if slot.as_ref().is_some_and(|track| track.config.record() == record) {
             return Ok(());
@@ -211,28 +232,22 @@ impl Publisher {
             Kind::Audio => aac::Config::parse(record).map(Config::Aac),
         };
         let config = config.map_err(|err| Refusal::new(Reason::Codec, err.to_string()))?;
-        let replaced = slot
-            .replace(Track {
-                config: config.clone(),
-                waits_for_key: kind == Kind::Video,
-            })
-            .is_some();
-        match &mut self.state {
+        let shown = match &mut self.state {
+            State::Live(live) => live
+                .index(kind)
+                .is_some_and(|index| live.producer.configure(index, &config).is_ok()),
             State::Settling(settling) => {
-                if replaced {
-                    settling.forget(kind, &self.metrics);
-                }
-                self.settle(now)
+                settling.forget(kind, &self.metrics);
+                false
             }
-            State::Live(producer) => {
-                let index = self.tracks.index(kind);
-                if replaced && producer.configure(index, &config).is_ok() {
-                    return Ok(());
-                }
-                self.restart(now)
-            }
-            State::Over => Ok(()),
-        }
+            State::Over => false,
+        };
+        *slot = Some(Track {
+            config,
+            shown,
+            waits_for_key: kind == Kind::Video,
+        });
+        Ok(())
     }
 
     fn frame(&mut self, kind: Kind, ms: i64, composition_ms: i32, payload: Bytes, now: Instant) -> Result<(), Refusal> {
@@ -253,6 +268,9 @@ impl Publisher {
             return self.passed(ms, now);
         }
         track.waits_for_key = false;
+        if !std::mem::replace(&mut track.shown, true) {
+            self.restart(now)?;
+        }
         let dts = ms.saturating_mul(TICKS_PER_MS);
         let pts = dts.saturating_add(i64::from(composition_ms) * TICKS_PER_MS);
         let unit = AccessUnit {
@@ -274,10 +292,13 @@ impl Publisher {
     }
 
     fn push(&mut self, kind: Kind, unit: AccessUnit) -> Result<(), Refusal> {
-        let State::Live(producer) = &self.state else {
+        let State::Live(live) = &self.state else {
             return Ok(());
         };
-        match producer.push(self.tracks.index(kind), unit) {
+        let Some(index) = live.index(kind) else {
+            return Ok(());
+        };
+        match live.producer.push(index, unit) {
             Ok(()) => {
                 let frames = if kind == Kind::Video {
                     &self.metrics.video_frames
@@ -295,31 +316,28 @@ impl Publisher {
 
     /// Media up to `ms` have come, whether or not they could be kept.
     fn passed(&mut self, ms: i64, now: Instant) -> Result<(), Refusal> {
-        let State::Settling(settling) = &mut self.state else {
-            return Ok(());
-        };
-        let first = *settling.first_ms.get_or_insert(ms);
-        let full = settling.held_bytes >= HELD_BYTES || settling.held.len() >= HELD_FRAMES;
-        let known = self.tracks.video.is_some() || self.tracks.audio.is_some();
-        if known && (full || ms.saturating_sub(first) >= SETTLE_MS) {
-            self.start(now)
-        } else {
-            Ok(())
+        if let State::Settling(settling) = &mut self.state {
+            let first = *settling.first_ms.get_or_insert(ms);
+            let full = settling.held_bytes >= HELD_BYTES || settling.held.len() >= HELD_FRAMES;
+            settling.overdue |= full || ms.saturating_sub(first) >= SETTLE_MS;
         }
+        self.settle(now)
     }
 
-    /// Starts the broadcast if no other track is to be waited for.
+    /// Starts the broadcast if it has a track and no other is to be waited for.
     fn settle(&mut self, now: Instant) -> Result<(), Refusal> {
         let State::Settling(settling) = &self.state else {
             return Ok(());
         };
-        let settled = match (&self.tracks.video, &self.tracks.audio) {
-            (Some(_), Some(_)) => true,
-            (Some(_), None) => settling.announced == Some((true, false)),
-            (None, Some(_)) => settling.announced == Some((false, true)),
-            (None, None) => false,
-        };
-        if settled { self.start(now) } else { Ok(()) }
+        let (video, audio) = settling.announced.unwrap_or((true, true));
+        // A sequence header outweighs metadata that do not name its track.
+        let waits = |track: &Option<Track>, announced| track.as_ref().map_or(announced, |track| !track.shown);
+        let waits = waits(&self.tracks.video, video) || waits(&self.tracks.audio, audio);
+        if self.tracks.shown().next().is_some() && (settling.overdue || !waits) {
+            self.start(now)
+        } else {
+            Ok(())
+        }
     }
 
     fn start(&mut self, now: Instant) -> Result<(), Refusal> {
@@ -332,7 +350,12 @@ impl Publisher {
         let first = held.first().map_or(now, |(_, unit)| unit.arrived);
         let utc = SystemTime::now();
         let utc = utc.checked_sub(now.saturating_duration_since(first)).unwrap_or(utc);
-        let catalogue = self.tracks.catalogue();
+        let kinds = self.tracks.shown().map(|(kind, _)| kind).collect();
+        let catalogue: Vec<_> = self
+            .tracks
+            .shown()
+            .map(|(kind, track)| (kind.track_name(), track.config.clone()))
+            .collect();
         let codecs: Vec<_> = catalogue
             .iter()
             .map(|(_, config)| config.codec_string().to_owned())
@@ -341,15 +364,19 @@ impl Publisher {
             .start(catalogue, first, utc)
             .map_err(|err| Refusal::new(Reason::Codec, err.to_string()))?;
         info!(broadcast = %producer.broadcast().id(), codecs = codecs.join(","), "broadcast is live");
-        self.state = State::Live(producer);
+        self.state = State::Live(Live { producer, kinds });
         for (kind, unit) in held {
             self.push(kind, unit)?;
         }
         Ok(())
     }
 
-    /// Ends the broadcast and starts another with the tracks as they are now.
+    /// Ends the broadcast if one is live: another follows with the tracks as they are now, as soon as those that are known have shown
+    /// a frame.
     fn restart(&mut self, now: Instant) -> Result<(), Refusal> {
+        if !matches!(self.state, State::Live(_)) {
+            return Ok(());
+        }
         let (since, count) = &mut self.restarts;
         if now.saturating_duration_since(*since) >= RESTART_SPAN {
             (*since, *count) = (now, 0);
@@ -361,13 +388,16 @@ impl Publisher {
                 "the tracks or their codecs change too often",
             ));
         }
-        let State::Live(producer) = std::mem::replace(&mut self.state, State::Over) else {
+        let State::Live(Live { producer, .. }) = std::mem::replace(&mut self.state, State::Over) else {
             return Ok(());
         };
         info!(broadcast = %producer.broadcast().id(), "tracks changed, another broadcast begins");
         let claim = producer.end().ok_or_else(ended)?;
-        self.state = State::Settling(Settling::new(claim));
-        self.start(now)
+        self.state = State::Settling(Settling {
+            announced: Some((false, false)),
+            ..Settling::new(claim)
+        });
+        Ok(())
     }
 }
 
@@ -377,6 +407,7 @@ impl Settling {
             claim,
             announced: None,
             first_ms: None,
+            overdue: false,
             held: Vec::new(),
             held_bytes: 0,
         }

@@ -1,5 +1,5 @@
 use media_core::{
-    Hub,
+    Anchor, Hub,
     broadcast::{Broadcast, Event, Presence},
 };
 use proptest::prelude::*;
@@ -31,6 +31,15 @@ impl Feed {
             metrics,
             start,
         }
+    }
+
+    /// Metadata have named video alone, and its configuration has come.
+    fn of_video() -> Self {
+        let mut feed = Self::new();
+        let metadata = object([("videocodecid", 7.0.into())]);
+        feed.publisher.metadata(&metadata, feed.start).unwrap();
+        feed.video(0, video_config(AVC)).unwrap();
+        feed
     }
 
     fn video(&mut self, ms: u32, body: Bytes) -> Result<(), Refusal> {
@@ -82,15 +91,15 @@ fn name() -> media_core::ChannelName {
 }
 
 #[test]
-fn a_broadcast_starts_when_both_sequence_headers_came_and_keeps_the_audio_before_the_video() {
+fn a_broadcast_starts_when_both_tracks_have_shown_a_frame_and_keeps_the_audio_before_the_video() {
     let mut feed = Feed::new();
     feed.audio(0, audio_config()).unwrap();
     feed.audio(0, audio_frame()).unwrap();
     feed.audio(21, audio_frame()).unwrap();
-    assert!(feed.live().is_none());
     feed.video(10, video_config(AVC)).unwrap();
-    assert_eq!(feed.codecs(), ["v0 avc1.64001e", "a0 mp4a.40.2"]);
+    assert!(feed.live().is_none());
     feed.video(10, video_frame(IDR)).unwrap();
+    assert_eq!(feed.codecs(), ["v0 avc1.64001e", "a0 mp4a.40.2"]);
     feed.video(50, video_frame(SLICE)).unwrap();
     assert_eq!(
         feed.frames(),
@@ -99,17 +108,76 @@ fn a_broadcast_starts_when_both_sequence_headers_came_and_keeps_the_audio_before
 }
 
 #[test]
-fn metadata_that_names_one_track_settles_it() {
+fn metadata_that_names_one_track_settles_it_at_its_first_frame() {
     let one = |key| object([("width", 640.0.into()), (key, 7.0.into())]);
     let mut feed = Feed::new();
     feed.publisher.metadata(&one("videocodecid"), feed.start).unwrap();
     feed.video(0, video_config(AVC)).unwrap();
+    feed.video(0, video_frame(SLICE)).unwrap();
+    assert!(feed.live().is_none());
+    feed.video(40, video_frame(IDR)).unwrap();
     assert_eq!(feed.codecs(), ["v0 avc1.64001e"]);
     let mut feed = Feed::new();
     feed.audio(0, audio_config()).unwrap();
+    feed.audio(0, audio_frame()).unwrap();
     assert!(feed.live().is_none());
     feed.publisher.metadata(&one("audiocodecid"), feed.start).unwrap();
     assert_eq!(feed.codecs(), ["a0 mp4a.40.2"]);
+}
+
+#[test]
+fn a_track_that_sends_only_its_sequence_header_is_left_out_until_its_first_key_frame() {
+    let mut feed = Feed::new();
+    feed.video(0, video_config(AVC)).unwrap();
+    feed.audio(0, audio_config()).unwrap();
+    for ms in (0..1_500).step_by(20) {
+        feed.audio(ms, audio_frame()).unwrap();
+        assert!(feed.live().is_none(), "{ms}");
+    }
+    feed.audio(1_500, audio_frame()).unwrap();
+    let first = feed.live().unwrap();
+    assert_eq!(feed.codecs(), ["a0 mp4a.40.2"]);
+    assert_eq!(feed.frames().len(), 76);
+
+    feed.video(1_520, video_frame(SLICE)).unwrap();
+    assert_eq!(feed.metrics.dropped(Drop::BeforeKey), 1);
+    assert_eq!(feed.live().unwrap().id(), first.id());
+    feed.video(1_560, video_frame(IDR)).unwrap();
+    feed.audio(1_570, audio_frame()).unwrap();
+    assert_eq!(first.presence(), Presence::Ended);
+    assert_eq!(feed.codecs(), ["v0 avc1.64001e", "a0 mp4a.40.2"]);
+    assert_eq!(feed.frames(), [(0, 0, true), (1, 10, true)]);
+}
+
+#[test]
+fn sequence_headers_without_frames_make_no_broadcast_however_long() {
+    let mut feed = Feed::new();
+    feed.audio(0, audio_config()).unwrap();
+    feed.video(0, video_config(AVC)).unwrap();
+    for ms in (0..4_000).step_by(40) {
+        feed.video(ms, video_frame(SLICE)).unwrap();
+    }
+    assert!(feed.live().is_none());
+    feed.video(4_000, video_frame(IDR)).unwrap();
+    assert_eq!(feed.codecs(), ["v0 avc1.64001e"]);
+}
+
+#[test]
+fn a_sequence_header_without_frames_changes_nothing_of_a_live_broadcast() {
+    let mut feed = Feed::new();
+    feed.publisher
+        .metadata(&object([("audiocodecid", 10.0.into())]), feed.start)
+        .unwrap();
+    feed.audio(0, audio_config()).unwrap();
+    feed.audio(0, audio_frame()).unwrap();
+    let first = feed.live().unwrap();
+    for _ in 0..2 * RESTARTS {
+        feed.video(0, video_config(AVC)).unwrap();
+        feed.video(0, video_config(AVC_OTHER_STRING)).unwrap();
+    }
+    feed.audio(21, audio_frame()).unwrap();
+    assert_eq!(feed.live().unwrap().id(), first.id());
+    assert_eq!(feed.frames(), [(0, 0, true), (0, 21, true)]);
 }
 
 #[test]
@@ -135,6 +203,34 @@ fn without_metadata_one_track_is_enough_after_one_and_a_half_seconds_or_four_meg
 }
 
 #[test]
+fn the_first_frame_held_is_when_the_broadcast_began_on_both_clocks() {
+    let mut feed = Feed::new();
+    feed.start -= Duration::from_secs(1);
+    feed.audio(0, audio_config()).unwrap();
+    feed.audio(200, audio_frame()).unwrap();
+    feed.audio(600, audio_frame()).unwrap();
+    let before = SystemTime::now();
+    feed.video(1_000, video_config(AVC)).unwrap();
+    feed.video(1_000, video_frame(IDR)).unwrap();
+    let after = SystemTime::now();
+    let arrived = [200, 600, 1_000].map(Duration::from_millis);
+    let anchor = feed.live().unwrap().anchor();
+    assert_eq!(anchor.instant + Anchor::LEAD, feed.start + arrived[0]);
+    let mut consumer = feed.live().unwrap().subscribe_from_oldest();
+    for arrived in arrived {
+        let Some(Event::Frame { track, frame }) = consumer.try_next() else {
+            panic!("no frame")
+        };
+        assert_eq!(frame.arrived, feed.start + arrived);
+        let timescale = feed.live().unwrap().tracks()[track].config.timescale();
+        assert_eq!(anchor.instant_at(frame.dts, timescale), frame.arrived);
+        let ago = Duration::from_secs(1) - arrived;
+        let utc = anchor.utc_at(frame.dts, timescale);
+        assert!((before - ago..=after - ago).contains(&utc), "{utc:?}");
+    }
+}
+
+#[test]
 fn frames_without_a_sequence_header_or_before_a_key_frame_are_dropped_and_counted() {
     let mut feed = Feed::new();
     feed.video(0, video_frame(IDR)).unwrap();
@@ -145,14 +241,13 @@ fn frames_without_a_sequence_header_or_before_a_key_frame_are_dropped_and_counte
     feed.video(80, video_frame(SLICE)).unwrap();
     assert_eq!(feed.metrics.dropped(Drop::BeforeKey), 1);
     feed.video(120, video_frame(IDR)).unwrap();
-    assert_eq!(feed.frames(), [(0, 0, true)]);
+    feed.audio(130, audio_frame()).unwrap();
+    assert_eq!(feed.frames(), [(0, 0, true), (1, 10, true)]);
 }
 
 #[test]
 fn lengths_that_do_not_add_up_cost_the_frame_alone() {
-    let mut feed = Feed::new();
-    feed.video(0, video_config(AVC)).unwrap();
-    feed.audio(0, audio_config()).unwrap();
+    let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
     feed.video(40, Bytes::from_static(&[0x27, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1]))
         .unwrap();
@@ -185,11 +280,9 @@ fn a_codec_that_is_not_carried_is_refused_by_name() {
 
 #[test]
 fn a_changed_configuration_of_the_same_codec_string_goes_on_and_waits_for_a_key_frame() {
-    let mut feed = Feed::new();
-    feed.video(0, video_config(AVC)).unwrap();
-    feed.audio(0, audio_config()).unwrap();
-    let mut consumer = feed.live().unwrap().subscribe();
+    let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
+    let mut consumer = feed.live().unwrap().subscribe();
     let before = feed.live().unwrap().id();
     feed.video(40, video_config(AVC_SAME_STRING)).unwrap();
     feed.video(40, video_frame(SLICE)).unwrap();
@@ -204,44 +297,73 @@ fn a_changed_configuration_of_the_same_codec_string_goes_on_and_waits_for_a_key_
 }
 
 #[test]
-fn another_codec_string_or_a_late_track_ends_the_broadcast_and_starts_another() {
-    let mut feed = Feed::new();
-    feed.video(0, video_config(AVC)).unwrap();
-    feed.publisher
-        .metadata(&object([("videocodecid", 7.0.into())]), feed.start)
-        .unwrap();
+fn the_first_frame_of_another_codec_string_or_of_a_late_track_ends_the_broadcast_and_starts_another() {
+    let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
     let first = feed.live().unwrap();
     feed.video(40, video_config(AVC_OTHER_STRING)).unwrap();
+    assert_eq!(first.presence(), Presence::Live);
+    feed.video(40, video_frame(IDR)).unwrap();
     let second = feed.live().unwrap();
     assert_eq!(first.presence(), Presence::Ended);
     assert_eq!(feed.codecs(), ["v0 avc1.64001f"]);
+    assert_eq!(feed.frames(), [(0, 0, true)]);
     feed.audio(60, audio_config()).unwrap();
+    assert_eq!(second.presence(), Presence::Live);
+    feed.audio(60, audio_frame()).unwrap();
     assert_eq!(second.presence(), Presence::Ended);
     assert_eq!(feed.codecs(), ["v0 avc1.64001f", "a0 mp4a.40.2"]);
-    feed.audio(60, audio_frame()).unwrap();
     feed.video(80, video_frame(IDR)).unwrap();
-    assert_eq!(feed.frames().len(), 2);
+    assert_eq!(feed.frames(), [(1, 0, true), (0, 20, true)]);
+}
+
+#[test]
+fn another_codec_string_that_is_taken_back_before_a_frame_changes_nothing() {
+    let mut feed = Feed::of_video();
+    feed.video(0, video_frame(IDR)).unwrap();
+    let first = feed.live().unwrap();
+    feed.video(40, video_config(AVC_OTHER_STRING)).unwrap();
+    feed.video(40, video_config(AVC)).unwrap();
+    feed.video(80, video_frame(IDR)).unwrap();
+    assert_eq!(feed.live().unwrap().id(), first.id());
+    assert_eq!(feed.frames(), [(0, 0, true), (0, 80, true)]);
+}
+
+#[test]
+fn tracks_that_change_together_start_one_broadcast() {
+    let mut feed = Feed::new();
+    feed.video(0, video_config(AVC)).unwrap();
+    feed.audio(0, audio_config()).unwrap();
+    feed.video(0, video_frame(IDR)).unwrap();
+    feed.audio(0, audio_frame()).unwrap();
+    feed.video(40, video_config(AVC_OTHER_STRING)).unwrap();
+    feed.audio(40, Bytes::from_static(&[0xaf, 0, 0x2b, 0x11, 0x88, 0]))
+        .unwrap();
+    feed.audio(40, audio_frame()).unwrap();
+    assert!(feed.live().is_none());
+    feed.video(50, video_frame(IDR)).unwrap();
+    assert_eq!(feed.codecs(), ["v0 avc1.64001f", "a0 mp4a.40.5"]);
+    assert_eq!(feed.frames(), [(1, 0, true), (0, 10, true)]);
+    assert_eq!(feed.publisher.restarts.1, 1);
 }
 
 #[test]
 fn tracks_that_change_too_often_are_refused() {
-    let mut feed = Feed::new();
-    feed.audio(0, audio_config()).unwrap();
-    feed.video(0, video_config(AVC)).unwrap();
+    let mut feed = Feed::of_video();
+    feed.video(0, video_frame(IDR)).unwrap();
     for n in 0..RESTARTS {
         let config = if n % 2 == 0 { AVC_OTHER_STRING } else { AVC };
         feed.video(0, video_config(config)).unwrap();
+        feed.video(0, video_frame(IDR)).unwrap();
     }
-    let refusal = feed.video(0, video_config(AVC)).unwrap_err();
+    feed.video(0, video_config(AVC)).unwrap();
+    let refusal = feed.video(0, video_frame(IDR)).unwrap_err();
     assert_eq!(refusal.reason, Reason::Codec);
 }
 
 #[test]
 fn a_publisher_that_returns_goes_on_with_its_broadcast() {
-    let mut feed = Feed::new();
-    feed.video(0, video_config(AVC)).unwrap();
-    feed.audio(0, audio_config()).unwrap();
+    let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
     let broadcast = feed.live().unwrap();
     let Feed {
@@ -261,7 +383,8 @@ fn a_publisher_that_returns_goes_on_with_its_broadcast() {
         metrics,
         start,
     };
-    feed.audio(3_000, audio_config()).unwrap();
+    let metadata = object([("videocodecid", 7.0.into())]);
+    feed.publisher.metadata(&metadata, feed.start).unwrap();
     feed.video(3_000, video_config(AVC)).unwrap();
     feed.video(3_000, video_frame(IDR)).unwrap();
     assert_eq!(feed.live().unwrap().id(), broadcast.id());
@@ -270,24 +393,20 @@ fn a_publisher_that_returns_goes_on_with_its_broadcast() {
 
 #[test]
 fn a_publisher_that_was_kicked_is_told_and_starts_nothing() {
-    let mut feed = Feed::new();
-    feed.video(0, video_config(AVC)).unwrap();
-    feed.audio(0, audio_config()).unwrap();
+    let mut feed = Feed::of_video();
+    feed.video(0, video_frame(IDR)).unwrap();
     feed.hub.kick(&name());
     assert_eq!(feed.video(0, video_frame(IDR)).unwrap_err(), ended());
-    let mut feed = Feed::new();
+    let mut feed = Feed::of_video();
     feed.hub.kick(&name());
-    feed.video(0, video_config(AVC)).unwrap();
-    assert_eq!(feed.audio(0, audio_config()).unwrap_err(), ended());
+    assert_eq!(feed.video(0, video_frame(IDR)).unwrap_err(), ended());
     assert!(feed.live().is_none());
 }
 
 #[test]
 fn stamps_that_wrap_jump_and_fall_back_keep_the_frames_in_step() {
-    let mut feed = Feed::new();
+    let mut feed = Feed::of_video();
     let origin = u32::MAX - 99;
-    feed.video(origin, video_config(AVC)).unwrap();
-    feed.audio(origin, audio_config()).unwrap();
     for step in (0..400).step_by(40) {
         let key = step == 0;
         let body = if key { video_frame(IDR) } else { video_frame(SLICE) };
@@ -306,9 +425,7 @@ fn stamps_that_wrap_jump_and_fall_back_keep_the_frames_in_step() {
 
 #[test]
 fn the_payload_in_the_hub_is_the_message_without_its_tag_header() {
-    let mut feed = Feed::new();
-    feed.video(0, video_config(AVC)).unwrap();
-    feed.audio(0, audio_config()).unwrap();
+    let mut feed = Feed::of_video();
     let body = video_frame(IDR);
     let at = body[5..].as_ptr();
     feed.video(0, body).unwrap();

@@ -96,6 +96,7 @@ impl Running {
         peer.client.video(0, video_config(AVC));
         peer.client.audio(0, audio_config());
         peer.client.video(0, video_frame(IDR));
+        peer.client.audio(0, audio_frame());
         peer.flush().await;
         self.wait("another broadcast", |running| running.broadcast("other").is_some())
             .await;
@@ -294,6 +295,7 @@ async fn a_second_publisher_of_a_live_name_is_refused_and_the_first_goes_on() {
     first.client.audio(0, audio_config());
     first.client.video(0, video_config(AVC));
     first.client.video(0, video_frame(IDR));
+    first.client.audio(0, audio_frame());
     first.flush().await;
     running
         .wait("the first", |running| running.broadcast("demo").is_some())
@@ -309,6 +311,7 @@ async fn a_second_publisher_of_a_live_name_is_refused_and_the_first_goes_on() {
     again.client.audio(5, audio_config());
     again.client.video(5, video_config(AVC));
     again.client.video(5, video_frame(IDR));
+    again.client.audio(5, audio_frame());
     again.flush().await;
     running
         .wait("the return", |running| running.metrics.video_frames.get() == 2)
@@ -411,6 +414,7 @@ async fn a_player_that_does_not_read_is_closed_and_the_publisher_does_not_wait()
     publisher.client.audio(0, audio_config());
     publisher.client.video(0, video_config(AVC));
     publisher.client.video(0, video_frame(IDR));
+    publisher.client.audio(0, audio_frame());
     publisher.flush().await;
     running
         .wait("a broadcast", |running| running.metrics.video_frames.get() == 1)
