@@ -3,7 +3,7 @@
 //! under an allocator that counts.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -18,6 +18,7 @@ use benches::{
 };
 use bytes::Bytes;
 use media_core::broadcast::Event;
+use tokio::sync::{Mutex, MutexGuard};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -28,9 +29,9 @@ const SPEED: u32 = 8;
 const TAG_HEADER: usize = 5;
 
 /// One test at a time: the counts are the process'.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+async fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::const_new(());
+    ALONE.lock().await
 }
 
 fn publish(path: &Path, stream: &Stream, length: Duration) -> JoinHandle<Result<(), Failure>> {
@@ -43,7 +44,7 @@ fn publish(path: &Path, stream: &Stream, length: Duration) -> JoinHandle<Result<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_to_a_viewer_is_the_memory_that_the_message_was_gathered_into() {
-    let _alone = alone();
+    let _alone = alone().await;
     let stream = Stream::new(BITRATE_BPS);
     // All key frames are of one length, and nothing else is of the length of their messages.
     let key = stream
@@ -52,7 +53,7 @@ async fn what_is_written_to_a_viewer_is_the_memory_that_the_message_was_gathered
         .find(|tag| tag.key && tag.kind == Kind::Video)
         .unwrap();
     let message_len = key.body.len();
-    let path = Path::start(WINDOW).unwrap();
+    let path = Path::start(WINDOW, SPEED).unwrap();
     let mut announcements = path.hub.announcements();
     let publisher = publish(&path, &stream, Duration::from_secs(4));
     counting::watch(message_len);
@@ -94,8 +95,8 @@ async fn what_is_written_to_a_viewer_is_the_memory_that_the_message_was_gathered
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_whole_path_allocates_at_most_a_tenth_beside_the_payload() {
-    let _alone = alone();
-    let path = Path::start(WINDOW).unwrap();
+    let _alone = alone().await;
+    let path = Path::start(WINDOW, SPEED).unwrap();
     let mut announcements = path.hub.announcements();
     let publisher = publish(&path, &Stream::new(BITRATE_BPS), Duration::from_secs(10));
     let live = path.live(&mut announcements).await;
@@ -109,7 +110,7 @@ async fn the_whole_path_allocates_at_most_a_tenth_beside_the_payload() {
     };
     let (allocated, payload) = tokio::select! {
         counted = counted => counted,
-        _ = async { tokio::join!(path.follow(&live, 0, async |_| true), path.follow(&live, 1, async |_| true)) } => {
+        _ = async { tokio::join!(path.follow_segments(&live, 0, async |_| true), path.follow_segments(&live, 1, async |_| true)) } => {
             panic!("the broadcast ended")
         }
     };

@@ -30,12 +30,13 @@ pub const PART: Duration = Duration::from_millis(200);
 /// See [`SEGMENT`].
 pub const WINDOW: Duration = Duration::from_secs(60);
 
-/// A hub with the shipped limits.
-pub fn hub() -> Hub {
+/// A hub with the shipped limits, for streams that run `speed` times as fast as the clock: what is bounded by the clock's time is
+/// `speed` times shorter, so that as much media are held as at real time.
+pub fn hub(speed: u32) -> Hub {
     Hub::new(Settings {
         broadcast: Limits {
             bytes: 64 << 20,
-            age: Duration::from_secs(10),
+            age: Duration::from_secs(10) / speed,
             segment: SEGMENT,
             stall: SEGMENT,
         },
@@ -75,12 +76,12 @@ pub struct Path {
 }
 
 impl Path {
-    /// Starts it; playlists reach back `window`.
+    /// Starts it; playlists reach back `window`, and streams run at `speed` (see [`hub`]).
     ///
     /// # Errors
     /// No port can be had.
-    pub fn start(window: Duration) -> Result<Self, Failure> {
-        let hub = hub();
+    pub fn start(window: Duration, speed: u32) -> Result<Self, Failure> {
+        let hub = hub(speed);
         let packager = Packager::new(hub.clone(), packager::Config { part: PART, window })?;
         let presentations = packager.presentations();
         let config = ingest_rtmp::Config {

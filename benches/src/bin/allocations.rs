@@ -1,7 +1,7 @@
 //! Bytes allocated for each payload byte on the way from an RTMP socket to the bodies of HTTP answers, and memory held for each byte of
 //! media in a full window. The whole path runs in this process under an allocator that counts; the publisher's bytes were made before.
 //!
-//! Streams run at `--speed 8` times the clock, which changes no count. What is counted is the path and what one reader of both tracks adds:
+//! Streams run at `--speed 8` times the clock, and the hub's backlog is as much shorter, so that counts are those of real time. What is counted is the path and what one reader of both tracks adds:
 //! none; one that asks for each segment as it opens (DASH); one that asks for each part (HLS), without and with its playlists.
 
 use std::{
@@ -72,7 +72,7 @@ struct Flow {
 fn flow(wire: &Arc<Wire>, speed: u32, reader: Reader) -> Result<Flow, Failure> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
-        let path = Path::start(WINDOW)?;
+        let path = Path::start(WINDOW, speed)?;
         let mut announcements = path.hub.announcements();
         let publisher = publish(&path, wire, speed, WARM_UP_S + COUNTED_S + 2 * speed);
         let live = path.live(&mut announcements).await;
@@ -98,7 +98,7 @@ fn flow(wire: &Arc<Wire>, speed: u32, reader: Reader) -> Result<Flow, Failure> {
 fn held(wire: &Arc<Wire>, speed: u32) -> Result<(), Failure> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
-        let path = Path::start(WINDOW)?;
+        let path = Path::start(WINDOW, speed)?;
         let mut announcements = path.hub.announcements();
         tokio::task::yield_now().await;
         let before = Count::now();
