@@ -169,7 +169,7 @@ impl Drop for Daemon {
         self.process.kill();
         if thread::panicking() {
             let lines = self.process.lines();
-            let tail = lines.len().saturating_sub(60);
+            let tail = lines.len().saturating_sub(150);
             eprintln!("the daemon's log, last lines:\n{}", lines[tail..].join("\n"));
         } else {
             assert_eq!(self.complaints(), Vec::<String>::new(), "the daemon's log");
