@@ -128,8 +128,16 @@ impl Program {
 
     /// Lets the clock act: units that waited long enough, and the parts of a gap up to now.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if let Some(time) = self.broadcast.gap_time(now) {
+        let master = &self.lines[self.master];
+        let gap = master
+            .segmenter
+            .open()
+            .filter(|open| open.gap)
+            .map(|open| master.to_video(open.start));
+        if let (Some(start), Some(time)) = (gap, self.broadcast.gap_time(now)) {
             self.reached = self.reached.max(time);
+            // The next mark stands there at the latest, and may not have been seen yet.
+            let time = time.min(start + Timescale::VIDEO.ticks(self.broadcast.segment()));
             for line in &mut self.lines {
                 // Rounded down: what resumes does so at `time` or later.
                 let until = Timescale::VIDEO.rescale(time, line.config.timescale()) - 1;

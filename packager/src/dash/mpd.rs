@@ -102,7 +102,8 @@ fn open(out: &mut String, presentation: &Presentation, head: &Head, newest: Opti
         out,
         " minBufferTime=\"PT{}S\" timeShiftBufferDepth=\"PT{}S\" suggestedPresentationDelay=\"PT{}S\">",
         Millis(head.min_buffer),
-        Millis(presentation.window),
+        // Not before there was anything: ffmpeg subtracts it from publishTime without looking.
+        Millis(edge.unwrap_or_default().min(presentation.window)),
         Millis(head.delay),
     )
 }

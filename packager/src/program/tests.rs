@@ -618,3 +618,22 @@ fn a_list_of_long_segments_reaches_back_far_enough_for_players() {
         "{listed}"
     );
 }
+
+#[test]
+fn audio_that_ended_a_little_after_a_gap_began_is_told_of_no_further_than_the_next_mark() {
+    for fps in [23.976, 25.0, 29.97, 30.0, 60.0] {
+        for ended in [4_333i64, 5_007, 5_120, 5_871] {
+            let mut bench = Bench::new(tracks(AAC_48, true));
+            bench.run(fps, 60, true, Some(48_000.0), 0.0..ended as f64 / 1000.0, 0.0);
+            bench.producer.take().unwrap().leave(bench.at(ended));
+            // The hub's clock is a little slow beside ours.
+            for ms in (ended..ended + 7_000).step_by(50) {
+                if (ms - ended) % 250 == 200 {
+                    bench.hub.advance(bench.at(ms));
+                }
+                bench.pump(ms);
+            }
+            assert_sound(bench.end(ended + 7_000));
+        }
+    }
+}
