@@ -22,6 +22,10 @@ struct Bench {
     consumer: Consumer,
     program: Program,
     last: Option<Presentation>,
+    /// Seconds by which audio's stamps lie after video's.
+    audio_late: f64,
+    /// Part of a millisecond by which all stamps lie after a whole one, before they are rounded down.
+    phase: f64,
 }
 
 fn tracks(audio: Option<[u8; 2]>, video: bool) -> Vec<(TrackName, Config)> {
@@ -75,6 +79,8 @@ impl Bench {
             consumer,
             program,
             last: None,
+            audio_late: 0.0,
+            phase: 0.0,
         }
     }
 
@@ -137,7 +143,8 @@ impl Bench {
                     move |(_, at)| *at < end
                 })
         };
-        let ms = |at: f64| -> i64 { format!("{:.0}", (at * 1000.0).floor()).parse().unwrap() };
+        let (phase, audio_late) = (self.phase, self.audio_late);
+        let ms = |at: f64| -> i64 { format!("{:.0}", (at * 1000.0 + phase).floor()).parse().unwrap() };
         let video = frames(fps).map(|(n, at)| {
             let key = u64::from(n) % group == 0;
             // I P B P B ...: two frames of reordering.
@@ -151,7 +158,7 @@ impl Bench {
         });
         let mut units: Vec<_> = video.collect();
         if let Some(rate) = rate {
-            units.extend(frames(rate / 1024.0).map(|(_, at)| (at, 1, true, 0)));
+            units.extend(frames(rate / 1024.0).map(|(_, at)| (at + audio_late, 1, true, 0)));
         }
         units.sort_by(|a, b| a.0.total_cmp(&b.0));
         for (at, track, key, composition) in units {
@@ -245,38 +252,64 @@ fn assert_in_step(presentation: &Presentation) {
     }
 }
 
+const RATES: [(f64, u64); 8] = [
+    (23.976, 48),
+    (24.0, 48),
+    (25.0, 50),
+    (29.97, 60),
+    (30.0, 60),
+    (50.0, 100),
+    (59.94, 120),
+    (60.0, 120),
+];
+
+/// 12 s of audio and video: each frame in one part, in order, and the rules of parts and segments kept.
+fn assert_whole(
+    fps: f64,
+    group: u64,
+    b_frames: bool,
+    (asc, rate): (Option<[u8; 2]>, f64),
+    phase: f64,
+    audio_late: f64,
+) {
+    let mut bench = Bench::new(tracks(asc, true));
+    (bench.phase, bench.audio_late) = (phase, audio_late);
+    bench.run(fps, group, b_frames, Some(rate), 0.0..12.0, 0.0);
+    let presentation = bench.end(12_000);
+    assert_sound(presentation);
+    for track in &presentation.tracks {
+        assert_parts_keep_the_target(track);
+        assert_eq!(track.part_target, Duration::from_millis(234));
+        let stamps: Vec<_> = stamps(track).into_iter().filter(|stamp| *stamp >= 0).collect();
+        assert!(stamps.windows(2).all(|pair| pair[0] < pair[1]), "{fps} {}", track.name);
+    }
+    assert_in_step(presentation);
+    let video = &presentation.tracks[0];
+    let sent = (0u32..).take_while(|&n| f64::from(n) / fps < 12.0).count();
+    assert_eq!(stamps(video).len(), sent);
+    let rate = video.frame_rate.unwrap();
+    assert!((rate - fps).abs() < 0.05, "{fps}: {rate}");
+    let first = video.segments.first().unwrap();
+    assert!(first.msn == 1_000 && first.independent);
+}
+
 #[test]
 fn at_every_usual_frame_rate_each_frame_is_in_one_part_and_the_rules_are_kept() {
-    for (fps, group) in [
-        (23.976, 48),
-        (24.0, 48),
-        (25.0, 50),
-        (29.97, 60),
-        (30.0, 60),
-        (50.0, 100),
-        (59.94, 120),
-        (60.0, 120),
-    ] {
-        for (b_frames, asc, rate) in [(false, AAC_48, 48_000.0), (true, AAC_44, 44_100.0)] {
-            let mut bench = Bench::new(tracks(asc, true));
-            bench.run(fps, group, b_frames, Some(rate), 0.0..12.0, 0.0);
-            let presentation = bench.end(12_000);
-            for track in &presentation.tracks {
-                assert_continuous(track);
-                assert_parts_keep_the_target(track);
-                assert_eq!(track.part_target, Duration::from_millis(234));
-                let stamps = stamps(track);
-                assert!(stamps.windows(2).all(|pair| pair[0] < pair[1]), "{fps} {}", track.name);
-            }
-            assert_in_step(presentation);
-            let video = &presentation.tracks[0];
-            let sent = (0u32..).take_while(|&n| f64::from(n) / fps < 12.0).count();
-            assert_eq!(stamps(video).len(), sent);
-            let rate = video.frame_rate.unwrap();
-            assert!((rate - fps).abs() < 0.05, "{fps}: {rate}");
-            let first = video.segments.first().unwrap();
-            assert!(first.msn == 1_000 && first.independent);
-        }
+    for (fps, group) in RATES {
+        assert_whole(fps, group, false, (AAC_48, 48_000.0), 0.0, 0.0);
+        assert_whole(fps, group, true, (AAC_44, 44_100.0), 0.0, 0.0);
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
+    #[test]
+    fn however_stamps_are_rounded_and_audio_lies_beside_video_each_frame_is_in_one_part(
+        rate in 0usize..8, b_frames: bool, cd: bool, phase in 0.0..1.0f64, audio_early in 0.0..0.09f64,
+    ) {
+        let (fps, group) = RATES[rate];
+        let audio = if cd { (AAC_44, 44_100.0) } else { (AAC_48, 48_000.0) };
+        assert_whole(fps, group, b_frames, audio, phase, -audio_early);
     }
 }
 
