@@ -1,8 +1,9 @@
 //! Bytes allocated for each payload byte on the way from an RTMP socket to the bodies of HTTP answers, and memory held for each byte of
 //! media in a full window. The whole path runs in this process under an allocator that counts; the publisher's bytes were made before.
 //!
-//! Streams run at `--speed 8` times the clock, and the hub's backlog is as much shorter, so that counts are those of real time. What is counted is the path and what one reader of both tracks adds:
-//! none; one that asks for each segment as it opens (DASH); one that asks for each part (HLS), without and with its playlists.
+//! Streams run at `--speed 8` times the clock, and the hub's backlog is as much shorter, so that counts are those of real time. What
+//! is counted is the path and what one reader of both tracks adds: none; one that asks for each segment as it opens (DASH); one that
+//! asks for each part (HLS), without and with its playlists.
 
 use std::{
     sync::Arc,

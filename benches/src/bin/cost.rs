@@ -1,8 +1,9 @@
 //! What publishers cost, side by side: the release daemon, nginx with its RTMP module writing HLS, and a program that only reads the
 //! bytes, one after the other in rounds. Each runs on core 0 with nothing else of ours, the load on core 1; CPU time is the kernel's.
 //!
-//! `--publishers 50 --seconds 30 --rounds 2 --chunk 4096`. Nobody reads what is made. nginx writes to /dev/shm. Where the whole window
-//! should be in memory, `--seconds 140 --rounds 1 --only 0`.
+//! `--publishers 50 --seconds 30 --rounds 2 --chunk 4096 --warm-up 5`. Nobody reads what is made. nginx writes to /dev/shm. With
+//! `--warm-up 130` the daemon's window is full when counting begins, so that as much memory is freed as is taken; `--only 0` leaves the
+//! others out.
 
 use std::{
     fs,
@@ -28,7 +29,7 @@ use tokio::io::AsyncReadExt;
 const SERVER_CORE: usize = 0;
 const LOAD_CORE: usize = 1;
 /// All publishers send by then, and the first segments are complete.
-const WARM_UP: Duration = Duration::from_secs(5);
+const WARM_UP_S: u64 = 5;
 const NGINX_MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
 
 /// What a round is of.
@@ -53,6 +54,7 @@ fn main() -> Result<(), Failure> {
     let seconds: u64 = option("--seconds", 30)?;
     let rounds: u32 = option("--rounds", 2)?;
     let only: usize = option("--only", usize::MAX)?;
+    let warm_up = Duration::from_secs(option("--warm-up", WARM_UP_S)?);
     let wire = Arc::new(Wire::new(&Stream::new(BITRATE_BPS), option("--chunk", 4_096)?));
     pin(LOAD_CORE)?;
     println!(
@@ -66,7 +68,7 @@ fn main() -> Result<(), Failure> {
             if only < SUBJECTS.len() && only != index {
                 continue;
             }
-            let (used, grown) = run(*subject, publishers, Duration::from_secs(seconds), &wire)?;
+            let (used, grown) = run(*subject, publishers, warm_up, Duration::from_secs(seconds), &wire)?;
             println!(
                 "round {round}, {name}: {:.4} CPU s a stream-minute (user {:.4}, system {:.4}; scheduler's clock {:.4}), {:.0} MiB \
                  resident, {:.2} of what was sent",
@@ -84,18 +86,25 @@ fn main() -> Result<(), Failure> {
     }
     let all = minutes * f64::from(rounds);
     let nginx = sums[1].cpu_s();
-    for ((_, name), sum) in SUBJECTS.iter().zip(sums).filter(|(_, sum)| sum.cpu_s() > 0.0) {
-        println!(
-            "{name}: {:.4} CPU s a stream-minute, {:.2} of nginx-rtmp's",
-            sum.cpu_s() / all,
-            sum.cpu_s() / nginx
-        );
+    for ((_, name), sum) in SUBJECTS
+        .iter()
+        .zip(sums)
+        .filter(|(_, sum)| nginx > 0.0 && sum.cpu_s() > 0.0)
+    {
+        let (cost, ratio) = (sum.cpu_s() / all, sum.cpu_s() / nginx);
+        println!("{name}: {cost:.4} CPU s a stream-minute, {ratio:.2} of nginx-rtmp's");
     }
     Ok(())
 }
 
 /// One round: what was used between warm-up and end, and by how much memory grew for each byte sent from the start.
-fn run(subject: Subject, publishers: usize, length: Duration, wire: &Arc<Wire>) -> Result<(Usage, f64), Failure> {
+fn run(
+    subject: Subject,
+    publishers: usize,
+    warm_up: Duration,
+    length: Duration,
+    wire: &Arc<Wire>,
+) -> Result<(Usage, f64), Failure> {
     let directory = Scratch::new()?;
     let (server, address) = match subject {
         Subject::Streamforge => {
@@ -122,12 +131,12 @@ fn run(subject: Subject, publishers: usize, length: Duration, wire: &Arc<Wire>) 
         }
         _ => Load::publish(address, names.iter().map(String::as_str), Arc::clone(wire))?,
     };
-    let begin = Instant::now() + WARM_UP;
+    let begin = Instant::now() + warm_up;
     load.run(begin, |_| {})?;
     let before = server.usage()?;
     load.run(begin + length, |_| {})?;
     let after = server.usage()?;
-    let sent = (WARM_UP + length).as_secs_f64() * publishers as f64 * wire_bps(wire) / 8.0;
+    let sent = (warm_up + length).as_secs_f64() * publishers as f64 * wire_bps(wire) / 8.0;
     let used = Usage {
         user_s: after.user_s - before.user_s,
         system_s: after.system_s - before.system_s,
