@@ -16,6 +16,7 @@
 pub mod elements;
 mod error;
 mod overlay;
+pub mod protocol;
 pub mod supervisor;
 pub mod test_picture;
 
