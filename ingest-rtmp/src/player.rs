@@ -123,7 +123,7 @@ impl Player {
                     track.waits_for_key = track.config.is_video();
                 }
             }
-            Event::Gap(_) => {}
+            Event::Gap(_) | Event::Absent { .. } => {}
         }
     }
 

@@ -13,8 +13,10 @@ use std::{
 use tokio::sync::Notify;
 
 mod consumer;
+mod rendition;
 
 pub use consumer::Consumer;
+pub use rendition::Rendition;
 
 use crate::{
     AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, Timescale, TrackName,
@@ -59,7 +61,13 @@ pub struct Broadcast {
 
 #[derive(Debug)]
 struct State {
+    /// The source's, then the renditions' as they appear.
     tracks: Vec<Track>,
+    /// How many of `tracks` are the source's.
+    source: usize,
+    /// Renditions whose makers have not let go of them, and how many of these have shown no track yet.
+    attached: usize,
+    awaited: usize,
     /// The track whose frames decide the cuts: the source's video, else its audio.
     master: usize,
     log: VecDeque<Entry>,
@@ -101,12 +109,18 @@ pub enum Event {
         /// The frame.
         frame: Frame,
     },
-    /// The configuration that the track's next frames need. Subscribers know the first from [`Consumer::configs`].
+    /// The configuration that the track's next frames need. Subscribers know the first from [`Consumer::configs`], but for a rendition that
+    /// appears later: its track has an index not known before. A rendition that was [absent](Event::Absent) is back with this.
     Config {
         /// Index in [`Broadcast::tracks`].
         track: usize,
         /// The new configuration; its codec string is the old one's.
         config: Arc<Config>,
+    },
+    /// No frames of this rendition come until its next [`Event::Config`]: nobody makes it at present.
+    Absent {
+        /// Index in [`Broadcast::tracks`].
+        track: usize,
     },
     /// No frames come: a gap segment starts here, in every rendition.
     Gap(Mark),
@@ -126,6 +140,8 @@ pub enum Refused {
     BeforeKeyFrame,
     /// Its time lies in a gap that was told of already.
     InGap,
+    /// A rendition's frame is not decoded after the one before it, or the rendition has no configuration.
+    OutOfOrder,
     /// The broadcast is over.
     Ended,
 }
@@ -135,6 +151,8 @@ pub enum Refused {
 pub struct TrackInfo {
     /// Its name.
     pub name: TrackName,
+    /// Made here of the source, by the ladder.
+    pub rendition: bool,
     /// Its present configuration.
     pub config: Arc<Config>,
     /// Frames since the start.
@@ -167,6 +185,9 @@ impl Broadcast {
         let first_msn = utc.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let video = tracks.iter().position(|(_, config)| config.is_video());
         let state = State {
+            source: tracks.len(),
+            attached: 0,
+            awaited: 0,
             master: video.unwrap_or(0),
             timeline: Timeline::new(anchor, tracks.len()),
             tracks: tracks
@@ -226,14 +247,21 @@ impl Broadcast {
 
     /// The catalogue, in the order of the indices that events carry.
     pub fn tracks(&self) -> Vec<TrackInfo> {
-        let info = |track: &Track| TrackInfo {
+        let state = self.lock();
+        let info = |(index, track): (usize, &Track)| TrackInfo {
             name: track.name.clone(),
+            rendition: index >= state.source,
             config: Arc::clone(&track.config),
             frames: track.frames,
             bytes: track.bytes,
             bitrate_bps: track.rate.bps,
         };
-        self.lock().tracks.iter().map(info).collect()
+        state.tracks.iter().enumerate().map(info).collect()
+    }
+
+    /// Whether a rendition has been announced that has not shown a track yet.
+    pub fn awaits_renditions(&self) -> bool {
+        self.lock().awaited > 0
     }
 
     /// Whether someone publishes.
@@ -271,18 +299,18 @@ impl Broadcast {
         state.cutter.in_gap().then_some(time)
     }
 
-    /// A subscriber that reads from the oldest frame held: for those who must not miss any.
+    /// A subscriber of all tracks that reads from the oldest frame held: for those who must not miss any.
     pub fn subscribe_from_oldest(self: &Arc<Self>) -> Consumer {
         let state = self.lock();
         let next = state.front;
         self.consumer(state, next).with_older_groups()
     }
 
-    /// A subscriber that reads from the newest group of each track.
+    /// A subscriber of the source's tracks alone that reads from the newest group of each.
     pub fn subscribe(self: &Arc<Self>) -> Consumer {
         let state = self.lock();
-        let next = state.newest_groups();
-        self.consumer(state, next)
+        let (next, source) = (state.newest_groups(), state.source);
+        self.consumer(state, next).of_source(source)
     }
 
     fn consumer(self: &Arc<Self>, state: MutexGuard<'_, State>, next: u64) -> Consumer {
@@ -330,7 +358,7 @@ impl Broadcast {
     /// Another publisher goes on with `tracks`, if these are the same tracks with the same codec strings; else false.
     pub(crate) fn resume(&self, tracks: &[(TrackName, Config)]) -> bool {
         let mut state = self.lock();
-        let same = tracks.len() == state.tracks.len()
+        let same = tracks.len() == state.source
             && tracks.iter().zip(&state.tracks).all(|((name, config), track)| {
                 *name == track.name
                     && config.codec_string() == track.config.codec_string()
@@ -432,7 +460,7 @@ impl State {
             None
         };
         let position = self.end();
-        for (index, track_at) in self.tracks.iter_mut().enumerate() {
+        for (index, track_at) in self.tracks.iter_mut().take(self.source).enumerate() {
             if let Some(mark) = mark {
                 track_at.next_group = (index != self.master).then_some(mark.pts);
             }
@@ -520,6 +548,12 @@ impl State {
         let bytes = bytes + ENTRY_BYTES;
         self.bytes += bytes;
         self.log.push_back(Entry { event, arrived, bytes });
+    }
+
+    /// Appends what is no frame, as of the time of what came last: `start` if nothing is held.
+    fn tell(&mut self, event: Event, start: Instant) {
+        let arrived = self.log.back().map_or(start, |entry| entry.arrived);
+        self.append(event, arrived, 0);
     }
 
     fn end(&self) -> u64 {

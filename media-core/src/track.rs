@@ -17,6 +17,10 @@ pub(crate) struct Track {
     pub(crate) group: Option<u64>,
     /// An audio group starts at its first frame at or after this time (90 kHz), the newest cut's.
     pub(crate) next_group: Option<i64>,
+    /// Decode time of a rendition's newest frame (90 kHz).
+    pub(crate) newest: Option<i64>,
+    /// A rendition that nobody makes at present.
+    pub(crate) absent: bool,
     pub(crate) frames: u64,
     pub(crate) bytes: u64,
     pub(crate) rate: Rate,
@@ -30,6 +34,8 @@ impl Track {
             config,
             group: None,
             next_group: None,
+            newest: None,
+            absent: false,
             frames: 0,
             bytes: 0,
             rate: Rate::default(),

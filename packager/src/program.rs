@@ -103,7 +103,12 @@ impl Program {
         match event {
             Event::Frame { track, frame } if track == self.master => self.master_frame(frame, now),
             Event::Frame { track, frame } => self.follower_frame(track, frame, now),
-            Event::Config { track, config } => self.lines[track].config = config,
+            Event::Config { track, config } => {
+                if let Some(line) = self.lines.get_mut(track) {
+                    line.config = config;
+                }
+            }
+            Event::Absent { .. } => {}
             Event::Gap(mark) => self.gap(mark, now),
             Event::Lagged { frames, .. } => {
                 self.metrics.drop_frames("packager_lagged", frames);
@@ -346,7 +351,10 @@ impl Program {
     }
 
     fn follower_frame(&mut self, track: usize, frame: Frame, now: Instant) {
-        let line = &mut self.lines[track];
+        let Some(line) = self.lines.get_mut(track) else {
+            self.metrics.drop_frame("not_packaged");
+            return;
+        };
         let Kind::Audio(audio) = &mut line.kind else {
             self.metrics.drop_frame("not_packaged");
             return;

@@ -17,6 +17,8 @@ pub struct Consumer {
     /// For each track, the position from which its frames are wanted.
     starts: Vec<u64>,
     configs: Vec<Arc<Config>>,
+    /// How many tracks it knows of: all, or the source's alone.
+    tracks: usize,
     batch: VecDeque<Event>,
 }
 
@@ -27,8 +29,16 @@ impl Consumer {
             next,
             starts,
             configs,
+            tracks: usize::MAX,
             batch: VecDeque::with_capacity(BATCH),
         }
+    }
+
+    /// The same, of the first `source` tracks alone: renditions are not told of.
+    pub(super) fn of_source(mut self, source: usize) -> Self {
+        self.tracks = source;
+        self.configs.truncate(source);
+        self
     }
 
     /// The same, without passing over the groups that are not the newest.
@@ -84,16 +94,23 @@ impl Consumer {
             self.batch.push_back(Event::Lagged { frames, bytes });
             self.starts = state.starts(resume);
             // A configuration may have been among what was skipped.
-            for (track, config) in state.configs(resume).into_iter().enumerate() {
+            for (track, config) in state.configs(resume).into_iter().take(self.tracks).enumerate() {
                 self.batch.push_back(Event::Config { track, config });
+                if state.tracks[track].absent {
+                    self.batch.push_back(Event::Absent { track });
+                }
             }
             self.next = resume;
         }
         let offset = usize::try_from(self.next - state.front).unwrap_or(usize::MAX);
         for entry in state.log.iter().skip(offset).take(BATCH) {
             let wanted = match &entry.event {
-                Event::Frame { track, .. } => self.next >= self.starts[*track],
-                _ => true,
+                Event::Frame { track, .. } => {
+                    // A track that appeared later is wanted from its first frame on.
+                    *track < self.tracks && self.starts.get(*track).is_none_or(|start| self.next >= *start)
+                }
+                Event::Config { track, .. } | Event::Absent { track } => *track < self.tracks,
+                Event::Gap(_) | Event::Lagged { .. } => true,
             };
             if wanted {
                 self.batch.push_back(entry.event.clone());
@@ -103,7 +120,8 @@ impl Consumer {
         match (self.batch.is_empty(), state.presence) {
             (false, _) => Filled::Some,
             (true, _) if self.next < state.end() => Filled::Some,
-            (true, Presence::Ended) => Filled::Ended,
+            // Who reads renditions waits for the ends of them that are still being made.
+            (true, Presence::Ended) if state.attached == 0 || self.tracks == state.source => Filled::Ended,
             (true, _) => Filled::Nothing,
         }
     }

@@ -1,0 +1,166 @@
+//! The handle of those who add tracks to a broadcast that they make of its source.
+//!
+//! A rendition is announced before it can be shown, so that what is served can wait for it; its track appears with its first configuration.
+//! Its frames carry no marks: whoever makes it has a key frame at each of the source's.
+
+use std::sync::Arc;
+
+use super::{Broadcast, Event, MAX_TRACKS, Presence, Refused, Track};
+use crate::{AccessUnit, Error, Frame, Timescale, TrackName, codec::Config};
+
+impl Broadcast {
+    /// Announces a rendition.
+    ///
+    /// # Errors
+    /// [`Error::BadCatalogue`]: there is such a track, or too many tracks.
+    pub fn rendition(self: &Arc<Self>, name: TrackName) -> Result<Rendition, Error> {
+        let mut state = self.lock();
+        let len = state.tracks.len() + state.awaited + 1;
+        if len > MAX_TRACKS || state.tracks.iter().any(|track| track.name == name) {
+            return Err(Error::BadCatalogue { len, max: MAX_TRACKS });
+        }
+        state.attached += 1;
+        state.awaited += 1;
+        Ok(Rendition {
+            broadcast: Arc::clone(self),
+            name,
+            track: None,
+            shown: false,
+        })
+    }
+}
+
+/// Publishes one rendition. Dropping it means that nothing more comes of it; a broadcast that has ended is over for its readers when all are
+/// dropped.
+#[derive(Debug)]
+pub struct Rendition {
+    broadcast: Arc<Broadcast>,
+    name: TrackName,
+    /// Its index, once it has a configuration.
+    track: Option<usize>,
+    /// Frames are to be expected: it has not been told that it is absent since its last configuration.
+    shown: bool,
+}
+
+impl Rendition {
+    /// Its track's name.
+    pub fn name(&self) -> &TrackName {
+        &self.name
+    }
+
+    /// Frames that need `config` follow. To be called before the first, and whenever they come again after [`Rendition::absent`].
+    ///
+    /// # Errors
+    /// [`Error::CodecChanged`]: players could not follow; the rendition stays as it was.
+    pub fn configure(&mut self, config: &Config) -> Result<(), Error> {
+        let mut state = self.broadcast.lock();
+        let Some(index) = self.track else {
+            let config = Arc::new(config.clone());
+            let index = state.tracks.len();
+            if index >= MAX_TRACKS {
+                return Err(Error::BadCatalogue {
+                    len: index + 1,
+                    max: MAX_TRACKS,
+                });
+            }
+            state.tracks.push(Track::new(self.name.clone(), Arc::clone(&config)));
+            state.awaited -= 1;
+            state.tell(Event::Config { track: index, config }, self.broadcast.anchor.instant);
+            drop(state);
+            (self.track, self.shown) = (Some(index), true);
+            self.broadcast.changed.notify_waiters();
+            return Ok(());
+        };
+        let known = &mut state.tracks[index];
+        if known.config.codec_string() != config.codec_string() || known.config.timescale() != config.timescale() {
+            return Err(Error::CodecChanged {
+                track: known.name.clone(),
+                from: known.config.codec_string().into(),
+                to: config.codec_string().into(),
+            });
+        }
+        if *known.config != *config {
+            known.config = Arc::new(config.clone());
+        } else if self.shown {
+            return Ok(());
+        }
+        known.absent = false;
+        let config = Arc::clone(&known.config);
+        state.tell(Event::Config { track: index, config }, self.broadcast.anchor.instant);
+        drop(state);
+        self.shown = true;
+        self.broadcast.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Publishes an access unit, whose times are 90 kHz ticks of the broadcast's own timeline. Never waits. Taken after the broadcast's end
+    /// too.
+    ///
+    /// # Errors
+    /// [`Refused::OutOfOrder`].
+    pub fn push(&self, unit: AccessUnit) -> Result<(), Refused> {
+        let index = self.track.filter(|_| self.shown).ok_or(Refused::OutOfOrder)?;
+        let mut state = self.broadcast.lock();
+        let position = state.end();
+        let track = &mut state.tracks[index];
+        if track.newest.is_some_and(|newest| unit.dts <= newest) {
+            return Err(Refused::OutOfOrder);
+        }
+        track.newest = Some(unit.dts);
+        // Audio can be decoded anywhere; its groups are as good as any if they are not too long to be skipped to.
+        if unit.key {
+            track.group = Some(position);
+        }
+        let (arrived, bytes) = (unit.arrived, unit.payload.len());
+        track.frames += 1;
+        track.bytes += bytes as u64;
+        track.rate.add(bytes as u64, arrived);
+        let timescale = track.config.timescale();
+        let frame = Frame {
+            dts: Timescale::VIDEO.rescale(unit.dts, timescale),
+            pts: Timescale::VIDEO.rescale(unit.pts, timescale),
+            key: unit.key,
+            mark: None,
+            arrived,
+            payload: unit.payload,
+        };
+        state.append(Event::Frame { track: index, frame }, arrived, bytes);
+        state.evict(&self.broadcast.limits, arrived);
+        drop(state);
+        self.broadcast.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Nobody makes it at present: no frames come until it is configured again.
+    pub fn absent(&mut self) {
+        let Some(track) = self.track.filter(|_| self.shown) else {
+            return;
+        };
+        self.shown = false;
+        let mut state = self.broadcast.lock();
+        state.tracks[track].group = None;
+        state.tracks[track].absent = true;
+        state.tell(Event::Absent { track }, self.broadcast.anchor.instant);
+        drop(state);
+        self.broadcast.changed.notify_waiters();
+    }
+}
+
+impl Drop for Rendition {
+    fn drop(&mut self) {
+        if self.broadcast.presence() != Presence::Ended {
+            self.absent();
+        }
+        let mut state = self.broadcast.lock();
+        state.attached -= 1;
+        state.awaited -= usize::from(self.track.is_none());
+        if let Some(track) = self.track {
+            state.tracks[track].group = None;
+        }
+        drop(state);
+        self.broadcast.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests;

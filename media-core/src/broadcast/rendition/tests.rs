@@ -1,0 +1,187 @@
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use hex_literal::hex;
+
+use super::*;
+use crate::{
+    Hub,
+    broadcast::{Consumer, Limits},
+    codec::avc,
+    hub::{Producer, Settings},
+};
+
+const SECOND: i64 = 90_000;
+
+fn config() -> Config {
+    let record =
+        hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
+    Config::Avc(avc::Config::parse(&record).unwrap())
+}
+
+/// The same codec string, another record.
+fn other_config() -> Config {
+    let Config::Avc(config) = config() else { unreachable!() };
+    Config::Avc(avc::Config { width: 320, ..config })
+}
+
+fn broadcast() -> (Producer, Arc<Broadcast>, Instant) {
+    let limits = Limits {
+        bytes: 1 << 20,
+        age: Duration::from_secs(10),
+        segment: Duration::from_secs(2),
+        stall: Duration::from_secs(2),
+    };
+    let hub = Hub::new(Settings {
+        broadcast: limits,
+        reconnect: Duration::from_secs(10),
+        max_channels: 1,
+    });
+    let now = Instant::now();
+    let claim = hub.claim("demo".parse().unwrap()).unwrap();
+    let tracks = vec![(TrackName::source_video(), config())];
+    let producer = claim.start(tracks, now, SystemTime::now()).unwrap();
+    let broadcast = Arc::clone(producer.broadcast());
+    (producer, broadcast, now)
+}
+
+fn unit(dts: i64, arrived: Instant) -> AccessUnit {
+    AccessUnit {
+        dts,
+        pts: dts,
+        key: true,
+        arrived,
+        payload: Bytes::from_static(b"unit"),
+    }
+}
+
+/// What is there, in words.
+fn events(consumer: &mut Consumer) -> Vec<String> {
+    let mut events = Vec::new();
+    while let Some(event) = consumer.try_next() {
+        events.push(match event {
+            Event::Frame { track, .. } => format!("frame {track}"),
+            Event::Config { track, .. } => format!("config {track}"),
+            Event::Absent { track } => format!("absent {track}"),
+            Event::Gap(_) => "gap".into(),
+            Event::Lagged { .. } => "lagged".into(),
+        });
+    }
+    events
+}
+
+#[test]
+fn a_rendition_appears_with_its_first_configuration_and_is_back_with_the_next() {
+    let (producer, broadcast, now) = broadcast();
+    let mut packager = broadcast.subscribe_from_oldest();
+    let mut player = broadcast.subscribe();
+    producer.push(0, unit(0, now)).unwrap();
+
+    let mut rendition = broadcast.rendition("v360".parse().unwrap()).unwrap();
+    assert!(broadcast.awaits_renditions());
+    assert_eq!(rendition.push(unit(10 * SECOND, now)), Err(Refused::OutOfOrder));
+    assert_eq!(broadcast.tracks().len(), 1);
+
+    rendition.configure(&config()).unwrap();
+    assert!(!broadcast.awaits_renditions());
+    rendition.configure(&config()).unwrap();
+    rendition.push(unit(10 * SECOND, now)).unwrap();
+    assert_eq!(rendition.push(unit(10 * SECOND, now)), Err(Refused::OutOfOrder));
+    rendition.absent();
+    rendition.absent();
+    assert_eq!(rendition.push(unit(11 * SECOND, now)), Err(Refused::OutOfOrder));
+    rendition.configure(&config()).unwrap();
+    rendition.push(unit(12 * SECOND, now)).unwrap();
+    rendition.configure(&other_config()).unwrap();
+
+    assert_eq!(
+        events(&mut packager),
+        [
+            "frame 0", "config 1", "frame 1", "absent 1", "config 1", "frame 1", "config 1"
+        ]
+    );
+    assert_eq!(events(&mut player), ["frame 0"]);
+    let tracks = broadcast.tracks();
+    assert_eq!(
+        tracks
+            .iter()
+            .map(|track| (track.name.as_str(), track.rendition))
+            .collect::<Vec<_>>(),
+        [("v0", false), ("v360", true)]
+    );
+}
+
+#[test]
+fn a_rendition_has_a_name_of_its_own_and_keeps_its_codec() {
+    let (_producer, broadcast, _) = broadcast();
+    assert!(broadcast.rendition(TrackName::source_video()).is_err());
+    let mut rendition = broadcast.rendition("v360".parse().unwrap()).unwrap();
+    rendition.configure(&config()).unwrap();
+    let Config::Avc(avc) = config() else { unreachable!() };
+    let codec_string = "avc1.640028".into();
+    assert!(
+        rendition
+            .configure(&Config::Avc(avc::Config { codec_string, ..avc }))
+            .is_err()
+    );
+    for n in 0..MAX_TRACKS - 2 {
+        std::mem::forget(broadcast.rendition(format!("v{}", n + 1_000).parse().unwrap()).unwrap());
+    }
+    assert!(broadcast.rendition("v1".parse().unwrap()).is_err());
+}
+
+#[test]
+fn a_publisher_returns_to_a_broadcast_with_renditions() {
+    let (producer, broadcast, now) = broadcast();
+    producer.push(0, unit(0, now)).unwrap();
+    let mut rendition = broadcast.rendition("v360".parse().unwrap()).unwrap();
+    rendition.configure(&config()).unwrap();
+    producer.leave(now);
+    assert!(broadcast.resume(&[(TrackName::source_video(), config())]));
+}
+
+#[tokio::test]
+async fn a_broadcast_that_has_ended_is_over_when_its_renditions_are() {
+    let (producer, broadcast, now) = broadcast();
+    let mut packager = broadcast.subscribe_from_oldest();
+    let mut player = broadcast.subscribe();
+    producer.push(0, unit(0, now)).unwrap();
+    let mut rendition = broadcast.rendition("v360".parse().unwrap()).unwrap();
+    rendition.configure(&config()).unwrap();
+    producer.end();
+    assert!(matches!(player.next().await, Some(Event::Frame { .. })));
+    assert!(player.next().await.is_none());
+    assert_eq!(events(&mut packager), ["frame 0", "config 1"]);
+    rendition.push(unit(10 * SECOND, now)).unwrap();
+    let reader = tokio::spawn(async move {
+        assert!(matches!(packager.next().await, Some(Event::Frame { track: 1, .. })));
+        packager.next().await.is_none()
+    });
+    tokio::task::yield_now().await;
+    drop(rendition);
+    assert!(reader.await.unwrap());
+}
+
+#[test]
+fn one_that_lagged_is_told_who_is_absent() {
+    let (producer, broadcast, now) = broadcast();
+    producer.push(0, unit(0, now)).unwrap();
+    let mut rendition = broadcast.rendition("v360".parse().unwrap()).unwrap();
+    rendition.configure(&config()).unwrap();
+    let mut packager = broadcast.subscribe_from_oldest();
+    rendition.absent();
+    for n in 1..40 {
+        let payload = Bytes::from(vec![0; 60_000]);
+        producer
+            .push(
+                0,
+                AccessUnit {
+                    payload,
+                    ..unit(n * 3_000, now)
+                },
+            )
+            .unwrap();
+    }
+    let told = events(&mut packager);
+    assert_eq!(told[..4], ["lagged", "config 0", "config 1", "absent 1"]);
+}
