@@ -16,7 +16,7 @@ mod consumer;
 mod rendition;
 
 pub use consumer::Consumer;
-pub use rendition::Rendition;
+pub use rendition::{OutOfOrder, Rendition};
 
 use crate::{
     AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, Timescale, TrackName,
@@ -140,8 +140,6 @@ pub enum Refused {
     BeforeKeyFrame,
     /// Its time lies in a gap that was told of already.
     InGap,
-    /// A rendition's frame is not decoded after the one before it, or the rendition has no configuration.
-    OutOfOrder,
     /// The broadcast is over.
     Ended,
 }

@@ -5,8 +5,13 @@
 
 use std::sync::Arc;
 
-use super::{Broadcast, Event, MAX_TRACKS, Presence, Refused, Track};
+use super::{Broadcast, Event, MAX_TRACKS, Presence, Track};
 use crate::{AccessUnit, Error, Frame, Timescale, TrackName, codec::Config};
+
+/// A rendition's unit is not decoded after the one before it, or the rendition has no configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a unit out of order")]
+pub struct OutOfOrder;
 
 impl Broadcast {
     /// Announces a rendition.
@@ -97,14 +102,14 @@ impl Rendition {
     /// too.
     ///
     /// # Errors
-    /// [`Refused::OutOfOrder`].
-    pub fn push(&self, unit: AccessUnit) -> Result<(), Refused> {
-        let index = self.track.filter(|_| self.shown).ok_or(Refused::OutOfOrder)?;
+    /// [`OutOfOrder`]: it is not taken.
+    pub fn push(&self, unit: AccessUnit) -> Result<(), OutOfOrder> {
+        let index = self.track.filter(|_| self.shown).ok_or(OutOfOrder)?;
         let mut state = self.broadcast.lock();
         let position = state.end();
         let track = &mut state.tracks[index];
         if track.newest.is_some_and(|newest| unit.dts <= newest) {
-            return Err(Refused::OutOfOrder);
+            return Err(OutOfOrder);
         }
         track.newest = Some(unit.dts);
         // Audio can be decoded anywhere; its groups are as good as any if they are not too long to be skipped to.

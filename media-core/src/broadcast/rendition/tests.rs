@@ -79,17 +79,17 @@ fn a_rendition_appears_with_its_first_configuration_and_is_back_with_the_next() 
 
     let mut rendition = broadcast.rendition("v360".parse().unwrap()).unwrap();
     assert!(broadcast.awaits_renditions());
-    assert_eq!(rendition.push(unit(10 * SECOND, now)), Err(Refused::OutOfOrder));
+    assert_eq!(rendition.push(unit(10 * SECOND, now)), Err(OutOfOrder));
     assert_eq!(broadcast.tracks().len(), 1);
 
     rendition.configure(&config()).unwrap();
     assert!(!broadcast.awaits_renditions());
     rendition.configure(&config()).unwrap();
     rendition.push(unit(10 * SECOND, now)).unwrap();
-    assert_eq!(rendition.push(unit(10 * SECOND, now)), Err(Refused::OutOfOrder));
+    assert_eq!(rendition.push(unit(10 * SECOND, now)), Err(OutOfOrder));
     rendition.absent();
     rendition.absent();
-    assert_eq!(rendition.push(unit(11 * SECOND, now)), Err(Refused::OutOfOrder));
+    assert_eq!(rendition.push(unit(11 * SECOND, now)), Err(OutOfOrder));
     rendition.configure(&config()).unwrap();
     rendition.push(unit(12 * SECOND, now)).unwrap();
     rendition.configure(&other_config()).unwrap();
