@@ -307,7 +307,7 @@ impl Broadcast {
     /// A subscriber of the source's tracks alone that reads from the newest group of each.
     pub fn subscribe(self: &Arc<Self>) -> Consumer {
         let state = self.lock();
-        let (next, source) = (state.newest_groups(), state.source);
+        let (next, source) = (state.newest_groups(state.source), state.source);
         self.consumer(state, next).of_source(source)
     }
 
@@ -558,10 +558,11 @@ impl State {
         self.front + self.log.len() as u64
     }
 
-    /// Where reading must start to get the newest group of each track.
-    fn newest_groups(&self) -> u64 {
+    /// Where reading must start to get the newest group of each of the first `tracks` tracks.
+    fn newest_groups(&self, tracks: usize) -> u64 {
         self.tracks
             .iter()
+            .take(tracks)
             .filter_map(|track| track.group)
             .min()
             .unwrap_or(self.end())
@@ -593,7 +594,7 @@ impl State {
     }
 
     fn evict(&mut self, limits: &Limits, now: Instant) {
-        let keep = self.newest_groups();
+        let keep = self.newest_groups(usize::MAX);
         while let Some(entry) = self.log.front() {
             let old = self.front < keep && now.saturating_duration_since(entry.arrived) > limits.age;
             if !old && self.bytes <= limits.bytes {

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, pin::pin, sync::Arc};
 
-use super::{Broadcast, Entry, Event, Presence};
+use super::{Broadcast, Entry, Event, Presence, State};
 use crate::codec::Config;
 
 /// Entries a subscriber takes with one lock.
@@ -82,27 +82,47 @@ impl Consumer {
         self.batch.pop_front()
     }
 
+    /// Passes over what is older than the newest groups, as one that lagged does; nothing if it reads these already. For those who have
+    /// fallen behind and know it before the log does.
+    pub fn skip_to_newest(&mut self) {
+        let broadcast = Arc::clone(&self.broadcast);
+        let state = broadcast.lock();
+        if state.newest_groups(self.tracks) > self.next {
+            // Frames copied out already are older still.
+            self.batch.retain(|event| !matches!(event, Event::Frame { .. }));
+            self.skip(&state);
+        }
+    }
+
+    /// Goes on at the newest groups.
+    fn skip(&mut self, state: &State) {
+        let resume = state.newest_groups(self.tracks);
+        let from = self.next.max(state.front);
+        let (offset, skipped) = (span(state.front, from), span(from, resume));
+        let is_frame = |entry: &&Entry| matches!(entry.event, Event::Frame { .. });
+        let entries = || state.log.iter().skip(offset).take(skipped);
+        let bytes = entries().map(|entry| entry.bytes as u64).sum();
+        let frames = entries().filter(is_frame).count() as u64 + (from - self.next);
+        self.batch.push_back(Event::Lagged { frames, bytes });
+        self.starts = state.starts(resume);
+        // A configuration may have been among what was skipped.
+        for (track, config) in state.configs(resume).into_iter().take(self.tracks).enumerate() {
+            self.batch.push_back(Event::Config { track, config });
+            if state.tracks[track].absent {
+                self.batch.push_back(Event::Absent { track });
+            }
+        }
+        self.next = resume;
+    }
+
     /// Copies out what is there, a batch at most: the lock covers nothing else.
     fn fill(&mut self) -> Filled {
-        let state = self.broadcast.lock();
+        let broadcast = Arc::clone(&self.broadcast);
+        let state = broadcast.lock();
         if self.next < state.front {
-            let resume = state.newest_groups();
-            let skipped = usize::try_from(resume - state.front).unwrap_or(usize::MAX);
-            let is_frame = |entry: &&Entry| matches!(entry.event, Event::Frame { .. });
-            let bytes = state.log.iter().take(skipped).map(|entry| entry.bytes as u64).sum();
-            let frames = state.log.iter().take(skipped).filter(is_frame).count() as u64 + (state.front - self.next);
-            self.batch.push_back(Event::Lagged { frames, bytes });
-            self.starts = state.starts(resume);
-            // A configuration may have been among what was skipped.
-            for (track, config) in state.configs(resume).into_iter().take(self.tracks).enumerate() {
-                self.batch.push_back(Event::Config { track, config });
-                if state.tracks[track].absent {
-                    self.batch.push_back(Event::Absent { track });
-                }
-            }
-            self.next = resume;
+            self.skip(&state);
         }
-        let offset = usize::try_from(self.next - state.front).unwrap_or(usize::MAX);
+        let offset = span(state.front, self.next);
         for entry in state.log.iter().skip(offset).take(BATCH) {
             let wanted = match &entry.event {
                 Event::Frame { track, .. } => {
@@ -125,6 +145,11 @@ impl Consumer {
             (true, _) => Filled::Nothing,
         }
     }
+}
+
+/// Entries between two positions.
+fn span(from: u64, to: u64) -> usize {
+    usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX)
 }
 
 enum Filled {

@@ -185,3 +185,28 @@ fn one_that_lagged_is_told_who_is_absent() {
     let told = events(&mut packager);
     assert_eq!(told[..4], ["lagged", "config 0", "config 1", "absent 1"]);
 }
+
+#[test]
+fn one_that_knows_that_it_is_late_skips_to_the_newest_group_and_no_further() {
+    let (producer, broadcast, now) = broadcast();
+    let mut reader = broadcast.subscribe();
+    for n in 0..9 {
+        let key = n % 3 == 0;
+        producer
+            .push(
+                0,
+                AccessUnit {
+                    key,
+                    ..unit(n * 90_000, now)
+                },
+            )
+            .unwrap();
+    }
+    reader.skip_to_newest();
+    let Some(Event::Lagged { frames: 6, .. }) = reader.try_next() else {
+        panic!("six frames are left out");
+    };
+    assert_eq!(events(&mut reader), ["config 0", "frame 0", "frame 0", "frame 0"]);
+    reader.skip_to_newest();
+    assert_eq!(events(&mut reader), [""; 0]);
+}
