@@ -15,10 +15,19 @@
 
 pub mod elements;
 mod error;
+pub mod ladder;
+mod metrics;
 mod overlay;
+pub mod pictures;
+pub mod plan;
 pub mod protocol;
 pub mod supervisor;
 pub mod test_picture;
+pub mod trial;
+pub mod worker;
 
 pub use error::Error;
+pub use ladder::Ladder;
+pub use metrics::Metrics;
+pub use pictures::Pictures;
 pub use supervisor::Worker;

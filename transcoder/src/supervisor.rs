@@ -114,10 +114,10 @@ async fn end(child: &mut Child) -> io::Result<()> {
 }
 
 /// Passes lines on to the log until the stream ends: long ones cut, too many counted instead.
-async fn forward(mut stream: impl AsyncRead + Unpin, worker: &'static str) {
+pub(crate) async fn forward(mut stream: impl AsyncRead + Unpin, worker: &'static str) {
     let mut buffer = [0; 1024];
     let mut line = Vec::with_capacity(MAX_LINE_BYTES);
-    let mut budget = Budget::new(Instant::now());
+    let mut talk = Talk::new(worker);
     loop {
         let read = match stream.read(&mut buffer).await {
             Ok(0) | Err(_) => break,
@@ -130,44 +130,50 @@ async fn forward(mut stream: impl AsyncRead + Unpin, worker: &'static str) {
                 }
                 continue;
             }
-            pass_on(&line, worker, &mut budget);
+            talk.warn(&String::from_utf8_lossy(&line));
             line.clear();
         }
     }
-    pass_on(&line, worker, &mut budget);
-    budget.tell(worker);
+    talk.warn(&String::from_utf8_lossy(&line));
 }
 
-fn pass_on(line: &[u8], worker: &'static str, budget: &mut Budget) {
-    if line.is_empty() {
-        return;
-    }
-    if budget.take(Instant::now(), worker) {
-        let line = String::from_utf8_lossy(line);
-        warn!(worker, %line, "worker says");
-    }
-}
-
-/// How many lines may still be passed on.
-struct Budget {
+/// What a worker says, passed on to the log: as much as may be.
+#[derive(Debug)]
+pub(crate) struct Talk {
+    worker: &'static str,
     since: Instant,
     taken: u32,
     left_out: u32,
 }
 
-impl Budget {
-    fn new(now: Instant) -> Self {
+impl Talk {
+    pub(crate) fn new(worker: &'static str) -> Self {
         Self {
-            since: now,
+            worker,
+            since: Instant::now(),
             taken: 0,
             left_out: 0,
         }
     }
 
-    fn take(&mut self, now: Instant, worker: &'static str) -> bool {
+    /// Something is degraded.
+    pub(crate) fn warn(&mut self, line: &str) {
+        if !line.is_empty() && self.may(Instant::now()) {
+            warn!(worker = self.worker, %line, "worker says");
+        }
+    }
+
+    /// For the curious.
+    pub(crate) fn debug(&mut self, line: &str) {
+        if !line.is_empty() && self.may(Instant::now()) {
+            debug!(worker = self.worker, %line, "worker says");
+        }
+    }
+
+    fn may(&mut self, now: Instant) -> bool {
         if now.duration_since(self.since) >= LINES_SPAN {
-            self.tell(worker);
-            *self = Self::new(now);
+            self.tell();
+            (self.since, self.taken, self.left_out) = (now, 0, 0);
         }
         let within = self.taken < MAX_LINES;
         if within {
@@ -178,10 +184,20 @@ impl Budget {
         within
     }
 
-    fn tell(&self, worker: &'static str) {
+    fn tell(&self) {
         if self.left_out > 0 {
-            warn!(worker, lines = self.left_out, "worker said more, left out");
+            warn!(
+                worker = self.worker,
+                lines = self.left_out,
+                "worker said more, left out"
+            );
         }
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        self.tell();
     }
 }
 
@@ -245,11 +261,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_talkative_worker_is_cut_short() {
+        let mut talk = Talk::new("test");
         let start = Instant::now();
-        let mut budget = Budget::new(start);
-        let passed = (0..1_000).filter(|_| budget.take(start, "test")).count();
+        let passed = (0..1_000).filter(|_| talk.may(start)).count();
         assert_eq!(passed, 20);
-        assert_eq!(budget.left_out, 980);
-        assert!(budget.take(start + LINES_SPAN, "test"));
+        assert_eq!(talk.left_out, 980);
+        assert!(talk.may(start + LINES_SPAN));
     }
 }

@@ -53,6 +53,11 @@ impl Rendition {
         &self.name
     }
 
+    /// Whether frames can be pushed: it has been configured, and not been [absent](Rendition::absent) since.
+    pub fn is_shown(&self) -> bool {
+        self.shown
+    }
+
     /// Frames that need `config` follow. To be called before the first, and whenever they come again after [`Rendition::absent`].
     ///
     /// # Errors

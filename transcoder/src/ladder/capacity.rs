@@ -1,0 +1,128 @@
+//! What the machine can encode, and who has been promised how much of it. Macroblocks a second, as a trial encode has measured.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Share of a core that one thread of an encoder may need.
+const BUSY: f64 = 0.7;
+
+/// What the machine can encode. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub(crate) struct Capacity(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    whole: f64,
+    one_core: f64,
+    used: Mutex<f64>,
+}
+
+/// A promise of some of it, until dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    capacity: Capacity,
+    cost: f64,
+}
+
+impl Capacity {
+    /// What `cores` can do of which each does `macroblocks_per_s`.
+    pub(crate) fn new(macroblocks_per_s: f64, cores: f64) -> Self {
+        Self(Arc::new(Shared {
+            whole: macroblocks_per_s * cores,
+            one_core: macroblocks_per_s,
+            used: Mutex::new(0.0),
+        }))
+    }
+
+    /// A promise of `cost` if there is as much left.
+    pub(crate) fn admit(&self, cost: f64) -> Option<Permit> {
+        let mut used = self.used();
+        let fits = *used + cost <= self.0.whole;
+        fits.then(|| {
+            *used += cost;
+            Permit {
+                capacity: self.clone(),
+                cost,
+            }
+        })
+    }
+
+    /// Those of `costs`, dearest first, that fit together beside `overhead`, which they all need: the dearest are left out first.
+    pub(crate) fn admit_all(&self, overhead: f64, costs: &[f64]) -> (Option<Permit>, Vec<Option<Permit>>) {
+        let mut permits: Vec<_> = costs.iter().map(|_| None).collect();
+        let Some(base) = self.admit(overhead) else {
+            return (None, permits);
+        };
+        for (permit, cost) in permits.iter_mut().zip(costs).rev() {
+            *permit = self.admit(*cost);
+            if permit.is_none() {
+                break;
+            }
+        }
+        if permits.iter().all(Option::is_none) {
+            return (None, permits);
+        }
+        (Some(base), permits)
+    }
+
+    /// How many threads an encoder needs for this: one as long as one core keeps well ahead of it.
+    pub(crate) fn threads(&self, cost: f64) -> u32 {
+        const MOST: f64 = 16.0;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 1 to 16")]
+        let threads = (cost / (self.0.one_core.max(1.0) * BUSY)).ceil().clamp(1.0, MOST) as u32;
+        threads
+    }
+
+    /// What is promised, as a share of all.
+    pub(crate) fn load(&self) -> f64 {
+        *self.used() / self.0.whole.max(1.0)
+    }
+
+    fn used(&self) -> MutexGuard<'_, f64> {
+        self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *self.capacity.used() -= self.cost;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dearest_are_left_out_first_and_what_is_dropped_is_free_again() {
+        let capacity = Capacity::new(50.0, 2.0);
+        let (base, permits) = capacity.admit_all(10.0, &[60.0, 30.0, 20.0]);
+        assert!(base.is_some());
+        assert_eq!(
+            permits.iter().map(Option::is_some).collect::<Vec<_>>(),
+            [false, true, true]
+        );
+        assert_eq!(capacity.load(), 0.6);
+        assert!(capacity.admit(41.0).is_none());
+        drop(permits);
+        assert!(capacity.admit(60.0).is_some());
+        drop(base);
+        assert_eq!(capacity.load(), 0.0);
+    }
+
+    #[test]
+    fn an_encoder_that_one_core_is_too_slow_for_gets_more_threads() {
+        let capacity = Capacity::new(100.0, 8.0);
+        assert_eq!(
+            [10.0, 70.0, 71.0, 1e9].map(|cost| capacity.threads(cost)),
+            [1, 1, 2, 16]
+        );
+    }
+
+    #[test]
+    fn decoding_for_nothing_is_not_promised() {
+        let capacity = Capacity::new(50.0, 2.0);
+        let (base, permits) = capacity.admit_all(95.0, &[10.0]);
+        assert!(base.is_none() && permits[0].is_none());
+        assert_eq!(capacity.load(), 0.0);
+    }
+}

@@ -1,0 +1,142 @@
+//! How far the units that a worker was fed have come out again, rendition by rendition. Pure: `now` is an argument.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+/// Units remembered: 10 s at 60 a second, and more than any queue on the way holds.
+const MOST: usize = 600;
+/// More units than any decoder and encoder hold back together.
+const MANY: u32 = 30;
+
+/// What was fed, and how far each rendition has come. Times are 90 kHz ticks.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// Presentation time and arrival of units fed, in the order of feeding.
+    fed: VecDeque<(i64, Instant)>,
+    newest_fed: Option<i64>,
+    /// Presentation time of each rendition's newest unit.
+    out: Vec<Option<i64>>,
+    /// Units fed since any came out, and since when something is waited for.
+    waiting: u32,
+    waiting_since: Option<Instant>,
+}
+
+impl Progress {
+    pub(crate) fn new(renditions: usize) -> Self {
+        Self {
+            fed: VecDeque::with_capacity(MOST),
+            newest_fed: None,
+            out: vec![None; renditions],
+            waiting: 0,
+            waiting_since: None,
+        }
+    }
+
+    /// A unit goes in that had arrived at `arrived`.
+    pub(crate) fn feed(&mut self, pts: i64, arrived: Instant, now: Instant) {
+        if self.fed.len() == MOST {
+            self.fed.pop_front();
+        }
+        self.fed.push_back((pts, arrived));
+        self.newest_fed = self.newest_fed.max(Some(pts));
+        if self.waiting == 0 {
+            self.waiting_since = Some(now);
+        }
+        self.waiting = self.waiting.saturating_add(1);
+    }
+
+    /// A unit of a rendition comes out; when the unit that it was made of had arrived. `None`: none with this time was fed, so it is not
+    /// of the source.
+    pub(crate) fn come_out(&mut self, rendition: usize, pts: i64, now: Instant) -> Option<Instant> {
+        let (_, arrived) = self.fed.iter().rev().find(|(fed, _)| *fed == pts)?;
+        let arrived = *arrived;
+        if let Some(out) = self.out.get_mut(rendition) {
+            *out = (*out).max(Some(pts));
+        }
+        (self.waiting, self.waiting_since) = (0, Some(now));
+        Some(arrived)
+    }
+
+    /// The newest time at which any rendition's unit came out.
+    pub(crate) fn newest_out(&self) -> Option<i64> {
+        self.out.iter().copied().flatten().max()
+    }
+
+    /// How far the renditions for which `made` says so are behind: the age of the oldest unit fed that has not come out of the slowest.
+    /// `None` before anything was fed.
+    pub(crate) fn lag(&self, made: impl Fn(usize) -> bool, now: Instant) -> Option<Duration> {
+        self.newest_fed?;
+        let slowest = (0..self.out.len())
+            .filter(|index| made(*index))
+            .map(|index| self.out[index])
+            .min()?;
+        // Half rate: the unit after the newest may be one that is left out, and reordered ones come out in another order.
+        let mut waiting = self
+            .fed
+            .iter()
+            .filter(|(pts, _)| slowest.is_none_or(|slowest| *pts > slowest));
+        let oldest = waiting.nth(1).map(|(_, arrived)| *arrived);
+        Some(oldest.map_or(Duration::ZERO, |arrived| now.saturating_duration_since(arrived)))
+    }
+
+    /// Whether many units have gone in over this span and nothing has come out.
+    pub(crate) fn is_stuck(&self, span: Duration, now: Instant) -> bool {
+        let waited = self.waiting_since.map(|since| now.saturating_duration_since(since));
+        self.waiting >= MANY && waited >= Some(span)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn the_slowest_that_is_made_counts() {
+        let start = Instant::now();
+        let mut progress = Progress::new(2);
+        assert_eq!(progress.lag(|_| true, start), None);
+        for n in 0..10 {
+            progress.feed(n * 3_000, start + 33 * MS * u32::try_from(n).unwrap(), start);
+        }
+        assert_eq!(progress.lag(|_| true, start + 400 * MS), Some(367 * MS));
+        assert_eq!(progress.come_out(0, 27_000, start), Some(start + 297 * MS));
+        assert_eq!(progress.come_out(1, 6_000, start), Some(start + 66 * MS));
+        assert_eq!(progress.come_out(1, 6_001, start), None, "nothing like it was fed");
+        assert_eq!(progress.lag(|_| true, start + 400 * MS), Some(268 * MS));
+        assert_eq!(progress.lag(|index| index == 0, start + 400 * MS), Some(Duration::ZERO));
+        assert_eq!(progress.newest_out(), Some(27_000));
+    }
+
+    #[test]
+    fn being_stuck_is_told_from_having_nothing_to_do() {
+        let start = Instant::now();
+        let mut progress = Progress::new(1);
+        let span = 5_000 * MS;
+        assert!(!progress.is_stuck(span, start));
+        progress.feed(0, start, start);
+        assert!(
+            !progress.is_stuck(span, start + 9_000 * MS),
+            "a decoder may hold one back"
+        );
+        progress.come_out(0, 0, start + 9_000 * MS);
+        for n in 1..=30 {
+            progress.feed(n, start, start + 10_000 * MS);
+        }
+        assert!(!progress.is_stuck(span, start + 14_000 * MS));
+        assert!(progress.is_stuck(span, start + 15_000 * MS));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let start = Instant::now();
+        let mut progress = Progress::new(1);
+        for n in 0..100_000 {
+            progress.feed(n, start, start);
+        }
+        assert_eq!(progress.fed.len(), MOST);
+    }
+}

@@ -1,0 +1,453 @@
+//! One worker's life: fed the source from a key frame on, its reports published, watched, and ended. It lasts as long as the source goes on
+//! unchanged: a gap or another configuration ends it after what was fed has come out.
+
+use std::{
+    io,
+    pin::pin,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use media_core::{
+    AccessUnit, Broadcast, Frame, Timescale,
+    broadcast::{Consumer, Event},
+    codec::{Config, aac, avc},
+};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::{
+    Shared,
+    progress::Progress,
+    rungs::Rungs,
+    shedding::{Change, Shedding},
+    worker::{self, Orders, Reports},
+};
+use crate::{
+    plan,
+    protocol::{AudioRendition, Figures, Job, Level, Media, Order, Report},
+    supervisor::Talk,
+};
+
+/// How often a worker is looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// How long a worker may take to finish what it was fed.
+const DRAIN: Duration = Duration::from_secs(3);
+/// A worker that was fed for this long and has given nothing decodes nothing.
+const STUCK: Duration = Duration::from_secs(5);
+/// Frames that have waited longer are passed over if a newer group is there.
+const TOO_LATE: Duration = Duration::from_secs(4);
+/// How often renditions that were refused are asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// The farthest that a rendition's decode time may lie from its presentation time: 10 s.
+const MAX_COMPOSITION: i64 = 900_000;
+/// Picture height of posters.
+const PICTURE_HEIGHT: u32 = 360;
+/// What is kept of a worker's log lines each ten seconds is `supervisor`'s to say.
+const NAME: &str = "ladder";
+
+/// What is fed: the source as it is from a key frame on.
+pub(super) struct Feed<'a> {
+    pub(super) broadcast: &'a Broadcast,
+    pub(super) consumer: &'a mut Consumer,
+    /// The source's tracks.
+    pub(super) video: (usize, avc::Config),
+    pub(super) audio: Option<(usize, aac::Config)>,
+    /// The key frame.
+    pub(super) first: Frame,
+    /// Renditions have come as far as this (90 kHz): what is made starts at the first mark after it.
+    pub(super) resume_after: Option<i64>,
+}
+
+/// Why a worker's life ended.
+#[derive(Debug, PartialEq)]
+pub(super) enum End {
+    /// All was made of what was fed. The source has a gap, or another configuration.
+    Drained(Option<Config>),
+    /// All was made, and nothing follows.
+    Over,
+    /// Another list of renditions is wanted.
+    Replan,
+    /// The daemon stops.
+    Stopped,
+    /// It failed, for this reason.
+    Failed(&'static str),
+}
+
+/// Runs one worker; returns why it ended and how far renditions have come. Its process is gone then.
+pub(super) async fn run(
+    shared: &Shared,
+    rungs: &mut Rungs,
+    shedding: &mut Shedding,
+    feed: Feed<'_>,
+    stop: &CancellationToken,
+) -> (End, Option<i64>) {
+    let started = worker::start(&shared.program, &[worker::SUBCOMMAND.into()]);
+    let (process, orders, reports, stderr) = match started {
+        Ok(started) => started,
+        Err(err) => {
+            warn!(%err, "worker does not start");
+            return (End::Failed("start"), feed.resume_after);
+        }
+    };
+    shared.metrics.workers.inc();
+    debug!(pid = process.id(), "worker started");
+    shedding.start(Instant::now());
+    let (broadcast, resume_after) = (feed.broadcast, feed.resume_after);
+    let progress = Mutex::new(Progress::new(rungs.len()));
+    let mut life = Life {
+        shared,
+        broadcast,
+        rungs,
+        shedding,
+        progress: &progress,
+        figures: Figures::default(),
+        talk: Talk::new(NAME),
+        asked: Instant::now(),
+    };
+    let talking = async {
+        if let Some(stderr) = stderr {
+            crate::supervisor::forward(stderr, NAME).await;
+        }
+    };
+    let end = {
+        let mut talking = pin!(talking);
+        let lived = life.live(feed, orders, reports, stop);
+        let mut lived = pin!(lived);
+        tokio::select! {
+            end = &mut lived => end,
+            () = &mut talking => lived.await,
+        }
+    };
+    let status = match end {
+        End::Drained(_) | End::Over => process.end().await,
+        _ => process.kill().await,
+    };
+    shared.metrics.workers.dec();
+    if let Ok(status) = status {
+        debug!(%status, ?end, "worker ended");
+    }
+    let newest = lock(&progress).newest_out();
+    (end, newest.max(resume_after))
+}
+
+/// What is known of a worker while it runs.
+struct Life<'a> {
+    shared: &'a Shared,
+    broadcast: &'a Broadcast,
+    rungs: &'a mut Rungs,
+    shedding: &'a mut Shedding,
+    progress: &'a Mutex<Progress>,
+    figures: Figures,
+    talk: Talk,
+    /// When refused renditions were last asked for.
+    asked: Instant,
+}
+
+impl Life<'_> {
+    async fn live(&mut self, feed: Feed<'_>, orders: Orders, reports: Reports, stop: &CancellationToken) -> End {
+        // Few and small: what is not taken by a worker that does not read is tried again at the next tick.
+        let (changes, wanted) = mpsc::channel(16);
+        let job = self.job(&feed);
+        let made: Vec<_> = (0..self.rungs.len()).map(|index| self.rungs.is_made(index)).collect();
+        let mut feeding = pin!(feed_worker(feed, orders, job, made, self.progress, wanted, self.shared));
+        let mut fed = None;
+        let mut drained_by = None;
+        let mut reading = Box::pin(read(reports));
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                (reports, report) = &mut reading => {
+                    match report {
+                        Ok(Some(report)) => {
+                            if let Err(reason) = self.take(report) {
+                                return End::Failed(reason);
+                            }
+                        }
+                        Ok(None) => return match fed {
+                            Some(Ok(end)) => end,
+                            _ => End::Failed("died"),
+                        },
+                        Err(err) => {
+                            self.talk.warn(&err.to_string());
+                            return End::Failed("socket");
+                        }
+                    }
+                    reading.set(read(reports));
+                }
+                done = &mut feeding, if fed.is_none() => {
+                    // One that has closed its socket is dead: its reports end, too.
+                    drained_by = Some(Instant::now() + DRAIN);
+                    fed = Some(done);
+                }
+                _ = ticks.tick() => {
+                    let now = Instant::now();
+                    if drained_by.is_some_and(|limit| now >= limit) {
+                        return match fed {
+                            Some(Ok(end)) => {
+                                self.talk.warn("it does not finish");
+                                end
+                            }
+                            _ => End::Failed("died"),
+                        };
+                    }
+                    if drained_by.is_none()
+                        && let Some(end) = self.watch(&changes, now)
+                    {
+                        return end;
+                    }
+                }
+                () = stop.cancelled() => return End::Stopped,
+            }
+        }
+    }
+
+    fn job(&self, feed: &Feed<'_>) -> Job {
+        let settings = &self.shared.config;
+        let (_, video) = &feed.video;
+        let audio = feed.audio.as_ref().filter(|_| settings.audio_kbps > 0);
+        Job {
+            video: video.record.to_vec(),
+            audio: audio.map(|(_, audio)| audio.record.to_vec()),
+            frame_rate: plan::rate(video),
+            renditions: self.rungs.video(video),
+            audio_rendition: audio.map(|_| AudioRendition {
+                bitrate_bps: settings.audio_kbps * 1_000,
+            }),
+            encoder: self.shared.encoder,
+            preset: settings.preset.clone(),
+            tuning: settings.tuning,
+            picture_ms: u32::try_from(settings.picture.as_millis()).unwrap_or(u32::MAX),
+            picture_size: plan::picture_size(video, PICTURE_HEIGHT),
+            memory_bytes: settings.memory_bytes,
+        }
+    }
+
+    /// Takes one report; the reason to end the worker, if it is at fault.
+    fn take(&mut self, report: Report) -> Result<(), &'static str> {
+        let now = Instant::now();
+        match report {
+            Report::Config { rendition, record } => {
+                let index = usize::from(rendition);
+                self.rungs.configure(index, &record).map_err(|err| {
+                    self.talk.warn(&err.to_string());
+                    "config"
+                })?;
+            }
+            Report::Unit {
+                rendition,
+                key,
+                dts,
+                pts,
+                payload,
+            } => {
+                let index = usize::from(rendition);
+                if dts > pts || pts.saturating_sub(dts) > MAX_COMPOSITION || payload.is_empty() {
+                    return Err("unit");
+                }
+                let mut arrived = now;
+                if index < self.rungs.len() {
+                    arrived = lock(self.progress).come_out(index, pts, now).ok_or("unit")?;
+                }
+                let unit = AccessUnit {
+                    dts,
+                    pts,
+                    key,
+                    arrived: now,
+                    payload,
+                };
+                self.shared.metrics.units.inc();
+                if let Some(name) = self.rungs.push(index, unit)
+                    && arrived != now
+                {
+                    let latency = now.saturating_duration_since(arrived);
+                    self.shared.observe(name, latency);
+                }
+            }
+            Report::Picture { jpeg, .. } => self.shared.pictures.keep(self.broadcast.id(), jpeg, now),
+            Report::Log { level, text } => match level {
+                Level::Warn => self.talk.warn(&text),
+                Level::Debug => self.talk.debug(&text),
+            },
+            Report::Figures(figures) => {
+                let spent = figures.cpu_us.saturating_sub(self.figures.cpu_us);
+                self.shared.metrics.cpu.inc_by(spent as f64 / 1e6);
+                self.figures = figures;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the clock asks for.
+    fn watch(&mut self, changes: &mpsc::Sender<Order>, now: Instant) -> Option<End> {
+        let progress = lock(self.progress);
+        let stuck = progress.is_stuck(STUCK, now);
+        let lag = progress.lag(|index| self.rungs.is_made(index), now);
+        drop(progress);
+        if stuck {
+            self.talk.warn("it was fed and gives nothing");
+            return Some(End::Failed("stuck"));
+        }
+        if let Some(lag) = lag.filter(|_| self.shared.config.shedding) {
+            let change = self.shedding.judge(lag, self.rungs.any_shed(), now);
+            let change = change.and_then(|change| match change {
+                Change::Shed => {
+                    self.shared.metrics.shed.inc();
+                    self.rungs.shed().map(|index| (index, false))
+                }
+                Change::Restore => self.rungs.restore().map(|index| (index, true)),
+            });
+            if let Some((index, on)) = change {
+                self.tell(changes, index, on);
+            }
+        }
+        if now.saturating_duration_since(self.asked) >= ASK_AGAIN {
+            self.asked = now;
+            for index in self.rungs.admit() {
+                self.tell(changes, index, true);
+            }
+            if self.rungs.wants_stand_in(self.broadcast.is_gridded()) {
+                return Some(End::Replan);
+            }
+        }
+        None
+    }
+
+    fn tell(&self, changes: &mpsc::Sender<Order>, index: usize, on: bool) {
+        let rendition = u8::try_from(index).unwrap_or(u8::MAX);
+        // A worker that takes no orders is stuck, and will be ended for it.
+        let _ = changes.try_send(Order::Make { rendition, on });
+        self.shared.status.set(self.broadcast.id(), self.rungs.status());
+    }
+}
+
+async fn read(mut reports: Reports) -> (Reports, Result<Option<Report>, worker::Error>) {
+    let report = reports.next().await;
+    (reports, report)
+}
+
+/// Feeds a worker until the source has a gap, changes or ends; waits for nothing but the worker.
+async fn feed_worker(
+    feed: Feed<'_>,
+    mut orders: Orders,
+    job: Job,
+    made: Vec<bool>,
+    progress: &Mutex<Progress>,
+    mut wanted: mpsc::Receiver<Order>,
+    shared: &Shared,
+) -> io::Result<End> {
+    let Feed {
+        consumer,
+        video,
+        audio,
+        first,
+        resume_after,
+        ..
+    } = feed;
+    let audio = audio.filter(|_| job.audio.is_some());
+    orders.send(&Order::Job(Box::new(job))).await?;
+    // What comes before the next mark would be thrown away: it is decoded only.
+    let mut waits = resume_after.is_some();
+    let make = |index: usize, on| Order::Make {
+        rendition: u8::try_from(index).unwrap_or(u8::MAX),
+        on,
+    };
+    for (index, made) in made.iter().enumerate() {
+        if waits || !made {
+            orders.send(&make(index, false)).await?;
+        }
+    }
+    let mut made = made;
+    let mut next = Some(Event::Frame {
+        track: video.0,
+        frame: first,
+    });
+    loop {
+        let event = match next.take() {
+            Some(event) => Some(event),
+            None => tokio::select! {
+                biased;
+                Some(order) = wanted.recv() => {
+                    if let Order::Make { rendition, on } = order {
+                        if let Some(made) = made.get_mut(usize::from(rendition)) {
+                            *made = on;
+                        }
+                        if !waits {
+                            orders.send(&order).await?;
+                        }
+                    }
+                    continue;
+                }
+                event = consumer.next() => event,
+            },
+        };
+        let end = match event {
+            Some(Event::Frame { track, frame }) if track == video.0 => {
+                let now = Instant::now();
+                if now.saturating_duration_since(frame.arrived) > TOO_LATE && !frame.key {
+                    consumer.skip_to_newest();
+                }
+                let mut mark = frame.mark.map(|mark| mark.pts);
+                if waits {
+                    if mark > resume_after {
+                        waits = false;
+                        for (index, _) in made.iter().enumerate().filter(|(_, made)| **made) {
+                            orders.send(&make(index, true)).await?;
+                        }
+                    } else {
+                        mark = None;
+                    }
+                }
+                lock(progress).feed(frame.pts, frame.arrived, now);
+                orders.send(&unit(Media::Video, frame, mark, Timescale::VIDEO)).await?;
+                None
+            }
+            Some(Event::Frame { track, frame }) => {
+                if let Some((_, config)) = audio.as_ref().filter(|(index, _)| *index == track) {
+                    orders.send(&unit(Media::Audio, frame, None, config.timescale)).await?;
+                }
+                None
+            }
+            Some(Event::Config { track, config }) if track == video.0 => {
+                let same = matches!(&*config, Config::Avc(avc) if *avc == video.1);
+                (!same).then(|| End::Drained(Some((*config).clone())))
+            }
+            Some(Event::Config { track, config }) => {
+                let known = audio.as_ref().filter(|(index, _)| *index == track);
+                let same = known.is_none_or(|(_, aac)| matches!(&*config, Config::Aac(other) if other == aac));
+                (!same).then(|| End::Drained(Some((*config).clone())))
+            }
+            Some(Event::Gap(_)) => Some(End::Drained(None)),
+            Some(Event::Lagged { frames, .. }) => {
+                shared.metrics.skipped.inc_by(frames);
+                None
+            }
+            Some(Event::Absent { .. }) => None,
+            None => Some(End::Over),
+        };
+        if let Some(end) = end {
+            orders.send(&Order::End).await?;
+            return Ok(end);
+        }
+    }
+}
+
+fn unit(media: Media, frame: Frame, mark: Option<i64>, timescale: Timescale) -> Order {
+    Order::Unit {
+        media,
+        key: frame.key,
+        dts: timescale.rescale(frame.dts, Timescale::VIDEO),
+        pts: timescale.rescale(frame.pts, Timescale::VIDEO),
+        mark,
+        payload: frame.payload,
+    }
+}
+
+fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,129 @@
+//! One worker process and the socket to it: orders in, reports out. What a worker sends is read like a peer's.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::{fd::OwnedFd, unix::net},
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    process::{Child, ChildStderr, Command},
+    time::timeout,
+};
+
+use crate::protocol::{LENGTH_BYTES, Malformed, Order, Report, parse_length};
+
+/// The hidden subcommand that is a worker.
+pub(super) const SUBCOMMAND: &str = "transcode-worker";
+/// How long a process may take to be gone after its socket has closed.
+const END_LIMIT: Duration = Duration::from_secs(1);
+
+/// A worker's process. Dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Process(Child);
+
+/// Where orders go.
+#[derive(Debug)]
+pub(crate) struct Orders(OwnedWriteHalf);
+
+/// Where reports come from.
+#[derive(Debug)]
+pub(crate) struct Reports(OwnedReadHalf);
+
+/// Why nothing more can be read of a worker.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The socket failed.
+    #[error("the worker's socket: {0}")]
+    Socket(#[from] io::Error),
+    /// It sent what is no message.
+    #[error("the worker sent {0}")]
+    Malformed(#[from] Malformed),
+}
+
+/// Starts a worker: this `program`, on one end of a socket pair. Its stderr comes with it.
+///
+/// # Errors
+/// No socket, or no process.
+pub(crate) fn start(program: &Path, args: &[OsString]) -> io::Result<(Process, Orders, Reports, Option<ChildStderr>)> {
+    let (ours, theirs) = net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let ours = UnixStream::from_std(ours)?;
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        // A signal from the terminal is the daemon's, which then ends the worker in its turn.
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()?;
+    let stderr = child.stderr.take();
+    let (read, write) = ours.into_split();
+    Ok((Process(child), Orders(write), Reports(read), stderr))
+}
+
+impl Process {
+    /// Its number, while it runs.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.0.id()
+    }
+
+    /// Waits a moment for it to end by itself, else kills it; it is gone when this returns.
+    pub(crate) async fn end(mut self) -> io::Result<ExitStatus> {
+        match timeout(END_LIMIT, self.0.wait()).await {
+            Ok(status) => status,
+            Err(_) => self.kill().await,
+        }
+    }
+
+    /// Kills it; it is gone when this returns.
+    pub(crate) async fn kill(mut self) -> io::Result<ExitStatus> {
+        self.0.start_kill()?;
+        self.0.wait().await
+    }
+}
+
+impl Orders {
+    /// Sends one, waiting for room. Not cancel-safe: half a message may have gone.
+    ///
+    /// # Errors
+    /// The worker has closed the socket.
+    pub(crate) async fn send(&mut self, order: &Order) -> io::Result<()> {
+        let written = order.write();
+        self.0.write_all_buf(&mut written.head.chain(written.payload)).await
+    }
+}
+
+impl Reports {
+    /// The next; `None` when the worker has closed the socket between two messages. Not cancel-safe.
+    ///
+    /// # Errors
+    /// What it sent is no message, or the socket failed.
+    pub(crate) async fn next(&mut self) -> Result<Option<Report>, Error> {
+        let mut prefix = [0; LENGTH_BYTES];
+        if self.0.read(&mut prefix[..1]).await? == 0 {
+            return Ok(None);
+        }
+        self.0.read_exact(&mut prefix[1..]).await?;
+        let len = parse_length(prefix)?;
+        // Grows as bytes come: a length alone allocates nothing.
+        let mut message = BytesMut::with_capacity(len.min(1 << 20));
+        let mut rest = (&mut self.0).take(len as u64);
+        while message.len() < len {
+            if rest.read_buf(&mut message).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+        Ok(Some(Report::parse(message.freeze())?))
+    }
+}

@@ -1,0 +1,87 @@
+//! What the ladder counts.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// The ladder's metrics; clones count into the same.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Workers that run.
+    pub(crate) workers: Gauge,
+    /// Workers that ended without having been told to, by reason.
+    pub(crate) failures: Family<Reason, Counter>,
+    /// Renditions given up because encoders fell behind.
+    pub(crate) shed: Counter,
+    /// Renditions that the machine had no room for when a broadcast began.
+    pub(crate) refused: Counter,
+    /// Access units of renditions.
+    pub(crate) units: Counter,
+    /// Frames of sources that were passed over because workers were behind.
+    pub(crate) skipped: Counter,
+    /// From the arrival of a source's access unit until that of the rendition made of it.
+    pub(crate) latency: Family<OfRendition, Histogram, fn() -> Histogram>,
+    /// Processor time of workers, in seconds.
+    pub(crate) cpu: Counter<f64, std::sync::atomic::AtomicU64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Reason {
+    pub(crate) reason: &'static str,
+}
+
+/// A rendition's name, of those that are configured.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfRendition {
+    pub(crate) rendition: String,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let latency = || {
+            Histogram::new([
+                0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0,
+            ])
+        };
+        Self {
+            workers: Gauge::default(),
+            failures: Family::default(),
+            shed: Counter::default(),
+            refused: Counter::default(),
+            units: Counter::default(),
+            skipped: Counter::default(),
+            latency: Family::new_with_constructor(latency),
+            cpu: Counter::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Registers all under `streamforge_`, which the registry's prefix gives.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("transcoders", "Workers that make renditions", self.workers.clone());
+        let help = "Workers that ended without having been told to, by reason";
+        registry.register("transcoder_failures", help, self.failures.clone());
+        let help = "Renditions given up because encoders fell behind";
+        registry.register("renditions_shed", help, self.shed.clone());
+        let help = "Renditions that the machine had no room for when a broadcast began";
+        registry.register("renditions_refused", help, self.refused.clone());
+        registry.register(
+            "rendition_access_units",
+            "Access units of renditions",
+            self.units.clone(),
+        );
+        let help = "Frames of sources passed over because workers were behind";
+        registry.register("transcoder_skipped_frames", help, self.skipped.clone());
+        let help = "From the arrival of a source's access unit until that of the rendition made of it";
+        registry.register_with_unit("rendition_latency", help, Unit::Seconds, self.latency.clone());
+        let help = "Processor time of workers";
+        registry.register_with_unit("transcoder_cpu", help, Unit::Seconds, self.cpu.clone());
+    }
+
+    pub(crate) fn failed(&self, reason: &'static str) {
+        self.failures.get_or_create(&Reason { reason }).inc();
+    }
+}

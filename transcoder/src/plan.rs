@@ -1,0 +1,291 @@
+//! Which renditions a source gets, and what each costs. Pure: a source's configuration and the configured rungs in, sizes out.
+//!
+//! A rung's height counts the lines of a landscape picture; of a portrait picture it is the width, so that 720 is as many samples
+//! either way. Renditions have square samples and even sides.
+
+use media_core::{TrackName, codec::avc};
+
+use crate::protocol::VideoRendition;
+
+/// Frames a second above which all rungs but the top one leave out every second picture.
+const FULL_RATE: f64 = 31.0;
+/// What a source is taken for that does not say its frame rate.
+const USUAL_RATE: f64 = 30.0;
+/// Decoding, converting and scaling a macroblock of the source, in macroblocks encoded.
+const DECODING: f64 = 0.3;
+
+/// A rung as it is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rung {
+    /// Lines of a landscape picture; even.
+    pub height: u32,
+    /// Thousand bits a second.
+    pub video_kbps: u32,
+}
+
+/// A rendition that a source is to get.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// Its track: `v720` for a rung of 720 lines.
+    pub name: TrackName,
+    /// As the worker is told.
+    pub video: VideoRendition,
+    /// Macroblocks a second to encode.
+    pub cost: f64,
+}
+
+/// What a source gets of `rungs`: those below its height, dearest first. `stand_in`: it also gets one of its own size, with this bit rate,
+/// because its own segments do not all start with a key frame.
+pub fn renditions(source: &avc::Config, rungs: &[Rung], stand_in: Option<u32>) -> Vec<Planned> {
+    let lines = lines(source);
+    let mut rungs: Vec<_> = rungs.iter().copied().filter(|rung| rung.height < lines).collect();
+    if let Some(bitrate_bps) = stand_in {
+        rungs.push(Rung {
+            height: lines,
+            video_kbps: bitrate_bps.div_ceil(1_000),
+        });
+    }
+    rungs.sort_by_key(|rung| std::cmp::Reverse(rung.height));
+    rungs.dedup_by_key(|rung| rung.height);
+    let planned = |(index, rung): (usize, &Rung)| {
+        let (width, height) = size(source, rung.height);
+        let halve_rate = index > 0 && rate(source) > FULL_RATE;
+        let fps = if halve_rate { rate(source) / 2.0 } else { rate(source) };
+        let cost = macroblocks(width, height) * fps;
+        // "v" and digits are a track's name.
+        let name = format!("v{}", rung.height).parse().ok()?;
+        let video = VideoRendition {
+            width,
+            height,
+            bitrate_bps: rung.video_kbps.saturating_mul(1_000),
+            halve_rate,
+            level: level(width, height, fps, rung.video_kbps),
+            threads: 1,
+        };
+        Some(Planned { name, video, cost })
+    };
+    rungs.iter().enumerate().filter_map(planned).collect()
+}
+
+/// The same renditions of a source that has changed its size: as large as they were planned, where the source is.
+pub fn resize(video: &VideoRendition, source: &avc::Config) -> VideoRendition {
+    let planned = video.width.min(video.height);
+    let (width, height) = size(source, planned.min(lines(source)));
+    VideoRendition {
+        width,
+        height,
+        ..video.clone()
+    }
+}
+
+/// Macroblocks a second, as if encoded, that decoding the source costs.
+pub fn decoding(source: &avc::Config) -> f64 {
+    macroblocks(source.width, source.height) * rate(source) * DECODING
+}
+
+/// Frames a second of a source, as far as it says.
+pub fn rate(source: &avc::Config) -> f64 {
+    source.frame_rate.unwrap_or(USUAL_RATE)
+}
+
+/// The size of a picture of the source with `height` lines at the most, or columns if it is portrait: for posters.
+pub fn picture_size(source: &avc::Config, height: u32) -> (u32, u32) {
+    size(source, height.min(lines(source)))
+}
+
+/// The shorter side of the picture as it is shown.
+fn lines(source: &avc::Config) -> u32 {
+    let (width, height) = shown(source);
+    even(width.min(height))
+}
+
+/// The picture as it is shown, in square samples.
+fn shown(source: &avc::Config) -> (f64, f64) {
+    let (w, h) = source.sample_aspect;
+    let aspect = f64::from(w.max(1)) / f64::from(h.max(1));
+    (f64::from(source.width) * aspect, f64::from(source.height))
+}
+
+/// Width and height of a rendition of `lines`.
+fn size(source: &avc::Config, lines: u32) -> (u32, u32) {
+    let (width, height) = shown(source);
+    let scaled = |side: f64| even(side * f64::from(lines) / width.min(height));
+    if width < height {
+        (even(f64::from(lines)), scaled(height))
+    } else {
+        (scaled(width), even(f64::from(lines)))
+    }
+}
+
+/// The even number nearest to a side, from 16 to what H.264 can carry.
+fn even(side: f64) -> u32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "float to integer casts saturate"
+    )]
+    let half = (side / 2.0).round() as u32;
+    half.clamp(8, 4_096) * 2
+}
+
+fn macroblocks(width: u32, height: u32) -> f64 {
+    f64::from(width.div_ceil(16)) * f64::from(height.div_ceil(16))
+}
+
+/// The lowest level from 2.1 on that has room (ISO/IEC 14496-10 table A-1): ten times the level, macroblocks a picture, macroblocks a
+/// second, and kbit/s in high profile.
+fn level(width: u32, height: u32, fps: f64, kbps: u32) -> u8 {
+    const LEVELS: [(u8, f64, f64, u32); 10] = [
+        (21, 792.0, 19_800.0, 5_000),
+        (22, 1_620.0, 20_250.0, 5_000),
+        (30, 1_620.0, 40_500.0, 12_500),
+        (31, 3_600.0, 108_000.0, 17_500),
+        (32, 5_120.0, 216_000.0, 25_000),
+        (40, 8_192.0, 245_760.0, 25_000),
+        (42, 8_704.0, 522_240.0, 62_500),
+        (50, 22_080.0, 589_824.0, 168_750),
+        (51, 36_864.0, 983_040.0, 300_000),
+        (52, 36_864.0, 2_073_600.0, 300_000),
+    ];
+    let picture = macroblocks(width, height);
+    // Stamps jitter, and a stated rate is not always kept.
+    let second = picture * (fps - 0.01).ceil();
+    LEVELS
+        .iter()
+        .find(|(_, most, most_second, most_kbps)| picture <= *most && second <= *most_second && kbps <= *most_kbps)
+        .map_or(52, |(level, ..)| *level)
+}
+
+#[cfg(test)]
+mod tests {
+    use hex_literal::hex;
+
+    use super::*;
+
+    const RUNGS: [Rung; 3] = [
+        Rung {
+            height: 360,
+            video_kbps: 700,
+        },
+        Rung {
+            height: 720,
+            video_kbps: 2_800,
+        },
+        Rung {
+            height: 480,
+            video_kbps: 1_400,
+        },
+    ];
+
+    fn source(width: u32, height: u32, sample_aspect: (u16, u16), fps: f64) -> avc::Config {
+        let record =
+            hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
+        avc::Config {
+            width,
+            height,
+            sample_aspect,
+            frame_rate: Some(fps),
+            ..avc::Config::parse(&record).unwrap()
+        }
+    }
+
+    /// Name, size, level, and whether the rate is halved, of each.
+    fn planned(source: &avc::Config) -> Vec<String> {
+        let text = |planned: &Planned| {
+            let video = &planned.video;
+            let halved = if video.halve_rate { " half" } else { "" };
+            format!(
+                "{} {}x{} {}{halved}",
+                planned.name, video.width, video.height, video.level
+            )
+        };
+        renditions(source, &RUNGS, None).iter().map(text).collect()
+    }
+
+    #[test]
+    fn rungs_below_the_source_are_made_dearest_first() {
+        assert_eq!(
+            planned(&source(1920, 1080, (1, 1), 30.0)),
+            ["v720 1280x720 31", "v480 854x480 31", "v360 640x360 30"]
+        );
+        assert_eq!(
+            planned(&source(1280, 720, (1, 1), 30.0)),
+            ["v480 854x480 31", "v360 640x360 30"]
+        );
+        assert_eq!(planned(&source(640, 360, (1, 1), 30.0)), [""; 0]);
+    }
+
+    #[test]
+    fn only_the_top_rung_keeps_a_high_frame_rate() {
+        assert_eq!(
+            planned(&source(1920, 1080, (1, 1), 60.0)),
+            ["v720 1280x720 32", "v480 854x480 31 half", "v360 640x360 30 half"]
+        );
+        assert_eq!(
+            planned(&source(1280, 720, (1, 1), 29.97)),
+            ["v480 854x480 31", "v360 640x360 30"]
+        );
+    }
+
+    #[test]
+    fn the_height_of_a_portrait_picture_is_its_width() {
+        assert_eq!(
+            planned(&source(1080, 1920, (1, 1), 30.0)),
+            ["v720 720x1280 31", "v480 480x854 31", "v360 360x640 30"]
+        );
+    }
+
+    #[test]
+    fn anamorphic_pictures_become_as_wide_as_they_are_shown() {
+        // PAL, 16:9 by samples of 64:45.
+        assert_eq!(
+            planned(&source(720, 576, (64, 45), 25.0)),
+            ["v480 854x480 30", "v360 640x360 30"]
+        );
+        // 1440x1080 shown as 16:9.
+        assert_eq!(planned(&source(1440, 1080, (4, 3), 25.0))[0], "v720 1280x720 31");
+    }
+
+    #[test]
+    fn sides_are_even_and_not_below_a_macroblock() {
+        assert_eq!(
+            planned(&source(853, 481, (1, 1), 25.0)),
+            ["v480 852x480 30", "v360 638x360 30"]
+        );
+        let wide = renditions(&source(8_192, 370, (1, 1), 25.0), &RUNGS, None);
+        assert_eq!((wide[0].video.width, wide[0].video.height), (7_970, 360));
+        let narrow = resize(&wide[0].video, &source(2, 4_000, (1, 1), 25.0));
+        assert!(narrow.width >= 16 && narrow.height >= 16);
+    }
+
+    #[test]
+    fn a_gridded_source_gets_one_of_its_own_size() {
+        let planned = renditions(&source(1280, 720, (1, 1), 30.0), &RUNGS, Some(4_000_500));
+        assert_eq!(planned[0].name.as_str(), "v720");
+        assert_eq!(planned[0].video.bitrate_bps, 4_001_000);
+        assert_eq!(planned.len(), 3);
+    }
+
+    #[test]
+    fn a_source_that_changes_its_size_keeps_its_renditions() {
+        let before = &renditions(&source(1920, 1080, (1, 1), 30.0), &RUNGS, None)[0].video;
+        let size = |source: &avc::Config| {
+            let after = resize(before, source);
+            assert_eq!((after.level, after.bitrate_bps), (31, 2_800_000));
+            (after.width, after.height)
+        };
+        assert_eq!(size(&source(1280, 960, (1, 1), 30.0)), (960, 720));
+        assert_eq!(size(&source(640, 480, (1, 1), 30.0)), (640, 480));
+        assert_eq!(size(&source(1080, 1920, (1, 1), 30.0)), (720, 1280));
+    }
+
+    #[test]
+    fn costs_are_macroblocks_a_second() {
+        let source = source(1920, 1080, (1, 1), 60.0);
+        let costs: Vec<_> = renditions(&source, &RUNGS, None)
+            .iter()
+            .map(|planned| planned.cost)
+            .collect();
+        assert_eq!(costs, [80.0 * 45.0 * 60.0, 54.0 * 30.0 * 30.0, 40.0 * 23.0 * 30.0]);
+    }
+}
