@@ -34,6 +34,9 @@ enum Command {
         #[arg(long)]
         url: Option<String>,
     },
+    /// Makes the renditions of one source, as the socket on standard input says. A worker of `serve`.
+    #[command(hide = true)]
+    TranscodeWorker,
     /// Prints the names of the GStreamer elements that are missing. A worker of `check`.
     #[command(hide = true)]
     MissingElements,
@@ -78,6 +81,9 @@ impl Cli {
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(|err| err.to_string()),
             Command::TestPicture { url: None } => transcoder::test_picture::push_for_parent()
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(|err| err.to_string()),
+            Command::TranscodeWorker => transcoder::worker::run_for_parent()
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(|err| err.to_string()),
             Command::MissingElements => {

@@ -1,9 +1,13 @@
 //! The GStreamer elements that workers are built of, and whether they are installed. Looking initialises GStreamer, so the daemon asks a
 //! child process.
 
-use gstreamer as gst;
+use gstreamer::{self as gst, prelude::*};
 
-use crate::Error;
+use crate::{
+    Error,
+    protocol::{Encoder, Job},
+    worker::encoder,
+};
 
 /// Elements of the test picture.
 pub(crate) const TEST_PICTURE: [&str; 9] = [
@@ -18,6 +22,21 @@ pub(crate) const TEST_PICTURE: [&str; 9] = [
     "rtmp2sink",
 ];
 
+/// Elements of every worker of the ladder; encoders are chosen.
+pub(crate) const LADDER: [&str; 9] = [
+    "appsrc",
+    "avdec_h264",
+    "deinterlace",
+    "videoconvert",
+    "capsfilter",
+    "appsink",
+    "h264parse",
+    "videoconvertscale",
+    "jpegenc",
+];
+/// Elements that make AAC of AAC.
+pub(crate) const AUDIO: [&str; 3] = ["avdec_aac", "audioconvert", "avenc_aac"];
+
 /// The Debian packages that have them all.
 pub const PACKAGES: &str = "gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
                             gstreamer1.0-plugins-ugly gstreamer1.0-libav";
@@ -28,8 +47,26 @@ pub const PACKAGES: &str = "gstreamer1.0-plugins-base gstreamer1.0-plugins-good 
 /// [`Error::Init`].
 pub fn missing() -> Result<Vec<&'static str>, Error> {
     gst::init().map_err(Error::Init)?;
-    Ok(TEST_PICTURE
-        .into_iter()
-        .filter(|name| gst::ElementFactory::find(name).is_none())
-        .collect())
+    let mut names: Vec<_> = TEST_PICTURE.into_iter().chain(LADDER).chain(AUDIO).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.retain(|name| gst::ElementFactory::find(name).is_none());
+    Ok(names)
+}
+
+/// Loads what `job` is made with, before the process confines itself; returns what is not installed.
+pub(crate) fn load_for(job: &Job) -> Vec<&'static str> {
+    let encoder = match job.encoder {
+        Encoder::X264 => "x264enc",
+        Encoder::OpenH264 => "openh264enc",
+        Encoder::Nvenc => "nvh264enc",
+        Encoder::Va => encoder::va_name().unwrap_or("vah264enc"),
+    };
+    let audio = AUDIO.into_iter().filter(|_| job.audio_rendition.is_some());
+    let names = LADDER.into_iter().chain([encoder]).chain(audio);
+    names.filter(|name| load(name).is_none()).collect()
+}
+
+fn load(name: &str) -> Option<gst::ElementFactory> {
+    gst::ElementFactory::find(name)?.load().ok()
 }

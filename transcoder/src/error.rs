@@ -24,6 +24,39 @@ pub enum Error {
         /// What it said.
         message: String,
     },
+    /// The socket to the daemon fails.
+    #[error("the socket to the daemon: {0}")]
+    Socket(#[source] std::io::Error),
+    /// The daemon sent what is no order.
+    #[error("the daemon sent {0}")]
+    Malformed(#[from] crate::protocol::Malformed),
+    /// The first order was no job, or a later one was.
+    #[error("a job was expected first, and once")]
+    NoJob,
+    /// A buffer is not taken: the element has stopped, and said why.
+    #[error("nothing flows: {0}")]
+    Flow(#[source] gstreamer::FlowError),
+    /// The decoder takes units and gives no pictures.
+    #[error("no picture came of {units} units")]
+    NoPictures {
+        /// As many as went in since the last picture.
+        units: u64,
+    },
+    /// A picture's planes are not what its caps say.
+    #[error("a picture is not what it is said to be")]
+    Scale,
+    /// An encoder gave a unit without a time.
+    #[error("an encoder gave a unit without a time")]
+    Unstamped,
+    /// A thread does not start.
+    #[error("a thread does not start: {0}")]
+    Thread(#[source] std::io::Error),
+    /// A thread panicked; what it said is on stderr.
+    #[error("the thread {0} panicked")]
+    Panicked(String),
+    /// The thread that was to take this has ended, and said why.
+    #[error("a thread that is waited for has ended")]
+    Stopped,
     /// Nothing was read where the address to push to was expected.
     #[error("no address on the first line of standard input")]
     NoAddress,

@@ -1,0 +1,326 @@
+//! The ladder's worker: a process of its own that makes renditions of one source. Access units come in by a socket, GStreamer decodes and
+//! encodes them, access units go out by the same socket.
+//!
+//! What lies between the decoder and the encoders is ours, on threads of ours, joined by bounded queues that block: the daemon sees a full
+//! socket and sheds, the worker leaves nothing out. The end of any thread that fails ends the process.
+//!
+//! ```text
+//!                                        +-> scale 0 -> encoder -> encoded 0 -+
+//! socket -> orders -> decoder -> fan out +-> scale 1 -> encoder -> encoded 1 -+-> socket
+//! ```
+
+pub(crate) mod chain;
+mod clock;
+mod decoder;
+pub(crate) mod encoder;
+mod fan_out;
+mod figures;
+mod owed;
+mod rendition;
+mod scaler;
+mod socket;
+
+use std::{
+    io,
+    os::{fd::AsFd, unix::net::UnixStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use gstreamer::{self as gst, prelude::*};
+use gstreamer_app::AppSrc;
+
+use self::{
+    clock::Clock,
+    fan_out::FanOut,
+    figures::Meter,
+    owed::Owed,
+    socket::{Orders, Reports},
+};
+use crate::{
+    Error, elements,
+    protocol::{Job, Level, Media, Order},
+};
+
+/// How often the bus is looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// How often figures are sent.
+const FIGURES_SPAN: Duration = Duration::from_secs(1);
+/// How long GStreamer may take to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+/// Without a picture for this long in media time, and as many units, the decoder will give none.
+const SILENT_TICKS: i64 = 5 * 90_000;
+/// Units that a decoder may keep.
+const SILENT_UNITS: u64 = 40;
+/// Without a picture for as many units, whatever they say of the time.
+const MOST_SILENT_UNITS: u64 = 1_000;
+/// What GStreamer warns of in a span of [`WARNINGS_SPAN`], at most.
+const MAX_WARNINGS: u32 = 5;
+const WARNINGS_SPAN: Duration = Duration::from_secs(10);
+
+/// Does what comes on standard input, which is one end of a stream socket, and reports on the same socket; returns when the daemon has sent
+/// the last order and all is reported, or when it is gone.
+///
+/// # Errors
+/// Why it cannot go on. The daemon has been told, if it listens.
+pub fn run_for_parent() -> Result<(), Error> {
+    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().map_err(Error::Socket)?);
+    let mut orders = Orders::new(socket.try_clone().map_err(Error::Socket)?);
+    let reports = Reports::new(socket)?;
+    let job = match orders.next()? {
+        Order::Job(job) => *job,
+        Order::End => return Ok(()),
+        Order::Unit { .. } | Order::Make { .. } => return Err(Error::NoJob),
+    };
+    gst::init().map_err(Error::Init)?;
+    let missing = elements::load_for(&job);
+    if !missing.is_empty() {
+        return Err(Error::Missing(missing));
+    }
+    let meter = Meter::open();
+    let (shared, ends) = Shared::new(job, reports);
+    let ended = run(&shared, orders, &ends, &meter);
+    match &ended {
+        Err(Error::Socket(err)) if gone(err) => return Ok(()),
+        Err(err) => {
+            let _ = shared.reports.log(Level::Warn, err.to_string());
+        }
+        Ok(()) => {}
+    }
+    stop(&shared);
+    ended
+}
+
+/// What the threads have in common.
+struct Shared {
+    job: Job,
+    /// As in the job, or a likely one.
+    frame_rate: f64,
+    pipeline: gst::Pipeline,
+    clock: Clock,
+    owed: Owed,
+    reports: Reports,
+    /// Whether each rendition is wanted.
+    on: Vec<Arc<AtomicBool>>,
+    ends: SyncSender<Result<(), Error>>,
+}
+
+impl Shared {
+    fn new(job: Job, reports: Reports) -> (Arc<Self>, Receiver<Result<(), Error>>) {
+        let (ends, ended) = sync_channel(16);
+        let shared = Self {
+            frame_rate: Some(job.frame_rate)
+                .filter(|rate| (1.0..=300.0).contains(rate))
+                .unwrap_or(30.0),
+            pipeline: gst::Pipeline::new(),
+            clock: Clock::default(),
+            owed: Owed::default(),
+            reports,
+            on: job.renditions.iter().map(|_| Arc::new(AtomicBool::new(true))).collect(),
+            job,
+            ends,
+        };
+        (Arc::new(shared), ended)
+    }
+
+    /// Runs `body` on a thread of this name. How it ends is told to the one that waits for all, a panic too.
+    fn spawn(
+        &self,
+        name: String,
+        body: impl FnOnce() -> Result<(), Error> + Send + 'static,
+    ) -> Result<JoinHandle<()>, Error> {
+        struct Ending {
+            name: String,
+            ends: SyncSender<Result<(), Error>>,
+            result: Option<Result<(), Error>>,
+        }
+        impl Drop for Ending {
+            fn drop(&mut self) {
+                let panicked = || Err(Error::Panicked(std::mem::take(&mut self.name)));
+                let result = self.result.take().unwrap_or_else(panicked);
+                let _ = self.ends.send(result);
+            }
+        }
+        let mut ending = Ending {
+            name: name.clone(),
+            ends: self.ends.clone(),
+            result: None,
+        };
+        let run = move || {
+            ending.result = Some(body());
+            drop(ending);
+        };
+        thread::Builder::new().name(name).spawn(run).map_err(Error::Thread)
+    }
+}
+
+fn run(shared: &Arc<Shared>, orders: Orders, ends: &Receiver<Result<(), Error>>, meter: &Meter) -> Result<(), Error> {
+    let job = &shared.job;
+    let (units, pictures) = decoder::add(&shared.pipeline, &job.video, shared.frame_rate)?;
+    shared.pipeline.set_state(gst::State::Playing)?;
+    let mut fan_out = FanOut::new(shared);
+    let mut reader = Reader {
+        shared: Arc::clone(shared),
+        orders,
+        units,
+    };
+    let threads = [
+        shared.spawn("fan out".into(), move || fan_out.run(&pictures))?,
+        shared.spawn("orders".into(), move || reader.run())?,
+    ];
+    let mut watch = Watch::new(shared);
+    loop {
+        match ends.recv_timeout(TICK) {
+            // The bus knows better why something stopped flowing.
+            Ok(Err(err)) => return watch.look().and(Err(err)),
+            Ok(Ok(())) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        }
+        watch.look()?;
+        watch.tell(meter)?;
+        if threads.iter().all(JoinHandle::is_finished) {
+            // What the last of them said, and what the bus has said meanwhile.
+            ends.try_iter().collect::<Result<(), Error>>()?;
+            return watch.look();
+        }
+    }
+}
+
+/// Reads orders, and feeds the decoder.
+struct Reader {
+    shared: Arc<Shared>,
+    orders: Orders,
+    units: AppSrc,
+}
+
+impl Reader {
+    fn run(&mut self) -> Result<(), Error> {
+        loop {
+            match self.orders.next()? {
+                Order::Job(_) => return Err(Error::NoJob),
+                Order::Unit {
+                    media: Media::Video,
+                    key,
+                    dts,
+                    pts,
+                    mark,
+                    payload,
+                } => self.unit(key, dts, pts, mark, payload)?,
+                Order::Unit { .. } => {}
+                Order::Make { rendition, on } => {
+                    if let Some(wanted) = self.shared.on.get(usize::from(rendition)) {
+                        wanted.store(on, Ordering::Relaxed);
+                    }
+                }
+                Order::End => break,
+            }
+        }
+        chain::finish(&self.units)
+    }
+
+    fn unit(&self, key: bool, dts: i64, pts: i64, mark: Option<i64>, payload: bytes::Bytes) -> Result<(), Error> {
+        let clock = &self.shared.clock;
+        let (Some(decoded), Some(shown)) = (clock.time(dts), clock.time(pts)) else {
+            self.shared.owed.refuse();
+            return Ok(());
+        };
+        let mut buffer = gst::Buffer::from_slice(payload);
+        let buffer_ref = buffer.get_mut().ok_or(Error::Scale)?;
+        buffer_ref.set_dts(decoded);
+        buffer_ref.set_pts(shown);
+        if !key {
+            buffer_ref.set_flags(gst::BufferFlags::DELTA_UNIT);
+        }
+        let (silent_ticks, units) = self.shared.owed.enter(dts, pts, mark);
+        if units > MOST_SILENT_UNITS || units > SILENT_UNITS && silent_ticks > SILENT_TICKS {
+            return Err(Error::NoPictures { units });
+        }
+        chain::push(&self.units, buffer)
+    }
+}
+
+/// What GStreamer says, and how the process does.
+struct Watch<'a> {
+    shared: &'a Shared,
+    bus: Option<gst::Bus>,
+    told: Instant,
+    warnings: u32,
+    warnings_since: Instant,
+}
+
+impl<'a> Watch<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        let now = Instant::now();
+        Self {
+            shared,
+            bus: shared.pipeline.bus(),
+            told: now,
+            warnings: 0,
+            warnings_since: now,
+        }
+    }
+
+    /// Takes what is on the bus.
+    fn look(&mut self) -> Result<(), Error> {
+        while let Some(message) = self.bus.as_ref().and_then(gst::Bus::pop) {
+            let element = || {
+                message
+                    .src()
+                    .map_or_else(|| "pipeline".into(), |src| src.name().to_string())
+            };
+            match message.view() {
+                gst::MessageView::Error(failed) => {
+                    return Err(Error::Element {
+                        element: element(),
+                        message: failed.error().to_string(),
+                    });
+                }
+                gst::MessageView::Warning(warning) => self.warn(&format!("{}: {}", element(), warning.error()))?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn warn(&mut self, text: &str) -> Result<(), Error> {
+        if self.warnings_since.elapsed() >= WARNINGS_SPAN {
+            self.warnings_since = Instant::now();
+            self.warnings = 0;
+        }
+        self.warnings += 1;
+        if self.warnings > MAX_WARNINGS {
+            return Ok(());
+        }
+        self.shared.reports.log(Level::Warn, text)
+    }
+
+    fn tell(&mut self, meter: &Meter) -> Result<(), Error> {
+        if self.told.elapsed() < FIGURES_SPAN {
+            return Ok(());
+        }
+        self.told = Instant::now();
+        self.shared.reports.send(&meter.read(self.shared.owed.counts()))
+    }
+}
+
+/// The daemon does not listen any more.
+fn gone(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
+/// Ends GStreamer's threads, so that the process does not end under them; but not at any price.
+fn stop(shared: &Arc<Shared>) {
+    let (stopped, wait) = sync_channel::<()>(1);
+    let pipeline = shared.pipeline.clone();
+    let stopping = thread::Builder::new().name("stop".into()).spawn(move || {
+        let _ = pipeline.set_state(gst::State::Null);
+        let _ = stopped.send(());
+    });
+    if stopping.is_ok() {
+        let _ = wait.recv_timeout(STOP_LIMIT);
+    }
+}

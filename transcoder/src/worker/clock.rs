@@ -1,0 +1,69 @@
+//! The broadcast's ticks on GStreamer's clock and back, to the tick.
+//!
+//! GStreamer's times are nanoseconds that cannot be negative; the broadcast's are 90 kHz ticks that may start anywhere. A tick is more than
+//! eleven thousand nanoseconds, so rounding both ways loses nothing.
+
+use std::sync::OnceLock;
+
+use gstreamer as gst;
+
+/// What an encoder or a source may lie before the first unit's decode time: a minute.
+const MARGIN_TICKS: i64 = 60 * 90_000;
+
+/// Ticks to GStreamer's time and back. Its zero is settled by the first unit.
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    zero: OnceLock<i64>,
+}
+
+impl Clock {
+    /// `ticks` as GStreamer counts; `None` where that is before its zero, or later than it can count.
+    pub(super) fn time(&self, ticks: i64) -> Option<gst::ClockTime> {
+        let zero = *self.zero.get_or_init(|| ticks.saturating_sub(MARGIN_TICKS));
+        let since = i128::from(ticks) - i128::from(zero);
+        let nanos = u64::try_from((since * 100_000 + 4) / 9).ok()?;
+        // What encoders add (x264enc: a thousand hours) must fit as well.
+        (nanos < u64::MAX / 4).then(|| gst::ClockTime::from_nseconds(nanos))
+    }
+
+    /// The ticks of a buffer's time: encoders move buffers' times and undo it by the segment, so only both together say when.
+    pub(super) fn ticks(&self, segment: Option<&gst::Segment>, time: Option<gst::ClockTime>) -> Option<i64> {
+        let segment = segment?.downcast_ref::<gst::ClockTime>()?;
+        let nanos = match segment.to_running_time_full(time?)? {
+            gst::Signed::Positive(time) => i128::from(time.nseconds()),
+            gst::Signed::Negative(time) => -i128::from(time.nseconds()),
+        };
+        let since = (nanos * 9 + 50_000).div_euclid(100_000);
+        i64::try_from(since + i128::from(*self.zero.get()?)).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_survive_the_way_there_and_back() {
+        gst::init().unwrap();
+        for first in [0, -1_000_000, 7, 1 << 40, 1 << 50, i64::MAX - (1 << 40)] {
+            let clock = Clock::default();
+            let segment = gst::FormattedSegment::<gst::ClockTime>::new().upcast();
+            for after in [0, 1, 2, 3, 4, 5, 3003, 3600, -3600, 90_000 * 60 * 60 * 24 * 365] {
+                let ticks = first + after;
+                let time = clock.time(ticks);
+                assert!(time.is_some());
+                assert_eq!(clock.ticks(Some(&segment), time), Some(ticks));
+            }
+        }
+    }
+
+    #[test]
+    fn times_that_cannot_be_are_none() {
+        gst::init().unwrap();
+        let clock = Clock::default();
+        assert!(clock.time(0).is_some());
+        assert_eq!(clock.time(-MARGIN_TICKS - 1), None);
+        assert_eq!(clock.time(i64::MIN), None);
+        assert_eq!(clock.time(i64::MAX), None);
+    }
+}

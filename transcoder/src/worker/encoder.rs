@@ -1,0 +1,204 @@
+//! The video encoders and how each is set: key frames where they are asked for and nowhere else, a constant rate over a second.
+
+use gstreamer as gst;
+use gstreamer_video::{self as gst_video, VideoColorimetry};
+
+use super::chain;
+use crate::{
+    Error,
+    protocol::{Encoder, Tuning},
+};
+
+/// No key frame but those asked for: `X264_KEYINT_MAX_INFINITE`.
+const NEVER: u32 = 1 << 30;
+
+/// What one encoder is set for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Settings {
+    pub(crate) encoder: Encoder,
+    pub(crate) preset: String,
+    pub(crate) tuning: Tuning,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    /// Of what it is given.
+    pub(crate) frame_rate: f64,
+    pub(crate) bitrate_bps: u32,
+    pub(crate) level: u8,
+    pub(crate) threads: u32,
+    /// Written into the stream, as the source has it.
+    pub(crate) colorimetry: VideoColorimetry,
+}
+
+impl Settings {
+    /// What it takes.
+    ///
+    /// # Errors
+    /// [`Error::Build`]: a size that cannot be.
+    pub(crate) fn picture(&self) -> Result<gst_video::VideoInfo, Error> {
+        let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, self.width, self.height)
+            .fps(fraction(self.frame_rate))
+            .par(gst::Fraction::new(1, 1))
+            .interlace_mode(gst_video::VideoInterlaceMode::Progressive)
+            .colorimetry(&self.colorimetry)
+            .build()?;
+        Ok(info)
+    }
+
+    /// The encoder and what makes its output access units with their lengths in front, linked in this order.
+    ///
+    /// # Errors
+    /// [`Error::Build`]: the element is not installed.
+    pub(crate) fn elements(&self) -> Result<Vec<gst::Element>, Error> {
+        let (encoder, parse) = match self.encoder {
+            Encoder::X264 => (self.x264()?, false),
+            Encoder::OpenH264 => (self.openh264()?, true),
+            Encoder::Nvenc => (self.nvenc()?, false),
+            Encoder::Va => (self.va()?, true),
+        };
+        let mut elements = vec![encoder];
+        if parse {
+            // It writes start codes.
+            let parse = gst::ElementFactory::make("h264parse").build()?;
+            elements.extend([self.filter("byte-stream")?, parse]);
+        }
+        elements.push(self.filter("avc")?);
+        Ok(elements)
+    }
+
+    fn filter(&self, format: &str) -> Result<gst::Element, Error> {
+        let profile = match self.encoder {
+            Encoder::OpenH264 => "constrained-baseline",
+            Encoder::X264 | Encoder::Nvenc | Encoder::Va => "high",
+        };
+        let mut caps = gst::Caps::builder("video/x-h264")
+            .field("stream-format", format)
+            .field("alignment", "au")
+            .field("profile", profile);
+        if self.encoder == Encoder::X264 {
+            caps = caps.field("level", level(self.level));
+        }
+        chain::filter(caps.build())
+    }
+
+    fn x264(&self) -> Result<gst::Element, Error> {
+        let make = gst::ElementFactory::make("x264enc")
+            .property_from_str("speed-preset", &self.preset)
+            .property("bitrate", kbps(self.bitrate_bps))
+            .property("vbv-buf-capacity", 1_000_u32)
+            .property("key-int-max", NEVER)
+            .property("threads", self.threads)
+            .property("aud", false)
+            .property("option-string", "scenecut=0:open-gop=0");
+        let make = match self.tuning {
+            Tuning::Latency => make.property_from_str("tune", "zerolatency"),
+            Tuning::Quality => make
+                .property("bframes", 2_u32)
+                .property("b-adapt", false)
+                .property("rc-lookahead", 10_i32)
+                .property("sync-lookahead", 0_i32),
+        };
+        Ok(make.build()?)
+    }
+
+    fn openh264(&self) -> Result<gst::Element, Error> {
+        let element = gst::ElementFactory::make("openh264enc")
+            .property("bitrate", self.bitrate_bps)
+            .property("max-bitrate", self.bitrate_bps)
+            .property_from_str("rate-control", "bitrate")
+            .property_from_str("complexity", "low")
+            .property("gop-size", NEVER)
+            .property("enable-frame-skip", false)
+            .property("multi-thread", self.threads)
+            .build()?;
+        Ok(element)
+    }
+
+    fn nvenc(&self) -> Result<gst::Element, Error> {
+        let element = gst::ElementFactory::make("nvh264enc")
+            .property("bitrate", kbps(self.bitrate_bps))
+            .property("max-bitrate", kbps(self.bitrate_bps))
+            .property("vbv-buffer-size", kbps(self.bitrate_bps))
+            .property_from_str("rc-mode", "cbr")
+            .property("gop-size", -1_i32)
+            .property("bframes", if self.tuning == Tuning::Quality { 2_u32 } else { 0 })
+            .property("zerolatency", self.tuning == Tuning::Latency)
+            .property("aud", false)
+            .build()?;
+        Ok(element)
+    }
+
+    fn va(&self) -> Result<gst::Element, Error> {
+        let name = va_name().ok_or_else(|| gst::glib::bool_error!("no H.264 encoder of VA-API"))?;
+        let element = gst::ElementFactory::make(name)
+            .property("bitrate", kbps(self.bitrate_bps))
+            .property("cpb-size", kbps(self.bitrate_bps))
+            .property_from_str("rate-control", "cbr")
+            // The most it takes: the daemon's marks come sooner.
+            .property("key-int-max", 1_024_u32)
+            .property("b-frames", if self.tuning == Tuning::Quality { 2_u32 } else { 0 })
+            .property("aud", false)
+            .build()?;
+        Ok(element)
+    }
+}
+
+/// The element of VA-API that this machine's driver has: it registers what it can.
+pub(crate) fn va_name() -> Option<&'static str> {
+    ["vah264enc", "vah264lpenc"]
+        .into_iter()
+        .find(|name| gst::ElementFactory::find(name).is_some())
+}
+
+/// Asks for a key frame of the next picture.
+pub(crate) fn key_frame() -> gst::Event {
+    gst_video::DownstreamForceKeyUnitEvent::builder()
+        .all_headers(true)
+        .build()
+}
+
+fn kbps(bitrate_bps: u32) -> u32 {
+    (bitrate_bps / 1_000).max(1)
+}
+
+/// `31` as `3.1`, `40` as `4`.
+fn level(tenths: u8) -> String {
+    match (tenths / 10, tenths % 10) {
+        (whole, 0) => whole.to_string(),
+        (whole, tenth) => format!("{whole}.{tenth}"),
+    }
+}
+
+/// As encoders want it: 30000/1001 where it is that, else in thousandths.
+fn fraction(frame_rate: f64) -> gst::Fraction {
+    #[expect(clippy::cast_possible_truncation, reason = "a rate is at most some hundreds")]
+    let whole = |rate: f64| rate.clamp(1.0, 1_000_000.0).round() as i32;
+    let film = whole(frame_rate * 1.001);
+    if (frame_rate * 1.001 - f64::from(film)).abs() < 0.005 && (frame_rate - frame_rate.round()).abs() > 0.01 {
+        return gst::Fraction::new(film * 1_000, 1_001);
+    }
+    gst::Fraction::new(whole(frame_rate * 1_000.0), 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_the_fractions_that_they_stand_for() {
+        let fractions = [25.0, 29.97, 30_000.0 / 1_001.0, 30.0, 59.94, 23.976, 12.5, 24.99].map(fraction);
+        let expected = [
+            (25, 1),
+            (30_000, 1_001),
+            (30_000, 1_001),
+            (30, 1),
+            (60_000, 1_001),
+            (24_000, 1_001),
+            (25, 2),
+        ];
+        for (fraction, (num, den)) in fractions.into_iter().zip(expected) {
+            assert_eq!(fraction, gst::Fraction::new(num, den));
+        }
+        assert_eq!(level(31), "3.1");
+        assert_eq!(level(40), "4");
+    }
+}

@@ -1,0 +1,140 @@
+//! Each decoded picture to each rendition that is made.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use gstreamer as gst;
+use gstreamer_app::AppSink;
+use gstreamer_video::{VideoFrame, VideoFrameExt, VideoInfo};
+
+use super::{
+    Shared, encoder,
+    rendition::{Picture, Rendition},
+};
+use crate::{Error, protocol::VideoRendition};
+
+/// Takes what the decoder gives, and waits for the slowest rendition: nothing is left out here.
+pub(super) struct FanOut {
+    shared: Arc<Shared>,
+    lanes: Vec<Lane>,
+}
+
+impl FanOut {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        let lanes = shared.job.renditions.iter().zip(&shared.on).enumerate();
+        let lanes = lanes.map(|(index, (rendition, on))| Lane {
+            index,
+            rendition: rendition.clone(),
+            on: Arc::clone(on),
+            waits_for_mark: false,
+            made: None,
+            left_out: true,
+        });
+        Self {
+            lanes: lanes.collect(),
+            shared: Arc::clone(shared),
+        }
+    }
+
+    /// Until the decoder's end, and the end of each rendition after it.
+    ///
+    /// # Errors
+    /// What no rendition can be made after.
+    pub(super) fn run(&mut self, decoded: &AppSink) -> Result<(), Error> {
+        while let Ok(sample) = decoded.pull_sample() {
+            self.push(&sample)?;
+        }
+        self.shared.owed.finish();
+        for lane in &mut self.lanes {
+            lane.stop(&self.shared)?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, sample: &gst::Sample) -> Result<(), Error> {
+        let (Some(buffer), Some(caps)) = (sample.buffer_owned(), sample.caps()) else {
+            return Ok(());
+        };
+        let Some(pts) = self.shared.clock.ticks(sample.segment(), buffer.pts()) else {
+            return Ok(());
+        };
+        let Some(due) = self.shared.owed.leave(pts) else {
+            return Ok(());
+        };
+        let info = VideoInfo::from_caps(caps)?;
+        let frame = VideoFrame::from_buffer_readable(buffer, &info).map_err(|_| Error::Scale)?;
+        let picture = Picture {
+            frame: Arc::new(frame),
+            pts,
+            marked: due.marked,
+        };
+        for lane in &mut self.lanes {
+            lane.push(&self.shared, &picture)?;
+        }
+        Ok(())
+    }
+}
+
+/// The way of pictures to one rendition.
+struct Lane {
+    index: usize,
+    rendition: VideoRendition,
+    on: Arc<AtomicBool>,
+    /// It has been turned off: when it is turned on, it starts at a mark.
+    waits_for_mark: bool,
+    made: Option<Rendition>,
+    /// The last picture was left out, for half the rate.
+    left_out: bool,
+}
+
+impl Lane {
+    fn push(&mut self, shared: &Arc<Shared>, picture: &Picture) -> Result<(), Error> {
+        if !self.on.load(Ordering::Relaxed) {
+            self.waits_for_mark = true;
+            return self.stop(shared);
+        }
+        if self.made.is_none() {
+            if self.waits_for_mark && !picture.marked {
+                return Ok(());
+            }
+            self.made = Some(self.start(shared, picture)?);
+            self.left_out = true;
+        }
+        self.left_out = self.rendition.halve_rate && !self.left_out && !picture.marked;
+        match &self.made {
+            Some(made) if !self.left_out => made.push(picture.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    fn start(&self, shared: &Arc<Shared>, picture: &Picture) -> Result<Rendition, Error> {
+        let (job, rendition) = (&shared.job, &self.rendition);
+        let settings = encoder::Settings {
+            encoder: job.encoder,
+            preset: job.preset.clone(),
+            tuning: job.tuning,
+            width: rendition.width,
+            height: rendition.height,
+            frame_rate: if rendition.halve_rate {
+                shared.frame_rate / 2.0
+            } else {
+                shared.frame_rate
+            },
+            bitrate_bps: rendition.bitrate_bps,
+            level: rendition.level,
+            threads: rendition.threads.max(1),
+            colorimetry: picture.frame.info().colorimetry(),
+        };
+        let index = u8::try_from(self.index).map_err(|_| Error::Stopped)?;
+        Rendition::start(shared, index, &settings, &self.on)
+    }
+
+    fn stop(&mut self, shared: &Shared) -> Result<(), Error> {
+        match self.made.take() {
+            Some(made) => made.finish(shared),
+            None => Ok(()),
+        }
+    }
+}

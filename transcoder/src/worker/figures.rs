@@ -1,0 +1,64 @@
+//! How the process does.
+
+use std::{fs::File, os::unix::fs::FileExt};
+
+use rustix::{
+    param::page_size,
+    time::{ClockId, clock_gettime},
+};
+
+use crate::protocol::{Figures, Report};
+
+/// Reads the process's figures. Opened before the process confines itself.
+#[derive(Debug)]
+pub(super) struct Meter {
+    /// `/proc/self/statm`: pages, all and resident.
+    memory: Option<File>,
+}
+
+impl Meter {
+    pub(super) fn open() -> Self {
+        Self {
+            memory: File::open("/proc/self/statm").ok(),
+        }
+    }
+
+    /// With what the decoder has done.
+    pub(super) fn read(&self, (decoded, broken): (u64, u64)) -> Report {
+        let cpu = clock_gettime(ClockId::ProcessCPUTime);
+        let cpu_us = cpu.tv_sec.saturating_mul(1_000_000).saturating_add(cpu.tv_nsec / 1_000);
+        Report::Figures(Figures {
+            decoded,
+            broken,
+            cpu_us: u64::try_from(cpu_us).unwrap_or(0),
+            resident_bytes: self.resident().unwrap_or(0),
+        })
+    }
+
+    fn resident(&self) -> Option<u64> {
+        let mut text = [0; 128];
+        let len = self.memory.as_ref()?.read_at(&mut text, 0).ok()?;
+        let pages: u64 = std::str::from_utf8(text.get(..len)?)
+            .ok()?
+            .split(' ')
+            .nth(1)?
+            .parse()
+            .ok()?;
+        Some(pages * page_size() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_used_time_and_memory() {
+        let Report::Figures(figures) = Meter::open().read((2, 1)) else {
+            panic!("figures")
+        };
+        assert_eq!((figures.decoded, figures.broken), (2, 1));
+        assert!(figures.cpu_us > 0);
+        assert!((1 << 20..1 << 33).contains(&figures.resident_bytes));
+    }
+}

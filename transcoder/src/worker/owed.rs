@@ -1,0 +1,165 @@
+//! What went into the decoder: which pictures are owed for it, and which of them are to be key frames. The thread that feeds the decoder
+//! tells the one that takes its pictures.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// How far before a mark a picture may lie and still be the one it is for: half a millisecond, since sources stamp in milliseconds.
+const TOLERANCE_TICKS: i64 = 45;
+/// More marks than this are not waited for; a mark is a second or more.
+const MAX_MARKS: usize = 256;
+/// More units than this are in no decoder: 16 reordered and as many threads are the most.
+const MAX_OWED: usize = 128;
+
+/// What went into the decoder and has not come out.
+#[derive(Debug, Default)]
+pub(super) struct Owed {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Presentation times of units in the decoder.
+    units: BTreeSet<i64>,
+    /// Marks that no picture has reached, in order of time.
+    marks: VecDeque<i64>,
+    decoded: u64,
+    broken: u64,
+    /// Decode time of the first unit since a picture came out, and the units since.
+    silent: Option<(i64, u64)>,
+}
+
+/// A picture that is owed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Due {
+    /// It is the first at or after a mark.
+    pub(super) marked: bool,
+}
+
+impl Owed {
+    /// A unit goes into the decoder. Returns the ticks and units for which no picture has come out.
+    pub(super) fn enter(&self, dts: i64, pts: i64, mark: Option<i64>) -> (i64, u64) {
+        let mut state = self.lock();
+        if let Some(mark) = mark {
+            if state.marks.len() == MAX_MARKS {
+                state.marks.pop_front();
+            }
+            state.marks.push_back(mark);
+        }
+        if !state.units.insert(pts) {
+            // Two units of one time: one picture of them can be told.
+            state.broken += 1;
+        }
+        if state.units.len() > MAX_OWED {
+            state.units.pop_first();
+            state.broken += 1;
+        }
+        let (since, units) = state.silent.map_or((dts, 1), |(since, units)| (since, units + 1));
+        state.silent = Some((since, units));
+        (dts.saturating_sub(since), units)
+    }
+
+    /// A unit that cannot go into the decoder.
+    pub(super) fn refuse(&self) {
+        self.lock().broken += 1;
+    }
+
+    /// A picture came out. `None` if it is of no unit, or of one whose picture came before: decoders that conceal losses and
+    /// deinterlacers can make more of them than went in.
+    pub(super) fn leave(&self, pts: i64) -> Option<Due> {
+        let mut state = self.lock();
+        state.silent = None;
+        if !state.units.remove(&pts) {
+            return None;
+        }
+        // Pictures come out in order of presentation: what was to be shown before this one will not come.
+        let later = state.units.split_off(&pts);
+        state.broken += state.units.len() as u64;
+        state.units = later;
+        state.decoded += 1;
+        let mut marked = false;
+        while state
+            .marks
+            .front()
+            .is_some_and(|&mark| pts >= mark.saturating_sub(TOLERANCE_TICKS))
+        {
+            state.marks.pop_front();
+            marked = true;
+        }
+        Some(Due { marked })
+    }
+
+    /// The decoder is at its end: what is owed will not come.
+    pub(super) fn finish(&self) {
+        let mut state = self.lock();
+        state.broken += state.units.len() as u64;
+        state.units.clear();
+    }
+
+    /// Pictures that came out, and units that gave none.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.decoded, state.broken)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARKED: Option<Due> = Some(Due { marked: true });
+    const PLAIN: Option<Due> = Some(Due { marked: false });
+
+    #[test]
+    fn the_first_picture_at_or_after_a_mark_is_marked_once() {
+        let owed = Owed::default();
+        // A key frame, a picture that refers to it, and one between the two.
+        owed.enter(0, 3600, Some(3600));
+        owed.enter(3600, 10_800, None);
+        owed.enter(7200, 7200, None);
+        assert_eq!([3600, 7200, 10_800].map(|pts| owed.leave(pts)), [MARKED, PLAIN, PLAIN]);
+        // The unit at the mark is lost: the next picture takes its place, however many marks it passes.
+        owed.enter(10_800, 14_400, Some(14_400));
+        owed.enter(14_400, 18_000, Some(18_030));
+        assert_eq!(owed.leave(18_000), MARKED);
+        assert_eq!(owed.counts(), (4, 1));
+    }
+
+    #[test]
+    fn pictures_that_nobody_sent_are_none() {
+        let owed = Owed::default();
+        owed.enter(0, 0, None);
+        assert_eq!(owed.leave(1800), None);
+        assert_eq!(owed.leave(0), PLAIN);
+        assert_eq!(owed.leave(0), None);
+        assert_eq!(owed.counts(), (1, 0));
+    }
+
+    #[test]
+    fn silence_is_counted_from_the_last_picture_on() {
+        let owed = Owed::default();
+        assert_eq!(owed.enter(0, 0, None), (0, 1));
+        assert_eq!(owed.enter(3000, 3000, None), (3000, 2));
+        owed.leave(0);
+        assert_eq!(owed.enter(6000, 6000, None), (0, 1));
+    }
+
+    #[test]
+    fn what_is_owed_is_bounded() {
+        let owed = Owed::default();
+        for number in 0..10_000 {
+            owed.enter(number, number, Some(number));
+        }
+        assert_eq!(owed.lock().units.len(), MAX_OWED);
+        assert_eq!(owed.lock().marks.len(), MAX_MARKS);
+        assert_eq!(owed.counts(), (0, 10_000 - MAX_OWED as u64));
+        owed.finish();
+        assert_eq!(owed.counts(), (0, 10_000));
+    }
+}
