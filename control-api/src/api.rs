@@ -20,7 +20,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    KeyDigest, Viewers,
+    KeyDigest, Renditions, Viewers,
     problem::Problem,
     streams::{Stream, Streams},
 };
@@ -35,16 +35,23 @@ const MAX_LIMIT: usize = 500;
 pub struct Api {
     hub: Hub,
     viewers: Arc<dyn Viewers>,
+    renditions: Arc<dyn Renditions>,
     administrator: Option<KeyDigest>,
 }
 
 impl Api {
     /// The API of `hub`. `administrator` is the digest of the token that what changes something asks for; with none, nothing can
     /// be changed.
-    pub fn new(hub: Hub, viewers: Arc<dyn Viewers>, administrator: Option<KeyDigest>) -> Self {
+    pub fn new(
+        hub: Hub,
+        viewers: Arc<dyn Viewers>,
+        renditions: Arc<dyn Renditions>,
+        administrator: Option<KeyDigest>,
+    ) -> Self {
         Self {
             hub,
             viewers,
+            renditions,
             administrator,
         }
     }
@@ -178,7 +185,7 @@ async fn list_streams(
     let next = broadcasts.last().filter(|_| more).map(|last| last.name().to_string());
     let streams = broadcasts
         .iter()
-        .filter_map(|broadcast| Stream::of(broadcast, &*api.viewers))
+        .filter_map(|broadcast| Stream::of(broadcast, &*api.viewers, &*api.renditions))
         .collect();
     Ok(Json(Streams { streams, next }))
 }
@@ -196,7 +203,7 @@ async fn list_streams(
 async fn show_stream(State(api): State<Api>, Path(channel): Path<String>) -> Result<Json<Stream>, Problem> {
     let name = named(&channel)?;
     let broadcast = api.hub.broadcast(&name).ok_or_else(|| not_live(&name))?;
-    Stream::of(&broadcast, &*api.viewers)
+    Stream::of(&broadcast, &*api.viewers, &*api.renditions)
         .map(Json)
         .ok_or_else(|| not_live(&name))
 }

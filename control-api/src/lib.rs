@@ -3,7 +3,7 @@
 //! - [`api`]: `/api/v1`, a router to be mounted under any HTTP server; `problem`: how its errors look (RFC 9457).
 //! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a listener of their own.
 //! - [`digest`]: random keys as their hashes.
-//! - [`viewers`]: what must be known of the audience, asked of others.
+//! - [`viewers`], [`renditions`]: what must be known of the audience and of the ladder, asked of others.
 //!
 //! No media pass here, and nothing here knows where media come from: the hub says what is live.
 
@@ -14,9 +14,11 @@ pub mod api;
 pub mod digest;
 mod metrics;
 mod problem;
+pub mod renditions;
 mod streams;
 pub mod viewers;
 
 pub use api::Api;
 pub use digest::KeyDigest;
+pub use renditions::Renditions;
 pub use viewers::Viewers;

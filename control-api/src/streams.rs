@@ -10,7 +10,10 @@ use media_core::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::viewers::{Count, Viewers};
+use crate::{
+    renditions::{Rendition, Renditions},
+    viewers::{Count, Viewers},
+};
 
 /// What is live, in the order of the channels' names.
 #[derive(Debug, Serialize, ToSchema)]
@@ -35,6 +38,8 @@ pub(crate) struct Stream {
     #[schema(format = "date-time", example = "2026-01-31T20:15:00.000Z")]
     started_at: String,
     tracks: Vec<Track>,
+    /// What the ladder is to make of it, dearest first.
+    renditions: Vec<Rendition>,
     viewers: Count,
 }
 
@@ -52,6 +57,8 @@ struct Track {
     /// Its name in media addresses.
     #[schema(example = "v0", pattern = "^[a-z0-9-]{1,32}$")]
     name: String,
+    /// Made here of the source, by the ladder.
+    rendition: bool,
     /// The codec string of RFC 6381.
     #[schema(example = "avc1.64001f")]
     codec: String,
@@ -90,7 +97,7 @@ enum Media {
 
 impl Stream {
     /// `None` when it has ended.
-    pub(crate) fn of(broadcast: &Broadcast, viewers: &dyn Viewers) -> Option<Self> {
+    pub(crate) fn of(broadcast: &Broadcast, viewers: &dyn Viewers, renditions: &dyn Renditions) -> Option<Self> {
         let state = match broadcast.presence() {
             Presence::Live => State::Live,
             Presence::Away(_) => State::Away,
@@ -102,6 +109,7 @@ impl Stream {
             state,
             started_at: rfc3339(broadcast.anchor().utc + Anchor::LEAD),
             tracks: broadcast.tracks().into_iter().map(Track::of).collect(),
+            renditions: renditions.of(broadcast.id()).into_iter().map(Rendition::new).collect(),
             viewers: viewers.count(broadcast.name(), broadcast.id()),
         })
     }
@@ -122,6 +130,7 @@ impl Track {
         };
         Self {
             name: track.name.to_string(),
+            rendition: track.rendition,
             codec: track.config.codec_string().to_owned(),
             bitrate_bps: track.bitrate_bps,
             frames: track.frames,

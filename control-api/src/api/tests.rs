@@ -18,7 +18,7 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::Api;
-use crate::{KeyDigest, Viewers, viewers::Count};
+use crate::{KeyDigest, Renditions, Viewers, renditions::Doing, viewers::Count};
 
 const TOKEN: &str = "a-random-token";
 
@@ -30,6 +30,15 @@ impl Viewers for SomeViewers {
             http: channel.as_str().len() as u64,
             rtmp: 1,
         }
+    }
+}
+
+struct SomeRenditions;
+
+impl Renditions for SomeRenditions {
+    fn of(&self, _: BroadcastId) -> Vec<(TrackName, Doing)> {
+        let name = |name: &str| name.parse().unwrap();
+        vec![(name("v480"), Doing::Shed), (name("v360"), Doing::Made)]
     }
 }
 
@@ -48,7 +57,13 @@ fn hub() -> Hub {
 }
 
 fn router(hub: &Hub) -> Router {
-    Api::new(hub.clone(), Arc::new(SomeViewers), Some(KeyDigest::of(TOKEN))).router()
+    Api::new(
+        hub.clone(),
+        Arc::new(SomeViewers),
+        Arc::new(SomeRenditions),
+        Some(KeyDigest::of(TOKEN)),
+    )
+    .router()
 }
 
 /// 1280x720 at 59.94, and 48 kHz stereo.
@@ -126,15 +141,16 @@ async fn a_stream_is_shown_with_its_tracks_and_viewers() {
         "started_at": "2026-02-02T02:40:00.500Z",
         "tracks": [
             {
-                "name": "v0", "kind": "video", "codec": "avc1.64001e", "bitrate_bps": 0, "frames": 1, "bytes": 10,
+                "name": "v0", "rendition": false, "kind": "video", "codec": "avc1.64001e", "bitrate_bps": 0, "frames": 1, "bytes": 10,
                 "width": stream["tracks"][0]["width"], "height": stream["tracks"][0]["height"],
                 "frame_rate": stream["tracks"][0]["frame_rate"]
             },
             {
-                "name": "a0", "kind": "audio", "codec": "mp4a.40.2", "bitrate_bps": 0, "frames": 0, "bytes": 0,
+                "name": "a0", "rendition": false, "kind": "audio", "codec": "mp4a.40.2", "bitrate_bps": 0, "frames": 0, "bytes": 0,
                 "sampling_rate_hz": 48000, "channels": 2
             },
         ],
+        "renditions": [{ "track": "v480", "state": "shed" }, { "track": "v360", "state": "made" }],
         "viewers": { "http": 4, "rtmp": 1 },
     });
     assert_eq!(stream, expected);
@@ -230,7 +246,7 @@ async fn nobody_else_ends_a_broadcast() {
         );
         assert_problem(status, &serde_json::from_slice(&body).unwrap());
     }
-    let closed = Api::new(hub.clone(), Arc::new(SomeViewers), None).router();
+    let closed = Api::new(hub.clone(), Arc::new(SomeViewers), Arc::new(SomeRenditions), None).router();
     let (status, _, body) = delete(closed, "/api/v1/streams/demo", Some("Bearer ")).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     let problem: Value = serde_json::from_slice(&body).unwrap();
