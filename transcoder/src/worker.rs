@@ -25,7 +25,7 @@ use std::{
     os::{fd::AsFd, unix::net::UnixStream},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -59,6 +59,8 @@ const SILENT_TICKS: i64 = 5 * 90_000;
 const SILENT_UNITS: u64 = 40;
 /// Without a picture for as many units, whatever they say of the time.
 const MOST_SILENT_UNITS: u64 = 1_000;
+/// A rendition that is not made, in place of the mark's number.
+const OFF: u64 = u64::MAX;
 /// What GStreamer warns of in a span of [`WARNINGS_SPAN`], at most.
 const MAX_WARNINGS: u32 = 5;
 const WARNINGS_SPAN: Duration = Duration::from_secs(10);
@@ -105,8 +107,8 @@ struct Shared {
     clock: Clock,
     owed: Owed,
     reports: Reports,
-    /// Whether each rendition is wanted.
-    on: Vec<Arc<AtomicBool>>,
+    /// For each rendition, the number of the mark that it is made from; 0 for the first picture on, [`OFF`] for not at all.
+    from: Vec<Arc<AtomicU64>>,
     ends: SyncSender<Result<(), Error>>,
 }
 
@@ -121,7 +123,7 @@ impl Shared {
             clock: Clock::default(),
             owed: Owed::default(),
             reports,
-            on: job.renditions.iter().map(|_| Arc::new(AtomicBool::new(true))).collect(),
+            from: job.renditions.iter().map(|_| Arc::default()).collect(),
             job,
             ends,
         };
@@ -212,8 +214,12 @@ impl Reader {
                 } => self.unit(key, dts, pts, mark, payload)?,
                 Order::Unit { .. } => {}
                 Order::Make { rendition, on } => {
-                    if let Some(wanted) = self.shared.on.get(usize::from(rendition)) {
-                        wanted.store(on, Ordering::Relaxed);
+                    let next = self.shared.owed.next_mark();
+                    if let Some(from) = self.shared.from.get(usize::from(rendition)) {
+                        let was = from.load(Ordering::Relaxed);
+                        if on != (was != OFF) {
+                            from.store(if on { next } else { OFF }, Ordering::Relaxed);
+                        }
                     }
                 }
                 Order::End => break,

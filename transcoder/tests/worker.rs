@@ -110,17 +110,467 @@ fn key_times(source: &Source) -> Vec<i64> {
         .collect()
 }
 
+/// A mark every two seconds, wherever key frames are, in units that are the first shown at or after it: as the daemon marks a source
+/// whose groups are too long.
+fn gridded(source: &Source) -> (Vec<Order>, Vec<i64>) {
+    let times = shown(source.units.iter().map(|unit| unit.pts));
+    let last = times.last().unwrap();
+    let marks: Vec<_> = (0..)
+        .map(|number| times[0] + number * 180_000)
+        .take_while(|mark| mark <= last)
+        .collect();
+    let at: Vec<_> = marks
+        .iter()
+        .map(|mark| *times.iter().find(|&pts| pts >= mark).unwrap())
+        .collect();
+    let mark = |pts| at.iter().position(|&at| at == pts).map(|number| marks[number]);
+    let orders = source.units.iter().map(|unit| unit.order(mark(unit.pts)));
+    (orders.collect(), at)
+}
+
 #[test]
 fn every_rendition_has_each_picture_of_the_source_and_a_key_frame_at_each_mark() {
-    for b_frames in [0, 2] {
-        let recipe = Recipe { b_frames, ..PLAIN };
-        let source = recipe.source(900_000);
-        let renditions = [rendition(320, 180), rendition(256, 144), rendition(160, 90)];
-        let said = made(job(&recipe, &source, &renditions), marked(&source));
-        for rendition in 0..3 {
-            each_picture_once(&said, rendition, &source);
-            key_frames_at(&said, rendition, &key_times(&source));
-            assert_eq!(said.records(rendition).len(), 1);
+    let seconds = |fps: (u32, u32), seconds: f64| (f64::from(fps.0) / f64::from(fps.1) * seconds).round() as u32;
+    for fps in [(25, 1), (30_000, 1_001), (30, 1), (60, 1)] {
+        for (group_s, b_frames) in [(1.0, 0), (2.0, 2), (2.5, 1), (8.3, 0), (8.3, 2)] {
+            let recipe = Recipe {
+                size: (128, 72),
+                fps,
+                group: seconds(fps, group_s),
+                pictures: seconds(fps, 2.2 * group_s).min(seconds(fps, 9.0)),
+                b_frames,
+                ..PLAIN
+            };
+            let source = recipe.source(900_000);
+            let halved = VideoRendition {
+                halve_rate: true,
+                ..rendition(96, 54)
+            };
+            let (orders, marks) = match group_s {
+                8.3 => gridded(&source),
+                _ => (marked(&source), key_times(&source)),
+            };
+            let said = made(job(&recipe, &source, &[rendition(128, 72), halved]), orders);
+            each_picture_once(&said, 0, &source);
+            for rendition in 0..2 {
+                key_frames_at(&said, rendition, &marks);
+                assert_eq!(said.records(rendition).len(), 1);
+            }
+            // Half of the pictures, counted anew from each mark.
+            let times = shown(source.units.iter().map(|unit| unit.pts));
+            let mut since = 0;
+            let half = times.iter().copied().filter(|pts| {
+                since = if marks.contains(pts) { 0 } else { since + 1 };
+                since % 2 == 0
+            });
+            let halved: Vec<_> = said.units(1).iter().map(|unit| unit.pts).collect();
+            assert_eq!(halved, half.collect::<Vec<_>>(), "{recipe:?}");
         }
     }
+}
+
+#[test]
+fn quality_reorders_and_loses_nothing() {
+    for b_frames in [0, 2] {
+        let recipe = Recipe { b_frames, ..PLAIN };
+        let source = recipe.source(0);
+        let job = Job {
+            tuning: Tuning::Quality,
+            preset: "veryfast".into(),
+            ..job(&recipe, &source, &[rendition(320, 180), rendition(160, 90)])
+        };
+        let said = made(job, marked(&source));
+        for rendition in 0..2 {
+            each_picture_once(&said, rendition, &source);
+            key_frames_at(&said, rendition, &key_times(&source));
+            assert!(
+                said.units(rendition).iter().any(|unit| unit.dts < unit.pts),
+                "it reorders"
+            );
+        }
+    }
+}
+
+#[test]
+fn stamps_are_the_sources_wherever_they_start() {
+    // Zero, below it, a year, more than a thousand hours later than anything may be, and off every grid.
+    for first in [0, -450_000, 90_000 * 3_600 * 24 * 365, 1 << 50, 8_100_001] {
+        let recipe = Recipe {
+            pictures: 30,
+            group: 15,
+            b_frames: 2,
+            ..PLAIN
+        };
+        let source = recipe.source(first);
+        let said = made(job(&recipe, &source, &[rendition(160, 90)]), marked(&source));
+        each_picture_once(&said, 0, &source);
+        key_frames_at(&said, 0, &key_times(&source));
+    }
+}
+
+#[test]
+fn stamps_of_a_variable_rate_are_kept() {
+    let mut source = PLAIN.source(0);
+    // 10 to 60 pictures a second, and milliseconds' rounding.
+    let mut pts = 0;
+    for (number, unit) in source.units.iter_mut().enumerate() {
+        (unit.dts, unit.pts) = (pts, pts);
+        pts += 90 * [16, 17, 33, 100, 34, 41][number % 6];
+    }
+    let said = made(job(&PLAIN, &source, &[rendition(160, 90)]), marked(&source));
+    each_picture_once(&said, 0, &source);
+    key_frames_at(&said, 0, &key_times(&source));
+}
+
+#[test]
+fn a_lost_unit_costs_itself() {
+    for b_frames in [0, 2] {
+        let recipe = Recipe { b_frames, ..PLAIN };
+        let mut source = recipe.source(0);
+        source.units.remove(10);
+        source.units.remove(50);
+        let said = made(
+            job(&recipe, &source, &[rendition(320, 180), rendition(160, 90)]),
+            marked(&source),
+        );
+        for rendition in 0..2 {
+            each_picture_once(&said, rendition, &source);
+            key_frames_at(&said, rendition, &key_times(&source));
+        }
+    }
+}
+
+#[test]
+fn a_lost_key_frame_costs_no_mark() {
+    for b_frames in [0, 2] {
+        let recipe = Recipe { b_frames, ..PLAIN };
+        let mut source = recipe.source(0);
+        let first = source.units[0].pts;
+        let second = source
+            .units
+            .iter()
+            .position(|unit| unit.key && unit.pts > first)
+            .unwrap();
+        let mark = source.units.remove(second).pts;
+        // The first unit shown after it carries its mark.
+        let mut told = false;
+        let orders = source.units.iter().map(|unit| {
+            let lost = !told && unit.pts >= mark;
+            told |= lost;
+            unit.order(if lost { Some(mark) } else { unit.key.then_some(unit.pts) })
+        });
+        let said = made(
+            job(&recipe, &source, &[rendition(320, 180), rendition(160, 90)]),
+            orders.collect(),
+        );
+        // What refers to it may not be shown; the renditions agree on what is.
+        let units = [said.units(0), said.units(1)].map(|units| shown(units.iter().map(|unit| unit.pts)));
+        assert_eq!(units[0], units[1]);
+        let third = mark + 90_000;
+        let of_group = |times: &[i64]| times.iter().filter(|&&pts| (mark..third).contains(&pts)).count();
+        let whole = shown(source.units.iter().map(|unit| unit.pts));
+        assert_eq!(units[0].len() - of_group(&units[0]), whole.len() - of_group(&whole));
+        let after = *units[0].iter().find(|&&pts| pts >= mark).unwrap();
+        for rendition in 0..2 {
+            key_frames_at(&said, rendition, &[first, after, third]);
+        }
+    }
+}
+
+#[test]
+fn a_broken_unit_costs_at_most_itself() {
+    for b_frames in [0, 2] {
+        let recipe = Recipe { b_frames, ..PLAIN };
+        let source = recipe.source(0);
+        let mut orders = marked(&source);
+        for number in [20, 35] {
+            let Order::Unit { payload, .. } = &mut orders[number] else {
+                continue;
+            };
+            let mut bytes = payload.to_vec();
+            let from = bytes.len() / 2;
+            bytes[from..].iter_mut().for_each(|byte| *byte ^= 0x5a);
+            *payload = bytes.into();
+        }
+        let said = made(
+            job(&recipe, &source, &[rendition(320, 180), rendition(160, 90)]),
+            orders,
+        );
+        let units = [said.units(0), said.units(1)].map(|units| shown(units.iter().map(|unit| unit.pts)));
+        assert_eq!(units[0], units[1]);
+        assert!(
+            units[0].len() + 2 >= source.units.len(),
+            "{} of {}",
+            units[0].len(),
+            source.units.len()
+        );
+        for rendition in 0..2 {
+            key_frames_at(&said, rendition, &key_times(&source));
+        }
+    }
+}
+
+#[test]
+fn any_kind_of_picture_becomes_a_rendition() {
+    const FIELDS: &str = "interlace=lowpass=0";
+    let kinds: [(&str, Recipe); 8] = [
+        (
+            "odd",
+            Recipe {
+                size: (321, 181),
+                options: &["-pix_fmt", "yuv444p"],
+                ..PLAIN
+            },
+        ),
+        (
+            "vertical",
+            Recipe {
+                size: (180, 320),
+                ..PLAIN
+            },
+        ),
+        (
+            "anamorphic",
+            Recipe {
+                filter: "setsar=16/11",
+                ..PLAIN
+            },
+        ),
+        (
+            "4:2:2",
+            Recipe {
+                options: &["-pix_fmt", "yuv422p"],
+                ..PLAIN
+            },
+        ),
+        (
+            "10 bit",
+            Recipe {
+                options: &["-pix_fmt", "yuv420p10le"],
+                ..PLAIN
+            },
+        ),
+        (
+            "interlaced",
+            Recipe {
+                filter: FIELDS,
+                options: &["-flags", "+ilme+ildct"],
+                ..PLAIN
+            },
+        ),
+        (
+            "bottom field first",
+            Recipe {
+                filter: "interlace=lowpass=0:scan=bff",
+                options: &["-flags", "+ilme+ildct", "-x264-params", "bff=1"],
+                b_frames: 2,
+                ..PLAIN
+            },
+        ),
+        (
+            "said to be interlaced",
+            Recipe {
+                options: &["-x264-params", "fake-interlaced=1"],
+                ..PLAIN
+            },
+        ),
+    ];
+    for (kind, recipe) in kinds {
+        let recipe = Recipe {
+            pictures: 40,
+            group: 20,
+            ..recipe
+        };
+        let source = recipe.source(0);
+        let said = made(
+            job(&recipe, &source, &[rendition(256, 144), rendition(90, 160)]),
+            marked(&source),
+        );
+        for rendition in 0..2 {
+            assert_eq!(said.units(rendition).len(), source.units.len(), "{kind}");
+            each_picture_once(&said, rendition, &source);
+            key_frames_at(&said, rendition, &key_times(&source));
+        }
+    }
+}
+
+#[test]
+fn the_configuration_says_what_was_asked_for() {
+    let recipe = Recipe {
+        options: &[
+            "-color_primaries",
+            "bt709",
+            "-color_trc",
+            "bt709",
+            "-colorspace",
+            "bt709",
+        ],
+        ..PLAIN
+    };
+    let source = recipe.source(0);
+    let rendition = VideoRendition {
+        level: 31,
+        ..rendition(256, 144)
+    };
+    let job = Job {
+        preset: "veryfast".into(),
+        ..job(&recipe, &source, &[rendition])
+    };
+    let said = made(job, marked(&source));
+    let records = said.records(0);
+    let config = media_core::codec::avc::Config::parse(&records[0]).unwrap();
+    assert_eq!((config.width, config.height, config.sample_aspect), (256, 144, (1, 1)));
+    assert_eq!(config.codec_string, "avc1.64001f");
+    assert_eq!(config.length_size, 4);
+    let report = probed(&said, 0);
+    assert!(report.contains("color_primaries=bt709"), "{report}");
+    assert!(report.contains("color_transfer=bt709"), "{report}");
+    assert!(report.contains("color_space=bt709"), "{report}");
+    assert!(
+        report.contains(&format!("nb_read_frames={}", source.units.len())),
+        "{report}"
+    );
+}
+
+/// What ffprobe reads in a rendition, all of which it decodes.
+#[track_caller]
+fn probed(said: &Said, rendition: u8) -> String {
+    let mut stream = Vec::new();
+    let mut append = |nal: &[u8]| {
+        stream.extend([0, 0, 0, 1]);
+        stream.extend(nal);
+    };
+    // One of each parameter set, behind a count and a length.
+    let record = said.records(rendition)[0].clone();
+    let sps = usize::from(u16::from_be_bytes([record[6], record[7]]));
+    append(&record[8..8 + sps]);
+    let pps = usize::from(u16::from_be_bytes([record[9 + sps], record[10 + sps]]));
+    append(&record[11 + sps..11 + sps + pps]);
+    for unit in said.units(rendition) {
+        let mut rest = &unit.payload[..];
+        while let Some((len, tail)) = rest.split_first_chunk() {
+            let (nal, tail) = tail.split_at(u32::from_be_bytes(*len) as usize);
+            append(nal);
+            rest = tail;
+        }
+    }
+    let name = format!(
+        "rendition-{}-{:?}.h264",
+        std::process::id(),
+        std::thread::current().id()
+    );
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, stream).unwrap();
+    let mut ffprobe = std::process::Command::new("ffprobe");
+    ffprobe
+        .args(["-v", "error", "-count_frames", "-show_streams"])
+        .arg(&path);
+    let output = ffprobe.output().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_rendition_turned_off_returns_at_a_mark() {
+    let source = Recipe { group: 15, ..PLAIN }.source(0);
+    let mut orders = marked(&source);
+    // Off within the second group, on within the fourth: back with the fifth, though the fourth's first picture may still be on its way
+    // when the order comes. The other never notices.
+    orders.insert(52, Order::Make { rendition: 1, on: true });
+    orders.insert(
+        20,
+        Order::Make {
+            rendition: 1,
+            on: false,
+        },
+    );
+    let said = made(job(&PLAIN, &source, &[rendition(256, 144), rendition(160, 90)]), orders);
+    each_picture_once(&said, 0, &source);
+    let units = said.units(1);
+    let back = source.units[60].pts;
+    // What is on its way when the order comes is not awaited.
+    let before: Vec<_> = units
+        .iter()
+        .map(|unit| unit.pts)
+        .take_while(|&pts| pts < source.units[45].pts)
+        .collect();
+    assert!(before.len() <= 20, "{}", before.len());
+    let after: Vec<_> = units
+        .iter()
+        .map(|unit| unit.pts)
+        .filter(|&pts| pts >= source.units[45].pts)
+        .collect();
+    assert_eq!(
+        after,
+        source.units[60..].iter().map(|unit| unit.pts).collect::<Vec<_>>()
+    );
+    assert!(units.iter().any(|unit| unit.key && unit.pts == back));
+}
+
+#[test]
+fn garbage_ends_a_worker_alone_and_soon() {
+    let source = PLAIN.source(0);
+    let orders = (0..10_000).map(|number: i64| Order::Unit {
+        media: transcoder::protocol::Media::Video,
+        key: number % 30 == 0,
+        dts: number * 3_000,
+        pts: number * 3_000,
+        mark: None,
+        payload: (0..200)
+            .map(|byte| ((byte * 31 + number * 17) % 251) as u8)
+            .collect::<Vec<_>>()
+            .into(),
+    });
+    let worker = Worker::start();
+    worker.send(
+        [Order::Job(Box::new(job(&PLAIN, &source, &[rendition(160, 90)])))]
+            .into_iter()
+            .chain(orders)
+            .collect(),
+    );
+    let said = worker.finish();
+    assert!(!said.status.success());
+    assert!(said.stderr.contains("no picture came of"), "{}", said.stderr);
+    assert!(
+        said.warnings().iter().any(|text| text.contains("no picture came of")),
+        "{:?}",
+        said.warnings()
+    );
+    assert_eq!(said.units(0), []);
+}
+
+#[test]
+fn a_socket_that_carries_no_messages_ends_a_worker() {
+    use std::io::Write;
+    for (bytes, what) in [
+        (&[0_u8; 16][..], "a message of 0 bytes"),
+        (&[0xff; 16], "a message of 4294967295 bytes"),
+        (&[0, 0, 0, 2, 99, 0], "kind 99"),
+        (&[0, 0, 0, 3, 3, 0, 1], "a job was expected first"),
+    ] {
+        let worker = Worker::start();
+        worker.socket().write_all(bytes).unwrap();
+        let said = worker.finish();
+        assert!(!said.status.success(), "{what}");
+        assert!(said.stderr.contains(what), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn a_worker_ends_quietly_with_the_daemon() {
+    let source = PLAIN.source(0);
+    let mut worker = Worker::start();
+    let job = job(&PLAIN, &source, &[rendition(160, 90)]);
+    worker.send([Order::Job(Box::new(job))].into_iter().chain(marked(&source)).collect());
+    assert!(worker.next().is_some());
+    worker.socket().shutdown(std::net::Shutdown::Both).unwrap();
+    let said = worker.finish();
+    assert!(said.status.success(), "{}", said.stderr);
+    assert!(!said.stderr.contains("socket"), "{}", said.stderr);
+
+    // So does one that has not been told anything.
+    let worker = Worker::start();
+    worker.socket().shutdown(std::net::Shutdown::Both).unwrap();
+    assert!(worker.finish().status.success());
 }

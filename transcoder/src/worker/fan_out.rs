@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicU64, Ordering},
 };
 
 use gstreamer as gst;
@@ -10,7 +10,7 @@ use gstreamer_app::AppSink;
 use gstreamer_video::{VideoFrame, VideoFrameExt, VideoInfo};
 
 use super::{
-    Shared, encoder,
+    OFF, Shared, encoder,
     rendition::{Picture, Rendition},
 };
 use crate::{Error, protocol::VideoRendition};
@@ -23,12 +23,11 @@ pub(super) struct FanOut {
 
 impl FanOut {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        let lanes = shared.job.renditions.iter().zip(&shared.on).enumerate();
-        let lanes = lanes.map(|(index, (rendition, on))| Lane {
+        let lanes = shared.job.renditions.iter().zip(&shared.from).enumerate();
+        let lanes = lanes.map(|(index, (rendition, from))| Lane {
             index,
             rendition: rendition.clone(),
-            on: Arc::clone(on),
-            waits_for_mark: false,
+            from: Arc::clone(from),
             made: None,
             left_out: true,
         });
@@ -68,10 +67,10 @@ impl FanOut {
         let picture = Picture {
             frame: Arc::new(frame),
             pts,
-            marked: due.marked,
+            marked: due.mark.is_some(),
         };
         for lane in &mut self.lanes {
-            lane.push(&self.shared, &picture)?;
+            lane.push(&self.shared, &picture, due.mark)?;
         }
         Ok(())
     }
@@ -81,22 +80,21 @@ impl FanOut {
 struct Lane {
     index: usize,
     rendition: VideoRendition,
-    on: Arc<AtomicBool>,
-    /// It has been turned off: when it is turned on, it starts at a mark.
-    waits_for_mark: bool,
+    /// The number of the mark that it is made from; 0 for the first picture on, [`OFF`] for not at all.
+    from: Arc<AtomicU64>,
     made: Option<Rendition>,
     /// The last picture was left out, for half the rate.
     left_out: bool,
 }
 
 impl Lane {
-    fn push(&mut self, shared: &Arc<Shared>, picture: &Picture) -> Result<(), Error> {
-        if !self.on.load(Ordering::Relaxed) {
-            self.waits_for_mark = true;
+    fn push(&mut self, shared: &Arc<Shared>, picture: &Picture, mark: Option<u64>) -> Result<(), Error> {
+        let from = self.from.load(Ordering::Relaxed);
+        if from == OFF {
             return self.stop(shared);
         }
         if self.made.is_none() {
-            if self.waits_for_mark && !picture.marked {
+            if mark.unwrap_or(0) < from {
                 return Ok(());
             }
             self.made = Some(self.start(shared, picture)?);
@@ -128,7 +126,7 @@ impl Lane {
             colorimetry: picture.frame.info().colorimetry(),
         };
         let index = u8::try_from(self.index).map_err(|_| Error::Stopped)?;
-        Rendition::start(shared, index, &settings, &self.on)
+        Rendition::start(shared, index, &settings, &self.from)
     }
 
     fn stop(&mut self, shared: &Shared) -> Result<(), Error> {

@@ -25,6 +25,8 @@ struct State {
     units: BTreeSet<i64>,
     /// Marks that no picture has reached, in order of time.
     marks: VecDeque<i64>,
+    /// Marks so far: the number of the last of `marks`. The first is 1.
+    newest_mark: u64,
     decoded: u64,
     broken: u64,
     /// Decode time of the first unit since a picture came out, and the units since.
@@ -34,8 +36,8 @@ struct State {
 /// A picture that is owed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Due {
-    /// It is the first at or after a mark.
-    pub(super) marked: bool,
+    /// The number of the mark that it is the first picture at or after.
+    pub(super) mark: Option<u64>,
 }
 
 impl Owed {
@@ -47,6 +49,7 @@ impl Owed {
                 state.marks.pop_front();
             }
             state.marks.push_back(mark);
+            state.newest_mark += 1;
         }
         if !state.units.insert(pts) {
             // Two units of one time: one picture of them can be told.
@@ -79,16 +82,16 @@ impl Owed {
         state.broken += state.units.len() as u64;
         state.units = later;
         state.decoded += 1;
-        let mut marked = false;
+        let mut mark = None;
         while state
             .marks
             .front()
             .is_some_and(|&mark| pts >= mark.saturating_sub(TOLERANCE_TICKS))
         {
             state.marks.pop_front();
-            marked = true;
+            mark = Some(state.newest_mark - state.marks.len() as u64);
         }
-        Some(Due { marked })
+        Some(Due { mark })
     }
 
     /// The decoder is at its end: what is owed will not come.
@@ -96,6 +99,11 @@ impl Owed {
         let mut state = self.lock();
         state.broken += state.units.len() as u64;
         state.units.clear();
+    }
+
+    /// The number of the mark that comes next.
+    pub(super) fn next_mark(&self) -> u64 {
+        self.lock().newest_mark + 1
     }
 
     /// Pictures that came out, and units that gave none.
@@ -113,8 +121,11 @@ impl Owed {
 mod tests {
     use super::*;
 
-    const MARKED: Option<Due> = Some(Due { marked: true });
-    const PLAIN: Option<Due> = Some(Due { marked: false });
+    const PLAIN: Option<Due> = Some(Due { mark: None });
+
+    fn marked(number: u64) -> Option<Due> {
+        Some(Due { mark: Some(number) })
+    }
 
     #[test]
     fn the_first_picture_at_or_after_a_mark_is_marked_once() {
@@ -123,11 +134,15 @@ mod tests {
         owed.enter(0, 3600, Some(3600));
         owed.enter(3600, 10_800, None);
         owed.enter(7200, 7200, None);
-        assert_eq!([3600, 7200, 10_800].map(|pts| owed.leave(pts)), [MARKED, PLAIN, PLAIN]);
+        assert_eq!(
+            [3600, 7200, 10_800].map(|pts| owed.leave(pts)),
+            [marked(1), PLAIN, PLAIN]
+        );
         // The unit at the mark is lost: the next picture takes its place, however many marks it passes.
         owed.enter(10_800, 14_400, Some(14_400));
         owed.enter(14_400, 18_000, Some(18_030));
-        assert_eq!(owed.leave(18_000), MARKED);
+        assert_eq!(owed.next_mark(), 4);
+        assert_eq!(owed.leave(18_000), marked(3));
         assert_eq!(owed.counts(), (4, 1));
     }
 

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
@@ -14,7 +14,7 @@ use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::{AppSink, AppSrc};
 use gstreamer_video::{VideoFrame, VideoFrameExt, VideoFrameRef, VideoInfo, video_frame::Readable};
 
-use super::{Shared, chain, encoder, scaler::Scaler};
+use super::{OFF, Shared, chain, encoder, scaler::Scaler};
 use crate::{Error, protocol::Report};
 
 /// Pictures that wait for the scaler. They are the decoder's: more of them is memory, fewer is waiting for each other.
@@ -45,7 +45,7 @@ pub(super) struct Rendition {
 }
 
 impl Rendition {
-    /// Starts its encoder and its threads; `on` says whether pictures that wait are still wanted.
+    /// Starts its encoder and its threads; `from` says whether pictures that wait are still wanted.
     ///
     /// # Errors
     /// [`Error::Build`], [`Error::Thread`].
@@ -53,7 +53,7 @@ impl Rendition {
         shared: &Arc<Shared>,
         index: u8,
         settings: &encoder::Settings,
-        on: &Arc<AtomicBool>,
+        from: &Arc<AtomicU64>,
     ) -> Result<Self, Error> {
         let info = settings.picture()?;
         let source = chain::source(&info.to_caps()?, MAX_SCALED);
@@ -70,7 +70,7 @@ impl Rendition {
             info,
             scaler: Scaler::new(),
             source,
-            on: Arc::clone(on),
+            from: Arc::clone(from),
         };
         let mut take = Take {
             shared: Arc::clone(shared),
@@ -117,14 +117,14 @@ struct Feed {
     pool: gst::BufferPool,
     scaler: Scaler,
     source: AppSrc,
-    on: Arc<AtomicBool>,
+    from: Arc<AtomicU64>,
 }
 
 impl Feed {
     fn run(&mut self, pictures: &Receiver<Picture>) -> Result<(), Error> {
         let mut first = true;
         for picture in pictures {
-            if !self.on.load(Ordering::Relaxed) {
+            if self.from.load(Ordering::Relaxed) == OFF {
                 continue;
             }
             let scaled = self.scaled(&picture)?;
