@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod confine;
 pub mod elements;
 mod error;
 pub mod ladder;

@@ -1,0 +1,228 @@
+//! How a worker confines itself before it reads media that nobody vouches for: what it may use (rlimits, niceness), which files it may
+//! open (`files`, Landlock) and what it may ask of the kernel (`syscalls`, seccomp). For a process of its own: none of it can be undone.
+//!
+//! Each layer holds without the others: a decoder taken over can neither reach the network, start a program, write a file, read what the
+//! daemon keeps, signal or trace another process, nor use more memory than it was given; and it dies with the daemon.
+
+mod files;
+mod syscalls;
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    process,
+};
+
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, Signal, getppid, getpriority_process, getrlimit, set_dumpable_behavior,
+    set_parent_process_death_signal, setpriority_process, setrlimit,
+};
+
+pub use files::Landlock;
+pub use syscalls::Seccomp;
+
+/// What a worker may use.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Memory that it can write and does not share, in bytes: heaps, frames, and 8 MiB for each thread's stack, used or not
+    /// (`RLIMIT_DATA`). Address space is no measure of it: 1080p to three rungs takes 253 MiB of memory, 366 MiB as counted here and
+    /// 1011 MiB of addresses, most of them libraries and malloc's reservations. Default 1 GiB. Beyond it, an allocation fails, which ends
+    /// the process or the element.
+    pub memory_bytes: u64,
+    /// Descriptors open at once; each GStreamer bus and clock takes two. Those open already stay. Default 256.
+    pub open_files: u64,
+    /// Least niceness, 0 to 19: so the daemon has the processor when it wants it. Default 10.
+    pub nice: i32,
+    /// May use the machine's graphics devices: `/dev/dri`, `/dev/nvidia*`. Their vendors' drivers ask for more of the kernel, so what
+    /// else ends the process (a socket, a program started) is then refused instead. Default false.
+    pub gpu: bool,
+    /// Files, or folders with all in them, to be read besides the system's libraries: where `GST_PLUGIN_PATH` and the like lead. What does
+    /// not exist is passed over. Default none.
+    pub read: Vec<PathBuf>,
+    /// The process that started this one, as it calls itself ([`std::process::id`] there). If it is gone by the time the kernel has been
+    /// told to end us with it, [`confine`] fails. Default none: not asked.
+    pub parent: Option<u32>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 1 << 30,
+            open_files: 256,
+            nice: 10,
+            gpu: false,
+            read: Vec::new(),
+            parent: None,
+        }
+    }
+}
+
+/// What holds for this process from now on. `Display` says it in one line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confinement {
+    /// Files, TCP ports, signals.
+    pub landlock: Landlock,
+    /// System calls.
+    pub seccomp: Seccomp,
+    /// As in [`Limits::memory_bytes`], or less where the process came with less.
+    pub memory_bytes: u64,
+    /// Niceness, -20 to 19.
+    pub nice: i32,
+}
+
+impl Confinement {
+    /// Whether the kernel has and enforces all that was asked of it.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        matches!(self.landlock, Landlock::Enforced { .. }) && self.seccomp == Seccomp::Enforced
+    }
+}
+
+impl fmt::Display for Confinement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = self.memory_bytes >> 20;
+        write!(
+            f,
+            "{}; {}; {mib} MiB of memory, nice {}",
+            self.seccomp, self.landlock, self.nice
+        )
+    }
+}
+
+/// Why the process is not confined. It must not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Landlock confines the thread that calls and those that it starts, so it must be the only one.
+    #[error("{0} threads run already; a process is confined while it has one")]
+    Threads(usize),
+    /// [`Limits::parent`] is not, or no longer, the parent.
+    #[error("process {0}, which started this one, is gone")]
+    Orphaned(u32),
+    /// The kernel refuses what every kernel has.
+    #[error("{what}: {source}")]
+    Kernel {
+        /// What was asked.
+        what: &'static str,
+        /// The answer.
+        source: io::Error,
+    },
+    /// The kernel has Landlock and refuses it.
+    #[error("Landlock: {0}")]
+    Landlock(#[from] landlock::RulesetError),
+    /// The kernel has seccomp and refuses it.
+    #[error("seccomp: {0}")]
+    Seccomp(#[from] seccompiler::Error),
+    /// Found by [`trial`]: the kernel took the order and does not follow it.
+    #[error("confined, and yet {0}")]
+    NotHeld(&'static str),
+}
+
+/// Confines the calling process for the rest of its life; returns what holds.
+///
+/// To be called when GStreamer is initialised, since that may start its plugin scanner, and before any other thread runs. Plugins can be
+/// loaded afterwards. A kernel without Landlock or seccomp makes it weaker, which [`Confinement`] tells; one that has them and refuses makes
+/// it fail.
+///
+/// The process dies when the *thread* that started it ends (`PR_SET_PDEATHSIG`): the daemon must start it from one that lives as long
+/// as the daemon.
+///
+/// # Errors
+/// Whatever is not as it should be; what was applied before stays.
+///
+/// Source: prctl(2), setrlimit(2), landlock(7), seccomp(2).
+pub fn confine(limits: &Limits) -> Result<Confinement, Error> {
+    let threads = fs::read_dir("/proc/self/task").map_err(kernel("threads"))?.count();
+    if threads != 1 {
+        return Err(Error::Threads(threads));
+    }
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(kernel("death with the parent"))?;
+    if let Some(parent) = limits.parent
+        && getppid().map(|pid| pid.as_raw_pid().cast_unsigned()) != Some(parent)
+    {
+        return Err(Error::Orphaned(parent));
+    }
+    let nice = lower_priority(limits.nice)?;
+    let memory_bytes = limit(Resource::Data, limits.memory_bytes, "memory limit")?;
+    limit(Resource::Nofile, limits.open_files, "limit of open files")?;
+    limit(Resource::Core, 0, "no core dumps")?;
+    if !limits.gpu {
+        // Drivers share memory with the device through files that exist only in memory; these count too.
+        limit(Resource::Fsize, 0, "no files written")?;
+    }
+    // Seccomp must find the filter file before Landlock hides it, and what it sees of /proc/self is the process's own until here.
+    let landlock = files::restrict(limits)?;
+    // Not before: it gives what lies under /proc/self to root.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(kernel("not to be traced or dumped"))?;
+    let seccomp = syscalls::restrict(limits.gpu)?;
+    Ok(Confinement {
+        landlock,
+        seccomp,
+        memory_bytes,
+        nice,
+    })
+}
+
+/// Confines the calling process and looks whether it holds: for a process of its own that then says so (`Display` of the answer) and ends.
+/// Takes a few milliseconds; needs no GStreamer.
+///
+/// # Errors
+/// As [`confine`], and [`Error::NotHeld`].
+pub fn trial(limits: &Limits) -> Result<Confinement, Error> {
+    const WORLD_READABLE: &str = "/etc/passwd";
+    let readable = fs::read(WORLD_READABLE).is_ok();
+    let confinement = confine(limits)?;
+    if readable && confinement.landlock != Landlock::NotSupported && fs::read(WORLD_READABLE).is_ok() {
+        return Err(Error::NotHeld("files can be read that are no library"));
+    }
+    if confinement.seccomp == Seccomp::Enforced && !status_says("Seccomp:", "2") {
+        return Err(Error::NotHeld("no filter of system calls is in place"));
+    }
+    if fs::File::create(Path::new("/tmp").join(format!("confined-{}", process::id()))).is_ok() {
+        return Err(Error::NotHeld("files can be written"));
+    }
+    if usize::try_from(confinement.memory_bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok()) {
+        return Err(Error::NotHeld("memory beyond the limit can be had"));
+    }
+    Ok(confinement)
+}
+
+fn status_says(key: &str, value: &str) -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| {
+        status
+            .lines()
+            .any(|line| line.strip_prefix(key).is_some_and(|rest| rest.trim() == value))
+    })
+}
+
+/// Sets the limit, once and for all, to `most` or what it was if that is less; returns it.
+fn limit(resource: Resource, most: u64, what: &'static str) -> Result<u64, Error> {
+    let hard = getrlimit(resource).maximum;
+    let bound = Some(hard.map_or(most, |hard| hard.min(most)));
+    setrlimit(
+        resource,
+        Rlimit {
+            current: bound,
+            maximum: bound,
+        },
+    )
+    .map_err(kernel(what))?;
+    Ok(bound.unwrap_or(most))
+}
+
+/// Threads started from now on inherit it.
+fn lower_priority(nice: i32) -> Result<i32, Error> {
+    let now = getpriority_process(None).map_err(kernel("niceness"))?;
+    if now >= nice {
+        return Ok(now);
+    }
+    setpriority_process(None, nice).map_err(kernel("niceness"))?;
+    Ok(nice)
+}
+
+fn kernel<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> Error {
+    move |err| Error::Kernel {
+        what,
+        source: err.into(),
+    }
+}
