@@ -37,6 +37,12 @@ enum Command {
     /// Makes the renditions of one source, as the socket on standard input says. A worker of `serve`.
     #[command(hide = true)]
     TranscodeWorker,
+    /// Prints which video encoders work, and how fast, as JSON. A worker of `serve` and `check`.
+    #[command(hide = true)]
+    EncoderTrial {
+        /// Of x264, such as veryfast.
+        preset: String,
+    },
     /// Prints the names of the GStreamer elements that are missing. A worker of `check`.
     #[command(hide = true)]
     MissingElements,
@@ -86,6 +92,11 @@ impl Cli {
             Command::TranscodeWorker => transcoder::worker::run_for_parent()
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(|err| err.to_string()),
+            Command::EncoderTrial { preset } => {
+                let trial = transcoder::trial::run(&preset).map_err(|err| err.to_string())?;
+                println!("{}", trial.to_json());
+                Ok(ExitCode::SUCCESS)
+            }
             Command::MissingElements => {
                 let missing = transcoder::elements::missing().map_err(|err| err.to_string())?;
                 missing.into_iter().for_each(|name| println!("{name}"));

@@ -1,14 +1,204 @@
-//! Which video encoders work on this machine, and how fast.
+//! Which video encoders work on this machine, and how fast: a second of moving picture through each. For a process of its own, since a
+//! driver may do anything.
 
+use std::time::{Duration, Instant};
+
+use gstreamer::{self as gst, prelude::*};
+use gstreamer_video::{
+    VideoColorMatrix, VideoColorPrimaries, VideoColorRange, VideoColorimetry, VideoTransferFunction,
+};
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::Encoder;
+use crate::{
+    Error,
+    protocol::{Encoder, Tuning},
+    worker::{chain, encoder},
+};
+
+/// Best first.
+const PREFERENCE: [Encoder; 4] = [Encoder::Nvenc, Encoder::Va, Encoder::X264, Encoder::OpenH264];
+const WIDTH: u32 = 640;
+const HEIGHT: u32 = 360;
+const BITRATE_BPS: u32 = 1_000_000;
+const FRAME_RATE: u32 = 30;
+const PICTURES: u64 = 40;
+/// Where key frames are asked for.
+const KEYS: [u64; 3] = [0, 13, 30];
+/// Different pictures; they come again from the last to the first and so on.
+const TEXTURES: u64 = 10;
+/// How long one encoder may take: the slowest that is of use takes a third.
+const LIMIT: Duration = Duration::from_millis(1_500);
 
 /// What a trial has found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
     /// The encoders that work, the preferred one first.
     pub encoders: Vec<Encoder>,
-    /// Macroblocks that the first encodes in a second of one core.
+    /// Macroblocks that the first encodes in a second of one core; in a second, where hardware does it.
     pub macroblocks_per_s: f64,
+}
+
+impl Trial {
+    /// As one line of JSON.
+    pub fn to_json(&self) -> String {
+        // It has nothing that cannot be written: a rate that is no number is null.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// Encodes with each encoder that is installed, x264 with `preset`.
+///
+/// # Errors
+/// [`Error::Init`]. What an encoder does not do is no error: it is left out.
+pub fn run(preset: &str) -> Result<Trial, Error> {
+    gst::init().map_err(Error::Init)?;
+    let mut trial = Trial {
+        encoders: Vec::new(),
+        macroblocks_per_s: 0.0,
+    };
+    let pictures: Vec<_> = (0..TEXTURES)
+        .map(|number| gst::Memory::from_slice(picture(number)))
+        .collect();
+    for encoder in PREFERENCE {
+        if !installed(encoder) {
+            continue;
+        }
+        if let Ok(Some(speed)) = attempt(encoder, preset, &pictures) {
+            if trial.encoders.is_empty() {
+                trial.macroblocks_per_s = speed;
+            }
+            trial.encoders.push(encoder);
+        }
+    }
+    Ok(trial)
+}
+
+fn installed(encoder: Encoder) -> bool {
+    match encoder {
+        Encoder::Va => encoder::va_name().is_some(),
+        Encoder::Nvenc => gst::ElementFactory::find("nvh264enc").is_some(),
+        Encoder::X264 => gst::ElementFactory::find("x264enc").is_some(),
+        Encoder::OpenH264 => gst::ElementFactory::find("openh264enc").is_some(),
+    }
+}
+
+/// Macroblocks a second, if all pictures came out and key frames are where they were asked for.
+fn attempt(encoder: Encoder, preset: &str, pictures: &[gst::Memory]) -> Result<Option<f64>, Error> {
+    let settings = encoder::Settings {
+        encoder,
+        preset: preset.into(),
+        tuning: Tuning::Latency,
+        width: WIDTH,
+        height: HEIGHT,
+        frame_rate: f64::from(FRAME_RATE),
+        bitrate_bps: BITRATE_BPS,
+        level: 31,
+        threads: 1,
+        colorimetry: VideoColorimetry::new(
+            VideoColorRange::Range16_235,
+            VideoColorMatrix::Bt709,
+            VideoTransferFunction::Bt709,
+            VideoColorPrimaries::Bt709,
+        ),
+    };
+    let source = chain::source(&settings.picture()?.to_caps()?, PICTURES);
+    let sink = chain::sink(0);
+    let mut elements: Vec<gst::Element> = vec![source.clone().upcast()];
+    elements.extend(settings.elements()?);
+    elements.push(sink.clone().upcast());
+    let pipeline = gst::Pipeline::new();
+    chain::add(&pipeline, &elements.iter().collect::<Vec<_>>())?;
+
+    let (started, cpu) = (Instant::now(), cpu_time());
+    pipeline.set_state(gst::State::Playing)?;
+    // The source holds all of them: it never waits, however little the encoder takes.
+    let there_and_back = pictures.iter().chain(pictures.iter().rev()).cycle();
+    for (number, memory) in (0..PICTURES).zip(there_and_back) {
+        let mut buffer = gst::Buffer::new();
+        let buffer_ref = buffer.get_mut().ok_or(Error::Scale)?;
+        buffer_ref.append_memory(memory.clone());
+        buffer_ref.set_pts(gst::ClockTime::SECOND * number / u64::from(FRAME_RATE));
+        if number > 0 && KEYS.contains(&number) {
+            source.send_event(encoder::key_frame());
+        }
+        chain::push(&source, buffer)?;
+    }
+    chain::finish(&source)?;
+    let mut keys = Vec::new();
+    let mut units = 0;
+    while let Some(left) = LIMIT.checked_sub(started.elapsed()) {
+        let left = gst::ClockTime::try_from(left).unwrap_or(gst::ClockTime::ZERO);
+        let Some(sample) = sink.try_pull_sample(left) else {
+            break;
+        };
+        let has_record = chain::record(&sample).is_some();
+        let key = |buffer: &gst::BufferRef| !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        if has_record && sample.buffer().is_some_and(key) {
+            keys.push(units);
+        }
+        units += 1;
+    }
+    let took = match encoder {
+        Encoder::X264 | Encoder::OpenH264 => cpu_time().saturating_sub(cpu),
+        Encoder::Nvenc | Encoder::Va => started.elapsed(),
+    };
+    pipeline.set_state(gst::State::Null)?;
+    let macroblocks = f64::from(WIDTH.div_ceil(16) * HEIGHT.div_ceil(16)) * PICTURES as f64;
+    let works = units == PICTURES && keys == KEYS;
+    Ok(works.then(|| macroblocks / took.as_secs_f64().max(0.001)))
+}
+
+/// Processor time of the process.
+fn cpu_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
+}
+
+/// An I420 picture with hills of light and some grain that drift: about as hard to encode as film.
+fn picture(number: u64) -> Vec<u8> {
+    let mut samples = Vec::with_capacity((WIDTH * HEIGHT * 3 / 2) as usize);
+    let shift = number as f64;
+    for (plane, scale) in [(0, 1), (1, 2), (2, 2)] {
+        for y in 0..HEIGHT / scale {
+            for x in 0..WIDTH / scale {
+                let (u, v) = (f64::from(x * scale) + 2.3 * shift, f64::from(y * scale) + 0.9 * shift);
+                let hills = (u / 37.0 + (v / 53.0).sin() * 2.0).sin() + (v / 23.0 - (u / 71.0).cos()).cos();
+                let edges = if (u / 90.0 + v / 140.0).sin() > 0.3 { 25.0 } else { 0.0 };
+                samples.push(if plane == 0 {
+                    level(110.0 + 35.0 * hills + edges + grain(u, v))
+                } else {
+                    level(128.0 + 14.0 * hills)
+                });
+            }
+        }
+    }
+    samples
+}
+
+/// Some that moves with the picture.
+fn grain(u: f64, v: f64) -> f64 {
+    let cell = (u.floor() * 12.9898 + v.floor() * 78.233).sin() * 43_758.547;
+    (cell - cell.floor() - 0.5) * 10.0
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is clamped")]
+fn level(value: f64) -> u8 {
+    value.clamp(16.0, 235.0) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn software_encodes_with_key_frames_where_they_are_asked_for() {
+        let started = Instant::now();
+        let trial = run("superfast").unwrap();
+        assert!(
+            trial.encoders.ends_with(&[Encoder::X264, Encoder::OpenH264]),
+            "{trial:?}"
+        );
+        assert!(trial.macroblocks_per_s > 10_000.0, "{trial:?}");
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    }
 }
