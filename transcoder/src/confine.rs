@@ -150,7 +150,6 @@ pub fn confine(limits: &Limits) -> Result<Confinement, Error> {
         // Drivers share memory with the device through files that exist only in memory; these count too.
         limit(Resource::Fsize, 0, "no files written")?;
     }
-    // Seccomp must find the filter file before Landlock hides it, and what it sees of /proc/self is the process's own until here.
     let landlock = files::restrict(limits)?;
     // Not before: it gives what lies under /proc/self to root.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(kernel("not to be traced or dumped"))?;

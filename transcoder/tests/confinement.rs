@@ -1,0 +1,404 @@
+//! A process confined as a worker is, and what it then can and cannot do. Each case is this program started again, since none of it can be
+//! undone, with `child` and the case's name as arguments: so it has a `main` of its own, in which no thread runs.
+
+#![expect(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+
+use std::{
+    env,
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{TcpListener, UdpSocket},
+    os::unix::{
+        net::{UnixDatagram, UnixStream},
+        process::{CommandExt, ExitStatusExt},
+    },
+    panic,
+    process::{self, Child, Command, ExitCode, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use gstreamer::{self as gst, prelude::*};
+use rustix::process::{Pid, Resource, Signal, getpriority_process, getrlimit, kill_process};
+use transcoder::confine::{self, Confinement, Error, Landlock, Limits};
+
+/// What a case may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+const MEMORY_BYTES: u64 = 512 << 20;
+
+/// Names of the system's signals, as numbers: they are the same wherever we run.
+const SIGABRT: i32 = 6;
+const SIGSYS: i32 = 31;
+
+fn main() -> ExitCode {
+    let args: Vec<_> = env::args().skip(1).collect();
+    if let [child, case] = args.as_slice()
+        && child == "child"
+    {
+        in_child(case);
+        return ExitCode::SUCCESS;
+    }
+    let tests: [(&str, fn()); 11] = [
+        ("a_socket_ends_it", a_socket_ends_it),
+        ("another_process_ends_it", another_process_ends_it),
+        ("a_signal_to_another_ends_it", a_signal_to_another_ends_it),
+        ("only_libraries_can_be_read", only_libraries_can_be_read),
+        ("no_file_can_be_changed", no_file_can_be_changed),
+        ("memory_ends_at_the_limit", memory_ends_at_the_limit),
+        ("what_a_worker_needs_works", what_a_worker_needs_works),
+        ("codecs_loaded_after_it_work", codecs_loaded_after_it_work),
+        ("it_dies_with_its_parent", it_dies_with_its_parent),
+        (
+            "it_is_refused_where_it_would_not_hold",
+            it_is_refused_where_it_would_not_hold,
+        ),
+        ("a_trial_says_what_holds", a_trial_says_what_holds),
+    ];
+    // As the usual harness takes them: options are for it, the rest are parts of names.
+    let parts: Vec<_> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
+    let mut failed = 0;
+    for (name, test) in tests {
+        if args.iter().any(|arg| arg == "--list") {
+            println!("{name}: test");
+        } else if parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str())) {
+            let ended = panic::catch_unwind(test);
+            println!("test {name} ... {}", if ended.is_ok() { "ok" } else { "FAILED" });
+            failed += u32::from(ended.is_err());
+        }
+    }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// How a case ended.
+#[derive(Debug)]
+struct Ended {
+    signal: Option<i32>,
+    code: Option<i32>,
+    said: String,
+    complained: String,
+}
+
+fn start(case: &str) -> Child {
+    Command::new(env::current_exe().unwrap())
+        .args(["child", case])
+        .env("PARENT", process::id().to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn run(case: &str) -> Ended {
+    let child = start(case);
+    let pid = Pid::from_child(&child);
+    let (done, ended) = mpsc::channel::<()>();
+    let guard = thread::spawn(move || {
+        if ended.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(done);
+    guard.join().unwrap();
+    Ended {
+        signal: output.status.signal(),
+        code: output.status.code(),
+        said: String::from_utf8(output.stdout).unwrap(),
+        complained: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// What the child said, where it ended well.
+#[track_caller]
+fn says(case: &str) -> String {
+    let ended = run(case);
+    assert_eq!(ended.code, Some(0), "{case}: {ended:?}");
+    ended.said
+}
+
+#[track_caller]
+fn dies(case: &str, signal: i32) {
+    let ended = run(case);
+    assert_eq!(ended.signal, Some(signal), "{case}: {ended:?}");
+    assert_eq!(ended.said, "confined\n", "{case} went on: {ended:?}");
+}
+
+fn limits() -> Limits {
+    Limits {
+        memory_bytes: MEMORY_BYTES,
+        parent: env::var("PARENT").ok().map(|pid| pid.parse().unwrap()),
+        ..Limits::default()
+    }
+}
+
+fn confined() -> Confinement {
+    let confinement = confine::confine(&limits()).unwrap();
+    println!("confined");
+    confinement
+}
+
+fn tell<T>(what: &str, result: io::Result<T>) {
+    match result {
+        Ok(_) => println!("{what}: done"),
+        Err(err) => println!("{what}: {:?}", err.kind()),
+    }
+}
+
+fn in_child(case: &str) {
+    match case {
+        "tcp" => {
+            confined();
+            tell(case, TcpListener::bind(("127.0.0.1", 0)));
+        }
+        "udp" => {
+            confined();
+            tell(case, UdpSocket::bind(("127.0.0.1", 0)));
+        }
+        "unix" => {
+            confined();
+            tell(case, UnixDatagram::unbound());
+        }
+        "udp in a thread" => {
+            confined();
+            thread::spawn(|| tell("udp", UdpSocket::bind(("127.0.0.1", 0)))).join().unwrap();
+        }
+        "spawn" => {
+            confined();
+            tell(case, Command::new("/bin/true").spawn());
+        }
+        "exec" => {
+            confined();
+            tell::<()>(case, Err(Command::new("/bin/true").exec()));
+        }
+        "kill" => {
+            confined();
+            tell(case, kill_process(Pid::from_raw(1).unwrap(), Signal::WINCH).map_err(io::Error::from));
+        }
+        "read" => {
+            let own = env::current_exe().unwrap();
+            let landlock = confined().landlock;
+            println!("{}", if landlock == Landlock::NotSupported { "without" } else { "with" });
+            tell("password", fs::read("/etc/passwd"));
+            tell("program", File::open(own));
+            tell("parent", fs::read(format!("/proc/{}/environ", env::var("PARENT").unwrap())));
+            tell("root", fs::read_dir("/"));
+            tell("processors", fs::read("/sys/devices/system/cpu/online"));
+            tell("libraries", fs::read_dir("/usr/lib"));
+        }
+        "write" => {
+            let file = env::var_os("FILE").unwrap();
+            confined();
+            tell("create", File::create(format!("{}.new", file.display())));
+            tell("append", File::options().append(true).open(&file));
+            tell("overwrite", File::options().write(true).open(&file));
+            tell("remove", fs::remove_file(&file));
+            tell("rename", fs::rename(&file, format!("{}.new", file.display())));
+            tell("folder", fs::create_dir(format!("{}.folder", file.display())));
+        }
+        "reserve" => {
+            confined();
+            let bytes = usize::try_from(MEMORY_BYTES).unwrap();
+            println!("half: {}", Vec::<u8>::new().try_reserve_exact(bytes / 2).is_ok());
+            println!("all: {}", Vec::<u8>::new().try_reserve_exact(bytes).is_ok());
+        }
+        "allocate" => {
+            confined();
+            let mut kept = Vec::new();
+            for _ in 0..MEMORY_BYTES >> 20 {
+                kept.push(vec![1_u8; 1 << 20]);
+            }
+            println!("{} MiB", kept.len());
+        }
+        "needs" => needs(),
+        "video" => pipeline(
+            "libgstx264",
+            "videotestsrc is-live=true num-buffers=20 ! video/x-raw,format=I420,width=320,height=180,framerate=30/1 ! queue
+             ! x264enc threads=2 key-int-max=10 ! avdec_h264 max-threads=2 thread-type=frame ! deinterlace mode=interlaced
+             ! videoconvert n-threads=2 ! videoscale ! video/x-raw,width=160,height=90 ! queue ! jpegenc ! fakesink sync=true",
+        ),
+        "openh264" => pipeline(
+            "libgstopenh264",
+            "videotestsrc num-buffers=20 ! video/x-raw,format=I420,width=320,height=180,framerate=30/1
+             ! openh264enc bitrate=200000 multi-thread=2 ! h264parse ! avdec_h264 thread-type=slice max-threads=2 ! fakesink",
+        ),
+        "audio" => pipeline(
+            "libgstvoaacenc",
+            "audiotestsrc num-buffers=60 ! audioconvert ! audioresample ! audio/x-raw,rate=48000,channels=2 ! avenc_aac
+             ! avdec_aac ! audioconvert ! queue ! voaacenc ! fakesink",
+        ),
+        "parent" => {
+            let mut sleeper = Command::new(env::current_exe().unwrap())
+                .args(["child", "sleep"])
+                .env("PARENT", process::id().to_string())
+                .spawn()
+                .unwrap();
+            sleeper.wait().unwrap();
+        }
+        "sleep" => {
+            confined();
+            thread::sleep(2 * LIMIT);
+        }
+        "orphan" => {
+            let limits = Limits {
+                parent: Some(process::id()),
+                ..limits()
+            };
+            println!("{}", matches!(confine::confine(&limits), Err(Error::Orphaned(_))));
+        }
+        "threads" => {
+            let (_held, holds) = mpsc::channel::<()>();
+            thread::spawn(move || holds.recv());
+            println!("{}", matches!(confine::confine(&limits()), Err(Error::Threads(2))));
+        }
+        "trial" => match confine::trial(&limits()) {
+            Ok(confinement) => println!("{confinement}"),
+            Err(err) => println!("failed: {err}"),
+        },
+        other => panic!("no case {other}"),
+    }
+}
+
+fn needs() {
+    let (mut one, mut other) = UnixStream::pair().unwrap();
+    let niceness = confined().nice;
+    one.set_nonblocking(true).unwrap();
+    one.set_nonblocking(false).unwrap();
+    let mut answer = [0; 4];
+    let echo = thread::spawn(move || {
+        let mut heard = [0; 4];
+        other.read_exact(&mut heard).unwrap();
+        other.write_all(&heard).unwrap();
+        getpriority_process(None).unwrap()
+    });
+    one.try_clone().unwrap().write_all(b"ping").unwrap();
+    one.read_exact(&mut answer).unwrap();
+    let thread_niceness = echo.join().unwrap();
+    let panicked = thread::spawn(|| panic::resume_unwind(Box::new(()))).join().is_err();
+    println!(
+        "{} {niceness} {thread_niceness} {panicked} {:?}",
+        String::from_utf8_lossy(&answer),
+        getrlimit(Resource::Core).maximum,
+    );
+}
+
+/// Runs it to its end, confined before `library`, which it needs, is loaded.
+fn pipeline(library: &str, description: &str) {
+    gst::init().unwrap();
+    let loaded = || fs::read_to_string("/proc/self/maps").unwrap().contains(library);
+    let before = loaded();
+    confined();
+    let pipeline = gst::parse::launch(description).unwrap();
+    let bus = pipeline.bus().unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let ended = bus.timed_pop_filtered(
+        gst::ClockTime::from_seconds(LIMIT.as_secs()),
+        &[gst::MessageType::Eos, gst::MessageType::Error],
+    );
+    pipeline.set_state(gst::State::Null).unwrap();
+    println!(
+        "{before} {} {:?} {}",
+        loaded(),
+        ended.map(|message| message.type_()),
+        getpriority_process(None).unwrap()
+    );
+}
+
+fn a_socket_ends_it() {
+    for case in ["tcp", "udp", "unix", "udp in a thread"] {
+        dies(case, SIGSYS);
+    }
+}
+
+fn another_process_ends_it() {
+    dies("spawn", SIGSYS);
+    dies("exec", SIGSYS);
+}
+
+fn a_signal_to_another_ends_it() {
+    dies("kill", SIGSYS);
+}
+
+fn only_libraries_can_be_read() {
+    let said = says("read");
+    if said.contains("without") {
+        println!("this kernel has no Landlock: {said}");
+        return;
+    }
+    assert_eq!(
+        said,
+        "confined\nwith\npassword: PermissionDenied\nprogram: PermissionDenied\nparent: PermissionDenied\n\
+         root: PermissionDenied\nprocessors: done\nlibraries: done\n"
+    );
+}
+
+fn no_file_can_be_changed() {
+    let file = env::temp_dir().join(format!("streamforge-confined-{}", process::id()));
+    fs::write(&file, b"kept").unwrap();
+    // Nothing else runs that reads or changes the environment of this process: the child is given it.
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["child", "write"])
+        .env("FILE", &file)
+        .output()
+        .unwrap();
+    let kept = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    assert_eq!(kept, b"kept");
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "confined\ncreate: PermissionDenied\nappend: PermissionDenied\noverwrite: PermissionDenied\n\
+         remove: Unsupported\nrename: Unsupported\nfolder: Unsupported\n"
+    );
+}
+
+fn memory_ends_at_the_limit() {
+    assert_eq!(says("reserve"), "confined\nhalf: true\nall: false\n");
+    dies("allocate", SIGABRT);
+}
+
+fn what_a_worker_needs_works() {
+    assert_eq!(says("needs"), "confined\nping 10 10 true Some(0)\n");
+}
+
+fn codecs_loaded_after_it_work() {
+    for case in ["video", "openh264", "audio"] {
+        let ended = run(case);
+        assert_eq!(ended.said, "confined\nfalse true Some(Eos) 10\n", "{case}: {ended:?}");
+        assert_eq!(ended.code, Some(0), "{case}: {ended:?}");
+        assert!(!ended.complained.contains("CRITICAL"), "{case}: {ended:?}");
+    }
+}
+
+fn it_dies_with_its_parent() {
+    let mut parent = start("parent");
+    // The pipe is the grandchild's too: it ends when both are gone.
+    let mut said = BufReader::new(parent.stdout.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert_eq!(line, "confined\n");
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    let (ended, end) = mpsc::channel();
+    thread::spawn(move || {
+        let mut rest = String::new();
+        let _ = ended.send(said.read_to_string(&mut rest).map(|_| rest));
+    });
+    assert_eq!(end.recv_timeout(LIMIT / 4).unwrap().unwrap(), "");
+}
+
+fn it_is_refused_where_it_would_not_hold() {
+    assert_eq!(says("orphan"), "true\n");
+    assert_eq!(says("threads"), "true\n");
+}
+
+fn a_trial_says_what_holds() {
+    let said = says("trial");
+    assert!(said.starts_with("system calls limited (seccomp); files"), "{said}");
+    assert!(said.ends_with("; 512 MiB of memory, nice 10\n"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
