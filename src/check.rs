@@ -7,6 +7,8 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
+use transcoder::{ladder, trial::Trial};
+
 use crate::{
     config::{Config, Policy},
     serve::unbound,
@@ -35,6 +37,7 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, String>) -> ExitCo
         Err(what) => report.wrong("GStreamer", &what),
     }
     if let Ok(config) = &config {
+        encoders(config, &mut report);
         for (section, listen) in [
             ("rtmp", config.rtmp.listen),
             ("http", config.http.listen),
@@ -77,11 +80,55 @@ fn publishing(config: &Config, report: &mut Report) {
     }
 }
 
+/// What the ladder would be made with.
+fn encoders(config: &Config, report: &mut Report) {
+    if !config.ladder.enabled {
+        report.note("ladder", "off: sources are passed through alone");
+        return;
+    }
+    let settings = config.ladder.transcoder();
+    let trial = ask(&[ladder::TRIAL_SUBCOMMAND, &settings.preset]).and_then(|output| {
+        serde_json::from_slice::<Trial>(&output).map_err(|err| format!("what the trial of encoders says: {err}"))
+    });
+    let trial = match trial {
+        Ok(trial) => trial,
+        Err(what) => return report.wrong("ladder", &what),
+    };
+    match settings.encoder.map_or(trial.encoders.first().copied(), Some) {
+        None => report.wrong(
+            "ladder",
+            &format!("no video encoder works; install {}", transcoder::elements::PACKAGES),
+        ),
+        Some(encoder) if !trial.encoders.contains(&encoder) => report.wrong(
+            "ladder",
+            &format!(
+                "ladder.encoder: {encoder:?} does not work here, these do: {:?}",
+                trial.encoders
+            ),
+        ),
+        Some(encoder) => {
+            let channels = settings.channels(trial.macroblocks_per_s);
+            report.fine(
+                "ladder",
+                &format!(
+                    "{encoder:?}; room for the rungs of some {channels:.1} channels of 1080p at 30 frames a second"
+                ),
+            );
+        }
+    }
+}
+
 /// Asks a child process, for only there GStreamer is initialised.
 fn missing_elements() -> Result<Vec<String>, String> {
+    let output = ask(&["missing-elements"])?;
+    Ok(String::from_utf8_lossy(&output).lines().map(str::to_owned).collect())
+}
+
+/// What this program prints when it is started with these arguments.
+fn ask(args: &[&str]) -> Result<Vec<u8>, String> {
     let program = env::current_exe().map_err(|err| format!("this program's own path: {err}"))?;
     let output = Command::new(program)
-        .arg("missing-elements")
+        .args(args)
         .stdin(Stdio::null())
         .output()
         .map_err(|err| format!("it cannot be asked: {err}"))?;
@@ -93,10 +140,7 @@ fn missing_elements() -> Result<Vec<String>, String> {
             words.lines().last().unwrap_or("it said nothing")
         ));
     }
-    Ok(String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .map(str::to_owned)
-        .collect())
+    Ok(output.stdout)
 }
 
 /// Rust sets SO_REUSEADDR, as the daemon does: what only lingers after a restart is free.

@@ -2,6 +2,7 @@
 //! is checked at the end. Each section goes to the crate that it concerns.
 
 mod error;
+mod ladder;
 mod source;
 mod within;
 
@@ -12,6 +13,7 @@ use media_core::{ChannelName, broadcast, hub};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 pub(crate) use error::Error;
+pub(crate) use ladder::Ladder;
 pub(crate) use source::{default_file, load};
 use within::Within;
 
@@ -30,7 +32,7 @@ pub(crate) struct Config {
     pub(crate) api: Api,
     pub(crate) publish: Publish,
     pub(crate) live: Live,
-    ladder: Ladder,
+    pub(crate) ladder: Ladder,
     pub(crate) demo: Demo,
 }
 
@@ -251,21 +253,6 @@ impl Live {
     }
 }
 
-/// Accepted for the ladder to come.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Ladder {
-    enabled: bool,
-    rungs: Vec<Rung>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Rung {
-    height: Within<64, 4_320>,
-    video_kbps: Within<50, 100_000>,
-}
-
 /// The built-in test picture.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -284,11 +271,6 @@ impl Config {
                 ));
             }
         }
-        if self.ladder.enabled {
-            return Err(
-                "ladder.enabled is true, but this build has no ladder yet: it passes the source through".into(),
-            );
-        }
         if self.demo.enabled && self.rtmp.listen.is_none() {
             return Err("demo.enabled is true, but the test picture needs rtmp.listen".into());
         }
@@ -296,6 +278,7 @@ impl Config {
             return Err("api.admin_token and api.admin_token_sha256 are both set: keep one".into());
         }
         self.live.check()?;
+        self.ladder.check()?;
         self.rtmp.check()?;
         self.http.check()?;
         self.live.packager().check().map_err(|err| format!("live: {err}"))

@@ -5,14 +5,15 @@ mod adapters;
 mod parts;
 
 use std::{
-    io,
+    env, io,
     net::SocketAddr,
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use control_api::{Api, admin};
+use control_api::{Api, Renditions, admin, renditions::NoRenditions};
 use media_core::Hub;
 use origin_http::Audience;
 use packager::{Live, Packager, Presentations};
@@ -20,9 +21,10 @@ use prometheus_client::registry::Registry;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use transcoder::{Ladder, Pictures, ladder};
 
 use crate::{config::Config, demo, pages, publish::Publishers, signals::Signals};
-use adapters::{ApiService, AudienceCount};
+use adapters::{ApiService, AudienceCount, ChannelPosters, LadderStatus};
 use parts::{Part, Parts};
 
 /// How often the clock acts on the hub.
@@ -101,6 +103,12 @@ impl Daemon {
         rtmp_metrics.register(&mut registry);
         http_metrics.register(&mut registry);
 
+        let program = env::current_exe().map_err(|err| format!("this program's own path: {err}"))?;
+        let pictures = Pictures::new(program.clone(), config.ladder.poster());
+        let ladder_metrics = transcoder::Metrics::default();
+        ladder_metrics.register(&mut registry);
+        let ladder = prepare_ladder(config, &hub, program, &pictures, ladder_metrics).await?;
+
         let mut publishers = Publishers::new(&config.publish);
         let demo_key = config.demo.enabled.then(demo::Key::random);
         if let Some(key) = &demo_key {
@@ -112,11 +120,20 @@ impl Daemon {
             http: audience.clone(),
             rtmp: rtmp_metrics.clone(),
         });
-        let api = ApiService::new(Api::new(hub.clone(), viewers, config.api.administrator()).router());
+        let renditions: Arc<dyn Renditions> = match &ladder {
+            Some(ladder) => Arc::new(LadderStatus(ladder.statuses())),
+            None => Arc::new(NoRenditions),
+        };
+        let api = Api::new(hub.clone(), viewers, renditions, config.api.administrator());
+        let api = ApiService::new(api.router());
         let router = origin_http::Router::new(
             &config.http,
             presentations.clone(),
             pages::watch(),
+            Box::new(ChannelPosters {
+                hub: hub.clone(),
+                pictures,
+            }),
             Box::new(api),
             audience,
             http_metrics,
@@ -143,6 +160,9 @@ impl Daemon {
         let mut parts = Parts::default();
         let clock = hub.clone();
         parts.start(Part::Clock, |stop| tick(clock, stop));
+        if let Some(ladder) = ladder {
+            parts.start(Part::Ladder, |stop| ladder.serve(stop));
+        }
         parts.start(Part::Packager, |stop| packager.serve(stop));
         if let Some(server) = admin {
             listening("admin", server.local_addr());
@@ -198,8 +218,40 @@ impl Daemon {
         if live.iter().any(|live| live.current().is_some()) {
             sleep(LINGER).await;
         }
-        for part in [Part::Http, Part::Packager, Part::Rtmp, Part::Clock, Part::Admin] {
+        for part in [
+            Part::Ladder,
+            Part::Http,
+            Part::Packager,
+            Part::Rtmp,
+            Part::Clock,
+            Part::Admin,
+        ] {
             self.parts.stop(part).await;
+        }
+    }
+}
+
+/// The ladder, if there is to be one and there can be.
+///
+/// # Errors
+/// The configuration asks for an encoder that does not work.
+async fn prepare_ladder(
+    config: &Config,
+    hub: &Hub,
+    program: PathBuf,
+    pictures: &Pictures,
+    metrics: transcoder::Metrics,
+) -> Result<Option<Ladder>, String> {
+    if !config.ladder.enabled {
+        return Ok(None);
+    }
+    let settings = config.ladder.transcoder();
+    match Ladder::prepare(hub.clone(), settings, program, pictures.clone(), metrics).await {
+        Ok(ladder) => Ok(Some(ladder)),
+        Err(err @ ladder::Error::NotThisEncoder { .. }) => Err(format!("ladder.encoder: {err}")),
+        Err(err) => {
+            warn!(%err, "no ladder: sources are passed through alone");
+            Ok(None)
         }
     }
 }

@@ -17,7 +17,7 @@ use media_core::{
     broadcast::Limits,
     hub::{Announcements, Settings},
 };
-use origin_http::{Audience, Body, Data, Fallback, Page, Pages, RequestBody, Router};
+use origin_http::{Audience, Body, Data, Fallback, NoPosters, Page, Pages, RequestBody, Router};
 use packager::{Live, Packager, Presentations};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -56,6 +56,7 @@ pub fn router(presentations: Presentations) -> Router {
         &config,
         presentations,
         pages,
+        Box::new(NoPosters),
         Box::new(NoApi),
         Audience::default(),
         origin_http::Metrics::default(),

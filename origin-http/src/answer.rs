@@ -1,7 +1,11 @@
 //! An answer's status, headers and body, by kind: how long it may be kept, its validator, its ranges, and what a page of another
 //! origin may read of it (RFC 9110, RFC 9111, the Fetch standard's CORS, Resource Timing).
 
-use std::{fmt, io::Write};
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    io::Write,
+};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{
@@ -23,6 +27,7 @@ pub(crate) const DASH: HeaderValue = HeaderValue::from_static("application/dash+
 pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 pub(crate) const VIDEO_HEADER: HeaderValue = HeaderValue::from_static("video/mp4");
 pub(crate) const VIDEO_SEGMENT: HeaderValue = HeaderValue::from_static("video/iso.segment");
+pub(crate) const JPEG: HeaderValue = HeaderValue::from_static("image/jpeg");
 pub(crate) const AUDIO: HeaderValue = HeaderValue::from_static("audio/mp4");
 
 const ANY: HeaderValue = HeaderValue::from_static("*");
@@ -106,6 +111,14 @@ pub(crate) fn page(request: &HeaderMap, page: &Page) -> Response<Body> {
     let (etag, content_type) = (etag.clone(), page.content_type.clone());
     negotiated(request, etag, Lifetime::Validate, content_type, gzip.is_some(), || {
         bytes.clone()
+    })
+}
+
+/// A picture.
+pub(crate) fn picture(request: &HeaderMap, jpeg: &Bytes, lifetime: Lifetime) -> Response<Body> {
+    validated(request, digest(jpeg), lifetime, |headers| {
+        headers.insert(CONTENT_TYPE, JPEG);
+        jpeg.clone().into()
     })
 }
 
@@ -238,6 +251,13 @@ fn matches(list: &[u8], etag: &[u8]) -> bool {
     list.split(|&byte| byte == b',')
         .map(<[u8]>::trim_ascii)
         .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag)
+}
+
+/// A strong validator of some bytes, the same for the same bytes in any process of this build.
+pub(crate) fn digest(bytes: &[u8]) -> HeaderValue {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    quoted(format_args!("{:016x}", hasher.finish()))
 }
 
 /// `"text"`.

@@ -21,6 +21,7 @@ mod media;
 mod metrics;
 mod pages;
 pub mod path;
+mod posters;
 pub mod range;
 mod router;
 #[cfg(test)]
@@ -36,5 +37,6 @@ pub use body::{Body, BoxError, Data};
 pub use config::Config;
 pub use metrics::Metrics;
 pub use pages::{Page, Pages};
+pub use posters::{NoPosters, Poster, Posters};
 pub use router::{Fallback, RequestBody, Router};
 pub use server::Server;

@@ -29,6 +29,7 @@ pub(crate) enum Kind {
     Init,
     Segment,
     Part,
+    Poster,
     Page,
     Time,
     Api,
@@ -55,12 +56,13 @@ pub(crate) enum Reason {
     Body,
 }
 
-const KINDS: [(Kind, &str); 9] = [
+const KINDS: [(Kind, &str); 10] = [
     (Kind::Playlist, "playlist"),
     (Kind::Manifest, "manifest"),
     (Kind::Init, "init"),
     (Kind::Segment, "segment"),
     (Kind::Part, "part"),
+    (Kind::Poster, "poster"),
     (Kind::Page, "page"),
     (Kind::Time, "time"),
     (Kind::Api, "api"),

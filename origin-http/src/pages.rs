@@ -1,7 +1,5 @@
 //! The files of the watch page, as the daemon hands them in: made once, held for its life.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use bytes::Bytes;
 use http::HeaderValue;
 
@@ -28,9 +26,9 @@ pub struct Page {
 impl Page {
     /// A file of this media type; `gzip` is the same compressed, if that is worth it.
     pub fn new(content_type: &'static str, bytes: Bytes, gzip: Option<Bytes>) -> Self {
-        let etag = etag(&bytes);
+        let etag = answer::digest(&bytes);
         let gzip = gzip.map(|gzip| {
-            let etag = self::etag(&gzip);
+            let etag = answer::digest(&gzip);
             (gzip, etag)
         });
         Self {
@@ -40,11 +38,4 @@ impl Page {
             gzip,
         }
     }
-}
-
-/// A strong validator of some bytes, the same for the same bytes in any process of this build.
-fn etag(bytes: &[u8]) -> HeaderValue {
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    answer::quoted(format_args!("{:016x}", hasher.finish()))
 }

@@ -10,6 +10,8 @@ use media_core::{BroadcastId, ChannelName, TrackName};
 pub enum Resource<'a> {
     /// A text about a live channel: `/live/{channel}/...`.
     Live(ChannelName, Listing),
+    /// `/live/{channel}/poster.jpg`: a picture of it.
+    Poster(ChannelName),
     /// Bytes of a broadcast's track: `/media/{broadcast}/{track}/...`.
     Media(BroadcastId, TrackName, Object),
     /// `/watch/{channel}`: a page that plays it.
@@ -53,6 +55,9 @@ impl<'a> Resource<'a> {
         match room {
             "live" => {
                 let (channel, file) = rest.split_once('/')?;
+                if file == "poster.jpg" {
+                    return channel.parse().ok().map(Self::Poster);
+                }
                 Some(Self::Live(channel.parse().ok()?, Listing::parse(file)?))
             }
             "media" => {
@@ -140,6 +145,7 @@ mod tests {
                 "/live/demo/v0.m3u8",
                 Resource::Live(demo(), Listing::Playlist(track("v0"))),
             ),
+            ("/live/demo/poster.jpg", Resource::Poster(demo())),
             (&segment, Resource::Media(id(), track("v0"), Object::Segment(17))),
             (&part, Resource::Media(id(), track("a0"), Object::Part(17, 0))),
             (&init, Resource::Media(id(), track("v720"), Object::Init(3))),

@@ -31,6 +31,7 @@ use crate::{
     metrics::{Counted, Kind, Metrics, Reason},
     pages::Pages,
     path::{Listing, Object, Resource},
+    posters::Posters,
     upload::Timed,
 };
 
@@ -56,6 +57,7 @@ pub trait Fallback: Send + Sync {
 pub struct Router {
     presentations: Presentations,
     pages: Pages,
+    posters: Box<dyn Posters>,
     fallback: Box<dyn Fallback>,
     audience: Audience,
     metrics: Metrics,
@@ -69,6 +71,7 @@ impl Router {
         config: &Config,
         presentations: Presentations,
         pages: Pages,
+        posters: Box<dyn Posters>,
         fallback: Box<dyn Fallback>,
         audience: Audience,
         metrics: Metrics,
@@ -77,6 +80,7 @@ impl Router {
         Self {
             presentations,
             pages,
+            posters,
             fallback,
             audience,
             metrics,
@@ -145,6 +149,10 @@ impl Router {
     async fn read(&self, head: &Parts, resource: Resource<'_>, peer: SocketAddr) -> Response<Body> {
         match resource {
             Resource::Live(channel, listing) => self.listing(head, &channel, listing, peer).await,
+            Resource::Poster(channel) => match self.posters.poster(&channel).await {
+                Some(poster) => answer::picture(&head.headers, &poster.jpeg, Lifetime::Seconds(poster.fresh.as_secs())),
+                None => refuse(StatusCode::NOT_FOUND, "no picture\n", SOON),
+            },
             Resource::Media(broadcast, track, object) => self.media(head, broadcast, &track, object, peer).await,
             Resource::Watch(_) => answer::page(&head.headers, &self.pages.watch),
             Resource::Asset(name) => match self.pages.assets.iter().find(|(known, _)| *known == name) {
@@ -316,6 +324,7 @@ fn kind(resource: &Resource<'_>) -> Kind {
         Resource::Media(_, _, Object::Init(_)) => Kind::Init,
         Resource::Media(_, _, Object::Segment(_)) => Kind::Segment,
         Resource::Media(_, _, Object::Part(..)) => Kind::Part,
+        Resource::Poster(_) => Kind::Poster,
         Resource::Watch(_) | Resource::Asset(_) => Kind::Page,
         Resource::Time => Kind::Time,
         Resource::Api => Kind::Api,

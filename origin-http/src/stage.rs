@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use media_core::{
-    AccessUnit, BroadcastId, Hub, TrackName,
+    AccessUnit, BroadcastId, ChannelName, Hub, TrackName,
     broadcast::Limits,
     codec::{Config as Codec, avc},
     hub::{Producer, Settings},
@@ -20,7 +20,7 @@ use media_core::{
 use packager::Packager;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Audience, Body, Config, Fallback, Metrics, Page, Pages, RequestBody, Router};
+use crate::{Audience, Body, Config, Fallback, Metrics, Page, Pages, Poster, Posters, RequestBody, Router};
 
 /// One segment's frames, and one part's.
 pub(crate) const SEGMENT: usize = 25;
@@ -94,6 +94,7 @@ impl Stage {
             config,
             presentations,
             pages,
+            Box::new(OnePoster),
             Box::new(Echo),
             audience.clone(),
             metrics.clone(),
@@ -204,6 +205,18 @@ impl Answer {
 
 /// An API that says what it was sent.
 struct Echo;
+
+/// A picture of the channel `demo`.
+struct OnePoster;
+
+impl Posters for OnePoster {
+    fn poster(&self, channel: &ChannelName) -> Pin<Box<dyn Future<Output = Option<Poster>> + Send + '_>> {
+        let jpeg = Bytes::from_static(b"a picture");
+        let fresh = Duration::from_secs(5);
+        let poster = (channel.as_str() == "demo").then_some(Poster { jpeg, fresh });
+        Box::pin(async { poster })
+    }
+}
 
 impl Fallback for Echo {
     fn call(

@@ -110,10 +110,25 @@ fn values_that_do_not_go_together_are_refused() {
 fn what_this_build_does_not_do_is_said_plainly() {
     assert!(refusal("[https]\nlisten = \"[::]:8443\"\n").contains("does not serve TLS yet"));
     assert!(refusal("[rtmps]\nlisten = \"[::]:1936\"\n").contains("does not serve TLS yet"));
-    assert!(refusal("[ladder]\nenabled = true\n").contains("no ladder yet"));
-    let accepted = "[tls]\ncert = \"a\"\nkey = \"b\"\nself_signed = true\n[https]\nlisten = \"\"\n\
-                    [ladder]\nrungs = [{ height = 720, video_kbps = 3000 }]\n";
+    let accepted = "[tls]\ncert = \"a\"\nkey = \"b\"\nself_signed = true\n[https]\nlisten = \"\"\n";
     read(accepted).unwrap();
+}
+
+#[test]
+fn a_ladder_that_cannot_be_is_refused() {
+    let rungs = |rungs: &str| refusal(&format!("[ladder]\nrungs = [{rungs}]\n"));
+    let rung = |height| format!("{{ height = {height}, video_kbps = 500 }}, ");
+    assert!(rungs(&rung(720).repeat(2)).contains("two entries with a height of 720"));
+    assert!(rungs(&rung(361)).contains("a height of 361, which must be even"));
+    assert!(rungs(&rung(32)).contains("out of range"));
+    let many: String = (50..61).map(|n| rung(n * 2)).collect();
+    assert!(rungs(&many).contains("11 entries"));
+    assert!(refusal("[ladder]\npreset = \"quick\"\n").contains("veryfast"));
+    assert!(refusal("[ladder]\naudio_kbps = 8\n").contains("16 to 512"));
+    assert!(refusal("[ladder]\ntuning = \"film\"\n").contains("film"));
+    assert!(read("[ladder]\nencoder = \"openh264\"\ntuning = \"quality\"\naudio_kbps = 64\n").is_ok());
+    let rungs = "STREAMFORGE_LADDER_RUNGS";
+    assert!(with_env("", &[(rungs, "[{ height = 240, video_kbps = 300 }]")]).is_ok());
 }
 
 #[test]

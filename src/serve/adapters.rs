@@ -1,12 +1,17 @@
-//! Where the crates meet that do not know each other: the API under the origin's listener, the audience under the API.
+//! Where the crates meet that do not know each other: the API under the origin's listener, the audience and the
+//! ladder under the API, pictures under the origin.
 
 use std::{convert::Infallible, net::SocketAddr, pin::Pin};
 
-use control_api::{Viewers, viewers::Count};
+use control_api::{Renditions, Viewers, renditions::Doing, viewers::Count};
 use http::{Request, Response};
-use media_core::{BroadcastId, ChannelName};
-use origin_http::{Audience, Body, Fallback, RequestBody};
+use media_core::{BroadcastId, ChannelName, Hub, TrackName};
+use origin_http::{Audience, Body, Fallback, Poster, Posters, RequestBody};
 use tower::Service;
+use transcoder::{
+    Pictures,
+    ladder::{State, Statuses},
+};
 
 /// The API as the origin's answer to what is under `/api/`.
 #[derive(Debug, Clone)]
@@ -46,5 +51,42 @@ impl Viewers for AudienceCount {
             http: self.http.viewers(channel) as u64,
             rtmp: self.rtmp.viewers(broadcast),
         }
+    }
+}
+
+/// What the ladder makes.
+#[derive(Debug)]
+pub(crate) struct LadderStatus(pub(crate) Statuses);
+
+impl Renditions for LadderStatus {
+    fn of(&self, broadcast: BroadcastId) -> Vec<(TrackName, Doing)> {
+        let doing = |state| match state {
+            State::Made => Doing::Made,
+            State::Shed => Doing::Shed,
+            State::Refused => Doing::Refused,
+            State::Failed => Doing::Failed,
+        };
+        let renditions = self.0.of(broadcast).into_iter();
+        renditions.map(|status| (status.name, doing(status.state))).collect()
+    }
+}
+
+/// What channels look like.
+#[derive(Debug)]
+pub(crate) struct ChannelPosters {
+    pub(crate) hub: Hub,
+    pub(crate) pictures: Pictures,
+}
+
+impl Posters for ChannelPosters {
+    fn poster(&self, channel: &ChannelName) -> Pin<Box<dyn Future<Output = Option<Poster>> + Send + '_>> {
+        let broadcast = self.hub.broadcast(channel);
+        Box::pin(async move {
+            let picture = self.pictures.newest(&broadcast?).await?;
+            Some(Poster {
+                jpeg: picture.jpeg,
+                fresh: self.pictures.every(),
+            })
+        })
     }
 }

@@ -13,6 +13,8 @@ pub(crate) enum Part {
     Demo,
     /// Takes publishers and RTMP players.
     Rtmp,
+    /// Makes renditions.
+    Ladder,
     /// Makes what is served.
     Packager,
     /// Serves it.
@@ -28,6 +30,7 @@ impl fmt::Display for Part {
         f.write_str(match self {
             Self::Demo => "the demonstration",
             Self::Rtmp => "the RTMP listener",
+            Self::Ladder => "the ladder",
             Self::Packager => "the packager",
             Self::Http => "the HTTP listener",
             Self::Clock => "the hub's clock",

@@ -16,6 +16,8 @@ pub(crate) struct Settings {
     pub(crate) segment_ms: u32,
     pub(crate) window_s: u32,
     pub(crate) reconnect_s: u32,
+    /// `[ladder]`'s keys in TOML. Off by default: few tests need encoders beside them.
+    pub(crate) ladder: String,
     pub(crate) env: Vec<(String, String)>,
     /// Whole sections in TOML, appended.
     pub(crate) extra: String,
@@ -28,6 +30,7 @@ impl Default for Settings {
             segment_ms: 2000,
             window_s: 60,
             reconnect_s: 10,
+            ladder: "enabled = false".into(),
             env: Vec::new(),
             extra: String::new(),
         }
@@ -43,8 +46,8 @@ impl Settings {
         let _ = write!(
             text,
             "[https]\nlisten = \"\"\n[publish]\npolicy = \"open\"\n[demo]\nenabled = false\n\
-             [live]\npart_ms = {}\nsegment_ms = {}\nwindow_s = {}\nreconnect_s = {}\n{}",
-            self.part_ms, self.segment_ms, self.window_s, self.reconnect_s, self.extra
+             [live]\npart_ms = {}\nsegment_ms = {}\nwindow_s = {}\nreconnect_s = {}\n[ladder]\n{}\n{}",
+            self.part_ms, self.segment_ms, self.window_s, self.reconnect_s, self.ladder, self.extra
         );
         text
     }

@@ -1,6 +1,6 @@
 //! The ladder: renditions of every broadcast, made by workers in processes of their own. For the daemon: it never touches GStreamer.
 //!
-//! - `broadcast`: one broadcast's ladder from its start to its end; `stretch`: one worker's life; `worker`: its process and socket.
+//! - `broadcast`: one broadcast's ladder from its start to its end; `stretch`: one worker's life.
 //! - `rungs`: what is made, given up, refused; `capacity`: what the machine was promised for; `shedding`: when something is given up;
 //!   `progress`: how late renditions are.
 //!
@@ -13,7 +13,6 @@ mod progress;
 mod rungs;
 mod shedding;
 mod stretch;
-mod worker;
 
 use std::{num::NonZero, path::PathBuf, process::Stdio, sync::Arc, thread, time::Duration};
 
@@ -26,7 +25,7 @@ use tracing::{Instrument, info};
 use crate::{
     metrics::{Metrics, OfRendition},
     pictures::Pictures,
-    plan::Rung,
+    plan::{self, Rung},
     protocol::{Encoder, Tuning},
     trial::Trial,
 };
@@ -57,8 +56,27 @@ pub struct Config {
     pub shedding: bool,
     /// Private memory of each worker, in bytes.
     pub memory_bytes: u64,
-    /// Time between pictures.
-    pub picture: Duration,
+}
+
+impl Config {
+    /// How many channels of 1080p at 30 frames a second encoders are promised for, where one core does so many macroblocks a second.
+    pub fn channels(&self, macroblocks_per_s: f64) -> f64 {
+        const SAMPLE: (f64, f64, f64) = (120.0 * 68.0 * 30.0, 16.0 / 9.0, 1_080.0);
+        let (decoded, aspect, lines) = SAMPLE;
+        let below = self
+            .rungs
+            .iter()
+            .map(|rung| f64::from(rung.height))
+            .filter(|height| *height < lines);
+        let encoded: f64 = below.map(|height| height * height * aspect / 256.0 * 30.0).sum();
+        self.share() * macroblocks_per_s / (decoded * plan::DECODING + encoded)
+    }
+
+    /// Processor cores that encoders may be promised.
+    fn share(&self) -> f64 {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        cores as f64 * f64::from(self.cpu_percent) / 100.0
+    }
 }
 
 /// Why there is no ladder.
@@ -138,12 +156,11 @@ impl Ladder {
                 });
             }
         };
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        let share = cores as f64 * f64::from(config.cpu_percent) / 100.0;
+        let share = config.share();
         info!(
             ?encoder,
             works = ?trial.encoders,
-            cores,
+            cores = share,
             macroblocks_per_s = trial.macroblocks_per_s.round(),
             "encoders tried"
         );

@@ -21,6 +21,7 @@ mod metrics;
 mod overlay;
 pub mod pictures;
 pub mod plan;
+mod process;
 pub mod protocol;
 pub mod supervisor;
 pub mod test_picture;

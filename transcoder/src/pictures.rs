@@ -1,13 +1,41 @@
-//! The newest picture of each live broadcast, as JPEG.
+//! The newest picture of each live broadcast, as JPEG: what its ladder's worker reports every few seconds or, where there is none, made on
+//! demand of the newest key frame by a worker for that alone. A broadcast that nobody looks at costs nothing.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use media_core::BroadcastId;
+use media_core::{
+    Broadcast, BroadcastId, Frame,
+    broadcast::{Event, Presence},
+    codec::{Config, avc},
+};
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::timeout,
+};
+use tracing::debug;
+
+use crate::{
+    plan,
+    process::{self, SUBCOMMAND},
+    protocol::{Encoder, Job, Media, Order, Report, Tuning},
+};
 
 /// The largest picture kept, in bytes.
 const MAX_BYTES: usize = 1 << 20;
+/// Lines of a picture at the most.
+pub(crate) const HEIGHT: u32 = 360;
+/// Pictures that are made on demand at once.
+const PLACES: usize = 2;
+/// How long one who asks waits for a picture to be made.
+const LIMIT: Duration = Duration::from_secs(5);
+/// What a worker that makes one picture may take.
+const MEMORY_BYTES: u64 = 512 << 20;
 
 /// A picture of a broadcast.
 #[derive(Debug, Clone)]
@@ -19,25 +47,160 @@ pub struct Picture {
 }
 
 /// The newest picture of each broadcast. Cheap to clone; all clones are one.
-#[derive(Debug, Clone, Default)]
-pub struct Pictures(Arc<DashMap<BroadcastId, Picture>>);
+#[derive(Debug, Clone)]
+pub struct Pictures(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// The daemon's own program.
+    program: PathBuf,
+    every: Duration,
+    of: DashMap<BroadcastId, Entry>,
+    places: Semaphore,
+}
+
+#[derive(Debug)]
+struct Entry {
+    broadcast: Weak<Broadcast>,
+    picture: Option<Picture>,
+    /// Held by the one who makes a picture.
+    turn: Arc<Mutex<()>>,
+}
 
 impl Pictures {
-    /// The newest of a broadcast, if there is one.
-    pub fn newest(&self, broadcast: BroadcastId) -> Option<Picture> {
-        self.0.get(&broadcast).map(|picture| picture.clone())
+    /// No pictures yet. `program` is what makes them, the daemon's own; a picture is as good as new for `every`.
+    pub fn new(program: PathBuf, every: Duration) -> Self {
+        Self(Arc::new(Shared {
+            program,
+            every,
+            of: DashMap::new(),
+            places: Semaphore::new(PLACES),
+        }))
+    }
+
+    /// How long a picture is as good as new.
+    pub fn every(&self) -> Duration {
+        self.0.every
+    }
+
+    /// The newest picture of a broadcast, made now if that is too old; an older one if none can be made. Takes a few seconds at the most.
+    pub async fn newest(&self, broadcast: &Arc<Broadcast>) -> Option<Picture> {
+        if self.held(broadcast).is_none_or(|held| self.is_old(&held)) && broadcast.presence() == Presence::Live {
+            // Who does not get a turn in time is content with what there is.
+            let _ = timeout(LIMIT, self.renew(broadcast)).await;
+        }
+        self.held(broadcast)
     }
 
     /// Keeps a picture, if it looks like one.
-    pub(crate) fn keep(&self, broadcast: BroadcastId, jpeg: Bytes, made: Instant) {
+    pub(crate) fn keep(&self, broadcast: &Arc<Broadcast>, jpeg: Bytes, made: Instant) {
         let is_jpeg = jpeg.starts_with(&[0xff, 0xd8, 0xff]) && jpeg.ends_with(&[0xff, 0xd9]);
         if is_jpeg && jpeg.len() <= MAX_BYTES {
-            self.0.insert(broadcast, Picture { jpeg, made });
+            self.entry(broadcast, |entry| entry.picture = Some(Picture { jpeg, made }));
         }
     }
 
-    /// The broadcast is over.
-    pub(crate) fn forget(&self, broadcast: BroadcastId) {
-        self.0.remove(&broadcast);
+    fn held(&self, broadcast: &Broadcast) -> Option<Picture> {
+        self.0.of.get(&broadcast.id())?.picture.clone()
+    }
+
+    /// A ladder's worker is given twice the time before one is made beside it.
+    fn is_old(&self, picture: &Picture) -> bool {
+        picture.made.elapsed() >= 2 * self.0.every
+    }
+
+    async fn renew(&self, broadcast: &Arc<Broadcast>) {
+        let turn = self.entry(broadcast, |entry| Arc::clone(&entry.turn));
+        let _turn = turn.lock().await;
+        if self.held(broadcast).is_some_and(|held| !self.is_old(&held)) {
+            return;
+        }
+        let Ok(_place) = self.0.places.acquire().await else {
+            return;
+        };
+        let Some((config, frame)) = newest_key(broadcast) else {
+            return;
+        };
+        match self.make(&config, frame).await {
+            Some(jpeg) => self.keep(broadcast, jpeg, Instant::now()),
+            None => debug!(broadcast = %broadcast.name(), "no picture could be made"),
+        }
+    }
+
+    /// Has a worker make one picture; its process is gone then.
+    async fn make(&self, config: &avc::Config, frame: Frame) -> Option<Bytes> {
+        let job = Job {
+            video: config.record.to_vec(),
+            audio: None,
+            frame_rate: plan::rate(config),
+            renditions: Vec::new(),
+            audio_rendition: None,
+            encoder: Encoder::X264,
+            preset: String::new(),
+            tuning: Tuning::Latency,
+            picture_ms: 1,
+            picture_size: plan::picture_size(config, HEIGHT),
+            memory_bytes: MEMORY_BYTES,
+        };
+        let unit = Order::Unit {
+            media: Media::Video,
+            key: true,
+            dts: frame.dts,
+            pts: frame.pts,
+            mark: None,
+            payload: frame.payload,
+        };
+        let (process, mut orders, mut reports, _stderr) = process::start(&self.0.program, &[SUBCOMMAND.into()]).ok()?;
+        let making = async {
+            for order in [Order::Job(Box::new(job)), unit, Order::End] {
+                orders.send(&order).await.ok()?;
+            }
+            while let Ok(Some(report)) = reports.next().await {
+                if let Report::Picture { jpeg, .. } = report {
+                    return Some(jpeg);
+                }
+            }
+            None
+        };
+        let jpeg = timeout(LIMIT, making).await.ok().flatten();
+        let _ = process.kill().await;
+        jpeg
+    }
+
+    /// Does something with a broadcast's entry; those of broadcasts that are over go first.
+    fn entry<T>(&self, broadcast: &Arc<Broadcast>, act: impl FnOnce(&mut Entry) -> T) -> T {
+        let id = broadcast.id();
+        if !self.0.of.contains_key(&id) {
+            let lives = |entry: &Entry| {
+                let broadcast = entry.broadcast.upgrade();
+                broadcast.is_some_and(|broadcast| broadcast.presence() != Presence::Ended)
+            };
+            self.0.of.retain(|_, entry| lives(entry));
+        }
+        act(&mut self.0.of.entry(id).or_insert_with(|| Entry {
+            broadcast: Arc::downgrade(broadcast),
+            picture: None,
+            turn: Arc::default(),
+        }))
+    }
+}
+
+/// The newest key frame of a broadcast's video that is held.
+fn newest_key(broadcast: &Arc<Broadcast>) -> Option<(avc::Config, Frame)> {
+    let mut consumer = broadcast.subscribe();
+    let video = consumer.configs().iter().position(|config| config.is_video())?;
+    let mut config = Arc::clone(&consumer.configs()[video]);
+    let mut newest = None;
+    while let Some(event) = consumer.try_next() {
+        match event {
+            Event::Frame { track, frame } if track == video && frame.key => newest = Some((Arc::clone(&config), frame)),
+            Event::Config { track, config: next } if track == video => config = next,
+            _ => {}
+        }
+    }
+    let (config, frame) = newest?;
+    match &*config {
+        Config::Avc(avc) => Some((avc.clone(), frame)),
+        Config::Aac(_) => None,
     }
 }

@@ -12,7 +12,7 @@ const FULL_RATE: f64 = 31.0;
 /// What a source is taken for that does not say its frame rate.
 const USUAL_RATE: f64 = 30.0;
 /// Decoding, converting and scaling a macroblock of the source, in macroblocks encoded.
-const DECODING: f64 = 0.3;
+pub(crate) const DECODING: f64 = 0.3;
 
 /// A rung as it is configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -359,6 +359,7 @@ fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
         "string" => value.is_string(),
         "integer" => value.is_u64() || value.is_i64(),
         "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
         "null" => value.is_null(),
         _ => false,
     });

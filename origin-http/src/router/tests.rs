@@ -458,3 +458,19 @@ async fn viewers_are_those_who_ask_for_lists_or_media() {
         .await;
     assert_eq!(stage.audience.viewers(&demo), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_poster_is_kept_as_long_as_it_is_fresh_and_not_sent_twice() {
+    let stage = Stage::live().await;
+    let poster = stage.get("/live/demo/poster.jpg").await;
+    assert_eq!((poster.status, &poster.body[..]), (StatusCode::OK, &b"a picture"[..]));
+    assert_eq!(poster.header("content-type"), "image/jpeg");
+    assert_eq!(poster.header("cache-control"), "public, max-age=5");
+    assert_eq!(poster.header("access-control-allow-origin"), "*");
+    let etag = poster.header("etag").to_owned();
+    let again = stage
+        .ask("GET", "/live/demo/poster.jpg", &[("if-none-match", &etag)])
+        .await;
+    assert_eq!(again.status, StatusCode::NOT_MODIFIED);
+    assert_eq!(stage.get("/live/other/poster.jpg").await.status, StatusCode::NOT_FOUND);
+}

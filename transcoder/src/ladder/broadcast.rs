@@ -81,7 +81,6 @@ pub(super) async fn run(shared: Arc<Shared>, broadcast: Arc<Broadcast>, stop: Ca
         climb(&shared, &broadcast, consumer, source, &stop).await;
     }
     shared.status.forget(broadcast.id());
-    shared.pictures.forget(broadcast.id());
 }
 
 async fn climb(

@@ -15,7 +15,6 @@ const MANY: u32 = 30;
 pub(crate) struct Progress {
     /// Presentation time and arrival of units fed, in the order of feeding.
     fed: VecDeque<(i64, Instant)>,
-    newest_fed: Option<i64>,
     /// Presentation time of each rendition's newest unit.
     out: Vec<Option<i64>>,
     /// Units fed since any came out, and since when something is waited for.
@@ -27,7 +26,6 @@ impl Progress {
     pub(crate) fn new(renditions: usize) -> Self {
         Self {
             fed: VecDeque::with_capacity(MOST),
-            newest_fed: None,
             out: vec![None; renditions],
             waiting: 0,
             waiting_since: None,
@@ -40,7 +38,6 @@ impl Progress {
             self.fed.pop_front();
         }
         self.fed.push_back((pts, arrived));
-        self.newest_fed = self.newest_fed.max(Some(pts));
         if self.waiting == 0 {
             self.waiting_since = Some(now);
         }
@@ -55,8 +52,13 @@ impl Progress {
         if let Some(out) = self.out.get_mut(rendition) {
             *out = (*out).max(Some(pts));
         }
-        (self.waiting, self.waiting_since) = (0, Some(now));
+        self.decodes(now);
         Some(arrived)
+    }
+
+    /// The worker has decoded something, whether it comes out or not.
+    pub(crate) fn decodes(&mut self, now: Instant) {
+        (self.waiting, self.waiting_since) = (0, Some(now));
     }
 
     /// The newest time at which any rendition's unit came out.
@@ -65,23 +67,19 @@ impl Progress {
     }
 
     /// How far the renditions for which `made` says so are behind: the age of the oldest unit fed that has not come out of the slowest.
-    /// `None` before anything was fed.
+    /// `None` before anything came out: that may take its time, and [`Progress::is_stuck`] says when it takes too long.
     pub(crate) fn lag(&self, made: impl Fn(usize) -> bool, now: Instant) -> Option<Duration> {
-        self.newest_fed?;
         let slowest = (0..self.out.len())
             .filter(|index| made(*index))
-            .map(|index| self.out[index])
+            .filter_map(|index| self.out[index])
             .min()?;
         // Half rate: the unit after the newest may be one that is left out, and reordered ones come out in another order.
-        let mut waiting = self
-            .fed
-            .iter()
-            .filter(|(pts, _)| slowest.is_none_or(|slowest| *pts > slowest));
+        let mut waiting = self.fed.iter().filter(|(pts, _)| *pts > slowest);
         let oldest = waiting.nth(1).map(|(_, arrived)| *arrived);
         Some(oldest.map_or(Duration::ZERO, |arrived| now.saturating_duration_since(arrived)))
     }
 
-    /// Whether many units have gone in over this span and nothing has come out.
+    /// Whether many units have gone in over this span and nothing was made of them.
     pub(crate) fn is_stuck(&self, span: Duration, now: Instant) -> bool {
         let waited = self.waiting_since.map(|since| now.saturating_duration_since(since));
         self.waiting >= MANY && waited >= Some(span)
@@ -102,7 +100,7 @@ mod tests {
         for n in 0..10 {
             progress.feed(n * 3_000, start + 33 * MS * u32::try_from(n).unwrap(), start);
         }
-        assert_eq!(progress.lag(|_| true, start + 400 * MS), Some(367 * MS));
+        assert_eq!(progress.lag(|_| true, start + 400 * MS), None);
         assert_eq!(progress.come_out(0, 27_000, start), Some(start + 297 * MS));
         assert_eq!(progress.come_out(1, 6_000, start), Some(start + 66 * MS));
         assert_eq!(progress.come_out(1, 6_001, start), None, "nothing like it was fed");
@@ -128,6 +126,8 @@ mod tests {
         }
         assert!(!progress.is_stuck(span, start + 14_000 * MS));
         assert!(progress.is_stuck(span, start + 15_000 * MS));
+        progress.decodes(start + 15_000 * MS);
+        assert!(!progress.is_stuck(span, start + 90_000 * MS));
     }
 
     #[test]

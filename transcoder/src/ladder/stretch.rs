@@ -4,7 +4,7 @@
 use std::{
     io,
     pin::pin,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -25,10 +25,10 @@ use super::{
     progress::Progress,
     rungs::Rungs,
     shedding::{Change, Shedding},
-    worker::{self, Orders, Reports},
 };
 use crate::{
-    plan,
+    pictures, plan,
+    process::{self, Orders, Reports, SUBCOMMAND},
     protocol::{AudioRendition, Figures, Job, Level, Media, Order, Report},
     supervisor::Talk,
 };
@@ -45,14 +45,12 @@ const TOO_LATE: Duration = Duration::from_secs(4);
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// The farthest that a rendition's decode time may lie from its presentation time: 10 s.
 const MAX_COMPOSITION: i64 = 900_000;
-/// Picture height of posters.
-const PICTURE_HEIGHT: u32 = 360;
 /// What is kept of a worker's log lines each ten seconds is `supervisor`'s to say.
 const NAME: &str = "ladder";
 
 /// What is fed: the source as it is from a key frame on.
 pub(super) struct Feed<'a> {
-    pub(super) broadcast: &'a Broadcast,
+    pub(super) broadcast: &'a Arc<Broadcast>,
     pub(super) consumer: &'a mut Consumer,
     /// The source's tracks.
     pub(super) video: (usize, avc::Config),
@@ -86,7 +84,7 @@ pub(super) async fn run(
     feed: Feed<'_>,
     stop: &CancellationToken,
 ) -> (End, Option<i64>) {
-    let started = worker::start(&shared.program, &[worker::SUBCOMMAND.into()]);
+    let started = process::start(&shared.program, &[SUBCOMMAND.into()]);
     let (process, orders, reports, stderr) = match started {
         Ok(started) => started,
         Err(err) => {
@@ -138,7 +136,7 @@ pub(super) async fn run(
 /// What is known of a worker while it runs.
 struct Life<'a> {
     shared: &'a Shared,
-    broadcast: &'a Broadcast,
+    broadcast: &'a Arc<Broadcast>,
     rungs: &'a mut Rungs,
     shedding: &'a mut Shedding,
     progress: &'a Mutex<Progress>,
@@ -222,8 +220,8 @@ impl Life<'_> {
             encoder: self.shared.encoder,
             preset: settings.preset.clone(),
             tuning: settings.tuning,
-            picture_ms: u32::try_from(settings.picture.as_millis()).unwrap_or(u32::MAX),
-            picture_size: plan::picture_size(video, PICTURE_HEIGHT),
+            picture_ms: u32::try_from(self.shared.pictures.every().as_millis()).unwrap_or(u32::MAX),
+            picture_size: plan::picture_size(video, pictures::HEIGHT),
             memory_bytes: settings.memory_bytes,
         }
     }
@@ -269,7 +267,7 @@ impl Life<'_> {
                     self.shared.observe(name, latency);
                 }
             }
-            Report::Picture { jpeg, .. } => self.shared.pictures.keep(self.broadcast.id(), jpeg, now),
+            Report::Picture { jpeg, .. } => self.shared.pictures.keep(self.broadcast, jpeg, now),
             Report::Log { level, text } => match level {
                 Level::Warn => self.talk.warn(&text),
                 Level::Debug => self.talk.debug(&text),
@@ -277,6 +275,9 @@ impl Life<'_> {
             Report::Figures(figures) => {
                 let spent = figures.cpu_us.saturating_sub(self.figures.cpu_us);
                 self.shared.metrics.cpu.inc_by(spent as f64 / 1e6);
+                if figures.decoded > self.figures.decoded {
+                    lock(self.progress).decodes(now);
+                }
                 self.figures = figures;
             }
         }
@@ -326,7 +327,7 @@ impl Life<'_> {
     }
 }
 
-async fn read(mut reports: Reports) -> (Reports, Result<Option<Report>, worker::Error>) {
+async fn read(mut reports: Reports) -> (Reports, Result<Option<Report>, process::Error>) {
     let report = reports.next().await;
     (reports, report)
 }

@@ -23,7 +23,7 @@ use tokio::{
 use crate::protocol::{LENGTH_BYTES, Malformed, Order, Report, parse_length};
 
 /// The hidden subcommand that is a worker.
-pub(super) const SUBCOMMAND: &str = "transcode-worker";
+pub(crate) const SUBCOMMAND: &str = "transcode-worker";
 /// How long a process may take to be gone after its socket has closed.
 const END_LIMIT: Duration = Duration::from_secs(1);
 

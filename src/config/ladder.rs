@@ -1,0 +1,148 @@
+//! What an operator sets of the ladder.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use transcoder::{
+    ladder, plan,
+    protocol::{Encoder, Tuning},
+};
+
+use super::within::Within;
+
+/// x264's presets.
+const PRESETS: [&str; 10] = [
+    "ultrafast",
+    "superfast",
+    "veryfast",
+    "faster",
+    "fast",
+    "medium",
+    "slow",
+    "slower",
+    "veryslow",
+    "placebo",
+];
+/// Rungs at most: a broadcast has 16 tracks, and the source, its audio and a stand-in need theirs.
+const MAX_RUNGS: usize = 10;
+
+/// The renditions that are made of every source.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Ladder {
+    pub(crate) enabled: bool,
+    rungs: Vec<Rung>,
+    audio_kbps: Within<0, 512>,
+    encoder: Choice,
+    preset: String,
+    tuning: Tuning,
+    cpu_percent: Within<1, 100>,
+    shedding: bool,
+    worker_memory_mb: Within<128, 65_536>,
+    poster_s: Within<1, 600>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rung {
+    height: Within<64, 4_320>,
+    video_kbps: Within<50, 100_000>,
+}
+
+/// Which encoder is used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Choice {
+    /// The first that works.
+    #[default]
+    Auto,
+    Nvenc,
+    Va,
+    X264,
+    OpenH264,
+}
+
+impl Default for Ladder {
+    fn default() -> Self {
+        let rung = |height, video_kbps| Rung {
+            height: Within::new(height),
+            video_kbps: Within::new(video_kbps),
+        };
+        Self {
+            enabled: true,
+            rungs: vec![rung(720, 2_800), rung(480, 1_400), rung(360, 700)],
+            audio_kbps: Within::new(0),
+            encoder: Choice::Auto,
+            preset: "veryfast".into(),
+            tuning: Tuning::Latency,
+            cpu_percent: Within::new(80),
+            shedding: true,
+            worker_memory_mb: Within::new(1_024),
+            poster_s: Within::new(5),
+        }
+    }
+}
+
+impl Ladder {
+    /// For the transcoder.
+    pub(crate) fn transcoder(&self) -> ladder::Config {
+        let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+        let rung = |rung: &Rung| plan::Rung {
+            height: number(rung.height.get()),
+            video_kbps: number(rung.video_kbps.get()),
+        };
+        ladder::Config {
+            rungs: self.rungs.iter().map(rung).collect(),
+            audio_kbps: number(self.audio_kbps.get()),
+            encoder: match self.encoder {
+                Choice::Auto => None,
+                Choice::Nvenc => Some(Encoder::Nvenc),
+                Choice::Va => Some(Encoder::Va),
+                Choice::X264 => Some(Encoder::X264),
+                Choice::OpenH264 => Some(Encoder::OpenH264),
+            },
+            preset: self.preset.clone(),
+            tuning: self.tuning,
+            cpu_percent: number(self.cpu_percent.get()),
+            shedding: self.shedding,
+            memory_bytes: self.worker_memory_mb.get() << 20,
+        }
+    }
+
+    /// How long a poster is as good as new.
+    pub(crate) fn poster(&self) -> Duration {
+        Duration::from_secs(self.poster_s.get())
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.rungs.len() > MAX_RUNGS {
+            return Err(format!(
+                "ladder.rungs has {} entries, it may have {MAX_RUNGS}",
+                self.rungs.len()
+            ));
+        }
+        let mut heights: Vec<_> = self.rungs.iter().map(|rung| rung.height.get()).collect();
+        heights.sort_unstable();
+        if let Some(pair) = heights.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!(
+                "ladder.rungs has two entries with a height of {}: keep one",
+                pair[0]
+            ));
+        }
+        if let Some(odd) = heights.iter().find(|height| *height % 2 == 1) {
+            return Err(format!("ladder.rungs has a height of {odd}, which must be even"));
+        }
+        if !PRESETS.contains(&self.preset.as_str()) {
+            return Err(format!(
+                "ladder.preset is {:?}, it must be one of {}",
+                self.preset,
+                PRESETS.join(", ")
+            ));
+        }
+        let kbps = self.audio_kbps.get();
+        if kbps > 0 && kbps < 16 {
+            return Err(format!("ladder.audio_kbps is {kbps}, it must be 0, or 16 to 512"));
+        }
+        Ok(())
+    }
+}
