@@ -35,7 +35,7 @@ pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
         },
         Object::Segment(msn) => match track.segment(msn) {
             // DASH players ask for gaps too, and stop at a 404: what has no media is whole without any.
-            Some(segment) if segment.gap => Found::Bytes(Rope::from(Bytes::from_static(NO_MEDIA))),
+            Some(segment) if segment.gap && segment.parts.iter().all(|part| part.gap) => Found::Bytes(Rope::from(Bytes::from_static(NO_MEDIA))),
             Some(_) if track.open.as_ref().is_some_and(|open| open.msn == msn) => Found::Growing(msn),
             Some(segment) => Found::Bytes(segment.bytes.clone()),
             None if !ended && track.edge().is_some_and(|(newest, _)| msn == newest.saturating_add(1)) => {

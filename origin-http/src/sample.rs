@@ -17,6 +17,8 @@ pub(crate) fn track(name: &str, first: u64, complete: usize, parts: usize, open:
     let next = first + complete as u64;
     Track {
         name: name.parse().unwrap(),
+        rendition: false,
+        gridded: false,
         config,
         part_target: Duration::from_millis(234),
         peak_bps: 1,

@@ -2,7 +2,7 @@
 //!
 //! - [`rope`]: bytes in pieces, never joined.
 //! - `boxes`, `fragment`: ISO/IEC 14496-12 and CMAF bytes.
-//! - `line`, `segmenter`, `audio`, `video`: a track cut into parts and segments, on a clock that continues to the tick.
+//! - `line`, `segmenter`, `audio`, `video`, `follower`: a track cut into parts and segments, on a clock that continues to the tick.
 //! - `window`: the segments of a track that are listed and held; [`program`]: all tracks in step.
 //! - [`presentation`]: the immutable snapshot that is served; [`rendered`]: its texts, made at most once.
 //! - [`hls`], [`dash`]: those texts.
@@ -14,6 +14,7 @@ mod audio;
 mod boxes;
 pub mod dash;
 mod error;
+mod follower;
 pub mod fragment;
 pub mod hls;
 mod line;

@@ -13,8 +13,10 @@ use media_core::{Anchor, Frame, Mark, Timescale, codec::Config};
 use crate::{
     Rope, Segment, Track,
     audio::{self, Placed},
+    follower::{Cut, Follower},
     fragment::Sample,
     metrics::Metrics,
+    program::Past,
     segmenter::Segmenter,
     silence::silent_frame,
     video,
@@ -25,6 +27,8 @@ use crate::{
 const HOLD: Duration = Duration::from_millis(250);
 /// How long a unit waits at the most, where audio is sent that far ahead of video.
 const MAX_HOLD: Duration = Duration::from_secs(1);
+/// Marks that wait at most for the first units of a rendition.
+const MAX_MARKS: usize = 16;
 
 /// One track on its way into segments.
 #[derive(Debug)]
@@ -34,6 +38,10 @@ pub(crate) struct Line {
     pub(crate) kind: Kind,
     /// The configuration of frames that come now; the window's is that of the open segment.
     pub(crate) config: Arc<Config>,
+    /// Made of the source by the ladder.
+    pub(crate) rendition: bool,
+    /// The init segment that the newest cut's segment needs: its number, and what it describes if that is known already.
+    plan: (u32, Option<Arc<Config>>),
     /// Parts or segments came since the last snapshot.
     pub(crate) dirty: bool,
     pub(crate) snapshot: Option<Arc<Track>>,
@@ -41,8 +49,21 @@ pub(crate) struct Line {
 
 #[derive(Debug)]
 pub(crate) enum Kind {
+    /// The track that carries the marks, if it is video.
     Video(video::Clock),
+    /// Video that is cut at another's marks.
+    Follower(Box<Follower>),
     Audio(Box<Audio>),
+}
+
+/// What a track is to its program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It carries the marks.
+    Master,
+    /// The source's, beside the master.
+    Source,
+    Rendition,
 }
 
 #[derive(Debug)]
@@ -51,7 +72,7 @@ pub(crate) struct Audio {
     pub(crate) silence: Option<Bytes>,
     pub(crate) held: VecDeque<(Frame, Arc<Config>)>,
     /// Marks that stand before units that have not come.
-    pub(crate) marks: VecDeque<Mark>,
+    pub(crate) cuts: VecDeque<Cut>,
     /// The most that units came behind the master lately, and ahead of it, in 90 kHz ticks.
     pub(crate) lag: i64,
     pub(crate) lead: i64,
@@ -65,11 +86,16 @@ impl Audio {
             clock: audio::Clock::new(config.timescale.hz(), config.frame_samples),
             silence: silent_frame(config),
             held: VecDeque::new(),
-            marks: VecDeque::new(),
+            cuts: VecDeque::new(),
             lag: 0,
             lead: 0,
             arrived: None,
         }
+    }
+
+    /// The next cut, if it is `due`.
+    fn take_cut(&mut self, due: impl FnOnce(&Cut) -> bool) -> Option<Cut> {
+        due(self.cuts.front()?).then(|| self.cuts.pop_front())?
     }
 
     /// How long a unit waits for the master.
@@ -79,16 +105,24 @@ impl Audio {
 }
 
 impl Line {
-    pub(crate) fn new(window: Window, config: Arc<Config>, anchor: Anchor, part: Duration) -> Self {
+    pub(crate) fn new(window: Window, config: Arc<Config>, anchor: Anchor, part: Duration, role: Role) -> Self {
         let kind = match &*config {
-            Config::Avc(_) => Kind::Video(video::Clock::default()),
+            Config::Avc(_) if role == Role::Master => Kind::Video(video::Clock::default()),
+            Config::Avc(_) => Kind::Follower(Box::new(Follower::new())),
             Config::Aac(aac) => Kind::Audio(Box::new(Audio::new(aac))),
         };
+        let mut segmenter = Segmenter::new(config.timescale(), anchor, part);
+        if role == Role::Rendition {
+            // A later one must keep what was settled for all.
+            segmenter.limit_parts(window.part_target());
+        }
         Self {
-            segmenter: Segmenter::new(config.timescale(), anchor, part),
+            segmenter,
+            plan: (window.init(), Some(Arc::clone(&config))),
             window,
             kind,
             config,
+            rendition: role == Role::Rendition,
             dirty: true,
             snapshot: None,
         }
@@ -102,12 +136,16 @@ impl Line {
     pub(crate) fn edge(&self) -> Option<i64> {
         match &self.kind {
             Kind::Audio(audio) => audio.clock.next(),
-            Kind::Video(_) => self.segmenter.open().map(Segment::end),
+            Kind::Video(_) | Kind::Follower(_) => self.segmenter.open().map(Segment::end),
         }
     }
 
     pub(crate) fn push(&mut self, sample: Sample, metrics: &Metrics) {
         let parts = self.segmenter.push(sample);
+        self.count_parts(parts, metrics);
+    }
+
+    pub(crate) fn count_parts(&mut self, parts: usize, metrics: &Metrics) {
         if parts > 0 {
             metrics.parts.inc_by(parts as u64);
             self.dirty = true;
@@ -119,6 +157,9 @@ impl Line {
         let Some(segment) = self.segmenter.close(end) else {
             return;
         };
+        if self.rendition && segment.gap && !self.window.has_started() {
+            return; // It appears with its first whole segment.
+        }
         metrics.segments.inc();
         metrics.gaps.inc_by(u64::from(segment.gap));
         metrics.bytes.inc_by(segment.bytes.len() as u64);
@@ -144,10 +185,96 @@ impl Line {
         self.dirty = true;
     }
 
-    /// Number of the init segment that the segment at `mark` will need.
-    pub(crate) fn next_init(&self, mark: Mark) -> u32 {
-        let changes = mark.discontinuity && !Arc::ptr_eq(&self.config, self.window.config());
-        self.window.init() + u32::from(changes)
+    /// Which init segment the segment at the next cut needs; `anew`: the configuration may change there.
+    ///
+    /// Numbers are told of before a rendition's frames come. So at a discontinuity a rendition always has another, which describes
+    /// what is known when the segment starts; elsewhere it has another if its configuration is known to be another.
+    pub(crate) fn plan_init(&mut self, anew: bool) -> (u32, Option<Arc<Config>>) {
+        let (number, config) = &self.plan;
+        let changed = config.as_ref().is_some_and(|config| !Arc::ptr_eq(config, &self.config));
+        if self.rendition && anew {
+            self.plan = (number + 1, None);
+        } else if changed && (self.rendition || anew) {
+            self.plan = (number + 1, Some(Arc::clone(&self.config)));
+        }
+        self.plan.clone()
+    }
+
+    /// Makes the init segment that the segment at `cut` needs, unless it is there.
+    pub(crate) fn bind_init(&mut self, cut: &Cut) {
+        if cut.init == self.window.init() {
+            return;
+        }
+        let config = cut.config.as_ref().unwrap_or(&self.config);
+        let config = Arc::clone(config);
+        if self.plan.0 == cut.init {
+            self.plan.1 = Some(Arc::clone(&config));
+        }
+        self.window.configure(cut.init, config);
+    }
+
+    /// The master cuts here: another init segment if the configuration is another, and `anew` that it may be.
+    pub(crate) fn renew_init(&mut self, anew: bool) {
+        let (number, config) = self.plan_init(anew);
+        if let Some(config) = config.filter(|_| number != self.window.init()) {
+            self.window.configure(number, config);
+        }
+    }
+
+    /// The frames that come now need this configuration; a rendition's may have been missing.
+    pub(crate) fn configure(&mut self, config: Arc<Config>) {
+        self.config = config;
+        if let Kind::Follower(follower) = &mut self.kind {
+            follower.come_back();
+        }
+    }
+
+    /// Frames were missed; `absent`: and none follow, until it is configured again.
+    pub(crate) fn lose(&mut self, absent: bool) {
+        if let Kind::Follower(follower) = &mut self.kind {
+            follower.lose(absent);
+        }
+    }
+
+    /// The master has cut; this track will.
+    pub(crate) fn await_cut(&mut self, past: &Past) {
+        let (init, config) = self.plan_init(past.mark.discontinuity);
+        let cut = Cut {
+            mark: past.mark,
+            start: past.start,
+            discontinuities: past.discontinuities,
+            init,
+            config,
+        };
+        match &mut self.kind {
+            Kind::Video(_) => {}
+            Kind::Follower(follower) => follower.await_cut(cut),
+            Kind::Audio(audio) => {
+                if self.rendition && self.segmenter.open().is_none() && audio.cuts.len() == MAX_MARKS {
+                    audio.cuts.pop_front();
+                }
+                audio.cuts.push_back(cut);
+            }
+        }
+    }
+
+    /// The init segment that segment `msn` needs, or will need; `None`: it has, or will have, no such segment, or only a gap.
+    pub(crate) fn init_of(&self, msn: u64) -> Option<u32> {
+        let known = self.window.segment(msn).map(|segment| &**segment);
+        let known = known.or(self.segmenter.open().filter(|open| open.msn == msn));
+        if let Some(segment) = known {
+            return (!segment.gap).then_some(segment.init);
+        }
+        match &self.kind {
+            Kind::Video(_) => None,
+            Kind::Follower(follower) => follower.waiting(msn).map(|cut| cut.init),
+            Kind::Audio(audio) => audio.cuts.iter().find(|cut| cut.mark.msn == msn).map(|cut| cut.init),
+        }
+    }
+
+    /// Whether segments are not to be expected of it at present.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(&self.kind, Kind::Follower(follower) if follower.is_missing())
     }
 
     /// Places one unit on the clock and into the open segment.
@@ -174,7 +301,7 @@ impl Line {
     pub(crate) fn silence(&self) -> Bytes {
         match &self.kind {
             Kind::Audio(audio) => audio.silence.clone().unwrap_or_default(),
-            Kind::Video(_) => Bytes::new(),
+            Kind::Video(_) | Kind::Follower(_) => Bytes::new(),
         }
     }
 
@@ -198,6 +325,10 @@ impl Line {
 
     /// A follower's unit whose marks are known: cuts where it is at or after one, and appends it.
     pub(crate) fn take_unit(&mut self, frame: Frame, config: &Arc<Config>, metrics: &Metrics) {
+        if self.rendition && self.segmenter.open().is_none() && !self.begins_with(&frame) {
+            metrics.drop_frame("before_segment");
+            return;
+        }
         loop {
             let Kind::Audio(audio) = &mut self.kind else { return };
             let in_media = self.segmenter.open().is_some_and(|open| !open.gap);
@@ -207,18 +338,13 @@ impl Line {
             } else {
                 frame.dts
             };
-            let Some(mark) = audio.marks.front().copied() else {
+            let reached = |cut: &Cut| at >= Timescale::VIDEO.rescale(cut.mark.pts, config.timescale());
+            let Some(cut) = audio.take_cut(reached) else {
                 break;
             };
-            if at < Timescale::VIDEO.rescale(mark.pts, config.timescale()) {
-                break;
-            }
-            audio.marks.pop_front();
-            if mark.discontinuity && !Arc::ptr_eq(config, self.window.config()) {
-                self.window.configure(Arc::clone(config));
-            }
+            self.bind_init(&cut);
             self.close(at, metrics);
-            self.start(mark, at, true);
+            self.start(cut.mark, at, true);
             if let Kind::Audio(audio) = &mut self.kind
                 && !in_media
             {
@@ -241,42 +367,42 @@ impl Line {
     pub(crate) fn cut_where_reached(&mut self, metrics: &Metrics) {
         let Kind::Audio(audio) = &mut self.kind else { return };
         let open = self.segmenter.open().is_some_and(|open| !open.gap);
-        let (Some(next), Some(mark)) = (audio.clock.next().filter(|_| open), audio.marks.front().copied()) else {
+        let Some(next) = audio.clock.next().filter(|_| open) else {
             return;
         };
         let same = Arc::ptr_eq(&self.config, self.window.config());
-        if same && next >= Timescale::VIDEO.rescale(mark.pts, self.config.timescale()) {
-            audio.marks.pop_front();
+        let timescale = self.config.timescale();
+        let reached = |cut: &Cut| same && next >= Timescale::VIDEO.rescale(cut.mark.pts, timescale);
+        if let Some(cut) = audio.take_cut(reached) {
+            self.bind_init(&cut);
             self.close(next, metrics);
-            self.start(mark, next, true);
+            self.start(cut.mark, next, true);
         }
     }
 
     /// Where the master is well past a mark and no unit has come: silence up to the mark, and the cut.
     pub(crate) fn fill_to_marks(&mut self, reached: i64, segment: Duration, metrics: &Metrics) {
+        if self.rendition && self.segmenter.open().is_none() {
+            return; // It begins with units, not with silence.
+        }
         loop {
             let Kind::Audio(audio) = &mut self.kind else { return };
             let patience = Timescale::VIDEO
                 .ticks(HOLD)
                 .max(audio.lag * 2)
                 .min(Timescale::VIDEO.ticks(segment));
-            let Some(mark) = audio
-                .marks
-                .front()
-                .copied()
-                .filter(|mark| reached.saturating_sub(mark.pts) >= patience)
-            else {
+            let due = |cut: &Cut| reached.saturating_sub(cut.mark.pts) >= patience;
+            let Some(cut) = audio.take_cut(due) else {
                 return;
             };
-            audio.marks.pop_front();
-            self.cut_with_silence(mark, metrics);
+            self.cut_with_silence(cut, metrics);
         }
     }
 
     /// Cuts at a mark whose units do not come: silence fills what is missing before it.
-    pub(crate) fn cut_with_silence(&mut self, mark: Mark, metrics: &Metrics) {
+    fn cut_with_silence(&mut self, cut: Cut, metrics: &Metrics) {
         let Kind::Audio(audio) = &mut self.kind else { return };
-        let mut at = Timescale::VIDEO.rescale(mark.pts, self.config.timescale());
+        let mut at = Timescale::VIDEO.rescale(cut.mark.pts, self.config.timescale());
         if self.segmenter.open().is_some_and(|open| !open.gap) {
             let silence = audio.clock.fill(at);
             at = audio.clock.next().unwrap_or(at);
@@ -284,19 +410,35 @@ impl Line {
         } else {
             audio.clock.restart(at);
         }
-        if mark.discontinuity && !Arc::ptr_eq(&self.config, self.window.config()) {
-            self.window.configure(Arc::clone(&self.config));
-        }
+        self.bind_init(&cut);
         self.close(at, metrics);
-        self.start(mark, at, true);
+        self.start(cut.mark, at, true);
+    }
+
+    /// Whether the first unit of a rendition can start a segment: at a mark, the newest that it has reached.
+    fn begins_with(&mut self, frame: &Frame) -> bool {
+        let Kind::Audio(audio) = &mut self.kind else {
+            return false;
+        };
+        let timescale = self.config.timescale();
+        let place = |cut: &Cut| Timescale::VIDEO.rescale(cut.mark.pts, timescale);
+        while audio.cuts.get(1).is_some_and(|next| place(next) <= frame.dts) {
+            audio.cuts.pop_front();
+        }
+        let Some(cut) = audio.cuts.front() else { return false };
+        let late = frame.dts - place(cut);
+        self.window.begin(cut.discontinuities);
+        (0..=audio.clock.unit()).contains(&late) && !cut.mark.gap
     }
 
     /// All marks left stand at or before a gap's start: nothing follows that could be cut at them.
     pub(crate) fn cut_at_gap(&mut self, metrics: &Metrics) {
         loop {
             let Kind::Audio(audio) = &mut self.kind else { return };
-            let Some(mark) = audio.marks.pop_front() else { return };
-            self.cut_with_silence(mark, metrics);
+            let Some(cut) = audio.cuts.pop_front() else { return };
+            if !self.rendition || self.segmenter.open().is_some() {
+                self.cut_with_silence(cut, metrics);
+            }
         }
     }
 

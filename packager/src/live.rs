@@ -12,7 +12,7 @@ use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
 use media_core::{
     Broadcast, BroadcastId, ChannelName, Hub,
-    broadcast::{Consumer, Event},
+    broadcast::{Consumer, Event, MAX_TRACKS},
 };
 use tokio::sync::{Notify, futures::OwnedNotified};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -267,7 +267,7 @@ pub struct Live {
     broadcast: BroadcastId,
     channel: ChannelName,
     current: ArcSwapOption<Presentation>,
-    /// One for each track, told when it has new parts, and when all is over.
+    /// One for each track that there is or may be, told when it has new parts, and when all is over.
     changed: Vec<Arc<Notify>>,
     /// Cancelled when no snapshot follows.
     ended: CancellationToken,
@@ -281,7 +281,7 @@ impl Live {
             broadcast: broadcast.id(),
             channel: broadcast.name().clone(),
             current: ArcSwapOption::empty(),
-            changed: broadcast.tracks().iter().map(|_| Arc::default()).collect(),
+            changed: (0..MAX_TRACKS).map(|_| Arc::default()).collect(),
             ended: CancellationToken::new(),
             begun: Notify::new(),
         }
@@ -326,7 +326,7 @@ impl Live {
             changed.as_mut().enable();
             let current = self.current();
             if let Some(presentation) = &current
-                && (presentation.ended || presentation.tracks[track].has(msn, part))
+                && (presentation.ended || presentation.tracks.get(track)?.has(msn, part))
             {
                 return current;
             }
@@ -354,8 +354,8 @@ impl Live {
         if first {
             self.begun.notify_waiters();
         }
-        for &track in changed {
-            self.changed[track].notify_waiters();
+        for changed in changed.iter().filter_map(|&track| self.changed.get(track)) {
+            changed.notify_waiters();
         }
         first
     }
@@ -404,7 +404,9 @@ impl Follow {
             let Some(presentation) = self.live.current() else {
                 return Poll::Ready(None);
             };
-            let track = &presentation.tracks[self.track];
+            let Some(track) = presentation.tracks.get(self.track) else {
+                return Poll::Ready(None);
+            };
             let Some(segment) = track.segment(self.msn) else {
                 return Poll::Ready(Some(Err(Gone)));
             };
@@ -420,9 +422,11 @@ impl Follow {
     }
 
     fn take(&mut self, segment: &Segment) -> Option<Rope> {
-        let parts = segment.parts.get(self.next..).filter(|parts| !parts.is_empty())?;
+        let parts = segment.parts.get(self.next..)?;
         self.next = segment.parts.len();
         match parts {
+            // The rest of one that was interrupted has no bytes.
+            parts if parts.iter().all(|part| part.gap) => None,
             [part] => Some(part.bytes.clone()),
             parts => Some(Rope::concat(parts.iter().map(|part| &part.bytes))),
         }

@@ -21,6 +21,8 @@ pub struct Metrics {
     pub(crate) gaps: Counter,
     /// From the arrival of the frame that completes a part until the part is listed.
     pub(crate) part_latency: Histogram,
+    /// Renditions given up because they were too far behind the source.
+    pub(crate) renditions_late: Counter,
     pub(crate) audio: Audio,
     /// Frames that are in no part, by reason.
     pub(crate) dropped: Family<Reason, Counter>,
@@ -52,6 +54,7 @@ impl Default for Metrics {
             bytes: Counter::default(),
             gaps: Counter::default(),
             part_latency: Histogram::new(latency),
+            renditions_late: Counter::default(),
             audio: Audio::default(),
             dropped: Family::default(),
         }
@@ -72,6 +75,11 @@ impl Metrics {
         registry.register_with_unit("packaged", "Bytes of parts", Unit::Bytes, self.bytes.clone());
         let help = "From the arrival of the frame that completes a part until the part is listed";
         registry.register_with_unit("part_latency", help, Unit::Seconds, self.part_latency.clone());
+        registry.register(
+            "renditions_late",
+            "Times a rendition was told as a gap because it was too far behind the source",
+            self.renditions_late.clone(),
+        );
         let help = "Silent access units filled into audio";
         registry.register("audio_silent_access_units", help, self.audio.silence.clone());
         registry.register(

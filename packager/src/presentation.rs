@@ -36,7 +36,7 @@ pub struct Presentation {
     pub target_duration_s: u64,
     /// PART-HOLD-BACK: three times the largest PART-TARGET, the same in all playlists.
     pub part_hold_back: Duration,
-    /// Video first, then audio; the order never changes.
+    /// The source's, video first, then renditions as they appear; the order never changes.
     pub tracks: Vec<Arc<Track>>,
     /// DASH periods of what is held, oldest first.
     pub periods: Vec<Period>,
@@ -49,6 +49,10 @@ pub struct Presentation {
 pub struct Track {
     /// Its name: `/media/{broadcast}/{name}/...`, `{name}.m3u8`.
     pub name: TrackName,
+    /// Made of the source by the ladder.
+    pub rendition: bool,
+    /// Its segments start where no key frame is, until its next discontinuity: switching to it shows garbage.
+    pub gridded: bool,
     /// The configuration of the newest segment.
     pub config: Arc<Config>,
     /// PART-TARGET: fixed at the start. Whole milliseconds.
@@ -154,7 +158,7 @@ pub struct Segment {
     pub init: u32,
     /// EXT-X-DISCONTINUITY stands before it.
     pub discontinuity: bool,
-    /// It holds no media: EXT-X-GAP. Its parts are gaps too and have no bytes.
+    /// Not all of its media are there: EXT-X-GAP. Of an open segment it says that there will be none.
     pub gap: bool,
     /// It starts with a key frame (any audio segment does).
     pub independent: bool,
@@ -180,7 +184,7 @@ pub struct Part {
     pub duration: i64,
     /// It holds a key frame, wherever (INDEPENDENT=YES).
     pub independent: bool,
-    /// It holds no media (GAP=YES).
+    /// It holds no media (GAP=YES), and has no bytes.
     pub gap: bool,
     /// Its bytes.
     pub bytes: Rope,

@@ -2,9 +2,11 @@
 //!
 //! The master track (the source's video, else its audio) carries the marks. An audio track beside it is cut at its first access
 //! unit at or after each mark; so its units are held until the master has come as far, and for a quarter of a second. Where audio stays
-//! away it is filled with silence: no playlist falls behind the others.
+//! away it is filled with silence: no playlist falls behind the others. A rendition's video is cut at the same places (`follower`); it
+//! appears when its first segment is complete, and what is served at first waits for those that have been announced.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,13 +18,16 @@ use media_core::{
 };
 
 use crate::{
-    Presentation, Segment,
+    Segment,
     dash::Periods,
-    line::{Kind, Line},
+    line::{Kind, Line, Role},
     metrics::Metrics,
-    rendered::Rendered,
     window::Window,
 };
+
+mod listing;
+
+use listing::Listing;
 
 /// Audio that has come since is alive: it goes on while the master is in a gap.
 const ALIVE: Duration = Duration::from_secs(1);
@@ -31,6 +36,8 @@ const ALIVE: Duration = Duration::from_secs(1);
 const LISTED_SEGMENTS: u32 = 4;
 /// Units held at most; more than they wait for with any audio.
 const MAX_HELD: usize = 1024;
+/// Cuts remembered for renditions that appear later, which come some seconds after the source at the most.
+const MAX_HISTORY: usize = 16;
 
 /// One broadcast being packaged.
 #[derive(Debug)]
@@ -38,12 +45,20 @@ pub struct Program {
     broadcast: Arc<Broadcast>,
     settings: Settings,
     metrics: Metrics,
+    /// By index in the broadcast's catalogue.
     lines: Vec<Line>,
     /// Index of the track that carries marks.
     master: usize,
     /// How far the master has come: presentation time of its newest frame, 90 kHz.
     reached: i64,
     periods: Periods,
+    listing: Listing,
+    /// The newest cuts, oldest first.
+    history: VecDeque<Past>,
+    /// EXT-X-DISCONTINUITY-SEQUENCE of the next segment.
+    discontinuities: u64,
+    /// The master's segments start where no key frame is.
+    gridded: bool,
     /// We were too slow: what comes before the next mark belongs to a segment whose start was missed.
     skipping: bool,
     /// The first segment has a discontinuity before it: another broadcast was listed at this address.
@@ -60,6 +75,17 @@ pub struct Settings {
     pub window: Duration,
 }
 
+/// A cut of the master that has been.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Past {
+    pub(crate) mark: Mark,
+    /// Where the master's segment starts, 90 kHz.
+    pub(crate) start: i64,
+    /// EXT-X-DISCONTINUITY-SEQUENCE of the segment, its own discontinuity not counted.
+    pub(crate) discontinuities: u64,
+    pub(crate) gridded: bool,
+}
+
 impl Program {
     /// Packages `broadcast`, whose tracks have these configurations where reading begins. `before`: the discontinuity sequence that
     /// another broadcast under its name had reached; this one then starts with a discontinuity.
@@ -71,31 +97,28 @@ impl Program {
         before: Option<u64>,
     ) -> Self {
         let discontinuity = broadcast.first_discontinuity().max(before.unwrap_or(0));
-        let line = |(info, config): (TrackInfo, &Arc<Config>)| {
-            let window = Window::new(
-                info.name,
-                Arc::clone(config),
-                discontinuity,
-                settings.part,
-                settings.window,
-            );
-            Line::new(window, Arc::clone(config), broadcast.anchor(), settings.part)
-        };
-        let lines: Vec<_> = broadcast.tracks().into_iter().zip(configs).map(line).collect();
-        let master = lines.iter().position(|line| line.config.is_video()).unwrap_or(0);
         let periods = Periods::new(Timescale::VIDEO.ticks(broadcast.segment()));
-        Self {
+        let tracks = broadcast.tracks();
+        let mut program = Self {
             broadcast,
             settings,
             metrics,
-            lines,
-            master,
+            lines: Vec::with_capacity(tracks.len()),
+            master: configs.iter().position(|config| config.is_video()).unwrap_or(0),
             reached: i64::MIN,
             periods,
+            listing: Listing::default(),
+            history: VecDeque::new(),
+            discontinuities: discontinuity,
+            gridded: false,
             skipping: false,
             replaces: before.is_some(),
             ended: false,
+        };
+        for (info, config) in tracks.into_iter().zip(configs) {
+            program.add(info, Arc::clone(config));
         }
+        program
     }
 
     /// Takes one event of the hub.
@@ -103,16 +126,19 @@ impl Program {
         match event {
             Event::Frame { track, frame } if track == self.master => self.master_frame(frame, now),
             Event::Frame { track, frame } => self.follower_frame(track, frame, now),
-            Event::Config { track, config } => {
+            Event::Config { track, config } => self.configure(track, config),
+            Event::Absent { track } => {
                 if let Some(line) = self.lines.get_mut(track) {
-                    line.config = config;
+                    line.lose(true);
                 }
             }
-            Event::Absent { .. } => {}
             Event::Gap(mark) => self.gap(mark, now),
             Event::Lagged { frames, .. } => {
                 self.metrics.drop_frames("packager_lagged", frames);
                 self.skipping = true;
+                for line in &mut self.lines {
+                    line.lose(false);
+                }
             }
         }
     }
@@ -121,7 +147,7 @@ impl Program {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let held = self.lines.iter().filter_map(|line| match &line.kind {
             Kind::Audio(audio) => audio.held.front().map(|(frame, _)| frame.arrived + audio.hold()),
-            Kind::Video(_) => None,
+            Kind::Video(_) | Kind::Follower(_) => None,
         });
         held.min()
     }
@@ -143,7 +169,8 @@ impl Program {
             self.reached = self.reached.max(time);
             // The next mark stands there at the latest, and may not have been seen yet.
             let time = time.min(start + Timescale::VIDEO.ticks(self.broadcast.segment()));
-            for line in &mut self.lines {
+            let apart = |line: &Line| matches!(line.kind, Kind::Follower(_));
+            for line in self.lines.iter_mut().filter(|line| !apart(line)) {
                 // Rounded down: what resumes does so at `time` or later.
                 let until = Timescale::VIDEO.rescale(time, line.config.timescale()) - 1;
                 line.dirty |= line.segmenter.push_gaps(until) > 0;
@@ -155,79 +182,74 @@ impl Program {
     /// Nothing follows: completes what is open.
     pub fn finish(&mut self) {
         self.reached = i64::MAX;
-        for index in 0..self.lines.len() {
-            let line = &mut self.lines[index];
-            match &mut line.kind {
-                Kind::Video(clock) => {
-                    if let Some((_, sample)) = clock.finish() {
-                        line.push(sample, &self.metrics);
-                    }
-                }
-                Kind::Audio(_) if index != self.master => self.release_line(index, None),
-                Kind::Audio(_) => {}
+        self.complete_master();
+        for index in self.followers() {
+            if let Kind::Audio(_) = self.lines[index].kind {
+                self.release_line(index, None);
             }
-        }
-        for line in &mut self.lines {
-            // A gap that the clock began as it stopped: nothing was told of it.
-            line.segmenter.discard_empty_gap();
         }
         let open = self.lines[self.master]
             .segmenter
             .open()
             .map(|open| (open.msn, open.start));
-        for line in &mut self.lines {
+        let apart = |line: &Line| matches!(line.kind, Kind::Follower(_));
+        for line in self.lines.iter_mut().filter(|line| !apart(line)) {
+            // A gap that the clock began as it stopped: nothing was told of it.
+            line.segmenter.discard_empty_gap();
             // A gap ends where its last part did: the clock that made it has stopped.
             let end = line.segmenter.open().map_or(0, Segment::end);
             line.close(end, &self.metrics);
         }
+        let window = &self.lines[self.master].window;
+        if let (Some(last), Some(end)) = (window.newest(), window.end()) {
+            let end = self.lines[self.master].to_video(end);
+            for line in &mut self.lines {
+                line.finish_following(last, end, &self.metrics);
+            }
+        }
+        self.ended = true;
+        self.list();
         if let Some((msn, start)) = open {
             let end = self.lines[self.master].window.end().unwrap_or(start);
             let duration = self.lines[self.master].to_video(end - start);
             self.periods.close(msn, duration);
         }
-        self.ended = true;
     }
 
-    /// The snapshot to serve, if something has changed since the last; with the tracks that have. None before each track has a
-    /// complete segment.
-    pub fn snapshot(&mut self) -> Option<(Presentation, Vec<usize>)> {
-        let complete = self.lines.iter().all(|line| line.window.has_started());
-        let changed: Vec<_> = (0..self.lines.len())
-            .filter(|&index| self.lines[index].dirty || self.ended)
-            .collect();
-        if !complete || changed.is_empty() {
-            return None;
-        }
-        let tracks: Vec<_> = self.lines.iter_mut().map(Line::snapshot).collect();
-        let longest = tracks.iter().map(|track| track.part_target).max().unwrap_or_default();
-        let segment = self.broadcast.segment();
-        let master = &self.lines[self.master];
-        let presentation = Presentation {
-            broadcast: self.broadcast.id(),
-            channel: self.broadcast.name().clone(),
-            anchor_utc: self.broadcast.anchor().utc,
-            ended: self.ended,
-            end: if self.ended {
-                master.to_video(master.window.end().unwrap_or(0))
-            } else {
-                0
-            },
-            segment,
-            part: self.settings.part,
-            window: self.settings.window,
-            target_duration_s: self
-                .broadcast
-                .longest_segment()
-                .as_millis()
-                .div_ceil(1000)
-                .try_into()
-                .unwrap_or(u64::MAX),
-            part_hold_back: 3 * longest,
-            rendered: Rendered::new(tracks.len()),
-            tracks,
-            periods: self.periods.snapshot(),
+    /// A track of the catalogue, after those that are known.
+    fn add(&mut self, info: TrackInfo, config: Arc<Config>) {
+        let role = match info.rendition {
+            _ if self.lines.len() == self.master => Role::Master,
+            true => Role::Rendition,
+            false => Role::Source,
         };
-        Some((presentation, changed))
+        let Settings { part, window } = self.settings;
+        let mut window = Window::new(
+            info.name,
+            Arc::clone(&config),
+            info.rendition,
+            self.discontinuities,
+            part,
+            window,
+        );
+        if let Some(most) = self.listing.part_target() {
+            window.limit_parts(most);
+        }
+        let mut line = Line::new(window, config, self.broadcast.anchor(), part, role);
+        for past in &self.history {
+            line.await_cut(past);
+        }
+        self.lines.push(line);
+    }
+
+    fn configure(&mut self, track: usize, config: Arc<Config>) {
+        if let Some(line) = self.lines.get_mut(track) {
+            line.configure(config);
+        } else if track == self.lines.len()
+            && let Some(info) = self.broadcast.tracks().into_iter().nth(track)
+        {
+            self.add(info, config);
+        }
     }
 
     fn master_frame(&mut self, frame: Frame, now: Instant) {
@@ -269,6 +291,7 @@ impl Program {
                 }
                 self.lines[self.master].push_unit(frame, &self.metrics);
             }
+            Kind::Follower(_) => {}
         }
     }
 
@@ -326,25 +349,34 @@ impl Program {
         }
         let line = &mut self.lines[self.master];
         let first = line.segmenter.open().is_none();
-        if (mark.discontinuity || first) && !Arc::ptr_eq(&line.config, line.window.config()) {
-            line.window.configure(Arc::clone(&line.config));
-        }
+        line.renew_init(mark.discontinuity || first);
         let previous = line.segmenter.open().map(|open| (open.msn, open.start));
         line.close(at, &self.metrics);
         if let Some((msn, start)) = previous {
             self.periods.close(msn, self.lines[self.master].to_video(at - start));
         }
-        self.lines[self.master].start(mark, at, key);
-        for (index, line) in self.lines.iter_mut().enumerate() {
-            if let Kind::Audio(audio) = &mut line.kind
-                && index != self.master
-            {
-                audio.marks.push_back(mark);
-            }
+        let line = &mut self.lines[self.master];
+        line.start(mark, at, key);
+        let start = line.segmenter.open().map_or(at, |open| open.start);
+        self.gridded &= mark.gap || !mark.discontinuity;
+        self.gridded |= !key && !mark.gap && self.broadcast.is_gridded();
+        line.window.set_gridded(self.gridded);
+        let past = Past {
+            mark,
+            start: line.to_video(start),
+            discontinuities: self.discontinuities,
+            gridded: self.gridded,
+        };
+        self.discontinuities += u64::from(mark.discontinuity);
+        let resumes = self.history.back().is_some_and(|before| before.mark.gap);
+        if self.history.len() == MAX_HISTORY {
+            self.history.pop_front();
         }
-        let inits: Vec<_> = self.lines.iter().map(|line| line.next_init(mark)).collect();
-        let start = self.lines[self.master].to_video(at);
-        self.periods.open(mark.msn, start, mark.gap, mark.discontinuity, &inits);
+        self.history.push_back(past);
+        for index in self.followers() {
+            self.lines[index].await_cut(&past);
+        }
+        self.open_period(past, resumes);
         if let Some(oldest) = self.lines.iter().filter_map(|line| line.window.oldest()).min() {
             self.periods.expire(oldest);
         }
@@ -356,7 +388,7 @@ impl Program {
             return;
         };
         let Kind::Audio(audio) = &mut line.kind else {
-            self.metrics.drop_frame("not_packaged");
+            line.follow(frame, &self.metrics);
             return;
         };
         let time = line.config.timescale().rescale(frame.pts, Timescale::VIDEO);
@@ -399,6 +431,7 @@ impl Program {
                     .and(line.edge())
                     .unwrap_or(at)
             }
+            Kind::Follower(_) => {}
         }
         self.cut_master(mark, at, false);
         let connected = self.broadcast.presence() == Presence::Live;
@@ -408,14 +441,16 @@ impl Program {
                     Kind::Audio(audio) => audio
                         .arrived
                         .is_some_and(|arrived| now.saturating_duration_since(arrived) < ALIVE),
-                    Kind::Video(_) => false,
+                    Kind::Video(_) | Kind::Follower(_) => false,
                 };
-            if alive {
+            if let Kind::Follower(_) = &self.lines[index].kind {
+                self.release_line(index, Some(now));
+            } else if alive {
                 // The master alone is silent: its marks cut this track like any others.
                 if let Kind::Audio(audio) = &mut self.lines[index].kind
-                    && let Some(last) = audio.marks.back_mut()
+                    && let Some(last) = audio.cuts.back_mut()
                 {
-                    last.gap = false;
+                    last.mark.gap = false;
                 }
                 self.release_line(index, Some(now));
             } else {
@@ -423,6 +458,15 @@ impl Program {
                 self.lines[index].cut_at_gap(&self.metrics);
             }
         }
+    }
+
+    /// How far the master has come, as far as its marks are known: in a gap the next stands T after the last at the latest, and may
+    /// not have been seen yet.
+    fn told(&self) -> i64 {
+        let master = &self.lines[self.master];
+        let gap = master.segmenter.open().filter(|open| open.gap);
+        let next = gap.map(|open| master.to_video(open.start) + Timescale::VIDEO.ticks(self.broadcast.segment()));
+        next.map_or(self.reached, |next| self.reached.min(next))
     }
 
     /// Indices of the tracks that do not carry marks.
@@ -440,7 +484,9 @@ impl Program {
 
     /// `now`: `None` to let all go.
     fn release_line(&mut self, index: usize, now: Option<Instant>) {
+        let reached = self.told();
         let line = &mut self.lines[index];
+        line.tell_missing(reached, &self.metrics);
         let timescale = line.config.timescale();
         loop {
             let Kind::Audio(audio) = &mut line.kind else { return };

@@ -37,6 +37,8 @@ pub(crate) struct Segmenter {
 #[derive(Debug)]
 struct Open {
     segment: Segment,
+    /// Nothing more comes of it: the rest is gap parts.
+    interrupted: bool,
     samples: Vec<Sample>,
     part: Span,
 }
@@ -80,6 +82,7 @@ impl Segmenter {
         };
         self.open = Some(Open {
             segment,
+            interrupted: false,
             samples: Vec::new(),
             part,
         });
@@ -104,10 +107,26 @@ impl Segmenter {
         closed
     }
 
-    /// Appends gap parts of `part_least` while they end by `until`; how many. Only in a gap segment.
+    /// What was pushed is all that comes of the open segment; how many parts that closed.
+    pub(crate) fn interrupt(&mut self) -> usize {
+        let closed = self.close_part();
+        if let Some(open) = &mut self.open {
+            open.interrupted = true;
+        }
+        closed
+    }
+
+    /// Whether samples can be appended to the open segment.
+    pub(crate) fn takes_samples(&self) -> bool {
+        self.open
+            .as_ref()
+            .is_some_and(|open| !open.segment.gap && !open.interrupted)
+    }
+
+    /// Appends gap parts of `part_least` while they end by `until`; how many. Only where no samples come any more.
     pub(crate) fn push_gaps(&mut self, until: i64) -> usize {
         let least = self.part_least.max(1);
-        let Some(open) = self.open.as_mut().filter(|open| open.segment.gap) else {
+        let Some(open) = self.open.as_mut().filter(|open| open.segment.gap || open.interrupted) else {
             return 0;
         };
         let mut parts = 0;
@@ -124,17 +143,18 @@ impl Segmenter {
             .take_if(|open| open.segment.gap && open.segment.parts.is_empty());
     }
 
-    /// Closes the open segment. A gap ends at `end`; media where their last sample ends. A segment without any sample, because
-    /// two marks stood closer than two samples, is a gap of no duration: numbers go on in step with the other tracks.
+    /// Closes the open segment. A gap, and what was interrupted, ends at `end`; media where their last sample ends. A segment without
+    /// any sample, because two marks stood closer than two samples, is a gap of no duration: numbers go on in step with the other
+    /// tracks. One that has a gap part is a gap (RFC 8216bis 4.4.4.7): not all of it is there.
     pub(crate) fn close(&mut self, end: i64) -> Option<Segment> {
         self.push_gaps(end);
         self.close_part();
         let mut open = self.open.take()?;
-        if open.segment.gap && open.segment.end() < end {
+        if (open.segment.gap || open.interrupted) && open.segment.end() < end {
             let rest = end - open.segment.end();
             open.push_gap(rest);
         }
-        open.segment.gap |= open.segment.parts.is_empty();
+        open.segment.gap |= open.segment.parts.is_empty() || open.segment.parts.iter().any(|part| part.gap);
         open.segment.bytes = Rope::concat(open.segment.parts.iter().map(|part| &part.bytes));
         Some(open.segment)
     }

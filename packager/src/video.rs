@@ -1,7 +1,7 @@
 //! A video track's clock: decode times shifted so that a segment that starts with a key frame starts, to the tick, with its
 //! earliest presentation time. Sources with reordered frames and renditions without then agree.
 //!
-//! The wire's spacing is kept. `trun` version 1 carries the negative composition offsets that follow (ISO/IEC 14496-12 8.8.8).
+//! The wire's spacing is kept, but that of a rendition's frames that would be decoded after its segment's end. `trun` version 1 carries the negative composition offsets that follow (ISO/IEC 14496-12 8.8.8).
 
 use bytes::Bytes;
 use media_core::Frame;
@@ -16,6 +16,8 @@ pub(crate) struct Clock {
     held: Option<Held>,
     /// Duration of the newest complete sample: what the last frame of a broadcast is given.
     lasted: i64,
+    /// Presentation time of the latest frame shown so far.
+    latest: i64,
 }
 
 /// A frame whose duration is not known yet.
@@ -30,11 +32,42 @@ struct Held {
 impl Clock {
     /// The decode time of `frame`, later than that of the frame before.
     pub(crate) fn place(&mut self, frame: &Frame) -> i64 {
+        self.latest = self.latest.max(frame.pts);
         if frame.key && frame.mark.is_some() {
             self.shift = frame.pts.saturating_sub(frame.dts);
         }
         let decode = frame.dts.saturating_add(self.shift);
         self.held.as_ref().map_or(decode, |held| decode.max(held.decode + 1))
+    }
+
+    /// The decode time of a rendition's frame, later than that of the frame before. `start`: it is the first of a segment that starts
+    /// there, and is shown there.
+    ///
+    /// Whatever the spacing of decode times, none is later than what has been shown: so they end before the segment does.
+    pub(crate) fn follow(&mut self, frame: &Frame, start: Option<i64>) -> i64 {
+        let decode = match start {
+            Some(start) => {
+                self.shift = frame.pts.saturating_sub(frame.dts);
+                self.latest = start;
+                start
+            }
+            None => {
+                self.latest = self.latest.max(frame.pts);
+                frame.dts.saturating_add(self.shift).min(self.latest)
+            }
+        };
+        self.held.as_ref().map_or(decode, |held| decode.max(held.decode + 1))
+    }
+
+    /// Where the frame held is decoded, and where it ends if it lasts as long as the one before it.
+    pub(crate) fn held(&self) -> Option<(i64, i64)> {
+        let decode = self.held.as_ref()?.decode;
+        Some((decode, decode + self.lasted.max(1)))
+    }
+
+    /// Duration of the newest complete sample; 0 before there is one.
+    pub(crate) fn lasted(&self) -> i64 {
+        self.lasted
     }
 
     /// The frame held, complete now that the next decode time is known, and where it is decoded.
@@ -58,10 +91,15 @@ impl Clock {
         ))
     }
 
-    /// The last frame, complete with the duration of the one before it.
+    /// Forgets the frame held.
+    pub(crate) fn discard(&mut self) {
+        self.held = None;
+    }
+
+    /// The last frame, complete with the duration of the one before it; or longer, if another is shown last.
     pub(crate) fn finish(&mut self) -> Option<(i64, Sample)> {
         let decode = self.held.as_ref()?.decode;
-        self.complete(decode + self.lasted.max(1))
+        self.complete(decode.max(self.latest) + self.lasted.max(1))
     }
 
     /// Holds `frame`, placed at `decode`, until the next.

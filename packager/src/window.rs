@@ -17,6 +17,8 @@ pub(crate) struct Window {
     listed: i64,
     held: i64,
     bits: Bits,
+    /// PART-TARGET must not be longer.
+    most: Option<Duration>,
 }
 
 impl Window {
@@ -24,6 +26,7 @@ impl Window {
     pub(crate) fn new(
         name: TrackName,
         config: Arc<Config>,
+        rendition: bool,
         discontinuity: u64,
         part: Duration,
         window: Duration,
@@ -37,6 +40,8 @@ impl Window {
         });
         let track = Track {
             name,
+            rendition,
+            gridded: false,
             part_target: segmenter::part_target(part),
             peak_bps: 0,
             average_bps: 0,
@@ -53,6 +58,7 @@ impl Window {
             listed,
             held: 2 * listed,
             bits: Bits::default(),
+            most: None,
         }
     }
 
@@ -68,6 +74,21 @@ impl Window {
     pub(crate) fn reach_back(&mut self, window: Duration) {
         self.listed = self.track.timescale().ticks(window);
         self.held = 2 * self.listed;
+    }
+
+    /// The first segment, which is still to come, has this discontinuity sequence.
+    pub(crate) fn begin(&mut self, discontinuity: u64) {
+        self.track.discontinuity_sequence = discontinuity;
+    }
+
+    /// PART-TARGET is settled with the first segment, and not longer than this.
+    pub(crate) fn limit_parts(&mut self, target: Duration) {
+        self.most = Some(target);
+    }
+
+    /// Whether segments start where no key frame is, from now on.
+    pub(crate) fn set_gridded(&mut self, gridded: bool) {
+        self.track.gridded = gridded;
     }
 
     /// Number of the newest init segment.
@@ -95,14 +116,27 @@ impl Window {
         self.track.segments.last().map(|segment| segment.end())
     }
 
+    /// Number of the newest complete segment.
+    pub(crate) fn newest(&self) -> Option<u64> {
+        self.track.segments.last().map(|segment| segment.msn)
+    }
+
     /// Number of the oldest segment held.
     pub(crate) fn oldest(&self) -> Option<u64> {
         self.track.segments.first().map(|segment| segment.msn)
     }
 
-    /// What follows needs another init segment.
-    pub(crate) fn configure(&mut self, config: Arc<Config>) {
-        let number = self.init() + 1;
+    /// The complete segment `msn`, if it is held.
+    pub(crate) fn segment(&self, msn: u64) -> Option<&Arc<Segment>> {
+        let index = msn.checked_sub(self.oldest()?)?;
+        self.track.segments.get(usize::try_from(index).ok()?)
+    }
+
+    /// What follows needs another init segment, which has this number.
+    pub(crate) fn configure(&mut self, number: u32, config: Arc<Config>) {
+        if !self.has_started() {
+            self.track.inits.clear();
+        }
         self.track.inits.push(Arc::new(Init {
             number,
             bytes: fragment::header(&config),
@@ -158,10 +192,17 @@ impl Window {
             .max()
             .unwrap_or(0);
         let longest = timescale.duration(longest);
-        if longest > self.track.part_target {
-            self.track.part_target =
-                Duration::from_millis(u64::try_from(longest.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
+        let target = self.track.part_target;
+        let ms = |nanos: u128| Duration::from_millis(u64::try_from(nanos / 1_000_000).unwrap_or(u64::MAX));
+        if longest > target {
+            self.track.part_target = ms(longest.as_nanos() + 999_999);
+        } else if self.track.rendition && first.parts.len() > 2 && longest * 100 < target * 85 {
+            // Its frames are long: one less is the most that a part takes.
+            self.track.part_target = ms(longest.as_nanos() * 100 / 85);
         }
+        self.track.part_target = self
+            .most
+            .map_or(self.track.part_target, |most| self.track.part_target.min(most));
         if let Config::Avc(avc) = &*self.track.config {
             let frames = first
                 .parts

@@ -62,9 +62,13 @@ impl Form for LowLatency {
             .is_none_or(|(last, _)| last >= oldest)
     }
 
+    fn has(&self, _: &Shown<'_>, _: &Track) -> bool {
+        true
+    }
+
     /// The wall clock at the Period's start, and how far apart chunks begin at the most.
     fn describe_set(&self, out: &mut String, set: &Set<'_>) -> Result {
-        let Set { id, shown, first } = set;
+        let Set { id, shown, first, .. } = set;
         let timescale = first.timescale();
         let (start, anchor) = (shown.period.start, shown.presentation.anchor_utc);
         write!(

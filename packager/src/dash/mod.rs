@@ -13,7 +13,7 @@ mod mpd;
 pub mod period;
 pub(crate) mod plain;
 
-pub use period::{Period, Periods};
+pub use period::{Opening, Period, Periods};
 
 #[cfg(test)]
 mod tests;

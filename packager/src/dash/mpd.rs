@@ -5,7 +5,6 @@
 
 use std::{
     fmt::{Display, Result, Write},
-    sync::Arc,
     time::Duration,
 };
 
@@ -16,6 +15,9 @@ use crate::{
     Presentation, Track,
     stamp::{Millis, Seconds, Utc},
 };
+
+/// AdaptationSet@id of a gridded source; more than there are tracks.
+const APART: usize = 100;
 
 /// What a manifest says of itself.
 pub(super) struct Head {
@@ -32,6 +34,8 @@ pub(super) trait Form {
     fn describe(&self, out: &mut String, presentation: &Presentation) -> Result;
     /// Which periods it has.
     fn shows(&self, presentation: &Presentation, period: &Period) -> bool;
+    /// Whether the track has anything in that Period that can be listed.
+    fn has(&self, shown: &Shown<'_>, track: &Track) -> bool;
     /// Descriptors of an AdaptationSet that this form alone has.
     fn describe_set(&self, out: &mut String, set: &Set<'_>) -> Result;
     /// Attributes of SegmentTemplate beyond what all have, and its content with the closing tag.
@@ -51,6 +55,8 @@ pub(super) struct Shown<'a> {
 /// An AdaptationSet of a Period: its id, the same in all of them, and the first of its tracks.
 pub(super) struct Set<'a> {
     pub(super) id: usize,
+    /// Nobody should choose it who can have another.
+    pub(super) second: bool,
     pub(super) shown: &'a Shown<'a>,
     pub(super) first: &'a Track,
 }
@@ -73,7 +79,7 @@ fn write(out: &mut String, presentation: &Presentation, head: &Head, form: &impl
     open(out, presentation, head, shown.last())?;
     form.describe(out, presentation)?;
     for (index, period) in shown.iter().enumerate() {
-        let before = index.checked_sub(1).map(|before| shown[before].period.first);
+        let before = index.checked_sub(1).map(|before| &shown[before]);
         write_period(out, period, before, form)?;
     }
     // The first that a player can use counts; http-head is good to a second only.
@@ -108,7 +114,7 @@ fn open(out: &mut String, presentation: &Presentation, head: &Head, newest: Opti
     )
 }
 
-fn write_period(out: &mut String, shown: &Shown<'_>, before: Option<u64>, form: &impl Form) -> Result {
+fn write_period(out: &mut String, shown: &Shown<'_>, before: Option<&Shown<'_>>, form: &impl Form) -> Result {
     let period = shown.period;
     let start = at(period.start);
     write!(out, "<Period id=\"{}\" start=\"PT{start}S\"", period.first)?;
@@ -116,33 +122,61 @@ fn write_period(out: &mut String, shown: &Shown<'_>, before: Option<u64>, form: 
         write!(out, " duration=\"PT{}S\"", at(end).since(start))?;
     }
     out.push_str(">\n");
-    let tracks = &shown.presentation.tracks;
-    let (video, audio): (Vec<_>, Vec<_>) = tracks
-        .iter()
-        .enumerate()
-        .partition(|(_, track)| track.config.is_video());
-    // Renditions of the same pictures are one set; each audio track is other sound, and a set of its own. Video has number 1 even
-    // if there is none, so that numbers say what they say in every broadcast.
-    let sets = [&video[..]].into_iter().chain(audio.chunks(1));
-    for (index, tracks) in sets.enumerate() {
-        if let Some((_, first)) = tracks.first() {
-            let set = Set {
-                id: index + 1,
-                shown,
-                first,
-            };
-            let continues = period.continues.filter(|continues| before == Some(*continues));
-            write_set(out, &set, tracks, continues, form)?;
-        }
+    let continues = period
+        .continues
+        .filter(|continues| before.is_some_and(|before| before.period.first == *continues));
+    let had = before.map(|before| sets(before, form)).unwrap_or_default();
+    for (set, tracks) in sets(shown, form) {
+        let continues = continues.filter(|_| had.iter().any(|(before, _)| before.id == set.id));
+        write_set(out, &set, &tracks, continues, form)?;
     }
     out.push_str("</Period>\n");
     Ok(())
 }
 
+/// The AdaptationSets of a Period: what is known of each, and its tracks with their indices in the presentation.
+///
+/// Renditions of the same pictures are one set. A source whose segments start where no key frame is cannot be switched to, and has a set of
+/// its own beside renditions. Each audio track is a set of its own: renditions of the same sound too, whose access units are not
+/// those of the source, so that segments overlap by a part of one. Video has number 1 even if there is none, so that numbers say what
+/// they say in every Period of every broadcast.
+fn sets<'a>(shown: &'a Shown<'a>, form: &impl Form) -> Vec<(Set<'a>, Vec<(usize, &'a Track)>)> {
+    let (video, audio): (Vec<_>, Vec<_>) = shown
+        .presentation
+        .tracks
+        .iter()
+        .map(|track| &**track)
+        .enumerate()
+        .partition(|(_, track)| track.config.is_video());
+    let is_there = |(index, track): &(usize, &'a Track)| shown.period.init(*index).is_some() && form.has(shown, track);
+    let video: Vec<_> = video.into_iter().filter(is_there).collect();
+    let audio = audio.into_iter().enumerate();
+    let audio = audio
+        .filter(|(_, track)| is_there(track))
+        .map(|(n, track)| (n + 2, vec![track]));
+    let apart = shown.period.gridded && video.iter().any(|(_, track)| track.rendition);
+    let (source, video): (Vec<_>, Vec<_>) = video.into_iter().partition(|(_, track)| apart && !track.rendition);
+    let all = [(1, video)].into_iter().chain(audio).chain([(APART, source)]);
+    all.filter_map(|(id, tracks)| {
+        let (_, first) = *tracks.first()?;
+        let second = id == APART || !first.config.is_video() && first.rendition;
+        Some((
+            Set {
+                id,
+                second,
+                shown,
+                first,
+            },
+            tracks,
+        ))
+    })
+    .collect()
+}
+
 fn write_set(
     out: &mut String,
     set: &Set<'_>,
-    tracks: &[(usize, &Arc<Track>)],
+    tracks: &[(usize, &Track)],
     continues: Option<u64>,
     form: &impl Form,
 ) -> Result {
@@ -152,6 +186,9 @@ fn write_set(
         " <AdaptationSet id=\"{}\" contentType=\"{kind}\" mimeType=\"{kind}/mp4\" segmentAlignment=\"true\"",
         set.id
     )?;
+    if set.second {
+        out.push_str(" selectionPriority=\"0\"");
+    }
     if tracks.iter().all(|(_, track)| starts_with_key_frames(set.shown, track)) {
         out.push_str(" startWithSAP=\"1\"");
     }
@@ -175,7 +212,7 @@ fn write_set(
 /// Representation@bandwidth is the highest rate of a segment: a player that gets so much never waits (5.3.5.2).
 fn write_representation(out: &mut String, shown: &Shown<'_>, index: usize, track: &Track, form: &impl Form) -> Result {
     let (period, name) = (shown.period, &track.name);
-    let number = period.inits.get(index).copied().unwrap_or(0);
+    let number = period.init(index).unwrap_or(0);
     let config = track.init(number).map_or(&track.config, |init| &init.config);
     let bandwidth = track.peak_bps.max(1);
     write!(

@@ -22,11 +22,36 @@ pub struct Period {
     pub last: Option<(u64, i64)>,
     /// The Period before it, when timeline and init segments continue (5.3.2.4, period continuity).
     pub continues: Option<u64>,
-    /// The init segment of each track, in the presentation's order.
-    pub inits: Arc<[u32]>,
+    /// The init segment of each track, in the presentation's order; `None`: the track is not in it. Tracks that appeared later are
+    /// not there.
+    pub inits: Arc<[Option<u32>]>,
+    /// The source's segments start where no key frame is.
+    pub gridded: bool,
+}
+
+/// A segment of the master track, as it opens.
+#[derive(Debug, Clone, Copy)]
+pub struct Opening<'a> {
+    /// Its number.
+    pub msn: u64,
+    /// Where it starts (90 kHz).
+    pub start: i64,
+    /// It holds no media, in any track.
+    pub gap: bool,
+    /// EXT-X-DISCONTINUITY stands before it.
+    pub discontinuity: bool,
+    /// The source's segments start where no key frame is.
+    pub gridded: bool,
+    /// The init segment of each track in the presentation's order, and of those alone that are expected to have it.
+    pub inits: &'a [Option<u32>],
 }
 
 impl Period {
+    /// The init segment of the track with this index in the presentation; `None`: it is not in this Period.
+    pub fn init(&self, track: usize) -> Option<u32> {
+        self.inits.get(track).copied().flatten()
+    }
+
     /// Where a player expects segment `msn` to start.
     fn expected(&self, msn: u64) -> i64 {
         let count = i64::try_from(msn.saturating_sub(self.first)).unwrap_or(i64::MAX);
@@ -62,9 +87,16 @@ impl Periods {
         }
     }
 
-    /// Segment `msn` opens at `start` (90 kHz). `discontinuity`: EXT-X-DISCONTINUITY stands before it. `inits`: the init segment
-    /// of each track in the presentation's order.
-    pub fn open(&mut self, msn: u64, start: i64, gap: bool, discontinuity: bool, inits: &[u32]) {
+    /// A segment of the master opens. What it says must stay true until the next.
+    pub fn open(&mut self, opening: &Opening<'_>) {
+        let &Opening {
+            msn,
+            start,
+            gap,
+            discontinuity,
+            gridded,
+            inits,
+        } = opening;
         self.opened = (!gap).then_some((msn, start));
         if gap && self.closed.is_some() && self.recent.len() > 1 {
             self.recent.pop_back(); // It was cut short.
@@ -73,13 +105,16 @@ impl Periods {
         let continues = match self.periods.back_mut().filter(|period| period.last.is_none()) {
             None => None,
             Some(period) => {
-                let same = *period.inits == *inits && !gap && !discontinuity;
+                let goes_on = !gap && !discontinuity;
+                let same = goes_on && *period.inits == *inits && period.gridded == gridded;
                 if same && (period.nominal == 0 || 2 * (start - period.expected(msn)).abs() < period.nominal) {
                     return;
                 }
                 let (last, end) = self.closed.unwrap_or((msn.saturating_sub(1), start));
                 period.last = Some((last, end.min(start)));
-                same.then_some(period.first)
+                // A track in both is the same in both.
+                let unchanged = |(old, new): (&Option<u32>, &Option<u32>)| old.is_none() || new.is_none() || old == new;
+                (goes_on && period.inits.iter().zip(inits).all(unchanged)).then_some(period.first)
             }
         };
         if !gap {
@@ -91,6 +126,7 @@ impl Periods {
                 last: None,
                 continues,
                 inits,
+                gridded,
             });
         }
     }

@@ -27,13 +27,15 @@ impl Form for Plain {
         Ok(())
     }
 
-    /// Those of which every track lists a segment.
+    /// Those of which every track of the source lists a segment.
     fn shows(&self, presentation: &Presentation, period: &Period) -> bool {
         let shown = Shown::new(presentation, period);
-        presentation
-            .tracks
-            .iter()
-            .all(|track| listed(&shown, track).next().is_some())
+        let mut source = presentation.tracks.iter().filter(|track| !track.rendition);
+        source.all(|track| listed(&shown, track).next().is_some())
+    }
+
+    fn has(&self, shown: &Shown<'_>, track: &Track) -> bool {
+        listed(shown, track).next().is_some()
     }
 
     fn describe_set(&self, _: &mut String, _: &Set<'_>) -> Result {
@@ -71,11 +73,14 @@ impl Form for Plain {
     }
 }
 
-/// The segments of the Period that the track's playlist lists.
+/// The segments of the Period that the track's playlist lists, the first row of them without a gap: numbers are counted from the first,
+/// and nothing can be left out between. A Period ends where a rendition's gap has begun, so that little is lost by that.
 fn listed<'a>(shown: &Shown<'_>, track: &'a Track) -> impl Iterator<Item = &'a Segment> {
     track
         .listed()
         .iter()
         .map(|segment| &**segment)
         .filter(|segment| shown.has(segment.msn))
+        .skip_while(|segment| segment.gap)
+        .take_while(|segment| !segment.gap)
 }

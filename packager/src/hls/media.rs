@@ -171,7 +171,7 @@ impl<'a> Playlist<'a> {
     /// frame after it is there, so the next is always one of the open segment. Nothing is hinted in a gap.
     fn preload_hint(&self, out: &mut String, init: Option<u32>) -> Result {
         let (msn, part) = match (&self.track.open, self.track.segments.last()) {
-            (Some(open), _) if open.gap => return Ok(()),
+            (Some(open), _) if open.gap || open.parts.last().is_some_and(|part| part.gap) => return Ok(()),
             (None, Some(last)) if last.gap => return Ok(()),
             (Some(open), _) => {
                 if open.parts.is_empty() && init.is_some_and(|init| init != open.init) {

@@ -2,52 +2,91 @@
 
 use std::fmt::Write;
 
-use media_core::codec::{Config, avc};
+use media_core::{
+    TrackName,
+    codec::{Config, avc},
+};
 
 use super::VERSION;
 use crate::{Presentation, Track};
 
-/// The GROUP-ID of all audio renditions.
+/// The GROUP-ID of the source's audio.
 const AUDIO: &str = "audio";
+/// The GROUP-ID of audio made of it for small variants.
+const AUDIO_LOW: &str = "audio-low";
+/// A rendition of less than this, on average, goes with the smaller audio: sound is not to be much of it.
+const LOW_BPS: u64 = 1_000_000;
 
-/// The whole playlist. Without video each audio track is a variant of its own and there is no group.
+/// Audio tracks of which a player needs one.
+struct Group<'a> {
+    id: &'static str,
+    tracks: Vec<&'a Track>,
+}
+
+/// The whole playlist: the source, then the renditions by what they cost. Without video each audio track is a variant of its own and there
+/// is no group.
+///
+/// Players read it once, so it does not depend on what is missing at the moment. A source whose segments start where no key frame is
+/// is left out where there is anything else: no player could switch to it.
 pub(crate) fn render(presentation: &Presentation) -> String {
-    let (video, audio): (Vec<_>, Vec<_>) = presentation.tracks.iter().partition(|track| track.config.is_video());
+    let tracks = presentation.tracks.iter().map(|track| &**track);
+    let (mut video, audio): (Vec<_>, Vec<_>) = tracks.partition(|track| track.config.is_video());
     let mut out = String::with_capacity(256 * (presentation.tracks.len() + 1));
     // Writing to a String does not fail.
     let _ = write!(out, "#EXTM3U\n#EXT-X-VERSION:{VERSION}\n");
     if video.is_empty() {
         for track in audio {
-            let _ = stream_inf(&mut out, track, &[]);
+            let _ = stream_inf(&mut out, track, None);
         }
         return out;
     }
-    for (index, track) in audio.iter().enumerate() {
-        let _ = media(&mut out, track, index == 0);
+    if video.iter().any(|track| track.rendition) {
+        video.retain(|track| track.rendition || !track.gridded);
+    }
+    video.sort_by_key(|track| (track.rendition, std::cmp::Reverse(track.peak_bps)));
+    let (low, usual): (Vec<_>, Vec<_>) = audio.into_iter().partition(|track| track.rendition);
+    let is_small = |track: &Track| track.rendition && track.average_bps < LOW_BPS;
+    let name = usual.first().map(|track| &track.name);
+    let usual = (!usual.is_empty()).then_some(Group {
+        id: AUDIO,
+        tracks: usual,
+    });
+    let low = (!low.is_empty() && video.iter().any(|track| is_small(track))).then_some(Group {
+        id: AUDIO_LOW,
+        tracks: low,
+    });
+    for group in usual.iter().chain(&low) {
+        for (index, track) in group.tracks.iter().enumerate() {
+            // The same sound has the same name.
+            let name = name.filter(|_| index == 0).unwrap_or(&track.name);
+            let _ = media(&mut out, group.id, name, track, index == 0);
+        }
     }
     for track in video {
-        let _ = stream_inf(&mut out, track, &audio);
+        let group = low.as_ref().filter(|_| is_small(track)).or(usual.as_ref());
+        let _ = stream_inf(&mut out, track, group);
     }
     out
 }
 
 /// EXT-X-MEDIA (4.4.6.1). Tracks do not say their language, so the name is the track's.
-fn media(out: &mut String, track: &Track, default: bool) -> std::fmt::Result {
-    let (name, default) = (&track.name, if default { "YES" } else { "NO" });
+fn media(out: &mut String, group: &str, name: &TrackName, track: &Track, default: bool) -> std::fmt::Result {
+    let default = if default { "YES" } else { "NO" };
     write!(
         out,
-        "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{AUDIO}\",NAME=\"{name}\",DEFAULT={default},AUTOSELECT=YES"
+        "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{group}\",NAME=\"{name}\",DEFAULT={default},AUTOSELECT=YES"
     )?;
     if let Config::Aac(aac) = &*track.config
         && aac.channels > 0
     {
         write!(out, ",CHANNELS=\"{}\"", aac.channels)?;
     }
-    writeln!(out, ",URI=\"{name}.m3u8\"")
+    writeln!(out, ",URI=\"{}.m3u8\"", track.name)
 }
 
-/// EXT-X-STREAM-INF (4.4.6.2) and its address. The rates are those of the track with the dearest of `audio`.
-fn stream_inf(out: &mut String, track: &Track, audio: &[&std::sync::Arc<Track>]) -> std::fmt::Result {
+/// EXT-X-STREAM-INF (4.4.6.2) and its address. The rates are those of the track with the dearest of the group's.
+fn stream_inf(out: &mut String, track: &Track, group: Option<&Group<'_>>) -> std::fmt::Result {
+    let audio = group.map_or(&[][..], |group| &group.tracks);
     let with_audio = |rate: fn(&Track) -> u64| rate(track) + audio.iter().map(|audio| rate(audio)).max().unwrap_or(0);
     let peak = with_audio(|track| track.peak_bps);
     let average = with_audio(|track| track.average_bps);
@@ -73,8 +112,8 @@ fn stream_inf(out: &mut String, track: &Track, audio: &[&std::sync::Arc<Track>])
     if let Some(rate) = track.frame_rate {
         write!(out, ",FRAME-RATE={rate:.3}")?;
     }
-    if !audio.is_empty() {
-        write!(out, ",AUDIO=\"{AUDIO}\"")?;
+    if let Some(group) = group {
+        write!(out, ",AUDIO=\"{}\"", group.id)?;
     }
     write!(out, "\n{}.m3u8\n", track.name)
 }

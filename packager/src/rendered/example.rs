@@ -9,7 +9,10 @@ use std::{
 use hex_literal::hex;
 use media_core::codec;
 
-use crate::{Init, Part, Presentation, Rendered, Rope, Segment, Track, dash::Periods};
+use crate::{
+    Init, Part, Presentation, Rendered, Rope, Segment, Track,
+    dash::{Opening, Periods},
+};
 
 /// The first media sequence number, and the Unix time at which the broadcast starts: 2026-11-03 09:15:00 UTC.
 pub(crate) const FIRST: u64 = 1_793_697_300;
@@ -67,6 +70,8 @@ impl Example {
             };
             let track = Track {
                 name: name.parse().unwrap(),
+                rendition: name.len() > 2,
+                gridded: false,
                 config,
                 part_target: Duration::from_millis(587),
                 peak_bps,
@@ -163,8 +168,14 @@ impl Example {
             }
             line.track.open = Some(Arc::new(segment));
         }
-        self.periods
-            .open(msn, start, gap, discontinuity, &vec![self.init; self.lines.len()]);
+        self.periods.open(&Opening {
+            msn,
+            start,
+            gap,
+            discontinuity,
+            gridded: false,
+            inits: &vec![Some(self.init); self.lines.len()],
+        });
     }
 
     pub(crate) fn snapshot(&self) -> Presentation {
