@@ -9,6 +9,7 @@ mod syscalls;
 
 use std::{
     fmt, fs, io,
+    os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
     process,
 };
@@ -146,8 +147,9 @@ pub fn confine(limits: &Limits) -> Result<Confinement, Error> {
     let memory_bytes = limit(Resource::Data, limits.memory_bytes, "memory limit")?;
     limit(Resource::Nofile, limits.open_files, "limit of open files")?;
     limit(Resource::Core, 0, "no core dumps")?;
-    if !limits.gpu {
-        // Drivers share memory with the device through files that exist only in memory; these count too.
+    // Graphics drivers share memory with their devices through files that exist only there; these count too. And where what is said goes to
+    // a file, a word would end the process (SIGXFSZ).
+    if !limits.gpu && !speaks_to_a_file() {
         limit(Resource::Fsize, 0, "no files written")?;
     }
     let landlock = files::restrict(limits)?;
@@ -194,19 +196,24 @@ fn status_says(key: &str, value: &str) -> bool {
     })
 }
 
+/// Whether standard output or error is a file, not a pipe or a terminal.
+fn speaks_to_a_file() -> bool {
+    let is_file = |to: BorrowedFd<'_>| {
+        let to = to.try_clone_to_owned().map(fs::File::from);
+        to.and_then(|to| to.metadata()).is_ok_and(|kind| kind.is_file())
+    };
+    is_file(io::stdout().as_fd()) || is_file(io::stderr().as_fd())
+}
+
 /// Sets the limit, once and for all, to `most` or what it was if that is less; returns it.
 fn limit(resource: Resource, most: u64, what: &'static str) -> Result<u64, Error> {
-    let hard = getrlimit(resource).maximum;
-    let bound = Some(hard.map_or(most, |hard| hard.min(most)));
-    setrlimit(
-        resource,
-        Rlimit {
-            current: bound,
-            maximum: bound,
-        },
-    )
-    .map_err(kernel(what))?;
-    Ok(bound.unwrap_or(most))
+    let bound = getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
+    let both = Rlimit {
+        current: Some(bound),
+        maximum: Some(bound),
+    };
+    setrlimit(resource, both).map_err(kernel(what))?;
+    Ok(bound)
 }
 
 /// Threads started from now on inherit it.

@@ -228,6 +228,8 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_mremap,
     libc::SYS_mprotect,
     libc::SYS_madvise,
+    libc::SYS_mlock,
+    libc::SYS_munlock,
     libc::SYS_membarrier,
     // Threads.
     libc::SYS_futex,
@@ -292,12 +294,10 @@ const ALLOWED: &[c_long] = &[
 ];
 
 /// Memory shared with a device, and placed near it.
-const ALLOWED_WITH_GPU: [c_long; 9] = [
+const ALLOWED_WITH_GPU: [c_long; 7] = [
     libc::SYS_mmap,
     libc::SYS_memfd_create,
     libc::SYS_ftruncate,
-    libc::SYS_mlock,
-    libc::SYS_munlock,
     libc::SYS_mbind,
     libc::SYS_get_mempolicy,
     libc::SYS_set_mempolicy,
