@@ -36,7 +36,7 @@ pub(crate) struct Ladder {
     encoder: Choice,
     preset: String,
     tuning: Tuning,
-    cpu_percent: Within<1, 100>,
+    cpu_percent: Within<1, 1_000>,
     shedding: bool,
     worker_memory_mb: Within<128, 65_536>,
     poster_s: Within<1, 600>,

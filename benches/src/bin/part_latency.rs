@@ -1,11 +1,14 @@
 //! How long it takes from a frame that completes a part to the playlist that lists the part, over real sockets on loopback: publishers push
 //! into the release daemon at real time, and one reader for each asks for the next part before it is there, as players do.
 //!
-//! `--publishers 20 --seconds 30`. The time is taken just before the frame is written to the publisher's socket, and when the last
+//! `--publishers 20 --seconds 30`; with `--ladders 2` once more while as many sources of 1080p are made into ladders, which takes all cores
+//! that there are (needs ffmpeg; the publishers' own pictures are too small for a ladder). The time is taken just before the frame is written to the publisher's socket, and when the last
 //! byte of the playlist (gzip, keep-alive, blocking reload) has been read.
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -23,6 +26,8 @@ use benches::{
 
 /// From the first frame until parts count: each track needs a complete segment before anything is listed.
 const WARM_UP: Duration = Duration::from_secs(6);
+/// Until ladders run at their full rate.
+const LADDER_WARM_UP: Duration = Duration::from_secs(10);
 const CHUNK_BYTES: u32 = 4_096;
 
 /// When each picture of one publisher was sent.
@@ -31,8 +36,38 @@ type Sent = Arc<Mutex<Vec<Instant>>>;
 fn main() -> Result<(), Failure> {
     let publishers: usize = option("--publishers", 20)?;
     let seconds: u64 = option("--seconds", 30)?;
-    let daemon = Daemon::start(None, &[])?;
-    let names: Vec<String> = (0..publishers).map(|n| format!("latency-{n}")).collect();
+    let ladders: usize = option("--ladders", 0)?;
+    // Whatever is asked for is made, and nothing is given up: encoders take all that they can get.
+    let greedy = [
+        ("STREAMFORGE_LADDER_CPU_PERCENT", "1000"),
+        ("STREAMFORGE_LADDER_SHEDDING", "false"),
+    ];
+    let daemon = Daemon::start(None, if ladders > 0 { &greedy } else { &[] })?;
+    println!("{publishers} publishers, {seconds} s");
+    measure(&daemon, "alone", publishers, seconds)?;
+    if ladders > 0 {
+        let source = FullHd::source()?;
+        let _sources: Vec<_> = (0..ladders)
+            .map(|n| source.publish(daemon.rtmp, &format!("full-hd-{n}")))
+            .collect::<Result<_, _>>()?;
+        thread::sleep(LADDER_WARM_UP);
+        let before = daemon.server.usage()?;
+        let started = Instant::now();
+        measure(&daemon, "with ladders", publishers, seconds)?;
+        let spent = daemon.server.usage()?.cpu_s() - before.cpu_s();
+        let cores = spent / started.elapsed().as_secs_f64();
+        println!(
+            "{ladders} sources of 1080p beside, each with its ladder: the daemon and its workers took {cores:.2} cores"
+        );
+    }
+    Ok(())
+}
+
+/// Publishes, reads, and prints how long parts took.
+fn measure(daemon: &Daemon, what: &str, publishers: usize, seconds: u64) -> Result<(), Failure> {
+    let names: Vec<String> = (0..publishers)
+        .map(|n| format!("{}-{n}", what.replace(' ', "-")))
+        .collect();
     let wire = Arc::new(Wire::new(&Stream::new(BITRATE_BPS), CHUNK_BYTES));
     let mut load = Load::publish(daemon.rtmp, names.iter().map(String::as_str), wire)?;
     let begin = Instant::now() + WARM_UP;
@@ -70,20 +105,79 @@ fn main() -> Result<(), Failure> {
         return Err("no part was listed".into());
     }
     let usage = daemon.server.usage()?;
-    println!("{publishers} publishers, {seconds} s, {} parts listed", all.len());
     println!(
-        "p50 {:.2} ms  p99 {:.2} ms  p99.9 {:.2} ms  max {:.2} ms",
+        "{what}: {} parts  p50 {:.2} ms  p99 {:.2} ms  p99.9 {:.2} ms  max {:.2} ms  (so far {:.2} CPU s, {} MiB resident)",
+        all.len(),
         at(0.5),
         at(0.99),
         at(0.999),
-        at(1.0)
-    );
-    println!(
-        "daemon: {:.2} CPU s, {} MiB resident",
+        at(1.0),
         usage.cpu_s(),
         usage.resident >> 20
     );
     Ok(())
+}
+
+/// A real source of 1080p at 30 frames a second, made once: 10 s of moving pictures with a key frame every 2 s.
+struct FullHd(PathBuf);
+
+/// A publisher that ends with its owner.
+struct Publishing(Child);
+
+impl FullHd {
+    fn source() -> Result<Self, Failure> {
+        let file = std::env::temp_dir().join("streamforge-bench-1080p30.flv");
+        if !file.exists() {
+            let part = file.with_extension("part");
+            let mut command = Command::new("ffmpeg");
+            command.args([
+                "-v",
+                "error",
+                "-y",
+                "-f",
+                "lavfi",
+                "-i",
+                "testsrc2=s=1920x1080:r=30:d=10",
+            ]);
+            command.args(["-vf", "noise=alls=12:allf=t,format=yuv420p"]);
+            command.args([
+                "-c:v",
+                "libx264",
+                "-preset",
+                "superfast",
+                "-b:v",
+                "6M",
+                "-maxrate",
+                "6M",
+                "-bufsize",
+                "6M",
+            ]);
+            command.args(["-g", "60", "-sc_threshold", "0", "-f", "flv"]).arg(&part);
+            if !command.status()?.success() {
+                return Err("ffmpeg makes no source".into());
+            }
+            std::fs::rename(part, &file)?;
+        }
+        Ok(Self(file))
+    }
+
+    fn publish(&self, rtmp: SocketAddr, key: &str) -> Result<Publishing, Failure> {
+        let mut command = Command::new("ffmpeg");
+        command
+            .args(["-v", "error", "-re", "-stream_loop", "-1", "-i"])
+            .arg(&self.0);
+        command
+            .args(["-c", "copy", "-f", "flv"])
+            .arg(format!("rtmp://{rtmp}/live/{key}"));
+        Ok(Publishing(command.stdin(Stdio::null()).spawn()?))
+    }
+}
+
+impl Drop for Publishing {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Reads one channel's video playlist part by part; the latency of each part that was listed between `begin` and `end`.
