@@ -20,7 +20,7 @@ use std::{
 };
 
 use gstreamer::{self as gst, prelude::*};
-use rustix::process::{Pid, Resource, Signal, getpriority_process, getrlimit, kill_process};
+use rustix::process::{Pid, Resource, Signal, getpriority_process, getrlimit, kill_process, setpriority_process};
 use transcoder::confine::{self, Confinement, Error, Landlock, Limits};
 
 /// What a case may take on a busy machine.
@@ -39,10 +39,11 @@ fn main() -> ExitCode {
         in_child(case);
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, fn()); 12] = [
+    let tests: [(&str, fn()); 13] = [
         ("a_socket_ends_it", a_socket_ends_it),
         ("another_process_ends_it", another_process_ends_it),
         ("a_signal_to_another_ends_it", a_signal_to_another_ends_it),
+        ("no_priority_can_be_changed", no_priority_can_be_changed),
         ("only_libraries_can_be_read", only_libraries_can_be_read),
         ("no_file_can_be_changed", no_file_can_be_changed),
         ("memory_ends_at_the_limit", memory_ends_at_the_limit),
@@ -189,6 +190,11 @@ fn in_child(case: &str) {
             confined();
             tell(case, kill_process(Pid::from_raw(1).unwrap(), Signal::WINCH).map_err(io::Error::from));
         }
+        "renice" => {
+            let parent = env::var("PARENT").unwrap().parse().unwrap();
+            confined();
+            tell(case, setpriority_process(Pid::from_raw(parent), 19).map_err(io::Error::from));
+        }
         "read" => {
             let own = env::current_exe().unwrap();
             let landlock = confined().landlock;
@@ -331,6 +337,13 @@ fn another_process_ends_it() {
 
 fn a_signal_to_another_ends_it() {
     dies("kill", SIGSYS);
+}
+
+fn no_priority_can_be_changed() {
+    // It is told that it was done.
+    let before = getpriority_process(None).unwrap();
+    assert_eq!(says("renice"), "confined\nrenice: done\n");
+    assert_eq!(getpriority_process(None).unwrap(), before);
 }
 
 fn only_libraries_can_be_read() {
