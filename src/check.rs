@@ -38,6 +38,7 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, String>) -> ExitCo
     }
     if let Ok(config) = &config {
         encoders(config, &mut report);
+        confinement(&mut report);
         for (section, listen) in [
             ("rtmp", config.rtmp.listen),
             ("http", config.http.listen),
@@ -115,6 +116,14 @@ fn encoders(config: &Config, report: &mut Report) {
                 ),
             );
         }
+    }
+}
+
+/// How far the workers that decode what publishers send are kept apart. What the kernel lacks is no reason not to start.
+fn confinement(report: &mut Report) {
+    match ask(&["confinement-trial"]) {
+        Ok(words) => report.fine("workers", String::from_utf8_lossy(&words).trim()),
+        Err(what) => report.wrong("workers", &format!("they cannot be confined: {what}")),
     }
 }
 

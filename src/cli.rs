@@ -43,6 +43,9 @@ enum Command {
         /// Of x264, such as veryfast.
         preset: String,
     },
+    /// Prints how far a worker can be confined. A worker of `check`.
+    #[command(hide = true)]
+    ConfinementTrial,
     /// Prints the names of the GStreamer elements that are missing. A worker of `check`.
     #[command(hide = true)]
     MissingElements,
@@ -95,6 +98,12 @@ impl Cli {
             Command::EncoderTrial { preset } => {
                 let trial = transcoder::trial::run(&preset).map_err(|err| err.to_string())?;
                 println!("{}", trial.to_json());
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::ConfinementTrial => {
+                let limits = transcoder::confine::Limits::default();
+                let confinement = transcoder::confine::trial(&limits).map_err(|err| err.to_string())?;
+                println!("{confinement}");
                 Ok(ExitCode::SUCCESS)
             }
             Command::MissingElements => {
