@@ -31,7 +31,15 @@ pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
     match object {
         Object::Init(number) => match track.init(number) {
             Some(init) => Found::Bytes(init.bytes.clone().into()),
-            None => absent(track.inits.last().is_none_or(|newest| number > newest.number)),
+            None => {
+                let newest = track.inits.last().map(|newest| newest.number);
+                // A Period names it when the source starts the segment that needs it; a rendition does so a little later.
+                let next = newest.and_then(|newest| newest.checked_add(1)) == Some(number);
+                match track.edge().filter(|_| next && !ended) {
+                    Some((msn, _)) => Found::Next(msn.saturating_add(1)),
+                    None => absent(newest.is_none_or(|newest| number > newest)),
+                }
+            }
         },
         Object::Segment(msn) => match track.segment(msn) {
             // DASH players ask for gaps too, and stop at a 404: what has no media is whole without any.
@@ -84,7 +92,8 @@ mod tests {
         let track = sample::track("v0", 100, 3, 5, Some(2));
         for (object, expected, after_the_end) in [
             (Object::Init(0), "bytes", "bytes"),
-            (Object::Init(1), "future", "gone"),
+            (Object::Init(1), "next", "gone"),
+            (Object::Init(2), "future", "gone"),
             (Object::Segment(99), "gone", "gone"),
             (Object::Segment(100), "bytes", "bytes"),
             (Object::Segment(103), "growing", "growing"),

@@ -269,11 +269,20 @@ impl Router {
                 }
             };
         }
-        if let Found::Next(msn) = found {
-            let open = live.changed(index, msn.saturating_sub(1), None);
-            if let Some(Some(now)) = self.held(Duration::from_secs(target), open).await {
-                found = media::find(&now.tracks[index], object, now.ended);
-            }
+        if let Found::Next(_) = found {
+            // A rendition may be more than a segment behind the source, whose clock players go by.
+            let come = async {
+                while let Found::Next(msn) = found {
+                    let Some(now) = live.changed(index, msn.saturating_sub(1), None).await else {
+                        break;
+                    };
+                    found = media::find(&now.tracks[index], object, now.ended);
+                    if matches!(found, Found::Next(next) if next == msn) {
+                        break; // It will not come any nearer.
+                    }
+                }
+            };
+            let _ = self.held(Duration::from_secs(target), come).await;
         }
         match found {
             Found::Bytes(rope) => {

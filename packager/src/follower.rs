@@ -239,6 +239,7 @@ impl Line {
         if let Kind::Follower(follower) = &mut self.kind {
             follower.away = cut.mark.gap;
         }
+        self.interrupted |= gap && !cut.mark.gap;
         let started = self.window.has_started();
         if gap && !started {
             return; // It is in no presentation before it has something to show.
@@ -281,6 +282,7 @@ impl Line {
             return;
         };
         follower.lost = true;
+        self.interrupted = true;
         let end = follower.clock.held().map_or(0, |(_, end)| end);
         if let Some((_, sample)) = follower.clock.complete(end) {
             self.push(sample, metrics);

@@ -42,6 +42,8 @@ pub(crate) struct Line {
     pub(crate) rendition: bool,
     /// The init segment that the newest cut's segment needs: its number, and what it describes if that is known already.
     plan: (u32, Option<Arc<Config>>),
+    /// A segment of which some may be missing has begun since the master's newest cut.
+    pub(crate) interrupted: bool,
     /// Parts or segments came since the last snapshot.
     pub(crate) dirty: bool,
     pub(crate) snapshot: Option<Arc<Track>>,
@@ -123,6 +125,7 @@ impl Line {
             kind,
             config,
             rendition: role == Role::Rendition,
+            interrupted: false,
             dirty: true,
             snapshot: None,
         }
@@ -233,6 +236,7 @@ impl Line {
     pub(crate) fn lose(&mut self, absent: bool) {
         if let Kind::Follower(follower) = &mut self.kind {
             follower.lose(absent);
+            self.interrupted = true;
         }
     }
 

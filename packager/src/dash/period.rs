@@ -42,6 +42,8 @@ pub struct Opening<'a> {
     pub discontinuity: bool,
     /// The source's segments start where no key frame is.
     pub gridded: bool,
+    /// Some of a segment before it is missing in a rendition: what is whole can be listed from here on.
+    pub interrupted: bool,
     /// The init segment of each track in the presentation's order, and of those alone that are expected to have it.
     pub inits: &'a [Option<u32>],
 }
@@ -95,18 +97,20 @@ impl Periods {
             gap,
             discontinuity,
             gridded,
+            interrupted,
             inits,
         } = opening;
         self.opened = (!gap).then_some((msn, start));
         if gap && self.closed.is_some() && self.recent.len() > 1 {
             self.recent.pop_back(); // It was cut short.
         }
-        let nominal = self.nominal();
+        let grid = gridded && self.periods.back().is_some_and(|period| !period.gridded);
+        let nominal = if grid { self.segment } else { self.nominal() };
         let continues = match self.periods.back_mut().filter(|period| period.last.is_none()) {
             None => None,
             Some(period) => {
                 let goes_on = !gap && !discontinuity;
-                let same = goes_on && *period.inits == *inits && period.gridded == gridded;
+                let same = goes_on && !interrupted && *period.inits == *inits && period.gridded == gridded;
                 if same && (period.nominal == 0 || 2 * (start - period.expected(msn)).abs() < period.nominal) {
                     return;
                 }

@@ -37,6 +37,7 @@ fn open(periods: &mut Periods, msn: u64, start: i64, (gap, discontinuity): (bool
         gap,
         discontinuity,
         gridded: false,
+        interrupted: false,
         inits: &[Some(init); 2],
     });
 }

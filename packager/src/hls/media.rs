@@ -70,9 +70,8 @@ impl<'a> Playlist<'a> {
         for segment in &listed[skipped..] {
             self.introduce(out, segment, &mut init)?;
             if self.lists_parts(segment) {
-                self.part_lines(out, segment)?;
-            }
-            if segment.gap {
+                self.part_lines(out, segment, segment.gap)?;
+            } else if segment.gap {
                 out.push_str("#EXT-X-GAP\n");
             }
             let duration = self.at(segment.end()).since(self.at(segment.start));
@@ -84,7 +83,7 @@ impl<'a> Playlist<'a> {
         }
         if let Some(open) = self.track.open.as_ref().filter(|open| !open.parts.is_empty()) {
             self.introduce(out, open, &mut init)?;
-            self.part_lines(out, open)?;
+            self.part_lines(out, open, !self.is_away(open))?;
         }
         self.preload_hint(out, init)?;
         self.rendition_reports(out)
@@ -142,16 +141,12 @@ impl<'a> Playlist<'a> {
         writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", Utc(utc))
     }
 
-    fn part_lines(&self, out: &mut String, segment: &Segment) -> Result {
+    /// `gap`: EXT-X-GAP follows the first part that is one (4.4.4.7).
+    fn part_lines(&self, out: &mut String, segment: &Segment, mut gap: bool) -> Result {
         let mut ticks = segment.start;
         let mut start = self.at(ticks);
         for (index, part) in segment.parts.iter().enumerate() {
-            let Part {
-                duration,
-                independent,
-                gap,
-                ..
-            } = **part;
+            let Part { duration, .. } = **part;
             ticks += duration;
             let end = self.at(ticks);
             let duration = end.since(start);
@@ -160,11 +155,23 @@ impl<'a> Playlist<'a> {
                 "#EXT-X-PART:DURATION={duration},URI=\"{}{}.{index}.m4s\"",
                 self.base, segment.msn
             )?;
-            out.push_str(if independent { ",INDEPENDENT=YES" } else { "" });
-            out.push_str(if gap { ",GAP=YES\n" } else { "\n" });
+            out.push_str(if part.independent { ",INDEPENDENT=YES" } else { "" });
+            out.push_str(if part.gap { ",GAP=YES\n" } else { "\n" });
+            if part.gap && std::mem::take(&mut gap) {
+                out.push_str("#EXT-X-GAP\n");
+            }
             start = end;
         }
         Ok(())
+    }
+
+    /// Whether the source itself has no media there: no rendition is better off, and players are not told to look for one while it may
+    /// come back any moment.
+    fn is_away(&self, segment: &Segment) -> bool {
+        let source = self.presentation.tracks.first();
+        source
+            .and_then(|source| source.segment(segment.msn))
+            .is_some_and(|source| source.gap)
     }
 
     /// EXT-X-PRELOAD-HINT (4.4.5.3): the next part, and the init segment that it needs if that is another. A part closes when the

@@ -128,7 +128,7 @@ impl Program {
                 .iter()
                 .map(|&line| self.lines[line].init_of(past.mark.msn))
                 .collect();
-            self.periods.open(&past.opening(&inits));
+            self.periods.open(&past.opening(&inits, false));
             if let Some(next) = history.get(index + 1) {
                 self.periods.close(past.mark.msn, next.start - past.start);
             }
@@ -138,6 +138,11 @@ impl Program {
     /// The master has cut: a Period goes on or begins. `resumes`: before was a gap of the source's own, after which renditions are
     /// expected to be there as well.
     pub(super) fn open_period(&mut self, past: Past, resumes: bool) {
+        let mut interrupted = false;
+        for &line in &self.listing.shown {
+            let line = &mut self.lines[line];
+            interrupted |= std::mem::take(&mut line.interrupted) && !line.is_missing();
+        }
         let expected = |line: &Line| match resumes || !line.is_missing() {
             true => line.init_of(past.mark.msn),
             false => None,
@@ -149,13 +154,13 @@ impl Program {
             .map(|&line| expected(&self.lines[line]))
             .collect();
         if !inits.is_empty() {
-            self.periods.open(&past.opening(&inits));
+            self.periods.open(&past.opening(&inits, interrupted));
         }
     }
 }
 
 impl Past {
-    fn opening<'a>(&self, inits: &'a [Option<u32>]) -> Opening<'a> {
+    fn opening<'a>(&self, inits: &'a [Option<u32>], interrupted: bool) -> Opening<'a> {
         let Mark {
             msn,
             gap,
@@ -168,6 +173,7 @@ impl Past {
             gap,
             discontinuity,
             gridded: self.gridded,
+            interrupted,
             inits,
         }
     }

@@ -174,6 +174,7 @@ impl Example {
             gap,
             discontinuity,
             gridded: false,
+            interrupted: false,
             inits: &vec![Some(self.init); self.lines.len()],
         });
     }

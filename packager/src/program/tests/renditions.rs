@@ -313,3 +313,327 @@ fn a_worker_that_is_killed_and_back_within_a_segment_costs_the_rest_of_that_segm
     assert!(gaps.skip(first).all(|gap| gap));
     assert!(!hit.bytes.is_empty());
 }
+
+#[test]
+fn a_rendition_is_gaps_while_nobody_makes_it_and_starts_at_the_next_mark_when_it_is_back() {
+    for (killed, back, wanted) in [
+        // Dead for two marks and back in the middle.
+        (8_900, 13_000, "mmmmgggmmm"),
+        // What it had on its way as the segment ended is lost with it, and all of the next.
+        (9_900, 12_100, "mmmmggmmmm"),
+        // No more than a part of it: the last picture is shown for so long.
+        (10_050, 12_100, "mmmmmgmmmm"),
+        // Back in time for the mark's own picture, since a new worker begins with the newest group.
+        (8_900, 10_300, "mmmmgmmmmm"),
+        // All of one segment had come and nothing of the next.
+        (10_160, 10_300, "mmmmmmmmmm"),
+        (10_400, 10_500, "mmmmmgmmmm"),
+        // Not any more.
+        (8_900, 21_000, "mmmmgggggg"),
+    ] {
+        let mut bench = run_with_a_death(killed, back, 150);
+        let presentation = bench.end(20_000);
+        assert_sound(presentation);
+        assert_renditions_agree(presentation);
+        let case = format!("{killed} to {back}");
+        assert_eq!(kinds(named(presentation, "v720")), wanted, "{case}");
+        assert_eq!(kinds(named(presentation, "v480")), "mmmmmmmmmm", "{case}");
+    }
+}
+
+#[test]
+fn gaps_of_a_rendition_are_told_in_step_with_the_source() {
+    let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
+    bench.act(8_900, |bench| bench.rungs[0].kill());
+    for ms in (10_000..20_000).step_by(170) {
+        bench.act(ms, move |bench| {
+            let last = bench.last.as_ref().unwrap();
+            let end = |track: &Track| track.open.as_ref().map_or(0, |open| open.end());
+            let behind = end(&last.tracks[0]) - end(named(last, "v720"));
+            // Patience, a part, and what the source has not told of yet.
+            assert!((0..90 * 1_200).contains(&behind), "{behind} at {ms}");
+        });
+    }
+    bench.run(30.0, 60, true, Some(48_000.0), 0.0..20.0, 0.0);
+    assert_eq!(bench.script.len(), 0);
+    assert_renditions_agree(bench.end(20_000));
+}
+
+#[test]
+fn a_worker_slower_than_patience_is_given_up_and_counted() {
+    let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
+    bench.act(8_900, |bench| bench.rungs[0].delay = 8_000);
+    bench.act(22_000, |bench| {
+        assert_eq!(bench.program.metrics.renditions_late.get(), 1);
+        bench.rungs[0].kill();
+        bench.rungs[0].delay = 150;
+        bench.rungs[0].restart();
+    });
+    bench.run(30.0, 60, false, Some(48_000.0), 0.0..30.0, 0.0);
+    let presentation = bench.end(30_000);
+    assert_sound(presentation);
+    assert_renditions_agree(presentation);
+    assert_eq!(kinds(named(presentation, "v720")), "mmmmgggggggmmmm");
+}
+
+#[test]
+fn a_worker_that_stalls_for_a_while_loses_nothing() {
+    let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
+    bench.act(8_900, |bench| bench.rungs[0].delay = 4_000);
+    bench.act(11_000, |bench| bench.rungs[0].delay = 150);
+    bench.run(30.0, 60, false, Some(48_000.0), 0.0..20.0, 0.0);
+    let presentation = bench.end(20_000);
+    assert_sound(presentation);
+    assert_renditions_agree(presentation);
+    let track = named(presentation, "v720");
+    assert_eq!((kinds(track).as_str(), stamps(track).len()), ("mmmmmmmmmm", 600));
+}
+
+#[test]
+fn pictures_that_the_worker_cannot_decode_are_bridged_and_the_segment_starts_at_the_mark() {
+    // The mark's own picture, one amid the segment, five before a mark and four from a mark on.
+    for lost in [
+        vec![120],
+        vec![150],
+        vec![175, 176, 177, 178, 179],
+        vec![180, 181, 182, 183],
+    ] {
+        for b_frames in [false, true] {
+            let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
+            (bench.rungs[0].undecodable, bench.rungs[0].b_frames) = (lost.clone(), b_frames);
+            bench.run(30.0, 60, false, Some(48_000.0), 0.0..12.0, 0.0);
+            let presentation = bench.end(12_000);
+            assert_sound(presentation);
+            assert_renditions_agree(presentation);
+            let track = named(presentation, "v720");
+            assert_eq!(kinds(track), "mmmmmm", "{lost:?}");
+            assert_eq!(stamps(track).len(), 360 - lost.len(), "{lost:?}");
+            assert!(track.segments.iter().all(|segment| segment.parts[0].independent));
+        }
+    }
+}
+
+#[test]
+fn a_hole_in_a_rendition_is_a_gap_up_to_the_next_mark() {
+    let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
+    bench.rungs[0].undecodable = (125..175).collect();
+    bench.run(30.0, 60, false, Some(48_000.0), 0.0..12.0, 0.0);
+    let presentation = bench.end(12_000);
+    assert_renditions_agree(presentation);
+    assert_eq!(kinds(named(presentation, "v720")), "mmgmmm");
+}
+
+#[test]
+fn the_first_snapshot_waits_for_renditions_but_not_for_ever() {
+    // Renditions whose first segment is complete 2.6 s after the source's, and one that never comes.
+    let first = |delay: i64, dead: bool| {
+        let mut bench = Bench::with_rungs(&[("v720", delay), ("v480", 100)]);
+        if dead {
+            bench.rungs[0].kill();
+        }
+        let mut shown = None;
+        for n in 0..400i64 {
+            bench.send(0, n * 40, n * 40, 0, n % 50 == 0);
+            bench.send(1, n * 40, n * 40, 0, true);
+            shown = shown.or(bench.last.as_ref().map(|last| (n * 40, last.tracks.len())));
+        }
+        let presentation = bench.end(16_000);
+        assert_renditions_agree(presentation);
+        (shown.unwrap(), presentation.tracks.len(), presentation.periods.len())
+    };
+    let (shown, tracks, periods) = first(2_600, false);
+    assert_eq!((tracks, periods), (4, 1));
+    assert!(shown.1 == 4 && (4_600..4_800).contains(&shown.0), "{shown:?}");
+    let (shown, tracks, periods) = first(100, true);
+    assert_eq!((tracks, periods), (3, 1));
+    assert!(shown.1 == 3 && (6_000..6_100).contains(&shown.0), "{shown:?}");
+}
+
+#[test]
+fn a_late_rendition_has_the_sources_numbers_and_a_period_from_the_next_mark_on() {
+    let mut bench = Bench::with_rungs(&[("v720", 100)]);
+    bench.act(9_100, |bench| {
+        let broadcast = Arc::clone(&bench.program.broadcast);
+        bench.rungs.push(Rung::new(&broadcast, "v360", 300));
+    });
+    bench.run(30.0, 60, true, Some(48_000.0), 0.0..20.0, 0.0);
+    let held_back = bench.last.as_ref().unwrap().part_hold_back;
+    let presentation = bench.end(20_000);
+    assert_sound_but_late(presentation);
+    assert_renditions_agree(presentation);
+    let late = named(presentation, "v360");
+    assert_eq!(late.segments.first().unwrap().msn, 1_004);
+    assert_eq!(presentation.tracks[3].name, late.name);
+    assert_eq!(presentation.part_hold_back, held_back);
+    let periods: Vec<_> = presentation
+        .periods
+        .iter()
+        .map(|period| (period.first, period.init(3)))
+        .collect();
+    assert_eq!(periods, [(1_000, None), (1_006, Some(0))]);
+}
+
+/// [`assert_sound`] for what does not have all the source's segments.
+fn assert_sound_but_late(presentation: &Presentation) {
+    let newest = presentation.tracks[0].segments.last().unwrap().msn;
+    for track in &presentation.tracks {
+        assert_continuous(track);
+        assert_eq!(track.segments.last().unwrap().msn, newest, "{}", track.name);
+    }
+}
+
+#[test]
+fn a_late_rendition_agrees_on_discontinuities() {
+    let mut bench = Bench::with_rungs(&[("v720", 100)]);
+    let source = |bench: &Bench, width: u16| {
+        let Some((_, Config::Avc(avc))) = tracks(None, true).pop() else {
+            panic!("video")
+        };
+        let config = Config::Avc(avc::Config {
+            width: width.into(),
+            ..avc
+        });
+        bench.producer.as_ref().unwrap().configure(0, &config).unwrap();
+    };
+    bench.act(3_000, move |bench| source(bench, 720));
+    bench.act(9_100, |bench| {
+        let broadcast = Arc::clone(&bench.program.broadcast);
+        bench.rungs.push(Rung::new(&broadcast, "v360", 300));
+    });
+    bench.act(11_000, move |bench| source(bench, 640));
+    bench.run(30.0, 60, true, Some(48_000.0), 0.0..20.0, 0.0);
+    let presentation = bench.end(20_000);
+    assert_renditions_agree(presentation);
+    let (source, late) = (&presentation.tracks[0], named(presentation, "v360"));
+    let sequence = source.discontinuity_sequence;
+    assert_eq!(late.discontinuity_sequence, sequence + 1);
+    assert_eq!(source.discontinuities(), late.discontinuities());
+    // Another init segment at each discontinuity, whether or not it says anything else.
+    let inits = |track: &Track| track.segments.iter().map(|segment| segment.init).collect::<Vec<_>>();
+    assert_eq!(inits(named(presentation, "v720")), [0, 0, 1, 1, 1, 1, 2, 2, 2, 2]);
+    for period in &presentation.periods {
+        for (index, track) in presentation.tracks.iter().enumerate() {
+            let Some(init) = period.init(index) else { continue };
+            assert_eq!(track.segment(period.first).unwrap().init, init, "{}", track.name);
+        }
+    }
+}
+
+#[test]
+fn another_configuration_of_a_rendition_takes_effect_at_the_next_mark_that_knows_it() {
+    let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
+    bench.act(8_900, |bench| bench.rungs[0].reconfigure(400));
+    bench.run(30.0, 60, true, Some(48_000.0), 0.0..16.0, 0.0);
+    let presentation = bench.end(16_000);
+    assert_renditions_agree(presentation);
+    let track = named(presentation, "v720");
+    assert_eq!(kinds(track), "mmmmgmmm");
+    assert_eq!(
+        track.segments.iter().map(|segment| segment.init).collect::<Vec<_>>(),
+        [0, 0, 0, 0, 0, 1, 1, 1]
+    );
+    let index = presentation
+        .tracks
+        .iter()
+        .position(|other| other.name == track.name)
+        .unwrap();
+    let periods: Vec<_> = presentation
+        .periods
+        .iter()
+        .map(|period| (period.first, period.init(index)))
+        .collect();
+    assert_eq!(periods, [(1_000, Some(0)), (1_005, Some(1))]);
+    assert_eq!(presentation.periods[1].continues, None);
+}
+
+#[test]
+fn a_publisher_that_goes_and_returns_leaves_the_renditions_in_step() {
+    for (other, worker_dies) in [(false, false), (true, false), (false, true), (true, true)] {
+        for b_frames in [false, true] {
+            let mut bench = Bench::with_rungs(&[("v720", 300), ("v480", 100)]);
+            bench.run(30.0, 60, b_frames, Some(48_000.0), 0.0..5.0, 0.0);
+            bench.producer.take().unwrap().leave(bench.at(5_000));
+            if worker_dies {
+                bench.act(6_000, |bench| bench.rungs.iter_mut().for_each(Rung::kill));
+            }
+            bench.tick(5_000..9_000);
+            let mut again = tracks(AAC_48, true);
+            if let (true, (_, Config::Avc(avc))) = (other, &mut again[0]) {
+                avc.width = 480;
+            }
+            let claim = bench.hub.claim("demo".parse().unwrap()).unwrap();
+            bench.producer = Some(claim.start(again, bench.at(9_000), SystemTime::UNIX_EPOCH).unwrap());
+            if worker_dies {
+                bench.rungs.iter_mut().for_each(Rung::restart);
+            }
+            if other {
+                bench.rungs.iter_mut().for_each(|rung| rung.reconfigure(240));
+            }
+            bench.run(30.0, 60, b_frames, Some(48_000.0), 9.0..14.0, 9.0);
+            let presentation = bench.end(14_000);
+            assert_sound(presentation);
+            assert_renditions_agree(presentation);
+            for name in ["v720", "v480"] {
+                let track = named(presentation, name);
+                assert_eq!(kinds(track), "mmmggmmm", "{name} {other} {worker_dies} {b_frames}");
+                let inits: Vec<_> = track.segments.iter().map(|segment| segment.init).collect();
+                assert_eq!(inits[5..], [u32::from(other); 3], "{name}");
+            }
+            let periods: Vec<_> = presentation
+                .periods
+                .iter()
+                .map(|period| (period.first, &period.inits[2..]))
+                .collect();
+            let init = Some(u32::from(other));
+            assert_eq!(periods, [(1_000, &[Some(0); 2][..]), (1_005, &[init; 2][..])]);
+        }
+    }
+}
+
+#[test]
+fn a_gridded_source_has_renditions_that_are_not() {
+    let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
+    bench.run(30.0, 1_000, true, Some(48_000.0), 0.0..27.0, 0.0);
+    let presentation = bench.end(27_000);
+    assert_sound(presentation);
+    assert_renditions_agree(presentation);
+    let source = &presentation.tracks[0];
+    assert!(source.gridded && source.segments.iter().any(|segment| !segment.independent));
+    for name in ["v720", "v480"] {
+        let track = named(presentation, name);
+        assert!(
+            !track.gridded
+                && track
+                    .segments
+                    .iter()
+                    .all(|segment| segment.parts[0].independent && !segment.gap)
+        );
+    }
+    let gridded: Vec<_> = presentation
+        .periods
+        .iter()
+        .map(|period| (period.first, period.gridded))
+        .collect();
+    assert_eq!(gridded, [(1_000, false), (1_001, true)]);
+    let text = String::from_utf8(presentation.multivariant().plain().to_vec()).unwrap();
+    assert!(!text.contains("v0.m3u8") && text.contains("v720.m3u8"), "{text}");
+}
+
+#[test]
+fn periods_have_the_renditions_that_are_there() {
+    let mut bench = run_with_a_death(8_900, 13_000, 150);
+    let presentation = bench.end(20_000);
+    let index = presentation
+        .tracks
+        .iter()
+        .position(|track| track.name.as_str() == "v720")
+        .unwrap();
+    let periods: Vec<_> = presentation
+        .periods
+        .iter()
+        .map(|period| (period.first, period.init(index)))
+        .collect();
+    assert_eq!(periods, [(1_000, Some(0)), (1_005, None), (1_007, Some(0))]);
+    assert_eq!(presentation.periods[1].continues, Some(1_000));
+    assert_eq!(presentation.periods[2].continues, Some(1_005));
+}
