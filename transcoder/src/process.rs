@@ -127,3 +127,87 @@ impl Reports {
         Ok(Some(Report::parse(message.freeze())?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Figures, Media};
+
+    fn pair() -> (UnixStream, Reports) {
+        let (theirs, ours) = UnixStream::pair().unwrap();
+        (theirs, Reports(ours.into_split().0))
+    }
+
+    /// What is read after a worker has written `bytes` and is gone.
+    async fn read(bytes: &[u8]) -> Result<Option<Report>, Error> {
+        let (mut worker, mut reports) = pair();
+        worker.write_all(bytes).await.unwrap();
+        drop(worker);
+        reports.next().await
+    }
+
+    #[tokio::test]
+    async fn what_a_worker_sends_is_read_like_a_peers() {
+        assert!(matches!(read(b"").await, Ok(None)));
+        assert!(matches!(read(b"\0\0").await, Err(Error::Socket(_))));
+        assert!(matches!(
+            read(b"\xff\xff\xff\xff").await,
+            Err(Error::Malformed(Malformed::Length { .. }))
+        ));
+        assert!(matches!(read(b"\0\0\0\x05\x02").await, Err(Error::Socket(_))));
+        assert!(matches!(
+            read(b"GET / HTTP/1.1\r\n\r\n").await,
+            Err(Error::Malformed(_))
+        ));
+        assert!(matches!(
+            read(b"\0\0\0\x02\x63\x00").await,
+            Err(Error::Malformed(Malformed::Kind { kind: 0x63 }))
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_large_report_comes_in_pieces_and_one_after_the_other() {
+        let (mut worker, mut reports) = pair();
+        let payload = bytes::Bytes::from(vec![7; 3 << 20]);
+        let unit = Report::Unit {
+            rendition: 1,
+            key: true,
+            dts: 5,
+            pts: 5,
+            payload: payload.clone(),
+        };
+        let figures = Report::Figures(Figures::default());
+        let sent = [unit, figures];
+        let writing = async {
+            for report in &sent {
+                let written = report.write();
+                worker.write_all(&written.head).await.unwrap();
+                worker.write_all(&written.payload).await.unwrap();
+            }
+            worker
+        };
+        let reading = async { [reports.next().await, reports.next().await] };
+        let (_worker, read) = tokio::join!(writing, reading);
+        assert_eq!(read.map(|report| report.unwrap().unwrap()), sent);
+    }
+
+    #[tokio::test]
+    async fn a_process_gets_its_orders_on_standard_input_and_is_gone_when_it_was_killed() {
+        let (process, mut orders, mut reports, _stderr) = start(Path::new("/bin/cat"), &[]).unwrap();
+        let unit = Order::Unit {
+            media: Media::Video,
+            key: false,
+            dts: 1,
+            pts: 2,
+            mark: None,
+            payload: bytes::Bytes::from_static(b"unit"),
+        };
+        orders.send(&unit).await.unwrap();
+        let id = process.id().unwrap();
+        // It writes to its standard output, which is not the socket: nothing is reported, and it waits for more.
+        assert!(timeout(Duration::from_millis(50), reports.next()).await.is_err());
+        assert!(process.kill().await.unwrap().code().is_none());
+        assert!(!Path::new(&format!("/proc/{id}/stat")).exists());
+        assert!(matches!(reports.next().await, Ok(None) | Err(_)));
+    }
+}

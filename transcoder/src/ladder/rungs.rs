@@ -284,3 +284,6 @@ fn show(output: &mut Rendition, config: Option<&Config>, state: &mut State) {
         *state = State::Failed;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use hex_literal::hex;
+use media_core::{
+    Hub,
+    broadcast::{Consumer, Event, Limits},
+    hub::{Producer, Settings},
+};
+
+use super::*;
+use crate::plan::Rung as Configured;
+
+/// `avcC`: 640x360, level 3.0; `AudioSpecificConfig`: AAC-LC, 48 kHz, stereo.
+const RECORD: &[u8] =
+    &hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
+const SOUND: &[u8] = &hex!("1190");
+
+struct Stage {
+    _producer: Producer,
+    broadcast: Arc<Broadcast>,
+    packager: Consumer,
+    source: avc::Config,
+}
+
+fn stage() -> Stage {
+    let hub = Hub::new(Settings {
+        broadcast: Limits {
+            bytes: 1 << 20,
+            age: Duration::from_secs(10),
+            segment: Duration::from_secs(2),
+            stall: Duration::from_secs(2),
+        },
+        reconnect: Duration::from_secs(10),
+        max_channels: 1,
+    });
+    let source = avc::Config::parse(RECORD).unwrap();
+    let tracks = vec![(TrackName::source_video(), Config::Avc(source.clone()))];
+    let claim = hub.claim("demo".parse().unwrap()).unwrap();
+    let producer = claim.start(tracks, Instant::now(), SystemTime::now()).unwrap();
+    let broadcast = Arc::clone(producer.broadcast());
+    producer.push(0, unit(0)).unwrap();
+    let mut packager = broadcast.subscribe_from_oldest();
+    assert!(packager.try_next().is_some());
+    Stage {
+        packager,
+        _producer: producer,
+        broadcast,
+        source,
+    }
+}
+
+/// 240 and 144 lines of a source of 360 at 29.97 frames a second, on a machine that encodes this many macroblocks a second.
+fn rungs(stage: &Stage, macroblocks_per_s: f64) -> Rungs {
+    let rung = |height| Configured {
+        height,
+        video_kbps: 300,
+    };
+    let planned = plan::renditions(&stage.source, &[rung(240), rung(144)], None);
+    let capacity = Capacity::new(macroblocks_per_s, 1.0);
+    Rungs::new(&stage.broadcast, &stage.source, planned, "a64".parse().ok(), &capacity)
+}
+
+fn unit(dts: i64) -> AccessUnit {
+    AccessUnit {
+        dts,
+        pts: dts,
+        key: true,
+        arrived: Instant::now(),
+        payload: Bytes::from_static(b"unit"),
+    }
+}
+
+fn states(rungs: &Rungs) -> Vec<String> {
+    let status = rungs.status().into_iter();
+    status
+        .map(|status| format!("{} {:?}", status.name, status.state))
+        .collect()
+}
+
+fn events(consumer: &mut Consumer) -> Vec<String> {
+    std::iter::from_fn(|| consumer.try_next())
+        .map(|event| match event {
+            Event::Frame { track, .. } => format!("frame {track}"),
+            Event::Config { track, .. } => format!("config {track}"),
+            Event::Absent { track } => format!("absent {track}"),
+            Event::Gap(_) | Event::Lagged { .. } => unreachable!(),
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_made_becomes_tracks_of_the_broadcast() {
+    let mut stage = stage();
+    let mut rungs = rungs(&stage, 1e6);
+    assert_eq!(states(&rungs), ["v240 Made", "v144 Made", "a64 Made"]);
+    assert!(stage.broadcast.awaits_renditions());
+    for (index, record) in [RECORD, RECORD, SOUND].into_iter().enumerate() {
+        rungs.configure(index, record).unwrap();
+        assert!(rungs.push(index, unit(900_000)).is_some());
+    }
+    assert!(
+        rungs.push(0, unit(900_000)).is_some(),
+        "what comes twice is not published twice"
+    );
+    assert!(rungs.push(7, unit(900_000)).is_none() && rungs.configure(7, RECORD).is_ok());
+    assert_eq!(
+        events(&mut stage.packager),
+        ["config 1", "frame 1", "config 2", "frame 2", "config 3", "frame 3"]
+    );
+    assert!(!stage.broadcast.awaits_renditions());
+    assert!(rungs.configure(0, b"no record").is_err());
+}
+
+#[test]
+fn the_dearest_is_shed_and_restored_last() {
+    let mut stage = stage();
+    let mut rungs = rungs(&stage, 1e6);
+    rungs.configure(0, RECORD).unwrap();
+    rungs.push(0, unit(900_000));
+    assert_eq!(rungs.shed(), Some(0));
+    assert!(
+        rungs.push(0, unit(903_000)).is_none(),
+        "what is still on its way is dropped"
+    );
+    assert_eq!(rungs.shed(), Some(1));
+    assert_eq!(rungs.shed(), None);
+    assert_eq!(states(&rungs), ["v240 Shed", "v144 Shed", "a64 Made"]);
+    assert_eq!(rungs.restore(), Some(1));
+    assert_eq!(rungs.restore(), Some(0));
+    assert!(rungs.push(0, unit(906_000)).is_some());
+    assert_eq!(
+        events(&mut stage.packager),
+        ["config 1", "frame 1", "absent 1", "config 1", "frame 1"]
+    );
+}
+
+#[test]
+fn what_the_machine_has_no_room_for_is_refused_and_asked_for_again() {
+    let stage = stage();
+    // Decoding takes some 8 270, 240 lines 12 137, 144 lines 4 316.
+    let capacity = Capacity::new(20_000.0, 1.0);
+    let other = capacity.admit(6_000.0);
+    let rung = |height| Configured {
+        height,
+        video_kbps: 300,
+    };
+    let planned = plan::renditions(&stage.source, &[rung(240), rung(144)], None);
+    let mut rungs = Rungs::new(&stage.broadcast, &stage.source, planned, None, &capacity);
+    assert_eq!(states(&rungs), ["v240 Refused", "v144 Made"]);
+    assert!(rungs.any_made() && !rungs.is_made(0) && rungs.is_made(1));
+    assert!(rungs.admit().is_empty());
+    drop(other);
+    assert!(rungs.admit().is_empty(), "there is still too little");
+    let capacity = Capacity::new(1_000.0, 1.0);
+    let planned = plan::renditions(&stage.source, &[rung(240)], None);
+    let stage = self::stage();
+    let none = Rungs::new(&stage.broadcast, &stage.source, planned, "a64".parse().ok(), &capacity);
+    assert_eq!(states(&none), ["v240 Refused", "a64 Refused"]);
+    assert!(!none.any_made() && !stage.broadcast.awaits_renditions());
+}
+
+#[test]
+fn a_codec_that_players_do_not_expect_ends_the_rendition_alone() {
+    let mut stage = stage();
+    let mut rungs = rungs(&stage, 1e6);
+    rungs.configure(0, RECORD).unwrap();
+    rungs.configure(1, RECORD).unwrap();
+    let mut other = RECORD.to_vec();
+    // Level 3.1 in the record and in its parameter set.
+    (other[3], other[11]) = (0x1f, 0x1f);
+    rungs.configure(0, &other).unwrap();
+    assert_eq!(states(&rungs), ["v240 Failed", "v144 Made", "a64 Made"]);
+    assert!(rungs.push(0, unit(900_000)).is_none() && rungs.push(1, unit(900_000)).is_some());
+    assert_eq!(
+        events(&mut stage.packager),
+        ["config 1", "config 2", "absent 1", "frame 2"]
+    );
+}
+
+#[test]
+fn a_worker_that_is_gone_leaves_all_absent_until_the_next_says_what_comes() {
+    let mut stage = stage();
+    let mut rungs = rungs(&stage, 1e6);
+    rungs.configure(0, RECORD).unwrap();
+    rungs.absent();
+    rungs.configure(0, RECORD).unwrap();
+    assert_eq!(events(&mut stage.packager), ["config 1", "absent 1", "config 1"]);
+}
