@@ -114,14 +114,13 @@ pub(crate) fn numbers(input: impl AsRef<OsStr>, pictures: Option<u32>) -> Vec<u3
     let input = input.as_ref();
     command.arg("-i").arg(input);
     let limit = pictures.map(|pictures| pictures.to_string());
-    let strip = format!("crop={}:{}:0:0,scale=32:1:flags=area", media::WIDTH, media::HEIGHT / 16);
     command.args([
         "-map",
         "0:v:0",
         "-fps_mode",
         "passthrough",
         "-vf",
-        &strip,
+        "crop=iw:trunc(ih/16):0:0,scale=32:1:flags=area",
         "-pix_fmt",
         "gray",
     ]);

@@ -11,14 +11,10 @@ use std::{
     sync::Mutex,
 };
 
-pub(crate) const WIDTH: usize = 640;
-pub(crate) const HEIGHT: usize = 360;
-const STRIP: usize = HEIGHT / 16;
-
 /// Changes with the way media are made, so that old files are not taken for new ones.
 const EDITION: u32 = 1;
 
-/// What to encode. Video is H.264 at 640x360 with closed groups of two seconds and no scene cuts; audio is AAC-LC, stereo.
+/// What to encode. Video is H.264 with closed groups and no scene cuts; audio is AAC-LC, stereo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Recipe {
     pub(crate) seconds: u32,
@@ -27,6 +23,10 @@ pub(crate) struct Recipe {
     /// Frames in a group; 0 for two seconds' worth.
     pub(crate) group: u32,
     pub(crate) b_frames: u32,
+    /// Width and height as coded; even.
+    pub(crate) size: (usize, usize),
+    /// The shape of a sample, width to height.
+    pub(crate) sample_aspect: (u32, u32),
     /// Samples a second; `None` for video alone.
     pub(crate) audio_hz: Option<u32>,
 }
@@ -37,6 +37,8 @@ pub(crate) const PLAIN: Recipe = Recipe {
     fps: Some((25, 1)),
     group: 0,
     b_frames: 0,
+    size: (640, 360),
+    sample_aspect: (1, 1),
     audio_hz: Some(48_000),
 };
 
@@ -44,8 +46,16 @@ impl Recipe {
     fn name(&self) -> String {
         let fps = self.fps.map_or("none".to_owned(), |(num, den)| format!("{num}-{den}"));
         let audio = self.audio_hz.map_or("none".to_owned(), |hz| hz.to_string());
+        // What is usual is not said.
+        let mut shape = String::new();
+        if self.size != PLAIN.size {
+            shape += &format!("-{}x{}", self.size.0, self.size.1);
+        }
+        if self.sample_aspect != PLAIN.sample_aspect {
+            shape += &format!("-sar{}-{}", self.sample_aspect.0, self.sample_aspect.1);
+        }
         format!(
-            "e{EDITION}-{}s-v{fps}-g{}-b{}-a{audio}",
+            "e{EDITION}-{}s-v{fps}-g{}-b{}-a{audio}{shape}",
             self.seconds, self.group, self.b_frames
         )
     }
@@ -73,7 +83,8 @@ impl Recipe {
     fn encode(&self, path: &Path) {
         let mut ffmpeg = ffmpeg();
         if let Some((num, den)) = self.fps {
-            ffmpeg.args(["-f", "rawvideo", "-pix_fmt", "gray", "-s", &format!("{WIDTH}x{HEIGHT}")]);
+            let size = format!("{}x{}", self.size.0, self.size.1);
+            ffmpeg.args(["-f", "rawvideo", "-pix_fmt", "gray", "-s", &size]);
             ffmpeg.args(["-r", &format!("{num}/{den}"), "-i", "pipe:0"]);
         }
         if let Some(hz) = self.audio_hz {
@@ -92,6 +103,14 @@ impl Recipe {
             ffmpeg.args(["-maxrate", "1000k", "-bufsize", "1000k", "-sc_threshold", "0"]);
             ffmpeg.args(["-bf", &self.b_frames.to_string()]);
             ffmpeg.args(["-g", &group.to_string(), "-keyint_min", &group.to_string()]);
+            if self.size != PLAIN.size {
+                // So that it has the codec string of all others.
+                ffmpeg.args(["-level", "3"]);
+            }
+            let (w, h) = self.sample_aspect;
+            if w != h {
+                ffmpeg.args(["-vf", &format!("setsar={w}/{h}")]);
+            }
         }
         let mut child = ffmpeg
             .args(["-f", "flv"])
@@ -102,7 +121,9 @@ impl Recipe {
         let mut pictures = BufWriter::new(child.stdin.take().expect("stdin is piped"));
         if let Some((num, den)) = self.fps {
             for number in 0..(self.seconds * num).div_ceil(den) {
-                pictures.write_all(&picture(number)).expect("ffmpeg takes pictures");
+                pictures
+                    .write_all(&picture(number, self.size))
+                    .expect("ffmpeg takes pictures");
             }
         }
         drop(pictures);
@@ -132,15 +153,15 @@ pub(crate) fn made(name: &str, extension: &str, make: impl FnOnce(&Path)) -> Pat
     path
 }
 
-/// One grey picture: the strip with `number`, below it a texture that scrolls and a bar that travels.
+/// One grey picture of this width and height: the strip with `number`, below it a texture that scrolls and a bar that travels.
 #[expect(clippy::cast_possible_truncation, reason = "a texture: any byte will do")]
-fn picture(number: u32) -> Vec<u8> {
-    let mut pixels = vec![0; WIDTH * HEIGHT];
+fn picture(number: u32, (width, height): (usize, usize)) -> Vec<u8> {
+    let mut pixels = vec![0; width * height];
     let shift = number as usize;
-    for (y, row) in pixels.chunks_exact_mut(WIDTH).enumerate() {
-        if y < STRIP {
+    for (y, row) in pixels.chunks_exact_mut(width).enumerate() {
+        if y < height / 16 {
             for (x, pixel) in row.iter_mut().enumerate() {
-                let bit = 31 - x * 32 / WIDTH;
+                let bit = 31 - x * 32 / width;
                 *pixel = if number >> bit & 1 == 1 { 235 } else { 16 };
             }
             continue;
@@ -149,8 +170,8 @@ fn picture(number: u32) -> Vec<u8> {
             let (u, v) = ((x + 2 * shift) / 8, (y + shift) / 8);
             *pixel = 48 + (((u * 37) ^ (v * 101)) as u8 & 0x5f);
         }
-        let bar = shift * 6 % WIDTH;
-        row[bar..(bar + 24).min(WIDTH)].fill(230);
+        let bar = shift * 6 % width;
+        row[bar..(bar + 24).min(width)].fill(230);
     }
     pixels
 }

@@ -15,6 +15,7 @@ pub(crate) mod players;
 pub(crate) mod playlist;
 pub(crate) mod process;
 pub(crate) mod publisher;
+pub(crate) mod push;
 pub(crate) mod rtmp;
 
 use std::{

@@ -369,6 +369,11 @@ impl Tag {
         matches!(self.kind, AUDIO | VIDEO) && self.payload.get(1) == Some(&0)
     }
 
+    /// An access unit of video.
+    pub(crate) fn is_picture(&self) -> bool {
+        self.kind == VIDEO && self.payload.get(1) == Some(&1)
+    }
+
     /// A video key frame.
     pub(crate) fn is_key(&self) -> bool {
         self.kind == VIDEO && self.payload.first() == Some(&0x17) && self.payload.get(1) == Some(&1)

@@ -1,0 +1,159 @@
+//! The publisher goes and comes back: the renditions go with the source, have a gap where it has one, and keep their names and sizes.
+
+use crate::{
+    stage::{self, Rendition, Stage, VIDEO},
+    support::{
+        media::{PLAIN, Recipe},
+        playlist::{Multivariant, resolve},
+        push::{self, Push},
+        rtmp, wait_for,
+    },
+};
+use std::{thread, time::Duration};
+
+const LIMIT: Duration = Duration::from_secs(120);
+const MASTER: &str = "/live/back/master.m3u8";
+
+/// Pushes 9 s of one source, and 5 s later 10 s of another; the renditions from the first to the last.
+fn back_with(stage: &Stage, first: Recipe, second: Recipe) -> Vec<Rendition> {
+    let tags = |recipe: Recipe, seconds| push::first(&rtmp::tags(&recipe.flv()), seconds);
+    let (first, second) = (tags(first, 9), tags(second, 10));
+    thread::scope(|scope| {
+        let follower = scope.spawn(|| stage::follow_to_the_end(stage, "back", &VIDEO, LIMIT));
+        Push::start(stage.rtmp, "back", first).finish();
+        thread::sleep(Duration::from_secs(5));
+        Push::start(stage.rtmp, "back", second).finish();
+        follower.join().expect("all renditions can be followed")
+    })
+}
+
+fn stage() -> Stage {
+    Stage::with(&crate::support::daemon::Settings {
+        ladder: stage::RUNGS.into(),
+        reconnect_s: 10,
+        ..stage::lasting()
+    })
+}
+
+/// Asserts that there is media of all, a hole in all, and media of all again; the number of the segment after the hole.
+#[track_caller]
+fn assert_hole(renditions: &[Rendition]) -> u64 {
+    stage::assert_in_step(renditions);
+    let [original, rungs @ ..] = renditions else {
+        panic!("a source")
+    };
+    let whole: Vec<bool> = original.segments.values().map(|cut| cut.span.is_some()).collect();
+    let runs: Vec<bool> = whole.chunk_by(|a, b| a == b).map(|run| run[0]).collect();
+    // After the last media the broadcast waits for a return, which is listed as a gap, too.
+    assert!(runs.starts_with(&[true, false, true]), "{whole:?}");
+    for rung in rungs {
+        assert_eq!(
+            rung.gaps(),
+            original.gaps(),
+            "{} misses what the source misses",
+            rung.name
+        );
+        stage::assert_frames(rung, original, 1);
+    }
+    let gaps = original.gaps();
+    let back = original
+        .segments
+        .keys()
+        .find(|msn| **msn > gaps[0] && !gaps.contains(msn));
+    *back.expect("media after the hole")
+}
+
+#[test]
+fn a_publisher_back_after_5_s_leaves_the_same_hole_in_all_renditions() {
+    let stage = stage();
+    let renditions = back_with(&stage, PLAIN, PLAIN);
+    let back = assert_hole(&renditions);
+    for rendition in &renditions {
+        let discontinuities: Vec<u64> = rendition
+            .segments
+            .iter()
+            .filter(|(_, cut)| cut.discontinuity)
+            .map(|(msn, _)| *msn)
+            .collect();
+        assert!(
+            discontinuities.is_empty(),
+            "{}: {discontinuities:?}; back at {back}",
+            rendition.name
+        );
+        let headers = rendition
+            .followed
+            .segments
+            .iter()
+            .filter_map(|(segment, _)| segment.map.clone());
+        let mut headers: Vec<_> = headers.collect();
+        headers.dedup();
+        assert_eq!(headers.len(), 1, "{}: {headers:?}", rendition.name);
+    }
+}
+
+#[test]
+fn a_publisher_back_with_another_size_is_a_discontinuity_at_one_number_and_rungs_keep_name_and_size() {
+    let stage = stage();
+    let smaller = Recipe {
+        seconds: 20,
+        size: (480, 270),
+        ..PLAIN
+    };
+    let renditions = back_with(&stage, PLAIN, smaller);
+    let back = assert_hole(&renditions);
+    for rendition in &renditions {
+        assert!(
+            rendition.segments[&back].discontinuity,
+            "{}: segment {back}",
+            rendition.name
+        );
+        let others = rendition
+            .segments
+            .iter()
+            .filter(|(msn, cut)| **msn != back && cut.discontinuity);
+        assert_eq!(others.count(), 0, "{}", rendition.name);
+    }
+    let sizes = |rendition: &Rendition| {
+        let mut sizes = rendition.sizes(&stage, "back");
+        sizes.dedup();
+        sizes
+    };
+    assert_eq!(sizes(&renditions[0]), [(640, 360), (480, 270)]);
+    assert_eq!(sizes(&renditions[1]), [(426, 240)]);
+    assert_eq!(sizes(&renditions[2]), [(256, 144)]);
+    let master = Multivariant::parse(&stage.get(MASTER).text());
+    let uris: Vec<_> = master.variants.iter().map(|(_, uri)| resolve(MASTER, uri)).collect();
+    assert_eq!(uris, VIDEO.map(|name| format!("/live/back/{name}.m3u8")));
+}
+
+#[test]
+fn a_publisher_back_with_another_codec_is_another_broadcast_with_a_ladder_of_its_own() {
+    let stage = stage();
+    let seconds = 10;
+    let first = Push::start(stage.rtmp, "back", push::first(&rtmp::tags(&PLAIN.flv()), seconds));
+    stage.wait_until_live("back");
+    first.stop();
+    let faster = Recipe {
+        fps: Some((60, 1)),
+        seconds: 12,
+        ..PLAIN
+    };
+    let tags = push::first(&rtmp::tags(&faster.flv()), seconds);
+    let frames = tags.iter().filter(|tag| tag.is_picture()).count();
+    let second = Push::start(stage.rtmp, "back", tags);
+    // The higher level is another codec string, which players that have read the old one would not expect.
+    wait_for("other codecs at the same address", LIMIT, || {
+        let master = Multivariant::parse(&stage.get(MASTER).text());
+        let codecs = master.variants[0].0.quoted("CODECS")?;
+        codecs.starts_with("avc1.64001f").then_some(())
+    });
+    let renditions = stage::follow_to_the_end(&stage, "back", &VIDEO, LIMIT);
+    second.finish();
+    stage::assert_in_step(&renditions);
+    let [original, top, lowest] = &renditions[..] else {
+        panic!("three renditions")
+    };
+    assert_eq!(original.times().len(), frames);
+    stage::assert_frames(top, original, 1);
+    stage::assert_frames(lowest, original, 2);
+}

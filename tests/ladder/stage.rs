@@ -1,0 +1,301 @@
+//! What the tests of the ladder share: daemons with one, few at a time, and the renditions of a broadcast as they were followed.
+
+use crate::support::{
+    Workdir,
+    daemon::{Daemon, Settings},
+    ffprobe,
+    follow::{self, Followed},
+    fragment::{self, Chunk},
+    playlist::resolve,
+};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    fs,
+    ops::{Deref, DerefMut},
+    sync::{Condvar, Mutex},
+    thread,
+    time::Duration,
+};
+
+/// Daemons that encode at once.
+const PLACES: usize = 2;
+/// The renditions of [`RUNGS`] and their source.
+pub(crate) const VIDEO: [&str; 3] = ["v0", "v240", "v144"];
+/// Two rungs that this machine can make several times over. All is admitted, and nothing is given up.
+pub(crate) const RUNGS: &str = "rungs = [{ height = 240, video_kbps = 400 }, { height = 144, video_kbps = 200 }]\n\
+                                preset = \"superfast\"\ncpu_percent = 100\nshedding = false\n";
+
+/// A daemon with a ladder. There are few at once, and tests wait for their turn.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    daemon: Daemon,
+    _place: Place,
+}
+
+impl Stage {
+    /// With [`RUNGS`].
+    pub(crate) fn start() -> Self {
+        Self::with(&Settings {
+            ladder: RUNGS.into(),
+            ..lasting()
+        })
+    }
+
+    pub(crate) fn with(settings: &Settings) -> Self {
+        let place = Place::take();
+        Self {
+            daemon: Daemon::start(settings),
+            _place: place,
+        }
+    }
+}
+
+impl Deref for Stage {
+    type Target = Daemon;
+
+    fn deref(&self) -> &Daemon {
+        &self.daemon
+    }
+}
+
+impl DerefMut for Stage {
+    fn deref_mut(&mut self) -> &mut Daemon {
+        &mut self.daemon
+    }
+}
+
+/// Settings that hold a whole push to be read afterwards, and end it soon after the publisher has gone.
+pub(crate) fn lasting() -> Settings {
+    Settings {
+        window_s: 120,
+        reconnect_s: 3,
+        ..Settings::default()
+    }
+}
+
+/// A place among those who encode, until dropped.
+#[derive(Debug)]
+struct Place;
+
+static TAKEN: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+impl Place {
+    fn take() -> Self {
+        let (taken, freed) = &TAKEN;
+        let taken = taken.lock().expect("nobody panics while holding it");
+        *freed
+            .wait_while(taken, |taken| *taken == PLACES)
+            .expect("nobody panics while holding it") += 1;
+        Self
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let (taken, freed) = &TAKEN;
+        *taken.lock().expect("nobody panics while holding it") -= 1;
+        freed.notify_one();
+    }
+}
+
+/// One rendition from its first segment to the end of the broadcast, or as long as it was followed.
+#[derive(Debug)]
+pub(crate) struct Rendition {
+    pub(crate) name: String,
+    pub(crate) followed: Followed,
+    /// Complete segments by number.
+    pub(crate) segments: BTreeMap<u64, Cut>,
+}
+
+/// A segment as its bytes say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// Its earliest presentation time and its duration in ticks; `None` for a gap, which has no bytes.
+    pub(crate) span: Option<(i64, u64)>,
+    pub(crate) discontinuity: bool,
+    /// Presentation times of its frames, in order of presentation.
+    pub(crate) times: Vec<i64>,
+    /// It starts with an IDR picture.
+    pub(crate) starts_with_idr: bool,
+}
+
+impl Rendition {
+    fn of(name: &str, followed: Followed) -> Self {
+        let segments = followed
+            .segments
+            .iter()
+            .map(|(segment, bytes)| {
+                let chunks = if segment.gap {
+                    Vec::new()
+                } else {
+                    fragment::chunks(bytes)
+                };
+                (segment.msn, Cut::of(segment.discontinuity, &chunks))
+            })
+            .collect();
+        Self {
+            name: name.to_owned(),
+            followed,
+            segments,
+        }
+    }
+
+    /// Presentation times of all its frames.
+    pub(crate) fn times(&self) -> Vec<i64> {
+        self.segments.values().flat_map(|cut| &cut.times).copied().collect()
+    }
+
+    /// Numbers of its gaps.
+    pub(crate) fn gaps(&self) -> Vec<u64> {
+        let gaps = self.segments.iter().filter(|(_, cut)| cut.span.is_none());
+        gaps.map(|(msn, _)| *msn).collect()
+    }
+
+    /// Width and height of the pictures of each segment, as a decoder sees them, in the order of the segments.
+    #[track_caller]
+    pub(crate) fn sizes(&self, daemon: &Daemon, channel: &str) -> Vec<(u64, u64)> {
+        let directory = Workdir::new("sizes");
+        let mut known: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        let media = self.followed.segments.iter().filter(|(segment, _)| !segment.gap);
+        media
+            .map(|(segment, bytes)| {
+                let map = segment.map.clone().expect("a map");
+                let size = || {
+                    let base = format!("/live/{channel}/{}.m3u8", self.name);
+                    let mut file = daemon.get(&resolve(&base, &map)).body;
+                    file.extend(bytes);
+                    let path = directory.path().join("segment.mp4");
+                    fs::write(&path, file).expect("a file under target/");
+                    let streams = ffprobe::streams(&path);
+                    let side = |name: &str| streams[0].get(name).and_then(Value::as_u64).expect("a number");
+                    (side("width"), side("height"))
+                };
+                *known.entry(map.clone()).or_insert_with(size)
+            })
+            .collect()
+    }
+
+    /// The numbers in its pictures in the order shown, of the segments with this header.
+    #[track_caller]
+    pub(crate) fn numbers(&self) -> Vec<u32> {
+        let mut file = self.followed.init.clone();
+        for (_, bytes) in &self.followed.segments {
+            file.extend(bytes);
+        }
+        let directory = Workdir::new("rendition");
+        let path = directory.path().join(format!("{}.mp4", self.name));
+        fs::write(&path, file).expect("a file under target/");
+        ffprobe::numbers(&path, None)
+    }
+}
+
+impl Cut {
+    fn of(discontinuity: bool, chunks: &[Chunk]) -> Self {
+        let mut times = Vec::new();
+        let mut idr = None;
+        let mut duration = 0;
+        for chunk in chunks {
+            let mut dts = i64::try_from(chunk.decode_time).expect("less than 2^63 ticks");
+            for sample in &chunk.samples {
+                idr.get_or_insert_with(|| is_idr(&sample.payload));
+                times.push(dts + i64::from(sample.composition_offset));
+                dts += i64::from(sample.duration);
+                duration += u64::from(sample.duration);
+            }
+        }
+        times.sort_unstable();
+        Self {
+            span: times.first().map(|first| (*first, duration)),
+            discontinuity,
+            times,
+            starts_with_idr: idr == Some(true),
+        }
+    }
+}
+
+/// Whether the first slice of an access unit is of an IDR picture (ISO/IEC 14496-10 table 7-1), in units of four length bytes.
+fn is_idr(unit: &[u8]) -> bool {
+    let mut rest = unit;
+    while rest.len() > 4 {
+        let (length, after) = rest.split_at(4);
+        let length = u32::from_be_bytes(length.try_into().expect("four bytes")) as usize;
+        match after[0] & 0x1f {
+            1..=4 => return false,
+            5 => return true,
+            _ => rest = &after[length..],
+        }
+    }
+    false
+}
+
+/// Follows renditions of `channel` to the end of the broadcast.
+#[track_caller]
+pub(crate) fn follow_to_the_end(daemon: &Daemon, channel: &str, names: &[&str], limit: Duration) -> Vec<Rendition> {
+    daemon.wait_until_live(channel);
+    thread::scope(|scope| {
+        let followers: Vec<_> = names
+            .iter()
+            .map(|name| {
+                let path = format!("/live/{channel}/{name}.m3u8");
+                let follower = scope.spawn(move || follow::follow_any(daemon.http, &path, limit, |_| false));
+                (*name, follower)
+            })
+            .collect();
+        followers
+            .into_iter()
+            .map(|(name, follower)| {
+                let followed = follower
+                    .join()
+                    .unwrap_or_else(|_| panic!("{name} of {channel} cannot be followed"));
+                Rendition::of(name, followed)
+            })
+            .collect()
+    })
+}
+
+/// Asserts that segments of one number start and last the same in all renditions, and that all have the same numbers.
+#[track_caller]
+pub(crate) fn assert_in_step(renditions: &[Rendition]) {
+    let source = &renditions[0];
+    for rung in &renditions[1..] {
+        assert_eq!(
+            rung.followed.header.timescale, source.followed.header.timescale,
+            "one clock for all"
+        );
+        let numbers = |rendition: &Rendition| rendition.segments.keys().copied().collect::<Vec<_>>();
+        assert_eq!(numbers(rung), numbers(source), "{}", rung.name);
+        for (msn, of_source) in &source.segments {
+            let of_rung = &rung.segments[msn];
+            assert_eq!(
+                of_rung.discontinuity, of_source.discontinuity,
+                "{}: discontinuity before segment {msn}",
+                rung.name
+            );
+            if let (Some(have), Some(want)) = (of_rung.span, of_source.span) {
+                assert_eq!(have, want, "{}: start and duration of segment {msn}", rung.name);
+            }
+        }
+    }
+}
+
+/// Asserts that a rendition has, segment by segment, the source's frames at their times, each or every second one, and starts each
+/// segment with an IDR picture.
+#[track_caller]
+pub(crate) fn assert_frames(rung: &Rendition, source: &Rendition, every: usize) {
+    for (msn, cut) in &source.segments {
+        let have = &rung.segments[msn];
+        assert_eq!(
+            have.span.is_some(),
+            cut.span.is_some(),
+            "{}: segment {msn} is a gap in one alone",
+            rung.name
+        );
+        if cut.span.is_none() {
+            continue;
+        }
+        assert!(have.starts_with_idr, "{}: segment {msn} starts with an IDR", rung.name);
+        let want: Vec<i64> = cut.times.iter().copied().step_by(every).collect();
+        assert_eq!(have.times, want, "{}: frames of segment {msn}", rung.name);
+    }
+}
