@@ -20,6 +20,8 @@ pub(crate) struct Progress {
     /// Units fed since any came out, and since when something is waited for.
     waiting: u32,
     waiting_since: Option<Instant>,
+    /// The newest unit has not found room in the socket yet.
+    blocked: bool,
 }
 
 impl Progress {
@@ -29,6 +31,7 @@ impl Progress {
             out: vec![None; renditions],
             waiting: 0,
             waiting_since: None,
+            blocked: false,
         }
     }
 
@@ -42,6 +45,12 @@ impl Progress {
             self.waiting_since = Some(now);
         }
         self.waiting = self.waiting.saturating_add(1);
+        self.blocked = true;
+    }
+
+    /// The newest unit has gone in.
+    pub(crate) fn fed(&mut self) {
+        self.blocked = false;
     }
 
     /// A unit of a rendition comes out; when the unit that it was made of had arrived. `None`: none with this time was fed, so it is not
@@ -67,7 +76,7 @@ impl Progress {
     }
 
     /// How far the renditions for which `made` says so are behind: the age of the oldest unit fed that has not come out of the slowest.
-    /// `None` before anything came out: that may take its time, and [`Progress::is_stuck`] says when it takes too long.
+    /// `None` before anything came out: that may take its time, and [`Progress::silence`] says how long it takes.
     pub(crate) fn lag(&self, made: impl Fn(usize) -> bool, now: Instant) -> Option<Duration> {
         let slowest = (0..self.out.len())
             .filter(|index| made(*index))
@@ -79,10 +88,10 @@ impl Progress {
         Some(oldest.map_or(Duration::ZERO, |arrived| now.saturating_duration_since(arrived)))
     }
 
-    /// Whether many units have gone in over this span and nothing was made of them.
-    pub(crate) fn is_stuck(&self, span: Duration, now: Instant) -> bool {
-        let waited = self.waiting_since.map(|since| now.saturating_duration_since(since));
-        self.waiting >= MANY && waited >= Some(span)
+    /// For how long something was waited for, and nothing came of it: many units have gone in, or the next finds no room.
+    pub(crate) fn silence(&self, now: Instant) -> Duration {
+        let since = self.waiting_since.filter(|_| self.waiting >= MANY || self.blocked);
+        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 }
 
@@ -110,24 +119,23 @@ mod tests {
     }
 
     #[test]
-    fn being_stuck_is_told_from_having_nothing_to_do() {
+    fn silence_is_told_from_having_nothing_to_do() {
         let start = Instant::now();
         let mut progress = Progress::new(1);
-        let span = 5_000 * MS;
-        assert!(!progress.is_stuck(span, start));
+        assert_eq!(progress.silence(start), Duration::ZERO);
         progress.feed(0, start, start);
-        assert!(
-            !progress.is_stuck(span, start + 9_000 * MS),
-            "a decoder may hold one back"
-        );
-        progress.come_out(0, 0, start + 9_000 * MS);
+        assert_eq!(progress.silence(start + 700 * MS), 700 * MS, "there is no room for it");
+        progress.fed();
+        let later = start + 9_000 * MS;
+        assert_eq!(progress.silence(later), Duration::ZERO, "a decoder may hold one back");
+        progress.come_out(0, 0, later);
         for n in 1..=30 {
             progress.feed(n, start, start + 10_000 * MS);
+            progress.fed();
         }
-        assert!(!progress.is_stuck(span, start + 14_000 * MS));
-        assert!(progress.is_stuck(span, start + 15_000 * MS));
+        assert_eq!(progress.silence(start + 15_000 * MS), 5_000 * MS);
         progress.decodes(start + 15_000 * MS);
-        assert!(!progress.is_stuck(span, start + 90_000 * MS));
+        assert_eq!(progress.silence(start + 90_000 * MS), Duration::ZERO);
     }
 
     #[test]

@@ -39,6 +39,8 @@ const TICK: Duration = Duration::from_millis(250);
 const DRAIN: Duration = Duration::from_secs(3);
 /// A worker that was fed for this long and has given nothing decodes nothing.
 const STUCK: Duration = Duration::from_secs(5);
+/// Less, and it is not judged by how late it is.
+const SILENT: Duration = Duration::from_secs(2);
 /// Frames that have waited longer are passed over if a newer group is there.
 const TOO_LATE: Duration = Duration::from_secs(4);
 /// How often renditions that were refused are asked for again.
@@ -287,14 +289,15 @@ impl Life<'_> {
     /// What the clock asks for.
     fn watch(&mut self, changes: &mpsc::Sender<Order>, now: Instant) -> Option<End> {
         let progress = lock(self.progress);
-        let stuck = progress.is_stuck(STUCK, now);
+        let silence = progress.silence(now);
         let lag = progress.lag(|index| self.rungs.is_made(index), now);
         drop(progress);
-        if stuck {
+        if silence >= STUCK {
             self.talk.warn("it was fed and gives nothing");
             return Some(End::Failed("stuck"));
         }
-        if let Some(lag) = lag.filter(|_| self.shared.config.shedding) {
+        // One that gives nothing at all is not slow.
+        if let Some(lag) = lag.filter(|_| self.shared.config.shedding && silence < SILENT) {
             let change = self.shedding.judge(lag, self.rungs.any_shed(), now);
             let change = change.and_then(|change| match change {
                 Change::Shed => {
@@ -406,6 +409,7 @@ async fn feed_worker(
                 }
                 lock(progress).feed(frame.pts, frame.arrived, now);
                 orders.send(&unit(Media::Video, frame, mark, Timescale::VIDEO)).await?;
+                lock(progress).fed();
                 None
             }
             Some(Event::Frame { track, frame }) => {
