@@ -42,6 +42,12 @@ pub enum Error {
         /// As many as went in since the last picture.
         units: u64,
     },
+    /// The job's audio has a configuration that is none.
+    #[error("the job's audio: {0}")]
+    AudioConfig(#[source] media_core::Error),
+    /// The process cannot be confined.
+    #[error("the worker is not confined: {0}")]
+    Confine(#[from] crate::confine::Error),
     /// A picture's planes are not what its caps say.
     #[error("a picture is not what it is said to be")]
     Scale,

@@ -9,6 +9,7 @@
 //! socket -> orders -> decoder -> fan out +-> scale 1 -> encoder -> encoded 1 -+-> socket
 //! ```
 
+mod audio;
 pub(crate) mod chain;
 mod clock;
 mod decoder;
@@ -16,6 +17,7 @@ pub(crate) mod encoder;
 mod fan_out;
 mod figures;
 mod owed;
+mod picture;
 mod rendition;
 mod scaler;
 mod socket;
@@ -36,15 +38,19 @@ use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::AppSrc;
 
 use self::{
+    audio::Audio,
     clock::Clock,
     fan_out::FanOut,
     figures::Meter,
     owed::Owed,
+    picture::Pictures,
     socket::{Orders, Reports},
 };
 use crate::{
-    Error, elements,
-    protocol::{Job, Level, Media, Order},
+    Error,
+    confine::{Limits, confine},
+    elements,
+    protocol::{Encoder, Job, Level, Media, Order},
 };
 
 /// How often the bus is looked at.
@@ -85,6 +91,12 @@ pub fn run_for_parent() -> Result<(), Error> {
         return Err(Error::Missing(missing));
     }
     let meter = Meter::open();
+    let confinement = confine(&Limits {
+        memory_bytes: job.memory_bytes,
+        gpu: matches!(job.encoder, Encoder::Nvenc | Encoder::Va),
+        ..Limits::default()
+    })?;
+    reports.log(Level::Debug, confinement.to_string())?;
     let (shared, ends) = Shared::new(job, reports);
     let ended = run(&shared, orders, &ends, &meter);
     match &ended {
@@ -165,16 +177,24 @@ fn run(shared: &Arc<Shared>, orders: Orders, ends: &Receiver<Result<(), Error>>,
     let job = &shared.job;
     let (units, pictures) = decoder::add(&shared.pipeline, &job.video, shared.frame_rate)?;
     shared.pipeline.set_state(gst::State::Playing)?;
-    let mut fan_out = FanOut::new(shared);
+    let mut threads = Vec::new();
+    let poster = Pictures::start(shared)?.map(|(poster, thread)| {
+        threads.push(thread);
+        poster
+    });
+    let audio = Audio::start(shared)?.map(|(audio, both)| {
+        threads.extend(both);
+        audio
+    });
+    let mut fan_out = FanOut::new(shared, poster);
+    threads.push(shared.spawn("fan out".into(), move || fan_out.run(&pictures))?);
     let mut reader = Reader {
         shared: Arc::clone(shared),
         orders,
         units,
+        audio,
     };
-    let threads = [
-        shared.spawn("fan out".into(), move || fan_out.run(&pictures))?,
-        shared.spawn("orders".into(), move || reader.run())?,
-    ];
+    threads.push(shared.spawn("orders".into(), move || reader.run())?);
     let mut watch = Watch::new(shared);
     loop {
         match ends.recv_timeout(TICK) {
@@ -197,6 +217,7 @@ struct Reader {
     shared: Arc<Shared>,
     orders: Orders,
     units: AppSrc,
+    audio: Option<Audio>,
 }
 
 impl Reader {
@@ -212,7 +233,16 @@ impl Reader {
                     mark,
                     payload,
                 } => self.unit(key, dts, pts, mark, payload)?,
-                Order::Unit { .. } => {}
+                Order::Unit {
+                    media: Media::Audio,
+                    pts,
+                    payload,
+                    ..
+                } => {
+                    if let Some(audio) = &mut self.audio {
+                        audio.push(pts, payload)?;
+                    }
+                }
                 Order::Make { rendition, on } => {
                     let next = self.shared.owed.next_mark();
                     if let Some(from) = self.shared.from.get(usize::from(rendition)) {
@@ -224,6 +254,9 @@ impl Reader {
                 }
                 Order::End => break,
             }
+        }
+        if let Some(audio) = &self.audio {
+            audio.finish()?;
         }
         chain::finish(&self.units)
     }

@@ -1,22 +1,92 @@
-//! The ladder's worker as a process: orders in, reports out.
+//! The ladder's worker as a process: orders in, reports out. The worker is this program started again: it confines itself, which it only
+//! can while one thread runs, so this has a `main` of its own.
 
 #![expect(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
 mod support;
 
+use std::{
+    env, panic,
+    process::ExitCode,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
 use support::{
-    process::{Said, Worker},
+    process::{self, Said, Worker},
+    sound,
     source::{PLAIN, Recipe, Source},
 };
-use transcoder::protocol::{Encoder, Job, Order, Tuning, VideoRendition};
+use transcoder::protocol::{AudioRendition, Encoder, Job, Media, Order, Tuning, VideoRendition};
 
-/// The worker: what the other tests start.
-#[test]
-#[ignore = "a process of the other tests"]
-fn process() {
-    if let Err(err) = transcoder::worker::run_for_parent() {
-        eprintln!("{err}");
-        std::process::exit(1);
+/// Tests that run at the same time: they wait for their workers.
+const AT_ONCE: usize = 3;
+
+macro_rules! test {
+    ($name:ident) => {
+        (stringify!($name), $name as fn())
+    };
+}
+
+fn main() -> ExitCode {
+    let args: Vec<_> = env::args().skip(1).collect();
+    if args == [process::SUBCOMMAND] {
+        return match transcoder::worker::run_for_parent() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(err) => {
+                eprintln!("{err}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    tests(&args)
+}
+
+/// Runs those whose names have a part in `args`, some at once: as the usual harness does, options are left to it.
+fn tests(args: &[String]) -> ExitCode {
+    let tests = [
+        test!(every_rendition_has_each_picture_of_the_source_and_a_key_frame_at_each_mark),
+        test!(quality_reorders_and_loses_nothing),
+        test!(stamps_are_the_sources_wherever_they_start),
+        test!(stamps_of_a_variable_rate_are_kept),
+        test!(a_lost_unit_costs_itself),
+        test!(a_lost_key_frame_costs_no_mark),
+        test!(a_broken_unit_costs_at_most_itself),
+        test!(any_kind_of_picture_becomes_a_rendition),
+        test!(the_configuration_says_what_was_asked_for),
+        test!(a_rendition_turned_off_returns_at_a_mark),
+        test!(garbage_ends_a_worker_alone_and_soon),
+        test!(a_socket_that_carries_no_messages_ends_a_worker),
+        test!(a_worker_ends_quietly_with_the_daemon),
+        test!(audio_is_encoded_again_unit_for_unit_and_in_step),
+        test!(audio_that_cannot_be_decoded_is_silence_and_stays_in_step),
+        test!(pictures_are_taken_of_the_source_now_and_then),
+        test!(a_worker_tells_how_it_does_once_a_second),
+    ];
+    if args.iter().any(|arg| arg == "--list") {
+        tests.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    let parts: Vec<_> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
+    let chosen = |name: &str| parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()));
+    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some((name, test)) = tests.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if chosen(name) {
+                        let ended = panic::catch_unwind(test);
+                        println!("test {name} ... {}", if ended.is_ok() { "ok" } else { "FAILED" });
+                        failed.fetch_add(usize::from(ended.is_err()), Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    if failed.into_inner() == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 
@@ -128,7 +198,6 @@ fn gridded(source: &Source) -> (Vec<Order>, Vec<i64>) {
     (orders.collect(), at)
 }
 
-#[test]
 fn every_rendition_has_each_picture_of_the_source_and_a_key_frame_at_each_mark() {
     let seconds = |fps: (u32, u32), seconds: f64| (f64::from(fps.0) / f64::from(fps.1) * seconds).round() as u32;
     for fps in [(25, 1), (30_000, 1_001), (30, 1), (60, 1)] {
@@ -169,7 +238,6 @@ fn every_rendition_has_each_picture_of_the_source_and_a_key_frame_at_each_mark()
     }
 }
 
-#[test]
 fn quality_reorders_and_loses_nothing() {
     for b_frames in [0, 2] {
         let recipe = Recipe { b_frames, ..PLAIN };
@@ -191,7 +259,6 @@ fn quality_reorders_and_loses_nothing() {
     }
 }
 
-#[test]
 fn stamps_are_the_sources_wherever_they_start() {
     // Zero, below it, a year, more than a thousand hours later than anything may be, and off every grid.
     for first in [0, -450_000, 90_000 * 3_600 * 24 * 365, 1 << 50, 8_100_001] {
@@ -208,7 +275,6 @@ fn stamps_are_the_sources_wherever_they_start() {
     }
 }
 
-#[test]
 fn stamps_of_a_variable_rate_are_kept() {
     let mut source = PLAIN.source(0);
     // 10 to 60 pictures a second, and milliseconds' rounding.
@@ -222,7 +288,6 @@ fn stamps_of_a_variable_rate_are_kept() {
     key_frames_at(&said, 0, &key_times(&source));
 }
 
-#[test]
 fn a_lost_unit_costs_itself() {
     for b_frames in [0, 2] {
         let recipe = Recipe { b_frames, ..PLAIN };
@@ -240,7 +305,6 @@ fn a_lost_unit_costs_itself() {
     }
 }
 
-#[test]
 fn a_lost_key_frame_costs_no_mark() {
     for b_frames in [0, 2] {
         let recipe = Recipe { b_frames, ..PLAIN };
@@ -277,7 +341,6 @@ fn a_lost_key_frame_costs_no_mark() {
     }
 }
 
-#[test]
 fn a_broken_unit_costs_at_most_itself() {
     for b_frames in [0, 2] {
         let recipe = Recipe { b_frames, ..PLAIN };
@@ -310,9 +373,7 @@ fn a_broken_unit_costs_at_most_itself() {
     }
 }
 
-#[test]
 fn any_kind_of_picture_becomes_a_rendition() {
-    const FIELDS: &str = "interlace=lowpass=0";
     let kinds: [(&str, Recipe); 8] = [
         (
             "odd",
@@ -353,7 +414,7 @@ fn any_kind_of_picture_becomes_a_rendition() {
         (
             "interlaced",
             Recipe {
-                filter: FIELDS,
+                filter: "interlace=lowpass=0",
                 options: &["-flags", "+ilme+ildct"],
                 ..PLAIN
             },
@@ -394,7 +455,6 @@ fn any_kind_of_picture_becomes_a_rendition() {
     }
 }
 
-#[test]
 fn the_configuration_says_what_was_asked_for() {
     let recipe = Recipe {
         options: &[
@@ -471,7 +531,6 @@ fn probed(said: &Said, rendition: u8) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-#[test]
 fn a_rendition_turned_off_returns_at_a_mark() {
     let source = Recipe { group: 15, ..PLAIN }.source(0);
     let mut orders = marked(&source);
@@ -508,11 +567,10 @@ fn a_rendition_turned_off_returns_at_a_mark() {
     assert!(units.iter().any(|unit| unit.key && unit.pts == back));
 }
 
-#[test]
 fn garbage_ends_a_worker_alone_and_soon() {
     let source = PLAIN.source(0);
     let orders = (0..10_000).map(|number: i64| Order::Unit {
-        media: transcoder::protocol::Media::Video,
+        media: Media::Video,
         key: number % 30 == 0,
         dts: number * 3_000,
         pts: number * 3_000,
@@ -540,7 +598,6 @@ fn garbage_ends_a_worker_alone_and_soon() {
     assert_eq!(said.units(0), []);
 }
 
-#[test]
 fn a_socket_that_carries_no_messages_ends_a_worker() {
     use std::io::Write;
     for (bytes, what) in [
@@ -557,7 +614,6 @@ fn a_socket_that_carries_no_messages_ends_a_worker() {
     }
 }
 
-#[test]
 fn a_worker_ends_quietly_with_the_daemon() {
     let source = PLAIN.source(0);
     let mut worker = Worker::start();
@@ -573,4 +629,150 @@ fn a_worker_ends_quietly_with_the_daemon() {
     let worker = Worker::start();
     worker.socket().shutdown(std::net::Shutdown::Both).unwrap();
     assert!(worker.finish().status.success());
+}
+
+/// Video and audio of two seconds, one after the other as they are sent.
+fn with_sound(source: &Source, sound: &sound::Sound, first: i64, hz: u32) -> Vec<Order> {
+    let audio = sound.units.iter().enumerate().map(|(number, payload)| {
+        // Milliseconds, as they come by RTMP.
+        let ms = (number * sound::UNIT * 1_000) as i64 / i64::from(hz);
+        (first + ms * 90, payload)
+    });
+    let audio = audio.map(|(pts, payload)| Order::Unit {
+        media: Media::Audio,
+        key: true,
+        dts: pts,
+        pts,
+        mark: None,
+        payload: payload.clone(),
+    });
+    let mut orders: Vec<_> = marked(source).into_iter().take(60).chain(audio).collect();
+    orders.sort_by_key(|order| match order {
+        Order::Unit { dts, .. } => *dts,
+        _ => 0,
+    });
+    orders
+}
+
+fn is_audio(order: &Order) -> bool {
+    matches!(
+        order,
+        Order::Unit {
+            media: Media::Audio,
+            ..
+        }
+    )
+}
+
+fn audio_is_encoded_again_unit_for_unit_and_in_step() {
+    for hz in [44_100, 48_000] {
+        let (source, sound) = (PLAIN.source(90_000), sound::rising_tone(hz));
+        let orders = with_sound(&source, &sound, 90_000, hz);
+        let job = Job {
+            audio: Some(sound.record.clone()),
+            audio_rendition: Some(AudioRendition { bitrate_bps: 64_000 }),
+            ..job(&PLAIN, &source, &[rendition(160, 90)])
+        };
+        let times = orders.iter().filter(|order| is_audio(order)).map(|order| match order {
+            Order::Unit { pts, .. } => *pts,
+            _ => 0,
+        });
+        let times: Vec<_> = times.collect();
+        let said = made(job, orders);
+        let units = said.units(1);
+        assert_eq!(units.iter().map(|unit| unit.pts).collect::<Vec<_>>(), times);
+        let config = media_core::codec::aac::Config::parse(&said.records(1)[0]).unwrap();
+        assert_eq!(
+            (config.timescale.hz(), config.channels, config.frame_samples),
+            (hz, 2, 1_024)
+        );
+        let payloads: Vec<_> = units.into_iter().map(|unit| unit.payload).collect();
+        let bits = payloads.iter().map(|payload| payload.len() * 8).sum::<usize>() / 2;
+        assert!((40_000..80_000).contains(&bits), "{bits} bits a second");
+        let before = sound::decoded(&sound.record, &sound.units, &format!("before-{hz}"));
+        let after = sound::decoded(&said.records(1)[0], &payloads, &format!("after-{hz}"));
+        let (shift, like) = sound::shift(&before, &after);
+        assert!(shift.abs() <= 1 && like > 0.98, "moved by {shift} samples, like {like}");
+    }
+}
+
+fn audio_that_cannot_be_decoded_is_silence_and_stays_in_step() {
+    let (source, sound) = (PLAIN.source(0), sound::rising_tone(48_000));
+    let mut orders = with_sound(&source, &sound, 0, 48_000);
+    let broken = orders.iter_mut().filter(|order| is_audio(order)).skip(20).take(10);
+    for order in broken {
+        let Order::Unit { payload, .. } = order else { continue };
+        *payload = vec![0xff; 40].into();
+    }
+    let job = Job {
+        audio: Some(sound.record.clone()),
+        audio_rendition: Some(AudioRendition { bitrate_bps: 64_000 }),
+        ..job(&PLAIN, &source, &[rendition(160, 90)])
+    };
+    let worker = Worker::start();
+    worker.send(
+        [Order::Job(Box::new(job))]
+            .into_iter()
+            .chain(orders)
+            .chain([Order::End])
+            .collect(),
+    );
+    let said = worker.finish();
+    assert!(said.status.success(), "{}", said.stderr);
+    let payloads: Vec<_> = said.units(1).into_iter().map(|unit| unit.payload).collect();
+    assert_eq!(payloads.len(), sound.units.len());
+    let before = sound::decoded(&sound.record, &sound.units[32..], "before-broken");
+    let after = sound::decoded(&said.records(1)[0], &payloads[32..], "after-broken");
+    let (shift, like) = sound::shift(&before, &after);
+    assert!(shift.abs() <= 1 && like > 0.98, "moved by {shift} samples, like {like}");
+}
+
+fn pictures_are_taken_of_the_source_now_and_then() {
+    let recipe = Recipe {
+        filter: "setsar=16/11",
+        options: &["-color_range", "tv", "-colorspace", "bt709"],
+        ..PLAIN
+    };
+    let source = recipe.source(0);
+    let job = Job {
+        picture_ms: 1_000,
+        picture_size: (240, 92),
+        ..job(&recipe, &source, &[rendition(160, 90)])
+    };
+    // As slowly as they may come to the worker, so that none is left out for being early.
+    let said = made(job, marked(&source));
+    let pictures = said.pictures();
+    assert_eq!(pictures[0].0, 0);
+    let spans: Vec<_> = pictures.windows(2).map(|two| two[1].0 - two[0].0).collect();
+    assert!(
+        !spans.is_empty() && spans.iter().all(|&span| span >= 90_000),
+        "{spans:?}"
+    );
+    for (_, jpeg) in &pictures {
+        // Start of image; in the frame header (SOF0), height and width.
+        assert!(jpeg.starts_with(&[0xff, 0xd8, 0xff]) && jpeg.ends_with(&[0xff, 0xd9]));
+        let header = jpeg.windows(2).position(|bytes| bytes == [0xff, 0xc0]).unwrap();
+        assert_eq!(jpeg[header + 5..header + 9], [0, 92, 0, 240]);
+    }
+}
+
+fn a_worker_tells_how_it_does_once_a_second() {
+    let source = PLAIN.source(0);
+    let mut worker = Worker::start();
+    worker.send(
+        [Order::Job(Box::new(job(&PLAIN, &source, &[rendition(160, 90)])))]
+            .into_iter()
+            .chain(marked(&source))
+            .collect(),
+    );
+    let figures = std::iter::from_fn(|| worker.next()).find_map(|report| match report {
+        transcoder::protocol::Report::Figures(figures) => Some(figures),
+        _ => None,
+    });
+    let figures = figures.unwrap();
+    assert!(figures.decoded > 30 && figures.broken == 0, "{figures:?}");
+    assert!(
+        figures.cpu_us > 10_000 && figures.resident_bytes > 10 << 20,
+        "{figures:?}"
+    );
 }

@@ -11,6 +11,7 @@ use gstreamer_video::{VideoFrame, VideoFrameExt, VideoInfo};
 
 use super::{
     OFF, Shared, encoder,
+    picture::Pictures,
     rendition::{Picture, Rendition},
 };
 use crate::{Error, protocol::VideoRendition};
@@ -19,10 +20,11 @@ use crate::{Error, protocol::VideoRendition};
 pub(super) struct FanOut {
     shared: Arc<Shared>,
     lanes: Vec<Lane>,
+    pictures: Option<Pictures>,
 }
 
 impl FanOut {
-    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, pictures: Option<Pictures>) -> Self {
         let lanes = shared.job.renditions.iter().zip(&shared.from).enumerate();
         let lanes = lanes.map(|(index, (rendition, from))| Lane {
             index,
@@ -34,6 +36,7 @@ impl FanOut {
         Self {
             lanes: lanes.collect(),
             shared: Arc::clone(shared),
+            pictures,
         }
     }
 
@@ -69,6 +72,9 @@ impl FanOut {
             pts,
             marked: due.mark.is_some(),
         };
+        if let Some(pictures) = &mut self.pictures {
+            pictures.offer(&picture)?;
+        }
         for lane in &mut self.lanes {
             lane.push(&self.shared, &picture, due.mark)?;
         }

@@ -10,8 +10,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use transcoder::protocol::{Figures, LENGTH_BYTES, Level, Order, Report, parse_length};
+use transcoder::protocol::{LENGTH_BYTES, Level, Order, Report, parse_length};
 
+/// What makes a test program a worker.
+pub(crate) const SUBCOMMAND: &str = "transcode-worker";
 /// No test's worker needs longer, on a machine that does other things as well.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
@@ -40,12 +42,12 @@ pub(crate) struct Unit {
 }
 
 impl Worker {
-    /// Starts one. The test named `process` of the program that calls this is the worker.
+    /// Starts one.
     pub(crate) fn start() -> Self {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
         ours.set_read_timeout(Some(LIMIT)).expect("a limit");
         let child = Command::new(env::current_exe().expect("a test program"))
-            .args(["process", "--exact", "--ignored", "--nocapture"])
+            .arg(SUBCOMMAND)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -111,10 +113,6 @@ impl Worker {
         }
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// The daemon's end of the socket.
     pub(crate) fn socket(&self) -> &UnixStream {
         &self.socket
@@ -165,15 +163,6 @@ impl Said {
             _ => None,
         };
         self.reports.iter().filter_map(picture).collect()
-    }
-
-    /// The last figures.
-    pub(crate) fn figures(&self) -> Option<Figures> {
-        let figures = |report: &Report| match report {
-            Report::Figures(figures) => Some(*figures),
-            _ => None,
-        };
-        self.reports.iter().rev().find_map(figures)
     }
 
     /// What it warned of.

@@ -76,11 +76,6 @@ impl Recipe {
         f64::from(self.fps.0) / f64::from(self.fps.1)
     }
 
-    /// Ticks at the start of picture `number`.
-    pub(crate) fn ticks(&self, number: u32) -> i64 {
-        i64::from(number) * 90_000 * i64::from(self.fps.1) / i64::from(self.fps.0)
-    }
-
     /// Encodes it, if that has not been done. Times start at `first`, on the exact grid of the frame rate.
     pub(crate) fn source(&self, first: i64) -> Source {
         let mut source = parse(&fs::read(self.flv()).expect("a file"));
@@ -137,7 +132,7 @@ impl Recipe {
 }
 
 /// The file of this name, made if it is not there: under another name first, so that an interrupted run leaves nothing that looks finished.
-fn made(name: &str, extension: &str, make: impl FnOnce(&Path)) -> PathBuf {
+pub(crate) fn made(name: &str, extension: &str, make: impl FnOnce(&Path)) -> PathBuf {
     static MAKING: Mutex<()> = Mutex::new(());
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("test-media");
     let path = directory.join(format!("{name}.{extension}"));
