@@ -53,6 +53,13 @@ impl Progress {
         self.blocked = false;
     }
 
+    /// A rendition is made from now on: how far it had come before says nothing.
+    pub(crate) fn begin(&mut self, rendition: usize) {
+        if let Some(out) = self.out.get_mut(rendition) {
+            *out = None;
+        }
+    }
+
     /// A unit of a rendition comes out; when the unit that it was made of had arrived. `None`: none with this time was fed, so it is not
     /// of the source.
     pub(crate) fn come_out(&mut self, rendition: usize, pts: i64, now: Instant) -> Option<Instant> {
@@ -136,6 +143,23 @@ mod tests {
         assert_eq!(progress.silence(start + 15_000 * MS), 5_000 * MS);
         progress.decodes(start + 15_000 * MS);
         assert_eq!(progress.silence(start + 90_000 * MS), Duration::ZERO);
+    }
+
+    #[test]
+    fn one_that_is_made_again_is_not_late_for_the_time_in_which_it_was_not() {
+        let start = Instant::now();
+        let mut progress = Progress::new(2);
+        for n in 0..100 {
+            progress.feed(n, start, start);
+        }
+        progress.come_out(0, 10, start);
+        progress.come_out(1, 99, start);
+        let late = start + 2_000 * MS;
+        assert_eq!(progress.lag(|_| true, late), Some(2_000 * MS));
+        progress.begin(0);
+        assert_eq!(progress.lag(|_| true, late), Some(Duration::ZERO));
+        progress.come_out(0, 90, start);
+        assert_eq!(progress.lag(|_| true, late), Some(2_000 * MS));
     }
 
     #[test]

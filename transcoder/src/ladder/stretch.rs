@@ -169,7 +169,8 @@ impl Life<'_> {
                                 return End::Failed(reason);
                             }
                         }
-                        Ok(None) => return match fed {
+                        // One that dies with orders unread resets the socket.
+                        Ok(None) | Err(process::Error::Socket(_)) => return match fed {
                             Some(Ok(end)) => end,
                             _ => End::Failed("died"),
                         },
@@ -290,7 +291,10 @@ impl Life<'_> {
     fn watch(&mut self, changes: &mpsc::Sender<Order>, now: Instant) -> Option<End> {
         let progress = lock(self.progress);
         let silence = progress.silence(now);
+        // With none left there is no lag, and one can be tried again.
+        let none_made = (0..self.rungs.len()).all(|index| !self.rungs.is_made(index));
         let lag = progress.lag(|index| self.rungs.is_made(index), now);
+        let lag = lag.or(none_made.then_some(Duration::ZERO));
         drop(progress);
         if silence >= STUCK {
             self.talk.warn("it was fed and gives nothing");
@@ -323,6 +327,9 @@ impl Life<'_> {
     }
 
     fn tell(&self, changes: &mpsc::Sender<Order>, index: usize, on: bool) {
+        if on {
+            lock(self.progress).begin(index);
+        }
         let rendition = u8::try_from(index).unwrap_or(u8::MAX);
         // A worker that takes no orders is stuck, and will be ended for it.
         let _ = changes.try_send(Order::Make { rendition, on });
