@@ -20,6 +20,23 @@ pub(crate) fn part_target(part: Duration) -> Duration {
     Duration::from_millis((ms - 1) * 100 / 85)
 }
 
+/// PART-TARGET for a track of so many frames a second that must not have a longer one than [`part_target`]: a part takes as many frames as
+/// fit, and is 85 % of its target at the least.
+pub(crate) fn part_target_within(part: Duration, frame_rate: Option<f64>) -> Duration {
+    let target = part_target(part);
+    let Some(rate) = frame_rate.filter(|rate| *rate > 1.0) else {
+        return target;
+    };
+    // Stamps are rounded to a millisecond.
+    let full = ((target.as_secs_f64() + 0.001) * rate).floor() / rate;
+    let fits = full <= 0.0 || full + 0.001 >= part.as_secs_f64();
+    if fits {
+        target
+    } else {
+        Duration::from_secs_f64((full / 0.85 * 1_000.0).floor() / 1_000.0)
+    }
+}
+
 /// Cuts one track.
 #[derive(Debug)]
 pub(crate) struct Segmenter {
@@ -123,9 +140,9 @@ impl Segmenter {
             .is_some_and(|open| !open.segment.gap && !open.interrupted)
     }
 
-    /// Appends gap parts of `part_least` while they end by `until`; how many. Only where no samples come any more.
+    /// Appends gap parts, as long as others, while they end by `until`; how many. Only where no samples come any more.
     pub(crate) fn push_gaps(&mut self, until: i64) -> usize {
-        let least = self.part_least.max(1);
+        let least = self.part_least.min(self.part_most.unwrap_or(i64::MAX)).max(1);
         let Some(open) = self.open.as_mut().filter(|open| open.segment.gap || open.interrupted) else {
             return 0;
         };

@@ -42,7 +42,10 @@ impl Window {
             name,
             rendition,
             gridded: false,
-            part_target: segmenter::part_target(part),
+            part_target: match &*config {
+                Config::Avc(avc) if rendition => segmenter::part_target_within(part, avc.frame_rate),
+                _ => segmenter::part_target(part),
+            },
             peak_bps: 0,
             average_bps: 0,
             frame_rate: None,
@@ -192,17 +195,13 @@ impl Window {
             .max()
             .unwrap_or(0);
         let longest = timescale.duration(longest);
-        let target = self.track.part_target;
-        let ms = |nanos: u128| Duration::from_millis(u64::try_from(nanos / 1_000_000).unwrap_or(u64::MAX));
-        if longest > target {
-            self.track.part_target = ms(longest.as_nanos() + 999_999);
-        } else if self.track.rendition && first.parts.len() > 2 && longest * 100 < target * 85 {
-            // Its frames are long: one less is the most that a part takes.
-            self.track.part_target = ms(longest.as_nanos() * 100 / 85);
+        if longest > self.track.part_target {
+            self.track.part_target =
+                Duration::from_millis(u64::try_from(longest.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
         }
-        self.track.part_target = self
-            .most
-            .map_or(self.track.part_target, |most| self.track.part_target.min(most));
+        if let Some(most) = self.most {
+            self.track.part_target = self.track.part_target.min(most);
+        }
         if let Config::Avc(avc) = &*self.track.config {
             let frames = first
                 .parts

@@ -20,6 +20,8 @@ use crate::{
 const PROFILES: &str = "urn:mpeg:dash:profile:isoff-live:2011,http://www.dashif.org/guidelines/low-latency-live-v5";
 /// The least latency aimed at, however short parts are: a player's own clock and scheduling need as much.
 const MIN_TARGET: Duration = Duration::from_secs(1);
+/// How much later than the source's a rendition's parts come, usually: a player at the target must not run dry when it switches.
+const BEHIND: Duration = Duration::from_millis(600);
 
 /// The whole text.
 pub(crate) fn render(presentation: &Presentation) -> String {
@@ -107,7 +109,9 @@ impl Form for LowLatency {
     }
 }
 
-/// Latency@target: a part to be made, and what HLS players hold back.
+/// Latency@target: a part to be made, what HLS players hold back, and what the ladder takes.
 fn target(presentation: &Presentation) -> Duration {
-    (presentation.part_hold_back + presentation.part).max(MIN_TARGET)
+    let target = (presentation.part_hold_back + presentation.part).max(MIN_TARGET);
+    let rendered = presentation.tracks.iter().any(|track| track.rendition);
+    target + if rendered { BEHIND } else { Duration::ZERO }
 }

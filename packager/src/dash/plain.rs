@@ -1,7 +1,10 @@
 //! `plain.mpd`: DASH for players that know nothing of low latency. A SegmentTimeline of the whole segments that playlists list, under
 //! the same ids and numbers as `manifest.mpd` (ISO/IEC 23009-1 5.3.9.6).
 
-use std::fmt::{Result, Write};
+use std::{
+    fmt::{Result, Write},
+    sync::Arc,
+};
 
 use super::{
     Period,
@@ -27,15 +30,24 @@ impl Form for Plain {
         Ok(())
     }
 
-    /// Those of which every track of the source lists a segment.
+    /// Those of which every track of the source lists a segment, and every rendition that is in it has come to its first: which
+    /// Representations a Period has is said once.
     fn shows(&self, presentation: &Presentation, period: &Period) -> bool {
         let shown = Shown::new(presentation, period);
-        let mut source = presentation.tracks.iter().filter(|track| !track.rendition);
-        source.all(|track| listed(&shown, track).next().is_some())
+        let is_known = |(index, track): (usize, &Arc<Track>)| match track.rendition {
+            true => {
+                let newest = track.segments.last().map_or(0, |newest| newest.msn);
+                period.init(index).is_none() || newest >= period.first
+            }
+            false => listed(&shown, track).next().is_some(),
+        };
+        presentation.tracks.iter().enumerate().all(is_known)
     }
 
+    /// Whether its first segment is whole, as long as it is held; another Period follows where not.
     fn has(&self, shown: &Shown<'_>, track: &Track) -> bool {
-        listed(shown, track).next().is_some()
+        let begins = track.segment(shown.period.first).is_none_or(|first| !first.gap);
+        begins && listed(shown, track).next().is_some()
     }
 
     fn describe_set(&self, _: &mut String, _: &Set<'_>) -> Result {
@@ -74,7 +86,8 @@ impl Form for Plain {
 }
 
 /// The segments of the Period that the track's playlist lists, the first row of them without a gap: numbers are counted from the first,
-/// and nothing can be left out between. A Period ends where a rendition's gap has begun, so that little is lost by that.
+/// and nothing can be left out between. The next Period begins after a rendition's gap, and where it is told of players know that the
+/// row has ended.
 fn listed<'a>(shown: &Shown<'_>, track: &'a Track) -> impl Iterator<Item = &'a Segment> {
     track
         .listed()

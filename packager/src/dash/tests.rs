@@ -1,11 +1,11 @@
-use std::{path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command, sync::Arc};
 
 use proptest::prelude::*;
 
 use super::{Opening, Period, Periods};
 use crate::{
     Presentation, Text,
-    rendered::example::{Cut, Example, FIRST, assert_golden},
+    rendered::example::{Cut, Example, FIRST, Made, assert_golden},
 };
 
 /// Three segments of which the last is cut short as the publisher goes, a gap, another beginning, and a segment at the edge.
@@ -58,6 +58,62 @@ fn manifests_of_a_broadcast_that_has_ended() {
     let presentation = gridded();
     assert_golden("ended-manifest.mpd", presentation.manifest());
     assert_golden("ended-plain.mpd", presentation.plain_manifest());
+}
+
+/// A ladder of which `v360` is interrupted in its second segment, missing for two, and back; the source is gridded from its sixth on.
+fn laddered() -> Example {
+    let mut example = Example::of(&["v0", "a0", "v480", "v360", "a64"]);
+    example.push(Cut::Media, 180_000);
+    example.make(3, Made::Begun);
+    example.push(Cut::Media, 180_000);
+    example.make(3, Made::Nothing);
+    example.push(Cut::Media, 180_000);
+    example.push(Cut::Media, 180_000);
+    example.make(3, Made::Whole);
+    example.push(Cut::Media, 180_000);
+    example.gridded = true;
+    example.push(Cut::Media, 180_000);
+    example.open_with(Cut::Media, 180_000, 2);
+    example
+}
+
+#[test]
+fn manifests_of_a_ladder() {
+    let presentation = laddered().snapshot();
+    assert_golden("ladder-manifest.mpd", presentation.manifest());
+    assert_golden("ladder-plain.mpd", presentation.plain_manifest());
+}
+
+#[test]
+fn a_period_is_listed_whole_when_each_rendition_has_come_to_it() {
+    let mut example = Example::of(&["v0", "a0", "v480", "v360"]);
+    example.push(Cut::Media, 180_000);
+    example.push(Cut::Discontinuity, 180_000);
+    example.open_with(Cut::Media, 180_000, 1);
+    let periods = |example: &Example| string(example.snapshot().plain_manifest()).matches("<Period ").count();
+    assert_eq!(periods(&example), 2);
+    // A rendition is a little behind:
+    let track = example.track(3);
+    track.open = Arc::make_mut(&mut track.segments).pop();
+    assert_eq!(periods(&example), 1);
+    assert_eq!(string(example.snapshot().manifest()).matches("<Period ").count(), 2);
+}
+
+#[test]
+fn a_rendition_whose_first_segment_of_a_period_is_a_gap_is_not_in_it() {
+    let mut example = Example::of(&["v0", "a0", "v480", "v360"]);
+    example.push(Cut::Media, 180_000);
+    example.make(3, Made::Begun);
+    example.push(Cut::Discontinuity, 180_000);
+    example.make(3, Made::Whole);
+    example.push(Cut::Media, 180_000);
+    let text = string(example.snapshot().plain_manifest());
+    let periods: Vec<_> = text
+        .split("<Period ")
+        .skip(1)
+        .map(|period| period.contains("id=\"v360\""))
+        .collect();
+    assert_eq!(periods, [true, false, true]);
 }
 
 #[test]
@@ -122,7 +178,10 @@ fn both_manifests_name_the_same_segments() {
 fn manifests_are_valid_against_the_schema() {
     let ended = gridded();
     let live = interrupted().snapshot();
+    let ladder = laddered().snapshot();
     let texts = [
+        ladder.manifest(),
+        ladder.plain_manifest(),
         live.manifest(),
         live.plain_manifest(),
         ended.manifest(),

@@ -26,7 +26,7 @@ struct Group<'a> {
 /// The whole playlist: the source, then the renditions by what they cost. Without video each audio track is a variant of its own and there
 /// is no group.
 ///
-/// Players read it once, so it does not depend on what is missing at the moment. A source whose segments start where no key frame is
+/// Players read it once, so it does not depend on what is missing at the moment, but for what was missing all the time. A source whose segments start where no key frame is
 /// is left out where there is anything else: no player could switch to it.
 pub(crate) fn render(presentation: &Presentation) -> String {
     let tracks = presentation.tracks.iter().map(|track| &**track);
@@ -39,6 +39,9 @@ pub(crate) fn render(presentation: &Presentation) -> String {
             let _ = stream_inf(&mut out, track, None);
         }
         return out;
+    }
+    if video.iter().any(|track| !track.rendition && !is_void(track)) {
+        video.retain(|track| !track.rendition || !is_void(track));
     }
     if video.iter().any(|track| track.rendition) {
         video.retain(|track| track.rendition || !track.gridded);
@@ -67,6 +70,16 @@ pub(crate) fn render(presentation: &Presentation) -> String {
         let _ = stream_inf(&mut out, track, group);
     }
     out
+}
+
+/// There is nothing of it for as long as its playlist reaches back. Some players give up at such a playlist (Shaka), none can play it.
+fn is_void(track: &Track) -> bool {
+    let mut parts = track
+        .listed()
+        .iter()
+        .chain(&track.open)
+        .flat_map(|segment| &segment.parts);
+    parts.all(|part| part.gap)
 }
 
 /// EXT-X-MEDIA (4.4.6.1). Tracks do not say their language, so the name is the track's.

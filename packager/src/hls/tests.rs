@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use crate::{
     Presentation, Skip,
-    rendered::example::{Cut, Example, FIRST, assert_golden},
+    rendered::example::{Cut, Example, FIRST, Made, assert_golden},
 };
 
 fn text(presentation: &Presentation, track: usize, skip: Skip) -> String {
@@ -41,6 +41,61 @@ fn multivariant_playlist_of_video_alone_names_no_group() {
         text.contains(",CODECS=\"avc1.64001e\",RESOLUTION=640x360,FRAME-RATE=25.000\nv0.m3u8\n"),
         "{text}"
     );
+}
+
+/// A source with three renditions of its pictures and one of its sound. `v360` was interrupted in its second segment and is missing
+/// since, but for the newest.
+fn laddered() -> Example {
+    let mut example = Example::of(&["v0", "a0", "v480", "v360", "a64", "v160"]);
+    example.push(Cut::Media, 180_000);
+    example.make(3, Made::Begun);
+    example.push(Cut::Media, 180_000);
+    example.make(3, Made::Nothing);
+    example.push(Cut::Media, 180_000);
+    example.make(3, Made::Whole);
+    example.push(Cut::Media, 180_000);
+    example.make(3, Made::Begun);
+    example.open_with(Cut::Media, 180_000, 3);
+    example
+}
+
+#[test]
+fn multivariant_playlist_of_a_ladder() {
+    assert_golden("ladder-master.m3u8", laddered().snapshot().multivariant());
+}
+
+#[test]
+fn a_gridded_source_and_what_is_missing_all_the_time_are_left_out_where_there_is_something_else() {
+    let mut example = laddered();
+    let variants = |example: &Example| -> Vec<String> {
+        let text = String::from_utf8(example.snapshot().multivariant().plain().to_vec()).unwrap();
+        let names = text.lines().filter(|line| !line.starts_with('#'));
+        names.map(|name| name.trim_end_matches(".m3u8").to_owned()).collect()
+    };
+    assert_eq!(variants(&example), ["v0", "v480", "v360", "v160"]);
+    example.track(0).gridded = true;
+    assert_eq!(variants(&example), ["v480", "v360", "v160"]);
+
+    let mut example = Example::of(&["v0", "a0", "v480"]);
+    example.make(2, Made::Nothing);
+    example.push(Cut::Media, 180_000);
+    example.track(0).gridded = true;
+    assert_eq!(variants(&example), ["v0"]);
+    // The source itself is away.
+    let mut example = Example::of(&["v0", "a0", "v480"]);
+    example.push(Cut::Gap, 180_000);
+    assert_eq!(variants(&example), ["v0", "v480"]);
+}
+
+#[test]
+fn media_playlist_of_a_rendition_that_was_interrupted() {
+    let presentation = laddered().snapshot();
+    assert_golden("v360.m3u8", presentation.media_playlist(3, Skip::No));
+    // Not all of it is there: hls.js looks for another variant as soon as it reads this.
+    let text = text(&presentation, 3, Skip::No);
+    assert!(!text.contains("PRELOAD-HINT"), "{text}");
+    assert_eq!(text.matches("#EXT-X-GAP").count(), 3);
+    assert_eq!(text.matches("#EXT-X-RENDITION-REPORT").count(), 5);
 }
 
 #[test]

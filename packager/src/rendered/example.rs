@@ -28,6 +28,16 @@ pub(crate) enum Cut {
     Gap,
 }
 
+/// How much of a rendition's segments there is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Made {
+    Whole,
+    /// The first part alone.
+    Begun,
+    /// Nothing, and nothing was to be expected.
+    Nothing,
+}
+
 pub(crate) struct Example {
     pub(crate) part: Duration,
     pub(crate) part_target: Duration,
@@ -37,6 +47,9 @@ pub(crate) struct Example {
     /// Number and start (90 kHz) of the next segment.
     next: (u64, i64),
     init: u32,
+    interrupted: bool,
+    /// The source's segments start where no key frame is.
+    pub(crate) gridded: bool,
 }
 
 struct Line {
@@ -44,6 +57,7 @@ struct Line {
     /// Ticks of one frame and of a part.
     frame: i64,
     part: i64,
+    made: Made,
 }
 
 impl Example {
@@ -59,14 +73,22 @@ impl Example {
                 "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
             );
             let video = name.starts_with('v');
-            let config = Arc::new(match video {
+            let lines: u32 = name[1..].parse().unwrap();
+            let mut config = match video {
                 true => codec::Config::Avc(codec::avc::Config::parse(&record).unwrap()),
                 false => codec::Config::Aac(codec::aac::Config::parse(&hex!("1190")).unwrap()),
-            });
-            let (frame, part, peak_bps, average_bps) = if video {
-                (3_600, 45_000, 2_612_345, 2_400_001)
-            } else {
-                (1_024, 24_576, 131_072, 128_500)
+            };
+            if let codec::Config::Avc(avc) = &mut config
+                && lines > 0
+            {
+                (avc.width, avc.height) = (lines * 16 / 9, lines);
+            }
+            let config = Arc::new(config);
+            let (frame, part, peak_bps, average_bps) = match (video, lines) {
+                (true, 0) => (3_600, 45_000, 2_612_345, 2_400_001),
+                (true, _) => (3_600, 45_000, u64::from(lines) * 5_555, u64::from(lines) * 5_001),
+                (false, 0) => (1_024, 24_576, 131_072, 128_500),
+                (false, _) => (1_024, 24_576, u64::from(lines) * 1_024, u64::from(lines) * 1_010),
             };
             let track = Track {
                 name: name.parse().unwrap(),
@@ -83,7 +105,13 @@ impl Example {
                 open: None,
                 discontinuity_sequence: FIRST,
             };
-            Line { track, frame, part }
+            let made = Made::Whole;
+            Line {
+                track,
+                frame,
+                part,
+                made,
+            }
         };
         let lines = names.iter().map(line).collect();
         let (part, part_target) = (Duration::from_millis(500), Duration::from_millis(587));
@@ -96,11 +124,18 @@ impl Example {
             periods: Periods::new(180_000),
             next: (FIRST, ORIGIN),
             init: 0,
+            interrupted: false,
+            gridded: false,
         }
     }
 
     pub(crate) fn track(&mut self, index: usize) -> &mut Track {
         &mut self.lines[index].track
+    }
+
+    /// How much there is of the next segments of a track.
+    pub(crate) fn make(&mut self, index: usize, made: Made) {
+        self.lines[index].made = made;
     }
 
     /// A segment of `duration` (90 kHz) in all tracks; the master's and, except for a gap, the periods' next one opens.
@@ -110,7 +145,9 @@ impl Example {
             let open = line.track.open.take().unwrap();
             let edge = open.end();
             let segments = Arc::make_mut(&mut line.track.segments);
-            segments.push(open);
+            let gap = open.parts.iter().any(|part| part.gap);
+            self.interrupted |= gap && !open.gap;
+            segments.push(Arc::new(Segment { gap, ..(*open).clone() }));
             let window = line.track.config.timescale().ticks(self.window);
             while edge - segments[line.track.listed_from].end() >= window {
                 line.track.discontinuity_sequence += u64::from(segments[line.track.listed_from].discontinuity);
@@ -148,13 +185,14 @@ impl Example {
                 duration: 0,
                 init: self.init,
                 discontinuity,
-                gap,
-                independent: true,
+                gap: gap || line.made == Made::Nothing,
+                independent: line.track.rendition || !self.gridded || grid > 1,
                 parts: Vec::new(),
                 bytes: Rope::default(),
             };
             while at < end && segment.parts.len() < parts {
                 let duration = line.part.min(end - at);
+                let gap = segment.gap || line.made == Made::Begun && !segment.parts.is_empty();
                 let independent = !gap && (grid > 1 || segment.parts.is_empty());
                 segment.parts.push(Arc::new(Part {
                     start: at,
@@ -168,14 +206,18 @@ impl Example {
             }
             line.track.open = Some(Arc::new(segment));
         }
+        let inits = self.lines.iter();
+        let inits: Vec<_> = inits
+            .map(|line| (line.made != Made::Nothing).then_some(self.init))
+            .collect();
         self.periods.open(&Opening {
             msn,
             start,
             gap,
             discontinuity,
-            gridded: false,
-            interrupted: false,
-            inits: &vec![Some(self.init); self.lines.len()],
+            gridded: self.gridded,
+            interrupted: std::mem::take(&mut self.interrupted),
+            inits: &inits,
         });
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Rung {
     pub(super) halved: bool,
     /// It encodes I P B P B, in closed groups.
     pub(super) b_frames: bool,
+    /// Units of it (counted since its start) that do not come.
+    pub(super) lost: Vec<usize>,
     /// Source frames (counted since its start) that it cannot decode.
     pub(super) undecodable: Vec<usize>,
     decoded: usize,
@@ -55,6 +57,7 @@ impl Rung {
             delay,
             halved: false,
             b_frames: false,
+            lost: Vec::new(),
             undecodable: Vec::new(),
             decoded: 0,
             pictures: Vec::new(),
@@ -64,6 +67,15 @@ impl Rung {
             times: VecDeque::new(),
             queue: VecDeque::new(),
             made: 0,
+        }
+    }
+
+    /// Audio of the source's at 44.1 kHz, whose access units lie beside the source's.
+    fn of_audio(broadcast: &Arc<Broadcast>, name: &str, delay: i64) -> Self {
+        let (_, config) = tracks(AAC_44, false).remove(0);
+        Self {
+            config,
+            ..Self::new(broadcast, name, delay)
         }
     }
 
@@ -82,6 +94,14 @@ impl Rung {
         self.source = Some(self.broadcast.subscribe());
     }
 
+    /// Of two pictures of `fps` a second it shows one, and says so.
+    fn halve(&mut self, fps: f64) {
+        self.halved = true;
+        if let Config::Avc(avc) = &mut self.config {
+            avc.frame_rate = Some(fps / 2.0);
+        }
+    }
+
     pub(super) fn reconfigure(&mut self, width: u16) {
         if let Config::Avc(avc) = &mut self.config {
             avc.width = width.into();
@@ -96,11 +116,13 @@ impl Rung {
     pub(super) fn work(&mut self, ms: i64, now: Instant) {
         while let Some(event) = self.source.as_mut().and_then(Consumer::try_next) {
             match event {
-                Event::Frame { track: 0, frame } => self.decode(&frame, ms),
+                Event::Frame { track: 0, frame } if self.config.is_video() => self.decode(&frame, ms),
+                Event::Frame { track: 1, frame } if !self.config.is_video() => self.resample(&frame, ms),
                 Event::Gap(_) => self.show_until(i64::MAX, ms),
                 _ => {}
             }
         }
+        // A socket keeps the order.
         while let Some((_, unit)) = self.queue.pop_front_if(|(due, _)| *due <= ms) {
             let rendition = self.rendition.as_mut().unwrap();
             rendition.configure(&self.config).unwrap();
@@ -115,6 +137,18 @@ impl Rung {
         if let Some(held) = self.held.take() {
             self.emit(held, false, last);
         }
+    }
+
+    /// Units of 1024 at 44.1 kHz up to where the source's unit ends.
+    fn resample(&mut self, frame: &Frame, ms: i64) {
+        let until = (frame.pts + 1_024) * 90_000 / 48_000;
+        let mut next = self.times.pop_front().unwrap_or(frame.pts * 90_000 / 48_000 + 313);
+        while next + 2_090 <= until {
+            self.times.push_back(next);
+            self.emit(next, true, ms);
+            next += 2_090;
+        }
+        self.times.push_back(next);
     }
 
     fn decode(&mut self, frame: &Frame, ms: i64) {
@@ -167,6 +201,9 @@ impl Rung {
     fn emit(&mut self, pts: i64, key: bool, ms: i64) {
         let dts = self.times.pop_front().unwrap();
         self.made += 1;
+        if self.lost.contains(&self.made) {
+            return;
+        }
         let unit = AccessUnit {
             dts,
             pts,
@@ -180,8 +217,13 @@ impl Rung {
 
 /// What must hold of every video rendition beside the source, whatever came: the source's numbers, starts and durations.
 pub(super) fn assert_renditions_agree(presentation: &Presentation) {
+    assert_renditions_agree_but(presentation, "");
+}
+
+fn assert_renditions_agree_but(presentation: &Presentation, audio: &str) {
     let source = &presentation.tracks[0];
-    for track in presentation.tracks.iter().filter(|track| track.rendition) {
+    let renditions = presentation.tracks.iter().filter(|track| track.rendition);
+    for track in renditions.filter(|track| track.name.as_str() != audio) {
         assert_continuous(track);
         assert!(!track.segments[0].gap, "{} appears with media", track.name);
         for segment in track.segments.iter() {
@@ -636,4 +678,120 @@ fn periods_have_the_renditions_that_are_there() {
     assert_eq!(periods, [(1_000, Some(0)), (1_005, None), (1_007, Some(0))]);
     assert_eq!(presentation.periods[1].continues, Some(1_000));
     assert_eq!(presentation.periods[2].continues, Some(1_005));
+}
+
+#[test]
+fn an_audio_rendition_is_cut_like_any_audio() {
+    for delay in [60, 400, 900] {
+        let mut bench = Bench::with_rungs(&[("v720", 150)]);
+        let broadcast = Arc::clone(&bench.program.broadcast);
+        bench.rungs.push(Rung::of_audio(&broadcast, "a64", delay));
+        bench.run(30.0, 60, true, Some(48_000.0), 0.0..20.0, 0.0);
+        let presentation = bench.end(20_000);
+        assert_sound(presentation);
+        assert_renditions_agree_but(presentation, "a64");
+        let (source, audio) = (&presentation.tracks[0], named(presentation, "a64"));
+        assert_eq!(kinds(audio), "mmmmmmmmmm");
+        for (segment, same) in audio.segments.iter().zip(source.segments.iter()) {
+            let late = audio.timescale().rescale(segment.start, Timescale::VIDEO) - same.start;
+            assert!(
+                (-1..=2_100).contains(&late),
+                "{late} in {} after {delay} ms",
+                segment.msn
+            );
+        }
+        let silent = bench.program.metrics.audio.silence.get();
+        assert!(silent <= 3, "{silent} after {delay} ms");
+        assert_eq!(bench.last.as_ref().unwrap().periods[0].inits.len(), 4);
+    }
+}
+
+/// What happens to a worker in a random run.
+#[derive(Debug, Clone)]
+enum Fate {
+    Delayed(i64),
+    Killed,
+    Restarted,
+    /// From its n-th unit on so many do not come.
+    Loses(usize, usize),
+    Blind(usize, usize),
+    Reconfigured(u16),
+}
+
+fn fate() -> impl proptest::strategy::Strategy<Value = Fate> {
+    use proptest::prelude::*;
+    prop_oneof![
+        3 => (0i64..900).prop_map(Fate::Delayed),
+        1 => (900i64..7_000).prop_map(Fate::Delayed),
+        2 => Just(Fate::Killed),
+        3 => Just(Fate::Restarted),
+        2 => (0usize..600, 1usize..80).prop_map(|(from, count)| Fate::Loses(from, count)),
+        2 => (0usize..600, 1usize..80).prop_map(|(from, count)| Fate::Blind(from, count)),
+        1 => (100u16..900).prop_map(Fate::Reconfigured),
+    ]
+}
+
+impl Rung {
+    fn suffer(&mut self, fate: Fate) {
+        match fate {
+            Fate::Delayed(delay) => self.delay = delay,
+            Fate::Killed => self.kill(),
+            Fate::Restarted => {
+                self.kill();
+                self.restart();
+            }
+            Fate::Loses(from, count) => self.lost.extend(from..from + count),
+            Fate::Blind(from, count) => self.undecodable.extend(from..from + count),
+            Fate::Reconfigured(width) => self.reconfigure(width),
+        }
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(128))]
+    #[test]
+    fn whatever_becomes_of_its_worker_a_rendition_has_the_sources_segments(
+        rate in 2usize..8, group in 20u64..150, b_frames: bool, encodes_b_frames: bool, halved: bool, away in 0i64..5_000, other: bool,
+        fates in proptest::collection::vec((0i64..24_000, 0usize..2, fate()), 0..12),
+    ) {
+        let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
+        let (fps, _) = RATES[rate];
+        bench.rungs[0].b_frames = encodes_b_frames;
+        if halved {
+            bench.rungs[1].halve(fps);
+        }
+        let mut fates = fates;
+        fates.sort_by_key(|(at, ..)| *at);
+        for (at, rung, fate) in fates {
+            bench.act(at, move |bench| bench.rungs[rung].suffer(fate));
+        }
+        bench.run(fps, group, b_frames, Some(48_000.0), 0.0..12.0, 0.0);
+        let mut back = 12_000;
+        if away > 500 {
+            bench.producer.take().unwrap().leave(bench.at(12_000));
+            back += away;
+            bench.tick(12_000..back);
+            let mut again = tracks(AAC_48, true);
+            if let (true, (_, Config::Avc(avc))) = (other, &mut again[0]) {
+                avc.width = 480;
+            }
+            let claim = bench.hub.claim("demo".parse().unwrap()).unwrap();
+            bench.producer = Some(claim.start(again, bench.at(back), SystemTime::UNIX_EPOCH).unwrap());
+        }
+        let from = f64::from(i32::try_from(back).unwrap()) / 1_000.0;
+        bench.run(fps, group, b_frames, Some(48_000.0), from..from + 10.0, if away > 500 { from } else { 0.0 });
+        let presentation = bench.end(back + 10_000);
+        assert_sound_but_late(presentation);
+        assert_renditions_agree(presentation);
+        for period in &presentation.periods {
+            for (index, track) in presentation.tracks.iter().enumerate() {
+                let Some(init) = period.init(index) else { continue };
+                for msn in period.first..period.last.map_or(period.first, |(last, _)| last) {
+                    // What a Period says of a rendition is so, or it has nothing there.
+                    let segment = track.segment(msn);
+                    assert!(segment.is_none_or(|segment| segment.gap || segment.init == init), "{msn} of {}", track.name);
+                }
+            }
+        }
+    }
 }
