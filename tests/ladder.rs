@@ -3,6 +3,8 @@
 
 mod support;
 
+#[path = "ladder/failures.rs"]
+mod failures;
 #[path = "ladder/returns.rs"]
 mod returns;
 #[path = "ladder/stage.rs"]

@@ -2,11 +2,13 @@
 
 use crate::support::{
     Workdir,
-    daemon::{Daemon, Settings},
+    daemon::{Daemon, Entry, Settings},
     ffprobe,
     follow::{self, Followed},
     fragment::{self, Chunk},
+    http,
     playlist::resolve,
+    proc, wait_for,
 };
 use serde_json::Value;
 use std::{
@@ -62,6 +64,60 @@ impl Deref for Stage {
 impl DerefMut for Stage {
     fn deref_mut(&mut self) -> &mut Daemon {
         &mut self.daemon
+    }
+}
+
+impl Stage {
+    /// The processes that make renditions, or pictures.
+    pub(crate) fn workers(&self) -> Vec<u32> {
+        let is_worker = |pid: &u32| proc::command_line(*pid).iter().any(|word| word == "transcode-worker");
+        proc::children(self.process.id())
+            .into_iter()
+            .filter(is_worker)
+            .collect()
+    }
+
+    /// The one worker, once there is one that is not among `gone`.
+    #[track_caller]
+    pub(crate) fn worker(&self, gone: &[u32]) -> u32 {
+        wait_for("worker", Duration::from_secs(20), || {
+            self.workers().into_iter().find(|pid| !gone.contains(pid))
+        })
+    }
+
+    /// What a rendition of a channel is doing, by `/api/v1/streams`.
+    #[track_caller]
+    pub(crate) fn state(&self, channel: &str, rendition: &str) -> String {
+        let streams = self.streams();
+        let streams = streams.get("streams").or(streams.get("items")).unwrap_or(&streams);
+        let of_channel = |stream: &&Value| stream.get("channel").and_then(Value::as_str) == Some(channel);
+        let stream = streams.as_array().and_then(|streams| streams.iter().find(of_channel));
+        let renditions = stream
+            .and_then(|stream| stream.get("renditions"))
+            .and_then(Value::as_array);
+        let of_track = |entry: &&Value| entry.get("track").and_then(Value::as_str) == Some(rendition);
+        let entry = renditions.and_then(|renditions| renditions.iter().find(of_track));
+        let state = entry.and_then(|entry| entry.get("state")).and_then(Value::as_str);
+        state
+            .unwrap_or_else(|| panic!("no {rendition} in {streams}"))
+            .to_owned()
+    }
+
+    /// The value of a metric, by its name with its labels; 0 for one that has not been counted.
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let text = http::get(self.admin, "/metrics").text();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+
+    /// Lines of the log with this message about this rendition.
+    pub(crate) fn said_of(&self, rendition: &str, message: &str) -> usize {
+        let entries = self.process.lines();
+        let entries = entries.iter().filter_map(|line| Entry::parse(line));
+        entries
+            .filter(|entry| entry.message() == message && entry.field("rendition") == Some(rendition))
+            .count()
     }
 }
 
@@ -144,6 +200,16 @@ impl Rendition {
     /// Presentation times of all its frames.
     pub(crate) fn times(&self) -> Vec<i64> {
         self.segments.values().flat_map(|cut| &cut.times).copied().collect()
+    }
+
+    /// Presentation times of the frames of all parts that were listed, those of segments that are gaps as a whole too.
+    pub(crate) fn times_in_parts(&self) -> Vec<i64> {
+        let parts = self.followed.parts.iter().filter(|part| !part.part.gap);
+        let mut times: Vec<i64> = parts
+            .flat_map(|part| Cut::of(false, &fragment::chunks(&part.bytes)).times)
+            .collect();
+        times.sort_unstable();
+        times
     }
 
     /// Numbers of its gaps.
@@ -272,6 +338,12 @@ pub(crate) fn assert_in_step(renditions: &[Rendition]) {
                 "{}: discontinuity before segment {msn}",
                 rung.name
             );
+            let listed = |rendition: &Rendition| {
+                let segments = &rendition.followed.segments;
+                let segment = segments.iter().find(|(segment, _)| segment.msn == *msn);
+                segment.map(|(segment, _)| (segment.duration, segment.date_time.clone()))
+            };
+            assert_eq!(listed(rung), listed(source), "{}: segment {msn} as listed", rung.name);
             if let (Some(have), Some(want)) = (of_rung.span, of_source.span) {
                 assert_eq!(have, want, "{}: start and duration of segment {msn}", rung.name);
             }
@@ -279,21 +351,24 @@ pub(crate) fn assert_in_step(renditions: &[Rendition]) {
     }
 }
 
-/// Asserts that a rendition has, segment by segment, the source's frames at their times, each or every second one, and starts each
-/// segment with an IDR picture.
+/// Asserts that a rendition has gaps where the source has, and no others; and the source's frames, each or every second one.
 #[track_caller]
 pub(crate) fn assert_frames(rung: &Rendition, source: &Rendition, every: usize) {
-    for (msn, cut) in &source.segments {
-        let have = &rung.segments[msn];
-        assert_eq!(
-            have.span.is_some(),
-            cut.span.is_some(),
-            "{}: segment {msn} is a gap in one alone",
-            rung.name
-        );
-        if cut.span.is_none() {
-            continue;
-        }
+    assert_eq!(
+        rung.gaps(),
+        source.gaps(),
+        "{} misses what the source misses",
+        rung.name
+    );
+    assert_frames_of_whole(rung, source, every);
+}
+
+/// Asserts that each segment of a rendition that is no gap starts with an IDR picture and has the source's frames at their times,
+/// each or every second one.
+#[track_caller]
+pub(crate) fn assert_frames_of_whole(rung: &Rendition, source: &Rendition, every: usize) {
+    for (msn, have) in rung.segments.iter().filter(|(_, cut)| cut.span.is_some()) {
+        let cut = &source.segments[msn];
         assert!(have.starts_with_idr, "{}: segment {msn} starts with an IDR", rung.name);
         let want: Vec<i64> = cut.times.iter().copied().step_by(every).collect();
         assert_eq!(have.times, want, "{}: frames of segment {msn}", rung.name);

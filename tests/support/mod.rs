@@ -13,6 +13,7 @@ pub(crate) mod live;
 pub(crate) mod media;
 pub(crate) mod players;
 pub(crate) mod playlist;
+pub(crate) mod proc;
 pub(crate) mod process;
 pub(crate) mod publisher;
 pub(crate) mod push;

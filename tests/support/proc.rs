@@ -1,0 +1,127 @@
+//! What the kernel knows of a process: proc(5). And signals to it.
+
+use std::{
+    fs,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+/// Sends a signal by its name, such as `KILL`.
+#[track_caller]
+pub(crate) fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(pid.to_string())
+        .status();
+    assert!(status.is_ok_and(|status| status.success()), "kill -{name} {pid}");
+}
+
+/// Processes whose parent is `pid`, zombies too.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").expect("/proc");
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|child| parent(*child) == Some(pid)).collect()
+}
+
+/// The parent of a process that exists. Behind the name in parentheses stand its state and its parent's number.
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after) = stat.rsplit_once(')')?;
+    after.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The words of a process's command line; none if it is gone.
+pub(crate) fn command_line(pid: u32) -> Vec<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+    words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+/// Its open file descriptors, as what they refer to.
+pub(crate) fn descriptors(pid: u32) -> Vec<String> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs");
+    let links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    links.map(|link| link.to_string_lossy().into_owned()).collect()
+}
+
+/// How many threads it has.
+pub(crate) fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task"))
+        .expect("the process runs")
+        .count()
+}
+
+/// Its resident memory in KiB.
+pub(crate) fn resident_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("VmRSS");
+    line.trim().trim_end_matches(" kB").parse().expect("KiB")
+}
+
+/// Processor time of all its threads; none if it is gone. The first field of schedstat is nanoseconds.
+pub(crate) fn processor_time(pid: u32) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let spent = threads.filter_map(|thread| {
+        let stat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        stat.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(spent.sum())
+}
+
+/// A process that gets little of the processor: it is stopped whenever it has had its share, and goes on a moment later. Dropping
+/// this lets it run.
+#[derive(Debug)]
+pub(crate) struct Throttle {
+    end: Arc<AtomicBool>,
+    throttler: Option<JoinHandle<()>>,
+}
+
+impl Throttle {
+    /// Leaves it `share` of what it takes now, as a second of watching says.
+    pub(crate) fn to_share(pid: u32, share: f64) -> Self {
+        const SPAN: Duration = Duration::from_secs(1);
+        const TURN: Duration = Duration::from_millis(200);
+        let before = processor_time(pid);
+        thread::sleep(SPAN);
+        let taken = processor_time(pid).saturating_sub(before);
+        let allowed = taken.mul_f64(share * TURN.as_secs_f64() / SPAN.as_secs_f64());
+        let end = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&end);
+        let throttler = thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                let (turn, before) = (Instant::now(), processor_time(pid));
+                signal(pid, "CONT");
+                while processor_time(pid).saturating_sub(before) < allowed && turn.elapsed() < TURN {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                signal(pid, "STOP");
+                thread::sleep(TURN.saturating_sub(turn.elapsed()));
+            }
+            signal(pid, "CONT");
+        });
+        Self {
+            end,
+            throttler: Some(throttler),
+        }
+    }
+}
+
+impl Drop for Throttle {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        if let Some(throttler) = self.throttler.take() {
+            let _ = throttler.join();
+        }
+    }
+}
