@@ -1,10 +1,15 @@
 // Plays one address in headless Chromium and says what a viewer would have seen, as one JSON object on stdout.
 //
-//   node play.mjs --player hls|dash|shaka|native|page --url URL [--seconds 20] [--out DIR] [--latency]
+//   node play.mjs --player hls|dash|shaka|native|page --url URL [--seconds 20] [--out DIR] [--latency | --numbers FPS]
+//                 [--throttle 0:0,8:300,20:0] [--level 2:144,15:auto] [--stall MS]
 //
 // `hls`, `dash` and `shaka` are the players of the packages of those names; `native` is Chromium's own HLS player; `page` opens
 // URL itself and watches the video element it finds. All but `page` run in a page from an origin of its own, as players do.
-// --latency reads the encoder's clock from the strip at the top of the picture (see page/probe.js).
+// --latency reads the encoder's clock from the strip at the top of the picture, --numbers the number of each picture (see
+// page/strip.js). --throttle limits the network from those seconds after start-up on, in kilobits a second (0: no limit); --level
+// holds the player to the rendition of a height, or to none (auto). --stall is how long the viewer puts up with standing still.
+// What happens while it plays is told on stderr, a JSON object a line: `started`; `shown` with a height, when pictures of another
+// height are shown.
 // Exit status: 0 when playback was clean, 1 when `faults` is not empty, 2 when nothing could be tried.
 
 import { mkdir } from 'node:fs/promises';
@@ -13,7 +18,9 @@ import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
 import { faultsOf } from './faults.mjs';
 import { Requests } from './requests.mjs';
+import { heightOf, parseSchedule, rateOf } from './schedule.mjs';
 import { servePage } from './server.mjs';
+import { Throttle } from './throttle.mjs';
 
 const PLAYERS = ['hls', 'dash', 'shaka', 'native', 'page'];
 const START_DEADLINE_MS = 40_000;
@@ -25,11 +32,25 @@ const { values: options } = parseArgs({
     seconds: { type: 'string', default: '20' },
     out: { type: 'string' },
     latency: { type: 'boolean', default: false },
+    numbers: { type: 'string', default: '0' },
+    throttle: { type: 'string' },
+    level: { type: 'string' },
+    stall: { type: 'string', default: '0' },
   },
 });
 const seconds = Number(options.seconds);
-if (!PLAYERS.includes(options.player) || !URL.canParse(options.url ?? '') || !(seconds > 0)) {
-  console.error(`usage: play.mjs --player ${PLAYERS.join('|')} --url URL [--seconds N] [--out DIR] [--latency]`);
+const fps = Number(options.numbers);
+const stallMs = Number(options.stall);
+const rates = parseSchedule(options.throttle, rateOf);
+const levels = parseSchedule(options.level, heightOf);
+if (
+  !PLAYERS.includes(options.player) || !URL.canParse(options.url ?? '') || !(seconds > 0) || !(fps >= 0) || !(stallMs >= 0) ||
+  rates === null || levels === null
+) {
+  console.error(
+    `usage: play.mjs --player ${PLAYERS.join('|')} --url URL [--seconds N] [--out DIR] [--latency | --numbers FPS]\n` +
+      '                [--throttle SECONDS:KBPS,...] [--level SECONDS:HEIGHT,...] [--stall MS]',
+  );
   process.exit(2);
 }
 
@@ -42,6 +63,8 @@ process.exit(report.faults.length === 0 ? 0 : 1);
 
 async function play() {
   const server = await servePage();
+  const throttle = options.throttle === undefined ? null : await Throttle.to(options.url);
+  const url = throttle?.through(options.url) ?? options.url;
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     headless: true,
@@ -59,7 +82,7 @@ async function play() {
   });
   try {
     const page = await browser.newPage({ viewport: { width: 960, height: 540 } });
-    const requests = new Requests(page, options.url);
+    const requests = new Requests(page, url);
     const pageErrors = [];
     page.on('pageerror', (error) => pageErrors.push({ source: 'page', message: String(error) }));
     page.on('console', (message) => {
@@ -68,17 +91,18 @@ async function play() {
         pageErrors.push({ source: 'console', message: message.text() });
       }
     });
+    await page.exposeFunction('tell', (event) => console.error(JSON.stringify(event)));
+    const strip = { clock: options.latency, numbers: fps };
     if (options.player === 'page') {
-      await page.addInitScript({ path: path.join(import.meta.dirname, 'page', 'probe.js') });
-      await page.goto(options.url, { waitUntil: 'domcontentloaded' });
+      for (const script of ['strip.js', 'probe.js']) {
+        await page.addInitScript({ path: path.join(import.meta.dirname, 'page', script) });
+      }
+      await page.goto(url, { waitUntil: 'domcontentloaded' });
       await page.waitForSelector('video', { state: 'attached', timeout: START_DEADLINE_MS });
-      await page.evaluate(
-        (latency) => window.probe.watch(document.querySelector('video'), { latency }),
-        options.latency,
-      );
+      await page.evaluate((strip) => window.probe.watch(document.querySelector('video'), strip), strip);
     } else {
       await page.goto(`${server.origin}/${options.player}.html`);
-      await page.evaluate(({ url, latency }) => void window.start(url, { latency }), options);
+      await page.evaluate(({ url, strip }) => void window.start(url, strip), { url, strip });
     }
 
     const started = await page
@@ -86,9 +110,15 @@ async function play() {
       .then(() => true, () => false);
     const screenshots = [];
     if (started) {
-      await page.waitForTimeout(seconds * 500);
-      await screenshot(page, 'middle', screenshots);
-      await page.waitForTimeout(seconds * 500);
+      await acts(page, [
+        ...rates.map(({ at_s, value }) => ({ at_s, act: () => throttle.set(value) })),
+        ...levels.map(({ at_s, value }) => ({
+          at_s,
+          act: () => page.evaluate((height) => window.probe.level(height), value),
+        })),
+        { at_s: seconds / 2, act: () => screenshot(page, 'middle', screenshots) },
+        { at_s: seconds, act: () => {} },
+      ]);
     }
     const seen = await page.evaluate(() => window.probe.report());
     const settled = requests.report();
@@ -102,10 +132,20 @@ async function play() {
       requests: settled,
       screenshots,
     };
-    return { ...report, faults: faultsOf(report, seconds) };
+    return { ...report, faults: faultsOf(report, seconds, stallMs) };
   } finally {
     await browser.close();
+    await throttle?.close();
     await server.close();
+  }
+}
+
+// Does what is due at which second, in order.
+async function acts(page, schedule) {
+  const start = Date.now();
+  for (const { at_s, act } of schedule.toSorted((a, b) => a.at_s - b.at_s)) {
+    await page.waitForTimeout(Math.max(0, start + at_s * 1000 - Date.now()));
+    await act();
   }
 }
 

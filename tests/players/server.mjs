@@ -6,6 +6,7 @@ import path from 'node:path';
 
 const here = import.meta.dirname;
 const FILES = new Map([
+  ['/strip.js', 'page/strip.js'],
   ['/probe.js', 'page/probe.js'],
   ['/hls.js', 'page/hls.js'],
   ['/dash.js', 'page/dash.js'],
@@ -20,6 +21,7 @@ const html = (player) => `<!doctype html>
 <meta charset="utf-8"><title>${player}</title><link rel="icon" href="data:,">
 <style>body { margin: 0; background: #444 } video { width: 100vw; height: 100vh }</style>
 <video id="video" crossorigin="anonymous" autoplay muted playsinline></video>
+<script src="/strip.js"></script>
 <script src="/probe.js"></script>
 ${player === 'native' ? '' : `<script src="/lib/${player}.js"></script>`}
 <script src="/${player}.js"></script>

@@ -1,16 +1,29 @@
 // dash.js. It turns its low-latency mode on by itself where the manifest says availabilityTimeComplete="false".
 
 window.start = (url, options) => {
+  const { events } = dashjs.MediaPlayer;
   const video = document.getElementById('video');
   const errors = [];
   const player = dashjs.MediaPlayer().create();
   player.updateSettings({ streaming: { liveCatchup: { enabled: true } } });
-  player.on(dashjs.MediaPlayer.events.ERROR, ({ error }) => {
+  player.on(events.ERROR, ({ error }) => {
     errors.push({ source: 'dash.js', message: `${error?.code}: ${error?.message ?? JSON.stringify(error)}` });
   });
-  player.on(dashjs.MediaPlayer.events.PLAYBACK_ERROR, ({ error }) => {
-    errors.push({ source: 'dash.js', message: `playback: ${error?.message ?? error}` });
+  player.on(events.PLAYBACK_ERROR, ({ error }) => {
+    errors.push({ source: 'dash.js', fatal: true, message: `playback: ${error?.message ?? error}` });
   });
-  window.probe.watch(video, options, { errors, latency: () => player.getCurrentLiveLatency() });
+  player.on(events.QUALITY_CHANGE_RENDERED, ({ mediaType, newRepresentation }) => {
+    if (mediaType === 'video') window.probe.switched(newRepresentation.height);
+  });
+  window.probe.watch(video, options, {
+    errors,
+    latency: () => player.getCurrentLiveLatency(),
+    estimate: () => player.getAverageThroughput('video') * 1000 || null,
+    level: (height) => {
+      player.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: height === null } } } });
+      const found = player.getRepresentationsByType('video').find((representation) => representation.height === height);
+      if (found) player.setRepresentationForTypeById('video', found.id);
+    },
+  });
   player.initialize(video, url, true);
 };

@@ -8,7 +8,15 @@ window.start = (url, options) => {
     const what = data.error?.message ?? data.reason ?? '';
     errors.push({ source: 'hls.js', fatal: data.fatal, message: `${data.type} ${data.details} ${what}`.trim() });
   });
-  window.probe.watch(video, options, { errors, latency: () => hls.latency || null });
+  hls.on(Hls.Events.LEVEL_SWITCHED, (_, { level }) => window.probe.switched(hls.levels[level].height));
+  window.probe.watch(video, options, {
+    errors,
+    latency: () => hls.latency || null,
+    estimate: () => hls.bandwidthEstimate,
+    level: (height) => {
+      hls.nextLevel = height === null ? -1 : hls.levels.findIndex((level) => level.height === height);
+    },
+  });
   hls.loadSource(url);
   hls.attachMedia(video);
 };

@@ -1,19 +1,16 @@
-// Watches one video element: start-up, stalls, jumps, changing pictures, and the clock burnt into the picture.
-//
-// The strip: 32 equally wide blocks over the full width of the frame, 1/16 of its height, at the very top; white is 1, the most
-// significant bit comes first. With `latency` it is read as the encoder's Unix time in milliseconds modulo 2^32.
+// Watches one video element: start-up, stalls, jumps, changing pictures, and with `Strip` what the pictures say of themselves.
 
 (() => {
   const PROGRESS_EVERY_MS = 50;
   const PICTURE_EVERY_MS = 200;
+  const STATE_EVERY_MS = 1000;
   const STALL_AFTER_MS = 350;
   // A position that runs this far ahead of the clock was set, not played.
   const JUMP_S = 0.4;
-  const BITS = 32;
 
   let video = null;
-  let player = { errors: [], latency: () => null };
-  let options = {};
+  let player = { errors: [], latency: () => null, estimate: () => null, level: null };
+  let strip = null;
   let loadedAt = 0;
   let startedAt = null;
   let last = null;
@@ -26,11 +23,11 @@
   const hashes = new Set();
   let sampled = 0;
   let pictureError = null;
-  const clock = [];
   const reported = [];
+  const switches = [];
+  const states = [];
 
   const picture = new OffscreenCanvas(160, 90).getContext('2d', { willReadFrequently: true });
-  const strip = new OffscreenCanvas(BITS, 1).getContext('2d', { willReadFrequently: true });
 
   function fnv1a(words) {
     let hash = 0x811c9dc5;
@@ -49,30 +46,24 @@
     }
   }
 
-  // The 32 bits of the strip, or null where a block is neither black nor white.
-  function readStrip() {
-    const { videoWidth: width, videoHeight: height } = video;
-    strip.canvas.width = width;
-    strip.canvas.height = Math.max(1, Math.floor(height / 16));
-    strip.drawImage(video, 0, 0);
-    const row = strip.getImageData(0, Math.floor(height / 32), width, 1).data;
-    let value = 0;
-    for (let bit = 0; bit < BITS; bit++) {
-      const luma = row[Math.floor(((bit + 0.5) * width) / BITS) * 4 + 1];
-      if (luma > 80 && luma < 176) return null;
-      value = value * 2 + (luma > 128 ? 1 : 0);
-    }
-    return value;
+  // What the player has and thinks, to understand a report by.
+  function sampleState() {
+    const { buffered, currentTime: position } = video;
+    const ends = Array.from({ length: buffered.length }, (_, range) => buffered.end(range));
+    const ahead = Math.max(0, (ends.find((end) => end >= position) ?? position) - position);
+    const estimate = player.estimate();
+    states.push({
+      at_s: Math.round(seconds(performance.now())),
+      height: video.videoHeight,
+      buffer_s: Number(ahead.toFixed(2)),
+      latency_s: player.latency(),
+      estimate_kbps: estimate === null ? null : Math.round(estimate / 1000),
+    });
   }
 
-  function onFrame(now) {
-    if (frozen) return;
-    const wall = Date.now();
-    if (startedAt !== null && (clock.length === 0 || now - clock.at(-1).at >= 100)) {
-      const value = readStrip();
-      if (value !== null) clock.push({ at: now, behind_ms: (wall - value) | 0 });
-    }
-    video.requestVideoFrameCallback(onFrame);
+  // Since start-up.
+  function seconds(now) {
+    return startedAt === null ? 0 : (now - startedAt) / 1000;
   }
 
   function sampleProgress() {
@@ -85,7 +76,11 @@
     const moved = position - last.position;
     const passed = (now - last.now) / 1000;
     if (startedAt === null) {
-      if (moved > 0 && !video.paused && !video.seeking && video.readyState >= 3) startedAt = now;
+      if (moved > 0 && !video.paused && !video.seeking && video.readyState >= 3) {
+        startedAt = now;
+        strip.start(now);
+        tell('started');
+      }
       last = { now, position };
       return;
     }
@@ -98,7 +93,7 @@
       stalls.total_ms += now - stalledSince;
       stalledSince = null;
     }
-    if (moved < 0 || moved > passed * 1.2 + JUMP_S) jumps.push({ from: last.position, to: position, at_s: (now - startedAt) / 1000 });
+    if (moved < 0 || moved > passed * 1.2 + JUMP_S) jumps.push({ from: last.position, to: position, at_s: seconds(now) });
     else played += moved;
     last = { now, position };
   }
@@ -107,12 +102,19 @@
     return sorted.length === 0 ? null : sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
   }
 
+  // To who started the page, while it plays.
+  function tell(event, height = null) {
+    window.tell?.({ event, height });
+  }
+
   window.probe = {
-    /// `handle.errors` is a list the player's glue appends to; `handle.latency()` is what the player says, in seconds.
-    watch(element, settings, handle = player) {
+    /// `handle.errors` is a list the player's glue appends to; `handle.latency()` is what the player says, in seconds, and
+    /// `handle.estimate()` of the network, in bits a second; `handle.level(height)` holds it to the rendition of that height, or
+    /// to none with null.
+    watch(element, options, handle = {}) {
       video = element;
-      options = settings;
-      player = handle;
+      player = { ...player, ...handle };
+      strip = new Strip(video, options, (height) => tell('shown', height));
       loadedAt = performance.now();
       video.addEventListener('waiting', () => startedAt !== null && stalls.waiting_events++);
       video.addEventListener('stalled', () => startedAt !== null && stalls.stalled_events++);
@@ -126,10 +128,18 @@
         const latency = player.latency();
         if (Number.isFinite(latency)) reported.push(latency);
       }, PICTURE_EVERY_MS);
-      if (options.latency) video.requestVideoFrameCallback(onFrame);
+      setInterval(() => frozen || startedAt === null || sampleState(), STATE_EVERY_MS);
     },
 
     started: () => startedAt !== null,
+
+    level: (height) => player.level(height),
+
+    /// The player says that it goes on with the rendition of this height.
+    switched(to) {
+      const from = switches.at(-1)?.to ?? null;
+      if (from !== to) switches.push({ at_s: seconds(performance.now()), from, to });
+    },
 
     report() {
       frozen = true;
@@ -138,7 +148,6 @@
         stalls.total_ms += performance.now() - stalledSince;
       }
       const quality = video.getVideoPlaybackQuality();
-      const behind = clock.map((sample) => sample.behind_ms).sort((a, b) => a - b);
       const said = reported.toSorted((a, b) => a - b);
       return {
         startup_ms: startedAt === null ? null : Math.round(startedAt - loadedAt),
@@ -153,9 +162,9 @@
         frames: { shown: quality.totalVideoFrames, dropped: quality.droppedVideoFrames },
         size: { width: video.videoWidth, height: video.videoHeight },
         player_latency_s: said.length === 0 ? null : { p50: quantile(said, 0.5), max: said.at(-1) },
-        glass_to_glass_ms: options.latency
-          ? { samples: behind.length, min: behind[0] ?? null, p50: quantile(behind, 0.5), max: behind.at(-1) ?? null }
-          : null,
+        switches,
+        states,
+        ...strip.report(),
         errors: [...errors, ...player.errors],
       };
     },

@@ -1,0 +1,19 @@
+// What happens while a player plays: `--throttle 0:0,8:300,20:0` and `--level 2:144,15:auto`, in seconds after start-up.
+
+// The entries of a schedule in order of time, none without a text, or null where the text is no schedule.
+export function parseSchedule(text, valueOf) {
+  if (text === undefined) return [];
+  const entries = text.split(',').map((entry) => {
+    const [at, value] = entry.split(':');
+    return { at_s: Number(at || NaN), value: valueOf(value ?? '') };
+  });
+  const valid = ({ at_s, value }, index) =>
+    at_s >= 0 && value !== undefined && (index === 0 || at_s >= entries[index - 1].at_s);
+  return entries.every(valid) ? entries : null;
+}
+
+// Kilobits a second for all that comes from the media's origin; 0 is no limit.
+export const rateOf = (text) => (/^\d+$/.test(text) ? Number(text) : undefined);
+
+// The height of a rendition; null leaves the choice to the player.
+export const heightOf = (text) => (text === 'auto' ? null : /^\d+$/.test(text) ? Number(text) : undefined);
