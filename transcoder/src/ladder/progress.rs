@@ -22,6 +22,8 @@ pub(crate) struct Progress {
     waiting_since: Option<Instant>,
     /// The newest unit has not found room in the socket yet.
     blocked: bool,
+    /// What is presented from here on is the next worker's to make.
+    until: Option<i64>,
 }
 
 impl Progress {
@@ -32,6 +34,7 @@ impl Progress {
             waiting: 0,
             waiting_since: None,
             blocked: false,
+            until: None,
         }
     }
 
@@ -53,6 +56,16 @@ impl Progress {
         self.blocked = false;
     }
 
+    /// What is presented from `pts` on is the next worker's to make.
+    pub(crate) fn leave_at(&mut self, pts: i64) {
+        self.until = Some(pts);
+    }
+
+    /// Whether a unit is the next worker's to make.
+    pub(crate) fn is_left(&self, pts: i64) -> bool {
+        self.until.is_some_and(|until| pts >= until)
+    }
+
     /// A rendition is made from now on: how far it had come before says nothing.
     pub(crate) fn begin(&mut self, rendition: usize) {
         if let Some(out) = self.out.get_mut(rendition) {
@@ -65,7 +78,9 @@ impl Progress {
     pub(crate) fn come_out(&mut self, rendition: usize, pts: i64, now: Instant) -> Option<Instant> {
         let (_, arrived) = self.fed.iter().rev().find(|(fed, _)| *fed == pts)?;
         let arrived = *arrived;
-        if let Some(out) = self.out.get_mut(rendition) {
+        if !self.is_left(pts)
+            && let Some(out) = self.out.get_mut(rendition)
+        {
             *out = (*out).max(Some(pts));
         }
         self.decodes(now);
@@ -160,6 +175,21 @@ mod tests {
         assert_eq!(progress.lag(|_| true, late), Some(Duration::ZERO));
         progress.come_out(0, 90, start);
         assert_eq!(progress.lag(|_| true, late), Some(2_000 * MS));
+    }
+
+    #[test]
+    fn what_is_left_to_the_next_worker_does_not_count_as_made() {
+        let start = Instant::now();
+        let mut progress = Progress::new(1);
+        for n in 0..4 {
+            progress.feed(n, start, start);
+        }
+        progress.leave_at(2);
+        assert_eq!([1, 2, 3].map(|pts| progress.is_left(pts)), [false, true, true]);
+        for n in 0..4 {
+            assert_eq!(progress.come_out(0, n, start), Some(start));
+        }
+        assert_eq!(progress.newest_out(), Some(1));
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub(super) enum End {
     Drained(Option<Config>),
     /// All was made, and nothing follows.
     Over,
-    /// Another list of renditions is wanted.
+    /// Another list of renditions is wanted; all was made up to a mark, from which the next worker goes on.
     Replan,
     /// The daemon stops.
     Stopped,
@@ -124,7 +124,7 @@ pub(super) async fn run(
         }
     };
     let status = match end {
-        End::Drained(_) | End::Over => process.end().await,
+        End::Drained(_) | End::Over | End::Replan => process.end().await,
         _ => process.kill().await,
     };
     shared.metrics.workers.dec();
@@ -253,7 +253,11 @@ impl Life<'_> {
                 }
                 let mut arrived = now;
                 if index < self.rungs.len() {
-                    arrived = lock(self.progress).come_out(index, pts, now).ok_or("unit")?;
+                    let mut progress = lock(self.progress);
+                    arrived = progress.come_out(index, pts, now).ok_or("unit")?;
+                    if progress.is_left(pts) {
+                        return Ok(());
+                    }
                 }
                 let unit = AccessUnit {
                     dts,
@@ -320,7 +324,7 @@ impl Life<'_> {
                 self.tell(changes, index, true);
             }
             if self.rungs.wants_stand_in(self.broadcast.is_gridded()) {
-                return Some(End::Replan);
+                let _ = changes.try_send(Order::End);
             }
         }
         None
@@ -374,6 +378,8 @@ async fn feed_worker(
         }
     }
     let mut made = made;
+    // Whether it is to end at a mark, and at which.
+    let (mut leaves, mut left_at) = (false, None);
     let mut next = Some(Event::Frame {
         track: video.0,
         frame: first,
@@ -384,13 +390,17 @@ async fn feed_worker(
             None => tokio::select! {
                 biased;
                 Some(order) = wanted.recv() => {
-                    if let Order::Make { rendition, on } = order {
-                        if let Some(made) = made.get_mut(usize::from(rendition)) {
-                            *made = on;
+                    match order {
+                        Order::End => leaves = true,
+                        Order::Make { rendition, on } => {
+                            if let Some(made) = made.get_mut(usize::from(rendition)) {
+                                *made = on;
+                            }
+                            if !waits {
+                                orders.send(&order).await?;
+                            }
                         }
-                        if !waits {
-                            orders.send(&order).await?;
-                        }
+                        _ => {}
                     }
                     continue;
                 }
@@ -414,10 +424,16 @@ async fn feed_worker(
                         mark = None;
                     }
                 }
+                if let Some(pts) = mark.filter(|_| leaves && left_at.is_none()) {
+                    lock(progress).leave_at(pts);
+                    left_at = Some(pts);
+                }
+                // Pictures that are shown before the mark's may come after it.
+                let done = left_at.is_some_and(|left| frame.pts > left);
                 lock(progress).feed(frame.pts, frame.arrived, now);
                 orders.send(&unit(Media::Video, frame, mark, Timescale::VIDEO)).await?;
                 lock(progress).fed();
-                None
+                done.then_some(End::Replan)
             }
             Some(Event::Frame { track, frame }) => {
                 if let Some((_, config)) = audio.as_ref().filter(|(index, _)| *index == track) {
