@@ -5,6 +5,8 @@ mod support;
 
 #[path = "ladder/failures.rs"]
 mod failures;
+#[path = "ladder/listings.rs"]
+mod listings;
 #[path = "ladder/returns.rs"]
 mod returns;
 #[path = "ladder/stage.rs"]

@@ -114,7 +114,7 @@ fn a_publisher_back_with_another_size_is_a_discontinuity_at_one_number_and_rungs
         assert_eq!(others.count(), 0, "{}", rendition.name);
     }
     let sizes = |rendition: &Rendition| {
-        let mut sizes = rendition.sizes(&stage, "back");
+        let mut sizes = rendition.shown_sizes(&stage, "back");
         sizes.dedup();
         sizes
     };

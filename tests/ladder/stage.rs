@@ -15,6 +15,7 @@ use std::{
     collections::BTreeMap,
     fs,
     ops::{Deref, DerefMut},
+    path::PathBuf,
     sync::{Condvar, Mutex},
     thread,
     time::Duration,
@@ -172,7 +173,7 @@ pub(crate) struct Cut {
     pub(crate) discontinuity: bool,
     /// Presentation times of its frames, in order of presentation.
     pub(crate) times: Vec<i64>,
-    /// It starts with an IDR picture.
+    /// It starts with an IDR picture; audio does not.
     pub(crate) starts_with_idr: bool,
 }
 
@@ -187,7 +188,8 @@ impl Rendition {
                 } else {
                     fragment::chunks(bytes)
                 };
-                (segment.msn, Cut::of(segment.discontinuity, &chunks))
+                let video = &followed.header.handler == b"vide";
+                (segment.msn, Cut::of(segment.discontinuity, &chunks, video))
             })
             .collect();
         Self {
@@ -206,7 +208,7 @@ impl Rendition {
     pub(crate) fn times_in_parts(&self) -> Vec<i64> {
         let parts = self.followed.parts.iter().filter(|part| !part.part.gap);
         let mut times: Vec<i64> = parts
-            .flat_map(|part| Cut::of(false, &fragment::chunks(&part.bytes)).times)
+            .flat_map(|part| Cut::of(false, &fragment::chunks(&part.bytes), false).times)
             .collect();
         times.sort_unstable();
         times
@@ -218,53 +220,77 @@ impl Rendition {
         gaps.map(|(msn, _)| *msn).collect()
     }
 
-    /// Width and height of the pictures of each segment, as a decoder sees them, in the order of the segments.
+    /// Width and height at which the pictures of each segment are shown, as a decoder sees it, in the order of the segments.
     #[track_caller]
-    pub(crate) fn sizes(&self, daemon: &Daemon, channel: &str) -> Vec<(u64, u64)> {
-        let directory = Workdir::new("sizes");
+    pub(crate) fn shown_sizes(&self, daemon: &Daemon, channel: &str) -> Vec<(u64, u64)> {
+        let base = format!("/live/{channel}/{}.m3u8", self.name);
         let mut known: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         let media = self.followed.segments.iter().filter(|(segment, _)| !segment.gap);
         media
             .map(|(segment, bytes)| {
                 let map = segment.map.clone().expect("a map");
                 let size = || {
-                    let base = format!("/live/{channel}/{}.m3u8", self.name);
-                    let mut file = daemon.get(&resolve(&base, &map)).body;
-                    file.extend(bytes);
-                    let path = directory.path().join("segment.mp4");
-                    fs::write(&path, file).expect("a file under target/");
-                    let streams = ffprobe::streams(&path);
-                    let side = |name: &str| streams[0].get(name).and_then(Value::as_u64).expect("a number");
-                    (side("width"), side("height"))
+                    let init = daemon.get(&resolve(&base, &map)).body;
+                    shown_size(&File::of([&init, bytes]))
                 };
                 *known.entry(map.clone()).or_insert_with(size)
             })
             .collect()
     }
 
+    /// Its first header and all segments.
+    pub(crate) fn file(&self) -> File {
+        let segments = self.followed.segments.iter().map(|(_, bytes)| bytes);
+        File::of([&self.followed.init].into_iter().chain(segments))
+    }
+
     /// The numbers in its pictures in the order shown, of the segments with this header.
     #[track_caller]
     pub(crate) fn numbers(&self) -> Vec<u32> {
-        let mut file = self.followed.init.clone();
-        for (_, bytes) in &self.followed.segments {
-            file.extend(bytes);
-        }
-        let directory = Workdir::new("rendition");
-        let path = directory.path().join(format!("{}.mp4", self.name));
-        fs::write(&path, file).expect("a file under target/");
-        ffprobe::numbers(&path, None)
+        ffprobe::numbers(self.file().path(), None)
     }
 }
 
+/// A file for other programs to read.
+#[derive(Debug)]
+pub(crate) struct File(Workdir);
+
+impl File {
+    fn of<'a>(pieces: impl IntoIterator<Item = &'a Vec<u8>>) -> Self {
+        let file = Self(Workdir::new("media"));
+        let bytes: Vec<u8> = pieces.into_iter().flatten().copied().collect();
+        fs::write(file.path(), bytes).expect("a file under target/");
+        file
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.path().join("media.mp4")
+    }
+}
+
+/// Width and height of a file's pictures in square samples.
+#[track_caller]
+fn shown_size(file: &File) -> (u64, u64) {
+    let stream = &ffprobe::streams(file.path())[0];
+    let side = |name: &str| stream.get(name).and_then(Value::as_u64).expect("a side");
+    let aspect = stream
+        .get("sample_aspect_ratio")
+        .and_then(Value::as_str)
+        .unwrap_or("1:1");
+    let (w, h) = aspect.split_once(':').expect("a ratio");
+    let [w, h] = [w, h].map(|number| number.parse::<u64>().expect("a number"));
+    (side("width") * w / h, side("height"))
+}
+
 impl Cut {
-    fn of(discontinuity: bool, chunks: &[Chunk]) -> Self {
+    fn of(discontinuity: bool, chunks: &[Chunk], video: bool) -> Self {
         let mut times = Vec::new();
         let mut idr = None;
         let mut duration = 0;
         for chunk in chunks {
             let mut dts = i64::try_from(chunk.decode_time).expect("less than 2^63 ticks");
             for sample in &chunk.samples {
-                idr.get_or_insert_with(|| is_idr(&sample.payload));
+                idr.get_or_insert_with(|| video && is_idr(&sample.payload));
                 times.push(dts + i64::from(sample.composition_offset));
                 dts += i64::from(sample.duration);
                 duration += u64::from(sample.duration);

@@ -94,6 +94,32 @@ fn ffprobe<'a>(options: impl IntoIterator<Item = &'a str>, input: &OsStr) -> Val
     serde_json::from_slice(&output.stdout).expect("JSON from ffprobe")
 }
 
+/// Asserts that ffmpeg decodes all of an address or a file and complains of nothing.
+#[track_caller]
+pub(crate) fn assert_decodes(input: impl AsRef<OsStr>) {
+    let mut command = Command::new("timeout");
+    command.args([
+        "--kill-after=5",
+        "120",
+        "ffmpeg",
+        "-hide_banner",
+        "-nostdin",
+        "-v",
+        "error",
+        "-xerror",
+        "-i",
+    ]);
+    command.arg(input.as_ref()).args(["-f", "null", "-"]);
+    let output = command.output().expect("ffmpeg");
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && complaints.is_empty(),
+        "ffmpeg {:?}: {}: {complaints}",
+        input.as_ref(),
+        output.status
+    );
+}
+
 /// Decodes an address or a file with ffmpeg, up to `pictures` of it, and returns the numbers in the pictures in the order shown.
 ///
 /// # Panics
