@@ -432,3 +432,6 @@ impl Follow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

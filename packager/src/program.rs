@@ -289,7 +289,10 @@ impl Program {
                     let at = audio.clock.next().unwrap_or(frame.dts);
                     self.cut_master(mark, at, true);
                 }
-                self.lines[self.master].push_unit(frame, &self.metrics);
+                let line = &mut self.lines[self.master];
+                self.reached = self.reached.max(line.to_video(frame.dts));
+                line.push_unit(frame, &self.metrics);
+                self.release(now);
             }
             Kind::Follower(_) => {}
         }

@@ -1,7 +1,7 @@
 //! Renditions on the virtual clock of a [`Bench`]: a worker that shows the source's pictures again some time later, and what must hold of
 //! them beside the source.
 
-use std::collections::VecDeque;
+use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
 use media_core::broadcast::Rendition;
 
@@ -117,7 +117,11 @@ impl Rung {
         while let Some(event) = self.source.as_mut().and_then(Consumer::try_next) {
             match event {
                 Event::Frame { track: 0, frame } if self.config.is_video() => self.decode(&frame, ms),
-                Event::Frame { track: 1, frame } if !self.config.is_video() => self.resample(&frame, ms),
+                Event::Frame { track, frame }
+                    if !self.config.is_video() && !self.broadcast.tracks()[track].config.is_video() =>
+                {
+                    self.resample(&frame, ms);
+                }
                 Event::Gap(_) => self.show_until(i64::MAX, ms),
                 _ => {}
             }
@@ -307,6 +311,17 @@ fn each_segment_of_every_rendition_has_the_number_start_and_duration_of_the_sour
                     assert_eq!(track.segments.len(), source.segments.len());
                     assert!(track.segments.iter().all(|segment| !segment.gap), "{}", kinds(track));
                     assert_eq!(track.part_target, Duration::from_millis(234));
+                    let rate = fps
+                        / if fps > 50.0 && track.name.as_str() == "v480" {
+                            2.0
+                        } else {
+                            1.0
+                        };
+                    assert!(
+                        (track.frame_rate.unwrap() - rate).abs() < 0.05,
+                        "{:?} of {rate}",
+                        track.frame_rate
+                    );
                     let (shown, sent) = (stamps(track).len(), stamps(source).len());
                     let wanted = if fps > 50.0 && track.name.as_str() == "v480" {
                         sent / 2
@@ -678,6 +693,48 @@ fn periods_have_the_renditions_that_are_there() {
     assert_eq!(periods, [(1_000, Some(0)), (1_005, None), (1_007, Some(0))]);
     assert_eq!(presentation.periods[1].continues, Some(1_000));
     assert_eq!(presentation.periods[2].continues, Some(1_005));
+}
+
+#[test]
+fn a_part_of_a_rendition_that_is_hinted_at_comes() {
+    let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 470)]);
+    let hints = Rc::new(RefCell::new(Vec::new()));
+    for ms in (3_000..16_000).step_by(20) {
+        let hints = Rc::clone(&hints);
+        bench.act(ms, move |bench| {
+            let tracks = bench.last.as_ref().map(|last| &last.tracks[2..]).unwrap_or_default();
+            let open = tracks
+                .iter()
+                .filter_map(|track| track.open.as_ref().map(|open| (&track.name, open)));
+            let hinted = open.map(|(name, open)| (name.to_string(), open.msn, open.parts.len()));
+            hints.borrow_mut().extend(hinted);
+        });
+    }
+    bench.run(25.0, 48, false, Some(48_000.0), 0.0..18.0, 0.0);
+    let presentation = bench.end(18_000);
+    assert!(hints.borrow().len() > 1_000);
+    for (name, msn, part) in hints.borrow().iter() {
+        let parts = named(presentation, name).segment(*msn).unwrap().parts.len();
+        assert!(parts > *part, "part {part} of {msn} in {name} was hinted at");
+    }
+}
+
+#[test]
+fn audio_alone_may_have_a_rendition() {
+    let mut bench = Bench::new(tracks(AAC_48, false));
+    let broadcast = Arc::clone(&bench.program.broadcast);
+    bench.rungs.push(Rung::of_audio(&broadcast, "a64", 300));
+    for n in 0..500i64 {
+        let ms = n * 1_024 * 1_000 / 48_000;
+        bench.send(0, ms, ms, 0, true);
+    }
+    let presentation = bench.end(10_640);
+    assert_sound(presentation);
+    let [source, audio] = &presentation.tracks[..] else {
+        panic!("two tracks")
+    };
+    assert_eq!((kinds(source), kinds(audio)), ("mmmmmm".into(), "mmmmmm".into()));
+    assert!(bench.program.metrics.audio.silence.get() <= 3);
 }
 
 #[test]

@@ -1,0 +1,96 @@
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use media_core::{TrackName, broadcast::Limits, codec, hub};
+
+use super::*;
+use crate::{
+    Part,
+    rendered::example::{Cut, Example, FIRST},
+};
+
+fn live() -> Arc<Live> {
+    let limits = Limits {
+        bytes: 1 << 20,
+        age: Duration::from_secs(10),
+        segment: Duration::from_secs(2),
+        stall: Duration::from_secs(2),
+    };
+    let hub = Hub::new(hub::Settings {
+        broadcast: limits,
+        reconnect: Duration::from_secs(10),
+        max_channels: 1,
+    });
+    let config = codec::Config::Aac(codec::aac::Config::parse(&[0x11, 0x90]).unwrap());
+    let claim = hub.claim("demo".parse().unwrap()).unwrap();
+    let tracks = vec![(TrackName::source_audio(), config)];
+    let producer = claim.start(tracks, Instant::now(), SystemTime::now()).unwrap();
+    Arc::new(Live::new(producer.broadcast()))
+}
+
+fn ladder(names: &[&str], segments: usize, parts: usize) -> Example {
+    let mut example = Example::of(names);
+    for _ in 0..segments {
+        example.push(Cut::Media, 180_000);
+    }
+    example.open_with(Cut::Media, 180_000, parts);
+    example
+}
+
+#[tokio::test]
+async fn a_track_that_appears_later_is_waited_for_like_any_other() {
+    let live = live();
+    assert!(live.publish(ladder(&["v0", "a0"], 1, 1).snapshot(), &[0, 1]));
+    assert!(
+        live.changed(2, FIRST, None).await.is_none(),
+        "there is no such track yet"
+    );
+    assert!(live.changed(99, FIRST, None).await.is_none());
+    live.publish(ladder(&["v0", "a0", "v360"], 1, 1).snapshot(), &[0, 1, 2]);
+    let waiting = tokio::spawn({
+        let live = Arc::clone(&live);
+        async move { live.changed(2, FIRST + 1, Some(2)).await }
+    });
+    tokio::task::yield_now().await;
+    live.publish(ladder(&["v0", "a0", "v360"], 1, 3).snapshot(), &[2]);
+    let found = waiting.await.unwrap().unwrap();
+    assert!(found.tracks[2].has(FIRST + 1, Some(2)));
+}
+
+/// A snapshot whose only rendition has these parts in its open segment: bytes, or none for a gap.
+fn with_parts(parts: &[&'static [u8]]) -> Presentation {
+    let mut example = ladder(&["v0", "a0", "v360"], 1, 0);
+    let open = example.track(2).open.as_mut().unwrap();
+    let open = Arc::make_mut(open);
+    open.parts = parts
+        .iter()
+        .map(|bytes| {
+            Arc::new(Part {
+                start: 0,
+                duration: 18_000,
+                independent: false,
+                gap: bytes.is_empty(),
+                bytes: Rope::from(Bytes::from_static(bytes)),
+            })
+        })
+        .collect();
+    example.snapshot()
+}
+
+#[tokio::test]
+async fn a_segment_that_is_interrupted_is_followed_to_the_end_of_what_there_is() {
+    let live = live();
+    live.publish(with_parts(&[b"one "]), &[2]);
+    let mut follow = live.follow(2, FIRST + 1);
+    let mut next = async || std::future::poll_fn(|cx| follow.poll_next(cx)).await;
+    assert_eq!(next().await.unwrap().unwrap().to_bytes()[..], *b"one ");
+    live.publish(with_parts(&[b"one ", b"two ", b""]), &[2]);
+    assert_eq!(next().await.unwrap().unwrap().to_bytes()[..], *b"two ");
+    let waiting = tokio::time::timeout(Duration::from_millis(20), next());
+    assert!(waiting.await.is_err(), "no bytes are no answer");
+    let mut complete = with_parts(&[b"one ", b"two ", b"", b""]);
+    let track = Arc::make_mut(&mut complete.tracks[2]);
+    Arc::make_mut(&mut track.segments).extend(track.open.take());
+    live.publish(complete, &[2]);
+    assert!(next().await.is_none());
+}
