@@ -11,7 +11,8 @@
 //! the source's track, forces a key frame at each frame that carries a `media_core::Mark`, and its renditions become further tracks
 //! of the same broadcast. Nothing downstream knows who made a track.
 
-#![forbid(unsafe_code)]
+// One module must do without: `worker::plane::avx2`, whose header says why.
+#![deny(unsafe_code)]
 
 pub mod confine;
 pub mod elements;

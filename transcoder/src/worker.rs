@@ -18,6 +18,7 @@ mod fan_out;
 mod figures;
 mod owed;
 mod picture;
+mod plane;
 mod rendition;
 mod scaler;
 mod socket;

@@ -1,7 +1,11 @@
 //! The ladder's worker as a process: orders in, reports out. The worker is this program started again: it confines itself, which it only
 //! can while one thread runs, so this has a `main` of its own.
 
-#![expect(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test says what is wrong by failing"
+)]
 
 mod support;
 

@@ -24,6 +24,9 @@ const FRAME_SAMPLES: u64 = 1_024;
 /// A 32-bit float.
 const SAMPLE_BYTES: u64 = 4;
 
+/// The way in, and the threads behind it.
+pub(super) type Started = (Audio, [JoinHandle<()>; 2]);
+
 /// The way in.
 pub(super) struct Audio {
     units: AppSrc,
@@ -38,7 +41,7 @@ impl Audio {
     ///
     /// # Errors
     /// [`Error::Build`], [`Error::Thread`]; [`Error::AudioConfig`]: its configuration is none.
-    pub(super) fn start(shared: &Arc<Shared>) -> Result<Option<(Self, [JoinHandle<()>; 2])>, Error> {
+    pub(super) fn start(shared: &Arc<Shared>) -> Result<Option<Started>, Error> {
         let (Some(record), Some(rendition)) = (&shared.job.audio, &shared.job.audio_rendition) else {
             return Ok(None);
         };

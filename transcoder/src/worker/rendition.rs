@@ -68,7 +68,7 @@ impl Rendition {
             shared: Arc::clone(shared),
             pool: pool(&info)?,
             info,
-            scaler: Scaler::new(),
+            scaler: Scaler::default(),
             source,
             from: Arc::clone(from),
         };

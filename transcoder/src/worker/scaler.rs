@@ -1,33 +1,25 @@
-//! Pictures to a rendition's size, plane by plane.
+//! Pictures to a rendition's size.
 
-use fast_image_resize::{
-    FilterType, ResizeAlg, ResizeOptions, Resizer,
-    images::{TypedCroppedImage, TypedCroppedImageMut, TypedImage, TypedImageRef},
-    pixels::U8,
-};
 use gstreamer as gst;
 use gstreamer_video::{VideoFrame, VideoFrameExt, VideoFrameRef, video_frame::Readable};
 
+use super::plane::{Filter, Plane};
 use crate::Error;
 
 /// Luma and two of chroma.
 const PLANES: u32 = 3;
 
-/// Scales I420 to I420.
-#[derive(Debug)]
+/// Scales I420 to I420, whatever sizes come.
+#[derive(Debug, Default)]
 pub(super) struct Scaler {
-    resizer: Resizer,
-    options: ResizeOptions,
+    /// A filter for each plane, and the sizes that they are for.
+    filters: Vec<((Size, Size), Filter)>,
 }
 
-impl Scaler {
-    pub(super) fn new() -> Self {
-        Self {
-            resizer: Resizer::new(),
-            options: ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)),
-        }
-    }
+/// Width and height.
+type Size = (usize, usize);
 
+impl Scaler {
     /// Fills `to` with `from`.
     ///
     /// # Errors
@@ -38,28 +30,36 @@ impl Scaler {
         to: &mut VideoFrameRef<&mut gst::BufferRef>,
     ) -> Result<(), Error> {
         for plane in 0..PLANES {
-            let (width, height) = (from.comp_width(plane), from.comp_height(plane));
-            let stride = stride(from.plane_stride(), plane)?;
-            let image = TypedImageRef::<U8>::from_buffer(stride, height, from.plane_data(plane)?);
-            let image = image.map_err(|_| Error::Scale)?;
-            let image = TypedCroppedImage::new(image, 0, 0, width, height).map_err(|_| Error::Scale)?;
-
-            let (width, height) = (to.comp_width(plane), to.comp_height(plane));
-            let stride = self::stride(to.plane_stride(), plane)?;
-            let scaled = TypedImage::<U8>::from_buffer(stride, height, to.plane_data_mut(plane)?);
-            let scaled = scaled.map_err(|_| Error::Scale)?;
-            let mut scaled = TypedCroppedImageMut::new(scaled, 0, 0, width, height).map_err(|_| Error::Scale)?;
-            self.resizer
-                .resize_typed(&image, &mut scaled, &self.options)
-                .map_err(|_| Error::Scale)?;
+            let from = shape(from, plane)?.with(from.plane_data(plane)?);
+            let mut to = shape(to, plane)?.with(to.plane_data_mut(plane)?);
+            if !from.is_whole() || !to.is_whole() {
+                return Err(Error::Scale);
+            }
+            let sizes = ((from.width, from.height), (to.width, to.height));
+            self.filter(plane, sizes).scale(&from, &mut to);
         }
         Ok(())
     }
+
+    fn filter(&mut self, plane: u32, sizes: (Size, Size)) -> &mut Filter {
+        let number = plane as usize;
+        if self.filters.get(number).is_none_or(|(made_for, _)| *made_for != sizes) {
+            // The first to differ; those behind it are made again when they are needed.
+            self.filters.truncate(number);
+            self.filters.push((sizes, Filter::new(sizes.0, sizes.1)));
+        }
+        &mut self.filters[number].1
+    }
 }
 
-fn stride(strides: &[i32], plane: u32) -> Result<u32, Error> {
-    let stride = usize::try_from(plane).ok().and_then(|plane| strides.get(plane));
-    stride
-        .and_then(|&stride| u32::try_from(stride).ok())
-        .ok_or(Error::Scale)
+/// A plane without its samples.
+fn shape(frame: &impl VideoFrameExt, plane: u32) -> Result<Plane<()>, Error> {
+    let size = |size: u32| usize::try_from(size).map_err(|_| Error::Scale);
+    let stride = frame.plane_stride().get(plane as usize).ok_or(Error::Scale)?;
+    Ok(Plane {
+        samples: (),
+        width: size(frame.comp_width(plane))?,
+        height: size(frame.comp_height(plane))?,
+        stride: usize::try_from(*stride).map_err(|_| Error::Scale)?,
+    })
 }
