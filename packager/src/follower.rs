@@ -72,6 +72,11 @@ impl Follower {
         self.absent || self.overdue
     }
 
+    /// Whether frames are missing, so that it goes on at a cut.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     /// The cut that waits for segment `msn`.
     pub(crate) fn waiting(&self, msn: u64) -> Option<&Cut> {
         self.cuts.iter().find(|cut| cut.mark.msn == msn)

@@ -42,7 +42,7 @@ pub(crate) struct Line {
     pub(crate) rendition: bool,
     /// The init segment that the newest cut's segment needs: its number, and what it describes if that is known already.
     plan: (u32, Option<Arc<Config>>),
-    /// A segment of which some may be missing has begun since the master's newest cut.
+    /// Some of a segment turned out to be missing since the master's newest cut.
     pub(crate) interrupted: bool,
     /// Parts or segments came since the last snapshot.
     pub(crate) dirty: bool,
@@ -236,7 +236,6 @@ impl Line {
     pub(crate) fn lose(&mut self, absent: bool) {
         if let Kind::Follower(follower) = &mut self.kind {
             follower.lose(absent);
-            self.interrupted = true;
         }
     }
 
@@ -274,6 +273,12 @@ impl Line {
             Kind::Follower(follower) => follower.waiting(msn).map(|cut| cut.init),
             Kind::Audio(audio) => audio.cuts.iter().find(|cut| cut.mark.msn == msn).map(|cut| cut.init),
         }
+    }
+
+    /// Whether some of a segment is missing since this was asked before, or will be.
+    pub(crate) fn take_interrupted(&mut self) -> bool {
+        let lost = matches!(&self.kind, Kind::Follower(follower) if follower.is_lost());
+        std::mem::take(&mut self.interrupted) || lost
     }
 
     /// Whether segments are not to be expected of it at present.

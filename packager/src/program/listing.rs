@@ -141,7 +141,7 @@ impl Program {
         let mut interrupted = false;
         for &line in &self.listing.shown {
             let line = &mut self.lines[line];
-            interrupted |= std::mem::take(&mut line.interrupted) && !line.is_missing();
+            interrupted |= line.take_interrupted() && !line.is_missing();
         }
         let expected = |line: &Line| match resumes || !line.is_missing() {
             true => line.init_of(past.mark.msn),

@@ -648,6 +648,29 @@ fn a_publisher_that_goes_and_returns_leaves_the_renditions_in_step() {
 }
 
 #[test]
+fn a_worker_that_follows_another_at_a_mark_makes_no_period() {
+    let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
+    // The first worker's tail has come as the mark's own frame does, and the next begins with that.
+    bench.act(10_100, |bench| {
+        let rung = &mut bench.rungs[0];
+        rung.queue.retain(|(_, unit)| unit.pts < 900_000 + 10 * 90_000);
+        for (due, _) in &mut rung.queue {
+            *due = 10_100;
+        }
+    });
+    bench.act(10_101, |bench| {
+        bench.rungs[0].kill();
+        bench.rungs[0].restart();
+    });
+    bench.run(30.0, 60, false, Some(48_000.0), 0.0..16.0, 0.0);
+    let presentation = bench.end(16_000);
+    assert_renditions_agree(presentation);
+    let track = named(presentation, "v720");
+    assert_eq!((kinds(track).as_str(), stamps(track).len()), ("mmmmmmmm", 480));
+    assert_eq!(presentation.periods.len(), 1);
+}
+
+#[test]
 fn a_gridded_source_has_renditions_that_are_not() {
     let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
     bench.run(30.0, 1_000, true, Some(48_000.0), 0.0..27.0, 0.0);
