@@ -11,7 +11,7 @@
 //! the source's track, forces a key frame at each frame that carries a `media_core::Mark`, and its renditions become further tracks
 //! of the same broadcast. Nothing downstream knows who made a track.
 
-// One module must do without: `worker::plane::avx2`, whose header says why.
+// But in one module: `worker::plane::avx2`, whose header says why.
 #![deny(unsafe_code)]
 
 pub mod confine;

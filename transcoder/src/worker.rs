@@ -17,6 +17,7 @@ pub(crate) mod encoder;
 mod fan_out;
 mod figures;
 mod owed;
+mod pace;
 mod picture;
 mod plane;
 mod rendition;
@@ -100,12 +101,12 @@ pub fn run_for_parent() -> Result<(), Error> {
     reports.log(Level::Debug, confinement.to_string())?;
     let (shared, ends) = Shared::new(job, reports);
     let ended = run(&shared, orders, &ends, &meter);
-    match &ended {
-        Err(Error::Socket(err)) if gone(err) => return Ok(()),
-        Err(err) => {
-            let _ = shared.reports.log(Level::Warn, err.to_string());
-        }
-        Ok(()) => {}
+    let ended = match ended {
+        Err(Error::Socket(err)) if gone(&err) => Ok(()),
+        ended => ended,
+    };
+    if let Err(err) = &ended {
+        let _ = shared.reports.log(Level::Warn, err.to_string());
     }
     stop(&shared);
     ended

@@ -51,8 +51,10 @@ fn tests(args: &[String]) -> ExitCode {
     let tests = [
         test!(every_rendition_has_each_picture_of_the_source_and_a_key_frame_at_each_mark),
         test!(quality_reorders_and_loses_nothing),
+        test!(where_x264_is_not_installed_openh264_does_the_same),
         test!(stamps_are_the_sources_wherever_they_start),
         test!(stamps_of_a_variable_rate_are_kept),
+        test!(a_frame_rate_told_wrongly_does_not_change_the_bitrate),
         test!(a_lost_unit_costs_itself),
         test!(a_lost_key_frame_costs_no_mark),
         test!(a_broken_unit_costs_at_most_itself),
@@ -263,6 +265,28 @@ fn quality_reorders_and_loses_nothing() {
     }
 }
 
+fn where_x264_is_not_installed_openh264_does_the_same() {
+    for b_frames in [0, 2] {
+        let recipe = Recipe { b_frames, ..PLAIN };
+        let source = recipe.source(90_000);
+        let job = Job {
+            encoder: Encoder::OpenH264,
+            ..job(&recipe, &source, &[rendition(320, 180), rendition(160, 90)])
+        };
+        let said = made(job, marked(&source));
+        for rendition in 0..2 {
+            each_picture_once(&said, rendition, &source);
+            key_frames_at(&said, rendition, &key_times(&source));
+            assert_eq!(said.records(rendition).len(), 1);
+        }
+        let report = probed(&said, 0);
+        assert!(
+            report.contains(&format!("nb_read_frames={}", source.units.len())),
+            "{report}"
+        );
+    }
+}
+
 fn stamps_are_the_sources_wherever_they_start() {
     // Zero, below it, a year, more than a thousand hours later than anything may be, and off every grid.
     for first in [0, -450_000, 90_000 * 3_600 * 24 * 365, 1 << 50, 8_100_001] {
@@ -290,6 +314,29 @@ fn stamps_of_a_variable_rate_are_kept() {
     let said = made(job(&PLAIN, &source, &[rendition(160, 90)]), marked(&source));
     each_picture_once(&said, 0, &source);
     key_frames_at(&said, 0, &key_times(&source));
+}
+
+fn a_frame_rate_told_wrongly_does_not_change_the_bitrate() {
+    let recipe = Recipe {
+        pictures: 600,
+        filter: "noise=alls=20:allf=t",
+        ..PLAIN
+    };
+    let source = recipe.source(0);
+    for told in [15.0, 30.0, 60.0] {
+        let mut job = job(&recipe, &source, &[rendition(160, 90)]);
+        job.frame_rate = told;
+        let said = made(job, marked(&source));
+        // Not counting what came before it could be known.
+        let units = said.units(0);
+        let bytes: usize = units
+            .iter()
+            .filter(|unit| unit.pts >= 6 * 90_000)
+            .map(|unit| unit.payload.len())
+            .sum();
+        let bps = bytes as f64 * 8.0 / 14.0;
+        assert!((bps / 200_000.0 - 1.0).abs() < 0.15, "told {told}: {bps:.0} bit/s");
+    }
 }
 
 fn a_lost_unit_costs_itself() {

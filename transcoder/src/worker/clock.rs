@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn ticks_survive_the_way_there_and_back() {
         gst::init().unwrap();
-        for first in [0, -1_000_000, 7, 1 << 40, 1 << 50, i64::MAX - (1 << 40)] {
+        for first in [0, -1_000_000, 7, 1 << 40, 1 << 50, i64::MAX - (1 << 50)] {
             let clock = Clock::default();
             let segment = gst::FormattedSegment::<gst::ClockTime>::new().upcast();
             for after in [0, 1, 2, 3, 4, 5, 3003, 3600, -3600, 90_000 * 60 * 60 * 24 * 365] {

@@ -33,7 +33,8 @@ pub(super) fn add(pipeline: &gst::Pipeline, record: &[u8], frame_rate: f64) -> R
     let decoder = make("avdec_h264")
         .property("max-threads", threads(record, frame_rate))
         .build()?;
-    // One picture for each that is interlaced, not one for each field; nothing where none is.
+    // One picture for each that is interlaced, not one for each field; nothing where none is. The methods that look at neighbouring
+    // pictures hold one back and lose it at the end.
     let deinterlace = make("deinterlace")
         .property_from_str("mode", "auto")
         .property_from_str("fields", "top")

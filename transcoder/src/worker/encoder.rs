@@ -1,6 +1,6 @@
 //! The video encoders and how each is set: key frames where they are asked for and nowhere else, a constant rate over a second.
 
-use gstreamer as gst;
+use gstreamer::{self as gst, prelude::*};
 use gstreamer_video::{self as gst_video, VideoColorimetry};
 
 use super::chain;
@@ -11,6 +11,9 @@ use crate::{
 
 /// No key frame but those asked for: `X264_KEYINT_MAX_INFINITE`.
 const NEVER: u32 = 1 << 30;
+
+/// The most that `x264enc` takes.
+const MAX_KBPS: u32 = 2_000 * 1_024;
 
 /// What one encoder is set for.
 #[derive(Debug, Clone, PartialEq)]
@@ -140,6 +143,22 @@ impl Settings {
             .build()?;
         Ok(element)
     }
+}
+
+/// Tells a running encoder that pictures come `times` as fast as it was told at first: it counts bits by the picture. Those that cannot be
+/// told go on as they are.
+pub(crate) fn set_pace(element: &gst::Element, settings: &Settings, times: f64) {
+    if settings.encoder != Encoder::X264 {
+        return;
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is clamped")]
+    let scaled = |value: f64, most: u32| value.round().clamp(1.0, f64::from(most)) as u32;
+    // A second's worth in the buffer, as before. The encoder takes up both when the second is set.
+    element.set_property("vbv-buf-capacity", scaled(1_000.0 * times, 10_000));
+    element.set_property(
+        "bitrate",
+        scaled(f64::from(kbps(settings.bitrate_bps)) / times, MAX_KBPS),
+    );
 }
 
 /// The element of VA-API that this machine's driver has: it registers what it can.

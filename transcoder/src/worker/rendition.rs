@@ -14,7 +14,7 @@ use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::{AppSink, AppSrc};
 use gstreamer_video::{VideoFrame, VideoFrameExt, VideoFrameRef, VideoInfo, video_frame::Readable};
 
-use super::{OFF, Shared, chain, encoder, scaler::Scaler};
+use super::{OFF, Shared, chain, encoder, pace::Pace, scaler::Scaler};
 use crate::{Error, protocol::Report};
 
 /// Pictures that wait for the scaler. They are the decoder's: more of them is memory, fewer is waiting for each other.
@@ -59,7 +59,9 @@ impl Rendition {
         let source = chain::source(&info.to_caps()?, MAX_SCALED);
         let sink = chain::sink(MAX_UNITS);
         let mut elements = vec![source.clone().upcast()];
-        elements.extend(settings.elements()?);
+        let encoder = settings.elements()?;
+        let pace = Pace::new(settings, encoder.first().cloned());
+        elements.extend(encoder);
         elements.push(sink.clone().upcast());
         chain::add(&shared.pipeline, &elements.iter().collect::<Vec<_>>())?;
 
@@ -70,6 +72,7 @@ impl Rendition {
             info,
             scaler: Scaler::default(),
             source,
+            pace,
             from: Arc::clone(from),
         };
         let mut take = Take {
@@ -117,6 +120,7 @@ struct Feed {
     pool: gst::BufferPool,
     scaler: Scaler,
     source: AppSrc,
+    pace: Pace,
     from: Arc<AtomicU64>,
 }
 
@@ -134,6 +138,7 @@ impl Feed {
                 self.source.send_event(encoder::key_frame());
             }
             first = false;
+            self.pace.push(picture.pts, picture.marked);
             chain::push(&self.source, scaled)?;
         }
         chain::finish(&self.source)?;

@@ -54,14 +54,15 @@ impl Orders {
 /// Writes reports, whole, from any thread.
 #[derive(Debug)]
 pub(super) struct Reports {
-    socket: Mutex<UnixStream>,
+    /// None when a report has not been written whole: nothing may follow it.
+    socket: Mutex<Option<UnixStream>>,
 }
 
 impl Reports {
     pub(super) fn new(socket: UnixStream) -> Result<Self, Error> {
         socket.set_write_timeout(Some(WRITE_LIMIT)).map_err(Error::Socket)?;
         Ok(Self {
-            socket: Mutex::new(socket),
+            socket: Mutex::new(Some(socket)),
         })
     }
 
@@ -70,19 +71,15 @@ impl Reports {
     /// # Errors
     /// [`Error::Socket`]: the daemon does not read, or is gone.
     pub(super) fn send(&self, report: &Report) -> Result<(), Error> {
-        let Written { head, payload } = report.write();
-        let mut parts = [IoSlice::new(&head), IoSlice::new(&payload)];
-        let mut rest = &mut parts[..];
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        while rest.iter().any(|part| !part.is_empty()) {
-            match socket.write_vectored(rest) {
-                Ok(0) => return Err(Error::Socket(io::ErrorKind::WriteZero.into())),
-                Ok(written) => IoSlice::advance_slices(&mut rest, written),
-                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-                Err(err) => return Err(Error::Socket(err)),
-            }
-        }
-        Ok(())
+        let written = match &mut *socket {
+            Some(socket) => write(socket, &report.write()),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        };
+        written.map_err(|err| {
+            *socket = None;
+            Error::Socket(err)
+        })
     }
 
     /// Something for the daemon's log.
@@ -93,4 +90,18 @@ impl Reports {
         let text = text.into();
         self.send(&Report::Log { level, text })
     }
+}
+
+fn write(socket: &mut UnixStream, Written { head, payload }: &Written) -> io::Result<()> {
+    let mut parts = [IoSlice::new(head), IoSlice::new(payload)];
+    let mut rest = &mut parts[..];
+    while rest.iter().any(|part| !part.is_empty()) {
+        match socket.write_vectored(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut rest, written),
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            Err(err) => return Err(err),
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,107 @@
+//! How fast pictures come, against what the encoder was told: sources say it wrongly, not at all, or change it.
+
+use gstreamer as gst;
+
+use super::encoder;
+
+/// Pictures are counted over this span at least, in ticks: two seconds.
+const SPAN: i64 = 2 * 90_000;
+/// A longer one has a hole in it and says nothing.
+const LONGEST: i64 = 20 * 90_000;
+/// What does not differ more than this is left.
+const TOLERANCE: f64 = 0.05;
+
+/// Keeps one encoder told.
+pub(super) struct Pace {
+    settings: encoder::Settings,
+    element: Option<gst::Element>,
+    counter: Counter,
+}
+
+impl Pace {
+    pub(super) fn new(settings: &encoder::Settings, element: Option<gst::Element>) -> Self {
+        Self {
+            counter: Counter::new(settings.frame_rate),
+            settings: settings.clone(),
+            element,
+        }
+    }
+
+    /// A picture goes into the encoder.
+    pub(super) fn push(&mut self, pts: i64, marked: bool) {
+        if let (Some(times), Some(element)) = (self.counter.push(pts, marked), &self.element) {
+            encoder::set_pace(element, &self.settings, times);
+        }
+    }
+}
+
+/// Counts pictures between marks.
+struct Counter {
+    told: f64,
+    /// How many times as fast they come, as was last said.
+    times: f64,
+    /// Where counting began, and pictures since.
+    since: Option<(i64, u32)>,
+}
+
+impl Counter {
+    fn new(told: f64) -> Self {
+        Self {
+            told,
+            times: 1.0,
+            since: None,
+        }
+    }
+
+    /// How many times as fast as was told they come, where that is news. Only at a mark, where the encoder starts anew.
+    fn push(&mut self, pts: i64, marked: bool) -> Option<f64> {
+        let Some((start, count)) = &mut self.since else {
+            self.since = Some((pts, 1));
+            return None;
+        };
+        let (span, pictures) = (pts - *start, f64::from(*count));
+        *count = count.saturating_add(1);
+        if !marked || (0..SPAN).contains(&span) {
+            return None;
+        }
+        self.since = Some((pts, 1));
+        if !(SPAN..LONGEST).contains(&span) {
+            return None;
+        }
+        let times = pictures * 90_000.0 / span as f64 / self.told;
+        if (times / self.times - 1.0).abs() < TOLERANCE {
+            return None;
+        }
+        self.times = times;
+        Some(times)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_that_was_told_rightly_is_no_news() {
+        let mut counter = Counter::new(30.0);
+        assert!((0..600).all(|number| counter.push(number * 3_000, number % 60 == 0).is_none()));
+    }
+
+    #[test]
+    fn another_rate_is_told_once() {
+        let mut counter = Counter::new(30.0);
+        let told: Vec<_> = (0..1_200)
+            .filter_map(|number| Some((number, counter.push(number * 1_500, number % 60 == 0)?)))
+            .collect();
+        assert_eq!(told, [(120, 2.0)]);
+    }
+
+    #[test]
+    fn a_hole_says_nothing() {
+        let mut counter = Counter::new(30.0);
+        assert_eq!(counter.push(0, true), None);
+        assert_eq!(counter.push(3_000, false), None);
+        assert_eq!(counter.push(90_000 * 60, true), None);
+        assert_eq!(counter.push(0, true), None);
+    }
+}
