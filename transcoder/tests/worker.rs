@@ -10,8 +10,9 @@
 mod support;
 
 use std::{
-    env, panic,
-    process::ExitCode,
+    env, fs, panic,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
@@ -59,6 +60,7 @@ fn tests(args: &[String]) -> ExitCode {
         test!(a_lost_key_frame_costs_no_mark),
         test!(a_broken_unit_costs_at_most_itself),
         test!(any_kind_of_picture_becomes_a_rendition),
+        test!(renditions_look_like_the_source),
         test!(the_configuration_says_what_was_asked_for),
         test!(a_rendition_turned_off_returns_at_a_mark),
         test!(garbage_ends_a_worker_alone_and_soon),
@@ -546,6 +548,42 @@ fn the_configuration_says_what_was_asked_for() {
 /// What ffprobe reads in a rendition, all of which it decodes.
 #[track_caller]
 fn probed(said: &Said, rendition: u8) -> String {
+    let path = stream(said, rendition);
+    let mut ffprobe = Command::new("ffprobe");
+    ffprobe
+        .args(["-v", "error", "-count_frames", "-show_streams"])
+        .arg(&path);
+    let output = ffprobe.output().unwrap();
+    fs::remove_file(&path).unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// How like the source a rendition is, brought to its size by ffmpeg after `filter`: 1 is equal.
+#[track_caller]
+fn like(said: &Said, rendition: u8, (width, height): (u32, u32), recipe: &Recipe, filter: &str) -> f64 {
+    let path = stream(said, rendition);
+    let graph = format!(
+        "[1]settb=1/30,setpts=N,{filter},format=yuv420p,scale={width}:{height}:flags=lanczos[source];\
+         [0]settb=1/30,setpts=N[made];[made][source]ssim"
+    );
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg
+        .args(["-hide_banner", "-nostdin", "-i"])
+        .arg(&path)
+        .arg("-i")
+        .arg(recipe.flv());
+    let output = ffmpeg.args(["-lavfi", &graph, "-f", "null", "-"]).output().unwrap();
+    fs::remove_file(&path).unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    let ssim = text
+        .rsplit_once("All:")
+        .and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
+    ssim.unwrap_or_else(|| panic!("no SSIM: {text}"))
+}
+
+/// A rendition as a file with start codes.
+fn stream(said: &Said, rendition: u8) -> PathBuf {
     let mut stream = Vec::new();
     let mut append = |nal: &[u8]| {
         stream.extend([0, 0, 0, 1]);
@@ -565,21 +603,40 @@ fn probed(said: &Said, rendition: u8) -> String {
             rest = tail;
         }
     }
-    let name = format!(
-        "rendition-{}-{:?}.h264",
-        std::process::id(),
-        std::thread::current().id()
-    );
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::write(&path, stream).unwrap();
-    let mut ffprobe = std::process::Command::new("ffprobe");
-    ffprobe
-        .args(["-v", "error", "-count_frames", "-show_streams"])
-        .arg(&path);
-    let output = ffprobe.output().unwrap();
-    std::fs::remove_file(&path).unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-    String::from_utf8(output.stdout).unwrap()
+    let name = format!("rendition-{}-{:?}.h264", std::process::id(), thread::current().id());
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&path, stream).unwrap();
+    path
+}
+
+fn renditions_look_like_the_source() {
+    const INTERLACED: Recipe = Recipe {
+        filter: "interlace=lowpass=0",
+        options: &["-flags", "+ilme+ildct"],
+        ..PLAIN
+    };
+    let odd = Recipe {
+        size: (321, 181),
+        options: &["-pix_fmt", "yuv444p"],
+        ..PLAIN
+    };
+    for (recipe, filter, least) in [
+        (PLAIN, "null", 0.97),
+        (odd, "null", 0.96),
+        (INTERLACED, "bwdif=mode=0", 0.85),
+    ] {
+        let source = recipe.source(0);
+        let sizes = [(320, 180), (214, 120), (160, 90), (426, 240)];
+        let renditions = sizes.map(|(width, height)| VideoRendition {
+            bitrate_bps: 1_500_000,
+            ..rendition(width, height)
+        });
+        let said = made(job(&recipe, &source, &renditions), marked(&source));
+        for (index, size) in (0..).zip(sizes) {
+            let like = like(&said, index, size, &recipe, filter);
+            assert!(like > least, "{size:?} of {recipe:?}: {like}");
+        }
+    }
 }
 
 fn a_rendition_turned_off_returns_at_a_mark() {

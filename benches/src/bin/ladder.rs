@@ -2,15 +2,19 @@
 //! CPU seconds are the kernel's; SSIM is of each rung beside the source brought to its size by a scaler that neither uses.
 //!
 //! `--footage FILE --rungs 720,480,360 --preset veryfast --rounds 3 --ffmpeg PROGRAM`. The footage is brought to 1080p30 and 20 s, and encoded,
-//! once. Rounds alternate; the least of each counts, for what else the machine does only adds.
+//! once. Rounds alternate; the least of each counts, for what else the machine does only adds. With `--paced 1` each unit is sent when it is
+//! due, and what is told is how long the worker keeps it.
 
 use std::{
+    collections::HashMap,
     env, fs,
     io::{Read, Write},
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     thread,
+    time::{Duration, Instant},
 };
 
 use benches::{Failure, process::option};
@@ -44,10 +48,14 @@ fn main() -> Result<(), Failure> {
     let out = PathBuf::from("target/bench-media/out");
     fs::create_dir_all(&out)?;
 
+    if option("--paced", 0)? == 1 {
+        worker(&source, &rungs, &preset, &out, true)?;
+        return Ok(());
+    }
     let (mut ours, mut theirs) = (f64::INFINITY, f64::INFINITY);
     for round in 1..=rounds {
         let (one, other) = (
-            worker(&source, &rungs, &preset, &out)?,
+            worker(&source, &rungs, &preset, &out, false)?,
             beside(&source, &rungs, &preset, &out, &ffmpeg)?,
         );
         println!("round {round}: worker {one:.3}, ffmpeg {other:.3} CPU s a media second");
@@ -120,7 +128,7 @@ fn succeed(command: &mut Command) -> Result<(), Failure> {
 }
 
 /// CPU seconds for a media second of the worker. Its rungs are left in `out`.
-fn worker(source: &Path, rungs: &[(u32, u32, u32)], preset: &str, out: &Path) -> Result<f64, Failure> {
+fn worker(source: &Path, rungs: &[(u32, u32, u32)], preset: &str, out: &Path, paced: bool) -> Result<f64, Failure> {
     let (record, units) = parse(&fs::read(source)?)?;
     let rendition = |&(width, height, kbps): &(u32, u32, u32)| VideoRendition {
         width,
@@ -150,9 +158,23 @@ fn worker(source: &Path, rungs: &[(u32, u32, u32)], preset: &str, out: &Path) ->
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()?;
     let mut writer = socket.try_clone()?;
+    let sent = Arc::<Mutex<HashMap<i64, Instant>>>::default();
+    let (sending, mut kept) = (Arc::clone(&sent), vec![Vec::new(); rungs.len()]);
     let writing = thread::spawn(move || {
         let orders = [Order::Job(Box::new(job))].into_iter().chain(units).chain([Order::End]);
-        for message in orders.map(|order| order.write()) {
+        let start = Instant::now();
+        for order in orders {
+            if let Order::Unit { dts, pts, .. } = &order {
+                if paced {
+                    let due = Duration::from_micros(u64::try_from(*dts).unwrap_or(0) * 100 / 9);
+                    thread::sleep((start + due).saturating_duration_since(Instant::now()));
+                }
+                sending
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(*pts, Instant::now());
+            }
+            let message = order.write();
             writer.write_all(&message.head)?;
             writer.write_all(&message.payload)?;
         }
@@ -166,7 +188,14 @@ fn worker(source: &Path, rungs: &[(u32, u32, u32)], preset: &str, out: &Path) ->
     while let Some(report) = next(&mut socket)? {
         match report {
             Report::Config { rendition, record } => files[usize::from(rendition)].write_all(&headers(&record))?,
-            Report::Unit { rendition, payload, .. } => {
+            Report::Unit {
+                rendition,
+                pts,
+                payload,
+                ..
+            } => {
+                let sent = sent.lock().unwrap_or_else(PoisonError::into_inner).get(&pts).copied();
+                kept[usize::from(rendition)].extend(sent.map(|sent| sent.elapsed()));
                 files[usize::from(rendition)].write_all(&start_codes(&payload)?)?;
             }
             Report::Log { level, text } => println!("worker: {level:?}: {text}"),
@@ -177,6 +206,17 @@ fn worker(source: &Path, rungs: &[(u32, u32, u32)], preset: &str, out: &Path) ->
     let status = child.wait()?;
     if !status.success() {
         return Err(format!("the worker: {status}").into());
+    }
+    for (rung, kept) in rungs.iter().zip(&mut kept).filter(|_| paced) {
+        kept.sort_unstable();
+        let part = |per_mille: usize| kept.get(kept.len() * per_mille / 1_000).copied().unwrap_or_default();
+        println!(
+            "{}p: p50 {:.1?}, p99 {:.1?}, most {:.1?}",
+            rung.1,
+            part(500),
+            part(990),
+            part(999)
+        );
     }
     Ok((children_cpu_s()? - before) / SECONDS)
 }

@@ -90,7 +90,8 @@ impl Recipe {
         source
     }
 
-    fn flv(&self) -> PathBuf {
+    /// The file that it is in.
+    pub(crate) fn flv(&self) -> PathBuf {
         let (width, height) = self.size;
         let (num, den) = self.fps;
         let mut name = format!(
