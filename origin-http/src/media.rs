@@ -43,7 +43,9 @@ pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
         },
         Object::Segment(msn) => match track.segment(msn) {
             // DASH players ask for gaps too, and stop at a 404: what has no media is whole without any.
-            Some(segment) if segment.gap && segment.parts.iter().all(|part| part.gap) => Found::Bytes(Rope::from(Bytes::from_static(NO_MEDIA))),
+            Some(segment) if segment.gap && segment.parts.iter().all(|part| part.gap) => {
+                Found::Bytes(Rope::from(Bytes::from_static(NO_MEDIA)))
+            }
             Some(_) if track.open.as_ref().is_some_and(|open| open.msn == msn) => Found::Growing(msn),
             Some(segment) => Found::Bytes(segment.bytes.clone()),
             None if !ended && track.edge().is_some_and(|(newest, _)| msn == newest.saturating_add(1)) => {
@@ -132,6 +134,23 @@ mod tests {
         };
         assert_eq!(bytes.to_bytes(), NO_MEDIA);
         assert_eq!(name(&find(&track, Object::Part(101, 0), false)), "gone");
+    }
+
+    #[test]
+    fn a_segment_that_was_interrupted_is_what_there_is_of_it() {
+        let mut track = sample::track("v0", 100, 3, 5, None);
+        let mut segments = (*track.segments).clone();
+        let cut = Arc::make_mut(&mut segments[1]);
+        cut.gap = true;
+        cut.parts[4] = Arc::new(sample::gap_of(&cut.parts[4]));
+        cut.bytes = Rope::concat(cut.parts.iter().map(|part| &part.bytes));
+        track.segments = Arc::new(segments);
+        let Found::Bytes(bytes) = find(&track, Object::Segment(101), false) else {
+            panic!("no bytes")
+        };
+        assert_eq!(bytes.to_bytes()[..], *b"101.0 101.1 101.2 101.3 ");
+        assert_eq!(name(&find(&track, Object::Part(101, 3), false)), "bytes");
+        assert_eq!(name(&find(&track, Object::Part(101, 4), false)), "gone");
     }
 
     proptest! {
