@@ -7,6 +7,10 @@ mod support;
 mod failures;
 #[path = "ladder/listings.rs"]
 mod listings;
+#[path = "ladder/lives.rs"]
+mod lives;
+#[path = "ladder/posters.rs"]
+mod posters;
 #[path = "ladder/returns.rs"]
 mod returns;
 #[path = "ladder/stage.rs"]

@@ -256,7 +256,7 @@ impl Rendition {
 pub(crate) struct File(Workdir);
 
 impl File {
-    fn of<'a>(pieces: impl IntoIterator<Item = &'a Vec<u8>>) -> Self {
+    pub(crate) fn of<'a>(pieces: impl IntoIterator<Item = &'a Vec<u8>>) -> Self {
         let file = Self(Workdir::new("media"));
         let bytes: Vec<u8> = pieces.into_iter().flatten().copied().collect();
         fs::write(file.path(), bytes).expect("a file under target/");

@@ -1,0 +1,168 @@
+//! Ladders come and go with broadcasts, and leave nothing behind; workers go with the daemon.
+
+use crate::{
+    stage::{RUNGS, Stage},
+    support::{
+        daemon::Settings,
+        media::{PLAIN, Recipe},
+        proc,
+        push::{self, Push},
+        rtmp::{self, Tag},
+        wait_for,
+    },
+};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What the daemon holds.
+#[derive(Debug)]
+struct Held {
+    children: Vec<u32>,
+    descriptors: Vec<String>,
+    threads: usize,
+    resident_kib: u64,
+}
+
+impl Held {
+    fn by(stage: &Stage) -> Self {
+        let pid = stage.process.id();
+        // The numbers of sockets differ; what they are is what counts.
+        let kind = |descriptor: String| descriptor.split('[').next().unwrap_or_default().to_owned();
+        let mut descriptors: Vec<_> = proc::descriptors(pid).into_iter().map(kind).collect();
+        descriptors.sort();
+        Self {
+            children: proc::children(pid),
+            descriptors,
+            threads: proc::threads(pid),
+            resident_kib: proc::resident_kib(pid),
+        }
+    }
+
+    /// Once nothing is live any more, and all that lingers for a while is gone.
+    #[track_caller]
+    fn at_rest(stage: &Stage, channels: usize) -> Self {
+        wait_for("end of all broadcasts", LIMIT, || {
+            let gone = (0..channels).all(|n| stage.get(&format!("/live/short{n}/v0.m3u8")).status == 404);
+            let idle = stage
+                .streams()
+                .get("streams")
+                .and_then(|list| list.as_array().map(Vec::is_empty));
+            (gone && idle.unwrap_or(true) && proc::children(stage.process.id()).is_empty()).then_some(())
+        });
+        Self::by(stage)
+    }
+}
+
+/// `count` short broadcasts, so many channels at once, of 1 to 12 pictures each.
+fn broadcasts(stage: &Stage, tags: &[Tag], count: usize, channels: usize) {
+    thread::scope(|scope| {
+        for channel in 0..channels {
+            scope.spawn(move || {
+                for n in (channel..count).step_by(channels) {
+                    let pictures = 1 + n % 12;
+                    let mut left = pictures;
+                    let sent = tags.iter().filter(|tag| {
+                        let fits = !tag.is_picture() || left > 0;
+                        left -= usize::from(tag.is_picture() && fits);
+                        fits && tag.timestamp < 480
+                    });
+                    Push::start(stage.rtmp, &format!("short{channel}"), sent.cloned().collect()).finish();
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn two_hundred_starts_and_stops_leave_no_process_descriptor_thread_or_memory_behind() {
+    const CHANNELS: usize = 8;
+    let stage = Stage::with(&Settings {
+        segment_ms: 1000,
+        window_s: 6,
+        reconnect_s: 0,
+        ladder: "rungs = [{ height = 64, video_kbps = 50 }]\ncpu_percent = 100\nshedding = false\naudio_kbps = 32\n"
+            .into(),
+        ..Settings::default()
+    });
+    let small = Recipe {
+        seconds: 2,
+        size: (160, 90),
+        ..PLAIN
+    };
+    let tags = push::first(&rtmp::tags(&small.flv()), 1);
+    // What is made once for all: pools, caches, arenas.
+    broadcasts(&stage, &tags, 200, CHANNELS);
+    let before = Held::at_rest(&stage, CHANNELS);
+    let units = stage.metric("streamforge_rendition_access_units_total");
+    let started = Instant::now();
+    broadcasts(&stage, &tags, 200, CHANNELS);
+    let took = started.elapsed();
+    let mut after = Held::at_rest(&stage, CHANNELS);
+    eprintln!("200 in {took:?}: before {before:?}, after {after:?}");
+    // Pools shrink after a while.
+    if after.threads > before.threads {
+        wait_for("end of idle threads", LIMIT, || {
+            after = Held::by(&stage);
+            (after.threads <= before.threads).then_some(())
+        });
+    }
+    // The connection that said that nothing is live may be closing.
+    wait_for("as many descriptors as before", LIMIT, || {
+        after = Held::by(&stage);
+        (after.descriptors == before.descriptors).then_some(())
+    });
+    assert_eq!(after.children, before.children);
+    let grown = after.resident_kib.saturating_sub(before.resident_kib);
+    // 15 KiB for each; a hundred pictures would be more.
+    assert!(grown < 3 * 1024, "{grown} KiB more than {} KiB", before.resident_kib);
+    let made = stage.metric("streamforge_rendition_access_units_total") - units;
+    assert!(
+        made >= 200.0,
+        "{made} access units of renditions: there was something to leave behind"
+    );
+    assert_eq!(stage.metric("streamforge_transcoders"), 0.0);
+}
+
+#[test]
+fn a_killed_daemon_leaves_no_worker_behind_not_even_one_that_hangs() {
+    let mut stage = Stage::with(&Settings {
+        ladder: RUNGS.into(),
+        ..Settings::default()
+    });
+    let tags = push::first(&rtmp::tags(&PLAIN.flv()), 20);
+    let pushes = ["one", "two"].map(|channel| Push::start(stage.rtmp, channel, tags.clone()));
+    stage.wait_until_live("one");
+    stage.wait_until_live("two");
+    let workers = stage.workers();
+    assert_eq!(workers.len(), 2);
+    proc::signal(workers[0], "STOP");
+    stage.process.kill();
+    wait_for("end of all workers", Duration::from_secs(10), || {
+        workers
+            .iter()
+            .all(|worker| proc::command_line(*worker).is_empty())
+            .then_some(())
+    });
+    drop(pushes);
+}
+
+#[test]
+fn a_daemon_that_is_told_to_stop_ends_its_workers() {
+    let mut stage = Stage::with(&Settings {
+        ladder: RUNGS.into(),
+        ..Settings::default()
+    });
+    let tags = push::first(&rtmp::tags(&PLAIN.flv()), 20);
+    let push = Push::start(stage.rtmp, "one", tags);
+    stage.wait_until_live("one");
+    let workers = stage.workers();
+    assert_eq!(workers.len(), 1);
+    stage.process.terminate();
+    assert!(stage.process.wait(Duration::from_secs(20)).success());
+    assert_eq!(proc::command_line(workers[0]), Vec::<String>::new());
+    drop(push);
+}
