@@ -88,35 +88,30 @@ fn encoders(config: &Config, report: &mut Report) {
         return;
     }
     let settings = config.ladder.transcoder();
-    let trial = ask(&[ladder::TRIAL_SUBCOMMAND, &settings.preset]).and_then(|output| {
-        serde_json::from_slice::<Trial>(&output).map_err(|err| format!("what the trial of encoders says: {err}"))
-    });
-    let trial = match trial {
-        Ok(trial) => trial,
-        Err(what) => return report.wrong("ladder", &what),
-    };
-    match settings.encoder.map_or(trial.encoders.first().copied(), Some) {
-        None => report.wrong(
-            "ladder",
-            &format!("no video encoder works; install {}", transcoder::elements::PACKAGES),
-        ),
-        Some(encoder) if !trial.encoders.contains(&encoder) => report.wrong(
-            "ladder",
-            &format!(
-                "ladder.encoder: {encoder:?} does not work here, these do: {:?}",
-                trial.encoders
-            ),
-        ),
-        Some(encoder) => {
-            let channels = settings.channels(trial.macroblocks_per_s);
-            report.fine(
-                "ladder",
-                &format!(
-                    "{encoder:?}; room for the rungs of some {channels:.1} channels of 1080p at 30 frames a second"
-                ),
-            );
+    for encoder in settings.candidates() {
+        let trial = ask(&[ladder::TRIAL_SUBCOMMAND, encoder.name(), &settings.preset])
+            .and_then(|output| serde_json::from_slice::<Trial>(&output).map_err(|err| err.to_string()));
+        match trial {
+            Ok(trial) if trial.works => {
+                let channels = settings.channels(encoder, trial.macroblocks_per_s);
+                let words = format!(
+                    "{}; room for the rungs of some {channels:.1} channels of 1080p at 30 frames a second",
+                    encoder.name()
+                );
+                return report.fine("ladder", &words);
+            }
+            Ok(_) => {}
+            Err(what) => report.note("ladder", &format!("the trial of {} failed: {what}", encoder.name())),
         }
     }
+    let words = match settings.encoder {
+        Some(wanted) => format!(
+            "ladder.encoder: {} does not work here; \"auto\" takes what does",
+            wanted.name()
+        ),
+        None => format!("no video encoder works; install {}", transcoder::elements::PACKAGES),
+    };
+    report.wrong("ladder", &words);
 }
 
 /// How far the workers that decode what publishers send are kept apart. What the kernel lacks is no reason not to start.

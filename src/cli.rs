@@ -3,6 +3,7 @@
 use std::{env, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
+use transcoder::protocol::Encoder;
 
 use crate::{
     check,
@@ -37,9 +38,11 @@ enum Command {
     /// Makes the renditions of one source, as the socket on standard input says. A worker of `serve`.
     #[command(hide = true)]
     TranscodeWorker,
-    /// Prints which video encoders work, and how fast, as JSON. A worker of `serve` and `check`.
+    /// Prints whether a video encoder works, and how fast, as JSON. A worker of `serve` and `check`.
     #[command(hide = true)]
     EncoderTrial {
+        /// Which, such as x264.
+        encoder: String,
         /// Of x264, such as veryfast.
         preset: String,
     },
@@ -95,8 +98,9 @@ impl Cli {
             Command::TranscodeWorker => transcoder::worker::run_for_parent()
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(|err| err.to_string()),
-            Command::EncoderTrial { preset } => {
-                let trial = transcoder::trial::run(&preset).map_err(|err| err.to_string())?;
+            Command::EncoderTrial { encoder, preset } => {
+                let encoder = Encoder::named(&encoder).ok_or_else(|| format!("no encoder is called {encoder}"))?;
+                let trial = transcoder::trial::run(encoder, &preset).map_err(|err| err.to_string())?;
                 println!("{}", trial.to_json());
                 Ok(ExitCode::SUCCESS)
             }

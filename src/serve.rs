@@ -5,7 +5,7 @@ mod adapters;
 mod parts;
 
 use std::{
-    env, io,
+    io,
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
@@ -103,7 +103,8 @@ impl Daemon {
         rtmp_metrics.register(&mut registry);
         http_metrics.register(&mut registry);
 
-        let program = env::current_exe().map_err(|err| format!("this program's own path: {err}"))?;
+        // What runs, though another may have been installed in its place: a worker speaks its own daemon's language.
+        let program = PathBuf::from("/proc/self/exe");
         let pictures = Pictures::new(program.clone(), config.ladder.poster());
         let ladder_metrics = transcoder::Metrics::default();
         ladder_metrics.register(&mut registry);
@@ -248,7 +249,7 @@ async fn prepare_ladder(
     let settings = config.ladder.transcoder();
     match Ladder::prepare(hub.clone(), settings, program, pictures.clone(), metrics).await {
         Ok(ladder) => Ok(Some(ladder)),
-        Err(err @ ladder::Error::NotThisEncoder { .. }) => Err(format!("ladder.encoder: {err}")),
+        Err(err @ ladder::Error::NotThisEncoder(_)) => Err(format!("ladder.encoder: {err}")),
         Err(err) => {
             warn!(%err, "no ladder: sources are passed through alone");
             Ok(None)

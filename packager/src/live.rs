@@ -168,7 +168,10 @@ async fn package(
                 let now = Instant::now();
                 let mut next = Some(first);
                 while let Some(event) = next {
-                    if let Event::Frame { frame, .. } = &event {
+                    // A rendition's frames arrive when a worker has made them: what that takes is the ladder's to tell.
+                    if let Event::Frame { track, frame } = &event
+                        && program.is_source(*track)
+                    {
                         arrived = Some(frame.arrived);
                     }
                     program.apply(event, now);

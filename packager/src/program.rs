@@ -152,6 +152,11 @@ impl Program {
         held.min()
     }
 
+    /// Whether the track with this index in the hub's catalogue is what the publisher sends.
+    pub(crate) fn is_source(&self, track: usize) -> bool {
+        self.lines.get(track).is_some_and(|line| !line.window.is_rendition())
+    }
+
     /// Whether the clock, not the publisher, drives the window at present.
     pub fn in_gap(&self) -> bool {
         self.lines[self.master].segmenter.open().is_some_and(|open| open.gap)
@@ -397,8 +402,8 @@ impl Program {
         let time = line.config.timescale().rescale(frame.pts, Timescale::VIDEO);
         if self.reached > i64::MIN {
             // A peak that is forgotten over some hundred units.
-            audio.lag = (audio.lag - audio.lag / 256).max(self.reached - time);
-            audio.lead = (audio.lead - audio.lead / 256).max(time - self.reached);
+            audio.lag = (audio.lag - audio.lag / 256).max(self.reached.saturating_sub(time));
+            audio.lead = (audio.lead - audio.lead / 256).max(time.saturating_sub(self.reached));
         }
         audio.arrived = Some(frame.arrived);
         audio.held.push_back((frame, Arc::clone(&line.config)));

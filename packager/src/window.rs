@@ -94,6 +94,11 @@ impl Window {
         self.track.gridded = gridded;
     }
 
+    /// Whether it was made here of the source.
+    pub(crate) fn is_rendition(&self) -> bool {
+        self.track.rendition
+    }
+
     /// Number of the newest init segment.
     pub(crate) fn init(&self) -> u32 {
         self.track.inits.last().map_or(0, |init| init.number)

@@ -1,6 +1,8 @@
 //! The GStreamer elements that workers are built of, and whether they are installed. Looking initialises GStreamer, so the daemon asks a
 //! child process.
 
+use std::{env, path::PathBuf};
+
 use gstreamer::{self as gst, prelude::*};
 
 use crate::{
@@ -56,15 +58,40 @@ pub fn missing() -> Result<Vec<&'static str>, Error> {
 
 /// Loads what `job` is made with, before the process confines itself; returns what is not installed.
 pub(crate) fn load_for(job: &Job) -> Vec<&'static str> {
-    let encoder = match job.encoder {
+    let encoder = (!job.renditions.is_empty()).then(|| element(job.encoder));
+    let audio = AUDIO.into_iter().filter(|_| job.audio_rendition.is_some());
+    let names = LADDER.into_iter().chain(encoder).chain(audio);
+    names.filter(|name| load(name).is_none()).collect()
+}
+
+/// Loads what an encoder is tried with; whether all of it is installed.
+pub(crate) fn load_encoder(encoder: Encoder) -> bool {
+    ["appsrc", "capsfilter", "appsink", "h264parse", element(encoder)]
+        .into_iter()
+        .all(|name| load(name).is_some())
+}
+
+fn element(encoder: Encoder) -> &'static str {
+    match encoder {
         Encoder::X264 => "x264enc",
         Encoder::OpenH264 => "openh264enc",
         Encoder::Nvenc => "nvh264enc",
         Encoder::Va => encoder::va_name().unwrap_or("vah264enc"),
-    };
-    let audio = AUDIO.into_iter().filter(|_| job.audio_rendition.is_some());
-    let names = LADDER.into_iter().chain([encoder]).chain(audio);
-    names.filter(|name| load(name).is_none()).collect()
+    }
+}
+
+/// Where plugins may lie besides the system's folders: a confined process must be able to read them.
+pub(crate) fn folders() -> Vec<PathBuf> {
+    let variables = [
+        "GST_PLUGIN_PATH",
+        "GST_PLUGIN_PATH_1_0",
+        "GST_PLUGIN_SYSTEM_PATH",
+        "LD_LIBRARY_PATH",
+    ];
+    let values = variables.into_iter().filter_map(env::var_os);
+    values
+        .flat_map(|value| env::split_paths(&value).collect::<Vec<_>>())
+        .collect()
 }
 
 fn load(name: &str) -> Option<gst::ElementFactory> {

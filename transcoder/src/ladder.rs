@@ -14,18 +14,26 @@ mod rungs;
 mod shedding;
 mod stretch;
 
-use std::{num::NonZero, path::PathBuf, process::Stdio, sync::Arc, thread, time::Duration};
+use std::{
+    num::NonZero,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use dashmap::DashMap;
 use media_core::{BroadcastId, Hub, TrackName};
 use tokio::{process::Command, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument, info};
+use tracing::{Instrument, info, warn};
 
 use crate::{
     metrics::{Metrics, OfRendition},
     pictures::Pictures,
     plan::{self, Rung},
+    process,
     protocol::{Encoder, Tuning},
     trial::Trial,
 };
@@ -60,7 +68,7 @@ pub struct Config {
 
 impl Config {
     /// How many channels of 1080p at 30 frames a second encoders are promised for, where one core does so many macroblocks a second.
-    pub fn channels(&self, macroblocks_per_s: f64) -> f64 {
+    pub fn channels(&self, encoder: Encoder, macroblocks_per_s: f64) -> f64 {
         const SAMPLE: (f64, f64, f64) = (120.0 * 68.0 * 30.0, 16.0 / 9.0, 1_080.0);
         let (decoded, aspect, lines) = SAMPLE;
         let below = self
@@ -69,12 +77,18 @@ impl Config {
             .map(|rung| f64::from(rung.height))
             .filter(|height| *height < lines);
         let encoded: f64 = below.map(|height| height * height * aspect / 256.0 * 30.0).sum();
-        self.share() * macroblocks_per_s / (decoded * plan::DECODING + encoded)
+        self.share(encoder) * macroblocks_per_s / (decoded * plan::DECODING + encoded)
     }
 
-    /// Processor cores that encoders may be promised.
-    fn share(&self) -> f64 {
+    /// The encoders to try, the preferred one first.
+    pub fn candidates(&self) -> Vec<Encoder> {
+        self.encoder.map_or(Encoder::ALL.into(), |wanted| vec![wanted])
+    }
+
+    /// Processor cores that encoders may be promised, or how much of the device.
+    fn share(&self, encoder: Encoder) -> f64 {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let cores = if encoder.is_hardware() { 1 } else { cores };
         cores as f64 * f64::from(self.cpu_percent) / 100.0
     }
 }
@@ -89,13 +103,8 @@ pub enum Error {
     #[error("no video encoder works here; install {packages}", packages = crate::elements::PACKAGES)]
     NoEncoder,
     /// The one that is configured does not work.
-    #[error("the encoder {wanted:?} does not work here; these do: {found:?}")]
-    NotThisEncoder {
-        /// As configured.
-        wanted: Encoder,
-        /// Those that work.
-        found: Vec<Encoder>,
-    },
+    #[error("{} does not work here; \"auto\" takes what does", .0.name())]
+    NotThisEncoder(Encoder),
 }
 
 /// Makes renditions of every broadcast of a hub.
@@ -119,7 +128,17 @@ struct Shared {
 
 impl Shared {
     fn observe(&self, rendition: &TrackName, latency: Duration) {
-        let rendition = rendition.to_string();
+        // A stand-in has the source's height in its name, which publishers choose.
+        let height = rendition
+            .as_str()
+            .strip_prefix('v')
+            .and_then(|height| height.parse().ok());
+        let configured = self.config.rungs.iter().any(|rung| Some(rung.height) == height);
+        let rendition = if configured {
+            rendition.to_string()
+        } else {
+            "source".into()
+        };
         self.metrics
             .latency
             .get_or_create(&OfRendition { rendition })
@@ -145,21 +164,10 @@ impl Ladder {
         pictures: Pictures,
         metrics: Metrics,
     ) -> Result<Self, Error> {
-        let trial = try_encoders(&program, &config.preset).await?;
-        let encoder = match config.encoder {
-            None => *trial.encoders.first().ok_or(Error::NoEncoder)?,
-            Some(wanted) if trial.encoders.contains(&wanted) => wanted,
-            Some(wanted) => {
-                return Err(Error::NotThisEncoder {
-                    wanted,
-                    found: trial.encoders,
-                });
-            }
-        };
-        let share = config.share();
+        let (encoder, trial) = try_encoders(&program, &config).await?;
+        let share = config.share(encoder);
         info!(
-            ?encoder,
-            works = ?trial.encoders,
+            encoder = encoder.name(),
             cores = share,
             macroblocks_per_s = trial.macroblocks_per_s.round(),
             "encoders tried"
@@ -221,19 +229,28 @@ impl Statuses {
     }
 }
 
-async fn try_encoders(program: &std::path::Path, preset: &str) -> Result<Trial, Error> {
-    let output = Command::new(program)
-        .args([TRIAL_SUBCOMMAND, preset])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = timeout(TRIAL_LIMIT, output)
-        .await
-        .map_err(|_| Error::Trial(format!("not done after {} s", TRIAL_LIMIT.as_secs())))?
-        .map_err(|err| Error::Trial(err.to_string()))?;
-    if !output.status.success() {
-        return Err(Error::Trial(output.status.to_string()));
+/// The first encoder that works, and how fast it is.
+async fn try_encoders(program: &Path, config: &Config) -> Result<(Encoder, Trial), Error> {
+    for encoder in config.candidates() {
+        let output = Command::new(program)
+            .arg0(process::NAME)
+            .args([TRIAL_SUBCOMMAND, encoder.name(), &config.preset])
+            .env_clear()
+            .envs(process::environment())
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = timeout(TRIAL_LIMIT, output)
+            .await
+            .map_err(|_| Error::Trial(format!("not done after {} s", TRIAL_LIMIT.as_secs())))?
+            .map_err(|err| Error::Trial(err.to_string()))?;
+        // One whose driver brings the process down does not work either.
+        match serde_json::from_slice::<Trial>(&output.stdout) {
+            Ok(trial) if trial.works => return Ok((encoder, trial)),
+            Ok(_) => {}
+            Err(_) => warn!(encoder = encoder.name(), status = %output.status, "the trial of an encoder failed"),
+        }
     }
-    serde_json::from_slice(&output.stdout).map_err(|err| Error::Trial(err.to_string()))
+    Err(config.encoder.map_or(Error::NoEncoder, Error::NotThisEncoder))
 }

@@ -23,6 +23,8 @@ pub struct Metrics {
     pub(crate) skipped: Counter,
     /// From the arrival of a source's access unit until that of the rendition made of it.
     pub(crate) latency: Family<OfRendition, Histogram, fn() -> Histogram>,
+    /// Access units of sources that workers could not decode.
+    pub(crate) broken: Counter,
     /// Processor time of workers, in seconds.
     pub(crate) cpu: Counter<f64, std::sync::atomic::AtomicU64>,
 }
@@ -32,7 +34,7 @@ pub(crate) struct Reason {
     pub(crate) reason: &'static str,
 }
 
-/// A rendition's name, of those that are configured.
+/// A rendition's name, of those that are configured; `source` for one of a source's own size.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OfRendition {
     pub(crate) rendition: String,
@@ -53,6 +55,7 @@ impl Default for Metrics {
             units: Counter::default(),
             skipped: Counter::default(),
             latency: Family::new_with_constructor(latency),
+            broken: Counter::default(),
             cpu: Counter::default(),
         }
     }
@@ -77,6 +80,8 @@ impl Metrics {
         registry.register("transcoder_skipped_frames", help, self.skipped.clone());
         let help = "From the arrival of a source's access unit until that of the rendition made of it";
         registry.register_with_unit("rendition_latency", help, Unit::Seconds, self.latency.clone());
+        let help = "Access units of sources that workers could not decode";
+        registry.register("transcoder_broken_access_units", help, self.broken.clone());
         let help = "Processor time of workers";
         registry.register_with_unit("transcoder_cpu", help, Unit::Seconds, self.cpu.clone());
     }

@@ -63,6 +63,8 @@ struct Shared {
 struct Entry {
     broadcast: Weak<Broadcast>,
     picture: Option<Picture>,
+    /// When one was last asked for that was not there: what cannot be made is not tried again and again.
+    tried: Option<Instant>,
     /// Held by the one who makes a picture.
     turn: Arc<Mutex<()>>,
 }
@@ -115,12 +117,20 @@ impl Pictures {
         if self.held(broadcast).is_some_and(|held| !self.is_old(&held)) {
             return;
         }
+        let every = self.0.every;
+        let tried_lately = self.entry(broadcast, |entry| {
+            entry.tried.is_some_and(|tried| tried.elapsed() < every)
+        });
+        if tried_lately {
+            return;
+        }
         let Ok(_place) = self.0.places.acquire().await else {
             return;
         };
         let Some((config, frame)) = newest_key(broadcast) else {
             return;
         };
+        self.entry(broadcast, |entry| entry.tried = Some(Instant::now()));
         match self.make(&config, frame).await {
             Some(jpeg) => self.keep(broadcast, jpeg, Instant::now()),
             None => debug!(broadcast = %broadcast.name(), "no picture could be made"),
@@ -180,6 +190,7 @@ impl Pictures {
         act(&mut self.0.of.entry(id).or_insert_with(|| Entry {
             broadcast: Arc::downgrade(broadcast),
             picture: None,
+            tried: None,
             turn: Arc::default(),
         }))
     }

@@ -1,6 +1,7 @@
 //! One worker process and the socket to it: orders in, reports out. What a worker sends is read like a peer's.
 
 use std::{
+    env,
     ffi::OsString,
     io,
     os::{fd::OwnedFd, unix::net},
@@ -24,6 +25,8 @@ use crate::protocol::{LENGTH_BYTES, Malformed, Order, Report, parse_length};
 
 /// The hidden subcommand that is a worker.
 pub(crate) const SUBCOMMAND: &str = "transcode-worker";
+/// What workers are called in listings, whatever the path is by which they are started.
+pub(crate) const NAME: &str = "streamforge";
 /// How long a process may take to be gone after its socket has closed.
 const END_LIMIT: Duration = Duration::from_secs(1);
 
@@ -59,7 +62,10 @@ pub(crate) fn start(program: &Path, args: &[OsString]) -> io::Result<(Process, O
     ours.set_nonblocking(true)?;
     let ours = UnixStream::from_std(ours)?;
     let mut child = Command::new(program)
+        .arg0(NAME)
         .args(args)
+        .env_clear()
+        .envs(environment())
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -70,6 +76,25 @@ pub(crate) fn start(program: &Path, args: &[OsString]) -> io::Result<(Process, O
     let stderr = child.stderr.take();
     let (read, write) = ours.into_split();
     Ok((Process(child), Orders(write), Reports(read), stderr))
+}
+
+/// What a worker is told of the daemon's environment: where libraries and devices are. Settings may stand in the rest, keys and tokens
+/// among them, and a worker could publish what it knows.
+pub(crate) fn environment() -> impl Iterator<Item = (OsString, OsString)> {
+    const NAMES: [&str; 7] = [
+        "HOME",
+        "LANG",
+        "LD_LIBRARY_PATH",
+        "PATH",
+        "RUST_BACKTRACE",
+        "TZ",
+        "XDG_CACHE_HOME",
+    ];
+    const KINDS: [&str; 6] = ["GST_", "LIBVA_", "CUDA_", "NVIDIA_", "LC_", "ORC_"];
+    env::vars_os().filter(|(name, _)| {
+        let name = name.to_string_lossy();
+        NAMES.iter().any(|known| name == *known) || KINDS.iter().any(|kind| name.starts_with(kind))
+    })
 }
 
 impl Process {

@@ -90,6 +90,31 @@ pub enum Encoder {
     OpenH264,
 }
 
+impl Encoder {
+    /// All, the preferred one first.
+    pub const ALL: [Self; 4] = [Self::Nvenc, Self::Va, Self::X264, Self::OpenH264];
+
+    /// As it is configured.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nvenc => "nvenc",
+            Self::Va => "va",
+            Self::X264 => "x264",
+            Self::OpenH264 => "openh264",
+        }
+    }
+
+    /// The one with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|encoder| encoder.name() == name)
+    }
+
+    /// Whether a device does the work, not the processor.
+    pub fn is_hardware(self) -> bool {
+        matches!(self, Self::Nvenc | Self::Va)
+    }
+}
+
 /// What encoders are set for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -17,6 +17,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::process;
+
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 /// A worker that ran this long was well: the next delay is the first again.
@@ -68,6 +70,8 @@ impl Worker {
     async fn run(&self, shutdown: &CancellationToken) -> io::Result<Option<ExitStatus>> {
         let mut child = Command::new(&self.program)
             .args(&self.args)
+            .env_clear()
+            .envs(process::environment())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -159,14 +163,14 @@ impl Talk {
     /// Something is degraded.
     pub(crate) fn warn(&mut self, line: &str) {
         if !line.is_empty() && self.may(Instant::now()) {
-            warn!(worker = self.worker, %line, "worker says");
+            warn!(worker = self.worker, line = %plain(line), "worker says");
         }
     }
 
     /// For the curious.
     pub(crate) fn debug(&mut self, line: &str) {
         if !line.is_empty() && self.may(Instant::now()) {
-            debug!(worker = self.worker, %line, "worker says");
+            debug!(worker = self.worker, line = %plain(line), "worker says");
         }
     }
 
@@ -193,6 +197,13 @@ impl Talk {
             );
         }
     }
+}
+
+/// One line of a log, whatever a worker has made of it.
+fn plain(line: &str) -> String {
+    line.chars()
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .collect()
 }
 
 impl Drop for Talk {

@@ -93,11 +93,7 @@ pub fn run_for_parent() -> Result<(), Error> {
         return Err(Error::Missing(missing));
     }
     let meter = Meter::open();
-    let confinement = confine(&Limits {
-        memory_bytes: job.memory_bytes,
-        gpu: matches!(job.encoder, Encoder::Nvenc | Encoder::Va),
-        ..Limits::default()
-    })?;
+    let confinement = confine(&limits(job.encoder, job.memory_bytes))?;
     reports.log(Level::Debug, confinement.to_string())?;
     let (shared, ends) = Shared::new(job, reports);
     let ended = run(&shared, orders, &ends, &meter);
@@ -110,6 +106,16 @@ pub fn run_for_parent() -> Result<(), Error> {
     }
     stop(&shared);
     ended
+}
+
+/// What a worker with this encoder may use.
+pub(crate) fn limits(encoder: Encoder, memory_bytes: u64) -> Limits {
+    Limits {
+        memory_bytes,
+        gpu: encoder.is_hardware(),
+        read: elements::folders(),
+        ..Limits::default()
+    }
 }
 
 /// What the threads have in common.

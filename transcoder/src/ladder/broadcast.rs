@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::{
     Shared,
-    rungs::Rungs,
+    rungs::{Rungs, State},
     shedding::Shedding,
     stretch::{self, End, Feed},
 };
@@ -26,7 +26,11 @@ use crate::plan::{self, Planned, Rung};
 const WELL_AFTER: Duration = Duration::from_secs(5);
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
-/// How often a broadcast for which there is no room looks for some.
+/// The least time from one worker's start to the next one's, where neither has failed.
+const LEAST_LIFE: Duration = Duration::from_secs(1);
+/// How soon the end of a broadcast is seen while nothing is done.
+const LOOK: Duration = Duration::from_millis(250);
+/// How often a broadcast for which no rung fits is looked at again.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The source as it is at present.
@@ -99,35 +103,35 @@ async fn climb(
         );
     }
     while planned.is_empty() {
-        // It may need one of its own size yet.
-        tokio::select! {
-            () = sleep(ASK_AGAIN) => {}
-            () = stop.cancelled() => return,
-        }
-        if broadcast.presence() == Presence::Ended {
+        // It may grow, or need one of its own size yet.
+        if !pause(ASK_AGAIN, broadcast, stop).await {
             return;
         }
-        if broadcast.is_gridded() {
+        (consumer, source) = match again(broadcast) {
+            Some(again) => again,
+            None => return,
+        };
+        planned = plan::renditions(&source.video.1, &shared.config.rungs, None);
+        if planned.is_empty() && broadcast.is_gridded() {
             planned.extend(stand_in(broadcast, &source, &shared.config.rungs));
-            (consumer, source) = match again(broadcast) {
-                Some(again) => again,
-                None => return,
-            };
         }
     }
     let audio = shared.audio_name().filter(|_| source.audio.is_some());
     let mut rungs = Rungs::new(broadcast, &source.video.1, planned, audio, &shared.capacity);
     announce(shared, broadcast, &rungs);
+    let refused = rungs
+        .status()
+        .iter()
+        .filter(|rung| rung.state == State::Refused)
+        .count();
+    shared.metrics.refused.inc_by(refused as u64);
     let mut shedding = Shedding::new(Instant::now());
     let mut delay = FIRST_DELAY;
     let mut resume_after = None;
+    let mut started: Option<Instant> = None;
     loop {
         if !rungs.any_made() {
-            tokio::select! {
-                () = sleep(ASK_AGAIN) => {}
-                () = stop.cancelled() => return,
-            }
-            if broadcast.presence() == Presence::Ended {
+            if !pause(rungs.ask_every(Instant::now()), broadcast, stop).await {
                 return;
             }
             if rungs.admit().is_empty() {
@@ -146,7 +150,22 @@ async fn climb(
             () = stop.cancelled() => return,
         };
         let Some(first) = first else { return };
-        let started = Instant::now();
+        // A source that has gaps or changes all the time is not worth a process each time.
+        let rest = started.map_or(Duration::ZERO, |started: Instant| {
+            LEAST_LIFE.saturating_sub(started.elapsed())
+        });
+        if !rest.is_zero() {
+            if !pause(rest, broadcast, stop).await {
+                return;
+            }
+            (consumer, source) = match again(broadcast) {
+                Some(again) => again,
+                None => return,
+            };
+            started = None;
+            continue;
+        }
+        started = Some(Instant::now());
         let feed = Feed {
             broadcast,
             consumer: &mut consumer,
@@ -156,6 +175,7 @@ async fn climb(
             resume_after,
         };
         let (end, reached) = stretch::run(shared, &mut rungs, &mut shedding, feed, stop).await;
+        let was_well = reached > resume_after && started.is_some_and(|started| started.elapsed() >= WELL_AFTER);
         resume_after = reached;
         match end {
             End::Stopped | End::Over => return,
@@ -167,6 +187,10 @@ async fn climb(
                         source.audio.as_ref().map(|audio| audio.0)
                     };
                     track.into_iter().for_each(|track| source.change(track, &config));
+                    for planned in plan::renditions(&source.video.1, &shared.config.rungs, None) {
+                        rungs.add(planned);
+                    }
+                    shared.status.set(broadcast.id(), rungs.status());
                 }
                 continue;
             }
@@ -179,16 +203,17 @@ async fn climb(
             End::Failed(reason) => {
                 shared.metrics.failed(reason);
                 rungs.absent();
-                let well = started.elapsed() >= WELL_AFTER;
+                // One that got stuck would do so again.
+                let well = was_well && reason != "stuck";
                 if well {
                     delay = FIRST_DELAY;
                 }
                 let wait = if well { Duration::ZERO } else { delay };
                 warn!(reason, retry_ms = wait.as_millis(), "worker failed");
-                tokio::select! {
-                    () = sleep(wait) => {}
-                    () = stop.cancelled() => return,
+                if !pause(wait, broadcast, stop).await {
+                    return;
                 }
+                started = None;
                 if !well {
                     delay = (delay * 2).min(LONGEST_DELAY);
                 }
@@ -198,6 +223,24 @@ async fn climb(
             Some(again) => again,
             None => return,
         };
+    }
+}
+
+/// Waits; false if there is nothing to wait for any more: the broadcast is over, or the daemon stops.
+async fn pause(wait: Duration, broadcast: &Broadcast, stop: &CancellationToken) -> bool {
+    let until = Instant::now() + wait;
+    loop {
+        if broadcast.presence() == Presence::Ended {
+            return false;
+        }
+        let rest = until.saturating_duration_since(Instant::now());
+        if rest.is_zero() {
+            return true;
+        }
+        tokio::select! {
+            () = sleep(rest.min(LOOK)) => {}
+            () = stop.cancelled() => return false,
+        }
     }
 }
 
@@ -224,24 +267,23 @@ fn again(broadcast: &Arc<Broadcast>) -> Option<(Consumer, Source)> {
 
 fn announce(shared: &Shared, broadcast: &Broadcast, rungs: &Rungs) {
     let status = rungs.status();
-    let names = |made| {
+    let names = |state| {
         let names: Vec<_> = status
             .iter()
-            .filter(|rendition| (rendition.state == super::State::Made) == made)
+            .filter(|rendition| rendition.state == state)
             .map(|rendition| TrackName::as_str(&rendition.name))
             .collect();
         names.join(" ")
     };
-    let (made, refused) = (names(true), names(false));
+    let (made, refused) = (names(State::Made), names(State::Refused));
     // Of what encoders may take of this machine.
     let load = (shared.capacity.load() * 100.0).round() / 100.0;
     if refused.is_empty() {
         info!(made, load, "ladder");
     } else {
-        shared.metrics.refused.inc();
         warn!(
             made,
-            refused, "ladder, with less than wanted: the machine has no room for the rest"
+            refused, load, "ladder, with less than wanted: the machine has no room for the rest"
         );
     }
     shared.status.set(broadcast.id(), status);

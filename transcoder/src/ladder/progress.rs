@@ -1,4 +1,7 @@
 //! How far the units that a worker was fed have come out again, rendition by rendition. Pure: `now` is an argument.
+//!
+//! A worker handles what nobody vouches for, so what comes out is held against what went in: each rendition has one unit for each of the
+//! source's at the most, and no more bytes than a few times what its encoder was told.
 
 use std::{
     collections::VecDeque,
@@ -7,16 +10,20 @@ use std::{
 
 /// Units remembered: 10 s at 60 a second, and more than any queue on the way holds.
 const MOST: usize = 600;
+/// How much more than it was told an encoder may give, over any time; and what it may give at once: a key frame of the largest.
+const EXCESS: u64 = 4;
+const AT_ONCE: u64 = 4 << 20;
 /// More units than any decoder and encoder hold back together.
 const MANY: u32 = 30;
 
 /// What was fed, and how far each rendition has come. Times are 90 kHz ticks.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    /// Presentation time and arrival of units fed, in the order of feeding.
-    fed: VecDeque<(i64, Instant)>,
-    /// Presentation time of each rendition's newest unit.
-    out: Vec<Option<i64>>,
+    /// Units fed, in the order of feeding.
+    fed: VecDeque<Fed>,
+    /// The newest presentation time fed.
+    newest: Option<i64>,
+    out: Vec<Out>,
     /// Units fed since any came out, and since when something is waited for.
     waiting: u32,
     waiting_since: Option<Instant>,
@@ -26,11 +33,39 @@ pub(crate) struct Progress {
     until: Option<i64>,
 }
 
+#[derive(Debug)]
+struct Fed {
+    pts: i64,
+    arrived: Instant,
+    /// A bit for each rendition of which it has come out.
+    out: u32,
+}
+
+/// One rendition.
+#[derive(Debug)]
+struct Out {
+    bytes_per_s: u64,
+    /// Bytes that it may still give.
+    left: u64,
+    /// Presentation time of its newest unit since it was last begun.
+    newest: Option<i64>,
+    /// When that came out, or it was begun.
+    since: Option<Instant>,
+}
+
 impl Progress {
-    pub(crate) fn new(renditions: usize) -> Self {
+    /// Renditions of these bit rates.
+    pub(crate) fn new(bitrates_bps: &[u32]) -> Self {
+        let out = bitrates_bps.iter().map(|bps| Out {
+            bytes_per_s: EXCESS * u64::from(*bps) / 8,
+            left: AT_ONCE,
+            newest: None,
+            since: None,
+        });
         Self {
             fed: VecDeque::with_capacity(MOST),
-            out: vec![None; renditions],
+            newest: None,
+            out: out.collect(),
             waiting: 0,
             waiting_since: None,
             blocked: false,
@@ -43,7 +78,16 @@ impl Progress {
         if self.fed.len() == MOST {
             self.fed.pop_front();
         }
-        self.fed.push_back((pts, arrived));
+        self.fed.push_back(Fed { pts, arrived, out: 0 });
+        let advance = self
+            .newest
+            .map_or(0, |newest| pts.saturating_sub(newest).clamp(0, 90_000));
+        self.newest = self.newest.max(Some(pts));
+        for out in &mut self.out {
+            let more = out.bytes_per_s * advance.unsigned_abs() / 90_000;
+            out.left = (out.left + more).min(AT_ONCE + 10 * out.bytes_per_s);
+            out.since.get_or_insert(now);
+        }
         if self.waiting == 0 {
             self.waiting_since = Some(now);
         }
@@ -67,24 +111,36 @@ impl Progress {
     }
 
     /// A rendition is made from now on: how far it had come before says nothing.
-    pub(crate) fn begin(&mut self, rendition: usize) {
+    pub(crate) fn begin(&mut self, rendition: usize, now: Instant) {
         if let Some(out) = self.out.get_mut(rendition) {
-            *out = None;
+            (out.newest, out.since) = (None, Some(now));
         }
     }
 
-    /// A unit of a rendition comes out; when the unit that it was made of had arrived. `None`: none with this time was fed, so it is not
-    /// of the source.
-    pub(crate) fn come_out(&mut self, rendition: usize, pts: i64, now: Instant) -> Option<Instant> {
-        let (_, arrived) = self.fed.iter().rev().find(|(fed, _)| *fed == pts)?;
-        let arrived = *arrived;
-        if !self.is_left(pts)
-            && let Some(out) = self.out.get_mut(rendition)
-        {
-            *out = (*out).max(Some(pts));
+    /// A unit of a rendition comes out, with so many bytes; when the unit that it was made of had arrived. `None`: none with this time
+    /// was fed, or it has come out before, or it is far larger than it was asked to be.
+    pub(crate) fn come_out(&mut self, rendition: usize, pts: i64, bytes: usize, now: Instant) -> Option<Instant> {
+        let left = self.is_left(pts);
+        let fed = self.fed.iter_mut().rev().find(|fed| fed.pts == pts)?;
+        let bit = 1_u32.checked_shl(u32::try_from(rendition).ok()?)?;
+        let out = self.out.get_mut(rendition).filter(|_| fed.out & bit == 0)?;
+        fed.out |= bit;
+        out.left = out.left.checked_sub(bytes as u64)?;
+        if !left {
+            out.newest = out.newest.max(Some(pts));
         }
+        out.since = Some(now);
+        let arrived = fed.arrived;
         self.decodes(now);
         Some(arrived)
+    }
+
+    /// Whether a time may be one of the source's other tracks: within ten seconds of what was fed.
+    pub(crate) fn is_near(&self, pts: i64) -> bool {
+        let oldest = self.fed.front().map(|fed| fed.pts);
+        let near = |fed: i64| pts.abs_diff(fed) <= 900_000;
+        oldest.is_some_and(|oldest| near(oldest) || pts >= oldest && self.newest >= Some(pts))
+            || self.newest.is_some_and(near)
     }
 
     /// The worker has decoded something, whether it comes out or not.
@@ -94,7 +150,7 @@ impl Progress {
 
     /// The newest time at which any rendition's unit came out.
     pub(crate) fn newest_out(&self) -> Option<i64> {
-        self.out.iter().copied().flatten().max()
+        self.out.iter().filter_map(|out| out.newest).max()
     }
 
     /// How far the renditions for which `made` says so are behind: the age of the oldest unit fed that has not come out of the slowest.
@@ -102,12 +158,23 @@ impl Progress {
     pub(crate) fn lag(&self, made: impl Fn(usize) -> bool, now: Instant) -> Option<Duration> {
         let slowest = (0..self.out.len())
             .filter(|index| made(*index))
-            .filter_map(|index| self.out[index])
+            .filter_map(|index| self.out[index].newest)
             .min()?;
         // Half rate: the unit after the newest may be one that is left out, and reordered ones come out in another order.
-        let mut waiting = self.fed.iter().filter(|(pts, _)| *pts > slowest);
-        let oldest = waiting.nth(1).map(|(_, arrived)| *arrived);
+        let mut waiting = self.fed.iter().filter(|fed| fed.pts > slowest);
+        let oldest = waiting.nth(1).map(|fed| fed.arrived);
         Some(oldest.map_or(Duration::ZERO, |arrived| now.saturating_duration_since(arrived)))
+    }
+
+    /// A rendition for which `made` says so and that has given nothing for `span`, while another has.
+    pub(crate) fn left_behind(&self, made: impl Fn(usize) -> bool, span: Duration, now: Instant) -> Option<usize> {
+        let quiet = |index: &usize| {
+            let since = self.out[*index].since;
+            since.is_some_and(|since| now.saturating_duration_since(since) >= span)
+        };
+        let mut renditions = (0..self.out.len()).filter(|index| made(*index));
+        let any_well = renditions.clone().any(|index| !quiet(&index));
+        renditions.find(quiet).filter(|_| any_well)
     }
 
     /// For how long something was waited for, and nothing came of it: many units have gone in, or the next finds no room.
@@ -126,15 +193,15 @@ mod tests {
     #[test]
     fn the_slowest_that_is_made_counts() {
         let start = Instant::now();
-        let mut progress = Progress::new(2);
+        let mut progress = Progress::new(&[1_000_000; 2]);
         assert_eq!(progress.lag(|_| true, start), None);
         for n in 0..10 {
             progress.feed(n * 3_000, start + 33 * MS * u32::try_from(n).unwrap(), start);
         }
         assert_eq!(progress.lag(|_| true, start + 400 * MS), None);
-        assert_eq!(progress.come_out(0, 27_000, start), Some(start + 297 * MS));
-        assert_eq!(progress.come_out(1, 6_000, start), Some(start + 66 * MS));
-        assert_eq!(progress.come_out(1, 6_001, start), None, "nothing like it was fed");
+        assert_eq!(progress.come_out(0, 27_000, 100, start), Some(start + 297 * MS));
+        assert_eq!(progress.come_out(1, 6_000, 100, start), Some(start + 66 * MS));
+        assert_eq!(progress.come_out(1, 6_001, 100, start), None, "nothing like it was fed");
         assert_eq!(progress.lag(|_| true, start + 400 * MS), Some(268 * MS));
         assert_eq!(progress.lag(|index| index == 0, start + 400 * MS), Some(Duration::ZERO));
         assert_eq!(progress.newest_out(), Some(27_000));
@@ -143,14 +210,14 @@ mod tests {
     #[test]
     fn silence_is_told_from_having_nothing_to_do() {
         let start = Instant::now();
-        let mut progress = Progress::new(1);
+        let mut progress = Progress::new(&[1_000_000]);
         assert_eq!(progress.silence(start), Duration::ZERO);
         progress.feed(0, start, start);
         assert_eq!(progress.silence(start + 700 * MS), 700 * MS, "there is no room for it");
         progress.fed();
         let later = start + 9_000 * MS;
         assert_eq!(progress.silence(later), Duration::ZERO, "a decoder may hold one back");
-        progress.come_out(0, 0, later);
+        progress.come_out(0, 0, 100, later);
         for n in 1..=30 {
             progress.feed(n, start, start + 10_000 * MS);
             progress.fed();
@@ -163,39 +230,96 @@ mod tests {
     #[test]
     fn one_that_is_made_again_is_not_late_for_the_time_in_which_it_was_not() {
         let start = Instant::now();
-        let mut progress = Progress::new(2);
+        let mut progress = Progress::new(&[1_000_000; 2]);
         for n in 0..100 {
             progress.feed(n, start, start);
         }
-        progress.come_out(0, 10, start);
-        progress.come_out(1, 99, start);
+        progress.come_out(0, 10, 100, start);
+        progress.come_out(1, 99, 100, start);
         let late = start + 2_000 * MS;
         assert_eq!(progress.lag(|_| true, late), Some(2_000 * MS));
-        progress.begin(0);
+        progress.begin(0, late);
         assert_eq!(progress.lag(|_| true, late), Some(Duration::ZERO));
-        progress.come_out(0, 90, start);
+        progress.come_out(0, 90, 100, start);
         assert_eq!(progress.lag(|_| true, late), Some(2_000 * MS));
     }
 
     #[test]
     fn what_is_left_to_the_next_worker_does_not_count_as_made() {
         let start = Instant::now();
-        let mut progress = Progress::new(1);
+        let mut progress = Progress::new(&[1_000_000]);
         for n in 0..4 {
             progress.feed(n, start, start);
         }
         progress.leave_at(2);
         assert_eq!([1, 2, 3].map(|pts| progress.is_left(pts)), [false, true, true]);
         for n in 0..4 {
-            assert_eq!(progress.come_out(0, n, start), Some(start));
+            assert_eq!(progress.come_out(0, n, 100, start), Some(start));
         }
         assert_eq!(progress.newest_out(), Some(1));
     }
 
     #[test]
+    fn a_rendition_has_one_unit_for_each_of_the_sources_and_a_few_times_the_bytes_that_it_should() {
+        let start = Instant::now();
+        let mut progress = Progress::new(&[8_000; 2]);
+        progress.feed(0, start, start);
+        assert!(progress.come_out(0, 0, 100, start).is_some());
+        assert!(progress.come_out(0, 0, 100, start).is_none(), "twice");
+        assert!(progress.come_out(1, 0, 100, start).is_some());
+        assert!(
+            progress.come_out(2, 0, 100, start).is_none(),
+            "of a rendition that there is not"
+        );
+        progress.feed(90_000, start, start);
+        assert!(progress.come_out(0, 90_000, (4 << 20) + 4_000, start).is_none());
+        assert!(progress.come_out(1, 90_000, (4 << 20) + 3_900, start).is_some());
+        progress.feed(180_000, start, start);
+        assert!(progress.come_out(1, 180_000, 4_001, start).is_none());
+    }
+
+    #[test]
+    fn times_far_from_what_was_fed_are_none_of_the_source() {
+        let start = Instant::now();
+        let mut progress = Progress::new(&[]);
+        assert!(!progress.is_near(0));
+        progress.feed(10_000_000, start, start);
+        progress.feed(20_000_000, start, start);
+        assert!(
+            [9_100_000, 15_000_000, 20_900_000]
+                .iter()
+                .all(|pts| progress.is_near(*pts))
+        );
+        assert!(
+            [i64::MIN, 9_099_999, 20_900_001, i64::MAX]
+                .iter()
+                .all(|pts| !progress.is_near(*pts))
+        );
+    }
+
+    #[test]
+    fn one_that_gives_nothing_while_others_do_is_left_behind() {
+        let start = Instant::now();
+        let mut progress = Progress::new(&[1_000_000; 2]);
+        progress.feed(0, start, start);
+        let later = start + 21_000 * MS;
+        let span = 20_000 * MS;
+        assert_eq!(
+            progress.left_behind(|_| true, span, later),
+            None,
+            "nobody gives anything"
+        );
+        progress.come_out(0, 0, 100, later);
+        assert_eq!(progress.left_behind(|_| true, span, later), Some(1));
+        assert_eq!(progress.left_behind(|index| index == 0, span, later), None);
+        progress.begin(1, later);
+        assert_eq!(progress.left_behind(|_| true, span, later), None);
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let start = Instant::now();
-        let mut progress = Progress::new(1);
+        let mut progress = Progress::new(&[1_000_000]);
         for n in 0..100_000 {
             progress.feed(n, start, start);
         }

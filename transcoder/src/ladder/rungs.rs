@@ -1,6 +1,9 @@
 //! The renditions of one broadcast: which are made, given up, refused for lack of capacity or failed, and the tracks that they become.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use media_core::{
     AccessUnit, Broadcast, TrackName,
@@ -14,6 +17,11 @@ use crate::{
     plan::{self, Planned},
     protocol::VideoRendition,
 };
+
+/// How often those that were refused are asked for again, and how often in the first seconds.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_millis(250);
+const FIRST: Duration = Duration::from_secs(5);
 
 /// What a rendition is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +57,9 @@ pub(super) struct Rungs {
     audio: Option<Rung>,
     /// One of the source's own size has been asked for.
     stand_in_asked: bool,
+    born: Instant,
+    /// Those that have failed and of which the worker has not been told.
+    failed: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -118,6 +129,8 @@ impl Rungs {
             video: planned.into_iter().map(Rung::new).collect(),
             audio: audio.map(rung),
             stand_in_asked: false,
+            born: Instant::now(),
+            failed: Vec::new(),
         };
         rungs.admit();
         rungs
@@ -149,6 +162,26 @@ impl Rungs {
         admitted
     }
 
+    /// How often to ask again: often at first, since a broadcast that this one replaces lets go of what it had within seconds.
+    pub(super) fn ask_every(&self, now: Instant) -> Duration {
+        if now.saturating_duration_since(self.born) < FIRST {
+            SOON
+        } else {
+            ASK_AGAIN
+        }
+    }
+
+    /// Those that have failed since this was last asked.
+    pub(super) fn newly_failed(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.failed)
+    }
+
+    /// Bits a second of each of the video's.
+    pub(super) fn bitrates(&self) -> Vec<u32> {
+        let bitrate = |rung: &Rung| rung.video.as_ref().map_or(0, |video| video.bitrate_bps);
+        self.video.iter().map(bitrate).collect()
+    }
+
     /// Whether there is anything for a worker to do.
     pub(super) fn any_made(&self) -> bool {
         self.base.is_some()
@@ -162,10 +195,17 @@ impl Rungs {
     /// Adds a rendition of the source's own size, if it can be promised.
     pub(super) fn stand_in(&mut self, planned: Planned) {
         self.stand_in_asked = true;
+        self.add(planned);
+    }
+
+    /// Adds a rendition that is not there yet, for a source that has grown.
+    pub(super) fn add(&mut self, planned: Planned) {
         if self.video.iter().any(|rung| rung.name == planned.name) {
             return;
         }
-        self.video.insert(0, Rung::new(planned));
+        let dearer = |rung: &Rung| rung.cost > planned.cost;
+        let index = self.video.iter().take_while(|rung| dearer(rung)).count();
+        self.video.insert(index, Rung::new(planned));
         self.admit();
     }
 
@@ -238,6 +278,7 @@ impl Rungs {
                 show(output, rung.config.as_ref(), &mut rung.state);
             }
         }
+        self.note_failure(index);
         Ok(())
     }
 
@@ -247,7 +288,10 @@ impl Rungs {
         let output = rung.output.as_mut()?;
         if !output.is_shown() {
             show(output, rung.config.as_ref(), &mut rung.state);
+            self.note_failure(index);
         }
+        let rung = self.rung(index).filter(|rung| rung.state == State::Made)?;
+        let output = rung.output.as_mut()?;
         // One that is not later than the newest is of a group that another worker has sent before.
         let _ = output.push(unit);
         Some(&rung.name)
@@ -266,6 +310,17 @@ impl Rungs {
             self.audio.as_mut()
         } else {
             self.video.get_mut(index)
+        }
+    }
+
+    /// One that has failed keeps nothing that others could use.
+    fn note_failure(&mut self, index: usize) {
+        let failed = self.rung(index).filter(|rung| rung.state == State::Failed);
+        if let Some(rung) = failed {
+            rung.permit = None;
+            if index < self.video.len() && !self.failed.contains(&index) {
+                self.failed.push(index);
+            }
         }
     }
 

@@ -43,8 +43,14 @@ const STUCK: Duration = Duration::from_secs(5);
 const SILENT: Duration = Duration::from_secs(2);
 /// Frames that have waited longer are passed over if a newer group is there.
 const TOO_LATE: Duration = Duration::from_secs(4);
-/// How often renditions that were refused are asked for again.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// One that gives nothing for this long while others do has failed: the longest group and some.
+const LEFT_BEHIND: Duration = Duration::from_secs(20);
+/// Configurations that a worker may tell of, and reports other than units in a second.
+const MOST_CONFIGS: u32 = 64;
+const MOST_OTHERS: usize = 100;
+/// The shortest that a unit of audio lasts (90 kHz), and the largest that it is.
+const LEAST_SOUND: i64 = 450;
+const MOST_SOUND_BYTES: usize = 8 << 10;
 /// The farthest that a rendition's decode time may lie from its presentation time: 10 s.
 const MAX_COMPOSITION: i64 = 900_000;
 /// What is kept of a worker's log lines each ten seconds is `supervisor`'s to say.
@@ -98,7 +104,7 @@ pub(super) async fn run(
     debug!(pid = process.id(), "worker started");
     shedding.start(Instant::now());
     let (broadcast, resume_after) = (feed.broadcast, feed.resume_after);
-    let progress = Mutex::new(Progress::new(rungs.len()));
+    let progress = Mutex::new(Progress::new(&rungs.bitrates()));
     let mut life = Life {
         shared,
         broadcast,
@@ -108,6 +114,9 @@ pub(super) async fn run(
         figures: Figures::default(),
         talk: Talk::new(NAME),
         asked: Instant::now(),
+        sound: None,
+        configs: 0,
+        others: Vec::new(),
     };
     let talking = async {
         if let Some(stderr) = stderr {
@@ -146,11 +155,16 @@ struct Life<'a> {
     talk: Talk,
     /// When refused renditions were last asked for.
     asked: Instant,
+    /// The newest time of the audio's rendition.
+    sound: Option<i64>,
+    configs: u32,
+    /// When reports came in the last second that are no units.
+    others: Vec<Instant>,
 }
 
 impl Life<'_> {
     async fn live(&mut self, feed: Feed<'_>, orders: Orders, reports: Reports, stop: &CancellationToken) -> End {
-        // Few and small: what is not taken by a worker that does not read is tried again at the next tick.
+        // Few and small; a worker that does not take its orders is stuck, and will be ended for it.
         let (changes, wanted) = mpsc::channel(16);
         let job = self.job(&feed);
         let made: Vec<_> = (0..self.rungs.len()).map(|index| self.rungs.is_made(index)).collect();
@@ -232,9 +246,21 @@ impl Life<'_> {
     /// Takes one report; the reason to end the worker, if it is at fault.
     fn take(&mut self, report: Report) -> Result<(), &'static str> {
         let now = Instant::now();
+        if !matches!(report, Report::Unit { .. }) {
+            self.others
+                .retain(|at| now.saturating_duration_since(*at) < Duration::from_secs(1));
+            self.others.push(now);
+            if self.others.len() > MOST_OTHERS {
+                return Err("flood");
+            }
+        }
         match report {
             Report::Config { rendition, record } => {
                 let index = usize::from(rendition);
+                self.configs += 1;
+                if self.configs > MOST_CONFIGS {
+                    return Err("config");
+                }
                 self.rungs.configure(index, &record).map_err(|err| {
                     self.talk.warn(&err.to_string());
                     "config"
@@ -254,10 +280,19 @@ impl Life<'_> {
                 let mut arrived = now;
                 if index < self.rungs.len() {
                     let mut progress = lock(self.progress);
-                    arrived = progress.come_out(index, pts, now).ok_or("unit")?;
+                    arrived = progress.come_out(index, pts, payload.len(), now).ok_or("unit")?;
                     if progress.is_left(pts) {
                         return Ok(());
                     }
+                } else if self
+                    .sound
+                    .is_some_and(|newest| pts.saturating_sub(newest) < LEAST_SOUND)
+                    || payload.len() > MOST_SOUND_BYTES
+                    || !lock(self.progress).is_near(pts)
+                {
+                    return Err("unit");
+                } else {
+                    self.sound = Some(pts);
                 }
                 let unit = AccessUnit {
                     dts,
@@ -282,6 +317,8 @@ impl Life<'_> {
             Report::Figures(figures) => {
                 let spent = figures.cpu_us.saturating_sub(self.figures.cpu_us);
                 self.shared.metrics.cpu.inc_by(spent as f64 / 1e6);
+                let broken = figures.broken.saturating_sub(self.figures.broken);
+                self.shared.metrics.broken.inc_by(broken);
                 if figures.decoded > self.figures.decoded {
                     lock(self.progress).decodes(now);
                 }
@@ -299,7 +336,15 @@ impl Life<'_> {
         let none_made = (0..self.rungs.len()).all(|index| !self.rungs.is_made(index));
         let lag = progress.lag(|index| self.rungs.is_made(index), now);
         let lag = lag.or(none_made.then_some(Duration::ZERO));
+        let left_behind = progress.left_behind(|index| self.rungs.is_made(index), LEFT_BEHIND, now);
         drop(progress);
+        if left_behind.is_some() {
+            self.talk.warn("one of its encoders gives nothing");
+            return Some(End::Failed("stuck"));
+        }
+        for index in self.rungs.newly_failed() {
+            self.tell(changes, index, false);
+        }
         if silence >= STUCK {
             self.talk.warn("it was fed and gives nothing");
             return Some(End::Failed("stuck"));
@@ -308,17 +353,17 @@ impl Life<'_> {
         if let Some(lag) = lag.filter(|_| self.shared.config.shedding && silence < SILENT) {
             let change = self.shedding.judge(lag, self.rungs.any_shed(), now);
             let change = change.and_then(|change| match change {
-                Change::Shed => {
+                Change::Shed => self.rungs.shed().map(|index| {
                     self.shared.metrics.shed.inc();
-                    self.rungs.shed().map(|index| (index, false))
-                }
+                    (index, false)
+                }),
                 Change::Restore => self.rungs.restore().map(|index| (index, true)),
             });
             if let Some((index, on)) = change {
                 self.tell(changes, index, on);
             }
         }
-        if now.saturating_duration_since(self.asked) >= ASK_AGAIN {
+        if now.saturating_duration_since(self.asked) >= self.rungs.ask_every(now) {
             self.asked = now;
             for index in self.rungs.admit() {
                 self.tell(changes, index, true);
@@ -332,7 +377,7 @@ impl Life<'_> {
 
     fn tell(&self, changes: &mpsc::Sender<Order>, index: usize, on: bool) {
         if on {
-            lock(self.progress).begin(index);
+            lock(self.progress).begin(index, Instant::now());
         }
         let rendition = u8::try_from(index).unwrap_or(u8::MAX);
         // A worker that takes no orders is stuck, and will be ended for it.

@@ -68,7 +68,7 @@ impl Rendition {
         let (pictures, waiting) = sync_channel(MAX_WAITING);
         let mut feed = Feed {
             shared: Arc::clone(shared),
-            pool: pool(&info)?,
+            pool: pool(&info, settings.threads)?,
             info,
             scaler: Scaler::default(),
             source,
@@ -199,11 +199,12 @@ impl Take {
 }
 
 /// Scaled pictures, used again and again.
-fn pool(info: &VideoInfo) -> Result<gst::BufferPool, Error> {
+fn pool(info: &VideoInfo, threads: u32) -> Result<gst::BufferPool, Error> {
     let pool = gstreamer_video::VideoBufferPool::new();
     let mut config = pool.config();
     let size = u32::try_from(info.size()).map_err(|_| Error::Scale)?;
-    config.set_params(Some(&info.to_caps()?), size, 0, MAX_KEPT);
+    // The source of the encoder bounds what waits; this is for what the encoder keeps.
+    config.set_params(Some(&info.to_caps()?), size, 0, MAX_KEPT + 2 * threads);
     pool.set_config(config)?;
     pool.set_active(true)?;
     Ok(pool.upcast())

@@ -171,6 +171,8 @@ fn a_codec_that_players_do_not_expect_ends_the_rendition_alone() {
     (other[3], other[11]) = (0x1f, 0x1f);
     rungs.configure(0, &other).unwrap();
     assert_eq!(states(&rungs), ["v240 Failed", "v144 Made", "a64 Made"]);
+    assert_eq!(rungs.newly_failed(), [0]);
+    assert!(rungs.newly_failed().is_empty());
     assert!(rungs.push(0, unit(900_000)).is_none() && rungs.push(1, unit(900_000)).is_some());
     assert_eq!(
         events(&mut stage.packager),
