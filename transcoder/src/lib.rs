@@ -1,15 +1,15 @@
-//! GStreamer pipelines, each in a process of its own, and the supervision of these processes.
+//! The ladder, and what else is made with GStreamer, each pipeline in a process of its own.
 //!
 //! A pipeline runs in the daemon's own binary, started again with a hidden subcommand: a crash, a leak or an exploit in a codec costs one
 //! job, not the daemon. So this crate has two faces:
 //!
-//! - [`supervisor`], for the daemon: starts a worker, restarts it with growing delays, passes on what it logs, and ends it. It
-//!   never touches GStreamer.
-//! - [`test_picture`] and [`elements`], for the worker's process, the only place where GStreamer is initialised.
+//! - For the daemon, which never touches GStreamer: [`ladder`] makes renditions of every broadcast ([`plan`] says which), [`pictures`] has
+//!   the posters, [`supervisor`] keeps a process running (the test picture's), `process` is one worker and the socket to it.
+//! - For the worker's process: [`worker`] decodes, scales and encodes, after [`confine`] has taken from it what it does not need; [`trial`]
+//!   says whether an encoder works, [`elements`] what is installed, [`test_picture`] pushes a clock.
 //!
-//! The ladder's seam is the hub, as for everybody: per broadcast, a supervised worker is fed from a `media_core::broadcast::Consumer` of
-//! the source's track, forces a key frame at each frame that carries a `media_core::Mark`, and its renditions become further tracks
-//! of the same broadcast. Nothing downstream knows who made a track.
+//! [`protocol`] is what crosses between the two. The ladder's seam is the hub, as for everybody: it reads the source's tracks, and its
+//! renditions become further tracks of the same broadcast. Nothing downstream knows who made a track.
 
 // But in one module: `worker::plane::avx2`, whose header says why.
 #![deny(unsafe_code)]
