@@ -69,7 +69,7 @@ fn assert_posters(stage: &Stage) {
         (
             "portrait",
             Recipe {
-                seconds: 12,
+                seconds: 40,
                 size: (360, 640),
                 ..PLAIN
             },
@@ -78,7 +78,7 @@ fn assert_posters(stage: &Stage) {
         (
             "anamorphic",
             Recipe {
-                seconds: 12,
+                seconds: 40,
                 size: (480, 360),
                 sample_aspect: (4, 3),
                 ..PLAIN
@@ -89,7 +89,7 @@ fn assert_posters(stage: &Stage) {
     thread::scope(|scope| {
         for (channel, recipe, size) in sources {
             scope.spawn(move || {
-                let push = push(stage, channel, recipe, 12);
+                let push = push(stage, channel, recipe, 40);
                 // By then a ladder's worker has given one.
                 stage.wait_until_live(channel);
                 let (width, height, mut number) = read(&first_poster(stage, channel));
@@ -101,21 +101,29 @@ fn assert_posters(stage: &Stage) {
                     });
                 }
                 assert!(number > 25, "{channel}: at least a second has passed: picture {number}");
-                push.finish();
+                push.stop();
             });
         }
     });
 }
 
 #[test]
-fn with_a_ladder_posters_come_of_its_worker_and_are_renewed() {
-    let stage = stage(RUNGS, 3);
-    let (seen, ()) = workers_during(&stage, || assert_posters(&stage));
-    assert_eq!(
-        seen.all.len(),
-        3,
-        "the workers of three ladders and no others: {seen:?}"
-    );
+fn with_a_ladder_posters_are_renewed() {
+    let stage = stage(RUNGS, 1);
+    assert_posters(&stage);
+}
+
+#[test]
+fn with_a_ladder_posters_come_of_its_worker() {
+    let stage = stage(RUNGS, 60);
+    let _push = push(&stage, "worked", PLAIN, 40);
+    stage.wait_until_live("worked");
+    let (seen, ()) = workers_during(&stage, || {
+        for _ in 0..20 {
+            read(&poster(&stage, "worked"));
+        }
+    });
+    assert_eq!(seen.all.len(), 1, "that of the ladder and no other: {seen:?}");
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Stage {
     #[track_caller]
     pub(crate) fn state(&self, channel: &str, rendition: &str) -> String {
         let streams = self.streams();
-        let streams = streams.get("streams").or(streams.get("items")).unwrap_or(&streams);
+        let streams = streams.get("streams").expect("a list");
         let of_channel = |stream: &&Value| stream.get("channel").and_then(Value::as_str) == Some(channel);
         let stream = streams.as_array().and_then(|streams| streams.iter().find(of_channel));
         let renditions = stream
