@@ -2,9 +2,12 @@
 
 use serde_json::Value;
 use std::{
+    fs::File,
+    io::{BufRead, BufReader, Read},
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     sync::{Condvar, Mutex},
+    thread,
 };
 
 /// Browsers that may run at once: each wants about half a core.
@@ -19,7 +22,7 @@ pub(crate) struct Report(pub(crate) Value);
 impl Report {
     /// What a viewer would complain of, in words.
     pub(crate) fn faults(&self) -> Vec<String> {
-        let faults = self.0["faults"].as_array().expect("faults");
+        let faults = self.list("/faults");
         faults
             .iter()
             .map(|fault| fault.as_str().expect("words").to_owned())
@@ -28,12 +31,38 @@ impl Report {
 
     /// The errors that the player says it cannot recover from.
     pub(crate) fn fatal(&self) -> Vec<String> {
-        let errors = self.0["errors"].as_array().expect("errors");
+        let errors = self.list("/errors");
         errors
             .iter()
             .filter(|error| error["fatal"] == true)
             .map(|error| error["message"].to_string())
             .collect()
+    }
+
+    /// What the player said of errors, the ones that it recovers from too.
+    pub(crate) fn errors(&self) -> Vec<String> {
+        let errors = self.list("/errors");
+        errors
+            .iter()
+            .map(|error| error["message"].as_str().expect("words").to_owned())
+            .collect()
+    }
+
+    /// The heights of the pictures shown, each with the second after start-up from which on.
+    pub(crate) fn shown(&self) -> Vec<(f64, u64)> {
+        let shown = self.list("/shown");
+        shown
+            .iter()
+            .map(|size| {
+                let at = size["at_s"].as_f64().expect("seconds");
+                (at, size["height"].as_u64().expect("a height"))
+            })
+            .collect()
+    }
+
+    pub(crate) fn list(&self, pointer: &str) -> &[Value] {
+        let list = self.0.pointer(pointer).and_then(Value::as_array);
+        list.unwrap_or_else(|| panic!("no {pointer} in {}", self.0))
     }
 
     pub(crate) fn number(&self, pointer: &str) -> f64 {
@@ -49,24 +78,71 @@ impl Report {
     }
 }
 
+/// What happens while a player plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    Started,
+    /// Pictures of another height are shown.
+    Shown(u64),
+}
+
+impl Event {
+    fn parse(line: &str) -> Option<Self> {
+        let event: Value = serde_json::from_str(line).ok()?;
+        match event["event"].as_str()? {
+            "started" => Some(Self::Started),
+            "shown" => event["height"].as_u64().map(Self::Shown),
+            _ => None,
+        }
+    }
+}
+
 /// The right to run one browser; given back when dropped. Take it before the publisher starts, so that waiting costs no media.
 #[derive(Debug)]
-pub(crate) struct Browser(());
+pub(crate) struct Browser {
+    /// Locked for as long as no other process may run one that asks for quiet.
+    _alone: Option<File>,
+}
 
 impl Browser {
     /// Waits until fewer than [`BROWSERS`] run.
     pub(crate) fn take() -> Self {
+        Self::place(None)
+    }
+
+    /// Waits until no other that was taken so is there, in this process or another: for who encodes beside the browser.
+    pub(crate) fn alone() -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser.lock");
+        let file = File::create(&path).expect("a file under target/");
+        file.lock().expect("a lock");
+        Self::place(Some(file))
+    }
+
+    fn place(alone: Option<File>) -> Self {
         let (running, freed) = &RUNNING;
         let running = running.lock().expect("nobody panics while holding it");
         *freed
             .wait_while(running, |running| *running == BROWSERS)
             .expect("nobody panics while holding it") += 1;
-        Self(())
+        Self { _alone: alone }
     }
 
     /// Plays `url` for `seconds` after start-up.
     #[track_caller]
     pub(crate) fn play(&self, player: &str, url: &str, seconds: u32) -> Report {
+        self.play_with(player, url, seconds, &[], |_| ())
+    }
+
+    /// Plays with more of play.mjs's options, and tells of what happens meanwhile.
+    #[track_caller]
+    pub(crate) fn play_with(
+        &self,
+        player: &str,
+        url: &str,
+        seconds: u32,
+        options: &[&str],
+        mut meanwhile: impl FnMut(Event),
+    ) -> Report {
         let players = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/players");
         assert!(
             players.join("node_modules").exists(),
@@ -79,14 +155,30 @@ impl Browser {
             .args(["--kill-after=5", &limit, "node"])
             .arg(players.join("play.mjs"));
         command.args(["--player", player, "--url", url, "--seconds", &seconds.to_string()]);
-        let output = command.arg("--out").arg(players.join("out")).output().expect("node");
-        let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|err| {
-            panic!(
-                "play.mjs: {}: {err}\n{}",
-                output.status,
-                String::from_utf8_lossy(&output.stderr)
-            )
+        command.args(options).arg("--out").arg(players.join("out"));
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("node");
+        let mut stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let report = thread::spawn(move || {
+            let mut report = Vec::new();
+            stdout.read_to_end(&mut report).map(|_| report)
         });
+        let mut said = Vec::new();
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            match Event::parse(&line) {
+                Some(event) => meanwhile(event),
+                None => said.push(line),
+            }
+        }
+        let report = report.join().expect("it does not panic").expect("stdout can be read");
+        let status = child.wait().expect("node");
+        let report = serde_json::from_slice(&report)
+            .unwrap_or_else(|err| panic!("play.mjs: {status}: {err}\n{}", said.join("\n")));
         Report(report)
     }
 }

@@ -3,20 +3,18 @@
 window.start = (url, options) => {
   const { events } = dashjs.MediaPlayer;
   const video = document.getElementById('video');
-  const errors = [];
   const player = dashjs.MediaPlayer().create();
   player.updateSettings({ streaming: { liveCatchup: { enabled: true } } });
   player.on(events.ERROR, ({ error }) => {
-    errors.push({ source: 'dash.js', message: `${error?.code}: ${error?.message ?? JSON.stringify(error)}` });
+    window.probe.failed({ source: 'dash.js', message: `${error?.code}: ${error?.message ?? JSON.stringify(error)}` });
   });
   player.on(events.PLAYBACK_ERROR, ({ error }) => {
-    errors.push({ source: 'dash.js', fatal: true, message: `playback: ${error?.message ?? error}` });
+    window.probe.failed({ source: 'dash.js', fatal: true, message: `playback: ${error?.message ?? error}` });
   });
   player.on(events.QUALITY_CHANGE_RENDERED, ({ mediaType, newRepresentation }) => {
     if (mediaType === 'video') window.probe.switched(newRepresentation.height);
   });
   window.probe.watch(video, options, {
-    errors,
     latency: () => player.getCurrentLiveLatency(),
     estimate: () => player.getAverageThroughput('video') * 1000 || null,
     level: (height) => {

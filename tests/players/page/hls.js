@@ -3,14 +3,12 @@
 window.start = (url, options) => {
   const video = document.getElementById('video');
   const hls = new Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.2 });
-  const errors = [];
   hls.on(Hls.Events.ERROR, (_, data) => {
     const what = data.error?.message ?? data.reason ?? '';
-    errors.push({ source: 'hls.js', fatal: data.fatal, message: `${data.type} ${data.details} ${what}`.trim() });
+    window.probe.failed({ source: 'hls.js', fatal: data.fatal, message: `${data.type} ${data.details} ${what}`.trim() });
   });
   hls.on(Hls.Events.LEVEL_SWITCHED, (_, { level }) => window.probe.switched(hls.levels[level].height));
   window.probe.watch(video, options, {
-    errors,
     latency: () => hls.latency || null,
     estimate: () => hls.bandwidthEstimate,
     level: (height) => {

@@ -9,7 +9,7 @@
   const JUMP_S = 0.4;
 
   let video = null;
-  let player = { errors: [], latency: () => null, estimate: () => null, level: null };
+  let player = { latency: () => null, estimate: () => null, level: null };
   let strip = null;
   let loadedAt = 0;
   let startedAt = null;
@@ -102,15 +102,18 @@
     return sorted.length === 0 ? null : sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
   }
 
+  function fail({ source, fatal = false, message }) {
+    errors.push({ at_s: seconds(performance.now()), source, fatal, message });
+  }
+
   // To who started the page, while it plays.
   function tell(event, height = null) {
     window.tell?.({ event, height });
   }
 
   window.probe = {
-    /// `handle.errors` is a list the player's glue appends to; `handle.latency()` is what the player says, in seconds, and
-    /// `handle.estimate()` of the network, in bits a second; `handle.level(height)` holds it to the rendition of that height, or
-    /// to none with null.
+    /// `handle.latency()` is what the player says, in seconds, and `handle.estimate()` of the network, in bits a second;
+    /// `handle.level(height)` holds it to the rendition of that height, or to none with null.
     watch(element, options, handle = {}) {
       video = element;
       player = { ...player, ...handle };
@@ -119,7 +122,7 @@
       video.addEventListener('waiting', () => startedAt !== null && stalls.waiting_events++);
       video.addEventListener('stalled', () => startedAt !== null && stalls.stalled_events++);
       video.addEventListener('error', () => {
-        errors.push({ source: 'video', message: `${video.error?.code}: ${video.error?.message}` });
+        fail({ source: 'video', fatal: true, message: `${video.error?.code}: ${video.error?.message}` });
       });
       setInterval(() => frozen || sampleProgress(), PROGRESS_EVERY_MS);
       setInterval(() => {
@@ -134,6 +137,9 @@
     started: () => startedAt !== null,
 
     level: (height) => player.level(height),
+
+    /// An error that the player tells of: where it comes from, whether it is the end, and what it says.
+    failed: fail,
 
     /// The player says that it goes on with the rendition of this height.
     switched(to) {
@@ -165,7 +171,7 @@
         switches,
         states,
         ...strip.report(),
-        errors: [...errors, ...player.errors],
+        errors,
       };
     },
   };

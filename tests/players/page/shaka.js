@@ -3,9 +3,8 @@
 window.start = async (url, options) => {
   const CRITICAL = 2;
   const video = document.getElementById('video');
-  const errors = [];
   const keep = ({ code, message, severity }) => {
-    errors.push({ source: 'shaka', fatal: severity === CRITICAL, message: `${code}: ${message}` });
+    window.probe.failed({ source: 'shaka', fatal: severity === CRITICAL, message: `${code}: ${message}` });
   };
   shaka.polyfill.installAll();
   const player = new shaka.Player();
@@ -13,13 +12,15 @@ window.start = async (url, options) => {
   const switched = ({ newTrack }) => window.probe.switched(newTrack.height);
   player.addEventListener('adaptation', switched);
   player.addEventListener('variantchanged', switched);
-  player.configure({ streaming: { lowLatencyMode: true } });
+  // Where many pictures come too late to be shown it bans their rendition for half a minute: here that would say how busy the machine
+  // is, not what was served.
+  player.configure({ streaming: { lowLatencyMode: true }, abr: { droppedFrames: false } });
   window.probe.watch(video, options, {
-    errors,
     latency: () => player.getStats().liveLatency || null,
     estimate: () => player.getStats().estimatedBandwidth || null,
     level: (height) => {
-      player.configure({ abr: { enabled: height === null } });
+      // A track that was chosen leaves the choice among those with its codec string alone; a preference for none takes that back.
+      player.configure({ abr: { enabled: height === null }, preferredVideo: height === null ? [{}] : [] });
       const found = player.getVariantTracks().find((track) => track.height === height);
       if (found) player.selectVariantTrack(found);
     },

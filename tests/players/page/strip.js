@@ -118,7 +118,12 @@
           : null,
         // `astray_ms`: how far pictures were from the place in the media that their number says, from the middle of all.
         numbers: this.#options.numbers
-          ? { ...this.#numbers, astray_ms: astray.length === 0 ? null : { min: astray[0] - middle, max: astray.at(-1) - middle } }
+          ? {
+              ...this.#numbers,
+              astray_ms: astray.length === 0
+                ? null
+                : { p1: quantile(astray, 0.01) - middle, p99: quantile(astray, 0.99) - middle },
+            }
           : null,
       };
     }
