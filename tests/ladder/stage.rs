@@ -22,7 +22,7 @@ use std::{
 };
 
 /// Daemons that encode at once.
-const PLACES: usize = 2;
+const PLACES: usize = 3;
 /// The renditions of [`RUNGS`] and their source.
 pub(crate) const VIDEO: [&str; 3] = ["v0", "v240", "v144"];
 /// Two rungs that this machine can make several times over. All is admitted, and nothing is given up.
