@@ -3,6 +3,7 @@
 use crate::{
     stage::{self, Rendition, Stage, VIDEO},
     support::{
+        daemon::Settings,
         media::{PLAIN, Recipe},
         playlist::{Multivariant, resolve},
         push::{self, Push},
@@ -28,7 +29,7 @@ fn back_with(stage: &Stage, first: Recipe, second: Recipe) -> Vec<Rendition> {
 }
 
 fn stage() -> Stage {
-    Stage::with(&crate::support::daemon::Settings {
+    Stage::with(&Settings {
         ladder: stage::RUNGS.into(),
         reconnect_s: 10,
         ..stage::lasting()
@@ -156,4 +157,28 @@ fn a_publisher_back_with_another_codec_is_another_broadcast_with_a_ladder_of_its
     assert_eq!(original.times().len(), frames);
     stage::assert_frames(top, original, 1);
     stage::assert_frames(lowest, original, 2);
+}
+
+#[test]
+fn a_broadcast_that_ends_at_once_is_whole_to_its_end_in_all_renditions() {
+    let stage = Stage::with(&Settings {
+        ladder: stage::RUNGS.into(),
+        reconnect_s: 0,
+        ..stage::lasting()
+    });
+    let reordered = Recipe {
+        seconds: 9,
+        b_frames: 2,
+        ..PLAIN
+    };
+    let tags = rtmp::tags(&reordered.flv());
+    let frames = tags.iter().filter(|tag| tag.is_picture()).count();
+    let push = Push::start(stage.rtmp, "back", tags);
+    let renditions = stage::follow_to_the_end(&stage, "back", &VIDEO, LIMIT);
+    push.finish();
+    stage::assert_in_step(&renditions);
+    assert_eq!(renditions[0].times().len(), frames);
+    for rung in &renditions[1..] {
+        stage::assert_frames(rung, &renditions[0], 1);
+    }
 }
