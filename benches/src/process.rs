@@ -118,12 +118,12 @@ impl Drop for Server {
 /// A process and its children.
 fn family(id: u32) -> Result<Vec<u32>, Failure> {
     let mut family = vec![id];
-    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
-    family.extend(
-        children
-            .split_whitespace()
-            .filter_map(|child| child.parse::<u32>().ok()),
-    );
+    // A child belongs to the thread that started it.
+    for task in fs::read_dir(format!("/proc/{id}/task"))? {
+        let children = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+        let children = children.split_whitespace();
+        family.extend(children.filter_map(|child| child.parse::<u32>().ok()));
+    }
     Ok(family)
 }
 
