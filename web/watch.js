@@ -14,6 +14,7 @@
   const video = document.getElementById('video');
   const message = document.getElementById('message');
   const latency = document.getElementById('latency');
+  const quality = document.getElementById('quality');
 
   let hls = null;
   let retry = null;
@@ -22,6 +23,8 @@
   // The broadcast that has been played to its end: its playlist stays for a while.
   let over = null;
   let broadcast = null;
+  // The height that the viewer has chosen; null leaves it to the player.
+  let wanted = null;
   // The server's clock minus ours, in milliseconds.
   let offset = null;
 
@@ -44,6 +47,7 @@
     stall = null;
     if (hls) hls.destroy();
     hls = null;
+    quality.hidden = true;
     video.removeAttribute('src');
     video.load();
   }
@@ -88,6 +92,8 @@
           again();
         }
       });
+      hls.on(Hls.Events.MANIFEST_PARSED, offerQualities);
+      hls.on(Hls.Events.LEVEL_SWITCHED, nameQuality);
       hls.loadSource(playlist);
       hls.attachMedia(video);
     } else if (video.canPlayType('application/vnd.apple.mpegurl')) {
@@ -103,6 +109,29 @@
     stop();
     show('starting', 'Playing has failed. Trying again…');
     later();
+  }
+
+  // The heights there are, highest first, where there is a choice.
+  function offerQualities() {
+    const heights = [...new Set(hls.levels.map((level) => level.height))].sort((a, b) => b - a);
+    quality.replaceChildren(new Option('Auto', ''), ...heights.map((height) => new Option(`${height}p`, height)));
+    quality.value = heights.includes(wanted) ? wanted : '';
+    quality.hidden = heights.length < 2;
+    choose();
+  }
+
+  function choose() {
+    wanted = quality.value === '' ? null : Number(quality.value);
+    // The best of that height, from what is loaded next on: the buffer is short, and to throw it away would show.
+    if (wanted !== null) hls.loadLevel = hls.levels.findLastIndex((level) => level.height === wanted);
+    else if (!hls.autoLevelEnabled) hls.loadLevel = -1;
+    nameQuality();
+  }
+
+  // What is shown while the player chooses.
+  function nameQuality() {
+    const level = hls.autoLevelEnabled ? hls.levels[hls.currentLevel] : null;
+    quality.options[0].text = level ? `Auto (${level.height}p)` : 'Auto';
   }
 
   async function setClock() {
@@ -151,6 +180,8 @@
     // hls.js tells of its own.
     if (!hls && video.hasAttribute('src')) again();
   });
+
+  quality.addEventListener('change', choose);
 
   setClock();
   setInterval(setClock, CLOCK_EVERY_MS);
