@@ -82,15 +82,8 @@ impl Show {
     }
 
     #[track_caller]
-    fn play(
-        &self,
-        player: &str,
-        manifest: &str,
-        seconds: u32,
-        options: &[&str],
-        meanwhile: impl FnMut(Event),
-    ) -> Report {
-        let url = self.daemon.url(&format!("/live/show/{manifest}"));
+    fn play(&self, player: &str, path: &str, seconds: u32, options: &[&str], meanwhile: impl FnMut(Event)) -> Report {
+        let url = self.daemon.url(path);
         let options: Vec<&str> = ["--numbers", "25"].iter().chain(options).copied().collect();
         self.browser.play_with(player, &url, seconds, &options, meanwhile)
     }
@@ -168,11 +161,11 @@ fn assert_in_order(report: &Report) {
 
 /// Plays through a network that narrows below the source's rate and widens again.
 #[track_caller]
-fn goes_down_and_up(player: &str, manifest: &str) {
+fn goes_down_and_up(player: &str, path: &str) {
     const SECONDS: u32 = 36;
     let show = Show::start();
     let throttle = format!("0:{WIDE_KBPS},{NARROWED}:{NARROW_KBPS},{WIDENED}:{WIDE_KBPS}");
-    let report = show.play(player, manifest, SECONDS, &["--throttle", &throttle], |_| ());
+    let report = show.play(player, path, SECONDS, &["--throttle", &throttle], |_| ());
     let shown = report.shown();
     let before = shown.iter().take_while(|(at, _)| *at < NARROWED).last();
     assert_eq!(
@@ -201,13 +194,13 @@ fn goes_down_and_up(player: &str, manifest: &str) {
 /// For Shaka, which with low latency never goes up by itself: of DASH it measures open segments as they come, so that it takes the
 /// rate of the media for the network's, and of HLS nothing below 16 000 bytes, which is what a part of a rung here has.
 #[track_caller]
-fn goes_up_as_told_and_down(player: &str, manifest: &str) {
+fn goes_up_as_told_and_down(player: &str, path: &str) {
     const SECONDS: u32 = 34;
     let show = Show::start();
     let throttle = format!("0:{WIDE_KBPS},18:{NARROW_KBPS}");
     let report = show.play(
         player,
-        manifest,
+        path,
         SECONDS,
         &["--level", "1:144,6:240,11:360,17:auto", "--throttle", &throttle],
         |_| (),
@@ -235,11 +228,11 @@ fn assert_patient(report: &Report, stalls: Duration) {
 
 /// Plays the middle rung, kills the worker when that is seen, and plays on.
 #[track_caller]
-fn survives(player: &str, manifest: &str) {
+fn survives(player: &str, path: &str) {
     const SECONDS: u32 = 24;
     let show = Show::start();
     let mut killed = false;
-    let report = show.play(player, manifest, SECONDS, &["--level", "3:240"], |event| {
+    let report = show.play(player, path, SECONDS, &["--level", "3:240"], |event| {
         if event == Event::Shown(MIDDLE) && !killed {
             // Until then it may be the buffer that plays.
             std::thread::sleep(Duration::from_secs(3));
@@ -261,40 +254,52 @@ fn survives(player: &str, manifest: &str) {
 
 #[test]
 fn hls_js_goes_down_and_up() {
-    goes_down_and_up("hls", "master.m3u8");
+    goes_down_and_up("hls", "/live/show/master.m3u8");
 }
 
 #[test]
 fn dash_js_goes_down_and_up() {
-    goes_down_and_up("dash", "manifest.mpd");
+    goes_down_and_up("dash", "/live/show/manifest.mpd");
 }
 
 #[test]
 fn shaka_goes_up_as_told_and_down_in_dash() {
-    goes_up_as_told_and_down("shaka", "manifest.mpd");
+    goes_up_as_told_and_down("shaka", "/live/show/manifest.mpd");
 }
 
 #[test]
 fn shaka_goes_up_as_told_and_down_in_hls() {
-    goes_up_as_told_and_down("shaka", "master.m3u8");
+    goes_up_as_told_and_down("shaka", "/live/show/master.m3u8");
 }
 
 #[test]
 fn hls_js_plays_on_when_the_worker_is_killed() {
-    survives("hls", "master.m3u8");
+    survives("hls", "/live/show/master.m3u8");
 }
 
 #[test]
 fn dash_js_plays_on_when_the_worker_is_killed() {
-    survives("dash", "manifest.mpd");
+    survives("dash", "/live/show/manifest.mpd");
 }
 
 #[test]
 fn shaka_plays_on_in_dash_when_the_worker_is_killed() {
-    survives("shaka", "manifest.mpd");
+    survives("shaka", "/live/show/manifest.mpd");
 }
 
 #[test]
 fn shaka_plays_on_in_hls_when_the_worker_is_killed() {
-    survives("shaka", "master.m3u8");
+    survives("shaka", "/live/show/master.m3u8");
+}
+
+#[test]
+fn the_watch_page_lets_viewers_choose() {
+    let show = Show::start();
+    let report = show.play("page", "/watch/show", 18, &["--level", "3:144,9:auto"], |_| ());
+    let heights: Vec<u64> = report.shown().iter().map(|(_, height)| *height).collect();
+    let chosen = heights.iter().position(|height| *height == LOWEST);
+    let chosen = chosen.unwrap_or_else(|| panic!("the lowest was chosen: {:#}", report.0));
+    assert!(heights[chosen + 1..].contains(&SOURCE), "and left: {:#}", report.0);
+    assert_eq!(report.faults(), Vec::<String>::new(), "{:#}", report.0);
+    show.assert_well(&report);
 }

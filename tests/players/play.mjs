@@ -5,7 +5,7 @@
 //
 // `hls`, `dash` and `shaka` are the players of the packages of those names; `native` is Chromium's own HLS player; `page` opens
 // URL itself and watches the video element it finds. All but `page` run in a page from an origin of its own, as players do.
-// --latency reads the encoder's clock from the strip at the top of the picture, --numbers the number of each picture (see
+// --latency reads the encoder's clock (clock.mjs publishes one) from the strip at the top of the picture, --numbers the number of each picture (see
 // page/strip.js). --throttle limits the network from those seconds after start-up on, in kilobits a second (0: no limit); --level
 // holds the player to the rendition of a height, or to none (auto). --stall is how long the viewer puts up with standing still.
 // What happens while it plays is told on stderr, a JSON object a line: `started`; `shown` with a height, when pictures of another
@@ -24,6 +24,7 @@ import { Throttle } from './throttle.mjs';
 
 const PLAYERS = ['hls', 'dash', 'shaka', 'native', 'page'];
 const START_DEADLINE_MS = 40_000;
+const CHOICE_DEADLINE_MS = 5_000;
 
 const { values: options } = parseArgs({
   options: {
@@ -114,7 +115,7 @@ async function play() {
         ...rates.map(({ at_s, value }) => ({ at_s, act: () => throttle.set(value) })),
         ...levels.map(({ at_s, value }) => ({
           at_s,
-          act: () => page.evaluate((height) => window.probe.level(height), value),
+          act: () => level(page, value),
         })),
         { at_s: seconds / 2, act: () => screenshot(page, 'middle', screenshots) },
         { at_s: seconds, act: () => {} },
@@ -138,6 +139,12 @@ async function play() {
     await throttle?.close();
     await server.close();
   }
+}
+
+// Holds the player to the rendition of a height, or to none with null; on a page of ours as a viewer does.
+async function level(page, height) {
+  if (options.player !== 'page') return page.evaluate((height) => window.probe.level(height), height);
+  await page.selectOption('#quality', height === null ? '' : String(height), { timeout: CHOICE_DEADLINE_MS });
 }
 
 // Does what is due at which second, in order.

@@ -12,7 +12,7 @@ window.start = (url, options) => {
     latency: () => hls.latency || null,
     estimate: () => hls.bandwidthEstimate,
     level: (height) => {
-      hls.nextLevel = height === null ? -1 : hls.levels.findIndex((level) => level.height === height);
+      hls.loadLevel = height === null ? -1 : hls.levels.findIndex((level) => level.height === height);
     },
   });
   hls.loadSource(url);

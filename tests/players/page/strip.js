@@ -8,6 +8,9 @@
   const BITS = 32;
   // The clock is read ten times a second, numbers in every picture.
   const CLOCK_EVERY_MS = 100;
+  // A rendition that takes over inside a segment may begin with the picture before the last of the other: browsers go on from the
+  // sound's clock, of which the picture may be ahead.
+  const TAKEN_OVER = 2;
   // More than these of a kind say nothing new.
   const MOST = 20;
 
@@ -21,7 +24,7 @@
     #sizes = [];
     #clockAt = -Infinity;
     #behind = new Map();
-    #numbers = { read: 0, unreadable: 0, back: [], longest_skip: 0 };
+    #numbers = { read: 0, unreadable: 0, back: [], again: 0, longest_skip: 0 };
     #last = null;
     #astray = [];
 
@@ -47,7 +50,7 @@
       }
       if (this.#startedAt !== null) {
         if (this.#options.clock) this.#readClock(now, wall, height);
-        if (this.#options.numbers) this.#readNumber(now, mediaTime);
+        if (this.#options.numbers) this.#readNumber(now, mediaTime, height);
       }
       this.#video.requestVideoFrameCallback((now, frame) => this.#onFrame(now, frame));
     }
@@ -66,7 +69,7 @@
     }
 
     // Numbers only grow, and a picture's place in the media says its number in every rendition.
-    #readNumber(now, mediaTime) {
+    #readNumber(now, mediaTime, height) {
       const numbers = this.#numbers;
       const number = this.#read();
       if (number === null) {
@@ -75,13 +78,15 @@
       }
       numbers.read++;
       if (this.#last !== null) {
-        const step = number - this.#last;
-        if (step < 0 && numbers.back.length < MOST) {
-          numbers.back.push({ from: this.#last, to: number, at_s: this.#seconds(now) });
+        const step = number - this.#last.number;
+        if (step < 0 && step >= -TAKEN_OVER && height !== this.#last.height) {
+          numbers.again++;
+        } else if (step < 0 && numbers.back.length < MOST) {
+          numbers.back.push({ from: this.#last.number, to: number, at_s: this.#seconds(now) });
         }
         numbers.longest_skip = Math.max(numbers.longest_skip, step);
       }
-      this.#last = number;
+      this.#last = { number, height };
       this.#astray.push(mediaTime * 1000 - (number * 1000) / this.#options.numbers);
     }
 
