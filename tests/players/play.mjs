@@ -5,9 +5,10 @@
 //
 // `hls`, `dash` and `shaka` are the players of the packages of those names; `native` is Chromium's own HLS player; `page` opens
 // URL itself and watches the video element it finds. All but `page` run in a page from an origin of its own, as players do.
-// --latency reads the encoder's clock (clock.mjs publishes one) from the strip at the top of the picture, --numbers the number of each picture (see
-// page/strip.js). --throttle limits the network from those seconds after start-up on, in kilobits a second (0: no limit); --level
-// holds the player to the rendition of a height, or to none (auto). --stall is how long the viewer puts up with standing still.
+// --latency reads the encoder's clock from the strip at the top of the picture (clock.mjs publishes such pictures), --numbers the
+// number of each picture (see page/strip.js). --throttle limits the network from those seconds after start-up on, in kilobits a
+// second (0: no limit); --level holds the player to the rendition of a height, or to none (auto). --stall is how long the viewer
+// puts up with standing still.
 // What happens while it plays is told on stderr, a JSON object a line: `started`; `shown` with a height, when pictures of another
 // height are shown.
 // Exit status: 0 when playback was clean, 1 when `faults` is not empty, 2 when nothing could be tried.
