@@ -150,20 +150,12 @@ async fn climb(
             () = stop.cancelled() => return,
         };
         let Some(first) = first else { return };
-        // A source that has gaps or changes all the time is not worth a process each time.
+        // A source that has gaps or changes all the time is not worth a process each time. The hub holds what comes meanwhile.
         let rest = started.map_or(Duration::ZERO, |started: Instant| {
             LEAST_LIFE.saturating_sub(started.elapsed())
         });
-        if !rest.is_zero() {
-            if !pause(rest, broadcast, stop).await {
-                return;
-            }
-            (consumer, source) = match again(broadcast) {
-                Some(again) => again,
-                None => return,
-            };
-            started = None;
-            continue;
+        if !pause(rest, broadcast, stop).await && stop.is_cancelled() {
+            return;
         }
         started = Some(Instant::now());
         let feed = Feed {
