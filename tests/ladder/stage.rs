@@ -33,7 +33,7 @@ pub(crate) const RUNGS: &str = "rungs = [{ height = 240, video_kbps = 400 }, { h
 #[derive(Debug)]
 pub(crate) struct Stage {
     daemon: Daemon,
-    _place: Place,
+    _places: Places,
 }
 
 impl Stage {
@@ -46,10 +46,19 @@ impl Stage {
     }
 
     pub(crate) fn with(settings: &Settings) -> Self {
-        let place = Place::take();
+        Self::in_places(1, settings)
+    }
+
+    /// While no other encodes: for what takes all of the machine, or is judged by how fast it is.
+    pub(crate) fn alone(settings: &Settings) -> Self {
+        Self::in_places(PLACES, settings)
+    }
+
+    fn in_places(places: usize, settings: &Settings) -> Self {
+        let places = Places::take(places);
         Self {
             daemon: Daemon::start(settings),
-            _place: place,
+            _places: places,
         }
     }
 }
@@ -131,28 +140,28 @@ pub(crate) fn lasting() -> Settings {
     }
 }
 
-/// A place among those who encode, until dropped.
+/// Places among those who encode, until dropped.
 #[derive(Debug)]
-struct Place;
+struct Places(usize);
 
 static TAKEN: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 
-impl Place {
-    fn take() -> Self {
+impl Places {
+    fn take(places: usize) -> Self {
         let (taken, freed) = &TAKEN;
         let taken = taken.lock().expect("nobody panics while holding it");
         *freed
-            .wait_while(taken, |taken| *taken == PLACES)
-            .expect("nobody panics while holding it") += 1;
-        Self
+            .wait_while(taken, |taken| *taken + places > PLACES)
+            .expect("nobody panics while holding it") += places;
+        Self(places)
     }
 }
 
-impl Drop for Place {
+impl Drop for Places {
     fn drop(&mut self) {
         let (taken, freed) = &TAKEN;
-        *taken.lock().expect("nobody panics while holding it") -= 1;
-        freed.notify_one();
+        *taken.lock().expect("nobody panics while holding it") -= self.0;
+        freed.notify_all();
     }
 }
 
