@@ -13,14 +13,16 @@ use std::{
 use tokio::sync::Notify;
 
 mod consumer;
+mod log;
 mod rendition;
 
 pub use consumer::Consumer;
+use log::State;
 pub use rendition::{OutOfOrder, Rendition};
 
 use crate::{
-    AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, Timescale, TrackName,
-    codec::{Config, avc},
+    AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, TrackName,
+    codec::Config,
     cut::Cutter,
     timeline::Timeline,
     track::Track,
@@ -28,12 +30,6 @@ use crate::{
 
 /// Tracks that a broadcast may have.
 pub const MAX_TRACKS: usize = 16;
-/// The largest distance between decoding and presentation taken: 10 s of 90 kHz ticks, some 16 reordered frames at 2 fps.
-const MAX_COMPOSITION: i64 = 900_000;
-
-/// What an entry of the log takes beside its payload, the allocator's part included.
-const ENTRY_BYTES: usize = size_of::<Entry>() + 64;
-
 /// Bounds of a broadcast's memory and the rhythm of its segments.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -57,35 +53,6 @@ pub struct Broadcast {
     limits: Limits,
     state: Mutex<State>,
     changed: Notify,
-}
-
-#[derive(Debug)]
-struct State {
-    /// The source's, then the renditions' as they appear.
-    tracks: Vec<Track>,
-    /// How many of `tracks` are the source's.
-    source: usize,
-    /// Renditions whose makers have not let go of them, and how many of these have shown no track yet.
-    attached: usize,
-    awaited: usize,
-    /// The track whose frames decide the cuts: the source's video, else its audio.
-    master: usize,
-    log: VecDeque<Entry>,
-    /// Position of the log's front since the start.
-    front: u64,
-    bytes: usize,
-    timeline: Timeline,
-    cutter: Cutter,
-    /// `pts - dts` of the newest key frame: the reordering delay that puts decode times on the presentation clock.
-    reorder: i64,
-    presence: Presence,
-}
-
-#[derive(Debug)]
-struct Entry {
-    event: Event,
-    arrived: Instant,
-    bytes: usize,
 }
 
 /// Whether someone publishes.
@@ -421,194 +388,5 @@ impl Broadcast {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic while it was held would be our own fault, and the log is whole between any two statements.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn configure(&mut self, track: usize, config: &Config) {
-        if *self.tracks[track].config == *config {
-            return;
-        }
-        let config = Arc::new(config.clone());
-        self.tracks[track].config = Arc::clone(&config);
-        self.cutter.expect_discontinuity();
-        let arrived = self.log.back().map(|entry| entry.arrived);
-        match arrived {
-            Some(arrived) => self.append(Event::Config { track, config }, arrived, 0),
-            None => self.tracks[track].oldest_config = config,
-        }
-    }
-
-    fn push(&mut self, track: usize, unit: AccessUnit, limits: &Limits) -> Result<(), Refused> {
-        let AccessUnit {
-            dts: stamp,
-            pts,
-            key,
-            arrived,
-            payload,
-        } = unit;
-        let composition = pts.saturating_sub(stamp).clamp(-MAX_COMPOSITION, MAX_COMPOSITION);
-        let mut dts = self.timeline.map(track, stamp, arrived);
-        if track == self.master && key && !self.cutter.has_started() {
-            self.hear_of_groups(track, &payload);
-        }
-        let mark = if track == self.master {
-            self.cut(track, &mut dts, composition, key, arrived)?
-        } else {
-            None
-        };
-        let position = self.end();
-        for (index, track_at) in self.tracks.iter_mut().take(self.source).enumerate() {
-            if let Some(mark) = mark {
-                track_at.next_group = (index != self.master).then_some(mark.pts);
-            }
-        }
-        let timescale = self.tracks[track].config.timescale();
-        let state = &mut self.tracks[track];
-        let starts_group = match state.config.is_video() {
-            true => key,
-            false => mark.is_some() || state.next_group.is_some_and(|time| dts >= time),
-        };
-        if starts_group {
-            state.group = Some(position);
-            state.next_group = None;
-        }
-        let bytes = payload.len();
-        state.frames += 1;
-        state.bytes += bytes as u64;
-        state.rate.add(bytes as u64, arrived);
-        let frame = Frame {
-            dts: Timescale::VIDEO.rescale(dts, timescale),
-            pts: Timescale::VIDEO.rescale(dts.saturating_add(composition), timescale),
-            key,
-            mark,
-            arrived,
-            payload,
-        };
-        self.append(Event::Frame { track, frame }, arrived, bytes);
-        self.evict(limits, arrived);
-        Ok(())
-    }
-
-    /// What the encoder says of its groups, in the first picture.
-    fn hear_of_groups(&mut self, track: usize, payload: &[u8]) {
-        let Config::Avc(config) = &*self.tracks[track].config else {
-            return;
-        };
-        if let Some(frames) = avc::stated_group(payload) {
-            let fps = config.frame_rate.unwrap_or(30.0);
-            self.cutter
-                .expect_groups(Duration::from_secs_f64(f64::from(frames) / fps));
-        }
-    }
-
-    /// The mark before a frame of the master track, if it starts a segment.
-    fn cut(
-        &mut self,
-        track: usize,
-        dts: &mut i64,
-        composition: i64,
-        key: bool,
-        arrived: Instant,
-    ) -> Result<Option<Mark>, Refused> {
-        // On the clock of key frames' presentation: decode order with the reordering delay of the newest key frame.
-        let video = self.tracks[track].config.is_video();
-        if video && key {
-            self.reorder = composition;
-        }
-        let reorder = if video { self.reorder } else { 0 };
-        if self.cutter.is_hole(dts.saturating_add(reorder))
-            && let Some(mark) = self.cutter.begin_gap()
-        {
-            self.cutter.resume_anywhere();
-            self.append(Event::Gap(mark), arrived, 0);
-        }
-        if let Some(from) = self.cutter.resume_from().filter(|_| key) {
-            // What came too late for its time, after a stall or a return, is kept if it can go a little later.
-            let later = from.saturating_sub(dts.saturating_add(reorder));
-            if later > 0 && self.timeline.delay(track, later, arrived) {
-                *dts += later;
-            }
-        }
-        let was_gap = self.cutter.in_gap();
-        let started = self.cutter.has_started();
-        match self.cutter.frame(dts.saturating_add(reorder), key) {
-            Some(mark) => Ok(Some(mark)),
-            None if !started => Err(Refused::BeforeKeyFrame),
-            None if was_gap && !key => Err(Refused::BeforeKeyFrame),
-            None if was_gap => Err(Refused::InGap),
-            None => Ok(None),
-        }
-    }
-
-    /// `bytes`: of payload; what the entry itself takes is counted too, so that many small ones are as bounded as few large ones.
-    fn append(&mut self, event: Event, arrived: Instant, bytes: usize) {
-        let bytes = bytes + ENTRY_BYTES;
-        self.bytes += bytes;
-        self.log.push_back(Entry { event, arrived, bytes });
-    }
-
-    /// Appends what is no frame, as of the time of what came last: `start` if nothing is held.
-    fn tell(&mut self, event: Event, start: Instant) {
-        let arrived = self.log.back().map_or(start, |entry| entry.arrived);
-        self.append(event, arrived, 0);
-    }
-
-    fn end(&self) -> u64 {
-        self.front + self.log.len() as u64
-    }
-
-    /// Where reading must start to get the newest group of each of the first `tracks` tracks.
-    fn newest_groups(&self, tracks: usize) -> u64 {
-        self.tracks
-            .iter()
-            .take(tracks)
-            .filter_map(|track| track.group)
-            .min()
-            .unwrap_or(self.end())
-            .max(self.front)
-    }
-
-    /// For each track, where its newest group starts among what is at `next` or later.
-    fn starts(&self, next: u64) -> Vec<u64> {
-        self.tracks
-            .iter()
-            .map(|track| track.group.unwrap_or(next).max(next))
-            .collect()
-    }
-
-    /// The configuration of each track that the frames at `next` need.
-    fn configs(&self, next: u64) -> Vec<Arc<Config>> {
-        let mut configs: Vec<_> = self
-            .tracks
-            .iter()
-            .map(|track| Arc::clone(&track.oldest_config))
-            .collect();
-        let before = usize::try_from(next - self.front).unwrap_or(usize::MAX);
-        for entry in self.log.iter().take(before) {
-            if let Event::Config { track, config } = &entry.event {
-                configs[*track] = Arc::clone(config);
-            }
-        }
-        configs
-    }
-
-    fn evict(&mut self, limits: &Limits, now: Instant) {
-        let keep = self.newest_groups(usize::MAX);
-        while let Some(entry) = self.log.front() {
-            let old = self.front < keep && now.saturating_duration_since(entry.arrived) > limits.age;
-            if !old && self.bytes <= limits.bytes {
-                break;
-            }
-            self.bytes -= entry.bytes;
-            self.front += 1;
-            if let Some(Entry {
-                event: Event::Config { track, config },
-                ..
-            }) = self.log.pop_front()
-            {
-                self.tracks[track].oldest_config = config;
-            }
-        }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{collections::VecDeque, pin::pin, sync::Arc};
 
-use super::{Broadcast, Entry, Event, Presence, State};
+use super::{
+    Broadcast, Event, Presence,
+    log::{Entry, State},
+};
 use crate::codec::Config;
 
 /// Entries a subscriber takes with one lock.
