@@ -41,7 +41,7 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, String>) -> ExitCo
         confinement(&mut report);
         for (section, listen) in [
             ("rtmp", config.rtmp.listen),
-            ("http", config.http.listen),
+            ("http", config.http.listen.first().copied()),
             ("admin", config.admin.listen),
         ] {
             match listen {

@@ -6,7 +6,7 @@ mod parts;
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
@@ -18,6 +18,7 @@ use media_core::Hub;
 use origin_http::Audience;
 use packager::{Live, Packager, Presentations};
 use prometheus_client::registry::Registry;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -27,6 +28,8 @@ use crate::{config::Config, demo, pages, publish::Publishers, signals::Signals};
 use adapters::{ApiService, AudienceCount, ChannelPosters, LadderStatus};
 use parts::{Part, Parts};
 
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 4096;
 /// How often the clock acts on the hub.
 const TICK: Duration = Duration::from_millis(100);
 /// From the first signal until everything has stopped.
@@ -145,10 +148,18 @@ impl Daemon {
                 .map_err(|err| unbound("rtmp", address, &err))
         });
         let rtmp = rtmp.transpose()?;
-        let http = config.http.listen.map(|address| {
-            origin_http::Server::bind(&config.http, Arc::new(router)).map_err(|err| unbound("http", address, &err))
-        });
-        let http = http.transpose()?;
+        let mut sockets = origin_http::Sockets::default();
+        for &address in &config.http.listen {
+            sockets
+                .http
+                .push(listen(address).map_err(|err| unbound("http", address, &err))?);
+        }
+        let http_addresses: Vec<SocketAddr> = sockets.http.iter().filter_map(|at| at.local_addr().ok()).collect();
+        let https = origin_http::Https::default();
+        let http = (!sockets.http.is_empty())
+            .then(|| origin_http::Server::new(&config.http, &https, sockets, None, Arc::new(router)))
+            .transpose()
+            .map_err(|err| format!("http: {err}"))?;
         let admin = match config.admin.listen {
             Some(address) => Some(
                 admin::Server::bind(address)
@@ -170,10 +181,12 @@ impl Daemon {
             let router = admin::router(registry, readiness.clone());
             parts.start(Part::Admin, |stop| server.serve(router, stop));
         }
-        let http_address = http.as_ref().map(origin_http::Server::local_addr);
+        let http_address = http_addresses.first().copied();
         if let Some(server) = http {
-            listening("http", server.local_addr());
-            parts.start(Part::Http, |stop| server.serve(stop));
+            for &address in &http_addresses {
+                listening("http", address);
+            }
+            parts.start(Part::Http, |stop| server.serve(CancellationToken::new(), stop));
         }
         if let Some(server) = rtmp {
             let address = server.local_addr();
@@ -266,6 +279,27 @@ async fn tick(hub: Hub, stop: CancellationToken) {
             _ = ticks.tick() => hub.advance(Instant::now()),
             () = stop.cancelled() => break,
         }
+    }
+}
+
+/// A listening socket. A `[::]` address takes IPv4 too, and becomes `0.0.0.0` where there is no IPv6.
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let bind = |address: SocketAddr| {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    let any = address.is_ipv6() && address.ip().is_unspecified();
+    match bind(address) {
+        Err(err) if any && err.kind() != io::ErrorKind::AddrInUse => {
+            bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
+        }
+        listener => listener,
     }
 }
 

@@ -8,9 +8,10 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Address and port to listen on; empty for no HTTP. Default `[::]:8080`, which takes IPv4 as well. Port 0 takes a free one.
-    #[serde(deserialize_with = "address")]
-    pub listen: Option<SocketAddr>,
+    /// Address and port to listen on, or a list of them; an empty text or list for no plain HTTP. Default `[::]:8080`, which takes IPv4 as
+    /// well. Port 0 takes a free one. All limits below hold for all HTTP listeners together, TLS and QUIC too.
+    #[serde(deserialize_with = "addresses")]
+    pub listen: Vec<SocketAddr>,
     /// Connections at once. Default 10 000. Each costs a file descriptor and some 20 KiB.
     pub max_connections: usize,
     /// Connections at once from one address, or one /64 of IPv6. Default 1000. Less protects against one greedy host; more suits a proxy or a
@@ -41,7 +42,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: Some(SocketAddr::from(([0u16; 8], 8080))),
+            listen: vec![SocketAddr::from(([0u16; 8], 8080))],
             max_connections: 10_000,
             max_connections_per_address: 1_000,
             max_streams: 100,
@@ -53,6 +54,32 @@ impl Default for Config {
             idle_ms: 75_000,
             write_ms: 20_000,
             drain_ms: 10_000,
+        }
+    }
+}
+
+/// Section `https` of the configuration: HTTP over TLS, and over QUIC. The limits are those of [`Config`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Https {
+    /// Address and port to listen on, or a list of them, for TCP and UDP; an empty text or list for none. Default `[::]:8443`. Nothing is
+    /// listened on while there is no certificate.
+    #[serde(deserialize_with = "addresses")]
+    pub listen: Vec<SocketAddr>,
+    /// Whether HTTP/3 is spoken, on the same port of UDP, and offered in answers over TLS (Alt-Svc). Default true. It costs about three times
+    /// the processor time of TLS over TCP, and loses less to a bad network.
+    pub http3: bool,
+    /// Whether a client that was here before may send its first request with its first flight (RFC 8446 2.3, RFC 8470): a round trip less.
+    /// Default true. Only GET and HEAD are answered so; a replay of them changes nothing.
+    pub early_data: bool,
+}
+
+impl Default for Https {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([0u16; 8], 8443))],
+            http3: true,
+            early_data: true,
         }
     }
 }
@@ -90,15 +117,26 @@ pub(crate) fn ms(ms: u32) -> Duration {
     Duration::from_millis(ms.into())
 }
 
-fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    match text.as_str() {
-        "" => Ok(None),
-        text => text
-            .parse()
-            .map(Some)
-            .map_err(|_| D::Error::custom(format!("{text:?} is not an address and port"))),
+/// A text or a list of texts.
+fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "an address and port, or a list of them")]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
     }
+    let texts = match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(text) if text.is_empty() => vec![],
+        OneOrMany::One(text) => vec![text],
+        OneOrMany::Many(texts) => texts,
+    };
+    texts
+        .iter()
+        .map(|text| {
+            text.parse()
+                .map_err(|_| D::Error::custom(format!("{text:?} is not an address and port")))
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -112,18 +150,19 @@ mod tests {
     #[test]
     fn an_empty_listen_turns_it_off_and_an_unknown_key_is_refused() {
         assert_eq!(read("").unwrap(), Config::default());
-        assert_eq!(read("listen = ''").unwrap().listen, None);
-        assert_eq!(
-            read("listen = '127.0.0.1:0'").unwrap().listen,
-            Some(([127, 0, 0, 1], 0).into())
-        );
+        assert_eq!(read("listen = ''").unwrap().listen, []);
+        assert_eq!(read("listen = []").unwrap().listen, []);
+        let one = SocketAddr::from(([127, 0, 0, 1], 0));
+        assert_eq!(read("listen = '127.0.0.1:0'").unwrap().listen, [one]);
+        let both = read("listen = ['127.0.0.1:0', '[::1]:80']").unwrap().listen;
+        assert_eq!(both, [one, "[::1]:80".parse().unwrap()]);
         assert!(
             read("listen = 'here'")
                 .unwrap_err()
                 .to_string()
                 .contains("not an address")
         );
-        assert!(read("port = 8080").is_err());
+        assert!(read("port = 8080").is_err() && read("listen = 80").is_err() && read("listen = ['']").is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use http::Request;
+use http::{HeaderValue, Request, header};
 use hyper::{
     body::Incoming,
     rt::Executor,
@@ -28,6 +28,7 @@ use crate::{
     metrics::Reason,
     router::Router,
     socket::{Prefix, Protocol, Socket},
+    tls,
 };
 
 /// Requests are short: what a client may send ahead on a stream, and on a connection (RFC 9113 6.9).
@@ -47,48 +48,78 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     /// Where HTTP/2 streams run.
     pub(crate) tasks: TaskTracker,
+    /// Ask peers to go elsewhere, and serve them as long as they stay.
+    pub(crate) retire: CancellationToken,
     /// Finish what has begun.
     pub(crate) drain: CancellationToken,
+    /// Where else the same is to be had: HTTP/3 (RFC 7838). For answers over TLS.
+    pub(crate) alt_svc: Option<HeaderValue>,
 }
 
-/// Serves one connection to its end.
-pub(crate) async fn serve<S>(mut socket: S, peer: SocketAddr, context: Arc<Context>)
+/// Serves one connection to its end; over TLS if there is a `tls`.
+pub(crate) async fn serve<S>(mut socket: S, peer: SocketAddr, tls: Option<tls::Acceptor>, context: Arc<Context>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (config, metrics) = (&context.config, context.router.metrics());
+    let first_byte = ms(config.first_byte_ms);
+    let write = ms(config.write_ms);
+    if let Some(tls) = tls {
+        let socket = Socket::new(socket).limit_write(write, metrics);
+        let accepted = tokio::select! {
+            accepted = timeout(first_byte, tls.accept(socket)) => accepted,
+            () = context.drain.cancelled() => return,
+        };
+        match accepted {
+            Ok(Ok((stream, protocol))) => speak(Socket::new(stream), peer, protocol, true, context).await,
+            Ok(Err(err)) => {
+                metrics.refuse(Reason::Handshake);
+                debug!(%err, "no TLS");
+            }
+            Err(_) => {
+                metrics.refuse(Reason::FirstByte);
+                debug!("the handshake took too long");
+            }
+        }
+        return;
+    }
     let mut prefix = Prefix::default();
     let first = tokio::select! {
-        first = timeout(ms(config.first_byte_ms), prefix.read(&mut socket)) => first,
+        first = timeout(first_byte, prefix.read(&mut socket)) => first,
         () = context.drain.cancelled() => return,
     };
-    let protocol = match first {
-        Ok(Ok(Some(protocol))) => protocol,
-        Ok(Ok(None)) => return,
-        Ok(Err(err)) => return debug!(%err, "connection lost"),
+    match first {
+        Ok(Ok(Some(protocol))) => {
+            let socket = Socket::new(socket).after(prefix).limit_write(write, metrics);
+            speak(socket, peer, protocol, false, context).await;
+        }
+        Ok(Ok(None)) => {}
+        Ok(Err(err)) => debug!(%err, "connection lost"),
         Err(_) => {
             metrics.refuse(Reason::FirstByte);
-            return debug!("nothing came");
+            debug!("nothing came");
         }
-    };
+    }
+}
+
+/// Speaks HTTP on a connection whose protocol is known.
+async fn speak<S>(socket: Socket<S>, peer: SocketAddr, protocol: Protocol, secure: bool, context: Arc<Context>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (config, metrics) = (&context.config, context.router.metrics());
     let activity = Arc::new(Activity::default());
-    let socket = Socket::new(
-        socket,
-        prefix,
-        Arc::clone(&activity),
-        metrics.clone(),
-        ms(config.write_ms),
-    );
     let requests = Requests {
         context: Arc::clone(&context),
         activity: Arc::clone(&activity),
         peer,
         protocol,
+        secure,
     };
     let service = service_fn(|request| requests.clone().answer(request));
     let ended = match protocol {
         Protocol::Http1 => {
-            let socket = TokioIo::new(socket.limit_header(ms(config.header_ms)));
+            let socket = TokioIo::new(socket.limit_header(ms(config.header_ms), &activity, metrics));
             let max_header_bytes = usize::try_from(config.max_header_bytes).unwrap_or(usize::MAX);
             let mut builder = http1::Builder::new();
             builder
@@ -138,12 +169,17 @@ where
     let mut look = interval_at(Instant::now() + write, write);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut draining = false;
+    let mut retired = streams.is_none();
     let mut seen = (0, Instant::now());
     loop {
         tokio::select! {
             ended = connection.as_mut() => return ended,
             () = context.drain.cancelled(), if !draining => {
                 draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = context.retire.cancelled(), if !retired => {
+                retired = true;
                 connection.as_mut().graceful_shutdown();
             }
             now = look.tick(), if streams.is_some() => {
@@ -172,14 +208,25 @@ struct Requests {
     activity: Arc<Activity>,
     peer: SocketAddr,
     protocol: Protocol,
+    /// Nobody in between can read or change it.
+    secure: bool,
 }
 
 impl Requests {
     async fn answer(self, request: Request<Incoming>) -> Result<http::Response<crate::Body>, Infallible> {
         let _busy = self.activity.begin();
         let mut response = self.context.router.handle(request, self.peer).await;
-        if self.protocol == Protocol::Http2 {
-            self.activity.watch(response.body_mut());
+        match self.protocol {
+            Protocol::Http2 => self.activity.watch(response.body_mut()),
+            // The next request finds another process: closing between requests could cross one on its way.
+            Protocol::Http1 if self.context.retire.is_cancelled() => {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            Protocol::Http1 => {}
+        }
+        if let Some(alt_svc) = self.context.alt_svc.as_ref().filter(|_| self.secure) {
+            response.headers_mut().insert(header::ALT_SVC, alt_svc.clone());
         }
         Ok(response)
     }

@@ -21,6 +21,7 @@ mod media;
 mod metrics;
 mod pages;
 pub mod path;
+mod places;
 mod posters;
 pub mod range;
 mod router;
@@ -30,13 +31,14 @@ mod server;
 mod socket;
 #[cfg(test)]
 mod stage;
+mod tls;
 mod upload;
 
 pub use audience::Audience;
 pub use body::{Body, BoxError, Data};
-pub use config::Config;
+pub use config::{Config, Https};
 pub use metrics::Metrics;
 pub use pages::{Page, Pages};
 pub use posters::{NoPosters, Poster, Posters};
 pub use router::{Fallback, RequestBody, Router};
-pub use server::Server;
+pub use server::{Server, Sockets};

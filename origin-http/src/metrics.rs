@@ -44,8 +44,10 @@ pub(crate) enum Reason {
     Connections,
     /// Too many from its address.
     Address,
-    /// No first byte in time.
+    /// No first byte in time, or no end of the TLS handshake.
     FirstByte,
+    /// No TLS that we speak.
+    Handshake,
     /// A request's head took too long.
     Header,
     /// The peer took too little of what was written.
@@ -154,6 +156,7 @@ impl EncodeLabelValue for Reason {
             Self::Connections => "connections",
             Self::Address => "connections_per_address",
             Self::FirstByte => "first_byte",
+            Self::Handshake => "handshake",
             Self::Header => "header",
             Self::Write => "write",
             Self::Malformed => "malformed",

@@ -1,243 +1,263 @@
-//! The listener: accepts connections within the limits, and waits for all of them when it is told to stop.
+//! The listeners: accept connections within the limits, and wait for all of them when they are told to stop.
 
 use std::{
-    collections::HashMap,
     io,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    net::{Ipv4Addr, SocketAddr},
+    os::unix,
+    panic,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use http::HeaderValue;
+use rustls::server::ResolvesServerCert;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, debug, debug_span, info, warn};
 
 use crate::{
-    config::{Config, ms},
+    config::{Config, Https, ms},
     connection::{self, Context},
-    metrics::{Counted, Metrics, Reason},
+    places::Places,
     router::Router,
+    tls,
 };
 
-const BACKLOG: i32 = 4096;
 /// Pause after a failed accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The kernel finds out which silent peers are gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Connections of our own processes: beside the limits, since they stand for many players.
+const MAX_LOCAL: usize = 256;
 
-/// An HTTP server that is bound and not yet serving.
+/// Listening sockets, in any blocking mode.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// For plain HTTP.
+    pub http: Vec<std::net::TcpListener>,
+    /// For HTTP over TLS.
+    pub https: Vec<std::net::TcpListener>,
+    /// For plain HTTP of our own processes. Served until `shutdown`, whatever is retired.
+    pub local: Vec<unix::net::UnixListener>,
+}
+
+/// An HTTP server that has its sockets and is not yet serving.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
-    local: SocketAddr,
+    http: Vec<TcpListener>,
+    https: Vec<TcpListener>,
+    local: Vec<UnixListener>,
+    tls: Option<tls::Acceptor>,
+    alt_svc: Option<HeaderValue>,
     router: Arc<Router>,
     config: Config,
 }
 
 impl Server {
-    /// Binds `config.listen`, inside a tokio runtime. A `[::]` address takes IPv4 too, and becomes `0.0.0.0` where there is no IPv6.
+    /// A server on `sockets`, inside a tokio runtime. What comes over TLS is answered with a certificate of `certificates`.
     ///
     /// # Errors
-    /// The address is taken or not allowed; `InvalidInput` if `listen` is off or a value is out of its range.
-    pub fn bind(config: &Config, router: Arc<Router>) -> io::Result<Self> {
+    /// A socket cannot be used; `InvalidInput` if a value is out of its range, or there is a socket for TLS but no certificate.
+    pub fn new(
+        config: &Config,
+        https: &Https,
+        sockets: Sockets,
+        certificates: Option<Arc<dyn ResolvesServerCert>>,
+        router: Arc<Router>,
+    ) -> io::Result<Self> {
         let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
         config.check().map_err(invalid)?;
-        let address = config.listen.ok_or_else(|| invalid("http.listen is empty".into()))?;
-        let any = address.is_ipv6() && address.ip().is_unspecified();
-        let listener = match listen(address) {
-            Err(err) if any && err.kind() != io::ErrorKind::AddrInUse => {
-                listen((IpAddr::from([0, 0, 0, 0]), address.port()).into())?
-            }
-            listener => listener?,
+        let tls = certificates
+            .map(|certificates| tls::Acceptor::new(certificates, https))
+            .transpose()?;
+        if tls.is_none() && !sockets.https.is_empty() {
+            return Err(invalid("https: there is no certificate".into()));
+        }
+        let tcp = |listeners: Vec<std::net::TcpListener>| -> io::Result<Vec<TcpListener>> {
+            let adopt = |listener: std::net::TcpListener| {
+                listener.set_nonblocking(true)?;
+                TcpListener::from_std(listener)
+            };
+            listeners.into_iter().map(adopt).collect()
         };
-        let listener = TcpListener::from_std(listener)?;
+        let local = sockets.local.into_iter().map(|listener| {
+            listener.set_nonblocking(true)?;
+            UnixListener::from_std(listener)
+        });
         Ok(Self {
-            local: listener.local_addr()?,
-            listener,
+            http: tcp(sockets.http)?,
+            https: tcp(sockets.https)?,
+            local: local.collect::<io::Result<_>>()?,
+            tls,
+            alt_svc: None,
             router,
             config: config.clone(),
         })
     }
 
-    /// Where it listens, with the port that was taken.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local
-    }
-
-    /// Serves until `shutdown`, then lets requests finish, and returns when all connections are closed: after `drain_ms` at the latest.
-    pub async fn serve(self, shutdown: CancellationToken) {
-        let Self {
-            listener,
-            local,
-            router,
-            config,
-        } = self;
+    /// Serves until all is done.
+    ///
+    /// `retire`: accepts no more and asks peers to go elsewhere (`Connection: close`, GOAWAY), but serves as long as they stay. `shutdown`:
+    /// lets requests finish, and returns when all connections are closed: after `drain_ms` at the latest.
+    pub async fn serve(self, retire: CancellationToken, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
-        let places = Places::new(&config);
-        let drain = ms(config.drain_ms);
-        let context = Context {
-            router,
-            config,
+        let drain = ms(self.config.drain_ms);
+        let places = Places::new(self.config.max_connections, self.config.max_connections_per_address);
+        let context = Arc::new(Context {
+            router: self.router,
+            config: self.config,
             tasks: tasks.clone(),
+            retire: retire.clone(),
             drain: shutdown.clone(),
-        };
-        let context = Arc::new(context);
+            alt_svc: self.alt_svc,
+        });
         // Cancelled when the time to drain is over, or this future is dropped.
         let abort = CancellationToken::new();
         let aborted = abort.clone().drop_guard();
-        accept(&listener, &context, &places, &abort, &shutdown).await;
-        drop(listener);
+        let door = Door {
+            context,
+            places,
+            abort,
+            tls: None,
+            serial: Arc::default(),
+        };
+        let mut listeners = JoinSet::new();
+        for listener in self.http {
+            listeners.spawn(door.clone().accept(listener, retire.clone(), shutdown.clone()));
+        }
+        for listener in self.https {
+            let tls = self.tls.clone();
+            let door = Door { tls, ..door.clone() };
+            listeners.spawn(door.accept(listener, retire.clone(), shutdown.clone()));
+        }
+        for listener in self.local {
+            let places = Places::new(MAX_LOCAL, MAX_LOCAL);
+            let door = Door { places, ..door.clone() };
+            listeners.spawn(door.accept(listener, shutdown.clone(), shutdown.clone()));
+        }
+        drop(door);
+        tokio::select! {
+            () = retire.cancelled() => {}
+            () = shutdown.cancelled() => {}
+        }
+        while let Some(ended) = listeners.join_next().await {
+            if let Err(err) = ended
+                && let Ok(panic) = err.try_into_panic()
+            {
+                panic::resume_unwind(panic);
+            }
+        }
         tasks.close();
+        tokio::select! {
+            () = tasks.wait() => {}
+            () = shutdown.cancelled() => {}
+        }
         if timeout(drain, tasks.wait()).await.is_err() {
             info!(connections = tasks.len(), "not drained in time, closing");
         }
         drop(aborted);
         tasks.wait().await;
-        info!(address = %local, "http has stopped");
+        info!("http has stopped");
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    context: &Arc<Context>,
-    places: &Arc<Places>,
-    abort: &CancellationToken,
-    shutdown: &CancellationToken,
-) {
-    let metrics = context.router.metrics();
-    let mut serial: u64 = 0;
-    let mut failing = false;
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => return,
-        };
-        let (socket, peer) = match accepted {
-            Ok((socket, peer)) => {
-                failing = false;
-                (socket, SocketAddr::new(peer.ip().to_canonical(), peer.port()))
-            }
-            Err(err) => {
-                // Once for each time it starts: a peer must not fill the log.
-                if !failing {
-                    warn!(%err, "connections are not accepted");
+/// Where connections of a listener come in.
+#[derive(Debug, Clone)]
+struct Door {
+    context: Arc<Context>,
+    places: Arc<Places>,
+    abort: CancellationToken,
+    /// For listeners whose peers speak TLS.
+    tls: Option<tls::Acceptor>,
+    /// Numbers connections of all listeners.
+    serial: Arc<AtomicU64>,
+}
+
+impl Door {
+    async fn accept<L: Listener>(self, listener: L, retire: CancellationToken, shutdown: CancellationToken) {
+        let metrics = self.context.router.metrics();
+        let mut failing = false;
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.next() => accepted,
+                () = retire.cancelled() => return,
+                () = shutdown.cancelled() => return,
+            };
+            let (socket, peer) = match accepted {
+                Ok(accepted) => {
+                    failing = false;
+                    accepted
                 }
-                failing = true;
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let place = match places.take(peer.ip(), metrics) {
-            Ok(place) => place,
-            Err(reason) => {
-                metrics.refuse(reason);
-                debug!(%peer, "too many connections");
-                continue;
-            }
-        };
+                Err(err) => {
+                    // Once for each time it starts: a peer must not fill the log.
+                    if !failing {
+                        warn!(%err, "connections are not accepted");
+                    }
+                    failing = true;
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let place = match self.places.take(peer.ip(), metrics) {
+                Ok(place) => place,
+                Err(reason) => {
+                    metrics.refuse(reason);
+                    debug!(%peer, "too many connections");
+                    continue;
+                }
+            };
+            let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+            let span = debug_span!("http", conn = serial, %peer);
+            let (context, tls, abort) = (Arc::clone(&self.context), self.tls.clone(), self.abort.clone());
+            let connection = async move {
+                tokio::select! {
+                    () = connection::serve(socket, peer, tls, context) => {}
+                    () = abort.cancelled() => {}
+                }
+                drop(place);
+            };
+            self.context.tasks.spawn(connection.instrument(span));
+        }
+    }
+}
+
+/// Something that connections come out of.
+trait Listener: Send + Sync + 'static {
+    type Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection, and who is at its other end.
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Socket, SocketAddr)>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Socket = TcpStream;
+
+    async fn next(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (socket, peer) = self.accept().await?;
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         if let Err(err) = tune(&socket) {
             debug!(%peer, %err, "socket options not set");
         }
-        serial += 1;
-        let span = debug_span!("http", conn = serial, %peer);
-        let (context, abort) = (Arc::clone(context), abort.clone());
-        let tasks = context.tasks.clone();
-        let connection = async move {
-            tokio::select! {
-                () = connection::serve(socket, peer, context) => {}
-                () = abort.cancelled() => {}
-            }
-            drop(place);
-        };
-        tasks.spawn(connection.instrument(span));
+        Ok((socket, peer))
     }
 }
 
-/// Connections in all and from each address.
-#[derive(Debug)]
-struct Places {
-    max: usize,
-    max_per_address: usize,
-    taken: Mutex<(usize, HashMap<IpAddr, usize>)>,
-}
+impl Listener for UnixListener {
+    type Socket = UnixStream;
 
-/// One connection's place, given back when dropped.
-#[derive(Debug)]
-struct Place {
-    places: Arc<Places>,
-    host: IpAddr,
-    _counted: Counted,
-}
-
-impl Places {
-    fn new(config: &Config) -> Arc<Self> {
-        let (max, max_per_address) = (config.max_connections, config.max_connections_per_address);
-        Arc::new(Self {
-            max,
-            max_per_address,
-            taken: Mutex::default(),
-        })
+    async fn next(&self) -> io::Result<(UnixStream, SocketAddr)> {
+        let (socket, _) = self.accept().await?;
+        Ok((socket, (Ipv4Addr::LOCALHOST, 0).into()))
     }
-
-    fn take(self: &Arc<Self>, address: IpAddr, metrics: &Metrics) -> Result<Place, Reason> {
-        let host = host(address);
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, by_host) = &mut *taken;
-        if *all >= self.max {
-            return Err(Reason::Connections);
-        }
-        if by_host.get(&host).is_some_and(|&here| here >= self.max_per_address) {
-            return Err(Reason::Address);
-        }
-        *all += 1;
-        *by_host.entry(host).or_default() += 1;
-        Ok(Place {
-            places: Arc::clone(self),
-            host,
-            _counted: Counted::new(&metrics.connections),
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, by_host) = &mut *taken;
-        *all -= 1;
-        if let Some(here) = by_host.get_mut(&self.host) {
-            *here -= 1;
-            if *here == 0 {
-                by_host.remove(&self.host);
-            }
-        }
-    }
-}
-
-/// Who is behind an address: with IPv6 one host has a /64.
-fn host(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),
-        v4 => v4,
-    }
-}
-
-fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM.nonblocking(),
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 fn tune(socket: &TcpStream) -> io::Result<()> {

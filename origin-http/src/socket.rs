@@ -56,60 +56,109 @@ impl Prefix {
     }
 }
 
-/// A connection's socket.
+/// A connection's bytes, in the clear or as they are on the wire.
 #[derive(Debug)]
 pub(crate) struct Socket<S> {
     inner: S,
     prefix: Prefix,
+    header: Option<Header>,
+    write: Option<Write>,
+}
+
+/// The head that is being read, where that is ours to limit: HTTP/1.
+#[derive(Debug)]
+struct Header {
+    deadline: Deadline,
     activity: Arc<Activity>,
-    metrics: Metrics,
-    /// The head that is being read, where that is ours to limit: HTTP/1.
-    header: Option<Deadline>,
-    /// The request number that `header` waits for.
+    /// The request number that is waited for.
     head: u64,
-    write: Deadline,
+    metrics: Metrics,
+}
+
+/// What is being written.
+#[derive(Debug)]
+struct Write {
+    deadline: Deadline,
+    metrics: Metrics,
 }
 
 impl<S> Socket<S> {
-    pub(crate) fn new(inner: S, prefix: Prefix, activity: Arc<Activity>, metrics: Metrics, write: Duration) -> Self {
+    pub(crate) fn new(inner: S) -> Self {
         Self {
             inner,
-            prefix,
-            activity,
-            metrics,
+            prefix: Prefix::default(),
             header: None,
-            head: 0,
-            write: Deadline::new(write),
+            write: None,
         }
     }
 
-    /// Limits the time from a head's first byte to its last.
-    pub(crate) fn limit_header(mut self, limit: Duration) -> Self {
-        self.header = Some(Deadline::new(limit));
+    /// Gives what was read before once more.
+    pub(crate) fn after(mut self, prefix: Prefix) -> Self {
+        self.prefix = prefix;
         self
     }
 
+    /// Limits the time from a head's first byte to its last.
+    pub(crate) fn limit_header(mut self, limit: Duration, activity: &Arc<Activity>, metrics: &Metrics) -> Self {
+        self.header = Some(Header {
+            deadline: Deadline::new(limit),
+            activity: Arc::clone(activity),
+            head: 0,
+            metrics: metrics.clone(),
+        });
+        self
+    }
+
+    /// Limits the time in which the peer must take some of what is written. For the wire: what is above it may be gathering.
+    pub(crate) fn limit_write(mut self, limit: Duration, metrics: &Metrics) -> Self {
+        self.write = Some(Write {
+            deadline: Deadline::new(limit),
+            metrics: metrics.clone(),
+        });
+        self
+    }
+
+    fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match &mut self.write {
+            Some(write) => write.written(cx, result),
+            None => result,
+        }
+    }
+
+    fn wrote(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let (Poll::Ready(Ok(count)), Some(write)) = (&result, &self.write) {
+            write.metrics.sent.inc_by(*count as u64);
+        }
+        self.written(cx, result)
+    }
+
+    fn has_read(&mut self) {
+        if let Some(header) = &mut self.header {
+            header.has_read();
+        }
+    }
+}
+
+impl Header {
     /// Bytes have come: of a head, unless a request is being worked on.
     fn has_read(&mut self) {
         let (begun, busy) = (self.activity.begun(), self.activity.is_busy());
-        if let Some(header) = self.header.as_mut().filter(|_| !busy)
-            && (!header.armed || self.head != begun)
-        {
-            header.arm();
+        if !busy && (!self.deadline.armed || self.head != begun) {
+            self.deadline.arm();
             self.head = begun;
         }
     }
 
     /// Nothing has come; an error if that has lasted too long.
     fn awaits_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(header) = self.header.as_mut().filter(|header| header.armed) else {
-            return Poll::Pending;
-        };
-        if self.head != self.activity.begun() {
-            header.armed = false;
+        if !self.deadline.armed {
             return Poll::Pending;
         }
-        header.poll(cx).map(|()| {
+        if self.head != self.activity.begun() {
+            self.deadline.armed = false;
+            return Poll::Pending;
+        }
+        self.deadline.poll(cx).map(|()| {
             self.metrics.refuse(Reason::Header);
             Err(io::Error::new(
                 io::ErrorKind::TimedOut,
@@ -117,26 +166,21 @@ impl<S> Socket<S> {
             ))
         })
     }
+}
 
+impl Write {
     fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
-            self.write.armed = false;
+            self.deadline.armed = false;
             return result;
         }
-        if !self.write.armed {
-            self.write.arm();
+        if !self.deadline.armed {
+            self.deadline.arm();
         }
-        self.write.poll(cx).map(|()| {
+        self.deadline.poll(cx).map(|()| {
             self.metrics.refuse(Reason::Write);
             Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing"))
         })
-    }
-
-    fn wrote(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(count)) = result {
-            self.metrics.sent.inc_by(count as u64);
-        }
-        self.written(cx, result)
     }
 }
 
@@ -155,7 +199,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
         match Pin::new(&mut this.inner).poll_read(cx, buf) {
             Poll::Ready(Ok(())) if buf.filled().len() > before => this.has_read(),
             Poll::Ready(result) => return Poll::Ready(result),
-            Poll::Pending => return this.awaits_more(cx),
+            Poll::Pending => {
+                return match &mut this.header {
+                    Some(header) => header.awaits_more(cx),
+                    None => Poll::Pending,
+                };
+            }
         }
         Poll::Ready(Ok(()))
     }

@@ -148,7 +148,7 @@ fn the_environment_beats_the_file() {
     assert_eq!(config.live.segment_ms.get(), 3_000);
     assert_eq!(config.publish.policy, Policy::Open);
     assert_eq!(config.data_dir, Path::new("/somewhere"));
-    assert_eq!(config.http.listen, None);
+    assert_eq!(config.http.listen, []);
     assert!(config.demo.enabled);
     assert!(config.publish.keys[0].digest.matches("12345678"));
 }
