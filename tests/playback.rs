@@ -70,7 +70,6 @@ fn shaka_plays_the_low_latency_manifest() {
 }
 
 #[test]
-#[ignore = "it stops with DEMUXER_ERROR_COULD_NOT_PARSE after four pictures, of a source without renditions too: cause not found yet"]
 fn chromium_plays_hls_by_itself() {
     plays("native", "/live/show/master.m3u8", SETTLED);
 }

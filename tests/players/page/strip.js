@@ -33,7 +33,14 @@
       this.#video = video;
       this.#options = options;
       this.#onSize = onSize;
-      video.requestVideoFrameCallback((now, frame) => this.#onFrame(now, frame));
+      // Not sooner: Chromium's own player then reads all that is listed before it starts, and gives up when that is less than 10 s.
+      const playing = !video.paused && video.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA;
+      if (playing) this.#next();
+      else video.addEventListener('playing', () => this.#next(), { once: true });
+    }
+
+    #next() {
+      this.#video.requestVideoFrameCallback((now, frame) => this.#onFrame(now, frame));
     }
 
     start(now) {
@@ -52,7 +59,7 @@
         if (this.#options.clock) this.#readClock(now, wall, height);
         if (this.#options.numbers) this.#readNumber(now, mediaTime, height);
       }
-      this.#video.requestVideoFrameCallback((now, frame) => this.#onFrame(now, frame));
+      this.#next();
     }
 
     #seconds(now) {
