@@ -20,6 +20,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use packager::{Follow, Rope};
 
+use crate::urgency::Rank;
+
 /// What a body of the API may fail with.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -28,6 +30,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 pub struct Body {
     content: Content,
     delivery: Option<Arc<Delivery>>,
+    rank: Rank,
 }
 
 #[derive(Default)]
@@ -78,7 +81,7 @@ impl Body {
     pub fn growing(follow: Follow) -> Self {
         Self {
             content: Content::Growing(follow),
-            delivery: None,
+            ..Self::default()
         }
     }
 
@@ -90,7 +93,7 @@ impl Body {
     {
         Self {
             content: Content::Boxed(body.map_err(Into::into).boxed_unsync()),
-            delivery: None,
+            ..Self::default()
         }
     }
 
@@ -109,6 +112,15 @@ impl Body {
         self.delivery = Some(delivery);
     }
 
+    /// Its place among the bodies of its connection.
+    pub(crate) fn rank(&self) -> Rank {
+        self.rank
+    }
+
+    pub(crate) fn set_rank(&mut self, rank: Rank) {
+        self.rank = rank;
+    }
+
     fn data(&self, chunk: Chunk) -> Data {
         if let Some(delivery) = &self.delivery {
             delivery.waiting.fetch_add(chunk.remaining(), Ordering::Relaxed);
@@ -124,7 +136,7 @@ impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
         Self {
             content: Content::Whole(Chunk::Bytes(bytes)),
-            delivery: None,
+            ..Self::default()
         }
     }
 }
@@ -139,7 +151,7 @@ impl From<Rope> for Body {
     fn from(rope: Rope) -> Self {
         Self {
             content: Content::Whole(Chunk::Rope(rope)),
-            delivery: None,
+            ..Self::default()
         }
     }
 }

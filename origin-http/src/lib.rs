@@ -33,6 +33,7 @@ mod socket;
 mod stage;
 mod tls;
 mod upload;
+mod urgency;
 
 pub use audience::Audience;
 pub use body::{Body, BoxError, Data};

@@ -33,6 +33,7 @@ use crate::{
     path::{Listing, Object, Resource},
     posters::Posters,
     upload::Timed,
+    urgency::{self, PRIORITY, Priority},
 };
 
 /// How long a request for a channel that has just begun waits for something to list.
@@ -97,7 +98,8 @@ impl Router {
         B::Error: Into<BoxError>,
     {
         let path = request.uri().path();
-        let (kind, response) = if is_ambiguous(&request) {
+        let asked = Priority::of(request.headers());
+        let (kind, mut response) = if is_ambiguous(&request) {
             let mut response = refuse(StatusCode::BAD_REQUEST, "one Host header, please\n", Lifetime::NoStore);
             close(request.version(), &mut response);
             answer::share(response.headers_mut());
@@ -117,6 +119,7 @@ impl Router {
             debug!(method = %head.method, path = head.uri.path(), status = response.status().as_u16(), "answered");
             (kind, response)
         };
+        urgency::settle(asked, kind, &mut response);
         self.metrics.answered(kind, response.status());
         response
     }
@@ -284,7 +287,7 @@ impl Router {
             };
             let _ = self.held(Duration::from_secs(target), come).await;
         }
-        match found {
+        let mut response = match found {
             Found::Bytes(rope) => {
                 answer::media(&head.method, &head.headers, &rope, etag(object), content_type, lifetime)
             }
@@ -292,11 +295,14 @@ impl Router {
                 let body = Body::growing(live.follow(index, msn));
                 answer::growing(body, content_type, Lifetime::Unchanging(6 * target))
             }
-            Found::Next(_) | Found::Future => refuse(StatusCode::NOT_FOUND, "not yet\n", SOON),
+            Found::Next(_) | Found::Future => return refuse(StatusCode::NOT_FOUND, "not yet\n", SOON),
             Found::Hinted(..) | Found::Gone => {
-                refuse(StatusCode::NOT_FOUND, "no such media\n", Lifetime::Seconds(target))
+                return refuse(StatusCode::NOT_FOUND, "no such media\n", Lifetime::Seconds(target));
             }
-        }
+        };
+        let urgency = urgency::of_media(presentation.tracks.iter().map(Arc::as_ref), track, object);
+        response.headers_mut().insert(PRIORITY, urgency::value(urgency));
+        response
     }
 
     /// Waits, counted, for `limit` at most.
