@@ -21,11 +21,8 @@ use log::State;
 pub use rendition::{OutOfOrder, Rendition};
 
 use crate::{
-    AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, TrackName,
-    codec::Config,
-    cut::Cutter,
-    timeline::Timeline,
-    track::Track,
+    AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, TrackName, codec::Config, cut::Cutter,
+    timeline::Timeline, track::Track,
 };
 
 /// Tracks that a broadcast may have.

@@ -97,27 +97,7 @@ fn ffprobe<'a>(options: impl IntoIterator<Item = &'a str>, input: &OsStr) -> Val
 /// Asserts that ffmpeg decodes all of an address or a file and complains of nothing.
 #[track_caller]
 pub(crate) fn assert_decodes(input: impl AsRef<OsStr>) {
-    let mut command = Command::new("timeout");
-    command.args([
-        "--kill-after=5",
-        "120",
-        "ffmpeg",
-        "-hide_banner",
-        "-nostdin",
-        "-v",
-        "error",
-        "-xerror",
-        "-i",
-    ]);
-    command.arg(input.as_ref()).args(["-f", "null", "-"]);
-    let output = command.output().expect("ffmpeg");
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && complaints.is_empty(),
-        "ffmpeg {:?}: {}: {complaints}",
-        input.as_ref(),
-        output.status
-    );
+    decode(input.as_ref(), &["-f", "null", "-"]);
 }
 
 /// Decodes an address or a file with ffmpeg, up to `pictures` of it, and returns the numbers in the pictures in the order shown.
@@ -126,21 +106,8 @@ pub(crate) fn assert_decodes(input: impl AsRef<OsStr>) {
 /// When ffmpeg's error log is not empty, or a picture's number cannot be read.
 #[track_caller]
 pub(crate) fn numbers(input: impl AsRef<OsStr>, pictures: Option<u32>) -> Vec<u32> {
-    let mut command = Command::new("timeout");
-    command.args([
-        "--kill-after=5",
-        "120",
-        "ffmpeg",
-        "-hide_banner",
-        "-nostdin",
-        "-v",
-        "error",
-        "-xerror",
-    ]);
-    let input = input.as_ref();
-    command.arg("-i").arg(input);
     let limit = pictures.map(|pictures| pictures.to_string());
-    command.args([
+    let mut outputs = vec![
         "-map",
         "0:v:0",
         "-fps_mode",
@@ -149,15 +116,26 @@ pub(crate) fn numbers(input: impl AsRef<OsStr>, pictures: Option<u32>) -> Vec<u3
         "crop=iw:trunc(ih/16):0:0,scale=32:1:flags=area",
         "-pix_fmt",
         "gray",
-    ]);
+    ];
     if let Some(limit) = &limit {
-        command.args(["-frames:v", limit]);
+        outputs.extend(["-frames:v", limit]);
     }
-    command.args(["-f", "rawvideo", "pipe:1", "-map", "0:a?"]);
+    outputs.extend(["-f", "rawvideo", "pipe:1", "-map", "0:a?"]);
     if let Some(limit) = &limit {
-        command.args(["-frames:a", limit]);
+        outputs.extend(["-frames:a", limit]);
     }
-    command.args(["-f", "null", "-"]);
+    outputs.extend(["-f", "null", "-"]);
+    let strips = decode(input.as_ref(), &outputs);
+    let read = |strip: &[u8]| media::number_of(strip).unwrap_or_else(|| panic!("no number in {strip:?}"));
+    strips.chunks_exact(32).map(read).collect()
+}
+
+/// What ffmpeg writes to its standard output when it reads `input`.
+#[track_caller]
+fn decode(input: &OsStr, outputs: &[&str]) -> Vec<u8> {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", "120", "ffmpeg", "-hide_banner", "-nostdin"]);
+    command.args(["-v", "error", "-xerror", "-i"]).arg(input).args(outputs);
     let output = command.output().expect("ffmpeg");
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(
@@ -165,6 +143,5 @@ pub(crate) fn numbers(input: impl AsRef<OsStr>, pictures: Option<u32>) -> Vec<u3
         "ffmpeg {input:?}: {}: {complaints}",
         output.status
     );
-    let read = |strip: &[u8]| media::number_of(strip).unwrap_or_else(|| panic!("no number in {strip:?}"));
-    output.stdout.chunks_exact(32).map(read).collect()
+    output.stdout
 }

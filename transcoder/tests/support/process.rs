@@ -44,9 +44,23 @@ pub(crate) struct Unit {
 impl Worker {
     /// Starts one.
     pub(crate) fn start() -> Self {
+        Self::spawn(&mut Command::new(env::current_exe().expect("a test program")))
+    }
+
+    /// Starts one that is not root, as the service's are. Where the tests are not root either, it is as they are.
+    pub(crate) fn start_without_privileges() -> Self {
+        // The program, wherever it is: its folder may be root's.
+        let mut command = Command::new("/proc/self/exe");
+        if rustix::process::geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        Self::spawn(&mut command)
+    }
+
+    fn spawn(command: &mut Command) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
         ours.set_read_timeout(Some(LIMIT)).expect("a limit");
-        let child = Command::new(env::current_exe().expect("a test program"))
+        let child = command
             .arg(SUBCOMMAND)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())

@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use bytes::Bytes;
 
-use super::source::made;
+use super::source::{made, synthesise};
 
 /// Samples of one unit.
 pub(crate) const UNIT: usize = 1_024;
@@ -21,18 +21,7 @@ pub(crate) struct Sound {
 pub(crate) fn rising_tone(hz: u32) -> Sound {
     let path = made(&format!("worker-tone-{hz}"), "flv", |path| {
         let tone = format!("aevalsrc='sin(600*t*t+300*t)*(0.4+0.2*sin(9*t))|sin(500*t*t+200*t)*0.5':s={hz}:d=2");
-        let mut ffmpeg = Command::new("ffmpeg");
-        ffmpeg.args([
-            "-hide_banner",
-            "-nostdin",
-            "-loglevel",
-            "error",
-            "-y",
-            "-f",
-            "lavfi",
-            "-i",
-            &tone,
-        ]);
+        let mut ffmpeg = synthesise(&tone);
         let status = ffmpeg
             .args(["-c:a", "aac", "-b:a", "160k", "-f", "flv"])
             .arg(path)

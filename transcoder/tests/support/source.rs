@@ -102,18 +102,7 @@ impl Recipe {
         name.retain(|letter| letter.is_ascii_alphanumeric() || "-_".contains(letter));
         made(&name, "flv", |path| {
             let picture = format!("testsrc2=size={width}x{height}:rate={num}/{den},{}", self.filter);
-            let mut ffmpeg = Command::new("ffmpeg");
-            ffmpeg.args([
-                "-hide_banner",
-                "-nostdin",
-                "-loglevel",
-                "error",
-                "-y",
-                "-f",
-                "lavfi",
-                "-i",
-                &picture,
-            ]);
+            let mut ffmpeg = synthesise(&picture);
             ffmpeg.args([
                 "-frames:v",
                 &self.pictures.to_string(),
@@ -130,6 +119,14 @@ impl Recipe {
             assert!(status.success(), "ffmpeg: {status}");
         })
     }
+}
+
+/// ffmpeg, told to take what its filter `source` makes.
+pub(crate) fn synthesise(source: &str) -> Command {
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-hide_banner", "-nostdin", "-loglevel", "error", "-y"]);
+    ffmpeg.args(["-f", "lavfi", "-i", source]);
+    ffmpeg
 }
 
 /// The file of this name, made if it is not there: under another name first, so that an interrupted run leaves nothing that looks finished.
