@@ -866,7 +866,7 @@ fn pictures_are_taken_of_the_source_now_and_then() {
 
 fn a_worker_tells_how_it_does_once_a_second() {
     let source = PLAIN.source(0);
-    let mut worker = Worker::start();
+    let mut worker = Worker::start_without_privileges();
     worker.send(
         [Order::Job(Box::new(job(&PLAIN, &source, &[rendition(160, 90)])))]
             .into_iter()

@@ -14,12 +14,15 @@ use crate::protocol::{Figures, Report};
 pub(super) struct Meter {
     /// `/proc/self/statm`: pages, all and resident.
     memory: Option<File>,
+    /// Confined, a process of any user but root cannot ask for it: what lies under `/proc/self` is then root's.
+    page_bytes: u64,
 }
 
 impl Meter {
     pub(super) fn open() -> Self {
         Self {
             memory: File::open("/proc/self/statm").ok(),
+            page_bytes: page_size() as u64,
         }
     }
 
@@ -44,7 +47,7 @@ impl Meter {
             .nth(1)?
             .parse()
             .ok()?;
-        Some(pages * page_size() as u64)
+        Some(pages * self.page_bytes)
     }
 }
 

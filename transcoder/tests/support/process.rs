@@ -3,7 +3,10 @@
 use std::{
     env,
     io::{ErrorKind, Read, Write},
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
@@ -16,6 +19,9 @@ use transcoder::protocol::{LENGTH_BYTES, Level, Order, Report, parse_length};
 pub(crate) const SUBCOMMAND: &str = "transcode-worker";
 /// No test's worker needs longer, on a machine that does other things as well.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// A user, and a group, that may nothing: nobody and nogroup.
+const NOBODY: u32 = 65_534;
 
 /// A worker. Dropping it kills it.
 #[derive(Debug)]
