@@ -51,13 +51,11 @@ impl Activity {
 
     /// Keeps an eye on an answer's way.
     pub(crate) fn watch(&self, body: &mut Body) {
-        let delivery = Arc::new(Delivery::default());
         let watched = Watched {
-            delivery: Arc::downgrade(&delivery),
+            delivery: Arc::downgrade(body.delivery()),
             stalled_at: None,
             looks: 0,
         };
-        body.observe(delivery);
         let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
         if deliveries.len() == deliveries.capacity() {
             deliveries.retain(|watched| watched.delivery.strong_count() > 0);

@@ -108,10 +108,19 @@ pub(crate) fn text(request: &HeaderMap, text: &Text, content_type: HeaderValue, 
 pub(crate) fn page(request: &HeaderMap, page: &Page) -> Response<Body> {
     let gzip = page.gzip.as_ref().filter(|_| accepts_gzip(request));
     let (bytes, etag) = gzip.map_or((&page.bytes, &page.etag), |(bytes, etag)| (bytes, etag));
-    let (etag, content_type) = (etag.clone(), page.content_type.clone());
-    negotiated(request, etag, Lifetime::Validate, content_type, gzip.is_some(), || {
-        bytes.clone()
-    })
+    let content_type = page.content_type.clone();
+    let mut response = negotiated(
+        request,
+        etag.clone(),
+        Lifetime::Validate,
+        content_type,
+        gzip.is_some(),
+        || bytes.clone(),
+    );
+    if page.gzip.is_none() {
+        response.headers_mut().remove(VARY);
+    }
+    response
 }
 
 /// A picture.
@@ -161,6 +170,8 @@ pub(crate) fn media(
             }
             Range::Unsatisfiable => {
                 status = StatusCode::RANGE_NOT_SATISFIABLE;
+                // It is about the range: a cache that keys by the address alone must not keep it (RFC 9111 4).
+                headers.insert(CACHE_CONTROL, Lifetime::NoStore.value());
                 headers.insert(CONTENT_RANGE, value(format_args!("bytes */{size}")));
                 headers.insert(CONTENT_TYPE, TEXT);
                 "that range lies behind the end\n".into()
@@ -194,7 +205,7 @@ pub(crate) fn without_body(response: &mut Response<Body>) {
 
 /// What any page may read of any answer.
 pub(crate) fn share(headers: &mut HeaderMap) {
-    let exposed = "Date, Age, ETag, Content-Length, Content-Range, Accept-Ranges";
+    let exposed = "Date, Age, ETag, Content-Length, Content-Range, Accept-Ranges, Server-Timing";
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
     headers.insert(TIMING_ALLOW_ORIGIN, ANY);
@@ -247,7 +258,7 @@ fn negotiated(
 }
 
 /// Whether a list of entity tags holds `etag` by the weak comparison. Our tags have no comma.
-fn matches(list: &[u8], etag: &[u8]) -> bool {
+pub(crate) fn matches(list: &[u8], etag: &[u8]) -> bool {
     list.split(|&byte| byte == b',')
         .map(<[u8]>::trim_ascii)
         .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag)
@@ -265,7 +276,7 @@ pub(crate) fn quoted(text: fmt::Arguments<'_>) -> HeaderValue {
     value(format_args!("\"{text}\""))
 }
 
-fn value(text: fmt::Arguments<'_>) -> HeaderValue {
+pub(crate) fn value(text: fmt::Arguments<'_>) -> HeaderValue {
     let mut buffer = BytesMut::with_capacity(48).writer();
     // Writing to memory does not fail, and what is written here is ASCII.
     let _ = buffer.write_fmt(text);

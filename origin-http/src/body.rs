@@ -20,7 +20,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use packager::{Follow, Rope};
 
-use crate::urgency::Rank;
+use crate::{access_log::Entry, urgency::Rank};
 
 /// What a body of the API may fail with.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -62,12 +62,22 @@ pub(crate) struct Delivery {
     waiting: AtomicUsize,
     /// Bytes sent.
     sent: AtomicU64,
+    /// Who wants to know when it is over.
+    entry: Option<Entry>,
 }
 
 impl Delivery {
     /// Bytes sent so far, if others wait to be.
     pub(crate) fn stalled_at(&self) -> Option<u64> {
         (self.waiting.load(Ordering::Relaxed) > 0).then(|| self.sent.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(entry) = &mut self.entry {
+            entry.sent(*self.sent.get_mut());
+        }
     }
 }
 
@@ -107,9 +117,16 @@ impl Body {
         self.len() == Some(0)
     }
 
-    /// Tells `delivery` how far it comes.
-    pub(crate) fn observe(&mut self, delivery: Arc<Delivery>) {
-        self.delivery = Some(delivery);
+    /// How far it comes, from now on.
+    pub(crate) fn delivery(&mut self) -> &Arc<Delivery> {
+        self.delivery.get_or_insert_default()
+    }
+
+    /// Completes `entry` when all of it has been sent, or it is given up.
+    pub(crate) fn log(&mut self, entry: Entry) {
+        let mut delivery = Delivery::default();
+        delivery.entry = Some(entry);
+        self.delivery = Some(Arc::new(delivery));
     }
 
     /// Its place among the bodies of its connection.

@@ -1,4 +1,5 @@
-//! The wall clock as text, for players that set their clock by ours (ISO/IEC 23009-1 5.8.4.11, `urn:mpeg:dash:utc:http-iso:2014`).
+//! The wall clock as text: for players that set their clock by ours (ISO/IEC 23009-1 5.8.4.11, `urn:mpeg:dash:utc:http-iso:2014`), and
+//! for the access log.
 
 use std::time::SystemTime;
 
@@ -9,6 +10,21 @@ pub(crate) fn iso(utc: SystemTime) -> String {
     let (year, month, day) = civil(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
+/// `utc` as the Common Log Format has it, such as `01/May/2026:12:00:00 +0000`.
+pub(crate) fn common(utc: SystemTime) -> String {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let seconds = utc.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (year, month, day) = civil(seconds / 86_400);
+    let month = usize::try_from(month - 1)
+        .ok()
+        .and_then(|month| MONTHS.get(month))
+        .unwrap_or(&"");
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000")
 }
 
 /// Year, month and day in the Gregorian calendar, `days` after 1970-01-01. Years are counted from March, so that a leap day is the
@@ -46,5 +62,9 @@ mod tests {
         ] {
             assert_eq!(iso(SystemTime::UNIX_EPOCH + Duration::from_millis(ms)), text);
         }
+        let at = |ms| common(SystemTime::UNIX_EPOCH + Duration::from_millis(ms));
+        assert_eq!(at(0), "01/Jan/1970:00:00:00 +0000");
+        assert_eq!(at(1_709_164_800_250), "29/Feb/2024:00:00:00 +0000");
+        assert_eq!(at(1_735_689_599_001), "31/Dec/2024:23:59:59 +0000");
     }
 }

@@ -4,6 +4,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use crate::access_log::Format;
+
 /// Section `http` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -37,6 +39,11 @@ pub struct Config {
     pub write_ms: u32,
     /// Milliseconds that requests have to finish when the daemon stops, 0 to 600 000. Default 10 000.
     pub drain_ms: u32,
+    /// A file that gets a line for each answer, or `-` for stdout; empty, the default, for none. It is opened anew on SIGHUP. What cannot be
+    /// written in time is counted (`streamforge_http_access_log_dropped_total`) and left out: the log slows nobody down.
+    pub access_log: String,
+    /// `combined`, the default, or `json`, which also says how long an answer took and how long it was held for media to come.
+    pub access_log_format: Format,
 }
 
 impl Default for Config {
@@ -54,6 +61,8 @@ impl Default for Config {
             idle_ms: 75_000,
             write_ms: 20_000,
             drain_ms: 10_000,
+            access_log: String::new(),
+            access_log_format: Format::default(),
         }
     }
 }

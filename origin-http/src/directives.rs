@@ -105,6 +105,15 @@ impl Directives {
     }
 }
 
+/// Whether a query asks for an answer that may have to wait, well or badly: what it gets may be kept for longer (appendix B.1).
+pub fn is_blocking(query: Option<&str>) -> bool {
+    let mut names = query
+        .unwrap_or_default()
+        .split('&')
+        .map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
+    names.any(|name| matches!(name, "_HLS_msn" | "_HLS_part"))
+}
+
 /// Three parts, or, where a part is shorter than a second, three seconds of them.
 fn advance_limit(track: &Track) -> usize {
     match track.part_target.as_millis() {
@@ -159,6 +168,21 @@ mod tests {
         assert_eq!(parse("_HLS_skip=v2"), Ok(Directives { skip: Skip::V2, ..NONE }));
         assert_eq!(parse("CMCD=bl%3D1"), Ok(NONE));
         assert_eq!(Directives::parse(None), Ok(NONE));
+    }
+
+    #[test]
+    fn a_blocking_request_is_one_that_names_what_it_waits_for() {
+        for (query, blocking) in [
+            ("_HLS_msn=7", true),
+            ("a=b&_HLS_part=x", true),
+            ("_HLS_msn", true),
+            ("_HLS_skip=YES", false),
+            ("x_HLS_msn=7", false),
+            ("CMCD=_HLS_msn", false),
+        ] {
+            assert_eq!(is_blocking(Some(query)), blocking, "{query}");
+        }
+        assert!(!is_blocking(None));
     }
 
     #[test]

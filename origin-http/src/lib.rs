@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access_log;
 mod activity;
 mod answer;
 mod audience;
@@ -19,6 +20,7 @@ pub mod directives;
 pub mod encoding;
 mod media;
 mod metrics;
+mod notes;
 mod pages;
 pub mod path;
 mod places;
@@ -35,6 +37,7 @@ mod tls;
 mod upload;
 mod urgency;
 
+pub use access_log::{AccessLog, Format};
 pub use audience::Audience;
 pub use body::{Body, BoxError, Data};
 pub use config::{Config, Https};

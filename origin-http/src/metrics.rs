@@ -19,6 +19,8 @@ pub struct Metrics {
     pub(crate) sent: Counter,
     pub(crate) connections: Gauge,
     pub(crate) waiting: Gauge,
+    /// Lines of the access log that there was no room for.
+    pub(crate) unlogged: Counter,
 }
 
 /// What was asked for.
@@ -70,6 +72,13 @@ const KINDS: [(Kind, &str); 10] = [
     (Kind::Api, "api"),
     (Kind::Unknown, "unknown"),
 ];
+impl Kind {
+    /// Its name in metrics and logs.
+    pub(crate) fn name(self) -> &'static str {
+        KINDS.get(self as usize).map_or("unknown", |&(_, name)| name)
+    }
+}
+
 const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -94,6 +103,7 @@ impl Default for Metrics {
             sent: Counter::default(),
             connections: Gauge::default(),
             waiting: Gauge::default(),
+            unlogged: Counter::default(),
         }
     }
 }
@@ -118,6 +128,11 @@ impl Metrics {
             "waiting_requests",
             "HTTP requests held until media come",
             self.waiting.clone(),
+        );
+        registry.register(
+            "access_log_dropped",
+            "Lines of the access log that were not written, for want of speed or of space",
+            self.unlogged.clone(),
         );
     }
 
@@ -187,6 +202,7 @@ mod tests {
             "streamforge_http_sent_bytes_total 0",
             "streamforge_http_connections 0",
             "streamforge_http_waiting_requests 0",
+            "streamforge_http_access_log_dropped_total 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }

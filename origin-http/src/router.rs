@@ -17,18 +17,20 @@ use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
 use media_core::{BroadcastId, ChannelName, TrackName};
 use packager::{Live, Presentation, Presentations, Skip};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::{
+    access_log::{AccessLog, Masked},
     answer::{self, Lifetime, refuse},
     audience::Audience,
     body::{Body, BoxError},
     clock,
     config::{Config, ms},
-    directives::{Directives, Reload},
+    directives::{self, Directives, Reload},
     media::{self, Found},
     metrics::{Counted, Kind, Metrics, Reason},
+    notes::Notes,
     pages::Pages,
     path::{Listing, Object, Resource},
     posters::Posters,
@@ -62,6 +64,7 @@ pub struct Router {
     fallback: Box<dyn Fallback>,
     audience: Audience,
     metrics: Metrics,
+    access_log: Option<AccessLog>,
     max_body_bytes: usize,
     body_pause: Duration,
 }
@@ -85,9 +88,15 @@ impl Router {
             fallback,
             audience,
             metrics,
+            access_log: None,
             max_body_bytes,
             body_pause,
         }
+    }
+
+    /// Where each answer is written down from now on, if anywhere.
+    pub fn log(&mut self, access_log: Option<AccessLog>) {
+        self.access_log = access_log;
     }
 
     /// Answers one request. May take as long as three target durations, where the client asked for what is yet to come; dropping the
@@ -99,6 +108,8 @@ impl Router {
     {
         let path = request.uri().path();
         let asked = Priority::of(request.headers());
+        let entry = self.access_log.as_ref().map(|log| log.begin(&request, peer));
+        let mut notes = Notes::new(entry.is_some());
         let (kind, mut response) = if is_ambiguous(&request) {
             let mut response = refuse(StatusCode::BAD_REQUEST, "one Host header, please\n", Lifetime::NoStore);
             close(request.version(), &mut response);
@@ -111,16 +122,22 @@ impl Router {
         } else {
             let has_body = !request.body().is_end_stream();
             let (head, _) = request.into_parts();
-            let (kind, mut response) = self.media_or_page(&head, has_body, peer).await;
+            let (kind, mut response) = self.media_or_page(&head, has_body, peer, &mut notes).await;
             if head.method == Method::HEAD {
                 answer::without_body(&mut response);
             }
             answer::share(response.headers_mut());
-            debug!(method = %head.method, path = head.uri.path(), status = response.status().as_u16(), "answered");
+            notes.tell(response.headers_mut());
+            let path = Masked(head.uri.path());
+            debug!(method = %head.method, %path, status = response.status().as_u16(), "answered");
             (kind, response)
         };
         urgency::settle(asked, kind, &mut response);
         self.metrics.answered(kind, response.status());
+        if let Some(mut entry) = entry {
+            entry.answered(kind, response.status().as_u16(), notes);
+            response.body_mut().log(entry);
+        }
         response
     }
 
@@ -128,7 +145,13 @@ impl Router {
         &self.metrics
     }
 
-    async fn media_or_page(&self, head: &Parts, has_body: bool, peer: SocketAddr) -> (Kind, Response<Body>) {
+    async fn media_or_page(
+        &self,
+        head: &Parts,
+        has_body: bool,
+        peer: SocketAddr,
+        notes: &mut Notes,
+    ) -> (Kind, Response<Body>) {
         let resource = Resource::parse(head.uri.path());
         let kind = resource.as_ref().map_or(Kind::Unknown, kind);
         if has_body {
@@ -139,7 +162,7 @@ impl Router {
             return (kind, response);
         }
         let response = match (&head.method, resource) {
-            (&Method::GET | &Method::HEAD, Some(resource)) => self.read(head, resource, peer).await,
+            (&Method::GET | &Method::HEAD, Some(resource)) => self.read(head, resource, peer, notes).await,
             (&Method::GET | &Method::HEAD | &Method::OPTIONS, None) if head.uri.path() != "*" => {
                 refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON)
             }
@@ -149,14 +172,19 @@ impl Router {
         (kind, response)
     }
 
-    async fn read(&self, head: &Parts, resource: Resource<'_>, peer: SocketAddr) -> Response<Body> {
+    async fn read(&self, head: &Parts, resource: Resource<'_>, peer: SocketAddr, notes: &mut Notes) -> Response<Body> {
         match resource {
-            Resource::Live(channel, listing) => self.listing(head, &channel, listing, peer).await,
-            Resource::Poster(channel) => match self.posters.poster(&channel).await {
-                Some(poster) => answer::picture(&head.headers, &poster.jpeg, Lifetime::Seconds(poster.fresh.as_secs())),
-                None => refuse(StatusCode::NOT_FOUND, "no picture\n", SOON),
-            },
-            Resource::Media(broadcast, track, object) => self.media(head, broadcast, &track, object, peer).await,
+            Resource::Live(channel, listing) => self.listing(head, &channel, listing, peer, notes).await,
+            Resource::Poster(channel) => {
+                notes.about(&channel);
+                match self.posters.poster(&channel).await {
+                    Some(poster) => {
+                        answer::picture(&head.headers, &poster.jpeg, Lifetime::Seconds(poster.fresh.as_secs()))
+                    }
+                    None => refuse(StatusCode::NOT_FOUND, "no picture\n", SOON),
+                }
+            }
+            Resource::Media(broadcast, track, object) => self.media(head, broadcast, &track, object, peer, notes).await,
             Resource::Watch(_) => answer::page(&head.headers, &self.pages.watch),
             Resource::Asset(name) => match self.pages.assets.iter().find(|(known, _)| *known == name) {
                 Some((_, page)) => answer::page(&head.headers, page),
@@ -167,13 +195,21 @@ impl Router {
         }
     }
 
-    async fn listing(&self, head: &Parts, channel: &ChannelName, listing: Listing, peer: SocketAddr) -> Response<Body> {
+    async fn listing(
+        &self,
+        head: &Parts,
+        channel: &ChannelName,
+        listing: Listing,
+        peer: SocketAddr,
+        notes: &mut Notes,
+    ) -> Response<Body> {
+        notes.about(channel);
         let Some(live) = self.presentations.channel(channel) else {
             return refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON);
         };
         let presentation = match live.current() {
             Some(presentation) => presentation,
-            None => match self.held(FIRST_WAIT, live.first()).await {
+            None => match self.held(FIRST_WAIT, live.first(), notes).await {
                 Some(Some(presentation)) => presentation,
                 Some(None) => return refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON),
                 None => return refuse(StatusCode::SERVICE_UNAVAILABLE, "not yet: it has just begun\n", SOON),
@@ -188,7 +224,7 @@ impl Router {
             Listing::PlainManifest => {
                 answer::text(&head.headers, presentation.plain_manifest(), answer::DASH, lifetime)
             }
-            Listing::Playlist(track) => self.playlist(head, &live, presentation, &track).await,
+            Listing::Playlist(track) => self.playlist(head, &live, presentation, &track, notes).await,
         }
     }
 
@@ -198,11 +234,17 @@ impl Router {
         live: &Live,
         presentation: Arc<Presentation>,
         track: &TrackName,
+        notes: &mut Notes,
     ) -> Response<Body> {
         let target = presentation.target_duration_s;
-        let (done, failed) = (Lifetime::Seconds(6 * target), Lifetime::Seconds(4 * target));
+        // Appendix B.1: what a blocking request is answered holds for long, since the next one has another address.
+        let (done, failed) = match directives::is_blocking(head.uri.query()) {
+            true => (6 * target, 4 * target),
+            false => ((target / 2).max(1), target),
+        };
+        let (done, failed) = (Lifetime::Seconds(done), Lifetime::Seconds(failed));
         let Some(index) = index(&presentation, track) else {
-            return refuse(StatusCode::NOT_FOUND, "no such track\n", Lifetime::Seconds(target));
+            return refuse(StatusCode::NOT_FOUND, "no such track\n", failed);
         };
         let directives = match Directives::parse(head.uri.query()) {
             Ok(directives) => directives,
@@ -214,23 +256,18 @@ impl Router {
         };
         let presentation = match reload {
             Ok(Reload::Now) => presentation,
-            Ok(Reload::Wait(msn, part)) => match self.held(hold(target), live.changed(index, msn, part)).await {
+            Ok(Reload::Wait(msn, part)) => match self.held(hold(target), live.changed(index, msn, part), notes).await {
                 Some(Some(presentation)) => presentation,
                 _ => return refuse(StatusCode::SERVICE_UNAVAILABLE, "it did not come\n", failed),
             },
             Err(bad) => return refuse(StatusCode::BAD_REQUEST, format!("{bad}\n"), failed),
         };
         let skip = if presentation.ended { Skip::No } else { directives.skip };
-        let lifetime = if directives.msn.is_some() {
-            done
-        } else {
-            Lifetime::Seconds((target / 2).max(1))
-        };
         answer::text(
             &head.headers,
             presentation.media_playlist(index, skip),
             answer::HLS,
-            lifetime,
+            done,
         )
     }
 
@@ -241,6 +278,7 @@ impl Router {
         track: &TrackName,
         object: Object,
         peer: SocketAddr,
+        notes: &mut Notes,
     ) -> Response<Body> {
         let live = self.presentations.broadcast(broadcast);
         let Some((live, presentation)) = live.and_then(|live| live.current().map(|current| (live, current))) else {
@@ -250,6 +288,7 @@ impl Router {
         let Some(index) = index(&presentation, track) else {
             return refuse(StatusCode::NOT_FOUND, "no such track\n", Lifetime::Seconds(target));
         };
+        notes.about(live.channel());
         self.audience.saw(live.channel(), target, peer.ip(), &head.headers);
         let track = &presentation.tracks[index];
         let content_type = match object {
@@ -261,7 +300,10 @@ impl Router {
         let mut found = media::find(track, object, presentation.ended);
         if let Found::Hinted(msn, part) = found {
             lifetime = Lifetime::Unchanging(6 * target);
-            found = match self.held(hold(target), live.changed(index, msn, Some(part))).await {
+            found = match self
+                .held(hold(target), live.changed(index, msn, Some(part)), notes)
+                .await
+            {
                 Some(Some(now)) => media::find(&now.tracks[index], object, now.ended),
                 _ => {
                     return refuse(
@@ -273,6 +315,7 @@ impl Router {
             };
         }
         if let Found::Next(_) = found {
+            lifetime = Lifetime::Unchanging(6 * target);
             // A rendition may be more than a segment behind the source, whose clock players go by.
             let come = async {
                 while let Found::Next(msn) = found {
@@ -285,7 +328,7 @@ impl Router {
                     }
                 }
             };
-            let _ = self.held(Duration::from_secs(target), come).await;
+            let _ = self.held(Duration::from_secs(target), come, notes).await;
         }
         let mut response = match found {
             Found::Bytes(rope) => {
@@ -305,10 +348,13 @@ impl Router {
         response
     }
 
-    /// Waits, counted, for `limit` at most.
-    async fn held<T>(&self, limit: Duration, what: impl Future<Output = T>) -> Option<T> {
+    /// Waits, counted and noted, for `limit` at most.
+    async fn held<T>(&self, limit: Duration, what: impl Future<Output = T>, notes: &mut Notes) -> Option<T> {
         let _waiting = Counted::new(&self.metrics.waiting);
-        timeout(limit, what).await.ok()
+        let begun = Instant::now();
+        let come = timeout(limit, what).await.ok();
+        notes.held += begun.elapsed();
+        come
     }
 }
 

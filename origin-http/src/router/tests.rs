@@ -61,19 +61,186 @@ async fn bad_and_distant_directives_are_400_at_once() {
     let stage = Stage::live().await;
     let (last, begun) = (stage.first + 2, Instant::now());
     let queries = [
-        "_HLS_part=0".to_owned(),
-        "_HLS_msn=x".to_owned(),
-        "_HLS_skip=maybe".to_owned(),
-        format!("_HLS_msn={}", last + 3),
-        format!("_HLS_msn={}&_HLS_part=99", last + 1),
+        ("_HLS_part=0".to_owned(), 4),
+        ("_HLS_msn=x".to_owned(), 4),
+        ("_HLS_skip=maybe".to_owned(), 1),
+        (format!("_HLS_msn={}", last + 3), 4),
+        (format!("_HLS_msn={}&_HLS_part=99", last + 1), 4),
     ];
-    for query in queries {
+    for (query, targets) in queries {
         let answer = stage.get(&format!("/live/demo/v0.m3u8?{query}")).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{query}");
-        assert_eq!(answer.header("cache-control"), "public, max-age=8", "{query}");
+        let lifetime = format!("public, max-age={}", targets * TARGET.as_secs());
+        assert_eq!(answer.header("cache-control"), lifetime, "{query}");
         assert_eq!(answer.header("access-control-allow-origin"), "*");
     }
     assert_eq!(Instant::now(), begun);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_track_that_is_not_there_is_not_there_for_one_target_duration_and_for_four_where_it_is_waited_for() {
+    let stage = Stage::live().await;
+    for (path, lifetime) in [
+        ("/live/demo/v9.m3u8".to_owned(), "public, max-age=2"),
+        ("/live/demo/v9.m3u8?_HLS_msn=7".to_owned(), "public, max-age=8"),
+        (format!("/media/{}/v9/init.0.mp4", stage.id), "public, max-age=2"),
+    ] {
+        let answer = stage.get(&path).await;
+        assert_eq!(
+            (answer.status, answer.header("cache-control")),
+            (StatusCode::NOT_FOUND, lifetime),
+            "{path}"
+        );
+    }
+}
+
+/// Something of every kind, a question and its answer's status, none of which has to wait.
+fn everything(stage: &Stage) -> Vec<(String, u16)> {
+    let media = |file: &str| stage.media(file);
+    let (first, open) = (stage.first, stage.first + 3);
+    let fixed = [
+        ("/live/demo/master.m3u8", 200),
+        ("/live/demo/v0.m3u8", 200),
+        ("/live/demo/v0.m3u8?_HLS_msn=1&_HLS_skip=YES", 200),
+        ("/live/demo/v0.m3u8?_HLS_part=1", 400),
+        ("/live/demo/v9.m3u8", 404),
+        ("/live/demo/manifest.mpd", 200),
+        ("/live/demo/plain.mpd", 200),
+        ("/live/demo/poster.jpg", 200),
+        ("/live/other/master.m3u8", 404),
+        ("/watch/demo", 200),
+        ("/watch/player.js", 200),
+        ("/watch/x.js", 404),
+        ("/nothing", 404),
+        ("/", 404),
+    ];
+    let of_media = [
+        (media("init.0.mp4"), 200),
+        (media("init.7.mp4"), 404),
+        (media(&format!("{first}.m4s")), 200),
+        (media(&format!("{first}.0.m4s")), 200),
+        (media(&format!("{open}.1.m4s")), 200),
+        (media(&format!("{}.m4s", first - 1)), 404),
+    ];
+    fixed
+        .into_iter()
+        .map(|(path, status)| (path.to_owned(), status))
+        .chain(of_media)
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_304_says_all_that_the_200_said_of_how_to_keep_it() {
+    let stage = Stage::live().await;
+    for (path, status) in everything(&stage) {
+        for encoding in ["identity", "gzip"] {
+            let whole = stage.ask("GET", &path, &[("accept-encoding", encoding)]).await;
+            assert_eq!(whole.status.as_u16(), status, "{path}");
+            let etag = whole.header("etag");
+            assert_eq!(
+                etag.is_empty(),
+                status != 200,
+                "{path}: what can be had has a validator"
+            );
+            if etag.is_empty() {
+                continue;
+            }
+            for method in ["GET", "HEAD"] {
+                let held = [("accept-encoding", encoding), ("if-none-match", etag)];
+                let unchanged = stage.ask(method, &path, &held).await;
+                assert_eq!(
+                    (unchanged.status, unchanged.body.len()),
+                    (StatusCode::NOT_MODIFIED, 0),
+                    "{path}"
+                );
+                // RFC 9110 15.4.5: these as in the 200, and nothing about content that is not there.
+                let mut expected = whole.headers.clone();
+                for about_content in ["content-type", "content-encoding", "content-length", "accept-ranges"] {
+                    expected.remove(about_content);
+                }
+                assert_eq!(unchanged.headers, expected, "{method} {path}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_depends_on_the_address_and_the_accepted_encoding_alone_and_says_so() {
+    let stage = Stage::live().await;
+    let others = [
+        ("origin", "https://player.example"),
+        ("cookie", "session=1"),
+        ("user-agent", "player/1"),
+        ("referer", "https://player.example/"),
+        ("accept", "text/html"),
+        ("accept-language", "de"),
+        ("cmcd-request", "bl=1"),
+        ("authorization", "Bearer x"),
+        ("x-forwarded-for", "192.0.2.9"),
+    ];
+    for (path, _) in everything(&stage) {
+        let [plain, again, gzip] =
+            [&[][..], &others, &[("accept-encoding", "gzip")]].map(|headers| (path.clone(), headers));
+        let plain = stage.ask("GET", &plain.0, plain.1).await;
+        let again = stage.ask("GET", &again.0, again.1).await;
+        let gzip = stage.ask("GET", &gzip.0, gzip.1).await;
+        assert_eq!(
+            (plain.status, &plain.headers, &plain.body),
+            (again.status, &again.headers, &again.body),
+            "{path}"
+        );
+        let varies = plain.body != gzip.body;
+        assert_eq!(
+            gzip.header("content-encoding"),
+            if varies { "gzip" } else { "" },
+            "{path}"
+        );
+        for answer in [&plain, &gzip] {
+            assert_eq!(
+                answer.header("vary"),
+                if varies { "accept-encoding" } else { "" },
+                "{path}"
+            );
+        }
+        assert_ne!(plain.header("etag").is_empty(), plain.status.is_success(), "{path}");
+        assert_eq!(plain.header("etag") == gzip.header("etag"), !varies, "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_answer_sets_a_cookie_sends_elsewhere_or_goes_without_a_lifetime() {
+    let stage = Stage::live().await;
+    for (path, _) in everything(&stage) {
+        for method in ["GET", "HEAD", "POST", "OPTIONS"] {
+            for headers in [&[][..], &[("range", "bytes=0-3")], &[("range", "bytes=99999999-")]] {
+                let answer = stage.ask(method, &path, headers).await;
+                assert!(!answer.status.is_redirection(), "{method} {path}: {}", answer.status);
+                for name in ["set-cookie", "location", "refresh", "age", "pragma"] {
+                    assert_eq!(answer.header(name), "", "{method} {path}: {name}");
+                }
+                let lifetime = answer.header("cache-control");
+                assert!(!lifetime.is_empty() || method == "OPTIONS", "{method} {path}");
+                if answer.status == StatusCode::RANGE_NOT_SATISFIABLE {
+                    assert_eq!(lifetime, "no-store", "{path}: it is about the range, not the address");
+                }
+                assert_eq!(answer.header("timing-allow-origin"), "*");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_held_says_for_how_long_and_no_other() {
+    let mut stage = Stage::live().await;
+    let open = stage.first + 3;
+    let path = format!("/live/demo/v0.m3u8?_HLS_msn={open}&_HLS_part=2");
+    let router = Arc::clone(&stage.router);
+    let waiting = tokio::spawn(async move { ask(&router, "GET", &path, &[]).await });
+    stage.settle().await;
+    tokio::time::advance(Duration::from_millis(150)).await;
+    stage.push(PART).await;
+    assert_eq!(waiting.await.unwrap().header("server-timing"), "hold;dur=150.0");
+    assert_eq!(stage.get("/live/demo/v0.m3u8").await.header("server-timing"), "");
 }
 
 #[tokio::test(start_paused = true)]

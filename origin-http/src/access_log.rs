@@ -1,0 +1,174 @@
+//! The access log: a line for each answer, when its last byte has been sent or it has been given up.
+//!
+//! Combined Log Format (Apache HTTP Server, mod_log_config) or JSON lines. What clients say of themselves is escaped, so that a line
+//! cannot be forged, and what is secret in an address is masked. Nothing waits for the log: lines go to a thread by a bounded queue, and
+//! those that do not fit are counted.
+
+mod line;
+mod writer;
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use http::{HeaderMap, HeaderName, Request, Version, header};
+use serde::Deserialize;
+
+use crate::{
+    config::Config,
+    metrics::{Kind, Metrics},
+    notes::Notes,
+};
+
+use self::writer::Writer;
+
+pub(crate) use self::line::Masked;
+
+/// Bytes of an address, and of a header field, that are kept: what is longer was written to fill a disk.
+const MAX_TARGET: usize = 2_048;
+const MAX_FIELD: usize = 1_024;
+const MAX_METHOD: usize = 32;
+/// What nginx logs of a client that went away before there was an answer.
+const GONE: u16 = 499;
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// `%h - - [%t] "%r" %>s %b "%{Referer}i" "%{User-Agent}i"`, times in UTC; every tool reads it.
+    #[default]
+    Combined,
+    /// One JSON object: also how long it took, how long it was held for media to come, and what was asked for.
+    Json,
+}
+
+/// Where answers are written down. Cheap to clone; all clones are one log. The last to go waits a moment for what is still queued.
+#[derive(Clone)]
+pub struct AccessLog(Arc<Writer>);
+
+impl AccessLog {
+    /// Opens what `http.access_log` names, `-` being stdout, and starts the thread that writes; `None` if there is to be no log.
+    ///
+    /// # Errors
+    /// The file cannot be opened or created (with mode 0640, in a directory that is there), or there is no thread to be had.
+    pub fn open(config: &Config, metrics: &Metrics) -> io::Result<Option<Self>> {
+        let path = match config.access_log.as_str() {
+            "" => return Ok(None),
+            "-" => None,
+            path => Some(PathBuf::from(path)),
+        };
+        let writer = Writer::start(path, config.access_log_format, metrics.unlogged.clone())?;
+        Ok(Some(Self(Arc::new(writer))))
+    }
+
+    /// Opens the file anew by its name, after it was moved away; where that fails the old one is written on, and it is said once. Returns at
+    /// once. Stdout stays as it is.
+    pub fn reopen(&self) {
+        self.0.reopen();
+    }
+
+    /// A request has come.
+    pub(crate) fn begin<B>(&self, request: &Request<B>, peer: SocketAddr) -> Entry {
+        let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+        let headers = request.headers();
+        let record = Record {
+            at: SystemTime::now(),
+            peer,
+            method: cut(request.method().as_str().as_bytes(), MAX_METHOD),
+            target: cut(Masked(target).to_string().as_bytes(), MAX_TARGET),
+            version: request.version(),
+            status: GONE,
+            sent: 0,
+            duration: Duration::ZERO,
+            referer: field(headers, &header::REFERER).map(|referer| {
+                let referer = String::from_utf8_lossy(referer);
+                cut(Masked(&referer).to_string().as_bytes(), MAX_FIELD)
+            }),
+            user_agent: field(headers, &header::USER_AGENT).map(|agent| cut(agent, MAX_FIELD)),
+            kind: Kind::Unknown,
+            notes: Notes::default(),
+        };
+        Entry {
+            begun: Instant::now(),
+            record: Some(Box::new(record)),
+            writer: Arc::clone(&self.0),
+        }
+    }
+}
+
+/// A request whose line is written when this is dropped.
+pub(crate) struct Entry {
+    begun: Instant,
+    /// There until it is dropped.
+    record: Option<Box<Record>>,
+    writer: Arc<Writer>,
+}
+
+/// What a line is made of. Times are of the request's arrival.
+#[derive(Debug)]
+struct Record {
+    at: SystemTime,
+    peer: SocketAddr,
+    method: Box<[u8]>,
+    target: Box<[u8]>,
+    version: Version,
+    status: u16,
+    sent: u64,
+    duration: Duration,
+    referer: Option<Box<[u8]>>,
+    user_agent: Option<Box<[u8]>>,
+    kind: Kind,
+    notes: Notes,
+}
+
+impl Entry {
+    /// It is answered.
+    pub(crate) fn answered(&mut self, kind: Kind, status: u16, notes: Notes) {
+        if let Some(record) = &mut self.record {
+            (record.kind, record.status, record.notes) = (kind, status, notes);
+        }
+    }
+
+    /// So many bytes of its body were sent.
+    pub(crate) fn sent(&mut self, bytes: u64) {
+        if let Some(record) = &mut self.record {
+            record.sent = bytes;
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            record.duration = self.begun.elapsed();
+            self.writer.write(record);
+        }
+    }
+}
+
+fn field<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+    headers.get(name).map(|value| value.as_bytes())
+}
+
+fn cut(text: &[u8], max: usize) -> Box<[u8]> {
+    text[..text.len().min(max)].into()
+}
+
+impl fmt::Debug for AccessLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessLog").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

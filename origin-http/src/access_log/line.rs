@@ -1,0 +1,167 @@
+//! How a line of the access log is written. Pure.
+
+use std::{
+    fmt::{self, Display, Write as _},
+    time::Duration,
+};
+
+use http::Version;
+
+use super::{Format, Record};
+use crate::clock;
+
+/// An address without what is secret in it: the token of `/t/{token}/...`, the values of a query's fields whose names speak of a key, a
+/// token, a signature or a password, and who stands before an authority's `@`.
+pub(crate) struct Masked<'a>(pub(crate) &'a str);
+
+/// In a name, in lower case.
+const SECRET: [&str; 6] = ["key", "token", "secret", "signature", "password", "auth"];
+
+impl Display for Masked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (address, query) = match self.0.split_once('?') {
+            Some((address, query)) => (address, Some(query)),
+            None => (self.0, None),
+        };
+        let path = match address.split_once("://") {
+            Some((scheme, rest)) => {
+                let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+                let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+                write!(f, "{scheme}://{host}")?;
+                path
+            }
+            None => address,
+        };
+        match path.strip_prefix("/t/") {
+            Some(rest) => write!(f, "/t/***{}", &rest[rest.find('/').unwrap_or(rest.len())..])?,
+            None => f.write_str(path)?,
+        }
+        let Some(query) = query else { return Ok(()) };
+        for (index, pair) in query.split('&').enumerate() {
+            f.write_char(if index == 0 { '?' } else { '&' })?;
+            match pair.split_once('=') {
+                Some((name, _)) if is_secret(name) => write!(f, "{name}=***")?,
+                _ => f.write_str(pair)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = decoded(name).to_ascii_lowercase();
+    SECRET.iter().any(|secret| name.contains(secret))
+}
+
+/// Percent-encoded ASCII made plain, so that no other way of writing a name hides it.
+fn decoded(text: &str) -> String {
+    let mut rest = text;
+    let mut plain = String::with_capacity(text.len());
+    while let Some((before, after)) = rest.split_once('%') {
+        plain.push_str(before);
+        let byte = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        rest = match byte {
+            Some(byte) if byte.is_ascii() => {
+                plain.push(char::from(byte));
+                &after[2..]
+            }
+            _ => after,
+        };
+    }
+    plain.push_str(rest);
+    plain
+}
+
+impl Record {
+    /// Appends its line, with the line's end.
+    pub(super) fn write(&self, format: Format, out: &mut String) {
+        // Writing to a String does not fail.
+        let _ = match format {
+            Format::Combined => self.combined(out),
+            Format::Json => self.json(out),
+        };
+    }
+
+    fn combined(&self, out: &mut String) -> fmt::Result {
+        write!(out, "{} - - [{}] \"", self.peer.ip(), clock::common(self.at))?;
+        quote(out, &self.method)?;
+        out.push(' ');
+        quote(out, &self.target)?;
+        write!(out, " {}\" {} ", protocol(self.version), self.status)?;
+        match self.sent {
+            0 => out.push('-'),
+            sent => write!(out, "{sent}")?,
+        }
+        for field in [&self.referer, &self.user_agent] {
+            out.push_str(" \"");
+            quote(out, field.as_deref().unwrap_or(b"-"))?;
+            out.push('"');
+        }
+        out.push('\n');
+        Ok(())
+    }
+
+    fn json(&self, out: &mut String) -> fmt::Result {
+        let (time, peer, protocol) = (clock::iso(self.at), self.peer, protocol(self.version));
+        write!(out, "{{\"time\":\"{time}\",\"peer\":\"{peer}\",\"method\":")?;
+        json_string(out, Some(&self.method))?;
+        out.push_str(",\"path\":");
+        json_string(out, Some(&self.target))?;
+        let (status, sent) = (self.status, self.sent);
+        write!(out, ",\"protocol\":\"{protocol}\",\"status\":{status},\"bytes\":{sent}")?;
+        let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
+        let (duration, held) = (ms(self.duration), ms(self.notes.held));
+        write!(out, ",\"duration_ms\":{duration:.3},\"held_ms\":{held:.3},\"referer\":")?;
+        json_string(out, self.referer.as_deref())?;
+        out.push_str(",\"user_agent\":");
+        json_string(out, self.user_agent.as_deref())?;
+        write!(out, ",\"kind\":\"{}\",\"channel\":", self.kind.name())?;
+        json_string(
+            out,
+            self.notes.channel.as_ref().map(|channel| channel.as_str().as_bytes()),
+        )?;
+        out.push_str("}\n");
+        Ok(())
+    }
+}
+
+/// As Apache escapes what is between quotes: printable ASCII stays, `"` and `\` get a backslash, other bytes are `\xhh`.
+fn quote(out: &mut String, text: &[u8]) -> fmt::Result {
+    for &byte in text {
+        match byte {
+            b'"' | b'\\' => write!(out, "\\{}", char::from(byte))?,
+            b' '..=b'~' => out.push(char::from(byte)),
+            byte => write!(out, "\\x{byte:02x}")?,
+        }
+    }
+    Ok(())
+}
+
+/// RFC 8259 7, and escaped beyond what it asks: whatever ends a line or steers a terminal, for someone.
+fn json_string(out: &mut String, text: Option<&[u8]>) -> fmt::Result {
+    let Some(text) = text else {
+        out.push_str("null");
+        return Ok(());
+    };
+    out.push('"');
+    for char in String::from_utf8_lossy(text).chars() {
+        match char {
+            '"' | '\\' => write!(out, "\\{char}")?,
+            // Line and paragraph separators; and what turns the direction of a text.
+            '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => write!(out, "\\u{:04x}", u32::from(char))?,
+            char if char.is_control() => write!(out, "\\u{:04x}", u32::from(char))?,
+            char => out.push(char),
+        }
+    }
+    out.push('"');
+    Ok(())
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_3 => "HTTP/3.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_11 => "HTTP/1.1",
+        _ => "HTTP/1.0",
+    }
+}

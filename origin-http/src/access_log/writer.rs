@@ -1,0 +1,184 @@
+//! The thread that writes the access log: its queue, its file, and what it does when the disk is full.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use prometheus_client::metrics::counter::Counter;
+use tracing::{info, warn};
+
+use super::{Format, Record};
+
+/// Lines that may wait: a second's at 4096 answers a second. Each takes up to 4 KiB, and 300 bytes mostly.
+const QUEUE: usize = 4_096;
+/// Bytes that are gathered for one write while more lines wait.
+const GATHERED: usize = 64 << 10;
+/// How long the end waits for what is queued to be written.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+pub(super) struct Writer {
+    queue: Option<SyncSender<Message>>,
+    /// The file is to be opened anew: also true while the queue has no room to say so.
+    reopen: Arc<AtomicBool>,
+    unlogged: Counter,
+    /// Closed when the thread has ended.
+    ended: Mutex<Receiver<()>>,
+}
+
+enum Message {
+    Line(Box<Record>),
+    /// Look at what was asked for.
+    Wake,
+}
+
+impl Writer {
+    /// Opens `path`, or stdout, and starts the thread.
+    pub(super) fn start(path: Option<PathBuf>, format: Format, unlogged: Counter) -> io::Result<Self> {
+        let output = match &path {
+            Some(path) => Output::File(open(path)?),
+            None => Output::Stdout,
+        };
+        let (queue, lines) = sync_channel(QUEUE);
+        let (alive, ended) = sync_channel(1);
+        let reopen = Arc::new(AtomicBool::new(false));
+        let thread = Thread {
+            path,
+            output,
+            format,
+            reopen: Arc::clone(&reopen),
+            unlogged: unlogged.clone(),
+            torn: false,
+            failing: false,
+        };
+        thread::Builder::new().name("access-log".into()).spawn(move || {
+            thread.run(&lines);
+            drop(alive);
+        })?;
+        Ok(Self {
+            queue: Some(queue),
+            reopen,
+            unlogged,
+            ended: ended.into(),
+        })
+    }
+
+    /// Queues a line, or counts that there was no room for it.
+    pub(super) fn write(&self, record: Box<Record>) {
+        let queued = self
+            .queue
+            .as_ref()
+            .is_some_and(|queue| queue.try_send(Message::Line(record)).is_ok());
+        if !queued {
+            self.unlogged.inc();
+        }
+    }
+
+    pub(super) fn reopen(&self) {
+        self.reopen.store(true, Ordering::Release);
+        if let Some(queue) = &self.queue {
+            // No room: the thread has lines to write, and looks before each.
+            let _ = queue.try_send(Message::Wake);
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        let ended = self.ended.get_mut().map(|ended| ended.recv_timeout(LAST_WAIT));
+        if matches!(ended, Ok(Err(RecvTimeoutError::Timeout))) {
+            warn!("the access log is not written to its end");
+        }
+    }
+}
+
+struct Thread {
+    path: Option<PathBuf>,
+    output: Output,
+    format: Format,
+    reopen: Arc<AtomicBool>,
+    unlogged: Counter,
+    /// A write has failed, perhaps in the middle of a line.
+    torn: bool,
+    failing: bool,
+}
+
+enum Output {
+    File(File),
+    Stdout,
+}
+
+impl Thread {
+    fn run(mut self, lines: &Receiver<Message>) {
+        let mut text = String::new();
+        while let Ok(first) = lines.recv() {
+            self.look();
+            let (mut next, mut count) = (Some(first), 0);
+            while let Some(message) = next {
+                if let Message::Line(record) = message {
+                    record.write(self.format, &mut text);
+                    count += 1;
+                }
+                next = (text.len() < GATHERED).then(|| lines.try_recv().ok()).flatten();
+            }
+            self.write(&text, count);
+            text.clear();
+        }
+    }
+
+    /// Opens the file anew if that was asked for.
+    fn look(&mut self) {
+        let Some(path) = self.path.as_ref().filter(|_| self.reopen.swap(false, Ordering::AcqRel)) else {
+            return;
+        };
+        match open(path) {
+            Ok(file) => {
+                (self.output, self.torn) = (Output::File(file), false);
+                info!(path = %path.display(), "access log opened anew");
+            }
+            Err(err) => warn!(path = %path.display(), %err, "access log not opened anew, the old file is written on"),
+        }
+    }
+
+    /// Writes `count` lines, or counts them.
+    fn write(&mut self, text: &str, count: u64) {
+        if text.is_empty() {
+            return;
+        }
+        let output: &mut dyn Write = match &mut self.output {
+            Output::File(file) => file,
+            Output::Stdout => &mut io::stdout(),
+        };
+        let end: &[u8] = if self.torn { b"\n" } else { b"" };
+        let written = output
+            .write_all(end)
+            .and_then(|()| output.write_all(text.as_bytes()))
+            .and_then(|()| output.flush());
+        self.torn = written.is_err();
+        match written {
+            Ok(()) => self.failing = false,
+            Err(err) => {
+                self.unlogged.inc_by(count);
+                // Once for each time it starts.
+                if !self.failing {
+                    warn!(%err, "the access log cannot be written");
+                }
+                self.failing = true;
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+}
