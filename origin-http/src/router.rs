@@ -28,6 +28,7 @@ use crate::{
     clock,
     config::{Config, ms},
     directives::{self, Directives, Reload},
+    edge::Edge,
     media::{self, Found},
     metrics::{Counted, Kind, Metrics, Reason},
     notes::Notes,
@@ -65,6 +66,7 @@ pub struct Router {
     audience: Audience,
     metrics: Metrics,
     access_log: Option<AccessLog>,
+    edge: Option<Arc<Edge>>,
     max_body_bytes: usize,
     body_pause: Duration,
 }
@@ -89,6 +91,7 @@ impl Router {
             audience,
             metrics,
             access_log: None,
+            edge: None,
             max_body_bytes,
             body_pause,
         }
@@ -97,6 +100,11 @@ impl Router {
     /// Where each answer is written down from now on, if anywhere.
     pub fn log(&mut self, access_log: Option<AccessLog>) {
         self.access_log = access_log;
+    }
+
+    /// Who is asked for what is not here, if anybody.
+    pub fn fetch_from(&mut self, edge: Option<Arc<Edge>>) {
+        self.edge = edge;
     }
 
     /// Answers one request. May take as long as three target durations, where the client asked for what is yet to come; dropping the
@@ -173,6 +181,9 @@ impl Router {
     }
 
     async fn read(&self, head: &Parts, resource: Resource<'_>, peer: SocketAddr, notes: &mut Notes) -> Response<Body> {
+        if let Some(answer) = self.elsewhere(head, &resource).await {
+            return answer;
+        }
         match resource {
             Resource::Live(channel, listing) => self.listing(head, &channel, listing, peer, notes).await,
             Resource::Poster(channel) => {
@@ -193,6 +204,24 @@ impl Router {
             Resource::Time => answer::time(clock::iso(SystemTime::now())),
             Resource::Api => refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON),
         }
+    }
+
+    /// What others make and is not here. Where something is about to begin here, they are asked first, and it is waited for if they do
+    /// not have it.
+    async fn elsewhere(&self, head: &Parts, resource: &Resource<'_>) -> Option<Response<Body>> {
+        let edge = self.edge.as_ref()?;
+        let here = match resource {
+            Resource::Live(channel, _) | Resource::Poster(channel) => self.presentations.channel(channel),
+            Resource::Media(broadcast, ..) => self.presentations.broadcast(*broadcast),
+            _ => return None,
+        };
+        if here.as_ref().is_some_and(|live| live.current().is_some()) {
+            return None;
+        }
+        // Boxed, so that requests that wait here do not pay for it.
+        let answer = Box::pin(edge.answer(head, resource)).await?;
+        let theirs = answer.status().is_success() || answer.status() == StatusCode::NOT_MODIFIED;
+        (theirs || here.is_none()).then_some(answer)
     }
 
     async fn listing(

@@ -1,0 +1,236 @@
+//! Edge mode: what is not made here is fetched from an origin over HTTP, kept for as long as the origin allows, and served like our own.
+//!
+//! The way of a request: `key` says what it is for, `cache` whether that is here or on its way, `fetch` asks the `origins` and reads
+//! the answer into an `object` while viewers read it, `respond` makes each viewer's answer of it. However many want an object, one request
+//! for it is under way, a playlist's that has to be waited for too; whoever leaves does not end it for others.
+//!
+//! RFC 9110 (conditional requests, ranges), RFC 9111 (a shared cache), RFC 8586 (loops), RFC 8216bis 6.2.5 and its appendix B.1.
+
+mod cache;
+mod config;
+mod dial;
+mod disk;
+mod fetch;
+mod freshness;
+mod key;
+mod metrics;
+mod object;
+mod origins;
+mod respond;
+mod upstream;
+
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    io,
+    sync::Arc,
+    time::Duration,
+};
+
+use http::{HeaderValue, Response, StatusCode, request::Parts};
+use tokio::{sync::Semaphore, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::debug;
+
+use crate::{
+    answer::{Lifetime, refuse},
+    body::Body,
+    metrics::Counted,
+    notes,
+    path::Resource,
+};
+use cache::{Cache, Failure, Found, Start};
+use dial::{Dial, Tls};
+use disk::Disk;
+use key::Wanted;
+use object::{Budget, Object};
+use origins::Origins;
+use upstream::Upstream;
+
+pub use config::{Config, Origin};
+pub use metrics::Metrics;
+use metrics::Outcome;
+
+/// What a request may say of those who passed it on.
+const MAX_PASSED_BY: usize = 16;
+
+/// Fetches, keeps and serves what others make. One for all listeners.
+pub struct Edge {
+    cache: Arc<Cache>,
+    budget: Arc<Budget>,
+    origins: Origins,
+    disk: Option<Disk>,
+    metrics: Metrics,
+    waiting: Arc<Semaphore>,
+    object_bytes: u64,
+    stall: Duration,
+    /// What this edge calls itself to others.
+    identity: HeaderValue,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Edge {
+    /// An edge of `config.origin`, which lists one at least. Connects to nobody yet; a disk cache is looked through on its own thread.
+    ///
+    /// # Errors
+    /// `InvalidInput`, one line for the operator: a value is out of its range, there is no origin, or nobody vouches for an `https` one. A
+    /// disk cache that cannot be used is no error: it is said in the log, and there is none.
+    pub fn new(config: &Config, metrics: Metrics) -> io::Result<Arc<Self>> {
+        Self::with(config, metrics, |origin, tls| Dial::new(origin, config.connect(), tls))
+    }
+
+    fn with(config: &Config, metrics: Metrics, dial: impl Fn(&Origin, &Tls) -> Dial) -> io::Result<Arc<Self>> {
+        let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
+        config.check().map_err(invalid)?;
+        if config.origin.is_empty() {
+            return Err(invalid("edge.origin is empty".into()));
+        }
+        let secure = |origin: &Origin| matches!(origin, Origin::Remote(uri) if uri.scheme_str() == Some("https"));
+        let tls = Tls::new(&config.ca, config.origin.iter().any(secure))?;
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let origins = Origins::new(config.origin.iter().map(|origin| {
+            let upstream = Upstream::new(origin, config, &dial(origin, &tls), (&tasks, &stop));
+            let name = origin.to_string();
+            let up = metrics.origin(name.clone());
+            (name, upstream, matches!(origin, Origin::Local(_)), up)
+        }));
+        let budget = Budget::new(config.memory_bytes(), metrics.cached.clone());
+        let max_flights = usize::try_from(config.max_fetches)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(config.origin.len());
+        let disk = (config.disk_mb > 0)
+            .then(|| Disk::open(&config.disk_dir, config.disk_bytes(), config.object_bytes(), &metrics));
+        let identity = format!("streamforge-{:016x}", RandomState::new().hash_one(0));
+        Ok(Arc::new(Self {
+            cache: Cache::new(Arc::clone(&budget), max_flights),
+            budget,
+            origins,
+            disk: disk.flatten(),
+            metrics,
+            waiting: Arc::new(Semaphore::new(
+                usize::try_from(config.max_waiting).unwrap_or(usize::MAX),
+            )),
+            object_bytes: config.object_bytes(),
+            stall: config.stall(),
+            identity: HeaderValue::try_from(identity).map_err(io::Error::other)?,
+            tasks,
+            stop,
+        }))
+    }
+
+    /// Answers a request for media, a playlist, manifest or picture; `None` if it is for nothing that origins have. `Server-Timing` says
+    /// what became of it.
+    pub(crate) async fn answer(self: &Arc<Self>, head: &Parts, resource: &Resource<'_>) -> Option<Response<Body>> {
+        let wanted = match Wanted::new(head, resource) {
+            Ok(wanted) => wanted?,
+            Err(bad) => {
+                return Some(refuse(
+                    StatusCode::BAD_REQUEST,
+                    format!("{bad}\n"),
+                    Lifetime::Seconds(1),
+                ));
+            }
+        };
+        let passed_by: Vec<_> = head.headers.get_all(fetch::CDN_LOOP).iter().cloned().collect();
+        if passed_by.len() > MAX_PASSED_BY || passed_by.iter().any(|list| self.is_named_in(list)) {
+            debug!(target = %wanted.key.target, "a request has come back: an origin of this edge asks this edge");
+            return Some(refuse(
+                StatusCode::LOOP_DETECTED,
+                "this edge asks itself\n",
+                Lifetime::NoStore,
+            ));
+        }
+        let (result, outcome) = self.object(wanted, passed_by).await;
+        self.metrics.count(outcome);
+        let mut response = match result {
+            Ok(object) => respond::respond(&object, head, Instant::now()),
+            Err(failure) => {
+                let (status, why) = match failure {
+                    Failure::Unreachable => (StatusCode::BAD_GATEWAY, "no origin answers\n"),
+                    Failure::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "the origin did not answer in time\n"),
+                    Failure::Gone => (StatusCode::NOT_FOUND, "there is nothing here\n"),
+                    Failure::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too much is asked for at once\n"),
+                };
+                let lifetime = if failure == Failure::Gone {
+                    Lifetime::Seconds(1)
+                } else {
+                    Lifetime::NoStore
+                };
+                refuse(status, why, lifetime)
+            }
+        };
+        notes::timing(response.headers_mut(), "edge", Some(outcome.as_str()), None);
+        Some(response)
+    }
+
+    /// Ends all fetches, and waits until the connections to origins are closed. To be called when no more requests come.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// The object that is wanted, from here or an origin.
+    async fn object(
+        self: &Arc<Self>,
+        wanted: Wanted,
+        passed_by: Vec<HeaderValue>,
+    ) -> (Result<Arc<Object>, Failure>, Outcome) {
+        let (flight, _awaited, outcome, previous) = match self.cache.find(&wanted.key, Instant::now()) {
+            Found::Here(object, outcome) => return (Ok(object), outcome),
+            Found::Full => return (Err(Failure::Busy), Outcome::Error),
+            Found::Under(flight, awaited, previous) => (flight, awaited, Outcome::Shared, previous),
+            Found::Nothing(start) => {
+                let (flight, awaited) = (Arc::clone(&start.flight), Arc::clone(&start.awaited));
+                let previous = start.previous.clone();
+                self.start(wanted, passed_by, start);
+                (flight, awaited, Outcome::Miss, previous)
+            }
+        };
+        let Ok(_place) = self.waiting.try_acquire() else {
+            return (Err(Failure::Busy), Outcome::Error);
+        };
+        let _waiting = Counted::new(&self.metrics.waiting);
+        let landed = flight.landed().await;
+        let failed = match &landed {
+            Ok(object) => object.status.is_server_error(),
+            Err(failure) => *failure != Failure::Gone,
+        };
+        match previous.filter(|previous| failed && previous.freshness.may_be_stale(Instant::now())) {
+            Some(stale) => (Ok(stale), Outcome::Stale),
+            None if landed.is_err() => (landed, Outcome::Error),
+            None => (landed, outcome),
+        }
+    }
+
+    fn start(self: &Arc<Self>, wanted: Wanted, passed_by: Vec<HeaderValue>, start: Start) {
+        let (edge, stop) = (Arc::clone(self), self.stop.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = edge.fetch(wanted, passed_by, start) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Whether a `CDN-Loop` list has our name (RFC 8586 2): a name ends at a comma, a parameter or a space.
+    fn is_named_in(&self, list: &HeaderValue) -> bool {
+        let names = list.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        let ours = self.identity.as_bytes();
+        names
+            .into_iter()
+            .any(|name| name.split(|&byte| byte == b';' || byte == b' ').next() == Some(ours))
+    }
+}
+
+impl fmt::Debug for Edge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Edge")
+            .field("origins", &self.origins)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

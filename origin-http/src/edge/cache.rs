@@ -1,0 +1,293 @@
+//! What is in memory, and what is on its way: one fetch for each object. Room is made by the second-chance rule: what was not asked for
+//! since the last look leaves first; what somebody reads stays, for leaving would free nothing.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    key::Key,
+    metrics::Outcome,
+    object::{Budget, Object},
+};
+
+/// Locks, so that viewers seldom wait for each other.
+const SHARDS: usize = 16;
+/// Old objects that are looked at for each new one.
+const SWEEP: usize = 2;
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// No origin can be reached, or each broke off.
+    Unreachable,
+    /// One did not begin its answer in time.
+    TimedOut,
+    /// The one that had it has left for good.
+    Gone,
+    /// There are too many fetches, or no memory for another.
+    Busy,
+}
+
+pub(super) type Landed = Result<Arc<Object>, Failure>;
+
+/// Objects in memory and fetches under way.
+#[derive(Debug)]
+pub(super) struct Cache {
+    shards: [Mutex<HashMap<Key, Entry>>; SHARDS],
+    hasher: RandomState,
+    /// Objects in the order in which they are looked at for room.
+    clock: Mutex<VecDeque<(Key, Weak<Object>)>>,
+    budget: Arc<Budget>,
+    flights: AtomicUsize,
+    max_flights: usize,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    object: Option<Arc<Object>>,
+    flight: Option<Arc<Flight>>,
+}
+
+/// A fetch until its answer begins.
+#[derive(Debug)]
+pub(super) struct Flight {
+    landed: watch::Sender<Option<Landed>>,
+    awaited: Weak<Awaited>,
+}
+
+/// Somebody waits for a flight. Cancelled when nobody does any more.
+#[derive(Debug)]
+pub(super) struct Awaited(CancellationToken);
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// What a request finds.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A fresh object: whole, or coming.
+    Here(Arc<Object>, Outcome),
+    /// A fetch that another began, and what was there before.
+    Under(Arc<Flight>, Arc<Awaited>, Option<Arc<Object>>),
+    /// Nothing that may be used: the caller has to fetch. What was there before may serve to ask whether it is still right.
+    Nothing(Start),
+    /// Nothing, and too many fetches are under way.
+    Full,
+}
+
+/// A fetch that its owner has to do.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) landing: Landing,
+    pub(super) flight: Arc<Flight>,
+    pub(super) awaited: Arc<Awaited>,
+    /// Cancelled when nobody waits any more.
+    pub(super) abandoned: CancellationToken,
+    pub(super) previous: Option<Arc<Object>>,
+}
+
+/// The duty to end a flight. Dropped, it ends as failed.
+#[derive(Debug)]
+pub(super) struct Landing {
+    cache: Arc<Cache>,
+    key: Key,
+    flight: Arc<Flight>,
+    done: bool,
+}
+
+impl Cache {
+    pub(super) fn new(budget: Arc<Budget>, max_flights: usize) -> Arc<Self> {
+        Arc::new(Self {
+            shards: Default::default(),
+            hasher: RandomState::new(),
+            clock: Mutex::default(),
+            budget,
+            flights: AtomicUsize::new(0),
+            max_flights,
+        })
+    }
+
+    /// Looks a key up, and begins a flight where that is needed.
+    pub(super) fn find(self: &Arc<Self>, key: &Key, now: Instant) -> Found {
+        let mut shard = self.shard(key);
+        let mut previous = None;
+        if let Some(entry) = shard.get(key) {
+            if let Some(object) = entry.object.as_ref().filter(|object| !object.content.is_short()) {
+                if object.freshness.is_fresh(now) {
+                    object.used.store(true, Ordering::Relaxed);
+                    let whole = object.content.rope().is_some();
+                    let outcome = if whole { Outcome::Hit } else { Outcome::Shared };
+                    return Found::Here(Arc::clone(object), outcome);
+                }
+                previous = Some(Arc::clone(object));
+            }
+            if let Some((flight, awaited)) = entry
+                .flight
+                .as_ref()
+                .and_then(|flight| Some((flight, flight.awaited.upgrade()?)))
+            {
+                return Found::Under(Arc::clone(flight), awaited, previous);
+            }
+        }
+        if self.flights.fetch_add(1, Ordering::Relaxed) >= self.max_flights {
+            self.flights.fetch_sub(1, Ordering::Relaxed);
+            return Found::Full;
+        }
+        let abandoned = CancellationToken::new();
+        let awaited = Arc::new(Awaited(abandoned.clone()));
+        let flight = Arc::new(Flight {
+            landed: watch::Sender::new(None),
+            awaited: Arc::downgrade(&awaited),
+        });
+        shard.entry(key.clone()).or_default().flight = Some(Arc::clone(&flight));
+        let landing = Landing {
+            cache: Arc::clone(self),
+            key: key.clone(),
+            flight: Arc::clone(&flight),
+            done: false,
+        };
+        Found::Nothing(Start {
+            landing,
+            flight,
+            awaited,
+            abandoned,
+            previous,
+        })
+    }
+
+    /// Makes room for so many bytes; `false` if there is none to make.
+    pub(super) fn make_room(&self, bytes: u64) -> bool {
+        let mut looks = 2 * self.clock().len();
+        while self.budget.is_short_of(bytes) {
+            let Some((key, object)) = self.clock().pop_front().filter(|_| looks > 0) else {
+                return false;
+            };
+            looks -= 1;
+            let Some(object) = object.upgrade() else { continue };
+            // The table has one, this has one; whoever writes or reads it holds its content.
+            let read = Arc::strong_count(&object) > 2 || Arc::strong_count(&object.content) > 1;
+            if read || object.used.swap(false, Ordering::Relaxed) {
+                self.clock().push_back((key, Arc::downgrade(&object)));
+            } else {
+                self.forget(&key, &object);
+            }
+        }
+        true
+    }
+
+    /// Forgets an object, if it is still the one under its key.
+    pub(super) fn forget(&self, key: &Key, object: &Arc<Object>) {
+        let mut shard = self.shard(key);
+        if let Some(entry) = shard.get_mut(key) {
+            entry.object = entry.object.take().filter(|held| !Arc::ptr_eq(held, object));
+            if entry.object.is_none() && entry.flight.is_none() {
+                shard.remove(key);
+            }
+        }
+    }
+
+    fn land(&self, key: &Key, flight: &Arc<Flight>, landed: &Landed) {
+        self.flights.fetch_sub(1, Ordering::Relaxed);
+        let stored = landed.as_ref().ok().filter(|object| object.freshness.storable);
+        {
+            let mut shard = self.shard(key);
+            let entry = shard.entry(key.clone()).or_default();
+            entry.flight = entry.flight.take().filter(|held| !Arc::ptr_eq(held, flight));
+            match (stored, landed) {
+                (Some(object), _) => entry.object = Some(Arc::clone(object)),
+                // What it was is no longer right. When nobody could be asked, it may still be of use.
+                (None, Ok(object)) if !object.status.is_server_error() => entry.object = None,
+                _ => {}
+            }
+            if entry.object.is_none() && entry.flight.is_none() {
+                shard.remove(key);
+            }
+        }
+        if let Some(object) = stored {
+            self.clock().push_back((key.clone(), Arc::downgrade(object)));
+        }
+        self.sweep(Instant::now());
+    }
+
+    /// Looks at a few objects, and forgets those that nobody can use any more.
+    fn sweep(&self, now: Instant) {
+        for _ in 0..SWEEP {
+            let Some((key, object)) = self.clock().pop_front() else {
+                return;
+            };
+            let Some(object) = object.upgrade() else { continue };
+            let usable = object.freshness.is_fresh(now) || object.freshness.may_be_stale(now);
+            let current = {
+                let shard = self.shard(&key);
+                let held = shard.get(&key).and_then(|entry| entry.object.as_ref());
+                held.is_some_and(|held| Arc::ptr_eq(held, &object))
+            };
+            match (current, usable) {
+                (true, true) => self.clock().push_back((key, Arc::downgrade(&object))),
+                (true, false) => self.forget(&key, &object),
+                (false, _) => {}
+            }
+        }
+    }
+
+    fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Entry>> {
+        let shard = usize::try_from(self.hasher.hash_one(key) >> 32).unwrap_or_default() % SHARDS;
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn clock(&self) -> MutexGuard<'_, VecDeque<(Key, Weak<Object>)>> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap().len()).sum()
+    }
+}
+
+impl Flight {
+    /// Waits until it has landed.
+    pub(super) async fn landed(&self) -> Landed {
+        let mut landed = self.landed.subscribe();
+        match landed.wait_for(Option::is_some).await {
+            Ok(landed) => landed.clone().unwrap_or(Err(Failure::Unreachable)),
+            Err(_) => Err(Failure::Unreachable),
+        }
+    }
+}
+
+impl Landing {
+    /// The answer begins, or there is none.
+    pub(super) fn land(mut self, landed: Landed) {
+        self.end(landed);
+    }
+
+    fn end(&mut self, landed: Landed) {
+        self.done = true;
+        self.cache.land(&self.key, &self.flight, &landed);
+        self.flight.landed.send_replace(Some(landed));
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        if !self.done {
+            self.end(Err(Failure::Unreachable));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

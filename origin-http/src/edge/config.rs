@@ -1,0 +1,253 @@
+//! The settings of edge mode, as an operator writes them.
+
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+
+use http::Uri;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, SeqAccess, Visitor},
+};
+
+/// Origins that one edge may have.
+const MAX_ORIGINS: usize = 16;
+
+/// Section `edge` of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where media come from that are not made here: `https://host[:port]` or `http://host[:port]`, one or a list (in one text: with
+    /// commas between), at most 16; the first that answers is asked. Default none: no edge. HTTP/2 is spoken with `https` origins that
+    /// offer it, HTTP/1.1 with others, for which each request that waits holds a connection: see `http.max_connections_per_address` there.
+    #[serde(deserialize_with = "origins")]
+    pub origin: Vec<Origin>,
+    /// PEM file of the authorities that vouch for `https` origins. Default empty: those that the system trusts.
+    pub ca: PathBuf,
+    /// Memory for what is cached or on its way, in MiB, 16 to 1 048 576. Default 256. A minute of a channel with a ladder up to 1080p takes some
+    /// 120 MiB, as parts and as segments; what nobody asks for any more makes room first. What players ask for soon after each other should fit.
+    pub memory_mb: u32,
+    /// The largest object in MiB, 1 to 1024, at most half of `memory_mb`. Default 64: eight seconds of 60 Mbit/s.
+    pub object_mb: u32,
+    /// Directory for segments that outlive memory and restarts; made if need be, and its own: other files in it are left alone, broken
+    /// ones of its own dropped. Default empty: none. Live needs no disk; time-shift far behind the edge does.
+    pub disk_dir: PathBuf,
+    /// What may lie there, in MiB; 0, the default, for none.
+    pub disk_mb: u32,
+    /// Requests at once to each origin, 16 to 100 000. Default 1000. A live track that is watched takes two, most of the time waiting.
+    pub max_fetches: u32,
+    /// Viewers' requests that wait at once, 16 to 10 000 000. Default 100 000. Those beyond are answered 503.
+    pub max_waiting: u32,
+    /// The largest head of an origin's answer in bytes, 1024 to 1 048 576. Default 16 384.
+    pub max_header_bytes: u32,
+    /// Milliseconds that connecting and TLS may take, 100 to 60 000. Default 3000.
+    pub connect_ms: u32,
+    /// Milliseconds until an answer must begin, 1000 to 300 000. Default 20 000. Origins hold requests for what is to come: at most three target
+    /// durations (12 s as shipped), and 15 s for a channel that has just begun; it must be more. Less finds an origin that hangs sooner.
+    pub first_byte_ms: u32,
+    /// Milliseconds for which nothing of an answer may come, 1000 to 300 000. Default 20 000. An open segment is silent while its publisher is.
+    pub stall_ms: u32,
+}
+
+/// Where an edge gets what it does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A server: scheme and authority.
+    Remote(Uri),
+    /// A process on this machine that listens on a Unix socket. When it is gone, so is what it had: 404.
+    Local(PathBuf),
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            origin: Vec::new(),
+            ca: PathBuf::new(),
+            memory_mb: 256,
+            object_mb: 64,
+            disk_dir: PathBuf::new(),
+            disk_mb: 0,
+            max_fetches: 1_000,
+            max_waiting: 100_000,
+            max_header_bytes: 16 << 10,
+            connect_ms: 3_000,
+            first_byte_ms: 20_000,
+            stall_ms: 20_000,
+        }
+    }
+}
+
+impl Config {
+    /// For a process that takes over from another on this machine, reachable at `socket`: asks it for what is not here, keeps little.
+    pub fn local(socket: PathBuf) -> Self {
+        Self {
+            origin: vec![Origin::Local(socket)],
+            memory_mb: 64,
+            object_mb: 32,
+            ..Self::default()
+        }
+    }
+
+    /// Whether every value is in its range; else the key, and what it may be.
+    ///
+    /// # Errors
+    /// One line for the operator.
+    pub fn check(&self) -> Result<(), String> {
+        let within = |key: &str, value: u32, min: u32, max: u32| match (min..=max).contains(&value) {
+            true => Ok(()),
+            false => Err(format!("edge.{key} is {value}, it must be {min} to {max}")),
+        };
+        if self.origin.len() > MAX_ORIGINS {
+            return Err(format!(
+                "edge.origin lists {} origins, at most {MAX_ORIGINS} are asked",
+                self.origin.len()
+            ));
+        }
+        within("memory_mb", self.memory_mb, 16, 1 << 20)?;
+        within("object_mb", self.object_mb, 1, (self.memory_mb / 2).min(1_024))?;
+        within("max_fetches", self.max_fetches, 16, 100_000)?;
+        within("max_waiting", self.max_waiting, 16, 10_000_000)?;
+        within("max_header_bytes", self.max_header_bytes, 1_024, 1 << 20)?;
+        within("connect_ms", self.connect_ms, 100, 60_000)?;
+        within("first_byte_ms", self.first_byte_ms, 1_000, 300_000)?;
+        within("stall_ms", self.stall_ms, 1_000, 300_000)?;
+        match (self.disk_dir.as_os_str().is_empty(), self.disk_mb) {
+            (true, 1..) => Err("edge.disk_mb is set, but edge.disk_dir is not: set both, or neither".into()),
+            (false, 0) => Err("edge.disk_dir is set, but edge.disk_mb is 0: set both, or neither".into()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn memory_bytes(&self) -> u64 {
+        u64::from(self.memory_mb) << 20
+    }
+
+    pub(super) fn object_bytes(&self) -> u64 {
+        u64::from(self.object_mb) << 20
+    }
+
+    pub(super) fn disk_bytes(&self) -> u64 {
+        u64::from(self.disk_mb) << 20
+    }
+
+    pub(super) fn connect(&self) -> Duration {
+        Duration::from_millis(self.connect_ms.into())
+    }
+
+    pub(super) fn first_byte(&self) -> Duration {
+        Duration::from_millis(self.first_byte_ms.into())
+    }
+
+    pub(super) fn stall(&self) -> Duration {
+        Duration::from_millis(self.stall_ms.into())
+    }
+}
+
+impl FromStr for Origin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = |why: &str| format!("{text:?} {why}; an origin is such as \"https://origin.example:8443\"");
+        let uri: Uri = text.parse().map_err(|_| bad("is no URL"))?;
+        let authority = uri.authority().ok_or_else(|| bad("names no host"))?;
+        match uri.scheme_str() {
+            Some("http" | "https") if authority.as_str().contains('@') => Err(bad("has a user in it")),
+            Some("http" | "https") if !matches!(uri.path(), "" | "/") || uri.query().is_some() => {
+                Err(bad("has a path in it"))
+            }
+            Some("http" | "https") => Ok(Self::Remote(uri)),
+            _ => Err(bad("is neither http nor https")),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Remote(uri) => f.write_str(uri.authority().map_or("", |authority| authority.as_str())),
+            Self::Local(_) => f.write_str("local"),
+        }
+    }
+}
+
+/// A text, commas between several, or a list of texts.
+fn origins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Origin>, D::Error> {
+    struct OneOrMany;
+
+    impl<'de> Visitor<'de> for OneOrMany {
+        type Value = Vec<Origin>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an origin's URL or a list of them")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<Origin>, E> {
+            let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+            texts.map(|text| text.parse().map_err(E::custom)).collect()
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Origin>, A::Error> {
+            let mut origins = Vec::new();
+            while let Some(text) = list.next_element::<String>()? {
+                origins.push(text.parse().map_err(de::Error::custom)?);
+            }
+            Ok(origins)
+        }
+    }
+
+    deserializer.deserialize_any(OneOrMany)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, String> {
+        let config: Config = toml::from_str(text).map_err(|err| err.to_string())?;
+        config.check().map(|()| config)
+    }
+
+    #[test]
+    fn origins_are_one_url_or_several_without_user_or_path() {
+        assert_eq!(read("").unwrap(), Config::default());
+        assert_eq!(read("origin = ''").unwrap().origin, []);
+        let one = read("origin = 'https://a.example'").unwrap().origin;
+        assert_eq!(one, [Origin::Remote(Uri::from_static("https://a.example"))]);
+        assert_eq!(read("origin = ['https://a.example']").unwrap().origin, one);
+        let two = read("origin = 'https://a.example, http://[::1]:8080/'").unwrap().origin;
+        assert_eq!(
+            two.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["a.example", "[::1]:8080"]
+        );
+        for (bad, why) in [
+            ("a.example", "neither http nor https"),
+            ("/live", "names no host"),
+            ("ftp://a.example", "neither http nor https"),
+            ("https://me:secret@a.example", "user"),
+            ("https://a.example/live", "path"),
+            ("https://a.example/?x", "path"),
+        ] {
+            assert!(read(&format!("origin = {bad:?}")).unwrap_err().contains(why), "{bad}");
+        }
+        assert!(
+            read("origins = 'https://a.example'")
+                .unwrap_err()
+                .contains("unknown field")
+        );
+    }
+
+    #[test]
+    fn values_out_of_range_are_named_and_a_disk_needs_both_of_its_keys() {
+        for (text, why) in [
+            ("memory_mb = 1", "edge.memory_mb is 1, it must be 16 to 1048576"),
+            ("object_mb = 129", "edge.object_mb is 129, it must be 1 to 128"),
+            ("first_byte_ms = 10", "edge.first_byte_ms is 10"),
+            ("disk_mb = 1", "edge.disk_dir is not"),
+            ("disk_dir = '/x'", "edge.disk_mb is 0"),
+        ] {
+            assert!(
+                read(text).unwrap_err().starts_with(why) || read(text).unwrap_err().contains(why),
+                "{text}"
+            );
+        }
+        assert_eq!(Config::local("/run/x".into()).check(), Ok(()));
+    }
+}

@@ -1,0 +1,217 @@
+//! How an origin is connected to: TCP, TLS over it, or a Unix socket, all within a time.
+//!
+//! HTTP/2 is agreed on by ALPN with `https` origins (RFC 7301), HTTP/1.1 is spoken with others and over Unix sockets.
+
+use std::{
+    fs, io,
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection, HttpConnector},
+    rt::TokioIo,
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use tokio::{net::UnixStream, time::timeout};
+use tower::Service;
+
+use super::config::Origin;
+use crate::body::BoxError;
+
+/// Silent peers are found: HTTP/2 connections by pings, others by the kernel.
+pub(super) const PING: Duration = Duration::from_secs(5);
+
+/// Whom `https` origins are trusted by.
+#[derive(Clone)]
+pub(super) struct Tls(Arc<ClientConfig>);
+
+impl Tls {
+    /// Those of `ca`, or, if that is empty, the system's; `needed` if an origin speaks TLS.
+    ///
+    /// # Errors
+    /// There are none to be read.
+    pub(super) fn new(ca: &Path, needed: bool) -> io::Result<Self> {
+        let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
+        let mut roots = RootCertStore::empty();
+        if !ca.as_os_str().is_empty() {
+            let pem = fs::read(ca).map_err(|err| invalid(format!("edge.ca: {}: {err}", ca.display())))?;
+            for certificate in CertificateDer::pem_slice_iter(&pem) {
+                let certificate = certificate.map_err(|err| invalid(format!("edge.ca: {}: {err}", ca.display())))?;
+                let added = roots.add(certificate);
+                added.map_err(|err| invalid(format!("edge.ca: {}: {err}", ca.display())))?;
+            }
+        } else if needed {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+        if needed && roots.is_empty() {
+            return Err(invalid(match ca.as_os_str().is_empty() {
+                true => {
+                    "edge.origin is https, but this system trusts no authority: install ca-certificates, or set edge.ca"
+                        .into()
+                }
+                false => format!("edge.ca: {} holds no certificate", ca.display()),
+            }));
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|err| invalid(format!("edge: TLS: {err}")))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self(Arc::new(config)))
+    }
+}
+
+/// Connects within a time, TLS included.
+#[derive(Clone)]
+pub(super) struct Dial {
+    inner: HttpsConnector<Sockets>,
+    limit: Duration,
+}
+
+impl Dial {
+    /// To `origin`, within `limit`.
+    pub(super) fn new(origin: &Origin, limit: Duration, tls: &Tls) -> Self {
+        let sockets = match origin {
+            Origin::Local(path) => Sockets::Unix(path.as_path().into()),
+            Origin::Remote(_) => {
+                let mut tcp = HttpConnector::new();
+                tcp.enforce_http(false);
+                tcp.set_nodelay(true);
+                tcp.set_keepalive(Some(2 * PING));
+                tcp.set_keepalive_interval(Some(PING));
+                tcp.set_keepalive_retries(Some(2));
+                #[cfg(target_os = "linux")]
+                tcp.set_tcp_user_timeout(Some(4 * PING));
+                // Several addresses share it.
+                tcp.set_connect_timeout(Some(limit));
+                Sockets::Tcp(tcp)
+            }
+        };
+        Self::over(sockets, limit, tls)
+    }
+
+    fn over(sockets: Sockets, limit: Duration, tls: &Tls) -> Self {
+        let inner = HttpsConnectorBuilder::new()
+            .with_tls_config(ClientConfig::clone(&tls.0))
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(sockets);
+        Self { inner, limit }
+    }
+
+    /// To what `connect` makes.
+    #[cfg(test)]
+    pub(super) fn in_memory(connect: Connect, limit: Duration, tls: &Tls) -> Self {
+        Self::over(Sockets::Memory(connect), limit, tls)
+    }
+}
+
+/// Makes a connection to a server in the same process, or refuses to.
+#[cfg(test)]
+pub(super) type Connect = Arc<dyn Fn() -> io::Result<tokio::io::DuplexStream> + Send + Sync>;
+
+type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
+
+impl Service<Uri> for Dial {
+    type Response = MaybeHttpsStream<Stream>;
+    type Error = BoxError;
+    type Future = Connecting<Self::Response>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let (connecting, limit) = (self.inner.call(uri), self.limit);
+        Box::pin(async move {
+            match timeout(limit, connecting).await {
+                Ok(connected) => connected,
+                Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "not connected in time").into()),
+            }
+        })
+    }
+}
+
+/// Connects to what a URI names, or to the one socket.
+#[derive(Clone)]
+enum Sockets {
+    Tcp(HttpConnector),
+    Unix(Arc<Path>),
+    #[cfg(test)]
+    Memory(Connect),
+}
+
+impl Service<Uri> for Sockets {
+    type Response = Stream;
+    type Error = BoxError;
+    type Future = Connecting<Self::Response>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        match self {
+            Self::Tcp(tcp) => tcp.poll_ready(cx).map_err(Into::into),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        match self {
+            Self::Tcp(tcp) => {
+                let connecting = tcp.call(uri);
+                Box::pin(async move { Ok(Stream(Box::pin(connecting.await?))) })
+            }
+            Self::Unix(path) => {
+                let path = Arc::clone(path);
+                Box::pin(async move { Ok(Stream(Box::pin(TokioIo::new(UnixStream::connect(path).await?)))) })
+            }
+            #[cfg(test)]
+            Self::Memory(connect) => {
+                let connected = connect();
+                Box::pin(async move { Ok(Stream(Box::pin(TokioIo::new(connected?)))) })
+            }
+        }
+    }
+}
+
+/// A connection of any kind.
+pub(super) struct Stream(Pin<Box<dyn Io>>);
+
+trait Io: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Io for T {}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        self.0.as_mut().poll_read(cx, buffer)
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.as_mut().poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.as_mut().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.as_mut().poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,354 @@
+//! Segments and CMAF headers in files: what never changes outlives memory and restarts. Own threads do the work; a viewer waits for no
+//! disk that is busy, and learns nothing of one that fails: then there is none.
+//!
+//! `{dir}/{broadcast}/{track}.{file}` is a head of lines (magic, address, when it was made, lifetime in seconds, headers, an empty line), the
+//! bytes, and a digest of all before it. A file is written under another name and renamed; it is not synced, for what a crash leaves of it is
+//! recognised by the digest. What does not have our names is left alone.
+
+mod index;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::{metrics::Metrics, object::Object};
+use crate::path::Resource;
+use index::Index;
+
+const MAGIC: &str = "streamforge edge 1";
+/// Names of files that are not written to their end begin so.
+const UNFINISHED: &str = ".streamforge-";
+const THREADS: usize = 2;
+/// Jobs that may wait; those beyond are not done.
+const QUEUE: usize = 64;
+const DIGEST_BYTES: usize = 8;
+
+/// A bounded directory of objects.
+#[derive(Debug)]
+pub(super) struct Disk {
+    shared: Arc<Shared>,
+    jobs: SyncSender<Job>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    dir: PathBuf,
+    max_file_bytes: u64,
+    index: Mutex<Index>,
+    off: AtomicBool,
+    serial: AtomicU64,
+    gauge: Gauge,
+}
+
+/// What a file holds.
+#[derive(Debug)]
+pub(super) struct File {
+    pub(super) headers: HeaderMap,
+    pub(super) age: Duration,
+    pub(super) lifetime: Duration,
+    pub(super) body: Bytes,
+}
+
+#[derive(Debug)]
+enum Job {
+    Scan,
+    Read(Arc<str>, oneshot::Sender<Option<File>>),
+    Write(Arc<str>, Arc<Object>, SystemTime),
+}
+
+impl Disk {
+    /// The cache in `dir`, of at most `limit` bytes and of files of at most `max_file_bytes`; `None`, with a warning, if it cannot be
+    /// used. Its threads end when it is dropped.
+    pub(super) fn open(dir: &Path, limit: u64, max_file_bytes: u64, metrics: &Metrics) -> Option<Self> {
+        let opened = Self::try_open(dir, limit, max_file_bytes, metrics);
+        opened
+            .inspect_err(|err| warn!(dir = %dir.display(), %err, "no disk cache: its directory cannot be used"))
+            .ok()
+    }
+
+    fn try_open(dir: &Path, limit: u64, max_file_bytes: u64, metrics: &Metrics) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let shared = Arc::new(Shared {
+            dir: dir.to_owned(),
+            max_file_bytes,
+            index: Mutex::new(Index::new(limit)),
+            off: AtomicBool::new(false),
+            serial: AtomicU64::new(0),
+            gauge: metrics.on_disk.clone(),
+        });
+        // It can be written to, or is of no use.
+        let probe = shared.unfinished(dir);
+        fs::write(&probe, MAGIC)?;
+        fs::remove_file(&probe)?;
+        let (jobs, queue) = sync_channel(QUEUE);
+        let queue = Arc::new(Mutex::new(queue));
+        let _ = jobs.try_send(Job::Scan);
+        for _ in 0..THREADS {
+            let (shared, queue) = (Arc::clone(&shared), Arc::clone(&queue));
+            thread::Builder::new()
+                .name("edge-disk".into())
+                .spawn(move || shared.work(&queue))?;
+        }
+        Ok(Self { shared, jobs })
+    }
+
+    /// What is kept under `target`, if that is still fresh.
+    pub(super) async fn read(&self, target: &Arc<str>) -> Option<File> {
+        if !self.shared.index().touch(target) {
+            return None;
+        }
+        let (reply, file) = oneshot::channel();
+        self.jobs.try_send(Job::Read(Arc::clone(target), reply)).ok()?;
+        file.await.ok().flatten()
+    }
+
+    /// Keeps a whole object, now `age` old, unless the disk is behind.
+    pub(super) fn write(&self, target: &Arc<str>, object: &Arc<Object>, age: Duration) {
+        if !self.shared.off.load(Ordering::Relaxed) {
+            let born = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+            let _ = self
+                .jobs
+                .try_send(Job::Write(Arc::clone(target), Arc::clone(object), born));
+        }
+    }
+}
+
+impl Shared {
+    fn work(&self, queue: &Mutex<Receiver<Job>>) {
+        loop {
+            let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(job) = job else { return };
+            if self.off.load(Ordering::Relaxed) {
+                continue;
+            }
+            let done = match job {
+                Job::Scan => self.scan(),
+                Job::Read(target, reply) => self.read(&target).map(|file| {
+                    let _ = reply.send(file);
+                }),
+                Job::Write(target, object, born) => self.write(&target, &object, born),
+            };
+            if let Err(err) = done
+                && !self.off.swap(true, Ordering::Relaxed)
+            {
+                warn!(dir = %self.dir.display(), %err, "the disk cache is off until the next start");
+                self.index().clear();
+                self.gauge.set(0);
+            }
+        }
+    }
+
+    /// Finds what an earlier run has left.
+    fn scan(&self) -> io::Result<()> {
+        let mut found = Vec::new();
+        for broadcast in fs::read_dir(&self.dir)? {
+            let broadcast = broadcast?;
+            let name = broadcast.file_name();
+            let Some(name) = name.to_str().filter(|_| broadcast.path().is_dir()) else {
+                continue;
+            };
+            for file in fs::read_dir(broadcast.path())? {
+                let file = file?;
+                let Some(target) = file.file_name().to_str().and_then(|file| target_of(name, file)) else {
+                    if file
+                        .file_name()
+                        .to_str()
+                        .is_some_and(|name| name.starts_with(UNFINISHED))
+                    {
+                        remove(&file.path())?;
+                    }
+                    continue;
+                };
+                // One that has just been removed is none.
+                let Ok(metadata) = file.metadata() else { continue };
+                let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                found.push((modified, target, metadata.len()));
+            }
+        }
+        found.sort();
+        let files = found.len();
+        let evicted = {
+            let mut index = self.index();
+            for (_, target, bytes) in found {
+                index.insert(target.into(), bytes);
+            }
+            index.evict()
+        };
+        self.remove_all(evicted)?;
+        info!(dir = %self.dir.display(), files, "disk cache opened");
+        Ok(())
+    }
+
+    /// A file that is not what it should be is dropped, and is no fault of the disk.
+    fn read(&self, target: &str) -> io::Result<Option<File>> {
+        let path = self.path(target)?;
+        let read = fs::metadata(&path).and_then(|metadata| {
+            let too_large = metadata.len() > self.max_file_bytes.saturating_add(64 << 10);
+            if too_large { Ok(Vec::new()) } else { fs::read(&path) }
+        });
+        let bytes = match read {
+            Ok(bytes) => bytes,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(err) => return Err(err),
+        };
+        let file = parse(target, bytes.into(), SystemTime::now());
+        if file.is_none() {
+            self.index().remove(target);
+            self.count();
+            remove(&path)?;
+        }
+        Ok(file)
+    }
+
+    fn write(&self, target: &Arc<str>, object: &Object, born: SystemTime) -> io::Result<()> {
+        let Some(rope) = object.content.rope() else {
+            return Ok(());
+        };
+        let path = self.path(target)?;
+        let dir = path.parent().unwrap_or(&self.dir);
+        let born = born
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        let mut text = format!("{MAGIC}\n{target}\n{born}\n{}\n", object.freshness.lifetime().as_secs());
+        for (name, value) in &object.headers {
+            if let Ok(value) = value.to_str() {
+                text.push_str(&format!("{name}: {value}\n"));
+            }
+        }
+        text.push('\n');
+        let mut bytes = text.into_bytes();
+        bytes.reserve(rope.len() + DIGEST_BYTES);
+        for piece in rope.pieces() {
+            bytes.extend_from_slice(&piece);
+        }
+        bytes.extend_from_slice(&digest(&bytes).to_be_bytes());
+        fs::create_dir_all(dir)?;
+        let unfinished = self.unfinished(dir);
+        let written = fs::write(&unfinished, &bytes).and_then(|()| fs::rename(&unfinished, &path));
+        if written.is_err() {
+            let _ = fs::remove_file(&unfinished);
+        }
+        written?;
+        let evicted = {
+            let mut index = self.index();
+            index.insert(Arc::clone(target), bytes.len() as u64);
+            index.evict()
+        };
+        self.remove_all(evicted)
+    }
+
+    fn remove_all(&self, targets: Vec<Arc<str>>) -> io::Result<()> {
+        self.count();
+        for target in targets {
+            let path = self.path(&target)?;
+            remove(&path)?;
+            if let Some(dir) = path.parent() {
+                let _ = fs::remove_dir(dir); // if it is empty
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&self) {
+        let bytes = self.index().bytes();
+        self.gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Where an object lies. Its address has been parsed, so that no part of it leads elsewhere.
+    fn path(&self, target: &str) -> io::Result<PathBuf> {
+        let mut parts = target.strip_prefix("/media/").unwrap_or_default().splitn(3, '/');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(broadcast), Some(track), Some(file)) => Ok(self.dir.join(broadcast).join(format!("{track}.{file}"))),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    fn unfinished(&self, dir: &Path) -> PathBuf {
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        dir.join(format!("{UNFINISHED}{}-{serial}", std::process::id()))
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The address of a file of ours.
+fn target_of(broadcast: &str, file: &str) -> Option<String> {
+    let (track, file) = file.split_once('.')?;
+    let target = format!("/media/{broadcast}/{track}/{file}");
+    matches!(Resource::parse(&target)?, Resource::Media(..)).then_some(target)
+}
+
+/// Reads a file of `target`; `None` if it is torn, another's, or no longer fresh.
+fn parse(target: &str, mut bytes: Bytes, now: SystemTime) -> Option<File> {
+    let said = bytes.split_off(bytes.len().checked_sub(DIGEST_BYTES)?).get_u64();
+    if said != digest(&bytes) {
+        return None;
+    }
+    let end = bytes.windows(2).position(|pair| pair == b"\n\n")?;
+    let head = bytes.split_to(end + 2);
+    let mut lines = std::str::from_utf8(&head).ok()?.lines();
+    if lines.next()? != MAGIC || lines.next()? != target {
+        return None;
+    }
+    let born = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(lines.next()?.parse().ok()?))?;
+    let lifetime = Duration::from_secs(lines.next()?.parse().ok()?);
+    let mut headers = HeaderMap::new();
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(": ")?;
+        headers.insert(
+            HeaderName::from_bytes(name.as_bytes()).ok()?,
+            HeaderValue::from_str(value).ok()?,
+        );
+    }
+    // The clock may have been put back.
+    let age = now.duration_since(born).unwrap_or_default();
+    (age < lifetime).then_some(File {
+        headers,
+        age,
+        lifetime,
+        body: bytes,
+    })
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+        _ => Ok(()),
+    }
+}
+
+/// FNV-1a over eight bytes at a time: finds what was torn, not what was forged; whoever may write here may write anything.
+fn digest(bytes: &[u8]) -> u64 {
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let mut words = bytes.chunks_exact(8);
+    let mut hash = 0xcbf2_9ce4_8422_2325 ^ bytes.len() as u64;
+    for word in &mut words {
+        let mut word = word;
+        hash = (hash ^ word.get_u64()).wrapping_mul(PRIME);
+        hash ^= hash >> 32;
+    }
+    words
+        .remainder()
+        .iter()
+        .fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! Which files there are, how large, and which was asked for last. Pure.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+/// Files that are known; beyond, the oldest leave as they do for room.
+const MAX_FILES: usize = 1 << 20;
+/// What a file takes beside its bytes.
+const OVERHEAD: u64 = 4 << 10;
+
+/// Files by address and by use.
+#[derive(Debug)]
+pub(super) struct Index {
+    limit: u64,
+    bytes: u64,
+    files: HashMap<Arc<str>, Slot>,
+    by_use: BTreeMap<u64, Arc<str>>,
+    uses: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    bytes: u64,
+    used: u64,
+}
+
+impl Index {
+    pub(super) fn new(limit: u64) -> Self {
+        Self {
+            limit,
+            bytes: 0,
+            files: HashMap::new(),
+            by_use: BTreeMap::new(),
+            uses: 0,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether there is such a file; it is then the one used last.
+    pub(super) fn touch(&mut self, target: &Arc<str>) -> bool {
+        let Some(slot) = self.files.get_mut(target) else {
+            return false;
+        };
+        self.uses += 1;
+        self.by_use.remove(&slot.used);
+        slot.used = self.uses;
+        self.by_use.insert(self.uses, Arc::clone(target));
+        true
+    }
+
+    pub(super) fn insert(&mut self, target: Arc<str>, bytes: u64) {
+        self.remove(&target);
+        self.uses += 1;
+        let bytes = bytes.saturating_add(OVERHEAD);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.by_use.insert(self.uses, Arc::clone(&target));
+        self.files.insert(target, Slot { bytes, used: self.uses });
+    }
+
+    pub(super) fn remove(&mut self, target: &str) {
+        if let Some(slot) = self.files.remove(target) {
+            self.bytes = self.bytes.saturating_sub(slot.bytes);
+            self.by_use.remove(&slot.used);
+        }
+    }
+
+    /// Takes out what is too much, the longest unused first.
+    pub(super) fn evict(&mut self) -> Vec<Arc<str>> {
+        let mut evicted = Vec::new();
+        while (self.bytes > self.limit || self.files.len() > MAX_FILES)
+            && let Some((_, target)) = self.by_use.pop_first()
+        {
+            self.remove(&target);
+            evicted.push(target);
+        }
+        evicted
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.limit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_used_for_longest_leaves_first_and_what_was_written_again_counts_once() {
+        let name = |n: u64| Arc::<str>::from(format!("{n}"));
+        let mut index = Index::new(3 * (OVERHEAD + 1_000));
+        for n in 0..3 {
+            index.insert(name(n), 1_000);
+        }
+        index.insert(name(1), 1_000);
+        assert_eq!(index.evict(), []);
+        assert!(index.touch(&name(0)) && !index.touch(&name(9)));
+        index.insert(name(3), 1_000);
+        assert_eq!(index.evict(), [name(2)]);
+        index.insert(name(4), 2 * OVERHEAD + 3_000);
+        assert_eq!(index.evict(), [name(1), name(0), name(3)]);
+        index.remove("4");
+        assert_eq!((index.bytes(), index.by_use.len()), (0, 0));
+    }
+}

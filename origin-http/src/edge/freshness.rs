@@ -1,0 +1,219 @@
+//! How long an answer may be used again (RFC 9111 as a shared cache reads it; RFC 8246: immutable). Pure; `now` is an argument.
+//!
+//! One thing differs: RFC 9111 4.2.3 adds the time that a request took to the answer's age. An origin of low-latency HLS holds a request
+//! until there is something to tell and makes the answer then, so that time is no age, and players reckon with ours to find the live
+//! edge. An answer is as old as its Age says when its head comes.
+
+use std::time::Duration;
+
+use http::{
+    HeaderMap, StatusCode,
+    header::{AGE, CACHE_CONTROL, ETAG, VARY},
+};
+use tokio::time::Instant;
+
+/// RFC 9111 1.2.2: what does not fit is as good as this.
+const MOST: u64 = 1 << 31;
+/// Stale texts are used for this many of their lifetimes when no origin answers.
+const STALE_LIFETIMES: u32 = 6;
+
+/// An answer's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Freshness {
+    received: Instant,
+    /// Its age when it came.
+    age: Duration,
+    lifetime: Duration,
+    /// It may be kept.
+    pub(super) storable: bool,
+    /// Whoever has it need not ask whether it has changed.
+    pub(super) immutable: bool,
+    /// It may not be used any more, whatever happens, when its time is over.
+    strict: bool,
+}
+
+impl Freshness {
+    /// Reads an answer's headers; it came at `received`.
+    pub(super) fn new(status: StatusCode, headers: &HeaderMap, received: Instant) -> Self {
+        let mut control = Control::default();
+        for value in headers.get_all(CACHE_CONTROL) {
+            control.read(value.as_bytes());
+        }
+        let age = headers
+            .get(AGE)
+            .and_then(|age| seconds(age.as_bytes()))
+            .unwrap_or_default();
+        let seconds = control.s_maxage.or(control.max_age);
+        let lifetime = if control.no_cache { 0 } else { seconds.unwrap_or(0) };
+        // Our key knows of one header that answers vary by.
+        let varies = headers
+            .get_all(VARY)
+            .iter()
+            .any(|vary| !vary.as_bytes().eq_ignore_ascii_case(b"accept-encoding"));
+        let of_use = lifetime > age || (status == StatusCode::OK && headers.contains_key(ETAG));
+        Self {
+            received,
+            age: Duration::from_secs(age),
+            lifetime: Duration::from_secs(lifetime),
+            storable: of_use && !control.no_store && !control.private && !varies && !status.is_server_error(),
+            immutable: control.immutable && lifetime > 0,
+            strict: control.must_revalidate || control.no_cache || control.s_maxage.is_some(),
+        }
+    }
+
+    /// One that was kept elsewhere: `age` old, fresh for `lifetime` in all, for ever the same.
+    pub(super) fn kept(age: Duration, lifetime: Duration, now: Instant) -> Self {
+        Self {
+            received: now,
+            age,
+            lifetime,
+            storable: true,
+            immutable: true,
+            strict: false,
+        }
+    }
+
+    /// How old it is (RFC 9111 4.2.3).
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        self.age + now.saturating_duration_since(self.received)
+    }
+
+    pub(super) fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// Whether it may be used without asking (4.2).
+    pub(super) fn is_fresh(&self, now: Instant) -> bool {
+        self.age(now) < self.lifetime
+    }
+
+    /// Whether it may be used though its time is over, when nobody can be asked (4.2.4).
+    ///
+    /// A live text lives for half a target duration, so this is three of them: players take an unchanged playlist for a pause and ask
+    /// again, while an error ends some of them after the second try. It says its age, so that it passes for fresh nowhere.
+    pub(super) fn may_be_stale(&self, now: Instant) -> bool {
+        !self.strict && self.age(now) < self.lifetime * (1 + STALE_LIFETIMES)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Control {
+    max_age: Option<u64>,
+    s_maxage: Option<u64>,
+    no_store: bool,
+    no_cache: bool,
+    private: bool,
+    must_revalidate: bool,
+    immutable: bool,
+}
+
+impl Control {
+    /// Directives of one field line (5.2). Of two lifetimes the shorter counts; one that cannot be read is none (4.2.1).
+    fn read(&mut self, value: &[u8]) {
+        let shorter = |known: &mut Option<u64>, argument: &[u8]| {
+            let new = seconds(argument).unwrap_or(0);
+            *known = Some(known.map_or(new, |known| known.min(new)));
+        };
+        for directive in value.split(|&byte| byte == b',') {
+            let mut halves = directive.splitn(2, |&byte| byte == b'=');
+            let name = halves.next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
+            let argument = halves.next().unwrap_or_default().trim_ascii();
+            match name.as_slice() {
+                b"max-age" => shorter(&mut self.max_age, argument),
+                b"s-maxage" => shorter(&mut self.s_maxage, argument),
+                b"no-store" => self.no_store = true,
+                b"no-cache" => self.no_cache = true,
+                b"private" => self.private = true,
+                b"must-revalidate" | b"proxy-revalidate" => self.must_revalidate = true,
+                b"immutable" => self.immutable = true,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Delta seconds (1.2.2), in quotes or not.
+fn seconds(text: &[u8]) -> Option<u64> {
+    let text = text.trim_ascii();
+    let text = text
+        .strip_prefix(b"\"")
+        .and_then(|rest| rest.strip_suffix(b"\""))
+        .unwrap_or(text);
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    let number = |text: &[u8]| {
+        text.iter().fold(0u64, |sum, digit| {
+            sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
+        })
+    };
+    digits.then(|| number(text).min(MOST))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(status: u16, fields: &[(&'static str, &str)]) -> Freshness {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        Freshness::new(StatusCode::from_u16(status).unwrap(), &headers, Instant::now())
+    }
+
+    fn lifetime(control: &str) -> u64 {
+        read(200, &[("cache-control", control)]).lifetime.as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_fresh_for_its_lifetime_less_its_age() {
+        let answer = read(200, &[("cache-control", "public, max-age=10, immutable"), ("age", "4")]);
+        let at = |seconds| Instant::now() + Duration::from_secs(seconds);
+        assert!(answer.storable && answer.immutable);
+        assert!(answer.is_fresh(at(5)) && !answer.is_fresh(at(6)));
+        assert_eq!(answer.age(at(5)).as_secs(), 9);
+        assert!(answer.may_be_stale(at(65)) && !answer.may_be_stale(at(66)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn directives_are_read_as_a_shared_cache_does() {
+        for (control, seconds) in [
+            ("max-age=10", 10),
+            ("MAX-AGE=\"10\"", 10),
+            ("max-age=10, s-maxage=3", 3),
+            ("max-age=10, max-age=4", 4),
+            ("max-age=99999999999999999999", MOST),
+            ("max-age=-1", 0),
+            ("max-age=x", 0),
+            ("max-age", 0),
+            ("max-age=10, no-cache", 0),
+            ("", 0),
+        ] {
+            assert_eq!(lifetime(control), seconds, "{control}");
+        }
+        for control in ["no-store, max-age=10", "private, max-age=10", "no-cache", "max-age=0"] {
+            assert!(!read(200, &[("cache-control", control)]).storable, "{control}");
+        }
+        // Kept to be asked about:
+        assert!(read(200, &[("cache-control", "no-cache"), ("etag", "\"1\"")]).storable);
+        // Errors by their lifetime, those of a server not at all, what varies by what the key does not know not either:
+        assert!(read(404, &[("cache-control", "max-age=1")]).storable);
+        assert!(!read(503, &[("cache-control", "max-age=8")]).storable);
+        assert!(!read(404, &[]).storable);
+        assert!(read(200, &[("cache-control", "max-age=1"), ("vary", "Accept-Encoding")]).storable);
+        assert!(!read(200, &[("cache-control", "max-age=1"), ("vary", "cookie")]).storable);
+        // Beyond its time it is not used where the origin says so:
+        assert!(!read(200, &[("cache-control", "max-age=9, must-revalidate")]).may_be_stale(Instant::now()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_makes_it_panic(control in "[ -~]*", tail in "[a-z0-9,=\" -]{0,40}") {
+            let mut read = Control::default();
+            read.read(control.as_bytes());
+            read.read(tail.as_bytes());
+        }
+    }
+}

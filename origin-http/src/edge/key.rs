@@ -1,0 +1,171 @@
+//! What is asked of an origin, and under which key the answer is kept. Pure. Nothing but what this knows is ever forwarded.
+//!
+//! RFC 8216bis 6.2.5: delivery directives belong to the key, nothing else of a query does; RFC 9110 12.5.5: so does whether a text is
+//! compressed.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use media_core::{BroadcastId, ChannelName};
+use packager::Skip;
+
+use crate::{
+    directives::{Bad, Directives},
+    encoding::accepts_gzip,
+    path::{Listing, Object, Resource},
+};
+
+/// An object's name at its origin, and in the cache.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    /// Path and normal query.
+    pub(super) target: Arc<str>,
+    pub(super) gzip: bool,
+}
+
+/// One request, as an origin is asked.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) key: Key,
+    pub(super) kind: Kind,
+    pub(super) scope: Scope,
+}
+
+/// What kind of object is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A playlist or manifest as it is now, or a picture.
+    Now,
+    /// A playlist that may have to be waited for.
+    Reload,
+    /// A part.
+    Part,
+    /// A segment or a CMAF header: for ever the same.
+    Lasting,
+}
+
+/// What has one home: objects of the same scope are at the same origin.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Scope {
+    Channel(ChannelName),
+    Broadcast(BroadcastId),
+}
+
+impl Wanted {
+    /// What `head` asks for; `None` if it is nothing that an origin is asked for.
+    ///
+    /// # Errors
+    /// [`Bad`]: the directives are refused here, as every origin would.
+    pub(super) fn new(head: &Parts, resource: &Resource<'_>) -> Result<Option<Self>, Bad> {
+        let path = head.uri.path();
+        let (kind, scope, target, text) = match resource {
+            Resource::Live(channel, Listing::Playlist(_)) => {
+                let directives = Directives::parse(head.uri.query())?;
+                let kind = if directives.msn.is_some() {
+                    Kind::Reload
+                } else {
+                    Kind::Now
+                };
+                (kind, Scope::Channel(channel.clone()), with(path, &directives), true)
+            }
+            Resource::Live(channel, _) => (Kind::Now, Scope::Channel(channel.clone()), path.into(), true),
+            Resource::Poster(channel) => (Kind::Now, Scope::Channel(channel.clone()), path.into(), false),
+            Resource::Media(broadcast, _, object) => {
+                let kind = match object {
+                    Object::Part(..) => Kind::Part,
+                    Object::Init(_) | Object::Segment(_) => Kind::Lasting,
+                };
+                (kind, Scope::Broadcast(*broadcast), path.into(), false)
+            }
+            _ => return Ok(None),
+        };
+        let gzip = text && accepts_gzip(&head.headers);
+        let key = Key { target, gzip };
+        Ok(Some(Self { key, kind, scope }))
+    }
+}
+
+/// The path with its directives in one order and one spelling.
+fn with(path: &str, directives: &Directives) -> Arc<str> {
+    let mut query = Vec::new();
+    if let Some(msn) = directives.msn {
+        query.push(format!("_HLS_msn={msn}"));
+    }
+    if let Some(part) = directives.part {
+        query.push(format!("_HLS_part={part}"));
+    }
+    match directives.skip {
+        Skip::No => {}
+        Skip::Yes => query.push("_HLS_skip=YES".into()),
+        Skip::V2 => query.push("_HLS_skip=v2".into()),
+    }
+    match query.is_empty() {
+        true => path.into(),
+        false => format!("{path}?{}", query.join("&")).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn key(target: &str, accept: &str) -> Option<(String, bool, Kind)> {
+        let (head, ()) = Request::get(target)
+            .header("accept-encoding", accept)
+            .body(())
+            .unwrap()
+            .into_parts();
+        let resource = Resource::parse(head.uri.path())?;
+        let wanted = Wanted::new(&head, &resource).unwrap()?;
+        Some((wanted.key.target.to_string(), wanted.key.gzip, wanted.kind))
+    }
+
+    #[test]
+    fn only_directives_in_their_normal_form_and_gzip_are_told_apart() {
+        const ID: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+        let reload = "/live/demo/v0.m3u8?_HLS_msn=7&_HLS_part=0&_HLS_skip=YES";
+        for (target, same) in [
+            ("/live/demo/v0.m3u8?token=x&CMCD=y&_HLS_new=1", "/live/demo/v0.m3u8"),
+            ("/live/demo/v0.m3u8?_HLS_skip=YES&a=b&_HLS_part=00&_HLS_msn=007", reload),
+            ("/live/demo/v0.m3u8?_HLS_skip=v2", "/live/demo/v0.m3u8?_HLS_skip=v2"),
+            ("/live/demo/master.m3u8?_HLS_msn=7", "/live/demo/master.m3u8"),
+        ] {
+            let kind = if same == reload { Kind::Reload } else { Kind::Now };
+            assert_eq!(key(target, "gzip"), Some((same.into(), true, kind)), "{target}");
+            assert_eq!(key(target, "br"), Some((same.into(), false, kind)), "{target}");
+        }
+        let segment = format!("/media/{ID}/v0/7.m4s");
+        assert_eq!(
+            key(&format!("{segment}?x=y"), "gzip"),
+            Some((segment, false, Kind::Lasting))
+        );
+        let part = format!("/media/{ID}/v0/7.1.m4s");
+        assert_eq!(key(&part, "gzip"), Some((part, false, Kind::Part)));
+    }
+
+    #[test]
+    fn what_is_no_media_is_nobodys_business() {
+        for target in [
+            "/api/v1/streams",
+            "/watch/demo",
+            "/watch/player.js",
+            "/time",
+            "/metrics",
+            "/live/../x",
+        ] {
+            assert_eq!(key(target, ""), None, "{target}");
+        }
+    }
+
+    #[test]
+    fn bad_directives_are_refused_before_anybody_is_asked() {
+        let (head, ()) = Request::get("/live/demo/v0.m3u8?_HLS_part=1")
+            .body(())
+            .unwrap()
+            .into_parts();
+        let resource = Resource::parse(head.uri.path()).unwrap();
+        assert_eq!(Wanted::new(&head, &resource).unwrap_err(), Bad::PartAlone);
+    }
+}

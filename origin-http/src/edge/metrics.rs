@@ -1,0 +1,103 @@
+//! What an edge counts, for Prometheus. Labels come from closed sets: outcomes, and the origins of the configuration.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+
+/// Counters of one edge. Cheap to clone; all clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    requests: Family<OutcomeLabels, Counter>,
+    pub(super) fetched: Counter,
+    pub(super) cached: Gauge,
+    pub(super) on_disk: Gauge,
+    pub(super) waiting: Gauge,
+    up: Family<OriginLabels, Gauge>,
+}
+
+/// What became of a viewer's request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Outcome {
+    /// It was here, whole.
+    Hit,
+    /// An origin was asked for it.
+    Miss,
+    /// An origin had been asked already, by another's request.
+    Shared,
+    /// It was here, its time is over, and no origin answers.
+    Stale,
+    /// No origin answers.
+    Error,
+}
+
+impl Outcome {
+    /// Its name in metrics and in `Server-Timing`.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Shared => "shared",
+            Self::Stale => "stale",
+            Self::Error => "error",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OriginLabels {
+    origin: String,
+}
+
+impl Metrics {
+    /// Adds them to a registry whose prefix is the product's name, such as `streamforge`.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("edge");
+        registry.register(
+            "requests",
+            "Requests for what is not made here, by what became of them",
+            self.requests.clone(),
+        );
+        registry.register_with_unit(
+            "fetched",
+            "Bytes of bodies that origins sent",
+            Unit::Bytes,
+            self.fetched.clone(),
+        );
+        registry.register_with_unit(
+            "cache",
+            "Memory of what is cached, on its way or still being read",
+            Unit::Bytes,
+            self.cached.clone(),
+        );
+        registry.register_with_unit(
+            "disk",
+            "Bytes of files in the disk cache",
+            Unit::Bytes,
+            self.on_disk.clone(),
+        );
+        registry.register(
+            "waiting_requests",
+            "Requests that wait for an origin's answer to begin",
+            self.waiting.clone(),
+        );
+        registry.register("origin_up", "Whether an origin answered last time", self.up.clone());
+    }
+
+    pub(super) fn count(&self, outcome: Outcome) {
+        let outcome = outcome.as_str();
+        self.requests.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    pub(super) fn origin(&self, name: String) -> Gauge {
+        let up = self.up.get_or_create_owned(&OriginLabels { origin: name });
+        up.set(1);
+        up
+    }
+}

@@ -1,0 +1,100 @@
+//! A viewer's answer out of an object: conditional requests and ranges are answered here, whatever the origin was asked (RFC 9110 13, 14).
+
+use std::sync::Arc;
+
+use http::{
+    HeaderMap, HeaderValue, Method, Response, StatusCode,
+    header::{
+        ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE,
+        RETRY_AFTER,
+    },
+    request::Parts,
+};
+use tokio::time::Instant;
+
+use super::object::{Object, Reader};
+use crate::{
+    answer::{self, TEXT},
+    body::Body,
+    range::Range,
+};
+
+/// The answer to `head` that `object` is, whole or still coming.
+pub(super) fn respond(object: &Arc<Object>, head: &Parts, now: Instant) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = object.status;
+    *response.headers_mut() = object.headers.clone();
+    response
+        .headers_mut()
+        .insert(AGE, object.freshness.age(now).as_secs().into());
+    if object.status != StatusCode::OK {
+        *response.body_mut() = all(object);
+        return response;
+    }
+    let tag = object.headers.get(ETAG);
+    if tag.is_some_and(|tag| is_held(&head.headers, tag)) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        for name in [CONTENT_TYPE, CONTENT_ENCODING, ACCEPT_RANGES, RETRY_AFTER] {
+            response.headers_mut().remove(name);
+        }
+        return response;
+    }
+    match range(object, head, tag) {
+        None => *response.body_mut() = all(object),
+        Some((Range::Slice { start, len }, size)) => {
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            let last = start + len - 1;
+            let range = answer::value(format_args!("bytes {start}-{last}/{size}"));
+            response.headers_mut().insert(CONTENT_RANGE, range);
+            *response.body_mut() = match object.content.rope() {
+                Some(rope) => rope.slice(start, len).into(),
+                None => Body::boxed(Reader::of_range(Arc::clone(&object.content), start as u64, len as u64)),
+            };
+        }
+        Some((_, size)) => {
+            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_RANGE, answer::value(format_args!("bytes */{size}")));
+            headers.insert(CONTENT_TYPE, TEXT);
+            *response.body_mut() = "that range lies behind the end\n".into();
+        }
+    }
+    response
+}
+
+fn all(object: &Object) -> Body {
+    match object.content.rope() {
+        Some(rope) => rope.into(),
+        None => Body::boxed(Reader::new(Arc::clone(&object.content))),
+    }
+}
+
+/// The range that is asked for and the size that it is of; `None` for all of it: texts are answered whole, and what has no known end.
+fn range(object: &Object, head: &Parts, tag: Option<&HeaderValue>) -> Option<(Range, usize)> {
+    let range = head.headers.get(RANGE).filter(|_| head.method == Method::GET)?;
+    if !has_ranges(object) {
+        return None;
+    }
+    if head.headers.get(IF_RANGE).is_some_and(|held| Some(held) != tag) {
+        return None;
+    }
+    let size = usize::try_from(object.content.length()?).ok()?;
+    match Range::parse(range.as_bytes(), size) {
+        Range::Whole => None,
+        range => Some((range, size)),
+    }
+}
+
+/// What its origin says has ranges, and media that were followed while they were made and are whole now.
+fn has_ranges(object: &Object) -> bool {
+    let said = object.headers.get(ACCEPT_RANGES).is_some_and(|units| units == "bytes");
+    let media = |kind: &HeaderValue| kind.as_bytes().starts_with(b"video/") || kind.as_bytes().starts_with(b"audio/");
+    said || (object.headers.get(CONTENT_TYPE).is_some_and(media) && object.content.rope().is_some())
+}
+
+fn is_held(request: &HeaderMap, tag: &HeaderValue) -> bool {
+    let tag = tag.as_bytes();
+    let tag = tag.strip_prefix(b"W/").unwrap_or(tag);
+    let lists = request.get_all(IF_NONE_MATCH).iter();
+    lists.into_iter().any(|list| answer::matches(list.as_bytes(), tag))
+}
