@@ -5,18 +5,28 @@
 //! - [`http`]: a keep-alive reader. [`playlist`]: the little that it must understand.
 //! - [`process`]: servers as processes of their own: started, pinned to a core, their CPU time and memory read.
 //! - [`path`]: the daemon's way of a frame, from an RTMP socket to an HTTP body, inside this process.
+//! - [`certificate`]: of a run. [`rival`]: other servers with their best settings. [`raw`], [`quic`]: servers that do the least there is to do.
+//! - [`loader`]: wrk and h2load. [`quic`]: a loader for HTTP/3.
+//! - [`fleet`]: thousands of requests held open.
 //! - [`counting`]: an allocator that counts.
 
 #![deny(unsafe_code)]
 
+pub mod certificate;
 pub mod client;
 #[expect(unsafe_code, reason = "an allocator cannot be written without; see its header")]
 pub mod counting;
+pub mod fleet;
 pub mod http;
 pub mod load;
+pub mod loader;
 pub mod path;
 pub mod playlist;
 pub mod process;
+pub mod quic;
+pub mod raw;
+pub mod rival;
+pub mod scratch;
 pub mod stream;
 pub mod wire;
 

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use crate::Failure;
+use crate::{Failure, certificate::Certificate, rival::free_port};
 
 /// Clock ticks a second in `/proc/PID/stat`: USER_HZ, 100 on every Linux there is.
 const TICKS: f64 = 100.0;
@@ -136,26 +136,59 @@ pub struct Daemon {
     pub rtmp: SocketAddr,
     /// Where it serves.
     pub http: SocketAddr,
+    /// Where it serves over TLS, in TCP and UDP, if it was given a certificate.
+    pub https: Option<SocketAddr>,
 }
 
 impl Daemon {
     /// Starts the release binary on `conf/streamforge.toml`, with publishing open and listeners on free ports of loopback; `settings`
-    /// are more variables of its environment.
+    /// are more variables of its environment. With `--daemon FILE` and `--config FILE` on the command line others are taken.
     ///
     /// # Errors
     /// There is no such binary, or it does not listen within 10 s.
     pub fn start(core: Option<usize>, settings: &[(&str, &str)]) -> Result<Self, Failure> {
+        Self::begin(core, None, settings)
+    }
+
+    /// The same with HTTP/1.1, HTTP/2 and HTTP/3 over TLS.
+    ///
+    /// # Errors
+    /// See [`Daemon::start`].
+    pub fn start_tls(
+        core: Option<usize>,
+        certificate: &Certificate,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, Failure> {
+        Self::begin(core, Some(certificate), settings)
+    }
+
+    fn begin(
+        core: Option<usize>,
+        certificate: Option<&Certificate>,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, Failure> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let program = release(&root, "streamforge");
+        let program = option("--daemon", release(&root, "streamforge"))?;
+        let config = option("--config", root.join("conf/streamforge.toml"))?;
+        let https = certificate.map(|_| free_port()).transpose()?;
         if !program.exists() {
             return Err(format!("{} is not there: cargo build --release", program.display()).into());
         }
         let mut server = Server::start(&program, core, |command| {
             command.args(["--log-format", "json", "serve", "--config"]);
-            command.arg(root.join("conf/streamforge.toml"));
+            command.arg(&config);
             command.env("STREAMFORGE_PUBLISH_POLICY", "open");
             for listener in ["RTMP", "HTTP", "ADMIN"] {
                 command.env(format!("STREAMFORGE_{listener}_LISTEN"), "127.0.0.1:0");
+            }
+            command.env("STREAMFORGE_RTMPS_LISTEN", "");
+            command.env(
+                "STREAMFORGE_HTTPS_LISTEN",
+                https.map_or(String::new(), |at| at.to_string()),
+            );
+            if let Some(certificate) = certificate {
+                command.env("STREAMFORGE_TLS_CERT", &certificate.cert);
+                command.env("STREAMFORGE_TLS_KEY", &certificate.key);
             }
             command.envs(settings.iter().copied()).stderr(Stdio::piped());
         })?;
@@ -185,7 +218,12 @@ impl Daemon {
             }
         }
         rtmp.zip(http)
-            .map(|(rtmp, http)| Self { server, rtmp, http })
+            .map(|(rtmp, http)| Self {
+                server,
+                rtmp,
+                http,
+                https,
+            })
             .ok_or_else(|| "the daemon's addresses cannot be read".into())
     }
 }

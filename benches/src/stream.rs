@@ -76,10 +76,15 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// A stream of about `bitrate_bps`, audio included; the same each time.
+    /// A stream of about `bitrate_bps`, audio of [`AUDIO_BPS`] included; the same each time.
     pub fn new(bitrate_bps: u64) -> Self {
+        Self::with_audio(bitrate_bps, AUDIO_BPS)
+    }
+
+    /// The same with audio of another rate.
+    pub fn with_audio(bitrate_bps: u64, audio_bps: u64) -> Self {
         let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
-        let group_bytes = bitrate_bps.saturating_sub(AUDIO_BPS) / 8 * GROUP / FPS;
+        let group_bytes = bitrate_bps.saturating_sub(audio_bps) / 8 * GROUP / FPS;
         let key_bytes = group_bytes / KEY_SHARE;
         let mean = (group_bytes - key_bytes) / (GROUP - 1);
         let mut tags = Vec::new();
@@ -102,7 +107,7 @@ impl Stream {
         for n in 0..PERIOD.as_secs() * AUDIO_HZ / SAMPLES {
             let mut body = BytesMut::new();
             body.put_slice(&[0xaf, 1]);
-            noise.fill(&mut body, AUDIO_BPS * SAMPLES / AUDIO_HZ / 8);
+            noise.fill(&mut body, audio_bps * SAMPLES / AUDIO_HZ / 8);
             tags.push(tag(Kind::Audio, n * SAMPLES * 1_000_000 / AUDIO_HZ, true, body));
         }
         tags.sort_by_key(|tag| tag.at);

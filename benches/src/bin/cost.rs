@@ -9,7 +9,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    path::Path,
     process::Stdio,
     sync::Arc,
     thread,
@@ -20,6 +20,7 @@ use benches::{
     Failure,
     load::Load,
     process::{Daemon, Server, Usage, option, pin},
+    scratch::Scratch,
     stream::{BITRATE_BPS, PERIOD, Stream},
     wire::Wire,
 };
@@ -105,13 +106,13 @@ fn run(
     length: Duration,
     wire: &Arc<Wire>,
 ) -> Result<(Usage, f64), Failure> {
-    let directory = Scratch::new()?;
+    let directory = Scratch::new("cost")?;
     let (server, address) = match subject {
         Subject::Streamforge => {
             let daemon = Daemon::start(Some(SERVER_CORE), &[])?;
             (daemon.server, daemon.rtmp)
         }
-        Subject::Nginx => nginx(&directory.0)?,
+        Subject::Nginx => nginx(directory.path())?,
         Subject::Sink => {
             let program = std::env::current_exe()?;
             let mut server = Server::start(&program, Some(SERVER_CORE), |command| {
@@ -192,22 +193,4 @@ fn sink() -> Result<(), Failure> {
             });
         }
     })
-}
-
-/// A directory in memory, removed with what is in it.
-#[derive(Debug)]
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self, Failure> {
-        let path = Path::new("/dev/shm").join(format!("streamforge-cost-{}", std::process::id()));
-        fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }

@@ -1,0 +1,215 @@
+//! Thousands of requests held open by one thread over epoll, at a cost that is small beside the server's: a request is one write of bytes
+//! made once, and of an answer as much is understood as tells that it is whole and 200. HTTP/1.1 with a connection for each request, or
+//! HTTP/2 by prior knowledge with many requests on each. RFC 9112, RFC 9113, RFC 7541.
+//!
+//! Connections come from many addresses of 127.0.0.0/8, since servers limit what one address may hold.
+
+mod http1;
+mod http2;
+
+use std::{
+    io::{self, Read, Write},
+    net::{Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use mio::{Events, Interest, Poll, Token, net::TcpStream};
+
+use crate::Failure;
+
+/// Connections from each address.
+const PER_ADDRESS: usize = 500;
+
+/// What a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// One request at a time.
+    Http1,
+    /// As many requests at a time.
+    Http2 {
+        /// On one connection.
+        streams: usize,
+    },
+}
+
+/// Connections to one server.
+#[derive(Debug)]
+pub struct Fleet {
+    server: SocketAddr,
+    protocol: Protocol,
+    poll: Poll,
+    events: Events,
+    connections: Vec<Connection>,
+    input: Vec<u8>,
+}
+
+/// One of them: what has come and is not understood yet, and how many answers are awaited.
+#[derive(Debug)]
+struct Connection {
+    socket: TcpStream,
+    state: State,
+    awaited: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    Http1(http1::Reader),
+    Http2(http2::Reader),
+}
+
+impl Fleet {
+    /// Opens connections for `requests` at once.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or descriptors have run out (`ulimit -n`).
+    pub fn open(server: SocketAddr, protocol: Protocol, requests: usize) -> Result<Self, Failure> {
+        let count = match protocol {
+            Protocol::Http1 => requests,
+            Protocol::Http2 { streams } => requests / streams,
+        };
+        let poll = Poll::new()?;
+        let mut connections = Vec::with_capacity(count);
+        for index in 0..count {
+            let from = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 0, 0, 2)) + u32::try_from(index / PER_ADDRESS)?);
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+            socket.bind(&SocketAddr::from((from, 0)).into())?;
+            let connected = socket.connect_timeout(&server.into(), Duration::from_secs(10));
+            connected.map_err(|err| format!("connection {index} of {count}: {err}"))?;
+            socket.set_tcp_nodelay(true)?;
+            socket.set_nonblocking(true)?;
+            let mut socket = TcpStream::from_std(socket.into());
+            poll.registry()
+                .register(&mut socket, Token(index), Interest::READABLE)?;
+            let state = match protocol {
+                Protocol::Http1 => State::Http1(http1::Reader::default()),
+                Protocol::Http2 { .. } => {
+                    socket.write_all(&http2::preface())?;
+                    State::Http2(http2::Reader::default())
+                }
+            };
+            connections.push(Connection {
+                socket,
+                state,
+                awaited: 0,
+            });
+        }
+        Ok(Self {
+            server,
+            protocol,
+            poll,
+            events: Events::with_capacity(1_024),
+            connections,
+            input: vec![0; 64 << 10],
+        })
+    }
+
+    /// Asks for `path` as often as the fleet is for.
+    ///
+    /// # Errors
+    /// A connection is gone.
+    pub fn ask_all(&mut self, path: &str) -> Result<(), Failure> {
+        for index in 0..self.connections.len() {
+            let requests = match self.protocol {
+                Protocol::Http1 => 1,
+                Protocol::Http2 { streams } => streams,
+            };
+            self.ask(index, path, requests)?;
+        }
+        Ok(())
+    }
+
+    /// Asks for `path` once, on the first connection, and waits for its body, encoded as it is.
+    ///
+    /// # Errors
+    /// See [`Fleet::wait`]; or the answer is not 200.
+    pub fn ask_one(&mut self, path: &str, wait: Duration) -> Result<Vec<u8>, Failure> {
+        self.ask(0, path, 1)?;
+        self.wait(wait)?;
+        Ok(self.first_body())
+    }
+
+    /// The body of the last answer on the first connection, or of several, one after the other.
+    pub fn first_body(&mut self) -> Vec<u8> {
+        match &mut self.connections[0].state {
+            State::Http1(reader) => reader.take_body(),
+            State::Http2(reader) => reader.take_body(),
+        }
+    }
+
+    fn ask(&mut self, index: usize, path: &str, requests: usize) -> Result<(), Failure> {
+        let connection = &mut self.connections[index];
+        let bytes = match &mut connection.state {
+            State::Http1(_) => http1::request(self.server, path),
+            State::Http2(reader) => reader.requests(self.server, path, requests),
+        };
+        connection.awaited += requests;
+        let written = connection.socket.write_all(&bytes);
+        written.map_err(|err| format!("request on connection {index}: {err}").into())
+    }
+
+    /// Reads until every request has its answer; when each had come, in order.
+    ///
+    /// # Errors
+    /// An answer is not 200, a connection is gone, or `wait` has passed.
+    pub fn wait(&mut self, wait: Duration) -> Result<Vec<Instant>, Failure> {
+        let begin = Instant::now();
+        let mut awaited: usize = self.connections.iter().map(|connection| connection.awaited).sum();
+        let mut arrived = Vec::with_capacity(awaited);
+        while awaited > 0 {
+            let left = wait.saturating_sub(begin.elapsed());
+            if left.is_zero() {
+                return Err(format!("{awaited} answers have not come in {} s", wait.as_secs()).into());
+            }
+            match self.poll.poll(&mut self.events, Some(left)) {
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+                polled => polled?,
+            }
+            for event in &self.events {
+                let index = event.token().0;
+                let connection = &mut self.connections[index];
+                let answers = connection.read(&mut self.input);
+                let answers = answers.map_err(|err| format!("connection {index}: {err}"))?;
+                if answers > 0 {
+                    let now = Instant::now();
+                    arrived.extend(std::iter::repeat_n(now, answers));
+                    awaited -= answers;
+                }
+            }
+        }
+        Ok(arrived)
+    }
+}
+
+impl Connection {
+    /// Reads what there is; how many answers that has ended.
+    fn read(&mut self, input: &mut [u8]) -> Result<usize, Failure> {
+        let mut answers = 0;
+        loop {
+            let read = match self.socket.read(input) {
+                Ok(0) => return Err("closed by the server".into()),
+                Ok(read) => read,
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => break,
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+                Err(err) => return Err(err.into()),
+            };
+            answers += match &mut self.state {
+                State::Http1(reader) => reader.read(&input[..read])?,
+                State::Http2(reader) => {
+                    let answers = reader.read(&input[..read])?;
+                    let reply = reader.reply();
+                    if !reply.is_empty() {
+                        self.socket.write_all(&reply)?;
+                    }
+                    answers
+                }
+            };
+            // epoll tells of what comes after a read that did not fill the buffer.
+            if read < input.len() {
+                break;
+            }
+        }
+        let awaited = self.awaited.checked_sub(answers);
+        self.awaited = awaited.ok_or("an answer that nobody has asked for")?;
+        Ok(answers)
+    }
+}

@@ -1,0 +1,150 @@
+//! wrk and h2load as children of a run: one thread each, on the core of who starts them; what they counted, and what they complain of.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use crate::Failure;
+
+/// What a loader has counted.
+#[derive(Debug, Clone)]
+pub struct Count {
+    /// Whole answers.
+    pub answers: u64,
+    /// Bytes of them and of what had begun, as the loader counts: wrk within a hundredth.
+    pub bytes: u64,
+}
+
+/// wrk: HTTP/1.1 over as many connections, plain or TLS. OpenSSL's clients offer AES-256 first; `directory` takes a file that has
+/// wrk offer what browsers do.
+///
+/// # Errors
+/// It is not installed, or an answer was not whole and 200.
+pub fn wrk(url: &str, connections: usize, seconds: u64, directory: &Path) -> Result<Count, Failure> {
+    let openssl = directory.join("openssl.cnf");
+    fs::write(
+        &openssl,
+        "openssl_conf = all\n[all]\nssl_conf = ssl\n[ssl]\nsystem_default = tls\n[tls]\n\
+         Ciphersuites = TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256\n",
+    )?;
+    let output = run(Command::new("wrk").env("OPENSSL_CONF", openssl).args([
+        "-t1",
+        &format!("-c{connections}"),
+        &format!("-d{seconds}s"),
+        "--timeout",
+        "10s",
+        url,
+    ]))?;
+    for fault in ["Socket errors", "Non-2xx"] {
+        if let Some(line) = output.lines().find(|line| line.trim_start().starts_with(fault)) {
+            return Err(format!("{url}: {}", line.trim()).into());
+        }
+    }
+    // `  22381 requests in 3.00s, 26.01GB read`
+    let line = output.lines().find(|line| line.contains(" requests in "));
+    let mut words = line.ok_or_else(|| format!("wrk says {output}"))?.split_whitespace();
+    let answers = words.next().and_then(|word| word.parse().ok());
+    let bytes = words.nth(3).and_then(size);
+    let count = answers.zip(bytes).map(|(answers, bytes)| Count { answers, bytes });
+    count.ok_or_else(|| format!("wrk says {output}").into())
+}
+
+/// h2load: HTTP/2 over TLS.
+///
+/// # Errors
+/// It is not installed, it did not come to HTTP/2, or an answer was not whole and 200.
+pub fn h2load(url: &str, connections: usize, streams: usize, seconds: u64) -> Result<Count, Failure> {
+    let output = run(Command::new("h2load").args([
+        "-t1",
+        &format!("-c{connections}"),
+        &format!("-m{streams}"),
+        &format!("-D{seconds}"),
+        url,
+    ]))?;
+    if !output.contains("Application protocol: h2") {
+        return Err(format!("{url}: not HTTP/2: {output}").into());
+    }
+    // `requests: 5421 total, 5453 started, 5421 done, 5421 succeeded, 0 failed, 0 errored, 0 timeout`
+    let of = |line: &str, name: &str| {
+        let line = output.lines().find(|text| text.starts_with(line))?;
+        let (before, _) = line.split_once(name)?;
+        before.split_whitespace().next_back()?.parse::<u64>().ok()
+    };
+    let answers = of("requests: ", " succeeded");
+    let bad = of("requests: ", " failed").unwrap_or(1)
+        + of("status codes: ", " 4xx").unwrap_or(1)
+        + of("status codes: ", " 5xx").unwrap_or(1);
+    // `traffic: 6.05GB (6500129821) total, 59.43KB (60859) headers (space savings 90.51%), 6.05GB (6495034368) data`
+    let bytes = output.lines().find(|line| line.starts_with("traffic: "));
+    let bytes = bytes.and_then(|line| line.rsplit_once('(')?.1.split_once(')')?.0.parse().ok());
+    match answers.zip(bytes) {
+        Some((answers, bytes)) if bad == 0 => Ok(Count { answers, bytes }),
+        _ => Err(format!("{url}: {output}").into()),
+    }
+}
+
+/// The protocol and cipher that a client that offers AES-128-GCM first comes to with this address, by openssl's client.
+///
+/// # Errors
+/// It is not installed, or does not connect.
+pub fn cipher(address: std::net::SocketAddr) -> Result<String, Failure> {
+    let suites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
+    let address = address.to_string();
+    let mut command = Command::new("openssl");
+    command.args(["s_client", "-connect", &address, "-ciphersuites", suites, "-alpn", "h2"]);
+    let text = run(&mut command)?;
+    // `New, TLSv1.3, Cipher is TLS_AES_128_GCM_SHA256`; `ALPN protocol: h2`; `Peer signature type: ECDSA`
+    let cipher = text.lines().find_map(|line| line.strip_prefix("New, "));
+    let key = text.lines().find_map(|line| line.strip_prefix("Peer signature type: "));
+    match cipher.zip(key) {
+        Some((cipher, key)) => Ok(format!("{}, {key}", cipher.replace(", Cipher is ", " "))),
+        None => Err(format!("{address}: {text}").into()),
+    }
+}
+
+fn run(command: &mut Command) -> Result<String, Failure> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output: Output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|err| format!("{name}: {err}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    match output.status.success() {
+        true => Ok(text),
+        false => Err(format!("{name}: {text}{}", String::from_utf8_lossy(&output.stderr)).into()),
+    }
+}
+
+/// `26.01GB`, in units of 1024.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "wrk has four digits"
+)]
+fn size(text: &str) -> Option<u64> {
+    let text = text.strip_suffix('B')?;
+    let (number, unit) = match text.as_bytes().last()? {
+        b'K' => (&text[..text.len() - 1], 1),
+        b'M' => (&text[..text.len() - 1], 2),
+        b'G' => (&text[..text.len() - 1], 3),
+        b'T' => (&text[..text.len() - 1], 4),
+        _ => (text, 0),
+    };
+    Some((number.parse::<f64>().ok()? * 1024_f64.powi(unit)) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_wrk_writes_them() {
+        assert_eq!(size("26.50GB"), Some(53 << 29));
+        assert_eq!(size("2.25TB"), Some(9 << 38));
+        assert_eq!(size("512B"), Some(512));
+        assert_eq!(size("1.50MB"), Some(1_572_864));
+        assert_eq!(size("many"), None);
+    }
+}
