@@ -13,6 +13,7 @@ PACKAGES := build-essential pkg-config \
 TEST_PACKAGES := gstreamer1.0-tools ffmpeg librtmp-dev libxml2-utils chromium
 
 PLAYERS := tests/players/node_modules/.package-lock.json
+AIOQUIC := tests/players/.venv/.requirements.txt
 
 # The tests of the whole daemon mostly wait for real time to pass, so more of them run at once than there are cores.
 export RUST_TEST_THREADS ?= 10
@@ -24,7 +25,7 @@ help:
 run: packages
 	cargo run --release --locked -- serve --config conf/dev.toml
 
-test: test-packages $(PLAYERS)
+test: test-packages $(PLAYERS) $(AIOQUIC)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked
@@ -40,3 +41,10 @@ $(PLAYERS): tests/players/package.json tests/players/package-lock.json
 	@echo "installing the players that the tests drive: npm ci in tests/players"
 	@cd tests/players && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
+
+# Copied last, for the same reason. Debian's own Python, whose venv was asked for above.
+$(AIOQUIC): tests/players/requirements.txt
+	@echo "installing aioquic, a client of HTTP/3, into tests/players/.venv"
+	@/usr/bin/python3 -m venv --clear tests/players/.venv
+	@tests/players/.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
+	@cp $< $@

@@ -1,7 +1,7 @@
 // Plays one address in headless Chromium and says what a viewer would have seen, as one JSON object on stdout.
 //
 //   node play.mjs --player hls|dash|shaka|native|page --url URL [--seconds 20] [--out DIR] [--latency | --numbers FPS]
-//                 [--throttle 0:0,8:300,20:0] [--level 2:144,15:auto] [--stall MS]
+//                 [--throttle 0:0,8:300,20:0] [--level 2:144,15:auto] [--stall MS] [--certificate PEM [--http3]]
 //
 // `hls`, `dash` and `shaka` are the players of the packages of those names; `native` is Chromium's own HLS player; `page` opens
 // URL itself and watches the video element it finds. All but `page` run in a page from an origin of its own, as players do.
@@ -9,16 +9,19 @@
 // number of each picture (see page/strip.js). --throttle limits the network from those seconds after start-up on, in kilobits a
 // second (0: no limit); --level holds the player to the rendition of a height, or to none (auto). --stall is how long the viewer
 // puts up with standing still.
+// --certificate is the one certificate that a browser takes of a server that nobody vouches for: its key is pinned. --http3 has the browser
+// go to URL's host over QUIC at once; without it QUIC is off. `protocols` in the report says what each request came by, in the browser's words.
 // What happens while it plays is told on stderr, a JSON object a line: `started`; `shown` with a height, when pictures of another
 // height are shown.
 // Exit status: 0 when playback was clean, 1 when `faults` is not empty, 2 when nothing could be tried.
 
-import { mkdir } from 'node:fs/promises';
+import { createHash, X509Certificate } from 'node:crypto';
+import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
 import { faultsOf } from './faults.mjs';
-import { Requests } from './requests.mjs';
+import { protocolsOf, Requests } from './requests.mjs';
 import { heightOf, parseSchedule, rateOf } from './schedule.mjs';
 import { servePage } from './server.mjs';
 import { Throttle } from './throttle.mjs';
@@ -38,6 +41,8 @@ const { values: options } = parseArgs({
     throttle: { type: 'string' },
     level: { type: 'string' },
     stall: { type: 'string', default: '0' },
+    certificate: { type: 'string' },
+    http3: { type: 'boolean', default: false },
   },
 });
 const seconds = Number(options.seconds);
@@ -51,7 +56,8 @@ if (
 ) {
   console.error(
     `usage: play.mjs --player ${PLAYERS.join('|')} --url URL [--seconds N] [--out DIR] [--latency | --numbers FPS]\n` +
-      '                [--throttle SECONDS:KBPS,...] [--level SECONDS:HEIGHT,...] [--stall MS]',
+      '                [--throttle SECONDS:KBPS,...] [--level SECONDS:HEIGHT,...] [--stall MS]\n' +
+      '                [--certificate PEM [--http3]]',
   );
   process.exit(2);
 }
@@ -73,13 +79,14 @@ async function play() {
     args: [
       '--no-sandbox',
       '--disable-gpu',
-      '--disable-quic',
       '--no-first-run',
       '--disable-background-networking',
       '--disable-component-update',
       '--disable-sync',
       '--autoplay-policy=no-user-gesture-required',
       '--mute-audio',
+      ...(options.http3 ? ['--enable-quic', `--origin-to-force-quic-on=${new URL(url).host}`] : ['--disable-quic']),
+      ...(options.certificate ? [`--ignore-certificate-errors-spki-list=${await pinOf(options.certificate)}`] : []),
     ],
   });
   try {
@@ -122,7 +129,7 @@ async function play() {
         { at_s: seconds, act: () => {} },
       ]);
     }
-    const seen = await page.evaluate(() => window.probe.report());
+    const { resources, ...seen } = await page.evaluate(() => window.probe.report());
     const settled = requests.report();
     await screenshot(page, 'end', screenshots);
 
@@ -132,6 +139,7 @@ async function play() {
       ...seen,
       errors: [...seen.errors, ...pageErrors],
       requests: settled,
+      protocols: protocolsOf(resources, url),
       screenshots,
     };
     return { ...report, faults: faultsOf(report, seconds, stallMs) };
@@ -140,6 +148,12 @@ async function play() {
     await throttle?.close();
     await server.close();
   }
+}
+
+// SHA-256 of the public key, in base 64 (RFC 7469 2.4).
+async function pinOf(certificate) {
+  const { publicKey } = new X509Certificate(await readFile(certificate));
+  return createHash('sha256').update(publicKey.export({ type: 'spki', format: 'der' })).digest('base64');
 }
 
 // Holds the player to the rendition of a height, or to none with null; on a page of ours as a viewer does.

@@ -10,6 +10,19 @@ const KINDS = [
 
 const kindOf = (url) => KINDS.find(([, pattern]) => pattern.test(url.pathname))?.[0] ?? 'other';
 
+// How many of each kind came by which protocol, as the browser's Resource Timing says (`h2`, `h3`; RFC 7301's names): of the media's
+// origin, and of those that were answered.
+export function protocolsOf(resources, mediaUrl) {
+  const { origin } = new URL(mediaUrl);
+  const kinds = {};
+  for (const { url, protocol } of resources) {
+    if (protocol === '' || new URL(url).origin !== origin) continue;
+    const kind = (kinds[kindOf(new URL(url))] ??= {});
+    kind[protocol] = (kind[protocol] ?? 0) + 1;
+  }
+  return kinds;
+}
+
 export class Requests {
   #byKind = {};
   #refused = [];

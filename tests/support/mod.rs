@@ -18,6 +18,7 @@ pub(crate) mod process;
 pub(crate) mod publisher;
 pub(crate) mod push;
 pub(crate) mod rtmp;
+pub(crate) mod tls;
 
 use std::{
     fs,

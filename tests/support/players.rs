@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{BufRead, BufReader, Read},
     path::Path,
@@ -70,6 +71,17 @@ impl Report {
             .pointer(pointer)
             .and_then(Value::as_f64)
             .unwrap_or_else(|| panic!("no {pointer} in {}", self.0))
+    }
+
+    /// How many of the requests of all kinds came by each protocol, as the browser names it (`http/1.1`, `h2`, `h3`).
+    pub(crate) fn protocols(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for kind in self.0["protocols"].as_object().expect("protocols").values() {
+            for (protocol, count) in kind.as_object().expect("protocols of a kind") {
+                *counts.entry(protocol.clone()).or_default() += count.as_u64().expect("a number");
+            }
+        }
+        counts
     }
 
     /// Requests of this kind (`playlist`, `part`, `segment`, `init`, `manifest`).

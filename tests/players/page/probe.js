@@ -26,6 +26,11 @@
   const reported = [];
   const switches = [];
   const states = [];
+  // All of them: the page's own list ends after 250.
+  const resources = [];
+  new PerformanceObserver((list) => {
+    for (const { name, nextHopProtocol } of list.getEntries()) resources.push({ url: name, protocol: nextHopProtocol });
+  }).observe({ type: 'resource', buffered: true });
 
   const picture = new OffscreenCanvas(160, 90).getContext('2d', { willReadFrequently: true });
 
@@ -170,6 +175,7 @@
         player_latency_s: said.length === 0 ? null : { p50: quantile(said, 0.5), max: said.at(-1) },
         switches,
         states,
+        resources,
         ...strip.report(),
         errors,
       };
