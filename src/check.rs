@@ -1,17 +1,19 @@
-//! Whether `serve` would run: the configuration, the elements of GStreamer, the ports. A report for people; what is wrong says what to do.
+//! Whether `serve` would run: the configuration, the elements of GStreamer, the certificate, the ports, and what the machine allows. A report
+//! for people; what is wrong says what to do.
 
 use std::{
     env,
-    net::{SocketAddr, TcpListener},
     path::Path,
     process::{Command, ExitCode, Stdio},
+    time::SystemTime,
 };
 
 use transcoder::{ladder, trial::Trial};
 
 use crate::{
-    config::{Config, Policy},
-    serve::unbound,
+    config::{Certificate, Config, Policy},
+    limits,
+    sockets::{Purpose, try_bind, unbound},
 };
 
 /// Prints the report to stdout; fails if anything is wrong.
@@ -39,19 +41,14 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, String>) -> ExitCo
     if let Ok(config) = &config {
         encoders(config, &mut report);
         confinement(&mut report);
-        for (section, listen) in [
-            ("rtmp", config.rtmp.listen),
-            ("http", config.http.listen.first().copied()),
-            ("admin", config.admin.listen),
-        ] {
-            match listen {
-                None => report.note(section, "off"),
-                Some(address) => match free(address) {
-                    Ok(()) => report.fine(section, &format!("{address} is free")),
-                    Err(err) => report.wrong(section, &unbound(section, address, &err)),
-                },
+        certificate(config, &mut report);
+        for finding in limits::findings(config) {
+            match finding.short {
+                true => report.note(finding.what, &finding.words),
+                false => report.fine(finding.what, &finding.words),
             }
         }
+        listeners(config, &mut report);
     }
     match report.wrong {
         0 => ExitCode::SUCCESS,
@@ -78,6 +75,62 @@ fn publishing(config: &Config, report: &mut Report) {
             "administration",
             "no api.admin_token, so nothing can be changed through the API",
         );
+    }
+}
+
+/// What TLS would show.
+fn certificate(config: &Config, report: &mut Report) {
+    let files = match config.certificate() {
+        None => {
+            return report.note(
+                "tls",
+                "no certificate, so https and rtmps are off: set tls.cert and tls.key, or tls.self_signed = true to try",
+            );
+        }
+        Some(Certificate::Files(files)) => files,
+        Some(Certificate::SelfSigned(data_dir)) => {
+            return report.note(
+                "tls",
+                &format!(
+                    "a self-signed certificate, kept in {}: browsers will warn",
+                    data_dir.join("tls").display()
+                ),
+            );
+        }
+    };
+    match files.load() {
+        Ok(loaded) => {
+            let words = format!("{}: {}; the key matches", files.cert.display(), loaded.facts);
+            match loaded.facts.is_soon_over(SystemTime::now()) {
+                true => report.note("tls", &format!("{words}; renew it")),
+                false => report.fine("tls", &words),
+            }
+        }
+        Err(err) => report.wrong("tls", &err.to_string()),
+    }
+}
+
+/// Whether the ports are free.
+fn listeners(config: &Config, report: &mut Report) {
+    let all = config.listeners();
+    for purpose in [
+        Purpose::Rtmp,
+        Purpose::Rtmps,
+        Purpose::Http,
+        Purpose::Https,
+        Purpose::Quic,
+        Purpose::Admin,
+    ] {
+        let mut wanted = all.iter().filter(|wanted| wanted.purpose == purpose).peekable();
+        if wanted.peek().is_none() {
+            report.note(purpose.name(), "off");
+        }
+        for &wanted in wanted {
+            match try_bind(wanted) {
+                Ok(()) => report.fine(purpose.name(), &format!("{} is free", wanted.address)),
+                Err(err) => report.wrong(purpose.name(), &unbound(wanted, &err)),
+            }
+        }
     }
 }
 
@@ -145,11 +198,6 @@ fn ask(args: &[&str]) -> Result<Vec<u8>, String> {
         ));
     }
     Ok(output.stdout)
-}
-
-/// Rust sets SO_REUSEADDR, as the daemon does: what only lingers after a restart is free.
-fn free(address: SocketAddr) -> std::io::Result<()> {
-    TcpListener::bind(address).map(drop)
 }
 
 #[derive(Debug, Default)]

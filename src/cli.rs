@@ -7,7 +7,7 @@ use transcoder::protocol::Encoder;
 
 use crate::{
     check,
-    config::{self, Config},
+    config::{self, Loaded},
     logs, serve,
 };
 
@@ -24,8 +24,9 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs the daemon until SIGTERM or SIGINT; a second one ends it at once.
-    Serve(Configured),
+    /// Runs the daemon until SIGTERM or SIGINT; a second one ends it at once. SIGHUP reads the configuration again; SIGUSR2 starts the program
+    /// anew and hands over to it.
+    Serve(Serve),
     /// Says whether the configuration is right, the codecs are there and the ports are free.
     Check(Configured),
     /// Pushes the test picture; without an address, to the one on standard input until that ends. A worker of `serve`.
@@ -55,6 +56,15 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    configured: Configured,
+    /// Takes over from the process at the other end of standard input.
+    #[arg(long, hide = true)]
+    take_over: bool,
+}
+
+#[derive(Debug, Args)]
 struct Configured {
     /// The configuration file. Default: conf/streamforge.toml if it is there, else built-in values. Variables
     /// STREAMFORGE_<SECTION>_<KEY> override it.
@@ -67,7 +77,7 @@ impl Configured {
         self.config.clone().or_else(config::default_file)
     }
 
-    fn load(&self) -> Result<Config, String> {
+    fn load(&self) -> Result<Loaded, String> {
         let file = self.file();
         config::load(file.as_deref(), env::vars_os()).map_err(|err| err.to_string())
     }
@@ -80,14 +90,21 @@ impl Cli {
     /// One line that says what is wrong and what to do.
     pub(crate) fn run(self) -> Result<ExitCode, String> {
         match self.command {
-            Command::Serve(configured) => {
-                let config = configured.load()?;
+            Command::Serve(Serve { configured, take_over }) => {
+                let loaded = configured.load()?;
                 logs::init(self.log_format)?;
-                serve::run(config)
+                serve::run(serve::Call {
+                    loaded,
+                    file: configured.file(),
+                    takes_over: take_over,
+                })
             }
             Command::Check(configured) => {
                 let file = configured.file();
-                Ok(check::run(file.as_deref(), configured.load()))
+                Ok(check::run(
+                    file.as_deref(),
+                    configured.load().map(|loaded| loaded.config),
+                ))
             }
             Command::TestPicture { url: Some(url) } => transcoder::test_picture::push(&url)
                 .map(|()| ExitCode::SUCCESS)
@@ -124,6 +141,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::handover;
 
     #[test]
     fn the_command_line_is_well_formed() {
@@ -134,6 +152,29 @@ mod tests {
     fn the_log_format_may_stand_after_the_command() {
         let cli = Cli::parse_from(["streamforge", "serve", "--config", "a.toml", "--log-format", "json"]);
         assert_eq!(cli.log_format, logs::Format::Json);
-        assert!(matches!(cli.command, Command::Serve(Configured { config: Some(_) })));
+        assert!(matches!(
+            cli.command,
+            Command::Serve(Serve {
+                configured: Configured { config: Some(_) },
+                take_over: false,
+            })
+        ));
+    }
+
+    #[test]
+    fn the_flag_of_the_hand_over_is_known_wherever_it_stands() {
+        let cli = Cli::parse_from(["streamforge", "--log-format", "json", "serve", handover::FLAG]);
+        assert!(matches!(cli.command, Command::Serve(Serve { take_over: true, .. })));
+        let args = [
+            "streamforge",
+            "serve",
+            "--config",
+            "a.toml",
+            "--log-format",
+            "json",
+            handover::FLAG,
+        ];
+        let cli = Cli::parse_from(args);
+        assert!(matches!(cli.command, Command::Serve(Serve { take_over: true, .. })));
     }
 }

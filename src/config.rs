@@ -1,6 +1,7 @@
 //! What an operator can set, read from a file and the environment, checked once. What parses is in range; what depends on two values
 //! is checked at the end. Each section goes to the crate that it concerns.
 
+mod addresses;
 mod error;
 mod ladder;
 mod source;
@@ -12,9 +13,14 @@ use control_api::KeyDigest;
 use media_core::{ChannelName, broadcast, hub};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use crate::{
+    certificates::{self, Files},
+    sockets::{Purpose, Wanted},
+};
+use addresses::addresses;
 pub(crate) use error::Error;
 pub(crate) use ladder::Ladder;
-pub(crate) use source::{default_file, load};
+pub(crate) use source::{Loaded, default_file, load};
 use within::Within;
 
 /// Everything. `conf/streamforge.toml` says what each key does and what more and less of it cost; the defaults are its values.
@@ -24,11 +30,12 @@ pub(crate) struct Config {
     /// Where files are kept. Nothing is written yet: media are held in memory.
     pub(crate) data_dir: PathBuf,
     pub(crate) rtmp: ingest_rtmp::Config,
-    rtmps: Unbuilt,
+    rtmps: Rtmps,
     pub(crate) http: origin_http::Config,
-    https: Unbuilt,
+    pub(crate) https: origin_http::Https,
     tls: Tls,
     pub(crate) admin: Admin,
+    pub(crate) upgrade: Upgrade,
     pub(crate) api: Api,
     pub(crate) publish: Publish,
     pub(crate) live: Live,
@@ -41,11 +48,12 @@ impl Default for Config {
         Self {
             data_dir: "/var/lib/streamforge".into(),
             rtmp: ingest_rtmp::Config::default(),
-            rtmps: Unbuilt::default(),
+            rtmps: Rtmps::default(),
             http: origin_http::Config::default(),
-            https: Unbuilt::default(),
+            https: origin_http::Https::default(),
             tls: Tls::default(),
             admin: Admin::default(),
+            upgrade: Upgrade::default(),
             api: Api::default(),
             publish: Publish::default(),
             live: Live::default(),
@@ -55,37 +63,87 @@ impl Default for Config {
     }
 }
 
-/// A listener that this build does not have: its address must be empty.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+/// RTMP in TLS; the limits are those of `rtmp`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Unbuilt {
-    #[serde(deserialize_with = "address")]
-    listen: Option<SocketAddr>,
+struct Rtmps {
+    #[serde(deserialize_with = "addresses")]
+    listen: Vec<SocketAddr>,
 }
 
-/// Accepted for the listeners to come; unused without them.
+impl Default for Rtmps {
+    fn default() -> Self {
+        Self {
+            listen: vec![([0u16; 8], 1936).into()],
+        }
+    }
+}
+
+/// What TLS listeners show. They are off without a certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Tls {
-    cert: Option<PathBuf>,
-    key: Option<PathBuf>,
+    /// Empty for none.
+    cert: PathBuf,
+    key: PathBuf,
     self_signed: bool,
+}
+
+/// Where a certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Certificate {
+    /// Files of the operator's.
+    Files(Files),
+    /// One that is made here, under this `data_dir`.
+    SelfSigned(PathBuf),
+}
+
+impl Certificate {
+    /// The files, which are made if they are ours.
+    pub(crate) fn files(&self) -> Result<Files, certificates::Error> {
+        match self {
+            Self::Files(files) => Ok(files.clone()),
+            Self::SelfSigned(data_dir) => Files::self_signed(data_dir),
+        }
+    }
 }
 
 /// The operator's listener.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Admin {
-    /// Where `/metrics`, `/healthz` and `/readyz` are; `None` for nowhere.
-    #[serde(deserialize_with = "address")]
-    pub(crate) listen: Option<SocketAddr>,
+    /// Where `/metrics`, `/healthz` and `/readyz` are; nothing for nowhere.
+    #[serde(deserialize_with = "addresses")]
+    listen: Vec<SocketAddr>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
         Self {
-            listen: Some(([127, 0, 0, 1], 9090).into()),
+            listen: vec![([127, 0, 0, 1], 9090).into()],
         }
+    }
+}
+
+/// How a process gives way to the next.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Upgrade {
+    drain_s: Within<0, 604_800>,
+}
+
+impl Default for Upgrade {
+    fn default() -> Self {
+        Self {
+            drain_s: Within::new(43_200),
+        }
+    }
+}
+
+impl Upgrade {
+    /// How long the old process keeps publishers that do not go by themselves.
+    pub(crate) fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_s.get())
     }
 }
 
@@ -262,17 +320,45 @@ pub(crate) struct Demo {
 }
 
 impl Config {
+    /// Where the certificate comes from, if there is to be one.
+    pub(crate) fn certificate(&self) -> Option<Certificate> {
+        let Tls { cert, key, self_signed } = &self.tls;
+        match (cert.as_os_str().is_empty(), self_signed) {
+            (false, _) => Some(Certificate::Files(Files {
+                cert: cert.clone(),
+                key: key.clone(),
+            })),
+            (true, true) => Some(Certificate::SelfSigned(self.data_dir.clone())),
+            (true, false) => None,
+        }
+    }
+
+    /// All sockets that are to be listened on; those of TLS if there is to be a certificate.
+    pub(crate) fn listeners(&self) -> Vec<Wanted> {
+        let tls = self.certificate().is_some();
+        let of = |purpose, addresses: &[SocketAddr], on: bool| {
+            let addresses = if on { addresses } else { &[] };
+            let wanted = |&address| Wanted { purpose, address };
+            addresses.iter().map(wanted).collect::<Vec<_>>()
+        };
+        [
+            of(Purpose::Rtmp, &self.rtmp.listen, true),
+            of(Purpose::Rtmps, &self.rtmps.listen, tls),
+            of(Purpose::Http, &self.http.listen, true),
+            of(Purpose::Https, &self.https.listen, tls),
+            of(Purpose::Quic, &self.https.listen, tls && self.https.http3),
+            of(Purpose::Admin, &self.admin.listen, true),
+        ]
+        .concat()
+    }
+
     /// What no single value shows.
     fn check(&self) -> Result<(), String> {
-        for (section, listener) in [("rtmps", &self.rtmps), ("https", &self.https)] {
-            if listener.listen.is_some() {
-                return Err(format!(
-                    "{section}.listen is set, but this build does not serve TLS yet: leave it empty"
-                ));
-            }
-        }
-        if self.demo.enabled && self.rtmp.listen.is_none() {
+        if self.demo.enabled && self.rtmp.listen.is_empty() {
             return Err("demo.enabled is true, but the test picture needs rtmp.listen".into());
+        }
+        if self.tls.cert.as_os_str().is_empty() != self.tls.key.as_os_str().is_empty() {
+            return Err("tls.cert and tls.key belong together: set both, or neither".into());
         }
         if self.api.admin_token.is_some() && self.api.admin_token_sha256.is_some() {
             return Err("api.admin_token and api.admin_token_sha256 are both set: keep one".into());
@@ -282,18 +368,6 @@ impl Config {
         self.rtmp.check()?;
         self.http.check()?;
         self.live.packager().check().map_err(|err| format!("live: {err}"))
-    }
-}
-
-fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    match text.as_str() {
-        "" => Ok(None),
-        text => text.parse().map(Some).map_err(|_| {
-            D::Error::custom(format!(
-                "{text:?} is not an address and port such as \"127.0.0.1:9090\""
-            ))
-        }),
     }
 }
 

@@ -1,57 +1,123 @@
 //! Who may publish, by the configuration: anyone, or who has a key that is listed.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use control_api::KeyDigest;
-use ingest_rtmp::{Authorize, PublishRequest, Reason, Refusal};
+use ingest_rtmp::{Authorize, Grant, PublishRequest, Reason, Refusal};
 use media_core::ChannelName;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Key, Policy, Publish};
 
-/// Answers for every publisher; made once, from the configuration.
+/// Answers for every publisher, by the configuration as it is now.
 #[derive(Debug)]
 pub(crate) struct Publishers {
+    rules: ArcSwap<Rules>,
+    /// Keys of the daemon's own, which stay.
+    own: Vec<Listed>,
+}
+
+#[derive(Debug)]
+struct Rules {
     policy: Policy,
-    keys: Vec<Key>,
+    keys: Vec<Listed>,
+    /// The right of those that nobody asks for a key.
+    open: CancellationToken,
+}
+
+/// A key, and the right that was given for it.
+#[derive(Debug, Clone)]
+struct Listed {
+    key: Key,
+    right: CancellationToken,
+}
+
+impl Listed {
+    fn new(key: Key) -> Self {
+        Self {
+            key,
+            right: CancellationToken::new(),
+        }
+    }
 }
 
 impl Publishers {
     pub(crate) fn new(publish: &Publish) -> Self {
         Self {
-            policy: publish.policy,
-            keys: publish.keys.clone(),
+            rules: ArcSwap::from_pointee(Rules {
+                policy: publish.policy,
+                keys: publish.keys.iter().cloned().map(Listed::new).collect(),
+                open: CancellationToken::new(),
+            }),
+            own: Vec::new(),
         }
     }
 
-    /// Lists one more key, whatever the policy.
+    /// Lists one more key, for as long as this lives, whatever the policy.
     pub(crate) fn admit(&mut self, channel: ChannelName, key: &str) {
-        self.keys.push(Key {
+        self.own.push(Listed::new(Key {
             channel,
             digest: KeyDigest::of(key),
-        });
+        }));
+    }
+
+    /// Goes by another configuration from now on. Who publishes with a key that is listed no more, or with none where one is needed now, is
+    /// sent off; the rest goes on. Returns how many keys were withdrawn.
+    pub(crate) fn reload(&self, publish: &Publish) -> usize {
+        let before = self.rules.load_full();
+        let known = |key: &Key| before.keys.iter().find(|listed| listed.key == *key).cloned();
+        let keys = publish.keys.iter();
+        let rules = Rules {
+            policy: publish.policy,
+            keys: keys
+                .map(|key| known(key).unwrap_or_else(|| Listed::new(key.clone())))
+                .collect(),
+            open: match (before.policy, publish.policy) {
+                (Policy::Open, Policy::Open) => before.open.clone(),
+                _ => CancellationToken::new(),
+            },
+        };
+        self.rules.store(Arc::new(rules));
+        if publish.policy != Policy::Open {
+            before.open.cancel();
+        }
+        let withdrawn = before.keys.iter().filter(|listed| !publish.keys.contains(&listed.key));
+        withdrawn.inspect(|listed| listed.right.cancel()).count()
     }
 }
 
 impl Authorize for Publishers {
-    fn authorize(&self, request: &PublishRequest) -> Result<ChannelName, Refusal> {
+    fn authorize(&self, request: &PublishRequest) -> Result<Grant, Refusal> {
         let key = request.key.expose();
+        let rules = self.rules.load();
         // All are compared, so that the time tells nothing of which.
-        let listed = self
-            .keys
-            .iter()
-            .fold(None, |found, listed| match listed.digest.matches(key) {
-                true => Some(&listed.channel),
-                false => found,
-            });
-        match (listed, self.policy) {
-            (Some(channel), _) => Ok(channel.clone()),
-            (None, Policy::Open) => key.parse().map_err(|err: media_core::Error| {
-                Refusal::new(
+        let listed =
+            self.own
+                .iter()
+                .chain(&rules.keys)
+                .fold(None, |found, listed| match listed.key.digest.matches(key) {
+                    true => Some(listed),
+                    false => found,
+                });
+        match (listed, rules.policy) {
+            (Some(listed), _) => Ok(Grant {
+                channel: listed.key.channel.clone(),
+                withdrawn: listed.right.clone(),
+            }),
+            (None, Policy::Open) => match key.parse() {
+                Ok(channel) => Ok(Grant {
+                    channel,
+                    withdrawn: rules.open.clone(),
+                }),
+                Err(err) => Err(Refusal::new(
                     Reason::Name,
                     format!("{err}; the stream key is the channel's name here"),
-                )
-            }),
-            (None, Policy::Keys) if self.keys.is_empty() => Err(Refusal::denied(
+                )),
+            },
+            (None, Policy::Keys) if rules.keys.is_empty() && self.own.is_empty() => Err(Refusal::denied(
                 "this server has no stream keys yet: its operator adds one to the configuration, as [[publish.keys]] with \
-                 channel = \"NAME\" and key = \"SECRET\", and starts the daemon again",
+                 channel = \"NAME\" and key = \"SECRET\", and sends the daemon SIGHUP",
             )),
             (None, Policy::Keys) => Err(Refusal::denied(
                 "this stream key is not known here: check it for a typing mistake, or ask the server's operator for one",
@@ -66,21 +132,33 @@ mod tests {
 
     use super::*;
 
-    fn ask(publishers: &Publishers, key: &str) -> Result<String, Refusal> {
+    fn grant(publishers: &Publishers, key: &str) -> Result<Grant, Refusal> {
         let request = PublishRequest {
             app: "live".into(),
             key: StreamKey::new(key),
             query: None,
             peer: ([127, 0, 0, 1], 1).into(),
         };
-        publishers.authorize(&request).map(|channel| channel.to_string())
+        publishers.authorize(&request)
+    }
+
+    fn ask(publishers: &Publishers, key: &str) -> Result<String, Refusal> {
+        grant(publishers, key).map(|grant| grant.channel.to_string())
+    }
+
+    fn publish(policy: Policy, keys: &[&str]) -> Publish {
+        let key = |key: &&str| Key {
+            channel: "one".parse().unwrap(),
+            digest: KeyDigest::of(key),
+        };
+        Publish {
+            policy,
+            keys: keys.iter().map(key).collect(),
+        }
     }
 
     fn listed() -> Publishers {
-        let mut publishers = Publishers {
-            policy: Policy::Keys,
-            keys: Vec::new(),
-        };
+        let mut publishers = Publishers::new(&publish(Policy::Keys, &[]));
         publishers.admit("one".parse().unwrap(), "key-of-one");
         publishers.admit("two".parse().unwrap(), "key-of-two");
         publishers
@@ -114,5 +192,34 @@ mod tests {
         });
         assert_eq!(ask(&publishers, "demo").unwrap(), "demo");
         assert_eq!(ask(&publishers, "../../etc/passwd").unwrap_err().reason, Reason::Name);
+    }
+
+    #[test]
+    fn a_key_that_is_listed_no_more_loses_its_right_and_the_others_keep_theirs() {
+        let mut publishers = Publishers::new(&publish(Policy::Keys, &["first-key", "other-key"]));
+        publishers.admit("own".parse().unwrap(), "own-key-");
+        let rights = ["first-key", "other-key", "own-key-"].map(|key| grant(&publishers, key).unwrap().withdrawn);
+        assert_eq!(
+            publishers.reload(&publish(Policy::Keys, &["other-key", "third-key"])),
+            1
+        );
+        assert_eq!(rights.map(|right| right.is_cancelled()), [true, false, false]);
+        assert_eq!(ask(&publishers, "first-key").unwrap_err().reason, Reason::Denied);
+        assert_eq!(ask(&publishers, "third-key").unwrap(), "one");
+        assert_eq!(ask(&publishers, "own-key-").unwrap(), "own");
+    }
+
+    #[test]
+    fn when_keys_become_needed_who_has_none_is_sent_off() {
+        let publishers = Publishers::new(&publish(Policy::Open, &["first-key"]));
+        let without = grant(&publishers, "anyone").unwrap().withdrawn;
+        let with = grant(&publishers, "first-key").unwrap().withdrawn;
+        publishers.reload(&publish(Policy::Open, &["first-key"]));
+        assert!(!without.is_cancelled());
+        publishers.reload(&publish(Policy::Keys, &["first-key"]));
+        assert!(without.is_cancelled() && !with.is_cancelled());
+        publishers.reload(&publish(Policy::Open, &[]));
+        assert!(with.is_cancelled());
+        assert!(!grant(&publishers, "anyone").unwrap().withdrawn.is_cancelled());
     }
 }

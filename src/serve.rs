@@ -1,35 +1,37 @@
-//! What `serve` runs: the hub and its clock, the listeners, the packager, the demonstration; and how they stop, in the order in which data
-//! flow, under one grace period.
+//! What `serve` does: it starts all parts, listens to signals, and stops the parts in the order in which data flow, under one grace period.
+//! Or it gives way to a new process of itself, and drains.
 
 mod adapters;
 mod parts;
+mod reload;
+mod retire;
+mod start;
 
 use std::{
-    io,
-    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use control_api::{Api, Renditions, admin, renditions::NoRenditions};
+use control_api::admin;
 use media_core::Hub;
-use origin_http::Audience;
-use packager::{Live, Packager, Presentations};
-use prometheus_client::registry::Registry;
-use socket2::{Domain, Protocol, Socket, Type};
+use packager::{Live, Presentations};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use transcoder::{Ladder, Pictures, ladder};
 
-use crate::{config::Config, demo, pages, publish::Publishers, signals::Signals};
-use adapters::{ApiService, AudienceCount, ChannelPosters, LadderStatus};
+use crate::{
+    config::Loaded,
+    handover::{Launch, Predecessor, Successor},
+    notify::{self, Pulse},
+    signals::{Signal, Signals},
+    sockets::{Inherited, Sockets},
+};
 use parts::{Part, Parts};
+use reload::Reloadable;
+use retire::Retirement;
 
-/// Connections that the kernel holds until they are accepted.
-const BACKLOG: i32 = 4096;
 /// How often the clock acts on the hub.
 const TICK: Duration = Duration::from_millis(100);
 /// From the first signal until everything has stopped.
@@ -39,47 +41,76 @@ const TELL: Duration = Duration::from_secs(1);
 /// After the broadcasts have ended: for players to fetch the end of their playlists.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Runs the daemon until it is told to stop.
+/// What `serve` was called with.
+pub(crate) struct Call {
+    pub(crate) loaded: Loaded,
+    /// The configuration's file, if there is one: it is read again at SIGHUP.
+    pub(crate) file: Option<PathBuf>,
+    /// Whether another process hands over to this one.
+    pub(crate) takes_over: bool,
+}
+
+/// Runs the daemon until it is told to stop, or has given way.
 ///
 /// # Errors
 /// One line: why it did not start, or did not end well.
-pub(crate) fn run(config: Config) -> Result<ExitCode, String> {
+pub(crate) fn run(call: Call) -> Result<ExitCode, String> {
+    let launch = Launch::of_this_process();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|err| format!("no threads to run on: {err}"))?;
-    let outcome = runtime.block_on(serve(&config));
+    let outcome = runtime.block_on(serve(call, launch));
     // What is left has outlived the grace.
     runtime.shutdown_background();
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-async fn serve(config: &Config) -> Result<(), String> {
+async fn serve(call: Call, launch: Launch) -> Result<(), String> {
     let mut signals = Signals::listen().map_err(|err| format!("signals: {err}"))?;
-    let mut daemon = Daemon::start(config).await?;
-    let ended_by_itself = tokio::select! {
-        signal = signals.next() => {
-            info!(signal, grace_s = GRACE.as_secs(), "stopping");
-            false
+    let (inherited, predecessor) = match call.takes_over {
+        true => {
+            let received = Predecessor::receive().await;
+            let (predecessor, sockets) = received.map_err(|err| format!("cannot take over: {err}"))?;
+            (Inherited::from_predecessor(sockets), Some(predecessor))
         }
-        () = daemon.parts.any_ended() => true,
+        false => (Inherited::from_service_manager()?, None),
     };
+    let mut daemon = Daemon::start(call, inherited, predecessor).await?;
+    if let Some(predecessor) = &daemon.predecessor {
+        match predecessor.take_over().await {
+            Ok(()) => info!("took over from the process before"),
+            Err(err) => warn!(%err, "the process before is gone already"),
+        }
+    }
+    notify::ready();
+
+    let why = daemon.run(&mut signals, &launch).await;
     tokio::select! {
         drained = timeout(GRACE, daemon.stop()) => if drained.is_err() {
             warn!("not all has stopped within the grace, ending");
         },
-        signal = signals.next() => {
+        signal = signals.next_stop() => {
             return Err(format!("ended at once by a second {signal}; what was live is cut off"));
         }
     }
     info!("stopped");
-    match (daemon.parts.panicked(), ended_by_itself) {
+    match (daemon.parts.panicked(), why) {
         (Some(part), _) => Err(format!(
             "{part} has failed, a fault of this program: the log says where; start it again"
         )),
-        (None, true) => Err("a part has ended by itself: the log says which; start it again".into()),
-        (None, false) => Ok(()),
+        (None, Why::APart) => Err("a part has ended by itself: the log says which; start it again".into()),
+        (None, Why::Told | Why::Drained) => Ok(()),
     }
+}
+
+/// Why the daemon does not go on.
+enum Why {
+    Told,
+    /// A part has ended that was not told to.
+    APart,
+    /// Another process has its place, and what this one had is over.
+    Drained,
 }
 
 /// All that runs.
@@ -88,132 +119,66 @@ struct Daemon {
     presentations: Presentations,
     readiness: admin::Readiness,
     parts: Parts,
+    /// What the listeners were made of, to be handed over.
+    sockets: Sockets,
+    /// Accept no more, and serve who is there.
+    retire: CancellationToken,
+    retirement: Retirement,
+    reloadable: Reloadable,
+    /// The process that this one follows, as long as that drains.
+    predecessor: Option<Predecessor>,
 }
 
 impl Daemon {
-    /// Binds all listeners, then starts all parts.
-    async fn start(config: &Config) -> Result<Self, String> {
-        let hub = Hub::new(config.live.hub());
-        let packager = Packager::new(hub.clone(), config.live.packager()).map_err(|err| format!("live: {err}"))?;
-        let presentations = packager.presentations();
-        let rtmp_metrics = ingest_rtmp::Metrics::default();
-        let http_metrics = origin_http::Metrics::default();
-        let readiness = admin::Readiness::default();
-
-        let mut registry = Registry::with_prefix("streamforge");
-        admin::register(&mut registry, hub.clone());
-        packager.metrics().register(&mut registry);
-        rtmp_metrics.register(&mut registry);
-        http_metrics.register(&mut registry);
-
-        // What runs, though another may have been installed in its place: a worker speaks its own daemon's language.
-        let program = PathBuf::from("/proc/self/exe");
-        let pictures = Pictures::new(program.clone(), config.ladder.poster());
-        let ladder_metrics = transcoder::Metrics::default();
-        ladder_metrics.register(&mut registry);
-        let ladder = prepare_ladder(config, &hub, program, &pictures, ladder_metrics).await?;
-
-        let mut publishers = Publishers::new(&config.publish);
-        let demo_key = config.demo.enabled.then(demo::Key::random);
-        if let Some(key) = &demo_key {
-            publishers.admit(demo::channel().map_err(|err| err.to_string())?, key.expose());
-        }
-
-        let audience = Audience::default();
-        let viewers = Arc::new(AudienceCount {
-            http: audience.clone(),
-            rtmp: rtmp_metrics.clone(),
-        });
-        let renditions: Arc<dyn Renditions> = match &ladder {
-            Some(ladder) => Arc::new(LadderStatus(ladder.statuses())),
-            None => Arc::new(NoRenditions),
-        };
-        let api = Api::new(hub.clone(), viewers, renditions, config.api.administrator());
-        let api = ApiService::new(api.router());
-        let router = origin_http::Router::new(
-            &config.http,
-            presentations.clone(),
-            pages::watch(),
-            Box::new(ChannelPosters {
-                hub: hub.clone(),
-                pictures,
-            }),
-            Box::new(api),
-            audience,
-            http_metrics,
-        );
-
-        let rtmp = config.rtmp.listen.map(|address| {
-            ingest_rtmp::Server::bind(&config.rtmp, hub.clone(), Arc::new(publishers), rtmp_metrics)
-                .map_err(|err| unbound("rtmp", address, &err))
-        });
-        let rtmp = rtmp.transpose()?;
-        let mut sockets = origin_http::Sockets::default();
-        for &address in &config.http.listen {
-            sockets
-                .http
-                .push(listen(address).map_err(|err| unbound("http", address, &err))?);
-        }
-        let http_addresses: Vec<SocketAddr> = sockets.http.iter().filter_map(|at| at.local_addr().ok()).collect();
-        let https = origin_http::Https::default();
-        let http = (!sockets.http.is_empty())
-            .then(|| origin_http::Server::new(&config.http, &https, sockets, None, Arc::new(router)))
-            .transpose()
-            .map_err(|err| format!("http: {err}"))?;
-        let admin = match config.admin.listen {
-            Some(address) => Some(
-                admin::Server::bind(address)
-                    .await
-                    .map_err(|err| unbound("admin", address, &err))?,
-            ),
-            None => None,
-        };
-
-        let mut parts = Parts::default();
-        let clock = hub.clone();
-        parts.start(Part::Clock, |stop| tick(clock, stop));
-        if let Some(ladder) = ladder {
-            parts.start(Part::Ladder, |stop| ladder.serve(stop));
-        }
-        parts.start(Part::Packager, |stop| packager.serve(stop));
-        if let Some(server) = admin {
-            listening("admin", server.local_addr());
-            let router = admin::router(registry, readiness.clone());
-            parts.start(Part::Admin, |stop| server.serve(router, stop));
-        }
-        let http_address = http_addresses.first().copied();
-        if let Some(server) = http {
-            for &address in &http_addresses {
-                listening("http", address);
-            }
-            parts.start(Part::Http, |stop| server.serve(CancellationToken::new(), stop));
-        }
-        if let Some(server) = rtmp {
-            let address = server.local_addr();
-            listening("rtmp", address);
-            parts.start(Part::Rtmp, |stop| server.serve(stop));
-            if let Some(key) = demo_key {
-                let worker = demo::worker(address, &config.rtmp.app, &key)
-                    .map_err(|err| format!("the test picture's program: {err}"))?;
-                parts.start(Part::Demo, |stop| worker.supervise(stop));
-                if let Some(http) = http_address {
-                    // For people: stdout, whatever the log looks like.
-                    println!("Watch http://{}/watch/{}", demo::reachable(http), demo::CHANNEL);
-                }
+    /// Acts on signals until it is to stop, as the main process or after another has become that.
+    async fn run(&mut self, signals: &mut Signals, launch: &Launch) -> Why {
+        match self.serve(signals, launch).await {
+            Ok(successor) => self.give_way(successor, signals).await,
+            Err(why) => {
+                notify::stopping();
+                why
             }
         }
-        readiness.set(true);
-        Ok(Self {
-            hub,
-            presentations,
-            readiness,
-            parts,
-        })
+    }
+
+    /// Acts on signals until another process serves, or this one is to stop.
+    async fn serve(&mut self, signals: &mut Signals, launch: &Launch) -> Result<Successor, Why> {
+        loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    stop @ (Signal::Terminate | Signal::Interrupt) => {
+                        info!(signal = %stop, grace_s = GRACE.as_secs(), "stopping");
+                        return Err(Why::Told);
+                    }
+                    Signal::Reload => {
+                        notify::reloading();
+                        self.reloadable.reload();
+                        notify::ready();
+                    }
+                    Signal::Upgrade => {
+                        let upgraded = tokio::select! {
+                            upgraded = self.hand_over(launch) => upgraded,
+                            signal = signals.next_stop() => {
+                                info!(%signal, grace_s = GRACE.as_secs(), "stopping");
+                                return Err(Why::Told);
+                            }
+                        };
+                        match upgraded {
+                            Ok(successor) => return Ok(successor),
+                            Err(why) => warn!(why, "not upgraded; this process goes on as before"),
+                        }
+                    }
+                },
+                () = self.parts.any_ended() => return Err(Why::APart),
+            }
+        }
     }
 
     /// Stops all parts in the order data flow: publishers, broadcasts, requests, the rest. Bounded by the caller.
     async fn stop(&mut self) {
         self.readiness.set(false);
+        // The kernel takes no more connections for listeners that will not accept them.
+        self.sockets = Sockets::default();
         self.parts.stop(Part::Demo).await;
         let live: Vec<Arc<Live>> = self
             .hub
@@ -235,85 +200,34 @@ impl Daemon {
         for part in [
             Part::Ladder,
             Part::Http,
+            Part::Local,
             Part::Packager,
             Part::Rtmp,
+            Part::Certificates,
             Part::Clock,
+            Part::Notify,
             Part::Admin,
         ] {
             self.parts.stop(part).await;
         }
-    }
-}
-
-/// The ladder, if there is to be one and there can be.
-///
-/// # Errors
-/// The configuration asks for an encoder that does not work.
-async fn prepare_ladder(
-    config: &Config,
-    hub: &Hub,
-    program: PathBuf,
-    pictures: &Pictures,
-    metrics: transcoder::Metrics,
-) -> Result<Option<Ladder>, String> {
-    if !config.ladder.enabled {
-        return Ok(None);
-    }
-    let settings = config.ladder.transcoder();
-    match Ladder::prepare(hub.clone(), settings, program, pictures.clone(), metrics).await {
-        Ok(ladder) => Ok(Some(ladder)),
-        Err(err @ ladder::Error::NotThisEncoder(_)) => Err(format!("ladder.encoder: {err}")),
-        Err(err) => {
-            warn!(%err, "no ladder: sources are passed through alone");
-            Ok(None)
+        self.retirement.clean_up();
+        if let Some(predecessor) = self.predecessor.take() {
+            predecessor.stop().await;
         }
     }
 }
 
 /// Lets the clock act on the hub until `stop`.
-async fn tick(hub: Hub, stop: CancellationToken) {
+async fn tick(hub: Hub, pulse: Pulse, stop: CancellationToken) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = ticks.tick() => hub.advance(Instant::now()),
+            _ = ticks.tick() => {
+                hub.advance(Instant::now());
+                pulse.beat();
+            }
             () = stop.cancelled() => break,
         }
     }
-}
-
-/// A listening socket. A `[::]` address takes IPv4 too, and becomes `0.0.0.0` where there is no IPv6.
-fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let bind = |address: SocketAddr| {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(false)?;
-        }
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    };
-    let any = address.is_ipv6() && address.ip().is_unspecified();
-    match bind(address) {
-        Err(err) if any && err.kind() != io::ErrorKind::AddrInUse => {
-            bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
-        }
-        listener => listener,
-    }
-}
-
-fn listening(listener: &'static str, address: SocketAddr) {
-    info!(listener, addr = %address, "listening");
-}
-
-/// Why a listener could not be bound, and what to do.
-pub(crate) fn unbound(section: &str, address: SocketAddr, err: &io::Error) -> String {
-    let advice = match err.kind() {
-        io::ErrorKind::AddrInUse => "another program has the port: stop it, or set another",
-        io::ErrorKind::AddrNotAvailable => "this machine does not have the address: set another",
-        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: set another",
-        _ => "set another",
-    };
-    format!("{section}.listen: {address}: {err}; {advice}")
 }

@@ -2,7 +2,7 @@
 //! and its clock, the packager, and the origin's router, which is asked without a socket.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
-use ingest_rtmp::{Authorize, PublishRequest, Reason, Refusal};
+use ingest_rtmp::{Authorize, Grant, PublishRequest, Reason, Refusal};
 use media_core::{
     ChannelName, Hub,
     broadcast::Limits,
@@ -85,15 +85,16 @@ impl Path {
         let hub = hub(speed);
         let packager = Packager::new(hub.clone(), packager::Config { part: PART, window })?;
         let presentations = packager.presentations();
-        let config = ingest_rtmp::Config {
-            listen: Some((Ipv4Addr::LOCALHOST, 0).into()),
-            ..ingest_rtmp::Config::default()
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let rtmp = listener.local_addr()?;
+        let listeners = ingest_rtmp::Listeners {
+            rtmp: vec![listener],
+            ..ingest_rtmp::Listeners::default()
         };
-        let metrics = ingest_rtmp::Metrics::default();
-        let server = ingest_rtmp::Server::bind(&config, hub.clone(), Arc::new(Open), metrics)?;
-        let rtmp = server.local_addr();
+        let (config, metrics) = (ingest_rtmp::Config::default(), ingest_rtmp::Metrics::default());
+        let server = ingest_rtmp::Server::new(&config, listeners, None, hub.clone(), Arc::new(Open), metrics)?;
         let stop = CancellationToken::new();
-        tokio::spawn(server.serve(stop.clone()));
+        tokio::spawn(server.serve(CancellationToken::new(), stop.clone()));
         tokio::spawn(packager.serve(stop.clone()));
         let (clock, stopped) = (hub.clone(), stop.clone());
         tokio::spawn(async move {
@@ -214,9 +215,10 @@ pub async fn frames(mut body: Body) -> Vec<Data> {
 struct Open;
 
 impl Authorize for Open {
-    fn authorize(&self, request: &PublishRequest) -> Result<ChannelName, Refusal> {
-        let name = request.key.expose().parse();
-        name.map_err(|err: media_core::Error| Refusal::new(Reason::Name, err.to_string()))
+    fn authorize(&self, request: &PublishRequest) -> Result<Grant, Refusal> {
+        let name = request.key.expose().parse::<ChannelName>();
+        name.map(Grant::from)
+            .map_err(|err| Refusal::new(Reason::Name, err.to_string()))
     }
 }
 

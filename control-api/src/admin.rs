@@ -3,7 +3,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -81,71 +80,82 @@ pub fn router(registry: Registry, readiness: Readiness) -> Router {
         .route("/readyz", get(ready))
 }
 
-/// The listener, bound and not yet serving.
+/// The listeners, not yet serving.
 #[derive(Debug)]
-pub struct Server {
-    listener: TcpListener,
-    local: SocketAddr,
-}
+pub struct Server(Vec<TcpListener>);
 
 impl Server {
-    /// Binds `address`, inside a tokio runtime.
+    /// A server on sockets that listen, in any blocking mode; inside a tokio runtime.
     ///
     /// # Errors
-    /// The address is taken or not allowed.
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        Ok(Self {
-            local: listener.local_addr()?,
-            listener,
-        })
-    }
-
-    /// Where it listens, with the port that was taken.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local
+    /// One of them cannot be used.
+    pub fn new(listeners: Vec<std::net::TcpListener>) -> io::Result<Self> {
+        let adopt = |listener: std::net::TcpListener| {
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener)
+        };
+        listeners.into_iter().map(adopt).collect::<io::Result<_>>().map(Self)
     }
 
     /// Serves `router` until `shutdown`, then finishes the requests it has.
     pub async fn serve(self, router: Router, shutdown: CancellationToken) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let (graceful, tasks) = (GracefulShutdown::new(), TaskTracker::new());
-        loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                () = shutdown.cancelled() => break,
-            };
-            let (socket, peer) = match accepted {
-                Ok(accepted) => accepted,
-                Err(err) => {
-                    warn!(%err, "connection not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                debug!(%peer, "too many connections");
-                continue;
-            };
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_LIMIT)
-                .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router.clone()));
-            let connection = graceful.watch(connection);
-            tasks.spawn(async move {
-                match tokio::time::timeout(CONNECTION_LIMIT, connection).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(err)) => debug!(%peer, %err, "admin connection failed"),
-                    Err(_) => debug!(%peer, "admin connection outlived its limit"),
-                }
-                drop(place);
-            });
+        let tasks = TaskTracker::new();
+        for listener in self.0 {
+            tasks.spawn(accept(
+                listener,
+                router.clone(),
+                Arc::clone(&places),
+                tasks.clone(),
+                shutdown.clone(),
+            ));
         }
-        drop(self.listener);
-        graceful.shutdown().await;
         tasks.close();
         tasks.wait().await;
     }
+}
+
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    places: Arc<Semaphore>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+) {
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(err) => {
+                warn!(%err, "connection not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            debug!(%peer, "too many connections");
+            continue;
+        };
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_LIMIT)
+            .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router.clone()));
+        let connection = graceful.watch(connection);
+        tasks.spawn(async move {
+            match tokio::time::timeout(CONNECTION_LIMIT, connection).await {
+                Ok(Ok(())) => {}
+                Ok(Err(err)) => debug!(%peer, %err, "admin connection failed"),
+                Err(_) => debug!(%peer, "admin connection outlived its limit"),
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `/api/v1`: what is live, and making it end. A router, to be mounted under whatever speaks HTTP; its description, served at
 //! `/api/v1/openapi.json`, is made from the handlers and the types they answer with.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::{
     Json, Router,
@@ -36,17 +36,36 @@ pub struct Api {
     hub: Hub,
     viewers: Arc<dyn Viewers>,
     renditions: Arc<dyn Renditions>,
-    administrator: Option<KeyDigest>,
+    administrator: Administrator,
+}
+
+/// Whose token may change something: the digest of it, which may become another; with none, nothing can be changed. Clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Administrator(Arc<RwLock<Option<KeyDigest>>>);
+
+impl Administrator {
+    /// The one with this token.
+    pub fn new(token: Option<KeyDigest>) -> Self {
+        Self(Arc::new(RwLock::new(token)))
+    }
+
+    /// From now on it is the one with this token.
+    pub fn set(&self, token: Option<KeyDigest>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    fn token(&self) -> Option<KeyDigest> {
+        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Api {
-    /// The API of `hub`. `administrator` is the digest of the token that what changes something asks for; with none, nothing can
-    /// be changed.
+    /// The API of `hub`; what changes something asks for the token of `administrator`.
     pub fn new(
         hub: Hub,
         viewers: Arc<dyn Viewers>,
         renditions: Arc<dyn Renditions>,
-        administrator: Option<KeyDigest>,
+        administrator: Administrator,
     ) -> Self {
         Self {
             hub,
@@ -77,9 +96,9 @@ impl Api {
 
     /// Whether the request comes from the administrator.
     fn administrator(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let Some(expected) = &self.administrator else {
+        let Some(expected) = self.administrator.token() else {
             let words = "no administrator's token is configured: set api.admin_token to a random text, or api.admin_token_sha256 to its \
-                         SHA-256, and start the daemon again";
+                         SHA-256, and send the daemon SIGHUP";
             return Err(Problem::new(StatusCode::FORBIDDEN, words));
         };
         match bearer(headers) {

@@ -18,7 +18,7 @@ pub mod renditions;
 mod streams;
 pub mod viewers;
 
-pub use api::Api;
+pub use api::{Administrator, Api};
 pub use digest::KeyDigest;
 pub use renditions::Renditions;
 pub use viewers::Viewers;

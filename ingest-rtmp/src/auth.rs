@@ -3,14 +3,34 @@
 use std::{fmt, net::SocketAddr};
 
 use media_core::ChannelName;
+use tokio_util::sync::CancellationToken;
 
 /// Decides who may publish, and under which name. Called from a connection's task: it must not block.
 pub trait Authorize: Send + Sync + 'static {
-    /// The channel that this publisher's frames go to.
+    /// The channel that this publisher's frames go to, and for how long.
     ///
     /// # Errors
     /// A [`Refusal`]; its description is what the streamer reads in the encoder.
-    fn authorize(&self, request: &PublishRequest) -> Result<ChannelName, Refusal>;
+    fn authorize(&self, request: &PublishRequest) -> Result<Grant, Refusal>;
+}
+
+/// The right to publish.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// Under which name.
+    pub channel: ChannelName,
+    /// Cancelled when the right is withdrawn: the publisher is sent off.
+    pub withdrawn: CancellationToken,
+}
+
+impl From<ChannelName> for Grant {
+    /// The right to a name for ever.
+    fn from(channel: ChannelName) -> Self {
+        Self {
+            channel,
+            withdrawn: CancellationToken::new(),
+        }
+    }
 }
 
 /// What a publisher asks for.
@@ -74,6 +94,8 @@ pub enum Reason {
     NotFound,
     /// An operator ended the broadcast.
     Kicked,
+    /// The stream key is not good any more.
+    Withdrawn,
     /// The server is going down.
     Shutdown,
 }
@@ -98,7 +120,7 @@ impl Reason {
     pub fn code(self) -> &'static str {
         match self {
             Self::App => "NetConnection.Connect.Rejected",
-            Self::Busy | Self::Denied | Self::Kicked => "NetStream.Publish.Denied",
+            Self::Busy | Self::Denied | Self::Kicked | Self::Withdrawn => "NetStream.Publish.Denied",
             Self::Name => "NetStream.Publish.BadName",
             Self::Codec => "NetStream.Publish.Rejected",
             Self::NotFound => "NetStream.Play.StreamNotFound",
@@ -116,6 +138,7 @@ impl Reason {
             Self::Codec => "codec",
             Self::NotFound => "not_found",
             Self::Kicked => "kicked",
+            Self::Withdrawn => "withdrawn",
             Self::Shutdown => "shutdown",
         }
     }

@@ -51,7 +51,20 @@ pub(crate) fn metadata(message: &Message) -> Option<Value> {
     values.next()
 }
 
-/// What we can do of Enhanced RTMP, told to those who asked: H.264 and AAC, to forward; no capsEx bit.
+/// capsEx: what is said of reconnecting is understood (Enhanced RTMP v2, "Reconnect Request").
+pub(crate) const CAN_RECONNECT: u32 = 1;
+
+/// Whether the peer's capsEx has this bit. What is no whole number has none.
+pub(crate) fn has_capability(asked: &Value, bit: u32) -> bool {
+    let caps = asked.property("capsEx").and_then(Value::as_number).unwrap_or(0.0);
+    // A float is cut to the range of the integer, and NaN to 0.
+    #[expect(clippy::cast_possible_truncation, reason = "above 32 bits there is no capability")]
+    #[expect(clippy::cast_sign_loss, reason = "below 0 there is no capability")]
+    let bits = caps as u32;
+    caps.fract() == 0.0 && bits & bit != 0
+}
+
+/// What we can do of Enhanced RTMP, told to those who asked: H.264 and AAC, to forward; of capsEx, reconnecting.
 pub(crate) fn enhanced_capabilities(asked: &Value) -> Vec<(String, Value)> {
     const CAN_FORWARD: f64 = 4.0;
     let mut answer = Vec::new();
@@ -66,7 +79,7 @@ pub(crate) fn enhanced_capabilities(asked: &Value) -> Vec<(String, Value)> {
         add("audioFourCcInfoMap", object([("mp4a", CAN_FORWARD.into())]));
     }
     if asked.property("capsEx").is_some() {
-        add("capsEx", 0.0.into());
+        add("capsEx", f64::from(CAN_RECONNECT).into());
     }
     answer
 }

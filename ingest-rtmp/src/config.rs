@@ -1,8 +1,8 @@
 //! The settings of the RTMP server, as an operator writes them.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, Deserializer, de};
 
 use crate::session;
 
@@ -10,10 +10,10 @@ use crate::session;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Address and port to listen on, such as `0.0.0.0:1935`; empty for no RTMP. Default `[::]:1935`, which takes IPv4 as well. Port 0
-    /// takes a free one.
-    #[serde(deserialize_with = "address")]
-    pub listen: Option<SocketAddr>,
+    /// Addresses and ports to listen on, such as `0.0.0.0:1935`: one, or a list; empty for no RTMP. Default `[::]:1935`, which takes IPv4
+    /// as well. Port 0 takes a free one.
+    #[serde(deserialize_with = "addresses")]
+    pub listen: Vec<SocketAddr>,
     /// The application: what follows the host in the server's URL. Default `live`.
     pub app: String,
     /// Connections at once. Default 2000. Each costs up to 64 KiB while it publishes, and what it holds of unfinished messages.
@@ -37,7 +37,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: Some(SocketAddr::from(([0u16; 8], 1935))),
+            listen: vec![SocketAddr::from(([0u16; 8], 1935))],
             app: "live".into(),
             max_connections: 2_000,
             max_connections_per_address: 200,
@@ -91,6 +91,10 @@ impl Config {
         }
     }
 
+    pub(crate) fn handshake_limit(&self) -> Duration {
+        ms(self.handshake_ms)
+    }
+
     pub(crate) fn write_limit(&self) -> Duration {
         ms(self.write_ms)
     }
@@ -100,15 +104,41 @@ fn ms(ms: u32) -> Duration {
     Duration::from_millis(ms.into())
 }
 
-fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    match text.as_str() {
-        "" => Ok(None),
-        text => text
-            .parse()
-            .map(Some)
-            .map_err(|_| D::Error::custom(format!("{text:?} is not an address and port"))),
+/// One address as text, or a list of them; the empty text is none.
+fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+    struct Visitor;
+
+    impl<'de> de::Visitor<'de> for Visitor {
+        type Value = Vec<SocketAddr>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an address and port, or a list of them")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            match text {
+                "" => Ok(Vec::new()),
+                text => text
+                    .parse()
+                    .map(|address| vec![address])
+                    .map_err(|_| not_an_address(text)),
+            }
+        }
+
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut addresses = Vec::new();
+            while let Some(text) = list.next_element::<String>()? {
+                addresses.push(text.parse().map_err(|_| not_an_address(&text))?);
+            }
+            Ok(addresses)
+        }
     }
+
+    fn not_an_address<E: de::Error>(text: &str) -> E {
+        E::custom(format_args!("{text:?} is not an address and port"))
+    }
+
+    deserializer.deserialize_any(Visitor)
 }
 
 #[cfg(test)]
@@ -121,11 +151,13 @@ mod tests {
 
     #[test]
     fn an_empty_listen_turns_it_off_and_an_unknown_key_is_refused() {
-        assert_eq!(read("listen = ''").unwrap().listen, None);
-        assert_eq!(
-            read("listen = '127.0.0.1:0'").unwrap().listen,
-            Some(([127, 0, 0, 1], 0).into())
-        );
+        let loopback: [SocketAddr; 2] = [([127, 0, 0, 1], 0).into(), "[::1]:0".parse().unwrap()];
+        for off in ["listen = ''", "listen = []"] {
+            assert_eq!(read(off).unwrap().listen, []);
+        }
+        assert_eq!(read("listen = '127.0.0.1:0'").unwrap().listen, loopback[..1]);
+        assert_eq!(read("listen = ['127.0.0.1:0', '[::1]:0']").unwrap().listen, loopback);
+        assert!(read("listen = ['127.0.0.1:0', '']").is_err());
         assert_eq!(read("").unwrap(), Config::default());
         assert!(
             read("listen = 'here'")

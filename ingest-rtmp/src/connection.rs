@@ -49,7 +49,8 @@ enum Role {
     Nobody,
     Publisher {
         publisher: Publisher,
-        revoked: Pin<Box<dyn Future<Output = ()> + Send>>,
+        /// Why it is sent off, once it is.
+        revoked: Pin<Box<dyn Future<Output = Refusal> + Send>>,
     },
     Player(Player),
 }
@@ -60,7 +61,8 @@ enum Wake {
     Timer,
     /// The hub has something for the player; none when the broadcast is over.
     Play(Option<broadcast::Event>),
-    Revoked,
+    Revoked(Refusal),
+    Retire,
     Shutdown,
 }
 
@@ -74,8 +76,15 @@ struct Connection<'a, S> {
 }
 
 /// Serves one peer until it goes or is sent off; how it ended is counted and logged here.
-pub(crate) async fn run<S>(socket: S, peer: SocketAddr, context: &Context, shutdown: CancellationToken)
-where
+///
+/// Once `retire` is cancelled a publisher is asked to connect again; at `shutdown` everyone is sent off.
+pub(crate) async fn run<S>(
+    socket: S,
+    peer: SocketAddr,
+    context: &Context,
+    retire: CancellationToken,
+    shutdown: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let session = Session::new(context.session.clone(), now());
@@ -87,7 +96,7 @@ where
         input: BytesMut::new(),
         role: Role::Nobody,
     };
-    let ended = connection.drive(&shutdown).await;
+    let ended = connection.drive(&retire, &shutdown).await;
     if let Role::Publisher { publisher, .. } = std::mem::replace(&mut connection.role, Role::Nobody) {
         publisher.leave(now());
     }
@@ -109,8 +118,10 @@ where
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
-    async fn drive(&mut self, shutdown: &CancellationToken) -> Result<Cause, Error> {
+    async fn drive(&mut self, retire: &CancellationToken, shutdown: &CancellationToken) -> Result<Cause, Error> {
         let mut shutdown = pin!(shutdown.cancelled());
+        let mut retire = pin!(retire.cancelled());
+        let mut retiring = false;
         let mut timer = pin!(sleep_until((now() + FAR).into()));
         let mut now = now();
         loop {
@@ -131,6 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 read = self.socket.read_buf(&mut self.input) => Wake::Read(read),
                 wake = self.role.wake() => wake,
                 () = &mut timer => Wake::Timer,
+                () = &mut retire, if !retiring => Wake::Retire,
                 () = &mut shutdown => Wake::Shutdown,
             };
             now = self::now();
@@ -149,7 +161,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     }
                 }
                 Wake::Play(None) => self.session.end_play()?,
-                Wake::Revoked => self.refuse(publisher::ended())?,
+                Wake::Revoked(refusal) => self.refuse(refusal)?,
+                Wake::Retire => {
+                    retiring = true;
+                    if self.session.request_reconnect()? {
+                        debug!("asked to connect again");
+                    }
+                }
                 Wake::Shutdown => self.refuse(Refusal::new(
                     Reason::Shutdown,
                     "the server is going down, try again in a moment",
@@ -195,21 +213,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     fn publish(&mut self, request: &PublishRequest, now: Instant) -> Result<Result<(), Refusal>, Error> {
         let context = self.context;
-        let claim = context.authorize.authorize(request).and_then(|name| {
-            context.hub.claim(name).map_err(|err| match err {
+        let claim = context.authorize.authorize(request).and_then(|grant| {
+            let claim = context.hub.claim(grant.channel).map_err(|err| match err {
                 HubError::Busy { name } => Refusal::new(
                     Reason::Name,
                     format!("{name} is live already: stop the other encoder, or wait until it is gone"),
                 ),
                 other => Refusal::new(Reason::Busy, other.to_string()),
-            })
+            })?;
+            Ok((claim, grant.withdrawn))
         });
-        let claim = match claim {
-            Ok(claim) => claim,
+        let (claim, withdrawn) = match claim {
+            Ok(granted) => granted,
             Err(refusal) => return Ok(Err(refusal)),
         };
         debug!(channel = %claim.name(), "publishing");
-        let revoked = Box::pin(claim.revoked().cancelled_owned());
+        let revoked = Box::pin(revoked(claim.revoked(), withdrawn));
         let publisher = Publisher::new(claim, context.metrics.clone(), now);
         self.role = Role::Publisher { publisher, revoked };
         self.session.accept().map(Ok)
@@ -264,26 +283,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Writes all that is queued; each step within the write limit.
     async fn flush(&mut self) -> Result<(), Error> {
         let transmit = self.session.transmit();
+        if transmit.is_empty() {
+            return Ok(());
+        }
         let limit = self.context.write_limit;
         while !transmit.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = transmit.slices(&mut slices);
-            let written = timeout(limit, self.socket.write_vectored(&slices[..filled]))
-                .await
-                .map_err(|_| {
-                    let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-                    Error::TimedOut {
-                        what: "write",
-                        limit_ms,
-                    }
-                })??;
+            let written = within(limit, self.socket.write_vectored(&slices[..filled])).await?;
             if written == 0 {
                 return Err(io::Error::from(io::ErrorKind::WriteZero).into());
             }
             self.context.metrics.sent.inc_by(written as u64);
             transmit.advance(written);
         }
-        Ok(())
+        // TLS may have kept some of it.
+        within(limit, self.socket.flush()).await
     }
 
     /// Says that nothing more comes, and waits a moment for the peer to hang up.
@@ -308,13 +323,30 @@ impl Role {
     async fn wake(&mut self) -> Wake {
         match self {
             Self::Nobody => std::future::pending().await,
-            Self::Publisher { revoked, .. } => {
-                revoked.await;
-                Wake::Revoked
-            }
+            Self::Publisher { revoked, .. } => Wake::Revoked(revoked.await),
             Self::Player(player) => Wake::Play(player.next().await),
         }
     }
+}
+
+/// Waits until a publisher must go; why.
+async fn revoked(by_operator: CancellationToken, withdrawn: CancellationToken) -> Refusal {
+    tokio::select! {
+        () = by_operator.cancelled() => publisher::ended(),
+        () = withdrawn.cancelled() => Refusal::new(
+            Reason::Withdrawn,
+            "this stream key has been withdrawn: ask the server's operator for another",
+        ),
+    }
+}
+
+/// One step of writing, within `limit`.
+async fn within<T>(limit: Duration, step: impl Future<Output = io::Result<T>>) -> Result<T, Error> {
+    let done = timeout(limit, step).await.map_err(|_| Error::TimedOut {
+        what: "write",
+        limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+    })?;
+    Ok(done?)
 }
 
 /// Brings the timer forward if the deadline is sooner. A later deadline is seen when the timer fires: so a publisher's every

@@ -21,17 +21,19 @@ pub mod flv;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod metrics;
+mod places;
 mod player;
 mod publisher;
 mod server;
 pub mod session;
 #[cfg(test)]
 mod testing;
+mod tls;
 mod transmit;
 
-pub use auth::{Authorize, PublishRequest, Reason, Refusal, StreamKey};
+pub use auth::{Authorize, Grant, PublishRequest, Reason, Refusal, StreamKey};
 pub use config::Config;
 pub use error::Error;
 pub use metrics::Metrics;
-pub use server::Server;
+pub use server::{Listeners, Server};
 pub use transmit::Transmit;

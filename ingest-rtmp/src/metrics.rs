@@ -29,6 +29,7 @@ pub struct Metrics {
     dropped: Family<DropLabel, Counter>,
     refused: Family<ReasonLabel, Counter>,
     pub(crate) lagged: Counter,
+    handshakes: Family<HandshakeLabel, Counter>,
 }
 
 /// Why a frame was not published, or a message held none that could be.
@@ -63,6 +64,16 @@ pub(crate) enum Cause {
     Socket,
     /// Too many connections, in all or from its address; nothing was read.
     Limit,
+    /// No TLS handshake.
+    Tls,
+}
+
+/// How a TLS handshake ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Handshake {
+    Done,
+    Failed,
+    TimedOut,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -78,6 +89,11 @@ struct KindLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DropLabel {
     reason: Drop,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HandshakeLabel {
+    result: Handshake,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -104,6 +120,7 @@ impl Default for Metrics {
             dropped: Family::default(),
             refused: Family::default(),
             lagged: Counter::default(),
+            handshakes: Family::default(),
         }
     }
 }
@@ -148,6 +165,16 @@ impl Metrics {
             "Frames that slow players did not get",
             self.lagged.clone(),
         );
+        registry.register(
+            "tls_handshakes",
+            "TLS handshakes of RTMPS, by result",
+            self.handshakes.clone(),
+        );
+    }
+
+    /// How many publishers are connected.
+    pub fn publishers(&self) -> u64 {
+        u64::try_from(self.publishers.get()).unwrap_or(0)
     }
 
     /// How many play a broadcast now.
@@ -167,9 +194,18 @@ impl Metrics {
         self.closed.get_or_create(&CauseLabel { cause }).inc();
     }
 
+    pub(crate) fn shake_hands(&self, result: Handshake) {
+        self.handshakes.get_or_create(&HandshakeLabel { result }).inc();
+    }
+
     #[cfg(test)]
     pub(crate) fn dropped(&self, reason: Drop) -> u64 {
         self.dropped.get_or_create(&DropLabel { reason }).get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shaken(&self, result: Handshake) -> u64 {
+        self.handshakes.get_or_create(&HandshakeLabel { result }).get()
     }
 
     #[cfg(test)]
@@ -224,6 +260,18 @@ impl EncodeLabelValue for Cause {
             Self::Protocol => "protocol",
             Self::Socket => "socket",
             Self::Limit => "limit",
+            Self::Tls => "tls",
+        };
+        EncodeLabelValue::encode(&label, encoder)
+    }
+}
+
+impl EncodeLabelValue for Handshake {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        let label = match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::TimedOut => "timeout",
         };
         EncodeLabelValue::encode(&label, encoder)
     }

@@ -1,15 +1,10 @@
-//! The listener: accepts connections within the limits, and waits for all of them when it is told to stop.
+//! The listeners: accept connections within the limits, and wait for all of them when told to stop.
 
-use std::{
-    collections::HashMap,
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use media_core::Hub;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use rustls::server::ResolvesServerCert;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, debug, debug_span, info, warn};
@@ -18,59 +13,53 @@ use crate::{
     auth::Authorize,
     config::Config,
     connection::{self, Context},
-    metrics::{Cause, Counted, Metrics},
+    metrics::{Cause, Metrics},
+    places::Places,
+    tls::Tls,
 };
 
-const BACKLOG: i32 = 1024;
 /// Pause after a failed accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Players are silent: the kernel finds out which are gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// An RTMP server that is bound and not yet serving.
+/// The sockets to accept from; they listen, in any blocking mode.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// RTMP in the clear.
+    pub rtmp: Vec<std::net::TcpListener>,
+    /// RTMP in TLS.
+    pub rtmps: Vec<std::net::TcpListener>,
+}
+
+/// An RTMP server that is not yet serving.
 pub struct Server {
-    listener: TcpListener,
-    local: SocketAddr,
+    rtmp: Vec<TcpListener>,
+    rtmps: Vec<(TcpListener, Arc<Tls>)>,
     context: Arc<Context>,
     places: Arc<Places>,
 }
 
-/// Connections in all and from each address.
-struct Places {
-    max: usize,
-    max_per_address: usize,
-    taken: Mutex<(usize, HashMap<IpAddr, usize>)>,
-}
-
-/// One connection's place, given back when dropped.
-struct Place {
-    places: Arc<Places>,
-    address: IpAddr,
-    _counted: Counted,
-}
-
 impl Server {
-    /// Binds `config.listen`, inside a tokio runtime. A `[::]` address takes IPv4 too, and becomes `0.0.0.0` where there is no IPv6.
+    /// A server on `listeners`, inside a tokio runtime. `certificates` are what RTMPS shows.
     ///
     /// # Errors
-    /// The address is taken or not allowed; `InvalidInput` if `listen` is off or a value is out of its range.
-    pub fn bind(config: &Config, hub: Hub, authorize: Arc<dyn Authorize>, metrics: Metrics) -> io::Result<Self> {
+    /// `InvalidInput` if a value of `config` is out of its range, or there are sockets for RTMPS and no certificates.
+    pub fn new(
+        config: &Config,
+        listeners: Listeners,
+        certificates: Option<Arc<dyn ResolvesServerCert>>,
+        hub: Hub,
+        authorize: Arc<dyn Authorize>,
+        metrics: Metrics,
+    ) -> io::Result<Self> {
         let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
         config.check().map_err(invalid)?;
-        let address = config.listen.ok_or_else(|| invalid("rtmp.listen is empty".into()))?;
-        let listener = match listen(address) {
-            Err(err)
-                if address.is_ipv6() && address.ip().is_unspecified() && err.kind() != io::ErrorKind::AddrInUse =>
-            {
-                listen((IpAddr::from([0, 0, 0, 0]), address.port()).into())?
-            }
-            listener => listener?,
-        };
-        let listener = TcpListener::from_std(listener)?;
-        let places = Places {
-            max: config.max_connections,
-            max_per_address: config.max_connections_per_address,
-            taken: Mutex::default(),
+        let tls = certificates.map(|certificates| Tls::new(certificates, config.handshake_limit()));
+        let tls = tls.transpose()?.map(Arc::new);
+        let private = |listener| {
+            let tls = tls.clone().ok_or_else(|| invalid("rtmps needs a certificate".into()))?;
+            Ok((asynchronous(listener)?, tls))
         };
         let context = Context {
             hub,
@@ -80,44 +69,86 @@ impl Server {
             write_limit: config.write_limit(),
         };
         Ok(Self {
-            local: listener.local_addr()?,
-            listener,
+            rtmp: listeners
+                .rtmp
+                .into_iter()
+                .map(asynchronous)
+                .collect::<io::Result<_>>()?,
+            rtmps: listeners.rtmps.into_iter().map(private).collect::<io::Result<_>>()?,
             context: Arc::new(context),
-            places: Arc::new(places),
+            places: Places::new(config),
         })
     }
 
-    /// Where it listens, with the port that was taken.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local
-    }
-
-    /// Serves until `shutdown`, then tells all peers and returns when they are gone: within the write limit and a second.
-    pub async fn serve(self, shutdown: CancellationToken) {
+    /// Serves until `retire` or `shutdown`.
+    ///
+    /// After `retire` nothing more is accepted, publishers that understand it are asked to connect again, and all are served as long as they
+    /// stay. After `shutdown` all peers are told to go. Returns when they have: after `shutdown`, within the write limit and a second.
+    pub async fn serve(self, retire: CancellationToken, shutdown: CancellationToken) {
         let Self {
-            listener,
-            local,
+            rtmp,
+            rtmps,
             context,
             places,
         } = self;
+        let rtmp = rtmp.into_iter().map(|listener| (listener, None));
+        let rtmps = rtmps.into_iter().map(|(listener, tls)| (listener, Some(tls)));
         let tasks = TaskTracker::new();
+        for (listener, tls) in rtmp.chain(rtmps) {
+            let acceptor = Acceptor {
+                listener,
+                tls,
+                context: Arc::clone(&context),
+                places: Arc::clone(&places),
+                tasks: tasks.clone(),
+            };
+            tasks.spawn(acceptor.accept(retire.clone(), shutdown.clone()));
+        }
+        tasks.close();
+        tasks.wait().await;
+        info!("rtmp has stopped");
+    }
+}
+
+/// One socket that is accepted from.
+struct Acceptor {
+    listener: TcpListener,
+    /// If its connections are private.
+    tls: Option<Arc<Tls>>,
+    context: Arc<Context>,
+    places: Arc<Places>,
+    tasks: TaskTracker,
+}
+
+impl Acceptor {
+    async fn accept(self, retire: CancellationToken, shutdown: CancellationToken) {
+        let (metrics, protocol) = (&self.context.metrics, if self.tls.is_some() { "rtmps" } else { "rtmp" });
         let mut serial: u64 = 0;
+        let mut failing = false;
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = self.listener.accept() => accepted,
+                () = retire.cancelled() => break,
                 () = shutdown.cancelled() => break,
             };
             let (socket, peer) = match accepted {
-                Ok(accepted) => accepted,
+                Ok(accepted) => {
+                    failing = false;
+                    accepted
+                }
                 Err(err) => {
-                    warn!(%err, "connection not accepted");
+                    // Once for each time it starts: a peer must not fill the log.
+                    if !failing {
+                        warn!(%err, "connections are not accepted");
+                    }
+                    failing = true;
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            context.metrics.accepted.inc();
-            let Some(place) = places.take(peer.ip(), &context.metrics) else {
-                context.metrics.close(Cause::Limit);
+            metrics.accepted.inc();
+            let Some(place) = self.places.take(peer.ip(), metrics) else {
+                metrics.close(Cause::Limit);
                 debug!(%peer, "too many connections");
                 continue;
             };
@@ -125,70 +156,33 @@ impl Server {
                 debug!(%peer, %err, "socket options not set");
             }
             serial += 1;
-            let span = debug_span!("rtmp", conn = serial, %peer);
-            let (context, shutdown) = (Arc::clone(&context), shutdown.child_token());
+            let span = debug_span!("rtmp", protocol, conn = serial, %peer);
+            let (context, tls) = (Arc::clone(&self.context), self.tls.clone());
+            let (retire, shutdown) = (retire.clone(), shutdown.clone());
             let connection = async move {
-                connection::run(socket, peer, &context, shutdown).await;
+                match tls {
+                    None => connection::run(socket, peer, &context, retire, shutdown).await,
+                    Some(tls) => {
+                        let shaken = tokio::select! {
+                            shaken = tls.accept(socket, &context.metrics) => shaken,
+                            () = shutdown.cancelled() => None,
+                        };
+                        match shaken {
+                            Some(socket) => connection::run(socket, peer, &context, retire, shutdown).await,
+                            None => context.metrics.close(Cause::Tls),
+                        }
+                    }
+                }
                 drop(place);
             };
-            tasks.spawn(connection.instrument(span));
-        }
-        drop(listener);
-        tasks.close();
-        tasks.wait().await;
-        info!(address = %local, "rtmp has stopped");
-    }
-}
-
-impl Places {
-    fn take(self: &Arc<Self>, address: IpAddr, metrics: &Metrics) -> Option<Place> {
-        let address = address.to_canonical();
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, by_address) = &mut *taken;
-        if *all >= self.max
-            || by_address
-                .get(&address)
-                .is_some_and(|&here| here >= self.max_per_address)
-        {
-            return None;
-        }
-        *all += 1;
-        *by_address.entry(address).or_default() += 1;
-        Some(Place {
-            places: Arc::clone(self),
-            address,
-            _counted: Counted::new(&metrics.connections),
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, by_address) = &mut *taken;
-        *all -= 1;
-        if let Some(here) = by_address.get_mut(&self.address) {
-            *here -= 1;
-            if *here == 0 {
-                by_address.remove(&self.address);
-            }
+            self.tasks.spawn(connection.instrument(span));
         }
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM.nonblocking(),
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+fn asynchronous(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
 }
 
 fn tune(socket: &TcpStream) -> io::Result<()> {

@@ -2,7 +2,7 @@
 //! and a deadline out. Frames are `flv`'s and `publisher`'s, framing is `chunk`'s and `transmit`'s, sockets are `connection`'s.
 //!
 //! RTMP 1.0 section 5.2 (handshake, by rml_rtmp), 5.4 (control), 7.2 (commands); Enhanced RTMP v2, "Enhancing NetConnection connect
-//! Command". What is not in the standard but sent by encoders (releaseStream, FCPublish, `_checkbw`, getStreamLength) is answered the
+//! Command" and "Reconnect Request". What is not in the standard but sent by encoders (releaseStream, FCPublish, `_checkbw`, getStreamLength) is answered the
 //! way Adobe's server did.
 //!
 //! There is no queue of events: [`Session::poll_event`] reads on from the input until it finds one, so that a peer cannot make
@@ -27,7 +27,7 @@ use crate::{
     amf0::Value,
     auth::{Reason, Refusal, StreamKey},
     chunk::{self, Message, Reader, first_u32},
-    command::{Command, enhanced_capabilities, metadata, split_query, status_object},
+    command::{CAN_RECONNECT, Command, enhanced_capabilities, has_capability, metadata, split_query, status_object},
     transmit::{Transmit, kind},
 };
 use state::{Open, Stage, State};
@@ -96,6 +96,8 @@ pub struct Session {
     acknowledged: u32,
     window: u32,
     last_input: Instant,
+    /// Whether the peer is wanted elsewhere, if it publishes.
+    sends_away: bool,
 }
 
 /// C0, C1 and C2 (RTMP 5.2).
@@ -121,6 +123,7 @@ impl Session {
             acknowledged: 0,
             window: WINDOW,
             last_input: now,
+            sends_away: false,
         }
     }
 
@@ -213,7 +216,11 @@ impl Session {
         if publish {
             open.stage = Stage::Publishing { stream_id };
             self.reader.set_message_bytes(self.settings.message_bytes);
-            return self.status(stream_id, "status", "NetStream.Publish.Start", "publishing");
+            self.status(stream_id, "status", "NetStream.Publish.Start", "publishing")?;
+            return match self.sends_away {
+                true => self.request_reconnect().map(drop),
+                false => Ok(()),
+            };
         }
         open.stage = Stage::Playing { stream_id };
         self.status(
@@ -250,6 +257,28 @@ impl Session {
         }
         self.state = State::Closing;
         Ok(())
+    }
+
+    /// Asks a publisher to connect again, to the same address, where another process takes it by then; now, or as soon as it publishes.
+    /// Whether it was asked: what its `connect` did not say that it understands is not sent. It goes on until it hangs up.
+    ///
+    /// # Errors
+    /// Only if the message could not be framed, which no input leads to.
+    ///
+    /// Source: Enhanced RTMP v2, "Reconnect Request".
+    pub fn request_reconnect(&mut self) -> Result<bool, Error> {
+        self.sends_away = true;
+        let State::Open(Open {
+            stage: Stage::Publishing { .. },
+            can_reconnect: true,
+            ..
+        }) = self.state
+        else {
+            return Ok(false);
+        };
+        let code = "NetConnection.Connect.ReconnectRequest";
+        self.status(0, "status", code, "the server is being upgraded, please connect again")?;
+        Ok(true)
     }
 
     /// The played broadcast is over: the player is told, and the session is closing.
@@ -449,6 +478,7 @@ impl Session {
             app,
             query,
             streams: 0,
+            can_reconnect: has_capability(&command.object, CAN_RECONNECT),
             stage: Stage::Idle { since },
         });
         Ok(())

@@ -230,6 +230,11 @@ impl Presentations {
         self.0.broadcasts.get(&id).map(|live| Arc::clone(&live))
     }
 
+    /// Whether there is nothing to be found: nothing is live, and what has ended has been forgotten.
+    pub fn is_empty(&self) -> bool {
+        self.0.broadcasts.is_empty()
+    }
+
     /// Makes `live` known, under its name too unless another has it: that one is shown until there is something to show of
     /// this one. Returns it.
     fn insert(&self, live: &Arc<Live>) -> Option<Arc<Live>> {

@@ -1,6 +1,7 @@
 //! Where a configuration comes from: built-in values, over them a file, over that the environment.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
@@ -21,6 +22,87 @@ pub(crate) fn default_file() -> Option<PathBuf> {
     Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists())
 }
 
+/// A configuration, and what was said of it: so that two can be compared key by key.
+#[derive(Debug, Clone)]
+pub(crate) struct Loaded {
+    pub(crate) config: Config,
+    /// What the file and the environment set.
+    said: Table,
+}
+
+impl Loaded {
+    /// The keys whose values are others in `newer`, such as `live.part_ms`.
+    pub(crate) fn changes(&self, newer: &Self) -> Vec<String> {
+        let keys: BTreeSet<_> = keys(&self.said).chain(keys(&newer.said)).collect();
+        let changed = |key: &Key| {
+            // What is said may differ where the value does not: a default that stands there now.
+            look_up(&self.said, key) != look_up(&newer.said, key)
+                && self
+                    .with(newer, |other| other == key)
+                    .is_none_or(|with| with.config != self.config)
+        };
+        keys.iter().filter(|key| changed(key)).map(name).collect()
+    }
+
+    /// This one, but with those keys of `newer` that `take` names. None if that is no configuration.
+    pub(crate) fn adopt(&self, newer: &Self, take: impl Fn(&str) -> bool) -> Option<Self> {
+        self.with(newer, |key| take(&name(key)))
+    }
+
+    fn with(&self, newer: &Self, take: impl Fn(&Key) -> bool) -> Option<Self> {
+        let mut said = self.said.clone();
+        let keys: BTreeSet<_> = keys(&self.said).chain(keys(&newer.said)).collect();
+        for key in keys.iter().filter(|key| take(key)) {
+            set(&mut said, key, look_up(&newer.said, key).cloned());
+        }
+        let config = Config::deserialize(said.clone()).ok()?;
+        Some(Self { config, said })
+    }
+}
+
+/// A section and a key, or a key outside of them.
+type Key = (Option<String>, String);
+
+fn name((section, key): &Key) -> String {
+    match section {
+        Some(section) => format!("{section}.{key}"),
+        None => key.clone(),
+    }
+}
+
+fn keys(table: &Table) -> impl Iterator<Item = Key> {
+    table.iter().flat_map(|(name, value)| match value {
+        Value::Table(section) => section.keys().map(|key| (Some(name.clone()), key.clone())).collect(),
+        _ => vec![(None, name.clone())],
+    })
+}
+
+fn look_up<'a>(table: &'a Table, (section, key): &Key) -> Option<&'a Value> {
+    match section {
+        Some(section) => table.get(section)?.get(key),
+        None => table.get(key),
+    }
+}
+
+fn set(table: &mut Table, (section, key): &Key, value: Option<Value>) {
+    let table = match section {
+        Some(section) => {
+            let section = table
+                .entry(section.clone())
+                .or_insert_with(|| Value::Table(Table::new()));
+            match section {
+                Value::Table(section) => section,
+                _ => return,
+            }
+        }
+        None => table,
+    };
+    match value {
+        Some(value) => drop(table.insert(key.clone(), value)),
+        None => drop(table.remove(key)),
+    }
+}
+
 /// Reads and checks a configuration: `variables` over `file` over the built-in values.
 ///
 /// # Errors
@@ -28,7 +110,7 @@ pub(crate) fn default_file() -> Option<PathBuf> {
 pub(crate) fn load(
     file: Option<&Path>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Config, Error> {
+) -> Result<Loaded, Error> {
     let text = match file {
         Some(file) => fs::read_to_string(file).map_err(|source| Error::Unreadable {
             file: file.into(),
@@ -37,26 +119,27 @@ pub(crate) fn load(
         None => String::new(),
     };
     let name = file.unwrap_or(Path::new("built-in"));
-    let config = parse(name, &text, &settings(variables)?)?;
-    config.check().map_err(Error::Value)?;
-    Ok(config)
+    let loaded = parse(name, &text, &settings(variables)?)?;
+    loaded.config.check().map_err(Error::Value)?;
+    Ok(loaded)
 }
 
 /// Each setting of the environment as a table that holds it alone.
 type Settings = Vec<(String, Table)>;
 
-pub(super) fn parse(file: &Path, text: &str, settings: &Settings) -> Result<Config, Error> {
+pub(super) fn parse(file: &Path, text: &str, settings: &Settings) -> Result<Loaded, Error> {
     // The text by itself first: only so does an error know its line.
     let config: Config = toml::from_str(text).map_err(|err| at_line(file, text, &err))?;
+    let mut said: Table = toml::from_str(text).map_err(|err| at_line(file, text, &err))?;
     if settings.is_empty() {
-        return Ok(config);
+        return Ok(Loaded { config, said });
     }
-    let mut table: Table = toml::from_str(text).map_err(|err| at_line(file, text, &err))?;
     for (_, setting) in settings {
-        lay_over(&mut table, setting.clone());
+        lay_over(&mut said, setting.clone());
     }
     // Each part was read before, so this cannot fail for a value's sake.
-    Config::deserialize(table).map_err(|err| Error::Value(one_line(err.message())))
+    let config = Config::deserialize(said.clone()).map_err(|err| Error::Value(one_line(err.message())))?;
+    Ok(Loaded { config, said })
 }
 
 /// The settings among `variables`, each checked by itself, in the order of their names.

@@ -5,7 +5,7 @@ use std::{
 };
 
 use super::{
-    Config, Error, Policy,
+    Config, Error, Loaded, Policy,
     source::{parse, settings},
 };
 
@@ -17,7 +17,7 @@ fn with_env(text: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
     let variables = variables
         .iter()
         .map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    let config = parse(Path::new("test.toml"), text, &settings(variables)?)?;
+    let config = parse(Path::new("test.toml"), text, &settings(variables)?)?.config;
     config.check().map_err(Error::Value)?;
     Ok(config)
 }
@@ -106,12 +106,45 @@ fn values_that_do_not_go_together_are_refused() {
     assert!(refusal("[rtmp]\nidle_ms = 1\n").contains("rtmp.idle_ms is 1"));
 }
 
+fn loaded(text: &str) -> Loaded {
+    parse(Path::new("test.toml"), text, &Vec::new()).unwrap()
+}
+
 #[test]
-fn what_this_build_does_not_do_is_said_plainly() {
-    assert!(refusal("[https]\nlisten = \"[::]:8443\"\n").contains("does not serve TLS yet"));
-    assert!(refusal("[rtmps]\nlisten = \"[::]:1936\"\n").contains("does not serve TLS yet"));
-    let accepted = "[tls]\ncert = \"a\"\nkey = \"b\"\nself_signed = true\n[https]\nlisten = \"\"\n";
-    read(accepted).unwrap();
+fn without_a_certificate_nothing_is_listened_on_that_needs_one() {
+    let purposes = |text: &str| {
+        let wanted = read(text).unwrap().listeners();
+        wanted.iter().map(|wanted| wanted.purpose.name()).collect::<Vec<_>>()
+    };
+    assert_eq!(purposes(""), ["rtmp", "http", "admin"]);
+    let all = ["rtmp", "rtmps", "http", "https", "quic", "admin"];
+    assert_eq!(purposes("[tls]\nself_signed = true\n"), all);
+    assert_eq!(purposes("[tls]\ncert = \"a\"\nkey = \"b\"\n"), all);
+    assert_eq!(
+        purposes("[tls]\nself_signed = true\n[https]\nhttp3 = false\nlisten = [\"127.0.0.1:1\", \"[::1]:1\"]\n"),
+        ["rtmp", "rtmps", "http", "https", "https", "admin"]
+    );
+    assert!(refusal("[tls]\ncert = \"a\"\n").contains("tls.cert and tls.key belong together"));
+    assert!(refusal("[admin]\nlisten = [\"127.0.0.1\"]\n").contains("not an address and port"));
+}
+
+#[test]
+fn two_configurations_are_compared_by_value_key_by_key() {
+    let old = loaded("data_dir = \"a\"\n[live]\npart_ms = 100\n[rtmp]\napp = \"live\"\n");
+    let new = loaded(
+        "data_dir = \"b\"\n[live]\nsegment_ms = 2000\n[http]\nmax_streams = 7\n\
+         [[publish.keys]]\nchannel = \"a\"\nkey = \"12345678\"\n",
+    );
+    // What is said where the built-in value was, or the other way round, is no change.
+    assert_eq!(
+        old.changes(&new),
+        ["data_dir", "http.max_streams", "live.part_ms", "publish.keys"]
+    );
+    assert_eq!(new.changes(&new.clone()), Vec::<String>::new());
+    let between = old.adopt(&new, |key| key == "publish.keys").unwrap();
+    assert_eq!(old.changes(&between), ["publish.keys"]);
+    assert_eq!(between.config.publish.keys.len(), 1);
+    assert_eq!(between.changes(&new), ["data_dir", "http.max_streams", "live.part_ms"]);
 }
 
 #[test]

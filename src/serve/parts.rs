@@ -1,8 +1,8 @@
 //! The parts of the daemon that run at the same time: each with its own stop, so that they can be stopped one after the other.
 
-use std::{fmt, future::Future, mem};
+use std::{fmt, future::Future, mem, pin::pin, sync::Arc};
 
-use tokio::task::JoinHandle;
+use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -23,6 +23,12 @@ pub(crate) enum Part {
     Clock,
     /// Answers the operator's tools.
     Admin,
+    /// Serves the process that follows this one.
+    Local,
+    /// Looks after the certificate.
+    Certificates,
+    /// Tells the service manager how things are.
+    Notify,
 }
 
 impl fmt::Display for Part {
@@ -35,6 +41,9 @@ impl fmt::Display for Part {
             Self::Http => "the HTTP listener",
             Self::Clock => "the hub's clock",
             Self::Admin => "the admin listener",
+            Self::Local => "the listener for the next process",
+            Self::Certificates => "the certificate's watch",
+            Self::Notify => "the service manager's messenger",
         })
     }
 }
@@ -43,8 +52,8 @@ impl fmt::Display for Part {
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
     running: Vec<Running>,
-    /// Cancelled when one ends, for whatever reason.
-    ended: CancellationToken,
+    /// Told when one ends, for whatever reason.
+    ended: Arc<Notify>,
     panicked: Option<Part>,
 }
 
@@ -52,7 +61,23 @@ pub(crate) struct Parts {
 struct Running {
     part: Part,
     stop: CancellationToken,
+    /// Cancelled when it has ended.
+    ended: CancellationToken,
+    may_end: bool,
     task: JoinHandle<()>,
+}
+
+/// Says that a part has ended when it is dropped, by a panic too.
+struct End {
+    own: CancellationToken,
+    all: Arc<Notify>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.own.cancel();
+        self.all.notify_waiters();
+    }
 }
 
 impl Parts {
@@ -61,20 +86,50 @@ impl Parts {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let stop = CancellationToken::new();
+        let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let serving = serve(stop.clone());
-        // Dropped by a panic, too.
-        let ended = self.ended.clone().drop_guard();
+        let end = End {
+            own: ended.clone(),
+            all: Arc::clone(&self.ended),
+        };
         let task = tokio::spawn(async move {
-            let _ended = ended;
+            let _end = end;
             serving.await;
         });
-        self.running.push(Running { part, stop, task });
+        self.running.push(Running {
+            part,
+            stop,
+            ended,
+            may_end: false,
+            task,
+        });
     }
 
-    /// Waits until a part ends that was not told to. Cancel-safe.
+    /// From now on these may end without being told to.
+    pub(crate) fn may_end(&mut self, parts: &[Part]) {
+        for running in self.running.iter_mut().filter(|running| parts.contains(&running.part)) {
+            running.may_end = true;
+        }
+    }
+
+    /// Waits until a part ends that was not told to and must not. Cancel-safe.
     pub(crate) async fn any_ended(&self) {
-        self.ended.cancelled().await;
+        loop {
+            let mut next = pin!(self.ended.notified());
+            next.as_mut().enable();
+            let missing = |running: &Running| running.ended.is_cancelled() && !running.may_end;
+            if self.running.iter().any(missing) {
+                return;
+            }
+            next.await;
+        }
+    }
+
+    /// Waits until a part has ended by itself. Cancel-safe.
+    pub(crate) async fn ended(&self, part: Part) {
+        for running in self.running.iter().filter(|running| running.part == part) {
+            running.ended.cancelled().await;
+        }
     }
 
     /// Tells a part to stop and waits until it has; nothing if it has already. Cancel-safe: a part that was told may be waited for again.
@@ -133,5 +188,16 @@ mod tests {
         parts.stop(Part::Http).await;
         parts.stop(Part::Clock).await;
         assert_eq!(parts.panicked(), Some(Part::Clock));
+    }
+
+    #[tokio::test]
+    async fn what_may_end_is_not_missed_when_it_does() {
+        let mut parts = Parts::default();
+        parts.start(Part::Clock, |stop| stop.cancelled_owned());
+        parts.start(Part::Rtmp, |_| async {});
+        parts.may_end(&[Part::Rtmp]);
+        parts.ended(Part::Rtmp).await;
+        let missed = timeout(Duration::from_millis(20), parts.any_ended());
+        assert!(missed.await.is_err());
     }
 }

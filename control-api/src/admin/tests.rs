@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use media_core::{broadcast::Limits, hub::Settings};
 use tokio::{
@@ -31,13 +31,20 @@ async fn get(address: SocketAddr, path: &str) -> String {
     answer
 }
 
+/// A server on a port of its own.
+fn server() -> (Server, SocketAddr) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (Server::new(vec![listener]).unwrap(), address)
+}
+
 #[tokio::test]
 async fn it_is_ready_while_it_takes_work_and_healthy_all_the_time() {
     let readiness = Readiness::default();
     let mut registry = Registry::with_prefix("streamforge");
     register(&mut registry, hub());
-    let server = Server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let (address, shutdown) = (server.local_addr(), CancellationToken::new());
+    let (server, address) = server();
+    let shutdown = CancellationToken::new();
     let serving = tokio::spawn(server.serve(router(registry, readiness.clone()), shutdown.clone()));
 
     assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503 "));
@@ -66,8 +73,8 @@ async fn it_is_ready_while_it_takes_work_and_healthy_all_the_time() {
 
 #[tokio::test]
 async fn an_idle_connection_does_not_hold_up_the_end() {
-    let server = Server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let (address, shutdown) = (server.local_addr(), CancellationToken::new());
+    let (server, address) = server();
+    let shutdown = CancellationToken::new();
     let serving = tokio::spawn(server.serve(router(Registry::default(), Readiness::default()), shutdown.clone()));
     let mut socket = TcpStream::connect(address).await.unwrap();
     socket

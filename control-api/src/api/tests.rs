@@ -17,7 +17,7 @@ use media_core::{
 use serde_json::Value;
 use tower::ServiceExt;
 
-use super::Api;
+use super::{Administrator, Api};
 use crate::{KeyDigest, Renditions, Viewers, renditions::Doing, viewers::Count};
 
 const TOKEN: &str = "a-random-token";
@@ -61,7 +61,7 @@ fn router(hub: &Hub) -> Router {
         hub.clone(),
         Arc::new(SomeViewers),
         Arc::new(SomeRenditions),
-        Some(KeyDigest::of(TOKEN)),
+        Administrator::new(Some(KeyDigest::of(TOKEN))),
     )
     .router()
 }
@@ -246,12 +246,39 @@ async fn nobody_else_ends_a_broadcast() {
         );
         assert_problem(status, &serde_json::from_slice(&body).unwrap());
     }
-    let closed = Api::new(hub.clone(), Arc::new(SomeViewers), Arc::new(SomeRenditions), None).router();
+    let closed = Api::new(
+        hub.clone(),
+        Arc::new(SomeViewers),
+        Arc::new(SomeRenditions),
+        Administrator::default(),
+    )
+    .router();
     let (status, _, body) = delete(closed, "/api/v1/streams/demo", Some("Bearer ")).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     let problem: Value = serde_json::from_slice(&body).unwrap();
     assert!(problem["detail"].as_str().unwrap().contains("api.admin_token"));
     assert_eq!(hub.broadcasts().len(), 1);
+}
+
+#[tokio::test]
+async fn another_token_is_asked_for_once_it_is_set() {
+    let hub = hub();
+    let administrator = Administrator::new(Some(KeyDigest::of("an-old-token")));
+    let api = Api::new(
+        hub,
+        Arc::new(SomeViewers),
+        Arc::new(SomeRenditions),
+        administrator.clone(),
+    )
+    .router();
+    let new = format!("Bearer {TOKEN}");
+    let (status, ..) = delete(api.clone(), "/api/v1/streams/nobody", Some(&new)).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    administrator.set(Some(KeyDigest::of(TOKEN)));
+    let (status, ..) = delete(api.clone(), "/api/v1/streams/nobody", Some(&new)).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    let (status, ..) = delete(api, "/api/v1/streams/nobody", Some("Bearer an-old-token")).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]

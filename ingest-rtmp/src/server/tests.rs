@@ -1,10 +1,11 @@
 //! Over loopback: rml_rtmp's client and ffmpeg against the server, and peers that misbehave. Each harms only itself.
 
-use std::process::Stdio;
+use std::{net::SocketAddr, process::Stdio};
 
 use hex_literal::hex;
 use media_core::{ChannelName, broadcast::Presence};
 use rml_rtmp::sessions::ClientSessionEvent as Seen;
+use rustls::{crypto::ring, pki_types::PrivatePkcs8KeyDer, server::ClientHello, sign::CertifiedKey};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
@@ -14,19 +15,27 @@ use tokio::{
 
 use super::*;
 use crate::{
-    auth::{PublishRequest, Refusal},
+    auth::{Grant, PublishRequest, Refusal},
+    metrics::Handshake,
     testing::{AVC, Client, IDR, audio_config, audio_frame, hub, video_config, video_frame},
 };
 
-/// The stream key is the channel's name; `closed` is refused.
-struct Open;
+/// The stream key is the channel's name; `closed` is refused, and the right to `temporary` can be withdrawn.
+struct Open {
+    withdrawn: CancellationToken,
+}
 
 impl Authorize for Open {
-    fn authorize(&self, request: &PublishRequest) -> Result<ChannelName, Refusal> {
+    fn authorize(&self, request: &PublishRequest) -> Result<Grant, Refusal> {
         match request.key.expose() {
             "closed" => Err(Refusal::denied("no key fits, ask the operator for one")),
+            "temporary" => Ok(Grant {
+                channel: "temporary".parse().expect("a name"),
+                withdrawn: self.withdrawn.clone(),
+            }),
             key => key
-                .parse()
+                .parse::<ChannelName>()
+                .map(Grant::from)
                 .map_err(|_| Refusal::denied("the stream key must be a channel's name")),
         }
     }
@@ -36,25 +45,68 @@ struct Running {
     hub: Hub,
     metrics: Metrics,
     address: SocketAddr,
+    private: SocketAddr,
+    withdrawn: CancellationToken,
+    retire: CancellationToken,
     shutdown: CancellationToken,
     served: JoinHandle<()>,
 }
 
+/// Shows a certificate for `localhost`.
+#[derive(Debug)]
+struct Localhost(Arc<CertifiedKey>);
+
+impl Localhost {
+    fn new() -> Self {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into();
+        let chain = vec![made.cert.der().clone()];
+        Self(Arc::new(
+            CertifiedKey::from_der(chain, key, &ring::default_provider()).unwrap(),
+        ))
+    }
+}
+
+impl ResolvesServerCert for Localhost {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
 impl Running {
     fn start(change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config {
-            listen: Some(([127, 0, 0, 1], 0).into()),
-            ..Config::default()
-        };
+        let mut config = Config::default();
         change(&mut config);
-        let (hub, metrics, shutdown) = (hub(), Metrics::default(), CancellationToken::new());
-        let server = Server::bind(&config, hub.clone(), Arc::new(Open), metrics.clone()).unwrap();
-        let address = server.local_addr();
-        let served = tokio::spawn(server.serve(shutdown.clone()));
+        let listen = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (rtmp, rtmps) = (listen(), listen());
+        let (address, private) = (rtmp.local_addr().unwrap(), rtmps.local_addr().unwrap());
+        let listeners = Listeners {
+            rtmp: vec![rtmp],
+            rtmps: vec![rtmps],
+        };
+        let (hub, metrics, withdrawn) = (hub(), Metrics::default(), CancellationToken::new());
+        let open = Arc::new(Open {
+            withdrawn: withdrawn.clone(),
+        });
+        let certificates: Arc<dyn ResolvesServerCert> = Arc::new(Localhost::new());
+        let server = Server::new(
+            &config,
+            listeners,
+            Some(certificates),
+            hub.clone(),
+            open,
+            metrics.clone(),
+        )
+        .unwrap();
+        let (retire, shutdown) = (CancellationToken::new(), CancellationToken::new());
+        let served = tokio::spawn(server.serve(retire.clone(), shutdown.clone()));
         Self {
             hub,
             metrics,
             address,
+            private,
+            withdrawn,
+            retire,
             shutdown,
             served,
         }
@@ -441,6 +493,80 @@ async fn a_player_that_does_not_read_is_closed_and_the_publisher_does_not_wait()
         .await;
     assert_eq!(running.metrics.players.get(), 0);
     assert_eq!(running.metrics.publishers.get(), 1);
+}
+
+#[tokio::test]
+async fn a_publisher_whose_key_is_withdrawn_is_sent_off_and_told_so() {
+    let running = Running::start(|_| ());
+    let other = running.publisher("other").await;
+    let publisher = running.publisher("temporary").await;
+    running.withdrawn.cancel();
+    assert_eq!(publisher.codes().await, ["NetStream.Publish.Denied"]);
+    running
+        .wait("the other alone", |running| running.metrics.publishers.get() == 1)
+        .await;
+    drop(other);
+}
+
+#[tokio::test]
+async fn ffmpeg_publishes_in_tls() {
+    let running = Running::start(|_| ());
+    let url = format!("rtmps://{}/live/demo", running.private);
+    let publish = "-hide_banner -loglevel error -f lavfi -i testsrc2=size=320x180:rate=25 -t 2 -c:v libx264 -preset ultrafast -g 25 \
+                   -f flv -tls_verify 0";
+    let ffmpeg = Command::new("ffmpeg")
+        .args(publish.split_whitespace())
+        .arg(&url)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let ffmpeg = timeout(Duration::from_secs(30), ffmpeg)
+        .await
+        .expect("ffmpeg ends")
+        .unwrap();
+    assert!(ffmpeg.status.success(), "{}", String::from_utf8_lossy(&ffmpeg.stderr));
+    running
+        .wait("all frames", |running| running.metrics.video_frames.get() == 50)
+        .await;
+    assert_eq!(running.metrics.shaken(Handshake::Done), 1);
+}
+
+#[tokio::test]
+async fn a_peer_that_shakes_no_hands_in_tls_is_closed_and_counted() {
+    let running = Running::start(|config| config.handshake_ms = 300);
+    hangs_up(running.private, b"").await;
+    hangs_up(running.private, &[3; 1537]).await;
+    running
+        .wait("both places", |running| running.metrics.connections.get() == 0)
+        .await;
+    let shaken = |how| running.metrics.shaken(how);
+    assert_eq!((shaken(Handshake::TimedOut), shaken(Handshake::Failed)), (1, 1));
+    assert_eq!(running.metrics.closed(Cause::Tls), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_retires_serves_whom_it_has_and_ends_with_the_last() {
+    let running = Running::start(|_| ());
+    let mut publisher = running.publisher("demo").await;
+    running.retire.cancel();
+    let refused = async { while TcpStream::connect(running.address).await.is_ok() {} };
+    timeout(Duration::from_secs(5), refused)
+        .await
+        .expect("it accepts no more");
+    publisher.client.audio(0, audio_config());
+    publisher.client.video(0, video_config(AVC));
+    publisher.client.video(0, video_frame(IDR));
+    publisher.client.audio(0, audio_frame());
+    publisher.flush().await;
+    running
+        .wait("frames", |running| running.metrics.audio_frames.get() == 1)
+        .await;
+    assert!(!running.served.is_finished());
+    drop(publisher);
+    timeout(Duration::from_secs(5), running.served)
+        .await
+        .expect("serve returns")
+        .unwrap();
 }
 
 #[tokio::test]

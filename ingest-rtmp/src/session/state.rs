@@ -33,6 +33,8 @@ pub(super) struct Open {
     pub(super) query: Option<String>,
     /// Message streams created.
     pub(super) streams: u32,
+    /// Whether the peer acts on a ReconnectRequest.
+    pub(super) can_reconnect: bool,
     pub(super) stage: Stage,
 }
 

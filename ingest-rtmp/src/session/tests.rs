@@ -301,7 +301,71 @@ fn enhanced_capabilities_are_told_to_those_who_ask_and_are_honest() {
         Some(&object([("avc1", 4.0.into())]))
     );
     assert_eq!(properties.property("audioFourCcInfoMap"), None);
-    assert_eq!(properties.property("capsEx"), Some(&Value::Number(0.0)));
+    assert_eq!(properties.property("capsEx"), Some(&Value::Number(1.0)), "reconnecting");
+}
+
+/// A session whose peer said this of itself, publishing.
+fn publishing_with(caps: Option<Value>) -> Pair {
+    let mut pair = Pair::new();
+    pair.run().unwrap();
+    let mut asked = vec![("app".to_owned(), Value::from("live"))];
+    asked.extend(caps.map(|caps| ("capsEx".to_owned(), caps)));
+    pair.send(kind::COMMAND, 0, &["connect".into(), 1.0.into(), Value::Object(asked)]);
+    pair.answers().unwrap();
+    pair.send(
+        kind::COMMAND,
+        1,
+        &["publish".into(), 2.0.into(), Value::Null, "demo".into()],
+    );
+    pair
+}
+
+#[test]
+fn a_publisher_that_understands_it_is_asked_to_connect_again_and_goes_on_until_it_does() {
+    let mut pair = publishing_with(Some(3.0.into()));
+    assert!(matches!(pair.run().unwrap(), Some(Event::Publish { .. })));
+    pair.session.accept().unwrap();
+    pair.answers().unwrap();
+    assert!(pair.session.request_reconnect().unwrap());
+    let answers = pair.answers().unwrap();
+    assert_eq!(answers.len(), 1);
+    assert_eq!((&answers[0][0], &answers[0][1]), (&"onStatus".into(), &0.0.into()));
+    assert_eq!(code(&answers[0]), "NetConnection.Connect.ReconnectRequest");
+    assert_eq!(answers[0][3].property("level"), Some(&"status".into()));
+    assert!(!pair.session.is_closing());
+    pair.send_raw(kind::VIDEO, 1, &video_frame(IDR));
+    assert!(matches!(pair.run().unwrap(), Some(Event::Video { .. })));
+}
+
+#[test]
+fn one_that_publishes_only_then_is_asked_as_it_is_accepted() {
+    let mut pair = publishing_with(Some(1.0.into()));
+    assert!(!pair.session.request_reconnect().unwrap());
+    assert!(matches!(pair.run().unwrap(), Some(Event::Publish { .. })));
+    pair.session.accept().unwrap();
+    let codes: Vec<_> = pair
+        .answers()
+        .unwrap()
+        .iter()
+        .map(|answer| code(answer).to_owned())
+        .collect();
+    assert_eq!(
+        codes,
+        ["NetStream.Publish.Start", "NetConnection.Connect.ReconnectRequest"]
+    );
+}
+
+#[test]
+fn who_does_not_understand_it_is_not_asked_to_connect_again() {
+    let others = [Value::from(2.0), 1.5.into(), (-1.0).into(), f64::NAN.into(), "1".into()];
+    for caps in others.map(Some).into_iter().chain([None]) {
+        let mut pair = publishing_with(caps.clone());
+        assert!(matches!(pair.run().unwrap(), Some(Event::Publish { .. })));
+        pair.session.accept().unwrap();
+        pair.answers().unwrap();
+        assert!(!pair.session.request_reconnect().unwrap(), "{caps:?}");
+        assert!(pair.answers().unwrap().is_empty());
+    }
 }
 
 #[test]

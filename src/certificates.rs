@@ -1,0 +1,332 @@
+//! The certificate that all TLS listeners show: from files, read again when they change, or made by ourselves for development. Connections that
+//! are open keep what they were shown.
+//!
+//! A pair that cannot be used never replaces one that can. Files are compared by content, for they may be links that are moved (certbot), and
+//! are taken once both looks of a pair agree: who writes one file after the other is not complained about.
+
+mod facts;
+mod self_signed;
+
+use std::{
+    fmt, fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+use rustls::{
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub(crate) use facts::Facts;
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(5);
+/// A chain or a key is some kilobytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Why there is no certificate, with the file that is to blame.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// It cannot be read, or is no such file.
+    #[error("{}: {source}", file.display())]
+    Unreadable { file: PathBuf, source: io::Error },
+    /// It holds no certificate in PEM.
+    #[error("{}: no certificate in PEM (-----BEGIN CERTIFICATE-----) is in it: {why}", file.display())]
+    NoCertificate { file: PathBuf, why: String },
+    /// It holds no private key in PEM.
+    #[error("{}: no private key in PEM (-----BEGIN PRIVATE KEY-----) is in it: {why}", file.display())]
+    NoKey { file: PathBuf, why: String },
+    /// They are a certificate and a key, but do not work together.
+    #[error("{} and {} do not go together: {source}", cert.display(), key.display())]
+    Mismatch {
+        cert: PathBuf,
+        key: PathBuf,
+        source: rustls::Error,
+    },
+    /// None could be made.
+    #[error("a self-signed certificate cannot be made in {}: {why}", folder.display())]
+    NotMade { folder: PathBuf, why: String },
+}
+
+/// Where a certificate and its key are, in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Files {
+    /// The chain, the server's own certificate first.
+    pub(crate) cert: PathBuf,
+    /// Its private key: PKCS #8, PKCS #1 or SEC 1.
+    pub(crate) key: PathBuf,
+}
+
+impl Files {
+    /// Those of a self-signed certificate under `data_dir`: made at the first call, then kept, until it runs out.
+    ///
+    /// # Errors
+    /// [`Error::NotMade`].
+    pub(crate) fn self_signed(data_dir: &Path) -> Result<Self, Error> {
+        self_signed::keep(data_dir)
+    }
+
+    /// Reads and checks both.
+    ///
+    /// # Errors
+    /// What is wrong with which.
+    pub(crate) fn load(&self) -> Result<Loaded, Error> {
+        parse(self, &read(&self.cert)?, &read(&self.key)?)
+    }
+}
+
+/// A pair that works.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    key: Arc<CertifiedKey>,
+    pub(crate) facts: Facts,
+}
+
+/// The certificate that is shown now. See the module.
+pub(crate) struct Certificates {
+    current: ArcSwap<CertifiedKey>,
+    files: Mutex<Watched>,
+    metrics: Metrics,
+}
+
+#[derive(Debug)]
+struct Watched {
+    files: Files,
+    /// Of what was last taken, or told to be wrong.
+    settled: u64,
+    /// Of what was found wrong for the first time.
+    suspect: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Metrics {
+    not_after: Gauge,
+    reloads: Family<ResultLabel, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+impl Certificates {
+    /// Reads the first.
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub(crate) fn load(files: Files) -> Result<Self, Error> {
+        let (content, loaded) = look(&files);
+        let loaded = loaded?;
+        let metrics = Metrics::default();
+        metrics.show(&loaded.facts);
+        info!(facts = %loaded.facts, cert = %files.cert.display(), "certificate");
+        loaded.facts.warn_if_soon_over();
+        Ok(Self {
+            current: ArcSwap::new(loaded.key),
+            files: Mutex::new(Watched {
+                files,
+                settled: content,
+                suspect: None,
+            }),
+            metrics,
+        })
+    }
+
+    /// Adds what is counted to a registry whose prefix is the product's name.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("tls");
+        registry.register_with_unit(
+            "certificate_not_after",
+            "When the certificate that is shown runs out, in Unix time",
+            Unit::Seconds,
+            self.metrics.not_after.clone(),
+        );
+        registry.register(
+            "certificate_reloads",
+            "Times that a changed certificate was read, by result",
+            self.metrics.reloads.clone(),
+        );
+    }
+
+    /// Takes another pair, or the same files as they are now.
+    ///
+    /// # Errors
+    /// What is wrong with which file; what was shown is shown on.
+    pub(crate) fn reload(&self, files: Files) -> Result<(), Error> {
+        let (content, loaded) = look(&files);
+        match loaded {
+            Ok(loaded) => {
+                let changed = self.lock().settled != content;
+                *self.lock() = Watched {
+                    files,
+                    settled: content,
+                    suspect: None,
+                };
+                if changed {
+                    self.take(loaded);
+                }
+                Ok(())
+            }
+            Err(err) => {
+                let mut watched = self.lock();
+                if watched.files == files {
+                    watched.settled = content;
+                }
+                self.metrics.count("failed");
+                Err(err)
+            }
+        }
+    }
+
+    /// Looks at the files now and then until `stop`.
+    pub(crate) async fn watch(self: Arc<Self>, stop: CancellationToken) {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = looks.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            let own = Arc::clone(&self);
+            // Files may be on a disk that hangs.
+            if tokio::task::spawn_blocking(move || own.look_again()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn look_again(&self) {
+        let files = self.lock().files.clone();
+        let (content, loaded) = look(&files);
+        let mut watched = self.lock();
+        if watched.files != files || watched.settled == content {
+            watched.suspect = None;
+            return;
+        }
+        match loaded {
+            Ok(loaded) => {
+                (watched.settled, watched.suspect) = (content, None);
+                drop(watched);
+                self.take(loaded);
+            }
+            Err(err) if watched.suspect == Some(content) => {
+                (watched.settled, watched.suspect) = (content, None);
+                self.metrics.count("failed");
+                warn!(%err, "the certificate has changed and cannot be used, the one before is shown on");
+            }
+            Err(_) => watched.suspect = Some(content),
+        }
+    }
+
+    fn take(&self, loaded: Loaded) {
+        info!(facts = %loaded.facts, "another certificate is shown from now on");
+        loaded.facts.warn_if_soon_over();
+        self.metrics.show(&loaded.facts);
+        self.metrics.count("taken");
+        self.current.store(loaded.key);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Watched> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates").finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load_full())
+    }
+}
+
+impl Metrics {
+    fn show(&self, facts: &Facts) {
+        let since = facts.not_after.duration_since(SystemTime::UNIX_EPOCH);
+        let seconds = since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+        self.not_after.set(seconds);
+    }
+
+    fn count(&self, result: &'static str) {
+        self.reloads.get_or_create(&ResultLabel { result }).inc();
+    }
+}
+
+/// What is in the files, as a number that differs where they do, and as a certificate.
+fn look(files: &Files) -> (u64, Result<Loaded, Error>) {
+    let mut content = DefaultHasher::new();
+    let mut bytes = |file: &Path| {
+        let bytes = read(file);
+        match &bytes {
+            Ok(bytes) => bytes.hash(&mut content),
+            Err(err) => err.to_string().hash(&mut content),
+        }
+        bytes
+    };
+    let (cert, key) = (bytes(&files.cert), bytes(&files.key));
+    let loaded = cert.and_then(|cert| parse(files, &cert, &key?));
+    (content.finish(), loaded)
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Error> {
+    let unreadable = |source| Error::Unreadable {
+        file: file.into(),
+        source,
+    };
+    let mut bytes = Vec::new();
+    let opened = fs::File::open(file).map_err(unreadable)?;
+    let length = opened
+        .take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if length as u64 > MAX_FILE_BYTES {
+        return Err(unreadable(io::Error::other("more than 1 MiB")));
+    }
+    Ok(bytes)
+}
+
+fn parse(files: &Files, cert: &[u8], key: &[u8]) -> Result<Loaded, Error> {
+    let no_certificate = |why: String| Error::NoCertificate {
+        file: files.cert.clone(),
+        why,
+    };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert).collect();
+    let chain = chain.map_err(|err| no_certificate(err.to_string()))?;
+    let first = chain.first().ok_or_else(|| no_certificate("it has none".into()))?;
+    let facts = Facts::read(first).map_err(no_certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|err| Error::NoKey {
+        file: files.key.clone(),
+        why: err.to_string(),
+    })?;
+    let mismatch = |source| Error::Mismatch {
+        cert: files.cert.clone(),
+        key: files.key.clone(),
+        source,
+    };
+    let key = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(mismatch)?;
+    Ok(Loaded {
+        key: Arc::new(key),
+        facts,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! What a certificate says of itself, for people: whose it is, and until when. RFC 5280 4.1.2.5, 4.2.1.6.
+
+use std::{
+    fmt,
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
+
+use rustls::pki_types::CertificateDer;
+use tracing::warn;
+use x509_parser::{extensions::GeneralName, parse_x509_certificate, time::ASN1Time};
+
+/// A certificate that runs out sooner is a matter to look into: automatic renewal comes at 30 days.
+const SOON: Duration = Duration::from_secs(14 * 86_400);
+/// Names that are shown.
+const MAX_NAMES: usize = 8;
+
+/// What is known of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// Host names and addresses that it is for, or else its subject.
+    pub(crate) names: Vec<String>,
+    pub(crate) not_after: SystemTime,
+}
+
+impl Facts {
+    /// # Errors
+    /// It is no certificate.
+    pub(super) fn read(certificate: &CertificateDer<'_>) -> Result<Self, String> {
+        let (_, parsed) = parse_x509_certificate(certificate).map_err(|err| err.to_string())?;
+        let alternatives = parsed.subject_alternative_name().ok().flatten();
+        let alternatives = alternatives.map(|extension| &extension.value.general_names);
+        let mut names: Vec<String> = alternatives.into_iter().flatten().filter_map(name).collect();
+        if names.is_empty() {
+            names.push(parsed.subject().to_string());
+        }
+        let not_after = time(parsed.validity().not_after).ok_or("its dates cannot be read")?;
+        Ok(Self { names, not_after })
+    }
+
+    /// How long it is still good; `None`: it is not.
+    pub(crate) fn left(&self, now: SystemTime) -> Option<Duration> {
+        self.not_after.duration_since(now).ok()
+    }
+
+    /// Whether somebody should see to it.
+    pub(crate) fn is_soon_over(&self, now: SystemTime) -> bool {
+        self.left(now).is_none_or(|left| left < SOON)
+    }
+
+    pub(super) fn warn_if_soon_over(&self) {
+        if self.is_soon_over(SystemTime::now()) {
+            warn!(facts = %self, "the certificate needs to be renewed");
+        }
+    }
+}
+
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.names.len().min(MAX_NAMES);
+        write!(f, "{}", self.names[..shown].join(", "))?;
+        if shown < self.names.len() {
+            write!(f, " and {} more", self.names.len() - shown)?;
+        }
+        let until = humantime::format_rfc3339_seconds(self.not_after);
+        match self.left(SystemTime::now()) {
+            Some(left) => write!(f, "; good until {until}, {} days", left.as_secs() / 86_400),
+            None => write!(f, "; ran out {until}"),
+        }
+    }
+}
+
+fn name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from).ok();
+            let v6 = <[u8; 16]>::try_from(*bytes).map(IpAddr::from).ok();
+            v4.or(v6).map(|ip| ip.to_string())
+        }
+        _ => None,
+    }
+}
+
+/// A time before 1970 is none; what is beyond the year 9999 is that.
+fn time(time: ASN1Time) -> Option<SystemTime> {
+    const LAST: u64 = 253_402_300_799;
+    let seconds = u64::try_from(time.timestamp()).ok()?.min(LAST);
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}

@@ -1,0 +1,98 @@
+//! The new process' side: it takes the sockets of the old one, and says when it is ready.
+
+use std::{
+    io,
+    net::{TcpListener, UdpSocket},
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::{Error, channel::Channel, message::Message};
+use crate::sockets::{Any, Open, Purpose};
+
+/// The old process sends all at once.
+const SEND_LIMIT: Duration = Duration::from_secs(10);
+/// Sockets at most: each `listen` may be a list.
+const MAX_SOCKETS: usize = 1024;
+
+/// The process that this one follows.
+#[derive(Debug)]
+pub(crate) struct Predecessor {
+    channel: Channel,
+    local: PathBuf,
+}
+
+impl Predecessor {
+    /// Takes what comes on standard input, inside a tokio runtime: the old process, and its sockets.
+    ///
+    /// # Errors
+    /// Nobody is there who hands over, or they speak another version.
+    pub(crate) async fn receive() -> Result<(Self, Vec<Open>), Error> {
+        let end = io::stdin().as_fd().try_clone_to_owned()?;
+        let channel = Channel::new(end)?;
+        let all = async {
+            let mut sockets = Vec::new();
+            loop {
+                match channel.receive().await? {
+                    (Message::Socket { purpose, address }, mut descriptors) if sockets.len() < MAX_SOCKETS => {
+                        let missing = || io::Error::other("a socket came without its descriptor");
+                        sockets.push(Open {
+                            purpose,
+                            address,
+                            socket: socket(purpose, descriptors.pop().ok_or_else(missing)?),
+                        });
+                    }
+                    (Message::Start { local }, _) => return Ok((sockets, local)),
+                    (other, _) => return Err(Error::OutOfTurn(other.name())),
+                }
+            }
+        };
+        let late = |_| Error::Late(SEND_LIMIT.as_secs());
+        let (sockets, local) = timeout(SEND_LIMIT, all).await.map_err(late)??;
+        Ok((Self { channel, local }, sockets))
+    }
+
+    /// Where it serves what only it has.
+    pub(crate) fn local(&self) -> &Path {
+        &self.local
+    }
+
+    /// Says that this process serves, and waits until it is the main one.
+    ///
+    /// # Errors
+    /// The old process is gone, or has given up waiting.
+    pub(crate) async fn take_over(&self) -> Result<(), Error> {
+        self.channel.send(&Message::Ready, &[]).await?;
+        match timeout(SEND_LIMIT, self.channel.receive()).await {
+            Ok(Ok((Message::Main, _))) => Ok(()),
+            Ok(Ok((other, _))) => Err(Error::OutOfTurn(other.name())),
+            Ok(Err(err)) => Err(err),
+            Err(_) => Err(Error::Late(SEND_LIMIT.as_secs())),
+        }
+    }
+
+    /// Waits until it is gone. Cancel-safe.
+    pub(crate) async fn gone(&self) {
+        // It has nothing more to say.
+        while self.channel.receive().await.is_ok() {}
+    }
+
+    /// Tells it to stop, and waits until it has.
+    pub(crate) async fn stop(&self) {
+        if let Err(err) = self.channel.send(&Message::Stop, &[]).await {
+            debug!(%err, "the old process is not told");
+        }
+        self.gone().await;
+    }
+}
+
+fn socket(purpose: Purpose, descriptor: OwnedFd) -> Any {
+    match purpose {
+        Purpose::Quic => Any::Udp(UdpSocket::from(descriptor)),
+        _ => Any::Tcp(TcpListener::from(descriptor)),
+    }
+}

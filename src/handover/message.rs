@@ -1,0 +1,135 @@
+//! What two processes of the daemon say to each other. Pure: bytes from and to values; descriptors travel beside.
+//!
+//! A packet is one message: a byte with the version of this language, then JSON. A process that is spoken to in a version it does not know
+//! refuses, and then the older of the two goes on.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::sockets::Purpose;
+
+/// The version of this language. Another is made when a process of the one before could misunderstand what is said.
+const VERSION: u8 = 1;
+/// Bytes of a packet, at most.
+pub(super) const MAX_BYTES: usize = 16 << 10;
+
+/// One message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "message", rename_all = "lowercase")]
+pub(super) enum Message {
+    /// To the new process: a socket that listens, as the one descriptor beside it.
+    Socket { purpose: Purpose, address: SocketAddr },
+    /// To the new process: these were all. What it does not have itself, it fetches over HTTP from this Unix socket.
+    Start { local: PathBuf },
+    /// To the old process: all parts run.
+    Ready,
+    /// To the new process: the service manager knows it as the main process.
+    Main,
+    /// To the old process: do not drain, stop.
+    Stop,
+}
+
+impl Message {
+    /// For the log.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Socket { .. } => "socket",
+            Self::Start { .. } => "start",
+            Self::Ready => "ready",
+            Self::Main => "main",
+            Self::Stop => "stop",
+        }
+    }
+
+    pub(super) fn write(&self) -> Result<Vec<u8>, Malformed> {
+        let mut packet = vec![VERSION];
+        serde_json::to_writer(&mut packet, self).map_err(|_| Malformed::NotAMessage)?;
+        match packet.len() {
+            0..=MAX_BYTES => Ok(packet),
+            len => Err(Malformed::TooLong(len)),
+        }
+    }
+
+    pub(super) fn parse(packet: &[u8]) -> Result<Self, Malformed> {
+        match packet.split_first() {
+            Some((&VERSION, json)) => serde_json::from_slice(json).map_err(|_| Malformed::NotAMessage),
+            Some((&theirs, _)) => Err(Malformed::Version { theirs }),
+            None => Err(Malformed::NotAMessage),
+        }
+    }
+}
+
+/// What is no message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Malformed {
+    /// Of another version.
+    #[error(
+        "version {theirs} of the hand-over's language, here it is {VERSION}: between these two versions, restart the service"
+    )]
+    Version { theirs: u8 },
+    /// Nothing that is known.
+    #[error("what is no message of the hand-over")]
+    NotAMessage,
+    /// More than a packet holds.
+    #[error("a message of {0} bytes, the limit is {MAX_BYTES}")]
+    TooLong(usize),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket() -> Message {
+        Message::Socket {
+            purpose: Purpose::Https,
+            address: "[::1]:8443".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_message_byte_for_byte() {
+        let packet = b"\x01{\"message\":\"socket\",\"purpose\":\"https\",\"address\":\"[::1]:8443\"}";
+        assert_eq!(socket().write().unwrap(), packet);
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let local = "/var/lib/streamforge/handover-1.sock".into();
+        for message in [
+            socket(),
+            Message::Start { local },
+            Message::Ready,
+            Message::Main,
+            Message::Stop,
+        ] {
+            assert_eq!(Message::parse(&message.write().unwrap()), Ok(message));
+        }
+    }
+
+    #[test]
+    fn another_version_is_refused_by_its_number_whatever_follows() {
+        let mut packet = Message::Ready.write().unwrap();
+        packet[0] = 2;
+        let refusal = Message::parse(&packet).unwrap_err();
+        assert_eq!(refusal, Malformed::Version { theirs: 2 });
+        assert!(refusal.to_string().contains("restart the service"));
+        assert_eq!(Message::parse(b"\x07"), Err(Malformed::Version { theirs: 7 }));
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        for packet in [
+            &b""[..],
+            b"\x01",
+            b"\x01{}",
+            b"\x01{\"message\":\"else\"}",
+            b"\x01[",
+            b"\x01\xff",
+        ] {
+            assert_eq!(Message::parse(packet), Err(Malformed::NotAMessage), "{packet:?}");
+        }
+        let local = "x".repeat(MAX_BYTES).into();
+        assert!(matches!(Message::Start { local }.write(), Err(Malformed::TooLong(_))));
+    }
+}

@@ -1,0 +1,166 @@
+//! The old process' side: it starts the program anew and hands over its sockets.
+
+use std::{
+    env,
+    ffi::OsString,
+    os::fd::{AsFd, BorrowedFd},
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
+use tracing::debug;
+
+use super::{Error, FLAG, channel::Channel, message::Message};
+use crate::sockets::{Any, Sockets};
+
+/// The new process tries encoders first, which takes seconds.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+/// From the end of its socket to its own.
+const END_LIMIT: Duration = Duration::from_secs(5);
+/// What was meant for this process by its service manager. The watchdog's limit stays, and is then the new one's.
+const OWN_VARIABLES: [&str; 5] = [
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS_FIRST_FD",
+    "WATCHDOG_PID",
+];
+
+/// How this process was started: the next is started likewise.
+#[derive(Debug)]
+pub(crate) struct Launch {
+    program: PathBuf,
+    args: Vec<OsString>,
+}
+
+impl Launch {
+    /// As this process was. To be asked early: once another program stands in its place, the kernel does not tell the path any more.
+    pub(crate) fn of_this_process() -> Self {
+        let mut args = env::args_os();
+        let named = args.next().map(PathBuf::from).unwrap_or_default();
+        // A bare name was found by PATH; a path is taken as it was given, for it may be a link that points elsewhere by then.
+        let program = match named.components().count() {
+            0 | 1 => env::current_exe().unwrap_or(named),
+            _ => named,
+        };
+        let mut args: Vec<_> = args.filter(|arg| arg != FLAG).collect();
+        args.push(FLAG.into());
+        Self { program, args }
+    }
+
+    /// Starts the program anew and hands it `sockets`. What it does not have, it finds at `local`. It has started when this returns, and this
+    /// process must accept nothing more.
+    ///
+    /// # Errors
+    /// It does not start. Its process has ended, and nothing has changed.
+    pub(crate) async fn hand_over(&self, sockets: &Sockets, local: &Path) -> Result<Successor, Error> {
+        let (channel, theirs) = Channel::pair()?;
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).stdin(Stdio::from(theirs));
+        for name in OWN_VARIABLES {
+            command.env_remove(name);
+        }
+        let child = command.spawn().map_err(|source| Error::NoProgram {
+            program: self.program.display().to_string(),
+            source,
+        })?;
+        // It holds the other end, which would stay open here.
+        drop(command);
+        let mut starting = Starting(Some(child));
+        match timeout(READY_LIMIT, start(&channel, sockets, local)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(err)) => return Err(starting.failed(err).await),
+            Err(_) => return Err(Error::Late(READY_LIMIT.as_secs())),
+        }
+        let child = starting.0.take().ok_or(Error::Gone)?;
+        Ok(Successor { channel, child })
+    }
+}
+
+/// A process that is not ready; when this is dropped it is ended.
+struct Starting(Option<Child>);
+
+impl Starting {
+    /// Why it failed, in its own words if it has ended.
+    async fn failed(&mut self, err: Error) -> Error {
+        match (&mut self.0, err) {
+            (Some(child), Error::Gone) => match timeout(END_LIMIT, child.wait()).await {
+                Ok(Ok(status)) => Error::Ended(status),
+                _ => Error::Gone,
+            },
+            (_, err) => err,
+        }
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // It may have ended by itself.
+            let _ = child.start_kill();
+        }
+    }
+}
+
+/// Hands over all that there is, and waits until the new process serves.
+async fn start(channel: &Channel, sockets: &Sockets, local: &Path) -> Result<(), Error> {
+    for open in sockets.iter() {
+        let descriptor: BorrowedFd<'_> = match &open.socket {
+            Any::Tcp(listener) => listener.as_fd(),
+            Any::Udp(socket) => socket.as_fd(),
+        };
+        let message = Message::Socket {
+            purpose: open.purpose,
+            address: open.address,
+        };
+        channel.send(&message, &[descriptor]).await?;
+    }
+    channel.send(&Message::Start { local: local.into() }, &[]).await?;
+    match channel.receive().await? {
+        (Message::Ready, _) => Ok(()),
+        (other, _) => Err(Error::OutOfTurn(other.name())),
+    }
+}
+
+/// The process that follows this one, and lives on when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Successor {
+    channel: Channel,
+    child: Child,
+}
+
+/// Why an old process must not drain any longer.
+#[derive(Debug)]
+pub(crate) enum Over {
+    /// The service stops.
+    Stop,
+    /// The new process is gone.
+    Gone(Option<ExitStatus>),
+}
+
+impl Successor {
+    /// Its process number.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Tells it that it is the main process now.
+    pub(crate) async fn is_main(&self) {
+        if let Err(err) = self.channel.send(&Message::Main, &[]).await {
+            debug!(%err, "the new process is not told");
+        }
+    }
+
+    /// Waits until this process must not drain any longer. Cancel-safe.
+    pub(crate) async fn over(&mut self) -> Over {
+        match self.channel.receive().await {
+            Ok((Message::Stop, _)) => Over::Stop,
+            Ok(_) | Err(_) => Over::Gone(self.child.try_wait().ok().flatten()),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What the machine allows: file descriptors, memory, buffers of UDP. Raised where we may, told at the start, and by `check` against what the
+//! configuration asks for. getrlimit(2), proc(5), the kernel's cgroup-v2.
+
+use std::{fmt, fs, path::Path};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::{info, warn};
+
+use crate::{config::Config, sockets};
+
+/// Descriptors beside those of connections: listeners, workers' pipes and sockets, files.
+const OTHER_DESCRIPTORS: u64 = 512;
+/// What a connection over HTTP costs, and one over RTMP, in bytes: buffers of ours; the kernel's come on top and are counted by it.
+const HTTP_BYTES: u64 = 20 << 10;
+const RTMP_BYTES: u64 = 64 << 10;
+/// The bit rate by which memory is reckoned: a source of 1080p and the shipped ladder.
+const EXAMPLE_BPS: u64 = 11_000_000;
+
+/// Raises the limit of descriptors as far as it may, and says in the log what is short.
+pub(crate) fn raise_and_tell(config: &Config) {
+    let allowed = raise_descriptors();
+    info!(descriptors = allowed, "limits");
+    for finding in [descriptors(config, allowed), memory(config), datagrams(config)]
+        .into_iter()
+        .flatten()
+    {
+        if finding.short {
+            warn!(limit = finding.what, "{}", finding.words);
+        }
+    }
+}
+
+/// What the machine allows, for `check`.
+pub(crate) fn findings(config: &Config) -> Vec<Finding> {
+    let allowed = raise_descriptors();
+    let all = [descriptors(config, allowed), memory(config), datagrams(config)];
+    all.into_iter().flatten().collect()
+}
+
+/// One thing that the machine allows, or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) what: &'static str,
+    /// What there is, what is needed, and what to do.
+    pub(crate) words: String,
+    /// Whether it may not be enough.
+    pub(crate) short: bool,
+}
+
+/// The soft limit becomes the hard one; what that is.
+fn raise_descriptors() -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        let raised = Rlimit {
+            current: maximum,
+            maximum,
+        };
+        if let Err(err) = setrlimit(Resource::Nofile, raised) {
+            warn!(%err, "the limit of file descriptors cannot be raised");
+            return current.unwrap_or(u64::MAX);
+        }
+    }
+    maximum.unwrap_or(u64::MAX)
+}
+
+fn descriptors(config: &Config, allowed: u64) -> Option<Finding> {
+    let (http, rtmp) = (config.http.max_connections as u64, config.rtmp.max_connections as u64);
+    let needed = http.saturating_add(rtmp).saturating_add(OTHER_DESCRIPTORS);
+    let sum = format!("{needed} for http.max_connections {http}, rtmp.max_connections {rtmp} and what else is open");
+    let short = allowed < needed;
+    let words = match short {
+        true => format!(
+            "{allowed} are allowed, but {sum} are needed: raise LimitNOFILE= of the unit (ulimit -Hn), or lower those"
+        ),
+        false => format!("{allowed} are allowed, {sum} are needed at most"),
+    };
+    Some(Finding {
+        what: "descriptors",
+        words,
+        short,
+    })
+}
+
+fn memory(config: &Config) -> Option<Finding> {
+    let (allowed, whose) = memory_bytes()?;
+    let window = config.live.packager().window.as_secs();
+    // What is listed, and as long again.
+    let channel = EXAMPLE_BPS / 8 * window * 2;
+    let connections = config.http.max_connections as u64 * HTTP_BYTES + config.rtmp.max_connections as u64 * RTMP_BYTES;
+    let channels = allowed.saturating_sub(connections) / channel.max(1);
+    let short = channels == 0;
+    let advice = if short {
+        ": lower live.window_s or the connections"
+    } else {
+        ""
+    };
+    let words = format!(
+        "{} {whose}: room for some {channels} channels of 11 Mbit/s in all with live.window_s {window} ({} each), beside {} for all \
+         connections{advice}",
+        Bytes(allowed),
+        Bytes(channel),
+        Bytes(connections)
+    );
+    Some(Finding {
+        what: "memory",
+        words,
+        short,
+    })
+}
+
+/// The least of what the machine has and what the service may use.
+fn memory_bytes() -> Option<(u64, &'static str)> {
+    let machine = total(&fs::read_to_string("/proc/meminfo").ok()?)?;
+    let of_service = fs::read_to_string("/proc/self/cgroup").ok();
+    let of_service = of_service.and_then(|text| cgroup_limit(Path::new("/sys/fs/cgroup"), &text));
+    Some(match of_service {
+        Some(limit) if limit < machine => (limit, "for this service (MemoryMax=)"),
+        _ => (machine, "in this machine"),
+    })
+}
+
+/// Of /proc/meminfo.
+fn total(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    kib.checked_mul(1 << 10)
+}
+
+/// The least `memory.max` of the groups from this process' own, which /proc/self/cgroup names, up to `root`.
+fn cgroup_limit(root: &Path, cgroup: &str) -> Option<u64> {
+    let own = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let group = root.join(own);
+    let limits = group.ancestors().take_while(|group| group.starts_with(root));
+    limits
+        .filter_map(|group| fs::read_to_string(group.join("memory.max")).ok()?.trim().parse().ok())
+        .min()
+}
+
+fn datagrams(config: &Config) -> Option<Finding> {
+    let quic = |wanted: &sockets::Wanted| wanted.purpose == sockets::Purpose::Quic;
+    if !config.listeners().iter().any(quic) {
+        return None;
+    }
+    // A unit may hide it from us; then there is nothing to say.
+    let allowed = |name| {
+        let text = fs::read_to_string(format!("/proc/sys/net/core/{name}")).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    let (read, write) = (allowed("rmem_max")?, allowed("wmem_max")?);
+    let wanted = sockets::UDP_BUFFER as u64;
+    let short = read.min(write) < wanted;
+    let there = format!("net.core.rmem_max {}, wmem_max {}", Bytes(read), Bytes(write));
+    let words = match short {
+        true => format!(
+            "{there}: HTTP/3 loses packets under load; put net.core.rmem_max={wanted} and net.core.wmem_max={wanted} into /etc/sysctl.d"
+        ),
+        false => there,
+    };
+    Some(Finding {
+        what: "UDP buffers",
+        words,
+        short,
+    })
+}
+
+/// A size for people.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0..0x0010_0000 => write!(f, "{} KiB", self.0 >> 10),
+            0x0010_0000..0x4000_0000 => write!(f, "{} MiB", self.0 >> 20),
+            _ => write!(f, "{}.{} GiB", self.0 >> 30, (self.0 >> 20 & 1023) * 10 / 1024),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_few_descriptors_are_said_with_what_to_do() {
+        let config = Config::default();
+        let enough = descriptors(&config, 12_512).unwrap();
+        assert!(!enough.short, "10 000, 2000 and 512: {enough:?}");
+        let few = descriptors(&config, 12_511).unwrap();
+        assert!(few.short && few.words.contains("LimitNOFILE"), "{few:?}");
+    }
+
+    #[test]
+    fn the_least_limit_of_all_groups_counts() {
+        assert_eq!(total("MemFree: 1 kB\nMemTotal:       16384 kB\n"), Some(16 << 20));
+        let root = std::env::temp_dir().join(format!("streamforge-cgroup-{}", std::process::id()));
+        let own = root.join("system.slice/streamforge.service");
+        fs::create_dir_all(&own).unwrap();
+        fs::write(own.join("memory.max"), "max\n").unwrap();
+        fs::write(root.join("system.slice/memory.max"), "1048576\n").unwrap();
+        let cgroup = "1:name=systemd:/x\n0::/system.slice/streamforge.service\n";
+        assert_eq!(cgroup_limit(&root, cgroup), Some(1 << 20));
+        fs::write(own.join("memory.max"), "4096\n").unwrap();
+        assert_eq!(cgroup_limit(&root, cgroup), Some(4096));
+        assert_eq!(cgroup_limit(&root, "1:name=systemd:/x\n"), None);
+        fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn sizes_are_for_people() {
+        let shown = [512 << 10, 33 << 20, 3 << 29].map(|size| Bytes(size).to_string());
+        assert_eq!(shown, ["512 KiB", "33 MiB", "1.5 GiB"]);
+    }
+}

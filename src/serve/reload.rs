@@ -1,0 +1,72 @@
+//! SIGHUP: the configuration is read again. What can change while the daemon runs, changes; what cannot is named. A configuration that is
+//! wrong changes nothing.
+
+use std::{env, path::PathBuf, sync::Arc};
+
+use control_api::Administrator;
+use tracing::{info, warn};
+
+use crate::{
+    certificates::Certificates,
+    config::{self, Loaded},
+    publish::Publishers,
+};
+
+/// What can change while the daemon runs.
+pub(super) struct Reloadable {
+    /// The configuration that is in force.
+    pub(super) running: Loaded,
+    pub(super) file: Option<PathBuf>,
+    pub(super) publishers: Arc<Publishers>,
+    pub(super) administrator: Administrator,
+    /// If there were any at the start.
+    pub(super) certificates: Option<Arc<Certificates>>,
+}
+
+impl Reloadable {
+    /// Reads the configuration again and acts on it. What comes of it is said in the log.
+    pub(super) fn reload(&mut self) {
+        let newer = match config::load(self.file.as_deref(), env::vars_os()) {
+            Ok(newer) => newer,
+            Err(err) => {
+                warn!(%err, "the configuration is wrong: nothing was changed");
+                return;
+            }
+        };
+        // Files may be others though their names are the same.
+        if let (Some(certificates), Some(certificate)) = (&self.certificates, newer.config.certificate()) {
+            let taken = certificate.files().and_then(|files| certificates.reload(files));
+            if let Err(err) = taken {
+                warn!(%err, "the certificate cannot be used: nothing was changed");
+                return;
+            }
+        }
+        let changed = self.running.changes(&newer);
+        let (now, later): (Vec<_>, Vec<_>) = changed.into_iter().partition(|key| self.is_reloadable(key, &newer));
+        let Some(running) = self.running.adopt(&newer, |key| now.iter().any(|taken| taken == key)) else {
+            warn!("the configuration does not go with what needs a restart: nothing was changed");
+            return;
+        };
+        let withdrawn = self.publishers.reload(&running.config.publish);
+        self.administrator.set(running.config.api.administrator());
+        self.running = running;
+        for key in &later {
+            warn!(key, "this setting needs a restart, or an upgrade by SIGUSR2");
+        }
+        info!(
+            changed = now.join(" "),
+            withdrawn_keys = withdrawn,
+            "configuration read again"
+        );
+    }
+
+    /// Whether a changed setting is in force once it is adopted.
+    fn is_reloadable(&self, key: &str, newer: &Loaded) -> bool {
+        match key.split_once('.') {
+            Some(("publish" | "api", _)) => true,
+            // TLS that is on can show another certificate; listeners that are not there cannot come.
+            Some(("tls", _)) => self.certificates.is_some() && newer.config.certificate().is_some(),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The start: everything is made, then all sockets are opened, then all parts begin. What fails, fails before anything has begun.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use control_api::{Administrator, Api, Renditions, admin, renditions::NoRenditions};
+use media_core::Hub;
+use origin_http::Audience;
+use packager::Packager;
+use prometheus_client::registry::Registry;
+use rustls::server::ResolvesServerCert;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use transcoder::{Ladder, Pictures, ladder};
+
+use super::{
+    Call, Daemon,
+    adapters::{ApiService, AudienceCount, ChannelPosters, LadderStatus},
+    parts::{Part, Parts},
+    reload::Reloadable,
+    retire::Retirement,
+    tick,
+};
+use crate::{
+    certificates::Certificates,
+    config::Config,
+    demo,
+    handover::Predecessor,
+    limits,
+    notify::{self, Pulse},
+    pages,
+    publish::Publishers,
+    sockets::{Inherited, Purpose, Sockets},
+};
+
+impl Daemon {
+    /// Opens all listeners, then starts all parts.
+    ///
+    /// # Errors
+    /// One line that says what to do.
+    pub(super) async fn start(
+        Call { loaded, file, .. }: Call,
+        inherited: Inherited,
+        predecessor: Option<Predecessor>,
+    ) -> Result<Self, String> {
+        let config = &loaded.config;
+        limits::raise_and_tell(config);
+        let hub = Hub::new(config.live.hub());
+        let packager = Packager::new(hub.clone(), config.live.packager()).map_err(|err| format!("live: {err}"))?;
+        let presentations = packager.presentations();
+        let rtmp_metrics = ingest_rtmp::Metrics::default();
+        let http_metrics = origin_http::Metrics::default();
+        let readiness = admin::Readiness::default();
+
+        let mut registry = Registry::with_prefix("streamforge");
+        admin::register(&mut registry, hub.clone());
+        packager.metrics().register(&mut registry);
+        rtmp_metrics.register(&mut registry);
+        http_metrics.register(&mut registry);
+        let certificates = load_certificates(config)?;
+        if let Some(certificates) = &certificates {
+            certificates.register(&mut registry);
+        }
+
+        // What runs, though another may have been installed in its place: a worker speaks its own daemon's language.
+        let program = PathBuf::from("/proc/self/exe");
+        let pictures = Pictures::new(program.clone(), config.ladder.poster());
+        let ladder_metrics = transcoder::Metrics::default();
+        ladder_metrics.register(&mut registry);
+        let ladder = prepare_ladder(config, &hub, program, &pictures, ladder_metrics).await?;
+
+        let mut publishers = Publishers::new(&config.publish);
+        let demo_key = config.demo.enabled.then(demo::Key::random);
+        if let Some(key) = &demo_key {
+            publishers.admit(demo::channel().map_err(|err| err.to_string())?, key.expose());
+        }
+        let publishers = Arc::new(publishers);
+
+        let audience = Audience::default();
+        let viewers = Arc::new(AudienceCount {
+            http: audience.clone(),
+            rtmp: rtmp_metrics.clone(),
+        });
+        let renditions: Arc<dyn Renditions> = match &ladder {
+            Some(ladder) => Arc::new(LadderStatus(ladder.statuses())),
+            None => Arc::new(NoRenditions),
+        };
+        let administrator = Administrator::new(config.api.administrator());
+        let api = Api::new(hub.clone(), viewers, renditions, administrator.clone());
+        let api = ApiService::new(api.router());
+        let router = origin_http::Router::new(
+            &config.http,
+            presentations.clone(),
+            pages::watch(),
+            Box::new(ChannelPosters {
+                hub: hub.clone(),
+                pictures,
+            }),
+            Box::new(api),
+            audience,
+            http_metrics,
+        );
+        let router = Arc::new(router);
+
+        let sockets = Sockets::open(&config.listeners(), inherited)?;
+        let resolver = || certificates.clone().map(|shown| shown as Arc<dyn ResolvesServerCert>);
+        let rtmp = ingest_rtmp::Listeners {
+            rtmp: sockets.tcp(Purpose::Rtmp)?,
+            rtmps: sockets.tcp(Purpose::Rtmps)?,
+        };
+        let authorize = publishers.clone();
+        let metrics = rtmp_metrics.clone();
+        let rtmp = ingest_rtmp::Server::new(&config.rtmp, rtmp, resolver(), hub.clone(), authorize, metrics)
+            .map_err(|err| format!("rtmp: {err}"))?;
+        let http = origin_http::Sockets {
+            http: sockets.tcp(Purpose::Http)?,
+            https: sockets.tcp(Purpose::Https)?,
+            ..origin_http::Sockets::default()
+        };
+        let http = origin_http::Server::new(&config.http, &config.https, http, resolver(), Arc::clone(&router))
+            .map_err(|err| format!("http: {err}"))?;
+        let operator = admin::Server::new(sockets.tcp(Purpose::Admin)?).map_err(|err| format!("admin: {err}"))?;
+
+        let (mut parts, pulse, retire) = (Parts::default(), Pulse::default(), CancellationToken::new());
+        let (clock, ticking) = (hub.clone(), pulse.clone());
+        parts.start(Part::Clock, |stop| tick(clock, ticking, stop));
+        if let Some(ladder) = ladder {
+            parts.start(Part::Ladder, |stop| ladder.serve(stop));
+        }
+        parts.start(Part::Packager, |stop| packager.serve(stop));
+        if let Some(certificates) = certificates.clone() {
+            parts.start(Part::Certificates, |stop| certificates.watch(stop));
+        }
+        let tools = admin::router(registry, readiness.clone());
+        parts.start(Part::Admin, |stop| operator.serve(tools, stop));
+        parts.start(Part::Http, |stop| http.serve(retire.clone(), stop));
+        parts.start(Part::Rtmp, |stop| rtmp.serve(retire.clone(), stop));
+        for open in sockets.iter() {
+            info!(listener = open.purpose.name(), addr = %open.address, "listening");
+        }
+        if let (Some(key), Some(address)) = (demo_key, sockets.address(Purpose::Rtmp)) {
+            start_demo(&mut parts, config, &key, address, sockets.address(Purpose::Http))?;
+        }
+        let (live, peers) = (hub.clone(), rtmp_metrics);
+        let status = move || format!("{} live, {} publishers", live.broadcasts().len(), peers.publishers());
+        parts.start(Part::Notify, |stop| notify::watch(pulse, status, stop));
+        readiness.set(true);
+        Ok(Self {
+            hub,
+            presentations,
+            readiness,
+            parts,
+            sockets,
+            retire,
+            retirement: Retirement::new(config, router),
+            reloadable: Reloadable {
+                running: loaded,
+                file,
+                publishers,
+                administrator,
+                certificates,
+            },
+            predecessor,
+        })
+    }
+}
+
+/// The certificate, if there is to be one.
+fn load_certificates(config: &Config) -> Result<Option<Arc<Certificates>>, String> {
+    let Some(certificate) = config.certificate() else {
+        return Ok(None);
+    };
+    let loaded = certificate.files().and_then(Certificates::load);
+    loaded.map(Arc::new).map(Some).map_err(|err| format!("tls: {err}"))
+}
+
+/// Pushes the test picture, and says where to watch it.
+fn start_demo(
+    parts: &mut Parts,
+    config: &Config,
+    key: &demo::Key,
+    rtmp: SocketAddr,
+    http: Option<SocketAddr>,
+) -> Result<(), String> {
+    let worker =
+        demo::worker(rtmp, &config.rtmp.app, key).map_err(|err| format!("the test picture's program: {err}"))?;
+    parts.start(Part::Demo, |stop| worker.supervise(stop));
+    if let Some(http) = http {
+        // For people: stdout, whatever the log looks like.
+        println!("Watch http://{}/watch/{}", demo::reachable(http), demo::CHANNEL);
+    }
+    Ok(())
+}
+
+/// The ladder, if there is to be one and there can be.
+///
+/// # Errors
+/// The configuration asks for an encoder that does not work.
+async fn prepare_ladder(
+    config: &Config,
+    hub: &Hub,
+    program: PathBuf,
+    pictures: &Pictures,
+    metrics: transcoder::Metrics,
+) -> Result<Option<Ladder>, String> {
+    if !config.ladder.enabled {
+        return Ok(None);
+    }
+    let settings = config.ladder.transcoder();
+    match Ladder::prepare(hub.clone(), settings, program, pictures.clone(), metrics).await {
+        Ok(ladder) => Ok(Some(ladder)),
+        Err(err @ ladder::Error::NotThisEncoder(_)) => Err(format!("ladder.encoder: {err}")),
+        Err(err) => {
+            warn!(%err, "no ladder: sources are passed through alone");
+            Ok(None)
+        }
+    }
+}

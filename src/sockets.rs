@@ -1,0 +1,506 @@
+//! Where the daemon listens: one place that binds, or takes what the service manager or an older process of ours hands over. The crates get
+//! their sockets ready.
+//!
+//! What is handed over is matched to the configured listeners by kind and local address, so that neither a unit file's names nor an order
+//! matters. sd_listen_fds(3).
+
+use std::{
+    fmt, io,
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+};
+
+use listenfd::ListenFd;
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, Protocol, Socket, Type};
+use tracing::info;
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 4096;
+/// What the kernel holds of datagrams each way, in bytes, if it may: 4 MiB are 30 ms of 1 Gbit/s.
+pub(crate) const UDP_BUFFER: usize = 4 << 20;
+/// Ports that are tried where the same one must be free for TCP and UDP, and any will do.
+const PORT_TRIES: usize = 16;
+
+/// What a socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Purpose {
+    Rtmp,
+    Rtmps,
+    Http,
+    Https,
+    /// HTTP/3: UDP on the ports of HTTPS.
+    Quic,
+    Admin,
+}
+
+impl Purpose {
+    /// Of logs: the listener.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rtmp => "rtmp",
+            Self::Rtmps => "rtmps",
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Quic => "quic",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// Of the configuration: the section whose `listen` it is.
+    pub(crate) fn section(self) -> &'static str {
+        match self {
+            Self::Quic => "https",
+            other => other.name(),
+        }
+    }
+
+    fn kind(self) -> Kind {
+        match self {
+            Self::Quic => Kind::Udp,
+            _ => Kind::Tcp,
+        }
+    }
+}
+
+/// TCP or UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Tcp,
+    Udp,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// A socket that the configuration asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) purpose: Purpose,
+    pub(crate) address: SocketAddr,
+}
+
+/// A socket itself.
+#[derive(Debug)]
+pub(crate) enum Any {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
+impl Any {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Tcp(_) => Kind::Tcp,
+            Self::Udp(_) => Kind::Udp,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr(),
+            Self::Udp(socket) => socket.local_addr(),
+        }
+    }
+
+    fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(listener) => listener.try_clone().map(Self::Tcp),
+            Self::Udp(socket) => socket.try_clone().map(Self::Udp),
+        }
+    }
+}
+
+/// A socket that is there, and what it is for.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) purpose: Purpose,
+    pub(crate) address: SocketAddr,
+    pub(crate) socket: Any,
+}
+
+/// What was opened before this process.
+#[derive(Debug, Default)]
+pub(crate) struct Inherited {
+    sockets: Vec<Given>,
+    /// Whether each must be wanted: a unit file that offers what nobody listens on is a mistake.
+    strict: bool,
+}
+
+#[derive(Debug)]
+struct Given {
+    /// If whoever hands it over says.
+    purpose: Option<Purpose>,
+    address: SocketAddr,
+    socket: Any,
+}
+
+impl Inherited {
+    /// What systemd hands over (LISTEN_FDS), if anything.
+    ///
+    /// # Errors
+    /// One of them is neither a TCP listener nor a UDP socket.
+    pub(crate) fn from_service_manager() -> Result<Self, String> {
+        let mut given = ListenFd::from_env();
+        let mut sockets = Vec::new();
+        for index in 0..given.len() {
+            let tcp = given.take_tcp_listener(index).ok().flatten().map(Any::Tcp);
+            let socket = tcp.or_else(|| given.take_udp_socket(index).ok().flatten().map(Any::Udp));
+            let what = format!("the service manager's socket {index}");
+            let socket =
+                socket.ok_or_else(|| format!("{what} is neither ListenStream= nor ListenDatagram= with a port"))?;
+            let address = socket.local_addr().map_err(|err| format!("{what}: {err}"))?;
+            sockets.push(Given {
+                purpose: None,
+                address,
+                socket,
+            });
+        }
+        Ok(Self { sockets, strict: true })
+    }
+
+    /// What an older process of ours hands over. It may have listened where this one is not to.
+    pub(crate) fn from_predecessor(sockets: Vec<Open>) -> Self {
+        let given = |open: Open| Given {
+            purpose: Some(open.purpose),
+            address: open.address,
+            socket: open.socket,
+        };
+        Self {
+            sockets: sockets.into_iter().map(given).collect(),
+            strict: false,
+        }
+    }
+
+    fn take(&mut self, wanted: Wanted) -> Option<Any> {
+        let index = self.sockets.iter().position(|given| given.is(wanted))?;
+        Some(self.sockets.swap_remove(index).socket)
+    }
+}
+
+impl Given {
+    fn is(&self, wanted: Wanted) -> bool {
+        let same_purpose = match self.purpose {
+            Some(purpose) => purpose == wanted.purpose,
+            None => self.socket.kind() == wanted.purpose.kind(),
+        };
+        // Of two processes of ours, the port that the first took by chance is the second's too.
+        let by_chance = self.purpose.is_some() && wanted.address.port() == 0;
+        let same_port = self.address.port() == wanted.address.port() || by_chance;
+        // Where there is no IPv6, [::] has become 0.0.0.0.
+        let any = |address: SocketAddr| address.ip().is_unspecified();
+        let same_host = self.address.ip() == wanted.address.ip()
+            || self.purpose.is_some() && any(self.address) && any(wanted.address);
+        same_purpose && same_port && same_host
+    }
+}
+
+/// All that is open.
+#[derive(Debug, Default)]
+pub(crate) struct Sockets(Vec<Open>);
+
+impl Sockets {
+    /// Takes what is wanted out of `inherited`, and binds the rest. With a port of 0, QUIC gets the one that HTTPS got.
+    ///
+    /// # Errors
+    /// One line: an address is taken or not allowed, or the service manager hands over what no listener wants.
+    pub(crate) fn open(wanted: &[Wanted], mut inherited: Inherited) -> Result<Self, String> {
+        let mut sockets = Self::default();
+        let of = |purpose: Purpose| wanted.iter().copied().filter(move |wanted| wanted.purpose == purpose);
+        let both = of(Purpose::Quic).next().is_some();
+        for &wanted in wanted.iter().filter(|wanted| wanted.purpose != Purpose::Quic) {
+            let failed = |err: io::Error| unbound(wanted, &err);
+            let chosen = both && wanted.purpose == Purpose::Https && wanted.address.port() == 0;
+            match inherited.take(wanted) {
+                Some(socket) => sockets.add(wanted, socket).map_err(failed)?,
+                None if chosen => sockets.pair(wanted).map_err(failed)?,
+                None => sockets.add(wanted, bind(wanted).map_err(failed)?).map_err(failed)?,
+            }
+        }
+        for wanted in of(Purpose::Quic).collect::<Vec<_>>() {
+            let Some(socket) = inherited.take(wanted) else {
+                let wanted = sockets.beside_https(wanted);
+                if !sockets
+                    .0
+                    .iter()
+                    .any(|open| open.purpose == Purpose::Quic && open.address == wanted.address)
+                {
+                    let failed = |err: io::Error| unbound(wanted, &err);
+                    sockets.add(wanted, bind(wanted).map_err(failed)?).map_err(failed)?;
+                }
+                continue;
+            };
+            sockets.add(wanted, socket).map_err(|err| unbound(wanted, &err))?;
+        }
+        for left in inherited.sockets {
+            let (kind, address) = (left.socket.kind(), left.address);
+            if inherited.strict {
+                return Err(format!(
+                    "the service manager hands over {kind} {address}, which is no listener of the configuration (those of TLS are off \
+                     without a certificate): set a `listen` to it, or take it out of the socket unit"
+                ));
+            }
+            info!(%kind, %address, "no longer listening");
+        }
+        Ok(sockets)
+    }
+
+    /// HTTPS on a port that is free for UDP too, and QUIC there.
+    fn pair(&mut self, wanted: Wanted) -> io::Result<()> {
+        let mut tries = 0;
+        loop {
+            let tcp = bind(wanted)?;
+            let udp = Wanted {
+                purpose: Purpose::Quic,
+                address: tcp.local_addr()?,
+            };
+            match bind(udp) {
+                Ok(socket) => {
+                    self.add(wanted, tcp)?;
+                    return self.add(udp, socket);
+                }
+                Err(err) if tries == PORT_TRIES => return Err(err),
+                Err(_) => tries += 1,
+            }
+        }
+    }
+
+    /// With the port that HTTPS got, if any will do.
+    fn beside_https(&self, wanted: Wanted) -> Wanted {
+        let beside = |open: &&Open| open.purpose == Purpose::Https && open.address.ip() == wanted.address.ip();
+        match self.0.iter().find(beside) {
+            Some(https) if wanted.address.port() == 0 => Wanted {
+                address: https.address,
+                ..wanted
+            },
+            _ => wanted,
+        }
+    }
+
+    fn add(&mut self, wanted: Wanted, socket: Any) -> io::Result<()> {
+        self.0.push(Open {
+            purpose: wanted.purpose,
+            address: socket.local_addr()?,
+            socket,
+        });
+        Ok(())
+    }
+
+    /// What there is.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Open> {
+        self.0.iter()
+    }
+
+    /// Where the first of this purpose is, with the port that was taken.
+    pub(crate) fn address(&self, purpose: Purpose) -> Option<SocketAddr> {
+        let open = self.0.iter().find(|open| open.purpose == purpose)?;
+        Some(open.address)
+    }
+
+    /// The listeners of this purpose, as descriptors of their own: these here stay, to be handed over.
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub(crate) fn tcp(&self, purpose: Purpose) -> Result<Vec<TcpListener>, String> {
+        self.clones(purpose, |socket| match socket {
+            Any::Tcp(listener) => Some(listener),
+            Any::Udp(_) => None,
+        })
+    }
+
+    /// The UDP sockets of this purpose, likewise.
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub(crate) fn udp(&self, purpose: Purpose) -> Result<Vec<UdpSocket>, String> {
+        self.clones(purpose, |socket| match socket {
+            Any::Udp(socket) => Some(socket),
+            Any::Tcp(_) => None,
+        })
+    }
+
+    fn clones<T>(&self, purpose: Purpose, kind: impl Fn(Any) -> Option<T>) -> Result<Vec<T>, String> {
+        let open = self.0.iter().filter(|open| open.purpose == purpose);
+        let clones: io::Result<Vec<Any>> = open.map(|open| open.socket.try_clone()).collect();
+        let clones = clones.map_err(|err| format!("{}: {err}", purpose.name()))?;
+        Ok(clones.into_iter().filter_map(kind).collect())
+    }
+}
+
+/// Whether a socket could be bound now; it is closed at once.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn try_bind(wanted: Wanted) -> io::Result<()> {
+    bind(wanted).map(drop)
+}
+
+/// A `[::]` address takes IPv4 too, and becomes `0.0.0.0` where there is no IPv6.
+fn bind(wanted: Wanted) -> io::Result<Any> {
+    let bind = |address: SocketAddr| match wanted.purpose.kind() {
+        Kind::Tcp => listen(address).map(Any::Tcp),
+        Kind::Udp => datagrams(address).map(Any::Udp),
+    };
+    let address = wanted.address;
+    let any = address.is_ipv6() && address.ip().is_unspecified();
+    match bind(address) {
+        Err(err) if any && err.kind() != io::ErrorKind::AddrInUse => {
+            bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
+        }
+        bound => bound,
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // What only lingers after a restart does not keep the port.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM.nonblocking(),
+        Some(Protocol::UDP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // The kernel gives what net.core.rmem_max and wmem_max allow; `check` says if that is less.
+    socket.set_recv_buffer_size(UDP_BUFFER)?;
+    socket.set_send_buffer_size(UDP_BUFFER)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Why a listener could not be bound, and what to do.
+pub(crate) fn unbound(wanted: Wanted, err: &io::Error) -> String {
+    let advice = match err.kind() {
+        io::ErrorKind::AddrInUse => "another program has the port: stop it, or set another",
+        io::ErrorKind::AddrNotAvailable => "this machine does not have the address: set another",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: set another",
+        _ => "set another",
+    };
+    let (section, address, kind) = (wanted.purpose.section(), wanted.address, wanted.purpose.kind());
+    format!("{section}.listen: {kind} {address}: {err}; {advice}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    const PURPOSES: [Purpose; 3] = [Purpose::Http, Purpose::Https, Purpose::Quic];
+
+    fn wanted(purpose: Purpose, address: &str) -> Wanted {
+        Wanted {
+            purpose,
+            address: address.parse().unwrap(),
+        }
+    }
+
+    fn from_systemd(open: Vec<Open>) -> Inherited {
+        let mut inherited = Inherited::from_predecessor(open);
+        inherited.sockets.iter_mut().for_each(|given| given.purpose = None);
+        inherited.strict = true;
+        inherited
+    }
+
+    #[test]
+    fn quic_has_the_port_of_https_where_any_will_do() {
+        let all = PURPOSES.map(|purpose| wanted(purpose, "127.0.0.1:0"));
+        let sockets = Sockets::open(&all, Inherited::default()).unwrap();
+        assert_eq!(sockets.iter().count(), 3);
+        let https = sockets.address(Purpose::Https).unwrap();
+        assert_eq!(sockets.address(Purpose::Quic), Some(https));
+        assert_ne!(https.port(), 0);
+        assert_eq!(sockets.udp(Purpose::Quic).unwrap()[0].local_addr().unwrap(), https);
+        TcpStream::connect(https).unwrap();
+    }
+
+    #[test]
+    fn an_address_on_all_interfaces_takes_both_families() {
+        let sockets = Sockets::open(&[wanted(Purpose::Http, "[::]:0")], Inherited::default()).unwrap();
+        let port = sockets.address(Purpose::Http).unwrap().port();
+        TcpStream::connect(("127.0.0.1", port)).unwrap();
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_said_with_what_to_do() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let refusal = Sockets::open(&[wanted(Purpose::Http, &address.to_string())], Inherited::default()).unwrap_err();
+        assert!(
+            refusal.starts_with(&format!("http.listen: tcp {address}: ")),
+            "{refusal}"
+        );
+        assert!(refusal.contains("another program has the port"));
+    }
+
+    #[test]
+    fn what_a_predecessor_hands_over_is_not_bound_again_and_what_it_lacks_is() {
+        let first = Sockets::open(
+            &PURPOSES.map(|purpose| wanted(purpose, "127.0.0.1:0")),
+            Inherited::default(),
+        )
+        .unwrap();
+        let before = PURPOSES.map(|purpose| first.address(purpose).unwrap());
+        let mut all = PURPOSES.map(|purpose| wanted(purpose, "127.0.0.1:0")).to_vec();
+        all.push(wanted(Purpose::Rtmp, "127.0.0.1:0"));
+        let second = Sockets::open(&all, Inherited::from_predecessor(first.0)).unwrap();
+        assert_eq!(PURPOSES.map(|purpose| second.address(purpose).unwrap()), before);
+        assert!(second.address(Purpose::Rtmp).is_some());
+    }
+
+    #[test]
+    fn what_a_predecessor_listened_on_and_nobody_wants_is_closed() {
+        let first = Sockets::open(&[wanted(Purpose::Http, "127.0.0.1:0")], Inherited::default()).unwrap();
+        let address = first.address(Purpose::Http).unwrap();
+        let second = Sockets::open(&[], Inherited::from_predecessor(first.0)).unwrap();
+        assert_eq!(second.iter().count(), 0);
+        TcpStream::connect(address).unwrap_err();
+    }
+
+    #[test]
+    fn the_service_manager_s_sockets_are_known_by_kind_and_address() {
+        let first = Sockets::open(
+            &PURPOSES.map(|purpose| wanted(purpose, "127.0.0.1:0")),
+            Inherited::default(),
+        )
+        .unwrap();
+        let all = PURPOSES.map(|purpose| Wanted {
+            purpose,
+            address: first.address(purpose).unwrap(),
+        });
+        let second = Sockets::open(&all, from_systemd(first.0)).unwrap();
+        assert_eq!(second.iter().map(|open| open.purpose).collect::<Vec<_>>(), PURPOSES);
+    }
+
+    #[test]
+    fn a_socket_of_the_service_manager_that_nobody_wants_is_an_error_that_names_it() {
+        let first = Sockets::open(&[wanted(Purpose::Http, "127.0.0.1:0")], Inherited::default()).unwrap();
+        let address = first.address(Purpose::Http).unwrap();
+        // A port that is given by chance is not what the unit file says.
+        let refusal = Sockets::open(&[wanted(Purpose::Http, "127.0.0.1:0")], from_systemd(first.0)).unwrap_err();
+        assert!(
+            refusal.contains(&format!("tcp {address}")) && refusal.contains("socket unit"),
+            "{refusal}"
+        );
+    }
+}
