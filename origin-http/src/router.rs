@@ -181,20 +181,18 @@ impl Router {
     }
 
     async fn read(&self, head: &Parts, resource: Resource<'_>, peer: SocketAddr, notes: &mut Notes) -> Response<Body> {
+        if let Resource::Live(channel, _) | Resource::Poster(channel) | Resource::Watch(channel) = &resource {
+            notes.about(channel);
+        }
         if let Some(answer) = self.elsewhere(head, &resource).await {
             return answer;
         }
         match resource {
             Resource::Live(channel, listing) => self.listing(head, &channel, listing, peer, notes).await,
-            Resource::Poster(channel) => {
-                notes.about(&channel);
-                match self.posters.poster(&channel).await {
-                    Some(poster) => {
-                        answer::picture(&head.headers, &poster.jpeg, Lifetime::Seconds(poster.fresh.as_secs()))
-                    }
-                    None => refuse(StatusCode::NOT_FOUND, "no picture\n", SOON),
-                }
-            }
+            Resource::Poster(channel) => match self.posters.poster(&channel).await {
+                Some(poster) => answer::picture(&head.headers, &poster.jpeg, Lifetime::Seconds(poster.fresh.as_secs())),
+                None => refuse(StatusCode::NOT_FOUND, "no picture\n", SOON),
+            },
             Resource::Media(broadcast, track, object) => self.media(head, broadcast, &track, object, peer, notes).await,
             Resource::Watch(_) => answer::page(&head.headers, &self.pages.watch),
             Resource::Asset(name) => match self.pages.assets.iter().find(|(known, _)| *known == name) {
@@ -232,7 +230,6 @@ impl Router {
         peer: SocketAddr,
         notes: &mut Notes,
     ) -> Response<Body> {
-        notes.about(channel);
         let Some(live) = self.presentations.channel(channel) else {
             return refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON);
         };

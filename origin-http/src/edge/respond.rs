@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{
-        ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE,
-        RETRY_AFTER,
+        ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+        IF_RANGE, RANGE, RETRY_AFTER,
     },
     request::Parts,
 };
@@ -54,6 +54,8 @@ pub(super) fn respond(object: &Arc<Object>, head: &Parts, now: Instant) -> Respo
         Some((_, size)) => {
             *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
             let headers = response.headers_mut();
+            // It is about the range, not the address: see `answer`.
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
             headers.insert(CONTENT_RANGE, answer::value(format_args!("bytes */{size}")));
             headers.insert(CONTENT_TYPE, TEXT);
             *response.body_mut() = "that range lies behind the end\n".into();
