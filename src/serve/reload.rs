@@ -4,6 +4,7 @@
 use std::{env, path::PathBuf, sync::Arc};
 
 use control_api::Administrator;
+use origin_http::AccessLog;
 use tracing::{info, warn};
 
 use crate::{
@@ -21,11 +22,16 @@ pub(super) struct Reloadable {
     pub(super) administrator: Administrator,
     /// If there were any at the start.
     pub(super) certificates: Option<Arc<Certificates>>,
+    pub(super) access_log: Option<AccessLog>,
 }
 
 impl Reloadable {
     /// Reads the configuration again and acts on it. What comes of it is said in the log.
     pub(super) fn reload(&mut self) {
+        // First: the file may have been moved away whatever is wrong with the configuration (logrotate(8)).
+        if let Some(access_log) = &self.access_log {
+            access_log.reopen();
+        }
         let newer = match config::load(self.file.as_deref(), env::vars_os()) {
             Ok(newer) => newer,
             Err(err) => {

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use control_api::{Administrator, Api, Renditions, admin, renditions::NoRenditions};
 use media_core::Hub;
-use origin_http::Audience;
+use origin_http::{AccessLog, Audience};
 use packager::Packager;
 use prometheus_client::registry::Registry;
 use rustls::server::ResolvesServerCert;
@@ -87,7 +87,9 @@ impl Daemon {
         let administrator = Administrator::new(config.api.administrator());
         let api = Api::new(hub.clone(), viewers, renditions, administrator.clone());
         let api = ApiService::new(api.router());
-        let router = origin_http::Router::new(
+        let access_log = AccessLog::open(&config.http, &http_metrics)
+            .map_err(|err| format!("http.access_log: {}: {err}", config.http.access_log))?;
+        let mut router = origin_http::Router::new(
             &config.http,
             presentations.clone(),
             pages::watch(),
@@ -99,6 +101,7 @@ impl Daemon {
             audience,
             http_metrics,
         );
+        router.log(access_log.clone());
         let router = Arc::new(router);
 
         let sockets = Sockets::open(&config.listeners(), inherited)?;
@@ -158,6 +161,7 @@ impl Daemon {
                 publishers,
                 administrator,
                 certificates,
+                access_log,
             },
             predecessor,
         })
