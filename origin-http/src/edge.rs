@@ -181,8 +181,7 @@ impl Edge {
             Found::Here(object, outcome) => return (Ok(object), outcome),
             Found::Full => return (Err(Failure::Busy), Outcome::Error),
             Found::Under(flight, awaited, previous) => (flight, awaited, Outcome::Shared, previous),
-            Found::Nothing(start) => {
-                let (flight, awaited) = (Arc::clone(&start.flight), Arc::clone(&start.awaited));
+            Found::Nothing(start, flight, awaited) => {
                 let previous = start.previous.clone();
                 self.start(wanted, passed_by, start);
                 (flight, awaited, Outcome::Miss, previous)

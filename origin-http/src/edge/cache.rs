@@ -1,13 +1,14 @@
 //! What is in memory, and what is on its way: one fetch for each object. Room is made by the second-chance rule: what was not asked for
-//! since the last look leaves first; what somebody reads stays, for leaving would free nothing.
+//! since the last look leaves first; what still comes stays, for leaving would free nothing.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{sync::watch, time::Instant};
@@ -21,8 +22,12 @@ use super::{
 
 /// Locks, so that viewers seldom wait for each other.
 const SHARDS: usize = 16;
-/// Old objects that are looked at for each new one.
-const SWEEP: usize = 2;
+/// Objects whose time is over that are forgotten for each new one.
+const SWEEP: usize = 4;
+/// Those that last longer leave for room alone.
+const SHORT: Duration = Duration::from_secs(900);
+/// Objects in the clock before those that are gone are taken out of it.
+const LEAST_PRUNED: usize = 256;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +50,21 @@ pub(super) struct Cache {
     shards: [Mutex<HashMap<Key, Entry>>; SHARDS],
     hasher: RandomState,
     /// Objects in the order in which they are looked at for room.
-    clock: Mutex<VecDeque<(Key, Weak<Object>)>>,
+    clock: Mutex<Clock>,
+    /// Those that are soon of no use to anybody, by when.
+    fading: Mutex<BTreeMap<(Instant, u64), Held>>,
     budget: Arc<Budget>,
     flights: AtomicUsize,
     max_flights: usize,
+}
+
+type Held = (Key, Weak<Object>);
+
+#[derive(Debug, Default)]
+struct Clock {
+    objects: VecDeque<Held>,
+    prune_at: usize,
+    serial: u64,
 }
 
 #[derive(Debug, Default)]
@@ -82,7 +98,7 @@ pub(super) enum Found {
     /// A fetch that another began, and what was there before.
     Under(Arc<Flight>, Arc<Awaited>, Option<Arc<Object>>),
     /// Nothing that may be used: the caller has to fetch. What was there before may serve to ask whether it is still right.
-    Nothing(Start),
+    Nothing(Start, Arc<Flight>, Arc<Awaited>),
     /// Nothing, and too many fetches are under way.
     Full,
 }
@@ -91,8 +107,6 @@ pub(super) enum Found {
 #[derive(Debug)]
 pub(super) struct Start {
     pub(super) landing: Landing,
-    pub(super) flight: Arc<Flight>,
-    pub(super) awaited: Arc<Awaited>,
     /// Cancelled when nobody waits any more.
     pub(super) abandoned: CancellationToken,
     pub(super) previous: Option<Arc<Object>>,
@@ -113,6 +127,7 @@ impl Cache {
             shards: Default::default(),
             hasher: RandomState::new(),
             clock: Mutex::default(),
+            fading: Mutex::default(),
             budget,
             flights: AtomicUsize::new(0),
             max_flights,
@@ -158,28 +173,27 @@ impl Cache {
             flight: Arc::clone(&flight),
             done: false,
         };
-        Found::Nothing(Start {
+        let start = Start {
             landing,
-            flight,
-            awaited,
             abandoned,
             previous,
-        })
+        };
+        Found::Nothing(start, flight, awaited)
     }
 
     /// Makes room for so many bytes; `false` if there is none to make.
     pub(super) fn make_room(&self, bytes: u64) -> bool {
-        let mut looks = 2 * self.clock().len();
+        let mut looks = 2 * self.clock().objects.len();
         while self.budget.is_short_of(bytes) {
-            let Some((key, object)) = self.clock().pop_front().filter(|_| looks > 0) else {
+            let Some((key, object)) = self.clock().objects.pop_front().filter(|_| looks > 0) else {
                 return false;
             };
             looks -= 1;
             let Some(object) = object.upgrade() else { continue };
-            // The table has one, this has one; whoever writes or reads it holds its content.
-            let read = Arc::strong_count(&object) > 2 || Arc::strong_count(&object.content) > 1;
-            if read || object.used.swap(false, Ordering::Relaxed) {
-                self.clock().push_back((key, Arc::downgrade(&object)));
+            // Whoever writes or follows it holds its content.
+            let coming = Arc::strong_count(&object.content) > 1;
+            if coming || object.used.swap(false, Ordering::Relaxed) {
+                self.clock().objects.push_back((key, Arc::downgrade(&object)));
             } else {
                 self.forget(&key, &object);
             }
@@ -215,29 +229,44 @@ impl Cache {
                 shard.remove(key);
             }
         }
+        let now = Instant::now();
         if let Some(object) = stored {
-            self.clock().push_back((key.clone(), Arc::downgrade(object)));
+            self.note(key, object, now);
         }
-        self.sweep(Instant::now());
+        self.sweep(now);
     }
 
-    /// Looks at a few objects, and forgets those that nobody can use any more.
+    /// Remembers where to look for room.
+    fn note(&self, key: &Key, object: &Arc<Object>, now: Instant) {
+        let held = || (key.clone(), Arc::downgrade(object));
+        let mut clock = self.clock();
+        clock.objects.push_back(held());
+        if clock.objects.len() >= clock.prune_at.max(LEAST_PRUNED) {
+            clock.objects.retain(|(_, object)| object.strong_count() > 0);
+            clock.prune_at = 2 * clock.objects.len();
+        }
+        clock.serial += 1;
+        let serial = clock.serial;
+        drop(clock);
+        let left = object.freshness.left(now);
+        if left < SHORT {
+            self.fading().insert((now + left, serial), held());
+        }
+    }
+
+    /// Forgets some of those that nobody can use any more.
     fn sweep(&self, now: Instant) {
         for _ in 0..SWEEP {
-            let Some((key, object)) = self.clock().pop_front() else {
-                return;
+            let faded = {
+                let mut fading = self.fading();
+                fading
+                    .first_entry()
+                    .filter(|first| first.key().0 <= now)
+                    .map(|first| first.remove())
             };
-            let Some(object) = object.upgrade() else { continue };
-            let usable = object.freshness.is_fresh(now) || object.freshness.may_be_stale(now);
-            let current = {
-                let shard = self.shard(&key);
-                let held = shard.get(&key).and_then(|entry| entry.object.as_ref());
-                held.is_some_and(|held| Arc::ptr_eq(held, &object))
-            };
-            match (current, usable) {
-                (true, true) => self.clock().push_back((key, Arc::downgrade(&object))),
-                (true, false) => self.forget(&key, &object),
-                (false, _) => {}
+            let Some((key, object)) = faded else { return };
+            if let Some(object) = object.upgrade() {
+                self.forget(&key, &object);
             }
         }
     }
@@ -247,8 +276,12 @@ impl Cache {
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn clock(&self) -> MutexGuard<'_, VecDeque<(Key, Weak<Object>)>> {
+    fn clock(&self) -> MutexGuard<'_, Clock> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fading(&self) -> MutexGuard<'_, BTreeMap<(Instant, u64), Held>> {
+        self.fading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cfg(test)]

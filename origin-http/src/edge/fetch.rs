@@ -18,7 +18,7 @@ use super::{
     disk::Disk,
     freshness::Freshness,
     key::{Kind, Wanted},
-    object::{Content, Object, Writer},
+    object::{Content, OVERHEAD, Object, Writer},
     origins::Turn,
     upstream::{self, Answer},
 };
@@ -57,7 +57,6 @@ impl Edge {
             landing,
             abandoned,
             previous,
-            ..
         } = start;
         if wanted.kind == Kind::Lasting
             && let Some(disk) = &self.disk
@@ -79,7 +78,7 @@ impl Edge {
                     received,
                 } = refusal;
                 let freshness = Freshness::new(status, &headers, received);
-                landing.land(match self.cache.make_room(body.len() as u64) {
+                landing.land(match self.cache.make_room(body.len() as u64 + OVERHEAD) {
                     true => Ok(Arc::new(Object::new(
                         status,
                         &headers,
@@ -95,7 +94,7 @@ impl Edge {
 
     async fn on_disk(&self, disk: &Disk, wanted: &Wanted) -> Option<Arc<Object>> {
         let file = disk.read(&wanted.key.target).await?;
-        if !self.cache.make_room(file.body.len() as u64) {
+        if !self.cache.make_room(file.body.len() as u64 + OVERHEAD) {
             return None;
         }
         let freshness = Freshness::kept(file.age, file.lifetime, Instant::now());
@@ -112,29 +111,34 @@ impl Edge {
     ) -> Result<Said, Failure> {
         let home = self.origins.home(&wanted.scope);
         let (mut no, mut fault) = (None, None);
-        let mut failure = Failure::Unreachable;
+        let mut failure = None;
         let mut home_failed = false;
         for origin in self.origins.order(&wanted.scope) {
             let is_home = home.as_ref().is_some_and(|home| Arc::ptr_eq(home, &origin));
             let Some(turn) = self.origins.turn(&origin, Instant::now()) else {
                 home_failed |= is_home;
+                failure = failure.or(Some(Failure::Unreachable));
                 continue;
             };
             let answer = match origin.upstream.send(self.request(wanted, &passed_by, previous)).await {
                 Ok(answer) => answer,
                 Err(upstream::Error::Busy) => {
-                    failure = Failure::Busy;
+                    failure = Some(Failure::Busy);
                     continue;
                 }
                 Err(err) => {
                     debug!(target = %wanted.key.target, %err, "origin failed");
-                    if origin.local {
-                        failure = Failure::Gone;
-                    } else if matches!(err, upstream::Error::TimedOut(_)) {
-                        failure = Failure::TimedOut;
+                    match &err {
+                        _ if origin.local => failure = failure.or(Some(Failure::Gone)),
+                        upstream::Error::TimedOut(_) => failure = Some(Failure::TimedOut),
+                        _ => {
+                            failure = failure
+                                .filter(|known| *known != Failure::Gone)
+                                .or(Some(Failure::Unreachable))
+                        }
                     }
                     turn.failed(&err, Instant::now());
-                    home_failed |= is_home;
+                    home_failed |= is_home && !origin.local;
                     continue;
                 }
             };
@@ -159,7 +163,7 @@ impl Edge {
         }
         // A channel that was at an origin which fails is not gone because others never had it.
         let said = if home_failed { fault } else { no.or(fault) };
-        said.map(Said::Not).ok_or(failure)
+        said.map(Said::Not).ok_or(failure.unwrap_or(Failure::Unreachable))
     }
 
     fn request(
@@ -240,7 +244,7 @@ impl Edge {
             debug!(target = %wanted.key.target, ?length, coded, "origin gave an answer that is of no use");
             return landing.land(Err(Failure::Unreachable));
         }
-        if !self.cache.make_room(0) {
+        if !self.cache.make_room(length.unwrap_or(0).saturating_add(OVERHEAD)) {
             return landing.land(Err(Failure::Busy));
         }
         let content = Content::coming(length, &self.budget);

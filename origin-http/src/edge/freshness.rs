@@ -92,7 +92,12 @@ impl Freshness {
     /// A live text lives for half a target duration, so this is three of them: players take an unchanged playlist for a pause and ask
     /// again, while an error ends some of them after the second try. It says its age, so that it passes for fresh nowhere.
     pub(super) fn may_be_stale(&self, now: Instant) -> bool {
-        !self.strict && self.age(now) < self.lifetime * (1 + STALE_LIFETIMES)
+        !self.strict && !self.left(now).is_zero()
+    }
+
+    /// How long it may be of use yet, stale or to be asked about.
+    pub(super) fn left(&self, now: Instant) -> Duration {
+        (self.lifetime * (1 + STALE_LIFETIMES)).saturating_sub(self.age(now))
     }
 }
 

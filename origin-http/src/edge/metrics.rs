@@ -100,4 +100,9 @@ impl Metrics {
         up.set(1);
         up
     }
+
+    #[cfg(test)]
+    pub(super) fn origin_is_up(&self, name: &str) -> i64 {
+        self.up.get_or_create(&OriginLabels { origin: name.into() }).get()
+    }
 }

@@ -19,7 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use super::freshness::Freshness;
 
 /// What an object costs beside its bytes: its headers, its places in tables.
-const OVERHEAD: u64 = 1 << 10;
+pub(super) const OVERHEAD: u64 = 1 << 10;
 /// What an object's memory grows by at most, so that an origin that announces much and sends little costs little.
 const BLOCK: usize = 256 << 10;
 /// What is passed on of an origin's headers; the rest is between it and us.
@@ -53,7 +53,7 @@ pub(super) struct Content {
     /// How many there will be, if the origin said so.
     length: Option<u64>,
     state: Mutex<State>,
-    charge: Charge,
+    charge: Arc<Charge>,
 }
 
 #[derive(Debug, Default)]
@@ -80,11 +80,23 @@ pub(super) struct Budget {
     gauge: Gauge,
 }
 
-/// What one object has taken of it; given back when the last reader is gone.
+/// What one object has taken of it; given back when the last of its bytes has been sent to whom it was meant for.
 #[derive(Debug)]
 struct Charge {
     budget: Arc<Budget>,
     bytes: AtomicU64,
+}
+
+/// Bytes that are charged for as long as anybody has them.
+struct Charged {
+    bytes: Bytes,
+    _charge: Arc<Charge>,
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Budget {
@@ -155,10 +167,10 @@ impl Content {
         Arc::new(Self {
             length,
             state: Mutex::default(),
-            charge: Charge {
+            charge: Arc::new(Charge {
                 budget: Arc::clone(budget),
                 bytes: AtomicU64::new(OVERHEAD),
-            },
+            }),
         })
     }
 
@@ -169,7 +181,7 @@ impl Content {
         {
             let mut state = content.state();
             state.len = bytes.len() as u64;
-            state.end = Some(End::Whole(Rope::from(bytes)));
+            state.end = Some(End::Whole(Rope::from(content.charged(bytes))));
         }
         content
     }
@@ -195,6 +207,13 @@ impl Content {
     fn charge(&self, bytes: u64) {
         self.charge.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.charge.budget.take(bytes);
+    }
+
+    fn charged(&self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Charged {
+            bytes,
+            _charge: Arc::clone(&self.charge),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -256,7 +275,7 @@ impl Writer {
             }
             let (now, later) = bytes.split_at(bytes.len().min(self.block.capacity()));
             self.block.extend_from_slice(now);
-            pieces.push(self.block.split().freeze());
+            pieces.push(self.content.charged(self.block.split().freeze()));
             bytes = later;
         }
         self.content.change(|state| {

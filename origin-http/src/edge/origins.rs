@@ -114,6 +114,8 @@ impl Origins {
         let mut health = origin.health();
         let trying = match &mut health.failing {
             None => false,
+            // Finding out costs nothing.
+            Some(_) if origin.local => true,
             Some(failing) => {
                 let rest = if others { failing.rest } else { REST.min(failing.rest) };
                 let in_hand = failing.tried.is_some_and(|tried| now < tried + PATIENCE);

@@ -1,1 +1,94 @@
+use http::{HeaderMap, StatusCode};
+use prometheus_client::metrics::gauge::Gauge;
 
+use super::*;
+use crate::edge::{
+    freshness::Freshness,
+    object::{Content, Reader},
+};
+
+fn key(n: usize) -> Key {
+    Key {
+        target: format!("/{n}").into(),
+        gzip: false,
+    }
+}
+
+fn put(cache: &Arc<Cache>, budget: &Arc<Budget>, n: usize, bytes: usize, lifetime_s: u64) -> Arc<Object> {
+    let Found::Nothing(start, ..) = cache.find(&key(n), Instant::now()) else {
+        panic!("it is there")
+    };
+    assert!(cache.make_room(bytes as u64));
+    let freshness = Freshness::kept(Duration::ZERO, Duration::from_secs(lifetime_s), Instant::now());
+    let content = Content::whole(vec![0; bytes].into(), budget);
+    let object = Arc::new(Object::new(StatusCode::OK, &HeaderMap::new(), freshness, content));
+    start.landing.land(Ok(Arc::clone(&object)));
+    object
+}
+
+fn is_here(cache: &Arc<Cache>, n: usize) -> bool {
+    matches!(cache.find(&key(n), Instant::now()), Found::Here(..))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_asked_for_leaves_first_and_what_is_followed_stays() {
+    let budget = Budget::new(10 * 2_048, Gauge::default());
+    let cache = Cache::new(Arc::clone(&budget), 100);
+    for n in 0..9 {
+        put(&cache, &budget, n, 1_000, 100);
+    }
+    let Found::Here(read, _) = cache.find(&key(0), Instant::now()) else {
+        panic!()
+    };
+    let reader = Reader::new(Arc::clone(&read.content));
+    drop(read);
+    assert!(is_here(&cache, 1));
+    for n in 20..29 {
+        put(&cache, &budget, n, 1_000, 100);
+        assert!(is_here(&cache, 1));
+    }
+    assert!(is_here(&cache, 0));
+    assert!((2..9).all(|n| !is_here(&cache, n)));
+    drop(reader);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_can_use_any_more_leaves_by_itself() {
+    let budget = Budget::new(1 << 30, Gauge::default());
+    let cache = Cache::new(Arc::clone(&budget), 100);
+    for n in 0..1_000 {
+        put(&cache, &budget, n, 10, 1);
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    // Seven lifetimes are 70 of them.
+    assert!(cache.len() <= 71, "{}", cache.len());
+    assert!(cache.fading().len() <= 71, "{}", cache.fading().len());
+    assert!(
+        cache.clock().objects.len() <= LEAST_PRUNED,
+        "{}",
+        cache.clock().objects.len()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_fetches_and_the_others_wait_until_it_has_landed_or_is_dropped() {
+    let budget = Budget::new(1 << 30, Gauge::default());
+    let cache = Cache::new(Arc::clone(&budget), 2);
+    let find = |n| cache.find(&key(n), Instant::now());
+    let Found::Nothing(start, _flight, _first) = find(1) else {
+        panic!()
+    };
+    let Found::Under(flight, awaited, _) = find(1) else {
+        panic!()
+    };
+    let Found::Nothing(other, _, _second) = find(2) else {
+        panic!()
+    };
+    assert!(matches!(find(3), Found::Full));
+    drop(other);
+    assert!(matches!(find(3), Found::Nothing(..)));
+    drop(start);
+    assert_eq!(flight.landed().await.unwrap_err(), Failure::Unreachable);
+    drop(awaited);
+    assert_eq!(cache.len(), 0);
+}
