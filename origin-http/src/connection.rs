@@ -2,9 +2,21 @@
 //!
 //! Parsing of HTTP is hyper's, whole; a request that can be read in two ways is refused there or by the router.
 
-use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{self, Poll},
+    time::Duration,
+};
 
-use http::{HeaderValue, Request, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::{
     body::Incoming,
     rt::Executor,
@@ -24,6 +36,8 @@ use tracing::{Instrument, Span, debug};
 
 use crate::{
     activity::{Activity, Deliveries},
+    answer::{self, Lifetime},
+    body::Body,
     config::{Config, ms},
     metrics::Reason,
     router::Router,
@@ -71,7 +85,19 @@ where
             () = context.drain.cancelled() => return,
         };
         match accepted {
-            Ok(Ok((stream, protocol))) => speak(Socket::new(stream), peer, protocol, true, context).await,
+            Ok(Ok((stream, protocol))) => {
+                let (early, mut flusher) = (stream.early(), stream.flusher());
+                let via = Via::Tls { early };
+                speak(
+                    Socket::new(stream),
+                    move |cx| flusher.poll(cx),
+                    peer,
+                    protocol,
+                    via,
+                    context,
+                )
+                .await;
+            }
             Ok(Err(err)) => {
                 metrics.refuse(Reason::Handshake);
                 debug!(%err, "no TLS");
@@ -91,7 +117,7 @@ where
     match first {
         Ok(Ok(Some(protocol))) => {
             let socket = Socket::new(socket).after(prefix).limit_write(write, metrics);
-            speak(socket, peer, protocol, false, context).await;
+            speak(socket, |_| Poll::Ready(Ok(())), peer, protocol, Via::Plain, context).await;
         }
         Ok(Ok(None)) => {}
         Ok(Err(err)) => debug!(%err, "connection lost"),
@@ -102,9 +128,24 @@ where
     }
 }
 
-/// Speaks HTTP on a connection whose protocol is known.
-async fn speak<S>(socket: Socket<S>, peer: SocketAddr, protocol: Protocol, secure: bool, context: Arc<Context>)
-where
+/// How requests come in.
+#[derive(Debug, Clone)]
+enum Via {
+    /// As they are.
+    Plain,
+    /// Over TLS; `early` until the handshake is done.
+    Tls { early: Arc<AtomicBool> },
+}
+
+/// Speaks HTTP on a connection whose protocol is known. `flush` sends what the socket has gathered.
+async fn speak<S>(
+    socket: Socket<S>,
+    flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
+    peer: SocketAddr,
+    protocol: Protocol,
+    via: Via,
+    context: Arc<Context>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (config, metrics) = (&context.config, context.router.metrics());
@@ -114,7 +155,7 @@ where
         activity: Arc::clone(&activity),
         peer,
         protocol,
-        secure,
+        via,
     };
     let service = service_fn(|request| requests.clone().answer(request));
     let ended = match protocol {
@@ -129,7 +170,7 @@ where
                 .max_headers(usize::try_from(config.max_headers).unwrap_or(usize::MAX))
                 .max_header_size(max_header_bytes)
                 .max_buf_size(BUFFER.max(max_header_bytes));
-            run(builder.serve_connection(socket, service), &context, None).await
+            run(builder.serve_connection(socket, service), flush, &context, None).await
         }
         Protocol::Http2 => {
             let mut builder = http2::Builder::new(Spawn(context.tasks.clone()));
@@ -144,6 +185,7 @@ where
                 .keep_alive_timeout(PING);
             run(
                 builder.serve_connection(TokioIo::new(socket), service),
+                flush,
                 &context,
                 Some(&activity),
             )
@@ -160,7 +202,12 @@ where
 
 /// Drives a connection, and tells it when to finish. `streams` are watched where the protocol does not make one wait for another:
 /// there one that takes nothing, or a connection without any, is found by looking.
-async fn run<C>(connection: C, context: &Context, streams: Option<&Activity>) -> Result<(), C::Error>
+async fn run<C>(
+    connection: C,
+    mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
+    context: &Context,
+    streams: Option<&Activity>,
+) -> Result<(), C::Error>
 where
     C: GracefulConnection,
 {
@@ -173,7 +220,14 @@ where
     let mut seen = (0, Instant::now());
     loop {
         tokio::select! {
-            ended = connection.as_mut() => return ended,
+            // What the protocol has written goes out when it has done all that it can for now.
+            ended = poll_fn(|cx| match (connection.as_mut().poll(cx), flush(cx)) {
+                (Poll::Pending, Poll::Ready(Err(err))) => {
+                    debug!(%err, "connection lost");
+                    Poll::Ready(Ok(()))
+                }
+                (ended, _) => ended,
+            }) => return ended,
             () = context.drain.cancelled(), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
@@ -208,14 +262,17 @@ struct Requests {
     activity: Arc<Activity>,
     peer: SocketAddr,
     protocol: Protocol,
-    /// Nobody in between can read or change it.
-    secure: bool,
+    via: Via,
 }
 
 impl Requests {
-    async fn answer(self, request: Request<Incoming>) -> Result<http::Response<crate::Body>, Infallible> {
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let _busy = self.activity.begin();
-        let mut response = self.context.router.handle(request, self.peer).await;
+        let early = matches!(&self.via, Via::Tls { early } if early.load(Ordering::Acquire));
+        let mut response = match too_early(&request, early) {
+            Some(response) => response,
+            None => self.context.router.handle(request, self.peer).await,
+        };
         match self.protocol {
             Protocol::Http2 => self.activity.watch(response.body_mut()),
             // The next request finds another process: closing between requests could cross one on its way.
@@ -225,11 +282,25 @@ impl Requests {
             }
             Protocol::Http1 => {}
         }
-        if let Some(alt_svc) = self.context.alt_svc.as_ref().filter(|_| self.secure) {
+        if let Some(alt_svc) = &self.context.alt_svc
+            && let Via::Tls { .. } = self.via
+        {
             response.headers_mut().insert(header::ALT_SVC, alt_svc.clone());
         }
         Ok(response)
     }
+}
+
+/// The answer to a request that may be a replay, ours or a proxy's, and would do something (RFC 8470 4, 5.1).
+pub(crate) fn too_early<B>(request: &Request<B>, early: bool) -> Option<Response<Body>> {
+    let safe = matches!(*request.method(), Method::GET | Method::HEAD);
+    if safe || !(early || request.headers().contains_key("early-data")) {
+        return None;
+    }
+    let text = "ask again when the handshake is done\n";
+    let mut response = answer::refuse(StatusCode::TOO_EARLY, text, Lifetime::NoStore);
+    answer::share(response.headers_mut());
+    Some(response)
 }
 
 /// Runs HTTP/2 streams where they are waited for.

@@ -1,44 +1,156 @@
-//! The server's side of TLS.
+//! The server's side of TLS: which versions, ciphers and sessions, and the handshake up to where requests may come. What follows is
+//! [`Stream`]'s.
+//!
+//! RFC 8446 (TLS 1.3), RFC 5246 (1.2), RFC 7301 (ALPN). Early data (RFC 8446 8, RFC 8470): sessions are kept here and used once, so what a
+//! client sent with its first flight can be replayed to this process only before it has arrived; and only safe requests are answered then.
 
-use std::{io, sync::Arc};
+mod stream;
 
-use rustls::{ServerConfig, server::ResolvesServerCert};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use std::{fmt, io, sync::Arc};
+
+use rustls::{
+    CipherSuite, ServerConfig, ServerConnection,
+    crypto::ring::{cipher_suite as suite, default_provider},
+    server::{Acceptor as Hello, ResolvesServerCert, ServerSessionMemoryCache},
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::{config::Https, socket::Protocol};
+#[cfg(test)]
+use stream::Flush;
+pub(crate) use stream::Stream;
+
+/// Sessions that clients may come back to; the oldest are forgotten. Some 500 bytes each.
+const SESSIONS: usize = 16 << 10;
+/// What a client may send before its handshake is done: a few requests.
+const EARLY_BYTES: u32 = 16 << 10;
 
 /// Takes connections over TLS. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Acceptor(TlsAcceptor);
+pub(crate) struct Acceptor {
+    /// AES first, which processors help with.
+    usual: Arc<ServerConfig>,
+    /// ChaCha20 first, for clients without such help.
+    chacha: Arc<ServerConfig>,
+}
 
 impl Acceptor {
-    pub(crate) fn new(certificates: Arc<dyn ResolvesServerCert>, _https: &Https) -> io::Result<Self> {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_no_client_auth()
-            .with_cert_resolver(certificates);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self(Arc::new(config).into()))
+    /// # Errors
+    /// The cryptography does not fit together: a fault of this program.
+    pub(crate) fn new(certificates: Arc<dyn ResolvesServerCert>, https: &Https) -> io::Result<Self> {
+        let mut suites = vec![
+            suite::TLS13_AES_128_GCM_SHA256,
+            suite::TLS13_AES_256_GCM_SHA384,
+            suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+            suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        ];
+        let chacha = [
+            suite::TLS13_CHACHA20_POLY1305_SHA256,
+            suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+            suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+        ];
+        let sessions = ServerSessionMemoryCache::new(SESSIONS);
+        let config = |cipher_suites: &[_]| {
+            let provider = rustls::crypto::CryptoProvider {
+                cipher_suites: cipher_suites.to_vec(),
+                ..default_provider()
+            };
+            let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+                .with_safe_default_protocol_versions()
+                .map_err(io::Error::other)?
+                .with_no_client_auth()
+                .with_cert_resolver(Arc::clone(&certificates));
+            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            config.ignore_client_order = true;
+            config.session_storage = sessions.clone();
+            if https.early_data {
+                config.max_early_data_size = EARLY_BYTES;
+                config.send_half_rtt_data = true;
+            }
+            Ok::<_, io::Error>(Arc::new(config))
+        };
+        suites.extend(chacha);
+        let usual = config(&suites)?;
+        suites.rotate_right(chacha.len());
+        let chacha = config(&suites)?;
+        Ok(Self { usual, chacha })
     }
 
-    /// Shakes hands; without ALPN the peer speaks HTTP/1.
-    pub(crate) async fn accept<S>(&self, socket: S) -> io::Result<(TlsStream<S>, Protocol)>
+    /// Shakes hands, until the peer's requests may come: that is before the end if it sends early data. Without ALPN it speaks HTTP/1.
+    ///
+    /// # Errors
+    /// The socket's; `InvalidData` if it is no TLS, or none that we speak. The peer has been told then.
+    pub(crate) async fn accept<S>(&self, mut socket: S) -> io::Result<(Stream<S>, Protocol)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let stream = self.0.accept(socket).await?;
-        let protocol = match stream.get_ref().1.alpn_protocol() {
-            Some(b"h2") => Protocol::Http2,
-            _ => Protocol::Http1,
+        let mut hello = Hello::default();
+        let accepted = loop {
+            if stream::receive(&mut socket, |bytes| hello.read_tls(bytes)).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            match hello.accept() {
+                Ok(Some(accepted)) => break accepted,
+                Ok(None) => {}
+                Err((err, alert)) => return Err(refuse(&mut socket, err, alert).await),
+            }
         };
+        let config = match prefers_chacha(accepted.client_hello().cipher_suites()) {
+            true => Arc::clone(&self.chacha),
+            false => Arc::clone(&self.usual),
+        };
+        let session = match accepted.into_connection(config) {
+            Ok(session) => session,
+            Err((err, alert)) => return Err(refuse(&mut socket, err, alert).await),
+        };
+        let mut stream = Stream::new(socket, session);
+        let protocol = stream.handshake().await?;
         Ok((stream, protocol))
     }
 }
 
-impl std::fmt::Debug for Acceptor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Acceptor")
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acceptor").finish_non_exhaustive()
     }
 }
+
+/// Tells the peer why there is no connection.
+async fn refuse<S>(socket: &mut S, err: rustls::Error, mut alert: rustls::server::AcceptedAlert) -> io::Error
+where
+    S: AsyncWrite + Unpin,
+{
+    let mut bytes = Vec::new();
+    // Writing to memory does not fail; and the peer may be gone.
+    let _ = alert.write_all(&mut bytes);
+    let _ = socket.write_all(&bytes).await;
+    let _ = socket.shutdown().await;
+    io::Error::new(io::ErrorKind::InvalidData, err)
+}
+
+/// Whether the first cipher of a client that we have as well is ChaCha20.
+fn prefers_chacha(offered: &[CipherSuite]) -> bool {
+    let chacha = [
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    ];
+    let ours = rustls::crypto::ring::ALL_CIPHER_SUITES;
+    let first = offered
+        .iter()
+        .find(|offer| ours.iter().any(|suite| suite.suite() == **offer));
+    first.is_some_and(|first| chacha.contains(first))
+}
+
+/// What is spoken, as far as the handshake has settled it.
+fn spoken(session: &ServerConnection) -> Protocol {
+    match session.alpn_protocol() {
+        Some(b"h2") => Protocol::Http2,
+        _ => Protocol::Http1,
+    }
+}
+
+#[cfg(test)]
+mod tests;
