@@ -1,7 +1,9 @@
 # make run    build the daemon and run it on this machine, with the built-in test picture
 # make test   everything that continuous integration checks
+# make deb    build the Debian package, into target/debian
+# make test-package   install it in a Debian 12 of its own, and see it run, upgrade without interruption, and go (as root; some minutes)
 #
-# Both first install what is missing: Debian packages with apt, the players that the tests drive with npm. What is there is left
+# They first install what is missing: Debian packages with apt, the players that the tests drive with npm and pip. What is there is left
 # alone. A Rust toolchain and Node are expected to be there.
 
 # What the daemon is built with and runs on.
@@ -9,8 +11,14 @@ PACKAGES := build-essential pkg-config \
 	libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
 
-# The clients that the tests drive it with.
-TEST_PACKAGES := gstreamer1.0-tools ffmpeg librtmp-dev libxml2-utils chromium
+# The clients that the tests drive it with, the caches before it, and what judges the units.
+TEST_PACKAGES := gstreamer1.0-tools ffmpeg librtmp-dev libxml2-utils chromium \
+	curl nghttp2-client nginx varnish openssl python3-venv systemd
+
+# What a Debian 12 is made and run with.
+TREE_PACKAGES := debootstrap systemd-container util-linux curl ffmpeg openssl lintian
+
+CARGO_DEB := target/tools/bin/cargo-deb
 
 PLAYERS := tests/players/node_modules/.package-lock.json
 AIOQUIC := tests/players/.venv/.requirements.txt
@@ -18,7 +26,7 @@ AIOQUIC := tests/players/.venv/.requirements.txt
 # The tests of the whole daemon mostly wait for real time to pass, so more of them run at once than there are cores.
 export RUST_TEST_THREADS ?= 10
 
-.PHONY: help run test packages test-packages
+.PHONY: help run test deb test-package packages test-packages tree-packages
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
@@ -30,11 +38,23 @@ test: test-packages $(PLAYERS) $(AIOQUIC)
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked
 
+deb: packages $(CARGO_DEB)
+	$(CARGO_DEB) --locked --dbgsym
+
+test-package: tree-packages deb
+	scripts/test-package
+
 packages:
 	@scripts/need-packages $(PACKAGES)
 
 test-packages:
 	@scripts/need-packages $(PACKAGES) $(TEST_PACKAGES)
+
+tree-packages:
+	@scripts/need-packages $(TREE_PACKAGES)
+
+$(CARGO_DEB):
+	cargo install --quiet --locked --root target/tools cargo-deb@3.8.0
 
 # npm writes this file last, so a broken installation is done again.
 $(PLAYERS): tests/players/package.json tests/players/package-lock.json
