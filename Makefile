@@ -39,6 +39,7 @@ test: test-packages $(PLAYERS) $(AIOQUIC)
 	cargo test --workspace --locked
 
 deb: packages $(CARGO_DEB)
+	scripts/third-party-notices >target/third-party-notices
 	$(CARGO_DEB) --locked --dbgsym
 
 test-package: tree-packages deb
