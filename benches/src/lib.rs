@@ -7,7 +7,7 @@
 //! - [`path`]: the daemon's way of a frame, from an RTMP socket to an HTTP body, inside this process.
 //! - [`certificate`]: of a run. [`rival`]: other servers with their best settings. [`raw`], [`quic`]: servers that do the least there is to do.
 //! - [`loader`]: wrk and h2load. [`quic`]: a loader for HTTP/3.
-//! - [`fleet`]: thousands of requests held open.
+//! - [`fleet`]: thousands of requests held open. [`player`]: players of each protocol and format.
 //! - [`counting`]: an allocator that counts.
 
 #![deny(unsafe_code)]
@@ -21,6 +21,7 @@ pub mod http;
 pub mod load;
 pub mod loader;
 pub mod path;
+pub mod player;
 pub mod playlist;
 pub mod process;
 pub mod quic;

@@ -11,7 +11,7 @@ pub struct PartId {
 
 impl PartId {
     /// From an address that ends in `{msn}.{part}.m4s`.
-    fn parse(uri: &str) -> Option<Self> {
+    pub fn parse(uri: &str) -> Option<Self> {
         let file = uri.rsplit('/').next()?.strip_suffix(".m4s")?;
         let (msn, part) = file.split_once('.')?;
         Some(Self {

@@ -49,10 +49,18 @@ pub struct Answered {
 pub fn client(tls: rustls::ClientConfig) -> Result<Endpoint, Failure> {
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport()));
-    let socket = socket((Ipv4Addr::LOCALHOST, 0).into())?;
+    let socket = free_socket()?;
     let mut endpoint = Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))?;
     endpoint.set_default_client_config(config);
     Ok(endpoint)
+}
+
+/// A socket on a port of its own.
+///
+/// # Errors
+/// There is no port.
+pub fn free_socket() -> Result<UdpSocket, Failure> {
+    socket((Ipv4Addr::LOCALHOST, 0).into())
 }
 
 /// One connection, ready for requests. `tasks` drives it to its end.
@@ -138,7 +146,7 @@ async fn get(requests: &mut SendRequest<OpenStreams, Bytes>, uri: Uri) -> Result
 pub async fn serve(tls: rustls::ServerConfig, body: Bytes, listening: impl FnOnce(SocketAddr)) -> Result<(), Failure> {
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport()));
-    let socket = socket((Ipv4Addr::LOCALHOST, 0).into())?;
+    let socket = free_socket()?;
     let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))?;
     listening(endpoint.local_addr()?);
     while let Some(incoming) = endpoint.accept().await {

@@ -148,10 +148,8 @@ impl Reader {
             SETTINGS if flags & ACK == 0 => frame(&mut self.reply, SETTINGS, ACK, 0, &[]),
             PING if flags & ACK == 0 => frame(&mut self.reply, PING, ACK, 0, payload),
             RST_STREAM | GOAWAY => return Err(format!("frame {kind} of the server: {payload:?}").into()),
-            HEADERS => {
-                if status(payload) != Some(STATUS_200) {
-                    return Err(format!("an answer is not 200: {payload:02x?}").into());
-                }
+            HEADERS if status(payload) != Some(STATUS_200) => {
+                return Err(format!("an answer is not 200: {payload:02x?}").into());
             }
             DATA => {
                 self.used += u32::try_from(payload.len())?;

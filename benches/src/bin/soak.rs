@@ -1,0 +1,447 @@
+//! Whether the daemon stays as it is over hours: publishers come, break off, come back and go; players of low-latency HLS and of DASH come and
+//! go over HTTP/1.1, TLS, HTTP/2 and HTTP/3, some from another port midway. Resident memory and descriptors are sampled every 10 s.
+//!
+//! `--minutes 60 --settle-minutes 10 --publishers 20 --players 200 --kbps 400 --csv soak.csv`. The verdict: by how much memory has grown from the
+//! time after the first minutes to the end, samples with as many live publishers beside each other; what descriptors are left when all have
+//! gone; what players have met that they should not. Exit status 1 when any of it is not as it should be.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::Write,
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use benches::{
+    Failure,
+    certificate::Certificate,
+    client,
+    player::{
+        Fault, Tally,
+        client::{Client, Origin, Protocol},
+        dash, hls,
+    },
+    process::{Daemon, option},
+    scratch::Scratch,
+    stream::{Noise, PERIOD, Stream},
+    wire::Wire,
+};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    task::{JoinSet, spawn_blocking},
+    time::{sleep, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+const SAMPLE: Duration = Duration::from_secs(10);
+const AUDIO_BPS: u64 = 64_000;
+/// Until the first segments of a channel are complete, and for so long after a return, players may find nothing.
+const COMING: Duration = Duration::from_secs(12);
+/// A player that meets a fault comes back after this.
+const AFTER_FAULT: Duration = Duration::from_secs(1);
+/// When all have gone: `http.idle_ms`, `live.reconnect_s`, and what tasks need to end.
+const GONE: Duration = Duration::from_secs(120);
+/// The goal: memory may grow by this much.
+const GROWTH_PERCENT: f64 = 5.0;
+
+/// A channel, and since when its publisher sends.
+#[derive(Debug, Default)]
+struct Slot(Mutex<Option<Instant>>);
+
+impl Slot {
+    fn set(&self, live: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = live;
+    }
+
+    fn live(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it has been live all along, from `moment` on, and for [`COMING`] before.
+    fn steady_since(&self, moment: Instant) -> bool {
+        self.live().is_some_and(|since| since + COMING <= moment)
+    }
+}
+
+/// What all share.
+#[derive(Debug)]
+struct Stage {
+    origin: Arc<Origin>,
+    rtmp: SocketAddr,
+    slots: Vec<Slot>,
+    wire: Wire,
+    playing: AtomicUsize,
+    /// What should not be, and what a player meets when its publisher has gone or just come.
+    faults: Tally,
+    expected: Tally,
+    sessions: Tally,
+}
+
+/// One line of the file.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    at: Duration,
+    live: usize,
+    resident: u64,
+    descriptors: usize,
+}
+
+fn main() -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run())
+}
+
+async fn run() -> Result<ExitCode, Failure> {
+    let minutes: f64 = option("--minutes", 60.0)?;
+    let settle: f64 = option("--settle-minutes", 10.0)?;
+    let publishers: usize = option("--publishers", 20)?;
+    let players: usize = option("--players", 200)?;
+    let kbps: u64 = option("--kbps", 400)?;
+    let csv: PathBuf = option("--csv", "soak.csv".into())?;
+    let length = Duration::from_secs_f64(minutes * 60.0);
+    let directory = Scratch::new("soak")?;
+    let certificate = Certificate::make(directory.path())?;
+    let data = directory.path().display().to_string();
+    let daemon = Daemon::start_tls(None, &certificate, &[("STREAMFORGE_DATA_DIR", &data)])?;
+    let stage = Arc::new(Stage {
+        origin: Arc::new(Origin {
+            plain: daemon.http,
+            tls: daemon.https.ok_or("no listener with TLS")?,
+            certificate,
+            answered: 0.into(),
+            bytes: 0.into(),
+        }),
+        rtmp: daemon.rtmp,
+        slots: (0..publishers).map(|_| Slot::default()).collect(),
+        wire: Wire::new(&Stream::with_audio(kbps * 1000, AUDIO_BPS), 4_096),
+        playing: 0.into(),
+        faults: Tally::default(),
+        expected: Tally::default(),
+        sessions: Tally::default(),
+    });
+    sleep(Duration::from_secs(2)).await;
+    let id = daemon.server.id();
+    let before = descriptors(id)?;
+    println!(
+        "{minutes} min, {publishers} publishers of {kbps} kbit/s, {players} players; {} descriptors before, {} MiB resident",
+        before.len(),
+        resident(id)? >> 20
+    );
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    for slot in 0..publishers {
+        tasks.spawn(
+            stop.clone()
+                .run_until_cancelled_owned(publish(Arc::clone(&stage), slot)),
+        );
+    }
+    for player in 0..players {
+        tasks.spawn(stop.clone().run_until_cancelled_owned(play(Arc::clone(&stage), player)));
+    }
+    let samples = sample(&stage, id, length, &csv).await?;
+    stop.cancel();
+    while tasks.join_next().await.is_some() {}
+    let left = wait_until_gone(id, before.len()).await?;
+    let usage = daemon.server.usage()?;
+    println!(
+        "the daemon took {:.2} cores; {} answers, {} MB",
+        usage.cpu_s() / length.as_secs_f64(),
+        stage.origin.answered.load(Relaxed),
+        stage.origin.bytes.load(Relaxed) / 1_000_000
+    );
+    Ok(verdict(
+        &stage,
+        &samples,
+        Duration::from_secs_f64(settle * 60.0),
+        &before,
+        &left,
+    ))
+}
+
+/// Comes, sends for some minutes, breaks off in one way or another, and comes back soon (the same broadcast goes on) or late (a new one).
+async fn publish(stage: Arc<Stage>, slot: usize) {
+    let mut noise = Noise(0x9e37_79b9_7f4a_7c15 ^ ((slot as u64 + 1) << 20));
+    sleep(Duration::from_millis(noise.below(10_000))).await;
+    loop {
+        let (rtmp, name) = (stage.rtmp, channel(slot));
+        let connected = spawn_blocking(move || client::publish(rtmp, &name)).await;
+        let socket = match connected {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(err)) => {
+                // Its old connection may hold the name until it is seen to be gone.
+                stage
+                    .expected
+                    .add(&format!("publisher: {err}").replace(&channel(slot), "CHANNEL"));
+                sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+            Err(_) => return,
+        };
+        stage.slots[slot].set(Some(Instant::now()));
+        let length = Duration::from_secs(60 + noise.below(120));
+        let sent = send(&stage.wire, socket, length, noise.below(2) == 0).await;
+        stage.slots[slot].set(None);
+        match sent {
+            Ok(()) => stage.sessions.add("publisher"),
+            Err(err) => stage.faults.add(&format!("publisher: {err}")),
+        }
+        let away = if noise.below(2) == 0 { 3 } else { 15 };
+        sleep(Duration::from_secs(away + noise.below(3))).await;
+    }
+}
+
+/// Each message when it is due. `reset`: the connection does not end, it breaks.
+async fn send(wire: &Wire, socket: std::net::TcpStream, length: Duration, reset: bool) -> Result<(), Failure> {
+    socket.set_nonblocking(true)?;
+    if reset {
+        socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+    }
+    let mut socket = TcpStream::from_std(socket)?;
+    socket.write_all(&wire.preamble).await?;
+    let (start, mut period) = (tokio::time::Instant::now(), Duration::ZERO);
+    loop {
+        for message in &wire.messages {
+            let due = period + message.at;
+            if due >= length {
+                return Ok(());
+            }
+            sleep_until(start + due).await;
+            socket.write_all(&wire.bytes[message.range.clone()]).await?;
+        }
+        period += PERIOD;
+    }
+}
+
+/// Watches one channel after the other, each for a while.
+async fn play(stage: Arc<Stage>, player: usize) {
+    let mut noise = Noise(0x2545_f491_4f6c_dd1d ^ ((player as u64 + 1) << 24));
+    let protocol = Protocol::ALL[player % Protocol::ALL.len()];
+    let (kind, low_latency) = match player / Protocol::ALL.len() % 2 {
+        0 => ("LL-HLS", true),
+        _ => ("DASH", false),
+    };
+    sleep(Duration::from_millis(noise.below(20_000))).await;
+    loop {
+        #[expect(clippy::cast_possible_truncation, reason = "an index of a few slots")]
+        let slot = noise.below(stage.slots.len() as u64) as usize;
+        let begun = Instant::now();
+        if !stage.slots[slot].steady_since(begun) {
+            sleep(Duration::from_millis(200)).await;
+            continue;
+        }
+        let length = Duration::from_secs(20 + noise.below(100));
+        let migrates = noise.below(4) == 0;
+        stage.playing.fetch_add(1, Relaxed);
+        let name = channel(slot);
+        let session = session(&stage.origin, protocol, low_latency, &name, length, migrates);
+        // Most leave in the middle of something.
+        let ended = timeout(length, session).await;
+        stage.playing.fetch_sub(1, Relaxed);
+        match ended {
+            Ok(Ok(())) | Err(_) => stage.sessions.add(&format!("{}, {kind}", protocol.name())),
+            Ok(Err(Fault(what))) => {
+                // The publisher was there from before the session to now: it had no part in it.
+                let tally = match stage.slots[slot].steady_since(begun) {
+                    true => &stage.faults,
+                    false => &stage.expected,
+                };
+                tally.add(&format!("{}, {kind}: {what}", protocol.name()));
+                sleep(AFTER_FAULT).await;
+            }
+        }
+        sleep(Duration::from_millis(200 + noise.below(3_000))).await;
+    }
+}
+
+async fn session(
+    origin: &Arc<Origin>,
+    protocol: Protocol,
+    low_latency: bool,
+    channel: &str,
+    length: Duration,
+    migrates: bool,
+) -> Result<(), Fault> {
+    let client = Client::connect(origin, protocol).await?;
+    let other = match migrates && protocol == Protocol::H3 {
+        true => Some(client.another().await?),
+        false => None,
+    };
+    let moves = async {
+        if let Some(other) = other {
+            sleep(length / 2).await;
+            other.migrate();
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        ended = async {
+            match low_latency {
+                true => hls::watch(client, channel).await,
+                false => dash::watch(client, channel).await,
+            }
+        } => ended,
+        never = moves => never,
+    }
+}
+
+fn channel(slot: usize) -> String {
+    format!("soak-{slot}")
+}
+
+/// Until the end, every [`SAMPLE`]: a line in the file, and now and then one for who waits.
+async fn sample(stage: &Stage, id: u32, length: Duration, csv: &PathBuf) -> Result<Vec<Sample>, Failure> {
+    let mut file = File::create(csv)?;
+    writeln!(
+        file,
+        "seconds,live_publishers,playing,resident_bytes,descriptors,threads,answers,faults"
+    )?;
+    let (begin, mut samples) = (Instant::now(), Vec::new());
+    while begin.elapsed() < length {
+        sleep(SAMPLE).await;
+        let sample = Sample {
+            at: begin.elapsed(),
+            live: stage.slots.iter().filter(|slot| slot.live().is_some()).count(),
+            resident: resident(id)?,
+            descriptors: descriptors(id)?.len(),
+        };
+        let threads = fs::read_dir(format!("/proc/{id}/task"))?.count();
+        writeln!(
+            file,
+            "{:.0},{},{},{},{},{threads},{},{}",
+            sample.at.as_secs_f64(),
+            sample.live,
+            stage.playing.load(Relaxed),
+            sample.resident,
+            sample.descriptors,
+            stage.origin.answered.load(Relaxed),
+            stage.faults.sum(),
+        )?;
+        samples.push(sample);
+        if samples.len() % 6 == 0 {
+            println!(
+                "{:.0} min: {} live, {} playing, {} MiB, {} descriptors, {} answers, {} faults",
+                sample.at.as_secs_f64() / 60.0,
+                sample.live,
+                stage.playing.load(Relaxed),
+                sample.resident >> 20,
+                sample.descriptors,
+                stage.origin.answered.load(Relaxed),
+                stage.faults.sum(),
+            );
+        }
+    }
+    Ok(samples)
+}
+
+/// Until there are no more descriptors than before, at most [`GONE`]; what there is then.
+async fn wait_until_gone(id: u32, before: usize) -> Result<Vec<String>, Failure> {
+    let begin = Instant::now();
+    loop {
+        let left = descriptors(id)?;
+        if left.len() <= before || begin.elapsed() > GONE {
+            println!(
+                "{} descriptors {:.0} s after all had gone",
+                left.len(),
+                begin.elapsed().as_secs_f64()
+            );
+            return Ok(left);
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn verdict(stage: &Stage, samples: &[Sample], settle: Duration, before: &[String], left: &[String]) -> ExitCode {
+    // As long at the start as at the end: ten minutes of an hour, else a third of what there is.
+    let span = settle.min(samples.last().map_or(settle, |last| last.at.saturating_sub(settle)) / 3);
+    let end = samples.last().map_or(settle, |last| last.at.saturating_sub(span));
+    let early = samples
+        .iter()
+        .filter(|sample| sample.at > settle && sample.at <= settle + span);
+    let late = samples.iter().filter(|sample| sample.at > end);
+    let (first, last) = (by_live(early), by_live(late));
+    let (mut weighed, mut weight) = (0.0, 0.0);
+    for (live, first) in &first {
+        let Some(last) = last.get(live) else { continue };
+        let (from, to) = (median(first), median(last));
+        let growth = (to / from - 1.0) * 100.0;
+        println!(
+            "{live} live: {:.1} MiB, later {:.1} MiB, {growth:+.1} %",
+            mib(from),
+            mib(to)
+        );
+        let pairs = first.len().min(last.len()) as f64;
+        (weighed, weight) = (weighed + growth * pairs, weight + pairs);
+    }
+    let growth = weighed / weight;
+    let most = samples.iter().map(|sample| sample.descriptors).max().unwrap_or(0);
+    println!("resident memory has grown by {growth:+.2} % (goal: below {GROWTH_PERCENT} %)");
+    println!(
+        "descriptors: {} before, {most} at most, {} left",
+        before.len(),
+        left.len()
+    );
+    let more: Vec<_> = left.iter().filter(|what| !before.contains(what)).collect();
+    for what in &more {
+        println!("  left: {what}");
+    }
+    for (title, tally) in [
+        ("sessions", &stage.sessions),
+        ("with their publisher away or just come", &stage.expected),
+        ("FAULTS", &stage.faults),
+    ] {
+        println!("{title}: {}", tally.sum());
+        for (what, times) in tally.all() {
+            println!("  {times} {what}");
+        }
+    }
+    let fine = growth < GROWTH_PERCENT && left.len() <= before.len() && samples.len() > 2 && stage.faults.sum() == 0;
+    println!("{}", if fine { "as it should be" } else { "NOT as it should be" });
+    ExitCode::from(u8::from(!fine))
+}
+
+/// Resident memory by how many publishers were live.
+fn by_live<'a>(samples: impl Iterator<Item = &'a Sample>) -> BTreeMap<usize, Vec<u64>> {
+    let mut groups: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+    for sample in samples {
+        groups.entry(sample.live).or_default().push(sample.resident);
+    }
+    groups
+}
+
+fn median(values: &[u64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_unstable();
+    values.get(values.len() / 2).map_or(f64::NAN, |value| *value as f64)
+}
+
+fn mib(bytes: f64) -> f64 {
+    bytes / f64::from(1 << 20)
+}
+
+/// What each descriptor of the process is: `socket:[1234]` and the like.
+fn descriptors(id: u32) -> Result<Vec<String>, Failure> {
+    let mut all = Vec::new();
+    for descriptor in fs::read_dir(format!("/proc/{id}/fd"))? {
+        // One may be closed meanwhile.
+        if let Ok(target) = fs::read_link(descriptor?.path()) {
+            all.push(target.display().to_string());
+        }
+    }
+    Ok(all)
+}
+
+/// The daemon's own, without its workers (proc(5): VmRSS).
+fn resident(id: u32) -> Result<u64, Failure> {
+    let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    Ok(kib.ok_or("no VmRSS")? << 10)
+}

@@ -1,0 +1,163 @@
+//! A player of low-latency DASH: the manifest every segment's time, and each segment of both tracks from when it may be asked for, as it grows.
+//! ISO/IEC 23009-1 5.3.9.5.3 (`$Number$` with `@duration`), DASH-IF IOP (availabilityTimeOffset).
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::time::sleep;
+
+use super::{Fault, STALL, client::Client};
+
+/// Beside the manifest's own times: a segment may be asked for a little after it is due.
+const GRACE_S: f64 = 0.3;
+
+/// What a manifest says of the newest Period.
+#[derive(Debug, PartialEq)]
+struct Edge {
+    /// Where segments are, up to the representation: `/media/ID`.
+    base: String,
+    first: u64,
+    last: Option<u64>,
+    /// Unix time at which the first may be asked for, and seconds of a segment.
+    from_s: f64,
+    duration_s: f64,
+}
+
+/// Follows a channel until the broadcast ends; whoever has enough before drops this.
+///
+/// # Errors
+/// An answer is not what it should be, or nothing new has come for [`STALL`].
+pub async fn watch(client: Client, channel: &str) -> Result<(), Fault> {
+    let mut video = client;
+    let mut audio = video.another().await?;
+    let (mut seen, mut moved) = (None, Instant::now());
+    loop {
+        let (status, body) = video.get("manifest", &format!("/live/{channel}/manifest.mpd")).await?;
+        if status != 200 {
+            return Err(Fault(format!("manifest: {status}")));
+        }
+        let mut text = String::new();
+        let read = std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&body[..]), &mut text);
+        read.map_err(|_| Fault("manifest: not gzip".to_owned()))?;
+        if text.contains("type=\"static\"") {
+            return Ok(());
+        }
+        let edge = edge(&text).ok_or_else(|| Fault("manifest: not understood".to_owned()))?;
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs_f64();
+        let open = ((now - GRACE_S - edge.from_s) / edge.duration_s).floor();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a number of segments"
+        )]
+        let number = edge.first + open.max(0.0) as u64;
+        let next = seen.map_or(number, |seen: u64| number.max(seen + 1));
+        let due = edge.from_s + GRACE_S + (next - edge.first) as f64 * edge.duration_s;
+        if edge.last.is_some_and(|last| next > last) || due > now + edge.duration_s {
+            // The publisher is away: another Period may come.
+            if moved.elapsed() > STALL {
+                return Err(Fault("stall".to_owned()));
+            }
+            sleep(Duration::from_secs(1)).await;
+            continue;
+        }
+        sleep(Duration::from_secs_f64((due - now).max(0.0))).await;
+        let (one, other) = tokio::join!(
+            segment(&mut video, format!("{}/v0/{next}.m4s", edge.base)),
+            segment(&mut audio, format!("{}/a0/{next}.m4s", edge.base))
+        );
+        if one? && other? {
+            moved = Instant::now();
+        } else if moved.elapsed() > STALL {
+            return Err(Fault("stall".to_owned()));
+        }
+        seen = Some(next);
+    }
+}
+
+/// Whether it is there: a publisher that has gone leaves out segments.
+async fn segment(client: &mut Client, path: String) -> Result<bool, Fault> {
+    for _ in 0..4 {
+        let (status, body) = client.get("segment", &path).await?;
+        match status {
+            200 if body
+                .get(4..8)
+                .is_some_and(|kind| kind == b"styp" || kind == b"prft" || kind == b"moof") =>
+            {
+                return Ok(true);
+            }
+            200 => return Err(Fault("segment: not media".to_owned())),
+            // The frame that opens it is a little late.
+            404 => sleep(Duration::from_millis(250)).await,
+            status => return Err(Fault(format!("segment: {status}"))),
+        }
+    }
+    Ok(false)
+}
+
+fn edge(text: &str) -> Option<Edge> {
+    let start = unix_s(attribute(text, "availabilityStartTime")?)?;
+    let period = &text[text.rfind("<Period ")?..];
+    let media = attribute(period, "media")?;
+    let base = &media[media.find("media/")?..media.find("/$RepresentationID$")?];
+    let begins = attribute(period, "start")?.strip_prefix("PT")?.strip_suffix('S')?;
+    // A Period may have a duration as well.
+    let template = &period[period.find("<SegmentTemplate ")?..];
+    let number = |name| attribute(template, name)?.parse::<f64>().ok();
+    let duration_s = number("duration")? / number("timescale")?;
+    Some(Edge {
+        base: format!("/{base}"),
+        first: attribute(template, "startNumber")?.parse().ok()?,
+        last: attribute(template, "endNumber").and_then(|last| last.parse().ok()),
+        from_s: start + begins.parse::<f64>().ok()? + duration_s - number("availabilityTimeOffset")?,
+        duration_s,
+    })
+}
+
+fn attribute<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let at = text.find(&format!(" {name}=\""))?;
+    text[at..].split('"').nth(1)
+}
+
+/// Unix time of `2026-11-03T09:14:50.250Z`. RFC 3339; Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", days_from_civil.
+fn unix_s(text: &str) -> Option<f64> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let mut date = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());
+    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
+    let mut time = time.splitn(3, ':').map(|part| part.parse::<f64>().ok());
+    let seconds = time.next()?? * 3600.0 + time.next()?? * 60.0 + time.next()??;
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    Some(days as f64 * 86_400.0 + seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_period_says_which_segment_may_be_asked_for_and_when() {
+        let manifest = include_str!("../../../packager/testdata/manifest.mpd");
+        // 2026-11-03T09:14:50.25Z + 17.4 s + 2 s - 1.413 s.
+        let expected = Edge {
+            base: "/media/019a48c5-7d20-7000-8000-000000000001".to_owned(),
+            first: 1_793_697_304,
+            last: None,
+            from_s: 1_793_697_290.25 + 17.4 + 2.0 - 1.413,
+            duration_s: 2.0,
+        };
+        let edge = edge(manifest).unwrap();
+        assert!((edge.from_s - expected.from_s).abs() < 1e-3, "{}", edge.from_s);
+        assert_eq!(
+            Edge {
+                from_s: expected.from_s,
+                ..edge
+            },
+            expected
+        );
+    }
+}
