@@ -121,9 +121,8 @@ mod tests {
         let activity = Activity::default();
         let mut body = Body::from(Bytes::from_static(b"media"));
         activity.watch(&mut body);
-        assert_eq!(activity.inspect(), Deliveries::Some); // not yet asked for
+        assert_eq!(activity.inspect(), Deliveries::Some); // it has just begun
         let mut data = body.frame().await.unwrap().unwrap().into_data().unwrap();
-        assert_eq!(activity.inspect(), Deliveries::Some);
         data.advance(1);
         assert_eq!(activity.inspect(), Deliveries::Some);
         assert_eq!(activity.inspect(), Deliveries::Stalled);
@@ -132,6 +131,21 @@ mod tests {
         assert_eq!(activity.inspect(), Deliveries::Some); // nothing to send
         drop((body, data));
         assert_eq!(activity.inspect(), Deliveries::None);
+    }
+
+    #[test]
+    fn an_answer_that_its_peer_never_asks_for_is_stalled_and_one_that_waits_for_its_turn_is_not() {
+        let activity = Activity::default();
+        let mut body = Body::from(Bytes::from_static(b"media"));
+        activity.watch(&mut body);
+        assert_eq!(activity.inspect(), Deliveries::Some);
+        body.delivery().set_held(true);
+        assert_eq!([activity.inspect(), activity.inspect()], [Deliveries::Some; 2]);
+        body.delivery().set_held(false);
+        assert_eq!(
+            [activity.inspect(), activity.inspect()],
+            [Deliveries::Some, Deliveries::Stalled]
+        );
     }
 
     #[tokio::test]

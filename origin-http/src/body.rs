@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -20,7 +20,11 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use packager::{Follow, Rope};
 
-use crate::{access_log::Entry, urgency::Rank};
+use crate::{
+    access_log::Entry,
+    schedule::{self, Schedule, Turn},
+    urgency::Rank,
+};
 
 /// What a body of the API may fail with.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -29,7 +33,11 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 #[derive(Debug, Default)]
 pub struct Body {
     content: Content,
+    /// What has come of the content and waits for its turn.
+    staged: Option<Chunk>,
     delivery: Option<Arc<Delivery>>,
+    /// Its place among those of its connection, where that is ours to keep: HTTP/2.
+    turn: Option<Turn>,
     rank: Rank,
 }
 
@@ -62,14 +70,43 @@ pub(crate) struct Delivery {
     waiting: AtomicUsize,
     /// Bytes sent.
     sent: AtomicU64,
+    /// There is nothing to hand to the protocol: no more, or not yet.
+    dry: AtomicBool,
+    /// It is we who let it wait.
+    held: AtomicBool,
+    /// Others need not wait for it (see `schedule`).
+    passed_over: AtomicBool,
     /// Who wants to know when it is over.
     entry: Option<Entry>,
 }
 
 impl Delivery {
-    /// Bytes sent so far, if others wait to be.
+    /// Bytes sent so far, if there are others which the peer could take.
     pub(crate) fn stalled_at(&self) -> Option<u64> {
-        (self.waiting.load(Ordering::Relaxed) > 0).then(|| self.sent.load(Ordering::Relaxed))
+        let has_more = self.waiting() > 0 || !self.is_dry();
+        (has_more && !self.held.load(Ordering::Relaxed)).then(|| self.sent.load(Ordering::Relaxed))
+    }
+
+    /// Bytes in the protocol's hands.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is nothing to hand to the protocol: no more, or not yet.
+    pub(crate) fn is_dry(&self) -> bool {
+        self.dry.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_held(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_passed_over(&self, passed_over: bool) {
+        self.passed_over.store(passed_over, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_passed_over(&self) -> bool {
+        self.passed_over.load(Ordering::Relaxed)
     }
 }
 
@@ -138,6 +175,26 @@ impl Body {
         self.rank = rank;
     }
 
+    /// From now on it takes turns with the others of its connection, if it has more than a frame.
+    pub(crate) fn schedule(&mut self, schedule: &Arc<Schedule>) {
+        if self.len().is_none_or(|len| len > schedule::FRAME) {
+            let rank = self.rank;
+            self.turn = Some(schedule.join(rank, self.delivery()));
+        }
+    }
+
+    /// There is nothing to hand over: no more, or not yet.
+    fn rest(&mut self, ended: bool) {
+        if let Some(delivery) = &self.delivery {
+            delivery.dry.store(true, Ordering::Relaxed);
+            match &self.turn {
+                Some(_) if ended => self.turn = None,
+                Some(turn) => turn.rest(delivery),
+                None => {}
+            }
+        }
+    }
+
     fn data(&self, chunk: Chunk) -> Data {
         if let Some(delivery) = &self.delivery {
             delivery.waiting.fetch_add(chunk.remaining(), Ordering::Relaxed);
@@ -178,56 +235,99 @@ impl HttpBody for Body {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Data>, BoxError>>> {
-        let chunk = match &mut self.content {
-            Content::Empty => None,
-            Content::Whole(_) => match mem::take(&mut self.content) {
-                Content::Whole(chunk) if chunk.has_remaining() => Some(chunk),
+        let this = &mut *self;
+        if this.staged.is_none() {
+            match this.content.poll_next(cx) {
+                Poll::Pending => {
+                    this.rest(false);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(chunk) => this.staged = Some(chunk),
+                    Err(frame) => return Poll::Ready(Some(Ok(frame.map_data(|chunk| this.data(chunk))))),
+                },
+                Poll::Ready(Some(Err(err))) => {
+                    this.rest(true);
+                    return Poll::Ready(Some(Err(err)));
+                }
+                Poll::Ready(None) => {
+                    this.rest(true);
+                    return Poll::Ready(None);
+                }
+            }
+            if let Some(delivery) = &this.delivery {
+                delivery.dry.store(false, Ordering::Relaxed);
+            }
+        }
+        let most = match (&this.turn, &this.delivery) {
+            (Some(turn), Some(delivery)) => ready!(turn.poll(cx, delivery)),
+            _ => usize::MAX,
+        };
+        let chunk = match &mut this.staged {
+            Some(staged) if staged.remaining() > most => Some(staged.split_to(most)),
+            staged => staged.take(),
+        };
+        let data = chunk.map(|chunk| this.data(chunk));
+        if this.is_end_stream() {
+            this.rest(true);
+        }
+        Poll::Ready(data.map(|data| Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.staged.is_none()
+            && match &self.content {
+                Content::Empty => true,
+                Content::Whole(chunk) => !chunk.has_remaining(),
+                Content::Growing(_) => false,
+                Content::Boxed(body) => body.is_end_stream(),
+            }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let staged = self.staged.as_ref().map_or(0, |chunk| chunk.remaining() as u64);
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(staged),
+            Content::Whole(chunk) => SizeHint::with_exact(staged + chunk.remaining() as u64),
+            Content::Growing(_) => SizeHint::default(),
+            Content::Boxed(body) if staged == 0 => body.size_hint(),
+            Content::Boxed(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Content {
+    /// What comes next, never empty.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, BoxError>>> {
+        let chunk = match self {
+            Self::Empty => None,
+            Self::Whole(_) => match mem::take(self) {
+                Self::Whole(chunk) if chunk.has_remaining() => Some(chunk),
                 _ => None,
             },
-            Content::Growing(follow) => loop {
+            Self::Growing(follow) => loop {
                 match ready!(follow.poll_next(cx)) {
                     // An empty chunk would end a chunked body (RFC 9112 7.1).
                     Some(Ok(rope)) if rope.is_empty() => {}
                     Some(Ok(rope)) => break Some(Chunk::Rope(rope)),
                     // The connection ends short: what was sent must not pass for the whole.
                     Some(Err(gone)) => {
-                        self.content = Content::Empty;
+                        *self = Self::Empty;
                         return Poll::Ready(Some(Err(gone.into())));
                     }
                     None => break None,
                 }
             },
-            Content::Boxed(body) => match ready!(Pin::new(body).poll_frame(cx)) {
+            Self::Boxed(body) => match ready!(Pin::new(body).poll_frame(cx)) {
                 None => None,
                 Some(Err(err)) => return Poll::Ready(Some(Err(err))),
-                Some(Ok(frame)) => {
-                    let frame = frame.map_data(|bytes| self.data(Chunk::Bytes(bytes)));
-                    return Poll::Ready(Some(Ok(frame)));
-                }
+                Some(Ok(frame)) => return Poll::Ready(Some(Ok(frame.map_data(Chunk::Bytes)))),
             },
         };
         if chunk.is_none() {
-            self.content = Content::Empty;
+            *self = Self::Empty;
         }
-        Poll::Ready(chunk.map(|chunk| Ok(Frame::data(self.data(chunk)))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Empty => true,
-            Content::Whole(chunk) => !chunk.has_remaining(),
-            Content::Growing(_) => false,
-            Content::Boxed(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Empty => SizeHint::with_exact(0),
-            Content::Whole(chunk) => SizeHint::with_exact(chunk.remaining() as u64),
-            Content::Growing(_) => SizeHint::default(),
-            Content::Boxed(body) => body.size_hint(),
-        }
+        Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
     }
 }
 
@@ -270,6 +370,7 @@ impl Buf for Data {
         if let Some(delivery) = &self.delivery {
             delivery.waiting.fetch_sub(count, Ordering::Relaxed);
             delivery.sent.fetch_add(count as u64, Ordering::Relaxed);
+            delivery.set_passed_over(false);
         }
     }
 }
@@ -278,6 +379,20 @@ impl Drop for Data {
     fn drop(&mut self) {
         if let Some(delivery) = &self.delivery {
             delivery.waiting.fetch_sub(self.chunk.remaining(), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Chunk {
+    /// Its first `len` bytes, which it does not have any more.
+    fn split_to(&mut self, len: usize) -> Self {
+        match self {
+            Self::Bytes(bytes) => Self::Bytes(bytes.split_to(len)),
+            Self::Rope(rope) => {
+                let first = rope.slice(0, len);
+                rope.advance(len);
+                Self::Rope(first)
+            }
         }
     }
 }

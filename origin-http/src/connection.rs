@@ -41,6 +41,7 @@ use crate::{
     config::{Config, ms},
     metrics::Reason,
     router::Router,
+    schedule::Schedule,
     socket::{Prefix, Protocol, Socket},
     tls,
 };
@@ -117,7 +118,12 @@ where
     match first {
         Ok(Ok(Some(protocol))) => {
             let socket = Socket::new(socket).after(prefix).limit_write(write, metrics);
-            speak(socket, |_| Poll::Ready(Ok(())), peer, protocol, Via::Plain, context).await;
+            let full = socket.full();
+            let flush = move |_: &mut task::Context<'_>| match full.load(Ordering::Relaxed) {
+                true => Poll::Pending,
+                false => Poll::Ready(Ok(())),
+            };
+            speak(socket, flush, peer, protocol, Via::Plain, context).await;
         }
         Ok(Ok(None)) => {}
         Ok(Err(err)) => debug!(%err, "connection lost"),
@@ -137,10 +143,10 @@ enum Via {
     Tls { early: Arc<AtomicBool> },
 }
 
-/// Speaks HTTP on a connection whose protocol is known. `flush` sends what the socket has gathered.
+/// Speaks HTTP on a connection whose protocol is known. `flush` sends what the socket has gathered; pending while that is not done.
 async fn speak<S>(
     socket: Socket<S>,
-    flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
+    mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
     peer: SocketAddr,
     protocol: Protocol,
     via: Via,
@@ -150,9 +156,16 @@ async fn speak<S>(
 {
     let (config, metrics) = (&context.config, context.router.metrics());
     let activity = Arc::new(Activity::default());
+    let schedule = Arc::<Schedule>::default();
+    let flush = |cx: &mut task::Context<'_>| {
+        let flushed = flush(cx);
+        schedule.round(flushed.is_ready());
+        flushed
+    };
     let requests = Requests {
         context: Arc::clone(&context),
         activity: Arc::clone(&activity),
+        schedule: Arc::clone(&schedule),
         peer,
         protocol,
         via,
@@ -260,6 +273,7 @@ where
 struct Requests {
     context: Arc<Context>,
     activity: Arc<Activity>,
+    schedule: Arc<Schedule>,
     peer: SocketAddr,
     protocol: Protocol,
     via: Via,
@@ -274,7 +288,10 @@ impl Requests {
             None => self.context.router.handle(request, self.peer).await,
         };
         match self.protocol {
-            Protocol::Http2 => self.activity.watch(response.body_mut()),
+            Protocol::Http2 => {
+                self.activity.watch(response.body_mut());
+                response.body_mut().schedule(&self.schedule);
+            }
             // The next request finds another process: closing between requests could cross one on its way.
             Protocol::Http1 if self.context.retire.is_cancelled() => {
                 let close = HeaderValue::from_static("close");

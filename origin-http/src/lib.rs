@@ -30,6 +30,7 @@ pub mod range;
 mod router;
 #[cfg(test)]
 mod sample;
+mod schedule;
 mod server;
 mod socket;
 #[cfg(test)]

@@ -4,7 +4,10 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -80,6 +83,7 @@ struct Header {
 struct Write {
     deadline: Deadline,
     metrics: Metrics,
+    full: Arc<AtomicBool>,
 }
 
 impl<S> Socket<S> {
@@ -114,8 +118,17 @@ impl<S> Socket<S> {
         self.write = Some(Write {
             deadline: Deadline::new(limit),
             metrics: metrics.clone(),
+            full: Arc::default(),
         });
         self
+    }
+
+    /// True while the peer must take something before more can be written; only where that is limited.
+    pub(crate) fn full(&self) -> Arc<AtomicBool> {
+        self.write
+            .as_ref()
+            .map(|write| Arc::clone(&write.full))
+            .unwrap_or_default()
     }
 
     fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -171,11 +184,15 @@ impl Header {
 impl Write {
     fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
-            self.deadline.armed = false;
+            if self.deadline.armed {
+                self.deadline.armed = false;
+                self.full.store(false, Ordering::Relaxed);
+            }
             return result;
         }
         if !self.deadline.armed {
             self.deadline.arm();
+            self.full.store(true, Ordering::Relaxed);
         }
         self.deadline.poll(cx).map(|()| {
             self.metrics.refuse(Reason::Write);
