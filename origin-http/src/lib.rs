@@ -26,6 +26,7 @@ mod pages;
 pub mod path;
 mod places;
 mod posters;
+mod quic;
 pub mod range;
 mod router;
 #[cfg(test)]
@@ -47,5 +48,6 @@ pub use edge::Edge;
 pub use metrics::Metrics;
 pub use pages::{Page, Pages};
 pub use posters::{NoPosters, Poster, Posters};
+pub use quic::{QuicHandover, QuicLegacy, QuicSocket};
 pub use router::{Fallback, RequestBody, Router};
 pub use server::{Server, Sockets};

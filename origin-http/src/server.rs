@@ -28,6 +28,7 @@ use crate::{
     config::{Config, Https, ms},
     connection::{self, Context},
     places::Places,
+    quic::{self, QuicSocket},
     router::Router,
     tls,
 };
@@ -46,6 +47,8 @@ pub struct Sockets {
     pub http: Vec<std::net::TcpListener>,
     /// For HTTP over TLS.
     pub https: Vec<std::net::TcpListener>,
+    /// For HTTP/3.
+    pub quic: Vec<QuicSocket>,
     /// For plain HTTP of our own processes. Served until `shutdown`, whatever is retired.
     pub local: Vec<unix::net::UnixListener>,
 }
@@ -57,6 +60,7 @@ pub struct Server {
     https: Vec<TcpListener>,
     local: Vec<UnixListener>,
     tls: Option<tls::Acceptor>,
+    quic: Vec<quic::Endpoint>,
     alt_svc: Option<HeaderValue>,
     router: Arc<Router>,
     config: Config,
@@ -76,6 +80,16 @@ impl Server {
     ) -> io::Result<Self> {
         let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
         config.check().map_err(invalid)?;
+        let alt_svc = match sockets.quic.first() {
+            Some(quic) => Some(alt_svc(quic.local_addr()?.port())),
+            None => None,
+        };
+        let mut quic = Vec::with_capacity(sockets.quic.len());
+        for socket in sockets.quic {
+            let none = || invalid("http3: there is no certificate".into());
+            let certificates = certificates.clone().ok_or_else(none)?;
+            quic.push(quic::Endpoint::new(socket, config, https, certificates)?);
+        }
         let tls = certificates
             .map(|certificates| tls::Acceptor::new(certificates, https))
             .transpose()?;
@@ -98,7 +112,8 @@ impl Server {
             https: tcp(sockets.https)?,
             local: local.collect::<io::Result<_>>()?,
             tls,
-            alt_svc: None,
+            quic,
+            alt_svc,
             router,
             config: config.clone(),
         })
@@ -138,6 +153,13 @@ impl Server {
             let tls = self.tls.clone();
             let door = Door { tls, ..door.clone() };
             listeners.spawn(door.accept(listener, retire.clone(), shutdown.clone()));
+        }
+        for endpoint in self.quic {
+            let Door {
+                context, places, abort, ..
+            } = door.clone();
+            let retire = retire.clone();
+            listeners.spawn(async move { quic::serve(endpoint, &context, &places, &abort, &retire).await });
         }
         for listener in self.local {
             let places = Places::new(MAX_LOCAL, MAX_LOCAL);
@@ -258,6 +280,12 @@ impl Listener for UnixListener {
         let (socket, _) = self.accept().await?;
         Ok((socket, (Ipv4Addr::LOCALHOST, 0).into()))
     }
+}
+
+/// HTTP/3 on this port of the same host (RFC 7838 3), for a day.
+fn alt_svc(port: u16) -> HeaderValue {
+    let value = format!("h3=\":{port}\"; ma=86400");
+    HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static("clear"))
 }
 
 fn tune(socket: &TcpStream) -> io::Result<()> {

@@ -1,0 +1,184 @@
+//! HTTP/3: an endpoint on a UDP socket, and who is let in (RFC 9114; RFC 9000 8 and 21 for what a stranger may cost).
+//!
+//! [`socket`](self::socket) is read and written, `connection` speaks the protocol, `request` answers by the router's word. quinn is QUIC and h3
+//! reads requests; what they leave open is bounded in `frames`, `section`, `turns` and `settings`.
+
+mod connection;
+mod date;
+mod frames;
+mod head;
+mod keys;
+mod letter;
+mod request;
+mod section;
+mod settings;
+mod socket;
+mod transport;
+mod turns;
+mod upload;
+mod varint;
+
+#[cfg(test)]
+mod tests;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use quinn::{Incoming, TokioRuntime, VarInt};
+use rustls::server::ResolvesServerCert;
+use tokio::{sync::Semaphore, time::timeout};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
+use tracing::{Instrument, debug, debug_span, info};
+
+use crate::{
+    config::{Config, Https},
+    connection::Context,
+    metrics::Reason,
+    places::Places,
+};
+
+use self::{connection::Admission, date::Date};
+
+pub use self::socket::{QuicHandover, QuicLegacy, QuicSocket};
+
+/// Handshakes at once. Each holds some 30 KiB, for `http.first_byte_ms` at most.
+const MAX_HANDSHAKES: usize = 1_024;
+/// So many at once, and who connects has to show first that its address is its own (RFC 9000 8.1.2): a flood from invented ones costs
+/// it a datagram each, and us nothing that lasts.
+const RETRY_FROM: usize = 128;
+/// For what is said last to leave.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A QUIC endpoint that is bound and not yet serving.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    quic: quinn::Endpoint,
+    retry_from: usize,
+}
+
+impl Endpoint {
+    /// An endpoint on `socket`, inside a tokio runtime. It reads the socket from now on.
+    ///
+    /// # Errors
+    /// The socket cannot be used.
+    pub(crate) fn new(
+        socket: QuicSocket,
+        config: &Config,
+        https: &Https,
+        certificates: Arc<dyn ResolvesServerCert>,
+    ) -> io::Result<Self> {
+        let server = settings::server(config, https, certificates, socket.keys())?;
+        let endpoint = settings::endpoint(socket.keys());
+        let runtime = Arc::new(TokioRuntime);
+        let quic = quinn::Endpoint::new_with_abstract_socket(endpoint, Some(server), socket.open()?, runtime)?;
+        Ok(Self {
+            quic,
+            retry_from: RETRY_FROM,
+        })
+    }
+}
+
+/// Serves until `retire` or `context.drain`; what has been let in by then is served on by tasks of `context`.
+pub(crate) async fn serve(
+    endpoint: Endpoint,
+    context: &Arc<Context>,
+    places: &Arc<Places>,
+    abort: &CancellationToken,
+    retire: &CancellationToken,
+) {
+    let connections = TaskTracker::new();
+    let door = Door {
+        context: Arc::clone(context),
+        places: Arc::clone(places),
+        abort: abort.clone(),
+        handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+        retry_from: endpoint.retry_from,
+        date: Arc::default(),
+    };
+    let mut serial: u64 = 0;
+    loop {
+        let incoming = tokio::select! {
+            incoming = endpoint.quic.accept() => incoming,
+            () = retire.cancelled() => break,
+            () = context.drain.cancelled() => break,
+        };
+        let Some(incoming) = incoming else { break };
+        serial += 1;
+        door.admit(incoming, serial, connections.token());
+    }
+    connections.close();
+    let abort = abort.clone();
+    let rest = async move {
+        tokio::select! {
+            () = refuse_all(&endpoint.quic) => {}
+            () = connections.wait() => {}
+            () = abort.cancelled() => {}
+        }
+        endpoint.quic.close(VarInt::from_u32(0), b"");
+        let _ = timeout(FAREWELL, endpoint.quic.wait_idle()).await;
+        info!("http/3 has stopped");
+    };
+    context.tasks.spawn(rest);
+}
+
+/// Who comes now may ask elsewhere.
+async fn refuse_all(endpoint: &quinn::Endpoint) {
+    while let Some(incoming) = endpoint.accept().await {
+        incoming.refuse();
+    }
+}
+
+/// Where connections come in.
+struct Door {
+    context: Arc<Context>,
+    places: Arc<Places>,
+    abort: CancellationToken,
+    handshakes: Arc<Semaphore>,
+    retry_from: usize,
+    date: Arc<Date>,
+}
+
+impl Door {
+    fn admit(&self, incoming: Incoming, serial: u64, token: TaskTrackerToken) {
+        let metrics = self.context.router.metrics();
+        let peer = incoming.remote_address();
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let validated = incoming.remote_address_validated();
+        let in_progress = MAX_HANDSHAKES - self.handshakes.available_permits();
+        if !validated && in_progress >= self.retry_from {
+            // It is what it says; else it is refused.
+            let _ = incoming.retry();
+            return;
+        }
+        let refuse = |incoming: Incoming, reason| {
+            metrics.refuse(reason);
+            debug!(%peer, "too many connections");
+            incoming.refuse();
+        };
+        let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
+            return refuse(incoming, Reason::Connections);
+        };
+        // An address that may be invented must not use up the places of whose it is.
+        let place = match validated.then(|| self.places.take(peer.ip(), metrics)).transpose() {
+            Ok(place) => place,
+            Err(reason) => return refuse(incoming, reason),
+        };
+        let admission = Admission {
+            handshake,
+            place,
+            places: Arc::clone(&self.places),
+        };
+        let span = debug_span!("http3", conn = serial, %peer);
+        let (context, abort, date) = (Arc::clone(&self.context), self.abort.clone(), Arc::clone(&self.date));
+        let connection = async move {
+            tokio::select! {
+                () = connection::serve(incoming, peer, admission, date, context) => {}
+                () = abort.cancelled() => {}
+            }
+            drop(token);
+        };
+        self.context.tasks.spawn(connection.instrument(span));
+    }
+}

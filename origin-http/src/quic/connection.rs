@@ -1,0 +1,256 @@
+//! One QUIC connection: its handshake, its requests, its limits, and its end.
+
+use std::{
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h3::error::Code;
+use quinn::{Incoming, ZeroRttAccepted};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
+};
+use tracing::{Instrument, Span, debug};
+
+use crate::{
+    activity::Deliveries,
+    config::ms,
+    connection::Context,
+    metrics::Reason,
+    places::{Place, Places},
+};
+
+use super::{
+    date::Date,
+    request::Requests,
+    transport::{self, wire},
+    turns::Turns,
+};
+
+/// Between the announcement that we go and the last request that is taken (RFC 9114 5.2), at most: requests on their way arrive.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What was taken for a connection when it came.
+pub(super) struct Admission {
+    /// Among those whose handshake is not over.
+    pub(super) handshake: OwnedSemaphorePermit,
+    /// Among all, if the peer's address is known to be its own.
+    pub(super) place: Option<Place>,
+    pub(super) places: Arc<Places>,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(
+    incoming: Incoming,
+    peer: SocketAddr,
+    admission: Admission,
+    date: Arc<Date>,
+    context: Arc<Context>,
+) {
+    let metrics = context.router.metrics().clone();
+    let connecting = match incoming.accept() {
+        Ok(connecting) => connecting,
+        Err(err) => {
+            metrics.refuse(Reason::Handshake);
+            return debug!(%err, "no QUIC");
+        }
+    };
+    // What comes before the handshake is over is early data (RFC 8446 2.3).
+    let Ok((quic, established)) = connecting.into_0rtt() else {
+        return;
+    };
+    let first_byte = ms(context.config.first_byte_ms);
+    let max_section = u64::from(context.config.max_header_bytes);
+    let opening = async {
+        let connection = transport::Connection::open(quic.clone(), max_section).await.ok()?;
+        let mut builder = h3::server::builder();
+        builder.max_field_section_size(max_section).send_grease(false);
+        builder.build::<_, Bytes>(connection).await.ok()
+    };
+    let h3 = match timeout(first_byte, opening).await {
+        Ok(Some(h3)) => h3,
+        Ok(None) => {
+            metrics.refuse(Reason::Handshake);
+            return debug!("no HTTP/3");
+        }
+        Err(_) => {
+            metrics.refuse(Reason::FirstByte);
+            quic.close(
+                wire(Code::H3_GENERAL_PROTOCOL_ERROR.value()),
+                b"the handshake takes too long",
+            );
+            return debug!("the handshake takes too long");
+        }
+    };
+    let requests = Arc::new(Requests {
+        context,
+        quic,
+        activity: Arc::default(),
+        turns: Turns::default(),
+        date,
+        done: Notify::default(),
+        finished: Mutex::default(),
+    });
+    Connection {
+        h3,
+        requests,
+        place: admission.place,
+        stage: Stage::Serving,
+        last: None,
+    }
+    .run(established, admission.handshake, &admission.places, peer)
+    .await;
+}
+
+struct Connection {
+    h3: h3::server::Connection<transport::Connection, Bytes>,
+    requests: Arc<Requests>,
+    place: Option<Place>,
+    stage: Stage,
+    /// The stream of the last request that was taken.
+    last: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// The peer knows that it should go elsewhere.
+    Announced,
+    /// Requests from this stream on are not taken.
+    Last(u64),
+}
+
+impl Connection {
+    async fn run(
+        mut self,
+        established: ZeroRttAccepted,
+        handshake: OwnedSemaphorePermit,
+        places: &Arc<Places>,
+        peer: SocketAddr,
+    ) {
+        let requests = Arc::clone(&self.requests);
+        let (context, quic, activity) = (&requests.context, &requests.quic, &requests.activity);
+        let (config, metrics) = (&context.config, context.router.metrics());
+        let (write, idle) = (ms(config.write_ms), ms(config.idle_ms));
+        let mut established = pin!(timeout(ms(config.first_byte_ms), established));
+        let mut handshake = Some(handshake);
+        let mut look = interval_at(Instant::now() + write, write);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut grace = pin!(sleep(Duration::ZERO));
+        let mut seen = (0, Instant::now());
+        loop {
+            if matches!(self.stage, Stage::Last(_)) && !activity.is_busy() {
+                return self.leave(write).await;
+            }
+            tokio::select! {
+                biased;
+                request = self.h3.accept() => match request {
+                    Ok(Some(request)) => {
+                        let Some(exchange) = self.h3.inner.conn.taken() else { continue };
+                        self.last = Some(exchange.id());
+                        let answer = Arc::clone(&requests).answer(request, exchange);
+                        context.tasks.spawn(answer.instrument(Span::current()));
+                    }
+                    // The peer has said that it goes, and all is answered.
+                    Ok(None) => return self.leave(write).await,
+                    Err(err) => return debug!(%err, "connection closed"),
+                },
+                request = quic.accept_bi() => match (request, self.stage) {
+                    (Ok((mut send, mut recv)), Stage::Last(limit)) if u64::from(send.id()) >= limit => {
+                        // It may be asked elsewhere without a doubt (RFC 9114 4.1.1). Whether it has ended does not matter.
+                        let rejected = wire(Code::H3_REQUEST_REJECTED.value());
+                        let _ = (recv.stop(rejected), send.reset(rejected));
+                    }
+                    (Ok((send, recv)), _) => self.h3.inner.conn.bring_request(send, recv),
+                    (Err(err), _) => return debug!(%err, "connection ended"),
+                },
+                stream = quic.accept_uni() => match stream {
+                    Ok(stream) => self.h3.inner.conn.bring_other(stream),
+                    Err(err) => return debug!(%err, "connection ended"),
+                },
+                established = &mut established, if handshake.is_some() => {
+                    handshake = None;
+                    if established.is_err() {
+                        metrics.refuse(Reason::FirstByte);
+                        return self.close(Code::H3_GENERAL_PROTOCOL_ERROR, b"the handshake takes too long");
+                    }
+                    if self.place.is_none() {
+                        match places.take(peer.ip(), metrics) {
+                            Ok(place) => self.place = Some(place),
+                            Err(reason) => {
+                                metrics.refuse(reason);
+                                return self.close(Code::H3_EXCESSIVE_LOAD, b"too many connections");
+                            }
+                        }
+                    }
+                }
+                () = retired(context), if self.stage == Stage::Serving => {
+                    self.announce().await;
+                    grace.as_mut().reset(Instant::now() + (2 * quic.rtt()).min(GRACE));
+                }
+                () = &mut grace, if self.stage == Stage::Announced => self.take_no_more().await,
+                () = requests.done.notified(), if matches!(self.stage, Stage::Last(_)) => {}
+                now = look.tick() => {
+                    let deliveries = activity.inspect();
+                    if deliveries == Deliveries::Stalled {
+                        metrics.refuse(Reason::Write);
+                        return self.close(Code::H3_EXCESSIVE_LOAD, b"nothing is taken");
+                    }
+                    let quiet = deliveries == Deliveries::None && !activity.is_busy() && activity.begun() == seen.0;
+                    if !quiet {
+                        seen = (activity.begun(), now);
+                    } else if now.duration_since(seen.1) >= idle && self.stage == Stage::Serving {
+                        self.announce().await;
+                        grace.as_mut().reset(Instant::now() + (2 * quic.rtt()).min(GRACE));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks the peer to go elsewhere. Requests that are on their way are still taken.
+    async fn announce(&mut self) {
+        match self.last {
+            Some(_) => {
+                // Their number is bounded by the streams that we allow.
+                let ahead = usize::try_from(self.requests.context.config.max_streams).unwrap_or(usize::MAX);
+                self.stage = Stage::Announced;
+                self.go_away(ahead.saturating_add(1)).await;
+            }
+            None => self.take_no_more().await,
+        }
+    }
+
+    /// Says which requests are answered, and that no others are (RFC 9114 5.2).
+    async fn take_no_more(&mut self) {
+        // The next after the last that was taken; 0 if none was.
+        self.stage = Stage::Last(self.last.map_or(0, |last| last + 4));
+        self.go_away(1).await;
+    }
+
+    async fn go_away(&mut self, ahead: usize) {
+        // The connection's own end tells of a failure; a peer that takes no byte of it is not waited for.
+        let _ = timeout(GRACE, self.h3.shutdown(ahead)).await;
+    }
+
+    /// Closes the connection when what was sent has arrived.
+    async fn leave(self, limit: Duration) {
+        let _ = timeout(limit, self.requests.arrived()).await;
+        self.close(Code::H3_NO_ERROR, b"goodbye");
+    }
+
+    fn close(self, code: Code, reason: &[u8]) {
+        self.requests.quic.close(wire(code.value()), reason);
+    }
+}
+
+async fn retired(context: &Context) {
+    tokio::select! {
+        () = context.retire.cancelled() => {}
+        () = context.drain.cancelled() => {}
+    }
+}

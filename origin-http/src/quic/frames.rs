@@ -1,0 +1,276 @@
+//! What comes on a stream, frame by frame, before h3 sees it (RFC 9114 7.1). h3 gathers a frame until it is whole, of whatever length and
+//! type; so what is too long is stopped here, and what has no meaning to us is let go as it comes (9).
+//!
+//! A request's field section is looked at here, too, while it is at hand ([`section`](super::section)).
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::{section, varint};
+
+const DATA: u64 = 0x0;
+const HEADERS: u64 = 0x1;
+/// The last of the types that HTTP/2 had; all below are known or forbidden (7.2.8, 11.2.1).
+const CONTINUATION: u64 = 0x9;
+const MAX_PUSH_ID: u64 = 0xd;
+/// The stream of a peer's settings (6.2.1).
+const CONTROL: u64 = 0x0;
+/// Settings, identifiers, and what is an error anyway.
+const MAX_OTHER: u64 = 4 << 10;
+
+/// Why a stream is not read further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// A frame is longer than it may be.
+    TooLong,
+    /// The request is none (4.1.2).
+    Malformed,
+    /// The stream ended within a frame.
+    Cut,
+}
+
+/// One stream's frames.
+#[derive(Debug)]
+pub(super) struct Frames {
+    max_section: u64,
+    state: State,
+    /// A field section has come: the next one is a trailer.
+    begun: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Before a unidirectional stream's type.
+    Type,
+    /// Before or within a frame's type and length.
+    Head(Vec<u8>),
+    /// Within a field section: what has come of its frame, and the length of all of it.
+    Section(BytesMut, usize),
+    /// Within a frame that is handed on as it comes.
+    Passing(u64),
+    /// Within a frame that means nothing.
+    Skipping(u64),
+    /// No frames: what h3 itself turns away, or never reads.
+    Raw,
+}
+
+impl Frames {
+    /// Those of a request, whose field section may have so many bytes as it comes.
+    pub(super) fn of_request(max_section: u64) -> Self {
+        Self {
+            max_section,
+            state: State::Head(Vec::new()),
+            begun: false,
+        }
+    }
+
+    /// Those of a unidirectional stream, if it has frames.
+    pub(super) fn of_unidirectional() -> Self {
+        Self {
+            max_section: MAX_OTHER,
+            state: State::Type,
+            begun: false,
+        }
+    }
+
+    /// Takes from `input` what is to be handed on next; nothing when all of it is taken.
+    pub(super) fn next(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, Refusal> {
+        while input.has_remaining() {
+            match &mut self.state {
+                State::Type => {
+                    // In one piece but for the one peer that sends it byte by byte: that one's is no control stream to us.
+                    self.state = match varint::read(input) {
+                        Some((CONTROL, len)) => {
+                            self.state = State::Head(Vec::new());
+                            return Ok(Some(input.split_to(len)));
+                        }
+                        _ => State::Raw,
+                    };
+                }
+                State::Raw => return Ok(Some(input.split_off(0))),
+                State::Passing(left) | State::Skipping(left) if *left == 0 => self.state = State::Head(Vec::new()),
+                State::Skipping(left) => {
+                    let count = within(*left, input.len());
+                    input.advance(count);
+                    *left -= count as u64;
+                }
+                State::Passing(left) => {
+                    let count = within(*left, input.len());
+                    *left -= count as u64;
+                    return Ok(Some(input.split_to(count)));
+                }
+                State::Section(gathered, whole) => {
+                    let count = input.len().min(*whole - gathered.len());
+                    gathered.extend_from_slice(&input.split_to(count));
+                    if gathered.len() == *whole {
+                        let frame = gathered.split().freeze();
+                        self.state = State::Head(Vec::new());
+                        return self.section(frame).map(Some);
+                    }
+                }
+                State::Head(partial) if partial.is_empty() => match head(input) {
+                    Some((kind, length, len)) => {
+                        let whole = len as u64 + length;
+                        if kind == HEADERS && whole <= input.len() as u64 && length <= self.max_section {
+                            let frame = input.split_to(within(whole, input.len()));
+                            return self.section(frame).map(Some);
+                        }
+                        let head = input.split_to(len);
+                        if let Some(head) = self.enter(kind, length, head)? {
+                            return Ok(Some(head));
+                        }
+                    }
+                    None => partial.extend_from_slice(&input.split_off(0)),
+                },
+                State::Head(partial) => {
+                    partial.push(input.get_u8());
+                    if let Some((kind, length, _)) = head(partial) {
+                        let head = Bytes::from(std::mem::take(partial));
+                        if let Some(head) = self.enter(kind, length, head)? {
+                            return Ok(Some(head));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The stream has ended. What lacks of a frame that is handed on as it comes, h3 does not miss.
+    pub(super) fn end(&self) -> Result<(), Refusal> {
+        match self.state {
+            State::Passing(left) if left > 0 => Err(Refusal::Cut),
+            State::Section(..) => Err(Refusal::Cut),
+            State::Head(ref partial) if !partial.is_empty() => Err(Refusal::Cut),
+            _ => Ok(()),
+        }
+    }
+
+    /// A frame begins, of which `head` has come: what of it is handed on now.
+    fn enter(&mut self, kind: u64, length: u64, head: Bytes) -> Result<Option<Bytes>, Refusal> {
+        let max = match kind {
+            DATA => u64::MAX,
+            HEADERS => self.max_section,
+            ..=CONTINUATION | MAX_PUSH_ID => MAX_OTHER,
+            _ => {
+                self.state = State::Skipping(length);
+                return Ok(None);
+            }
+        };
+        if length > max {
+            return Err(Refusal::TooLong);
+        }
+        if kind == HEADERS {
+            let whole = within(head.len() as u64 + length, usize::MAX);
+            let mut gathered = BytesMut::with_capacity(whole);
+            gathered.extend_from_slice(&head);
+            if length == 0 {
+                return self.section(gathered.freeze()).map(Some);
+            }
+            self.state = State::Section(gathered, whole);
+            return Ok(None);
+        }
+        self.state = State::Passing(length);
+        Ok(Some(head))
+    }
+
+    /// A whole HEADERS frame.
+    fn section(&mut self, frame: Bytes) -> Result<Bytes, Refusal> {
+        let fields = head(&frame).map_or(&[][..], |(_, _, len)| &frame[len..]);
+        let fine = match std::mem::replace(&mut self.begun, true) {
+            false => section::is_request(fields),
+            true => section::is_trailer(fields),
+        };
+        if fine { Ok(frame) } else { Err(Refusal::Malformed) }
+    }
+}
+
+/// A frame's type and length, and the bytes that they take, if they are all there.
+fn head(bytes: &[u8]) -> Option<(u64, u64, usize)> {
+    let (kind, first) = varint::read(bytes)?;
+    let (length, second) = varint::read(&bytes[first..])?;
+    Some((kind, length, first + second))
+}
+
+fn within(left: u64, available: usize) -> usize {
+    usize::try_from(left).unwrap_or(usize::MAX).min(available)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// GET / of `a`, by the static table.
+    const SECTION: &[u8] = b"\x00\x00\xd1\xd7\xc1\x50\x01a";
+
+    fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        varint::write(kind, &mut frame);
+        varint::write(payload.len() as u64, &mut frame);
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    /// What is handed on of a request that comes in pieces of `size` bytes.
+    fn pass(frames: &mut Frames, bytes: &[u8], size: usize) -> Result<Vec<u8>, Refusal> {
+        let mut passed = Vec::new();
+        for piece in bytes.chunks(size) {
+            let mut input = Bytes::copy_from_slice(piece);
+            while let Some(some) = frames.next(&mut input)? {
+                assert!(!some.is_empty());
+                passed.extend_from_slice(&some);
+            }
+        }
+        frames.end().map(|()| passed)
+    }
+
+    #[test]
+    fn a_request_is_handed_on_whatever_its_pieces_and_unknown_frames_are_not() {
+        let unknown = frame(0x21, &[7; 300]);
+        let mut expected = [frame(HEADERS, SECTION), frame(DATA, b"body")].concat();
+        let sent = [&unknown, &expected[..], &unknown].concat();
+        for size in [1, 2, 3, 7, sent.len()] {
+            assert_eq!(
+                pass(&mut Frames::of_request(64), &sent, size).unwrap(),
+                expected,
+                "{size}"
+            );
+        }
+        expected.truncate(expected.len() - 1);
+        for size in [1, expected.len()] {
+            assert_eq!(pass(&mut Frames::of_request(64), &expected, size), Err(Refusal::Cut));
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_too_long_is_refused_by_its_head() {
+        let mut bomb = Vec::new();
+        varint::write(HEADERS, &mut bomb);
+        varint::write(65, &mut bomb);
+        assert_eq!(pass(&mut Frames::of_request(64), &bomb, 1), Err(Refusal::TooLong));
+        let mut settings = vec![0, 4];
+        varint::write(MAX_OTHER + 1, &mut settings);
+        assert_eq!(
+            pass(&mut Frames::of_unidirectional(), &settings, 9),
+            Err(Refusal::TooLong)
+        );
+    }
+
+    #[test]
+    fn what_means_nothing_may_be_of_any_length_and_is_not_kept() {
+        let mut frames = Frames::of_unidirectional();
+        let mut begin = vec![0];
+        varint::write(0xf_0700, &mut begin);
+        varint::write(1 << 40, &mut begin);
+        assert_eq!(pass(&mut frames, &begin, 100).unwrap(), [0]);
+        for _ in 0..1_000 {
+            assert_eq!(pass(&mut frames, &[1; 1_000], 1_000).unwrap(), b"");
+        }
+        assert!(matches!(frames.state, State::Skipping(left) if left == (1 << 40) - 1_000_000));
+    }
+
+    #[test]
+    fn other_streams_are_left_as_they_are() {
+        let encoder = [2, 0x3f, 0xe1, 0x1f];
+        assert_eq!(pass(&mut Frames::of_unidirectional(), &encoder, 2).unwrap(), encoder);
+    }
+}

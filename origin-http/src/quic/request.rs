@@ -1,0 +1,447 @@
+//! One request over HTTP/3: its head is read by h3, its answer is the router's, and is written here (RFC 9114 4.1).
+//!
+//! No byte of media is copied before quinn encrypts it; small pieces are gathered, for quinn looks through all it holds of a stream for each
+//! datagram. A head and what is there of its body are written at once, so that they leave in one datagram where they fit.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use h3::{
+    error::{Code, StreamError},
+    server::RequestResolver,
+};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body::Body as HttpBody;
+use quinn::WriteError;
+use tokio::{sync::Notify, time::timeout};
+use tracing::debug;
+
+use crate::{
+    activity::Activity,
+    answer::{self, Lifetime},
+    body::{Body, Data},
+    config::ms,
+    connection::Context,
+    metrics::Reason,
+};
+
+use super::{
+    date::Date,
+    frames::Refusal,
+    head,
+    settings::SEND_WINDOW,
+    transport::{self, Exchange, wire},
+    turns::{Order, PROBE, Turns},
+    upload::Upload,
+};
+
+/// Pieces up to this size are copied together, to make pieces of up to the second: of a few frames of audio, one.
+const SMALL: usize = 4 << 10;
+const GATHERED: usize = 16 << 10;
+/// quinn holds a piece until the last byte of it is acknowledged, and counts all of it against the send window for so long.
+const PIECE: usize = 64 << 10;
+
+/// What the requests of one connection share.
+pub(super) struct Requests {
+    pub(super) context: Arc<Context>,
+    pub(super) quic: quinn::Connection,
+    pub(super) activity: Arc<Activity>,
+    pub(super) turns: Turns,
+    pub(super) date: Arc<Date>,
+    /// A request has been answered.
+    pub(super) done: Notify,
+    /// Answers that are written to their end. They may be on their way.
+    pub(super) finished: Mutex<Vec<Arc<Exchange>>>,
+}
+
+impl Requests {
+    /// Reads one request and answers it.
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        request: RequestResolver<transport::Connection, Bytes>,
+        exchange: Arc<Exchange>,
+    ) {
+        let busy = self.activity.begin();
+        self.exchange(request, &exchange).await;
+        let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        if finished.len() == finished.capacity() {
+            finished.retain(|exchange| !exchange.has_arrived());
+        }
+        finished.push(exchange);
+        drop((finished, busy));
+        self.done.notify_one();
+    }
+
+    /// Waits until all that was written has arrived, or is not wanted.
+    pub(super) async fn arrived(&self) {
+        let finished = std::mem::take(&mut *self.finished.lock().unwrap_or_else(PoisonError::into_inner));
+        for exchange in finished {
+            let stopped = exchange.send().stopped();
+            let _ = stopped.await;
+        }
+    }
+
+    async fn exchange(&self, request: RequestResolver<transport::Connection, Bytes>, exchange: &Exchange) {
+        let mut writer = Writer {
+            requests: self,
+            exchange,
+            ended: false,
+        };
+        let config = &self.context.config;
+        let resolved = match timeout(ms(config.header_ms), request.resolve_request()).await {
+            Ok(resolved) => resolved,
+            Err(_) => {
+                self.refuse(Reason::Header);
+                return writer.reset(Code::H3_REQUEST_INCOMPLETE);
+            }
+        };
+        let (request, stream) = match resolved {
+            Ok(resolved) => resolved,
+            Err(err) => return self.unread(&err, writer).await,
+        };
+        if let Some(wrong) = wrong(request.headers()) {
+            debug!(wrong, "malformed");
+            self.refuse(Reason::Malformed);
+            return writer.reset(Code::H3_MESSAGE_ERROR);
+        }
+        let head_only = request.method() == Method::HEAD;
+        let refused = if request.headers().len() > usize::try_from(config.max_headers).unwrap_or(usize::MAX) {
+            self.refuse(Reason::Malformed);
+            Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+        } else if exchange.early && !matches!(*request.method(), Method::GET | Method::HEAD) {
+            // Whoever sends it again may mean it once (RFC 8470 5.2).
+            Some(StatusCode::TOO_EARLY)
+        } else {
+            None
+        };
+        let response = match refused {
+            Some(status) => answer::refuse(status, "", Lifetime::NoStore),
+            None => {
+                let length = request.headers().get(header::CONTENT_LENGTH).and_then(length);
+                let mut upload = Upload::new(stream, length);
+                if reads_only(request.method()) && upload.begin(ms(config.header_ms)).await.is_err() {
+                    self.refuse(Reason::Header);
+                    return writer.reset(Code::H3_REQUEST_INCOMPLETE);
+                }
+                let peer = self.quic.remote_address();
+                let peer = (peer.ip().to_canonical(), peer.port()).into();
+                let request: Request<Upload> = request.map(|()| upload);
+                let Some(response) = writer.unless_stopped(self.context.router.handle(request, peer)).await else {
+                    return;
+                };
+                response
+            }
+        };
+        if writer.send(response, head_only).await.is_err() {
+            debug!("not wanted any more");
+        }
+    }
+
+    /// A request whose head is not to be had.
+    async fn unread(&self, err: &StreamError, mut writer: Writer<'_>) {
+        debug!(%err, "no request");
+        let too_large = writer.exchange.refusal() == Some(Refusal::TooLong);
+        match err {
+            StreamError::ConnectionError { .. } => {}
+            // h3 has answered.
+            StreamError::HeaderTooBig { .. } => {
+                self.refuse(Reason::Malformed);
+                writer.finish();
+            }
+            _ if too_large => {
+                self.refuse(Reason::Malformed);
+                let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                let _ = writer.send(answer::refuse(status, "", Lifetime::NoStore), false).await;
+            }
+            _ if writer.exchange.refusal().is_some() => {
+                self.refuse(Reason::Malformed);
+                writer.reset(Code::H3_MESSAGE_ERROR);
+            }
+            StreamError::StreamError { code, .. } => {
+                self.refuse(Reason::Malformed);
+                writer.reset(*code);
+            }
+            // The peer has thought better of it.
+            _ => writer.reset(Code::H3_REQUEST_CANCELLED),
+        }
+    }
+
+    fn refuse(&self, reason: Reason) {
+        self.context.router.metrics().refuse(reason);
+    }
+}
+
+/// Writes one answer. One that is not written to its end is reset, lest it pass for the whole.
+struct Writer<'a> {
+    requests: &'a Requests,
+    exchange: &'a Exchange,
+    ended: bool,
+}
+
+impl Writer<'_> {
+    /// Waits for `what` as long as the client wants an answer.
+    async fn unless_stopped<T>(&self, what: impl Future<Output = T>) -> Option<T> {
+        let stopped = async {
+            let stopped = self.exchange.send().stopped();
+            stopped.await
+        };
+        tokio::select! {
+            biased;
+            done = what => Some(done),
+            _ = stopped => None,
+        }
+    }
+
+    async fn send(&mut self, response: Response<Body>, head_only: bool) -> Result<(), Unwanted> {
+        let (mut parts, mut body) = response.into_parts();
+        self.complete(parts.status, &mut parts.headers, &body, head_only);
+        let rank = body.rank();
+        let order = Order::new(rank, self.exchange.id());
+        // Whether the stream is still there, the first write will tell.
+        let _ = self.exchange.send().set_priority(order.priority());
+        let mut pieces = Pieces::default();
+        head::write(parts.status, &parts.headers, &mut pieces.small);
+        self.requests.activity.watch(&mut body);
+        let requests = self.requests;
+        let mut turn = requests.turns.turn(self.exchange.id(), order);
+        loop {
+            let frame = poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await;
+            let frame = match frame {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    // What there is goes now.
+                    self.write(&mut pieces, &mut turn, None).await?;
+                    turn.leave();
+                    let next = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
+                    self.unless_stopped(next).await.ok_or(Unwanted)?
+                }
+            };
+            match frame {
+                Some(Ok(frame)) => {
+                    if let Ok(mut data) = frame.into_data() {
+                        let before = pieces.len();
+                        pieces.push(&data);
+                        self.write(&mut pieces, &mut turn, Some((&mut data, before))).await?;
+                    }
+                    if body.is_end_stream() {
+                        break;
+                    }
+                }
+                Some(Err(err)) => {
+                    debug!(%err, "cut short");
+                    self.reset(Code::H3_INTERNAL_ERROR);
+                    return Ok(());
+                }
+                None => break,
+            }
+        }
+        self.write(&mut pieces, &mut turn, None).await?;
+        self.finish();
+        Ok(())
+    }
+
+    /// Writes all `pieces`, of which those after the first so many bytes are `data`'s.
+    async fn write(
+        &self,
+        pieces: &mut Pieces,
+        turn: &mut super::turns::Turn<'_>,
+        mut data: Option<(&mut Data, usize)>,
+    ) -> Result<(), Unwanted> {
+        let (pieces, mut from) = (pieces.take(), 0);
+        let mut pieces = pieces;
+        let quic = &self.requests.quic;
+        let sent = &self.requests.context.router.metrics().sent;
+        while from < pieces.len() {
+            let (chunks, bytes) = poll_fn(|cx| {
+                let rest = &mut pieces[from..];
+                let write = |cx: &mut std::task::Context<'_>| self.exchange.poll_write(rest, cx);
+                let open = |open| quic.set_send_window(if open { SEND_WINDOW + PROBE } else { SEND_WINDOW });
+                turn.poll(cx, write, open)
+            })
+            .await?;
+            from += chunks;
+            sent.inc_by(bytes as u64);
+            if let Some((data, before)) = &mut data {
+                let head = bytes.min(*before);
+                *before -= head;
+                let body = (bytes - head).min(data.remaining());
+                data.advance(body);
+            }
+        }
+        Ok(())
+    }
+
+    /// What HTTP/1.1's and HTTP/2's machine adds to an answer by itself.
+    fn complete(&self, status: StatusCode, headers: &mut HeaderMap, body: &Body, head_only: bool) {
+        headers.entry(header::DATE).or_insert_with(|| self.requests.date.now());
+        let has_length = !(head_only || status.is_informational() || matches!(status.as_u16(), 204 | 304));
+        if has_length && let Some(len) = body.len() {
+            headers.entry(header::CONTENT_LENGTH).or_insert_with(|| len.into());
+        }
+        if let Some(alt_svc) = &self.requests.context.alt_svc {
+            headers.insert(header::ALT_SVC, alt_svc.clone());
+        }
+    }
+
+    fn finish(&mut self) {
+        self.ended = true;
+        // The peer may not want it any more.
+        let _ = self.exchange.send().finish();
+    }
+
+    fn reset(&mut self, code: Code) {
+        self.ended = true;
+        // It may have ended, or h3 have reset it.
+        let _ = self.exchange.send().reset(wire(code.value()));
+    }
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.reset(Code::H3_REQUEST_CANCELLED);
+        }
+    }
+}
+
+/// The client has stopped reading the answer, or is gone.
+#[derive(Debug)]
+struct Unwanted;
+
+impl From<WriteError> for Unwanted {
+    fn from(_: WriteError) -> Self {
+        Self
+    }
+}
+
+/// What is to be written next, in pieces that suit quinn.
+#[derive(Default)]
+struct Pieces {
+    ready: Vec<Bytes>,
+    /// Bytes after those, gathered.
+    small: BytesMut,
+}
+
+impl Pieces {
+    fn len(&self) -> usize {
+        self.ready.iter().map(Bytes::len).sum::<usize>() + self.small.len()
+    }
+
+    /// Appends a DATA frame.
+    fn push(&mut self, data: &Data) {
+        head::write_data(data.remaining(), &mut self.small);
+        for mut piece in data.pieces() {
+            if piece.len() <= SMALL {
+                if self.small.len() + piece.len() > GATHERED {
+                    self.gather();
+                }
+                self.small.put_slice(&piece);
+                continue;
+            }
+            self.gather();
+            while piece.len() > PIECE {
+                self.ready.push(piece.split_to(PIECE));
+            }
+            self.ready.push(piece);
+        }
+    }
+
+    fn gather(&mut self) {
+        if !self.small.is_empty() {
+            self.ready.push(self.small.split().freeze());
+        }
+    }
+
+    fn take(&mut self) -> Vec<Bytes> {
+        self.gather();
+        std::mem::take(&mut self.ready)
+    }
+}
+
+/// Methods whose answer is not begun before the request is known to have ended: it has no body, mostly.
+fn reads_only(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE)
+}
+
+/// What of a request's head may not be, if anything (RFC 9114 4.2, 4.1.2).
+fn wrong(headers: &HeaderMap) -> Option<&'static str> {
+    const OF_THE_CONNECTION: [&str; 5] = [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    if let Some(name) = OF_THE_CONNECTION.into_iter().find(|&name| headers.contains_key(name)) {
+        return Some(name);
+    }
+    if headers
+        .get_all(header::TE)
+        .iter()
+        .any(|te| !te.as_bytes().eq_ignore_ascii_case(b"trailers"))
+    {
+        return Some("te");
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    if let Some(first) = lengths.next()
+        && (length(first).is_none() || lengths.next().is_some())
+    {
+        return Some("content-length");
+    }
+    None
+}
+
+/// Digits alone (RFC 9110 8.6).
+fn length(value: &http::HeaderValue) -> Option<u64> {
+    let text = value
+        .to_str()
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use packager::Rope;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn large_pieces_are_shared_and_small_ones_gathered() {
+        let large = Bytes::from(vec![1; PIECE + SMALL + 1]);
+        let rope = Rope::new([Bytes::from_static(b"moof"), Bytes::from_static(b"small"), large.clone()]);
+        let mut body = Body::from(rope);
+        let data = http_body_util::BodyExt::frame(&mut body)
+            .await
+            .unwrap()
+            .unwrap()
+            .into_data()
+            .unwrap();
+        let mut pieces = Pieces::default();
+        pieces.push(&data);
+        let pieces = pieces.take();
+        assert!(pieces[0].ends_with(b"moofsmall"));
+        assert_eq!(pieces[1].as_ptr(), large.as_ptr());
+        assert_eq!(pieces[2].as_ptr(), large[PIECE..].as_ptr());
+        assert_eq!(pieces.len(), 3);
+    }
+
+    #[test]
+    fn what_belongs_to_a_connection_of_http_1_is_malformed() {
+        let wrong = |name: &'static str, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().unwrap());
+            wrong(&headers)
+        };
+        assert_eq!(wrong("connection", "close"), Some("connection"));
+        assert_eq!(wrong("transfer-encoding", "chunked"), Some("transfer-encoding"));
+        assert_eq!(wrong("te", "gzip"), Some("te"));
+        assert_eq!(wrong("content-length", "+5"), Some("content-length"));
+        assert_eq!((wrong("te", "trailers"), wrong("content-length", "5")), (None, None));
+    }
+}

@@ -1,0 +1,203 @@
+//! What h3 does not ask of a request's field section: pseudo-header fields come first, once each, and are a request's (RFC 9114 4.3, 4.3.1).
+//! Two readings of one request must not differ. Only the shape of field lines is read (RFC 9204 4.5); what they say is h3's.
+
+/// Index of a name in the static table (RFC 9204 A), where it is a pseudo-header field's.
+fn pseudo(index: u64) -> Option<Pseudo> {
+    match index {
+        0 => Some(Pseudo::Authority),
+        1 => Some(Pseudo::Path),
+        15..=21 => Some(Pseudo::Method),
+        22 | 23 => Some(Pseudo::Scheme),
+        24..=28 | 63..=71 => Some(Pseudo::Status),
+        _ => None,
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pseudo {
+    Authority,
+    Path,
+    Method,
+    Scheme,
+    Status,
+    /// One whose name is spelt out. None of a request's needs that.
+    Other,
+}
+
+/// Whether the section is a request's in its pseudo-header fields. What cannot be decoded is left for h3 to say.
+pub(super) fn is_request(section: &[u8]) -> bool {
+    let (mut seen, mut regular) = ([false; 4], false);
+    let mut lines = Lines::new(section);
+    while let Some(pseudo) = lines.next_name() {
+        let Some(pseudo) = pseudo else {
+            regular = true;
+            continue;
+        };
+        let Some(seen) = seen.get_mut(pseudo as usize) else {
+            return false;
+        };
+        if regular || std::mem::replace(seen, true) {
+            return false;
+        }
+    }
+    !lines.overlong
+}
+
+/// Whether the section has no pseudo-header field (4.3).
+pub(super) fn is_trailer(section: &[u8]) -> bool {
+    let mut lines = Lines::new(section);
+    while let Some(pseudo) = lines.next_name() {
+        if pseudo.is_some() {
+            return false;
+        }
+    }
+    !lines.overlong
+}
+
+/// Walks over field lines.
+struct Lines<'a> {
+    rest: &'a [u8],
+    /// An integer is longer than any that is needed: another may read on where we do not.
+    overlong: bool,
+}
+
+impl<'a> Lines<'a> {
+    /// After the prefix, which is two integers.
+    fn new(section: &'a [u8]) -> Self {
+        let mut lines = Self {
+            rest: section,
+            overlong: false,
+        };
+        if lines.integer(8).and_then(|_| lines.integer(7)).is_none() {
+            lines.rest = &[];
+        }
+        lines
+    }
+
+    /// What the next line's name is; nothing at the end, or where there is no line.
+    fn next_name(&mut self) -> Option<Option<Pseudo>> {
+        let first = *self.rest.first()?;
+        if first & 0x80 != 0 {
+            // Indexed (4.5.2); a dynamic index is an error to h3, for there is no dynamic table.
+            return Some(pseudo(self.integer(6)?).filter(|_| first & 0x40 != 0));
+        }
+        if first & 0x40 != 0 {
+            // Literal with name reference (4.5.4).
+            let name = pseudo(self.integer(4)?).filter(|_| first & 0x10 != 0);
+            self.string(7)?;
+            return Some(name);
+        }
+        if first & 0x20 != 0 {
+            // Literal name (4.5.6): a colon, plain or in Huffman's code (RFC 7541 B: 1011100).
+            let huffman = first & 0x08 != 0;
+            let name = self.string(3)?;
+            self.string(7)?;
+            let colon = match (name.first(), huffman) {
+                (Some(&first), true) => first >> 1 == 0b101_1100,
+                (Some(&first), false) => first == b':',
+                (None, _) => false,
+            };
+            return Some(colon.then_some(Pseudo::Other));
+        }
+        None
+    }
+
+    /// An integer whose prefix has so many bits (RFC 9204 4.1.1).
+    fn integer(&mut self, bits: u32) -> Option<u64> {
+        let (&first, mut rest) = self.rest.split_first()?;
+        let most = (1u64 << bits) - 1;
+        let mut value = u64::from(first) & most;
+        if value == most {
+            let mut shift = 0;
+            loop {
+                let (&byte, after) = rest.split_first()?;
+                rest = after;
+                value = value.checked_add(u64::from(byte & 0x7f).checked_shl(shift)?)?;
+                shift += 7;
+                if byte & 0x80 == 0 {
+                    break;
+                }
+                if shift > 56 {
+                    self.overlong = true;
+                    return None;
+                }
+            }
+        }
+        self.rest = rest;
+        Some(value)
+    }
+
+    /// A string whose length has a prefix of so many bits (4.1.2), as it is coded.
+    fn string(&mut self, bits: u32) -> Option<&'a [u8]> {
+        let len = usize::try_from(self.integer(bits)?).ok()?;
+        let (string, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
+        Some(string)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(lines: &[&[u8]]) -> Vec<u8> {
+        [&[&[0, 0][..]], lines].concat().concat()
+    }
+
+    const GET: &[u8] = &[0xc0 | 17];
+    const HTTPS: &[u8] = &[0xc0 | 23];
+    const ROOT: &[u8] = &[0xc0 | 1];
+    const AUTHORITY: &[u8] = b"\x50\x01a";
+    const PATH: &[u8] = b"\x51\x02/b";
+    const ACCEPT: &[u8] = &[0xc0 | 29];
+
+    #[test]
+    fn each_pseudo_field_comes_once_and_before_the_others() {
+        let good = section(&[GET, HTTPS, AUTHORITY, PATH, ACCEPT]);
+        assert!(is_request(&good));
+        for bad in [
+            section(&[GET, HTTPS, AUTHORITY, ROOT, PATH]),
+            section(&[GET, GET, HTTPS, AUTHORITY, ROOT]),
+            section(&[GET, HTTPS, AUTHORITY, AUTHORITY, ROOT]),
+            section(&[GET, HTTPS, AUTHORITY, ACCEPT, ROOT]),
+            section(&[GET, HTTPS, AUTHORITY, ROOT, &[0xc0 | 25]]), // :status
+        ] {
+            assert!(!is_request(&bad), "{bad:02x?}");
+        }
+        assert!(is_trailer(&section(&[ACCEPT])) && !is_trailer(&good));
+    }
+
+    #[test]
+    fn a_pseudo_field_spelt_out_is_seen_in_either_code() {
+        let plain = section(&[GET, HTTPS, AUTHORITY, ROOT, b"\x25:path\x02/c"]);
+        // ":path" in Huffman's code: 1011100 101011 00011 01001 100111, padded.
+        let huffman = section(&[
+            GET,
+            HTTPS,
+            AUTHORITY,
+            ROOT,
+            &[0x2c, 0xb9, 0x58, 0xd3, 0x3f, 0x02, b'/', b'c'],
+        ]);
+        let regular = section(&[GET, HTTPS, AUTHORITY, ROOT, b"\x25xpath\x02/c"]);
+        assert!(!is_request(&plain) && !is_request(&huffman) && is_request(&regular));
+    }
+
+    #[test]
+    fn an_integer_that_goes_on_and_on_hides_nothing() {
+        let long = [&[0xff][..], &[0x80; 20], &[0]].concat();
+        assert!(!is_request(&section(&[GET, HTTPS, AUTHORITY, ROOT, &long, PATH])));
+    }
+
+    #[test]
+    fn garbage_is_left_to_the_decoder() {
+        for garbage in [
+            &b""[..],
+            &[0],
+            &[0xff; 40],
+            &[0, 0, 0x10],
+            &[0, 0, 0x51, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+        ] {
+            let _ = (is_request(garbage), is_trailer(garbage));
+        }
+    }
+}

@@ -1,0 +1,455 @@
+//! A UDP socket that goes from one process to the next without a connection being lost.
+//!
+//! Both hold the socket and send by it; one reads it, the newest. What it reads for a connection of a former owner, known by the connection id
+//! ([`Keys`]), it passes on by a Unix socket ([`letter`]). Order of events: [`QuicHandover::prepare`] in the old process; the new one starts to
+//! read; [`QuicHandover::complete`] in the old. Between, a datagram may be read by the wrong one of the two, and is lost as on any path.
+
+use std::{
+    fmt, io,
+    io::{IoSlice, IoSliceMut},
+    net::{SocketAddr, UdpSocket},
+    os::unix::net::UnixDatagram,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use quinn::{
+    AsyncUdpSocket, UdpPoller,
+    udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState},
+};
+use socket2::SockRef;
+use tokio::{io::Interest, net, time::sleep};
+
+use super::{
+    keys::{ID_LEN, Keys, MAX_OWNERS},
+    letter,
+};
+
+/// What the kernel should hold of datagrams, both ways; it takes less where `net.core.rmem_max` and `wmem_max` say so.
+const BUFFER: usize = 4 << 20;
+/// How long a full socket is left alone, when nobody tells that there is room.
+const FULL: Duration = Duration::from_millis(1);
+
+/// A UDP socket for HTTP/3, and what came with it from its former owners.
+#[derive(Debug)]
+pub struct QuicSocket {
+    udp: UdpSocket,
+    keys: Keys,
+    former: Vec<Former>,
+    inbox: Arc<Inbox>,
+}
+
+/// Gives a [`QuicSocket`] that is being served to another process.
+#[derive(Debug, Clone)]
+pub struct QuicHandover(Arc<Inbox>);
+
+/// What a successor needs of a socket.
+#[derive(Debug)]
+pub struct QuicLegacy {
+    /// The socket itself.
+    pub socket: UdpSocket,
+    /// For [`QuicSocket::inherit`]. At most 128 bytes; a secret: not to be logged.
+    pub note: Vec<u8>,
+    /// To the processes that hold connections: ours first.
+    pub inboxes: Vec<UnixDatagram>,
+}
+
+/// A process that has connections of the socket.
+#[derive(Debug)]
+struct Former {
+    inbox: UnixDatagram,
+    gone: AtomicBool,
+}
+
+impl QuicSocket {
+    /// A socket that nobody had before, bound.
+    ///
+    /// # Errors
+    /// The system has no randomness, or no descriptor.
+    pub fn new(udp: UdpSocket) -> io::Result<Self> {
+        Self::with(udp, Keys::new()?, vec![])
+    }
+
+    /// A socket that another process left us: `note` and `inboxes` as they are in its [`QuicLegacy`].
+    ///
+    /// # Errors
+    /// `InvalidData` if `note` is none, or does not fit the inboxes; the system has no randomness, or no descriptor.
+    pub fn inherit(udp: UdpSocket, note: &[u8], inboxes: Vec<UnixDatagram>) -> io::Result<Self> {
+        let keys = Keys::inherit(note)?;
+        if keys.former() != inboxes.len() {
+            let what = format!("{} former owners and {} inboxes", keys.former(), inboxes.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        let former = inboxes.into_iter().map(Former::new).collect::<io::Result<_>>()?;
+        Self::with(udp, keys, former)
+    }
+
+    fn with(udp: UdpSocket, keys: Keys, former: Vec<Former>) -> io::Result<Self> {
+        udp.set_nonblocking(true)?;
+        let socket = SockRef::from(&udp);
+        // As much as the kernel allows: more of it only saves datagrams under load.
+        let _ = socket.set_recv_buffer_size(BUFFER);
+        let _ = socket.set_send_buffer_size(BUFFER);
+        let left = former.iter().map(|former| former.inbox.try_clone());
+        let inbox = Inbox {
+            udp: udp.try_clone()?,
+            keys: keys.clone(),
+            former: left.collect::<io::Result<_>>()?,
+            mail: Mutex::default(),
+        };
+        Ok(Self {
+            udp,
+            keys,
+            former,
+            inbox: Arc::new(inbox),
+        })
+    }
+
+    /// Where it is bound.
+    ///
+    /// # Errors
+    /// The socket is none.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.udp.local_addr()
+    }
+
+    /// By which it can be given away later, while it is served.
+    pub fn handover(&self) -> QuicHandover {
+        QuicHandover(Arc::clone(&self.inbox))
+    }
+
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The socket as quinn takes it, inside a tokio runtime.
+    pub(super) fn open(self) -> io::Result<Arc<Socket>> {
+        let Self {
+            udp,
+            keys,
+            former,
+            inbox,
+        } = self;
+        Ok(Arc::new(Socket {
+            state: UdpSocketState::new(UdpSockRef::from(&udp))?,
+            local: udp.local_addr()?,
+            plain: udp.try_clone()?,
+            udp: ArcSwapOption::from_pointee(net::UdpSocket::from_std(udp)?),
+            full: AtomicBool::new(false),
+            keys,
+            former,
+            inbox,
+        }))
+    }
+}
+
+impl QuicHandover {
+    /// What the successor needs. From here on its letters are read; the socket still is, too. Inside a tokio runtime.
+    ///
+    /// # Errors
+    /// There is no descriptor.
+    pub fn prepare(&self) -> io::Result<QuicLegacy> {
+        let (theirs, ours) = UnixDatagram::pair()?;
+        for end in [&theirs, &ours] {
+            end.set_nonblocking(true)?;
+            let end = SockRef::from(end);
+            let _ = end.set_recv_buffer_size(BUFFER);
+            let _ = end.set_send_buffer_size(BUFFER);
+        }
+        let mut inboxes = vec![theirs];
+        for former in self.0.former.iter().take(MAX_OWNERS - 2) {
+            inboxes.push(former.try_clone()?);
+        }
+        let legacy = QuicLegacy {
+            socket: self.0.udp.try_clone()?,
+            note: self.0.keys.note(),
+            inboxes,
+        };
+        let mut mail = self.0.mail();
+        mail.inbox = Some(net::UnixDatagram::from_std(ours)?);
+        mail.wake();
+        Ok(legacy)
+    }
+
+    /// The successor reads: the socket is not read here any more, only letters are.
+    pub fn complete(&self) {
+        let mut mail = self.0.mail();
+        mail.given = true;
+        mail.wake();
+    }
+
+    /// There is no successor after all: all is as before [`QuicHandover::prepare`].
+    pub fn abandon(&self) {
+        let mut mail = self.0.mail();
+        *mail = Mail {
+            waker: mail.waker.take(),
+            ..Mail::default()
+        };
+        mail.wake();
+    }
+}
+
+/// Where datagrams come from that a successor reads for us.
+struct Inbox {
+    udp: UdpSocket,
+    keys: Keys,
+    former: Vec<UnixDatagram>,
+    mail: Mutex<Mail>,
+}
+
+#[derive(Default)]
+struct Mail {
+    inbox: Option<net::UnixDatagram>,
+    /// The socket is another's to read.
+    given: bool,
+    /// Who reads.
+    waker: Option<Waker>,
+    letter: Vec<u8>,
+}
+
+impl Inbox {
+    fn mail(&self) -> MutexGuard<'_, Mail> {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("udp", &self.udp).finish_non_exhaustive()
+    }
+}
+
+impl Mail {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// As many letters as there are, and buffers for them.
+    fn poll_recv(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> usize {
+        if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
+        let Some(inbox) = &self.inbox else { return 0 };
+        self.letter.resize(letter::MAX, 0);
+        let mut count = 0;
+        while count < bufs.len().min(metas.len()) {
+            let Poll::Ready(Ok(())) = inbox.poll_recv_ready(cx) else {
+                break;
+            };
+            match inbox.try_recv(&mut self.letter) {
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => continue,
+                Ok(0) | Err(_) => {
+                    // The successor is gone, or something is wrong with the way to it.
+                    self.inbox = None;
+                    break;
+                }
+                Ok(len) => {
+                    if let Some((meta, datagram)) = letter::open(&self.letter[..len])
+                        && let Some(buf) = bufs[count].get_mut(..datagram.len())
+                    {
+                        buf.copy_from_slice(datagram);
+                        metas[count] = meta;
+                        count += 1;
+                    }
+                }
+            }
+        }
+        count
+    }
+}
+
+impl Former {
+    fn new(inbox: UnixDatagram) -> io::Result<Self> {
+        inbox.set_nonblocking(true)?;
+        Ok(Self {
+            inbox,
+            gone: AtomicBool::new(false),
+        })
+    }
+
+    /// Passes a datagram on. What there is no room for is lost, as on any path; false if nobody is there.
+    fn pass(&self, meta: &RecvMeta, datagram: &[u8]) -> bool {
+        if self.gone.load(Ordering::Relaxed) {
+            return false;
+        }
+        let head = letter::seal(meta);
+        let letter = [IoSlice::new(&head), IoSlice::new(datagram)];
+        match SockRef::from(&self.inbox).send_vectored(&letter) {
+            Ok(_) => true,
+            Err(err) if err.kind() == io::ErrorKind::WouldBlock || err.raw_os_error() == Some(ENOBUFS) => true,
+            Err(_) => {
+                self.gone.store(true, Ordering::Relaxed);
+                false
+            }
+        }
+    }
+}
+
+/// Not enough memory for a datagram now. `io::ErrorKind` has no name for it.
+const ENOBUFS: i32 = 105;
+
+/// The socket as quinn uses it.
+#[derive(Debug)]
+pub(super) struct Socket {
+    /// As the runtime watches it, as long as it is ours to read: later we would be woken for what another reads.
+    udp: ArcSwapOption<net::UdpSocket>,
+    plain: UdpSocket,
+    /// The kernel has taken no more, when nobody tells when it will.
+    full: AtomicBool,
+    state: UdpSocketState,
+    local: SocketAddr,
+    keys: Keys,
+    former: Vec<Former>,
+    inbox: Arc<Inbox>,
+}
+
+impl Socket {
+    /// Passes on what is for others, and leaves what is for us: of `meta.len` bytes in `buf`, in datagrams of `meta.stride`.
+    fn sort(&self, meta: &mut RecvMeta, buf: &mut [u8]) {
+        let (len, stride) = (meta.len, meta.stride.max(1));
+        let mut kept = 0;
+        for start in (0..len).step_by(stride) {
+            let end = (start + stride).min(len);
+            let datagram = &buf[start..end];
+            let passed = destination(datagram)
+                .and_then(|id| self.keys.owner(id))
+                .is_some_and(|owner| self.former[owner].pass(meta, datagram));
+            if !passed {
+                buf.copy_within(start..end, kept);
+                kept += end - start;
+            }
+        }
+        meta.len = kept;
+    }
+}
+
+/// The connection id that a datagram is for, if it has the length of ours (RFC 9000 17.2, 17.3.1; RFC 8999 5).
+fn destination(datagram: &[u8]) -> Option<&[u8; ID_LEN]> {
+    match datagram {
+        [first, id @ ..] if first & 0x80 == 0 => id.first_chunk(),
+        [_, _, _, _, _, len, id @ ..] if usize::from(*len) == ID_LEN => id.first_chunk(),
+        _ => None,
+    }
+}
+
+impl AsyncUdpSocket for Socket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(Writable {
+            socket: self,
+            waiting: None,
+        })
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let send = || self.state.send(UdpSockRef::from(&self.plain), transmit);
+        if let Some(udp) = &*self.udp.load() {
+            return udp.try_io(Interest::WRITABLE, send);
+        }
+        let sent = send();
+        if sent.as_ref().is_err_and(|err| err.kind() == io::ErrorKind::WouldBlock) {
+            self.full.store(true, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        {
+            let mut mail = self.inbox.mail();
+            let letters = mail.poll_recv(cx, bufs, metas);
+            if letters > 0 {
+                return Poll::Ready(Ok(letters));
+            }
+            if mail.given {
+                self.udp.store(None);
+                return Poll::Pending;
+            }
+        }
+        let udp = self.udp.load();
+        let Some(udp) = &*udp else { return Poll::Pending };
+        loop {
+            ready!(udp.poll_recv_ready(cx))?;
+            let receive = || self.state.recv(UdpSockRef::from(&self.plain), bufs, metas);
+            let count = match udp.try_io(Interest::READABLE, receive) {
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => continue,
+                received => received?,
+            };
+            if !self.former.is_empty() {
+                for (meta, buf) in metas.iter_mut().zip(bufs.iter_mut()).take(count) {
+                    self.sort(meta, buf);
+                }
+            }
+            return Poll::Ready(Ok(count));
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.local)
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.state.gro_segments()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.state.may_fragment()
+    }
+}
+
+/// Waits for room in the socket, for one of many who send.
+struct Writable {
+    socket: Arc<Socket>,
+    waiting: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>>,
+}
+
+impl UdpPoller for Writable {
+    fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let waiting = match &mut this.waiting {
+            Some(waiting) => waiting,
+            waiting => {
+                let waits: Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>> =
+                    match this.socket.udp.load_full() {
+                        Some(udp) => {
+                            // There is, mostly: then nothing is allocated.
+                            if let Poll::Ready(writable) = pin!(udp.writable()).poll(cx) {
+                                return Poll::Ready(writable);
+                            }
+                            Box::pin(async move { udp.writable().await })
+                        }
+                        None if this.socket.full.swap(false, Ordering::Relaxed) => Box::pin(async {
+                            sleep(FULL).await;
+                            Ok(())
+                        }),
+                        None => return Poll::Ready(Ok(())),
+                    };
+                waiting.insert(waits)
+            }
+        };
+        let ready = ready!(waiting.as_mut().poll(cx));
+        this.waiting = None;
+        Poll::Ready(ready)
+    }
+}
+
+impl fmt::Debug for Writable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writable").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,306 @@
+//! An origin over HTTP/3 on loopback, and clients of it: quinn's and h3's where they do what a client should, bare streams where they do not.
+
+mod answers;
+mod early;
+mod handover;
+mod leaving;
+mod limits;
+mod path;
+mod urgency;
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, Method, Request, StatusCode};
+use prometheus_client::{encoding::text, registry::Registry};
+use quinn::{ClientConfig, RecvStream, SendStream, TransportConfig, crypto::rustls::QuicClientConfig};
+use rustls::{RootCertStore, crypto::ring, pki_types::PrivateKeyDer, sign::SingleCertAndKey};
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Config, Https, QuicHandover, QuicSocket,
+    connection::Context,
+    places::Places,
+    stage::{PART, SEGMENT, Stage},
+};
+
+use super::{Endpoint, serve, varint};
+
+/// Longer than any deadline that these tests set, shorter than the shipped ones.
+const LONG: Duration = Duration::from_secs(8);
+const NAME: &str = "origin";
+
+/// A self-signed certificate, and who trusts it.
+#[derive(Clone)]
+struct Certificate {
+    shown: Arc<SingleCertAndKey>,
+    roots: Arc<RootCertStore>,
+}
+
+impl Certificate {
+    fn new() -> Self {
+        let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = ring::default_provider();
+        let shown = rustls::sign::CertifiedKey::from_der(vec![made.cert.der().clone()], key, &provider).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        Self {
+            shown: Arc::new(shown.into()),
+            roots: Arc::new(roots),
+        }
+    }
+}
+
+/// A server on one socket.
+struct Running {
+    stage: Stage,
+    address: SocketAddr,
+    certificate: Certificate,
+    /// quinn's own view of it.
+    endpoint: quinn::Endpoint,
+    handover: QuicHandover,
+    context: Arc<Context>,
+    retire: CancellationToken,
+    serving: JoinHandle<()>,
+    _abort: tokio_util::sync::DropGuard,
+}
+
+fn config() -> Config {
+    Config::default()
+}
+
+impl Running {
+    async fn live() -> Self {
+        Self::start(config(), |_| ()).await
+    }
+
+    async fn start(config: Config, change: impl FnOnce(&mut Endpoint)) -> Self {
+        let mut stage = Stage::with(&config).await;
+        stage.push(3 * SEGMENT + 2 * PART + 1).await;
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Self::over(stage, QuicSocket::new(udp).unwrap(), Certificate::new(), config, change)
+    }
+
+    fn over(
+        stage: Stage,
+        socket: QuicSocket,
+        certificate: Certificate,
+        config: Config,
+        change: impl FnOnce(&mut Endpoint),
+    ) -> Self {
+        let (address, handover) = (socket.local_addr().unwrap(), socket.handover());
+        let shown = Arc::clone(&certificate.shown) as Arc<_>;
+        let mut endpoint = Endpoint::new(socket, &config, &Https::default(), shown).unwrap();
+        change(&mut endpoint);
+        let quic = endpoint.quic.clone();
+        let (retire, abort) = (CancellationToken::new(), CancellationToken::new());
+        let places = Places::new(config.max_connections, config.max_connections_per_address);
+        let context = Arc::new(Context {
+            router: Arc::clone(&stage.router),
+            config,
+            tasks: TaskTracker::new(),
+            retire: retire.clone(),
+            drain: CancellationToken::new(),
+            alt_svc: None,
+        });
+        let serving = {
+            let (context, abort, retire) = (Arc::clone(&context), abort.clone(), retire.clone());
+            tokio::spawn(async move { serve(endpoint, &context, &places, &abort, &retire).await })
+        };
+        Self {
+            stage,
+            address,
+            certificate,
+            endpoint: quic,
+            handover,
+            context,
+            retire,
+            serving,
+            _abort: abort.drop_guard(),
+        }
+    }
+
+    async fn client(&self) -> Client {
+        self.client_with(self.address, |_| ()).await
+    }
+
+    async fn client_with(&self, server: SocketAddr, change: impl FnOnce(&mut TransportConfig)) -> Client {
+        let endpoint = self.certificate.client(change);
+        let quic = endpoint.connect(server, NAME).unwrap().await.unwrap();
+        Client::over(endpoint, quic).await
+    }
+
+    fn refused(&self, reason: &str) -> u64 {
+        self.count(&format!("http_refused_total{{reason=\"{reason}\"}} "))
+    }
+
+    /// Requests that have been answered, or are being.
+    fn answered(&self) -> u64 {
+        self.count("http_requests_total{")
+    }
+
+    /// The sum of all samples that begin so.
+    fn count(&self, sample: &str) -> u64 {
+        let mut registry = Registry::default();
+        self.stage.metrics.register(&mut registry);
+        let mut metrics = String::new();
+        text::encode(&mut metrics, &registry).unwrap();
+        let found = metrics.lines().filter(|line| line.starts_with(sample));
+        found
+            .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+            .sum()
+    }
+}
+
+impl Certificate {
+    /// A client's endpoint that trusts it, and resumes sessions with early data.
+    fn client(&self, change: impl FnOnce(&mut TransportConfig)) -> quinn::Endpoint {
+        let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(Arc::clone(&self.roots))
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"h3".to_vec()];
+        tls.enable_early_data = true;
+        let mut transport = TransportConfig::default();
+        change(&mut transport);
+        let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+        config.transport_config(Arc::new(transport));
+        let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        endpoint.set_default_client_config(config);
+        endpoint
+    }
+}
+
+type Requests = h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>;
+type Stream = h3::client::RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
+
+struct Client {
+    endpoint: quinn::Endpoint,
+    quic: quinn::Connection,
+    requests: Requests,
+    /// How the connection ended.
+    driver: JoinHandle<h3::error::ConnectionError>,
+}
+
+/// An answer, whole.
+#[derive(Debug)]
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Client {
+    async fn over(endpoint: quinn::Endpoint, quic: quinn::Connection) -> Self {
+        let (mut driver, requests) = h3::client::new(h3_quinn::Connection::new(quic.clone())).await.unwrap();
+        let driver = tokio::spawn(async move { std::future::poll_fn(|cx| driver.poll_close(cx)).await });
+        Self {
+            endpoint,
+            quic,
+            requests,
+            driver,
+        }
+    }
+
+    async fn get(&mut self, path: &str) -> Answer {
+        self.ask(Method::GET, path, &[], b"").await
+    }
+
+    async fn ask(&mut self, method: Method, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let mut stream = self.send(method, path, headers).await;
+        if !body.is_empty() {
+            stream.send_data(Bytes::copy_from_slice(body)).await.unwrap();
+        }
+        stream.finish().await.unwrap();
+        whole(stream).await
+    }
+
+    /// The head of a request, without its end.
+    async fn send(&mut self, method: Method, path: &str, headers: &[(&str, &str)]) -> Stream {
+        let mut request = Request::builder().method(method).uri(format!("https://{NAME}{path}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.requests.send_request(request.body(()).unwrap()).await.unwrap()
+    }
+}
+
+async fn whole(mut stream: Stream) -> Answer {
+    let whole = async {
+        let (head, ()) = stream.recv_response().await.unwrap().into_parts();
+        let mut body = BytesMut::new();
+        while let Some(mut data) = stream.recv_data().await.unwrap() {
+            body.extend_from_slice(&data.copy_to_bytes(data.remaining()));
+        }
+        Answer {
+            status: head.status,
+            headers: head.headers,
+            body: body.freeze(),
+        }
+    };
+    timeout(LONG, whole).await.expect("an answer in time")
+}
+
+/// A frame as it is sent.
+fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    varint::write(kind, &mut frame);
+    varint::write(payload.len() as u64, &mut frame);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// A bare connection that has said its settings, and a stream of it.
+async fn bare(running: &Running) -> (quinn::Endpoint, quinn::Connection) {
+    let endpoint = running.certificate.client(|_| ());
+    let quic = endpoint.connect(running.address, NAME).unwrap().await.unwrap();
+    let mut control = quic.open_uni().await.unwrap();
+    control.write_all(&[&[0][..], &frame(4, b"")].concat()).await.unwrap();
+    // It stays open as long as the connection (RFC 9114 6.2.1).
+    let kept = quic.clone();
+    tokio::spawn(async move {
+        kept.closed().await;
+        drop(control);
+    });
+    (endpoint, quic)
+}
+
+/// Sends bytes on a new stream and ends it.
+async fn send_bare(quic: &quinn::Connection, bytes: &[u8]) -> (SendStream, RecvStream) {
+    let (mut send, recv) = quic.open_bi().await.unwrap();
+    send.write_all(bytes).await.unwrap();
+    send.finish().unwrap();
+    (send, recv)
+}
+
+/// How a stream ends that is not read: with a reset, or with an answer whose HEADERS frame's section begins with this byte.
+async fn outcome(mut recv: RecvStream) -> Result<u8, u64> {
+    let read = timeout(LONG, recv.read_to_end(1 << 20)).await.expect("an end in time");
+    match read {
+        Ok(bytes) => {
+            let (kind, first) = varint::read(&bytes).unwrap();
+            let (_, second) = varint::read(&bytes[first..]).unwrap();
+            assert_eq!(kind, 1);
+            Ok(bytes[first + second + 2])
+        }
+        Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(code))) => Err(code.into_inner()),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// Waits until something is so.
+async fn until(mut so: impl FnMut() -> bool) {
+    let come = async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(LONG, come).await.expect("it to become so");
+}

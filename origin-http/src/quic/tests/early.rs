@@ -1,0 +1,79 @@
+//! Early data (RFC 8470), and who must show its address first.
+
+use super::*;
+
+/// A client that was here before, with what it needs to come back.
+async fn returning(running: &Running) -> quinn::Endpoint {
+    let client = running.client().await;
+    let mut requests = client.requests.clone();
+    let request = Request::get(format!("https://{NAME}/time")).body(()).unwrap();
+    let mut stream = requests.send_request(request).await.unwrap();
+    stream.finish().await.unwrap();
+    whole(stream).await;
+    client.quic.close(0u32.into(), b"");
+    client.endpoint.wait_idle().await;
+    client.endpoint
+}
+
+/// Asks in the first flight. Whether the server took it as such, and its answer.
+async fn ask_early(running: &Running, method: Method, path: &str) -> (bool, Answer) {
+    let endpoint = returning(running).await;
+    let connecting = endpoint.connect(running.address, NAME).unwrap();
+    let Ok((quic, accepted)) = connecting.into_0rtt() else {
+        panic!("no session to resume");
+    };
+    let mut client = Client::over(endpoint, quic).await;
+    let answer = client.ask(method, path, &[], b"").await;
+    (accepted.await, answer)
+}
+
+#[tokio::test]
+async fn a_get_is_answered_in_early_data() {
+    let running = Running::live().await;
+    let (accepted, answer) = ask_early(&running, Method::GET, "/live/demo/v0.m3u8").await;
+    assert!(accepted);
+    assert_eq!(answer.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_changes_something_is_too_early() {
+    let running = Running::live().await;
+    let (accepted, answer) = ask_early(&running, Method::POST, "/api/echo").await;
+    assert!(accepted);
+    assert_eq!(answer.status, StatusCode::TOO_EARLY);
+}
+
+#[tokio::test]
+async fn a_session_is_resumed_once() {
+    let running = Running::live().await;
+    let endpoint = returning(&running).await;
+    // The one ticket is used up by the first, and given by no other.
+    let first = endpoint.connect(running.address, NAME).unwrap();
+    assert!(first.into_0rtt().is_ok());
+    let second = endpoint.connect(running.address, NAME).unwrap();
+    assert!(second.into_0rtt().is_err());
+}
+
+#[tokio::test]
+async fn under_pressure_an_address_must_be_shown_to_be_ones_own() {
+    let running = Running::start(config(), |endpoint| endpoint.retry_from = 0).await;
+    let relay = path::Relay::start(running.address, path::Rate::Free).await;
+    let mut client = running.client_with(relay.address, |_| ()).await;
+    assert_eq!(client.get("/live/demo/v0.m3u8").await.status, StatusCode::OK);
+    // The first that came back is a Retry (RFC 9000 17.2.5).
+    assert_eq!(relay.first_answer() & 0xf0, 0xf0);
+}
+
+#[tokio::test]
+async fn a_flood_of_first_flights_leaves_no_more_than_its_bound() {
+    let running = Running::start(config(), |endpoint| endpoint.retry_from = 8).await;
+    let (client, mut connecting) = (running.certificate.client(|_| ()), Vec::new());
+    // Nothing of what is answered arrives.
+    let relay = path::Relay::start(running.address, path::Rate::OneWay).await;
+    for _ in 0..64 {
+        connecting.push(client.connect(relay.address, NAME).unwrap());
+    }
+    until(|| relay.sent() >= 64 && relay.answered() >= 64).await;
+    assert_eq!(running.endpoint.open_connections(), 8);
+    assert_eq!(running.client().await.get("/time").await.status, StatusCode::OK);
+}

@@ -1,0 +1,112 @@
+//! A path between client and server that is slow, or loses what comes back.
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::net;
+
+use super::*;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rate {
+    Free,
+    /// To the client at most so many bytes a second, with a queue of 64 KiB.
+    Bytes(u64),
+    /// Nothing comes back.
+    OneWay,
+}
+
+#[derive(Default)]
+struct Seen {
+    sent: AtomicU64,
+    answered: AtomicU64,
+    first: Mutex<Option<u8>>,
+}
+
+pub(super) struct Relay {
+    pub(super) address: SocketAddr,
+    seen: Arc<Seen>,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+impl Relay {
+    /// For one client's socket.
+    pub(super) async fn start(server: SocketAddr, rate: Rate) -> Self {
+        let near = Arc::new(net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        let far = Arc::new(net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        far.connect(server).await.unwrap();
+        let (address, seen, stop) = (
+            near.local_addr().unwrap(),
+            Arc::<Seen>::default(),
+            CancellationToken::new(),
+        );
+        let client = Arc::new(Mutex::new(None));
+        {
+            let (near, far, client, seen, stop) =
+                (near.clone(), far.clone(), client.clone(), seen.clone(), stop.clone());
+            let there = async move {
+                let mut buf = [0; 2_048];
+                while let Ok((len, from)) = near.recv_from(&mut buf).await {
+                    *client.lock().unwrap() = Some(from);
+                    let _ = far.send(&buf[..len]).await;
+                    seen.sent.fetch_add(1, Ordering::Relaxed);
+                }
+            };
+            tokio::spawn(async move { stop.run_until_cancelled(there).await });
+        }
+        let (queue, mut queued) = tokio::sync::mpsc::channel::<Vec<u8>>(64);
+        {
+            let (seen, stop) = (seen.clone(), stop.clone());
+            let back = async move {
+                let mut buf = [0; 2_048];
+                while let Ok(len) = far.recv(&mut buf).await {
+                    seen.first.lock().unwrap().get_or_insert(buf[0]);
+                    seen.answered.fetch_add(1, Ordering::Relaxed);
+                    // What does not fit is lost.
+                    let _ = queue.try_send(buf[..len].to_vec());
+                }
+            };
+            tokio::spawn(async move { stop.run_until_cancelled(back).await });
+        }
+        {
+            let stop = stop.clone();
+            let deliver = async move {
+                let mut due = tokio::time::Instant::now();
+                while let Some(datagram) = queued.recv().await {
+                    if let Rate::Bytes(rate) = rate {
+                        let took = Duration::from_secs_f64(datagram.len() as f64 / rate as f64);
+                        due = due.max(tokio::time::Instant::now()) + took;
+                        tokio::time::sleep_until(due).await;
+                    }
+                    let to = *client.lock().unwrap();
+                    if let (Some(to), true) = (to, rate != Rate::OneWay) {
+                        let _ = near.send_to(&datagram, to).await;
+                    }
+                }
+            };
+            tokio::spawn(async move { stop.run_until_cancelled(deliver).await });
+        }
+        Self {
+            address,
+            seen,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    /// Datagrams that the client has sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.seen.sent.load(Ordering::Relaxed)
+    }
+
+    /// Datagrams that the server has sent.
+    pub(super) fn answered(&self) -> u64 {
+        self.seen.answered.load(Ordering::Relaxed)
+    }
+
+    /// The first byte of the first that the server has sent.
+    pub(super) fn first_answer(&self) -> u8 {
+        self.seen.first.lock().unwrap().unwrap()
+    }
+}

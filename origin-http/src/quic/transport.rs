@@ -1,0 +1,402 @@
+//! QUIC as h3 sees it: quinn's streams behind h3's traits. Streams are brought by the connection's loop, which accepts them itself, so nothing
+//! here waits; and a request's sending side is shared with who answers it, so that h3 need not carry the answer.
+
+use std::{
+    collections::VecDeque,
+    io,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use h3::{
+    error::Code,
+    quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf},
+};
+use quinn::{ConnectionError, ReadError, VarInt, WriteError};
+
+use super::frames::{Frames, Refusal};
+
+/// Streams that a server opens: control, and QPACK's two (RFC 9114 6.2, RFC 9204 4.2).
+const OPENED: usize = 3;
+
+/// A connection, and the streams that have come and that h3 has not seen.
+pub(super) struct Connection {
+    quic: quinn::Connection,
+    opened: VecDeque<quinn::SendStream>,
+    requests: VecDeque<RequestStream>,
+    others: VecDeque<RecvStream>,
+    /// The last request that h3 has taken.
+    taken: Option<Arc<Exchange>>,
+    max_section: u64,
+}
+
+/// One request's stream, as far as who answers it must know.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    send: Mutex<quinn::SendStream>,
+    /// Why it is not read further, if so.
+    refusal: OnceLock<Refusal>,
+    /// It came before the handshake was over: somebody may have recorded it and be sending it again (RFC 9001 9.2).
+    pub(super) early: bool,
+    id: u64,
+}
+
+impl Connection {
+    /// Opens our streams, as soon as the peer allows it. Field sections may have so many bytes as they come.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub(super) async fn open(quic: quinn::Connection, max_section: u64) -> Result<Self, ConnectionError> {
+        let mut opened = VecDeque::with_capacity(OPENED);
+        for _ in 0..OPENED {
+            opened.push_back(quic.open_uni().await?);
+        }
+        Ok(Self {
+            quic,
+            opened,
+            requests: VecDeque::new(),
+            others: VecDeque::new(),
+            taken: None,
+            max_section,
+        })
+    }
+
+    /// A request has come.
+    pub(super) fn bring_request(&mut self, send: quinn::SendStream, recv: quinn::RecvStream) {
+        let exchange = Arc::new(Exchange {
+            early: recv.is_0rtt(),
+            id: recv.id().into(),
+            send: Mutex::new(send),
+            refusal: OnceLock::new(),
+        });
+        self.requests.push_back(RequestStream {
+            recv: RecvStream {
+                stream: recv,
+                frames: Frames::of_request(self.max_section),
+                input: Bytes::new(),
+                refusal: Some(Arc::clone(&exchange)),
+            },
+            send: SendStream {
+                exchange,
+                writing: None,
+            },
+        });
+    }
+
+    /// Another stream of the peer has come.
+    pub(super) fn bring_other(&mut self, recv: quinn::RecvStream) {
+        self.others.push_back(RecvStream {
+            stream: recv,
+            frames: Frames::of_unidirectional(),
+            input: Bytes::new(),
+            refusal: None,
+        });
+    }
+
+    /// The stream of the request that h3 has just taken.
+    pub(super) fn taken(&mut self) -> Option<Arc<Exchange>> {
+        self.taken.take()
+    }
+}
+
+impl Exchange {
+    /// Its sending side.
+    pub(super) fn send(&self) -> MutexGuard<'_, quinn::SendStream> {
+        self.send.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the request is not read further, if so.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        self.refusal.get().copied()
+    }
+
+    /// Whether its answer, written to its end, has been acknowledged to its end.
+    pub(super) fn has_arrived(&self) -> bool {
+        self.send().priority().is_err()
+    }
+
+    /// The number of its stream (RFC 9000 2.1).
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Writes of `pieces` what there is room for: how many are written to their end, and how many bytes. What is left of a piece stays.
+    pub(super) fn poll_write(
+        &self,
+        pieces: &mut [Bytes],
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(usize, usize), WriteError>> {
+        let mut send = self.send();
+        let written = ready!(pin!(send.write_chunks(pieces)).poll(cx))?;
+        Poll::Ready(Ok((written.chunks, written.bytes)))
+    }
+}
+
+impl quic::Connection<Bytes> for Connection {
+    type RecvStream = RecvStream;
+    type OpenStreams = Nothing;
+
+    fn poll_accept_recv(&mut self, _: &mut Context<'_>) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
+        self.others
+            .pop_front()
+            .map_or(Poll::Pending, |stream| Poll::Ready(Ok(stream)))
+    }
+
+    fn poll_accept_bidi(&mut self, _: &mut Context<'_>) -> Poll<Result<RequestStream, ConnectionErrorIncoming>> {
+        let Some(stream) = self.requests.pop_front() else {
+            return Poll::Pending;
+        };
+        self.taken = Some(Arc::clone(&stream.send.exchange));
+        Poll::Ready(Ok(stream))
+    }
+
+    fn opener(&self) -> Nothing {
+        Nothing
+    }
+}
+
+impl quic::OpenStreams<Bytes> for Connection {
+    type BidiStream = RequestStream;
+    type SendStream = SendStream;
+
+    fn poll_open_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<RequestStream, StreamErrorIncoming>> {
+        quic::OpenStreams::poll_open_bidi(&mut Nothing, cx)
+    }
+
+    fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<SendStream, StreamErrorIncoming>> {
+        let Some(stream) = self.opened.pop_front() else {
+            return quic::OpenStreams::poll_open_send(&mut Nothing, cx);
+        };
+        let exchange = Exchange {
+            early: false,
+            id: stream.id().into(),
+            send: Mutex::new(stream),
+            refusal: OnceLock::new(),
+        };
+        Poll::Ready(Ok(SendStream {
+            exchange: Arc::new(exchange),
+            writing: None,
+        }))
+    }
+
+    fn close(&mut self, code: Code, reason: &[u8]) {
+        self.quic.close(wire(code.value()), reason);
+    }
+}
+
+/// Opens nothing: a server of ours pushes nothing (RFC 9114 4.6).
+pub(super) struct Nothing;
+
+impl quic::OpenStreams<Bytes> for Nothing {
+    type BidiStream = RequestStream;
+    type SendStream = SendStream;
+
+    fn poll_open_bidi(&mut self, _: &mut Context<'_>) -> Poll<Result<RequestStream, StreamErrorIncoming>> {
+        Poll::Ready(Err(unknown(io::ErrorKind::Unsupported)))
+    }
+
+    fn poll_open_send(&mut self, _: &mut Context<'_>) -> Poll<Result<SendStream, StreamErrorIncoming>> {
+        Poll::Ready(Err(unknown(io::ErrorKind::Unsupported)))
+    }
+
+    fn close(&mut self, _: Code, _: &[u8]) {}
+}
+
+/// The side that h3 reads.
+pub(super) struct RecvStream {
+    stream: quinn::RecvStream,
+    frames: Frames,
+    /// What has come and is not handed on.
+    input: Bytes,
+    /// Who is told that it is not read further.
+    refusal: Option<Arc<Exchange>>,
+}
+
+impl RecvStream {
+    fn refuse(&mut self, refusal: Refusal) -> StreamErrorIncoming {
+        if let Some(exchange) = &self.refusal {
+            let _ = exchange.refusal.set(refusal);
+        }
+        let code = match refusal {
+            Refusal::TooLong => Code::H3_EXCESSIVE_LOAD,
+            Refusal::Malformed => Code::H3_MESSAGE_ERROR,
+            Refusal::Cut => Code::H3_FRAME_ERROR,
+        };
+        StreamErrorIncoming::StreamTerminated {
+            error_code: code.value(),
+        }
+    }
+}
+
+impl quic::RecvStream for RecvStream {
+    type Buf = Bytes;
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+        loop {
+            match self.frames.next(&mut self.input) {
+                Ok(Some(bytes)) => return Poll::Ready(Ok(Some(bytes))),
+                Ok(None) => {}
+                Err(refusal) => return Poll::Ready(Err(self.refuse(refusal))),
+            }
+            // Whom to wake is kept by the stream, not by this future.
+            let chunk = pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx);
+            match ready!(chunk) {
+                Ok(Some(chunk)) => self.input = chunk.bytes,
+                Ok(None) => {
+                    let end = self.frames.end().map(|()| None);
+                    return Poll::Ready(end.map_err(|refusal| self.refuse(refusal)));
+                }
+                Err(err) => return Poll::Ready(Err(read_error(err))),
+            }
+        }
+    }
+
+    fn stop_sending(&mut self, code: u64) {
+        // It may have ended.
+        let _ = self.stream.stop(wire(code));
+    }
+
+    fn recv_id(&self) -> StreamId {
+        id(self.stream.id().into())
+    }
+}
+
+impl Drop for RecvStream {
+    /// What else comes is not wanted, and nothing is wrong with it (RFC 9114 4.1).
+    fn drop(&mut self) {
+        let _ = self.stream.stop(wire(Code::H3_NO_ERROR.value()));
+    }
+}
+
+/// The side that h3 writes: settings and GOAWAY, and its own answer to a request whose head is too large.
+pub(super) struct SendStream {
+    exchange: Arc<Exchange>,
+    writing: Option<WriteBuf<Bytes>>,
+}
+
+impl quic::SendStream<Bytes> for SendStream {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        if let Some(data) = &mut self.writing {
+            let mut send = self.exchange.send();
+            while data.has_remaining() {
+                let written = ready!(pin!(send.write(data.chunk())).poll(cx)).map_err(write_error)?;
+                data.advance(written);
+            }
+        }
+        self.writing = None;
+        Poll::Ready(Ok(()))
+    }
+
+    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+        if self.writing.is_some() {
+            let connection_error = ConnectionErrorIncoming::InternalError("written to while not ready".into());
+            return Err(StreamErrorIncoming::ConnectionErrorIncoming { connection_error });
+        }
+        self.writing = Some(data.into());
+        Ok(())
+    }
+
+    fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        let finished = self.exchange.send().finish();
+        Poll::Ready(finished.map_err(|err| StreamErrorIncoming::Unknown(err.into())))
+    }
+
+    fn reset(&mut self, code: u64) {
+        // It may have ended.
+        let _ = self.exchange.send().reset(wire(code));
+    }
+
+    fn send_id(&self) -> StreamId {
+        id(self.exchange.id)
+    }
+}
+
+/// A request's stream, both sides.
+pub(super) struct RequestStream {
+    recv: RecvStream,
+    send: SendStream,
+}
+
+impl quic::RecvStream for RequestStream {
+    type Buf = Bytes;
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+        self.recv.poll_data(cx)
+    }
+
+    fn stop_sending(&mut self, code: u64) {
+        self.recv.stop_sending(code);
+    }
+
+    fn recv_id(&self) -> StreamId {
+        self.recv.recv_id()
+    }
+}
+
+impl quic::SendStream<Bytes> for RequestStream {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.send.poll_ready(cx)
+    }
+
+    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+        self.send.send_data(data)
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.send.poll_finish(cx)
+    }
+
+    fn reset(&mut self, code: u64) {
+        self.send.reset(code);
+    }
+
+    fn send_id(&self) -> StreamId {
+        self.send.send_id()
+    }
+}
+
+/// An error code as QUIC carries it.
+pub(super) fn wire(code: u64) -> VarInt {
+    VarInt::from_u64(code).unwrap_or(VarInt::MAX)
+}
+
+fn id(id: u64) -> StreamId {
+    StreamId::try_from(id).expect("the number of a QUIC stream has 62 bits")
+}
+
+fn unknown(kind: io::ErrorKind) -> StreamErrorIncoming {
+    StreamErrorIncoming::Unknown(Box::new(io::Error::from(kind)))
+}
+
+fn lost(err: ConnectionError) -> StreamErrorIncoming {
+    let connection_error = match err {
+        ConnectionError::ApplicationClosed(close) => ConnectionErrorIncoming::ApplicationClose {
+            error_code: close.error_code.into_inner(),
+        },
+        ConnectionError::TimedOut => ConnectionErrorIncoming::Timeout,
+        other => ConnectionErrorIncoming::Undefined(Arc::new(other)),
+    };
+    StreamErrorIncoming::ConnectionErrorIncoming { connection_error }
+}
+
+fn read_error(err: ReadError) -> StreamErrorIncoming {
+    match err {
+        ReadError::Reset(code) => StreamErrorIncoming::StreamTerminated {
+            error_code: code.into_inner(),
+        },
+        ReadError::ConnectionLost(err) => lost(err),
+        other => StreamErrorIncoming::Unknown(Box::new(other)),
+    }
+}
+
+fn write_error(err: WriteError) -> StreamErrorIncoming {
+    match err {
+        WriteError::Stopped(code) => StreamErrorIncoming::StreamTerminated {
+            error_code: code.into_inner(),
+        },
+        WriteError::ConnectionLost(err) => lost(err),
+        other => StreamErrorIncoming::Unknown(Box::new(other)),
+    }
+}
