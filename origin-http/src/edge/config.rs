@@ -95,10 +95,11 @@ impl Config {
             true => Ok(()),
             false => Err(format!("edge.{key} is {value}, it must be {min} to {max}")),
         };
-        if self.origin.len() > MAX_ORIGINS {
+        let remote = self.origin.iter().filter(|origin| matches!(origin, Origin::Remote(_)));
+        let remote = remote.count();
+        if remote > MAX_ORIGINS {
             return Err(format!(
-                "edge.origin lists {} origins, at most {MAX_ORIGINS} are asked",
-                self.origin.len()
+                "edge.origin lists {remote} origins, at most {MAX_ORIGINS} are asked"
             ));
         }
         within("memory_mb", self.memory_mb, 16, 1 << 20)?;

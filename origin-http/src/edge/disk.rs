@@ -240,10 +240,15 @@ impl Shared {
         fs::create_dir_all(dir)?;
         let unfinished = self.unfinished(dir);
         let written = fs::write(&unfinished, &bytes).and_then(|()| fs::rename(&unfinished, &path));
-        if written.is_err() {
+        if let Err(err) = written {
             let _ = fs::remove_file(&unfinished);
+            // A process that has just opened the same cache, as in an upgrade, takes it for a leftover.
+            return if err.kind() == io::ErrorKind::NotFound {
+                Ok(())
+            } else {
+                Err(err)
+            };
         }
-        written?;
         let evicted = {
             let mut index = self.index();
             index.insert(Arc::clone(target), bytes.len() as u64);
