@@ -64,6 +64,7 @@ impl Certificate {
         let path = |path: &Path| path.to_str().expect("a UTF-8 path").to_owned();
         [
             ("STREAMFORGE_HTTPS_LISTEN", format!("{addresses:?}")),
+            ("STREAMFORGE_RTMPS_LISTEN", "127.0.0.1:0".into()),
             ("STREAMFORGE_TLS_CERT", path(&self.cert)),
             ("STREAMFORGE_TLS_KEY", path(&self.key)),
         ]

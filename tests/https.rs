@@ -1,0 +1,587 @@
+//! HTTP over TLS and QUIC as clients see it: the same answers by HTTP/1.1, HTTP/2 and HTTP/3, real players over each, certificates that
+//! change under load, and peers that waste what TLS costs.
+
+mod support;
+
+use serde_json::Value;
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+use support::{
+    Workdir,
+    daemon::{Daemon, Entry, Settings},
+    ffprobe, follow, http,
+    media::{PLAIN, Recipe},
+    players::{Browser, Report},
+    playlist::resolve,
+    proc, publisher,
+    tls::{self, Answer, Certificate},
+    wait_for,
+};
+
+const BOTH: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
+const MASTER: &str = "/live/show/master.m3u8";
+const VIDEO: &str = "/live/show/v0.m3u8";
+
+/// A daemon with a certificate of its own.
+struct Secure {
+    daemon: Daemon,
+    certificate: Certificate,
+    /// Where it listens for TLS: IPv4, then IPv6.
+    https: Vec<SocketAddr>,
+    /// Where it listens for QUIC.
+    quic: Vec<SocketAddr>,
+    workdir: Workdir,
+}
+
+impl Secure {
+    fn start(settings: Settings) -> Self {
+        let workdir = Workdir::new("https");
+        let certificate = Certificate::make(workdir.path(), "shown");
+        let mut settings = settings;
+        settings.env.extend(certificate.settings(&BOTH));
+        let mut daemon = Daemon::start(&settings);
+        let [https, quic] = ["https", "quic"].map(|name| listeners(&mut daemon, name, BOTH.len()));
+        Self {
+            daemon,
+            certificate,
+            https,
+            quic,
+            workdir,
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("https://{}{path}", self.https[0])
+    }
+}
+
+/// The addresses that a listener's lines in the log name, once there are so many.
+fn listeners(daemon: &mut Daemon, name: &str, count: usize) -> Vec<SocketAddr> {
+    daemon
+        .process
+        .wait_for_lines(&format!("{name} listener"), Duration::from_secs(10), |lines| {
+            let entries = lines.iter().filter_map(|line| Entry::parse(line));
+            let ours = entries.filter(|entry| entry.message() == "listening" && entry.field("listener") == Some(name));
+            let addresses: Vec<SocketAddr> = ours
+                .map(|entry| {
+                    entry
+                        .field("addr")
+                        .and_then(|addr| addr.parse().ok())
+                        .expect("an address")
+                })
+                .collect();
+            (addresses.len() == count).then_some(addresses)
+        })
+}
+
+/// A broadcast of a few seconds that has ended, so that nothing about it changes any more.
+fn ended() -> Secure {
+    let secure = Secure::start(Settings {
+        segment_ms: 1000,
+        reconnect_s: 1,
+        ..Settings::default()
+    });
+    let recipe = Recipe { group: 25, ..PLAIN };
+    let mut publisher = publisher::ffmpeg_for(&recipe, 6, &secure.daemon.rtmp_url("show"));
+    assert!(publisher.wait(Duration::from_secs(30)).success());
+    wait_for("end of the broadcast", Duration::from_secs(20), || {
+        let ended = |path: &str| secure.daemon.get(path).text().ends_with("#EXT-X-ENDLIST\n");
+        (ended(VIDEO) && ended("/live/show/a0.m3u8")).then_some(())
+    });
+    secure
+}
+
+/// Something of every kind.
+fn everything(daemon: &Daemon) -> Vec<String> {
+    let media = follow::read(daemon.http, VIDEO);
+    let segment = &media.segments[1];
+    let map = segment.map.as_ref().expect("a map");
+    let [map, segment, part] = [map, &segment.uri, &segment.parts[2].uri].map(|uri| resolve(VIDEO, uri));
+    let fixed = [
+        MASTER,
+        VIDEO,
+        "/live/show/a0.m3u8",
+        "/live/show/v0.m3u8?_HLS_msn=1&_HLS_skip=YES",
+        "/live/show/v0.m3u8?_HLS_part=1",
+        "/live/show/manifest.mpd",
+        "/live/show/plain.mpd",
+        "/live/show/v9.m3u8",
+        "/live/nobody/master.m3u8",
+        "/watch/show",
+        "/watch/..%2f",
+        "/nothing",
+        "/api/v1/streams",
+        "/api/v1/nothing",
+    ];
+    let fixed = fixed.map(str::to_owned);
+    fixed.into_iter().chain([map, segment, part]).collect()
+}
+
+/// Each path's answer over HTTP/3.
+fn by_http3(secure: &Secure, method: &str, headers: &[(&str, &str)], paths: &[String]) -> Vec<Answer> {
+    let headers: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let mut options = vec!["--method", method];
+    for header in &headers {
+        options.extend(["--header", header]);
+    }
+    options.extend(paths.iter().map(String::as_str));
+    let said = tls::h3("get", &secure.certificate, &secure.url(""), &options);
+    assert_eq!(said["alpn"], "h3");
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let answers = said["answers"].as_array().expect("answers").iter();
+    let answers = answers.map(|answer| {
+        let headers = answer["headers"].as_array().expect("headers").iter();
+        let headers: Vec<_> = headers.map(|header| (text(&header[0]), text(&header[1]))).collect();
+        assert!(headers.iter().any(|(name, _)| name == "date"), "{answer}");
+        let body = base64(answer["body"].as_str().expect("text"));
+        Answer::new(
+            u16::try_from(answer["status"].as_u64().expect("a status")).expect("a status"),
+            headers,
+            body,
+        )
+    });
+    answers.collect()
+}
+
+/// RFC 4648 4, of what Python wrote.
+fn base64(text: &str) -> Vec<u8> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut bytes, mut bits, mut count) = (Vec::new(), 0u32, 0);
+    for byte in text.bytes().take_while(|byte| *byte != b'=') {
+        let value = ALPHABET.iter().position(|known| *known == byte).expect("base 64");
+        (bits, count) = (bits << 6 | u32::try_from(value).expect("6 bits"), count + 6);
+        if count >= 8 {
+            count -= 8;
+            bytes.push(u8::try_from(bits >> count & 0xff).expect("8 bits"));
+        }
+    }
+    bytes
+}
+
+#[test]
+fn the_same_bytes_and_headers_come_by_every_protocol() {
+    let secure = ended();
+    let paths = everything(&secure.daemon);
+    for (method, headers) in [
+        ("GET", &[][..]),
+        ("GET", &[("accept-encoding", "gzip")]),
+        (
+            "GET",
+            &[("range", "bytes=7-1006"), ("origin", "https://player.example")],
+        ),
+        ("GET", &[("range", "bytes=99999999-")]),
+        ("GET", &[("if-none-match", "*")]),
+        ("HEAD", &[]),
+        ("OPTIONS", &[("access-control-request-method", "GET")]),
+    ] {
+        let by_http3 = by_http3(&secure, method, headers, &paths);
+        let of_headers: Vec<_> = headers
+            .iter()
+            .flat_map(|(name, value)| ["-H".to_owned(), format!("{name}: {value}")])
+            .collect();
+        for (path, by_http3) in paths.iter().zip(by_http3) {
+            let plain = http::request(secure.daemon.http, method, path, headers);
+            let plain = Answer::new(plain.status, plain.headers, plain.body);
+            let by_curl = |option: &str| {
+                let mut options: Vec<_> = of_headers.iter().map(String::as_str).chain([option]).collect();
+                match method {
+                    "HEAD" => options.push("--head"),
+                    method => options.extend(["-X", method]),
+                }
+                let mut answer = tls::curl(&secure.certificate, &secure.url(path), &options);
+                if method == "HEAD" {
+                    answer.body.clear(); // curl writes the head there
+                }
+                answer
+            };
+            for (protocol, answer) in [
+                ("HTTP/1.1 over TLS", by_curl("--http1.1")),
+                ("HTTP/2", by_curl("--http2")),
+                ("HTTP/3", by_http3),
+            ] {
+                let what = format!("{method} {path} {headers:?} over {protocol}");
+                assert_eq!(
+                    (answer.status, &answer.headers),
+                    (plain.status, &plain.headers),
+                    "{what}"
+                );
+                assert!(
+                    answer.body == plain.body,
+                    "{what}: {} bytes for {}",
+                    answer.body.len(),
+                    plain.body.len()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn answers_over_tls_tell_of_http3_and_plain_ones_do_not() {
+    let secure = Secure::start(Settings::default());
+    let port = secure.quic[0].port();
+    assert_eq!(port, secure.https[0].port());
+    let header = |option: &str| {
+        let options = [option, "-D", "-"];
+        let url = secure.url("/time");
+        tls::curl_says(&secure.certificate, &url, &options, "stdout")
+    };
+    for option in ["--http1.1", "--http2"] {
+        let head = header(option).to_ascii_lowercase();
+        assert!(head.contains(&format!("alt-svc: h3=\":{port}\"")), "{option}: {head}");
+    }
+    assert_eq!(secure.daemon.get("/time").header("alt-svc"), None);
+}
+
+#[test]
+fn each_client_gets_the_best_protocol_that_both_speak() {
+    let secure = Secure::start(Settings::default());
+    for (options, version) in [
+        (&["--http2"][..], "2"),
+        (&["--http1.1"], "1.1"),
+        (&["--no-alpn"], "1.1"),
+        (&["--tlsv1.2", "--tls-max", "1.2"], "2"),
+        (&["--tlsv1.3"], "2"),
+    ] {
+        for address in &secure.https {
+            let url = format!("https://{address}/time");
+            let said = tls::curl_says(&secure.certificate, &url, options, "http_version");
+            assert_eq!(said, version, "{options:?} to {address}");
+        }
+    }
+    // What nobody should speak any more; and what is no protocol of ours (RFC 7301 3.2).
+    let old = ["--tls-max", "1.1", "--ciphers", "DEFAULT@SECLEVEL=0"];
+    let said = tls::curl_says(&secure.certificate, &secure.url("/time"), &old, "http_version");
+    assert_eq!(said, "0", "TLS 1.1");
+    let refused = secure.certificate.connect(secure.https[0], &["smtp"]);
+    assert!(
+        refused.as_ref().is_err_and(|err| err.contains("NoApplicationProtocol")),
+        "{refused:?}"
+    );
+    for address in &secure.quic {
+        let url = format!("https://{address}");
+        let said = tls::h3("get", &secure.certificate, &url, &["/time"]);
+        assert_eq!(said["answers"][0]["status"], 200, "HTTP/3 at {address}");
+    }
+}
+
+#[test]
+fn http_on_the_port_of_tls_is_told_so_or_closed() {
+    let mut secure = Secure::start(Settings::default());
+    for request in [
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "\0\0\0\0",
+        "x",
+    ] {
+        let begun = Instant::now();
+        let answer = http::raw(secure.https[0], request.as_bytes(), Duration::from_secs(30));
+        assert!(begun.elapsed() < Duration::from_secs(20), "{request:?} is left waiting");
+        // An alert (RFC 8446 6), words in plain HTTP, or nothing.
+        let told = answer.first().is_none_or(|byte| *byte == 21) || answer.starts_with(b"HTTP/1.1 4");
+        assert!(told, "{request:?}: {:?}", String::from_utf8_lossy(&answer));
+    }
+    secure.daemon.assert_healthy();
+}
+
+#[test]
+fn h2load_gets_every_answer_it_asks_for() {
+    let secure = ended();
+    let media = follow::read(secure.daemon.http, VIDEO);
+    let segment = resolve(VIDEO, &media.segments[1].uri);
+    let said = h2load(
+        &["-n", "3000", "-c", "20", "-m", "10"],
+        &[secure.url(&segment), secure.url(VIDEO)],
+    );
+    let said = said.wait();
+    assert!(said.contains("Application protocol: h2"), "{said}");
+    assert!(
+        said.contains("3000 total, 3000 started, 3000 done, 3000 succeeded, 0 failed, 0 errored, 0 timeout"),
+        "{said}"
+    );
+    assert!(said.contains("3000 2xx, 0 3xx, 0 4xx, 0 5xx"), "{said}");
+}
+
+/// A load generator that runs; what it printed at its end.
+struct Load(std::process::Child);
+
+impl Load {
+    fn wait(self) -> String {
+        let output = self.0.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        said
+    }
+}
+
+fn h2load(options: &[&str], urls: &[String]) -> Load {
+    let mut command = Command::new("h2load");
+    command.args(options).args(urls);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    Load(child.expect("h2load; `make test` installs what is needed"))
+}
+
+#[test]
+fn a_certificate_is_changed_under_load_and_nobody_notices() {
+    let secure = ended();
+    let next = Certificate::make(secure.workdir.path(), "next");
+    let before = Certificate {
+        cert: secure.workdir.path().join("before.pem"),
+        ..secure.certificate.clone()
+    };
+    std::fs::copy(&secure.certificate.cert, &before.cert).expect("a copy");
+    let media = follow::read(secure.daemon.http, VIDEO);
+    let part = secure.url(&resolve(VIDEO, &media.segments[1].parts[0].uri));
+    // One loader keeps its connections, another makes a new one for each few requests, a third waits between its own.
+    let mut kept = before.connect(secure.https[0], &["http/1.1"]).expect("a connection");
+    let steady = h2load(&["-D", "8", "-c", "10", "-m", "4"], std::slice::from_ref(&part));
+    let also = h2load(&["--h1", "-D", "8", "-c", "10"], std::slice::from_ref(&part));
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(one_request(&mut kept), 200);
+    next.replace(&secure.certificate);
+    proc::signal(secure.daemon.process.id(), "HUP");
+    wait_for("new certificate", Duration::from_secs(5), || {
+        next.connect(secure.https[0], &["h2"]).ok().map(drop)
+    });
+    let old = before.connect(secure.https[0], &["h2"]);
+    assert!(old.is_err(), "the old one is shown no more");
+    assert_eq!(one_request(&mut kept), 200, "who was connected stays so");
+    for said in [steady.wait(), also.wait()] {
+        assert!(said.contains(" 0 failed, 0 errored, 0 timeout"), "{said}");
+        assert!(said.contains(" 0 3xx, 0 4xx, 0 5xx"), "{said}");
+    }
+    assert_eq!(one_request(&mut kept), 200, "who was connected stays so");
+    let said = tls::h3("get", &next, &secure.url(""), &["/time"]);
+    assert_eq!(said["answers"][0]["status"], 200, "QUIC shows the new one as well");
+}
+
+/// Asks for the time on a connection that stays open.
+fn one_request(stream: &mut tls::Stream) -> u16 {
+    stream
+        .write_all(b"GET /time HTTP/1.1\r\nHost: x\r\n\r\n")
+        .expect("the request is taken");
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    while !answer.windows(4).any(|end| end == b"\r\n\r\n") || !answer.ends_with(b"Z") {
+        let read = stream.read(&mut buffer).expect("an answer");
+        assert!(read > 0, "closed after {:?}", String::from_utf8_lossy(&answer));
+        answer.extend(&buffer[..read]);
+    }
+    String::from_utf8_lossy(&answer)[9..12].parse().expect("a status")
+}
+
+#[test]
+fn a_self_signed_certificate_is_made_once_and_kept() {
+    let workdir = Workdir::new("self-signed");
+    let settings = Settings {
+        env: [
+            ("STREAMFORGE_HTTPS_LISTEN", "127.0.0.1:0"),
+            ("STREAMFORGE_RTMPS_LISTEN", "127.0.0.1:0"),
+            ("STREAMFORGE_TLS_SELF_SIGNED", "true"),
+            ("STREAMFORGE_DATA_DIR", workdir.path().to_str().expect("a UTF-8 path")),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into(),
+        ..Settings::default()
+    };
+    let shown = || {
+        let mut daemon = Daemon::start(&settings);
+        let https = listeners(&mut daemon, "https", 1)[0];
+        let directory = workdir.path().join("tls");
+        let certificate = Certificate {
+            cert: directory.join("self-signed.pem"),
+            key: directory.join("self-signed.key"),
+        };
+        // It is good for this machine's names, and what is in the file is what is shown.
+        for alpn in [&["h2"][..], &["http/1.1"], &[]] {
+            certificate.connect(https, alpn).expect("a connection");
+        }
+        certificate.der()
+    };
+    assert_eq!(shown(), shown());
+}
+
+#[test]
+fn aioquic_plays_a_live_channel_over_http3() {
+    let secure = Secure::start(Settings::default());
+    let mut publisher = publisher::ffmpeg(&PLAIN, &secure.daemon.rtmp_url("show"));
+    secure.daemon.wait_until_live("show");
+    let out = secure.workdir.path().join("played");
+    let options = ["--seconds", "8", "--out", out.to_str().expect("a UTF-8 path")];
+    let said = tls::h3("play", &secure.certificate, &secure.url(MASTER), &options);
+    assert_eq!(said["alpn"], "h3");
+    for name in ["v0", "a0"] {
+        let track = &said["tracks"][name];
+        assert_eq!(track["refused"], Value::Array(Vec::new()), "{track}");
+        // Eight seconds of parts of 0.2 s, less what start-up took.
+        let parts = track["parts"].as_array().expect("parts").len();
+        assert!((30..60).contains(&parts), "{parts} parts of {name}");
+        let file = Path::new(track["file"].as_str().expect("a path"));
+        ffprobe::assert_decodes(file);
+    }
+    let early = &said["early"];
+    assert_eq!(
+        (&early["accepted"], &early["status"]),
+        (&Value::Bool(true), &Value::from(200)),
+        "0-RTT: {early}"
+    );
+    assert!(publisher.is_running(), "the publisher ended:\n{}", publisher.stderr());
+}
+
+/// Plays with a real player in Chromium over the protocol, and asserts that it did come by it.
+#[track_caller]
+fn plays(player: &str, path: &str, protocol: &str) -> Report {
+    const SECONDS: u32 = 8;
+    let browser = Browser::take();
+    let secure = Secure::start(Settings::default());
+    let mut publisher = publisher::ffmpeg(&PLAIN, &secure.daemon.rtmp_url("show"));
+    secure.daemon.wait_until_live("show");
+    follow::follow(secure.daemon.http, VIDEO, Duration::from_secs(30), |media| {
+        media.segments.len() >= 2
+    });
+    let mut options = vec!["--certificate", secure.certificate.cert.to_str().expect("a UTF-8 path")];
+    if protocol == "h3" {
+        options.push("--http3");
+    }
+    let report = browser.play_with(player, &secure.url(path), SECONDS, &options, |_| ());
+    assert_eq!(report.faults(), Vec::<String>::new(), "{:#}", report.0);
+    let protocols = report.protocols();
+    let only = protocols.keys().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!(only, [protocol], "{protocols:?}");
+    let requests: u64 = protocols.values().sum();
+    assert!(requests > 10, "{protocols:?}");
+    assert!(publisher.is_running(), "the publisher ended:\n{}", publisher.stderr());
+    report
+}
+
+#[test]
+fn hls_js_plays_over_http2() {
+    plays("hls", MASTER, "h2");
+}
+
+#[test]
+fn hls_js_plays_over_http3() {
+    plays("hls", MASTER, "h3");
+}
+
+#[test]
+fn dash_js_plays_over_http2() {
+    plays("dash", "/live/show/manifest.mpd", "h2");
+}
+
+#[test]
+fn dash_js_plays_over_http3() {
+    plays("dash", "/live/show/manifest.mpd", "h3");
+}
+
+#[test]
+fn shaka_plays_over_http2() {
+    plays("shaka", "/live/show/manifest.mpd", "h2");
+}
+
+#[test]
+fn shaka_plays_over_http3() {
+    plays("shaka", "/live/show/manifest.mpd", "h3");
+}
+
+#[test]
+fn who_dawdles_in_a_handshake_or_a_request_is_closed_and_costs_little() {
+    let settings = Settings {
+        env: ["FIRST_BYTE", "HEADER"]
+            .map(|limit| (format!("STREAMFORGE_HTTP_{limit}_MS"), "2000".to_owned()))
+            .into(),
+        ..Settings::default()
+    };
+    let mut secure = Secure::start(settings);
+    let limit = Duration::from_secs(20);
+    let before = proc::resident_kib(secure.daemon.process.id());
+    // The first bytes of a ClientHello that claims 16 KiB; nothing; a whole handshake and half a request.
+    let mut sockets: Vec<TcpStream> = Vec::new();
+    for begun in [&b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03"[..], b""] {
+        for _ in 0..200 {
+            let mut socket = TcpStream::connect(secure.https[0]).expect("the listener accepts");
+            socket.write_all(begun).expect("the bytes are taken");
+            sockets.push(socket);
+        }
+    }
+    let mut slow: Vec<_> = (0..50)
+        .map(|_| {
+            secure
+                .certificate
+                .connect(secure.https[0], &["http/1.1"])
+                .expect("a connection")
+        })
+        .collect();
+    for stream in &mut slow {
+        stream
+            .write_all(b"GET /time HTTP/1.1\r\nHost:")
+            .expect("the bytes are taken");
+    }
+    let grown = proc::resident_kib(secure.daemon.process.id()).saturating_sub(before);
+    assert!(grown < 450 * 100, "{grown} KiB for 450 connections");
+    assert_eq!(
+        tls::curl_says(&secure.certificate, &secure.url("/time"), &[], "http_code"),
+        "200",
+        "others are served"
+    );
+    let deadline = Instant::now() + limit;
+    for socket in sockets.iter_mut().chain(slow.iter_mut().map(|stream| &mut stream.sock)) {
+        // One more byte now and then buys no time.
+        let _ = socket.write_all(b"x");
+        socket.set_read_timeout(Some(limit)).expect("a socket takes a limit");
+        let mut rest = Vec::new();
+        let _ = socket.read_to_end(&mut rest);
+        assert!(Instant::now() < deadline, "they are left open");
+    }
+    secure.daemon.assert_healthy();
+}
+
+#[test]
+fn ten_thousand_idle_connections_cost_a_bounded_memory_each() {
+    const CONNECTIONS: usize = 10_000;
+    // Generous: a connection that has asked for something and waits is a task, a socket and a little buffer.
+    const MOST_KIB: u64 = 32;
+    let settings = Settings {
+        env: ["MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_ADDRESS"]
+            .map(|limit| (format!("STREAMFORGE_HTTP_{limit}"), "11000".to_owned()))
+            .into(),
+        ..Settings::default()
+    };
+    let mut daemon = Daemon::start(&settings);
+    let before = proc::resident_kib(daemon.process.id());
+    let mut sockets = Vec::with_capacity(CONNECTIONS);
+    let mut buffer = [0; 1024];
+    for _ in 0..CONNECTIONS {
+        let mut socket =
+            TcpStream::connect(daemon.http).expect("the listener accepts; 10 000 descriptors are needed here as well");
+        socket
+            .write_all(b"GET /time HTTP/1.1\r\nHost: x\r\n\r\n")
+            .expect("the request is taken");
+        let read = socket.read(&mut buffer).expect("an answer");
+        assert!(buffer[..read].starts_with(b"HTTP/1.1 200"));
+        sockets.push(socket);
+    }
+    let each = proc::resident_kib(daemon.process.id()).saturating_sub(before) as f64 / CONNECTIONS as f64;
+    eprintln!("{each:.1} KiB for each idle connection");
+    assert!(each < MOST_KIB as f64, "{each:.1} KiB for each idle connection");
+    // Every one of them is still served, and so is another.
+    let last = sockets.last_mut().expect("connections");
+    last.write_all(b"GET /time HTTP/1.1\r\nHost: x\r\n\r\n")
+        .expect("the request is taken");
+    assert!(last.read(&mut buffer).is_ok_and(|read| read > 0));
+    drop(sockets);
+    wait_for("room", Duration::from_secs(20), || {
+        (proc::descriptors(daemon.process.id()).len() < 200).then_some(())
+    });
+    daemon.assert_healthy();
+}
