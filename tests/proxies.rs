@@ -1,0 +1,304 @@
+//! Other people's caches before the daemon, configured as conf/examples has it: Varnish and nginx as Debian ships them. Blocking requests
+//! become one, lifetimes are obeyed, open segments are right, and a player that goes by parts keeps up.
+
+mod support;
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    process::Command,
+    thread,
+    time::Duration,
+};
+use support::{
+    Workdir,
+    daemon::{Daemon, Settings},
+    follow, http,
+    media::PLAIN,
+    players::Browser,
+    playlist::resolve,
+    process::Process,
+    publisher, wait_for,
+};
+
+const MASTER: &str = "/live/show/master.m3u8";
+const VIDEO: &str = "/live/show/v0.m3u8";
+
+/// A cache before a daemon with the channel `show`.
+struct Cached {
+    origin: Daemon,
+    proxy: SocketAddr,
+    publisher: Process,
+    _cache: Process,
+    _workdir: Workdir,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Varnish,
+    Nginx,
+}
+
+impl Cached {
+    fn start(kind: Kind) -> Self {
+        let origin = Daemon::start(&Settings::default());
+        let publisher = publisher::ffmpeg(&PLAIN, &origin.rtmp_url("show"));
+        let workdir = Workdir::new("proxy");
+        // Neither says which port it took if it may choose: one that was free a moment ago has to do.
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let proxy = free.expect("a port");
+        let cache = match kind {
+            Kind::Varnish => varnish(workdir.path(), origin.http, proxy),
+            Kind::Nginx => nginx(workdir.path(), origin.http, proxy),
+        };
+        wait_for("cache that listens", Duration::from_secs(30), || {
+            std::net::TcpStream::connect(proxy).ok()
+        });
+        origin.wait_until_live("show");
+        Self {
+            origin,
+            proxy,
+            publisher,
+            _cache: cache,
+            _workdir: workdir,
+        }
+    }
+
+    fn get(&self, path: &str) -> http::Response {
+        http::get(self.proxy, path)
+    }
+
+    /// Requests of this kind at the origin so far.
+    fn asked(&self, kind: &str) -> u64 {
+        let text = http::get(self.origin.admin, "/metrics").text();
+        let prefix = format!("streamforge_http_requests_total{{kind=\"{kind}\"");
+        let lines = text.lines().filter(|line| line.starts_with(&prefix));
+        lines
+            .map(|line| {
+                line.rsplit(' ')
+                    .next()
+                    .expect("a value")
+                    .parse::<u64>()
+                    .expect("a count")
+            })
+            .sum()
+    }
+}
+
+/// A shipped example, with some of its text replaced by a test's.
+fn example(name: &str, replace: &[(&str, &str)]) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/examples").join(name);
+    let text = fs::read_to_string(&path).expect("the example");
+    replace.iter().fold(text, |text, (from, to)| {
+        assert!(text.contains(from), "{name} has {from:?}");
+        text.replace(from, to)
+    })
+}
+
+fn varnish(workdir: &Path, origin: SocketAddr, proxy: SocketAddr) -> Process {
+    let vcl = workdir.join("varnish.vcl");
+    let port = format!(".port = \"{}\"", origin.port());
+    fs::write(&vcl, example("varnish.vcl", &[(".port = \"8080\"", &port)])).expect("a file");
+    let mut command = Command::new("/usr/sbin/varnishd");
+    // In the foreground, without privileges to give away.
+    command.args(["-F", "-j", "none", "-s", "default,256m", "-T", "none"]);
+    command
+        .arg("-a")
+        .arg(proxy.to_string())
+        .arg("-f")
+        .arg(&vcl)
+        .arg("-n")
+        .arg(workdir.join("run"));
+    Process::run("varnishd", command)
+}
+
+fn nginx(workdir: &Path, origin: SocketAddr, proxy: SocketAddr) -> Process {
+    let conf = workdir.join("nginx.conf");
+    let cache = workdir.join("cache");
+    let text = example(
+        "nginx.conf",
+        &[
+            ("listen [::]:80 ipv6only=off", &format!("listen {proxy}")),
+            ("server 127.0.0.1:8080", &format!("server {origin}")),
+            ("/var/cache/nginx/streamforge", cache.to_str().expect("UTF-8")),
+        ],
+    );
+    fs::write(&conf, text).expect("a file");
+    let mut command = Command::new("/usr/sbin/nginx");
+    let globals = format!(
+        "daemon off; pid {}; error_log stderr;",
+        workdir.join("nginx.pid").display()
+    );
+    command
+        .arg("-p")
+        .arg(workdir)
+        .arg("-c")
+        .arg(&conf)
+        .args(["-g", &globals]);
+    Process::run("nginx", command)
+}
+
+/// Fifty ask for what is yet to come, each with a query of its own, and are one request at the origin.
+#[track_caller]
+fn collapses(cached: &Cached) {
+    let media = follow::read(cached.origin.http, VIDEO);
+    let reload = format!("{VIDEO}?{}", follow::next_of(&media));
+    let hint = resolve(VIDEO, media.hinted_part.as_ref().expect("a part is hinted at"));
+    let before = (cached.asked("playlist"), cached.asked("part"));
+    let answers = thread::scope(|scope| {
+        let asking: Vec<_> = (0..50)
+            .flat_map(|viewer| [format!("{reload}&viewer={viewer}"), format!("{hint}?viewer={viewer}")])
+            .map(|path| scope.spawn(move || cached.get(&path)))
+            .collect();
+        asking
+            .into_iter()
+            .map(|asking| asking.join().expect("an answer"))
+            .collect::<Vec<_>>()
+    });
+    for (n, answer) in answers.iter().enumerate() {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(answer.body == answers[n % 2].body, "all get the same");
+    }
+    let after = (cached.asked("playlist"), cached.asked("part"));
+    assert_eq!((after.0 - before.0, after.1 - before.1), (1, 1));
+}
+
+/// What never changes is asked for once and has an age; a live list is asked about when half a target duration is over, and not before.
+#[track_caller]
+fn obeys_lifetimes(cached: &Cached, kind: Kind) {
+    let media = follow::read(cached.origin.http, VIDEO);
+    let segment = resolve(VIDEO, &media.segments.last().expect("a segment").uri);
+    let before = cached.asked("segment");
+    let first = cached.get(&segment);
+    assert!(first.body == cached.origin.get(&segment).body);
+    for _ in 0..5 {
+        let again = cached.get(&segment);
+        assert_eq!(again.header("x-cache"), Some("HIT"));
+        assert!(again.body == first.body);
+    }
+    assert_eq!(cached.asked("segment") - before, 2); // one of them ours, past the cache
+    let part = http::request(cached.proxy, "GET", &segment, &[("Range", "bytes=10-19")]);
+    assert_eq!((part.status, &part.body[..]), (206, &first.body[10..20]));
+    let tag = first.header("etag").expect("an ETag");
+    let same = http::request(cached.proxy, "GET", &segment, &[("If-None-Match", tag)]);
+    assert_eq!((same.status, same.body.len()), (304, 0));
+    if kind == Kind::Varnish {
+        let aged = wait_for("an age", Duration::from_secs(5), || {
+            cached
+                .get(&segment)
+                .header("age")
+                .filter(|age| *age != "0")
+                .map(str::to_owned)
+        });
+        assert!(aged.parse::<u64>().is_ok_and(|age| age < 60), "{aged}");
+    }
+    // Of lists read all the time, the newest is never more than a target duration behind the origin's.
+    for _ in 0..20 {
+        let ours = follow::read(cached.origin.http, VIDEO);
+        let theirs = follow::read(cached.proxy, VIDEO);
+        assert!(
+            theirs.next_msn() + 2 >= ours.next_msn(),
+            "{} of {}",
+            theirs.next_msn(),
+            ours.next_msn()
+        );
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// The open segment, asked for by two at once, is for both what it is at last.
+#[track_caller]
+fn open_segments_are_right(cached: &Cached, kind: Kind) {
+    let media = follow::read(cached.origin.http, VIDEO);
+    let open = media.open.msn + 1;
+    follow::read(cached.proxy, &format!("{VIDEO}?_HLS_msn={open}&_HLS_part=0"));
+    let last = &media.segments.last().expect("a segment").uri;
+    let number = media.segments.last().expect("a segment").msn;
+    let segment = resolve(VIDEO, &last.replace(&format!("{number}.m4s"), &format!("{open}.m4s")));
+    thread::scope(|scope| {
+        let second = scope.spawn(|| cached.get(&segment));
+        let mut growing = http::Exchange::open(cached.proxy, "GET", &segment, &[]);
+        let mut bytes = growing.piece().expect("its first part");
+        if kind == Kind::Varnish {
+            assert_eq!(
+                follow::read(cached.origin.http, VIDEO).open.msn,
+                open,
+                "it is open still"
+            );
+        }
+        while let Some(piece) = growing.piece() {
+            bytes.extend(piece);
+        }
+        let second = second.join().expect("an answer");
+        wait_for("the whole segment", Duration::from_secs(10), || {
+            let media = follow::read(cached.origin.http, VIDEO);
+            media.segments.iter().any(|segment| segment.msn == open).then_some(())
+        });
+        let whole = cached.origin.get(&segment);
+        assert!(bytes == whole.body && second.body == whole.body);
+    });
+}
+
+/// A client that reads list after list and part after part loses none and is where the origin is.
+#[track_caller]
+fn keeps_up(cached: &Cached) {
+    let now = follow::read(cached.proxy, VIDEO).next_msn();
+    let seen = follow::follow(cached.proxy, VIDEO, Duration::from_secs(30), |media| {
+        media.next_msn() >= now + 4
+    });
+    let newest = follow::read(cached.origin.http, VIDEO);
+    assert!(
+        seen.last.next_msn() + 1 >= newest.next_msn(),
+        "{} of {}",
+        seen.last.next_msn(),
+        newest.next_msn()
+    );
+    assert!(seen.segments.iter().all(|(segment, _)| !segment.gap));
+}
+
+fn plays_through(kind: Kind) {
+    let browser = Browser::alone();
+    let mut cached = Cached::start(kind);
+    let url = format!("http://{}{MASTER}", cached.proxy);
+    let report = browser.play("hls", &url, 20);
+    assert_eq!(report.faults(), Vec::<String>::new(), "{:#}", report.0);
+    assert!(
+        report.requests("part") > report.requests("segment"),
+        "{:#}",
+        report.0["requests"]
+    );
+    assert!(
+        cached.publisher.is_running(),
+        "the publisher ended:\n{}",
+        cached.publisher.stderr()
+    );
+}
+
+#[test]
+fn varnish_makes_one_request_of_many_and_passes_on_what_comes() {
+    let cached = Cached::start(Kind::Varnish);
+    collapses(&cached);
+    obeys_lifetimes(&cached, Kind::Varnish);
+    open_segments_are_right(&cached, Kind::Varnish);
+    keeps_up(&cached);
+}
+
+#[test]
+fn nginx_makes_one_request_of_many_and_keeps_what_is_whole() {
+    let cached = Cached::start(Kind::Nginx);
+    collapses(&cached);
+    obeys_lifetimes(&cached, Kind::Nginx);
+    open_segments_are_right(&cached, Kind::Nginx);
+    keeps_up(&cached);
+}
+
+#[test]
+fn hls_js_plays_in_low_latency_mode_through_varnish() {
+    plays_through(Kind::Varnish);
+}
+
+#[test]
+fn hls_js_plays_in_low_latency_mode_through_nginx() {
+    plays_through(Kind::Nginx);
+}
