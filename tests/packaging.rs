@@ -172,7 +172,7 @@ fn the_package_has_all_that_there_is_to_install() {
         };
         assert!(found, "{asset} is not there");
     }
-    let folders = ["systemd", "systemd/streamforge.service.d", "packaging"];
+    let folders = ["systemd", "systemd/streamforge.service.d", "packaging", "conf/examples"];
     for file in folders.into_iter().flat_map(files_in) {
         assert!(is_packaged(&file), "{} is in no package", file.display());
     }
