@@ -35,7 +35,7 @@ use tracing::{info, warn};
 pub(crate) use facts::Facts;
 
 /// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(2);
 /// A chain or a key is some kilobytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 

@@ -11,6 +11,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use control_api::KeyDigest;
 use media_core::{ChannelName, broadcast, hub};
+use origin_http::edge;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
@@ -35,6 +36,7 @@ pub(crate) struct Config {
     pub(crate) https: origin_http::Https,
     tls: Tls,
     pub(crate) admin: Admin,
+    pub(crate) edge: edge::Config,
     pub(crate) upgrade: Upgrade,
     pub(crate) api: Api,
     pub(crate) publish: Publish,
@@ -53,6 +55,7 @@ impl Default for Config {
             https: origin_http::Https::default(),
             tls: Tls::default(),
             admin: Admin::default(),
+            edge: edge::Config::default(),
             upgrade: Upgrade::default(),
             api: Api::default(),
             publish: Publish::default(),
@@ -367,6 +370,7 @@ impl Config {
         self.ladder.check()?;
         self.rtmp.check()?;
         self.http.check()?;
+        self.edge.check()?;
         self.live.packager().check().map_err(|err| format!("live: {err}"))
     }
 }

@@ -16,6 +16,7 @@ use std::{
 
 use control_api::admin;
 use media_core::Hub;
+use origin_http::Edge;
 use packager::{Live, Presentations};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -123,6 +124,7 @@ struct Daemon {
     sockets: Sockets,
     /// Accept no more, and serve who is there.
     retire: CancellationToken,
+    edge: Option<Arc<Edge>>,
     retirement: Retirement,
     reloadable: Reloadable,
     /// The process that this one follows, as long as that drains.
@@ -209,6 +211,9 @@ impl Daemon {
             Part::Admin,
         ] {
             self.parts.stop(part).await;
+        }
+        if let Some(edge) = &self.edge {
+            edge.stop().await;
         }
         self.retirement.clean_up();
         if let Some(predecessor) = self.predecessor.take() {

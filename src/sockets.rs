@@ -5,18 +5,19 @@
 //! matters. sd_listen_fds(3).
 
 use std::{
-    fmt, io,
+    fmt, io, mem,
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
 };
 
 use listenfd::ListenFd;
+use origin_http::{QuicHandover, QuicSocket};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 use tracing::info;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4096;
-/// What the kernel holds of datagrams each way, in bytes, if it may: 4 MiB are 30 ms of 1 Gbit/s.
+/// What the kernel is asked to hold of datagrams each way, in bytes: 4 MiB are 30 ms of 1 Gbit/s.
 pub(crate) const UDP_BUFFER: usize = 4 << 20;
 /// Ports that are tried where the same one must be free for TCP and UDP, and any will do.
 const PORT_TRIES: usize = 16;
@@ -90,28 +91,17 @@ pub(crate) struct Wanted {
 #[derive(Debug)]
 pub(crate) enum Any {
     Tcp(TcpListener),
-    Udp(UdpSocket),
+    /// With what is known of its former owners.
+    Quic(QuicSocket),
+    /// Of QUIC, once it is served: by which it can be given to another process.
+    Served(QuicHandover),
 }
 
 impl Any {
     fn kind(&self) -> Kind {
         match self {
             Self::Tcp(_) => Kind::Tcp,
-            Self::Udp(_) => Kind::Udp,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr(),
-            Self::Udp(socket) => socket.local_addr(),
-        }
-    }
-
-    fn try_clone(&self) -> io::Result<Self> {
-        match self {
-            Self::Tcp(listener) => listener.try_clone().map(Self::Tcp),
-            Self::Udp(socket) => socket.try_clone().map(Self::Udp),
+            Self::Quic(_) | Self::Served(_) => Kind::Udp,
         }
     }
 }
@@ -123,6 +113,9 @@ pub(crate) struct Open {
     pub(crate) address: SocketAddr,
     pub(crate) socket: Any,
 }
+
+/// A socket and where it is.
+type Bound = (SocketAddr, Any);
 
 /// What was opened before this process.
 #[derive(Debug, Default)]
@@ -149,12 +142,15 @@ impl Inherited {
         let mut given = ListenFd::from_env();
         let mut sockets = Vec::new();
         for index in 0..given.len() {
-            let tcp = given.take_tcp_listener(index).ok().flatten().map(Any::Tcp);
-            let socket = tcp.or_else(|| given.take_udp_socket(index).ok().flatten().map(Any::Udp));
             let what = format!("the service manager's socket {index}");
+            let tcp = given.take_tcp_listener(index).ok().flatten();
+            let socket = match tcp {
+                Some(tcp) => Some(tcp.local_addr().map(|address| (address, Any::Tcp(tcp)))),
+                None => given.take_udp_socket(index).ok().flatten().map(quic),
+            };
             let socket =
                 socket.ok_or_else(|| format!("{what} is neither ListenStream= nor ListenDatagram= with a port"))?;
-            let address = socket.local_addr().map_err(|err| format!("{what}: {err}"))?;
+            let (address, socket) = socket.map_err(|err| format!("{what}: {err}"))?;
             sockets.push(Given {
                 purpose: None,
                 address,
@@ -177,9 +173,10 @@ impl Inherited {
         }
     }
 
-    fn take(&mut self, wanted: Wanted) -> Option<Any> {
+    fn take(&mut self, wanted: Wanted) -> Option<Bound> {
         let index = self.sockets.iter().position(|given| given.is(wanted))?;
-        Some(self.sockets.swap_remove(index).socket)
+        let given = self.sockets.swap_remove(index);
+        Some((given.address, given.socket))
     }
 }
 
@@ -214,28 +211,24 @@ impl Sockets {
         let of = |purpose: Purpose| wanted.iter().copied().filter(move |wanted| wanted.purpose == purpose);
         let both = of(Purpose::Quic).next().is_some();
         for &wanted in wanted.iter().filter(|wanted| wanted.purpose != Purpose::Quic) {
-            let failed = |err: io::Error| unbound(wanted, &err);
             let chosen = both && wanted.purpose == Purpose::Https && wanted.address.port() == 0;
             match inherited.take(wanted) {
-                Some(socket) => sockets.add(wanted, socket).map_err(failed)?,
-                None if chosen => sockets.pair(wanted).map_err(failed)?,
-                None => sockets.add(wanted, bind(wanted).map_err(failed)?).map_err(failed)?,
+                Some(bound) => sockets.add(wanted.purpose, bound),
+                None if chosen => sockets.pair(wanted).map_err(|err| unbound(wanted, &err))?,
+                None => sockets.bind(wanted)?,
             }
         }
-        for wanted in of(Purpose::Quic).collect::<Vec<_>>() {
-            let Some(socket) = inherited.take(wanted) else {
-                let wanted = sockets.beside_https(wanted);
-                if !sockets
-                    .0
-                    .iter()
-                    .any(|open| open.purpose == Purpose::Quic && open.address == wanted.address)
-                {
-                    let failed = |err: io::Error| unbound(wanted, &err);
-                    sockets.add(wanted, bind(wanted).map_err(failed)?).map_err(failed)?;
-                }
+        // By then the ports of HTTPS are known.
+        for wanted in of(Purpose::Quic) {
+            if let Some(bound) = inherited.take(wanted) {
+                sockets.add(wanted.purpose, bound);
                 continue;
-            };
-            sockets.add(wanted, socket).map_err(|err| unbound(wanted, &err))?;
+            }
+            let wanted = sockets.beside_https(wanted);
+            let is_wanted = |open: &Open| open.purpose == wanted.purpose && open.address == wanted.address;
+            if !sockets.0.iter().any(is_wanted) {
+                sockets.bind(wanted)?;
+            }
         }
         for left in inherited.sockets {
             let (kind, address) = (left.socket.kind(), left.address);
@@ -250,19 +243,26 @@ impl Sockets {
         Ok(sockets)
     }
 
+    fn bind(&mut self, wanted: Wanted) -> Result<(), String> {
+        let bound = bind(wanted).map_err(|err| unbound(wanted, &err))?;
+        self.add(wanted.purpose, bound);
+        Ok(())
+    }
+
     /// HTTPS on a port that is free for UDP too, and QUIC there.
     fn pair(&mut self, wanted: Wanted) -> io::Result<()> {
         let mut tries = 0;
         loop {
-            let tcp = bind(wanted)?;
+            let https = bind(wanted)?;
             let udp = Wanted {
                 purpose: Purpose::Quic,
-                address: tcp.local_addr()?,
+                address: https.0,
             };
             match bind(udp) {
-                Ok(socket) => {
-                    self.add(wanted, tcp)?;
-                    return self.add(udp, socket);
+                Ok(quic) => {
+                    self.add(wanted.purpose, https);
+                    self.add(Purpose::Quic, quic);
+                    return Ok(());
                 }
                 Err(err) if tries == PORT_TRIES => return Err(err),
                 Err(_) => tries += 1,
@@ -282,13 +282,12 @@ impl Sockets {
         }
     }
 
-    fn add(&mut self, wanted: Wanted, socket: Any) -> io::Result<()> {
+    fn add(&mut self, purpose: Purpose, (address, socket): Bound) {
         self.0.push(Open {
-            purpose: wanted.purpose,
-            address: socket.local_addr()?,
+            purpose,
+            address,
             socket,
         });
-        Ok(())
     }
 
     /// What there is.
@@ -307,28 +306,27 @@ impl Sockets {
     /// # Errors
     /// No more descriptors.
     pub(crate) fn tcp(&self, purpose: Purpose) -> Result<Vec<TcpListener>, String> {
-        self.clones(purpose, |socket| match socket {
-            Any::Tcp(listener) => Some(listener),
-            Any::Udp(_) => None,
-        })
-    }
-
-    /// The UDP sockets of this purpose, likewise.
-    ///
-    /// # Errors
-    /// No more descriptors.
-    pub(crate) fn udp(&self, purpose: Purpose) -> Result<Vec<UdpSocket>, String> {
-        self.clones(purpose, |socket| match socket {
-            Any::Udp(socket) => Some(socket),
-            Any::Tcp(_) => None,
-        })
-    }
-
-    fn clones<T>(&self, purpose: Purpose, kind: impl Fn(Any) -> Option<T>) -> Result<Vec<T>, String> {
         let open = self.0.iter().filter(|open| open.purpose == purpose);
-        let clones: io::Result<Vec<Any>> = open.map(|open| open.socket.try_clone()).collect();
-        let clones = clones.map_err(|err| format!("{}: {err}", purpose.name()))?;
-        Ok(clones.into_iter().filter_map(kind).collect())
+        let listeners = open.filter_map(|open| match &open.socket {
+            Any::Tcp(listener) => Some(listener.try_clone()),
+            Any::Quic(_) | Any::Served(_) => None,
+        });
+        let listeners: io::Result<Vec<TcpListener>> = listeners.collect();
+        listeners.map_err(|err| format!("{}: {err}", purpose.name()))
+    }
+
+    /// The sockets of QUIC, to be served. What stays can hand them over.
+    pub(crate) fn quic(&mut self) -> Vec<QuicSocket> {
+        let mut sockets = Vec::new();
+        for open in &mut self.0 {
+            if let Any::Quic(socket) = &open.socket {
+                let served = Any::Served(socket.handover());
+                if let Any::Quic(socket) = mem::replace(&mut open.socket, served) {
+                    sockets.push(socket);
+                }
+            }
+        }
+        sockets
     }
 }
 
@@ -341,10 +339,13 @@ pub(crate) fn try_bind(wanted: Wanted) -> io::Result<()> {
 }
 
 /// A `[::]` address takes IPv4 too, and becomes `0.0.0.0` where there is no IPv6.
-fn bind(wanted: Wanted) -> io::Result<Any> {
+fn bind(wanted: Wanted) -> io::Result<Bound> {
     let bind = |address: SocketAddr| match wanted.purpose.kind() {
-        Kind::Tcp => listen(address).map(Any::Tcp),
-        Kind::Udp => datagrams(address).map(Any::Udp),
+        Kind::Tcp => {
+            let listener = listen(address)?;
+            Ok((listener.local_addr()?, Any::Tcp(listener)))
+        }
+        Kind::Udp => quic(datagrams(address)?),
     };
     let address = wanted.address;
     let any = address.is_ipv6() && address.ip().is_unspecified();
@@ -356,15 +357,12 @@ fn bind(wanted: Wanted) -> io::Result<Any> {
     }
 }
 
+fn quic(socket: UdpSocket) -> io::Result<Bound> {
+    Ok((socket.local_addr()?, Any::Quic(QuicSocket::new(socket)?)))
+}
+
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM.nonblocking(),
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
+    let socket = socket(address, Type::STREAM, Protocol::TCP)?;
     // What only lingers after a restart does not keep the port.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
@@ -372,20 +370,19 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Its buffers are the HTTP server's matter.
 fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM.nonblocking(),
-        Some(Protocol::UDP),
-    )?;
+    let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind.nonblocking(), Some(protocol))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    // The kernel gives what net.core.rmem_max and wmem_max allow; `check` says if that is less.
-    socket.set_recv_buffer_size(UDP_BUFFER)?;
-    socket.set_send_buffer_size(UDP_BUFFER)?;
-    socket.bind(&address.into())?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// Why a listener could not be bound, and what to do.
@@ -425,12 +422,13 @@ mod tests {
     #[test]
     fn quic_has_the_port_of_https_where_any_will_do() {
         let all = PURPOSES.map(|purpose| wanted(purpose, "127.0.0.1:0"));
-        let sockets = Sockets::open(&all, Inherited::default()).unwrap();
+        let mut sockets = Sockets::open(&all, Inherited::default()).unwrap();
         assert_eq!(sockets.iter().count(), 3);
         let https = sockets.address(Purpose::Https).unwrap();
         assert_eq!(sockets.address(Purpose::Quic), Some(https));
         assert_ne!(https.port(), 0);
-        assert_eq!(sockets.udp(Purpose::Quic).unwrap()[0].local_addr().unwrap(), https);
+        assert_eq!(sockets.quic()[0].local_addr().unwrap(), https);
+        assert!(sockets.quic().is_empty(), "served once");
         TcpStream::connect(https).unwrap();
     }
 

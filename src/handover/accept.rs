@@ -3,11 +3,15 @@
 use std::{
     io,
     net::{TcpListener, UdpSocket},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixDatagram,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use origin_http::QuicSocket;
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -38,12 +42,20 @@ impl Predecessor {
             let mut sockets = Vec::new();
             loop {
                 match channel.receive().await? {
-                    (Message::Socket { purpose, address }, mut descriptors) if sockets.len() < MAX_SOCKETS => {
-                        let missing = || io::Error::other("a socket came without its descriptor");
+                    (Message::Socket { purpose, address }, descriptors) if sockets.len() < MAX_SOCKETS => {
                         sockets.push(Open {
                             purpose,
                             address,
-                            socket: socket(purpose, descriptors.pop().ok_or_else(missing)?),
+                            socket: Any::Tcp(TcpListener::from(first(descriptors)?.0)),
+                        });
+                    }
+                    (Message::Quic { address, note }, descriptors) if sockets.len() < MAX_SOCKETS => {
+                        let (socket, rest) = first(descriptors)?;
+                        let inboxes = rest.into_iter().map(UnixDatagram::from).collect();
+                        sockets.push(Open {
+                            purpose: Purpose::Quic,
+                            address,
+                            socket: Any::Quic(QuicSocket::inherit(UdpSocket::from(socket), &note.0, inboxes)?),
                         });
                     }
                     (Message::Start { local }, _) => return Ok((sockets, local)),
@@ -90,9 +102,9 @@ impl Predecessor {
     }
 }
 
-fn socket(purpose: Purpose, descriptor: OwnedFd) -> Any {
-    match purpose {
-        Purpose::Quic => Any::Udp(UdpSocket::from(descriptor)),
-        _ => Any::Tcp(TcpListener::from(descriptor)),
+fn first(mut descriptors: Vec<OwnedFd>) -> io::Result<(OwnedFd, Vec<OwnedFd>)> {
+    match descriptors.is_empty() {
+        true => Err(io::Error::other("a socket came without its descriptor")),
+        false => Ok((descriptors.remove(0), descriptors)),
     }
 }

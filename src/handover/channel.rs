@@ -20,8 +20,8 @@ use super::{
     message::{MAX_BYTES, Message},
 };
 
-/// Descriptors beside one packet.
-const MAX_DESCRIPTORS: usize = 4;
+/// Descriptors beside one packet: a socket of QUIC has one for each process that had it before and still drains.
+const MAX_DESCRIPTORS: usize = 16;
 
 /// One end. Tokio has no type for sockets that keep packets apart and know when the other end has closed; what waits is the same.
 #[derive(Debug)]

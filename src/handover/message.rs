@@ -3,7 +3,7 @@
 //! A packet is one message: a byte with the version of this language, then JSON. A process that is spoken to in a version it does not know
 //! refuses, and then the older of the two goes on.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,8 @@ pub(super) const MAX_BYTES: usize = 16 << 10;
 pub(super) enum Message {
     /// To the new process: a socket that listens, as the one descriptor beside it.
     Socket { purpose: Purpose, address: SocketAddr },
+    /// To the new process: a socket of QUIC, as the first descriptor beside it; the rest lead to its former owners, as does the note.
+    Quic { address: SocketAddr, note: Note },
     /// To the new process: these were all. What it does not have itself, it fetches over HTTP from this Unix socket.
     Start { local: PathBuf },
     /// To the old process: all parts run.
@@ -35,6 +37,7 @@ impl Message {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Socket { .. } => "socket",
+            Self::Quic { .. } => "quic",
             Self::Start { .. } => "start",
             Self::Ready => "ready",
             Self::Main => "main",
@@ -57,6 +60,16 @@ impl Message {
             Some((&theirs, _)) => Err(Malformed::Version { theirs }),
             None => Err(Malformed::NotAMessage),
         }
+    }
+}
+
+/// What one owner of a QUIC socket leaves to the next. A secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Note(pub(super) Vec<u8>);
+
+impl fmt::Debug for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
     }
 }
 
@@ -95,8 +108,14 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back() {
-        let local = "/var/lib/streamforge/handover-1.sock".into();
+        let local = "/var/lib/streamforge/handover/1.sock".into();
+        let quic = Message::Quic {
+            address: "0.0.0.0:8443".parse().unwrap(),
+            note: Note(vec![0, 255]),
+        };
+        assert!(format!("{quic:?}").contains("***"));
         for message in [
+            quic,
             socket(),
             Message::Start { local },
             Message::Ready,

@@ -3,19 +3,25 @@
 use std::{
     env,
     ffi::OsString,
-    os::fd::{AsFd, BorrowedFd},
+    mem,
+    os::fd::AsFd,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
+use origin_http::QuicHandover;
 use tokio::{
     process::{Child, Command},
     time::timeout,
 };
 use tracing::debug;
 
-use super::{Error, FLAG, channel::Channel, message::Message};
+use super::{
+    Error, FLAG,
+    channel::Channel,
+    message::{Message, Note},
+};
 use crate::sockets::{Any, Sockets};
 
 /// The new process tries encoders first, which takes seconds.
@@ -71,24 +77,59 @@ impl Launch {
         })?;
         // It holds the other end, which would stay open here.
         drop(command);
-        let mut starting = Starting(Some(child));
-        match timeout(READY_LIMIT, start(&channel, sockets, local)).await {
+        let mut starting = Starting {
+            child: Some(child),
+            given: Vec::new(),
+        };
+        match timeout(READY_LIMIT, starting.start(&channel, sockets, local)).await {
             Ok(Ok(())) => {}
             Ok(Err(err)) => return Err(starting.failed(err).await),
             Err(_) => return Err(Error::Late(READY_LIMIT.as_secs())),
         }
-        let child = starting.0.take().ok_or(Error::Gone)?;
+        let child = starting.has_started().ok_or(Error::Gone)?;
         Ok(Successor { channel, child })
     }
 }
 
-/// A process that is not ready; when this is dropped it is ended.
-struct Starting(Option<Child>);
+/// A process that is not ready. When this is dropped it is ended, and all is as before.
+struct Starting {
+    child: Option<Child>,
+    /// Sockets of QUIC that it has been given.
+    given: Vec<QuicHandover>,
+}
 
 impl Starting {
-    /// Why it failed, in its own words if it has ended.
+    /// Hands over all that there is, and waits until the new process serves.
+    async fn start(&mut self, channel: &Channel, sockets: &Sockets, local: &Path) -> Result<(), Error> {
+        for open in sockets.iter() {
+            let (purpose, address) = (open.purpose, open.address);
+            match &open.socket {
+                Any::Tcp(listener) => {
+                    let message = Message::Socket { purpose, address };
+                    channel.send(&message, &[listener.as_fd()]).await?;
+                }
+                Any::Served(quic) => {
+                    let legacy = quic.prepare()?;
+                    self.given.push(quic.clone());
+                    let mut descriptors = vec![legacy.socket.as_fd()];
+                    descriptors.extend(legacy.inboxes.iter().map(AsFd::as_fd));
+                    let note = Note(legacy.note);
+                    channel.send(&Message::Quic { address, note }, &descriptors).await?;
+                }
+                // Nothing serves it: then the new process binds its own.
+                Any::Quic(_) => {}
+            }
+        }
+        channel.send(&Message::Start { local: local.into() }, &[]).await?;
+        match channel.receive().await? {
+            (Message::Ready, _) => Ok(()),
+            (other, _) => Err(Error::OutOfTurn(other.name())),
+        }
+    }
+
+    /// Why it failed: its own end, if that is why.
     async fn failed(&mut self, err: Error) -> Error {
-        match (&mut self.0, err) {
+        match (&mut self.child, err) {
             (Some(child), Error::Gone) => match timeout(END_LIMIT, child.wait()).await {
                 Ok(Ok(status)) => Error::Ended(status),
                 _ => Error::Gone,
@@ -96,34 +137,21 @@ impl Starting {
             (_, err) => err,
         }
     }
+
+    /// It serves: what was given is its own.
+    fn has_started(mut self) -> Option<Child> {
+        mem::take(&mut self.given).iter().for_each(QuicHandover::complete);
+        self.child.take()
+    }
 }
 
 impl Drop for Starting {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
+        self.given.iter().for_each(QuicHandover::abandon);
+        if let Some(child) = &mut self.child {
             // It may have ended by itself.
             let _ = child.start_kill();
         }
-    }
-}
-
-/// Hands over all that there is, and waits until the new process serves.
-async fn start(channel: &Channel, sockets: &Sockets, local: &Path) -> Result<(), Error> {
-    for open in sockets.iter() {
-        let descriptor: BorrowedFd<'_> = match &open.socket {
-            Any::Tcp(listener) => listener.as_fd(),
-            Any::Udp(socket) => socket.as_fd(),
-        };
-        let message = Message::Socket {
-            purpose: open.purpose,
-            address: open.address,
-        };
-        channel.send(&message, &[descriptor]).await?;
-    }
-    channel.send(&Message::Start { local: local.into() }, &[]).await?;
-    match channel.receive().await? {
-        (Message::Ready, _) => Ok(()),
-        (other, _) => Err(Error::OutOfTurn(other.name())),
     }
 }
 

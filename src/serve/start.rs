@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use control_api::{Administrator, Api, Renditions, admin, renditions::NoRenditions};
 use media_core::Hub;
-use origin_http::{AccessLog, Audience};
+use origin_http::{AccessLog, Audience, Edge, edge};
 use packager::Packager;
 use prometheus_client::registry::Registry;
 use rustls::server::ResolvesServerCert;
@@ -89,6 +89,7 @@ impl Daemon {
         let api = ApiService::new(api.router());
         let access_log = AccessLog::open(&config.http, &http_metrics)
             .map_err(|err| format!("http.access_log: {}: {err}", config.http.access_log))?;
+        let edge = make_edge(config, predecessor.as_ref(), &mut registry)?;
         let mut router = origin_http::Router::new(
             &config.http,
             presentations.clone(),
@@ -102,9 +103,10 @@ impl Daemon {
             http_metrics,
         );
         router.log(access_log.clone());
+        router.fetch_from(edge.clone());
         let router = Arc::new(router);
 
-        let sockets = Sockets::open(&config.listeners(), inherited)?;
+        let mut sockets = Sockets::open(&config.listeners(), inherited)?;
         let resolver = || certificates.clone().map(|shown| shown as Arc<dyn ResolvesServerCert>);
         let rtmp = ingest_rtmp::Listeners {
             rtmp: sockets.tcp(Purpose::Rtmp)?,
@@ -117,6 +119,7 @@ impl Daemon {
         let http = origin_http::Sockets {
             http: sockets.tcp(Purpose::Http)?,
             https: sockets.tcp(Purpose::Https)?,
+            quic: sockets.quic(),
             ..origin_http::Sockets::default()
         };
         let http = origin_http::Server::new(&config.http, &config.https, http, resolver(), Arc::clone(&router))
@@ -154,6 +157,7 @@ impl Daemon {
             parts,
             sockets,
             retire,
+            edge,
             retirement: Retirement::new(config, router),
             reloadable: Reloadable {
                 running: loaded,
@@ -175,6 +179,29 @@ fn load_certificates(config: &Config) -> Result<Option<Arc<Certificates>>, Strin
     };
     let loaded = certificate.files().and_then(Certificates::load);
     loaded.map(Arc::new).map(Some).map_err(|err| format!("tls: {err}"))
+}
+
+/// Where media come from that are not made here: from the process before, and where the configuration says.
+fn make_edge(
+    config: &Config,
+    predecessor: Option<&Predecessor>,
+    registry: &mut Registry,
+) -> Result<Option<Arc<Edge>>, String> {
+    let local = predecessor.map(|predecessor| predecessor.local().to_owned());
+    let settings = match local {
+        None if config.edge.origin.is_empty() => return Ok(None),
+        None => config.edge.clone(),
+        Some(local) if config.edge.origin.is_empty() => edge::Config::local(local),
+        Some(local) => {
+            let mut settings = config.edge.clone();
+            settings.origin.insert(0, edge::Origin::Local(local));
+            settings
+        }
+    };
+    let metrics = edge::Metrics::default();
+    metrics.register(registry);
+    let edge = Edge::new(&settings, metrics).map_err(|err| format!("edge: {err}"))?;
+    Ok(Some(edge))
 }
 
 /// Pushes the test picture, and says where to watch it.
