@@ -69,7 +69,7 @@ sleep 8
 for protocol in $protocols; do
     case $protocol in h2) flag='' ;; h3) flag=--http3 ;; *) echo "$protocol: h2 or h3" >&2; exit 2 ;; esac
     # Its own exit status is for tests: here its report is what counts.
-    $client node "$root/tests/players/play.mjs" --player hls --url https://10.77.0.1:8443/live/loss/index.m3u8 --seconds "$seconds" \
+    $client node "$root/tests/players/play.mjs" --player hls --url https://10.77.0.1:8443/live/loss/master.m3u8 --seconds "$seconds" \
         --latency --certificate "$scratch/cert.pem" $flag 9>&- >"$scratch/$protocol.json" 2>"$scratch/$protocol.err" || true
     node "$root/benches/loss_report.mjs" "$protocol" "$down" "$scratch/$protocol.json" || { cat "$scratch/$protocol.err"; tail -5 "$scratch/log"; }
 done

@@ -93,7 +93,7 @@ pub fn caddy(directory: &Path, certificate: &Certificate, core: usize) -> Result
     let tls = free_port()?;
     let port = tls.port();
     let text = format!(
-        "{{\n  admin off\n  auto_https off\n  persist_config off\n  default_bind 127.0.0.1\n  log {{\n    level ERROR\n  }}\n  \
+        "{{\n  admin off\n  auto_https off\n  default_bind 127.0.0.1\n  log {{\n    level ERROR\n  }}\n  \
          servers {{\n    protocols h1 h2 h3\n  }}\n}}\nhttps://localhost:{port}, https://127.0.0.1:{port} {{\n  tls {} {}\n  root * {}\n  \
          file_server\n}}\n",
         certificate.cert.display(),

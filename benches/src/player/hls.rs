@@ -30,7 +30,7 @@ struct News {
 pub async fn watch(client: Client, channel: &str) -> Result<(), Fault> {
     let mut client = client;
     let (status, _) = client
-        .get("multivariant playlist", &format!("/live/{channel}/index.m3u8"))
+        .get("multivariant playlist", &format!("/live/{channel}/master.m3u8"))
         .await?;
     if status != 200 {
         return Err(Fault(format!("multivariant playlist: {status}")));
