@@ -5,6 +5,7 @@ mod support;
 
 use serde_json::Value;
 use std::{
+    fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     path::Path,
@@ -223,6 +224,82 @@ fn the_same_bytes_and_headers_come_by_every_protocol() {
 }
 
 #[test]
+fn the_access_log_has_a_line_for_each_answer_by_any_protocol() {
+    let workdir = Workdir::new("access-log");
+    let [file, moved] = ["access.log", "access.log.1"].map(|name| workdir.path().join(name));
+    let env = [
+        ("STREAMFORGE_HTTP_ACCESS_LOG", file.to_str().expect("a UTF-8 path")),
+        ("STREAMFORGE_HTTP_ACCESS_LOG_FORMAT", "json"),
+    ];
+    let secure = Secure::start(Settings {
+        env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        ..Settings::default()
+    });
+    let lines = |file: &Path, count: usize| {
+        wait_for("lines", Duration::from_secs(10), || {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            (text.lines().count() >= count).then(|| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        })
+    };
+    let page = secure.daemon.get("/watch/show").body.len();
+    let (watch, secret) = (
+        secure.url("/watch/show"),
+        secure.url("/t/s3cret/live/show/v0.m3u8?key=s3cret&a=b"),
+    );
+    for option in ["--http1.1", "--http2"] {
+        tls::curl(&secure.certificate, &watch, &[option, "-A", "a \" b"]);
+    }
+    let options = [
+        "/watch/show",
+        "--header",
+        "referer: https://player.example/?token=s3cret",
+    ];
+    tls::h3("get", &secure.certificate, &secure.url(""), &options);
+    tls::curl(&secure.certificate, &secret, &["--http2"]);
+    let seen = lines(&file, 5).join("\n");
+    let seen: Vec<Value> = seen
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(seen.len(), 5, "{seen:#?}");
+    let protocols = ["HTTP/1.1", "HTTP/1.1", "HTTP/2.0", "HTTP/3.0", "HTTP/2.0"];
+    for (line, protocol) in seen.iter().zip(protocols) {
+        assert_eq!(
+            (&line["protocol"], &line["method"]),
+            (&protocol.into(), &"GET".into()),
+            "{line}"
+        );
+        assert!(
+            line["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")),
+            "{line}"
+        );
+        assert!(line["duration_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{line}");
+    }
+    for line in &seen[..4] {
+        assert_eq!((&line["status"], &line["bytes"]), (&200.into(), &page.into()), "{line}");
+        assert_eq!(
+            (&line["path"], &line["kind"]),
+            (&"/watch/show".into(), &"page".into()),
+            "{line}"
+        );
+        assert_eq!(line["channel"], "show");
+    }
+    assert_eq!(seen[1]["user_agent"], "a \" b");
+    assert_eq!(seen[3]["referer"], "https://player.example/?token=***");
+    assert_eq!(
+        (&seen[4]["status"], &seen[4]["path"]),
+        (&404.into(), &"/t/***/live/show/v0.m3u8?key=***&a=b".into())
+    );
+    // As logrotate does it.
+    fs::rename(&file, &moved).expect("a file that is moved");
+    proc::signal(secure.daemon.process.id(), "HUP");
+    wait_for("new file", Duration::from_secs(10), || file.exists().then_some(()));
+    secure.daemon.get("/time");
+    assert!(lines(&file, 1)[0].contains("\"path\":\"/time\""));
+    assert_eq!(lines(&moved, 5).len(), 5);
+}
+
+#[test]
 fn answers_over_tls_tell_of_http3_and_plain_ones_do_not() {
     let secure = Secure::start(Settings::default());
     let port = secure.quic[0].port();
@@ -339,7 +416,7 @@ fn a_certificate_is_changed_under_load_and_nobody_notices() {
         cert: secure.workdir.path().join("before.pem"),
         ..secure.certificate.clone()
     };
-    std::fs::copy(&secure.certificate.cert, &before.cert).expect("a copy");
+    fs::copy(&secure.certificate.cert, &before.cert).expect("a copy");
     let media = follow::read(secure.daemon.http, VIDEO);
     let part = secure.url(&resolve(VIDEO, &media.segments[1].parts[0].uri));
     // One loader keeps its connections, another makes a new one for each few requests, a third waits between its own.
@@ -550,7 +627,7 @@ fn who_dawdles_in_a_handshake_or_a_request_is_closed_and_costs_little() {
 fn ten_thousand_idle_connections_cost_a_bounded_memory_each() {
     const CONNECTIONS: usize = 10_000;
     // Generous: a connection that has asked for something and waits is a task, a socket and a little buffer.
-    const MOST_KIB: u64 = 32;
+    const MOST_KIB: u64 = 64;
     let settings = Settings {
         env: ["MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_ADDRESS"]
             .map(|limit| (format!("STREAMFORGE_HTTP_{limit}"), "11000".to_owned()))
