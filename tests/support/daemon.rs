@@ -3,11 +3,12 @@
 use super::{
     Workdir, http,
     playlist::{Media, Multivariant, resolve},
+    proc,
     process::Process,
     wait_for,
 };
 use serde_json::Value;
-use std::{fmt::Write as _, fs, net::SocketAddr, process::Command, thread, time::Duration};
+use std::{fmt::Write as _, fs, net::SocketAddr, path::PathBuf, process::Command, thread, time::Duration};
 
 /// How the daemon is configured; the default is the shipped one, with publishing open and listeners on ephemeral ports.
 #[derive(Debug, Clone)]
@@ -62,6 +63,9 @@ pub(crate) struct Daemon {
     pub(crate) http: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) workdir: Workdir,
+    settings: Settings,
+    /// Processes that have followed the first, which go on when it ends.
+    successors: Vec<u32>,
 }
 
 pub(crate) fn command() -> Command {
@@ -107,7 +111,59 @@ impl Daemon {
             http,
             admin,
             workdir,
+            settings: settings.clone(),
+            successors: Vec::new(),
         }
+    }
+
+    fn config(&self) -> PathBuf {
+        self.workdir.path().join("streamforge.toml")
+    }
+
+    /// Writes the configuration anew, as `change` makes it of what it was at the start.
+    pub(crate) fn configure(&self, change: impl FnOnce(String) -> String) {
+        let data_dir = self.workdir.path().join("data");
+        let text = self.settings.to_toml(data_dir.to_str().expect("a UTF-8 path"));
+        fs::write(self.config(), change(text)).expect("a configuration file");
+    }
+
+    /// Makes it read its configuration again, and waits for what it says of that: all lines of the log since.
+    #[track_caller]
+    pub(crate) fn reload(&mut self) -> Vec<String> {
+        let before = self.process.lines().len();
+        proc::signal(self.main(), "HUP");
+        self.process
+            .wait_for_lines("word of the configuration", Duration::from_secs(10), |lines| {
+                let since = &lines[before..];
+                let over = ["configuration read again", "nothing was changed"];
+                let done = since.iter().any(|line| over.iter().any(|words| line.contains(words)));
+                done.then(|| since.to_vec())
+            })
+    }
+
+    /// The process that serves.
+    pub(crate) fn main(&self) -> u32 {
+        *self.successors.last().unwrap_or(&self.process.id())
+    }
+
+    /// Makes it hand over to a new process, and waits until that serves.
+    #[track_caller]
+    pub(crate) fn upgrade(&mut self) -> u32 {
+        let count = self.successors.len();
+        proc::signal(self.main(), "USR2");
+        let limit = Duration::from_secs(30);
+        let pid = self.process.wait_for_lines("hand-over", limit, |lines| {
+            let entries = lines.iter().filter_map(|line| Entry::parse(line));
+            let mut handed = entries.filter(|entry| entry.message().starts_with("another process serves"));
+            let handed = handed.nth(count)?;
+            let taken = lines
+                .iter()
+                .filter(|line| line.contains("took over from the process before"));
+            (taken.count() > count).then(|| handed.number("pid").expect("its number"))
+        });
+        let pid = u32::try_from(pid).expect("a process number");
+        self.successors.push(pid);
+        pid
     }
 
     pub(crate) fn rtmp_url(&self, channel: &str) -> String {
@@ -169,6 +225,13 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        let config = self.config().display().to_string();
+        for &successor in &self.successors {
+            // The number may be another program's by now.
+            if proc::command_line(successor).contains(&config) {
+                proc::signal(successor, "KILL");
+            }
+        }
         self.process.kill();
         if thread::panicking() {
             let lines = self.process.lines();
@@ -198,6 +261,10 @@ impl Entry {
             .and_then(|fields| fields.get(name))
             .or_else(|| self.0.get(name))
             .and_then(Value::as_str)
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        self.0.get("fields")?.get(name)?.as_u64()
     }
 
     pub(crate) fn message(&self) -> &str {

@@ -165,8 +165,18 @@ impl Client {
 
     /// `connect`, `createStream`, `publish`; the answer of the last.
     pub(crate) fn publish(addr: SocketAddr, app: &str, key: &str) -> Result<Self, Refusal> {
+        Self::publish_with(addr, app, key, &[])
+    }
+
+    /// The same, with more properties of `connect`.
+    pub(crate) fn publish_with(
+        addr: SocketAddr,
+        app: &str,
+        key: &str,
+        properties: &[(&str, Amf)],
+    ) -> Result<Self, Refusal> {
         let mut client = Self::connect(addr);
-        client.open(app)?;
+        client.open_with(app, properties)?;
         client.command(
             1,
             &[
@@ -184,8 +194,17 @@ impl Client {
 
     /// `connect` and `createStream`.
     pub(crate) fn open(&mut self, app: &str) -> Result<(), Refusal> {
-        let object = Amf::Object(vec![("app".to_owned(), Amf::string(app))]);
-        self.command(0, &[Amf::string("connect"), Amf::Number(1.0), object]);
+        self.open_with(app, &[])
+    }
+
+    fn open_with(&mut self, app: &str, properties: &[(&str, Amf)]) -> Result<(), Refusal> {
+        let mut object = vec![("app".to_owned(), Amf::string(app))];
+        object.extend(
+            properties
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.clone())),
+        );
+        self.command(0, &[Amf::string("connect"), Amf::Number(1.0), Amf::Object(object)]);
         self.answer("_result")?;
         self.command(0, &[Amf::string("createStream"), Amf::Number(2.0), Amf::Null]);
         self.answer("_result")
@@ -275,6 +294,33 @@ impl Client {
             }
             if name == wanted {
                 return Ok(());
+            }
+        }
+    }
+
+    /// Another hand on the connection, to read while this one writes.
+    pub(crate) fn reader(&mut self) -> Self {
+        Self {
+            socket: self.socket.try_clone().expect("a descriptor"),
+            out_chunk_size: self.out_chunk_size,
+            in_chunk_size: self.in_chunk_size,
+            partial: std::mem::take(&mut self.partial),
+        }
+    }
+
+    /// Waits for an `onStatus` with this code; its level, or none if the connection ends or is silent for `limit` before.
+    pub(crate) fn status(&mut self, code: &str, limit: Duration) -> Option<String> {
+        self.socket
+            .set_read_timeout(Some(limit))
+            .expect("a socket takes a limit");
+        loop {
+            let (kind, payload) = self.read_message().ok()?;
+            let mut rest = &payload[..];
+            while kind == COMMAND && !rest.is_empty() {
+                let value = Amf::parse(&mut rest);
+                if value.property("code") == Some(code) {
+                    return value.property("level").map(str::to_owned);
+                }
             }
         }
     }

@@ -1,0 +1,303 @@
+//! An upgrade while the daemon works (SIGUSR2): a new process takes the sockets, the old one keeps its publishers until they have gone, and
+//! nobody who is connected notices.
+
+mod support;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+use support::{
+    daemon::{Daemon, Settings},
+    follow, http,
+    media::PLAIN,
+    players::{Browser, Event},
+    playlist::{Media, Multivariant, resolve},
+    proc, publisher,
+    push::Push,
+    rtmp::{self, Amf, Client, Tag},
+    wait_for,
+};
+
+/// A daemon of whose broadcasts little is kept, so that an old process is soon done.
+fn start() -> Daemon {
+    Daemon::start(&Settings {
+        segment_ms: 1000,
+        window_s: 8,
+        reconnect_s: 5,
+        ..Settings::default()
+    })
+}
+
+/// Whether a process runs; one that has ended and is not waited for does not.
+fn runs(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status
+        .lines()
+        .any(|line| line.starts_with("State:") && !line.contains('Z'))
+}
+
+#[track_caller]
+fn wait_until_ended(daemon: &mut Daemon, pid: u32, limit: Duration) {
+    wait_for(&format!("end of process {pid}"), limit, || {
+        daemon.process.is_running();
+        (!runs(pid)).then_some(())
+    });
+}
+
+/// The channels that the process which serves has itself.
+fn published_here(daemon: &Daemon) -> Vec<(String, String)> {
+    let streams = daemon.streams();
+    let list = streams["streams"].as_array().expect("a list");
+    let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
+    list.iter()
+        .map(|stream| (text(&stream["channel"]), text(&stream["broadcast"])))
+        .collect()
+}
+
+/// Asks for all that a channel has, again and again, on connections of its own; what goes wrong is kept.
+#[derive(Debug, Default)]
+struct Watch {
+    stop: AtomicBool,
+    faults: Mutex<Vec<String>>,
+    /// The newest segments that were seen, each once.
+    seen: Mutex<Vec<u64>>,
+}
+
+impl Watch {
+    fn fault(&self, what: String) {
+        self.faults.lock().expect("nobody panics while holding it").push(what);
+    }
+
+    /// Reads playlists and each newest part, until it is told to stop.
+    fn read(&self, http: SocketAddr, channel: &str) {
+        let path = format!("/live/{channel}/v0.m3u8");
+        while !self.stop.load(Ordering::Relaxed) {
+            let response = http::get(http, &path);
+            if response.status != 200 {
+                self.fault(format!("{path}: {} {}", response.status, response.text()));
+                continue;
+            }
+            let media = Media::parse(&response.text());
+            if media.ended {
+                self.fault(format!("{path} has ended"));
+            }
+            if let Some(part) = media.with_open().flat_map(|segment| &segment.parts).last()
+                && !part.gap
+            {
+                let uri = resolve(&path, &part.uri);
+                let response = http::get(http, &uri);
+                if response.status != 200 || response.body.is_empty() {
+                    self.fault(format!("{uri}: {} {}", response.status, response.text()));
+                }
+            }
+            if let Some(segment) = media.segments.last() {
+                let mut seen = self.seen.lock().expect("nobody panics while holding it");
+                if seen.last() != Some(&segment.msn) {
+                    seen.push(segment.msn);
+                }
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Connects over RTMP as publishers do, until it is told to stop.
+    fn connect(&self, rtmp: SocketAddr) {
+        while !self.stop.load(Ordering::Relaxed) {
+            if let Err(refusal) = Client::connect(rtmp).open("live") {
+                self.fault(format!("rtmp: {refusal:?}"));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Stops it when dropped, by a panic too.
+    fn stops(&self) -> impl Drop {
+        struct Stop<'a>(&'a AtomicBool);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        Stop(&self.stop)
+    }
+
+    #[track_caller]
+    fn assert_faultless(&self) {
+        let faults = self.faults.lock().expect("nobody panics while holding it");
+        assert!(faults.is_empty(), "{faults:#?}");
+    }
+}
+
+#[test]
+fn players_and_publishers_notice_nothing_of_two_upgrades_in_a_row() {
+    let browser = Browser::take();
+    let mut daemon = start();
+    let first = daemon.main();
+    let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));
+    daemon.wait_until_live("show");
+    let (http, rtmp, url) = (daemon.http, daemon.rtmp, daemon.url("/live/show/master.m3u8"));
+    let (watch, started) = (Watch::default(), AtomicBool::new(false));
+    let (report, pids) = thread::scope(|scope| {
+        let _stops = watch.stops();
+        scope.spawn(|| watch.read(http, "show"));
+        scope.spawn(|| watch.connect(rtmp));
+        let upgrades = scope.spawn(|| {
+            while !started.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(50));
+            }
+            let mut pids = Vec::new();
+            for _ in 0..2 {
+                thread::sleep(Duration::from_secs(4));
+                pids.push(daemon.upgrade());
+            }
+            pids
+        });
+        let report = browser.play_with("hls", &url, 20, &[], |event| {
+            if event == Event::Started {
+                started.store(true, Ordering::Relaxed);
+            }
+        });
+        // A browser that did not start must not keep the test from saying so.
+        started.store(true, Ordering::Relaxed);
+        (report, upgrades.join().expect("both upgrades"))
+    });
+    assert_eq!(report.faults(), Vec::<String>::new(), "{:#}", report.0);
+    watch.assert_faultless();
+    let seen = watch.seen.lock().expect("nobody panicked while holding it").clone();
+    assert!(
+        seen.len() > 10 && seen.windows(2).all(|pair| pair[1] == pair[0] + 1),
+        "{seen:?}"
+    );
+    assert!(publisher.is_running(), "{}", publisher.stderr());
+    assert!(
+        [first, pids[0], pids[1]].into_iter().all(runs),
+        "all three: the first has the publisher"
+    );
+    assert_eq!(published_here(&daemon), [], "the new process fetches it");
+
+    // With the publisher the first has nothing more to do, and the second had only to pass it on.
+    publisher.kill();
+    wait_until_ended(&mut daemon, first, Duration::from_secs(40));
+    wait_until_ended(&mut daemon, pids[0], Duration::from_secs(10));
+    assert!(runs(pids[1]));
+    let _again = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));
+    daemon.wait_until_live("show");
+    assert_eq!(published_here(&daemon).len(), 1);
+}
+
+/// A publisher that understands ReconnectRequest: it is asked, and goes over.
+fn publish_and_follow(rtmp: SocketAddr, channel: &str, tags: &[Tag], asked: &AtomicBool) -> Push {
+    let caps = [("capsEx", Amf::Number(1.0))];
+    let mut client = Client::publish_with(rtmp, "live", channel, &caps).expect("the name is free");
+    let mut reader = client.reader();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let code = "NetConnection.Connect.ReconnectRequest";
+            let level = reader.status(code, Duration::from_secs(60));
+            assert_eq!(level.as_deref(), Some("status"));
+            asked.store(true, Ordering::Relaxed);
+        });
+        let start = Instant::now();
+        for tag in tags {
+            let due = Duration::from_millis(u64::from(tag.timestamp));
+            thread::sleep(due.saturating_sub(start.elapsed()));
+            // At a key frame, so that nothing is missing but what was on the way.
+            if asked.load(Ordering::Relaxed) && tag.is_key() {
+                break;
+            }
+            client.tag(tag, tag.timestamp).expect("the server reads");
+        }
+    });
+    client.shutdown(std::net::Shutdown::Both);
+    Push::start(rtmp, channel, tags.to_vec())
+}
+
+#[test]
+fn a_publisher_that_understands_it_is_asked_to_come_over_and_the_old_process_ends() {
+    let mut daemon = start();
+    let (old, rtmp, http) = (daemon.main(), daemon.rtmp, daemon.http);
+    let tags = rtmp::tags(&PLAIN.flv());
+    let (watch, asked) = (Watch::default(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let _stops = watch.stops();
+        let publisher = scope.spawn(|| publish_and_follow(rtmp, "moves", &tags, &asked));
+        daemon.wait_until_live("moves");
+        let before = published_here(&daemon);
+        scope.spawn(|| watch.read(http, "moves"));
+        daemon.upgrade();
+        let moved = publisher.join().expect("it was asked, and the new process takes it");
+        assert!(asked.load(Ordering::Relaxed));
+        let after = wait_for("broadcast in the new process", Duration::from_secs(10), || {
+            Some(published_here(&daemon)).filter(|here| !here.is_empty())
+        });
+        assert_eq!(after[0].0, "moves");
+        assert_ne!(before, after, "another broadcast");
+        // The playlist goes on, with the new one's media.
+        wait_for("the new broadcast's media", Duration::from_secs(15), || {
+            let media = follow::read(http, "/live/moves/v0.m3u8");
+            media
+                .segments
+                .last()
+                .is_some_and(|last| last.uri.contains(&after[0].1))
+                .then_some(())
+        });
+        wait_until_ended(&mut daemon, old, Duration::from_secs(40));
+        moved.stop();
+    });
+    watch.assert_faultless();
+    let seen = watch.seen.lock().expect("nobody panicked while holding it").clone();
+    assert!(
+        seen.windows(2).all(|pair| pair[1] > pair[0]),
+        "segment numbers only grow: {seen:?}"
+    );
+}
+
+#[test]
+fn a_new_process_that_does_not_start_leaves_the_old_one_serving() {
+    let mut daemon = start();
+    let old = daemon.main();
+    let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));
+    daemon.wait_until_live("show");
+    daemon.configure(|text| text + "[nonsense]\n");
+    proc::signal(old, "USR2");
+    let limit = Duration::from_secs(20);
+    let said = daemon.process.wait_for_lines("refusal", limit, |lines| {
+        lines.iter().find(|line| line.contains("not upgraded")).cloned()
+    });
+    assert!(said.contains("this process goes on as before"), "{said}");
+    assert!(daemon.process.stderr().contains("nonsense"), "the new process says why");
+    daemon.assert_healthy();
+    assert!(publisher.is_running());
+    assert_eq!(published_here(&daemon).len(), 1);
+    let folder = daemon.workdir.path().join("data/handover");
+    let left = fs::read_dir(folder).map(Iterator::count).unwrap_or(0);
+    assert_eq!(left, 0, "no socket is left behind");
+
+    // Once it is right again, it goes.
+    daemon.configure(|text| text);
+    let new = daemon.upgrade();
+    assert!(runs(old) && runs(new));
+    let master = daemon.get("/live/show/master.m3u8");
+    assert_eq!(Multivariant::parse(&master.text()).variants.len(), 1);
+}
+
+#[test]
+fn when_the_service_stops_the_old_process_stops_too() {
+    let mut daemon = start();
+    let old = daemon.main();
+    let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));
+    daemon.wait_until_live("show");
+    let new = daemon.upgrade();
+    proc::signal(new, "TERM");
+    // A grace period of ten seconds for each, at the same time, and a little for a busy machine.
+    wait_until_ended(&mut daemon, old, Duration::from_secs(14));
+    wait_until_ended(&mut daemon, new, Duration::from_secs(14));
+    publisher.wait(Duration::from_secs(5));
+}
