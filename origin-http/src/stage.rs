@@ -20,7 +20,7 @@ use media_core::{
 use packager::Packager;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Audience, Body, Config, Fallback, Metrics, Page, Pages, Poster, Posters, RequestBody, Router};
+use crate::{Audience, Body, Config, Fallback, Metrics, Page, Pages, Poster, Posters, RequestBody, Router, urgency};
 
 /// One segment's frames, and one part's.
 pub(crate) const SEGMENT: usize = 25;
@@ -225,6 +225,18 @@ impl Fallback for Echo {
         peer: SocketAddr,
     ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + '_>> {
         Box::pin(async move {
+            // `/api/urgent/{urgency}/{size}`: so many bytes, as urgent as media may be.
+            if let Some((urgency, size)) = request
+                .uri()
+                .path()
+                .strip_prefix("/api/urgent/")
+                .and_then(|path| path.split_once('/'))
+            {
+                let mut response = Response::new(Body::from(Bytes::from(vec![0; size.parse().unwrap()])));
+                let value = urgency::value(urgency.parse().unwrap());
+                response.headers_mut().insert(urgency::PRIORITY, value);
+                return response;
+            }
             let line = format!("{} {} of {} said ", request.method(), request.uri().path(), peer.ip());
             match request.into_body().collect().await {
                 Ok(body) => Response::new(Body::boxed(http_body_util::Full::new(Bytes::from(

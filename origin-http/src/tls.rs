@@ -153,4 +153,4 @@ fn spoken(session: &ServerConnection) -> Protocol {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,9 +1,13 @@
+mod frames;
+mod http2;
+mod https;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http2;
+use hyper::client::conn::http2 as client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -66,9 +70,9 @@ impl Running {
         }
     }
 
-    async fn http2(&self) -> http2::SendRequest<Empty<Bytes>> {
+    async fn http2(&self) -> client::SendRequest<Empty<Bytes>> {
         let socket = TcpStream::connect(self.address).await.unwrap();
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let mut builder = client::Builder::new(TokioExecutor::new());
         builder
             .initial_stream_window_size(64 << 10)
             .initial_connection_window_size(64 << 10);
@@ -78,24 +82,28 @@ impl Running {
     }
 
     async fn refused(&self, reason: &str) -> u64 {
-        let mut registry = prometheus_client::registry::Registry::default();
-        self.stage.metrics.register(&mut registry);
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        let line = format!("http_refused_total{{reason=\"{reason}\"}} ");
-        text.lines()
-            .find_map(|found| found.strip_prefix(&line))
-            .map_or(0, |count| count.parse().unwrap())
+        refused(&self.stage, reason)
     }
 }
 
+fn refused(stage: &Stage, reason: &str) -> u64 {
+    let mut registry = prometheus_client::registry::Registry::default();
+    stage.metrics.register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let line = format!("http_refused_total{{reason=\"{reason}\"}} ");
+    text.lines()
+        .find_map(|found| found.strip_prefix(&line))
+        .map_or(0, |count| count.parse().unwrap())
+}
+
 /// A client that hides nothing.
-struct Peer {
-    socket: TcpStream,
+struct Peer<S = TcpStream> {
+    socket: S,
     read: Vec<u8>,
 }
 
-impl Peer {
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.socket.write_all(bytes.as_ref()).await.unwrap();
     }
@@ -509,7 +517,7 @@ async fn h2c_with_prior_knowledge_is_answered_and_one_waiting_request_does_not_s
     let mut running = Running::live().await;
     let mut client = running.http2().await;
     let uri = |path: &str| format!("http://origin{path}");
-    let send = |client: &mut http2::SendRequest<_>, method: &str, path: &str| {
+    let send = |client: &mut client::SendRequest<_>, method: &str, path: &str| {
         let request = Request::builder()
             .method(method)
             .uri(uri(path))
