@@ -10,7 +10,8 @@ use std::{
 use support::{
     follow, http,
     live::{AUDIO, Live, MANIFEST, MASTER, PLAIN_MANIFEST, Shared, VIDEO},
-    wait_for,
+    playlist::resolve,
+    unix_ms, wait_for,
 };
 
 fn live() -> Arc<Live> {
@@ -120,16 +121,126 @@ fn what_never_changes_may_be_kept_for_ever() {
 #[test]
 fn live_playlists_may_be_kept_for_less_than_a_target_duration_and_blocking_ones_for_six() {
     let live = live();
+    // TARGETDURATION is 2 s here (RFC 8216bis, appendix B.1).
     for path in [VIDEO, AUDIO, MASTER, MANIFEST, PLAIN_MANIFEST] {
         let response = live.get(path);
-        assert!(response.max_age() < 2, "{path}: {:?}", response.header("cache-control"));
+        assert_eq!(response.max_age(), 1, "{path}: {:?}", response.header("cache-control"));
     }
     let next = follow::next_of(&live.media(VIDEO));
     let response = live.get(&format!("{VIDEO}?{next}"));
-    assert_eq!(response.status, 200);
-    assert!(response.max_age() <= 12, "{:?}", response.header("cache-control"));
+    assert_eq!((response.status, response.max_age()), (200, 12));
     let refused = live.get(&format!("{VIDEO}?_HLS_part=1"));
-    assert!(refused.max_age() <= 8, "{:?}", refused.header("cache-control"));
+    assert_eq!((refused.status, refused.max_age()), (400, 8));
+    let refused = live.get(&format!("{VIDEO}?_HLS_skip=maybe"));
+    assert_eq!((refused.status, refused.max_age()), (400, 2));
+}
+
+#[test]
+fn media_that_were_waited_for_may_be_kept_for_six_target_durations() {
+    let live = live();
+    let (hinted, part) = wait_for("part that was waited for", Duration::from_secs(10), || {
+        let hinted = resolve(VIDEO, &live.media(VIDEO).hinted_part.expect("a hint"));
+        let part = live.get(&hinted);
+        part.header("server-timing").is_some().then_some((hinted, part))
+    });
+    assert_eq!(
+        (part.status, part.max_age()),
+        (200, 12),
+        "{:?}",
+        part.header("cache-control")
+    );
+    let (directory, _) = hinted.rsplit_once('/').expect("a path");
+    let next = live.media(VIDEO).next_msn() + 1;
+    let segment = live.get(&format!("{directory}/{next}.m4s"));
+    assert_eq!(
+        (segment.status, segment.max_age()),
+        (200, 12),
+        "{:?}",
+        segment.header("cache-control")
+    );
+    let gone = live.get(&format!("{directory}/7.m4s"));
+    assert_eq!(
+        (gone.status, gone.max_age()),
+        (404, 2),
+        "{:?}",
+        gone.header("cache-control")
+    );
+}
+
+#[test]
+fn an_answer_that_was_held_says_for_how_long_and_pages_may_read_it() {
+    let live = live();
+    let next = follow::next_of(&live.media(VIDEO));
+    let held = live.get(&format!("{VIDEO}?{next}"));
+    let timing = held.header("server-timing").expect("Server-Timing");
+    let dur = timing.strip_prefix("hold;dur=").and_then(|ms| ms.parse::<f64>().ok());
+    assert!(dur.is_some_and(|ms| ms > 0.0 && ms < 6000.0), "{timing}");
+    assert_eq!(held.header("timing-allow-origin"), Some("*"));
+    assert_eq!(live.get(VIDEO).header("server-timing"), None);
+}
+
+#[test]
+fn every_answer_has_its_date_and_none_a_cookie_or_another_address() {
+    let live = live();
+    let [segment, part, init] = live.newest();
+    let mut paths = vec![MASTER, VIDEO, MANIFEST, PLAIN_MANIFEST, &segment, &part, &init];
+    paths.extend([
+        "/live/nobody/master.m3u8",
+        "/watch/beside",
+        "/watch/nothing.js",
+        "/time",
+        "/api/v1/streams",
+        "/nowhere",
+        "/",
+    ]);
+    for path in paths {
+        for method in ["GET", "HEAD", "OPTIONS", "POST"] {
+            for header in [("Accept", "*/*"), ("If-None-Match", "*"), ("Range", "bytes=0-1")] {
+                let answer = http::request(live.http, method, path, &[header]);
+                let date = answer
+                    .header("date")
+                    .unwrap_or_else(|| panic!("{method} {path}: no Date"));
+                let off = unix_ms(date) - unix_ms("now");
+                assert!(off.abs() < 5_000, "{method} {path}: {date}");
+                for name in ["set-cookie", "location", "age", "expires"] {
+                    assert_eq!(answer.header(name), None, "{method} {path}: {name}");
+                }
+                let redirected = (300..400).contains(&answer.status) && answer.status != 304;
+                assert!(!redirected, "{method} {path}: {}", answer.status);
+            }
+        }
+    }
+}
+
+/// A manifest may lie in a cache for as long as it says: no moment in it may be one of its making that a player sets its clock by.
+#[test]
+fn clocks_are_asked_for_beside_the_manifest_and_never_kept() {
+    let live = live();
+    for path in [MANIFEST, PLAIN_MANIFEST] {
+        let text = live.get(path).text();
+        assert!(!text.contains("urn:mpeg:dash:utc:direct"), "{path}");
+        let clocks: Vec<_> = text.split("<UTCTiming").skip(1).collect();
+        assert!(!clocks.is_empty(), "{path}");
+        for clock in clocks {
+            let value = clock
+                .split("value=\"")
+                .nth(1)
+                .and_then(|rest| rest.split('"').next())
+                .expect("a value");
+            let answer = live.get(&resolve(path, value));
+            assert_eq!(
+                (answer.status, answer.header("cache-control")),
+                (200, Some("no-store")),
+                "{value}"
+            );
+            assert!(answer.header("date").is_some() && answer.header("access-control-allow-origin") == Some("*"));
+            assert!(
+                (unix_ms(&answer.text()) - unix_ms("now")).abs() < 5_000,
+                "{}",
+                answer.text()
+            );
+        }
+    }
 }
 
 #[test]
@@ -163,6 +274,11 @@ fn ranges_of_a_complete_segment_are_its_bytes() {
         assert_eq!(
             beyond.header("content-range"),
             Some(format!("bytes */{length}").as_str())
+        );
+        assert_eq!(
+            beyond.header("cache-control"),
+            Some("no-store"),
+            "it is about the range, not the address"
         );
         for odd in ["bytes=9-3", "pages=1-2", "bytes=x-y"] {
             let response = ranged(odd);
