@@ -689,6 +689,91 @@ async fn an_edge_needs_an_origin_and_those_who_vouch_for_it() {
     assert!(of(config).starts_with("edge.ca: /nowhere.pem: "));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_before_the_answer_is_no_news_of_its_origin() {
+    let origin = Scripted::saying(200, &[("cache-control", "max-age=1")], "text");
+    let broken = Arc::new(AtomicUsize::new(0));
+    let (answering, breaking) = (Arc::clone(&origin), Arc::clone(&broken));
+    let connect: dial::Connect = Arc::new(move || {
+        if breaking.fetch_add(1, Ordering::Relaxed) > 0 {
+            return answering.connect();
+        }
+        let (ours, mut theirs) = tokio::io::duplex(1 << 10);
+        tokio::spawn(async move { tokio::io::AsyncReadExt::read(&mut theirs, &mut [0; 16]).await });
+        Ok(ours)
+    });
+    let config = Config {
+        origin: vec!["http://0".parse().unwrap()],
+        ..Config::default()
+    };
+    let edge = Edge::with(&config, Metrics::default(), |_, tls| {
+        Dial::in_memory(Arc::clone(&connect), config.connect(), tls)
+    })
+    .unwrap();
+    assert_eq!(get(&edge, MASTER).await, said(200, "text", "miss"));
+    assert_eq!((broken.load(Ordering::Relaxed), edge.metrics.origin_is_up("0")), (2, 1));
+}
+
+#[tokio::test]
+async fn segments_and_headers_outlive_a_restart_on_disk_and_nothing_else_does() {
+    let dir = std::env::temp_dir().join(format!("streamforge-edge-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    let config = Config {
+        disk_dir: dir.clone(),
+        disk_mb: 8,
+        ..Config::default()
+    };
+    let origin = Scripted::new(|request| async move {
+        let growing = request.uri().path().ends_with("/2.m4s");
+        let control = if growing {
+            "max-age=24, immutable"
+        } else {
+            "public, max-age=31536000, immutable"
+        };
+        let headers = [
+            ("cache-control", control),
+            ("etag", "\"1\""),
+            ("accept-ranges", "bytes"),
+            ("content-type", "video/mp4"),
+        ];
+        answer(200, &headers, "0123456789")
+    });
+    let init = SEGMENT_1.replace("1.m4s", "init.0.mp4");
+    let growing = SEGMENT_1.replace("1.m4s", "2.m4s");
+    let edge = edge_with(config.clone(), &[&origin]);
+    let first = ask(&edge, SEGMENT_1, &[]).await;
+    for target in [&init, &growing, PART_1, MASTER] {
+        assert_eq!(get(&edge, target).await.0, 200);
+    }
+    for _ in 0..1_000 {
+        if edge.metrics.on_disk.get() > 2 * 4_096 {
+            break;
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    edge.stop().await;
+    drop(edge);
+    origin.set_down(true);
+    let edge = edge_with(config, &[&origin]);
+    for _ in 0..1_000 {
+        if edge.metrics.on_disk.get() > 0 {
+            break;
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    let (status, headers, body) = ask(&edge, SEGMENT_1, &[("range", "bytes=2-3")]).await;
+    assert_eq!((status, &body[..]), (206, &b"23"[..]));
+    for name in ["etag", "content-type", "cache-control", "accept-ranges"] {
+        assert_eq!(headers[name], first.1[name], "{name}");
+    }
+    assert_eq!(get(&edge, SEGMENT_1).await, said(200, "0123456789", "hit"));
+    assert_eq!(get(&edge, &init).await.0, 200);
+    for target in [&growing, PART_1, MASTER] {
+        assert_eq!(get(&edge, target).await.0, 502, "{target}");
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
 /// A real origin, its router behind HTTP/1.1 in memory.
 fn edge_of_stage(stage: &Stage) -> Arc<Edge> {
     let config = Config {

@@ -111,12 +111,20 @@ impl Upstream {
         // The first with a place, so that few connections carry much.
         let in_lane = |lane: &Lane| Some((lane.client.clone(), Arc::clone(&lane.places).try_acquire_owned().ok()?));
         let (client, lane) = self.lanes.iter().find_map(in_lane).ok_or(Error::Busy)?;
-        match timeout(self.first_byte, client.request(request)).await {
+        // What idles may be closed by the other side just as it is taken, so a connection that breaks is no news of the origin: a request
+        // that changes nothing may be sent again (RFC 9110 9.2.2).
+        let asking = async {
+            match client.request(request.clone()).await {
+                Err(err) if !err.is_connect() => client.request(request).await,
+                asked => asked,
+            }
+        };
+        match timeout(self.first_byte, asking).await {
             Ok(Ok(response)) => Ok(Answer {
                 response,
                 places: [place, lane],
             }),
-            Ok(Err(err)) => Err(Error::Broken(innermost(err))),
+            Ok(Err(err)) => Err(Error::Broken(innermost(&err))),
             Err(_) => Err(Error::TimedOut(self.first_byte)),
         }
     }
@@ -129,8 +137,8 @@ impl fmt::Debug for Upstream {
 }
 
 /// hyper's own message says little; what it wraps says why.
-fn innermost(err: hyper_util::client::legacy::Error) -> BoxError {
-    let mut cause: &dyn std::error::Error = &err;
+fn innermost(err: &hyper_util::client::legacy::Error) -> BoxError {
+    let mut cause: &dyn std::error::Error = err;
     while let Some(source) = cause.source() {
         cause = source;
     }
