@@ -32,7 +32,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument, Span, debug};
+use tracing::{Instrument, Span, debug, level_filters::LevelFilter};
 
 use crate::{
     activity::{Activity, Deliveries},
@@ -51,6 +51,10 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// What HTTP/2 gathers for one stream beyond what its peer takes.
 const SEND_BUFFER: usize = 1 << 20;
+/// Streams that a peer has reset before we have looked at them, and streams that we have reset for their errors, until the connection is
+/// ended: rapid reset (CVE-2023-44487), and making us reset (CVE-2025-8671).
+const MAX_RESETS: usize = 20;
+const MAX_ERRORS: usize = 256;
 /// HTTP/2 peers that are silent are asked whether they live.
 const PING: Duration = Duration::from_secs(20);
 /// The least that HTTP/1 needs to buffer; also what one read may bring.
@@ -193,6 +197,8 @@ async fn speak<S>(
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_concurrent_streams(config.max_streams)
                 .max_header_list_size(config.max_header_bytes)
+                .max_pending_accept_reset_streams(MAX_RESETS)
+                .max_local_error_reset_streams(MAX_ERRORS)
                 .max_send_buf_size(SEND_BUFFER)
                 .keep_alive_interval(PING)
                 .keep_alive_timeout(PING);
@@ -330,6 +336,11 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, stream: F) {
-        self.0.spawn(stream.instrument(Span::current()));
+        // A task of its own for each request: what nobody reads is not carried along.
+        if LevelFilter::current() < LevelFilter::DEBUG {
+            self.0.spawn(stream);
+        } else {
+            self.0.spawn(stream.instrument(Span::current()));
+        }
     }
 }

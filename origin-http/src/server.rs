@@ -37,6 +37,8 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The kernel finds out which silent peers are gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Bytes that the kernel may hold of a connection with HTTP/2 beyond those that are on their way.
+const NOT_SENT: u32 = 128 << 10;
 /// Connections of our own processes: beside the limits, since they stand for many players.
 const MAX_LOCAL: usize = 256;
 
@@ -237,6 +239,9 @@ impl Door {
                     continue;
                 }
             };
+            if self.tls.is_some() {
+                L::decide_late(&socket);
+            }
             let serial = self.serial.fetch_add(1, Ordering::Relaxed);
             let span = debug_span!("http", conn = serial, %peer);
             let (context, tls, abort) = (Arc::clone(&self.context), self.tls.clone(), self.abort.clone());
@@ -258,6 +263,9 @@ trait Listener: Send + Sync + 'static {
 
     /// The next connection, and who is at its other end.
     fn next(&self) -> impl Future<Output = io::Result<(Self::Socket, SocketAddr)>> + Send;
+
+    /// Keeps what the kernel holds and has not sent small, so that what is urgent may still go before it.
+    fn decide_late(_socket: &Self::Socket) {}
 }
 
 impl Listener for TcpListener {
@@ -270,6 +278,12 @@ impl Listener for TcpListener {
             debug!(%peer, %err, "socket options not set");
         }
         Ok((socket, peer))
+    }
+
+    fn decide_late(socket: &TcpStream) {
+        if let Err(err) = SockRef::from(socket).set_tcp_notsent_lowat(NOT_SENT) {
+            debug!(%err, "socket options not set");
+        }
     }
 }
 
