@@ -16,8 +16,10 @@ const MAX_ORIGINS: usize = 16;
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where media come from that are not made here: `https://host[:port]` or `http://host[:port]`, one or a list (in one text: with
-    /// commas between), at most 16; the first that answers is asked. Default none: no edge. HTTP/2 is spoken with `https` origins that
-    /// offer it, HTTP/1.1 with others, for which each request that waits holds a connection: see `http.max_connections_per_address` there.
+    /// commas between), at most 16, asked in this order: the next where one fails, and where one does not have it (404), so that they may
+    /// be fed apart. A channel stays at the origin where it was found while that answers, for each has a broadcast of its own. Default none:
+    /// no edge. HTTP/2 is spoken with `https` origins that offer it, HTTP/1.1 with others, for which each request that waits holds a
+    /// connection: see `http.max_connections_per_address` there.
     #[serde(deserialize_with = "origins")]
     pub origin: Vec<Origin>,
     /// PEM file of the authorities that vouch for `https` origins. Default empty: those that the system trusts.

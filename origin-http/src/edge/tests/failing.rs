@@ -1,0 +1,311 @@
+//! Origins that fail, hang, break off, lie or send too much, and bounds that hold.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn the_next_origin_is_asked_where_one_fails_or_says_that_it_fails() {
+    let headers = &[("cache-control", "max-age=1")];
+    let (first, second) = (
+        Scripted::saying(200, headers, "first"),
+        Scripted::saying(200, headers, "second"),
+    );
+    let edge = edge_of(&[&first, &second]);
+    let path = |n: u32| format!("/live/c{n}/master.m3u8");
+    assert_eq!(get(&edge, &path(0)).await, said(200, "first", "miss"));
+    first.set_down(true);
+    // Its connection is open still, so it is the next channel's that breaks: none is lost.
+    edge.stop().await;
+    let edge = edge_of(&[&first, &second]);
+    assert_eq!(get(&edge, &path(1)).await, said(200, "second", "miss"));
+    let up = |edge: &Arc<Edge>, name: &str| edge.metrics.origin_is_up(name);
+    assert_eq!((up(&edge, "0"), up(&edge, "1")), (0, 1));
+    first.set_down(false);
+    assert_eq!(get(&edge, &path(2)).await, said(200, "second", "miss"));
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(get(&edge, &path(3)).await, said(200, "first", "miss"));
+    assert_eq!(up(&edge, "0"), 1);
+    // Another's playlist would be of another broadcast: a channel stays where it was found.
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(get(&edge, &path(1)).await, said(200, "second", "miss"));
+
+    let broken = Scripted::saying(503, headers, "not now");
+    let edge = edge_of(&[&broken, &second]);
+    assert_eq!(get(&edge, &path(0)).await, said(200, "second", "miss"));
+    let edge = edge_of(&[&broken]);
+    assert_eq!(get(&edge, &path(0)).await, said(503, "not now", "miss"));
+    assert_eq!(get(&edge, &path(0)).await, said(503, "not now", "miss")); // kept by nobody
+    assert_eq!(up(&edge, "0"), 1); // it answers
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_may_be_on_one_origin_only_and_is_not_gone_when_that_one_fails() {
+    let without = Scripted::saying(404, &[("cache-control", "max-age=1")], "no such channel");
+    let with = Scripted::saying(200, &[("cache-control", "max-age=1")], "here");
+    let edge = edge_of(&[&without, &with]);
+    assert_eq!(get(&edge, MASTER).await, said(200, "here", "miss"));
+    assert_eq!(get(&edge, PLAYLIST).await, said(200, "here", "miss"));
+    assert_eq!((without.asked(), with.asked()), (1, 2));
+    with.set_down(true);
+    edge.stop().await;
+    let edge = edge_of(&[&without, &with]);
+    assert_eq!(get(&edge, MASTER).await, said(404, "no such channel", "miss"));
+    // Known to have been there:
+    edge.origins.found(
+        &key::Scope::Channel("demo".parse().unwrap()),
+        &edge.origins.order(&key::Scope::Channel("x".parse().unwrap()))[1],
+    );
+    assert_eq!(get(&edge, PLAYLIST).await, said(502, "no origin answers\n", "error"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_no_origin_answers_texts_are_stale_for_a_while_errors_come_at_once_and_its_return_is_noticed() {
+    let origin = Scripted::saying(200, &[("cache-control", "public, max-age=2")], "text");
+    let edge = edge_of(&[&origin]);
+    assert_eq!(get(&edge, MASTER).await, said(200, "text", "miss"));
+    origin.set_down(true);
+    // What idles is closed after a while, as when the origin's process has gone.
+    edge.stop().await;
+    let before = Arc::clone(&edge);
+    let edge = {
+        let edge = edge_of(&[&origin]);
+        let wanted = |edge: &Arc<Edge>| edge.cache.find(&master_key(), Instant::now());
+        let (Found::Here(object, _), Found::Nothing(start, ..)) = (wanted(&before), wanted(&edge)) else {
+            panic!()
+        };
+        start.landing.land(Ok(object));
+        edge
+    };
+    sleep(Duration::from_secs(3)).await;
+    let began = Instant::now();
+    let (status, headers, body) = ask(&edge, MASTER, &[]).await;
+    assert_eq!((status, &body[..], &*outcome(&headers)), (200, &b"text"[..], "stale"));
+    assert_eq!(
+        (&headers["age"], &headers["cache-control"]),
+        (&HeaderValue::from(3), &HeaderValue::from_static("public, max-age=2"))
+    );
+    assert_eq!(
+        get(&edge, &format!("{PLAYLIST}?_HLS_msn=9")).await,
+        said(502, "no origin answers\n", "error")
+    );
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    sleep(Duration::from_secs(11)).await;
+    assert_eq!(get(&edge, MASTER).await, said(502, "no origin answers\n", "error"));
+    origin.set_down(false);
+    sleep(Duration::from_millis(250)).await;
+    assert_eq!(get(&edge, MASTER).await, said(200, "text", "miss"));
+}
+
+fn master_key() -> key::Key {
+    key::Key {
+        target: MASTER.into(),
+        gzip: false,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_that_hangs_is_waited_for_as_long_as_one_that_holds_a_request() {
+    let origin = Scripted::new(|_| async {
+        sleep(Duration::from_secs(19)).await;
+        answer(200, &[("cache-control", "max-age=9")], "late")
+    });
+    let edge = edge_of(&[&origin]);
+    assert_eq!(get(&edge, PART_1).await, said(200, "late", "miss"));
+    let config = Config {
+        first_byte_ms: 18_000,
+        ..Config::default()
+    };
+    let edge = edge_with(config, &[&origin]);
+    let began = Instant::now();
+    assert_eq!(
+        get(&edge, PART_1).await,
+        said(504, "the origin did not answer in time\n", "error")
+    );
+    assert_eq!(began.elapsed().as_secs(), 18);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stalls_ends_short_for_its_readers_and_is_fetched_anew_by_the_next() {
+    let origin = Scripted::new(|_| async {
+        let (mut sender, body) = Channel::<Bytes, Infallible>::new(4);
+        sender.send_data(Bytes::from_static(b"some")).await.unwrap();
+        tokio::spawn(async move {
+            sleep(Duration::from_secs(1_000)).await;
+            drop(sender);
+        });
+        with_body(200, &[("cache-control", "max-age=99, immutable")], body.boxed())
+    });
+    let edge = edge_of(&[&origin]);
+    let reading = begin(&edge, Method::GET, SEGMENT_1, &[]).await.into_body().collect();
+    assert!(reading.await.unwrap_err().to_string().contains("before its end"));
+    assert_eq!(edge.cache.len(), 0);
+    let _ = begin(&edge, Method::GET, SEGMENT_1, &[]).await;
+    assert_eq!(origin.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_keeps_within_its_bound_whatever_is_fetched_and_whoever_reads_slowly() {
+    const MIB: i64 = 1 << 20;
+    let origin = Scripted::new(|request| async move {
+        let headers = [("cache-control", "max-age=31536000, immutable")];
+        let size = if request.uri().path().ends_with("/99.m4s") {
+            9 << 20
+        } else {
+            1 << 20
+        };
+        with_body(200, &headers, Full::new(Bytes::from(vec![7; size])).boxed())
+    });
+    let config = Config {
+        memory_mb: 16,
+        object_mb: 8,
+        ..Config::default()
+    };
+    let edge = edge_with(config, &[&origin]);
+    let path = |n: usize| SEGMENT_1.replace("/1.m4s", &format!("/{n}.m4s"));
+    for n in 0..40 {
+        assert_eq!(ask(&edge, &path(n), &[]).await.2.len(), 1 << 20);
+        // One that is asked for again and again stays.
+        assert_eq!(get(&edge, &path(0)).await.2, "hit", "after {n}");
+        assert!(edge.metrics.cached.get() <= 16 * MIB, "{}", edge.metrics.cached.get());
+    }
+    assert!(edge.metrics.cached.get() > 14 * MIB);
+    assert_eq!(get(&edge, &path(99)).await, said(502, "no origin answers\n", "error")); // too large
+    // Readers that take nothing hold what they read; there is no room then, and there is when they leave.
+    let mut slow = Vec::new();
+    for n in 40..60 {
+        slow.push(begin(&edge, Method::GET, &path(n), &[]).await);
+        settle().await;
+        assert!(edge.metrics.cached.get() <= 16 * MIB, "{}", edge.metrics.cached.get());
+    }
+    let statuses: Vec<_> = slow.iter().map(|response| response.status().as_u16()).collect();
+    assert!(
+        statuses.ends_with(&[503, 503]),
+        "{statuses:?}, {}",
+        edge.metrics.cached.get()
+    );
+    drop(slow);
+    settle().await;
+    assert_eq!(ask(&edge, &path(70), &[]).await.2.len(), 1 << 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_with_more_header_than_is_allowed_is_none() {
+    let value: &'static str = "x".repeat(80_000).leak();
+    let headers: &'static [(&str, &str)] = vec![("x-large", value)].leak();
+    let origin = Scripted::saying(200, headers, "text");
+    assert_eq!(
+        get(&edge_of(&[&origin]), MASTER).await,
+        said(502, "no origin answers\n", "error")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_asked_for_is_not_passed_on() {
+    for (status, headers) in [
+        (200, &[("content-encoding", "gzip")][..]),
+        (301, &[("location", "http://elsewhere.example/")]),
+        (206, &[("content-range", "bytes 0-3/9")]),
+        (304, &[]),
+    ] {
+        let origin = Scripted::saying(status, headers, "text");
+        assert_eq!(get(&edge_of(&[&origin]), MASTER).await.0, 502, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_fetches_at_once_are_refused_not_queued() {
+    let origin = Scripted::new(|_| async {
+        sleep(Duration::from_secs(5)).await;
+        answer(200, &[("cache-control", "max-age=9")], "text")
+    });
+    let config = Config {
+        max_fetches: 16,
+        ..Config::default()
+    };
+    let edge = edge_with(config, &[&origin]);
+    let asking: Vec<_> = (0..20)
+        .map(|n| {
+            let edge = Arc::clone(&edge);
+            tokio::spawn(async move { get(&edge, &format!("/live/c{n}/master.m3u8")).await.0 })
+        })
+        .collect();
+    let mut statuses = Vec::new();
+    for asking in asking {
+        statuses.push(asking.await.unwrap());
+    }
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 16);
+    assert_eq!(statuses.iter().filter(|status| **status == 503).count(), 4);
+    assert_eq!(get(&edge, MASTER).await.0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_comes_back_is_noticed() {
+    let origin = Scripted::saying(200, &[("cache-control", "max-age=9")], "text");
+    let edge = edge_of(&[&origin]);
+    assert_eq!(ask(&edge, MASTER, &[("cdn-loop", "other; x=y, another")]).await.0, 200);
+    let ours = edge.identity.to_str().unwrap().to_owned();
+    {
+        let asked = origin.asked.lock().unwrap();
+        let passed: Vec<_> = asked[0]
+            .1
+            .get_all("cdn-loop")
+            .iter()
+            .map(|value| value.to_str().unwrap())
+            .collect();
+        assert_eq!(passed, ["other; x=y, another", &ours]);
+    }
+    for list in [format!("other, {ours}"), format!("{ours};v=1"), ours] {
+        let (head, ()) = Request::get(PLAYLIST)
+            .header("cdn-loop", list)
+            .body(())
+            .unwrap()
+            .into_parts();
+        let resource = Resource::parse(PLAYLIST).unwrap();
+        assert_eq!(edge.answer(&head, &resource).await.unwrap().status(), 508);
+    }
+    assert_eq!(origin.asked(), 1);
+}
+
+#[tokio::test]
+async fn when_a_local_origin_is_gone_so_is_what_it_had() {
+    let socket = std::env::temp_dir().join(format!("streamforge-nobody-{}", std::process::id()));
+    let edge = Edge::new(&Config::local(socket), Metrics::default()).unwrap();
+    assert_eq!(get(&edge, MASTER).await, said(404, "there is nothing here\n", "error"));
+    assert_eq!(get(&edge, SEGMENT_1).await.0, 404);
+}
+
+#[tokio::test]
+async fn an_edge_needs_an_origin_and_those_who_vouch_for_it() {
+    let of = |config: Config| Edge::new(&config, Metrics::default()).unwrap_err().to_string();
+    assert_eq!(of(Config::default()), "edge.origin is empty");
+    let config = Config {
+        origin: vec!["https://a.example".parse().unwrap()],
+        ca: "/nowhere.pem".into(),
+        ..Config::default()
+    };
+    assert!(of(config).starts_with("edge.ca: /nowhere.pem: "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_before_the_answer_is_no_news_of_its_origin() {
+    let origin = Scripted::saying(200, &[("cache-control", "max-age=1")], "text");
+    let broken = Arc::new(AtomicUsize::new(0));
+    let (answering, breaking) = (Arc::clone(&origin), Arc::clone(&broken));
+    let connect: dial::Connect = Arc::new(move || {
+        if breaking.fetch_add(1, Ordering::Relaxed) > 0 {
+            return answering.connect();
+        }
+        let (ours, mut theirs) = tokio::io::duplex(1 << 10);
+        tokio::spawn(async move { tokio::io::AsyncReadExt::read(&mut theirs, &mut [0; 16]).await });
+        Ok(ours)
+    });
+    let config = Config {
+        origin: vec!["http://0".parse().unwrap()],
+        ..Config::default()
+    };
+    let edge = Edge::with(&config, Metrics::default(), |_, tls| {
+        Dial::in_memory(Arc::clone(&connect), config.connect(), tls)
+    })
+    .unwrap();
+    assert_eq!(get(&edge, MASTER).await, said(200, "text", "miss"));
+    assert_eq!((broken.load(Ordering::Relaxed), edge.metrics.origin_is_up("0")), (2, 1));
+}

@@ -1,0 +1,253 @@
+//! One request for many, and how long its answer serves: nothing fails here.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn fifty_requests_for_what_is_yet_to_come_are_one_at_the_origin() {
+    let go = Arc::new(Notify::new());
+    let gate = Arc::clone(&go);
+    let origin = Scripted::new(move |_| {
+        let gate = Arc::clone(&gate);
+        async move {
+            gate.notified().await;
+            answer(
+                200,
+                &[("cache-control", "public, max-age=24"), ("etag", "\"1\"")],
+                "#EXTM3U",
+            )
+        }
+    });
+    let edge = edge_of(&[&origin]);
+    let asking: Vec<_> = (0..50)
+        .map(|n| {
+            let edge = Arc::clone(&edge);
+            // Each writes it in another way.
+            let target = format!("{PLAYLIST}?viewer={n}&_HLS_part={}2&_HLS_msn=7", "0".repeat(n % 5));
+            tokio::spawn(async move { get(&edge, &target).await })
+        })
+        .collect();
+    settle().await;
+    assert_eq!(edge.metrics.waiting.get(), 50);
+    go.notify_one();
+    let mut outcomes = Vec::new();
+    for asking in asking {
+        let (status, text, outcome) = asking.await.unwrap();
+        assert_eq!((status, &*text), (200, "#EXTM3U"));
+        outcomes.push(outcome);
+    }
+    assert_eq!(outcomes.iter().filter(|outcome| *outcome == "miss").count(), 1);
+    assert_eq!(outcomes.iter().filter(|outcome| *outcome == "shared").count(), 49);
+    assert_eq!(get(&edge, &format!("{PLAYLIST}?_HLS_msn=7&_HLS_part=2")).await.2, "hit");
+    let asked = origin
+        .asked
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(target, _)| target.clone())
+        .collect::<Vec<_>>();
+    assert_eq!(asked, [format!("{PLAYLIST}?_HLS_msn=7&_HLS_part=2")]);
+    assert_eq!(edge.metrics.waiting.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_viewer_reaches_the_origin_and_nothing_of_the_origin_a_viewer() {
+    let origin = Scripted::saying(
+        200,
+        &[
+            ("cache-control", "max-age=1"),
+            ("set-cookie", "a=b"),
+            ("server", "x"),
+            ("content-type", "text/x"),
+        ],
+        "text",
+    );
+    let edge = edge_of(&[&origin]);
+    let headers = [
+        ("cookie", "secret"),
+        ("authorization", "secret"),
+        ("range", "bytes=0-"),
+        ("if-none-match", "\"x\""),
+        ("x-other", "y"),
+        ("accept-encoding", "br, gzip"),
+    ];
+    let (status, headers, _) = ask(&edge, &format!("{MASTER}?token=secret"), &headers).await;
+    assert_eq!(status, 200);
+    let mut names: Vec<_> = headers.keys().map(|name| name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["age", "cache-control", "content-type", "date", "server-timing"]);
+    {
+        let asked = origin.asked.lock().unwrap();
+        assert_eq!(asked[0].0, MASTER);
+        let mut names: Vec<_> = asked[0].1.keys().map(|name| name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["accept-encoding", "cdn-loop", "host", "user-agent"]);
+    }
+    assert_eq!(origin.header(0, "accept-encoding"), "gzip");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_used_for_its_lifetime_and_then_asked_about() {
+    let origin = Scripted::new(|request| async move {
+        let headers = [("cache-control", "public, max-age=2"), ("etag", "\"1\"")];
+        match request.headers().get("if-none-match") {
+            Some(tag) if tag == "\"1\"" => answer(304, &headers, ""),
+            _ => answer(200, &headers, "text"),
+        }
+    });
+    let edge = edge_of(&[&origin]);
+    let age = |headers: &HeaderMap| headers["age"].to_str().unwrap().to_owned();
+    for (asked, became, old) in [
+        (1, "miss", "0"),
+        (1, "hit", "1"),
+        (2, "miss", "0"),
+        (2, "hit", "1"),
+        (3, "miss", "0"),
+    ] {
+        let (status, headers, body) = ask(&edge, MASTER, &[]).await;
+        assert_eq!(
+            (status, &body[..], &*outcome(&headers), &*age(&headers)),
+            (200, &b"text"[..], became, old)
+        );
+        assert_eq!(origin.asked(), asked);
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(origin.header(2, "if-none-match"), "\"1\"");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_no_is_kept_for_its_lifetime() {
+    let origin = Scripted::saying(404, &[("cache-control", "public, max-age=4")], "no");
+    let edge = edge_of(&[&origin]);
+    assert_eq!(get(&edge, SEGMENT_1).await, said(404, "no", "miss"));
+    sleep(Duration::from_millis(3_900)).await;
+    assert_eq!(get(&edge, SEGMENT_1).await, said(404, "no", "hit"));
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(get(&edge, SEGMENT_1).await, said(404, "no", "miss"));
+    assert_eq!(origin.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_streams_through_while_it_grows_and_who_comes_late_gets_all_of_it() {
+    let (sender, body) = Channel::<Bytes, Infallible>::new(4);
+    let body = Mutex::new(Some(body));
+    let origin = Scripted::new(move |_| {
+        let body = body.lock().unwrap().take().unwrap();
+        async move {
+            let headers = [
+                ("cache-control", "max-age=24, immutable"),
+                ("content-type", "video/iso.segment"),
+            ];
+            with_body(200, &headers, body.boxed())
+        }
+    });
+    let mut sender = sender;
+    let edge = edge_of(&[&origin]);
+    let mut first = begin(&edge, Method::GET, SEGMENT_1, &[]).await.into_body();
+    sender.send_data(Bytes::from_static(b"one ")).await.unwrap();
+    let piece = first.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(piece.pieces(), ["one "]);
+    let late = begin(&edge, Method::GET, SEGMENT_1, &[("range", "bytes=0-")]).await;
+    assert_eq!((late.status(), &*outcome(late.headers())), (StatusCode::OK, "shared"));
+    drop(first);
+    let mut late = late.into_body();
+    let again = late.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(again.pieces()[0].as_ptr(), piece.pieces()[0].as_ptr());
+    drop(late);
+    // Nobody reads it, and it goes on.
+    sender.send_data(Bytes::from_static(b"two")).await.unwrap();
+    drop(sender);
+    settle().await;
+    assert_eq!(get(&edge, SEGMENT_1).await, said(200, "one two", "hit"));
+    assert_eq!(origin.asked(), 1);
+    // Now that its end is known it has ranges.
+    let (status, headers, body) = ask(&edge, SEGMENT_1, &[("range", "bytes=4-")]).await;
+    assert_eq!(
+        (status, &body[..], &headers["content-range"]),
+        (206, &b"two"[..], &HeaderValue::from_static("bytes 4-6/7"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_ends_nothing_for_others_and_what_nobody_waits_for_is_given_up() {
+    struct Gone(Arc<AtomicUsize>);
+    impl Drop for Gone {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let (go, gone) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let (gate, given_up) = (Arc::clone(&go), Arc::clone(&gone));
+    let origin = Scripted::new(move |_| {
+        let (gate, given_up) = (Arc::clone(&gate), Gone(Arc::clone(&given_up)));
+        async move {
+            gate.notified().await;
+            std::mem::forget(given_up);
+            answer(200, &[("cache-control", "max-age=9")], "text")
+        }
+    });
+    let edge = edge_of(&[&origin]);
+    let asking = || {
+        let edge = Arc::clone(&edge);
+        tokio::spawn(async move { get(&edge, PART_1).await })
+    };
+    let (first, second) = (asking(), asking());
+    settle().await;
+    first.abort();
+    settle().await;
+    assert_eq!(gone.load(Ordering::Relaxed), 0);
+    go.notify_one();
+    assert_eq!(second.await.unwrap(), said(200, "text", "shared"));
+    // One alone:
+    sleep(Duration::from_secs(10)).await;
+    let alone = asking();
+    settle().await;
+    alone.abort();
+    settle().await;
+    assert_eq!(gone.load(Ordering::Relaxed), 1);
+    assert_eq!(edge.cache.len(), 1); // what was there before
+    go.notify_one();
+    assert_eq!(asking().await.unwrap(), said(200, "text", "miss"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ranges_conditions_and_head_are_answered_from_what_is_here() {
+    let origin = Scripted::saying(
+        200,
+        &[
+            ("cache-control", "max-age=9, immutable"),
+            ("etag", "\"1\""),
+            ("accept-ranges", "bytes"),
+            ("content-type", "video/mp4"),
+        ],
+        "0123456789",
+    );
+    let edge = edge_of(&[&origin]);
+    // The first asks for a range itself, and the origin is asked for all.
+    for (range, status, body, content_range) in [
+        ("bytes=2-4", 206, "234", "bytes 2-4/10"),
+        ("bytes=-3", 206, "789", "bytes 7-9/10"),
+        ("bytes=8-99", 206, "89", "bytes 8-9/10"),
+        ("bytes=10-", 416, "that range lies behind the end\n", "bytes */10"),
+        ("pages=1-2", 200, "0123456789", ""),
+    ] {
+        let (found, headers, bytes) = ask(&edge, SEGMENT_1, &[("range", range)]).await;
+        assert_eq!((found, &bytes[..]), (status, body.as_bytes()), "{range}");
+        assert_eq!(
+            headers.get("content-range").map_or("", |value| value.to_str().unwrap()),
+            content_range
+        );
+    }
+    let same = [("range", "bytes=0-0"), ("if-range", "\"1\"")];
+    assert_eq!(ask(&edge, SEGMENT_1, &same).await.0, 206);
+    let other = [("range", "bytes=0-0"), ("if-range", "\"2\"")];
+    assert_eq!(ask(&edge, SEGMENT_1, &other).await.0, 200);
+    let (status, headers, body) = ask(&edge, SEGMENT_1, &[("if-none-match", "\"0\", W/\"1\"")]).await;
+    assert_eq!(
+        (status, body.len(), headers.contains_key("content-type")),
+        (304, 0, false)
+    );
+    assert_eq!(headers["etag"], "\"1\"");
+    let head = begin(&edge, Method::HEAD, SEGMENT_1, &[("range", "bytes=0-0")]).await;
+    assert_eq!((head.status(), head.body().len()), (StatusCode::OK, Some(10)));
+    assert_eq!(origin.asked(), 1);
+}

@@ -1,0 +1,206 @@
+//! An edge with what is around it: a disk, our own origin, a router.
+
+use super::*;
+
+#[tokio::test]
+async fn segments_and_headers_outlive_a_restart_on_disk_and_nothing_else_does() {
+    let dir = std::env::temp_dir().join(format!("streamforge-edge-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    let config = Config {
+        disk_dir: dir.clone(),
+        disk_mb: 8,
+        ..Config::default()
+    };
+    let origin = Scripted::new(|request| async move {
+        let growing = request.uri().path().ends_with("/2.m4s");
+        let control = if growing {
+            "max-age=24, immutable"
+        } else {
+            "public, max-age=31536000, immutable"
+        };
+        let headers = [
+            ("cache-control", control),
+            ("etag", "\"1\""),
+            ("accept-ranges", "bytes"),
+            ("content-type", "video/mp4"),
+        ];
+        answer(200, &headers, "0123456789")
+    });
+    let init = SEGMENT_1.replace("1.m4s", "init.0.mp4");
+    let growing = SEGMENT_1.replace("1.m4s", "2.m4s");
+    let edge = edge_with(config.clone(), &[&origin]);
+    let first = ask(&edge, SEGMENT_1, &[]).await;
+    for target in [&init, &growing, PART_1, MASTER] {
+        assert_eq!(get(&edge, target).await.0, 200);
+    }
+    for _ in 0..1_000 {
+        if edge.metrics.on_disk.get() > 2 * 4_096 {
+            break;
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    edge.stop().await;
+    drop(edge);
+    origin.set_down(true);
+    let edge = edge_with(config, &[&origin]);
+    for _ in 0..1_000 {
+        if edge.metrics.on_disk.get() > 0 {
+            break;
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    let (status, headers, body) = ask(&edge, SEGMENT_1, &[("range", "bytes=2-3")]).await;
+    assert_eq!((status, &body[..]), (206, &b"23"[..]));
+    for name in ["etag", "content-type", "cache-control", "accept-ranges"] {
+        assert_eq!(headers[name], first.1[name], "{name}");
+    }
+    assert_eq!(get(&edge, SEGMENT_1).await, said(200, "0123456789", "hit"));
+    assert_eq!(get(&edge, &init).await.0, 200);
+    for target in [&growing, PART_1, MASTER] {
+        assert_eq!(get(&edge, target).await.0, 502, "{target}");
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+/// A real origin, its router behind HTTP/1.1 in memory.
+fn edge_of_stage(stage: &Stage) -> Arc<Edge> {
+    let config = Config {
+        origin: vec!["http://stage".parse().unwrap()],
+        ..Config::default()
+    };
+    let router = Arc::clone(&stage.router);
+    let connect = move || {
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let router = Arc::clone(&router);
+        tokio::spawn(async move {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let router = Arc::clone(&router);
+                async move { Ok::<_, Infallible>(router.handle(request, ([192, 0, 2, 1], 1).into()).await) }
+            });
+            let _ = http1::Builder::new()
+                .serve_connection(TokioIo::new(theirs), service)
+                .await;
+        });
+        Ok(ours)
+    };
+    let connect: dial::Connect = Arc::new(connect);
+    Edge::with(&config, Metrics::default(), |_, tls| {
+        Dial::in_memory(Arc::clone(&connect), config.connect(), tls)
+    })
+    .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edge_of_our_own_origin_answers_as_it_does() {
+    let stage = Stage::live().await;
+    let edge = edge_of_stage(&stage);
+    let segment = stage.media(&format!("{}.m4s", stage.first));
+    let part = stage.media(&format!("{}.1.m4s", stage.first + 3));
+    let init = stage.media("init.0.mp4");
+    let none = stage.media("7.m4s");
+    for target in [
+        MASTER,
+        PLAYLIST,
+        "/live/demo/manifest.mpd",
+        "/live/demo/plain.mpd",
+        "/live/demo/poster.jpg",
+        "/live/other/master.m3u8",
+        &segment,
+        &part,
+        &init,
+        &none,
+    ] {
+        for coding in ["gzip", "identity"] {
+            let request = [("accept-encoding", coding)];
+            let theirs = stage.ask("GET", target, &request).await;
+            let (status, headers, body) = ask(&edge, target, &request).await;
+            assert_eq!(
+                (status, body),
+                (theirs.status.as_u16(), theirs.body.clone()),
+                "{target}"
+            );
+            for name in [
+                "content-type",
+                "content-encoding",
+                "cache-control",
+                "etag",
+                "vary",
+                "accept-ranges",
+                "priority",
+            ] {
+                assert_eq!(headers.get(name), theirs.headers.get(name), "{name} of {target}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hinted_parts_reloads_and_open_segments_come_through_as_they_are_made() {
+    let mut stage = Stage::live().await;
+    let edge = edge_of_stage(&stage);
+    let open = stage.first + 3;
+    let part = stage.media(&format!("{open}.2.m4s"));
+    let reload = format!("{PLAYLIST}?_HLS_msn={open}&_HLS_part=2");
+    let waiting: Vec<_> = [part, reload]
+        .map(|target| {
+            let edge = Arc::clone(&edge);
+            tokio::spawn(async move { ask(&edge, &target, &[]).await })
+        })
+        .into();
+    let mut growing = begin(&edge, Method::GET, &stage.media(&format!("{open}.m4s")), &[])
+        .await
+        .into_body();
+    let first = growing.frame().await.unwrap().unwrap().into_data().unwrap();
+    let held = first.pieces().iter().map(Bytes::len).sum::<usize>();
+    assert!(held > 0);
+    assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
+    stage.push(PART).await;
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap().0, 200);
+    }
+    let mut all = first.pieces().concat();
+    stage.push(SEGMENT).await;
+    all.extend_from_slice(&growing.collect().await.unwrap().to_bytes());
+    let whole = stage.get(&stage.media(&format!("{open}.m4s"))).await;
+    assert_eq!(all, whole.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_router_asks_elsewhere_for_what_it_does_not_have_and_keeps_what_is_its_own() {
+    let origin = Scripted::new(|request| async move {
+        let status = if request.uri().path().contains("/beside/") {
+            200
+        } else {
+            404
+        };
+        answer(status, &[("cache-control", "max-age=1")], "of another")
+    });
+    let mut stage = Stage::new().await;
+    let router = Arc::get_mut(&mut stage.router).unwrap();
+    router.fetch_from(Some(edge_of(&[&origin])));
+    let elsewhere = stage.get("/live/beside/master.m3u8").await;
+    assert_eq!(
+        (elsewhere.status.as_u16(), &elsewhere.body[..]),
+        (200, &b"of another"[..])
+    );
+    assert_eq!(
+        (
+            elsewhere.header("timing-allow-origin"),
+            elsewhere.header("server-timing")
+        ),
+        ("*", "edge;desc=miss")
+    );
+    // Nothing to show here yet: they are asked first, then it is waited for.
+    let router = Arc::clone(&stage.router);
+    let waiting = tokio::spawn(async move { stage::ask(&router, "GET", MASTER, &[]).await });
+    settle().await;
+    assert!(!waiting.is_finished());
+    stage.push(SEGMENT + 1).await;
+    assert!(waiting.await.unwrap().body.starts_with(b"#EXTM3U"));
+    let asked = origin.asked();
+    assert!(stage.get(PLAYLIST).await.body.starts_with(b"#EXTM3U"));
+    for path in ["/api/v1/streams", "/watch/demo", "/time", "/nothing"] {
+        stage.get(path).await;
+    }
+    assert_eq!(origin.asked(), asked);
+}
