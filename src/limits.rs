@@ -25,7 +25,11 @@ pub(crate) fn raise_and_tell(config: &Config) {
         .flatten()
     {
         if finding.short {
-            warn!(limit = finding.what, "{}", finding.words);
+            warn!(
+                limit = finding.what,
+                words = finding.words,
+                "the machine allows less than is asked for"
+            );
         }
     }
 }

@@ -6,15 +6,19 @@ use serde_json::Value;
 use std::{
     fs,
     net::SocketAddr,
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
     process::{Command, Output},
     thread,
     time::Duration,
 };
 use support::{
     Workdir,
-    daemon::{self, Daemon, Settings},
+    daemon::{self, Daemon, Entry, Settings},
     follow, http,
     media::PLAIN,
+    proc,
+    process::Process,
     publisher, wait_for,
 };
 
@@ -276,6 +280,130 @@ fn without_a_token_in_the_configuration_nobody_is_an_administrator() {
             response.status
         );
     }
+}
+
+// The service manager.
+
+/// What the service manager is told, as it would read it.
+struct Manager {
+    socket: UnixDatagram,
+    path: PathBuf,
+    heard: Vec<String>,
+}
+
+impl Manager {
+    fn new(workdir: &Workdir) -> Self {
+        let path = workdir.path().join("notify");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("a socket takes a limit");
+        let heard = Vec::new();
+        Self { socket, path, heard }
+    }
+
+    fn settings(&self) -> Settings {
+        let path = self.path.to_str().expect("a UTF-8 path").to_owned();
+        Settings {
+            env: vec![
+                ("NOTIFY_SOCKET".to_owned(), path),
+                ("WATCHDOG_USEC".to_owned(), "1000000".to_owned()),
+            ],
+            ..Settings::default()
+        }
+    }
+
+    /// Reads on until a message holds this line; the message.
+    #[track_caller]
+    fn hear(&mut self, wanted: &str) -> String {
+        let mut buffer = [0; 4096];
+        loop {
+            let length = self.socket.recv(&mut buffer);
+            let length = length.unwrap_or_else(|err| panic!("no {wanted}: {err}; heard {:?}", self.heard));
+            let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            self.heard.push(message.clone());
+            if message.lines().any(|line| line.starts_with(wanted)) {
+                return message;
+            }
+        }
+    }
+}
+
+#[test]
+fn the_service_manager_is_told_how_the_daemon_is() {
+    let workdir = Workdir::new("manager");
+    let mut manager = Manager::new(&workdir);
+    let mut daemon = Daemon::start(&manager.settings());
+    manager.hear("READY=1");
+    manager.hear("STATUS=0 live, 0 publishers");
+    // Half a second is half of the limit.
+    for _ in 0..2 {
+        manager.hear("WATCHDOG=1");
+    }
+    daemon.configure(|text| text);
+    daemon.reload();
+    let reloading = manager.hear("RELOADING=1");
+    assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
+    manager.hear("READY=1");
+    let pid = daemon.upgrade();
+    manager.hear(&format!("MAINPID={pid}"));
+    manager.hear("READY=1");
+    manager.hear("WATCHDOG=1");
+    proc::signal(pid, "TERM");
+    manager.hear("STOPPING=1");
+}
+
+/// Runs its arguments with a TCP and a UDP socket as systemd would hand them over, and says where they are.
+const ACTIVATE: &str = r#"
+import os, socket, sys
+tcp = socket.create_server(("127.0.0.1", 0))
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+address = "127.0.0.1:%d" % tcp.getsockname()[1]
+udp.bind(tcp.getsockname())
+for descriptor, at in ((os.dup(tcp.fileno()), 3), (os.dup(udp.fileno()), 4)):
+    os.dup2(descriptor, at, inheritable=True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="2", STREAMFORGE_HTTPS_LISTEN=sys.argv[1] or address)
+os.execv(sys.argv[2], sys.argv[2:])
+"#;
+
+fn activated(config: &Path, listen: &str) -> Command {
+    let daemon = daemon::command();
+    let mut command = Command::new("python3");
+    command.args(["-c", ACTIVATE, listen]).arg(daemon.get_program());
+    command.args(["serve", "--log-format", "json", "--config"]).arg(config);
+    command
+}
+
+#[test]
+fn sockets_of_the_service_manager_are_taken_and_those_that_nobody_wants_refused() {
+    let workdir = Workdir::new("activated");
+    let config = workdir.path().join("streamforge.toml");
+    let data_dir = workdir.path().to_str().expect("a UTF-8 path").to_owned();
+    let settings = Settings {
+        extra: "[tls]\nself_signed = true\n[rtmps]\nlisten = \"\"\n".to_owned(),
+        ..Settings::default()
+    };
+    fs::write(&config, settings.to_toml(&data_dir)).expect("a configuration file");
+
+    let output = run(&mut activated(&config, "127.0.0.1:1"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains("the service manager hands over"), "{said}");
+
+    let mut daemon = Process::run("streamforge", activated(&config, ""));
+    let limit = Duration::from_secs(20);
+    let addresses = daemon.wait_for_lines("listeners of TLS", limit, |lines| {
+        let entries = lines.iter().filter_map(|line| Entry::parse(line));
+        let of_tls = entries.filter(|entry| matches!(entry.field("listener"), Some("https" | "quic")));
+        let found: Vec<String> = of_tls
+            .filter_map(|entry| Some(entry.field("addr")?.to_owned()))
+            .collect();
+        (found.len() == 2).then_some(found)
+    });
+    assert_eq!(addresses[0], addresses[1], "the two that were handed over");
+    let url = format!("https://{}/time", addresses[0]);
+    let curl = run(Command::new("curl").args(["-sk", "--max-time", "10", &url]));
+    assert!(curl.status.success() && curl.stdout.starts_with(b"20"), "{curl:?}");
 }
 
 // The end.

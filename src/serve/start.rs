@@ -140,6 +140,7 @@ impl Daemon {
         parts.start(Part::Admin, |stop| operator.serve(tools, stop));
         parts.start(Part::Http, |stop| http.serve(retire.clone(), stop));
         parts.start(Part::Rtmp, |stop| rtmp.serve(retire.clone(), stop));
+        readiness.set(true);
         for open in sockets.iter() {
             info!(listener = open.purpose.name(), addr = %open.address, "listening");
         }
@@ -149,7 +150,6 @@ impl Daemon {
         let (live, peers) = (hub.clone(), rtmp_metrics);
         let status = move || format!("{} live, {} publishers", live.broadcasts().len(), peers.publishers());
         parts.start(Part::Notify, |stop| notify::watch(pulse, status, stop));
-        readiness.set(true);
         Ok(Self {
             hub,
             presentations,
