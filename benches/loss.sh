@@ -62,7 +62,7 @@ await "$scratch/log" listening "the daemon does not listen"
 
 # Long enough for both, and for browsers to start.
 length=$((2 * seconds + 120))
-$server node "$root/tests/players/clock.mjs" --url rtmp://127.0.0.1:1935/live/loss --seconds "$length" --kbps 1500 9>&- >/dev/null &
+$server node "$root/tests/players/clock.mjs" --url rtmp://127.0.0.1:1935/live/loss --seconds "$length" --kbps 1500 9>&- >"$scratch/publisher" 2>&1 &
 publisher=$!
 sleep 8
 

@@ -118,6 +118,7 @@ async fn run() -> Result<ExitCode, Failure> {
             certificate,
             answered: 0.into(),
             bytes: 0.into(),
+            slow: Tally::default(),
         }),
         rtmp: daemon.rtmp,
         slots: (0..publishers).map(|_| Slot::default()).collect(),
@@ -395,6 +396,7 @@ fn verdict(stage: &Stage, samples: &[Sample], settle: Duration, before: &[String
     for (title, tally) in [
         ("sessions", &stage.sessions),
         ("with their publisher away or just come", &stage.expected),
+        ("slower than 3 s", &stage.origin.slow),
         ("FAULTS", &stage.faults),
     ] {
         println!("{title}: {}", tally.sum());

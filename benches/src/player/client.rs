@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 use bytes::{Buf, Bytes};
@@ -18,11 +19,14 @@ use rustls::pki_types::ServerName;
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 use tokio_rustls::TlsConnector;
 
-use super::{Fault, STALL};
+use super::{Fault, STALL, Tally};
 use crate::{
     certificate::{Certificate, NAME},
     quic,
 };
+
+/// Whatever is asked for comes sooner, but segments that grow.
+const SLOW: Duration = Duration::from_secs(3);
 
 /// What a player speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +69,8 @@ pub struct Origin {
     pub answered: AtomicU64,
     /// See `answered`.
     pub bytes: AtomicU64,
+    /// Answers that took longer than [`SLOW`], by protocol and kind.
+    pub slow: Tally,
 }
 
 /// A player's way to a server: a connection, and over HTTP/1.1 one more for each clone.
@@ -183,10 +189,14 @@ impl Client {
     /// # Errors
     /// The connection has broken, nothing came in time, or a body ended before its length.
     pub async fn get(&mut self, what: &str, path: &str) -> Result<(u16, Vec<u8>), Fault> {
+        let begun = Instant::now();
         let answer = match &mut self.sender {
             Sender::Http3(sender) => Self::get_h3(sender, what, &self.origin, path).await,
             sender => Self::get_tcp(sender, what, &self.origin, path).await,
         }?;
+        if begun.elapsed() > SLOW {
+            self.origin.slow.add(&format!("{}: {what}", self.protocol.name()));
+        }
         self.origin.answered.fetch_add(1, Relaxed);
         self.origin.bytes.fetch_add(answer.1.len() as u64, Relaxed);
         Ok(answer)
