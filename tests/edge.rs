@@ -289,6 +289,32 @@ fn the_second_origin_serves_when_the_first_dies_and_what_is_on_one_alone_is_foun
 }
 
 #[test]
+fn memory_keeps_within_its_bound_whatever_viewers_ask_for() {
+    let (origin, _publisher) = origin();
+    let edge = edge_of(&[origin.http], "memory_mb = 16\nobject_mb = 8\n");
+    let bound = 16 << 20;
+    let cached = || metric(&edge, "streamforge_edge_cache_bytes ");
+    // Each of these is another object, and good for six target durations.
+    let mut old = 0;
+    while metric(&edge, "streamforge_edge_fetched_bytes_total") < bound + bound / 4 {
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                let from = old;
+                old += 100;
+                let edge = edge.http;
+                scope.spawn(move || {
+                    for msn in from..from + 100 {
+                        assert_eq!(http::get(edge, &format!("{VIDEO}?_HLS_msn={msn}")).status, 200);
+                    }
+                });
+            }
+        });
+        assert!(cached() <= bound, "{}", cached());
+    }
+    assert!(cached() > bound / 2, "{}: something is kept", cached());
+}
+
+#[test]
 fn an_https_origin_is_asked_over_one_connection_and_believed_only_if_its_authority_is_trusted() {
     let workdir = Workdir::new("edge");
     let certificate = Certificate::make(workdir.path(), "origin");
