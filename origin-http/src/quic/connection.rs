@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use h3::error::Code;
+use h3::error::{Code, ConnectionError};
 use quinn::{Incoming, ZeroRttAccepted};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit},
@@ -157,7 +157,12 @@ impl Connection {
                     }
                     // The peer has said that it goes, and all is answered.
                     Ok(None) => return self.leave(write).await,
-                    Err(err) => return debug!(%err, "connection closed"),
+                    Err(err) => {
+                        if matches!(err, ConnectionError::Local { .. }) {
+                            metrics.refuse(Reason::Malformed);
+                        }
+                        return debug!(%err, "connection closed");
+                    }
                 },
                 request = quic.accept_bi() => match (request, self.stage) {
                     (Ok((mut send, mut recv)), Stage::Last(limit)) if u64::from(send.id()) >= limit => {

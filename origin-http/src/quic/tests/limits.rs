@@ -110,6 +110,7 @@ async fn frames_out_of_order_end_the_connection() {
         panic!("{closed}");
     };
     assert_eq!(close.error_code.into_inner(), FRAME_UNEXPECTED);
+    until(|| running.refused("malformed") == 1).await;
 }
 
 #[tokio::test]
