@@ -67,7 +67,7 @@ async fn a_small_block_that_stands_for_megabytes_of_fields_ends_the_connection()
     // A field of 3 900 bytes goes into the table, and then stands for itself in one byte each time.
     let mut bomb = block("/time", &[]);
     bomb.extend([0x40, 1, b'x', 127]);
-    bomb.extend([0x80 | (3_900_u16 - 127 & 0x7f) as u8, ((3_900 - 127) >> 7) as u8]);
+    bomb.extend([0xbd, 0x1d]); // 3 900 - 127 = 29 * 128 + 61
     bomb.extend(vec![b'y'; 3_900]);
     bomb.extend(vec![0xbe; 8_000]);
     raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &bomb)).await;
