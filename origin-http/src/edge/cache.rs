@@ -246,11 +246,16 @@ impl Cache {
             clock.prune_at = 2 * clock.objects.len();
         }
         clock.serial += 1;
-        let serial = clock.serial;
+        let (serial, many) = (clock.serial, 2 * clock.objects.len().max(LEAST_PRUNED));
         drop(clock);
         let left = object.freshness.left(now);
         if left < SHORT {
-            self.fading().insert((now + left, serial), held());
+            let mut fading = self.fading();
+            if fading.len() >= many {
+                // Most have left for room already.
+                fading.retain(|_, (_, object)| object.strong_count() > 0);
+            }
+            fading.insert((now + left, serial), held());
         }
     }
 

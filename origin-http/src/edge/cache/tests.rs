@@ -71,6 +71,18 @@ async fn what_nobody_can_use_any_more_leaves_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_left_for_room_leaves_nothing_behind() {
+    let budget = Budget::new(20 * 2_048, Gauge::default());
+    let cache = Cache::new(Arc::clone(&budget), 100);
+    for n in 0..5_000 {
+        put(&cache, &budget, n, 1_000, 100);
+    }
+    assert!(cache.len() <= 20);
+    assert!(cache.clock().objects.len() <= LEAST_PRUNED);
+    assert!(cache.fading().len() <= 2 * LEAST_PRUNED, "{}", cache.fading().len());
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_fetches_and_the_others_wait_until_it_has_landed_or_is_dropped() {
     let budget = Budget::new(1 << 30, Gauge::default());
     let cache = Cache::new(Arc::clone(&budget), 2);
