@@ -6,6 +6,7 @@ use std::{
 };
 
 use http_body_util::BodyExt;
+use proptest::prelude::*;
 
 use super::*;
 use crate::{Body, stage::Stage};
@@ -157,6 +158,25 @@ fn secrets_are_masked_wherever_they_may_stand() {
     }
 }
 
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic_and_neighbours_unmask_no_secret(
+        text in "\\PC*", path in "[a-z/%]{0,20}", before in "[a-zA-Z%&=]{0,20}", after in "[a-z%&=]{0,20}",
+        field in proptest::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let _ = Masked(&text).to_string();
+        let masked = Masked(&format!("/{path}?{before}&token=S3CRET&{after}")).to_string();
+        prop_assert!(!masked.contains("S3CRET"), "{}", masked);
+        let masked = Masked(&format!("/t/S3CRET/{path}?{before}")).to_string();
+        prop_assert!(!masked.contains("S3CRET"), "{}", masked);
+        let mut any = record();
+        (any.target, any.user_agent) = (text.as_bytes().into(), Some(field.into()));
+        for format in [Format::Combined, Format::Json] {
+            prop_assert_eq!(line(&any, format).lines().count(), 1);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_line_is_written_when_the_answer_has_been_sent_or_given_up() {
     let (directory, metrics) = (Directory::new("access-log-lines"), Metrics::default());
@@ -235,7 +255,7 @@ fn a_file_that_was_moved_away_is_opened_anew_and_an_old_one_is_appended_to() {
 }
 
 #[test]
-fn what_cannot_be_written_is_counted_and_no_line_is_glued_to_a_torn_one() {
+fn what_cannot_be_written_is_counted_and_a_file_that_cannot_be_made_is_an_error() {
     let metrics = Metrics::default();
     // Every write fails for want of space (full(4)).
     let log = open(Path::new("/dev/full"), Format::Combined, &metrics);

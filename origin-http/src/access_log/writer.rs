@@ -182,3 +182,31 @@ impl Thread {
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, process};
+
+    use super::*;
+
+    #[test]
+    fn a_line_that_follows_a_torn_one_begins_a_line_of_its_own() {
+        let file = env::temp_dir().join(format!("streamforge-access-log-torn-{}", process::id()));
+        let mut thread = Thread {
+            path: None,
+            output: Output::File(open(Path::new("/dev/full")).unwrap()),
+            format: Format::Combined,
+            reopen: Arc::default(),
+            unlogged: Counter::default(),
+            torn: false,
+            failing: false,
+        };
+        thread.write("one\n", 1);
+        thread.output = Output::File(open(&file).unwrap());
+        thread.write("two\n", 1);
+        thread.write("three\n", 1);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "\ntwo\nthree\n");
+        assert_eq!(thread.unlogged.get(), 1);
+        let _ = fs::remove_file(&file);
+    }
+}
