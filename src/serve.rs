@@ -179,6 +179,10 @@ impl Daemon {
     /// Stops all parts in the order data flow: publishers, broadcasts, requests, the rest. Bounded by the caller.
     async fn stop(&mut self) {
         self.readiness.set(false);
+        // It stops at the same time.
+        if let Some(predecessor) = &self.predecessor {
+            predecessor.stop().await;
+        }
         // The kernel takes no more connections for listeners that will not accept them.
         self.sockets = Sockets::default();
         self.parts.stop(Part::Demo).await;
@@ -216,8 +220,8 @@ impl Daemon {
             edge.stop().await;
         }
         self.retirement.clean_up();
-        if let Some(predecessor) = self.predecessor.take() {
-            predecessor.stop().await;
+        if let Some(predecessor) = &self.predecessor {
+            predecessor.gone().await;
         }
     }
 }

@@ -2,24 +2,16 @@
 
 mod support;
 
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{fs, time::Duration};
 use support::{
     Workdir,
-    daemon::{Daemon, Entry, Settings},
+    daemon::{Daemon, Settings},
     http,
     media::PLAIN,
     publisher,
     tls::Certificate,
     wait_for,
 };
-
-fn listener(daemon: &mut Daemon, name: &str) -> SocketAddr {
-    daemon.process.wait_for_lines(name, Duration::from_secs(10), |lines| {
-        let entries = lines.iter().filter_map(|line| Entry::parse(line));
-        let mut ours = entries.filter(|entry| entry.message() == "listening" && entry.field("listener") == Some(name));
-        ours.find_map(|entry| entry.field("addr")?.parse().ok())
-    })
-}
 
 /// The one sample of this name.
 fn sample(daemon: &Daemon, name: &str) -> f64 {
@@ -43,7 +35,7 @@ fn a_publisher_in_tls_goes_on_while_the_certificate_is_changed_and_broken() {
         env: shown.settings(&["127.0.0.1:0"]),
         ..Settings::default()
     });
-    let rtmps = listener(&mut daemon, "rtmps");
+    let rtmps = daemon.listener("rtmps");
     let mut publisher = publisher::ffmpeg_file(
         &PLAIN.flv(),
         &["-tls_verify", "0"],

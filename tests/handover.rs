@@ -14,25 +14,33 @@ use std::{
     time::{Duration, Instant},
 };
 use support::{
+    Workdir,
     daemon::{Daemon, Settings},
     follow, http,
     media::PLAIN,
-    players::{Browser, Event},
+    players::{Browser, Event, Report},
     playlist::{Media, Multivariant, resolve},
-    proc, publisher,
+    proc,
+    process::Process,
+    publisher,
     push::Push,
     rtmp::{self, Amf, Client, Tag},
+    tls::Certificate,
     wait_for,
 };
 
-/// A daemon of whose broadcasts little is kept, so that an old process is soon done.
-fn start() -> Daemon {
-    Daemon::start(&Settings {
+/// Little is kept of broadcasts, so that an old process is soon done.
+fn settings() -> Settings {
+    Settings {
         segment_ms: 1000,
         window_s: 8,
         reconnect_s: 5,
         ..Settings::default()
-    })
+    }
+}
+
+fn start() -> Daemon {
+    Daemon::start(&settings())
 }
 
 /// Whether a process runs; one that has ended and is not waited for does not.
@@ -135,16 +143,18 @@ impl Watch {
     }
 }
 
-#[test]
-fn players_and_publishers_notice_nothing_of_two_upgrades_in_a_row() {
-    let browser = Browser::take();
-    let mut daemon = start();
-    let first = daemon.main();
+/// Publishes, plays `url` with hls.js for 20 s while the daemon is upgraded twice, and asserts that neither notices. The processes, the oldest
+/// first, and the publisher.
+#[track_caller]
+fn plays_through_two_upgrades(daemon: &mut Daemon, url: &str, options: &[&str]) -> (Vec<u32>, Process, Report) {
+    // Three processes and a browser: not beside others that need as much.
+    let browser = Browser::alone();
     let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));
     daemon.wait_until_live("show");
-    let (http, rtmp, url) = (daemon.http, daemon.rtmp, daemon.url("/live/show/master.m3u8"));
+    let (http, rtmp) = (daemon.http, daemon.rtmp);
     let (watch, started) = (Watch::default(), AtomicBool::new(false));
-    let (report, pids) = thread::scope(|scope| {
+    let mut pids = vec![daemon.main()];
+    let report = thread::scope(|scope| {
         let _stops = watch.stops();
         scope.spawn(|| watch.read(http, "show"));
         scope.spawn(|| watch.connect(rtmp));
@@ -152,21 +162,20 @@ fn players_and_publishers_notice_nothing_of_two_upgrades_in_a_row() {
             while !started.load(Ordering::Relaxed) {
                 thread::sleep(Duration::from_millis(50));
             }
-            let mut pids = Vec::new();
             for _ in 0..2 {
                 thread::sleep(Duration::from_secs(4));
                 pids.push(daemon.upgrade());
             }
-            pids
         });
-        let report = browser.play_with("hls", &url, 20, &[], |event| {
+        let report = browser.play_with("hls", url, 20, options, |event| {
             if event == Event::Started {
                 started.store(true, Ordering::Relaxed);
             }
         });
         // A browser that did not start must not keep the test from saying so.
         started.store(true, Ordering::Relaxed);
-        (report, upgrades.join().expect("both upgrades"))
+        upgrades.join().expect("both upgrades");
+        report
     });
     assert_eq!(report.faults(), Vec::<String>::new(), "{:#}", report.0);
     watch.assert_faultless();
@@ -176,17 +185,50 @@ fn players_and_publishers_notice_nothing_of_two_upgrades_in_a_row() {
         "{seen:?}"
     );
     assert!(publisher.is_running(), "{}", publisher.stderr());
-    assert!(
-        [first, pids[0], pids[1]].into_iter().all(runs),
-        "all three: the first has the publisher"
-    );
-    assert_eq!(published_here(&daemon), [], "the new process fetches it");
+    assert!(pids.iter().copied().all(runs), "all three: the first has the publisher");
+    assert_eq!(published_here(daemon), [], "the new process fetches it");
+    (pids, publisher, report)
+}
+
+/// The same over TLS, by this protocol.
+#[track_caller]
+fn plays_by(protocol: &str, options: &[&str]) {
+    let workdir = Workdir::new("certificates");
+    let certificate = Certificate::make(workdir.path(), "shown");
+    let mut daemon = Daemon::start(&Settings {
+        env: certificate.settings(&["127.0.0.1:0"]),
+        ..settings()
+    });
+    let https = daemon.listener("https");
+    let mut all = vec!["--certificate", certificate.cert.to_str().expect("a UTF-8 path")];
+    all.extend(options);
+    let url = format!("https://{https}/live/show/master.m3u8");
+    let (_, _publisher, report) = plays_through_two_upgrades(&mut daemon, &url, &all);
+    let protocols = report.protocols();
+    assert_eq!(protocols.keys().map(String::as_str).collect::<Vec<_>>(), [protocol]);
+}
+
+#[test]
+fn a_player_over_http2_notices_nothing_of_two_upgrades() {
+    plays_by("h2", &[]);
+}
+
+#[test]
+fn a_player_over_http3_notices_nothing_of_two_upgrades() {
+    plays_by("h3", &["--http3"]);
+}
+
+#[test]
+fn players_and_publishers_notice_nothing_of_two_upgrades_and_old_processes_end_with_their_publishers() {
+    let mut daemon = start();
+    let url = daemon.url("/live/show/master.m3u8");
+    let (pids, mut publisher, _) = plays_through_two_upgrades(&mut daemon, &url, &[]);
 
     // With the publisher the first has nothing more to do, and the second had only to pass it on.
     publisher.kill();
-    wait_until_ended(&mut daemon, first, Duration::from_secs(40));
-    wait_until_ended(&mut daemon, pids[0], Duration::from_secs(10));
-    assert!(runs(pids[1]));
+    wait_until_ended(&mut daemon, pids[0], Duration::from_secs(40));
+    wait_until_ended(&mut daemon, pids[1], Duration::from_secs(10));
+    assert!(runs(pids[2]));
     let _again = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));
     daemon.wait_until_live("show");
     assert_eq!(published_here(&daemon).len(), 1);

@@ -93,12 +93,11 @@ impl Predecessor {
         while self.channel.receive().await.is_ok() {}
     }
 
-    /// Tells it to stop, and waits until it has.
+    /// Tells it to stop. [`Predecessor::gone`] waits until it has.
     pub(crate) async fn stop(&self) {
         if let Err(err) = self.channel.send(&Message::Stop, &[]).await {
             debug!(%err, "the old process is not told");
         }
-        self.gone().await;
     }
 }
 

@@ -141,6 +141,17 @@ impl Daemon {
             })
     }
 
+    /// Where one more listener is, such as `rtmps`: the first of that name.
+    #[track_caller]
+    pub(crate) fn listener(&mut self, name: &str) -> SocketAddr {
+        self.process.wait_for_lines(name, Duration::from_secs(10), |lines| {
+            let mut entries = lines.iter().filter_map(|line| Entry::parse(line));
+            let entry =
+                entries.find(|entry| entry.message() == "listening" && entry.field("listener") == Some(name))?;
+            entry.field("addr")?.parse().ok()
+        })
+    }
+
     /// The process that serves.
     pub(crate) fn main(&self) -> u32 {
         *self.successors.last().unwrap_or(&self.process.id())
