@@ -5,6 +5,7 @@
 #
 #   benches/loss.sh [SECONDS] [DELAY_MS:LOSS_PERCENT] [PROTOCOLS] [UP_DELAY_MS:UP_LOSS_PERCENT]     120 40:1 "h2 h3" 0:0
 #
+# OUT names a directory that is to keep the reports, the daemon's log and its access log.
 # Needs root, target/release/streamforge (or DAEMON), ffmpeg, chromium, openssl, iproute2, and `npm ci` in tests/players. Whatever it starts
 # ends with it.
 set -eu
@@ -23,10 +24,11 @@ finish() {
     status=$?
     trap - EXIT INT TERM
     for process in $publisher $streamforge; do
-        kill "$process" 2>/dev/null && wait "$process" || true
+        kill "$process" 2>/dev/null && wait "$process" 2>/dev/null || true
     done
     exec 9>&- || true
     if [ -n "$link" ]; then wait "$link" || true; cat "$scratch/link" | sed -n '2p'; fi
+    if [ -n "${OUT:-}" ]; then mkdir -p "$OUT" && cp "$scratch"/*.json "$scratch"/*.err "$scratch/log" "$scratch/access" "$OUT" 2>/dev/null || true; fi
     rm -rf "$scratch"
     exit $status
 }
@@ -53,6 +55,7 @@ await "$scratch/link" ready "the link does not come up"
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 13 -subj /CN=streamforge -addext subjectAltName=IP:10.77.0.1 \
     -keyout "$scratch/key.pem" -out "$scratch/cert.pem" 2>/dev/null
 
+if [ -n "${OUT:-}" ]; then export STREAMFORGE_HTTP_ACCESS_LOG="$scratch/access" STREAMFORGE_HTTP_ACCESS_LOG_FORMAT=json; fi
 STREAMFORGE_PUBLISH_POLICY=open STREAMFORGE_DATA_DIR=$scratch STREAMFORGE_RTMP_LISTEN=127.0.0.1:1935 STREAMFORGE_HTTP_LISTEN= \
     STREAMFORGE_RTMPS_LISTEN= STREAMFORGE_HTTPS_LISTEN=10.77.0.1:8443 STREAMFORGE_TLS_CERT=$scratch/cert.pem \
     STREAMFORGE_TLS_KEY=$scratch/key.pem STREAMFORGE_LADDER_ENABLED=false \
