@@ -628,6 +628,10 @@ fn ten_thousand_idle_connections_cost_a_bounded_memory_each() {
     const CONNECTIONS: usize = 10_000;
     // Generous: a connection that has asked for something and waits is a task, a socket and a little buffer.
     const MOST_KIB: u64 = 64;
+    // Each is a descriptor here as well.
+    let mut allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    allowed.current = allowed.maximum;
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, allowed).expect("the hard limit is allowed");
     let settings = Settings {
         env: ["MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_ADDRESS"]
             .map(|limit| (format!("STREAMFORGE_HTTP_{limit}"), "11000".to_owned()))
@@ -639,8 +643,7 @@ fn ten_thousand_idle_connections_cost_a_bounded_memory_each() {
     let mut sockets = Vec::with_capacity(CONNECTIONS);
     let mut buffer = [0; 1024];
     for _ in 0..CONNECTIONS {
-        let mut socket =
-            TcpStream::connect(daemon.http).expect("the listener accepts; 10 000 descriptors are needed here as well");
+        let mut socket = TcpStream::connect(daemon.http).expect("the listener accepts, and there are descriptors");
         socket
             .write_all(b"GET /time HTTP/1.1\r\nHost: x\r\n\r\n")
             .expect("the request is taken");
