@@ -362,3 +362,22 @@ async fn a_stream_without_a_window_stops_nobody() {
         .await;
     assert_eq!(order(&mut raw, 1).await, [1]);
 }
+#[tokio::test]
+async fn what_a_connection_s_task_holds_is_small() {
+    let stage = Stage::live().await;
+    let (certificates, _) = tls::tests::certificate();
+    let acceptor = tls::Acceptor::new(certificates, &Https::default()).unwrap();
+    let (ours, _theirs) = duplex(1);
+    let context = Arc::new(connection::Context {
+        router: Arc::clone(&stage.router),
+        config: config(),
+        tasks: TaskTracker::new(),
+        retire: CancellationToken::new(),
+        drain: CancellationToken::new(),
+        alt_svc: None,
+    });
+    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+    // Ten thousand may be idle at once; their buffers come on top.
+    let task = connection::serve(ours, peer, Some(acceptor), context);
+    assert!(std::mem::size_of_val(&task) <= 8 << 10);
+}
