@@ -25,12 +25,15 @@ use support::{
 const MASTER: &str = "/live/show/master.m3u8";
 const VIDEO: &str = "/live/show/v0.m3u8";
 
+/// Between two looks at a cache that ends.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// A cache before a daemon with the channel `show`.
 struct Cached {
     origin: Daemon,
     proxy: SocketAddr,
     publisher: Process,
-    _cache: Process,
+    cache: Process,
     _workdir: Workdir,
 }
 
@@ -60,7 +63,7 @@ impl Cached {
             origin,
             proxy,
             publisher,
-            _cache: cache,
+            cache,
             _workdir: workdir,
         }
     }
@@ -83,6 +86,20 @@ impl Cached {
                     .expect("a count")
             })
             .sum()
+    }
+}
+
+impl Drop for Cached {
+    /// Tells the cache to end: killed, it would leave its workers behind.
+    fn drop(&mut self) {
+        let mut waited = Duration::ZERO;
+        if self.cache.is_running() {
+            self.cache.terminate();
+        }
+        while self.cache.is_running() && waited < Duration::from_secs(5) {
+            thread::sleep(PAUSE);
+            waited += PAUSE;
+        }
     }
 }
 
