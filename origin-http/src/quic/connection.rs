@@ -142,6 +142,9 @@ impl Connection {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut grace = pin!(sleep(Duration::ZERO));
         let mut seen = (0, Instant::now());
+        // Kept from one turn of the loop to the next: to begin to wait takes a lock, and a turn is taken for each request.
+        let mut retired = pin!(retired(context));
+        let mut stream = pin!(quic.accept_uni());
         loop {
             if matches!(self.stage, Stage::Last(_)) && !activity.is_busy() {
                 return self.leave(write).await;
@@ -152,7 +155,9 @@ impl Connection {
                     Ok(Some(request)) => {
                         let Some(exchange) = self.h3.inner.conn.taken() else { continue };
                         self.last = Some(exchange.id());
-                        let answer = Arc::clone(&requests).answer(request, exchange);
+                        let requests = Arc::clone(&requests);
+                        // On the heap by itself: a task is moved several times before it runs, and this is some kilobytes.
+                        let answer = async move { Box::pin(requests.answer(request, exchange)).await };
                         context.tasks.spawn(answer.instrument(Span::current()));
                     }
                     // The peer has said that it goes, and all is answered.
@@ -173,8 +178,11 @@ impl Connection {
                     (Ok((send, recv)), _) => self.h3.inner.conn.bring_request(send, recv),
                     (Err(err), _) => return debug!(%err, "connection ended"),
                 },
-                stream = quic.accept_uni() => match stream {
-                    Ok(stream) => self.h3.inner.conn.bring_other(stream),
+                come = &mut stream => match come {
+                    Ok(come) => {
+                        self.h3.inner.conn.bring_other(come);
+                        stream.set(quic.accept_uni());
+                    }
                     Err(err) => return debug!(%err, "connection ended"),
                 },
                 established = &mut established, if handshake.is_some() => {
@@ -193,7 +201,7 @@ impl Connection {
                         }
                     }
                 }
-                () = retired(context), if self.stage == Stage::Serving => {
+                () = &mut retired, if self.stage == Stage::Serving => {
                     self.announce().await;
                     grace.as_mut().reset(Instant::now() + (2 * quic.rtt()).min(GRACE));
                 }

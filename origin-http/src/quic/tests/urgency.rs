@@ -3,14 +3,14 @@
 use super::path::{Rate, Relay};
 use super::*;
 
-/// A server with segments of some 500 KB, and a client behind a path of 1 MB a second.
+/// A server with segments of some 900 KB, and a client behind a path of 2 MB a second.
 async fn slow() -> (Running, Client, Relay) {
     let mut stage = Stage::new().await;
-    stage.frame_bytes = 60_000;
+    stage.frame_bytes = 36_000;
     stage.push(4 * SEGMENT + 1).await;
     let socket = QuicSocket::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
     let running = Running::over(stage, socket, Certificate::new(), config(), |_| ());
-    let relay = Relay::start(running.address, Rate::Bytes(1_500_000)).await;
+    let relay = Relay::start(running.address, Rate::Bytes(2_000_000)).await;
     let client = running.client_with(relay.address, |_| ()).await;
     (running, client, relay)
 }
@@ -42,7 +42,7 @@ async fn what_is_asked_for_last_comes_first_where_it_is_more_urgent() {
     let (running, mut client, _relay) = slow().await;
     let segment = |index: u64| running.stage.media(&format!("{}.m4s", running.stage.first + index));
     let order = Order::default();
-    // More than quinn takes at once, so that turns decide too.
+    // All together more than quinn takes at once, so that turns decide too.
     let high = race(&running, &mut client, &segment(0), "u=6", "high", &order).await;
     let higher = race(&running, &mut client, &segment(1), "u=6", "next of it", &order).await;
     let low = race(&running, &mut client, &segment(2), "u=4", "low", &order).await;
