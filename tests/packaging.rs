@@ -163,7 +163,7 @@ fn the_package_has_all_that_there_is_to_install() {
             Some((before, after)) => path.starts_with(before) && path.ends_with(after),
             None => **asset == *path,
         };
-        assets.iter().any(|asset| matches(asset))
+        assets.iter().any(matches)
     };
     for asset in &assets {
         let found = match asset.split_once("/*") {
