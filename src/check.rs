@@ -13,7 +13,7 @@ use transcoder::{ladder, trial::Trial};
 use crate::{
     config::{Certificate, Config, Policy},
     limits,
-    sockets::{Purpose, try_bind, unbound},
+    sockets::{Purpose, is_absent, try_bind, unbound},
 };
 
 /// Prints the report to stdout; fails if anything is wrong.
@@ -121,13 +121,21 @@ fn listeners(config: &Config, report: &mut Report) {
         Purpose::Quic,
         Purpose::Admin,
     ] {
-        let mut wanted = all.iter().filter(|wanted| wanted.purpose == purpose).peekable();
-        if wanted.peek().is_none() {
+        let wanted = all.iter().filter(|wanted| wanted.purpose == purpose);
+        let tried: Vec<_> = wanted.map(|&wanted| (wanted, try_bind(wanted))).collect();
+        if tried.is_empty() {
             report.note(purpose.name(), "off");
         }
-        for &wanted in wanted {
-            match try_bind(wanted) {
+        let all_absent = tried.iter().all(|(_, bound)| bound.as_ref().is_err_and(is_absent));
+        for (wanted, bound) in tried {
+            match bound {
                 Ok(()) => report.fine(purpose.name(), &format!("{} is free", wanted.address)),
+                Err(err) if is_absent(&err) && !all_absent => {
+                    report.note(
+                        purpose.name(),
+                        &format!("{} is not on this machine, and left out: {err}", wanted.address),
+                    );
+                }
                 Err(err) => report.wrong(purpose.name(), &unbound(wanted, &err)),
             }
         }

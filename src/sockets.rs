@@ -11,9 +11,10 @@ use std::{
 
 use listenfd::ListenFd;
 use origin_http::{QuicHandover, QuicSocket};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
-use tracing::info;
+use tracing::{info, warn};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4096;
@@ -202,20 +203,29 @@ impl Given {
 pub(crate) struct Sockets(Vec<Open>);
 
 impl Sockets {
-    /// Takes what is wanted out of `inherited`, and binds the rest. With a port of 0, QUIC gets the one that HTTPS got.
+    /// Takes what is wanted out of `inherited`, and binds the rest. With a port of 0, QUIC gets the one that HTTPS got. Of several addresses for
+    /// one purpose, those that this machine does not have are left out: a list may name both families, and a machine have one.
     ///
     /// # Errors
-    /// One line: an address is taken or not allowed, or the service manager hands over what no listener wants.
+    /// One line: an address is taken or not allowed, none of a purpose is to be had, or the service manager hands over what no listener wants.
     pub(crate) fn open(wanted: &[Wanted], mut inherited: Inherited) -> Result<Self, String> {
         let mut sockets = Self::default();
+        let mut absent = Vec::new();
+        let mut left_out = |wanted: Wanted, bound: io::Result<()>| match bound {
+            Err(err) if is_absent(&err) => {
+                absent.push((wanted, err));
+                Ok(())
+            }
+            bound => bound.map_err(|err| unbound(wanted, &err)),
+        };
         let of = |purpose: Purpose| wanted.iter().copied().filter(move |wanted| wanted.purpose == purpose);
         let both = of(Purpose::Quic).next().is_some();
         for &wanted in wanted.iter().filter(|wanted| wanted.purpose != Purpose::Quic) {
             let chosen = both && wanted.purpose == Purpose::Https && wanted.address.port() == 0;
             match inherited.take(wanted) {
                 Some(bound) => sockets.add(wanted.purpose, bound),
-                None if chosen => sockets.pair(wanted).map_err(|err| unbound(wanted, &err))?,
-                None => sockets.bind(wanted)?,
+                None if chosen => left_out(wanted, sockets.pair(wanted))?,
+                None => left_out(wanted, sockets.bind(wanted))?,
             }
         }
         // By then the ports of HTTPS are known.
@@ -227,8 +237,14 @@ impl Sockets {
             let wanted = sockets.beside_https(wanted);
             let is_wanted = |open: &Open| open.purpose == wanted.purpose && open.address == wanted.address;
             if !sockets.0.iter().any(is_wanted) {
-                sockets.bind(wanted)?;
+                left_out(wanted, sockets.bind(wanted))?;
             }
+        }
+        for (wanted, err) in absent {
+            if sockets.address(wanted.purpose).is_none() {
+                return Err(unbound(wanted, &err));
+            }
+            warn!(listener = wanted.purpose.name(), addr = %wanted.address, %err, "not on this machine, left out");
         }
         for left in inherited.sockets {
             let (kind, address) = (left.socket.kind(), left.address);
@@ -243,9 +259,8 @@ impl Sockets {
         Ok(sockets)
     }
 
-    fn bind(&mut self, wanted: Wanted) -> Result<(), String> {
-        let bound = bind(wanted).map_err(|err| unbound(wanted, &err))?;
-        self.add(wanted.purpose, bound);
+    fn bind(&mut self, wanted: Wanted) -> io::Result<()> {
+        self.add(wanted.purpose, bind(wanted)?);
         Ok(())
     }
 
@@ -338,6 +353,12 @@ pub(crate) fn try_bind(wanted: Wanted) -> io::Result<()> {
     bind(wanted).map(drop)
 }
 
+/// Whether an address could not be bound because this machine does not have it, or its family. socket(2), ip(7).
+pub(crate) fn is_absent(err: &io::Error) -> bool {
+    let absent = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL];
+    Errno::from_io_error(err).is_some_and(|errno| absent.contains(&errno))
+}
+
 /// A `[::]` address takes IPv4 too, and becomes `0.0.0.0` where there is no IPv6.
 fn bind(wanted: Wanted) -> io::Result<Bound> {
     let bind = |address: SocketAddr| match wanted.purpose.kind() {
@@ -389,7 +410,7 @@ fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Soc
 pub(crate) fn unbound(wanted: Wanted, err: &io::Error) -> String {
     let advice = match err.kind() {
         io::ErrorKind::AddrInUse => "another program has the port: stop it, or set another",
-        io::ErrorKind::AddrNotAvailable => "this machine does not have the address: set another",
+        _ if is_absent(err) => "this machine does not have the address: set another",
         io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: set another",
         _ => "set another",
     };
@@ -404,6 +425,9 @@ mod tests {
     use super::*;
 
     const PURPOSES: [Purpose; 3] = [Purpose::Http, Purpose::Https, Purpose::Quic];
+
+    /// Of documents alone: no machine has them, and one without IPv6 not even the family of the second. RFC 5737, RFC 3849.
+    const ABSENT: [&str; 2] = ["203.0.113.1:0", "[2001:db8::1]:0"];
 
     fn wanted(purpose: Purpose, address: &str) -> Wanted {
         Wanted {
@@ -437,6 +461,36 @@ mod tests {
         let sockets = Sockets::open(&[wanted(Purpose::Http, "[::]:0")], Inherited::default()).unwrap();
         let port = sockets.address(Purpose::Http).unwrap().port();
         TcpStream::connect(("127.0.0.1", port)).unwrap();
+    }
+
+    #[test]
+    fn of_a_list_what_the_machine_does_not_have_is_left_out() {
+        let all = PURPOSES.map(|purpose| [wanted(purpose, ABSENT[0]), wanted(purpose, "127.0.0.1:0")]);
+        let sockets = Sockets::open(all.as_flattened(), Inherited::default()).unwrap();
+        assert_eq!(sockets.iter().map(|open| open.purpose).collect::<Vec<_>>(), PURPOSES);
+        assert!(sockets.iter().all(|open| open.address.ip().is_loopback()));
+        assert_eq!(sockets.address(Purpose::Quic), sockets.address(Purpose::Https));
+    }
+
+    #[test]
+    fn what_the_machine_does_not_have_is_an_error_where_nothing_else_is_listened_on_for_the_same() {
+        let absent = ABSENT.map(|address| wanted(Purpose::Rtmp, address));
+        for absent in [&absent[..1], &absent] {
+            let other = wanted(Purpose::Http, "127.0.0.1:0");
+            let refusal = Sockets::open(&[absent, &[other]].concat(), Inherited::default()).unwrap_err();
+            assert!(
+                refusal.starts_with(&format!("rtmp.listen: tcp {}: ", ABSENT[0])),
+                "{refusal}"
+            );
+            assert!(refusal.contains("does not have the address"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_family_that_the_machine_does_not_have_is_known_by_its_error() {
+        for (errno, absent) in [(Errno::AFNOSUPPORT, true), (Errno::ADDRINUSE, false)] {
+            assert_eq!(is_absent(&errno.into()), absent, "{errno}");
+        }
     }
 
     #[test]
