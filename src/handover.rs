@@ -2,7 +2,7 @@
 //! listening sockets, and stays until its last publisher has gone. What only the old one has, the new one fetches from it.
 //!
 //! - `message`: what the two say to each other. `channel`: the socket between them.
-//! - `offer`: the old process' side. `accept`: the new one's.
+//! - `offer`: the old process' side. `accept`: the new one's. `older`: the old one's API, for the new one's.
 //!
 //! ```text
 //! old                                     new
@@ -20,11 +20,13 @@ mod accept;
 mod channel;
 mod message;
 mod offer;
+mod older;
 
 use std::{io, process::ExitStatus};
 
 pub(crate) use accept::Predecessor;
 pub(crate) use offer::{Launch, Over, Successor};
+pub(crate) use older::Older;
 
 /// The hidden flag of `serve` that says: take over from who is at the other end of standard input.
 pub(crate) const FLAG: &str = "--take-over";

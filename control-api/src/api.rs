@@ -10,7 +10,7 @@ use axum::{
     routing::get,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use media_core::{ChannelName, Hub};
+use media_core::{Broadcast, ChannelName, Hub};
 use serde::Deserialize;
 use tracing::info;
 use utoipa::{
@@ -20,9 +20,10 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    KeyDigest, Renditions, Viewers,
+    Elsewhere, KeyDigest, Renditions, Viewers,
+    elsewhere::{self, Nowhere},
     problem::Problem,
-    streams::{Stream, Streams},
+    streams::{Listed, Stream, Streams},
 };
 
 /// Streams in one answer if the client does not say.
@@ -37,6 +38,7 @@ pub struct Api {
     viewers: Arc<dyn Viewers>,
     renditions: Arc<dyn Renditions>,
     administrator: Administrator,
+    elsewhere: Arc<dyn Elsewhere>,
 }
 
 /// Whose token may change something: the digest of it, which may become another; with none, nothing can be changed. Clones are one.
@@ -72,7 +74,14 @@ impl Api {
             viewers,
             renditions,
             administrator,
+            elsewhere: Arc::new(Nowhere),
         }
+    }
+
+    /// Speaks for another process too.
+    #[must_use]
+    pub fn beside(self, elsewhere: Arc<dyn Elsewhere>) -> Self {
+        Self { elsewhere, ..self }
     }
 
     /// The routes, with their full paths.
@@ -92,6 +101,11 @@ impl Api {
             .method_not_allowed_fallback(method_not_allowed)
             .layer(axum::middleware::map_response(never_stored))
             .with_state(self)
+    }
+
+    fn stream(&self, broadcast: &Broadcast) -> Option<Listed> {
+        let stream = Stream::of(broadcast, &*self.viewers, &*self.renditions)?;
+        Some(Listed::Here(Box::new(stream)))
     }
 
     /// Whether the request comes from the administrator.
@@ -182,6 +196,7 @@ struct Page {
 )]
 async fn list_streams(
     State(api): State<Api>,
+    uri: Uri,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<Streams>, Problem> {
     let Query(page) = page.map_err(|err| Problem::new(StatusCode::BAD_REQUEST, err.body_text()))?;
@@ -204,9 +219,13 @@ async fn list_streams(
     let next = broadcasts.last().filter(|_| more).map(|last| last.name().to_string());
     let streams = broadcasts
         .iter()
-        .filter_map(|broadcast| Stream::of(broadcast, &*api.viewers, &*api.renditions))
+        .filter_map(|broadcast| api.stream(broadcast))
         .collect();
-    Ok(Json(Streams { streams, next }))
+    let here = Streams { streams, next };
+    Ok(Json(match elsewhere::read(&*api.elsewhere, &uri).await {
+        Some(theirs) => here.beside(theirs, limit),
+        None => here,
+    }))
 }
 
 /// What a channel sends
@@ -219,12 +238,14 @@ async fn list_streams(
         (status = NOT_FOUND, description = "It is not live", body = Problem, content_type = "application/problem+json"),
     )
 )]
-async fn show_stream(State(api): State<Api>, Path(channel): Path<String>) -> Result<Json<Stream>, Problem> {
+async fn show_stream(State(api): State<Api>, uri: Uri, Path(channel): Path<String>) -> Result<Json<Listed>, Problem> {
     let name = named(&channel)?;
-    let broadcast = api.hub.broadcast(&name).ok_or_else(|| not_live(&name))?;
-    Stream::of(&broadcast, &*api.viewers, &*api.renditions)
-        .map(Json)
-        .ok_or_else(|| not_live(&name))
+    let here = api.hub.broadcast(&name).and_then(|broadcast| api.stream(&broadcast));
+    let stream = match here {
+        Some(stream) => Some(stream),
+        None => elsewhere::stream(&*api.elsewhere, &uri).await,
+    };
+    stream.map(Json).ok_or_else(|| not_live(&name))
 }
 
 /// End a broadcast
@@ -238,19 +259,31 @@ async fn show_stream(State(api): State<Api>, Path(channel): Path<String>) -> Res
     responses(
         (status = NO_CONTENT, description = "It has ended"),
         (status = UNAUTHORIZED, description = "No token, or not the administrator's", body = Problem, content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "No administrator's token is configured", body = Problem, content_type = "application/problem+json"),
+        (status = FORBIDDEN, description = "No administrator's token is configured, or a draining process has another", body = Problem, content_type = "application/problem+json"),
         (status = NOT_FOUND, description = "It is not live", body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn end_stream(
     State(api): State<Api>,
+    uri: Uri,
     Path(channel): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     api.administrator(&headers)?;
     let name = named(&channel)?;
-    if !api.hub.kick(&name) {
-        return Err(not_live(&name));
+    // Both, where both have one: the other would be shown again.
+    let (here, there) = (
+        api.hub.kick(&name),
+        elsewhere::end(&*api.elsewhere, &uri, &headers).await,
+    );
+    match there {
+        _ if here => {}
+        Some(StatusCode::NO_CONTENT) => {}
+        Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+            let words = "the channel is not live here, and the process that drains since the last upgrade has another administrator's token";
+            return Err(Problem::new(StatusCode::FORBIDDEN, words));
+        }
+        _ => return Err(not_live(&name)),
     }
     info!(%name, "broadcast ended by the administrator");
     Ok(StatusCode::NO_CONTENT)

@@ -11,6 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
+    elsewhere::Theirs,
     renditions::{Rendition, Renditions},
     viewers::{Count, Viewers},
 };
@@ -18,10 +19,21 @@ use crate::{
 /// What is live, in the order of the channels' names.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Streams {
-    pub(crate) streams: Vec<Stream>,
+    #[schema(value_type = Vec<Stream>)]
+    pub(crate) streams: Vec<Listed>,
     /// Where the next page begins, to be given as `cursor`; null on the last.
     #[schema(required)]
     pub(crate) next: Option<String>,
+}
+
+/// A stream, wherever it is.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Listed {
+    /// In this process.
+    Here(Box<Stream>),
+    /// In the one before.
+    There(Theirs),
 }
 
 /// One broadcast.
@@ -34,6 +46,8 @@ pub(crate) struct Stream {
     #[schema(format = "uuid")]
     broadcast: String,
     state: State,
+    /// Whether it is with a process that has handed over in an upgrade, and stays until its publisher leaves.
+    draining: bool,
     /// When the broadcast began, RFC 3339 in UTC.
     #[schema(format = "date-time", example = "2026-01-31T20:15:00.000Z")]
     started_at: String,
@@ -107,6 +121,7 @@ impl Stream {
             channel: broadcast.name().to_string(),
             broadcast: broadcast.id().to_string(),
             state,
+            draining: false,
             started_at: rfc3339(broadcast.anchor().utc + Anchor::LEAD),
             tracks: broadcast.tracks().into_iter().map(Track::of).collect(),
             renditions: renditions.of(broadcast.id()).into_iter().map(Rendition::new).collect(),

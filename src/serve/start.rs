@@ -24,7 +24,7 @@ use crate::{
     certificates::Certificates,
     config::Config,
     demo,
-    handover::Predecessor,
+    handover::{Older, Predecessor},
     limits,
     notify::{self, Pulse},
     pages,
@@ -85,7 +85,10 @@ impl Daemon {
             None => Arc::new(NoRenditions),
         };
         let administrator = Administrator::new(config.api.administrator());
-        let api = Api::new(hub.clone(), viewers, renditions, administrator.clone());
+        let mut api = Api::new(hub.clone(), viewers, renditions, administrator.clone());
+        if let Some(predecessor) = &predecessor {
+            api = api.beside(Arc::new(Older::at(predecessor.local())));
+        }
         let api = ApiService::new(api.router());
         let access_log = AccessLog::open(&config.http, &http_metrics)
             .map_err(|err| format!("http.access_log: {}: {err}", config.http.access_log))?;

@@ -1,4 +1,5 @@
 use std::{
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -6,7 +7,7 @@ use std::{
 use axum::{Router, body::Body};
 use bytes::Bytes;
 use hex_literal::hex;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use media_core::{
     AccessUnit, BroadcastId, ChannelName, Hub, TrackName,
@@ -18,7 +19,7 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::{Administrator, Api};
-use crate::{KeyDigest, Renditions, Viewers, renditions::Doing, viewers::Count};
+use crate::{Elsewhere, KeyDigest, Renditions, Viewers, renditions::Doing, viewers::Count};
 
 const TOKEN: &str = "a-random-token";
 
@@ -138,6 +139,7 @@ async fn a_stream_is_shown_with_its_tracks_and_viewers() {
         "channel": "demo",
         "broadcast": producer.broadcast().id().to_string(),
         "state": "live",
+        "draining": false,
         "started_at": "2026-02-02T02:40:00.500Z",
         "tracks": [
             {
@@ -289,6 +291,124 @@ async fn another_method_is_a_problem_that_names_those_there_are() {
     let allow = headers[header::ALLOW].to_str().unwrap();
     assert!(allow.contains("GET") && allow.contains("DELETE"), "{allow}");
     assert_problem(status, &serde_json::from_slice(&body).unwrap());
+}
+
+/// The API of another process, with an administrator of its own.
+struct Before(Router);
+
+impl Elsewhere for Before {
+    fn ask(&self, request: Request<()>) -> Pin<Box<dyn Future<Output = Option<Response<Bytes>>> + Send + '_>> {
+        let (router, request) = (self.0.clone(), request.map(|()| Body::empty()));
+        Box::pin(async move {
+            let (head, body) = router.oneshot(request).await.ok()?.into_parts();
+            Some(Response::from_parts(head, body.collect().await.ok()?.to_bytes()))
+        })
+    }
+}
+
+/// The API of `here`, which follows that of `before`.
+fn following(here: &Hub, before: &Hub, token_before: &str) -> Router {
+    let of = |hub: &Hub, token: &str| {
+        let administrator = Administrator::new(Some(KeyDigest::of(token)));
+        Api::new(
+            hub.clone(),
+            Arc::new(SomeViewers),
+            Arc::new(SomeRenditions),
+            administrator,
+        )
+    };
+    let before = Before(of(before, token_before).router());
+    of(here, TOKEN).beside(Arc::new(before)).router()
+}
+
+async fn read(router: &Router, path: &str) -> Value {
+    let (status, _, body) = ask(router.clone(), Request::get(path).body(Body::empty()).unwrap()).await;
+    assert_eq!(status, StatusCode::OK, "{path}");
+    serde_json::from_slice(&body).unwrap()
+}
+
+#[tokio::test]
+async fn what_an_older_process_has_is_listed_between_in_the_same_order_and_paged_with_it() {
+    let (here, before) = (hub(), hub());
+    let _here: Vec<_> = ["b", "d", "e"].map(|name| publish(&here, name)).into();
+    let _before: Vec<_> = ["a", "c", "d", "f"].map(|name| publish(&before, name)).into();
+    let router = following(&here, &before, TOKEN);
+    for limit in 1..=7 {
+        let (mut cursor, mut seen) = (String::new(), String::new());
+        loop {
+            let page = read(&router, &format!("/api/v1/streams?limit={limit}{cursor}")).await;
+            let streams = page["streams"].as_array().unwrap();
+            assert!(streams.len() <= limit);
+            for stream in streams {
+                seen += stream["channel"].as_str().unwrap();
+                seen += if stream["draining"].as_bool().unwrap() {
+                    "' "
+                } else {
+                    " "
+                };
+            }
+            let Some(next) = page["next"].as_str() else { break };
+            assert_eq!(streams.len(), limit, "a page that is not the last is full");
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!(seen, "a' b c' d e f' ", "pages of {limit}");
+    }
+    let document = document().await;
+    let list = read(&router, "/api/v1/streams").await;
+    let schema =
+        &document["paths"]["/api/v1/streams"]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
+    assert_fits(&document, schema, &list);
+}
+
+#[tokio::test]
+async fn one_channel_is_shown_from_here_or_else_from_the_older_process() {
+    let (here, before) = (hub(), hub());
+    let newer = publish(&here, "both");
+    let _older = ["both", "older"].map(|name| publish(&before, name));
+    let router = following(&here, &before, TOKEN);
+    let both = read(&router, "/api/v1/streams/both").await;
+    assert_eq!(both["broadcast"], newer.broadcast().id().to_string());
+    assert_eq!(both["draining"], false);
+    assert_eq!(read(&router, "/api/v1/streams/older").await["draining"], true);
+    let request = Request::get("/api/v1/streams/nobody").body(Body::empty()).unwrap();
+    assert_eq!(ask(router, request).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn ending_a_broadcast_reaches_the_older_process_too() {
+    let (here, before) = (hub(), hub());
+    let _here = publish(&here, "both");
+    let _before = ["both", "older"].map(|name| publish(&before, name));
+    let router = following(&here, &before, TOKEN);
+    let authorization = format!("Bearer {TOKEN}");
+    for (channel, expected) in [
+        ("both", StatusCode::NO_CONTENT),
+        ("older", StatusCode::NO_CONTENT),
+        ("nobody", StatusCode::NOT_FOUND),
+    ] {
+        let (status, ..) = delete(
+            router.clone(),
+            &format!("/api/v1/streams/{channel}"),
+            Some(&authorization),
+        )
+        .await;
+        assert_eq!(status, expected, "{channel}");
+    }
+    assert!(here.broadcasts().is_empty() && before.broadcasts().is_empty());
+}
+
+#[tokio::test]
+async fn an_older_process_is_not_told_by_whom_this_one_does_not_know_and_its_refusal_is_said() {
+    let (here, before) = (hub(), hub());
+    let _older = publish(&before, "older");
+    let router = following(&here, &before, "the-token-of-before");
+    let path = "/api/v1/streams/older";
+    let (status, ..) = delete(router.clone(), path, Some("Bearer the-token-of-before")).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    let (status, _, body) = delete(router, path, Some(&format!("Bearer {TOKEN}"))).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(String::from_utf8_lossy(&body).contains("another administrator's token"));
+    assert_eq!(before.broadcasts().len(), 1);
 }
 
 async fn document() -> Value {

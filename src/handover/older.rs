@@ -1,0 +1,130 @@
+//! The API of the old process, for that of the new one: a request on a connection of its own to the Unix socket that the old one serves.
+
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    pin::Pin,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use control_api::Elsewhere;
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::{net::UnixStream, time::timeout};
+use tracing::debug;
+
+/// It is on the same machine, and answers from memory; it may have asked another.
+const LIMIT: Duration = Duration::from_secs(2);
+/// Bytes of an answer: a page of streams with all their renditions is a quarter of it.
+const MAX_BYTES: usize = 4 << 20;
+
+/// The process before, as long as it is there.
+#[derive(Debug)]
+pub(crate) struct Older {
+    socket: PathBuf,
+}
+
+impl Older {
+    /// The one that serves this socket.
+    pub(crate) fn at(socket: &Path) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    async fn send(&self, request: Request<()>) -> Result<Response<Bytes>, Box<dyn Error + Send + Sync>> {
+        let stream = UnixStream::connect(&self.socket).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let mut request = request.map(|()| Empty::<Bytes>::new());
+        let host = HeaderValue::from_static("localhost");
+        request.headers_mut().insert(header::HOST, host);
+        let answer = async {
+            let (head, body) = sender.send_request(request).await?.into_parts();
+            let body = Limited::new(body, MAX_BYTES).collect().await?;
+            Ok(Response::from_parts(head, body.to_bytes()))
+        };
+        // The connection moves the answer on, and is over with it.
+        tokio::pin!(connection, answer);
+        tokio::select! {
+            answer = &mut answer => answer,
+            ended = &mut connection => match ended {
+                Ok(()) => answer.await,
+                Err(err) => Err(err.into()),
+            },
+        }
+    }
+}
+
+impl Elsewhere for Older {
+    fn ask(&self, request: Request<()>) -> Pin<Box<dyn Future<Output = Option<Response<Bytes>>> + Send + '_>> {
+        Box::pin(async move {
+            match timeout(LIMIT, self.send(request)).await {
+                Ok(Ok(answer)) => Some(answer),
+                // Mostly it is gone, as it should be.
+                Ok(Err(err)) => {
+                    debug!(%err, "the process before does not answer");
+                    None
+                }
+                Err(_) => {
+                    debug!(limit_s = LIMIT.as_secs(), "the process before does not answer in time");
+                    None
+                }
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, process};
+
+    use http::{Method, StatusCode};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixListener,
+    };
+
+    use super::*;
+
+    fn request() -> Request<()> {
+        let request = Request::builder().method(Method::DELETE).uri("/api/v1/streams/a?b=c");
+        request.header(header::AUTHORIZATION, "Bearer token").body(()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_request_and_its_answer_cross_the_socket_and_who_is_gone_has_none() {
+        let path = env::temp_dir().join(format!("streamforge-older-{}.sock", process::id()));
+        let _ = fs::remove_file(&path);
+        let older = Older::at(&path);
+        assert!(older.ask(request()).await.is_none());
+        let listener = UnixListener::bind(&path).unwrap();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let answer = b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno";
+            stream.write_all(answer).await.unwrap();
+            String::from_utf8(head).unwrap()
+        };
+        let (answer, asked) = tokio::join!(older.ask(request()), serve);
+        let answer = answer.unwrap();
+        assert_eq!(
+            (answer.status(), &answer.body()[..]),
+            (StatusCode::NOT_FOUND, &b"no"[..])
+        );
+        assert!(
+            asked.starts_with("DELETE /api/v1/streams/a?b=c HTTP/1.1\r\n"),
+            "{asked}"
+        );
+        assert!(
+            asked.contains("authorization: Bearer token\r\n") && asked.contains("host: "),
+            "{asked}"
+        );
+        drop(listener);
+        assert!(older.ask(request()).await.is_none());
+        fs::remove_file(&path).unwrap();
+    }
+}
