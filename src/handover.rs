@@ -12,6 +12,7 @@
 //!  |<------------------------------ Ready --|  (or it ends: the old one goes on)
 //!  |-- Main: be the main process ---------->|
 //!  |   accepts no more, drains              |  serves
+//!  |<----------------------------- Reload --|  (at each SIGHUP)
 //!  |<------------------------------- Stop --|  (if the whole service stops)
 //! ```
 //! Whoever sees the socket close knows that the other is gone.
@@ -25,7 +26,7 @@ mod older;
 use std::{io, process::ExitStatus};
 
 pub(crate) use accept::Predecessor;
-pub(crate) use offer::{Launch, Over, Successor};
+pub(crate) use offer::{Launch, Successor, Word};
 pub(crate) use older::Older;
 
 /// The hidden flag of `serve` that says: take over from who is at the other end of standard input.

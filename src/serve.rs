@@ -155,6 +155,9 @@ impl Daemon {
                     Signal::Reload => {
                         notify::reloading();
                         self.reloadable.reload();
+                        if let Some(predecessor) = &self.predecessor {
+                            predecessor.reload().await;
+                        }
                         notify::ready();
                     }
                     Signal::Upgrade => {

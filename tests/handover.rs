@@ -59,14 +59,19 @@ fn wait_until_ended(daemon: &mut Daemon, pid: u32, limit: Duration) {
     });
 }
 
-/// The channels that the process which serves has itself.
-fn published_here(daemon: &Daemon) -> Vec<(String, String)> {
+/// The channels that the process which serves has itself, or those of processes that drain.
+fn published(daemon: &Daemon, draining: bool) -> Vec<(String, String)> {
     let streams = daemon.streams();
     let list = streams["streams"].as_array().expect("a list");
     let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
     list.iter()
+        .filter(|stream| stream["draining"] == draining)
         .map(|stream| (text(&stream["channel"]), text(&stream["broadcast"])))
         .collect()
+}
+
+fn published_here(daemon: &Daemon) -> Vec<(String, String)> {
+    published(daemon, false)
 }
 
 /// Asks for all that a channel has, again and again, on connections of its own; what goes wrong is kept.
@@ -187,6 +192,12 @@ fn plays_through_two_upgrades(daemon: &mut Daemon, url: &str, options: &[&str]) 
     assert!(publisher.is_running(), "{}", publisher.stderr());
     assert!(pids.iter().copied().all(runs), "all three: the first has the publisher");
     assert_eq!(published_here(daemon), [], "the new process fetches it");
+    let draining = published(daemon, true);
+    assert_eq!(
+        draining.len(),
+        1,
+        "it is listed, though two processes away: {draining:?}"
+    );
     (pids, publisher, report)
 }
 
@@ -342,4 +353,44 @@ fn when_the_service_stops_the_old_process_stops_too() {
     wait_until_ended(&mut daemon, old, Duration::from_secs(14));
     wait_until_ended(&mut daemon, new, Duration::from_secs(14));
     publisher.wait(Duration::from_secs(5));
+}
+
+#[test]
+fn an_administrator_s_word_reaches_what_the_old_process_has() {
+    let mut daemon = Daemon::start(&Settings {
+        extra: "[api]\nadmin_token = \"a-token-0123456789\"\n".into(),
+        ..settings()
+    });
+    let mut ended = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("ended"));
+    let mut withdrawn = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("withdrawn"));
+    daemon.wait_until_live("ended");
+    daemon.wait_until_live("withdrawn");
+    let old = daemon.main();
+    for _ in 0..2 {
+        daemon.upgrade();
+    }
+    let draining: Vec<_> = published(&daemon, true)
+        .into_iter()
+        .map(|(channel, _)| channel)
+        .collect();
+    assert_eq!(draining, ["ended", "withdrawn"]);
+    assert_eq!(daemon.get("/api/v1/streams/ended").status, 200);
+
+    let delete = |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let headers = [("Authorization", bearer.as_str())];
+        http::request(daemon.http, "DELETE", "/api/v1/streams/ended", &headers)
+    };
+    assert_eq!(delete("another-token-0123").status, 401);
+    let answer = delete("a-token-0123456789");
+    assert_eq!(answer.status, 204, "{}", answer.text());
+    ended.wait(Duration::from_secs(10));
+    assert!(withdrawn.is_running());
+
+    // A reload withdraws the other's right, over both processes.
+    daemon.configure(|text| text.replace("policy = \"open\"", "policy = \"keys\""));
+    daemon.reload();
+    withdrawn.wait(Duration::from_secs(10));
+    wait_until_ended(&mut daemon, old, Duration::from_secs(40));
+    assert_eq!(published(&daemon, true), []);
 }

@@ -95,7 +95,16 @@ impl Predecessor {
 
     /// Tells it to stop. [`Predecessor::gone`] waits until it has.
     pub(crate) async fn stop(&self) {
-        if let Err(err) = self.channel.send(&Message::Stop, &[]).await {
+        self.tell(&Message::Stop).await;
+    }
+
+    /// Tells it to go by the configuration as it is now, as far as a process that drains does.
+    pub(crate) async fn reload(&self) {
+        self.tell(&Message::Reload).await;
+    }
+
+    async fn tell(&self, message: &Message) {
+        if let Err(err) = self.channel.send(message, &[]).await {
             debug!(%err, "the old process is not told");
         }
     }

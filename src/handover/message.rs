@@ -28,6 +28,8 @@ pub(super) enum Message {
     Ready,
     /// To the new process: the service manager knows it as the main process.
     Main,
+    /// To the old process: the configuration may be another, as to keys and tokens; the access log's file is.
+    Reload,
     /// To the old process: do not drain, stop.
     Stop,
 }
@@ -41,6 +43,7 @@ impl Message {
             Self::Start { .. } => "start",
             Self::Ready => "ready",
             Self::Main => "main",
+            Self::Reload => "reload",
             Self::Stop => "stop",
         }
     }
@@ -120,6 +123,7 @@ mod tests {
             Message::Start { local },
             Message::Ready,
             Message::Main,
+            Message::Reload,
             Message::Stop,
         ] {
             assert_eq!(Message::parse(&message.write().unwrap()), Ok(message));

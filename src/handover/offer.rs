@@ -162,9 +162,11 @@ pub(crate) struct Successor {
     child: Child,
 }
 
-/// Why an old process must not drain any longer.
+/// What a process that drains hears from the one that follows.
 #[derive(Debug)]
-pub(crate) enum Over {
+pub(crate) enum Word {
+    /// The configuration is to be read again.
+    Reload,
     /// The service stops.
     Stop,
     /// The new process is gone.
@@ -184,11 +186,12 @@ impl Successor {
         }
     }
 
-    /// Waits until this process must not drain any longer. Cancel-safe.
-    pub(crate) async fn over(&mut self) -> Over {
+    /// The next word. Cancel-safe.
+    pub(crate) async fn word(&mut self) -> Word {
         match self.channel.receive().await {
-            Ok((Message::Stop, _)) => Over::Stop,
-            Ok(_) | Err(_) => Over::Gone(self.child.try_wait().ok().flatten()),
+            Ok((Message::Stop, _)) => Word::Stop,
+            Ok((Message::Reload, _)) => Word::Reload,
+            Ok(_) | Err(_) => Word::Gone(self.child.try_wait().ok().flatten()),
         }
     }
 }

@@ -66,6 +66,22 @@ impl Reloadable {
         );
     }
 
+    /// What of it concerns a process that drains: who may still publish and change something, and the access log. The rest of a newer
+    /// configuration is the new process' matter, which may be of a version that knows more.
+    pub(super) fn reload_rights(&mut self) {
+        if let Some(access_log) = &self.access_log {
+            access_log.reopen();
+        }
+        match config::load(self.file.as_deref(), env::vars_os()) {
+            Ok(newer) => {
+                let withdrawn = self.publishers.reload(&newer.config.publish);
+                self.administrator.set(newer.config.api.administrator());
+                info!(withdrawn_keys = withdrawn, "keys and tokens read again while draining");
+            }
+            Err(err) => warn!(%err, "not for this process that drains: its keys and tokens stay as they are"),
+        }
+    }
+
     /// Whether a changed setting is in force once it is adopted.
     fn is_reloadable(&self, key: &str, newer: &Loaded) -> bool {
         match key.split_once('.') {

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use super::{Daemon, Part, Signals, Why};
 use crate::{
     config::Config,
-    handover::{Launch, Over, Successor},
+    handover::{Launch, Successor, Word},
     notify,
     signals::Signal,
     sockets::Sockets,
@@ -113,12 +113,13 @@ impl Daemon {
         self.parts.may_end(&[Part::Http, Part::Rtmp]);
         self.retire.cancel();
         self.sockets = Sockets::default();
+        // The new one goes by the configuration as it is now; who was let in by the old shall not stay.
+        self.reloadable.reload_rights();
         for part in [Part::Demo, Part::Admin] {
             self.parts.stop(part).await;
         }
         let limit = Instant::now() + self.retirement.drain;
-        let predecessor = self.predecessor.take();
-        let (parts, presentations) = (&self.parts, &self.presentations);
+        let (parts, presentations, predecessor) = (&self.parts, &self.presentations, self.predecessor.as_ref());
         let drained = async {
             tokio::select! {
                 () = parts.ended(Part::Rtmp) => {}
@@ -131,30 +132,40 @@ impl Daemon {
             while !presentations.is_empty() {
                 sleep(LOOK).await;
             }
-            if let Some(predecessor) = &predecessor {
+            if let Some(predecessor) = predecessor {
                 predecessor.gone().await;
             }
         };
-        let why = tokio::select! {
-            () = drained => {
-                info!("drained");
-                Why::Drained
-            }
-            over = successor.over() => {
-                match over {
-                    Over::Stop => info!("the new process stops, this one too"),
-                    Over::Gone(status) => warn!(?status, "the new process is gone, nobody serves any more"),
+        tokio::pin!(drained);
+        loop {
+            tokio::select! {
+                () = &mut drained => {
+                    info!("drained");
+                    break Why::Drained;
                 }
-                Why::Told
+                word = successor.word() => match word {
+                    Word::Reload => {
+                        self.reloadable.reload_rights();
+                        if let Some(predecessor) = predecessor {
+                            predecessor.reload().await;
+                        }
+                    }
+                    Word::Stop => {
+                        info!("the new process stops, this one too");
+                        break Why::Told;
+                    }
+                    Word::Gone(status) => {
+                        warn!(?status, "the new process is gone, nobody serves any more");
+                        break Why::Told;
+                    }
+                },
+                signal = told(signals) => {
+                    info!(%signal, "stopping while draining");
+                    break Why::Told;
+                }
+                () = parts.any_ended() => break Why::APart,
             }
-            signal = told(signals) => {
-                info!(%signal, "stopping while draining");
-                Why::Told
-            }
-            () = parts.any_ended() => Why::APart,
-        };
-        self.predecessor = predecessor;
-        why
+        }
     }
 }
 
