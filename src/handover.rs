@@ -10,7 +10,8 @@
 //!  |-- Socket (with a descriptor), each --->|
 //!  |-- Start: where to fetch from --------->|  starts all parts on these sockets
 //!  |<------------------------------ Ready --|  (or it ends: the old one goes on)
-//!  |-- Main: be the main process ---------->|
+//!  |   reads no more datagrams              |
+//!  |-- Main: be the main process ---------->|  reads datagrams
 //!  |   accepts no more, drains              |  serves
 //!  |<----------------------------- Reload --|  (at each SIGHUP)
 //!  |<------------------------------- Stop --|  (if the whole service stops)

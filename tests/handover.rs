@@ -394,3 +394,45 @@ fn an_administrator_s_word_reaches_what_the_old_process_has() {
     wait_until_ended(&mut daemon, old, Duration::from_secs(40));
     assert_eq!(published(&daemon, true), []);
 }
+
+#[test]
+fn a_publisher_that_loses_the_old_process_comes_back_to_the_new_one_and_players_go_on() {
+    let mut daemon = start();
+    let browser = Browser::alone();
+    let mut before = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));
+    daemon.wait_until_live("show");
+    let (url, started) = (daemon.url("/live/show/master.m3u8"), AtomicBool::new(false));
+    let http = daemon.http;
+    let watch = Watch::default();
+    let (report, _after) = thread::scope(|scope| {
+        let _stops = watch.stops();
+        scope.spawn(|| watch.read(http, "show"));
+        let publisher = scope.spawn(|| {
+            while !started.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(50));
+            }
+            thread::sleep(Duration::from_secs(2));
+            daemon.upgrade();
+            thread::sleep(Duration::from_secs(3));
+            before.kill();
+            // Encoders wait a little before they try again.
+            thread::sleep(Duration::from_secs(2));
+            publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"))
+        });
+        let report = browser.play_with("hls", &url, 30, &[], |event| {
+            if event == Event::Started {
+                started.store(true, Ordering::Relaxed);
+            }
+        });
+        started.store(true, Ordering::Relaxed);
+        (report, publisher.join().expect("both publishers"))
+    });
+    watch.assert_faultless();
+    assert_eq!(published_here(&daemon).len(), 1);
+    let seen = watch.seen.lock().expect("nobody panicked while holding it").clone();
+    assert!(seen.windows(2).all(|pair| pair[1] > pair[0]), "{seen:?}");
+    // The seconds without a publisher are missing, and no more: the player comes over to the other broadcast by itself.
+    assert_eq!(report.fatal(), Vec::<String>::new(), "{:#}", report.0);
+    assert!(report.number("/played_s") > 20.0, "{:#}", report.0);
+    assert!(report.number("/still_for_ms") < 2000.0, "{:#}", report.0);
+}

@@ -62,6 +62,7 @@ pub struct Packager {
     settings: Settings,
     presentations: Presentations,
     metrics: Metrics,
+    after: Option<u64>,
 }
 
 impl Packager {
@@ -80,7 +81,18 @@ impl Packager {
             settings,
             presentations: Presentations::default(),
             metrics: Metrics::default(),
+            after: None,
         })
+    }
+
+    /// Players may come over from another process that has reached this discontinuity sequence, without an end between: each broadcast starts
+    /// with a discontinuity, at least there.
+    #[must_use]
+    pub fn after(self, discontinuities: u64) -> Self {
+        Self {
+            after: Some(discontinuities),
+            ..self
+        }
     }
 
     /// Where presentations are found.
@@ -93,7 +105,8 @@ impl Packager {
         let consumer = broadcast.subscribe_from_oldest();
         let before = before
             .and_then(Live::current)
-            .and_then(|before| before.tracks.first().map(|track| track.discontinuities()));
+            .and_then(|before| before.tracks.first().map(|track| track.discontinuities()))
+            .max(self.after);
         let (settings, metrics) = (self.settings, self.metrics.clone());
         let program = Program::new(Arc::clone(broadcast), consumer.configs(), settings, metrics, before);
         (program, consumer)
@@ -230,6 +243,15 @@ impl Presentations {
         self.0.broadcasts.get(&id).map(|live| Arc::clone(&live))
     }
 
+    /// The greatest discontinuity sequence that any has reached; 0 if there is none.
+    pub fn discontinuities(&self) -> u64 {
+        let reached = self.0.broadcasts.iter().filter_map(|live| {
+            let presentation = live.current()?;
+            Some(presentation.tracks.first()?.discontinuities())
+        });
+        reached.max().unwrap_or(0)
+    }
+
     /// Whether there is nothing to be found: nothing is live, and what has ended has been forgotten.
     pub fn is_empty(&self) -> bool {
         self.0.broadcasts.is_empty()
@@ -330,19 +352,29 @@ impl Live {
     pub async fn changed(&self, track: usize, msn: u64, part: Option<usize>) -> Option<Arc<Presentation>> {
         let notify = self.changed.get(track)?;
         loop {
+            // Looked at before registering, too: of thousands that are woken at once none then joins and leaves the waiters' list again.
+            if let Some(current) = self.has(track, msn, part)? {
+                return Some(current);
+            }
             let mut changed = pin!(notify.notified());
             changed.as_mut().enable();
-            let current = self.current();
-            if let Some(presentation) = &current
-                && (presentation.ended || presentation.tracks.get(track)?.has(msn, part))
-            {
-                return current;
+            if let Some(current) = self.has(track, msn, part)? {
+                return Some(current);
             }
             if self.ended.is_cancelled() {
-                return current;
+                return self.current();
             }
             changed.await;
         }
+    }
+
+    /// The snapshot, if it has what [`Live::changed`] waits for; outside `None`: it has no such track.
+    fn has(&self, track: usize, msn: u64, part: Option<usize>) -> Option<Option<Arc<Presentation>>> {
+        let Some(current) = self.current() else {
+            return Some(None);
+        };
+        let come = current.ended || current.tracks.get(track)?.has(msn, part);
+        Some(come.then_some(current))
     }
 
     /// Follows segment `msn` of a track from its first part, whether it is open or complete.

@@ -28,6 +28,7 @@ const MAX_SOCKETS: usize = 1024;
 pub(crate) struct Predecessor {
     channel: Channel,
     local: PathBuf,
+    discontinuities: u64,
 }
 
 impl Predecessor {
@@ -58,19 +59,29 @@ impl Predecessor {
                             socket: Any::Quic(QuicSocket::inherit(UdpSocket::from(socket), &note.0, inboxes)?),
                         });
                     }
-                    (Message::Start { local }, _) => return Ok((sockets, local)),
+                    (Message::Start { local, discontinuities }, _) => return Ok((sockets, local, discontinuities)),
                     (other, _) => return Err(Error::OutOfTurn(other.name())),
                 }
             }
         };
         let late = |_| Error::Late(SEND_LIMIT.as_secs());
-        let (sockets, local) = timeout(SEND_LIMIT, all).await.map_err(late)??;
-        Ok((Self { channel, local }, sockets))
+        let (sockets, local, discontinuities) = timeout(SEND_LIMIT, all).await.map_err(late)??;
+        let predecessor = Self {
+            channel,
+            local,
+            discontinuities,
+        };
+        Ok((predecessor, sockets))
     }
 
     /// Where it serves what only it has.
     pub(crate) fn local(&self) -> &Path {
         &self.local
+    }
+
+    /// A discontinuity sequence that none of its broadcasts gets to.
+    pub(crate) fn discontinuities(&self) -> u64 {
+        self.discontinuities
     }
 
     /// Says that this process serves, and waits until it is the main one.

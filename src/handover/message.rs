@@ -22,8 +22,9 @@ pub(super) enum Message {
     Socket { purpose: Purpose, address: SocketAddr },
     /// To the new process: a socket of QUIC, as the first descriptor beside it; the rest lead to its former owners, as does the note.
     Quic { address: SocketAddr, note: Note },
-    /// To the new process: these were all. What it does not have itself, it fetches over HTTP from this Unix socket.
-    Start { local: PathBuf },
+    /// To the new process: these were all. What it does not have itself, it fetches over HTTP from this Unix socket. No broadcast of the old one
+    /// gets as far as this discontinuity sequence.
+    Start { local: PathBuf, discontinuities: u64 },
     /// To the old process: all parts run.
     Ready,
     /// To the new process: the service manager knows it as the main process.
@@ -120,7 +121,10 @@ mod tests {
         for message in [
             quic,
             socket(),
-            Message::Start { local },
+            Message::Start {
+                local,
+                discontinuities: 46_769,
+            },
             Message::Ready,
             Message::Main,
             Message::Reload,
@@ -153,6 +157,10 @@ mod tests {
             assert_eq!(Message::parse(packet), Err(Malformed::NotAMessage), "{packet:?}");
         }
         let local = "x".repeat(MAX_BYTES).into();
-        assert!(matches!(Message::Start { local }.write(), Err(Malformed::TooLong(_))));
+        let start = Message::Start {
+            local,
+            discontinuities: 0,
+        };
+        assert!(matches!(start.write(), Err(Malformed::TooLong(_))));
     }
 }

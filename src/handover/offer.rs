@@ -59,12 +59,17 @@ impl Launch {
         Self { program, args }
     }
 
-    /// Starts the program anew and hands it `sockets`. What it does not have, it finds at `local`. It has started when this returns, and this
-    /// process must accept nothing more.
+    /// Starts the program anew and hands it `sockets`. What it does not have, it finds at `local`, where none gets to `discontinuities`. It has
+    /// started when this returns, and this process must accept nothing more.
     ///
     /// # Errors
     /// It does not start. Its process has ended, and nothing has changed.
-    pub(crate) async fn hand_over(&self, sockets: &Sockets, local: &Path) -> Result<Successor, Error> {
+    pub(crate) async fn hand_over(
+        &self,
+        sockets: &Sockets,
+        local: &Path,
+        discontinuities: u64,
+    ) -> Result<Successor, Error> {
         let (channel, theirs) = Channel::pair()?;
         let mut command = Command::new(&self.program);
         command.args(&self.args).stdin(Stdio::from(theirs));
@@ -81,7 +86,11 @@ impl Launch {
             child: Some(child),
             given: Vec::new(),
         };
-        match timeout(READY_LIMIT, starting.start(&channel, sockets, local)).await {
+        let start = Message::Start {
+            local: local.into(),
+            discontinuities,
+        };
+        match timeout(READY_LIMIT, starting.start(&channel, sockets, &start)).await {
             Ok(Ok(())) => {}
             Ok(Err(err)) => return Err(starting.failed(err).await),
             Err(_) => return Err(Error::Late(READY_LIMIT.as_secs())),
@@ -100,7 +109,7 @@ struct Starting {
 
 impl Starting {
     /// Hands over all that there is, and waits until the new process serves.
-    async fn start(&mut self, channel: &Channel, sockets: &Sockets, local: &Path) -> Result<(), Error> {
+    async fn start(&mut self, channel: &Channel, sockets: &Sockets, start: &Message) -> Result<(), Error> {
         for open in sockets.iter() {
             let (purpose, address) = (open.purpose, open.address);
             match &open.socket {
@@ -120,7 +129,7 @@ impl Starting {
                 Any::Quic(_) => {}
             }
         }
-        channel.send(&Message::Start { local: local.into() }, &[]).await?;
+        channel.send(start, &[]).await?;
         match channel.receive().await? {
             (Message::Ready, _) => Ok(()),
             (other, _) => Err(Error::OutOfTurn(other.name())),

@@ -29,6 +29,8 @@ use crate::{
 
 /// How often a draining process looks whether it is done.
 const LOOK: Duration = Duration::from_millis(500);
+/// Discontinuities that what drains may still come to: a publisher's clock that jumps, or an encoder that is set otherwise while it sends.
+const DISCONTINUITIES: u64 = 8;
 
 /// What giving way needs.
 pub(super) struct Retirement {
@@ -38,15 +40,18 @@ pub(super) struct Retirement {
     socket: PathBuf,
     /// How long publishers are kept.
     drain: Duration,
+    /// What players of the process before may have seen.
+    discontinuities: u64,
 }
 
 impl Retirement {
-    pub(super) fn new(config: &Config, router: Arc<origin_http::Router>) -> Self {
+    pub(super) fn new(config: &Config, router: Arc<origin_http::Router>, discontinuities: u64) -> Self {
         Self {
             http: config.http.clone(),
             router,
             socket: config.data_dir.join("handover").join(format!("{}.sock", process::id())),
             drain: config.upgrade.drain(),
+            discontinuities,
         }
     }
 
@@ -90,7 +95,12 @@ impl Daemon {
         let server = server.map_err(|err| format!("{}: {err}", self.retirement.socket.display()))?;
         self.parts
             .start(Part::Local, |stop| server.serve(CancellationToken::new(), stop));
-        let handed = launch.hand_over(&self.sockets, &self.retirement.socket).await;
+        let reached = self
+            .presentations
+            .discontinuities()
+            .max(self.retirement.discontinuities);
+        let (sockets, local) = (&self.sockets, &self.retirement.socket);
+        let handed = launch.hand_over(sockets, local, reached + DISCONTINUITIES).await;
         if handed.is_err() {
             self.parts.stop(Part::Local).await;
             self.retirement.clean_up();

@@ -45,7 +45,11 @@ impl Daemon {
         let config = &loaded.config;
         limits::raise_and_tell(config);
         let hub = Hub::new(config.live.hub());
-        let packager = Packager::new(hub.clone(), config.live.packager()).map_err(|err| format!("live: {err}"))?;
+        let mut packager = Packager::new(hub.clone(), config.live.packager()).map_err(|err| format!("live: {err}"))?;
+        let discontinuities = predecessor.as_ref().map(Predecessor::discontinuities);
+        if let Some(discontinuities) = discontinuities {
+            packager = packager.after(discontinuities);
+        }
         let presentations = packager.presentations();
         let rtmp_metrics = ingest_rtmp::Metrics::default();
         let http_metrics = origin_http::Metrics::default();
@@ -161,7 +165,7 @@ impl Daemon {
             sockets,
             retire,
             edge,
-            retirement: Retirement::new(config, router),
+            retirement: Retirement::new(config, router, discontinuities.unwrap_or(0)),
             reloadable: Reloadable {
                 running: loaded,
                 file,
