@@ -83,6 +83,7 @@ async fn serve(call: Call, launch: Launch) -> Result<(), String> {
             Ok(()) => info!("took over from the process before"),
             Err(err) => warn!(%err, "the process before is gone already"),
         }
+        daemon.sockets.begin();
     }
     notify::ready();
 
@@ -100,7 +101,9 @@ async fn serve(call: Call, launch: Launch) -> Result<(), String> {
         (Some(part), _) => Err(format!(
             "{part} has failed, a fault of this program: the log says where; start it again"
         )),
-        (None, Why::APart) => Err("a part has ended by itself: the log says which; start it again".into()),
+        (None, Why::APart(part)) => Err(format!(
+            "a part has ended by itself, {part}: the log says more; start it again"
+        )),
         (None, Why::Told | Why::Drained) => Ok(()),
     }
 }
@@ -108,8 +111,8 @@ async fn serve(call: Call, launch: Launch) -> Result<(), String> {
 /// Why the daemon does not go on.
 enum Why {
     Told,
-    /// A part has ended that was not told to.
-    APart,
+    /// This part has ended, and was not told to.
+    APart(Part),
     /// Another process has its place, and what this one had is over.
     Drained,
 }
@@ -174,7 +177,7 @@ impl Daemon {
                         }
                     }
                 },
-                () = self.parts.any_ended() => return Err(Why::APart),
+                part = self.parts.any_ended() => return Err(Why::APart(part)),
             }
         }
     }

@@ -330,6 +330,15 @@ impl Sockets {
         listeners.map_err(|err| format!("{}: {err}", purpose.name()))
     }
 
+    /// The process before reads its sockets of QUIC no more: this one does from here on.
+    pub(crate) fn begin(&self) {
+        for open in &self.0 {
+            if let Any::Served(quic) = &open.socket {
+                quic.begin();
+            }
+        }
+    }
+
     /// The sockets of QUIC, to be served. What stays can hand them over.
     pub(crate) fn quic(&mut self) -> Vec<QuicSocket> {
         let mut sockets = Vec::new();

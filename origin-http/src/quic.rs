@@ -26,10 +26,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use quinn::{Incoming, TokioRuntime, VarInt};
 use rustls::server::ResolvesServerCert;
 use tokio::{sync::Semaphore, time::timeout};
-use tokio_util::{
-    sync::CancellationToken,
-    task::{TaskTracker, task_tracker::TaskTrackerToken},
-};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, debug, debug_span, info};
 
 use crate::{
@@ -88,8 +85,9 @@ pub(crate) async fn serve(
     abort: &CancellationToken,
     retire: &CancellationToken,
 ) {
-    let connections = TaskTracker::new();
-    let door = Door {
+    let mut door = Door {
+        connections: TaskTracker::new(),
+        serial: 0,
         context: Arc::clone(context),
         places: Arc::clone(places),
         abort: abort.clone(),
@@ -97,7 +95,6 @@ pub(crate) async fn serve(
         retry_from: endpoint.retry_from,
         date: Arc::default(),
     };
-    let mut serial: u64 = 0;
     loop {
         let incoming = tokio::select! {
             incoming = endpoint.quic.accept() => incoming,
@@ -105,14 +102,14 @@ pub(crate) async fn serve(
             () = context.drain.cancelled() => break,
         };
         let Some(incoming) = incoming else { break };
-        serial += 1;
-        door.admit(incoming, serial, connections.token());
+        door.admit(incoming);
     }
-    connections.close();
-    let abort = abort.clone();
+    door.connections.close();
+    let (abort, connections) = (abort.clone(), door.connections.clone());
     let rest = async move {
         tokio::select! {
-            () = refuse_all(&endpoint.quic) => {}
+            biased;
+            () = door.late(&endpoint.quic) => {}
             () = connections.wait() => {}
             () = abort.cancelled() => {}
         }
@@ -123,15 +120,11 @@ pub(crate) async fn serve(
     context.tasks.spawn(rest);
 }
 
-/// Who comes now may ask elsewhere.
-async fn refuse_all(endpoint: &quinn::Endpoint) {
-    while let Some(incoming) = endpoint.accept().await {
-        incoming.refuse();
-    }
-}
-
 /// Where connections come in.
 struct Door {
+    connections: TaskTracker,
+    /// Of the last that came.
+    serial: u64,
     context: Arc<Context>,
     places: Arc<Places>,
     abort: CancellationToken,
@@ -141,7 +134,20 @@ struct Door {
 }
 
 impl Door {
-    fn admit(&self, incoming: Incoming, serial: u64, token: TaskTrackerToken) {
+    /// Who came before the socket was another's to read is let in and told, like the others, to go elsewhere: a refusal might be remembered.
+    /// When all ends it is refused.
+    async fn late(&mut self, endpoint: &quinn::Endpoint) {
+        while let Some(incoming) = endpoint.accept().await {
+            match self.context.drain.is_cancelled() {
+                true => incoming.refuse(),
+                false => self.admit(incoming),
+            }
+        }
+    }
+
+    fn admit(&mut self, incoming: Incoming) {
+        self.serial += 1;
+        let (serial, token) = (self.serial, self.connections.token());
         let metrics = self.context.router.metrics();
         let peer = incoming.remote_address();
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());

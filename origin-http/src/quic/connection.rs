@@ -12,7 +12,7 @@ use h3::error::{Code, ConnectionError};
 use quinn::{Incoming, ZeroRttAccepted};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit},
-    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout, timeout_at},
 };
 use tracing::{Instrument, Span, debug};
 
@@ -52,18 +52,31 @@ pub(super) async fn serve(
     context: Arc<Context>,
 ) {
     let metrics = context.router.metrics().clone();
-    let connecting = match incoming.accept() {
+    let mut connecting = match incoming.accept() {
         Ok(connecting) => connecting,
         Err(err) => {
             metrics.refuse(Reason::Handshake);
             return debug!(%err, "no QUIC");
         }
     };
+    let limit = Instant::now() + ms(context.config.first_byte_ms);
+    // A client's first message may come in several datagrams, and what it allows is known when all have come: who opens a stream before is
+    // not told later that it may.
+    match timeout_at(limit, connecting.handshake_data()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(err)) => {
+            metrics.refuse(Reason::Handshake);
+            return debug!(%err, "no handshake");
+        }
+        Err(_) => {
+            metrics.refuse(Reason::FirstByte);
+            return debug!("the handshake takes too long");
+        }
+    }
     // What comes before the handshake is over is early data (RFC 8446 2.3).
     let Ok((quic, established)) = connecting.into_0rtt() else {
         return;
     };
-    let first_byte = ms(context.config.first_byte_ms);
     let max_section = u64::from(context.config.max_header_bytes);
     let opening = async {
         let connection = transport::Connection::open(quic.clone(), max_section).await.ok()?;
@@ -71,7 +84,7 @@ pub(super) async fn serve(
         builder.max_field_section_size(max_section).send_grease(false);
         builder.build::<_, Bytes>(connection).await.ok()
     };
-    let h3 = match timeout(first_byte, opening).await {
+    let h3 = match timeout_at(limit, opening).await {
         Ok(Some(h3)) => h3,
         Ok(None) => {
             metrics.refuse(Reason::Handshake);
@@ -201,7 +214,8 @@ impl Connection {
                         }
                     }
                 }
-                () = &mut retired, if self.stage == Stage::Serving => {
+                // Who is not in yet would take a farewell for a failure.
+                () = &mut retired, if self.stage == Stage::Serving && handshake.is_none() => {
                     self.announce().await;
                     grace.as_mut().reset(Instant::now() + (2 * quic.rtt()).min(GRACE));
                 }

@@ -1,8 +1,9 @@
 //! A UDP socket that goes from one process to the next without a connection being lost.
 //!
 //! Both hold the socket and send by it; one reads it, the newest. What it reads for a connection of a former owner, known by the connection id
-//! ([`Keys`]), it passes on by a Unix socket ([`letter`]). Order of events: [`QuicHandover::prepare`] in the old process; the new one starts to
-//! read; [`QuicHandover::complete`] in the old. Between, a datagram may be read by the wrong one of the two, and is lost as on any path.
+//! ([`Keys`]), it passes on by a Unix socket ([`letter`]). Order of events: [`QuicHandover::prepare`] in the old process; the new one serves,
+//! and does not read yet; [`QuicHandover::complete`] in the old, which reads no more; [`QuicHandover::begin`] in the new. What comes between
+//! the last two waits in the kernel, so that never two of them have one client's first datagrams.
 
 use std::{
     fmt, io,
@@ -76,7 +77,8 @@ impl QuicSocket {
         Self::with(udp, Keys::new()?, vec![])
     }
 
-    /// A socket that another process left us: `note` and `inboxes` as they are in its [`QuicLegacy`].
+    /// A socket that another process left us: `note` and `inboxes` as they are in its [`QuicLegacy`]. It is not read before
+    /// [`QuicHandover::begin`].
     ///
     /// # Errors
     /// `InvalidData` if `note` is none, or does not fit the inboxes; the system has no randomness, or no descriptor.
@@ -87,7 +89,9 @@ impl QuicSocket {
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
         let former = inboxes.into_iter().map(Former::new).collect::<io::Result<_>>()?;
-        Self::with(udp, keys, former)
+        let socket = Self::with(udp, keys, former)?;
+        socket.inbox.mail().reads = Reads::Before;
+        Ok(socket)
     }
 
     fn with(udp: UdpSocket, keys: Keys, former: Vec<Former>) -> io::Result<Self> {
@@ -177,11 +181,20 @@ impl QuicHandover {
         Ok(legacy)
     }
 
-    /// The successor reads: the socket is not read here any more, only letters are.
+    /// The successor is to read: when this returns the socket is not read here any more, only letters are.
     pub fn complete(&self) {
         let mut mail = self.0.mail();
-        mail.given = true;
+        mail.reads = Reads::Successor;
         mail.wake();
+    }
+
+    /// In the successor: whoever had the socket reads it no more, or is gone. From here on it is read. Does nothing to a socket that is.
+    pub fn begin(&self) {
+        let mut mail = self.0.mail();
+        if mail.reads == Reads::Before {
+            mail.reads = Reads::Us;
+            mail.wake();
+        }
     }
 
     /// There is no successor after all: all is as before [`QuicHandover::prepare`].
@@ -206,11 +219,20 @@ struct Inbox {
 #[derive(Default)]
 struct Mail {
     inbox: Option<net::UnixDatagram>,
-    /// The socket is another's to read.
-    given: bool,
+    reads: Reads,
     /// Who reads.
     waker: Option<Waker>,
     letter: Vec<u8>,
+}
+
+/// Whose the socket is to read.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    /// Its former owner's, until we are told.
+    Before,
+    #[default]
+    Us,
+    Successor,
 }
 
 impl Inbox {
@@ -366,13 +388,16 @@ impl AsyncUdpSocket for Socket {
         bufs: &mut [IoSliceMut<'_>],
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        {
-            let mut mail = self.inbox.mail();
-            let letters = mail.poll_recv(cx, bufs, metas);
-            if letters > 0 {
-                return Poll::Ready(Ok(letters));
-            }
-            if mail.given {
+        // Held while the socket is read: who gives it away knows then that this was the last time.
+        let mut mail = self.inbox.mail();
+        let letters = mail.poll_recv(cx, bufs, metas);
+        if letters > 0 {
+            return Poll::Ready(Ok(letters));
+        }
+        match mail.reads {
+            Reads::Us => {}
+            Reads::Before => return Poll::Pending,
+            Reads::Successor => {
                 self.udp.store(None);
                 return Poll::Pending;
             }

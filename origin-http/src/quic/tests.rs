@@ -161,12 +161,17 @@ impl Running {
 impl Certificate {
     /// A client's endpoint that trusts it, and resumes sessions with early data.
     fn client(&self, change: impl FnOnce(&mut TransportConfig)) -> quinn::Endpoint {
+        self.client_of(vec![b"h3".to_vec()], change)
+    }
+
+    /// One that speaks these protocols.
+    fn client_of(&self, protocols: Vec<Vec<u8>>, change: impl FnOnce(&mut TransportConfig)) -> quinn::Endpoint {
         let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_root_certificates(Arc::clone(&self.roots))
             .with_no_client_auth();
-        tls.alpn_protocols = vec![b"h3".to_vec()];
+        tls.alpn_protocols = protocols;
         tls.enable_early_data = true;
         let mut transport = TransportConfig::default();
         change(&mut transport);

@@ -1,4 +1,4 @@
-//! Early data (RFC 8470), and who must show its address first.
+//! The first flight: early data (RFC 8470), who must show its address first, and a first message in several datagrams.
 
 use super::*;
 
@@ -76,4 +76,20 @@ async fn a_flood_of_first_flights_leaves_no_more_than_its_bound() {
     until(|| relay.sent() >= 64 && relay.answered() >= 64).await;
     assert_eq!(running.endpoint.open_connections(), 8);
     assert_eq!(running.client().await.get("/time").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_client_whose_first_message_comes_in_two_datagrams_is_served_when_the_second_has_come() {
+    let config = Config {
+        first_byte_ms: 60_000,
+        ..config()
+    };
+    let running = Running::start(config, |_| ()).await;
+    let relay = path::Relay::start(running.address, path::Rate::Halting).await;
+    let protocols = [vec![b"h3".to_vec()], vec![vec![b'x'; 250]; 6]].concat();
+    let endpoint = running.certificate.client_of(protocols, |_| ());
+    let quic = endpoint.connect(relay.address, NAME).unwrap().await.unwrap();
+    let mut client = Client::over(endpoint, quic).await;
+    assert_eq!(client.get("/time").await.status, StatusCode::OK);
+    assert_eq!(client.get("/time").await.status, StatusCode::OK);
 }

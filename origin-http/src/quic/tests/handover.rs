@@ -17,6 +17,7 @@ async fn connections_of_the_old_process_live_on_and_new_ones_reach_the_new() {
     let socket = QuicSocket::inherit(legacy.socket, &legacy.note, legacy.inboxes).unwrap();
     let new = Running::over(Stage::live().await, socket, old.certificate.clone(), config(), |_| ());
     old.handover.complete();
+    new.handover.begin();
     old.retire.cancel();
     assert_eq!(new.address, old.address);
 
@@ -45,6 +46,7 @@ async fn connections_of_the_old_process_live_on_and_new_ones_reach_the_new() {
     let socket = QuicSocket::inherit(legacy.socket, &legacy.note, legacy.inboxes).unwrap();
     let third = Running::over(Stage::live().await, socket, new.certificate.clone(), config(), |_| ());
     new.handover.complete();
+    third.handover.begin();
     assert_eq!(late.get(&theirs).await.status, StatusCode::OK);
     assert_eq!(third.client().await.get("/time").await.status, StatusCode::OK);
     assert_eq!(third.stage.metrics.connections.get(), 1);
@@ -80,9 +82,36 @@ async fn connections_of_a_process_that_is_gone_are_reset() {
     handover.abandon();
     serving.abort();
     drop((endpoint, handover));
-    let _new = Running::over(Stage::live().await, socket, certificate, config(), |_| ());
+    let new = Running::over(Stage::live().await, socket, certificate, config(), |_| ());
+    new.handover.begin();
     let request = Request::get(format!("https://{NAME}/time")).body(()).unwrap();
     let _ = client.requests.send_request(request).await;
     let closed = timeout(LONG, client.quic.closed()).await.unwrap();
     assert!(matches!(closed, quinn::ConnectionError::Reset), "{closed}");
+}
+
+#[tokio::test]
+async fn the_new_process_reads_nothing_before_the_old_has_stopped_and_what_came_meanwhile_is_not_lost() {
+    let old = Running::live().await;
+    let legacy = old.handover.prepare().unwrap();
+    let socket = QuicSocket::inherit(legacy.socket, &legacy.note, legacy.inboxes).unwrap();
+    let new = Running::over(Stage::live().await, socket, old.certificate.clone(), config(), |_| ());
+    // Both are there, and all connections are the old one's.
+    for _ in 0..16 {
+        assert_eq!(old.client().await.get("/time").await.status, StatusCode::OK);
+    }
+    assert_eq!((old.answered(), new.answered()), (16, 0));
+    // None of them reads.
+    old.handover.complete();
+    let mut late = tokio::spawn({
+        let (endpoint, address) = (old.certificate.client(|_| ()), old.address);
+        async move { (endpoint.connect(address, NAME).unwrap().await.unwrap(), endpoint) }
+    });
+    assert!(timeout(Duration::from_millis(100), &mut late).await.is_err());
+    new.handover.begin();
+    let (quic, endpoint) = timeout(LONG, late).await.unwrap().unwrap();
+    // By the datagrams that had come: no client needs to send anything again.
+    let mut late = Client::over(endpoint, quic).await;
+    assert_eq!(late.get("/time").await.status, StatusCode::OK);
+    assert_eq!((old.answered(), new.answered()), (16, 1));
 }

@@ -16,6 +16,8 @@ pub(super) enum Rate {
     Bytes(u64),
     /// Nothing comes back.
     OneWay,
+    /// After its first datagram the client's come when the server has said something.
+    Halting,
 }
 
 #[derive(Default)]
@@ -50,6 +52,9 @@ impl Relay {
                 let mut buf = [0; 2_048];
                 while let Ok((len, from)) = near.recv_from(&mut buf).await {
                     *client.lock().unwrap() = Some(from);
+                    if rate == Rate::Halting && seen.sent.load(Ordering::Relaxed) > 0 {
+                        until(|| seen.answered.load(Ordering::Relaxed) > 0).await;
+                    }
                     let _ = far.send(&buf[..len]).await;
                     seen.sent.fetch_add(1, Ordering::Relaxed);
                 }
