@@ -5,7 +5,7 @@ mod support;
 use serde_json::Value;
 use std::{
     fs,
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -404,6 +404,59 @@ fn sockets_of_the_service_manager_are_taken_and_those_that_nobody_wants_refused(
     let url = format!("https://{}/time", addresses[0]);
     let curl = run(Command::new("curl").args(["-sk", "--max-time", "10", &url]));
     assert!(curl.status.success() && curl.stdout.starts_with(b"20"), "{curl:?}");
+}
+
+// Listeners.
+
+#[test]
+fn each_listener_may_be_off_and_all_but_one() {
+    const LISTENERS: [&str; 3] = ["rtmp", "http", "admin"];
+    for off in [
+        &["rtmp"][..],
+        &["http"],
+        &["admin"],
+        &["rtmp", "http"],
+        &["rtmp", "admin"],
+        &["http", "admin"],
+    ] {
+        let workdir = Workdir::new("listeners");
+        let config = workdir.path().join("streamforge.toml");
+        let data_dir = workdir.path().to_str().expect("a UTF-8 path").to_owned();
+        fs::write(&config, Settings::default().to_toml(&data_dir)).expect("a configuration file");
+        let mut command = daemon::command();
+        command.args(["serve", "--log-format", "json", "--config"]).arg(&config);
+        command.envs(
+            off.iter()
+                .map(|name| (format!("STREAMFORGE_{}_LISTEN", name.to_uppercase()), "")),
+        );
+        let mut daemon = Process::run("streamforge", command);
+        let on = LISTENERS.iter().filter(|name| !off.contains(name));
+        let limit = Duration::from_secs(20);
+        let on: Vec<SocketAddr> = on
+            .map(|name| {
+                daemon.wait_for_lines(name, limit, |lines| {
+                    let mut entries = lines.iter().filter_map(|line| Entry::parse(line));
+                    entries
+                        .find(|entry| entry.message() == "listening" && entry.field("listener") == Some(name))?
+                        .field("addr")?
+                        .parse()
+                        .ok()
+                })
+            })
+            .collect();
+        // What it answers it does after all parts have begun.
+        proc::signal(daemon.id(), "HUP");
+        daemon.wait_for_lines(&format!("an answer without {off:?}"), limit, |lines| {
+            let answered = |line: &String| line.contains("configuration read again");
+            lines.iter().any(answered).then_some(())
+        });
+        for address in on {
+            TcpStream::connect(address).expect("what is on accepts");
+        }
+        daemon.terminate();
+        let status = daemon.wait(limit);
+        assert!(status.success(), "without {off:?}: {status}: {}", daemon.stderr());
+    }
 }
 
 // The end.

@@ -110,6 +110,8 @@ impl Server {
                 shutdown.clone(),
             ));
         }
+        // There may be no listener, which is no reason to end.
+        shutdown.cancelled().await;
         tasks.close();
         tasks.wait().await;
     }

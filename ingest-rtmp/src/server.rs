@@ -104,6 +104,11 @@ impl Server {
             };
             tasks.spawn(acceptor.accept(retire.clone(), shutdown.clone()));
         }
+        // There may be no listener, which is no reason to end.
+        tokio::select! {
+            () = retire.cancelled() => {}
+            () = shutdown.cancelled() => {}
+        }
         tasks.close();
         tasks.wait().await;
         info!("rtmp has stopped");

@@ -112,14 +112,14 @@ impl Parts {
         }
     }
 
-    /// Waits until a part ends that was not told to and must not. Cancel-safe.
-    pub(crate) async fn any_ended(&self) {
+    /// Waits until a part ends that was not told to and must not: which. Cancel-safe.
+    pub(crate) async fn any_ended(&self) -> Part {
         loop {
             let mut next = pin!(self.ended.notified());
             next.as_mut().enable();
             let missing = |running: &Running| running.ended.is_cancelled() && !running.may_end;
-            if self.running.iter().any(missing) {
-                return;
+            if let Some(running) = self.running.iter().find(|running| missing(running)) {
+                return running.part;
             }
             next.await;
         }
@@ -184,7 +184,7 @@ mod tests {
         let mut parts = Parts::default();
         parts.start(Part::Http, |stop| stop.cancelled_owned());
         parts.start(Part::Clock, |_| async { panic!("on purpose") });
-        parts.any_ended().await;
+        assert_eq!(parts.any_ended().await, Part::Clock);
         parts.stop(Part::Http).await;
         parts.stop(Part::Clock).await;
         assert_eq!(parts.panicked(), Some(Part::Clock));

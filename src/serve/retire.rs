@@ -173,7 +173,7 @@ impl Daemon {
                     info!(%signal, "stopping while draining");
                     break Why::Told;
                 }
-                () = parts.any_ended() => break Why::APart,
+                part = parts.any_ended() => break Why::APart(part),
             }
         }
     }
