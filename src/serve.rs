@@ -83,6 +83,7 @@ async fn serve(call: Call, launch: Launch) -> Result<(), String> {
             Ok(()) => info!("took over from the process before"),
             Err(err) => warn!(%err, "the process before is gone already"),
         }
+        daemon.sockets.begin();
     }
     notify::ready();
 
