@@ -39,20 +39,21 @@ impl Reloadable {
                 return;
             }
         };
-        // Files may be others though their names are the same.
-        if let (Some(certificates), Some(certificate)) = (&self.certificates, newer.config.certificate()) {
-            let taken = certificate.files().and_then(|files| certificates.reload(files));
-            if let Err(err) = taken {
-                warn!(%err, "the certificate cannot be used: nothing was changed");
-                return;
-            }
-        }
         let changed = self.running.changes(&newer);
         let (now, later): (Vec<_>, Vec<_>) = changed.into_iter().partition(|key| self.is_reloadable(key, &newer));
         let Some(running) = self.running.adopt(&newer, |key| now.iter().any(|taken| taken == key)) else {
             warn!("the configuration does not go with what needs a restart: nothing was changed");
             return;
         };
+        // Files may be others though their names are the same. Last of what can fail: what was shown before is shown on then.
+        let shown = newer.config.certificate().and(running.config.certificate());
+        if let (Some(certificates), Some(certificate)) = (&self.certificates, shown) {
+            let taken = certificate.files().and_then(|files| certificates.reload(files));
+            if let Err(err) = taken {
+                warn!(%err, "the certificate cannot be used: nothing was changed");
+                return;
+            }
+        }
         let withdrawn = self.publishers.reload(&running.config.publish);
         self.administrator.set(running.config.api.administrator());
         self.running = running;
