@@ -45,11 +45,11 @@ impl Freshness {
             .unwrap_or_default();
         let seconds = control.s_maxage.or(control.max_age);
         let lifetime = if control.no_cache { 0 } else { seconds.unwrap_or(0) };
-        // Our key knows of one header that answers vary by.
         let varies = headers
             .get_all(VARY)
             .iter()
-            .any(|vary| !vary.as_bytes().eq_ignore_ascii_case(b"accept-encoding"));
+            .flat_map(|vary| vary.as_bytes().split(|&byte| byte == b','))
+            .any(|name| !is_known(name.trim_ascii()));
         let of_use = lifetime > age || (status == StatusCode::OK && headers.contains_key(ETAG));
         Self {
             received,
@@ -137,6 +137,12 @@ impl Control {
     }
 }
 
+/// Whether answers that vary by this header may be kept: our key knows whether a text is compressed, and an origin is asked without
+/// `Origin`, whoever asks us: its answer to that is `*`, as ours is.
+fn is_known(vary: &[u8]) -> bool {
+    vary.is_empty() || vary.eq_ignore_ascii_case(b"accept-encoding") || vary.eq_ignore_ascii_case(b"origin")
+}
+
 /// Delta seconds (1.2.2), in quotes or not.
 fn seconds(text: &[u8]) -> Option<u64> {
     let text = text.trim_ascii();
@@ -209,6 +215,17 @@ mod tests {
         assert!(!read(404, &[]).storable);
         assert!(read(200, &[("cache-control", "max-age=1"), ("vary", "Accept-Encoding")]).storable);
         assert!(!read(200, &[("cache-control", "max-age=1"), ("vary", "cookie")]).storable);
+        for (vary, storable) in [
+            (&["Accept-Encoding, Origin"][..], true),
+            (&["origin", "ACCEPT-ENCODING,"], true),
+            (&["Accept-Encoding", "Cookie"], false),
+            (&["Accept-Encoding,User-Agent"], false),
+            (&["*"], false),
+        ] {
+            let vary = vary.iter().map(|&value| ("vary", value));
+            let fields: Vec<_> = vary.chain([("cache-control", "max-age=1")]).collect();
+            assert_eq!(read(200, &fields).storable, storable, "{fields:?}");
+        }
         // Beyond its time it is not used where the origin says so:
         assert!(!read(200, &[("cache-control", "max-age=9, must-revalidate")]).may_be_stale(Instant::now()));
     }

@@ -135,8 +135,8 @@ impl Object {
     pub(super) fn new(status: StatusCode, headers: &HeaderMap, freshness: Freshness, content: Arc<Content>) -> Self {
         let mut kept = HeaderMap::with_capacity(KEPT.len());
         for name in KEPT {
-            if let Some(value) = headers.get(&name) {
-                kept.insert(name, value.clone());
+            for value in headers.get_all(&name) {
+                kept.append(name.clone(), value.clone());
             }
         }
         Self {
@@ -151,9 +151,9 @@ impl Object {
     /// The same bytes, which the origin has said are still right (RFC 9111 4.3.4).
     pub(super) fn renewed(&self, headers: &HeaderMap, freshness: Freshness) -> Self {
         let mut renewed = Self::new(self.status, headers, freshness, Arc::clone(&self.content));
-        for (name, value) in &self.headers {
-            if !renewed.headers.contains_key(name) {
-                renewed.headers.insert(name, value.clone());
+        for name in self.headers.keys().filter(|name| !headers.contains_key(*name)) {
+            for value in self.headers.get_all(name) {
+                renewed.headers.append(name, value.clone());
             }
         }
         renewed

@@ -251,3 +251,21 @@ async fn ranges_conditions_and_head_are_answered_from_what_is_here() {
     assert_eq!((head.status(), head.body().len()), (StatusCode::OK, Some(10)));
     assert_eq!(origin.asked(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_varies_by_what_nobody_forwards_is_kept_by_nobody_and_says_so_in_full() {
+    let fields = [
+        ("cache-control", "max-age=9"),
+        ("vary", "Accept-Encoding, Origin"),
+        ("vary", "Cookie"),
+    ];
+    let origin = Scripted::new(move |_| async move { answer(200, &fields, "text") });
+    let edge = edge_of(&[&origin]);
+    for asked in 1..=2 {
+        let (status, headers, body) = ask(&edge, MASTER, &[]).await;
+        assert_eq!((status, &body[..], &*outcome(&headers)), (200, &b"text"[..], "miss"));
+        let vary: Vec<_> = headers.get_all("vary").iter().collect();
+        assert_eq!(vary, ["Accept-Encoding, Origin", "Cookie"]);
+        assert_eq!(origin.asked(), asked);
+    }
+}
