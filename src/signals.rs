@@ -1,6 +1,6 @@
 //! The signals that the daemon acts on.
 
-use std::{fmt, io};
+use std::{fmt, io, mem};
 
 use tokio::signal::unix::{self, SignalKind, signal};
 
@@ -42,6 +42,8 @@ pub(crate) struct Signals {
     interrupt: unix::Signal,
     hangup: unix::Signal,
     user: unix::Signal,
+    /// A [`Signal::Reload`] that came while only a stop was waited for.
+    reload_is_due: bool,
 }
 
 impl Signals {
@@ -52,11 +54,19 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             user: signal(SignalKind::user_defined2())?,
+            reload_is_due: false,
         })
     }
 
     /// The next of them. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Signal {
+        if mem::take(&mut self.reload_is_due) {
+            return Signal::Reload;
+        }
+        self.come().await
+    }
+
+    async fn come(&mut self) -> Signal {
         tokio::select! {
             _ = self.terminate.recv() => Signal::Terminate,
             _ = self.interrupt.recv() => Signal::Interrupt,
@@ -65,13 +75,41 @@ impl Signals {
         }
     }
 
-    /// The next that asks to stop. Cancel-safe; the others come to nothing.
+    /// The next that asks to stop. Cancel-safe. [`Signal::Reload`] is kept for [`Signals::next`]; [`Signal::Upgrade`] comes to nothing.
     pub(crate) async fn next_stop(&mut self) -> Signal {
         loop {
-            let signal = self.next().await;
-            if signal.is_stop() {
-                return signal;
+            match self.come().await {
+                Signal::Reload => self.reload_is_due = true,
+                signal if signal.is_stop() => return signal,
+                _ => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use rustix::process::{self, getpid, kill_process};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reload_that_comes_while_a_stop_is_waited_for_is_acted_on_once_afterwards() {
+        let (mut signals, mut witness) = (Signals::listen().unwrap(), Signals::listen().unwrap());
+        kill_process(getpid(), process::Signal::HUP).unwrap();
+        assert_eq!(witness.next().await, Signal::Reload);
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..2 {
+            let stop = pin!(signals.next_stop());
+            assert_eq!(stop.poll(&mut cx), Poll::Pending);
+        }
+        assert_eq!(signals.next().await, Signal::Reload);
+        let again = pin!(signals.next());
+        assert_eq!(again.poll(&mut cx), Poll::Pending);
     }
 }

@@ -7,7 +7,7 @@ use support::{
     daemon::{Daemon, Entry, Settings},
     http,
     media::PLAIN,
-    publisher, rtmp,
+    proc, publisher, rtmp,
 };
 
 const KEYS: &str = "policy = \"keys\"\nkeys = [{ channel = \"show\", key = \"first-key-of-show\" }, \
@@ -96,4 +96,26 @@ fn a_configuration_that_is_wrong_changes_nothing_and_says_why() {
     rtmp::Client::publish(daemon.rtmp, "live", "anyone").expect("publishing is still open");
     // As is one that is right by itself, but whose certificate cannot be used.
     daemon.assert_healthy();
+}
+
+#[test]
+fn a_reload_in_the_middle_of_an_upgrade_is_done_by_the_new_process_after_it() {
+    let mut daemon = Daemon::start(&Settings::default());
+    let publisher = rtmp::Client::publish(daemon.rtmp, "live", "show").expect("publishing is open");
+    daemon.upgrade_and(|old| proc::signal(old, "HUP"));
+    daemon
+        .process
+        .wait_for_lines("reload of the new process", Duration::from_secs(10), |lines| {
+            let read = |line: &String| line.contains("configuration read again");
+            lines.iter().any(read).then_some(())
+        });
+    // Whoever still knows the old process' number reaches the new one too, and by it both.
+    let before = daemon.process.lines().len();
+    proc::signal(daemon.process.id(), "HUP");
+    for words in ["configuration read again", "keys and tokens read again"] {
+        daemon.process.wait_for_lines(words, Duration::from_secs(10), |lines| {
+            lines[before..].iter().any(|line| line.contains(words)).then_some(())
+        });
+    }
+    drop(publisher);
 }

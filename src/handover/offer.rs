@@ -11,6 +11,7 @@ use std::{
 };
 
 use origin_http::QuicHandover;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::{Child, Command},
     time::timeout,
@@ -191,6 +192,15 @@ impl Successor {
     /// Tells it that it is the main process now.
     pub(crate) async fn is_main(&self) {
         if let Err(err) = self.channel.send(&Message::Main, &[]).await {
+            debug!(%err, "the new process is not told");
+        }
+    }
+
+    /// Makes it read its configuration again, as whoever sent us SIGHUP meant it to.
+    pub(crate) fn reload(&self) {
+        let pid = self.pid().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        // Its number is its own as long as it is not waited for.
+        if let Some(Err(err)) = pid.map(|pid| kill_process(pid, Signal::HUP)) {
             debug!(%err, "the new process is not told");
         }
     }

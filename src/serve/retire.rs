@@ -169,22 +169,18 @@ impl Daemon {
                         break Why::Told;
                     }
                 },
-                signal = told(signals) => {
-                    info!(%signal, "stopping while draining");
-                    break Why::Told;
-                }
+                signal = signals.next() => match signal {
+                    stop @ (Signal::Terminate | Signal::Interrupt) => {
+                        info!(signal = %stop, "stopping while draining");
+                        break Why::Told;
+                    }
+                    // It was meant for who serves; one that came during the hand-over too, for the file of a log may have been moved since
+                    // the new process opened it. That tells this one.
+                    Signal::Reload => successor.reload(),
+                    Signal::Upgrade => warn!(%signal, "this process is draining: the new one takes signals"),
+                },
                 part = parts.any_ended() => break Why::APart(part),
             }
-        }
-    }
-}
-
-/// The next signal that asks to stop; the others are the new process' by now.
-async fn told(signals: &mut Signals) -> Signal {
-    loop {
-        match signals.next().await {
-            signal if signal.is_stop() => return signal,
-            signal => warn!(%signal, "this process is draining: the new one takes signals"),
         }
     }
 }

@@ -160,9 +160,22 @@ impl Daemon {
     /// Makes it hand over to a new process, and waits until that serves.
     #[track_caller]
     pub(crate) fn upgrade(&mut self) -> u32 {
+        self.upgrade_and(|_| ())
+    }
+
+    /// The same, with something done to the process that hands over while it does.
+    #[track_caller]
+    pub(crate) fn upgrade_and(&mut self, meanwhile: impl FnOnce(u32)) -> u32 {
         let count = self.successors.len();
         proc::signal(self.main(), "USR2");
         let limit = Duration::from_secs(30);
+        self.process.wait_for_lines("begin of the hand-over", limit, |lines| {
+            let begun = lines
+                .iter()
+                .filter(|line| line.contains("handing over to a new process"));
+            (begun.count() > count).then_some(())
+        });
+        meanwhile(self.main());
         let pid = self.process.wait_for_lines("hand-over", limit, |lines| {
             let entries = lines.iter().filter_map(|line| Entry::parse(line));
             let mut handed = entries.filter(|entry| entry.message().starts_with("another process serves"));
