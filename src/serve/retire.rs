@@ -165,7 +165,8 @@ impl Daemon {
                         break Why::Told;
                     }
                     Word::Gone(status) => {
-                        warn!(?status, "the new process is gone, nobody serves any more");
+                        // The sockets were given away; and systemd, whose main process that was, ends what is left and starts anew.
+                        warn!(?status, "the new process is gone, and with it the sockets: this one stops, to be started again");
                         break Why::Told;
                     }
                 },
