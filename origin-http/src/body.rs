@@ -97,6 +97,11 @@ impl Delivery {
         self.dry.load(Ordering::Relaxed)
     }
 
+    /// Whether it has bytes and it is we who let them wait.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn set_held(&self, held: bool) {
         self.held.store(held, Ordering::Relaxed);
     }

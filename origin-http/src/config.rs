@@ -35,7 +35,8 @@ pub struct Config {
     /// it is never we who close while a request is on its way.
     pub idle_ms: u32,
     /// Milliseconds in which a peer must take some of what is written to it, and send some of what it announced, 100 to 600 000. Default
-    /// 20 000. Less frees what stuck players hold.
+    /// 20 000. Over six times as long it must take 1 KiB each second, of each answer with bytes for it: who trickles holds media that have
+    /// left the window long ago. Less frees what stuck players hold.
     pub write_ms: u32,
     /// Milliseconds that requests have to finish when the daemon stops, 0 to 600 000. Default 10 000.
     pub drain_ms: u32,

@@ -257,7 +257,7 @@ where
             }
             now = look.tick(), if streams.is_some() => {
                 let Some(streams) = streams else { continue };
-                let deliveries = streams.inspect();
+                let deliveries = streams.inspect(write);
                 if deliveries == Deliveries::Stalled {
                     context.router.metrics().refuse(Reason::Write);
                     return Ok(());

@@ -1,14 +1,16 @@
-//! A connection's bytes with deadlines: a request's head that dribbles in, and a peer that takes nothing of what is written, end it.
+//! A connection's bytes with deadlines: a request's head that dribbles in, and a peer that takes nothing of what is written, or hardly
+//! anything for long, end it.
 //! A timer is armed only while something is awaited, so a healthy connection never touches one.
 
 use std::{
     io::{self, IoSlice},
+    mem,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -18,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    activity::Activity,
+    activity::{Activity, PATIENCE, least},
     metrics::{Metrics, Reason},
 };
 
@@ -88,6 +90,10 @@ struct Write {
 
 impl<S> Socket<S> {
     pub(crate) fn new(inner: S) -> Self {
+    /// Since when the peer lets us wait; how long it has, and what it has taken, since that was last judged.
+    since: Instant,
+    waited: Duration,
+    taken: u64,
         Self {
             inner,
             prefix: Prefix::default(),
@@ -113,7 +119,8 @@ impl<S> Socket<S> {
         self
     }
 
-    /// Limits the time in which the peer must take some of what is written. For the wire: what is above it may be gathering.
+    /// Limits the time in which the peer must take some of what is written, and in [`PATIENCE`] such times of waiting for it, what the
+    /// least rate makes of them. For the wire: what is above it may be gathering.
     pub(crate) fn limit_write(mut self, limit: Duration, metrics: &Metrics) -> Self {
         self.write = Some(Write {
             deadline: Deadline::new(limit),
@@ -123,6 +130,9 @@ impl<S> Socket<S> {
         self
     }
 
+            since: Instant::now(),
+            waited: Duration::ZERO,
+            taken: 0,
     /// True while the peer must take something before more can be written; only where that is limited.
     pub(crate) fn full(&self) -> Arc<AtomicBool> {
         self.write
@@ -139,7 +149,7 @@ impl<S> Socket<S> {
     }
 
     fn wrote(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let (Poll::Ready(Ok(count)), Some(write)) = (&result, &self.write) {
+        if let (Poll::Ready(Ok(count)), Some(write)) = (&result, &mut self.write) {
             write.metrics.sent.inc_by(*count as u64);
         }
         self.written(cx, result)
@@ -147,6 +157,7 @@ impl<S> Socket<S> {
 
     fn has_read(&mut self) {
         if let Some(header) = &mut self.header {
+            write.taken += *count as u64;
             header.has_read();
         }
     }
@@ -193,11 +204,28 @@ impl Write {
         if !self.deadline.armed {
             self.deadline.arm();
             self.full.store(true, Ordering::Relaxed);
+                if self.is_trickle() {
+                    return self.end("the peer takes hardly anything");
+                }
         }
-        self.deadline.poll(cx).map(|()| {
-            self.metrics.refuse(Reason::Write);
-            Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing"))
-        })
+        ready!(self.deadline.poll(cx));
+        self.end("the peer takes nothing")
+    }
+
+    /// The wait is over: whether the peer has let us wait for long, and taken less than the least rate meanwhile.
+    fn is_trickle(&mut self) -> bool {
+        self.waited += self.since.elapsed();
+        if self.waited < self.deadline.limit * PATIENCE {
+            return false;
+        }
+        let (waited, taken) = (mem::take(&mut self.waited), mem::take(&mut self.taken));
+        taken < least(waited)
+    }
+
+    fn end<T>(&self, why: &'static str) -> Poll<io::Result<T>> {
+        self.metrics.refuse(Reason::Write);
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
+            self.since = Instant::now();
     }
 }
 
@@ -286,6 +314,64 @@ impl Deadline {
         match &mut self.sleep {
             Some(sleep) => Future::poll(sleep.as_mut(), cx),
             None => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncWriteExt, DuplexStream, duplex},
+        time::sleep,
+    };
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    fn limited() -> (Socket<DuplexStream>, DuplexStream) {
+        let (ours, theirs) = duplex(1_000);
+        (Socket::new(ours).limit_write(LIMIT, &Metrics::default()), theirs)
+    }
+
+    /// Writes to a peer that takes `step` bytes each second, for an hour or until it fails.
+    async fn write_to_one_that_takes(step: usize) -> Option<io::ErrorKind> {
+        let (mut socket, mut peer) = limited();
+        let taking = async {
+            let mut bytes = vec![0; step];
+            loop {
+                peer.read_exact(&mut bytes).await.unwrap();
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let writing = async {
+            loop {
+                if let Err(err) = socket.write_all(&[0; 1_000]).await {
+                    return err.kind();
+                }
+            }
+        };
+        tokio::select! {
+            () = taking => None,
+            kind = writing => Some(kind),
+            () = sleep(Duration::from_secs(3_600)) => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_a_little_all_the_time_is_closed_and_one_at_the_least_rate_is_not() {
+        assert_eq!(write_to_one_that_takes(1).await, Some(io::ErrorKind::TimedOut));
+        assert_eq!(write_to_one_that_takes(1_000).await, Some(io::ErrorKind::TimedOut));
+        assert_eq!(write_to_one_that_takes(1_100).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_in_which_nothing_is_written_is_not_the_peers() {
+        let (mut socket, mut peer) = limited();
+        for _ in 0..200 {
+            socket.write_all(&[0; 100]).await.unwrap();
+            peer.read_exact(&mut [0; 100]).await.unwrap();
+            sleep(LIMIT).await;
         }
     }
 }

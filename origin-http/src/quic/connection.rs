@@ -222,7 +222,7 @@ impl Connection {
                 () = &mut grace, if self.stage == Stage::Announced => self.take_no_more().await,
                 () = requests.done.notified(), if matches!(self.stage, Stage::Last(_)) => {}
                 now = look.tick() => {
-                    let deliveries = activity.inspect();
+                    let deliveries = activity.inspect(write);
                     if deliveries == Deliveries::Stalled {
                         metrics.refuse(Reason::Write);
                         return self.close(Code::H3_EXCESSIVE_LOAD, b"nothing is taken");
