@@ -396,7 +396,7 @@ fn an_administrator_s_word_reaches_what_the_old_process_has() {
 }
 
 #[test]
-fn a_publisher_that_loses_the_old_process_comes_back_to_the_new_one_and_players_go_on() {
+fn a_publisher_that_loses_the_old_process_comes_back_to_the_new_one_and_hls_js_goes_on() {
     let mut daemon = start();
     let browser = Browser::alone();
     let mut before = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));
