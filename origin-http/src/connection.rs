@@ -61,10 +61,12 @@ const PING: Duration = Duration::from_secs(20);
 const BUFFER: usize = 64 << 10;
 
 /// What connections share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) router: Arc<Router>,
     pub(crate) config: Config,
+    /// Whether they are of our own processes.
+    pub(crate) ours: bool,
     /// Where HTTP/2 streams run.
     pub(crate) tasks: TaskTracker,
     /// Ask peers to go elsewhere, and serve them as long as they stay.
@@ -139,7 +141,7 @@ where
 }
 
 /// How requests come in.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Via {
     /// As they are.
     Plain,
@@ -166,15 +168,15 @@ async fn speak<S>(
         schedule.round(flushed.is_ready());
         flushed
     };
-    let requests = Requests {
+    let requests = Arc::new(Requests {
         context: Arc::clone(&context),
         activity: Arc::clone(&activity),
         schedule: Arc::clone(&schedule),
         peer,
         protocol,
         via,
-    };
-    let service = service_fn(|request| requests.clone().answer(request));
+    });
+    let service = service_fn(|request| Arc::clone(&requests).answer(request));
     let ended = match protocol {
         Protocol::Http1 => {
             let socket = TokioIo::new(socket.limit_header(ms(config.header_ms), &activity, metrics));
@@ -275,7 +277,6 @@ where
 }
 
 /// Answers the requests of one connection.
-#[derive(Clone)]
 struct Requests {
     context: Arc<Context>,
     activity: Arc<Activity>,
@@ -286,11 +287,12 @@ struct Requests {
 }
 
 impl Requests {
-    async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let _busy = self.activity.begin();
         let early = matches!(&self.via, Via::Tls { early } if early.load(Ordering::Acquire));
         let mut response = match too_early(&request, early) {
             Some(response) => response,
+            None if self.context.ours => self.context.router.handle_ours(request, self.peer).await,
             None => self.context.router.handle(request, self.peer).await,
         };
         match self.protocol {

@@ -71,6 +71,14 @@ pub struct Router {
     body_pause: Duration,
 }
 
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+struct Asker {
+    peer: SocketAddr,
+    /// A process of ours, for others.
+    ours: bool,
+}
+
 impl Router {
     /// A router over what is in `presentations`; `config` says how large an API request may be.
     pub fn new(
@@ -114,9 +122,27 @@ impl Router {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        self.respond(request, Asker { peer, ours: false }).await
+    }
+
+    /// The same for a process of ours, which asks for what it was asked: it writes that down, and knows who watches.
+    pub(crate) async fn handle_ours<B>(&self, request: Request<B>, peer: SocketAddr) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.respond(request, Asker { peer, ours: true }).await
+    }
+
+    async fn respond<B>(&self, request: Request<B>, asker: Asker) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
         let path = request.uri().path();
         let asked = Priority::of(request.headers());
-        let entry = self.access_log.as_ref().map(|log| log.begin(&request, peer));
+        let access_log = self.access_log.as_ref().filter(|_| !asker.ours);
+        let entry = access_log.map(|log| log.begin(&request, asker.peer));
         let mut notes = Notes::new(entry.is_some());
         let (kind, mut response) = if is_ambiguous(&request) {
             let mut response = refuse(StatusCode::BAD_REQUEST, "one Host header, please\n", Lifetime::NoStore);
@@ -126,11 +152,11 @@ impl Router {
         } else if path.starts_with("/api/") {
             let request =
                 request.map(|body| Limited::new(Timed::new(body, self.body_pause), self.max_body_bytes).boxed_unsync());
-            (Kind::Api, self.fallback.call(request, peer).await)
+            (Kind::Api, self.fallback.call(request, asker.peer).await)
         } else {
             let has_body = !request.body().is_end_stream();
             let (head, _) = request.into_parts();
-            let (kind, mut response) = self.media_or_page(&head, has_body, peer, &mut notes).await;
+            let (kind, mut response) = self.media_or_page(&head, has_body, asker, &mut notes).await;
             if head.method == Method::HEAD {
                 answer::without_body(&mut response);
             }
@@ -157,7 +183,7 @@ impl Router {
         &self,
         head: &Parts,
         has_body: bool,
-        peer: SocketAddr,
+        asker: Asker,
         notes: &mut Notes,
     ) -> (Kind, Response<Body>) {
         let resource = Resource::parse(head.uri.path());
@@ -170,7 +196,7 @@ impl Router {
             return (kind, response);
         }
         let response = match (&head.method, resource) {
-            (&Method::GET | &Method::HEAD, Some(resource)) => self.read(head, resource, peer, notes).await,
+            (&Method::GET | &Method::HEAD, Some(resource)) => self.read(head, resource, asker, notes).await,
             (&Method::GET | &Method::HEAD | &Method::OPTIONS, None) if head.uri.path() != "*" => {
                 refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON)
             }
@@ -180,7 +206,7 @@ impl Router {
         (kind, response)
     }
 
-    async fn read(&self, head: &Parts, resource: Resource<'_>, peer: SocketAddr, notes: &mut Notes) -> Response<Body> {
+    async fn read(&self, head: &Parts, resource: Resource<'_>, asker: Asker, notes: &mut Notes) -> Response<Body> {
         if let Resource::Live(channel, _) | Resource::Poster(channel) | Resource::Watch(channel) = &resource {
             notes.about(channel);
         }
@@ -188,12 +214,12 @@ impl Router {
             return answer;
         }
         match resource {
-            Resource::Live(channel, listing) => self.listing(head, &channel, listing, peer, notes).await,
+            Resource::Live(channel, listing) => self.listing(head, &channel, listing, asker, notes).await,
             Resource::Poster(channel) => match self.posters.poster(&channel).await {
                 Some(poster) => answer::picture(&head.headers, &poster.jpeg, Lifetime::Seconds(poster.fresh.as_secs())),
                 None => refuse(StatusCode::NOT_FOUND, "no picture\n", SOON),
             },
-            Resource::Media(broadcast, track, object) => self.media(head, broadcast, &track, object, peer, notes).await,
+            Resource::Media(broadcast, track, object) => self.media(head, broadcast, &track, object, asker, notes).await,
             Resource::Watch(_) => answer::page(&head.headers, &self.pages.watch),
             Resource::Asset(name) => match self.pages.assets.iter().find(|(known, _)| *known == name) {
                 Some((_, page)) => answer::page(&head.headers, page),
@@ -201,6 +227,13 @@ impl Router {
             },
             Resource::Time => answer::time(clock::iso(SystemTime::now())),
             Resource::Api => refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON),
+        }
+    }
+
+    fn saw(&self, channel: &ChannelName, target_duration_s: u64, asker: Asker, head: &Parts) {
+        if !asker.ours {
+            self.audience
+                .saw(channel, target_duration_s, asker.peer.ip(), &head.headers);
         }
     }
 
@@ -227,7 +260,7 @@ impl Router {
         head: &Parts,
         channel: &ChannelName,
         listing: Listing,
-        peer: SocketAddr,
+        asker: Asker,
         notes: &mut Notes,
     ) -> Response<Body> {
         let Some(live) = self.presentations.channel(channel) else {
@@ -241,8 +274,7 @@ impl Router {
                 None => return refuse(StatusCode::SERVICE_UNAVAILABLE, "not yet: it has just begun\n", SOON),
             },
         };
-        self.audience
-            .saw(channel, presentation.target_duration_s, peer.ip(), &head.headers);
+        self.saw(channel, presentation.target_duration_s, asker, head);
         let lifetime = Lifetime::Seconds((presentation.target_duration_s / 2).max(1));
         match listing {
             Listing::Multivariant => answer::text(&head.headers, presentation.multivariant(), answer::HLS, lifetime),
@@ -303,7 +335,7 @@ impl Router {
         broadcast: BroadcastId,
         track: &TrackName,
         object: Object,
-        peer: SocketAddr,
+        asker: Asker,
         notes: &mut Notes,
     ) -> Response<Body> {
         let live = self.presentations.broadcast(broadcast);
@@ -315,7 +347,7 @@ impl Router {
             return refuse(StatusCode::NOT_FOUND, "no such track\n", Lifetime::Seconds(target));
         };
         notes.about(live.channel());
-        self.audience.saw(live.channel(), target, peer.ip(), &head.headers);
+        self.saw(live.channel(), target, asker, head);
         let track = &presentation.tracks[index];
         let content_type = match object {
             Object::Init(_) if track.config.is_video() => answer::VIDEO_HEADER,

@@ -39,8 +39,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Bytes that the kernel may hold of a connection with HTTP/2 beyond those that are on their way.
 const NOT_SENT: u32 = 128 << 10;
-/// Connections of our own processes: beside the limits, since they stand for many players.
+/// Connections of our own processes, and HTTP/2 requests on each: beside the limits, since they stand for many players.
 const MAX_LOCAL: usize = 256;
+const LOCAL_STREAMS: u32 = 100;
 
 /// Listening sockets, in any blocking mode.
 #[derive(Debug, Default)]
@@ -132,6 +133,7 @@ impl Server {
         let context = Arc::new(Context {
             router: self.router,
             config: self.config,
+            ours: false,
             tasks: tasks.clone(),
             retire: retire.clone(),
             drain: shutdown.clone(),
@@ -164,8 +166,14 @@ impl Server {
             listeners.spawn(async move { quic::serve(endpoint, &context, &places, &abort, &retire).await });
         }
         for listener in self.local {
-            let places = Places::new(MAX_LOCAL, MAX_LOCAL);
-            let door = Door { places, ..door.clone() };
+            let mut context = Context::clone(&door.context);
+            context.config.max_streams = LOCAL_STREAMS;
+            context.ours = true;
+            let door = Door {
+                context: Arc::new(context),
+                places: Places::new(MAX_LOCAL, MAX_LOCAL),
+                ..door.clone()
+            };
             listeners.spawn(door.accept(listener, shutdown.clone(), shutdown.clone()));
         }
         drop(door);

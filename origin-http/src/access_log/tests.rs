@@ -7,9 +7,14 @@ use std::{
 
 use http_body_util::BodyExt;
 use proptest::prelude::*;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
+};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{Body, stage::Stage};
+use crate::{Body, Https, Server, Sockets, stage::Stage};
 
 /// A directory that goes with the test.
 struct Directory(PathBuf);
@@ -326,4 +331,47 @@ async fn the_router_says_what_was_asked_for_and_how_long_it_was_held() {
         "{playlist}"
     );
     assert!(api.ends_with("\"kind\":\"api\",\"channel\":null}"), "{api}");
+}
+
+#[tokio::test]
+async fn what_a_process_of_ours_asks_for_others_is_neither_written_down_nor_a_viewer() {
+    let (directory, metrics) = (Directory::new("access-log-ours"), Metrics::default());
+    let file = directory.file("access.log");
+    let mut stage = Stage::live().await;
+    let log = open(&file, Format::Combined, &metrics);
+    Arc::get_mut(&mut stage.router).unwrap().log(Some(log));
+    let path = directory.file("local.sock");
+    let http = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = http.local_addr().unwrap();
+    let sockets = Sockets {
+        http: vec![http],
+        local: vec![std::os::unix::net::UnixListener::bind(&path).unwrap()],
+        ..Sockets::default()
+    };
+    let (config, shutdown) = (Config::default(), CancellationToken::new());
+    let server = Server::new(&config, &Https::default(), sockets, None, Arc::clone(&stage.router)).unwrap();
+    let serving = tokio::spawn(server.serve(CancellationToken::new(), shutdown.clone()));
+    let channel = "demo".parse().unwrap();
+    ask(UnixStream::connect(&path).await.unwrap(), "/live/demo/v0.m3u8").await;
+    ask(
+        UnixStream::connect(&path).await.unwrap(),
+        &stage.media(&format!("{}.m4s", stage.first)),
+    )
+    .await;
+    assert_eq!(stage.audience.viewers(&channel), 0);
+    ask(TcpStream::connect(address).await.unwrap(), "/live/demo/v0.m3u8").await;
+    assert_eq!(stage.audience.viewers(&channel), 1);
+    shutdown.cancel();
+    serving.await.unwrap();
+    Arc::get_mut(&mut stage.router).unwrap().log(None);
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+async fn ask(mut socket: impl AsyncRead + AsyncWrite + Unpin, path: &str) {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 "), "{path}");
 }

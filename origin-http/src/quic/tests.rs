@@ -104,6 +104,7 @@ impl Running {
         let context = Arc::new(Context {
             router: Arc::clone(&stage.router),
             config,
+            ours: false,
             tasks: TaskTracker::new(),
             retire: retire.clone(),
             drain: CancellationToken::new(),

@@ -255,6 +255,7 @@ async fn narrow(stage: &Stage) -> Raw<TlsStream<DuplexStream>> {
     let context = Arc::new(connection::Context {
         router: Arc::clone(&stage.router),
         config: config(),
+        ours: false,
         tasks: TaskTracker::new(),
         retire: CancellationToken::new(),
         drain: CancellationToken::new(),
@@ -371,6 +372,7 @@ async fn what_a_connection_s_task_holds_is_small() {
     let context = Arc::new(connection::Context {
         router: Arc::clone(&stage.router),
         config: config(),
+        ours: false,
         tasks: TaskTracker::new(),
         retire: CancellationToken::new(),
         drain: CancellationToken::new(),
