@@ -1,6 +1,6 @@
 //! How an origin is connected to: TCP, TLS over it, or a Unix socket, all within a time.
 //!
-//! HTTP/2 is agreed on by ALPN with `https` origins (RFC 7301), HTTP/1.1 is spoken with others and over Unix sockets.
+//! HTTP/2 is agreed on by ALPN with `https` origins (RFC 7301) and known to be spoken over Unix sockets, HTTP/1.1 is spoken with others.
 
 use std::{
     fs, io,

@@ -128,6 +128,14 @@ impl Edge {
                 }
                 Err(err) => {
                     debug!(target = %wanted.key.target, %err, "origin failed");
+                    if origin.local && !matches!(err, upstream::Error::Absent(_)) {
+                        // It lives while somebody listens there, whatever became of one connection.
+                        failure = Some(match err {
+                            upstream::Error::TimedOut(_) => Failure::TimedOut,
+                            _ => Failure::Busy,
+                        });
+                        continue;
+                    }
                     match &err {
                         _ if origin.local => failure = failure.or(Some(Failure::Gone)),
                         upstream::Error::TimedOut(_) => failure = Some(Failure::TimedOut),

@@ -1,6 +1,6 @@
 //! One origin: the requests it is asked, how many at once and on how many connections, and how long it may take to answer.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
@@ -57,6 +57,9 @@ pub(super) struct Answer {
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
+    /// Nobody listens there.
+    #[error("{0}")]
+    Absent(BoxError),
     /// No connection, or one that broke before the answer.
     #[error("{0}")]
     Broken(BoxError),
@@ -85,7 +88,7 @@ impl Upstream {
         };
         let max = config.max_fetches.max(1);
         let lane = |_| Lane {
-            client: client(dial, config, tasks),
+            client: client(origin, dial, config, tasks),
             places: Arc::new(Semaphore::new(LANE as usize)),
         };
         Self {
@@ -124,7 +127,10 @@ impl Upstream {
                 response,
                 places: [place, lane],
             }),
-            Ok(Err(err)) => Err(Error::Broken(innermost(&err))),
+            Ok(Err(err)) => Err(match innermost(&err) {
+                (why, true) if err.is_connect() => Error::Absent(why),
+                (why, _) => Error::Broken(why),
+            }),
             Err(_) => Err(Error::TimedOut(self.first_byte)),
         }
     }
@@ -136,19 +142,25 @@ impl fmt::Debug for Upstream {
     }
 }
 
-/// hyper's own message says little; what it wraps says why.
-fn innermost(err: &hyper_util::client::legacy::Error) -> BoxError {
+/// hyper's own message says little; what it wraps says why, and whether that is that nobody listens.
+fn innermost(err: &hyper_util::client::legacy::Error) -> (BoxError, bool) {
     let mut cause: &dyn std::error::Error = err;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    cause.to_string().into()
+    let absent = cause.downcast_ref::<io::Error>().is_some_and(|err| {
+        use io::ErrorKind::{ConnectionRefused, NotFound};
+        matches!(err.kind(), NotFound | ConnectionRefused)
+    });
+    (cause.to_string().into(), absent)
 }
 
-fn client(dial: &Dial, config: &Config, tasks: Tasks<'_>) -> Client<Dial, Empty<Bytes>> {
+fn client(origin: &Origin, dial: &Dial, config: &Config, tasks: Tasks<'_>) -> Client<Dial, Empty<Bytes>> {
     let max_header_bytes = usize::try_from(config.max_header_bytes).unwrap_or(usize::MAX);
     Client::builder(Spawn(tasks.0.clone(), tasks.1.clone()))
         .timer(TokioTimer::new())
+        // A process of ours speaks HTTP/2 without being asked (RFC 9113 3.3): the requests that wait there share connections.
+        .http2_only(matches!(origin, Origin::Local(_)))
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(LANE as usize)

@@ -274,6 +274,22 @@ async fn when_a_local_origin_is_gone_so_is_what_it_had() {
 }
 
 #[tokio::test]
+async fn a_local_origin_that_breaks_off_is_busy_not_gone() {
+    let path = std::env::temp_dir().join(format!("streamforge-breaking-{}", std::process::id()));
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let breaking = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    let edge = Edge::new(&Config::local(path.clone()), Metrics::default()).unwrap();
+    let busy = said(503, "too much is asked for at once\n", "error");
+    assert_eq!(get(&edge, MASTER).await, busy);
+    assert_eq!(edge.metrics.origin_is_up("local"), 1);
+    breaking.abort();
+    let _ = breaking.await;
+    // Its socket is left behind.
+    assert_eq!(get(&edge, MASTER).await, said(404, "there is nothing here\n", "error"));
+    std::fs::remove_file(path).unwrap();
+}
+
+#[tokio::test]
 async fn an_edge_needs_an_origin_and_those_who_vouch_for_it() {
     let of = |config: Config| Edge::new(&config, Metrics::default()).unwrap_err().to_string();
     assert_eq!(of(Config::default()), "edge.origin is empty");

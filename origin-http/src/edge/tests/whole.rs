@@ -204,3 +204,53 @@ async fn a_router_asks_elsewhere_for_what_it_does_not_have_and_keeps_what_is_its
     }
     assert_eq!(origin.asked(), asked);
 }
+
+#[tokio::test]
+async fn more_requests_wait_for_the_process_that_was_here_before_than_it_takes_connections() {
+    const MANY: usize = 400;
+    let (asked, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
+    let (counted, gate) = (Arc::clone(&asked), Arc::clone(&go));
+    let origin = Scripted::new(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let gate = Arc::clone(&gate);
+        async move {
+            gate.acquire().await.unwrap().forget();
+            answer(200, &[("cache-control", "max-age=9")], "text")
+        }
+    });
+    let mut stage = Stage::live().await;
+    let router = Arc::get_mut(&mut stage.router).unwrap();
+    router.fetch_from(Some(edge_of(&[&origin])));
+    let path = std::env::temp_dir().join(format!("streamforge-before-{}", std::process::id()));
+    let sockets = crate::Sockets {
+        local: vec![std::os::unix::net::UnixListener::bind(&path).unwrap()],
+        ..crate::Sockets::default()
+    };
+    let (config, https) = (crate::Config::default(), crate::Https::default());
+    let before = crate::Server::new(&config, &https, sockets, None, Arc::clone(&stage.router)).unwrap();
+    let shutdown = CancellationToken::new();
+    let serving = tokio::spawn(before.serve(CancellationToken::new(), shutdown.clone()));
+
+    let edge = Edge::new(&Config::local(path.clone()), Metrics::default()).unwrap();
+    let asking: Vec<_> = (0..MANY)
+        .map(|n| {
+            let edge = Arc::clone(&edge);
+            tokio::spawn(async move { get(&edge, &format!("/live/c{n}/master.m3u8")).await.0 })
+        })
+        .collect();
+    for _ in 0..1_000 {
+        if asked.load(Ordering::Relaxed) == MANY {
+            break;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    go.add_permits(MANY);
+    for asking in asking {
+        assert_eq!(asking.await.unwrap(), 200);
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), MANY);
+    edge.stop().await;
+    shutdown.cancel();
+    serving.await.unwrap();
+    std::fs::remove_file(path).unwrap();
+}
