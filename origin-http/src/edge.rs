@@ -51,8 +51,11 @@ pub use config::{Config, Origin};
 pub use metrics::Metrics;
 use metrics::Outcome;
 
-/// What a request may say of those who passed it on.
-const MAX_PASSED_BY: usize = 16;
+/// Names of those who passed a request on, and their bytes: origins are told them, and refuse heads that are too large.
+const MAX_PASSED_BY: usize = 8;
+const MAX_PASSED_BYTES: usize = 512;
+/// Fetches of one request: others' of the same object, whose answers were theirs alone, and its own.
+const MAX_FETCHES: usize = 3;
 
 /// Fetches, keeps and serves what others make. One for all listeners.
 pub struct Edge {
@@ -133,13 +136,19 @@ impl Edge {
             }
         };
         let passed_by: Vec<_> = head.headers.get_all(fetch::CDN_LOOP).iter().cloned().collect();
-        if passed_by.len() > MAX_PASSED_BY || passed_by.iter().any(|list| self.is_named_in(list)) {
+        if passed_by.iter().any(|list| self.is_named_in(list)) {
             debug!(target = %wanted.key.target, "a request has come back: an origin of this edge asks this edge");
             return Some(refuse(
                 StatusCode::LOOP_DETECTED,
                 "this edge asks itself\n",
                 Lifetime::NoStore,
             ));
+        }
+        let names = passed_by.iter().flat_map(|list| list.as_bytes().split(|&byte| byte == b','));
+        let bytes: usize = passed_by.iter().map(HeaderValue::len).sum();
+        if names.count() > MAX_PASSED_BY || bytes > MAX_PASSED_BYTES {
+            let why = "it was passed on too often\n";
+            return Some(refuse(StatusCode::LOOP_DETECTED, why, Lifetime::NoStore));
         }
         let (result, outcome) = self.object(wanted, passed_by).await;
         self.metrics.count(outcome);
@@ -171,8 +180,23 @@ impl Edge {
         self.tasks.wait().await;
     }
 
-    /// The object that is wanted, from here or an origin.
+    /// The object that is wanted, from here or an origin. What an origin said to another alone is asked about again.
     async fn object(
+        self: &Arc<Self>,
+        wanted: Wanted,
+        passed_by: Vec<HeaderValue>,
+    ) -> (Result<Arc<Object>, Failure>, Outcome) {
+        for _ in 0..MAX_FETCHES {
+            let found = self.find(wanted.clone(), passed_by.clone()).await;
+            match &found {
+                (Ok(object), Outcome::Shared) if object.is_of_one_request() => {}
+                _ => return found,
+            }
+        }
+        (Err(Failure::Busy), Outcome::Error)
+    }
+
+    async fn find(
         self: &Arc<Self>,
         wanted: Wanted,
         passed_by: Vec<HeaderValue>,

@@ -12,6 +12,8 @@ use http::{
 };
 use tokio::time::Instant;
 
+use super::object::is_of_one_request;
+
 /// RFC 9111 1.2.2: what does not fit is as good as this.
 const MOST: u64 = 1 << 31;
 /// Stale texts are used for this many of their lifetimes when no origin answers.
@@ -50,12 +52,13 @@ impl Freshness {
             .iter()
             .flat_map(|vary| vary.as_bytes().split(|&byte| byte == b','))
             .any(|name| !is_known(name.trim_ascii()));
+        let shared = !status.is_server_error() && !is_of_one_request(status);
         let of_use = lifetime > age || (status == StatusCode::OK && headers.contains_key(ETAG));
         Self {
             received,
             age: Duration::from_secs(age),
             lifetime: Duration::from_secs(lifetime),
-            storable: of_use && !control.no_store && !control.private && !varies && !status.is_server_error(),
+            storable: of_use && !control.no_store && !control.private && !varies && shared,
             immutable: control.immutable && lifetime > 0,
             strict: control.must_revalidate || control.no_cache || control.s_maxage.is_some(),
         }
@@ -212,6 +215,8 @@ mod tests {
         // Errors by their lifetime, those of a server not at all, what varies by what the key does not know not either:
         assert!(read(404, &[("cache-control", "max-age=1")]).storable);
         assert!(!read(503, &[("cache-control", "max-age=8")]).storable);
+        assert!(read(400, &[("cache-control", "max-age=1")]).storable);
+        assert!(!read(431, &[("cache-control", "max-age=1")]).storable);
         assert!(!read(404, &[]).storable);
         assert!(read(200, &[("cache-control", "max-age=1"), ("vary", "Accept-Encoding")]).storable);
         assert!(!read(200, &[("cache-control", "max-age=1"), ("vary", "cookie")]).storable);

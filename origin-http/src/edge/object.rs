@@ -148,6 +148,12 @@ impl Object {
         }
     }
 
+    /// Whether it may be about the request rather than about what was requested: nobody else is answered so. Origins know of a request what
+    /// it asks for and by whom it was passed on.
+    pub(super) fn is_of_one_request(&self) -> bool {
+        is_of_one_request(self.status)
+    }
+
     /// The same bytes, which the origin has said are still right (RFC 9111 4.3.4).
     pub(super) fn renewed(&self, headers: &HeaderMap, freshness: Freshness) -> Self {
         let mut renewed = Self::new(self.status, headers, freshness, Arc::clone(&self.content));
@@ -158,6 +164,12 @@ impl Object {
         }
         renewed
     }
+}
+
+/// See [`Object::is_of_one_request`].
+pub(super) fn is_of_one_request(status: StatusCode) -> bool {
+    let of_what = matches!(status.as_u16(), 400 | 404 | 410 | 416);
+    (status.is_client_error() && !of_what) || status == StatusCode::LOOP_DETECTED
 }
 
 impl Content {

@@ -265,6 +265,42 @@ async fn a_request_that_comes_back_is_noticed() {
     assert_eq!(origin.asked(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_request_that_many_passed_on_or_that_says_much_is_refused_here() {
+    let origin = Scripted::saying(200, &[("cache-control", "max-age=9")], "text");
+    let edge = edge_of(&[&origin]);
+    for list in ["x".repeat(513), "a,".repeat(8) + "a"] {
+        assert_eq!(ask(&edge, MASTER, &[("cdn-loop", &list)]).await.0, 508);
+    }
+    assert_eq!(origin.asked(), 0);
+    assert_eq!(ask(&edge, MASTER, &[("cdn-loop", &"x".repeat(512))]).await.0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_origin_has_against_one_request_is_not_what_others_are_told() {
+    for status in [403, 431, 508] {
+        let origin = Scripted::new(move |request| async move {
+            sleep(Duration::from_secs(1)).await;
+            let headers = [("cache-control", "max-age=9")];
+            let passed = request.headers().get_all("cdn-loop").iter().count();
+            answer(if passed > 1 { status } else { 200 }, &headers, "text")
+        });
+        let edge = edge_of(&[&origin]);
+        let asking = |headers: &'static [(&str, &str)]| {
+            let edge = Arc::clone(&edge);
+            tokio::spawn(async move { ask(&edge, MASTER, headers).await.0 })
+        };
+        let spoiler = asking(&[("cdn-loop", "other")]);
+        settle().await;
+        let others: Vec<_> = (0..5).map(|_| asking(&[])).collect();
+        assert_eq!(spoiler.await.unwrap(), status);
+        for other in others {
+            assert_eq!(other.await.unwrap(), 200);
+        }
+        assert_eq!(origin.asked(), 2);
+    }
+}
+
 #[tokio::test]
 async fn when_a_local_origin_is_gone_so_is_what_it_had() {
     let socket = std::env::temp_dir().join(format!("streamforge-nobody-{}", std::process::id()));
