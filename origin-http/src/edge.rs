@@ -23,11 +23,12 @@ use std::{
     fmt,
     hash::{BuildHasher, RandomState},
     io,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
-use http::{HeaderValue, Response, StatusCode, request::Parts};
+use http::{HeaderValue, Response, StatusCode, header::RETRY_AFTER, request::Parts};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
@@ -38,6 +39,7 @@ use crate::{
     metrics::Counted,
     notes,
     path::Resource,
+    places::Places,
 };
 use cache::{Cache, Failure, Found, Start};
 use dial::{Dial, Tls};
@@ -102,11 +104,12 @@ impl Edge {
         let max_flights = usize::try_from(config.max_fetches)
             .unwrap_or(usize::MAX)
             .saturating_mul(config.origin.len());
+        let max_flights_of_one = usize::try_from(config.max_fetches_per_address).unwrap_or(usize::MAX);
         let disk = (config.disk_mb > 0)
             .then(|| Disk::open(&config.disk_dir, config.disk_bytes(), config.object_bytes(), &metrics));
         let identity = format!("streamforge-{:016x}", RandomState::new().hash_one(0));
         Ok(Arc::new(Self {
-            cache: Cache::new(Arc::clone(&budget), max_flights),
+            cache: Cache::new(Arc::clone(&budget), Places::new(max_flights, max_flights_of_one)),
             budget,
             origins,
             disk: disk.flatten(),
@@ -124,7 +127,12 @@ impl Edge {
 
     /// Answers a request for media, a playlist, manifest or picture; `None` if it is for nothing that origins have. `Server-Timing` says
     /// what became of it.
-    pub(crate) async fn answer(self: &Arc<Self>, head: &Parts, resource: &Resource<'_>) -> Option<Response<Body>> {
+    pub(crate) async fn answer(
+        self: &Arc<Self>,
+        head: &Parts,
+        resource: &Resource<'_>,
+        peer: SocketAddr,
+    ) -> Option<Response<Body>> {
         let wanted = match Wanted::new(head, resource) {
             Ok(wanted) => wanted?,
             Err(bad) => {
@@ -150,7 +158,9 @@ impl Edge {
             let why = "it was passed on too often\n";
             return Some(refuse(StatusCode::LOOP_DETECTED, why, Lifetime::NoStore));
         }
-        let (result, outcome) = self.object(wanted, passed_by).await;
+        // Without a port it is a process of ours, which stands for many.
+        let viewer = (peer.port() != 0).then(|| peer.ip());
+        let (result, outcome) = self.object(wanted, passed_by, viewer).await;
         self.metrics.count(outcome);
         let mut response = match result {
             Ok(object) => respond::respond(&object, head, Instant::now()),
@@ -166,7 +176,11 @@ impl Edge {
                 } else {
                     Lifetime::NoStore
                 };
-                refuse(status, why, lifetime)
+                let mut response = refuse(status, why, lifetime);
+                if failure == Failure::Busy {
+                    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
+                }
+                response
             }
         };
         notes::timing(response.headers_mut(), "edge", Some(outcome.as_str()), None);
@@ -185,9 +199,10 @@ impl Edge {
         self: &Arc<Self>,
         wanted: Wanted,
         passed_by: Vec<HeaderValue>,
+        viewer: Option<IpAddr>,
     ) -> (Result<Arc<Object>, Failure>, Outcome) {
         for _ in 0..MAX_FETCHES {
-            let found = self.find(wanted.clone(), passed_by.clone()).await;
+            let found = self.find(wanted.clone(), passed_by.clone(), viewer).await;
             match &found {
                 (Ok(object), Outcome::Shared) if object.is_of_one_request() => {}
                 _ => return found,
@@ -200,8 +215,9 @@ impl Edge {
         self: &Arc<Self>,
         wanted: Wanted,
         passed_by: Vec<HeaderValue>,
+        viewer: Option<IpAddr>,
     ) -> (Result<Arc<Object>, Failure>, Outcome) {
-        let (flight, _awaited, outcome, previous) = match self.cache.find(&wanted.key, Instant::now()) {
+        let (flight, _awaited, outcome, previous) = match self.cache.find(&wanted.key, viewer, Instant::now()) {
             Found::Here(object, outcome) => return (Ok(object), outcome),
             Found::Full => return (Err(Failure::Busy), Outcome::Error),
             Found::Under(flight, awaited, previous) => (flight, awaited, Outcome::Shared, previous),

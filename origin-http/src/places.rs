@@ -1,4 +1,4 @@
-//! How many connections there may be, in all and from each address, over all listeners and protocols.
+//! How many there may be of something, in all and for each address: connections over all listeners and protocols, and what an edge fetches.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::metrics::{Counted, Metrics, Reason};
 
-/// Connections in all and from each address.
+/// So many in all, and so many for each address.
 #[derive(Debug)]
 pub(crate) struct Places {
     max: usize,
@@ -16,11 +16,17 @@ pub(crate) struct Places {
     taken: Mutex<(usize, HashMap<IpAddr, usize>)>,
 }
 
+/// One of them, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    places: Arc<Places>,
+    host: Option<IpAddr>,
+}
+
 /// One connection's place, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
-    places: Arc<Places>,
-    host: IpAddr,
+    _seat: Seat,
     _counted: Counted,
 }
 
@@ -35,34 +41,46 @@ impl Places {
 
     /// A place for a connection from `address`, or what there are too many of.
     pub(crate) fn take(self: &Arc<Self>, address: IpAddr, metrics: &Metrics) -> Result<Place, Reason> {
-        let host = host(address);
+        Ok(Place {
+            _seat: self.seat(Some(address))?,
+            _counted: Counted::new(&metrics.connections),
+        })
+    }
+
+    /// A seat for `address`, or for one whose share is not bounded, or what there are too many of.
+    pub(crate) fn seat(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Seat, Reason> {
+        let host = address.map(host);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let (all, by_host) = &mut *taken;
         if *all >= self.max {
             return Err(Reason::Connections);
         }
-        if by_host.get(&host).is_some_and(|&here| here >= self.max_per_address) {
-            return Err(Reason::Address);
+        if let Some(host) = host {
+            let here = by_host.get(&host).copied().unwrap_or(0);
+            if here >= self.max_per_address {
+                return Err(Reason::Address);
+            }
+            by_host.insert(host, here + 1);
         }
         *all += 1;
-        *by_host.entry(host).or_default() += 1;
-        Ok(Place {
+        Ok(Seat {
             places: Arc::clone(self),
             host,
-            _counted: Counted::new(&metrics.connections),
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for Seat {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let (all, by_host) = &mut *taken;
         *all -= 1;
-        if let Some(here) = by_host.get_mut(&self.host) {
+        if let Some(host) = &self.host
+            && let Some(here) = by_host.get_mut(host)
+        {
             *here -= 1;
             if *here == 0 {
-                by_host.remove(&self.host);
+                by_host.remove(host);
             }
         }
     }

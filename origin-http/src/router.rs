@@ -210,7 +210,7 @@ impl Router {
         if let Resource::Live(channel, _) | Resource::Poster(channel) | Resource::Watch(channel) = &resource {
             notes.about(channel);
         }
-        if let Some(answer) = self.elsewhere(head, &resource).await {
+        if let Some(answer) = self.elsewhere(head, &resource, asker.peer).await {
             return answer;
         }
         match resource {
@@ -239,7 +239,7 @@ impl Router {
 
     /// What others make and is not here. Where something is about to begin here, they are asked first, and it is waited for if they do
     /// not have it.
-    async fn elsewhere(&self, head: &Parts, resource: &Resource<'_>) -> Option<Response<Body>> {
+    async fn elsewhere(&self, head: &Parts, resource: &Resource<'_>, peer: SocketAddr) -> Option<Response<Body>> {
         let edge = self.edge.as_ref()?;
         let here = match resource {
             Resource::Live(channel, _) | Resource::Poster(channel) => self.presentations.channel(channel),
@@ -250,7 +250,7 @@ impl Router {
             return None;
         }
         // Boxed, so that requests that wait here do not pay for it.
-        let answer = Box::pin(edge.answer(head, resource)).await?;
+        let answer = Box::pin(edge.answer(head, resource, peer)).await?;
         let theirs = answer.status().is_success() || answer.status() == StatusCode::NOT_MODIFIED;
         (theirs || here.is_none()).then_some(answer)
     }
@@ -462,9 +462,9 @@ fn hold(target_duration_s: u64) -> Duration {
 /// An address has one representation for ever, so its name is its validator.
 fn etag(object: Object) -> HeaderValue {
     match object {
-        Object::Init(number) => answer::quoted(format_args!("init.{number}")),
-        Object::Segment(msn) => answer::quoted(format_args!("{msn}")),
-        Object::Part(msn, part) => answer::quoted(format_args!("{msn}.{part}")),
+        Object::Init(number) => answer::value(format_args!("\"init.{number}\"")),
+        Object::Segment(msn) => answer::value(format_args!("\"{msn}\"")),
+        Object::Part(msn, part) => answer::value(format_args!("\"{msn}.{part}\"")),
     }
 }
 

@@ -4,9 +4,10 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::Ordering,
     },
     time::Duration,
 };
@@ -19,6 +20,7 @@ use super::{
     metrics::Outcome,
     object::{Budget, Object},
 };
+use crate::places::{Places, Seat};
 
 /// Locks, so that viewers seldom wait for each other.
 const SHARDS: usize = 16;
@@ -54,8 +56,7 @@ pub(super) struct Cache {
     /// Those that are soon of no use to anybody, by when.
     fading: Mutex<BTreeMap<(Instant, u64), Held>>,
     budget: Arc<Budget>,
-    flights: AtomicUsize,
-    max_flights: usize,
+    flights: Arc<Places>,
 }
 
 type Held = (Key, Weak<Object>);
@@ -99,7 +100,7 @@ pub(super) enum Found {
     Under(Arc<Flight>, Arc<Awaited>, Option<Arc<Object>>),
     /// Nothing that may be used: the caller has to fetch. What was there before may serve to ask whether it is still right.
     Nothing(Start, Arc<Flight>, Arc<Awaited>),
-    /// Nothing, and too many fetches are under way.
+    /// Nothing, and too many fetches are under way, or too many that this viewer began.
     Full,
 }
 
@@ -118,24 +119,26 @@ pub(super) struct Landing {
     cache: Arc<Cache>,
     key: Key,
     flight: Arc<Flight>,
+    /// Among all flights, until it has landed.
+    seat: Option<Seat>,
     done: bool,
 }
 
 impl Cache {
-    pub(super) fn new(budget: Arc<Budget>, max_flights: usize) -> Arc<Self> {
+    /// `flights`: how many there may be, in all and of each viewer.
+    pub(super) fn new(budget: Arc<Budget>, flights: Arc<Places>) -> Arc<Self> {
         Arc::new(Self {
             shards: Default::default(),
             hasher: RandomState::new(),
             clock: Mutex::default(),
             fading: Mutex::default(),
             budget,
-            flights: AtomicUsize::new(0),
-            max_flights,
+            flights,
         })
     }
 
-    /// Looks a key up, and begins a flight where that is needed.
-    pub(super) fn find(self: &Arc<Self>, key: &Key, now: Instant) -> Found {
+    /// Looks a key up, and begins a flight where that is needed, which counts as `viewer`'s, if it is one.
+    pub(super) fn find(self: &Arc<Self>, key: &Key, viewer: Option<IpAddr>, now: Instant) -> Found {
         let mut shard = self.shard(key);
         let mut previous = None;
         if let Some(entry) = shard.get(key) {
@@ -156,10 +159,9 @@ impl Cache {
                 return Found::Under(Arc::clone(flight), awaited, previous);
             }
         }
-        if self.flights.fetch_add(1, Ordering::Relaxed) >= self.max_flights {
-            self.flights.fetch_sub(1, Ordering::Relaxed);
+        let Ok(seat) = self.flights.seat(viewer) else {
             return Found::Full;
-        }
+        };
         let abandoned = CancellationToken::new();
         let awaited = Arc::new(Awaited(abandoned.clone()));
         let flight = Arc::new(Flight {
@@ -171,6 +173,7 @@ impl Cache {
             cache: Arc::clone(self),
             key: key.clone(),
             flight: Arc::clone(&flight),
+            seat: Some(seat),
             done: false,
         };
         let start = Start {
@@ -213,7 +216,6 @@ impl Cache {
     }
 
     fn land(&self, key: &Key, flight: &Arc<Flight>, landed: &Landed) {
-        self.flights.fetch_sub(1, Ordering::Relaxed);
         let stored = landed.as_ref().ok().filter(|object| object.freshness.storable);
         {
             let mut shard = self.shard(key);
@@ -314,6 +316,7 @@ impl Landing {
 
     fn end(&mut self, landed: Landed) {
         self.done = true;
+        self.seat = None;
         self.cache.land(&self.key, &self.flight, &landed);
         self.flight.landed.send_replace(Some(landed));
     }

@@ -36,6 +36,10 @@ pub struct Config {
     pub disk_mb: u32,
     /// Requests at once to each origin, 16 to 100 000. Default 1000. A live track that is watched takes two, most of the time waiting.
     pub max_fetches: u32,
+    /// Of the requests to origins, those that one address, or one /64 of IPv6, may have caused and that wait for an answer, 1 to 100 000.
+    /// Default 250. Those beyond are answered 503. More suits a proxy, a CDN or another edge, all of whose users have its address; who asks
+    /// for what is here or on its way causes none.
+    pub max_fetches_per_address: u32,
     /// Viewers' requests that wait at once, 16 to 10 000 000. Default 100 000. Those beyond are answered 503.
     pub max_waiting: u32,
     /// The largest head of an origin's answer in bytes, 1024 to 1 048 576. Default 16 384.
@@ -68,6 +72,7 @@ impl Default for Config {
             disk_dir: PathBuf::new(),
             disk_mb: 0,
             max_fetches: 1_000,
+            max_fetches_per_address: 250,
             max_waiting: 100_000,
             max_header_bytes: 16 << 10,
             connect_ms: 3_000,
@@ -84,6 +89,7 @@ impl Config {
             origin: vec![Origin::Local(socket)],
             memory_mb: 64,
             object_mb: 32,
+            max_fetches_per_address: 500,
             ..Self::default()
         }
     }
@@ -107,6 +113,7 @@ impl Config {
         within("memory_mb", self.memory_mb, 16, 1 << 20)?;
         within("object_mb", self.object_mb, 1, (self.memory_mb / 2).min(1_024))?;
         within("max_fetches", self.max_fetches, 16, 100_000)?;
+        within("max_fetches_per_address", self.max_fetches_per_address, 1, 100_000)?;
         within("max_waiting", self.max_waiting, 16, 10_000_000)?;
         within("max_header_bytes", self.max_header_bytes, 1_024, 1 << 20)?;
         within("connect_ms", self.connect_ms, 100, 60_000)?;

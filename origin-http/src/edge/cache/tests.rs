@@ -15,7 +15,7 @@ fn key(n: usize) -> Key {
 }
 
 fn put(cache: &Arc<Cache>, budget: &Arc<Budget>, n: usize, bytes: usize, lifetime_s: u64) -> Arc<Object> {
-    let Found::Nothing(start, ..) = cache.find(&key(n), Instant::now()) else {
+    let Found::Nothing(start, ..) = cache.find(&key(n), None, Instant::now()) else {
         panic!("it is there")
     };
     assert!(cache.make_room(bytes as u64));
@@ -27,17 +27,17 @@ fn put(cache: &Arc<Cache>, budget: &Arc<Budget>, n: usize, bytes: usize, lifetim
 }
 
 fn is_here(cache: &Arc<Cache>, n: usize) -> bool {
-    matches!(cache.find(&key(n), Instant::now()), Found::Here(..))
+    matches!(cache.find(&key(n), None, Instant::now()), Found::Here(..))
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_not_asked_for_leaves_first_and_what_is_followed_stays() {
     let budget = Budget::new(10 * 2_048, Gauge::default());
-    let cache = Cache::new(Arc::clone(&budget), 100);
+    let cache = Cache::new(Arc::clone(&budget), Places::new(100, 100));
     for n in 0..9 {
         put(&cache, &budget, n, 1_000, 100);
     }
-    let Found::Here(read, _) = cache.find(&key(0), Instant::now()) else {
+    let Found::Here(read, _) = cache.find(&key(0), None, Instant::now()) else {
         panic!()
     };
     let reader = Reader::new(Arc::clone(&read.content));
@@ -55,7 +55,7 @@ async fn what_was_not_asked_for_leaves_first_and_what_is_followed_stays() {
 #[tokio::test(start_paused = true)]
 async fn what_nobody_can_use_any_more_leaves_by_itself() {
     let budget = Budget::new(1 << 30, Gauge::default());
-    let cache = Cache::new(Arc::clone(&budget), 100);
+    let cache = Cache::new(Arc::clone(&budget), Places::new(100, 100));
     for n in 0..1_000 {
         put(&cache, &budget, n, 10, 1);
         tokio::time::advance(Duration::from_millis(100)).await;
@@ -73,7 +73,7 @@ async fn what_nobody_can_use_any_more_leaves_by_itself() {
 #[tokio::test(start_paused = true)]
 async fn what_left_for_room_leaves_nothing_behind() {
     let budget = Budget::new(20 * 2_048, Gauge::default());
-    let cache = Cache::new(Arc::clone(&budget), 100);
+    let cache = Cache::new(Arc::clone(&budget), Places::new(100, 100));
     for n in 0..5_000 {
         put(&cache, &budget, n, 1_000, 100);
     }
@@ -85,8 +85,8 @@ async fn what_left_for_room_leaves_nothing_behind() {
 #[tokio::test(start_paused = true)]
 async fn one_fetches_and_the_others_wait_until_it_has_landed_or_is_dropped() {
     let budget = Budget::new(1 << 30, Gauge::default());
-    let cache = Cache::new(Arc::clone(&budget), 2);
-    let find = |n| cache.find(&key(n), Instant::now());
+    let cache = Cache::new(Arc::clone(&budget), Places::new(2, 2));
+    let find = |n| cache.find(&key(n), None, Instant::now());
     let Found::Nothing(start, _flight, _first) = find(1) else {
         panic!()
     };

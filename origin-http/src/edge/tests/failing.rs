@@ -68,7 +68,7 @@ async fn when_no_origin_answers_texts_are_stale_for_a_while_errors_come_at_once_
     let before = Arc::clone(&edge);
     let edge = {
         let edge = edge_of(&[&origin]);
-        let wanted = |edge: &Arc<Edge>| edge.cache.find(&master_key(), Instant::now());
+        let wanted = |edge: &Arc<Edge>| edge.cache.find(&master_key(), None, Instant::now());
         let (Found::Here(object, _), Found::Nothing(start, ..)) = (wanted(&before), wanted(&edge)) else {
             panic!()
         };
@@ -238,6 +238,51 @@ async fn too_many_fetches_at_once_are_refused_not_queued() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_viewer_takes_its_share_of_fetches_and_leaves_the_rest_to_others() {
+    let origin = Scripted::new(|_| async {
+        sleep(Duration::from_secs(5)).await;
+        answer(200, &[("cache-control", "max-age=9")], "text")
+    });
+    let config = Config {
+        max_fetches: 16,
+        max_fetches_per_address: 4,
+        ..Config::default()
+    };
+    let edge = edge_with(config, &[&origin]);
+    let asking = |peer: &str, n: usize| {
+        let (edge, peer) = (Arc::clone(&edge), peer.parse().unwrap());
+        let (head, ()) = Request::get(format!("/live/c{n}/master.m3u8"))
+            .body(())
+            .unwrap()
+            .into_parts();
+        tokio::spawn(async move {
+            let resource = Resource::parse(head.uri.path()).unwrap();
+            let response = edge.answer(&head, &resource, peer).await.unwrap();
+            (response.status().as_u16(), response.headers().get("retry-after").cloned())
+        })
+    };
+    let greedy: Vec<_> = (0..16)
+        .map(|n| asking(&format!("[2001:db8::{n:x}]:1"), n))
+        .collect();
+    settle().await;
+    // Others get theirs, and what is on its way costs no share.
+    let others: Vec<_> = (20..24).map(|n| asking("192.0.2.1:1", n)).collect();
+    let shared = asking("[2001:db8::1]:1", 20);
+    // A process of ours stands for many.
+    let ours: Vec<_> = (30..38).map(|n| asking("127.0.0.1:0", n)).collect();
+    let mut statuses = Vec::new();
+    for greedy in greedy {
+        statuses.push(greedy.await.unwrap());
+    }
+    assert_eq!(statuses[..4], [const { (200, None) }; 4]);
+    assert_eq!(statuses[4..], vec![(503, Some(HeaderValue::from(1))); 12]);
+    for other in others.into_iter().chain([shared]).chain(ours) {
+        assert_eq!(other.await.unwrap(), (200, None));
+    }
+    assert_eq!(asking("[2001:db8::1]:1", 40).await.unwrap().0, 200);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_that_comes_back_is_noticed() {
     let origin = Scripted::saying(200, &[("cache-control", "max-age=9")], "text");
     let edge = edge_of(&[&origin]);
@@ -260,7 +305,7 @@ async fn a_request_that_comes_back_is_noticed() {
             .unwrap()
             .into_parts();
         let resource = Resource::parse(PLAYLIST).unwrap();
-        assert_eq!(edge.answer(&head, &resource).await.unwrap().status(), 508);
+        assert_eq!(edge.answer(&head, &resource, PEER.into()).await.unwrap().status(), 508);
     }
     assert_eq!(origin.asked(), 1);
 }
