@@ -5,10 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
     net::IpAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::Ordering,
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -18,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     key::Key,
     metrics::Outcome,
-    object::{Budget, Object},
+    object::{Budget, Claim, Object},
 };
 use crate::places::{Places, Seat};
 
@@ -184,10 +181,10 @@ impl Cache {
         Found::Nothing(start, flight, awaited)
     }
 
-    /// Makes room for so many bytes; `false` if there is none to make.
-    pub(super) fn make_room(&self, bytes: u64) -> bool {
+    /// Makes room for so many bytes of what is claimed; `false` if there is none to make.
+    pub(super) fn make_room(&self, bytes: u64, claim: Claim) -> bool {
         let mut looks = 2 * self.clock().objects.len();
-        while self.budget.is_short_of(bytes) {
+        while self.budget.is_short_of(bytes, claim) {
             let Some((key, object)) = self.clock().objects.pop_front().filter(|_| looks > 0) else {
                 return false;
             };

@@ -25,7 +25,8 @@ pub struct Config {
     /// PEM file of the authorities that vouch for `https` origins. Default empty: those that the system trusts.
     pub ca: PathBuf,
     /// Memory for what is cached or on its way, in MiB, 16 to 1 048 576. Default 256. A minute of a channel with a ladder up to 1080p takes some
-    /// 120 MiB, as parts and as segments; what nobody asks for any more makes room first. What players ask for soon after each other should fit.
+    /// 120 MiB, as parts and as segments; what nobody asks for any more makes room first. What players ask for soon after each other should fit. An eighth is kept from segments,
+    /// so that who reads them slowly leaves room for the rest.
     pub memory_mb: u32,
     /// The largest object in MiB, 1 to 1024, at most half of `memory_mb`. Default 64: eight seconds of 60 Mbit/s.
     pub object_mb: u32,

@@ -18,7 +18,7 @@ use super::{
     disk::Disk,
     freshness::Freshness,
     key::{Kind, Wanted},
-    object::{Content, OVERHEAD, Object, Writer},
+    object::{Claim, Content, OVERHEAD, Object, Writer},
     origins::Turn,
     upstream::{self, Answer},
 };
@@ -78,7 +78,7 @@ impl Edge {
                     received,
                 } = refusal;
                 let freshness = Freshness::new(status, &headers, received);
-                landing.land(match self.cache.make_room(body.len() as u64 + OVERHEAD) {
+                landing.land(match self.cache.make_room(body.len() as u64 + OVERHEAD, Claim::Text) {
                     true => Ok(Arc::new(Object::new(
                         status,
                         &headers,
@@ -94,7 +94,7 @@ impl Edge {
 
     async fn on_disk(&self, disk: &Disk, wanted: &Wanted) -> Option<Arc<Object>> {
         let file = disk.read(&wanted.key.target).await?;
-        if !self.cache.make_room(file.body.len() as u64 + OVERHEAD) {
+        if !self.cache.make_room(file.body.len() as u64 + OVERHEAD, wanted.claim) {
             return None;
         }
         let freshness = Freshness::kept(file.age, file.lifetime, Instant::now());
@@ -252,7 +252,10 @@ impl Edge {
             debug!(target = %wanted.key.target, ?length, coded, "origin gave an answer that is of no use");
             return landing.land(Err(Failure::Unreachable));
         }
-        if !self.cache.make_room(length.unwrap_or(0).saturating_add(OVERHEAD)) {
+        if !self
+            .cache
+            .make_room(length.unwrap_or(0).saturating_add(OVERHEAD), wanted.claim)
+        {
             return landing.land(Err(Failure::Busy));
         }
         let content = Content::coming(length, &self.budget);
@@ -260,7 +263,7 @@ impl Edge {
         let object = Arc::new(Object::new(head.status, &head.headers, freshness, content));
         landing.land(Ok(Arc::clone(&object)));
         // From here it is read to its end, whoever waits: little of it is left, and others will ask for it.
-        let read = timeout(WHOLE, self.read(body, writer, most)).await;
+        let read = timeout(WHOLE, self.read(body, writer, most, wanted.claim)).await;
         match read {
             Ok(Ok(())) => {
                 let lasting = freshness.storable && freshness.immutable && freshness.lifetime() > LASTING;
@@ -276,7 +279,7 @@ impl Edge {
         }
     }
 
-    async fn read(&self, mut body: Incoming, mut writer: Writer, most: u64) -> Result<(), &'static str> {
+    async fn read(&self, mut body: Incoming, mut writer: Writer, most: u64, claim: Claim) -> Result<(), &'static str> {
         loop {
             let frame = timeout(self.stall, body.frame())
                 .await
@@ -295,7 +298,7 @@ impl Edge {
             if writer.len() + bytes.len() as u64 > most {
                 return Err("it is too large");
             }
-            if !self.cache.make_room(writer.needs(bytes.len())) {
+            if !self.cache.make_room(writer.needs(bytes.len()), claim) {
                 return Err("there is no memory for it");
             }
             writer.push(&bytes);

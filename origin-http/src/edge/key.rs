@@ -9,6 +9,7 @@ use http::request::Parts;
 use media_core::{BroadcastId, ChannelName};
 use packager::Skip;
 
+use super::object::Claim;
 use crate::{
     directives::{Bad, Directives},
     encoding::accepts_gzip,
@@ -28,6 +29,7 @@ pub(super) struct Key {
 pub(super) struct Wanted {
     pub(super) key: Key,
     pub(super) kind: Kind,
+    pub(super) claim: Claim,
     pub(super) scope: Scope,
 }
 
@@ -79,9 +81,19 @@ impl Wanted {
             }
             _ => return Ok(None),
         };
+        let claim = match resource {
+            Resource::Media(_, _, Object::Segment(_)) => Claim::Large,
+            Resource::Media(..) => Claim::Small,
+            _ => Claim::Text,
+        };
         let gzip = text && accepts_gzip(&head.headers);
         let key = Key { target, gzip };
-        Ok(Some(Self { key, kind, scope }))
+        Ok(Some(Self {
+            key,
+            kind,
+            claim,
+            scope,
+        }))
     }
 }
 

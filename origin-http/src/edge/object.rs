@@ -72,6 +72,17 @@ enum End {
     Short,
 }
 
+/// What memory is wanted for. Viewers who read slowly hold what they read: some is kept from what is large, lest they keep the rest away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// A playlist, a manifest, a picture, or why there is nothing: all of the memory.
+    Text,
+    /// A part or a CMAF header: all but a sixteenth.
+    Small,
+    /// A segment: all but an eighth.
+    Large,
+}
+
 /// Memory that objects may take, together.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -108,9 +119,14 @@ impl Budget {
         })
     }
 
-    /// Whether so many more would be too many.
-    pub(super) fn is_short_of(&self, bytes: u64) -> bool {
-        self.used.load(Ordering::Relaxed).saturating_add(bytes) > self.limit
+    /// Whether so many more would be too many for such a claim.
+    pub(super) fn is_short_of(&self, bytes: u64, claim: Claim) -> bool {
+        let reserve = match claim {
+            Claim::Text => 0,
+            Claim::Small => self.limit / 16,
+            Claim::Large => self.limit / 8,
+        };
+        self.used.load(Ordering::Relaxed).saturating_add(bytes) > self.limit - reserve
     }
 
     fn take(&self, bytes: u64) {
@@ -517,7 +533,7 @@ mod tests {
         assert_eq!(gauge.get(), (BLOCK as i64) + 1_024);
         let reader = Reader::new(Arc::clone(&content));
         drop((writer, content));
-        assert!(budget.is_short_of((1 << 20) - 1_000));
+        assert!(budget.is_short_of((1 << 20) - 1_000, Claim::Text));
         drop(reader);
         assert_eq!(gauge.get(), 0);
         // What is not announced takes what is there.

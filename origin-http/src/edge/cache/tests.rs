@@ -18,7 +18,7 @@ fn put(cache: &Arc<Cache>, budget: &Arc<Budget>, n: usize, bytes: usize, lifetim
     let Found::Nothing(start, ..) = cache.find(&key(n), None, Instant::now()) else {
         panic!("it is there")
     };
-    assert!(cache.make_room(bytes as u64));
+    assert!(cache.make_room(bytes as u64, Claim::Text));
     let freshness = Freshness::kept(Duration::ZERO, Duration::from_secs(lifetime_s), Instant::now());
     let content = Content::whole(vec![0; bytes].into(), budget);
     let object = Arc::new(Object::new(StatusCode::OK, &HeaderMap::new(), freshness, content));
