@@ -16,7 +16,7 @@ TEST_PACKAGES := gstreamer1.0-tools ffmpeg librtmp-dev libxml2-utils chromium \
 	curl nghttp2-client nginx varnish openssl python3-venv systemd
 
 # What a Debian 12 is made and run with.
-TREE_PACKAGES := debootstrap systemd-container util-linux curl ffmpeg openssl lintian
+TREE_PACKAGES := debootstrap systemd-container util-linux curl ffmpeg openssl python3-venv lintian
 
 CARGO_DEB := target/tools/bin/cargo-deb
 
@@ -42,7 +42,7 @@ deb: packages $(CARGO_DEB)
 	scripts/third-party-notices >target/third-party-notices
 	$(CARGO_DEB) --locked --dbgsym
 
-test-package: tree-packages deb
+test-package: tree-packages $(AIOQUIC) deb
 	scripts/test-package
 
 packages:
