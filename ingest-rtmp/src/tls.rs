@@ -1,11 +1,15 @@
-//! RTMPS: RTMP inside TLS. A handshake is bounded in time, and how many there are at once; which certificate is shown is the daemon's
-//! matter.
+//! RTMPS: RTMP inside TLS. A handshake is bounded in time, and how many there are at once, once a peer has said hello (RFC 8446 4.1.2); which
+//! certificate is shown is the daemon's matter.
 
 use std::{io, sync::Arc, time::Duration};
 
-use rustls::{ServerConfig, crypto::ring, server::ResolvesServerCert};
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    server::{Acceptor, ResolvesServerCert},
+};
 use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tracing::debug;
 
 use crate::metrics::{Handshake, Metrics};
@@ -15,7 +19,7 @@ const HANDSHAKES: usize = 128;
 
 /// What makes a connection private.
 pub(crate) struct Tls {
-    acceptor: TlsAcceptor,
+    config: Arc<ServerConfig>,
     places: Semaphore,
     limit: Duration,
 }
@@ -29,7 +33,7 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(certificates);
         Ok(Self {
-            acceptor: TlsAcceptor::from(Arc::new(config)),
+            config: Arc::new(config),
             places: Semaphore::new(HANDSHAKES),
             limit,
         })
@@ -38,8 +42,10 @@ impl Tls {
     /// Shakes hands; none if that failed, which is counted and logged here.
     pub(crate) async fn accept(&self, socket: TcpStream, metrics: &Metrics) -> Option<TlsStream<TcpStream>> {
         let shaken = timeout(self.limit, async {
+            // Who has said nothing keeps nobody waiting. A hello is at most 64 KiB: rustls takes no more.
+            let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
             let _place = self.places.acquire().await.map_err(io::Error::other)?;
-            self.acceptor.accept(socket).await
+            hello.into_stream(Arc::clone(&self.config)).await
         });
         match shaken.await {
             Ok(Ok(stream)) => {

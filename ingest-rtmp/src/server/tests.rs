@@ -5,13 +5,20 @@ use std::{net::SocketAddr, process::Stdio};
 use hex_literal::hex;
 use media_core::{ChannelName, broadcast::Presence};
 use rml_rtmp::sessions::ClientSessionEvent as Seen;
-use rustls::{crypto::ring, pki_types::PrivatePkcs8KeyDer, server::ClientHello, sign::CertifiedKey};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivatePkcs8KeyDer},
+    server::ClientHello,
+    sign::CertifiedKey,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
     task::JoinHandle,
     time::timeout,
 };
+use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::{
@@ -46,6 +53,8 @@ struct Running {
     metrics: Metrics,
     address: SocketAddr,
     private: SocketAddr,
+    /// What it shows.
+    certificate: CertificateDer<'static>,
     withdrawn: CancellationToken,
     retire: CancellationToken,
     shutdown: CancellationToken,
@@ -88,7 +97,9 @@ impl Running {
         let open = Arc::new(Open {
             withdrawn: withdrawn.clone(),
         });
-        let certificates: Arc<dyn ResolvesServerCert> = Arc::new(Localhost::new());
+        let localhost = Localhost::new();
+        let certificate = localhost.0.cert[0].clone();
+        let certificates: Arc<dyn ResolvesServerCert> = Arc::new(localhost);
         let server = Server::new(
             &config,
             listeners,
@@ -105,6 +116,7 @@ impl Running {
             metrics,
             address,
             private,
+            certificate,
             withdrawn,
             retire,
             shutdown,
@@ -542,6 +554,34 @@ async fn a_peer_that_shakes_no_hands_in_tls_is_closed_and_counted() {
     let shaken = |how| running.metrics.shaken(how);
     assert_eq!((shaken(Handshake::TimedOut), shaken(Handshake::Failed)), (1, 1));
     assert_eq!(running.metrics.closed(Cause::Tls), 2);
+}
+
+#[tokio::test]
+async fn peers_that_say_nothing_keep_nobody_from_shaking_hands_in_tls() {
+    const SILENT: usize = 140;
+    let running = Running::start(|config| {
+        config.handshake_ms = 60_000;
+        config.max_connections_per_address = 1_000;
+    });
+    let mut silent = Vec::with_capacity(SILENT);
+    for _ in 0..SILENT {
+        silent.push(TcpStream::connect(running.private).await.unwrap());
+    }
+    running
+        .wait("all of them", |running| running.metrics.connections.get() == 140)
+        .await;
+    let mut roots = RootCertStore::empty();
+    roots.add(running.certificate.clone()).unwrap();
+    let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let client = client.with_safe_default_protocol_versions().unwrap();
+    let client = Arc::new(client.with_root_certificates(roots).with_no_client_auth());
+    let socket = TcpStream::connect(running.private).await.unwrap();
+    let name = "localhost".try_into().unwrap();
+    let shaken = TlsConnector::from(client).connect(name, socket);
+    timeout(Duration::from_secs(20), shaken)
+        .await
+        .expect("hands are shaken")
+        .unwrap();
 }
 
 #[tokio::test]
