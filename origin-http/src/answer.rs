@@ -2,12 +2,11 @@
 //! origin may read of it (RFC 9110, RFC 9111, the Fetch standard's CORS, Resource Timing).
 
 use std::{
-    fmt,
+    fmt::{self, Write},
     hash::{DefaultHasher, Hash, Hasher},
-    io::Write,
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
     header::{
@@ -32,6 +31,9 @@ pub(crate) const AUDIO: HeaderValue = HeaderValue::from_static("audio/mp4");
 
 const ANY: HeaderValue = HeaderValue::from_static("*");
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+
+/// As many headers as an answer of ours has, the connection's included: a map with room for them does not move while it grows.
+const HEADERS: usize = 12;
 
 /// How long an answer may be kept by a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +65,7 @@ impl Lifetime {
 
 /// A short text that says what is wrong.
 pub(crate) fn refuse(status: StatusCode, why: impl Into<Bytes>, lifetime: Lifetime) -> Response<Body> {
-    let mut response = Response::new(Body::from(why.into()));
+    let mut response = fresh(Body::from(why.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, TEXT);
@@ -186,7 +188,7 @@ pub(crate) fn media(
 
 /// Media whose end is not known yet: no length, no range.
 pub(crate) fn growing(body: Body, content_type: HeaderValue, lifetime: Lifetime) -> Response<Body> {
-    let mut response = Response::new(body);
+    let mut response = fresh(body);
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response.headers_mut().insert(CACHE_CONTROL, lifetime.value());
     response
@@ -212,6 +214,13 @@ pub(crate) fn share(headers: &mut HeaderMap) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 
+/// An answer with room for its headers.
+fn fresh(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
+    response
+}
+
 /// 304 if the client has it (RFC 9110 13.1.2), else what `fill` makes.
 fn validated(
     request: &HeaderMap,
@@ -223,7 +232,7 @@ fn validated(
         .get_all(IF_NONE_MATCH)
         .iter()
         .any(|list| matches(list.as_bytes(), etag.as_bytes()));
-    let mut response = Response::new(Body::empty());
+    let mut response = fresh(Body::empty());
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, lifetime.value());
     headers.insert(ETAG, etag);
@@ -277,10 +286,10 @@ pub(crate) fn quoted(text: fmt::Arguments<'_>) -> HeaderValue {
 }
 
 pub(crate) fn value(text: fmt::Arguments<'_>) -> HeaderValue {
-    let mut buffer = BytesMut::with_capacity(48).writer();
+    let mut buffer = BytesMut::with_capacity(48);
     // Writing to memory does not fail, and what is written here is ASCII.
     let _ = buffer.write_fmt(text);
-    HeaderValue::from_maybe_shared(buffer.into_inner().freeze()).unwrap_or_else(|_| HeaderValue::from_static(""))
+    HeaderValue::from_maybe_shared(buffer.freeze()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 #[cfg(test)]
