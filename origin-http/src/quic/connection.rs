@@ -1,9 +1,11 @@
 //! One QUIC connection: its handshake, its requests, its limits, and its end.
 
 use std::{
+    future::poll_fn,
     net::SocketAddr,
     pin::pin,
     sync::{Arc, Mutex},
+    task::Poll,
     time::Duration,
 };
 
@@ -169,9 +171,12 @@ impl Connection {
                         let Some(exchange) = self.h3.inner.conn.taken() else { continue };
                         self.last = Some(exchange.id());
                         let requests = Arc::clone(&requests);
-                        // On the heap by itself: a task is moved several times before it runs, and this is some kilobytes.
-                        let answer = async move { Box::pin(requests.answer(request, exchange)).await };
-                        context.tasks.spawn(answer.instrument(Span::current()));
+                        // Most are answered at once, from memory, and need no task; and the answers to all that came together leave together.
+                        // Their number is bounded by the streams that we allow.
+                        let mut answer = Box::pin(requests.answer(request, exchange));
+                        if poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx).is_pending())).await {
+                            context.tasks.spawn(answer.instrument(Span::current()));
+                        }
                     }
                     // The peer has said that it goes, and all is answered.
                     Ok(None) => return self.leave(write).await,
