@@ -3,6 +3,7 @@
 
 use std::{fmt, fs, path::Path};
 
+use origin_http::edge;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
 
@@ -69,8 +70,16 @@ fn raise_descriptors() -> u64 {
 
 fn descriptors(config: &Config, allowed: u64) -> Option<Finding> {
     let (http, rtmp) = (config.http.max_connections as u64, config.rtmp.max_connections as u64);
-    let needed = http.saturating_add(rtmp).saturating_add(OTHER_DESCRIPTORS);
-    let sum = format!("{needed} for http.max_connections {http}, rtmp.max_connections {rtmp} and what else is open");
+    let edge = edge_descriptors(&config.edge);
+    let needed = [rtmp, edge, OTHER_DESCRIPTORS]
+        .into_iter()
+        .fold(http, u64::saturating_add);
+    let of_edge = match edge {
+        0 => String::new(),
+        _ => format!(", edge.max_fetches from each origin {edge}"),
+    };
+    let sum =
+        format!("{needed} for http.max_connections {http}, rtmp.max_connections {rtmp}{of_edge} and what else is open");
     let short = allowed < needed;
     let words = match short {
         true => format!(
@@ -85,22 +94,44 @@ fn descriptors(config: &Config, allowed: u64) -> Option<Finding> {
     })
 }
 
+/// Each fetch may have a connection of its own. Files of its disk are opened one at a time.
+fn edge_descriptors(edge: &edge::Config) -> u64 {
+    edge.origin.len() as u64 * u64::from(edge.max_fetches)
+}
+
+fn edge_bytes(edge: &edge::Config) -> u64 {
+    match edge.origin.is_empty() {
+        true => 0,
+        false => u64::from(edge.memory_mb) << 20,
+    }
+}
+
 fn memory(config: &Config) -> Option<Finding> {
-    let (allowed, whose) = memory_bytes()?;
+    memory_within(config, memory_bytes()?)
+}
+
+fn memory_within(config: &Config, (allowed, whose): (u64, &str)) -> Option<Finding> {
     let window = config.live.packager().window.as_secs();
     // What is listed, and as long again.
     let channel = EXAMPLE_BPS / 8 * window * 2;
     let connections = config.http.max_connections as u64 * HTTP_BYTES + config.rtmp.max_connections as u64 * RTMP_BYTES;
-    let channels = allowed.saturating_sub(connections) / channel.max(1);
-    let short = channels == 0;
-    let advice = if short {
-        ": lower live.window_s or the connections"
-    } else {
-        ""
+    let edge = edge_bytes(&config.edge);
+    let left = allowed.saturating_sub(connections);
+    let channels = left.saturating_sub(edge) / channel.max(1);
+    // An edge may have no channel of its own.
+    let short = if edge > 0 { left < edge } else { channels == 0 };
+    let advice = match (short, edge) {
+        (true, 0) => ": lower live.window_s or the connections",
+        (true, _) => ": lower edge.memory_mb or the connections",
+        (false, _) => "",
+    };
+    let of_edge = match edge {
+        0 => String::new(),
+        _ => format!(", {} for edge.memory_mb", Bytes(edge)),
     };
     let words = format!(
         "{} {whose}: room for some {channels} channels of 11 Mbit/s in all with live.window_s {window} ({} each), beside {} for all \
-         connections{advice}",
+         connections{of_edge}{advice}",
         Bytes(allowed),
         Bytes(channel),
         Bytes(connections)
@@ -191,6 +222,26 @@ mod tests {
         assert!(!enough.short, "10 000, 2000 and 512: {enough:?}");
         let few = descriptors(&config, 12_511).unwrap();
         assert!(few.short && few.words.contains("LimitNOFILE"), "{few:?}");
+    }
+
+    #[test]
+    fn what_an_edge_fetches_and_keeps_is_reckoned_with() {
+        let mut config = Config::default();
+        let two = ["https://a.example", "https://b.example"];
+        config.edge.origin = two.iter().map(|origin| origin.parse().unwrap()).collect();
+        let enough = descriptors(&config, 14_512).unwrap();
+        assert!(!enough.short, "1000 from each of two, beside 12 512: {enough:?}");
+        let few = descriptors(&config, 14_511).unwrap();
+        assert!(few.short && few.words.contains("edge.max_fetches"), "{few:?}");
+
+        // 10 000 of 20 KiB, 2000 of 64 KiB and 256 MiB.
+        let connections = (10_000 * 20 + 2_000 * 64) << 10;
+        let memory = |config: &Config, allowed| memory_within(config, (allowed, "here")).unwrap();
+        let enough = memory(&config, connections + (256 << 20));
+        assert!(!enough.short && enough.words.contains("edge.memory_mb"), "{enough:?}");
+        assert!(memory(&config, connections + (256 << 20) - 1).short);
+        config.edge.origin.clear();
+        assert!(!memory(&config, 1 << 40).words.contains("edge"));
     }
 
     #[test]
