@@ -47,6 +47,11 @@ impl Places {
         })
     }
 
+    /// How many are taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
     /// A seat for `address`, or for one whose share is not bounded, or what there are too many of.
     pub(crate) fn seat(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Seat, Reason> {
         let host = address.map(host);

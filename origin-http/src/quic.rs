@@ -25,7 +25,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{Incoming, TokioRuntime, VarInt};
 use rustls::server::ResolvesServerCert;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, debug, debug_span, info};
 
@@ -45,6 +45,8 @@ const MAX_HANDSHAKES: usize = 1_024;
 /// So many at once, and who connects has to show first that its address is its own (RFC 9000 8.1.2): a flood from invented ones costs
 /// it a datagram each, and us nothing that lasts.
 const RETRY_FROM: usize = 128;
+/// Handshakes at once of an address that has shown to be its own: one that finishes none leaves room for others.
+const HANDSHAKES_PER_ADDRESS: usize = 128;
 /// For what is said last to leave.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -53,6 +55,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(crate) struct Endpoint {
     quic: quinn::Endpoint,
     retry_from: usize,
+    handshakes_per_address: usize,
 }
 
 impl Endpoint {
@@ -73,6 +76,7 @@ impl Endpoint {
         Ok(Self {
             quic,
             retry_from: RETRY_FROM,
+            handshakes_per_address: HANDSHAKES_PER_ADDRESS,
         })
     }
 }
@@ -91,7 +95,7 @@ pub(crate) async fn serve(
         context: Arc::clone(context),
         places: Arc::clone(places),
         abort: abort.clone(),
-        handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+        handshakes: Places::new(MAX_HANDSHAKES, endpoint.handshakes_per_address),
         retry_from: endpoint.retry_from,
         date: Arc::default(),
     };
@@ -128,7 +132,7 @@ struct Door {
     context: Arc<Context>,
     places: Arc<Places>,
     abort: CancellationToken,
-    handshakes: Arc<Semaphore>,
+    handshakes: Arc<Places>,
     retry_from: usize,
     date: Arc<Date>,
 }
@@ -152,8 +156,7 @@ impl Door {
         let peer = incoming.remote_address();
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let validated = incoming.remote_address_validated();
-        let in_progress = MAX_HANDSHAKES - self.handshakes.available_permits();
-        if !validated && in_progress >= self.retry_from {
+        if !validated && self.handshakes.taken() >= self.retry_from {
             // It is what it says; else it is refused.
             let _ = incoming.retry();
             return;
@@ -163,10 +166,11 @@ impl Door {
             debug!(%peer, "too many connections");
             incoming.refuse();
         };
-        let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
-            return refuse(incoming, Reason::Connections);
-        };
         // An address that may be invented must not use up the places of whose it is.
+        let handshake = match self.handshakes.seat(validated.then(|| peer.ip())) {
+            Ok(handshake) => handshake,
+            Err(reason) => return refuse(incoming, reason),
+        };
         let place = match validated.then(|| self.places.take(peer.ip(), metrics)).transpose() {
             Ok(place) => place,
             Err(reason) => return refuse(incoming, reason),

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use h3::error::{Code, ConnectionError};
 use quinn::{Incoming, ZeroRttAccepted};
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit},
+    sync::Notify,
     time::{Instant, MissedTickBehavior, interval_at, sleep, timeout, timeout_at},
 };
 use tracing::{Instrument, Span, debug};
@@ -23,7 +23,7 @@ use crate::{
     config::ms,
     connection::Context,
     metrics::Reason,
-    places::{Place, Places},
+    places::{Place, Places, Seat},
 };
 
 use super::{
@@ -39,7 +39,7 @@ const GRACE: Duration = Duration::from_millis(500);
 /// What was taken for a connection when it came.
 pub(super) struct Admission {
     /// Among those whose handshake is not over.
-    pub(super) handshake: OwnedSemaphorePermit,
+    pub(super) handshake: Seat,
     /// Among all, if the peer's address is known to be its own.
     pub(super) place: Option<Place>,
     pub(super) places: Arc<Places>,
@@ -140,13 +140,7 @@ enum Stage {
 }
 
 impl Connection {
-    async fn run(
-        mut self,
-        established: ZeroRttAccepted,
-        handshake: OwnedSemaphorePermit,
-        places: &Arc<Places>,
-        peer: SocketAddr,
-    ) {
+    async fn run(mut self, established: ZeroRttAccepted, handshake: Seat, places: &Arc<Places>, peer: SocketAddr) {
         let requests = Arc::clone(&self.requests);
         let (context, quic, activity) = (&requests.context, &requests.quic, &requests.activity);
         let (config, metrics) = (&context.config, context.router.metrics());

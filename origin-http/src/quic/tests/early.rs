@@ -79,6 +79,26 @@ async fn a_flood_of_first_flights_leaves_no_more_than_its_bound() {
 }
 
 #[tokio::test]
+async fn an_address_that_finishes_no_handshake_has_a_share_of_them() {
+    let running = Running::start(config(), |endpoint| {
+        endpoint.retry_from = 0;
+        endpoint.handshakes_per_address = 4;
+    })
+    .await;
+    // Each shows that its address is its own, by what comes back of the Retry, and hears nothing more.
+    let (client, mut silent) = (running.certificate.client(|_| ()), Vec::new());
+    for _ in 0..4 {
+        let relay = path::Relay::start(running.address, path::Rate::Once).await;
+        silent.push((client.connect(relay.address, NAME).unwrap(), relay));
+    }
+    until(|| running.endpoint.open_connections() == 4).await;
+    let fifth = client.connect(running.address, NAME).unwrap().await.unwrap_err();
+    assert!(matches!(fifth, quinn::ConnectionError::ConnectionClosed(_)), "{fifth}");
+    assert_eq!(running.refused("connections_per_address"), 1);
+    assert_eq!(running.endpoint.open_connections(), 4);
+}
+
+#[tokio::test]
 async fn a_client_whose_first_message_comes_in_two_datagrams_is_served_when_the_second_has_come() {
     let config = Config {
         first_byte_ms: 60_000,

@@ -1,8 +1,11 @@
 //! A path between client and server that is slow, or loses what comes back.
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    mem,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::net;
@@ -16,6 +19,8 @@ pub(super) enum Rate {
     Bytes(u64),
     /// Nothing comes back.
     OneWay,
+    /// The first datagram comes back alone.
+    Once,
     /// After its first datagram the client's come when the server has said something.
     Halting,
 }
@@ -78,7 +83,7 @@ impl Relay {
         {
             let stop = stop.clone();
             let deliver = async move {
-                let mut due = tokio::time::Instant::now();
+                let (mut due, mut come) = (tokio::time::Instant::now(), false);
                 while let Some(datagram) = queued.recv().await {
                     if let Rate::Bytes(rate) = rate {
                         let took = Duration::from_secs_f64(datagram.len() as f64 / rate as f64);
@@ -86,7 +91,12 @@ impl Relay {
                         tokio::time::sleep_until(due).await;
                     }
                     let to = *client.lock().unwrap();
-                    if let (Some(to), true) = (to, rate != Rate::OneWay) {
+                    let lost = match rate {
+                        Rate::OneWay => true,
+                        Rate::Once => mem::replace(&mut come, true),
+                        _ => false,
+                    };
+                    if let (Some(to), false) = (to, lost) {
                         let _ = near.send_to(&datagram, to).await;
                     }
                 }
