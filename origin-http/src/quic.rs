@@ -32,7 +32,6 @@ use tracing::{Instrument, debug, debug_span, info};
 use crate::{
     config::{Config, Https},
     connection::Context,
-    metrics::Reason,
     places::Places,
 };
 
