@@ -3,7 +3,7 @@
 
 use std::{fmt, fs, path::Path};
 
-use origin_http::edge;
+use origin_http::{QuicSocket, edge};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
 
@@ -182,7 +182,7 @@ fn datagrams(config: &Config) -> Option<Finding> {
         text.trim().parse::<u64>().ok()
     };
     let (read, write) = (allowed("rmem_max")?, allowed("wmem_max")?);
-    let wanted = sockets::UDP_BUFFER as u64;
+    let wanted = QuicSocket::BUFFER as u64;
     let short = read.min(write) < wanted;
     let there = format!("net.core.rmem_max {}, wmem_max {}", Bytes(read), Bytes(write));
     let words = match short {

@@ -18,8 +18,6 @@ use tracing::{info, warn};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4096;
-/// What the kernel is asked to hold of datagrams each way, in bytes: 4 MiB are 30 ms of 1 Gbit/s.
-pub(crate) const UDP_BUFFER: usize = 4 << 20;
 /// Ports that are tried where the same one must be free for TCP and UDP, and any will do.
 const PORT_TRIES: usize = 16;
 

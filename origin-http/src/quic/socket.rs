@@ -32,8 +32,6 @@ use super::{
     letter,
 };
 
-/// What the kernel should hold of datagrams, both ways; it takes less where `net.core.rmem_max` and `wmem_max` say so.
-const BUFFER: usize = 4 << 20;
 /// How long a full socket is left alone, when nobody tells that there is room.
 const FULL: Duration = Duration::from_millis(1);
 
@@ -69,6 +67,10 @@ struct Former {
 }
 
 impl QuicSocket {
+    /// What the kernel is asked to hold of datagrams each way, in bytes: 4 MiB are 30 ms of 1 Gbit/s. It takes less where
+    /// `net.core.rmem_max` and `wmem_max` say so.
+    pub const BUFFER: usize = 4 << 20;
+
     /// A socket that nobody had before, bound.
     ///
     /// # Errors
@@ -98,8 +100,8 @@ impl QuicSocket {
         udp.set_nonblocking(true)?;
         let socket = SockRef::from(&udp);
         // As much as the kernel allows: more of it only saves datagrams under load.
-        let _ = socket.set_recv_buffer_size(BUFFER);
-        let _ = socket.set_send_buffer_size(BUFFER);
+        let _ = socket.set_recv_buffer_size(QuicSocket::BUFFER);
+        let _ = socket.set_send_buffer_size(QuicSocket::BUFFER);
         let left = former.iter().map(|former| former.inbox.try_clone());
         let inbox = Inbox {
             udp: udp.try_clone()?,
@@ -163,8 +165,8 @@ impl QuicHandover {
         for end in [&theirs, &ours] {
             end.set_nonblocking(true)?;
             let end = SockRef::from(end);
-            let _ = end.set_recv_buffer_size(BUFFER);
-            let _ = end.set_send_buffer_size(BUFFER);
+            let _ = end.set_recv_buffer_size(QuicSocket::BUFFER);
+            let _ = end.set_send_buffer_size(QuicSocket::BUFFER);
         }
         let mut inboxes = vec![theirs];
         for former in self.0.former.iter().take(MAX_OWNERS - 2) {
