@@ -44,23 +44,8 @@ fn origin() -> (Daemon, Process) {
     (origin, publisher)
 }
 
-/// The sum of the daemon's counters whose line begins so.
-fn metric(daemon: &Daemon, prefix: &str) -> u64 {
-    let text = http::get(daemon.admin, "/metrics").text();
-    let lines = text.lines().filter(|line| line.starts_with(prefix));
-    lines
-        .map(|line| {
-            line.rsplit(' ')
-                .next()
-                .expect("a value")
-                .parse::<u64>()
-                .expect("a count")
-        })
-        .sum()
-}
-
 fn requests(daemon: &Daemon, kind: &str) -> u64 {
-    metric(daemon, &format!("streamforge_http_requests_total{{kind=\"{kind}\""))
+    daemon.metric(&format!("streamforge_http_requests_total{{kind=\"{kind}\""))
 }
 
 #[test]
@@ -156,7 +141,7 @@ fn fifty_viewers_of_what_is_yet_to_come_are_one_request_at_the_origin() {
         let after = (requests(&origin, "playlist"), requests(&origin, "part"));
         assert_eq!((after.0 - before.0, after.1 - before.1), (1, 1));
     }
-    let missed = metric(&edge, "streamforge_edge_requests_total{outcome=\"miss\"");
+    let missed = edge.metric("streamforge_edge_requests_total{outcome=\"miss\"");
     assert!(missed <= 9, "{missed}");
 }
 
@@ -231,7 +216,7 @@ fn an_origin_that_dies_is_an_error_at_once_and_plays_on_when_it_is_back() {
         (answer.header("server-timing") == Some("edge;desc=stale")).then_some(answer)
     });
     assert!(stale.header("age").expect("Age").parse::<u64>().expect("seconds") >= stale.max_age());
-    assert_eq!(metric(&edge, "streamforge_edge_origin_up"), 0);
+    assert_eq!(edge.metric("streamforge_edge_origin_up"), 0);
 
     let again = Daemon::start(&Settings {
         env: vec![("STREAMFORGE_HTTP_LISTEN".into(), origin.http.to_string())],
@@ -248,7 +233,7 @@ fn an_origin_that_dies_is_an_error_at_once_and_plays_on_when_it_is_back() {
         now.next_msn() >= media.next_msn() + 2
     });
     assert!(seen.segments.iter().all(|(segment, _)| !segment.gap));
-    assert_eq!(metric(&edge, "streamforge_edge_origin_up"), 1);
+    assert_eq!(edge.metric("streamforge_edge_origin_up"), 1);
 }
 
 #[test]
@@ -275,12 +260,7 @@ fn the_second_origin_serves_when_the_first_dies_and_what_is_on_one_alone_is_foun
     wait_for("the second origin's list", AT_ONCE, || {
         (of(&edge) == of(&second)).then_some(())
     });
-    let up = |daemon: &Daemon| {
-        metric(
-            &edge,
-            &format!("streamforge_edge_origin_up{{origin=\"{}\"}}", daemon.http),
-        )
-    };
+    let up = |daemon: &Daemon| edge.metric(&format!("streamforge_edge_origin_up{{origin=\"{}\"}}", daemon.http));
     assert_eq!((up(&first), up(&second)), (0, 1));
     let now = follow::read(edge.http, VIDEO).next_msn();
     follow::follow(edge.http, VIDEO, Duration::from_secs(30), |media| {
@@ -293,10 +273,10 @@ fn memory_keeps_within_its_bound_whatever_viewers_ask_for() {
     let (origin, _publisher) = origin();
     let edge = edge_of(&[origin.http], "memory_mb = 16\nobject_mb = 8\n");
     let bound = 16 << 20;
-    let cached = || metric(&edge, "streamforge_edge_cache_bytes ");
+    let cached = || edge.metric("streamforge_edge_cache_bytes ");
     // Each of these is another object, and good for six target durations.
     let mut old = 0;
-    while metric(&edge, "streamforge_edge_fetched_bytes_total") < bound + bound / 4 {
+    while edge.metric("streamforge_edge_fetched_bytes_total") < bound + bound / 4 {
         thread::scope(|scope| {
             for _ in 0..8 {
                 let from = old;
@@ -346,7 +326,7 @@ fn an_https_origin_is_asked_over_one_connection_and_believed_only_if_its_authori
     };
     let edge = edge_with(certificate.cert.to_str().expect("UTF-8"));
     edge.wait_until_live("show");
-    let before = metric(&origin, "streamforge_http_connections");
+    let before = origin.metric("streamforge_http_connections");
     thread::scope(|scope| {
         for path in [VIDEO, AUDIO] {
             let (edge, now) = (edge.http, follow::read(edge.http, path).next_msn());
@@ -357,7 +337,7 @@ fn an_https_origin_is_asked_over_one_connection_and_believed_only_if_its_authori
     });
     // HTTP/2: both players' requests, which wait at the same time, share the one that the first request opened.
     assert!(
-        before <= 1 && metric(&origin, "streamforge_http_connections") <= 1,
+        before <= 1 && origin.metric("streamforge_http_connections") <= 1,
         "{before}"
     );
     let other = Certificate::make(workdir.path(), "other");

@@ -74,18 +74,8 @@ impl Cached {
 
     /// Requests of this kind at the origin so far.
     fn asked(&self, kind: &str) -> u64 {
-        let text = http::get(self.origin.admin, "/metrics").text();
         let prefix = format!("streamforge_http_requests_total{{kind=\"{kind}\"");
-        let lines = text.lines().filter(|line| line.starts_with(&prefix));
-        lines
-            .map(|line| {
-                line.rsplit(' ')
-                    .next()
-                    .expect("a value")
-                    .parse::<u64>()
-                    .expect("a count")
-            })
-            .sum()
+        self.origin.metric(&prefix)
     }
 }
 

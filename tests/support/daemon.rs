@@ -202,6 +202,14 @@ impl Daemon {
         http::get(self.http, path)
     }
 
+    /// The sum of its counters whose line in `/metrics` begins so.
+    pub(crate) fn metric(&self, prefix: &str) -> u64 {
+        let text = http::get(self.admin, "/metrics").text();
+        let values = text.lines().filter(|line| line.starts_with(prefix));
+        let values = values.filter_map(|line| line.rsplit(' ').next());
+        values.map(|value| value.parse::<u64>().expect("a count")).sum()
+    }
+
     /// Waits until `channel` plays: its multivariant playlist is there and each media playlist lists a whole segment.
     #[track_caller]
     pub(crate) fn wait_until_live(&self, channel: &str) -> Multivariant {
