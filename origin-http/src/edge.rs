@@ -152,7 +152,9 @@ impl Edge {
                 Lifetime::NoStore,
             ));
         }
-        let names = passed_by.iter().flat_map(|list| list.as_bytes().split(|&byte| byte == b','));
+        let names = passed_by
+            .iter()
+            .flat_map(|list| list.as_bytes().split(|&byte| byte == b','));
         let bytes: usize = passed_by.iter().map(HeaderValue::len).sum();
         if names.count() > MAX_PASSED_BY || bytes > MAX_PASSED_BYTES {
             let why = "it was passed on too often\n";

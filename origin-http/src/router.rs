@@ -219,7 +219,9 @@ impl Router {
                 Some(poster) => answer::picture(&head.headers, &poster.jpeg, Lifetime::Seconds(poster.fresh.as_secs())),
                 None => refuse(StatusCode::NOT_FOUND, "no picture\n", SOON),
             },
-            Resource::Media(broadcast, track, object) => self.media(head, broadcast, &track, object, asker, notes).await,
+            Resource::Media(broadcast, track, object) => {
+                self.media(head, broadcast, &track, object, asker, notes).await
+            }
             Resource::Watch(_) => answer::page(&head.headers, &self.pages.watch),
             Resource::Asset(name) => match self.pages.assets.iter().find(|(known, _)| *known == name) {
                 Some((_, page)) => answer::page(&head.headers, page),

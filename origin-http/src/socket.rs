@@ -409,7 +409,7 @@ mod tests {
             (17, SMALL / 16),
         ] {
             let (ours, mut theirs) = duplex(8 << 10);
-            let bytes: Vec<u8> = (0..pieces * size).map(|n| (n % 251) as u8).collect();
+            let bytes: Vec<u8> = (0..pieces * size).map(|n| u8::try_from(n % 251).unwrap()).collect();
             let slices: Vec<_> = bytes.chunks(size).map(IoSlice::new).collect();
             let written = Socket::new(ours).write_vectored(&slices).await.unwrap();
             let mut arrived = vec![0; written];
