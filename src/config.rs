@@ -1,7 +1,6 @@
 //! What an operator can set, read from a file and the environment, checked once. What parses is in range; what depends on two values
 //! is checked at the end. Each section goes to the crate that it concerns.
 
-mod addresses;
 mod error;
 mod ladder;
 mod source;
@@ -18,7 +17,6 @@ use crate::{
     certificates::{self, Files},
     sockets::{Purpose, Wanted},
 };
-use addresses::addresses;
 pub(crate) use error::Error;
 pub(crate) use ladder::Ladder;
 pub(crate) use source::{Loaded, default_file, load};
@@ -70,7 +68,7 @@ impl Default for Config {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Rtmps {
-    #[serde(deserialize_with = "addresses")]
+    #[serde(deserialize_with = "origin_http::addresses")]
     listen: Vec<SocketAddr>,
 }
 
@@ -116,7 +114,7 @@ impl Certificate {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Admin {
     /// Where `/metrics`, `/healthz` and `/readyz` are; nothing for nowhere.
-    #[serde(deserialize_with = "addresses")]
+    #[serde(deserialize_with = "origin_http::addresses")]
     listen: Vec<SocketAddr>,
 }
 

@@ -127,8 +127,11 @@ pub(crate) fn ms(ms: u32) -> Duration {
     Duration::from_millis(ms.into())
 }
 
-/// A text or a list of texts.
-fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+/// Where to listen, as an operator writes it: an address and port as text, or a list of them; the empty text is none. For `serde`.
+///
+/// # Errors
+/// The text that is no address and port, in words for the operator.
+pub fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "an address and port, or a list of them")]
     enum OneOrMany {
@@ -143,8 +146,11 @@ fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAdd
     texts
         .iter()
         .map(|text| {
-            text.parse()
-                .map_err(|_| D::Error::custom(format!("{text:?} is not an address and port")))
+            text.parse().map_err(|_| {
+                D::Error::custom(format!(
+                    "{text:?} is not an address and port such as \"127.0.0.1:8080\""
+                ))
+            })
         })
         .collect()
 }

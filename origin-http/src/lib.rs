@@ -43,7 +43,7 @@ mod urgency;
 pub use access_log::{AccessLog, Format};
 pub use audience::Audience;
 pub use body::{Body, BoxError, Data};
-pub use config::{Config, Https};
+pub use config::{Config, Https, addresses};
 pub use edge::Edge;
 pub use metrics::Metrics;
 pub use pages::{Page, Pages};
