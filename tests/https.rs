@@ -3,6 +3,11 @@
 
 mod support;
 
+#[path = "https/certificates.rs"]
+mod certificates;
+#[path = "https/playing.rs"]
+mod playing;
+
 use serde_json::Value;
 use std::{
     fs,
@@ -406,169 +411,6 @@ fn h2load(options: &[&str], urls: &[String]) -> Load {
     command.args(options).args(urls);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     Load(child.expect("h2load; `make test` installs what is needed"))
-}
-
-#[test]
-fn a_certificate_is_changed_under_load_and_nobody_notices() {
-    let secure = ended();
-    let next = Certificate::make(secure.workdir.path(), "next");
-    let before = Certificate {
-        cert: secure.workdir.path().join("before.pem"),
-        ..secure.certificate.clone()
-    };
-    fs::copy(&secure.certificate.cert, &before.cert).expect("a copy");
-    let media = follow::read(secure.daemon.http, VIDEO);
-    let part = secure.url(&resolve(VIDEO, &media.segments[1].parts[0].uri));
-    // One loader keeps its connections, another makes a new one for each few requests, a third waits between its own.
-    let mut kept = before.connect(secure.https[0], &["http/1.1"]).expect("a connection");
-    let steady = h2load(&["-D", "8", "-c", "10", "-m", "4"], std::slice::from_ref(&part));
-    let also = h2load(&["--h1", "-D", "8", "-c", "10"], std::slice::from_ref(&part));
-    thread::sleep(Duration::from_secs(2));
-    assert_eq!(one_request(&mut kept), 200);
-    next.replace(&secure.certificate);
-    proc::signal(secure.daemon.process.id(), "HUP");
-    wait_for("new certificate", Duration::from_secs(5), || {
-        next.connect(secure.https[0], &["h2"]).ok().map(drop)
-    });
-    let old = before.connect(secure.https[0], &["h2"]);
-    assert!(old.is_err(), "the old one is shown no more");
-    assert_eq!(one_request(&mut kept), 200, "who was connected stays so");
-    for said in [steady.wait(), also.wait()] {
-        assert!(said.contains(" 0 failed, 0 errored, 0 timeout"), "{said}");
-        assert!(said.contains(" 0 3xx, 0 4xx, 0 5xx"), "{said}");
-    }
-    assert_eq!(one_request(&mut kept), 200, "who was connected stays so");
-    let said = tls::h3("get", &next, &secure.url(""), &["/time"]);
-    assert_eq!(said["answers"][0]["status"], 200, "QUIC shows the new one as well");
-}
-
-/// Asks for the time on a connection that stays open.
-fn one_request(stream: &mut tls::Stream) -> u16 {
-    stream
-        .write_all(b"GET /time HTTP/1.1\r\nHost: x\r\n\r\n")
-        .expect("the request is taken");
-    let mut answer = Vec::new();
-    let mut buffer = [0; 4096];
-    while !answer.windows(4).any(|end| end == b"\r\n\r\n") || !answer.ends_with(b"Z") {
-        let read = stream.read(&mut buffer).expect("an answer");
-        assert!(read > 0, "closed after {:?}", String::from_utf8_lossy(&answer));
-        answer.extend(&buffer[..read]);
-    }
-    String::from_utf8_lossy(&answer)[9..12].parse().expect("a status")
-}
-
-#[test]
-fn a_self_signed_certificate_is_made_once_and_kept() {
-    let workdir = Workdir::new("self-signed");
-    let settings = Settings {
-        env: [
-            ("STREAMFORGE_HTTPS_LISTEN", "127.0.0.1:0"),
-            ("STREAMFORGE_RTMPS_LISTEN", "127.0.0.1:0"),
-            ("STREAMFORGE_TLS_SELF_SIGNED", "true"),
-            ("STREAMFORGE_DATA_DIR", workdir.path().to_str().expect("a UTF-8 path")),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into(),
-        ..Settings::default()
-    };
-    let shown = || {
-        let mut daemon = Daemon::start(&settings);
-        let https = listeners(&mut daemon, "https", 1)[0];
-        let directory = workdir.path().join("tls");
-        let certificate = Certificate {
-            cert: directory.join("self-signed.pem"),
-            key: directory.join("self-signed.key"),
-        };
-        // It is good for this machine's names, and what is in the file is what is shown.
-        for alpn in [&["h2"][..], &["http/1.1"], &[]] {
-            certificate.connect(https, alpn).expect("a connection");
-        }
-        certificate.der()
-    };
-    assert_eq!(shown(), shown());
-}
-
-#[test]
-fn aioquic_plays_a_live_channel_over_http3() {
-    let secure = Secure::start(Settings::default());
-    let mut publisher = publisher::ffmpeg(&PLAIN, &secure.daemon.rtmp_url("show"));
-    secure.daemon.wait_until_live("show");
-    let out = secure.workdir.path().join("played");
-    let options = ["--seconds", "8", "--out", out.to_str().expect("a UTF-8 path")];
-    let said = tls::h3("play", &secure.certificate, &secure.url(MASTER), &options);
-    assert_eq!(said["alpn"], "h3");
-    for name in ["v0", "a0"] {
-        let track = &said["tracks"][name];
-        assert_eq!(track["refused"], Value::Array(Vec::new()), "{track}");
-        // Eight seconds of parts of 0.2 s, less what start-up took.
-        let parts = track["parts"].as_array().expect("parts").len();
-        assert!((30..60).contains(&parts), "{parts} parts of {name}");
-        let file = Path::new(track["file"].as_str().expect("a path"));
-        ffprobe::assert_decodes(file);
-    }
-    let early = &said["early"];
-    assert_eq!(
-        (&early["accepted"], &early["status"]),
-        (&Value::Bool(true), &Value::from(200)),
-        "0-RTT: {early}"
-    );
-    assert!(publisher.is_running(), "the publisher ended:\n{}", publisher.stderr());
-}
-
-/// Plays with a real player in Chromium over the protocol, and asserts that it did come by it.
-#[track_caller]
-fn plays(player: &str, path: &str, protocol: &str) -> Report {
-    const SECONDS: u32 = 8;
-    let browser = Browser::take();
-    let secure = Secure::start(Settings::default());
-    let mut publisher = publisher::ffmpeg(&PLAIN, &secure.daemon.rtmp_url("show"));
-    secure.daemon.wait_until_live("show");
-    follow::follow(secure.daemon.http, VIDEO, Duration::from_secs(30), |media| {
-        media.segments.len() >= 2
-    });
-    let mut options = vec!["--certificate", secure.certificate.cert.to_str().expect("a UTF-8 path")];
-    if protocol == "h3" {
-        options.push("--http3");
-    }
-    let report = browser.play_with(player, &secure.url(path), SECONDS, &options, |_| ());
-    assert_eq!(report.faults(), Vec::<String>::new(), "{:#}", report.0);
-    let protocols = report.protocols();
-    let only = protocols.keys().map(String::as_str).collect::<Vec<_>>();
-    assert_eq!(only, [protocol], "{protocols:?}");
-    let requests: u64 = protocols.values().sum();
-    assert!(requests > 10, "{protocols:?}");
-    assert!(publisher.is_running(), "the publisher ended:\n{}", publisher.stderr());
-    report
-}
-
-#[test]
-fn hls_js_plays_over_http2() {
-    plays("hls", MASTER, "h2");
-}
-
-#[test]
-fn hls_js_plays_over_http3() {
-    plays("hls", MASTER, "h3");
-}
-
-#[test]
-fn dash_js_plays_over_http2() {
-    plays("dash", "/live/show/manifest.mpd", "h2");
-}
-
-#[test]
-fn dash_js_plays_over_http3() {
-    plays("dash", "/live/show/manifest.mpd", "h3");
-}
-
-#[test]
-fn shaka_plays_over_http2() {
-    plays("shaka", "/live/show/manifest.mpd", "h2");
-}
-
-#[test]
-fn shaka_plays_over_http3() {
-    plays("shaka", "/live/show/manifest.mpd", "h3");
 }
 
 #[test]

@@ -1,0 +1,67 @@
+//! RTMP in TLS: who publishes, and who shakes no hands.
+
+use super::*;
+
+#[tokio::test]
+async fn ffmpeg_publishes_in_tls() {
+    let running = Running::start(|_| ());
+    let url = format!("rtmps://{}/live/demo", running.private);
+    let publish = "-hide_banner -loglevel error -f lavfi -i testsrc2=size=320x180:rate=25 -t 2 -c:v libx264 -preset ultrafast -g 25 \
+                   -f flv -tls_verify 0";
+    let ffmpeg = Command::new("ffmpeg")
+        .args(publish.split_whitespace())
+        .arg(&url)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let ffmpeg = timeout(Duration::from_secs(30), ffmpeg)
+        .await
+        .expect("ffmpeg ends")
+        .unwrap();
+    assert!(ffmpeg.status.success(), "{}", String::from_utf8_lossy(&ffmpeg.stderr));
+    running
+        .wait("all frames", |running| running.metrics.video_frames.get() == 50)
+        .await;
+    assert_eq!(running.metrics.shaken(Handshake::Done), 1);
+}
+
+#[tokio::test]
+async fn a_peer_that_shakes_no_hands_in_tls_is_closed_and_counted() {
+    let running = Running::start(|config| config.handshake_ms = 300);
+    hangs_up(running.private, b"").await;
+    hangs_up(running.private, &[3; 1537]).await;
+    running
+        .wait("both places", |running| running.metrics.connections.get() == 0)
+        .await;
+    let shaken = |how| running.metrics.shaken(how);
+    assert_eq!((shaken(Handshake::TimedOut), shaken(Handshake::Failed)), (1, 1));
+    assert_eq!(running.metrics.closed(Cause::Tls), 2);
+}
+
+#[tokio::test]
+async fn peers_that_say_nothing_keep_nobody_from_shaking_hands_in_tls() {
+    const SILENT: usize = 140;
+    let running = Running::start(|config| {
+        config.handshake_ms = 60_000;
+        config.max_connections_per_address = 1_000;
+    });
+    let mut silent = Vec::with_capacity(SILENT);
+    for _ in 0..SILENT {
+        silent.push(TcpStream::connect(running.private).await.unwrap());
+    }
+    running
+        .wait("all of them", |running| running.metrics.connections.get() == 140)
+        .await;
+    let mut roots = RootCertStore::empty();
+    roots.add(running.certificate.clone()).unwrap();
+    let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let client = client.with_safe_default_protocol_versions().unwrap();
+    let client = Arc::new(client.with_root_certificates(roots).with_no_client_auth());
+    let socket = TcpStream::connect(running.private).await.unwrap();
+    let name = "localhost".try_into().unwrap();
+    let shaken = TlsConnector::from(client).connect(name, socket);
+    timeout(Duration::from_secs(20), shaken)
+        .await
+        .expect("hands are shaken")
+        .unwrap();
+}

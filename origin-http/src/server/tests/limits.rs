@@ -1,0 +1,259 @@
+//! What a peer of HTTP/1.1 may take: time for a head, for a request, for an answer; bytes, connections.
+
+use super::*;
+
+#[tokio::test]
+async fn a_peer_that_says_nothing_or_half_a_preface_is_closed() {
+    let running = Running::start(Config {
+        first_byte_ms: 100,
+        ..config()
+    })
+    .await;
+    let silent = running.connect().await;
+    let mut half = running.connect().await;
+    half.send("PRI * HTTP/2.0\r\n").await;
+    assert_eq!(silent.rest().await.0, "");
+    assert_eq!(half.rest().await.0, "");
+    assert_eq!(running.refused("first_byte").await, 2);
+}
+
+#[tokio::test]
+async fn a_head_that_dribbles_in_is_closed_but_a_quiet_connection_is_kept() {
+    let running = Running::start(Config {
+        header_ms: 200,
+        idle_ms: 1_000,
+        ..config()
+    })
+    .await;
+    let mut peer = running.connect().await;
+    for _ in 0..2 {
+        peer.send(get("/time")).await;
+        assert_eq!(peer.answer(true).await.0, 200);
+        sleep(Duration::from_millis(400)).await; // twice what a head may take
+    }
+    let (mut read, mut write) = peer.socket.into_split();
+    let dribble = async {
+        for byte in get("/time").bytes().cycle() {
+            if write.write_all(&[byte]).await.is_err() {
+                break;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let closed = async { read.read_to_end(&mut Vec::new()).await };
+    let begun = Instant::now();
+    tokio::select! {
+        _ = closed => {}
+        () = dribble => {}
+        () = sleep(LONG) => panic!("not closed"),
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(200));
+    assert_eq!(running.refused("header").await, 1);
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_is_closed_after_the_idle_limit() {
+    let running = Running::start(Config {
+        idle_ms: 1_000,
+        ..config()
+    })
+    .await;
+    let mut peer = running.connect().await;
+    peer.send(get("/time")).await;
+    peer.answer(true).await;
+    let (rest, took) = peer.rest().await;
+    assert_eq!(rest, "");
+    assert!(took >= Duration::from_millis(900), "{took:?}");
+    assert_eq!(running.refused("header").await, 0);
+}
+
+#[tokio::test]
+async fn an_upload_may_take_longer_than_a_head() {
+    let running = Running::start(Config {
+        header_ms: 100,
+        ..config()
+    })
+    .await;
+    let mut peer = running.connect().await;
+    peer.send(request("POST", "/api/v1/x", "Content-Length: 8\r\n")).await;
+    for piece in ["ab", "cd", "ef", "gh"] {
+        sleep(Duration::from_millis(60)).await;
+        peer.send(piece).await;
+    }
+    let (status, _, body) = peer.answer(true).await;
+    assert_eq!(
+        (status, &body[..]),
+        (200, &b"POST /api/v1/x of 127.0.0.1 said abcdefgh"[..])
+    );
+}
+
+async fn large_segments(config: Config) -> Running {
+    let mut running = Running::start(config).await;
+    running.stage.frame_bytes = 1 << 20;
+    running.stage.push(SEGMENT + 1).await;
+    running
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_is_closed() {
+    let running = large_segments(Config {
+        write_ms: 100,
+        ..config()
+    })
+    .await;
+    let mut peer = running.connect().await;
+    peer.send(get(&running.stage.media(&format!("{}.m4s", running.stage.first))))
+        .await;
+    let begun = Instant::now();
+    while running.refused("write").await == 0 {
+        assert!(begun.elapsed() < LONG);
+        sleep(Duration::from_millis(20)).await;
+    }
+    while running.stage.metrics.connections.get() > 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_that_goes_on_gets_everything() {
+    let running = large_segments(Config {
+        write_ms: 500,
+        ..config()
+    })
+    .await;
+    let mut peer = running.connect().await;
+    peer.send(get(&running.stage.media(&format!("{}.m4s", running.stage.first))))
+        .await;
+    // Each read makes room for another write; all of it takes longer than the limit.
+    for _ in 0..10 {
+        sleep(Duration::from_millis(60)).await;
+        let mut piece = vec![0; 1 << 20];
+        timeout(LONG, peer.socket.read_exact(&mut piece))
+            .await
+            .unwrap()
+            .unwrap();
+        peer.read.extend(piece);
+    }
+    let (status, _, body) = peer.answer(true).await;
+    assert!(status == 200 && body.len() > 25 << 20);
+    assert_eq!(running.refused("write").await, 0);
+}
+
+#[tokio::test]
+async fn a_head_beyond_its_limits_is_refused() {
+    let running = Running::start(config()).await;
+    for headers in [
+        format!("X: {}\r\n", "x".repeat(70_000)),
+        format!("X: {}\r\n", "x".repeat(17_000)),
+        "X: y\r\n".repeat(65),
+    ] {
+        let mut peer = running.connect().await;
+        let _ = peer
+            .socket
+            .write_all(request("GET", "/time", &headers).as_bytes())
+            .await;
+        let (answer, _) = peer.rest().await;
+        assert!(answer.starts_with("HTTP/1.1 431 ") || answer.is_empty(), "{answer}");
+    }
+    assert_eq!(running.refused("malformed").await, 3);
+}
+
+#[tokio::test]
+async fn no_request_is_smuggled_in_another() {
+    let running = Running::start(config()).await;
+    let inner = "GET /time HTTP/1.1\r\nHost: origin\r\nX: smuggled\r\n\r\n";
+    let len = inner.len();
+    for (name, headers) in [
+        (
+            "both",
+            format!("Content-Length: {len}\r\nTransfer-Encoding: chunked\r\n"),
+        ),
+        (
+            "both, the other way",
+            format!("Transfer-Encoding: chunked\r\nContent-Length: {len}\r\n"),
+        ),
+        ("two lengths", format!("Content-Length: 0\r\nContent-Length: {len}\r\n")),
+        ("a list of lengths", format!("Content-Length: 0, {len}\r\n")),
+        ("a signed length", format!("Content-Length: +{len}\r\n")),
+        ("another coding", "Transfer-Encoding: chunked, identity\r\n".to_owned()),
+        ("a masked coding", "Transfer-Encoding: xchunked\r\n".to_owned()),
+        ("a space before the colon", format!("Content-Length : {len}\r\n")),
+        ("a folded line", format!("X: y\r\n Content-Length: {len}\r\n")),
+        ("a length", format!("Content-Length: {len}\r\n")),
+        ("two hosts", "Host: other\r\n".to_owned()),
+    ] {
+        let mut peer = running.connect().await;
+        peer.send(format!("{}{inner}", request("GET", "/time", &headers))).await;
+        let (answer, _) = peer.rest().await;
+        let answers = answer.matches("HTTP/1.1 ").count();
+        assert!(answers <= 1 && !answer.contains(" 200 "), "{name}: {answer}");
+    }
+    let mut old = running.connect().await;
+    old.send(format!(
+        "GET /time HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{inner}"
+    ))
+    .await;
+    assert!(!old.rest().await.0.contains(" 200 "));
+}
+
+#[tokio::test]
+async fn what_is_no_http_costs_its_own_connection() {
+    let running = Running::start(config()).await;
+    for garbage in [
+        "\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03",
+        "GET\r\n\r\n",
+        "GET /\x01 HTTP/1.1\r\n\r\n",
+        "\0\0\0\0\0\0\0\0\r\n\r\n",
+    ] {
+        let mut peer = running.connect().await;
+        peer.send(garbage).await;
+        let answer = peer.rest().await.0;
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 400 "),
+            "{garbage:?}: {answer}"
+        );
+    }
+    let mut peer = running.connect().await;
+    peer.send(get("/time")).await;
+    assert_eq!(peer.answer(true).await.0, 200);
+    peer.send("CONNECT origin:443 HTTP/1.1\r\nHost: origin\r\n\r\n").await;
+    assert_eq!(peer.answer(true).await.0, 405);
+}
+
+#[tokio::test]
+async fn connections_are_limited_in_all_and_by_address() {
+    for (limits, reason) in [
+        (
+            Config {
+                max_connections: 2,
+                ..config()
+            },
+            "connections",
+        ),
+        (
+            Config {
+                max_connections_per_address: 2,
+                ..config()
+            },
+            "connections_per_address",
+        ),
+    ] {
+        let running = Running::start(limits).await;
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let mut peer = running.connect().await;
+            peer.send(get("/time")).await;
+            assert_eq!(peer.answer(true).await.0, 200);
+            held.push(peer);
+        }
+        assert_eq!(running.connect().await.rest().await.0, "");
+        assert_eq!(running.refused(reason).await, 1);
+        held.pop();
+        while running.stage.metrics.connections.get() > 1 {
+            sleep(Duration::from_millis(5)).await;
+        }
+        let mut peer = running.connect().await;
+        peer.send(get("/time")).await;
+        assert_eq!(peer.answer(true).await.0, 200);
+    }
+}

@@ -1,0 +1,199 @@
+//! What becomes of a broadcast whose publisher, or whose video or audio, stays away, comes late or comes back: numbers and time go on, and
+//! nothing that was told is taken back.
+
+use super::*;
+
+#[test]
+fn an_absence_is_gaps_in_both_tracks_at_the_same_numbers() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.run(30.0, 60, true, Some(48_000.0), 0.0..5.0, 0.0);
+    bench.producer.take().unwrap().leave(bench.at(5_000));
+    bench.tick(5_000..9_000);
+    let open = bench.last.as_ref().unwrap().tracks[0].open.clone().unwrap();
+    assert!(open.gap && !open.parts.is_empty(), "{open:?}");
+    let claim = bench.hub.claim("demo".parse().unwrap()).unwrap();
+    bench.producer = Some(
+        claim
+            .start(tracks(AAC_48, true), bench.at(9_000), SystemTime::UNIX_EPOCH)
+            .unwrap(),
+    );
+    bench.run(30.0, 60, true, Some(48_000.0), 9.0..14.0, 9.0);
+    let presentation = bench.end(14_000);
+    let kinds = |track: &Track| {
+        track
+            .segments
+            .iter()
+            .map(|s| (s.gap, s.discontinuity))
+            .collect::<Vec<_>>()
+    };
+    let wanted = [false, false, false, true, true, false, false, false].map(|gap| (gap, false));
+    for track in &presentation.tracks {
+        assert_continuous(track);
+        assert_eq!(kinds(track), wanted, "{}", track.name);
+        assert_parts_keep_the_target(track);
+    }
+    assert_in_step(presentation);
+    let video = &presentation.tracks[0];
+    let back = Timescale::VIDEO.duration(video.segments[5].start - video.segments[0].start);
+    assert!(
+        back.abs_diff(Duration::from_secs(9)) < Duration::from_millis(80),
+        "{back:?}"
+    );
+    let covered: Vec<_> = presentation.periods.iter().map(|period| period.first).collect();
+    assert_eq!(covered, [1_000, 1_005]);
+}
+
+#[test]
+fn audio_that_stops_is_filled_with_silence_and_holds_nobody_up() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.run(30.0, 60, false, Some(48_000.0), 0.0..3.0, 0.0);
+    for n in 90..240i64 {
+        bench.send(0, n * 1000 / 30, n * 1000 / 30, 0, n % 60 == 0);
+    }
+    let audio = &bench.last.as_ref().unwrap().tracks[1];
+    assert_eq!(audio.open.as_ref().unwrap().msn, 1_003);
+    let presentation = bench.end(8_000);
+    assert_continuous(&presentation.tracks[1]);
+    assert_eq!(
+        presentation.tracks[0].segments.len(),
+        presentation.tracks[1].segments.len()
+    );
+}
+
+#[test]
+fn video_that_stops_is_gaps_and_audio_goes_on() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.run(30.0, 60, false, Some(48_000.0), 0.0..3.0, 0.0);
+    for n in 141..940i64 {
+        let ms = n * 1024 / 48;
+        bench.hub.advance(bench.at(ms));
+        bench.send(1, ms, ms, 0, true);
+    }
+    let presentation = bench.end(20_053);
+    assert_sound(presentation);
+    let [video, audio] = &presentation.tracks[..] else {
+        panic!("two tracks")
+    };
+    assert!(video.segments.iter().skip(3).all(|segment| segment.gap));
+    assert!(video.segments.len() >= 10);
+    assert!(audio.segments.iter().all(|segment| !segment.gap));
+    assert_eq!(stamps(audio).iter().filter(|stamp| **stamp >= 0).count(), 940);
+}
+
+#[test]
+fn a_hole_in_the_stamps_does_not_stretch_a_part_or_the_part_target() {
+    for hole in [1.8, 2.9] {
+        for before in [1.0, 5.9] {
+            let mut bench = Bench::new(tracks(AAC_48, true));
+            bench.run(30.0, 60, false, Some(48_000.0), 0.0..before, 0.0);
+            bench.run(30.0, 60, false, Some(48_000.0), before + hole..before + hole + 4.0, 0.0);
+            let presentation = bench.end(12_000);
+            assert_sound(presentation);
+            let video = &presentation.tracks[0];
+            assert_eq!(video.part_target, Duration::from_millis(234));
+            assert_parts_keep_the_target(video);
+        }
+    }
+}
+
+#[test]
+fn a_stall_and_its_backlog_never_overlap_what_was_told() {
+    for (stall, b_frames) in [(3_500i64, false), (2_100, true), (9_000, false)] {
+        let mut bench = Bench::new(tracks(AAC_48, true));
+        bench.run(30.0, 60, b_frames, Some(48_000.0), 0.0..5.0, 0.0);
+        bench.tick(5_000..5_000 + stall);
+        // All that was not sent comes at once, then goes on.
+        let back = 5_000 + stall;
+        for n in 150..400i64 {
+            let stamp = n * 1000 / 30;
+            let ms = stamp.max(back);
+            bench.send(0, ms, stamp, 0, n % 60 == 0);
+            bench.send(1, ms, stamp, 0, true);
+        }
+        assert_sound(bench.end(14_000));
+    }
+}
+
+#[test]
+fn a_publisher_that_comes_and_goes_never_makes_time_go_back() {
+    for away in [30i64, 150, 480, 1_400] {
+        let mut bench = Bench::new(tracks(AAC_48, true));
+        let mut at = 0;
+        for _ in 0..12 {
+            for n in 0..20i64 {
+                // Audio 150 ms ahead of video on the wire.
+                bench.send(1, at + n * 21, n * 21, 0, true);
+                bench.send(0, at + n * 33, n * 33 + 40, 33, n == 0);
+            }
+            at += 700;
+            bench.producer.take().unwrap().leave(bench.at(at));
+            bench.tick(at..at + away);
+            at += away;
+            let claim = bench.hub.claim("demo".parse().unwrap()).unwrap();
+            let tracks = tracks(AAC_48, true);
+            bench.producer = Some(claim.start(tracks, bench.at(at), SystemTime::UNIX_EPOCH).unwrap());
+        }
+        assert_sound(bench.end(at));
+    }
+}
+
+#[test]
+fn segments_that_we_were_too_slow_to_see_are_gaps() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.run(25.0, 50, false, Some(48_000.0), 0.0..5.0, 0.0);
+    // Nothing is read for a while, and more comes than the log holds.
+    for n in 125..2_600i64 {
+        let (arrived, payload) = (bench.at(n * 40), Bytes::from(vec![1; 64 << 10]));
+        let unit = AccessUnit {
+            dts: n * 3_600,
+            pts: n * 3_600,
+            key: n % 50 == 0,
+            arrived,
+            payload,
+        };
+        bench.producer.as_ref().unwrap().push(0, unit).unwrap();
+    }
+    bench.run(25.0, 50, false, Some(48_000.0), 104.0..108.0, 0.0);
+    let presentation = bench.end(108_000);
+    assert_sound(presentation);
+    let video = &presentation.tracks[0];
+    let newest = video.segments.last().unwrap().msn;
+    assert!(video.segment(newest).is_some_and(|segment| segment.msn == newest));
+    assert!(video.segments.iter().filter(|segment| segment.gap).count() > 10);
+}
+
+#[test]
+fn a_broadcast_that_ends_while_its_publisher_is_away_has_no_empty_segment() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.run(25.0, 50, false, Some(48_000.0), 0.0..4.0, 0.0);
+    bench.producer.take().unwrap().leave(bench.at(4_000));
+    bench.tick(4_000..14_050);
+    let presentation = bench.end(14_050);
+    assert_sound(presentation);
+    for track in &presentation.tracks {
+        assert!(
+            track.segments.iter().all(|segment| segment.duration > 0),
+            "{}",
+            track.name
+        );
+    }
+}
+
+#[test]
+fn audio_that_ended_a_little_after_a_gap_began_is_told_of_no_further_than_the_next_mark() {
+    for fps in [23.976, 25.0, 29.97, 30.0, 60.0] {
+        for ended in [4_333i64, 5_007, 5_120, 5_871] {
+            let mut bench = Bench::new(tracks(AAC_48, true));
+            bench.run(fps, 60, true, Some(48_000.0), 0.0..ended as f64 / 1000.0, 0.0);
+            bench.producer.take().unwrap().leave(bench.at(ended));
+            // The hub's clock is a little slow beside ours.
+            for ms in (ended..ended + 7_000).step_by(50) {
+                if (ms - ended) % 250 == 200 {
+                    bench.hub.advance(bench.at(ms));
+                }
+                bench.pump(ms);
+            }
+            assert_sound(bench.end(ended + 7_000));
+        }
+    }
+}
