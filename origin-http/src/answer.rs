@@ -6,18 +6,18 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{
         ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
         ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
-        CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE, VARY, X_CONTENT_TYPE_OPTIONS,
+        CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY, X_CONTENT_TYPE_OPTIONS,
     },
 };
 use packager::{Rope, Text};
 
-use crate::{body::Body, encoding::accepts_gzip, pages::Page, range::Range};
+use crate::{body::Body, conditions::Conditions, pages::Page, range::Range};
 
 const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
 
@@ -97,8 +97,8 @@ pub(crate) fn preflight() -> Response<Body> {
 }
 
 /// A playlist or manifest: whole always, compressed for those who take that.
-pub(crate) fn text(request: &HeaderMap, text: &Text, content_type: HeaderValue, lifetime: Lifetime) -> Response<Body> {
-    let gzip = accepts_gzip(request);
+pub(crate) fn text(request: &Conditions, text: &Text, content_type: HeaderValue, lifetime: Lifetime) -> Response<Body> {
+    let gzip = request.gzip;
     let form = if gzip { "-gz" } else { "" };
     let etag = quoted(format_args!("{:016x}{form}", text.digest()));
     negotiated(request, etag, lifetime, content_type, gzip, || {
@@ -107,8 +107,8 @@ pub(crate) fn text(request: &HeaderMap, text: &Text, content_type: HeaderValue, 
 }
 
 /// A file of the watch page.
-pub(crate) fn page(request: &HeaderMap, page: &Page) -> Response<Body> {
-    let gzip = page.gzip.as_ref().filter(|_| accepts_gzip(request));
+pub(crate) fn page(request: &Conditions, page: &Page) -> Response<Body> {
+    let gzip = page.gzip.as_ref().filter(|_| request.gzip);
     let (bytes, etag) = gzip.map_or((&page.bytes, &page.etag), |(bytes, etag)| (bytes, etag));
     let content_type = page.content_type.clone();
     let mut response = negotiated(
@@ -126,7 +126,7 @@ pub(crate) fn page(request: &HeaderMap, page: &Page) -> Response<Body> {
 }
 
 /// A picture.
-pub(crate) fn picture(request: &HeaderMap, jpeg: &Bytes, lifetime: Lifetime) -> Response<Body> {
+pub(crate) fn picture(request: &Conditions, jpeg: &Bytes, lifetime: Lifetime) -> Response<Body> {
     validated(request, digest(jpeg), lifetime, |headers| {
         headers.insert(CONTENT_TYPE, JPEG);
         jpeg.clone().into()
@@ -143,21 +143,16 @@ pub(crate) fn time(now: String) -> Response<Body> {
 
 /// Complete media, all of it or the range that is asked for.
 pub(crate) fn media(
-    method: &Method,
-    request: &HeaderMap,
+    request: &Conditions,
     rope: &Rope,
     etag: HeaderValue,
     content_type: HeaderValue,
     lifetime: Lifetime,
 ) -> Response<Body> {
     let size = rope.len();
-    let range = match request.get(RANGE) {
-        // A range means something to GET alone (RFC 9110 14.2), and under If-Range only for what is still the same (13.1.5).
-        Some(range) if method == Method::GET && request.get(IF_RANGE).is_none_or(|tag| tag == etag) => {
-            Range::parse(range.as_bytes(), size)
-        }
-        _ => Range::Whole,
-    };
+    let range = request
+        .range_of(&etag)
+        .map_or(Range::Whole, |range| Range::parse(range.as_bytes(), size));
     let mut status = StatusCode::OK;
     let mut response = validated(request, etag, lifetime, |headers| {
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -223,15 +218,12 @@ fn fresh(body: Body) -> Response<Body> {
 
 /// 304 if the client has it (RFC 9110 13.1.2), else what `fill` makes.
 fn validated(
-    request: &HeaderMap,
+    request: &Conditions,
     etag: HeaderValue,
     lifetime: Lifetime,
     fill: impl FnOnce(&mut HeaderMap) -> Body,
 ) -> Response<Body> {
-    let held = request
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .any(|list| matches(list.as_bytes(), etag.as_bytes()));
+    let held = request.has(&etag);
     let mut response = fresh(Body::empty());
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, lifetime.value());
@@ -246,7 +238,7 @@ fn validated(
 
 /// As [`validated`], of a text that comes plain or compressed; a cache keeps both (RFC 9110 12.5.5).
 fn negotiated(
-    request: &HeaderMap,
+    request: &Conditions,
     etag: HeaderValue,
     lifetime: Lifetime,
     content_type: HeaderValue,
@@ -266,13 +258,6 @@ fn negotiated(
     response
 }
 
-/// Whether a list of entity tags holds `etag` by the weak comparison. Our tags have no comma.
-pub(crate) fn matches(list: &[u8], etag: &[u8]) -> bool {
-    list.split(|&byte| byte == b',')
-        .map(<[u8]>::trim_ascii)
-        .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag)
-}
-
 /// A strong validator of some bytes, the same for the same bytes in any process of this build.
 pub(crate) fn digest(bytes: &[u8]) -> HeaderValue {
     let mut hasher = DefaultHasher::new();
@@ -285,11 +270,36 @@ pub(crate) fn quoted(text: fmt::Arguments<'_>) -> HeaderValue {
     value(format_args!("\"{text}\""))
 }
 
+/// A text of ours, in ASCII, as a header's value.
 pub(crate) fn value(text: fmt::Arguments<'_>) -> HeaderValue {
-    let mut buffer = BytesMut::with_capacity(48);
-    // Writing to memory does not fail, and what is written here is ASCII.
-    let _ = buffer.write_fmt(text);
-    HeaderValue::from_maybe_shared(buffer.freeze()).unwrap_or_else(|_| HeaderValue::from_static(""))
+    let mut line = Line::default();
+    let written = match line.write_fmt(text) {
+        Ok(()) => HeaderValue::from_bytes(&line.bytes[..line.len]),
+        Err(fmt::Error) => HeaderValue::try_from(text.to_string()),
+    };
+    written.unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// A text on the stack: of what most header values are, one allocation is made, as long as it is.
+struct Line {
+    bytes: [u8; 64],
+    len: usize,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self { bytes: [0; 64], len: 0 }
+    }
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.len + text.len();
+        let room = self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.len = end;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

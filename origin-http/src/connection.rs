@@ -57,6 +57,9 @@ const MAX_RESETS: usize = 20;
 const MAX_ERRORS: usize = 256;
 /// HTTP/2 peers that are silent are asked whether they live.
 const PING: Duration = Duration::from_secs(20);
+/// How often an HTTP/1 connection is looked at in the time for which it may be without a request.
+const LOOKS: u32 = 4;
+const SHORTEST_PACE: Duration = Duration::from_millis(1);
 /// The least that HTTP/1 needs to buffer; also what one read may bring.
 const BUFFER: usize = 64 << 10;
 
@@ -183,13 +186,19 @@ async fn speak<S>(
             let max_header_bytes = usize::try_from(config.max_header_bytes).unwrap_or(usize::MAX);
             let mut builder = http1::Builder::new();
             builder
-                .timer(TokioTimer::new())
-                // Runs from the end of an answer to the end of the next head: the idle limit. The head's own is the socket's.
-                .header_read_timeout(ms(config.idle_ms))
+                // A timer for each head: the socket has one for those that dribble in, and the connection is looked at.
+                .header_read_timeout(None)
                 .max_headers(usize::try_from(config.max_headers).unwrap_or(usize::MAX))
                 .max_header_size(max_header_bytes)
                 .max_buf_size(BUFFER.max(max_header_bytes));
-            run(builder.serve_connection(socket, service), flush, &context, None).await
+            run(
+                builder.serve_connection(socket, service),
+                flush,
+                &context,
+                &activity,
+                protocol,
+            )
+            .await
         }
         Protocol::Http2 => {
             let mut builder = http2::Builder::new(Spawn(context.tasks.clone()));
@@ -208,7 +217,8 @@ async fn speak<S>(
                 builder.serve_connection(TokioIo::new(socket), service),
                 flush,
                 &context,
-                Some(&activity),
+                &activity,
+                protocol,
             )
             .await
         }
@@ -221,23 +231,29 @@ async fn speak<S>(
     }
 }
 
-/// Drives a connection, and tells it when to finish. `streams` are watched where the protocol does not make one wait for another:
-/// there one that takes nothing, or a connection without any, is found by looking.
+/// Drives a connection, tells it when to finish, and looks at it now and then: one without any request is found by that, and where the
+/// protocol does not make one answer wait for another, one that is not taken.
 async fn run<C>(
     connection: C,
     mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
     context: &Context,
-    streams: Option<&Activity>,
+    activity: &Activity,
+    protocol: Protocol,
 ) -> Result<(), C::Error>
 where
     C: GracefulConnection,
 {
     let (write, idle) = (ms(context.config.write_ms), ms(context.config.idle_ms));
     let mut connection = pin!(connection);
-    let mut look = interval_at(Instant::now() + write, write);
+    let pace = match protocol {
+        Protocol::Http1 => (idle / LOOKS).max(SHORTEST_PACE),
+        Protocol::Http2 => write,
+    };
+    let mut look = interval_at(Instant::now() + pace, pace);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut draining = false;
-    let mut retired = streams.is_none();
+    // HTTP/1 is told in its next answer.
+    let mut retired = protocol == Protocol::Http1;
     let mut seen = (0, Instant::now());
     loop {
         tokio::select! {
@@ -257,16 +273,15 @@ where
                 retired = true;
                 connection.as_mut().graceful_shutdown();
             }
-            now = look.tick(), if streams.is_some() => {
-                let Some(streams) = streams else { continue };
-                let deliveries = streams.inspect(write);
+            now = look.tick() => {
+                let deliveries = activity.inspect(pace);
                 if deliveries == Deliveries::Stalled {
                     context.router.metrics().refuse(Reason::Write);
                     return Ok(());
                 }
-                let quiet = deliveries == Deliveries::None && !streams.is_busy() && streams.begun() == seen.0;
+                let quiet = deliveries == Deliveries::None && !activity.is_busy() && activity.begun() == seen.0;
                 if !quiet {
-                    seen = (streams.begun(), now);
+                    seen = (activity.begun(), now);
                 } else if now.duration_since(seen.1) >= idle {
                     draining = true;
                     connection.as_mut().graceful_shutdown();

@@ -130,7 +130,7 @@ impl Edge {
     pub(crate) async fn answer(
         self: &Arc<Self>,
         head: &Parts,
-        resource: &Resource<'_>,
+        resource: &Resource,
         peer: SocketAddr,
     ) -> Option<Response<Body>> {
         let wanted = match Wanted::new(head, resource) {

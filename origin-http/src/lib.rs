@@ -14,6 +14,7 @@ mod answer;
 mod audience;
 mod body;
 mod clock;
+mod conditions;
 mod config;
 mod connection;
 pub mod directives;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 use media_core::ChannelName;
+
+use crate::answer;
 
 /// W3C Server Timing; pages of any origin may read it, for all answers bear Timing-Allow-Origin.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -46,20 +48,17 @@ impl Notes {
 
 /// Adds a metric to the answer's Server-Timing: its name, what it is, how long it took. The texts are ours: tokens.
 pub(crate) fn timing(headers: &mut HeaderMap, name: &str, description: Option<&str>, duration: Option<Duration>) {
-    let mut metric = match headers.get(&SERVER_TIMING).and_then(|told| told.to_str().ok()) {
-        Some(told) => format!("{told}, {name}"),
-        None => name.to_owned(),
+    let told = headers.get(&SERVER_TIMING).and_then(|told| told.to_str().ok());
+    let (told, comma) = told.map_or(("", ""), |told| (told, ", "));
+    let (desc, description) = description.map_or(("", ""), |description| (";desc=", description));
+    let metric = match duration.map(|duration| (duration.as_micros() + 50) / 100) {
+        Some(tenths) => {
+            let (ms, tenth) = (tenths / 10, tenths % 10);
+            answer::value(format_args!("{told}{comma}{name}{desc}{description};dur={ms}.{tenth}"))
+        }
+        None => answer::value(format_args!("{told}{comma}{name}{desc}{description}")),
     };
-    if let Some(description) = description {
-        metric.push_str(";desc=");
-        metric.push_str(description);
-    }
-    if let Some(duration) = duration {
-        metric.push_str(&format!(";dur={:.1}", duration.as_secs_f64() * 1000.0));
-    }
-    if let Ok(metric) = HeaderValue::try_from(metric) {
-        headers.insert(SERVER_TIMING, metric);
-    }
+    headers.insert(SERVER_TIMING, metric);
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@
 
 use media_core::{BroadcastId, ChannelName, TrackName};
 
-/// A resource of the origin, borrowed from the path that names it.
+/// A resource of the origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Resource<'a> {
+pub enum Resource {
     /// A text about a live channel: `/live/{channel}/...`.
     Live(ChannelName, Listing),
     /// `/live/{channel}/poster.jpg`: a picture of it.
@@ -17,7 +17,7 @@ pub enum Resource<'a> {
     /// `/watch/{channel}`: a page that plays it.
     Watch(ChannelName),
     /// `/watch/{name}.{extension}`: a file that the page needs. No channel has a dot in its name.
-    Asset(&'a str),
+    Asset(String),
     /// `/time`: the wall clock, for UTCTiming.
     Time,
     /// Anything under `/api/`.
@@ -48,9 +48,9 @@ pub enum Object {
     Part(u64, usize),
 }
 
-impl<'a> Resource<'a> {
+impl Resource {
     /// The resource that `path` names (RFC 3986 3.3, without its query); `None` where there is none.
-    pub fn parse(path: &'a str) -> Option<Self> {
+    pub fn parse(path: &str) -> Option<Self> {
         let (room, rest) = path.strip_prefix('/')?.split_once('/').unwrap_or((&path[1..], ""));
         match room {
             "live" => {
@@ -69,7 +69,7 @@ impl<'a> Resource<'a> {
                     Object::parse(file)?,
                 ))
             }
-            "watch" if rest.contains('.') && is_file_name(rest) => Some(Self::Asset(rest)),
+            "watch" if rest.contains('.') && is_file_name(rest) => Some(Self::Asset(rest.to_owned())),
             "watch" => rest.parse().ok().map(Self::Watch),
             "time" if path == "/time" => Some(Self::Time),
             "api" if path.starts_with("/api/") => Some(Self::Api),
@@ -150,7 +150,7 @@ mod tests {
             (&part, Resource::Media(id(), track("a0"), Object::Part(17, 0))),
             (&init, Resource::Media(id(), track("v720"), Object::Init(3))),
             ("/watch/demo", Resource::Watch(demo())),
-            ("/watch/player.js", Resource::Asset("player.js")),
+            ("/watch/player.js", Resource::Asset("player.js".into())),
             ("/time", Resource::Time),
             ("/api/v1/streams", Resource::Api),
         ] {

@@ -18,7 +18,7 @@ use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
 use media_core::{BroadcastId, ChannelName, TrackName};
 use packager::{Live, Presentation, Presentations, Skip};
 use tokio::time::{Instant, timeout};
-use tracing::debug;
+use tracing::{Level, debug, enabled};
 
 use crate::{
     access_log::{AccessLog, Masked},
@@ -26,6 +26,7 @@ use crate::{
     audience::Audience,
     body::{Body, BoxError},
     clock,
+    conditions::Conditions,
     config::{Config, ms},
     directives::{self, Directives, Reload},
     edge::Edge,
@@ -154,16 +155,20 @@ impl Router {
                 request.map(|body| Limited::new(Timed::new(body, self.body_pause), self.max_body_bytes).boxed_unsync());
             (Kind::Api, self.fallback.call(request, asker.peer).await)
         } else {
+            let is_head = request.method() == Method::HEAD;
+            let line = enabled!(Level::DEBUG).then(|| (request.method().clone(), request.uri().clone()));
             let has_body = !request.body().is_end_stream();
             let (head, _) = request.into_parts();
-            let (kind, mut response) = self.media_or_page(&head, has_body, asker, &mut notes).await;
-            if head.method == Method::HEAD {
+            let (kind, mut response) = self.media_or_page(head, has_body, asker, &mut notes).await;
+            if is_head {
                 answer::without_body(&mut response);
             }
             answer::share(response.headers_mut());
             notes.tell(response.headers_mut());
-            let path = Masked(head.uri.path());
-            debug!(method = %head.method, %path, status = response.status().as_u16(), "answered");
+            if let Some((method, uri)) = line {
+                let path = Masked(uri.path());
+                debug!(%method, %path, status = response.status().as_u16(), "answered");
+            }
             (kind, response)
         };
         urgency::settle(asked, kind, &mut response);
@@ -181,7 +186,7 @@ impl Router {
 
     async fn media_or_page(
         &self,
-        head: &Parts,
+        head: Parts,
         has_body: bool,
         asker: Asker,
         notes: &mut Notes,
@@ -206,25 +211,28 @@ impl Router {
         (kind, response)
     }
 
-    async fn read(&self, head: &Parts, resource: Resource<'_>, asker: Asker, notes: &mut Notes) -> Response<Body> {
+    async fn read(&self, head: Parts, resource: Resource, asker: Asker, notes: &mut Notes) -> Response<Body> {
         if let Resource::Live(channel, _) | Resource::Poster(channel) | Resource::Watch(channel) = &resource {
             notes.about(channel);
         }
-        if let Some(answer) = self.elsewhere(head, &resource, asker.peer).await {
+        if let Some(answer) = self.elsewhere(&head, &resource, asker.peer).await {
             return answer;
         }
         match resource {
             Resource::Live(channel, listing) => self.listing(head, &channel, listing, asker, notes).await,
             Resource::Poster(channel) => match self.posters.poster(&channel).await {
-                Some(poster) => answer::picture(&head.headers, &poster.jpeg, Lifetime::Seconds(poster.fresh.as_secs())),
+                Some(poster) => {
+                    let lifetime = Lifetime::Seconds(poster.fresh.as_secs());
+                    answer::picture(&Conditions::of(&head.method, &head.headers), &poster.jpeg, lifetime)
+                }
                 None => refuse(StatusCode::NOT_FOUND, "no picture\n", SOON),
             },
             Resource::Media(broadcast, track, object) => {
                 self.media(head, broadcast, &track, object, asker, notes).await
             }
-            Resource::Watch(_) => answer::page(&head.headers, &self.pages.watch),
-            Resource::Asset(name) => match self.pages.assets.iter().find(|(known, _)| *known == name) {
-                Some((_, page)) => answer::page(&head.headers, page),
+            Resource::Watch(_) => answer::page(&Conditions::of(&head.method, &head.headers), &self.pages.watch),
+            Resource::Asset(name) => match self.pages.assets.iter().find(|(known, _)| **known == *name) {
+                Some((_, page)) => answer::page(&Conditions::of(&head.method, &head.headers), page),
                 None => refuse(StatusCode::NOT_FOUND, "no such file\n", SOON),
             },
             Resource::Time => answer::time(clock::iso(SystemTime::now())),
@@ -241,7 +249,7 @@ impl Router {
 
     /// What others make and is not here. Where something is about to begin here, they are asked first, and it is waited for if they do
     /// not have it.
-    async fn elsewhere(&self, head: &Parts, resource: &Resource<'_>, peer: SocketAddr) -> Option<Response<Body>> {
+    async fn elsewhere(&self, head: &Parts, resource: &Resource, peer: SocketAddr) -> Option<Response<Body>> {
         let edge = self.edge.as_ref()?;
         let here = match resource {
             Resource::Live(channel, _) | Resource::Poster(channel) => self.presentations.channel(channel),
@@ -259,7 +267,7 @@ impl Router {
 
     async fn listing(
         &self,
-        head: &Parts,
+        head: Parts,
         channel: &ChannelName,
         listing: Listing,
         asker: Asker,
@@ -276,21 +284,24 @@ impl Router {
                 None => return refuse(StatusCode::SERVICE_UNAVAILABLE, "not yet: it has just begun\n", SOON),
             },
         };
-        self.saw(channel, presentation.target_duration_s, asker, head);
+        self.saw(channel, presentation.target_duration_s, asker, &head);
+        let conditions = Conditions::of(&head.method, &head.headers);
         let lifetime = Lifetime::Seconds((presentation.target_duration_s / 2).max(1));
         match listing {
-            Listing::Multivariant => answer::text(&head.headers, presentation.multivariant(), answer::HLS, lifetime),
-            Listing::Manifest => answer::text(&head.headers, presentation.manifest(), answer::DASH, lifetime),
-            Listing::PlainManifest => {
-                answer::text(&head.headers, presentation.plain_manifest(), answer::DASH, lifetime)
+            Listing::Multivariant => answer::text(&conditions, presentation.multivariant(), answer::HLS, lifetime),
+            Listing::Manifest => answer::text(&conditions, presentation.manifest(), answer::DASH, lifetime),
+            Listing::PlainManifest => answer::text(&conditions, presentation.plain_manifest(), answer::DASH, lifetime),
+            Listing::Playlist(track) => {
+                self.playlist(head, conditions, &live, presentation, &track, notes)
+                    .await
             }
-            Listing::Playlist(track) => self.playlist(head, &live, presentation, &track, notes).await,
         }
     }
 
     async fn playlist(
         &self,
-        head: &Parts,
+        head: Parts,
+        conditions: Conditions,
         live: &Live,
         presentation: Arc<Presentation>,
         track: &TrackName,
@@ -314,6 +325,7 @@ impl Router {
             true => Ok(Reload::Now),
             false => directives.reload(&presentation.tracks[index]),
         };
+        drop(head);
         let presentation = match reload {
             Ok(Reload::Now) => presentation,
             Ok(Reload::Wait(msn, part)) => match self.held(hold(target), live.changed(index, msn, part), notes).await {
@@ -323,17 +335,12 @@ impl Router {
             Err(bad) => return refuse(StatusCode::BAD_REQUEST, format!("{bad}\n"), failed),
         };
         let skip = if presentation.ended { Skip::No } else { directives.skip };
-        answer::text(
-            &head.headers,
-            presentation.media_playlist(index, skip),
-            answer::HLS,
-            done,
-        )
+        answer::text(&conditions, presentation.media_playlist(index, skip), answer::HLS, done)
     }
 
     async fn media(
         &self,
-        head: &Parts,
+        head: Parts,
         broadcast: BroadcastId,
         track: &TrackName,
         object: Object,
@@ -349,7 +356,9 @@ impl Router {
             return refuse(StatusCode::NOT_FOUND, "no such track\n", Lifetime::Seconds(target));
         };
         notes.about(live.channel());
-        self.saw(live.channel(), target, asker, head);
+        self.saw(live.channel(), target, asker, &head);
+        let conditions = Conditions::of(&head.method, &head.headers);
+        drop(head);
         let track = &presentation.tracks[index];
         let content_type = match object {
             Object::Init(_) if track.config.is_video() => answer::VIDEO_HEADER,
@@ -391,9 +400,7 @@ impl Router {
             let _ = self.held(Duration::from_secs(target), come, notes).await;
         }
         let mut response = match found {
-            Found::Bytes(rope) => {
-                answer::media(&head.method, &head.headers, &rope, etag(object), content_type, lifetime)
-            }
+            Found::Bytes(rope) => answer::media(&conditions, &rope, etag(object), content_type, lifetime),
             Found::Growing(msn) => {
                 let body = Body::growing(live.follow(index, msn));
                 answer::growing(body, content_type, Lifetime::Unchanging(6 * target))
@@ -438,7 +445,7 @@ fn close(version: Version, response: &mut Response<Body>) {
     }
 }
 
-fn kind(resource: &Resource<'_>) -> Kind {
+fn kind(resource: &Resource) -> Kind {
     match resource {
         Resource::Live(_, Listing::Multivariant | Listing::Playlist(_)) => Kind::Playlist,
         Resource::Live(_, Listing::Manifest | Listing::PlainManifest) => Kind::Manifest,

@@ -1,4 +1,7 @@
-use http::header::ACCEPT_ENCODING;
+use http::{
+    Method,
+    header::{ACCEPT_ENCODING, IF_NONE_MATCH},
+};
 use http_body_util::BodyExt;
 
 use super::*;
@@ -10,12 +13,15 @@ fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         .collect()
 }
 
+fn conditions(headers: &HeaderMap) -> Conditions {
+    Conditions::of(&Method::GET, headers)
+}
+
 fn media_of(method: Method, request: &[(&'static str, &'static str)]) -> Response<Body> {
     let rope = Rope::new([Bytes::from_static(b"01234"), Bytes::from_static(b"56789")]);
     let etag = quoted(format_args!("7"));
     media(
-        &method,
-        &headers(request),
+        &Conditions::of(&method, &headers(request)),
         &rope,
         etag,
         VIDEO_SEGMENT,
@@ -106,7 +112,7 @@ fn a_client_that_has_it_is_told_so() {
     let mut twice = headers(&[("if-none-match", "\"6\"")]);
     twice.append(IF_NONE_MATCH, HeaderValue::from_static("\"7\""));
     let etag = quoted(format_args!("7"));
-    let response = media(&Method::GET, &twice, &Rope::default(), etag, AUDIO, Lifetime::Immutable);
+    let response = media(&conditions(&twice), &Rope::default(), etag, AUDIO, Lifetime::Immutable);
     assert_eq!(response.status(), 304);
 }
 
@@ -127,7 +133,9 @@ async fn head_has_the_headers_of_get_and_no_body() {
 #[tokio::test]
 async fn a_text_is_compressed_for_those_who_take_that_and_each_form_has_its_validator() {
     let list = Text::from("#EXTM3U\n".repeat(100));
-    let ask = |request: &[(&'static str, &'static str)]| text(&headers(request), &list, HLS, Lifetime::Seconds(2));
+    let ask = |request: &[(&'static str, &'static str)]| {
+        text(&conditions(&headers(request)), &list, HLS, Lifetime::Seconds(2))
+    };
     let plain = ask(&[("range", "bytes=0-")]);
     let gzip = ask(&[("range", "bytes=0-"), ("accept-encoding", "gzip")]);
     assert_eq!((plain.status(), gzip.status()), (StatusCode::OK, StatusCode::OK));
@@ -144,12 +152,24 @@ async fn a_text_is_compressed_for_those_who_take_that_and_each_form_has_its_vali
     assert_eq!(body(gzip).await, list.gzip());
     let mut request = headers(&[("accept-encoding", "gzip")]);
     request.insert(IF_NONE_MATCH, gzip_tag.parse().unwrap());
-    let unchanged = text(&request, &list, HLS, Lifetime::Seconds(2));
+    let unchanged = text(&conditions(&request), &list, HLS, Lifetime::Seconds(2));
     assert_eq!(
         (unchanged.status(), &unchanged.headers()[VARY]),
         (StatusCode::NOT_MODIFIED, &HeaderValue::from_static("accept-encoding"))
     );
     request.remove(ACCEPT_ENCODING);
-    assert_eq!(text(&request, &list, HLS, Lifetime::Seconds(2)).status(), 200);
+    assert_eq!(
+        text(&conditions(&request), &list, HLS, Lifetime::Seconds(2)).status(),
+        200
+    );
     assert_eq!(tag(&ask(&[])), plain_tag);
+}
+
+#[test]
+fn a_value_of_any_length_is_written_whole() {
+    for len in [0, 1, 63, 64, 65, 1_000] {
+        let text = "x".repeat(len);
+        assert_eq!(value(format_args!("{text}")), text);
+        assert_eq!(quoted(format_args!("{text}")), format!("\"{text}\""));
+    }
 }

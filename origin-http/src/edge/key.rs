@@ -58,7 +58,7 @@ impl Wanted {
     ///
     /// # Errors
     /// [`Bad`]: the directives are refused here, as every origin would.
-    pub(super) fn new(head: &Parts, resource: &Resource<'_>) -> Result<Option<Self>, Bad> {
+    pub(super) fn new(head: &Parts, resource: &Resource) -> Result<Option<Self>, Bad> {
         let path = head.uri.path();
         let (kind, scope, target, text) = match resource {
             Resource::Live(channel, Listing::Playlist(_)) => {

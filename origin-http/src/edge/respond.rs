@@ -16,6 +16,7 @@ use super::object::{Object, Reader};
 use crate::{
     answer::{self, TEXT},
     body::Body,
+    conditions,
     range::Range,
 };
 
@@ -98,5 +99,5 @@ fn is_held(request: &HeaderMap, tag: &HeaderValue) -> bool {
     let tag = tag.as_bytes();
     let tag = tag.strip_prefix(b"W/").unwrap_or(tag);
     let lists = request.get_all(IF_NONE_MATCH).iter();
-    lists.into_iter().any(|list| answer::matches(list.as_bytes(), tag))
+    lists.into_iter().any(|list| conditions::matches(list.as_bytes(), tag))
 }
