@@ -5,6 +5,7 @@
 #
 #   benches/loss.sh [SECONDS] [DELAY_MS:LOSS_PERCENT] [PROTOCOLS] [UP_DELAY_MS:UP_LOSS_PERCENT]     120 40:1 "h2 h3" 0:0
 #
+# CONGESTION names the TCP congestion control of the server (sysctl net.ipv4.tcp_allowed_congestion_control has those that a namespace may set).
 # OUT names a directory that is to keep the reports, the daemon's log and its access log.
 # Needs root, target/release/streamforge (or DAEMON), ffmpeg, chromium, openssl, iproute2, and `npm ci` in tests/players. Whatever it starts
 # ends with it.
@@ -55,6 +56,7 @@ await "$scratch/link" ready "the link does not come up"
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 13 -subj /CN=streamforge -addext subjectAltName=IP:10.77.0.1 \
     -keyout "$scratch/key.pem" -out "$scratch/cert.pem" 2>/dev/null
 
+if [ -n "${CONGESTION:-}" ]; then $server sysctl -q "net.ipv4.tcp_congestion_control=$CONGESTION"; fi
 if [ -n "${OUT:-}" ]; then export STREAMFORGE_HTTP_ACCESS_LOG="$scratch/access" STREAMFORGE_HTTP_ACCESS_LOG_FORMAT=json; fi
 STREAMFORGE_PUBLISH_POLICY=open STREAMFORGE_DATA_DIR=$scratch STREAMFORGE_RTMP_LISTEN=127.0.0.1:1935 STREAMFORGE_HTTP_LISTEN= \
     STREAMFORGE_RTMPS_LISTEN= STREAMFORGE_HTTPS_LISTEN=10.77.0.1:8443 STREAMFORGE_TLS_CERT=$scratch/cert.pem \

@@ -12,7 +12,7 @@ use crate::{config::Config, sockets};
 /// Descriptors beside those of connections: listeners, workers' pipes and sockets, files.
 const OTHER_DESCRIPTORS: u64 = 512;
 /// What a connection over HTTP costs, and one over RTMP, in bytes: buffers of ours; the kernel's come on top and are counted by it.
-const HTTP_BYTES: u64 = 20 << 10;
+const HTTP_BYTES: u64 = 40 << 10;
 const RTMP_BYTES: u64 = 64 << 10;
 /// The bit rate by which memory is reckoned: a source of 1080p and the shipped ladder.
 const EXAMPLE_BPS: u64 = 11_000_000;
@@ -234,8 +234,8 @@ mod tests {
         let few = descriptors(&config, 14_511).unwrap();
         assert!(few.short && few.words.contains("edge.max_fetches"), "{few:?}");
 
-        // 10 000 of 20 KiB, 2000 of 64 KiB and 256 MiB.
-        let connections = (10_000 * 20 + 2_000 * 64) << 10;
+        // 10 000 of 40 KiB, 2000 of 64 KiB and 256 MiB.
+        let connections = (10_000 * 40 + 2_000 * 64) << 10;
         let memory = |config: &Config, allowed| memory_within(config, (allowed, "here")).unwrap();
         let enough = memory(&config, connections + (256 << 20));
         assert!(!enough.short && enough.words.contains("edge.memory_mb"), "{enough:?}");

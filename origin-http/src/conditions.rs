@@ -1,5 +1,5 @@
-//! What of a request's head its answer depends on, beside its address. Read before the answer is waited for, so that a request that waits
-//! holds no more of its head than that.
+//! What of a request's head its answer depends on, beside its address. Read before the answer is waited for, and copied, so that a request
+//! which waits for a part holds no more of its head than that.
 //!
 //! RFC 9110 12.5.3 (Accept-Encoding), 13.1.2 (If-None-Match), 13.1.5 (If-Range), 14.2 (Range).
 
@@ -29,14 +29,14 @@ struct Ranged {
 impl Conditions {
     pub(crate) fn of(method: &Method, headers: &HeaderMap) -> Self {
         // A range means something to GET alone.
-        let range = headers.get(RANGE).filter(|_| method == Method::GET);
+        let range = headers.get(RANGE).filter(|_| method == Method::GET).and_then(copy);
         Self {
             gzip: accepts_gzip(headers),
-            none_match: headers.get_all(IF_NONE_MATCH).iter().cloned().collect(),
+            none_match: headers.get_all(IF_NONE_MATCH).iter().filter_map(copy).collect(),
             range: range.map(|range| {
                 Box::new(Ranged {
-                    range: range.clone(),
-                    only_of: headers.get(IF_RANGE).cloned(),
+                    range,
+                    only_of: headers.get(IF_RANGE).and_then(copy),
                 })
             }),
         }
@@ -55,6 +55,11 @@ impl Conditions {
         let same = ranged.only_of.as_ref().is_none_or(|tag| tag == etag);
         same.then_some(&ranged.range)
     }
+}
+
+/// A clone would hold all that was read with it.
+fn copy(value: &HeaderValue) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(value.as_bytes()).ok()
 }
 
 /// Whether a list of entity tags holds `etag` by the weak comparison. Our tags have no comma.

@@ -59,7 +59,6 @@ const MAX_ERRORS: usize = 256;
 const PING: Duration = Duration::from_secs(20);
 /// How often an HTTP/1 connection is looked at in the time for which it may be without a request.
 const LOOKS: u32 = 4;
-const SHORTEST_PACE: Duration = Duration::from_millis(1);
 /// The least that HTTP/1 needs to buffer; also what one read may bring.
 const BUFFER: usize = 64 << 10;
 
@@ -186,7 +185,7 @@ async fn speak<S>(
             let max_header_bytes = usize::try_from(config.max_header_bytes).unwrap_or(usize::MAX);
             let mut builder = http1::Builder::new();
             builder
-                // A timer for each head: the socket has one for those that dribble in, and the connection is looked at.
+                // hyper's would be a timer for each head. Ours: the socket's for one that dribbles in, and a look now and then.
                 .header_read_timeout(None)
                 .max_headers(usize::try_from(config.max_headers).unwrap_or(usize::MAX))
                 .max_header_size(max_header_bytes)
@@ -246,7 +245,7 @@ where
     let (write, idle) = (ms(context.config.write_ms), ms(context.config.idle_ms));
     let mut connection = pin!(connection);
     let pace = match protocol {
-        Protocol::Http1 => (idle / LOOKS).max(SHORTEST_PACE),
+        Protocol::Http1 => idle / LOOKS,
         Protocol::Http2 => write,
     };
     let mut look = interval_at(Instant::now() + pace, pace);
@@ -254,7 +253,8 @@ where
     let mut draining = false;
     // HTTP/1 is told in its next answer.
     let mut retired = protocol == Protocol::Http1;
-    let mut seen = (0, Instant::now());
+    let mut begun = 0;
+    let mut quiet_since = None;
     loop {
         tokio::select! {
             // What the protocol has written goes out when it has done all that it can for now.
@@ -275,14 +275,15 @@ where
             }
             now = look.tick() => {
                 let deliveries = activity.inspect(pace);
-                if deliveries == Deliveries::Stalled {
+                // HTTP/1's one answer at a time is judged by the socket.
+                if deliveries == Deliveries::Stalled && protocol == Protocol::Http2 {
                     context.router.metrics().refuse(Reason::Write);
                     return Ok(());
                 }
-                let quiet = deliveries == Deliveries::None && !activity.is_busy() && activity.begun() == seen.0;
-                if !quiet {
-                    seen = (activity.begun(), now);
-                } else if now.duration_since(seen.1) >= idle {
+                let quiet = deliveries == Deliveries::None && !activity.is_busy() && activity.begun() == begun;
+                begun = activity.begun();
+                quiet_since = quiet.then(|| quiet_since.unwrap_or(now));
+                if quiet_since.is_some_and(|since| now.duration_since(since) >= idle) {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
                 }
@@ -310,9 +311,9 @@ impl Requests {
             None if self.context.ours => self.context.router.handle_ours(request, self.peer).await,
             None => self.context.router.handle(request, self.peer).await,
         };
+        self.activity.watch(response.body_mut());
         match self.protocol {
             Protocol::Http2 => {
-                self.activity.watch(response.body_mut());
                 response.body_mut().schedule(&self.schedule);
             }
             // The next request finds another process: closing between requests could cross one on its way.

@@ -83,18 +83,15 @@ impl Directives {
     /// [`Bad::TooFar`]: more than two segments after the last complete one, or a part beyond the advance limit: three parts, or as
     /// many as fill three seconds.
     pub fn reload(&self, track: &Track) -> Result<Reload, Bad> {
-        let (Some(msn), Some((newest, parts))) = (self.msn, track.edge()) else {
+        let (Some(msn), Some((newest, _))) = (self.msn, track.edge()) else {
             return Ok(Reload::Now);
         };
         if track.has(msn, self.part) {
             return Ok(Reload::Now);
         }
-        // Parts of the open segment that are there; a segment that has not begun has none.
-        let (complete, there) = match &track.open {
-            Some(_) if msn == newest => (newest.saturating_sub(1), parts),
-            Some(_) => (newest.saturating_sub(1), 0),
-            None => (newest, 0),
-        };
+        // Of a segment that is complete and was not listed as that, players ask for a part past its last.
+        let there = track.segment(msn).map_or(0, |segment| segment.parts.len());
+        let complete = newest - u64::from(track.open.is_some() && newest > 0);
         if msn > complete.saturating_add(2) {
             return Err(Bad::TooFar);
         }
@@ -246,6 +243,19 @@ mod tests {
         ] {
             assert_eq!(reload(msn, part), Err(Bad::TooFar), "{msn} {part:?}");
         }
+    }
+
+    #[test]
+    fn whoever_does_not_know_that_a_segment_is_complete_waits_for_the_first_part_after_it() {
+        let track = sample::track("v0", 100, 3, 20, Some(0));
+        let reload = |part| {
+            let msn = Some(102);
+            Directives { msn, part, ..NONE }.reload(&track)
+        };
+        assert_eq!(reload(Some(19)), Ok(Reload::Now));
+        assert_eq!(reload(Some(20)), Ok(Reload::Wait(102, Some(20))));
+        assert_eq!(reload(None), Ok(Reload::Wait(102, None)), "it is not listed yet");
+        assert_eq!(reload(Some(32)), Err(Bad::TooFar));
     }
 
     proptest! {

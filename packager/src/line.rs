@@ -17,7 +17,7 @@ use crate::{
     fragment::Sample,
     metrics::Metrics,
     program::Past,
-    segmenter::{Pace, Segmenter},
+    segmenter::Segmenter,
     silence::silent_frame,
     video,
     window::Window,
@@ -113,11 +113,7 @@ impl Line {
             Config::Avc(_) => Kind::Follower(Box::new(Follower::new())),
             Config::Aac(aac) => Kind::Audio(Box::new(Audio::new(aac))),
         };
-        let pace = match kind {
-            Kind::Audio(_) => Pace::InStep,
-            Kind::Video(_) | Kind::Follower(_) => Pace::Each,
-        };
-        let mut segmenter = Segmenter::new(config.timescale(), anchor, part, pace);
+        let mut segmenter = Segmenter::new(config.timescale(), anchor, part);
         if role == Role::Rendition {
             // A later one must keep what was settled for all.
             segmenter.limit_parts(window.part_target());

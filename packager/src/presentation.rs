@@ -102,7 +102,15 @@ impl Track {
         Some((newest.msn, newest.parts.len()))
     }
 
-    /// Whether segment `msn` is complete, or of an open one part `part` (counted from 0). A part past the last of a complete
+    /// Whether the newest complete segment is listed by its parts alone, until the next has a part; never the only one. hls.js may take what
+    /// has an EXTINF for loaded without its last part (docs/decisions/0015).
+    pub fn withholds_newest(&self) -> bool {
+        let begun = self.open.as_ref().is_none_or(|open| !open.parts.is_empty());
+        let has_parts = self.segments.last().is_some_and(|newest| !newest.parts.is_empty());
+        !begun && has_parts && self.listed().len() > 1
+    }
+
+    /// Whether segment `msn` is listed as complete, or of an open one part `part` (counted from 0). A part past the last of a complete
     /// segment counts as part 0 of the next (RFC 8216bis 6.2.5.2).
     pub fn has(&self, msn: u64, part: Option<usize>) -> bool {
         let Some((newest, parts)) = self.edge() else {
@@ -112,7 +120,7 @@ impl Track {
         match part {
             _ if msn > newest => false,
             _ if msn == newest && !open => true,
-            None => msn < newest,
+            None => msn < newest && !(msn + 1 == newest && self.withholds_newest()),
             Some(part) if msn == newest => part < parts,
             Some(part) if msn + 1 == newest && open => {
                 let whole = self.segments.last().map_or(0, |last| last.parts.len());

@@ -4,10 +4,6 @@
 //! A part closes at the first sample boundary at or after `part_ms` - 1 ms, and never grows past PART-TARGET if closing a
 //! sample earlier avoids it. PART-TARGET is floor((`part_ms` - 1) / 0.85) ms, so that full parts are 85 to 100 % of it (RFC 8216bis
 //! 4.4.4.9); a track whose frames do not fit gets the smallest that its first segment's parts keep.
-//!
-//! Audio's parts, all independent, need not be 85 % of it. They close in step with the segment instead, so that what each is too long does
-//! not add up to a last part of a few units: hls.js takes a segment for whole when less than 0.1 s of it is missing (`maxBufferHole`), and may
-//! never ask for such a part.
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,27 +37,12 @@ pub(crate) fn part_target_within(part: Duration, frame_rate: Option<f64>) -> Dur
     }
 }
 
-/// When a part is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pace {
-    /// So long after it began.
-    Each,
-    /// So many times as long after its segment began as it has parts by then, and a little: that much a segment may be longer than full
-    /// parts without another for the rest.
-    InStep,
-}
-
-/// What a segment [in step](Pace::InStep) may be longer, as a share of a part.
-const SLACK: i64 = 20;
-
 /// Cuts one track.
 #[derive(Debug)]
 pub(crate) struct Segmenter {
     timescale: Timescale,
     anchor: Anchor,
-    pace: Pace,
-    /// A part, and the shortest that is full, in ticks.
-    part: i64,
+    /// Shortest full part, in ticks.
     part_least: i64,
     /// Longest part; unknown until the first segment has told whether its frames fit.
     part_most: Option<i64>,
@@ -88,13 +69,11 @@ struct Span {
 }
 
 impl Segmenter {
-    pub(crate) fn new(timescale: Timescale, anchor: Anchor, part: Duration, pace: Pace) -> Self {
+    pub(crate) fn new(timescale: Timescale, anchor: Anchor, part: Duration) -> Self {
         let part_least = timescale.ticks(part.saturating_sub(Duration::from_millis(1)));
         Self {
             timescale,
             anchor,
-            pace,
-            part: timescale.ticks(part).max(1),
             part_least,
             part_most: None,
             sequence: 1,
@@ -128,7 +107,7 @@ impl Segmenter {
 
     /// Appends a sample to the open segment, where the one before it ended; how many parts that closed.
     pub(crate) fn push(&mut self, sample: Sample) -> usize {
-        let most = self.part_most.unwrap_or(i64::MAX);
+        let (least, most) = (self.part_least, self.part_most.unwrap_or(i64::MAX));
         let Some(open) = &mut self.open else { return 0 };
         let duration = i64::from(sample.duration);
         let mut closed = 0;
@@ -139,11 +118,7 @@ impl Segmenter {
         open.part.duration += duration;
         open.part.independent |= sample.key;
         open.samples.push(sample);
-        let full = match self.pace {
-            Pace::Each => self.part_least,
-            Pace::InStep => open.in_step(self.part),
-        };
-        if open.part.duration >= full {
+        if open.part.duration >= least {
             closed += self.close_part();
         }
         closed
@@ -241,14 +216,6 @@ impl Segmenter {
 }
 
 impl Open {
-    /// How long the open part becomes if its end is in step with the segment.
-    fn in_step(&self, part: i64) -> i64 {
-        let before = self.part.start - self.segment.start;
-        // What closed a little early, for the longest part's sake, counts too.
-        let parts = (before + part / 2) / part + 1;
-        parts * part + part / SLACK - before
-    }
-
     fn push_part(&mut self, part: Part) {
         self.segment.duration += part.duration;
         self.segment.parts.push(Arc::new(part));

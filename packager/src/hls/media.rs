@@ -67,12 +67,16 @@ impl<'a> Playlist<'a> {
             });
         }
         let mut init = listed[..skipped].last().map(|segment| segment.init);
+        let withheld = listed.last().filter(|_| self.track.withholds_newest());
         for segment in &listed[skipped..] {
             self.introduce(out, segment, &mut init)?;
             if self.lists_parts(segment) {
                 self.part_lines(out, segment, segment.gap)?;
             } else if segment.gap {
                 out.push_str("#EXT-X-GAP\n");
+            }
+            if withheld.is_some_and(|withheld| withheld.msn == segment.msn) {
+                continue;
             }
             let duration = self.at(segment.end()).since(self.at(segment.start));
             writeln!(out, "#EXTINF:{duration},\n{}{}.m4s", self.base, segment.msn)?;

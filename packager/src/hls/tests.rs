@@ -196,6 +196,41 @@ fn another_init_segment_is_hinted_before_the_first_part_that_needs_it() {
 }
 
 #[test]
+fn a_segment_is_listed_by_its_parts_alone_until_the_next_has_a_part() {
+    let listed = |example: &Example| text(&example.snapshot(), 0, Skip::No).matches("#EXTINF").count();
+    let mut example = Example::new();
+    example.push(Cut::Media, 180_000);
+    example.open_with(Cut::Media, 180_000, 0);
+    assert_eq!(listed(&example), 1, "the only one is listed");
+    example.push(Cut::Media, 180_000);
+    example.open_with(Cut::Media, 180_000, 0);
+    let presentation = example.snapshot();
+    let playlist = text(&presentation, 0, Skip::No);
+    let track = &presentation.tracks[0];
+    let parts = track.segments[1].parts.len();
+    let (last, hint) = (
+        format!("{}.{}.m4s", FIRST + 1, parts - 1),
+        format!("{}.0.m4s", FIRST + 2),
+    );
+    let at = |what: &str| playlist.find(what).unwrap_or_else(|| panic!("{what} in {playlist}"));
+    assert!(at(&last) < at("#EXT-X-PRELOAD-HINT") && at("#EXT-X-PRELOAD-HINT") < at(&hint));
+    assert_eq!(listed(&example), 1);
+    assert!(track.has(FIRST + 1, Some(parts - 1)) && !track.has(FIRST + 1, Some(parts)) && !track.has(FIRST + 1, None));
+    example.open_with(Cut::Media, 180_000, 1);
+    let presentation = example.snapshot();
+    assert_eq!(listed(&example), 2);
+    assert!(presentation.tracks[0].has(FIRST + 1, Some(parts)) && presentation.tracks[0].has(FIRST + 1, None));
+    example.open_with(Cut::Media, 180_000, 0);
+    let mut ended = example.snapshot();
+    ended
+        .tracks
+        .iter_mut()
+        .for_each(|track| std::sync::Arc::make_mut(track).open = None);
+    ended.ended = true;
+    assert_eq!(text(&ended, 0, Skip::No).matches("#EXTINF").count(), 2);
+}
+
+#[test]
 fn nothing_is_hinted_in_a_gap() {
     let mut example = Example::new();
     example.push(Cut::Media, 180_000);
@@ -277,27 +312,30 @@ proptest! {
             example.push(cut, duration);
             example.open_with(Cut::Media, 180_000, parts);
             let presentation = example.snapshot();
-            for (track, before) in before.iter_mut().enumerate() {
-                let whole = text(&presentation, track, Skip::No);
+            for (index, before) in before.iter_mut().enumerate() {
+                let whole = text(&presentation, index, Skip::No);
                 let read = read(&whole);
                 prop_assert!(before.0 <= read.msn && before.1 <= read.discontinuity_sequence);
                 *before = (read.msn, read.discontinuity_sequence);
                 for (msn, (duration, discontinuity, parts)) in (read.msn..).zip(&read.segments) {
-                    prop_assert_eq!(*numbers.entry((track, msn)).or_insert(*discontinuity), *discontinuity);
+                    prop_assert_eq!(*numbers.entry((index, msn)).or_insert(*discontinuity), *discontinuity);
                     prop_assert!(parts.iter().all(|part| *part <= read.part_target));
                     prop_assert!(parts.is_empty() || parts.iter().sum::<i64>() == *duration);
                     prop_assert!((*duration + 500_000) / 1_000_000 <= 4);
                 }
                 // The parts of the last three target durations, and no others but those of a segment that reaches into them.
-                let hz = i64::from(presentation.tracks[track].timescale().hz());
-                let open: i64 = presentation.tracks[track].open.as_ref().unwrap().duration * 1_000_000 / hz;
+                let track = &presentation.tracks[index];
+                let hz = i64::from(track.timescale().hz());
+                let withheld = track.segments.last().filter(|_| track.withholds_newest());
+                let open = track.open.as_ref().unwrap().duration + withheld.map_or(0, |withheld| withheld.duration);
+                let open = open * 1_000_000 / hz;
                 let mut after = open;
                 for (duration, _, parts) in read.segments.iter().rev() {
                     prop_assert!(!parts.is_empty() || after + 2 >= 12_000_000, "{after}");
                     prop_assert!(parts.is_empty() || after <= 12_000_002, "{after}");
                     after += duration;
                 }
-                let delta = text(&presentation, track, Skip::Yes);
+                let delta = text(&presentation, index, Skip::Yes);
                 match delta.split_once("SKIPPED-SEGMENTS=") {
                     None => prop_assert_eq!(&delta, &whole),
                     Some((_, rest)) => {

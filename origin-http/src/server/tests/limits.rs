@@ -63,8 +63,39 @@ async fn a_connection_without_a_request_is_closed_after_the_idle_limit() {
     peer.answer(true).await;
     let (rest, took) = peer.rest().await;
     assert_eq!(rest, "");
-    assert!(took >= Duration::from_millis(900), "{took:?}");
+    assert!(took >= Duration::from_secs(1), "{took:?}");
     assert_eq!(running.refused("header").await, 0);
+}
+
+#[tokio::test]
+async fn the_idle_limit_begins_when_an_answer_has_ended_however_long_it_took() {
+    let idle = Duration::from_secs(1);
+    let mut running = Running::start(Config {
+        idle_ms: 1_000,
+        ..config()
+    })
+    .await;
+    running.stage.push(3 * SEGMENT + 2 * PART + 1).await;
+    let open = running.stage.first + 3;
+    let mut peer = running.connect().await;
+    peer.send(get(&format!("/live/demo/v0.m3u8?_HLS_msn={open}&_HLS_part=2")))
+        .await;
+    sleep(idle * 3 / 2).await;
+    running.stage.push(PART).await;
+    assert_eq!(peer.answer(true).await.0, 200);
+    // A segment that grows: its head has come long before its end.
+    peer.send(get(&running.stage.media(&format!("{open}.m4s")))).await;
+    while !peer.read.windows(4).any(|window| window == b"\r\n\r\n") {
+        peer.more().await;
+    }
+    sleep(idle * 3 / 2).await;
+    running.stage.push(3 * PART).await;
+    assert_eq!(peer.answer(true).await.0, 200);
+    peer.send(get("/time")).await;
+    assert_eq!(peer.answer(true).await.0, 200);
+    let (rest, took) = peer.rest().await;
+    assert_eq!(rest, "");
+    assert!(took >= idle, "{took:?}");
 }
 
 #[tokio::test]
