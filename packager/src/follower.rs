@@ -199,9 +199,12 @@ impl Line {
             };
             self.cut_at(cut, true, metrics);
         }
-        if self.segmenter.open().is_some_and(|open| open.msn <= last) {
-            self.end_segment(end, metrics);
+        match self.segmenter.open() {
+            Some(open) if open.msn <= last => self.end_segment(end, metrics),
+            // The source has none of that number: the gap that the clock began as it stopped.
+            _ => self.segmenter.discard(),
         }
+        self.dirty = true;
     }
 
     /// A key frame for the cut `index`: those before it had none.

@@ -201,6 +201,7 @@ impl Program {
         for line in self.lines.iter_mut().filter(|line| !apart(line)) {
             // A gap that the clock began as it stopped: nothing was told of it.
             line.segmenter.discard_empty_gap();
+            line.dirty = true;
             // A gap ends where its last part did: the clock that made it has stopped.
             let end = line.segmenter.open().map_or(0, Segment::end);
             line.close(end, &self.metrics);

@@ -160,6 +160,11 @@ impl Segmenter {
             .take_if(|open| open.segment.gap && open.segment.parts.is_empty());
     }
 
+    /// Forgets the open segment, if there is one.
+    pub(crate) fn discard(&mut self) {
+        self.open = None;
+    }
+
     /// Closes the open segment. A gap, and what was interrupted, ends at `end`; media where their last sample ends. A segment without
     /// any sample, because two marks stood closer than two samples, is a gap of no duration: numbers go on in step with the other
     /// tracks. One that has a gap part is a gap (RFC 8216bis 4.4.4.7): not all of it is there.

@@ -199,7 +199,10 @@ impl Bench {
         self.pump(ms);
         self.program.finish();
         self.pump(ms);
-        self.last.as_ref().unwrap()
+        let last = self.last.as_ref().unwrap();
+        let open: Vec<_> = last.tracks.iter().filter_map(|track| track.open.as_ref()).collect();
+        assert!(last.ended && open.is_empty(), "nothing is open after the end: {open:?}");
+        last
     }
 }
 
