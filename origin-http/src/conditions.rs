@@ -27,11 +27,20 @@ struct Ranged {
 }
 
 impl Conditions {
+    /// Of a request for what may come compressed.
+    pub(crate) fn of_text(method: &Method, headers: &HeaderMap) -> Self {
+        Self {
+            gzip: accepts_gzip(headers),
+            ..Self::of(method, headers)
+        }
+    }
+
+    /// Of a request for what comes as it is.
     pub(crate) fn of(method: &Method, headers: &HeaderMap) -> Self {
         // A range means something to GET alone.
         let range = headers.get(RANGE).filter(|_| method == Method::GET).and_then(copy);
         Self {
-            gzip: accepts_gzip(headers),
+            gzip: false,
             none_match: headers.get_all(IF_NONE_MATCH).iter().filter_map(copy).collect(),
             range: range.map(|range| {
                 Box::new(Ranged {

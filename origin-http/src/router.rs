@@ -230,9 +230,9 @@ impl Router {
             Resource::Media(broadcast, track, object) => {
                 self.media(head, broadcast, &track, object, asker, notes).await
             }
-            Resource::Watch(_) => answer::page(&Conditions::of(&head.method, &head.headers), &self.pages.watch),
+            Resource::Watch(_) => answer::page(&Conditions::of_text(&head.method, &head.headers), &self.pages.watch),
             Resource::Asset(name) => match self.pages.assets.iter().find(|(known, _)| **known == *name) {
-                Some((_, page)) => answer::page(&Conditions::of(&head.method, &head.headers), page),
+                Some((_, page)) => answer::page(&Conditions::of_text(&head.method, &head.headers), page),
                 None => refuse(StatusCode::NOT_FOUND, "no such file\n", SOON),
             },
             Resource::Time => answer::time(clock::iso(SystemTime::now())),
@@ -285,7 +285,7 @@ impl Router {
             },
         };
         self.saw(channel, presentation.target_duration_s, asker, &head);
-        let conditions = Conditions::of(&head.method, &head.headers);
+        let conditions = Conditions::of_text(&head.method, &head.headers);
         let lifetime = Lifetime::Seconds((presentation.target_duration_s / 2).max(1));
         match listing {
             Listing::Multivariant => answer::text(&conditions, presentation.multivariant(), answer::HLS, lifetime),

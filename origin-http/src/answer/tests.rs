@@ -14,7 +14,7 @@ fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
 }
 
 fn conditions(headers: &HeaderMap) -> Conditions {
-    Conditions::of(&Method::GET, headers)
+    Conditions::of_text(&Method::GET, headers)
 }
 
 fn media_of(method: Method, request: &[(&'static str, &'static str)]) -> Response<Body> {

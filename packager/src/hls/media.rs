@@ -67,15 +67,15 @@ impl<'a> Playlist<'a> {
             });
         }
         let mut init = listed[..skipped].last().map(|segment| segment.init);
-        let withheld = listed.last().filter(|_| self.track.withholds_newest());
-        for segment in &listed[skipped..] {
+        let whole = listed.len() - usize::from(self.track.withholds_newest());
+        for (index, segment) in listed.iter().enumerate().skip(skipped) {
             self.introduce(out, segment, &mut init)?;
             if self.lists_parts(segment) {
                 self.part_lines(out, segment, segment.gap)?;
             } else if segment.gap {
                 out.push_str("#EXT-X-GAP\n");
             }
-            if withheld.is_some_and(|withheld| withheld.msn == segment.msn) {
+            if index >= whole {
                 continue;
             }
             let duration = self.at(segment.end()).since(self.at(segment.start));
