@@ -203,8 +203,7 @@ impl Daemon {
         }
         self.hub.close();
         for live in &live {
-            // A segment that never comes: the end is what wakes this.
-            live.changed(0, u64::MAX, None).await;
+            live.ended().await;
         }
         if live.iter().any(|live| live.current().is_some()) {
             sleep(LINGER).await;

@@ -29,6 +29,8 @@ pub const SEGMENT: Duration = Duration::from_secs(2);
 pub const PART: Duration = Duration::from_millis(200);
 /// See [`SEGMENT`].
 pub const WINDOW: Duration = Duration::from_secs(60);
+/// What comes later than this does not come.
+const LIMIT: Duration = Duration::from_secs(3_600);
 
 /// A hub with the shipped limits, for streams that run `speed` times as fast as the clock: what is bounded by the clock's time is
 /// `speed` times shorter, so that as much media are held as at real time.
@@ -126,7 +128,7 @@ impl Path {
 
     /// Asks for every part of a track once, as it comes, from the oldest that is held; `each` is given the frames of its body. Returns when
     /// the broadcast ends, or `each` has had enough: when it says `false`.
-    pub async fn follow(&self, live: &Live, track: usize, mut each: impl AsyncFnMut(Vec<Data>) -> bool) {
+    pub async fn follow(&self, live: &Arc<Live>, track: usize, mut each: impl AsyncFnMut(Vec<Data>) -> bool) {
         let Some(first) = live.first().await else { return };
         let name = first.tracks[track].name.clone();
         let Some(oldest) = first.tracks[track].segments.first() else {
@@ -134,7 +136,11 @@ impl Path {
         };
         let (mut msn, mut part) = (oldest.msn, 0);
         drop(first);
-        while let Some(presentation) = live.changed(track, msn, Some(part)).await.filter(|now| !now.ended) {
+        while let Some(presentation) = live
+            .changed(track, msn, Some(part), LIMIT)
+            .await
+            .filter(|now| !now.ended)
+        {
             let Some(segment) = presentation.tracks[track].segment(msn) else {
                 return;
             };
@@ -152,14 +158,18 @@ impl Path {
     }
 
     /// Asks for every segment once, as soon as it has opened, and takes its body as it grows; else as [`Path::follow`].
-    pub async fn follow_segments(&self, live: &Live, track: usize, mut each: impl AsyncFnMut(Data) -> bool) {
+    pub async fn follow_segments(&self, live: &Arc<Live>, track: usize, mut each: impl AsyncFnMut(Data) -> bool) {
         let Some(first) = live.first().await else { return };
         let name = first.tracks[track].name.clone();
         let Some((mut msn, _)) = first.tracks[track].edge() else {
             return;
         };
         drop(first);
-        while live.changed(track, msn, Some(0)).await.is_some_and(|now| !now.ended) {
+        while live
+            .changed(track, msn, Some(0), LIMIT)
+            .await
+            .is_some_and(|now| !now.ended)
+        {
             let address = format!("/media/{}/{name}/{msn}.m4s", live.broadcast());
             let mut body = self.get(&address).await.into_body();
             while let Some(Ok(frame)) = body.frame().await {

@@ -31,6 +31,11 @@ impl Notes {
         }
     }
 
+    /// Whether a log wants them.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.logged
+    }
+
     /// It is about this channel.
     pub(crate) fn about(&mut self, channel: &ChannelName) {
         if self.logged {

@@ -12,11 +12,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request::Parts};
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
 use media_core::{BroadcastId, ChannelName, TrackName};
-use packager::{Live, Presentation, Presentations, Skip};
+use packager::{Changed, Live, Presentation, Presentations, Skip};
 use tokio::time::{Instant, timeout};
 use tracing::{Level, debug, enabled};
 
@@ -42,6 +42,8 @@ use crate::{
 
 /// How long a request for a channel that has just begun waits for something to list.
 const FIRST_WAIT: Duration = Duration::from_secs(15);
+/// What is the API's.
+const API: &str = "/api/";
 /// Nothing is there, but something may be soon.
 const SOON: Lifetime = Lifetime::Seconds(1);
 
@@ -140,37 +142,25 @@ impl Router {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let path = request.uri().path();
         let asked = Priority::of(request.headers());
         let access_log = self.access_log.as_ref().filter(|_| !asker.ours);
         let entry = access_log.map(|log| log.begin(&request, asker.peer));
         let mut notes = Notes::new(entry.is_some());
-        let (kind, mut response) = if is_ambiguous(&request) {
-            let mut response = refuse(StatusCode::BAD_REQUEST, "one Host header, please\n", Lifetime::NoStore);
-            close(request.version(), &mut response);
-            answer::share(response.headers_mut());
-            (Kind::Unknown, response)
-        } else if path.starts_with("/api/") {
-            let request =
-                request.map(|body| Limited::new(Timed::new(body, self.body_pause), self.max_body_bytes).boxed_unsync());
-            (Kind::Api, self.fallback.call(request, asker.peer).await)
-        } else {
-            let is_head = request.method() == Method::HEAD;
-            let line = enabled!(Level::DEBUG).then(|| (request.method().clone(), request.uri().clone()));
-            let has_body = !request.body().is_end_stream();
-            let (head, _) = request.into_parts();
-            let (kind, mut response) = self.media_or_page(head, has_body, asker, &mut notes).await;
-            if is_head {
+        let form = Form::of(&request);
+        let (kind, step) = self.begin(request, asker, &mut notes);
+        let (mut response, held) = self.finish(step).await;
+        notes.held = held;
+        if !form.is_api {
+            if form.is_head {
                 answer::without_body(&mut response);
             }
             answer::share(response.headers_mut());
             notes.tell(response.headers_mut());
-            if let Some((method, uri)) = line {
+            if let Some((method, uri)) = form.line.as_deref() {
                 let path = Masked(uri.path());
                 debug!(%method, %path, status = response.status().as_u16(), "answered");
             }
-            (kind, response)
-        };
+        }
         urgency::settle(asked, kind, &mut response);
         self.metrics.answered(kind, response.status());
         if let Some(mut entry) = entry {
@@ -184,13 +174,26 @@ impl Router {
         &self.metrics
     }
 
-    async fn media_or_page(
-        &self,
-        head: Parts,
-        has_body: bool,
-        asker: Asker,
-        notes: &mut Notes,
-    ) -> (Kind, Response<Body>) {
+    /// Does what can be done of an answer before anything is waited for.
+    fn begin<B>(&self, request: Request<B>, asker: Asker, notes: &mut Notes) -> (Kind, Step<'_>)
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        if is_ambiguous(&request) {
+            let mut response = refuse(StatusCode::BAD_REQUEST, "one Host header, please\n", Lifetime::NoStore);
+            close(request.version(), &mut response);
+            return (Kind::Unknown, Step::Answer(response));
+        }
+        if request.uri().path().starts_with(API) {
+            let request =
+                request.map(|body| Limited::new(Timed::new(body, self.body_pause), self.max_body_bytes).boxed_unsync());
+            let answer = self.fallback.call(request, asker.peer);
+            let later = async move { (answer.await, Duration::ZERO) };
+            return (Kind::Api, Step::Later(Box::pin(later)));
+        }
+        let has_body = !request.body().is_end_stream();
+        let (head, _) = request.into_parts();
         let resource = Resource::parse(head.uri.path());
         let kind = resource.as_ref().map_or(Kind::Unknown, kind);
         if has_body {
@@ -198,37 +201,68 @@ impl Router {
             self.metrics.refuse(Reason::Body);
             let mut response = refuse(StatusCode::BAD_REQUEST, "no body here, please\n", Lifetime::NoStore);
             close(head.version, &mut response);
-            return (kind, response);
+            return (kind, Step::Answer(response));
         }
-        let response = match (&head.method, resource) {
-            (&Method::GET | &Method::HEAD, Some(resource)) => self.read(head, resource, asker, notes).await,
+        let step = match (&head.method, resource) {
+            (&Method::GET | &Method::HEAD, Some(resource)) => self.read(head, resource, asker, notes),
             (&Method::GET | &Method::HEAD | &Method::OPTIONS, None) if head.uri.path() != "*" => {
-                refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON)
+                Step::Answer(refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON))
             }
-            (&Method::OPTIONS, _) => answer::preflight(),
-            _ => answer::method_not_allowed(),
+            (&Method::OPTIONS, _) => Step::Answer(answer::preflight()),
+            _ => Step::Answer(answer::method_not_allowed()),
         };
-        (kind, response)
+        (kind, step)
     }
 
-    async fn read(&self, head: Parts, resource: Resource, asker: Asker, notes: &mut Notes) -> Response<Body> {
-        if let Resource::Live(channel, _) | Resource::Poster(channel) | Resource::Watch(channel) = &resource {
-            notes.about(channel);
+    /// Waits for what an answer still takes; the answer, and how long it was held.
+    async fn finish(&self, step: Step<'_>) -> (Response<Body>, Duration) {
+        match step {
+            Step::Answer(response) => (response, Duration::ZERO),
+            Step::Hold(mut hold) => {
+                let waiting = Counted::new(&self.metrics.waiting);
+                let begun = Instant::now();
+                let come = (&mut hold.changed).await;
+                drop(waiting);
+                let held = begun.elapsed();
+                (hold.answer(come), held)
+            }
+            Step::Later(later) => later.await,
         }
-        if let Some(answer) = self.elsewhere(&head, &resource, asker.peer).await {
-            return answer;
-        }
-        match resource {
-            Resource::Live(channel, listing) => self.listing(head, &channel, listing, asker, notes).await,
-            Resource::Poster(channel) => match self.posters.poster(&channel).await {
-                Some(poster) => {
-                    let lifetime = Lifetime::Seconds(poster.fresh.as_secs());
-                    answer::picture(&Conditions::of(&head.method, &head.headers), &poster.jpeg, lifetime)
+    }
+
+    fn read(&self, head: Parts, resource: Resource, asker: Asker, notes: &mut Notes) -> Step<'_> {
+        match &resource {
+            Resource::Live(channel, _) | Resource::Poster(channel) | Resource::Watch(channel) => notes.about(channel),
+            Resource::Media(broadcast, ..) if notes.is_logged() => {
+                if let Some(live) = self.presentations.broadcast(*broadcast) {
+                    notes.about(live.channel());
                 }
-                None => refuse(StatusCode::NOT_FOUND, "no picture\n", SOON),
-            },
-            Resource::Media(broadcast, track, object) => {
-                self.media(head, broadcast, &track, object, asker, notes).await
+            }
+            _ => {}
+        }
+        match self.edge.as_ref().filter(|_| !self.is_here(&resource)) {
+            Some(edge) => Step::Later(Box::pin(self.elsewhere(edge, head, resource, asker))),
+            None => self.here(head, resource, asker),
+        }
+    }
+
+    /// What is made by this process.
+    fn here(&self, head: Parts, resource: Resource, asker: Asker) -> Step<'_> {
+        Step::Answer(match resource {
+            Resource::Live(channel, listing) => return self.listing(head, &channel, listing, asker),
+            Resource::Media(broadcast, track, object) => return self.media(&head, broadcast, &track, object, asker),
+            Resource::Poster(channel) => {
+                let conditions = Conditions::of(&head.method, &head.headers);
+                return Step::Later(Box::pin(async move {
+                    let response = match self.posters.poster(&channel).await {
+                        Some(poster) => {
+                            let lifetime = Lifetime::Seconds(poster.fresh.as_secs());
+                            answer::picture(&conditions, &poster.jpeg, lifetime)
+                        }
+                        None => refuse(StatusCode::NOT_FOUND, "no picture\n", SOON),
+                    };
+                    (response, Duration::ZERO)
+                }));
             }
             Resource::Watch(_) => answer::page(&Conditions::of_text(&head.method, &head.headers), &self.pages.watch),
             Resource::Asset(name) => match self.pages.assets.iter().find(|(known, _)| **known == *name) {
@@ -237,7 +271,7 @@ impl Router {
             },
             Resource::Time => answer::time(clock::iso(SystemTime::now())),
             Resource::Api => refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON),
-        }
+        })
     }
 
     fn saw(&self, channel: &ChannelName, target_duration_s: u64, asker: Asker, head: &Parts) {
@@ -247,181 +281,126 @@ impl Router {
         }
     }
 
+    /// Whether this process makes it, and has begun to.
+    fn is_here(&self, resource: &Resource) -> bool {
+        match self.made_here(resource) {
+            Some(live) => live.is_some_and(|live| live.current().is_some()),
+            None => true,
+        }
+    }
+
+    /// Whose media these are, if of any channel: what this process has of it.
+    fn made_here(&self, resource: &Resource) -> Option<Option<Arc<Live>>> {
+        match resource {
+            Resource::Live(channel, _) | Resource::Poster(channel) => Some(self.presentations.channel(channel)),
+            Resource::Media(broadcast, ..) => Some(self.presentations.broadcast(*broadcast)),
+            _ => None,
+        }
+    }
+
     /// What others make and is not here. Where something is about to begin here, they are asked first, and it is waited for if they do
     /// not have it.
-    async fn elsewhere(&self, head: &Parts, resource: &Resource, peer: SocketAddr) -> Option<Response<Body>> {
-        let edge = self.edge.as_ref()?;
-        let here = match resource {
-            Resource::Live(channel, _) | Resource::Poster(channel) => self.presentations.channel(channel),
-            Resource::Media(broadcast, ..) => self.presentations.broadcast(*broadcast),
-            _ => return None,
+    async fn elsewhere(
+        &self,
+        edge: &Arc<Edge>,
+        head: Parts,
+        resource: Resource,
+        asker: Asker,
+    ) -> (Response<Body>, Duration) {
+        let here = self.made_here(&resource).flatten();
+        let answer = edge.answer(&head, &resource, asker.peer).await;
+        let theirs = |answer: &Response<Body>| {
+            answer.status().is_success() || answer.status() == StatusCode::NOT_MODIFIED || here.is_none()
         };
-        if here.as_ref().is_some_and(|live| live.current().is_some()) {
-            return None;
+        match answer.filter(theirs) {
+            Some(answer) => (answer, Duration::ZERO),
+            None => Box::pin(self.finish(self.here(head, resource, asker))).await,
         }
-        // Boxed, so that requests that wait here do not pay for it.
-        let answer = Box::pin(edge.answer(head, resource, peer)).await?;
-        let theirs = answer.status().is_success() || answer.status() == StatusCode::NOT_MODIFIED;
-        (theirs || here.is_none()).then_some(answer)
     }
 
-    async fn listing(
+    fn listing(&self, head: Parts, channel: &ChannelName, listing: Listing, asker: Asker) -> Step<'_> {
+        let Some(live) = self.presentations.channel(channel) else {
+            return Step::Answer(refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON));
+        };
+        match live.current() {
+            Some(presentation) => self.list(&head, live, presentation, listing, asker),
+            None => Step::Later(Box::pin(async move {
+                let (failed, held) = match self.held(FIRST_WAIT, live.first()).await {
+                    (Some(Some(presentation)), held) => {
+                        let step = self.list(&head, live, presentation, listing, asker);
+                        let (response, more) = Box::pin(self.finish(step)).await;
+                        return (response, held + more);
+                    }
+                    (Some(None), held) => (refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON), held),
+                    (None, held) => {
+                        let why = "not yet: it has just begun\n";
+                        (refuse(StatusCode::SERVICE_UNAVAILABLE, why, SOON), held)
+                    }
+                };
+                (failed, held)
+            })),
+        }
+    }
+
+    fn list(
         &self,
-        head: Parts,
-        channel: &ChannelName,
+        head: &Parts,
+        live: Arc<Live>,
+        presentation: Arc<Presentation>,
         listing: Listing,
         asker: Asker,
-        notes: &mut Notes,
-    ) -> Response<Body> {
-        let Some(live) = self.presentations.channel(channel) else {
-            return refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON);
-        };
-        let presentation = match live.current() {
-            Some(presentation) => presentation,
-            None => match self.held(FIRST_WAIT, live.first(), notes).await {
-                Some(Some(presentation)) => presentation,
-                Some(None) => return refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON),
-                None => return refuse(StatusCode::SERVICE_UNAVAILABLE, "not yet: it has just begun\n", SOON),
-            },
-        };
-        self.saw(channel, presentation.target_duration_s, asker, &head);
+    ) -> Step<'_> {
+        self.saw(live.channel(), presentation.target_duration_s, asker, head);
         let conditions = Conditions::of_text(&head.method, &head.headers);
         let lifetime = Lifetime::Seconds((presentation.target_duration_s / 2).max(1));
-        match listing {
-            Listing::Multivariant => answer::text(&conditions, presentation.multivariant(), answer::HLS, lifetime),
-            Listing::Manifest => answer::text(&conditions, presentation.manifest(), answer::DASH, lifetime),
-            Listing::PlainManifest => answer::text(&conditions, presentation.plain_manifest(), answer::DASH, lifetime),
-            Listing::Playlist(track) => {
-                self.playlist(head, conditions, &live, presentation, &track, notes)
-                    .await
-            }
-        }
+        let (text, content_type) = match listing {
+            Listing::Multivariant => (presentation.multivariant(), answer::HLS),
+            Listing::Manifest => (presentation.manifest(), answer::DASH),
+            Listing::PlainManifest => (presentation.plain_manifest(), answer::DASH),
+            Listing::Playlist(track) => return playlist(head, conditions, live, &presentation, &track),
+        };
+        Step::Answer(answer::text(&conditions, text, content_type, lifetime))
     }
 
-    async fn playlist(
-        &self,
-        head: Parts,
-        conditions: Conditions,
-        live: &Live,
-        presentation: Arc<Presentation>,
-        track: &TrackName,
-        notes: &mut Notes,
-    ) -> Response<Body> {
-        let target = presentation.target_duration_s;
-        // Appendix B.1: what a blocking request is answered holds for long, since the next one has another address.
-        let (done, failed) = match directives::is_blocking(head.uri.query()) {
-            true => (6 * target, 4 * target),
-            false => ((target / 2).max(1), target),
-        };
-        let (done, failed) = (Lifetime::Seconds(done), Lifetime::Seconds(failed));
-        let Some(index) = index(&presentation, track) else {
-            return refuse(StatusCode::NOT_FOUND, "no such track\n", failed);
-        };
-        let directives = match Directives::parse(head.uri.query()) {
-            Ok(directives) => directives,
-            Err(bad) => return refuse(StatusCode::BAD_REQUEST, format!("{bad}\n"), failed),
-        };
-        let reload = match presentation.ended {
-            true => Ok(Reload::Now),
-            false => directives.reload(&presentation.tracks[index]),
-        };
-        drop(head);
-        let presentation = match reload {
-            Ok(Reload::Now) => presentation,
-            Ok(Reload::Wait(msn, part)) => match self.held(hold(target), live.changed(index, msn, part), notes).await {
-                Some(Some(presentation)) => presentation,
-                _ => return refuse(StatusCode::SERVICE_UNAVAILABLE, "it did not come\n", failed),
-            },
-            Err(bad) => return refuse(StatusCode::BAD_REQUEST, format!("{bad}\n"), failed),
-        };
-        let skip = if presentation.ended { Skip::No } else { directives.skip };
-        answer::text(&conditions, presentation.media_playlist(index, skip), answer::HLS, done)
-    }
-
-    async fn media(
-        &self,
-        head: Parts,
-        broadcast: BroadcastId,
-        track: &TrackName,
-        object: Object,
-        asker: Asker,
-        notes: &mut Notes,
-    ) -> Response<Body> {
+    fn media(&self, head: &Parts, broadcast: BroadcastId, track: &TrackName, object: Object, asker: Asker) -> Step<'_> {
         let live = self.presentations.broadcast(broadcast);
         let Some((live, presentation)) = live.and_then(|live| live.current().map(|current| (live, current))) else {
-            return refuse(StatusCode::NOT_FOUND, "no such broadcast\n", SOON);
+            return Step::Answer(refuse(StatusCode::NOT_FOUND, "no such broadcast\n", SOON));
         };
         let target = presentation.target_duration_s;
         let Some(index) = index(&presentation, track) else {
-            return refuse(StatusCode::NOT_FOUND, "no such track\n", Lifetime::Seconds(target));
+            let gone = Lifetime::Seconds(target);
+            return Step::Answer(refuse(StatusCode::NOT_FOUND, "no such track\n", gone));
         };
-        notes.about(live.channel());
-        self.saw(live.channel(), target, asker, &head);
-        let conditions = Conditions::of(&head.method, &head.headers);
-        drop(head);
-        let track = &presentation.tracks[index];
-        let content_type = match object {
-            Object::Init(_) if track.config.is_video() => answer::VIDEO_HEADER,
-            _ if track.config.is_video() => answer::VIDEO_SEGMENT,
-            _ => answer::AUDIO,
+        self.saw(live.channel(), target, asker, head);
+        let media = Media {
+            live,
+            index,
+            object,
+            conditions: Conditions::of(&head.method, &head.headers),
         };
-        let mut lifetime = Lifetime::Immutable;
-        let mut found = media::find(track, object, presentation.ended);
-        if let Found::Hinted(msn, part) = found {
-            lifetime = Lifetime::Unchanging(6 * target);
-            found = match self
-                .held(hold(target), live.changed(index, msn, Some(part)), notes)
-                .await
-            {
-                Some(Some(now)) => media::find(&now.tracks[index], object, now.ended),
-                _ => {
-                    return refuse(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "it did not come\n",
-                        Lifetime::Seconds(target),
-                    );
-                }
-            };
+        match media::find(&presentation.tracks[index], object, presentation.ended) {
+            Found::Hinted(msn, part) => Step::Hold(Hold {
+                changed: media.live.changed(index, msn, Some(part), hold(target)),
+                target_duration_s: target,
+                then: Then::Media(media),
+            }),
+            Found::Next(next) => Step::Later(Box::pin(async move {
+                let come = media.come_to(next, Arc::clone(&presentation), target);
+                let (come, held) = self.held(Duration::from_secs(target), come).await;
+                let (now, found) = come.unwrap_or((presentation, Found::Future));
+                (media.answer(&now, found, Lifetime::Unchanging(6 * target)), held)
+            })),
+            found => Step::Answer(media.answer(&presentation, found, Lifetime::Immutable)),
         }
-        if let Found::Next(_) = found {
-            lifetime = Lifetime::Unchanging(6 * target);
-            // A rendition may be more than a segment behind the source, whose clock players go by.
-            let come = async {
-                while let Found::Next(msn) = found {
-                    let Some(now) = live.changed(index, msn.saturating_sub(1), None).await else {
-                        break;
-                    };
-                    found = media::find(&now.tracks[index], object, now.ended);
-                    if matches!(found, Found::Next(next) if next == msn) {
-                        break; // It will not come any nearer.
-                    }
-                }
-            };
-            let _ = self.held(Duration::from_secs(target), come, notes).await;
-        }
-        let mut response = match found {
-            Found::Bytes(rope) => answer::media(&conditions, &rope, etag(object), content_type, lifetime),
-            Found::Growing(msn) => {
-                let body = Body::growing(live.follow(index, msn));
-                answer::growing(body, content_type, Lifetime::Unchanging(6 * target))
-            }
-            Found::Next(_) | Found::Future => return refuse(StatusCode::NOT_FOUND, "not yet\n", SOON),
-            Found::Hinted(..) | Found::Gone => {
-                return refuse(StatusCode::NOT_FOUND, "no such media\n", Lifetime::Seconds(target));
-            }
-        };
-        let urgency = urgency::of_media(presentation.tracks.iter().map(Arc::as_ref), track, object);
-        response.headers_mut().insert(PRIORITY, urgency::value(urgency));
-        response
     }
 
-    /// Waits, counted and noted, for `limit` at most.
-    async fn held<T>(&self, limit: Duration, what: impl Future<Output = T>, notes: &mut Notes) -> Option<T> {
+    /// Waits, counted, for `limit` at most; for how long it was.
+    async fn held<T>(&self, limit: Duration, what: impl Future<Output = T>) -> (Option<T>, Duration) {
         let _waiting = Counted::new(&self.metrics.waiting);
         let begun = Instant::now();
         let come = timeout(limit, what).await.ok();
-        notes.held += begun.elapsed();
-        come
+        (come, begun.elapsed())
     }
 }
 
@@ -429,6 +408,192 @@ impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Router").finish_non_exhaustive()
     }
+}
+
+/// What an answer still takes.
+enum Step<'a> {
+    Answer(Response<Body>),
+    /// Thousands wait like this at once, so it holds no more than it must, and no future in futures.
+    Hold(Hold),
+    /// The answer, and how long it was held.
+    Later(Pin<Box<dyn Future<Output = (Response<Body>, Duration)> + Send + 'a>>),
+}
+
+/// What is answered when a part has come (RFC 8216bis 6.2.5.2, 6.2.6).
+struct Hold {
+    changed: Changed,
+    target_duration_s: u64,
+    then: Then,
+}
+
+enum Then {
+    Playlist {
+        track: usize,
+        skip: Skip,
+        conditions: Conditions,
+    },
+    Media(Media),
+}
+
+/// A request for an init segment, a segment or a part.
+struct Media {
+    live: Arc<Live>,
+    /// Of its track.
+    index: usize,
+    object: Object,
+    conditions: Conditions,
+}
+
+/// What the answer to a request depends on after its head has gone.
+struct Form {
+    is_head: bool,
+    is_api: bool,
+    /// For the log of a developer.
+    line: Option<Box<(Method, Uri)>>,
+}
+
+impl Form {
+    fn of<B>(request: &Request<B>) -> Self {
+        let line = || Box::new((request.method().clone(), request.uri().clone()));
+        Self {
+            is_head: request.method() == Method::HEAD,
+            is_api: request.uri().path().starts_with(API),
+            line: enabled!(Level::DEBUG).then(line),
+        }
+    }
+}
+
+impl Hold {
+    fn answer(self, come: Option<Arc<Presentation>>) -> Response<Body> {
+        let target = self.target_duration_s;
+        match (come, self.then) {
+            (
+                Some(presentation),
+                Then::Playlist {
+                    track,
+                    skip,
+                    conditions,
+                },
+            ) => playlist_of(&presentation, track, skip, &conditions, blocking(target).0),
+            (Some(presentation), Then::Media(media)) => {
+                let found = media::find(&presentation.tracks[media.index], media.object, presentation.ended);
+                media.answer(&presentation, found, Lifetime::Unchanging(6 * target))
+            }
+            (None, then) => {
+                let lifetime = match then {
+                    Then::Playlist { .. } => blocking(target).1,
+                    Then::Media(_) => Lifetime::Seconds(target),
+                };
+                refuse(StatusCode::SERVICE_UNAVAILABLE, "it did not come\n", lifetime)
+            }
+        }
+    }
+}
+
+impl Media {
+    /// Waits until the segment that follows the open one has begun, or will not come any nearer.
+    async fn come_to(
+        &self,
+        mut next: u64,
+        mut presentation: Arc<Presentation>,
+        target_duration_s: u64,
+    ) -> (Arc<Presentation>, Found) {
+        let limit = hold(target_duration_s);
+        loop {
+            let Some(now) = self.live.changed(self.index, next.saturating_sub(1), None, limit).await else {
+                return (presentation, Found::Future);
+            };
+            presentation = now;
+            match media::find(&presentation.tracks[self.index], self.object, presentation.ended) {
+                Found::Next(again) if again != next => next = again,
+                found => return (presentation, found),
+            }
+        }
+    }
+
+    fn answer(&self, presentation: &Presentation, found: Found, lifetime: Lifetime) -> Response<Body> {
+        let (target, track) = (presentation.target_duration_s, &presentation.tracks[self.index]);
+        let content_type = match self.object {
+            Object::Init(_) if track.config.is_video() => answer::VIDEO_HEADER,
+            _ if track.config.is_video() => answer::VIDEO_SEGMENT,
+            _ => answer::AUDIO,
+        };
+        let mut response = match found {
+            Found::Bytes(rope) => answer::media(&self.conditions, &rope, etag(self.object), content_type, lifetime),
+            Found::Growing(msn) => {
+                let body = Body::growing(self.live.follow(self.index, msn));
+                answer::growing(body, content_type, Lifetime::Unchanging(6 * target))
+            }
+            Found::Next(_) | Found::Future => return refuse(StatusCode::NOT_FOUND, "not yet\n", SOON),
+            Found::Hinted(..) | Found::Gone => {
+                return refuse(StatusCode::NOT_FOUND, "no such media\n", Lifetime::Seconds(target));
+            }
+        };
+        let urgency = urgency::of_media(presentation.tracks.iter().map(Arc::as_ref), track, self.object);
+        response.headers_mut().insert(PRIORITY, urgency::value(urgency));
+        response
+    }
+}
+
+/// A media playlist, now or when what is asked for has come.
+fn playlist<'a>(
+    head: &Parts,
+    conditions: Conditions,
+    live: Arc<Live>,
+    presentation: &Presentation,
+    track: &TrackName,
+) -> Step<'a> {
+    let target = presentation.target_duration_s;
+    let (done, failed) = match directives::is_blocking(head.uri.query()) {
+        true => blocking(target),
+        false => (Lifetime::Seconds((target / 2).max(1)), Lifetime::Seconds(target)),
+    };
+    let Some(track) = index(presentation, track) else {
+        return Step::Answer(refuse(StatusCode::NOT_FOUND, "no such track\n", failed));
+    };
+    let bad = |bad: directives::Bad| Step::Answer(refuse(StatusCode::BAD_REQUEST, format!("{bad}\n"), failed));
+    let directives = match Directives::parse(head.uri.query()) {
+        Ok(directives) => directives,
+        Err(reason) => return bad(reason),
+    };
+    let reload = match presentation.ended {
+        true => Ok(Reload::Now),
+        false => directives.reload(&presentation.tracks[track]),
+    };
+    let skip = directives.skip;
+    match reload {
+        Ok(Reload::Now) => Step::Answer(playlist_of(presentation, track, skip, &conditions, done)),
+        Ok(Reload::Wait(msn, part)) => Step::Hold(Hold {
+            changed: live.changed(track, msn, part, hold(target)),
+            target_duration_s: target,
+            then: Then::Playlist {
+                track,
+                skip,
+                conditions,
+            },
+        }),
+        Err(reason) => bad(reason),
+    }
+}
+
+fn playlist_of(
+    presentation: &Presentation,
+    track: usize,
+    skip: Skip,
+    conditions: &Conditions,
+    lifetime: Lifetime,
+) -> Response<Body> {
+    let skip = if presentation.ended { Skip::No } else { skip };
+    let text = presentation.media_playlist(track, skip);
+    answer::text(conditions, text, answer::HLS, lifetime)
+}
+
+/// How long what a blocking request is answered holds, done and failed: for long, since the next one has another address (appendix B.1).
+fn blocking(target_duration_s: u64) -> (Lifetime, Lifetime) {
+    (
+        Lifetime::Seconds(6 * target_duration_s),
+        Lifetime::Seconds(4 * target_duration_s),
+    )
 }
 
 /// HTTP/1.1 with no Host or several (RFC 9112 3.2): who else has read this request may have read another.

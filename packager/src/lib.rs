@@ -6,7 +6,7 @@
 //! - `window`: the segments of a track that are listed and held; [`program`]: all tracks in step.
 //! - [`presentation`]: the immutable snapshot that is served; [`rendered`]: its texts, made at most once.
 //! - [`hls`], [`dash`]: those texts.
-//! - [`live`]: one task a broadcast, from the hub to the snapshot; and where the origin finds it.
+//! - [`live`]: one task a broadcast, from the hub to the snapshot; and where the origin finds it. `waiters`: who waits for what comes.
 
 #![forbid(unsafe_code)]
 
@@ -28,10 +28,11 @@ mod segmenter;
 pub mod silence;
 mod stamp;
 mod video;
+mod waiters;
 mod window;
 
 pub use error::Error;
-pub use live::{Config, Follow, Gone, Live, Packager, Presentations};
+pub use live::{Changed, Config, Follow, Gone, Live, Packager, Presentations};
 pub use metrics::Metrics;
 pub use presentation::{Init, Part, Presentation, Segment, Track};
 pub use rendered::{Rendered, Skip, Text};

@@ -3,7 +3,10 @@
 use std::{
     future::Future,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -14,7 +17,7 @@ use media_core::{
     Broadcast, BroadcastId, ChannelName, Hub,
     broadcast::{Consumer, Event, MAX_TRACKS},
 };
-use tokio::sync::{Notify, futures::OwnedNotified};
+use tokio::{sync::Notify, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
@@ -22,10 +25,13 @@ use crate::{
     Error, Presentation, Rope, Segment,
     metrics::Metrics,
     program::{Program, Settings},
+    waiters::{Awaited, Ticket, Waiters},
 };
 
 /// How often the clock acts on a window that it drives.
 const GAP_TICK: Duration = Duration::from_millis(50);
+/// How often it is asked whose wait is over first: less than the shortest wait.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a packager is told.
 #[derive(Debug, Clone, Copy)]
@@ -167,7 +173,11 @@ async fn package(
     metrics.broadcasts.inc();
     loop {
         let gap = program.in_gap().then(|| Instant::now() + GAP_TICK);
-        let deadline = [program.poll_timeout(), gap].into_iter().flatten().min();
+        let look = Some(Instant::now() + LOOK);
+        let deadline = [program.poll_timeout(), gap, look, live.first_until()]
+            .into_iter()
+            .flatten()
+            .min();
         let event = tokio::select! {
             event = consumer.next() => match event {
                 Some(event) => Some(event),
@@ -203,6 +213,7 @@ async fn package(
                 metrics.part_latency.observe(arrived.elapsed().as_secs_f64());
             }
         }
+        live.look();
     }
     program.finish();
     if let Some((presentation, changed)) = program.snapshot()
@@ -297,12 +308,12 @@ pub struct Live {
     broadcast: BroadcastId,
     channel: ChannelName,
     current: ArcSwapOption<Presentation>,
-    /// One for each track that there is or may be, told when it has new parts, and when all is over.
-    changed: Vec<Arc<Notify>>,
-    /// Cancelled when no snapshot follows.
-    ended: CancellationToken,
-    /// Told at the first snapshot.
-    begun: Notify,
+    /// Those who wait for each track that there is or may be.
+    waiters: [Waiters; MAX_TRACKS],
+    /// No snapshot follows.
+    ended: AtomicBool,
+    /// Told at the first snapshot, and when no more follow.
+    turned: Notify,
 }
 
 impl Live {
@@ -311,9 +322,9 @@ impl Live {
             broadcast: broadcast.id(),
             channel: broadcast.name().clone(),
             current: ArcSwapOption::empty(),
-            changed: (0..MAX_TRACKS).map(|_| Arc::default()).collect(),
-            ended: CancellationToken::new(),
-            begun: Notify::new(),
+            waiters: Default::default(),
+            ended: AtomicBool::new(false),
+            turned: Notify::new(),
         }
     }
 
@@ -335,46 +346,40 @@ impl Live {
     /// Waits for the first snapshot; `None`: it ended before there was one. Unbounded: the caller sets a limit. Cancel-safe.
     pub async fn first(&self) -> Option<Arc<Presentation>> {
         loop {
-            let mut begun = pin!(self.begun.notified());
-            begun.as_mut().enable();
+            let mut turned = pin!(self.turned.notified());
+            turned.as_mut().enable();
             if let Some(presentation) = self.current() {
                 return Some(presentation);
             }
-            if self.ended.is_cancelled() {
+            if self.has_ended() {
                 return None;
             }
-            begun.await;
+            turned.await;
         }
     }
 
-    /// Waits until track `track` has segment `msn`, or its part `part`, or all is over; the snapshot then. `None`: it ended before
-    /// there was one, or there is no such track. Unbounded: the caller sets a limit. Cancel-safe.
-    pub async fn changed(&self, track: usize, msn: u64, part: Option<usize>) -> Option<Arc<Presentation>> {
-        let notify = self.changed.get(track)?;
+    /// Waits until no snapshot follows. Unbounded. Cancel-safe.
+    pub async fn ended(&self) {
         loop {
-            // Looked at before registering, too: of thousands that are woken at once none then joins and leaves the waiters' list again.
-            if let Some(current) = self.has(track, msn, part)? {
-                return Some(current);
+            let mut turned = pin!(self.turned.notified());
+            turned.as_mut().enable();
+            if self.has_ended() {
+                return;
             }
-            let mut changed = pin!(notify.notified());
-            changed.as_mut().enable();
-            if let Some(current) = self.has(track, msn, part)? {
-                return Some(current);
-            }
-            if self.ended.is_cancelled() {
-                return self.current();
-            }
-            changed.await;
+            turned.await;
         }
     }
 
-    /// The snapshot, if it has what [`Live::changed`] waits for; outside `None`: it has no such track.
-    fn has(&self, track: usize, msn: u64, part: Option<usize>) -> Option<Option<Arc<Presentation>>> {
-        let Some(current) = self.current() else {
-            return Some(None);
-        };
-        let come = current.ended || current.tracks.get(track)?.has(msn, part);
-        Some(come.then_some(current))
+    /// Waits until track `track` has segment `msn`, or its part `part`, or all is over, for `limit` at most, which is a second or more. See [`Changed`].
+    pub fn changed(self: &Arc<Self>, track: usize, msn: u64, part: Option<usize>, limit: Duration) -> Changed {
+        let until = time::Instant::now() + limit;
+        Changed {
+            live: Arc::clone(self),
+            track,
+            awaited: Awaited::Listed { msn, part },
+            until: Some(until),
+            ticket: None,
+        }
     }
 
     /// Follows segment `msn` of a track from its first part, whether it is open or complete.
@@ -392,20 +397,119 @@ impl Live {
     fn publish(&self, presentation: Presentation, changed: &[usize]) -> bool {
         let first = self.current.swap(Some(Arc::new(presentation))).is_none();
         if first {
-            self.begun.notify_waiters();
+            self.turned.notify_waiters();
         }
-        for changed in changed.iter().filter_map(|&track| self.changed.get(track)) {
-            changed.notify_waiters();
+        if let Some(current) = self.current() {
+            let now = time::Instant::now();
+            for &index in changed {
+                if let (Some(waiters), Some(track)) = (self.waiters.get(index), current.tracks.get(index)) {
+                    match current.ended {
+                        true => waiters.wake_all(),
+                        false => waiters.wake(track, now),
+                    }
+                }
+            }
         }
         first
     }
 
+    /// When somebody will have waited long enough: of those who wait now, nobody before.
+    fn first_until(&self) -> Option<Instant> {
+        let waited_for = self.waited_for().filter_map(Waiters::first_until);
+        waited_for.min().map(time::Instant::into_std)
+    }
+
+    /// Wakes those who have waited long enough.
+    fn look(&self) {
+        let now = time::Instant::now();
+        self.waited_for().for_each(|waiters| waiters.wake_late(now));
+    }
+
+    /// Of the tracks that there are.
+    fn waited_for(&self) -> impl Iterator<Item = &Waiters> {
+        let tracks = self.current.load().as_ref().map_or(0, |current| current.tracks.len());
+        self.waiters.iter().take(tracks)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
     fn close(&self) {
-        self.ended.cancel();
-        self.begun.notify_waiters();
-        for changed in &self.changed {
-            changed.notify_waiters();
+        self.ended.store(true, Ordering::Release);
+        self.turned.notify_waiters();
+        self.waiters.iter().for_each(Waiters::wake_all);
+    }
+}
+
+/// A wait for what is to come of a track; the snapshot that has it, or the last one. `None`: it did not come in time, it ended before there
+/// was a snapshot, or there is no such track. Dropping it gives up.
+#[derive(Debug)]
+pub struct Changed {
+    live: Arc<Live>,
+    track: usize,
+    awaited: Awaited,
+    until: Option<time::Instant>,
+    ticket: Option<Ticket>,
+}
+
+impl Changed {
+    /// What there is to say already: before it has come, nothing.
+    fn look(&self) -> Option<Option<Arc<Presentation>>> {
+        // Read before the snapshot, which is then the last.
+        let ended = self.live.has_ended();
+        let Some(current) = self.live.current() else {
+            return Some(None);
+        };
+        match current.tracks.get(self.track) {
+            _ if ended || current.ended => Some(Some(current)),
+            None => Some(None),
+            Some(track) => self.awaited.is_in(track).then(|| Some(Arc::clone(&current))),
         }
+    }
+
+    fn leave(&mut self) {
+        if let (Some(ticket), Some(waiters)) = (self.ticket.take(), self.live.waiters.get(self.track)) {
+            waiters.leave(ticket);
+        }
+    }
+}
+
+impl Future for Changed {
+    type Output = Option<Arc<Presentation>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let Some(come) = this.look() {
+            this.leave();
+            return Poll::Ready(come);
+        }
+        if this.until.is_some_and(|until| until <= time::Instant::now()) {
+            this.leave();
+            return Poll::Ready(None);
+        }
+        let Some(waiters) = this.live.waiters.get(this.track) else {
+            return Poll::Ready(None);
+        };
+        match this.ticket {
+            Some(ticket) => {
+                waiters.renew(ticket, cx.waker());
+                Poll::Pending
+            }
+            None => {
+                this.ticket = Some(waiters.join(this.awaited, this.until, cx.waker().clone()));
+                // What came before it joined wakes nobody.
+                let Some(come) = this.look() else { return Poll::Pending };
+                this.leave();
+                Poll::Ready(come)
+            }
+        }
+    }
+}
+
+impl Drop for Changed {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -421,7 +525,7 @@ pub struct Follow {
     track: usize,
     msn: u64,
     next: usize,
-    waiting: Option<Pin<Box<OwnedNotified>>>,
+    waiting: Option<Changed>,
 }
 
 impl Follow {
@@ -432,15 +536,11 @@ impl Follow {
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Rope, Gone>>> {
         loop {
             if let Some(waiting) = &mut self.waiting {
-                ready!(waiting.as_mut().poll(cx));
+                ready!(Pin::new(waiting).poll(cx));
                 self.waiting = None;
             }
-            // Registered before looking, so that no change falls between.
-            let mut changed = match self.live.changed.get(self.track) {
-                Some(changed) => Box::pin(Arc::clone(changed).notified_owned()),
-                None => return Poll::Ready(None),
-            };
-            changed.as_mut().enable();
+            // Read before the snapshot, which is then the last.
+            let ended = self.live.has_ended();
             let Some(presentation) = self.live.current() else {
                 return Poll::Ready(None);
             };
@@ -454,10 +554,19 @@ impl Follow {
                 return Poll::Ready(Some(Ok(bytes)));
             }
             let open = track.open.as_ref().is_some_and(|open| open.msn == self.msn);
-            if !open || self.live.ended.is_cancelled() {
+            if !open || ended || presentation.ended {
                 return Poll::Ready(None);
             }
-            self.waiting = Some(changed);
+            self.waiting = Some(Changed {
+                live: Arc::clone(&self.live),
+                track: self.track,
+                awaited: Awaited::More {
+                    msn: self.msn,
+                    parts: self.next,
+                },
+                until: None,
+                ticket: None,
+            });
         }
     }
 

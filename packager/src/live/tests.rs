@@ -9,6 +9,8 @@ use crate::{
     rendered::example::{Cut, Example, FIRST},
 };
 
+const LIMIT: Duration = Duration::from_secs(6);
+
 fn live() -> Arc<Live> {
     let limits = Limits {
         bytes: 1 << 20,
@@ -42,14 +44,14 @@ async fn a_track_that_appears_later_is_waited_for_like_any_other() {
     let live = live();
     assert!(live.publish(ladder(&["v0", "a0"], 1, 1).snapshot(), &[0, 1]));
     assert!(
-        live.changed(2, FIRST, None).await.is_none(),
+        live.changed(2, FIRST, None, LIMIT).await.is_none(),
         "there is no such track yet"
     );
-    assert!(live.changed(99, FIRST, None).await.is_none());
+    assert!(live.changed(99, FIRST, None, LIMIT).await.is_none());
     live.publish(ladder(&["v0", "a0", "v360"], 1, 1).snapshot(), &[0, 1, 2]);
     let waiting = tokio::spawn({
         let live = Arc::clone(&live);
-        async move { live.changed(2, FIRST + 1, Some(2)).await }
+        async move { live.changed(2, FIRST + 1, Some(2), LIMIT).await }
     });
     tokio::task::yield_now().await;
     live.publish(ladder(&["v0", "a0", "v360"], 1, 3).snapshot(), &[2]);

@@ -1,0 +1,288 @@
+//! Who waits for a track: each is woken when what it waits for has come, or its time is over, and by nothing else. What has come is in the
+//! snapshot; here are only the wakers, in one piece of memory, since thousands are gone through at each part.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::Waker,
+};
+
+use tokio::time::Instant;
+
+use crate::Track;
+
+/// What of a track is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// What [`Track::has`] is asked.
+    Listed { msn: u64, part: Option<usize> },
+    /// More parts of a segment than `parts`, or its end.
+    More { msn: u64, parts: usize },
+}
+
+impl Awaited {
+    /// Whether it is there.
+    pub(crate) fn is_in(self, track: &Track) -> bool {
+        match self {
+            Self::Listed { msn, part } => track.has(msn, part),
+            Self::More { msn, parts } => {
+                let open = track.open.as_ref().filter(|open| open.msn == msn);
+                open.is_none_or(|open| open.parts.len() > parts)
+            }
+        }
+    }
+}
+
+/// Those who wait for one track. As many as there are requests held.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters(Mutex<Places>);
+
+#[derive(Debug, Default)]
+struct Places {
+    places: Vec<Place>,
+    free: Vec<usize>,
+    taken: u64,
+    /// See [`Waiters::first_until`].
+    first_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Place {
+    serial: u64,
+    waiter: Option<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    awaited: Awaited,
+    until: Option<Instant>,
+    waker: Waker,
+}
+
+/// Whose place it is, as long as it has not been woken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ticket {
+    place: usize,
+    serial: u64,
+}
+
+impl Waiters {
+    /// Joins; who joins looks again afterwards whether it has come, for nobody wakes it for what came before.
+    pub(crate) fn join(&self, awaited: Awaited, until: Option<Instant>, waker: Waker) -> Ticket {
+        let mut places = self.lock();
+        places.taken += 1;
+        places.first_until = [places.first_until, until].into_iter().flatten().min();
+        let serial = places.taken;
+        let taken = Place {
+            serial,
+            waiter: Some(Waiter { awaited, until, waker }),
+        };
+        let place = match places.free.pop() {
+            Some(place) => {
+                places.places[place] = taken;
+                place
+            }
+            None => {
+                places.places.push(taken);
+                places.places.len() - 1
+            }
+        };
+        Ticket { place, serial }
+    }
+
+    /// Has another waker woken from now on.
+    pub(crate) fn renew(&self, ticket: Ticket, waker: &Waker) {
+        if let Some(waiter) = self.lock().of(ticket).and_then(|place| place.waiter.as_mut()) {
+            waiter.waker.clone_from(waker);
+        }
+    }
+
+    /// Leaves, if it has not been woken.
+    pub(crate) fn leave(&self, ticket: Ticket) {
+        let mut places = self.lock();
+        if places.of(ticket).and_then(|place| place.waiter.take()).is_some() {
+            places.release(ticket.place);
+        }
+    }
+
+    /// Wakes those who wait for what `track` has, and at `now` those whose time is over.
+    pub(crate) fn wake(&self, track: &Track, now: Instant) {
+        self.wake_where(|waiter| waiter.awaited.is_in(track) || waiter.is_late(now));
+    }
+
+    /// Nobody's time is over before.
+    pub(crate) fn first_until(&self) -> Option<Instant> {
+        self.lock().first_until
+    }
+
+    /// Wakes those whose time is over at `now`.
+    pub(crate) fn wake_late(&self, now: Instant) {
+        if self.first_until().is_some_and(|first| first <= now) {
+            self.wake_where(|waiter| waiter.is_late(now));
+        }
+    }
+
+    /// Wakes all.
+    pub(crate) fn wake_all(&self) {
+        self.wake_where(|_| true);
+    }
+
+    fn wake_where(&self, come: impl Fn(&Waiter) -> bool) {
+        let woken = self.lock().take_where(come);
+        // Without the lock: they come back for it.
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Places {
+    fn of(&mut self, ticket: Ticket) -> Option<&mut Place> {
+        let place = self.places.get_mut(ticket.place);
+        place.filter(|place| place.serial == ticket.serial)
+    }
+
+    fn take_where(&mut self, come: impl Fn(&Waiter) -> bool) -> Vec<Waker> {
+        let mut woken = Vec::new();
+        let mut first_until = None;
+        for (index, place) in self.places.iter_mut().enumerate() {
+            match place.waiter.take_if(|waiter| come(waiter)) {
+                Some(waiter) => {
+                    woken.push(waiter.waker);
+                    self.free.push(index);
+                }
+                None => {
+                    let until = place.waiter.as_ref().and_then(|waiter| waiter.until);
+                    first_until = [first_until, until].into_iter().flatten().min();
+                }
+            }
+        }
+        self.first_until = first_until;
+        self.start_over();
+        woken
+    }
+
+    fn release(&mut self, place: usize) {
+        self.free.push(place);
+        self.start_over();
+    }
+
+    /// Starts from the first place again when all are free: who waits is woken in the order in which it came. The memory of a crowd stays, for
+    /// it is back with the next part.
+    fn start_over(&mut self) {
+        if self.free.len() == self.places.len() {
+            self.places.clear();
+            self.free.clear();
+        }
+    }
+}
+
+impl Waiter {
+    fn is_late(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::Wake,
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::rendered::example::{Cut, Example, FIRST};
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Count {
+        fn seen(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    /// One complete segment and an open one of so many parts.
+    fn with_parts(parts: usize) -> Example {
+        let mut example = Example::of(&["v0"]);
+        example.push(Cut::Media, 180_000);
+        example.open_with(Cut::Media, 180_000, parts);
+        example
+    }
+
+    fn part(part: usize) -> Awaited {
+        Awaited::Listed {
+            msn: FIRST + 1,
+            part: Some(part),
+        }
+    }
+
+    #[test]
+    fn each_is_woken_once_by_what_it_waits_for_and_by_nothing_before() {
+        let (waiters, now) = (Waiters::default(), Instant::now());
+        let counts: Vec<Arc<Count>> = (0..4).map(|_| Arc::default()).collect();
+        for (index, count) in counts.iter().enumerate() {
+            waiters.join(part(index), None, Arc::clone(count).into());
+        }
+        let seen = || -> Vec<usize> { counts.iter().map(|count| count.seen()).collect() };
+        waiters.wake(with_parts(2).track(0), now);
+        assert_eq!(seen(), [1, 1, 0, 0]);
+        waiters.wake(with_parts(3).track(0), now);
+        assert_eq!(seen(), [1, 1, 1, 0]);
+        waiters.wake_all();
+        waiters.wake_all();
+        assert_eq!(seen(), [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn who_has_left_or_been_woken_does_not_lose_its_place_to_another() {
+        let (waiters, now) = (Waiters::default(), Instant::now());
+        let [first, second, third]: [Arc<Count>; 3] = Default::default();
+        let gone = waiters.join(part(0), None, Arc::clone(&first).into());
+        let _other = waiters.join(part(9), None, Arc::<Count>::default().into());
+        waiters.leave(gone);
+        let ticket = waiters.join(part(0), None, Arc::clone(&second).into());
+        waiters.leave(gone);
+        waiters.renew(gone, &Arc::clone(&first).into());
+        waiters.renew(ticket, &Arc::clone(&third).into());
+        waiters.wake(with_parts(1).track(0), now);
+        assert_eq!([first.seen(), second.seen(), third.seen()], [0, 0, 1]);
+    }
+
+    #[test]
+    fn who_has_waited_long_enough_is_woken_at_the_first_look_after() {
+        let (waiters, start) = (Waiters::default(), Instant::now());
+        let [soon, late]: [Arc<Count>; 2] = Default::default();
+        let second = Duration::from_secs(1);
+        waiters.join(part(5), Some(start + second), Arc::clone(&soon).into());
+        waiters.join(part(5), Some(start + 9 * second), Arc::clone(&late).into());
+        waiters.wake_late(start);
+        assert_eq!([soon.seen(), late.seen()], [0, 0]);
+        waiters.wake_late(start + second);
+        assert_eq!([soon.seen(), late.seen()], [1, 0]);
+        waiters.wake(with_parts(1).track(0), start + 9 * second);
+        assert_eq!([soon.seen(), late.seen()], [1, 1]);
+    }
+
+    #[test]
+    fn places_are_used_again() {
+        let waiters = Waiters::default();
+        let _one = waiters.join(part(9), None, Arc::<Count>::default().into());
+        for _ in 0..1_000 {
+            let ticket = waiters.join(part(0), None, Arc::<Count>::default().into());
+            waiters.leave(ticket);
+        }
+        assert_eq!(waiters.lock().places.len(), 2);
+    }
+}
