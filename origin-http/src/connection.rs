@@ -1,6 +1,7 @@
-//! One TCP connection: which protocol it speaks, hyper's machine for it, its limits, and its end.
+//! One TCP connection: which protocol it speaks, the machine for it, its limits, and its end.
 //!
-//! Parsing of HTTP is hyper's, whole; a request that can be read in two ways is refused there or by the router.
+//! Plain requests of HTTP/1.1 are answered by `http1`. All else is parsed by hyper, whole; a request that can be read in two ways is refused
+//! there or by the router.
 
 use std::{
     convert::Infallible,
@@ -16,7 +17,9 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as HttpBody;
 use hyper::{
     body::Incoming,
     rt::Executor,
@@ -37,8 +40,10 @@ use tracing::{Instrument, Span, debug, level_filters::LevelFilter};
 use crate::{
     activity::{Activity, Deliveries},
     answer::{self, Lifetime},
-    body::Body,
+    body::{Body, BoxError},
     config::{Config, ms},
+    date::Date,
+    http1 as plain,
     metrics::Reason,
     router::Router,
     schedule::Schedule,
@@ -77,6 +82,21 @@ pub(crate) struct Context {
     pub(crate) drain: CancellationToken,
     /// Where else the same is to be had: HTTP/3 (RFC 7838). For answers over TLS.
     pub(crate) alt_svc: Option<HeaderValue>,
+    pub(crate) date: Arc<Date>,
+}
+
+impl Context {
+    /// The router's answer to a request of `peer`.
+    pub(crate) async fn answer<B>(&self, request: Request<B>, peer: SocketAddr) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        match self.ours {
+            true => self.router.handle_ours(request, peer).await,
+            false => self.router.handle(request, peer).await,
+        }
+    }
 }
 
 /// Serves one connection to its end; over TLS if there is a `tls`.
@@ -120,12 +140,12 @@ where
     }
     let mut prefix = Prefix::default();
     let first = tokio::select! {
-        first = timeout(first_byte, prefix.read(&mut socket)) => first,
+        first = timeout(first_byte, prefix.fill(&mut socket)) => first,
         () = context.drain.cancelled() => return,
     };
     match first {
         Ok(Ok(Some(protocol))) => {
-            let socket = Socket::new(socket).after(prefix).limit_write(write, metrics);
+            let socket = Socket::new(socket).after(prefix.read()).limit_write(write, metrics);
             let full = socket.full();
             let flush = move |_: &mut task::Context<'_>| match full.load(Ordering::Relaxed) {
                 true => Poll::Pending,
@@ -163,6 +183,28 @@ async fn speak<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (config, metrics) = (&context.config, context.router.metrics());
+    let socket = match protocol {
+        Protocol::Http1 => {
+            let alt_svc = context.alt_svc.as_ref().filter(|_| matches!(via, Via::Tls { .. }));
+            let mut plain = pin!(plain::serve(socket, peer, alt_svc, &context));
+            let ended = poll_fn(|cx| {
+                let ended = plain.as_mut().poll(cx);
+                match flush(cx) {
+                    Poll::Ready(Err(err)) if ended.is_pending() => Poll::Ready(Err(err)),
+                    _ => ended,
+                }
+            });
+            match ended.await {
+                Ok(Some(socket)) => socket,
+                Ok(None) => return,
+                Err(err) => {
+                    debug!(%err, "connection closed");
+                    return;
+                }
+            }
+        }
+        Protocol::Http2 => socket,
+    };
     let activity = Arc::new(Activity::default());
     let schedule = Arc::<Schedule>::default();
     let flush = |cx: &mut task::Context<'_>| {
@@ -308,8 +350,7 @@ impl Requests {
         let early = matches!(&self.via, Via::Tls { early } if early.load(Ordering::Acquire));
         let mut response = match too_early(&request, early) {
             Some(response) => response,
-            None if self.context.ours => self.context.router.handle_ours(request, self.peer).await,
-            None => self.context.router.handle(request, self.peer).await,
+            None => self.context.answer(request, self.peer).await,
         };
         self.activity.watch(response.body_mut());
         match self.protocol {

@@ -1,7 +1,7 @@
 //! The origin: serves presentations to players and caches over HTTP, and the API and the watch page beside them.
 //!
-//! The way of a request: [`Server`] accepts, `connection` speaks the protocol, [`Router`] answers, [`Body`] is sent. All protocols
-//! share the router and the body. What can be decided without waiting is in pure modules: [`path`] (what is asked for),
+//! The way of a request: [`Server`] accepts, `connection` speaks the protocol (`http1` the plain requests of players; hyper the rest of HTTP/1.1
+//! and HTTP/2; `quic` HTTP/3), [`Router`] answers, [`Body`] is sent. All protocols share the router and the body. What can be decided without waiting is in pure modules: [`path`] (what is asked for),
 //! [`directives`] (RFC 8216bis), `media` (what there is), [`range`], [`encoding`], `answer` (status, headers, lifetimes).
 //!
 //! No media are copied here, nothing is rendered twice, and a request that waits costs a waiter: no thread, no poll.
@@ -17,9 +17,11 @@ mod clock;
 mod conditions;
 mod config;
 mod connection;
+mod date;
 pub mod directives;
 pub mod edge;
 pub mod encoding;
+mod http1;
 mod media;
 mod metrics;
 mod notes;

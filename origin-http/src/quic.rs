@@ -4,7 +4,6 @@
 //! reads requests; what they leave open is bounded in `frames`, `section`, `turns` and `settings`.
 
 mod connection;
-mod date;
 mod frames;
 mod head;
 mod keys;
@@ -35,7 +34,7 @@ use crate::{
     places::Places,
 };
 
-use self::{connection::Admission, date::Date};
+use self::connection::Admission;
 
 pub use self::socket::{QuicHandover, QuicLegacy, QuicSocket};
 
@@ -96,7 +95,6 @@ pub(crate) async fn serve(
         abort: abort.clone(),
         handshakes: Places::new(MAX_HANDSHAKES, endpoint.handshakes_per_address),
         retry_from: endpoint.retry_from,
-        date: Arc::default(),
     };
     loop {
         let incoming = tokio::select! {
@@ -133,7 +131,6 @@ struct Door {
     abort: CancellationToken,
     handshakes: Arc<Places>,
     retry_from: usize,
-    date: Arc<Date>,
 }
 
 impl Door {
@@ -180,10 +177,10 @@ impl Door {
             places: Arc::clone(&self.places),
         };
         let span = debug_span!("http3", conn = serial, %peer);
-        let (context, abort, date) = (Arc::clone(&self.context), self.abort.clone(), Arc::clone(&self.date));
+        let (context, abort) = (Arc::clone(&self.context), self.abort.clone());
         let connection = async move {
             tokio::select! {
-                () = connection::serve(incoming, peer, admission, date, context) => {}
+                () = connection::serve(incoming, peer, admission, context) => {}
                 () = abort.cancelled() => {}
             }
             drop(token);

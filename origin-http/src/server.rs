@@ -138,6 +138,7 @@ impl Server {
             retire: retire.clone(),
             drain: shutdown.clone(),
             alt_svc: self.alt_svc,
+            date: Arc::default(),
         });
         // Cancelled when the time to drain is over, or this future is dropped.
         let abort = CancellationToken::new();

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
@@ -42,17 +42,16 @@ pub(crate) enum Protocol {
     Http2,
 }
 
-/// The first bytes of a connection, read to tell its protocol; they are read again by it.
+/// The first bytes of a connection, read to tell its protocol.
 #[derive(Debug, Default)]
 pub(crate) struct Prefix {
     bytes: [u8; PREFACE.len()],
-    start: usize,
     end: usize,
 }
 
 impl Prefix {
     /// Reads until it is clear what is spoken; `None` if the peer closed before it said anything.
-    pub(crate) async fn read<S: AsyncRead + Unpin>(&mut self, socket: &mut S) -> io::Result<Option<Protocol>> {
+    pub(crate) async fn fill<S: AsyncRead + Unpin>(&mut self, socket: &mut S) -> io::Result<Option<Protocol>> {
         while self.end < PREFACE.len() {
             let count = socket.read(&mut self.bytes[self.end..]).await?;
             self.end += count;
@@ -65,13 +64,19 @@ impl Prefix {
         }
         Ok(Some(Protocol::Http2))
     }
+
+    /// What has been read.
+    pub(crate) fn read(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.bytes[..self.end])
+    }
 }
 
 /// A connection's bytes, in the clear or as they are on the wire.
 #[derive(Debug)]
 pub(crate) struct Socket<S> {
     inner: S,
-    prefix: Prefix,
+    /// Was read before, and is read again.
+    before: Bytes,
     header: Option<Header>,
     write: Option<Write>,
 }
@@ -102,15 +107,15 @@ impl<S> Socket<S> {
     pub(crate) fn new(inner: S) -> Self {
         Self {
             inner,
-            prefix: Prefix::default(),
+            before: Bytes::new(),
             header: None,
             write: None,
         }
     }
 
     /// Gives what was read before once more.
-    pub(crate) fn after(mut self, prefix: Prefix) -> Self {
-        self.prefix = prefix;
+    pub(crate) fn after(mut self, before: Bytes) -> Self {
+        self.before = before;
         self
     }
 
@@ -238,11 +243,9 @@ impl Write {
 impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let Prefix { bytes, start, end } = &mut this.prefix;
-        if start < end {
-            let count = buf.remaining().min(*end - *start);
-            buf.put_slice(&bytes[*start..*start + count]);
-            *start += count;
+        if !this.before.is_empty() {
+            let count = buf.remaining().min(this.before.len());
+            buf.put_slice(&this.before.split_to(count));
             this.has_read();
             return Poll::Ready(Ok(()));
         }

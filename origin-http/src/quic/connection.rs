@@ -27,7 +27,6 @@ use crate::{
 };
 
 use super::{
-    date::Date,
     request::Requests,
     transport::{self, wire},
     turns::Turns,
@@ -46,13 +45,7 @@ pub(super) struct Admission {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(
-    incoming: Incoming,
-    peer: SocketAddr,
-    admission: Admission,
-    date: Arc<Date>,
-    context: Arc<Context>,
-) {
+pub(super) async fn serve(incoming: Incoming, peer: SocketAddr, admission: Admission, context: Arc<Context>) {
     let metrics = context.router.metrics().clone();
     let mut connecting = match incoming.accept() {
         Ok(connecting) => connecting,
@@ -106,7 +99,6 @@ pub(super) async fn serve(
         quic,
         activity: Arc::default(),
         turns: Turns::default(),
-        date,
         done: Notify::default(),
         finished: Mutex::default(),
     });

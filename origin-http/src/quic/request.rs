@@ -31,7 +31,6 @@ use crate::{
 };
 
 use super::{
-    date::Date,
     frames::Refusal,
     head,
     settings::SEND_WINDOW,
@@ -52,7 +51,6 @@ pub(super) struct Requests {
     pub(super) quic: quinn::Connection,
     pub(super) activity: Arc<Activity>,
     pub(super) turns: Turns,
-    pub(super) date: Arc<Date>,
     /// A request has been answered.
     pub(super) done: Notify,
     /// Answers that are written to their end. They may be on their way.
@@ -278,7 +276,9 @@ impl Writer<'_> {
 
     /// What HTTP/1.1's and HTTP/2's machine adds to an answer by itself.
     fn complete(&self, status: StatusCode, headers: &mut HeaderMap, body: &Body, head_only: bool) {
-        headers.entry(header::DATE).or_insert_with(|| self.requests.date.now());
+        headers
+            .entry(header::DATE)
+            .or_insert_with(|| self.requests.context.date.now());
         let has_length = !(head_only || status.is_informational() || matches!(status.as_u16(), 204 | 304));
         if has_length && let Some(len) = body.len() {
             headers.entry(header::CONTENT_LENGTH).or_insert_with(|| len.into());

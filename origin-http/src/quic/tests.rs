@@ -109,6 +109,7 @@ impl Running {
             retire: retire.clone(),
             drain: CancellationToken::new(),
             alt_svc: None,
+            date: Arc::default(),
         });
         let serving = {
             let (context, abort, retire) = (Arc::clone(&context), abort.clone(), retire.clone());

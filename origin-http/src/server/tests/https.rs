@@ -260,6 +260,7 @@ async fn narrow(stage: &Stage) -> Raw<TlsStream<DuplexStream>> {
         retire: CancellationToken::new(),
         drain: CancellationToken::new(),
         alt_svc: None,
+        date: Arc::default(),
     });
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     tokio::spawn(connection::serve(ours, peer, Some(acceptor), context));
@@ -377,6 +378,7 @@ async fn what_a_connection_s_task_holds_is_small() {
         retire: CancellationToken::new(),
         drain: CancellationToken::new(),
         alt_svc: None,
+        date: Arc::default(),
     });
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     // Ten thousand may be idle at once; their buffers come on top.

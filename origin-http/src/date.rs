@@ -1,4 +1,4 @@
-//! The Date of answers (RFC 9110 6.6.1), written once a second. HTTP/1.1's and HTTP/2's machine has its own.
+//! The Date of answers (RFC 9110 6.6.1), written once a second, where no machine of others has its own.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,7 @@ use http::HeaderValue;
 
 /// The Date of the last answer.
 #[derive(Debug)]
-pub(super) struct Date(ArcSwap<(u64, HeaderValue)>);
+pub(crate) struct Date(ArcSwap<(u64, HeaderValue)>);
 
 impl Default for Date {
     fn default() -> Self {
@@ -16,7 +16,7 @@ impl Default for Date {
 }
 
 impl Date {
-    pub(super) fn now(&self) -> HeaderValue {
+    pub(crate) fn now(&self) -> HeaderValue {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let second = since_epoch.unwrap_or_default().as_secs();
         let known = self.0.load();

@@ -1,0 +1,319 @@
+//! Heads of HTTP/1.1 messages: which requests are plain, and how an answer begins. Pure: bytes in, bytes out.
+//!
+//! A plain request cannot be read in two ways: GET or HEAD of a path by HTTP/1.1, without a body and without anything that changes what the
+//! connection is. `httparse` reads it. Whatever else comes is for hyper's machine, errors included. RFC 9112 2 to 7.
+
+use std::io::Write as _;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRANSFER_ENCODING, UPGRADE},
+};
+use http_body_util::Empty;
+use httparse::{EMPTY_HEADER, Status};
+
+use crate::body::Body;
+
+/// Header lines of a plain request; players send some ten.
+const LINES: usize = 64;
+
+/// What bytes of a connection begin with.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once for each request, and taken apart at once"
+)]
+pub(super) enum Head {
+    /// A plain request, which has been taken out.
+    Plain(Request<Empty<Bytes>>),
+    /// No whole head.
+    Part,
+    /// What is not read here, and is still there.
+    Other,
+}
+
+/// How an answer's body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// Where its length says; also where there is none.
+    Length,
+    /// With its last chunk (RFC 9112 7.1).
+    Chunked,
+}
+
+/// Takes a plain request's head from the front of `input`, if that is what it begins with. What is before `from` has been looked at, and
+/// holds no whole head. A head has `max_bytes` and `max_lines` at most.
+pub(super) fn take(input: &mut BytesMut, from: usize, max_bytes: usize, max_lines: usize) -> Head {
+    let from = from.saturating_sub(3);
+    let rest = &input[from..];
+    let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") else {
+        // Lines may end without a carriage return (RFC 9112 2.2).
+        let bare = rest.windows(2).any(|window| window == b"\n\n");
+        return match bare || input.len() > max_bytes || (from == 0 && is_none(input)) {
+            true => Head::Other,
+            false => Head::Part,
+        };
+    };
+    let end = from + end + 4;
+    let request = match end <= max_bytes {
+        true => parse(&Bytes::copy_from_slice(&input[..end]), max_lines),
+        false => None,
+    };
+    let Some(request) = request else { return Head::Other };
+    input.advance(end);
+    Head::Plain(request)
+}
+
+/// Whether no request begins like this: such as TLS.
+fn is_none(input: &[u8]) -> bool {
+    let mut lines = [EMPTY_HEADER; LINES];
+    httparse::Request::new(&mut lines).parse(input).is_err()
+}
+
+/// The request of a head, if it is plain.
+fn parse(head: &Bytes, max_lines: usize) -> Option<Request<Empty<Bytes>>> {
+    let mut lines = [EMPTY_HEADER; LINES];
+    let mut found = httparse::Request::new(&mut lines[..LINES.min(max_lines)]);
+    match found.parse(head) {
+        Ok(Status::Complete(len)) if len == head.len() => {}
+        _ => return None,
+    }
+    let method = match found.method? {
+        "GET" => Method::GET,
+        "HEAD" => Method::HEAD,
+        _ => return None,
+    };
+    let path = found.path.filter(|path| path.starts_with('/'))?;
+    if found.version != Some(1) {
+        return None;
+    }
+    let mut request = Request::new(Empty::new());
+    *request.method_mut() = method;
+    *request.uri_mut() = Uri::from_maybe_shared(head.slice_ref(path.as_bytes())).ok()?;
+    *request.version_mut() = Version::HTTP_11;
+    let headers = request.headers_mut();
+    headers.reserve(found.headers.len());
+    for line in found.headers.iter() {
+        let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(line.value)).ok()?;
+        let plain = match name {
+            CONTENT_LENGTH | TRANSFER_ENCODING | EXPECT | UPGRADE => false,
+            CONNECTION => value.as_bytes().eq_ignore_ascii_case(b"keep-alive"),
+            _ => true,
+        };
+        if !plain {
+            return None;
+        }
+        headers.append(name, value);
+    }
+    Some(request)
+}
+
+/// Appends an answer's head to `output`. `last`: the connection ends after it.
+pub(super) fn write(
+    output: &mut Vec<u8>,
+    response: &Response<Body>,
+    to_head: bool,
+    last: bool,
+    date: &HeaderValue,
+) -> Framing {
+    let status = response.status();
+    let mut put = |pieces: &[&[u8]]| pieces.iter().for_each(|piece| output.extend_from_slice(piece));
+    match status {
+        StatusCode::OK => put(&[b"HTTP/1.1 200 OK\r\n"]),
+        status => {
+            let reason = status.canonical_reason().unwrap_or("Unknown");
+            put(&[
+                b"HTTP/1.1 ",
+                status.as_str().as_bytes(),
+                b" ",
+                reason.as_bytes(),
+                b"\r\n",
+            ]);
+        }
+    }
+    for (name, value) in response.headers() {
+        let ours = match *name {
+            // Of an answer to HEAD, whose body is not here.
+            CONTENT_LENGTH => !to_head,
+            TRANSFER_ENCODING | CONNECTION | DATE => true,
+            _ => false,
+        };
+        if !ours {
+            put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+        }
+    }
+    put(&[b"date: ", date.as_bytes(), b"\r\n"]);
+    if last {
+        put(&[b"connection: close\r\n"]);
+    }
+    let bodiless = to_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let framing = match response.body().len().filter(|_| !bodiless) {
+        Some(len) => {
+            let _ = write!(output, "content-length: {len}\r\n"); // into memory: it does not fail
+            Framing::Length
+        }
+        None if bodiless => Framing::Length,
+        None => {
+            output.extend_from_slice(b"transfer-encoding: chunked\r\n");
+            Framing::Chunked
+        }
+    };
+    output.extend_from_slice(b"\r\n");
+    framing
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn taken(text: &str) -> (Head, usize) {
+        let mut input = BytesMut::from(text);
+        let head = take(&mut input, 0, 1_000, 64);
+        (head, input.len())
+    }
+
+    fn is_other(text: &str) -> bool {
+        let (head, left) = taken(text);
+        matches!(head, Head::Other) && left == text.len()
+    }
+
+    #[test]
+    fn a_plain_request_is_taken_and_what_follows_it_is_left() {
+        let text = "GET /live/x/v0.m3u8?_HLS_msn=1 HTTP/1.1\r\nHost: h\r\nX-A:  1 \r\nx-a: 2\r\nConnection: Keep-Alive\r\n\r\nGET";
+        let (Head::Plain(request), 3) = taken(text) else {
+            panic!("not taken");
+        };
+        assert_eq!((request.method(), request.version()), (&Method::GET, Version::HTTP_11));
+        assert_eq!(request.uri(), "/live/x/v0.m3u8?_HLS_msn=1");
+        assert_eq!(request.headers()["host"], "h");
+        let all: Vec<_> = request.headers().get_all("x-a").iter().collect();
+        assert_eq!(all, ["1", "2"]);
+        assert!(matches!(taken("HEAD / HTTP/1.1\r\n\r\n"), (Head::Plain(_), 0)));
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_or_asks_for_more_is_left_to_the_other_machine() {
+        for line in [
+            "POST /x HTTP/1.1",
+            "OPTIONS * HTTP/1.1",
+            "get /x HTTP/1.1",
+            "GET http://other/x HTTP/1.1",
+            "GET x HTTP/1.1",
+            "GET /x HTTP/1.0",
+            "GET  /x HTTP/1.1",
+            "GET /x HTTP/2.0",
+            " GET /x HTTP/1.1",
+            "GET /\u{1}x HTTP/1.1",
+            "GET /x",
+            "",
+        ] {
+            assert!(is_other(&format!("{line}\r\nHost: h\r\n\r\n")), "{line}");
+        }
+        for header in [
+            "Content-Length: 0",
+            "content-length: 5",
+            "Transfer-Encoding: chunked",
+            "Transfer-Encoding : chunked",
+            "Expect: 100-continue",
+            "Upgrade: h2c",
+            "Connection: close",
+            "Connection: keep-alive, upgrade",
+            " folded: 1",
+            "A: 1\r\n folded",
+            "no colon",
+            "A\u{0}: 1",
+            "A: \u{0}",
+            "A: 1\rContent-Length: 5",
+        ] {
+            assert!(
+                is_other(&format!("GET /x HTTP/1.1\r\nHost: h\r\n{header}\r\n\r\n")),
+                "{header}"
+            );
+        }
+        assert!(is_other("GET /x HTTP/1.1\nHost: h\n\n"));
+        assert!(is_other(&format!("GET /x HTTP/1.1\r\n{}\r\n", "A: 1\r\n".repeat(65))));
+        assert!(is_other(&format!(
+            "GET /x HTTP/1.1\r\nA: {}\r\n\r\n",
+            "x".repeat(1_000)
+        )));
+        assert!(is_other(&"x".repeat(1_001)));
+        assert!(is_other("\u{16}\u{3}\u{1}\u{2}\0\u{1}"), "TLS");
+    }
+
+    #[test]
+    fn a_head_that_comes_a_byte_at_a_time_is_taken_when_it_is_whole() {
+        let text = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n";
+        let mut input = BytesMut::new();
+        for (index, &byte) in text.iter().enumerate() {
+            let before = input.len();
+            input.extend_from_slice(&[byte]);
+            let head = take(&mut input, before, 1_000, 64);
+            assert_eq!(matches!(head, Head::Plain(_)), index + 1 == text.len());
+            assert!(!matches!(head, Head::Other));
+        }
+    }
+
+    fn head(response: &Response<Body>, to_head: bool, last: bool) -> (String, Framing) {
+        let mut output = Vec::new();
+        let framing = write(&mut output, response, to_head, last, &HeaderValue::from_static("now"));
+        (String::from_utf8(output).unwrap(), framing)
+    }
+
+    #[test]
+    fn answers_byte_for_byte() {
+        let mut response = Response::new(Body::from("text"));
+        response.headers_mut().insert("etag", HeaderValue::from_static("\"1\""));
+        // Not the router's to say:
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(9));
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+        assert_eq!(
+            head(&response, false, true),
+            (
+                "HTTP/1.1 200 OK\r\netag: \"1\"\r\ndate: now\r\nconnection: close\r\ncontent-length: 4\r\n\r\n".into(),
+                Framing::Length
+            )
+        );
+        *response.body_mut() = Body::empty();
+        assert_eq!(
+            head(&response, true, false),
+            (
+                "HTTP/1.1 200 OK\r\netag: \"1\"\r\ncontent-length: 9\r\ndate: now\r\n\r\n".into(),
+                Framing::Length
+            )
+        );
+        for (status, line) in [(204, "204 No Content"), (304, "304 Not Modified")] {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            let expected = format!("HTTP/1.1 {line}\r\ndate: now\r\n\r\n");
+            assert_eq!(head(&response, false, false), (expected, Framing::Length));
+        }
+        let (_sender, unknown) = http_body_util::channel::Channel::<Bytes>::new(1);
+        let response = Response::new(Body::boxed(unknown));
+        assert_eq!(
+            head(&response, false, false),
+            (
+                "HTTP/1.1 200 OK\r\ndate: now\r\ntransfer-encoding: chunked\r\n\r\n".into(),
+                Framing::Chunked
+            )
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_taken_or_left_as_it_is(bytes: Vec<u8>, prefix in 0..3_usize) {
+            let prefix = [&b""[..], b"GET / HTTP/1.1\r\n", b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"][prefix];
+            let text = [prefix, &bytes].concat();
+            let mut input = BytesMut::from(&text[..]);
+            match take(&mut input, 0, 1_000, 64) {
+                Head::Plain(_) => prop_assert!(text.ends_with(&input) && text[..text.len() - input.len()].ends_with(b"\r\n\r\n")),
+                Head::Part | Head::Other => prop_assert_eq!(&input[..], &text[..]),
+            }
+        }
+    }
+}
