@@ -34,7 +34,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, debug, level_filters::LevelFilter};
 
 use crate::{
@@ -42,11 +42,11 @@ use crate::{
     answer::{self, Lifetime},
     body::{Body, BoxError},
     config::{Config, ms},
-    date::Date,
     http1 as plain,
     metrics::Reason,
     router::Router,
     schedule::Schedule,
+    signal::Signal,
     socket::{Prefix, Protocol, Socket},
     tls,
 };
@@ -77,12 +77,11 @@ pub(crate) struct Context {
     /// Where HTTP/2 streams run.
     pub(crate) tasks: TaskTracker,
     /// Ask peers to go elsewhere, and serve them as long as they stay.
-    pub(crate) retire: CancellationToken,
+    pub(crate) retire: Signal,
     /// Finish what has begun.
-    pub(crate) drain: CancellationToken,
+    pub(crate) drain: Signal,
     /// Where else the same is to be had: HTTP/3 (RFC 7838). For answers over TLS.
     pub(crate) alt_svc: Option<HeaderValue>,
-    pub(crate) date: Arc<Date>,
 }
 
 impl Context {
@@ -111,7 +110,7 @@ where
         let socket = Socket::new(socket).limit_write(write, metrics);
         let accepted = tokio::select! {
             accepted = timeout(first_byte, tls.accept(socket)) => accepted,
-            () = context.drain.cancelled() => return,
+            () = context.drain.said() => return,
         };
         match accepted {
             Ok(Ok((stream, protocol))) => {
@@ -141,7 +140,7 @@ where
     let mut prefix = Prefix::default();
     let first = tokio::select! {
         first = timeout(first_byte, prefix.fill(&mut socket)) => first,
-        () = context.drain.cancelled() => return,
+        () = context.drain.said() => return,
     };
     match first {
         Ok(Ok(Some(protocol))) => {
@@ -307,11 +306,11 @@ where
                 }
                 (ended, _) => ended,
             }) => return ended,
-            () = context.drain.cancelled(), if !draining => {
+            () = context.drain.said(), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = context.retire.cancelled(), if !retired => {
+            () = context.retire.said(), if !retired => {
                 retired = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -358,7 +357,7 @@ impl Requests {
                 response.body_mut().schedule(&self.schedule);
             }
             // The next request finds another process: closing between requests could cross one on its way.
-            Protocol::Http1 if self.context.retire.is_cancelled() => {
+            Protocol::Http1 if self.context.retire.is_said() => {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }

@@ -1,37 +1,40 @@
-//! The Date of answers (RFC 9110 6.6.1), written once a second, where no machine of others has its own.
+//! The Date of answers (RFC 9110 6.6.1), written once a second by each thread, where no machine of others has its own.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    cell::RefCell,
+    time::{Duration, SystemTime},
+};
 
-use arc_swap::ArcSwap;
 use http::HeaderValue;
 
-/// The Date of the last answer.
-#[derive(Debug)]
-pub(crate) struct Date(ArcSwap<(u64, HeaderValue)>);
+/// A Date is as long as this one.
+const EPOCH: &[u8; 29] = b"Thu, 01 Jan 1970 00:00:00 GMT";
 
-impl Default for Date {
-    fn default() -> Self {
-        Self(ArcSwap::from_pointee((0, text(0))))
-    }
+thread_local! {
+    /// The last second and its Date.
+    static LAST: RefCell<(u64, [u8; EPOCH.len()])> = const { RefCell::new((0, *EPOCH)) };
 }
 
-impl Date {
-    pub(crate) fn now(&self) -> HeaderValue {
-        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let second = since_epoch.unwrap_or_default().as_secs();
-        let known = self.0.load();
-        if known.0 == second {
-            return known.1.clone();
+/// As a header's value.
+pub(crate) fn value() -> HeaderValue {
+    with(HeaderValue::from_bytes).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Lends it.
+pub(crate) fn with<T>(borrow: impl FnOnce(&[u8]) -> T) -> T {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let second = since_epoch.unwrap_or_default().as_secs();
+    LAST.with_borrow_mut(|(last, date)| {
+        if *last != second {
+            (*last, *date) = (second, text(second));
         }
-        let value = text(second);
-        self.0.store((second, value.clone()).into());
-        value
-    }
+        borrow(date)
+    })
 }
 
-fn text(second: u64) -> HeaderValue {
+fn text(second: u64) -> [u8; EPOCH.len()] {
     let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
-    HeaderValue::try_from(date).unwrap_or_else(|_| HeaderValue::from_static(""))
+    date.as_bytes().try_into().unwrap_or(*EPOCH)
 }
 
 #[cfg(test)]
@@ -39,14 +42,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_date_is_written_as_the_standard_has_it_and_only_once() {
-        assert_eq!(text(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
-        let date = Date::default();
+    fn a_date_is_written_as_the_standard_has_it_and_is_this_second_s() {
+        assert_eq!(&text(784_111_777), b"Sun, 06 Nov 1994 08:49:37 GMT");
         let before = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap()
             .as_secs();
-        let first = date.now();
-        assert!((before..before + 5).any(|second| first == text(second)));
+        let first = value();
+        assert!((before..before + 5).any(|second| first.as_bytes() == text(second)));
+        assert!(with(|date| (before..before + 5).any(|second| date == text(second))));
     }
 }

@@ -27,7 +27,7 @@ use self::head::{Framing, Head};
 use crate::{
     body::{Body, Data},
     config::ms,
-    connection,
+    connection, date,
     metrics::Reason,
     socket::Socket,
 };
@@ -76,7 +76,7 @@ where
         context,
     };
     // Heard once, it wakes this task when it is told; whether it was, is asked where it matters.
-    let mut drain = pin!(context.drain.cancelled());
+    let mut drain = pin!(context.drain.said());
     poll_fn(|cx| Poll::Ready(drain.as_mut().poll(cx).is_ready())).await;
     loop {
         let request = match connection.request().await? {
@@ -99,11 +99,19 @@ where
         if let Some(alt_svc) = alt_svc {
             response.headers_mut().insert(header::ALT_SVC, alt_svc.clone());
         }
-        let last = response.headers().contains_key(header::CONNECTION)
-            || context.retire.is_cancelled()
-            || context.drain.is_cancelled();
-        let mut answer = Answer::new(response, to_head, last, &context.date.now());
-        poll_fn(|cx| answer.poll(&mut connection, cx)).await?;
+        let last =
+            response.headers().contains_key(header::CONNECTION) || context.retire.is_said() || context.drain.is_said();
+        let (mut response, mut answer) = (Some(response), None);
+        poll_fn(|cx| {
+            if let Some(response) = response.take() {
+                answer = Answer::begin(response, to_head, last, &mut connection.socket, cx)?;
+            }
+            match &mut answer {
+                Some(answer) => answer.poll(&mut connection, cx),
+                None => Poll::Ready(Ok(())),
+            }
+        })
+        .await?;
         if last {
             break;
         }
@@ -149,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     fn poll_limits(&mut self, begun: Option<Instant>, cx: &mut Context<'_>) -> Poll<io::Result<Option<Head>>> {
         let config = &self.context.config;
         let Some(begun) = begun else {
-            if self.context.drain.is_cancelled() {
+            if self.context.drain.is_said() {
                 return Poll::Ready(Ok(None));
             }
             let until = self.alarm.quiet_since + ms(config.idle_ms);
@@ -199,21 +207,49 @@ struct Answer {
 }
 
 impl Answer {
-    fn new(response: Response<Body>, to_head: bool, last: bool, date: &HeaderValue) -> Self {
-        // As long as most heads are: allocated for each answer, its memory is that of the one before.
-        let mut front = Vec::with_capacity(1 << 10);
-        let framing = head::write(&mut front, &response, to_head, last, date);
-        let body = response.into_body();
-        let ends = body.is_empty() || body.is_end_stream();
-        Self {
-            body,
-            framing,
-            front,
-            written: 0,
-            data: None,
-            back: b"",
-            ends,
-        }
+    /// Writes what is small and there at once; what is left.
+    fn begin<S>(
+        response: Response<Body>,
+        to_head: bool,
+        last: bool,
+        socket: &mut Socket<S>,
+        cx: &mut Context<'_>,
+    ) -> io::Result<Option<Self>>
+    where
+        S: AsyncWrite + Unpin,
+    {
+        WRITING.with_borrow_mut(|output| {
+            output.clear();
+            let framing = date::with(|date| head::write(output, &response, to_head, last, date));
+            let mut body = response.into_body();
+            let room = SMALL.saturating_sub(output.len()) as u64;
+            if body.len().is_some_and(|len| (1..=room).contains(&len))
+                && let Poll::Ready(Some(frame)) = Pin::new(&mut body).poll_frame(cx)
+                && let Ok(mut data) = frame.map_err(io::Error::other)?.into_data()
+            {
+                while data.has_remaining() {
+                    output.extend_from_slice(data.chunk());
+                    data.advance(data.chunk().len());
+                }
+            }
+            let ends = body.is_end_stream();
+            let mut written = 0;
+            if ends && let Poll::Ready(count) = Pin::new(socket).poll_write(cx, output) {
+                written = count?;
+                if written == output.len() {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(Self {
+                body,
+                framing,
+                front: output[written..].to_vec(),
+                written: 0,
+                data: None,
+                back: b"",
+                ends,
+            }))
+        })
     }
 
     /// Writes all that there is and comes; ready when the socket has taken it.

@@ -36,6 +36,7 @@ mod router;
 mod sample;
 mod schedule;
 mod server;
+mod signal;
 mod socket;
 #[cfg(test)]
 mod stage;

@@ -1,6 +1,6 @@
 //! What the origin counts, for Prometheus. Labels come from closed sets.
 
-use std::fmt;
+use std::{borrow::Borrow, fmt};
 
 use http::StatusCode;
 use prometheus_client::{
@@ -150,18 +150,18 @@ impl Metrics {
 
 /// Counts one up in a gauge for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Counted(Gauge);
+pub(crate) struct Counted<G: Borrow<Gauge>>(G);
 
-impl Counted {
-    pub(crate) fn new(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
+impl<G: Borrow<Gauge>> Counted<G> {
+    pub(crate) fn new(gauge: G) -> Self {
+        gauge.borrow().inc();
+        Self(gauge)
     }
 }
 
-impl Drop for Counted {
+impl<G: Borrow<Gauge>> Drop for Counted<G> {
     fn drop(&mut self) {
-        self.0.dec();
+        self.0.borrow().dec();
     }
 }
 

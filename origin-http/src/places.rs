@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use prometheus_client::metrics::gauge::Gauge;
+
 use crate::metrics::{Counted, Metrics, Reason};
 
 /// So many in all, and so many for each address.
@@ -27,7 +29,7 @@ pub(crate) struct Seat {
 #[derive(Debug)]
 pub(crate) struct Place {
     _seat: Seat,
-    _counted: Counted,
+    _counted: Counted<Gauge>,
 }
 
 impl Places {
@@ -43,7 +45,7 @@ impl Places {
     pub(crate) fn take(self: &Arc<Self>, address: IpAddr, metrics: &Metrics) -> Result<Place, Reason> {
         Ok(Place {
             _seat: self.seat(Some(address))?,
-            _counted: Counted::new(&metrics.connections),
+            _counted: Counted::new(metrics.connections.clone()),
         })
     }
 

@@ -25,13 +25,14 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use quinn::{Incoming, TokioRuntime, VarInt};
 use rustls::server::ResolvesServerCert;
 use tokio::time::timeout;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, debug_span, info};
 
 use crate::{
     config::{Config, Https},
     connection::Context,
     places::Places,
+    signal::Signal,
 };
 
 use self::connection::Admission;
@@ -80,13 +81,7 @@ impl Endpoint {
 }
 
 /// Serves until `retire` or `context.drain`; what has been let in by then is served on by tasks of `context`.
-pub(crate) async fn serve(
-    endpoint: Endpoint,
-    context: &Arc<Context>,
-    places: &Arc<Places>,
-    abort: &CancellationToken,
-    retire: &CancellationToken,
-) {
+pub(crate) async fn serve(endpoint: Endpoint, context: &Arc<Context>, places: &Arc<Places>, abort: &Signal) {
     let mut door = Door {
         connections: TaskTracker::new(),
         serial: 0,
@@ -99,8 +94,8 @@ pub(crate) async fn serve(
     loop {
         let incoming = tokio::select! {
             incoming = endpoint.quic.accept() => incoming,
-            () = retire.cancelled() => break,
-            () = context.drain.cancelled() => break,
+            () = context.retire.said() => break,
+            () = context.drain.said() => break,
         };
         let Some(incoming) = incoming else { break };
         door.admit(incoming);
@@ -112,7 +107,7 @@ pub(crate) async fn serve(
             biased;
             () = door.late(&endpoint.quic) => {}
             () = connections.wait() => {}
-            () = abort.cancelled() => {}
+            () = abort.said() => {}
         }
         endpoint.quic.close(VarInt::from_u32(0), b"");
         let _ = timeout(FAREWELL, endpoint.quic.wait_idle()).await;
@@ -128,7 +123,7 @@ struct Door {
     serial: u64,
     context: Arc<Context>,
     places: Arc<Places>,
-    abort: CancellationToken,
+    abort: Signal,
     handshakes: Arc<Places>,
     retry_from: usize,
 }
@@ -138,7 +133,7 @@ impl Door {
     /// When all ends it is refused.
     async fn late(&mut self, endpoint: &quinn::Endpoint) {
         while let Some(incoming) = endpoint.accept().await {
-            match self.context.drain.is_cancelled() {
+            match self.context.drain.is_said() {
                 true => incoming.refuse(),
                 false => self.admit(incoming),
             }
@@ -179,10 +174,9 @@ impl Door {
         let span = debug_span!("http3", conn = serial, %peer);
         let (context, abort) = (Arc::clone(&self.context), self.abort.clone());
         let connection = async move {
-            tokio::select! {
-                () = connection::serve(incoming, peer, admission, context) => {}
-                () = abort.cancelled() => {}
-            }
+            abort
+                .unless_said(connection::serve(incoming, peer, admission, context))
+                .await;
             drop(token);
         };
         self.context.tasks.spawn(connection.instrument(span));

@@ -1,6 +1,7 @@
 //! The listeners: accept connections within the limits, and wait for all of them when they are told to stop.
 
 use std::{
+    future::pending,
     io,
     net::{Ipv4Addr, SocketAddr},
     os::unix,
@@ -30,6 +31,7 @@ use crate::{
     places::Places,
     quic::{self, QuicSocket},
     router::Router,
+    signal::Signal,
     tls,
 };
 
@@ -127,8 +129,29 @@ impl Server {
     /// `retire`: accepts no more and asks peers to go elsewhere (`Connection: close`, GOAWAY), but serves as long as they stay. `shutdown`:
     /// lets requests finish, and returns when all connections are closed: after `drain_ms` at the latest.
     pub async fn serve(self, retire: CancellationToken, shutdown: CancellationToken) {
+        let (retired, drained) = (Signal::default(), Signal::default());
+        let pass_on = async {
+            let retire = async {
+                retire.cancelled().await;
+                retired.say();
+            };
+            let shutdown = async {
+                shutdown.cancelled().await;
+                drained.say();
+            };
+            tokio::join!(retire, shutdown);
+            pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            () = pass_on => {}
+            () = self.run(retired.clone(), drained.clone()) => {}
+        }
+    }
+
+    async fn run(self, retire: Signal, drain: Signal) {
         let tasks = TaskTracker::new();
-        let drain = ms(self.config.drain_ms);
+        let drain_for = ms(self.config.drain_ms);
         let places = Places::new(self.config.max_connections, self.config.max_connections_per_address);
         let context = Arc::new(Context {
             router: self.router,
@@ -136,13 +159,12 @@ impl Server {
             ours: false,
             tasks: tasks.clone(),
             retire: retire.clone(),
-            drain: shutdown.clone(),
+            drain: drain.clone(),
             alt_svc: self.alt_svc,
-            date: Arc::default(),
         });
-        // Cancelled when the time to drain is over, or this future is dropped.
-        let abort = CancellationToken::new();
-        let aborted = abort.clone().drop_guard();
+        // Said when the time to drain is over, or this future is dropped.
+        let abort = Signal::default();
+        let aborted = abort.say_on_drop();
         let door = Door {
             context,
             places,
@@ -152,19 +174,18 @@ impl Server {
         };
         let mut listeners = JoinSet::new();
         for listener in self.http {
-            listeners.spawn(door.clone().accept(listener, retire.clone(), shutdown.clone()));
+            listeners.spawn(door.clone().accept(listener, retire.clone(), drain.clone()));
         }
         for listener in self.https {
             let tls = self.tls.clone();
             let door = Door { tls, ..door.clone() };
-            listeners.spawn(door.accept(listener, retire.clone(), shutdown.clone()));
+            listeners.spawn(door.accept(listener, retire.clone(), drain.clone()));
         }
         for endpoint in self.quic {
             let Door {
                 context, places, abort, ..
             } = door.clone();
-            let retire = retire.clone();
-            listeners.spawn(async move { quic::serve(endpoint, &context, &places, &abort, &retire).await });
+            listeners.spawn(async move { quic::serve(endpoint, &context, &places, &abort).await });
         }
         for listener in self.local {
             let mut context = Context::clone(&door.context);
@@ -175,12 +196,12 @@ impl Server {
                 places: Places::new(MAX_LOCAL, MAX_LOCAL),
                 ..door.clone()
             };
-            listeners.spawn(door.accept(listener, shutdown.clone(), shutdown.clone()));
+            listeners.spawn(door.accept(listener, drain.clone(), drain.clone()));
         }
         drop(door);
         tokio::select! {
-            () = retire.cancelled() => {}
-            () = shutdown.cancelled() => {}
+            () = retire.said() => {}
+            () = drain.said() => {}
         }
         while let Some(ended) = listeners.join_next().await {
             if let Err(err) = ended
@@ -192,9 +213,9 @@ impl Server {
         tasks.close();
         tokio::select! {
             () = tasks.wait() => {}
-            () = shutdown.cancelled() => {}
+            () = drain.said() => {}
         }
-        if timeout(drain, tasks.wait()).await.is_err() {
+        if timeout(drain_for, tasks.wait()).await.is_err() {
             info!(connections = tasks.len(), "not drained in time, closing");
         }
         drop(aborted);
@@ -208,7 +229,7 @@ impl Server {
 struct Door {
     context: Arc<Context>,
     places: Arc<Places>,
-    abort: CancellationToken,
+    abort: Signal,
     /// For listeners whose peers speak TLS.
     tls: Option<tls::Acceptor>,
     /// Numbers connections of all listeners.
@@ -216,14 +237,14 @@ struct Door {
 }
 
 impl Door {
-    async fn accept<L: Listener>(self, listener: L, retire: CancellationToken, shutdown: CancellationToken) {
+    async fn accept<L: Listener>(self, listener: L, retire: Signal, drain: Signal) {
         let metrics = self.context.router.metrics();
         let mut failing = false;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.next() => accepted,
-                () = retire.cancelled() => return,
-                () = shutdown.cancelled() => return,
+                () = retire.said() => return,
+                () = drain.said() => return,
             };
             let (socket, peer) = match accepted {
                 Ok(accepted) => {
@@ -255,10 +276,7 @@ impl Door {
             let span = debug_span!("http", conn = serial, %peer);
             let (context, tls, abort) = (Arc::clone(&self.context), self.tls.clone(), self.abort.clone());
             let connection = async move {
-                tokio::select! {
-                    () = connection::serve(socket, peer, tls, context) => {}
-                    () = abort.cancelled() => {}
-                }
+                abort.unless_said(connection::serve(socket, peer, tls, context)).await;
                 drop(place);
             };
             self.context.tasks.spawn(connection.instrument(span));

@@ -25,7 +25,7 @@ use crate::{
     Error, Presentation, Rope, Segment,
     metrics::Metrics,
     program::{Program, Settings},
-    waiters::{Awaited, Ticket, Waiters},
+    waiters::{Awaited, Crowd, Ticket, Waiters},
 };
 
 /// How often the clock acts on a window that it drives.
@@ -137,7 +137,7 @@ impl Packager {
             let live = Arc::new(Live::new(&broadcast));
             let before = self.presentations.insert(&live);
             let program = self.program(&broadcast, before.as_deref());
-            let task = package(
+            let package = package(
                 program,
                 self.presentations.clone(),
                 Arc::clone(&live),
@@ -147,12 +147,20 @@ impl Packager {
                 (self.presentations.clone(), self.settings.window, shutdown.clone());
             tasks.spawn(
                 async move {
-                    task.await;
-                    // What has ended stays for the length of its window.
+                    let task = async {
+                        package.await;
+                        // What has ended stays for the length of its window.
+                        tokio::select! {
+                            () = tokio::time::sleep(window) => {}
+                            () = shutdown.cancelled() => {}
+                        }
+                    };
                     tokio::select! {
-                        () = tokio::time::sleep(window) => {}
-                        () = shutdown.cancelled() => {}
+                        biased;
+                        () = task => {}
+                        never = live.crowd.wake_rest() => match never {},
                     }
+                    live.crowd.wake_now();
                     presentations.remove(&live);
                 }
                 .instrument(span),
@@ -310,6 +318,7 @@ pub struct Live {
     current: ArcSwapOption<Presentation>,
     /// Those who wait for each track that there is or may be.
     waiters: [Waiters; MAX_TRACKS],
+    crowd: Crowd,
     /// No snapshot follows.
     ended: AtomicBool,
     /// Told at the first snapshot, and when no more follow.
@@ -323,6 +332,7 @@ impl Live {
             channel: broadcast.name().clone(),
             current: ArcSwapOption::empty(),
             waiters: Default::default(),
+            crowd: Crowd::default(),
             ended: AtomicBool::new(false),
             turned: Notify::new(),
         }
@@ -404,8 +414,8 @@ impl Live {
             for &index in changed {
                 if let (Some(waiters), Some(track)) = (self.waiters.get(index), current.tracks.get(index)) {
                     match current.ended {
-                        true => waiters.wake_all(),
-                        false => waiters.wake(track, now),
+                        true => waiters.wake_all(&self.crowd),
+                        false => waiters.wake(track, now, &self.crowd),
                     }
                 }
             }
@@ -422,7 +432,8 @@ impl Live {
     /// Wakes those who have waited long enough.
     fn look(&self) {
         let now = time::Instant::now();
-        self.waited_for().for_each(|waiters| waiters.wake_late(now));
+        self.waited_for()
+            .for_each(|waiters| waiters.wake_late(now, &self.crowd));
     }
 
     /// Of the tracks that there are.
@@ -438,7 +449,7 @@ impl Live {
     fn close(&self) {
         self.ended.store(true, Ordering::Release);
         self.turned.notify_waiters();
-        self.waiters.iter().for_each(Waiters::wake_all);
+        self.waiters.iter().for_each(|waiters| waiters.wake_all(&self.crowd));
     }
 }
 

@@ -1,12 +1,16 @@
 //! Who waits for a track: each is woken when what it waits for has come, or its time is over, and by nothing else. What has come is in the
 //! snapshot; here are only the wakers, in one piece of memory, since thousands are gone through at each part.
+//!
+//! A crowd is not woken all at once: who is woken should run while what the processor holds of it is there still.
 
 use std::{
+    collections::VecDeque,
+    convert::Infallible,
     sync::{Mutex, MutexGuard, PoisonError},
     task::Waker,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::Track;
 
@@ -32,9 +36,65 @@ impl Awaited {
     }
 }
 
+/// So many are woken at once: half as many as a thread of tokio's runs before it shares them with others.
+const AT_ONCE: usize = 128;
+
 /// Those who wait for one track. As many as there are requests held.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters(Mutex<Places>);
+
+/// Those whose wait is over and who have not been woken yet, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Crowd {
+    woken: Mutex<VecDeque<Waker>>,
+    grown: Notify,
+}
+
+impl Crowd {
+    /// Wakes the first at once, and leaves the others to [`Crowd::wake_rest`].
+    fn wake(&self, mut come: Vec<Waker>) {
+        let mut waiting = self.lock();
+        let first = match waiting.is_empty() {
+            true => come.len().min(AT_ONCE),
+            false => 0,
+        };
+        waiting.extend(come.drain(first..));
+        let more = !waiting.is_empty();
+        drop(waiting);
+        come.into_iter().for_each(Waker::wake);
+        if more {
+            self.grown.notify_one();
+        }
+    }
+
+    /// Wakes those who are left, some at a time, for ever.
+    pub(crate) async fn wake_rest(&self) -> Infallible {
+        loop {
+            self.grown.notified().await;
+            loop {
+                // Those who were woken before run first.
+                tokio::task::yield_now().await;
+                let mut waiting = self.lock();
+                let some = waiting.len().min(AT_ONCE);
+                let some: Vec<Waker> = waiting.drain(..some).collect();
+                drop(waiting);
+                if some.is_empty() {
+                    break;
+                }
+                some.into_iter().for_each(Waker::wake);
+            }
+        }
+    }
+
+    /// Wakes those who are left at once: nobody else will.
+    pub(crate) fn wake_now(&self) {
+        self.lock().drain(..).for_each(Waker::wake);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Waker>> {
+        self.woken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 #[derive(Debug, Default)]
 struct Places {
@@ -105,8 +165,8 @@ impl Waiters {
     }
 
     /// Wakes those who wait for what `track` has, and at `now` those whose time is over.
-    pub(crate) fn wake(&self, track: &Track, now: Instant) {
-        self.wake_where(|waiter| waiter.awaited.is_in(track) || waiter.is_late(now));
+    pub(crate) fn wake(&self, track: &Track, now: Instant, crowd: &Crowd) {
+        self.wake_where(crowd, |waiter| waiter.awaited.is_in(track) || waiter.is_late(now));
     }
 
     /// Nobody's time is over before.
@@ -115,21 +175,21 @@ impl Waiters {
     }
 
     /// Wakes those whose time is over at `now`.
-    pub(crate) fn wake_late(&self, now: Instant) {
+    pub(crate) fn wake_late(&self, now: Instant, crowd: &Crowd) {
         if self.first_until().is_some_and(|first| first <= now) {
-            self.wake_where(|waiter| waiter.is_late(now));
+            self.wake_where(crowd, |waiter| waiter.is_late(now));
         }
     }
 
     /// Wakes all.
-    pub(crate) fn wake_all(&self) {
-        self.wake_where(|_| true);
+    pub(crate) fn wake_all(&self, crowd: &Crowd) {
+        self.wake_where(crowd, |_| true);
     }
 
-    fn wake_where(&self, come: impl Fn(&Waiter) -> bool) {
+    fn wake_where(&self, crowd: &Crowd, come: impl Fn(&Waiter) -> bool) {
         let woken = self.lock().take_where(come);
         // Without the lock: they come back for it.
-        woken.into_iter().for_each(Waker::wake);
+        crowd.wake(woken);
     }
 
     fn lock(&self) -> MutexGuard<'_, Places> {
@@ -236,12 +296,12 @@ mod tests {
             waiters.join(part(index), None, Arc::clone(count).into());
         }
         let seen = || -> Vec<usize> { counts.iter().map(|count| count.seen()).collect() };
-        waiters.wake(with_parts(2).track(0), now);
+        waiters.wake(with_parts(2).track(0), now, &Crowd::default());
         assert_eq!(seen(), [1, 1, 0, 0]);
-        waiters.wake(with_parts(3).track(0), now);
+        waiters.wake(with_parts(3).track(0), now, &Crowd::default());
         assert_eq!(seen(), [1, 1, 1, 0]);
-        waiters.wake_all();
-        waiters.wake_all();
+        waiters.wake_all(&Crowd::default());
+        waiters.wake_all(&Crowd::default());
         assert_eq!(seen(), [1, 1, 1, 1]);
     }
 
@@ -256,7 +316,7 @@ mod tests {
         waiters.leave(gone);
         waiters.renew(gone, &Arc::clone(&first).into());
         waiters.renew(ticket, &Arc::clone(&third).into());
-        waiters.wake(with_parts(1).track(0), now);
+        waiters.wake(with_parts(1).track(0), now, &Crowd::default());
         assert_eq!([first.seen(), second.seen(), third.seen()], [0, 0, 1]);
     }
 
@@ -267,12 +327,45 @@ mod tests {
         let second = Duration::from_secs(1);
         waiters.join(part(5), Some(start + second), Arc::clone(&soon).into());
         waiters.join(part(5), Some(start + 9 * second), Arc::clone(&late).into());
-        waiters.wake_late(start);
+        waiters.wake_late(start, &Crowd::default());
         assert_eq!([soon.seen(), late.seen()], [0, 0]);
-        waiters.wake_late(start + second);
+        waiters.wake_late(start + second, &Crowd::default());
         assert_eq!([soon.seen(), late.seen()], [1, 0]);
-        waiters.wake(with_parts(1).track(0), start + 9 * second);
+        waiters.wake(with_parts(1).track(0), start + 9 * second, &Crowd::default());
         assert_eq!([soon.seen(), late.seen()], [1, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_crowd_is_woken_whole_some_at_a_time() {
+        let (waiters, crowd, now) = (Waiters::default(), Crowd::default(), Instant::now());
+        let count = Arc::<Count>::default();
+        let join = |of: usize| {
+            for _ in 0..of {
+                waiters.join(part(0), None, Arc::clone(&count).into());
+            }
+        };
+        join(AT_ONCE);
+        waiters.wake(with_parts(1).track(0), now, &crowd);
+        assert_eq!(count.seen(), AT_ONCE, "few are woken at once");
+        join(10 * AT_ONCE + 1);
+        waiters.wake(with_parts(1).track(0), now, &crowd);
+        assert_eq!(count.seen(), 2 * AT_ONCE);
+        join(1);
+        waiters.wake(with_parts(1).track(0), now, &crowd);
+        assert_eq!(count.seen(), 2 * AT_ONCE, "nobody overtakes");
+        let all = async {
+            while count.seen() < 11 * AT_ONCE + 2 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = all => {}
+            never = crowd.wake_rest() => match never {},
+        }
+        join(AT_ONCE + 1);
+        waiters.wake_all(&crowd);
+        crowd.wake_now();
+        assert_eq!(count.seen(), 12 * AT_ONCE + 3, "none is forgotten");
     }
 
     #[test]

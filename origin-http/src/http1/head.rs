@@ -116,7 +116,7 @@ pub(super) fn write(
     response: &Response<Body>,
     to_head: bool,
     last: bool,
-    date: &HeaderValue,
+    date: &[u8],
 ) -> Framing {
     let status = response.status();
     let mut put = |pieces: &[&[u8]]| pieces.iter().for_each(|piece| output.extend_from_slice(piece));
@@ -144,7 +144,7 @@ pub(super) fn write(
             put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
     }
-    put(&[b"date: ", date.as_bytes(), b"\r\n"]);
+    put(&[b"date: ", date, b"\r\n"]);
     if last {
         put(&[b"connection: close\r\n"]);
     }
@@ -259,7 +259,7 @@ mod tests {
 
     fn head(response: &Response<Body>, to_head: bool, last: bool) -> (String, Framing) {
         let mut output = Vec::new();
-        let framing = write(&mut output, response, to_head, last, &HeaderValue::from_static("now"));
+        let framing = write(&mut output, response, to_head, last, b"now");
         (String::from_utf8(output).unwrap(), framing)
     }
 

@@ -268,7 +268,7 @@ impl Connection {
 
 async fn retired(context: &Context) {
     tokio::select! {
-        () = context.retire.cancelled() => {}
-        () = context.drain.cancelled() => {}
+        () = context.retire.said() => {}
+        () = context.drain.said() => {}
     }
 }

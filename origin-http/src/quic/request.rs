@@ -27,6 +27,7 @@ use crate::{
     body::{Body, Data},
     config::ms,
     connection::Context,
+    date,
     metrics::Reason,
 };
 
@@ -276,9 +277,7 @@ impl Writer<'_> {
 
     /// What HTTP/1.1's and HTTP/2's machine adds to an answer by itself.
     fn complete(&self, status: StatusCode, headers: &mut HeaderMap, body: &Body, head_only: bool) {
-        headers
-            .entry(header::DATE)
-            .or_insert_with(|| self.requests.context.date.now());
+        headers.entry(header::DATE).or_insert_with(date::value);
         let has_length = !(head_only || status.is_informational() || matches!(status.as_u16(), 204 | 304));
         if has_length && let Some(len) = body.len() {
             headers.entry(header::CONTENT_LENGTH).or_insert_with(|| len.into());

@@ -26,6 +26,7 @@ use crate::{
     Config, Https, QuicHandover, QuicSocket,
     connection::Context,
     places::Places,
+    signal::{SayOnDrop, Signal},
     stage::{PART, SEGMENT, Stage},
 };
 
@@ -66,9 +67,9 @@ struct Running {
     endpoint: quinn::Endpoint,
     handover: QuicHandover,
     context: Arc<Context>,
-    retire: CancellationToken,
+    retire: Signal,
     serving: JoinHandle<()>,
-    _abort: tokio_util::sync::DropGuard,
+    _abort: SayOnDrop,
 }
 
 fn config() -> Config {
@@ -99,7 +100,7 @@ impl Running {
         let mut endpoint = Endpoint::new(socket, &config, &Https::default(), shown).unwrap();
         change(&mut endpoint);
         let quic = endpoint.quic.clone();
-        let (retire, abort) = (CancellationToken::new(), CancellationToken::new());
+        let (retire, abort) = (Signal::default(), Signal::default());
         let places = Places::new(config.max_connections, config.max_connections_per_address);
         let context = Arc::new(Context {
             router: Arc::clone(&stage.router),
@@ -107,13 +108,12 @@ impl Running {
             ours: false,
             tasks: TaskTracker::new(),
             retire: retire.clone(),
-            drain: CancellationToken::new(),
+            drain: Signal::default(),
             alt_svc: None,
-            date: Arc::default(),
         });
         let serving = {
-            let (context, abort, retire) = (Arc::clone(&context), abort.clone(), retire.clone());
-            tokio::spawn(async move { serve(endpoint, &context, &places, &abort, &retire).await })
+            let (context, abort) = (Arc::clone(&context), abort.clone());
+            tokio::spawn(async move { serve(endpoint, &context, &places, &abort).await })
         };
         Self {
             stage,
@@ -124,7 +124,7 @@ impl Running {
             context,
             retire,
             serving,
-            _abort: abort.drop_guard(),
+            _abort: abort.say_on_drop(),
         }
     }
 

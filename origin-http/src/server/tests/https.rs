@@ -7,7 +7,7 @@ use tokio::io::{DuplexStream, duplex};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{frames::*, *};
-use crate::{config::Https, connection, quic::QuicSocket, tls};
+use crate::{config::Https, connection, quic::QuicSocket, signal::Signal, tls};
 
 struct Secure {
     stage: Stage,
@@ -257,10 +257,9 @@ async fn narrow(stage: &Stage) -> Raw<TlsStream<DuplexStream>> {
         config: config(),
         ours: false,
         tasks: TaskTracker::new(),
-        retire: CancellationToken::new(),
-        drain: CancellationToken::new(),
+        retire: Signal::default(),
+        drain: Signal::default(),
         alt_svc: None,
-        date: Arc::default(),
     });
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     tokio::spawn(connection::serve(ours, peer, Some(acceptor), context));
@@ -375,10 +374,9 @@ async fn what_a_connection_s_task_holds_is_small() {
         config: config(),
         ours: false,
         tasks: TaskTracker::new(),
-        retire: CancellationToken::new(),
-        drain: CancellationToken::new(),
+        retire: Signal::default(),
+        drain: Signal::default(),
         alt_svc: None,
-        date: Arc::default(),
     });
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     // Ten thousand may be idle at once; their buffers come on top.
