@@ -8,8 +8,9 @@ use support::{
     daemon::{Daemon, Settings},
     follow::{self, Followed},
     media::PLAIN,
-    players::{Browser, Report},
+    players::{Browser, Event, Report},
     playlist::Media,
+    process::Process,
     publisher, rtmp, wait_for,
 };
 
@@ -44,24 +45,17 @@ fn missing(seen: &Followed) -> f64 {
         .sum()
 }
 
-/// Publishes for `before` seconds of wall clock, dies by SIGKILL, and comes back after `away` seconds while `meanwhile` runs.
-fn killed_and_back<T: Send>(daemon: &Daemon, away: u64, meanwhile: impl FnOnce() -> T + Send) -> T {
-    let mut first = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("away"));
-    daemon.wait_until_live("away");
-    thread::scope(|scope| {
-        let meanwhile = scope.spawn(meanwhile);
-        thread::sleep(Duration::from_secs(8));
-        first.kill();
-        thread::sleep(Duration::from_secs(away));
-        let mut second = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("away"));
-        let result = meanwhile.join();
-        assert!(
-            second.is_running(),
-            "the publisher that came back ended:\n{}",
-            second.stderr()
-        );
-        result.expect("what went on meanwhile does not fail")
-    })
+/// The publisher goes on for 8 s, dies by SIGKILL, and is back after 5 s, as another process.
+fn kill_and_bring_back(publisher: &mut Process, daemon: &Daemon) {
+    thread::sleep(Duration::from_secs(8));
+    publisher.kill();
+    thread::sleep(Duration::from_secs(5));
+    *publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("away"));
+}
+
+#[track_caller]
+fn assert_publishes(publisher: &mut Process) {
+    assert!(publisher.is_running(), "the publisher ended:\n{}", publisher.stderr());
 }
 
 /// Follows both tracks until each lists three whole segments after a hole.
@@ -80,7 +74,14 @@ fn follow_past_a_hole(daemon: &Daemon) -> [Followed; 2] {
 #[test]
 fn a_publisher_killed_and_back_after_5_s_continues_the_broadcast_and_the_hole_is_declared() {
     let daemon = Daemon::start(&Settings::default());
-    let seen = killed_and_back(&daemon, 5, || follow_past_a_hole(&daemon));
+    let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("away"));
+    daemon.wait_until_live("away");
+    let seen = thread::scope(|scope| {
+        let follower = scope.spawn(|| follow_past_a_hole(&daemon));
+        kill_and_bring_back(&mut publisher, &daemon);
+        follower.join().expect("both tracks can be followed across the hole")
+    });
+    assert_publishes(&mut publisher);
     for track in &seen {
         assert_eq!(broadcasts(&track.last).len(), 1, "one broadcast before and after");
         let numbers: Vec<u64> = track.segments.iter().map(|(segment, _)| segment.msn).collect();
@@ -103,13 +104,20 @@ fn a_publisher_killed_and_back_after_5_s_continues_the_broadcast_and_the_hole_is
     );
 }
 
-/// Plays across a hole of 5 s; a player may wait there, but goes on.
+/// Plays for 8 s, across a hole of 5 s, and on; a player may wait in the hole, but goes on.
 #[track_caller]
 fn plays_across_a_hole(player: &str, name: &str) -> Report {
     let browser = Browser::take();
     let daemon = Daemon::start(&Settings::default());
+    let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("away"));
+    daemon.wait_until_live("away");
     let url = daemon.url(&format!("/live/away/{name}"));
-    let report = killed_and_back(&daemon, 5, || browser.play(player, &url, 25));
+    let report = browser.play_with(player, &url, 25, &[], |event| {
+        if event == Event::Started {
+            kill_and_bring_back(&mut publisher, &daemon);
+        }
+    });
+    assert_publishes(&mut publisher);
     assert!(report.number("/startup_ms") > 0.0, "{:#}", report.0);
     assert_eq!(report.fatal(), Vec::<String>::new());
     assert!(
@@ -171,16 +179,29 @@ fn a_publisher_away_for_15_s_ends_the_broadcast_and_begins_another() {
 #[test]
 fn a_player_of_a_broadcast_that_ends_plays_to_its_end() {
     let browser = Browser::take();
+    // A window for all that can be published: positions count from the first segment, whenever the player starts.
     let daemon = Daemon::start(&Settings {
+        window_s: 120,
         reconnect_s: 3,
         ..Settings::default()
     });
-    let mut publisher = publisher::ffmpeg_for(&PLAIN, 14, &daemon.rtmp_url("away"));
+    let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("away"));
     daemon.wait_until_live("away");
-    let report = browser.play("hls", &daemon.url("/live/away/master.m3u8"), 20);
-    assert!(publisher.wait(LIMIT).success());
+    let url = daemon.url("/live/away/master.m3u8");
+    let report = browser.play_with("hls", &url, 20, &[], |event| {
+        if event == Event::Started {
+            thread::sleep(Duration::from_secs(8));
+            assert_publishes(&mut publisher);
+            publisher.terminate();
+        }
+    });
+    publisher.wait(LIMIT);
+    let list = follow::read(daemon.http, VIDEO);
+    assert!(list.ended);
+    let media = list.segments.iter().filter(|segment| !segment.gap);
+    let end: f64 = media.map(|segment| segment.duration).sum();
     // The wait for a return is listed as missing, so the last picture stands; but all before it has been shown.
-    assert!(report.number("/position_s") > 13.0, "{:#}", report.0);
+    assert!(report.number("/position_s") > end - 1.0, "{end} s: {:#}", report.0);
     assert_eq!(report.fatal(), Vec::<String>::new());
 }
 

@@ -8,7 +8,7 @@ use std::{path::PathBuf, process::Command, time::Duration};
 use support::{
     daemon::{Daemon, Settings},
     follow,
-    media::{self, PLAIN},
+    media::{self, PLAIN, Recipe},
     players::{Browser, Event, Report},
     proc,
     process::Process,
@@ -112,10 +112,12 @@ impl Show {
     }
 }
 
-/// The usual pictures at a constant rate: what is too little for it is filled up.
+/// The usual pictures at a constant rate: what is too little for it is filled up. They last for who plays a minute, on a machine where
+/// Chromium takes as long as it may to start.
 fn source() -> PathBuf {
-    let plain = PLAIN.flv();
-    media::made(&format!("e1-filled-{SOURCE_KBPS}k"), "flv", |path| {
+    const LONG: Recipe = Recipe { seconds: 140, ..PLAIN };
+    let plain = LONG.flv();
+    media::made(&format!("e1-{}s-filled-{SOURCE_KBPS}k", LONG.seconds), "flv", |path| {
         let rate = format!("{SOURCE_KBPS}k");
         let buffer = format!("{}k", SOURCE_KBPS / 2);
         let mut ffmpeg = Command::new("ffmpeg");

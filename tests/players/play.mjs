@@ -76,6 +76,7 @@ async function play() {
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     headless: true,
+    timeout: START_DEADLINE_MS,
     args: [
       '--no-sandbox',
       '--disable-gpu',

@@ -160,7 +160,7 @@ impl Browser {
             players.join("node_modules").exists(),
             "run `make test`, or `npm ci` in tests/players"
         );
-        // Start-up may take 40 s before play.mjs gives up by itself.
+        // Chromium may take 40 s to start, and the player as long, before play.mjs gives up by itself.
         let limit = (seconds + 90).to_string();
         let mut command = Command::new("timeout");
         command
