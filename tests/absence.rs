@@ -143,6 +143,47 @@ fn dash_js_goes_on_when_the_publisher_is_back_after_5_s() {
     plays_across_a_hole("dash", "manifest.mpd");
 }
 
+/// Opens a player 3 s into a hole of 6 s. What was there before the hole may be shown, and what comes after it is.
+#[track_caller]
+fn starts_in_a_hole(player: &str, name: &str) {
+    let browser = Browser::take();
+    let daemon = Daemon::start(&Settings::default());
+    let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("away"));
+    daemon.wait_until_live("away");
+    follow::follow(daemon.http, VIDEO, LIMIT, |media| media.segments.len() >= 3);
+    let url = daemon.url(&format!("/live/away/{name}"));
+    let report = browser.play_with(player, &url, 25, &["--wait", "3"], |event| {
+        if event == Event::Ready {
+            publisher.kill();
+            thread::sleep(Duration::from_secs(6));
+            publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("away"));
+        }
+    });
+    assert_publishes(&mut publisher);
+    assert!(report.number("/startup_ms") > 0.0, "{:#}", report.0);
+    assert_eq!(report.fatal(), Vec::<String>::new());
+    assert!(
+        report.number("/still_for_ms") < 2000.0,
+        "it plays at the end: {:#}",
+        report.0
+    );
+}
+
+#[test]
+fn hls_js_opened_while_the_publisher_is_away_plays_when_it_is_back() {
+    starts_in_a_hole("hls", "master.m3u8");
+}
+
+#[test]
+fn dash_js_opened_while_the_publisher_is_away_plays_when_it_is_back() {
+    starts_in_a_hole("dash", "manifest.mpd");
+}
+
+#[test]
+fn shaka_opened_while_the_publisher_is_away_plays_dash_when_it_is_back() {
+    starts_in_a_hole("shaka", "manifest.mpd");
+}
+
 #[test]
 fn a_publisher_away_for_15_s_ends_the_broadcast_and_begins_another() {
     let daemon = Daemon::start(&Settings::default());

@@ -1,17 +1,17 @@
 // Plays one address in headless Chromium and says what a viewer would have seen, as one JSON object on stdout.
 //
 //   node play.mjs --player hls|dash|shaka|native|page --url URL [--seconds 20] [--out DIR] [--latency | --numbers FPS]
-//                 [--throttle 0:0,8:300,20:0] [--level 2:144,15:auto] [--stall MS] [--certificate PEM [--http3]]
+//                 [--throttle 0:0,8:300,20:0] [--level 2:144,15:auto] [--stall MS] [--wait SECONDS] [--certificate PEM [--http3]]
 //
 // `hls`, `dash` and `shaka` are the players of the packages of those names; `native` is Chromium's own HLS player; `page` opens
 // URL itself and watches the video element it finds. All but `page` run in a page from an origin of its own, as players do.
 // --latency reads the encoder's clock from the strip at the top of the picture (clock.mjs publishes such pictures), --numbers the
 // number of each picture (see page/strip.js). --throttle limits the network from those seconds after start-up on, in kilobits a
 // second (0: no limit); --level holds the player to the rendition of a height, or to none (auto). --stall is how long the viewer
-// puts up with standing still.
+// puts up with standing still. --wait is between `ready`, when that page is there, and opening URL.
 // --certificate is the one certificate that a browser takes of a server that nobody vouches for: its key is pinned. --http3 has the browser
 // go to URL's host over QUIC at once; without it QUIC is off. `protocols` in the report says what each request came by, in the browser's words.
-// What happens while it plays is told on stderr, a JSON object a line: `started`; `shown` with a height, when pictures of another
+// What happens while it plays is told on stderr, a JSON object a line: `ready`; `started`; `shown` with a height, when pictures of another
 // height are shown.
 // Exit status: 0 when playback was clean, 1 when `faults` is not empty, 2 when nothing could be tried.
 
@@ -41,6 +41,7 @@ const { values: options } = parseArgs({
     throttle: { type: 'string' },
     level: { type: 'string' },
     stall: { type: 'string', default: '0' },
+    wait: { type: 'string', default: '0' },
     certificate: { type: 'string' },
     http3: { type: 'boolean', default: false },
   },
@@ -48,16 +49,17 @@ const { values: options } = parseArgs({
 const seconds = Number(options.seconds);
 const fps = Number(options.numbers);
 const stallMs = Number(options.stall);
+const waitMs = Number(options.wait) * 1000;
 const rates = parseSchedule(options.throttle, rateOf);
 const levels = parseSchedule(options.level, heightOf);
 if (
-  !PLAYERS.includes(options.player) || !URL.canParse(options.url ?? '') || !(seconds > 0) || !(fps >= 0) || !(stallMs >= 0) ||
+  !PLAYERS.includes(options.player) || !URL.canParse(options.url ?? '') || !(seconds > 0) || !(fps >= 0) || !(stallMs >= 0) || !(waitMs >= 0) ||
   rates === null || levels === null
 ) {
   console.error(
     `usage: play.mjs --player ${PLAYERS.join('|')} --url URL [--seconds N] [--out DIR] [--latency | --numbers FPS]\n` +
       '                [--throttle SECONDS:KBPS,...] [--level SECONDS:HEIGHT,...] [--stall MS]\n' +
-      '                [--certificate PEM [--http3]]',
+      '                [--wait SECONDS] [--certificate PEM [--http3]]',
   );
   process.exit(2);
 }
@@ -101,7 +103,7 @@ async function play() {
         pageErrors.push({ source: 'console', message: message.text() });
       }
     });
-    await page.exposeFunction('tell', (event) => console.error(JSON.stringify(event)));
+    await page.exposeFunction('tell', tell);
     const strip = { clock: options.latency, numbers: fps };
     if (options.player === 'page') {
       for (const script of ['strip.js', 'probe.js']) {
@@ -112,6 +114,8 @@ async function play() {
       await page.evaluate((strip) => window.probe.watch(document.querySelector('video'), strip), strip);
     } else {
       await page.goto(`${server.origin}/${options.player}.html`);
+      tell({ event: 'ready' });
+      await page.waitForTimeout(waitMs);
       await page.evaluate(({ url, strip }) => void window.start(url, strip), { url, strip });
     }
 
@@ -149,6 +153,10 @@ async function play() {
     await throttle?.close();
     await server.close();
   }
+}
+
+function tell(event) {
+  console.error(JSON.stringify(event));
 }
 
 // SHA-256 of the public key, in base 64 (RFC 7469 2.4).

@@ -93,6 +93,8 @@ impl Report {
 /// What happens while a player plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
+    /// The player's page is there, and opens the address after `--wait`.
+    Ready,
     Started,
     /// Pictures of another height are shown.
     Shown(u64),
@@ -102,6 +104,7 @@ impl Event {
     fn parse(line: &str) -> Option<Self> {
         let event: Value = serde_json::from_str(line).ok()?;
         match event["event"].as_str()? {
+            "ready" => Some(Self::Ready),
             "started" => Some(Self::Started),
             "shown" => event["height"].as_u64().map(Self::Shown),
             _ => None,

@@ -28,7 +28,7 @@ pub(crate) fn render(presentation: &Presentation) -> String {
     let head = Head {
         profiles: PROFILES,
         min_buffer: presentation.part_hold_back,
-        delay: target(presentation),
+        delay: delay(presentation),
     };
     mpd::render(presentation, &head, &LowLatency)
 }
@@ -37,8 +37,14 @@ struct LowLatency;
 
 impl Form for LowLatency {
     fn describe(&self, out: &mut String, presentation: &Presentation) -> Result {
-        let target = target(presentation);
-        let (min, max) = (presentation.part_hold_back, target + 2 * presentation.segment);
+        let (away, target) = (mpd::away(presentation), delay(presentation));
+        // Who waits for the publisher may fall behind by as much again, and is not to look for media in the hole.
+        let slack = if away.is_zero() {
+            2 * presentation.segment
+        } else {
+            presentation.window
+        };
+        let (min, max) = (presentation.part_hold_back, target + slack);
         write!(
             out,
             "<ServiceDescription id=\"1\">\n <Latency referenceId=\"1\" target=\"{}\" min=\"{}\" max=\"{}\"/>\n \
@@ -107,6 +113,11 @@ impl Form for LowLatency {
         out.push_str("/>\n");
         Ok(())
     }
+}
+
+/// Latency@target, and as long as the publisher is away as much more as there is nothing to be had.
+fn delay(presentation: &Presentation) -> Duration {
+    target(presentation) + mpd::away(presentation)
 }
 
 /// Latency@target: a part to be made, what HLS players hold back, and what the ladder takes.

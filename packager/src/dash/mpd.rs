@@ -289,6 +289,19 @@ fn last(presentation: &Presentation, period: &Period) -> Option<(u64, i64)> {
     period.last.or_else(ended)
 }
 
+/// How much later than usual media is to be presented for there to be any: how long the publisher has been away when the gap segment at the
+/// edge ends. A player that begins beyond the media waits for them where the next Period will not begin (dash.js for good).
+pub(super) fn away(presentation: &Presentation) -> Duration {
+    let since = presentation.periods.last().and_then(|newest| newest.last);
+    let master = presentation.tracks.first();
+    let open = master.and_then(|track| Some((track.timescale(), track.open.as_ref()?)));
+    let Some(((_, since), (timescale, open))) = since.zip(open) else {
+        return Duration::ZERO;
+    };
+    let until = timescale.duration(open.start) + presentation.segment;
+    until.saturating_sub(Timescale::VIDEO.duration(since))
+}
+
 /// The end of a Period as players are told: not before another begins. A player that is at the end of the only Period there is thinks
 /// that all is over (dash.js stops for good); so while the publisher is away it goes on to numbers that hold no media.
 fn told(presentation: &Presentation, period: &Period) -> Option<(u64, i64)> {

@@ -18,7 +18,7 @@ pub(crate) fn render(presentation: &Presentation) -> String {
     let head = Head {
         profiles: "urn:mpeg:dash:profile:isoff-live:2011",
         min_buffer: segment,
-        delay: 3 * segment,
+        delay: (3 * segment).max(mpd::away(presentation) + segment),
     };
     mpd::render(presentation, &head, &Plain)
 }

@@ -154,6 +154,39 @@ fn while_the_publisher_is_away_no_end_is_told_and_no_gap_listed() {
 }
 
 #[test]
+fn who_comes_while_the_publisher_is_away_is_sent_back_to_the_last_media() {
+    let delays = |example: &Example| {
+        let presentation = example.snapshot();
+        let (manifest, plain) = (string(presentation.manifest()), string(presentation.plain_manifest()));
+        let value = |text: &str, name: &str| {
+            let value = text.split(&format!(" {name}=\"")).nth(1).unwrap();
+            value.split('"').next().unwrap().to_owned()
+        };
+        [
+            value(&manifest, "suggestedPresentationDelay"),
+            value(&manifest, "target"),
+            value(&manifest, "max"),
+            value(&plain, "suggestedPresentationDelay"),
+        ]
+    };
+    let mut example = Example::new();
+    example.push(Cut::Media, 180_000);
+    example.push(Cut::Media, 126_000);
+    let usual = delays(&example);
+    assert_eq!(usual, ["PT2.261S", "2261", "6261", "PT6.000S"]);
+    // Up to the end of the gap that is open, and one may fall behind by the window.
+    example.open_with(Cut::Gap, 180_000, 1);
+    assert_eq!(delays(&example), ["PT4.261S", "4261", "64261", "PT6.000S"]);
+    for _ in 0..3 {
+        example.push(Cut::Gap, 180_000);
+    }
+    example.open_with(Cut::Gap, 180_000, 1);
+    assert_eq!(delays(&example), ["PT10.261S", "10261", "70261", "PT10.000S"]);
+    example.open_with(Cut::Discontinuity, 180_000, 1);
+    assert_eq!(delays(&example), usual);
+}
+
+#[test]
 fn both_manifests_name_the_same_segments() {
     let presentation = interrupted().snapshot();
     let attribute = |text: &str, name: &str| -> Vec<u64> {
