@@ -44,7 +44,7 @@ use crate::{
     config::{Config, ms},
     http1 as plain,
     metrics::Reason,
-    router::Router,
+    router::{Answering, Asker, Router},
     schedule::Schedule,
     signal::Signal,
     socket::{Prefix, Protocol, Socket},
@@ -86,15 +86,12 @@ pub(crate) struct Context {
 
 impl Context {
     /// The router's answer to a request of `peer`.
-    pub(crate) async fn answer<B>(&self, request: Request<B>, peer: SocketAddr) -> Response<Body>
+    pub(crate) fn answer<B>(&self, request: Request<B>, peer: SocketAddr) -> Answering<'_>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        match self.ours {
-            true => self.router.handle_ours(request, peer).await,
-            false => self.router.handle(request, peer).await,
-        }
+        self.router.respond(request, Asker { peer, ours: self.ours })
     }
 }
 
@@ -109,7 +106,7 @@ where
     if let Some(tls) = tls {
         let socket = Socket::new(socket).limit_write(write, metrics);
         let accepted = tokio::select! {
-            accepted = timeout(first_byte, tls.accept(socket)) => accepted,
+            accepted = timeout(first_byte, Box::pin(tls.accept(socket))) => accepted,
             () = context.drain.said() => return,
         };
         match accepted {
@@ -171,6 +168,8 @@ enum Via {
 }
 
 /// Speaks HTTP on a connection whose protocol is known. `flush` sends what the socket has gathered; pending while that is not done.
+///
+/// Each machine is in memory of its own: what waits for a part has no room for TLS or HTTP/2 in it, for thousands are woken at once.
 async fn speak<S>(
     socket: Socket<S>,
     mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
@@ -181,11 +180,10 @@ async fn speak<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (config, metrics) = (&context.config, context.router.metrics());
     let socket = match protocol {
         Protocol::Http1 => {
             let alt_svc = context.alt_svc.as_ref().filter(|_| matches!(via, Via::Tls { .. }));
-            let mut plain = pin!(plain::serve(socket, peer, alt_svc, &context));
+            let mut plain = Box::pin(plain::serve(socket, peer, alt_svc, &context));
             let ended = poll_fn(|cx| {
                 let ended = plain.as_mut().poll(cx);
                 match flush(cx) {
@@ -204,6 +202,21 @@ async fn speak<S>(
         }
         Protocol::Http2 => socket,
     };
+    Box::pin(speak_all(socket, flush, peer, protocol, via, context)).await;
+}
+
+/// Speaks all of HTTP/1 or HTTP/2, by hyper's machines.
+async fn speak_all<S>(
+    socket: Socket<S>,
+    mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
+    peer: SocketAddr,
+    protocol: Protocol,
+    via: Via,
+    context: Arc<Context>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (config, metrics) = (&context.config, context.router.metrics());
     let activity = Arc::new(Activity::default());
     let schedule = Arc::<Schedule>::default();
     let flush = |cx: &mut task::Context<'_>| {

@@ -29,6 +29,7 @@ use crate::{
     config::ms,
     connection, date,
     metrics::Reason,
+    router::Answering,
     socket::Socket,
 };
 
@@ -79,39 +80,21 @@ where
     let mut drain = pin!(context.drain.said());
     poll_fn(|cx| Poll::Ready(drain.as_mut().poll(cx).is_ready())).await;
     loop {
-        let request = match connection.request().await? {
-            Some(Head::Plain(request)) => request,
+        let (answering, to_head) = match connection.request().await? {
+            Some(Head::Plain(request)) => {
+                let to_head = request.method() == Method::HEAD;
+                (context.answer(request, peer), to_head)
+            }
             Some(Head::Part | Head::Other) => {
                 let Connection { socket, input, .. } = connection;
                 return Ok(Some(socket.after(input.freeze())));
             }
             None => break,
         };
-        let to_head = request.method() == Method::HEAD;
-        let mut response = {
-            let mut answer = pin!(context.answer(request, peer));
-            poll_fn(|cx| match answer.as_mut().poll(cx) {
-                Poll::Ready(response) => Poll::Ready(Ok(response)),
-                Poll::Pending => connection.poll_gone(cx).map(Err),
-            })
-            .await?
-        };
-        if let Some(alt_svc) = alt_svc {
-            response.headers_mut().insert(header::ALT_SVC, alt_svc.clone());
+        let (rest, last) = connection.answer(answering, to_head, alt_svc).await?;
+        if let Some(mut rest) = rest {
+            poll_fn(|cx| rest.poll(&mut connection, cx)).await?;
         }
-        let last =
-            response.headers().contains_key(header::CONNECTION) || context.retire.is_said() || context.drain.is_said();
-        let (mut response, mut answer) = (Some(response), None);
-        poll_fn(|cx| {
-            if let Some(response) = response.take() {
-                answer = Answer::begin(response, to_head, last, &mut connection.socket, cx)?;
-            }
-            match &mut answer {
-                Some(answer) => answer.poll(&mut connection, cx),
-                None => Poll::Ready(Ok(())),
-            }
-        })
-        .await?;
         if last {
             break;
         }
@@ -149,6 +132,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     Poll::Pending => return self.poll_limits(begun, cx),
                 }
             }
+        })
+        .await
+    }
+
+    /// Answers a request: what is left to write of it, and whether the connection ends then.
+    async fn answer(
+        &mut self,
+        mut answering: Answering<'_>,
+        to_head: bool,
+        alt_svc: Option<&HeaderValue>,
+    ) -> io::Result<(Option<Answer>, bool)> {
+        let context = self.context;
+        poll_fn(|cx| {
+            let Poll::Ready(mut response) = Pin::new(&mut answering).poll(cx) else {
+                return self.poll_gone(cx).map(Err);
+            };
+            if let Some(alt_svc) = alt_svc {
+                response.headers_mut().insert(header::ALT_SVC, alt_svc.clone());
+            }
+            let last = response.headers().contains_key(header::CONNECTION)
+                || context.retire.is_said()
+                || context.drain.is_said();
+            let rest = Answer::begin(response, to_head, last, &mut self.socket, cx)?;
+            Poll::Ready(Ok((rest, last)))
         })
         .await
     }

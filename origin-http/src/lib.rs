@@ -53,5 +53,5 @@ pub use metrics::Metrics;
 pub use pages::{Page, Pages};
 pub use posters::{NoPosters, Poster, Posters};
 pub use quic::{QuicHandover, QuicLegacy, QuicSocket};
-pub use router::{Fallback, RequestBody, Router};
+pub use router::{Answering, Fallback, RequestBody, Router};
 pub use server::{Server, Sockets};

@@ -4,10 +4,11 @@
 //! RFC 8216bis 6.2.5 (delivery directives), its appendix B.1 (low-latency server profile: the lifetimes).
 
 use std::{
-    fmt,
+    fmt, mem,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
+    task::{Context, Poll, ready},
     time::{Duration, SystemTime},
 };
 
@@ -17,11 +18,12 @@ use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
 use media_core::{BroadcastId, ChannelName, TrackName};
 use packager::{Changed, Live, Presentation, Presentations, Skip};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::{Instant, timeout};
 use tracing::{Level, debug, enabled};
 
 use crate::{
-    access_log::{AccessLog, Masked},
+    access_log::{AccessLog, Entry, Masked},
     answer::{self, Lifetime, refuse},
     audience::Audience,
     body::{Body, BoxError},
@@ -76,10 +78,10 @@ pub struct Router {
 
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
-struct Asker {
-    peer: SocketAddr,
+pub(crate) struct Asker {
+    pub(crate) peer: SocketAddr,
     /// A process of ours, for others.
-    ours: bool,
+    pub(crate) ours: bool,
 }
 
 impl Router {
@@ -120,24 +122,15 @@ impl Router {
 
     /// Answers one request. May take as long as three target durations, where the client asked for what is yet to come; dropping the
     /// future gives up.
-    pub async fn handle<B>(&self, request: Request<B>, peer: SocketAddr) -> Response<Body>
+    pub fn handle<B>(&self, request: Request<B>, peer: SocketAddr) -> Answering<'_>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        self.respond(request, Asker { peer, ours: false }).await
+        self.respond(request, Asker { peer, ours: false })
     }
 
-    /// The same for a process of ours, which asks for what it was asked: it writes that down, and knows who watches.
-    pub(crate) async fn handle_ours<B>(&self, request: Request<B>, peer: SocketAddr) -> Response<Body>
-    where
-        B: HttpBody<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        self.respond(request, Asker { peer, ours: true }).await
-    }
-
-    async fn respond<B>(&self, request: Request<B>, asker: Asker) -> Response<Body>
+    pub(crate) fn respond<B>(&self, request: Request<B>, asker: Asker) -> Answering<'_>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -148,26 +141,15 @@ impl Router {
         let mut notes = Notes::new(entry.is_some());
         let form = Form::of(&request);
         let (kind, step) = self.begin(request, asker, &mut notes);
-        let (mut response, held) = self.finish(step).await;
-        notes.held = held;
-        if !form.is_api {
-            if form.is_head {
-                answer::without_body(&mut response);
-            }
-            answer::share(response.headers_mut());
-            notes.tell(response.headers_mut());
-            if let Some((method, uri)) = form.line.as_deref() {
-                let path = Masked(uri.path());
-                debug!(%method, %path, status = response.status().as_u16(), "answered");
-            }
+        Answering {
+            router: self,
+            step,
+            kind,
+            form,
+            asked,
+            notes,
+            entry,
         }
-        urgency::settle(asked, kind, &mut response);
-        self.metrics.answered(kind, response.status());
-        if let Some(mut entry) = entry {
-            entry.answered(kind, response.status().as_u16(), notes);
-            response.body_mut().log(entry);
-        }
-        response
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -212,22 +194,6 @@ impl Router {
             _ => Step::Answer(answer::method_not_allowed()),
         };
         (kind, step)
-    }
-
-    /// Waits for what an answer still takes; the answer, and how long it was held.
-    async fn finish(&self, step: Step<'_>) -> (Response<Body>, Duration) {
-        match step {
-            Step::Answer(response) => (response, Duration::ZERO),
-            Step::Hold(mut hold) => {
-                let waiting = Counted::new(&self.metrics.waiting);
-                let begun = Instant::now();
-                let come = (&mut hold.changed).await;
-                drop(waiting);
-                let held = begun.elapsed();
-                (hold.answer(come), held)
-            }
-            Step::Later(later) => later.await,
-        }
     }
 
     fn read(&self, head: Parts, resource: Resource, asker: Asker, notes: &mut Notes) -> Step<'_> {
@@ -314,7 +280,7 @@ impl Router {
         };
         match answer.filter(theirs) {
             Some(answer) => (answer, Duration::ZERO),
-            None => Box::pin(self.finish(self.here(head, resource, asker))).await,
+            None => self.here(head, resource, asker).await,
         }
     }
 
@@ -328,7 +294,7 @@ impl Router {
                 let (failed, held) = match self.held(FIRST_WAIT, live.first()).await {
                     (Some(Some(presentation)), held) => {
                         let step = self.list(&head, live, presentation, listing, asker);
-                        let (response, more) = Box::pin(self.finish(step)).await;
+                        let (response, more) = step.await;
                         return (response, held + more);
                     }
                     (Some(None), held) => (refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON), held),
@@ -357,7 +323,7 @@ impl Router {
             Listing::Multivariant => (presentation.multivariant(), answer::HLS),
             Listing::Manifest => (presentation.manifest(), answer::DASH),
             Listing::PlainManifest => (presentation.plain_manifest(), answer::DASH),
-            Listing::Playlist(track) => return playlist(head, conditions, live, &presentation, &track),
+            Listing::Playlist(track) => return playlist(self, head, conditions, live, &presentation, &track),
         };
         Step::Answer(answer::text(&conditions, text, content_type, lifetime))
     }
@@ -380,11 +346,10 @@ impl Router {
             conditions: Conditions::of(&head.method, &head.headers),
         };
         match media::find(&presentation.tracks[index], object, presentation.ended) {
-            Found::Hinted(msn, part) => Step::Hold(Hold {
-                changed: media.live.changed(index, msn, Some(part), hold(target)),
-                target_duration_s: target,
-                then: Then::Media(media),
-            }),
+            Found::Hinted(msn, part) => {
+                let changed = media.live.changed(index, msn, Some(part), hold(target));
+                Step::Hold(Hold::new(self, changed, target, Then::Media(media)))
+            }
             Found::Next(next) => Step::Later(Box::pin(async move {
                 let come = media.come_to(next, Arc::clone(&presentation), target);
                 let (come, held) = self.held(Duration::from_secs(target), come).await;
@@ -410,20 +375,91 @@ impl fmt::Debug for Router {
     }
 }
 
-/// What an answer still takes.
+/// An answer that is on its way; dropping it gives up. It holds what is left to do, and nothing of the request beside: thousands wait at
+/// once, so there are no futures in futures here, each with its state in another line of memory.
+#[must_use = "nothing is answered before it is awaited"]
+pub struct Answering<'a> {
+    router: &'a Router,
+    step: Step<'a>,
+    kind: Kind,
+    form: Form,
+    asked: Priority,
+    notes: Notes,
+    entry: Option<Entry>,
+}
+
+impl Future for Answering<'_> {
+    type Output = Response<Body>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        let this = &mut *self;
+        let (mut response, held) = ready!(Pin::new(&mut this.step).poll(cx));
+        this.notes.held = held;
+        if !this.form.is_api {
+            if this.form.is_head {
+                answer::without_body(&mut response);
+            }
+            answer::share(response.headers_mut());
+            this.notes.tell(response.headers_mut());
+            if let Some((method, uri)) = this.form.line.as_deref() {
+                let path = Masked(uri.path());
+                debug!(%method, %path, status = response.status().as_u16(), "answered");
+            }
+        }
+        urgency::settle(this.asked, this.kind, &mut response);
+        this.router.metrics.answered(this.kind, response.status());
+        if let Some(mut entry) = this.entry.take() {
+            entry.answered(this.kind, response.status().as_u16(), mem::take(&mut this.notes));
+            response.body_mut().log(entry);
+        }
+        Poll::Ready(response)
+    }
+}
+
+impl fmt::Debug for Answering<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answering")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an answer still takes; then the answer, and how long it was held.
 enum Step<'a> {
     Answer(Response<Body>),
-    /// Thousands wait like this at once, so it holds no more than it must, and no future in futures.
-    Hold(Hold),
-    /// The answer, and how long it was held.
+    Hold(Hold<'a>),
+    /// What few ask for, or seldom.
     Later(Pin<Box<dyn Future<Output = (Response<Body>, Duration)> + Send + 'a>>),
+    Over,
+}
+
+impl Future for Step<'_> {
+    type Output = (Response<Body>, Duration);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let come = match &mut *self {
+            Self::Hold(hold) => ready!(Pin::new(&mut hold.changed).poll(cx)),
+            Self::Later(later) => return later.as_mut().poll(cx),
+            Self::Answer(_) | Self::Over => None,
+        };
+        match mem::replace(&mut *self, Self::Over) {
+            Self::Answer(response) => Poll::Ready((response, Duration::ZERO)),
+            Self::Hold(hold) => {
+                let held = hold.begun.elapsed();
+                Poll::Ready((hold.answer(come), held))
+            }
+            Self::Later(_) | Self::Over => Poll::Pending,
+        }
+    }
 }
 
 /// What is answered when a part has come (RFC 8216bis 6.2.5.2, 6.2.6).
-struct Hold {
+struct Hold<'a> {
     changed: Changed,
+    begun: Instant,
     target_duration_s: u64,
     then: Then,
+    _waiting: Counted<&'a Gauge>,
 }
 
 enum Then {
@@ -463,7 +499,17 @@ impl Form {
     }
 }
 
-impl Hold {
+impl<'a> Hold<'a> {
+    fn new(router: &'a Router, changed: Changed, target_duration_s: u64, then: Then) -> Self {
+        Self {
+            changed,
+            begun: Instant::now(),
+            target_duration_s,
+            then,
+            _waiting: Counted::new(&router.metrics.waiting),
+        }
+    }
+
     fn answer(self, come: Option<Arc<Presentation>>) -> Response<Body> {
         let target = self.target_duration_s;
         match (come, self.then) {
@@ -537,6 +583,7 @@ impl Media {
 
 /// A media playlist, now or when what is asked for has come.
 fn playlist<'a>(
+    router: &'a Router,
     head: &Parts,
     conditions: Conditions,
     live: Arc<Live>,
@@ -563,15 +610,15 @@ fn playlist<'a>(
     let skip = directives.skip;
     match reload {
         Ok(Reload::Now) => Step::Answer(playlist_of(presentation, track, skip, &conditions, done)),
-        Ok(Reload::Wait(msn, part)) => Step::Hold(Hold {
-            changed: live.changed(track, msn, part, hold(target)),
-            target_duration_s: target,
-            then: Then::Playlist {
+        Ok(Reload::Wait(msn, part)) => {
+            let then = Then::Playlist {
                 track,
                 skip,
                 conditions,
-            },
-        }),
+            };
+            let changed = live.changed(track, msn, part, hold(target));
+            Step::Hold(Hold::new(router, changed, target, then))
+        }
         Err(reason) => bad(reason),
     }
 }

@@ -23,7 +23,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument, debug, debug_span, info, warn};
+use tracing::{Instrument, debug, debug_span, info, level_filters::LevelFilter, warn};
 
 use crate::{
     config::{Config, Https, ms},
@@ -279,7 +279,11 @@ impl Door {
                 abort.unless_said(connection::serve(socket, peer, tls, context)).await;
                 drop(place);
             };
-            self.context.tasks.spawn(connection.instrument(span));
+            // Without a span where nobody reads it: thousands of connections are woken at once.
+            match LevelFilter::current() < LevelFilter::DEBUG {
+                true => self.context.tasks.spawn(connection),
+                false => self.context.tasks.spawn(connection.instrument(span)),
+            };
         }
     }
 }
