@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{self, Poll},
+    task::{self, Poll, ready},
     time::Duration,
 };
 
@@ -42,8 +42,10 @@ use crate::{
     answer::{self, Lifetime},
     body::{Body, BoxError},
     config::{Config, ms},
+    gather::Gather,
     http1 as plain,
     metrics::Reason,
+    rest::Rest,
     router::{Answering, Asker, Router},
     schedule::Schedule,
     signal::Signal,
@@ -142,12 +144,22 @@ where
     match first {
         Ok(Ok(Some(protocol))) => {
             let socket = Socket::new(socket).after(prefix.read()).limit_write(write, metrics);
-            let full = socket.full();
-            let flush = move |_: &mut task::Context<'_>| match full.load(Ordering::Relaxed) {
-                true => Poll::Pending,
-                false => Poll::Ready(Ok(())),
-            };
-            speak(socket, flush, peer, protocol, Via::Plain, context).await;
+            match protocol {
+                Protocol::Http1 => {
+                    let full = socket.full();
+                    let flush = move |_: &mut task::Context<'_>| match full.load(Ordering::Relaxed) {
+                        true => Poll::Pending,
+                        false => Poll::Ready(Ok(())),
+                    };
+                    speak(socket, flush, peer, protocol, Via::Plain, context).await;
+                }
+                Protocol::Http2 => {
+                    let gather = Gather::new(socket);
+                    let mut flusher = gather.flusher();
+                    let flush = move |cx: &mut task::Context<'_>| flusher.poll(cx);
+                    speak(Socket::new(gather), flush, peer, protocol, Via::Plain, context).await;
+                }
+            }
         }
         Ok(Ok(None)) => {}
         Ok(Err(err)) => debug!(%err, "connection lost"),
@@ -309,15 +321,22 @@ where
     let mut retired = protocol == Protocol::Http1;
     let mut begun = 0;
     let mut quiet_since = None;
+    let mut rest = Rest::default();
     loop {
         tokio::select! {
             // What the protocol has written goes out when it has done all that it can for now.
-            ended = poll_fn(|cx| match (connection.as_mut().poll(cx), flush(cx)) {
-                (Poll::Pending, Poll::Ready(Err(err))) => {
-                    debug!(%err, "connection lost");
-                    Poll::Ready(Ok(()))
+            ended = poll_fn(|cx| {
+                // While more answers are being made they are written together.
+                if protocol == Protocol::Http2 && activity.is_busy() {
+                    ready!(rest.poll(cx));
                 }
-                (ended, _) => ended,
+                match (connection.as_mut().poll(cx), flush(cx)) {
+                    (Poll::Pending, Poll::Ready(Err(err))) => {
+                        debug!(%err, "connection lost");
+                        Poll::Ready(Ok(()))
+                    }
+                    (ended, _) => ended,
+                }
             }) => return ended,
             () = context.drain.said(), if !draining => {
                 draining = true;

@@ -21,6 +21,7 @@ mod date;
 pub mod directives;
 pub mod edge;
 pub mod encoding;
+mod gather;
 mod http1;
 mod media;
 mod metrics;
@@ -31,6 +32,7 @@ mod places;
 mod posters;
 mod quic;
 pub mod range;
+mod rest;
 mod router;
 #[cfg(test)]
 mod sample;

@@ -1,0 +1,87 @@
+//! A pause until others have run. tokio runs who is woken last first, so that a connection of HTTP/2 would write each of a hundred answers
+//! by itself, as they are made one after the other.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use tokio::task::yield_now;
+
+/// One task's pauses.
+#[derive(Debug, Default)]
+pub(crate) struct Rest(Option<Arc<Pause>>);
+
+#[derive(Debug)]
+struct Pause {
+    is_over: AtomicBool,
+    task: Waker,
+}
+
+impl Rest {
+    /// Pending, however often the task is woken meanwhile, until those who were to run have run; then ready once.
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        match &self.0 {
+            Some(pause) if pause.is_over.load(Ordering::Acquire) => {
+                self.0 = None;
+                Poll::Ready(())
+            }
+            Some(_) => Poll::Pending,
+            None => {
+                let pause = Arc::new(Pause {
+                    is_over: AtomicBool::new(false),
+                    task: cx.waker().clone(),
+                });
+                // It is the waker that the runtime keeps for when all others have run.
+                let _ = pin!(yield_now()).poll(&mut Context::from_waker(&Arc::clone(&pause).into()));
+                self.0 = Some(pause);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Wake for Pause {
+    fn wake(self: Arc<Self>) {
+        self.is_over.store(true, Ordering::Release);
+        self.task.wake_by_ref();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::poll_fn,
+        sync::{Mutex, atomic::AtomicUsize},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_rests_goes_on_after_the_others_though_they_wake_it() {
+        let (ran, waker) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(Mutex::new(Waker::noop().clone())),
+        );
+        let mut rest = Rest::default();
+        for round in 1..=3 {
+            for _ in 0..10 {
+                let (ran, waker) = (Arc::clone(&ran), Arc::clone(&waker));
+                tokio::spawn(async move {
+                    ran.fetch_add(1, Ordering::Relaxed);
+                    waker.lock().unwrap().wake_by_ref();
+                });
+            }
+            poll_fn(|cx| {
+                waker.lock().unwrap().clone_from(cx.waker());
+                rest.poll(cx)
+            })
+            .await;
+            assert_eq!(ran.load(Ordering::Relaxed), 10 * round);
+        }
+    }
+}
