@@ -1,4 +1,5 @@
 mod frames;
+mod http1;
 mod http2;
 mod https;
 mod limits;

@@ -1,0 +1,105 @@
+//! Plain requests, and the hand-over of a connection to hyper's machine in the middle of it.
+
+use super::*;
+
+#[tokio::test]
+async fn a_connection_goes_over_to_the_other_machine_with_all_that_was_read() {
+    let running = Running::live().await;
+    let mut peer = running.connect().await;
+    let plain = get("/time");
+    let post = request("POST", "/api/v1/x", "Content-Length: 5\r\n") + "hello";
+    let chunked = request("POST", "/api/v1/y", "Transfer-Encoding: chunked\r\n") + "3\r\nabc\r\n0\r\n\r\n";
+    peer.send(
+        [&plain, &plain, &post, &plain, &chunked, &plain]
+            .map(String::as_str)
+            .concat(),
+    )
+    .await;
+    for said in [
+        None,
+        None,
+        Some("POST /api/v1/x of 127.0.0.1 said hello"),
+        None,
+        Some("POST /api/v1/y of 127.0.0.1 said abc"),
+        None,
+    ] {
+        let (status, headers, body) = peer.answer(true).await;
+        assert_eq!(status, 200);
+        match said {
+            Some(said) => assert_eq!(String::from_utf8_lossy(&body), said),
+            None => assert_eq!(headers["cache-control"], "no-store"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn both_machines_answer_alike() {
+    let running = Running::live().await;
+    let first = running.stage.first;
+    let segment = running.stage.media(&format!("{first}.m4s"));
+    let paths = [
+        segment.as_str(),
+        "/live/demo/v0.m3u8",
+        "/live/demo/manifest.mpd",
+        "/nothing",
+        "/watch/demo",
+    ];
+    for (path, method) in paths.into_iter().flat_map(|path| [(path, "GET"), (path, "HEAD")]) {
+        for headers in ["", "Accept-Encoding: gzip\r\n", "Range: bytes=0-9\r\n"] {
+            let mut answers = Vec::new();
+            // A header that says nothing new, and is not plain.
+            for other in ["", "Connection: keep-alive, x\r\n"] {
+                let mut peer = running.connect().await;
+                peer.send(request(method, path, &format!("{headers}{other}"))).await;
+                let mut answer = peer.answer(method == "GET").await;
+                answer.1.remove("date");
+                answers.push(answer);
+            }
+            assert_eq!(answers[0], answers[1], "{method} {path} {headers}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_leaves_while_it_waits_is_forgotten() {
+    let running = Running::live().await;
+    let open = running.stage.first + 3;
+    let mut peer = running.connect().await;
+    peer.send(get(&format!("/live/demo/v0.m3u8?_HLS_msn={open}&_HLS_part=2")))
+        .await;
+    while running.stage.metrics.waiting.get() == 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    drop(peer);
+    let begun = Instant::now();
+    while running.stage.metrics.waiting.get() > 0 || running.stage.metrics.connections.get() > 0 {
+        assert!(begun.elapsed() < LONG);
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_asks_ahead_while_it_waits_is_answered_in_order() {
+    let mut running = Running::live().await;
+    let open = running.stage.first + 3;
+    let mut peer = running.connect().await;
+    peer.send(get(&format!("/live/demo/v0.m3u8?_HLS_msn={open}&_HLS_part=2")))
+        .await;
+    while running.stage.metrics.waiting.get() == 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    // More than is read ahead.
+    let ahead = 1_000;
+    peer.send(get("/time").repeat(ahead)).await;
+    sleep(Duration::from_millis(20)).await;
+    running.stage.push(PART).await;
+    let (status, headers, _) = peer.answer(true).await;
+    assert_eq!(
+        (status, &headers["content-type"][..]),
+        (200, "application/vnd.apple.mpegurl")
+    );
+    for _ in 0..ahead {
+        let (status, headers, _) = peer.answer(true).await;
+        assert_eq!((status, &headers["cache-control"][..]), (200, "no-store"));
+    }
+}
