@@ -1,7 +1,7 @@
 //! HTTP/1.1 as players and caches speak it: one plain request after the other, each answered from memory. The first that is not plain ends
 //! this, and the connection goes on in hyper's machine, which gets it with all that was read.
 //!
-//! What waits here is small, since thousands wait for one part: no buffer, no timer of its own, and when its part comes it looks at nothing
+//! What waits here is small, since thousands wait for one part: no buffer, no timer for its wait, and when its part comes it looks at nothing
 //! else before its answer is written. RFC 9112; heads are `head`'s.
 
 mod head;
@@ -20,16 +20,17 @@ use http::{HeaderValue, Method, Response, header};
 use http_body::Body as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::{coop::consume_budget, unconstrained},
     time::{Instant, Sleep, sleep_until},
 };
 
 use self::head::{Framing, Head};
 use crate::{
+    answering::Answering,
     body::{Body, Data},
     config::ms,
     connection, date,
     metrics::Reason,
-    router::Answering,
     socket::Socket,
 };
 
@@ -98,6 +99,8 @@ where
         if last {
             break;
         }
+        // Who asks ahead for much is answered in turns with others.
+        consume_budget().await;
         connection.alarm.quiet_since = Instant::now();
     }
     poll_fn(|cx| Pin::new(&mut connection.socket).poll_shutdown(cx)).await?;
@@ -227,20 +230,27 @@ impl Answer {
     {
         WRITING.with_borrow_mut(|output| {
             output.clear();
-            let framing = date::with(|date| head::write(output, &response, to_head, last, date));
-            let mut body = response.into_body();
+            let mut framing = date::with(|date| head::write(output, &response, to_head, last, date));
+            let mut body = match framing {
+                Framing::Bodiless => Body::empty(),
+                Framing::Length(_) | Framing::Chunked => response.into_body(),
+            };
             let room = SMALL.saturating_sub(output.len()) as u64;
             if body.len().is_some_and(|len| (1..=room).contains(&len))
                 && let Poll::Ready(Some(frame)) = Pin::new(&mut body).poll_frame(cx)
                 && let Ok(mut data) = frame.map_err(io::Error::other)?.into_data()
             {
+                framing.count(data.remaining())?;
                 while data.has_remaining() {
                     output.extend_from_slice(data.chunk());
                     data.advance(data.chunk().len());
                 }
             }
-            let ends = body.is_end_stream();
+            let ends = framing != Framing::Chunked && body.is_end_stream();
             let mut written = 0;
+            if ends {
+                framing.end()?;
+            }
             if ends && let Poll::Ready(count) = Pin::new(socket).poll_write(cx, output) {
                 written = count?;
                 if written == output.len() {
@@ -288,14 +298,12 @@ impl Answer {
             Some(Ok(frame)) => frame,
             // Cut short, so that it does not pass for the whole.
             Some(Err(err)) => return Poll::Ready(Err(io::Error::other(err))),
-            None => {
-                self.end();
-                return Poll::Ready(Ok(()));
-            }
+            None => return Poll::Ready(self.end()),
         };
         if let Ok(data) = frame.into_data()
             && data.has_remaining()
         {
+            self.framing.count(data.remaining())?;
             if self.framing == Framing::Chunked {
                 self.front
                     .extend_from_slice(format!("{:x}\r\n", data.remaining()).as_bytes());
@@ -303,17 +311,18 @@ impl Answer {
             }
             self.data = Some(data);
         }
-        if self.body.is_end_stream() && self.framing == Framing::Length {
-            self.ends = true;
+        if self.body.is_end_stream() && self.framing != Framing::Chunked {
+            return Poll::Ready(self.end());
         }
         Poll::Ready(Ok(()))
     }
 
-    fn end(&mut self) {
+    fn end(&mut self) -> io::Result<()> {
         self.ends = true;
         if self.framing == Framing::Chunked {
             self.back = LAST_CHUNK;
         }
+        self.framing.end()
     }
 
     fn is_written(&self) -> bool {
@@ -430,8 +439,10 @@ impl Alarm {
                 }
                 None => self.sleep.insert(Box::pin(sleep_until(until))),
             };
+            // A task that has used up its turn would not be heard, and never ask again.
+            let rang = Pin::new(&mut unconstrained(sleep.as_mut())).poll(cx);
             self.rings = Some(until);
-            ready!(sleep.as_mut().poll(cx));
+            ready!(rang);
         }
     }
 }

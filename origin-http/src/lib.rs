@@ -11,6 +11,7 @@
 mod access_log;
 mod activity;
 mod answer;
+mod answering;
 mod audience;
 mod body;
 mod clock;
@@ -47,6 +48,7 @@ mod upload;
 mod urgency;
 
 pub use access_log::{AccessLog, Format};
+pub use answering::Answering;
 pub use audience::Audience;
 pub use body::{Body, BoxError, Data};
 pub use config::{Config, Https, addresses};
@@ -55,5 +57,5 @@ pub use metrics::Metrics;
 pub use pages::{Page, Pages};
 pub use posters::{NoPosters, Poster, Posters};
 pub use quic::{QuicHandover, QuicLegacy, QuicSocket};
-pub use router::{Answering, Fallback, RequestBody, Router};
+pub use router::{Fallback, RequestBody, Router};
 pub use server::{Server, Sockets};

@@ -4,27 +4,25 @@
 //! RFC 8216bis 6.2.5 (delivery directives), its appendix B.1 (low-latency server profile: the lifetimes).
 
 use std::{
-    fmt, mem,
+    fmt,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
 use media_core::{BroadcastId, ChannelName, TrackName};
-use packager::{Changed, Live, Presentation, Presentations, Skip};
-use prometheus_client::metrics::gauge::Gauge;
+use packager::{Live, Presentation, Presentations};
 use tokio::time::{Instant, timeout};
-use tracing::{Level, debug, enabled};
 
 use crate::{
-    access_log::{AccessLog, Entry, Masked},
+    access_log::AccessLog,
     answer::{self, Lifetime, refuse},
+    answering::{Answering, Form, Hold, Media, Step, Then, blocking, hold, playlist_of},
     audience::Audience,
     body::{Body, BoxError},
     clock,
@@ -39,7 +37,7 @@ use crate::{
     path::{Listing, Object, Resource},
     posters::Posters,
     upload::Timed,
-    urgency::{self, PRIORITY, Priority},
+    urgency::Priority,
 };
 
 /// How long a request for a channel that has just begun waits for something to list.
@@ -47,7 +45,7 @@ const FIRST_WAIT: Duration = Duration::from_secs(15);
 /// What is the API's.
 const API: &str = "/api/";
 /// Nothing is there, but something may be soon.
-const SOON: Lifetime = Lifetime::Seconds(1);
+pub(crate) const SOON: Lifetime = Lifetime::Seconds(1);
 
 /// A request's body, bounded in size and in how long it may pause.
 pub type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -171,8 +169,7 @@ impl Router {
             let request =
                 request.map(|body| Limited::new(Timed::new(body, self.body_pause), self.max_body_bytes).boxed_unsync());
             let answer = self.fallback.call(request, asker.peer);
-            let later = async move { (answer.await, Duration::ZERO) };
-            return (Kind::Api, Step::Later(Box::pin(later)));
+            return (Kind::Api, Step::Fallback(answer));
         }
         let has_body = !request.body().is_end_stream();
         let (head, _) = request.into_parts();
@@ -375,212 +372,6 @@ impl fmt::Debug for Router {
     }
 }
 
-/// An answer that is on its way; dropping it gives up. It holds what is left to do, and nothing of the request beside: thousands wait at
-/// once, so there are no futures in futures here, each with its state in another line of memory.
-#[must_use = "nothing is answered before it is awaited"]
-pub struct Answering<'a> {
-    router: &'a Router,
-    step: Step<'a>,
-    kind: Kind,
-    form: Form,
-    asked: Priority,
-    notes: Notes,
-    entry: Option<Entry>,
-}
-
-impl Future for Answering<'_> {
-    type Output = Response<Body>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
-        let this = &mut *self;
-        let (mut response, held) = ready!(Pin::new(&mut this.step).poll(cx));
-        this.notes.held = held;
-        if !this.form.is_api {
-            if this.form.is_head {
-                answer::without_body(&mut response);
-            }
-            answer::share(response.headers_mut());
-            this.notes.tell(response.headers_mut());
-            if let Some((method, uri)) = this.form.line.as_deref() {
-                let path = Masked(uri.path());
-                debug!(%method, %path, status = response.status().as_u16(), "answered");
-            }
-        }
-        urgency::settle(this.asked, this.kind, &mut response);
-        this.router.metrics.answered(this.kind, response.status());
-        if let Some(mut entry) = this.entry.take() {
-            entry.answered(this.kind, response.status().as_u16(), mem::take(&mut this.notes));
-            response.body_mut().log(entry);
-        }
-        Poll::Ready(response)
-    }
-}
-
-impl fmt::Debug for Answering<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answering")
-            .field("kind", &self.kind)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What an answer still takes; then the answer, and how long it was held.
-enum Step<'a> {
-    Answer(Response<Body>),
-    Hold(Hold<'a>),
-    /// What few ask for, or seldom.
-    Later(Pin<Box<dyn Future<Output = (Response<Body>, Duration)> + Send + 'a>>),
-    Over,
-}
-
-impl Future for Step<'_> {
-    type Output = (Response<Body>, Duration);
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let come = match &mut *self {
-            Self::Hold(hold) => ready!(Pin::new(&mut hold.changed).poll(cx)),
-            Self::Later(later) => return later.as_mut().poll(cx),
-            Self::Answer(_) | Self::Over => None,
-        };
-        match mem::replace(&mut *self, Self::Over) {
-            Self::Answer(response) => Poll::Ready((response, Duration::ZERO)),
-            Self::Hold(hold) => {
-                let held = hold.begun.elapsed();
-                Poll::Ready((hold.answer(come), held))
-            }
-            Self::Later(_) | Self::Over => Poll::Pending,
-        }
-    }
-}
-
-/// What is answered when a part has come (RFC 8216bis 6.2.5.2, 6.2.6).
-struct Hold<'a> {
-    changed: Changed,
-    begun: Instant,
-    target_duration_s: u64,
-    then: Then,
-    _waiting: Counted<&'a Gauge>,
-}
-
-enum Then {
-    Playlist {
-        track: usize,
-        skip: Skip,
-        conditions: Conditions,
-    },
-    Media(Media),
-}
-
-/// A request for an init segment, a segment or a part.
-struct Media {
-    live: Arc<Live>,
-    /// Of its track.
-    index: usize,
-    object: Object,
-    conditions: Conditions,
-}
-
-/// What the answer to a request depends on after its head has gone.
-struct Form {
-    is_head: bool,
-    is_api: bool,
-    /// For the log of a developer.
-    line: Option<Box<(Method, Uri)>>,
-}
-
-impl Form {
-    fn of<B>(request: &Request<B>) -> Self {
-        let line = || Box::new((request.method().clone(), request.uri().clone()));
-        Self {
-            is_head: request.method() == Method::HEAD,
-            is_api: request.uri().path().starts_with(API),
-            line: enabled!(Level::DEBUG).then(line),
-        }
-    }
-}
-
-impl<'a> Hold<'a> {
-    fn new(router: &'a Router, changed: Changed, target_duration_s: u64, then: Then) -> Self {
-        Self {
-            changed,
-            begun: Instant::now(),
-            target_duration_s,
-            then,
-            _waiting: Counted::new(&router.metrics.waiting),
-        }
-    }
-
-    fn answer(self, come: Option<Arc<Presentation>>) -> Response<Body> {
-        let target = self.target_duration_s;
-        match (come, self.then) {
-            (
-                Some(presentation),
-                Then::Playlist {
-                    track,
-                    skip,
-                    conditions,
-                },
-            ) => playlist_of(&presentation, track, skip, &conditions, blocking(target).0),
-            (Some(presentation), Then::Media(media)) => {
-                let found = media::find(&presentation.tracks[media.index], media.object, presentation.ended);
-                media.answer(&presentation, found, Lifetime::Unchanging(6 * target))
-            }
-            (None, then) => {
-                let lifetime = match then {
-                    Then::Playlist { .. } => blocking(target).1,
-                    Then::Media(_) => Lifetime::Seconds(target),
-                };
-                refuse(StatusCode::SERVICE_UNAVAILABLE, "it did not come\n", lifetime)
-            }
-        }
-    }
-}
-
-impl Media {
-    /// Waits until the segment that follows the open one has begun, or will not come any nearer.
-    async fn come_to(
-        &self,
-        mut next: u64,
-        mut presentation: Arc<Presentation>,
-        target_duration_s: u64,
-    ) -> (Arc<Presentation>, Found) {
-        let limit = hold(target_duration_s);
-        loop {
-            let Some(now) = self.live.changed(self.index, next.saturating_sub(1), None, limit).await else {
-                return (presentation, Found::Future);
-            };
-            presentation = now;
-            match media::find(&presentation.tracks[self.index], self.object, presentation.ended) {
-                Found::Next(again) if again != next => next = again,
-                found => return (presentation, found),
-            }
-        }
-    }
-
-    fn answer(&self, presentation: &Presentation, found: Found, lifetime: Lifetime) -> Response<Body> {
-        let (target, track) = (presentation.target_duration_s, &presentation.tracks[self.index]);
-        let content_type = match self.object {
-            Object::Init(_) if track.config.is_video() => answer::VIDEO_HEADER,
-            _ if track.config.is_video() => answer::VIDEO_SEGMENT,
-            _ => answer::AUDIO,
-        };
-        let mut response = match found {
-            Found::Bytes(rope) => answer::media(&self.conditions, &rope, etag(self.object), content_type, lifetime),
-            Found::Growing(msn) => {
-                let body = Body::growing(self.live.follow(self.index, msn));
-                answer::growing(body, content_type, Lifetime::Unchanging(6 * target))
-            }
-            Found::Next(_) | Found::Future => return refuse(StatusCode::NOT_FOUND, "not yet\n", SOON),
-            Found::Hinted(..) | Found::Gone => {
-                return refuse(StatusCode::NOT_FOUND, "no such media\n", Lifetime::Seconds(target));
-            }
-        };
-        let urgency = urgency::of_media(presentation.tracks.iter().map(Arc::as_ref), track, self.object);
-        response.headers_mut().insert(PRIORITY, urgency::value(urgency));
-        response
-    }
-}
-
 /// A media playlist, now or when what is asked for has come.
 fn playlist<'a>(
     router: &'a Router,
@@ -623,26 +414,6 @@ fn playlist<'a>(
     }
 }
 
-fn playlist_of(
-    presentation: &Presentation,
-    track: usize,
-    skip: Skip,
-    conditions: &Conditions,
-    lifetime: Lifetime,
-) -> Response<Body> {
-    let skip = if presentation.ended { Skip::No } else { skip };
-    let text = presentation.media_playlist(track, skip);
-    answer::text(conditions, text, answer::HLS, lifetime)
-}
-
-/// How long what a blocking request is answered holds, done and failed: for long, since the next one has another address (appendix B.1).
-fn blocking(target_duration_s: u64) -> (Lifetime, Lifetime) {
-    (
-        Lifetime::Seconds(6 * target_duration_s),
-        Lifetime::Seconds(4 * target_duration_s),
-    )
-}
-
 /// HTTP/1.1 with no Host or several (RFC 9112 3.2): who else has read this request may have read another.
 fn is_ambiguous<B>(request: &Request<B>) -> bool {
     request.version() == Version::HTTP_11 && request.headers().get_all(header::HOST).iter().count() != 1
@@ -673,20 +444,6 @@ fn kind(resource: &Resource) -> Kind {
 
 fn index(presentation: &Presentation, track: &TrackName) -> Option<usize> {
     presentation.tracks.iter().position(|known| known.name == *track)
-}
-
-/// How long a request may be held (6.2.5.2).
-fn hold(target_duration_s: u64) -> Duration {
-    Duration::from_secs(3 * target_duration_s)
-}
-
-/// An address has one representation for ever, so its name is its validator.
-fn etag(object: Object) -> HeaderValue {
-    match object {
-        Object::Init(number) => answer::value(format_args!("\"init.{number}\"")),
-        Object::Segment(msn) => answer::value(format_args!("\"{msn}\"")),
-        Object::Part(msn, part) => answer::value(format_args!("\"{msn}.{part}\"")),
-    }
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ use crate::{
 
 /// How often the clock acts on a window that it drives.
 const GAP_TICK: Duration = Duration::from_millis(50);
-/// How often it is asked whose wait is over first: less than the shortest wait.
+/// How often it is asked whose wait is over first: no more than the shortest wait.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What a packager is told.
@@ -147,6 +147,8 @@ impl Packager {
                 (self.presentations.clone(), self.settings.window, shutdown.clone());
             tasks.spawn(
                 async move {
+                    // Whoever waits is told, however this ends.
+                    let _closed = Closed(&live);
                     let task = async {
                         package.await;
                         // What has ended stays for the length of its window.
@@ -160,7 +162,6 @@ impl Packager {
                         () = task => {}
                         never = live.crowd.wake_rest() => match never {},
                     }
-                    live.crowd.wake_now();
                     presentations.remove(&live);
                 }
                 .instrument(span),
@@ -168,6 +169,16 @@ impl Packager {
         }
         tasks.close();
         tasks.wait().await;
+    }
+}
+
+/// Tells those who wait that no more follows, when dropped.
+struct Closed<'a>(&'a Live);
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+        self.0.crowd.wake_now();
     }
 }
 
@@ -502,19 +513,14 @@ impl Future for Changed {
         let Some(waiters) = this.live.waiters.get(this.track) else {
             return Poll::Ready(None);
         };
-        match this.ticket {
-            Some(ticket) => {
-                waiters.renew(ticket, cx.waker());
-                Poll::Pending
-            }
-            None => {
-                this.ticket = Some(waiters.join(this.awaited, this.until, cx.waker().clone()));
-                // What came before it joined wakes nobody.
-                let Some(come) = this.look() else { return Poll::Pending };
-                this.leave();
-                Poll::Ready(come)
-            }
+        if this.ticket.is_some_and(|ticket| waiters.renew(ticket, cx.waker())) {
+            return Poll::Pending;
         }
+        this.ticket = Some(waiters.join(this.awaited, this.until, cx.waker().clone()));
+        // What came before it joined wakes nobody.
+        let Some(come) = this.look() else { return Poll::Pending };
+        this.leave();
+        Poll::Ready(come)
     }
 }
 

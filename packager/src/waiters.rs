@@ -149,11 +149,11 @@ impl Waiters {
         Ticket { place, serial }
     }
 
-    /// Has another waker woken from now on.
-    pub(crate) fn renew(&self, ticket: Ticket, waker: &Waker) {
-        if let Some(waiter) = self.lock().of(ticket).and_then(|place| place.waiter.as_mut()) {
-            waiter.waker.clone_from(waker);
-        }
+    /// Has this waker woken from now on; `false` if the wait is over, and nobody will be.
+    pub(crate) fn renew(&self, ticket: Ticket, waker: &Waker) -> bool {
+        let mut places = self.lock();
+        let waiter = places.of(ticket).and_then(|place| place.waiter.as_mut());
+        waiter.map(|waiter| waiter.waker.clone_from(waker)).is_some()
     }
 
     /// Leaves, if it has not been woken.
@@ -219,21 +219,26 @@ impl Places {
             }
         }
         self.first_until = first_until;
-        self.start_over();
+        self.give_up();
         woken
     }
 
     fn release(&mut self, place: usize) {
         self.free.push(place);
-        self.start_over();
-    }
-
-    /// Starts from the first place again when all are free: who waits is woken in the order in which it came. The memory of a crowd stays, for
-    /// it is back with the next part.
-    fn start_over(&mut self) {
         if self.free.len() == self.places.len() {
             self.places.clear();
             self.free.clear();
+        }
+    }
+
+    /// Gives up the free places at the end, so that a crowd that has gone is not gone through again. Its memory stays, for it is back with
+    /// the next part.
+    fn give_up(&mut self) {
+        let taken = self.places.iter().rposition(|place| place.waiter.is_some());
+        let kept = taken.map_or(0, |last| last + 1);
+        if kept < self.places.len() {
+            self.places.truncate(kept);
+            self.free.retain(|&place| place < kept);
         }
     }
 }
@@ -314,9 +319,13 @@ mod tests {
         waiters.leave(gone);
         let ticket = waiters.join(part(0), None, Arc::clone(&second).into());
         waiters.leave(gone);
-        waiters.renew(gone, &Arc::clone(&first).into());
-        waiters.renew(ticket, &Arc::clone(&third).into());
+        assert!(!waiters.renew(gone, &Arc::clone(&first).into()));
+        assert!(waiters.renew(ticket, &Arc::clone(&third).into()));
         waiters.wake(with_parts(1).track(0), now, &Crowd::default());
+        assert!(
+            !waiters.renew(ticket, &Arc::clone(&second).into()),
+            "it must join again"
+        );
         assert_eq!([first.seen(), second.seen(), third.seen()], [0, 0, 1]);
     }
 
@@ -377,5 +386,11 @@ mod tests {
             waiters.leave(ticket);
         }
         assert_eq!(waiters.lock().places.len(), 2);
+        for _ in 0..1_000 {
+            waiters.join(part(0), None, Arc::<Count>::default().into());
+        }
+        waiters.wake(with_parts(1).track(0), Instant::now(), &Crowd::default());
+        assert_eq!(waiters.lock().places.len(), 1, "a crowd that has gone");
+        assert!(waiters.lock().free.is_empty());
     }
 }

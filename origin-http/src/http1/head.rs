@@ -3,7 +3,7 @@
 //! A plain request cannot be read in two ways: GET or HEAD of a path by HTTP/1.1, without a body and without anything that changes what the
 //! connection is. `httparse` reads it. Whatever else comes is for hyper's machine, errors included. RFC 9112 2 to 7.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{
@@ -33,13 +33,40 @@ pub(super) enum Head {
     Other,
 }
 
-/// How an answer's body ends.
+/// How an answer's body ends (RFC 9112 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// Where its length says; also where there is none.
-    Length,
-    /// With its last chunk (RFC 9112 7.1).
+    /// There is none, whatever the answer says of its length.
+    Bodiless,
+    /// After so many more bytes.
+    Length(u64),
+    /// With its last chunk (7.1).
     Chunked,
+}
+
+impl Framing {
+    /// So many bytes follow.
+    ///
+    /// # Errors
+    /// They are more than were announced: what follows would be read as another answer.
+    pub(super) fn count(&mut self, bytes: usize) -> io::Result<()> {
+        if let Self::Length(left) = self {
+            let rest = left.checked_sub(bytes as u64);
+            *left = rest.ok_or_else(|| io::Error::other("a body is longer than it said"))?;
+        }
+        Ok(())
+    }
+
+    /// The body has ended.
+    ///
+    /// # Errors
+    /// It is shorter than was announced: what follows would be read as its rest.
+    pub(super) fn end(self) -> io::Result<()> {
+        match self {
+            Self::Length(1..) => Err(io::Error::other("a body is shorter than it said")),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Takes a plain request's head from the front of `input`, if that is what it begins with. What is before `from` has been looked at, and
@@ -49,7 +76,7 @@ pub(super) fn take(input: &mut BytesMut, from: usize, max_bytes: usize, max_line
     let rest = &input[from..];
     let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") else {
         // Lines may end without a carriage return (RFC 9112 2.2).
-        let bare = rest.windows(2).any(|window| window == b"\n\n");
+        let bare = rest.windows(2).any(|window| window == b"\n\n") || rest.windows(3).any(|window| window == b"\n\r\n");
         return match bare || input.len() > max_bytes || (from == 0 && is_none(input)) {
             true => Head::Other,
             false => Head::Part,
@@ -133,28 +160,33 @@ pub(super) fn write(
             ]);
         }
     }
+    let mut dated = false;
     for (name, value) in response.headers() {
         let ours = match *name {
             // Of an answer to HEAD, whose body is not here.
             CONTENT_LENGTH => !to_head,
-            TRANSFER_ENCODING | CONNECTION | DATE => true,
+            TRANSFER_ENCODING | CONNECTION => true,
             _ => false,
         };
+        // An origin's, of what an edge holds: its Age is counted from there.
+        dated |= *name == DATE;
         if !ours {
             put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
     }
-    put(&[b"date: ", date, b"\r\n"]);
+    if !dated {
+        put(&[b"date: ", date, b"\r\n"]);
+    }
     if last {
         put(&[b"connection: close\r\n"]);
     }
     let bodiless = to_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let framing = match response.body().len().filter(|_| !bodiless) {
+    let framing = match response.body().len() {
+        _ if bodiless => Framing::Bodiless,
         Some(len) => {
             let _ = write!(output, "content-length: {len}\r\n"); // into memory: it does not fail
-            Framing::Length
+            Framing::Length(len)
         }
-        None if bodiless => Framing::Length,
         None => {
             output.extend_from_slice(b"transfer-encoding: chunked\r\n");
             Framing::Chunked
@@ -234,7 +266,9 @@ mod tests {
                 "{header}"
             );
         }
-        assert!(is_other("GET /x HTTP/1.1\nHost: h\n\n"));
+        for mixed in ["\nHost: h\n\n", "\r\nHost: h\n\r\n", "\nHost: h\n\r\n"] {
+            assert!(is_other(&format!("GET /x HTTP/1.1{mixed}")), "{mixed:?}");
+        }
         assert!(is_other(&format!("GET /x HTTP/1.1\r\n{}\r\n", "A: 1\r\n".repeat(65))));
         assert!(is_other(&format!(
             "GET /x HTTP/1.1\r\nA: {}\r\n\r\n",
@@ -276,7 +310,7 @@ mod tests {
             head(&response, false, true),
             (
                 "HTTP/1.1 200 OK\r\netag: \"1\"\r\ndate: now\r\nconnection: close\r\ncontent-length: 4\r\n\r\n".into(),
-                Framing::Length
+                Framing::Length(4)
             )
         );
         *response.body_mut() = Body::empty();
@@ -284,14 +318,14 @@ mod tests {
             head(&response, true, false),
             (
                 "HTTP/1.1 200 OK\r\netag: \"1\"\r\ncontent-length: 9\r\ndate: now\r\n\r\n".into(),
-                Framing::Length
+                Framing::Bodiless
             )
         );
         for (status, line) in [(204, "204 No Content"), (304, "304 Not Modified")] {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
             let expected = format!("HTTP/1.1 {line}\r\ndate: now\r\n\r\n");
-            assert_eq!(head(&response, false, false), (expected, Framing::Length));
+            assert_eq!(head(&response, false, false), (expected, Framing::Bodiless));
         }
         let (_sender, unknown) = http_body_util::channel::Channel::<Bytes>::new(1);
         let response = Response::new(Body::boxed(unknown));

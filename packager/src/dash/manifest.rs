@@ -38,7 +38,7 @@ struct LowLatency;
 impl Form for LowLatency {
     fn describe(&self, out: &mut String, presentation: &Presentation) -> Result {
         let (away, target) = (mpd::away(presentation), delay(presentation));
-        // Who waits for the publisher may fall behind by as much again, and is not to look for media in the hole.
+        // Who waits for the publisher falls behind, and is not to look for media in the hole.
         let slack = if away.is_zero() {
             2 * presentation.segment
         } else {

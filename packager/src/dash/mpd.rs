@@ -299,7 +299,9 @@ pub(super) fn away(presentation: &Presentation) -> Duration {
         return Duration::ZERO;
     };
     let until = timescale.duration(open.start) + presentation.segment;
-    until.saturating_sub(Timescale::VIDEO.duration(since))
+    // Further back nothing is listed.
+    let most = presentation.window.saturating_sub(3 * presentation.segment);
+    until.saturating_sub(Timescale::VIDEO.duration(since)).min(most)
 }
 
 /// The end of a Period as players are told: not before another begins. A player that is at the end of the only Period there is thinks

@@ -182,6 +182,12 @@ fn who_comes_while_the_publisher_is_away_is_sent_back_to_the_last_media() {
     }
     example.open_with(Cut::Gap, 180_000, 1);
     assert_eq!(delays(&example), ["PT10.261S", "10261", "70261", "PT10.000S"]);
+    // No further back than there is something listed.
+    for _ in 0..24 {
+        example.push(Cut::Gap, 180_000);
+    }
+    example.open_with(Cut::Gap, 180_000, 1);
+    assert_eq!(delays(&example), ["PT56.261S", "56261", "116261", "PT56.000S"]);
     example.open_with(Cut::Discontinuity, 180_000, 1);
     assert_eq!(delays(&example), usual);
 }

@@ -103,3 +103,45 @@ async fn who_asks_ahead_while_it_waits_is_answered_in_order() {
         assert_eq!((status, &headers["cache-control"][..]), (200, "no-store"));
     }
 }
+
+#[tokio::test]
+async fn however_much_came_before_half_a_head_it_is_closed_in_time() {
+    let running = Running::start(Config {
+        header_ms: 200,
+        ..config()
+    })
+    .await;
+    // Some of these use up all that a task may do at once, just when the limit is to be waited for.
+    let asked: Vec<usize> = (100..270).collect();
+    let mut peers = Vec::new();
+    for &count in &asked {
+        let mut peer = running.connect().await;
+        peer.send(get("/time").repeat(count) + "GET /time HT").await;
+        peers.push(peer);
+    }
+    for (peer, count) in peers.into_iter().zip(&asked) {
+        let (answers, _) = peer.rest().await;
+        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), *count);
+    }
+    assert_eq!(running.refused("header").await, asked.len() as u64);
+}
+
+#[tokio::test]
+async fn no_body_follows_an_answer_to_head_whoever_gives_it() {
+    let running = Running::live().await;
+    for request in [
+        "HEAD /api/v1/x HTTP/1.1\r\nHost: origin\r\n\r\n",
+        "HEAD /api/v1/x HTTP/1.1\r\n\r\n",
+    ] {
+        let mut peer = running.connect().await;
+        peer.send(request).await;
+        let (_, headers, _) = peer.answer(false).await;
+        if request.contains("Host") {
+            peer.send(get("/time")).await;
+            assert_eq!(peer.answer(true).await.0, 200);
+        } else {
+            assert_eq!(headers["access-control-allow-origin"], "*");
+            assert_eq!(peer.rest().await.0, "");
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! An answer on its way: what is left to do when a request's head has gone, and what is answered when what it waits for has come.
+//!
+//! RFC 8216bis 6.2.5.2 (blocking reload), 6.2.6 (hinted parts), its appendix B.1 (lifetimes).
+
+use std::{
+    fmt, mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use packager::{Changed, Live, Presentation, Skip};
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::time::Instant;
+use tracing::{Level, debug, enabled};
+
+use crate::{
+    access_log::{Entry, Masked},
+    answer::{self, Lifetime, refuse},
+    body::Body,
+    conditions::Conditions,
+    media::{self, Found},
+    metrics::{Counted, Kind},
+    notes::Notes,
+    path::Object,
+    router::{Router, SOON},
+    urgency::{self, PRIORITY, Priority},
+};
+
+/// An answer that is on its way; dropping it gives up. It holds what is left to do, and nothing of the request beside: thousands wait at
+/// once, so there are no futures in futures here, each with its state in another line of memory.
+#[must_use = "nothing is answered before it is awaited"]
+pub struct Answering<'a> {
+    pub(crate) router: &'a Router,
+    pub(crate) step: Step<'a>,
+    pub(crate) kind: Kind,
+    pub(crate) form: Form,
+    pub(crate) asked: Priority,
+    pub(crate) notes: Notes,
+    pub(crate) entry: Option<Entry>,
+}
+
+impl Future for Answering<'_> {
+    type Output = Response<Body>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        let this = &mut *self;
+        let ours = !matches!(this.step, Step::Fallback(_));
+        let (mut response, held) = ready!(Pin::new(&mut this.step).poll(cx));
+        this.notes.held = held;
+        if ours {
+            if this.form.is_head {
+                answer::without_body(&mut response);
+            }
+            answer::share(response.headers_mut());
+            this.notes.tell(response.headers_mut());
+            if let Some((method, uri)) = this.form.line.as_deref() {
+                let path = Masked(uri.path());
+                debug!(%method, %path, status = response.status().as_u16(), "answered");
+            }
+        }
+        urgency::settle(this.asked, this.kind, &mut response);
+        this.router.metrics().answered(this.kind, response.status());
+        if let Some(mut entry) = this.entry.take() {
+            entry.answered(this.kind, response.status().as_u16(), mem::take(&mut this.notes));
+            response.body_mut().log(entry);
+        }
+        Poll::Ready(response)
+    }
+}
+
+impl fmt::Debug for Answering<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answering")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an answer still takes; then the answer, and how long it was held.
+pub(crate) enum Step<'a> {
+    Answer(Response<Body>),
+    Hold(Hold<'a>),
+    /// What few ask for, or seldom.
+    Later(Pin<Box<dyn Future<Output = (Response<Body>, Duration)> + Send + 'a>>),
+    /// The API's answer, which is its own whole.
+    Fallback(Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>),
+    Over,
+}
+
+impl Future for Step<'_> {
+    type Output = (Response<Body>, Duration);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let come = match &mut *self {
+            Self::Hold(hold) => ready!(Pin::new(&mut hold.changed).poll(cx)),
+            Self::Later(later) => return later.as_mut().poll(cx),
+            Self::Fallback(answer) => return answer.as_mut().poll(cx).map(|response| (response, Duration::ZERO)),
+            Self::Answer(_) | Self::Over => None,
+        };
+        match mem::replace(&mut *self, Self::Over) {
+            Self::Answer(response) => Poll::Ready((response, Duration::ZERO)),
+            Self::Hold(hold) => {
+                let held = hold.begun.elapsed();
+                Poll::Ready((hold.answer(come), held))
+            }
+            Self::Later(_) | Self::Fallback(_) | Self::Over => Poll::Pending,
+        }
+    }
+}
+
+/// What is answered when a part has come (RFC 8216bis 6.2.5.2, 6.2.6).
+pub(crate) struct Hold<'a> {
+    changed: Changed,
+    begun: Instant,
+    target_duration_s: u64,
+    then: Then,
+    _waiting: Counted<&'a Gauge>,
+}
+
+pub(crate) enum Then {
+    Playlist {
+        track: usize,
+        skip: Skip,
+        conditions: Conditions,
+    },
+    Media(Media),
+}
+
+/// A request for an init segment, a segment or a part.
+pub(crate) struct Media {
+    pub(crate) live: Arc<Live>,
+    /// Of its track.
+    pub(crate) index: usize,
+    pub(crate) object: Object,
+    pub(crate) conditions: Conditions,
+}
+
+/// What the answer to a request depends on after its head has gone.
+pub(crate) struct Form {
+    is_head: bool,
+    /// For the log of a developer.
+    line: Option<Box<(Method, Uri)>>,
+}
+
+impl Form {
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+        let line = || Box::new((request.method().clone(), request.uri().clone()));
+        Self {
+            is_head: request.method() == Method::HEAD,
+            line: enabled!(Level::DEBUG).then(line),
+        }
+    }
+}
+
+impl<'a> Hold<'a> {
+    pub(crate) fn new(router: &'a Router, changed: Changed, target_duration_s: u64, then: Then) -> Self {
+        Self {
+            changed,
+            begun: Instant::now(),
+            target_duration_s,
+            then,
+            _waiting: Counted::new(&router.metrics().waiting),
+        }
+    }
+
+    fn answer(self, come: Option<Arc<Presentation>>) -> Response<Body> {
+        let target = self.target_duration_s;
+        match (come, self.then) {
+            (
+                Some(presentation),
+                Then::Playlist {
+                    track,
+                    skip,
+                    conditions,
+                },
+            ) => playlist_of(&presentation, track, skip, &conditions, blocking(target).0),
+            (Some(presentation), Then::Media(media)) => {
+                let found = media::find(&presentation.tracks[media.index], media.object, presentation.ended);
+                media.answer(&presentation, found, Lifetime::Unchanging(6 * target))
+            }
+            (None, then) => {
+                let lifetime = match then {
+                    Then::Playlist { .. } => blocking(target).1,
+                    Then::Media(_) => Lifetime::Seconds(target),
+                };
+                refuse(StatusCode::SERVICE_UNAVAILABLE, "it did not come\n", lifetime)
+            }
+        }
+    }
+}
+
+impl Media {
+    /// Waits until the segment that follows the open one has begun, or will not come any nearer.
+    pub(crate) async fn come_to(
+        &self,
+        mut next: u64,
+        mut presentation: Arc<Presentation>,
+        target_duration_s: u64,
+    ) -> (Arc<Presentation>, Found) {
+        let limit = hold(target_duration_s);
+        loop {
+            let Some(now) = self.live.changed(self.index, next.saturating_sub(1), None, limit).await else {
+                return (presentation, Found::Future);
+            };
+            presentation = now;
+            match media::find(&presentation.tracks[self.index], self.object, presentation.ended) {
+                Found::Next(again) if again != next => next = again,
+                found => return (presentation, found),
+            }
+        }
+    }
+
+    pub(crate) fn answer(&self, presentation: &Presentation, found: Found, lifetime: Lifetime) -> Response<Body> {
+        let (target, track) = (presentation.target_duration_s, &presentation.tracks[self.index]);
+        let content_type = match self.object {
+            Object::Init(_) if track.config.is_video() => answer::VIDEO_HEADER,
+            _ if track.config.is_video() => answer::VIDEO_SEGMENT,
+            _ => answer::AUDIO,
+        };
+        let mut response = match found {
+            Found::Bytes(rope) => answer::media(&self.conditions, &rope, etag(self.object), content_type, lifetime),
+            Found::Growing(msn) => {
+                let body = Body::growing(self.live.follow(self.index, msn));
+                answer::growing(body, content_type, Lifetime::Unchanging(6 * target))
+            }
+            Found::Next(_) | Found::Future => return refuse(StatusCode::NOT_FOUND, "not yet\n", SOON),
+            Found::Hinted(..) | Found::Gone => {
+                return refuse(StatusCode::NOT_FOUND, "no such media\n", Lifetime::Seconds(target));
+            }
+        };
+        let urgency = urgency::of_media(presentation.tracks.iter().map(Arc::as_ref), track, self.object);
+        response.headers_mut().insert(PRIORITY, urgency::value(urgency));
+        response
+    }
+}
+
+pub(crate) fn playlist_of(
+    presentation: &Presentation,
+    track: usize,
+    skip: Skip,
+    conditions: &Conditions,
+    lifetime: Lifetime,
+) -> Response<Body> {
+    let skip = if presentation.ended { Skip::No } else { skip };
+    let text = presentation.media_playlist(track, skip);
+    answer::text(conditions, text, answer::HLS, lifetime)
+}
+
+/// How long what a blocking request is answered holds, done and failed: for long, since the next one has another address (appendix B.1).
+pub(crate) fn blocking(target_duration_s: u64) -> (Lifetime, Lifetime) {
+    (
+        Lifetime::Seconds(6 * target_duration_s),
+        Lifetime::Seconds(4 * target_duration_s),
+    )
+}
+
+/// How long a request may be held (6.2.5.2).
+pub(crate) fn hold(target_duration_s: u64) -> Duration {
+    Duration::from_secs(3 * target_duration_s)
+}
+
+/// An address has one representation for ever, so its name is its validator.
+fn etag(object: Object) -> HeaderValue {
+    match object {
+        Object::Init(number) => answer::value(format_args!("\"init.{number}\"")),
+        Object::Segment(msn) => answer::value(format_args!("\"{msn}\"")),
+        Object::Part(msn, part) => answer::value(format_args!("\"{msn}.{part}\"")),
+    }
+}
