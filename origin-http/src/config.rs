@@ -14,7 +14,7 @@ pub struct Config {
     /// well. Port 0 takes a free one. All limits below hold for all HTTP listeners together, TLS and QUIC too.
     #[serde(deserialize_with = "addresses")]
     pub listen: Vec<SocketAddr>,
-    /// Connections at once. Default 10 000. Each costs a file descriptor and, idle, some 30 KiB; over HTTP/2 with TLS 40.
+    /// Connections at once. Default 10 000. Each costs a file descriptor and, idle, some 6 KiB over HTTP/1.1; over HTTP/2 with TLS 40.
     pub max_connections: usize,
     /// Connections at once from one address, or one /64 of IPv6. Default 1000. Less protects against one greedy host; more suits a proxy or a
     /// CDN, all of whose users have its address.
