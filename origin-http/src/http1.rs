@@ -86,7 +86,7 @@ where
                 let to_head = request.method() == Method::HEAD;
                 (context.answer(request, peer), to_head)
             }
-            Some(Head::Part | Head::Other) => {
+            Some(Head::Other) => {
                 let Connection { socket, input, .. } = connection;
                 return Ok(Some(socket.after(input.freeze())));
             }
@@ -118,15 +118,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     let config = &self.context.config;
                     let max_bytes = usize::try_from(config.max_header_bytes).unwrap_or(usize::MAX);
                     let max_lines = usize::try_from(config.max_headers).unwrap_or(usize::MAX);
-                    match head::take(&mut self.input, seen, max_bytes, max_lines) {
-                        Head::Part => seen = self.input.len(),
-                        found => {
-                            if self.input.is_empty() {
-                                self.input = BytesMut::new();
-                            }
-                            return Poll::Ready(Ok(Some(found)));
+                    if let Some(found) = head::take(&mut self.input, seen, max_bytes, max_lines) {
+                        if self.input.is_empty() {
+                            self.input = BytesMut::new();
                         }
+                        return Poll::Ready(Ok(Some(found)));
                     }
+                    seen = self.input.len();
                     begun.get_or_insert_with(Instant::now);
                 }
                 match self.poll_read(cx)? {
@@ -333,45 +331,24 @@ impl Answer {
     where
         S: AsyncWrite + Unpin,
     {
+        let mut pieces = [IoSlice::new(&[]); PIECES];
+        let (mut count, mut here) = (0, 0);
         let front = self.front.get(self.written..).unwrap_or_default();
-        let len = front.len() + self.data.as_ref().map_or(0, Buf::remaining) + self.back.len();
-        let wrote = if len <= SMALL {
-            WRITING.with_borrow_mut(|buffer| {
-                buffer.clear();
-                buffer.extend_from_slice(front);
-                if let Some(data) = &self.data {
-                    let mut pieces = [IoSlice::new(&[]); PIECES];
-                    let count = data.chunks_vectored(&mut pieces);
-                    pieces[..count].iter().for_each(|piece| buffer.extend_from_slice(piece));
-                }
-                // Of more pieces than that the rest comes next.
-                if buffer.len() + self.back.len() == len {
-                    buffer.extend_from_slice(self.back);
-                }
-                Pin::new(socket).poll_write(cx, buffer)
-            })
-        } else {
-            let mut pieces = [IoSlice::new(&[]); PIECES];
-            let mut count = 0;
-            if !front.is_empty() {
-                pieces[0] = IoSlice::new(front);
-                count = 1;
-            }
-            let mut here = front.len();
-            if let Some(data) = &self.data {
-                let more = data.chunks_vectored(&mut pieces[count..PIECES - 1]);
-                here += pieces[count..count + more]
-                    .iter()
-                    .map(|piece| piece.len())
-                    .sum::<usize>();
-                count += more;
-            }
-            if here + self.back.len() == len && !self.back.is_empty() {
-                pieces[count] = IoSlice::new(self.back);
-                count += 1;
-            }
-            Pin::new(socket).poll_write_vectored(cx, &pieces[..count])
-        };
+        if !front.is_empty() {
+            pieces[0] = IoSlice::new(front);
+            count = 1;
+        }
+        if let Some(data) = &self.data {
+            let more = data.chunks_vectored(&mut pieces[count..PIECES - 1]);
+            here = pieces[count..count + more].iter().map(|piece| piece.len()).sum();
+            count += more;
+        }
+        // Of more pieces than that the rest comes first.
+        if !self.back.is_empty() && self.data.as_ref().map_or(0, Buf::remaining) == here {
+            pieces[count] = IoSlice::new(self.back);
+            count += 1;
+        }
+        let wrote = Pin::new(socket).poll_write_vectored(cx, &pieces[..count]);
         match ready!(wrote)? {
             0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             count => {

@@ -27,8 +27,6 @@ const LINES: usize = 64;
 pub(super) enum Head {
     /// A plain request, which has been taken out.
     Plain(Request<Empty<Bytes>>),
-    /// No whole head.
-    Part,
     /// What is not read here, and is still there.
     Other,
 }
@@ -70,26 +68,26 @@ impl Framing {
 }
 
 /// Takes a plain request's head from the front of `input`, if that is what it begins with. What is before `from` has been looked at, and
-/// holds no whole head. A head has `max_bytes` and `max_lines` at most.
-pub(super) fn take(input: &mut BytesMut, from: usize, max_bytes: usize, max_lines: usize) -> Head {
+/// holds no whole head. A head has `max_bytes` and `max_lines` at most. `None`: there is no whole head.
+pub(super) fn take(input: &mut BytesMut, from: usize, max_bytes: usize, max_lines: usize) -> Option<Head> {
     let from = from.saturating_sub(3);
     let rest = &input[from..];
     let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") else {
         // Lines may end without a carriage return (RFC 9112 2.2).
         let bare = rest.windows(2).any(|window| window == b"\n\n") || rest.windows(3).any(|window| window == b"\n\r\n");
-        return match bare || input.len() > max_bytes || (from == 0 && is_none(input)) {
-            true => Head::Other,
-            false => Head::Part,
-        };
+        let other = bare || input.len() > max_bytes || (from == 0 && is_none(input));
+        return other.then_some(Head::Other);
     };
     let end = from + end + 4;
     let request = match end <= max_bytes {
         true => parse(&Bytes::copy_from_slice(&input[..end]), max_lines),
         false => None,
     };
-    let Some(request) = request else { return Head::Other };
+    let Some(request) = request else {
+        return Some(Head::Other);
+    };
     input.advance(end);
-    Head::Plain(request)
+    Some(Head::Plain(request))
 }
 
 /// Whether no request begins like this: such as TLS.
@@ -202,7 +200,7 @@ mod tests {
 
     use super::*;
 
-    fn taken(text: &str) -> (Head, usize) {
+    fn taken(text: &str) -> (Option<Head>, usize) {
         let mut input = BytesMut::from(text);
         let head = take(&mut input, 0, 1_000, 64);
         (head, input.len())
@@ -210,13 +208,13 @@ mod tests {
 
     fn is_other(text: &str) -> bool {
         let (head, left) = taken(text);
-        matches!(head, Head::Other) && left == text.len()
+        matches!(head, Some(Head::Other)) && left == text.len()
     }
 
     #[test]
     fn a_plain_request_is_taken_and_what_follows_it_is_left() {
         let text = "GET /live/x/v0.m3u8?_HLS_msn=1 HTTP/1.1\r\nHost: h\r\nX-A:  1 \r\nx-a: 2\r\nConnection: Keep-Alive\r\n\r\nGET";
-        let (Head::Plain(request), 3) = taken(text) else {
+        let (Some(Head::Plain(request)), 3) = taken(text) else {
             panic!("not taken");
         };
         assert_eq!((request.method(), request.version()), (&Method::GET, Version::HTTP_11));
@@ -224,7 +222,7 @@ mod tests {
         assert_eq!(request.headers()["host"], "h");
         let all: Vec<_> = request.headers().get_all("x-a").iter().collect();
         assert_eq!(all, ["1", "2"]);
-        assert!(matches!(taken("HEAD / HTTP/1.1\r\n\r\n"), (Head::Plain(_), 0)));
+        assert!(matches!(taken("HEAD / HTTP/1.1\r\n\r\n"), (Some(Head::Plain(_)), 0)));
     }
 
     #[test]
@@ -286,8 +284,8 @@ mod tests {
             let before = input.len();
             input.extend_from_slice(&[byte]);
             let head = take(&mut input, before, 1_000, 64);
-            assert_eq!(matches!(head, Head::Plain(_)), index + 1 == text.len());
-            assert!(!matches!(head, Head::Other));
+            assert_eq!(matches!(head, Some(Head::Plain(_))), index + 1 == text.len());
+            assert!(!matches!(head, Some(Head::Other)));
         }
     }
 
@@ -338,6 +336,25 @@ mod tests {
         );
     }
 
+    #[test]
+    fn the_date_of_an_origin_stands() {
+        let mut response = Response::new(Body::empty());
+        response.headers_mut().insert(DATE, HeaderValue::from_static("before"));
+        let (head, _) = head(&response, false, false);
+        assert_eq!(head, "HTTP/1.1 200 OK\r\ndate: before\r\ncontent-length: 0\r\n\r\n");
+    }
+
+    #[test]
+    fn a_body_that_is_not_as_long_as_it_said_is_an_error() {
+        let mut framing = Framing::Length(5);
+        assert!(framing.count(3).is_ok() && framing.end().is_err());
+        assert!(framing.count(3).is_err());
+        assert!(framing.count(2).is_ok() && framing.end().is_ok());
+        assert!(framing.count(1).is_err());
+        let mut chunked = Framing::Chunked;
+        assert!(chunked.count(1 << 30).is_ok() && chunked.end().is_ok());
+    }
+
     proptest! {
         #[test]
         fn whatever_comes_is_taken_or_left_as_it_is(bytes: Vec<u8>, prefix in 0..3_usize) {
@@ -345,8 +362,8 @@ mod tests {
             let text = [prefix, &bytes].concat();
             let mut input = BytesMut::from(&text[..]);
             match take(&mut input, 0, 1_000, 64) {
-                Head::Plain(_) => prop_assert!(text.ends_with(&input) && text[..text.len() - input.len()].ends_with(b"\r\n\r\n")),
-                Head::Part | Head::Other => prop_assert_eq!(&input[..], &text[..]),
+                Some(Head::Plain(_)) => prop_assert!(text.ends_with(&input) && text[..text.len() - input.len()].ends_with(b"\r\n\r\n")),
+                Some(Head::Other) | None => prop_assert_eq!(&input[..], &text[..]),
             }
         }
     }

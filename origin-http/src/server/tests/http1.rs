@@ -2,6 +2,18 @@
 
 use super::*;
 
+/// Who waits for the part after the next.
+async fn waiting(running: &Running) -> Peer {
+    let open = running.stage.first + 3;
+    let mut peer = running.connect().await;
+    peer.send(get(&format!("/live/demo/v0.m3u8?_HLS_msn={open}&_HLS_part=2")))
+        .await;
+    while running.stage.metrics.waiting.get() == 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    peer
+}
+
 #[tokio::test]
 async fn a_connection_goes_over_to_the_other_machine_with_all_that_was_read() {
     let running = Running::live().await;
@@ -63,13 +75,7 @@ async fn both_machines_answer_alike() {
 #[tokio::test]
 async fn a_peer_that_leaves_while_it_waits_is_forgotten() {
     let running = Running::live().await;
-    let open = running.stage.first + 3;
-    let mut peer = running.connect().await;
-    peer.send(get(&format!("/live/demo/v0.m3u8?_HLS_msn={open}&_HLS_part=2")))
-        .await;
-    while running.stage.metrics.waiting.get() == 0 {
-        sleep(Duration::from_millis(5)).await;
-    }
+    let peer = waiting(&running).await;
     drop(peer);
     let begun = Instant::now();
     while running.stage.metrics.waiting.get() > 0 || running.stage.metrics.connections.get() > 0 {
@@ -81,13 +87,7 @@ async fn a_peer_that_leaves_while_it_waits_is_forgotten() {
 #[tokio::test]
 async fn who_asks_ahead_while_it_waits_is_answered_in_order() {
     let mut running = Running::live().await;
-    let open = running.stage.first + 3;
-    let mut peer = running.connect().await;
-    peer.send(get(&format!("/live/demo/v0.m3u8?_HLS_msn={open}&_HLS_part=2")))
-        .await;
-    while running.stage.metrics.waiting.get() == 0 {
-        sleep(Duration::from_millis(5)).await;
-    }
+    let mut peer = waiting(&running).await;
     // More than is read ahead.
     let ahead = 1_000;
     peer.send(get("/time").repeat(ahead)).await;
