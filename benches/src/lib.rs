@@ -3,6 +3,7 @@
 //! - [`stream`]: what one encoder sends. [`wire`]: the same as RTMP chunks, made once and sent again and again.
 //! - [`client`]: the way to `publish`. [`load`]: many publishers on one thread, each frame sent when it is due.
 //! - [`http`]: a keep-alive reader. [`playlist`]: the little that it must understand.
+//! - [`bad`]: publishers whose stamps or configurations break the rules.
 //! - [`process`]: servers as processes of their own: started, pinned to a core, their CPU time and memory read.
 //! - [`path`]: the daemon's way of a frame, from an RTMP socket to an HTTP body, inside this process.
 //! - [`certificate`]: of a run. [`rival`]: other servers with their best settings. [`raw`], [`quic`]: servers that do the least there is to do.
@@ -12,6 +13,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod bad;
 pub mod certificate;
 pub mod client;
 #[expect(unsafe_code, reason = "an allocator cannot be written without; see its header")]

@@ -9,7 +9,7 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{Failure, certificate::Certificate, rival::free_port};
@@ -71,6 +71,22 @@ impl Server {
     /// Its standard output, if that is piped and was not taken before.
     pub fn output(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
+    }
+
+    /// Sends SIGTERM; how long the process took to end, `limit` at most.
+    ///
+    /// # Errors
+    /// It has not ended within `limit`.
+    pub fn terminate(&mut self, limit: Duration) -> Result<Duration, Failure> {
+        let started = Instant::now();
+        Command::new("kill").arg(self.id().to_string()).status()?;
+        while started.elapsed() < limit {
+            if self.child.try_wait()?.is_some() {
+                return Ok(started.elapsed());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Err(format!("the daemon has not ended {} s after SIGTERM", limit.as_secs()).into())
     }
 
     /// What it and its children use.
@@ -138,6 +154,8 @@ pub struct Daemon {
     pub http: SocketAddr,
     /// Where it serves over TLS, in TCP and UDP, if it was given a certificate.
     pub https: Option<SocketAddr>,
+    /// Where `/healthz` and `/metrics` are.
+    pub admin: SocketAddr,
 }
 
 impl Daemon {
@@ -207,24 +225,27 @@ impl Daemon {
                 }
             }
         });
-        let (mut rtmp, mut http) = (None, None);
-        while rtmp.is_none() || http.is_none() {
+        let (mut rtmp, mut http, mut admin) = (None, None, None);
+        while rtmp.is_none() || http.is_none() || admin.is_none() {
             let told = told.recv_timeout(Duration::from_secs(10));
             let (listener, address) = told.map_err(|_| "the daemon does not listen")?;
             match listener.as_str() {
                 "rtmp" => rtmp = address.parse().ok(),
                 "http" => http = address.parse().ok(),
+                "admin" => admin = address.parse().ok(),
                 _ => {}
             }
         }
-        rtmp.zip(http)
-            .map(|(rtmp, http)| Self {
+        match (rtmp, http, admin) {
+            (Some(rtmp), Some(http), Some(admin)) => Ok(Self {
                 server,
                 rtmp,
                 http,
                 https,
-            })
-            .ok_or_else(|| "the daemon's addresses cannot be read".into())
+                admin,
+            }),
+            _ => Err("the daemon's addresses cannot be read".into()),
+        }
     }
 }
 

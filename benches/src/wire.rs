@@ -29,13 +29,14 @@ pub struct Wire {
     pub messages: Vec<Message>,
 }
 
-const VIDEO: u8 = 9;
-const AUDIO: u8 = 8;
-const SET_CHUNK_SIZE: u8 = 1;
+/// Message types (RTMP 1.0 5.4.1, 7.1.4, 7.1.5).
+pub(crate) const VIDEO: u8 = 9;
+pub(crate) const AUDIO: u8 = 8;
+pub(crate) const SET_CHUNK_SIZE: u8 = 1;
 /// Chunk streams of control messages, audio and video, as librtmp has them.
-const CONTROL_CSID: u8 = 2;
-const AUDIO_CSID: u8 = 4;
-const VIDEO_CSID: u8 = 6;
+pub(crate) const CONTROL_CSID: u8 = 2;
+pub(crate) const AUDIO_CSID: u8 = 4;
+pub(crate) const VIDEO_CSID: u8 = 6;
 
 impl Wire {
     /// `stream` in chunks of `chunk_bytes`.
@@ -100,8 +101,8 @@ fn message(out: &mut Vec<u8>, tag: &Tag, step_ms: u32, size: usize) {
     chunks(out, csid, &tag.body, size);
 }
 
-/// A message with a format 0 header.
-fn full(out: &mut Vec<u8>, csid: u8, kind: u8, stream: u32, stamp_ms: u32, body: &[u8], size: usize) {
+/// Appends a message with a format 0 header. `stamp_ms` is below 2^24 - 1.
+pub(crate) fn full(out: &mut Vec<u8>, csid: u8, kind: u8, stream: u32, stamp_ms: u32, body: &[u8], size: usize) {
     out.put_u8(csid);
     out.put_uint(stamp_ms.into(), 3);
     out.put_uint(body.len() as u64, 3);

@@ -2,20 +2,25 @@
 //! into the release daemon at real time, and one reader for each asks for the next part before it is there, as players do.
 //!
 //! `--publishers 20 --seconds 30`; with `--ladders 2` once more while as many sources of 1080p are made into ladders, which takes all cores
-//! that there are (needs ffmpeg; the publishers' own pictures are too small for a ladder). The time is taken just before the frame is written to the publisher's socket, and when the last
+//! that there are (needs ffmpeg; the publishers' own pictures are too small for a ladder); with `--bad 120` once more for 120 s beside
+//! publishers that break the rules of time and configuration, all at once. The time is taken just before the frame is written to the publisher's socket, and when the last
 //! byte of the playlist (gzip, keep-alive, blocking reload) has been read.
 
 use std::{
     net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use benches::{
     Failure,
+    bad::Crowd,
     http::Reader,
     load::Load,
     playlist::{Media, PartId},
@@ -37,12 +42,13 @@ fn main() -> Result<(), Failure> {
     let publishers: usize = option("--publishers", 20)?;
     let seconds: u64 = option("--seconds", 30)?;
     let ladders: usize = option("--ladders", 0)?;
+    let bad: u64 = option("--bad", 0)?;
     // Whatever is asked for is made, and nothing is given up: encoders take all that they can get.
     let greedy = [
         ("STREAMFORGE_LADDER_CPU_PERCENT", "1000"),
         ("STREAMFORGE_LADDER_SHEDDING", "false"),
     ];
-    let daemon = Daemon::start(None, if ladders > 0 { &greedy } else { &[] })?;
+    let mut daemon = Daemon::start(None, if ladders > 0 { &greedy } else { &[] })?;
     println!("{publishers} publishers, {seconds} s");
     measure(&daemon, "alone", publishers, seconds)?;
     if ladders > 0 {
@@ -60,7 +66,49 @@ fn main() -> Result<(), Failure> {
             "{ladders} sources of 1080p beside, each with its ladder: the daemon and its workers took {cores:.2} cores"
         );
     }
+    if bad > 0 {
+        beside_bad(&mut daemon, publishers, bad)?;
+    }
     Ok(())
+}
+
+/// The same beside bad publishers; how late `/healthz` was at the most, how much memory they took, how long SIGTERM took.
+fn beside_bad(daemon: &mut Daemon, publishers: usize, seconds: u64) -> Result<(), Failure> {
+    let before = daemon.server.usage()?.resident;
+    let stop = Arc::new(AtomicBool::new(false));
+    let health = {
+        let (admin, stop) = (daemon.admin, Arc::clone(&stop));
+        thread::spawn(move || slowest_health(admin, &stop))
+    };
+    let crowd = Crowd::publish(daemon.rtmp);
+    measure(daemon, "beside bad publishers", publishers, seconds)?;
+    stop.store(true, Ordering::Relaxed);
+    let slowest = health.join().map_err(|_| "the reader of /healthz has failed")??;
+    let after = daemon.server.usage()?.resident;
+    // They are still at it.
+    let ended = daemon.server.terminate(Duration::from_secs(60))?;
+    println!(
+        "bad publishers sent {} MiB: resident memory {} to {} MiB, /healthz within {:.1} ms, SIGTERM obeyed in {:.2} s",
+        crowd.sent() >> 20,
+        before >> 20,
+        after >> 20,
+        slowest.as_secs_f64() * 1e3,
+        ended.as_secs_f64()
+    );
+    Ok(())
+}
+
+/// Asks for `/healthz` twenty times a second; the longest that an answer took.
+fn slowest_health(admin: SocketAddr, stop: &AtomicBool) -> Result<Duration, Failure> {
+    let mut reader = Reader::connect(admin)?;
+    let mut slowest = Duration::ZERO;
+    while !stop.load(Ordering::Relaxed) {
+        let asked = Instant::now();
+        let answer = reader.get("/healthz")?;
+        slowest = slowest.max(answer.arrived.saturating_duration_since(asked));
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(slowest)
 }
 
 /// Publishes, reads, and prints how long parts took.

@@ -1,0 +1,313 @@
+//! Publishers that break the rules of time and configuration, each on a thread of its own, until they are stopped. A server that
+//! holds its bounds serves others beside them as if they were not there. RTMP 1.0 5.3.1; Adobe FLV 10.1 E.4.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    client,
+    stream::{AAC, AVC},
+    wire::{AUDIO, AUDIO_CSID, CONTROL_CSID, SET_CHUNK_SIZE, VIDEO, VIDEO_CSID, full},
+};
+
+/// One chunk a message.
+const CHUNK_BYTES: u32 = 1 << 20;
+/// A publisher that was sent off waits this long before it connects again.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Stamps are 24 bits here: a publisher that reaches the last begins again with another connection.
+const LAST_STAMP_MS: u64 = (1 << 24) - 2;
+/// Frames of a flood that are sent before a publisher rests for [`REST`], so that the sockets' buffers are not all there is to measure.
+const BURST: u64 = 20_000;
+const REST: Duration = Duration::from_secs(5);
+
+/// A rule that is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Each audio unit is stamped 3 s after the one before it, while video stands still.
+    LeapingAudio,
+    /// Pictures of 100 kB, all stamped alike, some 20 MB a second.
+    StandingStamps,
+    /// A video configuration before each picture, another each time.
+    AlternatingConfigurations,
+    /// A file sent faster than its pictures are to be shown.
+    FasterThanReal,
+    /// Video stamped by presentation time in the order of decoding, five pictures deep.
+    PresentationStamps,
+    /// Audio stamped in samples instead of milliseconds.
+    SampleStamps,
+    /// A picture every 2.5 s.
+    Slides,
+    /// Stamps that jump by an hour back and forth each second.
+    Jumps,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::LeapingAudio,
+        Self::StandingStamps,
+        Self::AlternatingConfigurations,
+        Self::FasterThanReal,
+        Self::PresentationStamps,
+        Self::SampleStamps,
+        Self::Slides,
+        Self::Jumps,
+    ];
+
+    /// The channel that it is published to.
+    pub fn channel(self) -> &'static str {
+        match self {
+            Self::LeapingAudio => "bad-leaping-audio",
+            Self::StandingStamps => "bad-standing-stamps",
+            Self::AlternatingConfigurations => "bad-configurations",
+            Self::FasterThanReal => "bad-faster",
+            Self::PresentationStamps => "bad-presentation-stamps",
+            Self::SampleStamps => "bad-sample-stamps",
+            Self::Slides => "bad-slides",
+            Self::Jumps => "bad-jumps",
+        }
+    }
+}
+
+/// Publishers at work, one for each [`Fault`]. Dropping it stops them.
+#[derive(Debug)]
+pub struct Crowd {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Crowd {
+    /// Publishes with every fault at once to `server`.
+    pub fn publish(server: SocketAddr) -> Self {
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let threads = Fault::ALL.map(|fault| {
+            let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
+            thread::spawn(move || publish(server, fault, &stop, &sent))
+        });
+        Self {
+            stop,
+            sent,
+            threads: threads.into(),
+        }
+    }
+
+    /// Bytes that the server's sockets have taken.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Publishes again and again: a server may send a bad publisher off, and it returns as encoders do.
+fn publish(server: SocketAddr, fault: Fault, stop: &AtomicBool, sent: &AtomicU64) {
+    while !stop.load(Ordering::Relaxed) {
+        // A refusal or a lost connection is the server's right.
+        if let Ok(socket) = client::publish(server, fault.channel()) {
+            let _ = Bad::new(socket, stop, sent).and_then(|mut bad| bad.run(fault));
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+struct Bad<'a> {
+    socket: TcpStream,
+    stop: &'a AtomicBool,
+    sent: &'a AtomicU64,
+    start: Instant,
+}
+
+impl<'a> Bad<'a> {
+    fn new(socket: TcpStream, stop: &'a AtomicBool, sent: &'a AtomicU64) -> std::io::Result<Self> {
+        socket.set_write_timeout(Some(Duration::from_secs(1)))?;
+        socket.set_read_timeout(Some(Duration::from_millis(1)))?;
+        let mut bad = Self {
+            socket,
+            stop,
+            sent,
+            start: Instant::now(),
+        };
+        let mut out = Vec::new();
+        full(
+            &mut out,
+            CONTROL_CSID,
+            SET_CHUNK_SIZE,
+            0,
+            0,
+            &CHUNK_BYTES.to_be_bytes(),
+            128,
+        );
+        configure(&mut out, 0, 0);
+        message(&mut out, AUDIO, 0, &[&[0xaf, 0], AAC].concat());
+        bad.write(&out)?;
+        Ok(bad)
+    }
+
+    /// Sends until the server hangs up, the stamps are used up, or it is stopped.
+    fn run(&mut self, fault: Fault) -> std::io::Result<()> {
+        if matches!(fault, Fault::LeapingAudio | Fault::AlternatingConfigurations) {
+            self.pace(75, |out, n| ordinary(out, n, n * 40))?;
+        }
+        match fault {
+            Fault::LeapingAudio => self.flood(|out, n| audio(out, 3_000 + n * 3_000)),
+            Fault::StandingStamps => self.pace_by(Duration::from_millis(5), u64::MAX, |out, n| {
+                video(out, 1_000, n % 50 == 0, 0, 100_000);
+            }),
+            Fault::AlternatingConfigurations => self.flood(|out, n| {
+                configure(out, 3_000 + n, 1 + u8::try_from(n % 2).unwrap_or(0));
+                video(out, 3_000 + n, true, 0, 30);
+            }),
+            Fault::FasterThanReal => self.pace_by(Duration::from_micros(200), u64::MAX, |out, n| {
+                ordinary(out, n, n * 40);
+            }),
+            Fault::PresentationStamps => self.pace(u64::MAX, |out, n| {
+                const ORDER: [u64; 9] = [0, 8, 4, 2, 1, 3, 6, 5, 7];
+                let place = usize::try_from(n % 9).unwrap_or(0);
+                let shown = n / 9 * 9 + ORDER[place];
+                video(out, 1_000 + shown * 40, n % 90 == 0, 0, 2_000);
+                audio(out, 1_000 + n * 40);
+            }),
+            Fault::SampleStamps => self.pace(u64::MAX, |out, n| {
+                video(out, 1_000 + n * 40, n % 50 == 0, 0, 2_000);
+                audio(out, 1_000 + n * 1_024);
+            }),
+            Fault::Slides => self.pace_by(Duration::from_millis(2_500), u64::MAX, |out, n| {
+                video(out, n * 2_500, true, 0, 2_000);
+            }),
+            Fault::Jumps => self.pace(u64::MAX, |out, n| {
+                let hour = if n / 25 % 2 == 1 { 3_600_000 } else { 0 };
+                ordinary(out, n, n * 40 + hour);
+            }),
+        }
+    }
+
+    /// As fast as the server takes it, with rests.
+    fn flood(&mut self, mut make: impl FnMut(&mut Vec<u8>, u64)) -> std::io::Result<()> {
+        let mut out = Vec::new();
+        for n in 0.. {
+            make(&mut out, n);
+            if out.len() > 60_000 || n % BURST == BURST - 1 {
+                self.write(&out)?;
+                out.clear();
+            }
+            if n % BURST == BURST - 1 {
+                self.rest()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// 25 messages' worth a second, `count` of them.
+    fn pace(&mut self, count: u64, make: impl FnMut(&mut Vec<u8>, u64)) -> std::io::Result<()> {
+        self.pace_by(Duration::from_millis(40), count, make)
+    }
+
+    fn pace_by(&mut self, step: Duration, count: u64, mut make: impl FnMut(&mut Vec<u8>, u64)) -> std::io::Result<()> {
+        let start = Instant::now();
+        for n in 0..count {
+            let due = start + Duration::from_nanos(u64::try_from(step.as_nanos()).unwrap_or(0).saturating_mul(n));
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            let mut out = Vec::new();
+            make(&mut out, n);
+            self.write(&out)?;
+        }
+        Ok(())
+    }
+
+    fn rest(&mut self) -> std::io::Result<()> {
+        let until = Instant::now() + REST;
+        while Instant::now() < until {
+            thread::sleep(Duration::from_millis(50));
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    /// Writes all of `bytes`, however slowly the server takes them.
+    fn write(&mut self, mut bytes: &[u8]) -> std::io::Result<()> {
+        while !bytes.is_empty() {
+            self.check()?;
+            match self.socket.write(bytes) {
+                Ok(written) => {
+                    self.sent.fetch_add(written as u64, Ordering::Relaxed);
+                    bytes = &bytes[written..];
+                }
+                Err(err) if matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether to go on: nobody has stopped it, the stamps are not used up, the server has not hung up.
+    fn check(&mut self) -> std::io::Result<()> {
+        let over = self.start.elapsed() > Duration::from_secs(600);
+        if over || self.stop.load(Ordering::Relaxed) {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        self.socket.set_nonblocking(true)?;
+        let read = self.socket.read(&mut [0; 4096]);
+        self.socket.set_nonblocking(false)?;
+        match read {
+            Ok(0) => Err(ErrorKind::ConnectionAborted.into()),
+            Err(err) if err.kind() != ErrorKind::WouldBlock => Err(err),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn message(out: &mut Vec<u8>, kind: u8, stamp_ms: u64, body: &[u8]) {
+    let csid = if kind == VIDEO { VIDEO_CSID } else { AUDIO_CSID };
+    // What is beyond the last stamp wraps: a leap back like any other.
+    let stamp_ms = u32::try_from(stamp_ms % LAST_STAMP_MS).unwrap_or(0);
+    full(out, csid, kind, 1, stamp_ms, body, CHUNK_BYTES as usize);
+}
+
+/// A video configuration; those of another `variant` differ in a parameter set that nothing refers to.
+fn configure(out: &mut Vec<u8>, stamp_ms: u64, variant: u8) {
+    let sps = 8 + 0x19;
+    let pps: &[u8] = &[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0, 1 + variant];
+    let record = [
+        &[0x17, 0, 0, 0, 0],
+        &AVC[..sps],
+        &[1, 0, 7],
+        pps,
+        &[0xfd, 0xf8, 0xf8, 0],
+    ]
+    .concat();
+    message(out, VIDEO, stamp_ms, &record);
+}
+
+/// A picture of 25 a second and the audio beside it.
+fn ordinary(out: &mut Vec<u8>, n: u64, stamp_ms: u64) {
+    video(out, stamp_ms, n.is_multiple_of(25), 0, 2_000);
+    audio(out, stamp_ms);
+}
+
+fn video(out: &mut Vec<u8>, stamp_ms: u64, key: bool, composition_ms: u8, size: usize) {
+    let mut body = vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, composition_ms];
+    body.extend(u32::try_from(size).unwrap_or(0).to_be_bytes());
+    body.extend([if key { 0x65 } else { 0x41 }, 0x88]);
+    body.resize(9 + size, 0x80);
+    message(out, VIDEO, stamp_ms, &body);
+}
+
+fn audio(out: &mut Vec<u8>, stamp_ms: u64) {
+    message(out, AUDIO, stamp_ms, b"\xaf\x01\x21\x10\x04\x60\x8c\x1c");
+}
