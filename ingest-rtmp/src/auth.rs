@@ -94,6 +94,8 @@ pub enum Reason {
     NotFound,
     /// An operator ended the broadcast.
     Kicked,
+    /// The broadcast could not go on.
+    Failed,
     /// The stream key is not good any more.
     Withdrawn,
     /// The server is going down.
@@ -122,7 +124,7 @@ impl Reason {
             Self::App => "NetConnection.Connect.Rejected",
             Self::Busy | Self::Denied | Self::Kicked | Self::Withdrawn => "NetStream.Publish.Denied",
             Self::Name => "NetStream.Publish.BadName",
-            Self::Codec => "NetStream.Publish.Rejected",
+            Self::Codec | Self::Failed => "NetStream.Publish.Rejected",
             Self::NotFound => "NetStream.Play.StreamNotFound",
             Self::Shutdown => "NetConnection.Connect.Closed",
         }
@@ -138,6 +140,7 @@ impl Reason {
             Self::Codec => "codec",
             Self::NotFound => "not_found",
             Self::Kicked => "kicked",
+            Self::Failed => "failed",
             Self::Withdrawn => "withdrawn",
             Self::Shutdown => "shutdown",
         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use media_core::{ChannelName, Error as HubError, Hub, broadcast};
+use media_core::{ChannelName, Error as HubError, Hub, broadcast, hub::Revocation};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::{Sleep, sleep_until, timeout},
@@ -330,9 +330,9 @@ impl Role {
 }
 
 /// Waits until a publisher must go; why.
-async fn revoked(by_operator: CancellationToken, withdrawn: CancellationToken) -> Refusal {
+async fn revoked(claim: Revocation, withdrawn: CancellationToken) -> Refusal {
     tokio::select! {
-        () = by_operator.cancelled() => publisher::ended(),
+        cause = claim.revoked() => publisher::ended(Some(&cause)),
         () = withdrawn.cancelled() => Refusal::new(
             Reason::Withdrawn,
             "this stream key has been withdrawn: ask the server's operator for another",

@@ -13,7 +13,7 @@ use media_core::{
     AccessUnit, TrackName,
     broadcast::Refused,
     codec::{Config, aac, avc},
-    hub::{Claim, Producer},
+    hub::{Cause, Claim, Producer},
 };
 use tracing::info;
 
@@ -309,7 +309,10 @@ impl Publisher {
             }
             Err(Refused::BeforeKeyFrame) => self.metrics.drop_frame(Drop::BeforeKey),
             Err(Refused::InGap) => self.metrics.drop_frame(Drop::InGap),
-            Err(Refused::Ended) => return Err(ended()),
+            Err(Refused::Ended) => {
+                let revoked = live.producer.revoked();
+                return Err(ended(revoked.as_ref().and_then(|revoked| revoked.cause())));
+            }
         }
         Ok(())
     }
@@ -344,8 +347,9 @@ impl Publisher {
         let State::Settling(Settling { claim, held, .. }) = std::mem::replace(&mut self.state, State::Over) else {
             return Ok(());
         };
-        if claim.revoked().is_cancelled() {
-            return Err(ended());
+        let revoked = claim.revoked();
+        if revoked.is_revoked() {
+            return Err(ended(revoked.cause()));
         }
         let first = held.first().map_or(now, |(_, unit)| unit.arrived);
         let utc = SystemTime::now();
@@ -392,7 +396,7 @@ impl Publisher {
             return Ok(());
         };
         info!(broadcast = %producer.broadcast().id(), "tracks changed, another broadcast begins");
-        let claim = producer.end().ok_or_else(ended)?;
+        let claim = producer.end().ok_or_else(|| ended(None))?;
         self.state = State::Settling(Settling {
             announced: Some((false, false)),
             ..Settling::new(claim)
@@ -426,8 +430,11 @@ impl Settling {
 }
 
 /// What a publisher is told when its broadcast was ended by somebody else.
-pub(crate) fn ended() -> Refusal {
-    Refusal::new(Reason::Kicked, "an operator has ended this broadcast")
+pub(crate) fn ended(cause: Option<&Cause>) -> Refusal {
+    match cause {
+        Some(Cause::Failed(words)) => Refusal::new(Reason::Failed, words.clone()),
+        Some(Cause::Operator) | None => Refusal::new(Reason::Kicked, "an operator has ended this broadcast"),
+    }
 }
 
 #[cfg(test)]

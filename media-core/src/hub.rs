@@ -12,13 +12,16 @@ use std::{
 
 use dashmap::{DashMap, mapref::entry::Entry};
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     AccessUnit, Broadcast, ChannelName, Error, TrackName,
     broadcast::{Limits, Refused},
     codec::Config,
 };
+
+mod revocation;
+
+pub use revocation::{Cause, Revocation};
 
 /// What a hub allows.
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +48,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Channel {
-    /// Cancelled to make the publisher go.
-    publisher: Option<CancellationToken>,
+    /// Revoked to make the publisher go.
+    publisher: Option<Revocation>,
     broadcast: Option<Arc<Broadcast>>,
 }
 
@@ -81,7 +84,7 @@ impl Hub {
     pub fn claim(&self, name: ChannelName) -> Result<Claim, Error> {
         let limit = self.0.settings.max_channels;
         let full = self.0.channels.len() >= limit;
-        let revoked = CancellationToken::new();
+        let revoked = Revocation::default();
         match self.0.channels.entry(name.clone()) {
             Entry::Occupied(channel) if channel.get().publisher.is_some() => return Err(Error::Busy { name }),
             Entry::Occupied(mut channel) => channel.get_mut().publisher = Some(revoked.clone()),
@@ -116,7 +119,7 @@ impl Hub {
             return false;
         };
         if let Some(publisher) = &channel.publisher {
-            publisher.cancel();
+            publisher.revoke(Cause::Operator);
         }
         let broadcast = channel.broadcast.clone();
         drop(channel);
@@ -124,6 +127,20 @@ impl Hub {
             self.end(&broadcast);
         }
         true
+    }
+
+    /// Ends `broadcast`, which cannot go on, and sends its publisher off; `words` tell the person at
+    /// the encoder why, and the remedy.
+    pub fn fail(&self, broadcast: &Arc<Broadcast>, words: String) {
+        let publisher = self.0.channels.get(broadcast.name()).and_then(|channel| {
+            // The name may have passed on to another broadcast, which goes on.
+            let held = channel.broadcast.as_ref()?;
+            Arc::ptr_eq(held, broadcast).then(|| channel.publisher.clone())?
+        });
+        if let Some(publisher) = publisher {
+            publisher.revoke(Cause::Failed(words));
+        }
+        self.end(broadcast);
     }
 
     /// Lets the clock act on all broadcasts: gaps while no frames come, and the end of those whose publisher stays away. To be
@@ -227,7 +244,7 @@ impl Hub {
 pub struct Claim {
     hub: Hub,
     name: ChannelName,
-    revoked: CancellationToken,
+    revoked: Revocation,
 }
 
 impl Claim {
@@ -236,8 +253,8 @@ impl Claim {
         &self.name
     }
 
-    /// Cancelled when the publisher must go.
-    pub fn revoked(&self) -> CancellationToken {
+    /// Tells when the publisher must go.
+    pub fn revoked(&self) -> Revocation {
         self.revoked.clone()
     }
 
@@ -273,6 +290,11 @@ impl Producer {
     /// The broadcast.
     pub fn broadcast(&self) -> &Arc<Broadcast> {
         &self.broadcast
+    }
+
+    /// Tells when the publisher must go.
+    pub fn revoked(&self) -> Option<Revocation> {
+        self.claim.as_ref().map(Claim::revoked)
     }
 
     /// Publishes an access unit of the track with this index. Never waits.

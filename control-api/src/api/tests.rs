@@ -223,11 +223,11 @@ async fn the_administrator_ends_a_broadcast_and_sends_its_publisher_away() {
     let claim = hub.claim("demo".parse().unwrap()).unwrap();
     let revoked = claim.revoked();
     let _producer = start(claim);
-    assert!(!revoked.is_cancelled());
+    assert!(!revoked.is_revoked());
     let (status, _, body) = delete(router(&hub), "/api/v1/streams/demo", Some(&format!("Bearer {TOKEN}"))).await;
     assert_eq!((status, body.len()), (StatusCode::NO_CONTENT, 0));
     assert!(hub.broadcasts().is_empty());
-    assert!(revoked.is_cancelled());
+    assert!(revoked.is_revoked());
     let (status, ..) = delete(router(&hub), "/api/v1/streams/nobody", Some(&format!("bearer {TOKEN}"))).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
 }

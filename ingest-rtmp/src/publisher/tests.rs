@@ -396,11 +396,21 @@ fn a_publisher_that_was_kicked_is_told_and_starts_nothing() {
     let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
     feed.hub.kick(&name());
-    assert_eq!(feed.video(0, video_frame(IDR)).unwrap_err(), ended());
+    assert_eq!(feed.video(0, video_frame(IDR)).unwrap_err(), ended(None));
     let mut feed = Feed::of_video();
     feed.hub.kick(&name());
-    assert_eq!(feed.video(0, video_frame(IDR)).unwrap_err(), ended());
+    assert_eq!(feed.video(0, video_frame(IDR)).unwrap_err(), ended(None));
     assert!(feed.live().is_none());
+}
+
+#[test]
+fn a_publisher_whose_broadcast_failed_reads_the_reason() {
+    let mut feed = Feed::of_video();
+    feed.video(0, video_frame(IDR)).unwrap();
+    let broadcast = feed.live().unwrap();
+    feed.hub.fail(&broadcast, "too much at once".into());
+    let refusal = feed.video(0, video_frame(IDR)).unwrap_err();
+    assert_eq!(refusal, Refusal::new(Reason::Failed, "too much at once"));
 }
 
 #[test]

@@ -397,7 +397,8 @@ fn a_kick_ends_the_broadcast_and_tells_the_publisher() {
     let revoked = claim.revoked();
     let producer = claim.start(vec![video()], start(), SystemTime::UNIX_EPOCH).unwrap();
     assert!(hub.kick(&name()));
-    assert!(revoked.is_cancelled());
+    assert_eq!(revoked.cause(), Some(&Cause::Operator));
+    assert!(revoked.is_revoked());
     let unit = AccessUnit {
         dts: 0,
         pts: 0,
@@ -409,6 +410,27 @@ fn a_kick_ends_the_broadcast_and_tells_the_publisher() {
     drop(producer);
     assert!(hub.0.channels.is_empty());
     assert!(!hub.kick(&name()));
+}
+
+#[tokio::test]
+async fn a_broadcast_that_fails_ends_and_its_publisher_hears_the_words() {
+    let hub = hub();
+    let claim = hub.claim(name()).unwrap();
+    let revoked = claim.revoked();
+    let producer = claim.start(vec![video()], start(), SystemTime::UNIX_EPOCH).unwrap();
+    let failed = Arc::clone(producer.broadcast());
+    hub.fail(&failed, "too much at once".into());
+    hub.kick(&name());
+    assert_eq!(revoked.revoked().await, Cause::Failed("too much at once".into()));
+    assert_eq!(failed.presence(), Presence::Ended);
+    // The name has another broadcast by now, which is left alone.
+    drop(producer);
+    let claim = hub.claim(name()).unwrap();
+    let revoked = claim.revoked();
+    let _producer = claim.start(vec![video()], start(), SystemTime::UNIX_EPOCH).unwrap();
+    hub.fail(&failed, "too much at once".into());
+    assert!(!revoked.is_revoked());
+    assert_eq!(hub.broadcasts().len(), 1);
 }
 
 #[tokio::test]
