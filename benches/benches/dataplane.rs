@@ -145,6 +145,7 @@ impl Publisher {
             dts: ms * 90,
             pts: ms * 90,
             key: tag.key,
+            independent: tag.key,
             arrived: self.start + PERIOD * self.periods + tag.at,
             payload: tag.payload(),
         };

@@ -277,6 +277,7 @@ impl Publisher {
             dts,
             pts,
             key,
+            independent: key,
             arrived: now,
             payload,
         };

@@ -160,6 +160,7 @@ impl Broadcast {
             front: 0,
             bytes: 0,
             cutter: Cutter::new(limits.segment, first_msn, video.is_some()),
+            recovers: false,
             reorder: 0,
             presence: Presence::Live,
         };
@@ -236,9 +237,10 @@ impl Broadcast {
         self.lock().cutter.longest()
     }
 
-    /// Whether segments start where no key frame is.
+    /// Whether segments start where players cannot begin: where no key frame is, or at recovery points.
     pub fn is_gridded(&self) -> bool {
-        self.lock().cutter.is_gridded()
+        let state = self.lock();
+        state.recovers || state.cutter.is_gridded()
     }
 
     /// Entries held for subscribers, and the bytes that they take.

@@ -11,8 +11,12 @@ pub struct AccessUnit {
     pub dts: i64,
     /// Presentation time on the same clock.
     pub pts: i64,
-    /// Whether decoding can start here: an IDR picture, or any audio.
+    /// Whether decoding can start here: an IDR picture, a recovery point of a source without IDR pictures, or any
+    /// audio. Groups and segments start at key frames.
     pub key: bool,
+    /// Whether all that follows can be decoded if decoding starts here, by any decoder: an IDR picture, or any audio.
+    /// A key frame that is not independent is a recovery point: pictures after it may refer to pictures before it.
+    pub independent: bool,
     /// When its last byte came.
     pub arrived: Instant,
     /// What MP4 stores: length-prefixed NAL units, or one raw AAC frame. Shared, never copied from here on.
@@ -26,8 +30,10 @@ pub struct Frame {
     pub dts: i64,
     /// Presentation time in ticks of the track's timescale; may be below `dts` for no codec we take.
     pub pts: i64,
-    /// Whether decoding can start here.
+    /// Whether decoding can start here; see [`AccessUnit::key`].
     pub key: bool,
+    /// Whether it depends on nothing before it; see [`AccessUnit::independent`].
+    pub independent: bool,
     /// Set where this frame starts a segment. Only frames of the track that decides cuts carry marks.
     pub mark: Option<Mark>,
     /// When its last byte came.

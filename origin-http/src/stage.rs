@@ -139,6 +139,7 @@ impl Stage {
                 dts: stamp,
                 pts: stamp,
                 key,
+                independent: key,
                 arrived,
                 payload,
             };

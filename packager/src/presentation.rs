@@ -51,7 +51,7 @@ pub struct Track {
     pub name: TrackName,
     /// Made of the source by the ladder.
     pub rendition: bool,
-    /// Its segments start where no key frame is, until its next discontinuity: switching to it shows garbage.
+    /// Its segments start where no independent frame is, until its next discontinuity: switching to it shows garbage.
     pub gridded: bool,
     /// The configuration of the newest segment.
     pub config: Arc<Config>,
@@ -168,7 +168,7 @@ pub struct Segment {
     pub discontinuity: bool,
     /// Not all of its media are there: EXT-X-GAP. Of an open segment it says that there will be none.
     pub gap: bool,
-    /// It starts with a key frame (any audio segment does).
+    /// It starts with an IDR picture (any audio segment is independent).
     pub independent: bool,
     /// Its parts (so far), in order.
     pub parts: Vec<Arc<Part>>,
@@ -190,7 +190,7 @@ pub struct Part {
     pub start: i64,
     /// Its duration.
     pub duration: i64,
-    /// It holds a key frame, wherever (INDEPENDENT=YES).
+    /// It holds an IDR picture, wherever (INDEPENDENT=YES).
     pub independent: bool,
     /// It holds no media (GAP=YES), and has no bytes.
     pub gap: bool,

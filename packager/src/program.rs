@@ -57,7 +57,7 @@ pub struct Program {
     history: VecDeque<Past>,
     /// EXT-X-DISCONTINUITY-SEQUENCE of the next segment.
     discontinuities: u64,
-    /// The master's segments start where no key frame is.
+    /// The master's segments start where no independent frame is.
     gridded: bool,
     /// We were too slow: what comes before the next mark belongs to a segment whose start was missed.
     skipping: bool,
@@ -280,7 +280,7 @@ impl Program {
                 }
                 self.reached = self.reached.max(decode);
                 if let Some(mark) = mark {
-                    self.cut_master(mark, decode, frame.key);
+                    self.cut_master(mark, decode, frame.independent);
                 }
                 if let Kind::Video(clock) = &mut self.lines[self.master].kind {
                     clock.hold(frame, decode);
@@ -347,7 +347,7 @@ impl Program {
     }
 
     /// A segment of the master track starts at `at`, in its ticks; the followers learn of it.
-    fn cut_master(&mut self, mut mark: Mark, at: i64, key: bool) {
+    fn cut_master(&mut self, mut mark: Mark, at: i64, independent: bool) {
         mark.discontinuity |= std::mem::take(&mut self.replaces);
         if !self.lines[self.master].window.has_started() {
             let longest = self.broadcast.longest_segment();
@@ -365,10 +365,10 @@ impl Program {
             self.periods.close(msn, self.lines[self.master].to_video(at - start));
         }
         let line = &mut self.lines[self.master];
-        line.start(mark, at, key);
+        line.start(mark, at, independent);
         let start = line.segmenter.open().map_or(at, |open| open.start);
         self.gridded &= mark.gap || !mark.discontinuity;
-        self.gridded |= !key && !mark.gap && self.broadcast.is_gridded();
+        self.gridded |= !independent && !mark.gap && self.broadcast.is_gridded();
         line.window.set_gridded(self.gridded);
         let past = Past {
             mark,

@@ -108,7 +108,7 @@ impl Clock {
         self.held = Some(Held {
             decode,
             composition,
-            key: frame.key,
+            key: frame.independent,
             payload: frame.payload,
         });
     }
@@ -133,6 +133,7 @@ mod tests {
             dts,
             pts,
             key: marked,
+            independent: marked,
             mark,
             arrived: Instant::now(),
             payload: Bytes::new(),

@@ -129,6 +129,7 @@ async fn a_stream_is_shown_with_its_tracks_and_viewers() {
         dts: 0,
         pts: 0,
         key: true,
+        independent: true,
         arrived: Instant::now(),
         payload: Bytes::from_static(&[0; 10]),
     };

@@ -35,6 +35,7 @@ fn push(producer: &Producer, start: Instant, track: usize, ms: i64, payload: &'s
         dts: ms * 90,
         pts: (ms + 67) * 90,
         key,
+        independent: key,
         arrived,
         payload: payload.into(),
     };

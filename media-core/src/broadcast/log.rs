@@ -39,6 +39,8 @@ pub(super) struct State {
     pub(super) bytes: usize,
     pub(super) timeline: Timeline,
     pub(super) cutter: Cutter,
+    /// A segment has started at a key frame that is not independent, and no discontinuity since.
+    pub(super) recovers: bool,
     /// `pts - dts` of the newest key frame: the reordering delay that puts decode times on the presentation clock.
     pub(super) reorder: i64,
     pub(super) presence: Presence,
@@ -71,6 +73,7 @@ impl State {
             dts: stamp,
             pts,
             key,
+            independent,
             arrived,
             payload,
         } = unit;
@@ -84,6 +87,10 @@ impl State {
         } else {
             None
         };
+        if let Some(mark) = mark {
+            self.recovers &= !mark.discontinuity;
+            self.recovers |= key && !independent;
+        }
         let position = self.end();
         for (index, track_at) in self.tracks.iter_mut().take(self.source).enumerate() {
             if let Some(mark) = mark {
@@ -108,6 +115,7 @@ impl State {
             dts: Timescale::VIDEO.rescale(dts, timescale),
             pts: Timescale::VIDEO.rescale(dts.saturating_add(composition), timescale),
             key,
+            independent,
             mark,
             arrived,
             payload,

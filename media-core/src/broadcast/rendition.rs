@@ -130,6 +130,7 @@ impl Rendition {
             dts: Timescale::VIDEO.rescale(unit.dts, timescale),
             pts: Timescale::VIDEO.rescale(unit.pts, timescale),
             key: unit.key,
+            independent: unit.independent,
             mark: None,
             arrived,
             payload: unit.payload,

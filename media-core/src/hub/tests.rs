@@ -67,6 +67,7 @@ impl Source {
                 dts,
                 pts: dts,
                 key,
+                independent: key,
                 arrived,
                 payload: Bytes::from(vec![0; 1_000]),
             },
@@ -82,6 +83,31 @@ impl Source {
             self.push(1, ms, true).unwrap();
         }
     }
+}
+
+#[test]
+fn a_source_whose_segments_start_at_recovery_points_is_gridded_until_its_next_discontinuity() {
+    let hub = hub();
+    let source = Source::new(&hub, start());
+    let picture = |ms: u64, independent| {
+        let unit = AccessUnit {
+            dts: ms as i64 * 90,
+            pts: ms as i64 * 90,
+            key: ms % 2_000 == 0,
+            independent,
+            arrived: source.start + Duration::from_millis(ms),
+            payload: Bytes::from_static(&[0; 100]),
+        };
+        source.producer.push(0, unit).unwrap();
+        source.producer.broadcast().is_gridded()
+    };
+    let gridded: Vec<_> = (0..6_000).step_by(40).map(|ms| picture(ms, ms == 0)).collect();
+    assert_eq!(gridded.iter().position(|gridded| *gridded), Some(50), "at 2 s");
+    assert!(gridded[50..].iter().all(|gridded| *gridded));
+    let (_, Config::Avc(mut other)) = video() else { panic!() };
+    other.record = Bytes::from_static(b"another");
+    source.producer.configure(0, &Config::Avc(other)).unwrap();
+    assert!(!picture(6_000, true));
 }
 
 fn start() -> Instant {
@@ -285,6 +311,7 @@ fn a_silent_publisher_makes_a_gap_and_its_backlog_goes_after_what_was_told() {
         dts: ms * 90,
         pts: ms * 90,
         key,
+        independent: key,
         arrived: begun + Duration::from_millis(4_700),
         payload: Bytes::new(),
     };
@@ -317,6 +344,7 @@ fn a_backlog_that_is_too_old_is_left_out() {
             dts,
             pts: dts,
             key: ms % 2_000 == 0,
+            independent: ms % 2_000 == 0,
             arrived,
             payload: Bytes::new(),
         };
@@ -329,6 +357,7 @@ fn a_backlog_that_is_too_old_is_left_out() {
         dts: 8_500 * 90,
         pts: 8_500 * 90,
         key: true,
+        independent: true,
         arrived: now,
         payload: Bytes::new(),
     };
@@ -403,6 +432,7 @@ fn a_kick_ends_the_broadcast_and_tells_the_publisher() {
         dts: 0,
         pts: 0,
         key: true,
+        independent: true,
         arrived: start(),
         payload: Bytes::new(),
     };

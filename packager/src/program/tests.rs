@@ -34,6 +34,8 @@ struct Bench {
     script: VecDeque<(i64, Act)>,
     /// Seconds by which audio's stamps lie after video's.
     audio_late: f64,
+    /// Key frames of video after the first are recovery points.
+    open_gop: bool,
     /// Part of a millisecond by which all stamps lie after a whole one, before they are rounded down.
     phase: f64,
 }
@@ -92,6 +94,7 @@ impl Bench {
             rungs: Vec::new(),
             script: VecDeque::new(),
             audio_late: 0.0,
+            open_gop: false,
             phase: 0.0,
         }
     }
@@ -108,6 +111,7 @@ impl Bench {
             dts: stamp,
             pts: stamp + composition * 90,
             key,
+            independent: key && !(self.open_gop && track == 0 && dts > 0),
             arrived,
             payload,
         };
@@ -432,6 +436,7 @@ fn a_payload_is_in_the_segment_by_pointer() {
             dts: n * 3_600,
             pts: n * 3_600,
             key: n % 50 == 0,
+            independent: n % 50 == 0,
             arrived,
             payload,
         };

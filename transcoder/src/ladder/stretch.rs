@@ -298,6 +298,7 @@ impl Life<'_> {
                     dts,
                     pts,
                     key,
+                    independent: key,
                     arrived: now,
                     payload,
                 };

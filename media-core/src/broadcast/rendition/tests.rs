@@ -50,6 +50,7 @@ fn unit(dts: i64, arrived: Instant) -> AccessUnit {
         dts,
         pts: dts,
         key: true,
+        independent: true,
         arrived,
         payload: Bytes::from_static(b"unit"),
     }
@@ -197,6 +198,7 @@ fn one_that_knows_that_it_is_late_skips_to_the_newest_group_and_no_further() {
                 0,
                 AccessUnit {
                     key,
+                    independent: key,
                     ..unit(n * 90_000, now)
                 },
             )

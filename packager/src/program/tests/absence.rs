@@ -148,6 +148,7 @@ fn segments_that_we_were_too_slow_to_see_are_gaps() {
             dts: n * 3_600,
             pts: n * 3_600,
             key: n % 50 == 0,
+            independent: n % 50 == 0,
             arrived,
             payload,
         };

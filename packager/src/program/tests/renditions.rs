@@ -212,6 +212,7 @@ impl Rung {
             dts,
             pts,
             key,
+            independent: key,
             arrived: Instant::now(),
             payload: Bytes::copy_from_slice(&pts.to_be_bytes()),
         };
@@ -695,6 +696,46 @@ fn a_gridded_source_has_renditions_that_are_not() {
         .map(|period| (period.first, period.gridded))
         .collect();
     assert_eq!(gridded, [(1_000, false), (1_001, true)]);
+    let text = String::from_utf8(presentation.multivariant().plain().to_vec()).unwrap();
+    assert!(!text.contains("v0.m3u8") && text.contains("v720.m3u8"), "{text}");
+}
+
+#[test]
+fn segments_that_start_at_recovery_points_are_not_listed_as_independent() {
+    let mut bench = Bench::with_rungs(&[("v720", 150)]);
+    bench.open_gop = true;
+    bench.run(30.0, 60, true, Some(48_000.0), 0.0..9.0, 0.0);
+    let presentation = bench.end(9_000);
+    assert_sound(presentation);
+    assert_renditions_agree(presentation);
+    let source = &presentation.tracks[0];
+    let independent = |track: &Track| -> Vec<_> {
+        let segments = track.segments.iter();
+        segments
+            .map(|segment| (segment.independent, segment.parts[0].independent))
+            .collect()
+    };
+    assert_eq!(
+        independent(source),
+        [
+            (true, true),
+            (false, false),
+            (false, false),
+            (false, false),
+            (false, false)
+        ]
+    );
+    assert_eq!(independent(named(presentation, "v720")), [(true, true); 5]);
+    assert!(source.gridded);
+    let playlist = String::from_utf8(presentation.media_playlist(0, crate::Skip::No).plain().to_vec()).unwrap();
+    assert!(!playlist.contains("EXT-X-INDEPENDENT-SEGMENTS"), "{playlist}");
+    let manifest = String::from_utf8(presentation.manifest().plain().to_vec()).unwrap();
+    let last = manifest.rsplit("<Period").next().unwrap();
+    assert_eq!(
+        last.matches("startWithSAP").count(),
+        2,
+        "the rendition and the audio: {manifest}"
+    );
     let text = String::from_utf8(presentation.multivariant().plain().to_vec()).unwrap();
     assert!(!text.contains("v0.m3u8") && text.contains("v720.m3u8"), "{text}");
 }

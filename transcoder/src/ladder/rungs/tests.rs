@@ -66,6 +66,7 @@ fn unit(dts: i64) -> AccessUnit {
         dts,
         pts: dts,
         key: true,
+        independent: true,
         arrived: Instant::now(),
         payload: Bytes::from_static(b"unit"),
     }
