@@ -5,9 +5,13 @@
 use bytes::Bytes;
 use h264_reader::{
     avcc::AvcDecoderConfigurationRecord,
-    nal::{Nal, RefNal, sps::SeqParameterSet},
+    nal::{
+        Nal, RefNal,
+        sps::{ChromaFormat, SeqParameterSet},
+    },
 };
 
+use super::nal::{self, ParameterSet};
 use crate::Error;
 
 /// The largest record taken: 31 parameter sets of this profile's sizes fit many times over.
@@ -48,7 +52,7 @@ impl Config {
         if record.len() > MAX_RECORD_BYTES {
             return Err(bad(format!("longer than {MAX_RECORD_BYTES}")));
         }
-        if !sets_are_whole(record) {
+        if parameter_sets(record).is_none() {
             return Err(bad("a parameter set is truncated or empty".into()));
         }
         let avcc = AvcDecoderConfigurationRecord::try_from(record).map_err(|err| bad(format!("{err:?}")))?;
@@ -87,24 +91,99 @@ impl Config {
             length_size,
         })
     }
-}
 
-/// Whether every parameter set is there and holds a byte: h264-reader takes empty ones for granted not to be, and panics.
-fn sets_are_whole(record: &[u8]) -> bool {
-    let walk = || {
-        let mut rest = record.get(5..)?;
-        for mask in [0x1f, 0xff] {
-            let (count, after) = rest.split_first()?;
-            rest = after;
-            for _ in 0..count & mask {
-                let (len, after) = rest.split_first_chunk::<2>()?;
-                let len = usize::from(u16::from_be_bytes(*len));
-                rest = after.get(len..).filter(|_| len > 0)?;
+    /// The configuration after these parameter sets have come in the stream: `before` is the one in force, if there is one.
+    /// `None` if they are known, do not make a configuration, or there is none of the other kind yet.
+    ///
+    /// A new sequence parameter set replaces all; a picture parameter set replaces the one with its id. `length_size`, where
+    /// there was no configuration before, is 4.
+    pub fn updated<'a>(before: Option<&'a Self>, sets: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
+        let [mut sequence, mut picture] = before
+            .and_then(|before| parameter_sets(&before.record))
+            .unwrap_or_default();
+        let mut renewed = false;
+        let (mut new_sequence, mut new_picture) = (Vec::new(), Vec::new());
+        for set in sets {
+            let (known, new) = match nal::parameter_set(set) {
+                Some(ParameterSet::Sequence) => (&sequence, &mut new_sequence),
+                Some(ParameterSet::Picture) => (&picture, &mut new_picture),
+                None => continue,
+            };
+            renewed |= !known.contains(&set);
+            if !new.contains(&set) {
+                new.push(set);
             }
         }
-        Some(())
+        if !renewed {
+            return None;
+        }
+        if new_sequence.iter().any(|set| !sequence.contains(set)) {
+            sequence = new_sequence;
+            // Picture parameter sets of another sequence say nothing, if there are others.
+            if !new_picture.is_empty() {
+                picture.clear();
+            }
+        }
+        let id = |set: &[u8]| nal::picture_parameter_set_id(set);
+        picture.retain(|set| new_picture.iter().all(|new| id(new) != id(set)));
+        picture.append(&mut new_picture);
+        let length_size = before.map_or(4, |before| before.length_size);
+        Self::parse(&record(&sequence, &picture, length_size)?).ok()
+    }
+
+    /// Reads a sequence header that is in byte stream form in place of a record: parameter sets between start codes.
+    pub fn parse_byte_stream(header: &[u8]) -> Option<Self> {
+        let header = Some(header).filter(|header| header.len() <= MAX_RECORD_BYTES && nal::is_byte_stream(header))?;
+        Self::updated(None, nal::byte_stream(header))
+    }
+}
+
+/// The sequence and the picture parameter sets of a record. `None` unless every one is there and holds a byte: h264-reader
+/// takes empty ones for granted not to be, and panics.
+fn parameter_sets(record: &[u8]) -> Option<[Vec<&[u8]>; 2]> {
+    let mut rest = record.get(5..)?;
+    let mut take = |mask: u8| {
+        let (count, after) = rest.split_first()?;
+        rest = after;
+        let mut sets = Vec::new();
+        for _ in 0..count & mask {
+            let (len, after) = rest.split_first_chunk::<2>()?;
+            let (set, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+            rest = after;
+            sets.push(Some(set).filter(|set| !set.is_empty())?);
+        }
+        Some(sets)
     };
-    walk().is_some()
+    Some([take(0x1f)?, take(0xff)?])
+}
+
+/// An `AVCDecoderConfigurationRecord` with these parameter sets, all of them of at least four bytes.
+fn record(sequence: &[&[u8]], picture: &[&[u8]], length_size: u8) -> Option<Vec<u8>> {
+    let first = sequence.first().filter(|set| set.len() > 3)?;
+    let mut record = vec![1, first[1], first[2], first[3], 0xfc | (length_size - 1)];
+    for (sets, reserved, most) in [(sequence, 0xe0, 31), (picture, 0, 255)] {
+        let count = u8::try_from(sets.len()).ok().filter(|count| *count <= most)?;
+        record.push(reserved | count);
+        for set in sets {
+            record.extend(u16::try_from(set.len()).ok()?.to_be_bytes());
+            record.extend_from_slice(set);
+        }
+    }
+    // High profiles say more (5.3.3.1.2).
+    if matches!(first[1], 100 | 110 | 122 | 144) {
+        let sps = SeqParameterSet::from_bits(RefNal::new(first, &[], true).rbsp_bits()).ok()?;
+        let chroma = &sps.chroma_info;
+        let format = match chroma.chroma_format {
+            ChromaFormat::Monochrome => 0,
+            ChromaFormat::YUV420 => 1,
+            ChromaFormat::YUV422 => 2,
+            ChromaFormat::YUV444 => 3,
+            ChromaFormat::Invalid(_) => return None,
+        };
+        let depths = [chroma.bit_depth_luma_minus8, chroma.bit_depth_chroma_minus8];
+        record.extend([0xfc | format, 0xf8 | depths[0] & 7, 0xf8 | depths[1] & 7, 0]);
+    }
+    Some(record)
 }
 
 /// Frames in a group at the most, as x264 says in the user data that it puts before its first picture (ITU-T H.264 D.1.6):
@@ -172,6 +251,47 @@ mod tests {
         }
     }
 
+    const SPS: &[u8] = &hex!("6764001eacd940a02ff9701100000303e90000ea600f162d96");
+    const PPS: &[u8] = &hex!("68ebe3cb22c0");
+
+    #[test]
+    fn parameter_sets_of_the_stream_make_the_record_that_an_encoder_makes() {
+        let config = Config::updated(None, [SPS, PPS]).unwrap();
+        assert_eq!(config, Config::parse(HIGH_360P).unwrap());
+        let stream = [&[0, 0, 0, 1], SPS, &[0, 0, 1], PPS].concat();
+        assert_eq!(Config::parse_byte_stream(&stream).unwrap(), config);
+        assert_eq!(Config::updated(None, [SPS]), None);
+        assert_eq!(Config::updated(None, [PPS]), None);
+        assert_eq!(Config::parse_byte_stream(HIGH_360P), None);
+    }
+
+    #[test]
+    fn parameter_sets_that_change_in_the_stream_change_the_configuration_and_known_ones_do_not() {
+        let before = Config::parse(HIGH_360P).unwrap();
+        for known in [&[SPS, PPS][..], &[SPS], &[PPS], &[]] {
+            assert_eq!(Config::updated(Some(&before), known.iter().copied()), None);
+        }
+        // Of the same id (0): replaced. Of id 1, 010: added.
+        let (same, other) = (hex!("68ebe3cb22d0"), hex!("685be3cb22c0"));
+        let sets = |config: &Config| parameter_sets(&config.record).unwrap().map(|sets| sets.concat());
+        let replaced = Config::updated(Some(&before), [&same[..]]).unwrap();
+        assert_eq!(sets(&replaced), [SPS.to_vec(), same.to_vec()]);
+        let added = Config::updated(Some(&before), [SPS, &other]).unwrap();
+        assert_eq!(sets(&added), [SPS.to_vec(), [PPS, &other].concat()]);
+        // Level 3.1: another sequence, whose picture parameter set may come or be the same.
+        let mut larger = SPS.to_vec();
+        larger[3] = 0x1f;
+        let alone = Config::updated(Some(&before), [&larger[..]]).unwrap();
+        assert_eq!(
+            (&alone.codec_string[..], sets(&alone)),
+            ("avc1.64001f", [larger.clone(), PPS.to_vec()])
+        );
+        let both = Config::updated(Some(&before), [&larger[..], &other]).unwrap();
+        assert_eq!(sets(&both), [larger, other.to_vec()]);
+        // What makes no configuration changes none.
+        assert_eq!(Config::updated(Some(&before), [&hex!("6764")[..]]), None);
+    }
+
     #[test]
     fn every_truncation_is_refused_without_a_panic() {
         for len in 0..HIGH_360P.len() - 13 {
@@ -197,6 +317,8 @@ mod tests {
             let n = keep.min(record.len()).min(HIGH_360P.len());
             record[..n].copy_from_slice(&HIGH_360P[..n]);
             let _ = Config::parse(&record);
+            let _ = Config::parse_byte_stream(&record);
+            let _ = Config::updated(Config::parse(HIGH_360P).ok().as_ref(), record.chunks(7));
         }
     }
 }

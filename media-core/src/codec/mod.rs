@@ -3,7 +3,9 @@
 //! Parsing of a bitstream's headers belongs here; sample entries (`avc1`, `mp4a`) belong to the packager.
 
 pub mod aac;
+pub mod adts;
 pub mod avc;
+pub mod nal;
 
 use bytes::Bytes;
 

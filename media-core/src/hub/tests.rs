@@ -93,7 +93,7 @@ fn a_source_whose_segments_start_at_recovery_points_is_gridded_until_its_next_di
         let unit = AccessUnit {
             dts: ms as i64 * 90,
             pts: ms as i64 * 90,
-            key: ms % 2_000 == 0,
+            key: ms.is_multiple_of(2_000),
             independent,
             arrived: source.start + Duration::from_millis(ms),
             payload: Bytes::from_static(&[0; 100]),

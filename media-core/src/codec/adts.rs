@@ -1,0 +1,102 @@
+//! AAC in ADTS frames (ISO/IEC 14496-3 1.A.3.2): raw access units with a header in front of each, as MPEG-2 transport streams
+//! and some encoders carry them. Pure: where the access units lie in a message, and the configuration that the headers say.
+
+/// A message in ADTS form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frames {
+    /// Where each raw access unit lies in the message; at least one.
+    pub units: Vec<std::ops::Range<usize>>,
+    /// The `AudioSpecificConfig` that the first header says.
+    pub config: [u8; 2],
+}
+
+/// Frames in one message at most: a second and a half of the usual 48 kHz.
+const MOST_FRAMES: usize = 64;
+/// The header without its CRC, and with.
+const HEADER: usize = 7;
+const HEADER_WITH_CRC: usize = 9;
+
+/// Reads a message that consists of ADTS frames to its last byte, but for zero bytes behind them. `None`: it does not.
+///
+/// A message of more than 64 frames is not read. A raw access unit cannot be mistaken for one: the syncword would be an `ID_END` element followed by bits that must not be.
+/// Frames of several raw data blocks are not taken, since blocks without a CRC cannot be told apart.
+pub fn parse(payload: &[u8]) -> Option<Frames> {
+    let mut config = None;
+    let mut units = Vec::new();
+    let mut at = 0;
+    while payload[at..].iter().any(|byte| *byte != 0) {
+        let frame = &payload[at..];
+        let [sync, flags, rates, b3, b4, b5, b6] = *frame.first_chunk::<HEADER>()?;
+        // syncword, and layer 0.
+        if sync != 0xff || flags & 0xf6 != 0xf0 {
+            return None;
+        }
+        let header = if flags & 1 == 1 { HEADER } else { HEADER_WITH_CRC };
+        let len = usize::from(b3 & 3) << 11 | usize::from(b4) << 3 | usize::from(b5) >> 5;
+        let blocks = b6 & 3;
+        if blocks != 0 || len <= header || len > frame.len() || units.len() == MOST_FRAMES {
+            return None;
+        }
+        // profile is the object type less one.
+        let (object, rate) = ((rates >> 6) + 1, rates >> 2 & 15);
+        let channels = (rates & 1) << 2 | b3 >> 6;
+        config.get_or_insert([object << 3 | rate >> 1, (rate & 1) << 7 | channels << 3]);
+        units.push(at + header..at + len);
+        at += len;
+    }
+    Some(Frames { units, config: config? })
+}
+
+#[cfg(test)]
+mod tests {
+    use hex_literal::hex;
+
+    use super::*;
+    use crate::codec::aac;
+
+    /// AAC-LC, 44.1 kHz, stereo, no CRC, 10 bytes with the header.
+    const FRAME: [u8; 10] = hex!("fff1 50 80 01 5f fc 210049");
+
+    fn payloads(message: &[u8]) -> Vec<&[u8]> {
+        let frames = parse(message).unwrap();
+        frames.units.into_iter().map(|unit| &message[unit]).collect()
+    }
+
+    #[test]
+    fn headers_are_cut_and_say_the_configuration() {
+        let frames = parse(&FRAME).unwrap();
+        assert_eq!(&payloads(&FRAME), &[&FRAME[7..]]);
+        assert_eq!(frames.config, hex!("1210"));
+        let config = aac::Config::parse(&frames.config).unwrap();
+        assert_eq!((config.timescale.hz(), config.channels), (44_100, 2));
+        let two = parse(&[&FRAME[..], &FRAME, &[0, 0]].concat()).unwrap();
+        assert_eq!(two.units, [7..10, 17..20]);
+        let many = FRAME.repeat(MOST_FRAMES + 1);
+        assert_eq!(parse(&many[10..]).map(|frames| frames.units.len()), Some(MOST_FRAMES));
+        assert_eq!(parse(&many), None);
+        // With a CRC the header has two bytes more.
+        assert_eq!(payloads(&hex!("fff0 50 80 01 5f fc aabb 21")), [[0x21]]);
+    }
+
+    #[test]
+    fn what_is_not_adts_to_its_end_is_left_alone() {
+        let raw = hex!("21004990021900238080");
+        let [truncated, more] = [FRAME[..9].to_vec(), [&FRAME[..], &[1]].concat()];
+        let no_payload = hex!("fff1 50 80 00 ff fc");
+        let several_blocks = hex!("fff1 50 80 01 5f fd 210049");
+        for payload in [&raw[..], &[], &[0; 8], &truncated, &more, &no_payload, &several_blocks] {
+            assert_eq!(parse(payload), None, "{payload:02x?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(mut bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..60), keep in 0usize..10) {
+            let n = keep.min(bytes.len());
+            bytes[..n].copy_from_slice(&FRAME[..n]);
+            if let Some(frames) = parse(&bytes) {
+                proptest::prop_assert!(frames.units.iter().all(|unit| !unit.is_empty() && unit.end <= bytes.len()));
+            }
+        }
+    }
+}
