@@ -38,7 +38,7 @@ impl From<ChannelName> for Grant {
 pub struct PublishRequest {
     /// The application of its `connect`, `live` in `rtmp://host/live`.
     pub app: String,
-    /// What it gave as stream key, without a query.
+    /// What it gave as stream key, without a query and what is around it: spaces, slashes, the application.
     pub key: StreamKey,
     /// What came after `?` in the stream key, if anything; it may hold a token.
     pub query: Option<StreamKey>,
@@ -84,6 +84,8 @@ pub enum Reason {
     App,
     /// As many broadcasts are live as there may be.
     Busy,
+    /// As many players are connected as there may be.
+    Players,
     /// The key is wrong, or nobody may publish.
     Denied,
     /// The name has a publisher already, or cannot be a name.
@@ -98,6 +100,10 @@ pub enum Reason {
     Failed,
     /// The stream key is not good any more.
     Withdrawn,
+    /// It was silent, and another publisher of its name took over.
+    TakenOver,
+    /// It asked for a second stream on one connection; the first goes on.
+    Second,
     /// The server is going down.
     Shutdown,
 }
@@ -123,9 +129,10 @@ impl Reason {
         match self {
             Self::App => "NetConnection.Connect.Rejected",
             Self::Busy | Self::Denied | Self::Kicked | Self::Withdrawn => "NetStream.Publish.Denied",
-            Self::Name => "NetStream.Publish.BadName",
+            Self::Name | Self::TakenOver | Self::Second => "NetStream.Publish.BadName",
             Self::Codec | Self::Failed => "NetStream.Publish.Rejected",
             Self::NotFound => "NetStream.Play.StreamNotFound",
+            Self::Players => "NetStream.Play.Failed",
             Self::Shutdown => "NetConnection.Connect.Closed",
         }
     }
@@ -135,6 +142,7 @@ impl Reason {
         match self {
             Self::App => "app",
             Self::Busy => "busy",
+            Self::Players => "players",
             Self::Denied => "denied",
             Self::Name => "name",
             Self::Codec => "codec",
@@ -142,6 +150,8 @@ impl Reason {
             Self::Kicked => "kicked",
             Self::Failed => "failed",
             Self::Withdrawn => "withdrawn",
+            Self::TakenOver => "taken_over",
+            Self::Second => "second_stream",
             Self::Shutdown => "shutdown",
         }
     }

@@ -314,6 +314,7 @@ impl Publisher {
                 let revoked = live.producer.revoked();
                 return Err(ended(revoked.as_ref().and_then(|revoked| revoked.cause())));
             }
+            Err(Refused::Superseded) => return Err(ended(Some(&Cause::TakenOver))),
         }
         Ok(())
     }
@@ -348,10 +349,6 @@ impl Publisher {
         let State::Settling(Settling { claim, held, .. }) = std::mem::replace(&mut self.state, State::Over) else {
             return Ok(());
         };
-        let revoked = claim.revoked();
-        if revoked.is_revoked() {
-            return Err(ended(revoked.cause()));
-        }
         let first = held.first().map_or(now, |(_, unit)| unit.arrived);
         let utc = SystemTime::now();
         let utc = utc.checked_sub(now.saturating_duration_since(first)).unwrap_or(utc);
@@ -365,9 +362,13 @@ impl Publisher {
             .iter()
             .map(|(_, config)| config.codec_string().to_owned())
             .collect();
+        let revoked = claim.revoked();
         let producer = claim
             .start(catalogue, first, utc)
-            .map_err(|err| Refusal::new(Reason::Codec, err.to_string()))?;
+            .map_err(|err| match revoked.is_revoked() {
+                true => ended(revoked.cause()),
+                false => Refusal::new(Reason::Codec, err.to_string()),
+            })?;
         info!(broadcast = %producer.broadcast().id(), codecs = codecs.join(","), "broadcast is live");
         self.state = State::Live(Live { producer, kinds });
         for (kind, unit) in held {
@@ -434,6 +435,10 @@ impl Settling {
 pub(crate) fn ended(cause: Option<&Cause>) -> Refusal {
     match cause {
         Some(Cause::Failed(words)) => Refusal::new(Reason::Failed, words.clone()),
+        Some(Cause::TakenOver) => Refusal::new(
+            Reason::TakenOver,
+            "another encoder publishes with this stream key now: it took over because nothing came from this one for a second",
+        ),
         Some(Cause::Operator) | None => Refusal::new(Reason::Kicked, "an operator has ended this broadcast"),
     }
 }

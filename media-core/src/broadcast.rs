@@ -106,6 +106,8 @@ pub enum Refused {
     InGap,
     /// The broadcast is over.
     Ended,
+    /// Another publisher has taken over.
+    Superseded,
 }
 
 /// What is known of one track, for listings.
@@ -163,6 +165,7 @@ impl Broadcast {
             recovers: false,
             reorder: 0,
             presence: Presence::Live,
+            publisher: 0,
         };
         let id = BroadcastId::new(utc);
         Ok(Self {
@@ -311,16 +314,25 @@ impl Broadcast {
         away
     }
 
-    /// The publisher is gone and may return.
-    pub(crate) fn leave(&self, now: Option<Instant>) {
+    /// From now on frames are taken from this publisher alone. The number is that of its claim, never 0.
+    pub(crate) fn adopt(&self, publisher: u64) {
+        self.lock().publisher = publisher;
+    }
+
+    /// The publisher is gone and may return. One that was replaced changes nothing.
+    pub(crate) fn leave(&self, publisher: u64, now: Option<Instant>) {
         let mut state = self.lock();
+        if state.publisher != publisher {
+            return;
+        }
+        state.publisher = 0;
         if state.presence == Presence::Live {
             state.presence = Presence::Away(now);
         }
     }
 
     /// Another publisher goes on with `tracks`, if these are the same tracks with the same codec strings; else false.
-    pub(crate) fn resume(&self, tracks: &[(TrackName, Config)]) -> bool {
+    pub(crate) fn resume(&self, publisher: u64, tracks: &[(TrackName, Config)]) -> bool {
         let mut state = self.lock();
         let same = tracks.len() == state.source
             && tracks.iter().zip(&state.tracks).all(|((name, config), track)| {
@@ -332,6 +344,7 @@ impl Broadcast {
             return false;
         }
         state.presence = Presence::Live;
+        state.publisher = publisher;
         state.timeline.republish();
         for (index, (_, config)) in tracks.iter().enumerate() {
             state.configure(index, config);
@@ -342,6 +355,18 @@ impl Broadcast {
     pub(crate) fn end(&self) {
         self.lock().presence = Presence::Ended;
         self.changed.notify_waiters();
+    }
+
+    /// Ends it unless another publisher goes on with it; whether it ended.
+    pub(crate) fn end_by(&self, publisher: u64) -> bool {
+        let mut state = self.lock();
+        if state.publisher != publisher {
+            return false;
+        }
+        state.presence = Presence::Ended;
+        drop(state);
+        self.changed.notify_waiters();
+        true
     }
 
     /// Ends it unless a publisher has come back in this moment; whether it ended.
@@ -356,10 +381,13 @@ impl Broadcast {
         true
     }
 
-    pub(crate) fn push(&self, track: usize, unit: AccessUnit) -> Result<(), Refused> {
+    pub(crate) fn push(&self, publisher: u64, track: usize, unit: AccessUnit) -> Result<(), Refused> {
         let mut state = self.lock();
         if state.presence == Presence::Ended {
             return Err(Refused::Ended);
+        }
+        if state.publisher != publisher {
+            return Err(Refused::Superseded);
         }
         state.push(track, unit, &self.limits)?;
         drop(state);
@@ -367,8 +395,11 @@ impl Broadcast {
         Ok(())
     }
 
-    pub(crate) fn configure(&self, track: usize, config: &Config) -> Result<(), Error> {
+    pub(crate) fn configure(&self, publisher: u64, track: usize, config: &Config) -> Result<(), Error> {
         let mut state = self.lock();
+        if state.publisher != publisher {
+            return Ok(()); // its next frame is refused
+        }
         let known = &state.tracks[track];
         if known.config.codec_string() != config.codec_string() || known.config.timescale() != config.timescale() {
             return Err(Error::CodecChanged {

@@ -24,6 +24,12 @@ pub enum Error {
         /// The name that was asked for.
         name: ChannelName,
     },
+    /// The publisher was kicked, or another took its name over, before it started.
+    #[error("the right to the name was revoked")]
+    Revoked,
+    /// The hub was closed: the daemon stops.
+    #[error("the server is going down")]
+    Closed,
     /// The hub holds as many broadcasts as it may.
     #[error("{limit} broadcasts are live, the limit")]
     TooManyBroadcasts {

@@ -1,12 +1,19 @@
 //! The names that are live: who may publish under one, who goes on after an absence, and who hears of new broadcasts.
 //!
 //! A name has one publisher at a time. A publisher first claims the name; its broadcast starts when its tracks are known, or goes
-//! on if one with the same tracks is waiting. The clock is an argument: the daemon calls [`Hub::advance`] at a steady pace.
+//! on if one with the same tracks is waiting. A publisher that has been silent for [`TAKEOVER`] gives way to another. The clock is
+//! an argument: the daemon calls [`Hub::advance`] at a steady pace.
+//!
+//! Claims, starts, kicks and takeovers of a name are ordered by its entry's lock: a publisher that was kicked or replaced cannot
+//! start afterwards, and its number is no longer the one that the broadcast takes frames from.
 
 use std::{
     collections::BTreeMap,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -19,8 +26,10 @@ use crate::{
     codec::Config,
 };
 
+mod hold;
 mod revocation;
 
+pub use hold::{Hold, TAKEOVER};
 pub use revocation::{Cause, Revocation};
 
 /// What a hub allows.
@@ -44,18 +53,25 @@ struct Shared {
     channels: DashMap<ChannelName, Channel>,
     announced: Mutex<Announced>,
     changed: Notify,
+    /// Claims made so far.
+    claims: AtomicU64,
+    closed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Channel {
-    /// Revoked to make the publisher go.
-    publisher: Option<Revocation>,
+    publisher: Option<Hold>,
     broadcast: Option<Arc<Broadcast>>,
 }
 
 impl Channel {
     fn is_unused(&self) -> bool {
         self.publisher.is_none() && self.broadcast.is_none()
+    }
+
+    /// Whether the publisher with this hold may go on.
+    fn is_held_by(&self, hold: &Hold) -> bool {
+        self.publisher.as_ref() == Some(hold) && !hold.revocation().is_revoked()
     }
 }
 
@@ -74,24 +90,55 @@ impl Hub {
             channels,
             announced,
             changed: Notify::new(),
+            claims: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
         }))
     }
 
-    /// Claims `name` for a publisher, whose tracks need not be known yet.
+    /// Claims `name` for a publisher, whose tracks need not be known yet. It keeps the name until it drops the claim.
     ///
     /// # Errors
-    /// [`Error::Busy`]: it has a publisher. [`Error::TooManyBroadcasts`]: the hub is full.
+    /// [`Error::Busy`]: it has a publisher. [`Error::TooManyBroadcasts`]: the hub is full. [`Error::Closed`]: it takes no more.
     pub fn claim(&self, name: ChannelName) -> Result<Claim, Error> {
+        self.claim_since(name, None)
+    }
+
+    /// Claims `name` at `now` for a publisher that reports its activity ([`Hold::touch`]). A publisher that has been silent for
+    /// [`TAKEOVER`] is made to go, and its broadcast waits for this one.
+    ///
+    /// # Errors
+    /// As [`Hub::claim`]; [`Error::Busy`] if the name's publisher is active.
+    pub fn claim_active(&self, name: ChannelName, now: Instant) -> Result<Claim, Error> {
+        self.claim_since(name, Some(now))
+    }
+
+    fn claim_since(&self, name: ChannelName, since: Option<Instant>) -> Result<Claim, Error> {
         let limit = self.0.settings.max_channels;
         let full = self.0.channels.len() >= limit;
-        let revoked = Revocation::default();
-        match self.0.channels.entry(name.clone()) {
-            Entry::Occupied(channel) if channel.get().publisher.is_some() => return Err(Error::Busy { name }),
-            Entry::Occupied(mut channel) => channel.get_mut().publisher = Some(revoked.clone()),
+        let hold = Hold::new(1 + self.0.claims.fetch_add(1, Ordering::Relaxed), since);
+        let entry = self.0.channels.entry(name.clone());
+        // Read under the entry's lock: what is claimed before the flag is set, `close` finds.
+        if self.0.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        match entry {
+            Entry::Occupied(mut channel) => {
+                let channel = channel.get_mut();
+                if let Some(holder) = &channel.publisher {
+                    if !holder.gives_way(since) {
+                        return Err(Error::Busy { name });
+                    }
+                    holder.revoke(Cause::TakenOver);
+                    if let Some(broadcast) = &channel.broadcast {
+                        broadcast.leave(holder.serial(), since);
+                    }
+                }
+                channel.publisher = Some(hold.clone());
+            }
             Entry::Vacant(_) if full => return Err(Error::TooManyBroadcasts { limit }),
             Entry::Vacant(vacant) => {
                 vacant.insert(Channel {
-                    publisher: Some(revoked.clone()),
+                    publisher: Some(hold.clone()),
                     broadcast: None,
                 });
             }
@@ -99,7 +146,7 @@ impl Hub {
         Ok(Claim {
             hub: self.clone(),
             name,
-            revoked,
+            hold,
         })
     }
 
@@ -132,12 +179,11 @@ impl Hub {
     /// Ends `broadcast`, which cannot go on, and sends its publisher off; `words` tell the person at
     /// the encoder why, and the remedy.
     pub fn fail(&self, broadcast: &Arc<Broadcast>, words: String) {
-        let publisher = self.0.channels.get(broadcast.name()).and_then(|channel| {
+        if let Some(channel) = self.0.channels.get(broadcast.name())
             // The name may have passed on to another broadcast, which goes on.
-            let held = channel.broadcast.as_ref()?;
-            Arc::ptr_eq(held, broadcast).then(|| channel.publisher.clone())?
-        });
-        if let Some(publisher) = publisher {
+            && channel.broadcast.as_ref().is_some_and(|held| Arc::ptr_eq(held, broadcast))
+            && let Some(publisher) = &channel.publisher
+        {
             publisher.revoke(Cause::Failed(words));
         }
         self.end(broadcast);
@@ -154,8 +200,9 @@ impl Hub {
         }
     }
 
-    /// Ends all broadcasts and makes all publishers go.
+    /// Ends all broadcasts and makes all publishers go. Nothing can be claimed any more.
     pub fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
         let names: Vec<_> = self.0.channels.iter().map(|channel| channel.key().clone()).collect();
         for name in names {
             self.kick(&name);
@@ -177,28 +224,30 @@ impl Hub {
         now: Instant,
         utc: SystemTime,
     ) -> Result<Arc<Broadcast>, Error> {
-        let waiting = self.broadcast(&claim.name);
-        if let Some(broadcast) = waiting {
-            if broadcast.resume(&tracks) {
-                return Ok(broadcast);
+        let channel = self.0.channels.get_mut(&claim.name);
+        // Locked to the end: a kick or takeover comes before, and this fails, or after, and finds the broadcast.
+        let mut channel = channel
+            .filter(|channel| channel.is_held_by(&claim.hold))
+            .ok_or(Error::Revoked)?;
+        if let Some(waiting) = &channel.broadcast {
+            if waiting.resume(claim.hold.serial(), &tracks) {
+                return Ok(Arc::clone(waiting));
             }
-            self.end(&broadcast);
+            waiting.end();
+            self.unlist(waiting);
+            channel.broadcast = None;
         }
-        let broadcast = Arc::new(Broadcast::new(
-            claim.name.clone(),
-            tracks,
-            self.0.settings.broadcast,
-            now,
-            utc,
-        )?);
-        if let Some(mut channel) = self.0.channels.get_mut(&claim.name) {
-            channel.broadcast = Some(Arc::clone(&broadcast));
-        }
+        let settings = self.0.settings.broadcast;
+        let broadcast = Broadcast::new(claim.name.clone(), tracks, settings, now, utc)?;
+        broadcast.adopt(claim.hold.serial());
+        let broadcast = Arc::new(broadcast);
+        channel.broadcast = Some(Arc::clone(&broadcast));
         let mut announced = self.announced();
         announced.serial += 1;
         let serial = announced.serial;
         announced.live.insert(serial, Arc::clone(&broadcast));
         drop(announced);
+        drop(channel);
         self.0.changed.notify_waiters();
         Ok(broadcast)
     }
@@ -208,8 +257,12 @@ impl Hub {
         self.forget(broadcast);
     }
 
-    fn forget(&self, broadcast: &Arc<Broadcast>) {
+    fn unlist(&self, broadcast: &Arc<Broadcast>) {
         self.announced().live.retain(|_, live| !Arc::ptr_eq(live, broadcast));
+    }
+
+    fn forget(&self, broadcast: &Arc<Broadcast>) {
+        self.unlist(broadcast);
         if let Entry::Occupied(mut channel) = self.0.channels.entry(broadcast.name().clone()) {
             if channel
                 .get()
@@ -225,9 +278,9 @@ impl Hub {
         }
     }
 
-    fn release(&self, name: &ChannelName) {
-        if let Entry::Occupied(mut channel) = self.0.channels.entry(name.clone()) {
-            channel.get_mut().publisher = None;
+    fn release(&self, claim: &Claim) {
+        if let Entry::Occupied(mut channel) = self.0.channels.entry(claim.name.clone()) {
+            channel.get_mut().publisher.take_if(|holder| *holder == claim.hold);
             if channel.get().is_unused() {
                 channel.remove();
             }
@@ -244,7 +297,7 @@ impl Hub {
 pub struct Claim {
     hub: Hub,
     name: ChannelName,
-    revoked: Revocation,
+    hold: Hold,
 }
 
 impl Claim {
@@ -253,20 +306,26 @@ impl Claim {
         &self.name
     }
 
+    /// The publisher's hold on the name.
+    pub fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
     /// Tells when the publisher must go.
     pub fn revoked(&self) -> Revocation {
-        self.revoked.clone()
+        self.hold.revocation().clone()
     }
 
     /// Starts publishing: goes on with the broadcast that waits under the name if its tracks are these with the same codec
     /// strings, else ends it and begins a new one. `now` is when the first frame came, `utc` the wall clock then.
     ///
     /// # Errors
-    /// [`Error::BadCatalogue`]; the claim is given up.
+    /// [`Error::BadCatalogue`], or [`Error::Revoked`] if the publisher must go; the claim is given up.
     pub fn start(self, tracks: Vec<(TrackName, Config)>, now: Instant, utc: SystemTime) -> Result<Producer, Error> {
         let broadcast = self.hub.start(&self, tracks, now, utc)?;
         Ok(Producer {
             broadcast,
+            publisher: self.hold.serial(),
             claim: Some(self),
         })
     }
@@ -274,7 +333,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.hub.release(&self.name);
+        self.hub.release(self);
     }
 }
 
@@ -282,6 +341,8 @@ impl Drop for Claim {
 #[derive(Debug)]
 pub struct Producer {
     broadcast: Arc<Broadcast>,
+    /// The number by which the broadcast knows this publisher.
+    publisher: u64,
     /// There until [`Producer::end`] takes it.
     claim: Option<Claim>,
 }
@@ -301,8 +362,9 @@ impl Producer {
     ///
     /// # Errors
     /// Why it was not taken; the broadcast goes on, unless it has [ended](Refused::Ended).
+    /// After [`Refused::Superseded`] nothing more is taken from this publisher.
     pub fn push(&self, track: usize, unit: AccessUnit) -> Result<(), Refused> {
-        self.broadcast.push(track, unit)
+        self.broadcast.push(self.publisher, track, unit)
     }
 
     /// The track's next frames need another configuration. An equal one changes nothing; another one starts a segment with a
@@ -311,19 +373,21 @@ impl Producer {
     /// # Errors
     /// [`Error::CodecChanged`]: players could not follow. [`Producer::end`] this broadcast and start another.
     pub fn configure(&self, track: usize, config: &Config) -> Result<(), Error> {
-        self.broadcast.configure(track, config)
+        self.broadcast.configure(self.publisher, track, config)
     }
 
     /// The publisher is gone since `now`, and may return.
     pub fn leave(self, now: Instant) {
-        self.broadcast.leave(Some(now));
+        self.broadcast.leave(self.publisher, Some(now));
     }
 
-    /// Ends the broadcast for good and keeps the name for another.
+    /// Ends the broadcast for good, unless another publisher goes on with it, and keeps the name for another.
     pub fn end(mut self) -> Option<Claim> {
         let claim = self.claim.take();
-        if let Some(claim) = &claim {
-            claim.hub.end(&self.broadcast);
+        if let Some(claim) = &claim
+            && self.broadcast.end_by(self.publisher)
+        {
+            claim.hub.forget(&self.broadcast);
         }
         claim
     }
@@ -331,7 +395,7 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        self.broadcast.leave(None);
+        self.broadcast.leave(self.publisher, None);
     }
 }
 

@@ -44,6 +44,8 @@ pub(super) struct State {
     /// `pts - dts` of the newest key frame: the reordering delay that puts decode times on the presentation clock.
     pub(super) reorder: i64,
     pub(super) presence: Presence,
+    /// The claim's number of the publisher whose frames are taken; 0 while there is none.
+    pub(super) publisher: u64,
 }
 
 #[derive(Debug)]

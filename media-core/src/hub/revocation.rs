@@ -12,6 +12,8 @@ pub enum Cause {
     /// The broadcast cannot go on. One sentence for the person at the encoder: the reason, and the
     /// remedy.
     Failed(String),
+    /// The publisher was silent for [`TAKEOVER`](super::TAKEOVER), and another has claimed its name.
+    TakenOver,
 }
 
 /// Watches a publisher's right to its name. Cheap to clone; all clones are one.

@@ -138,7 +138,7 @@ fn a_publisher_returns_to_a_broadcast_with_renditions() {
     let mut rendition = broadcast.rendition("v360".parse().unwrap()).unwrap();
     rendition.configure(&config()).unwrap();
     producer.leave(now);
-    assert!(broadcast.resume(&[(TrackName::source_video(), config())]));
+    assert!(broadcast.resume(u64::MAX, &[(TrackName::source_video(), config())]));
 }
 
 #[tokio::test]
