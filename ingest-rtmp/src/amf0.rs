@@ -4,11 +4,15 @@
 //! AMF 0 specification (Adobe, 2007), section 2. Depth, number of values and bytes are bounded, so a message can cost neither stack nor
 //! more memory than a small multiple of itself.
 //!
+//! A value behind the avmplus-object marker (3.1) is `amf3`'s.
+//!
 //! Tolerated: an object or array that ends with its message instead of an end marker (seen in onMetaData); strings that are not
 //! UTF-8. A reference is read as undefined: no message that is acted on has one.
 
+use crate::amf3;
+
 /// Objects and arrays within one another.
-const MAX_DEPTH: usize = 8;
+pub(crate) const MAX_DEPTH: usize = 8;
 /// Values in one message, those within objects and arrays included.
 const MAX_VALUES: usize = 1024;
 
@@ -16,13 +20,13 @@ const MAX_VALUES: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The message ends inside a value.
-    #[error("AMF0 value at byte {at} is truncated")]
+    #[error("AMF value at byte {at} is truncated")]
     Truncated {
         /// Offset in the message.
         at: usize,
     },
     /// Objects or arrays within one another beyond the limit.
-    #[error("AMF0 values nested deeper than {max} at byte {at}")]
+    #[error("AMF values nested deeper than {max} at byte {at}")]
     TooDeep {
         /// Offset in the message.
         at: usize,
@@ -30,18 +34,36 @@ pub enum Error {
         max: usize,
     },
     /// More values than the limit.
-    #[error("more than {max} AMF0 values")]
+    #[error("more than {max} AMF values")]
     TooMany {
         /// The limit.
         max: usize,
     },
-    /// A marker that is reserved, or that changes to AMF3.
-    #[error("AMF0 marker {marker} at byte {at}")]
+    /// A marker that is reserved.
+    #[error("AMF marker {marker} at byte {at}")]
     BadMarker {
         /// The marker.
         marker: u8,
         /// Offset in the message.
         at: usize,
+    },
+    /// An AMF3 reference to a text or to traits that did not come.
+    #[error("AMF3 reference at byte {at} to nothing")]
+    BadReference {
+        /// Offset in the message.
+        at: usize,
+    },
+    /// An AMF3 object in an encoding of its class.
+    #[error("AMF3 object at byte {at} in an encoding of its own")]
+    Externalizable {
+        /// Offset in the message.
+        at: usize,
+    },
+    /// AMF3 references repeat more text than the limit.
+    #[error("AMF3 references repeat more than {max} bytes of text")]
+    TooMuchRepeated {
+        /// The limit in bytes.
+        max: usize,
     },
 }
 
@@ -130,6 +152,7 @@ mod marker {
     pub(super) const UNSUPPORTED: u8 = 13;
     pub(super) const XML: u8 = 15;
     pub(super) const TYPED_OBJECT: u8 = 16;
+    pub(super) const AVMPLUS: u8 = 17;
 }
 
 /// Reads a message of values.
@@ -149,7 +172,7 @@ pub fn parse(message: &[u8]) -> Result<Vec<Value>, Error> {
     Ok(values)
 }
 
-struct Decoder<'a> {
+pub(crate) struct Decoder<'a> {
     message: &'a [u8],
     at: usize,
     values: usize,
@@ -161,10 +184,7 @@ impl<'a> Decoder<'a> {
     }
 
     fn value(&mut self, depth: usize) -> Result<Value, Error> {
-        self.values += 1;
-        if self.values > MAX_VALUES {
-            return Err(Error::TooMany { max: MAX_VALUES });
-        }
+        self.count()?;
         let at = self.at;
         let [marker] = self.take()?;
         let nested = matches!(
@@ -211,8 +231,23 @@ impl<'a> Decoder<'a> {
                 self.take::<2>()?;
                 Value::Undefined
             }
+            marker::AVMPLUS => amf3::value(self, depth)?,
             marker => return Err(Error::BadMarker { marker, at }),
         })
+    }
+
+    /// Offset of the next byte in the message.
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Counts one more value.
+    pub(crate) fn count(&mut self) -> Result<(), Error> {
+        self.values += 1;
+        match self.values <= MAX_VALUES {
+            true => Ok(()),
+            false => Err(Error::TooMany { max: MAX_VALUES }),
+        }
     }
 
     /// Names and values up to an empty name with an end marker, or the message's end.
@@ -234,14 +269,22 @@ impl<'a> Decoder<'a> {
         self.text_of(usize::from(len))
     }
 
-    fn text_of(&mut self, len: usize) -> Result<String, Error> {
+    pub(crate) fn text_of(&mut self, len: usize) -> Result<String, Error> {
         let rest = &self.message[self.at..];
         let text = rest.get(..len).ok_or(Error::Truncated { at: self.at })?;
         self.at += len;
         Ok(String::from_utf8_lossy(text).into_owned())
     }
 
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+    pub(crate) fn skip(&mut self, len: usize) -> Result<(), Error> {
+        if self.message.len() - self.at < len {
+            return Err(Error::Truncated { at: self.at });
+        }
+        self.at += len;
+        Ok(())
+    }
+
+    pub(crate) fn take<const N: usize>(&mut self) -> Result<[u8; N], Error> {
         let rest: &'a [u8] = &self.message[self.at..];
         let taken = rest.first_chunk().ok_or(Error::Truncated { at: self.at })?;
         self.at += N;
@@ -346,7 +389,7 @@ mod tests {
         assert_eq!(read(&hex!("0d")), Ok(Value::Undefined));
         assert_eq!(read(&hex!("0f 00000001 61")), Ok(Value::from("a")));
         assert_eq!(read(&hex!("02 0001 ff")), Ok(Value::from("\u{fffd}")));
-        for bad in [0x04, 0x09, 0x0e, 0x11, 0xff] {
+        for bad in [0x04, 0x09, 0x0e, 0x12, 0xff] {
             assert_eq!(read(&[bad]), Err(Error::BadMarker { marker: bad, at: 0 }));
         }
     }

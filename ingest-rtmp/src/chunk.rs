@@ -25,8 +25,6 @@ use crate::Error;
 pub struct Limits {
     /// Chunk streams with state.
     pub chunk_streams: usize,
-    /// Largest chunk size a peer may announce, in bytes.
-    pub chunk_bytes: u32,
     /// Largest message, in bytes. Unfinished messages together may hold twice as much.
     pub message_bytes: u32,
 }
@@ -35,7 +33,6 @@ impl Limits {
     /// Before a peer may publish: commands only.
     pub const SETUP: Self = Self {
         chunk_streams: 64,
-        chunk_bytes: 1 << 20,
         message_bytes: 64 << 10,
     };
 }
@@ -44,6 +41,9 @@ impl Limits {
 const DEFAULT_CHUNK_BYTES: u32 = 128;
 /// What an unfinished message may allocate before the connection has completed a larger one.
 const FIRST_ALLOCATION: usize = 16 << 10;
+/// The largest chunk size that can be announced (RTMP 5.4.1: 31 bits). No limit of ours is needed: a chunk is read as it comes,
+/// into a message that is bounded.
+const MAX_CHUNK_BYTES: u32 = 0x7fff_ffff;
 /// A timestamp field of this value is followed by an extended one (RTMP 5.3.1.3).
 const EXTENDED: u32 = 0x00ff_ffff;
 
@@ -64,7 +64,7 @@ pub struct Message {
     pub kind: u8,
     /// Message stream id; 0 for the connection itself.
     pub stream_id: u32,
-    /// The body, alone in its allocation (a sub-message of an aggregate shares the aggregate's).
+    /// The body, alone in its allocation.
     pub payload: Bytes,
 }
 
@@ -123,6 +123,11 @@ impl Reader {
     /// Changes the largest message taken from now on, in bytes.
     pub fn set_message_bytes(&mut self, max: u32) {
         self.limits.message_bytes = max;
+    }
+
+    /// Whether [`Reader::read`] has a message without more input: the next of an aggregate.
+    pub fn has_message(&self) -> bool {
+        self.aggregate.is_some()
     }
 
     /// Takes bytes off the front of `input` until a message is complete; none when `input` is used up but for a header that is
@@ -285,10 +290,10 @@ impl Reader {
         match message.kind {
             SET_CHUNK_SIZE => {
                 let size = first_u32(&message)?;
-                if size == 0 || size > self.limits.chunk_bytes {
+                if size == 0 || size > MAX_CHUNK_BYTES {
                     return Err(Error::BadChunkSize {
                         size,
-                        max: self.limits.chunk_bytes,
+                        max: MAX_CHUNK_BYTES,
                     });
                 }
                 self.chunk_bytes = size;
@@ -344,7 +349,9 @@ impl Aggregate {
             .offset
             .get_or_insert(self.message.timestamp.wrapping_sub(timestamp));
         rest.advance(TAG_HEADER);
-        let payload = rest.split_to(len);
+        // Copied, because the hub may hold one frame long after the others, and counts no more than its bytes.
+        let payload = Bytes::copy_from_slice(&rest[..len]);
+        rest.advance(len);
         // The last back pointer is left out by some.
         rest.advance(BACK_POINTER.min(rest.len()));
         let timestamp = timestamp.wrapping_add(offset);

@@ -6,20 +6,23 @@ use std::{
 };
 
 use bytes::BytesMut;
-use media_core::{ChannelName, Error as HubError, Hub, broadcast, hub::Revocation};
+use media_core::{ChannelName, Error as HubError, Hub, broadcast, hub::Hold};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    time::{Sleep, sleep_until, timeout},
+    time::{Sleep, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{
     Error,
-    auth::{Authorize, PublishRequest, Reason, Refusal},
+    auth::{Authorize, PublishRequest, Reason, Refusal, StreamKey},
     metrics::{Cause, Metrics},
+    pace::Pace,
+    places::Place,
     player::Player,
     publisher::{self, Publisher},
+    reports::Reports,
     session::{self, Event, Session},
 };
 
@@ -32,6 +35,8 @@ const SLICES: usize = 64;
 /// How long a peer may take to hang up after its last message: closing with unread input would reset the connection, and
 /// the reason could be lost on its way.
 const LINGER: Duration = Duration::from_secs(1);
+/// A player that takes nothing for so long is idle: its place may be given to another.
+const STALL: Duration = Duration::from_secs(1);
 /// A deadline that is no deadline.
 const FAR: Duration = Duration::from_secs(86_400);
 
@@ -40,6 +45,7 @@ pub(crate) struct Context {
     pub(crate) hub: Hub,
     pub(crate) authorize: Arc<dyn Authorize>,
     pub(crate) metrics: Metrics,
+    pub(crate) reports: Reports,
     pub(crate) session: session::Settings,
     pub(crate) write_limit: Duration,
 }
@@ -49,6 +55,7 @@ enum Role {
     Nobody,
     Publisher {
         publisher: Publisher,
+        hold: Hold,
         /// Why it is sent off, once it is.
         revoked: Pin<Box<dyn Future<Output = Refusal> + Send>>,
     },
@@ -64,61 +71,91 @@ enum Wake {
     Revoked(Refusal),
     Retire,
     Shutdown,
+    /// It must close at once.
+    Stop(Cause),
 }
 
 struct Connection<'a, S> {
     socket: S,
     peer: SocketAddr,
+    place: Place,
     context: &'a Context,
     session: Session,
     input: BytesMut,
     role: Role,
+    pace: Pace,
+    /// The channel that it published last, or would have.
+    channel: Option<ChannelName>,
 }
 
 /// Serves one peer until it goes or is sent off; how it ended is counted and logged here.
 ///
-/// Once `retire` is cancelled a publisher is asked to connect again; at `shutdown` everyone is sent off.
+/// Once `retire` is cancelled a publisher is asked to connect again; at `shutdown` everyone is sent off, and the connection ends
+/// within the write limit and a second. If its place is needed for another, it ends at once.
 pub(crate) async fn run<S>(
     socket: S,
     peer: SocketAddr,
+    place: Place,
     context: &Context,
     retire: CancellationToken,
     shutdown: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let session = Session::new(context.session.clone(), now());
+    let mut stop = pin!(stopped(place.evicted().clone(), &shutdown, context.write_limit));
     let mut connection = Connection {
         socket,
         peer,
+        place,
         context,
-        session,
+        session: Session::new(context.session.clone(), now()),
         input: BytesMut::new(),
         role: Role::Nobody,
+        pace: Pace::new(context.write_limit),
+        channel: None,
     };
-    let ended = connection.drive(&retire, &shutdown).await;
-    if let Role::Publisher { publisher, .. } = std::mem::replace(&mut connection.role, Role::Nobody) {
-        publisher.leave(now());
-    }
-    let cause = match ended {
+    let ended = connection.drive(&retire, &shutdown, stop.as_mut()).await;
+    connection.leave(now());
+    let cause = match &ended {
         Ok(cause) => {
             debug!(?cause, "connection closed");
-            cause
+            *cause
+        }
+        Err(Error::Io(err)) => {
+            debug!(%err, "connection closed");
+            Cause::Socket
         }
         Err(err) => {
-            debug!(%err, "connection closed");
-            match err {
-                Error::Io(_) => Cause::Socket,
-                Error::TimedOut { .. } => Cause::Timeout,
+            let cause = match err {
+                Error::TimedOut { .. } | Error::TooSlow { .. } => Cause::Timeout,
                 _ => Cause::Protocol,
-            }
+            };
+            let channel = connection.channel.as_ref();
+            context.reports.failed(peer, channel, cause, err, now());
+            cause
         }
     };
     context.metrics.close(cause);
+    if let Err(err) = ended {
+        connection.explain(&err, stop).await;
+    }
+}
+
+/// Waits until a connection must close whatever it is doing; why. At shutdown its peer has `limit` to take the last words.
+async fn stopped(evicted: CancellationToken, shutdown: &CancellationToken, limit: Duration) -> Cause {
+    tokio::select! {
+        () = evicted.cancelled() => Cause::Evicted,
+        () = async { shutdown.cancelled().await; sleep(limit).await } => Cause::Timeout,
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
-    async fn drive(&mut self, retire: &CancellationToken, shutdown: &CancellationToken) -> Result<Cause, Error> {
+    async fn drive(
+        &mut self,
+        retire: &CancellationToken,
+        shutdown: &CancellationToken,
+        mut stop: Pin<&mut impl Future<Output = Cause>>,
+    ) -> Result<Cause, Error> {
         let mut shutdown = pin!(shutdown.cancelled());
         let mut retire = pin!(retire.cancelled());
         let mut retiring = false;
@@ -126,11 +163,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let mut now = now();
         loop {
             self.handle_events(now)?;
-            self.flush().await?;
             if self.session.is_closing() {
                 // The name is free from here on.
                 self.leave(now);
-                self.linger().await;
+            }
+            if let Some(cause) = self.flush(stop.as_mut()).await? {
+                return Ok(cause);
+            }
+            if self.session.is_closing() {
+                self.linger(stop).await;
                 return Ok(Cause::Refused);
             }
             self.prepare_read();
@@ -144,12 +185,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 () = &mut timer => Wake::Timer,
                 () = &mut retire, if !retiring => Wake::Retire,
                 () = &mut shutdown => Wake::Shutdown,
+                cause = stop.as_mut() => Wake::Stop(cause),
             };
             now = self::now();
             match woken {
                 Wake::Read(read) => match read? {
                     0 => return Ok(Cause::Peer),
-                    count => drop(self.context.metrics.received.inc_by(count as u64)),
+                    count => {
+                        self.context.metrics.received.inc_by(count as u64);
+                        if let Role::Publisher { hold, .. } = &self.role {
+                            hold.touch(now);
+                        }
+                    }
                 },
                 Wake::Timer => {
                     self.session.handle_timeout(now)?;
@@ -172,6 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     Reason::Shutdown,
                     "the server is going down, try again in a moment",
                 ))?,
+                Wake::Stop(cause) => return Ok(cause),
             }
         }
     }
@@ -187,18 +235,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     publisher.audio(timestamp, body, now)
                 }
                 (Event::Metadata(metadata), Role::Publisher { publisher, .. }) => publisher.metadata(&metadata, now),
-                (Event::Publish { app, key, query }, _) => self.publish(
-                    &PublishRequest {
+                (
+                    Event::Publish {
                         app,
                         key,
+                        verbatim,
                         query,
-                        peer: self.peer,
                     },
-                    now,
-                )?,
+                    _,
+                ) => {
+                    let peer = self.peer;
+                    let request = PublishRequest { app, key, query, peer };
+                    self.publish(&request, verbatim, now)?
+                }
                 (Event::Play { name }, _) => self.play(&name)?,
                 (Event::Closed, _) => {
                     self.leave(now);
+                    Ok(())
+                }
+                (Event::Refused(refusal), _) => {
+                    self.report(&refusal);
                     Ok(())
                 }
                 // The session raises these of a publisher only.
@@ -211,26 +267,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         Ok(())
     }
 
-    fn publish(&mut self, request: &PublishRequest, now: Instant) -> Result<Result<(), Refusal>, Error> {
+    /// Grants or refuses the right to publish. A key that is good as it was sent is taken so, whatever stands around it.
+    fn publish(
+        &mut self,
+        request: &PublishRequest,
+        verbatim: Option<StreamKey>,
+        now: Instant,
+    ) -> Result<Result<(), Refusal>, Error> {
         let context = self.context;
-        let claim = context.authorize.authorize(request).and_then(|grant| {
-            let claim = context.hub.claim(grant.channel).map_err(|err| match err {
-                HubError::Busy { name } => Refusal::new(
-                    Reason::Name,
-                    format!("{name} is live already: stop the other encoder, or wait until it is gone"),
-                ),
-                other => Refusal::new(Reason::Busy, other.to_string()),
-            })?;
-            Ok((claim, grant.withdrawn))
+        let verbatim = verbatim.and_then(|key| {
+            let request = PublishRequest { key, ..request.clone() };
+            context.authorize.authorize(&request).ok()
         });
-        let (claim, withdrawn) = match claim {
-            Ok(granted) => granted,
+        let grant = match verbatim.map_or_else(|| context.authorize.authorize(request), Ok) {
+            Ok(grant) => grant,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        self.channel = Some(grant.channel.clone());
+        let claim = match context.hub.claim_active(grant.channel, now) {
+            Ok(claim) => claim,
+            Err(err) => return Ok(Err(unclaimed(&err))),
+        };
         debug!(channel = %claim.name(), "publishing");
-        let revoked = Box::pin(revoked(claim.revoked(), withdrawn));
+        let hold = claim.hold().clone();
+        let revoked = Box::pin(revoked(hold.clone(), grant.withdrawn));
         let publisher = Publisher::new(claim, context.metrics.clone(), now);
-        self.role = Role::Publisher { publisher, revoked };
+        self.place.set_active();
+        self.role = Role::Publisher {
+            publisher,
+            hold,
+            revoked,
+        };
         self.session.accept().map(Ok)
     }
 
@@ -242,6 +309,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let Some(broadcast) = broadcast else {
             return Ok(Err(Refusal::new(Reason::NotFound, "nothing is live under this name")));
         };
+        self.channel = Some(broadcast.name().clone());
+        if !self.place.play() {
+            let words = "as many players are connected as may be: try again later";
+            return Ok(Err(Refusal::new(Reason::Players, words)));
+        }
         self.session.accept()?;
         if let Some(stream_id) = self.session.playing() {
             let player = Player::new(broadcast.subscribe(), stream_id, self.context.metrics.clone());
@@ -252,19 +324,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     fn refuse(&mut self, refusal: Refusal) -> Result<(), Error> {
-        debug!(
-            reason = refusal.reason.label(),
-            description = refusal.description,
-            "sent off"
-        );
-        self.context.metrics.refuse(refusal.reason);
+        self.report(&refusal);
         self.session.refuse(&refusal)
     }
 
+    /// Logs and counts a refusal.
+    fn report(&self, refusal: &Refusal) {
+        self.context.metrics.refuse(refusal.reason);
+        let channel = self.channel.as_ref();
+        self.context.reports.refused(self.peer, channel, refusal, now());
+    }
+
     fn leave(&mut self, now: Instant) {
-        if let Role::Publisher { publisher, .. } = std::mem::replace(&mut self.role, Role::Nobody) {
-            publisher.leave(now);
+        match std::mem::replace(&mut self.role, Role::Nobody) {
+            Role::Nobody => return,
+            Role::Publisher { publisher, .. } => publisher.leave(now),
+            Role::Player(_) => {}
         }
+        self.place.stop(now);
     }
 
     /// Makes room for a read. The buffer is never split off, so this moves at most an incomplete header to its front.
@@ -280,29 +357,61 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.input.reserve(room.saturating_sub(self.input.len()).max(1));
     }
 
-    /// Writes all that is queued; each step within the write limit.
-    async fn flush(&mut self) -> Result<(), Error> {
+    /// Writes all that is queued; each step within the write limit, and all steps at the least rate. Returns why the connection
+    /// must close before that, if it must.
+    async fn flush(&mut self, mut stop: Pin<&mut impl Future<Output = Cause>>) -> Result<Option<Cause>, Error> {
         let transmit = self.session.transmit();
         if transmit.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let limit = self.context.write_limit;
+        let mut player = matches!(self.role, Role::Player(_)).then_some(&mut self.place);
         while !transmit.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = transmit.slices(&mut slices);
-            let written = within(limit, self.socket.write_vectored(&slices[..filled])).await?;
+            let begun = now();
+            let write = within(
+                limit,
+                player.as_deref_mut(),
+                self.socket.write_vectored(&slices[..filled]),
+            );
+            let written = tokio::select! {
+                biased;
+                written = write => written?,
+                cause = stop.as_mut() => return Ok(Some(cause)),
+            };
             if written == 0 {
                 return Err(io::Error::from(io::ErrorKind::WriteZero).into());
             }
             self.context.metrics.sent.inc_by(written as u64);
             transmit.advance(written);
+            self.pace.note(now().saturating_duration_since(begun), written)?;
         }
         // TLS may have kept some of it.
-        within(limit, self.socket.flush()).await
+        tokio::select! {
+            biased;
+            flushed = within(limit, player, self.socket.flush()) => flushed.map(|()| None),
+            cause = stop => Ok(Some(cause)),
+        }
     }
 
-    /// Says that nothing more comes, and waits a moment for the peer to hang up.
-    async fn linger(&mut self) {
+    /// Tells the peer why the connection failed, if it can still be told.
+    async fn explain(&mut self, err: &Error, mut stop: Pin<&mut impl Future<Output = Cause>>) {
+        // The socket, or writes that took too long, leave no way for more.
+        let gone = matches!(
+            err,
+            Error::Io(_) | Error::TooSlow { .. } | Error::TimedOut { what: "write", .. }
+        );
+        if gone || self.session.fail(err).is_err() || self.session.transmit().is_empty() {
+            return;
+        }
+        if matches!(self.flush(stop.as_mut()).await, Ok(None)) {
+            self.linger(stop).await;
+        }
+    }
+
+    /// Shuts down the sending side, and waits a moment for the peer to hang up.
+    async fn linger(&mut self, stop: Pin<&mut impl Future<Output = Cause>>) {
         let hang_up = async {
             self.socket.shutdown().await?;
             loop {
@@ -314,7 +423,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             }
         };
         // Whether it did or not, the connection is closed next.
-        let _ = timeout(LINGER, hang_up).await;
+        tokio::select! {
+            _ = timeout(LINGER, hang_up) => {}
+            _ = stop => {}
+        }
     }
 }
 
@@ -330,9 +442,9 @@ impl Role {
 }
 
 /// Waits until a publisher must go; why.
-async fn revoked(claim: Revocation, withdrawn: CancellationToken) -> Refusal {
+async fn revoked(hold: Hold, withdrawn: CancellationToken) -> Refusal {
     tokio::select! {
-        cause = claim.revoked() => publisher::ended(Some(&cause)),
+        cause = hold.revocation().revoked() => publisher::ended(Some(&cause)),
         () = withdrawn.cancelled() => Refusal::new(
             Reason::Withdrawn,
             "this stream key has been withdrawn: ask the server's operator for another",
@@ -340,9 +452,33 @@ async fn revoked(claim: Revocation, withdrawn: CancellationToken) -> Refusal {
     }
 }
 
-/// One step of writing, within `limit`.
-async fn within<T>(limit: Duration, step: impl Future<Output = io::Result<T>>) -> Result<T, Error> {
-    let done = timeout(limit, step).await.map_err(|_| Error::TimedOut {
+/// Why a name could not be claimed, for the person at the encoder.
+fn unclaimed(err: &HubError) -> Refusal {
+    match err {
+        HubError::Busy { name } => Refusal::new(
+            Reason::Name,
+            format!("{name} is live already: stop the other encoder first; if it is gone, try again in a second"),
+        ),
+        HubError::Closed => Refusal::new(Reason::Shutdown, "the server is going down, try again in a moment"),
+        other => Refusal::new(Reason::Busy, other.to_string()),
+    }
+}
+
+/// One step of writing, within `limit`. A player is idle while the step waits for longer than [`STALL`].
+async fn within<T>(
+    limit: Duration,
+    player: Option<&mut Place>,
+    step: impl Future<Output = io::Result<T>>,
+) -> Result<T, Error> {
+    let mut step = pin!(step);
+    let patience = if player.is_some() { STALL.min(limit) } else { limit };
+    let mut done = timeout(patience, step.as_mut()).await;
+    if let (Err(_), Some(place)) = (&done, player) {
+        place.set_idle(now() - patience);
+        done = timeout(limit - patience, step).await;
+        place.set_active();
+    }
+    let done = done.map_err(|_| Error::TimedOut {
         what: "write",
         limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
     })?;
@@ -364,6 +500,9 @@ fn arm_again(timer: Pin<&mut Sleep>, deadline: Option<Instant>, now: Instant) {
 }
 
 /// The runtime's clock, which tests can pause.
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
+
+#[cfg(test)]
+mod tests;

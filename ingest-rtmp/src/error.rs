@@ -57,7 +57,7 @@ pub enum Error {
         /// The limit in bytes.
         max: usize,
     },
-    /// The peer announces a chunk size of 0 or above the limit.
+    /// The peer announces a chunk size of 0 or of more than 31 bits.
     #[error("chunk size {size}, allowed are 1 to {max}")]
     BadChunkSize {
         /// The announced size in bytes.
@@ -84,12 +84,6 @@ pub enum Error {
         /// What the session was waiting for.
         stage: &'static str,
     },
-    /// The peer asks for more message streams than it may.
-    #[error("more than {max} message streams")]
-    TooManyStreams {
-        /// The limit.
-        max: u32,
-    },
     /// The peer let a deadline pass.
     #[error("{what} took longer than {limit_ms} ms")]
     TimedOut {
@@ -97,6 +91,14 @@ pub enum Error {
         what: &'static str,
         /// The limit in milliseconds.
         limit_ms: u64,
+    },
+    /// The peer takes what is written to it more slowly than 1 KiB a second.
+    #[error("took {taken} bytes in {waited_ms} ms")]
+    TooSlow {
+        /// Bytes that it took.
+        taken: u64,
+        /// How long writes had to wait for it, in milliseconds.
+        waited_ms: u64,
     },
     /// An answer of ours does not fit RTMP's framing. Ours, not the peer's; no known input leads here.
     #[error("answer cannot be framed: {0}")]

@@ -9,7 +9,9 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 pub mod amf0;
+mod amf3;
 mod audience;
 pub mod auth;
 pub mod chunk;
@@ -21,9 +23,11 @@ pub mod flv;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod metrics;
+mod pace;
 mod places;
 mod player;
 mod publisher;
+mod reports;
 mod server;
 pub mod session;
 #[cfg(test)]

@@ -64,6 +64,8 @@ pub(crate) enum Cause {
     Socket,
     /// Too many connections, in all or from its address; nothing was read.
     Limit,
+    /// It was idle, and another needed its place.
+    Evicted,
     /// No TLS handshake.
     Tls,
 }
@@ -251,18 +253,25 @@ impl EncodeLabelValue for Drop {
     }
 }
 
-impl EncodeLabelValue for Cause {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        let label = match self {
+impl Cause {
+    /// The label of metrics and logs.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
             Self::Peer => "peer",
             Self::Refused => "refused",
             Self::Timeout => "timeout",
             Self::Protocol => "protocol",
             Self::Socket => "socket",
             Self::Limit => "limit",
+            Self::Evicted => "evicted",
             Self::Tls => "tls",
-        };
-        EncodeLabelValue::encode(&label, encoder)
+        }
+    }
+}
+
+impl EncodeLabelValue for Cause {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        EncodeLabelValue::encode(&self.label(), encoder)
     }
 }
 

@@ -1,11 +1,12 @@
 //! The listeners: accept connections within the limits, and wait for all of them when told to stop.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use media_core::Hub;
 use rustls::server::ResolvesServerCert;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::server::TlsStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, debug, debug_span, info, warn};
 
@@ -14,12 +15,16 @@ use crate::{
     config::Config,
     connection::{self, Context},
     metrics::{Cause, Metrics},
-    places::Places,
+    places::{Place, Places},
+    reports::Reports,
     tls::Tls,
 };
 
 /// Pause after a failed accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The errors of accept(2) where the process, or the system, has no descriptor left; the same on all platforms of Linux.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
 /// Players are silent: the kernel finds out which are gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -65,6 +70,7 @@ impl Server {
             hub,
             authorize,
             metrics,
+            reports: Reports::default(),
             session: config.session(),
             write_limit: config.write_limit(),
         };
@@ -147,12 +153,15 @@ impl Acceptor {
                         warn!(%err, "connections are not accepted");
                     }
                     failing = true;
+                    if matches!(err.raw_os_error(), Some(EMFILE | ENFILE)) {
+                        self.places.free_descriptors();
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
             metrics.accepted.inc();
-            let Some(place) = self.places.take(peer.ip(), metrics) else {
+            let Ok(place) = self.places.take(peer.ip(), connection::now(), metrics) else {
                 metrics.close(Cause::Limit);
                 debug!(%peer, "too many connections");
                 continue;
@@ -166,23 +175,50 @@ impl Acceptor {
             let (retire, shutdown) = (retire.clone(), shutdown.clone());
             let connection = async move {
                 match tls {
-                    None => connection::run(socket, peer, &context, retire, shutdown).await,
+                    None => connection::run(socket, peer, place, &context, retire, shutdown).await,
                     Some(tls) => {
-                        let shaken = tokio::select! {
-                            shaken = tls.accept(socket, &context.metrics) => shaken,
-                            () = shutdown.cancelled() => None,
-                        };
-                        match shaken {
-                            Some(socket) => connection::run(socket, peer, &context, retire, shutdown).await,
-                            None => context.metrics.close(Cause::Tls),
+                        if let Some(socket) = shake_hands(socket, peer, &tls, &context, &place, &shutdown).await {
+                            connection::run(socket, peer, place, &context, retire, shutdown).await;
                         }
                     }
                 }
-                drop(place);
             };
             self.tasks.spawn(connection.instrument(span));
         }
     }
+}
+
+/// The TLS handshake of a connection; none if there was none, which is counted and logged here.
+async fn shake_hands(
+    socket: TcpStream,
+    peer: SocketAddr,
+    tls: &Tls,
+    context: &Context,
+    place: &Place,
+    shutdown: &CancellationToken,
+) -> Option<TlsStream<TcpStream>> {
+    let shaken = tokio::select! {
+        shaken = tls.accept(socket, &context.metrics) => shaken,
+        () = place.evicted().cancelled() => {
+            context.metrics.close(Cause::Evicted);
+            return None;
+        }
+        () = shutdown.cancelled() => {
+            context.metrics.close(Cause::Tls);
+            return None;
+        }
+    };
+    let err = match shaken {
+        Ok(socket) => return Some(socket),
+        Err(err) => err,
+    };
+    context.metrics.close(Cause::Tls);
+    match err.kind() {
+        // It went away, as what only looks whether the port is open does.
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => debug!(%err, "no TLS handshake"),
+        _ => context.reports.failed(peer, None, Cause::Tls, &err, connection::now()),
+    }
+    None
 }
 
 fn asynchronous(listener: std::net::TcpListener) -> io::Result<TcpListener> {

@@ -8,6 +8,7 @@
 //! There is no queue of events: [`Session::poll_event`] reads on from the input until it finds one, so that a peer cannot make
 //! us hold more than its bytes.
 
+mod commands;
 mod state;
 
 use std::{
@@ -18,16 +19,16 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use rml_rtmp::{
     handshake::{Handshake, HandshakeProcessResult, PeerType},
-    messages::{PeerBandwidthLimitType, RtmpMessage, UserControlEventType},
+    messages::{RtmpMessage, UserControlEventType},
     time::RtmpTimestamp,
 };
 
 use crate::{
     Error,
     amf0::Value,
-    auth::{Reason, Refusal, StreamKey},
+    auth::{Refusal, StreamKey},
     chunk::{self, Message, Reader, first_u32},
-    command::{CAN_RECONNECT, Command, enhanced_capabilities, has_capability, metadata, split_query, status_object},
+    command::{metadata, status_object},
     transmit::{Transmit, kind},
 };
 use state::{Open, Stage, State};
@@ -54,8 +55,10 @@ pub enum Event {
     Publish {
         /// Its application.
         app: String,
-        /// Its stream key, without a query.
+        /// Its stream key, without a query and what is around it.
         key: StreamKey,
+        /// The key as it was sent, if that is not the same.
+        verbatim: Option<StreamKey>,
         /// What came after `?`, in the key or in the application.
         query: Option<StreamKey>,
     },
@@ -82,6 +85,8 @@ pub enum Event {
     },
     /// The stream that was published or played is closed by the peer; the connection stays.
     Closed,
+    /// The session turned down a request by itself, and has told the peer so. For the log and the counters.
+    Refused(Refusal),
 }
 
 /// A session. See the module.
@@ -104,8 +109,6 @@ pub struct Session {
 const HANDSHAKE_BYTES: usize = 1 + 1536 + 1536;
 /// Acknowledgement window until the peer asks for another, and what we ask of it.
 const WINDOW: u32 = 2_500_000;
-/// Message streams that a peer may create on one connection. Encoders make one.
-const MAX_STREAMS: u32 = 16;
 
 impl Session {
     /// A session at the moment its connection was accepted.
@@ -130,12 +133,13 @@ impl Session {
     /// Reads on to the next event; none when `input` is used up but for an incomplete header, or while an event waits for its answer.
     ///
     /// # Errors
-    /// The peer broke the protocol or a limit: write nothing more and close.
+    /// The peer broke the protocol or a limit: [`Session::fail`].
     pub fn poll_event(&mut self, input: &mut BytesMut, now: Instant) -> Result<Option<Event>, Error> {
-        if input.is_empty() {
+        if !input.is_empty() {
+            self.last_input = now;
+        } else if !self.reader.has_message() {
             return Ok(None);
         }
-        self.last_input = now;
         if let State::Handshake { .. } = self.state {
             self.shake_hands(input)?;
         }
@@ -245,15 +249,37 @@ impl Session {
     pub fn refuse(&mut self, refusal: &Refusal) -> Result<(), Error> {
         let code = refusal.reason.code();
         if let State::Open(open) = &self.state {
-            let stream_id = match open.stage {
-                Stage::Asked { stream_id, .. } | Stage::Publishing { stream_id } | Stage::Playing { stream_id }
-                    if code.starts_with("NetStream") =>
-                {
-                    stream_id
-                }
-                _ => 0,
-            };
+            let stream_id = open.stage.stream_id().filter(|_| code.starts_with("NetStream"));
+            let stream_id = stream_id.unwrap_or(0);
             self.status(stream_id, "error", code, &refusal.description)?;
+        }
+        self.state = State::Closing;
+        Ok(())
+    }
+
+    /// The connection fails with `err`: the peer is told why, where RTMP has words for it, and the session is closing. Before the
+    /// end of the handshake it has none.
+    ///
+    /// # Errors
+    /// Only if the answer could not be framed, which no input leads to.
+    pub fn fail(&mut self, err: &Error) -> Result<(), Error> {
+        let description = err.to_string();
+        match &self.state {
+            // The transaction of connect is 1 (RTMP 7.2.1.1).
+            State::Connect { .. } => {
+                self.transmit.announce_chunk_size()?;
+                self.error(1.0, "NetConnection.Connect.Failed", &description)?;
+            }
+            State::Open(open) => {
+                let stream_id = open.stage.stream_id().unwrap_or(0);
+                let code = match (err, stream_id) {
+                    (Error::TimedOut { .. } | Error::TooSlow { .. }, _) => "NetConnection.Connect.IdleTimeOut",
+                    (_, 0) => "NetConnection.Call.Failed",
+                    _ => "NetStream.Failed",
+                };
+                self.status(stream_id, "error", code, &description)?;
+            }
+            State::Handshake { .. } | State::Closing => {}
         }
         self.state = State::Closing;
         Ok(())
@@ -374,7 +400,7 @@ impl Session {
             })),
             kind::DATA | kind::DATA_AMF3 if publishing => Ok(metadata(&message).map(Event::Metadata)),
             kind::COMMAND => self.handle_command(&message, &message.payload, now),
-            // Commands marked as AMF3 are AMF0 behind a byte of zero.
+            // Commands marked as AMF3 are AMF0 behind a byte of zero; their values may switch to AMF3.
             kind::COMMAND_AMF3 => {
                 let values = message.payload.strip_prefix(&[0]).unwrap_or(&message.payload);
                 self.handle_command(&message, values, now)
@@ -407,136 +433,6 @@ impl Session {
             buffer_length: None,
             timestamp: Some(RtmpTimestamp::new(u32::from_be_bytes(*time))),
         })
-    }
-
-    fn handle_command(&mut self, message: &Message, values: &[u8], now: Instant) -> Result<Option<Event>, Error> {
-        let command = Command::parse(values)?;
-        match &mut self.state {
-            State::Connect { since } if command.name == "connect" => {
-                let since = *since;
-                self.connect(&command, since)?;
-                Ok(None)
-            }
-            State::Open(_) if command.name != "connect" => self.handle_open(message.stream_id, command, now),
-            state => {
-                let command = command.name.chars().take(32).collect();
-                Err(Error::OutOfOrder {
-                    command,
-                    stage: state.name(),
-                })
-            }
-        }
-    }
-
-    fn connect(&mut self, command: &Command, since: Instant) -> Result<(), Error> {
-        let asked = command
-            .object
-            .property("app")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        let (app, query) = split_query(asked);
-        let app = app.trim_matches('/').to_owned();
-        self.transmit
-            .control(RtmpMessage::WindowAcknowledgement { size: WINDOW })?;
-        let limit_type = PeerBandwidthLimitType::Dynamic;
-        self.transmit.control(RtmpMessage::SetPeerBandwidth {
-            size: WINDOW,
-            limit_type,
-        })?;
-        self.transmit.announce_chunk_size()?;
-        if *app != *self.settings.app {
-            let description = format!(
-                "there is no application of this name, use rtmp://<host>/{}",
-                self.settings.app
-            );
-            let info = status_object("error", Reason::App.code(), &description);
-            self.transmit
-                .command(0, &["_error".into(), command.transaction.into(), Value::Null, info])?;
-            self.state = State::Closing;
-            return Ok(());
-        }
-        let mut properties = vec![
-            ("fmsVer".to_owned(), Value::from("FMS/3,5,7,7009")),
-            ("capabilities".to_owned(), Value::from(31.0)),
-        ];
-        properties.extend(enhanced_capabilities(&command.object));
-        let mut info = status_object("status", "NetConnection.Connect.Success", "connected");
-        if let Value::Object(info) = &mut info {
-            info.push(("objectEncoding".to_owned(), Value::from(0.0)));
-        }
-        self.transmit.command(
-            0,
-            &[
-                "_result".into(),
-                command.transaction.into(),
-                Value::Object(properties),
-                info,
-            ],
-        )?;
-        let query = query.map(str::to_owned);
-        self.state = State::Open(Open {
-            app,
-            query,
-            streams: 0,
-            can_reconnect: has_capability(&command.object, CAN_RECONNECT),
-            stage: Stage::Idle { since },
-        });
-        Ok(())
-    }
-
-    fn handle_open(&mut self, stream_id: u32, command: Command, now: Instant) -> Result<Option<Event>, Error> {
-        let State::Open(open) = &mut self.state else {
-            return Ok(None);
-        };
-        let result = |value: Value| ["_result".into(), command.transaction.into(), Value::Null, value];
-        match command.name.as_str() {
-            "createStream" if open.streams >= MAX_STREAMS => Err(Error::TooManyStreams { max: MAX_STREAMS }),
-            "createStream" => {
-                open.streams += 1;
-                let answer = result(f64::from(open.streams).into());
-                self.transmit.command(0, &answer).map(|()| None)
-            }
-            "publish" | "play" => {
-                let publish = command.name == "publish";
-                open.ask(stream_id, &command, publish).map(Some)
-            }
-            "FCPublish" => {
-                self.transmit.command(0, &result(Value::Undefined))?;
-                let info = status_object("status", "NetStream.Publish.Start", "");
-                self.transmit
-                    .command(0, &["onFCPublish".into(), 0.0.into(), Value::Null, info])
-                    .map(|()| None)
-            }
-            "releaseStream" | "_checkbw" | "FCSubscribe" => {
-                self.transmit.command(0, &result(Value::Undefined)).map(|()| None)
-            }
-            "getStreamLength" => self.transmit.command(0, &result(0.0.into())).map(|()| None),
-            "deleteStream" => {
-                let named = command.argument(0).and_then(Value::as_number);
-                Ok(self.close_stream(|active| named.is_none_or(|named| named == f64::from(active)), now))
-            }
-            "closeStream" => Ok(self.close_stream(|active| stream_id == 0 || stream_id == active, now)),
-            "FCUnpublish" => {
-                let publishing = matches!(open.stage, Stage::Publishing { .. });
-                Ok(self.close_stream(|_| publishing, now))
-            }
-            // pause, seek, receiveAudio and the like change nothing live; what is unknown, a peer does not wait for.
-            _ => Ok(None),
-        }
-    }
-
-    fn close_stream(&mut self, names: impl Fn(u32) -> bool, now: Instant) -> Option<Event> {
-        let State::Open(open) = &mut self.state else {
-            return None;
-        };
-        match open.stage {
-            Stage::Publishing { stream_id } | Stage::Playing { stream_id } if names(stream_id) => {
-                open.stage = Stage::Idle { since: now };
-                self.reader.set_message_bytes(chunk::Limits::SETUP.message_bytes);
-                Some(Event::Closed)
-            }
-            _ => None,
-        }
     }
 
     fn status(&mut self, stream_id: u32, level: &str, code: &str, description: &str) -> Result<(), Error> {

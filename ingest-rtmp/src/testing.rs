@@ -1,4 +1,4 @@
-//! What several tests share: a client made of rml_rtmp's session, codec configurations and tags.
+//! What several tests share: a client made of rml_rtmp's session, by itself and on a socket, codec configurations and tags.
 
 use std::time::Duration;
 
@@ -11,6 +11,10 @@ use rml_rtmp::{
         ClientSession, ClientSessionConfig, ClientSessionEvent, ClientSessionResult, PublishRequestType, StreamMetadata,
     },
     time::RtmpTimestamp,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::timeout,
 };
 
 /// `AVCDecoderConfigurationRecord`: 640x360, high profile, lengths of 4 bytes.
@@ -175,5 +179,65 @@ impl Client {
     pub(crate) fn stop_publishing(&mut self) {
         let results = self.session.stop_publishing().unwrap();
         self.take(results);
+    }
+}
+
+/// rml_rtmp's client on a socket.
+pub(crate) struct Peer<S> {
+    pub(crate) socket: S,
+    pub(crate) client: Client,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
+    pub(crate) async fn flush(&mut self) {
+        self.socket
+            .write_all(&std::mem::take(&mut self.client.output))
+            .await
+            .unwrap();
+    }
+
+    /// Reads once; false at the end.
+    pub(crate) async fn read(&mut self) -> bool {
+        let mut buffer = [0; 16_384];
+        let read = timeout(Duration::from_secs(20), self.socket.read(&mut buffer))
+            .await
+            .expect("no answer")
+            .unwrap();
+        if read > 0 {
+            self.client.input(&buffer[..read]);
+        }
+        read > 0
+    }
+
+    pub(crate) async fn until(&mut self, done: impl Fn(&ClientSessionEvent) -> bool) {
+        self.flush().await;
+        while !self.client.events.iter().any(&done) {
+            assert!(self.read().await, "closed; seen: {:?}", self.client.events);
+            self.flush().await;
+        }
+    }
+
+    pub(crate) async fn open(&mut self) {
+        self.flush().await;
+        while !self.client.is_shaken() {
+            assert!(self.read().await);
+        }
+        self.client.connect("live");
+        self.until(|seen| *seen == ClientSessionEvent::ConnectionRequestAccepted)
+            .await;
+    }
+
+    /// Reads to the end; the codes of the statuses seen.
+    pub(crate) async fn codes(mut self) -> Vec<String> {
+        self.flush().await;
+        while self.read().await {
+            // It may be closed for writing by now.
+            let _ = self.socket.write_all(&std::mem::take(&mut self.client.output)).await;
+        }
+        let codes = self.client.events.into_iter().filter_map(|seen| match seen {
+            ClientSessionEvent::UnhandleableOnStatusCode { code } => Some(code),
+            _ => None,
+        });
+        codes.collect()
     }
 }

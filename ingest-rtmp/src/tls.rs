@@ -10,7 +10,6 @@ use rustls::{
 };
 use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
-use tracing::debug;
 
 use crate::metrics::{Handshake, Metrics};
 
@@ -39,28 +38,26 @@ impl Tls {
         })
     }
 
-    /// Shakes hands; none if that failed, which is counted and logged here.
-    pub(crate) async fn accept(&self, socket: TcpStream, metrics: &Metrics) -> Option<TlsStream<TcpStream>> {
+    /// Shakes hands. The result is counted here.
+    ///
+    /// # Errors
+    /// What failed; `TimedOut` if the limit has passed.
+    pub(crate) async fn accept(&self, socket: TcpStream, metrics: &Metrics) -> io::Result<TlsStream<TcpStream>> {
         let shaken = timeout(self.limit, async {
             // Who has said nothing keeps nobody waiting. A hello is at most 64 KiB: rustls takes no more.
             let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
             let _place = self.places.acquire().await.map_err(io::Error::other)?;
             hello.into_stream(Arc::clone(&self.config)).await
         });
-        match shaken.await {
-            Ok(Ok(stream)) => {
-                metrics.shake_hands(Handshake::Done);
-                return Some(stream);
-            }
-            Ok(Err(err)) => {
-                metrics.shake_hands(Handshake::Failed);
-                debug!(%err, "no TLS handshake");
-            }
-            Err(_) => {
-                metrics.shake_hands(Handshake::TimedOut);
-                debug!("the TLS handshake took too long");
-            }
-        }
-        None
+        let shaken = shaken.await.unwrap_or_else(|_| {
+            let words = format!("the TLS handshake took longer than {} ms", self.limit.as_millis());
+            Err(io::Error::new(io::ErrorKind::TimedOut, words))
+        });
+        metrics.shake_hands(match &shaken {
+            Ok(_) => Handshake::Done,
+            Err(err) if err.kind() == io::ErrorKind::TimedOut => Handshake::TimedOut,
+            Err(_) => Handshake::Failed,
+        });
+        shaken
     }
 }

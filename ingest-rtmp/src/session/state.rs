@@ -4,13 +4,8 @@ use std::time::Instant;
 
 use rml_rtmp::handshake::Handshake;
 
-use super::Event;
-use crate::{
-    Error,
-    amf0::Value,
-    auth::StreamKey,
-    command::{Command, split_query},
-};
+use super::commands::MAX_STREAMS;
+use crate::auth::StreamKey;
 
 pub(super) enum State {
     Handshake {
@@ -28,13 +23,16 @@ pub(super) enum State {
 }
 
 pub(super) struct Open {
-    pub(super) app: String,
+    /// What followed the application in `connect`: an instance, or the stream key.
+    pub(super) after_app: String,
     /// What came after `?` in the application.
     pub(super) query: Option<String>,
-    /// Message streams created.
+    /// A bit for each message stream that was created and not deleted; the lowest is of number 1.
     pub(super) streams: u32,
     /// Whether the peer acts on a ReconnectRequest.
     pub(super) can_reconnect: bool,
+    /// The key of the newest request to publish.
+    pub(super) published: StreamKey,
     pub(super) stage: Stage,
 }
 
@@ -85,27 +83,32 @@ impl State {
 }
 
 impl Open {
-    /// Turns `publish` or `play` into the event that asks for an answer.
-    pub(super) fn ask(&mut self, stream_id: u32, command: &Command, publish: bool) -> Result<Event, Error> {
-        let name = command.argument(0).and_then(Value::as_str).unwrap_or_default();
-        if !matches!(self.stage, Stage::Idle { .. }) {
-            let command = if publish { "publish" } else { "play" }.into();
-            return Err(Error::OutOfOrder {
-                command,
-                stage: "another stream is active",
-            });
-        }
-        self.stage = Stage::Asked { stream_id, publish };
-        let (name, query) = split_query(name);
-        let name = name.trim_start_matches('/');
-        if !publish {
-            return Ok(Event::Play { name: name.into() });
-        }
-        let query = query.or(self.query.as_deref()).map(StreamKey::new);
-        Ok(Event::Publish {
-            app: self.app.clone(),
-            key: StreamKey::new(name),
-            query,
+    /// Takes the lowest number that is free for a message stream.
+    pub(super) fn create_stream(&mut self) -> Option<u32> {
+        let id = 1 + self.streams.trailing_ones();
+        (id <= MAX_STREAMS).then(|| {
+            self.streams |= 1 << (id - 1);
+            id
         })
+    }
+
+    /// Gives the number of a message stream free. One that is not in use changes nothing.
+    pub(super) fn delete_stream(&mut self, named: Option<f64>) {
+        let named = (1..=MAX_STREAMS).find(|id| named == Some(f64::from(*id)));
+        if let Some(id) = named {
+            self.streams &= !(1 << (id - 1));
+        }
+    }
+}
+
+impl Stage {
+    /// The message stream that it is about.
+    pub(super) fn stream_id(self) -> Option<u32> {
+        match self {
+            Self::Idle { .. } => None,
+            Self::Asked { stream_id, .. } | Self::Publishing { stream_id } | Self::Playing { stream_id } => {
+                Some(stream_id)
+            }
+        }
     }
 }

@@ -1,9 +1,10 @@
 use hex_literal::hex;
 use rml_rtmp::sessions::ClientSessionEvent;
 
-use super::*;
+use super::{commands::MAX_STREAMS, *};
 use crate::{
     amf0::{self, object},
+    auth::Reason,
     testing::{Client, IDR, audio_frame, video_frame},
 };
 
@@ -146,6 +147,7 @@ fn a_client_of_another_make_connects_and_publishes() {
         Some(Event::Publish {
             app: "live".into(),
             key,
+            verbatim: None,
             query
         })
     );
@@ -373,14 +375,15 @@ fn another_application_is_rejected_with_the_right_one() {
     let mut pair = Pair::new();
     pair.run().unwrap();
     pair.client.connect("other");
-    assert_eq!(pair.run().unwrap(), None);
+    let event = pair.run().unwrap();
+    assert!(matches!(event, Some(Event::Refused(refusal)) if refusal.reason == Reason::App));
     assert!(pair.session.is_closing());
     let Some(ClientSessionEvent::ConnectionRequestRejected { description }) = pair.client.events.pop() else {
         panic!("not rejected");
     };
     assert_eq!(
         description,
-        "there is no application of this name, use rtmp://<host>/live"
+        "there is no such application here: enter rtmp://<host>/live as the server, and the stream key in a field of its own"
     );
 }
 
@@ -399,30 +402,289 @@ fn a_refused_publisher_reads_why_and_the_session_closes() {
     assert_eq!(answer[3].property("level"), Some(&"error".into()));
 }
 
+/// The words for a session that failed with this; it closes.
+fn told(pair: &mut Pair, err: &Error) -> (Value, String, String) {
+    pair.session.fail(err).unwrap();
+    assert!(pair.session.is_closing());
+    let answer = pair.answers().unwrap().remove(0);
+    let description = answer[3].property("description").and_then(Value::as_str);
+    let description = description.unwrap_or_default().to_owned();
+    (answer[0].clone(), code(&answer).to_owned(), description)
+}
+
 #[test]
-fn commands_out_of_order_end_the_connection() {
-    let refused = |pair: &mut Pair| matches!(pair.answers(), Err(Error::OutOfOrder { .. }));
+fn commands_out_of_order_end_the_connection_in_words() {
     let mut pair = Pair::new();
     pair.run().unwrap();
     pair.send(kind::COMMAND, 0, &["createStream".into(), 1.0.into(), Value::Null]);
-    assert!(refused(&mut pair), "createStream before connect");
+    let err = pair.answers().unwrap_err();
+    assert!(matches!(err, Error::OutOfOrder { .. }), "createStream before connect");
+    let words = "command createStream while waiting for connect".to_owned();
+    assert_eq!(
+        told(&mut pair, &err),
+        ("_error".into(), "NetConnection.Connect.Failed".into(), words)
+    );
     let mut pair = Pair::connected();
     pair.send(kind::COMMAND, 0, &["connect".into(), 1.0.into(), Value::Null]);
-    assert!(refused(&mut pair), "connect twice");
+    let err = pair.answers().unwrap_err();
+    assert!(matches!(err, Error::OutOfOrder { .. }), "connect twice");
+    assert_eq!(told(&mut pair, &err).1, "NetConnection.Call.Failed");
+}
+
+#[test]
+fn a_failure_is_told_on_the_stream_that_it_ends_and_not_before_the_handshake() {
     let mut pair = Pair::publishing();
+    pair.send_raw(kind::COMMAND, 0, &hex!("02 ffff"));
+    let err = pair.answers().unwrap_err();
+    let words = "command: AMF value at byte 3 is truncated".to_owned();
+    assert_eq!(
+        told(&mut pair, &err),
+        ("onStatus".into(), "NetStream.Failed".into(), words)
+    );
+    let mut pair = Pair::publishing();
+    let err = pair
+        .session
+        .handle_timeout(pair.now + Duration::from_secs(10))
+        .unwrap_err();
+    let (_, code, words) = told(&mut pair, &err);
+    assert_eq!(
+        (&code[..], &words[..]),
+        ("NetConnection.Connect.IdleTimeOut", "idle took longer than 10000 ms")
+    );
+    let mut pair = Pair::new();
+    pair.session.fail(&err).unwrap();
+    assert!(pair.session.is_closing() && pair.session.transmit().is_empty());
+}
+
+#[test]
+fn a_second_publish_is_granted_again_if_it_is_the_same_and_refused_if_not_and_the_first_goes_on() {
+    let publish = |name: &str| ["publish".into(), 5.0.into(), Value::Null, name.into(), "live".into()];
+    let mut pair = Pair::publishing();
+    for (stream, name, code_of_answer) in [
+        (1, "demo", "NetStream.Publish.Start"),
+        (1, "live/demo?token=1", "NetStream.Publish.Start"),
+        (1, "other", "NetStream.Publish.BadName"),
+        (2, "demo", "NetStream.Publish.BadName"),
+        (1, "", "NetStream.Publish.BadName"),
+    ] {
+        pair.send(kind::COMMAND, stream, &publish(name));
+        let event = pair.session.poll_event(&mut pair.input, pair.now).unwrap();
+        let refused = matches!(&event, Some(Event::Refused(refusal)) if refusal.reason == Reason::Second);
+        assert_eq!(refused, code_of_answer.ends_with("BadName"), "{name}: {event:?}");
+        let answers = pair.answers().unwrap();
+        assert_eq!((answers.len(), code(&answers[0])), (1, code_of_answer), "{name}");
+    }
     pair.send(
         kind::COMMAND,
         1,
-        &["publish".into(), 1.0.into(), Value::Null, "other".into()],
+        &["play".into(), 5.0.into(), Value::Null, "demo".into()],
     );
-    assert!(refused(&mut pair), "publish twice");
-    let mut pair = Pair::connected();
-    for _ in 0..MAX_STREAMS {
-        pair.send(kind::COMMAND, 0, &["createStream".into(), 1.0.into(), Value::Null]);
+    assert_eq!(code(&pair.answers().unwrap()[0]), "NetStream.Play.Failed");
+    assert!(!pair.session.is_closing());
+    pair.send_raw(kind::VIDEO, 1, &video_frame(IDR));
+    assert!(matches!(pair.run().unwrap(), Some(Event::Video { .. })));
+}
+
+#[test]
+fn only_the_stream_that_is_named_is_unpublished() {
+    let mut pair = Pair::publishing();
+    for (command, argument) in [
+        ("FCUnpublish", Value::from("other")),
+        ("FCUnpublish", "demo2".into()),
+        ("deleteStream", 2.0.into()),
+        ("releaseStream", "other".into()),
+    ] {
+        pair.send(kind::COMMAND, 0, &[command.into(), 5.0.into(), Value::Null, argument]);
+        assert_eq!(
+            pair.session.poll_event(&mut pair.input, pair.now).unwrap(),
+            None,
+            "{command}"
+        );
     }
-    assert_eq!(pair.answers().unwrap().len(), 16);
-    pair.send(kind::COMMAND, 0, &["createStream".into(), 1.0.into(), Value::Null]);
-    assert!(matches!(pair.answers(), Err(Error::TooManyStreams { max: 16 })));
+    pair.send(kind::COMMAND, 2, &["closeStream".into(), 0.0.into(), Value::Null]);
+    assert_eq!(pair.session.poll_event(&mut pair.input, pair.now).unwrap(), None);
+    for named in [Value::from("live/demo?token=1"), Value::Null] {
+        let mut pair = Pair::publishing();
+        pair.send(
+            kind::COMMAND,
+            0,
+            &["FCUnpublish".into(), 5.0.into(), Value::Null, named],
+        );
+        let event = pair.session.poll_event(&mut pair.input, pair.now).unwrap();
+        assert_eq!(event, Some(Event::Closed));
+    }
+}
+
+#[test]
+fn message_streams_are_given_again_once_deleted_and_one_too_many_is_refused_in_words() {
+    let mut pair = Pair::connected();
+    let create = ["createStream".into(), 1.0.into(), Value::Null];
+    for _ in 0..MAX_STREAMS {
+        pair.send(kind::COMMAND, 0, &create);
+    }
+    let numbers: Vec<_> = pair.answers().unwrap().iter().map(|answer| answer[3].clone()).collect();
+    assert_eq!(
+        numbers,
+        (1..=MAX_STREAMS).map(|id| f64::from(id).into()).collect::<Vec<_>>()
+    );
+    pair.send(kind::COMMAND, 0, &create);
+    let answer = pair.answers().unwrap().remove(0);
+    assert_eq!(
+        (&answer[0], code(&answer)),
+        (&"_error".into(), "NetConnection.Call.Failed")
+    );
+    for unknown in [0.0, 17.0, -1.0, 1.5, f64::NAN] {
+        let delete = ["deleteStream".into(), 0.0.into(), Value::Null, unknown.into()];
+        pair.send(kind::COMMAND, 0, &delete);
+    }
+    pair.send(
+        kind::COMMAND,
+        0,
+        &["deleteStream".into(), 0.0.into(), Value::Null, 3.0.into()],
+    );
+    pair.send(kind::COMMAND, 0, &create);
+    assert_eq!(pair.answers().unwrap()[0][3], Value::Number(3.0));
+    assert!(!pair.session.is_closing());
+}
+
+/// A session that has answered `connect` with this application, and what it raises for `publish` with this name.
+fn asked(app: &str, name: Value) -> (Pair, Option<Event>) {
+    let mut pair = Pair::new();
+    pair.run().unwrap();
+    let object = object([("app", app.into())]);
+    pair.send(kind::COMMAND, 0, &["connect".into(), 1.0.into(), object]);
+    assert_eq!(
+        code(&pair.answers().unwrap()[0]),
+        "NetConnection.Connect.Success",
+        "{app}"
+    );
+    pair.send(kind::COMMAND, 1, &["publish".into(), 2.0.into(), Value::Null, name]);
+    let event = pair.session.poll_event(&mut pair.input, pair.now).unwrap();
+    (pair, event)
+}
+
+#[test]
+fn addresses_are_taken_where_their_meaning_is_plain() {
+    for (app, name, verbatim, token) in [
+        ("live", "demo", None, None),
+        ("LIVE/", "demo", None, None),
+        ("live/demo", "", None, None),
+        ("live/demo?t=1", "", None, Some("t=1")),
+        ("live/instance", "demo", None, None),
+        ("live/_definst_", "demo?t=2", None, Some("t=2")),
+        ("", "live/demo", Some("live/demo"), None),
+        ("live", "demo/", Some("demo/"), None),
+        ("live", " demo\r\n", Some(" demo\r\n"), None),
+        (
+            "live",
+            "rtmp://localhost/live/demo",
+            Some("rtmp://localhost/live/demo"),
+            None,
+        ),
+    ] {
+        let (_, event) = asked(app, name.into());
+        let expected = Event::Publish {
+            app: "live".into(),
+            key: StreamKey::new("demo"),
+            verbatim: verbatim.map(StreamKey::new),
+            query: token.map(StreamKey::new),
+        };
+        assert_eq!(event, Some(expected), "{app:?} {name:?}");
+    }
+}
+
+#[test]
+fn without_a_stream_key_the_words_say_where_it_belongs() {
+    for (app, name) in [
+        ("live", Value::from("")),
+        ("live", Value::Null),
+        ("live/_definst_", "/".into()),
+        ("live", "?token=1".into()),
+    ] {
+        let (mut pair, event) = asked(app, name);
+        assert!(
+            matches!(&event, Some(Event::Refused(refusal)) if refusal.reason == Reason::Name),
+            "{event:?}"
+        );
+        assert!(pair.session.is_closing());
+        let answer = pair.answers().unwrap().remove(0);
+        assert_eq!(code(&answer), "NetStream.Publish.BadName");
+        assert_eq!(
+            answer[3].property("description"),
+            Some(&"there is no stream key: enter rtmp://<host>/live as the server, and the stream key in a field of its own".into())
+        );
+    }
+}
+
+#[test]
+fn a_connect_whose_object_is_amf3_is_answered() {
+    let mut pair = Pair::new();
+    pair.run().unwrap();
+    // "connect", 1, then an AMF3 object { app: "live", objectEncoding: 3, capsEx: 1 }, as Flash clients send it in type 17.
+    let body = hex!(
+        "00 02 0007 636f6e6e656374 00 3ff0000000000000"
+        "11 0a 0b 01 07 617070 06 09 6c697665"
+        "1d 6f626a656374456e636f64696e67 04 03"
+        "0d 636170734578 05 3ff0000000000000 01"
+    );
+    pair.send_raw(kind::COMMAND_AMF3, 0, &body);
+    let answer = pair.answers().unwrap().remove(0);
+    assert_eq!(
+        (code(&answer), &answer[1]),
+        ("NetConnection.Connect.Success", &1.0.into())
+    );
+    assert_eq!(answer[3].property("objectEncoding"), Some(&0.0.into()));
+    assert_eq!(answer[2].property("capsEx"), Some(&1.0.into()));
+    // A command of which every value is AMF3: "createStream", 2, null.
+    pair.send_raw(
+        kind::COMMAND_AMF3,
+        0,
+        &hex!("00 11 06 19 63726561746553747265616d 11 04 02 11 01"),
+    );
+    assert_eq!(pair.answers().unwrap()[0][1..], [2.0.into(), Value::Null, 1.0.into()]);
+}
+
+#[test]
+fn all_frames_of_an_aggregate_are_events_though_no_more_input_comes() {
+    let mut pair = Pair::publishing();
+    let mut aggregate = Vec::new();
+    for ms in [1_000u32, 1_040, 1_080] {
+        let body = video_frame(IDR);
+        aggregate.push(kind::VIDEO);
+        aggregate.extend_from_slice(&u32::try_from(body.len()).unwrap().to_be_bytes()[1..]);
+        aggregate.extend_from_slice(&ms.to_be_bytes()[1..]);
+        aggregate.extend_from_slice(&[0, 0, 0, 0]);
+        aggregate.extend_from_slice(&body);
+        aggregate.extend_from_slice(&u32::try_from(11 + body.len()).unwrap().to_be_bytes());
+    }
+    pair.send_raw(22, 1, &aggregate);
+    pair.run().unwrap(); // the first
+    let mut stamps = Vec::new();
+    while let Some(event) = pair.session.poll_event(&mut pair.input, pair.now).unwrap() {
+        let Event::Video { timestamp, body } = event else {
+            panic!("{event:?}")
+        };
+        assert_eq!(body, video_frame(IDR));
+        stamps.push(timestamp);
+    }
+    assert_eq!(stamps, [40, 80], "the aggregate's stamp is 0");
+}
+
+#[test]
+fn large_media_on_their_way_after_the_stream_was_closed_do_no_harm() {
+    let mut pair = Pair::publishing();
+    pair.send(
+        kind::COMMAND,
+        0,
+        &["deleteStream".into(), 6.0.into(), Value::Null, 1.0.into()],
+    );
+    pair.send_raw(kind::VIDEO, 1, &vec![0; 200_000]);
+    assert_eq!(
+        pair.session.poll_event(&mut pair.input, pair.now).unwrap(),
+        Some(Event::Closed)
+    );
+    assert_eq!(pair.session.poll_event(&mut pair.input, pair.now).unwrap(), None);
+    assert!(pair.input.is_empty());
 }
 
 #[test]

@@ -1,0 +1,106 @@
+//! Which application and stream a peer means by the addresses that it sends. Pure. People write them in many ways, and one daemon
+//! serves one application: so the meaning is plain in `live/KEY` with an empty key, `live/instance`, `live/_definst_`, `LIVE`, a
+//! whole URL as the key, and with spaces, line ends or slashes around a name.
+//!
+//! RTMP 1.0 section 7.2.1.1 (`app`), 7.2.2.6 (`publish`).
+
+/// The instance that Adobe's server assumes where none is named.
+const DEFAULT_INSTANCE: &str = "_definst_";
+
+/// What follows the application in `asked`, the `app` of `connect`, without its query; `None` if that names another application.
+/// One that names none means the one there is.
+pub(crate) fn after_app<'a>(served: &str, asked: &'a str) -> Option<&'a str> {
+    let asked = trim(asked);
+    if asked.is_empty() {
+        return Some("");
+    }
+    let (first, rest) = asked.split_once('/').unwrap_or((asked, ""));
+    trim(first).eq_ignore_ascii_case(served).then(|| trim(rest))
+}
+
+/// The stream that `name`, given to `publish` or `play`, and `after_app`, what followed the application, mean together. Empty if
+/// they name none.
+pub(crate) fn stream<'a>(served: &str, after_app: &'a str, name: &'a str) -> &'a str {
+    let mut name = trim(without_authority(trim(name)));
+    while let Some((first, rest)) = name.split_once('/')
+        && (first.eq_ignore_ascii_case(served) || first == DEFAULT_INSTANCE)
+    {
+        name = trim(rest);
+    }
+    match name {
+        "" | DEFAULT_INSTANCE => trim(after_app)
+            .rsplit('/')
+            .map(trim)
+            .find(|segment| !matches!(*segment, "" | DEFAULT_INSTANCE))
+            .unwrap_or_default(),
+        name => name,
+    }
+}
+
+/// What follows the host of an RTMP URL; any other text as it is.
+fn without_authority(text: &str) -> &str {
+    match text.split_once("://") {
+        Some((scheme, rest)) if ["rtmp", "rtmps"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
+            rest.split_once('/').map_or("", |(_, path)| path)
+        }
+        _ => text,
+    }
+}
+
+fn trim(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || c.is_control() || c == '/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_application_is_found_in_any_case_and_with_what_follows_it() {
+        for (asked, rest) in [
+            ("live", Some("")),
+            ("LIVE", Some("")),
+            ("/live/", Some("")),
+            (" live\n", Some("")),
+            ("live/instance", Some("instance")),
+            ("live/_definst_", Some("_definst_")),
+            ("Live//KEY/", Some("KEY")),
+            ("", Some("")),
+            ("/", Some("")),
+            ("other", None),
+            ("lively", None),
+            ("other/live", None),
+        ] {
+            assert_eq!(after_app("live", asked), rest, "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn the_stream_is_found_where_its_meaning_is_plain() {
+        for (after, name, stream_name) in [
+            ("", "KEY", "KEY"),
+            ("", "/KEY/", "KEY"),
+            ("", " KEY\r\n", "KEY"),
+            ("", "\u{feff}KEY\u{a0}", "\u{feff}KEY"),
+            ("KEY", "", "KEY"),
+            ("instance", "KEY", "KEY"),
+            ("_definst_", "KEY", "KEY"),
+            ("_definst_/KEY", "", "KEY"),
+            ("KEY/_definst_", "", "KEY"),
+            ("", "_definst_/KEY", "KEY"),
+            ("", "live/KEY", "KEY"),
+            ("", "LIVE/_definst_/KEY", "KEY"),
+            ("", "rtmp://example.com/live/KEY", "KEY"),
+            ("", "RTMPS://example.com:1936/live/KEY", "KEY"),
+            ("", "a/b", "a/b"),
+            ("", "live", "live"),
+            ("", "", ""),
+            ("_definst_", "", ""),
+            ("", "_definst_", ""),
+            ("", "rtmp://example.com", ""),
+            ("", " / ", ""),
+        ] {
+            assert_eq!(stream("live", after, name), stream_name, "{after:?} {name:?}");
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Connections over pipes in memory, with the clock in the test's hands.
+
+use media_core::broadcast::Presence;
+use rml_rtmp::sessions::ClientSessionEvent as Seen;
+use tokio::{
+    io::{DuplexStream, duplex},
+    task::JoinHandle,
+};
+
+use super::*;
+use crate::{
+    amf0::Value,
+    auth::Grant,
+    config::Config,
+    places::Places,
+    testing::{AVC, Client, IDR, Peer, SLICE, audio_config, audio_frame, hub, video_config, video_frame},
+};
+
+/// The key is the channel's name. `space/` is good as it is, with the slash.
+struct Open;
+
+impl Authorize for Open {
+    fn authorize(&self, request: &PublishRequest) -> Result<Grant, Refusal> {
+        let key = request.key.expose();
+        let name = if key == "space/" { "secret" } else { key };
+        name.parse::<ChannelName>()
+            .map(Grant::from)
+            .map_err(|_| Refusal::denied("this is no channel's name"))
+    }
+}
+
+struct Bench {
+    context: Arc<Context>,
+    places: Arc<Places>,
+    retire: CancellationToken,
+    shutdown: CancellationToken,
+}
+
+impl Bench {
+    fn new(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        change(&mut config);
+        let context = Context {
+            hub: hub(),
+            authorize: Arc::new(Open),
+            metrics: Metrics::default(),
+            reports: Reports::default(),
+            session: config.session(),
+            write_limit: config.write_limit(),
+        };
+        Self {
+            context: Arc::new(context),
+            places: Places::new(&config),
+            retire: CancellationToken::new(),
+            shutdown: CancellationToken::new(),
+        }
+    }
+
+    /// A connection whose pipe holds so many bytes each way.
+    fn connect(&self, bytes: usize) -> (Peer<DuplexStream>, JoinHandle<()>) {
+        let (socket, ours) = duplex(bytes);
+        let peer = SocketAddr::from(([192, 0, 2, 1], 1_000));
+        let place = self.places.take(peer.ip(), now(), &self.context.metrics);
+        let place = place.expect("there is room");
+        let (context, retire, shutdown) = (Arc::clone(&self.context), self.retire.clone(), self.shutdown.clone());
+        let task = tokio::spawn(async move { run(ours, peer, place, &context, retire, shutdown).await });
+        let client = Client::new();
+        (Peer { socket, client }, task)
+    }
+
+    async fn publisher(&self, name: &str) -> Peer<DuplexStream> {
+        let (mut peer, _) = self.connect(1 << 20);
+        peer.open().await;
+        peer.client.publish(name);
+        peer.until(|seen| *seen == Seen::PublishRequestAccepted).await;
+        peer
+    }
+
+    /// One that has sent a key frame and audio at this time.
+    async fn live(&self, name: &str) -> Peer<DuplexStream> {
+        let mut peer = self.publisher(name).await;
+        peer.client.video(0, video_config(AVC));
+        peer.client.audio(0, audio_config());
+        peer.client.video(0, video_frame(IDR));
+        peer.client.audio(0, audio_frame());
+        peer.flush().await;
+        while self.broadcast(name).is_none() {
+            tokio::task::yield_now().await;
+        }
+        peer
+    }
+
+    fn broadcast(&self, name: &str) -> Option<Arc<media_core::Broadcast>> {
+        self.context.hub.broadcast(&name.parse().unwrap())
+    }
+}
+
+fn closed(bench: &Bench, cause: Cause) -> u64 {
+    bench.context.metrics.closed(cause)
+}
+
+/// Waits for the first connection that ends so.
+async fn until_closed(bench: &Bench, cause: Cause) {
+    while closed(bench, cause) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(closed(bench, cause), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_was_silent_for_a_second_is_replaced_at_once_and_told_so() {
+    let bench = Bench::new(|_| ());
+    let mut first = bench.live("demo").await;
+    let id = bench.broadcast("demo").unwrap().id();
+    // While something comes from it, even if no frame, another is refused.
+    sleep(Duration::from_millis(900)).await;
+    first.client.metadata();
+    first.flush().await;
+    tokio::task::yield_now().await;
+    sleep(Duration::from_millis(900)).await;
+    let (mut second, _) = bench.connect(1 << 20);
+    second.open().await;
+    second.client.publish("demo");
+    assert_eq!(second.codes().await, ["NetStream.Publish.BadName"]);
+
+    sleep(Duration::from_secs(1)).await;
+    let third = bench.live("demo").await;
+    assert_eq!(first.codes().await, ["NetStream.Publish.BadName"]);
+    let broadcast = bench.broadcast("demo").unwrap();
+    while broadcast.tracks()[1].frames < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((broadcast.id(), broadcast.presence()), (id, Presence::Live));
+    drop(third);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_player_that_takes_a_few_bytes_now_and_then_is_closed_at_the_least_rate() {
+    let bench = Bench::new(|config| config.idle_ms = 600_000);
+    let mut publisher = bench.live("demo").await;
+    let (mut player, task) = bench.connect(4 << 10);
+    player.open().await;
+    player.client.play("demo");
+    player
+        .until(|seen| matches!(seen, Seen::VideoDataReceived { .. }))
+        .await;
+    let large = video_frame(&[&[0, 1, 0, 0, 0x41][..], &[0; 0xffff]].concat());
+    for n in 1..4 {
+        publisher.client.video(n * 40, large.clone());
+    }
+    publisher.flush().await;
+    let mut some = [0; 64];
+    let begun = now();
+    while !task.is_finished() {
+        sleep(Duration::from_secs(4)).await;
+        let _ = player.socket.read(&mut some).await.unwrap();
+    }
+    assert_eq!(closed(&bench, Cause::Timeout), 1);
+    let after = now() - begun;
+    // Six write limits of 5 s, and the steps of the peer.
+    assert!((30..=38).contains(&after.as_secs()), "{after:?}");
+    drop(publisher);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_player_above_the_least_rate_stays() {
+    let bench = Bench::new(|config| config.idle_ms = 600_000);
+    let mut publisher = bench.live("demo").await;
+    let (mut player, task) = bench.connect(4 << 10);
+    player.open().await;
+    player.client.play("demo");
+    player
+        .until(|seen| matches!(seen, Seen::VideoDataReceived { .. }))
+        .await;
+    publisher
+        .client
+        .video(40, video_frame(&[&[0, 3, 0, 0, 0x41][..], &[0; 0x0002_ffff]].concat()));
+    publisher.flush().await;
+    let mut some = [0; 4_096];
+    for _ in 0..30 {
+        sleep(Duration::from_secs(2)).await;
+        assert!(player.socket.read(&mut some).await.unwrap() > 0);
+    }
+    assert!(!task.is_finished());
+    drop(publisher);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_shutdown_a_player_that_takes_nothing_delays_nobody() {
+    let bench = Bench::new(|_| ());
+    let mut publisher = bench.live("demo").await;
+    let (mut player, task) = bench.connect(4 << 10);
+    player.open().await;
+    player.client.play("demo");
+    player
+        .until(|seen| matches!(seen, Seen::VideoDataReceived { .. }))
+        .await;
+    publisher
+        .client
+        .video(40, video_frame(&[&[0, 3, 0, 0, 0x41][..], &[0; 0x0002_ffff]].concat()));
+    publisher.flush().await;
+    sleep(Duration::from_secs(1)).await;
+    let (mut some, begun) = ([0; 16], now());
+    bench.shutdown.cancel();
+    let trickle = async {
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            let _ = player.socket.read(&mut some).await;
+        }
+    };
+    tokio::select! {
+        ended = task => ended.unwrap(),
+        () = trickle => {}
+    }
+    assert!(now() - begun <= Duration::from_secs(6), "the write limit and a second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_gives_its_place_to_the_next_and_a_publisher_keeps_its_own() {
+    let bench = Bench::new(|config| (config.max_connections, config.max_connections_per_address) = (2, 2));
+    let publisher = bench.live("demo").await;
+    let (mut idle, task) = bench.connect(1 << 20);
+    idle.open().await;
+    let (mut next, _) = bench.connect(1 << 20);
+    task.await.unwrap();
+    assert_eq!(closed(&bench, Cause::Evicted), 1);
+    next.open().await;
+    next.client.publish("other");
+    next.until(|seen| *seen == Seen::PublishRequestAccepted).await;
+    assert_eq!(bench.context.metrics.publishers.get(), 2);
+    drop(publisher);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_player_that_takes_nothing_for_a_second_gives_its_place_to_another() {
+    let bench = Bench::new(|config| (config.max_connections, config.max_connections_per_address) = (2, 2));
+    let mut publisher = bench.live("demo").await;
+    let (mut player, task) = bench.connect(4 << 10);
+    player.open().await;
+    player.client.play("demo");
+    player
+        .until(|seen| matches!(seen, Seen::VideoDataReceived { .. }))
+        .await;
+    let address = "192.0.2.1".parse().unwrap();
+    let refused = bench.places.take(address, now(), &bench.context.metrics);
+    assert!(refused.is_err(), "it takes what there is");
+    publisher
+        .client
+        .video(40, video_frame(&[&[0, 3, 0, 0, 0x41][..], &[0; 0x0002_ffff]].concat()));
+    publisher.flush().await;
+    sleep(STALL + Duration::from_millis(1)).await;
+    let place = bench.places.take(address, now(), &bench.context.metrics).unwrap();
+    task.await.unwrap();
+    assert_eq!(closed(&bench, Cause::Evicted), 1);
+    assert_eq!(bench.context.metrics.players.get(), 0);
+    drop((place, publisher));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_breaks_the_protocol_reads_why_and_is_counted_once() {
+    let bench = Bench::new(|_| ());
+    let mut peer = bench.live("demo").await;
+    peer.client
+        .output
+        .extend([2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0]); // a chunk size of 0
+    assert_eq!(peer.codes().await, ["NetStream.Failed"]);
+    until_closed(&bench, Cause::Protocol).await;
+    assert!(matches!(
+        bench.broadcast("demo").unwrap().presence(),
+        Presence::Away(Some(_))
+    ));
+    // One that falls silent reads it, too.
+    let peer = bench.live("other").await;
+    assert_eq!(peer.codes().await, ["NetConnection.Connect.IdleTimeOut"]);
+    until_closed(&bench, Cause::Timeout).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_good_as_it_was_sent_is_taken_so() {
+    let bench = Bench::new(|_| ());
+    let _secret = bench.publisher("space/").await;
+    assert!(bench.context.hub.claim("secret".parse().unwrap()).is_err());
+    let _plain = bench.publisher(" plain\r\n").await;
+    assert!(bench.context.hub.claim("plain".parse().unwrap()).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_publish_leaves_the_first_in_peace() {
+    let bench = Bench::new(|_| ());
+    let mut peer = bench.live("demo").await;
+    let mut body = Vec::new();
+    crate::amf0::write(
+        &["publish".into(), 9.0.into(), Value::Null, "another".into()],
+        &mut body,
+    );
+    let len = u8::try_from(body.len()).unwrap();
+    peer.client.output.extend([10, 0, 0, 0, 0, 0, len, 20, 1, 0, 0, 0]);
+    peer.client.output.extend(body);
+    peer.until(|seen| matches!(seen, Seen::UnhandleableOnStatusCode { .. }))
+        .await;
+    peer.client.video(40, video_frame(SLICE));
+    peer.flush().await;
+    let broadcast = bench.broadcast("demo").unwrap();
+    while broadcast.tracks()[0].frames < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(broadcast.presence(), Presence::Live);
+}

@@ -1,0 +1,82 @@
+//! How fast a peer takes what is written to it. Pure: durations in. A peer that takes a few bytes now and then would meet the limit
+//! of each write for ever.
+
+use std::time::Duration;
+
+use crate::Error;
+
+/// Bytes a second that a peer must take while some wait for it.
+const LEAST_RATE: u64 = 1 << 10;
+/// The rate is measured over so many times the limit of one write.
+const PATIENCE: u32 = 6;
+
+/// What one peer has taken, and how long writes had to wait for it. Time in which nothing waited does not count.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    span: Duration,
+    waited: Duration,
+    taken: u64,
+}
+
+impl Pace {
+    /// Measures over [`PATIENCE`] times `write_limit`.
+    pub(crate) fn new(write_limit: Duration) -> Self {
+        Self {
+            span: write_limit * PATIENCE,
+            waited: Duration::ZERO,
+            taken: 0,
+        }
+    }
+
+    /// The peer took `bytes` after a wait of `waited`.
+    ///
+    /// # Errors
+    /// [`Error::TooSlow`]: over the span it took less than the least rate.
+    pub(crate) fn note(&mut self, waited: Duration, bytes: usize) -> Result<(), Error> {
+        self.waited += waited;
+        self.taken += bytes as u64;
+        if self.waited < self.span {
+            return Ok(());
+        }
+        let waited_ms = u64::try_from(self.waited.as_millis()).unwrap_or(u64::MAX);
+        let (taken, least) = (self.taken, LEAST_RATE.saturating_mul(waited_ms) / 1_000);
+        (self.waited, self.taken) = (Duration::ZERO, 0);
+        match taken >= least {
+            true => Ok(()),
+            false => Err(Error::TooSlow { taken, waited_ms }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn a_peer_that_takes_a_little_at_each_write_is_too_slow_after_six_limits() {
+        let mut pace = Pace::new(LIMIT);
+        let slow = (1..).find(|_| pace.note(LIMIT - Duration::from_millis(1), 10).is_err());
+        assert_eq!(slow, Some(7));
+    }
+
+    #[test]
+    fn a_peer_at_the_least_rate_stays_and_one_below_it_does_not() {
+        for (bytes, stays) in [(5 * 1_024, true), (5 * 1_024 - 1, false)] {
+            let mut pace = Pace::new(LIMIT);
+            let ends = (0..600).any(|_| pace.note(LIMIT, bytes).is_err());
+            assert_eq!(!ends, stays, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn writes_that_need_not_wait_cost_nothing_and_excuse_one_span_at_most() {
+        let mut pace = Pace::new(LIMIT);
+        for _ in 0..100_000 {
+            pace.note(Duration::ZERO, 1).unwrap();
+        }
+        let slow = (1..).find(|_| pace.note(LIMIT, 1).is_err());
+        assert!(slow <= Some(12), "{slow:?}");
+    }
+}

@@ -1,0 +1,191 @@
+//! The log's lines about connections that were refused or failed, limited by address so that no peer can fill the log. Keys and
+//! queries never get here.
+//!
+//! In each minute an address has its first five lines, then one each time that their number doubles: so the newest line is never
+//! off by more than half. All addresses together are limited the same way, to 200 lines and then one for each doubling.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use media_core::ChannelName;
+use tracing::info;
+
+use crate::{auth::Refusal, metrics::Cause, places::host};
+
+/// Events are counted for so long, then from the start.
+const SPAN: Duration = Duration::from_secs(60);
+/// Lines of an address, and of all, before only each doubling is logged.
+const LINES: u64 = 5;
+const LINES_OF_ALL: u64 = 200;
+/// Addresses that are told apart. More share one count.
+const MAX_HOSTS: usize = 4_096;
+
+/// Writes the lines. One for all connections of a server.
+#[derive(Debug, Default)]
+pub(crate) struct Reports(Mutex<Limits>);
+
+#[derive(Debug, Default)]
+struct Limits {
+    hosts: HashMap<IpAddr, Count>,
+    /// Those that found no room in `hosts`.
+    others: Option<Count>,
+    all: Option<Count>,
+}
+
+#[derive(Debug)]
+struct Count {
+    since: Instant,
+    events: u64,
+    /// Events without a line since the last line.
+    suppressed: u64,
+}
+
+/// What a line says of those before it.
+#[derive(Debug, PartialEq, Eq)]
+struct Line {
+    /// Events of the address in the minute that is being counted, this one included.
+    recent: u64,
+    /// Events of the address without a line since its last line.
+    suppressed: u64,
+}
+
+impl Reports {
+    /// A peer was turned away or sent off, or a request of it was turned down.
+    pub(crate) fn refused(&self, peer: SocketAddr, channel: Option<&ChannelName>, refusal: &Refusal, now: Instant) {
+        if let Some(Line { recent, suppressed }) = self.admit(peer.ip(), now) {
+            let (channel, reason) = (channel.map(tracing::field::display), refusal.reason.label());
+            let description = refusal.description.as_str();
+            info!(%peer, channel, reason, description, recent, suppressed, "refused");
+        }
+    }
+
+    /// A connection was closed because of what its peer did, or did not do in time.
+    pub(crate) fn failed(
+        &self,
+        peer: SocketAddr,
+        channel: Option<&ChannelName>,
+        cause: Cause,
+        err: &dyn fmt::Display,
+        now: Instant,
+    ) {
+        if let Some(Line { recent, suppressed }) = self.admit(peer.ip(), now) {
+            let (channel, reason) = (channel.map(tracing::field::display), cause.label());
+            let description = err.to_string();
+            info!(%peer, channel, reason, description, recent, suppressed, "connection failed");
+        }
+    }
+
+    fn admit(&self, address: IpAddr, now: Instant) -> Option<Line> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .admit(host(address), now)
+    }
+}
+
+impl Limits {
+    /// Counts an event of `host` at `now`; what its line says if it gets one.
+    fn admit(&mut self, host: IpAddr, now: Instant) -> Option<Line> {
+        if self.hosts.len() >= MAX_HOSTS && !self.hosts.contains_key(&host) {
+            self.hosts.retain(|_, count| !count.is_over(now));
+        }
+        let count = match self.hosts.len() < MAX_HOSTS || self.hosts.contains_key(&host) {
+            true => self.hosts.entry(host).or_insert_with(|| Count::new(now)),
+            false => self.others.get_or_insert_with(|| Count::new(now)),
+        };
+        let all = self.all.get_or_insert_with(|| Count::new(now));
+        let due = count.add(now, LINES) && all.add(now, LINES_OF_ALL);
+        match due {
+            true => Some(Line {
+                recent: count.events,
+                suppressed: std::mem::take(&mut count.suppressed),
+            }),
+            false => {
+                count.suppressed += 1;
+                None
+            }
+        }
+    }
+}
+
+impl Count {
+    fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            events: 0,
+            suppressed: 0,
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= SPAN
+    }
+
+    /// Counts an event; whether it is one of the first `lines`, or their number has doubled.
+    fn add(&mut self, now: Instant, lines: u64) -> bool {
+        if self.is_over(now) {
+            (self.since, self.events) = (now, 0);
+        }
+        self.events += 1;
+        self.events <= lines || self.events.is_power_of_two()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(n: u32) -> IpAddr {
+        std::net::Ipv4Addr::from(0x0a00_0000 + n).into()
+    }
+
+    #[test]
+    fn a_thousand_refusals_of_an_address_are_a_dozen_lines_and_none_is_uncounted() {
+        let (mut limits, now) = (Limits::default(), Instant::now());
+        let lines: Vec<_> = (0..1_000).filter_map(|_| limits.admit(host(1), now)).collect();
+        let recent: Vec<_> = lines.iter().map(|line| line.recent).collect();
+        assert_eq!(recent, [1, 2, 3, 4, 5, 8, 16, 32, 64, 128, 256, 512]);
+        let suppressed: Vec<_> = lines.iter().map(|line| line.suppressed).collect();
+        assert_eq!(suppressed, [0, 0, 0, 0, 0, 2, 7, 15, 31, 63, 127, 255]);
+        // Another address has lines of its own, and the next minute starts anew with what was left over.
+        assert_eq!(
+            limits.admit(host(2), now),
+            Some(Line {
+                recent: 1,
+                suppressed: 0
+            })
+        );
+        let later = limits.admit(host(1), now + SPAN);
+        assert_eq!(
+            later,
+            Some(Line {
+                recent: 1,
+                suppressed: 1_000 - 512
+            })
+        );
+    }
+
+    #[test]
+    fn all_addresses_together_are_limited_too() {
+        let (mut limits, now) = (Limits::default(), Instant::now());
+        let lines = (0..100_000).filter_map(|n| limits.admit(host(n), now)).count();
+        assert!((200..=220).contains(&lines), "{lines}");
+    }
+
+    #[test]
+    fn the_addresses_remembered_are_bounded_and_make_room_when_their_minute_is_over() {
+        let (mut limits, now) = (Limits::default(), Instant::now());
+        for n in 0..10_000 {
+            limits.admit(host(n), now);
+        }
+        assert_eq!(limits.hosts.len(), MAX_HOSTS);
+        assert!(limits.others.is_some());
+        limits.admit(host(20_000), now + SPAN);
+        assert_eq!(limits.hosts.len(), 1);
+    }
+}

@@ -1,0 +1,240 @@
+//! Commands of a peer: what each changes in the session, and its answer. RTMP 1.0 section 7.2.
+//!
+//! Encoders send more than the standard has. An answer is given where one is waited for; what cannot be granted is refused in
+//! words, and ends the connection only if nothing sensible can follow.
+
+use std::time::Instant;
+
+use rml_rtmp::messages::{PeerBandwidthLimitType, RtmpMessage};
+
+use super::{
+    Event, Session, WINDOW,
+    state::{Open, Stage, State},
+};
+use crate::{
+    Error, address,
+    amf0::Value,
+    auth::{Reason, Refusal, StreamKey},
+    chunk::Message,
+    command::{CAN_RECONNECT, Command, enhanced_capabilities, has_capability, split_query, status_object},
+};
+
+/// Message streams that a peer may have at once. Encoders make one.
+pub(super) const MAX_STREAMS: u32 = 16;
+
+impl Session {
+    pub(super) fn handle_command(
+        &mut self,
+        message: &Message,
+        values: &[u8],
+        now: Instant,
+    ) -> Result<Option<Event>, Error> {
+        let command = Command::parse(values)?;
+        match &mut self.state {
+            State::Connect { since } if command.name == "connect" => {
+                let since = *since;
+                self.connect(&command, since)
+            }
+            State::Open(_) if command.name != "connect" => self.handle_open(message.stream_id, &command, now),
+            state => {
+                let command = command.name.chars().filter(char::is_ascii_graphic).take(32).collect();
+                Err(Error::OutOfOrder {
+                    command,
+                    stage: state.name(),
+                })
+            }
+        }
+    }
+
+    fn connect(&mut self, command: &Command, since: Instant) -> Result<Option<Event>, Error> {
+        let asked = command
+            .object
+            .property("app")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let (asked, query) = split_query(asked);
+        self.transmit
+            .control(RtmpMessage::WindowAcknowledgement { size: WINDOW })?;
+        let limit_type = PeerBandwidthLimitType::Dynamic;
+        self.transmit.control(RtmpMessage::SetPeerBandwidth {
+            size: WINDOW,
+            limit_type,
+        })?;
+        self.transmit.announce_chunk_size()?;
+        let Some(after_app) = address::after_app(&self.settings.app, asked) else {
+            let description = format!(
+                "there is no such application here: enter rtmp://<host>/{} as the server, and the stream key in a field of \
+                 its own",
+                self.settings.app
+            );
+            self.error(command.transaction, Reason::App.code(), &description)?;
+            self.state = State::Closing;
+            return Ok(Some(Event::Refused(Refusal::new(Reason::App, description))));
+        };
+        let mut properties = vec![
+            ("fmsVer".to_owned(), Value::from("FMS/3,5,7,7009")),
+            ("capabilities".to_owned(), Value::from(31.0)),
+        ];
+        properties.extend(enhanced_capabilities(&command.object));
+        let mut info = status_object("status", "NetConnection.Connect.Success", "connected");
+        if let Value::Object(info) = &mut info {
+            info.push(("objectEncoding".to_owned(), Value::from(0.0)));
+        }
+        self.transmit.command(
+            0,
+            &[
+                "_result".into(),
+                command.transaction.into(),
+                Value::Object(properties),
+                info,
+            ],
+        )?;
+        self.state = State::Open(Open {
+            after_app: after_app.to_owned(),
+            query: query.map(str::to_owned),
+            streams: 0,
+            can_reconnect: has_capability(&command.object, CAN_RECONNECT),
+            published: StreamKey::new(""),
+            stage: Stage::Idle { since },
+        });
+        Ok(None)
+    }
+
+    fn handle_open(&mut self, stream_id: u32, command: &Command, now: Instant) -> Result<Option<Event>, Error> {
+        let State::Open(open) = &mut self.state else {
+            return Ok(None);
+        };
+        let result = |value: Value| ["_result".into(), command.transaction.into(), Value::Null, value];
+        match command.name.as_str() {
+            "createStream" => match open.create_stream() {
+                Some(id) => self.transmit.command(0, &result(f64::from(id).into())).map(|()| None),
+                None => {
+                    let description = format!("a connection has {MAX_STREAMS} message streams at most");
+                    self.error(command.transaction, "NetConnection.Call.Failed", &description)
+                        .map(|()| None)
+                }
+            },
+            "publish" => self.ask_to_publish(stream_id, command),
+            "play" => self.ask_to_play(stream_id, command),
+            "FCPublish" => {
+                self.transmit.command(0, &result(Value::Undefined))?;
+                let info = status_object("status", "NetStream.Publish.Start", "");
+                self.transmit
+                    .command(0, &["onFCPublish".into(), 0.0.into(), Value::Null, info])
+                    .map(|()| None)
+            }
+            "releaseStream" | "_checkbw" | "FCSubscribe" => {
+                self.transmit.command(0, &result(Value::Undefined)).map(|()| None)
+            }
+            "getStreamLength" => self.transmit.command(0, &result(0.0.into())).map(|()| None),
+            "deleteStream" => {
+                let named = command.argument(0).and_then(Value::as_number);
+                open.delete_stream(named);
+                Ok(self.close_stream(|active| named.is_none_or(|named| named == f64::from(active)), now))
+            }
+            "closeStream" => Ok(self.close_stream(|active| stream_id == 0 || stream_id == active, now)),
+            "FCUnpublish" => {
+                let named = command.argument(0).and_then(Value::as_str).unwrap_or_default();
+                let (named, _) = split_query(named);
+                let named = address::stream(&self.settings.app, &open.after_app, named);
+                let published = matches!(open.stage, Stage::Publishing { .. })
+                    && (named.is_empty() || named == open.published.expose());
+                Ok(self.close_stream(|_| published, now))
+            }
+            // pause, seek, receiveAudio and the like change nothing live; what is unknown, a peer does not wait for.
+            _ => Ok(None),
+        }
+    }
+
+    /// Raises the event that asks for the right to publish. A stream that is active goes on, and a second request for it is
+    /// granted again, because encoders repeat it; one for another stream is refused.
+    fn ask_to_publish(&mut self, stream_id: u32, command: &Command) -> Result<Option<Event>, Error> {
+        let State::Open(open) = &mut self.state else {
+            return Ok(None);
+        };
+        let asked = command.argument(0).and_then(Value::as_str).unwrap_or_default();
+        let (asked, query) = split_query(asked);
+        let key = address::stream(&self.settings.app, &open.after_app, asked);
+        match open.stage {
+            Stage::Publishing { stream_id: active } if active == stream_id && open.published.expose() == key => {
+                return self
+                    .status(stream_id, "status", "NetStream.Publish.Start", "publishing")
+                    .map(|()| None);
+            }
+            Stage::Idle { .. } => {}
+            _ => {
+                let description =
+                    "this connection carries another stream already, which goes on: use one connection for each";
+                let refusal = Refusal::new(Reason::Second, description);
+                self.status(stream_id, "error", refusal.reason.code(), description)?;
+                return Ok(Some(Event::Refused(refusal)));
+            }
+        }
+        if key.is_empty() {
+            let description = format!(
+                "there is no stream key: enter rtmp://<host>/{} as the server, and the stream key in a field of its own",
+                self.settings.app
+            );
+            open.stage = Stage::Asked {
+                stream_id,
+                publish: true,
+            };
+            let refusal = Refusal::new(Reason::Name, description);
+            self.refuse(&refusal)?;
+            return Ok(Some(Event::Refused(refusal)));
+        }
+        open.stage = Stage::Asked {
+            stream_id,
+            publish: true,
+        };
+        open.published = StreamKey::new(key);
+        let verbatim = asked.trim_start_matches('/');
+        Ok(Some(Event::Publish {
+            app: self.settings.app.to_string(),
+            key: open.published.clone(),
+            verbatim: (verbatim != key && !verbatim.is_empty()).then(|| StreamKey::new(verbatim)),
+            query: query.or(open.query.as_deref()).map(StreamKey::new),
+        }))
+    }
+
+    fn ask_to_play(&mut self, stream_id: u32, command: &Command) -> Result<Option<Event>, Error> {
+        let State::Open(open) = &mut self.state else {
+            return Ok(None);
+        };
+        if !matches!(open.stage, Stage::Idle { .. }) {
+            let description =
+                "this connection carries another stream already, which goes on: use one connection for each";
+            self.status(stream_id, "error", "NetStream.Play.Failed", description)?;
+            return Ok(Some(Event::Refused(Refusal::new(Reason::Second, description))));
+        }
+        open.stage = Stage::Asked {
+            stream_id,
+            publish: false,
+        };
+        let asked = command.argument(0).and_then(Value::as_str).unwrap_or_default();
+        let (name, _) = split_query(asked);
+        let name = address::stream(&self.settings.app, &open.after_app, name).to_owned();
+        Ok(Some(Event::Play { name }))
+    }
+
+    /// Closes the active stream if `names` holds for it. The largest message stays as it is: media may still be on their way.
+    fn close_stream(&mut self, names: impl Fn(u32) -> bool, now: Instant) -> Option<Event> {
+        let State::Open(open) = &mut self.state else {
+            return None;
+        };
+        match open.stage {
+            Stage::Publishing { stream_id } | Stage::Playing { stream_id } if names(stream_id) => {
+                open.stage = Stage::Idle { since: now };
+                Some(Event::Closed)
+            }
+            _ => None,
+        }
+    }
+
+    /// The answer to a command that failed.
+    pub(super) fn error(&mut self, transaction: f64, code: &str, description: &str) -> Result<(), Error> {
+        let info = status_object("error", code, description);
+        self.transmit
+            .command(0, &["_error".into(), transaction.into(), Value::Null, info])
+    }
+}
