@@ -291,7 +291,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         debug!(channel = %claim.name(), "publishing");
         let hold = claim.hold().clone();
         let revoked = Box::pin(revoked(hold.clone(), grant.withdrawn));
-        let publisher = Publisher::new(claim, context.metrics.clone(), now);
+        let publisher = Publisher::new(claim, context.metrics.clone());
         self.place.set_active();
         self.role = Role::Publisher {
             publisher,

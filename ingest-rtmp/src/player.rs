@@ -37,11 +37,12 @@ pub(crate) struct Player {
     _viewer: Viewer,
 }
 
+/// A track that is played. RTMP carries one of a kind: the first.
 #[derive(Debug)]
 struct Track {
+    /// Its index in the broadcast.
+    index: usize,
     config: Arc<Config>,
-    /// RTMP carries one track of a kind: the first is played.
-    played: bool,
     waits_for_key: bool,
 }
 
@@ -49,14 +50,9 @@ impl Player {
     /// A player that starts at the newest group, on message stream `stream_id`.
     pub(crate) fn new(consumer: Consumer, stream_id: u32, metrics: Metrics) -> Self {
         let configs = consumer.configs();
-        let first = |video| configs.iter().position(|config| config.is_video() == video);
-        let (video, audio) = (first(true), first(false));
-        let track = |(index, config): (usize, &Arc<Config>)| Track {
-            config: Arc::clone(config),
-            played: Some(index) == video || Some(index) == audio,
-            waits_for_key: config.is_video(),
-        };
-        let tracks = configs.iter().enumerate().map(track).collect();
+        let first = |video| configs.iter().find(|(_, config)| config.is_video() == video);
+        let tracks = [first(true), first(false)].into_iter().flatten();
+        let tracks = tracks.map(|(index, config)| Track::new(*index, config)).collect();
         let _counted = Counted::new(&metrics.players);
         let _viewer = metrics.audience.join(consumer.broadcast().id());
         Self {
@@ -73,16 +69,12 @@ impl Player {
 
     /// Queues what comes before the frames: onMetaData and the sequence headers.
     pub(crate) fn begin(&self, transmit: &mut Transmit) -> Result<(), Error> {
-        let properties = self
-            .tracks
-            .iter()
-            .filter(|track| track.played)
-            .flat_map(|track| describe(&track.config));
+        let properties = self.tracks.iter().flat_map(|track| describe(&track.config));
         transmit.data(
             self.stream_id,
             &["onMetaData".into(), Value::Object(properties.collect())],
         )?;
-        for track in self.tracks.iter().filter(|track| track.played) {
+        for track in &self.tracks {
             self.send_config(&track.config, transmit);
         }
         Ok(())
@@ -107,14 +99,13 @@ impl Player {
         match event {
             Event::Frame { track, frame } => self.send_frame(track, &frame, transmit),
             Event::Config { track: index, config } => {
-                let Some(track) = self.tracks.get_mut(index) else {
-                    return;
-                };
-                if !track.played || track.config == config {
-                    return;
+                // A track that came later is played if there is no other of its kind.
+                let of_kind = |track: &Track| track.config.is_video() == config.is_video();
+                match self.tracks.iter_mut().find(|track| of_kind(track)) {
+                    Some(track) if track.index != index || track.config == config => return,
+                    Some(track) => *track = Track::new(index, &config),
+                    None => self.tracks.push(Track::new(index, &config)),
                 }
-                track.config = Arc::clone(&config);
-                track.waits_for_key = config.is_video();
                 self.send_config(&config, transmit);
             }
             Event::Lagged { frames, .. } => {
@@ -128,10 +119,10 @@ impl Player {
     }
 
     fn send_frame(&mut self, index: usize, frame: &Frame, transmit: &mut Transmit) {
-        let Some(track) = self.tracks.get_mut(index) else {
+        let Some(track) = self.tracks.iter_mut().find(|track| track.index == index) else {
             return;
         };
-        if !track.played || track.waits_for_key && !frame.key {
+        if track.waits_for_key && !frame.key {
             return;
         }
         track.waits_for_key = false;
@@ -159,6 +150,16 @@ impl Player {
         match config {
             Config::Avc(_) => transmit.media(kind::VIDEO, self.stream_id, timestamp, &[0x17, 0, 0, 0, 0], record),
             Config::Aac(_) => transmit.media(kind::AUDIO, self.stream_id, timestamp, &[0xaf, 0], record),
+        }
+    }
+}
+
+impl Track {
+    fn new(index: usize, config: &Arc<Config>) -> Self {
+        Self {
+            index,
+            config: Arc::clone(config),
+            waits_for_key: config.is_video(),
         }
     }
 }

@@ -3,10 +3,10 @@
 //!
 //! A broadcast starts when its catalogue is settled. A track is in it once it has shown a frame that decoding can start at: a sequence
 //! header alone promises nothing. It is settled when both tracks have; or one has, and onMetaData says that there is no other, whose
-//! sequence header has not come either; or one has, and 1.5 s of media or 4 MiB of frames have passed. The first frame of a track that
-//! was left out, or under another codec string, ends the broadcast and starts another under the name: players cannot follow either.
+//! sequence header has not come either; or one has, and 1.5 s of media or 4 MiB of frames have passed. A track that was left out joins
+//! with its first such frame. Another sequence header takes effect with the first frame after it that decoding can start at.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use media_core::{
@@ -15,7 +15,7 @@ use media_core::{
     codec::{Config, aac, avc},
     hub::{Cause, Claim, Producer},
 };
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::{
     amf0::Value,
@@ -29,9 +29,6 @@ const SETTLE_MS: i64 = 1_500;
 /// Payload bytes, and frames, held until the catalogue is settled.
 const HELD_BYTES: usize = 4 << 20;
 const HELD_FRAMES: usize = 2_048;
-/// New broadcasts that one connection may start within [`RESTART_SPAN`] because its tracks changed: each costs a live window.
-const RESTARTS: u32 = 5;
-const RESTART_SPAN: Duration = Duration::from_secs(60);
 
 /// 90 kHz ticks a millisecond.
 const TICKS_PER_MS: i64 = 90;
@@ -43,7 +40,6 @@ pub(crate) struct Publisher {
     clock: Clock,
     tracks: Tracks,
     state: State,
-    restarts: (Instant, u32),
     _counted: Counted,
 }
 
@@ -51,14 +47,14 @@ pub(crate) struct Publisher {
 enum State {
     Settling(Settling),
     Live(Live),
-    /// A restart failed; nothing more is taken.
+    /// It could not start; nothing more is taken.
     Over,
 }
 
 #[derive(Debug)]
 struct Settling {
     claim: Claim,
-    /// Whether onMetaData names a video and an audio codec; neither if there was a broadcast before, whose tracks are known.
+    /// Whether onMetaData names a video and an audio codec.
     announced: Option<(bool, bool)>,
     first_ms: Option<i64>,
     /// No other track is waited for any more.
@@ -70,8 +66,8 @@ struct Settling {
 #[derive(Debug)]
 struct Live {
     producer: Producer,
-    /// The broadcast's tracks, in the order of its catalogue.
-    kinds: Vec<Kind>,
+    /// The broadcast's tracks that this publisher sends, with their indices in it.
+    tracks: Vec<(Kind, usize)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,8 +85,7 @@ struct Tracks {
 #[derive(Debug)]
 struct Track {
     config: Config,
-    /// A frame has come that decoding can start at, under a configuration of this codec string. Of a broadcast that is live: it has
-    /// this track as it is.
+    /// A frame has come under this configuration that decoding can start at. A broadcast that is live has the track as it is.
     shown: bool,
     /// Nothing is taken before a frame that decoding can start at.
     waits_for_key: bool,
@@ -140,18 +135,20 @@ impl Kind {
 impl Live {
     /// The track's place in the broadcast's catalogue.
     fn index(&self, kind: Kind) -> Option<usize> {
-        self.kinds.iter().position(|&live| live == kind)
+        self.tracks
+            .iter()
+            .find(|(live, _)| *live == kind)
+            .map(|(_, index)| *index)
     }
 }
 
 impl Publisher {
     /// A publisher that has the right to its name and has sent nothing yet.
-    pub(crate) fn new(claim: Claim, metrics: Metrics, now: Instant) -> Self {
+    pub(crate) fn new(claim: Claim, metrics: Metrics) -> Self {
         Self {
             clock: Clock::default(),
             tracks: Tracks::default(),
             state: State::Settling(Settling::new(claim)),
-            restarts: (now, 0),
             _counted: Counted::new(&metrics.publishers),
             metrics,
         }
@@ -232,19 +229,12 @@ impl Publisher {
             Kind::Audio => aac::Config::parse(record).map(Config::Aac),
         };
         let config = config.map_err(|err| Refusal::new(Reason::Codec, err.to_string()))?;
-        let shown = match &mut self.state {
-            State::Live(live) => live
-                .index(kind)
-                .is_some_and(|index| live.producer.configure(index, &config).is_ok()),
-            State::Settling(settling) => {
-                settling.forget(kind, &self.metrics);
-                false
-            }
-            State::Over => false,
-        };
+        if let State::Settling(settling) = &mut self.state {
+            settling.forget(kind, &self.metrics);
+        }
         *slot = Some(Track {
             config,
-            shown,
+            shown: false,
             waits_for_key: kind == Kind::Video,
         });
         Ok(())
@@ -269,7 +259,7 @@ impl Publisher {
         }
         track.waits_for_key = false;
         if !std::mem::replace(&mut track.shown, true) {
-            self.restart(now)?;
+            self.show(kind)?;
         }
         let dts = ms.saturating_mul(TICKS_PER_MS);
         let pts = dts.saturating_add(i64::from(composition_ms) * TICKS_PER_MS);
@@ -352,7 +342,6 @@ impl Publisher {
         let first = held.first().map_or(now, |(_, unit)| unit.arrived);
         let utc = SystemTime::now();
         let utc = utc.checked_sub(now.saturating_duration_since(first)).unwrap_or(utc);
-        let kinds = self.tracks.shown().map(|(kind, _)| kind).collect();
         let catalogue: Vec<_> = self
             .tracks
             .shown()
@@ -370,39 +359,37 @@ impl Publisher {
                 false => Refusal::new(Reason::Codec, err.to_string()),
             })?;
         info!(broadcast = %producer.broadcast().id(), codecs = codecs.join(","), "broadcast is live");
-        self.state = State::Live(Live { producer, kinds });
+        let index = |(kind, _): (Kind, &Track)| Some((kind, producer.track(&kind.track_name())?));
+        let tracks = self.tracks.shown().filter_map(index).collect();
+        self.state = State::Live(Live { producer, tracks });
         for (kind, unit) in held {
             self.push(kind, unit)?;
         }
         Ok(())
     }
 
-    /// Ends the broadcast if one is live: another follows with the tracks as they are now, as soon as those that are known have shown
-    /// a frame.
-    fn restart(&mut self, now: Instant) -> Result<(), Refusal> {
-        if !matches!(self.state, State::Live(_)) {
-            return Ok(());
-        }
-        let (since, count) = &mut self.restarts;
-        if now.saturating_duration_since(*since) >= RESTART_SPAN {
-            (*since, *count) = (now, 0);
-        }
-        *count += 1;
-        if *count > RESTARTS {
-            return Err(Refusal::new(
-                Reason::Codec,
-                "the tracks or their codecs change too often",
-            ));
-        }
-        let State::Live(Live { producer, .. }) = std::mem::replace(&mut self.state, State::Over) else {
+    /// The track has a frame for its present configuration: a broadcast that is live goes on with it, or has another track.
+    fn show(&mut self, kind: Kind) -> Result<(), Refusal> {
+        let (State::Live(live), Some(track)) = (&mut self.state, self.tracks.of(kind)) else {
             return Ok(());
         };
-        info!(broadcast = %producer.broadcast().id(), "tracks changed, another broadcast begins");
-        let claim = producer.end().ok_or_else(|| ended(None))?;
-        self.state = State::Settling(Settling {
-            announced: Some((false, false)),
-            ..Settling::new(claim)
-        });
+        let (producer, name) = (&live.producer, kind.track_name());
+        let known = live.index(kind);
+        let shown = match known.or_else(|| producer.track(&name)) {
+            Some(index) => producer.configure(index, &track.config).map(|()| index),
+            None => producer.add(name.clone(), track.config.clone()),
+        };
+        let index = shown.map_err(|err| match err {
+            media_core::Error::Revoked => ended(producer.revoked().as_ref().and_then(|revoked| revoked.cause())),
+            err => Refusal::new(Reason::Codec, err.to_string()),
+        })?;
+        let (broadcast, codec) = (producer.broadcast().id(), track.config.codec_string());
+        if known.is_none() {
+            info!(%broadcast, track = %name, codec, "a track joins");
+            live.tracks.push((kind, index));
+        } else {
+            debug!(%broadcast, track = %name, codec, "a track has another description");
+        }
         Ok(())
     }
 }

@@ -73,12 +73,12 @@ pub enum Event {
         /// The frame.
         frame: Frame,
     },
-    /// The configuration that the track's next frames need. Subscribers know the first from [`Consumer::configs`], but for a rendition that
-    /// appears later: its track has an index not known before. A rendition that was [absent](Event::Absent) is back with this.
+    /// The configuration that the track's next frames need. Subscribers know the first from [`Consumer::configs`], except for a
+    /// track that appears later: its index was not known before. A rendition that was [absent](Event::Absent) is back with this.
     Config {
         /// Index in [`Broadcast::tracks`].
         track: usize,
-        /// The new configuration; its codec string is the old one's.
+        /// The new configuration: of the same codec family, but possibly of another profile, size or sampling rate.
         config: Arc<Config>,
     },
     /// No frames of this rendition come until its next [`Event::Config`]: nobody makes it at present.
@@ -149,14 +149,14 @@ impl Broadcast {
         let first_msn = utc.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let video = tracks.iter().position(|(_, config)| config.is_video());
         let state = State {
-            source: tracks.len(),
             attached: 0,
             awaited: 0,
             master: video.unwrap_or(0),
+            heir: None,
             timeline: Timeline::new(anchor, tracks.len()),
             tracks: tracks
                 .into_iter()
-                .map(|(name, config)| Track::new(name, Arc::new(config)))
+                .map(|(name, config)| Track::new(name, Arc::new(config), true))
                 .collect(),
             log: VecDeque::new(),
             front: 0,
@@ -214,15 +214,15 @@ impl Broadcast {
     /// The catalogue, in the order of the indices that events carry.
     pub fn tracks(&self) -> Vec<TrackInfo> {
         let state = self.lock();
-        let info = |(index, track): (usize, &Track)| TrackInfo {
+        let info = |track: &Track| TrackInfo {
             name: track.name.clone(),
-            rendition: index >= state.source,
+            rendition: !track.source,
             config: Arc::clone(&track.config),
             frames: track.frames,
             bytes: track.bytes,
             bitrate_bps: track.rate.bps,
         };
-        state.tracks.iter().enumerate().map(info).collect()
+        state.tracks.iter().map(info).collect()
     }
 
     /// Whether a rendition has been announced that has not shown a track yet.
@@ -270,20 +270,22 @@ impl Broadcast {
     pub fn subscribe_from_oldest(self: &Arc<Self>) -> Consumer {
         let state = self.lock();
         let next = state.front;
-        self.consumer(state, next).with_older_groups()
+        self.consumer(state, next, true).with_older_groups()
     }
 
     /// A subscriber of the source's tracks alone that reads from the newest group of each.
     pub fn subscribe(self: &Arc<Self>) -> Consumer {
         let state = self.lock();
-        let (next, source) = (state.newest_groups(state.source), state.source);
-        self.consumer(state, next).of_source(source)
+        let next = state.newest_groups(false);
+        self.consumer(state, next, false)
     }
 
-    fn consumer(self: &Arc<Self>, state: MutexGuard<'_, State>, next: u64) -> Consumer {
-        let (starts, configs) = (state.starts(next), state.configs(next));
+    fn consumer(self: &Arc<Self>, state: MutexGuard<'_, State>, next: u64, renditions: bool) -> Consumer {
+        let starts = state.starts(next);
+        let mut configs: Vec<_> = state.configs(next).into_iter().enumerate().collect();
+        configs.retain(|(track, _)| renditions || state.tracks[*track].source);
         drop(state);
-        Consumer::new(Arc::clone(self), next, starts, configs)
+        Consumer::new(Arc::clone(self), next, starts, configs, renditions)
     }
 
     /// Lets the clock act: a gap begins or goes on while no frames come. Returns how long the publisher has been
@@ -331,25 +333,57 @@ impl Broadcast {
         }
     }
 
-    /// Another publisher goes on with `tracks`, if these are the same tracks with the same codec strings; else false.
+    /// Another publisher goes on with `tracks`. False, and nothing changes, if the broadcast is over or a track of the same name
+    /// has another codec family. Tracks that are not there yet are added; those that do not come back stay without frames.
     pub(crate) fn resume(&self, publisher: u64, tracks: &[(TrackName, Config)]) -> bool {
         let mut state = self.lock();
-        let same = tracks.len() == state.source
-            && tracks.iter().zip(&state.tracks).all(|((name, config), track)| {
-                *name == track.name
-                    && config.codec_string() == track.config.codec_string()
-                    && config.timescale() == track.config.timescale()
-            });
-        if !same || state.presence == Presence::Ended {
+        let known = |name: &TrackName| state.tracks.iter().find(|track| track.name == *name);
+        let fits = tracks
+            .iter()
+            .all(|(name, config)| known(name).is_none_or(|track| track.source && track.config.is_same_family(config)));
+        let added = tracks.iter().filter(|(name, _)| known(name).is_none()).count();
+        if !fits || state.tracks.len() + state.awaited + added > MAX_TRACKS || state.presence == Presence::Ended {
             return false;
         }
         state.presence = Presence::Live;
         state.publisher = publisher;
         state.timeline.republish();
-        for (index, (_, config)) in tracks.iter().enumerate() {
-            state.configure(index, config);
+        for (name, config) in tracks {
+            match state.tracks.iter().position(|track| track.name == *name) {
+                Some(index) => state.configure(index, config),
+                None => {
+                    state.add(name.clone(), config.clone(), self.anchor.instant);
+                }
+            }
         }
+        drop(state);
+        self.changed.notify_waiters();
         true
+    }
+
+    /// Adds a track that the publisher sends from now on; its index.
+    pub(crate) fn add(&self, publisher: u64, name: TrackName, config: Config) -> Result<usize, Error> {
+        let mut state = self.lock();
+        if state.publisher != publisher {
+            return Err(Error::Revoked);
+        }
+        let len = state.tracks.len() + state.awaited + 1;
+        if len > MAX_TRACKS || state.tracks.iter().any(|track| track.name == name) {
+            return Err(Error::BadCatalogue { len, max: MAX_TRACKS });
+        }
+        let index = state.add(name, config, self.anchor.instant);
+        drop(state);
+        self.changed.notify_waiters();
+        Ok(index)
+    }
+
+    /// The index of the source's track of this name.
+    pub(crate) fn source_track(&self, name: &TrackName) -> Option<usize> {
+        let state = self.lock();
+        state
+            .tracks
+            .iter()
+            .position(|track| track.source && track.name == *name)
     }
 
     pub(crate) fn end(&self) {
@@ -401,7 +435,7 @@ impl Broadcast {
             return Ok(()); // its next frame is refused
         }
         let known = &state.tracks[track];
-        if known.config.codec_string() != config.codec_string() || known.config.timescale() != config.timescale() {
+        if !known.config.is_same_family(config) {
             return Err(Error::CodecChanged {
                 track: known.name.clone(),
                 from: known.config.codec_string().into(),

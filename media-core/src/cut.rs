@@ -138,6 +138,23 @@ impl Cutter {
         })
     }
 
+    /// Another track decides cuts from here on, one whose key frames are some frames only: the mark before its key frame at `time`,
+    /// however short that makes the open segment. Its segments cannot be longer than those before.
+    ///
+    /// `None`: the time lies before the open segment's, or in what was told of a gap. The open segment is kept open for as long as
+    /// it may be, so that a later key frame finds it.
+    pub fn change_master(&mut self, time: i64) -> Option<Mark> {
+        let (start, gap) = self.open?;
+        if time <= start + GRAIN || gap && time < self.told {
+            self.least = self.longest;
+            return None;
+        }
+        self.least = self.segment * 3 / 4;
+        self.newest = Some((time, self.lasted(time)));
+        let discontinuity = std::mem::take(&mut self.discontinuity);
+        Some(self.start(time, false, discontinuity))
+    }
+
     /// How long the newest frame lasts, now that one comes at `time`; what passes in a gap is nobody's duration.
     fn lasted(&self, time: i64) -> i64 {
         match self.newest {

@@ -24,7 +24,7 @@ pub enum Error {
         /// The name that was asked for.
         name: ChannelName,
     },
-    /// The publisher was kicked, or another took its name over, before it started.
+    /// The publisher was kicked, or another took its name over.
     #[error("the right to the name was revoked")]
     Revoked,
     /// The hub was closed: the daemon stops.
@@ -54,7 +54,7 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
-    /// A track's codec string changed: players never re-read it, so the broadcast cannot go on.
+    /// A track changed to another codec family: players cannot follow, so the broadcast cannot go on.
     #[error("track {track} changed from {from} to {to}")]
     CodecChanged {
         /// The track.

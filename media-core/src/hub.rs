@@ -1,7 +1,7 @@
 //! The names that are live: who may publish under one, who goes on after an absence, and who hears of new broadcasts.
 //!
 //! A name has one publisher at a time. A publisher first claims the name; its broadcast starts when its tracks are known, or goes
-//! on if one with the same tracks is waiting. A publisher that has been silent for [`TAKEOVER`] gives way to another. The clock is
+//! on if one is waiting under the name. A publisher that has been silent for [`TAKEOVER`] gives way to another. The clock is
 //! an argument: the daemon calls [`Hub::advance`] at a steady pace.
 //!
 //! Claims, starts, kicks and takeovers of a name are ordered by its entry's lock: a publisher that was kicked or replaced cannot
@@ -316,8 +316,8 @@ impl Claim {
         self.hold.revocation().clone()
     }
 
-    /// Starts publishing: goes on with the broadcast that waits under the name if its tracks are these with the same codec
-    /// strings, else ends it and begins a new one. `now` is when the first frame came, `utc` the wall clock then.
+    /// Starts publishing: goes on with the broadcast that waits under the name, unless a track has changed to another codec
+    /// family; then it ends that one and begins a new one. `now` is when the first frame came, `utc` the wall clock then.
     ///
     /// # Errors
     /// [`Error::BadCatalogue`], or [`Error::Revoked`] if the publisher must go; the claim is given up.
@@ -358,6 +358,20 @@ impl Producer {
         self.claim.as_ref().map(Claim::revoked)
     }
 
+    /// The index of the source's track of this name.
+    pub fn track(&self, name: &TrackName) -> Option<usize> {
+        self.broadcast.source_track(name)
+    }
+
+    /// Adds a track that comes later than the others; its index. Video beside audio decides where segments start from its first
+    /// key frame on; frames before that are refused.
+    ///
+    /// # Errors
+    /// [`Error::BadCatalogue`]: there is such a track, or too many tracks. [`Error::Revoked`]: another publisher has taken over.
+    pub fn add(&self, name: TrackName, config: Config) -> Result<usize, Error> {
+        self.broadcast.add(self.publisher, name, config)
+    }
+
     /// Publishes an access unit of the track with this index. Never waits.
     ///
     /// # Errors
@@ -371,7 +385,7 @@ impl Producer {
     /// discontinuity at the next key frame.
     ///
     /// # Errors
-    /// [`Error::CodecChanged`]: players could not follow. [`Producer::end`] this broadcast and start another.
+    /// [`Error::CodecChanged`]: another codec family. [`Producer::end`] this broadcast and start another.
     pub fn configure(&self, track: usize, config: &Config) -> Result<(), Error> {
         self.broadcast.configure(self.publisher, track, config)
     }

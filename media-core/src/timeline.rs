@@ -56,6 +56,12 @@ impl Timeline {
         }
     }
 
+    /// Another track, with this index, joins the publisher's others on their clock.
+    pub fn add_track(&mut self, track: usize) {
+        let tracks = self.tracks.len().max(track + 1);
+        self.tracks.resize_with(tracks, Clock::default);
+    }
+
     /// Another publisher goes on: its clock is a new one, placed by the wall clock at its first frame.
     pub fn republish(&mut self) {
         self.current = None;

@@ -10,6 +10,8 @@ const RATE_SPAN_S: f64 = 2.0;
 #[derive(Debug)]
 pub(crate) struct Track {
     pub(crate) name: TrackName,
+    /// The publisher sends it; else it is a rendition.
+    pub(crate) source: bool,
     pub(crate) config: Arc<Config>,
     /// The configuration that the oldest frames in the broadcast's log need.
     pub(crate) oldest_config: Arc<Config>,
@@ -27,9 +29,10 @@ pub(crate) struct Track {
 }
 
 impl Track {
-    pub(crate) fn new(name: TrackName, config: Arc<Config>) -> Self {
+    pub(crate) fn new(name: TrackName, config: Arc<Config>, source: bool) -> Self {
         Self {
             name,
+            source,
             oldest_config: Arc::clone(&config),
             config,
             group: None,

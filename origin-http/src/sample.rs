@@ -19,6 +19,7 @@ pub(crate) fn track(name: &str, first: u64, complete: usize, parts: usize, open:
         name: name.parse().unwrap(),
         rendition: false,
         gridded: false,
+        clock: config.timescale(),
         config,
         part_target: Duration::from_millis(234),
         peak_bps: 1,

@@ -5,6 +5,8 @@
 //! taken: slow drift is absorbed by sample durations a few ticks longer or shorter, what amounts to whole access units by
 //! leaving some out or filling in silence. A hole or an overlap too large to be jitter is acted on at once.
 
+use media_core::Timescale;
+
 use crate::metrics::Audio as Metrics;
 
 /// Ticks that a sample's duration may differ from its count of audio samples: 0.5 % of 1024.
@@ -20,7 +22,7 @@ const DEAD_BAND_PER_S: i64 = 500;
 /// The most silence filled in at once, in seconds. After more, the clock leaps: only then `tfdt` does not continue.
 const MAX_FILL_S: i64 = 30;
 
-/// What to do with an access unit.
+/// What to do with an access unit. The clock has passed over it, but not over the silence before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Placed {
     /// Decode it at `at`, for `duration`, after `silence` silent access units of the plain duration.
@@ -34,11 +36,17 @@ pub(crate) enum Placed {
     Overlap,
 }
 
-/// Places the access units of one track. All times are ticks of the sampling rate.
+/// Places the access units of one track. All times are ticks of its clock, which is that of its first sampling rate.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    unit: i64,
+    /// Ticks a second.
+    hz: i64,
+    /// Audio samples a second, and in an access unit.
     rate: i64,
+    samples: i64,
+    /// What the durations so far, each in whole ticks, fell short, in parts of a tick of which `rate` are one. Always 0 while the
+    /// ticks are those of the sampling rate.
+    behind: i64,
     /// Decode time of the next access unit; none before the first.
     next: Option<i64>,
     /// Distances of the wire's stamps since the last median.
@@ -48,14 +56,25 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub(crate) fn new(rate: u32, unit: u32) -> Self {
+    /// A clock of ticks of `timescale` for access units of `samples` samples, `rate` of which are a second.
+    pub(crate) fn new(timescale: Timescale, rate: u32, samples: u32) -> Self {
         Self {
-            unit: i64::from(unit.max(1)),
+            hz: i64::from(timescale.hz()),
             rate: i64::from(rate.max(1)),
+            samples: i64::from(samples.max(1)),
+            behind: 0,
             next: None,
             distances: Vec::new(),
             drift: 0,
         }
+    }
+
+    /// Access units are others from the next on.
+    pub(crate) fn change(&mut self, rate: u32, samples: u32) {
+        (self.rate, self.samples) = (i64::from(rate.max(1)), i64::from(samples.max(1)));
+        self.behind = 0;
+        self.distances.clear();
+        self.drift = 0;
     }
 
     /// Decode time of the next access unit.
@@ -63,9 +82,23 @@ impl Clock {
         self.next
     }
 
-    /// Ticks of one access unit.
+    /// Ticks of one access unit, rounded down.
     pub(crate) fn unit(&self) -> i64 {
-        self.unit
+        (self.samples * self.hz / self.rate).max(1)
+    }
+
+    /// Passes over one access unit of the plain duration; that duration.
+    pub(crate) fn pass(&mut self) -> u32 {
+        let duration = self.plain();
+        self.next = self.next.map(|next| next + duration);
+        u32::try_from(duration).unwrap_or(1024)
+    }
+
+    /// The next access unit's duration but for drift: durations add up to the samples' to a tick, however many there are.
+    fn plain(&mut self) -> i64 {
+        let parts = self.samples * self.hz + self.behind;
+        self.behind = parts % self.rate;
+        parts / self.rate
     }
 
     /// Goes on at `at`, whatever was before: after a gap.
@@ -79,58 +112,58 @@ impl Clock {
     pub(crate) fn place(&mut self, wire: i64, metrics: &Metrics) -> Placed {
         let next = *self.next.get_or_insert(wire);
         let distance = wire.saturating_sub(next);
-        if distance.saturating_abs() > MAX_FILL_S * self.rate {
+        let unit = self.unit();
+        if distance.saturating_abs() > MAX_FILL_S * self.hz {
             metrics.leaps.inc();
             self.restart(wire);
             return self.place_here(0);
         }
-        if distance >= LEAP_UNITS * self.unit {
-            let silence = (distance + self.unit / 2) / self.unit;
+        if distance >= LEAP_UNITS * unit {
+            let silence = (distance + unit / 2) / unit;
             self.restart(next);
             return self.place_here(silence);
         }
-        if distance <= -LEAP_UNITS * self.unit {
+        if distance <= -LEAP_UNITS * unit {
             return Placed::Overlap;
         }
         self.distances.push(distance);
         let mut silence = 0;
-        if self.distances.len() as i64 >= MEDIAN_S * self.rate / self.unit {
+        if self.distances.len() as i64 >= MEDIAN_S * self.hz / unit {
             let median = median(&mut self.distances);
             self.distances.clear();
-            self.drift = if median.abs() * DEAD_BAND_PER_S > self.rate {
+            self.drift = if median.abs() * DEAD_BAND_PER_S > self.hz {
                 median
             } else {
                 0
             };
-            if self.drift <= -WHOLE_UNITS * self.unit {
-                self.drift += self.unit;
+            if self.drift <= -WHOLE_UNITS * unit {
+                self.drift += unit;
                 return Placed::Overlap;
             }
-            if self.drift >= WHOLE_UNITS * self.unit {
-                silence = self.drift / self.unit;
-                self.drift -= silence * self.unit;
+            if self.drift >= WHOLE_UNITS * unit {
+                silence = self.drift / unit;
+                self.drift -= silence * unit;
             }
         }
         self.place_here(silence)
     }
 
-    /// Silent access units that bring the clock to `until` or just past it.
+    /// How many silent access units, which the caller [passes](Self::pass) over, bring the clock to `until` or just past it.
     pub(crate) fn fill(&mut self, until: i64) -> i64 {
         let next = *self.next.get_or_insert(until);
-        let missing = until.saturating_sub(next).clamp(0, MAX_FILL_S * self.rate);
-        let silence = (missing + self.unit - 1) / self.unit;
-        self.next = Some(next + silence * self.unit);
+        let missing = until.saturating_sub(next).clamp(0, MAX_FILL_S * self.hz);
         self.distances.clear();
         self.drift = 0;
-        silence
+        let (parts, unit) = (missing * self.rate - self.behind, self.samples * self.hz);
+        ((parts + unit - 1) / unit).max(0)
     }
 
     fn place_here(&mut self, silence: i64) -> Placed {
         let stretch = self.drift.clamp(-STRETCH, STRETCH);
         self.drift -= stretch;
-        let duration = self.unit + stretch;
+        let duration = self.plain() + stretch;
         if let Some(next) = &mut self.next {
-            *next += silence * self.unit + duration;
+            *next += duration;
         }
         Placed::At {
             silence,
@@ -150,14 +183,16 @@ mod tests {
 
     /// Runs stamps through a 48 kHz clock; returns (units placed, silence, overlaps, end of the clock).
     fn run(stamps: impl IntoIterator<Item = i64>) -> (u64, i64, u64, i64) {
-        let (metrics, mut clock) = (Metrics::default(), Clock::new(48_000, 1024));
+        let metrics = Metrics::default();
+        let mut clock = Clock::new(Timescale::new(48_000).unwrap(), 48_000, 1024);
         let (mut units, mut silent, mut overlaps) = (0, 0, 0);
         for wire in stamps {
             let before = clock.next().unwrap_or(wire);
             match clock.place(wire, &metrics) {
                 Placed::At { silence, duration } => {
                     assert!((1019..=1029).contains(&duration));
-                    assert_eq!(clock.next().unwrap(), before + silence * 1024 + i64::from(duration));
+                    assert_eq!(clock.next().unwrap(), before + i64::from(duration));
+                    (0..silence).for_each(|_| assert_eq!(clock.pass(), 1024));
                     units += 1;
                     silent += silence;
                 }
@@ -211,10 +246,30 @@ mod tests {
     }
 
     #[test]
+    fn another_sampling_rate_is_exact_over_hours_on_the_clock_of_the_first() {
+        let metrics = Metrics::default();
+        let mut clock = Clock::new(Timescale::new(48_000).unwrap(), 48_000, 1024);
+        clock.restart(0);
+        clock.change(44_100, 1024);
+        let units = 44_100 * 60; // 1024 minutes of sound.
+        let mut sum = 0;
+        for n in 0..units {
+            let Placed::At { silence: 0, duration } = clock.place(n * 1024 * 48_000 / 44_100, &metrics) else {
+                panic!("unit {n}")
+            };
+            assert!((1114..=1115).contains(&duration), "{duration}");
+            sum += i64::from(duration);
+        }
+        assert_eq!(sum, 1024 * 60 * 48_000);
+        assert_eq!(clock.fill(sum + 48_000), 44);
+    }
+
+    #[test]
     fn a_late_track_is_filled_to_where_it_must_be() {
-        let mut clock = Clock::new(48_000, 1024);
+        let mut clock = Clock::new(Timescale::new(48_000).unwrap(), 48_000, 1024);
         clock.restart(0);
         assert_eq!(clock.fill(96_000), 94);
+        (0..94).for_each(|_| assert_eq!(clock.pass(), 1024));
         assert_eq!(clock.next(), Some(96_256));
         assert_eq!(clock.fill(96_000), 0);
     }

@@ -3,7 +3,10 @@
 //! document is named.
 
 use bytes::{BufMut, BytesMut};
-use media_core::codec::{Config, aac, avc};
+use media_core::{
+    Timescale,
+    codec::{Config, aac, avc},
+};
 
 use crate::fragment::{Reference, Sample};
 
@@ -62,20 +65,20 @@ pub(crate) fn styp(out: &mut BytesMut) {
 }
 
 /// Movie (8.2.1): one track, no samples.
-pub(crate) fn moov(out: &mut BytesMut, config: &Config) {
+pub(crate) fn moov(out: &mut BytesMut, config: &Config, timescale: Timescale) {
     write_box(out, b"moov", |out| {
-        mvhd(out, config);
-        trak(out, config);
+        mvhd(out, timescale);
+        trak(out, config, timescale);
         mvex(out);
     });
 }
 
 /// Movie header (8.2.2).
-fn mvhd(out: &mut BytesMut, config: &Config) {
+fn mvhd(out: &mut BytesMut, timescale: Timescale) {
     write_full_box(out, b"mvhd", 0, 0, |out| {
         out.put_u32(0); // creation_time
         out.put_u32(0); // modification_time
-        out.put_u32(config.timescale().hz()); // timescale
+        out.put_u32(timescale.hz()); // timescale
         out.put_u32(0); // duration: the samples are in the fragments
         out.put_u32(0x1_0000); // rate 1.0
         out.put_u16(0x100); // volume 1.0
@@ -87,10 +90,10 @@ fn mvhd(out: &mut BytesMut, config: &Config) {
 }
 
 /// Track (8.3.1).
-fn trak(out: &mut BytesMut, config: &Config) {
+fn trak(out: &mut BytesMut, config: &Config, timescale: Timescale) {
     write_box(out, b"trak", |out| {
         tkhd(out, config);
-        mdia(out, config);
+        mdia(out, config, timescale);
     });
 }
 
@@ -126,20 +129,20 @@ fn display_size(avc: &avc::Config) -> (u32, u32) {
 }
 
 /// Media (8.4.1).
-fn mdia(out: &mut BytesMut, config: &Config) {
+fn mdia(out: &mut BytesMut, config: &Config, timescale: Timescale) {
     write_box(out, b"mdia", |out| {
-        mdhd(out, config);
+        mdhd(out, timescale);
         hdlr(out, config);
         minf(out, config);
     });
 }
 
 /// Media header (8.4.2).
-fn mdhd(out: &mut BytesMut, config: &Config) {
+fn mdhd(out: &mut BytesMut, timescale: Timescale) {
     write_full_box(out, b"mdhd", 0, 0, |out| {
         out.put_u32(0); // creation_time
         out.put_u32(0); // modification_time
-        out.put_u32(config.timescale().hz()); // timescale
+        out.put_u32(timescale.hz()); // timescale
         out.put_u32(0); // duration
         out.put_u16(0x55c4); // language: und
         out.put_u16(0); // pre_defined

@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
-use media_core::codec::Config;
+use media_core::{Timescale, codec::Config};
 
 use crate::{Rope, boxes};
 
@@ -30,11 +30,11 @@ pub struct Reference {
     pub media_time: u64,
 }
 
-/// The CMAF header of a track with this configuration: `ftyp`, and a `moov` without samples.
-pub fn header(config: &Config) -> Bytes {
+/// The CMAF header of a track with this configuration, whose times are ticks of `timescale`: `ftyp`, and a `moov` without samples.
+pub fn header(config: &Config, timescale: Timescale) -> Bytes {
     let mut out = BytesMut::with_capacity(1024);
     boxes::ftyp(&mut out);
-    boxes::moov(&mut out, config);
+    boxes::moov(&mut out, config, timescale);
     Bytes::copy_from_slice(&out)
 }
 

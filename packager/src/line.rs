@@ -27,7 +27,7 @@ use crate::{
 const HOLD: Duration = Duration::from_millis(250);
 /// How long a unit waits at the most, where audio is sent that far ahead of video.
 const MAX_HOLD: Duration = Duration::from_secs(1);
-/// Marks that wait at most for the first units of a rendition.
+/// Marks that wait at most for the first units of a track that joins.
 const MAX_MARKS: usize = 16;
 
 /// One track on its way into segments.
@@ -40,6 +40,8 @@ pub(crate) struct Line {
     pub(crate) config: Arc<Config>,
     /// Made of the source by the ladder.
     pub(crate) rendition: bool,
+    /// It joined a presentation that others had begun: it starts with its first whole segment.
+    pub(crate) late: bool,
     /// The init segment that the newest cut's segment needs: its number, and what it describes if that is known already.
     plan: (u32, Option<Arc<Config>>),
     /// Some of a segment turned out to be missing since the master's newest cut.
@@ -85,7 +87,7 @@ pub(crate) struct Audio {
 impl Audio {
     pub(crate) fn new(config: &media_core::codec::aac::Config) -> Self {
         Self {
-            clock: audio::Clock::new(config.timescale.hz(), config.frame_samples),
+            clock: audio::Clock::new(config.timescale, config.timescale.hz(), config.frame_samples),
             silence: silent_frame(config),
             held: VecDeque::new(),
             cuts: VecDeque::new(),
@@ -93,6 +95,12 @@ impl Audio {
             lead: 0,
             arrived: None,
         }
+    }
+
+    /// Units need this configuration from the next on.
+    fn change(&mut self, config: &media_core::codec::aac::Config) {
+        self.clock.change(config.timescale.hz(), config.frame_samples);
+        self.silence = silent_frame(config);
     }
 
     /// The next cut, if it is `due`.
@@ -107,14 +115,22 @@ impl Audio {
 }
 
 impl Line {
-    pub(crate) fn new(window: Window, config: Arc<Config>, anchor: Anchor, part: Duration, role: Role) -> Self {
+    /// `late`: the presentation has begun without it.
+    pub(crate) fn new(
+        window: Window,
+        config: Arc<Config>,
+        anchor: Anchor,
+        part: Duration,
+        role: Role,
+        late: bool,
+    ) -> Self {
         let kind = match &*config {
             Config::Avc(_) if role == Role::Master => Kind::Video(video::Clock::default()),
             Config::Avc(_) => Kind::Follower(Box::new(Follower::new())),
             Config::Aac(aac) => Kind::Audio(Box::new(Audio::new(aac))),
         };
-        let mut segmenter = Segmenter::new(config.timescale(), anchor, part);
-        if role == Role::Rendition {
+        let mut segmenter = Segmenter::new(window.timescale(), anchor, part);
+        if late {
             // A later one must keep what was settled for all.
             segmenter.limit_parts(window.part_target());
         }
@@ -125,6 +141,7 @@ impl Line {
             kind,
             config,
             rendition: role == Role::Rendition,
+            late,
             interrupted: false,
             dirty: true,
             snapshot: None,
@@ -132,7 +149,34 @@ impl Line {
     }
 
     pub(crate) fn to_video(&self, ticks: i64) -> i64 {
-        self.config.timescale().rescale(ticks, Timescale::VIDEO)
+        self.window.timescale().rescale(ticks, Timescale::VIDEO)
+    }
+
+    pub(crate) fn in_ticks(&self, ticks: i64) -> i64 {
+        Timescale::VIDEO.rescale(ticks, self.window.timescale())
+    }
+
+    /// A frame of the hub, whose times are ticks of its configuration's timescale, on the track's clock.
+    pub(crate) fn on_clock(&self, frame: Frame) -> Frame {
+        let (from, to) = (self.config.timescale(), self.window.timescale());
+        Frame {
+            dts: from.rescale(frame.dts, to),
+            pts: from.rescale(frame.pts, to),
+            ..frame
+        }
+    }
+
+    /// The master of audio alone makes room for `self`: it carries the marks from here on, and its first segment, which is still to
+    /// come, has this discontinuity sequence.
+    pub(crate) fn lead(&mut self, discontinuities: u64) {
+        self.kind = Kind::Video(video::Clock::default());
+        self.window.begin(discontinuities);
+    }
+
+    /// Whether frames that come now need another init segment than was planned for. Of renditions others decide.
+    pub(crate) fn wants_init(&self) -> bool {
+        let planned = self.plan.1.as_ref();
+        !self.rendition && planned.is_some_and(|planned| !Arc::ptr_eq(planned, &self.config))
     }
 
     /// Where the next sample of the open segment goes.
@@ -160,7 +204,7 @@ impl Line {
         let Some(segment) = self.segmenter.close(end) else {
             return;
         };
-        if self.rendition && segment.gap && !self.window.has_started() {
+        if self.late && segment.gap && !self.window.has_started() {
             return; // It appears with its first whole segment.
         }
         metrics.segments.inc();
@@ -213,14 +257,22 @@ impl Line {
         if self.plan.0 == cut.init {
             self.plan.1 = Some(Arc::clone(&config));
         }
-        self.window.configure(cut.init, config);
+        self.change_init(cut.init, config);
+    }
+
+    /// The next segment needs another init segment.
+    fn change_init(&mut self, number: u32, config: Arc<Config>) {
+        if let (Kind::Audio(audio), Config::Aac(aac)) = (&mut self.kind, &*config) {
+            audio.change(aac);
+        }
+        self.window.configure(number, config);
     }
 
     /// The master cuts here: another init segment if the configuration is another, and `anew` that it may be.
     pub(crate) fn renew_init(&mut self, anew: bool) {
         let (number, config) = self.plan_init(anew);
         if let Some(config) = config.filter(|_| number != self.window.init()) {
-            self.window.configure(number, config);
+            self.change_init(number, config);
         }
     }
 
@@ -253,7 +305,7 @@ impl Line {
             Kind::Video(_) => {}
             Kind::Follower(follower) => follower.await_cut(cut),
             Kind::Audio(audio) => {
-                if self.rendition && self.segmenter.open().is_none() && audio.cuts.len() == MAX_MARKS {
+                if self.late && self.segmenter.open().is_none() && audio.cuts.len() == MAX_MARKS {
                     audio.cuts.pop_front();
                 }
                 audio.cuts.push_back(cut);
@@ -315,10 +367,10 @@ impl Line {
     }
 
     pub(crate) fn push_silence(&mut self, units: i64, metrics: &Metrics) {
-        let Kind::Audio(audio) = &self.kind else { return };
-        let duration = u32::try_from(audio.clock.unit()).unwrap_or(1024);
         let payload = self.silence();
         for _ in 0..units {
+            let Kind::Audio(audio) = &mut self.kind else { return };
+            let duration = audio.clock.pass();
             metrics.audio.silence.inc();
             self.push(
                 Sample {
@@ -334,10 +386,11 @@ impl Line {
 
     /// A follower's unit whose marks are known: cuts where it is at or after one, and appends it.
     pub(crate) fn take_unit(&mut self, frame: Frame, config: &Arc<Config>, metrics: &Metrics) {
-        if self.rendition && self.segmenter.open().is_none() && !self.begins_with(&frame) {
+        if self.late && self.segmenter.open().is_none() && !self.begins_with(&frame) {
             metrics.drop_frame("before_segment");
             return;
         }
+        let timescale = self.window.timescale();
         loop {
             let Kind::Audio(audio) = &mut self.kind else { return };
             let in_media = self.segmenter.open().is_some_and(|open| !open.gap);
@@ -347,7 +400,7 @@ impl Line {
             } else {
                 frame.dts
             };
-            let reached = |cut: &Cut| at >= Timescale::VIDEO.rescale(cut.mark.pts, config.timescale());
+            let reached = |cut: &Cut| at >= Timescale::VIDEO.rescale(cut.mark.pts, timescale);
             let Some(cut) = audio.take_cut(reached) else {
                 break;
             };
@@ -380,7 +433,7 @@ impl Line {
             return;
         };
         let same = Arc::ptr_eq(&self.config, self.window.config());
-        let timescale = self.config.timescale();
+        let timescale = self.window.timescale();
         let reached = |cut: &Cut| same && next >= Timescale::VIDEO.rescale(cut.mark.pts, timescale);
         if let Some(cut) = audio.take_cut(reached) {
             self.bind_init(&cut);
@@ -391,7 +444,7 @@ impl Line {
 
     /// Where the master is well past a mark and no unit has come: silence up to the mark, and the cut.
     pub(crate) fn fill_to_marks(&mut self, reached: i64, segment: Duration, metrics: &Metrics) {
-        if self.rendition && self.segmenter.open().is_none() {
+        if self.late && self.segmenter.open().is_none() {
             return; // It begins with units, not with silence.
         }
         loop {
@@ -410,12 +463,12 @@ impl Line {
 
     /// Cuts at a mark whose units do not come: silence fills what is missing before it.
     fn cut_with_silence(&mut self, cut: Cut, metrics: &Metrics) {
+        let mut at = self.in_ticks(cut.mark.pts);
         let Kind::Audio(audio) = &mut self.kind else { return };
-        let mut at = Timescale::VIDEO.rescale(cut.mark.pts, self.config.timescale());
         if self.segmenter.open().is_some_and(|open| !open.gap) {
             let silence = audio.clock.fill(at);
-            at = audio.clock.next().unwrap_or(at);
             self.push_silence(silence, metrics);
+            at = self.edge().unwrap_or(at);
         } else {
             audio.clock.restart(at);
         }
@@ -424,12 +477,12 @@ impl Line {
         self.start(cut.mark, at, true);
     }
 
-    /// Whether the first unit of a rendition can start a segment: at a mark, the newest that it has reached.
+    /// Whether the first unit of a track that joins can start a segment: at a mark, the newest that it has reached.
     fn begins_with(&mut self, frame: &Frame) -> bool {
         let Kind::Audio(audio) = &mut self.kind else {
             return false;
         };
-        let timescale = self.config.timescale();
+        let timescale = self.window.timescale();
         let place = |cut: &Cut| Timescale::VIDEO.rescale(cut.mark.pts, timescale);
         while audio.cuts.get(1).is_some_and(|next| place(next) <= frame.dts) {
             audio.cuts.pop_front();
@@ -445,7 +498,7 @@ impl Line {
         loop {
             let Kind::Audio(audio) = &mut self.kind else { return };
             let Some(cut) = audio.cuts.pop_front() else { return };
-            if !self.rendition || self.segmenter.open().is_some() {
+            if !self.late || self.segmenter.open().is_some() {
                 self.cut_with_silence(cut, metrics);
             }
         }

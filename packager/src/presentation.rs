@@ -53,6 +53,8 @@ pub struct Track {
     pub rendition: bool,
     /// Its segments start where no independent frame is, until its next discontinuity: switching to it shows garbage.
     pub gridded: bool,
+    /// Its clock, for the broadcast's life, whatever the sampling rate becomes.
+    pub clock: Timescale,
     /// The configuration of the newest segment.
     pub config: Arc<Config>,
     /// PART-TARGET: fixed at the start. Whole milliseconds.
@@ -79,7 +81,7 @@ pub struct Track {
 impl Track {
     /// Its clock.
     pub fn timescale(&self) -> Timescale {
-        self.config.timescale()
+        self.clock
     }
 
     /// Complete segments that playlists list.
@@ -134,6 +136,12 @@ impl Track {
     pub fn discontinuities(&self) -> u64 {
         let segments = self.listed().iter().chain(&self.open);
         self.discontinuity_sequence + segments.filter(|segment| segment.discontinuity).count() as u64
+    }
+
+    /// The codec string that covers all segments held: players read it once.
+    pub fn codec_string(&self) -> String {
+        let configs = self.inits.iter().map(|init| &*init.config);
+        Config::covering(configs).unwrap_or_else(|| self.config.codec_string().to_owned())
     }
 
     /// The init segment with this number.

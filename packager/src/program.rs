@@ -91,7 +91,7 @@ impl Program {
     /// another broadcast under its name had reached; this one then starts with a discontinuity.
     pub fn new(
         broadcast: Arc<Broadcast>,
-        configs: &[Arc<Config>],
+        configs: &[(usize, Arc<Config>)],
         settings: Settings,
         metrics: Metrics,
         before: Option<u64>,
@@ -104,7 +104,7 @@ impl Program {
             settings,
             metrics,
             lines: Vec::with_capacity(tracks.len()),
-            master: configs.iter().position(|config| config.is_video()).unwrap_or(0),
+            master: configs.iter().position(|(_, config)| config.is_video()).unwrap_or(0),
             reached: i64::MIN,
             periods,
             listing: Listing::default(),
@@ -115,8 +115,8 @@ impl Program {
             replaces: before.is_some(),
             ended: false,
         };
-        for (info, config) in tracks.into_iter().zip(configs) {
-            program.add(info, Arc::clone(config));
+        for (info, (_, config)) in tracks.into_iter().zip(configs) {
+            program.add(info, Arc::clone(config), false);
         }
         program
     }
@@ -125,6 +125,9 @@ impl Program {
     pub fn apply(&mut self, event: Event, now: Instant) {
         match event {
             Event::Frame { track, frame } if track == self.master => self.master_frame(frame, now),
+            Event::Frame { track, frame } if frame.mark.is_some() && track < self.lines.len() => {
+                self.change_master(track, frame, now);
+            }
             Event::Frame { track, frame } => self.follower_frame(track, frame, now),
             Event::Config { track, config } => self.configure(track, config),
             Event::Absent { track } => {
@@ -177,7 +180,7 @@ impl Program {
             let apart = |line: &Line| matches!(line.kind, Kind::Follower(_));
             for line in self.lines.iter_mut().filter(|line| !apart(line)) {
                 // Rounded down: what resumes does so at `time` or later.
-                let until = Timescale::VIDEO.rescale(time, line.config.timescale()) - 1;
+                let until = line.in_ticks(time) - 1;
                 line.dirty |= line.segmenter.push_gaps(until) > 0;
             }
         }
@@ -222,8 +225,9 @@ impl Program {
         }
     }
 
-    /// A track of the catalogue, after those that are known.
-    fn add(&mut self, info: TrackInfo, config: Arc<Config>) {
+    /// A track of the catalogue, after those that are known. `late`: it appeared after the broadcast had begun.
+    fn add(&mut self, info: TrackInfo, config: Arc<Config>, late: bool) {
+        let late = late || info.rendition;
         let role = match info.rendition {
             _ if self.lines.len() == self.master => Role::Master,
             true => Role::Rendition,
@@ -241,7 +245,7 @@ impl Program {
         if let Some(most) = self.listing.part_target() {
             window.limit_parts(most);
         }
-        let mut line = Line::new(window, config, self.broadcast.anchor(), part, role);
+        let mut line = Line::new(window, config, self.broadcast.anchor(), part, role, late);
         for past in &self.history {
             line.await_cut(past);
         }
@@ -254,11 +258,26 @@ impl Program {
         } else if track == self.lines.len()
             && let Some(info) = self.broadcast.tracks().into_iter().nth(track)
         {
-            self.add(info, config);
+            self.add(info, config, true);
         }
     }
 
+    /// Video that came later than audio carries the marks from this frame on.
+    fn change_master(&mut self, track: usize, frame: Frame, now: Instant) {
+        if let Some(mark) = frame.mark {
+            self.tell_of_missing(mark, now);
+            let before = &self.lines[self.master];
+            if let Some(open) = before.segmenter.open() {
+                self.periods.close(open.msn, mark.pts - before.to_video(open.start));
+            }
+        }
+        self.master = track;
+        self.lines[track].lead(self.discontinuities);
+        self.master_frame(frame, now);
+    }
+
     fn master_frame(&mut self, frame: Frame, now: Instant) {
+        let frame = self.lines[self.master].on_clock(frame);
         let mark = frame.mark;
         if std::mem::take(&mut self.skipping) {
             self.complete_master();
@@ -272,6 +291,11 @@ impl Program {
             self.tell_of_missing(mark, now);
         }
         let line = &mut self.lines[self.master];
+        if mark.is_none() && !Arc::ptr_eq(&line.config, line.window.config()) {
+            // It needs another init segment, which comes with the next mark.
+            self.metrics.drop_frame("before_discontinuity");
+            return;
+        }
         match &mut line.kind {
             Kind::Video(clock) => {
                 let decode = clock.place(&frame);
@@ -349,6 +373,8 @@ impl Program {
     /// A segment of the master track starts at `at`, in its ticks; the followers learn of it.
     fn cut_master(&mut self, mut mark: Mark, at: i64, independent: bool) {
         mark.discontinuity |= std::mem::take(&mut self.replaces);
+        // The mark that said so was missed, if it is not this one.
+        mark.discontinuity |= !mark.gap && self.discontinuity_is_due();
         if !self.lines[self.master].window.has_started() {
             let longest = self.broadcast.longest_segment();
             self.settings.window = self.settings.window.max(LISTED_SEGMENTS * longest);
@@ -391,16 +417,23 @@ impl Program {
         }
     }
 
+    /// Whether a track of the source needs another init segment. One that starts late does not, before it has started.
+    fn discontinuity_is_due(&self) -> bool {
+        let begun = self.lines.iter().filter(|line| line.segmenter.open().is_some());
+        begun.into_iter().any(Line::wants_init)
+    }
+
     fn follower_frame(&mut self, track: usize, frame: Frame, now: Instant) {
         let Some(line) = self.lines.get_mut(track) else {
             self.metrics.drop_frame("not_packaged");
             return;
         };
+        let frame = line.on_clock(frame);
         let Kind::Audio(audio) = &mut line.kind else {
             line.follow(frame, &self.metrics);
             return;
         };
-        let time = line.config.timescale().rescale(frame.pts, Timescale::VIDEO);
+        let time = line.window.timescale().rescale(frame.pts, Timescale::VIDEO);
         if self.reached > i64::MIN {
             // A peak that is forgotten over some hundred units.
             audio.lag = (audio.lag - audio.lag / 256).max(self.reached.saturating_sub(time));
@@ -424,7 +457,7 @@ impl Program {
     fn start_gap(&mut self, mark: Mark, now: Instant) {
         self.reached = self.reached.max(mark.pts);
         let line = &mut self.lines[self.master];
-        let mut at = Timescale::VIDEO.rescale(mark.pts, line.config.timescale());
+        let mut at = line.in_ticks(mark.pts);
         match &mut line.kind {
             Kind::Video(clock) => {
                 let complete = clock.complete(at);
@@ -496,7 +529,7 @@ impl Program {
         let reached = self.told();
         let line = &mut self.lines[index];
         line.tell_missing(reached, &self.metrics);
-        let timescale = line.config.timescale();
+        let timescale = line.window.timescale();
         loop {
             let Kind::Audio(audio) = &mut line.kind else { return };
             let Some((frame, _)) = audio.held.front() else { break };

@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use media_core::{TrackName, codec::Config};
+use media_core::{Timescale, TrackName, codec::Config};
 
 use crate::{Init, Segment, Track, fragment, segmenter};
 
@@ -35,13 +35,14 @@ impl Window {
         let listed = timescale.ticks(window);
         let init = Arc::new(Init {
             number: 0,
-            bytes: fragment::header(&config),
+            bytes: fragment::header(&config, timescale),
             config: Arc::clone(&config),
         });
         let track = Track {
             name,
             rendition,
             gridded: false,
+            clock: timescale,
             part_target: match &*config {
                 Config::Avc(avc) if rendition => segmenter::part_target_within(part, avc.frame_rate),
                 _ => segmenter::part_target(part),
@@ -99,6 +100,11 @@ impl Window {
         self.track.rendition
     }
 
+    /// The track's clock.
+    pub(crate) fn timescale(&self) -> Timescale {
+        self.track.clock
+    }
+
     /// Number of the newest init segment.
     pub(crate) fn init(&self) -> u32 {
         self.track.inits.last().map_or(0, |init| init.number)
@@ -147,7 +153,7 @@ impl Window {
         }
         self.track.inits.push(Arc::new(Init {
             number,
-            bytes: fragment::header(&config),
+            bytes: fragment::header(&config, self.track.clock),
             config: Arc::clone(&config),
         }));
         self.track.config = config;

@@ -78,7 +78,7 @@ fn tags(mut flv: Bytes) -> Vec<Tag> {
 
 /// A file of the header and of chunks of `per_chunk` samples, the first decoded at `start`.
 fn file(config: &Config, start: u64, samples: &[Sample], per_chunk: usize) -> Bytes {
-    let mut file = fragment::header(config).to_vec();
+    let mut file = fragment::header(config, config.timescale()).to_vec();
     let mut decode_time = start;
     for (sequence, samples) in (1..).zip(samples.chunks(per_chunk)) {
         let reference = Reference {

@@ -199,8 +199,8 @@ impl Pictures {
 /// The newest key frame of a broadcast's video that is held.
 fn newest_key(broadcast: &Arc<Broadcast>) -> Option<(avc::Config, Frame)> {
     let mut consumer = broadcast.subscribe();
-    let video = consumer.configs().iter().position(|config| config.is_video())?;
-    let mut config = Arc::clone(&consumer.configs()[video]);
+    let mut configs = consumer.configs().iter();
+    let (video, mut config) = configs.find(|(_, config)| config.is_video()).cloned()?;
     let mut newest = None;
     while let Some(event) = consumer.try_next() {
         match event {

@@ -19,29 +19,28 @@ pub struct Consumer {
     next: u64,
     /// For each track, the position from which its frames are wanted.
     starts: Vec<u64>,
-    configs: Vec<Arc<Config>>,
-    /// How many tracks it knows of: all, or the source's alone.
-    tracks: usize,
+    configs: Vec<(usize, Arc<Config>)>,
+    /// Renditions are read too, not the source's tracks alone.
+    renditions: bool,
     batch: VecDeque<Event>,
 }
 
 impl Consumer {
-    pub(super) fn new(broadcast: Arc<Broadcast>, next: u64, starts: Vec<u64>, configs: Vec<Arc<Config>>) -> Self {
+    pub(super) fn new(
+        broadcast: Arc<Broadcast>,
+        next: u64,
+        starts: Vec<u64>,
+        configs: Vec<(usize, Arc<Config>)>,
+        renditions: bool,
+    ) -> Self {
         Self {
             broadcast,
             next,
             starts,
             configs,
-            tracks: usize::MAX,
+            renditions,
             batch: VecDeque::with_capacity(BATCH),
         }
-    }
-
-    /// The same, of the first `source` tracks alone: renditions are not told of.
-    pub(super) fn of_source(mut self, source: usize) -> Self {
-        self.tracks = source;
-        self.configs.truncate(source);
-        self
     }
 
     /// The same, without passing over the groups that are not the newest.
@@ -55,8 +54,8 @@ impl Consumer {
         &self.broadcast
     }
 
-    /// The configuration of each track where reading began; later ones come as [`Event::Config`].
-    pub fn configs(&self) -> &[Arc<Config>] {
+    /// The index and the configuration of each track where reading began; later ones come as [`Event::Config`].
+    pub fn configs(&self) -> &[(usize, Arc<Config>)] {
         &self.configs
     }
 
@@ -90,16 +89,21 @@ impl Consumer {
     pub fn skip_to_newest(&mut self) {
         let broadcast = Arc::clone(&self.broadcast);
         let state = broadcast.lock();
-        if state.newest_groups(self.tracks) > self.next {
+        if state.newest_groups(self.renditions) > self.next {
             // Frames copied out already are older still.
             self.batch.retain(|event| !matches!(event, Event::Frame { .. }));
             self.skip(&state);
         }
     }
 
+    /// Whether frames of this track are wanted.
+    fn reads(&self, state: &State, track: usize) -> bool {
+        self.renditions || state.tracks[track].source
+    }
+
     /// Goes on at the newest groups.
     fn skip(&mut self, state: &State) {
-        let resume = state.newest_groups(self.tracks);
+        let resume = state.newest_groups(self.renditions);
         let from = self.next.max(state.front);
         let (offset, skipped) = (span(state.front, from), span(from, resume));
         let is_frame = |entry: &&Entry| matches!(entry.event, Event::Frame { .. });
@@ -109,7 +113,10 @@ impl Consumer {
         self.batch.push_back(Event::Lagged { frames, bytes });
         self.starts = state.starts(resume);
         // A configuration may have been among what was skipped.
-        for (track, config) in state.configs(resume).into_iter().take(self.tracks).enumerate() {
+        for (track, config) in state.configs(resume).into_iter().enumerate() {
+            if !self.reads(state, track) {
+                continue;
+            }
             self.batch.push_back(Event::Config { track, config });
             if state.tracks[track].absent {
                 self.batch.push_back(Event::Absent { track });
@@ -130,9 +137,9 @@ impl Consumer {
             let wanted = match &entry.event {
                 Event::Frame { track, .. } => {
                     // A track that appeared later is wanted from its first frame on.
-                    *track < self.tracks && self.starts.get(*track).is_none_or(|start| self.next >= *start)
+                    self.reads(&state, *track) && self.starts.get(*track).is_none_or(|start| self.next >= *start)
                 }
-                Event::Config { track, .. } | Event::Absent { track } => *track < self.tracks,
+                Event::Config { track, .. } | Event::Absent { track } => self.reads(&state, *track),
                 Event::Gap(_) | Event::Lagged { .. } => true,
             };
             if wanted {
@@ -144,7 +151,7 @@ impl Consumer {
             (false, _) => Filled::Some,
             (true, _) if self.next < state.end() => Filled::Some,
             // Who reads renditions waits for the ends of them that are still being made.
-            (true, Presence::Ended) if state.attached == 0 || self.tracks == state.source => Filled::Ended,
+            (true, Presence::Ended) if state.attached == 0 || !self.renditions => Filled::Ended,
             (true, _) => Filled::Nothing,
         }
     }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{Event, Limits, Presence, Refused};
 use crate::{
-    AccessUnit, Frame, Mark, Timescale,
+    AccessUnit, Frame, Mark, Timescale, TrackName,
     codec::{Config, avc},
     cut::Cutter,
     timeline::Timeline,
@@ -24,15 +24,16 @@ const ENTRY_BYTES: usize = size_of::<Entry>() + 64;
 
 #[derive(Debug)]
 pub(super) struct State {
-    /// The source's, then the renditions' as they appear.
+    /// Those that the publisher began with, then others of the source and renditions as they appear.
     pub(super) tracks: Vec<Track>,
-    /// How many of `tracks` are the source's.
-    pub(super) source: usize,
     /// Renditions whose makers have not let go of them, and how many of these have shown no track yet.
     pub(super) attached: usize,
     pub(super) awaited: usize,
     /// The track whose frames decide the cuts: the source's video, else its audio.
     pub(super) master: usize,
+    /// Video of the source that appeared beside a master that is audio: it becomes the master with its first key frame that can
+    /// start a segment.
+    pub(super) heir: Option<usize>,
     pub(super) log: VecDeque<Entry>,
     /// Position of the log's front since the start.
     pub(super) front: u64,
@@ -70,6 +71,18 @@ impl State {
         }
     }
 
+    /// Adds a track of the source; its index.
+    pub(super) fn add(&mut self, name: TrackName, config: Config, start: Instant) -> usize {
+        let (track, config) = (self.tracks.len(), Arc::new(config));
+        if config.is_video() && !self.tracks[self.master].config.is_video() {
+            self.heir = Some(track);
+        }
+        self.tracks.push(Track::new(name, Arc::clone(&config), true));
+        self.timeline.add_track(track);
+        self.tell(Event::Config { track, config }, start);
+        track
+    }
+
     pub(super) fn push(&mut self, track: usize, unit: AccessUnit, limits: &Limits) -> Result<(), Refused> {
         let AccessUnit {
             dts: stamp,
@@ -86,6 +99,8 @@ impl State {
         }
         let mark = if track == self.master {
             self.cut(track, &mut dts, composition, key, arrived)?
+        } else if self.heir == Some(track) {
+            Some(self.succeed(track, dts, composition, key)?)
         } else {
             None
         };
@@ -94,9 +109,10 @@ impl State {
             self.recovers |= key && !independent;
         }
         let position = self.end();
-        for (index, track_at) in self.tracks.iter_mut().take(self.source).enumerate() {
-            if let Some(mark) = mark {
-                track_at.next_group = (index != self.master).then_some(mark.pts);
+        if let Some(mark) = mark {
+            let sources = self.tracks.iter_mut().enumerate().filter(|(_, track)| track.source);
+            for (index, track) in sources {
+                track.next_group = (index != self.master).then_some(mark.pts);
             }
         }
         let timescale = self.tracks[track].config.timescale();
@@ -178,6 +194,16 @@ impl State {
         }
     }
 
+    /// The heir becomes the master where a segment can start with its frame: the mark before it.
+    fn succeed(&mut self, track: usize, dts: i64, composition: i64, key: bool) -> Result<Mark, Refused> {
+        let time = dts.saturating_add(composition);
+        let mark = key.then(|| self.cutter.change_master(time)).flatten();
+        let mark = mark.ok_or(Refused::BeforeKeyFrame)?;
+        (self.master, self.heir) = (track, None);
+        self.reorder = composition;
+        Ok(mark)
+    }
+
     /// `bytes`: of payload; what the entry itself takes is counted too, so that many small ones are as bounded as few large ones.
     pub(super) fn append(&mut self, event: Event, arrived: Instant, bytes: usize) {
         let bytes = bytes + ENTRY_BYTES;
@@ -195,11 +221,11 @@ impl State {
         self.front + self.log.len() as u64
     }
 
-    /// Where reading must start to get the newest group of each of the first `tracks` tracks.
-    pub(super) fn newest_groups(&self, tracks: usize) -> u64 {
+    /// Where reading must start to get the newest group of each track, `renditions` included or not.
+    pub(super) fn newest_groups(&self, renditions: bool) -> u64 {
         self.tracks
             .iter()
-            .take(tracks)
+            .filter(|track| renditions || track.source)
             .filter_map(|track| track.group)
             .min()
             .unwrap_or(self.end())
@@ -231,7 +257,7 @@ impl State {
     }
 
     pub(super) fn evict(&mut self, limits: &Limits, now: Instant) {
-        let keep = self.newest_groups(usize::MAX);
+        let keep = self.newest_groups(true);
         while let Some(entry) = self.log.front() {
             let old = self.front < keep && now.saturating_duration_since(entry.arrived) > limits.age;
             if !old && self.bytes <= limits.bytes {

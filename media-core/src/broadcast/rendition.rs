@@ -73,7 +73,9 @@ impl Rendition {
                     max: MAX_TRACKS,
                 });
             }
-            state.tracks.push(Track::new(self.name.clone(), Arc::clone(&config)));
+            state
+                .tracks
+                .push(Track::new(self.name.clone(), Arc::clone(&config), false));
             state.awaited -= 1;
             state.tell(Event::Config { track: index, config }, self.broadcast.anchor.instant);
             drop(state);
@@ -82,7 +84,7 @@ impl Rendition {
             return Ok(());
         };
         let known = &mut state.tracks[index];
-        if known.config.codec_string() != config.codec_string() || known.config.timescale() != config.timescale() {
+        if !known.config.is_same_family(config) {
             return Err(Error::CodecChanged {
                 track: known.name.clone(),
                 from: known.config.codec_string().into(),

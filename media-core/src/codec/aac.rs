@@ -76,6 +76,16 @@ impl Config {
     }
 }
 
+/// The codec string that covers both: a decoder of SBR decodes LC, one of PS decodes SBR.
+pub(super) fn covering(a: &str, b: &str) -> String {
+    let rank = |string: &str| {
+        [LC, SBR, PS]
+            .iter()
+            .position(|kind| string == format!("mp4a.40.{kind}"))
+    };
+    if rank(a) >= rank(b) { a } else { b }.to_owned()
+}
+
 const LC: u32 = 2;
 const SBR: u32 = 5;
 const PS: u32 = 29;

@@ -2,6 +2,8 @@
 //!
 //! The bit syntax is h264-reader's; limits and sanity are ours, because the record comes from the network.
 
+use std::cmp::Ordering;
+
 use bytes::Bytes;
 use h264_reader::{
     avcc::AvcDecoderConfigurationRecord,
@@ -136,6 +138,30 @@ impl Config {
         let header = Some(header).filter(|header| header.len() <= MAX_RECORD_BYTES && nal::is_byte_stream(header))?;
         Self::updated(None, nal::byte_stream(header))
     }
+}
+
+/// The codec string that covers both: the profile that contains the other, with its constraints, and the higher level.
+pub(super) fn covering(a: &str, b: &str) -> String {
+    /// Each contains those before it, as encoders use them (ITU-T H.264 A.2).
+    const PROFILES: [u8; 7] = [66, 77, 88, 100, 110, 122, 244];
+    let parse = |string: &str| {
+        u32::from_str_radix(string.trim_start_matches("avc1."), 16)
+            .unwrap_or(0)
+            .to_be_bytes()
+    };
+    let ([_, profile_a, flags_a, level_a], [_, profile_b, flags_b, level_b]) = (parse(a), parse(b));
+    let rank = |profile| {
+        PROFILES
+            .iter()
+            .position(|known| *known == profile)
+            .unwrap_or(PROFILES.len())
+    };
+    let (profile, flags) = match rank(profile_a).cmp(&rank(profile_b)) {
+        Ordering::Less => (profile_b, flags_b),
+        Ordering::Equal => (profile_a, flags_a & flags_b),
+        Ordering::Greater => (profile_a, flags_a),
+    };
+    format!("avc1.{profile:02x}{flags:02x}{:02x}", level_a.max(level_b))
 }
 
 /// The sequence and the picture parameter sets of a record. `None` unless every one is there and holds a byte: h264-reader

@@ -29,12 +29,29 @@ impl Config {
         }
     }
 
+    /// The codec string that covers all of `configs`, which are of one family: a decoder for it decodes each of them. `None`: there
+    /// are none.
+    pub fn covering<'a>(configs: impl IntoIterator<Item = &'a Self>) -> Option<String> {
+        configs.into_iter().fold(None, |covering, config| {
+            Some(match (covering, config) {
+                (None, config) => config.codec_string().to_owned(),
+                (Some(covering), Self::Avc(avc)) => avc::covering(&covering, &avc.codec_string),
+                (Some(covering), Self::Aac(aac)) => aac::covering(&covering, &aac.codec_string),
+            })
+        })
+    }
+
     /// The clock that the track's frames are stamped with.
     pub fn timescale(&self) -> Timescale {
         match self {
             Self::Avc(_) => Timescale::VIDEO,
             Self::Aac(aac) => aac.timescale,
         }
+    }
+
+    /// Whether a decoder can go on with `other` after another header: profile, level, size, channels and sampling rate may differ.
+    pub fn is_same_family(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 
     /// Whether it is video.
@@ -48,5 +65,28 @@ impl Config {
             Self::Avc(avc) => &avc.record,
             Self::Aac(aac) => &aac.record,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_covering_codec_string_is_the_greatest_profile_and_level() {
+        let cases = [
+            ("avc1.42c01e", "avc1.42c01e", "avc1.42c01e"),
+            ("avc1.42c01e", "avc1.640028", "avc1.640028"),
+            ("avc1.640028", "avc1.4d401f", "avc1.640028"),
+            ("avc1.64001f", "avc1.4d4033", "avc1.640033"),
+            ("avc1.42c01e", "avc1.42e015", "avc1.42c01e"),
+            ("avc1.42001e", "avc1.42e01f", "avc1.42001f"),
+        ];
+        for (a, b, covering) in cases {
+            assert_eq!(avc::covering(a, b), covering, "{a} {b}");
+            assert_eq!(avc::covering(b, a), covering, "{b} {a}");
+        }
+        assert_eq!(aac::covering("mp4a.40.2", "mp4a.40.5"), "mp4a.40.5");
+        assert_eq!(aac::covering("mp4a.40.29", "mp4a.40.5"), "mp4a.40.29");
     }
 }

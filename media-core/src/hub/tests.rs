@@ -184,11 +184,11 @@ fn a_subscriber_from_the_oldest_frame_misses_no_group_and_knows_its_configuratio
     source.producer.configure(1, &audio(hex!("1188")).1).unwrap();
     source.run(4_500..5_000);
     let mut oldest = source.producer.broadcast().subscribe_from_oldest();
-    assert_eq!(oldest.configs()[1], stereo);
+    assert_eq!(oldest.configs()[1].1, stereo);
     let events = drain(&mut oldest);
     assert_eq!(events.len(), 125 + 250 + 1);
     let newest = source.producer.broadcast().subscribe();
-    assert_eq!(newest.configs()[1], stereo, "its group began before the change");
+    assert_eq!(newest.configs()[1].1, stereo, "its group began before the change");
 }
 
 #[test]
@@ -277,7 +277,117 @@ fn a_publisher_that_stays_away_ends_its_broadcast() {
 }
 
 #[test]
-fn a_return_with_other_tracks_begins_another_broadcast() {
+fn a_return_with_another_description_goes_on_with_the_same_broadcast() {
+    let hub = hub();
+    let begun = start();
+    let producer = hub.claim(name()).unwrap();
+    let producer = producer.start(vec![video()], begun, SystemTime::UNIX_EPOCH).unwrap();
+    let first = Arc::clone(producer.broadcast());
+    drop(producer);
+    // Audio comes, and goes away again; the video stays known.
+    for tracks in [vec![audio(hex!("1190")), video()], vec![audio(hex!("1210"))]] {
+        let back = hub.claim(name()).unwrap();
+        let back = back.start(tracks, begun, SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(back.broadcast().id(), first.id());
+        assert_eq!(back.track(&TrackName::source_video()), Some(0));
+        assert_eq!(back.track(&TrackName::source_audio()), Some(1));
+    }
+    let tracks = first.tracks();
+    assert_eq!(tracks.len(), 2);
+    assert_eq!(tracks[1].config.timescale().hz(), 44_100);
+    assert!(tracks.iter().all(|track| !track.rendition));
+}
+
+#[test]
+fn audio_that_comes_late_is_a_track_of_the_source_behind_the_renditions() {
+    let hub = hub();
+    let claim = hub.claim(name()).unwrap();
+    let producer = claim.start(vec![video()], start(), SystemTime::UNIX_EPOCH).unwrap();
+    let broadcast = Arc::clone(producer.broadcast());
+    let mut rendition = broadcast.rendition("v360".parse().unwrap()).unwrap();
+    rendition.configure(&video().1).unwrap();
+    let mut source = broadcast.subscribe();
+    let (name, config) = audio(hex!("1190"));
+    assert_eq!(producer.add(name.clone(), config.clone()), Ok(2));
+    assert!(producer.add(name.clone(), config).is_err());
+    assert_eq!(producer.track(&name), Some(2));
+    let unit = |ms: i64| AccessUnit {
+        dts: ms * 90,
+        pts: ms * 90,
+        key: true,
+        independent: true,
+        arrived: start() + Duration::from_millis(ms.unsigned_abs()),
+        payload: Bytes::new(),
+    };
+    producer.push(0, unit(0)).unwrap();
+    producer.push(2, unit(10)).unwrap();
+    let events = drain(&mut source);
+    let of_audio = |event: &&Event| matches!(event, Event::Config { track: 2, .. } | Event::Frame { track: 2, .. });
+    assert_eq!(events.iter().filter(of_audio).count(), 2, "{events:?}");
+    let of_rendition = |event: &Event| matches!(event, Event::Config { track: 1, .. });
+    assert!(!events.iter().any(of_rendition), "{events:?}");
+    assert_eq!(broadcast.subscribe().configs().len(), 2, "renditions are not read");
+}
+
+#[test]
+fn video_that_comes_late_decides_cuts_from_its_first_key_frame_on() {
+    let hub = hub();
+    let begun = start();
+    let claim = hub.claim(name()).unwrap();
+    let producer = claim
+        .start(vec![audio(hex!("1190"))], begun, SystemTime::UNIX_EPOCH)
+        .unwrap();
+    let mut consumer = producer.broadcast().subscribe_from_oldest();
+    let mut events = Vec::new();
+    let mut push = |track: usize, ms: i64, key: bool| {
+        let unit = AccessUnit {
+            dts: ms * 90,
+            pts: ms * 90,
+            key,
+            independent: key,
+            arrived: begun + Duration::from_millis(ms.unsigned_abs()),
+            payload: Bytes::new(),
+        };
+        let taken = producer.push(track, unit);
+        events.append(&mut drain(&mut consumer));
+        taken
+    };
+    for ms in (0..4_500).step_by(20) {
+        push(0, ms, true).unwrap();
+    }
+    let (name, config) = video();
+    assert_eq!(producer.add(name, config), Ok(1));
+    assert_eq!(push(1, 3_880, false), Err(Refused::BeforeKeyFrame));
+    // Behind the newest segment's start: the next key frame must do, and finds that segment open.
+    assert_eq!(push(1, 3_900, true), Err(Refused::BeforeKeyFrame));
+    for ms in (4_500..12_000).step_by(20) {
+        push(0, ms, true).unwrap();
+        if ms % 40 == 20 {
+            let taken = push(1, ms - 100, (ms - 100) % 2_000 == 1_920);
+            assert_eq!(taken.is_ok(), ms - 100 >= 5_920, "{ms}");
+        }
+    }
+    let marks: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Frame { track, frame } => frame.mark.map(|mark| (*track, mark)),
+            _ => None,
+        })
+        .collect();
+    let places: Vec<_> = marks
+        .iter()
+        .map(|(track, mark)| (*track, (mark.pts - marks[0].1.pts) / 90))
+        .collect();
+    assert_eq!(
+        places,
+        [(0, 0), (0, 2_000), (0, 4_000), (1, 5_920), (1, 7_920), (1, 9_920)]
+    );
+    assert!(marks.windows(2).all(|pair| pair[0].1.msn + 1 == pair[1].1.msn));
+    assert!(marks.iter().all(|(_, mark)| !mark.discontinuity));
+}
+
+#[test]
+fn a_return_with_another_codec_family_begins_another_broadcast() {
     let hub = hub();
     let begun = start();
     let source = Source::new(&hub, begun);
@@ -287,7 +397,11 @@ fn a_return_with_other_tracks_begins_another_broadcast() {
     let second = hub
         .claim(name())
         .unwrap()
-        .start(vec![video()], begun, SystemTime::UNIX_EPOCH)
+        .start(
+            vec![(TrackName::source_video(), audio(hex!("1190")).1)],
+            begun,
+            SystemTime::UNIX_EPOCH,
+        )
         .unwrap();
     assert_ne!(first.id(), second.broadcast().id());
     assert_eq!(first.presence(), Presence::Ended);
@@ -395,7 +509,7 @@ fn small_entries_are_as_bounded_as_large_ones() {
 }
 
 #[test]
-fn another_configuration_of_the_same_codec_starts_a_segment_with_a_discontinuity() {
+fn another_configuration_of_the_same_codec_family_starts_a_segment_with_a_discontinuity() {
     let hub = hub();
     let source = Source::new(&hub, start());
     let mut consumer = source.producer.broadcast().subscribe_from_oldest();
@@ -415,8 +529,11 @@ fn another_configuration_of_the_same_codec_starts_a_segment_with_a_discontinuity
         panic!()
     };
     assert!(frame.mark.unwrap().discontinuity);
-    let other_rate = source.producer.configure(1, &audio(hex!("1210")).1);
-    assert!(matches!(other_rate, Err(Error::CodecChanged { .. })));
+    // Another sampling rate goes on in ticks of that rate; another family does not go on.
+    source.producer.configure(1, &audio(hex!("1210")).1).unwrap();
+    assert_eq!(source.producer.broadcast().tracks()[1].config.timescale().hz(), 44_100);
+    let other_family = source.producer.configure(1, &video().1);
+    assert!(matches!(other_family, Err(Error::CodecChanged { .. })));
 }
 
 #[test]

@@ -30,8 +30,8 @@ impl Form for Plain {
         Ok(())
     }
 
-    /// Those of which every track of the source lists a segment, and every rendition that is in it has come to its first: which
-    /// Representations a Period has is said once.
+    /// Those of which every track of the source that is in it lists a segment, and every rendition that is in it has come to its
+    /// first: which Representations a Period has is said once.
     fn shows(&self, presentation: &Presentation, period: &Period) -> bool {
         let shown = Shown::new(presentation, period);
         let is_known = |(index, track): (usize, &Arc<Track>)| match track.rendition {
@@ -39,7 +39,7 @@ impl Form for Plain {
                 let newest = track.segments.last().map_or(0, |newest| newest.msn);
                 period.init(index).is_none() || newest >= period.first
             }
-            false => listed(&shown, track).next().is_some(),
+            false => period.init(index).is_none() || listed(&shown, track).next().is_some(),
         };
         presentation.tracks.iter().enumerate().all(is_known)
     }

@@ -89,7 +89,7 @@ fn chunk_that_starts_a_segment_byte_for_byte() {
 #[test]
 fn header_of_a_video_track_byte_for_byte() {
     assert_eq!(
-        header(&anamorphic())[..],
+        header(&anamorphic(), Timescale::VIDEO)[..],
         hex!(
             "0000001c 66747970 69736f36 00000000 69736f36 636d6663 636d6632" // ftyp: iso6, compatible with iso6, cmfc, cmf2
             "0000025c 6d6f6f76"                                             // moov
@@ -136,7 +136,7 @@ fn sample_entry_of_high_efficiency_audio_byte_for_byte() {
     // Object type 5, core coder 24 kHz, stereo, output 48 kHz.
     let config = Config::Aac(aac::Config::parse(&hex!("2b118800")).unwrap());
     assert_eq!(
-        entry(&header(&config), b"mp4a"),
+        entry(&header(&config, config.timescale()), b"mp4a"),
         hex!(
             "00000059 6d703461 000000000000 0001 00000000 00000000"         // mp4a: data_reference_index
             "0002 0010 00000000 5dc00000"                                   // 2 channels of 16 bits, 24 kHz
@@ -152,7 +152,8 @@ fn sample_entry_of_high_efficiency_audio_byte_for_byte() {
 #[test]
 fn header_of_an_audio_track_is_read_back() {
     let record = hex!("1208 56e500");
-    let bytes = header(&Config::Aac(aac::Config::parse(&record).unwrap()));
+    let config = Config::Aac(aac::Config::parse(&record).unwrap());
+    let bytes = header(&config, config.timescale());
     let mut rest = &bytes[..];
     mp4_atom::Ftyp::decode(&mut rest).unwrap();
     let moov = Moov::decode(&mut rest).unwrap();
@@ -185,7 +186,7 @@ fn long_audio_records_and_rates_beyond_16_bits_fit() {
         channels: 0,
         frame_samples: 1024,
     });
-    let header = header(&config);
+    let header = header(&config, config.timescale());
     let mp4a = entry(&header, b"mp4a");
     assert_eq!(mp4a[24..36], hex!("0002 0010 00000000 00000000")); // the template's channels; no rate
     let info = mp4a.windows(5).position(|bytes| bytes == hex!("05 8080822c")).unwrap();

@@ -106,14 +106,11 @@ fn stream_inf(out: &mut String, track: &Track, group: Option<&Group<'_>>) -> std
     write!(
         out,
         "#EXT-X-STREAM-INF:BANDWIDTH={peak},AVERAGE-BANDWIDTH={average},CODECS=\"{}",
-        track.config.codec_string()
+        track.codec_string()
     )?;
     for (index, other) in audio.iter().enumerate() {
-        let codec = other.config.codec_string();
-        if audio[..index]
-            .iter()
-            .all(|earlier| earlier.config.codec_string() != codec)
-        {
+        let codec = other.codec_string();
+        if audio[..index].iter().all(|earlier| earlier.codec_string() != codec) {
             write!(out, ",{codec}")?;
         }
     }

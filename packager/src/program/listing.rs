@@ -77,7 +77,7 @@ impl Program {
         let first = self.listing.shown.is_empty();
         let started = |line: &Line| line.window.has_started();
         if first {
-            if !self.lines.iter().filter(|line| !line.rendition).all(started) {
+            if !self.lines.iter().filter(|line| !line.late).all(started) {
                 return;
             }
             let whole = *self.listing.whole.get_or_insert(self.reached);

@@ -13,6 +13,7 @@ use super::*;
 use crate::{Presentation, Track};
 
 mod absence;
+mod description;
 mod renditions;
 
 use renditions::Rung;

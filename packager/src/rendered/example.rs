@@ -94,6 +94,7 @@ impl Example {
                 name: name.parse().unwrap(),
                 rendition: name.len() > 2,
                 gridded: false,
+                clock: config.timescale(),
                 config,
                 part_target: Duration::from_millis(587),
                 peak_bps,
@@ -148,7 +149,7 @@ impl Example {
             let gap = open.parts.iter().any(|part| part.gap);
             self.interrupted |= gap && !open.gap;
             segments.push(Arc::new(Segment { gap, ..(*open).clone() }));
-            let window = line.track.config.timescale().ticks(self.window);
+            let window = line.track.clock.ticks(self.window);
             while edge - segments[line.track.listed_from].end() >= window {
                 line.track.discontinuity_sequence += u64::from(segments[line.track.listed_from].discontinuity);
                 line.track.listed_from += 1;
@@ -166,7 +167,7 @@ impl Example {
         let (gap, discontinuity) = (cut == Cut::Gap, cut == Cut::Discontinuity);
         self.init += u32::from(discontinuity);
         for line in &mut self.lines {
-            let timescale = line.track.config.timescale();
+            let timescale = line.track.clock;
             if line.track.inits.last().is_none_or(|init| init.number != self.init) {
                 let (number, config) = (self.init, Arc::clone(&line.track.config));
                 line.track.inits.push(Arc::new(Init {

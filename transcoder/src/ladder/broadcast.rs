@@ -42,12 +42,11 @@ struct Source {
 impl Source {
     /// `None` if there is no video.
     fn of(consumer: &Consumer) -> Option<Self> {
-        let configs = consumer.configs().iter().enumerate();
         let (mut video, mut audio) = (None, None);
-        for (index, config) in configs {
+        for (index, config) in consumer.configs() {
             match &**config {
-                Config::Avc(avc) if video.is_none() => video = Some((index, avc.clone())),
-                Config::Aac(aac) if audio.is_none() => audio = Some((index, aac.clone())),
+                Config::Avc(avc) if video.is_none() => video = Some((*index, avc.clone())),
+                Config::Aac(aac) if audio.is_none() => audio = Some((*index, aac.clone())),
                 _ => {}
             }
         }

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     Hub,
     broadcast::{Consumer, Limits},
-    codec::avc,
+    codec::{aac, avc},
     hub::{Producer, Settings},
 };
 
@@ -113,18 +113,18 @@ fn a_rendition_appears_with_its_first_configuration_and_is_back_with_the_next() 
 }
 
 #[test]
-fn a_rendition_has_a_name_of_its_own_and_keeps_its_codec() {
+fn a_rendition_has_a_name_of_its_own_and_keeps_its_codec_family() {
     let (_producer, broadcast, _) = broadcast();
     assert!(broadcast.rendition(TrackName::source_video()).is_err());
     let mut rendition = broadcast.rendition("v360".parse().unwrap()).unwrap();
     rendition.configure(&config()).unwrap();
     let Config::Avc(avc) = config() else { unreachable!() };
     let codec_string = "avc1.640028".into();
-    assert!(
-        rendition
-            .configure(&Config::Avc(avc::Config { codec_string, ..avc }))
-            .is_err()
-    );
+    rendition
+        .configure(&Config::Avc(avc::Config { codec_string, ..avc }))
+        .unwrap();
+    let other_family = aac::Config::parse(&[0x11, 0x90]).unwrap();
+    assert!(rendition.configure(&Config::Aac(other_family)).is_err());
     for n in 0..MAX_TRACKS - 2 {
         std::mem::forget(broadcast.rendition(format!("v{}", n + 1_000).parse().unwrap()).unwrap());
     }

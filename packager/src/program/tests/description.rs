@@ -1,0 +1,253 @@
+//! A source whose description changes, or whose tracks come one after the other: the same broadcast goes on.
+
+use super::*;
+
+/// The video configuration with another level.
+fn level(level: u8) -> Config {
+    let record =
+        hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
+    let mut record = record;
+    (record[3], record[11]) = (level, level);
+    Config::Avc(avc::Config::parse(&record).unwrap())
+}
+
+fn aac(record: [u8; 2]) -> Config {
+    Config::Aac(aac::Config::parse(&record).unwrap())
+}
+
+/// Number, whether a discontinuity stands before it, and init segment of each segment.
+fn kinds(track: &Track) -> Vec<(u64, bool, u32)> {
+    let kind = |segment: &Arc<Segment>| (segment.msn, segment.discontinuity, segment.init);
+    track.segments.iter().map(kind).collect()
+}
+
+impl Bench {
+    /// Frames of track `video` (25 a second, groups of 2 s) and units of track `audio` at `rate`, in the order of time.
+    fn both(&mut self, video: Option<usize>, audio: Option<(usize, i64)>, ms: std::ops::Range<i64>) {
+        let frames = video.into_iter().flat_map(|track| {
+            let frames = ms.clone().filter(|ms| ms % 40 == 0);
+            frames.map(move |ms| (ms, track, ms % 2_000 == 0))
+        });
+        let units = audio.into_iter().flat_map(|(track, rate)| {
+            let ms = ms.clone();
+            (ms.start * rate / 1_024_000..)
+                .map(move |n| n * 1_024_000 / rate)
+                .skip_while(move |at| *at < ms.start)
+                .take_while(move |at| *at < ms.end)
+                .map(move |at| (at, track, true))
+        });
+        let mut all: Vec<_> = frames.chain(units).collect();
+        all.sort_by_key(|(ms, track, _)| (*ms, *track));
+        for (ms, track, key) in all {
+            self.send(track, ms, ms, 0, key);
+        }
+    }
+}
+
+#[test]
+fn another_level_is_a_discontinuity_with_another_init_segment() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.both(Some(0), Some((1, 48_000)), 0..4_000);
+    bench.producer.as_ref().unwrap().configure(0, &level(40)).unwrap();
+    bench.both(Some(0), Some((1, 48_000)), 4_000..8_000);
+    let presentation = bench.end(8_000);
+    assert_sound(presentation);
+    assert_in_step(presentation);
+    let [video, audio] = &presentation.tracks[..] else {
+        panic!("two tracks")
+    };
+    let wanted = [
+        (1_000, false, 0),
+        (1_001, false, 0),
+        (1_002, true, 1),
+        (1_003, false, 1),
+    ];
+    assert_eq!(kinds(video), wanted);
+    assert_eq!(
+        kinds(audio),
+        wanted.map(|(msn, discontinuity, _)| (msn, discontinuity, 0))
+    );
+    assert_eq!(stamps(video).len(), 200, "no picture is lost");
+    assert_eq!(video.config.codec_string(), "avc1.640028");
+    assert_eq!(video.codec_string(), "avc1.640028");
+    let master = presentation.multivariant();
+    let master = std::str::from_utf8(master.plain()).unwrap().to_owned();
+    assert!(master.contains("CODECS=\"avc1.640028,mp4a.40.2\""), "{master}");
+    let periods: Vec<_> = presentation
+        .periods
+        .iter()
+        .map(|period| (period.first, period.continues))
+        .collect();
+    assert_eq!(periods, [(1_000, None), (1_002, None)]);
+}
+
+#[test]
+fn a_lower_level_keeps_the_codec_string_that_held_segments_need() {
+    let mut bench = Bench::new(vec![(TrackName::source_video(), level(40))]);
+    bench.both(Some(0), None, 0..4_000);
+    bench.producer.as_ref().unwrap().configure(0, &level(30)).unwrap();
+    bench.both(Some(0), None, 4_000..8_000);
+    let presentation = bench.end(8_000);
+    let video = &presentation.tracks[0];
+    assert_eq!(video.config.codec_string(), "avc1.64001e");
+    assert_eq!(video.codec_string(), "avc1.640028");
+}
+
+#[test]
+fn another_sampling_rate_goes_on_to_the_tick_on_the_clock_of_the_first() {
+    for (first, second) in [
+        ((AAC_48, 48_000), (AAC_44, 44_100)),
+        ((AAC_44, 44_100), (AAC_48, 48_000)),
+    ] {
+        let mut bench = Bench::new(tracks(first.0, true));
+        bench.both(Some(0), Some((1, first.1)), 0..4_000);
+        bench
+            .producer
+            .as_ref()
+            .unwrap()
+            .configure(1, &aac(second.0.unwrap()))
+            .unwrap();
+        bench.both(Some(0), Some((1, second.1)), 4_000..24_000);
+        let presentation = bench.end(24_000);
+        assert_sound(presentation);
+        assert_in_step(presentation);
+        let audio = &presentation.tracks[1];
+        assert_eq!(i64::from(audio.timescale().hz()), first.1);
+        assert!(
+            kinds(audio)[..2]
+                .iter()
+                .all(|(_, discontinuity, init)| !discontinuity && *init == 0)
+        );
+        assert_eq!(kinds(audio)[2], (1_002, true, 1));
+        let hz = |init: &Arc<crate::Init>| i64::from(init.config.timescale().hz());
+        assert_eq!(audio.inits.iter().map(hz).collect::<Vec<_>>(), [first.1, second.1]);
+        let units = 4_000 * first.1 / 1_024_000 + 20_000 * second.1 / 1_024_000;
+        let heard = stamps(audio).iter().filter(|stamp| **stamp >= 0).count();
+        assert!(
+            (units - 3..=units + 3).contains(&i64::try_from(heard).unwrap()),
+            "{heard} of {units}"
+        );
+    }
+}
+
+#[test]
+fn audio_that_comes_late_joins_at_the_next_segment() {
+    let mut bench = Bench::new(tracks(None, true));
+    bench.both(Some(0), None, 0..5_000);
+    assert!(bench.last.is_some(), "video alone is shown");
+    let audio = bench
+        .producer
+        .as_ref()
+        .unwrap()
+        .add(TrackName::source_audio(), aac(AAC_48.unwrap()))
+        .unwrap();
+    bench.both(Some(0), Some((audio, 48_000)), 5_000..12_000);
+    let presentation = bench.end(12_000);
+    let [video, audio] = &presentation.tracks[..] else {
+        panic!("two tracks")
+    };
+    assert_continuous(video);
+    assert_continuous(audio);
+    assert_eq!(audio.segments[0].msn, 1_003);
+    let late = audio.to_video(audio.segments[0].start) - video.segments[3].start;
+    assert!((0..90 * 25).contains(&late), "{late}");
+    assert!(
+        video
+            .segments
+            .iter()
+            .chain(audio.segments.iter())
+            .all(|segment| !segment.discontinuity)
+    );
+    let master = presentation.multivariant();
+    let master = std::str::from_utf8(master.plain()).unwrap().to_owned();
+    assert!(
+        master.contains("TYPE=AUDIO") && master.contains("AUDIO=\"audio\""),
+        "{master}"
+    );
+    let newest = presentation.periods.last().unwrap();
+    assert_eq!((newest.continues, newest.init(1)), (Some(1_000), Some(0)));
+    let plain = std::str::from_utf8(presentation.plain_manifest().plain())
+        .unwrap()
+        .to_owned();
+    assert_eq!(plain.matches("<Period").count(), 2, "{plain}");
+}
+
+#[test]
+fn video_that_comes_late_joins_and_carries_the_marks() {
+    for late in [0, 280] {
+        let mut bench = Bench::new(tracks(AAC_48, false));
+        bench.both(None, Some((0, 48_000)), 0..5_000);
+        assert!(bench.last.is_some(), "audio alone is shown");
+        let name = TrackName::source_video();
+        let (_, config) = tracks(None, true).remove(0);
+        assert_eq!(bench.producer.as_ref().unwrap().add(name, config), Ok(1));
+        // Video comes that much later than audio of the same time.
+        let mut at = 5_000;
+        while at < 15_000 {
+            bench.both(None, Some((0, 48_000)), at..at + 40);
+            let stamp = at - late;
+            bench.send(1, at + 39, stamp, 0, stamp % 2_000 == 720);
+            at += 40;
+        }
+        let presentation = bench.end(15_000);
+        let [audio, video] = &presentation.tracks[..] else {
+            panic!("two tracks")
+        };
+        assert_continuous(video);
+        assert_continuous(audio);
+        assert!(video.segments.len() >= 4);
+        assert!(video.segments.iter().all(|segment| segment.independent && !segment.gap));
+        assert!(
+            audio
+                .segments
+                .iter()
+                .all(|segment| !segment.gap && !segment.discontinuity)
+        );
+        for (index, v) in video.segments.iter().enumerate() {
+            let a = audio.segment(v.msn).unwrap();
+            let apart = audio.to_video(a.start) - v.start;
+            // The first starts where audio has come to.
+            let most = if index == 0 { 90 * (25 + 40 + late) } else { 90 * 25 };
+            assert!((-1..=most).contains(&apart), "{apart} in {}", v.msn);
+        }
+        let shown = stamps(video);
+        assert!(
+            shown.len() >= 200 && shown.windows(2).all(|pair| pair[0] + 40 == pair[1]),
+            "{shown:?}"
+        );
+        let newest = presentation.periods.last().unwrap();
+        assert!(newest.init(0).is_some() && newest.init(1).is_some());
+    }
+}
+
+#[test]
+fn what_needs_another_init_segment_waits_for_the_mark_though_it_was_missed() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.both(Some(0), Some((1, 48_000)), 0..3_000);
+    bench.producer.as_ref().unwrap().configure(0, &level(40)).unwrap();
+    // Nothing is read for a while, and more comes than the log holds: the mark that says so is among it.
+    for n in 75..2_600i64 {
+        let unit = AccessUnit {
+            dts: n * 3_600,
+            pts: n * 3_600,
+            key: n % 50 == 0,
+            independent: n % 50 == 0,
+            arrived: bench.at(n * 40),
+            payload: Bytes::from(vec![1; 64 << 10]),
+        };
+        bench.producer.as_ref().unwrap().push(0, unit).unwrap();
+    }
+    bench.both(Some(0), Some((1, 48_000)), 104_000..112_000);
+    let presentation = bench.end(112_000);
+    assert_sound(presentation);
+    let video = &presentation.tracks[0];
+    let newest = video.segments.last().unwrap();
+    assert_eq!((newest.gap, newest.init), (false, 1));
+    assert_eq!(video.config.codec_string(), "avc1.640028");
+}
+
+impl Track {
+    fn to_video(&self, ticks: i64) -> i64 {
+        self.timescale().rescale(ticks, Timescale::VIDEO)
+    }
+}
