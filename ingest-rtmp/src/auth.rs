@@ -38,7 +38,8 @@ impl From<ChannelName> for Grant {
 pub struct PublishRequest {
     /// The application of its `connect`, `live` in `rtmp://host/live`.
     pub app: String,
-    /// What it gave as stream key, without a query and what is around it: spaces, slashes, the application.
+    /// What it gave as stream key, without a query and what is around it: spaces, slashes, the
+    /// application.
     pub key: StreamKey,
     /// What came after `?` in the stream key, if anything; it may hold a token.
     pub query: Option<StreamKey>,

@@ -90,8 +90,9 @@ struct Connection<'a, S> {
 
 /// Serves one peer until it goes or is sent off; how it ended is counted and logged here.
 ///
-/// Once `retire` is cancelled a publisher is asked to connect again; at `shutdown` everyone is sent off, and the connection ends
-/// within the write limit and a second. If its place is needed for another, it ends at once.
+/// Once `retire` is cancelled a publisher is asked to connect again; at `shutdown` everyone is sent
+/// off, and the connection ends within the write limit and a second. If its place is needed for
+/// another, it ends at once.
 pub(crate) async fn run<S>(
     socket: S,
     peer: SocketAddr,
@@ -141,7 +142,8 @@ pub(crate) async fn run<S>(
     }
 }
 
-/// Waits until a connection must close whatever it is doing; why. At shutdown its peer has `limit` to take the last words.
+/// Waits until a connection must close whatever it is doing; why. At shutdown its peer has `limit`
+/// to take the last words.
 async fn stopped(evicted: CancellationToken, shutdown: &CancellationToken, limit: Duration) -> Cause {
     tokio::select! {
         () = evicted.cancelled() => Cause::Evicted,
@@ -191,12 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             match woken {
                 Wake::Read(read) => match read? {
                     0 => return Ok(Cause::Peer),
-                    count => {
-                        self.context.metrics.received.inc_by(count as u64);
-                        if let Role::Publisher { hold, .. } = &self.role {
-                            hold.touch(now);
-                        }
-                    }
+                    count => self.count(count, now),
                 },
                 Wake::Timer => {
                     self.session.handle_timeout(now)?;
@@ -215,12 +212,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                         debug!("asked to connect again");
                     }
                 }
-                Wake::Shutdown => self.refuse(Refusal::new(
-                    Reason::Shutdown,
-                    "the server is going down, try again in a moment",
-                ))?,
+                Wake::Shutdown => self.refuse(going_down())?,
                 Wake::Stop(cause) => return Ok(cause),
             }
+        }
+    }
+
+    /// Bytes were read: the peer is active.
+    fn count(&self, bytes: usize, now: Instant) {
+        self.context.metrics.received.inc_by(bytes as u64);
+        if let Role::Publisher { hold, .. } = &self.role {
+            hold.touch(now);
         }
     }
 
@@ -267,7 +269,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         Ok(())
     }
 
-    /// Grants or refuses the right to publish. A key that is good as it was sent is taken so, whatever stands around it.
+    /// Grants or refuses the right to publish. A key that is good as it was sent is taken so,
+    /// whatever stands around it.
     fn publish(
         &mut self,
         request: &PublishRequest,
@@ -331,6 +334,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Logs and counts a refusal.
     fn report(&self, refusal: &Refusal) {
         self.context.metrics.refuse(refusal.reason);
+        if refusal.reason == Reason::Shutdown {
+            debug!("sent off at shutdown");
+            return;
+        }
         let channel = self.channel.as_ref();
         self.context.reports.refused(self.peer, channel, refusal, now());
     }
@@ -357,8 +364,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.input.reserve(room.saturating_sub(self.input.len()).max(1));
     }
 
-    /// Writes all that is queued; each step within the write limit, and all steps at the least rate. Returns why the connection
-    /// must close before that, if it must.
+    /// Writes all that is queued; each step within the write limit, and all steps at the least
+    /// rate. Returns why the connection must close before that, if it must.
     async fn flush(&mut self, mut stop: Pin<&mut impl Future<Output = Cause>>) -> Result<Option<Cause>, Error> {
         let transmit = self.session.transmit();
         if transmit.is_empty() {
@@ -452,6 +459,10 @@ async fn revoked(hold: Hold, withdrawn: CancellationToken) -> Refusal {
     }
 }
 
+fn going_down() -> Refusal {
+    Refusal::new(Reason::Shutdown, "the server is going down, try again in a moment")
+}
+
 /// Why a name could not be claimed, for the person at the encoder.
 fn unclaimed(err: &HubError) -> Refusal {
     match err {
@@ -459,12 +470,13 @@ fn unclaimed(err: &HubError) -> Refusal {
             Reason::Name,
             format!("{name} is live already: stop the other encoder first; if it is gone, try again in a second"),
         ),
-        HubError::Closed => Refusal::new(Reason::Shutdown, "the server is going down, try again in a moment"),
+        HubError::Closed => going_down(),
         other => Refusal::new(Reason::Busy, other.to_string()),
     }
 }
 
-/// One step of writing, within `limit`. A player is idle while the step waits for longer than [`STALL`].
+/// One step of writing, within `limit`. A player is idle while the step waits for longer than
+/// [`STALL`].
 async fn within<T>(
     limit: Duration,
     player: Option<&mut Place>,

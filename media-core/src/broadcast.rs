@@ -316,7 +316,8 @@ impl Broadcast {
         away
     }
 
-    /// From now on frames are taken from this publisher alone. The number is that of its claim, never 0.
+    /// From now on frames are taken from this publisher alone. The number is that of its claim,
+    /// never 0.
     pub(crate) fn adopt(&self, publisher: u64) {
         self.lock().publisher = publisher;
     }
