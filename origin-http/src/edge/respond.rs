@@ -12,7 +12,7 @@ use http::{
 };
 use tokio::time::Instant;
 
-use super::object::{Object, Reader};
+use super::{content::Reader, object::Object};
 use crate::{
     answer::{self, TEXT},
     body::Body,
