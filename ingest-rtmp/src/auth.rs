@@ -93,6 +93,8 @@ pub enum Reason {
     Name,
     /// A codec or configuration that is not carried.
     Codec,
+    /// Nothing that it sent for ten seconds could be published.
+    Unusable,
     /// Nothing is published under the name that should be played.
     NotFound,
     /// An operator ended the broadcast.
@@ -131,7 +133,7 @@ impl Reason {
             Self::App => "NetConnection.Connect.Rejected",
             Self::Busy | Self::Denied | Self::Kicked | Self::Withdrawn => "NetStream.Publish.Denied",
             Self::Name | Self::TakenOver | Self::Second => "NetStream.Publish.BadName",
-            Self::Codec | Self::Failed => "NetStream.Publish.Rejected",
+            Self::Codec | Self::Unusable | Self::Failed => "NetStream.Publish.Rejected",
             Self::NotFound => "NetStream.Play.StreamNotFound",
             Self::Players => "NetStream.Play.Failed",
             Self::Shutdown => "NetConnection.Connect.Closed",
@@ -147,6 +149,7 @@ impl Reason {
             Self::Denied => "denied",
             Self::Name => "name",
             Self::Codec => "codec",
+            Self::Unusable => "unusable",
             Self::NotFound => "not_found",
             Self::Kicked => "kicked",
             Self::Failed => "failed",

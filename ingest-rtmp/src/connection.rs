@@ -177,7 +177,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 return Ok(Cause::Refused);
             }
             self.prepare_read();
-            arm(timer.as_mut(), self.session.poll_timeout(), now);
+            arm(timer.as_mut(), self.deadline(), now);
             let woken = tokio::select! {
                 // Most wake-ups are reads, and cost no look at the rest. A peer that always has more to read does not keep the
                 // others from being seen: the runtime's budget makes a read pending now and then.
@@ -197,7 +197,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 },
                 Wake::Timer => {
                     self.session.handle_timeout(now)?;
-                    arm_again(timer.as_mut(), self.session.poll_timeout(), now);
+                    if let Role::Publisher { publisher, .. } = &mut self.role
+                        && let Err(refusal) = publisher.handle_timeout(now)
+                    {
+                        self.refuse(refusal)?;
+                    }
+                    arm_again(timer.as_mut(), self.deadline(), now);
                 }
                 Wake::Play(Some(event)) => {
                     if let Role::Player(player) = &mut self.role {
@@ -266,7 +271,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 self.refuse(refusal)?;
             }
         }
+        if let Role::Publisher { publisher, .. } = &mut self.role
+            && let Some(words) = publisher.take_words()
+        {
+            self.session.advise(&words)?;
+        }
         Ok(())
+    }
+
+    /// When the session or the publisher is due.
+    fn deadline(&self) -> Option<Instant> {
+        let publisher = match &self.role {
+            Role::Publisher { publisher, .. } => publisher.poll_timeout(),
+            _ => None,
+        };
+        self.session.poll_timeout().into_iter().chain(publisher).min()
     }
 
     /// Grants or refuses the right to publish. A key that is good as it was sent is taken so,

@@ -286,6 +286,24 @@ impl Session {
         Ok(())
     }
 
+    /// Tells a publisher what to change while it goes on: a warning, which encoders log or pass over.
+    /// Nothing to anybody else.
+    ///
+    /// # Errors
+    /// Only if the message could not be framed, which no input leads to.
+    pub fn advise(&mut self, description: &str) -> Result<(), Error> {
+        match &self.state {
+            State::Open(Open {
+                stage: Stage::Publishing { stream_id },
+                ..
+            }) => {
+                let stream_id = *stream_id;
+                self.status(stream_id, "warning", "NetStream.Publish.Warning", description)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Asks a publisher to connect again, to the same address, where another process takes it by then; now, or as soon as it publishes.
     /// Whether it was asked: what its `connect` did not say that it understands is not sent. It goes on until it hangs up.
     ///
