@@ -10,8 +10,12 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, routing::get};
-use http::{StatusCode, header};
+use axum::{
+    Router,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderValue, StatusCode, header};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
@@ -78,6 +82,13 @@ pub fn router(registry: Registry, readiness: Readiness) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .layer(axum::middleware::map_response(unsniffed))
+}
+
+/// No browser takes a response for what it does not say it is.
+async fn unsniffed(response: Response) -> Response {
+    let guard = [(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))];
+    (guard, response).into_response()
 }
 
 /// The listeners, not yet serving.
@@ -125,15 +136,23 @@ async fn accept(
     shutdown: CancellationToken,
 ) {
     let graceful = GracefulShutdown::new();
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => break,
         };
         let (socket, peer) = match accepted {
-            Ok(accepted) => accepted,
+            Ok(accepted) => {
+                failing = false;
+                accepted
+            }
             Err(err) => {
-                warn!(%err, "connection not accepted");
+                // Once for each time it starts: it goes on for as long as descriptors are short.
+                if !failing {
+                    warn!(%err, "connections are not accepted");
+                }
+                failing = true;
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

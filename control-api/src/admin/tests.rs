@@ -53,7 +53,8 @@ async fn it_is_ready_while_it_takes_work_and_healthy_all_the_time() {
     assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
     readiness.set(false);
     assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503 "));
-    assert!(get(address, "/other").await.starts_with("HTTP/1.1 404 "));
+    let other = get(address, "/other").await;
+    assert!(other.starts_with("HTTP/1.1 404 ") && other.contains("\r\nx-content-type-options: nosniff\r\n"));
 
     let metrics = get(address, "/metrics").await;
     assert!(metrics.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"));
