@@ -18,7 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, header};
 use http_body::Body as HttpBody;
 use hyper::{
     body::Incoming,
@@ -39,7 +39,6 @@ use tracing::{Instrument, Span, debug, level_filters::LevelFilter};
 
 use crate::{
     activity::{Activity, Deliveries},
-    answer::{self, Lifetime},
     answering::Answering,
     body::{Body, BoxError},
     config::{Config, ms},
@@ -88,13 +87,14 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// The router's answer to a request of `peer`.
-    pub(crate) fn answer<B>(&self, request: Request<B>, peer: SocketAddr) -> Answering<'_>
+    /// The router's answer to a request of `peer`; `early`: it came before the handshake was over.
+    pub(crate) fn answer<B>(&self, request: Request<B>, peer: SocketAddr, early: bool) -> Answering<'_>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        self.router.respond(request, Asker { peer, ours: self.ours })
+        let ours = self.ours;
+        self.router.respond(request, Asker { peer, ours, early })
     }
 }
 
@@ -380,10 +380,7 @@ impl Requests {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let _busy = self.activity.begin();
         let early = matches!(&self.via, Via::Tls { early } if early.load(Ordering::Acquire));
-        let mut response = match too_early(&request, early) {
-            Some(response) => response,
-            None => self.context.answer(request, self.peer).await,
-        };
+        let mut response = self.context.answer(request, self.peer, early).await;
         self.activity.watch(response.body_mut());
         match self.protocol {
             Protocol::Http2 => {
@@ -403,18 +400,6 @@ impl Requests {
         }
         Ok(response)
     }
-}
-
-/// The answer to a request that may be a replay, ours or a proxy's, and would do something (RFC 8470 4, 5.1).
-pub(crate) fn too_early<B>(request: &Request<B>, early: bool) -> Option<Response<Body>> {
-    let safe = matches!(*request.method(), Method::GET | Method::HEAD);
-    if safe || !(early || request.headers().contains_key("early-data")) {
-        return None;
-    }
-    let text = "ask again when the handshake is done\n";
-    let mut response = answer::refuse(StatusCode::TOO_EARLY, text, Lifetime::NoStore);
-    answer::share(response.headers_mut());
-    Some(response)
 }
 
 /// Runs HTTP/2 streams where they are waited for.

@@ -84,7 +84,8 @@ where
         let (answering, to_head) = match connection.request().await? {
             Some(Head::Plain(request)) => {
                 let to_head = request.method() == Method::HEAD;
-                (context.answer(request, peer), to_head)
+                // Early data or not: a plain request reads.
+                (context.answer(request, peer, false), to_head)
             }
             Some(Head::Other) => {
                 let Connection { socket, input, .. } = connection;
