@@ -1,8 +1,10 @@
 //! HTTP/3: an endpoint on a UDP socket, and who is let in (RFC 9114; RFC 9000 8 and 21 for what a stranger may cost).
 //!
 //! [`socket`](self::socket) is read and written, `connection` speaks the protocol, `request` answers by the router's word. quinn is QUIC and h3
-//! reads requests; what they leave open is bounded in `frames`, `section`, `turns` and `settings`.
+//! reads requests; what they leave open is bounded in `frames`, `section`, `turns`, `budget` and `settings`. A client's other streams are read by
+//! `unidirectional`.
 
+mod budget;
 mod connection;
 mod frames;
 mod head;
@@ -14,6 +16,7 @@ mod settings;
 mod socket;
 mod transport;
 mod turns;
+mod unidirectional;
 mod upload;
 mod varint;
 

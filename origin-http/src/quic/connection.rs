@@ -30,6 +30,7 @@ use super::{
     request::Requests,
     transport::{self, wire},
     turns::Turns,
+    unidirectional,
 };
 
 /// Between the announcement that we go and the last request that is taken (RFC 9114 5.2), at most: requests on their way arrive.
@@ -94,6 +95,8 @@ pub(super) async fn serve(incoming: Incoming, peer: SocketAddr, admission: Admis
             return debug!("the handshake takes too long");
         }
     };
+    let others = unidirectional::read(quic.clone(), metrics);
+    context.tasks.spawn(others.instrument(Span::current()));
     let requests = Arc::new(Requests {
         context,
         quic,
@@ -145,7 +148,6 @@ impl Connection {
         let mut seen = (0, Instant::now());
         // Kept from one turn of the loop to the next: to begin to wait takes a lock, and a turn is taken for each request.
         let mut retired = pin!(retired(context));
-        let mut stream = pin!(quic.accept_uni());
         loop {
             if matches!(self.stage, Stage::Last(_)) && !activity.is_busy() {
                 return self.leave(write).await;
@@ -164,7 +166,7 @@ impl Connection {
                             context.tasks.spawn(answer.instrument(Span::current()));
                         }
                     }
-                    // The peer has said that it goes, and all is answered.
+                    // h3 ends so where the peer says GOAWAY, which it does not see: a client may go on asking.
                     Ok(None) => return self.leave(write).await,
                     Err(err) => {
                         if matches!(err, ConnectionError::Local { .. }) {
@@ -181,13 +183,6 @@ impl Connection {
                     }
                     (Ok((send, recv)), _) => self.h3.inner.conn.bring_request(send, recv),
                     (Err(err), _) => return debug!(%err, "connection ended"),
-                },
-                come = &mut stream => match come {
-                    Ok(come) => {
-                        self.h3.inner.conn.bring_other(come);
-                        stream.set(quic.accept_uni());
-                    }
-                    Err(err) => return debug!(%err, "connection ended"),
                 },
                 established = &mut established, if handshake.is_some() => {
                     handshake = None;
