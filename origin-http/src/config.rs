@@ -15,8 +15,11 @@ pub struct Config {
     #[serde(deserialize_with = "addresses")]
     pub listen: Vec<SocketAddr>,
     /// Connections at once. Default 10 000. Each costs a file descriptor and, idle, some 6 KiB over HTTP/1.1; over HTTP/2 with TLS 40.
+    /// When all are taken, those that have been idle longest are closed for new ones, first of the address that comes; one in
+    /// sixteen is kept for addresses that have none.
     pub max_connections: usize,
-    /// Connections at once from one address, or one /64 of IPv6. Default 1000. Less protects against one greedy host; more suits a proxy or a
+    /// Connections at once from one address, or one /64 of IPv6; beyond, its own idle ones are closed for its new ones.
+    /// Default 1000. Less protects against one greedy host; more suits a proxy or a
     /// CDN, all of whose users have its address.
     pub max_connections_per_address: usize,
     /// HTTP/2 requests at once on one connection, 1 to 1000. Default 100.

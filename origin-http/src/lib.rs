@@ -10,6 +10,7 @@
 
 mod access_log;
 mod activity;
+mod admission;
 mod answer;
 mod answering;
 mod audience;

@@ -6,7 +6,7 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     task::Poll,
 };
 
@@ -23,6 +23,7 @@ use tracing::debug;
 
 use crate::{
     activity::Activity,
+    admission::Usage,
     answer::{self, Lifetime},
     body::{Body, Data},
     config::ms,
@@ -52,6 +53,8 @@ pub(super) struct Requests {
     pub(super) context: Arc<Context>,
     pub(super) quic: quinn::Connection,
     pub(super) activity: Arc<Activity>,
+    /// Of the connection, once it is admitted.
+    pub(super) usage: OnceLock<Arc<Usage>>,
     pub(super) turns: Turns,
     /// A request has been answered.
     pub(super) done: Notify,
@@ -110,6 +113,12 @@ impl Requests {
             Ok(resolved) => resolved,
             Err(err) => return self.unread(&err, writer).await,
         };
+        // A connection whose requests are incomplete is idle.
+        let in_flight = self.usage.get().map(Usage::exchange);
+        if let Some(None) = in_flight {
+            // It ends: its place was given to another (RFC 9114 4.1.1).
+            return writer.reset(Code::H3_REQUEST_REJECTED);
+        }
         if let Some(wrong) = wrong(request.headers()) {
             debug!(wrong, "malformed");
             self.refuse(Reason::Malformed);

@@ -24,8 +24,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Config, Https, QuicHandover, QuicSocket,
+    admission::Admission,
     connection::Context,
-    places::Places,
     signal::{SayOnDrop, Signal},
     stage::{PART, SEGMENT, Stage},
 };
@@ -111,7 +111,8 @@ impl Running {
         change(&mut endpoint);
         let quic = endpoint.quic.clone();
         let (retire, abort) = (Signal::default(), Signal::default());
-        let places = Places::new(config.max_connections, config.max_connections_per_address);
+        let (max, max_per_address) = (config.max_connections, config.max_connections_per_address);
+        let admission = Admission::new("http connections", max, max_per_address);
         let context = Arc::new(Context {
             router: Arc::clone(&stage.router),
             config,
@@ -123,7 +124,7 @@ impl Running {
         });
         let serving = {
             let (context, abort) = (Arc::clone(&context), abort.clone());
-            tokio::spawn(async move { serve(endpoint, &context, &places, &abort).await })
+            tokio::spawn(async move { serve(endpoint, &context, &admission, &abort).await })
         };
         Self {
             stage,
@@ -150,6 +151,10 @@ impl Running {
 
     fn refused(&self, reason: &str) -> u64 {
         self.count(&format!("http_refused_total{{reason=\"{reason}\"}} "))
+    }
+
+    fn evicted(&self, reason: &str) -> u64 {
+        self.count(&format!("http_evicted_total{{reason=\"{reason}\"}} "))
     }
 
     /// Requests that have been answered, or are being.

@@ -258,16 +258,40 @@ async fn who_takes_nothing_of_an_answer_is_closed() {
 }
 
 #[tokio::test]
-async fn one_address_has_so_many_connections_and_no_more() {
+async fn one_address_has_so_many_connections_with_answers_on_their_way_and_no_more() {
     let few = Config {
         max_connections_per_address: 2,
         ..config()
     };
-    let running = Running::start(few, |_| ()).await;
-    let (mut first, _second) = (running.client().await, running.client().await);
+    let mut running = Running::start(few, |_| ()).await;
+    let path = format!("/live/demo/v0.m3u8?_HLS_msn={}&_HLS_part=0", running.stage.first + 4);
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut client = running.client().await;
+        let mut stream = client.send(Method::GET, &path, &[]).await;
+        stream.finish().await.unwrap();
+        held.push((client, stream));
+    }
+    let metrics = running.stage.metrics.clone();
+    until(|| metrics.waiting.get() == 2).await;
     let endpoint = running.certificate.client(|_| ());
     let third = endpoint.connect(running.address, NAME).unwrap().await.unwrap();
     assert!(timeout(LONG, third.closed()).await.is_ok());
     assert_eq!(running.refused("connections_per_address"), 1);
-    assert_eq!(first.get("/time").await.status, StatusCode::OK);
+    running.stage.push(2 * SEGMENT).await;
+    let mut clients = Vec::new();
+    for (client, stream) in held {
+        assert_eq!(whole(stream).await.status, StatusCode::OK);
+        clients.push(client);
+    }
+    // Idle now, the first makes room.
+    let mut fourth = running.client().await;
+    assert_eq!(fourth.get("/time").await.status, StatusCode::OK);
+    let closed = timeout(LONG, clients[0].quic.closed()).await.unwrap();
+    assert!(
+        matches!(closed, quinn::ConnectionError::ApplicationClosed(_)),
+        "{closed}"
+    );
+    assert_eq!(clients[1].get("/time").await.status, StatusCode::OK);
+    assert_eq!(running.evicted("connections_per_address"), 1);
 }
