@@ -5,9 +5,10 @@ use rml_rtmp::sessions::ClientSessionEvent as Seen;
 use tokio::{
     io::{DuplexStream, duplex},
     task::JoinHandle,
+    time::sleep,
 };
 
-use super::*;
+use super::{writes::STALL, *};
 use crate::{
     amf0::Value,
     auth::Grant,
