@@ -248,6 +248,7 @@ pub(crate) struct Live {
     part_ms: Within<50, 2_000>,
     segment_ms: Within<1_000, 10_000>,
     window_s: Within<6, 86_400>,
+    window_mb: Within<16, 1_048_576>,
     reconnect_s: Within<0, 3_600>,
     max_channels: Within<1, 100_000>,
     backlog_ms: Within<1_000, 60_000>,
@@ -260,6 +261,7 @@ impl Default for Live {
             part_ms: Within::new(200),
             segment_ms: Within::new(2_000),
             window_s: Within::new(60),
+            window_mb: Within::new(512),
             reconnect_s: Within::new(10),
             max_channels: Within::new(1_000),
             backlog_ms: Within::new(10_000),
@@ -290,6 +292,7 @@ impl Live {
         packager::live::Config {
             part: Duration::from_millis(self.part_ms.get()),
             window: Duration::from_secs(self.window_s.get()),
+            window_mb: usize::try_from(self.window_mb.get()).unwrap_or(usize::MAX),
         }
     }
 

@@ -113,7 +113,8 @@ fn memory(config: &Config) -> Option<Finding> {
 fn memory_within(config: &Config, (allowed, whose): (u64, &str)) -> Option<Finding> {
     let window = config.live.packager().window.as_secs();
     // What is listed, and as long again.
-    let channel = EXAMPLE_BPS / 8 * window * 2;
+    let most = (config.live.packager().window_mb as u64) << 20;
+    let channel = (EXAMPLE_BPS / 8 * window * 2).min(most);
     let connections = config.http.max_connections as u64 * HTTP_BYTES + config.rtmp.max_connections as u64 * RTMP_BYTES;
     let edge = edge_bytes(&config.edge);
     let left = allowed.saturating_sub(connections);

@@ -25,7 +25,6 @@ use tracing::{info, warn};
 use crate::{
     config::Loaded,
     handover::{Launch, Predecessor, Successor},
-    logs,
     notify::{self, Pulse},
     signals::{Signal, Signals},
     sockets::{Inherited, Sockets},
@@ -88,10 +87,7 @@ async fn serve(call: Call, launch: Launch) -> Result<(), String> {
     }
     notify::ready();
 
-    let why = tokio::select! {
-        why = daemon.run(&mut signals, &launch) => why,
-        never = logs::report_left_out() => match never {},
-    };
+    let why = daemon.run(&mut signals, &launch).await;
     tokio::select! {
         drained = timeout(GRACE, daemon.stop()) => if drained.is_err() {
             warn!("not all has stopped within the grace, ending");

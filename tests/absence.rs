@@ -217,8 +217,9 @@ fn a_publisher_away_for_15_s_ends_the_broadcast_and_begins_another() {
     assert!(after.discontinuity_sequence >= ended.last.discontinuity_sequence);
 }
 
-#[test]
-fn a_player_of_a_broadcast_that_ends_plays_to_its_end() {
+/// Plays until the publisher is gone for good: the player says that it has ended, and nothing that it asked for was refused.
+#[track_caller]
+fn plays_to_the_end(player: &str, name: &str) {
     let browser = Browser::take();
     // A window for all that can be published: positions count from the first segment, whenever the player starts.
     let daemon = Daemon::start(&Settings {
@@ -228,8 +229,8 @@ fn a_player_of_a_broadcast_that_ends_plays_to_its_end() {
     });
     let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("away"));
     daemon.wait_until_live("away");
-    let url = daemon.url("/live/away/master.m3u8");
-    let report = browser.play_with("hls", &url, 20, &[], |event| {
+    let url = daemon.url(&format!("/live/away/{name}"));
+    let report = browser.play_with(player, &url, 20, &[], |event| {
         if event == Event::Started {
             thread::sleep(Duration::from_secs(8));
             assert_publishes(&mut publisher);
@@ -239,11 +240,29 @@ fn a_player_of_a_broadcast_that_ends_plays_to_its_end() {
     publisher.wait(LIMIT);
     let list = follow::read(daemon.http, VIDEO);
     assert!(list.ended);
-    let media = list.segments.iter().filter(|segment| !segment.gap);
-    let end: f64 = media.map(|segment| segment.duration).sum();
-    // The wait for a return is listed as missing, so the last picture stands; but all before it has been shown.
-    assert!(report.number("/position_s") > end - 1.0, "{end} s: {:#}", report.0);
+    assert!(
+        list.segments.iter().all(|segment| !segment.gap),
+        "nothing after the last media"
+    );
+    assert_eq!(report.0["ended"], true, "{:#}", report.0);
     assert_eq!(report.fatal(), Vec::<String>::new());
+    let refused = report.list("/requests/refused");
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
+#[test]
+fn hls_js_plays_to_the_end_of_a_broadcast() {
+    plays_to_the_end("hls", "master.m3u8");
+}
+
+#[test]
+fn dash_js_plays_to_the_end_of_a_broadcast() {
+    plays_to_the_end("dash", "manifest.mpd");
+}
+
+#[test]
+fn shaka_plays_dash_to_the_end_of_a_broadcast() {
+    plays_to_the_end("shaka", "manifest.mpd");
 }
 
 #[test]

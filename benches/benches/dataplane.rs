@@ -23,7 +23,7 @@ use media_core::{
     codec::{Config, aac, avc},
     hub::Producer,
 };
-use packager::{Metrics, Packager, Presentation, Rendered, Skip, program, program::Program};
+use packager::{Listing, Metrics, Packager, Presentation, Rendered, Skip, program, program::Program};
 use tokio_util::sync::CancellationToken;
 
 criterion_group!(dataplane, rtmp_to_frames, frames_to_parts, rendered, requests);
@@ -164,6 +164,7 @@ fn frames_to_parts(criterion: &mut Criterion) {
     let settings = program::Settings {
         part: PART,
         window: WINDOW,
+        window_bytes: 1 << 30,
     };
     let mut program = Program::new(broadcast, consumer.configs(), settings, Metrics::default(), None);
     let mut period = || {
@@ -171,7 +172,8 @@ fn frames_to_parts(criterion: &mut Criterion) {
         for tag in &publisher.stream.tags {
             publisher.push(tag);
             while let Some(event) = consumer.try_next() {
-                program.apply(event, publisher.start + PERIOD * publisher.periods + tag.at);
+                let now = publisher.start + PERIOD * publisher.periods + tag.at;
+                program.apply(event, now).expect("it fits");
             }
             snapshots += usize::from(program.snapshot().is_some());
         }
@@ -194,6 +196,7 @@ fn stage(runtime: &tokio::runtime::Runtime) -> (origin_http::Router, Arc<Present
         let settings = packager::Config {
             part: PART,
             window: WINDOW,
+            window_mb: 1_024,
         };
         let packager = Packager::new(hub.clone(), settings).expect("settings in range");
         let presentations = packager.presentations();
@@ -246,21 +249,18 @@ fn rendered(criterion: &mut Criterion) {
             bencher.iter_batched_ref(new, |snapshot| render(snapshot), BatchSize::SmallInput);
         });
     };
-    bench("playlist", &|snapshot| {
-        snapshot.media_playlist(0, Skip::No).plain().len()
-    });
-    bench("playlist, delta", &|snapshot| {
-        snapshot.media_playlist(0, Skip::Yes).plain().len()
-    });
-    bench("playlist, gzip", &|snapshot| {
-        snapshot.media_playlist(0, Skip::No).gzip().len()
-    });
-    bench("playlist, delta, gzip", &|snapshot| {
-        snapshot.media_playlist(0, Skip::Yes).gzip().len()
-    });
-    bench("manifest", &|snapshot| snapshot.manifest().plain().len());
-    bench("manifest, gzip", &|snapshot| snapshot.manifest().gzip().len());
-    bench("plain manifest", &|snapshot| snapshot.plain_manifest().plain().len());
+    let playlist = |skip| Listing::Playlist { track: 0, skip };
+    for (name, listing) in [
+        ("playlist", playlist(Skip::No)),
+        ("playlist, delta", playlist(Skip::Yes)),
+        ("manifest", Listing::Manifest(None)),
+        ("plain manifest", Listing::PlainManifest(None)),
+    ] {
+        bench(name, &|snapshot| snapshot.text(&listing).plain().len());
+        bench(&format!("{name}, gzip"), &|snapshot| {
+            snapshot.text(&listing).gzip().len()
+        });
+    }
     group.finish();
 }
 

@@ -85,7 +85,14 @@ impl Path {
     /// No port can be had.
     pub fn start(window: Duration, speed: u32) -> Result<Self, Failure> {
         let hub = hub(speed);
-        let packager = Packager::new(hub.clone(), packager::Config { part: PART, window })?;
+        let packager = Packager::new(
+            hub.clone(),
+            packager::Config {
+                part: PART,
+                window,
+                window_mb: 1 << 16,
+            },
+        )?;
         let presentations = packager.presentations();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let rtmp = listener.local_addr()?;

@@ -21,12 +21,12 @@ use crate::{
     answer::{self, Lifetime, refuse},
     body::Body,
     conditions::Conditions,
-    cors::{Cors, Grant},
     media::{self, Found},
     metrics::{Counted, Kind},
     notes::Notes,
     path::Object,
     router::{Router, SOON},
+    text::Text,
     urgency::{self, PRIORITY, Priority},
 };
 
@@ -55,7 +55,7 @@ impl Future for Answering<'_> {
             if this.form.is_head {
                 answer::without_body(&mut response);
             }
-            this.router.cors().share(this.form.grant, response.headers_mut());
+            answer::share(response.headers_mut());
             this.notes.tell(response.headers_mut());
             if let Some((method, uri)) = this.form.line.as_deref() {
                 let path = Masked(uri.path());
@@ -82,7 +82,7 @@ impl fmt::Debug for Answering<'_> {
 
 /// What an answer still takes; then the answer, and how long it was held.
 pub(crate) enum Step<'a> {
-    Answer(Response<Body>),
+    Answer(Response<Body>, Duration),
     Hold(Hold<'a>),
     /// What few ask for, or seldom.
     Later(Pin<Box<dyn Future<Output = (Response<Body>, Duration)> + Send + 'a>>),
@@ -91,29 +91,36 @@ pub(crate) enum Step<'a> {
     Over,
 }
 
+impl Step<'_> {
+    /// An answer that was not waited for.
+    pub(crate) fn answer(response: Response<Body>) -> Self {
+        Self::Answer(response, Duration::ZERO)
+    }
+}
+
 impl Future for Step<'_> {
     type Output = (Response<Body>, Duration);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let come = match &mut *self {
-            Self::Hold(hold) => ready!(Pin::new(&mut hold.changed).poll(cx)),
-            Self::Later(later) => return later.as_mut().poll(cx),
-            Self::Fallback(answer) => return answer.as_mut().poll(cx).map(|response| (response, Duration::ZERO)),
-            Self::Answer(_) | Self::Over => None,
-        };
-        match mem::replace(&mut *self, Self::Over) {
-            Self::Answer(response) => Poll::Ready((response, Duration::ZERO)),
-            Self::Hold(hold) => {
-                let held = hold.begun.elapsed();
-                Poll::Ready((hold.answer(come), held))
+        loop {
+            let come = match &mut *self {
+                Self::Hold(hold) => ready!(Pin::new(&mut hold.changed).poll(cx)),
+                Self::Later(later) => return later.as_mut().poll(cx),
+                Self::Fallback(answer) => return answer.as_mut().poll(cx).map(|response| (response, Duration::ZERO)),
+                Self::Answer(..) | Self::Over => None,
+            };
+            match mem::replace(&mut *self, Self::Over) {
+                Self::Answer(response, held) => return Poll::Ready((response, held)),
+                Self::Hold(hold) => *self = hold.step(come),
+                Self::Later(_) | Self::Fallback(_) | Self::Over => return Poll::Pending,
             }
-            Self::Later(_) | Self::Fallback(_) | Self::Over => Poll::Pending,
         }
     }
 }
 
 /// What is answered when a part has come (RFC 8216bis 6.2.5.2, 6.2.6).
 pub(crate) struct Hold<'a> {
+    router: &'a Router,
     changed: Changed,
     begun: Instant,
     target_duration_s: u64,
@@ -142,17 +149,15 @@ pub(crate) struct Media {
 /// What the answer to a request depends on after its head has gone.
 pub(crate) struct Form {
     is_head: bool,
-    grant: Grant,
     /// For the log of a developer.
     line: Option<Box<(Method, Uri)>>,
 }
 
 impl Form {
-    pub(crate) fn of<B>(request: &Request<B>, cors: &Cors) -> Self {
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
         let line = || Box::new((request.method().clone(), request.uri().clone()));
         Self {
             is_head: request.method() == Method::HEAD,
-            grant: cors.grant(request.headers()),
             line: enabled!(Level::DEBUG).then(line),
         }
     }
@@ -161,6 +166,7 @@ impl Form {
 impl<'a> Hold<'a> {
     pub(crate) fn new(router: &'a Router, changed: Changed, target_duration_s: u64, then: Then) -> Self {
         Self {
+            router,
             changed,
             begun: Instant::now(),
             target_duration_s,
@@ -169,9 +175,9 @@ impl<'a> Hold<'a> {
         }
     }
 
-    fn answer(self, come: Option<Arc<Presentation>>) -> Response<Body> {
-        let target = self.target_duration_s;
-        match (come, self.then) {
+    fn step(self, come: Option<Arc<Presentation>>) -> Step<'a> {
+        let (target, held) = (self.target_duration_s, self.begun.elapsed());
+        let response = match (come, self.then) {
             (
                 Some(presentation),
                 Then::Playlist {
@@ -179,7 +185,10 @@ impl<'a> Hold<'a> {
                     skip,
                     conditions,
                 },
-            ) => playlist_of(&presentation, track, skip, &conditions, blocking(target).0),
+            ) => {
+                let text = Text::playlist(presentation, track, skip, conditions, blocking(target).0);
+                return text.step(self.router, held);
+            }
             (Some(presentation), Then::Media(media)) => {
                 let found = media::find(&presentation.tracks[media.index], media.object, presentation.ended);
                 media.answer(&presentation, found, Lifetime::Unchanging(6 * target))
@@ -191,7 +200,8 @@ impl<'a> Hold<'a> {
                 };
                 refuse(StatusCode::SERVICE_UNAVAILABLE, "it did not come\n", lifetime)
             }
-        }
+        };
+        Step::Answer(response, held)
     }
 }
 
@@ -218,14 +228,6 @@ impl Media {
 
     pub(crate) fn answer(&self, presentation: &Presentation, found: Found, lifetime: Lifetime) -> Response<Body> {
         let (target, track) = (presentation.target_duration_s, &presentation.tracks[self.index]);
-        let exists = matches!(found, Found::Bytes(_) | Found::Growing(_));
-        if exists
-            && self
-                .conditions
-                .is_modified(|| media::published(presentation, track, self.object))
-        {
-            return answer::precondition_failed();
-        }
         let content_type = match self.object {
             Object::Init(_) if track.config.is_video() => answer::VIDEO_HEADER,
             _ if track.config.is_video() => answer::VIDEO_SEGMENT,
@@ -233,8 +235,6 @@ impl Media {
         };
         let mut response = match found {
             Found::Bytes(rope) => answer::media(&self.conditions, &rope, etag(self.object), content_type, lifetime),
-            // It has no entity tag yet.
-            Found::Growing(_) if self.conditions.excludes(None) => return answer::precondition_failed(),
             Found::Growing(msn) => {
                 let body = Body::growing(self.live.follow(self.index, msn));
                 answer::growing(body, content_type, Lifetime::Unchanging(6 * target))
@@ -248,21 +248,6 @@ impl Media {
         response.headers_mut().insert(PRIORITY, urgency::value(urgency));
         response
     }
-}
-
-pub(crate) fn playlist_of(
-    presentation: &Presentation,
-    track: usize,
-    skip: Skip,
-    conditions: &Conditions,
-    lifetime: Lifetime,
-) -> Response<Body> {
-    if conditions.is_modified(|| media::updated(presentation, &presentation.tracks[track])) {
-        return answer::precondition_failed();
-    }
-    let skip = if presentation.ended { Skip::No } else { skip };
-    let text = presentation.media_playlist(track, skip);
-    answer::text(conditions, text, answer::HLS, lifetime)
 }
 
 /// How long what a blocking request is answered holds, done and failed: for long, since the next one has another address (appendix B.1).

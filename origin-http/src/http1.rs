@@ -12,7 +12,6 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -27,7 +26,6 @@ use tokio::{
 
 use self::head::{Framing, Head};
 use crate::{
-    admission::Usage,
     answering::Answering,
     body::{Body, Data},
     config::ms,
@@ -58,19 +56,18 @@ struct Connection<'a, S> {
     input: BytesMut,
     alarm: Alarm,
     context: &'a connection::Context,
-    usage: &'a Arc<Usage>,
 }
 
-/// Serves plain requests of `peer`; `alt_svc` stands in each answer. What is left when one comes that is not plain: for another machine.
+/// Serves plain requests of `peer`, over TLS if `secure`; `alt_svc` stands in each answer. What is left when one comes that is not plain: for another machine.
 ///
 /// # Errors
 /// The connection is lost, or its peer did not keep to the limits.
 pub(crate) async fn serve<S>(
     socket: Socket<S>,
     peer: SocketAddr,
+    secure: bool,
     alt_svc: Option<&HeaderValue>,
     context: &connection::Context,
-    usage: &Arc<Usage>,
 ) -> io::Result<Option<Socket<S>>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -80,19 +77,15 @@ where
         input: BytesMut::new(),
         alarm: Alarm::new(),
         context,
-        usage,
     };
-    // Each wakes this task when it is told; whether it was, is asked where it matters.
+    // Heard once, it wakes this task when it is told; whether it was, is asked where it matters.
     let mut drain = pin!(context.drain.said());
-    poll_fn(|cx| Poll::Ready((drain.as_mut().poll(cx).is_ready(), usage.poll_closed(cx).is_ready()))).await;
+    poll_fn(|cx| Poll::Ready(drain.as_mut().poll(cx).is_ready())).await;
     loop {
         let (answering, to_head) = match connection.request().await? {
-            // Its place was given to another while it was idle.
-            Some(Head::Plain(_)) if !usage.begin() => break,
             Some(Head::Plain(request)) => {
                 let to_head = request.method() == Method::HEAD;
-                // Early data or not: a plain request reads.
-                (context.answer(request, peer, false), to_head)
+                (context.answer(request, peer, secure), to_head)
             }
             Some(Head::Other) => {
                 let Connection { socket, input, .. } = connection;
@@ -110,14 +103,8 @@ where
         // Who asks ahead for much is answered in turns with others.
         consume_budget().await;
         connection.alarm.quiet_since = Instant::now();
-        usage.end(connection.alarm.quiet_since);
     }
-    poll_fn(|cx| match Pin::new(&mut connection.socket).poll_shutdown(cx) {
-        // A peer that does not take the farewell is not waited for when another needs the place.
-        Poll::Pending if usage.is_closed() => Poll::Ready(Ok(())),
-        shutdown => shutdown,
-    })
-    .await?;
+    poll_fn(|cx| Pin::new(&mut connection.socket).poll_shutdown(cx)).await?;
     Ok(None)
 }
 
@@ -177,9 +164,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     /// Whether it has been waited for long enough for a head's rest, that began to come then, or for another request.
     fn poll_limits(&mut self, begun: Option<Instant>, cx: &mut Context<'_>) -> Poll<io::Result<Option<Head>>> {
-        if self.usage.is_closed() {
-            return Poll::Ready(Ok(None));
-        }
         let config = &self.context.config;
         let Some(begun) = begun else {
             if self.context.drain.is_said() {

@@ -10,17 +10,14 @@
 
 mod access_log;
 mod activity;
-mod admission;
 mod answer;
 mod answering;
 mod audience;
-mod authority;
 mod body;
 mod clock;
 mod conditions;
 mod config;
 mod connection;
-mod cors;
 mod date;
 pub mod directives;
 pub mod edge;
@@ -36,7 +33,6 @@ mod places;
 mod posters;
 mod quic;
 pub mod range;
-mod request;
 mod rest;
 mod router;
 #[cfg(test)]
@@ -44,9 +40,11 @@ mod sample;
 mod schedule;
 mod server;
 mod signal;
+mod site;
 mod socket;
 #[cfg(test)]
 mod stage;
+mod text;
 mod tls;
 mod upload;
 mod urgency;
@@ -63,3 +61,4 @@ pub use posters::{NoPosters, Poster, Posters};
 pub use quic::{QuicHandover, QuicLegacy, QuicSocket};
 pub use router::{Fallback, RequestBody, Router};
 pub use server::{Server, Sockets};
+pub use site::PublicUrl;

@@ -1,14 +1,16 @@
 //! Which bytes a request for media gets, as far as one snapshot says. Pure.
 
-use std::time::{Duration, SystemTime};
-
 use bytes::Bytes;
-use packager::{Presentation, Rope, Track};
+use packager::{Rope, Track};
 
 use crate::path::Object;
 
 /// A segment without a chunk: `styp` with the brand `msdh` (ISO/IEC 14496-12 8.16.2).
 const NO_MEDIA: &[u8] = b"\0\0\0\x18stypmsdh\0\0\0\0msdhmsix";
+
+/// Segments after a broadcast's last that are whole without media: as many as players' clocks come to
+/// before they have read that it has ended. DASH players take a 404 for a fault, and Shaka stops.
+const AFTER_END: u64 = 16;
 
 /// What there is under an address of a track.
 #[derive(Debug, Clone)]
@@ -53,6 +55,7 @@ pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
             None if !ended && track.edge().is_some_and(|(newest, _)| msn == newest.saturating_add(1)) => {
                 Found::Next(msn)
             }
+            None if ended && is_after_end(track, msn) => Found::Bytes(Rope::from(Bytes::from_static(NO_MEDIA))),
             None => absent(track.edge().is_none_or(|(newest, _)| msn > newest)),
         },
         Object::Part(msn, index) => {
@@ -70,30 +73,10 @@ pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
     }
 }
 
-/// When an object got its bytes, for If-Unmodified-Since: at the wall clock of its end. A header belongs to the broadcast's beginning.
-pub(crate) fn published(presentation: &Presentation, track: &Track, object: Object) -> SystemTime {
-    let end = match object {
-        Object::Init(_) => None,
-        Object::Segment(msn) => track.segment(msn).map(|segment| segment.end()),
-        Object::Part(msn, index) => {
-            let part = track.segment(msn).and_then(|segment| segment.parts.get(index));
-            part.map(|part| part.start + part.duration)
-        }
-    };
-    wall(presentation, track, end.unwrap_or(0))
-}
-
-/// When a track's lists last changed: at the wall clock of its edge.
-pub(crate) fn updated(presentation: &Presentation, track: &Track) -> SystemTime {
-    let newest = track.open.as_ref().or(track.segments.last());
-    wall(presentation, track, newest.map_or(0, |segment| segment.end()))
-}
-
-/// The wall clock at a time of a track; not later than now, whatever the publisher's clock says.
-fn wall(presentation: &Presentation, track: &Track, ticks: i64) -> SystemTime {
-    let millis = i128::from(ticks) * 1_000 / i128::from(track.timescale().hz());
-    let since_anchor = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
-    (presentation.anchor_utc + since_anchor).min(SystemTime::now())
+/// Whether the clock comes to segment `msn` soon after the end.
+fn is_after_end(track: &Track, msn: u64) -> bool {
+    let newest = track.edge().map_or(0, |(newest, _)| newest);
+    (1..=AFTER_END).contains(&msn.saturating_sub(newest))
 }
 
 #[cfg(test)]
@@ -127,8 +110,9 @@ mod tests {
             (Object::Segment(99), "gone", "gone"),
             (Object::Segment(100), "bytes", "bytes"),
             (Object::Segment(103), "growing", "growing"),
-            (Object::Segment(104), "next", "gone"),
-            (Object::Segment(105), "future", "gone"),
+            (Object::Segment(104), "next", "bytes"),
+            (Object::Segment(119), "future", "bytes"),
+            (Object::Segment(120), "future", "gone"),
             (Object::Segment(u64::MAX), "future", "gone"),
             (Object::Part(99, 0), "gone", "gone"),
             (Object::Part(102, 4), "bytes", "bytes"),
@@ -152,11 +136,11 @@ mod tests {
     #[test]
     fn a_gap_segment_is_whole_without_media_and_a_gap_part_is_not_there() {
         let mut track = sample::track("v0", 100, 3, 5, None);
-        let mut segments = (*track.segments).clone();
+        let mut segments: Vec<_> = track.segments.iter().cloned().collect();
         let gap = Arc::make_mut(&mut segments[1]);
         gap.gap = true;
         gap.parts = gap.parts.iter().map(|part| Arc::new(sample::gap_of(part))).collect();
-        track.segments = Arc::new(segments);
+        track.segments = segments.into_iter().collect();
         let Found::Bytes(bytes) = find(&track, Object::Segment(101), false) else {
             panic!("no bytes")
         };
@@ -167,12 +151,12 @@ mod tests {
     #[test]
     fn a_segment_that_was_interrupted_is_what_there_is_of_it() {
         let mut track = sample::track("v0", 100, 3, 5, None);
-        let mut segments = (*track.segments).clone();
+        let mut segments: Vec<_> = track.segments.iter().cloned().collect();
         let cut = Arc::make_mut(&mut segments[1]);
         cut.gap = true;
         cut.parts[4] = Arc::new(sample::gap_of(&cut.parts[4]));
         cut.bytes = Rope::concat(cut.parts.iter().map(|part| &part.bytes));
-        track.segments = Arc::new(segments);
+        track.segments = segments.into_iter().collect();
         let Found::Bytes(bytes) = find(&track, Object::Segment(101), false) else {
             panic!("no bytes")
         };

@@ -1,7 +1,5 @@
 //! The files of the watch page, as the daemon hands them in: made once, held for its life.
 
-use std::time::SystemTime;
-
 use bytes::Bytes;
 use http::HeaderValue;
 
@@ -23,8 +21,6 @@ pub struct Page {
     pub(crate) etag: HeaderValue,
     pub(crate) bytes: Bytes,
     pub(crate) gzip: Option<(Bytes, HeaderValue)>,
-    /// When it came into this process: another may have served another.
-    pub(crate) since: SystemTime,
 }
 
 impl Page {
@@ -40,7 +36,6 @@ impl Page {
             etag,
             bytes,
             gzip,
-            since: SystemTime::now(),
         }
     }
 }

@@ -1,10 +1,8 @@
 //! HTTP/3: an endpoint on a UDP socket, and who is let in (RFC 9114; RFC 9000 8 and 21 for what a stranger may cost).
 //!
 //! [`socket`](self::socket) is read and written, `connection` speaks the protocol, `request` answers by the router's word. quinn is QUIC and h3
-//! reads requests; what they leave open is bounded in `frames`, `section`, `turns`, `budget` and `settings`. A client's other streams are read by
-//! `unidirectional`.
+//! reads requests; what they leave open is bounded in `frames`, `section`, `turns` and `settings`.
 
-mod budget;
 mod connection;
 mod frames;
 mod head;
@@ -16,7 +14,6 @@ mod settings;
 mod socket;
 mod transport;
 mod turns;
-mod unidirectional;
 mod upload;
 mod varint;
 
@@ -27,18 +24,18 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{Incoming, TokioRuntime, VarInt};
 use rustls::server::ResolvesServerCert;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, debug_span, info};
 
 use crate::{
-    admission::Admission,
     config::{Config, Https},
     connection::Context,
+    places::Places,
     signal::Signal,
 };
 
-use self::connection::{Entrance, Place};
+use self::connection::Admission;
 
 pub use self::socket::{QuicHandover, QuicLegacy, QuicSocket};
 
@@ -47,7 +44,7 @@ const MAX_HANDSHAKES: usize = 1_024;
 /// So many at once, and who connects has to show first that its address is its own (RFC 9000 8.1.2): a flood from invented ones costs
 /// it a datagram each, and us nothing that lasts.
 const RETRY_FROM: usize = 128;
-/// Handshakes at once of an address that has shown to be its own: one that begins more loses its oldest.
+/// Handshakes at once of an address that has shown to be its own: one that finishes none leaves room for others.
 const HANDSHAKES_PER_ADDRESS: usize = 128;
 /// For what is said last to leave.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -84,14 +81,14 @@ impl Endpoint {
 }
 
 /// Serves until `retire` or `context.drain`; what has been let in by then is served on by tasks of `context`.
-pub(crate) async fn serve(endpoint: Endpoint, context: &Arc<Context>, admission: &Arc<Admission>, abort: &Signal) {
+pub(crate) async fn serve(endpoint: Endpoint, context: &Arc<Context>, places: &Arc<Places>, abort: &Signal) {
     let mut door = Door {
         connections: TaskTracker::new(),
         serial: 0,
         context: Arc::clone(context),
-        admission: Arc::clone(admission),
+        places: Arc::clone(places),
         abort: abort.clone(),
-        handshakes: Admission::new("QUIC handshakes", MAX_HANDSHAKES, endpoint.handshakes_per_address),
+        handshakes: Places::new(MAX_HANDSHAKES, endpoint.handshakes_per_address),
         retry_from: endpoint.retry_from,
     };
     loop {
@@ -125,9 +122,9 @@ struct Door {
     /// Of the last that came.
     serial: u64,
     context: Arc<Context>,
-    admission: Arc<Admission>,
+    places: Arc<Places>,
     abort: Signal,
-    handshakes: Arc<Admission>,
+    handshakes: Arc<Places>,
     retry_from: usize,
 }
 
@@ -150,32 +147,35 @@ impl Door {
         let peer = incoming.remote_address();
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let validated = incoming.remote_address_validated();
-        if !validated && self.handshakes.open() >= self.retry_from {
+        if !validated && self.handshakes.taken() >= self.retry_from {
             // It is what it says; else it is refused.
             let _ = incoming.retry();
             return;
         }
-        // An address that may be forged must not use up the share of its owner.
-        let address = validated.then(|| peer.ip());
-        let now = Instant::now();
-        let admitted = self.handshakes.admit(address, now, metrics).and_then(|handshake| {
-            let place = address.map(|address| Place::take(&self.admission, address, now, metrics));
-            Ok((handshake, place.transpose()?))
-        });
-        let Ok((handshake, place)) = admitted else {
+        let refuse = |incoming: Incoming, reason| {
+            metrics.refuse(reason);
             debug!(%peer, "too many connections");
-            return incoming.refuse();
+            incoming.refuse();
         };
-        let entrance = Entrance {
+        // An address that may be invented must not use up the places of whose it is.
+        let handshake = match self.handshakes.seat(validated.then(|| peer.ip())) {
+            Ok(handshake) => handshake,
+            Err(reason) => return refuse(incoming, reason),
+        };
+        let place = match validated.then(|| self.places.take(peer.ip(), metrics)).transpose() {
+            Ok(place) => place,
+            Err(reason) => return refuse(incoming, reason),
+        };
+        let admission = Admission {
             handshake,
             place,
-            admission: Arc::clone(&self.admission),
+            places: Arc::clone(&self.places),
         };
         let span = debug_span!("http3", conn = serial, %peer);
         let (context, abort) = (Arc::clone(&self.context), self.abort.clone());
         let connection = async move {
             abort
-                .unless_said(connection::serve(incoming, peer, entrance, context))
+                .unless_said(connection::serve(incoming, peer, admission, context))
                 .await;
             drop(token);
         };

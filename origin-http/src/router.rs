@@ -16,19 +16,18 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, 
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
 use media_core::{BroadcastId, ChannelName, TrackName};
-use packager::{Live, Presentation, Presentations};
+use packager::{Live, Presentation, Presentations, Site};
 use tokio::time::{Instant, timeout};
 
 use crate::{
     access_log::AccessLog,
     answer::{self, Lifetime, refuse},
-    answering::{Answering, Form, Hold, Media, Step, Then, blocking, hold, playlist_of},
+    answering::{Answering, Form, Hold, Media, Step, Then, blocking, hold},
     audience::Audience,
     body::{Body, BoxError},
     clock,
     conditions::Conditions,
     config::{Config, ms},
-    cors::Cors,
     directives::{self, Directives, Reload},
     edge::Edge,
     media::{self, Found},
@@ -37,7 +36,8 @@ use crate::{
     pages::Pages,
     path::{Listing, Object, Resource},
     posters::Posters,
-    request,
+    site,
+    text::{Renders, Text},
     upload::Timed,
     urgency::Priority,
 };
@@ -72,10 +72,10 @@ pub struct Router {
     metrics: Metrics,
     access_log: Option<AccessLog>,
     edge: Option<Arc<Edge>>,
-    cors: Cors,
-    max_headers: usize,
     max_body_bytes: usize,
     body_pause: Duration,
+    public_site: Site,
+    renders: Renders,
 }
 
 /// Who asks.
@@ -84,13 +84,23 @@ pub(crate) struct Asker {
     pub(crate) peer: SocketAddr,
     /// A process of ours, for others.
     pub(crate) ours: bool,
-    /// The request came before the handshake was over: somebody may have recorded it and be sending it again (RFC 8446 8).
-    pub(crate) early: bool,
+    /// Over TLS.
+    pub(crate) secure: bool,
+}
+
+impl Asker {
+    /// Somebody who asks over TLS.
+    pub(crate) fn secure(peer: SocketAddr) -> Self {
+        Self {
+            peer,
+            ours: false,
+            secure: true,
+        }
+    }
 }
 
 impl Router {
-    /// A router over what is in `presentations`; `config`, which has been checked, says how large a request may be and whose pages may
-    /// read answers.
+    /// A router over what is in `presentations`; `config` says how large an API request may be.
     pub fn new(
         config: &Config,
         presentations: Presentations,
@@ -102,9 +112,6 @@ impl Router {
     ) -> Self {
         let (max_body_bytes, body_pause) = (config.max_body_bytes, ms(config.write_ms));
         Self {
-            // A list that is wrong is refused before; nobody is granted anything by it.
-            cors: Cors::new(&config.cors_origins).unwrap_or(Cors::Listed(vec![])),
-            max_headers: usize::try_from(config.max_headers).unwrap_or(usize::MAX),
             presentations,
             pages,
             posters,
@@ -115,6 +122,8 @@ impl Router {
             edge: None,
             max_body_bytes,
             body_pause,
+            public_site: config.public_url.site(),
+            renders: Renders::default(),
         }
     }
 
@@ -135,8 +144,12 @@ impl Router {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let (ours, early) = (false, false);
-        self.respond(request, Asker { peer, ours, early })
+        let asker = Asker {
+            peer,
+            ours: false,
+            secure: false,
+        };
+        self.respond(request, asker)
     }
 
     pub(crate) fn respond<B>(&self, request: Request<B>, asker: Asker) -> Answering<'_>
@@ -148,7 +161,7 @@ impl Router {
         let access_log = self.access_log.as_ref().filter(|_| !asker.ours);
         let entry = access_log.map(|log| log.begin(&request, asker.peer));
         let mut notes = Notes::new(entry.is_some());
-        let form = Form::of(&request, &self.cors);
+        let form = Form::of(&request);
         let (kind, step) = self.begin(request, asker, &mut notes);
         Answering {
             router: self,
@@ -161,12 +174,12 @@ impl Router {
         }
     }
 
-    pub(crate) fn metrics(&self) -> &Metrics {
-        &self.metrics
+    pub(crate) fn renders(&self) -> &Renders {
+        &self.renders
     }
 
-    pub(crate) fn cors(&self) -> &Cors {
-        &self.cors
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Does what can be done of an answer before anything is waited for.
@@ -175,93 +188,49 @@ impl Router {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let path = request.uri().path();
-        let is_api = path.starts_with(API) || Some(path) == API.strip_suffix('/');
-        if let Some((status, why)) = request::refusal(&request, self.max_headers, asker.early) {
-            if status != StatusCode::TOO_EARLY {
-                self.metrics.refuse(Reason::Malformed);
-            }
-            let mut response = match is_api {
-                true => answer::problem(status, why),
-                false => refuse(status, format!("{why}\n"), Lifetime::NoStore),
-            };
-            if status == StatusCode::BAD_REQUEST {
-                close(request.version(), &mut response);
-            }
-            return (Kind::Unknown, Step::Answer(response));
+        if is_ambiguous(&request) {
+            let mut response = refuse(StatusCode::BAD_REQUEST, "one Host header, please\n", Lifetime::NoStore);
+            close(request.version(), &mut response);
+            return (Kind::Unknown, Step::answer(response));
         }
-        if is_api {
+        if request.uri().path().starts_with(API) {
             let request =
                 request.map(|body| Limited::new(Timed::new(body, self.body_pause), self.max_body_bytes).boxed_unsync());
             let answer = self.fallback.call(request, asker.peer);
             return (Kind::Api, Step::Fallback(answer));
         }
-        let (head, body) = request.into_parts();
+        let has_body = !request.body().is_end_stream();
+        let (head, _) = request.into_parts();
         let resource = Resource::parse(head.uri.path());
         let kind = resource.as_ref().map_or(Kind::Unknown, kind);
-        self.note(resource.as_ref(), notes);
-        if body.is_end_stream() {
-            return (kind, self.route(head, resource, asker));
+        if has_body {
+            // Whoever put a body here may mean it as another request (RFC 9112 11.2).
+            self.metrics.refuse(Reason::Body);
+            let mut response = refuse(StatusCode::BAD_REQUEST, "no body here, please\n", Lifetime::NoStore);
+            close(head.version, &mut response);
+            return (kind, Step::answer(response));
         }
-        let reads = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
-        if !reads || body.size_hint().lower() > 0 {
-            return (kind, Step::Answer(self.refuse_body(&head)));
-        }
-        let step = Step::Later(Box::pin(async move {
-            match request::is_empty(body, self.body_pause).await {
-                true => self.route(head, resource, asker).await,
-                false => (self.refuse_body(&head), Duration::ZERO),
+        let step = match (&head.method, resource) {
+            (&Method::GET | &Method::HEAD, Some(resource)) => self.read(head, resource, asker, notes),
+            (&Method::GET | &Method::HEAD | &Method::OPTIONS, None) if head.uri.path() != "*" => {
+                Step::answer(refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON))
             }
-        }));
+            (&Method::OPTIONS, _) => Step::answer(answer::preflight()),
+            _ => Step::answer(answer::method_not_allowed()),
+        };
         (kind, step)
     }
 
-    /// Notes whose media or lists are asked for, where a log wants to know.
-    fn note(&self, resource: Option<&Resource>, notes: &mut Notes) {
-        match resource {
-            Some(Resource::Live(channel, _) | Resource::Poster(channel) | Resource::Watch(channel)) => {
-                notes.about(channel);
-            }
-            Some(Resource::Media(broadcast, ..)) if notes.is_logged() => {
+    fn read(&self, head: Parts, resource: Resource, asker: Asker, notes: &mut Notes) -> Step<'_> {
+        match &resource {
+            Resource::Live(channel, _) | Resource::Poster(channel) | Resource::Watch(channel) => notes.about(channel),
+            Resource::Media(broadcast, ..) if notes.is_logged() => {
                 if let Some(live) = self.presentations.broadcast(*broadcast) {
                     notes.about(live.channel());
                 }
             }
             _ => {}
         }
-    }
-
-    /// Nothing that has a body is answered, because another reader may take the body for a request (RFC 9112 11.2).
-    fn refuse_body(&self, head: &Parts) -> Response<Body> {
-        self.metrics.refuse(Reason::Body);
-        let mut response = match head.method {
-            Method::GET | Method::HEAD | Method::OPTIONS => refuse(
-                StatusCode::BAD_REQUEST,
-                "a request for this has no body\n",
-                Lifetime::NoStore,
-            ),
-            ref other => answer::other_method(other),
-        };
-        close(head.version, &mut response);
-        response
-    }
-
-    fn route(&self, head: Parts, resource: Option<Resource>, asker: Asker) -> Step<'_> {
-        Step::Answer(match (&head.method, resource) {
-            (&Method::GET | &Method::HEAD, Some(resource)) => return self.read(head, resource, asker),
-            (&Method::GET | &Method::HEAD | &Method::OPTIONS, None) if head.uri.path() != "*" => {
-                refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON)
-            }
-            (&Method::OPTIONS, _) => {
-                let mut response = answer::options();
-                self.cors.preflight(&head.headers, response.headers_mut());
-                response
-            }
-            (method, _) => answer::other_method(method),
-        })
-    }
-
-    fn read(&self, head: Parts, resource: Resource, asker: Asker) -> Step<'_> {
         match self.edge.as_ref().filter(|_| !self.is_here(&resource)) {
             Some(edge) => Step::Later(Box::pin(self.elsewhere(edge, head, resource, asker))),
             None => self.here(head, resource, asker),
@@ -270,7 +239,7 @@ impl Router {
 
     /// What is made by this process.
     fn here(&self, head: Parts, resource: Resource, asker: Asker) -> Step<'_> {
-        Step::Answer(match resource {
+        Step::answer(match resource {
             Resource::Live(channel, listing) => return self.listing(head, &channel, listing, asker),
             Resource::Media(broadcast, track, object) => return self.media(&head, broadcast, &track, object, asker),
             Resource::Poster(channel) => {
@@ -342,7 +311,7 @@ impl Router {
 
     fn listing(&self, head: Parts, channel: &ChannelName, listing: Listing, asker: Asker) -> Step<'_> {
         let Some(live) = self.presentations.channel(channel) else {
-            return Step::Answer(refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON));
+            return Step::answer(refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON));
         };
         match live.current() {
             Some(presentation) => self.list(&head, live, presentation, listing, asker),
@@ -375,28 +344,45 @@ impl Router {
         self.saw(live.channel(), presentation.target_duration_s, asker, head);
         let conditions = Conditions::of_text(&head.method, &head.headers);
         let lifetime = Lifetime::Seconds((presentation.target_duration_s / 2).max(1));
-        let (text, content_type) = match listing {
-            Listing::Multivariant => (presentation.multivariant(), answer::HLS),
-            Listing::Manifest => (presentation.manifest(), answer::DASH),
-            Listing::PlainManifest => (presentation.plain_manifest(), answer::DASH),
-            Listing::Playlist(track) => return playlist(self, head, conditions, live, &presentation, &track),
+        let listing = match listing {
+            Listing::Multivariant => packager::Listing::Multivariant,
+            Listing::Manifest => packager::Listing::Manifest(self.site(head, asker)),
+            Listing::PlainManifest => packager::Listing::PlainManifest(self.site(head, asker)),
+            Listing::Playlist(track) => return playlist(self, head, conditions, live, presentation, &track),
         };
-        let source = presentation.tracks.first();
-        if source.is_some_and(|source| conditions.is_modified(|| media::updated(&presentation, source))) {
-            return Step::Answer(answer::precondition_failed());
+        let named = |site: &Site| site.is_some() && self.public_site.is_none();
+        let varies = match &listing {
+            packager::Listing::Manifest(site) | packager::Listing::PlainManifest(site) => named(site),
+            _ => false,
+        };
+        let text = Text {
+            presentation,
+            listing,
+            conditions,
+            lifetime,
+            varies,
+        };
+        text.step(self, Duration::ZERO)
+    }
+
+    /// The address that manifests name the clock by.
+    fn site(&self, head: &Parts, asker: Asker) -> Site {
+        match &self.public_site {
+            Some(site) => Some(Arc::clone(site)),
+            None if asker.ours => None,
+            None => site::of(head, asker.secure),
         }
-        Step::Answer(answer::text(&conditions, text, content_type, lifetime))
     }
 
     fn media(&self, head: &Parts, broadcast: BroadcastId, track: &TrackName, object: Object, asker: Asker) -> Step<'_> {
         let live = self.presentations.broadcast(broadcast);
         let Some((live, presentation)) = live.and_then(|live| live.current().map(|current| (live, current))) else {
-            return Step::Answer(refuse(StatusCode::NOT_FOUND, "no such broadcast\n", SOON));
+            return Step::answer(refuse(StatusCode::NOT_FOUND, "no such broadcast\n", SOON));
         };
         let target = presentation.target_duration_s;
         let Some(index) = index(&presentation, track) else {
             let gone = Lifetime::Seconds(target);
-            return Step::Answer(refuse(StatusCode::NOT_FOUND, "no such track\n", gone));
+            return Step::answer(refuse(StatusCode::NOT_FOUND, "no such track\n", gone));
         };
         self.saw(live.channel(), target, asker, head);
         let media = Media {
@@ -416,7 +402,7 @@ impl Router {
                 let (now, found) = come.unwrap_or((presentation, Found::Future));
                 (media.answer(&now, found, Lifetime::Unchanging(6 * target)), held)
             })),
-            found => Step::Answer(media.answer(&presentation, found, Lifetime::Immutable)),
+            found => Step::answer(media.answer(&presentation, found, Lifetime::Immutable)),
         }
     }
 
@@ -441,7 +427,7 @@ fn playlist<'a>(
     head: &Parts,
     conditions: Conditions,
     live: Arc<Live>,
-    presentation: &Presentation,
+    presentation: Arc<Presentation>,
     track: &TrackName,
 ) -> Step<'a> {
     let target = presentation.target_duration_s;
@@ -449,10 +435,10 @@ fn playlist<'a>(
         true => blocking(target),
         false => (Lifetime::Seconds((target / 2).max(1)), Lifetime::Seconds(target)),
     };
-    let Some(track) = index(presentation, track) else {
-        return Step::Answer(refuse(StatusCode::NOT_FOUND, "no such track\n", failed));
+    let Some(track) = index(&presentation, track) else {
+        return Step::answer(refuse(StatusCode::NOT_FOUND, "no such track\n", failed));
     };
-    let bad = |bad: directives::Bad| Step::Answer(refuse(StatusCode::BAD_REQUEST, format!("{bad}\n"), failed));
+    let bad = |bad: directives::Bad| Step::answer(refuse(StatusCode::BAD_REQUEST, format!("{bad}\n"), failed));
     let directives = match Directives::parse(head.uri.query()) {
         Ok(directives) => directives,
         Err(reason) => return bad(reason),
@@ -463,7 +449,7 @@ fn playlist<'a>(
     };
     let skip = directives.skip;
     match reload {
-        Ok(Reload::Now) => Step::Answer(playlist_of(presentation, track, skip, &conditions, done)),
+        Ok(Reload::Now) => Text::playlist(presentation, track, skip, conditions, done).step(router, Duration::ZERO),
         Ok(Reload::Wait(msn, part)) => {
             let then = Then::Playlist {
                 track,
@@ -475,6 +461,11 @@ fn playlist<'a>(
         }
         Err(reason) => bad(reason),
     }
+}
+
+/// HTTP/1.1 with no Host or several (RFC 9112 3.2): who else has read this request may have read another.
+fn is_ambiguous<B>(request: &Request<B>) -> bool {
+    request.version() == Version::HTTP_11 && request.headers().get_all(header::HOST).iter().count() != 1
 }
 
 /// No further request is read from this connection.

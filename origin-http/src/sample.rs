@@ -26,8 +26,10 @@ pub(crate) fn track(name: &str, first: u64, complete: usize, parts: usize, open:
         average_bps: 1,
         frame_rate: None,
         inits: vec![Arc::new(init)],
-        segments: Arc::new((first..next).map(|msn| Arc::new(segment(msn, parts, true))).collect()),
+        segments: (first..next).map(|msn| Arc::new(segment(msn, parts, true))).collect(),
         listed_from: 0,
+        withdrawn: 0,
+        dependent: 0,
         open: open.map(|parts| Arc::new(segment(next, parts, false))),
         discontinuity_sequence: 0,
     }

@@ -20,7 +20,9 @@ use media_core::{
 use packager::Packager;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Audience, Body, Config, Fallback, Metrics, Page, Pages, Poster, Posters, RequestBody, Router, urgency};
+use crate::{
+    Audience, Body, Config, Fallback, Metrics, Page, Pages, Poster, Posters, PublicUrl, RequestBody, Router, urgency,
+};
 
 /// One segment's frames, and one part's.
 pub(crate) const SEGMENT: usize = 25;
@@ -47,9 +49,15 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// The channel `demo` with one video track and no frame yet.
+    /// The channel `demo` with one video track and no frame yet. Players reach it as
+    /// `https://live.example`, however tests do.
     pub(crate) async fn new() -> Self {
-        Self::with(&Config::default()).await
+        let public_url = PublicUrl::try_from("https://live.example".to_owned()).unwrap();
+        let config = Config {
+            public_url,
+            ..Config::default()
+        };
+        Self::with(&config).await
     }
 
     pub(crate) async fn with(config: &Config) -> Self {
@@ -68,6 +76,7 @@ impl Stage {
         let settings = packager::Config {
             part: Duration::from_millis(200),
             window: second * 60,
+            window_mb: 64,
         };
         let packager = Packager::new(hub.clone(), settings).unwrap();
         let presentations = packager.presentations();
@@ -119,7 +128,12 @@ impl Stage {
 
     /// As [`Stage::new`], with three complete segments and one with two parts.
     pub(crate) async fn live() -> Self {
-        let mut stage = Self::new().await;
+        Self::new().await.begun().await
+    }
+
+    /// Three complete segments, and one with two parts.
+    pub(crate) async fn begun(self) -> Self {
+        let mut stage = self;
         stage.push(3 * SEGMENT + 2 * PART + 1).await;
         stage
     }

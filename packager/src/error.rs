@@ -16,4 +16,10 @@ pub enum Error {
         /// The most.
         most_ms: u64,
     },
+    /// The memory for a broadcast is out of its range.
+    #[error("window_mb is {mb}, must be 16 to 1048576")]
+    MemoryOutOfRange {
+        /// What was given, in MiB.
+        mb: usize,
+    },
 }

@@ -3,7 +3,8 @@
 //! - [`rope`]: bytes in pieces, never joined.
 //! - `boxes`, `fragment`: ISO/IEC 14496-12 and CMAF bytes.
 //! - `line`, `segmenter`, `audio`, `video`, `follower`: a track cut into parts and segments, on a clock that continues to the tick.
-//! - `window`: the segments of a track that are listed and held; [`program`]: all tracks in step.
+//! - [`segments`], `window`: the segments of a track that are listed and held; [`program`]: all
+//!   tracks in step, within a bound of memory.
 //! - [`presentation`]: the immutable snapshot that is served; [`rendered`]: its texts, made at most once.
 //! - [`hls`], [`dash`]: those texts.
 //! - [`live`]: one task a broadcast, from the hub to the snapshot; and where the origin finds it. `waiters`: who waits for what comes.
@@ -25,6 +26,7 @@ pub mod program;
 pub mod rendered;
 pub mod rope;
 mod segmenter;
+pub mod segments;
 pub mod silence;
 mod stamp;
 mod video;
@@ -35,5 +37,6 @@ pub use error::Error;
 pub use live::{Changed, Config, Follow, Gone, Live, Packager, Presentations};
 pub use metrics::Metrics;
 pub use presentation::{Init, Part, Presentation, Segment, Track};
-pub use rendered::{Rendered, Skip, Text};
+pub use rendered::{Listing, Rendered, Site, Skip, Text};
 pub use rope::Rope;
+pub use segments::Segments;

@@ -30,6 +30,9 @@ const MAX_HOLD: Duration = Duration::from_secs(1);
 /// Marks that wait at most for the first units of a track that joins.
 const MAX_MARKS: usize = 16;
 
+/// What a unit that waits takes beside its bytes.
+const UNIT_BYTES: usize = size_of::<(Frame, Arc<Config>)>() + 64;
+
 /// One track on its way into segments.
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -74,7 +77,9 @@ pub(crate) enum Role {
 pub(crate) struct Audio {
     pub(crate) clock: audio::Clock,
     pub(crate) silence: Option<Bytes>,
-    pub(crate) held: VecDeque<(Frame, Arc<Config>)>,
+    held: VecDeque<(Frame, Arc<Config>)>,
+    /// Memory that the units held take.
+    held_bytes: usize,
     /// Marks that stand before units that have not come.
     pub(crate) cuts: VecDeque<Cut>,
     /// The most that units came behind the master lately, and ahead of it, in 90 kHz ticks.
@@ -90,6 +95,7 @@ impl Audio {
             clock: audio::Clock::new(config.timescale, config.timescale.hz(), config.frame_samples),
             silence: silent_frame(config),
             held: VecDeque::new(),
+            held_bytes: 0,
             cuts: VecDeque::new(),
             lag: 0,
             lead: 0,
@@ -106,6 +112,29 @@ impl Audio {
     /// The next cut, if it is `due`.
     fn take_cut(&mut self, due: impl FnOnce(&Cut) -> bool) -> Option<Cut> {
         due(self.cuts.front()?).then(|| self.cuts.pop_front())?
+    }
+
+    /// Keeps a unit until the master has come as far.
+    pub(crate) fn hold_unit(&mut self, frame: Frame, config: Arc<Config>) {
+        self.held_bytes += UNIT_BYTES + frame.payload.len();
+        self.held.push_back((frame, config));
+    }
+
+    /// The unit that has waited longest.
+    pub(crate) fn first_held(&self) -> Option<&Frame> {
+        self.held.front().map(|(frame, _)| frame)
+    }
+
+    /// Lets go of the unit that has waited longest.
+    pub(crate) fn release_unit(&mut self) -> Option<(Frame, Arc<Config>)> {
+        let unit = self.held.pop_front()?;
+        self.held_bytes -= UNIT_BYTES + unit.0.payload.len();
+        Some(unit)
+    }
+
+    /// How many units wait.
+    pub(crate) fn units_held(&self) -> usize {
+        self.held.len()
     }
 
     /// How long a unit waits for the master.
@@ -185,6 +214,15 @@ impl Line {
             Kind::Audio(audio) => audio.clock.next(),
             Kind::Video(_) | Kind::Follower(_) => self.segmenter.open().map(Segment::end),
         }
+    }
+
+    /// Memory that is taken: complete segments, the open one, and units that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        let waiting = match &self.kind {
+            Kind::Audio(audio) => audio.held_bytes,
+            Kind::Video(_) | Kind::Follower(_) => 0,
+        };
+        self.window.bytes() + self.segmenter.bytes() + waiting
     }
 
     pub(crate) fn push(&mut self, sample: Sample, metrics: &Metrics) {

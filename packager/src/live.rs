@@ -1,7 +1,8 @@
 //! From the hub to what is served: one task a broadcast, the snapshot it swaps, and where the origin finds it.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -17,6 +18,7 @@ use media_core::{
     Broadcast, BroadcastId, ChannelName, Hub,
     broadcast::{Consumer, Event, MAX_TRACKS},
 };
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::{sync::Notify, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
@@ -24,12 +26,17 @@ use tracing::Instrument;
 use crate::{
     Error, Presentation, Rope, Segment,
     metrics::Metrics,
-    program::{Program, Settings},
+    program::{Full, Program, Settings},
     waiters::{Awaited, Crowd, Ticket, Waiters},
 };
 
 /// How often the clock acts on a window that it drives.
 const GAP_TICK: Duration = Duration::from_millis(50);
+/// Events of the hub that are taken before others run and what has come is published: a publisher
+/// that sends thousands at once does not hold the thread.
+const BATCH: usize = 256;
+/// How long a broadcast stays that took too much memory: for players to read its end.
+const FULL_STAY: Duration = Duration::from_secs(10);
 /// How often it is asked whose wait is over first: no more than the shortest wait.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -40,12 +47,19 @@ pub struct Config {
     pub part: Duration,
     /// How far playlists reach back: at least 6 segments' worth is wanted, 6 s to 24 h taken. About twice as much is held in memory.
     pub window: Duration,
+    /// Memory that a broadcast may take, in MiB, all its tracks together: 16 to 1 048 576. Where that
+    /// is less than the window needs, playlists reach back less far; a broadcast of which not even
+    /// the shortest playlist fits is ended.
+    pub window_mb: usize,
 }
 
 impl Config {
     /// # Errors
     /// [`Error::OutOfRange`] names the setting, its value and its bounds in milliseconds.
     pub fn check(&self) -> Result<(), Error> {
+        if !(16..=1 << 20).contains(&self.window_mb) {
+            return Err(Error::MemoryOutOfRange { mb: self.window_mb });
+        }
         let within = |setting: &'static str, value: Duration, least_ms: u64, most_ms: u64| {
             let bounds = Duration::from_millis(least_ms)..=Duration::from_millis(most_ms);
             let error = Error::OutOfRange {
@@ -81,6 +95,7 @@ impl Packager {
         let settings = Settings {
             part: config.part,
             window: config.window,
+            window_bytes: config.window_mb << 20,
         };
         Ok(Self {
             hub,
@@ -134,63 +149,156 @@ impl Packager {
                 () = shutdown.cancelled() => break,
             };
             let span = tracing::info_span!("broadcast", name = %broadcast.name());
-            let live = Arc::new(Live::new(&broadcast));
-            let before = self.presentations.insert(&live);
-            let program = self.program(&broadcast, before.as_deref());
-            let package = package(
-                program,
-                self.presentations.clone(),
-                Arc::clone(&live),
-                self.metrics.clone(),
-            );
-            let (presentations, window, shutdown) =
-                (self.presentations.clone(), self.settings.window, shutdown.clone());
-            tasks.spawn(
-                async move {
-                    // Whoever waits is told, however this ends.
-                    let _closed = Closed(&live);
-                    let task = async {
-                        package.await;
-                        // What has ended stays for the length of its window.
-                        tokio::select! {
-                            () = tokio::time::sleep(window) => {}
-                            () = shutdown.cancelled() => {}
-                        }
-                    };
-                    tokio::select! {
-                        biased;
-                        () = task => {}
-                        never = live.crowd.wake_rest() => match never {},
-                    }
-                    presentations.remove(&live);
-                }
-                .instrument(span),
-            );
+            let (keeper, before) = self.list(broadcast, &shutdown);
+            let (program, consumer) = self.program(&keeper.broadcast, before.as_deref());
+            let package = package(program, consumer, keeper.listed.clone(), self.metrics.clone());
+            tasks.spawn(keeper.run(package).instrument(span));
         }
         tasks.close();
         tasks.wait().await;
     }
-}
 
-/// Tells those who wait that no more follows, when dropped.
-struct Closed<'a>(&'a Live);
-
-impl Drop for Closed<'_> {
-    fn drop(&mut self) {
-        self.0.close();
-        self.0.crowd.wake_now();
+    /// Makes `broadcast` known; and what was there under its name.
+    fn list(&self, broadcast: Arc<Broadcast>, shutdown: &CancellationToken) -> (Keeper, Option<Arc<Live>>) {
+        let live = Arc::new(Live::new(&broadcast));
+        let before = self.presentations.insert(&live);
+        let keeper = Keeper {
+            hub: self.hub.clone(),
+            metrics: self.metrics.clone(),
+            window: self.settings.window,
+            shutdown: shutdown.clone(),
+            broadcast,
+            listed: Listed {
+                presentations: self.presentations.clone(),
+                live,
+            },
+        };
+        (keeper, before)
     }
 }
 
-async fn package(
-    (mut program, mut consumer): (Program, Consumer),
+/// What a publisher is told whose broadcast ended by our fault.
+const FAILED: &str = "a fault of the server has ended this broadcast: connect again";
+
+/// A presentation, and where it can be found.
+#[derive(Debug, Clone)]
+struct Listed {
     presentations: Presentations,
     live: Arc<Live>,
+}
+
+impl Listed {
+    /// Swaps in a snapshot; the first gives the broadcast its channel's name.
+    fn publish(&self, presentation: Presentation, changed: &[usize]) {
+        if self.live.publish(presentation, changed) {
+            self.presentations.name(&self.live);
+        }
+    }
+}
+
+/// A broadcast's task has panicked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Failed;
+
+/// Keeps a broadcast to be found while it is packaged, and for a while after. When it is dropped, however
+/// its task ends, those who wait are told that no more follows, and it is found no more.
+struct Keeper {
+    hub: Hub,
     metrics: Metrics,
-) {
+    window: Duration,
+    shutdown: CancellationToken,
+    broadcast: Arc<Broadcast>,
+    listed: Listed,
+}
+
+impl Keeper {
+    /// Runs `package`; what that returns beside its result is what is held of the broadcast.
+    async fn run<T>(self, package: impl Future<Output = (T, Result<(), Full>)>) {
+        let Ok((held, packaged)) = self.serve(package).await else {
+            self.metrics.failures.inc();
+            tracing::error!("the broadcast is ended by a fault of this program; report it");
+            let (hub, broadcast) = (self.hub.clone(), Arc::clone(&self.broadcast));
+            drop(self);
+            hub.fail(&broadcast, FAILED.into());
+            return;
+        };
+        let stay = match packaged {
+            Ok(()) => self.window,
+            Err(full) => {
+                tracing::warn!(%full, "the broadcast is ended");
+                self.hub.fail(&self.broadcast, full.to_string());
+                FULL_STAY.min(self.window)
+            }
+        };
+        let over = async {
+            tokio::select! {
+                () = time::sleep(stay) => {}
+                () = self.shutdown.cancelled() => {}
+            }
+        };
+        // Nothing in it can fail.
+        let _ = self.serve(over).await;
+        drop(held);
+    }
+
+    /// Runs `work`, and wakes the crowd that it leaves to be woken.
+    ///
+    /// # Errors
+    /// [`Failed`]: it has panicked. What it was working on is not to be used any more.
+    async fn serve<T>(&self, work: impl Future<Output = T>) -> Result<T, Failed> {
+        let mut work = pin!(work);
+        let caught = poll_fn(|cx| {
+            let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
+            match polled {
+                Ok(polled) => polled.map(Ok),
+                Err(_) => Poll::Ready(Err(Failed)),
+            }
+        });
+        tokio::select! {
+            biased;
+            result = caught => result,
+            never = self.listed.live.crowd.wake_rest() => match never {},
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let live = &self.listed.live;
+        live.close();
+        live.crowd.wake_now();
+        self.listed.presentations.remove(live);
+    }
+}
+
+/// Counts a broadcast for as long as it is packaged.
+struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Packages a broadcast to its end. [`Full`]: it takes more memory than it may; what there is of it has
+/// been ended.
+async fn package(
+    mut program: Program,
+    mut consumer: Consumer,
+    listed: Listed,
+    metrics: Metrics,
+) -> (Program, Result<(), Full>) {
+    let live = &listed.live;
     tracing::info!(id = %live.broadcast, "packaging");
-    metrics.broadcasts.inc();
-    loop {
+    let _counted = Counted::new(&metrics.broadcasts);
+    let result = loop {
         let gap = program.in_gap().then(|| Instant::now() + GAP_TICK);
         let look = Some(Instant::now() + LOOK);
         let deadline = [program.poll_timeout(), gap, look, live.first_until()]
@@ -200,49 +308,73 @@ async fn package(
         let event = tokio::select! {
             event = consumer.next() => match event {
                 Some(event) => Some(event),
-                None => break,
+                None => break Ok(()),
             },
             () = sleep_until(deadline) => None,
         };
-        let mut arrived = None;
-        match event {
-            Some(first) => {
-                let now = Instant::now();
-                let mut next = Some(first);
-                while let Some(event) = next {
-                    // A rendition's frames arrive when a worker has made them: what that takes is the ladder's to tell.
-                    if let Event::Frame { track, frame } = &event
-                        && program.is_source(*track)
-                    {
-                        arrived = Some(frame.arrived);
-                    }
-                    program.apply(event, now);
-                    next = consumer.try_next();
-                }
-            }
+        let taken = match event {
+            Some(first) => take(&mut program, first, &mut consumer),
             None => {
                 program.handle_timeout(Instant::now());
+                Ok(Taken::default())
             }
-        }
+        };
+        let Taken { arrived, more } = match taken {
+            Ok(taken) => taken,
+            Err(full) => break Err(full),
+        };
         if let Some((presentation, changed)) = program.snapshot() {
-            if live.publish(presentation, &changed) {
-                presentations.name(&live);
-            }
+            listed.publish(presentation, &changed);
             if let Some(arrived) = arrived {
                 metrics.part_latency.observe(arrived.elapsed().as_secs_f64());
             }
         }
         live.look();
-    }
+        if more {
+            tokio::task::yield_now().await;
+        }
+    };
     program.finish();
-    if let Some((presentation, changed)) = program.snapshot()
-        && live.publish(presentation, &changed)
-    {
-        presentations.name(&live);
+    if let Some((presentation, changed)) = program.snapshot() {
+        listed.publish(presentation, &changed);
     }
     live.close();
-    metrics.broadcasts.dec();
     tracing::info!("ended");
+    (program, result)
+}
+
+/// What came of a batch of events.
+#[derive(Default)]
+struct Taken {
+    /// When the newest of the source's frames arrived.
+    arrived: Option<Instant>,
+    /// There may be more events.
+    more: bool,
+}
+
+/// Takes `first` and the events that are there already, up to [`BATCH`].
+fn take(program: &mut Program, first: Event, consumer: &mut Consumer) -> Result<Taken, Full> {
+    let now = Instant::now();
+    let mut taken = Taken::default();
+    let mut next = Some(first);
+    for _ in 0..BATCH {
+        let Some(event) = next.take() else {
+            return Ok(taken);
+        };
+        // A rendition's frames arrive when a worker has made them: what that takes is the ladder's to tell.
+        if let Event::Frame { track, frame } = &event
+            && program.is_source(*track)
+        {
+            taken.arrived = Some(frame.arrived);
+        }
+        program.apply(event, now)?;
+        next = consumer.try_next();
+    }
+    taken.more = true;
+    match next {
+        Some(last) => program.apply(last, now).map(|()| taken),
+        None => Ok(taken),
+    }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

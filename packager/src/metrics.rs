@@ -24,6 +24,13 @@ pub struct Metrics {
     /// Renditions given up because they were too far behind the source.
     pub(crate) renditions_late: Counter,
     pub(crate) audio: Audio,
+    /// Bytes that broadcasts hold, by whose tracks.
+    window_bytes: Family<Tracks, Gauge>,
+    /// Segments that left before their time because too much was held: those that were listed, and
+    /// those that were held for players that had seen them listed.
+    window_dropped: Family<Reason, Counter>,
+    /// Tasks of broadcasts that have failed.
+    pub(crate) failures: Counter,
     /// Frames that are in no part, by reason.
     pub(crate) dropped: Family<Reason, Counter>,
 }
@@ -35,6 +42,12 @@ pub(crate) struct Audio {
     pub(crate) silence: Counter,
     /// Holes too large to fill.
     pub(crate) leaps: Counter,
+}
+
+/// Whose tracks: `source` or `rendition`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Tracks {
+    tracks: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -56,6 +69,9 @@ impl Default for Metrics {
             part_latency: Histogram::new(latency),
             renditions_late: Counter::default(),
             audio: Audio::default(),
+            window_bytes: Family::default(),
+            window_dropped: Family::default(),
+            failures: Counter::default(),
             dropped: Family::default(),
         }
     }
@@ -87,11 +103,32 @@ impl Metrics {
             "Holes in audio too large to fill",
             self.audio.leaps.clone(),
         );
+        let help = "Memory that broadcasts take for what is listed and held, by whose tracks";
+        registry.register_with_unit("window", help, Unit::Bytes, self.window_bytes.clone());
+        registry.register(
+            "window_dropped_segments",
+            "Segments that left before their time to stay within live.window_mb: listed, or held",
+            self.window_dropped.clone(),
+        );
+        registry.register(
+            "packager_failures",
+            "Broadcasts that ended because of a fault of this program",
+            self.failures.clone(),
+        );
         registry.register(
             "packager_dropped_frames",
             "Frames in no part, by reason",
             self.dropped.clone(),
         );
+    }
+
+    /// The gauge of what all broadcasts hold of `tracks`.
+    pub(crate) fn window_bytes(&self, tracks: &'static str) -> Gauge {
+        self.window_bytes.get_or_create(&Tracks { tracks }).clone()
+    }
+
+    pub(crate) fn drop_segment(&self, reason: &'static str) {
+        self.window_dropped.get_or_create(&Reason { reason }).inc();
     }
 
     pub(crate) fn drop_frame(&self, reason: &'static str) {

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use media_core::{BroadcastId, ChannelName, Timescale, TrackName, codec::Config};
 
-use crate::{Rope, dash::Period, rendered::Rendered};
+use crate::{Rope, Segments, dash::Period, rendered::Rendered, segments::Listed};
 
 /// A snapshot of a broadcast.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub struct Presentation {
     /// The source's, video first, then renditions as they appear; the order never changes.
     pub tracks: Vec<Arc<Track>>,
     /// DASH periods of what is held, oldest first.
-    pub periods: Vec<Period>,
+    pub periods: Arc<[Period]>,
     /// Texts, rendered by the first who asks.
     pub rendered: Rendered,
 }
@@ -69,9 +69,13 @@ pub struct Track {
     /// Init segments that held segments refer to by [`Init::number`].
     pub inits: Vec<Arc<Init>>,
     /// Complete segments held, oldest first, numbered without holes. Not all of them are listed.
-    pub segments: Arc<Vec<Arc<Segment>>>,
+    pub segments: Segments,
     /// Index in `segments` of the first that playlists list; its length if none.
     pub listed_from: usize,
+    /// How many of the newest are not listed: at the end, those without media (docs/decisions/0020).
+    pub withdrawn: usize,
+    /// How many of `segments` start without a key frame, and are no gaps.
+    pub dependent: usize,
     /// The segment at the edge: its parts so far. `None` before the first segment and after the end.
     pub open: Option<Arc<Segment>>,
     /// EXT-X-DISCONTINUITY-SEQUENCE of the first listed segment.
@@ -85,8 +89,9 @@ impl Track {
     }
 
     /// Complete segments that playlists list.
-    pub fn listed(&self) -> &[Arc<Segment>] {
-        &self.segments[self.listed_from..]
+    pub fn listed(&self) -> Listed<'_> {
+        let to = self.segments.len().saturating_sub(self.withdrawn);
+        self.segments.range(self.listed_from, to)
     }
 
     /// The segment with this number: complete and held, or the open one.
@@ -134,7 +139,7 @@ impl Track {
 
     /// The discontinuity sequence of what would follow the newest segment.
     pub fn discontinuities(&self) -> u64 {
-        let segments = self.listed().iter().chain(&self.open);
+        let segments = self.listed().chain(&self.open);
         self.discontinuity_sequence + segments.filter(|segment| segment.discontinuity).count() as u64
     }
 
@@ -185,6 +190,17 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// Whether it is a gap from its start to its end (so far).
+    pub fn is_void(&self) -> bool {
+        self.parts.iter().all(|part| part.gap)
+    }
+
+    /// Memory that it takes: the bytes of its parts, and what is kept beside them.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let parts: usize = self.parts.iter().map(|part| part.held_bytes()).sum();
+        size_of::<Self>() + parts + self.bytes.held_bytes(false)
+    }
+
     /// Where it ends (so far).
     pub fn end(&self) -> i64 {
         self.start + self.duration
@@ -204,4 +220,13 @@ pub struct Part {
     pub gap: bool,
     /// Its bytes.
     pub bytes: Rope,
+}
+
+impl Part {
+    /// Memory that it takes: its bytes, and what is kept beside them.
+    pub(crate) fn held_bytes(&self) -> usize {
+        // Its place in the segment's row, and its counts of references.
+        let place = 4 * size_of::<usize>();
+        size_of::<Self>() + place + self.bytes.held_bytes(true)
+    }
 }

@@ -26,8 +26,11 @@ use crate::{
 };
 
 mod listing;
+mod memory;
 
 use listing::Listing;
+pub use memory::Full;
+use memory::Memory;
 
 /// Audio that has come since is alive: it goes on while the master is in a gap.
 const ALIVE: Duration = Duration::from_secs(1);
@@ -64,6 +67,7 @@ pub struct Program {
     /// The first segment has a discontinuity before it: another broadcast was listed at this address.
     replaces: bool,
     ended: bool,
+    memory: Memory,
 }
 
 /// What all programs share.
@@ -73,6 +77,8 @@ pub struct Settings {
     pub part: Duration,
     /// How far playlists reach back.
     pub window: Duration,
+    /// Memory that a broadcast may take, in bytes.
+    pub window_bytes: usize,
 }
 
 /// A cut of the master that has been.
@@ -98,6 +104,7 @@ impl Program {
     ) -> Self {
         let discontinuity = broadcast.first_discontinuity().max(before.unwrap_or(0));
         let periods = Periods::new(Timescale::VIDEO.ticks(broadcast.segment()));
+        let memory = Memory::new(settings.window_bytes, &metrics);
         let tracks = broadcast.tracks();
         let mut program = Self {
             broadcast,
@@ -114,6 +121,7 @@ impl Program {
             skipping: false,
             replaces: before.is_some(),
             ended: false,
+            memory,
         };
         for (info, (_, config)) in tracks.into_iter().zip(configs) {
             program.add(info, Arc::clone(config), false);
@@ -121,8 +129,17 @@ impl Program {
         program
     }
 
-    /// Takes one event of the hub.
-    pub fn apply(&mut self, event: Event, now: Instant) {
+    /// Takes one event of the hub. The oldest segments leave early where more is held than there may
+    /// be.
+    ///
+    /// # Errors
+    /// [`Full`]: no more can leave. The broadcast cannot go on; no further event is to be applied.
+    pub fn apply(&mut self, event: Event, now: Instant) -> Result<(), Full> {
+        self.take(event, now);
+        self.keep_within_memory()
+    }
+
+    fn take(&mut self, event: Event, now: Instant) {
         match event {
             Event::Frame { track, frame } if track == self.master => self.master_frame(frame, now),
             Event::Frame { track, frame } if frame.mark.is_some() && track < self.lines.len() => {
@@ -149,7 +166,7 @@ impl Program {
     /// When [`Program::handle_timeout`] is due: held units, or the next gap part.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let held = self.lines.iter().filter_map(|line| match &line.kind {
-            Kind::Audio(audio) => audio.held.front().map(|(frame, _)| frame.arrived + audio.hold()),
+            Kind::Audio(audio) => audio.first_held().map(|frame| frame.arrived + audio.hold()),
             Kind::Video(_) | Kind::Follower(_) => None,
         });
         held.min()
@@ -216,12 +233,30 @@ impl Program {
                 line.finish_following(last, end, &self.metrics);
             }
         }
+        self.end_with_media();
         self.ended = true;
         self.list();
         if let Some((msn, start)) = open {
             let end = self.lines[self.master].window.end().unwrap_or(start);
             let duration = self.lines[self.master].to_video(end - start);
             self.periods.close(msn, duration);
+        }
+    }
+
+    /// The lists end with the last media of their kind: no player reaches the end of a gap.
+    fn end_with_media(&mut self) {
+        let patience = self.broadcast.longest_segment();
+        for video in [true, false] {
+            let last = self
+                .lines
+                .iter()
+                .filter(|line| line.config.is_video() == video)
+                .filter_map(|line| line.window.last_media())
+                .max();
+            let lines = self.lines.iter_mut();
+            for line in lines.filter(|line| line.config.is_video() == video) {
+                line.window.withdraw_gaps(last.unwrap_or(0), patience);
+            }
         }
     }
 
@@ -233,7 +268,7 @@ impl Program {
             true => Role::Rendition,
             false => Role::Source,
         };
-        let Settings { part, window } = self.settings;
+        let Settings { part, window, .. } = self.settings;
         let mut window = Window::new(
             info.name,
             Arc::clone(&config),
@@ -440,9 +475,9 @@ impl Program {
             audio.lead = (audio.lead - audio.lead / 256).max(time.saturating_sub(self.reached));
         }
         audio.arrived = Some(frame.arrived);
-        audio.held.push_back((frame, Arc::clone(&line.config)));
-        if audio.held.len() > MAX_HELD {
-            audio.held.pop_front();
+        audio.hold_unit(frame, Arc::clone(&line.config));
+        if audio.units_held() > MAX_HELD {
+            audio.release_unit();
             self.metrics.drop_frame("audio_overrun");
         }
         self.release(now);
@@ -532,7 +567,7 @@ impl Program {
         let timescale = line.window.timescale();
         loop {
             let Kind::Audio(audio) = &mut line.kind else { return };
-            let Some((frame, _)) = audio.held.front() else { break };
+            let Some(frame) = audio.first_held() else { break };
             let time = timescale.rescale(frame.pts, Timescale::VIDEO);
             let waited = now.is_none_or(|now| now.saturating_duration_since(frame.arrived) >= audio.hold());
             // To its end, so that a mark there is known as its part closes.
@@ -540,7 +575,7 @@ impl Program {
             if end > self.reached && !waited {
                 break;
             }
-            if let Some((frame, config)) = audio.held.pop_front() {
+            if let Some((frame, config)) = audio.release_unit() {
                 line.take_unit(frame, &config, &self.metrics);
                 line.cut_where_reached(&self.metrics);
             }

@@ -4,20 +4,50 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     io::Write,
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 
-use crate::{Presentation, dash, hls};
+use crate::{Presentation, Track, dash, hls};
+
+/// Sites whose manifests are kept of one snapshot. Whoever asks under more names, which a client can
+/// make up, gets manifests that name the clock by a relative address.
+const SITES: usize = 4;
+/// A text that describes more segments than this takes milliseconds to render and compress.
+const LONG: usize = 1_024;
+
+/// A text of a [`Presentation`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listing {
+    /// `master.m3u8`.
+    Multivariant,
+    /// `manifest.mpd`: DASH with low latency.
+    Manifest(Site),
+    /// `plain.mpd`: DASH of whole segments.
+    PlainManifest(Site),
+    /// `{track}.m3u8`, of the track with this index in [`Presentation::tracks`]. The full playlist
+    /// where a delta update is not offered, would leave nothing out, or the broadcast has ended.
+    Playlist {
+        /// The track's index.
+        track: usize,
+        /// Whether a delta update is asked for.
+        skip: Skip,
+    },
+}
+
+/// Under which address players reach the daemon: scheme and authority, and a path before ours if there
+/// is one, such as `https://live.example.org`. No slash at its end, and no character that XML minds.
+/// `None`: not known.
+pub type Site = Option<Arc<str>>;
 
 /// The texts of one [`Presentation`], each made on first demand. Boxed: most snapshots are replaced before anybody asks.
 #[derive(Debug)]
 pub struct Rendered {
     multivariant: OnceLock<Box<Text>>,
-    manifest: OnceLock<Box<Text>>,
-    plain_manifest: OnceLock<Box<Text>>,
+    manifest: Manifests,
+    plain_manifest: Manifests,
     /// By track.
     media: Box<[Media]>,
 }
@@ -30,13 +60,62 @@ struct Media {
     delta_v2: OnceLock<Option<Box<Text>>>,
 }
 
+/// A manifest, by the site whose clock it names. Places are taken in order, and kept.
+#[derive(Debug, Default)]
+struct Manifests {
+    relative: OnceLock<Box<Text>>,
+    by_site: [OnceLock<Box<OfSite>>; SITES],
+}
+
+#[derive(Debug)]
+struct OfSite {
+    site: Arc<str>,
+    text: OnceLock<Text>,
+}
+
+impl Manifests {
+    /// The text for `site`, or where all places are taken by others the one for all.
+    fn of(&self, site: &Site, render: impl Fn(Option<&str>) -> String) -> &Text {
+        match self.place(site, true) {
+            Some(of_site) => of_site.text.get_or_init(|| render(Some(&of_site.site)).into()),
+            None => self.relative.get_or_init(|| boxed(render(None))),
+        }
+    }
+
+    /// What is there already of [`Manifests::of`].
+    fn there(&self, site: &Site) -> Option<&Text> {
+        match self.place(site, false) {
+            Some(of_site) => of_site.text.get(),
+            None => self.relative.get().map(|text| &**text),
+        }
+    }
+
+    /// The site's place; a free one if it has none and may `take` one.
+    fn place(&self, site: &Site, take: bool) -> Option<&OfSite> {
+        let site = site.as_ref()?;
+        let places = self.by_site.iter().map_while(|place| match take {
+            true => Some(place.get_or_init(|| {
+                Box::new(OfSite {
+                    site: Arc::clone(site),
+                    text: OnceLock::new(),
+                })
+            })),
+            false => place.get(),
+        });
+        places
+            .into_iter()
+            .find(|place| place.site == *site)
+            .map(|place| &**place)
+    }
+}
+
 impl Rendered {
     /// Nothing rendered yet, for a presentation of `tracks` tracks.
     pub fn new(tracks: usize) -> Self {
         Self {
             multivariant: OnceLock::new(),
-            manifest: OnceLock::new(),
-            plain_manifest: OnceLock::new(),
+            manifest: Manifests::default(),
+            plain_manifest: Manifests::default(),
             media: (0..tracks).map(|_| Media::default()).collect(),
         }
     }
@@ -63,6 +142,18 @@ impl Text {
             let written = encoder.write_all(&self.plain).and_then(|()| encoder.finish());
             written.expect("writing to memory does not fail").into()
         })
+    }
+
+    /// Makes all that an answer needs: the compressed form if `gzip`, and the digest.
+    pub fn prepare(&self, gzip: bool) {
+        self.digest();
+        if gzip {
+            self.gzip();
+        }
+    }
+
+    fn is_ready(&self, gzip: bool) -> bool {
+        self.digest.get().is_some() && (!gzip || self.gzip.get().is_some())
     }
 
     /// What tells this text from another, for a validator (RFC 9110 8.8.3); the same for the same text in any process of this build.
@@ -97,15 +188,52 @@ pub enum Skip {
 }
 
 impl Presentation {
-    /// `master.m3u8`.
-    pub fn multivariant(&self) -> &Text {
-        self.rendered
-            .multivariant
-            .get_or_init(|| boxed(hls::multivariant::render(self)))
+    /// The text, rendered if nobody has asked for it before.
+    ///
+    /// # Panics
+    /// If there is no such track.
+    pub fn text(&self, listing: &Listing) -> &Text {
+        let rendered = &self.rendered;
+        match listing {
+            Listing::Multivariant => rendered
+                .multivariant
+                .get_or_init(|| boxed(hls::multivariant::render(self))),
+            Listing::Manifest(site) => rendered.manifest.of(site, |site| dash::manifest::render(self, site)),
+            Listing::PlainManifest(site) => rendered.plain_manifest.of(site, |site| dash::plain::render(self, site)),
+            Listing::Playlist { track, skip } => self.media_playlist(*track, *skip),
+        }
     }
 
-    /// `{track}.m3u8`, of the track with this index in [`Presentation::tracks`]. The full playlist where a delta update is not
-    /// offered, would leave nothing out, or the broadcast has ended.
+    /// Whether [`Presentation::text`] would keep a thread from all else for milliseconds: the text is
+    /// long, and has not been rendered, or compressed if `gzip`.
+    pub fn is_slow(&self, listing: &Listing, gzip: bool) -> bool {
+        let rendered = &self.rendered;
+        let listed = |track: &Arc<Track>| track.listed().len();
+        let (described, there) = match listing {
+            Listing::Multivariant => return false,
+            Listing::Manifest(site) => {
+                let described = self.periods.len() * self.tracks.len();
+                (described, rendered.manifest.there(site))
+            }
+            Listing::PlainManifest(site) => {
+                let described = self.tracks.iter().map(listed).sum();
+                (described, rendered.plain_manifest.there(site))
+            }
+            Listing::Playlist { track, skip } => {
+                let Some(track_there) = self.tracks.get(*track) else {
+                    return false;
+                };
+                if *skip != Skip::No && hls::media::skips(self, track_there) {
+                    return false;
+                }
+                let whole = rendered.media[*track].whole.get().map(|text| &**text);
+                (listed(track_there), whole)
+            }
+        };
+        described > LONG && there.is_none_or(|text| !text.is_ready(gzip))
+    }
+
+    /// The text of [`Listing::Playlist`].
     ///
     /// # Panics
     /// If there is no such track.
@@ -119,20 +247,6 @@ impl Presentation {
             Skip::V2 => &texts.delta_v2,
         };
         delta.get_or_init(|| render(skip)).as_deref().unwrap_or_else(whole)
-    }
-
-    /// `manifest.mpd`: DASH with low latency.
-    pub fn manifest(&self) -> &Text {
-        self.rendered
-            .manifest
-            .get_or_init(|| boxed(dash::manifest::render(self)))
-    }
-
-    /// `plain.mpd`: DASH of whole segments.
-    pub fn plain_manifest(&self) -> &Text {
-        self.rendered
-            .plain_manifest
-            .get_or_init(|| boxed(dash::plain::render(self)))
     }
 }
 

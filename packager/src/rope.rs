@@ -4,6 +4,10 @@ use std::{io::IoSlice, sync::Arc};
 
 use bytes::{Buf, Bytes};
 
+/// What a piece takes beside its bytes and its place in a row: the count of its references, and the
+/// allocator's part of both.
+const PIECE_BYTES: usize = 64;
+
 /// An immutable row of byte pieces. Cheap to clone: all clones share the row. As a [`Buf`] it is read from the front, and
 /// hands out all its pieces for one vectored write.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +47,16 @@ impl Rope {
     /// Bytes left to read.
     pub fn len(&self) -> usize {
         self.remaining
+    }
+
+    /// Memory that it takes: its row of pieces, and if `payload` their bytes as well, with what each
+    /// takes beside.
+    pub(crate) fn held_bytes(&self, payload: bool) -> usize {
+        let row = self.pieces.len() * size_of::<Bytes>() + PIECE_BYTES;
+        match payload {
+            true => row + self.remaining + self.pieces.len() * PIECE_BYTES,
+            false => row,
+        }
     }
 
     /// Whether nothing is left.

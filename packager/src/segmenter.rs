@@ -14,6 +14,9 @@ use crate::{
     fragment::{self, Sample},
 };
 
+/// What a sample takes beside its bytes, here and in its part.
+const SAMPLE_BYTES: usize = size_of::<Sample>() + 128;
+
 /// PART-TARGET that parts of about `part` keep.
 pub(crate) fn part_target(part: Duration) -> Duration {
     let ms = u64::try_from(part.as_millis()).unwrap_or(u64::MAX).max(2);
@@ -58,6 +61,8 @@ struct Open {
     interrupted: bool,
     samples: Vec<Sample>,
     part: Span,
+    /// Memory that its parts and samples take.
+    bytes: usize,
 }
 
 /// What the samples of the open part add up to.
@@ -86,6 +91,11 @@ impl Segmenter {
         self.open.as_ref().map(|open| &open.segment)
     }
 
+    /// Memory that the open segment takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.bytes)
+    }
+
     /// From now on no part is longer than this, if its samples are not.
     pub(crate) fn limit_parts(&mut self, target: Duration) {
         self.part_most = Some(self.timescale.ticks(target));
@@ -102,6 +112,7 @@ impl Segmenter {
             interrupted: false,
             samples: Vec::new(),
             part,
+            bytes: 0,
         });
     }
 
@@ -117,6 +128,7 @@ impl Segmenter {
         let Some(open) = &mut self.open else { return closed };
         open.part.duration += duration;
         open.part.independent |= sample.key;
+        open.bytes += SAMPLE_BYTES + sample.payload.len();
         open.samples.push(sample);
         if open.part.duration >= least {
             closed += self.close_part();
@@ -223,6 +235,9 @@ impl Segmenter {
 impl Open {
     fn push_part(&mut self, part: Part) {
         self.segment.duration += part.duration;
+        if part.gap {
+            self.bytes += part.held_bytes();
+        }
         self.segment.parts.push(Arc::new(part));
     }
 

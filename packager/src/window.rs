@@ -3,11 +3,14 @@
 //!
 //! A segment is held for its duration and the longest playlist that listed it after it has left the list (RFC 8216bis 6.2.2).
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use media_core::{Timescale, TrackName, codec::Config};
 
-use crate::{Init, Segment, Track, fragment, segmenter};
+use crate::{Init, Segment, Segments, Track, fragment, segmenter};
+
+/// What an init segment takes beside its bytes: its configuration, and what is kept of it.
+const INIT_BYTES: usize = 1_024;
 
 /// One track's segments.
 #[derive(Debug)]
@@ -17,6 +20,9 @@ pub(crate) struct Window {
     listed: i64,
     held: i64,
     bits: Bits,
+    /// Memory that the segments take, and that the init segments take.
+    bytes: usize,
+    init_bytes: usize,
     /// PART-TARGET must not be longer.
     most: Option<Duration>,
 }
@@ -38,6 +44,7 @@ impl Window {
             bytes: fragment::header(&config, timescale),
             config: Arc::clone(&config),
         });
+        let init_bytes = INIT_BYTES + init.bytes.len();
         let track = Track {
             name,
             rendition,
@@ -51,8 +58,10 @@ impl Window {
             average_bps: 0,
             frame_rate: None,
             inits: vec![init],
-            segments: Arc::default(),
+            segments: Segments::default(),
             listed_from: 0,
+            withdrawn: 0,
+            dependent: 0,
             open: None,
             discontinuity_sequence: discontinuity,
             config,
@@ -62,6 +71,8 @@ impl Window {
             listed,
             held: 2 * listed,
             bits: Bits::default(),
+            bytes: 0,
+            init_bytes,
             most: None,
         }
     }
@@ -135,6 +146,14 @@ impl Window {
         self.track.segments.last().map(|segment| segment.msn)
     }
 
+    /// Number of the newest segment that has any media.
+    pub(crate) fn last_media(&self) -> Option<u64> {
+        let mut newest_first = self.track.segments.iter().rev();
+        newest_first
+            .find(|segment| !segment.is_void())
+            .map(|segment| segment.msn)
+    }
+
     /// Number of the oldest segment held.
     pub(crate) fn oldest(&self) -> Option<u64> {
         self.track.segments.first().map(|segment| segment.msn)
@@ -157,6 +176,12 @@ impl Window {
             config: Arc::clone(&config),
         }));
         self.track.config = config;
+        self.count_inits();
+    }
+
+    /// Memory that is taken: segments and init segments.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes + self.init_bytes
     }
 
     /// Adds the next complete segment, and lets go of what need not be held any more.
@@ -166,26 +191,120 @@ impl Window {
         }
         self.bits.add(&segment, &mut self.track);
         let edge = segment.end();
-        let held = |old: &&Arc<Segment>| edge - old.end() <= self.held + old.duration;
-        // The hub's marks bound how many there are: a segment lasts at least a part of T but for the rarest.
-        let mut segments: VecDeque<_> = self
-            .track
-            .segments
-            .iter()
-            .skip_while(|old| !held(old))
-            .cloned()
-            .collect();
-        let gone = self.track.segments.len() - segments.len();
-        segments.push_back(Arc::new(segment));
-        let mut listed_from = self.track.listed_from.saturating_sub(gone);
-        while let Some(old) = segments.get(listed_from).filter(|old| edge - old.end() >= self.listed) {
-            self.track.discontinuity_sequence += u64::from(old.discontinuity);
-            listed_from += 1;
+        self.bytes += segment.held_bytes();
+        self.track.dependent += usize::from(is_dependent(&segment));
+        self.track.segments.push(Arc::new(segment));
+        let (held, listed) = (self.held, self.listed);
+        while self.oldest_is(|old| edge - old.end() > held + old.duration) {
+            self.let_go();
         }
-        self.track.listed_from = listed_from;
-        self.track.segments = Arc::new(segments.into());
-        let oldest_init = self.track.segments.first().map_or(0, |oldest| oldest.init);
-        self.track.inits.retain(|init| init.number >= oldest_init);
+        while let Some(old) = self.track.segments.get(self.track.listed_from)
+            && edge - old.end() >= listed
+        {
+            self.track.discontinuity_sequence += u64::from(old.discontinuity);
+            self.track.listed_from += 1;
+        }
+        self.forget_inits();
+    }
+
+    /// Lets go of segment `msn`, if it is the oldest held and there are others; whether it was listed
+    /// still.
+    pub(crate) fn give_up(&mut self, msn: u64) -> Option<bool> {
+        if self.track.segments.len() < 2 || !self.oldest_is(|old| old.msn == msn) {
+            return None;
+        }
+        let listed = self.let_go();
+        self.forget_inits();
+        Some(listed)
+    }
+
+    /// Whether at least `least` stays listed without segment `msn`.
+    pub(crate) fn can_spare(&self, msn: u64, least: Duration) -> bool {
+        if self.track.listed_from > 0 || !self.oldest_is(|old| old.msn == msn) {
+            return true;
+        }
+        let (second, end) = (self.track.segments.get(1), self.end());
+        let rest = second.zip(end).map_or(0, |(second, end)| end - second.start);
+        rest >= self.track.timescale().ticks(least)
+    }
+
+    /// Nothing follows: the list ends with the last media. Gap segments after segment `last`, the
+    /// last that has media in any track of this kind, leave it, and so do those of a rendition that
+    /// is missing for less than `patience` before. Gap parts at the end of the last are left out.
+    pub(crate) fn withdraw_gaps(&mut self, last: u64, patience: Duration) {
+        let segments = &self.track.segments;
+        let void = segments.iter().rev().take_while(|segment| segment.is_void());
+        let void = void.count();
+        let own = segments.len() - void;
+        if own <= self.track.listed_from {
+            return; // All that is listed is a gap.
+        }
+        let of_all = segments.partition_point(|segment| segment.msn <= last).max(own);
+        let start = segments.get(own).map_or(0, |segment| segment.start);
+        let missing = segments
+            .get(of_all.saturating_sub(1))
+            .map_or(0, |end| end.end() - start);
+        let keep = match missing < self.track.timescale().ticks(patience) {
+            true => own,
+            false => of_all,
+        };
+        self.track.withdrawn = segments.len() - keep;
+        if keep == own {
+            self.shorten(own - 1);
+        }
+    }
+
+    /// The segment at `index` ends with its last media.
+    fn shorten(&mut self, index: usize) {
+        let segments = &self.track.segments;
+        let media = |segment: &Segment| segment.parts.iter().rposition(|part| !part.gap);
+        let Some((segment, last)) = segments.get(index).and_then(|old| Some((old, media(old)? + 1))) else {
+            return;
+        };
+        if last == segment.parts.len() {
+            return;
+        }
+        let mut shorter = (**segment).clone();
+        let gaps: i64 = shorter.parts.drain(last..).map(|part| part.duration).sum();
+        shorter.duration -= gaps;
+        shorter.gap = shorter.parts.iter().any(|part| part.gap);
+        let after = segments.iter().skip(index + 1).cloned();
+        let shorter = std::iter::once(Arc::new(shorter));
+        self.track.segments = segments.range(0, index).cloned().chain(shorter).chain(after).collect();
+    }
+
+    fn oldest_is(&self, so: impl FnOnce(&Segment) -> bool) -> bool {
+        self.track.segments.first().is_some_and(|oldest| so(oldest))
+    }
+
+    /// Lets go of the oldest segment; whether it was listed still.
+    fn let_go(&mut self) -> bool {
+        let Some(oldest) = self.track.segments.pop_front() else {
+            return false;
+        };
+        self.bytes = self.bytes.saturating_sub(oldest.held_bytes());
+        self.track.dependent -= usize::from(is_dependent(&oldest));
+        let listed = self.track.listed_from == 0;
+        if listed {
+            self.track.discontinuity_sequence += u64::from(oldest.discontinuity);
+        }
+        self.track.listed_from = self.track.listed_from.saturating_sub(1);
+        listed
+    }
+
+    /// Init segments that no segment held needs.
+    fn forget_inits(&mut self) {
+        let oldest = self.track.segments.first().map_or(0, |oldest| oldest.init);
+        let count = self.track.inits.len();
+        self.track.inits.retain(|init| init.number >= oldest);
+        if self.track.inits.len() < count {
+            self.count_inits();
+        }
+    }
+
+    fn count_inits(&mut self) {
+        let inits = self.track.inits.iter();
+        self.init_bytes = inits.map(|init| INIT_BYTES + init.bytes.len()).sum();
     }
 
     /// What the first segment tells of the track: the part target that its frames keep, its frame rate.
@@ -224,6 +343,11 @@ impl Window {
             self.track.frame_rate = frame_rate(measured, avc.frame_rate);
         }
     }
+}
+
+/// Whether players cannot begin with it, though it has media.
+fn is_dependent(segment: &Segment) -> bool {
+    !segment.independent && !segment.gap
 }
 
 /// The rate that is written in playlists: the stream's own statement if it is about what was measured, else the usual rate nearest

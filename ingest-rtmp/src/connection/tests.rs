@@ -5,10 +5,9 @@ use rml_rtmp::sessions::ClientSessionEvent as Seen;
 use tokio::{
     io::{DuplexStream, duplex},
     task::JoinHandle,
-    time::sleep,
 };
 
-use super::{writes::STALL, *};
+use super::*;
 use crate::{
     amf0::Value,
     auth::Grant,
@@ -85,9 +84,8 @@ impl Bench {
         peer.client.video(0, video_frame(IDR));
         peer.client.audio(0, audio_frame());
         peer.flush().await;
-        // The clock goes on: the first picture waits for what may follow it.
         while self.broadcast(name).is_none() {
-            sleep(Duration::from_millis(10)).await;
+            tokio::task::yield_now().await;
         }
         peer
     }
@@ -130,7 +128,7 @@ async fn a_publisher_that_was_silent_for_a_second_is_replaced_at_once_and_told_s
     assert_eq!(first.codes().await, ["NetStream.Publish.BadName"]);
     let broadcast = bench.broadcast("demo").unwrap();
     while broadcast.tracks()[1].frames < 2 {
-        sleep(Duration::from_millis(10)).await;
+        tokio::task::yield_now().await;
     }
     assert_eq!((broadcast.id(), broadcast.presence()), (id, Presence::Live));
     drop(third);

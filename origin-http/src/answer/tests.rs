@@ -1,5 +1,5 @@
 use http::{
-    HeaderName, Method,
+    Method,
     header::{ACCEPT_ENCODING, IF_NONE_MATCH},
 };
 use http_body_util::BodyExt;

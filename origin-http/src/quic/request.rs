@@ -6,7 +6,7 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     task::Poll,
 };
 
@@ -23,14 +23,13 @@ use tracing::debug;
 
 use crate::{
     activity::Activity,
-    admission::Usage,
     answer::{self, Lifetime},
     body::{Body, Data},
     config::ms,
     connection::Context,
-    cors::Grant,
     date,
     metrics::Reason,
+    router::Asker,
 };
 
 use super::{
@@ -53,8 +52,6 @@ pub(super) struct Requests {
     pub(super) context: Arc<Context>,
     pub(super) quic: quinn::Connection,
     pub(super) activity: Arc<Activity>,
-    /// Of the connection, once it is admitted.
-    pub(super) usage: OnceLock<Arc<Usage>>,
     pub(super) turns: Turns,
     /// A request has been answered.
     pub(super) done: Notify,
@@ -71,12 +68,6 @@ impl Requests {
     ) {
         let busy = self.activity.begin();
         self.exchange(request, &exchange).await;
-        if exchange.refusal() == Some(Refusal::Cut) {
-            self.refuse(Reason::Malformed);
-            // Of the connection (RFC 9114 7.1): who cuts a frame may have been cut short himself.
-            self.quic
-                .close(wire(Code::H3_FRAME_ERROR.value()), b"a stream ended within a frame");
-        }
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         if finished.len() == finished.capacity() {
             finished.retain(|exchange| !exchange.has_arrived());
@@ -113,27 +104,39 @@ impl Requests {
             Ok(resolved) => resolved,
             Err(err) => return self.unread(&err, writer).await,
         };
-        // A connection whose requests are incomplete is idle.
-        let in_flight = self.usage.get().map(Usage::exchange);
-        if let Some(None) = in_flight {
-            // It ends: its place was given to another (RFC 9114 4.1.1).
-            return writer.reset(Code::H3_REQUEST_REJECTED);
-        }
         if let Some(wrong) = wrong(request.headers()) {
             debug!(wrong, "malformed");
             self.refuse(Reason::Malformed);
             return writer.reset(Code::H3_MESSAGE_ERROR);
         }
         let head_only = request.method() == Method::HEAD;
-        let length = request.headers().get(header::CONTENT_LENGTH).and_then(length);
-        let mut upload = Upload::new(stream, length);
-        upload.begin().await;
-        let peer = self.quic.remote_address();
-        let peer = (peer.ip().to_canonical(), peer.port()).into();
-        let request: Request<Upload> = request.map(|()| upload);
-        let answer = self.context.answer(request, peer, exchange.early);
-        let Some(response) = writer.unless_stopped(answer).await else {
-            return;
+        let refused = if request.headers().len() > usize::try_from(config.max_headers).unwrap_or(usize::MAX) {
+            self.refuse(Reason::Malformed);
+            Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+        } else if exchange.early && !matches!(*request.method(), Method::GET | Method::HEAD) {
+            // Whoever sends it again may mean it once (RFC 8470 5.2).
+            Some(StatusCode::TOO_EARLY)
+        } else {
+            None
+        };
+        let response = match refused {
+            Some(status) => answer::refuse(status, "", Lifetime::NoStore),
+            None => {
+                let length = request.headers().get(header::CONTENT_LENGTH).and_then(length);
+                let mut upload = Upload::new(stream, length);
+                if reads_only(request.method()) && upload.begin(ms(config.header_ms)).await.is_err() {
+                    self.refuse(Reason::Header);
+                    return writer.reset(Code::H3_REQUEST_INCOMPLETE);
+                }
+                let peer = self.quic.remote_address();
+                let peer = (peer.ip().to_canonical(), peer.port()).into();
+                let request: Request<Upload> = request.map(|()| upload);
+                let asker = Asker::secure(peer);
+                let Some(response) = writer.unless_stopped(self.context.router.respond(request, asker)).await else {
+                    return;
+                };
+                response
+            }
         };
         if writer.send(response, head_only).await.is_err() {
             debug!("not wanted any more");
@@ -143,7 +146,7 @@ impl Requests {
     /// A request whose head is not to be had.
     async fn unread(&self, err: &StreamError, mut writer: Writer<'_>) {
         debug!(%err, "no request");
-        let refusal = writer.exchange.refusal();
+        let too_large = writer.exchange.refusal() == Some(Refusal::TooLong);
         match err {
             StreamError::ConnectionError { .. } => {}
             // h3 has answered.
@@ -151,16 +154,12 @@ impl Requests {
                 self.refuse(Reason::Malformed);
                 writer.finish();
             }
-            _ if refusal == Some(Refusal::TooLong) => {
+            _ if too_large => {
                 self.refuse(Reason::Malformed);
                 let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                let why = "the request's head is too large\n";
-                let mut response = answer::refuse(status, why, Lifetime::NoStore);
-                let cors = self.context.router.cors();
-                cors.share(Grant::None, response.headers_mut());
-                let _ = writer.send(response, false).await;
+                let _ = writer.send(answer::refuse(status, "", Lifetime::NoStore), false).await;
             }
-            _ if refusal == Some(Refusal::Malformed) => {
+            _ if writer.exchange.refusal().is_some() => {
                 self.refuse(Reason::Malformed);
                 writer.reset(Code::H3_MESSAGE_ERROR);
             }
@@ -363,6 +362,11 @@ impl Pieces {
         self.gather();
         std::mem::take(&mut self.ready)
     }
+}
+
+/// Methods whose answer is not begun before the request is known to have ended: it has no body, mostly.
+fn reads_only(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE)
 }
 
 /// What of a request's head may not be, if anything (RFC 9114 4.2, 4.1.2).

@@ -21,12 +21,12 @@ use super::frames::{Frames, Refusal};
 /// Streams that a server opens: control, and QPACK's two (RFC 9114 6.2, RFC 9204 4.2).
 const OPENED: usize = 3;
 
-/// A connection, and the requests that have come and that h3 has not seen. The peer's other streams are not h3's to read
-/// ([`unidirectional`](super::unidirectional)).
+/// A connection, and the streams that have come and that h3 has not seen.
 pub(super) struct Connection {
     quic: quinn::Connection,
     opened: VecDeque<quinn::SendStream>,
     requests: VecDeque<RequestStream>,
+    others: VecDeque<RecvStream>,
     /// The last request that h3 has taken.
     taken: Option<Arc<Exchange>>,
     max_section: u64,
@@ -57,6 +57,7 @@ impl Connection {
             quic,
             opened,
             requests: VecDeque::new(),
+            others: VecDeque::new(),
             taken: None,
             max_section,
         })
@@ -73,14 +74,24 @@ impl Connection {
         self.requests.push_back(RequestStream {
             recv: RecvStream {
                 stream: recv,
-                frames: Frames::new(self.max_section),
+                frames: Frames::of_request(self.max_section),
                 input: Bytes::new(),
-                exchange: Arc::clone(&exchange),
+                refusal: Some(Arc::clone(&exchange)),
             },
             send: SendStream {
                 exchange,
                 writing: None,
             },
+        });
+    }
+
+    /// Another stream of the peer has come.
+    pub(super) fn bring_other(&mut self, recv: quinn::RecvStream) {
+        self.others.push_back(RecvStream {
+            stream: recv,
+            frames: Frames::of_unidirectional(),
+            input: Bytes::new(),
+            refusal: None,
         });
     }
 
@@ -128,7 +139,9 @@ impl quic::Connection<Bytes> for Connection {
     type OpenStreams = Nothing;
 
     fn poll_accept_recv(&mut self, _: &mut Context<'_>) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
-        Poll::Pending
+        self.others
+            .pop_front()
+            .map_or(Poll::Pending, |stream| Poll::Ready(Ok(stream)))
     }
 
     fn poll_accept_bidi(&mut self, _: &mut Context<'_>) -> Poll<Result<RequestStream, ConnectionErrorIncoming>> {
@@ -197,13 +210,15 @@ pub(super) struct RecvStream {
     frames: Frames,
     /// What has come and is not handed on.
     input: Bytes,
-    /// Told when it is not read further.
-    exchange: Arc<Exchange>,
+    /// Who is told that it is not read further.
+    refusal: Option<Arc<Exchange>>,
 }
 
 impl RecvStream {
     fn refuse(&mut self, refusal: Refusal) -> StreamErrorIncoming {
-        let _ = self.exchange.refusal.set(refusal);
+        if let Some(exchange) = &self.refusal {
+            let _ = exchange.refusal.set(refusal);
+        }
         let code = match refusal {
             Refusal::TooLong => Code::H3_EXCESSIVE_LOAD,
             Refusal::Malformed => Code::H3_MESSAGE_ERROR,

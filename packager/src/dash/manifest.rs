@@ -10,7 +10,7 @@ use media_core::Timescale;
 
 use super::{
     Period,
-    mpd::{self, Form, Head, Set, Shown},
+    mpd::{self, Clock, Form, Head, Set, Shown},
 };
 use crate::{
     Presentation, Track,
@@ -23,28 +23,30 @@ const MIN_TARGET: Duration = Duration::from_secs(1);
 /// How much later than the source's a rendition's parts come, usually: a player at the target must not run dry when it switches.
 const BEHIND: Duration = Duration::from_millis(600);
 
-/// The whole text.
-pub(crate) fn render(presentation: &Presentation) -> String {
+/// The whole text. `site`: where the clock is, see [`mpd::Clock`].
+pub(crate) fn render(presentation: &Presentation, site: Option<&str>) -> String {
     let head = Head {
         profiles: PROFILES,
         min_buffer: presentation.part_hold_back,
-        delay: delay(presentation),
+        // For players that do not know Latency@target, and take whole segments: with less than two
+        // video.js starts after 5 to 13 s. Shaka, which begins at this delay, is not given a third.
+        delay: delay(presentation).max(mpd::whole_segments_delay(presentation, 2)),
+        clock: Clock::at(site),
     };
-    mpd::render(presentation, &head, &LowLatency)
+    mpd::render(presentation, &head, &LowLatency(&head.clock))
 }
 
-struct LowLatency;
+struct LowLatency<'a>(&'a Clock<'a>);
 
-impl Form for LowLatency {
+impl Form for LowLatency<'_> {
     fn describe(&self, out: &mut String, presentation: &Presentation) -> Result {
-        let (away, target) = (mpd::away(presentation), delay(presentation));
-        // Who waits for the publisher falls behind, and is not to look for media in the hole.
-        let slack = if away.is_zero() {
-            2 * presentation.segment
-        } else {
-            presentation.window
-        };
-        let (min, max) = (presentation.part_hold_back, target + slack);
+        if presentation.ended {
+            return Ok(());
+        }
+        let target = delay(presentation);
+        // dash.js seeks to the target from beyond the maximum. A viewer who seeks back within the
+        // window, or falls behind while the publisher is away, stays there.
+        let (min, max) = (presentation.part_hold_back, target + presentation.window);
         write!(
             out,
             "<ServiceDescription id=\"1\">\n <Latency referenceId=\"1\" target=\"{}\" min=\"{}\" max=\"{}\"/>\n \
@@ -77,12 +79,13 @@ impl Form for LowLatency {
     /// The wall clock at the Period's start, and how far apart chunks begin at the most.
     fn describe_set(&self, out: &mut String, set: &Set<'_>) -> Result {
         let Set { id, shown, first, .. } = set;
+        let clock = self.0;
         let timescale = first.timescale();
-        let (start, anchor) = (shown.period.start, shown.presentation.anchor_utc);
+        let (start, anchor) = (shown.start, shown.presentation.anchor_utc);
         write!(
             out,
             "  <ProducerReferenceTime id=\"{id}\" inband=\"true\" type=\"captured\" wallClockTime=\"{}\" presentationTime=\"{}\">\n   \
-             <UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"../../time\"/>\n  </ProducerReferenceTime>\n",
+             <UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"{clock}\"/>\n  </ProducerReferenceTime>\n",
             Utc(anchor + Timescale::VIDEO.duration(start)),
             Timescale::VIDEO.rescale(start, timescale),
         )?;
@@ -97,13 +100,13 @@ impl Form for LowLatency {
     fn template(&self, out: &mut String, shown: &Shown<'_>, track: &Track) -> Result {
         let (period, timescale) = (shown.period, track.timescale());
         let duration = Timescale::VIDEO.rescale(period.nominal, timescale).max(1);
-        write!(out, " startNumber=\"{}\"", period.first)?;
+        write!(out, " startNumber=\"{}\"", shown.first)?;
         if let Some((last, _)) = shown.told {
             write!(out, " endNumber=\"{last}\"")?;
         }
         write!(out, " duration=\"{duration}\"")?;
         let offset = duration - timescale.ticks(track.part_target);
-        if offset > 0 {
+        if offset > 0 && !shown.presentation.ended {
             let offset = Seconds::at(offset, timescale);
             write!(
                 out,

@@ -1,10 +1,11 @@
 //! What both manifests say alike: MPD, Period, AdaptationSet and Representation. ISO/IEC 23009-1 5.3.
 //!
-//! The type stays `dynamic` after the end, so that players in the middle of it keep their clock; what ends it is that
-//! minimumUpdatePeriod is gone and mediaPresentationDuration is there (DASH-IF IOP, end of live content).
+//! After the end the type is `static` (DASH-IF IOP, end of live content): Shaka goes on to numbers after
+//! the last in a `dynamic` one that has ended. It then begins with the oldest segment that is listed.
 
 use std::{
     fmt::{Display, Result, Write},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,7 +13,7 @@ use media_core::{Timescale, codec::Config};
 
 use super::Period;
 use crate::{
-    Presentation, Track,
+    Presentation, Segment, Track,
     stamp::{Millis, Seconds, Utc},
 };
 
@@ -20,12 +21,30 @@ use crate::{
 const APART: usize = 100;
 
 /// What a manifest says of itself.
-pub(super) struct Head {
+pub(super) struct Head<'a> {
     pub(super) profiles: &'static str,
     /// MPD@minBufferTime.
     pub(super) min_buffer: Duration,
     /// MPD@suggestedPresentationDelay.
     pub(super) delay: Duration,
+    pub(super) clock: Clock<'a>,
+}
+
+/// The address of the clock, `/time`. Absolute where the site's address is known: rx-player, GStreamer
+/// and ExoPlayer do not resolve a relative one.
+pub(super) struct Clock<'a>(Option<&'a str>);
+
+impl<'a> Clock<'a> {
+    /// `site`: scheme and authority, with a path before ours if there is one, and no slash at its end.
+    pub(super) fn at(site: Option<&'a str>) -> Self {
+        Self(site)
+    }
+}
+
+impl Display for Clock<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> Result {
+        write!(f, "{}/time", self.0.unwrap_or("../.."))
+    }
 }
 
 /// What a manifest says where its form matters.
@@ -46,6 +65,9 @@ pub(super) trait Form {
 pub(super) struct Shown<'a> {
     pub(super) presentation: &'a Presentation,
     pub(super) period: &'a Period,
+    /// Number and start of its first segment; after the end, of the first that is listed.
+    pub(super) first: u64,
+    pub(super) start: i64,
     /// Number and end of its last segment, also when the broadcast has ended in it.
     pub(super) last: Option<(u64, i64)>,
     /// The same as far as players are told.
@@ -62,14 +84,14 @@ pub(super) struct Set<'a> {
 }
 
 /// The whole text.
-pub(super) fn render(presentation: &Presentation, head: &Head, form: &impl Form) -> String {
+pub(super) fn render(presentation: &Presentation, head: &Head<'_>, form: &impl Form) -> String {
     let mut out = String::with_capacity(1024 + presentation.periods.len() * presentation.tracks.len() * 1280);
     // Writing to a String does not fail.
     let _ = write(&mut out, presentation, head, form);
     out
 }
 
-fn write(out: &mut String, presentation: &Presentation, head: &Head, form: &impl Form) -> Result {
+fn write(out: &mut String, presentation: &Presentation, head: &Head<'_>, form: &impl Form) -> Result {
     let shown: Vec<_> = presentation
         .periods
         .iter()
@@ -83,27 +105,36 @@ fn write(out: &mut String, presentation: &Presentation, head: &Head, form: &impl
         write_period(out, period, before, form)?;
     }
     // The first that a player can use counts; http-head is good to a second only.
-    out.push_str("<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"../../time\"/>\n");
-    out.push_str("<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-head:2014\" value=\"../../time\"/>\n</MPD>\n");
+    for scheme in ["http-iso", "http-head"] {
+        let clock = &head.clock;
+        writeln!(
+            out,
+            "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:{scheme}:2014\" value=\"{clock}\"/>"
+        )?;
+    }
+    out.push_str("</MPD>\n");
     Ok(())
 }
 
-fn open(out: &mut String, presentation: &Presentation, head: &Head, newest: Option<&Shown<'_>>) -> Result {
+fn open(out: &mut String, presentation: &Presentation, head: &Head<'_>, newest: Option<&Shown<'_>>) -> Result {
     let master = presentation.tracks.first();
     let edge = master.and_then(|track| track.segments.last().map(|last| track.timescale().duration(last.end())));
     write!(
         out,
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" profiles=\"{}\" type=\"dynamic\" \
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" profiles=\"{}\" type=\"{}\" \
          availabilityStartTime=\"{}\" publishTime=\"{}\"",
         head.profiles,
+        if presentation.ended { "static" } else { "dynamic" },
         Utc(presentation.anchor_utc),
         Utc(presentation.anchor_utc + edge.unwrap_or_default()),
     )?;
-    if !presentation.ended {
-        write!(out, " minimumUpdatePeriod=\"PT{}S\"", Millis(presentation.segment))?;
-    } else if let Some((_, end)) = newest.and_then(|newest| newest.told) {
-        write!(out, " mediaPresentationDuration=\"PT{}S\"", at(end))?;
+    if presentation.ended {
+        if let Some((_, end)) = newest.and_then(|newest| newest.told) {
+            write!(out, " mediaPresentationDuration=\"PT{}S\"", at(end))?;
+        }
+        return writeln!(out, " minBufferTime=\"PT{}S\">", Millis(head.min_buffer));
     }
+    write!(out, " minimumUpdatePeriod=\"PT{}S\"", Millis(presentation.segment))?;
     writeln!(
         out,
         " minBufferTime=\"PT{}S\" timeShiftBufferDepth=\"PT{}S\" suggestedPresentationDelay=\"PT{}S\">",
@@ -116,7 +147,7 @@ fn open(out: &mut String, presentation: &Presentation, head: &Head, newest: Opti
 
 fn write_period(out: &mut String, shown: &Shown<'_>, before: Option<&Shown<'_>>, form: &impl Form) -> Result {
     let period = shown.period;
-    let start = at(period.start);
+    let start = at(shown.start);
     write!(out, "<Period id=\"{}\" start=\"PT{start}S\"", period.first)?;
     if let Some((_, end)) = shown.told {
         write!(out, " duration=\"PT{}S\"", at(end).since(start))?;
@@ -244,7 +275,7 @@ fn write_representation(out: &mut String, shown: &Shown<'_>, index: usize, track
     }
     let base = Base(shown.presentation);
     let timescale = track.timescale();
-    let offset = Timescale::VIDEO.rescale(period.start, timescale);
+    let offset = Timescale::VIDEO.rescale(shown.start, timescale);
     write!(
         out,
         "   <SegmentTemplate timescale=\"{}\" presentationTimeOffset=\"{offset}\" \
@@ -259,9 +290,12 @@ fn write_representation(out: &mut String, shown: &Shown<'_>, index: usize, track
 impl<'a> Shown<'a> {
     pub(super) fn new(presentation: &'a Presentation, period: &'a Period) -> Self {
         let (last, told) = (last(presentation, period), told(presentation, period));
+        let (first, start) = first(presentation, period);
         Self {
             presentation,
             period,
+            first,
+            start,
             last,
             told,
         }
@@ -276,6 +310,23 @@ impl<'a> Shown<'a> {
 /// A place on the broadcast's timeline.
 pub(super) fn at(ticks: i64) -> Seconds {
     Seconds::at(ticks, Timescale::VIDEO)
+}
+
+/// Where a Period begins. After the end it is the first that is listed of it, which is where those who
+/// come then begin; before, what was told of a Period stays.
+fn first(presentation: &Presentation, period: &Period) -> (u64, i64) {
+    let whole = (period.first, period.start);
+    let Some(master) = presentation.tracks.first().filter(|_| presentation.ended) else {
+        return whole;
+    };
+    let source = presentation.tracks.iter().filter(|track| !track.rendition);
+    let listed = source.filter_map(|track| Some(track.listed().first()?.msn)).max();
+    let first = listed.unwrap_or(0).max(period.first);
+    let segment = master.segment(first).filter(|_| first > period.first);
+    segment.map_or(whole, |segment| {
+        let start = master.timescale().rescale(segment.start, Timescale::VIDEO);
+        (first, start)
+    })
 }
 
 /// The end of a Period; of the newest one, when the broadcast has ended, that is the broadcast's.
@@ -304,6 +355,14 @@ pub(super) fn away(presentation: &Presentation) -> Duration {
     until.saturating_sub(Timescale::VIDEO.duration(since)).min(most)
 }
 
+/// MPD@suggestedPresentationDelay for players that take whole segments: so many of them, or back to the
+/// last media while the publisher is away.
+pub(super) fn whole_segments_delay(presentation: &Presentation, segments: u32) -> Duration {
+    let nominal = presentation.periods.last().map_or(0, |newest| newest.nominal);
+    let segment = Timescale::VIDEO.duration(nominal).max(presentation.segment);
+    (segments * segment).max(away(presentation) + presentation.segment)
+}
+
 /// The end of a Period as players are told: not before another begins. A player that is at the end of the only Period there is thinks
 /// that all is over (dash.js stops for good); so while the publisher is away it goes on to numbers that hold no media.
 fn told(presentation: &Presentation, period: &Period) -> Option<(u64, i64)> {
@@ -316,10 +375,21 @@ fn told(presentation: &Presentation, period: &Period) -> Option<(u64, i64)> {
 
 /// startWithSAP says it of all segments that are held; only a gridded source has others.
 fn starts_with_key_frames(shown: &Shown<'_>, track: &Track) -> bool {
-    let segments = track.segments.iter().chain(&track.open);
+    let starts = |segment: &Arc<Segment>| segment.independent || segment.gap;
+    let mut open = track.open.iter().filter(|open| shown.has(open.msn));
+    if track.dependent == 0 {
+        return open.all(starts);
+    }
+    let oldest = track.segments.first().map_or(0, |oldest| oldest.msn);
+    let before = shown.period.first.saturating_sub(oldest);
+    let segments = track
+        .segments
+        .iter()
+        .skip(usize::try_from(before).unwrap_or(usize::MAX));
     segments
-        .filter(|segment| shown.has(segment.msn))
-        .all(|segment| segment.independent || segment.gap)
+        .take_while(|segment| shown.has(segment.msn))
+        .chain(open)
+        .all(starts)
 }
 
 /// Where media lie, seen from a manifest.

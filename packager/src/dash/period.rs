@@ -69,6 +69,8 @@ pub struct Periods {
     segment: i64,
     /// Oldest first. Only the newest may lack its end, only a broadcast's first its nominal duration (0).
     periods: VecDeque<Period>,
+    /// The same, as snapshots share it.
+    shared: Arc<[Period]>,
     /// Durations of the last complete segments, oldest first; at most [`RECENT`].
     recent: VecDeque<i64>,
     /// Number and end of the newest complete segment, if it is no gap.
@@ -83,6 +85,7 @@ impl Periods {
         Self {
             segment,
             periods: VecDeque::new(),
+            shared: Arc::default(),
             recent: VecDeque::new(),
             closed: None,
             opened: None,
@@ -91,6 +94,11 @@ impl Periods {
 
     /// A segment of the master opens. What it says must stay true until the next.
     pub fn open(&mut self, opening: &Opening<'_>) {
+        self.place(opening);
+        self.share();
+    }
+
+    fn place(&mut self, opening: &Opening<'_>) {
         let &Opening {
             msn,
             start,
@@ -155,6 +163,7 @@ impl Periods {
                 && (duration - self.segment).abs() * 500 > self.segment;
             first.nominal = if near { self.segment } else { duration };
         }
+        self.share();
     }
 
     /// Forgets the periods that hold no segment from `oldest` on.
@@ -166,15 +175,21 @@ impl Periods {
         {
             self.periods.pop_front();
         }
+        self.share();
     }
 
     /// The periods, oldest first; none before the first segment is complete.
-    pub fn snapshot(&self) -> Vec<Period> {
-        self.periods
-            .iter()
-            .filter(|period| period.nominal > 0)
-            .cloned()
-            .collect()
+    pub fn snapshot(&self) -> Arc<[Period]> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Makes what snapshots share anew, if that has changed: there is a snapshot at each part, and a
+    /// change every few seconds at the most.
+    fn share(&mut self) {
+        let known = self.periods.iter().filter(|period| period.nominal > 0);
+        if !known.clone().eq(self.shared.iter()) {
+            self.shared = known.cloned().collect();
+        }
     }
 
     /// The mean of the recent durations that are of the kind of most of them: a segment cut short by a gap, or one of almost

@@ -8,17 +8,18 @@ use std::{
 
 use super::{
     Period,
-    mpd::{self, Form, Head, Set, Shown},
+    mpd::{self, Clock, Form, Head, Set, Shown},
 };
 use crate::{Presentation, Segment, Track};
 
-/// The whole text.
-pub(crate) fn render(presentation: &Presentation) -> String {
+/// The whole text. `site`: where the clock is, see [`mpd::Clock`].
+pub(crate) fn render(presentation: &Presentation, site: Option<&str>) -> String {
     let segment = presentation.segment;
     let head = Head {
         profiles: "urn:mpeg:dash:profile:isoff-live:2011",
         min_buffer: segment,
-        delay: (3 * segment).max(mpd::away(presentation) + segment),
+        delay: mpd::whole_segments_delay(presentation, 3),
+        clock: Clock::at(site),
     };
     mpd::render(presentation, &head, &Plain)
 }
@@ -89,11 +90,13 @@ impl Form for Plain {
 /// and nothing can be left out between. The next Period begins after a rendition's gap, and where it is told of players know that the
 /// row has ended.
 fn listed<'a>(shown: &Shown<'_>, track: &'a Track) -> impl Iterator<Item = &'a Segment> {
-    track
-        .listed()
-        .iter()
+    let all = track.listed();
+    let oldest = all.first().map_or(0, |oldest| oldest.msn);
+    // Numbers have no holes: a Period's are found without going through those of all others.
+    let before = shown.period.first.saturating_sub(oldest);
+    all.skip(usize::try_from(before).unwrap_or(usize::MAX))
         .map(|segment| &**segment)
-        .filter(|segment| shown.has(segment.msn))
+        .take_while(|segment| shown.has(segment.msn))
         .skip_while(|segment| segment.gap)
         .take_while(|segment| !segment.gap)
 }

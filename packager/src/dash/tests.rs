@@ -1,4 +1,4 @@
-use std::{path::PathBuf, process::Command, sync::Arc};
+use std::{path::PathBuf, process::Command};
 
 use proptest::prelude::*;
 
@@ -94,7 +94,7 @@ fn a_period_is_listed_whole_when_each_rendition_has_come_to_it() {
     assert_eq!(periods(&example), 2);
     // A rendition is a little behind:
     let track = example.track(3);
-    track.open = Arc::make_mut(&mut track.segments).pop();
+    track.open = track.segments.pop();
     assert_eq!(periods(&example), 1);
     assert_eq!(string(example.snapshot().manifest()).matches("<Period ").count(), 2);
 }
@@ -173,7 +173,7 @@ fn who_comes_while_the_publisher_is_away_is_sent_back_to_the_last_media() {
     example.push(Cut::Media, 180_000);
     example.push(Cut::Media, 126_000);
     let usual = delays(&example);
-    assert_eq!(usual, ["PT2.261S", "2261", "6261", "PT6.000S"]);
+    assert_eq!(usual, ["PT4.000S", "2261", "62261", "PT6.000S"]);
     // Up to the end of the gap that is open, and one may fall behind by the window.
     example.open_with(Cut::Gap, 180_000, 1);
     assert_eq!(delays(&example), ["PT4.261S", "4261", "64261", "PT6.000S"]);
@@ -395,9 +395,79 @@ proptest! {
             for pair in now.windows(2) {
                 prop_assert!(pair[0].last.unwrap().1 <= pair[1].start);
             }
-            told = now;
+            told = now.to_vec();
             periods.close(msn, duration);
             start += duration;
         }
     }
+}
+
+#[test]
+fn a_manifest_that_has_ended_begins_where_the_list_does() {
+    let mut example = Example::new();
+    example.window = std::time::Duration::from_secs(10);
+    for _ in 0..12 {
+        example.push(Cut::Media, 180_000);
+    }
+    let live = string(example.snapshot().manifest());
+    assert!(live.contains(&format!(" startNumber=\"{FIRST}\"")), "{live}");
+    let ended = example.end();
+    let first = ended.tracks[0].listed().first().unwrap().msn;
+    assert_eq!(first, FIRST + 7);
+    for text in [ended.manifest(), ended.plain_manifest()].map(string) {
+        assert!(text.contains(" type=\"static\""), "{text}");
+        assert!(
+            text.contains(&format!("<Period id=\"{FIRST}\" start=\"PT24.000000S\"")),
+            "{text}"
+        );
+        assert!(text.contains(&format!(" startNumber=\"{first}\"")), "{text}");
+        assert!(text.contains(" presentationTimeOffset=\"2160000\""), "{text}");
+        assert!(text.contains("mediaPresentationDuration=\"PT34.000000S\""), "{text}");
+        for live in [
+            "minimumUpdatePeriod",
+            "timeShiftBufferDepth",
+            "availabilityTimeOffset",
+            "Latency",
+        ] {
+            assert!(!text.contains(live), "{live} in {text}");
+        }
+    }
+}
+
+#[test]
+fn the_clock_is_named_as_each_site_is_reached_up_to_a_few_sites() {
+    let mut example = Example::new();
+    example.push(Cut::Media, 180_000);
+    let presentation = example.snapshot();
+    let at = |site: &str| string(presentation.text(&crate::Listing::Manifest(Some(site.into()))));
+    for n in [0, 1, 2, 3, 0, 3] {
+        let text = at(&format!("https://host-{n}.example/a"));
+        let clock = format!("value=\"https://host-{n}.example/a/time\"");
+        assert_eq!(text.matches(&clock).count(), 4, "{text}");
+        assert_eq!(text.matches("/time\"").count(), 4, "{text}");
+    }
+    assert_eq!(at("https://host-4.example").matches("value=\"../../time\"").count(), 4);
+    let first = presentation.text(&crate::Listing::Manifest(Some("https://host-0.example/a".into())));
+    let again = presentation.text(&crate::Listing::Manifest(Some("https://host-0.example/a".into())));
+    assert!(std::ptr::eq(first, again), "rendered once");
+}
+
+#[test]
+fn a_manifest_costs_what_it_says_not_what_is_held() {
+    // A day of segments in Periods of ten: each is found by its numbers.
+    let mut example = Example::of(&["v0", "a0"]);
+    example.window = std::time::Duration::from_secs(86_400);
+    for n in 0..2_000 {
+        let cut = if n % 10 == 9 { Cut::Discontinuity } else { Cut::Media };
+        example.push(cut, 180_000);
+    }
+    let presentation = example.snapshot();
+    let text = string(presentation.plain_manifest());
+    assert_eq!(text.matches("<Period ").count(), 201);
+    let segments: u64 = text
+        .split(" r=\"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap().parse::<u64>().unwrap())
+        .sum();
+    assert_eq!(segments + text.matches("<S ").count() as u64, 2 * 2_000);
 }

@@ -1,7 +1,8 @@
 //! `{track}.m3u8`: the media playlist of a track, whole or as a delta update. RFC 8216bis 4.4.2 to 4.4.5, 6.2.5.1.
 //!
-//! A segment's lines depend on nothing but the segment, the init segment before it and whether its parts are still listed: so a
-//! delta update is the full playlist with lines left out.
+//! A segment's lines depend on nothing but the segment, the init segment before it and whether its
+//! parts are still listed: so a delta update is the full playlist with lines left out, and the
+//! EXT-X-MAP that applies to its first segment put in. Its cost does not grow with what it skips.
 
 use std::fmt::{Result, Write};
 
@@ -32,6 +33,11 @@ pub(crate) fn render(presentation: &Presentation, track: &Track, skip: Skip) -> 
     Some(out)
 }
 
+/// Whether a delta update of `track` would leave anything out.
+pub(crate) fn skips(presentation: &Presentation, track: &Track) -> bool {
+    Playlist::new(presentation, track).skippable() > 0
+}
+
 struct Playlist<'a> {
     presentation: &'a Presentation,
     track: &'a Track,
@@ -44,7 +50,8 @@ struct Playlist<'a> {
 
 impl<'a> Playlist<'a> {
     fn new(presentation: &'a Presentation, track: &'a Track) -> Self {
-        let newest = track.open.as_ref().or(track.segments.last());
+        let listed = track.listed().newest().or(track.segments.last());
+        let newest = track.open.as_ref().or(listed);
         Self {
             presentation,
             track,
@@ -66,9 +73,11 @@ impl<'a> Playlist<'a> {
                 "\n"
             });
         }
-        let mut init = listed[..skipped].last().map(|segment| segment.init);
+        // EXT-X-MAP is written again where a delta update begins: who has not kept the one that was
+        // skipped (Shaka 5.2) could read nothing up to the next.
+        let mut init = None;
         let whole = listed.len() - usize::from(self.track.withholds_newest());
-        for (index, segment) in listed.iter().enumerate().skip(skipped) {
+        for (index, segment) in listed.enumerate().skip(skipped) {
             self.introduce(out, segment, &mut init)?;
             if self.lists_parts(segment) {
                 self.part_lines(out, segment, segment.gap)?;
@@ -109,11 +118,8 @@ impl<'a> Playlist<'a> {
             out,
             "#EXTM3U\n#EXT-X-VERSION:{version}\n#EXT-X-TARGETDURATION:{target_duration_s}\n"
         )?;
-        if listed
-            .iter()
-            .chain(&track.open)
-            .all(|segment| segment.independent || segment.gap)
-        {
+        let open = track.open.as_ref();
+        if track.dependent == 0 && open.is_none_or(|open| open.independent || open.gap) {
             out.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
         }
         let (hold_back, part_hold_back) = (3 * target_duration_s, Millis(part_hold_back));
@@ -237,11 +243,8 @@ impl<'a> Playlist<'a> {
             return 0;
         }
         let boundary = self.before_end(SKIP_UNTIL);
-        self.track
-            .listed()
-            .iter()
-            .take_while(|segment| segment.end() < boundary)
-            .count()
+        let before = self.track.segments.partition_point(|segment| segment.end() < boundary);
+        before.saturating_sub(self.track.listed_from)
     }
 
     fn lists_parts(&self, segment: &Segment) -> bool {
@@ -253,7 +256,6 @@ impl<'a> Playlist<'a> {
         let complete = self
             .track
             .listed()
-            .iter()
             .rev()
             .take_while(|segment| self.lists_parts(segment));
         complete

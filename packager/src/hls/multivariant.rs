@@ -74,11 +74,7 @@ pub(crate) fn render(presentation: &Presentation) -> String {
 
 /// There is nothing of it for as long as its playlist reaches back. Some players give up at such a playlist (Shaka), none can play it.
 fn is_void(track: &Track) -> bool {
-    let mut parts = track
-        .listed()
-        .iter()
-        .chain(&track.open)
-        .flat_map(|segment| &segment.parts);
+    let mut parts = track.listed().chain(&track.open).flat_map(|segment| &segment.parts);
     parts.all(|part| part.gap)
 }
 
@@ -122,6 +118,9 @@ fn stream_inf(out: &mut String, track: &Track, group: Option<&Group<'_>>) -> std
     if let Some(rate) = track.frame_rate {
         write!(out, ",FRAME-RATE={rate:.3}")?;
     }
+    // Otherwise players look for captions in the media: Shaka fetches the open segment for that, and
+    // fails while there is no other. If one variant says NONE all must.
+    out.push_str(",CLOSED-CAPTIONS=NONE");
     if let Some(group) = group {
         write!(out, ",AUDIO=\"{}\"", group.id)?;
     }

@@ -38,7 +38,7 @@ fn multivariant_playlist_of_video_alone_names_no_group() {
     example.push(Cut::Media, 180_000);
     let text = String::from_utf8(example.snapshot().multivariant().plain().to_vec()).unwrap();
     assert!(
-        text.contains(",CODECS=\"avc1.64001e\",RESOLUTION=640x360,FRAME-RATE=25.000\nv0.m3u8\n"),
+        text.contains(",CODECS=\"avc1.64001e\",RESOLUTION=640x360,FRAME-RATE=25.000,CLOSED-CAPTIONS=NONE\nv0.m3u8\n"),
         "{text}"
     );
 }
@@ -174,9 +174,7 @@ fn a_segment_without_a_key_frame_takes_the_promise_of_independence_away() {
     example.push(Cut::Media, 180_000);
     example.push(Cut::Gap, 180_000);
     assert!(text(&example.snapshot(), 0, Skip::No).contains("#EXT-X-INDEPENDENT-SEGMENTS\n"));
-    let mut segments = (*example.track(0).segments).clone();
-    std::sync::Arc::make_mut(&mut segments[0]).independent = false;
-    example.track(0).segments = std::sync::Arc::new(segments);
+    example.track(0).dependent = 1;
     assert!(!text(&example.snapshot(), 0, Skip::No).contains("#EXT-X-INDEPENDENT-SEGMENTS\n"));
     assert!(text(&example.snapshot(), 1, Skip::No).contains("#EXT-X-INDEPENDENT-SEGMENTS\n"));
 }
@@ -279,7 +277,8 @@ fn read(text: &str) -> Read {
     read
 }
 
-/// The whole playlist without the lines of its first `skipped` segments.
+/// The whole playlist without the lines of its first `skipped` segments, and with the EXT-X-MAP that
+/// applies to the first that is left.
 fn without(whole: &str, skipped: usize) -> String {
     let header = whole.find("#EXT-X-DISCONTINUITY-SEQUENCE").unwrap();
     let header = header + whole[header..].find('\n').unwrap() + 1;
@@ -288,7 +287,14 @@ fn without(whole: &str, skipped: usize) -> String {
         let uri = rest.find("\n..").unwrap() + 1;
         rest = &rest[uri + rest[uri..].find('\n').unwrap() + 1..];
     }
-    format!("{}#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}\n{rest}", &whole[..header])
+    let gone = &whole[..whole.len() - rest.len()];
+    let map = gone.lines().rfind(|line| line.starts_with("#EXT-X-MAP"));
+    let own = rest.lines().take(2).any(|line| line.starts_with("#EXT-X-MAP"));
+    let map = map.filter(|_| !own).map_or(String::new(), |map| format!("{map}\n"));
+    format!(
+        "{}#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}\n{map}{rest}",
+        &whole[..header]
+    )
 }
 
 fn script() -> impl Strategy<Value = Vec<(Cut, i64)>> {
@@ -348,4 +354,57 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn gaps_at_the_end_are_listed_while_they_are_live_and_not_after() {
+    let mut example = Example::new();
+    example.push(Cut::Media, 180_000);
+    example.push(Cut::Media, 126_000);
+    example.push(Cut::Gap, 180_000);
+    example.push(Cut::Gap, 180_000);
+    let waiting = text(&example.snapshot(), 0, Skip::No);
+    assert_eq!(waiting.matches("#EXTINF").count(), 4);
+    let presentation = example.end();
+    let ended = text(&presentation, 0, Skip::No);
+    assert!(
+        !ended.contains("GAP") && ended.contains(&format!("#EXT-X-MEDIA-SEQUENCE:{FIRST}\n")),
+        "{ended}"
+    );
+    let last = format!(
+        "#EXTINF:1.400000,\n../../media/{}/v0/{}.m4s\n#EXT-X-ENDLIST\n",
+        presentation.broadcast,
+        FIRST + 1
+    );
+    assert!(ended.ends_with(&last), "{ended}");
+}
+
+#[test]
+fn a_long_window_is_slow_to_list_whole_and_quick_to_update() {
+    let mut example = Example::of(&["v0"]);
+    example.window = std::time::Duration::from_secs(86_400);
+    for _ in 0..3_000 {
+        example.push(Cut::Media, 180_000);
+    }
+    example.open_with(Cut::Media, 180_000, 1);
+    let presentation = example.snapshot();
+    let playlist = |skip| crate::Listing::Playlist { track: 0, skip };
+    assert!(presentation.is_slow(&playlist(Skip::No), false));
+    for skip in [Skip::Yes, Skip::V2] {
+        assert!(!presentation.is_slow(&playlist(skip), true));
+        let delta = text(&presentation, 0, skip);
+        assert!(
+            delta.contains("SKIPPED-SEGMENTS=298") && delta.len() < 10_000,
+            "{delta}"
+        );
+    }
+    let whole = presentation.text(&playlist(Skip::No));
+    whole.prepare(false);
+    assert!(!presentation.is_slow(&playlist(Skip::No), false));
+    assert!(
+        presentation.is_slow(&playlist(Skip::No), true),
+        "it is not compressed yet"
+    );
+    whole.prepare(true);
+    assert!(!presentation.is_slow(&playlist(Skip::No), true));
 }

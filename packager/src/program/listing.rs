@@ -34,6 +34,7 @@ impl Program {
     /// source has a complete segment, or while renditions are waited for.
     pub fn snapshot(&mut self) -> Option<(Presentation, Vec<usize>)> {
         self.list();
+        self.count_memory();
         let shown = self.listing.shown.clone();
         let changed: Vec<_> = (0..shown.len())
             .filter(|&index| self.lines[shown[index]].dirty || self.ended)

@@ -10,7 +10,7 @@ use hex_literal::hex;
 use media_core::codec;
 
 use crate::{
-    Init, Part, Presentation, Rendered, Rope, Segment, Track,
+    Init, Listing, Part, Presentation, Rendered, Rope, Segment, Segments, Track,
     dash::{Opening, Periods},
 };
 
@@ -101,8 +101,10 @@ impl Example {
                 average_bps,
                 frame_rate: video.then_some(25.0),
                 inits: Vec::new(),
-                segments: Arc::default(),
+                segments: Segments::default(),
                 listed_from: 0,
+                withdrawn: 0,
+                dependent: 0,
                 open: None,
                 discontinuity_sequence: FIRST,
             };
@@ -145,9 +147,10 @@ impl Example {
         for line in &mut self.lines {
             let open = line.track.open.take().unwrap();
             let edge = open.end();
-            let segments = Arc::make_mut(&mut line.track.segments);
+            let segments = &mut line.track.segments;
             let gap = open.parts.iter().any(|part| part.gap);
             self.interrupted |= gap && !open.gap;
+            line.track.dependent += usize::from(!open.independent && !gap);
             segments.push(Arc::new(Segment { gap, ..(*open).clone() }));
             let window = line.track.clock.ticks(self.window);
             while edge - segments[line.track.listed_from].end() >= window {
@@ -229,6 +232,8 @@ impl Example {
     pub(crate) fn end(mut self) -> Presentation {
         for line in &mut self.lines {
             line.track.open = None;
+            let void = line.track.segments.iter().rev().take_while(|segment| segment.is_void());
+            line.track.withdrawn = void.count();
         }
         self.presentation(true)
     }
@@ -250,6 +255,20 @@ impl Example {
             tracks,
             periods: self.periods.snapshot(),
         }
+    }
+}
+
+impl Presentation {
+    pub(crate) fn multivariant(&self) -> &crate::Text {
+        self.text(&Listing::Multivariant)
+    }
+
+    pub(crate) fn manifest(&self) -> &crate::Text {
+        self.text(&Listing::Manifest(None))
+    }
+
+    pub(crate) fn plain_manifest(&self) -> &crate::Text {
+        self.text(&Listing::PlainManifest(None))
     }
 }
 

@@ -1,0 +1,175 @@
+//! Texts of a snapshot as answers. One that is long is rendered and compressed on a thread for such
+//! work, so that those which carry connections go on; a few at a time, and each once.
+
+use std::{num::NonZero, sync::Arc, thread::available_parallelism, time::Duration};
+
+use http::{HeaderValue, Response, header::VARY};
+use packager::{Listing, Presentation, Skip};
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+use crate::{
+    answer::{self, Lifetime},
+    answering::Step,
+    body::Body,
+    conditions::Conditions,
+    router::Router,
+    site,
+};
+
+/// The right to render long texts: for half of the processors at once.
+#[derive(Debug)]
+pub(crate) struct Renders(Arc<Semaphore>);
+
+impl Default for Renders {
+    fn default() -> Self {
+        let processors = available_parallelism().map_or(1, NonZero::get);
+        Self(Arc::new(Semaphore::new((processors / 2).max(1))))
+    }
+}
+
+/// A text that is asked for, and what its answer depends on.
+pub(crate) struct Text {
+    pub(crate) presentation: Arc<Presentation>,
+    pub(crate) listing: Listing,
+    pub(crate) conditions: Conditions,
+    pub(crate) lifetime: Lifetime,
+    /// It depends on how the client reached us.
+    pub(crate) varies: bool,
+}
+
+impl Text {
+    /// A track's media playlist.
+    pub(crate) fn playlist(
+        presentation: Arc<Presentation>,
+        track: usize,
+        skip: Skip,
+        conditions: Conditions,
+        lifetime: Lifetime,
+    ) -> Self {
+        let skip = if presentation.ended { Skip::No } else { skip };
+        let listing = Listing::Playlist { track, skip };
+        Self {
+            presentation,
+            listing,
+            conditions,
+            lifetime,
+            varies: false,
+        }
+    }
+
+    /// The answer, or what it still takes. `held`: how long it has been waited for.
+    pub(crate) fn step(self, router: &Router, held: Duration) -> Step<'_> {
+        if !self.is_slow() {
+            return Step::Answer(self.answer(), held);
+        }
+        Step::Later(Box::pin(async move {
+            self.prepare(router.renders()).await;
+            (self.answer(), held)
+        }))
+    }
+
+    fn is_slow(&self) -> bool {
+        self.presentation.is_slow(&self.listing, self.conditions.gzip)
+    }
+
+    /// Renders it elsewhere, unless another has while this waited for its turn.
+    async fn prepare(&self, renders: &Renders) {
+        let Ok(turn) = Arc::clone(&renders.0).acquire_owned().await else {
+            return;
+        };
+        if !self.is_slow() {
+            return;
+        }
+        let (presentation, listing) = (Arc::clone(&self.presentation), self.listing.clone());
+        let gzip = self.conditions.gzip;
+        let rendered = spawn_blocking(move || {
+            presentation.text(&listing).prepare(gzip);
+            // It is kept though the client has gone: whoever asks next must not begin anew beside it.
+            drop(turn);
+        });
+        // A panic there comes again where the answer is made.
+        let _ = rendered.await;
+    }
+
+    fn answer(&self) -> Response<Body> {
+        let content_type = match self.listing {
+            Listing::Multivariant | Listing::Playlist { .. } => answer::HLS,
+            Listing::Manifest(_) | Listing::PlainManifest(_) => answer::DASH,
+        };
+        let text = self.presentation.text(&self.listing);
+        let mut response = answer::text(&self.conditions, text, content_type, self.lifetime);
+        if self.varies {
+            let varies = HeaderValue::from_static(site::VARIES);
+            response.headers_mut().insert(VARY, varies);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use http::{HeaderMap, Method};
+    use http_body_util::BodyExt;
+    use media_core::BroadcastId;
+    use packager::Rendered;
+
+    use super::*;
+    use crate::{sample, stage::Stage};
+
+    /// A broadcast of one track that lists so many segments.
+    fn listing(segments: usize) -> Arc<Presentation> {
+        let track = sample::track("a0", 100, segments, 1, Some(1));
+        let second = Duration::from_secs(1);
+        Arc::new(Presentation {
+            broadcast: BroadcastId::new(SystemTime::UNIX_EPOCH),
+            channel: "demo".parse().unwrap(),
+            anchor_utc: SystemTime::UNIX_EPOCH,
+            ended: false,
+            end: 0,
+            segment: 2 * second,
+            part: second / 5,
+            window: 86_400 * second,
+            target_duration_s: 4,
+            part_hold_back: second,
+            tracks: vec![Arc::new(track)],
+            periods: Arc::default(),
+            rendered: Rendered::new(1),
+        })
+    }
+
+    fn playlist(presentation: &Arc<Presentation>, gzip: bool) -> Text {
+        let mut headers = HeaderMap::new();
+        if gzip {
+            headers.insert("accept-encoding", HeaderValue::from_static("gzip"));
+        }
+        let conditions = Conditions::of_text(&Method::GET, &headers);
+        Text::playlist(Arc::clone(presentation), 0, Skip::No, conditions, Lifetime::NoStore)
+    }
+
+    #[tokio::test]
+    async fn a_long_text_is_made_on_a_thread_for_that_once_and_a_short_one_at_once() {
+        let stage = Stage::new().await;
+        let short = listing(30);
+        assert!(matches!(
+            playlist(&short, true).step(&stage.router, Duration::ZERO),
+            Step::Answer(..)
+        ));
+        let long = listing(3_000);
+        for gzip in [false, true] {
+            let step = playlist(&long, gzip).step(&stage.router, Duration::from_secs(3));
+            assert!(matches!(step, Step::Later(_)), "gzip: {gzip}");
+            let (response, held) = step.await;
+            assert_eq!(held, Duration::from_secs(3));
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let text = long.text(&Listing::Playlist {
+                track: 0,
+                skip: Skip::No,
+            });
+            assert_eq!(body, if gzip { text.gzip() } else { text.plain() });
+            let again = playlist(&long, gzip).step(&stage.router, Duration::ZERO);
+            assert!(matches!(again, Step::Answer(..)));
+        }
+    }
+}

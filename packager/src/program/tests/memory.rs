@@ -1,0 +1,137 @@
+//! What a broadcast may hold, whatever its timestamps say.
+
+use super::*;
+
+const MIB: usize = 1 << 20;
+
+/// A bench whose program may hold so much.
+fn bounded(window_bytes: usize) -> Bench {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.settings.window_bytes = window_bytes;
+    bench.restart();
+    bench
+}
+
+impl Bench {
+    /// A picture of `size` bytes, and what the program says of it.
+    fn picture(&mut self, ms: i64, dts: i64, key: bool, size: usize) -> Result<(), super::super::Full> {
+        let unit = AccessUnit {
+            dts: dts * 90,
+            pts: dts * 90,
+            key,
+            independent: key,
+            arrived: self.at(ms),
+            payload: vec![0; size].into(),
+        };
+        let _ = self.producer.as_ref().unwrap().push(0, unit);
+        let now = self.at(ms);
+        while let Some(event) = self.consumer.try_next() {
+            self.program.apply(event, now)?;
+        }
+        self.last = self.program.snapshot().map(|(now, _)| now).or(self.last.take());
+        Ok(())
+    }
+}
+
+#[test]
+fn the_oldest_leave_early_and_the_list_stays_long_enough() {
+    let mut bench = bounded(8 * MIB);
+    let mut newest = Vec::new();
+    for n in 0..1_500i64 {
+        bench.send(1, n * 40, n * 40, 0, true);
+        bench.picture(n * 40, n * 40, n % 50 == 0, 20_000).unwrap();
+        assert!(bench.program.bytes() <= 8 * MIB);
+        let Some(presentation) = &bench.last else { continue };
+        let numbers = presentation.tracks.iter();
+        let first: Vec<_> = numbers.map(|track| track.listed().first().unwrap().msn).collect();
+        assert!(
+            newest.iter().zip(&first).all(|(before, now)| before <= now),
+            "{newest:?} {first:?}"
+        );
+        newest = first;
+    }
+    let presentation = bench.last.as_ref().unwrap();
+    let track = &presentation.tracks[0];
+    let listed: i64 = track.listed().map(|segment| segment.duration).sum();
+    // 500 kB a second: 8 MiB hold 16 s, less what is kept beside; three target durations are 12 s.
+    assert!((12 * 90_000..17 * 90_000).contains(&listed), "{listed}");
+    assert_eq!(track.listed().len(), track.segments.len());
+    assert_eq!(track.listed().newest().unwrap().msn, 1_028);
+}
+
+#[test]
+fn a_stream_that_takes_too_much_for_the_shortest_list_is_full() {
+    let mut bench = bounded(4 * MIB);
+    let full = (0..1_500i64).find_map(|n| bench.picture(n * 40, n * 40, n % 50 == 0, 20_000).err());
+    let full = full.unwrap();
+    assert_eq!((full.limit_mb, full.least_s), (4, 12));
+    let words = full.to_string();
+    assert!(
+        words.contains("4 MiB") && words.contains("12 s") && words.contains("timestamps"),
+        "{words}"
+    );
+    assert!(bench.program.bytes() < 5 * MIB);
+    // What there is ends as it should.
+    bench.program.finish();
+    let (presentation, _) = bench.program.snapshot().unwrap();
+    assert!(presentation.ended && presentation.tracks[0].listed().len() > 1);
+}
+
+#[test]
+fn timestamps_that_stand_still_are_bounded_by_what_they_bring() {
+    for (size, count) in [(8, 20_000), (1_000, 20_000), (100_000, 2_000)] {
+        let mut bench = bounded(16 * MIB);
+        let full = (0..count).find_map(|n| {
+            let full = bench.picture(1_000, 1_000, n % 50 == 0, size).err();
+            assert!(
+                bench.program.bytes() <= 16 * MIB + size + 1_024,
+                "{n} pictures of {size}"
+            );
+            full
+        });
+        assert_eq!(full.is_some(), size > 8, "pictures of {size}");
+    }
+}
+
+#[test]
+fn audio_that_waits_for_video_is_counted() {
+    let mut bench = bounded(16 * MIB);
+    let mut sent = 0;
+    let full = (0..200i64).find_map(|n| {
+        let unit = AccessUnit {
+            dts: n,
+            pts: n,
+            key: true,
+            independent: true,
+            arrived: bench.at(0),
+            payload: vec![0; MIB].into(),
+        };
+        sent += MIB;
+        let frame = Frame {
+            dts: unit.dts,
+            pts: unit.pts,
+            key: true,
+            independent: true,
+            mark: None,
+            arrived: unit.arrived,
+            payload: unit.payload,
+        };
+        let now = bench.at(0);
+        bench.program.apply(Event::Frame { track: 1, frame }, now).err()
+    });
+    assert!(full.is_some() && sent <= 17 * MIB, "{sent}");
+}
+
+#[test]
+fn the_gauge_is_what_is_held_and_nothing_once_it_is_gone() {
+    let metrics = Metrics::default();
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.metrics = metrics.clone();
+    bench.restart();
+    bench.run(30.0, 60, true, Some(48_000.0), 0.0..9.0, 0.0);
+    let held = metrics.window_bytes("source").get();
+    assert_eq!(usize::try_from(held).unwrap(), bench.program.bytes());
+    assert!(held > 10_000 && metrics.window_bytes("rendition").get() == 0);
+    drop(bench);
+    assert_eq!(metrics.window_bytes("source").get(), 0);
+}

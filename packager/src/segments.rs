@@ -1,0 +1,267 @@
+//! The complete segments of a track, oldest first, as a sequence that snapshots share.
+//!
+//! A snapshot is taken at each part and a segment is added every few seconds, while a window of a
+//! day holds some 86 400 of them. So the sequence is kept in chunks behind reference counts: a clone
+//! costs one count, and a change copies at most one chunk and the row of chunks.
+
+use std::{collections::VecDeque, ops::Index, sync::Arc};
+
+use crate::Segment;
+
+/// Segments of a full chunk. The row of chunks of a day is about as long, so that a change copies
+/// about the square root of all.
+const CHUNK: usize = 256;
+
+/// Segments, oldest first. Cheap to clone; a clone does not change with the original.
+#[derive(Debug, Clone, Default)]
+pub struct Segments {
+    /// All but the first and the last hold [`CHUNK`] segments; none is empty.
+    chunks: Arc<VecDeque<Arc<Vec<Arc<Segment>>>>>,
+    /// Segments that have been taken from the front of the first chunk.
+    taken: usize,
+    len: usize,
+}
+
+impl Segments {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The segment at `index`, counted from the oldest.
+    pub fn get(&self, index: usize) -> Option<&Arc<Segment>> {
+        let place = self.taken + index;
+        let before = if place < CHUNK { self.taken } else { 0 };
+        let chunk = self.chunks.get(place / CHUNK)?;
+        chunk.get(place % CHUNK - before)
+    }
+
+    /// The oldest.
+    pub fn first(&self) -> Option<&Arc<Segment>> {
+        self.get(0)
+    }
+
+    /// The newest.
+    pub fn last(&self) -> Option<&Arc<Segment>> {
+        self.get(self.len.checked_sub(1)?)
+    }
+
+    /// All, oldest first.
+    pub fn iter(&self) -> Listed<'_> {
+        self.range(0, self.len)
+    }
+
+    /// Those from index `from` up to but not including `to`, as far as there are any.
+    pub fn range(&self, from: usize, to: usize) -> Listed<'_> {
+        let to = to.min(self.len);
+        Listed {
+            segments: self,
+            from: from.min(to),
+            to,
+        }
+    }
+
+    /// The index of the first segment for which `before` is false. It must be true of those before
+    /// that and false of those after.
+    pub fn partition_point(&self, before: impl Fn(&Segment) -> bool) -> usize {
+        let (mut low, mut high) = (0, self.len);
+        while low < high {
+            let middle = low.midpoint(high);
+            match before(&self[middle]) {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        low
+    }
+
+    /// Adds the newest.
+    pub fn push(&mut self, segment: Arc<Segment>) {
+        let chunks = Arc::make_mut(&mut self.chunks);
+        if (self.taken + self.len).is_multiple_of(CHUNK) {
+            chunks.push_back(Arc::default());
+        }
+        if let Some(last) = chunks.back_mut() {
+            Arc::make_mut(last).push(segment);
+        }
+        self.len += 1;
+    }
+
+    /// Takes the oldest.
+    pub fn pop_front(&mut self) -> Option<Arc<Segment>> {
+        let chunks = Arc::make_mut(&mut self.chunks);
+        let first = Arc::make_mut(chunks.front_mut()?);
+        let oldest = first.remove(0);
+        self.taken += 1;
+        self.len -= 1;
+        if first.is_empty() {
+            chunks.pop_front();
+            self.taken = 0;
+        }
+        Some(oldest)
+    }
+
+    /// Takes the newest.
+    pub fn pop(&mut self) -> Option<Arc<Segment>> {
+        let chunks = Arc::make_mut(&mut self.chunks);
+        let last = Arc::make_mut(chunks.back_mut()?);
+        let newest = last.pop();
+        self.len -= 1;
+        if last.is_empty() {
+            chunks.pop_back();
+        }
+        if self.len == 0 {
+            self.taken = 0;
+        }
+        newest
+    }
+}
+
+impl Index<usize> for Segments {
+    type Output = Arc<Segment>;
+
+    fn index(&self, index: usize) -> &Arc<Segment> {
+        self.get(index).expect("an index below the length")
+    }
+}
+
+impl FromIterator<Arc<Segment>> for Segments {
+    fn from_iter<I: IntoIterator<Item = Arc<Segment>>>(segments: I) -> Self {
+        let mut all = Self::default();
+        segments.into_iter().for_each(|segment| all.push(segment));
+        all
+    }
+}
+
+/// A row of a track's segments, read from either end.
+#[derive(Debug, Clone)]
+pub struct Listed<'a> {
+    segments: &'a Segments,
+    from: usize,
+    to: usize,
+}
+
+impl<'a> Listed<'a> {
+    /// The oldest of them.
+    pub fn first(&self) -> Option<&'a Arc<Segment>> {
+        self.clone().next()
+    }
+
+    /// The newest of them.
+    pub fn newest(&self) -> Option<&'a Arc<Segment>> {
+        self.clone().next_back()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.from == self.to
+    }
+}
+
+impl<'a> Iterator for Listed<'a> {
+    type Item = &'a Arc<Segment>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.nth(0)
+    }
+
+    fn nth(&mut self, n: usize) -> Option<Self::Item> {
+        let index = self.from.saturating_add(n).min(self.to);
+        self.from = (index + 1).min(self.to);
+        self.segments.get(index).filter(|_| index < self.to)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.to - self.from;
+        (left, Some(left))
+    }
+}
+
+impl DoubleEndedIterator for Listed<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        if self.from == self.to {
+            return None;
+        }
+        self.to -= 1;
+        self.segments.get(self.to)
+    }
+}
+
+impl ExactSizeIterator for Listed<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Rope;
+
+    fn segment(msn: u64) -> Arc<Segment> {
+        Arc::new(Segment {
+            msn,
+            start: 0,
+            duration: 0,
+            init: 0,
+            discontinuity: false,
+            gap: false,
+            independent: true,
+            parts: Vec::new(),
+            bytes: Rope::default(),
+        })
+    }
+
+    fn numbers<'a>(segments: impl Iterator<Item = &'a Arc<Segment>>) -> Vec<u64> {
+        segments.map(|segment| segment.msn).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_queue_and_a_clone_stays_as_it_was(
+            steps in prop::collection::vec((0u8..4, 1usize..400), 1..40),
+        ) {
+            let (mut segments, mut model, mut next) = (Segments::default(), VecDeque::new(), 0);
+            for (kind, count) in steps {
+                let (before, was) = (segments.clone(), model.clone());
+                for _ in 0..count {
+                    match kind {
+                        0 | 1 => {
+                            segments.push(segment(next));
+                            model.push_back(next);
+                            next += 1;
+                        }
+                        2 => prop_assert_eq!(segments.pop_front().map(|s| s.msn), model.pop_front()),
+                        _ => prop_assert_eq!(segments.pop().map(|s| s.msn), model.pop_back()),
+                    }
+                }
+                prop_assert_eq!(numbers(segments.iter()), model.iter().copied().collect::<Vec<_>>());
+                prop_assert_eq!(numbers(before.iter()), Vec::from(was));
+                prop_assert_eq!(segments.len(), model.len());
+                let ends = [segments.first(), segments.last()].map(|end| end.map(|end| end.msn));
+                prop_assert_eq!(ends, [model.front().copied(), model.back().copied()]);
+                let half = segments.len() / 2;
+                let reversed = numbers(segments.range(half, usize::MAX).rev());
+                prop_assert_eq!(reversed, model.iter().skip(half).rev().copied().collect::<Vec<_>>());
+                if let Some(&number) = model.get(half) {
+                    prop_assert_eq!(segments.partition_point(|segment| segment.msn < number), half);
+                }
+                prop_assert!(segments.get(segments.len()).is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_copies_one_chunk_and_no_more() {
+        let segments: Segments = (0..10_000).map(segment).collect();
+        let mut changed = segments.clone();
+        changed.push(segment(10_000));
+        changed.pop_front();
+        let shared = |chunk: &Arc<Vec<Arc<Segment>>>| segments.chunks.iter().any(|old| Arc::ptr_eq(old, chunk));
+        let copied = changed.chunks.iter().filter(|chunk| !shared(chunk)).count();
+        assert_eq!(copied, 2);
+    }
+}
