@@ -1,8 +1,23 @@
-//! Where messages go: stderr, as text for people or as JSON for collectors. `RUST_LOG` says which; `info` if it does not.
+//! Where messages go: stderr, as text for people or as JSON for collectors. `RUST_LOG` says which; `info` if it does not. No message is
+//! repeated without limit (`limit`).
 
-use std::io::{self, IsTerminal};
+mod limit;
 
+use std::{
+    convert::Infallible,
+    io::{self, IsTerminal},
+    sync::OnceLock,
+    time::Instant,
+};
+
+use tokio::time::interval;
+use tracing::warn;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+use self::limit::{Limit, WINDOW};
+
+/// The limit of this process' messages.
+static LIMIT: OnceLock<Limit> = OnceLock::new();
 
 /// How a message is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -25,11 +40,25 @@ pub(crate) fn init(format: Format) -> Result<(), String> {
             .map_err(|err| format!("RUST_LOG: {err}; such as info or info,packager=debug"))?,
         _ => EnvFilter::new("info"),
     };
-    let registry = tracing_subscriber::registry().with(filter);
+    let limit = LIMIT.get_or_init(Limit::default).clone();
+    let registry = tracing_subscriber::registry().with(filter).with(limit);
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     match format {
         Format::Text => registry.with(layer.with_ansi(io::stderr().is_terminal())).init(),
         Format::Json => registry.with(layer.json()).init(),
     }
     Ok(())
+}
+
+/// Reports now and then how many messages were left out.
+pub(crate) async fn report_left_out() -> Infallible {
+    let mut pause = interval(WINDOW);
+    loop {
+        pause.tick().await;
+        let Some(limit) = LIMIT.get() else { continue };
+        for left_out in limit.take_left_out(Instant::now()) {
+            let (target, line, count) = (left_out.target, left_out.line, left_out.count);
+            warn!(from = target, line, count, "messages left out: the same came too often");
+        }
+    }
 }

@@ -17,6 +17,7 @@ pub(crate) fn watch() -> Pages {
                 page("text/css; charset=utf-8", include_str!("../web/watch.css")),
             ),
             ("watch.js", script(include_str!("../web/watch.js"))),
+            ("channel.js", script(include_str!("../web/channel.js"))),
             ("hls.min.js", script(include_str!("../web/hls.js/hls.min.js"))),
             (
                 "hls.js.LICENSE.txt",
@@ -45,11 +46,16 @@ mod tests {
     fn the_page_loads_only_what_is_served() {
         let served: Vec<&str> = super::watch().assets.iter().map(|(name, _)| *name).collect();
         let html = include_str!("../web/watch.html");
-        let loaded: Vec<&str> = ["src=\"", "href=\""]
-            .into_iter()
-            .flat_map(|attribute| html.split(attribute).skip(1).filter_map(|rest| rest.split('"').next()))
-            .collect();
-        assert!(loaded.len() >= 3);
+        let script = include_str!("../web/watch.js");
+        let loaded: Vec<&str> = [
+            (html, "src=\"", '"'),
+            (html, "href=\"", '"'),
+            (script, " from './", '\''),
+        ]
+        .into_iter()
+        .flat_map(|(text, start, end)| text.split(start).skip(1).filter_map(move |rest| rest.split(end).next()))
+        .collect();
+        assert!(loaded.len() >= 5);
         for name in loaded.into_iter().filter(|name| !name.starts_with("data:")) {
             assert!(served.contains(&name), "{name}");
         }

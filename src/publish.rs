@@ -112,17 +112,26 @@ impl Authorize for Publishers {
                 }),
                 Err(err) => Err(Refusal::new(
                     Reason::Name,
-                    format!("{err}; the stream key is the channel's name here"),
+                    format!("{err}; the stream key is the channel's name here{}", hint(key)),
                 )),
             },
             (None, Policy::Keys) if rules.keys.is_empty() && self.own.is_empty() => Err(Refusal::denied(
                 "this server has no stream keys yet: its operator adds one to the configuration, as [[publish.keys]] with \
                  channel = \"NAME\" and key = \"SECRET\", and sends the daemon SIGHUP",
             )),
-            (None, Policy::Keys) => Err(Refusal::denied(
-                "this stream key is not known here: check it for a typing mistake, or ask the server's operator for one",
-            )),
+            (None, Policy::Keys) => Err(Refusal::denied(format!(
+                "this stream key is not known here: check it for a typing mistake, or ask the server's operator for one{}",
+                hint(key)
+            ))),
         }
+    }
+}
+
+/// What may be wrong with a key that has characters which keys seldom have; it shows none of them.
+fn hint(key: &str) -> &'static str {
+    match key.contains(|c: char| c.is_whitespace() || c.is_control()) || key.contains("//") {
+        true => "; there is a space, a line end or an address in it: the stream key alone belongs in its field",
+        false => "",
     }
 }
 
@@ -192,6 +201,24 @@ mod tests {
         });
         assert_eq!(ask(&publishers, "demo").unwrap(), "demo");
         assert_eq!(ask(&publishers, "../../etc/passwd").unwrap_err().reason, Reason::Name);
+    }
+
+    #[test]
+    fn a_key_with_a_space_or_an_address_in_it_is_refused_with_a_hint_and_not_shown() {
+        let open = Publishers::new(&publish(Policy::Open, &[]));
+        for publishers in [listed(), open] {
+            for key in ["key-of one", "key-of\none", "https://key-of-one"] {
+                let words = ask(&publishers, key).unwrap_err().description;
+                assert!(words.ends_with("the stream key alone belongs in its field"), "{words}");
+                assert!(!words.contains("key-of"), "{words}");
+            }
+            assert!(
+                !ask(&publishers, "key/of")
+                    .unwrap_err()
+                    .description
+                    .contains("belongs in its field")
+            );
+        }
     }
 
     #[test]

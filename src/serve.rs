@@ -25,6 +25,7 @@ use tracing::{info, warn};
 use crate::{
     config::Loaded,
     handover::{Launch, Predecessor, Successor},
+    logs,
     notify::{self, Pulse},
     signals::{Signal, Signals},
     sockets::{Inherited, Sockets},
@@ -87,7 +88,10 @@ async fn serve(call: Call, launch: Launch) -> Result<(), String> {
     }
     notify::ready();
 
-    let why = daemon.run(&mut signals, &launch).await;
+    let why = tokio::select! {
+        why = daemon.run(&mut signals, &launch) => why,
+        never = logs::report_left_out() => match never {},
+    };
     tokio::select! {
         drained = timeout(GRACE, daemon.stop()) => if drained.is_err() {
             warn!("not all has stopped within the grace, ending");

@@ -428,6 +428,39 @@ fn http_that_is_no_http_is_refused() {
 }
 
 #[test]
+fn what_makes_a_library_complain_does_not_fill_the_log() {
+    let live = live();
+    let frame = |kind: u8, flags: u8, payload: &[u8]| {
+        let len = u8::try_from(payload.len()).expect("a short frame");
+        [&[0, 0, len, kind, flags, 0, 0, 0, 0], payload].concat()
+    };
+    let (settings, ping, ack) = (4, 6, 1);
+    let mut socket = TcpStream::connect(live.http).expect("the listener accepts");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket takes a limit");
+    socket
+        .write_all(&[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(settings, 0, b"")].concat())
+        .expect("the bytes are taken");
+    for _ in 0..20 {
+        let acknowledgements = frame(ping, ack, b"unasked!").repeat(1_000);
+        socket.write_all(&acknowledgements).expect("the bytes are taken");
+    }
+    // A question behind them: with its answer all of them have been read.
+    socket
+        .write_all(&frame(ping, 0, b"question"))
+        .expect("the bytes are taken");
+    let (answer, mut read) = (frame(ping, ack, b"question"), Vec::new());
+    while !read.windows(answer.len()).any(|window| window == answer) {
+        let mut some = [0; 4096];
+        let count = socket.read(&mut some).expect("an answer in time");
+        assert!(count > 0, "closed");
+        read.extend_from_slice(&some[..count]);
+    }
+    let lines = live.process.lines();
+    let of_libraries = lines.iter().filter(|line| line.contains("\"target\":\"h2")).count();
+    assert!(of_libraries < 10, "{of_libraries} lines");
+}
+
+#[test]
 fn a_request_that_never_ends_is_closed_after_a_while() {
     let live = live();
     let mut silent = TcpStream::connect(live.http).expect("the listener accepts");

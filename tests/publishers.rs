@@ -2,9 +2,10 @@
 
 mod support;
 
-use std::time::Duration;
+use socket2::{Domain, Socket, Type};
+use std::{net::SocketAddr, time::Duration};
 use support::{
-    daemon::{Daemon, Settings},
+    daemon::{Daemon, Entry, Settings},
     ffprobe, follow,
     media::{PLAIN, Recipe},
     process::Process,
@@ -129,4 +130,82 @@ fn a_live_broadcast_is_played_over_rtmp_from_a_key_frame_on() {
     assert_eq!(numbers.len(), 100);
     assert_eq!(numbers[0] % 50, 0, "the first picture is a key frame");
     assert!(numbers.is_sorted_by(|a, b| a + 1 == *b), "{numbers:?}");
+}
+
+#[test]
+fn refusals_stand_in_the_log_once_a_doubling_and_never_with_a_key() {
+    const GUESSES: u64 = 20;
+    let mut daemon = Daemon::start(&Settings {
+        env: vec![
+            ("STREAMFORGE_PUBLISH_POLICY".into(), "keys".into()),
+            ("RUST_LOG".into(), "trace".into()),
+        ],
+        ..Settings::default()
+    });
+    for guess in 0..GUESSES {
+        let key = format!("guess-{guess}?token=s3cret");
+        let refusal = Client::publish(daemon.rtmp, "live", &key).expect_err("nobody may publish");
+        assert_eq!(refusal.code, "NetStream.Publish.Denied");
+    }
+    let refusal = Client::publish(daemon.rtmp, "guess-app/s3cret", "demo").expect_err("no such application");
+    assert_eq!(refusal.code, "NetConnection.Connect.Rejected");
+    daemon.process.wait_for_lines("the sixteenth refusal", MINUTE, |lines| {
+        let refused = lines.iter().filter_map(|line| Entry::parse(line));
+        refused
+            .filter(|entry| entry.message() == "refused" && entry.field("reason") == Some("denied"))
+            .find(|entry| entry.number("recent") == Some(16))
+            .map(|entry| assert!(entry.field("peer").is_some_and(|peer| peer.starts_with("127.0.0.1:"))))
+    });
+    let lines = daemon.process.lines();
+    let refused = lines.iter().filter_map(|line| Entry::parse(line));
+    assert_eq!(refused.filter(|entry| entry.message() == "refused").count(), 7);
+    let shown = lines
+        .iter()
+        .find(|line| line.contains("guess-") || line.contains("s3cret"));
+    assert_eq!(shown, None);
+    assert_eq!(
+        daemon.metric("streamforge_rtmp_refusals_total{reason=\"denied\"}"),
+        GUESSES
+    );
+    assert_eq!(daemon.metric("streamforge_rtmp_refusals_total{reason=\"app\"}"), 1);
+}
+
+#[test]
+fn a_crowd_of_idle_connections_from_twelve_addresses_keeps_no_publisher_out() {
+    let daemon = Daemon::start(&Settings {
+        env: vec![("STREAMFORGE_RTMP_MAX_CONNECTIONS".into(), "48".into())],
+        ..Settings::default()
+    });
+    let crowd = |address: u8| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket
+            .bind(&SocketAddr::from(([127, 0, 0, address], 0)).into())
+            .expect("loopback has many addresses");
+        socket.connect(&daemon.rtmp.into()).expect("the listener accepts");
+        socket
+    };
+    let mut idle: Vec<_> = (0..120).map(|n| crowd(2 + n % 12)).collect();
+    let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("through"));
+    // They come again and again, while it connects and after.
+    let mut more = 0;
+    let metric = |name: &str| daemon.metric(name);
+    while metric("streamforge_rtmp_publishers") == 0 || more < 120 {
+        idle.push(crowd(2 + (more % 12) as u8));
+        more += 1;
+    }
+    daemon.wait_until_live("through");
+    assert!(metric("streamforge_rtmp_closed_connections_total{cause=\"evicted\"}") > 100);
+    assert_eq!(metric("streamforge_rtmp_closed_connections_total{cause=\"limit\"}"), 0);
+    assert!(
+        metric("streamforge_rtmp_connections") <= 48 + 8,
+        "those that are closing are few"
+    );
+    assert!(publisher.is_running(), "the publisher ended:\n{}", publisher.stderr());
+    let warned = daemon
+        .process
+        .lines()
+        .into_iter()
+        .filter_map(|line| Entry::parse(&line));
+    let warned = warned.filter(|entry| entry.message().starts_with("no room for more rtmp connections"));
+    assert_eq!(warned.count(), 1, "one line a minute");
 }

@@ -1,190 +1,335 @@
-// Plays /live/{channel}: hls.js in its low-latency mode, else the browser's own HLS player. While there is nothing to play, it says
-// so and looks again.
-'use strict';
+// Plays /live/{channel}: hls.js in its low-latency mode, else the browser's own HLS player.
+//
+// The page follows the state of the channel, as its playlists tell it, not one event of the player:
+// it looks again and again, seldom while all is well, and plays whatever is there to be played.
 
-(() => {
-  const RETRY_MS = 3000;
-  const LATENCY_EVERY_MS = 500;
-  const CLOCK_EVERY_MS = 60000;
-  // A stall shorter than this is not worth a word.
-  const STALL_MS = 2000;
+import { read } from './channel.js';
 
-  const channel = decodeURIComponent(location.pathname.split('/').pop());
-  const playlist = `../live/${encodeURIComponent(channel)}/master.m3u8`;
-  const video = document.getElementById('video');
-  const message = document.getElementById('message');
-  const latency = document.getElementById('latency');
-  const quality = document.getElementById('quality');
+const LOOK = {
+  // While the channel plays.
+  playing: 10000,
+  // While it ought to play and does not.
+  stuck: 2000,
+  // While there is nothing to play: the first wait, the growth of each further one, and the longest.
+  first: 2000,
+  growth: 1.5,
+  longest: 15000,
+};
+// A stall shorter than this is not worth a message.
+const STALL_MS = 2000;
+// A player that stands still for so long, though there are new media, is started again; longer each time.
+const PATIENCE_MS = 6000;
+const MAX_PATIENCE_MS = 60000;
+// A player that has played for so long is well.
+const WELL_MS = 10000;
+const PROGRESS_EVERY_MS = 500;
+const CLOCK_EVERY_MS = 60000;
+const DETAILS_EVERY_MS = 30000;
 
-  let hls = null;
-  let retry = null;
-  let stall = null;
-  let recovered = false;
-  // The broadcast that has been played to its end: its playlist stays for a while.
-  let over = null;
-  let broadcast = null;
-  // The height that the viewer has chosen; null leaves it to the player.
-  let wanted = null;
-  // The server's clock minus ours, in milliseconds.
-  let offset = null;
+const channel = decodeURIComponent(location.pathname.split('/').pop());
+const base = new URL(`../live/${encodeURIComponent(channel)}/`, location.href);
+const playlist = new URL('master.m3u8', base).href;
+const element = (id) => document.getElementById(id);
+const video = element('video');
+const latency = element('latency');
+const quality = element('quality');
+const details = element('details');
 
-  document.title = `${channel} · streamforge`;
-  document.getElementById('channel').textContent = channel;
+const BADGES = { playing: 'live', waiting: 'live', paused: 'live', away: 'away', ended: 'ended' };
+// States in which a source is loaded and the player stands still.
+const STANDING = ['waiting', 'away', 'unreachable'];
+const WORDS = {
+  starting: `${channel} is starting…`,
+  waiting: 'Waiting for the stream…',
+  paused: 'Press play to watch.',
+  away: `${channel} has lost its connection and may return in a moment.`,
+  ended: `The broadcast of ${channel} has ended. This page starts playing when it goes live again.`,
+  offline: `${channel} is offline. This page starts playing when it goes live.`,
+  unreachable: 'The server cannot be reached. Trying again…',
+  failed: 'Playing has failed. Trying again…',
+  unsupported: 'This browser can play neither Media Source Extensions nor HLS.',
+};
 
-  function show(state, words) {
-    document.body.dataset.state = state;
-    message.textContent = words;
-    if (state !== 'playing') latency.hidden = true;
+// The source that is loaded: the channel as it was then, and its player; null while nothing is.
+let source = null;
+// The broadcast that has been played to its end: its playlists stay for a while.
+let over = null;
+// Looks since there was something to play.
+let looks = 0;
+let timer = null;
+let looking = false;
+// The viewer has paused, and on going on another source is needed.
+let renew = false;
+// The height that the viewer has chosen; null leaves it to the player.
+let wanted = null;
+// The server's clock minus ours, in milliseconds.
+let offset = null;
+
+document.title = `${channel} · streamforge`;
+element('channel').textContent = channel;
+
+// What is shown. The message is announced to screen readers, so it is not written again without need.
+function show(state) {
+  document.body.dataset.state = state;
+  const message = WORDS[state] ?? '';
+  if (element('message').textContent !== message) element('message').textContent = message;
+  element('badge').textContent = BADGES[state] ?? 'offline';
+  if (state !== 'playing') latency.hidden = true;
+}
+
+// Looks at the channel, does what is to be done about it, and looks again later.
+async function look() {
+  if (looking) return;
+  looking = true;
+  clearTimeout(timer);
+  noteProgress();
+  const before = source;
+  const closely = before === null || isStuck();
+  const seen = await read(base, closely);
+  noteProgress();
+  if (seen.broadcast && seen.broadcast === over && seen.state !== 'offline') seen.state = 'ended';
+  if (seen.state === 'starting' || seen.state === 'away') looks = 0;
+  // A player that has ended or failed meanwhile asks for a closer look.
+  if (source === before || closely) {
+    if (source === null) begin(seen);
+    else follow(seen);
   }
+  looking = false;
+  // Viewers who wait for the same stream do not all come at once.
+  const wait = Math.max(interval() * (0.8 + 0.4 * Math.random()), Math.min(seen.retryMs ?? 0, 60000));
+  if (document.body.dataset.state !== 'unsupported') timer = setTimeout(look, wait);
+}
 
-  function later() {
-    clearTimeout(retry);
-    retry = setTimeout(look, RETRY_MS);
+function lookNow() {
+  looks = 0;
+  look();
+}
+
+function interval() {
+  if (source !== null) return isStuck() || !source.moved ? LOOK.stuck : LOOK.playing;
+  return Math.min(LOOK.first * LOOK.growth ** looks++, LOOK.longest);
+}
+
+// Nothing is loaded.
+function begin(seen) {
+  if (seen.state === 'live') load(seen);
+  else show(seen.state);
+}
+
+// A source is loaded.
+function follow(seen) {
+  if (seen.kinds !== undefined && seen.kinds !== source.kinds) return reload(seen);
+  if (!isStuck()) return;
+  const moves = seen.state === 'live' && seen.newest !== source.newest;
+  source.newest = seen.newest;
+  source.broadcast = seen.broadcast ?? source.broadcast;
+  if (seen.state === 'ended' || seen.state === 'offline') return end(seen.state);
+  const impatient = performance.now() - source.patience.since > source.patience.ms;
+  if (moves && (impatient || seen.tracks !== source.tracks)) return reload(seen);
+  if (moves) return;
+  // The player cannot go on, so it is not to blame, and has time to when it can.
+  source.patience.since = performance.now();
+  show(seen.state === 'live' ? 'waiting' : seen.state);
+}
+
+// Whether the player should be playing, and has not for a while.
+function isStuck() {
+  return source !== null && !video.paused && performance.now() - source.progress.at > STALL_MS;
+}
+
+function load(seen, patienceMs = PATIENCE_MS) {
+  const now = performance.now();
+  source = {
+    ...seen,
+    hls: null,
+    // Whether it has played at all, and since when it has played without a pause.
+    moved: false,
+    well: now,
+    progress: { at: now, position: 0 },
+    patience: { since: now, ms: patienceMs },
+    recovered: false,
+  };
+  looks = 0;
+  renew = false;
+  show('starting');
+  if (window.Hls?.isSupported()) {
+    const hls = new Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.1, backBufferLength: 30 });
+    source.hls = hls;
+    hls.on(Hls.Events.ERROR, (_, error) => {
+      if (!error.fatal || source?.hls !== hls) return;
+      if (error.type === Hls.ErrorTypes.MEDIA_ERROR && !source.recovered) {
+        source.recovered = true;
+        hls.recoverMediaError();
+      } else {
+        fail();
+      }
+    });
+    hls.on(Hls.Events.MANIFEST_PARSED, offerQualities);
+    hls.on(Hls.Events.LEVEL_SWITCHED, nameQuality);
+    hls.loadSource(playlist);
+    hls.attachMedia(video);
+  } else if (video.canPlayType('application/vnd.apple.mpegurl')) {
+    video.src = playlist;
+  } else {
+    source = null;
+    return show('unsupported');
   }
+  // Muted video may start by itself; where even that is forbidden, the viewer does it.
+  video.play().catch((error) => {
+    if (error.name === 'NotAllowedError') show('paused');
+  });
+  showDetails();
+}
 
-  function stop() {
-    clearTimeout(stall);
-    stall = null;
-    if (hls) hls.destroy();
-    hls = null;
-    quality.hidden = true;
-    video.removeAttribute('src');
-    video.load();
+function unload(state) {
+  source?.hls?.destroy();
+  source = null;
+  quality.hidden = true;
+  details.hidden = true;
+  video.removeAttribute('src');
+  video.load();
+  show(state);
+}
+
+// The broadcast is over for this viewer.
+function end(state) {
+  over = source.broadcast;
+  unload(state);
+}
+
+// Starts the player again, on what is there now; when the viewer goes on, if they have paused.
+function reload(seen) {
+  if (video.paused && source.moved) {
+    renew = true;
+    return;
   }
+  const { ms } = source.patience;
+  unload('starting');
+  load(seen, Math.min(2 * ms, MAX_PATIENCE_MS));
+}
 
-  // What the channel does, and whether there is something to play.
-  async function look() {
-    let stream;
+// The player has given up. Whether there is something to play is seen on the next look.
+function fail() {
+  unload('failed');
+  clearTimeout(timer);
+  timer = setTimeout(look, interval());
+}
+
+function noteProgress() {
+  if (source === null || video.currentTime === source.progress.position) return;
+  const now = performance.now();
+  if (now - source.progress.at > STALL_MS) source.well = now;
+  source.moved ||= video.readyState >= 3 && !video.paused && !video.seeking;
+  source.progress = { at: now, position: video.currentTime };
+  source.patience.since = now;
+  if (now - source.well > WELL_MS) [source.patience.ms, source.recovered] = [PATIENCE_MS, false];
+  if (!video.paused && STANDING.includes(document.body.dataset.state)) show('playing');
+}
+
+function watchProgress() {
+  noteProgress();
+  if (isStuck() && document.body.dataset.state === 'playing') {
+    show('waiting');
+    look();
+  }
+  showLatency();
+}
+
+// The heights there are, highest first, where there is a choice.
+function offerQualities() {
+  const heights = [...new Set(source.hls.levels.map((level) => level.height))].sort((a, b) => b - a);
+  quality.replaceChildren(new Option('Auto', ''), ...heights.map((height) => new Option(`${height}p`, height)));
+  quality.value = heights.includes(wanted) ? wanted : '';
+  quality.hidden = heights.length < 2;
+  choose();
+}
+
+function choose() {
+  const { hls } = source;
+  wanted = quality.value === '' ? null : Number(quality.value);
+  // The best of that height, from what is loaded next on: the buffer is short, and to throw it away would show.
+  if (wanted !== null) hls.loadLevel = hls.levels.findLastIndex((level) => level.height === wanted);
+  else if (!hls.autoLevelEnabled) hls.loadLevel = -1;
+  nameQuality();
+}
+
+// What is shown while the player chooses.
+function nameQuality() {
+  const { hls } = source;
+  const level = hls.autoLevelEnabled ? hls.levels[hls.currentLevel] : null;
+  quality.options[0].text = level ? `Auto (${level.height}p)` : 'Auto';
+}
+
+// What the list of streams says of the source, where there is one: an edge has none.
+async function showDetails() {
+  const shown = source;
+  while (source === shown && shown !== null) {
+    let stream = null;
     try {
       const response = await fetch(`../api/v1/streams/${encodeURIComponent(channel)}`, { cache: 'no-store' });
-      if (response.status === 404) {
-        show('offline', `${channel} is offline. This page starts playing when it goes live.`);
-        return later();
-      }
-      if (!response.ok) throw new Error(`status ${response.status}`);
+      if (!response.ok) return;
       stream = await response.json();
     } catch {
-      show('unreachable', 'The server cannot be reached. Trying again…');
-      return later();
+      // Until the next time.
     }
-    if (stream.broadcast === over) {
-      show('offline', `The broadcast of ${channel} has ended. This page starts playing when it goes live again.`);
-      return later();
-    }
-    if (stream.state === 'away') {
-      show('away', `${channel} has lost its connection and may return in a moment.`);
-      return later();
-    }
-    broadcast = stream.broadcast;
-    play();
+    if (source !== shown) return;
+    const advice = [stream?.advice ?? []].flat();
+    details.hidden = advice.length === 0;
+    element('advice').replaceChildren(...advice.map((words) => Object.assign(document.createElement('li'), { textContent: words })));
+    await new Promise((resolve) => setTimeout(resolve, DETAILS_EVERY_MS));
   }
+}
 
-  function play() {
-    show('starting', `${channel} is starting…`);
-    if (window.Hls && Hls.isSupported()) {
-      hls = new Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.1, backBufferLength: 30 });
-      hls.on(Hls.Events.ERROR, (_, error) => {
-        if (!error.fatal) return;
-        if (error.type === Hls.ErrorTypes.MEDIA_ERROR && !recovered) {
-          recovered = true;
-          hls.recoverMediaError();
-        } else {
-          again();
-        }
-      });
-      hls.on(Hls.Events.MANIFEST_PARSED, offerQualities);
-      hls.on(Hls.Events.LEVEL_SWITCHED, nameQuality);
-      hls.loadSource(playlist);
-      hls.attachMedia(video);
-    } else if (video.canPlayType('application/vnd.apple.mpegurl')) {
-      video.src = playlist;
-    } else {
-      return show('unsupported', 'This browser can play neither Media Source Extensions nor HLS.');
-    }
-    // Muted video may start by itself; where even that is forbidden, the controls are there.
-    video.play().catch(() => {});
+async function setClock() {
+  try {
+    const sent = Date.now();
+    const response = await fetch('../time', { cache: 'no-store' });
+    const server = Date.parse((await response.text()).trim());
+    if (response.ok && !Number.isNaN(server)) offset = server - (sent + Date.now()) / 2;
+  } catch {
+    // The old offset, or none, until the next time.
   }
+}
 
-  function again() {
-    stop();
-    show('starting', 'Playing has failed. Trying again…');
-    later();
+// The wall clock of the picture that is shown, in milliseconds.
+function shownAt() {
+  if (source?.hls) return source.hls.playingDate ? source.hls.playingDate.getTime() : NaN;
+  const start = video.getStartDate ? video.getStartDate().getTime() : NaN;
+  return start + video.currentTime * 1000;
+}
+
+function showLatency() {
+  const behind = (Date.now() + offset - shownAt()) / 1000;
+  const known = offset !== null && document.body.dataset.state === 'playing' && behind > -1 && behind < 86400;
+  latency.hidden = !known;
+  if (known) latency.textContent = `${Math.max(behind, 0).toFixed(1)} s behind live`;
+}
+
+video.addEventListener('playing', () => source && show('playing'));
+video.addEventListener('play', () => {
+  if (renew && source !== null) {
+    source.moved = false;
+    lookNow();
   }
+});
+video.addEventListener('pause', () => {
+  // The wait is the viewer's.
+  if (source?.moved && !video.ended) show('paused');
+});
+video.addEventListener('ended', () => {
+  if (source === null) return;
+  end('ended');
+  lookNow();
+});
+video.addEventListener('error', () => {
+  // hls.js tells of its own.
+  if (source !== null && source.hls === null) fail();
+});
+quality.addEventListener('change', choose);
+document.addEventListener('visibilitychange', () => document.hidden || lookNow());
+window.addEventListener('online', lookNow);
 
-  // The heights there are, highest first, where there is a choice.
-  function offerQualities() {
-    const heights = [...new Set(hls.levels.map((level) => level.height))].sort((a, b) => b - a);
-    quality.replaceChildren(new Option('Auto', ''), ...heights.map((height) => new Option(`${height}p`, height)));
-    quality.value = heights.includes(wanted) ? wanted : '';
-    quality.hidden = heights.length < 2;
-    choose();
-  }
-
-  function choose() {
-    wanted = quality.value === '' ? null : Number(quality.value);
-    // The best of that height, from what is loaded next on: the buffer is short, and to throw it away would show.
-    if (wanted !== null) hls.loadLevel = hls.levels.findLastIndex((level) => level.height === wanted);
-    else if (!hls.autoLevelEnabled) hls.loadLevel = -1;
-    nameQuality();
-  }
-
-  // What is shown while the player chooses.
-  function nameQuality() {
-    const level = hls.autoLevelEnabled ? hls.levels[hls.currentLevel] : null;
-    quality.options[0].text = level ? `Auto (${level.height}p)` : 'Auto';
-  }
-
-  async function setClock() {
-    try {
-      const sent = Date.now();
-      const response = await fetch('../time', { cache: 'no-store' });
-      const server = Date.parse((await response.text()).trim());
-      if (response.ok && !Number.isNaN(server)) offset = server - (sent + Date.now()) / 2;
-    } catch {
-      // The old offset, or none, until the next time.
-    }
-  }
-
-  // The wall clock of the picture that is shown, in milliseconds.
-  function shownAt() {
-    if (hls) return hls.playingDate ? hls.playingDate.getTime() : NaN;
-    const start = video.getStartDate ? video.getStartDate().getTime() : NaN;
-    return start + video.currentTime * 1000;
-  }
-
-  function showLatency() {
-    const behind = (Date.now() + offset - shownAt()) / 1000;
-    const known = offset !== null && document.body.dataset.state === 'playing' && behind > -1 && behind < 86400;
-    latency.hidden = !known;
-    if (known) latency.textContent = `${Math.max(behind, 0).toFixed(1)} s behind live`;
-  }
-
-  video.addEventListener('playing', () => {
-    clearTimeout(stall);
-    stall = null;
-    recovered = false;
-    show('playing', '');
-  });
-  video.addEventListener('waiting', () => {
-    stall ??= setTimeout(() => {
-      stall = null;
-      show('waiting', 'Waiting for the stream…');
-    }, STALL_MS);
-  });
-  video.addEventListener('ended', () => {
-    over = broadcast;
-    stop();
-    look();
-  });
-  video.addEventListener('error', () => {
-    // hls.js tells of its own.
-    if (!hls && video.hasAttribute('src')) again();
-  });
-
-  quality.addEventListener('change', choose);
-
-  setClock();
-  setInterval(setClock, CLOCK_EVERY_MS);
-  setInterval(showLatency, LATENCY_EVERY_MS);
-  look();
-})();
+setClock();
+setInterval(setClock, CLOCK_EVERY_MS);
+setInterval(watchProgress, PROGRESS_EVERY_MS);
+look();

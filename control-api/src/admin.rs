@@ -2,6 +2,7 @@
 //! it answers whatever load the viewers' listener is under.
 
 use std::{
+    collections::VecDeque,
     io,
     sync::{
         Arc,
@@ -10,8 +11,12 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, routing::get};
-use http::{StatusCode, header};
+use axum::{
+    Router,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderValue, StatusCode, header};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
@@ -19,7 +24,7 @@ use hyper_util::{
 };
 use media_core::Hub;
 use prometheus_client::{encoding::text, registry::Registry};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{net::TcpListener, task::AbortHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
@@ -27,11 +32,11 @@ use crate::metrics::{Broadcasts, Process};
 
 /// The content type of what [`text::encode`] writes.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// Connections at once: a few tools.
+/// Connections at once of a listener: a few tools. The oldest makes room for a new one, so that a tool always gets in.
 const MAX_CONNECTIONS: usize = 64;
 /// Time for a request's head, and between two requests of a connection.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
-/// A connection's life: whoever does not read its answer must not keep a place.
+/// A connection's life: a peer that does not read its answer must not keep it open.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(300);
 /// Pause after a failed accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -78,6 +83,13 @@ pub fn router(registry: Registry, readiness: Readiness) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .layer(axum::middleware::map_response(unsniffed))
+}
+
+/// No browser takes a response for what it does not say it is.
+async fn unsniffed(response: Response) -> Response {
+    let guard = [(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))];
+    (guard, response).into_response()
 }
 
 /// The listeners, not yet serving.
@@ -99,16 +111,9 @@ impl Server {
 
     /// Serves `router` until `shutdown`, then finishes the requests it has.
     pub async fn serve(self, router: Router, shutdown: CancellationToken) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let tasks = TaskTracker::new();
         for listener in self.0 {
-            tasks.spawn(accept(
-                listener,
-                router.clone(),
-                Arc::clone(&places),
-                tasks.clone(),
-                shutdown.clone(),
-            ));
+            tasks.spawn(accept(listener, router.clone(), tasks.clone(), shutdown.clone()));
         }
         // There may be no listener, which is no reason to end.
         shutdown.cancelled().await;
@@ -117,44 +122,50 @@ impl Server {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    router: Router,
-    places: Arc<Semaphore>,
-    tasks: TaskTracker,
-    shutdown: CancellationToken,
-) {
+async fn accept(listener: TcpListener, router: Router, tasks: TaskTracker, shutdown: CancellationToken) {
+    let mut open = VecDeque::<AbortHandle>::with_capacity(MAX_CONNECTIONS);
     let graceful = GracefulShutdown::new();
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => break,
         };
         let (socket, peer) = match accepted {
-            Ok(accepted) => accepted,
+            Ok(accepted) => {
+                failing = false;
+                accepted
+            }
             Err(err) => {
-                warn!(%err, "connection not accepted");
+                // Once for each time it starts: it goes on for as long as descriptors are short.
+                if !failing {
+                    warn!(%err, "connections are not accepted");
+                }
+                failing = true;
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            debug!(%peer, "too many connections");
-            continue;
-        };
+        open.retain(|connection| !connection.is_finished());
+        if open.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            debug!(%peer, limit = MAX_CONNECTIONS, "the oldest admin connection makes room");
+            oldest.abort();
+        }
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_LIMIT)
             .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router.clone()));
         let connection = graceful.watch(connection);
-        tasks.spawn(async move {
+        let connection = tasks.spawn(async move {
             match tokio::time::timeout(CONNECTION_LIMIT, connection).await {
                 Ok(Ok(())) => {}
                 Ok(Err(err)) => debug!(%peer, %err, "admin connection failed"),
                 Err(_) => debug!(%peer, "admin connection outlived its limit"),
             }
-            drop(place);
         });
+        open.push_back(connection.abort_handle());
     }
     drop(listener);
     graceful.shutdown().await;

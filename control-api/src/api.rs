@@ -5,11 +5,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use media_core::{Broadcast, ChannelName, Hub};
 use serde::Deserialize;
 use tracing::info;
@@ -98,8 +101,8 @@ impl Api {
         router
             .route("/api/v1/openapi.json", get(openapi))
             .fallback(not_found)
-            .method_not_allowed_fallback(method_not_allowed)
-            .layer(axum::middleware::map_response(never_stored))
+            .method_not_allowed_fallback(other_method)
+            .layer(axum::middleware::map_response(guarded))
             .with_state(self)
     }
 
@@ -110,21 +113,18 @@ impl Api {
 
     /// Whether the request comes from the administrator.
     fn administrator(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let Some(token) = bearer(headers) else {
+            let words = "give the administrator's token as Authorization: Bearer TOKEN";
+            return Err(Problem::unauthenticated(words));
+        };
         let Some(expected) = self.administrator.token() else {
             let words = "no administrator's token is configured: set api.admin_token to a random text, or api.admin_token_sha256 to its \
                          SHA-256, and send the daemon SIGHUP";
             return Err(Problem::new(StatusCode::FORBIDDEN, words));
         };
-        match bearer(headers) {
-            Some(token) if expected.matches(token) => Ok(()),
-            Some(_) => Err(Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "this is not the administrator's token",
-            )),
-            None => Err(Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "give the administrator's token as Authorization: Bearer TOKEN",
-            )),
+        match expected.matches(token) {
+            true => Ok(()),
+            false => Err(Problem::invalid_token("this is not the administrator's token")),
         }
     }
 }
@@ -190,8 +190,8 @@ struct Page {
     path = "/api/v1/streams",
     params(Page),
     responses(
-        (status = OK, body = Streams, content_type = "application/json"),
-        (status = BAD_REQUEST, body = Problem, content_type = "application/problem+json"),
+        (status = OK, description = "A page of the list", body = Streams, content_type = "application/json"),
+        (status = BAD_REQUEST, description = "The query is not understood", body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn list_streams(
@@ -234,12 +234,16 @@ async fn list_streams(
     path = "/api/v1/streams/{channel}",
     params(("channel" = String, Path, description = "The channel's name")),
     responses(
-        (status = OK, body = Stream, content_type = "application/json"),
+        (status = OK, description = "It is live", body = Stream, content_type = "application/json"),
         (status = NOT_FOUND, description = "It is not live", body = Problem, content_type = "application/problem+json"),
     )
 )]
-async fn show_stream(State(api): State<Api>, uri: Uri, Path(channel): Path<String>) -> Result<Json<Listed>, Problem> {
-    let name = named(&channel)?;
+async fn show_stream(
+    State(api): State<Api>,
+    uri: Uri,
+    channel: Result<Path<String>, PathRejection>,
+) -> Result<Json<Listed>, Problem> {
+    let name = named(channel)?;
     let here = api.hub.broadcast(&name).and_then(|broadcast| api.stream(&broadcast));
     let stream = match here {
         Some(stream) => Some(stream),
@@ -259,18 +263,18 @@ async fn show_stream(State(api): State<Api>, uri: Uri, Path(channel): Path<Strin
     responses(
         (status = NO_CONTENT, description = "It has ended"),
         (status = UNAUTHORIZED, description = "No token, or not the administrator's", body = Problem, content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "No administrator's token is configured, or a draining process has another", body = Problem, content_type = "application/problem+json"),
+        (status = FORBIDDEN, description = "A token is given and none is configured, or a draining process has another", body = Problem, content_type = "application/problem+json"),
         (status = NOT_FOUND, description = "It is not live", body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn end_stream(
     State(api): State<Api>,
     uri: Uri,
-    Path(channel): Path<String>,
+    channel: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     api.administrator(&headers)?;
-    let name = named(&channel)?;
+    let name = named(channel)?;
     // Both, where both have one: the other would be shown again.
     let (here, there) = (
         api.hub.kick(&name),
@@ -290,7 +294,8 @@ async fn end_stream(
 }
 
 /// A name that cannot be a channel's is no channel that is live.
-fn named(channel: &str) -> Result<ChannelName, Problem> {
+fn named(channel: Result<Path<String>, PathRejection>) -> Result<ChannelName, Problem> {
+    let Path(channel) = channel.map_err(|err| Problem::new(StatusCode::NOT_FOUND, err.body_text()))?;
     channel
         .parse()
         .map_err(|err: media_core::Error| Problem::new(StatusCode::NOT_FOUND, err.to_string()))
@@ -308,20 +313,42 @@ async fn not_found(uri: Uri) -> Problem {
     )
 }
 
-async fn method_not_allowed() -> Problem {
-    Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "the Allow header names the methods of this address",
-    )
+/// A method that the address does not have: OPTIONS is answered by Allow, which axum adds; one that is not HTTP's is not implemented anywhere
+/// (RFC 9110 9.1, 9.3.7).
+async fn other_method(method: Method) -> Response {
+    let words = "the Allow header names the methods of this address";
+    let status = match method {
+        Method::OPTIONS => return StatusCode::NO_CONTENT.into_response(),
+        Method::GET
+        | Method::HEAD
+        | Method::POST
+        | Method::PUT
+        | Method::DELETE
+        | Method::PATCH
+        | Method::TRACE
+        | Method::CONNECT => StatusCode::METHOD_NOT_ALLOWED,
+        _ => StatusCode::NOT_IMPLEMENTED,
+    };
+    Problem::new(status, words).into_response()
 }
 
-/// Answers tell of the present moment, and some are for the administrator alone.
-async fn never_stored(response: Response) -> Response {
+/// Headers of each response. It tells of the present moment, and may be for the administrator alone, so that it is not stored; and no browser
+/// takes it for a document or lends it to another site.
+const GUARDS: [(HeaderName, HeaderValue); 4] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (
-        [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))],
-        response,
-    )
-        .into_response()
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+];
+
+async fn guarded(response: Response) -> Response {
+    (GUARDS, response).into_response()
 }
 
 #[cfg(test)]

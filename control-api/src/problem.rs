@@ -25,6 +25,9 @@ pub(crate) struct Problem {
     /// What is wrong, and what to do about it.
     #[schema(example = "channel demo is not live")]
     detail: Cow<'static, str>,
+    /// WWW-Authenticate of a 401 (RFC 6750 3).
+    #[serde(skip)]
+    challenge: Option<&'static str>,
 }
 
 impl Problem {
@@ -35,6 +38,23 @@ impl Problem {
             title,
             status,
             detail: detail.into(),
+            challenge: None,
+        }
+    }
+
+    /// 401 for a request without credentials that are understood: no error code is told (RFC 6750 3.1).
+    pub(crate) fn unauthenticated(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            challenge: Some("Bearer realm=\"streamforge\""),
+            ..Self::new(StatusCode::UNAUTHORIZED, detail)
+        }
+    }
+
+    /// 401 for a request with a token that is not valid.
+    pub(crate) fn invalid_token(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            challenge: Some("Bearer realm=\"streamforge\", error=\"invalid_token\""),
+            ..Self::new(StatusCode::UNAUTHORIZED, detail)
         }
     }
 }
@@ -47,11 +67,8 @@ impl IntoResponse for Problem {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer realm=\"streamforge\""),
-            );
+        if let Some(challenge) = self.challenge {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
     }

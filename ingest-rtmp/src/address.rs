@@ -1,14 +1,15 @@
-//! Which application and stream a peer means by the addresses that it sends. Pure. People write them in many ways, and one daemon
-//! serves one application: so the meaning is plain in `live/KEY` with an empty key, `live/instance`, `live/_definst_`, `LIVE`, a
-//! whole URL as the key, and with spaces, line ends or slashes around a name.
+//! Which application and stream a peer means by the addresses that it sends. Pure. People write
+//! them in many ways, and one daemon serves one application: so the meaning is plain in `live/KEY`
+//! with an empty key, `live/instance`, `live/_definst_`, `LIVE`, a whole URL as the key, and with
+//! spaces, line ends or slashes around a name.
 //!
 //! RTMP 1.0 section 7.2.1.1 (`app`), 7.2.2.6 (`publish`).
 
 /// The instance that Adobe's server assumes where none is named.
 const DEFAULT_INSTANCE: &str = "_definst_";
 
-/// What follows the application in `asked`, the `app` of `connect`, without its query; `None` if that names another application.
-/// One that names none means the one there is.
+/// What follows the application in `asked`, the `app` of `connect`, without its query; `None` if
+/// that names another application. One that names none means the one there is.
 pub(crate) fn after_app<'a>(served: &str, asked: &'a str) -> Option<&'a str> {
     let asked = trim(asked);
     if asked.is_empty() {
@@ -18,8 +19,8 @@ pub(crate) fn after_app<'a>(served: &str, asked: &'a str) -> Option<&'a str> {
     trim(first).eq_ignore_ascii_case(served).then(|| trim(rest))
 }
 
-/// The stream that `name`, given to `publish` or `play`, and `after_app`, what followed the application, mean together. Empty if
-/// they name none.
+/// The stream that `name`, given to `publish` or `play`, and `after_app`, what followed the
+/// application, mean together. Empty if they name none.
 pub(crate) fn stream<'a>(served: &str, after_app: &'a str, name: &'a str) -> &'a str {
     let mut name = trim(without_authority(trim(name)));
     while let Some((first, rest)) = name.split_once('/')

@@ -1,10 +1,12 @@
-//! AMF3 values, which an AMF0 message may hold behind the avmplus-object marker. Pure. Depth and number of values are the AMF0
-//! decoder's; text that is read again by reference is bounded too, because a reference of two bytes can name a long text.
+//! AMF3 values, which an AMF0 message may hold behind the avmplus-object marker. Pure. Depth and
+//! number of values are the AMF0 decoder's; text that is read again by reference is bounded too,
+//! because a reference of two bytes can name a long text.
 //!
-//! AMF 3 specification (Adobe, 2013), section 3; AMF 0, section 3.1 (the marker). Each marker opens new reference tables.
+//! AMF 3 specification (Adobe, 2013), section 3; AMF 0, section 3.1 (the marker). Each marker opens
+//! new reference tables.
 //!
-//! Tolerated: references to objects, arrays and dates, byte arrays, vectors of numbers and dictionaries are read as undefined,
-//! because no message that is acted on has one.
+//! Tolerated: references to objects, arrays and dates, byte arrays, vectors of numbers and
+//! dictionaries are read as undefined, because no message that is acted on has one.
 
 use crate::amf0::{Decoder, Error, MAX_DEPTH, Value};
 
@@ -106,7 +108,8 @@ impl Reader<'_, '_> {
         })
     }
 
-    /// 3.11: names and values up to an empty name, then a row of values. One that has names is an object of them.
+    /// 3.11: names and values up to an empty name, then a row of values. One that has names is an
+    /// object of them.
     fn array(&mut self, depth: usize) -> Result<Value, Error> {
         let Header::Inline(len) = self.header()? else {
             return Ok(Value::Undefined);
@@ -309,7 +312,8 @@ mod tests {
 
     #[test]
     fn names_texts_and_traits_are_found_by_reference_and_the_next_value_of_the_message_has_its_own() {
-        // An array of two objects of one class with the fixed name "app", whose values are "live" and the same text again.
+        // An array of two objects of one class with the fixed name "app", whose values are "live"
+        // and the same text again.
         let bytes = hex!("09 05 01  0a 13 03 43 07 617070 06 09 6c697665  0a 01 06 04");
         let object = Value::Object(vec![("app".into(), "live".into())]);
         assert_eq!(read(&bytes), Ok(Value::Array(vec![object.clone(), object])));

@@ -38,7 +38,8 @@ impl From<ChannelName> for Grant {
 pub struct PublishRequest {
     /// The application of its `connect`, `live` in `rtmp://host/live`.
     pub app: String,
-    /// What it gave as stream key, without a query and what is around it: spaces, slashes, the application.
+    /// What it gave as stream key, without a query and what is around it: spaces, slashes, the
+    /// application.
     pub key: StreamKey,
     /// What came after `?` in the stream key, if anything; it may hold a token.
     pub query: Option<StreamKey>,
@@ -92,6 +93,8 @@ pub enum Reason {
     Name,
     /// A codec or configuration that is not carried.
     Codec,
+    /// Nothing that it sent for ten seconds could be published.
+    Unusable,
     /// Nothing is published under the name that should be played.
     NotFound,
     /// An operator ended the broadcast.
@@ -130,7 +133,7 @@ impl Reason {
             Self::App => "NetConnection.Connect.Rejected",
             Self::Busy | Self::Denied | Self::Kicked | Self::Withdrawn => "NetStream.Publish.Denied",
             Self::Name | Self::TakenOver | Self::Second => "NetStream.Publish.BadName",
-            Self::Codec | Self::Failed => "NetStream.Publish.Rejected",
+            Self::Codec | Self::Unusable | Self::Failed => "NetStream.Publish.Rejected",
             Self::NotFound => "NetStream.Play.StreamNotFound",
             Self::Players => "NetStream.Play.Failed",
             Self::Shutdown => "NetConnection.Connect.Closed",
@@ -146,6 +149,7 @@ impl Reason {
             Self::Denied => "denied",
             Self::Name => "name",
             Self::Codec => "codec",
+            Self::Unusable => "unusable",
             Self::NotFound => "not_found",
             Self::Kicked => "kicked",
             Self::Failed => "failed",

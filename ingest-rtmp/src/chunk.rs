@@ -41,8 +41,8 @@ impl Limits {
 const DEFAULT_CHUNK_BYTES: u32 = 128;
 /// What an unfinished message may allocate before the connection has completed a larger one.
 const FIRST_ALLOCATION: usize = 16 << 10;
-/// The largest chunk size that can be announced (RTMP 5.4.1: 31 bits). No limit of ours is needed: a chunk is read as it comes,
-/// into a message that is bounded.
+/// The largest chunk size that can be announced (RTMP 5.4.1: 31 bits). No limit of ours is needed:
+/// a chunk is read as it comes, into a message that is bounded.
 const MAX_CHUNK_BYTES: u32 = 0x7fff_ffff;
 /// A timestamp field of this value is followed by an extended one (RTMP 5.3.1.3).
 const EXTENDED: u32 = 0x00ff_ffff;
@@ -349,7 +349,8 @@ impl Aggregate {
             .offset
             .get_or_insert(self.message.timestamp.wrapping_sub(timestamp));
         rest.advance(TAG_HEADER);
-        // Copied, because the hub may hold one frame long after the others, and counts no more than its bytes.
+        // Copied, because the hub may hold one frame long after the others, and counts no more than
+        // its bytes.
         let payload = Bytes::copy_from_slice(&rest[..len]);
         rest.advance(len);
         // The last back pointer is left out by some.

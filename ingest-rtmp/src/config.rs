@@ -16,9 +16,12 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// The application: what follows the host in the server's URL. Default `live`.
     pub app: String,
-    /// Connections at once. Default 2000. Each costs up to 64 KiB while it publishes, and what it holds of unfinished messages.
+    /// Connections at once. Default 2000. Each costs up to 64 KiB while it publishes, and its
+    /// unfinished messages. When they run out, the connection that has been idle longest is closed
+    /// for the next. One in sixteen is kept for addresses that have none, and for publishers.
     pub max_connections: usize,
-    /// Connections at once from one address. Default 200. Less protects against one greedy host; more suits a relay or a shared exit.
+    /// Connections at once from one address (IPv6: one /64). Default 200. Less protects against one
+    /// greedy host; more suits a relay or a shared exit.
     pub max_connections_per_address: usize,
     /// Largest message of a publisher in bytes, 65 536 to 16 777 215. Default 8 388 608. A key frame must fit; more lets a peer
     /// hold more memory, up to twice this.
@@ -27,10 +30,13 @@ pub struct Config {
     pub handshake_ms: u32,
     /// Milliseconds from the connection's start to `publish` or `play`, 100 to 60 000. Default 10 000.
     pub setup_ms: u32,
-    /// Milliseconds that a publisher may be silent before it is taken for gone, 1000 to 600 000. Default 10 000. Less frees a channel's
-    /// name sooner after a silent loss; more rides out longer pauses.
+    /// Milliseconds that a publisher may be silent before it is taken for gone, 1000 to 600 000.
+    /// Default 10 000. Less ends it sooner; more rides out longer pauses. After a second of silence
+    /// another connection with the same stream key takes over.
     pub idle_ms: u32,
-    /// Milliseconds in which a peer must take some of what is written to it, 100 to 60 000. Default 5000. More keeps stuck players longer.
+    /// Milliseconds in which a peer must take some of what is written to it, 100 to 60 000. Default
+    /// 5000. Over six times as long it must take 1 KiB each second. More keeps stuck players
+    /// longer.
     pub write_ms: u32,
 }
 

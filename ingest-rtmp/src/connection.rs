@@ -1,15 +1,16 @@
-//! One connection's life: reads feed the session, its events go to a publisher or a player, its output is written.
-//! Generic over the byte stream, so that TLS is a matter of what is passed in. All waits have a limit.
+//! One connection's life: reads feed the session, its events go to a publisher or a player, and
+//! `writes` sends its output. Generic over the byte stream, so that TLS is a matter of the stream
+//! that is passed in. All waits have a limit.
 
-use std::{
-    future::Future, io, io::IoSlice, net::SocketAddr, pin::Pin, pin::pin, sync::Arc, time::Duration, time::Instant,
-};
+mod writes;
+
+use std::{future::Future, io, net::SocketAddr, pin::Pin, pin::pin, sync::Arc, time::Duration, time::Instant};
 
 use bytes::BytesMut;
 use media_core::{ChannelName, Error as HubError, Hub, broadcast, hub::Hold};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    time::{Sleep, sleep, sleep_until, timeout},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    time::{Sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -25,18 +26,12 @@ use crate::{
     reports::Reports,
     session::{self, Event, Session},
 };
+use writes::stopped;
 
 /// Read buffer while frames come: one wake-up takes what the kernel holds. Used again and again.
 const READ_BYTES: usize = 64 << 10;
 /// Read buffer of all others.
 const SMALL_READ_BYTES: usize = 4 << 10;
-/// Slices in one vectored write.
-const SLICES: usize = 64;
-/// How long a peer may take to hang up after its last message: closing with unread input would reset the connection, and
-/// the reason could be lost on its way.
-const LINGER: Duration = Duration::from_secs(1);
-/// A player that takes nothing for so long is idle: its place may be given to another.
-const STALL: Duration = Duration::from_secs(1);
 /// A deadline that is no deadline.
 const FAR: Duration = Duration::from_secs(86_400);
 
@@ -71,8 +66,8 @@ enum Wake {
     Revoked(Refusal),
     Retire,
     Shutdown,
-    /// It must close at once.
-    Stop(Cause),
+    /// Another needs its place.
+    Evicted,
 }
 
 struct Connection<'a, S> {
@@ -90,8 +85,9 @@ struct Connection<'a, S> {
 
 /// Serves one peer until it goes or is sent off; how it ended is counted and logged here.
 ///
-/// Once `retire` is cancelled a publisher is asked to connect again; at `shutdown` everyone is sent off, and the connection ends
-/// within the write limit and a second. If its place is needed for another, it ends at once.
+/// Once `retire` is cancelled a publisher is asked to connect again; at `shutdown` everyone is sent
+/// off, and the connection ends within the write limit and a second. If its place is needed for
+/// another, it ends at once.
 pub(crate) async fn run<S>(
     socket: S,
     peer: SocketAddr,
@@ -141,14 +137,6 @@ pub(crate) async fn run<S>(
     }
 }
 
-/// Waits until a connection must close whatever it is doing; why. At shutdown its peer has `limit` to take the last words.
-async fn stopped(evicted: CancellationToken, shutdown: &CancellationToken, limit: Duration) -> Cause {
-    tokio::select! {
-        () = evicted.cancelled() => Cause::Evicted,
-        () = async { shutdown.cancelled().await; sleep(limit).await } => Cause::Timeout,
-    }
-}
-
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     async fn drive(
         &mut self,
@@ -156,6 +144,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         shutdown: &CancellationToken,
         mut stop: Pin<&mut impl Future<Output = Cause>>,
     ) -> Result<Cause, Error> {
+        let evicted = self.place.evicted().clone();
+        let mut evicted = pin!(evicted.cancelled());
         let mut shutdown = pin!(shutdown.cancelled());
         let mut retire = pin!(retire.cancelled());
         let mut retiring = false;
@@ -175,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 return Ok(Cause::Refused);
             }
             self.prepare_read();
-            arm(timer.as_mut(), self.session.poll_timeout(), now);
+            arm(timer.as_mut(), self.deadline(), now);
             let woken = tokio::select! {
                 // Most wake-ups are reads, and cost no look at the rest. A peer that always has more to read does not keep the
                 // others from being seen: the runtime's budget makes a read pending now and then.
@@ -185,22 +175,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 () = &mut timer => Wake::Timer,
                 () = &mut retire, if !retiring => Wake::Retire,
                 () = &mut shutdown => Wake::Shutdown,
-                cause = stop.as_mut() => Wake::Stop(cause),
+                () = &mut evicted => Wake::Evicted,
             };
             now = self::now();
             match woken {
                 Wake::Read(read) => match read? {
                     0 => return Ok(Cause::Peer),
-                    count => {
-                        self.context.metrics.received.inc_by(count as u64);
-                        if let Role::Publisher { hold, .. } = &self.role {
-                            hold.touch(now);
-                        }
-                    }
+                    count => self.count(count, now),
                 },
                 Wake::Timer => {
                     self.session.handle_timeout(now)?;
-                    arm_again(timer.as_mut(), self.session.poll_timeout(), now);
+                    if let Role::Publisher { publisher, .. } = &mut self.role
+                        && let Err(refusal) = publisher.handle_timeout(now)
+                    {
+                        self.refuse(refusal)?;
+                    }
+                    arm_again(timer.as_mut(), self.deadline(), now);
                 }
                 Wake::Play(Some(event)) => {
                     if let Role::Player(player) = &mut self.role {
@@ -215,12 +205,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                         debug!("asked to connect again");
                     }
                 }
-                Wake::Shutdown => self.refuse(Refusal::new(
-                    Reason::Shutdown,
-                    "the server is going down, try again in a moment",
-                ))?,
-                Wake::Stop(cause) => return Ok(cause),
+                Wake::Shutdown => self.refuse(going_down())?,
+                Wake::Evicted => return Ok(Cause::Evicted),
             }
+        }
+    }
+
+    /// Bytes were read: the peer is active.
+    fn count(&self, bytes: usize, now: Instant) {
+        self.context.metrics.received.inc_by(bytes as u64);
+        if let Role::Publisher { hold, .. } = &self.role {
+            hold.touch(now);
         }
     }
 
@@ -264,10 +259,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 self.refuse(refusal)?;
             }
         }
+        if let Role::Publisher { publisher, .. } = &mut self.role
+            && let Some(words) = publisher.take_words()
+        {
+            self.session.advise(&words)?;
+        }
         Ok(())
     }
 
-    /// Grants or refuses the right to publish. A key that is good as it was sent is taken so, whatever stands around it.
+    /// When the session or the publisher is due.
+    fn deadline(&self) -> Option<Instant> {
+        let publisher = match &self.role {
+            Role::Publisher { publisher, .. } => publisher.poll_timeout(),
+            _ => None,
+        };
+        self.session.poll_timeout().into_iter().chain(publisher).min()
+    }
+
+    /// Grants or refuses the right to publish. A key that is good as it was sent is taken so,
+    /// whatever stands around it.
     fn publish(
         &mut self,
         request: &PublishRequest,
@@ -331,6 +341,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Logs and counts a refusal.
     fn report(&self, refusal: &Refusal) {
         self.context.metrics.refuse(refusal.reason);
+        if refusal.reason == Reason::Shutdown {
+            debug!("sent off at shutdown");
+            return;
+        }
         let channel = self.channel.as_ref();
         self.context.reports.refused(self.peer, channel, refusal, now());
     }
@@ -356,78 +370,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
         self.input.reserve(room.saturating_sub(self.input.len()).max(1));
     }
-
-    /// Writes all that is queued; each step within the write limit, and all steps at the least rate. Returns why the connection
-    /// must close before that, if it must.
-    async fn flush(&mut self, mut stop: Pin<&mut impl Future<Output = Cause>>) -> Result<Option<Cause>, Error> {
-        let transmit = self.session.transmit();
-        if transmit.is_empty() {
-            return Ok(None);
-        }
-        let limit = self.context.write_limit;
-        let mut player = matches!(self.role, Role::Player(_)).then_some(&mut self.place);
-        while !transmit.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let filled = transmit.slices(&mut slices);
-            let begun = now();
-            let write = within(
-                limit,
-                player.as_deref_mut(),
-                self.socket.write_vectored(&slices[..filled]),
-            );
-            let written = tokio::select! {
-                biased;
-                written = write => written?,
-                cause = stop.as_mut() => return Ok(Some(cause)),
-            };
-            if written == 0 {
-                return Err(io::Error::from(io::ErrorKind::WriteZero).into());
-            }
-            self.context.metrics.sent.inc_by(written as u64);
-            transmit.advance(written);
-            self.pace.note(now().saturating_duration_since(begun), written)?;
-        }
-        // TLS may have kept some of it.
-        tokio::select! {
-            biased;
-            flushed = within(limit, player, self.socket.flush()) => flushed.map(|()| None),
-            cause = stop => Ok(Some(cause)),
-        }
-    }
-
-    /// Tells the peer why the connection failed, if it can still be told.
-    async fn explain(&mut self, err: &Error, mut stop: Pin<&mut impl Future<Output = Cause>>) {
-        // The socket, or writes that took too long, leave no way for more.
-        let gone = matches!(
-            err,
-            Error::Io(_) | Error::TooSlow { .. } | Error::TimedOut { what: "write", .. }
-        );
-        if gone || self.session.fail(err).is_err() || self.session.transmit().is_empty() {
-            return;
-        }
-        if matches!(self.flush(stop.as_mut()).await, Ok(None)) {
-            self.linger(stop).await;
-        }
-    }
-
-    /// Shuts down the sending side, and waits a moment for the peer to hang up.
-    async fn linger(&mut self, stop: Pin<&mut impl Future<Output = Cause>>) {
-        let hang_up = async {
-            self.socket.shutdown().await?;
-            loop {
-                self.input.clear();
-                self.input.reserve(SMALL_READ_BYTES);
-                if self.socket.read_buf(&mut self.input).await? == 0 {
-                    return Ok::<(), io::Error>(());
-                }
-            }
-        };
-        // Whether it did or not, the connection is closed next.
-        tokio::select! {
-            _ = timeout(LINGER, hang_up) => {}
-            _ = stop => {}
-        }
-    }
 }
 
 impl Role {
@@ -452,6 +394,10 @@ async fn revoked(hold: Hold, withdrawn: CancellationToken) -> Refusal {
     }
 }
 
+fn going_down() -> Refusal {
+    Refusal::new(Reason::Shutdown, "the server is going down, try again in a moment")
+}
+
 /// Why a name could not be claimed, for the person at the encoder.
 fn unclaimed(err: &HubError) -> Refusal {
     match err {
@@ -459,30 +405,9 @@ fn unclaimed(err: &HubError) -> Refusal {
             Reason::Name,
             format!("{name} is live already: stop the other encoder first; if it is gone, try again in a second"),
         ),
-        HubError::Closed => Refusal::new(Reason::Shutdown, "the server is going down, try again in a moment"),
+        HubError::Closed => going_down(),
         other => Refusal::new(Reason::Busy, other.to_string()),
     }
-}
-
-/// One step of writing, within `limit`. A player is idle while the step waits for longer than [`STALL`].
-async fn within<T>(
-    limit: Duration,
-    player: Option<&mut Place>,
-    step: impl Future<Output = io::Result<T>>,
-) -> Result<T, Error> {
-    let mut step = pin!(step);
-    let patience = if player.is_some() { STALL.min(limit) } else { limit };
-    let mut done = timeout(patience, step.as_mut()).await;
-    if let (Err(_), Some(place)) = (&done, player) {
-        place.set_idle(now() - patience);
-        done = timeout(limit - patience, step).await;
-        place.set_active();
-    }
-    let done = done.map_err(|_| Error::TimedOut {
-        what: "write",
-        limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
-    })?;
-    Ok(done?)
 }
 
 /// Brings the timer forward if the deadline is sooner. A later deadline is seen when the timer fires: so a publisher's every

@@ -15,11 +15,11 @@ use bytes::{Buf, Bytes};
 pub enum Tag {
     /// A configuration record: `AVCDecoderConfigurationRecord` or `AudioSpecificConfig`.
     Config(Bytes),
-    /// One access unit.
+    /// A frame, as a rule one access unit.
     Frame {
         /// Presentation less decode time in milliseconds; 0 for audio.
         composition_ms: i32,
-        /// Length-prefixed NAL units, or one raw AAC frame.
+        /// As a rule length-prefixed NAL units, or one raw AAC frame.
         payload: Bytes,
     },
     /// The track ends.
@@ -239,22 +239,6 @@ fn take<const N: usize>(body: &mut Bytes) -> Result<[u8; N], Error> {
     Ok(taken)
 }
 
-/// Whether an access unit holds an IDR picture; none if its length prefixes do not add up to its size, or a NAL unit is empty.
-///
-/// A few reads per NAL unit: slice data are not looked at (ITU-T H.264 table 7-1; ISO/IEC 14496-15 5.3.3).
-pub fn has_idr(payload: &[u8], length_size: u8) -> Option<bool> {
-    const IDR_SLICE: u8 = 5;
-    let (mut rest, mut idr) = (payload, false);
-    while !rest.is_empty() {
-        let (prefix, after) = rest.split_at_checked(usize::from(length_size))?;
-        let len = prefix.iter().fold(0, |len, &byte| len << 8 | usize::from(byte));
-        let (unit, after) = after.split_at_checked(len)?;
-        idr |= unit.first()? & 0x1f == IDR_SLICE;
-        rest = after;
-    }
-    Some(idr)
-}
-
 #[cfg(test)]
 mod tests {
     use hex_literal::hex;
@@ -355,22 +339,6 @@ mod tests {
     }
 
     #[test]
-    fn an_idr_is_found_behind_parameter_sets_and_bad_lengths_are_seen() {
-        assert_eq!(has_idr(&hex!("00000002 0910 00000002 6588"), 4), Some(true));
-        assert_eq!(has_idr(&hex!("00000002 0910 00000002 4188"), 4), Some(false));
-        assert_eq!(has_idr(&hex!("02 6588"), 1), Some(true));
-        for bad in [
-            &hex!("00000003 6588")[..],
-            &hex!("00000000"),
-            &hex!("000000"),
-            &hex!("ffffffff 65"),
-            &hex!("00000001 65 00"),
-        ] {
-            assert_eq!(has_idr(bad, 4), None, "{bad:02x?}");
-        }
-    }
-
-    #[test]
     fn the_payload_is_a_slice_of_the_message() {
         let body = Bytes::from(hex!("17 01 000000 00000001 65").to_vec());
         let at = body[5..].as_ptr();
@@ -385,8 +353,7 @@ mod tests {
         fn no_body_makes_the_parsers_panic(first in any::<u8>(), rest in prop::collection::vec(any::<u8>(), 0..40)) {
             let body = Bytes::from([&[first][..], &rest].concat());
             let _ = parse_video(body.clone());
-            let _ = parse_audio(body.clone());
-            let _ = has_idr(&body, 4);
+            let _ = parse_audio(body);
         }
     }
 }

@@ -7,8 +7,12 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
+use media_core::codec::{aac, adts, avc, nal};
+
 use crate::{
-    Error, amf0,
+    Error,
+    access_unit::{self, Assembler},
+    amf0,
     chunk::{Limits, Message, Reader},
     flv,
     session::{Event, Session, Settings},
@@ -67,15 +71,69 @@ pub fn amf0(bytes: &[u8]) {
     }
 }
 
-/// Tags: a frame is never larger than its message, and never empty.
+/// Tags: a frame is never larger than its message, and never empty. Its pictures, with and without a configuration, have
+/// lengths that add up.
 pub fn flv(bytes: &[u8]) {
     let body = Bytes::copy_from_slice(bytes);
     for tag in [flv::parse_video(body.clone()), flv::parse_audio(body)] {
         if let Ok(flv::Tag::Frame { payload, .. }) = tag {
             assert!(!payload.is_empty() && payload.len() < bytes.len());
-            for length_size in [1, 2, 4] {
-                let _ = flv::has_idr(&payload, length_size);
+            pictures(&payload, None);
+            pictures(&payload, avc::Config::parse(AVC).ok());
+            if let Some(frames) = adts::parse(&payload) {
+                assert!(
+                    frames
+                        .units
+                        .iter()
+                        .all(|unit| !unit.is_empty() && unit.end <= payload.len())
+                );
             }
+        }
+    }
+}
+
+/// Configurations: records, and sequence headers in byte stream form. What is made of parameter sets can be read.
+pub fn codec(bytes: &[u8]) {
+    let _ = aac::Config::parse(bytes);
+    for config in [avc::Config::parse(bytes).ok(), avc::Config::parse_byte_stream(bytes)] {
+        let updated = avc::Config::updated(config.as_ref(), nal::byte_stream(bytes));
+        for made in config.into_iter().chain(updated) {
+            assert_eq!(avc::Config::parse(&made.record).as_ref(), Ok(&made));
+        }
+    }
+}
+
+/// `AVCDecoderConfigurationRecord`: 640x360, high profile, lengths of 4 bytes.
+const AVC: &[u8] =
+    b"\x01\x64\0\x1e\xff\xe1\0\x19\x67\x64\0\x1e\xac\xd9\x40\xa0\x2f\xf9\x70\x11\0\0\x03\x03\xe9\0\0\xea\x60\
+\x0f\x16\x2d\x96\x01\0\x06\x68\xeb\xe3\xcb\x22\xc0\xfd\xf8\xf8\0";
+
+/// The pictures of a message, of another and of its first half: each is what its configuration says.
+fn pictures(payload: &Bytes, mut config: Option<avc::Config>) {
+    let now = Instant::now();
+    let mut assembler = Assembler::default();
+    let half = payload.slice(..payload.len() / 2);
+    let mut seen = Vec::new();
+    for (ms, payload) in [(0, payload), (0, &half), (40, payload)] {
+        let message = access_unit::Message {
+            ms,
+            composition_ms: 0,
+            payload: payload.clone(),
+        };
+        seen.extend(
+            assembler
+                .push(message, config.as_ref(), now)
+                .into_iter()
+                .flatten()
+                .flatten(),
+        );
+        seen.extend(assembler.finish(config.as_ref()));
+        for picture in seen.drain(..) {
+            config = picture.config.or(config);
+            let length_size = config.as_ref().map_or(4, |config| config.length_size);
+            let survey = nal::survey(&picture.payload, length_size).expect("lengths add up");
+            assert_eq!(survey.used, picture.payload.len());
+            assert!(!survey.empty_units && picture.payload.len() <= 5 * payload.len() + 4);
         }
     }
 }
@@ -139,6 +197,11 @@ mod tests {
     #[test]
     fn the_corpus_passes_the_tag_parsers() {
         run("rtmp_flv", super::flv);
+    }
+
+    #[test]
+    fn the_corpus_passes_the_configurations() {
+        run("codec_config", super::codec);
     }
 
     #[test]

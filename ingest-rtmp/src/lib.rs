@@ -1,15 +1,17 @@
 //! RTMP server: publish and play. Bytes from a socket become frames in the hub, and the other way round.
 //!
 //! The way of a frame: [`server`](Server) accepts, `connection` reads, [`chunk`] gathers a message once, [`session`] follows the
-//! commands, [`flv`] finds the access unit in the message, `publisher` hands it to the hub. To a player it goes from the hub
-//! through `player` and `transmit` to the socket. No payload is copied after `chunk`.
+//! commands, [`flv`] finds the frame in the message, `access_unit` makes it a whole picture, `publisher` hands it to the hub. To a
+//! player it goes from the hub through `player` and `transmit` to the socket. No payload is copied after `chunk`, unless it is mended.
 //!
 //! All parsers and state machines are without I/O and bounded; sockets are known to `connection` and `server` alone. What faces the
 //! network is our own: rml_rtmp gives the handshake, the messages and the chunk serialiser.
 
 #![forbid(unsafe_code)]
 
+mod access_unit;
 mod address;
+mod advice;
 pub mod amf0;
 mod amf3;
 mod audience;
@@ -22,6 +24,8 @@ mod error;
 pub mod flv;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod groups;
+mod health;
 mod metrics;
 mod pace;
 mod places;

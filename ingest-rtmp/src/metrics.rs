@@ -39,8 +39,10 @@ pub(crate) enum Drop {
     BeforeConfig,
     /// Decoding cannot start at it, and has not started.
     BeforeKey,
-    /// Its lengths do not add up.
+    /// It cannot be read.
     Malformed,
+    /// Units without a picture, of which too many have come.
+    NoPicture,
     /// It belongs to a second track of its kind.
     OtherTrack,
     /// It came for a time that was declared a gap.
@@ -245,6 +247,7 @@ impl EncodeLabelValue for Drop {
             Self::BeforeConfig => "before_config",
             Self::BeforeKey => "before_key",
             Self::Malformed => "malformed",
+            Self::NoPicture => "no_picture",
             Self::OtherTrack => "other_track",
             Self::InGap => "in_gap",
             Self::Replaced => "replaced",

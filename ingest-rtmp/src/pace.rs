@@ -1,5 +1,5 @@
-//! How fast a peer takes what is written to it. Pure: durations in. A peer that takes a few bytes now and then would meet the limit
-//! of each write for ever.
+//! How fast a peer takes what is written to it. Pure: durations in. A peer that takes a few bytes
+//! now and then would meet the limit of each write for ever.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ const LEAST_RATE: u64 = 1 << 10;
 /// The rate is measured over so many times the limit of one write.
 const PATIENCE: u32 = 6;
 
-/// What one peer has taken, and how long writes had to wait for it. Time in which nothing waited does not count.
+/// What one peer has taken, and how long writes had to wait for it. Time in which nothing waited
+/// does not count.
 #[derive(Debug)]
 pub(crate) struct Pace {
     span: Duration,

@@ -1,14 +1,17 @@
-//! Admission of connections: how many may be open, in all and from one address, and which idle one is closed when there is no
-//! room for another. Pure but for the wake-up of the connection that closes: time is an argument.
+//! Admission of connections: how many may be open, in all and from one address, and which idle one
+//! is closed when there is no room for another. Pure but for the wake-up of the connection that
+//! closes: time is an argument.
 //!
-//! A connection is idle until it publishes or plays, and while it is a player that takes nothing. Policy for a new connection, the
-//! same as that of HTTP:
+//! A connection is idle until it publishes or plays, and while it is a player that takes nothing.
+//! Policy for a new connection, the same as that of HTTP:
 //!
-//! 1. At the limit of its address, that address loses its own connection that has been idle longest.
-//! 2. At the limit in all, its address loses such a connection too; if it has none, the connection that has been idle longest
-//!    of all is closed. So a crowd of idle connections from few addresses displaces itself.
-//! 3. The last places, one in [`RESERVE`], are open only to addresses that have no connection yet, and never to players. So there
-//!    is room for a publisher however many play.
+//! 1. At the limit of its address, that address loses its own connection that has been idle
+//!    longest.
+//! 2. At the limit in all, its address loses such a connection too; if it has none, the connection
+//!    that has been idle longest of all is closed. So a crowd of idle connections from few
+//!    addresses displaces itself.
+//! 3. The last places, one in [`RESERVE`], are open only to addresses that have no connection yet,
+//!    and never to players. So there is room for a publisher however many play.
 //! 4. Where no connection is idle, the new one is refused. A publisher is never closed for another.
 
 use std::{
@@ -29,7 +32,8 @@ use crate::{
 
 /// One place of so many is kept for addresses that have no connection.
 const RESERVE: usize = 16;
-/// Connections that were told to close and have not yet: above the limit, so that a new connection need not wait for them.
+/// Connections that were told to close and have not yet: above the limit, so that a new connection
+/// need not wait for them.
 const MAX_CLOSING: usize = 256;
 /// Closed together where descriptors have run out.
 const DESCRIPTORS: usize = 32;
@@ -147,7 +151,8 @@ impl Places {
         Ok(place)
     }
 
-    /// Closes some of the connections that have been idle longest, because there are no file descriptors.
+    /// Closes some of the connections that have been idle longest, because there are no file
+    /// descriptors.
     pub(crate) fn free_descriptors(&self) {
         let mut table = self.table();
         for _ in 0..DESCRIPTORS {
@@ -191,7 +196,8 @@ impl Places {
 }
 
 impl Table {
-    /// Closes an idle connection in favour of one of `host`, which meets `limit`; whether there was one.
+    /// Closes an idle connection in favour of one of `host`, which meets `limit`; whether there was
+    /// one.
     fn evict_for(&mut self, host: IpAddr, limit: Limit) -> Option<()> {
         if self.closing >= MAX_CLOSING {
             return None;
@@ -203,7 +209,8 @@ impl Table {
         }
     }
 
-    /// Closes the connection, of `host` or of all, that has been idle longest. It is not counted any more.
+    /// Closes the connection, of `host` or of all, that has been idle longest. It is not counted
+    /// any more.
     fn evict(&mut self, host: Option<IpAddr>) -> Option<()> {
         let age = match host {
             None => *self.idle.first_key_value()?.0,
@@ -257,7 +264,8 @@ impl Table {
         }
     }
 
-    /// Counts a connection closed or refused at `limit`; the sums since the last line if the log is to have one.
+    /// Counts a connection closed or refused at `limit`; the sums since the last line if the log is
+    /// to have one.
     fn notice(&mut self, limit: Limit, now: Instant, closed: bool) -> Option<Notice> {
         let notice = &mut self.notices[usize::from(limit == Limit::Address)];
         match closed {

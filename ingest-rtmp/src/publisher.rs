@@ -17,7 +17,10 @@ use media_core::{
 };
 use tracing::{debug, info};
 
+mod media;
+
 use crate::{
+    access_unit::Message,
     amf0::Value,
     auth::{Reason, Refusal},
     flv::{self, Tag},
@@ -40,6 +43,7 @@ pub(crate) struct Publisher {
     clock: Clock,
     tracks: Tracks,
     state: State,
+    media: Box<media::Media>,
     _counted: Counted,
 }
 
@@ -149,6 +153,7 @@ impl Publisher {
             clock: Clock::default(),
             tracks: Tracks::default(),
             state: State::Settling(Settling::new(claim)),
+            media: Box::default(),
             _counted: Counted::new(&metrics.publishers),
             metrics,
         }
@@ -185,7 +190,9 @@ impl Publisher {
     }
 
     /// The publisher is gone since `now`, and may return.
-    pub(crate) fn leave(self, now: Instant) {
+    pub(crate) fn leave(mut self, now: Instant) {
+        // It is leaving: that it should go does not matter.
+        let _ = self.finish_picture(now);
         if let State::Live(Live { producer, .. }) = self.state {
             info!(broadcast = %producer.broadcast().id(), "publisher is gone");
             producer.leave(now);
@@ -196,25 +203,35 @@ impl Publisher {
         let tag = tag.or_else(|err| match err {
             flv::Error::UnsupportedCodec(_) => Err(Refusal::new(Reason::Codec, err.to_string())),
             flv::Error::Truncated { .. } => {
-                self.metrics.drop_frame(Drop::Malformed);
+                self.dropped(kind, Drop::Malformed, now)?;
                 Ok(Tag::Nothing)
             }
         })?;
         match tag {
             // Some encoders send an empty one first.
             Tag::Config(record) if record.is_empty() => Ok(()),
-            Tag::Config(record) => self.configure(kind, &record),
+            Tag::Config(record) => {
+                self.before_config(kind, now)?;
+                self.configure(kind, &record)
+            }
             Tag::Frame {
                 composition_ms,
                 payload,
             } => {
                 let ms = self.clock.unwrap(stamp);
-                self.frame(kind, ms, composition_ms, payload, now)
+                match kind {
+                    Kind::Video => {
+                        let message = Message {
+                            ms,
+                            composition_ms,
+                            payload,
+                        };
+                        self.video_frame(message, now)
+                    }
+                    Kind::Audio => self.audio_frame(ms, payload, now),
+                }
             }
-            Tag::OtherTrack => {
-                self.metrics.drop_frame(Drop::OtherTrack);
-                Ok(())
-            }
+            Tag::OtherTrack => self.dropped(kind, Drop::OtherTrack, now),
             Tag::End | Tag::Nothing => Ok(()),
         }
     }
@@ -225,7 +242,10 @@ impl Publisher {
             return Ok(());
         }
         let config = match kind {
-            Kind::Video => avc::Config::parse(record).map(Config::Avc),
+            Kind::Video if avc::Config::is_without_sets(record) => return Ok(()),
+            Kind::Video => avc::Config::parse(record)
+                .or_else(|err| avc::Config::parse_byte_stream(record).ok_or(err))
+                .map(Config::Avc),
             Kind::Audio => aac::Config::parse(record).map(Config::Aac),
         };
         let config = config.map_err(|err| Refusal::new(Reason::Codec, err.to_string()))?;
@@ -240,42 +260,27 @@ impl Publisher {
         Ok(())
     }
 
-    fn frame(&mut self, kind: Kind, ms: i64, composition_ms: i32, payload: Bytes, now: Instant) -> Result<(), Refusal> {
+    /// Takes a whole access unit, stamped on the publisher's clock.
+    fn frame(&mut self, kind: Kind, unit: AccessUnit, now: Instant) -> Result<(), Refusal> {
+        let ms = unit.dts / TICKS_PER_MS;
         let Some(track) = self.tracks.of(kind) else {
-            self.metrics.drop_frame(Drop::BeforeConfig);
+            self.dropped(kind, Drop::BeforeConfig, now)?;
             return self.passed(ms, now);
         };
-        let key = match &track.config {
-            Config::Avc(avc) => flv::has_idr(&payload, avc.length_size),
-            Config::Aac(_) => Some(true),
-        };
-        let Some(key) = key else {
-            self.metrics.drop_frame(Drop::Malformed);
-            return Ok(());
-        };
-        if track.waits_for_key && !key {
-            self.metrics.drop_frame(Drop::BeforeKey);
+        if track.waits_for_key && !unit.key {
+            self.dropped(kind, Drop::BeforeKey, now)?;
             return self.passed(ms, now);
         }
         track.waits_for_key = false;
         if !std::mem::replace(&mut track.shown, true) {
             self.show(kind)?;
         }
-        let dts = ms.saturating_mul(TICKS_PER_MS);
-        let pts = dts.saturating_add(i64::from(composition_ms) * TICKS_PER_MS);
-        let unit = AccessUnit {
-            dts,
-            pts,
-            key,
-            independent: key,
-            arrived: now,
-            payload,
-        };
         match &mut self.state {
             State::Live(_) => self.push(kind, unit),
             State::Settling(settling) => {
                 settling.held_bytes += unit.payload.len();
                 settling.held.push((kind, unit));
+                self.taken(kind, now);
                 self.passed(ms, now)
             }
             State::Over => Ok(()),
@@ -289,6 +294,7 @@ impl Publisher {
         let Some(index) = live.index(kind) else {
             return Ok(());
         };
+        let arrived = unit.arrived;
         match live.producer.push(index, unit) {
             Ok(()) => {
                 let frames = if kind == Kind::Video {
@@ -297,9 +303,10 @@ impl Publisher {
                     &self.metrics.audio_frames
                 };
                 frames.inc();
+                self.taken(kind, arrived);
             }
-            Err(Refused::BeforeKeyFrame) => self.metrics.drop_frame(Drop::BeforeKey),
-            Err(Refused::InGap) => self.metrics.drop_frame(Drop::InGap),
+            Err(Refused::BeforeKeyFrame) => return self.dropped(kind, Drop::BeforeKey, arrived),
+            Err(Refused::InGap) => return self.dropped(kind, Drop::InGap, arrived),
             Err(Refused::Ended) => {
                 let revoked = live.producer.revoked();
                 return Err(ended(revoked.as_ref().and_then(|revoked| revoked.cause())));

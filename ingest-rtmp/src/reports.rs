@@ -1,8 +1,9 @@
-//! The log's lines about connections that were refused or failed, limited by address so that no peer can fill the log. Keys and
-//! queries never get here.
+//! The log's lines about connections that were refused or failed, limited by address so that no
+//! peer can fill the log. Keys and queries never get here.
 //!
-//! In each minute an address has its first five lines, then one each time that their number doubles: so the newest line is never
-//! off by more than half. All addresses together are limited the same way, to 200 lines and then one for each doubling.
+//! In each minute an address has its first five lines, then one each time that their number
+//! doubles: so the newest line is never off by more than half. All addresses together are limited
+//! the same way, to 200 lines and then one for each doubling.
 
 use std::{
     collections::HashMap,
@@ -22,6 +23,8 @@ const SPAN: Duration = Duration::from_secs(60);
 /// Lines of an address, and of all, before only each doubling is logged.
 const LINES: u64 = 5;
 const LINES_OF_ALL: u64 = 200;
+/// The least time between two searches for addresses to forget: each goes through all of them.
+const SWEEP: Duration = Duration::from_secs(1);
 /// Addresses that are told apart. More share one count.
 const MAX_HOSTS: usize = 4_096;
 
@@ -32,6 +35,8 @@ pub(crate) struct Reports(Mutex<Limits>);
 #[derive(Debug, Default)]
 struct Limits {
     hosts: HashMap<IpAddr, Count>,
+    /// When `hosts` was last full and searched for those whose minute is over.
+    swept: Option<Instant>,
     /// Those that found no room in `hosts`.
     others: Option<Count>,
     all: Option<Count>,
@@ -91,8 +96,12 @@ impl Reports {
 impl Limits {
     /// Counts an event of `host` at `now`; what its line says if it gets one.
     fn admit(&mut self, host: IpAddr, now: Instant) -> Option<Line> {
-        if self.hosts.len() >= MAX_HOSTS && !self.hosts.contains_key(&host) {
+        let due = self
+            .swept
+            .is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP);
+        if due && self.hosts.len() >= MAX_HOSTS {
             self.hosts.retain(|_, count| !count.is_over(now));
+            self.swept = Some(now);
         }
         let count = match self.hosts.len() < MAX_HOSTS || self.hosts.contains_key(&host) {
             true => self.hosts.entry(host).or_insert_with(|| Count::new(now)),
@@ -152,7 +161,8 @@ mod tests {
         assert_eq!(recent, [1, 2, 3, 4, 5, 8, 16, 32, 64, 128, 256, 512]);
         let suppressed: Vec<_> = lines.iter().map(|line| line.suppressed).collect();
         assert_eq!(suppressed, [0, 0, 0, 0, 0, 2, 7, 15, 31, 63, 127, 255]);
-        // Another address has lines of its own, and the next minute starts anew with what was left over.
+        // Another address has lines of its own, and the next minute starts anew with what was left
+        // over.
         assert_eq!(
             limits.admit(host(2), now),
             Some(Line {

@@ -22,7 +22,8 @@ use crate::{
 
 /// Pause after a failed accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The errors of accept(2) where the process, or the system, has no descriptor left; the same on all platforms of Linux.
+/// The errors of accept(2) where the process, or the system, has no descriptor left; the same on
+/// all platforms of Linux.
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 /// Players are silent: the kernel finds out which are gone.

@@ -85,7 +85,8 @@ pub enum Event {
     },
     /// The stream that was published or played is closed by the peer; the connection stays.
     Closed,
-    /// The session turned down a request by itself, and has told the peer so. For the log and the counters.
+    /// The session turned down a request by itself, and has told the peer so. For the log and the
+    /// counters.
     Refused(Refusal),
 }
 
@@ -257,8 +258,8 @@ impl Session {
         Ok(())
     }
 
-    /// The connection fails with `err`: the peer is told why, where RTMP has words for it, and the session is closing. Before the
-    /// end of the handshake it has none.
+    /// The connection fails with `err`: the peer is told why, where RTMP has words for it, and the
+    /// session is closing. Before the end of the handshake it has none.
     ///
     /// # Errors
     /// Only if the answer could not be framed, which no input leads to.
@@ -283,6 +284,24 @@ impl Session {
         }
         self.state = State::Closing;
         Ok(())
+    }
+
+    /// Tells a publisher what to change while it goes on: a warning, which encoders log or pass over.
+    /// Nothing to anybody else.
+    ///
+    /// # Errors
+    /// Only if the message could not be framed, which no input leads to.
+    pub fn advise(&mut self, description: &str) -> Result<(), Error> {
+        match &self.state {
+            State::Open(Open {
+                stage: Stage::Publishing { stream_id },
+                ..
+            }) => {
+                let stream_id = *stream_id;
+                self.status(stream_id, "warning", "NetStream.Publish.Warning", description)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Asks a publisher to connect again, to the same address, where another process takes it by then; now, or as soon as it publishes.
@@ -400,7 +419,8 @@ impl Session {
             })),
             kind::DATA | kind::DATA_AMF3 if publishing => Ok(metadata(&message).map(Event::Metadata)),
             kind::COMMAND => self.handle_command(&message, &message.payload, now),
-            // Commands marked as AMF3 are AMF0 behind a byte of zero; their values may switch to AMF3.
+            // Commands marked as AMF3 are AMF0 behind a byte of zero; their values may switch to
+            // AMF3.
             kind::COMMAND_AMF3 => {
                 let values = message.payload.strip_prefix(&[0]).unwrap_or(&message.payload);
                 self.handle_command(&message, values, now)

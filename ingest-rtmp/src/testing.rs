@@ -1,4 +1,5 @@
-//! What several tests share: a client made of rml_rtmp's session, by itself and on a socket, codec configurations and tags.
+//! What several tests share: a client made of rml_rtmp's session, by itself and on a socket, codec
+//! configurations and tags.
 
 use std::time::Duration;
 

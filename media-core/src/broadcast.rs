@@ -13,10 +13,12 @@ use std::{
 use tokio::sync::Notify;
 
 mod consumer;
+mod health;
 mod log;
 mod rendition;
 
 pub use consumer::Consumer;
+pub use health::Health;
 use log::State;
 pub use rendition::{OutOfOrder, Rendition};
 
@@ -49,6 +51,7 @@ pub struct Broadcast {
     first_msn: u64,
     limits: Limits,
     state: Mutex<State>,
+    health: Mutex<Health>,
     changed: Notify,
 }
 
@@ -175,6 +178,7 @@ impl Broadcast {
             first_msn,
             limits,
             state: Mutex::new(state),
+            health: Mutex::default(),
             changed: Notify::new(),
         })
     }
@@ -316,7 +320,8 @@ impl Broadcast {
         away
     }
 
-    /// From now on frames are taken from this publisher alone. The number is that of its claim, never 0.
+    /// From now on frames are taken from this publisher alone. The number is that of its claim,
+    /// never 0.
     pub(crate) fn adopt(&self, publisher: u64) {
         self.lock().publisher = publisher;
     }

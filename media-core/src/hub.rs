@@ -1,11 +1,13 @@
 //! The names that are live: who may publish under one, who goes on after an absence, and who hears of new broadcasts.
 //!
-//! A name has one publisher at a time. A publisher first claims the name; its broadcast starts when its tracks are known, or goes
-//! on if one is waiting under the name. A publisher that has been silent for [`TAKEOVER`] gives way to another. The clock is
-//! an argument: the daemon calls [`Hub::advance`] at a steady pace.
+//! A name has one publisher at a time. A publisher first claims the name; its broadcast starts when
+//! its tracks are known, or goes on if one is waiting under the name. A publisher that has been
+//! silent for [`TAKEOVER`] gives way to another. The clock is an argument: the daemon calls
+//! [`Hub::advance`] at a steady pace.
 //!
-//! Claims, starts, kicks and takeovers of a name are ordered by its entry's lock: a publisher that was kicked or replaced cannot
-//! start afterwards, and its number is no longer the one that the broadcast takes frames from.
+//! Claims, starts, kicks and takeovers of a name are ordered by its entry's lock: a publisher that
+//! was kicked or replaced cannot start afterwards, and its number is no longer the one that the
+//! broadcast takes frames from.
 
 use std::{
     collections::BTreeMap,
@@ -95,7 +97,8 @@ impl Hub {
         }))
     }
 
-    /// Claims `name` for a publisher, whose tracks need not be known yet. It keeps the name until it drops the claim.
+    /// Claims `name` for a publisher, whose tracks need not be known yet. It keeps the name until
+    /// it drops the claim.
     ///
     /// # Errors
     /// [`Error::Busy`]: it has a publisher. [`Error::TooManyBroadcasts`]: the hub is full. [`Error::Closed`]: it takes no more.
@@ -103,8 +106,9 @@ impl Hub {
         self.claim_since(name, None)
     }
 
-    /// Claims `name` at `now` for a publisher that reports its activity ([`Hold::touch`]). A publisher that has been silent for
-    /// [`TAKEOVER`] is made to go, and its broadcast waits for this one.
+    /// Claims `name` at `now` for a publisher that reports its activity ([`Hold::touch`]). A
+    /// publisher that has been silent for [`TAKEOVER`] is made to go, and its broadcast waits for
+    /// this one.
     ///
     /// # Errors
     /// As [`Hub::claim`]; [`Error::Busy`] if the name's publisher is active.
@@ -225,7 +229,8 @@ impl Hub {
         utc: SystemTime,
     ) -> Result<Arc<Broadcast>, Error> {
         let channel = self.0.channels.get_mut(&claim.name);
-        // Locked to the end: a kick or takeover comes before, and this fails, or after, and finds the broadcast.
+        // Locked to the end: a kick or takeover comes before, and this fails, or after, and finds
+        // the broadcast.
         let mut channel = channel
             .filter(|channel| channel.is_held_by(&claim.hold))
             .ok_or(Error::Revoked)?;
@@ -395,7 +400,8 @@ impl Producer {
         self.broadcast.leave(self.publisher, Some(now));
     }
 
-    /// Ends the broadcast for good, unless another publisher goes on with it, and keeps the name for another.
+    /// Ends the broadcast for good, unless another publisher goes on with it, and keeps the name
+    /// for another.
     pub fn end(mut self) -> Option<Claim> {
         let claim = self.claim.take();
         if let Some(claim) = &claim

@@ -1,5 +1,4 @@
-//! An answer's status, headers and body, by kind: how long it may be kept, its validator, its ranges, and what a page of another
-//! origin may read of it (RFC 9110, RFC 9111, the Fetch standard's CORS, Resource Timing).
+//! An answer's status, headers and body, by kind: how long it may be kept, its validator and its ranges (RFC 9110, RFC 9111).
 
 use std::{
     fmt::{self, Write},
@@ -8,18 +7,14 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{
-        ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-        ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
-        CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY, X_CONTENT_TYPE_OPTIONS,
+        ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY,
     },
 };
 use packager::{Rope, Text};
 
 use crate::{body::Body, conditions::Conditions, pages::Page, range::Range};
-
-const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
 
 pub(crate) const HLS: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
 pub(crate) const DASH: HeaderValue = HeaderValue::from_static("application/dash+xml");
@@ -29,8 +24,10 @@ pub(crate) const VIDEO_SEGMENT: HeaderValue = HeaderValue::from_static("video/is
 pub(crate) const JPEG: HeaderValue = HeaderValue::from_static("image/jpeg");
 pub(crate) const AUDIO: HeaderValue = HeaderValue::from_static("audio/mp4");
 
-const ANY: HeaderValue = HeaderValue::from_static("*");
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+pub(crate) const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// Methods of everything but the API.
+pub(crate) const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
 /// As many headers as an answer of ours has, the connection's included: a map with room for them does not move while it grows.
 const HEADERS: usize = 12;
@@ -73,27 +70,43 @@ pub(crate) fn refuse(status: StatusCode, why: impl Into<Bytes>, lifetime: Lifeti
     response
 }
 
-/// The method is not one that reads (RFC 9110 15.5.6).
-pub(crate) fn method_not_allowed() -> Response<Body> {
-    let mut response = refuse(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "only GET, HEAD and OPTIONS\n",
-        Lifetime::NoStore,
+/// The same for a request to the API: a problem detail (RFC 9457). `detail` has no character that JSON escapes.
+pub(crate) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let code = status.as_u16();
+    let json = format!(r#"{{"type":"about:blank","title":"{title}","status":{code},"detail":"{detail}"}}"#);
+    let mut response = refuse(status, json, Lifetime::NoStore);
+    response.headers_mut().insert(CONTENT_TYPE, PROBLEM);
+    response
+}
+
+/// The method does not read: one that HTTP has is not allowed here, any other is not implemented (RFC 9110 9.1, 15.5.6, 15.6.2).
+pub(crate) fn other_method(method: &Method) -> Response<Body> {
+    let known = matches!(
+        *method,
+        Method::POST | Method::PUT | Method::DELETE | Method::PATCH | Method::TRACE | Method::CONNECT
     );
+    let status = match known {
+        true => StatusCode::METHOD_NOT_ALLOWED,
+        false => StatusCode::NOT_IMPLEMENTED,
+    };
+    let mut response = refuse(status, "only GET, HEAD and OPTIONS\n", Lifetime::NoStore);
     response.headers_mut().insert(ALLOW, METHODS);
     response
 }
 
-/// What OPTIONS is answered: any header may be sent, for a day.
-pub(crate) fn preflight() -> Response<Body> {
-    let mut response = Response::new(Body::empty());
+/// The answer to OPTIONS (RFC 9110 9.3.7).
+pub(crate) fn options() -> Response<Body> {
+    let mut response = fresh(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    let headers = response.headers_mut();
-    headers.insert(ALLOW, METHODS);
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, ANY);
-    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    response.headers_mut().insert(ALLOW, METHODS);
     response
+}
+
+/// If-Match or If-Unmodified-Since does not hold (RFC 9110 15.5.13).
+pub(crate) fn precondition_failed() -> Response<Body> {
+    let why = "it is not what the request's precondition asks for\n";
+    refuse(StatusCode::PRECONDITION_FAILED, why, Lifetime::NoStore)
 }
 
 /// A playlist or manifest: whole always, compressed for those who take that.
@@ -108,6 +121,9 @@ pub(crate) fn text(request: &Conditions, text: &Text, content_type: HeaderValue,
 
 /// A file of the watch page.
 pub(crate) fn page(request: &Conditions, page: &Page) -> Response<Body> {
+    if request.is_modified(|| page.since) {
+        return precondition_failed();
+    }
     let gzip = page.gzip.as_ref().filter(|_| request.gzip);
     let (bytes, etag) = gzip.map_or((&page.bytes, &page.etag), |(bytes, etag)| (bytes, etag));
     let content_type = page.content_type.clone();
@@ -200,15 +216,6 @@ pub(crate) fn without_body(response: &mut Response<Body>) {
     *response.body_mut() = Body::empty();
 }
 
-/// What any page may read of any answer.
-pub(crate) fn share(headers: &mut HeaderMap) {
-    let exposed = "Date, Age, ETag, Content-Length, Content-Range, Accept-Ranges, Server-Timing";
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
-    headers.insert(TIMING_ALLOW_ORIGIN, ANY);
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-}
-
 /// An answer with room for its headers.
 fn fresh(body: Body) -> Response<Body> {
     let mut response = Response::new(body);
@@ -216,13 +223,16 @@ fn fresh(body: Body) -> Response<Body> {
     response
 }
 
-/// 304 if the client has it (RFC 9110 13.1.2), else what `fill` makes.
+/// 412 if the client wants another (RFC 9110 13.1.1), 304 if it has this one (13.1.2), else what `fill` makes.
 fn validated(
     request: &Conditions,
     etag: HeaderValue,
     lifetime: Lifetime,
     fill: impl FnOnce(&mut HeaderMap) -> Body,
 ) -> Response<Body> {
+    if request.excludes(Some(&etag)) {
+        return precondition_failed();
+    }
     let held = request.has(&etag);
     let mut response = fresh(Body::empty());
     let headers = response.headers_mut();

@@ -21,6 +21,7 @@ use crate::{
     answer::{self, Lifetime, refuse},
     body::Body,
     conditions::Conditions,
+    cors::{Cors, Grant},
     media::{self, Found},
     metrics::{Counted, Kind},
     notes::Notes,
@@ -55,7 +56,7 @@ impl Future for Answering<'_> {
             if this.form.is_head {
                 answer::without_body(&mut response);
             }
-            answer::share(response.headers_mut());
+            this.router.cors().share(this.form.grant, response.headers_mut());
             this.notes.tell(response.headers_mut());
             if let Some((method, uri)) = this.form.line.as_deref() {
                 let path = Masked(uri.path());
@@ -149,15 +150,17 @@ pub(crate) struct Media {
 /// What the answer to a request depends on after its head has gone.
 pub(crate) struct Form {
     is_head: bool,
+    grant: Grant,
     /// For the log of a developer.
     line: Option<Box<(Method, Uri)>>,
 }
 
 impl Form {
-    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+    pub(crate) fn of<B>(request: &Request<B>, cors: &Cors) -> Self {
         let line = || Box::new((request.method().clone(), request.uri().clone()));
         Self {
             is_head: request.method() == Method::HEAD,
+            grant: cors.grant(request.headers()),
             line: enabled!(Level::DEBUG).then(line),
         }
     }
@@ -228,6 +231,14 @@ impl Media {
 
     pub(crate) fn answer(&self, presentation: &Presentation, found: Found, lifetime: Lifetime) -> Response<Body> {
         let (target, track) = (presentation.target_duration_s, &presentation.tracks[self.index]);
+        let exists = matches!(found, Found::Bytes(_) | Found::Growing(_));
+        if exists
+            && self
+                .conditions
+                .is_modified(|| media::published(presentation, track, self.object))
+        {
+            return answer::precondition_failed();
+        }
         let content_type = match self.object {
             Object::Init(_) if track.config.is_video() => answer::VIDEO_HEADER,
             _ if track.config.is_video() => answer::VIDEO_SEGMENT,
@@ -235,6 +246,8 @@ impl Media {
         };
         let mut response = match found {
             Found::Bytes(rope) => answer::media(&self.conditions, &rope, etag(self.object), content_type, lifetime),
+            // It has no entity tag yet.
+            Found::Growing(_) if self.conditions.excludes(None) => return answer::precondition_failed(),
             Found::Growing(msn) => {
                 let body = Body::growing(self.live.follow(self.index, msn));
                 answer::growing(body, content_type, Lifetime::Unchanging(6 * target))

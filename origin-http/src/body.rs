@@ -9,7 +9,7 @@ use std::{
     mem,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
@@ -22,6 +22,7 @@ use packager::{Follow, Rope};
 
 use crate::{
     access_log::Entry,
+    admission::InFlight,
     schedule::{self, Schedule, Turn},
     urgency::Rank,
 };
@@ -78,6 +79,8 @@ pub(crate) struct Delivery {
     passed_over: AtomicBool,
     /// Who wants to know when it is over.
     entry: Option<Entry>,
+    /// The connection is not idle before the last byte has been sent.
+    in_flight: OnceLock<InFlight>,
 }
 
 impl Delivery {
@@ -162,6 +165,12 @@ impl Body {
     /// How far it comes, from now on.
     pub(crate) fn delivery(&mut self) -> &Arc<Delivery> {
         self.delivery.get_or_insert_default()
+    }
+
+    /// Ends `in_flight` when all of it has been sent, or it is given up.
+    pub(crate) fn hold(&mut self, in_flight: InFlight) {
+        // An answer is given to a connection once.
+        let _ = self.delivery().in_flight.set(in_flight);
     }
 
     /// Completes `entry` when all of it has been sent, or it is given up.

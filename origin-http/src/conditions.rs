@@ -1,11 +1,14 @@
-//! What of a request's head its answer depends on, beside its address. Read before the answer is waited for, and copied, so that a request
-//! which waits for a part holds no more of its head than that.
+//! The fields of a request's head that its answer depends on, beside its address. They are copied before the answer is waited for, so that a
+//! request that waits for a part holds no more of its head than that.
 //!
-//! RFC 9110 12.5.3 (Accept-Encoding), 13.1.2 (If-None-Match), 13.1.5 (If-Range), 14.2 (Range).
+//! RFC 9110 12.5.3 (Accept-Encoding), 13.1.1 (If-Match), 13.1.2 (If-None-Match), 13.1.4 (If-Unmodified-Since), 13.1.5 (If-Range), 13.2.2
+//! (their order), 14.2 (Range).
+
+use std::time::SystemTime;
 
 use http::{
     HeaderMap, HeaderValue, Method,
-    header::{IF_NONE_MATCH, IF_RANGE, RANGE},
+    header::{IF_MATCH, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE},
 };
 
 use crate::encoding::accepts_gzip;
@@ -18,12 +21,22 @@ pub(crate) struct Conditions {
     /// Lists of what the client has.
     none_match: Vec<HeaderValue>,
     range: Option<Box<Ranged>>,
+    required: Option<Box<Required>>,
 }
 
 #[derive(Debug)]
 struct Ranged {
     range: HeaderValue,
     only_of: Option<HeaderValue>,
+}
+
+/// A precondition of the answer, evaluated before all others. Players send none.
+#[derive(Debug)]
+enum Required {
+    /// If-Match: lists of entity tags, one of which the representation bears.
+    Match(Vec<HeaderValue>),
+    /// If-Unmodified-Since, which If-Match overrides: a time after which it has not changed.
+    Unmodified(SystemTime),
 }
 
 impl Conditions {
@@ -48,6 +61,22 @@ impl Conditions {
                     only_of: headers.get(IF_RANGE).and_then(copy),
                 })
             }),
+            required: Required::of(headers).map(Box::new),
+        }
+    }
+
+    /// Whether If-Match excludes a representation with this entity tag, or one without a tag.
+    pub(crate) fn excludes(&self, etag: Option<&HeaderValue>) -> bool {
+        self.required
+            .as_ref()
+            .is_some_and(|required| required.fails(etag, || None))
+    }
+
+    /// Whether If-Unmodified-Since excludes a representation that was last modified at `modified`. It is asked for that alone.
+    pub(crate) fn is_modified(&self, modified: impl FnOnce() -> SystemTime) -> bool {
+        match self.required.as_deref() {
+            Some(required @ Required::Unmodified(_)) => required.fails(None, || Some(modified())),
+            _ => false,
         }
     }
 
@@ -66,6 +95,39 @@ impl Conditions {
     }
 }
 
+impl Required {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        if headers.contains_key(IF_MATCH) {
+            return Some(Self::Match(headers.get_all(IF_MATCH).iter().filter_map(copy).collect()));
+        }
+        // A date that cannot be read is ignored (13.1.4).
+        let date = headers.get(IF_UNMODIFIED_SINCE)?.to_str().ok()?;
+        httpdate::parse_http_date(date).ok().map(Self::Unmodified)
+    }
+
+    fn fails(&self, etag: Option<&HeaderValue>, modified: impl FnOnce() -> Option<SystemTime>) -> bool {
+        match self {
+            Self::Match(lists) => !lists
+                .iter()
+                .any(|list| is_listed(list.as_bytes(), etag.map(HeaderValue::as_bytes))),
+            // Dates have whole seconds.
+            Self::Unmodified(date) => modified().is_some_and(|modified| second(modified) > second(*date)),
+        }
+    }
+}
+
+/// Whether If-Match of a request excludes what bears this entity tag, or no tag. A cache does not know when it was last modified, so that it
+/// ignores If-Unmodified-Since (13.1.4).
+pub(crate) fn is_excluded(request: &HeaderMap, etag: Option<&HeaderValue>) -> bool {
+    Required::of(request).is_some_and(|required| required.fails(etag, || None))
+}
+
+fn second(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
 /// A clone would hold all that was read with it.
 fn copy(value: &HeaderValue) -> Option<HeaderValue> {
     HeaderValue::from_bytes(value.as_bytes()).ok()
@@ -73,7 +135,87 @@ fn copy(value: &HeaderValue) -> Option<HeaderValue> {
 
 /// Whether a list of entity tags holds `etag` by the weak comparison. Our tags have no comma.
 pub(crate) fn matches(list: &[u8], etag: &[u8]) -> bool {
-    list.split(|&byte| byte == b',')
-        .map(<[u8]>::trim_ascii)
-        .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag)
+    tags(list).any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag)
+}
+
+/// The same by the strong comparison: a weak tag equals none (8.8.3.2).
+fn is_listed(list: &[u8], etag: Option<&[u8]>) -> bool {
+    tags(list).any(|tag| tag == b"*" || (Some(tag) == etag && !tag.starts_with(b"W/")))
+}
+
+fn tags(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn conditions(fields: &[(&'static str, &'static str)]) -> Conditions {
+        let mut headers = HeaderMap::new();
+        for &(name, value) in fields {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        Conditions::of(&Method::GET, &headers)
+    }
+
+    /// Sun, 06 Nov 1994 08:49:37 GMT.
+    const DATE: u64 = 784_111_777;
+
+    fn at(second: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(second)
+    }
+
+    #[test]
+    fn if_match_takes_the_tag_by_the_strong_comparison() {
+        let etag = HeaderValue::from_static("\"7\"");
+        for (lists, excluded) in [
+            (&["\"7\""][..], false),
+            (&["*"], false),
+            (&["\"6\" , \"7\""], false),
+            (&["\"6\"", "\"7\""], false),
+            (&["W/\"7\""], true),
+            (&["\"6\""], true),
+            (&["7"], true),
+            (&[""], true),
+        ] {
+            let fields: Vec<_> = lists.iter().map(|&list| ("if-match", list)).collect();
+            assert_eq!(conditions(&fields).excludes(Some(&etag)), excluded, "{lists:?}");
+        }
+        assert!(!conditions(&[]).excludes(Some(&etag)));
+        assert!(conditions(&[("if-match", "\"7\"")]).excludes(None));
+        assert!(!conditions(&[("if-match", "*")]).excludes(None));
+        let weak = HeaderValue::from_static("W/\"7\"");
+        assert!(conditions(&[("if-match", "W/\"7\"")]).excludes(Some(&weak)));
+    }
+
+    #[test]
+    fn if_unmodified_since_is_asked_in_whole_seconds_and_only_without_if_match() {
+        let since = ("if-unmodified-since", "Sun, 06 Nov 1994 08:49:37 GMT");
+        let half = Duration::from_millis(500);
+        assert!(!conditions(&[since]).is_modified(|| at(DATE) + half));
+        assert!(conditions(&[since]).is_modified(|| at(DATE + 1)));
+        assert!(!conditions(&[since]).excludes(None), "the tag does not matter");
+        let both = conditions(&[since, ("if-match", "*")]);
+        assert!(!both.is_modified(|| at(DATE + 1)));
+        for ignored in ["yesterday", "", "1994-11-06"] {
+            let conditions = conditions(&[("if-unmodified-since", ignored)]);
+            assert!(!conditions.is_modified(|| at(DATE + 1)), "{ignored}");
+        }
+    }
+
+    #[test]
+    fn a_cache_knows_the_tag_alone() {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            IF_UNMODIFIED_SINCE,
+            HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"),
+        );
+        assert!(!is_excluded(&headers, None));
+        headers.insert(IF_MATCH, HeaderValue::from_static("\"7\""));
+        assert!(is_excluded(&headers, None));
+        assert!(!is_excluded(&headers, Some(&HeaderValue::from_static("\"7\""))));
+    }
 }

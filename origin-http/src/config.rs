@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::{access_log::Format, site::PublicUrl};
+use crate::{access_log::Format, cors::Cors, site::PublicUrl};
 
 /// Section `http` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -21,8 +21,11 @@ pub struct Config {
     /// origin of edges, whose viewers' name only it can say.
     pub public_url: PublicUrl,
     /// Connections at once. Default 10 000. Each costs a file descriptor and, idle, some 6 KiB over HTTP/1.1; over HTTP/2 with TLS 40.
+    /// When all are taken, those that have been idle longest are closed for new ones, first of the address that comes; one in
+    /// sixteen is kept for addresses that have none.
     pub max_connections: usize,
-    /// Connections at once from one address, or one /64 of IPv6. Default 1000. Less protects against one greedy host; more suits a proxy or a
+    /// Connections at once from one address, or one /64 of IPv6; beyond, its own idle ones are closed for its new ones.
+    /// Default 1000. Less protects against one greedy host; more suits a proxy or a
     /// CDN, all of whose users have its address.
     pub max_connections_per_address: usize,
     /// HTTP/2 requests at once on one connection, 1 to 1000. Default 100.
@@ -46,6 +49,11 @@ pub struct Config {
     pub write_ms: u32,
     /// Milliseconds that requests have to finish when the daemon stops, 0 to 600 000. Default 10 000.
     pub drain_ms: u32,
+    /// Whose pages may read answers beside our own. `["*"]`, the default: any, without credentials. Or at most 64 origins as browsers send
+    /// them, such as `["https://player.example"]`: these alone, with credentials such as cookies; the answer then names the origin that
+    /// asked, and caches keep one for each. An empty list: none. It does not concern the API.
+    #[serde(deserialize_with = "one_or_many")]
+    pub cors_origins: Vec<String>,
     /// A file that gets a line for each answer, or `-` for stdout; empty, the default, for none. It is opened anew on SIGHUP. What cannot be
     /// written in time is counted (`streamforge_http_access_log_dropped_total`) and left out: the log slows nobody down.
     pub access_log: String,
@@ -69,6 +77,7 @@ impl Default for Config {
             idle_ms: 75_000,
             write_ms: 20_000,
             drain_ms: 10_000,
+            cors_origins: vec!["*".into()],
             access_log: String::new(),
             access_log_format: Format::default(),
         }
@@ -126,7 +135,8 @@ impl Config {
         within("header_ms", self.header_ms.into(), 100, 60_000)?;
         within("idle_ms", self.idle_ms.into(), 1_000, 600_000)?;
         within("write_ms", self.write_ms.into(), 100, 600_000)?;
-        within("drain_ms", self.drain_ms.into(), 0, 600_000)
+        within("drain_ms", self.drain_ms.into(), 0, 600_000)?;
+        Cors::new(&self.cors_origins).map(|_| ())
     }
 }
 
@@ -139,18 +149,7 @@ pub(crate) fn ms(ms: u32) -> Duration {
 /// # Errors
 /// The text that is no address and port, in words for the operator.
 pub fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "an address and port, or a list of them")]
-    enum OneOrMany {
-        One(String),
-        Many(Vec<String>),
-    }
-    let texts = match OneOrMany::deserialize(deserializer)? {
-        OneOrMany::One(text) if text.is_empty() => vec![],
-        OneOrMany::One(text) => vec![text],
-        OneOrMany::Many(texts) => texts,
-    };
-    texts
+    one_or_many(deserializer)?
         .iter()
         .map(|text| {
             text.parse().map_err(|_| {
@@ -160,6 +159,21 @@ pub fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Socke
             })
         })
         .collect()
+}
+
+/// A text, or a list of them; the empty text is none.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a text, or a list of them")]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(text) if text.is_empty() => vec![],
+        OneOrMany::One(text) => vec![text],
+        OneOrMany::Many(texts) => texts,
+    })
 }
 
 #[cfg(test)]
@@ -196,5 +210,15 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(bad.check().unwrap_err(), "http.idle_ms is 5, it must be 1000 to 600000");
+        let bad = read("cors_origins = 'player.example'").unwrap();
+        assert!(
+            bad.check()
+                .unwrap_err()
+                .starts_with("http.cors_origins: \"player.example\" is not an origin")
+        );
+        assert_eq!(
+            read("cors_origins = ['https://a', 'https://b']").unwrap().check(),
+            Ok(())
+        );
     }
 }

@@ -18,7 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
 use hyper::{
     body::Incoming,
@@ -39,6 +39,7 @@ use tracing::{Instrument, Span, debug, level_filters::LevelFilter};
 
 use crate::{
     activity::{Activity, Deliveries},
+    admission::Usage,
     answer::{self, Lifetime},
     answering::Answering,
     body::{Body, BoxError},
@@ -88,20 +89,32 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// The router's answer to a request of `peer`, which came over TLS if `secure`.
-    pub(crate) fn answer<B>(&self, request: Request<B>, peer: SocketAddr, secure: bool) -> Answering<'_>
+    /// The router's answer to a request of `peer`, which came over TLS if `secure`; `early`: before the handshake was over.
+    pub(crate) fn answer<B>(&self, request: Request<B>, peer: SocketAddr, secure: bool, early: bool) -> Answering<'_>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let ours = self.ours;
-        self.router.respond(request, Asker { peer, ours, secure })
+        let asker = Asker {
+            peer,
+            ours,
+            secure,
+            early,
+        };
+        self.router.respond(request, asker)
     }
 }
 
-/// Serves one connection to its end; over TLS if there is a `tls`.
-pub(crate) async fn serve<S>(mut socket: S, peer: SocketAddr, tls: Option<tls::Acceptor>, context: Arc<Context>)
-where
+/// Serves one connection to its end; over TLS if there is a `tls`. Its exchanges are told to `usage`, which may end it
+/// while it is idle.
+pub(crate) async fn serve<S>(
+    mut socket: S,
+    peer: SocketAddr,
+    tls: Option<tls::Acceptor>,
+    context: Arc<Context>,
+    usage: Arc<Usage>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (config, metrics) = (&context.config, context.router.metrics());
@@ -112,6 +125,7 @@ where
         let accepted = tokio::select! {
             accepted = timeout(first_byte, Box::pin(tls.accept(socket))) => accepted,
             () = context.drain.said() => return,
+            () = usage.closed() => return debug!("closed in its handshake: another needs its place"),
         };
         match accepted {
             Ok(Ok((stream, protocol))) => {
@@ -124,6 +138,7 @@ where
                     protocol,
                     via,
                     context,
+                    usage,
                 )
                 .await;
             }
@@ -142,6 +157,7 @@ where
     let first = tokio::select! {
         first = timeout(first_byte, prefix.fill(&mut socket)) => first,
         () = context.drain.said() => return,
+        () = usage.closed() => return debug!("closed before its first byte: another needs its place"),
     };
     match first {
         Ok(Ok(Some(protocol))) => {
@@ -153,13 +169,13 @@ where
                         true => Poll::Pending,
                         false => Poll::Ready(Ok(())),
                     };
-                    speak(socket, flush, peer, protocol, Via::Plain, context).await;
+                    speak(socket, flush, peer, protocol, Via::Plain, context, usage).await;
                 }
                 Protocol::Http2 => {
                     let gather = Gather::new(socket);
                     let mut flusher = gather.flusher();
                     let flush = move |cx: &mut task::Context<'_>| flusher.poll(cx);
-                    speak(Socket::new(gather), flush, peer, protocol, Via::Plain, context).await;
+                    speak(Socket::new(gather), flush, peer, protocol, Via::Plain, context, usage).await;
                 }
             }
         }
@@ -169,6 +185,35 @@ where
             metrics.refuse(Reason::FirstByte);
             debug!("nothing came");
         }
+    }
+}
+
+/// Written bytes that the peer has not taken: an exchange of the connection.
+struct Unsent<'a> {
+    usage: &'a Arc<Usage>,
+    is_begun: bool,
+}
+
+impl<'a> Unsent<'a> {
+    fn new(usage: &'a Arc<Usage>) -> Self {
+        Self { usage, is_begun: false }
+    }
+
+    /// Whether there are some now.
+    fn set(&mut self, some: bool) {
+        if some == self.is_begun {
+            return;
+        }
+        self.is_begun = some && self.usage.begin();
+        if !some {
+            self.usage.end(Instant::now());
+        }
+    }
+}
+
+impl Drop for Unsent<'_> {
+    fn drop(&mut self) {
+        self.set(false);
     }
 }
 
@@ -191,6 +236,7 @@ async fn speak<S>(
     protocol: Protocol,
     via: Via,
     context: Arc<Context>,
+    usage: Arc<Usage>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -198,10 +244,13 @@ async fn speak<S>(
         Protocol::Http1 => {
             let alt_svc = context.alt_svc.as_ref().filter(|_| matches!(via, Via::Tls { .. }));
             let secure = matches!(via, Via::Tls { .. });
-            let mut plain = Box::pin(plain::serve(socket, peer, secure, alt_svc, &context));
+            let mut plain = Box::pin(plain::serve(socket, peer, secure, alt_svc, &context, &usage));
+            let mut unsent = Unsent::new(&usage);
             let ended = poll_fn(|cx| {
                 let ended = plain.as_mut().poll(cx);
-                match flush(cx) {
+                let flushed = flush(cx);
+                unsent.set(flushed.is_pending());
+                match flushed {
                     Poll::Ready(Err(err)) if ended.is_pending() => Poll::Ready(Err(err)),
                     _ => ended,
                 }
@@ -217,7 +266,7 @@ async fn speak<S>(
         }
         Protocol::Http2 => socket,
     };
-    Box::pin(speak_all(socket, flush, peer, protocol, via, context)).await;
+    Box::pin(speak_all(socket, flush, peer, protocol, via, context, usage)).await;
 }
 
 /// Speaks all of HTTP/1 or HTTP/2, by hyper's machines.
@@ -228,14 +277,17 @@ async fn speak_all<S>(
     protocol: Protocol,
     via: Via,
     context: Arc<Context>,
+    usage: Arc<Usage>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (config, metrics) = (&context.config, context.router.metrics());
     let activity = Arc::new(Activity::default());
     let schedule = Arc::<Schedule>::default();
+    let mut unsent = Unsent::new(&usage);
     let flush = |cx: &mut task::Context<'_>| {
         let flushed = flush(cx);
+        unsent.set(flushed.is_pending());
         schedule.round(flushed.is_ready());
         flushed
     };
@@ -243,6 +295,7 @@ async fn speak_all<S>(
         context: Arc::clone(&context),
         activity: Arc::clone(&activity),
         schedule: Arc::clone(&schedule),
+        usage: Arc::clone(&usage),
         peer,
         protocol,
         via,
@@ -264,6 +317,7 @@ async fn speak_all<S>(
                 flush,
                 &context,
                 &activity,
+                &usage,
                 protocol,
             )
             .await
@@ -286,6 +340,7 @@ async fn speak_all<S>(
                 flush,
                 &context,
                 &activity,
+                &usage,
                 protocol,
             )
             .await
@@ -306,6 +361,7 @@ async fn run<C>(
     mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
     context: &Context,
     activity: &Activity,
+    usage: &Usage,
     protocol: Protocol,
 ) -> Result<(), C::Error>
 where
@@ -325,6 +381,7 @@ where
     let mut begun = 0;
     let mut quiet_since = None;
     let mut rest = Rest::default();
+    let mut closed = pin!(usage.closed());
     loop {
         tokio::select! {
             // What the protocol has written goes out when it has done all that it can for now.
@@ -341,6 +398,16 @@ where
                     (ended, _) => ended,
                 }
             }) => return ended,
+            () = &mut closed => {
+                debug!("closed while idle: another needs its place");
+                connection.as_mut().graceful_shutdown();
+                // A peer that does not take the farewell is not waited for.
+                return poll_fn(|cx| match (connection.as_mut().poll(cx), flush(cx)) {
+                    (Poll::Ready(ended), _) => Poll::Ready(ended),
+                    (Poll::Pending, _) => Poll::Ready(Ok(())),
+                })
+                .await;
+            }
             () = context.drain.said(), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
@@ -373,6 +440,7 @@ struct Requests {
     context: Arc<Context>,
     activity: Arc<Activity>,
     schedule: Arc<Schedule>,
+    usage: Arc<Usage>,
     peer: SocketAddr,
     protocol: Protocol,
     via: Via,
@@ -380,15 +448,19 @@ struct Requests {
 
 impl Requests {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let Some(in_flight) = self.usage.exchange() else {
+            // The connection ends before this could be sent.
+            return Ok(answer::refuse(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "closing\n",
+                Lifetime::NoStore,
+            ));
+        };
         let _busy = self.activity.begin();
         let early = matches!(&self.via, Via::Tls { early } if early.load(Ordering::Acquire));
-        let mut response = match too_early(&request, early) {
-            Some(response) => response,
-            None => {
-                let secure = matches!(self.via, Via::Tls { .. });
-                self.context.answer(request, self.peer, secure).await
-            }
-        };
+        let secure = matches!(self.via, Via::Tls { .. });
+        let mut response = self.context.answer(request, self.peer, secure, early).await;
+        response.body_mut().hold(in_flight);
         self.activity.watch(response.body_mut());
         match self.protocol {
             Protocol::Http2 => {
@@ -408,18 +480,6 @@ impl Requests {
         }
         Ok(response)
     }
-}
-
-/// The answer to a request that may be a replay, ours or a proxy's, and would do something (RFC 8470 4, 5.1).
-pub(crate) fn too_early<B>(request: &Request<B>, early: bool) -> Option<Response<Body>> {
-    let safe = matches!(*request.method(), Method::GET | Method::HEAD);
-    if safe || !(early || request.headers().contains_key("early-data")) {
-        return None;
-    }
-    let text = "ask again when the handshake is done\n";
-    let mut response = answer::refuse(StatusCode::TOO_EARLY, text, Lifetime::NoStore);
-    answer::share(response.headers_mut());
-    Some(response)
 }
 
 /// Runs HTTP/2 streams where they are waited for.

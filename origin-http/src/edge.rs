@@ -4,14 +4,17 @@
 //! the answer into an `object` while viewers read it, `respond` makes each viewer's answer of it. However many want an object, one request
 //! for it is under way, a playlist's that has to be waited for too; whoever leaves does not end it for others.
 //!
-//! RFC 9110 (conditional requests, ranges), RFC 9111 (a shared cache), RFC 8586 (loops), RFC 8216bis 6.2.5 and its appendix B.1.
+//! RFC 9110 (conditional requests, ranges, Via), RFC 9111 (a shared cache), RFC 8586 (loops), RFC 8216bis 6.2.5 and its appendix B.1.
 
+mod budget;
 mod cache;
 mod config;
+mod content;
 mod dial;
 mod disk;
 mod fetch;
 mod freshness;
+mod hops;
 mod key;
 mod metrics;
 mod object;
@@ -41,11 +44,13 @@ use crate::{
     path::Resource,
     places::Places,
 };
+use budget::Budget;
 use cache::{Cache, Failure, Found, Start};
 use dial::{Dial, Tls};
 use disk::Disk;
+use hops::Hops;
 use key::Wanted;
-use object::{Budget, Object};
+use object::Object;
 use origins::Origins;
 use upstream::Upstream;
 
@@ -53,9 +58,6 @@ pub use config::{Config, Origin};
 pub use metrics::Metrics;
 use metrics::Outcome;
 
-/// Names of those who passed a request on, and their bytes: origins are told them, and refuse heads that are too large.
-const MAX_PASSED_BY: usize = 8;
-const MAX_PASSED_BYTES: usize = 512;
 /// Fetches of one request: others' of the same object, whose answers were theirs alone, and its own.
 const MAX_FETCHES: usize = 3;
 
@@ -143,8 +145,8 @@ impl Edge {
                 ));
             }
         };
-        let passed_by: Vec<_> = head.headers.get_all(fetch::CDN_LOOP).iter().cloned().collect();
-        if passed_by.iter().any(|list| self.is_named_in(list)) {
+        let hops = Hops::of(head);
+        if hops.include(&self.identity) {
             debug!(target = %wanted.key.target, "a request has come back: an origin of this edge asks this edge");
             return Some(refuse(
                 StatusCode::LOOP_DETECTED,
@@ -152,23 +154,20 @@ impl Edge {
                 Lifetime::NoStore,
             ));
         }
-        let names = passed_by
-            .iter()
-            .flat_map(|list| list.as_bytes().split(|&byte| byte == b','));
-        let bytes: usize = passed_by.iter().map(HeaderValue::len).sum();
-        if names.count() > MAX_PASSED_BY || bytes > MAX_PASSED_BYTES {
+        if hops.are_too_many() {
             let why = "it was passed on too often\n";
             return Some(refuse(StatusCode::LOOP_DETECTED, why, Lifetime::NoStore));
         }
         // Without a port it is a process of ours, which stands for many.
         let viewer = (peer.port() != 0).then(|| peer.ip());
-        let (result, outcome) = self.object(wanted, passed_by, viewer).await;
+        let (result, outcome) = self.object(wanted, hops, viewer).await;
         self.metrics.count(outcome);
         let mut response = match result {
             Ok(object) => respond::respond(&object, head, Instant::now()),
             Err(failure) => {
                 let (status, why) = match failure {
                     Failure::Unreachable => (StatusCode::BAD_GATEWAY, "no origin answers\n"),
+                    Failure::Invalid => (StatusCode::BAD_GATEWAY, "the origin's answer is invalid\n"),
                     Failure::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "the origin did not answer in time\n"),
                     Failure::Gone => (StatusCode::NOT_FOUND, "there is nothing here\n"),
                     Failure::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too much is asked for at once\n"),
@@ -200,11 +199,11 @@ impl Edge {
     async fn object(
         self: &Arc<Self>,
         wanted: Wanted,
-        passed_by: Vec<HeaderValue>,
+        hops: Hops,
         viewer: Option<IpAddr>,
     ) -> (Result<Arc<Object>, Failure>, Outcome) {
         for _ in 0..MAX_FETCHES {
-            let found = self.find(wanted.clone(), passed_by.clone(), viewer).await;
+            let found = self.find(wanted.clone(), hops.clone(), viewer).await;
             match &found {
                 (Ok(object), Outcome::Shared) if object.is_of_one_request() => {}
                 _ => return found,
@@ -216,7 +215,7 @@ impl Edge {
     async fn find(
         self: &Arc<Self>,
         wanted: Wanted,
-        passed_by: Vec<HeaderValue>,
+        hops: Hops,
         viewer: Option<IpAddr>,
     ) -> (Result<Arc<Object>, Failure>, Outcome) {
         let (flight, _awaited, outcome, previous) = match self.cache.find(&wanted.key, viewer, Instant::now()) {
@@ -225,7 +224,7 @@ impl Edge {
             Found::Under(flight, awaited, previous) => (flight, awaited, Outcome::Shared, previous),
             Found::Nothing(start, flight, awaited) => {
                 let previous = start.previous.clone();
-                self.start(wanted, passed_by, start);
+                self.start(wanted, hops, start);
                 (flight, awaited, Outcome::Miss, previous)
             }
         };
@@ -245,23 +244,14 @@ impl Edge {
         }
     }
 
-    fn start(self: &Arc<Self>, wanted: Wanted, passed_by: Vec<HeaderValue>, start: Start) {
+    fn start(self: &Arc<Self>, wanted: Wanted, hops: Hops, start: Start) {
         let (edge, stop) = (Arc::clone(self), self.stop.clone());
         self.tasks.spawn(async move {
             tokio::select! {
-                () = edge.fetch(wanted, passed_by, start) => {}
+                () = edge.fetch(wanted, hops, start) => {}
                 () = stop.cancelled() => {}
             }
         });
-    }
-
-    /// Whether a `CDN-Loop` list has our name (RFC 8586 2): a name ends at a comma, a parameter or a space.
-    fn is_named_in(&self, list: &HeaderValue) -> bool {
-        let names = list.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-        let ours = self.identity.as_bytes();
-        names
-            .into_iter()
-            .any(|name| name.split(|&byte| byte == b';' || byte == b' ').next() == Some(ours))
     }
 }
 

@@ -12,6 +12,7 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -26,6 +27,7 @@ use tokio::{
 
 use self::head::{Framing, Head};
 use crate::{
+    admission::Usage,
     answering::Answering,
     body::{Body, Data},
     config::ms,
@@ -56,6 +58,7 @@ struct Connection<'a, S> {
     input: BytesMut,
     alarm: Alarm,
     context: &'a connection::Context,
+    usage: &'a Arc<Usage>,
 }
 
 /// Serves plain requests of `peer`, over TLS if `secure`; `alt_svc` stands in each answer. What is left when one comes that is not plain: for another machine.
@@ -68,6 +71,7 @@ pub(crate) async fn serve<S>(
     secure: bool,
     alt_svc: Option<&HeaderValue>,
     context: &connection::Context,
+    usage: &Arc<Usage>,
 ) -> io::Result<Option<Socket<S>>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -77,15 +81,19 @@ where
         input: BytesMut::new(),
         alarm: Alarm::new(),
         context,
+        usage,
     };
-    // Heard once, it wakes this task when it is told; whether it was, is asked where it matters.
+    // Each wakes this task when it is told; whether it was, is asked where it matters.
     let mut drain = pin!(context.drain.said());
-    poll_fn(|cx| Poll::Ready(drain.as_mut().poll(cx).is_ready())).await;
+    poll_fn(|cx| Poll::Ready((drain.as_mut().poll(cx).is_ready(), usage.poll_closed(cx).is_ready()))).await;
     loop {
         let (answering, to_head) = match connection.request().await? {
+            // Its place was given to another while it was idle.
+            Some(Head::Plain(_)) if !usage.begin() => break,
             Some(Head::Plain(request)) => {
                 let to_head = request.method() == Method::HEAD;
-                (context.answer(request, peer, secure), to_head)
+                // Early data or not: a plain request reads.
+                (context.answer(request, peer, secure, false), to_head)
             }
             Some(Head::Other) => {
                 let Connection { socket, input, .. } = connection;
@@ -103,8 +111,14 @@ where
         // Who asks ahead for much is answered in turns with others.
         consume_budget().await;
         connection.alarm.quiet_since = Instant::now();
+        usage.end(connection.alarm.quiet_since);
     }
-    poll_fn(|cx| Pin::new(&mut connection.socket).poll_shutdown(cx)).await?;
+    poll_fn(|cx| match Pin::new(&mut connection.socket).poll_shutdown(cx) {
+        // A peer that does not take the farewell is not waited for when another needs the place.
+        Poll::Pending if usage.is_closed() => Poll::Ready(Ok(())),
+        shutdown => shutdown,
+    })
+    .await?;
     Ok(None)
 }
 
@@ -164,6 +178,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     /// Whether it has been waited for long enough for a head's rest, that began to come then, or for another request.
     fn poll_limits(&mut self, begun: Option<Instant>, cx: &mut Context<'_>) -> Poll<io::Result<Option<Head>>> {
+        if self.usage.is_closed() {
+            return Poll::Ready(Ok(None));
+        }
         let config = &self.context.config;
         let Some(begun) = begun else {
             if self.context.drain.is_said() {

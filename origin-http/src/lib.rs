@@ -10,14 +10,17 @@
 
 mod access_log;
 mod activity;
+mod admission;
 mod answer;
 mod answering;
 mod audience;
+mod authority;
 mod body;
 mod clock;
 mod conditions;
 mod config;
 mod connection;
+mod cors;
 mod date;
 pub mod directives;
 pub mod edge;
@@ -33,6 +36,7 @@ mod places;
 mod posters;
 mod quic;
 pub mod range;
+mod request;
 mod rest;
 mod router;
 #[cfg(test)]

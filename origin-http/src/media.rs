@@ -1,7 +1,9 @@
 //! Which bytes a request for media gets, as far as one snapshot says. Pure.
 
+use std::time::{Duration, SystemTime};
+
 use bytes::Bytes;
-use packager::{Rope, Track};
+use packager::{Presentation, Rope, Track};
 
 use crate::path::Object;
 
@@ -71,6 +73,32 @@ pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
             }
         }
     }
+}
+
+/// When an object got its bytes, for If-Unmodified-Since: at the wall clock of its end. A header belongs to the broadcast's beginning.
+pub(crate) fn published(presentation: &Presentation, track: &Track, object: Object) -> SystemTime {
+    let end = match object {
+        Object::Init(_) => None,
+        Object::Segment(msn) => track.segment(msn).map(|segment| segment.end()),
+        Object::Part(msn, index) => {
+            let part = track.segment(msn).and_then(|segment| segment.parts.get(index));
+            part.map(|part| part.start + part.duration)
+        }
+    };
+    wall(presentation, track, end.unwrap_or(0))
+}
+
+/// When a track's lists last changed: at the wall clock of its edge.
+pub(crate) fn updated(presentation: &Presentation, track: &Track) -> SystemTime {
+    let newest = track.open.as_ref().or(track.segments.last());
+    wall(presentation, track, newest.map_or(0, |segment| segment.end()))
+}
+
+/// The wall clock at a time of a track; not later than now, whatever the publisher's clock says.
+fn wall(presentation: &Presentation, track: &Track, ticks: i64) -> SystemTime {
+    let millis = i128::from(ticks) * 1_000 / i128::from(track.timescale().hz());
+    let since_anchor = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+    (presentation.anchor_utc + since_anchor).min(SystemTime::now())
 }
 
 /// Whether the clock comes to segment `msn` soon after the end.

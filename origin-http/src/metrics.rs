@@ -16,6 +16,7 @@ pub struct Metrics {
     /// Of `requests`, by kind and class: without a look-up for each request.
     by_kind: Vec<[Counter; 4]>,
     refused: Family<ReasonLabels, Counter>,
+    evicted: Family<ReasonLabels, Counter>,
     pub(crate) sent: Counter,
     pub(crate) connections: Gauge,
     pub(crate) waiting: Gauge,
@@ -46,6 +47,8 @@ pub(crate) enum Reason {
     Connections,
     /// Too many from its address.
     Address,
+    /// No file descriptors.
+    Descriptors,
     /// No first byte in time, or no end of the TLS handshake.
     FirstByte,
     /// No TLS that we speak.
@@ -100,6 +103,7 @@ impl Default for Metrics {
             by_kind: KINDS.iter().map(|&(_, kind)| of(kind)).collect(),
             requests,
             refused: Family::default(),
+            evicted: Family::default(),
             sent: Counter::default(),
             connections: Gauge::default(),
             waiting: Gauge::default(),
@@ -121,6 +125,11 @@ impl Metrics {
             "refused",
             "HTTP connections and requests turned away, by reason",
             self.refused.clone(),
+        );
+        registry.register(
+            "evicted",
+            "Idle HTTP connections closed to make room for others, by the limit that was reached",
+            self.evicted.clone(),
         );
         registry.register_with_unit("sent", "Bytes written to HTTP peers", Unit::Bytes, self.sent.clone());
         registry.register("connections", "HTTP connections open", self.connections.clone());
@@ -146,6 +155,11 @@ impl Metrics {
     pub(crate) fn refuse(&self, reason: Reason) {
         self.refused.get_or_create(&ReasonLabels { reason }).inc();
     }
+
+    /// An idle connection is closed because this limit was reached.
+    pub(crate) fn evict(&self, reason: Reason) {
+        self.evicted.get_or_create(&ReasonLabels { reason }).inc();
+    }
 }
 
 /// Counts one up in a gauge for as long as it lives.
@@ -170,6 +184,7 @@ impl EncodeLabelValue for Reason {
         let text = match self {
             Self::Connections => "connections",
             Self::Address => "connections_per_address",
+            Self::Descriptors => "descriptors",
             Self::FirstByte => "first_byte",
             Self::Handshake => "handshake",
             Self::Header => "header",

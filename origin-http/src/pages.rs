@@ -1,5 +1,7 @@
 //! The files of the watch page, as the daemon hands them in: made once, held for its life.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use http::HeaderValue;
 
@@ -21,6 +23,8 @@ pub struct Page {
     pub(crate) etag: HeaderValue,
     pub(crate) bytes: Bytes,
     pub(crate) gzip: Option<(Bytes, HeaderValue)>,
+    /// When it came into this process: another may have served another.
+    pub(crate) since: SystemTime,
 }
 
 impl Page {
@@ -36,6 +40,7 @@ impl Page {
             etag,
             bytes,
             gzip,
+            since: SystemTime::now(),
         }
     }
 }

@@ -1,35 +1,26 @@
-//! How many there may be of something, in all and for each address: connections over all listeners and protocols, and what an edge fetches.
+//! Quotas: how many there may be of something, in all and for each address.
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use prometheus_client::metrics::gauge::Gauge;
-
-use crate::metrics::{Counted, Metrics, Reason};
+use crate::{admission::Host, metrics::Reason};
 
 /// So many in all, and so many for each address.
 #[derive(Debug)]
 pub(crate) struct Places {
     max: usize,
     max_per_address: usize,
-    taken: Mutex<(usize, HashMap<IpAddr, usize>)>,
+    taken: Mutex<(usize, HashMap<Host, usize>)>,
 }
 
 /// One of them, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Seat {
     places: Arc<Places>,
-    host: Option<IpAddr>,
-}
-
-/// One connection's place, given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Place {
-    _seat: Seat,
-    _counted: Counted<Gauge>,
+    host: Option<Host>,
 }
 
 impl Places {
@@ -41,22 +32,12 @@ impl Places {
         })
     }
 
-    /// A place for a connection from `address`, or what there are too many of.
-    pub(crate) fn take(self: &Arc<Self>, address: IpAddr, metrics: &Metrics) -> Result<Place, Reason> {
-        Ok(Place {
-            _seat: self.seat(Some(address))?,
-            _counted: Counted::new(metrics.connections.clone()),
-        })
-    }
-
-    /// How many are taken.
-    pub(crate) fn taken(&self) -> usize {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).0
-    }
-
-    /// A seat for `address`, or for one whose share is not bounded, or what there are too many of.
+    /// A seat for `address`, or for one whose share is not bounded.
+    ///
+    /// # Errors
+    /// The limit that is reached: [`Reason::Connections`] or [`Reason::Address`].
     pub(crate) fn seat(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Seat, Reason> {
-        let host = address.map(host);
+        let host = address.map(Host::of);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let (all, by_host) = &mut *taken;
         if *all >= self.max {
@@ -93,41 +74,20 @@ impl Drop for Seat {
     }
 }
 
-/// Who is behind an address: with IPv6 one host has a /64.
-fn host(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),
-        v4 => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn one_ipv6_host_has_a_64() {
-        let [a, b, c] = ["2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1"].map(|ip| host(ip.parse().unwrap()));
-        assert!(a == b && a != c);
-    }
-
-    #[test]
-    fn ipv4_hosts_behind_an_ipv6_listener_are_told_apart() {
-        let [a, b, c] = ["::ffff:192.0.2.1", "::ffff:192.0.2.2", "192.0.2.1"].map(|ip| host(ip.parse().unwrap()));
-        assert!(a != b && a == c);
-    }
-
-    #[test]
-    fn a_place_is_free_again_when_it_is_given_back() {
-        let (places, metrics) = (Places::new(2, 1), Metrics::default());
-        let [a, b, c] = [1, 2, 3].map(|last| IpAddr::from([192, 0, 2, last]));
-        let first = places.take(a, &metrics).unwrap();
-        assert_eq!(places.take(a, &metrics).unwrap_err(), Reason::Address);
-        let _second = places.take(b, &metrics).unwrap();
-        assert_eq!(places.take(c, &metrics).unwrap_err(), Reason::Connections);
-        assert_eq!(metrics.connections.get(), 2);
+    fn a_seat_is_free_again_when_it_is_given_back() {
+        let places = Places::new(2, 1);
+        let [a, b, c] = [1, 2, 3].map(|last| Some(IpAddr::from([192, 0, 2, last])));
+        let first = places.seat(a).unwrap();
+        assert_eq!(places.seat(a).unwrap_err(), Reason::Address);
+        let _second = places.seat(b).unwrap();
+        assert_eq!(places.seat(c).unwrap_err(), Reason::Connections);
         drop(first);
-        let _third = places.take(c, &metrics).unwrap();
+        let _third = places.seat(c).unwrap();
         assert!(places.taken.lock().unwrap().1.len() == 2);
     }
 }

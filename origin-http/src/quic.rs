@@ -1,8 +1,10 @@
 //! HTTP/3: an endpoint on a UDP socket, and who is let in (RFC 9114; RFC 9000 8 and 21 for what a stranger may cost).
 //!
 //! [`socket`](self::socket) is read and written, `connection` speaks the protocol, `request` answers by the router's word. quinn is QUIC and h3
-//! reads requests; what they leave open is bounded in `frames`, `section`, `turns` and `settings`.
+//! reads requests; what they leave open is bounded in `frames`, `section`, `turns`, `budget` and `settings`. A client's other streams are read by
+//! `unidirectional`.
 
+mod budget;
 mod connection;
 mod frames;
 mod head;
@@ -14,6 +16,7 @@ mod settings;
 mod socket;
 mod transport;
 mod turns;
+mod unidirectional;
 mod upload;
 mod varint;
 
@@ -24,18 +27,18 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{Incoming, TokioRuntime, VarInt};
 use rustls::server::ResolvesServerCert;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, debug_span, info};
 
 use crate::{
+    admission::Admission,
     config::{Config, Https},
     connection::Context,
-    places::Places,
     signal::Signal,
 };
 
-use self::connection::Admission;
+use self::connection::{Entrance, Place};
 
 pub use self::socket::{QuicHandover, QuicLegacy, QuicSocket};
 
@@ -44,7 +47,7 @@ const MAX_HANDSHAKES: usize = 1_024;
 /// So many at once, and who connects has to show first that its address is its own (RFC 9000 8.1.2): a flood from invented ones costs
 /// it a datagram each, and us nothing that lasts.
 const RETRY_FROM: usize = 128;
-/// Handshakes at once of an address that has shown to be its own: one that finishes none leaves room for others.
+/// Handshakes at once of an address that has shown to be its own: one that begins more loses its oldest.
 const HANDSHAKES_PER_ADDRESS: usize = 128;
 /// For what is said last to leave.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -81,14 +84,14 @@ impl Endpoint {
 }
 
 /// Serves until `retire` or `context.drain`; what has been let in by then is served on by tasks of `context`.
-pub(crate) async fn serve(endpoint: Endpoint, context: &Arc<Context>, places: &Arc<Places>, abort: &Signal) {
+pub(crate) async fn serve(endpoint: Endpoint, context: &Arc<Context>, admission: &Arc<Admission>, abort: &Signal) {
     let mut door = Door {
         connections: TaskTracker::new(),
         serial: 0,
         context: Arc::clone(context),
-        places: Arc::clone(places),
+        admission: Arc::clone(admission),
         abort: abort.clone(),
-        handshakes: Places::new(MAX_HANDSHAKES, endpoint.handshakes_per_address),
+        handshakes: Admission::new("QUIC handshakes", MAX_HANDSHAKES, endpoint.handshakes_per_address),
         retry_from: endpoint.retry_from,
     };
     loop {
@@ -122,9 +125,9 @@ struct Door {
     /// Of the last that came.
     serial: u64,
     context: Arc<Context>,
-    places: Arc<Places>,
+    admission: Arc<Admission>,
     abort: Signal,
-    handshakes: Arc<Places>,
+    handshakes: Arc<Admission>,
     retry_from: usize,
 }
 
@@ -147,35 +150,32 @@ impl Door {
         let peer = incoming.remote_address();
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let validated = incoming.remote_address_validated();
-        if !validated && self.handshakes.taken() >= self.retry_from {
+        if !validated && self.handshakes.open() >= self.retry_from {
             // It is what it says; else it is refused.
             let _ = incoming.retry();
             return;
         }
-        let refuse = |incoming: Incoming, reason| {
-            metrics.refuse(reason);
+        // An address that may be forged must not use up the share of its owner.
+        let address = validated.then(|| peer.ip());
+        let now = Instant::now();
+        let admitted = self.handshakes.admit(address, now, metrics).and_then(|handshake| {
+            let place = address.map(|address| Place::take(&self.admission, address, now, metrics));
+            Ok((handshake, place.transpose()?))
+        });
+        let Ok((handshake, place)) = admitted else {
             debug!(%peer, "too many connections");
-            incoming.refuse();
+            return incoming.refuse();
         };
-        // An address that may be invented must not use up the places of whose it is.
-        let handshake = match self.handshakes.seat(validated.then(|| peer.ip())) {
-            Ok(handshake) => handshake,
-            Err(reason) => return refuse(incoming, reason),
-        };
-        let place = match validated.then(|| self.places.take(peer.ip(), metrics)).transpose() {
-            Ok(place) => place,
-            Err(reason) => return refuse(incoming, reason),
-        };
-        let admission = Admission {
+        let entrance = Entrance {
             handshake,
             place,
-            places: Arc::clone(&self.places),
+            admission: Arc::clone(&self.admission),
         };
         let span = debug_span!("http3", conn = serial, %peer);
         let (context, abort) = (Arc::clone(&self.context), self.abort.clone());
         let connection = async move {
             abort
-                .unless_said(connection::serve(incoming, peer, admission, context))
+                .unless_said(connection::serve(incoming, peer, entrance, context))
                 .await;
             drop(token);
         };

@@ -28,6 +28,7 @@ use crate::{
     clock,
     conditions::Conditions,
     config::{Config, ms},
+    cors::Cors,
     directives::{self, Directives, Reload},
     edge::Edge,
     media::{self, Found},
@@ -36,7 +37,7 @@ use crate::{
     pages::Pages,
     path::{Listing, Object, Resource},
     posters::Posters,
-    site,
+    request, site,
     text::{Renders, Text},
     upload::Timed,
     urgency::Priority,
@@ -72,6 +73,8 @@ pub struct Router {
     metrics: Metrics,
     access_log: Option<AccessLog>,
     edge: Option<Arc<Edge>>,
+    cors: Cors,
+    max_headers: usize,
     max_body_bytes: usize,
     body_pause: Duration,
     public_site: Site,
@@ -86,21 +89,13 @@ pub(crate) struct Asker {
     pub(crate) ours: bool,
     /// Over TLS.
     pub(crate) secure: bool,
-}
-
-impl Asker {
-    /// Somebody who asks over TLS.
-    pub(crate) fn secure(peer: SocketAddr) -> Self {
-        Self {
-            peer,
-            ours: false,
-            secure: true,
-        }
-    }
+    /// The request came before the handshake was over: somebody may have recorded it and be sending it again (RFC 8446 8).
+    pub(crate) early: bool,
 }
 
 impl Router {
-    /// A router over what is in `presentations`; `config` says how large an API request may be.
+    /// A router over what is in `presentations`; `config`, which has been checked, says how large a request may be and whose pages may
+    /// read answers.
     pub fn new(
         config: &Config,
         presentations: Presentations,
@@ -112,6 +107,9 @@ impl Router {
     ) -> Self {
         let (max_body_bytes, body_pause) = (config.max_body_bytes, ms(config.write_ms));
         Self {
+            // A list that is wrong is refused before; nobody is granted anything by it.
+            cors: Cors::new(&config.cors_origins).unwrap_or(Cors::Listed(vec![])),
+            max_headers: usize::try_from(config.max_headers).unwrap_or(usize::MAX),
             presentations,
             pages,
             posters,
@@ -148,6 +146,7 @@ impl Router {
             peer,
             ours: false,
             secure: false,
+            early: false,
         };
         self.respond(request, asker)
     }
@@ -161,7 +160,7 @@ impl Router {
         let access_log = self.access_log.as_ref().filter(|_| !asker.ours);
         let entry = access_log.map(|log| log.begin(&request, asker.peer));
         let mut notes = Notes::new(entry.is_some());
-        let form = Form::of(&request);
+        let form = Form::of(&request, &self.cors);
         let (kind, step) = self.begin(request, asker, &mut notes);
         Answering {
             router: self,
@@ -182,55 +181,103 @@ impl Router {
         &self.metrics
     }
 
+    pub(crate) fn cors(&self) -> &Cors {
+        &self.cors
+    }
+
     /// Does what can be done of an answer before anything is waited for.
     fn begin<B>(&self, request: Request<B>, asker: Asker, notes: &mut Notes) -> (Kind, Step<'_>)
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        if is_ambiguous(&request) {
-            let mut response = refuse(StatusCode::BAD_REQUEST, "one Host header, please\n", Lifetime::NoStore);
-            close(request.version(), &mut response);
+        let path = request.uri().path();
+        let is_api = path.starts_with(API) || Some(path) == API.strip_suffix('/');
+        if let Some((status, why)) = request::refusal(&request, self.max_headers, asker.early) {
+            if status != StatusCode::TOO_EARLY {
+                self.metrics.refuse(Reason::Malformed);
+            }
+            let mut response = match is_api {
+                true => answer::problem(status, why),
+                false => refuse(status, format!("{why}\n"), Lifetime::NoStore),
+            };
+            if status == StatusCode::BAD_REQUEST {
+                close(request.version(), &mut response);
+            }
             return (Kind::Unknown, Step::answer(response));
         }
-        if request.uri().path().starts_with(API) {
+        if is_api {
             let request =
                 request.map(|body| Limited::new(Timed::new(body, self.body_pause), self.max_body_bytes).boxed_unsync());
             let answer = self.fallback.call(request, asker.peer);
             return (Kind::Api, Step::Fallback(answer));
         }
-        let has_body = !request.body().is_end_stream();
-        let (head, _) = request.into_parts();
+        let (head, body) = request.into_parts();
         let resource = Resource::parse(head.uri.path());
         let kind = resource.as_ref().map_or(Kind::Unknown, kind);
-        if has_body {
-            // Whoever put a body here may mean it as another request (RFC 9112 11.2).
-            self.metrics.refuse(Reason::Body);
-            let mut response = refuse(StatusCode::BAD_REQUEST, "no body here, please\n", Lifetime::NoStore);
-            close(head.version, &mut response);
-            return (kind, Step::answer(response));
+        self.note(resource.as_ref(), notes);
+        if body.is_end_stream() {
+            return (kind, self.route(head, resource, asker));
         }
-        let step = match (&head.method, resource) {
-            (&Method::GET | &Method::HEAD, Some(resource)) => self.read(head, resource, asker, notes),
-            (&Method::GET | &Method::HEAD | &Method::OPTIONS, None) if head.uri.path() != "*" => {
-                Step::answer(refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON))
+        let reads = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        if !reads || body.size_hint().lower() > 0 {
+            return (kind, Step::answer(self.refuse_body(&head)));
+        }
+        let step = Step::Later(Box::pin(async move {
+            match request::is_empty(body, self.body_pause).await {
+                true => self.route(head, resource, asker).await,
+                false => (self.refuse_body(&head), Duration::ZERO),
             }
-            (&Method::OPTIONS, _) => Step::answer(answer::preflight()),
-            _ => Step::answer(answer::method_not_allowed()),
-        };
+        }));
         (kind, step)
     }
 
-    fn read(&self, head: Parts, resource: Resource, asker: Asker, notes: &mut Notes) -> Step<'_> {
-        match &resource {
-            Resource::Live(channel, _) | Resource::Poster(channel) | Resource::Watch(channel) => notes.about(channel),
-            Resource::Media(broadcast, ..) if notes.is_logged() => {
+    /// Notes whose media or lists are asked for, where a log wants to know.
+    fn note(&self, resource: Option<&Resource>, notes: &mut Notes) {
+        match resource {
+            Some(Resource::Live(channel, _) | Resource::Poster(channel) | Resource::Watch(channel)) => {
+                notes.about(channel);
+            }
+            Some(Resource::Media(broadcast, ..)) if notes.is_logged() => {
                 if let Some(live) = self.presentations.broadcast(*broadcast) {
                     notes.about(live.channel());
                 }
             }
             _ => {}
         }
+    }
+
+    /// Nothing that has a body is answered, because another reader may take the body for a request (RFC 9112 11.2).
+    fn refuse_body(&self, head: &Parts) -> Response<Body> {
+        self.metrics.refuse(Reason::Body);
+        let mut response = match head.method {
+            Method::GET | Method::HEAD | Method::OPTIONS => refuse(
+                StatusCode::BAD_REQUEST,
+                "a request for this has no body\n",
+                Lifetime::NoStore,
+            ),
+            ref other => answer::other_method(other),
+        };
+        close(head.version, &mut response);
+        response
+    }
+
+    fn route(&self, head: Parts, resource: Option<Resource>, asker: Asker) -> Step<'_> {
+        Step::answer(match (&head.method, resource) {
+            (&Method::GET | &Method::HEAD, Some(resource)) => return self.read(head, resource, asker),
+            (&Method::GET | &Method::HEAD | &Method::OPTIONS, None) if head.uri.path() != "*" => {
+                refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON)
+            }
+            (&Method::OPTIONS, _) => {
+                let mut response = answer::options();
+                self.cors.preflight(&head.headers, response.headers_mut());
+                response
+            }
+            (method, _) => answer::other_method(method),
+        })
+    }
+
+    fn read(&self, head: Parts, resource: Resource, asker: Asker) -> Step<'_> {
         match self.edge.as_ref().filter(|_| !self.is_here(&resource)) {
             Some(edge) => Step::Later(Box::pin(self.elsewhere(edge, head, resource, asker))),
             None => self.here(head, resource, asker),
@@ -461,11 +508,6 @@ fn playlist<'a>(
         }
         Err(reason) => bad(reason),
     }
-}
-
-/// HTTP/1.1 with no Host or several (RFC 9112 3.2): who else has read this request may have read another.
-fn is_ambiguous<B>(request: &Request<B>) -> bool {
-    request.version() == Version::HTTP_11 && request.headers().get_all(header::HOST).iter().count() != 1
 }
 
 /// No further request is read from this connection.

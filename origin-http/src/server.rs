@@ -20,15 +20,16 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, debug, debug_span, info, level_filters::LevelFilter, warn};
 
 use crate::{
+    admission::Admission,
     config::{Config, Https, ms},
     connection::{self, Context},
-    places::Places,
+    metrics::Counted,
     quic::{self, QuicSocket},
     router::Router,
     signal::Signal,
@@ -37,6 +38,9 @@ use crate::{
 
 /// Pause after a failed accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What accept(2) fails with where the process, or the system, has no descriptor left; the same on all platforms of Linux.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
 /// The kernel finds out which silent peers are gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Bytes that the kernel may hold of a connection with HTTP/2 beyond those that are on their way.
@@ -152,7 +156,8 @@ impl Server {
     async fn run(self, retire: Signal, drain: Signal) {
         let tasks = TaskTracker::new();
         let drain_for = ms(self.config.drain_ms);
-        let places = Places::new(self.config.max_connections, self.config.max_connections_per_address);
+        let (max, max_per_address) = (self.config.max_connections, self.config.max_connections_per_address);
+        let admission = Admission::new("http connections", max, max_per_address);
         let context = Arc::new(Context {
             router: self.router,
             config: self.config,
@@ -167,7 +172,7 @@ impl Server {
         let aborted = abort.say_on_drop();
         let door = Door {
             context,
-            places,
+            admission,
             abort,
             tls: None,
             serial: Arc::default(),
@@ -183,9 +188,12 @@ impl Server {
         }
         for endpoint in self.quic {
             let Door {
-                context, places, abort, ..
+                context,
+                admission,
+                abort,
+                ..
             } = door.clone();
-            listeners.spawn(async move { quic::serve(endpoint, &context, &places, &abort).await });
+            listeners.spawn(async move { quic::serve(endpoint, &context, &admission, &abort).await });
         }
         for listener in self.local {
             let mut context = Context::clone(&door.context);
@@ -193,7 +201,7 @@ impl Server {
             context.ours = true;
             let door = Door {
                 context: Arc::new(context),
-                places: Places::new(MAX_LOCAL, MAX_LOCAL),
+                admission: Admission::new("connections of the process after this one", MAX_LOCAL, MAX_LOCAL),
                 ..door.clone()
             };
             listeners.spawn(door.accept(listener, drain.clone(), drain.clone()));
@@ -228,7 +236,7 @@ impl Server {
 #[derive(Debug, Clone)]
 struct Door {
     context: Arc<Context>,
-    places: Arc<Places>,
+    admission: Arc<Admission>,
     abort: Signal,
     /// For listeners whose peers speak TLS.
     tls: Option<tls::Acceptor>,
@@ -257,18 +265,18 @@ impl Door {
                         warn!(%err, "connections are not accepted");
                     }
                     failing = true;
+                    if matches!(err.raw_os_error(), Some(EMFILE | ENFILE)) {
+                        self.admission.free_descriptors(metrics);
+                    }
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            let place = match self.places.take(peer.ip(), metrics) {
-                Ok(place) => place,
-                Err(reason) => {
-                    metrics.refuse(reason);
-                    debug!(%peer, "too many connections");
-                    continue;
-                }
+            let Ok(permit) = self.admission.admit(Some(peer.ip()), Instant::now(), metrics) else {
+                debug!(%peer, "too many connections");
+                continue;
             };
+            let counted = Counted::new(metrics.connections.clone());
             if self.tls.is_some() {
                 L::decide_late(&socket);
             }
@@ -276,8 +284,11 @@ impl Door {
             let span = debug_span!("http", conn = serial, %peer);
             let (context, tls, abort) = (Arc::clone(&self.context), self.tls.clone(), self.abort.clone());
             let connection = async move {
-                abort.unless_said(connection::serve(socket, peer, tls, context)).await;
-                drop(place);
+                let usage = Arc::clone(permit.usage());
+                abort
+                    .unless_said(connection::serve(socket, peer, tls, context, usage))
+                    .await;
+                drop((permit, counted));
             };
             // Without a span where nobody reads it: thousands of connections are woken at once.
             match LevelFilter::current() < LevelFilter::DEBUG {

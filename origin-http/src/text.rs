@@ -12,6 +12,7 @@ use crate::{
     answering::Step,
     body::Body,
     conditions::Conditions,
+    media,
     router::Router,
     site,
 };
@@ -96,6 +97,14 @@ impl Text {
             Listing::Multivariant | Listing::Playlist { .. } => answer::HLS,
             Listing::Manifest(_) | Listing::PlainManifest(_) => answer::DASH,
         };
+        let track = match self.listing {
+            Listing::Playlist { track, .. } => self.presentation.tracks.get(track),
+            _ => self.presentation.tracks.first(),
+        };
+        let updated = |track| media::updated(&self.presentation, track);
+        if track.is_some_and(|track| self.conditions.is_modified(|| updated(track))) {
+            return answer::precondition_failed();
+        }
         let text = self.presentation.text(&self.listing);
         let mut response = answer::text(&self.conditions, text, content_type, self.lifetime);
         if self.varies {

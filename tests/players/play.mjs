@@ -2,6 +2,7 @@
 //
 //   node play.mjs --player hls|dash|shaka|native|page --url URL [--seconds 20] [--out DIR] [--latency | --numbers FPS]
 //                 [--throttle 0:0,8:300,20:0] [--level 2:144,15:auto] [--stall MS] [--wait SECONDS] [--certificate PEM [--http3]]
+//                 [--until playing,ended,playing]
 //
 // `hls`, `dash` and `shaka` are the players of the packages of those names; `native` is Chromium's own HLS player; `page` opens
 // URL itself and watches the video element it finds. All but `page` run in a page from an origin of its own, as players do.
@@ -11,8 +12,9 @@
 // puts up with standing still. --wait is between `ready`, when that page is there, and opening URL.
 // --certificate is the one certificate that a browser takes of a server that nobody vouches for: its key is pinned. --http3 has the browser
 // go to URL's host over QUIC at once; without it QUIC is off. `protocols` in the report says what each request came by, in the browser's words.
+// --until ends it two seconds after a page of ours has said these states in this order, or after --seconds.
 // What happens while it plays is told on stderr, a JSON object a line: `ready`; `started`; `shown` with a height, when pictures of another
-// height are shown.
+// height are shown; `page` with a state, when a page of ours says another.
 // Exit status: 0 when playback was clean, 1 when `faults` is not empty, 2 when nothing could be tried.
 
 import { createHash, X509Certificate } from 'node:crypto';
@@ -29,6 +31,7 @@ import { Throttle } from './throttle.mjs';
 const PLAYERS = ['hls', 'dash', 'shaka', 'native', 'page'];
 const START_DEADLINE_MS = 40_000;
 const CHOICE_DEADLINE_MS = 5_000;
+const AFTER_UNTIL_MS = 2_000;
 
 const { values: options } = parseArgs({
   options: {
@@ -44,12 +47,14 @@ const { values: options } = parseArgs({
     wait: { type: 'string', default: '0' },
     certificate: { type: 'string' },
     http3: { type: 'boolean', default: false },
+    until: { type: 'string' },
   },
 });
 const seconds = Number(options.seconds);
 const fps = Number(options.numbers);
 const stallMs = Number(options.stall);
 const waitMs = Number(options.wait) * 1000;
+const until = options.until?.split(',');
 const rates = parseSchedule(options.throttle, rateOf);
 const levels = parseSchedule(options.level, heightOf);
 if (
@@ -59,7 +64,7 @@ if (
   console.error(
     `usage: play.mjs --player ${PLAYERS.join('|')} --url URL [--seconds N] [--out DIR] [--latency | --numbers FPS]\n` +
       '                [--throttle SECONDS:KBPS,...] [--level SECONDS:HEIGHT,...] [--stall MS]\n' +
-      '                [--wait SECONDS] [--certificate PEM [--http3]]',
+      '                [--wait SECONDS] [--certificate PEM [--http3]] [--until STATE,...]',
   );
   process.exit(2);
 }
@@ -123,7 +128,12 @@ async function play() {
       .waitForFunction(() => window.probe.started(), null, { timeout: START_DEADLINE_MS })
       .then(() => true, () => false);
     const screenshots = [];
-    if (started) {
+    if (started && until) {
+      const passed = await page
+        .waitForFunction((states) => window.probe.passed(states), until, { timeout: seconds * 1000 })
+        .then(() => true, () => false);
+      if (passed) await page.waitForTimeout(AFTER_UNTIL_MS);
+    } else if (started) {
       await acts(page, [
         ...rates.map(({ at_s, value }) => ({ at_s, act: () => throttle.set(value) })),
         ...levels.map(({ at_s, value }) => ({

@@ -61,6 +61,15 @@ impl Report {
             .collect()
     }
 
+    /// What the watch page said of the channel, one after the other.
+    pub(crate) fn page_states(&self) -> Vec<&str> {
+        let states = self.list("/page_states");
+        states
+            .iter()
+            .map(|said| said["state"].as_str().expect("a state"))
+            .collect()
+    }
+
     pub(crate) fn list(&self, pointer: &str) -> &[Value] {
         let list = self.0.pointer(pointer).and_then(Value::as_array);
         list.unwrap_or_else(|| panic!("no {pointer} in {}", self.0))
@@ -98,7 +107,22 @@ pub(crate) enum Event {
     Started,
     /// Pictures of another height are shown.
     Shown(u64),
+    /// The watch page says another state of the channel.
+    Page(&'static str),
 }
+
+/// What the watch page says of a channel.
+const PAGE_STATES: [&str; 9] = [
+    "starting",
+    "playing",
+    "waiting",
+    "paused",
+    "away",
+    "ended",
+    "offline",
+    "unreachable",
+    "failed",
+];
 
 impl Event {
     fn parse(line: &str) -> Option<Self> {
@@ -107,6 +131,10 @@ impl Event {
             "ready" => Some(Self::Ready),
             "started" => Some(Self::Started),
             "shown" => event["height"].as_u64().map(Self::Shown),
+            "page" => {
+                let state = event["state"].as_str()?;
+                PAGE_STATES.into_iter().find(|known| *known == state).map(Self::Page)
+            }
             _ => None,
         }
     }

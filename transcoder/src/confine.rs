@@ -1,10 +1,13 @@
 //! How a worker confines itself before it reads media that nobody vouches for: what it may use (rlimits, niceness), which files it may
-//! open (`files`, Landlock) and what it may ask of the kernel (`syscalls`, seccomp). For a process of its own: none of it can be undone.
+//! open (`files`, Landlock), which privileges it has (`privileges`: none) and what it may ask of the kernel (`syscalls`, seccomp). For a
+//! process of its own: none of it can be undone.
 //!
 //! Each layer holds without the others: a decoder taken over can neither reach the network, start a program, write a file, read what the
-//! daemon keeps, signal or trace another process, nor use more memory than it was given; and it dies with the daemon.
+//! daemon keeps, reach another process by a socket or a signal, trace one, nor use more memory and threads than it was given; and it
+//! dies with the daemon.
 
 mod files;
+mod privileges;
 mod syscalls;
 
 use std::{
@@ -20,6 +23,7 @@ use rustix::process::{
 };
 
 pub use files::Landlock;
+pub use privileges::Threads;
 pub use syscalls::Seccomp;
 
 /// What a worker may use.
@@ -32,6 +36,9 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Descriptors open at once; each GStreamer bus and clock takes two. Those open already stay. Default 256.
     pub open_files: u64,
+    /// Threads at once, where the process has a user of its own: the daemon runs as root, and without `gpu`. A ladder has some thirty,
+    /// and a few for each core with many. Default 512. Where it has not, see [`Threads`].
+    pub threads: u64,
     /// Least niceness, 0 to 19: so the daemon has the processor when it wants it. Default 10.
     pub nice: i32,
     /// May use the machine's graphics devices: `/dev/dri`, `/dev/nvidia*`. Their vendors' drivers ask for more of the kernel, so what
@@ -50,6 +57,7 @@ impl Default for Limits {
         Self {
             memory_bytes: 1 << 30,
             open_files: 256,
+            threads: 512,
             nice: 10,
             gpu: false,
             read: Vec::new(),
@@ -65,6 +73,8 @@ pub struct Confinement {
     pub landlock: Landlock,
     /// System calls.
     pub seccomp: Seccomp,
+    /// How many threads there may be.
+    pub threads: Threads,
     /// As in [`Limits::memory_bytes`], or less where the process came with less.
     pub memory_bytes: u64,
     /// Niceness, -20 to 19.
@@ -84,8 +94,8 @@ impl fmt::Display for Confinement {
         let mib = self.memory_bytes >> 20;
         write!(
             f,
-            "{}; {}; {mib} MiB of memory, nice {}",
-            self.seccomp, self.landlock, self.nice
+            "{}; {}; {}, {mib} MiB of memory, nice {}",
+            self.seccomp, self.landlock, self.threads, self.nice
         )
     }
 }
@@ -137,6 +147,7 @@ pub fn confine(limits: &Limits) -> Result<Confinement, Error> {
     if threads != 1 {
         return Err(Error::Threads(threads));
     }
+    let user_threads = privileges::leave_root(limits)?;
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(kernel("death with the parent"))?;
     if let Some(parent) = limits.parent
         && getppid().map(|pid| pid.as_raw_pid().cast_unsigned()) != Some(parent)
@@ -155,10 +166,12 @@ pub fn confine(limits: &Limits) -> Result<Confinement, Error> {
     let landlock = files::restrict(limits)?;
     // Not before: it gives what lies under /proc/self to root.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(kernel("not to be traced or dumped"))?;
+    privileges::drop_capabilities()?;
     let seccomp = syscalls::restrict(limits.gpu)?;
     Ok(Confinement {
         landlock,
         seccomp,
+        threads: user_threads,
         memory_bytes,
         nice,
     })
@@ -178,6 +191,10 @@ pub fn trial(limits: &Limits) -> Result<Confinement, Error> {
     }
     if confinement.seccomp == Seccomp::Enforced && !status_says("Seccomp:", "2") {
         return Err(Error::NotHeld("no filter of system calls is in place"));
+    }
+    let sets = ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"];
+    if !sets.iter().all(|set| status_says(set, "0000000000000000")) {
+        return Err(Error::NotHeld("it has capabilities"));
     }
     if fs::File::create(Path::new("/tmp").join(format!("confined-{}", process::id()))).is_ok() {
         return Err(Error::NotHeld("files can be written"));

@@ -6,12 +6,13 @@
 use std::{
     env,
     fs::{self, File},
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, IoSlice, Read, Write},
     net::{TcpListener, UdpSocket},
     os::unix::{
         net::{UnixDatagram, UnixStream},
         process::{CommandExt, ExitStatusExt},
     },
+    os::{linux::net::SocketAddrExt, unix::net::SocketAddr as UnixAddr},
     panic,
     process::{self, Child, Command, ExitCode, Stdio},
     sync::mpsc,
@@ -20,8 +21,19 @@ use std::{
 };
 
 use gstreamer::{self as gst, prelude::*};
-use rustix::process::{Pid, Resource, Signal, getpriority_process, getrlimit, kill_process, setpriority_process};
-use transcoder::confine::{self, Confinement, Error, Landlock, Limits};
+use rustix::{
+    fs::{FlockOperation, MemfdFlags, fcntl_lock, memfd_create},
+    net::{
+        SendAncillaryBuffer, SendFlags, SocketAddrUnix, sendmsg, sendmsg_addr, sendto,
+        sockopt::{set_socket_passcred, set_socket_send_buffer_size},
+    },
+    process::{
+        Pid, PidfdFlags, Resource, Signal, geteuid, getpriority_process, getrlimit, kill_process, pidfd_open,
+        set_child_subreaper, setpriority_process,
+    },
+    thread::{CpuSet, capabilities, sched_setaffinity, set_capabilities, set_thread_uid},
+};
+use transcoder::confine::{self, Confinement, Error, Landlock, Limits, Threads};
 
 /// What a case may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -39,8 +51,12 @@ fn main() -> ExitCode {
         in_child(case);
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, fn()); 13] = [
+    let tests: [(&str, fn()); 17] = [
         ("a_socket_ends_it", a_socket_ends_it),
+        ("no_socket_of_another_is_reached", no_socket_of_another_is_reached),
+        ("another_user_or_namespace_ends_it", another_user_or_namespace_ends_it),
+        ("threads_end_at_the_limit", threads_end_at_the_limit),
+        ("it_has_no_privileges", it_has_no_privileges),
         ("another_process_ends_it", another_process_ends_it),
         ("a_signal_to_another_ends_it", a_signal_to_another_ends_it),
         ("no_priority_can_be_changed", no_priority_can_be_changed),
@@ -166,6 +182,41 @@ fn in_child(case: &str) {
             confined();
             tell(case, UnixDatagram::unbound());
         }
+        "path" => {
+            let path = env::var_os("FILE").unwrap();
+            confined();
+            tell(case, UnixStream::connect(path));
+        }
+        "abstract" => {
+            let name = UnixAddr::from_abstract_name(b"streamforge-confined").unwrap();
+            confined();
+            tell(case, UnixStream::connect_addr(&name));
+        }
+        "message" => message(),
+        "reach" => reach(),
+        "pidfd" => {
+            let parent = env::var("PARENT").unwrap().parse().unwrap();
+            confined();
+            tell(case, pidfd_open(Pid::from_raw(parent).unwrap(), PidfdFlags::empty()).map_err(io::Error::from));
+        }
+        "user" => {
+            let user = geteuid();
+            confined();
+            tell(case, set_thread_uid(user).map_err(io::Error::from));
+        }
+        "capabilities" => {
+            let had = capabilities(None).unwrap();
+            confined();
+            tell(case, set_capabilities(None, had).map_err(io::Error::from));
+        }
+        "bomb" => bomb(),
+        "status" => {
+            let threads = confined().threads;
+            println!("own user: {}", matches!(threads, Threads::Own(_)));
+            let status = fs::read_to_string("/proc/self/status").unwrap();
+            let shown = |line: &&str| line.starts_with("Cap") || line.starts_with("Uid") || line.starts_with("NoNewPrivs");
+            status.lines().filter(shown).for_each(|line| println!("{line}"));
+        }
         "udp in a thread" => {
             confined();
             thread::spawn(|| tell("udp", UdpSocket::bind(("127.0.0.1", 0)))).join().unwrap();
@@ -279,6 +330,84 @@ fn in_child(case: &str) {
     }
 }
 
+/// A message to a path, as journald and other daemons listen at.
+fn message() {
+    let path = SocketAddrUnix::new(env::var_os("FILE").unwrap().as_os_str()).unwrap();
+    confined();
+    let words = [IoSlice::new(b"hello")];
+    // Neither on a pair of its own, nor on the daemon's socket, with or without an address.
+    let (one, _other) = UnixStream::pair().unwrap();
+    let mut nothing = SendAncillaryBuffer::default();
+    if env::var_os("ADDRESSED").is_some() {
+        tell(
+            "message",
+            sendmsg_addr(&one, &path, &words, &mut nothing, SendFlags::empty()).map_err(io::Error::from),
+        );
+    } else {
+        tell(
+            "message",
+            sendmsg(&one, &words, &mut nothing, SendFlags::empty()).map_err(io::Error::from),
+        );
+    }
+}
+
+/// What would reach further than the process, and is refused.
+fn reach() {
+    let path = SocketAddrUnix::new(env::var_os("FILE").unwrap().as_os_str()).unwrap();
+    let parent = Pid::from_raw(env::var("PARENT").unwrap().parse().unwrap());
+    confined();
+    tell("datagrams", UnixDatagram::pair());
+    let (one, _other) = UnixStream::pair().unwrap();
+    tell(
+        "address",
+        sendto(&one, b"hello", SendFlags::empty(), &path).map_err(io::Error::from),
+    );
+    tell("credentials", set_socket_passcred(&one, true).map_err(io::Error::from));
+    tell(
+        "buffers",
+        set_socket_send_buffer_size(&one, 1 << 24).map_err(io::Error::from),
+    );
+    tell(
+        "lock",
+        fcntl_lock(&one, FlockOperation::LockExclusive).map_err(io::Error::from),
+    );
+    tell(
+        "memory file",
+        memfd_create("x", MemfdFlags::empty()).map_err(io::Error::from),
+    );
+    tell("children", set_child_subreaper(parent).map_err(io::Error::from));
+    tell(
+        "processors",
+        sched_setaffinity(parent, &CpuSet::new()).map_err(io::Error::from),
+    );
+}
+
+/// Starts threads until no more can be had.
+fn bomb() {
+    let threads = confined().threads;
+    let (held, holds) = mpsc::channel::<()>();
+    let holds = std::sync::Arc::new(std::sync::Mutex::new(holds));
+    let mut running = Vec::new();
+    let refused = loop {
+        let holds = std::sync::Arc::clone(&holds);
+        let wait = move || {
+            let _ = holds.lock().unwrap().recv();
+        };
+        match thread::Builder::new().stack_size(32 << 10).spawn(wait) {
+            Ok(thread) => running.push(thread),
+            Err(err) => break err.kind(),
+        }
+    };
+    let count = running.len() as u64 + 1;
+    let within = match threads {
+        Threads::Own(limit) => count == limit,
+        Threads::OfUser(limit) => count <= limit,
+        _ => true,
+    };
+    drop(held);
+    println!("{refused:?} {within}");
+}
+
 fn needs() {
     let (mut one, mut other) = UnixStream::pair().unwrap();
     let niceness = confined().nice;
@@ -327,6 +456,68 @@ fn pipeline(library: &str, description: &str) {
 fn a_socket_ends_it() {
     for case in ["tcp", "udp", "unix", "udp in a thread"] {
         dies(case, SIGSYS);
+    }
+}
+
+fn no_socket_of_another_is_reached() {
+    let path = env::temp_dir().join(format!("streamforge-confined-socket-{}", process::id()));
+    let listening = UnixDatagram::bind(&path).unwrap();
+    listening.set_nonblocking(true).unwrap();
+    let run = |case: &str, addressed: bool| {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command
+            .args(["child", case])
+            .env("FILE", &path)
+            .env("PARENT", process::id().to_string());
+        if addressed {
+            command.env("ADDRESSED", "");
+        }
+        let output = command.output().unwrap();
+        (output.status.signal(), String::from_utf8(output.stdout).unwrap())
+    };
+    for (case, addressed) in [
+        ("path", false),
+        ("abstract", false),
+        ("message", true),
+        ("message", false),
+    ] {
+        assert_eq!(run(case, addressed), (Some(SIGSYS), "confined\n".into()), "{case}");
+    }
+    let (signal, said) = run("reach", false);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(
+        (signal, &said[..]),
+        (
+            None,
+            "confined\ndatagrams: Unsupported\naddress: Unsupported\ncredentials: Unsupported\nbuffers: Unsupported\n\
+             lock: Unsupported\nmemory file: Unsupported\nchildren: Unsupported\nprocessors: Unsupported\n"
+        )
+    );
+    let heard = listening.recv(&mut [0; 16]).unwrap_err();
+    assert_eq!(heard.kind(), io::ErrorKind::WouldBlock);
+}
+
+fn another_user_or_namespace_ends_it() {
+    for case in ["pidfd", "user", "capabilities"] {
+        dies(case, SIGSYS);
+    }
+}
+
+fn threads_end_at_the_limit() {
+    assert_eq!(says("bomb"), "confined\nWouldBlock true\n");
+}
+
+fn it_has_no_privileges() {
+    let said = says("status");
+    let has = |line: &str| said.lines().any(|found| found == line);
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert!(has(&format!("{set}:\t0000000000000000")), "{said}");
+    }
+    assert!(has("NoNewPrivs:\t1"), "{said}");
+    // Root has more to lose, and can lose it.
+    if geteuid().is_root() {
+        assert!(has("CapBnd:\t0000000000000000") && has("own user: true"), "{said}");
+        assert!(!said.contains("Uid:\t0\t"), "{said}");
     }
 }
 
@@ -442,6 +633,7 @@ fn it_is_refused_where_it_would_not_hold() {
 fn a_trial_says_what_holds() {
     let said = says("trial");
     assert!(said.starts_with("system calls limited (seccomp); files"), "{said}");
-    assert!(said.ends_with("; 512 MiB of memory, nice 10\n"), "{said}");
+    assert!(said.ends_with(", 512 MiB of memory, nice 10\n"), "{said}");
+    assert!(said.contains(" threads"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
 }

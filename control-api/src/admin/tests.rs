@@ -53,7 +53,8 @@ async fn it_is_ready_while_it_takes_work_and_healthy_all_the_time() {
     assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
     readiness.set(false);
     assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503 "));
-    assert!(get(address, "/other").await.starts_with("HTTP/1.1 404 "));
+    let other = get(address, "/other").await;
+    assert!(other.starts_with("HTTP/1.1 404 ") && other.contains("\r\nx-content-type-options: nosniff\r\n"));
 
     let metrics = get(address, "/metrics").await;
     assert!(metrics.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"));
@@ -89,4 +90,28 @@ async fn an_idle_connection_does_not_hold_up_the_end() {
         .await
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_keep_no_tool_out() {
+    let (server, address) = server();
+    let shutdown = CancellationToken::new();
+    let serving = tokio::spawn(server.serve(router(Registry::default(), Readiness::default()), shutdown.clone()));
+    let mut silent = Vec::new();
+    for _ in 0..2 * MAX_CONNECTIONS {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
+    // The oldest is closed; the newest waits still.
+    assert_eq!(silent[0].read(&mut [0]).await.unwrap_or(0), 0);
+    let mut newest = silent.pop().unwrap();
+    newest
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = [0; 12];
+    newest.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    shutdown.cancel();
+    serving.await.unwrap();
 }

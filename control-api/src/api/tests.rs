@@ -96,7 +96,7 @@ async fn ask(router: Router, request: Request<Body>) -> (StatusCode, http::Heade
 
 async fn get(hub: &Hub, path: &str) -> (StatusCode, Value) {
     let (status, headers, body) = ask(router(hub), Request::get(path).body(Body::empty()).unwrap()).await;
-    assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+    assert_guarded(&headers);
     let expected = if status.is_success() {
         "application/json"
     } else {
@@ -104,6 +104,14 @@ async fn get(hub: &Hub, path: &str) -> (StatusCode, Value) {
     };
     assert_eq!(headers[header::CONTENT_TYPE], expected, "{path}");
     (status, serde_json::from_slice(&body).unwrap())
+}
+
+#[track_caller]
+fn assert_guarded(headers: &http::HeaderMap) {
+    assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+    assert_eq!(headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+    let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+    assert!(policy.contains("default-src 'none'"), "{policy}");
 }
 
 async fn delete(router: Router, path: &str, authorization: Option<&str>) -> (StatusCode, http::HeaderMap, Bytes) {
@@ -169,6 +177,8 @@ async fn a_channel_that_is_not_live_or_cannot_be_is_a_problem() {
         "/api/v1/streams/a.b",
         "/api/v1/streams/..%2f..%2fetc%2fpasswd",
         "/api/v1/%ff",
+        "/api/v1/streams/%ff",
+        "/api",
     ] {
         let (status, problem) = get(&hub(), path).await;
         assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
@@ -241,12 +251,14 @@ async fn nobody_else_ends_a_broadcast() {
     for authorization in wrong.into_iter().map(Some).chain([None]) {
         let (status, headers, body) = delete(router(&hub), "/api/v1/streams/demo", authorization).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{authorization:?}");
-        assert!(
-            headers[header::WWW_AUTHENTICATE]
-                .to_str()
-                .unwrap()
-                .starts_with("Bearer")
-        );
+        // RFC 6750 3: an error code tells of a token that was given.
+        let given = authorization.is_some_and(|given| given.starts_with("Bearer "));
+        let challenge = match given {
+            true => "Bearer realm=\"streamforge\", error=\"invalid_token\"",
+            false => "Bearer realm=\"streamforge\"",
+        };
+        assert_eq!(headers[header::WWW_AUTHENTICATE], challenge, "{authorization:?}");
+        assert_guarded(&headers);
         assert_problem(status, &serde_json::from_slice(&body).unwrap());
     }
     let closed = Api::new(
@@ -256,7 +268,14 @@ async fn nobody_else_ends_a_broadcast() {
         Administrator::default(),
     )
     .router();
-    let (status, _, body) = delete(closed, "/api/v1/streams/demo", Some("Bearer ")).await;
+    let (status, headers, _) = delete(closed.clone(), "/api/v1/streams/demo", None).await;
+    assert_eq!(
+        status,
+        StatusCode::UNAUTHORIZED,
+        "without a token, whatever is configured"
+    );
+    assert!(headers.contains_key(header::WWW_AUTHENTICATE));
+    let (status, _, body) = delete(closed, "/api/v1/streams/demo", Some("Bearer x")).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     let problem: Value = serde_json::from_slice(&body).unwrap();
     assert!(problem["detail"].as_str().unwrap().contains("api.admin_token"));
@@ -286,12 +305,96 @@ async fn another_token_is_asked_for_once_it_is_set() {
 
 #[tokio::test]
 async fn another_method_is_a_problem_that_names_those_there_are() {
-    let request = Request::post("/api/v1/streams/demo").body(Body::empty()).unwrap();
-    let (status, headers, body) = ask(router(&hub()), request).await;
-    assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
-    let allow = headers[header::ALLOW].to_str().unwrap();
-    assert!(allow.contains("GET") && allow.contains("DELETE"), "{allow}");
-    assert_problem(status, &serde_json::from_slice(&body).unwrap());
+    for (method, expected) in [("POST", 405), ("TRACE", 405), ("BREW", 501), ("OPTIONS", 204)] {
+        for (path, other) in [("/api/v1/streams/demo", "DELETE"), ("/api/v1/openapi.json", "HEAD")] {
+            let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+            let (status, headers, body) = ask(router(&hub()), request).await;
+            assert_eq!(status.as_u16(), expected, "{method} {path}");
+            let allow = headers[header::ALLOW].to_str().unwrap();
+            assert!(allow.contains("GET") && allow.contains(other), "{allow}");
+            assert_guarded(&headers);
+            match expected {
+                204 => assert!(body.is_empty()),
+                _ => assert_problem(status, &serde_json::from_slice(&body).unwrap()),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn head_has_the_headers_of_get() {
+    for path in ["/api/v1/streams", "/api/v1/streams/nobody", "/api/v1/openapi.json"] {
+        let request = |method| Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let (status, mut headers, body) = ask(router(&hub()), request(Method::HEAD)).await;
+        let (expected, expected_headers, _) = ask(router(&hub()), request(Method::GET)).await;
+        headers.remove(header::CONTENT_LENGTH);
+        assert_eq!((status, body.len()), (expected, 0), "{path}");
+        for (name, value) in &headers {
+            assert_eq!(expected_headers.get(name), Some(value), "{path} {name}");
+        }
+    }
+}
+
+/// The members that OpenAPI 3.1.0 requires of the objects that the description has.
+#[tokio::test]
+async fn the_description_is_valid() {
+    let document = document().await;
+    let text = |value: &Value, at: &str| {
+        let text = value.as_str();
+        assert!(text.is_some_and(|text| !text.is_empty()), "{at}: {value}");
+    };
+    text(&document["openapi"], "openapi");
+    text(&document["info"]["title"], "info.title");
+    text(&document["info"]["version"], "info.version");
+    // A license has a name, and an identifier or a URL but not both (4.8.4).
+    if let Some(license) = document["info"].get("license") {
+        text(&license["name"], "info.license.name");
+        assert!(license.get("identifier").is_none() || license.get("url").is_none());
+    }
+    for (path, item) in document["paths"].as_object().unwrap() {
+        assert!(path.starts_with('/'));
+        for (method, operation) in item.as_object().unwrap() {
+            let at = format!("{method} {path}");
+            text(&operation["operationId"], &at);
+            let mut placed = Vec::new();
+            for parameter in operation["parameters"].as_array().unwrap() {
+                text(&parameter["name"], &at);
+                if parameter["in"] == "path" {
+                    assert_eq!(parameter["required"], true, "{at}");
+                    placed.push(format!("{{{}}}", parameter["name"].as_str().unwrap()));
+                }
+                assert!(parameter.get("schema").is_some(), "{at}");
+            }
+            assert_eq!(path.matches('{').count(), placed.len(), "{at}");
+            assert!(placed.iter().all(|name| path.contains(name)), "{at}");
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let at = format!("{at} {status}");
+                assert!(
+                    status.parse::<u16>().is_ok_and(|status| (100..600).contains(&status)),
+                    "{at}"
+                );
+                text(&response["description"], &at);
+                for (kind, media) in response["content"].as_object().into_iter().flatten() {
+                    assert!(kind.contains('/') && media.get("schema").is_some(), "{at}");
+                }
+            }
+        }
+    }
+    assert_refers(&document, &document);
+}
+
+/// Every reference in `value` leads somewhere.
+fn assert_refers(document: &Value, value: &Value) {
+    match value {
+        Value::Object(members) => {
+            if let Some(Value::String(reference)) = members.get("$ref") {
+                assert!(document.pointer(&reference[1..]).is_some(), "{reference}");
+            }
+            members.values().for_each(|value| assert_refers(document, value));
+        }
+        Value::Array(items) => items.iter().for_each(|value| assert_refers(document, value)),
+        _ => {}
+    }
 }
 
 /// The API of another process, with an administrator of its own.

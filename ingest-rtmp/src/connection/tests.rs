@@ -5,9 +5,10 @@ use rml_rtmp::sessions::ClientSessionEvent as Seen;
 use tokio::{
     io::{DuplexStream, duplex},
     task::JoinHandle,
+    time::sleep,
 };
 
-use super::*;
+use super::{writes::STALL, *};
 use crate::{
     amf0::Value,
     auth::Grant,
@@ -84,8 +85,9 @@ impl Bench {
         peer.client.video(0, video_frame(IDR));
         peer.client.audio(0, audio_frame());
         peer.flush().await;
+        // The clock goes on: the first picture waits for what may follow it.
         while self.broadcast(name).is_none() {
-            tokio::task::yield_now().await;
+            sleep(Duration::from_millis(10)).await;
         }
         peer
     }
@@ -128,7 +130,7 @@ async fn a_publisher_that_was_silent_for_a_second_is_replaced_at_once_and_told_s
     assert_eq!(first.codes().await, ["NetStream.Publish.BadName"]);
     let broadcast = bench.broadcast("demo").unwrap();
     while broadcast.tracks()[1].frames < 2 {
-        tokio::task::yield_now().await;
+        sleep(Duration::from_millis(10)).await;
     }
     assert_eq!((broadcast.id(), broadcast.presence()), (id, Presence::Live));
     drop(third);

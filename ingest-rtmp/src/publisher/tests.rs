@@ -1,3 +1,4 @@
+use hex_literal::hex;
 use media_core::{
     Anchor, Hub,
     broadcast::{Broadcast, Event, Presence},
@@ -42,9 +43,11 @@ impl Feed {
         feed
     }
 
+    /// A message, and what says that no more comes of its picture.
     fn video(&mut self, ms: u32, body: Bytes) -> Result<(), Refusal> {
-        self.publisher
-            .video(ms, body, self.start + Duration::from_millis(u64::from(ms) % 100_000))
+        let now = self.start + Duration::from_millis(u64::from(ms) % 100_000);
+        self.publisher.video(ms, body, now)?;
+        self.publisher.finish_picture(now)
     }
 
     fn audio(&mut self, ms: u32, body: Bytes) -> Result<(), Refusal> {
@@ -193,7 +196,7 @@ fn without_metadata_one_track_is_enough_after_one_and_a_half_seconds_or_four_meg
 
     let mut feed = Feed::new();
     feed.video(0, video_config(AVC)).unwrap();
-    let large = video_frame(&[&[0, 15, 0, 0, 0x65][..], &[0; 0x000e_ffff]].concat());
+    let large = video_frame(&[&[0, 15, 0, 0, 0x65][..], &[0x80; 0x000e_ffff]].concat());
     for ms in 0..4 {
         feed.video(ms, large.clone()).unwrap();
         assert!(feed.live().is_none());
@@ -442,6 +445,206 @@ fn the_payload_in_the_hub_is_the_message_without_its_tag_header() {
         panic!("no frame")
     };
     assert_eq!((frame.payload.as_ptr(), &frame.payload[..]), (at, IDR));
+}
+
+/// An avcC without parameter sets, and sets as in `AVC`.
+const AVC_EMPTY: &[u8] = &hex!("0164001e ff e0 00");
+const SPS: &[u8] = &hex!("00000019 6764001eacd940a02ff9701100000303e90000ea600f162d96");
+const PPS: &[u8] = &hex!("00000006 68ebe3cb22c0");
+
+#[test]
+fn parameter_sets_in_the_stream_do_for_a_sequence_header() {
+    for header in [None, Some(AVC_EMPTY)] {
+        let mut feed = Feed::new();
+        let metadata = object([("videocodecid", 7.0.into())]);
+        feed.publisher.metadata(&metadata, feed.start).unwrap();
+        if let Some(header) = header {
+            feed.video(0, video_config(header)).unwrap();
+        }
+        feed.video(0, video_frame(&[SPS, PPS, IDR].concat())).unwrap();
+        feed.video(40, video_frame(SLICE)).unwrap();
+        assert_eq!(feed.codecs(), ["v0 avc1.64001e"]);
+        assert_eq!(feed.frames(), [(0, 0, true), (0, 40, false)]);
+    }
+}
+
+#[test]
+fn a_sequence_header_in_byte_stream_form_is_read() {
+    let mut feed = Feed::new();
+    let stream = [&[0, 0, 0, 1], &SPS[4..], &[0, 0, 0, 1], &PPS[4..]].concat();
+    feed.video(0, video_config(&stream)).unwrap();
+    assert_eq!(
+        feed.publisher.tracks.video.as_ref().unwrap().config.codec_string(),
+        "avc1.64001e"
+    );
+}
+
+#[test]
+fn parameter_sets_that_change_in_the_stream_reconfigure_the_track() {
+    let mut feed = Feed::of_video();
+    feed.video(0, video_frame(IDR)).unwrap();
+    let mut consumer = feed.live().unwrap().subscribe();
+    let other = hex!("00000006 68ebe3cb22d0");
+    feed.video(40, video_frame(&[SPS, &other, IDR].concat())).unwrap();
+    feed.video(80, video_frame(&[SPS, &other, IDR].concat())).unwrap();
+    let events: Vec<_> = std::iter::from_fn(|| consumer.try_next()).collect();
+    let [
+        Event::Frame { .. },
+        Event::Config { config, .. },
+        Event::Frame { .. },
+        Event::Frame { .. },
+    ] = &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!(config.record(), AVC_SAME_STRING);
+}
+
+/// An ADTS frame of 44.1 kHz, stereo, around an access unit of three bytes.
+const ADTS: &[u8] = &hex!("fff1 50 80 01 5f fc 210049");
+
+fn adts(frames: usize) -> Bytes {
+    [&hex!("af 01")[..], &ADTS.repeat(frames)].concat().into()
+}
+
+#[test]
+fn adts_headers_are_cut_and_make_the_configuration_where_none_came() {
+    let mut feed = Feed::new();
+    let metadata = object([("audiocodecid", 10.0.into())]);
+    feed.publisher.metadata(&metadata, feed.start).unwrap();
+    feed.audio(0, adts(1)).unwrap();
+    feed.audio(23, adts(3)).unwrap();
+    assert_eq!(feed.codecs(), ["a0 mp4a.40.2"]);
+    assert_eq!(feed.live().unwrap().tracks()[0].config.timescale().hz(), 44_100);
+    // The second message's frames follow each other by their duration: 1024 samples.
+    assert_eq!(
+        feed.frames(),
+        [(0, 0, true), (0, 22, true), (0, 46, true), (0, 69, true)]
+    );
+    let mut consumer = feed.live().unwrap().subscribe_from_oldest();
+    while let Some(event) = consumer.try_next() {
+        let Event::Frame { frame, .. } = event else {
+            panic!("{event:?}")
+        };
+        assert_eq!(frame.payload[..], ADTS[7..]);
+    }
+    // An AudioSpecificConfig outweighs the headers, and what is torn is dropped.
+    feed.audio(100, audio_config()).unwrap();
+    feed.audio(100, adts(1)).unwrap();
+    assert_eq!(
+        feed.publisher.tracks.audio.as_ref().unwrap().config.timescale().hz(),
+        48_000
+    );
+    feed.audio(120, adts(1).slice(..10)).unwrap();
+    assert_eq!(feed.metrics.dropped(Drop::Malformed), 1);
+}
+
+/// Sends `video` 25 times a second for so long, and audio beside it if wanted; how it ends.
+fn send(feed: &mut Feed, seconds: u32, audio: bool, video: impl Fn(u32) -> Bytes) -> Result<(), Refusal> {
+    for ms in (0..seconds * 1_000).step_by(40) {
+        feed.video(ms, video(ms))?;
+        if audio {
+            feed.audio(ms, audio_frame())?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn who_sends_nothing_usable_is_sent_off_after_ten_seconds_with_words() {
+    let cases = [
+        (None, IDR, "SPS and PPS"),
+        (Some(AVC), SLICE, "keyframe interval"),
+        (Some(AVC), &hex!("00ff0000 0102"), "Annex B"),
+        (Some(AVC), &hex!("00000000"), "no picture"),
+        (Some(AVC), &hex!("00000002 09f0"), "no picture"),
+    ];
+    for (config, frame, word) in cases {
+        let mut feed = Feed::new();
+        if let Some(config) = config {
+            feed.video(0, video_config(config)).unwrap();
+        }
+        assert_eq!(send(&mut feed, 10, false, |_| video_frame(frame)), Ok(()), "{word}");
+        let refusal = feed.video(10_000, video_frame(frame)).unwrap_err();
+        assert_eq!(refusal.reason, Reason::Unusable);
+        assert!(refusal.description.contains(word), "{}", refusal.description);
+    }
+}
+
+#[test]
+fn a_track_that_is_dropped_beside_one_that_goes_on_is_told_of_once() {
+    let mut feed = Feed::new();
+    feed.video(0, video_config(AVC)).unwrap();
+    feed.audio(0, audio_config()).unwrap();
+    send(&mut feed, 11, true, |_| video_frame(&hex!("00ff0000 0102"))).unwrap();
+    let words = feed.publisher.take_words().unwrap();
+    assert!(words.contains("Annex B"), "{words}");
+    assert_eq!(feed.live().unwrap().health().advice.as_deref(), Some(&words[..]));
+    send(&mut feed, 11, true, |_| video_frame(&hex!("00ff0000 0102"))).unwrap();
+    assert_eq!(feed.publisher.take_words(), None);
+}
+
+#[test]
+fn key_frames_are_measured_and_advice_is_given_and_taken_back() {
+    let mut feed = Feed::of_video();
+    let frame = |key| if key { video_frame(IDR) } else { video_frame(SLICE) };
+    let mut words = Vec::new();
+    let mut advice = Vec::new();
+    for ms in (0..60_000).step_by(40) {
+        feed.video(
+            ms,
+            frame(matches!(ms, 0 | 2_000 | 22_000) || ms > 22_000 && ms % 2_000 == 0),
+        )
+        .unwrap();
+        words.extend(feed.publisher.take_words());
+        let health = feed.live().unwrap().health();
+        if advice.last() != Some(&health.advice.is_some()) {
+            advice.push(health.advice.is_some());
+        }
+    }
+    let health = feed.live().unwrap().health();
+    assert_eq!(health.key_interval, Some(Duration::from_secs(2)));
+    // The hub's grid, which the long group began, stays.
+    assert_eq!(advice, [false, true]);
+    assert!(
+        words[0].contains("no key frame has come for more than 12 s"),
+        "{words:?}"
+    );
+    assert!(words[1].contains("20.0 s apart"), "{words:?}");
+}
+
+#[test]
+fn a_source_without_idr_pictures_starts_at_a_recovery_point_which_is_not_independent() {
+    let recovery: &[u8] = &hex!("00000005 0606 01 c4 80 00000004 419a2080");
+    let mut feed = Feed::of_video();
+    for ms in (0..7_000).step_by(40) {
+        let payload = if ms % 2_000 == 0 { recovery } else { SLICE };
+        feed.video(ms, video_frame(payload)).unwrap();
+    }
+    let keys: Vec<_> = feed
+        .frames()
+        .into_iter()
+        .filter(|(_, _, key)| *key)
+        .map(|(_, ms, _)| ms)
+        .collect();
+    assert_eq!(keys, [0, 2_000], "from 4 s on");
+    let broadcast = feed.live().unwrap();
+    assert!(broadcast.is_gridded());
+    let mut consumer = broadcast.subscribe_from_oldest();
+    let independent = std::iter::from_fn(|| consumer.try_next())
+        .filter(|event| matches!(event, Event::Frame { frame, .. } if frame.independent));
+    assert_eq!(independent.count(), 0);
+    assert!(feed.publisher.take_words().unwrap().contains("open groups"));
+}
+
+#[test]
+fn a_picture_that_waits_is_published_when_the_publisher_leaves() {
+    let mut feed = Feed::of_video();
+    feed.publisher.video(0, video_frame(IDR), feed.start).unwrap();
+    assert!(feed.live().is_none() && feed.publisher.poll_timeout().is_some());
+    feed.publisher.video(40, video_frame(SLICE), feed.start).unwrap();
+    assert!(feed.publisher.poll_timeout().is_none());
+    assert_eq!(feed.frames(), [(0, 0, true), (0, 40, false)]);
 }
 
 proptest! {

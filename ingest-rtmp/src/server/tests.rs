@@ -190,14 +190,14 @@ async fn a_publisher_s_frames_reach_the_hub_and_a_player_reads_them_back() {
     publisher.client.audio(10, audio_frame());
     publisher.flush().await;
     running
-        .wait("frames", |running| running.metrics.audio_frames.get() == 1)
+        .wait("frames", |running| running.metrics.video_frames.get() == 1)
         .await;
 
     let mut player = running.connect().await;
     player.open().await;
     player.client.play("demo");
     player
-        .until(|seen| matches!(seen, Seen::AudioDataReceived { data, .. } if *data == audio_frame()))
+        .until(|seen| matches!(seen, Seen::VideoDataReceived { data, .. } if *data == video_frame(IDR)))
         .await;
     let video = |body| move |seen: &&Seen| matches!(seen, Seen::VideoDataReceived { data, .. } if *data == body);
     assert!(

@@ -1,7 +1,8 @@
 //! Commands of a peer: what each changes in the session, and its answer. RTMP 1.0 section 7.2.
 //!
-//! Encoders send more than the standard has. An answer is given where one is waited for; what cannot be granted is refused in
-//! words, and ends the connection only if nothing sensible can follow.
+//! Encoders send more than the standard has. An answer is given where one is waited for; what
+//! cannot be granted is refused in words, and ends the connection only if nothing sensible can
+//! follow.
 
 use std::time::Instant;
 
@@ -141,13 +142,15 @@ impl Session {
                     && (named.is_empty() || named == open.published.expose());
                 Ok(self.close_stream(|_| published, now))
             }
-            // pause, seek, receiveAudio and the like change nothing live; what is unknown, a peer does not wait for.
+            // pause, seek, receiveAudio and the like change nothing live; what is unknown, a peer
+            // does not wait for.
             _ => Ok(None),
         }
     }
 
-    /// Raises the event that asks for the right to publish. A stream that is active goes on, and a second request for it is
-    /// granted again, because encoders repeat it; one for another stream is refused.
+    /// Raises the event that asks for the right to publish. A stream that is active goes on, and a
+    /// second request for it is granted again, because encoders repeat it; one for another stream
+    /// is refused.
     fn ask_to_publish(&mut self, stream_id: u32, command: &Command) -> Result<Option<Event>, Error> {
         let State::Open(open) = &mut self.state else {
             return Ok(None);
@@ -217,7 +220,8 @@ impl Session {
         Ok(Some(Event::Play { name }))
     }
 
-    /// Closes the active stream if `names` holds for it. The largest message stays as it is: media may still be on their way.
+    /// Closes the active stream if `names` holds for it. The largest message stays as it is: media
+    /// may still be on their way.
     fn close_stream(&mut self, names: impl Fn(u32) -> bool, now: Instant) -> Option<Event> {
         let State::Open(open) = &mut self.state else {
             return None;

@@ -547,7 +547,8 @@ fn message_streams_are_given_again_once_deleted_and_one_too_many_is_refused_in_w
     assert!(!pair.session.is_closing());
 }
 
-/// A session that has answered `connect` with this application, and what it raises for `publish` with this name.
+/// A session that has answered `connect` with this application, and what it raises for `publish`
+/// with this name.
 fn asked(app: &str, name: Value) -> (Pair, Option<Event>) {
     let mut pair = Pair::new();
     pair.run().unwrap();
@@ -620,7 +621,8 @@ fn without_a_stream_key_the_words_say_where_it_belongs() {
 fn a_connect_whose_object_is_amf3_is_answered() {
     let mut pair = Pair::new();
     pair.run().unwrap();
-    // "connect", 1, then an AMF3 object { app: "live", objectEncoding: 3, capsEx: 1 }, as Flash clients send it in type 17.
+    // "connect", 1, then an AMF3 object { app: "live", objectEncoding: 3, capsEx: 1 }, as Flash
+    // clients send it in type 17.
     let body = hex!(
         "00 02 0007 636f6e6e656374 00 3ff0000000000000"
         "11 0a 0b 01 07 617070 06 09 6c697665"

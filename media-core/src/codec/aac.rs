@@ -74,6 +74,12 @@ impl Config {
             frame_samples: if short { 960 } else { 1024 },
         })
     }
+
+    /// How long so many access units last, in 90 kHz ticks.
+    pub fn ticks_of(&self, units: u32) -> i64 {
+        let samples = i64::from(units) * i64::from(self.frame_samples);
+        self.timescale.rescale(samples, Timescale::VIDEO)
+    }
 }
 
 /// The codec string that covers both: a decoder of SBR decodes LC, one of PS decodes SBR.

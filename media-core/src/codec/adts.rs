@@ -1,5 +1,6 @@
-//! AAC in ADTS frames (ISO/IEC 14496-3 1.A.3.2): raw access units with a header in front of each, as MPEG-2 transport streams
-//! and some encoders carry them. Pure: where the access units lie in a message, and the configuration that the headers say.
+//! AAC in ADTS frames (ISO/IEC 14496-3 1.A.3.2): raw access units with a header in front of each,
+//! as MPEG-2 transport streams and some encoders carry them. Pure: where the access units lie in a
+//! message, and the configuration that the headers say.
 
 /// A message in ADTS form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,19 +17,25 @@ const MOST_FRAMES: usize = 64;
 const HEADER: usize = 7;
 const HEADER_WITH_CRC: usize = 9;
 
-/// Reads a message that consists of ADTS frames to its last byte, but for zero bytes behind them. `None`: it does not.
+/// Whether a message begins with a syncword of layer 0. No raw access unit does: it would be an
+/// `ID_END` element followed by bits that must not be.
+pub fn is_adts(payload: &[u8]) -> bool {
+    matches!(payload, [0xff, flags, ..] if flags & 0xf6 == 0xf0)
+}
+
+/// Reads a message that consists of ADTS frames to its last byte, but for zero bytes behind them.
+/// `None`: it does not.
 ///
-/// A message of more than 64 frames is not read. A raw access unit cannot be mistaken for one: the syncword would be an `ID_END` element followed by bits that must not be.
-/// Frames of several raw data blocks are not taken, since blocks without a CRC cannot be told apart.
+/// A message of more than 64 frames is not read. Frames of several raw data blocks are not taken,
+/// since blocks without a CRC cannot be told apart.
 pub fn parse(payload: &[u8]) -> Option<Frames> {
     let mut config = None;
     let mut units = Vec::new();
     let mut at = 0;
     while payload[at..].iter().any(|byte| *byte != 0) {
         let frame = &payload[at..];
-        let [sync, flags, rates, b3, b4, b5, b6] = *frame.first_chunk::<HEADER>()?;
-        // syncword, and layer 0.
-        if sync != 0xff || flags & 0xf6 != 0xf0 {
+        let [_, flags, rates, b3, b4, b5, b6] = *frame.first_chunk::<HEADER>()?;
+        if !is_adts(frame) {
             return None;
         }
         let header = if flags & 1 == 1 { HEADER } else { HEADER_WITH_CRC };

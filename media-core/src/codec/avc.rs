@@ -133,6 +133,11 @@ impl Config {
         Self::parse(&record(&sequence, &picture, length_size)?).ok()
     }
 
+    /// Whether a record says nothing but the size of lengths: parameter sets come in the stream.
+    pub fn is_without_sets(record: &[u8]) -> bool {
+        record.first() == Some(&1) && parameter_sets(record).is_some_and(|sets| sets.iter().all(Vec::is_empty))
+    }
+
     /// Reads a sequence header that is in byte stream form in place of a record: parameter sets between start codes.
     pub fn parse_byte_stream(header: &[u8]) -> Option<Self> {
         let header = Some(header).filter(|header| header.len() <= MAX_RECORD_BYTES && nal::is_byte_stream(header))?;
@@ -289,6 +294,8 @@ mod tests {
         assert_eq!(Config::updated(None, [SPS]), None);
         assert_eq!(Config::updated(None, [PPS]), None);
         assert_eq!(Config::parse_byte_stream(HIGH_360P), None);
+        assert!(Config::is_without_sets(&hex!("0164001e ff e0 00")));
+        assert!(!Config::is_without_sets(HIGH_360P) && !Config::is_without_sets(&hex!("0164001e ff")));
     }
 
     #[test]

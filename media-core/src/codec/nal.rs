@@ -1,9 +1,11 @@
-//! H.264 NAL units of one message: found by length prefixes or start codes, and as much of their headers as says whether a
-//! picture begins here and whether decoding can. Pure. What is done with a message that is not in order is the ingest's.
+//! H.264 NAL units of one message: found by length prefixes or start codes, and as much of their
+//! headers as says whether a picture begins here and whether decoding can. Pure. What is done with
+//! a message that is not in order is the ingest's.
 //!
-//! ITU-T H.264 7.3.1 (NAL unit), 7.3.3 (slice header), 7.4.1.2.4 (first unit of a picture), D.1.8 (recovery point), Annex B
-//! (byte stream); ISO/IEC 14496-15 5.3.3 (length prefixes). Slice data are not looked at: a message in order costs a few reads
-//! for each NAL unit. Tolerated: zero bytes and empty units behind the last unit (reported, so that they can be cut).
+//! ITU-T H.264 7.3.1 (NAL unit), 7.3.3 (slice header), 7.4.1.2.4 (first unit of a picture), D.1.8
+//! (recovery point), Annex B (byte stream); ISO/IEC 14496-15 5.3.3 (length prefixes). Slice data
+//! are not looked at: a message in order costs a few reads for each NAL unit. Tolerated: zero bytes
+//! and empty units behind the last unit (reported, so that they can be cut).
 
 /// nal_unit_type, ITU-T H.264 table 7-1.
 mod kind {
@@ -14,7 +16,8 @@ mod kind {
     pub(super) const SEI: u8 = 6;
     pub(super) const SPS: u8 = 7;
     pub(super) const PPS: u8 = 8;
-    /// Coded slice extensions of SVC and MVC end here; what is above is reserved or of other layers (RTP's, for example).
+    /// Coded slice extensions of SVC and MVC end here; what is above is reserved or of other layers
+    /// (RTP's, for example).
     pub(super) const MOST: u8 = 21;
 }
 
@@ -23,8 +26,8 @@ mod kind {
 pub enum Access {
     /// IDR: nothing after it refers to anything before it. Audio is always so.
     Idr,
-    /// A recovery point (ITU-T H.264 D.2.8): pictures are right from `frames` frames after it. With 0 it is the I picture of
-    /// an open group; more is periodic intra refresh.
+    /// A recovery point (ITU-T H.264 D.2.8): pictures are right from `frames` frames after it. With
+    /// 0 it is the I picture of an open group; more is periodic intra refresh.
     Recovery {
         /// recovery_frame_cnt.
         frames: u32,
@@ -62,7 +65,8 @@ pub enum Picture {
 pub struct Survey {
     /// What its units hold.
     pub contents: Contents,
-    /// Bytes up to the end of the last unit that is not empty. Behind it are zero bytes or empty units.
+    /// Bytes up to the end of the last unit that is not empty. Behind it are zero bytes or empty
+    /// units.
     pub used: usize,
     /// There are empty units in front of others.
     pub empty_units: bool,
@@ -134,7 +138,8 @@ impl Reading {
     }
 }
 
-/// Reads the headers of the units behind length prefixes of `length_size` bytes. `None`: the prefixes do not add up.
+/// Reads the headers of the units behind length prefixes of `length_size` bytes. `None`: the
+/// prefixes do not add up.
 pub fn survey(payload: &[u8], length_size: u8) -> Option<Survey> {
     let mut reading = Reading::NOTHING;
     let (mut at, mut used) = (0, 0);
@@ -176,8 +181,9 @@ pub fn contents<'a>(units: impl IntoIterator<Item = &'a [u8]>) -> Contents {
     reading.contents()
 }
 
-/// The length of the prefixes by which a message can be read that cannot be with `length_size`: 1, 2, 3 or 4 bytes. `None` if
-/// there is none, or more than one. Empty units count against a length: they are what a shorter one finds in a longer.
+/// The length of the prefixes by which a message can be read that cannot be with `length_size`: 1,
+/// 2, 3 or 4 bytes. `None` if there is none, or more than one. Empty units count against a length:
+/// they are what a shorter one finds in a longer.
 pub fn other_length_size(payload: &[u8], length_size: u8) -> Option<u8> {
     let reads = |size: &u8| {
         survey(payload, *size).is_some_and(|survey| {
@@ -194,7 +200,8 @@ pub fn other_length_size(payload: &[u8], length_size: u8) -> Option<u8> {
     size.filter(|_| sizes.next().is_none())
 }
 
-/// The units behind length prefixes, without the empty ones; to be asked of what [`survey`] could read.
+/// The units behind length prefixes, without the empty ones; to be asked of what [`survey`] could
+/// read.
 pub fn units(payload: &[u8], length_size: u8) -> impl Iterator<Item = &[u8]> {
     let mut rest = payload;
     let next = move || {
@@ -226,8 +233,9 @@ pub fn start_code(bytes: &[u8], from: usize) -> Option<usize> {
     None
 }
 
-/// The units between start codes, without the zero bytes that may follow each (B.1.1: trailing_zero_8bits) and without empty
-/// ones. Bytes in front of the first start code are a unit, too.
+/// The units between start codes, without the zero bytes that may follow each (B.1.1:
+/// trailing_zero_8bits) and without empty ones. Bytes in front of the first start code are a unit,
+/// too.
 pub fn byte_stream(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(payload);
     let next = move || {

@@ -1,4 +1,5 @@
-//! A publisher's hold on its name, shared by the publisher and the hub: it shows that the publisher is active, and tells it to go.
+//! A publisher's hold on its name, shared by the publisher and the hub: it shows that the publisher
+//! is active, and tells it to go.
 
 use std::{
     sync::{
@@ -10,7 +11,8 @@ use std::{
 
 use super::{Cause, Revocation};
 
-/// How long nothing may come from a publisher before another that claims its name takes over at once.
+/// How long nothing may come from a publisher before another that claims its name takes over at
+/// once.
 pub const TAKEOVER: Duration = Duration::from_secs(1);
 
 /// One publisher's hold on a name. Cheap to clone; all clones are one.
@@ -57,7 +59,8 @@ impl Hold {
         self.0.serial
     }
 
-    /// Whether a claim at `now` takes the name over: the publisher must go anyway, or has been silent for [`TAKEOVER`].
+    /// Whether a claim at `now` takes the name over: the publisher must go anyway, or has been
+    /// silent for [`TAKEOVER`].
     pub(super) fn gives_way(&self, now: Option<Instant>) -> bool {
         let silence = || {
             let active = self.0.since? + Duration::from_millis(self.0.active_ms.load(Ordering::Relaxed));

@@ -724,7 +724,8 @@ fn who_was_taken_over_or_kicked_while_it_settled_starts_nothing() {
     let new = active(&hub, begun + TAKEOVER).unwrap();
     let started = old.start(vec![video()], begun, SystemTime::UNIX_EPOCH);
     assert_eq!(started.map(|_| ()), Err(Error::Revoked));
-    // A kick makes the present one go; its name is free for the next at once, though it has not gone yet.
+    // A kick makes the present one go; its name is free for the next at once, though it has not
+    // gone yet.
     assert!(hub.kick(&name()));
     assert_eq!(new.revoked().cause(), Some(&Cause::Operator));
     let next = active(&hub, begun + TAKEOVER).unwrap();

@@ -1,5 +1,5 @@
 use http::{
-    Method,
+    HeaderName, Method,
     header::{ACCEPT_ENCODING, IF_NONE_MATCH},
 };
 use http_body_util::BodyExt;

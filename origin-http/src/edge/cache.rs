@@ -13,9 +13,10 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    budget::{Budget, Claim},
     key::Key,
     metrics::Outcome,
-    object::{Budget, Claim, Object},
+    object::Object,
 };
 use crate::places::{Places, Seat};
 
@@ -28,17 +29,19 @@ const SHORT: Duration = Duration::from_secs(900);
 /// Objects in the clock before those that are gone are taken out of it.
 const LEAST_PRUNED: usize = 256;
 
-/// Why there is no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why there is no response, the more telling the later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Failure {
-    /// No origin can be reached, or each broke off.
-    Unreachable,
-    /// One did not begin its answer in time.
-    TimedOut,
-    /// The one that had it has left for good.
+    /// The origin that had it has left for good.
     Gone,
+    /// No origin can be reached.
+    Unreachable,
+    /// An origin's response cannot be used.
+    Invalid,
     /// There are too many fetches, or no memory for another.
     Busy,
+    /// An origin did not begin its response in time.
+    TimedOut,
 }
 
 pub(super) type Landed = Result<Arc<Object>, Failure>;

@@ -8,7 +8,8 @@
 mod index;
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -21,6 +22,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use packager::Rope;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -36,6 +38,10 @@ const THREADS: usize = 2;
 /// Jobs that may wait; those beyond are not done.
 const QUEUE: usize = 64;
 const DIGEST_BYTES: usize = 8;
+/// Bytes that the digest takes at a time.
+const WORD: usize = 8;
+/// Bytes that are written at a time.
+const WRITE: usize = 64 << 10;
 
 /// A bounded directory of objects.
 #[derive(Debug)]
@@ -106,11 +112,13 @@ impl Disk {
         Ok(Self { shared, jobs })
     }
 
+    /// The size of what is kept under `target`; it is then the one used last.
+    pub(super) fn find(&self, target: &Arc<str>) -> Option<u64> {
+        self.shared.index().touch(target)
+    }
+
     /// What is kept under `target`, if that is still fresh.
     pub(super) async fn read(&self, target: &Arc<str>) -> Option<File> {
-        if !self.shared.index().touch(target) {
-            return None;
-        }
         let (reply, file) = oneshot::channel();
         self.jobs.try_send(Job::Read(Arc::clone(target), reply)).ok()?;
         file.await.ok().flatten()
@@ -231,15 +239,10 @@ impl Shared {
             }
         }
         text.push('\n');
-        let mut bytes = text.into_bytes();
-        bytes.reserve(rope.len() + DIGEST_BYTES);
-        for piece in rope.pieces() {
-            bytes.extend_from_slice(&piece);
-        }
-        bytes.extend_from_slice(&digest(&bytes).to_be_bytes());
+        let bytes = text.len() + rope.len() + DIGEST_BYTES;
         fs::create_dir_all(dir)?;
         let unfinished = self.unfinished(dir);
-        let written = fs::write(&unfinished, &bytes).and_then(|()| fs::rename(&unfinished, &path));
+        let written = write_file(&unfinished, &text, &rope).and_then(|()| fs::rename(&unfinished, &path));
         if let Err(err) = written {
             let _ = fs::remove_file(&unfinished);
             // A process that has just opened the same cache, as in an upgrade, takes it for a leftover.
@@ -251,7 +254,7 @@ impl Shared {
         }
         let evicted = {
             let mut index = self.index();
-            index.insert(Arc::clone(target), bytes.len() as u64);
+            index.insert(Arc::clone(target), bytes as u64);
             index.evict()
         };
         self.remove_all(evicted)
@@ -317,7 +320,7 @@ fn parse(target: &str, mut bytes: Bytes, now: SystemTime) -> Option<File> {
     let mut headers = HeaderMap::new();
     for line in lines.take_while(|line| !line.is_empty()) {
         let (name, value) = line.split_once(": ")?;
-        headers.insert(
+        headers.append(
             HeaderName::from_bytes(name.as_bytes()).ok()?,
             HeaderValue::from_str(value).ok()?,
         );
@@ -339,20 +342,73 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// FNV-1a over eight bytes at a time: finds what was torn, not what was forged; whoever may write here may write anything.
-fn digest(bytes: &[u8]) -> u64 {
-    const PRIME: u64 = 0x0100_0000_01b3;
-    let mut words = bytes.chunks_exact(8);
-    let mut hash = 0xcbf2_9ce4_8422_2325 ^ bytes.len() as u64;
-    for word in &mut words {
-        let mut word = word;
-        hash = (hash ^ word.get_u64()).wrapping_mul(PRIME);
-        hash ^= hash >> 32;
+/// Writes a head, the bytes behind it, and the digest of both: piece by piece, for a copy of the whole
+/// would take as much memory again.
+fn write_file(path: &Path, head: &str, rope: &Rope) -> io::Result<()> {
+    let mut file = BufWriter::with_capacity(WRITE, fs::File::create(path)?);
+    let mut digest = Digest::new(head.len() + rope.len());
+    digest.update(head.as_bytes());
+    file.write_all(head.as_bytes())?;
+    for piece in rope.pieces() {
+        digest.update(&piece);
+        file.write_all(&piece)?;
     }
-    words
-        .remainder()
-        .iter()
-        .fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
+    file.write_all(&digest.finish().to_be_bytes())?;
+    file.flush()
+}
+
+/// FNV-1a over eight bytes at a time: finds what was torn, not what was forged; whoever may write here may write anything.
+struct Digest {
+    hash: u64,
+    /// Bytes that do not make a word yet.
+    rest: [u8; WORD],
+    held: usize,
+}
+
+impl Digest {
+    const PRIME: u64 = 0x0100_0000_01b3;
+
+    /// Of `len` bytes to come.
+    fn new(len: usize) -> Self {
+        Self {
+            hash: 0xcbf2_9ce4_8422_2325 ^ len as u64,
+            rest: [0; WORD],
+            held: 0,
+        }
+    }
+
+    fn update(&mut self, mut bytes: &[u8]) {
+        while self.held > 0 && !bytes.is_empty() {
+            (self.rest[self.held], bytes) = (bytes[0], &bytes[1..]);
+            self.held = (self.held + 1) % WORD;
+            if self.held == 0 {
+                self.word(self.rest);
+            }
+        }
+        let (words, rest) = bytes.as_chunks::<WORD>();
+        for word in words {
+            self.word(*word);
+        }
+        self.rest[self.held..self.held + rest.len()].copy_from_slice(rest);
+        self.held += rest.len();
+    }
+
+    fn word(&mut self, word: [u8; WORD]) {
+        self.hash = (self.hash ^ u64::from_be_bytes(word)).wrapping_mul(Self::PRIME);
+        self.hash ^= self.hash >> 32;
+    }
+
+    fn finish(self) -> u64 {
+        self.rest[..self.held].iter().fold(self.hash, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(Self::PRIME)
+        })
+    }
+}
+
+fn digest(bytes: &[u8]) -> u64 {
+    let mut digest = Digest::new(bytes.len());
+    digest.update(bytes);
+    digest.finish()
 }
 
 #[cfg(test)]

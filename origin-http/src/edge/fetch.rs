@@ -4,29 +4,34 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, StatusCode,
-    header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, IF_NONE_MATCH, USER_AGENT},
+    HeaderMap, HeaderValue, Request, StatusCode, Version,
+    header::{
+        ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, IF_NONE_MATCH, TRANSFER_ENCODING,
+        USER_AGENT, VIA,
+    },
+    response,
 };
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::{
     Edge,
+    budget::Claim,
     cache::{Failure, Landing, Start},
+    content::{BLOCK, Content, Writer},
     disk::Disk,
     freshness::Freshness,
+    hops::{self, Hops},
     key::{Kind, Wanted},
-    object::{Claim, Content, OVERHEAD, Object, Writer},
+    object::{OVERHEAD, Object},
     origins::Turn,
     upstream::{self, Answer},
 };
 
-/// RFC 8586: who passes on a request says so, and finds out when it comes back.
-pub(super) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 /// The largest body that says what is wrong.
-const REFUSAL: usize = 64 << 10;
+const REFUSAL: u64 = 64 << 10;
 /// The largest playlist or manifest.
 const TEXT: u64 = 16 << 20;
 /// The longest that one body may take, however steadily it comes.
@@ -36,23 +41,15 @@ const LASTING: Duration = Duration::from_secs(3600);
 
 /// What an origin said.
 enum Said {
-    /// It has it, or knows that what we have is right, or why nobody will have it.
-    This(Answer, Turn),
-    /// It does not have it. Another may.
-    Not(Refusal),
-}
-
-/// An answer that says no, whole.
-struct Refusal {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
-    received: Instant,
+    /// It has it, or knows that what we have is right.
+    This(Box<Answer>, Turn),
+    /// Why it does not: an error, whole.
+    Not(Arc<Object>),
 }
 
 impl Edge {
     /// Does a fetch to its end. What nobody waits for any more is given up while its answer has not begun.
-    pub(super) async fn fetch(self: Arc<Self>, wanted: Wanted, passed_by: Vec<HeaderValue>, start: Start) {
+    pub(super) async fn fetch(self: Arc<Self>, wanted: Wanted, hops: Hops, start: Start) {
         let Start {
             landing,
             abandoned,
@@ -65,50 +62,31 @@ impl Edge {
             return landing.land(Ok(object));
         }
         let begun = tokio::select! {
-            begun = self.ask(&wanted, passed_by, previous.as_ref()) => begun,
+            begun = self.ask(&wanted, &hops, previous.as_ref()) => begun,
             () = abandoned.cancelled() => return,
         };
         match begun {
-            Ok(Said::This(answer, turn)) => self.take(&wanted, answer, turn, previous, landing).await,
-            Ok(Said::Not(refusal)) => {
-                let Refusal {
-                    status,
-                    headers,
-                    body,
-                    received,
-                } = refusal;
-                let freshness = Freshness::new(status, &headers, received);
-                landing.land(match self.cache.make_room(body.len() as u64 + OVERHEAD, Claim::Text) {
-                    true => Ok(Arc::new(Object::new(
-                        status,
-                        &headers,
-                        freshness,
-                        Content::whole(body, &self.budget),
-                    ))),
-                    false => Err(Failure::Busy),
-                });
-            }
+            Ok(Said::This(answer, turn)) => self.take(&wanted, *answer, turn, previous, landing).await,
+            Ok(Said::Not(error)) => landing.land(Ok(error)),
             Err(failure) => landing.land(Err(failure)),
         }
     }
 
     async fn on_disk(&self, disk: &Disk, wanted: &Wanted) -> Option<Arc<Object>> {
-        let file = disk.read(&wanted.key.target).await?;
-        if !self.cache.make_room(file.body.len() as u64 + OVERHEAD, wanted.claim) {
+        let bytes = disk.find(&wanted.key.target)?;
+        if !self.cache.make_room(bytes + OVERHEAD, wanted.claim) {
             return None;
         }
+        let reading = self.budget.charge(bytes);
+        let file = disk.read(&wanted.key.target).await?;
+        drop(reading);
         let freshness = Freshness::kept(file.age, file.lifetime, Instant::now());
         let content = Content::whole(file.body, &self.budget);
         Some(Arc::new(Object::new(StatusCode::OK, &file.headers, freshness, content)))
     }
 
     /// Asks one origin after the other. If none has it, the best that was said: a no, before a fault.
-    async fn ask(
-        &self,
-        wanted: &Wanted,
-        passed_by: Vec<HeaderValue>,
-        previous: Option<&Arc<Object>>,
-    ) -> Result<Said, Failure> {
+    async fn ask(&self, wanted: &Wanted, hops: &Hops, previous: Option<&Arc<Object>>) -> Result<Said, Failure> {
         let home = self.origins.home(&wanted.scope);
         let (mut no, mut fault) = (None, None);
         let mut failure = None;
@@ -117,56 +95,34 @@ impl Edge {
             let is_home = home.as_ref().is_some_and(|home| Arc::ptr_eq(home, &origin));
             let Some(turn) = self.origins.turn(&origin, Instant::now()) else {
                 home_failed |= is_home;
-                failure = failure.or(Some(Failure::Unreachable));
+                failure = failure.max(Some(Failure::Unreachable));
                 continue;
             };
-            let answer = match origin.upstream.send(self.request(wanted, &passed_by, previous)).await {
+            let answer = match origin.upstream.send(self.request(wanted, hops, previous)).await {
                 Ok(answer) => answer,
-                Err(upstream::Error::Busy) => {
-                    failure = Some(Failure::Busy);
-                    continue;
-                }
                 Err(err) => {
                     debug!(target = %wanted.key.target, %err, "origin failed");
-                    if origin.local && !matches!(err, upstream::Error::Absent(_)) {
-                        // It lives while somebody listens there, whatever became of one connection.
-                        failure = Some(match err {
-                            upstream::Error::TimedOut(_) => Failure::TimedOut,
-                            _ => Failure::Busy,
-                        });
-                        continue;
-                    }
-                    match &err {
-                        _ if origin.local => failure = failure.or(Some(Failure::Gone)),
-                        upstream::Error::TimedOut(_) => failure = Some(Failure::TimedOut),
-                        _ => {
-                            failure = failure
-                                .filter(|known| *known != Failure::Gone)
-                                .or(Some(Failure::Unreachable))
-                        }
-                    }
-                    turn.failed(&err, Instant::now());
-                    home_failed |= is_home && !origin.local;
+                    home_failed |= is_home && !origin.local && !matches!(err, upstream::Error::Busy);
+                    failure = failure.max(Some(failed(wanted, turn, &err)));
                     continue;
                 }
             };
             let status = answer.response.status();
             match status {
-                StatusCode::OK => return Ok(Said::This(answer, turn)),
-                StatusCode::NOT_MODIFIED if previous.is_some() => return Ok(Said::This(answer, turn)),
-                _ => {}
+                StatusCode::OK => return Ok(Said::This(answer.into(), turn)),
+                StatusCode::NOT_MODIFIED if previous.is_some() => return Ok(Said::This(answer.into(), turn)),
+                _ => turn.answered(),
             }
-            turn.answered();
-            match self.refusal(answer).await {
-                Some(refusal) if status == StatusCode::NOT_FOUND || status == StatusCode::GONE => {
-                    no.get_or_insert(refusal);
+            match self.error(wanted, answer).await {
+                Ok(error) if status == StatusCode::NOT_FOUND || status == StatusCode::GONE => {
+                    no.get_or_insert(error);
                 }
-                Some(refusal) if status.is_client_error() => return Ok(Said::Not(refusal)),
-                Some(refusal) if status.is_server_error() => {
+                Ok(error) if status.is_client_error() => return Ok(Said::Not(error)),
+                Ok(error) => {
                     home_failed |= is_home;
-                    fault.get_or_insert(refusal);
+                    fault.get_or_insert(error);
                 }
-                _ => debug!(target = %wanted.key.target, %status, "origin gave an answer that is of no use"),
+                Err(why) => failure = failure.max(Some(why)),
             }
         }
         // A channel that was at an origin which fails is not gone because others never had it.
@@ -174,12 +130,7 @@ impl Edge {
         said.map(Said::Not).ok_or(failure.unwrap_or(Failure::Unreachable))
     }
 
-    fn request(
-        &self,
-        wanted: &Wanted,
-        passed_by: &[HeaderValue],
-        previous: Option<&Arc<Object>>,
-    ) -> Request<Empty<Bytes>> {
+    fn request(&self, wanted: &Wanted, hops: &Hops, previous: Option<&Arc<Object>>) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
         // It was a path when it came here.
         if let Ok(target) = wanted.key.target.parse() {
@@ -192,78 +143,81 @@ impl Edge {
             USER_AGENT,
             HeaderValue::from_static(concat!("streamforge/", env!("CARGO_PKG_VERSION"))),
         );
-        for passed in passed_by {
-            headers.append(CDN_LOOP, passed.clone());
-        }
-        headers.append(CDN_LOOP, self.identity.clone());
+        hops.forward(&self.identity, headers);
         if let Some(tag) = previous.and_then(|object| object.headers.get(ETAG)) {
             headers.insert(IF_NONE_MATCH, tag.clone());
         }
         request
     }
 
-    /// Reads an answer that says no.
-    async fn refusal(&self, answer: Answer) -> Option<Refusal> {
+    /// Reads an answer that is an error, to its end.
+    async fn error(&self, wanted: &Wanted, answer: Answer) -> Result<Arc<Object>, Failure> {
         let received = Instant::now();
-        let (head, body) = answer.response.into_parts();
-        let body = timeout(self.stall, Limited::new(body, REFUSAL).collect())
-            .await
-            .ok()?
-            .ok()?;
-        let body = body.to_bytes();
-        self.metrics.fetched.inc_by(body.len() as u64);
-        Some(Refusal {
-            status: head.status,
-            headers: head.headers,
-            body: Bytes::copy_from_slice(&body),
-            received,
-        })
+        let status = answer.response.status();
+        let unusable = |why: &str| {
+            debug!(target = %wanted.key.target, %status, why, "origin gave an answer that is of no use");
+            Failure::Invalid
+        };
+        if !status.is_client_error() && !status.is_server_error() {
+            return Err(unusable("it is neither the object nor an error"));
+        }
+        let length = length_of(&answer).map_err(unusable)?;
+        let (mut head, body) = answer.response.into_parts();
+        let freshness = Freshness::of_error(status, &head.headers, received, wanted.kind == Kind::Reload);
+        head.headers.insert(CACHE_CONTROL, freshness.error_control());
+        self.sign(&mut head);
+        if !self.cache.make_room(Object::cost(&head.headers), Claim::Text) {
+            return Err(Failure::Busy);
+        }
+        let content = Content::coming(length, &self.budget);
+        let error = Arc::new(Object::new(status, &head.headers, freshness, Arc::clone(&content)));
+        match timeout(self.stall, self.read(body, Writer::new(content), REFUSAL, Claim::Text)).await {
+            Ok(Ok(())) => Ok(error),
+            Ok(Err(why)) => Err(unusable(why)),
+            Err(_) => Err(unusable("it took too long")),
+        }
     }
 
-    /// Takes an answer that is one, as it comes.
+    /// Takes an answer that is the object, as it comes.
     async fn take(&self, wanted: &Wanted, answer: Answer, turn: Turn, previous: Option<Arc<Object>>, landing: Landing) {
         let origin = Arc::clone(&turn.origin);
         turn.answered();
         self.origins.found(&wanted.scope, &origin);
         let received = Instant::now();
+        let length = self.length_of_object(wanted, &answer);
         let Answer {
             response,
             places: _places,
+            ..
         } = answer;
-        let (head, body) = response.into_parts();
-        let freshness = Freshness::new(StatusCode::OK, &head.headers, received);
-        if head.status == StatusCode::NOT_MODIFIED {
-            let renewed = previous.map(|previous| Arc::new(previous.renewed(&head.headers, freshness)));
-            return landing.land(renewed.ok_or(Failure::Unreachable));
-        }
-        let length = head
-            .headers
-            .get(CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok()?.parse().ok());
-        let most = match wanted.kind {
-            Kind::Now | Kind::Reload => self.object_bytes.min(TEXT),
-            Kind::Part | Kind::Lasting => self.object_bytes,
+        let (mut head, body) = response.into_parts();
+        self.sign(&mut head);
+        let mut freshness = Freshness::new(StatusCode::OK, &head.headers, received);
+        let length = match length {
+            Ok(length) => length,
+            Err(why) => {
+                debug!(target = %wanted.key.target, why, "origin gave an answer that is of no use");
+                return landing.land(Err(Failure::Invalid));
+            }
         };
-        let coded = head
-            .headers
-            .get(CONTENT_ENCODING)
-            .is_some_and(|coding| coding != "identity");
-        if length.is_some_and(|length| length > most) || (coded && !wanted.key.gzip) {
-            debug!(target = %wanted.key.target, ?length, coded, "origin gave an answer that is of no use");
-            return landing.land(Err(Failure::Unreachable));
-        }
         if !self
             .cache
-            .make_room(length.unwrap_or(0).saturating_add(OVERHEAD), wanted.claim)
+            .make_room(length.unwrap_or(0) + Object::cost(&head.headers), wanted.claim)
         {
             return landing.land(Err(Failure::Busy));
         }
+        if head.status == StatusCode::NOT_MODIFIED {
+            let renewed = previous.map(|previous| Arc::new(previous.renewed(&head.headers, freshness)));
+            return landing.land(renewed.ok_or(Failure::Invalid));
+        }
+        // Where nothing but the end of the connection ends it, one that was cut passes for whole.
+        freshness.storable &= length.is_some() || head.version == Version::HTTP_2 || is_chunked(&head.headers);
         let content = Content::coming(length, &self.budget);
         let writer = Writer::new(Arc::clone(&content));
         let object = Arc::new(Object::new(head.status, &head.headers, freshness, content));
         landing.land(Ok(Arc::clone(&object)));
         // From here it is read to its end, whoever waits: little of it is left, and others will ask for it.
-        let read = timeout(WHOLE, self.read(body, writer, most, wanted.claim)).await;
+        let read = timeout(WHOLE, self.read(body, writer, self.most(wanted), wanted.claim)).await;
         match read {
             Ok(Ok(())) => {
                 let lasting = freshness.storable && freshness.immutable && freshness.lifetime() > LASTING;
@@ -277,6 +231,35 @@ impl Edge {
             Ok(Err(why)) => self.broke_off(wanted, &object, why),
             Err(_) => self.broke_off(wanted, &object, "it took too long"),
         }
+    }
+
+    /// The announced length of an object, if its answer can be used.
+    fn length_of_object(&self, wanted: &Wanted, answer: &Answer) -> Result<Option<u64>, &'static str> {
+        if answer.response.status() == StatusCode::NOT_MODIFIED {
+            return Ok(None);
+        }
+        let length = length_of(answer)?;
+        let coded = answer.response.headers().get(CONTENT_ENCODING);
+        match length {
+            _ if coded.is_some_and(|coding| coding != "identity") && !wanted.key.gzip => {
+                Err("it has a content coding that was not asked for")
+            }
+            Some(length) if length > self.most(wanted) => Err("it is too large"),
+            length => Ok(length),
+        }
+    }
+
+    /// The largest body of an object.
+    fn most(&self, wanted: &Wanted) -> u64 {
+        match wanted.kind {
+            Kind::Now | Kind::Reload => self.object_bytes.min(TEXT),
+            Kind::Part | Kind::Lasting => self.object_bytes,
+        }
+    }
+
+    /// Adds this edge to the intermediaries that an answer has passed (RFC 9110 7.6.3).
+    fn sign(&self, head: &mut response::Parts) {
+        head.headers.append(VIA, hops::via(head.version, &self.identity));
     }
 
     async fn read(&self, mut body: Incoming, mut writer: Writer, most: u64, claim: Claim) -> Result<(), &'static str> {
@@ -298,10 +281,12 @@ impl Edge {
             if writer.len() + bytes.len() as u64 > most {
                 return Err("it is too large");
             }
-            if !self.cache.make_room(writer.needs(bytes.len()), claim) {
-                return Err("there is no memory for it");
+            for bytes in bytes.chunks(BLOCK) {
+                if !self.cache.make_room(writer.needs(bytes.len()), claim) {
+                    return Err("there is no memory for it");
+                }
+                writer.push(bytes);
             }
-            writer.push(&bytes);
         }
     }
 
@@ -309,4 +294,60 @@ impl Edge {
         debug!(target = %wanted.key.target, why, "an origin's answer broke off");
         self.cache.forget(&wanted.key, object);
     }
+}
+
+/// Tells the origin of `turn` that it has not answered, and sorts the fault for the viewer.
+fn failed(wanted: &Wanted, turn: Turn, err: &upstream::Error) -> Failure {
+    use upstream::Error;
+    let now = Instant::now();
+    match err {
+        Error::Busy => Failure::Busy,
+        Error::Absent(_) if turn.origin.local => {
+            turn.failed(err, now);
+            Failure::Gone
+        }
+        // It lives while somebody listens there, whatever became of one connection.
+        Error::TimedOut(_) if turn.origin.local => Failure::TimedOut,
+        _ if turn.origin.local => Failure::Busy,
+        Error::Absent(_) | Error::Unreachable(_) => {
+            turn.failed(err, now);
+            Failure::Unreachable
+        }
+        Error::Broken(_) => {
+            turn.unanswered(&wanted.key.target, err, now);
+            Failure::Unreachable
+        }
+        Error::TimedOut(_) => {
+            turn.unanswered(&wanted.key.target, err, now);
+            Failure::TimedOut
+        }
+        Error::Malformed(_) => {
+            turn.answered();
+            Failure::Invalid
+        }
+    }
+}
+
+/// The length that an answer announces (RFC 9112 6.3).
+///
+/// # Errors
+/// Its framing is ambiguous: another reader may have seen another end. Its connection is closed.
+fn length_of(answer: &Answer) -> Result<Option<u64>, &'static str> {
+    let headers = answer.response.headers();
+    let length = headers.get(CONTENT_LENGTH);
+    let framed = match headers.contains_key(TRANSFER_ENCODING) {
+        true if length.is_some() => Err("it has both Transfer-Encoding and Content-Length"),
+        true if !is_chunked(headers) => Err("it has a transfer coding other than chunked"),
+        _ => Ok(()),
+    };
+    framed.inspect_err(|_| answer.close())?;
+    Ok(length.and_then(|length| length.to_str().ok()?.parse().ok()))
+}
+
+/// Whether chunked is the only transfer coding.
+fn is_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let first = codings.next();
+    first.is_some_and(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
+        && codings.next().is_none()
 }

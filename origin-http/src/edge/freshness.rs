@@ -7,17 +7,23 @@
 use std::time::Duration;
 
 use http::{
-    HeaderMap, StatusCode,
+    HeaderMap, HeaderValue, StatusCode,
     header::{AGE, CACHE_CONTROL, ETAG, VARY},
 };
 use tokio::time::Instant;
 
 use super::object::is_of_one_request;
+use crate::answer;
 
 /// RFC 9111 1.2.2: what does not fit is as good as this.
 const MOST: u64 = 1 << 31;
 /// Stale texts are used for this many of their lifetimes when no origin answers.
 const STALE_LIFETIMES: u32 = 6;
+
+/// The longest that an error is used: a target duration, as shipped; four of them if the request was
+/// held (RFC 8216bis appendix B.1). What is missing now may be there soon.
+const ERROR: Duration = Duration::from_secs(4);
+const HELD_ERROR: Duration = Duration::from_secs(16);
 
 /// An answer's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +43,7 @@ pub(super) struct Freshness {
 impl Freshness {
     /// Reads an answer's headers; it came at `received`.
     pub(super) fn new(status: StatusCode, headers: &HeaderMap, received: Instant) -> Self {
-        let mut control = Control::default();
-        for value in headers.get_all(CACHE_CONTROL) {
-            control.read(value.as_bytes());
-        }
+        let control = Control::of(headers);
         let age = headers
             .get(AGE)
             .and_then(|age| seconds(age.as_bytes()))
@@ -61,6 +64,33 @@ impl Freshness {
             storable: of_use && !control.no_store && !control.private && !varies && shared,
             immutable: control.immutable && lifetime > 0,
             strict: control.must_revalidate || control.no_cache || control.s_maxage.is_some(),
+        }
+    }
+
+    /// Reads the headers of an error, to a request that was `held` or not. Whatever its origin says,
+    /// an error is used for a short time only, and not beyond it.
+    pub(super) fn of_error(status: StatusCode, headers: &HeaderMap, received: Instant, held: bool) -> Self {
+        let said = Self::new(status, headers, received);
+        let control = Control::of(headers);
+        let kept = !control.no_store && !control.private && !is_of_one_request(status);
+        let lifetime = match kept {
+            true => said.lifetime.min(if held { HELD_ERROR } else { ERROR }),
+            false => Duration::ZERO,
+        };
+        Self {
+            lifetime,
+            storable: said.storable && lifetime > said.age,
+            immutable: false,
+            strict: true,
+            ..said
+        }
+    }
+
+    /// The Cache-Control field of an error with this lifetime.
+    pub(super) fn error_control(&self) -> HeaderValue {
+        match self.lifetime.as_secs() {
+            0 => HeaderValue::from_static("no-store"),
+            seconds => answer::value(format_args!("public, max-age={seconds}")),
         }
     }
 
@@ -116,6 +146,14 @@ struct Control {
 }
 
 impl Control {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut control = Self::default();
+        for value in headers.get_all(CACHE_CONTROL) {
+            control.read(value.as_bytes());
+        }
+        control
+    }
+
     /// Directives of one field line (5.2). Of two lifetimes the shorter counts; one that cannot be read is none (4.2.1).
     fn read(&mut self, value: &[u8]) {
         let shorter = |known: &mut Option<u64>, argument: &[u8]| {
@@ -165,7 +203,6 @@ fn seconds(text: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
@@ -234,6 +271,46 @@ mod tests {
         }
         // Beyond its time it is not used where the origin says so:
         assert!(!read(200, &[("cache-control", "max-age=9, must-revalidate")]).may_be_stale(Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_is_used_for_a_short_time_whatever_its_origin_says() {
+        for (status, control, held, field, storable) in [
+            (404, "max-age=3600, immutable", false, "public, max-age=4", true),
+            (
+                410,
+                "public, s-maxage=86400, max-age=1",
+                false,
+                "public, max-age=4",
+                true,
+            ),
+            (404, "max-age=3600, immutable", true, "public, max-age=16", true),
+            (404, "public, max-age=1", true, "public, max-age=1", true),
+            (400, "max-age=9, no-cache", false, "no-store", false),
+            (404, "no-store, max-age=9", false, "no-store", false),
+            (404, "private, max-age=9", false, "no-store", false),
+            (404, "", false, "no-store", false),
+            // Not kept here, but others may keep it:
+            (503, "max-age=3600, immutable", false, "public, max-age=4", false),
+            // About one request:
+            (403, "max-age=3600", false, "no-store", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CACHE_CONTROL, HeaderValue::from_str(control).unwrap());
+            let status = StatusCode::from_u16(status).unwrap();
+            let read = Freshness::of_error(status, &headers, Instant::now(), held);
+            assert_eq!(
+                (read.error_control(), read.storable),
+                (HeaderValue::from_static(field), storable),
+                "{status}: {control}"
+            );
+            assert!(!read.immutable && !read.may_be_stale(Instant::now()));
+        }
+        let old = [("cache-control", "max-age=3600"), ("age", "4")];
+        let headers = HeaderMap::from_iter(
+            old.map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value))),
+        );
+        assert!(!Freshness::of_error(StatusCode::NOT_FOUND, &headers, Instant::now(), false).storable);
     }
 
     proptest! {

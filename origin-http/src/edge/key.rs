@@ -9,7 +9,7 @@ use http::request::Parts;
 use media_core::{BroadcastId, ChannelName};
 use packager::Skip;
 
-use super::object::Claim;
+use super::budget::Claim;
 use crate::{
     directives::{Bad, Directives},
     encoding::accepts_gzip,

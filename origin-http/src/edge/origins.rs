@@ -5,6 +5,7 @@
 //! at one origin, and a channel stays with the one that has it as long as that answers, for another's playlist is of another broadcast.
 
 use std::{
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -46,8 +47,12 @@ pub(super) struct Origin {
 
 #[derive(Debug, Default)]
 struct Health {
-    /// `None`: it answered last time.
+    /// `None`: it could be connected to last time.
     failing: Option<Failing>,
+    /// What it was asked for without an answer, since its last answer.
+    unanswered: Option<Arc<str>>,
+    /// Its answers so far.
+    answers: u64,
 }
 
 #[derive(Debug)]
@@ -63,6 +68,8 @@ struct Failing {
 pub(super) struct Turn {
     pub(super) origin: Arc<Origin>,
     trying: bool,
+    /// The origin's answers before it.
+    answers: u64,
 }
 
 impl Origins {
@@ -126,10 +133,12 @@ impl Origins {
                 true
             }
         };
+        let answers = health.answers;
         drop(health);
         Some(Turn {
             origin: Arc::clone(origin),
             trying,
+            answers,
         })
     }
 }
@@ -145,15 +154,40 @@ impl Turn {
     pub(super) fn answered(mut self) {
         self.trying = false;
         let origin = &self.origin;
-        let was_failing = origin.health().failing.take().is_some();
+        let was_failing = {
+            let mut health = origin.health();
+            health.answers += 1;
+            health.unanswered = None;
+            health.failing.take().is_some()
+        };
         if was_failing {
             origin.up.set(1);
             info!(origin = %origin.name, "origin answers again");
         }
     }
 
-    /// It did not.
-    pub(super) fn failed(mut self, why: &dyn std::fmt::Display, now: Instant) {
+    /// It was connected to, and did not answer the request for `target`.
+    ///
+    /// That may be the fault of what was asked for: one address that hangs or breaks must not take the
+    /// others with it. It counts as the origin's own if another address has no answer either, with no
+    /// answer to anything in between.
+    pub(super) fn unanswered(self, target: &Arc<str>, why: &dyn fmt::Display, now: Instant) {
+        let is_origins = self.trying || {
+            let mut health = self.origin.health();
+            let silent = health.answers == self.answers;
+            let known = health.unanswered.as_ref().is_some_and(|known| known != target);
+            if silent && !known {
+                health.unanswered = Some(Arc::clone(target));
+            }
+            silent && known
+        };
+        if is_origins {
+            self.failed(why, now);
+        }
+    }
+
+    /// It could not be asked.
+    pub(super) fn failed(mut self, why: &dyn fmt::Display, now: Instant) {
         let trying = std::mem::take(&mut self.trying);
         let origin = &self.origin;
         let mut health = origin.health();
@@ -248,6 +282,33 @@ mod tests {
         now += 10_000;
         origins.turn(&first, at(now)).unwrap().answered();
         assert_eq!(asked(&origins, &scope, at(now)), [0, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_address_without_an_answer_says_nothing_of_its_origin_and_two_in_a_row_do() {
+        let origins = origins(1);
+        let origin = Arc::clone(&origins.origins[0]);
+        let now = Instant::now();
+        let turn = || origins.turn(&origin, now).unwrap();
+        let [one, other] = ["/one", "/other"].map(Arc::<str>::from);
+        for _ in 0..3 {
+            turn().unanswered(&one, &"x", now);
+        }
+        turn().answered();
+        turn().unanswered(&other, &"x", now);
+        // It was asked before another's answer came.
+        let early = turn();
+        turn().answered();
+        turn().unanswered(&one, &"x", now);
+        early.unanswered(&other, &"x", now);
+        turn().unanswered(&other, &"x", now);
+        assert!(origins.turn(&origin, now).is_none());
+        // The request that finds out whether it is back decides alone.
+        let later = now + REST;
+        origins.turn(&origin, later).unwrap().unanswered(&other, &"x", later);
+        assert!(origins.turn(&origin, later + REST / 2).is_none());
+        origins.turn(&origin, later + REST).unwrap().answered();
+        assert!(origins.turn(&origin, later + REST).is_some());
     }
 
     #[tokio::test(start_paused = true)]

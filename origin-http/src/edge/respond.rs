@@ -12,7 +12,7 @@ use http::{
 };
 use tokio::time::Instant;
 
-use super::object::{Object, Reader};
+use super::{content::Reader, object::Object};
 use crate::{
     answer::{self, TEXT},
     body::Body,
@@ -33,6 +33,9 @@ pub(super) fn respond(object: &Arc<Object>, head: &Parts, now: Instant) -> Respo
         return response;
     }
     let tag = object.headers.get(ETAG);
+    if conditions::is_excluded(&head.headers, tag) {
+        return answer::precondition_failed();
+    }
     if tag.is_some_and(|tag| is_held(&head.headers, tag)) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         for name in [CONTENT_TYPE, CONTENT_ENCODING, ACCEPT_RANGES, RETRY_AFTER] {

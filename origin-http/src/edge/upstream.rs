@@ -6,7 +6,16 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::Empty;
 use hyper::{body::Incoming, rt::Executor};
-use hyper_util::{client::legacy::Client, rt::TokioTimer};
+use hyper_util::{
+    client::{
+        self,
+        legacy::{
+            Client,
+            connect::{CaptureConnection, capture_connection},
+        },
+    },
+    rt::TokioTimer,
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -52,17 +61,33 @@ pub(super) struct Answer {
     pub(super) response: Response<Incoming>,
     /// To be kept until its body has come.
     pub(super) places: [OwnedSemaphorePermit; 2],
+    connection: CaptureConnection,
 }
 
-/// Why there is none.
+impl Answer {
+    /// Takes care that its connection carries no further request: where it ends is in doubt.
+    pub(super) fn close(&self) {
+        if let Some(connection) = &*self.connection.connection_metadata() {
+            connection.poison();
+        }
+    }
+}
+
+/// Why there is no answer. The first two are about the origin, the others may be about the one request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     /// Nobody listens there.
     #[error("{0}")]
     Absent(BoxError),
-    /// No connection, or one that broke before the answer.
+    /// It cannot be connected to.
+    #[error("{0}")]
+    Unreachable(BoxError),
+    /// The connection ended, or the request was reset, before the answer; a second time too.
     #[error("{0}")]
     Broken(BoxError),
+    /// The answer is no HTTP, or its head is too large.
+    #[error("{0}")]
+    Malformed(BoxError),
     /// It did not begin in time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
@@ -88,7 +113,7 @@ impl Upstream {
         };
         let max = config.max_fetches.max(1);
         let lane = |_| Lane {
-            client: client(origin, dial, config, tasks),
+            client: client_of(origin, dial, config, tasks),
             places: Arc::new(Semaphore::new(LANE as usize)),
         };
         Self {
@@ -114,25 +139,23 @@ impl Upstream {
         // The first with a place, so that few connections carry much.
         let in_lane = |lane: &Lane| Some((lane.client.clone(), Arc::clone(&lane.places).try_acquire_owned().ok()?));
         let (client, lane) = self.lanes.iter().find_map(in_lane).ok_or(Error::Busy)?;
+        let connection = capture_connection(&mut request);
         // What idles may be closed by the other side just as it is taken, so a connection that breaks is no news of the origin: a request
         // that changes nothing may be sent again (RFC 9110 9.2.2).
         let asking = async {
-            match client.request(request.clone()).await {
-                Err(err) if !err.is_connect() => client.request(request).await,
+            match client.request(request.clone()).await.map_err(Error::of) {
+                Err(Error::Broken(_)) => client.request(request).await.map_err(Error::of),
                 asked => asked,
             }
         };
-        match timeout(self.first_byte, asking).await {
-            Ok(Ok(response)) => Ok(Answer {
-                response,
-                places: [place, lane],
-            }),
-            Ok(Err(err)) => Err(match innermost(&err) {
-                (why, true) if err.is_connect() => Error::Absent(why),
-                (why, _) => Error::Broken(why),
-            }),
-            Err(_) => Err(Error::TimedOut(self.first_byte)),
-        }
+        let response = timeout(self.first_byte, asking)
+            .await
+            .map_err(|_| Error::TimedOut(self.first_byte))??;
+        Ok(Answer {
+            response,
+            places: [place, lane],
+            connection,
+        })
     }
 }
 
@@ -142,20 +165,30 @@ impl fmt::Debug for Upstream {
     }
 }
 
-/// hyper's own message says little; what it wraps says why, and whether that is that nobody listens.
-fn innermost(err: &hyper_util::client::legacy::Error) -> (BoxError, bool) {
-    let mut cause: &dyn std::error::Error = err;
-    while let Some(source) = cause.source() {
-        cause = source;
+impl Error {
+    /// Sorts hyper's errors. Its own message says little: the innermost cause says more.
+    fn of(err: client::legacy::Error) -> Self {
+        let mut cause: &dyn std::error::Error = &err;
+        let mut malformed = false;
+        while let Some(source) = cause.source() {
+            cause = source;
+            malformed |= cause.downcast_ref().is_some_and(hyper::Error::is_parse);
+        }
+        let absent = cause.downcast_ref::<io::Error>().is_some_and(|err| {
+            use io::ErrorKind::{ConnectionRefused, NotFound};
+            matches!(err.kind(), NotFound | ConnectionRefused)
+        });
+        let why = cause.to_string().into();
+        match err.is_connect() {
+            true if absent => Self::Absent(why),
+            true => Self::Unreachable(why),
+            false if malformed => Self::Malformed(why),
+            false => Self::Broken(why),
+        }
     }
-    let absent = cause.downcast_ref::<io::Error>().is_some_and(|err| {
-        use io::ErrorKind::{ConnectionRefused, NotFound};
-        matches!(err.kind(), NotFound | ConnectionRefused)
-    });
-    (cause.to_string().into(), absent)
 }
 
-fn client(origin: &Origin, dial: &Dial, config: &Config, tasks: Tasks<'_>) -> Client<Dial, Empty<Bytes>> {
+fn client_of(origin: &Origin, dial: &Dial, config: &Config, tasks: Tasks<'_>) -> Client<Dial, Empty<Bytes>> {
     let max_header_bytes = usize::try_from(config.max_header_bytes).unwrap_or(usize::MAX);
     Client::builder(Spawn(tasks.0.clone(), tasks.1.clone()))
         .timer(TokioTimer::new())

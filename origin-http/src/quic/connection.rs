@@ -2,15 +2,16 @@
 
 use std::{
     future::poll_fn,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::pin,
-    sync::{Arc, Mutex},
-    task::Poll,
+    sync::{Arc, Mutex, OnceLock},
+    task::{self, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use h3::error::{Code, ConnectionError};
+use prometheus_client::metrics::gauge::Gauge;
 use quinn::{Incoming, ZeroRttAccepted};
 use tokio::{
     sync::Notify,
@@ -20,38 +21,119 @@ use tracing::{Instrument, Span, debug};
 
 use crate::{
     activity::Deliveries,
+    admission::{Admission, Permit},
     config::ms,
     connection::Context,
-    metrics::Reason,
-    places::{Place, Places, Seat},
+    metrics::{Counted, Metrics, Reason},
 };
 
 use super::{
     request::Requests,
     transport::{self, wire},
     turns::Turns,
+    unidirectional,
 };
 
 /// Between the announcement that we go and the last request that is taken (RFC 9114 5.2), at most: requests on their way arrive.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// What was taken for a connection when it came.
-pub(super) struct Admission {
+/// The permits with which a connection begins.
+pub(super) struct Entrance {
     /// Among those whose handshake is not over.
-    pub(super) handshake: Seat,
+    pub(super) handshake: Permit,
     /// Among all, if the peer's address is known to be its own.
     pub(super) place: Option<Place>,
-    pub(super) places: Arc<Places>,
+    pub(super) admission: Arc<Admission>,
+}
+
+/// A permit among all connections of HTTP.
+pub(super) struct Place {
+    permit: Permit,
+    _counted: Counted<Gauge>,
+}
+
+impl Place {
+    /// # Errors
+    /// The limit that is reached.
+    pub(super) fn take(
+        admission: &Arc<Admission>,
+        address: IpAddr,
+        now: Instant,
+        metrics: &Metrics,
+    ) -> Result<Self, Reason> {
+        Ok(Self {
+            permit: admission.admit(Some(address), now, metrics)?,
+            _counted: Counted::new(metrics.connections.clone()),
+        })
+    }
+}
+
+impl Entrance {
+    /// Ready when the connection is to close, because another needs its place.
+    fn poll_closed(&self, cx: &mut task::Context<'_>) -> Poll<()> {
+        poll_closed(Some(&self.handshake), self.place.as_ref(), cx)
+    }
+}
+
+/// Ready if one of the permits is withdrawn.
+fn poll_closed(handshake: Option<&Permit>, place: Option<&Place>, cx: &mut task::Context<'_>) -> Poll<()> {
+    let mut permits = handshake.into_iter().chain(place.map(|place| &place.permit));
+    match permits.any(|permit| permit.usage().poll_closed(cx).is_ready()) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    }
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(incoming: Incoming, peer: SocketAddr, admission: Admission, context: Arc<Context>) {
-    let metrics = context.router.metrics().clone();
+pub(super) async fn serve(incoming: Incoming, peer: SocketAddr, entrance: Entrance, context: Arc<Context>) {
+    let opened = tokio::select! {
+        opened = open(incoming, &context) => opened,
+        () = poll_fn(|cx| entrance.poll_closed(cx)) => {
+            return debug!("closed in its handshake: another needs its place");
+        }
+    };
+    let Some((quic, established, h3)) = opened else { return };
+    let usage = OnceLock::new();
+    if let Some(place) = &entrance.place {
+        usage.get_or_init(|| Arc::clone(place.permit.usage()));
+    }
+    let others = unidirectional::read(quic.clone(), context.router.metrics().clone());
+    context.tasks.spawn(others.instrument(Span::current()));
+    let requests = Arc::new(Requests {
+        context,
+        quic,
+        activity: Arc::default(),
+        usage,
+        turns: Turns::default(),
+        done: Notify::default(),
+        finished: Mutex::default(),
+    });
+    Connection {
+        h3,
+        requests,
+        place: entrance.place,
+        stage: Stage::Serving,
+        last: None,
+    }
+    .run(established, entrance.handshake, &entrance.admission, peer)
+    .await;
+}
+
+type Opened = (
+    quinn::Connection,
+    ZeroRttAccepted,
+    h3::server::Connection<transport::Connection, Bytes>,
+);
+
+/// Shakes hands until requests may come; the reason why there is no connection is counted and logged.
+async fn open(incoming: Incoming, context: &Context) -> Option<Opened> {
+    let metrics = context.router.metrics();
     let mut connecting = match incoming.accept() {
         Ok(connecting) => connecting,
         Err(err) => {
             metrics.refuse(Reason::Handshake);
-            return debug!(%err, "no QUIC");
+            debug!(%err, "no QUIC");
+            return None;
         }
     };
     let limit = Instant::now() + ms(context.config.first_byte_ms);
@@ -61,17 +143,17 @@ pub(super) async fn serve(incoming: Incoming, peer: SocketAddr, admission: Admis
         Ok(Ok(_)) => {}
         Ok(Err(err)) => {
             metrics.refuse(Reason::Handshake);
-            return debug!(%err, "no handshake");
+            debug!(%err, "no handshake");
+            return None;
         }
         Err(_) => {
             metrics.refuse(Reason::FirstByte);
-            return debug!("the handshake takes too long");
+            debug!("the handshake takes too long");
+            return None;
         }
     }
     // What comes before the handshake is over is early data (RFC 8446 2.3).
-    let Ok((quic, established)) = connecting.into_0rtt() else {
-        return;
-    };
+    let (quic, established) = connecting.into_0rtt().ok()?;
     let max_section = u64::from(context.config.max_header_bytes);
     let opening = async {
         let connection = transport::Connection::open(quic.clone(), max_section).await.ok()?;
@@ -79,11 +161,12 @@ pub(super) async fn serve(incoming: Incoming, peer: SocketAddr, admission: Admis
         builder.max_field_section_size(max_section).send_grease(false);
         builder.build::<_, Bytes>(connection).await.ok()
     };
-    let h3 = match timeout_at(limit, opening).await {
-        Ok(Some(h3)) => h3,
+    match timeout_at(limit, opening).await {
+        Ok(Some(h3)) => Some((quic, established, h3)),
         Ok(None) => {
             metrics.refuse(Reason::Handshake);
-            return debug!("no HTTP/3");
+            debug!("no HTTP/3");
+            None
         }
         Err(_) => {
             metrics.refuse(Reason::FirstByte);
@@ -91,26 +174,10 @@ pub(super) async fn serve(incoming: Incoming, peer: SocketAddr, admission: Admis
                 wire(Code::H3_GENERAL_PROTOCOL_ERROR.value()),
                 b"the handshake takes too long",
             );
-            return debug!("the handshake takes too long");
+            debug!("the handshake takes too long");
+            None
         }
-    };
-    let requests = Arc::new(Requests {
-        context,
-        quic,
-        activity: Arc::default(),
-        turns: Turns::default(),
-        done: Notify::default(),
-        finished: Mutex::default(),
-    });
-    Connection {
-        h3,
-        requests,
-        place: admission.place,
-        stage: Stage::Serving,
-        last: None,
     }
-    .run(established, admission.handshake, &admission.places, peer)
-    .await;
 }
 
 struct Connection {
@@ -132,7 +199,13 @@ enum Stage {
 }
 
 impl Connection {
-    async fn run(mut self, established: ZeroRttAccepted, handshake: Seat, places: &Arc<Places>, peer: SocketAddr) {
+    async fn run(
+        mut self,
+        established: ZeroRttAccepted,
+        handshake: Permit,
+        admission: &Arc<Admission>,
+        peer: SocketAddr,
+    ) {
         let requests = Arc::clone(&self.requests);
         let (context, quic, activity) = (&requests.context, &requests.quic, &requests.activity);
         let (config, metrics) = (&context.config, context.router.metrics());
@@ -145,7 +218,6 @@ impl Connection {
         let mut seen = (0, Instant::now());
         // Kept from one turn of the loop to the next: to begin to wait takes a lock, and a turn is taken for each request.
         let mut retired = pin!(retired(context));
-        let mut stream = pin!(quic.accept_uni());
         loop {
             if matches!(self.stage, Stage::Last(_)) && !activity.is_busy() {
                 return self.leave(write).await;
@@ -164,7 +236,7 @@ impl Connection {
                             context.tasks.spawn(answer.instrument(Span::current()));
                         }
                     }
-                    // The peer has said that it goes, and all is answered.
+                    // h3 ends so where the peer says GOAWAY, which it does not see: a client may go on asking.
                     Ok(None) => return self.leave(write).await,
                     Err(err) => {
                         if matches!(err, ConnectionError::Local { .. }) {
@@ -182,13 +254,6 @@ impl Connection {
                     (Ok((send, recv)), _) => self.h3.inner.conn.bring_request(send, recv),
                     (Err(err), _) => return debug!(%err, "connection ended"),
                 },
-                come = &mut stream => match come {
-                    Ok(come) => {
-                        self.h3.inner.conn.bring_other(come);
-                        stream.set(quic.accept_uni());
-                    }
-                    Err(err) => return debug!(%err, "connection ended"),
-                },
                 established = &mut established, if handshake.is_some() => {
                     handshake = None;
                     if established.is_err() {
@@ -196,14 +261,18 @@ impl Connection {
                         return self.close(Code::H3_GENERAL_PROTOCOL_ERROR, b"the handshake takes too long");
                     }
                     if self.place.is_none() {
-                        match places.take(peer.ip(), metrics) {
-                            Ok(place) => self.place = Some(place),
-                            Err(reason) => {
-                                metrics.refuse(reason);
-                                return self.close(Code::H3_EXCESSIVE_LOAD, b"too many connections");
+                        match Place::take(admission, peer.ip(), Instant::now(), metrics) {
+                            Ok(place) => {
+                                requests.usage.get_or_init(|| Arc::clone(place.permit.usage()));
+                                self.place = Some(place);
                             }
+                            Err(_) => return self.close(Code::H3_EXCESSIVE_LOAD, b"too many connections"),
                         }
                     }
+                }
+                () = poll_fn(|cx| poll_closed(handshake.as_ref(), self.place.as_ref(), cx)) => {
+                    debug!("closed while idle: another needs its place");
+                    return self.leave(GRACE).await;
                 }
                 // Who is not in yet would take a farewell for a failure.
                 () = &mut retired, if self.stage == Stage::Serving && handshake.is_none() => {

@@ -1,5 +1,5 @@
-//! What comes on a stream, frame by frame, before h3 sees it (RFC 9114 7.1). h3 gathers a frame until it is whole, of whatever length and
-//! type; so what is too long is stopped here, and what has no meaning to us is let go as it comes (9).
+//! A request's frames as they come, before h3 sees them (RFC 9114 7.1). h3 gathers a frame until it is whole, of whatever length and type; so
+//! that one that is too long is refused here, and one that has no meaning to us is skipped as it comes (9).
 //!
 //! A request's field section is looked at here, too, while it is at hand ([`section`](super::section)).
 
@@ -12,9 +12,7 @@ const HEADERS: u64 = 0x1;
 /// The last of the types that HTTP/2 had; all below are known or forbidden (7.2.8, 11.2.1).
 const CONTINUATION: u64 = 0x9;
 const MAX_PUSH_ID: u64 = 0xd;
-/// The stream of a peer's settings (6.2.1).
-const CONTROL: u64 = 0x0;
-/// Settings, identifiers, and what is an error anyway.
+/// Frames that h3 refuses on a request's stream.
 const MAX_OTHER: u64 = 4 << 10;
 
 /// Why a stream is not read further.
@@ -39,8 +37,6 @@ pub(super) struct Frames {
 
 #[derive(Debug)]
 enum State {
-    /// Before a unidirectional stream's type.
-    Type,
     /// Before or within a frame's type and length.
     Head(Vec<u8>),
     /// Within a field section: what has come of its frame, and the length of all of it.
@@ -49,25 +45,14 @@ enum State {
     Passing(u64),
     /// Within a frame that means nothing.
     Skipping(u64),
-    /// No frames: what h3 itself turns away, or never reads.
-    Raw,
 }
 
 impl Frames {
     /// Those of a request, whose field section may have so many bytes as it comes.
-    pub(super) fn of_request(max_section: u64) -> Self {
+    pub(super) fn new(max_section: u64) -> Self {
         Self {
             max_section,
             state: State::Head(Vec::new()),
-            begun: false,
-        }
-    }
-
-    /// Those of a unidirectional stream, if it has frames.
-    pub(super) fn of_unidirectional() -> Self {
-        Self {
-            max_section: MAX_OTHER,
-            state: State::Type,
             begun: false,
         }
     }
@@ -76,17 +61,6 @@ impl Frames {
     pub(super) fn next(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, Refusal> {
         while input.has_remaining() {
             match &mut self.state {
-                State::Type => {
-                    // In one piece but for the one peer that sends it byte by byte: that one's is no control stream to us.
-                    self.state = match varint::read(input) {
-                        Some((CONTROL, len)) => {
-                            self.state = State::Head(Vec::new());
-                            return Ok(Some(input.split_to(len)));
-                        }
-                        _ => State::Raw,
-                    };
-                }
-                State::Raw => return Ok(Some(input.split_off(0))),
                 State::Passing(left) | State::Skipping(left) if *left == 0 => self.state = State::Head(Vec::new()),
                 State::Skipping(left) => {
                     let count = within(*left, input.len());
@@ -229,15 +203,11 @@ mod tests {
         let mut expected = [frame(HEADERS, SECTION), frame(DATA, b"body")].concat();
         let sent = [&unknown, &expected[..], &unknown].concat();
         for size in [1, 2, 3, 7, sent.len()] {
-            assert_eq!(
-                pass(&mut Frames::of_request(64), &sent, size).unwrap(),
-                expected,
-                "{size}"
-            );
+            assert_eq!(pass(&mut Frames::new(64), &sent, size).unwrap(), expected, "{size}");
         }
         expected.truncate(expected.len() - 1);
         for size in [1, expected.len()] {
-            assert_eq!(pass(&mut Frames::of_request(64), &expected, size), Err(Refusal::Cut));
+            assert_eq!(pass(&mut Frames::new(64), &expected, size), Err(Refusal::Cut));
         }
     }
 
@@ -246,31 +216,22 @@ mod tests {
         let mut bomb = Vec::new();
         varint::write(HEADERS, &mut bomb);
         varint::write(65, &mut bomb);
-        assert_eq!(pass(&mut Frames::of_request(64), &bomb, 1), Err(Refusal::TooLong));
-        let mut settings = vec![0, 4];
+        assert_eq!(pass(&mut Frames::new(64), &bomb, 1), Err(Refusal::TooLong));
+        let mut settings = vec![4];
         varint::write(MAX_OTHER + 1, &mut settings);
-        assert_eq!(
-            pass(&mut Frames::of_unidirectional(), &settings, 9),
-            Err(Refusal::TooLong)
-        );
+        assert_eq!(pass(&mut Frames::new(64), &settings, 9), Err(Refusal::TooLong));
     }
 
     #[test]
     fn what_means_nothing_may_be_of_any_length_and_is_not_kept() {
-        let mut frames = Frames::of_unidirectional();
-        let mut begin = vec![0];
+        let mut frames = Frames::new(64);
+        let mut begin = Vec::new();
         varint::write(0xf_0700, &mut begin);
         varint::write(1 << 40, &mut begin);
-        assert_eq!(pass(&mut frames, &begin, 100).unwrap(), [0]);
+        assert_eq!(pass(&mut frames, &begin, 100).unwrap(), b"");
         for _ in 0..1_000 {
             assert_eq!(pass(&mut frames, &[1; 1_000], 1_000).unwrap(), b"");
         }
         assert!(matches!(frames.state, State::Skipping(left) if left == (1 << 40) - 1_000_000));
-    }
-
-    #[test]
-    fn other_streams_are_left_as_they_are() {
-        let encoder = [2, 0x3f, 0xe1, 0x1f];
-        assert_eq!(pass(&mut Frames::of_unidirectional(), &encoder, 2).unwrap(), encoder);
     }
 }

@@ -76,6 +76,12 @@ impl Keys {
         self.ids.len() - 1
     }
 
+    /// Whether a connection id is one that we issue.
+    pub(super) fn is_ours(&self, id: &[u8; ID_LEN]) -> bool {
+        let ours = self.ids.first().copied().map(HashedConnectionIdGenerator::from_key);
+        ours.is_some_and(|ours| ours.validate(&ConnectionId::new(id)).is_ok())
+    }
+
     /// Which of the former owners issued a connection id, if one did.
     pub(super) fn owner(&self, id: &[u8; ID_LEN]) -> Option<usize> {
         let id = ConnectionId::new(id);

@@ -6,7 +6,7 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     task::Poll,
 };
 
@@ -23,13 +23,14 @@ use tracing::debug;
 
 use crate::{
     activity::Activity,
+    admission::Usage,
     answer::{self, Lifetime},
     body::{Body, Data},
     config::ms,
     connection::Context,
+    cors::Grant,
     date,
     metrics::Reason,
-    router::Asker,
 };
 
 use super::{
@@ -52,6 +53,8 @@ pub(super) struct Requests {
     pub(super) context: Arc<Context>,
     pub(super) quic: quinn::Connection,
     pub(super) activity: Arc<Activity>,
+    /// Of the connection, once it is admitted.
+    pub(super) usage: OnceLock<Arc<Usage>>,
     pub(super) turns: Turns,
     /// A request has been answered.
     pub(super) done: Notify,
@@ -68,6 +71,12 @@ impl Requests {
     ) {
         let busy = self.activity.begin();
         self.exchange(request, &exchange).await;
+        if exchange.refusal() == Some(Refusal::Cut) {
+            self.refuse(Reason::Malformed);
+            // Of the connection (RFC 9114 7.1): who cuts a frame may have been cut short himself.
+            self.quic
+                .close(wire(Code::H3_FRAME_ERROR.value()), b"a stream ended within a frame");
+        }
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         if finished.len() == finished.capacity() {
             finished.retain(|exchange| !exchange.has_arrived());
@@ -104,39 +113,27 @@ impl Requests {
             Ok(resolved) => resolved,
             Err(err) => return self.unread(&err, writer).await,
         };
+        // A connection whose requests are incomplete is idle.
+        let in_flight = self.usage.get().map(Usage::exchange);
+        if let Some(None) = in_flight {
+            // It ends: its place was given to another (RFC 9114 4.1.1).
+            return writer.reset(Code::H3_REQUEST_REJECTED);
+        }
         if let Some(wrong) = wrong(request.headers()) {
             debug!(wrong, "malformed");
             self.refuse(Reason::Malformed);
             return writer.reset(Code::H3_MESSAGE_ERROR);
         }
         let head_only = request.method() == Method::HEAD;
-        let refused = if request.headers().len() > usize::try_from(config.max_headers).unwrap_or(usize::MAX) {
-            self.refuse(Reason::Malformed);
-            Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
-        } else if exchange.early && !matches!(*request.method(), Method::GET | Method::HEAD) {
-            // Whoever sends it again may mean it once (RFC 8470 5.2).
-            Some(StatusCode::TOO_EARLY)
-        } else {
-            None
-        };
-        let response = match refused {
-            Some(status) => answer::refuse(status, "", Lifetime::NoStore),
-            None => {
-                let length = request.headers().get(header::CONTENT_LENGTH).and_then(length);
-                let mut upload = Upload::new(stream, length);
-                if reads_only(request.method()) && upload.begin(ms(config.header_ms)).await.is_err() {
-                    self.refuse(Reason::Header);
-                    return writer.reset(Code::H3_REQUEST_INCOMPLETE);
-                }
-                let peer = self.quic.remote_address();
-                let peer = (peer.ip().to_canonical(), peer.port()).into();
-                let request: Request<Upload> = request.map(|()| upload);
-                let asker = Asker::secure(peer);
-                let Some(response) = writer.unless_stopped(self.context.router.respond(request, asker)).await else {
-                    return;
-                };
-                response
-            }
+        let length = request.headers().get(header::CONTENT_LENGTH).and_then(length);
+        let mut upload = Upload::new(stream, length);
+        upload.begin().await;
+        let peer = self.quic.remote_address();
+        let peer = (peer.ip().to_canonical(), peer.port()).into();
+        let request: Request<Upload> = request.map(|()| upload);
+        let answer = self.context.answer(request, peer, true, exchange.early);
+        let Some(response) = writer.unless_stopped(answer).await else {
+            return;
         };
         if writer.send(response, head_only).await.is_err() {
             debug!("not wanted any more");
@@ -146,7 +143,7 @@ impl Requests {
     /// A request whose head is not to be had.
     async fn unread(&self, err: &StreamError, mut writer: Writer<'_>) {
         debug!(%err, "no request");
-        let too_large = writer.exchange.refusal() == Some(Refusal::TooLong);
+        let refusal = writer.exchange.refusal();
         match err {
             StreamError::ConnectionError { .. } => {}
             // h3 has answered.
@@ -154,12 +151,16 @@ impl Requests {
                 self.refuse(Reason::Malformed);
                 writer.finish();
             }
-            _ if too_large => {
+            _ if refusal == Some(Refusal::TooLong) => {
                 self.refuse(Reason::Malformed);
                 let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                let _ = writer.send(answer::refuse(status, "", Lifetime::NoStore), false).await;
+                let why = "the request's head is too large\n";
+                let mut response = answer::refuse(status, why, Lifetime::NoStore);
+                let cors = self.context.router.cors();
+                cors.share(Grant::None, response.headers_mut());
+                let _ = writer.send(response, false).await;
             }
-            _ if writer.exchange.refusal().is_some() => {
+            _ if refusal == Some(Refusal::Malformed) => {
                 self.refuse(Reason::Malformed);
                 writer.reset(Code::H3_MESSAGE_ERROR);
             }
@@ -362,11 +363,6 @@ impl Pieces {
         self.gather();
         std::mem::take(&mut self.ready)
     }
-}
-
-/// Methods whose answer is not begun before the request is known to have ended: it has no body, mostly.
-fn reads_only(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE)
 }
 
 /// What of a request's head may not be, if anything (RFC 9114 4.2, 4.1.2).

@@ -3,7 +3,8 @@
 use std::{io, sync::Arc, time::Duration};
 
 use quinn::{
-    EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt, congestion, crypto::rustls::QuicServerConfig,
+    EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt, congestion,
+    crypto::rustls::QuicServerConfig,
 };
 use rustls::server::{ResolvesServerCert, ServerSessionMemoryCache};
 
@@ -50,7 +51,11 @@ pub(super) fn server(
 ) -> io::Result<ServerConfig> {
     let crypto = QuicServerConfig::try_from(tls(https, certificates)?).map_err(io::Error::other)?;
     let mut server = ServerConfig::new(Arc::new(crypto), keys.token());
+    // An address is validated by each connection: `budget` knows of no other way.
+    let mut tokens = ValidationTokenConfig::default();
+    tokens.sent(0);
     server
+        .validation_token_config(tokens)
         .transport_config(Arc::new(transport(config)?))
         .migration(true)
         .retry_token_lifetime(RETRY_TOKEN)

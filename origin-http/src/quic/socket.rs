@@ -28,7 +28,8 @@ use socket2::SockRef;
 use tokio::{io::Interest, net, time::sleep};
 
 use super::{
-    keys::{ID_LEN, Keys, MAX_OWNERS},
+    budget::{Budgets, Held, destination, is_long},
+    keys::{Keys, MAX_OWNERS},
     letter,
 };
 
@@ -148,6 +149,8 @@ impl QuicSocket {
             plain: udp.try_clone()?,
             udp: ArcSwapOption::from_pointee(net::UdpSocket::from_std(udp)?),
             full: AtomicBool::new(false),
+            budgets: Mutex::default(),
+            limited: AtomicBool::new(false),
             keys,
             former,
             inbox,
@@ -328,6 +331,9 @@ pub(super) struct Socket {
     plain: UdpSocket,
     /// The kernel has taken no more, when nobody tells when it will.
     full: AtomicBool,
+    /// Addresses that may be invented, and whether there are any.
+    budgets: Mutex<Budgets>,
+    limited: AtomicBool,
     state: UdpSocketState,
     local: SocketAddr,
     keys: Keys,
@@ -353,14 +359,77 @@ impl Socket {
         }
         meta.len = kept;
     }
-}
 
-/// The connection id that a datagram is for, if it has the length of ours (RFC 9000 17.2, 17.3.1; RFC 8999 5).
-fn destination(datagram: &[u8]) -> Option<&[u8; ID_LEN]> {
-    match datagram {
-        [first, id @ ..] if first & 0x80 == 0 => id.first_chunk(),
-        [_, _, _, _, _, len, id @ ..] if usize::from(*len) == ID_LEN => id.first_chunk(),
-        _ => None,
+    /// Counts datagrams that have come from addresses that may be invented, and sends what waited for them.
+    fn account(&self, meta: &RecvMeta, buf: &[u8]) {
+        let datagrams = buf[..meta.len].chunks(meta.stride.max(1));
+        if !self.limited.load(Ordering::Relaxed) && !datagrams.clone().any(is_long) {
+            return;
+        }
+        for datagram in datagrams {
+            let mut budgets = self.budgets();
+            let held = budgets.received(meta.addr, datagram, |id| self.keys.is_ours(id));
+            self.limited.store(!budgets.is_empty(), Ordering::Relaxed);
+            drop(budgets);
+            if let Some(held) = held {
+                // What there is no room for is lost, as on any path.
+                let _ = self.send(&Transmit {
+                    destination: held.destination,
+                    ecn: held.ecn,
+                    contents: &held.contents,
+                    segment_size: None,
+                    src_ip: held.src_ip,
+                });
+            }
+        }
+    }
+
+    /// Sends to an address that may be invented no more than it may get: the rest waits.
+    fn send_limited(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let contents = transmit.contents;
+        let segment = transmit.segment_size.unwrap_or(contents.len());
+        let Some(count) = self.budgets().take(transmit.destination, contents, segment) else {
+            return self.send(transmit);
+        };
+        let (now, later) = contents.split_at(count);
+        if !now.is_empty() {
+            let sent = self.send(&Transmit {
+                destination: transmit.destination,
+                ecn: transmit.ecn,
+                contents: now,
+                segment_size: transmit.segment_size.filter(|segment| *segment < now.len()),
+                src_ip: transmit.src_ip,
+            });
+            if sent.is_err() {
+                self.budgets().give_back(transmit.destination, count);
+                return sent;
+            }
+        }
+        if !later.is_empty() {
+            self.budgets().hold(Held {
+                destination: transmit.destination,
+                contents: later[..segment.min(later.len())].to_vec(),
+                ecn: transmit.ecn,
+                src_ip: transmit.src_ip,
+            });
+        }
+        Ok(())
+    }
+
+    fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let send = || self.state.send(UdpSockRef::from(&self.plain), transmit);
+        if let Some(udp) = &*self.udp.load() {
+            return udp.try_io(Interest::WRITABLE, send);
+        }
+        let sent = send();
+        if sent.as_ref().is_err_and(|err| err.kind() == io::ErrorKind::WouldBlock) {
+            self.full.store(true, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    fn budgets(&self) -> MutexGuard<'_, Budgets> {
+        self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -373,15 +442,10 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let send = || self.state.send(UdpSockRef::from(&self.plain), transmit);
-        if let Some(udp) = &*self.udp.load() {
-            return udp.try_io(Interest::WRITABLE, send);
+        match self.limited.load(Ordering::Relaxed) {
+            true => self.send_limited(transmit),
+            false => self.send(transmit),
         }
-        let sent = send();
-        if sent.as_ref().is_err_and(|err| err.kind() == io::ErrorKind::WouldBlock) {
-            self.full.store(true, Ordering::Relaxed);
-        }
-        sent
     }
 
     fn poll_recv(
@@ -394,6 +458,9 @@ impl AsyncUdpSocket for Socket {
         let mut mail = self.inbox.mail();
         let letters = mail.poll_recv(cx, bufs, metas);
         if letters > 0 {
+            for (meta, buf) in metas.iter().zip(bufs.iter()).take(letters) {
+                self.account(meta, buf);
+            }
             return Poll::Ready(Ok(letters));
         }
         match mail.reads {
@@ -417,6 +484,9 @@ impl AsyncUdpSocket for Socket {
                 for (meta, buf) in metas.iter_mut().zip(bufs.iter_mut()).take(count) {
                     self.sort(meta, buf);
                 }
+            }
+            for (meta, buf) in metas.iter().zip(bufs.iter()).take(count) {
+                self.account(meta, buf);
             }
             return Poll::Ready(Ok(count));
         }

@@ -24,8 +24,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Config, Https, PublicUrl, QuicHandover, QuicSocket,
+    admission::Admission,
     connection::Context,
-    places::Places,
     signal::{SayOnDrop, Signal},
     stage::{PART, SEGMENT, Stage},
 };
@@ -45,7 +45,17 @@ struct Certificate {
 
 impl Certificate {
     fn new() -> Self {
-        let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
+        Self::of([NAME.to_owned()])
+    }
+
+    /// One that takes several datagrams.
+    fn large() -> Self {
+        let more = (0..200).map(|n| format!("another-name-of-the-same-origin-{n}.example"));
+        Self::of([NAME.to_owned()].into_iter().chain(more))
+    }
+
+    fn of(names: impl IntoIterator<Item = String>) -> Self {
+        let made = rcgen::generate_simple_self_signed(names.into_iter().collect::<Vec<_>>()).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         let provider = ring::default_provider();
         let shown = rustls::sign::CertifiedKey::from_der(vec![made.cert.der().clone()], key, &provider).unwrap();
@@ -106,7 +116,8 @@ impl Running {
         change(&mut endpoint);
         let quic = endpoint.quic.clone();
         let (retire, abort) = (Signal::default(), Signal::default());
-        let places = Places::new(config.max_connections, config.max_connections_per_address);
+        let (max, max_per_address) = (config.max_connections, config.max_connections_per_address);
+        let admission = Admission::new("http connections", max, max_per_address);
         let context = Arc::new(Context {
             router: Arc::clone(&stage.router),
             config,
@@ -118,7 +129,7 @@ impl Running {
         });
         let serving = {
             let (context, abort) = (Arc::clone(&context), abort.clone());
-            tokio::spawn(async move { serve(endpoint, &context, &places, &abort).await })
+            tokio::spawn(async move { serve(endpoint, &context, &admission, &abort).await })
         };
         Self {
             stage,
@@ -145,6 +156,10 @@ impl Running {
 
     fn refused(&self, reason: &str) -> u64 {
         self.count(&format!("http_refused_total{{reason=\"{reason}\"}} "))
+    }
+
+    fn evicted(&self, reason: &str) -> u64 {
+        self.count(&format!("http_evicted_total{{reason=\"{reason}\"}} "))
     }
 
     /// Requests that have been answered, or are being.
@@ -269,12 +284,9 @@ fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A bare connection that has said its settings, and a stream of it.
+/// A bare connection that has said its settings.
 async fn bare(running: &Running) -> (quinn::Endpoint, quinn::Connection) {
-    let endpoint = running.certificate.client(|_| ());
-    let quic = endpoint.connect(running.address, NAME).unwrap().await.unwrap();
-    let mut control = quic.open_uni().await.unwrap();
-    control.write_all(&[&[0][..], &frame(4, b"")].concat()).await.unwrap();
+    let (endpoint, quic, control) = settled(running).await;
     // It stays open as long as the connection (RFC 9114 6.2.1).
     let kept = quic.clone();
     tokio::spawn(async move {
@@ -282,6 +294,23 @@ async fn bare(running: &Running) -> (quinn::Endpoint, quinn::Connection) {
         drop(control);
     });
     (endpoint, quic)
+}
+
+/// The same, and its control stream.
+async fn settled(running: &Running) -> (quinn::Endpoint, quinn::Connection, SendStream) {
+    let endpoint = running.certificate.client(|_| ());
+    let quic = endpoint.connect(running.address, NAME).unwrap().await.unwrap();
+    let mut control = quic.open_uni().await.unwrap();
+    control.write_all(&[&[0][..], &frame(4, b"")].concat()).await.unwrap();
+    (endpoint, quic, control)
+}
+
+/// With which code a connection is closed by its peer.
+async fn closed(quic: &quinn::Connection) -> u64 {
+    match timeout(LONG, quic.closed()).await.expect("an end in time") {
+        quinn::ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
+        other => panic!("{other}"),
+    }
 }
 
 /// Sends bytes on a new stream and ends it.

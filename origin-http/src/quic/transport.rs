@@ -21,12 +21,12 @@ use super::frames::{Frames, Refusal};
 /// Streams that a server opens: control, and QPACK's two (RFC 9114 6.2, RFC 9204 4.2).
 const OPENED: usize = 3;
 
-/// A connection, and the streams that have come and that h3 has not seen.
+/// A connection, and the requests that have come and that h3 has not seen. The peer's other streams are not h3's to read
+/// ([`unidirectional`](super::unidirectional)).
 pub(super) struct Connection {
     quic: quinn::Connection,
     opened: VecDeque<quinn::SendStream>,
     requests: VecDeque<RequestStream>,
-    others: VecDeque<RecvStream>,
     /// The last request that h3 has taken.
     taken: Option<Arc<Exchange>>,
     max_section: u64,
@@ -57,7 +57,6 @@ impl Connection {
             quic,
             opened,
             requests: VecDeque::new(),
-            others: VecDeque::new(),
             taken: None,
             max_section,
         })
@@ -74,24 +73,14 @@ impl Connection {
         self.requests.push_back(RequestStream {
             recv: RecvStream {
                 stream: recv,
-                frames: Frames::of_request(self.max_section),
+                frames: Frames::new(self.max_section),
                 input: Bytes::new(),
-                refusal: Some(Arc::clone(&exchange)),
+                exchange: Arc::clone(&exchange),
             },
             send: SendStream {
                 exchange,
                 writing: None,
             },
-        });
-    }
-
-    /// Another stream of the peer has come.
-    pub(super) fn bring_other(&mut self, recv: quinn::RecvStream) {
-        self.others.push_back(RecvStream {
-            stream: recv,
-            frames: Frames::of_unidirectional(),
-            input: Bytes::new(),
-            refusal: None,
         });
     }
 
@@ -139,9 +128,7 @@ impl quic::Connection<Bytes> for Connection {
     type OpenStreams = Nothing;
 
     fn poll_accept_recv(&mut self, _: &mut Context<'_>) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
-        self.others
-            .pop_front()
-            .map_or(Poll::Pending, |stream| Poll::Ready(Ok(stream)))
+        Poll::Pending
     }
 
     fn poll_accept_bidi(&mut self, _: &mut Context<'_>) -> Poll<Result<RequestStream, ConnectionErrorIncoming>> {
@@ -210,15 +197,13 @@ pub(super) struct RecvStream {
     frames: Frames,
     /// What has come and is not handed on.
     input: Bytes,
-    /// Who is told that it is not read further.
-    refusal: Option<Arc<Exchange>>,
+    /// Told when it is not read further.
+    exchange: Arc<Exchange>,
 }
 
 impl RecvStream {
     fn refuse(&mut self, refusal: Refusal) -> StreamErrorIncoming {
-        if let Some(exchange) = &self.refusal {
-            let _ = exchange.refusal.set(refusal);
-        }
+        let _ = self.exchange.refusal.set(refusal);
         let code = match refusal {
             Refusal::TooLong => Code::H3_EXCESSIVE_LOAD,
             Refusal::Malformed => Code::H3_MESSAGE_ERROR,

@@ -5,13 +5,11 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
 use h3::server::RequestStream;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::timeout;
 
 use crate::body::BoxError;
 
@@ -21,7 +19,7 @@ use super::transport;
 pub(super) struct Upload {
     stream: RequestStream<transport::RequestStream, Bytes>,
     /// What has come before anybody asked for it.
-    first: Option<Bytes>,
+    first: Option<Result<Bytes, BoxError>>,
     ended: bool,
     /// Bytes to come, if the head said how many.
     left: Option<u64>,
@@ -37,14 +35,11 @@ impl Upload {
         }
     }
 
-    /// Waits until it is known whether there is a body.
-    ///
-    /// # Errors
-    /// It is not known in time, or never will be.
-    pub(super) async fn begin(&mut self, limit: Duration) -> Result<(), BoxError> {
-        let first = timeout(limit, poll_fn(|cx| self.poll_next(cx))).await?;
-        self.first = first.transpose()?;
-        Ok(())
+    /// Looks whether the request's end has come with its head, which is so of nearly all that have no body: then it is known from here on.
+    pub(super) async fn begin(&mut self) {
+        if let Poll::Ready(first) = poll_fn(|cx| Poll::Ready(self.poll_next(cx))).await {
+            self.first = first;
+        }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
@@ -82,7 +77,7 @@ impl Body for Upload {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let next = match self.first.take() {
-            Some(first) => Some(Ok(first)),
+            Some(first) => Some(first),
             None => ready!(self.poll_next(cx)),
         };
         Poll::Ready(next.map(|next| next.map(Frame::data)))
@@ -94,7 +89,10 @@ impl Body for Upload {
 
     fn size_hint(&self) -> SizeHint {
         match self.left {
-            Some(left) => SizeHint::with_exact(left + self.first.as_ref().map_or(0, Bytes::len) as u64),
+            Some(left) => {
+                let first = self.first.as_ref().and_then(|first| first.as_ref().ok());
+                SizeHint::with_exact(left + first.map_or(0, Bytes::len) as u64)
+            }
             None => SizeHint::default(),
         }
     }

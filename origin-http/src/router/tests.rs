@@ -391,13 +391,25 @@ async fn the_publishers_bytes_are_the_bodys_not_a_copy() {
 #[tokio::test(start_paused = true)]
 async fn methods_that_do_not_read_are_refused_and_preflights_answered() {
     let stage = Stage::live().await;
-    for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE", "BREW"] {
-        let answer = stage.ask(method, "/live/demo/master.m3u8", &[]).await;
-        assert_eq!(
-            (answer.status, answer.header("allow")),
-            (StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD, OPTIONS")
-        );
-        assert_eq!(answer.header("access-control-allow-origin"), "*");
+    for (method, status) in [
+        ("POST", 405),
+        ("PUT", 405),
+        ("DELETE", 405),
+        ("PATCH", 405),
+        ("TRACE", 405),
+        ("BREW", 501),
+        ("get", 501),
+        ("PROPFIND", 501),
+    ] {
+        for path in ["/live/demo/master.m3u8", "/nothing"] {
+            let answer = stage.ask(method, path, &[]).await;
+            assert_eq!(
+                (answer.status.as_u16(), answer.header("allow")),
+                (status, "GET, HEAD, OPTIONS"),
+                "{method} {path}"
+            );
+            assert_eq!(answer.header("access-control-allow-origin"), "*");
+        }
     }
     let wanted = [
         ("origin", "https://player.example"),
@@ -409,14 +421,107 @@ async fn methods_that_do_not_read_are_refused_and_preflights_answered() {
             (answer.status, answer.header("access-control-allow-methods")),
             (StatusCode::NO_CONTENT, "GET, HEAD, OPTIONS")
         );
+        assert_eq!(answer.header("access-control-allow-origin"), "*");
+        let allowed = answer.header("access-control-allow-headers");
+        assert!(allowed.starts_with("*, authorization, range, "), "{allowed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn listed_origins_read_everything_with_credentials_and_others_nothing() {
+    let listed = Config {
+        cors_origins: vec!["https://player.example".into(), "https://b.example".into()],
+        ..Config::default()
+    };
+    let mut stage = Stage::with(&listed).await;
+    stage.push(3 * SEGMENT + 2 * PART + 1).await;
+    for (path, _) in everything(&stage) {
+        for (origin, granted) in [
+            ("https://player.example", "https://player.example"),
+            ("https://b.example", "https://b.example"),
+            ("https://other.example", ""),
+        ] {
+            for method in ["GET", "HEAD"] {
+                let answer = stage.ask(method, &path, &[("origin", origin)]).await;
+                let credentials = if granted.is_empty() { "" } else { "true" };
+                assert_eq!(answer.header("access-control-allow-origin"), granted, "{path}");
+                assert_eq!(answer.header("access-control-allow-credentials"), credentials);
+                assert_eq!(answer.header("timing-allow-origin"), granted);
+                let vary: Vec<_> = answer.headers.get_all("vary").iter().collect();
+                assert_eq!(vary.last().unwrap(), &"origin", "{path}");
+            }
+        }
+        let whole = stage.get(&path).await;
+        assert_eq!(whole.header("access-control-allow-origin"), "");
+        assert_eq!(whole.headers.get_all("vary").iter().next_back().unwrap(), "origin");
+    }
+    let asked = [
+        ("origin", "https://b.example"),
+        ("access-control-request-method", "GET"),
+        ("access-control-request-headers", "authorization,range"),
+    ];
+    let answer = stage.ask("OPTIONS", "/live/demo/v0.m3u8", &asked).await;
+    assert_eq!(answer.header("access-control-allow-origin"), "https://b.example");
+    assert_eq!(answer.header("access-control-allow-credentials"), "true");
+    assert_eq!(answer.header("access-control-allow-headers"), "authorization,range");
+}
+
+#[tokio::test(start_paused = true)]
+async fn preconditions_are_evaluated_before_all_others() {
+    let stage = Stage::live().await;
+    let (before, after) = ("Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 2100 00:00:00 GMT");
+    for (path, status) in everything(&stage) {
+        let whole = stage.get(&path).await;
+        let etag = whole.header("etag");
+        if status != 200 {
+            // A precondition changes no error (RFC 9110 13.2.1).
+            for held in [("if-match", "\"x\""), ("if-unmodified-since", before)] {
+                assert_eq!(stage.ask("GET", &path, &[held]).await.status, status, "{path}");
+            }
+            continue;
+        }
+        // The poster's date is not known here.
+        let dated = !path.ends_with(".jpg");
+        for method in ["GET", "HEAD"] {
+            let ask = async |fields: &[(&str, &str)]| stage.ask(method, &path, fields).await.status.as_u16();
+            assert_eq!(ask(&[("if-match", "\"x\"")]).await, 412, "{path}");
+            assert_eq!(ask(&[("if-match", "\"x\""), ("if-none-match", etag)]).await, 412);
+            assert_eq!(ask(&[("if-match", "*")]).await, 200, "{path}");
+            assert_eq!(ask(&[("if-match", etag)]).await, 200, "{path}");
+            assert_eq!(ask(&[("if-match", etag), ("if-none-match", etag)]).await, 304);
+            assert_eq!(ask(&[("if-match", etag), ("if-unmodified-since", before)]).await, 200);
+            assert_eq!(ask(&[("if-match", "\"x\""), ("if-unmodified-since", after)]).await, 412);
+            assert_eq!(ask(&[("if-unmodified-since", after)]).await, 200, "{path}");
+            assert_eq!(ask(&[("if-unmodified-since", "yesterday")]).await, 200, "{path}");
+            let old = if dated { 412 } else { 200 };
+            assert_eq!(ask(&[("if-unmodified-since", before)]).await, old, "{path}");
+        }
+    }
+    // The open segment has no tag, and is being modified.
+    let open = stage.media(&format!("{}.m4s", stage.first + 3));
+    for (field, status) in [(("if-match", "\"x\""), 412), (("if-unmodified-since", before), 412)] {
         assert_eq!(
-            (
-                answer.header("access-control-allow-origin"),
-                answer.header("access-control-allow-headers")
-            ),
-            ("*", "*")
+            stage.ask("GET", &open, &[field]).await.status.as_u16(),
+            status,
+            "{field:?}"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_under_the_api_is_a_problem() {
+    let stage = Stage::new().await;
+    for (fields, status) in [(&[("host", "other")][..], 400), (&[("early-data", "1")], 425)] {
+        let answer = stage.ask("DELETE", "/api/v1/x", fields).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("content-type")),
+            (status, "application/problem+json")
+        );
+        let text = String::from_utf8_lossy(&answer.body);
+        assert!(text.contains(&format!("\"status\":{status},\"detail\":\"")), "{text}");
+    }
+    let beside = stage.get("/api").await;
+    assert!(beside.body.starts_with(b"GET /api of "), "it is the API's too");
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,6 +13,7 @@ use hyper::client::conn::http2 as client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
     task::JoinHandle,
     time::Instant,
 };
@@ -72,6 +73,33 @@ impl Running {
         }
     }
 
+    /// From another address of this machine.
+    async fn connect_from(&self, last: u8) -> Peer {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 1, last], 0))).unwrap();
+        Peer {
+            socket: socket.connect(self.address).await.unwrap(),
+            read: Vec::new(),
+        }
+    }
+
+    /// A request that waits for a part, where there are three segments and two parts.
+    fn next_part(&self) -> String {
+        let open = self.stage.first + 3;
+        get(&format!("/live/demo/v0.m3u8?_HLS_msn={open}&_HLS_part=2"))
+    }
+
+    /// Until so many requests wait for media.
+    async fn waiting(&self, count: i64) {
+        while self.stage.metrics.waiting.get() < count {
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    fn evicted(&self, reason: &str) -> u64 {
+        counted(&self.stage, "evicted", reason)
+    }
+
     async fn http2(&self) -> client::SendRequest<Empty<Bytes>> {
         let socket = TcpStream::connect(self.address).await.unwrap();
         let mut builder = client::Builder::new(TokioExecutor::new());
@@ -89,11 +117,15 @@ impl Running {
 }
 
 fn refused(stage: &Stage, reason: &str) -> u64 {
+    counted(stage, "refused", reason)
+}
+
+fn counted(stage: &Stage, what: &str, reason: &str) -> u64 {
     let mut registry = prometheus_client::registry::Registry::default();
     stage.metrics.register(&mut registry);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    let line = format!("http_refused_total{{reason=\"{reason}\"}} ");
+    let line = format!("http_{what}_total{{reason=\"{reason}\"}} ");
     text.lines()
         .find_map(|found| found.strip_prefix(&line))
         .map_or(0, |count| count.parse().unwrap())

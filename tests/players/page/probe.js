@@ -111,6 +111,15 @@
     errors.push({ at_s: seconds(performance.now()), source, fatal, message });
   }
 
+  // What a page of ours says of the channel, in `data-state` of its body.
+  const pageStates = [];
+  new MutationObserver(() => {
+    const state = document.body?.dataset.state;
+    if (state === undefined || state === pageStates.at(-1)?.state) return;
+    pageStates.push({ at_s: seconds(performance.now()), state });
+    window.tell?.({ event: 'page', state });
+  }).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ['data-state'] });
+
   // To who started the page, while it plays.
   function tell(event, height = null) {
     window.tell?.({ event, height });
@@ -140,6 +149,13 @@
     },
 
     started: () => startedAt !== null,
+
+    /// Whether the page has said these states, in this order, whatever it said in between.
+    passed(states) {
+      let next = 0;
+      for (const { state } of pageStates) if (state === states[next]) next++;
+      return next === states.length;
+    },
 
     level: (height) => player.level(height),
 
@@ -171,10 +187,13 @@
         jumps,
         pictures: { sampled, distinct: hashes.size, error: pictureError },
         frames: { shown: quality.totalVideoFrames, dropped: quality.droppedVideoFrames },
+        // Of what is played now.
+        audio_bytes: video.webkitAudioDecodedByteCount ?? null,
         size: { width: video.videoWidth, height: video.videoHeight },
         player_latency_s: said.length === 0 ? null : { p50: quantile(said, 0.5), max: said.at(-1) },
         switches,
         states,
+        page_states: pageStates,
         resources,
         ...strip.report(),
         errors,

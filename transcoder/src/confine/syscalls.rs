@@ -2,7 +2,8 @@
 //!
 //! 1. What a codec never does, and an intruder does first, ends the process with SIGSYS.
 //! 2. Opening a file other than to read it is refused (EACCES), since ORC tries, and goes on without.
-//! 3. Priorities are said to be set and are not: GLib copies them from thread to thread, and would undo our niceness.
+//! 3. Priorities and processors are said to be set and are not: GLib copies priorities from thread to thread, and would undo our
+//!    niceness; and both could be set of another process.
 //! 4. Of all the rest, what GStreamer, GLib, libav, x264, openh264 and the C library's allocator and threads were seen to use, and Rust's
 //!    threads, files and sockets need, is answered; the others do not exist (ENOSYS). So the C library starts threads by `clone`, whose
 //!    arguments a filter can read, in place of `clone3`.
@@ -163,6 +164,11 @@ const NEVER_WITHOUT_GPU: &[c_long] = &[
     libc::SYS_listen,
     libc::SYS_accept,
     libc::SYS_accept4,
+    // These carry an address, which a filter cannot read, to a socket of any process; and descriptors.
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_recvmmsg,
     libc::SYS_execve,
     libc::SYS_execveat,
     #[cfg(target_arch = "x86_64")]
@@ -171,7 +177,9 @@ const NEVER_WITHOUT_GPU: &[c_long] = &[
     libc::SYS_vfork,
 ];
 
-const PRETENDED: [c_long; 3] = [
+const PRETENDED: [c_long; 4] = [
+    // Of any process of the user; drivers ask for it for their own threads.
+    libc::SYS_sched_setaffinity,
     libc::SYS_sched_setattr,
     libc::SYS_sched_setscheduler,
     libc::SYS_setpriority,
@@ -200,7 +208,7 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_umask,
     libc::SYS_dup,
     libc::SYS_dup3,
-    // Waiting; the socket to the daemon. `socketpair` is how GStreamer wakes its own threads.
+    // Waiting; the socket to the daemon.
     libc::SYS_ppoll,
     libc::SYS_pselect6,
     libc::SYS_epoll_create1,
@@ -213,8 +221,6 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_timerfd_settime,
     libc::SYS_timerfd_gettime,
     libc::SYS_recvfrom,
-    libc::SYS_recvmsg,
-    libc::SYS_sendmsg,
     libc::SYS_shutdown,
     libc::SYS_getsockopt,
     libc::SYS_nanosleep,
@@ -315,6 +321,9 @@ const THREAD: c_int = libc::CLONE_VM
     | libc::CLONE_PARENT_SETTID
     | libc::CLONE_CHILD_CLEARTID;
 
+/// Of a socket's type, without its flags.
+const SOCKET_TYPE: c_int = 0xf;
+
 /// Asks only for what a terminal would answer, or about the descriptor itself: what the C library and Rust ask.
 const IOCTLS: [u64; 5] = [
     0x5401, /* TCGETS */
@@ -391,8 +400,15 @@ fn allowed(gpu: bool) -> Result<Rules, BackendError> {
         ),
         (libc::SYS_fcntl, one_of_ints(1, &FCNTLS)?),
         (libc::SYS_prctl, one_of_ints(0, &PRCTLS)?),
-        (libc::SYS_socketpair, one_of_ints(0, &[libc::AF_UNIX])?),
-        // To nobody but whom the socket is connected to.
+        // How GStreamer wakes its own threads. Datagrams could be addressed to any socket.
+        (
+            libc::SYS_socketpair,
+            vec![where_all(&[
+                equal(0, as_u64(libc::AF_UNIX))?,
+                masked(1, SOCKET_TYPE, libc::SOCK_STREAM)?,
+            ])?],
+        ),
+        // To no address but that to which the socket is connected.
         (
             libc::SYS_sendto,
             vec![where_all(&[SeccompCondition::new(4, Qword, SeccompCmpOp::Eq, 0)?])?],

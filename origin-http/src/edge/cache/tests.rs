@@ -3,9 +3,13 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::*;
 use crate::edge::{
+    content::{Content, Reader},
     freshness::Freshness,
-    object::{Content, Reader},
+    object::OVERHEAD,
 };
+
+/// The memory of an object of a thousand bytes.
+const OBJECT: u64 = 1_000 + OVERHEAD;
 
 fn key(n: usize) -> Key {
     Key {
@@ -18,7 +22,7 @@ fn put(cache: &Arc<Cache>, budget: &Arc<Budget>, n: usize, bytes: usize, lifetim
     let Found::Nothing(start, ..) = cache.find(&key(n), None, Instant::now()) else {
         panic!("it is there")
     };
-    assert!(cache.make_room(bytes as u64, Claim::Text));
+    assert!(cache.make_room(bytes as u64 + OVERHEAD, Claim::Text));
     let freshness = Freshness::kept(Duration::ZERO, Duration::from_secs(lifetime_s), Instant::now());
     let content = Content::whole(vec![0; bytes].into(), budget);
     let object = Arc::new(Object::new(StatusCode::OK, &HeaderMap::new(), freshness, content));
@@ -32,7 +36,7 @@ fn is_here(cache: &Arc<Cache>, n: usize) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_not_asked_for_leaves_first_and_what_is_followed_stays() {
-    let budget = Budget::new(10 * 2_048, Gauge::default());
+    let budget = Budget::new(10 * OBJECT, Gauge::default());
     let cache = Cache::new(Arc::clone(&budget), Places::new(100, 100));
     for n in 0..9 {
         put(&cache, &budget, n, 1_000, 100);
@@ -72,7 +76,7 @@ async fn what_nobody_can_use_any_more_leaves_by_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn what_left_for_room_leaves_nothing_behind() {
-    let budget = Budget::new(20 * 2_048, Gauge::default());
+    let budget = Budget::new(20 * OBJECT, Gauge::default());
     let cache = Cache::new(Arc::clone(&budget), Places::new(100, 100));
     for n in 0..5_000 {
         put(&cache, &budget, n, 1_000, 100);

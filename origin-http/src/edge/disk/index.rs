@@ -41,16 +41,14 @@ impl Index {
         self.bytes
     }
 
-    /// Whether there is such a file; it is then the one used last.
-    pub(super) fn touch(&mut self, target: &Arc<str>) -> bool {
-        let Some(slot) = self.files.get_mut(target) else {
-            return false;
-        };
+    /// The size of a file, if there is one; it is then the one used last.
+    pub(super) fn touch(&mut self, target: &Arc<str>) -> Option<u64> {
+        let slot = self.files.get_mut(target)?;
         self.uses += 1;
         self.by_use.remove(&slot.used);
         slot.used = self.uses;
         self.by_use.insert(self.uses, Arc::clone(target));
-        true
+        Some(slot.bytes)
     }
 
     pub(super) fn insert(&mut self, target: Arc<str>, bytes: u64) {
@@ -99,7 +97,10 @@ mod tests {
         }
         index.insert(name(1), 1_000);
         assert_eq!(index.evict(), []);
-        assert!(index.touch(&name(0)) && !index.touch(&name(9)));
+        assert_eq!(
+            (index.touch(&name(0)), index.touch(&name(9))),
+            (Some(OVERHEAD + 1_000), None)
+        );
         index.insert(name(3), 1_000);
         assert_eq!(index.evict(), [name(2)]);
         index.insert(name(4), 2 * OVERHEAD + 3_000);

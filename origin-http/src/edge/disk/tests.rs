@@ -2,10 +2,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::*;
-use crate::edge::{
-    freshness::Freshness,
-    object::{Budget, Content},
-};
+use crate::edge::{budget::Budget, content::Content, freshness::Freshness};
 
 const TARGET: &str = "/media/01890a5d-ac96-774b-bcce-b302099a8057/v0/1.m4s";
 const FILE: &str = "01890a5d-ac96-774b-bcce-b302099a8057/v0.1.m4s";
@@ -34,6 +31,8 @@ impl Drop for Dir {
 fn object(text: &str, lifetime_s: u64) -> Arc<Object> {
     let mut headers = HeaderMap::new();
     headers.insert("etag", HeaderValue::from_static("\"1\""));
+    headers.append("vary", HeaderValue::from_static("accept-encoding"));
+    headers.append("vary", HeaderValue::from_static("origin"));
     headers.insert("content-type", HeaderValue::from_static("video/iso.segment"));
     let freshness = Freshness::kept(Duration::ZERO, Duration::from_secs(lifetime_s), Instant::now());
     let budget = Budget::new(1 << 20, Gauge::default());
@@ -44,7 +43,7 @@ fn object(text: &str, lifetime_s: u64) -> Arc<Object> {
 /// Writes, and waits until the file is there.
 async fn write(disk: &Disk, target: &str, text: &str) {
     disk.write(&target.into(), &object(text, 1_000), Duration::from_secs(5));
-    until(|| disk.shared.index().touch(&target.into())).await;
+    until(|| disk.find(&target.into()).is_some()).await;
 }
 
 async fn until(mut done: impl FnMut() -> bool) {
@@ -78,6 +77,8 @@ async fn an_object_survives_a_restart_with_its_headers_and_its_age() {
             &HeaderValue::from_static("video/iso.segment")
         )
     );
+    let vary: Vec<_> = file.headers.get_all("vary").iter().collect();
+    assert_eq!(vary, ["accept-encoding", "origin"]);
     assert!(dir.0.join("foreign").exists());
     assert!(!dir.0.join(FILE).with_file_name(".streamforge-1-1").exists());
 }
@@ -122,6 +123,7 @@ async fn the_directory_keeps_within_its_bound_and_the_longest_unused_leave() {
     let path = |n: usize| TARGET.replace("/1.m4s", &format!("/{n}.m4s"));
     for n in 0..20 {
         write(&disk, &path(n), &"x".repeat(4_000)).await;
+        assert!(disk.find(&path(0).into()).is_some(), "after {n}");
         assert!(disk.read(&path(0).into()).await.is_some(), "after {n}");
     }
     until(|| fs::read_dir(dir.0.join(FILE).parent().unwrap()).unwrap().count() <= 5).await;
@@ -163,4 +165,16 @@ fn what_is_no_longer_fresh_is_not_read() {
             .as_secs(),
         0
     );
+}
+
+#[test]
+fn a_digest_does_not_depend_on_how_its_bytes_come() {
+    let bytes: Vec<u8> = (0..100).collect();
+    let whole = digest(&bytes);
+    for step in 1..30 {
+        let mut digest = Digest::new(bytes.len());
+        bytes.chunks(step).for_each(|piece| digest.update(piece));
+        assert_eq!(digest.finish(), whole, "{step}");
+    }
+    assert_ne!(digest(&bytes[..99]), whole);
 }

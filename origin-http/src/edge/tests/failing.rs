@@ -2,6 +2,8 @@
 
 use super::*;
 
+const INVALID: &str = "the origin's answer is invalid\n";
+
 #[tokio::test(start_paused = true)]
 async fn the_next_origin_is_asked_where_one_fails_or_says_that_it_fails() {
     let headers = &[("cache-control", "max-age=1")];
@@ -168,7 +170,7 @@ async fn memory_keeps_within_its_bound_whatever_is_fetched_and_whoever_reads_slo
         assert!(edge.metrics.cached.get() <= 16 * MIB, "{}", edge.metrics.cached.get());
     }
     assert!(edge.metrics.cached.get() > 12 * MIB);
-    assert_eq!(get(&edge, &path(99)).await, said(502, "no origin answers\n", "error")); // too large
+    assert_eq!(get(&edge, &path(99)).await, said(502, INVALID, "error")); // too large
     // Readers that take nothing hold what they read; there is no room then, and there is when they leave.
     let mut slow = Vec::new();
     for n in 40..60 {
@@ -201,10 +203,7 @@ async fn an_answer_with_more_header_than_is_allowed_is_none() {
     let value: &'static str = "x".repeat(80_000).leak();
     let headers: &'static [(&str, &str)] = vec![("x-large", value)].leak();
     let origin = Scripted::saying(200, headers, "text");
-    assert_eq!(
-        get(&edge_of(&[&origin]), MASTER).await,
-        said(502, "no origin answers\n", "error")
-    );
+    assert_eq!(get(&edge_of(&[&origin]), MASTER).await, said(502, INVALID, "error"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -308,12 +307,13 @@ async fn a_request_that_comes_back_is_noticed() {
             .collect();
         assert_eq!(passed, ["other; x=y, another", &ours]);
     }
-    for list in [format!("other, {ours}"), format!("{ours};v=1"), ours] {
-        let (head, ()) = Request::get(PLAYLIST)
-            .header("cdn-loop", list)
-            .body(())
-            .unwrap()
-            .into_parts();
+    for (name, list) in [
+        ("cdn-loop", format!("other, {ours}")),
+        ("cdn-loop", format!("{ours};v=1")),
+        ("via", format!("1.0 fred, 1.1 {ours}")),
+        ("cdn-loop", ours),
+    ] {
+        let (head, ()) = Request::get(PLAYLIST).header(name, list).body(()).unwrap().into_parts();
         let resource = Resource::parse(PLAYLIST).unwrap();
         assert_eq!(edge.answer(&head, &resource, PEER.into()).await.unwrap().status(), 508);
     }
@@ -415,4 +415,167 @@ async fn a_connection_that_breaks_before_the_answer_is_no_news_of_its_origin() {
     .unwrap();
     assert_eq!(get(&edge, MASTER).await, said(200, "text", "miss"));
     assert_eq!((broken.load(Ordering::Relaxed), edge.metrics.origin_is_up("0")), (2, 1));
+}
+
+/// An edge of an origin whose answer to a path is bytes, `None` for none at all and the end of the connection; and how often it was asked.
+fn edge_of_bytes(config: Config, answers: fn(&str) -> Option<Vec<u8>>) -> (Arc<Edge>, Arc<AtomicUsize>) {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let connect: dial::Connect = Arc::new(move || {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let asked = Arc::clone(&counted);
+        tokio::spawn(async move {
+            let mut theirs = BufReader::new(theirs);
+            loop {
+                let mut path = None;
+                let mut line = String::new();
+                while theirs.read_line(&mut line).await.is_ok_and(|read| read > 2) {
+                    path = path.or(line.split(' ').nth(1).map(str::to_owned));
+                    line.clear();
+                }
+                let Some(path) = path else { return };
+                asked.fetch_add(1, Ordering::Relaxed);
+                let Some(bytes) = answers(&path) else { return };
+                if bytes.is_empty() {
+                    return sleep(Duration::from_secs(1_000)).await;
+                }
+                if theirs.write_all(&bytes).await.is_err() || bytes.starts_with(b"HTTP/1.0") {
+                    return;
+                }
+            }
+        });
+        Ok(ours)
+    });
+    let config = Config {
+        origin: vec!["http://0".parse().unwrap()],
+        ..config
+    };
+    let limit = config.connect();
+    let edge = Edge::with(&config, Metrics::default(), |_, tls| {
+        Dial::in_memory(Arc::clone(&connect), limit, tls)
+    });
+    (edge.unwrap(), asked)
+}
+
+fn good(body: &str) -> Vec<u8> {
+    let len = body.len();
+    format!("HTTP/1.1 200 OK\r\ncache-control: max-age=3600, immutable\r\ncontent-length: {len}\r\n\r\n{body}").into()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_whose_end_is_in_doubt_is_refused_and_its_connection_is_not_used_again() {
+    for framing in [
+        "content-length: 4\r\ntransfer-encoding: chunked",
+        "transfer-encoding: chunked\r\ncontent-length: 4",
+        "transfer-encoding: gzip, chunked",
+        "transfer-encoding: chunked\r\ntransfer-encoding: chunked",
+        "content-length: 4\r\ncontent-length: 5",
+        "content-length: +4",
+        "content-length: -1",
+    ] {
+        static FRAMING: Mutex<&str> = Mutex::new("");
+        *FRAMING.lock().unwrap() = framing;
+        for status in ["200 OK", "404 Not Found"] {
+            static STATUS: Mutex<&str> = Mutex::new("");
+            *STATUS.lock().unwrap() = status;
+            let (edge, asked) = edge_of_bytes(Config::default(), |path| match path {
+                MASTER => {
+                    let (status, framing) = (*STATUS.lock().unwrap(), *FRAMING.lock().unwrap());
+                    // Behind the chunked body stands what another reader takes for the next answer.
+                    let smuggled = String::from_utf8(good("smuggled")).unwrap();
+                    let head =
+                        format!("HTTP/1.1 {status}\r\ncache-control: max-age=3600, immutable\r\n{framing}\r\n\r\n");
+                    Some(format!("{head}4\r\nbody\r\n0\r\n\r\n{smuggled}").into())
+                }
+                _ => Some(good("text")),
+            });
+            for _ in 0..2 {
+                assert_eq!(get(&edge, MASTER).await, said(502, INVALID, "error"), "{framing}");
+                settle().await;
+            }
+            assert_eq!(get(&edge, PLAYLIST).await, said(200, "text", "miss"), "{framing}");
+            assert_eq!(asked.load(Ordering::Relaxed), 3, "{framing}");
+            assert_eq!(edge.cache.len(), 1);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_address_with_a_bad_answer_or_none_takes_no_other_with_it() {
+    let config = Config {
+        first_byte_ms: 1_000,
+        ..Config::default()
+    };
+    let (edge, _) = edge_of_bytes(config, |path| match path.split('/').nth(2) {
+        Some("malformed") => Some("HTTP/1.1 200 OK\r\nno field\r\n\r\n".into()),
+        Some("nonsense") => Some("\0\u{1}\u{2}\r\n\r\n".into()),
+        Some("large") => Some(format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "x".repeat(1 << 17)).into()),
+        Some("broken") => None,
+        Some("hung") => Some(Vec::new()),
+        _ => Some(good("text")),
+    });
+    for (n, (channel, status)) in [
+        ("malformed", 502),
+        ("nonsense", 502),
+        ("large", 502),
+        ("broken", 502),
+        ("hung", 504),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for _ in 0..3 {
+            let found = get(&edge, &format!("/live/{channel}/master.m3u8")).await;
+            assert_eq!((found.0, &*found.2), (status, "error"), "{channel}");
+        }
+        let good = format!("/live/good{n}/master.m3u8");
+        assert_eq!(get(&edge, &good).await, said(200, "text", "miss"), "after {channel}");
+        assert_eq!(edge.metrics.origin_is_up("0"), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_that_leaves_everything_without_an_answer_rests() {
+    let (edge, asked) = edge_of_bytes(Config::default(), |_| Some(Vec::new()));
+    assert_eq!(get(&edge, MASTER).await.0, 504);
+    assert_eq!(get(&edge, PLAYLIST).await.0, 504);
+    assert_eq!(edge.metrics.origin_is_up("0"), 0);
+    let began = Instant::now();
+    assert_eq!(get(&edge, MASTER).await, said(502, "no origin answers\n", "error"));
+    assert_eq!((began.elapsed(), asked.load(Ordering::Relaxed)), (Duration::ZERO, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_ends_with_its_connection_is_passed_on_and_not_kept() {
+    let (edge, asked) = edge_of_bytes(Config::default(), |_| {
+        Some("HTTP/1.0 200 OK\r\ncache-control: max-age=3600, immutable\r\n\r\ntext".into())
+    });
+    for n in 1..=2 {
+        let reading = begin(&edge, Method::GET, SEGMENT_1, &[]).await.into_body();
+        assert_eq!(reading.collect().await.unwrap().to_bytes(), "text");
+        assert_eq!((asked.load(Ordering::Relaxed), edge.cache.len()), (n, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_and_errors_that_come_byte_by_byte_take_little_more_than_they_are() {
+    const BYTES: usize = 60_000;
+    fn dribbled(status: &str, control: &str) -> Option<Vec<u8>> {
+        let head = format!("HTTP/1.1 {status}\r\ncache-control: {control}\r\ntransfer-encoding: chunked\r\n\r\n");
+        Some([head, "1\r\nx\r\n".repeat(BYTES), "0\r\n\r\n".into()].concat().into())
+    }
+    let (edge, asked) = edge_of_bytes(Config::default(), |path| match path {
+        SEGMENT_1 => dribbled("200 OK", "max-age=3600, immutable"),
+        _ => dribbled("404 Not Found", "max-age=1"),
+    });
+    for (n, (target, status)) in [(SEGMENT_1, 200), (MASTER, 404)].into_iter().enumerate() {
+        let before = edge.metrics.cached.get();
+        let (found, _, body) = ask(&edge, target, &[]).await;
+        assert_eq!((found, body.len()), (status, BYTES));
+        let took = edge.metrics.cached.get() - before;
+        assert!((60_000..90_000).contains(&took), "{target}: {took}");
+        assert_eq!(get(&edge, target).await.2, "hit");
+        assert_eq!(asked.load(Ordering::Relaxed), n + 1);
+    }
 }

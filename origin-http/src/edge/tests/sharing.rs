@@ -74,13 +74,16 @@ async fn nothing_of_a_viewer_reaches_the_origin_and_nothing_of_the_origin_a_view
     assert_eq!(status, 200);
     let mut names: Vec<_> = headers.keys().map(|name| name.as_str()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["age", "cache-control", "content-type", "date", "server-timing"]);
+    assert_eq!(
+        names,
+        ["age", "cache-control", "content-type", "date", "server-timing", "via"]
+    );
     {
         let asked = origin.asked.lock().unwrap();
         assert_eq!(asked[0].0, MASTER);
         let mut names: Vec<_> = asked[0].1.keys().map(|name| name.as_str()).collect();
         names.sort_unstable();
-        assert_eq!(names, ["accept-encoding", "cdn-loop", "host", "user-agent"]);
+        assert_eq!(names, ["accept-encoding", "cdn-loop", "host", "user-agent", "via"]);
     }
     assert_eq!(origin.header(0, "accept-encoding"), "gzip");
 }
@@ -127,6 +130,46 @@ async fn a_no_is_kept_for_its_lifetime() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_is_passed_on_and_kept_for_a_short_time_whatever_its_origin_says() {
+    let origin = Scripted::saying(404, &[("cache-control", "public, max-age=3600, immutable")], "no");
+    let edge = edge_of(&[&origin]);
+    for (target, seconds) in [
+        (SEGMENT_1.to_owned(), 4),
+        (format!("{PLAYLIST}?_HLS_msn=7&_HLS_part=2"), 16),
+    ] {
+        let before = origin.asked();
+        for (wait, asked) in [(0, 1), (seconds - 1, 1), (1, 2)] {
+            sleep(Duration::from_secs(wait)).await;
+            let (status, headers, body) = ask(&edge, &target, &[]).await;
+            assert_eq!((status, &body[..], origin.asked() - before), (404, &b"no"[..], asked));
+            assert_eq!(headers["cache-control"], format!("public, max-age={seconds}"));
+        }
+    }
+    let broken = Scripted::saying(500, &[("cache-control", "max-age=3600, immutable")], "no");
+    let (status, headers, _) = ask(&edge_of(&[&broken]), SEGMENT_1, &[]).await;
+    assert_eq!(
+        (status, &headers["cache-control"]),
+        (500, &HeaderValue::from_static("public, max-age=4"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn via_names_the_edge_in_both_directions() {
+    let headers = &[("cache-control", "max-age=9"), ("via", "1.1 before")];
+    let origin = Scripted::saying(200, headers, "text");
+    let edge = edge_of(&[&origin]);
+    let ours = edge.identity.to_str().unwrap().to_owned();
+    for _ in ["miss", "hit"] {
+        let (_, headers, _) = ask(&edge, MASTER, &[("via", "1.0 fred")]).await;
+        let via: Vec<_> = headers.get_all("via").iter().collect();
+        assert_eq!(via, ["1.1 before", &*format!("1.1 {ours}")]);
+    }
+    let asked = origin.asked.lock().unwrap();
+    let via: Vec<_> = asked[0].1.get_all("via").iter().collect();
+    assert_eq!(via, ["1.0 fred", &*format!("1.1 {ours}")]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_segment_streams_through_while_it_grows_and_who_comes_late_gets_all_of_it() {
     let (sender, body) = Channel::<Bytes, Infallible>::new(4);
     let body = Mutex::new(Some(body));
@@ -143,9 +186,10 @@ async fn a_segment_streams_through_while_it_grows_and_who_comes_late_gets_all_of
     let mut sender = sender;
     let edge = edge_of(&[&origin]);
     let mut first = begin(&edge, Method::GET, SEGMENT_1, &[]).await.into_body();
-    sender.send_data(Bytes::from_static(b"one ")).await.unwrap();
+    let one = Bytes::from(vec![b'1'; 2_000]);
+    sender.send_data(one.clone()).await.unwrap();
     let piece = first.frame().await.unwrap().unwrap().into_data().unwrap();
-    assert_eq!(piece.pieces(), ["one "]);
+    assert_eq!(piece.pieces(), [&one]);
     let late = begin(&edge, Method::GET, SEGMENT_1, &[("range", "bytes=0-")]).await;
     assert_eq!((late.status(), &*outcome(late.headers())), (StatusCode::OK, "shared"));
     drop(first);
@@ -157,13 +201,14 @@ async fn a_segment_streams_through_while_it_grows_and_who_comes_late_gets_all_of
     sender.send_data(Bytes::from_static(b"two")).await.unwrap();
     drop(sender);
     settle().await;
-    assert_eq!(get(&edge, SEGMENT_1).await, said(200, "one two", "hit"));
+    let (status, text, outcome_of) = get(&edge, SEGMENT_1).await;
+    assert_eq!((status, &text[2_000..], &*outcome_of), (200, "two", "hit"));
     assert_eq!(origin.asked(), 1);
     // Now that its end is known it has ranges.
-    let (status, headers, body) = ask(&edge, SEGMENT_1, &[("range", "bytes=4-")]).await;
+    let (status, headers, body) = ask(&edge, SEGMENT_1, &[("range", "bytes=2000-")]).await;
     assert_eq!(
         (status, &body[..], &headers["content-range"]),
-        (206, &b"two"[..], &HeaderValue::from_static("bytes 4-6/7"))
+        (206, &b"two"[..], &HeaderValue::from_static("bytes 2000-2002/2003"))
     );
 }
 

@@ -84,3 +84,27 @@ async fn a_client_may_move_while_it_is_served() {
     assert_eq!(come, running.stage.get(&path).await.body.len());
     assert_eq!(client.get("/time").await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_client_that_says_goaway_gets_the_answers_that_it_waits_for() {
+    let mut running = Running::live().await;
+    let (_endpoint, quic, mut control) = settled(&running).await;
+    let path = format!("/live/demo/v0.m3u8?_HLS_msn={}&_HLS_part=2", running.stage.first + 3);
+    let get = |path: &str| {
+        let mut path_field = vec![0x51];
+        path_field.push(u8::try_from(path.len()).unwrap());
+        path_field.extend(path.as_bytes());
+        frame(1, &[b"\0\0\xd1\xd7\x50\x06origin", &path_field[..]].concat())
+    };
+    let (_send, waiting) = send_bare(&quic, &get(&path)).await;
+    let metrics = running.stage.metrics.clone();
+    until(|| metrics.waiting.get() == 1).await;
+    // It concerns pushes alone (RFC 9114 5.2): what is asked after it is answered, too.
+    control.write_all(&frame(7, &[0])).await.unwrap();
+    for _ in 0..3 {
+        let (_send, recv) = send_bare(&quic, &get("/time")).await;
+        assert_eq!(outcome(recv).await, Ok(0xc0 | 25));
+    }
+    running.stage.push(PART).await;
+    assert_eq!(outcome(waiting).await, Ok(0xc0 | 25));
+}

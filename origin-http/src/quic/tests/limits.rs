@@ -60,10 +60,97 @@ async fn a_body_that_is_not_as_long_as_it_says_is_none() {
         let (_send, recv) = send_bare(&quic, &data(bytes)).await;
         assert_ne!(outcome(recv).await, Ok(OK), "{bytes:?}");
     }
-    let mut cut = data(b"four");
-    cut.pop();
-    let (_send, recv) = send_bare(&quic, &cut).await;
-    assert_ne!(outcome(recv).await, Ok(OK));
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_within_a_frame_ends_the_connection() {
+    let running = Running::live().await;
+    let get = section(&[GET, HTTPS, AUTHORITY, TIME]);
+    let post = section(&[&[0xc0 | 20], HTTPS, AUTHORITY, b"\x51\x09/api/echo"]);
+    for cut in [
+        get[..1].to_vec(),
+        get[..get.len() - 1].to_vec(),
+        [&get[..], &[0, 5]].concat(),
+        [&post[..], &[0, 5, b'f', b'o', b'u', b'r']].concat(),
+    ] {
+        let (_endpoint, quic) = bare(&running).await;
+        let (_send, _recv) = send_bare(&quic, &cut).await;
+        assert_eq!(closed(&quic).await, 0x106, "{cut:02x?}"); // H3_FRAME_ERROR
+    }
+    until(|| running.refused("malformed") == 4).await;
+}
+
+#[tokio::test]
+async fn streams_that_a_client_may_not_have_so_end_the_connection() {
+    let running = Running::live().await;
+    for (name, stream, ends, code) in [
+        ("a push", &[1, 0][..], false, 0x103),
+        ("a second control stream", &[0], false, 0x103),
+        ("a table", &[2, 0x3f, 0xe1, 0x1f], false, 0x201),
+        ("an acknowledgement of what was never sent", &[3, 0x80], false, 0x202),
+        ("a decoder that leaves", &[3], true, 0x104),
+    ] {
+        let (_endpoint, quic) = bare(&running).await;
+        // Behind the settings.
+        let (_send, recv) = send_bare(&quic, &section(&[GET, HTTPS, AUTHORITY, TIME])).await;
+        assert_eq!(outcome(recv).await, Ok(OK));
+        let mut other = quic.open_uni().await.unwrap();
+        other.write_all(stream).await.unwrap();
+        if ends {
+            other.finish().unwrap();
+        }
+        assert_eq!(closed(&quic).await, code, "{name}");
+    }
+    for (name, frames, code) in [
+        ("fewer pushes", [frame(0xd, &[9]), frame(0xd, &[1])].concat(), 0x108),
+        ("a push that was not promised", frame(3, &[0]), 0x108),
+        ("data", frame(0, b"data"), 0x105),
+    ] {
+        let (_endpoint, quic, mut control) = settled(&running).await;
+        control.write_all(&frames).await.unwrap();
+        assert_eq!(closed(&quic).await, code, "{name}");
+    }
+    until(|| running.refused("malformed") == 8).await;
+}
+
+#[tokio::test]
+async fn streams_that_mean_nothing_are_turned_away_and_the_connection_goes_on() {
+    let running = Running::live().await;
+    let (_endpoint, quic) = bare(&running).await;
+    // More than may be open at once, so that those before have to be over.
+    for _ in 0..20 {
+        let mut unknown = timeout(LONG, quic.open_uni()).await.unwrap().unwrap();
+        unknown.write_all(&[0x21, 1, 2, 3]).await.unwrap();
+        let stopped = timeout(LONG, unknown.stopped()).await.unwrap().unwrap();
+        assert_eq!(stopped.map(quinn::VarInt::into_inner), Some(0x103));
+    }
+    let (_send, recv) = send_bare(&quic, &section(&[GET, HTTPS, AUTHORITY, TIME])).await;
+    assert_eq!(outcome(recv).await, Ok(OK));
+}
+
+#[tokio::test]
+async fn an_address_that_may_be_invented_gets_three_times_what_came_from_it() {
+    let hasty = Config {
+        first_byte_ms: 500,
+        ..config()
+    };
+    // A flight that is longer than that, and a first datagram of which three are no whole number of ours.
+    let odd = |transport: &mut TransportConfig| {
+        transport.initial_mtu(1_250).min_mtu(1_250);
+    };
+    let socket = QuicSocket::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+    let running = Running::over(Stage::live().await, socket, Certificate::large(), hasty, |_| ());
+    let relay = path::Relay::start(running.address, path::Rate::OneWay).await;
+    let endpoint = running.certificate.client(odd);
+    let _connecting = endpoint.connect(relay.address, NAME).unwrap();
+    until(|| running.refused("first_byte") == 1).await;
+    let (sent, answered) = relay.bytes();
+    assert!(answered > 2 * sent, "{answered} for {sent}: the limit was not reached");
+    assert!(answered <= 3 * sent, "{answered} for {sent}");
+    // Who is there gets the rest, and at once: a datagram that was lost would be sent again after hundreds of milliseconds.
+    let mut client = running.client_with(running.address, odd).await;
+    assert_eq!(client.get("/time").await.status, StatusCode::OK);
+    assert_eq!(client.quic.stats().path.lost_packets, 0);
 }
 
 #[tokio::test]
@@ -105,11 +192,7 @@ async fn frames_out_of_order_end_the_connection() {
     let running = Running::live().await;
     let (_endpoint, quic) = bare(&running).await;
     let (_send, _recv) = send_bare(&quic, &frame(0, b"data")).await;
-    let closed = timeout(LONG, quic.closed()).await.unwrap();
-    let quinn::ConnectionError::ApplicationClosed(close) = closed else {
-        panic!("{closed}");
-    };
-    assert_eq!(close.error_code.into_inner(), FRAME_UNEXPECTED);
+    assert_eq!(closed(&quic).await, FRAME_UNEXPECTED);
     until(|| running.refused("malformed") == 1).await;
 }
 
@@ -133,7 +216,10 @@ async fn there_are_so_many_streams_and_no_more() {
         () = tokio::task::yield_now() => false,
     };
     assert!(!fifth);
-    drop(open);
+    // Its end would cut a frame.
+    for (mut send, _recv) in open {
+        send.reset(quinn::VarInt::from_u32(0x10c)).unwrap(); // H3_REQUEST_CANCELLED
+    }
     assert!(timeout(LONG, quic.open_bi()).await.unwrap().is_ok());
 }
 
@@ -165,27 +251,47 @@ async fn who_takes_nothing_of_an_answer_is_closed() {
     let path = running.stage.media(&format!("{}.m4s", running.stage.first));
     let mut stream = client.send(Method::GET, &path, &[]).await;
     stream.finish().await.unwrap();
-    let closed = timeout(LONG, client.quic.closed()).await.unwrap();
-    let quinn::ConnectionError::ApplicationClosed(close) = closed else {
-        panic!("{closed}");
-    };
-    assert_eq!(close.error_code.into_inner(), EXCESSIVE_LOAD);
+    assert_eq!(closed(&client.quic).await, EXCESSIVE_LOAD);
     assert_eq!(running.refused("write"), 1);
     let metrics = running.stage.metrics.clone();
     until(|| metrics.connections.get() == 0).await;
 }
 
 #[tokio::test]
-async fn one_address_has_so_many_connections_and_no_more() {
+async fn one_address_has_so_many_connections_with_answers_on_their_way_and_no_more() {
     let few = Config {
         max_connections_per_address: 2,
         ..config()
     };
-    let running = Running::start(few, |_| ()).await;
-    let (mut first, _second) = (running.client().await, running.client().await);
+    let mut running = Running::start(few, |_| ()).await;
+    let path = format!("/live/demo/v0.m3u8?_HLS_msn={}&_HLS_part=0", running.stage.first + 4);
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut client = running.client().await;
+        let mut stream = client.send(Method::GET, &path, &[]).await;
+        stream.finish().await.unwrap();
+        held.push((client, stream));
+    }
+    let metrics = running.stage.metrics.clone();
+    until(|| metrics.waiting.get() == 2).await;
     let endpoint = running.certificate.client(|_| ());
     let third = endpoint.connect(running.address, NAME).unwrap().await.unwrap();
     assert!(timeout(LONG, third.closed()).await.is_ok());
     assert_eq!(running.refused("connections_per_address"), 1);
-    assert_eq!(first.get("/time").await.status, StatusCode::OK);
+    running.stage.push(2 * SEGMENT).await;
+    let mut clients = Vec::new();
+    for (client, stream) in held {
+        assert_eq!(whole(stream).await.status, StatusCode::OK);
+        clients.push(client);
+    }
+    // Idle now, the first makes room.
+    let mut fourth = running.client().await;
+    assert_eq!(fourth.get("/time").await.status, StatusCode::OK);
+    let closed = timeout(LONG, clients[0].quic.closed()).await.unwrap();
+    assert!(
+        matches!(closed, quinn::ConnectionError::ApplicationClosed(_)),
+        "{closed}"
+    );
+    assert_eq!(clients[1].get("/time").await.status, StatusCode::OK);
+    assert_eq!(running.evicted("connections_per_address"), 1);
 }

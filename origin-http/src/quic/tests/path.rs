@@ -28,7 +28,9 @@ pub(super) enum Rate {
 #[derive(Default)]
 struct Seen {
     sent: AtomicU64,
+    sent_bytes: AtomicU64,
     answered: AtomicU64,
+    answered_bytes: AtomicU64,
     first: Mutex<Option<u8>>,
 }
 
@@ -60,6 +62,7 @@ impl Relay {
                     if rate == Rate::Halting && seen.sent.load(Ordering::Relaxed) > 0 {
                         until(|| seen.answered.load(Ordering::Relaxed) > 0).await;
                     }
+                    seen.sent_bytes.fetch_add(len as u64, Ordering::Relaxed);
                     let _ = far.send(&buf[..len]).await;
                     seen.sent.fetch_add(1, Ordering::Relaxed);
                 }
@@ -74,6 +77,7 @@ impl Relay {
                 while let Ok(len) = far.recv(&mut buf).await {
                     seen.first.lock().unwrap().get_or_insert(buf[0]);
                     seen.answered.fetch_add(1, Ordering::Relaxed);
+                    seen.answered_bytes.fetch_add(len as u64, Ordering::Relaxed);
                     // What does not fit is lost.
                     let _ = queue.try_send(buf[..len].to_vec());
                 }
@@ -113,6 +117,12 @@ impl Relay {
     /// Datagrams that the client has sent.
     pub(super) fn sent(&self) -> u64 {
         self.seen.sent.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the client has sent, and the server.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        let sent = self.seen.sent_bytes.load(Ordering::Relaxed);
+        (sent, self.seen.answered_bytes.load(Ordering::Relaxed))
     }
 
     /// Datagrams that the server has sent.

@@ -145,3 +145,47 @@ async fn no_body_follows_an_answer_to_head_whoever_gives_it() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_host_that_is_none_is_refused_by_both_machines() {
+    let running = Running::live().await;
+    for host in [
+        "###", "a b", "a/b", "u@a", "a:b", "[::1", "a?b", "a%zz", "", "a,b c", "\u{e4}",
+    ] {
+        for other in ["", "Connection: keep-alive, x\r\n", "Content-Length: 0\r\n"] {
+            let mut peer = running.connect().await;
+            peer.send(format!("GET /time HTTP/1.1\r\nHost: {host}\r\n{other}\r\n"))
+                .await;
+            let (answer, _) = peer.rest().await;
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{host:?} {other:?}: {answer}");
+        }
+    }
+    for host in ["origin:8080", "127.0.0.1", "[::1]:80", " origin "] {
+        let mut peer = running.connect().await;
+        peer.send(format!("GET /time HTTP/1.1\r\nHost:{host}\r\n\r\n")).await;
+        assert_eq!(peer.answer(true).await.0, 200, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_ends_with_an_empty_chunk_has_no_body() {
+    let running = Running::live().await;
+    let mut peer = running.connect().await;
+    let chunked = request("GET", "/time", "Transfer-Encoding: chunked\r\n");
+    peer.send(chunked.clone() + "0\r\n\r\n").await;
+    assert_eq!(peer.answer(true).await.0, 200);
+    peer.send(chunked + "4\r\nbody\r\n0\r\n\r\n").await;
+    let (status, headers, _) = peer.answer(true).await;
+    assert_eq!((status, &headers["connection"][..]), (400, "close"));
+}
+
+#[tokio::test]
+async fn a_method_that_http_does_not_have_is_not_implemented() {
+    let running = Running::live().await;
+    for (method, status) in [("DELETE", 405), ("BREW", 501)] {
+        let mut peer = running.connect().await;
+        peer.send(request(method, "/time", "")).await;
+        let (answered, headers, _) = peer.answer(true).await;
+        assert_eq!((answered, &headers["allow"][..]), (status, "GET, HEAD, OPTIONS"));
+    }
+}

@@ -172,3 +172,53 @@ async fn frames_that_are_not_known_are_passed_over() {
     raw.send(&ask(1, "/time", &[])).await;
     assert_eq!(raw.next_of(1).await.payload[0], 0x88);
 }
+
+#[tokio::test]
+async fn a_request_that_ends_with_an_empty_frame_has_no_body() {
+    let running = Running::live().await;
+    let mut raw = running.raw(None).await;
+    let segment = running.stage.media(&format!("{}.m4s", running.stage.first));
+    for (stream, path, frames, status) in [
+        (1, "/time", &[&b""[..]][..], 0x88),
+        (3, &segment, &[b"", b""], 0x88),
+        (5, "/time", &[b"body"], 0x8c),
+        (7, "/time", &[b"", b"body"], 0x8c),
+    ] {
+        raw.send(&frame(HEADERS, END_HEADERS, stream, &block(path, &[]))).await;
+        for (index, data) in frames.iter().enumerate() {
+            let last = if index + 1 == frames.len() { END_STREAM } else { 0 };
+            raw.send(&frame(DATA, last, stream, data)).await;
+        }
+        assert_eq!(raw.next_of(stream).await.payload[0], status, "{path} {frames:?}");
+    }
+}
+
+#[tokio::test]
+async fn requests_that_another_may_read_otherwise_are_refused() {
+    let running = Running::live().await;
+    let mut raw = running.raw(None).await;
+    let many = vec![("x", "1"); 65];
+    // Without :authority; of an authority that is none.
+    let mut bare = vec![0x82, 0x87, 0x04, 5];
+    bare.extend(b"/time");
+    let mut user = bare.clone();
+    user.extend([0x01, 5]);
+    user.extend(b"u@org");
+    for (n, (block, status)) in (0..).zip([
+        (block("/time", &[("host", "origin")]), &[0x88][..]),
+        (block("/time", &[("host", "other")]), &[0x8c]),
+        (block("/time", &[("host", "origin"), ("host", "origin")]), &[0x8c]),
+        (block("/time", &[("x", " a")]), &[0x8c]),
+        (block("/time", &[("x", "a\t")]), &[0x8c]),
+        (block("/time", &many), b"\x48\x83\x69\x90\xff"), // 431, in Huffman's code
+        (bare, &[0x8c]),
+        (user, &[0x8c]),
+    ]) {
+        let stream = 2 * n + 1;
+        raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &block))
+            .await;
+        let answer = raw.next_of(stream).await;
+        assert_eq!(answer.kind, HEADERS, "{n}");
+        assert!(answer.payload.starts_with(status), "{n}: {:02x?}", &answer.payload[..5]);
+    }
+}

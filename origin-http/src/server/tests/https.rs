@@ -7,7 +7,7 @@ use tokio::io::{DuplexStream, duplex};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{frames::*, *};
-use crate::{config::Https, connection, quic::QuicSocket, signal::Signal, tls};
+use crate::{admission::Usage, config::Https, connection, metrics::Metrics, quic::QuicSocket, signal::Signal, tls};
 
 struct Secure {
     stage: Stage,
@@ -262,11 +262,18 @@ async fn narrow(stage: &Stage) -> Raw<TlsStream<DuplexStream>> {
         alt_svc: None,
     });
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-    tokio::spawn(connection::serve(ours, peer, Some(acceptor), context));
+    tokio::spawn(connection::serve(ours, peer, Some(acceptor), context, usage()));
     let client = tls::tests::client(roots, rustls::crypto::ring::DEFAULT_CIPHER_SUITES, &["h2"]);
     let connector = TlsConnector::from(Arc::new(client));
     let socket = connector.connect("origin".try_into().unwrap(), theirs).await.unwrap();
     Raw::begin(socket, None).await
+}
+
+/// Of a connection that nobody displaces.
+fn usage() -> Arc<Usage> {
+    let admission = Admission::new("connections", 1, 1);
+    let permit = admission.admit(None, Instant::now(), &Metrics::default()).unwrap();
+    Arc::clone(permit.usage())
 }
 
 /// The streams in the order in which their answers end.
@@ -380,6 +387,43 @@ async fn what_a_connection_s_task_holds_is_small() {
     });
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     // Ten thousand may be idle at once; their buffers come on top.
-    let task = connection::serve(ours, peer, Some(acceptor), context);
+    let task = connection::serve(ours, peer, Some(acceptor), context, usage());
     assert!(std::mem::size_of_val(&task) <= 8 << 10);
+}
+
+#[tokio::test]
+async fn a_handshake_that_stands_still_is_displaced_by_who_comes_and_so_is_an_idle_connection() {
+    let few = Config {
+        max_connections: 1,
+        ..config()
+    };
+    for alpn in ["http/1.1", "h2"] {
+        let secure = Secure::start(Stage::live().await, few.clone(), &[alpn], false).await;
+        let silent = Peer {
+            socket: TcpStream::connect(secure.address).await.unwrap(),
+            read: Vec::new(),
+        };
+        let mut idle = secure.connect().await;
+        assert_eq!(silent.rest().await.0, "");
+        if alpn == "h2" {
+            let mut raw = Raw::begin(idle.socket, None).await;
+            raw.send(&ask(1, "/time", &[])).await;
+            while !raw.next_of(1).await.ends() {}
+            let _next = secure.connect().await;
+            while raw.next().await.expect("a farewell").kind != GOAWAY {}
+            while raw.next().await.is_some() {}
+        } else {
+            idle.send(get("/time")).await;
+            assert_eq!(idle.answer(true).await.0, 200);
+            let _next = secure.connect().await;
+            // The end is said (close_notify), else this fails.
+            let mut said = Vec::new();
+            timeout(LONG, idle.socket.read_to_end(&mut said))
+                .await
+                .unwrap()
+                .unwrap();
+        }
+        assert_eq!(refused(&secure.stage, "connections"), 0);
+        secure.shutdown.cancel();
+    }
 }

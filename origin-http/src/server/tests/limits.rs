@@ -252,7 +252,7 @@ async fn what_is_no_http_costs_its_own_connection() {
 }
 
 #[tokio::test]
-async fn connections_are_limited_in_all_and_by_address() {
+async fn connections_with_an_answer_on_its_way_are_limited_in_all_and_by_address() {
     for (limits, reason) in [
         (
             Config {
@@ -269,22 +269,121 @@ async fn connections_are_limited_in_all_and_by_address() {
             "connections_per_address",
         ),
     ] {
-        let running = Running::start(limits).await;
-        let mut held = Vec::new();
-        for _ in 0..2 {
-            let mut peer = running.connect().await;
-            peer.send(get("/time")).await;
-            assert_eq!(peer.answer(true).await.0, 200);
-            held.push(peer);
+        let mut running = Running::start(limits).await;
+        running.stage.push(3 * SEGMENT + 2 * PART + 1).await;
+        let mut held = [running.connect().await, running.connect().await];
+        for peer in &mut held {
+            peer.send(running.next_part()).await;
         }
+        running.waiting(2).await;
         assert_eq!(running.connect().await.rest().await.0, "");
         assert_eq!(running.refused(reason).await, 1);
-        held.pop();
-        while running.stage.metrics.connections.get() > 1 {
-            sleep(Duration::from_millis(5)).await;
+        running.stage.push(PART).await;
+        for peer in &mut held {
+            assert_eq!(peer.answer(true).await.0, 200);
         }
+        // Now they are idle, and the first makes room.
         let mut peer = running.connect().await;
         peer.send(get("/time")).await;
         assert_eq!(peer.answer(true).await.0, 200);
+        let [first, mut second] = held;
+        assert_eq!(first.rest().await.0, "");
+        second.send(get("/time")).await;
+        assert_eq!(second.answer(true).await.0, 200);
+        assert_eq!((running.refused(reason).await, running.evicted(reason)), (1, 1));
     }
+}
+
+#[tokio::test]
+async fn idle_connections_of_few_addresses_make_room_for_others_whatever_they_speak() {
+    let mut running = Running::start(Config {
+        max_connections: 6,
+        ..config()
+    })
+    .await;
+    running.stage.push(3 * SEGMENT + 2 * PART + 1).await;
+    let mut viewer = running.connect_from(1).await;
+    viewer.send(running.next_part()).await;
+    running.waiting(1).await;
+    let mut crowd = Vec::new();
+    for (index, words) in [
+        "",
+        "GET /time HTTP/1.1\r\nHo",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        &get("/time"),
+        "POST",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut peer = running.connect_from(2 + u8::try_from(index % 2).unwrap()).await;
+        peer.send(words).await;
+        if words.starts_with("GET /time HTTP/1.1\r\nHost") {
+            assert_eq!(peer.answer(true).await.0, 200);
+        }
+        crowd.push(peer);
+    }
+    // Five others come, and each is answered at once; they stay, and are idle less long than the crowd.
+    let mut others = Vec::new();
+    for last in 10..15 {
+        let mut peer = running.connect_from(last).await;
+        peer.send(get("/time")).await;
+        assert_eq!(peer.answer(true).await.0, 200, "{last}");
+        others.push(peer);
+    }
+    for peer in crowd {
+        peer.rest().await;
+    }
+    for peer in &mut others {
+        peer.send(get("/time")).await;
+        assert_eq!(peer.answer(true).await.0, 200);
+    }
+    running.stage.push(PART).await;
+    assert_eq!(viewer.answer(true).await.0, 200);
+    assert_eq!(
+        (running.refused("connections").await, running.evicted("connections")),
+        (0, 5)
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_its_peer_has_not_taken_keeps_its_connection() {
+    let mut running = large_segments(Config {
+        max_connections: 1,
+        ..config()
+    })
+    .await;
+    let path = running.stage.media(&format!("{}.m4s", running.stage.first));
+    let whole = running.stage.get(&path).await.body.len();
+    for http2 in [false, true] {
+        let (mut peer, mut answer) = (None, None);
+        if http2 {
+            let mut client = running.http2().await;
+            let request = Request::get(format!("http://origin{path}"))
+                .body(Empty::<Bytes>::new())
+                .unwrap();
+            answer = Some((client.send_request(request).await.unwrap().into_body(), client));
+        } else {
+            let mut one = running.connect().await;
+            one.send(get(&path)).await;
+            one.more().await;
+            peer = Some(one);
+        }
+        assert_eq!(running.connect_from(9).await.rest().await.0, "");
+        let length = match (&mut peer, &mut answer) {
+            (Some(peer), _) => peer.answer(true).await.2.len(),
+            (_, Some((body, _))) => body.collect().await.unwrap().to_bytes().len(),
+            _ => 0,
+        };
+        assert_eq!(length, whole);
+        // Idle now, it makes room.
+        let mut other = running.connect_from(9).await;
+        other.send(get("/time")).await;
+        assert_eq!(other.answer(true).await.0, 200);
+        drop((peer, answer, other));
+        while running.stage.metrics.connections.get() > 0 {
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+    running.stage.push(1).await;
 }

@@ -1,0 +1,306 @@
+//! Access units out of a publisher's video messages: put together where an encoder sends a message
+//! for each NAL unit, mended where their form is not what the configuration says. Pure: messages
+//! and `now` in, pictures out. NAL units are read by `media_core::codec::nal`; when a picture may
+//! be published is `publisher`'s.
+//!
+//! A message that holds a whole picture is passed on at once, and shares the message's memory. Only
+//! the first picture waits for what follows it. Once slices have come in a message of their own,
+//! every picture waits for the next one, and is copied once (docs/decisions/0025). Delimiters, SEI
+//! and parameter sets in messages of their own go in front of the next picture.
+//!
+//! ITU-T H.264 7.4.1.2.3 and 7.4.1.2.4 (order of NAL units, first unit of a picture), Annex B;
+//! ISO/IEC 14496-15 5.3.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use media_core::codec::{
+    avc,
+    nal::{self, Access, Contents},
+};
+
+use crate::metrics::Drop;
+
+/// How long a picture waits for more of it.
+const WAIT: Duration = Duration::from_millis(200);
+/// What may stand in front of a picture in messages of their own, in bytes.
+const MAX_PREFIX_BYTES: usize = 64 << 10;
+/// A picture put together of messages, in bytes; as much as the largest message.
+const MAX_PICTURE_BYTES: usize = 16 << 20;
+/// Pictures whose units are searched for start codes. One that has them makes all later ones be
+/// searched.
+const SEARCHED: u8 = 64;
+/// Length prefixes where there is no configuration yet.
+const USUAL_LENGTH_SIZE: u8 = 4;
+
+/// A video message that holds a frame.
+#[derive(Debug, Clone)]
+pub(crate) struct Message {
+    /// Its stamp without a wrap, in milliseconds.
+    pub(crate) ms: i64,
+    /// Presentation less decode time in milliseconds.
+    pub(crate) composition_ms: i32,
+    /// NAL units in whatever form.
+    pub(crate) payload: Bytes,
+}
+
+/// A whole picture, in the form that its configuration says.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Picture {
+    pub(crate) ms: i64,
+    pub(crate) composition_ms: i32,
+    pub(crate) access: Access,
+    /// When its last byte came.
+    pub(crate) arrived: Instant,
+    pub(crate) payload: Bytes,
+    /// The configuration that it brings, if it is another than the one in force.
+    pub(crate) config: Option<avc::Config>,
+}
+
+/// What one message completes: the picture before it, its own, both or none.
+pub(crate) type Completed = [Option<Picture>; 2];
+
+/// Puts pictures together. See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Assembler {
+    /// Units of messages without a slice, for the next picture.
+    prefix: Vec<u8>,
+    /// Among them are parameter sets.
+    prefix_has_sets: bool,
+    open: Option<Open>,
+    /// The stamp of the newest picture that is complete.
+    newest_ms: Option<i64>,
+    /// Slices come in messages of their own.
+    joins: bool,
+    searched: u8,
+    /// Units hold start codes.
+    has_codes: bool,
+}
+
+/// A picture of which more may come.
+#[derive(Debug)]
+struct Open {
+    ms: i64,
+    composition_ms: i32,
+    access: Access,
+    has_sets: bool,
+    payload: Payload,
+    since: Instant,
+    arrived: Instant,
+}
+
+#[derive(Debug)]
+enum Payload {
+    /// Of one message.
+    Whole(Bytes),
+    /// Of several.
+    Joined(Vec<u8>),
+}
+
+impl Payload {
+    fn len(&self) -> usize {
+        match self {
+            Self::Whole(bytes) => bytes.len(),
+            Self::Joined(bytes) => bytes.len(),
+        }
+    }
+
+    fn append(&mut self, more: &[u8]) {
+        match self {
+            Self::Joined(bytes) => bytes.extend_from_slice(more),
+            Self::Whole(bytes) => *self = Self::Joined([bytes, more].concat()),
+        }
+    }
+}
+
+impl Assembler {
+    /// Takes a message. `config` is the configuration in force, if there is one.
+    ///
+    /// # Errors
+    /// Why nothing of it can be taken; no picture is lost by that but its own.
+    pub(crate) fn push(
+        &mut self,
+        message: Message,
+        config: Option<&avc::Config>,
+        now: Instant,
+    ) -> Result<Completed, Drop> {
+        let length_size = config.map_or(USUAL_LENGTH_SIZE, |config| config.length_size);
+        let Message {
+            ms,
+            composition_ms,
+            payload,
+        } = message;
+        let (payload, contents) = self.read(payload, length_size)?;
+        let has_sets = contents.parameter_sets;
+        let access = match contents.picture {
+            nal::Picture::None => {
+                // Nothing of a picture stands behind these, so the one before is complete.
+                let before = self.finish(config);
+                let kept = self.keep_prefix(&payload, has_sets);
+                return match kept {
+                    Err(reason) if before.is_none() => Err(reason),
+                    _ => Ok([before, None]),
+                };
+            }
+            nal::Picture::Continues => {
+                if let Some(open) = self.open.as_mut().filter(|open| open.ms == ms) {
+                    self.joins = true;
+                    if open.payload.len() + payload.len() > MAX_PICTURE_BYTES {
+                        return Err(Drop::Malformed);
+                    }
+                    open.payload.append(&payload);
+                    open.has_sets |= has_sets;
+                    open.arrived = now;
+                    return Ok([None, None]);
+                }
+                if self.newest_ms == Some(ms) && self.open.is_none() {
+                    // Its picture was passed on before it was known that there is more. It is the
+                    // only one.
+                    self.joins = true;
+                    return Err(Drop::Malformed);
+                }
+                // Its first slice is lost: it is all there is of the picture.
+                Access::Dependent
+            }
+            nal::Picture::Begins(access) => access,
+        };
+        let before = self.finish(config);
+        let has_sets = has_sets | std::mem::take(&mut self.prefix_has_sets);
+        let payload = match &mut self.prefix {
+            prefix if prefix.is_empty() => Payload::Whole(payload),
+            prefix => {
+                let mut joined = std::mem::take(prefix);
+                joined.extend_from_slice(&payload);
+                Payload::Joined(joined)
+            }
+        };
+        self.open = Some(Open {
+            ms,
+            composition_ms,
+            access,
+            has_sets,
+            payload,
+            since: now,
+            arrived: now,
+        });
+        let waits = self.joins || self.newest_ms.is_none();
+        Ok(match (before, waits) {
+            (before, true) => [before, None],
+            (before, false) => [before, self.finish(config)],
+        })
+    }
+
+    /// When [`Assembler::handle_timeout`] is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.open.as_ref().map(|open| open.since + WAIT)
+    }
+
+    /// The picture that has waited long enough.
+    pub(crate) fn handle_timeout(&mut self, config: Option<&avc::Config>, now: Instant) -> Option<Picture> {
+        let due = self.poll_timeout().is_some_and(|due| now >= due);
+        if due { self.finish(config) } else { None }
+    }
+
+    /// The picture that is open, since nothing more of it comes.
+    pub(crate) fn finish(&mut self, config: Option<&avc::Config>) -> Option<Picture> {
+        let Open {
+            ms,
+            composition_ms,
+            access,
+            has_sets,
+            payload,
+            arrived,
+            ..
+        } = self.open.take()?;
+        self.newest_ms = Some(ms);
+        let length_size = config.map_or(USUAL_LENGTH_SIZE, |config| config.length_size);
+        let (payload, access) = match payload {
+            Payload::Whole(bytes) => (bytes, access),
+            Payload::Joined(bytes) => {
+                // What one message alone says of the picture is not all.
+                let access = match nal::contents(nal::units(&bytes, length_size)).picture {
+                    nal::Picture::Begins(access) => access,
+                    _ => access,
+                };
+                (bytes.into(), access)
+            }
+        };
+        let updated = || avc::Config::updated(config, nal::units(&payload, length_size));
+        let config = if has_sets { updated() } else { None };
+        Some(Picture {
+            ms,
+            composition_ms,
+            access,
+            arrived,
+            payload,
+            config,
+        })
+    }
+
+    /// A message in the form that the configuration says, and what it holds. It is copied only if
+    /// it comes in another form.
+    fn read(&mut self, mut payload: Bytes, length_size: u8) -> Result<(Bytes, Contents), Drop> {
+        let rewrite = |units: Vec<&[u8]>| {
+            let bytes = join(&units, length_size).ok_or(Drop::Malformed)?;
+            Ok((bytes, nal::contents(units)))
+        };
+        let Some(survey) = nal::survey(&payload, length_size) else {
+            if nal::is_byte_stream(&payload) {
+                return rewrite(nal::byte_stream(&payload).collect());
+            }
+            let other = nal::other_length_size(&payload, length_size).ok_or(Drop::Malformed)?;
+            return rewrite(nal::units(&payload, other).collect());
+        };
+        payload.truncate(survey.used);
+        if self.holds_start_codes(&payload, length_size) {
+            return rewrite(nal::units(&payload, length_size).flat_map(nal::byte_stream).collect());
+        }
+        if survey.empty_units {
+            return rewrite(nal::units(&payload, length_size).collect());
+        }
+        Ok((payload, survey.contents))
+    }
+
+    /// Whether units hold start codes: then a whole byte stream, or several units, stand behind one
+    /// length. To search the slices of every picture would cost more than all else that is done
+    /// with it, so the first ones speak for all.
+    fn holds_start_codes(&mut self, payload: &[u8], length_size: u8) -> bool {
+        if !self.has_codes && self.searched == SEARCHED {
+            return false;
+        }
+        self.searched = self.searched.saturating_add(1).min(SEARCHED);
+        let found = nal::units(payload, length_size).any(|unit| nal::start_code(unit, 0).is_some());
+        self.has_codes |= found;
+        found
+    }
+
+    fn keep_prefix(&mut self, units: &[u8], has_sets: bool) -> Result<(), Drop> {
+        if self.prefix.len() + units.len() > MAX_PREFIX_BYTES {
+            self.prefix.clear();
+            self.prefix_has_sets = false;
+            return Err(Drop::NoPicture);
+        }
+        self.prefix.extend_from_slice(units);
+        self.prefix_has_sets |= has_sets;
+        Ok(())
+    }
+}
+
+/// Units behind length prefixes. `None` if one is too long for them.
+fn join(units: &[&[u8]], length_size: u8) -> Option<Bytes> {
+    let size = usize::from(length_size);
+    let mut out = Vec::with_capacity(units.iter().map(|unit| size + unit.len()).sum());
+    for unit in units {
+        let len = u32::try_from(unit.len()).ok()?.to_be_bytes();
+        let (above, prefix) = len.split_at(len.len().checked_sub(size)?);
+        if above.iter().any(|byte| *byte != 0) {
+            return None;
+        }
+        out.extend_from_slice(prefix);
+        out.extend_from_slice(unit);
+    }
+    Some(out.into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,315 @@
+use hex_literal::hex;
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::AVC;
+
+/// NAL units: a delimiter, a message without a recovery point, parameter sets as in `AVC`, slices
+/// of IDR and other pictures that begin a picture or go on at macroblock 3.
+const AUD: &[u8] = &hex!("09f0");
+const SEI: &[u8] = &hex!("0604 03 010203 80");
+const RECOVERY: &[u8] = &hex!("0606 01 c4 80");
+const SPS: &[u8] = &hex!("6764001eacd940a02ff9701100000303e90000ea600f162d96");
+const PPS: &[u8] = &hex!("68ebe3cb22c0");
+const IDR: &[u8] = &hex!("65888480");
+const IDR_MORE: &[u8] = &hex!("65248480");
+const SLICE: &[u8] = &hex!("419a2080");
+const SLICE_MORE: &[u8] = &hex!("41212080");
+
+struct Feed {
+    assembler: Assembler,
+    config: Option<avc::Config>,
+    start: Instant,
+}
+
+impl Feed {
+    fn new() -> Self {
+        Self {
+            assembler: Assembler::default(),
+            config: avc::Config::parse(AVC).ok(),
+            start: Instant::now(),
+        }
+    }
+
+    /// One whose first picture has gone, so that whole pictures are passed on at once.
+    fn begun() -> Self {
+        let mut feed = Self::new();
+        feed.push(-40, lengths(&[IDR]));
+        feed.finish();
+        feed
+    }
+
+    fn at(&self, ms: i64) -> Instant {
+        self.start + Duration::from_millis(u64::try_from(ms + 1_000).unwrap())
+    }
+
+    fn try_push(&mut self, ms: i64, payload: impl Into<Bytes>) -> Result<Vec<Picture>, Drop> {
+        let message = Message {
+            ms,
+            composition_ms: 67,
+            payload: payload.into(),
+        };
+        let now = self.at(ms);
+        let pictures = self.assembler.push(message, self.config.as_ref(), now)?;
+        Ok(pictures.into_iter().flatten().collect())
+    }
+
+    /// Stamp and payload of the pictures that a message completes.
+    fn push(&mut self, ms: i64, payload: impl Into<Bytes>) -> Vec<(i64, Bytes)> {
+        let pictures = self.try_push(ms, payload).unwrap();
+        pictures
+            .into_iter()
+            .map(|picture| (picture.ms, picture.payload))
+            .collect()
+    }
+
+    fn finish(&mut self) -> Option<Picture> {
+        self.assembler.finish(self.config.as_ref())
+    }
+}
+
+fn lengths(units: &[&[u8]]) -> Vec<u8> {
+    join(units, 4).unwrap().to_vec()
+}
+
+fn start_codes(units: &[&[u8]]) -> Vec<u8> {
+    units.iter().flat_map(|unit| [&[0, 0, 0, 1], *unit].concat()).collect()
+}
+
+#[test]
+fn a_message_with_a_whole_picture_passes_at_once_in_its_own_memory() {
+    let mut feed = Feed::begun();
+    for (ms, units) in [
+        (0, &[SLICE][..]),
+        (40, &[AUD, SEI, SLICE, SLICE_MORE]),
+        (80, &[SPS, PPS, IDR]),
+    ] {
+        let payload = Bytes::from(lengths(units));
+        let at = payload.as_ptr();
+        let picture = feed.try_push(ms, payload).unwrap().pop().unwrap();
+        assert_eq!(
+            (picture.ms, picture.composition_ms, picture.arrived),
+            (ms, 67, feed.at(ms))
+        );
+        assert_eq!(
+            (&picture.payload[..], picture.payload.as_ptr()),
+            (&lengths(units)[..], at)
+        );
+        assert_eq!(picture.config, None);
+        assert_eq!(feed.assembler.poll_timeout(), None);
+    }
+}
+
+#[test]
+fn the_first_picture_waits_for_what_follows_but_not_for_long() {
+    let mut feed = Feed::new();
+    assert_eq!(feed.push(0, lengths(&[IDR])), []);
+    assert_eq!(feed.assembler.poll_timeout(), Some(feed.at(0) + WAIT));
+    let config = feed.config.clone();
+    assert_eq!(feed.assembler.handle_timeout(config.as_ref(), feed.at(199)), None);
+    let picture = feed.assembler.handle_timeout(config.as_ref(), feed.at(200)).unwrap();
+    assert_eq!((picture.ms, picture.access), (0, Access::Idr));
+
+    let mut feed = Feed::new();
+    assert_eq!(feed.push(0, lengths(&[IDR])), []);
+    let both = [(0, lengths(&[IDR]).into()), (40, lengths(&[SLICE]).into())];
+    assert_eq!(feed.push(40, lengths(&[SLICE])), both);
+}
+
+#[test]
+fn slices_in_messages_of_their_own_make_one_picture() {
+    let mut feed = Feed::new();
+    let mut pictures = Vec::new();
+    for n in 0..5 {
+        let (first, more) = if n == 0 { (IDR, IDR_MORE) } else { (SLICE, SLICE_MORE) };
+        for unit in [first, more, more] {
+            pictures.extend(feed.push(n * 40, lengths(&[unit])));
+        }
+    }
+    pictures.extend(feed.finish().map(|picture| (picture.ms, picture.payload)));
+    let whole = |n| match n {
+        0 => (0, lengths(&[IDR, IDR_MORE, IDR_MORE]).into()),
+        n => (n * 40, lengths(&[SLICE, SLICE_MORE, SLICE_MORE]).into()),
+    };
+    assert_eq!(pictures, (0..5).map(whole).collect::<Vec<_>>());
+}
+
+#[test]
+fn slices_that_come_apart_later_cost_one_picture_and_no_more() {
+    let mut feed = Feed::begun();
+    assert_eq!(feed.push(0, lengths(&[SLICE])).len(), 1);
+    assert_eq!(feed.try_push(0, lengths(&[SLICE_MORE])), Err(Drop::Malformed));
+    assert_eq!(feed.push(40, lengths(&[SLICE])), []);
+    assert_eq!(feed.push(40, lengths(&[SLICE_MORE])), []);
+    assert_eq!(
+        feed.push(80, lengths(&[SLICE])),
+        [(40, lengths(&[SLICE, SLICE_MORE]).into())]
+    );
+    // A picture whose first slice is lost is a picture.
+    assert_eq!(feed.push(120, lengths(&[SLICE_MORE])), [(80, lengths(&[SLICE]).into())]);
+    assert_eq!(feed.finish().map(|picture| picture.access), Some(Access::Dependent));
+}
+
+#[test]
+fn delimiters_messages_and_parameter_sets_alone_go_in_front_of_the_next_picture_without_a_wait() {
+    let mut feed = Feed::begun();
+    assert_eq!(feed.push(0, lengths(&[AUD])), []);
+    assert_eq!(feed.push(0, lengths(&[SEI])), []);
+    assert_eq!(feed.push(0, lengths(&[IDR])), [(0, lengths(&[AUD, SEI, IDR]).into())]);
+    assert_eq!(feed.push(40, lengths(&[SLICE])), [(40, lengths(&[SLICE]).into())]);
+    // A recovery point in a message of its own says what the picture is.
+    assert_eq!(feed.push(80, lengths(&[RECOVERY])), []);
+    let picture = feed.try_push(80, lengths(&[SLICE])).unwrap().pop().unwrap();
+    assert_eq!(picture.access, Access::Recovery { frames: 0 });
+    // They end a picture of several messages.
+    feed.assembler.joins = true;
+    assert_eq!(feed.push(120, lengths(&[SLICE])), []);
+    assert_eq!(feed.push(160, lengths(&[AUD])), [(120, lengths(&[SLICE]).into())]);
+}
+
+#[test]
+fn parameter_sets_in_the_stream_make_the_configuration_where_none_came_and_where_they_change() {
+    let mut feed = Feed::begun();
+    feed.config = None;
+    for (ms, unit) in [(0, SPS), (0, PPS)] {
+        assert_eq!(feed.push(ms, lengths(&[unit])), []);
+    }
+    let picture = feed.try_push(0, lengths(&[IDR])).unwrap().pop().unwrap();
+    assert_eq!(picture.config, avc::Config::parse(AVC).ok());
+    let picture = feed.try_push(40, start_codes(&[SPS, PPS, IDR])).unwrap().pop().unwrap();
+    assert_eq!(picture.config, avc::Config::parse(AVC).ok());
+    assert_eq!(picture.payload, lengths(&[SPS, PPS, IDR]));
+
+    feed.config = picture.config;
+    let known = feed.try_push(80, lengths(&[SPS, PPS, IDR])).unwrap().pop().unwrap();
+    assert_eq!(known.config, None);
+    let mut larger = SPS.to_vec();
+    larger[3] = 0x1f;
+    let picture = feed
+        .try_push(120, lengths(&[&larger, PPS, IDR]))
+        .unwrap()
+        .pop()
+        .unwrap();
+    assert_eq!(picture.config.unwrap().codec_string, "avc1.64001f");
+}
+
+#[test]
+fn what_is_not_behind_lengths_of_the_stated_size_is_rewritten() {
+    let mut feed = Feed::begun();
+    let right = [(0, Bytes::from(lengths(&[AUD, IDR])))];
+    let size = |size| join(&[AUD, IDR], size).unwrap();
+    assert_eq!(feed.push(0, start_codes(&[AUD, IDR])), right);
+    assert_eq!(
+        feed.push(0, [&[0, 0, 1], AUD, &[0, 0, 1], IDR, &[0, 0]].concat()),
+        right
+    );
+    assert_eq!(feed.push(0, size(2)), right);
+    assert_eq!(feed.push(0, size(1)), right);
+    // A byte stream, or several units, behind one length.
+    assert_eq!(feed.push(0, lengths(&[&start_codes(&[AUD, IDR])])), right);
+    assert_eq!(feed.push(0, lengths(&[&start_codes(&[AUD, IDR])[4..]])), right);
+    // Empty units between others.
+    assert_eq!(feed.push(0, lengths(&[AUD, &[], &[], IDR])), right);
+    assert_eq!(
+        feed.try_push(0, hex!("00000009 65888480").to_vec()),
+        Err(Drop::Malformed)
+    );
+}
+
+#[test]
+fn zero_bytes_and_empty_units_at_the_end_are_cut_without_a_copy() {
+    for zeros in 1..9 {
+        let mut feed = Feed::begun();
+        let payload = Bytes::from([lengths(&[SLICE]), vec![0; zeros]].concat());
+        let at = payload.as_ptr();
+        let pictures = feed.push(0, payload);
+        assert_eq!(pictures, [(0, lengths(&[SLICE]).into())]);
+        assert_eq!(pictures[0].1.as_ptr(), at);
+    }
+}
+
+#[test]
+fn units_are_searched_for_start_codes_as_long_as_none_is_known() {
+    let mut feed = Feed::begun();
+    let joined = |units: &[&[u8]]| lengths(&[&start_codes(units)[4..]]);
+    for n in 0..i64::from(SEARCHED) {
+        feed.push(n * 40, lengths(&[SLICE]));
+    }
+    assert!(!feed.assembler.has_codes);
+    let late = joined(&[SLICE, SLICE_MORE]);
+    assert_eq!(feed.push(9_000, late.clone()), [(9_000, late.into())]);
+
+    let mut feed = Feed::begun();
+    for n in 0..200 {
+        let whole = (n * 40, Bytes::from(lengths(&[SLICE, SLICE_MORE])));
+        assert_eq!(feed.push(n * 40, joined(&[SLICE, SLICE_MORE])), [whole]);
+    }
+}
+
+#[test]
+fn what_waits_for_a_picture_and_a_picture_itself_are_bounded() {
+    let mut feed = Feed::begun();
+    let sei = [&[6, 4][..], &[1; 4_000]].concat();
+    let results: Vec<_> = (0..40).map(|_| feed.try_push(0, lengths(&[&sei]))).collect();
+    assert_eq!(
+        results.iter().position(|result| *result == Err(Drop::NoPicture)),
+        Some(16)
+    );
+    assert!(feed.assembler.prefix.len() <= MAX_PREFIX_BYTES);
+
+    let mut feed = Feed::new();
+    feed.push(0, lengths(&[IDR]));
+    let large = [IDR_MORE, &[0x80; 5 << 20]].concat();
+    let results: Vec<_> = (0..5).map(|_| feed.try_push(0, lengths(&[&large])).is_ok()).collect();
+    assert_eq!(results, [true, true, true, false, false]);
+    assert!(feed.finish().unwrap().payload.len() <= MAX_PICTURE_BYTES);
+}
+
+proptest! {
+    #[test]
+    fn every_slice_is_in_one_picture_however_units_are_spread_over_messages(
+        slices in prop::collection::vec(1usize..5, 1..8),
+        cuts in prop::collection::vec(any::<bool>(), 60),
+        codes in any::<bool>(),
+    ) {
+        let mut feed = Feed::new();
+        let mut cuts = cuts.into_iter().cycle();
+        let (mut seen, mut sent) = (Vec::new(), Vec::new());
+        for (n, slices) in slices.into_iter().enumerate() {
+            let ms = i64::try_from(n).unwrap() * 40;
+            let mut units = vec![AUD, SEI];
+            units.push(if n == 0 { IDR } else { SLICE });
+            units.extend(vec![if n == 0 { IDR_MORE } else { SLICE_MORE }; slices - 1]);
+            sent.push((ms, Bytes::from(lengths(&units))));
+            // A cut after a slice; the first picture of all shows whether there are such.
+            let mut message = Vec::new();
+            for (index, unit) in units.iter().enumerate() {
+                message.push(*unit);
+                let last = index + 1 == units.len();
+                if last || index < 2 && cuts.next() == Some(true) || index >= 2 && slices > 1 {
+                    let payload = if codes { start_codes(&message) } else { lengths(&message) };
+                    seen.extend(feed.push(ms, payload));
+                    message.clear();
+                }
+            }
+            // Where the first picture is one message, later ones must be too.
+            prop_assume!(n > 0 || slices > 1);
+        }
+        seen.extend(feed.finish().map(|picture| (picture.ms, picture.payload)));
+        prop_assert_eq!(seen, sent);
+    }
+
+    #[test]
+    fn no_messages_make_the_assembler_panic(
+        messages in prop::collection::vec((0i64..4, prop::collection::vec(any::<u8>(), 0..40)), 0..30),
+        configured in any::<bool>(),
+    ) {
+        let mut feed = Feed::new();
+        if !configured {
+            feed.config = None;
+        }
+        for (ms, payload) in messages {
+            let _ = feed.try_push(ms, payload);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The frames of a publisher's messages on their way to its tracks: pictures put together, ADTS
+//! headers cut, groups and drops watched, and what the person at the encoder is told.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use media_core::{
+    AccessUnit,
+    broadcast::Health as Reported,
+    codec::{Config, aac, adts, avc},
+};
+use tracing::warn;
+
+use super::{Kind, Publisher, State, TICKS_PER_MS, Tracks};
+use crate::{
+    access_unit::{Assembler, Message, Picture},
+    advice::Advice,
+    auth::Refusal,
+    groups::Groups,
+    health::Health,
+    metrics::Drop,
+};
+
+/// What is known of a publisher's media beside its tracks.
+#[derive(Debug, Default)]
+pub(super) struct Media {
+    assembler: Assembler,
+    /// The configuration that was made of ADTS headers.
+    adts: Option<[u8; 2]>,
+    groups: Groups,
+    health: Health,
+    /// What is wrong at present.
+    advice: Option<Advice>,
+    /// What has been told, each kind once.
+    told: Vec<Advice>,
+    /// What the encoder is to be told next.
+    words: Option<String>,
+}
+
+impl Tracks {
+    /// The video's configuration.
+    fn avc(&self) -> Option<&avc::Config> {
+        match &self.video.as_ref()?.config {
+            Config::Avc(avc) => Some(avc),
+            Config::Aac(_) => None,
+        }
+    }
+
+    /// The audio's configuration.
+    fn aac(&self) -> Option<&aac::Config> {
+        match &self.audio.as_ref()?.config {
+            Config::Aac(aac) => Some(aac),
+            Config::Avc(_) => None,
+        }
+    }
+}
+
+impl Publisher {
+    /// When [`Publisher::handle_timeout`] is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.media.assembler.poll_timeout()
+    }
+
+    /// Lets the clock act: a picture of which no more has come is whole.
+    ///
+    /// # Errors
+    /// The peer is to be sent off with this.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), Refusal> {
+        match self.media.assembler.handle_timeout(self.tracks.avc(), now) {
+            Some(picture) => self.picture(picture, now),
+            None => Ok(()),
+        }
+    }
+
+    /// What the person at the encoder is to be told, if there is something new.
+    pub(crate) fn take_words(&mut self) -> Option<String> {
+        self.media.words.take()
+    }
+
+    /// Takes a message that holds video.
+    pub(super) fn video_frame(&mut self, message: Message, now: Instant) -> Result<(), Refusal> {
+        match self.media.assembler.push(message, self.tracks.avc(), now) {
+            Ok([None, None]) if self.media.assembler.poll_timeout().is_none() => {
+                // Units for the next picture; if none ever comes, nothing does.
+                self.advise_if_dropped(Kind::Video, Drop::NoPicture, now)
+            }
+            Ok(pictures) => pictures
+                .into_iter()
+                .flatten()
+                .try_for_each(|picture| self.picture(picture, now)),
+            Err(reason) => self.dropped(Kind::Video, reason, now),
+        }
+    }
+
+    /// Takes a message that holds audio, stamped `ms`.
+    pub(super) fn audio_frame(&mut self, ms: i64, payload: Bytes, now: Instant) -> Result<(), Refusal> {
+        let dts = ms.saturating_mul(TICKS_PER_MS);
+        if !adts::is_adts(&payload) {
+            return self.sound(dts, payload, now);
+        }
+        let Some(adts::Frames { units, config }) = adts::parse(&payload) else {
+            return self.dropped(Kind::Audio, Drop::Malformed, now);
+        };
+        let own = self.media.adts.is_some_and(|made| made != config);
+        if own || self.tracks.audio.is_none() {
+            self.configure(Kind::Audio, &config)?;
+            self.media.adts = Some(config);
+        }
+        for (unit, n) in units.into_iter().zip(0..) {
+            let later = self.tracks.aac().map_or(0, |aac| aac.ticks_of(n));
+            self.sound(dts.saturating_add(later), payload.slice(unit), now)?;
+        }
+        Ok(())
+    }
+
+    /// A sequence header comes: it stands behind the picture that is open.
+    pub(super) fn before_config(&mut self, kind: Kind, now: Instant) -> Result<(), Refusal> {
+        match kind {
+            Kind::Video => self.finish_picture(now),
+            Kind::Audio => {
+                self.media.adts = None;
+                Ok(())
+            }
+        }
+    }
+
+    /// Nothing more comes of the picture that is open.
+    pub(super) fn finish_picture(&mut self, now: Instant) -> Result<(), Refusal> {
+        match self.media.assembler.finish(self.tracks.avc()) {
+            Some(picture) => self.picture(picture, now),
+            None => Ok(()),
+        }
+    }
+
+    /// Something of a track is taken.
+    pub(super) fn taken(&mut self, kind: Kind, now: Instant) {
+        self.media.health.take(kind == Kind::Video, now);
+        if matches!(self.media.advice, Some(Advice::Dropped { video, .. }) if video == (kind == Kind::Video)) {
+            self.advise(None);
+        }
+    }
+
+    /// Something of a track cannot be published: it is counted, and if that goes on the publisher
+    /// is told.
+    ///
+    /// # Errors
+    /// Nothing has been taken for long: the peer is to be sent off with this.
+    pub(super) fn dropped(&mut self, kind: Kind, reason: Drop, now: Instant) -> Result<(), Refusal> {
+        self.metrics.drop_frame(reason);
+        self.advise_if_dropped(kind, reason, now)
+    }
+
+    fn advise_if_dropped(&mut self, kind: Kind, reason: Drop, now: Instant) -> Result<(), Refusal> {
+        if let Some(advice) = self.media.health.drop(kind == Kind::Video, reason, now)? {
+            self.advise(Some(advice));
+        }
+        Ok(())
+    }
+
+    fn picture(&mut self, picture: Picture, now: Instant) -> Result<(), Refusal> {
+        let Picture {
+            ms,
+            composition_ms,
+            access,
+            arrived,
+            payload,
+            config,
+        } = picture;
+        if let Some(config) = config {
+            self.configure(Kind::Video, &config.record)?;
+        }
+        let entry = self.media.groups.enter(access, ms);
+        let dts = ms.saturating_mul(TICKS_PER_MS);
+        let unit = AccessUnit {
+            dts,
+            pts: dts.saturating_add(i64::from(composition_ms) * TICKS_PER_MS),
+            key: entry.key,
+            independent: entry.independent,
+            arrived,
+            payload,
+        };
+        self.frame(Kind::Video, unit, now)?;
+        if entry.key || entry.overdue {
+            self.watch_groups();
+        }
+        Ok(())
+    }
+
+    fn sound(&mut self, dts: i64, payload: Bytes, now: Instant) -> Result<(), Refusal> {
+        let unit = AccessUnit {
+            dts,
+            pts: dts,
+            key: true,
+            independent: true,
+            arrived: now,
+            payload,
+        };
+        self.frame(Kind::Audio, unit, now)
+    }
+
+    /// What groups are like by now; to be called at key frames, and while none come.
+    fn watch_groups(&mut self) {
+        let gridded = match &self.state {
+            State::Live(live) => live.producer.broadcast().is_gridded(),
+            _ => false,
+        };
+        let advice = self.media.groups.advice(gridded);
+        let dropped = matches!(self.media.advice, Some(Advice::Dropped { video: false, .. }));
+        if !dropped || advice.is_some() {
+            self.advise(advice);
+        }
+    }
+
+    /// This is wrong at present: it is shown, and said once.
+    fn advise(&mut self, advice: Option<Advice>) {
+        self.media.advice = advice;
+        let text = advice.map(|advice| advice.to_string());
+        let new = |advice: &Advice| self.media.told.iter().all(|told| !told.is_like(*advice));
+        if let Some(advice) = advice.filter(new) {
+            self.media.told.push(advice);
+            let advice = text.as_deref().unwrap_or_default();
+            match &self.state {
+                State::Live(live) => warn!(channel = %live.producer.broadcast().name(), advice, "publisher advised"),
+                State::Settling(settling) => warn!(channel = %settling.claim.name(), advice, "publisher advised"),
+                State::Over => {}
+            }
+            self.media.words.clone_from(&text);
+        }
+        if let State::Live(live) = &self.state {
+            live.producer.broadcast().report(Reported {
+                key_interval: self.media.groups.interval(),
+                advice: text.map(Into::into),
+            });
+        }
+    }
+}

@@ -1,0 +1,328 @@
+use std::{
+    sync::atomic::AtomicUsize,
+    task::{Wake, Waker},
+    time::Duration,
+};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// An admission at whose clock each step is a millisecond later.
+struct Stage {
+    admission: Arc<Admission>,
+    metrics: Metrics,
+    now: Instant,
+}
+
+impl Stage {
+    fn new(max: usize, max_per_address: usize) -> Self {
+        Self {
+            admission: Admission::new("connections", max, max_per_address),
+            metrics: Metrics::default(),
+            now: Instant::now(),
+        }
+    }
+
+    fn step(&mut self) -> Instant {
+        self.now += Duration::from_millis(1);
+        self.now
+    }
+
+    fn admit(&mut self, last: u8) -> Result<Permit, Reason> {
+        let (address, now) = (IpAddr::from([192, 0, 2, last]), self.step());
+        self.admission.admit(Some(address), now, &self.metrics)
+    }
+
+    fn exchange(&mut self, permit: &Permit) {
+        assert!(permit.usage().begin());
+        permit.usage().end(self.step());
+    }
+}
+
+fn closed<const N: usize>(permits: [&Permit; N]) -> [bool; N] {
+    permits.map(|permit| permit.usage().is_closed())
+}
+
+#[test]
+fn a_new_address_displaces_the_connection_that_has_been_idle_longest() {
+    let mut stage = Stage::new(3, 3);
+    let [a, b, c] = [1, 2, 3].map(|last| stage.admit(last).unwrap());
+    stage.exchange(&a);
+    let d = stage.admit(4).unwrap();
+    assert_eq!(closed([&a, &b, &c, &d]), [false, true, false, false]);
+    drop(b);
+    stage.exchange(&c);
+    let e = stage.admit(5).unwrap();
+    assert_eq!(closed([&a, &c, &d, &e]), [true, false, false, false]);
+    assert_eq!(stage.admission.open(), 3);
+}
+
+#[test]
+fn an_address_that_has_idle_connections_displaces_its_own() {
+    let mut stage = Stage::new(3, 3);
+    let [a, b, c] = [1, 2, 2].map(|last| stage.admit(last).unwrap());
+    let d = stage.admit(2).unwrap();
+    assert_eq!(closed([&a, &b, &c, &d]), [false, true, false, false]);
+    // Those of address 2 are active now: it takes the place of another.
+    assert!(c.usage().begin() && d.usage().begin());
+    let e = stage.admit(2).unwrap();
+    assert_eq!(closed([&a, &c, &d, &e]), [true, false, false, false]);
+}
+
+#[test]
+fn a_connection_with_an_answer_on_its_way_is_never_displaced() {
+    let mut stage = Stage::new(2, 2);
+    let [a, b] = [1, 2].map(|last| stage.admit(last).unwrap());
+    assert!(a.usage().begin() && a.usage().begin() && b.usage().begin());
+    assert_eq!(stage.admit(3).unwrap_err(), Reason::Connections);
+    a.usage().end(stage.step());
+    assert_eq!(stage.admit(3).unwrap_err(), Reason::Connections);
+    // What was found active is found again when it is idle.
+    a.usage().end(stage.step());
+    let c = stage.admit(3).unwrap();
+    assert_eq!(closed([&a, &b, &c]), [true, false, false]);
+    assert!(!a.usage().begin(), "its place is another's");
+    b.usage().end(stage.step());
+}
+
+#[test]
+fn an_exchange_that_is_given_up_ends_too() {
+    let mut stage = Stage::new(1, 1);
+    let a = stage.admit(1).unwrap();
+    let in_flight = a.usage().exchange().unwrap();
+    assert!(stage.admit(2).is_err());
+    drop(in_flight);
+    assert!(stage.admit(2).is_ok() && a.usage().is_closed());
+}
+
+#[test]
+fn at_the_limit_of_its_address_a_connection_displaces_one_of_that_alone() {
+    let mut stage = Stage::new(100, 2);
+    let [other, a, b] = [1, 2, 2].map(|last| stage.admit(last).unwrap());
+    let c = stage.admit(2).unwrap();
+    assert_eq!(closed([&other, &a, &b, &c]), [false, true, false, false]);
+    assert!(b.usage().begin() && c.usage().begin());
+    assert_eq!(stage.admit(2).unwrap_err(), Reason::Address);
+}
+
+#[test]
+fn the_last_places_are_for_addresses_that_have_none() {
+    let mut stage = Stage::new(2 * RESERVE, 100);
+    let active = |stage: &mut Stage, last| {
+        let permit = stage.admit(last)?;
+        assert!(permit.usage().begin());
+        Ok::<_, Reason>(permit)
+    };
+    let _many: Vec<_> = (0..2 * RESERVE - 2).map(|_| active(&mut stage, 1).unwrap()).collect();
+    assert_eq!(active(&mut stage, 1).unwrap_err(), Reason::Connections);
+    let _b = active(&mut stage, 2).unwrap();
+    assert_eq!(active(&mut stage, 2).unwrap_err(), Reason::Connections);
+    let _c = active(&mut stage, 3).unwrap();
+    assert_eq!(active(&mut stage, 4).unwrap_err(), Reason::Connections);
+}
+
+#[test]
+fn idle_connections_of_few_addresses_keep_nobody_out() {
+    let mut stage = Stage::new(10_000, 1_000);
+    let mut crowd = Vec::new();
+    for n in 0..10_000_u32 {
+        crowd.push(stage.admit((n % 12) as u8).unwrap());
+        if n % 200 == 0 {
+            crowd.retain(|permit| !permit.usage().is_closed());
+        }
+    }
+    let mut newcomers = Vec::new();
+    for last in 100..200 {
+        let permit = stage.admit(last).unwrap();
+        assert!(permit.usage().begin());
+        newcomers.push(permit);
+        // The crowd comes back all the time, and displaces itself; those that were told to close do so soon.
+        let last = last % 12;
+        crowd.push(stage.admit(last).unwrap());
+        crowd.retain(|permit| !permit.usage().is_closed());
+    }
+    assert!(newcomers.iter().all(|permit| !permit.usage().is_closed()));
+    assert_eq!(stage.admission.open(), crowd.len() + newcomers.len());
+}
+
+#[test]
+fn connections_that_do_not_close_are_bounded() {
+    let mut stage = Stage::new(2_000, 2_000);
+    let _crowd: Vec<_> = (0..2_000 - 2_000 / RESERVE).map(|_| stage.admit(1).unwrap()).collect();
+    let more: Vec<_> = (0..2 * MAX_CLOSING).filter_map(|_| stage.admit(1).ok()).collect();
+    assert_eq!(more.len(), MAX_CLOSING);
+}
+
+#[test]
+fn an_address_that_may_be_forged_has_no_share_and_is_displaced_by_age() {
+    let mut stage = Stage::new(2, 1);
+    let mut admit = |address: Option<[u8; 4]>| {
+        let now = stage.step();
+        stage.admission.admit(address.map(IpAddr::from), now, &stage.metrics)
+    };
+    let [a, b] = [None, None].map(|address| admit(address).unwrap());
+    let _c = admit(Some([192, 0, 2, 1])).unwrap();
+    assert_eq!(closed([&a, &b]), [true, false]);
+}
+
+#[test]
+fn without_descriptors_some_are_closed_and_none_that_is_active() {
+    let mut stage = Stage::new(100, 100);
+    let permits: Vec<_> = (0..u8::try_from(DESCRIPTORS).unwrap() + 10)
+        .map(|last| stage.admit(last).unwrap())
+        .collect();
+    assert!(permits[0].usage().begin());
+    stage.admission.free_descriptors(&stage.metrics);
+    let closed = permits.iter().filter(|permit| permit.usage().is_closed());
+    assert!(closed.count() == DESCRIPTORS && !permits[0].usage().is_closed());
+}
+
+#[test]
+fn all_is_forgotten_of_connections_that_have_gone() {
+    let mut stage = Stage::new(4, 4);
+    let mut permits: Vec<_> = (0..12).map(|last| stage.admit(last % 3).unwrap()).collect();
+    let late = permits.pop().unwrap();
+    let usage = Arc::clone(late.usage());
+    assert!(usage.begin());
+    assert!(stage.admit(9).is_ok());
+    permits.clear();
+    assert!(stage.admit(3).is_ok() && stage.admit(3).is_ok() && stage.admit(3).is_ok());
+    drop(late);
+    // An answer may be given up after its connection has gone.
+    usage.end(stage.step());
+    let table = stage.admission.table();
+    assert_eq!((table.open, table.closing, table.hosts.len()), (0, 0, 0));
+    assert_eq!((table.by_age.len(), table.by_host.len()), (0, 0));
+}
+
+#[test]
+fn the_task_of_a_displaced_connection_is_woken() {
+    struct Count(AtomicUsize);
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let mut stage = Stage::new(1, 1);
+    let permit = stage.admit(1).unwrap();
+    let count = Arc::new(Count(AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&count));
+    let mut cx = Context::from_waker(&waker);
+    assert!(permit.usage().poll_closed(&mut cx).is_pending());
+    let _other = stage.admit(2).unwrap();
+    assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    assert!(permit.usage().poll_closed(&mut cx).is_ready());
+}
+
+#[test]
+fn the_log_has_a_line_at_the_first_event_and_sums_once_a_minute() {
+    let mut table = Table::default();
+    let mut closed = |now_ms| table.notice(Reason::Connections, now_ms, |notice| notice.closed += 1);
+    assert_eq!(closed(5).unwrap().closed, 1);
+    assert!((6..10_000).all(|now_ms| closed(now_ms).is_none()));
+    assert_eq!(closed(5 + LOG_INTERVAL_MS).unwrap().closed, 9_995);
+    // Each limit has its own.
+    assert!(table.notice(Reason::Address, 7, |notice| notice.refused += 1).is_some());
+}
+
+#[test]
+fn one_ipv6_host_has_a_64_and_ipv4_hosts_behind_an_ipv6_listener_are_told_apart() {
+    let host = |text: &str| Host::of(text.parse().unwrap());
+    let [a, b, c] = ["2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1"].map(host);
+    assert!(a == b && a != c);
+    let [a, b, c] = ["::ffff:192.0.2.1", "::ffff:192.0.2.2", "192.0.2.1"].map(host);
+    assert!(a != b && a == c);
+}
+
+/// A connection as the policy's text has it.
+struct Modelled {
+    host: u8,
+    exchanges: u32,
+    idle_since: u64,
+    permit: Permit,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Come(u8),
+    Begin(prop::sample::Index),
+    End(prop::sample::Index),
+    Go(prop::sample::Index),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..6_u8).prop_map(Step::Come),
+        3 => any::<prop::sample::Index>().prop_map(Step::Begin),
+        3 => any::<prop::sample::Index>().prop_map(Step::End),
+        1 => any::<prop::sample::Index>().prop_map(Step::Go),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_the_policy_is_followed(steps in prop::collection::vec(step(), 1..200)) {
+        const MAX: usize = 2 * RESERVE;
+        const MAX_PER_ADDRESS: usize = 12;
+        let (mut stage, mut open) = (Stage::new(MAX, MAX_PER_ADDRESS), Vec::<Modelled>::new());
+        for (time, step) in (1_u64..).zip(steps) {
+            match step {
+                Step::Come(host) => {
+                    let here = open.iter().filter(|one| one.host == host).count();
+                    let reserved = if here == 0 { 0 } else { 2 };
+                    let idlest = |own: bool| {
+                        let idle = open.iter().enumerate().filter(|(_, one)| one.exchanges == 0 && (!own || one.host == host));
+                        idle.min_by_key(|(_, one)| one.idle_since).map(|(index, _)| index)
+                    };
+                    let expected = if here >= MAX_PER_ADDRESS {
+                        idlest(true).map(Some).ok_or(Reason::Address)
+                    } else if open.len() + reserved >= MAX {
+                        idlest(true).or_else(|| idlest(false)).map(Some).ok_or(Reason::Connections)
+                    } else {
+                        Ok(None)
+                    };
+                    let admitted = stage.admit(host);
+                    let displaced = open.iter().position(|one| one.permit.usage().is_closed());
+                    let permit = match (admitted, expected) {
+                        (Ok(permit), Ok(expected)) => {
+                            prop_assert_eq!(displaced, expected);
+                            permit
+                        }
+                        (Err(reason), Err(expected)) => {
+                            prop_assert_eq!(reason, expected);
+                            continue;
+                        }
+                        (admitted, expected) => panic!("{admitted:?}, not {expected:?}"),
+                    };
+                    if let Some(displaced) = displaced {
+                        open.remove(displaced);
+                    }
+                    open.push(Modelled { host, exchanges: 0, idle_since: time, permit });
+                }
+                Step::Begin(index) if !open.is_empty() => {
+                    let one = index.get_mut(&mut open);
+                    prop_assert!(one.permit.usage().begin());
+                    one.exchanges += 1;
+                    stage.step();
+                }
+                Step::End(index) if !open.is_empty() => {
+                    let (one, now) = (index.get_mut(&mut open), stage.step());
+                    if one.exchanges > 0 {
+                        one.exchanges -= 1;
+                        one.idle_since = time;
+                        one.permit.usage().end(now);
+                    }
+                }
+                Step::Go(index) if !open.is_empty() => {
+                    open.remove(index.index(open.len()));
+                    stage.step();
+                }
+                _ => {
+                    stage.step();
+                }
+            }
+            prop_assert_eq!(stage.admission.open(), open.len());
+        }
+    }
+}

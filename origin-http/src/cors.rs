@@ -1,0 +1,273 @@
+//! Which pages of other origins may read an answer (the Fetch standard's CORS protocol, Resource Timing's Timing-Allow-Origin).
+//!
+//! Either every page may, without credentials, and the answer is the same for all; or listed origins may, with credentials, and an answer
+//! names the origin that asked and says so in Vary.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{
+        ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+        ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+        ACCESS_CONTROL_REQUEST_HEADERS, ORIGIN, VARY, X_CONTENT_TYPE_OPTIONS,
+    },
+};
+
+use crate::{answer::METHODS, authority};
+
+const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
+const ANY: HeaderValue = HeaderValue::from_static("*");
+/// Headers of an answer that a page of another origin may read, beside those that it always may.
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("Date, Age, ETag, Content-Length, Content-Range, Accept-Ranges, Server-Timing");
+/// Headers that a page may send. The wildcard does not cover `Authorization`, and covers nothing where credentials are sent.
+const ALLOWED: HeaderValue = HeaderValue::from_static(
+    "*, authorization, range, if-match, if-none-match, if-range, if-modified-since, if-unmodified-since, cache-control, content-type, \
+     priority, cmcd-object, cmcd-request, cmcd-session, cmcd-status",
+);
+/// Origins that may be listed: each request is compared with all of them.
+const MAX_ORIGINS: usize = 64;
+/// Bytes of the list of headers that a preflight asks for and gets: more than any page sends.
+const MAX_ASKED: usize = 1_024;
+
+/// Whose pages may read answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Cors {
+    Any,
+    Listed(Vec<HeaderValue>),
+}
+
+/// What one request is granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grant {
+    /// All pages may read the answer.
+    Any,
+    /// Those of the listed origin with this index.
+    Listed(u8),
+    /// No page of another origin.
+    None,
+}
+
+impl Cors {
+    /// Reads `http.cors_origins`: `*` alone, or origins as browsers send them.
+    ///
+    /// # Errors
+    /// The entry that is neither, in words for the operator.
+    pub(crate) fn new(origins: &[String]) -> Result<Self, String> {
+        if origins == ["*"] {
+            return Ok(Self::Any);
+        }
+        if origins.len() > MAX_ORIGINS {
+            return Err(format!(
+                "http.cors_origins has {} entries, it may have {MAX_ORIGINS}",
+                origins.len()
+            ));
+        }
+        let listed = origins.iter().map(|origin| {
+            let value = HeaderValue::from_str(origin).ok().filter(|_| is_origin(origin));
+            value.ok_or_else(|| {
+                format!(
+                    "http.cors_origins: {origin:?} is not an origin as browsers send it, such as \"https://player.example\" or \
+                     \"http://localhost:3000\": scheme and host in lower case, no default port, no path; \"*\" stands alone"
+                )
+            })
+        });
+        listed.collect::<Result<_, _>>().map(Self::Listed)
+    }
+
+    /// What a request with these headers is granted.
+    pub(crate) fn grant(&self, request: &HeaderMap) -> Grant {
+        let Self::Listed(listed) = self else {
+            return Grant::Any;
+        };
+        let origin = request.get(ORIGIN);
+        let found = origin.and_then(|origin| listed.iter().position(|listed| listed == origin));
+        found
+            .and_then(|index| u8::try_from(index).ok())
+            .map_or(Grant::None, Grant::Listed)
+    }
+
+    /// Says in an answer's headers who may read it. What an origin behind an edge said of that is replaced.
+    pub(crate) fn share(&self, grant: Grant, headers: &mut HeaderMap) {
+        match (self, grant) {
+            (Self::Any, _) => {
+                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
+                headers.insert(TIMING_ALLOW_ORIGIN, ANY);
+            }
+            (Self::Listed(listed), grant) => {
+                let origin = match grant {
+                    Grant::Listed(index) => listed.get(usize::from(index)),
+                    Grant::Any | Grant::None => None,
+                };
+                match origin {
+                    Some(origin) => {
+                        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+                        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+                        headers.insert(TIMING_ALLOW_ORIGIN, origin.clone());
+                    }
+                    None => {
+                        headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN);
+                        headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
+                        headers.remove(TIMING_ALLOW_ORIGIN);
+                    }
+                }
+                vary(headers, "origin");
+            }
+        }
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
+
+    /// Says in the answer to a preflight what may be asked, for a day: any header.
+    pub(crate) fn preflight(&self, request: &HeaderMap, headers: &mut HeaderMap) {
+        let asked = match self {
+            Self::Any => None,
+            Self::Listed(_) => {
+                vary(headers, "access-control-request-headers");
+                request
+                    .get(ACCESS_CONTROL_REQUEST_HEADERS)
+                    .filter(|asked| is_list_of_names(asked.as_bytes()))
+                    .cloned()
+            }
+        };
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.unwrap_or(ALLOWED));
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    }
+}
+
+/// Adds a field to those by which an answer differs, unless it is there.
+fn vary(headers: &mut HeaderMap, field: &'static str) {
+    let names = headers.get_all(VARY).iter();
+    let known = names
+        .flat_map(|vary| vary.as_bytes().split(|&byte| byte == b','))
+        .any(|name| name.trim_ascii().eq_ignore_ascii_case(field.as_bytes()));
+    if !known {
+        headers.append(VARY, HeaderValue::from_static(field));
+    }
+}
+
+/// Whether it is an origin as browsers serialize it (RFC 6454 6.2): what differs by a letter would never be equal.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, authority)) = text.split_once("://") else {
+        return false;
+    };
+    let mut letters = scheme.bytes();
+    let default_port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => "",
+    };
+    letters.next().is_some_and(|first| first.is_ascii_lowercase())
+        && letters.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte))
+        && authority::is_valid(authority.as_bytes())
+        && !authority.bytes().any(|byte| byte.is_ascii_uppercase() || byte == b'*')
+        && !authority.ends_with(':')
+        && (default_port.is_empty() || !authority.ends_with(default_port))
+}
+
+fn is_list_of_names(text: &[u8]) -> bool {
+    let name = |name: &[u8]| HeaderName::from_bytes(name.trim_ascii()).is_ok();
+    text.len() <= MAX_ASKED && text.split(|&byte| byte == b',').all(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cors(origins: &[&str]) -> Result<Cors, String> {
+        let origins: Vec<_> = origins.iter().map(|&origin| origin.to_owned()).collect();
+        Cors::new(&origins)
+    }
+
+    fn asked(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let fields = fields.iter();
+        fields
+            .map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn an_origin_is_taken_as_browsers_send_it_and_no_other_way() {
+        assert_eq!(cors(&["*"]), Ok(Cors::Any));
+        assert_eq!(cors(&[]), Ok(Cors::Listed(vec![])));
+        for good in [
+            "https://player.example",
+            "http://localhost:3000",
+            "https://[2001:db8::1]:8443",
+            "capacitor://localhost",
+            "https://a.example:8443",
+        ] {
+            assert!(matches!(cors(&[good]), Ok(Cors::Listed(_))), "{good}");
+        }
+        for bad in [
+            "",
+            "null",
+            "player.example",
+            "https://",
+            "https://player.example/",
+            "https://player.example/x",
+            "https://Player.example",
+            "HTTPS://player.example",
+            "https://player.example:443",
+            "http://player.example:80",
+            "https://player.example:",
+            "https://*.example",
+            "https://a@player.example",
+            "https://player.example\n",
+        ] {
+            assert!(cors(&[bad]).unwrap_err().contains("cors_origins"), "{bad}");
+        }
+        assert!(cors(&["*", "https://player.example"]).is_err());
+        assert!(cors(&["https://a"; MAX_ORIGINS]).is_ok() && cors(&["https://a"; MAX_ORIGINS + 1]).is_err());
+    }
+
+    #[test]
+    fn a_listed_origin_is_named_and_another_learns_nothing() {
+        let cors = cors(&["https://a", "https://b"]).unwrap();
+        for (fields, origin) in [
+            (&[("origin", "https://b")][..], Some("https://b")),
+            (&[("origin", "https://c")], None),
+            (&[("origin", "https://b.c")], None),
+            (&[("origin", "null")], None),
+            (&[], None),
+        ] {
+            // What an origin behind an edge may have said.
+            let mut headers = asked(&[("access-control-allow-origin", "*"), ("timing-allow-origin", "*")]);
+            headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+            cors.share(cors.grant(&asked(fields)), &mut headers);
+            let told = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
+            assert_eq!(told("access-control-allow-origin"), origin, "{fields:?}");
+            assert_eq!(told("timing-allow-origin"), origin);
+            assert_eq!(told("access-control-allow-credentials"), origin.map(|_| "true"));
+            let vary: Vec<_> = headers.get_all(VARY).iter().collect();
+            assert_eq!(vary, ["accept-encoding", "origin"]);
+            cors.share(Grant::None, &mut headers);
+            assert_eq!(headers.get_all(VARY).iter().count(), 2, "it is said once");
+        }
+    }
+
+    #[test]
+    fn a_preflight_with_credentials_gets_the_names_that_it_asks_for() {
+        let listed = cors(&["https://a"]).unwrap();
+        let answer = |cors: &Cors, names: &'static str| {
+            let mut headers = HeaderMap::new();
+            cors.preflight(&asked(&[("access-control-request-headers", names)]), &mut headers);
+            (
+                headers[ACCESS_CONTROL_ALLOW_HEADERS].clone(),
+                headers.contains_key(VARY),
+            )
+        };
+        let (allowed, varies) = answer(&listed, "authorization,x-playback-session-id");
+        assert_eq!(
+            (allowed.as_bytes(), varies),
+            (&b"authorization,x-playback-session-id"[..], true)
+        );
+        for not_names in ["a b", "a,,b", "x: y", ""] {
+            assert_eq!(answer(&listed, not_names).0, ALLOWED, "{not_names}");
+        }
+        let (allowed, varies) = answer(&Cors::Any, "x-anything");
+        let names: Vec<_> = allowed.to_str().unwrap().split(", ").collect();
+        assert!(names.contains(&"*") && names.contains(&"authorization") && names.contains(&"range"));
+        assert!(!varies);
+    }
+}

@@ -1,0 +1,88 @@
+//! The memory of an edge: one budget for all that it holds, and the charges against it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use prometheus_client::metrics::gauge::Gauge;
+
+/// The purpose that memory is wanted for. Viewers that read slowly hold what they read, so a reserve
+/// is kept from large objects; otherwise they would keep the small ones out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// A playlist, a manifest, a picture or an error: all of the memory.
+    Text,
+    /// A part or a CMAF header: all but a sixteenth.
+    Small,
+    /// A segment: all but an eighth.
+    Large,
+}
+
+/// The memory that all objects may take together.
+#[derive(Debug)]
+pub(super) struct Budget {
+    limit: u64,
+    used: AtomicU64,
+    gauge: Gauge,
+}
+
+/// Memory taken from a budget by one owner, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Charge {
+    budget: Arc<Budget>,
+    bytes: AtomicU64,
+}
+
+impl Budget {
+    /// A budget of `limit` bytes; `gauge` shows how many are taken.
+    pub(super) fn new(limit: u64, gauge: Gauge) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            used: AtomicU64::new(0),
+            gauge,
+        })
+    }
+
+    /// Whether `bytes` more would be too many for such a claim.
+    pub(super) fn is_short_of(&self, bytes: u64, claim: Claim) -> bool {
+        let reserve = match claim {
+            Claim::Text => 0,
+            Claim::Small => self.limit / 16,
+            Claim::Large => self.limit / 8,
+        };
+        self.used.load(Ordering::Relaxed).saturating_add(bytes) > self.limit - reserve
+    }
+
+    /// Takes `bytes`, whether there is room or not: the caller has made room.
+    pub(super) fn charge(self: &Arc<Self>, bytes: u64) -> Charge {
+        let charge = Charge {
+            budget: Arc::clone(self),
+            bytes: AtomicU64::new(0),
+        };
+        charge.add(bytes);
+        charge
+    }
+}
+
+impl Charge {
+    /// Takes `bytes` more.
+    pub(super) fn add(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.budget.used.fetch_add(bytes, Ordering::Relaxed);
+        self.budget.gauge.inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// The budget that it is taken from.
+    pub(super) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let bytes = *self.bytes.get_mut();
+        self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.budget.gauge.dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+}

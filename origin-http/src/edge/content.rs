@@ -1,0 +1,521 @@
+//! The bytes of an object, whole or still coming: one writer, any number of readers, each at its own pace.
+//!
+//! Bytes are kept in blocks of the object's own and shared as pieces of them, so that a reader copies
+//! nothing. A piece costs memory beside its bytes, so bytes that come in small portions are gathered
+//! until there are [`SEALED`] of them. A reader that follows closely copies them meanwhile.
+
+use std::{
+    io, mem,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use packager::Rope;
+
+use super::budget::{Budget, Charge};
+
+/// The most by which an object's memory grows at once, so that an origin that announces much and
+/// sends little costs little.
+pub(super) const BLOCK: usize = 256 << 10;
+/// The least by which it grows where the length is not announced.
+const SMALL_BLOCK: usize = 4 << 10;
+/// Bytes that make a piece. Fewer do where the block or the object ends.
+const SEALED: usize = 1 << 10;
+/// Memory of a piece beside its bytes: its handles in the list and in the rope, and the owner that
+/// ties the charge to it.
+const PIECE: u64 = 256;
+
+/// An object's bytes.
+#[derive(Debug)]
+pub(super) struct Content {
+    /// The length, if the origin announced it.
+    length: Option<u64>,
+    state: Mutex<State>,
+    charge: Arc<Charge>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Sealed bytes.
+    pieces: Vec<Bytes>,
+    /// The bytes after them; its spare capacity is the rest of the current block.
+    open: BytesMut,
+    /// Bytes in all.
+    len: u64,
+    end: Option<End>,
+    /// Readers that wait for more, and how often all were woken: a place is its owner's until then.
+    wakers: Vec<Option<Waker>>,
+    round: u64,
+}
+
+#[derive(Debug, Clone)]
+enum End {
+    Whole(Rope),
+    Short,
+}
+
+/// Bytes that are charged for as long as anybody has them.
+struct Charged {
+    bytes: Bytes,
+    _charge: Arc<Charge>,
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Content {
+    /// Bytes to come.
+    pub(super) fn coming(length: Option<u64>, budget: &Arc<Budget>) -> Arc<Self> {
+        Arc::new(Self {
+            length,
+            state: Mutex::default(),
+            charge: Arc::new(budget.charge(0)),
+        })
+    }
+
+    /// Bytes that are there.
+    pub(super) fn whole(bytes: Bytes, budget: &Arc<Budget>) -> Arc<Self> {
+        let content = Self::coming(Some(bytes.len() as u64), budget);
+        content.charge.add(bytes.len() as u64);
+        {
+            let mut state = content.state();
+            state.len = bytes.len() as u64;
+            state.end = Some(End::Whole(Rope::from(content.charged(bytes))));
+        }
+        content
+    }
+
+    /// All of it, if all is there.
+    pub(super) fn rope(&self) -> Option<Rope> {
+        match &self.state().end {
+            Some(End::Whole(rope)) => Some(rope.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether it ended before its end.
+    pub(super) fn is_short(&self) -> bool {
+        matches!(self.state().end, Some(End::Short))
+    }
+
+    /// Its length, if it is known.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.length.or_else(|| self.rope().map(|rope| rope.len() as u64))
+    }
+
+    /// The budget that it is charged to.
+    pub(super) fn budget(&self) -> &Arc<Budget> {
+        self.charge.budget()
+    }
+
+    fn charged(&self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Charged {
+            bytes,
+            _charge: Arc::clone(&self.charge),
+        })
+    }
+
+    /// Makes the open bytes a piece, if there are any.
+    fn seal(&self, state: &mut State) {
+        if !state.open.is_empty() {
+            self.charge.add(PIECE);
+            let piece = state.open.split().freeze();
+            state.pieces.push(self.charged(piece));
+        }
+    }
+
+    /// The size of the next block for `here` bytes that have come: as much as is announced, but no
+    /// more than [`BLOCK`]; without an announcement, as much as has come.
+    fn block_for(&self, here: usize, len: u64) -> usize {
+        let least = here.min(BLOCK);
+        match self.length {
+            Some(length) => usize::try_from(length.saturating_sub(len))
+                .unwrap_or(usize::MAX)
+                .clamp(least, BLOCK),
+            None => least.max(SMALL_BLOCK),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, and wakes the readers that wait for that.
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let wakers = {
+            let mut state = self.state();
+            change(&mut state);
+            state.round += 1;
+            mem::take(&mut state.wakers)
+        };
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+}
+
+impl State {
+    /// Bytes that the current block still has room for.
+    fn room(&self) -> usize {
+        self.open.capacity() - self.open.len()
+    }
+}
+
+/// Writes an object's bytes as they come. Dropped before its end, it leaves the object short.
+#[derive(Debug)]
+pub(super) struct Writer {
+    content: Arc<Content>,
+    done: bool,
+}
+
+impl Writer {
+    pub(super) fn new(content: Arc<Content>) -> Self {
+        Self { content, done: false }
+    }
+
+    /// Bytes written.
+    pub(super) fn len(&self) -> u64 {
+        self.content.state().len
+    }
+
+    /// Bytes of memory that `more` bytes, at most [`BLOCK`], would take beyond what is taken.
+    pub(super) fn needs(&self, more: usize) -> u64 {
+        let state = self.content.state();
+        match more.saturating_sub(state.room()) {
+            0 => PIECE,
+            rest => self.content.block_for(rest, state.len) as u64 + 2 * PIECE,
+        }
+    }
+
+    /// Appends bytes: the one copy that an object costs.
+    pub(super) fn push(&mut self, mut bytes: &[u8]) {
+        let content = &*self.content;
+        content.change(|state| {
+            while !bytes.is_empty() {
+                if state.room() == 0 {
+                    content.seal(state);
+                    state.open = BytesMut::with_capacity(content.block_for(bytes.len(), state.len));
+                    content.charge.add(state.open.capacity() as u64);
+                }
+                let (now, later) = bytes.split_at(bytes.len().min(state.room()));
+                state.open.extend_from_slice(now);
+                state.len += now.len() as u64;
+                bytes = later;
+            }
+            if state.open.len() >= SEALED || content.length == Some(state.len) {
+                content.seal(state);
+            }
+        });
+    }
+
+    /// All has come, unless the origin had announced something else.
+    pub(super) fn finish(mut self) -> bool {
+        self.done = true;
+        let content = &*self.content;
+        let mut right = true;
+        content.change(|state| {
+            right = content.length.is_none_or(|length| length == state.len);
+            content.seal(state);
+            state.end = Some(match right {
+                true => End::Whole(Rope::new(state.pieces.iter().cloned())),
+                false => End::Short,
+            });
+        });
+        right
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.done {
+            self.content.change(|state| state.end = Some(End::Short));
+        }
+    }
+}
+
+/// Reads an object, or a range of one whose length is known, while it comes.
+#[derive(Debug)]
+pub(super) struct Reader {
+    content: Arc<Content>,
+    /// The piece that is read next, and how much of the object lies before it.
+    piece: usize,
+    before: u64,
+    /// The next byte that is wanted, and the end of what is wanted.
+    at: u64,
+    to: Option<u64>,
+    /// Where its waker is.
+    place: Option<(u64, usize)>,
+}
+
+impl Reader {
+    /// All of it.
+    pub(super) fn new(content: Arc<Content>) -> Self {
+        let to = content.length;
+        Self {
+            content,
+            piece: 0,
+            before: 0,
+            at: 0,
+            to,
+            place: None,
+        }
+    }
+
+    /// `len` bytes from `start`, which there will be.
+    pub(super) fn of_range(content: Arc<Content>, start: u64, len: u64) -> Self {
+        let mut reader = Self::new(content);
+        (reader.at, reader.to) = (start, Some(start + len));
+        reader
+    }
+
+    fn left(&self) -> Option<u64> {
+        self.to.map(|to| to.saturating_sub(self.at))
+    }
+
+    /// The next of what is wanted, if it is there.
+    fn next(&mut self, state: &State) -> Option<Bytes> {
+        while let Some(piece) = state.pieces.get(self.piece) {
+            let wanted = self.within(piece.len());
+            if self.at + wanted.len() as u64 >= self.before + piece.len() as u64 {
+                self.piece += 1;
+                self.before += piece.len() as u64;
+            }
+            if !wanted.is_empty() {
+                self.at += wanted.len() as u64;
+                return Some(piece.slice(wanted));
+            }
+        }
+        let wanted = self.within(state.open.len());
+        self.at += wanted.len() as u64;
+        (!wanted.is_empty()).then(|| Bytes::copy_from_slice(&state.open[wanted]))
+    }
+
+    /// Which of the `len` bytes from `before` on are wanted.
+    fn within(&self, len: usize) -> std::ops::Range<usize> {
+        let within = |at: u64| usize::try_from(at.saturating_sub(self.before)).map_or(len, |at| at.min(len));
+        within(self.at)..within(self.to.unwrap_or(u64::MAX)).max(within(self.at))
+    }
+}
+
+impl Body for Reader {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        if this.left() == Some(0) {
+            return Poll::Ready(None);
+        }
+        let content = Arc::clone(&this.content);
+        let mut state = content.state();
+        if let Some(bytes) = this.next(&state) {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        match &state.end {
+            Some(End::Whole(_)) => Poll::Ready(None),
+            Some(End::Short) => Poll::Ready(Some(Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the origin's answer ended before its end",
+            )))),
+            None => {
+                let round = state.round;
+                match this.place.filter(|place| place.0 == round) {
+                    Some((_, index)) => state.wakers[index] = Some(cx.waker().clone()),
+                    None => {
+                        this.place = Some((round, state.wakers.len()));
+                        state.wakers.push(Some(cx.waker().clone()));
+                    }
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left() == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Some((round, index)) = self.place {
+            let mut state = self.content.state();
+            if state.round == round
+                && let Some(waker) = state.wakers.get_mut(index)
+            {
+                *waker = None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use prometheus_client::metrics::gauge::Gauge;
+
+    use super::{super::budget::Claim, *};
+
+    fn budget() -> Arc<Budget> {
+        Budget::new(1 << 20, Gauge::default())
+    }
+
+    async fn read(reader: Reader) -> Bytes {
+        reader.collect().await.unwrap().to_bytes()
+    }
+
+    #[tokio::test]
+    async fn readers_get_what_comes_as_it_comes() {
+        let content = Content::coming(Some(10), &budget());
+        let mut writer = Writer::new(Arc::clone(&content));
+        let mut early = Reader::new(Arc::clone(&content));
+        let late = tokio::spawn(read(Reader::new(Arc::clone(&content))));
+        tokio::task::yield_now().await;
+        writer.push(b"01234");
+        let frame = early.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(frame, "01234");
+        assert!(content.rope().is_none());
+        writer.push(b"56789");
+        assert_eq!(read(early).await, "56789");
+        assert!(writer.finish());
+        assert_eq!(late.await.unwrap(), "0123456789");
+        assert_eq!(content.rope().unwrap().to_bytes(), "0123456789");
+    }
+
+    #[tokio::test]
+    async fn a_range_of_what_still_comes_is_its_bytes() {
+        for (start, len, expected) in [(0, 10, "0123456789"), (3, 4, "3456"), (5, 1, "5"), (9, 1, "9")] {
+            let content = Content::coming(Some(10), &budget());
+            let mut writer = Writer::new(Arc::clone(&content));
+            let reader = Reader::of_range(Arc::clone(&content), start, len);
+            assert_eq!(reader.size_hint().exact(), Some(len));
+            let reading = tokio::spawn(read(reader));
+            for piece in [&b"012"[..], b"34", b"5678", b"9"] {
+                tokio::task::yield_now().await;
+                writer.push(piece);
+            }
+            assert_eq!(reading.await.unwrap(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_ends_before_its_end_is_an_error_to_its_readers() {
+        let content = Content::coming(None, &budget());
+        let mut writer = Writer::new(Arc::clone(&content));
+        writer.push(b"some");
+        let reading = tokio::spawn(Reader::new(Arc::clone(&content)).collect());
+        tokio::task::yield_now().await;
+        drop(writer);
+        assert_eq!(reading.await.unwrap().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert!(content.is_short());
+        // Fewer bytes than were announced, too:
+        let content = Content::coming(Some(10), &budget());
+        let mut writer = Writer::new(Arc::clone(&content));
+        writer.push(b"some");
+        assert!(!writer.finish() && content.is_short());
+    }
+
+    #[tokio::test]
+    async fn memory_is_taken_as_it_is_needed_and_given_back_by_the_last_reader() {
+        let (block, piece) = (BLOCK as i64, PIECE as i64);
+        let gauge = Gauge::<i64>::default();
+        let budget = Budget::new(1 << 20, gauge.clone());
+        let content = Content::coming(Some(1 << 40), &budget);
+        let mut writer = Writer::new(Arc::clone(&content));
+        assert_eq!(writer.needs(1), BLOCK as u64 + 2 * PIECE);
+        writer.push(b"x");
+        assert_eq!(writer.needs(BLOCK - 1), PIECE);
+        assert_eq!(gauge.get(), block);
+        writer.push(&[0; BLOCK - 1]);
+        assert_eq!(gauge.get(), block + piece);
+        let reader = Reader::new(Arc::clone(&content));
+        drop((writer, content));
+        assert!(budget.is_short_of((1 << 20) - BLOCK as u64, Claim::Text));
+        drop(reader);
+        assert_eq!(gauge.get(), 0);
+        // Without an announcement, what has come.
+        let content = Content::coming(None, &budget);
+        let mut writer = Writer::new(content);
+        writer.push(&[0; 10_000]);
+        assert_eq!(gauge.get(), 10_000 + piece);
+        writer.push(&[0; 100]);
+        assert_eq!(gauge.get(), 10_000 + piece + SMALL_BLOCK as i64);
+    }
+
+    #[tokio::test]
+    async fn bytes_that_come_one_by_one_take_little_more_than_they_are_and_reach_readers_at_once() {
+        let bytes: Vec<u8> = (0..100_000_u32).map(|n| (n % 251) as u8).collect();
+        for length in [None, Some(bytes.len() as u64)] {
+            let gauge = Gauge::<i64>::default();
+            let budget = Budget::new(1 << 20, gauge.clone());
+            let content = Content::coming(length, &budget);
+            let mut writer = Writer::new(Arc::clone(&content));
+            let mut near = Reader::new(Arc::clone(&content));
+            let mut range = Reader::of_range(Arc::clone(&content), 1_500, 90_000);
+            let (mut followed, mut ranged) = (Vec::new(), Vec::new());
+            for byte in &bytes {
+                writer.push(&[*byte]);
+                let frame = near.frame().await.unwrap().unwrap().into_data().unwrap();
+                assert_eq!(frame.len(), 1);
+                followed.extend_from_slice(&frame);
+                if followed.len() % 700 == 0 && (1_501..91_000).contains(&followed.len()) {
+                    let frame = range.frame().await.unwrap().unwrap();
+                    ranged.extend_from_slice(&frame.into_data().unwrap());
+                }
+            }
+            assert!(writer.finish());
+            let most = bytes.len() + bytes.len() / 3 + SMALL_BLOCK;
+            assert!(gauge.get() <= most as i64, "{} for {}", gauge.get(), bytes.len());
+            assert!(content.state().pieces.len() <= bytes.len() / SEALED + bytes.len() / SMALL_BLOCK + 1);
+            assert_eq!(followed, bytes);
+            ranged.extend_from_slice(&read(range).await);
+            assert_eq!(ranged, bytes[1_500..91_500]);
+            assert_eq!(read(Reader::new(Arc::clone(&content))).await, bytes);
+            assert_eq!(content.rope().unwrap().to_bytes(), bytes);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_portion_worth_a_piece_is_shared_without_a_copy() {
+        let content = Content::coming(None, &budget());
+        let mut writer = Writer::new(Arc::clone(&content));
+        let mut readers = [0, 1].map(|_| Reader::new(Arc::clone(&content)));
+        writer.push(&[1; SEALED]);
+        let mut starts = Vec::new();
+        for reader in &mut readers {
+            let frame = reader.frame().await.unwrap().unwrap().into_data().unwrap();
+            starts.push(frame.as_ptr());
+        }
+        assert_eq!(starts[0], starts[1]);
+        assert_eq!(content.state().pieces[0].as_ptr(), starts[0]);
+    }
+
+    #[tokio::test]
+    async fn readers_that_leave_and_come_leave_no_waker_behind() {
+        let content = Content::coming(None, &budget());
+        let mut writer = Writer::new(Arc::clone(&content));
+        let waker = Waker::noop();
+        for _ in 0..100 {
+            let mut reader = Reader::new(Arc::clone(&content));
+            for _ in 0..3 {
+                assert!(
+                    Pin::new(&mut reader)
+                        .poll_frame(&mut Context::from_waker(waker))
+                        .is_pending()
+                );
+            }
+        }
+        assert_eq!(content.state().wakers.iter().flatten().count(), 0);
+        assert_eq!(content.state().wakers.len(), 100);
+        writer.push(b"x");
+        assert_eq!(content.state().wakers.len(), 0);
+    }
+}

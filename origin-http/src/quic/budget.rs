@@ -1,0 +1,305 @@
+//! Bytes that are sent to an address that has not shown to be its owner's: three times those that came from it, at most (RFC 9000 8.1).
+//!
+//! quinn lets a datagram go while there is room for one byte of it, so that up to a datagram more leaves than may. Here the datagram that is
+//! beyond the limit is held until more has come. An address has shown that it is its owner's when it uses the connection id that was sent
+//! to it: nobody else has seen that id.
+//!
+//! Counted are datagrams of a handshake: those with a long header, and those with a short one for the connection id that the client chose. What
+//! another connection of the same address is sent is not, or whoever invents a viewer's address could stop what that viewer is sent. Addresses
+//! before the last [`MAX_ADDRESSES`] are left to quinn's check alone.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+};
+
+use quinn::udp::EcnCodepoint;
+
+use super::keys::ID_LEN;
+
+/// Times that bytes may come back.
+const FACTOR: u64 = 3;
+/// As many as handshakes at once. Each holds a datagram at most.
+const MAX_ADDRESSES: usize = 1_024;
+/// A client's connection id that is shorter tells no connections apart.
+const LEAST_ID: usize = 4;
+const MAX_ID: usize = 20;
+
+/// Addresses that have not shown it.
+#[derive(Debug, Default)]
+pub(super) struct Budgets {
+    addresses: HashMap<SocketAddr, Budget>,
+    /// In the order in which they came. Some are gone.
+    order: VecDeque<SocketAddr>,
+}
+
+#[derive(Debug, Default)]
+struct Budget {
+    received: u64,
+    sent: u64,
+    /// The client's connection id, as its last handshake has it.
+    client: Vec<u8>,
+    /// The connection id that was sent there last.
+    id: Option<[u8; ID_LEN]>,
+    held: Option<Held>,
+}
+
+/// A datagram that waits until it may be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) destination: SocketAddr,
+    pub(super) contents: Vec<u8>,
+    pub(super) ecn: Option<EcnCodepoint>,
+    pub(super) src_ip: Option<IpAddr>,
+}
+
+impl Budgets {
+    /// Whether there are none: nothing is limited.
+    pub(super) fn is_empty(&self) -> bool {
+        self.addresses.is_empty()
+    }
+
+    /// A datagram has come: what may be sent to its sender now. It begins a handshake if it is for an id that is none `of_ours`.
+    pub(super) fn received(
+        &mut self,
+        from: SocketAddr,
+        datagram: &[u8],
+        of_ours: impl Fn(&[u8; ID_LEN]) -> bool,
+    ) -> Option<Held> {
+        let begins = is_long(datagram) && !destination(datagram).is_some_and(of_ours);
+        if begins && !self.addresses.contains_key(&from) {
+            self.insert(from);
+        }
+        let budget = self.addresses.get_mut(&from)?;
+        if let Some(client) = source(datagram).filter(|_| begins) {
+            budget.client = client.to_vec();
+        }
+        if budget.id.is_some_and(|id| destination(datagram) == Some(&id)) {
+            return self.addresses.remove(&from)?.held;
+        }
+        budget.received += datagram.len() as u64;
+        let fits = budget.held.as_ref()?.contents.len() as u64 <= budget.room();
+        let held = budget.held.take_if(|_| fits)?;
+        budget.sent += held.contents.len() as u64;
+        Some(held)
+    }
+
+    /// Datagrams of `segment` bytes, the last of which may be shorter, are to be sent there: how many of their bytes may be, which count as
+    /// sent. `None` if there is no limit.
+    pub(super) fn take(&mut self, to: SocketAddr, contents: &[u8], segment: usize) -> Option<usize> {
+        let budget = self.addresses.get_mut(&to)?;
+        if is_long(contents) {
+            budget.id = source(contents).and_then(|id| id.try_into().ok()).or(budget.id);
+        } else if budget.client.len() < LEAST_ID || !contents.get(1..)?.starts_with(&budget.client) {
+            return None;
+        }
+        let room = match budget.held {
+            // In order.
+            Some(_) => 0,
+            None => usize::try_from(budget.room()).unwrap_or(usize::MAX),
+        };
+        let count = match contents.len() <= room {
+            true => contents.len(),
+            false => room - room % segment.max(1),
+        };
+        budget.sent += count as u64;
+        Some(count)
+    }
+
+    /// Bytes that were taken were not sent.
+    pub(super) fn give_back(&mut self, to: SocketAddr, count: usize) {
+        if let Some(budget) = self.addresses.get_mut(&to) {
+            budget.sent = budget.sent.saturating_sub(count as u64);
+        }
+    }
+
+    /// Keeps a datagram for later. If one is kept already, it is lost, as on any path.
+    pub(super) fn hold(&mut self, held: Held) {
+        if let Some(budget) = self.addresses.get_mut(&held.destination) {
+            budget.held.get_or_insert(held);
+        }
+    }
+
+    fn insert(&mut self, address: SocketAddr) {
+        while self.order.len() >= MAX_ADDRESSES {
+            if let Some(oldest) = self.order.pop_front() {
+                self.addresses.remove(&oldest);
+            }
+        }
+        self.order.push_back(address);
+        self.addresses.insert(address, Budget::default());
+    }
+}
+
+impl Budget {
+    fn room(&self) -> u64 {
+        (FACTOR * self.received).saturating_sub(self.sent)
+    }
+}
+
+/// A long header (RFC 8999 5.1): a handshake's.
+pub(super) fn is_long(datagram: &[u8]) -> bool {
+    datagram.first().is_some_and(|first| first & 0x80 != 0)
+}
+
+/// The connection id that a datagram is for, if it has the length of ours (RFC 8999 5).
+pub(super) fn destination(datagram: &[u8]) -> Option<&[u8; ID_LEN]> {
+    match datagram {
+        [first, id @ ..] if first & 0x80 == 0 => id.first_chunk(),
+        [_, _, _, _, _, len, id @ ..] if usize::from(*len) == ID_LEN => id.first_chunk(),
+        _ => None,
+    }
+}
+
+/// The connection id that a datagram with a long header comes from.
+fn source(datagram: &[u8]) -> Option<&[u8]> {
+    let [_, _, _, _, _, len, rest @ ..] = datagram else {
+        return None;
+    };
+    let (len, id) = rest.get(usize::from(*len)..)?.split_first()?;
+    id.get(..usize::from(*len)).filter(|id| id.len() <= MAX_ID)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: [u8; ID_LEN] = *b"our--id.";
+
+    fn address(n: u16) -> SocketAddr {
+        (IpAddr::from([192, 0, 2, 1]), n).into()
+    }
+
+    /// A datagram of so many bytes with a long header.
+    fn long(destination: &[u8], source: &[u8], len: usize) -> Vec<u8> {
+        let lengths = [destination, source].map(|id| u8::try_from(id.len()).unwrap());
+        let mut datagram = vec![0xc0, 0, 0, 0, 1, lengths[0]];
+        datagram.extend(destination);
+        datagram.push(lengths[1]);
+        datagram.extend(source);
+        datagram.resize(len, 0);
+        datagram
+    }
+
+    fn short(destination: &[u8]) -> Vec<u8> {
+        [&[0x40][..], destination, b"sealed"].concat()
+    }
+
+    fn initial(len: usize) -> Vec<u8> {
+        long(b"of the client", b"client", len)
+    }
+
+    /// Of the first flight.
+    fn ours() -> Vec<u8> {
+        long(b"client", &ID, 1_200)
+    }
+
+    fn come(budgets: &mut Budgets, from: u16, datagram: &[u8]) -> Option<Held> {
+        budgets.received(address(from), datagram, |id| *id == ID)
+    }
+
+    fn held(contents: &[u8]) -> Held {
+        Held {
+            destination: address(1),
+            contents: contents.to_vec(),
+            ecn: None,
+            src_ip: None,
+        }
+    }
+
+    /// After three datagrams, and one that is held.
+    fn blocked() -> Budgets {
+        let mut budgets = Budgets::default();
+        assert_eq!(come(&mut budgets, 1, &initial(1_200)), None);
+        assert_eq!(budgets.take(address(1), &ours().repeat(3), 1_200), Some(3_600));
+        budgets.hold(held(&ours()));
+        budgets
+    }
+
+    #[test]
+    fn three_times_what_came_is_sent_and_not_a_byte_more() {
+        let mut budgets = Budgets::default();
+        assert_eq!(
+            budgets.take(address(1), &ours(), 1_200),
+            None,
+            "nothing came from there"
+        );
+        assert_eq!(come(&mut budgets, 1, &initial(1_250)), None);
+        let three = ours().repeat(3);
+        assert_eq!(budgets.take(address(1), &three, 1_200), Some(3_600));
+        // There is room for 150 bytes: not for a datagram.
+        assert_eq!(budgets.take(address(1), &ours(), 1_200), Some(0));
+        assert_eq!(budgets.take(address(1), &ours()[..150], 150), Some(150));
+        assert_eq!(budgets.take(address(1), &short(b"client"), 13), Some(0));
+        budgets.give_back(address(1), 150);
+        assert_eq!(budgets.take(address(1), &ours()[..150], 150), Some(150));
+        // Of a batch those that fit.
+        come(&mut budgets, 1, &initial(900));
+        assert_eq!(budgets.take(address(1), &three, 1_200), Some(2_400));
+    }
+
+    #[test]
+    fn a_datagram_that_is_held_goes_when_enough_has_come_and_others_wait_behind_it() {
+        let mut budgets = blocked();
+        budgets.hold(held(b"lost"));
+        assert_eq!(come(&mut budgets, 1, &initial(399)), None);
+        assert_eq!(budgets.take(address(1), &short(b"client"), 13), Some(0));
+        assert_eq!(come(&mut budgets, 1, &initial(1)), Some(held(&ours())));
+        assert_eq!(budgets.take(address(1), &short(b"client"), 13), Some(0));
+    }
+
+    #[test]
+    fn an_address_that_uses_the_id_it_was_sent_is_not_limited() {
+        for reply in [long(&ID, b"client", 50), short(&ID)] {
+            let mut budgets = blocked();
+            assert_eq!(come(&mut budgets, 1, &long(b"another.", b"client", 50)), None);
+            assert_eq!(come(&mut budgets, 1, &short(b"another.")), None);
+            assert_eq!(come(&mut budgets, 2, &reply), None);
+            assert_eq!(come(&mut budgets, 1, &reply), Some(held(&ours())));
+            assert!(budgets.is_empty());
+            // What comes late of the same handshake begins no other.
+            come(&mut budgets, 1, &long(&ID, b"client", 1_200));
+            assert!(budgets.is_empty());
+        }
+    }
+
+    #[test]
+    fn another_connection_of_the_address_is_not_limited() {
+        let mut budgets = blocked();
+        assert_eq!(budgets.take(address(1), &short(b"another"), 14), None);
+        // Of clients whose ids are empty or short, what is not the handshake's own.
+        for client in [&b""[..], b"c", b"cli"] {
+            let mut budgets = Budgets::default();
+            come(&mut budgets, 1, &long(b"of the client", client, 1_200));
+            assert_eq!(budgets.take(address(1), &short(client), 10), None);
+            let flight = long(client, &ID, 1_200).repeat(4);
+            assert_eq!(budgets.take(address(1), &flight, 1_200), Some(3_600));
+        }
+    }
+
+    #[test]
+    fn so_many_addresses_are_known_and_no_more() {
+        let mut budgets = Budgets::default();
+        for n in 0..2 * u16::try_from(MAX_ADDRESSES).unwrap() {
+            come(&mut budgets, n, &initial(1_200));
+            come(&mut budgets, n, &short(b"anything"));
+        }
+        assert_eq!(
+            (budgets.addresses.len(), budgets.order.len()),
+            (MAX_ADDRESSES, MAX_ADDRESSES)
+        );
+        assert_eq!(budgets.take(address(0), &ours(), 1_200), None);
+    }
+
+    #[test]
+    fn whatever_comes_is_no_reason_to_fall() {
+        let mut budgets = Budgets::default();
+        for len in 0..40 {
+            for first in [0x00, 0xc0, 0xff] {
+                let bytes = vec![first; len];
+                come(&mut budgets, 1, &bytes);
+                budgets.take(address(1), &bytes, 0);
+            }
+        }
+    }
+}

@@ -1,0 +1,506 @@
+//! A client's unidirectional streams: control, QPACK's two, and those that a client must not open (RFC 9114 6.2, 7.2; RFC 9204 4.2 to 4.4).
+//!
+//! [`Stream`] is pure: bytes in, faults out. Of all that comes nothing has an effect on answers: ours refer to no dynamic table, we push nothing,
+//! and a client that says GOAWAY speaks of pushes, and may go on asking. It is read so that breaches of the rules are found, and held is no
+//! more than a frame. [`read`] does so for a connection, as a task of its own: most connections' has no more to do after its first turn.
+
+use std::{
+    collections::HashSet,
+    future::{Future, poll_fn},
+    pin::pin,
+    task::{Context, Poll},
+};
+
+use h3::error::Code;
+use tracing::debug;
+
+use crate::metrics::{Metrics, Reason};
+
+use super::{transport::wire, varint};
+
+/// Stream types (RFC 9114 11.2.4, RFC 9204 8.2).
+const CONTROL: u64 = 0x0;
+const PUSH: u64 = 0x1;
+const ENCODER: u64 = 0x2;
+const DECODER: u64 = 0x3;
+/// Frame types (RFC 9114 11.2.1).
+const CANCEL_PUSH: u64 = 0x3;
+const SETTINGS: u64 = 0x4;
+const GOAWAY: u64 = 0x7;
+/// The last of the types that HTTP/2 had: those that are not named here are forbidden on a control stream.
+const CONTINUATION: u64 = 0x9;
+const MAX_PUSH_ID: u64 = 0xd;
+/// Settings that are 0 or 1: extended CONNECT (RFC 9220 3) and datagrams (RFC 9297 2.1.1).
+const SWITCHES: [u64; 2] = [0x8, 0x33];
+/// Bytes of a frame on the control stream, some hundreds of settings.
+const MAX_FRAME: u64 = 4 << 10;
+/// Bytes of an integer on QPACK's streams after its first: 62 bits (RFC 9204 4.1.1).
+const MAX_CONTINUED: u8 = 9;
+/// A frame's type and length.
+const MAX_HEAD: usize = 16;
+
+/// Why the connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fault {
+    code: Code,
+    why: &'static str,
+}
+
+/// What a client has told on all its streams.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    control: bool,
+    encoder: bool,
+    decoder: bool,
+    settled: bool,
+    max_push_id: Option<u64>,
+    goaway: Option<u64>,
+}
+
+/// One stream.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    state: State,
+    /// The beginning of what has not come whole: a type, or a frame.
+    partial: Vec<u8>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum State {
+    /// Before its type.
+    #[default]
+    Type,
+    Control,
+    /// On the control stream, within a frame that means nothing.
+    Skipping(u64),
+    Encoder,
+    /// Within an integer, after so many of its bytes.
+    Decoder(Option<u8>),
+    /// Of a type that means nothing: not read further.
+    Unknown,
+}
+
+impl Stream {
+    /// Reads on. Whether more is wanted.
+    ///
+    /// # Errors
+    /// The connection is to be closed.
+    pub(super) fn read(&mut self, bytes: &[u8], peer: &mut Peer) -> Result<bool, Fault> {
+        let mut rest = bytes;
+        while let Some((&first, after)) = rest.split_first() {
+            match &mut self.state {
+                State::Type => {
+                    rest = after;
+                    self.partial.push(first);
+                    if let Some((kind, _)) = varint::read(&self.partial) {
+                        self.partial.clear();
+                        self.state = open(kind, peer)?;
+                    }
+                }
+                State::Control => {
+                    rest = after;
+                    self.partial.push(first);
+                    self.frame(peer)?;
+                }
+                State::Skipping(left) => {
+                    let count = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
+                    rest = &rest[count..];
+                    *left -= count as u64;
+                    if *left == 0 {
+                        self.state = State::Control;
+                    }
+                }
+                State::Encoder => {
+                    rest = after;
+                    // Set Dynamic Table Capacity to 0: the only instruction that goes with the table that we allow, which is none.
+                    if first != 0x20 {
+                        return Err(fault(Code::QPACK_ENCODER_STREAM_ERROR, "there is no dynamic table"));
+                    }
+                }
+                State::Decoder(within) => {
+                    rest = after;
+                    *within = decoder(first, *within)?;
+                }
+                State::Unknown => return Ok(false),
+            }
+        }
+        Ok(self.state != State::Unknown)
+    }
+
+    /// The stream has ended, or was reset.
+    ///
+    /// # Errors
+    /// The connection is to be closed.
+    pub(super) fn end(&self) -> Result<(), Fault> {
+        match self.state {
+            State::Type | State::Unknown => Ok(()),
+            State::Control if !self.partial.is_empty() => Err(fault(Code::H3_FRAME_ERROR, "a frame is cut")),
+            State::Skipping(_) => Err(fault(Code::H3_FRAME_ERROR, "a frame is cut")),
+            State::Control | State::Encoder | State::Decoder(_) => Err(fault(
+                Code::H3_CLOSED_CRITICAL_STREAM,
+                "a stream that lasts as long as the connection has ended",
+            )),
+        }
+    }
+
+    /// Takes the frame that has come so far, if it is whole, or means nothing.
+    fn frame(&mut self, peer: &mut Peer) -> Result<(), Fault> {
+        let head = varint::read(&self.partial).and_then(|(kind, first)| {
+            let (length, second) = varint::read(&self.partial[first..])?;
+            Some((kind, length, first + second))
+        });
+        let Some((kind, length, head)) = head else {
+            return Ok(());
+        };
+        if self.partial.len() == head {
+            permitted(kind, length, peer)?;
+            if !is_known(kind) {
+                self.partial.clear();
+                if length > 0 {
+                    self.state = State::Skipping(length);
+                }
+                return Ok(());
+            }
+        }
+        let payload = &self.partial[head..];
+        if (payload.len() as u64) < length {
+            return Ok(());
+        }
+        take(kind, payload, peer)?;
+        self.partial.clear();
+        // A frame with many settings comes once.
+        self.partial.shrink_to(MAX_HEAD);
+        Ok(())
+    }
+}
+
+fn fault(code: Code, why: &'static str) -> Fault {
+    Fault { code, why }
+}
+
+/// What a stream of this type is (RFC 9114 6.2).
+fn open(kind: u64, peer: &mut Peer) -> Result<State, Fault> {
+    let (seen, state) = match kind {
+        CONTROL => (&mut peer.control, State::Control),
+        ENCODER => (&mut peer.encoder, State::Encoder),
+        DECODER => (&mut peer.decoder, State::Decoder(None)),
+        PUSH => return Err(fault(Code::H3_STREAM_CREATION_ERROR, "a client pushes nothing")),
+        _ => return Ok(State::Unknown),
+    };
+    match std::mem::replace(seen, true) {
+        true => Err(fault(
+            Code::H3_STREAM_CREATION_ERROR,
+            "a second stream of a type that comes once",
+        )),
+        false => Ok(state),
+    }
+}
+
+fn is_known(kind: u64) -> bool {
+    matches!(kind, SETTINGS | GOAWAY | MAX_PUSH_ID | CANCEL_PUSH)
+}
+
+/// Whether a frame may come now, and be so long (RFC 9114 6.2.1, 7.2).
+fn permitted(kind: u64, length: u64, peer: &Peer) -> Result<(), Fault> {
+    match kind {
+        SETTINGS if peer.settled => Err(fault(Code::H3_FRAME_UNEXPECTED, "settings come once")),
+        SETTINGS => Ok(()),
+        _ if !peer.settled => Err(fault(Code::H3_MISSING_SETTINGS, "settings come first")),
+        ..=CONTINUATION if !is_known(kind) => Err(fault(
+            Code::H3_FRAME_UNEXPECTED,
+            "a frame that is not the control stream's",
+        )),
+        _ => Ok(()),
+    }?;
+    match is_known(kind) && length > MAX_FRAME {
+        true => Err(fault(
+            Code::H3_EXCESSIVE_LOAD,
+            "a frame of the control stream is too long",
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Takes a whole frame (RFC 9114 7.2.3 to 7.2.7).
+fn take(kind: u64, payload: &[u8], peer: &mut Peer) -> Result<(), Fault> {
+    if kind == SETTINGS {
+        peer.settled = true;
+        return settings(payload);
+    }
+    let Some((id, len)) = varint::read(payload) else {
+        return Err(fault(Code::H3_FRAME_ERROR, "a frame without its identifier"));
+    };
+    if len != payload.len() {
+        return Err(fault(Code::H3_FRAME_ERROR, "a frame with more than its identifier"));
+    }
+    match kind {
+        GOAWAY => match peer.goaway.replace(id) {
+            Some(before) if before < id => Err(fault(Code::H3_ID_ERROR, "GOAWAY with a larger identifier")),
+            _ => Ok(()),
+        },
+        MAX_PUSH_ID => match peer.max_push_id.replace(id) {
+            Some(before) if before > id => Err(fault(Code::H3_ID_ERROR, "MAX_PUSH_ID with a smaller identifier")),
+            _ => Ok(()),
+        },
+        _ => Err(fault(Code::H3_ID_ERROR, "CANCEL_PUSH of what was never promised")),
+    }
+}
+
+/// Settings: each once, none of HTTP/2's (RFC 9114 7.2.4).
+fn settings(mut payload: &[u8]) -> Result<(), Fault> {
+    let mut seen = HashSet::new();
+    while !payload.is_empty() {
+        let setting = varint::read(payload).and_then(|(name, first)| {
+            let (value, second) = varint::read(&payload[first..])?;
+            Some((name, value, first + second))
+        });
+        let Some((name, value, len)) = setting else {
+            return Err(fault(Code::H3_FRAME_ERROR, "a setting is cut"));
+        };
+        payload = &payload[len..];
+        if matches!(name, 0 | 2..=5) || !seen.insert(name) || (SWITCHES.contains(&name) && value > 1) {
+            return Err(fault(Code::H3_SETTINGS_ERROR, "a setting that may not be"));
+        }
+    }
+    Ok(())
+}
+
+/// One byte of the decoder stream: Stream Cancellation is the only instruction that goes with answers that refer to no table (RFC 9204 4.4).
+fn decoder(byte: u8, within: Option<u8>) -> Result<Option<u8>, Fault> {
+    match within {
+        None if byte & 0xc0 != 0x40 => Err(fault(
+            Code::QPACK_DECODER_STREAM_ERROR,
+            "nothing was inserted, and nothing referred to",
+        )),
+        None => Ok((byte & 0x3f == 0x3f).then_some(0)),
+        Some(MAX_CONTINUED) => Err(fault(Code::QPACK_DECODER_STREAM_ERROR, "an integer without end")),
+        Some(count) => Ok((byte & 0x80 != 0).then_some(count + 1)),
+    }
+}
+
+/// Reads a client's unidirectional streams until the connection ends; ends it if they break the rules.
+pub(super) async fn read(quic: quinn::Connection, metrics: Metrics) {
+    let (mut peer, mut streams) = (Peer::default(), Vec::new());
+    let fault = loop {
+        tokio::select! {
+            come = quic.accept_uni() => match come {
+                // Their number is bounded by the streams that we allow.
+                Ok(stream) => streams.push((stream, Stream::default())),
+                Err(err) => return debug!(%err, "connection ended"),
+            },
+            fault = poll_fn(|cx| poll(&mut streams, &mut peer, cx)) => break fault,
+        }
+    };
+    metrics.refuse(Reason::Malformed);
+    debug!(?fault, "connection closed");
+    quic.close(wire(fault.code.value()), fault.why.as_bytes());
+}
+
+/// Reads what has come on all streams, and forgets those that have ended.
+fn poll(streams: &mut Vec<(quinn::RecvStream, Stream)>, peer: &mut Peer, cx: &mut Context<'_>) -> Poll<Fault> {
+    let mut fault = None;
+    streams.retain_mut(|(recv, stream)| match (&fault, poll_one(recv, stream, peer, cx)) {
+        (None, Poll::Ready(Err(found))) => {
+            fault = Some(found);
+            false
+        }
+        (_, outcome) => outcome.is_pending(),
+    });
+    fault.map_or(Poll::Pending, Poll::Ready)
+}
+
+/// Ready when the stream has ended, or is not read further.
+fn poll_one(
+    recv: &mut quinn::RecvStream,
+    stream: &mut Stream,
+    peer: &mut Peer,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Fault>> {
+    loop {
+        // Whom to wake is kept by the stream, not by this future.
+        let chunk = std::task::ready!(pin!(recv.read_chunk(usize::MAX, true)).poll(cx));
+        let Ok(Some(chunk)) = chunk else {
+            // Ended, reset, or lost with its connection.
+            let lost = matches!(chunk, Err(quinn::ReadError::ConnectionLost(_)));
+            return Poll::Ready(if lost { Ok(()) } else { stream.end() });
+        };
+        if !stream.read(&chunk.bytes, peer)? {
+            // Its sender is told that it means nothing to us (RFC 9114 6.2).
+            let _ = recv.stop(wire(Code::H3_STREAM_CREATION_ERROR.value()));
+            return Poll::Ready(Ok(()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        varint::write(kind, &mut frame);
+        varint::write(payload.len() as u64, &mut frame);
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    /// Reads a stream in pieces of `size` bytes, and its end if `ends`.
+    fn run(peer: &mut Peer, bytes: &[u8], size: usize, ends: bool) -> Result<bool, Code> {
+        let mut stream = Stream::default();
+        let mut more = true;
+        for piece in bytes.chunks(size) {
+            more = stream.read(piece, peer).map_err(|fault| fault.code)?;
+        }
+        if ends {
+            stream.end().map_err(|fault| fault.code)?;
+        }
+        Ok(more)
+    }
+
+    /// The same in pieces of any size, on a connection of its own.
+    #[track_caller]
+    fn each(bytes: &[u8], ends: bool, expected: Result<bool, Code>) {
+        for size in [1, 2, 3, bytes.len().max(1)] {
+            let found = run(&mut Peer::default(), bytes, size, ends);
+            assert_eq!(found, expected, "{bytes:02x?} in pieces of {size}");
+        }
+    }
+
+    fn control(frames: &[Vec<u8>]) -> Vec<u8> {
+        [&[0][..], &frames.concat()].concat()
+    }
+
+    #[test]
+    fn a_control_stream_begins_with_settings_and_has_its_own_frames_alone() {
+        let settings = frame(SETTINGS, &[0x01, 0x00, 0x06, 0x40, 0x64, 0x21, 0x3f]);
+        let unknown = frame(0x21, &[7; 300]);
+        let priority = frame(0xf_0700, b"\0u=1");
+        let good = [settings.clone(), unknown.clone(), priority, frame(0x21, b"")];
+        each(&control(&good), false, Ok(true));
+        each(&control(&good), true, Err(Code::H3_CLOSED_CRITICAL_STREAM));
+        each(&control(&[]), true, Err(Code::H3_CLOSED_CRITICAL_STREAM));
+        for first in [unknown, frame(0, b"data"), frame(GOAWAY, &[0])] {
+            each(&control(&[first]), false, Err(Code::H3_MISSING_SETTINGS));
+        }
+        // DATA, HEADERS, HTTP/2's PRIORITY, PUSH_PROMISE, HTTP/2's PING, WINDOW_UPDATE and CONTINUATION, and settings again.
+        for kind in [0, 1, 2, 5, 6, 8, 9, SETTINGS] {
+            let frames = [settings.clone(), frame(kind, &[0])];
+            each(&control(&frames), false, Err(Code::H3_FRAME_UNEXPECTED));
+        }
+    }
+
+    #[test]
+    fn settings_come_once_each_and_have_their_values() {
+        for (payload, code) in [
+            (&[0x02, 0x00][..], Code::H3_SETTINGS_ERROR),
+            (&[0x05, 0x00], Code::H3_SETTINGS_ERROR),
+            (&[0x06, 0x01, 0x06, 0x01], Code::H3_SETTINGS_ERROR),
+            (&[0x21, 0x01, 0x21, 0x02], Code::H3_SETTINGS_ERROR),
+            (&[0x08, 0x02], Code::H3_SETTINGS_ERROR),
+            (&[0x33, 0x02], Code::H3_SETTINGS_ERROR),
+            (&[0x06], Code::H3_FRAME_ERROR),
+            (&[0x06, 0x40], Code::H3_FRAME_ERROR),
+        ] {
+            each(&control(&[frame(SETTINGS, payload)]), false, Err(code));
+        }
+        each(&control(&[frame(SETTINGS, &[0x08, 0x01, 0x33, 0x00])]), false, Ok(true));
+        let mut long = vec![0, 4];
+        varint::write(MAX_FRAME + 1, &mut long);
+        each(&long, false, Err(Code::H3_EXCESSIVE_LOAD));
+    }
+
+    #[test]
+    fn identifiers_go_the_way_they_may() {
+        let settings = frame(SETTINGS, &[]);
+        for (frames, expected) in [
+            (&[(GOAWAY, &[8][..]), (GOAWAY, &[4]), (GOAWAY, &[4])][..], Ok(true)),
+            (&[(GOAWAY, &[4]), (GOAWAY, &[8])], Err(Code::H3_ID_ERROR)),
+            (
+                &[(MAX_PUSH_ID, &[1]), (MAX_PUSH_ID, &[1]), (MAX_PUSH_ID, &[9])],
+                Ok(true),
+            ),
+            (&[(MAX_PUSH_ID, &[9]), (MAX_PUSH_ID, &[1])], Err(Code::H3_ID_ERROR)),
+            (&[(CANCEL_PUSH, &[0])], Err(Code::H3_ID_ERROR)),
+            (&[(MAX_PUSH_ID, &[9]), (CANCEL_PUSH, &[0])], Err(Code::H3_ID_ERROR)),
+            (&[(GOAWAY, &[])], Err(Code::H3_FRAME_ERROR)),
+            (&[(GOAWAY, &[4, 4])], Err(Code::H3_FRAME_ERROR)),
+            (&[(MAX_PUSH_ID, &[0x40])], Err(Code::H3_FRAME_ERROR)),
+        ] {
+            let frames = frames.iter().map(|(kind, payload)| frame(*kind, payload));
+            let all: Vec<_> = [settings.clone()].into_iter().chain(frames).collect();
+            each(&control(&all), false, expected);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_cut_is_an_error_and_what_means_nothing_is_not_kept() {
+        let settings = frame(SETTINGS, &[]);
+        for cut in [&[7][..], &[7, 1], &[0x21, 5, 0]] {
+            each(
+                &control(&[settings.clone(), cut.to_vec()]),
+                true,
+                Err(Code::H3_FRAME_ERROR),
+            );
+        }
+        let (mut stream, mut peer) = (Stream::default(), Peer::default());
+        let mut begin = control(&[settings]);
+        varint::write(0x21, &mut begin);
+        varint::write(1 << 40, &mut begin);
+        assert_eq!(stream.read(&begin, &mut peer), Ok(true));
+        for _ in 0..100 {
+            assert_eq!(stream.read(&[1; 1_000], &mut peer), Ok(true));
+            assert!(stream.partial.is_empty());
+        }
+    }
+
+    #[test]
+    fn qpack_streams_say_nothing_of_a_table_that_is_not_there() {
+        each(&[2], false, Ok(true));
+        each(&[2, 0x20, 0x20], false, Ok(true));
+        // Capacity 1, capacity 31 and more, an insertion by name, by literal, a duplicate.
+        for instruction in [
+            &[0x21][..],
+            &[0x3f, 0xe1, 0x1f],
+            &[0xc0, 1, b'x'],
+            &[0x41, b'x', 1, b'y'],
+            &[0x00],
+        ] {
+            let bytes = [&[2], instruction].concat();
+            each(&bytes, false, Err(Code::QPACK_ENCODER_STREAM_ERROR));
+        }
+        // Streams 4 and 200 cancelled.
+        each(&[3, 0x44, 0x7f, 0x89, 0x01, 0x48], false, Ok(true));
+        // An acknowledgement, an increment by 0 and by 1, an integer without end.
+        let endless = [&[0x7f][..], &[0x80; 12]].concat();
+        for instruction in [&[0x84][..], &[0x00], &[0x01], &endless] {
+            let bytes = [&[3], instruction].concat();
+            each(&bytes, false, Err(Code::QPACK_DECODER_STREAM_ERROR));
+        }
+        for kind in [2, 3] {
+            each(&[kind], true, Err(Code::H3_CLOSED_CRITICAL_STREAM));
+        }
+    }
+
+    #[test]
+    fn a_type_comes_once_or_means_nothing_and_a_client_does_not_push() {
+        for kind in [0, 2, 3] {
+            let mut peer = Peer::default();
+            assert_eq!(run(&mut peer, &[kind], 1, false), Ok(true));
+            assert_eq!(run(&mut peer, &[kind], 1, false), Err(Code::H3_STREAM_CREATION_ERROR));
+        }
+        each(&[1, 0], false, Err(Code::H3_STREAM_CREATION_ERROR));
+        each(&[0x21, 1, 2, 3], false, Ok(false));
+        each(&[0x40, 0x54, 1], true, Ok(false)); // WebTransport's
+        each(&[], true, Ok(true));
+        each(&[0x40], true, Ok(true));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_little_is_held(bytes: Vec<u8>, kind in 0..5_u8) {
+            let (mut stream, mut peer) = (Stream::default(), Peer::default());
+            let _ = stream.read(&[&[kind][..], &bytes].concat(), &mut peer);
+            proptest::prop_assert!(stream.partial.len() as u64 <= MAX_FRAME + MAX_HEAD as u64);
+        }
+    }
+}

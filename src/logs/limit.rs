@@ -1,0 +1,207 @@
+//! Messages of one place in the source are written so many times a minute, and counted beyond: a peer must not fill the disk by what makes
+//! us, or a library that we use, say something. Messages of debug and trace are not limited, because an operator has asked for them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tracing::{Event, Level, Metadata, Subscriber, callsite::Identifier};
+use tracing_subscriber::layer::{Context, Layer};
+
+/// The time for which messages are counted together.
+pub(super) const WINDOW: Duration = Duration::from_secs(60);
+/// Messages of one place in it: of a library, which speaks of a peer's faults at any level; and of ours, which say what becomes of a broadcast.
+const OF_LIBRARIES: u64 = 5;
+const OF_OURS: u64 = 1_000;
+/// Our crates, as they stand in a message's target.
+const OURS: [&str; 7] = [
+    "control_api",
+    "ingest_rtmp",
+    "media_core",
+    "origin_http",
+    "packager",
+    "streamforge",
+    "transcoder",
+];
+
+/// A layer before the one that writes. Its memory is bounded by the places in the program. Clones are one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Limit(Arc<Mutex<HashMap<Identifier, Place>>>);
+
+/// Messages of one place, since its window began.
+#[derive(Debug)]
+struct Place {
+    metadata: &'static Metadata<'static>,
+    since: Instant,
+    count: u64,
+    /// Of all windows since the last report.
+    left_out: u64,
+}
+
+/// Messages of one place that were not written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    pub(super) target: &'static str,
+    pub(super) line: Option<u32>,
+    pub(super) count: u64,
+}
+
+impl Limit {
+    /// Counts one message of the place that `metadata` describes; whether it is to be written.
+    fn permits(&self, metadata: &'static Metadata<'static>, now: Instant) -> bool {
+        if *metadata.level() > Level::INFO {
+            return true;
+        }
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = places.entry(metadata.callsite()).or_insert(Place {
+            metadata,
+            since: now,
+            count: 0,
+            left_out: 0,
+        });
+        if now.saturating_duration_since(place.since) >= WINDOW {
+            (place.since, place.count) = (now, 0);
+        }
+        place.count += 1;
+        let permitted = place.count <= most(metadata.target());
+        place.left_out += u64::from(!permitted);
+        permitted
+    }
+
+    /// Messages left out since they were last taken; places that have been silent for a window are forgotten.
+    pub(super) fn take_left_out(&self, now: Instant) -> Vec<LeftOut> {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = places.values_mut().filter(|place| place.left_out > 0);
+        let left_out = found
+            .map(|place| LeftOut {
+                target: place.metadata.target(),
+                line: place.metadata.line(),
+                count: std::mem::take(&mut place.left_out),
+            })
+            .collect();
+        places.retain(|_, place| now.saturating_duration_since(place.since) < WINDOW);
+        left_out
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Limit {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        self.permits(event.metadata(), Instant::now())
+    }
+}
+
+/// Messages of a place with this target that are written in a window.
+fn most(target: &str) -> u64 {
+    let krate = target.split("::").next().unwrap_or_default();
+    if OURS.contains(&krate) { OF_OURS } else { OF_LIBRARIES }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt};
+
+    use super::*;
+
+    /// What is written under a limit.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Written {
+        fn lines(&self, text: &str) -> u64 {
+            let written = self.0.lock().unwrap();
+            String::from_utf8_lossy(&written).matches(text).count() as u64
+        }
+    }
+
+    /// Runs `speak` under a limit of its own.
+    fn under_limit(speak: impl FnOnce()) -> (Limit, Written) {
+        let (limit, written) = (Limit::default(), Written::default());
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::registry()
+            .with(EnvFilter::new("trace"))
+            .with(limit.clone())
+            .with(fmt::layer().with_writer(move || writer.clone()));
+        tracing::subscriber::with_default(subscriber, speak);
+        (limit, written)
+    }
+
+    #[test]
+    fn a_library_says_the_same_a_few_times_and_is_then_counted() {
+        let (limit, written) = under_limit(|| {
+            for _ in 0..20_000 {
+                tracing::warn!(target: "h2::proto::ping_pong", "recv PING ack that we never sent");
+            }
+            tracing::warn!(target: "h2::proto::ping_pong", "something else");
+        });
+        assert_eq!(
+            (written.lines("never sent"), written.lines("something else")),
+            (OF_LIBRARIES, 1)
+        );
+        let left_out = limit.take_left_out(Instant::now());
+        assert_eq!(left_out.len(), 1);
+        assert_eq!(
+            (left_out[0].target, left_out[0].count),
+            ("h2::proto::ping_pong", 20_000 - OF_LIBRARIES)
+        );
+        assert_eq!(limit.take_left_out(Instant::now()), [], "it is reported once");
+    }
+
+    #[test]
+    fn ours_are_written_far_longer_and_debug_always() {
+        let (_, written) = under_limit(|| {
+            for _ in 0..OF_OURS + 10 {
+                tracing::info!(target: "ingest_rtmp::publisher", "broadcast is live");
+                tracing::debug!(target: "h2::codec", "received frame");
+            }
+        });
+        assert_eq!(written.lines("broadcast is live"), OF_OURS);
+        assert_eq!(written.lines("received frame"), OF_OURS + 10);
+    }
+
+    #[test]
+    fn each_window_begins_anew_and_silent_places_are_forgotten() {
+        let (limit, begin) = (Limit::default(), Instant::now());
+        let say = |after: Duration| (0..10).filter(|_| limit.permits(&METADATA, begin + after)).count() as u64;
+        assert_eq!(say(Duration::ZERO), OF_LIBRARIES);
+        assert_eq!(say(WINDOW - Duration::from_millis(1)), 0);
+        assert_eq!(say(WINDOW), OF_LIBRARIES);
+        assert_eq!(limit.take_left_out(begin + WINDOW)[0].count, 20);
+        assert_eq!(limit.0.lock().unwrap().len(), 1);
+        limit.take_left_out(begin + 2 * WINDOW);
+        assert_eq!(limit.0.lock().unwrap().len(), 0);
+    }
+
+    /// A place in a library.
+    struct Library;
+
+    impl tracing::Callsite for Library {
+        fn set_interest(&self, _: tracing::subscriber::Interest) {}
+
+        fn metadata(&self) -> &Metadata<'_> {
+            &METADATA
+        }
+    }
+
+    static METADATA: Metadata<'static> = tracing::metadata! {
+        name: "said",
+        target: "h2",
+        level: Level::WARN,
+        fields: &[],
+        callsite: &Library,
+        kind: tracing::metadata::Kind::EVENT,
+    };
+}

@@ -1,0 +1,120 @@
+//! The privileges of a confined process: no capability, no way to gain one, and, where the daemon runs as root, a user of its
+//! own. capabilities(7), credentials(7), setrlimit(2).
+//!
+//! Root without capabilities still owns root's files, may signal root's processes, and is exempt from `RLIMIT_NPROC`. So a
+//! process of root becomes a user that nobody else is, in the range that systemd keeps for such (`DynamicUser=`): then the
+//! limit of threads is its own, to the thread. The limit of an ordinary user counts all processes of that user.
+
+use std::{fmt, process};
+
+use rustix::{
+    io::{self, Errno},
+    process::{Gid, Resource, Uid, geteuid},
+    thread::{
+        CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set,
+        set_capabilities, set_capabilities_secure_bits, set_no_new_privs, set_thread_groups, set_thread_res_gid,
+        set_thread_res_uid,
+    },
+};
+
+use super::{Error, Limits, kernel, limit};
+
+/// Users of systemd's `DynamicUser=`: assigned to no account.
+const FIRST_USER: u32 = 61_184;
+const LAST_USER: u32 = 65_519;
+/// Threads of all processes of the daemon's user, where a worker has no user of its own. The service has room for twice as many
+/// (`TasksMax=`), so workers that start threads without end leave some to the daemon.
+const THREADS_OF_USER: u64 = 8_192;
+
+/// How many threads the process may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Threads {
+    /// So many.
+    Own(u64),
+    /// So many of all processes of its user together.
+    OfUser(u64),
+    /// The kernel exempts root; only a limit of the service or container holds (`TasksMax=`, `--pids-limit`).
+    NotLimited,
+}
+
+impl fmt::Display for Threads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own(count) => write!(f, "{count} threads"),
+            Self::OfUser(count) => write!(f, "{count} threads of the user"),
+            Self::NotLimited => f.write_str("threads not limited: it is root"),
+        }
+    }
+}
+
+/// Becomes another user where the process is root and may, and gives up what only root may do, but for capabilities in force.
+///
+/// To be called first of all: the kernel then forgets the signal at the parent's death, and resets who may trace the process.
+pub(super) fn leave_root(limits: &Limits) -> Result<Threads, Error> {
+    set_no_new_privs(true).map_err(kernel("no new privileges"))?;
+    let may = capabilities(None).map_err(kernel("capabilities"))?.effective;
+    if may.contains(CapabilitySet::SETPCAP) {
+        let no_root = CapabilitiesSecureBits::NO_ROOT
+            | CapabilitiesSecureBits::NO_ROOT_LOCKED
+            | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
+            | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED;
+        set_capabilities_secure_bits(no_root).map_err(kernel("capabilities of root"))?;
+        for number in 0..u64::BITS {
+            match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
+                Ok(()) => {}
+                // One more than the kernel has.
+                Err(Errno::INVAL) => break,
+                Err(err) => return Err(kernel("bounding set of capabilities")(err)),
+            }
+        }
+    }
+    if !geteuid().is_root() {
+        limit(Resource::Nproc, THREADS_OF_USER, "limit of threads")?;
+        return Ok(Threads::OfUser(THREADS_OF_USER));
+    }
+    // Devices belong to root, and to groups that a driver may need. And the daemon, which has the same capabilities, must be
+    // able to end a process of another user.
+    let own_user = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::KILL;
+    if limits.gpu || !may.contains(own_user) {
+        limit(Resource::Nproc, THREADS_OF_USER, "limit of threads")?;
+        return Ok(Threads::NotLimited);
+    }
+    match become_nobody() {
+        Ok(()) => {
+            limit(Resource::Nproc, limits.threads, "limit of threads")?;
+            Ok(Threads::Own(limits.threads))
+        }
+        // A user namespace, such as a container's, may have no such user.
+        Err(Errno::INVAL | Errno::PERM) => {
+            limit(Resource::Nproc, THREADS_OF_USER, "limit of threads")?;
+            Ok(Threads::NotLimited)
+        }
+        Err(err) => Err(kernel("a user of its own")(err)),
+    }
+}
+
+/// Takes on the user and group whose number follows from the process'.
+fn become_nobody() -> io::Result<()> {
+    let number = FIRST_USER + process::id() % (LAST_USER - FIRST_USER + 1);
+    let (user, group) = (Uid::from_raw(number), Gid::from_raw(number));
+    // The process has one thread, so that the thread's user is the process'.
+    set_thread_groups(&[])?;
+    set_thread_res_gid(group, group, group)?;
+    set_thread_res_uid(user, user, user)
+}
+
+/// Gives up all capabilities in force. They cannot be had back.
+pub(super) fn drop_capabilities() -> Result<(), Error> {
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    // A service that has none may not be allowed to ask for that.
+    if capabilities(None).map_err(kernel("capabilities"))? == none {
+        return Ok(());
+    }
+    // Those of the ambient set are inheritable, and go with them.
+    set_capabilities(None, none).map_err(kernel("no capabilities"))
+}
