@@ -178,14 +178,15 @@ impl Places {
         let Some(Notice { closed, refused, .. }) = notice else {
             return;
         };
+        let of = "rtmp connections";
         match limit {
             Limit::Address => warn!(
-                %address, limit = self.max_per_address, closed, refused,
+                of, %address, limit = self.max_per_address, closed, refused,
                 "too many from one address: its idle ones are closed, others refused"
             ),
             Limit::All => warn!(
-                %address, limit = self.max, closed, refused,
-                "no room for more rtmp connections: idle ones are closed, others refused"
+                of, %address, limit = self.max, closed, refused,
+                "no room for more: idle ones are closed, others refused"
             ),
         }
     }
