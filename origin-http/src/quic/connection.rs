@@ -92,12 +92,15 @@ pub(super) async fn serve(incoming: Incoming, peer: SocketAddr, entrance: Entran
             return debug!("closed in its handshake: another needs its place");
         }
     };
-    let Some((quic, established, h3)) = opened else { return };
+    let Some((quic, established, mut h3)) = opened else {
+        return;
+    };
     let usage = OnceLock::new();
     if let Some(place) = &entrance.place {
         usage.get_or_init(|| Arc::clone(place.permit.usage()));
     }
-    let others = unidirectional::read(quic.clone(), context.router.metrics().clone());
+    let (watched, metrics) = (h3.inner.conn.watched(), context.router.metrics().clone());
+    let others = unidirectional::read(quic.clone(), watched, metrics);
     context.tasks.spawn(others.instrument(Span::current()));
     let requests = Arc::new(Requests {
         context,

@@ -3,8 +3,9 @@
 
 use std::{
     collections::VecDeque,
+    future::pending,
     io,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll, ready},
 };
@@ -21,11 +22,16 @@ use super::frames::{Frames, Refusal};
 /// Streams that a server opens: control, and QPACK's two (RFC 9114 6.2, RFC 9204 4.2).
 const OPENED: usize = 3;
 
+/// Waits until a peer stops reading a stream of ours; never ready if it does not.
+pub(super) type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A connection, and the requests that have come and that h3 has not seen. The peer's other streams are not h3's to read
 /// ([`unidirectional`](super::unidirectional)).
 pub(super) struct Connection {
     quic: quinn::Connection,
     opened: VecDeque<quinn::SendStream>,
+    /// Each is ready when the peer reads one of them no more.
+    stopped: Vec<Stopped>,
     requests: VecDeque<RequestStream>,
     /// The last request that h3 has taken.
     taken: Option<Arc<Exchange>>,
@@ -49,13 +55,21 @@ impl Connection {
     /// # Errors
     /// The connection is gone.
     pub(super) async fn open(quic: quinn::Connection, max_section: u64) -> Result<Self, ConnectionError> {
-        let mut opened = VecDeque::with_capacity(OPENED);
+        let (mut opened, mut stopped) = (VecDeque::with_capacity(OPENED), Vec::<Stopped>::with_capacity(OPENED));
         for _ in 0..OPENED {
-            opened.push_back(quic.open_uni().await?);
+            let stream = quic.open_uni().await?;
+            let waiting = stream.stopped();
+            stopped.push(Box::pin(async move {
+                if !matches!(waiting.await, Ok(Some(_))) {
+                    pending::<()>().await;
+                }
+            }));
+            opened.push_back(stream);
         }
         Ok(Self {
             quic,
             opened,
+            stopped,
             requests: VecDeque::new(),
             taken: None,
             max_section,
@@ -82,6 +96,11 @@ impl Connection {
                 writing: None,
             },
         });
+    }
+
+    /// Our streams that last as long as the connection, to be watched.
+    pub(super) fn watched(&mut self) -> Vec<Stopped> {
+        std::mem::take(&mut self.stopped)
     }
 
     /// The stream of the request that h3 has just taken.

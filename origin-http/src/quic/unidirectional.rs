@@ -16,7 +16,10 @@ use tracing::debug;
 
 use crate::metrics::{Metrics, Reason};
 
-use super::{transport::wire, varint};
+use super::{
+    transport::{Stopped, wire},
+    varint,
+};
 
 /// Stream types (RFC 9114 11.2.4, RFC 9204 8.2).
 const CONTROL: u64 = 0x0;
@@ -278,8 +281,9 @@ fn decoder(byte: u8, within: Option<u8>) -> Result<Option<u8>, Fault> {
     }
 }
 
-/// Reads a client's unidirectional streams until the connection ends; ends it if they break the rules.
-pub(super) async fn read(quic: quinn::Connection, metrics: Metrics) {
+/// Reads a client's unidirectional streams until the connection ends; ends it if they break the rules, or if the client reads one of ours no
+/// more that it has to read.
+pub(super) async fn read(quic: quinn::Connection, mut ours: Vec<Stopped>, metrics: Metrics) {
     let (mut peer, mut streams) = (Peer::default(), Vec::new());
     let fault = loop {
         tokio::select! {
@@ -289,6 +293,10 @@ pub(super) async fn read(quic: quinn::Connection, metrics: Metrics) {
                 Err(err) => return debug!(%err, "connection ended"),
             },
             fault = poll_fn(|cx| poll(&mut streams, &mut peer, cx)) => break fault,
+            () = poll_fn(|cx| poll_any(&mut ours, cx)) => break fault(
+                Code::H3_CLOSED_CRITICAL_STREAM,
+                "a stream that lasts as long as the connection is not read",
+            ),
         }
     };
     metrics.refuse(Reason::Malformed);
@@ -307,6 +315,13 @@ fn poll(streams: &mut Vec<(quinn::RecvStream, Stream)>, peer: &mut Peer, cx: &mu
         (_, outcome) => outcome.is_pending(),
     });
     fault.map_or(Poll::Pending, Poll::Ready)
+}
+
+fn poll_any(ours: &mut [Stopped], cx: &mut Context<'_>) -> Poll<()> {
+    match ours.iter_mut().any(|stopped| stopped.as_mut().poll(cx).is_ready()) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    }
 }
 
 /// Ready when the stream has ended, or is not read further.

@@ -254,3 +254,40 @@ async fn more_requests_wait_for_the_process_that_was_here_before_than_it_takes_c
     serving.await.unwrap();
     std::fs::remove_file(path).unwrap();
 }
+
+#[tokio::test]
+async fn an_edge_says_itself_who_may_read_and_evaluates_preconditions() {
+    let origin = Scripted::saying(
+        200,
+        &[
+            ("cache-control", "max-age=9"),
+            ("etag", "\"1\""),
+            ("vary", "accept-encoding, origin"),
+            ("access-control-allow-origin", "https://of-the-origin.example"),
+        ],
+        "text",
+    );
+    let config = crate::Config {
+        cors_origins: vec!["https://a.example".into(), "https://b.example".into()],
+        ..crate::Config::default()
+    };
+    let mut stage = Stage::with(&config).await;
+    let router = Arc::get_mut(&mut stage.router).unwrap();
+    router.fetch_from(Some(edge_of(&[&origin])));
+    let path = "/live/beside/master.m3u8";
+    for (asking, granted) in [
+        ("https://a.example", "https://a.example"),
+        ("https://b.example", "https://b.example"),
+        ("https://of-the-origin.example", ""),
+    ] {
+        let answer = stage.ask("GET", path, &[("origin", asking)]).await;
+        assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"text"[..]));
+        assert_eq!(answer.header("access-control-allow-origin"), granted);
+        assert_eq!(answer.header("vary"), "accept-encoding, origin");
+    }
+    for (tag, status) in [("\"1\"", 200), ("*", 200), ("\"2\"", 412)] {
+        let answer = stage.ask("GET", path, &[("if-match", tag)]).await;
+        assert_eq!(answer.status.as_u16(), status, "{tag}");
+    }
+    assert_eq!(origin.asked(), 1, "one object for all who ask");
+}

@@ -110,7 +110,17 @@ async fn streams_that_a_client_may_not_have_so_end_the_connection() {
         control.write_all(&frames).await.unwrap();
         assert_eq!(closed(&quic).await, code, "{name}");
     }
-    until(|| running.refused("malformed") == 8).await;
+    // Ours are to be read.
+    for n in 0..3 {
+        let (_endpoint, quic) = bare(&running).await;
+        let mut ours = Vec::new();
+        for _ in 0..3 {
+            ours.push(timeout(LONG, quic.accept_uni()).await.unwrap().unwrap());
+        }
+        ours[n].stop(quinn::VarInt::from_u32(0)).unwrap();
+        assert_eq!(closed(&quic).await, 0x104, "stream {n}");
+    }
+    until(|| running.refused("malformed") == 11).await;
 }
 
 #[tokio::test]
