@@ -35,6 +35,8 @@ pub(crate) struct Cut {
     pub(crate) mark: Mark,
     /// Where the master's segment starts, in 90 kHz ticks: the mark's time, but for a source that is decoded late.
     pub(crate) start: i64,
+    /// The master shows a still picture there, and the mark's gap is of its frames alone.
+    pub(crate) held: bool,
     /// EXT-X-DISCONTINUITY-SEQUENCE of the segment, its own discontinuity not counted.
     pub(crate) discontinuities: u64,
     /// Number of the init segment that this track's segment needs.
@@ -75,6 +77,11 @@ impl Follower {
     /// Whether frames are missing, so that it goes on at a cut.
     pub(crate) fn is_lost(&self) -> bool {
         self.lost
+    }
+
+    /// Whether the open segment is a gap of the source's own.
+    pub(crate) fn is_away(&self) -> bool {
+        self.away
     }
 
     /// The cut that waits for segment `msn`.
@@ -236,6 +243,7 @@ impl Line {
             return;
         };
         (follower.lost, follower.overdue) = (false, false);
+        self.still = frame.independent.then(|| frame.payload.clone());
         let decode = follower.clock.follow(&frame, start);
         // Shown where the segment starts, though its own picture was not to be had and it is a later one.
         follower.clock.hold(Frame { pts: decode, ..frame }, decode);
@@ -256,7 +264,12 @@ impl Line {
         if !started {
             self.window.begin(cut.discontinuities);
         }
+        let still = self.still.clone().filter(|_| gap && cut.held);
+        let gap = gap && still.is_none();
         self.start(Mark { gap, ..cut.mark }, cut.start, true);
+        if let Some(still) = still {
+            self.segmenter.show(still);
+        }
     }
 
     /// The open segment ends at `end`: the newest picture is shown until then, or the rest is a gap.

@@ -27,6 +27,8 @@ use crate::{
 const HOLD: Duration = Duration::from_millis(250);
 /// How long a unit waits at the most, where audio is sent that far ahead of video.
 const MAX_HOLD: Duration = Duration::from_secs(1);
+/// Audio of which no unit has come for this long has stopped.
+const QUIET: Duration = Duration::from_millis(500);
 /// Marks that wait at most for the first units of a track that joins.
 const MAX_MARKS: usize = 16;
 
@@ -47,6 +49,8 @@ pub(crate) struct Line {
     pub(crate) late: bool,
     /// The init segment that the newest cut's segment needs: its number, and what it describes if that is known already.
     plan: (u32, Option<Arc<Config>>),
+    /// The newest independent frame of video that the newest init segment is for.
+    pub(crate) still: Option<Bytes>,
     /// Some of a segment turned out to be missing since the master's newest cut.
     pub(crate) interrupted: bool,
     /// Parts or segments came since the last snapshot.
@@ -171,6 +175,7 @@ impl Line {
             config,
             rendition: role == Role::Rendition,
             late,
+            still: None,
             interrupted: false,
             dirty: true,
             snapshot: None,
@@ -303,6 +308,7 @@ impl Line {
         if let (Kind::Audio(audio), Config::Aac(aac)) = (&mut self.kind, &*config) {
             audio.change(aac);
         }
+        self.still = None;
         self.window.configure(number, config);
     }
 
@@ -335,6 +341,7 @@ impl Line {
         let cut = Cut {
             mark: past.mark,
             start: past.start,
+            held: past.held,
             discontinuities: past.discontinuities,
             init,
             config,
@@ -367,7 +374,7 @@ impl Line {
 
     /// Whether some of a segment is missing since this was asked before, or will be.
     pub(crate) fn take_interrupted(&mut self) -> bool {
-        let lost = matches!(&self.kind, Kind::Follower(follower) if follower.is_lost());
+        let lost = matches!(&self.kind, Kind::Follower(follower) if follower.is_lost() && !follower.is_away());
         std::mem::take(&mut self.interrupted) || lost
     }
 
@@ -496,6 +503,24 @@ impl Line {
                 return;
             };
             self.cut_with_silence(cut, metrics);
+        }
+    }
+
+    /// Where units have stopped: silence for the open segment's parts, which must come in time though its mark has not.
+    pub(crate) fn fill_parts(&mut self, reached: i64, now: Instant, metrics: &Metrics) {
+        let in_media = self.segmenter.open().is_some_and(|open| !open.gap);
+        let Kind::Audio(audio) = &mut self.kind else { return };
+        let patience = Timescale::VIDEO.duration(audio.lag * 2).max(QUIET);
+        let stopped = |arrived| now.saturating_duration_since(arrived) >= patience;
+        if !in_media || !audio.held.is_empty() || !audio.arrived.is_none_or(stopped) {
+            return;
+        }
+        let until = reached.saturating_sub(Timescale::VIDEO.ticks(HOLD));
+        let until = audio.cuts.front().map_or(until, |cut| until.min(cut.mark.pts));
+        let until = Timescale::VIDEO.rescale(until, self.window.timescale()) - audio.clock.unit();
+        if audio.clock.next().is_some_and(|next| next < until) {
+            let silence = audio.clock.fill(until);
+            self.push_silence(silence, metrics);
         }
     }
 

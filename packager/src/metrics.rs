@@ -19,6 +19,8 @@ pub struct Metrics {
     pub(crate) bytes: Counter,
     /// Segments without media.
     pub(crate) gaps: Counter,
+    /// Segments of the source that show a still picture, because its video was silent while audio went on.
+    pub(crate) stills: Counter,
     /// From the arrival of the frame that completes a part until the part is listed.
     pub(crate) part_latency: Histogram,
     /// Renditions given up because they were too far behind the source.
@@ -66,6 +68,7 @@ impl Default for Metrics {
             segments: Counter::default(),
             bytes: Counter::default(),
             gaps: Counter::default(),
+            stills: Counter::default(),
             part_latency: Histogram::new(latency),
             renditions_late: Counter::default(),
             audio: Audio::default(),
@@ -88,6 +91,8 @@ impl Metrics {
         registry.register("parts", "Parts made", self.parts.clone());
         registry.register("segments", "Segments completed", self.segments.clone());
         registry.register("gap_segments", "Segments without media", self.gaps.clone());
+        let help = "Segments that show the last key frame because video was silent while audio went on";
+        registry.register("still_segments", help, self.stills.clone());
         registry.register_with_unit("packaged", "Bytes of parts", Unit::Bytes, self.bytes.clone());
         let help = "From the arrival of the frame that completes a part until the part is listed";
         registry.register_with_unit("part_latency", help, Unit::Seconds, self.part_latency.clone());

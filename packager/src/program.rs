@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use media_core::{
     Broadcast, Frame, Mark, Timescale,
     broadcast::{Event, Presence, TrackInfo},
@@ -87,6 +88,8 @@ pub(crate) struct Past {
     pub(crate) mark: Mark,
     /// Where the master's segment starts, 90 kHz.
     pub(crate) start: i64,
+    /// The mark is a gap's, and the master shows a still picture there: audio goes on.
+    pub(crate) held: bool,
     /// EXT-X-DISCONTINUITY-SEQUENCE of the segment, its own discontinuity not counted.
     pub(crate) discontinuities: u64,
     pub(crate) gridded: bool,
@@ -179,17 +182,13 @@ impl Program {
 
     /// Whether the clock, not the publisher, drives the window at present.
     pub fn in_gap(&self) -> bool {
-        self.lines[self.master].segmenter.open().is_some_and(|open| open.gap)
+        self.lines[self.master].segmenter.clocked().is_some()
     }
 
     /// Lets the clock act: units that waited long enough, and the parts of a gap up to now.
     pub fn handle_timeout(&mut self, now: Instant) {
         let master = &self.lines[self.master];
-        let gap = master
-            .segmenter
-            .open()
-            .filter(|open| open.gap)
-            .map(|open| master.to_video(open.start));
+        let gap = master.segmenter.clocked().map(|open| master.to_video(open.start));
         if let (Some(start), Some(time)) = (gap, self.broadcast.gap_time(now)) {
             self.reached = self.reached.max(time);
             // The next mark stands there at the latest, and may not have been seen yet.
@@ -339,9 +338,13 @@ impl Program {
                 }
                 self.reached = self.reached.max(decode);
                 if let Some(mark) = mark {
-                    self.cut_master(mark, decode, frame.independent);
+                    self.cut_master(mark, decode, frame.independent, None);
                 }
-                if let Kind::Video(clock) = &mut self.lines[self.master].kind {
+                let line = &mut self.lines[self.master];
+                if frame.independent {
+                    line.still = Some(frame.payload.clone());
+                }
+                if let Kind::Video(clock) = &mut line.kind {
                     clock.hold(frame, decode);
                 }
                 self.release(now);
@@ -352,7 +355,7 @@ impl Program {
                         audio.clock.restart(frame.dts);
                     }
                     let at = audio.clock.next().unwrap_or(frame.dts);
-                    self.cut_master(mark, at, true);
+                    self.cut_master(mark, at, true, None);
                 }
                 let line = &mut self.lines[self.master];
                 self.reached = self.reached.max(line.to_video(frame.dts));
@@ -405,8 +408,8 @@ impl Program {
         }
     }
 
-    /// A segment of the master track starts at `at`, in its ticks; the followers learn of it.
-    fn cut_master(&mut self, mut mark: Mark, at: i64, independent: bool) {
+    /// A segment of the master track starts at `at`, in its ticks; the followers learn of it. `still`: a gap shows this picture.
+    fn cut_master(&mut self, mut mark: Mark, at: i64, independent: bool, still: Option<Bytes>) {
         mark.discontinuity |= std::mem::take(&mut self.replaces);
         // The mark that said so was missed, if it is not this one.
         mark.discontinuity |= !mark.gap && self.discontinuity_is_due();
@@ -426,7 +429,13 @@ impl Program {
             self.periods.close(msn, self.lines[self.master].to_video(at - start));
         }
         let line = &mut self.lines[self.master];
-        line.start(mark, at, independent);
+        let held = still.is_some();
+        let gap = mark.gap && !held;
+        line.start(Mark { gap, ..mark }, at, independent || held);
+        if let Some(still) = still {
+            line.segmenter.show(still);
+            self.metrics.stills.inc();
+        }
         let start = line.segmenter.open().map_or(at, |open| open.start);
         self.gridded &= mark.gap || !mark.discontinuity;
         self.gridded |= !independent && !mark.gap && self.broadcast.is_gridded();
@@ -434,6 +443,7 @@ impl Program {
         let past = Past {
             mark,
             start: line.to_video(start),
+            held,
             discontinuities: self.discontinuities,
             gridded: self.gridded,
         };
@@ -510,16 +520,10 @@ impl Program {
             }
             Kind::Follower(_) => {}
         }
-        self.cut_master(mark, at, false);
-        let connected = self.broadcast.presence() == Presence::Live;
+        let alive = self.audio_is_alive(now);
+        let still = self.lines[self.master].still.clone().filter(|_| alive);
+        self.cut_master(mark, at, false, still);
         for index in self.followers() {
-            let alive = connected
-                && match &self.lines[index].kind {
-                    Kind::Audio(audio) => audio
-                        .arrived
-                        .is_some_and(|arrived| now.saturating_duration_since(arrived) < ALIVE),
-                    Kind::Video(_) | Kind::Follower(_) => false,
-                };
             if let Kind::Follower(_) = &self.lines[index].kind {
                 self.release_line(index, Some(now));
             } else if alive {
@@ -537,12 +541,24 @@ impl Program {
         }
     }
 
+    /// Whether audio of the source goes on beside a master that is silent.
+    fn audio_is_alive(&self, now: Instant) -> bool {
+        let alive = |arrived| now.saturating_duration_since(arrived) < ALIVE;
+        let goes_on = |index: usize| match &self.lines[index].kind {
+            Kind::Audio(audio) => !self.lines[index].rendition && audio.arrived.is_some_and(alive),
+            Kind::Video(_) | Kind::Follower(_) => false,
+        };
+        self.broadcast.presence() == Presence::Live && self.followers().any(goes_on)
+    }
+
     /// How far the master has come, as far as its marks are known: in a gap the next stands T after the last at the latest, and may
     /// not have been seen yet.
     fn told(&self) -> i64 {
         let master = &self.lines[self.master];
-        let gap = master.segmenter.open().filter(|open| open.gap);
-        let next = gap.map(|open| master.to_video(open.start) + Timescale::VIDEO.ticks(self.broadcast.segment()));
+        let next = master
+            .segmenter
+            .clocked()
+            .map(|open| master.to_video(open.start) + Timescale::VIDEO.ticks(self.broadcast.segment()));
         next.map_or(self.reached, |next| self.reached.min(next))
     }
 
@@ -581,6 +597,9 @@ impl Program {
             }
         }
         line.fill_to_marks(self.reached, self.broadcast.segment(), &self.metrics);
+        if let Some(now) = now {
+            line.fill_parts(reached, now, &self.metrics);
+        }
     }
 }
 

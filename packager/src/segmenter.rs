@@ -7,6 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use media_core::{Anchor, Timescale};
 
 use crate::{
@@ -59,6 +60,8 @@ struct Open {
     segment: Segment,
     /// Nothing more comes of it: the rest is gap parts.
     interrupted: bool,
+    /// It shows this picture for as long as it lasts.
+    still: Option<Bytes>,
     samples: Vec<Sample>,
     part: Span,
     /// Memory that its parts and samples take.
@@ -110,10 +113,25 @@ impl Segmenter {
         self.open = Some(Open {
             segment,
             interrupted: false,
+            still: None,
             samples: Vec::new(),
             part,
             bytes: 0,
         });
+    }
+
+    /// The open segment, of which nothing was made yet, shows `still` for as long as it lasts: a key frame that depends on nothing
+    /// before it, in each part.
+    pub(crate) fn show(&mut self, still: Bytes) {
+        if let Some(open) = &mut self.open {
+            open.still = Some(still);
+        }
+    }
+
+    /// The open segment, if the clock makes its parts and not samples that come: a gap, or a still picture.
+    pub(crate) fn clocked(&self) -> Option<&Segment> {
+        let open = self.open.as_ref()?;
+        (open.segment.gap || open.still.is_some()).then_some(&open.segment)
     }
 
     /// Appends a sample to the open segment, where the one before it ended; how many parts that closed.
@@ -147,29 +165,48 @@ impl Segmenter {
 
     /// Whether samples can be appended to the open segment.
     pub(crate) fn takes_samples(&self) -> bool {
-        self.open
-            .as_ref()
-            .is_some_and(|open| !open.segment.gap && !open.interrupted)
+        self.open.as_ref().is_some_and(|open| !open.is_without_samples())
     }
 
-    /// Appends gap parts, as long as others, while they end by `until`; how many. Only where no samples come any more.
+    /// Appends parts without samples of their own, gaps or the still picture, as long as others, while they end by `until`; how
+    /// many. Only where no samples come any more.
     pub(crate) fn push_gaps(&mut self, until: i64) -> usize {
         let least = self.part_least.min(self.part_most.unwrap_or(i64::MAX)).max(1);
-        let Some(open) = self.open.as_mut().filter(|open| open.segment.gap || open.interrupted) else {
-            return 0;
-        };
         let mut parts = 0;
-        while open.segment.end() + least <= until {
-            open.push_gap(least);
+        while let Some(open) = self.open.as_mut().filter(|open| open.is_without_samples())
+            && open.segment.end() + least <= until
+        {
+            self.push_rest(least);
             parts += 1;
         }
         parts
     }
 
-    /// Forgets the open segment if it is a gap of which no part was made.
+    /// Appends a part without samples of its own.
+    fn push_rest(&mut self, duration: i64) {
+        let Some(open) = &mut self.open else { return };
+        let Some(still) = open.still.clone() else {
+            open.push_gap(duration);
+            return;
+        };
+        open.samples.push(Sample {
+            duration: u32::try_from(duration).unwrap_or(u32::MAX),
+            composition: 0,
+            key: true,
+            payload: still,
+        });
+        open.part = Span {
+            start: open.segment.end(),
+            duration,
+            independent: true,
+        };
+        self.close_part();
+    }
+
+    /// Forgets the open segment if the clock makes its parts and no part was made.
     pub(crate) fn discard_empty_gap(&mut self) {
-        self.open
-            .take_if(|open| open.segment.gap && open.segment.parts.is_empty());
+        let clocked = |open: &Open| open.segment.gap || open.still.is_some();
+        self.open.take_if(|open| clocked(open) && open.segment.parts.is_empty());
     }
 
     /// Forgets the open segment, if there is one.
@@ -177,17 +214,17 @@ impl Segmenter {
         self.open = None;
     }
 
-    /// Closes the open segment. A gap, and what was interrupted, ends at `end`; media where their last sample ends. A segment without
+    /// Closes the open segment. A gap, a still picture, and what was interrupted, end at `end`; media where their last sample ends. A segment without
     /// any sample, because two marks stood closer than two samples, is a gap of no duration: numbers go on in step with the other
     /// tracks. One that has a gap part is a gap (RFC 8216bis 4.4.4.7): not all of it is there.
     pub(crate) fn close(&mut self, end: i64) -> Option<Segment> {
         self.push_gaps(end);
         self.close_part();
-        let mut open = self.open.take()?;
-        if (open.segment.gap || open.interrupted) && open.segment.end() < end {
-            let rest = end - open.segment.end();
-            open.push_gap(rest);
+        let open = self.open.as_ref()?;
+        if open.is_without_samples() && open.segment.end() < end {
+            self.push_rest(end - open.segment.end());
         }
+        let mut open = self.open.take()?;
         open.segment.gap |= open.segment.parts.is_empty() || open.segment.parts.iter().any(|part| part.gap);
         open.segment.bytes = Rope::concat(open.segment.parts.iter().map(|part| &part.bytes));
         Some(open.segment)
@@ -233,6 +270,10 @@ impl Segmenter {
 }
 
 impl Open {
+    fn is_without_samples(&self) -> bool {
+        self.segment.gap || self.interrupted || self.still.is_some()
+    }
+
     fn push_part(&mut self, part: Part) {
         self.segment.duration += part.duration;
         if part.gap {

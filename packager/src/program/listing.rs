@@ -171,7 +171,7 @@ impl Past {
         Opening {
             msn,
             start: self.start,
-            gap,
+            gap: gap && !self.held,
             discontinuity,
             gridded: self.gridded,
             interrupted,

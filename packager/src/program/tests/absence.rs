@@ -44,40 +44,97 @@ fn an_absence_is_gaps_in_both_tracks_at_the_same_numbers() {
 }
 
 #[test]
-fn audio_that_stops_is_filled_with_silence_and_holds_nobody_up() {
+fn audio_that_stops_is_filled_with_silence_part_by_part() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.run(30.0, 60, false, Some(48_000.0), 0.0..3.0, 0.0);
     for n in 90..240i64 {
-        bench.send(0, n * 1000 / 30, n * 1000 / 30, 0, n % 60 == 0);
+        let ms = n * 1000 / 30;
+        bench.send(0, ms, ms, 0, n % 60 == 0);
+        if n >= 120 {
+            // Players present what is a second old: the sound must be there by then.
+            let [video, audio] = &bench.last.as_ref().unwrap().tracks[..] else {
+                panic!("two tracks")
+            };
+            let end = |track: &Track| {
+                let end = track.open.as_ref().map_or(0, |open| open.end());
+                track.timescale().duration(end)
+            };
+            let behind = end(video).saturating_sub(end(audio));
+            assert!(behind < Duration::from_millis(500), "{behind:?} at {ms} ms");
+        }
     }
-    let audio = &bench.last.as_ref().unwrap().tracks[1];
-    assert_eq!(audio.open.as_ref().unwrap().msn, 1_003);
     let presentation = bench.end(8_000);
-    assert_continuous(&presentation.tracks[1]);
-    assert_eq!(
-        presentation.tracks[0].segments.len(),
-        presentation.tracks[1].segments.len()
-    );
+    assert_sound(presentation);
+    assert_in_step(presentation);
+    assert_parts_keep_the_target(&presentation.tracks[1]);
 }
 
 #[test]
-fn video_that_stops_is_gaps_and_audio_goes_on() {
+fn audio_that_is_back_after_silence_is_where_it_was_sent() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.run(30.0, 60, false, Some(48_000.0), 0.0..3.0, 0.0);
-    for n in 141..940i64 {
+    bench.run(30.0, 60, false, None, 3.0..7.0, 0.0);
+    bench.run(30.0, 60, false, Some(48_000.0), 7.0..11.0, 0.0);
+    let presentation = bench.end(11_000);
+    assert_sound(presentation);
+    assert_in_step(presentation);
+    let heard = stamps(&presentation.tracks[1])
+        .iter()
+        .filter(|stamp| **stamp >= 7_000)
+        .count();
+    assert!(heard >= 4 * 48_000 / 1024 - 3, "{heard}");
+}
+
+#[test]
+fn video_that_stops_is_a_still_picture_and_audio_goes_on() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.run(30.0, 60, false, Some(48_000.0), 0.0..3.0, 0.0);
+    for n in 141..937i64 {
         let ms = n * 1024 / 48;
         bench.hub.advance(bench.at(ms));
         bench.send(1, ms, ms, 0, true);
     }
-    let presentation = bench.end(20_053);
+    assert!(bench.program.in_gap(), "the clock makes the parts");
+    bench.run(30.0, 60, false, Some(48_000.0), 20.0..24.0, 0.0);
+    let presentation = bench.end(24_000);
     assert_sound(presentation);
     let [video, audio] = &presentation.tracks[..] else {
         panic!("two tracks")
     };
-    assert!(video.segments.iter().skip(3).all(|segment| segment.gap));
-    assert!(video.segments.len() >= 10);
-    assert!(audio.segments.iter().all(|segment| !segment.gap));
-    assert_eq!(stamps(audio).iter().filter(|stamp| **stamp >= 0).count(), 940);
+    for track in [video, audio] {
+        assert!(track.segments.iter().all(|segment| !segment.gap && segment.independent));
+        assert_parts_keep_the_target(track);
+    }
+    assert_eq!(stamps(audio).iter().filter(|stamp| **stamp >= 0).count(), 937 + 188);
+    let shown = stamps(video);
+    assert_eq!(shown[..90].iter().max(), Some(&2_966));
+    let (still, back) = shown[90..].split_at(shown.len() - 90 - 120);
+    assert!(
+        still.len() > 70 && still.iter().all(|stamp| *stamp == 2_000),
+        "{still:?}"
+    );
+    assert_eq!(back[0], 20_000);
+    let whole: Vec<_> = presentation.periods.iter().map(|period| period.continues).collect();
+    assert!(
+        whole[1..].iter().all(Option::is_some),
+        "no gap lies between Periods: {whole:?}"
+    );
+}
+
+#[test]
+fn video_and_audio_that_stop_together_are_gaps() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.run(30.0, 60, false, Some(48_000.0), 0.0..3.0, 0.0);
+    bench.tick(3_000..9_000);
+    let presentation = bench.end(9_000);
+    assert_sound(presentation);
+    for track in &presentation.tracks {
+        assert!(
+            track.segments.iter().skip(2).all(|segment| segment.gap),
+            "{}",
+            track.name
+        );
+    }
 }
 
 #[test]
