@@ -25,6 +25,8 @@ pub(crate) struct Window {
     init_bytes: usize,
     /// PART-TARGET must not be longer.
     most: Option<Duration>,
+    /// Frames a second are measured in the next whole segment.
+    rate_is_due: bool,
 }
 
 impl Window {
@@ -74,6 +76,7 @@ impl Window {
             bytes: 0,
             init_bytes,
             most: None,
+            rate_is_due: true,
         }
     }
 
@@ -176,6 +179,7 @@ impl Window {
             config: Arc::clone(&config),
         }));
         self.track.config = config;
+        self.rate_is_due = true;
         self.count_inits();
     }
 
@@ -188,6 +192,9 @@ impl Window {
     pub(crate) fn push(&mut self, segment: Segment) {
         if !self.has_started() {
             self.measure(&segment);
+        }
+        if self.rate_is_due && !segment.gap {
+            self.measure_rate(&segment);
         }
         self.bits.add(&segment, &mut self.track);
         let edge = segment.end();
@@ -307,7 +314,7 @@ impl Window {
         self.init_bytes = inits.map(|init| INIT_BYTES + init.bytes.len()).sum();
     }
 
-    /// What the first segment tells of the track: the part target that its frames keep, its frame rate.
+    /// What the first segment tells of the track: the part target that its frames keep.
     fn measure(&mut self, first: &Segment) {
         let timescale = self.track.timescale();
         // By most of them: one that a hiccup made longer does not count for the broadcast's life.
@@ -332,13 +339,18 @@ impl Window {
         if let Some(most) = self.most {
             self.track.part_target = self.track.part_target.min(most);
         }
+    }
+
+    /// What the first segment of a configuration tells: its frame rate.
+    fn measure_rate(&mut self, first: &Segment) {
+        self.rate_is_due = false;
         if let Config::Avc(avc) = &*self.track.config {
             let frames = first
                 .parts
                 .iter()
                 .map(|part| part.bytes.pieces().count().saturating_sub(1))
                 .sum::<usize>();
-            let seconds = timescale.seconds(first.duration);
+            let seconds = self.track.clock.seconds(first.duration);
             let measured = if seconds > 0.0 { frames as f64 / seconds } else { 0.0 };
             self.track.frame_rate = frame_rate(measured, avc.frame_rate);
         }

@@ -62,7 +62,14 @@ impl Recipe {
 
     /// As FLV: what an encoder sends, message by message, with millisecond stamps that start at zero.
     pub(crate) fn flv(&self) -> PathBuf {
-        made(&self.name(), "flv", |path| self.encode(path))
+        made(&self.name(), "flv", |path| self.encode(path, None))
+    }
+
+    /// The same, of an H.264 level that the size does not ask for.
+    pub(crate) fn flv_of_level(&self, level: &str) -> PathBuf {
+        made(&format!("{}-level{level}", self.name()), "flv", |path| {
+            self.encode(path, Some(level));
+        })
     }
 
     /// The same access units in a progressive MP4.
@@ -80,7 +87,7 @@ impl Recipe {
         })
     }
 
-    fn encode(&self, path: &Path) {
+    fn encode(&self, path: &Path, level: Option<&str>) {
         let mut ffmpeg = ffmpeg();
         if let Some((num, den)) = self.fps {
             let size = format!("{}x{}", self.size.0, self.size.1);
@@ -105,7 +112,7 @@ impl Recipe {
             ffmpeg.args(["-g", &group.to_string(), "-keyint_min", &group.to_string()]);
             if self.size != PLAIN.size {
                 // So that it has the codec string of all others.
-                ffmpeg.args(["-level", "3"]);
+                ffmpeg.args(["-level", level.unwrap_or("3")]);
             }
             let (w, h) = self.sample_aspect;
             if w != h {

@@ -100,7 +100,7 @@ impl State {
         let mark = if track == self.master {
             self.cut(track, &mut dts, composition, key, arrived)?
         } else if self.heir == Some(track) {
-            Some(self.succeed(track, dts, composition, key)?)
+            Some(self.succeed(track, &mut dts, composition, key, arrived)?)
         } else {
             None
         };
@@ -176,12 +176,8 @@ impl State {
             self.cutter.resume_anywhere();
             self.append(Event::Gap(mark), arrived, 0);
         }
-        if let Some(from) = self.cutter.resume_from().filter(|_| key) {
-            // What came too late for its time, after a stall or a return, is kept if it can go a little later.
-            let later = from.saturating_sub(dts.saturating_add(reorder));
-            if later > 0 && self.timeline.delay(track, later, arrived) {
-                *dts += later;
-            }
+        if key {
+            self.delay_to_resume(track, dts, reorder, arrived);
         }
         let was_gap = self.cutter.in_gap();
         let started = self.cutter.has_started();
@@ -194,10 +190,29 @@ impl State {
         }
     }
 
+    /// A key frame that came too late for its time, after a stall or a return, is kept if it can go a little later.
+    fn delay_to_resume(&mut self, track: usize, dts: &mut i64, reorder: i64, arrived: Instant) {
+        let Some(from) = self.cutter.resume_from() else { return };
+        let later = from.saturating_sub(dts.saturating_add(reorder));
+        if later > 0 && self.timeline.delay(track, later, arrived) {
+            *dts += later;
+        }
+    }
+
     /// The heir becomes the master where a segment can start with its frame: the mark before it.
-    fn succeed(&mut self, track: usize, dts: i64, composition: i64, key: bool) -> Result<Mark, Refused> {
-        let time = dts.saturating_add(composition);
-        let mark = key.then(|| self.cutter.change_master(time)).flatten();
+    fn succeed(
+        &mut self,
+        track: usize,
+        dts: &mut i64,
+        composition: i64,
+        key: bool,
+        arrived: Instant,
+    ) -> Result<Mark, Refused> {
+        if !key {
+            return Err(Refused::BeforeKeyFrame);
+        }
+        self.delay_to_resume(track, dts, composition, arrived);
+        let mark = self.cutter.change_master(dts.saturating_add(composition));
         let mark = mark.ok_or(Refused::BeforeKeyFrame)?;
         (self.master, self.heir) = (track, None);
         self.reorder = composition;

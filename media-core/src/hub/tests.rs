@@ -387,6 +387,50 @@ fn video_that_comes_late_decides_cuts_from_its_first_key_frame_on() {
 }
 
 #[test]
+fn a_publisher_that_returns_with_video_in_place_of_audio_resumes_with_its_first_key_frame() {
+    let hub = hub();
+    let begun = start();
+    let claim = hub.claim(name()).unwrap();
+    let first = claim
+        .start(vec![audio(hex!("1190"))], begun, SystemTime::UNIX_EPOCH)
+        .unwrap();
+    let unit = |ms: u64, key| AccessUnit {
+        dts: ms as i64 * 90,
+        pts: ms as i64 * 90,
+        key,
+        independent: key,
+        arrived: begun + Duration::from_millis(ms),
+        payload: Bytes::new(),
+    };
+    for ms in (0..1_000).step_by(20) {
+        first.push(0, unit(ms, true)).unwrap();
+    }
+    first.leave(begun + Duration::from_secs(1));
+    for ms in (1_000..5_000).step_by(100) {
+        hub.advance(begun + Duration::from_millis(ms));
+    }
+    let claim = hub.claim(name()).unwrap();
+    let back = claim.start(vec![video()], begun, SystemTime::UNIX_EPOCH).unwrap();
+    assert_eq!(back.track(&TrackName::source_video()), Some(1));
+    assert_eq!(back.push(1, unit(5_000, false)), Err(Refused::BeforeKeyFrame));
+    // What was told of the gap reaches past the frame's time.
+    let told = back.broadcast().gap_time(begun + Duration::from_millis(5_100)).unwrap();
+    let mut consumer = back.broadcast().subscribe_from_oldest();
+    back.push(1, unit(5_040, true)).unwrap();
+    let marks: Vec<_> = drain(&mut consumer)
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Frame { track: 1, frame } => frame.mark,
+            _ => None,
+        })
+        .collect();
+    assert!(
+        matches!(marks[..], [mark] if mark.pts >= told && !mark.gap),
+        "{marks:?}"
+    );
+}
+
+#[test]
 fn a_return_with_another_codec_family_begins_another_broadcast() {
     let hub = hub();
     let begun = start();

@@ -56,11 +56,11 @@ impl Source {
     fn change(&mut self, track: usize, config: &Config) {
         match config {
             Config::Avc(avc) if track == self.video.0 => self.video.1 = avc.clone(),
-            Config::Aac(aac) => {
-                if let Some(audio) = self.audio.as_mut().filter(|audio| audio.0 == track) {
-                    audio.1 = aac.clone();
-                }
+            // One that was not there before has come late.
+            Config::Aac(aac) if self.audio.as_ref().is_none_or(|audio| audio.0 == track) => {
+                self.audio = Some((track, aac.clone()));
             }
+            Config::Aac(_) => {}
             Config::Avc(_) => {}
         }
     }
@@ -79,8 +79,12 @@ impl Source {
 
 /// Runs until the broadcast is over or `stop`.
 pub(super) async fn run(shared: Arc<Shared>, broadcast: Arc<Broadcast>, stop: CancellationToken) {
-    let consumer = broadcast.subscribe();
-    if let Some(source) = Source::of(&consumer) {
+    let mut begun = again(&broadcast);
+    // A camera may be switched on later than the microphone.
+    while begun.is_none() && pause(ASK_AGAIN, &broadcast, &stop).await {
+        begun = again(&broadcast);
+    }
+    if let Some((consumer, source)) = begun {
         climb(&shared, &broadcast, consumer, source, &stop).await;
     }
     shared.status.forget(broadcast.id());
@@ -157,6 +161,9 @@ async fn climb(
             return;
         }
         started = Some(Instant::now());
+        if let Some(name) = shared.audio_name().filter(|_| source.audio.is_some()) {
+            rungs.hear(name);
+        }
         let feed = Feed {
             broadcast,
             consumer: &mut consumer,
@@ -186,7 +193,9 @@ async fn climb(
                 continue;
             }
             End::Replan => {
-                if let Some(planned) = stand_in(broadcast, &source, &shared.config.rungs) {
+                if rungs.wants_stand_in(broadcast.is_gridded())
+                    && let Some(planned) = stand_in(broadcast, &source, &shared.config.rungs)
+                {
                     rungs.stand_in(planned);
                 }
                 announce(shared, broadcast, &rungs);

@@ -88,6 +88,18 @@ impl Rung {
         }
     }
 
+    fn of_audio(name: TrackName) -> Self {
+        Self {
+            name,
+            video: None,
+            cost: 0.0,
+            state: State::Refused,
+            permit: None,
+            output: None,
+            config: None,
+        }
+    }
+
     /// It is going to be made: its track is announced.
     fn admit(&mut self, permit: Option<Permit>, broadcast: &Arc<Broadcast>) {
         (self.permit, self.state) = (permit, State::Made);
@@ -112,22 +124,13 @@ impl Rungs {
         audio: Option<TrackName>,
         capacity: &Capacity,
     ) -> Self {
-        let rung = |name| Rung {
-            name,
-            video: None,
-            cost: 0.0,
-            state: State::Refused,
-            permit: None,
-            output: None,
-            config: None,
-        };
         let mut rungs = Self {
             broadcast: Arc::clone(broadcast),
             capacity: capacity.clone(),
             base: None,
             overhead: plan::decoding(source),
             video: planned.into_iter().map(Rung::new).collect(),
-            audio: audio.map(rung),
+            audio: audio.map(Rung::of_audio),
             stand_in_asked: false,
             born: Instant::now(),
             failed: Vec::new(),
@@ -207,6 +210,14 @@ impl Rungs {
         let index = self.video.iter().take_while(|rung| dearer(rung)).count();
         self.video.insert(index, Rung::new(planned));
         self.admit();
+    }
+
+    /// The source has audio: a rendition of it is made, if there is none yet.
+    pub(super) fn hear(&mut self, name: TrackName) {
+        if self.audio.is_none() {
+            self.audio = Some(Rung::of_audio(name));
+            self.admit();
+        }
     }
 
     /// What a worker is to make: the renditions' settings for `source`, in the order of their indices.

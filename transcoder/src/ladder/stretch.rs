@@ -410,6 +410,8 @@ async fn feed_worker(
         resume_after,
         ..
     } = feed;
+    // Audio that comes late is heard from the next mark on.
+    let waits_for_audio = audio.is_none() && shared.config.audio_kbps > 0;
     let audio = audio.filter(|_| job.audio.is_some());
     orders.send(&Order::Job(Box::new(job))).await?;
     // What comes before the next mark would be thrown away: it is decoded only.
@@ -490,6 +492,10 @@ async fn feed_worker(
             Some(Event::Config { track, config }) if track == video.0 => {
                 let same = matches!(&*config, Config::Avc(avc) if *avc == video.1);
                 (!same).then(|| End::Drained(Some((*config).clone())))
+            }
+            Some(Event::Config { config, .. }) if waits_for_audio && !config.is_video() => {
+                leaves = true;
+                None
             }
             Some(Event::Config { track, config }) => {
                 let known = audio.as_ref().filter(|(index, _)| *index == track);
