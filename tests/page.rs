@@ -2,20 +2,37 @@
 
 mod support;
 
-use std::process::Command;
+use std::{
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use support::{
     daemon::{Daemon, Settings},
     media::PLAIN,
     players::{Browser, Event, Report},
-    push::{self, Push},
-    rtmp,
+    playlist::Media,
+    push::Push,
+    rtmp::{self, Tag},
 };
 
-/// Seconds of media for one push, and the longest that a page is watched.
+/// The longest that a page is watched, in seconds.
 const SECONDS: u32 = 60;
 
+/// Media for longer than a browser takes to start on a busy machine, and a page is watched.
+fn media() -> Vec<Tag> {
+    let tags = rtmp::tags(&PLAIN.flv());
+    let again = tags.clone().into_iter().map(|tag| Tag {
+        timestamp: tag.timestamp + PLAIN.seconds * 1_000,
+        ..tag
+    });
+    tags.iter().cloned().chain(again).collect()
+}
+
 fn publish(daemon: &Daemon) -> Push {
-    Push::start(daemon.rtmp, "show", push::first(&rtmp::tags(&PLAIN.flv()), SECONDS))
+    Push::start(daemon.rtmp, "show", media())
 }
 
 /// Opens the page at `daemon`, ends when it has said `states`, and asserts that it plays then.
@@ -56,6 +73,53 @@ fn ends_and_begins_again(browser: &Browser, origin: &Daemon, viewed: &Daemon) {
         Event::Page("ended") => publishing = Some(publish(origin)),
         _ => {}
     });
+}
+
+/// Publishes a source whose sound begins when `now` says so.
+fn publish_with_late_sound(daemon: &Daemon, now: &Arc<AtomicBool>) -> Push {
+    let (now, mut header) = (Arc::clone(now), None);
+    Push::edited(daemon.rtmp, "show", media(), move |tag| {
+        match tag.kind {
+            rtmp::AUDIO if tag.is_header() => header = Some(tag),
+            rtmp::AUDIO if !now.load(Ordering::Relaxed) => {}
+            rtmp::AUDIO => {
+                let header = header.take().map(|header| Tag {
+                    timestamp: tag.timestamp,
+                    ..header
+                });
+                return header.into_iter().chain([tag]).collect();
+            }
+            _ => return vec![tag],
+        }
+        Vec::new()
+    })
+}
+
+/// Publishes a source that has another level from the first key frame on after `now` says so.
+fn publish_with_another_level(daemon: &Daemon, now: &Arc<AtomicBool>) -> Push {
+    // FLV: five bytes, then the configuration record (ISO/IEC 14496-15 5.3.3.1): version, profile, compatibility, level, two bytes
+    // and a length of two; then the parameter set, whose fourth byte is the level (H.264 7.3.2.1.1).
+    const RECORD: usize = 5 + 3;
+    const SPS: usize = 5 + 8 + 3;
+    let (now, mut header) = (Arc::clone(now), None);
+    Push::edited(daemon.rtmp, "show", media(), move |tag| {
+        if tag.kind == rtmp::VIDEO && tag.is_header() {
+            if header.is_some() {
+                return Vec::new(); // The media again: it stays as it is.
+            }
+            assert_eq!(tag.payload[RECORD], tag.payload[SPS], "the level, twice");
+            let mut other = tag.clone();
+            (other.payload[RECORD], other.payload[SPS]) = (40, 40);
+            header = Some(other);
+        } else if tag.is_key() && now.swap(false, Ordering::Relaxed) {
+            let header = header.clone().map(|header| Tag {
+                timestamp: tag.timestamp,
+                ..header
+            });
+            return header.into_iter().chain([tag]).collect();
+        }
+        vec![tag]
+    })
 }
 
 #[test]
@@ -103,6 +167,50 @@ fn the_page_opened_before_a_broadcast_begins_plays_it() {
             publishing = Some(publish(&daemon));
         }
     });
+}
+
+#[test]
+fn the_page_plays_the_sound_that_comes_late() {
+    let browser = Browser::take();
+    let daemon = origin();
+    let sound = Arc::new(AtomicBool::new(false));
+    let _publishing = publish_with_late_sound(&daemon, &sound);
+    daemon.wait_until_live("show");
+    // It plays without, and loads the source again for it.
+    let report = watch(&browser, &daemon, "playing,starting,playing", |event| {
+        if event == Event::Started {
+            sound.store(true, Ordering::Relaxed);
+        }
+    });
+    assert!(report.number("/audio_bytes") > 0.0, "{:#}", report.0);
+}
+
+#[test]
+fn the_page_plays_on_when_the_level_changes() {
+    let browser = Browser::take();
+    let daemon = origin();
+    let change = Arc::new(AtomicBool::new(false));
+    let _publishing = publish_with_another_level(&daemon, &change);
+    daemon.wait_until_live("show");
+    let report = browser.play_with("page", &daemon.url("/watch/show"), 12, &[], |event| {
+        if event == Event::Started {
+            change.store(true, Ordering::Relaxed);
+        }
+    });
+    let list = Media::parse(&daemon.get("/live/show/v0.m3u8").text());
+    assert!(!list.ended, "it goes on");
+    assert!(
+        list.segments.iter().any(|segment| segment.discontinuity),
+        "the level has changed"
+    );
+    assert_eq!(report.errors(), Vec::<String>::new(), "{:#}", report.0);
+    let states = report.page_states();
+    assert!(
+        ["ended", "failed", "offline"].iter().all(|bad| !states.contains(bad)),
+        "{states:?}"
+    );
+    assert_eq!(states.last(), Some(&"playing"), "{states:?}");
+    assert!(report.number("/played_s") > 9.0, "{:#}", report.0);
 }
 
 #[test]

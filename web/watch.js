@@ -20,6 +20,8 @@ const STALL_MS = 2000;
 // A player that stands still for so long, though there are new media, is started again; longer each time.
 const PATIENCE_MS = 6000;
 const MAX_PATIENCE_MS = 60000;
+// The longest that the server may ask to wait.
+const MAX_RETRY_MS = 60000;
 // A player that has played for so long is well.
 const WELL_MS = 10000;
 const PROGRESS_EVERY_MS = 500;
@@ -82,6 +84,19 @@ async function look() {
   if (looking) return;
   looking = true;
   clearTimeout(timer);
+  let retryMs = 0;
+  try {
+    retryMs = await lookOnce();
+  } finally {
+    looking = false;
+    // Viewers who wait for the same stream do not all come at once.
+    const wait = Math.max(interval() * (0.8 + 0.4 * Math.random()), retryMs);
+    if (document.body.dataset.state !== 'unsupported') timer = setTimeout(look, wait);
+  }
+}
+
+// Returns how long the server asks to wait.
+async function lookOnce() {
   noteProgress();
   const before = source;
   const closely = before === null || isStuck();
@@ -94,10 +109,7 @@ async function look() {
     if (source === null) begin(seen);
     else follow(seen);
   }
-  looking = false;
-  // Viewers who wait for the same stream do not all come at once.
-  const wait = Math.max(interval() * (0.8 + 0.4 * Math.random()), Math.min(seen.retryMs ?? 0, 60000));
-  if (document.body.dataset.state !== 'unsupported') timer = setTimeout(look, wait);
+  return Math.min(seen.retryMs ?? 0, MAX_RETRY_MS);
 }
 
 function lookNow() {
@@ -273,9 +285,10 @@ async function showDetails() {
       // Until the next time.
     }
     if (source !== shown) return;
-    const advice = [stream?.advice ?? []].flat();
-    details.hidden = advice.length === 0;
-    element('advice').replaceChildren(...advice.map((words) => Object.assign(document.createElement('li'), { textContent: words })));
+    const advice = stream?.advice ?? '';
+    const interval = stream?.keyframe_interval_s ? `A key frame comes each ${stream.keyframe_interval_s.toFixed(1)} s.` : '';
+    details.hidden = advice === '';
+    element('advice').textContent = [interval, advice].filter(Boolean).join(' ');
     await new Promise((resolve) => setTimeout(resolve, DETAILS_EVERY_MS));
   }
 }

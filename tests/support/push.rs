@@ -25,12 +25,23 @@ impl Push {
     /// When the daemon refuses it; a connection that ends early panics in [`Push::finish`].
     #[track_caller]
     pub(crate) fn start(rtmp: SocketAddr, channel: &str, tags: Vec<Tag>) -> Self {
+        Self::edited(rtmp, channel, tags, |tag| vec![tag])
+    }
+
+    /// The same, with what `edit` makes of each tag when it is due.
+    #[track_caller]
+    pub(crate) fn edited(
+        rtmp: SocketAddr,
+        channel: &str,
+        tags: Vec<Tag>,
+        mut edit: impl FnMut(Tag) -> Vec<Tag> + Send + 'static,
+    ) -> Self {
         let mut client = Client::publish(rtmp, "live", channel).expect("the name is free");
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let pusher = thread::spawn(move || {
             let start = Instant::now();
-            for tag in &tags {
+            for tag in tags {
                 let due = Duration::from_millis(u64::from(tag.timestamp));
                 while let Some(left) = due.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
                     if stopped.load(Ordering::Relaxed) {
@@ -38,7 +49,9 @@ impl Push {
                     }
                     thread::sleep(left.min(Duration::from_millis(50)));
                 }
-                client.tag(tag, tag.timestamp).expect("the server reads");
+                for tag in edit(tag) {
+                    client.tag(&tag, tag.timestamp).expect("the server reads");
+                }
             }
             // What is on the way still arrives; a reset would throw it away.
             client.shutdown(Shutdown::Write);
