@@ -261,7 +261,7 @@ impl Default for Live {
             part_ms: Within::new(200),
             segment_ms: Within::new(2_000),
             window_s: Within::new(60),
-            window_mb: Within::new(512),
+            window_mb: Within::new(256),
             reconnect_s: Within::new(10),
             max_channels: Within::new(1_000),
             backlog_ms: Within::new(10_000),
