@@ -144,7 +144,7 @@ fn listeners(config: &Config, report: &mut Report) {
 
 /// What the ladder would be made with.
 fn encoders(config: &Config, report: &mut Report) {
-    if !config.ladder.enabled {
+    if !config.ladder.encodes() {
         report.note("ladder", "off: sources are passed through alone");
         return;
     }
@@ -155,10 +155,11 @@ fn encoders(config: &Config, report: &mut Report) {
         match trial {
             Ok(trial) if trial.works => {
                 let channels = settings.channels(encoder, trial.macroblocks_per_s);
-                let words = format!(
-                    "{}; room for the rungs of some {channels:.1} channels of 1080p at 30 frames a second",
-                    encoder.name()
-                );
+                let room = match config.ladder.enabled {
+                    true => format!("room for the rungs of some {channels:.1} channels of 1080p at 30 frames a second"),
+                    false => "off, but for sources in which players cannot begin".to_owned(),
+                };
+                let words = format!("{}; {room}", encoder.name());
                 return report.fine("ladder", &words);
             }
             Ok(_) => {}

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use media_core::{
     Anchor, Broadcast,
-    broadcast::{Presence, TrackInfo},
+    broadcast::{Health, Presence, TrackInfo},
     codec::Config,
 };
 use serde::Serialize;
@@ -51,6 +51,12 @@ pub(crate) struct Stream {
     /// When the broadcast began, RFC 3339 in UTC.
     #[schema(format = "date-time", example = "2026-01-31T20:15:00.000Z")]
     started_at: String,
+    /// Seconds from key frame to key frame of the source's video, as measured last; null before the second.
+    #[schema(required, example = 2.0)]
+    keyframe_interval_s: Option<f64>,
+    /// What is to be changed at the encoder so that players can start and switch, in one sentence; null if nothing.
+    #[schema(required)]
+    advice: Option<String>,
     tracks: Vec<Track>,
     /// What the ladder is to make of it, dearest first.
     renditions: Vec<Rendition>,
@@ -117,12 +123,15 @@ impl Stream {
             Presence::Away(_) => State::Away,
             Presence::Ended => return None,
         };
+        let Health { key_interval, advice } = broadcast.health();
         Some(Self {
             channel: broadcast.name().to_string(),
             broadcast: broadcast.id().to_string(),
             state,
             draining: false,
             started_at: rfc3339(broadcast.anchor().utc + Anchor::LEAD),
+            keyframe_interval_s: key_interval.map(|interval| interval.as_secs_f64()),
+            advice: advice.map(|advice| advice.to_string()),
             tracks: broadcast.tracks().into_iter().map(Track::of).collect(),
             renditions: renditions.of(broadcast.id()).into_iter().map(Rendition::new).collect(),
             viewers: viewers.count(broadcast.name(), broadcast.id()),

@@ -31,6 +31,7 @@ const MAX_RUNGS: usize = 10;
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Ladder {
     pub(crate) enabled: bool,
+    stand_in: bool,
     rungs: Vec<Rung>,
     audio_kbps: Within<0, 512>,
     encoder: Choice,
@@ -70,6 +71,7 @@ impl Default for Ladder {
         };
         Self {
             enabled: true,
+            stand_in: false,
             rungs: vec![rung(720, 2_800), rung(480, 1_400), rung(360, 700)],
             audio_kbps: Within::new(0),
             encoder: Choice::Auto,
@@ -84,7 +86,12 @@ impl Default for Ladder {
 }
 
 impl Ladder {
-    /// For the transcoder.
+    /// Whether anything is to be encoded: rungs, or what stands in for a source in which players cannot begin.
+    pub(crate) fn encodes(&self) -> bool {
+        self.enabled || self.stand_in
+    }
+
+    /// For the transcoder. Without `enabled` there are no rungs: only stand-ins are made.
     pub(crate) fn transcoder(&self) -> ladder::Config {
         let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         let rung = |rung: &Rung| plan::Rung {
@@ -92,8 +99,8 @@ impl Ladder {
             video_kbps: number(rung.video_kbps.get()),
         };
         ladder::Config {
-            rungs: self.rungs.iter().map(rung).collect(),
-            audio_kbps: number(self.audio_kbps.get()),
+            rungs: self.rungs.iter().filter(|_| self.enabled).map(rung).collect(),
+            audio_kbps: if self.enabled { number(self.audio_kbps.get()) } else { 0 },
             encoder: match self.encoder {
                 Choice::Auto => None,
                 Choice::Nvenc => Some(Encoder::Nvenc),

@@ -159,6 +159,9 @@ fn a_ladder_that_cannot_be_is_refused() {
     assert!(refusal("[ladder]\npreset = \"quick\"\n").contains("veryfast"));
     assert!(refusal("[ladder]\naudio_kbps = 8\n").contains("16 to 512"));
     assert!(refusal("[ladder]\ntuning = \"film\"\n").contains("film"));
+    let stands_in = read("[ladder]\nenabled = false\nstand_in = true\n").unwrap().ladder;
+    assert!(stands_in.encodes() && stands_in.transcoder().rungs.is_empty());
+    assert!(!read("[ladder]\nenabled = false\n").unwrap().ladder.encodes());
     assert!(read("[ladder]\nencoder = \"openh264\"\ntuning = \"quality\"\naudio_kbps = 64\n").is_ok());
     let rungs = "STREAMFORGE_LADDER_RUNGS";
     assert!(with_env("", &[(rungs, "[{ height = 240, video_kbps = 300 }]")]).is_ok());

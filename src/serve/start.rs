@@ -240,7 +240,7 @@ async fn prepare_ladder(
     pictures: &Pictures,
     metrics: transcoder::Metrics,
 ) -> Result<Option<Ladder>, String> {
-    if !config.ladder.enabled {
+    if !config.ladder.encodes() {
         return Ok(None);
     }
     let settings = config.ladder.transcoder();

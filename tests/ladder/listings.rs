@@ -281,6 +281,43 @@ fn a_gridded_source_is_left_out_and_a_rung_of_its_size_takes_its_place() {
     });
 }
 
+#[test]
+fn a_source_without_idr_pictures_has_a_stand_in_though_the_ladder_is_off() {
+    let stage = Stage::with(&Settings {
+        ladder: "enabled = false\nstand_in = true\npreset = \"superfast\"\ncpu_percent = 100\n".into(),
+        ..stage::lasting()
+    });
+    let open = Recipe {
+        b_frames: 2,
+        open_groups: true,
+        ..PLAIN
+    };
+    // From the second group on: there is no IDR picture at all.
+    let mut tags = push::first(&rtmp::tags(&open.flv()), 16);
+    tags.retain(|tag| !tag.is_picture() || tag.timestamp >= 2_000);
+    let push = Push::start(stage.rtmp, "open", tags);
+    let source = stage.wait_until_live("open");
+    assert_eq!(source.variants.len(), 1, "the source or what stands in for it");
+    wait_for("a rendition of the source's size", Duration::from_secs(30), || {
+        let master = Multivariant::parse(&stage.get("/live/open/master.m3u8").text());
+        (names(&master) == ["v360"]).then_some(())
+    });
+    let stream = stage.get("/api/v1/streams/open").text();
+    let stream: Value = serde_json::from_str(&stream).expect("JSON");
+    assert!(
+        stream["advice"]
+            .as_str()
+            .is_some_and(|words| words.contains("closed GOP")),
+        "{stream}"
+    );
+    assert_eq!(stream["keyframe_interval_s"].as_f64(), Some(2.0));
+    let stand_in = stage::follow_to_the_end(&stage, "open", &["v360"], LIMIT).remove(0);
+    push.finish();
+    assert!(stand_in.followed.last.independent_segments);
+    let pictures = stand_in.segments.values().filter(|cut| cut.span.is_some()).count();
+    assert!(pictures >= 3, "{pictures} segments of pictures");
+}
+
 #[track_caller]
 fn assert_stands_in(stage: &Stage, channel: &str, endless: Recipe) {
     let master = format!("/live/{channel}/master.m3u8");

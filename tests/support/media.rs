@@ -14,7 +14,7 @@ use std::{
 /// Changes with the way media are made, so that old files are not taken for new ones.
 const EDITION: u32 = 1;
 
-/// What to encode. Video is H.264 with closed groups and no scene cuts; audio is AAC-LC, stereo.
+/// What to encode. Video is H.264 without scene cuts; audio is AAC-LC, stereo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Recipe {
     pub(crate) seconds: u32,
@@ -23,6 +23,8 @@ pub(crate) struct Recipe {
     /// Frames in a group; 0 for two seconds' worth.
     pub(crate) group: u32,
     pub(crate) b_frames: u32,
+    /// Groups after the first start at recovery points; only with B-frames.
+    pub(crate) open_groups: bool,
     /// Width and height as coded; even.
     pub(crate) size: (usize, usize),
     /// The shape of a sample, width to height.
@@ -37,6 +39,7 @@ pub(crate) const PLAIN: Recipe = Recipe {
     fps: Some((25, 1)),
     group: 0,
     b_frames: 0,
+    open_groups: false,
     size: (640, 360),
     sample_aspect: (1, 1),
     audio_hz: Some(48_000),
@@ -53,6 +56,9 @@ impl Recipe {
         }
         if self.sample_aspect != PLAIN.sample_aspect {
             shape += &format!("-sar{}-{}", self.sample_aspect.0, self.sample_aspect.1);
+        }
+        if self.open_groups {
+            shape += "-open";
         }
         format!(
             "e{EDITION}-{}s-v{fps}-g{}-b{}-a{audio}{shape}",
@@ -110,6 +116,9 @@ impl Recipe {
             ffmpeg.args(["-maxrate", "1000k", "-bufsize", "1000k", "-sc_threshold", "0"]);
             ffmpeg.args(["-bf", &self.b_frames.to_string()]);
             ffmpeg.args(["-g", &group.to_string(), "-keyint_min", &group.to_string()]);
+            if self.open_groups {
+                ffmpeg.args(["-x264-params", "open-gop=1"]);
+            }
             if self.size != PLAIN.size {
                 // So that it has the codec string of all others.
                 ffmpeg.args(["-level", level.unwrap_or("3")]);

@@ -88,6 +88,19 @@ pub fn rate(source: &avc::Config) -> f64 {
     source.frame_rate.unwrap_or(USUAL_RATE)
 }
 
+/// Bits a second that usually do for a picture of the source's size.
+pub fn usual_bitrate(source: &avc::Config) -> u32 {
+    /// Of a macroblock: 2.8 Mbit/s for 720p at 30 frames a second.
+    const BITS: f64 = 26.0;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "float to integer casts saturate"
+    )]
+    let bps = (macroblocks(source.width, source.height) * rate(source) * BITS) as u32;
+    bps
+}
+
 /// The size of a picture of the source with `height` lines at the most, or columns if it is portrait: for posters.
 pub fn picture_size(source: &avc::Config, height: u32) -> (u32, u32) {
     size(source, height.min(lines(source)))
@@ -264,6 +277,15 @@ mod tests {
         assert_eq!(planned[0].name.as_str(), "v720");
         assert_eq!(planned[0].video.bitrate_bps, 4_001_000);
         assert_eq!(planned.len(), 3);
+    }
+
+    #[test]
+    fn the_usual_bit_rate_goes_with_size_and_frame_rate() {
+        let kbps = |width, height, fps| usual_bitrate(&source(width, height, (1, 1), fps)) / 1_000;
+        assert_eq!(
+            [kbps(1280, 720, 30.0), kbps(1280, 720, 60.0), kbps(640, 360, 25.0)],
+            [2_808, 5_616, 598]
+        );
     }
 
     #[test]

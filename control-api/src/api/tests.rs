@@ -11,7 +11,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use media_core::{
     AccessUnit, BroadcastId, ChannelName, Hub, TrackName,
-    broadcast::Limits,
+    broadcast::{Health, Limits},
     codec::{Config, aac, avc},
     hub::{Claim, Producer, Settings},
 };
@@ -150,6 +150,8 @@ async fn a_stream_is_shown_with_its_tracks_and_viewers() {
         "state": "live",
         "draining": false,
         "started_at": "2026-02-02T02:40:00.500Z",
+        "keyframe_interval_s": null,
+        "advice": null,
         "tracks": [
             {
                 "name": "v0", "rendition": false, "kind": "video", "codec": "avc1.64001e", "bitrate_bps": 0, "frames": 1, "bytes": 10,
@@ -166,6 +168,15 @@ async fn a_stream_is_shown_with_its_tracks_and_viewers() {
     });
     assert_eq!(stream, expected);
     assert!(stream["tracks"][0]["width"].as_u64() > Some(0) && stream["tracks"][0]["height"].as_u64() > Some(0));
+    producer.broadcast().report(Health {
+        key_interval: Some(Duration::from_millis(20_500)),
+        advice: Some("set the keyframe interval".into()),
+    });
+    let stream = get(&hub, "/api/v1/streams/demo").await.1;
+    assert_eq!(
+        (&stream["keyframe_interval_s"], &stream["advice"]),
+        (&20.5.into(), &"set the keyframe interval".into())
+    );
     producer.leave(Instant::now());
     assert_eq!(get(&hub, "/api/v1/streams/demo").await.1["state"], "away");
 }

@@ -31,7 +31,7 @@ const LEAST_LIFE: Duration = Duration::from_secs(1);
 /// How soon the end of a broadcast is seen while nothing is done.
 const LOOK: Duration = Duration::from_millis(250);
 /// How often a broadcast for which no rung fits is looked at again.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The source as it is at present.
 struct Source {
@@ -97,8 +97,8 @@ async fn climb(
     mut source: Source,
     stop: &CancellationToken,
 ) {
-    let mut planned = plan::renditions(&source.video.1, &shared.config.rungs, None);
-    if planned.is_empty() {
+    let (mut planned, mut stands_in) = plan(shared, broadcast, &source);
+    if planned.is_empty() && !shared.config.rungs.is_empty() {
         let (width, height) = (source.video.1.width, source.video.1.height);
         info!(
             width,
@@ -114,13 +114,13 @@ async fn climb(
             Some(again) => again,
             None => return,
         };
-        planned = plan::renditions(&source.video.1, &shared.config.rungs, None);
-        if planned.is_empty() && broadcast.is_gridded() {
-            planned.extend(stand_in(broadcast, &source, &shared.config.rungs));
-        }
+        (planned, stands_in) = plan(shared, broadcast, &source);
     }
     let audio = shared.audio_name().filter(|_| source.audio.is_some());
     let mut rungs = Rungs::new(broadcast, &source.video.1, planned, audio, &shared.capacity);
+    if stands_in {
+        rungs.note_stand_in();
+    }
     announce(shared, broadcast, &rungs);
     let refused = rungs
         .status()
@@ -244,6 +244,19 @@ async fn pause(wait: Duration, broadcast: &Broadcast, stop: &CancellationToken) 
     }
 }
 
+/// What the source is to get, and whether a rendition of its own size is among it, since players cannot begin in its segments.
+fn plan(shared: &Shared, broadcast: &Broadcast, source: &Source) -> (Vec<Planned>, bool) {
+    let rungs = &shared.config.rungs;
+    let mut planned = plan::renditions(&source.video.1, rungs, None);
+    let stand_in = broadcast
+        .is_gridded()
+        .then(|| stand_in(broadcast, source, rungs))
+        .flatten();
+    let stands_in = stand_in.is_some();
+    planned.splice(0..0, stand_in);
+    (planned, stands_in)
+}
+
 /// A rendition of the source's own size, at the rate that the source has.
 fn stand_in(broadcast: &Broadcast, source: &Source, rungs: &[Rung]) -> Option<Planned> {
     let tracks = broadcast.tracks();
@@ -253,6 +266,11 @@ fn stand_in(broadcast: &Broadcast, source: &Source, rungs: &[Rung]) -> Option<Pl
         .map(|rung| rung.video_kbps.saturating_mul(1_000))
         .max()
         .unwrap_or(0);
+    // Before it is measured, and where nothing is configured to go by.
+    let least = match bitrate_bps {
+        0 => least.max(plan::usual_bitrate(&source.video.1)),
+        _ => least,
+    };
     plan::renditions(&source.video.1, rungs, Some(bitrate_bps.max(least)))
         .into_iter()
         .next()

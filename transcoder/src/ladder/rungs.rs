@@ -197,8 +197,13 @@ impl Rungs {
 
     /// Adds a rendition of the source's own size, if it can be promised.
     pub(super) fn stand_in(&mut self, planned: Planned) {
-        self.stand_in_asked = true;
+        self.note_stand_in();
         self.add(planned);
+    }
+
+    /// A rendition of the source's own size is among those that were planned.
+    pub(super) fn note_stand_in(&mut self) {
+        self.stand_in_asked = true;
     }
 
     /// Adds a rendition that is not there yet, for a source that has grown.
