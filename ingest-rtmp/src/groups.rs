@@ -3,7 +3,7 @@
 //!
 //! IDR pictures start groups. A source may have none but the first: open groups start at recovery
 //! points or plain intra pictures, and with periodic intra refresh there is no such picture at all.
-//! There, recovery points start groups: from 4 s after the last IDR picture on, or 12 s where IDR
+//! There, recovery points start groups: from 3.5 s after the last IDR picture on, or 12 s where IDR
 //! pictures have come regularly (docs/decisions/0026).
 
 use std::time::Duration;
@@ -12,8 +12,9 @@ use media_core::{codec::nal::Access, cut};
 
 use crate::advice::Advice;
 
-/// Without an IDR picture for longer than this, recovery points start groups.
-const UNTIL_RECOVERY_MS: i64 = 4_000;
+/// Without an IDR picture for as long, recovery points start groups: two groups of 2 s, less the
+/// pictures by which the first of an open group is decoded before those that are shown before it.
+const UNTIL_RECOVERY_MS: i64 = 3_500;
 /// What a step of the stamps counts for at most: clocks jump.
 const MAX_STEP_MS: i64 = 5_000;
 
@@ -146,7 +147,9 @@ mod tests {
             };
             // A clock that wraps or jumps costs no more than the step.
             let jump = if n > 100 { -7_000_000 } else { 0 };
-            if groups.enter(access, n * 40 + jump).key {
+            // In an open group the first picture is decoded before those shown before it.
+            let early = if n > 0 && access == RECOVERY { 80 } else { 0 };
+            if groups.enter(access, n * 40 + jump - early).key {
                 keys.push(n / 25);
             }
         }
@@ -170,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn without_idr_pictures_recovery_points_start_groups_after_four_seconds() {
+    fn without_idr_pictures_recovery_points_start_groups_after_three_and_a_half_seconds() {
         let open = Some(Advice::OpenGroups);
         assert_eq!(run(Access::Idr, RECOVERY, 2, 9), (vec![0, 4, 6, 8], open));
         assert_eq!(run(RECOVERY, RECOVERY, 2, 9), (vec![4, 6, 8], open));

@@ -290,6 +290,7 @@ fn a_source_without_idr_pictures_has_a_stand_in_though_the_ladder_is_off() {
     let open = Recipe {
         b_frames: 2,
         open_groups: true,
+        audio_hz: None,
         ..PLAIN
     };
     // From the second group on: there is no IDR picture at all.

@@ -627,7 +627,7 @@ fn a_source_without_idr_pictures_starts_at_a_recovery_point_which_is_not_indepen
         .filter(|(_, _, key)| *key)
         .map(|(_, ms, _)| ms)
         .collect();
-    assert_eq!(keys, [0, 2_000], "from 4 s on");
+    assert_eq!(keys, [0, 2_000], "from 3.5 s on");
     let broadcast = feed.live().unwrap();
     assert!(broadcast.is_gridded());
     let mut consumer = broadcast.subscribe_from_oldest();
