@@ -86,11 +86,13 @@ fn listeners(daemon: &mut Daemon, name: &str, count: usize) -> Vec<SocketAddr> {
         })
 }
 
-/// A broadcast of a few seconds that has ended, so that nothing about it changes any more.
+/// A broadcast of a few seconds that has ended, so that nothing about it changes any more. Manifests name the clock by a fixed address:
+/// else by that of the request, which differs by listener.
 fn ended() -> Secure {
     let secure = Secure::start(Settings {
         segment_ms: 1000,
         reconnect_s: 1,
+        env: vec![("STREAMFORGE_HTTP_PUBLIC_URL".into(), "https://live.example".into())],
         ..Settings::default()
     });
     let recipe = Recipe { group: 25, ..PLAIN };
