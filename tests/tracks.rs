@@ -169,11 +169,6 @@ fn dash_js_plays_on_when_the_picture_grows() {
 }
 
 #[test]
-fn shaka_plays_on_when_the_picture_grows() {
-    goes_on_with_another_level("shaka", "master.m3u8");
-}
-
-#[test]
 fn hls_js_plays_on_when_the_sampling_rate_changes() {
     let (_, report) = plays("hls", "master.m3u8", vec![both(), at_44_100()], 14);
     assert_played(&report, 14.0, 1_000.0);

@@ -7,7 +7,7 @@ use crate::{
         media::{PLAIN, Recipe},
         playlist::{Multivariant, resolve},
         push::{self, Push},
-        rtmp, wait_for,
+        rtmp,
     },
 };
 use std::{thread, time::Duration};
@@ -125,38 +125,6 @@ fn a_publisher_back_with_another_size_is_a_discontinuity_at_one_number_and_rungs
     let master = Multivariant::parse(&stage.get(MASTER).text());
     let uris: Vec<_> = master.variants.iter().map(|(_, uri)| resolve(MASTER, uri)).collect();
     assert_eq!(uris, VIDEO.map(|name| format!("/live/back/{name}.m3u8")));
-}
-
-#[test]
-fn a_publisher_back_with_another_codec_is_another_broadcast_with_a_ladder_of_its_own() {
-    let stage = stage();
-    let seconds = 10;
-    let first = Push::start(stage.rtmp, "back", push::first(&rtmp::tags(&PLAIN.flv()), seconds));
-    stage.wait_until_live("back");
-    first.stop();
-    let faster = Recipe {
-        fps: Some((60, 1)),
-        seconds: 12,
-        ..PLAIN
-    };
-    let tags = push::first(&rtmp::tags(&faster.flv()), seconds);
-    let frames = tags.iter().filter(|tag| tag.is_picture()).count();
-    let second = Push::start(stage.rtmp, "back", tags);
-    // The higher level is another codec string, which players that have read the old one would not expect.
-    wait_for("other codecs at the same address", LIMIT, || {
-        let master = Multivariant::parse(&stage.get(MASTER).text());
-        let codecs = master.variants[0].0.quoted("CODECS")?;
-        codecs.starts_with("avc1.64001f").then_some(())
-    });
-    let renditions = stage::follow_to_the_end(&stage, "back", &VIDEO, LIMIT);
-    second.finish();
-    stage::assert_in_step(&renditions);
-    let [original, top, lowest] = &renditions[..] else {
-        panic!("three renditions")
-    };
-    assert_eq!(original.times().len(), frames);
-    stage::assert_frames(top, original, 1);
-    stage::assert_frames(lowest, original, 2);
 }
 
 #[test]
