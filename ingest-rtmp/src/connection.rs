@@ -32,6 +32,8 @@ use writes::stopped;
 const READ_BYTES: usize = 64 << 10;
 /// Read buffer of all others.
 const SMALL_READ_BYTES: usize = 4 << 10;
+/// How often a publisher that is not read from is noted as active: sooner than another takes its name over.
+const AHEAD_TICK: Duration = Duration::from_millis(500);
 /// A deadline that is no deadline.
 const FAR: Duration = Duration::from_secs(86_400);
 
@@ -165,12 +167,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 return Ok(Cause::Refused);
             }
             self.prepare_read();
-            arm(timer.as_mut(), self.deadline(), now);
+            let resume_at = self.resume_at(now).map(|at| at.min(now + AHEAD_TICK));
+            let deadline = self.deadline();
+            arm(
+                timer.as_mut(),
+                resume_at.map_or(deadline, |at| Some(deadline.map_or(at, |due| due.min(at)))),
+                now,
+            );
             let woken = tokio::select! {
                 // Most wake-ups are reads, and cost no look at the rest. A peer that always has more to read does not keep the
                 // others from being seen: the runtime's budget makes a read pending now and then.
                 biased;
-                read = self.socket.read_buf(&mut self.input) => Wake::Read(read),
+                read = self.socket.read_buf(&mut self.input), if resume_at.is_none() => Wake::Read(read),
                 wake = self.role.wake() => wake,
                 () = &mut timer => Wake::Timer,
                 () = &mut retire, if !retiring => Wake::Retire,
@@ -184,7 +192,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     count => self.count(count, now),
                 },
                 Wake::Timer => {
-                    self.session.handle_timeout(now)?;
+                    match resume_at {
+                        Some(_) => self.excuse_silence(now),
+                        None => self.session.handle_timeout(now)?,
+                    }
                     if let Role::Publisher { publisher, .. } = &mut self.role
                         && let Err(refusal) = publisher.handle_timeout(now)
                     {
@@ -211,6 +222,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
+    /// Until when a publisher is not read from, because what it sent is ahead of the wall clock.
+    fn resume_at(&self, now: Instant) -> Option<Instant> {
+        match &self.role {
+            Role::Publisher { publisher, .. } if !self.session.is_closing() => publisher.resume_at(now),
+            _ => None,
+        }
+    }
+
+    /// A publisher that is not read from is not silent.
+    fn excuse_silence(&mut self, now: Instant) {
+        self.session.excuse_silence(now);
+        if let Role::Publisher { hold, .. } = &self.role {
+            hold.touch(now);
+        }
+    }
+
     /// Bytes were read: the peer is active.
     fn count(&self, bytes: usize, now: Instant) {
         self.context.metrics.received.inc_by(bytes as u64);
@@ -219,9 +246,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
-    /// Acts on all that was read.
+    /// Acts on all that was read, as far as it is not ahead of the wall clock.
     fn handle_events(&mut self, now: Instant) -> Result<(), Error> {
-        while let Some(event) = self.session.poll_event(&mut self.input, now)? {
+        while self.resume_at(now).is_none()
+            && let Some(event) = self.session.poll_event(&mut self.input, now)?
+        {
             let taken = match (event, &mut self.role) {
                 (Event::Video { timestamp, body }, Role::Publisher { publisher, .. }) => {
                     publisher.video(timestamp, body, now)

@@ -92,6 +92,9 @@ pub(crate) fn words(video: bool, reason: Drop) -> &'static str {
         (Drop::InGap, _) => {
             "the timestamps lie behind the time that has passed: restart the stream, and let the encoder stamp by its clock"
         }
+        (Drop::TooFarAhead, _) => {
+            "the timestamps run ahead of the time that has passed: restart the stream, and let the encoder stamp by its clock"
+        }
         (Drop::BeforeKey | Drop::Replaced, _) => "the headers change before anything can be shown: restart the encoder",
     }
 }
@@ -158,6 +161,7 @@ mod tests {
             Drop::NoPicture,
             Drop::OtherTrack,
             Drop::InGap,
+            Drop::TooFarAhead,
             Drop::Replaced,
         ];
         for reason in reasons {

@@ -36,6 +36,7 @@ mod server;
 pub mod session;
 #[cfg(test)]
 mod testing;
+mod timing;
 mod tls;
 mod transmit;
 

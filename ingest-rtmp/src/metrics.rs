@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use media_core::BroadcastId;
+use media_core::{BroadcastId, broadcast::Notice};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -28,6 +28,7 @@ pub struct Metrics {
     pub(crate) audio_frames: Counter,
     dropped: Family<DropLabel, Counter>,
     refused: Family<ReasonLabel, Counter>,
+    corrected: Family<CorrectionLabel, Counter>,
     pub(crate) lagged: Counter,
     handshakes: Family<HandshakeLabel, Counter>,
 }
@@ -47,6 +48,8 @@ pub(crate) enum Drop {
     OtherTrack,
     /// It came for a time that was declared a gap.
     InGap,
+    /// It would have led the wall clock by more than 5 s.
+    TooFarAhead,
     /// The sequence header that it came after was replaced before the broadcast began.
     Replaced,
 }
@@ -96,6 +99,11 @@ struct DropLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CorrectionLabel {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct HandshakeLabel {
     result: Handshake,
 }
@@ -123,6 +131,7 @@ impl Default for Metrics {
             sent: Counter::default(),
             dropped: Family::default(),
             refused: Family::default(),
+            corrected: Family::default(),
             lagged: Counter::default(),
             handshakes: Family::default(),
         }
@@ -165,6 +174,11 @@ impl Metrics {
             self.refused.clone(),
         );
         registry.register(
+            "clock_corrections",
+            "Times that a track's timestamps were placed anew, by reason",
+            self.corrected.clone(),
+        );
+        registry.register(
             "player_lagged_frames",
             "Frames that slow players did not get",
             self.lagged.clone(),
@@ -190,6 +204,15 @@ impl Metrics {
         self.dropped.get_or_create(&DropLabel { reason }).inc();
     }
 
+    pub(crate) fn correct_clock(&self, notice: Notice) {
+        let reason = match notice {
+            Notice::Jumped => "jumped",
+            Notice::Late => "late",
+            Notice::Retimed => "retimed",
+        };
+        self.corrected.get_or_create(&CorrectionLabel { reason }).inc();
+    }
+
     pub(crate) fn refuse(&self, reason: Reason) {
         self.refused.get_or_create(&ReasonLabel { reason }).inc();
     }
@@ -205,6 +228,11 @@ impl Metrics {
     #[cfg(test)]
     pub(crate) fn dropped(&self, reason: Drop) -> u64 {
         self.dropped.get_or_create(&DropLabel { reason }).get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn corrected(&self, reason: &'static str) -> u64 {
+        self.corrected.get_or_create(&CorrectionLabel { reason }).get()
     }
 
     #[cfg(test)]
@@ -250,6 +278,7 @@ impl EncodeLabelValue for Drop {
             Self::NoPicture => "no_picture",
             Self::OtherTrack => "other_track",
             Self::InGap => "in_gap",
+            Self::TooFarAhead => "too_far_ahead",
             Self::Replaced => "replaced",
         };
         EncodeLabelValue::encode(&label, encoder)

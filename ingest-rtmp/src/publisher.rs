@@ -25,6 +25,7 @@ use crate::{
     auth::{Reason, Refusal},
     flv::{self, Tag},
     metrics::{Counted, Drop, Metrics},
+    timing::Timing,
 };
 
 /// Media time after which a broadcast starts with the one track that has shown a frame, in milliseconds.
@@ -44,6 +45,7 @@ pub(crate) struct Publisher {
     tracks: Tracks,
     state: State,
     media: Box<media::Media>,
+    timing: Timing,
     _counted: Counted,
 }
 
@@ -128,6 +130,13 @@ impl Tracks {
 }
 
 impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Video => "video",
+            Self::Audio => "audio",
+        }
+    }
+
     fn track_name(self) -> TrackName {
         match self {
             Self::Video => TrackName::source_video(),
@@ -138,6 +147,14 @@ impl Kind {
 
 impl Live {
     /// The track's place in the broadcast's catalogue.
+    fn kind(&self, index: usize) -> Option<Kind> {
+        self.tracks
+            .iter()
+            .find(|(_, live)| *live == index)
+            .map(|(kind, _)| *kind)
+    }
+
+    /// The track's index in the broadcast.
     fn index(&self, kind: Kind) -> Option<usize> {
         self.tracks
             .iter()
@@ -154,6 +171,7 @@ impl Publisher {
             tracks: Tracks::default(),
             state: State::Settling(Settling::new(claim)),
             media: Box::default(),
+            timing: Timing::default(),
             _counted: Counted::new(&metrics.publishers),
             metrics,
         }
@@ -187,6 +205,11 @@ impl Publisher {
     pub(crate) fn audio(&mut self, timestamp: u32, body: Bytes, now: Instant) -> Result<(), Refusal> {
         let tag = flv::parse_audio(body);
         self.tag(Kind::Audio, timestamp, tag, now)
+    }
+
+    /// Until when nothing more is to be read, because what came is ahead of the wall clock.
+    pub(crate) fn resume_at(&self, now: Instant) -> Option<Instant> {
+        self.timing.resume_at(now)
     }
 
     /// The publisher is gone since `now`, and may return.
@@ -296,7 +319,10 @@ impl Publisher {
         };
         let arrived = unit.arrived;
         match live.producer.push(index, unit) {
-            Ok(()) => {
+            Ok(pushed) => {
+                let name = |index| live.kind(index).map_or("", Kind::name);
+                let id = live.producer.broadcast().id();
+                self.timing.note(pushed, name, id, &self.metrics, arrived);
                 let frames = if kind == Kind::Video {
                     &self.metrics.video_frames
                 } else {
@@ -307,6 +333,7 @@ impl Publisher {
             }
             Err(Refused::BeforeKeyFrame) => return self.dropped(kind, Drop::BeforeKey, arrived),
             Err(Refused::InGap) => return self.dropped(kind, Drop::InGap, arrived),
+            Err(Refused::TooFarAhead) => return self.dropped(kind, Drop::TooFarAhead, arrived),
             Err(Refused::Ended) => {
                 let revoked = live.producer.revoked();
                 return Err(ended(revoked.as_ref().and_then(|revoked| revoked.cause())));

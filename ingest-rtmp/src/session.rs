@@ -189,6 +189,11 @@ impl Session {
         }
     }
 
+    /// The peer is not read from at present: its silence is not its own.
+    pub fn excuse_silence(&mut self, now: Instant) {
+        self.last_input = now;
+    }
+
     /// Whether the session is over once its output is written.
     pub fn is_closing(&self) -> bool {
         matches!(self.state, State::Closing)

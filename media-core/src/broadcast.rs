@@ -17,14 +17,15 @@ mod health;
 mod log;
 mod rendition;
 
+pub use crate::timeline::Notice;
 pub use consumer::Consumer;
 pub use health::Health;
 use log::State;
 pub use rendition::{OutOfOrder, Rendition};
 
 use crate::{
-    AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, TrackName, codec::Config, cut::Cutter,
-    timeline::Timeline, track::Track,
+    AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, Timescale, TrackName, codec::Config, cut::Cutter,
+    hub::Numbers, timeline::Timeline, track::Track,
 };
 
 /// Tracks that a broadcast may have.
@@ -48,7 +49,7 @@ pub struct Broadcast {
     id: BroadcastId,
     name: ChannelName,
     anchor: Anchor,
-    first_msn: u64,
+    first: Numbers,
     limits: Limits,
     state: Mutex<State>,
     health: Mutex<Health>,
@@ -100,6 +101,16 @@ pub enum Event {
     },
 }
 
+/// A frame was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pushed {
+    /// All tracks of the publisher lead the wall clock: until then nothing more should be read from it, so that nothing must be refused as
+    /// [too far ahead](Refused::TooFarAhead).
+    pub resume_at: Option<Instant>,
+    /// The track with this index was placed anew since the last frame that was taken.
+    pub notice: Option<(usize, Notice)>,
+}
+
 /// Why a frame was not taken. Each is counted by the one who offered it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
@@ -107,6 +118,8 @@ pub enum Refused {
     BeforeKeyFrame,
     /// Its time lies in a gap that was told of already.
     InGap,
+    /// It would lead the wall clock by more than 5 s.
+    TooFarAhead,
     /// The broadcast is over.
     Ended,
     /// Another publisher has taken over.
@@ -135,6 +148,7 @@ impl Broadcast {
         name: ChannelName,
         tracks: Vec<(TrackName, Config)>,
         limits: Limits,
+        first: Numbers,
         now: Instant,
         utc: SystemTime,
     ) -> Result<Self, Error> {
@@ -149,14 +163,14 @@ impl Broadcast {
             });
         }
         let anchor = Anchor::new(now, utc);
-        let first_msn = utc.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let video = tracks.iter().position(|(_, config)| config.is_video());
+        let is_video: Vec<_> = tracks.iter().map(|(_, config)| config.is_video()).collect();
+        let video = is_video.iter().position(|video| *video);
         let state = State {
             attached: 0,
             awaited: 0,
             master: video.unwrap_or(0),
             heir: None,
-            timeline: Timeline::new(anchor, tracks.len()),
+            timeline: Timeline::new(anchor, &is_video),
             tracks: tracks
                 .into_iter()
                 .map(|(name, config)| Track::new(name, Arc::new(config), true))
@@ -164,9 +178,12 @@ impl Broadcast {
             log: VecDeque::new(),
             front: 0,
             bytes: 0,
-            cutter: Cutter::new(limits.segment, first_msn, video.is_some()),
+            cutter: Cutter::new(limits.segment, first.msn, video.is_some()),
             recovers: false,
             reorder: 0,
+            taken: None,
+            changes: None,
+            notice: None,
             presence: Presence::Live,
             publisher: 0,
         };
@@ -175,7 +192,7 @@ impl Broadcast {
             id,
             name,
             anchor,
-            first_msn,
+            first,
             limits,
             state: Mutex::new(state),
             health: Mutex::default(),
@@ -198,16 +215,25 @@ impl Broadcast {
         self.anchor
     }
 
-    /// The first segment's media sequence number: the Unix time at the start, in seconds.
+    /// The first segment's media sequence number: the Unix time at the start in seconds, or above all numbers of the channel's broadcasts
+    /// before.
     pub fn first_msn(&self) -> u64 {
-        self.first_msn
+        self.first.msn
     }
 
-    /// The first discontinuity sequence: the time at the start in units of ten minutes since 2026. Like `first_msn` it only grows from
-    /// broadcast to broadcast; unlike it, players use it as an index into an array (hls.js hangs on 10^9).
+    /// The first discontinuity sequence: see [`Numbers`].
     pub fn first_discontinuity(&self) -> u64 {
-        const START_OF_2026: u64 = 1_767_225_600;
-        self.first_msn.saturating_sub(START_OF_2026) / 600
+        self.first.discontinuity
+    }
+
+    /// Numbers that no segment of it has reached yet.
+    pub(crate) fn next_numbers(&self) -> Numbers {
+        let state = self.lock();
+        Numbers {
+            msn: state.cutter.next_msn(),
+            // The first segment may have had a discontinuity before it, because it replaced another broadcast's.
+            discontinuity: self.first.discontinuity + state.cutter.discontinuities() + 1,
+        }
     }
 
     /// T of the cut rule.
@@ -301,17 +327,18 @@ impl Broadcast {
             Presence::Away(since) => Some(now.saturating_duration_since(*since.get_or_insert(now))),
             Presence::Ended => return None,
         };
-        let silent = away.is_some() || state.timeline.silence(state.master, now) >= self.limits.stall;
-        let mut marked = false;
-        if silent && let Some(mark) = state.cutter.begin_gap() {
-            state.append(Event::Gap(mark), now, 0);
-            marked = true;
-        }
         let media_time = state.timeline.at(now);
-        while let Some(mark) = state.cutter.next_gap(media_time) {
+        let ticks = |duration| Timescale::VIDEO.ticks(duration);
+        let (silence, stall) = (state.silence(now), self.limits.stall);
+        let overdue = state.cutter.is_overdue(ticks(silence), ticks(stall), media_time);
+        let before = state.end();
+        if (away.is_some() || overdue)
+            && let Some(mark) = state.cutter.begin_gap(media_time)
+        {
             state.append(Event::Gap(mark), now, 0);
-            marked = true;
         }
+        state.declare_gaps(media_time, now);
+        let marked = state.end() > before;
         if marked {
             state.evict(&self.limits, now);
             drop(state);
@@ -420,7 +447,7 @@ impl Broadcast {
         true
     }
 
-    pub(crate) fn push(&self, publisher: u64, track: usize, unit: AccessUnit) -> Result<(), Refused> {
+    pub(crate) fn push(&self, publisher: u64, track: usize, unit: AccessUnit) -> Result<Pushed, Refused> {
         let mut state = self.lock();
         if state.presence == Presence::Ended {
             return Err(Refused::Ended);
@@ -428,10 +455,12 @@ impl Broadcast {
         if state.publisher != publisher {
             return Err(Refused::Superseded);
         }
-        state.push(track, unit, &self.limits)?;
+        let pushed = state.push(track, unit, &self.limits);
         drop(state);
-        self.changed.notify_waiters();
-        Ok(())
+        if pushed.is_ok() {
+            self.changed.notify_waiters();
+        }
+        pushed
     }
 
     pub(crate) fn configure(&self, publisher: u64, track: usize, config: &Config) -> Result<(), Error> {
@@ -446,6 +475,9 @@ impl Broadcast {
                 from: known.config.codec_string().into(),
                 to: config.codec_string().into(),
             });
+        }
+        if *state.tracks[track].config != *config {
+            state.count_change(track, self.anchor.instant)?;
         }
         state.configure(track, config);
         if let Some(now) = state.log.back().map(|entry| entry.arrived) {

@@ -2,9 +2,12 @@
 //! the marks, the packager, recordings and gaps follow them.
 //!
 //! The rule, with T the configured segment duration and L the longest that a segment may be: a mark stands before a key frame when
-//! at least 3/4 T has passed since the last mark. Where a frame would make a segment longer than L a mark stands before it, key frame
-//! or not, and the track is *gridded* until its next discontinuity: a mark every T. Audio alone, where any frame is a key frame, has
-//! a mark every T.
+//! at least 3/4 T and at least a second has passed since the last mark. Where a frame would make a segment longer than L a mark stands
+//! before it, key frame or not, and the track is *gridded* until its next discontinuity: a mark every T. Audio alone, where any frame
+//! is a key frame, has a mark every T.
+//!
+//! Numbers never outrun the clock: a broadcast has at most one mark a second of media time, and [`BURST`] more. A discontinuity or a
+//! gap may stand soon after another mark, but those that come more often wait until the clock allows another number.
 //!
 //! L is 2T, unless the source's groups are longer: OBS's default is 250 frames. It is settled as the first segment ends, by what
 //! that took or by what the encoder says of itself, and is [`LONGEST`] at the most. So no segment's duration rounds to more
@@ -25,6 +28,17 @@ pub const LONGEST: Duration = Duration::from_secs(12);
 
 /// A frame that lasts longer than this is followed by a hole, unless all do.
 const HOLE: Duration = Duration::from_millis(1_500);
+
+/// How long a frame lasts, if it usually does, though a gap is known to follow sooner: 100 ms.
+const LEAST_KNOWN: i64 = 9_000;
+
+/// Media time that one number takes, in ticks: numbers begin at the Unix time in seconds, and must not outrun it.
+const NUMBER: i64 = 90_000;
+/// Numbers that marks may be ahead of the clock, in ticks, so that a discontinuity or a gap can stand where it occurs.
+const BURST: i64 = 4 * NUMBER;
+/// The longest time by which a segment may exceed L because its last frame lasts longer than the one before, in ticks: so little that its
+/// duration still rounds to no more than L (RFC 8216bis 4.4.3.1).
+const OVERRUN: i64 = 36_000;
 
 /// Decides where segments start. Times are presentation times in 90 kHz ticks.
 #[derive(Debug)]
@@ -48,6 +62,10 @@ pub struct Cutter {
     told: i64,
     /// The frame after a hole resumes, key frame or not: what it refers to was sent.
     resume_anywhere: bool,
+    /// The time that the numbers given out so far have used up. No mark stands before this less [`BURST`].
+    used: i64,
+    /// Discontinuities so far.
+    discontinuities: u64,
 }
 
 impl Cutter {
@@ -58,7 +76,7 @@ impl Cutter {
             segment,
             longest: 2 * segment,
             settled: !groups,
-            least: if groups { segment * 3 / 4 } else { segment },
+            least: if groups { (segment * 3 / 4).max(NUMBER) } else { segment },
             next_msn: first_msn,
             open: None,
             gridded: false,
@@ -66,7 +84,19 @@ impl Cutter {
             newest: None,
             told: i64::MIN,
             resume_anywhere: false,
+            used: i64::MIN,
+            discontinuities: 0,
         }
+    }
+
+    /// The number of the next segment.
+    pub fn next_msn(&self) -> u64 {
+        self.next_msn
+    }
+
+    /// Discontinuities so far.
+    pub fn discontinuities(&self) -> u64 {
+        self.discontinuities
     }
 
     /// L: no segment is longer, once the first has ended.
@@ -102,9 +132,36 @@ impl Cutter {
         self.open.is_some()
     }
 
-    /// The next key frame starts a segment with a discontinuity.
+    /// The next key frame starts a segment with a discontinuity, or a later one if there were too many marks of late.
     pub fn expect_discontinuity(&mut self) {
         self.discontinuity = true;
+    }
+
+    /// Whether a key frame at `time` starts the segment that [`Cutter::expect_discontinuity`] asked for.
+    pub fn takes_discontinuity(&self, time: i64) -> bool {
+        match self.open {
+            // What ends a gap may be placed later.
+            None | Some((_, true)) => true,
+            Some((start, false)) => time > start + GRAIN && self.allows(time),
+        }
+    }
+
+    /// Whether the clock has come far enough for another number at `time`.
+    fn allows(&self, time: i64) -> bool {
+        time >= self.earliest()
+    }
+
+    /// The earliest time at which the next mark may stand.
+    fn earliest(&self) -> i64 {
+        self.used.saturating_sub(BURST)
+    }
+
+    /// L, or the longest that it may come to be.
+    fn limit(&self) -> i64 {
+        match self.settled {
+            true => self.longest,
+            false => Timescale::VIDEO.ticks(LONGEST).max(self.longest),
+        }
     }
 
     /// A frame at `time` is about to enter: the mark that stands before it, if any.
@@ -117,18 +174,15 @@ impl Cutter {
             Some((start, true)) => (key || self.resume_anywhere) && time > start + GRAIN && time >= self.told,
             Some((start, false)) => {
                 let passed = time - start;
-                let longest = if self.settled {
-                    self.longest
-                } else {
-                    Timescale::VIDEO.ticks(LONGEST).max(self.longest)
-                };
-                let too_long = passed + lasted > longest + GRAIN;
+                let overrun = (lasted / 2 - OVERRUN).max(0);
+                let too_long = passed > GRAIN && passed + lasted + overrun > self.limit() + GRAIN;
                 self.gridded |= too_long && !key;
-                (key && (self.discontinuity || !self.gridded && passed + GRAIN >= self.least))
+                (key && (self.discontinuity && passed > GRAIN || !self.gridded && passed + GRAIN >= self.least))
                     || (self.gridded && passed + GRAIN >= self.segment)
                     || too_long
             }
         };
+        let due = due && self.allows(time);
         self.newest = Some((time, lasted));
         due.then(|| {
             self.resume_anywhere = false;
@@ -145,11 +199,11 @@ impl Cutter {
     /// it may be, so that a later key frame finds it.
     pub fn change_master(&mut self, time: i64) -> Option<Mark> {
         let (start, gap) = self.open?;
-        if time <= start + GRAIN || gap && time < self.told {
+        if time <= start + GRAIN || gap && time < self.told || !self.allows(time) {
             self.least = self.longest;
             return None;
         }
-        self.least = self.segment * 3 / 4;
+        self.least = (self.segment * 3 / 4).max(NUMBER);
         self.newest = Some((time, self.lasted(time)));
         let discontinuity = std::mem::take(&mut self.discontinuity);
         Some(self.start(time, false, discontinuity))
@@ -164,20 +218,48 @@ impl Cutter {
         }
     }
 
-    /// Whether a frame at `time` comes after a hole, which must be told of as a gap: the newest frame would last much longer than
-    /// the one before it did, or so long that its segment becomes too long.
+    /// Whether a frame at `time` comes after a hole, which must be declared a gap: the newest frame would last much longer than
+    /// the one before it did, or so long that its segment becomes too long. How long a broadcast's first frame lasts is known when
+    /// the second comes: it may be one of slow pictures.
     pub fn is_hole(&self, time: i64) -> bool {
         let (Some((newest, lasted)), Some((start, false))) = (self.newest, self.open) else {
             return false;
         };
         let step = time - newest;
-        let longest = if self.settled {
-            self.longest
-        } else {
-            Timescale::VIDEO.ticks(LONGEST)
+        let longer = 2 * step > 3 * lasted.max(GRAIN);
+        (lasted > 0 && step > Timescale::VIDEO.ticks(HOLE).max(4 * lasted))
+            || (longer && time - start > self.limit() + 4 * GRAIN)
+            || time - start > self.limit() + OVERRUN
+    }
+
+    /// Whether a stall is to be declared at media time `now`, `silent` ticks after the newest frame, where `stall` is the usual patience:
+    /// not before the newest frame has lasted half as long again as the one before, unless its segment becomes too long.
+    pub fn is_overdue(&self, silent: i64, stall: i64, now: i64) -> bool {
+        let patience = match self.newest {
+            Some((_, 0)) => 2 * stall,
+            Some((_, lasted)) => stall.max(lasted + lasted / 2),
+            None => stall,
         };
-        step > Timescale::VIDEO.ticks(HOLE).max(4 * lasted)
-            || (2 * step > 3 * lasted.max(GRAIN) && time - start > longest + 4 * GRAIN)
+        let full = matches!(self.open, Some((start, false)) if now >= start + self.limit());
+        silent >= patience || silent >= stall && full
+    }
+
+    /// `time`, or just after the newest frame: time does not go back where a key frame is reordered less than the one before.
+    pub fn after_newest(&self, time: i64) -> i64 {
+        self.newest.map_or(time, |(newest, _)| time.max(newest + 1))
+    }
+
+    /// The newest frame is at `time`, if that is later than was known.
+    pub fn reach(&mut self, time: i64) {
+        if let Some((newest, _)) = &mut self.newest {
+            *newest = time.max(*newest);
+        }
+    }
+
+    /// The time up to which gaps are declared before a frame at `time` that ends a gap: the last may be as long as any segment, so that
+    /// none is left that is very short.
+    pub fn hindsight(&self, time: i64) -> i64 {
+        time - (self.longest - self.segment).max(GRAIN + 1)
     }
 
     /// A hole ends: the next frame resumes whatever it is.
@@ -195,17 +277,28 @@ impl Cutter {
     /// The earliest time at which media can resume; `None` outside a gap.
     pub fn resume_from(&self) -> Option<i64> {
         match self.open {
-            Some((start, true)) => Some(self.told.max(start + GRAIN + 1)),
+            Some((start, true)) => Some(self.told.max(start + GRAIN + 1).max(self.earliest())),
             _ => None,
         }
     }
 
-    /// No frames come any more: the open segment ends where its last frame ends, and a gap starts there. Nothing to do when
-    /// nothing has started, or a gap is open.
-    pub fn begin_gap(&mut self) -> Option<Mark> {
+    /// Whether a frame that is no key frame can end the gap.
+    pub fn resumes_anywhere(&self) -> bool {
+        self.resume_anywhere
+    }
+
+    /// No frames come any more, as is known at media time `now`: the open segment ends where its last frame ends, and a gap starts
+    /// there. A frame of unknown duration lasts until `now`. Nothing to do when nothing has started, or a gap is open.
+    pub fn begin_gap(&mut self, now: i64) -> Option<Mark> {
         let (newest, lasted) = self.newest?;
         let (start, gap) = self.open?;
-        let end = newest.saturating_add(lasted.clamp(GRAIN, self.segment)).max(start + 1);
+        let known = now.saturating_sub(newest);
+        let lasts = match lasted {
+            0 => known,
+            lasted => lasted.min(known.max(LEAST_KNOWN)),
+        };
+        let end = newest.saturating_add(lasts.max(GRAIN)).min(start + self.limit());
+        let end = end.max(start + GRAIN).max(self.earliest());
         (!gap).then(|| self.start(end, true, false))
     }
 
@@ -226,6 +319,14 @@ impl Cutter {
         }
         let msn = self.next_msn;
         self.next_msn += 1;
+        self.discontinuities += u64::from(discontinuity);
+        // The first leaves nothing for a burst: that comes with time.
+        let used = if self.open.is_some() {
+            self.used
+        } else {
+            pts + BURST - NUMBER
+        };
+        self.used = used.max(pts) + NUMBER;
         self.open = Some((pts, gap));
         Mark {
             msn,
@@ -335,11 +436,11 @@ mod tests {
     #[test]
     fn a_gap_starts_where_the_last_frame_ends_and_follows_the_clock() {
         let mut cutter = Cutter::new(T, 7, true);
-        assert_eq!(cutter.begin_gap(), None);
+        assert_eq!(cutter.begin_gap(2_400 * MS), None);
         for n in 0..10 {
             cutter.frame(n * 40 * MS, n == 0);
         }
-        let gap = cutter.begin_gap().unwrap();
+        let gap = cutter.begin_gap(2_400 * MS).unwrap();
         assert_eq!(
             gap,
             Mark {
@@ -349,7 +450,7 @@ mod tests {
                 discontinuity: false
             }
         );
-        assert_eq!(cutter.begin_gap(), None);
+        assert_eq!(cutter.begin_gap(2_400 * MS), None);
         assert_eq!(cutter.next_gap(2_399 * MS), None);
         assert_eq!(
             cutter.next_gap(4_500 * MS).map(|mark| (mark.msn, mark.pts)),

@@ -64,4 +64,15 @@ pub enum Error {
         /// The new one.
         to: String,
     },
+    /// A track's configuration changes so often that players could not follow.
+    #[error(
+        "the codec configuration of track {track} changed more than {limit} times within a minute: let the encoder keep its \
+         parameter sets, and change them only with its settings"
+    )]
+    ChangesTooOften {
+        /// The track.
+        track: TrackName,
+        /// The most changes that are taken within a minute.
+        limit: u32,
+    },
 }

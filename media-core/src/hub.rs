@@ -24,14 +24,17 @@ use tokio::sync::Notify;
 
 use crate::{
     AccessUnit, Broadcast, ChannelName, Error, TrackName,
-    broadcast::{Limits, Refused},
+    broadcast::{Limits, Pushed, Refused},
     codec::Config,
 };
 
 mod hold;
+mod numbers;
 mod revocation;
 
 pub use hold::{Hold, TAKEOVER};
+pub use numbers::Numbers;
+use numbers::Used;
 pub use revocation::{Cause, Revocation};
 
 /// What a hub allows.
@@ -54,6 +57,7 @@ struct Shared {
     settings: Settings,
     channels: DashMap<ChannelName, Channel>,
     announced: Mutex<Announced>,
+    used: Mutex<Used>,
     changed: Notify,
     /// Claims made so far.
     claims: AtomicU64,
@@ -86,11 +90,12 @@ struct Announced {
 impl Hub {
     /// An empty hub.
     pub fn new(settings: Settings) -> Self {
-        let (channels, announced) = (DashMap::new(), Mutex::default());
+        let (channels, announced, used) = (DashMap::new(), Mutex::default(), Mutex::default());
         Self(Arc::new(Shared {
             settings,
             channels,
             announced,
+            used,
             changed: Notify::new(),
             claims: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -204,6 +209,18 @@ impl Hub {
         }
     }
 
+    /// Numbers above those of all broadcasts so far, for a process that takes over.
+    pub fn next_numbers(&self, now: Instant) -> Numbers {
+        let live = self.broadcasts();
+        let live = live.iter().map(|broadcast| broadcast.next_numbers());
+        live.fold(self.used().highest(now), Numbers::max)
+    }
+
+    /// Broadcasts begin above `numbers`, which a process before has not reached at `now`, and grow with time as those may.
+    pub fn begin_after(&self, numbers: Numbers, now: Instant) {
+        self.used().begin_after(numbers, now);
+    }
+
     /// Ends all broadcasts and makes all publishers go. Nothing can be claimed any more.
     pub fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
@@ -242,8 +259,8 @@ impl Hub {
             self.unlist(waiting);
             channel.broadcast = None;
         }
-        let settings = self.0.settings.broadcast;
-        let broadcast = Broadcast::new(claim.name.clone(), tracks, settings, now, utc)?;
+        let (settings, first) = (self.0.settings.broadcast, self.used().first(&claim.name, now, utc));
+        let broadcast = Broadcast::new(claim.name.clone(), tracks, settings, first, now, utc)?;
         broadcast.adopt(claim.hold.serial());
         let broadcast = Arc::new(broadcast);
         channel.broadcast = Some(Arc::clone(&broadcast));
@@ -263,6 +280,7 @@ impl Hub {
     }
 
     fn unlist(&self, broadcast: &Arc<Broadcast>) {
+        self.used().remember(broadcast.name(), broadcast.next_numbers());
         self.announced().live.retain(|_, live| !Arc::ptr_eq(live, broadcast));
     }
 
@@ -290,6 +308,10 @@ impl Hub {
                 channel.remove();
             }
         }
+    }
+
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn announced(&self) -> MutexGuard<'_, Announced> {
@@ -382,7 +404,7 @@ impl Producer {
     /// # Errors
     /// Why it was not taken; the broadcast goes on, unless it has [ended](Refused::Ended).
     /// After [`Refused::Superseded`] nothing more is taken from this publisher.
-    pub fn push(&self, track: usize, unit: AccessUnit) -> Result<(), Refused> {
+    pub fn push(&self, track: usize, unit: AccessUnit) -> Result<Pushed, Refused> {
         self.broadcast.push(self.publisher, track, unit)
     }
 
@@ -391,8 +413,13 @@ impl Producer {
     ///
     /// # Errors
     /// [`Error::CodecChanged`]: another codec family. [`Producer::end`] this broadcast and start another.
+    /// [`Error::ChangesTooOften`]: the broadcast is ended, and the publisher's claim is revoked.
     pub fn configure(&self, track: usize, config: &Config) -> Result<(), Error> {
-        self.broadcast.configure(self.publisher, track, config)
+        let configured = self.broadcast.configure(self.publisher, track, config);
+        if let (Err(err @ Error::ChangesTooOften { .. }), Some(claim)) = (&configured, &self.claim) {
+            claim.hub.fail(&self.broadcast, err.to_string());
+        }
+        configured
     }
 
     /// The publisher is gone since `now`, and may return.

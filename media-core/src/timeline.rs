@@ -1,258 +1,519 @@
-//! A publisher's own clock mapped onto its broadcast's timeline: reconnects, clocks that jump or fall back.
+//! Maps a publisher's timestamps onto its broadcast's timeline, and keeps the result near the wall clock.
 //!
-//! Everything here is in 90 kHz ticks. All tracks of one publisher share a clock, so they share the offset that maps it; a
-//! jump that one track shows first is adopted by the others when they reach it, which keeps audio and video in step.
+//! All times are 90 kHz ticks. All tracks of one publisher share a clock, so they share the offset that maps it; a jump that one
+//! track shows first is adopted by the others when they reach it, which keeps audio and video in step.
+//!
+//! Whatever the timestamps say, a decode time leads the wall clock by at most [`FAR`], lags behind it by more than that only for
+//! [`PATIENCE`], and leaves the other track by more than [`APART`] no longer. A track that does is placed anew, which is
+//! reported as a [`Notice`]; one that does so again and again, or whose timestamps stand still, is timed by arrival
+//! (`retimed`). Timestamps in presentation order are put in decoding order (`reorder`). A publisher's clock that is a little
+//! faster or slower than ours is followed (`drift`).
 
 use std::time::{Duration, Instant};
 
 use crate::{Anchor, Timescale};
 
-/// A step back of at most this much is jitter: the frame is placed just after the one before it.
-const STEP_BACK: i64 = 9_000;
-/// A step forward may exceed what the wall clock shows by this much: a publisher may skip what it could not send.
-const STEP_FORWARD: i64 = 270_000;
-/// Two tracks' stamps this close are on the same clock.
-const NEAR: i64 = 450_000;
-/// How far the timeline may come to lie ahead of the wall clock because a backlog was kept: 5 s. What is later is left out.
-const MAX_LEAD: i64 = 450_000;
-/// The least step between two frames of a track: 1 ms, RTMP's own grain.
-const LEAST_STEP: i64 = 90;
+mod drift;
+mod reorder;
+mod retimed;
 
-/// Maps stamps; one for each broadcast.
+use drift::Drift;
+use reorder::Reorder;
+use retimed::Retimed;
+
+/// A step back of at most 100 ms is jitter: the frame is placed just after the one before it.
+const STEP_BACK: i64 = 9_000;
+/// A step of video may exceed the time that passed by 2.5 s, because a publisher may leave out what it could not send.
+const VIDEO_STEP: i64 = 225_000;
+/// The same for audio, whose frames follow each other closely: 0.5 s, unless the other track has come as far.
+const AUDIO_STEP: i64 = 45_000;
+/// The timestamps of two tracks are on the same clock if they are this close.
+const NEAR: i64 = 450_000;
+/// The largest distance from the wall clock: 5 s.
+const FAR: i64 = 450_000;
+/// The largest distance from the other track: 3 s.
+const APART: i64 = 270_000;
+/// How long a track may lag too far behind. A backlog that arrives at once is not placed anew.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A publisher whose tracks all lead the wall clock by more than 2.5 s should not be read from.
+const AHEAD: i64 = 225_000;
+/// A track without a frame for this long says nothing about the publisher's clock.
+const ACTIVE: Duration = Duration::from_secs(1);
+/// The least step between two frames of a track: 1 ms, the grain of RTMP timestamps.
+const LEAST_STEP: i64 = 90;
+/// So many steps of a millisecond or less in a row are no clock.
+const STANDS_STILL: u8 = 8;
+/// So many jumps of one track within [`JUMPS_SPAN`] are no clock.
+const JUMPS: u8 = 3;
+const JUMPS_SPAN: Duration = Duration::from_secs(10);
+
+/// Maps timestamps; one for each broadcast.
 #[derive(Debug)]
 pub struct Timeline {
     tracks: Vec<Clock>,
-    /// What maps the publisher's clock at present. `None` before a publisher's first frame.
+    /// The track whose distance from the wall clock shows the publisher's drift.
+    master: usize,
+    /// The newest mapping of the publisher's clock. `None` before a publisher's first frame.
     current: Option<Epoch>,
-    /// The newest decode time over all tracks, and when it came.
+    /// The newest decode time over all tracks, and when that frame arrived.
     newest: Option<(i64, Instant)>,
     /// Media time of the first frame.
     origin: Anchor,
+    drift: Drift,
 }
+
+/// Where a frame is placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// Decode time: later than that of the track's frame before.
+    pub dts: i64,
+    /// The time that the timestamp names. It differs from `dts` where timestamps are not in decoding order.
+    pub stamp: i64,
+    /// The track was placed anew.
+    pub notice: Option<Notice>,
+}
+
+/// Why a track was placed anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Notice {
+    /// Its timestamps jumped, or left the wall clock or the other track.
+    Jumped,
+    /// All of the publisher's frames arrived later and later: they go on at the wall clock, after a gap.
+    Late,
+    /// Its timestamps are no clock: its frames are timed by arrival.
+    Retimed,
+}
+
+/// The frame is refused, because it would lead the wall clock by more than 5 s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooFarAhead;
 
 #[derive(Debug, Clone, Copy)]
 struct Epoch {
     offset: i64,
-    /// The newest stamp on the publisher's clock seen in this epoch.
+    /// The newest timestamp of this epoch.
     stamp: i64,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Clock {
-    /// Offset, newest stamp and its arrival, since this publisher came.
-    own: Option<(i64, i64, Instant)>,
-    /// The newest decode time given out, whoever published it, and when that frame came.
+    video: bool,
+    /// `None` before the first frame of the present publisher.
+    own: Option<Own>,
+    /// The newest decode time, whoever published it, and when that frame arrived.
     dts: Option<(i64, Instant)>,
 }
 
+/// A track's own view of the publisher's clock.
+#[derive(Debug, Clone)]
+struct Own {
+    offset: i64,
+    /// The newest timestamp, and when it arrived.
+    stamp: i64,
+    arrived: Instant,
+    /// The highest timestamp, and the highest before that: frames that are decoded late are shown between these two.
+    top: i64,
+    floor: i64,
+    /// Steps of a millisecond or less in a row.
+    still: u8,
+    /// Since when it has been too far behind.
+    behind: Option<Instant>,
+    /// Jumps since this instant.
+    jumps: (Instant, u8),
+    reorder: Reorder,
+    retimed: Option<Retimed>,
+}
+
+/// What is to be done about a frame that would be placed at a certain time.
+enum Verdict {
+    Fine,
+    TooFarAhead,
+    /// Too far behind; since when is remembered.
+    Behind,
+    /// The track alone is wrong: it goes on here.
+    Jump(i64),
+    /// All of the publisher is late by so much.
+    Late(i64),
+}
+
 impl Timeline {
-    /// A timeline of `tracks` tracks; the first frame is placed where `origin` says.
-    pub fn new(origin: Anchor, tracks: usize) -> Self {
+    /// A timeline of tracks that are `video` or audio; the first video is the master, else the first audio. The first frame is
+    /// placed where `origin` says.
+    pub fn new(origin: Anchor, video: &[bool]) -> Self {
+        let clock = |&video: &bool| Clock {
+            video,
+            ..Clock::default()
+        };
         Self {
-            tracks: vec![Clock::default(); tracks],
+            tracks: video.iter().map(clock).collect(),
+            master: video.iter().position(|video| *video).unwrap_or(0),
             current: None,
             newest: None,
             origin,
+            drift: Drift::default(),
         }
     }
 
     /// Another track, with this index, joins the publisher's others on their clock.
-    pub fn add_track(&mut self, track: usize) {
+    pub fn add_track(&mut self, track: usize, video: bool) {
         let tracks = self.tracks.len().max(track + 1);
         self.tracks.resize_with(tracks, Clock::default);
+        self.tracks[track].video = video;
     }
 
     /// Another publisher goes on: its clock is a new one, placed by the wall clock at its first frame.
     pub fn republish(&mut self) {
         self.current = None;
+        self.drift.restart();
         for clock in &mut self.tracks {
             clock.own = None;
         }
     }
 
-    /// The media time that `now` is: the newest frame's, and what has passed since it came.
+    /// The media time at `now`: that of the newest frame, and the time since it arrived. Where frames lead the wall clock, media
+    /// time stands still until the wall clock has come as far.
     pub fn at(&self, now: Instant) -> i64 {
+        let wall = self.wall(now);
         match self.newest {
-            Some((dts, arrived)) => dts.saturating_add(Timescale::VIDEO.ticks(now.saturating_duration_since(arrived))),
-            None => self.origin.media_time(now, Timescale::VIDEO),
+            Some((dts, arrived)) => dts.saturating_add(elapsed(arrived, now)).min(wall.max(dts)),
+            None => wall,
         }
     }
 
-    /// How long no frame of `track` has come.
-    pub fn silence(&self, track: usize, now: Instant) -> Duration {
-        let arrived = self.tracks[track].dts.map(|(_, arrived)| arrived);
-        arrived.map_or(Duration::ZERO, |arrived| now.saturating_duration_since(arrived))
+    /// How long a frame decoded at `dts` that arrived then has had no successor, though there was time to read one: a publisher
+    /// that is ahead is not read from.
+    pub fn silence(&self, (dts, arrived): (i64, Instant), now: Instant) -> Duration {
+        let due = self.wall(now).saturating_sub(dts.saturating_sub(AHEAD));
+        now.saturating_duration_since(arrived)
+            .min(Timescale::VIDEO.duration(due))
     }
 
-    /// The publisher's clock is placed `later` ticks later from here on: a frame of `track` that was placed in what is told of as a
-    /// gap goes after it. False, and nothing changes, if that puts it too far ahead of the wall clock.
+    /// Until when nothing should be read from the publisher, because all its tracks lead the wall clock too far. Nothing is lost
+    /// by that: what it sends waits in the network's buffers.
+    pub fn ahead_until(&self, now: Instant) -> Option<Instant> {
+        let (_, newest) = self.newest?;
+        let active = |clock: &&Clock| {
+            let arrived = clock.own.as_ref().map(|own| own.arrived);
+            arrived.is_some_and(|arrived| newest.saturating_duration_since(arrived) < ACTIVE)
+        };
+        let least = self.tracks.iter().filter(active).filter_map(|clock| clock.dts).min()?;
+        let ahead = least.0.saturating_sub(AHEAD).saturating_sub(self.wall(now));
+        (ahead > 0).then(|| now + Timescale::VIDEO.duration(ahead))
+    }
+
+    /// The publisher's clock is placed `later` ticks later from here on, so that the newest frame of `track`, whose time was declared
+    /// a gap, goes after the gap. False, and nothing changes, if that puts it too far ahead of the wall clock.
     pub fn delay(&mut self, track: usize, later: i64, arrived: Instant) -> bool {
+        let wall = self.wall(arrived);
         let Some((dts, _)) = self.tracks[track].dts else {
             return false;
         };
-        if dts.saturating_add(later)
-            > self
-                .origin
-                .media_time(arrived, Timescale::VIDEO)
-                .saturating_add(MAX_LEAD)
-        {
+        if self.tracks[track].own.is_none() || dts.saturating_add(later) > wall + FAR {
             return false;
         }
-        let Some((offset, ..)) = self.tracks[track].own else {
-            return false;
-        };
-        for clock in &mut self.tracks {
-            if let Some((own, ..)) = &mut clock.own
-                && *own == offset
-            {
-                *own += later;
-            }
-        }
-        if let Some(epoch) = self.current.as_mut().filter(|epoch| epoch.offset == offset) {
-            epoch.offset += later;
-        }
-        self.tracks[track].dts = Some((dts + later, arrived));
-        self.newest = Some((
-            self.newest.map_or(dts + later, |(newest, _)| newest.max(dts + later)),
-            arrived,
-        ));
+        self.shift(track, later, wall);
+        self.advance_to(track, dts + later, arrived);
         true
     }
 
-    /// Maps the decode stamp of a frame of `track` to the broadcast's timeline; the result is later than the track's last.
-    pub fn map(&mut self, track: usize, stamp: i64, arrived: Instant) -> i64 {
-        let Clock { own, dts: last } = self.tracks[track];
-        let offset = match own {
-            Some((offset, before, at)) if is_step(before, stamp, arrived.saturating_duration_since(at)) => offset,
-            _ => self.adopt(own.map(|(offset, ..)| offset), stamp, arrived),
+    /// Maps the timestamp of a frame of `track`.
+    ///
+    /// # Errors
+    /// [`TooFarAhead`]: nothing changes.
+    pub fn map(&mut self, track: usize, stamp: i64, arrived: Instant) -> Result<Placed, TooFarAhead> {
+        let wall = self.wall(arrived);
+        let last = self.tracks[track].dts.map(|(last, _)| last);
+        let least = last.map_or(i64::MIN, |last| last + LEAST_STEP);
+        if least > wall + FAR {
+            return Err(TooFarAhead);
+        }
+        self.drift.run(arrived);
+        let mut notice = None;
+        if self.is_retimed(track, stamp, arrived) {
+            let dts = self.time_by_arrival(track, stamp, arrived).max(least);
+            self.advance_to(track, dts, arrived);
+            let stamp = dts;
+            return Ok(Placed { dts, stamp, notice });
+        }
+        let follows = self.follows(track, stamp, arrived);
+        let offset = match &self.tracks[track].own {
+            Some(own) if follows => own.offset,
+            own => {
+                let own = own.as_ref().map(|own| own.offset);
+                match self.adopted(own, stamp) {
+                    Some(offset) => offset,
+                    None => {
+                        let jumped = own.is_some();
+                        notice = jumped.then_some(Notice::Jumped);
+                        self.offset(stamp, self.at(arrived))
+                    }
+                }
+            }
         };
-        let mut dts = stamp.saturating_add(offset);
-        if let Some((last, _)) = last {
-            dts = dts.max(last + LEAST_STEP);
-        }
-        if let Some(epoch) = &mut self.current
-            && epoch.offset == offset
-        {
-            epoch.stamp = epoch.stamp.max(stamp);
-        }
-        if self.newest.is_none_or(|(newest, _)| dts > newest) {
-            self.newest = Some((dts, arrived));
-        }
-        self.tracks[track] = Clock {
-            own: Some((offset, stamp, arrived)),
-            dts: Some((dts, arrived)),
+        let mapped = stamp.saturating_add(offset).saturating_add(self.drift.ticks());
+        let verdict = self.judge(track, mapped, arrived);
+        let offset = match verdict {
+            Verdict::Fine | Verdict::Behind => offset,
+            Verdict::TooFarAhead => return Err(TooFarAhead),
+            Verdict::Jump(place) => {
+                notice = Some(Notice::Jumped);
+                self.offset(stamp, place)
+            }
+            Verdict::Late(by) => {
+                notice = Some(Notice::Late);
+                self.shift(track, by, wall);
+                offset.saturating_add(by)
+            }
         };
-        dts
-    }
-
-    /// The offset for a stamp that does not follow its track's last: another track's newer one if it fits, else a new one.
-    fn adopt(&mut self, own: Option<i64>, stamp: i64, arrived: Instant) -> i64 {
-        if let Some(epoch) = self.current
-            && own != Some(epoch.offset)
-            && (stamp.saturating_sub(epoch.stamp)).saturating_abs() <= NEAR
-        {
-            return epoch.offset;
+        let follows = follows && notice != Some(Notice::Jumped);
+        let behind = matches!(verdict, Verdict::Behind);
+        self.follow(track, (offset, stamp, arrived), follows, behind);
+        let mapped = stamp.saturating_add(offset).saturating_add(self.drift.ticks());
+        let (decode, reordered) = self.decode_time(track, stamp, mapped);
+        let dts = decode.max(least);
+        self.advance_to(track, dts, arrived);
+        if notice == Some(Notice::Jumped) && self.count_jump(track, arrived) || self.stands_still(track) {
+            self.retime(track, stamp, arrived);
+            notice = Some(Notice::Retimed);
         }
-        let offset = self.at(arrived).saturating_sub(stamp);
-        self.current = Some(Epoch { offset, stamp });
-        offset
-    }
-}
-
-fn is_step(before: i64, stamp: i64, wall: Duration) -> bool {
-    let step = stamp.saturating_sub(before);
-    (-STEP_BACK..=STEP_FORWARD.saturating_add(Timescale::VIDEO.ticks(wall))).contains(&step)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::SystemTime;
-
-    use super::*;
-
-    const MS: i64 = 90;
-
-    fn timeline(now: Instant) -> Timeline {
-        Timeline::new(Anchor::new(now, SystemTime::UNIX_EPOCH), 2)
+        let stamp = if reordered { mapped } else { dts };
+        if track == self.master {
+            self.drift.observe(stamp - wall, arrived);
+        }
+        Ok(Placed { dts, stamp, notice })
     }
 
-    #[test]
-    fn steady_stamps_keep_their_spacing_and_audio_keeps_its_place_beside_video() {
-        let start = Instant::now() + Duration::from_secs(100);
-        let mut timeline = timeline(start);
-        let video = timeline.map(0, 500 * MS, start);
-        assert_eq!(video, Timescale::VIDEO.ticks(Anchor::LEAD));
-        assert_eq!(timeline.map(1, 480 * MS, start) - video, -20 * MS);
-        assert_eq!(timeline.map(0, 533 * MS, start) - video, 33 * MS);
+    fn wall(&self, now: Instant) -> i64 {
+        self.origin.media_time(now, Timescale::VIDEO)
     }
 
-    #[test]
-    fn a_jump_in_both_tracks_keeps_them_in_step() {
-        for jump in [3_600_000 * MS, -400 * MS, -86_400_000 * MS] {
-            let start = Instant::now() + Duration::from_secs(100);
-            let mut timeline = timeline(start);
-            let origin = timeline.map(0, 0, start);
-            timeline.map(1, 10 * MS, start);
-            let later = start + Duration::from_millis(40);
-            let video = timeline.map(0, 40 * MS + jump, later);
-            assert!(
-                (video - origin - 40 * MS).abs() <= 10 * MS,
-                "{jump}: {}",
-                video - origin
-            );
-            // Audio sent before the jump, then after it.
-            assert_eq!(timeline.map(1, 31 * MS, later) - origin, 31 * MS);
-            assert_eq!(timeline.map(1, 52 * MS + jump, later) - video, 12 * MS);
+    /// The offset that puts `stamp` at `place`.
+    fn offset(&self, stamp: i64, place: i64) -> i64 {
+        place.saturating_sub(stamp).saturating_sub(self.drift.ticks())
+    }
+
+    /// Where the other tracks are that send at present: the latest of them.
+    fn beside(&self, track: usize, now: Instant) -> Option<i64> {
+        let wall = self.wall(now);
+        let position = |(index, clock): (usize, &Clock)| {
+            let (dts, arrived) = clock.dts.filter(|_| index != track && clock.own.is_some())?;
+            let active = now.saturating_duration_since(arrived) < ACTIVE;
+            active.then(|| dts.saturating_add(elapsed(arrived, now)).min(wall.max(dts)))
+        };
+        self.tracks.iter().enumerate().filter_map(position).max()
+    }
+
+    /// Whether `stamp` is a believable successor of the track's timestamps before.
+    fn follows(&self, track: usize, stamp: i64, arrived: Instant) -> bool {
+        let Clock {
+            video, own: Some(own), ..
+        } = &self.tracks[track]
+        else {
+            return false;
+        };
+        let step = stamp.saturating_sub(own.top);
+        if step < 0 {
+            return step >= -STEP_BACK || *video && stamp > own.floor;
+        }
+        let most = if *video { VIDEO_STEP } else { AUDIO_STEP };
+        let confirmed = |(index, clock): (usize, &Clock)| {
+            let other = clock
+                .own
+                .as_ref()
+                .filter(|other| index != track && other.retimed.is_none());
+            other.is_some_and(|other| other.offset == own.offset && other.top >= stamp - AUDIO_STEP)
+        };
+        step <= most.saturating_add(elapsed(own.arrived, arrived)) || self.tracks.iter().enumerate().any(confirmed)
+    }
+
+    /// The newest offset, if another track has taken it up and `stamp` is on its clock.
+    fn adopted(&self, own: Option<i64>, stamp: i64) -> Option<i64> {
+        let epoch = self.current.filter(|epoch| own != Some(epoch.offset))?;
+        (stamp.saturating_sub(epoch.stamp).saturating_abs() <= NEAR).then_some(epoch.offset)
+    }
+
+    fn judge(&self, track: usize, at: i64, arrived: Instant) -> Verdict {
+        let wall = self.wall(arrived);
+        let distance = |time: i64| time.saturating_sub(wall).saturating_abs();
+        let beside = self.beside(track, arrived);
+        // Of two tracks that part, the one that is farther from the wall clock is wrong.
+        let wrong = beside.filter(|other| distance(at) > distance(*other));
+        match wrong.filter(|other| at.saturating_sub(*other) > APART) {
+            Some(other) => return Verdict::Jump(other),
+            None if at.saturating_sub(wall) > FAR => return Verdict::TooFarAhead,
+            None => {}
+        }
+        let parted = wrong.filter(|other| other.saturating_sub(at) > APART);
+        if parted.is_none() && wall.saturating_sub(at) <= FAR {
+            return Verdict::Fine;
+        }
+        let behind = self.tracks[track].own.as_ref().and_then(|own| own.behind);
+        match (behind, parted) {
+            (Some(since), _) if arrived.saturating_duration_since(since) < PATIENCE => Verdict::Behind,
+            (Some(_), Some(other)) => Verdict::Jump(other),
+            (Some(_), None) => Verdict::Late(wall.saturating_sub(at)),
+            (None, _) => Verdict::Behind,
         }
     }
 
-    #[test]
-    fn equal_and_slightly_older_stamps_are_placed_just_after() {
-        let start = Instant::now() + Duration::from_secs(100);
-        let mut timeline = timeline(start);
-        let first = timeline.map(0, 1_000 * MS, start);
-        assert_eq!(timeline.map(0, 1_000 * MS, start), first + LEAST_STEP);
-        assert_eq!(timeline.map(0, 990 * MS, start), first + 2 * LEAST_STEP);
-        assert_eq!(timeline.map(0, 1_033 * MS, start), first + 33 * MS);
-    }
-
-    #[test]
-    fn a_hole_that_the_wall_clock_confirms_stays_a_hole() {
-        let start = Instant::now() + Duration::from_secs(100);
-        let mut timeline = timeline(start);
-        let first = timeline.map(0, 0, start);
-        assert_eq!(
-            timeline.map(0, 60_000 * MS, start + Duration::from_secs(60)) - first,
-            60_000 * MS
-        );
-    }
-
-    #[test]
-    fn a_publisher_that_returns_resumes_at_the_wall_clock() {
-        let start = Instant::now() + Duration::from_secs(100);
-        let mut timeline = timeline(start);
-        let first = timeline.map(0, 7_000 * MS, start);
-        timeline.republish();
-        assert_eq!(timeline.map(1, 0, start + Duration::from_secs(5)) - first, 5_000 * MS);
-        assert_eq!(
-            timeline.map(0, 20 * MS, start + Duration::from_secs(5)) - first,
-            5_020 * MS
-        );
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn decode_times_always_grow(stamps in proptest::collection::vec((0usize..2, proptest::num::i64::ANY, 0u64..2_000), 1..200)) {
-            let mut now = Instant::now() + Duration::from_secs(100);
-            let mut timeline = timeline(now);
-            let mut last = [i64::MIN; 2];
-            for (track, stamp, wait) in stamps {
-                now += Duration::from_millis(wait);
-                let dts = timeline.map(track, stamp >> 8, now);
-                proptest::prop_assert!(dts > last[track]);
-                proptest::prop_assert!(dts < 90_000 * 10_000);
-                last[track] = dts;
+    /// The track's clock goes on with this timestamp.
+    fn follow(&mut self, track: usize, (offset, stamp, arrived): (i64, i64, Instant), follows: bool, behind: bool) {
+        match self.current.as_mut().filter(|epoch| epoch.offset == offset) {
+            Some(epoch) => epoch.stamp = epoch.stamp.max(stamp),
+            None if !follows => self.current = Some(Epoch { offset, stamp }),
+            None => {}
+        }
+        let own = &mut self.tracks[track].own;
+        let jumps = own.as_ref().map_or((arrived, 0), |own| own.jumps);
+        match own {
+            Some(own) if follows => {
+                let step = stamp.saturating_sub(own.stamp).saturating_abs();
+                own.still = if step <= LEAST_STEP {
+                    own.still.saturating_add(1)
+                } else {
+                    0
+                };
+                (own.offset, own.stamp, own.arrived) = (offset, stamp, arrived);
+                if stamp > own.top {
+                    (own.floor, own.top) = (own.top, stamp);
+                }
+                own.behind = behind.then(|| own.behind.unwrap_or(arrived));
+            }
+            own => {
+                *own = Some(Own {
+                    offset,
+                    stamp,
+                    arrived,
+                    top: stamp,
+                    floor: stamp,
+                    still: 0,
+                    behind: behind.then_some(arrived),
+                    jumps,
+                    reorder: Reorder::default(),
+                    retimed: None,
+                });
             }
         }
     }
+
+    /// Where a frame is decoded whose timestamp names the time `mapped`, and whether timestamps are not in decoding order.
+    fn decode_time(&mut self, track: usize, stamp: i64, mapped: i64) -> (i64, bool) {
+        let Clock {
+            video: true,
+            own: Some(own),
+            ..
+        } = &mut self.tracks[track]
+        else {
+            return (mapped, false);
+        };
+        // A timestamp that falls back further is jitter.
+        if stamp <= own.floor && stamp < own.top {
+            return (mapped, false);
+        }
+        let decode = own.reorder.decode(stamp);
+        (mapped - (stamp - decode), own.reorder.is_needed())
+    }
+
+    fn advance_to(&mut self, track: usize, dts: i64, arrived: Instant) {
+        self.tracks[track].dts = Some((dts, arrived));
+        if self.newest.is_none_or(|(newest, _)| dts > newest) {
+            self.newest = Some((dts, arrived));
+        }
+    }
+
+    /// The track, and those on the same clock that are not too far ahead for it, go on `later` ticks later.
+    fn shift(&mut self, track: usize, later: i64, wall: i64) {
+        let Some(offset) = self.tracks[track].own.as_ref().map(|own| own.offset) else {
+            return;
+        };
+        let mut all = true;
+        for (index, clock) in self.tracks.iter_mut().enumerate() {
+            let room = clock.dts.is_none_or(|(dts, _)| dts.saturating_add(later) <= wall + FAR);
+            let Some(own) = clock.own.as_mut().filter(|own| own.offset == offset) else {
+                continue;
+            };
+            if index == track || room {
+                own.offset = own.offset.saturating_add(later);
+                own.behind = None;
+            } else {
+                all = false;
+            }
+        }
+        if let Some(epoch) = self.current.as_mut().filter(|epoch| all && epoch.offset == offset) {
+            epoch.offset = epoch.offset.saturating_add(later);
+        }
+    }
+
+    /// Counts a jump of the track; whether there were too many of late.
+    fn count_jump(&mut self, track: usize, arrived: Instant) -> bool {
+        let Some(Own {
+            jumps: (since, count), ..
+        }) = &mut self.tracks[track].own
+        else {
+            return false;
+        };
+        if arrived.saturating_duration_since(*since) > JUMPS_SPAN {
+            (*since, *count) = (arrived, 0);
+        }
+        *count = count.saturating_add(1);
+        *count >= JUMPS
+    }
+
+    fn stands_still(&self, track: usize) -> bool {
+        self.tracks[track]
+            .own
+            .as_ref()
+            .is_some_and(|own| own.still >= STANDS_STILL)
+    }
+
+    fn retime(&mut self, track: usize, stamp: i64, arrived: Instant) {
+        if let Some(own) = &mut self.tracks[track].own {
+            own.retimed = Some(Retimed::new(stamp, arrived));
+        }
+    }
+
+    /// Whether the track is timed by arrival. It no longer is where its timestamps have kept to the wall clock for a while.
+    fn is_retimed(&mut self, track: usize, stamp: i64, arrived: Instant) -> bool {
+        let Clock {
+            own: Some(own), dts, ..
+        } = &mut self.tracks[track]
+        else {
+            return false;
+        };
+        let Some(retimed) = &mut own.retimed else {
+            return false;
+        };
+        if !retimed.is_steady(stamp, arrived) {
+            return true;
+        }
+        let place = dts.map_or(0, |(last, _)| last) + retimed.interval();
+        let offset = self.offset(stamp, place);
+        let jumps = (arrived, 0);
+        self.tracks[track].own = None;
+        self.follow(track, (offset, stamp, arrived), false, false);
+        if let Some(own) = &mut self.tracks[track].own {
+            own.jumps = jumps;
+        }
+        false
+    }
+
+    fn time_by_arrival(&mut self, track: usize, stamp: i64, arrived: Instant) -> i64 {
+        let wall = self.wall(arrived);
+        let Clock {
+            own: Some(own), dts, ..
+        } = &mut self.tracks[track]
+        else {
+            return wall;
+        };
+        (own.stamp, own.arrived) = (stamp, arrived);
+        let last = dts.map(|(last, _)| last);
+        own.retimed.as_mut().map_or(wall, |retimed| retimed.next(last, wall))
+    }
 }
+
+fn elapsed(since: Instant, now: Instant) -> i64 {
+    Timescale::VIDEO.ticks(now.saturating_duration_since(since))
+}
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,8 @@ pub(crate) struct Track {
     pub(crate) newest: Option<i64>,
     /// A rendition that nobody makes at present.
     pub(crate) absent: bool,
+    /// Its configuration changed, and no discontinuity has come since.
+    pub(crate) reconfigured: bool,
     pub(crate) frames: u64,
     pub(crate) bytes: u64,
     pub(crate) rate: Rate,
@@ -39,6 +41,7 @@ impl Track {
             next_group: None,
             newest: None,
             absent: false,
+            reconfigured: false,
             frames: 0,
             bytes: 0,
             rate: Rate::default(),

@@ -172,6 +172,11 @@ impl Clock {
     }
 }
 
+/// Whether there are some access units' worth of nothing between the clock at `at` and a unit stamped `wire`.
+pub(crate) fn is_hole(at: i64, wire: i64, unit: i64) -> bool {
+    wire.saturating_sub(at) >= LEAP_UNITS * unit
+}
+
 fn median(values: &mut [i64]) -> i64 {
     let middle = values.len() / 2;
     *values.select_nth_unstable(middle).1

@@ -29,6 +29,8 @@ const HOLD: Duration = Duration::from_millis(250);
 const MAX_HOLD: Duration = Duration::from_secs(1);
 /// Audio of which no unit has come for this long has stopped.
 const QUIET: Duration = Duration::from_millis(500);
+/// How much longer than the longest segment audio may make one before its end is known: less than what rounds to a second.
+const OVERRUN: Duration = Duration::from_millis(400);
 /// Marks that wait at most for the first units of a track that joins.
 const MAX_MARKS: usize = 16;
 
@@ -230,6 +232,14 @@ impl Line {
         self.window.bytes() + self.segmenter.bytes() + waiting
     }
 
+    /// Where the next cut stands that waits for audio, in 90 kHz ticks: the open segment goes no further.
+    pub(crate) fn next_cut(&self) -> i64 {
+        match &self.kind {
+            Kind::Audio(audio) => audio.cuts.front().map_or(i64::MAX, |cut| cut.mark.pts),
+            Kind::Video(_) | Kind::Follower(_) => i64::MAX,
+        }
+    }
+
     pub(crate) fn push(&mut self, sample: Sample, metrics: &Metrics) {
         let parts = self.segmenter.push(sample);
         self.count_parts(parts, metrics);
@@ -429,8 +439,9 @@ impl Line {
         }
     }
 
-    /// A follower's unit whose marks are known: cuts where it is at or after one, and appends it.
-    pub(crate) fn take_unit(&mut self, frame: Frame, config: &Arc<Config>, metrics: &Metrics) {
+    /// A follower's unit whose marks are known: cuts where it is at or after one, and appends it. Where the master is so far behind that the
+    /// open segment would become longer than `longest`, it is left out: the next mark finds silence.
+    pub(crate) fn take_unit(&mut self, frame: Frame, config: &Arc<Config>, longest: Duration, metrics: &Metrics) {
         if self.late && self.segmenter.open().is_none() && !self.begins_with(&frame) {
             metrics.drop_frame("before_segment");
             return;
@@ -445,8 +456,20 @@ impl Line {
             } else {
                 frame.dts
             };
-            let reached = |cut: &Cut| at >= Timescale::VIDEO.rescale(cut.mark.pts, timescale);
-            let Some(cut) = audio.take_cut(reached) else {
+            let place = |cut: &Cut| Timescale::VIDEO.rescale(cut.mark.pts, timescale);
+            // A hole before the unit is filled with silence up to each mark in it, so that silence belongs to its own segment.
+            let several = audio.cuts.get(1).is_some_and(|next| place(next) <= frame.dts);
+            let in_gap = self.segmenter.open().is_some() && !in_media;
+            let (next, unit) = (audio.clock.next().filter(|_| in_media), audio.clock.unit());
+            let hole = |cut: &Cut| match next {
+                Some(next) => next < place(cut) && place(cut) <= frame.dts && audio::is_hole(next, frame.dts, unit),
+                None => in_gap && audio::is_hole(place(cut), frame.dts, unit),
+            };
+            if let Some(cut) = audio.take_cut(|cut| several || hole(cut)) {
+                self.cut_with_silence(cut, metrics);
+                continue;
+            }
+            let Some(cut) = audio.take_cut(|cut| at >= place(cut)) else {
                 break;
             };
             self.bind_init(&cut);
@@ -458,8 +481,12 @@ impl Line {
                 audio.clock.restart(at);
             }
         }
+        let most = timescale.ticks(longest.saturating_add(OVERRUN));
+        let full = |open: &Segment| self.window.has_started() && frame.dts.saturating_sub(open.start) > most;
         if self.segmenter.open().is_none_or(|open| open.gap) {
             metrics.drop_frame("before_segment");
+        } else if self.segmenter.open().is_some_and(full) {
+            metrics.drop_frame("before_mark");
         } else if !Arc::ptr_eq(config, self.window.config()) {
             // What follows needs another init segment, which the next key frame brings: until then it is not heard.
             metrics.drop_frame("before_discontinuity");

@@ -55,6 +55,8 @@ pub struct Program {
     master: usize,
     /// How far the master has come: presentation time of its newest frame, 90 kHz.
     reached: i64,
+    /// The longest that a segment may be, as of the newest cut.
+    longest: Duration,
     periods: Periods,
     listing: Listing,
     /// The newest cuts, oldest first.
@@ -116,6 +118,7 @@ impl Program {
             lines: Vec::with_capacity(tracks.len()),
             master: configs.iter().position(|(_, config)| config.is_video()).unwrap_or(0),
             reached: i64::MIN,
+            longest: Duration::MAX,
             periods,
             listing: Listing::default(),
             history: VecDeque::new(),
@@ -196,7 +199,7 @@ impl Program {
             let apart = |line: &Line| matches!(line.kind, Kind::Follower(_));
             for line in self.lines.iter_mut().filter(|line| !apart(line)) {
                 // Rounded down: what resumes does so at `time` or later.
-                let until = line.in_ticks(time) - 1;
+                let until = line.in_ticks(time.min(line.next_cut())) - 1;
                 line.dirty |= line.segmenter.push_gaps(until) > 0;
             }
         }
@@ -368,9 +371,15 @@ impl Program {
 
     /// Completes the frame that waits for the next, which will not come.
     fn complete_master(&mut self) {
+        let longest = Timescale::VIDEO.ticks(self.broadcast.longest_segment());
+        let unknown = Timescale::VIDEO.ticks(self.settings.part);
         let line = &mut self.lines[self.master];
+        let most = line
+            .segmenter
+            .open()
+            .map_or(i64::MAX, |open| open.start.saturating_add(longest));
         if let Kind::Video(clock) = &mut line.kind
-            && let Some((_, sample)) = clock.finish()
+            && let Some((_, sample)) = clock.finish(unknown, most)
         {
             line.push(sample, &self.metrics);
         }
@@ -410,12 +419,12 @@ impl Program {
 
     /// A segment of the master track starts at `at`, in its ticks; the followers learn of it. `still`: a gap shows this picture.
     fn cut_master(&mut self, mut mark: Mark, at: i64, independent: bool, still: Option<Bytes>) {
+        self.longest = self.broadcast.longest_segment();
         mark.discontinuity |= std::mem::take(&mut self.replaces);
         // The mark that said so was missed, if it is not this one.
         mark.discontinuity |= !mark.gap && self.discontinuity_is_due();
         if !self.lines[self.master].window.has_started() {
-            let longest = self.broadcast.longest_segment();
-            self.settings.window = self.settings.window.max(LISTED_SEGMENTS * longest);
+            self.settings.window = self.settings.window.max(LISTED_SEGMENTS * self.longest);
             for line in &mut self.lines {
                 line.window.reach_back(self.settings.window);
             }
@@ -592,7 +601,7 @@ impl Program {
                 break;
             }
             if let Some((frame, config)) = audio.release_unit() {
-                line.take_unit(frame, &config, &self.metrics);
+                line.take_unit(frame, &config, self.longest, &self.metrics);
                 line.cut_where_reached(&self.metrics);
             }
         }

@@ -96,10 +96,12 @@ impl Clock {
         self.held = None;
     }
 
-    /// The last frame, complete with the duration of the one before it; or longer, if another is shown last.
-    pub(crate) fn finish(&mut self) -> Option<(i64, Sample)> {
+    /// The last frame, complete with the duration of the one before it, or with `unknown` if it is the only one; or longer, if
+    /// another is shown last. It ends by `most`.
+    pub(crate) fn finish(&mut self, unknown: i64, most: i64) -> Option<(i64, Sample)> {
         let decode = self.held.as_ref()?.decode;
-        self.complete(decode.max(self.latest) + self.lasted.max(1))
+        let lasts = if self.lasted > 0 { self.lasted } else { unknown.max(1) };
+        self.complete((decode.max(self.latest) + lasts).min(most))
     }
 
     /// Holds `frame`, placed at `decode`, until the next.

@@ -375,6 +375,8 @@ fn frame_rate(measured: f64, stated: Option<f64>) -> Option<f64> {
         60_000.0 / 1_001.0,
         60.0,
     ];
+    /// Above the usual rates are those of fast cameras; a higher one was not measured over frames.
+    const MOST: f64 = 1_000.0;
     // One segment is little to measure by, and the first may begin with a frame that lasts longer.
     let near = |rate: &f64| (rate - measured).abs() <= measured * 0.04;
     let usual = USUAL
@@ -383,7 +385,7 @@ fn frame_rate(measured: f64, stated: Option<f64>) -> Option<f64> {
     stated
         .filter(near)
         .or(usual.filter(near))
-        .or((measured > 0.0).then_some(measured))
+        .or((measured > 0.0 && measured <= MOST).then_some(measured))
 }
 
 /// Bit rates over segments (RFC 8216bis 4.4.6.2: BANDWIDTH, AVERAGE-BANDWIDTH).

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use media_core::hub::Numbers;
 use origin_http::QuicSocket;
 use tokio::time::timeout;
 use tracing::debug;
@@ -28,7 +29,7 @@ const MAX_SOCKETS: usize = 1024;
 pub(crate) struct Predecessor {
     channel: Channel,
     local: PathBuf,
-    discontinuities: u64,
+    numbers: Numbers,
 }
 
 impl Predecessor {
@@ -59,17 +60,30 @@ impl Predecessor {
                             socket: Any::Quic(QuicSocket::inherit(UdpSocket::from(socket), &note.0, inboxes)?),
                         });
                     }
-                    (Message::Start { local, discontinuities }, _) => return Ok((sockets, local, discontinuities)),
+                    (
+                        Message::Start {
+                            local,
+                            discontinuities,
+                            msn,
+                        },
+                        _,
+                    ) => {
+                        let numbers = Numbers {
+                            msn,
+                            discontinuity: discontinuities,
+                        };
+                        return Ok((sockets, local, numbers));
+                    }
                     (other, _) => return Err(Error::OutOfTurn(other.name())),
                 }
             }
         };
         let late = |_| Error::Late(SEND_LIMIT.as_secs());
-        let (sockets, local, discontinuities) = timeout(SEND_LIMIT, all).await.map_err(late)??;
+        let (sockets, local, numbers) = timeout(SEND_LIMIT, all).await.map_err(late)??;
         let predecessor = Self {
             channel,
             local,
-            discontinuities,
+            numbers,
         };
         Ok((predecessor, sockets))
     }
@@ -79,9 +93,9 @@ impl Predecessor {
         &self.local
     }
 
-    /// A discontinuity sequence that none of its broadcasts gets to.
-    pub(crate) fn discontinuities(&self) -> u64 {
-        self.discontinuities
+    /// A discontinuity sequence that none of its broadcasts gets to, and a media sequence number that none has come to.
+    pub(crate) fn numbers(&self) -> Numbers {
+        self.numbers
     }
 
     /// Says that this process serves, and waits until it is the main one.

@@ -23,8 +23,14 @@ pub(super) enum Message {
     /// To the new process: a socket of QUIC, as the first descriptor beside it; the rest lead to its former owners, as does the note.
     Quic { address: SocketAddr, note: Note },
     /// To the new process: these were all. What it does not have itself, it fetches over HTTP from this Unix socket. No broadcast of the old one
-    /// gets as far as this discontinuity sequence.
-    Start { local: PathBuf, discontinuities: u64 },
+    /// gets as far as this discontinuity sequence, or has come to this media sequence number, which grows by one a second at the most.
+    Start {
+        local: PathBuf,
+        discontinuities: u64,
+        /// 0 from a process that does not say it.
+        #[serde(default)]
+        msn: u64,
+    },
     /// To the old process: all parts run.
     Ready,
     /// To the new process: the service manager knows it as the main process.
@@ -124,6 +130,7 @@ mod tests {
             Message::Start {
                 local,
                 discontinuities: 46_769,
+                msn: 1_795_000_000,
             },
             Message::Ready,
             Message::Main,
@@ -132,6 +139,17 @@ mod tests {
         ] {
             assert_eq!(Message::parse(&message.write().unwrap()), Ok(message));
         }
+    }
+
+    #[test]
+    fn a_start_without_a_media_sequence_number_is_of_an_older_process() {
+        let packet = b"\x01{\"message\":\"start\",\"local\":\"/a\",\"discontinuities\":7}";
+        let start = Message::Start {
+            local: "/a".into(),
+            discontinuities: 7,
+            msn: 0,
+        };
+        assert_eq!(Message::parse(packet), Ok(start));
     }
 
     #[test]

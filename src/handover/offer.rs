@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use media_core::hub::Numbers;
 use origin_http::QuicHandover;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
@@ -60,7 +61,7 @@ impl Launch {
         Self { program, args }
     }
 
-    /// Starts the program anew and hands it `sockets`. What it does not have, it finds at `local`, where none gets to `discontinuities`. It has
+    /// Starts the program anew and hands it `sockets`. What it does not have, it finds at `local`, where no broadcast gets to `numbers`. It has
     /// started when this returns, and this process must accept nothing more.
     ///
     /// # Errors
@@ -69,7 +70,7 @@ impl Launch {
         &self,
         sockets: &Sockets,
         local: &Path,
-        discontinuities: u64,
+        numbers: Numbers,
     ) -> Result<Successor, Error> {
         let (channel, theirs) = Channel::pair()?;
         let mut command = Command::new(&self.program);
@@ -89,7 +90,8 @@ impl Launch {
         };
         let start = Message::Start {
             local: local.into(),
-            discontinuities,
+            discontinuities: numbers.discontinuity,
+            msn: numbers.msn,
         };
         match timeout(READY_LIMIT, starting.start(&channel, sockets, &start)).await {
             Ok(Ok(())) => {}

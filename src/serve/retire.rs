@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use media_core::hub::Numbers;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -31,6 +32,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(500);
 /// Discontinuities that what drains may still come to: a publisher's clock that jumps, or an encoder that is set otherwise while it sends.
 const DISCONTINUITIES: u64 = 8;
+/// Media sequence numbers that it may still come to beyond one a second: what a publisher is ahead of the clock, and the hub's burst of marks.
+const NUMBERS: u64 = 16;
 
 /// What giving way needs.
 pub(super) struct Retirement {
@@ -100,7 +103,12 @@ impl Daemon {
             .discontinuities()
             .max(self.retirement.discontinuities);
         let (sockets, local) = (&self.sockets, &self.retirement.socket);
-        let handed = launch.hand_over(sockets, local, reached + DISCONTINUITIES).await;
+        let next = self.hub.next_numbers(Instant::now().into_std());
+        let numbers = Numbers {
+            msn: next.msn + NUMBERS,
+            discontinuity: next.discontinuity.max(reached) + DISCONTINUITIES,
+        };
+        let handed = launch.hand_over(sockets, local, numbers).await;
         if handed.is_err() {
             self.parts.stop(Part::Local).await;
             self.retirement.clean_up();

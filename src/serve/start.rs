@@ -1,6 +1,6 @@
 //! The start: everything is made, then all sockets are opened, then all parts begin. What fails, fails before anything has begun.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
 use control_api::{Administrator, Api, Renditions, admin, renditions::NoRenditions};
 use media_core::Hub;
@@ -46,9 +46,10 @@ impl Daemon {
         limits::raise_and_tell(config);
         let hub = Hub::new(config.live.hub());
         let mut packager = Packager::new(hub.clone(), config.live.packager()).map_err(|err| format!("live: {err}"))?;
-        let discontinuities = predecessor.as_ref().map(Predecessor::discontinuities);
-        if let Some(discontinuities) = discontinuities {
-            packager = packager.after(discontinuities);
+        let numbers = predecessor.as_ref().map(Predecessor::numbers);
+        if let Some(numbers) = numbers {
+            hub.begin_after(numbers, Instant::now());
+            packager = packager.after(numbers.discontinuity);
         }
         let presentations = packager.presentations();
         let rtmp_metrics = ingest_rtmp::Metrics::default();
@@ -165,7 +166,7 @@ impl Daemon {
             sockets,
             retire,
             edge,
-            retirement: Retirement::new(config, router, discontinuities.unwrap_or(0)),
+            retirement: Retirement::new(config, router, numbers.unwrap_or_default().discontinuity),
             reloadable: Reloadable {
                 running: loaded,
                 file,

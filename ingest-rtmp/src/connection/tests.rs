@@ -308,3 +308,53 @@ async fn a_second_publish_leaves_the_first_in_peace() {
     }
     assert_eq!(broadcast.presence(), Presence::Live);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_faster_than_real_time_waits_and_loses_nothing() {
+    let bench = Bench::new(|config| config.idle_ms = 1_000);
+    let mut peer = bench.live("demo").await;
+    let (begun, broadcast) = (now(), bench.broadcast("demo").unwrap());
+    // 20 s of media, which the pipe holds.
+    for n in 1..500 {
+        let picture = if n % 50 == 0 { IDR } else { SLICE };
+        peer.client.video(n * 40, video_frame(picture));
+        peer.client.audio(n * 40, audio_frame());
+    }
+    peer.flush().await;
+    sleep(Duration::from_secs(4)).await;
+    // Its name is not free for others though nothing is read from it.
+    let (mut second, _) = bench.connect(1 << 20);
+    second.open().await;
+    second.client.publish("demo");
+    assert_eq!(second.codes().await, ["NetStream.Publish.BadName"]);
+    let frames = || {
+        let tracks = broadcast.tracks();
+        (tracks[0].frames, tracks[1].frames)
+    };
+    while frames() != (500, 500) {
+        assert!(now() - begun < Duration::from_secs(30), "{:?}", frames());
+        sleep(Duration::from_millis(20)).await;
+    }
+    // The last frame's time less 2.5 s that a publisher may be ahead, and less a picture that waits for the next.
+    let took = now() - begun;
+    let wanted = Duration::from_millis(17_000)..Duration::from_millis(17_600);
+    assert!(wanted.contains(&took), "{took:?}");
+    assert_eq!(bench.context.metrics.corrected("jumped"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn timestamps_that_leap_are_placed_anew_and_not_waited_for() {
+    let bench = Bench::new(|_| ());
+    let mut peer = bench.live("demo").await;
+    let (begun, broadcast) = (now(), bench.broadcast("demo").unwrap());
+    for n in 1..200 {
+        peer.client.audio(n * 3_000, audio_frame());
+    }
+    peer.flush().await;
+    while broadcast.tracks()[1].frames < 200 {
+        assert!(now() - begun < Duration::from_secs(1));
+        sleep(Duration::from_millis(20)).await;
+    }
+    let metrics = &bench.context.metrics;
+    assert_eq!((metrics.corrected("jumped"), metrics.corrected("retimed")), (2, 1));
+}

@@ -121,7 +121,6 @@ fn a_changed_configuration_goes_out_before_its_frames() {
     let mut transmit = transmit();
     push(&producer, start, 0, 0, IDR);
     producer.configure(0, &avc(AVC_SAME_STRING)).unwrap();
-    push(&producer, start, 0, 40, SLICE);
     push(&producer, start, 0, 80, IDR);
     drain(&mut player, &mut transmit);
     let messages = read(&mut transmit);

@@ -8,8 +8,9 @@ use super::{
 };
 use crate::codec::Config;
 
-/// Entries a subscriber takes with one lock.
+/// Entries a subscriber takes with one lock, and bytes: what it has taken is held though the log may have let go of it.
 const BATCH: usize = 64;
+const BATCH_BYTES: usize = 1 << 20;
 
 /// Reads a broadcast. Dropping it ends the subscription.
 #[derive(Debug)]
@@ -132,8 +133,11 @@ impl Consumer {
         if self.next < state.front {
             self.skip(&state);
         }
-        let offset = span(state.front, self.next);
+        let (offset, mut bytes) = (span(state.front, self.next), 0);
         for entry in state.log.iter().skip(offset).take(BATCH) {
+            if bytes >= BATCH_BYTES {
+                break;
+            }
             let wanted = match &entry.event {
                 Event::Frame { track, .. } => {
                     // A track that appeared later is wanted from its first frame on.
@@ -143,6 +147,7 @@ impl Consumer {
                 Event::Gap(_) | Event::Lagged { .. } => true,
             };
             if wanted {
+                bytes += entry.bytes;
                 self.batch.push_back(entry.event.clone());
             }
             self.next += 1;

@@ -7,17 +7,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Event, Limits, Presence, Refused};
+use super::{Event, Limits, Presence, Pushed, Refused};
 use crate::{
-    AccessUnit, Frame, Mark, Timescale, TrackName,
+    AccessUnit, Error, Frame, Mark, Timescale, TrackName,
     codec::{Config, avc},
     cut::Cutter,
-    timeline::Timeline,
+    timeline::{Notice, Timeline},
     track::Track,
 };
 
-/// The largest distance between decoding and presentation taken: 10 s of 90 kHz ticks, some 16 reordered frames at 2 fps.
-const MAX_COMPOSITION: i64 = 900_000;
+/// The largest distance between decoding and presentation taken: 4 s of 90 kHz ticks, 16 reordered frames at 4 fps.
+const MAX_COMPOSITION: i64 = 360_000;
+/// Gaps that one call declares. Media time is bounded by the wall clock, so more are due only after the process has been stopped.
+const MAX_GAPS: usize = 64;
+
+/// Changes of configuration within [`CHANGES_SPAN`] that a publisher may make: each costs players a discontinuity.
+const MAX_CHANGES: u32 = 30;
+const CHANGES_SPAN: Duration = Duration::from_secs(60);
 
 /// What an entry of the log takes beside its payload, the allocator's part included.
 const ENTRY_BYTES: usize = size_of::<Entry>() + 64;
@@ -42,8 +48,14 @@ pub(super) struct State {
     pub(super) cutter: Cutter,
     /// A segment has started at a key frame that is not independent, and no discontinuity since.
     pub(super) recovers: bool,
-    /// `pts - dts` of the newest key frame: the reordering delay that puts decode times on the presentation clock.
+    /// `pts - dts` of the newest frame with a mark: the reordering delay that puts decode times on the presentation clock.
     pub(super) reorder: i64,
+    /// Decode time and arrival of the master's newest frame that was taken.
+    pub(super) taken: Option<(i64, Instant)>,
+    /// Changes of configuration since the first of them, which is less than [`CHANGES_SPAN`] old.
+    pub(super) changes: Option<(Instant, u32)>,
+    /// Why a track was placed anew, if nobody was told yet.
+    pub(super) notice: Option<(usize, Notice)>,
     pub(super) presence: Presence,
     /// The claim's number of the publisher whose frames are taken; 0 while there is none.
     pub(super) publisher: u64,
@@ -63,10 +75,14 @@ impl State {
         }
         let config = Arc::new(config.clone());
         self.tracks[track].config = Arc::clone(&config);
+        self.tracks[track].reconfigured = self.cutter.has_started();
         self.cutter.expect_discontinuity();
         let arrived = self.log.back().map(|entry| entry.arrived);
         match arrived {
-            Some(arrived) => self.append(Event::Config { track, config }, arrived, 0),
+            Some(arrived) => {
+                let bytes = config.held_bytes();
+                self.append(Event::Config { track, config }, arrived, bytes);
+            }
             None => self.tracks[track].oldest_config = config,
         }
     }
@@ -78,12 +94,47 @@ impl State {
             self.heir = Some(track);
         }
         self.tracks.push(Track::new(name, Arc::clone(&config), true));
-        self.timeline.add_track(track);
+        self.timeline.add_track(track, config.is_video());
         self.tell(Event::Config { track, config }, start);
         track
     }
 
-    pub(super) fn push(&mut self, track: usize, unit: AccessUnit, limits: &Limits) -> Result<(), Refused> {
+    /// Counts a change of a track's configuration.
+    ///
+    /// # Errors
+    /// [`Error::ChangesTooOften`].
+    pub(super) fn count_change(&mut self, track: usize, start: Instant) -> Result<(), Error> {
+        let now = self.log.back().map_or(start, |entry| entry.arrived);
+        let recent = |(since, _): &(Instant, u32)| now.saturating_duration_since(*since) < CHANGES_SPAN;
+        let (since, count) = self.changes.filter(recent).unwrap_or((now, 0));
+        self.changes = Some((since, count + 1));
+        if count < MAX_CHANGES {
+            return Ok(());
+        }
+        Err(Error::ChangesTooOften {
+            track: self.tracks[track].name.clone(),
+            limit: MAX_CHANGES,
+        })
+    }
+
+    /// How long the master has been silent.
+    pub(super) fn silence(&self, now: Instant) -> Duration {
+        self.taken
+            .map_or(Duration::ZERO, |taken| self.timeline.silence(taken, now))
+    }
+
+    /// Declares the gaps that media time has reached at `time`; whether that were all.
+    pub(super) fn declare_gaps(&mut self, time: i64, now: Instant) -> bool {
+        for _ in 0..MAX_GAPS {
+            let Some(mark) = self.cutter.next_gap(time) else {
+                return true;
+            };
+            self.append(Event::Gap(mark), now, 0);
+        }
+        false
+    }
+
+    pub(super) fn push(&mut self, track: usize, unit: AccessUnit, limits: &Limits) -> Result<Pushed, Refused> {
         let AccessUnit {
             dts: stamp,
             pts,
@@ -92,8 +143,19 @@ impl State {
             arrived,
             payload,
         } = unit;
-        let composition = pts.saturating_sub(stamp).clamp(-MAX_COMPOSITION, MAX_COMPOSITION);
-        let mut dts = self.timeline.map(track, stamp, arrived);
+        let placed = self
+            .timeline
+            .map(track, stamp, arrived)
+            .map_err(|_| Refused::TooFarAhead)?;
+        self.notice = placed.notice.map(|notice| (track, notice)).or(self.notice);
+        let mut dts = placed.dts;
+        let composition = pts.saturating_sub(stamp).saturating_add(placed.stamp - placed.dts);
+        let composition = match self.tracks[track].config.is_video() {
+            // Nothing that is decoded after a key frame is shown before it.
+            true if key => composition.clamp(0, MAX_COMPOSITION),
+            true => composition.clamp(-MAX_COMPOSITION, MAX_COMPOSITION),
+            false => 0,
+        };
         if track == self.master && key && !self.cutter.has_started() {
             self.hear_of_groups(track, &payload);
         }
@@ -108,11 +170,15 @@ impl State {
             self.recovers &= !mark.discontinuity;
             self.recovers |= key && !independent;
         }
+        if track == self.master {
+            self.taken = Some((dts, arrived));
+        }
         let position = self.end();
         if let Some(mark) = mark {
             let sources = self.tracks.iter_mut().enumerate().filter(|(_, track)| track.source);
             for (index, track) in sources {
                 track.next_group = (index != self.master).then_some(mark.pts);
+                track.reconfigured &= !mark.discontinuity;
             }
         }
         let timescale = self.tracks[track].config.timescale();
@@ -140,7 +206,10 @@ impl State {
         };
         self.append(Event::Frame { track, frame }, arrived, bytes);
         self.evict(limits, arrived);
-        Ok(())
+        Ok(Pushed {
+            resume_at: self.timeline.ahead_until(arrived),
+            notice: self.notice.take(),
+        })
     }
 
     /// What the encoder says of its groups, in the first picture.
@@ -164,39 +233,59 @@ impl State {
         key: bool,
         arrived: Instant,
     ) -> Result<Option<Mark>, Refused> {
-        // On the clock of key frames' presentation: decode order with the reordering delay of the newest key frame.
+        // On the clock of key frames' presentation: decode order with the reordering delay of the key frame that started the segment.
         let video = self.tracks[track].config.is_video();
-        if video && key {
-            self.reorder = composition;
+        let reorder = match video {
+            true if key => composition,
+            true => self.reorder,
+            false => 0,
+        };
+        let time = self.cutter.after_newest(dts.saturating_add(reorder));
+        if self.tracks[track].reconfigured && video && !(key && self.cutter.takes_discontinuity(time)) {
+            // The open segment's configuration does not decode it, and the next segment does not start here.
+            return Err(Refused::BeforeKeyFrame);
         }
-        let reorder = if video { self.reorder } else { 0 };
-        if self.cutter.is_hole(dts.saturating_add(reorder))
-            && let Some(mark) = self.cutter.begin_gap()
+        if self.cutter.is_hole(time)
+            && let Some(mark) = self.cutter.begin_gap(time)
         {
             self.cutter.resume_anywhere();
             self.append(Event::Gap(mark), arrived, 0);
         }
-        if key {
-            self.delay_to_resume(track, dts, reorder, arrived);
+        let resumes = key || self.cutter.resumes_anywhere();
+        let mut time = time;
+        if let Some(from) = self.cutter.resume_from().filter(|_| resumes) {
+            if !self.declare_gaps(self.cutter.hindsight(time.max(from)), arrived) {
+                return Err(Refused::InGap);
+            }
+            if let Some(from) = self.delay_to_resume(track, dts, reorder, arrived) {
+                time = from;
+            }
         }
         let was_gap = self.cutter.in_gap();
         let started = self.cutter.has_started();
-        match self.cutter.frame(dts.saturating_add(reorder), key) {
-            Some(mark) => Ok(Some(mark)),
+        match self.cutter.frame(time, key) {
+            Some(mark) => {
+                self.reorder = reorder;
+                Ok(Some(mark))
+            }
             None if !started => Err(Refused::BeforeKeyFrame),
             None if was_gap && !key => Err(Refused::BeforeKeyFrame),
             None if was_gap => Err(Refused::InGap),
-            None => Ok(None),
+            None => {
+                // Without a mark it keeps the delay of the frames around it.
+                self.cutter.reach(dts.saturating_add(self.reorder));
+                Ok(None)
+            }
         }
     }
 
-    /// A key frame that came too late for its time, after a stall or a return, is kept if it can go a little later.
-    fn delay_to_resume(&mut self, track: usize, dts: &mut i64, reorder: i64, arrived: Instant) {
-        let Some(from) = self.cutter.resume_from() else { return };
+    /// What came too late for its time, after a stall or a return, is kept if it can go a little later; where it resumes then.
+    fn delay_to_resume(&mut self, track: usize, dts: &mut i64, reorder: i64, arrived: Instant) -> Option<i64> {
+        let from = self.cutter.resume_from()?;
         let later = from.saturating_sub(dts.saturating_add(reorder));
-        if later > 0 && self.timeline.delay(track, later, arrived) {
-            *dts += later;
-        }
+        let delayed = later > 0 && self.timeline.delay(track, later, arrived);
+        *dts += if delayed { later } else { 0 };
+        delayed.then_some(from)
     }
 
     /// The heir becomes the master where a segment can start with its frame: the mark before it.
@@ -219,7 +308,7 @@ impl State {
         Ok(mark)
     }
 
-    /// `bytes`: of payload; what the entry itself takes is counted too, so that many small ones are as bounded as few large ones.
+    /// `bytes`: of payload or configuration; the entry itself is counted too, so that many small ones are as bounded as few large ones.
     pub(super) fn append(&mut self, event: Event, arrived: Instant, bytes: usize) {
         let bytes = bytes + ENTRY_BYTES;
         self.bytes += bytes;
@@ -229,7 +318,11 @@ impl State {
     /// Appends what is no frame, as of the time of what came last: `start` if nothing is held.
     pub(super) fn tell(&mut self, event: Event, start: Instant) {
         let arrived = self.log.back().map_or(start, |entry| entry.arrived);
-        self.append(event, arrived, 0);
+        let bytes = match &event {
+            Event::Config { config, .. } => config.held_bytes(),
+            _ => 0,
+        };
+        self.append(event, arrived, bytes);
     }
 
     pub(super) fn end(&self) -> u64 {

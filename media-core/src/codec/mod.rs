@@ -59,6 +59,11 @@ impl Config {
         matches!(self, Self::Avc(_))
     }
 
+    /// Bytes of memory that it takes.
+    pub fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.record().len() + self.codec_string().len()
+    }
+
     /// The configuration record as it came: `AVCDecoderConfigurationRecord` or `AudioSpecificConfig`.
     pub fn record(&self) -> &Bytes {
         match self {

@@ -61,17 +61,19 @@ impl Source {
 
     fn push(&self, track: usize, ms: u64, key: bool) -> Result<(), Refused> {
         let (dts, arrived) = (ms as i64 * 90, self.start + Duration::from_millis(ms));
-        self.producer.push(
-            track,
-            AccessUnit {
-                dts,
-                pts: dts,
-                key,
-                independent: key,
-                arrived,
-                payload: Bytes::from(vec![0; 1_000]),
-            },
-        )
+        self.producer
+            .push(
+                track,
+                AccessUnit {
+                    dts,
+                    pts: dts,
+                    key,
+                    independent: key,
+                    arrived,
+                    payload: Bytes::from(vec![0; 1_000]),
+                },
+            )
+            .map(drop)
     }
 
     /// 25 frames a second of video with a key frame every 2 s, audio every 20 ms, from and to these milliseconds.
@@ -490,36 +492,34 @@ fn a_silent_publisher_makes_a_gap_and_its_backlog_goes_after_what_was_told() {
 }
 
 #[test]
-fn a_backlog_that_is_too_old_is_left_out() {
+fn a_backlog_is_kept_as_far_as_it_leads_the_wall_clock_by_five_seconds() {
     let hub = hub();
     let begun = start();
     let source = Source::new(&hub, begun);
     source.run(0..2_500);
-    // A clock that runs ahead: 6 s of media within no time.
-    for ms in (2_520..8_500).step_by(40) {
-        let (dts, arrived) = (ms * 90, begun + Duration::from_millis(2_500));
+    let now = begun + Duration::from_secs(20);
+    hub.advance(now);
+    let told = source.producer.broadcast().gap_time(now).unwrap();
+    let mut taken = Vec::new();
+    for ms in (2_520..20_000i64).step_by(40) {
         let unit = AccessUnit {
-            dts,
-            pts: dts,
+            dts: ms * 90,
+            pts: ms * 90,
             key: ms % 2_000 == 0,
             independent: ms % 2_000 == 0,
-            arrived,
+            arrived: now,
             payload: Bytes::new(),
         };
-        let _ = source.producer.push(0, unit);
+        match source.producer.push(0, unit) {
+            Ok(pushed) => taken.push((ms, pushed.resume_at.map(|at| at - now))),
+            Err(Refused::BeforeKeyFrame) => assert!(taken.is_empty()),
+            Err(refused) => assert_eq!(refused, Refused::TooFarAhead),
+        }
     }
-    let now = begun + Duration::from_millis(5_000);
-    hub.advance(now);
-    source.producer.broadcast().gap_time(now).unwrap();
-    let unit = AccessUnit {
-        dts: 8_500 * 90,
-        pts: 8_500 * 90,
-        key: true,
-        independent: true,
-        arrived: now,
-        payload: Bytes::new(),
-    };
-    assert_eq!(source.producer.push(0, unit), Err(Refused::InGap));
+    // The first key frame goes where the gap ends, which is the wall clock.
+    assert_eq!(told, 30 * 90_000);
+    assert_eq!((taken[0], taken[taken.len() - 1].0), ((4_000, None), 9_000));
+    assert_eq!(taken[taken.len() - 1].1, Some(Duration::from_millis(2_500)));
 }
 
 #[test]
@@ -542,11 +542,17 @@ fn small_entries_are_as_bounded_as_large_ones() {
     let hub = hub();
     let source = Source::new(&hub, start());
     source.run(0..100);
-    for n in 0..20_000 {
-        source
-            .producer
-            .configure(1, &audio([hex!("1190"), hex!("1188")][n % 2]).1)
-            .unwrap();
+    for n in 0..20_000u64 {
+        let arrived = source.start + Duration::from_millis(100 + n);
+        let unit = AccessUnit {
+            dts: (100 + n as i64) * 90,
+            pts: (100 + n as i64) * 90,
+            key: true,
+            independent: true,
+            arrived,
+            payload: Bytes::new(),
+        };
+        source.producer.push(1, unit).unwrap();
     }
     let (frames, bytes) = source.producer.broadcast().held();
     assert!(bytes <= 1 << 20 && frames < 10_000, "{frames} entries");
@@ -789,4 +795,296 @@ fn a_closed_hub_takes_no_claims() {
     let started = claim.start(vec![video()], start(), SystemTime::UNIX_EPOCH);
     assert_eq!(started.map(|_| ()), Err(Error::Revoked));
     assert!(hub.0.channels.is_empty());
+}
+
+/// `avcC` with fifteen more picture parameter sets of 250 bytes, which differ by `n`.
+fn large_video(n: u8) -> Config {
+    let (_, Config::Avc(avc)) = video() else {
+        panic!("video")
+    };
+    let record = &avc.record;
+    let sets = 8 + 0x19;
+    let mut large = record[..sets].to_vec();
+    large.push(16);
+    large.extend(&record[sets + 1..record.len() - 4]);
+    for _ in 0..15 {
+        large.extend([0, 250, 0x68]);
+        large.extend([n | 1; 249]);
+    }
+    large.extend(&record[record.len() - 4..]);
+    Config::Avc(crate::codec::avc::Config::parse(&large).unwrap())
+}
+
+#[test]
+fn configurations_count_with_the_bytes_that_they_hold() {
+    let mut settings = hub().0.settings;
+    settings.broadcast.bytes = 64 << 10;
+    let hub = Hub::new(settings);
+    let source = Source::new(&hub, start());
+    source.run(0..100);
+    for n in 0..30 {
+        source.producer.configure(0, &large_video(n % 2 * 2)).unwrap();
+    }
+    source.push(1, 120, true).unwrap();
+    let held = drain(&mut source.producer.broadcast().subscribe_from_oldest());
+    let bytes = held.iter().map(|event| match event {
+        Event::Config { config, .. } => config.record().len(),
+        _ => 0,
+    });
+    let bytes: usize = bytes.sum();
+    assert!((32 << 10..64 << 10).contains(&bytes), "{bytes}");
+}
+
+#[test]
+fn a_subscriber_takes_out_no_more_bytes_than_a_batch_may_hold() {
+    let hub = hub();
+    let source = Source::new(&hub, start());
+    let mut consumer = source.producer.broadcast().subscribe_from_oldest();
+    for n in 0..3u64 {
+        let arrived = source.start + Duration::from_millis(n * 40);
+        let (dts, payload) = (n as i64 * 3_600, Bytes::from(vec![0; 600 << 10]));
+        let unit = AccessUnit {
+            dts,
+            pts: dts,
+            key: n == 0,
+            independent: n == 0,
+            arrived,
+            payload,
+        };
+        source.producer.push(0, unit).unwrap();
+        if n == 0 {
+            assert!(matches!(consumer.try_next(), Some(Event::Frame { .. })));
+        }
+    }
+    // The log holds 1 MiB: one that takes out more than that at once would hold what the log has let go of.
+    assert!(matches!(consumer.try_next(), Some(Event::Lagged { .. })));
+}
+
+/// Where segments start, in milliseconds since the first, and whether they are gaps.
+fn starts(events: &[Event]) -> Vec<(i64, bool)> {
+    let mark = |event: &Event| match event {
+        Event::Frame { frame, .. } => frame.mark,
+        Event::Gap(mark) => Some(*mark),
+        _ => None,
+    };
+    let marks: Vec<_> = events.iter().filter_map(mark).collect();
+    assert!(
+        marks
+            .windows(2)
+            .all(|pair| pair[0].msn + 1 == pair[1].msn && pair[0].pts < pair[1].pts)
+    );
+    marks
+        .iter()
+        .map(|mark| ((mark.pts - marks[0].pts) / 90, mark.gap))
+        .collect()
+}
+
+#[test]
+fn parameter_sets_that_alternate_start_a_segment_a_second_and_then_end_the_broadcast_with_words() {
+    let hub = hub();
+    let source = Source::new(&hub, start());
+    let revoked = source.producer.claim.as_ref().unwrap().revoked();
+    let mut consumer = source.producer.broadcast().subscribe_from_oldest();
+    source.run(0..3_000);
+    drain(&mut consumer);
+    let (mut taken, mut events) = (0, Vec::new());
+    for n in 0..30u8 {
+        source.producer.configure(0, &large_video(n % 2 * 2)).unwrap();
+        taken += u64::from(source.push(0, 3_000 + u64::from(n) * 100, true).is_ok());
+        events.extend(drain(&mut consumer));
+    }
+    let marks = starts(&events);
+    // Some at once, then one a second; and no frame that needs another configuration than its segment's.
+    assert!((4..=8).contains(&marks.len()), "{marks:?}");
+    assert_eq!(taken, marks.len() as u64);
+    assert_eq!(revoked.cause(), None);
+    let often = source.producer.configure(0, &large_video(4)).unwrap_err();
+    assert!(matches!(often, Error::ChangesTooOften { limit: 30, .. }));
+    assert_eq!(revoked.cause(), Some(&Cause::Failed(often.to_string())));
+    assert_eq!(source.push(0, 6_040, true), Err(Refused::Ended));
+}
+
+#[test]
+fn short_groups_with_short_segments_do_not_outrun_the_clock() {
+    let mut settings = hub().0.settings;
+    settings.broadcast.segment = Duration::from_secs(1);
+    settings.broadcast.stall = Duration::from_secs(1);
+    let hub = Hub::new(settings);
+    let source = Source::new(&hub, start());
+    let mut consumer = source.producer.broadcast().subscribe_from_oldest();
+    let mut marks = 0;
+    for n in 0..25 * 100u64 {
+        source.push(0, n * 40, n % 20 == 0).unwrap(); // 0.8 s
+        marks += starts(&drain(&mut consumer)).len();
+    }
+    assert_eq!(marks, 100 * 10 / 16 + 1);
+}
+
+#[test]
+fn numbers_of_a_name_go_on_above_those_of_the_broadcast_before() {
+    let hub = hub();
+    let begun = start();
+    let source = Source::new(&hub, begun);
+    source.run(0..3_000);
+    source.producer.configure(1, &audio(hex!("1188")).1).unwrap();
+    source.push(0, 3_020, true).unwrap();
+    let first = Arc::clone(source.producer.broadcast());
+    assert_eq!(first.first_msn(), 2_000);
+    let claim = source.producer.end().unwrap();
+    // At the same time, by a clock that was set back.
+    let utc = SystemTime::UNIX_EPOCH + T * 900;
+    let second = claim.start(vec![video()], begun, utc).unwrap();
+    assert_eq!(second.broadcast().first_msn(), 2_003);
+    assert_eq!(
+        second.broadcast().first_discontinuity(),
+        first.first_discontinuity() + 2
+    );
+    let other = hub.claim("other".parse().unwrap()).unwrap();
+    let other = other.start(vec![video()], begun, utc).unwrap();
+    assert_eq!(other.broadcast().first_msn(), 1_800);
+    assert_eq!(hub.next_numbers(begun).msn, 2_003);
+}
+
+#[test]
+fn pictures_every_two_seconds_are_segments_without_gaps_and_slower_ones_are_shown_until_the_segment_is_full() {
+    for (interval, wanted) in [
+        (
+            2_000,
+            vec![
+                (0, false),
+                (2_000, false),
+                (4_000, false),
+                (6_000, false),
+                (8_000, false),
+            ],
+        ),
+        (3_500, vec![(0, false), (3_500, false), (7_000, false), (10_500, false)]),
+        (
+            5_000,
+            vec![
+                (0, false),
+                (4_050, true),
+                (5_000, false),
+                (9_050, true),
+                (10_000, false),
+            ],
+        ),
+    ] {
+        let hub = hub();
+        let source = Source::new(&hub, start());
+        let mut consumer = source.producer.broadcast().subscribe_from_oldest();
+        let mut events = Vec::new();
+        for ms in (0..11_000).step_by(100) {
+            // The hub's clock is a little ahead of the picture.
+            hub.advance(source.start + Duration::from_millis(ms + 50));
+            if ms % interval == 0 {
+                source.push(0, ms, true).unwrap();
+            }
+            events.extend(drain(&mut consumer));
+        }
+        let marks = starts(&events);
+        assert_eq!(marks[..wanted.len()], wanted, "{interval}");
+    }
+}
+
+#[test]
+fn one_call_declares_a_bounded_number_of_gaps_and_frames_go_on_after_the_last() {
+    let hub = hub();
+    let begun = start();
+    let source = Source::new(&hub, begun);
+    let mut consumer = source.producer.broadcast().subscribe_from_oldest();
+    source.run(0..3_000);
+    drain(&mut consumer);
+    // The process was stopped for an hour.
+    hub.advance(begun + Duration::from_hours(1));
+    assert!(starts(&drain(&mut consumer)).len() <= 65);
+    source.push(0, 3_600_000, true).unwrap_err();
+    for n in 0..30 {
+        hub.advance(begun + Duration::from_hours(1) + Duration::from_millis(n * 100));
+    }
+    source.push(0, 3_603_000, true).unwrap();
+    let marks = starts(&drain(&mut consumer));
+    assert!(marks.windows(2).all(|pair| pair[1].0 - pair[0].0 <= 2_000));
+}
+
+/// A frame's track, what its timestamp adds to the track's last, milliseconds until it comes, whether it is a key frame, and what else
+/// happens.
+type Step = (usize, i64, u64, bool, u8);
+
+proptest::proptest! {
+    #[test]
+    fn whatever_timestamps_say_marks_follow_the_wall_clock(
+        steps in proptest::collection::vec(
+            (0usize..2, proptest::prop_oneof![
+                4 => -300i64..400, 1 => -20_000i64..20_000, 1 => proptest::num::i64::ANY,
+             ], 0u64..120, proptest::bool::weighted(0.2), 0u8..=255), 1..400),
+    ) {
+        marks_follow_the_wall_clock(&steps);
+    }
+}
+
+fn marks_follow_the_wall_clock(steps: &[Step]) {
+    let hub = hub();
+    let mut source = Source::new(&hub, start());
+    let begun = source.start;
+    let broadcast = Arc::clone(source.producer.broadcast());
+    let mut consumer = broadcast.subscribe_from_oldest();
+    let (mut stamps, mut ms, mut last, mut marks) = ([0i64; 2], 0, None::<crate::Mark>, 0u64);
+    for &(track, step, wait, key, act) in steps {
+        for passed in ms + 1..=ms + wait {
+            if passed % 100 == 0 {
+                hub.advance(begun + Duration::from_millis(passed));
+            }
+        }
+        ms += wait;
+        let now = begun + Duration::from_millis(ms);
+        match act {
+            0..4 => {
+                source.producer.leave(now);
+                let claim = hub.claim(name()).unwrap();
+                let producer = claim.start(vec![video(), audio(hex!("1190"))], now, SystemTime::UNIX_EPOCH);
+                source = Source {
+                    producer: producer.unwrap(),
+                    start: begun,
+                };
+            }
+            4..12 => source.producer.configure(0, &large_video(act)).unwrap(),
+            _ => {}
+        }
+        stamps[track] = stamps[track].saturating_add(step).clamp(-1 << 50, 1 << 50);
+        let dts = stamps[track] * 90;
+        let unit = AccessUnit {
+            dts,
+            pts: dts.saturating_add(i64::from(act) * 90),
+            key: key || track == 1,
+            independent: key || track == 1,
+            arrived: now,
+            payload: Bytes::from(vec![0; usize::from(act)]),
+        };
+        let _ = source.producer.push(track, unit);
+        assert_eq!(source.producer.broadcast().id(), broadcast.id());
+        let (_, bytes) = broadcast.held();
+        assert!(bytes <= 1 << 20);
+        for event in drain(&mut consumer) {
+            let mark = match event {
+                Event::Frame { frame, .. } => frame.mark,
+                Event::Gap(mark) => Some(mark),
+                _ => None,
+            };
+            let Some(mark) = mark else { continue };
+            let wall = Timescale::VIDEO.ticks(crate::Anchor::LEAD) + ms as i64 * 90;
+            assert!(mark.pts <= wall + 9 * 90_000, "{mark:?} at {wall}");
+            if let Some(last) = last {
+                let longest = Timescale::VIDEO.ticks(broadcast.longest_segment());
+                assert!(
+                    mark.msn == last.msn + 1 && mark.pts > last.pts,
+                    "{mark:?} after {last:?}"
+                );
+                assert!(mark.pts - last.pts <= longest + 40_000, "{mark:?} after {last:?}");
+            }
+            last = Some(mark);
+            marks += 1;
+        }
+        assert!(marks <= ms / 1_000 + 15, "{marks} marks in {ms} ms");
+    }
 }

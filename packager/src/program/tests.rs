@@ -13,6 +13,7 @@ use super::*;
 use crate::{Presentation, Track};
 
 mod absence;
+mod clocks;
 mod description;
 mod ending;
 mod memory;

@@ -199,7 +199,7 @@ fn one_that_knows_that_it_is_late_skips_to_the_newest_group_and_no_further() {
                 AccessUnit {
                     key,
                     independent: key,
-                    ..unit(n * 90_000, now)
+                    ..unit(n * 9_000, now)
                 },
             )
             .unwrap();

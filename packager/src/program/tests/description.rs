@@ -235,7 +235,12 @@ fn what_needs_another_init_segment_waits_for_the_mark_though_it_was_missed() {
             arrived: bench.at(n * 40),
             payload: Bytes::from(vec![1; 64 << 10]),
         };
-        bench.producer.as_ref().unwrap().push(0, unit).unwrap();
+        let taken = bench.producer.as_ref().unwrap().push(0, unit).is_ok();
+        assert_eq!(
+            taken,
+            n >= 100,
+            "what comes before the next key frame cannot be decoded"
+        );
     }
     bench.both(Some(0), Some((1, 48_000)), 104_000..112_000);
     let presentation = bench.end(112_000);

@@ -1,0 +1,56 @@
+//! Decode times for video whose timestamps are presentation times in decoding order, as some encoders and gateways send them.
+//!
+//! The decode time of a frame is the (depth + 1)th highest timestamp so far, where depth is the number of frames that are shown
+//! after a frame but decoded before it. Where timestamps are in decoding order depth is 0, and each is its own decode time.
+
+/// Frames that a decoder reorders at most (ITU-T H.264 A.3.1, `max_dec_frame_buffering`).
+const MAX_DEPTH: usize = 16;
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reorder {
+    /// The highest timestamps, in ascending order; one more than [`MAX_DEPTH`] at most.
+    highest: Vec<i64>,
+    depth: usize,
+}
+
+impl Reorder {
+    /// Whether timestamps are not in decoding order.
+    pub(super) fn is_needed(&self) -> bool {
+        self.depth > 0
+    }
+
+    /// The decode time of the next frame, at or before its timestamp.
+    pub(super) fn decode(&mut self, stamp: i64) -> i64 {
+        let place = self.highest.partition_point(|&other| other <= stamp);
+        let later = self.highest.len() - place;
+        self.depth = self.depth.max(later).min(MAX_DEPTH);
+        self.highest.insert(place, stamp);
+        if self.highest.len() > MAX_DEPTH + 1 {
+            self.highest.remove(0);
+        }
+        let index = self.highest.len().saturating_sub(1 + self.depth);
+        self.highest.get(index).copied().unwrap_or(stamp).min(stamp)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(stamps: &[i64]) -> Vec<i64> {
+        let mut reorder = Reorder::default();
+        stamps.iter().map(|stamp| reorder.decode(*stamp)).collect()
+    }
+
+    #[test]
+    fn timestamps_in_decoding_order_are_decode_times() {
+        assert_eq!(decoded(&[0, 40, 80, 121]), [0, 40, 80, 121]);
+    }
+
+    #[test]
+    fn b_frames_are_decoded_one_frame_late_and_a_pyramid_three() {
+        assert_eq!(decoded(&[0, 3, 1, 2, 6, 4, 5, 9, 7, 8])[4..], [3, 4, 5, 6, 7, 8]);
+        let pyramid = [0, 8, 4, 2, 1, 3, 6, 5, 7, 16, 12, 10, 9, 11, 14, 13, 15, 24];
+        assert_eq!(decoded(&pyramid)[8..], [5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
+    }
+}

@@ -1,0 +1,60 @@
+//! Decode times by arrival, for a track whose timestamps are no clock. A loop that follows the arrivals' phase and rate smooths
+//! the jitter of the network.
+
+use std::time::{Duration, Instant};
+
+use super::{LEAST_STEP, elapsed};
+
+/// The interval between two frames that the loop starts from: a 30th of a second.
+const FIRST_INTERVAL: i64 = 3_000;
+/// A frame that comes this much later than expected, a quarter of a second, is placed where it came.
+const SNAP: i64 = 22_500;
+/// Timestamps that stay within half a second of the wall clock for [`STEADY`] are a clock again.
+const STRAY: i64 = 45_000;
+const STEADY: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone)]
+pub(super) struct Retimed {
+    /// The interval between two frames, as learnt so far.
+    interval: i64,
+    /// A timestamp and its arrival from which on the timestamps have kept to the wall clock.
+    steady: (i64, Instant),
+}
+
+impl Retimed {
+    pub(super) fn new(stamp: i64, arrived: Instant) -> Self {
+        Self {
+            interval: FIRST_INTERVAL,
+            steady: (stamp, arrived),
+        }
+    }
+
+    pub(super) fn interval(&self) -> i64 {
+        self.interval
+    }
+
+    /// Whether the timestamps are a clock again, of which this is the newest.
+    pub(super) fn is_steady(&mut self, stamp: i64, arrived: Instant) -> bool {
+        let (first, since) = self.steady;
+        let stray = stamp.saturating_sub(first).saturating_sub(elapsed(since, arrived));
+        if stray.saturating_abs() > STRAY {
+            self.steady = (stamp, arrived);
+        }
+        arrived.saturating_duration_since(self.steady.1) >= STEADY
+    }
+
+    /// The decode time of a frame that arrives at `wall`, after one at `last`.
+    pub(super) fn next(&mut self, last: Option<i64>, wall: i64) -> i64 {
+        let Some(last) = last else { return wall };
+        let expected = last.saturating_add(self.interval);
+        let late = wall.saturating_sub(expected);
+        if late > SNAP {
+            return wall;
+        }
+        if late < -SNAP {
+            return last + LEAST_STEP;
+        }
+        self.interval = (self.interval + late / 64).max(LEAST_STEP);
+        (expected + late / 8).max(last + LEAST_STEP)
+    }
+}

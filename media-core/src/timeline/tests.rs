@@ -1,0 +1,301 @@
+use std::time::SystemTime;
+
+use super::*;
+
+const MS: i64 = 90;
+const VIDEO: usize = 0;
+const AUDIO: usize = 1;
+
+/// A timeline of video and audio whose first frame arrives at `start`.
+struct Bench {
+    timeline: Timeline,
+    start: Instant,
+    notices: Vec<Notice>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let start = Instant::now() + Duration::from_secs(1_000);
+        Self {
+            timeline: Timeline::new(Anchor::new(start, SystemTime::UNIX_EPOCH), &[true, false]),
+            start,
+            notices: Vec::new(),
+        }
+    }
+
+    fn at(&self, ms: f64) -> Instant {
+        self.start + Duration::from_secs_f64(ms / 1_000.0)
+    }
+
+    /// Maps a timestamp in milliseconds that arrives at `ms`; the result in milliseconds since the start.
+    fn try_map(&mut self, track: usize, stamp: i64, ms: f64) -> Result<f64, TooFarAhead> {
+        let placed = self.timeline.map(track, stamp * MS, self.at(ms))?;
+        self.notices.extend(placed.notice);
+        Ok(placed.dts as f64 / 90.0 - Anchor::LEAD.as_secs_f64() * 1_000.0)
+    }
+
+    fn map(&mut self, track: usize, stamp: i64, ms: f64) -> f64 {
+        self.try_map(track, stamp, ms).unwrap()
+    }
+}
+
+#[test]
+fn steady_stamps_keep_their_spacing_and_audio_keeps_its_place_beside_video() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.map(VIDEO, 500, 0.0), 0.0);
+    assert_eq!(bench.map(AUDIO, 480, 0.0), -20.0);
+    assert_eq!(bench.map(VIDEO, 533, 0.0), 33.0);
+}
+
+#[test]
+fn a_jump_in_both_tracks_keeps_them_in_step() {
+    for jump in [3_600_000, -400, -86_400_000] {
+        let mut bench = Bench::new();
+        bench.map(VIDEO, 0, 0.0);
+        bench.map(AUDIO, 10, 0.0);
+        let video = bench.map(VIDEO, 40 + jump, 40.0);
+        assert!((video - 40.0).abs() <= 10.0, "{jump}: {video}");
+        // Audio sent before the jump, then after it.
+        assert_eq!(bench.map(AUDIO, 31, 40.0), 31.0);
+        assert_eq!(bench.map(AUDIO, 52 + jump, 40.0) - video, 12.0);
+        assert_eq!(bench.notices, [Notice::Jumped]);
+    }
+}
+
+#[test]
+fn equal_and_slightly_older_stamps_are_placed_just_after() {
+    for track in [VIDEO, AUDIO] {
+        let mut bench = Bench::new();
+        bench.map(track, 1_000, 0.0);
+        assert_eq!(bench.map(track, 1_000, 0.0), 1.0);
+        assert_eq!(bench.map(track, 990, 0.0), 2.0);
+        assert_eq!(bench.map(track, 1_033, 0.0), 33.0);
+        assert_eq!(bench.notices, []);
+    }
+}
+
+#[test]
+fn a_hole_that_the_wall_clock_confirms_stays_a_hole() {
+    let mut bench = Bench::new();
+    bench.map(VIDEO, 0, 0.0);
+    assert_eq!(bench.map(VIDEO, 60_000, 60_000.0), 60_000.0);
+}
+
+#[test]
+fn a_publisher_that_returns_resumes_at_the_wall_clock() {
+    let mut bench = Bench::new();
+    bench.map(VIDEO, 7_000, 0.0);
+    bench.timeline.republish();
+    assert_eq!(bench.map(AUDIO, 0, 5_000.0), 5_000.0);
+    assert_eq!(bench.map(VIDEO, 20, 5_000.0), 5_020.0);
+}
+
+#[test]
+fn a_publisher_faster_than_real_time_is_to_wait_and_what_it_sends_all_the_same_is_refused() {
+    let mut bench = Bench::new();
+    let (mut ahead, mut taken) = (None, 0);
+    for n in 0..250 {
+        let (stamp, arrived) = (n * 40, bench.at(0.0));
+        let Ok(at) = bench.try_map(VIDEO, stamp, 0.0) else {
+            break;
+        };
+        assert_eq!(at, stamp as f64);
+        bench.try_map(AUDIO, stamp, 0.0).unwrap();
+        taken = stamp;
+        ahead = ahead.or(bench
+            .timeline
+            .ahead_until(arrived)
+            .map(|until| (stamp, until - arrived)));
+    }
+    // From 2.5 s ahead on it is to wait, and for no longer than it takes the wall clock to come as far.
+    assert_eq!(ahead, Some((2_520, Duration::from_millis(20))));
+    assert_eq!(taken, 5_000);
+    assert_eq!(bench.map(VIDEO, 5_040, 40.0), 5_040.0);
+    assert_eq!(bench.notices, []);
+}
+
+#[test]
+fn audio_that_leaps_while_video_stands_still_makes_no_time_pass() {
+    for step in [600, 1_024, 3_000, 1_000_000] {
+        let mut bench = Bench::new();
+        bench.map(VIDEO, 0, 0.0);
+        let mut last = bench.map(AUDIO, 0, 0.0);
+        for n in 1..20_000 {
+            if let Ok(at) = bench.try_map(AUDIO, n * step, 0.0) {
+                assert!(at > last);
+                last = at;
+            }
+        }
+        assert!(last <= 5_000.0, "{step}: {last}");
+        assert_eq!(bench.notices[bench.notices.len() - 1], Notice::Retimed);
+    }
+}
+
+/// Plays 60 s of video at 25 frames a second and audio in real time whose timestamps are given by functions of milliseconds, or of the
+/// frame's number. Returns how far both are from the wall clock at the most in the last 30 s.
+fn played(video: impl Fn(i64) -> i64, audio: impl Fn(i64) -> i64) -> ([f64; 2], Vec<Notice>) {
+    let (mut bench, mut off) = (Bench::new(), [0.0f64; 2]);
+    for ms in (0..60_000).step_by(20) {
+        for (track, due) in [(VIDEO, ms % 40 == 0), (AUDIO, true)] {
+            let stamp = if track == VIDEO { video(ms) } else { audio(ms) };
+            // Up to 15 ms of jitter.
+            let arrived = ms as f64 + f64::from(u8::try_from(ms / 20 * 7 % 16).unwrap());
+            if !due {
+                continue;
+            }
+            if let Ok(at) = bench.try_map(track, stamp, arrived)
+                && ms >= 30_000
+            {
+                off[track] = off[track].max((at - arrived).abs());
+            }
+        }
+    }
+    (off, bench.notices)
+}
+
+#[test]
+fn stamps_that_are_no_clock_are_timed_by_arrival_beside_a_track_that_has_one() {
+    let audio: [(&str, fn(i64) -> i64); 6] = [
+        ("zero", |_| 0),
+        ("frames", |ms| ms / 20),
+        ("samples of 48 kHz", |ms| ms * 48),
+        ("90 kHz", |ms| ms * 90),
+        ("hundredths", |ms| ms / 10),
+        ("twice as fast", |ms| ms * 2),
+    ];
+    for (unit, stamps) in audio {
+        let (off, notices) = played(|ms| ms, stamps);
+        assert!(off[VIDEO] < 40.0 && off[AUDIO] < 60.0, "audio in {unit}: {off:?}");
+        assert!(notices.contains(&Notice::Retimed), "{unit}: {notices:?}");
+        let (off, notices) = played(stamps, |ms| ms);
+        assert!(off[AUDIO] < 40.0 && off[VIDEO] < 60.0, "video in {unit}: {off:?}");
+        assert!(notices.contains(&Notice::Retimed), "{unit}: {notices:?}");
+    }
+}
+
+#[test]
+fn a_track_timed_by_arrival_goes_back_to_timestamps_that_keep_to_the_wall_clock() {
+    let (off, notices) = played(|ms| if ms < 10_000 { 0 } else { ms }, |ms| ms);
+    assert!(off[VIDEO] <= 20.0, "{off:?}");
+    assert_eq!(notices, [Notice::Retimed]);
+}
+
+#[test]
+fn stamps_that_crawl_go_on_at_the_wall_clock() {
+    // Both at nine tenths of the rate: 5 s behind after 50 s.
+    let (off, notices) = played(|ms| ms * 9 / 10, |ms| ms * 9 / 10);
+    assert!(off[VIDEO] <= 6_200.0 && off[AUDIO] <= 6_200.0, "{off:?}");
+    assert!(
+        notices.contains(&Notice::Late) && !notices.contains(&Notice::Jumped),
+        "{notices:?}"
+    );
+}
+
+#[test]
+fn video_in_presentation_order_keeps_to_the_clock_and_to_its_presentation_times() {
+    for (name, order) in [
+        ("ipbb", &[0i64, 3, 1, 2][..]),
+        ("ipbbb", &[0, 4, 2, 1, 3]),
+        ("pyramid", &[0, 8, 4, 2, 1, 3, 6, 5, 7]),
+    ] {
+        for frame in [40i64, 67] {
+            let mut bench = Bench::new();
+            let (count, mut last) = (order.len() as i64, f64::MIN);
+            for n in 0..1_500i64 {
+                let shown = (n / count) * count + order[(n % count) as usize];
+                let ms = n as f64 * frame as f64;
+                let placed = bench
+                    .timeline
+                    .map(VIDEO, 1_000 * MS + shown * frame * MS, bench.at(ms))
+                    .unwrap();
+                bench.notices.extend(placed.notice);
+                let lead = placed.dts as f64 / 90.0 - 10_000.0 - ms;
+                assert!(lead.abs() <= (8 * frame) as f64 + 20.0, "{name} at {ms}: {lead}");
+                assert!(placed.dts as f64 > last);
+                last = placed.dts as f64;
+                // All but the first are shown when they say.
+                if n > 8 {
+                    let off = placed.stamp - (shown * frame * MS + 900_000);
+                    assert!(off.abs() <= MS, "{name} {n}: {off}");
+                    assert!(placed.stamp >= placed.dts, "{name} {n}");
+                }
+            }
+            assert_eq!(bench.notices, [], "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_backlog_of_both_tracks_goes_after_the_gap_but_one_track_does_not_take_the_other_along() {
+    let mut bench = Bench::new();
+    for n in 0..100 {
+        bench.map(VIDEO, n * 40, n as f64 * 40.0);
+        bench.map(AUDIO, n * 40, n as f64 * 40.0);
+    }
+    // Both fall silent, and go on where they were.
+    bench.map(AUDIO, 4_000, 8_000.0);
+    bench.map(VIDEO, 4_000, 8_000.0);
+    assert!(bench.timeline.delay(VIDEO, 4_000 * MS, bench.at(8_000.0)));
+    assert_eq!(bench.map(AUDIO, 4_020, 8_000.0), 8_020.0);
+    // Video alone falls silent.
+    for n in 0..1_000 {
+        bench.map(AUDIO, 4_040 + n * 20, 8_000.0 + n as f64 * 20.0);
+    }
+    bench.map(VIDEO, 4_040, 28_000.0);
+    assert!(bench.timeline.delay(VIDEO, 20_000 * MS, bench.at(28_000.0)));
+    assert_eq!(bench.map(AUDIO, 24_040, 28_000.0), 28_040.0);
+    assert_eq!(bench.map(VIDEO, 4_080, 28_000.0), 28_080.0);
+}
+
+/// The largest distance from the wall clock, and between the tracks, after the first hour of 30 days at a clock of the publisher's
+/// that is off by `ppm`, with jitter.
+fn month(ppm: f64) -> (f64, f64) {
+    let (mut bench, mut off, mut apart) = (Bench::new(), 0.0f64, 0.0f64);
+    let mut jitter = 1u32;
+    for s in (0..30 * 86_400).step_by(5) {
+        jitter = jitter.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let ms = f64::from(s) * 1_000.0;
+        #[expect(clippy::cast_possible_truncation, reason = "a month of milliseconds")]
+        let stamp = (ms * (1.0 + ppm / 1e6)) as i64;
+        // Up to 60 ms late.
+        let arrived = ms + f64::from(jitter >> 16) / 1_092.0;
+        let video = bench.map(VIDEO, stamp, arrived);
+        let audio = bench.map(AUDIO, stamp + 10, arrived);
+        if s > 3_600 {
+            off = off.max((video - ms).abs());
+            apart = apart.max((audio - video - 10.0).abs());
+        }
+    }
+    assert_eq!(bench.notices, []);
+    (off, apart)
+}
+
+#[test]
+fn over_thirty_days_a_clock_that_drifts_is_followed() {
+    for ppm in [-200.0, -50.0, 50.0, 200.0] {
+        let (off, apart) = month(ppm);
+        assert!(off < 250.0 && apart < 1.0, "{ppm}: {off} ms off, {apart} ms apart");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn decode_times_always_grow_and_keep_to_the_wall_clock(
+        frames in proptest::collection::vec(
+            (0usize..2, proptest::prop_oneof![-500i64..3_000, proptest::num::i64::ANY], 0u64..2_000), 1..300),
+    ) {
+        let mut bench = Bench::new();
+        let (mut ms, mut last, mut stamps) = (0.0, [f64::MIN; 2], [0i64; 2]);
+        for (track, step, wait) in frames {
+            ms += wait as f64;
+            stamps[track] = stamps[track].saturating_add(step).clamp(-1 << 50, 1 << 50);
+            if let Ok(at) = bench.try_map(track, stamps[track], ms) {
+                proptest::prop_assert!(at > last[track]);
+                proptest::prop_assert!(at <= ms + 5_000.0, "{at} at {ms}");
+                last[track] = at;
+            }
+            let now = bench.timeline.at(bench.at(ms)) as f64 / 90.0 - 10_000.0;
+            proptest::prop_assert!(now <= ms + 5_000.0);
+        }
+    }
+}
