@@ -45,7 +45,7 @@ pub(crate) struct Publisher {
     tracks: Tracks,
     state: State,
     media: Box<media::Media>,
-    timing: Timing,
+    timing: Box<Timing>,
     _counted: Counted,
 }
 
@@ -171,7 +171,7 @@ impl Publisher {
             tracks: Tracks::default(),
             state: State::Settling(Settling::new(claim)),
             media: Box::default(),
-            timing: Timing::default(),
+            timing: Box::default(),
             _counted: Counted::new(&metrics.publishers),
             metrics,
         }

@@ -178,6 +178,7 @@ mod tests {
         let start = Message::Start {
             local,
             discontinuities: 0,
+            msn: 0,
         };
         assert!(matches!(start.write(), Err(Malformed::TooLong(_))));
     }

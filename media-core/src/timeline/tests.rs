@@ -155,7 +155,8 @@ fn played(video: impl Fn(i64) -> i64, audio: impl Fn(i64) -> i64) -> ([f64; 2], 
 
 #[test]
 fn stamps_that_are_no_clock_are_timed_by_arrival_beside_a_track_that_has_one() {
-    let audio: [(&str, fn(i64) -> i64); 6] = [
+    type Stamps = fn(i64) -> i64;
+    let audio: [(&str, Stamps); 6] = [
         ("zero", |_| 0),
         ("frames", |ms| ms / 20),
         ("samples of 48 kHz", |ms| ms * 48),
@@ -202,7 +203,7 @@ fn video_in_presentation_order_keeps_to_the_clock_and_to_its_presentation_times(
             let mut bench = Bench::new();
             let (count, mut last) = (order.len() as i64, f64::MIN);
             for n in 0..1_500i64 {
-                let shown = (n / count) * count + order[(n % count) as usize];
+                let shown = (n / count) * count + order[usize::try_from(n % count).unwrap()];
                 let ms = n as f64 * frame as f64;
                 let placed = bench
                     .timeline
