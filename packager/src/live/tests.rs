@@ -2,7 +2,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use media_core::{
-    AccessUnit, TrackName,
+    AccessUnit, Timescale, TrackName,
     broadcast::{Limits, Presence},
     codec,
     hub::{self, Cause, Producer},
@@ -26,7 +26,7 @@ const CONFIG: Config = Config {
 fn hub_and_producer() -> (Hub, Producer) {
     let limits = Limits {
         bytes: 1 << 26,
-        age: Duration::from_secs(10),
+        age: Duration::from_secs(600),
         segment: Duration::from_secs(2),
         stall: Duration::from_secs(2),
     };
@@ -158,7 +158,7 @@ async fn a_publisher_that_sends_more_than_may_be_held_reads_so() {
             pts: n * 1_920,
             key: true,
             independent: true,
-            arrived: start,
+            arrived: start + Timescale::VIDEO.duration(n * 1_920),
             payload: vec![0; 64 << 10].into(),
         };
         let _ = producer.push(0, unit);
@@ -200,7 +200,7 @@ async fn thousands_of_events_at_once_do_not_keep_others_from_running() {
             pts: n * 1_920,
             key: true,
             independent: true,
-            arrived: start,
+            arrived: start + Timescale::VIDEO.duration(n * 1_920),
             payload: Bytes::from_static(&[0; 100]),
         };
         producer.push(0, unit).unwrap();
