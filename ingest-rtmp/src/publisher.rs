@@ -301,8 +301,7 @@ impl Publisher {
         match &mut self.state {
             State::Live(_) => self.push(kind, unit),
             State::Settling(settling) => {
-                settling.held_bytes += unit.payload.len();
-                settling.held.push((kind, unit));
+                settling.hold(kind, unit);
                 self.taken(kind, now);
                 self.passed(ms, now)
             }
@@ -373,7 +372,7 @@ impl Publisher {
         let State::Settling(Settling { claim, held, .. }) = std::mem::replace(&mut self.state, State::Over) else {
             return Ok(());
         };
-        let first = held.first().map_or(now, |(_, unit)| unit.arrived);
+        let first = held.iter().map(|(_, unit)| unit.arrived).min().unwrap_or(now);
         let utc = SystemTime::now();
         let utc = utc.checked_sub(now.saturating_duration_since(first)).unwrap_or(utc);
         let catalogue: Vec<_> = self
@@ -438,6 +437,17 @@ impl Settling {
             held: Vec::new(),
             held_bytes: 0,
         }
+    }
+
+    /// Holds a unit: behind all of its track, and before those of the other that are decoded later.
+    ///
+    /// The first picture waits for the next message of its track, and audio comes in the meantime. What is made of the audio
+    /// beside the picture's group starts at the first unit after its mark in the log, so that unit must not precede it there.
+    fn hold(&mut self, kind: Kind, unit: AccessUnit) {
+        self.held_bytes += unit.payload.len();
+        let before = |(held, earlier): &(Kind, AccessUnit)| *held == kind || earlier.dts < unit.dts;
+        let at = self.held.iter().rposition(before).map_or(0, |last| last + 1);
+        self.held.insert(at, (kind, unit));
     }
 
     /// Drops a track's held frames: they need a configuration that was replaced.

@@ -94,7 +94,7 @@ fn name() -> media_core::ChannelName {
 }
 
 #[test]
-fn a_broadcast_starts_when_both_tracks_have_shown_a_frame_and_keeps_the_audio_before_the_video() {
+fn a_broadcast_starts_when_both_tracks_have_shown_a_frame_in_the_order_in_which_they_are_decoded() {
     let mut feed = Feed::new();
     feed.audio(0, audio_config()).unwrap();
     feed.audio(0, audio_frame()).unwrap();
@@ -106,7 +106,7 @@ fn a_broadcast_starts_when_both_tracks_have_shown_a_frame_and_keeps_the_audio_be
     feed.video(50, video_frame(SLICE)).unwrap();
     assert_eq!(
         feed.frames(),
-        [(1, 0, true), (1, 21, true), (0, 10, true), (0, 50, false)]
+        [(1, 0, true), (0, 10, true), (1, 21, true), (0, 50, false)]
     );
 }
 
