@@ -281,8 +281,14 @@ impl Writer<'_> {
     /// What HTTP/1.1's and HTTP/2's machine adds to an answer by itself.
     fn complete(&self, status: StatusCode, headers: &mut HeaderMap, body: &Body, head_only: bool) {
         headers.entry(header::DATE).or_insert_with(date::value);
-        let has_length = !(head_only || status.is_informational() || matches!(status.as_u16(), 204 | 304));
-        if has_length && let Some(len) = body.len() {
+        let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
+        if bodiless {
+            // RFC 9110 8.6 forbids it there; the API's framework sets it.
+            headers.remove(header::CONTENT_LENGTH);
+        } else if !head_only
+            && status != StatusCode::NOT_MODIFIED
+            && let Some(len) = body.len()
+        {
             headers.entry(header::CONTENT_LENGTH).or_insert_with(|| len.into());
         }
         if let Some(alt_svc) = &self.requests.context.alt_svc {
