@@ -208,6 +208,7 @@ impl Program {
 
     /// Nothing follows: completes what is open.
     pub fn finish(&mut self) {
+        let listed: Vec<_> = self.lines.iter().map(|line| line.window.newest()).collect();
         self.reached = i64::MAX;
         self.complete_master();
         for index in self.followers() {
@@ -235,7 +236,7 @@ impl Program {
                 line.finish_following(last, end, &self.metrics);
             }
         }
-        self.end_with_media();
+        self.end_with_media(&listed);
         self.ended = true;
         self.list();
         if let Some((msn, start)) = open {
@@ -245,8 +246,9 @@ impl Program {
         }
     }
 
-    /// The lists end with the last media of their kind: no player reaches the end of a gap.
-    fn end_with_media(&mut self) {
+    /// The lists end with the last media of their kind: no player reaches the end of a gap. `listed`: the newest segment of
+    /// each track before the end.
+    fn end_with_media(&mut self, listed: &[Option<u64>]) {
         let patience = self.broadcast.longest_segment();
         for video in [true, false] {
             let last = self
@@ -255,9 +257,9 @@ impl Program {
                 .filter(|line| line.config.is_video() == video)
                 .filter_map(|line| line.window.last_media())
                 .max();
-            let lines = self.lines.iter_mut();
-            for line in lines.filter(|line| line.config.is_video() == video) {
-                line.window.withdraw_gaps(last.unwrap_or(0), patience);
+            let lines = self.lines.iter_mut().zip(listed);
+            for (line, listed) in lines.filter(|(line, _)| line.config.is_video() == video) {
+                line.window.withdraw_gaps(last.unwrap_or(0), patience, *listed);
             }
         }
     }

@@ -237,8 +237,9 @@ impl Window {
 
     /// Nothing follows: the list ends with the last media. Gap segments after segment `last`, the
     /// last that has media in any track of this kind, leave it, and so do those of a rendition that
-    /// is missing for less than `patience` before. Gap parts at the end of the last are left out.
-    pub(crate) fn withdraw_gaps(&mut self, last: u64, patience: Duration) {
+    /// is missing for less than `patience` before. Gap parts at the end of the last are left out, if
+    /// that is newer than `listed`; a segment that was listed as a gap never changes, and leaves.
+    pub(crate) fn withdraw_gaps(&mut self, last: u64, patience: Duration, listed: Option<u64>) {
         let segments = &self.track.segments;
         let void = segments.iter().rev().take_while(|segment| segment.is_void());
         let void = void.count();
@@ -255,8 +256,12 @@ impl Window {
             true => own,
             false => of_all,
         };
-        self.track.withdrawn = segments.len() - keep;
-        if keep == own {
+        let newest = segments.get(own - 1);
+        let ends_in_gap = |newest: &Arc<Segment>| newest.parts.last().is_some_and(|part| part.gap);
+        let was_listed = newest.is_some_and(|newest| ends_in_gap(newest) && Some(newest.msn) <= listed);
+        let leaves = usize::from(keep == own && was_listed && own - 1 > self.track.listed_from);
+        self.track.withdrawn = segments.len() - keep + leaves;
+        if keep == own && !was_listed {
             self.shorten(own - 1);
         }
     }

@@ -219,9 +219,22 @@ impl Bench {
         }
         self.rungs.clear();
         self.pump(ms);
+        let before = self.last.as_ref().map(|last| last.tracks.clone()).unwrap_or_default();
         self.program.finish();
         self.pump(ms);
         let last = self.last.as_ref().unwrap();
+        for (before, after) in before.iter().zip(&last.tracks) {
+            for segment in after.listed() {
+                let described = |segment: &Segment| (segment.start, segment.duration, segment.gap);
+                let listed = before.segments.iter().find(|listed| listed.msn == segment.msn);
+                assert!(
+                    listed.is_none_or(|listed| described(listed) == described(segment)),
+                    "segment {} of {} changed at the end",
+                    segment.msn,
+                    after.name
+                );
+            }
+        }
         let open: Vec<_> = last.tracks.iter().filter_map(|track| track.open.as_ref()).collect();
         assert!(last.ended && open.is_empty(), "nothing is open after the end: {open:?}");
         last
