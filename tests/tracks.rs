@@ -169,6 +169,17 @@ fn dash_js_plays_on_when_the_picture_grows() {
 }
 
 #[test]
+fn shaka_plays_on_in_hls_when_the_picture_grows() {
+    goes_on_with_another_level("shaka", "master.m3u8");
+}
+
+/// It asks for the first segment of the new Period while the manifest that it has lacks that.
+#[test]
+fn shaka_plays_on_in_dash_when_the_picture_grows() {
+    goes_on_with_another_level("shaka", "manifest.mpd");
+}
+
+#[test]
 fn hls_js_plays_on_when_the_sampling_rate_changes() {
     let (_, report) = plays("hls", "master.m3u8", vec![both(), at_44_100()], 14);
     assert_played(&report, 14.0, 1_000.0);

@@ -422,7 +422,7 @@ fn trun(out: &mut BytesMut, run: Run<'_>, data_offset: usize) {
             if run.duration.is_none() {
                 out.put_u32(sample.duration); // sample_duration
             }
-            out.put_u32(len_u32(sample.payload.len())); // sample_size
+            out.put_u32(len_u32(sample.len())); // sample_size
             if run.flags.is_none() {
                 out.put_u32(flags(sample)); // sample_flags
             }

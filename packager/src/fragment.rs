@@ -17,8 +17,17 @@ pub struct Sample {
     pub composition: i32,
     /// Whether decoding can start here: an IDR picture, or any audio.
     pub key: bool,
+    /// What stands in front of the payload in `mdat`: parameter sets, or nothing.
+    pub head: Bytes,
     /// What `mdat` holds: length-prefixed NAL units, or one raw AAC frame; less than 4 GiB. Shared with the chunk, never copied.
     pub payload: Bytes,
+}
+
+impl Sample {
+    /// Bytes in `mdat`.
+    pub(crate) fn len(&self) -> usize {
+        self.head.len() + self.payload.len()
+    }
 }
 
 /// Ties a moment of the track to the wall clock (ISO/IEC 14496-12 8.16.5).
@@ -41,7 +50,7 @@ pub fn header(config: &Config, timescale: Timescale) -> Bytes {
 /// A CMAF chunk: `styp` if it starts a segment, `prft` if there is a reference, `moof`, and an `mdat` of the samples' own payloads.
 ///
 /// `sequence` is the `mfhd` sequence number; `decode_time`, of the first sample, is in ticks of the track's timescale. The boxes are
-/// one piece of the rope, each payload is another.
+/// one piece of the rope, each payload is another, and so is a head.
 pub fn chunk(
     sequence: u32,
     decode_time: u64,
@@ -50,7 +59,9 @@ pub fn chunk(
     reference: Option<Reference>,
 ) -> Rope {
     let boxes = chunk_boxes(sequence, decode_time, samples, starts_segment, reference);
-    Rope::new(std::iter::once(boxes.freeze()).chain(samples.iter().map(|sample| sample.payload.clone())))
+    let media = samples.iter().flat_map(|sample| [&sample.head, &sample.payload]);
+    let media = media.filter(|piece| !piece.is_empty()).cloned();
+    Rope::new(std::iter::once(boxes.freeze()).chain(media))
 }
 
 /// All of a chunk but the payloads, in a buffer of its exact size.
@@ -62,7 +73,7 @@ fn chunk_boxes(
     reference: Option<Reference>,
 ) -> BytesMut {
     let run = boxes::Run::new(samples);
-    let media_len = samples.iter().map(|sample| sample.payload.len()).sum();
+    let media_len = samples.iter().map(Sample::len).sum();
     let mdat_header_len = boxes::mdat_header_len(media_len);
     let styp_len = if starts_segment { boxes::STYP_LEN } else { 0 };
     let prft_len = if reference.is_some() { boxes::PRFT_LEN } else { 0 };

@@ -27,6 +27,7 @@ pub mod rendered;
 pub mod rope;
 mod segmenter;
 pub mod segments;
+mod sets;
 pub mod silence;
 mod stamp;
 mod video;

@@ -18,6 +18,7 @@ use crate::{
     metrics::Metrics,
     program::Past,
     segmenter::Segmenter,
+    sets::Sets,
     silence::silent_frame,
     video,
     window::Window,
@@ -51,6 +52,8 @@ pub(crate) struct Line {
     pub(crate) late: bool,
     /// The init segment that the newest cut's segment needs: its number, and what it describes if that is known already.
     plan: (u32, Option<Arc<Config>>),
+    /// What key frames of the next segment carry: nothing while the first init segment is the only one.
+    sets: Sets,
     /// The newest independent frame of video that the newest init segment is for.
     pub(crate) still: Option<Bytes>,
     /// Some of a segment turned out to be missing since the master's newest cut.
@@ -177,6 +180,7 @@ impl Line {
             config,
             rendition: role == Role::Rendition,
             late,
+            sets: Sets::default(),
             still: None,
             interrupted: false,
             dirty: true,
@@ -271,7 +275,7 @@ impl Line {
     pub(crate) fn start(&mut self, mark: Mark, at: i64, independent: bool) {
         // What was told stays: where a gap was told of past `at`, by the rounding of another timescale, the segment starts after it.
         let at = self.window.end().map_or(at, |end| at.max(end));
-        self.segmenter.start(Segment {
+        let segment = Segment {
             msn: mark.msn,
             start: at,
             duration: 0,
@@ -281,7 +285,8 @@ impl Line {
             independent,
             parts: Vec::new(),
             bytes: Rope::default(),
-        });
+        };
+        self.segmenter.start(segment, self.sets.clone());
         self.dirty = true;
     }
 
@@ -319,6 +324,7 @@ impl Line {
             audio.change(aac);
         }
         self.still = None;
+        self.sets = Sets::of(&config);
         self.window.configure(number, config);
     }
 
@@ -405,6 +411,7 @@ impl Line {
                         duration,
                         composition: 0,
                         key: true,
+                        head: Bytes::new(),
                         payload: frame.payload,
                     },
                     metrics,
@@ -432,6 +439,7 @@ impl Line {
                     duration,
                     composition: 0,
                     key: true,
+                    head: Bytes::new(),
                     payload: payload.clone(),
                 },
                 metrics,

@@ -13,6 +13,7 @@ use media_core::{Anchor, Timescale};
 use crate::{
     Part, Rope, Segment,
     fragment::{self, Sample},
+    sets::Sets,
 };
 
 /// What a sample takes beside its bytes, here and in its part.
@@ -58,6 +59,8 @@ pub(crate) struct Segmenter {
 #[derive(Debug)]
 struct Open {
     segment: Segment,
+    /// What its key frames carry.
+    sets: Sets,
     /// Nothing more comes of it: the rest is gap parts.
     interrupted: bool,
     /// It shows this picture for as long as it lasts.
@@ -104,14 +107,15 @@ impl Segmenter {
         self.part_most = Some(self.timescale.ticks(target));
     }
 
-    /// Opens a segment that starts at `start`; the one before must be closed.
-    pub(crate) fn start(&mut self, segment: Segment) {
+    /// Opens a segment whose key frames carry `sets`; the one before must be closed.
+    pub(crate) fn start(&mut self, segment: Segment, sets: Sets) {
         let part = Span {
             start: segment.start,
             ..Span::default()
         };
         self.open = Some(Open {
             segment,
+            sets,
             interrupted: false,
             still: None,
             samples: Vec::new(),
@@ -135,7 +139,7 @@ impl Segmenter {
     }
 
     /// Appends a sample to the open segment, where the one before it ended; how many parts that closed.
-    pub(crate) fn push(&mut self, sample: Sample) -> usize {
+    pub(crate) fn push(&mut self, mut sample: Sample) -> usize {
         let (least, most) = (self.part_least, self.part_most.unwrap_or(i64::MAX));
         let Some(open) = &mut self.open else { return 0 };
         let duration = i64::from(sample.duration);
@@ -146,7 +150,8 @@ impl Segmenter {
         let Some(open) = &mut self.open else { return closed };
         open.part.duration += duration;
         open.part.independent |= sample.key;
-        open.bytes += SAMPLE_BYTES + sample.payload.len();
+        open.sets.lead(&mut sample);
+        open.bytes += SAMPLE_BYTES + sample.len();
         open.samples.push(sample);
         if open.part.duration >= least {
             closed += self.close_part();
@@ -189,12 +194,15 @@ impl Segmenter {
             open.push_gap(duration);
             return;
         };
-        open.samples.push(Sample {
+        let mut sample = Sample {
             duration: u32::try_from(duration).unwrap_or(u32::MAX),
             composition: 0,
             key: true,
+            head: Bytes::new(),
             payload: still,
-        });
+        };
+        open.sets.lead(&mut sample);
+        open.samples.push(sample);
         open.part = Span {
             start: open.segment.end(),
             duration,

@@ -86,6 +86,7 @@ impl Clock {
                 duration,
                 composition,
                 key,
+                head: Bytes::new(),
                 payload,
             },
         ))

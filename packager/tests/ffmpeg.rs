@@ -138,6 +138,7 @@ fn video_with_reordered_frames_keeps_every_time_and_picture() {
                 duration: u32::try_from(next - decode(units[at])).unwrap(),
                 composition: i32::try_from(pts(units[at]) - decode(units[at])).unwrap(),
                 key: units[at].data[0] >> 4 == 1,
+                head: Bytes::new(),
                 payload: units[at].data.slice(5..),
             }
         };
@@ -179,6 +180,7 @@ fn audio_continues_to_the_tick_and_decodes_to_the_same_samples() {
         duration: 1_024,
         composition: 0,
         key: true,
+        head: Bytes::new(),
         payload: tag.data.slice(2..),
     };
     let samples: Vec<_> = units.map(sample).collect();
@@ -230,6 +232,7 @@ fn silence_decodes_to_zeros_in_all_channel_layouts() {
             duration: config.frame_samples,
             composition: 0,
             key: true,
+            head: Bytes::new(),
             payload,
         };
         let per_channel = config.frame_samples as usize * factor;
@@ -248,6 +251,7 @@ fn silence_between_units_of_another_encoder_decodes() {
         duration: 1_024,
         composition: 0,
         key: true,
+        head: Bytes::new(),
         payload,
     };
     let tone = |from: usize| tags[from..][..20].iter().map(|tag| sample(tag.data.slice(2..)));

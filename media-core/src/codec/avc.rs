@@ -138,6 +138,24 @@ impl Config {
         record.first() == Some(&1) && parameter_sets(record).is_some_and(|sets| sets.iter().all(Vec::is_empty))
     }
 
+    /// The parameter sets as NAL units of a sample, behind their lengths; nothing if those are too
+    /// short for one.
+    pub fn sets_in_band(&self) -> Vec<u8> {
+        let sets = parameter_sets(&self.record).unwrap_or_default();
+        let size = usize::from(self.length_size.min(4));
+        let mut units = Vec::new();
+        for set in sets.iter().flatten() {
+            let len = u32::try_from(set.len()).unwrap_or(u32::MAX).to_be_bytes();
+            let (beyond, len) = len.split_at(4 - size);
+            if beyond.iter().any(|byte| *byte != 0) {
+                return Vec::new();
+            }
+            units.extend_from_slice(len);
+            units.extend_from_slice(set);
+        }
+        units
+    }
+
     /// Reads a sequence header that is in byte stream form in place of a record: parameter sets between start codes.
     pub fn parse_byte_stream(header: &[u8]) -> Option<Self> {
         let header = Some(header).filter(|header| header.len() <= MAX_RECORD_BYTES && nal::is_byte_stream(header))?;

@@ -16,6 +16,7 @@ mod kind {
     pub(super) const SEI: u8 = 6;
     pub(super) const SPS: u8 = 7;
     pub(super) const PPS: u8 = 8;
+    pub(super) const DELIMITER: u8 = 9;
     /// Coded slice extensions of SVC and MVC end here; what is above is reserved or of other layers
     /// (RTP's, for example).
     pub(super) const MOST: u8 = 21;
@@ -205,13 +206,25 @@ pub fn other_length_size(payload: &[u8], length_size: u8) -> Option<u8> {
 pub fn units(payload: &[u8], length_size: u8) -> impl Iterator<Item = &[u8]> {
     let mut rest = payload;
     let next = move || {
-        let (prefix, after) = rest.split_at_checked(usize::from(length_size))?;
-        let len = prefix.iter().fold(0, |len, &byte| len << 8 | usize::from(byte));
-        let (unit, after) = after.split_at_checked(len)?;
+        let (unit, after) = first_unit(rest, length_size)?;
         rest = after;
         Some(unit)
     };
     std::iter::from_fn(next).filter(|unit| !unit.is_empty())
+}
+
+/// The first unit without its length prefix, and what follows it.
+fn first_unit(payload: &[u8], length_size: u8) -> Option<(&[u8], &[u8])> {
+    let (prefix, after) = payload.split_at_checked(usize::from(length_size))?;
+    let len = prefix.iter().fold(0, |len, &byte| len << 8 | usize::from(byte));
+    after.split_at_checked(len)
+}
+
+/// Bytes of the access unit delimiter at the start, its length prefix included; 0 without one.
+pub fn delimiter_len(payload: &[u8], length_size: u8) -> usize {
+    first_unit(payload, length_size)
+        .filter(|(unit, _)| unit.first().is_some_and(|byte| byte & 0x1f == kind::DELIMITER))
+        .map_or(0, |(_, after)| payload.len() - after.len())
 }
 
 /// Whether a message is in byte stream form (Annex B): zero bytes and a start code.

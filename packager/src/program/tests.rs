@@ -10,7 +10,7 @@ use media_core::{
 };
 
 use super::*;
-use crate::{Presentation, Track};
+use crate::{Part, Presentation, Track};
 
 mod absence;
 mod clocks;
@@ -248,10 +248,21 @@ fn stamps(track: &Track) -> Vec<i64> {
         .iter()
         .flat_map(|segment| &segment.parts)
         .filter(|part| !part.gap);
-    let samples = parts.flat_map(|part| part.bytes.pieces().skip(1).collect::<Vec<_>>());
+    let samples = parts.flat_map(|part| payloads(track, part));
     samples
         .map(|sample| i64::from_be_bytes(sample[..].try_into().unwrap_or([0xff; 8])))
         .collect()
+}
+
+/// The payload of each sample, without the parameter sets in front of it.
+fn payloads(track: &Track, part: &Part) -> Vec<Bytes> {
+    let sets = track.inits.iter().map(|init| match &*init.config {
+        Config::Avc(avc) => avc.sets_in_band(),
+        Config::Aac(_) => Vec::new(),
+    });
+    let sets: Vec<_> = sets.collect();
+    let media = part.bytes.pieces().skip(1);
+    media.filter(|piece| sets.iter().all(|set| set != piece)).collect()
 }
 
 fn assert_continuous(track: &Track) {

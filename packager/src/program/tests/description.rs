@@ -68,6 +68,19 @@ fn another_level_is_a_discontinuity_with_another_init_segment() {
         wanted.map(|(msn, discontinuity, _)| (msn, discontinuity, 0))
     );
     assert_eq!(stamps(video).len(), 200, "no picture is lost");
+    // A player may have asked for the third before it knew of its init segment.
+    let sets = |level: u8| {
+        let Config::Avc(avc) = self::level(level) else {
+            panic!("video")
+        };
+        avc.sets_in_band()
+    };
+    for segment in video.segments.iter() {
+        let bytes = segment.bytes.to_bytes();
+        let carried = |sets: &[u8]| bytes.windows(sets.len()).filter(|at| *at == sets).count();
+        let carries = [carried(&sets(30)), carried(&sets(40))];
+        assert_eq!(carries, [0, usize::from(segment.init == 1)], "{}", segment.msn);
+    }
     assert_eq!(video.config.codec_string(), "avc1.640028");
     assert_eq!(video.codec_string(), "avc1.640028");
     let master = presentation.multivariant();

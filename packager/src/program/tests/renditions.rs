@@ -251,7 +251,7 @@ fn assert_renditions_agree_but(presentation: &Presentation, audio: &str) {
             );
             assert!(track.init(segment.init).is_some());
             for part in &segment.parts {
-                let samples = part.bytes.pieces().count().saturating_sub(1);
+                let samples = payloads(track, part).len();
                 let duration = Timescale::VIDEO.duration(part.duration);
                 assert!(
                     duration <= track.part_target || samples == 1,
