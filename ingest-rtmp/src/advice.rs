@@ -21,6 +21,8 @@ pub(crate) enum Advice {
     OpenGroups,
     /// Pictures are refreshed bit by bit, and no key frames come.
     IntraRefresh,
+    /// Media have come faster than real time for long, and are waited for.
+    Paced,
     /// Nothing of a track can be published, while the other goes on.
     Dropped {
         /// Of video, else of audio.
@@ -61,6 +63,10 @@ impl fmt::Display for Advice {
             Self::IntraRefresh => f.write_str(
                 "the video is refreshed bit by bit, without key frames, so that players cannot start: turn periodic intra \
                  refresh off and set the encoder's keyframe interval to 2 s",
+            ),
+            Self::Paced => f.write_str(
+                "media come faster than real time, so that the encoder is made to wait: check its clock and frame rate, or \
+                 send a file at its own rate (ffmpeg -re)",
             ),
             Self::Dropped { video, reason } => f.write_str(health::words(*video, *reason)),
         }

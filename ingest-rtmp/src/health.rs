@@ -1,6 +1,7 @@
 //! Whether anything that a publisher sends can be published. One that sends nothing usable for ten
 //! seconds is told why and sent off: it would hold its name for ever, and its encoder would show
-//! that all is well. Pure: `now` is an argument.
+//! that all is well. One that waits for a key frame is told as soon, and sent off after 30 s. Pure:
+//! `now` is an argument.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,10 @@ use crate::{
 
 /// How long nothing may be taken of what comes.
 const LIMIT: Duration = Duration::from_secs(10);
+/// The same where only a key frame is missing. A relay that copies its source may connect in the
+/// middle of a group, and each time it is sent off and connects again it may do so: groups of 10 s to
+/// 20 s are common there.
+const KEY_LIMIT: Duration = Duration::from_secs(30);
 /// Messages that say nothing of a publisher that is slow or pauses.
 const FEW: u32 = 3;
 
@@ -41,7 +46,8 @@ impl Health {
     /// it is returned for as long as it goes on.
     ///
     /// # Errors
-    /// Nothing of any track was taken meanwhile: the publisher is to be sent off with this.
+    /// Nothing of any track was taken meanwhile, and no key frame need be waited for: the publisher is to
+    /// be sent off with this.
     pub(crate) fn drop(&mut self, video: bool, reason: Drop, now: Instant) -> Result<Option<Advice>, Refusal> {
         let track = self.track(video);
         let (since, count) = track.drops.get_or_insert((now, 0));
@@ -50,8 +56,9 @@ impl Health {
             return Ok(None);
         }
         let since = *since;
+        let waits = reason == Drop::BeforeKey && now.saturating_duration_since(since) < KEY_LIMIT;
         let other = self.track(!video);
-        if other.taken.is_some_and(|taken| taken >= since) {
+        if waits || other.taken.is_some_and(|taken| taken >= since) {
             return Ok(Some(Advice::Dropped { video, reason }));
         }
         Err(Refusal::new(Reason::Unusable, words(video, reason)))
@@ -92,7 +99,7 @@ pub(crate) fn words(video: bool, reason: Drop) -> &'static str {
         (Drop::InGap, _) => {
             "the timestamps lie behind the time that has passed: restart the stream, and let the encoder stamp by its clock"
         }
-        (Drop::TooFarAhead, _) => {
+        (Drop::TooFarAhead | Drop::AfterOutage, _) => {
             "the timestamps run ahead of the time that has passed: restart the stream, and let the encoder stamp by its clock"
         }
         (Drop::BeforeKey | Drop::Replaced, _) => "the headers change before anything can be shown: restart the encoder",
@@ -119,6 +126,19 @@ mod tests {
         let refusal = health.drop(true, Drop::BeforeConfig, start + 10_000 * MS).unwrap_err();
         assert_eq!(refusal.reason, Reason::Unusable);
         assert!(refusal.description.contains("SPS and PPS"), "{refusal:?}");
+    }
+
+    #[test]
+    fn one_that_begins_in_the_middle_of_a_group_is_advised_at_10_s_and_sent_off_after_30_s() {
+        let (start, reason) = (Instant::now(), Drop::BeforeKey);
+        let mut health = Health::default();
+        for n in 0..750 {
+            let wanted = (n >= 250).then_some(Advice::Dropped { video: true, reason });
+            assert_eq!(health.drop(true, reason, start + n * 40 * MS), Ok(wanted), "{n}");
+        }
+        let refusal = health.drop(true, reason, start + 30_000 * MS).unwrap_err();
+        assert_eq!(refusal.reason, Reason::Unusable);
+        assert!(refusal.description.contains("key frame"), "{refusal:?}");
     }
 
     #[test]
@@ -162,6 +182,7 @@ mod tests {
             Drop::OtherTrack,
             Drop::InGap,
             Drop::TooFarAhead,
+            Drop::AfterOutage,
             Drop::Replaced,
         ];
         for reason in reasons {

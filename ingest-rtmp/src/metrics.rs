@@ -1,6 +1,6 @@
 //! What the server counts, for Prometheus. Labels come from closed sets; what is dropped or refused is counted by reason.
 
-use std::fmt;
+use std::{fmt, sync::atomic::AtomicU64};
 
 use media_core::{BroadcastId, broadcast::Notice};
 use prometheus_client::{
@@ -29,6 +29,8 @@ pub struct Metrics {
     dropped: Family<DropLabel, Counter>,
     refused: Family<ReasonLabel, Counter>,
     corrected: Family<CorrectionLabel, Counter>,
+    /// Seconds that publishers were not read from, because they led the wall clock.
+    pub(crate) paced: Counter<f64, AtomicU64>,
     pub(crate) lagged: Counter,
     handshakes: Family<HandshakeLabel, Counter>,
 }
@@ -50,6 +52,8 @@ pub(crate) enum Drop {
     InGap,
     /// It would have led the wall clock by more than 5 s.
     TooFarAhead,
+    /// It waited behind an outage, which would otherwise have stayed as latency.
+    AfterOutage,
     /// The sequence header that it came after was replaced before the broadcast began.
     Replaced,
 }
@@ -132,6 +136,7 @@ impl Default for Metrics {
             dropped: Family::default(),
             refused: Family::default(),
             corrected: Family::default(),
+            paced: Counter::default(),
             lagged: Counter::default(),
             handshakes: Family::default(),
         }
@@ -177,6 +182,12 @@ impl Metrics {
             "clock_corrections",
             "Times that a track's timestamps were placed anew, by reason",
             self.corrected.clone(),
+        );
+        registry.register_with_unit(
+            "paced",
+            "Time that publishers were not read from, because what they sent led the wall clock",
+            Unit::Seconds,
+            self.paced.clone(),
         );
         registry.register(
             "player_lagged_frames",
@@ -279,6 +290,7 @@ impl EncodeLabelValue for Drop {
             Self::OtherTrack => "other_track",
             Self::InGap => "in_gap",
             Self::TooFarAhead => "too_far_ahead",
+            Self::AfterOutage => "after_outage",
             Self::Replaced => "replaced",
         };
         EncodeLabelValue::encode(&label, encoder)
@@ -330,12 +342,14 @@ mod tests {
         metrics.received.inc_by(7);
         metrics.drop_frame(Drop::BeforeKey);
         metrics.refuse(Reason::Name);
+        metrics.paced.inc_by(0.5);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
             "streamforge_rtmp_received_bytes_total 7",
             "streamforge_rtmp_frames_total{kind=\"video\"} 0",
             "streamforge_rtmp_dropped_frames_total{reason=\"before_key\"} 1",
+            "streamforge_rtmp_paced_seconds_total 0.5",
             "streamforge_rtmp_refusals_total{reason=\"name\"} 1",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

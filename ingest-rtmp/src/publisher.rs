@@ -317,6 +317,7 @@ impl Publisher {
             return Ok(());
         };
         let arrived = unit.arrived;
+        let advised = self.timing.advice();
         match live.producer.push(index, unit) {
             Ok(pushed) => {
                 let name = |index| live.kind(index).map_or("", Kind::name);
@@ -329,6 +330,14 @@ impl Publisher {
                 };
                 frames.inc();
                 self.taken(kind, arrived);
+                if self.timing.advice() != advised {
+                    self.watch_groups();
+                }
+            }
+            // It says nothing of what the publisher sends: it is not on its way to be sent off.
+            Err(Refused::AfterOutage) => {
+                self.metrics.drop_frame(Drop::AfterOutage);
+                self.timing.note_left_out(live.producer.broadcast().id(), arrived);
             }
             Err(Refused::BeforeKeyFrame) => return self.dropped(kind, Drop::BeforeKey, arrived),
             Err(Refused::InGap) => return self.dropped(kind, Drop::InGap, arrived),

@@ -120,6 +120,9 @@ pub enum Refused {
     InGap,
     /// It would lead the wall clock by more than 5 s.
     TooFarAhead,
+    /// It waited behind an outage of the publisher, which would otherwise stay as latency. It is left out, with all up to a
+    /// key frame.
+    AfterOutage,
     /// The broadcast is over.
     Ended,
     /// Another publisher has taken over.

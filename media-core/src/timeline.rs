@@ -7,17 +7,19 @@
 //! [`PATIENCE`], and leaves the other track by more than [`APART`] no longer. A track that does is placed anew, which is
 //! reported as a [`Notice`]; one that does so again and again, or whose timestamps stand still, is timed by arrival
 //! (`retimed`). Timestamps in presentation order are put in decoding order (`reorder`). A publisher's clock that is a little
-//! faster or slower than ours is followed (`drift`).
+//! faster or slower than ours is followed (`drift`). An outage does not stay as latency (`outage`).
 
 use std::time::{Duration, Instant};
 
 use crate::{Anchor, Timescale};
 
 mod drift;
+mod outage;
 mod reorder;
 mod retimed;
 
 use drift::Drift;
+use outage::Outage;
 use reorder::Reorder;
 use retimed::Retimed;
 
@@ -60,6 +62,7 @@ pub struct Timeline {
     /// Media time of the first frame.
     origin: Anchor,
     drift: Drift,
+    outage: Outage,
 }
 
 /// Where a frame is placed.
@@ -151,6 +154,7 @@ impl Timeline {
             newest: None,
             origin,
             drift: Drift::default(),
+            outage: Outage::default(),
         }
     }
 
@@ -165,6 +169,7 @@ impl Timeline {
     pub fn republish(&mut self) {
         self.current = None;
         self.drift.restart();
+        self.outage.restart();
         for clock in &mut self.tracks {
             clock.own = None;
         }
@@ -181,24 +186,31 @@ impl Timeline {
     }
 
     /// How long a frame decoded at `dts` that arrived then has had no successor, though there was time to read one: a publisher
-    /// that is ahead is not read from.
+    /// that is ahead is not read from, or what it sends is left out until the wall clock has come as far.
     pub fn silence(&self, (dts, arrived): (i64, Instant), now: Instant) -> Duration {
-        let due = self.wall(now).saturating_sub(dts.saturating_sub(AHEAD));
+        let ahead = if self.outage.leaves_out() { 0 } else { AHEAD };
+        let due = self.wall(now).saturating_sub(dts.saturating_sub(ahead));
         now.saturating_duration_since(arrived)
             .min(Timescale::VIDEO.duration(due))
     }
 
     /// Until when nothing should be read from the publisher, because all its tracks lead the wall clock too far. Nothing is lost
-    /// by that: what it sends waits in the network's buffers.
+    /// by that: what it sends waits in the network's buffers. A lead that an outage explains is not waited for
+    /// ([`Timeline::leaves_out`]).
     pub fn ahead_until(&self, now: Instant) -> Option<Instant> {
+        let ahead = self.lead(now)?.saturating_sub(AHEAD);
+        (ahead > 0 && !self.outage.is_known()).then(|| now + Timescale::VIDEO.duration(ahead))
+    }
+
+    /// By how much all tracks that send at present lead the wall clock; negative if one lags.
+    fn lead(&self, now: Instant) -> Option<i64> {
         let (_, newest) = self.newest?;
         let active = |clock: &&Clock| {
             let arrived = clock.own.as_ref().map(|own| own.arrived);
             arrived.is_some_and(|arrived| newest.saturating_duration_since(arrived) < ACTIVE)
         };
         let least = self.tracks.iter().filter(active).filter_map(|clock| clock.dts).min()?;
-        let ahead = least.0.saturating_sub(AHEAD).saturating_sub(self.wall(now));
-        (ahead > 0).then(|| now + Timescale::VIDEO.duration(ahead))
+        Some(least.0.saturating_sub(self.wall(now)))
     }
 
     /// The publisher's clock is placed `later` ticks later from here on, so that the newest frame of `track`, whose time was declared
@@ -227,7 +239,10 @@ impl Timeline {
         if least > wall + FAR {
             return Err(TooFarAhead);
         }
+        let before = self.drift.ticks();
         self.drift.run(arrived);
+        // What the drift works off of a lead is no more of the outage.
+        self.outage.shift((self.drift.ticks() - before).min(0));
         let mut notice = None;
         if self.is_retimed(track, stamp, arrived) {
             let dts = self.time_by_arrival(track, stamp, arrived).max(least);
@@ -360,7 +375,10 @@ impl Timeline {
     fn follow(&mut self, track: usize, (offset, stamp, arrived): (i64, i64, Instant), follows: bool, behind: bool) {
         match self.current.as_mut().filter(|epoch| epoch.offset == offset) {
             Some(epoch) => epoch.stamp = epoch.stamp.max(stamp),
-            None if !follows => self.current = Some(Epoch { offset, stamp }),
+            None if !follows => {
+                self.current = Some(Epoch { offset, stamp });
+                self.outage.restart();
+            }
             None => {}
         }
         let own = &mut self.tracks[track].own;
@@ -421,7 +439,8 @@ impl Timeline {
         }
     }
 
-    /// The track, and those on the same clock that are not too far ahead for it, go on `later` ticks later.
+    /// The track, and those on the same clock that are not too far ahead for it, go on `later` ticks later, or earlier if that is
+    /// negative.
     fn shift(&mut self, track: usize, later: i64, wall: i64) {
         let Some(offset) = self.tracks[track].own.as_ref().map(|own| own.offset) else {
             return;
@@ -439,7 +458,12 @@ impl Timeline {
                 all = false;
             }
         }
-        if let Some(epoch) = self.current.as_mut().filter(|epoch| all && epoch.offset == offset) {
+        if !all {
+            return;
+        }
+        self.outage.shift(later);
+        self.drift.restart();
+        if let Some(epoch) = self.current.as_mut().filter(|epoch| epoch.offset == offset) {
             epoch.offset = epoch.offset.saturating_add(later);
         }
     }

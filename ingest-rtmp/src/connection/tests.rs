@@ -358,3 +358,78 @@ async fn timestamps_that_leap_are_placed_anew_and_not_waited_for() {
     let metrics = &bench.context.metrics;
     assert_eq!((metrics.corrected("jumped"), metrics.corrected("retimed")), (2, 1));
 }
+
+/// Lives for 50 s beside the wall clock, at 25 pictures and 50 frames of audio a second, in groups of 2 s. `sent` says until when,
+/// in milliseconds, what was captured has been sent at a time. Returns how long after its capture each frame is placed, in
+/// milliseconds: the track, when it was captured, and that time.
+async fn placed_after(sent: impl Fn(u32) -> u32) -> (Bench, Vec<(usize, u32, i64)>) {
+    let bench = Bench::new(|_| ());
+    let mut peer = bench.live("demo").await;
+    let (begun, broadcast) = (now(), bench.broadcast("demo").unwrap());
+    let wall = |at| broadcast.anchor().media_time(at, media_core::Timescale::VIDEO) / 90;
+    let mut consumer = broadcast.subscribe_from_oldest();
+    let configs = broadcast.tracks();
+    let (mut captured, mut placed) = (20, Vec::new());
+    for ms in (20..50_000).step_by(20) {
+        while captured <= sent(ms) {
+            // The frame's number stands behind what matters of it.
+            let number = captured.to_be_bytes();
+            let picture = if captured % 2_000 == 0 { IDR } else { SLICE };
+            let picture = [&[0, 0, 0, 8], &picture[4..], &number].concat();
+            if captured % 40 == 0 {
+                let first = if captured % 2_000 == 0 { 0x17 } else { 0x27 };
+                peer.client
+                    .video(captured, [&[first, 1, 0, 0, 0], &picture[..]].concat().into());
+            }
+            peer.client
+                .audio(captured, [&audio_frame()[..], &number].concat().into());
+            captured += 20;
+        }
+        peer.flush().await;
+        sleep(Duration::from_millis(20)).await;
+        bench.context.hub.advance(now());
+        while let Some(event) = consumer.try_next() {
+            let broadcast::Event::Frame { track, frame } = event else {
+                continue;
+            };
+            let Some(number) = frame.payload.last_chunk::<4>().filter(|_| frame.payload.len() > 10) else {
+                continue;
+            };
+            let captured = u32::from_be_bytes(*number);
+            let hz = i64::from(configs[track].config.timescale().hz());
+            let at = begun + Duration::from_millis(captured.into());
+            placed.push((track, captured, frame.dts * 1_000 / hz - wall(at)));
+        }
+    }
+    (bench, placed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_a_live_publisher_does_not_stay_as_latency() {
+    // For 8 s nothing comes through, then all at once, or at two and a half times the rate.
+    let at_once = |ms| if (9_000..17_000).contains(&ms) { 9_000 } else { ms };
+    let by_and_by = |ms: u32| match ms {
+        0..9_000 => ms,
+        9_000..17_000 => 9_000,
+        _ => ms.min(9_000 + (ms - 17_000) * 5 / 2),
+    };
+    let at_once: Box<dyn Fn(u32) -> u32> = Box::new(at_once);
+    for sent in [at_once, Box::new(by_and_by)] {
+        let (bench, placed) = placed_after(sent).await;
+        let of = |track, from| {
+            let of = move |(of, captured, _): &&(usize, u32, i64)| *of == track && *captured >= from;
+            placed.iter().filter(of).map(|(_, _, after)| *after)
+        };
+        for (track, frames) in [(0, 575), (1, 1_150)] {
+            assert!(of(track, 26_000).count() >= frames, "all of {track} comes by then");
+            let (least, most) = (of(track, 26_000).min().unwrap(), of(track, 26_000).max().unwrap());
+            assert!(least >= -100 && most < 1_500, "{track}: {least} to {most}");
+        }
+        // Audio and video are still in step.
+        assert!((of(0, 40_000).next().unwrap() - of(1, 40_000).next().unwrap()).abs() <= 3);
+        // Some of the backlog was kept, and the rest counted.
+        assert!(of(0, 9_020).next().unwrap() > 4_000);
+        assert!(bench.context.metrics.dropped(crate::metrics::Drop::AfterOutage) > 0);
+        assert_eq!(bench.context.metrics.corrected("jumped"), 0);
+    }
+}

@@ -25,6 +25,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Media {
     assembler: Assembler,
+    /// The video's configuration from its next key frame on: a picture that is none has brought it.
+    next: Option<avc::Config>,
     /// The configuration that was made of ADTS headers.
     adts: Option<[u8; 2]>,
     groups: Groups,
@@ -66,7 +68,8 @@ impl Publisher {
     /// # Errors
     /// The peer is to be sent off with this.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), Refusal> {
-        match self.media.assembler.handle_timeout(self.tracks.avc(), now) {
+        let config = self.media.next.as_ref().or(self.tracks.avc());
+        match self.media.assembler.handle_timeout(config, now) {
             Some(picture) => self.picture(picture, now),
             None => Ok(()),
         }
@@ -79,7 +82,8 @@ impl Publisher {
 
     /// Takes a message that holds video.
     pub(super) fn video_frame(&mut self, message: Message, now: Instant) -> Result<(), Refusal> {
-        match self.media.assembler.push(message, self.tracks.avc(), now) {
+        let config = self.media.next.as_ref().or(self.tracks.avc());
+        match self.media.assembler.push(message, config, now) {
             Ok([None, None]) if self.media.assembler.poll_timeout().is_none() => {
                 // Units for the next picture; if none ever comes, nothing does.
                 self.advise_if_dropped(Kind::Video, Drop::NoPicture, now)
@@ -116,7 +120,11 @@ impl Publisher {
     /// A sequence header comes: it stands behind the picture that is open.
     pub(super) fn before_config(&mut self, kind: Kind, now: Instant) -> Result<(), Refusal> {
         match kind {
-            Kind::Video => self.finish_picture(now),
+            Kind::Video => {
+                self.finish_picture(now)?;
+                self.media.next = None;
+                Ok(())
+            }
             Kind::Audio => {
                 self.media.adts = None;
                 Ok(())
@@ -126,7 +134,8 @@ impl Publisher {
 
     /// Nothing more comes of the picture that is open.
     pub(super) fn finish_picture(&mut self, now: Instant) -> Result<(), Refusal> {
-        match self.media.assembler.finish(self.tracks.avc()) {
+        let config = self.media.next.as_ref().or(self.tracks.avc());
+        match self.media.assembler.finish(config) {
             Some(picture) => self.picture(picture, now),
             None => Ok(()),
         }
@@ -166,10 +175,18 @@ impl Publisher {
             payload,
             config,
         } = picture;
-        if let Some(config) = config {
-            self.configure(Kind::Video, &config.record)?;
-        }
         let entry = self.media.groups.enter(access, ms);
+        if let Some(config) = config.or_else(|| self.media.next.take()) {
+            // A decoder takes another picture parameter set out of the stream in the middle of a group, but it
+            // starts at a key frame.
+            let waits = !entry.key && self.tracks.avc().is_some_and(|now| now.is_same_sequence(&config));
+            if waits {
+                self.media.next = Some(config);
+            } else {
+                self.media.next = None;
+                self.configure(Kind::Video, &config.record)?;
+            }
+        }
         let dts = ms.saturating_mul(TICKS_PER_MS);
         let unit = AccessUnit {
             dts,
@@ -198,13 +215,14 @@ impl Publisher {
         self.frame(Kind::Audio, unit, now)
     }
 
-    /// What groups are like by now; to be called at key frames, and while none come.
-    fn watch_groups(&mut self) {
+    /// What groups are like by now, and whether the publisher is paced; to be called at key frames, while none come, and where
+    /// pacing begins or ends.
+    pub(super) fn watch_groups(&mut self) {
         let gridded = match &self.state {
             State::Live(live) => live.producer.broadcast().is_gridded(),
             _ => false,
         };
-        let advice = self.media.groups.advice(gridded);
+        let advice = self.media.groups.advice(gridded).or(self.timing.advice());
         let dropped = matches!(self.media.advice, Some(Advice::Dropped { video: false, .. }));
         if !dropped || advice.is_some() {
             self.advise(advice);

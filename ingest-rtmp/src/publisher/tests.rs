@@ -500,6 +500,38 @@ fn parameter_sets_that_change_in_the_stream_reconfigure_the_track() {
     assert_eq!(config.record(), AVC_SAME_STRING);
 }
 
+#[test]
+fn a_picture_parameter_set_in_the_middle_of_a_group_keeps_the_group_and_the_next_key_frame_brings_it() {
+    // Of another content, which the key frame repeats or not, and one of another id beside it.
+    let (other, added) = (hex!("00000006 68ebe3cb22d0"), hex!("00000006 685be3cb22c0"));
+    for key in [IDR.to_vec(), [SPS, &other, IDR].concat()] {
+        let mut feed = Feed::of_video();
+        feed.video(0, video_frame(IDR)).unwrap();
+        let mut consumer = feed.live().unwrap().subscribe();
+        feed.video(40, video_frame(&[&other, SLICE].concat())).unwrap();
+        feed.video(80, video_frame(&[&added, SLICE].concat())).unwrap();
+        feed.video(120, video_frame(SLICE)).unwrap();
+        feed.video(160, [&[0x17, 1, 0, 0, 0][..], &key].concat().into())
+            .unwrap();
+        assert_eq!(feed.metrics.dropped(Drop::BeforeKey), 0);
+        let events: Vec<_> = std::iter::from_fn(|| consumer.try_next()).collect();
+        let [
+            Event::Frame { .. },
+            Event::Frame { .. },
+            Event::Frame { .. },
+            Event::Frame { .. },
+            Event::Config { config, .. },
+            Event::Frame { .. },
+        ] = &events[..]
+        else {
+            panic!("{events:?}")
+        };
+        let record = config.record();
+        let holds = |set: &[u8]| record.windows(set.len()).any(|bytes| *bytes == set[..]);
+        assert!(holds(&other[4..]) && holds(&added[4..]) && !holds(&AVC[AVC.len() - 10..AVC.len() - 4]));
+    }
+}
+
 /// An ADTS frame of 44.1 kHz, stereo, around an access unit of three bytes.
 const ADTS: &[u8] = &hex!("fff1 50 80 01 5f fc 210049");
 
@@ -551,24 +583,34 @@ fn send(feed: &mut Feed, seconds: u32, audio: bool, video: impl Fn(u32) -> Bytes
 }
 
 #[test]
-fn who_sends_nothing_usable_is_sent_off_after_ten_seconds_with_words() {
+fn who_sends_nothing_usable_is_sent_off_after_ten_seconds_or_thirty_without_a_key_frame_with_words() {
     let cases = [
-        (None, IDR, "SPS and PPS"),
-        (Some(AVC), SLICE, "keyframe interval"),
-        (Some(AVC), &hex!("00ff0000 0102"), "Annex B"),
-        (Some(AVC), &hex!("00000000"), "no picture"),
-        (Some(AVC), &hex!("00000002 09f0"), "no picture"),
+        (None, IDR, 10, "SPS and PPS"),
+        (Some(AVC), SLICE, 30, "keyframe interval"),
+        (Some(AVC), &hex!("00ff0000 0102"), 10, "Annex B"),
+        (Some(AVC), &hex!("00000000"), 10, "no picture"),
+        (Some(AVC), &hex!("00000002 09f0"), 10, "no picture"),
     ];
-    for (config, frame, word) in cases {
+    for (config, frame, seconds, word) in cases {
         let mut feed = Feed::new();
         if let Some(config) = config {
             feed.video(0, video_config(config)).unwrap();
         }
-        assert_eq!(send(&mut feed, 10, false, |_| video_frame(frame)), Ok(()), "{word}");
-        let refusal = feed.video(10_000, video_frame(frame)).unwrap_err();
+        let sent = send(&mut feed, seconds, false, |_| video_frame(frame));
+        assert_eq!(sent, Ok(()), "{word}");
+        let refusal = feed.video(seconds * 1_000, video_frame(frame)).unwrap_err();
         assert_eq!(refusal.reason, Reason::Unusable);
         assert!(refusal.description.contains(word), "{}", refusal.description);
     }
+}
+
+#[test]
+fn a_relay_that_begins_in_the_middle_of_a_group_of_20_s_is_told_and_gets_in() {
+    let mut feed = Feed::of_video();
+    send(&mut feed, 19, false, |_| video_frame(SLICE)).unwrap();
+    assert!(feed.publisher.take_words().unwrap().contains("keyframe interval"));
+    feed.video(19_000, video_frame(IDR)).unwrap();
+    assert_eq!(feed.live().unwrap().tracks()[0].frames, 1);
 }
 
 #[test]

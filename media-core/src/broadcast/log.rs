@@ -143,6 +143,12 @@ impl State {
             arrived,
             payload,
         } = unit;
+        if self
+            .timeline
+            .leaves_out(track, stamp, key && track == self.master, arrived)
+        {
+            return Err(Refused::AfterOutage);
+        }
         let placed = self
             .timeline
             .map(track, stamp, arrived)

@@ -133,6 +133,12 @@ impl Config {
         Self::parse(&record(&sequence, &picture, length_size)?).ok()
     }
 
+    /// Whether both have the same sequence parameter sets: only picture parameter sets differ, if anything.
+    pub fn is_same_sequence(&self, other: &Self) -> bool {
+        let sequence = |config: &Self| parameter_sets(&config.record).map(|[sequence, _]| sequence.concat());
+        sequence(self) == sequence(other)
+    }
+
     /// Whether a record says nothing but the size of lengths: parameter sets come in the stream.
     pub fn is_without_sets(record: &[u8]) -> bool {
         record.first() == Some(&1) && parameter_sets(record).is_some_and(|sets| sets.iter().all(Vec::is_empty))
@@ -339,6 +345,8 @@ mod tests {
         );
         let both = Config::updated(Some(&before), [&larger[..], &other]).unwrap();
         assert_eq!(sets(&both), [larger, other.to_vec()]);
+        assert!(before.is_same_sequence(&replaced) && before.is_same_sequence(&added));
+        assert!(!before.is_same_sequence(&alone));
         // What makes no configuration changes none.
         assert_eq!(Config::updated(Some(&before), [&hex!("6764")[..]]), None);
     }
