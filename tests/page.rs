@@ -213,12 +213,23 @@ fn the_page_plays_on_when_the_level_changes() {
     assert!(report.number("/played_s") > 9.0, "{:#}", report.0);
 }
 
-#[test]
-fn the_page_reads_the_state_of_a_channel_out_of_its_playlists() {
+/// Runs a file of tests/players by `node --test`.
+#[track_caller]
+fn node_test(file: &str) {
     let output = Command::new("node")
-        .args(["--test", "tests/players/channel.test.mjs"])
+        .args(["--test", &format!("tests/players/{file}")])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("node; `make test` installs what is needed");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn the_page_reads_the_state_of_a_channel_out_of_its_playlists() {
+    node_test("channel.test.mjs");
+}
+
+#[test]
+fn the_page_decides_by_the_channel_and_the_progress_of_its_player() {
+    node_test("watch.test.mjs");
 }

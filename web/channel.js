@@ -34,12 +34,17 @@ export async function read(base, closely) {
 
 // The validators of the last answer are sent along, so that an unchanged playlist costs a 304.
 async function get(url) {
+  // AbortSignal.timeout is missing in Safari before 16 and in the browsers of many TVs.
+  const controller = new AbortController();
+  const limit = setTimeout(() => controller.abort(), LIMIT_MS);
   try {
-    const response = await fetch(url, { cache: 'no-cache', signal: AbortSignal.timeout(LIMIT_MS) });
+    const response = await fetch(url, { cache: 'no-cache', signal: controller.signal });
     const retryMs = 1000 * Number(response.headers.get('retry-after')) || undefined;
     return { status: response.status, text: response.ok ? await response.text() : '', retryMs };
   } catch {
     return { status: 0, text: '' };
+  } finally {
+    clearTimeout(limit);
   }
 }
 

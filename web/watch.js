@@ -24,6 +24,8 @@ const MAX_PATIENCE_MS = 60000;
 const MAX_RETRY_MS = 60000;
 // A player that has played for so long is well.
 const WELL_MS = 10000;
+// A player that stands still so near to the end of an ended broadcast has played it, in seconds.
+const END_S = 1;
 const PROGRESS_EVERY_MS = 500;
 const CLOCK_EVERY_MS = 60000;
 const DETAILS_EVERY_MS = 30000;
@@ -58,6 +60,8 @@ let source = null;
 let over = null;
 // Looks since there was something to play.
 let looks = 0;
+// Fatal errors of the player since it last played well: the wait before it is loaded again grows with them.
+let failures = 0;
 let timer = null;
 let looking = false;
 // The viewer has paused, and on going on another source is needed.
@@ -89,10 +93,15 @@ async function look() {
     retryMs = await lookOnce();
   } finally {
     looking = false;
-    // Viewers who wait for the same stream do not all come at once.
-    const wait = Math.max(interval() * (0.8 + 0.4 * Math.random()), retryMs);
-    if (document.body.dataset.state !== 'unsupported') timer = setTimeout(look, wait);
+    if (document.body.dataset.state !== 'unsupported') lookLater(retryMs);
   }
+}
+
+// Looks again after the interval, or after `leastMs` if that is longer. The random part spreads the
+// requests of viewers who wait for the same stream.
+function lookLater(leastMs = 0) {
+  clearTimeout(timer);
+  timer = setTimeout(look, Math.max(interval() * (0.8 + 0.4 * Math.random()), leastMs));
 }
 
 // Returns how long the server asks to wait.
@@ -118,7 +127,8 @@ function lookNow() {
 }
 
 function interval() {
-  if (source !== null) return isStuck() || !source.moved ? LOOK.stuck : LOOK.playing;
+  // A paused player waits for the viewer, also where the browser has forbidden autoplay.
+  if (source !== null) return isStuck() || !(source.moved || video.paused) ? LOOK.stuck : LOOK.playing;
   return Math.min(LOOK.first * LOOK.growth ** looks++, LOOK.longest);
 }
 
@@ -135,8 +145,14 @@ function follow(seen) {
   const moves = seen.state === 'live' && seen.newest !== source.newest;
   source.newest = seen.newest;
   source.broadcast = seen.broadcast ?? source.broadcast;
-  if (seen.state === 'ended' || seen.state === 'offline') return end(seen.state);
+  if (seen.state === 'offline') return unload('offline');
   const impatient = performance.now() - source.patience.since > source.patience.ms;
+  if (seen.state === 'ended') {
+    // After a seek or on a slow network the player stands still before the end, and plays the rest when it has loaded it.
+    if (impatient || isAtEnd()) end();
+    else show('waiting');
+    return;
+  }
   if (moves && (impatient || seen.tracks !== source.tracks)) return reload(seen);
   if (moves) return;
   // The player cannot go on, so it is not to blame, and has time to when it can.
@@ -147,6 +163,16 @@ function follow(seen) {
 // Whether the player should be playing, and has not for a while.
 function isStuck() {
   return source !== null && !video.paused && performance.now() - source.progress.at > STALL_MS;
+}
+
+// Whether the position is at the end of the media. False until the player itself has read that they end:
+// the end of an older playlist may be far from it. Media that are missing at the end are not waited for.
+function isAtEnd() {
+  if (source.hls === null) return video.duration - video.currentTime < END_S;
+  const details = source.hls.latestLevelDetails;
+  if (!details || details.live) return false;
+  const media = [...details.fragments, ...(details.partList ?? [])].filter(({ gap }) => !gap);
+  return Math.max(0, ...media.map(({ end }) => end)) - video.currentTime < END_S;
 }
 
 function load(seen, patienceMs = PATIENCE_MS) {
@@ -163,7 +189,8 @@ function load(seen, patienceMs = PATIENCE_MS) {
   };
   looks = 0;
   renew = false;
-  show('starting');
+  // After a fatal error the message stays until the player plays, so that it is announced once.
+  if (document.body.dataset.state !== 'failed') show('starting');
   if (window.Hls?.isSupported()) {
     const hls = new Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.1, backBufferLength: 30 });
     source.hls = hls;
@@ -203,10 +230,11 @@ function unload(state) {
   show(state);
 }
 
-// The broadcast is over for this viewer.
-function end(state) {
+// The broadcast has ended, as its playlists declare, and has been played. Another may follow at any time.
+function end() {
   over = source.broadcast;
-  unload(state);
+  failures = 0;
+  unload('ended');
 }
 
 // Starts the player again, on what is there now; when the viewer goes on, if they have paused.
@@ -220,11 +248,13 @@ function reload(seen) {
   load(seen, Math.min(2 * ms, MAX_PATIENCE_MS));
 }
 
-// The player has given up. Whether there is something to play is seen on the next look.
+// The player has given up. Whether there is something to play is seen on the next look, which comes
+// later after each failure: a codec that the browser lacks fails at every attempt.
 function fail() {
+  looks = failures++;
   unload('failed');
-  clearTimeout(timer);
-  timer = setTimeout(look, interval());
+  // A look that is under way sets the timer itself.
+  if (!looking) lookLater();
 }
 
 function noteProgress() {
@@ -234,7 +264,10 @@ function noteProgress() {
   source.moved ||= video.readyState >= 3 && !video.paused && !video.seeking;
   source.progress = { at: now, position: video.currentTime };
   source.patience.since = now;
-  if (now - source.well > WELL_MS) [source.patience.ms, source.recovered] = [PATIENCE_MS, false];
+  if (now - source.well > WELL_MS) {
+    [source.patience.ms, source.recovered] = [PATIENCE_MS, false];
+    failures = 0;
+  }
   if (!video.paused && STANDING.includes(document.body.dataset.state)) show('playing');
 }
 
@@ -260,7 +293,7 @@ function choose() {
   const { hls } = source;
   wanted = quality.value === '' ? null : Number(quality.value);
   // The best of that height, from what is loaded next on: the buffer is short, and to throw it away would show.
-  if (wanted !== null) hls.loadLevel = hls.levels.findLastIndex((level) => level.height === wanted);
+  if (wanted !== null) hls.loadLevel = hls.levels.map((level) => level.height).lastIndexOf(wanted);
   else if (!hls.autoLevelEnabled) hls.loadLevel = -1;
   nameQuality();
 }
@@ -320,7 +353,11 @@ function showLatency() {
 
 video.addEventListener('playing', () => source && show('playing'));
 video.addEventListener('play', () => {
-  if (renew && source !== null) {
+  if (source === null) return;
+  // A pause is no stall, and the player has not played during it.
+  const now = performance.now();
+  [source.progress.at, source.patience.since, source.well] = [now, now, now];
+  if (renew) {
     source.moved = false;
     lookNow();
   }
@@ -331,7 +368,7 @@ video.addEventListener('pause', () => {
 });
 video.addEventListener('ended', () => {
   if (source === null) return;
-  end('ended');
+  end();
   lookNow();
 });
 video.addEventListener('error', () => {

@@ -101,3 +101,19 @@ test('one small request is enough while the player plays, and Retry-After is hea
   serve({ 'master.m3u8': 503 }, { 'retry-after': '7' });
   assert.deepEqual(await read(new URL(BASE), true), { state: 'starting', retryMs: 7000 });
 });
+
+test('a server that does not answer is unreachable after a time, also where AbortSignal.timeout is missing', async (context) => {
+  const { timeout } = AbortSignal;
+  context.after(() => {
+    AbortSignal.timeout = timeout;
+  });
+  AbortSignal.timeout = undefined;
+  serve({ 'master.m3u8': master('avc1.64001e') });
+  assert.equal((await read(new URL(BASE), false)).state, 'live');
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  globalThis.fetch = (_, { signal }) =>
+    new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+  const seen = read(new URL(BASE), false);
+  context.mock.timers.tick(10_000);
+  assert.equal((await seen).state, 'unreachable');
+});
