@@ -2,8 +2,8 @@
 //! and a deadline out. Frames are `flv`'s and `publisher`'s, framing is `chunk`'s and `transmit`'s, sockets are `connection`'s.
 //!
 //! RTMP 1.0 section 5.2 (handshake, by rml_rtmp), 5.4 (control), 7.2 (commands); Enhanced RTMP v2, "Enhancing NetConnection connect
-//! Command" and "Reconnect Request". What is not in the standard but sent by encoders (releaseStream, FCPublish, `_checkbw`, getStreamLength) is answered the
-//! way Adobe's server did.
+//! Command" and "Reconnect Request". Commands that encoders send although they are not in the
+//! standard (releaseStream, FCPublish, `_checkbw`, getStreamLength) are answered as by Adobe's server.
 //!
 //! There is no queue of events: [`Session::poll_event`] reads on from the input until it finds one, so that a peer cannot make
 //! us hold more than its bytes.

@@ -1,7 +1,9 @@
 //! A video track's clock: decode times shifted so that a segment that starts with a key frame starts, to the tick, with its
 //! earliest presentation time. Sources with reordered frames and renditions without then agree.
 //!
-//! The wire's spacing is kept, but that of a rendition's frames that would be decoded after its segment's end. `trun` version 1 carries the negative composition offsets that follow (ISO/IEC 14496-12 8.8.8).
+//! The wire's spacing is kept, except of a rendition's frames that would be decoded after its
+//! segment's end. `trun` version 1 carries the negative composition offsets that follow
+//! (ISO/IEC 14496-12 8.8.8).
 
 use bytes::Bytes;
 use media_core::Frame;

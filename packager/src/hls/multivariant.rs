@@ -26,8 +26,9 @@ struct Group<'a> {
 /// The whole playlist: the source, then the renditions by what they cost. Without video each audio track is a variant of its own and there
 /// is no group.
 ///
-/// Players read it once, so it does not depend on what is missing at the moment, but for what was missing all the time. A source whose segments start where no key frame is
-/// is left out where there is anything else: no player could switch to it.
+/// Players read it once, so a track that is missing at the moment is listed; one that was missing all
+/// the time is not. A source whose segments start without a key frame is left out where there is
+/// anything else, because no player could switch to it.
 pub(crate) fn render(presentation: &Presentation) -> String {
     let tracks = presentation.tracks.iter().map(|track| &**track);
     let (mut video, audio): (Vec<_>, Vec<_>) = tracks.partition(|track| track.config.is_video());
