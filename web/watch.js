@@ -60,7 +60,8 @@ let source = null;
 let over = null;
 // Looks since there was something to play.
 let looks = 0;
-// Fatal errors of the player since it last played well: the wait before it is loaded again grows with them.
+// Fatal errors of the player since it last played well: the wait before it is loaded again grows
+// with them.
 let failures = 0;
 let timer = null;
 let looking = false;
@@ -128,7 +129,10 @@ function lookNow() {
 
 function interval() {
   // A paused player waits for the viewer, also where the browser has forbidden autoplay.
-  if (source !== null) return isStuck() || !(source.moved || video.paused) ? LOOK.stuck : LOOK.playing;
+  if (source !== null) {
+    const isStarting = !source.moved && !video.paused;
+    return isStuck() || isStarting ? LOOK.stuck : LOOK.playing;
+  }
   return Math.min(LOOK.first * LOOK.growth ** looks++, LOOK.longest);
 }
 
@@ -148,7 +152,8 @@ function follow(seen) {
   if (seen.state === 'offline') return unload('offline');
   const impatient = performance.now() - source.patience.since > source.patience.ms;
   if (seen.state === 'ended') {
-    // After a seek or on a slow network the player stands still before the end, and plays the rest when it has loaded it.
+    // After a seek or on a slow network the player stands still before the end, and plays the rest
+    // when it has loaded it.
     if (impatient || isAtEnd()) end();
     else show('waiting');
     return;
@@ -165,8 +170,8 @@ function isStuck() {
   return source !== null && !video.paused && performance.now() - source.progress.at > STALL_MS;
 }
 
-// Whether the position is at the end of the media. False until the player itself has read that they end:
-// the end of an older playlist may be far from it. Media that are missing at the end are not waited for.
+// Whether the position is at the end of the media. False until the player itself has read that they
+// end, because an older playlist may end long before. Media that are missing at the end do not count.
 function isAtEnd() {
   if (source.hls === null) return video.duration - video.currentTime < END_S;
   const details = source.hls.latestLevelDetails;
@@ -230,7 +235,7 @@ function unload(state) {
   show(state);
 }
 
-// The broadcast has ended, as its playlists declare, and has been played. Another may follow at any time.
+// The broadcast has ended, as its playlists declare, and has been played. Another may follow.
 function end() {
   over = source.broadcast;
   failures = 0;

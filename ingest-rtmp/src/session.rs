@@ -3,7 +3,8 @@
 //!
 //! RTMP 1.0 section 5.2 (handshake, by rml_rtmp), 5.4 (control), 7.2 (commands); Enhanced RTMP v2, "Enhancing NetConnection connect
 //! Command" and "Reconnect Request". Commands that encoders send although they are not in the
-//! standard (releaseStream, FCPublish, `_checkbw`, getStreamLength) are answered as by Adobe's server.
+//! standard (releaseStream, FCPublish, `_checkbw`, getStreamLength) are answered as by Adobe's
+//! server.
 //!
 //! There is no queue of events: [`Session::poll_event`] reads on from the input until it finds one, so that a peer cannot make
 //! us hold more than its bytes.

@@ -1,4 +1,5 @@
-// The watch page's decisions, with a player, a network and a clock that the test controls. Run by `node --test`.
+// The watch page's decisions, with a player, a network and a clock that the test controls.
+// Run by `node --test`.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -112,8 +113,9 @@ async function open(files, { autoplay = true } = {}) {
     const until = page.now + ms;
     if (plays) video.dispatchEvent(new Event('playing'));
     for (;;) {
-      const next = timers.filter(({ at }) => at <= until).sort((a, b) => a.at - b.at || a.id - b.id)[0];
-      if (next === undefined) break;
+      timers.sort((a, b) => a.at - b.at || a.id - b.id);
+      const next = timers[0];
+      if (next === undefined || next.at > until) break;
       if (plays) video.currentTime += (next.at - page.now) / 1000;
       page.now = next.at;
       if (next.every === null) clear(next.id);
@@ -130,13 +132,16 @@ async function open(files, { autoplay = true } = {}) {
   return page;
 }
 
-// The player has read a list of two-second fragments that ends, of which the last `gaps` are missing.
+// The player has read a list of two-second fragments that ends; the last `gaps` are missing.
 function readEnd(page, fragments, gaps = 0) {
-  const list = Array.from({ length: fragments }, (_, index) => ({ end: 2 * (index + 1), gap: index >= fragments - gaps }));
+  const list = Array.from({ length: fragments }, (_, index) => ({
+    end: 2 * (index + 1),
+    gap: index >= fragments - gaps,
+  }));
   page.hls.latestLevelDetails = { live: false, fragments: list, partList: null };
 }
 
-test('a viewer who stands still far from the end of an ended broadcast plays the rest', async () => {
+test('a viewer far from the end of an ended broadcast plays the rest', async () => {
   const page = await open(live(media('a', 1)));
   await page.advance(4000, true);
   page.files = live(media('a', 9), END);
@@ -161,7 +166,7 @@ test('missing media at the end are not waited for', async () => {
   assert.equal(page.state(), 'ended');
 });
 
-test('a player that never reads that the broadcast has ended is given up when patience runs out', async () => {
+test('a player that never reads the end is given up when patience runs out', async () => {
   const page = await open(live(media('a', 1)));
   await page.advance(4000, true);
   page.hls.latestLevelDetails = { live: true, fragments: [{ end: 4 }], partList: null };
@@ -172,7 +177,7 @@ test('a player that never reads that the broadcast has ended is given up when pa
   assert.equal(page.state(), 'ended');
 });
 
-test('a broadcast that could not be found for a moment is played on, one that was played to its end is not', async () => {
+test('a broadcast that is not found for a moment is played on, an ended one is not', async () => {
   const page = await open(live(media('a', 1)));
   await page.advance(4000, true);
   page.files = {};
@@ -210,7 +215,7 @@ test('after fatal errors the wait grows and the message stays', async () => {
   assert.equal(await failed(), 2000);
 });
 
-test('while the browser forbids autoplay the page looks seldom, and the pause is no stall', async () => {
+test('a page that may not autoplay looks seldom, and its pause is no stall', async () => {
   const page = await open(live(media('a', 1)), { autoplay: false });
   assert.equal(page.state(), 'paused');
   await page.advance(60000);

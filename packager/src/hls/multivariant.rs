@@ -26,8 +26,8 @@ struct Group<'a> {
 /// The whole playlist: the source, then the renditions by what they cost. Without video each audio track is a variant of its own and there
 /// is no group.
 ///
-/// Players read it once, so a track that is missing at the moment is listed; one that was missing all
-/// the time is not. A source whose segments start without a key frame is left out where there is
+/// Players read it once, so a track that is missing at the moment is listed; one that was missing
+/// all the time is not. A source whose segments start without a key frame is left out where there is
 /// anything else, because no player could switch to it.
 pub(crate) fn render(presentation: &Presentation) -> String {
     let tracks = presentation.tracks.iter().map(|track| &**track);
