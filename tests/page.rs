@@ -161,6 +161,8 @@ fn the_page_waits_for_a_publisher_that_is_away_and_plays_on_when_it_is_back() {
 fn the_page_opened_before_a_broadcast_begins_plays_it() {
     let browser = Browser::take();
     let daemon = origin();
+    // Encoded before the page is open, because it waits for media from then on.
+    PLAIN.flv();
     let mut publishing = None;
     watch(&browser, &daemon, "offline,playing", |event| {
         if event == Event::Page("offline") && publishing.is_none() {
