@@ -166,7 +166,7 @@ fn frames_to_parts(criterion: &mut Criterion) {
         window: WINDOW,
         window_bytes: 1 << 30,
     };
-    let mut program = Program::new(broadcast, consumer.configs(), settings, Metrics::default(), None);
+    let mut program = Program::new(&consumer, settings, Metrics::default(), None);
     let mut period = || {
         let mut snapshots = 0;
         for tag in &publisher.stream.tags {

@@ -317,8 +317,9 @@ impl Broadcast {
         let starts = state.starts(next);
         let mut configs: Vec<_> = state.configs(next).into_iter().enumerate().collect();
         configs.retain(|(track, _)| renditions || state.tracks[*track].source);
+        let master = state.master_at(next);
         drop(state);
-        Consumer::new(Arc::clone(self), next, starts, configs, renditions)
+        Consumer::new(Arc::clone(self), next, starts, configs, master, renditions)
     }
 
     /// Lets the clock act: a gap begins or goes on while no frames come. Returns how long the publisher has been

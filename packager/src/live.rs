@@ -129,7 +129,7 @@ impl Packager {
             .and_then(|before| before.tracks.first().map(|track| track.discontinuities()))
             .max(self.after);
         let (settings, metrics) = (self.settings, self.metrics.clone());
-        let program = Program::new(Arc::clone(broadcast), consumer.configs(), settings, metrics, before);
+        let program = Program::new(&consumer, settings, metrics, before);
         (program, consumer)
     }
 

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use media_core::{
     Broadcast, Frame, Mark, Timescale,
-    broadcast::{Event, Presence, TrackInfo},
+    broadcast::{Consumer, Event, Presence, TrackInfo},
     codec::Config,
 };
 
@@ -98,15 +98,10 @@ pub(crate) struct Past {
 }
 
 impl Program {
-    /// Packages `broadcast`, whose tracks have these configurations where reading begins. `before`: the discontinuity sequence that
+    /// Packages the broadcast that `consumer` reads, from where its reading begins. `before`: the discontinuity sequence that
     /// another broadcast under its name had reached; this one then starts with a discontinuity.
-    pub fn new(
-        broadcast: Arc<Broadcast>,
-        configs: &[(usize, Arc<Config>)],
-        settings: Settings,
-        metrics: Metrics,
-        before: Option<u64>,
-    ) -> Self {
+    pub fn new(consumer: &Consumer, settings: Settings, metrics: Metrics, before: Option<u64>) -> Self {
+        let broadcast = Arc::clone(consumer.broadcast());
         let discontinuity = broadcast.first_discontinuity().max(before.unwrap_or(0));
         let periods = Periods::new(Timescale::VIDEO.ticks(broadcast.segment()));
         let memory = Memory::new(settings.window_bytes, &metrics);
@@ -116,7 +111,7 @@ impl Program {
             settings,
             metrics,
             lines: Vec::with_capacity(tracks.len()),
-            master: configs.iter().position(|(_, config)| config.is_video()).unwrap_or(0),
+            master: consumer.master(),
             reached: i64::MIN,
             longest: Duration::MAX,
             periods,
@@ -129,8 +124,13 @@ impl Program {
             ended: false,
             memory,
         };
-        for (info, (_, config)) in tracks.into_iter().zip(configs) {
-            program.add(info, Arc::clone(config), false);
+        let marked_by_video = consumer
+            .configs()
+            .get(program.master)
+            .is_some_and(|(_, config)| config.is_video());
+        for (info, (_, config)) in tracks.into_iter().zip(consumer.configs()) {
+            // Video beside a master that is audio was added after the broadcast had begun.
+            program.add(info, Arc::clone(config), config.is_video() && !marked_by_video);
         }
         program
     }
@@ -148,7 +148,7 @@ impl Program {
     fn take(&mut self, event: Event, now: Instant) {
         match event {
             Event::Frame { track, frame } if track == self.master => self.master_frame(frame, now),
-            Event::Frame { track, frame } if frame.mark.is_some() && track < self.lines.len() => {
+            Event::Frame { track, frame } if frame.mark.is_some() && self.is_video(track) => {
                 self.change_master(track, frame, now);
             }
             Event::Frame { track, frame } => self.follower_frame(track, frame, now),
@@ -181,6 +181,10 @@ impl Program {
     /// Whether the track with this index in the hub's catalogue is what the publisher sends.
     pub(crate) fn is_source(&self, track: usize) -> bool {
         self.lines.get(track).is_some_and(|line| !line.window.is_rendition())
+    }
+
+    fn is_video(&self, track: usize) -> bool {
+        self.lines.get(track).is_some_and(|line| line.config.is_video())
     }
 
     /// Whether the clock, not the publisher, drives the window at present.

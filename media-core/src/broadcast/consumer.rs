@@ -21,6 +21,8 @@ pub struct Consumer {
     /// For each track, the position from which its frames are wanted.
     starts: Vec<u64>,
     configs: Vec<(usize, Arc<Config>)>,
+    /// The track that carries the marks where reading began.
+    master: usize,
     /// Renditions are read too, not the source's tracks alone.
     renditions: bool,
     batch: VecDeque<Event>,
@@ -32,6 +34,7 @@ impl Consumer {
         next: u64,
         starts: Vec<u64>,
         configs: Vec<(usize, Arc<Config>)>,
+        master: usize,
         renditions: bool,
     ) -> Self {
         Self {
@@ -39,6 +42,7 @@ impl Consumer {
             next,
             starts,
             configs,
+            master,
             renditions,
             batch: VecDeque::with_capacity(BATCH),
         }
@@ -58,6 +62,12 @@ impl Consumer {
     /// The index and the configuration of each track where reading began; later ones come as [`Event::Config`].
     pub fn configs(&self) -> &[(usize, Arc<Config>)] {
         &self.configs
+    }
+
+    /// Index of the track that carries the marks where reading began. A video track that was added later takes its place with the
+    /// first of its frames that has a mark.
+    pub fn master(&self) -> usize {
+        self.master
     }
 
     /// The next event, waiting for it; `None` when the broadcast is over and all was read. Cancel-safe.

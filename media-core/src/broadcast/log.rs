@@ -370,6 +370,16 @@ impl State {
         configs
     }
 
+    /// The track that carries the marks of the frames at `next`: that of the first mark from there on.
+    pub(super) fn master_at(&self, next: u64) -> usize {
+        let before = usize::try_from(next - self.front).unwrap_or(usize::MAX);
+        let marked = self.log.iter().skip(before).find_map(|entry| match &entry.event {
+            Event::Frame { track, frame } => frame.mark.is_some().then_some(*track),
+            _ => None,
+        });
+        marked.unwrap_or(self.master)
+    }
+
     pub(super) fn evict(&mut self, limits: &Limits, now: Instant) {
         let keep = self.newest_groups(true);
         while let Some(entry) = self.log.front() {

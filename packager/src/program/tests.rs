@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hex_literal::hex;
 use media_core::{
     AccessUnit, Hub, TrackName,
-    broadcast::{Consumer, Limits},
+    broadcast::Limits,
     codec::{aac, avc},
     hub::{self, Producer},
 };
@@ -91,7 +91,7 @@ impl Bench {
             window_bytes: 1 << 30,
         };
         let metrics = Metrics::default();
-        let program = Program::new(broadcast, consumer.configs(), settings, metrics.clone(), None);
+        let program = Program::new(&consumer, settings, metrics.clone(), None);
         Self {
             settings,
             metrics,
@@ -109,12 +109,11 @@ impl Bench {
         }
     }
 
-    /// Packages anew with other settings or metrics; nothing may have been sent yet.
+    /// Packages anew from the oldest frame that the hub holds, with the settings and metrics of now.
     fn restart(&mut self) {
-        let broadcast = Arc::clone(&self.program.broadcast);
-        self.consumer = broadcast.subscribe_from_oldest();
-        let configs = self.consumer.configs();
-        self.program = Program::new(broadcast, configs, self.settings, self.metrics.clone(), None);
+        self.consumer = self.program.broadcast.subscribe_from_oldest();
+        self.program = Program::new(&self.consumer, self.settings, self.metrics.clone(), None);
+        self.last = None;
     }
 
     fn at(&self, ms: i64) -> Instant {
@@ -523,8 +522,7 @@ fn a_part_that_is_hinted_at_comes() {
 fn a_broadcast_that_replaces_another_starts_with_a_discontinuity_that_only_grows() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     let settings = bench.program.settings;
-    let (broadcast, configs) = (Arc::clone(&bench.program.broadcast), bench.consumer.configs().to_vec());
-    bench.program = Program::new(broadcast, &configs, settings, Metrics::default(), Some(70_000));
+    bench.program = Program::new(&bench.consumer, settings, Metrics::default(), Some(70_000));
     bench.run(25.0, 50, false, Some(48_000.0), 0.0..5.0, 0.0);
     let presentation = bench.end(5_000);
     assert_sound(presentation);

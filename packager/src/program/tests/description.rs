@@ -234,6 +234,30 @@ fn video_that_comes_late_joins_and_carries_the_marks() {
 }
 
 #[test]
+fn video_that_was_added_before_packaging_began_takes_the_marks_from_audio_where_it_did() {
+    let mut bench = Bench::new(tracks(AAC_48, false));
+    bench.both(None, Some((0, 48_000)), 0..3_000);
+    let (name, (_, config)) = (TrackName::source_video(), tracks(None, true).remove(0));
+    assert_eq!(bench.producer.as_ref().unwrap().add(name, config), Ok(1));
+    bench.both(Some(1), Some((0, 48_000)), 3_000..7_000);
+    bench.restart();
+    bench.both(Some(1), Some((0, 48_000)), 7_000..14_000);
+    let presentation = bench.end(14_000);
+    let [audio, video] = &presentation.tracks[..] else {
+        panic!("two tracks")
+    };
+    for track in [audio, video] {
+        assert_continuous(track);
+        assert!(track.segments.iter().all(|segment| !segment.gap && segment.independent));
+    }
+    let numbers = |track: &Track| track.segments.iter().map(|segment| segment.msn).collect::<Vec<_>>();
+    assert_eq!(numbers(audio), [1_000, 1_001, 1_002, 1_003, 1_004, 1_005, 1_006]);
+    assert_eq!(numbers(video), numbers(audio)[2..]);
+    assert_eq!(stamps(audio).iter().filter(|stamp| **stamp >= 0).count(), 657);
+    assert_eq!(stamps(video).len(), 250);
+}
+
+#[test]
 fn what_needs_another_init_segment_waits_for_the_mark_though_it_was_missed() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.both(Some(0), Some((1, 48_000)), 0..3_000);
