@@ -186,6 +186,7 @@ impl Broadcast {
             reorder: 0,
             taken: None,
             changes: None,
+            reconfigurations: 0,
             notice: None,
             presence: Presence::Live,
             publisher: 0,
@@ -234,8 +235,9 @@ impl Broadcast {
         let state = self.lock();
         Numbers {
             msn: state.cutter.next_msn(),
-            // The first segment may have had a discontinuity before it, because it replaced another broadcast's.
-            discontinuity: self.first.discontinuity + state.cutter.discontinuities() + 1,
+            // The first segment may have had a discontinuity before it, because it replaced another broadcast's; and whoever
+            // packages it may start one of its own for each change, in a gap or where a mark was missed.
+            discontinuity: self.first.discontinuity + state.cutter.discontinuities() + state.reconfigurations + 1,
         }
     }
 

@@ -211,9 +211,10 @@ impl Hub {
 
     /// Numbers above those of all broadcasts so far, for a process that takes over.
     pub fn next_numbers(&self, now: Instant) -> Numbers {
+        let used = self.used().highest(now);
         let live = self.broadcasts();
         let live = live.iter().map(|broadcast| broadcast.next_numbers());
-        live.fold(self.used().highest(now), Numbers::max)
+        live.fold(used, Numbers::max)
     }
 
     /// Broadcasts begin above `numbers`, which a process before has not reached at `now`, and grow with time as those may.
@@ -280,7 +281,8 @@ impl Hub {
     }
 
     fn unlist(&self, broadcast: &Arc<Broadcast>) {
-        self.used().remember(broadcast.name(), broadcast.next_numbers());
+        let next = broadcast.next_numbers();
+        self.used().remember(broadcast.name(), next);
         self.announced().live.retain(|_, live| !Arc::ptr_eq(live, broadcast));
     }
 

@@ -61,6 +61,7 @@ fn segment(msn: u64, parts: usize, complete: bool) -> Segment {
         discontinuity: false,
         gap: false,
         independent: true,
+        still: None,
         parts,
         bytes,
     }

@@ -264,7 +264,7 @@ impl Line {
         if !started {
             self.window.begin(cut.discontinuities);
         }
-        let still = self.still.clone().filter(|_| gap && cut.held);
+        let still = self.still_to_show().filter(|_| gap && cut.held);
         let gap = gap && still.is_none();
         self.start(Mark { gap, ..cut.mark }, cut.start, true);
         if let Some(still) = still {

@@ -35,6 +35,10 @@ const OVERRUN: Duration = Duration::from_millis(400);
 /// Marks that wait at most for the first units of a track that joins.
 const MAX_MARKS: usize = 16;
 
+/// The bit rate that a still picture, which is sent once a part, may have though the track never had as much: that of a good
+/// 1080p broadcast twice.
+const MAX_STILL_BPS: u64 = 20_000_000;
+
 /// What a unit that waits takes beside its bytes.
 const UNIT_BYTES: usize = size_of::<(Frame, Arc<Config>)>() + 64;
 
@@ -54,7 +58,8 @@ pub(crate) struct Line {
     plan: (u32, Option<Arc<Config>>),
     /// What key frames of the next segment carry: nothing while the first init segment is the only one.
     sets: Sets,
-    /// The newest independent frame of video that the newest init segment is for.
+    /// The independent frame that the newest group or segment of video begins with, if it does, and if the newest init
+    /// segment is for it.
     pub(crate) still: Option<Bytes>,
     /// Some of a segment turned out to be missing since the master's newest cut.
     pub(crate) interrupted: bool,
@@ -283,6 +288,7 @@ impl Line {
             discontinuity: mark.discontinuity,
             gap: mark.gap,
             independent,
+            still: None,
             parts: Vec::new(),
             bytes: Rope::default(),
         };
@@ -323,9 +329,18 @@ impl Line {
         if let (Kind::Audio(audio), Config::Aac(aac)) = (&mut self.kind, &*config) {
             audio.change(aac);
         }
-        self.still = None;
+        if !Arc::ptr_eq(&config, self.window.config()) {
+            self.still = None;
+        }
         self.sets = Sets::of(&config);
         self.window.configure(number, config);
+    }
+
+    /// The picture to show while no frames come. None if it takes more than players of this track can be expected to read.
+    pub(crate) fn still_to_show(&self) -> Option<Bytes> {
+        let most = self.window.peak_bps().max(MAX_STILL_BPS);
+        let still = self.still.as_ref();
+        still.filter(|still| self.segmenter.still_bps(still) <= most).cloned()
     }
 
     /// The master cuts here: another init segment if the configuration is another, and `anew` that it may be.

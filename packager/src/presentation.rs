@@ -183,6 +183,8 @@ pub struct Segment {
     pub gap: bool,
     /// It starts with an IDR picture (any audio segment is independent).
     pub independent: bool,
+    /// The source's video is silent: each part is this picture, an IDR access unit (docs/decisions/0023).
+    pub still: Option<Bytes>,
     /// Its parts (so far), in order.
     pub parts: Vec<Arc<Part>>,
     /// All of its bytes, which are those of its parts; empty while it is open.
@@ -195,10 +197,20 @@ impl Segment {
         self.parts.iter().all(|part| part.gap)
     }
 
-    /// Memory that it takes: the bytes of its parts, and what is kept beside them.
+    /// Memory that it takes: the bytes of its parts, and what is kept beside them. A still picture is held once.
     pub(crate) fn held_bytes(&self) -> usize {
         let parts: usize = self.parts.iter().map(|part| part.held_bytes()).sum();
-        size_of::<Self>() + parts + self.bytes.held_bytes(false)
+        let still = self.still.as_ref().map_or(0, Bytes::len);
+        let repeated = still * self.parts.len().saturating_sub(1);
+        size_of::<Self>() + parts.saturating_sub(repeated) + self.bytes.held_bytes(false)
+    }
+
+    /// Bytes that both take but that are held once: the still picture, if it is the same.
+    pub(crate) fn bytes_shared_with(&self, other: &Segment) -> usize {
+        match (&self.still, &other.still) {
+            (Some(still), Some(other)) if still.as_ptr() == other.as_ptr() => still.len(),
+            _ => 0,
+        }
     }
 
     /// Where it ends (so far).

@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use media_core::{
     Broadcast, Frame, Mark, Timescale,
     broadcast::{Consumer, Event, Presence, TrackInfo},
@@ -347,11 +346,11 @@ impl Program {
                 }
                 self.reached = self.reached.max(decode);
                 if let Some(mark) = mark {
-                    self.cut_master(mark, decode, frame.independent, None);
+                    self.cut_master(mark, decode, frame.independent, false);
                 }
                 let line = &mut self.lines[self.master];
-                if frame.independent {
-                    line.still = Some(frame.payload.clone());
+                if frame.key || mark.is_some() {
+                    line.still = frame.independent.then(|| frame.payload.clone());
                 }
                 if let Kind::Video(clock) = &mut line.kind {
                     clock.hold(frame, decode);
@@ -364,7 +363,7 @@ impl Program {
                         audio.clock.restart(frame.dts);
                     }
                     let at = audio.clock.next().unwrap_or(frame.dts);
-                    self.cut_master(mark, at, true, None);
+                    self.cut_master(mark, at, true, false);
                 }
                 let line = &mut self.lines[self.master];
                 self.reached = self.reached.max(line.to_video(frame.dts));
@@ -423,12 +422,13 @@ impl Program {
         }
     }
 
-    /// A segment of the master track starts at `at`, in its ticks; the followers learn of it. `still`: a gap shows this picture.
-    fn cut_master(&mut self, mut mark: Mark, at: i64, independent: bool, still: Option<Bytes>) {
+    /// A segment of the master track starts at `at`, in its ticks; the followers learn of it. `alive`: the mark is a gap's, and
+    /// audio goes on beside it.
+    fn cut_master(&mut self, mut mark: Mark, at: i64, independent: bool, alive: bool) {
         self.longest = self.broadcast.longest_segment();
         mark.discontinuity |= std::mem::take(&mut self.replaces);
         // The mark that said so was missed, if it is not this one.
-        mark.discontinuity |= !mark.gap && self.discontinuity_is_due();
+        mark.discontinuity |= (!mark.gap || alive) && self.discontinuity_is_due(mark.gap);
         if !self.lines[self.master].window.has_started() {
             self.settings.window = self.settings.window.max(LISTED_SEGMENTS * self.longest);
             for line in &mut self.lines {
@@ -437,13 +437,15 @@ impl Program {
         }
         let line = &mut self.lines[self.master];
         let first = line.segmenter.open().is_none();
-        line.renew_init(mark.discontinuity || first);
+        // What a gap shows is of the configuration before it.
+        line.renew_init(mark.discontinuity && !mark.gap || first);
         let previous = line.segmenter.open().map(|open| (open.msn, open.start));
         line.close(at, &self.metrics);
         if let Some((msn, start)) = previous {
             self.periods.close(msn, self.lines[self.master].to_video(at - start));
         }
         let line = &mut self.lines[self.master];
+        let still = line.still_to_show().filter(|_| alive);
         let held = still.is_some();
         let gap = mark.gap && !held;
         line.start(Mark { gap, ..mark }, at, independent || held);
@@ -477,10 +479,14 @@ impl Program {
         }
     }
 
-    /// Whether a track of the source needs another init segment. One that starts late does not, before it has started.
-    fn discontinuity_is_due(&self) -> bool {
-        let begun = self.lines.iter().filter(|line| line.segmenter.open().is_some());
-        begun.into_iter().any(Line::wants_init)
+    /// Whether a track of the source needs another init segment. One that starts late does not, before it has started; nor does
+    /// the master in a `gap` of its frames.
+    fn discontinuity_is_due(&self, gap: bool) -> bool {
+        let mut lines = self.lines.iter().enumerate();
+        lines.any(|(index, line)| {
+            let silent = gap && index == self.master;
+            !silent && line.segmenter.open().is_some() && line.wants_init()
+        })
     }
 
     fn follower_frame(&mut self, track: usize, frame: Frame, now: Instant) {
@@ -536,8 +542,7 @@ impl Program {
             Kind::Follower(_) => {}
         }
         let alive = self.audio_is_alive(now);
-        let still = self.lines[self.master].still.clone().filter(|_| alive);
-        self.cut_master(mark, at, false, still);
+        self.cut_master(mark, at, false, alive);
         for index in self.followers() {
             if let Kind::Follower(_) = &self.lines[index].kind {
                 self.release_line(index, Some(now));

@@ -63,8 +63,6 @@ struct Open {
     sets: Sets,
     /// Nothing more comes of it: the rest is gap parts.
     interrupted: bool,
-    /// It shows this picture for as long as it lasts.
-    still: Option<Bytes>,
     samples: Vec<Sample>,
     part: Span,
     /// Memory that its parts and samples take.
@@ -117,7 +115,6 @@ impl Segmenter {
             segment,
             sets,
             interrupted: false,
-            still: None,
             samples: Vec::new(),
             part,
             bytes: 0,
@@ -128,14 +125,15 @@ impl Segmenter {
     /// before it, in each part.
     pub(crate) fn show(&mut self, still: Bytes) {
         if let Some(open) = &mut self.open {
-            open.still = Some(still);
+            open.bytes += still.len();
+            open.segment.still = Some(still);
         }
     }
 
     /// The open segment, if the clock makes its parts and not samples that come: a gap, or a still picture.
     pub(crate) fn clocked(&self) -> Option<&Segment> {
         let open = self.open.as_ref()?;
-        (open.segment.gap || open.still.is_some()).then_some(&open.segment)
+        open.is_clocked().then_some(&open.segment)
     }
 
     /// Appends a sample to the open segment, where the one before it ended; how many parts that closed.
@@ -176,7 +174,7 @@ impl Segmenter {
     /// Appends parts without samples of their own, gaps or the still picture, as long as others, while they end by `until`; how
     /// many. Only where no samples come any more.
     pub(crate) fn push_gaps(&mut self, until: i64) -> usize {
-        let least = self.part_least.min(self.part_most.unwrap_or(i64::MAX)).max(1);
+        let least = self.clocked_part();
         let mut parts = 0;
         while let Some(open) = self.open.as_mut().filter(|open| open.is_without_samples())
             && open.segment.end() + least <= until
@@ -187,13 +185,25 @@ impl Segmenter {
         parts
     }
 
+    /// How long parts are that the clock makes.
+    fn clocked_part(&self) -> i64 {
+        self.part_least.min(self.part_most.unwrap_or(i64::MAX)).max(1)
+    }
+
+    /// The bit rate that `still` has as the one sample of each part.
+    pub(crate) fn still_bps(&self, still: &Bytes) -> u64 {
+        let bits = still.len() as u64 * 8;
+        bits.saturating_mul(u64::from(self.timescale.hz())) / self.clocked_part().unsigned_abs()
+    }
+
     /// Appends a part without samples of its own.
     fn push_rest(&mut self, duration: i64) {
         let Some(open) = &mut self.open else { return };
-        let Some(still) = open.still.clone() else {
+        let Some(still) = open.segment.still.clone() else {
             open.push_gap(duration);
             return;
         };
+        open.bytes += SAMPLE_BYTES;
         let mut sample = Sample {
             duration: u32::try_from(duration).unwrap_or(u32::MAX),
             composition: 0,
@@ -213,8 +223,8 @@ impl Segmenter {
 
     /// Forgets the open segment if the clock makes its parts and no part was made.
     pub(crate) fn discard_empty_gap(&mut self) {
-        let clocked = |open: &Open| open.segment.gap || open.still.is_some();
-        self.open.take_if(|open| clocked(open) && open.segment.parts.is_empty());
+        self.open
+            .take_if(|open| open.is_clocked() && open.segment.parts.is_empty());
     }
 
     /// Forgets the open segment, if there is one.
@@ -234,6 +244,7 @@ impl Segmenter {
         }
         let mut open = self.open.take()?;
         open.segment.gap |= open.segment.parts.is_empty() || open.segment.parts.iter().any(|part| part.gap);
+        open.segment.still.take_if(|_| open.segment.gap);
         open.segment.bytes = Rope::concat(open.segment.parts.iter().map(|part| &part.bytes));
         Some(open.segment)
     }
@@ -278,8 +289,13 @@ impl Segmenter {
 }
 
 impl Open {
+    /// Whether the clock makes its parts.
+    fn is_clocked(&self) -> bool {
+        self.segment.gap || self.segment.still.is_some()
+    }
+
     fn is_without_samples(&self) -> bool {
-        self.segment.gap || self.interrupted || self.still.is_some()
+        self.is_clocked() || self.interrupted
     }
 
     fn push_part(&mut self, part: Part) {

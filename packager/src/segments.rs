@@ -210,6 +210,7 @@ mod tests {
             discontinuity: false,
             gap: false,
             independent: true,
+            still: None,
             parts: Vec::new(),
             bytes: Rope::default(),
         })

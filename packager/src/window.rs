@@ -183,6 +183,11 @@ impl Window {
         self.count_inits();
     }
 
+    /// Highest bit rate of any segment, stills left out.
+    pub(crate) fn peak_bps(&self) -> u64 {
+        self.track.peak_bps
+    }
+
     /// Memory that is taken: segments and init segments.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes + self.init_bytes
@@ -193,12 +198,14 @@ impl Window {
         if !self.has_started() {
             self.measure(&segment);
         }
-        if self.rate_is_due && !segment.gap {
+        if self.rate_is_due && !segment.gap && segment.still.is_none() {
             self.measure_rate(&segment);
         }
         self.bits.add(&segment, &mut self.track);
         let edge = segment.end();
-        self.bytes += segment.held_bytes();
+        let newest = self.track.segments.last();
+        let shared = newest.map_or(0, |newest| segment.bytes_shared_with(newest));
+        self.bytes += segment.held_bytes() - shared;
         self.track.dependent += usize::from(is_dependent(&segment));
         self.track.segments.push(Arc::new(segment));
         let (held, listed) = (self.held, self.listed);
@@ -294,7 +301,9 @@ impl Window {
         let Some(oldest) = self.track.segments.pop_front() else {
             return false;
         };
-        self.bytes = self.bytes.saturating_sub(oldest.held_bytes());
+        let next = self.track.segments.first();
+        let shared = next.map_or(0, |next| oldest.bytes_shared_with(next));
+        self.bytes = self.bytes.saturating_sub(oldest.held_bytes() - shared);
         self.track.dependent -= usize::from(is_dependent(&oldest));
         let listed = self.track.listed_from == 0;
         if listed {
@@ -405,7 +414,8 @@ struct Bits {
 
 impl Bits {
     fn add(&mut self, segment: &Segment, track: &mut Track) {
-        if segment.gap {
+        // Stills are no measure of what the track has when its frames come.
+        if segment.gap || segment.still.is_some() {
             (self.run, self.run_ticks) = (0, 0);
             return;
         }

@@ -54,6 +54,8 @@ pub(super) struct State {
     pub(super) taken: Option<(i64, Instant)>,
     /// Changes of configuration since the first of them, which is less than [`CHANGES_SPAN`] old.
     pub(super) changes: Option<(Instant, u32)>,
+    /// Changes of a track's configuration since the start.
+    pub(super) reconfigurations: u64,
     /// Why a track was placed anew, if nobody was told yet.
     pub(super) notice: Option<(usize, Notice)>,
     pub(super) presence: Presence,
@@ -76,6 +78,7 @@ impl State {
         let config = Arc::new(config.clone());
         self.tracks[track].config = Arc::clone(&config);
         self.tracks[track].reconfigured = self.cutter.has_started();
+        self.reconfigurations += 1;
         self.cutter.expect_discontinuity();
         let arrived = self.log.back().map(|entry| entry.arrived);
         match arrived {

@@ -191,6 +191,7 @@ impl Example {
                 discontinuity,
                 gap: gap || line.made == Made::Nothing,
                 independent: line.track.rendition || !self.gridded || grid > 1,
+                still: None,
                 parts: Vec::new(),
                 bytes: Rope::default(),
             };

@@ -121,6 +121,157 @@ fn video_that_stops_is_a_still_picture_and_audio_goes_on() {
     );
 }
 
+impl Bench {
+    /// Units of audio at `rate` from track `track`, alone, while the hub's clock runs.
+    fn audio_alone(&mut self, track: usize, rate: i64, ms: std::ops::Range<i64>) {
+        let first = (ms.start * rate + 1_023_999) / 1_024_000;
+        for ms in (first..).map(|n| n * 1_024_000 / rate).take_while(|at| *at < ms.end) {
+            self.hub.advance(self.at(ms));
+            self.send(track, ms, ms, 0, true);
+        }
+    }
+
+    /// 25 pictures a second in groups of 2 s, with audio; key frames have `size` bytes.
+    fn pictures(&mut self, size: usize, ms: std::ops::Range<i64>) {
+        for ms in ms.step_by(20) {
+            if ms % 40 == 0 {
+                let key = ms % 2_000 == 0;
+                let unit = AccessUnit {
+                    dts: ms * 90,
+                    pts: ms * 90,
+                    key,
+                    independent: key,
+                    arrived: self.at(ms),
+                    payload: vec![0; if key { size } else { 1_000 }].into(),
+                };
+                self.producer.as_ref().unwrap().push(0, unit).unwrap();
+            }
+            self.send(1, ms, ms, 0, true);
+        }
+    }
+}
+
+fn aac_44() -> Config {
+    tracks(AAC_44, false).remove(0).1
+}
+
+/// How many units of these milliseconds are in a track's segments.
+fn heard(track: &Track, ms: std::ops::Range<i64>) -> usize {
+    stamps(track).iter().filter(|stamp| ms.contains(stamp)).count()
+}
+
+#[test]
+fn audio_whose_description_changes_while_video_is_silent_is_heard() {
+    // With a still picture, and without one, where groups begin with recovery points.
+    for open_gop in [false, true] {
+        let mut bench = Bench::new(tracks(AAC_48, true));
+        bench.open_gop = open_gop;
+        bench.run(25.0, 50, false, Some(48_000.0), 0.0..5.0, 0.0);
+        bench.audio_alone(1, 48_000, 5_000..10_000);
+        bench.producer.as_ref().unwrap().configure(1, &aac_44()).unwrap();
+        bench.audio_alone(1, 44_100, 10_000..20_000);
+        bench.run(25.0, 50, false, Some(44_100.0), 20.0..24.0, 0.0);
+        let presentation = bench.end(24_000);
+        assert_sound(presentation);
+        let [video, audio] = &presentation.tracks[..] else {
+            panic!("two tracks")
+        };
+        // From the next mark on.
+        assert!(heard(audio, 12_000..20_000) > 8 * 44_100 / 1_024 - 4);
+        assert_eq!(heard(audio, 20_000..24_000), 4 * 44_100 / 1_024 + 1);
+        assert_eq!(audio.inits.len(), 2);
+        let silent = video.segments.iter().filter(|segment| segment.gap).count();
+        assert_eq!(silent > 0, open_gop, "{silent}");
+        assert!(video.inits.len() == 1 && video.segments.last().is_some_and(|last| !last.gap));
+        for (v, a) in video.segments.iter().zip(audio.segments.iter()) {
+            assert_eq!(v.discontinuity, a.discontinuity, "segment {}", v.msn);
+        }
+    }
+}
+
+#[test]
+fn a_publisher_that_returns_with_other_audio_and_without_video_is_heard() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.run(25.0, 50, false, Some(48_000.0), 0.0..5.0, 0.0);
+    bench.producer.take().unwrap().leave(bench.at(5_000));
+    bench.tick(5_000..8_000);
+    let claim = bench.hub.claim("demo".parse().unwrap()).unwrap();
+    let back = claim.start(tracks(AAC_44, false), bench.at(8_000), SystemTime::UNIX_EPOCH);
+    bench.producer = Some(back.unwrap());
+    bench.audio_alone(1, 44_100, 8_000..20_000);
+    let presentation = bench.end(20_000);
+    assert_sound(presentation);
+    assert!(heard(&presentation.tracks[1], 11_000..20_000) > 9 * 44_100 / 1_024 - 20);
+}
+
+#[test]
+fn a_name_never_gets_fewer_discontinuities_than_its_broadcast_before_was_listed_with() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    let first = bench.program.broadcast.first_discontinuity();
+    bench.program = Program::new(&bench.consumer, bench.settings, bench.metrics.clone(), Some(first));
+    bench.run(25.0, 50, false, Some(48_000.0), 0.0..5.0, 0.0);
+    bench.audio_alone(1, 48_000, 5_000..8_000);
+    bench.producer.as_ref().unwrap().configure(1, &aac_44()).unwrap();
+    bench.audio_alone(1, 44_100, 8_000..12_000);
+    bench.run(25.0, 50, false, Some(44_100.0), 12.0..16.0, 0.0);
+    bench.hub.kick(&"demo".parse().unwrap());
+    bench.pump(16_000);
+    let reached = bench.last.as_ref().unwrap().tracks[0].discontinuities();
+    // It replaced another, audio changed while video was silent, and video is back.
+    assert_eq!(reached, first + 3);
+    let claim = bench.hub.claim("demo".parse().unwrap()).unwrap();
+    let next = claim.start(tracks(AAC_48, true), bench.at(17_000), SystemTime::UNIX_EPOCH + T * 500);
+    assert!(next.unwrap().broadcast().first_discontinuity() >= reached);
+}
+
+#[test]
+fn no_picture_of_an_older_group_is_shown_while_video_is_silent() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.open_gop = true;
+    bench.run(25.0, 50, false, Some(48_000.0), 0.0..5.0, 0.0);
+    bench.audio_alone(1, 48_000, 5_000..12_000);
+    let presentation = bench.end(12_000);
+    assert_sound(presentation);
+    let video = &presentation.tracks[0];
+    assert_eq!(stamps(video).len(), 125);
+    assert!(video.segments.iter().skip(3).all(|segment| segment.gap));
+    // Sound goes on.
+    assert!(heard(&presentation.tracks[1], 5_000..12_000) > 7 * 48_000 / 1_024 - 20);
+}
+
+#[test]
+fn a_still_picture_is_counted_once_and_is_no_measure_of_the_bit_rate() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    (bench.settings.window, bench.settings.window_bytes) = (T * 8, 4 << 20);
+    bench.restart();
+    bench.pictures(400_000, 0..4_000);
+    let peak = bench.last.as_ref().unwrap().tracks[0].peak_bps;
+    for minute in 0..2 {
+        bench.audio_alone(1, 48_000, 4_000 + minute * 60_000..64_000 + minute * 60_000);
+        let held = bench.program.bytes();
+        assert!(held < 2 << 20, "{held}");
+    }
+    bench.pictures(400_000, 124_000..130_000);
+    let presentation = bench.end(130_000);
+    presentation.tracks.iter().for_each(|track| assert_continuous(track));
+    let video = &presentation.tracks[0];
+    let stills = video.segments.iter().filter(|segment| segment.still.is_some());
+    assert!(stills.count() > 8 && video.segments.iter().all(|segment| !segment.gap));
+    assert!(video.peak_bps < peak + peak / 10, "{} {peak}", video.peak_bps);
+}
+
+#[test]
+fn a_picture_that_no_player_can_read_once_a_part_is_not_shown() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.pictures(1_400_000, 0..4_000);
+    bench.audio_alone(1, 48_000, 4_000..12_000);
+    let presentation = bench.end(12_000);
+    assert_sound(presentation);
+    let video = &presentation.tracks[0];
+    assert!(video.segments.iter().skip(2).all(|segment| segment.gap));
+    assert!(heard(&presentation.tracks[1], 4_000..12_000) > 8 * 48_000 / 1_024 - 20);
+}
+
 #[test]
 fn video_and_audio_that_stop_together_are_gaps() {
     let mut bench = Bench::new(tracks(AAC_48, true));
