@@ -248,6 +248,82 @@ fn a_backlog_of_both_tracks_goes_after_the_gap_but_one_track_does_not_take_the_o
     assert_eq!(bench.map(VIDEO, 4_080, 28_000.0), 28_080.0);
 }
 
+/// Both tracks fall silent at 4 s. At 12 s a backlog comes at once, up to the timestamp `until` or until the publisher is to wait,
+/// in groups of 2 s, and goes after a gap of 8 s. Returns where the pictures that are kept are placed, by their timestamps.
+fn after_an_outage(bench: &mut Bench, until: i64) -> Vec<(i64, f64)> {
+    for n in 0..100 {
+        bench.map(VIDEO, n * 40, n as f64 * 40.0);
+        bench.map(AUDIO, n * 40, n as f64 * 40.0);
+    }
+    bench.map(AUDIO, 4_000, 12_000.0);
+    let mut placed = vec![(4_000, bench.map(VIDEO, 4_000, 12_000.0) + 8_000.0)];
+    assert!(bench.timeline.delay(VIDEO, 8_000 * MS, bench.at(12_000.0)));
+    for stamp in (4_040..until).step_by(40) {
+        let now = bench.at(12_000.0);
+        for track in [VIDEO, AUDIO] {
+            let starts = track == VIDEO && stamp % 2_000 == 0;
+            if !bench.timeline.leaves_out(track, stamp * MS, starts, now) {
+                let at = bench.map(track, stamp, 12_000.0);
+                placed.extend((track == VIDEO).then_some((stamp, at)));
+            }
+        }
+        if bench.timeline.ahead_until(now).is_some() {
+            break;
+        }
+    }
+    placed
+}
+
+#[test]
+fn a_file_that_stalls_loses_as_much_as_it_stalled_for_and_then_is_waited_for() {
+    let mut bench = Bench::new();
+    let placed = after_an_outage(&mut bench, 100_000);
+    let went_on = placed.windows(2).find(|pair| pair[1].0 > pair[0].0 + 40).unwrap();
+    // 2.5 s are kept. Of the 8 s after that, the rest of the last group is left out, too.
+    assert_eq!((went_on[0].0, went_on[1].0), (6_520, 16_000));
+    assert_eq!(went_on[1].1, went_on[0].1 + 40.0);
+    assert!(bench.timeline.ahead_until(bench.at(12_000.0)).is_some());
+    assert_eq!(bench.notices, []);
+}
+
+#[test]
+fn after_an_outage_a_live_publisher_goes_on_at_a_key_frame_near_the_wall_clock() {
+    let mut bench = Bench::new();
+    let placed = after_an_outage(&mut bench, 12_000);
+    assert_eq!(placed.last().unwrap(), &(6_520, 14_520.0));
+    let mut went_on = None;
+    for stamp in (12_000..40_000i64).step_by(40) {
+        let ms = stamp as f64;
+        for track in [VIDEO, AUDIO] {
+            let starts = track == VIDEO && stamp % 2_000 == 0;
+            if !bench.timeline.leaves_out(track, stamp * MS, starts, bench.at(ms)) {
+                let at = bench.map(track, stamp, ms);
+                went_on.get_or_insert((track, stamp, at));
+                assert!((at - ms).abs() <= 600.0, "{at} at {ms}");
+            }
+        }
+        assert_eq!(bench.timeline.ahead_until(bench.at(ms)), None);
+    }
+    assert_eq!(went_on, Some((VIDEO, 14_000, 14_560.0)));
+    assert_eq!(bench.notices, []);
+}
+
+#[test]
+fn after_an_outage_media_go_on_even_if_no_key_frame_comes() {
+    let mut bench = Bench::new();
+    after_an_outage(&mut bench, 12_000);
+    let mut first = None;
+    for stamp in (12_000..30_000i64).step_by(40) {
+        let now = bench.at(stamp as f64);
+        if !bench.timeline.leaves_out(AUDIO, stamp * MS, false, now) {
+            let at = bench.map(AUDIO, stamp, stamp as f64);
+            first.get_or_insert((stamp, (at - stamp as f64).abs() <= 50.0));
+        }
+    }
+    // 5 s after the last that was kept.
+    assert_eq!(first, Some((19_560, true)));
+}
+
 /// The largest distance from the wall clock, and between the tracks, after the first hour of 30 days at a clock of the publisher's
 /// that is off by `ppm`, with jitter.
 fn month(ppm: f64) -> (f64, f64) {
