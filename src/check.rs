@@ -24,6 +24,12 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, String>) -> ExitCo
         Ok(config) => {
             report.fine("configuration", &file);
             publishing(config, &mut report);
+            if has_address_of_origin(config) {
+                report.note(
+                    "http.public_url",
+                    "not used for DASH manifests fetched from edge.origin: set it at the origin",
+                );
+            }
         }
         Err(what) => report.wrong("configuration", what),
     }
@@ -76,6 +82,11 @@ fn publishing(config: &Config, report: &mut Report) {
             "no api.admin_token, so nothing can be changed through the API",
         );
     }
+}
+
+/// Whether an edge has an address for viewers set, which has no effect on what it fetches.
+fn has_address_of_origin(config: &Config) -> bool {
+    !config.edge.origin.is_empty() && config.http.public_url.is_set()
 }
 
 /// What TLS would show.
@@ -226,5 +237,21 @@ impl Report {
     fn wrong(&mut self, what: &str, words: &str) {
         self.wrong += 1;
         println!("WRONG  {what:<15} {words}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_for_viewers_is_of_no_use_at_an_edge() {
+        let mut config = Config::default();
+        config.http.public_url = "https://live.example".to_owned().try_into().expect("an address");
+        assert!(!has_address_of_origin(&config));
+        config.edge.origin = vec!["http://origin.example".parse().expect("an origin")];
+        assert!(has_address_of_origin(&config));
+        config.http.public_url = String::new().try_into().expect("none");
+        assert!(!has_address_of_origin(&config));
     }
 }

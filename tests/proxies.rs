@@ -247,6 +247,24 @@ fn open_segments_are_right(cached: &Cached, kind: Kind) {
     });
 }
 
+/// A manifest names the clock by the address of the cache, then by a relative one, and both are there.
+#[track_caller]
+fn names_the_clock(cached: &Cached) {
+    let manifest = "/live/show/manifest.mpd";
+    let text = cached.get(manifest).text();
+    let clocks: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("<UTCTiming"))
+        .filter_map(|line| line.split("value=\"").nth(1)?.split('"').next())
+        .collect();
+    let absolute = format!("http://{}/time", cached.proxy);
+    assert_eq!(clocks, [absolute.as_str(), "../../time", absolute.as_str()], "{text}");
+    for path in ["/time", resolve(manifest, clocks[1]).as_str()] {
+        let clock = cached.get(path);
+        assert_eq!((clock.status, clock.header("cache-control")), (200, Some("no-store")));
+    }
+}
+
 /// A client that reads list after list and part after part loses none and is where the origin is.
 #[track_caller]
 fn keeps_up(cached: &Cached) {
@@ -288,6 +306,7 @@ fn varnish_makes_one_request_of_many_and_passes_on_what_comes() {
     collapses(&cached);
     obeys_lifetimes(&cached, Kind::Varnish);
     open_segments_are_right(&cached, Kind::Varnish);
+    names_the_clock(&cached);
     keeps_up(&cached);
 }
 
@@ -297,6 +316,7 @@ fn nginx_makes_one_request_of_many_and_keeps_what_is_whole() {
     collapses(&cached);
     obeys_lifetimes(&cached, Kind::Nginx);
     open_segments_are_right(&cached, Kind::Nginx);
+    names_the_clock(&cached);
     keeps_up(&cached);
 }
 

@@ -17,6 +17,8 @@ backend default {
 }
 
 sub vcl_recv {
+    # DASH manifests name the clock by the Host of the request, and by https if X-Forwarded-Proto says so: a TLS proxy
+    # before Varnish must set both. Varnish keeps a manifest for each (Vary).
     if (req.url !~ "^/(live|media)/") {
         # The watch page, the API and the clock.
         return (pass);

@@ -18,7 +18,8 @@ pub struct Config {
     /// if a proxy puts one before ours; empty, the default, for the scheme and Host of each request.
     /// DASH manifests name the clock (`/time`) by it, in full, because some players do not resolve a
     /// relative address. To be set behind a proxy or CDN that changes Host or terminates TLS, and at the
-    /// origin of edges, whose viewers' name only it can say.
+    /// origin of edges, whose viewers' name only it can say. On an edge it has no effect on manifests that
+    /// are fetched from `edge.origin`.
     pub public_url: PublicUrl,
     /// Connections at once. Default 10 000. Each costs a file descriptor and, idle, some 6 KiB over HTTP/1.1; over HTTP/2 with TLS 40.
     /// When all are taken, those that have been idle longest are closed for new ones, first of the address that comes; one in

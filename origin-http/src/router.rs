@@ -397,11 +397,11 @@ impl Router {
             Listing::PlainManifest => packager::Listing::PlainManifest(self.site(head, asker)),
             Listing::Playlist(track) => return playlist(self, head, conditions, live, presentation, &track),
         };
-        let named = |site: &Site| site.is_some() && self.public_site.is_none();
-        let varies = match &listing {
-            packager::Listing::Manifest(site) | packager::Listing::PlainManifest(site) => named(site),
-            _ => false,
-        };
+        let is_manifest = matches!(
+            listing,
+            packager::Listing::Manifest(_) | packager::Listing::PlainManifest(_)
+        );
+        let varies = is_manifest && self.public_site.is_none();
         let text = Text {
             presentation,
             listing,

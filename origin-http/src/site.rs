@@ -11,8 +11,9 @@ use serde::Deserialize;
 
 /// A proxy's statement of the scheme that its client used. It can make `https` of `http`, nothing else.
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
-/// What an answer varies by whose site was taken from the request, beside Accept-Encoding.
-pub(crate) const VARIES: &str = "accept-encoding, host, x-forwarded-proto";
+/// The request headers that decide on a manifest where `http.public_url` is not set: whether it names
+/// the clock by a relative or an absolute address, and by which.
+pub(crate) const VARIES: &str = "accept-encoding, host, x-forwarded-proto, cdn-loop";
 /// RFC 8586: those who passed a request on.
 const CDN_LOOP: &str = "cdn-loop";
 /// How edges of ours are named there.
@@ -32,6 +33,11 @@ pub struct PublicUrl(Site);
 pub struct NotPublicUrl;
 
 impl PublicUrl {
+    /// Whether it is set.
+    pub fn is_set(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The site; `None` if it is not set.
     pub(crate) fn site(&self) -> Site {
         self.0.clone()

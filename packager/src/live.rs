@@ -548,6 +548,9 @@ impl Live {
 
     /// Swaps in a snapshot; whether it is the first.
     fn publish(&self, presentation: Presentation, changed: &[usize]) -> bool {
+        if let Some(before) = self.current() {
+            presentation.rendered.keep_sites(&before.rendered, Instant::now());
+        }
         let first = self.current.swap(Some(Arc::new(presentation))).is_none();
         if first {
             self.turned.notify_waiters();

@@ -5,6 +5,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     io::Write,
     sync::{Arc, OnceLock},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -12,9 +13,12 @@ use flate2::{Compression, write::GzEncoder};
 
 use crate::{Presentation, Track, dash, hls};
 
-/// Sites whose manifests are kept of one snapshot. Whoever asks under more names, which a client can
-/// make up, gets manifests that name the clock by a relative address.
+/// Sites whose manifests are kept of one snapshot. Requests under more names, which a client can make
+/// up, get manifests that name the clock by a relative address.
 const SITES: usize = 4;
+/// How long a site keeps its place after it was last asked for, so that invented names cannot take the
+/// place of one that viewers use.
+const KEPT: Duration = Duration::from_secs(60);
 /// A text that describes more segments than this takes milliseconds to render and compress.
 const LONG: usize = 1_024;
 
@@ -65,11 +69,15 @@ struct Media {
 struct Manifests {
     relative: OnceLock<Box<Text>>,
     by_site: [OnceLock<Box<OfSite>>; SITES],
+    /// The log says that all places are taken; once a broadcast, because any client can make it so.
+    is_told: OnceLock<()>,
 }
 
 #[derive(Debug)]
 struct OfSite {
     site: Arc<str>,
+    /// When it was last asked for before this snapshot; `None`: it was not there.
+    asked: Option<Instant>,
     text: OnceLock<Text>,
 }
 
@@ -78,7 +86,36 @@ impl Manifests {
     fn of(&self, site: &Site, render: impl Fn(Option<&str>) -> String) -> &Text {
         match self.place(site, true) {
             Some(of_site) => of_site.text.get_or_init(|| render(Some(&of_site.site)).into()),
-            None => self.relative.get_or_init(|| boxed(render(None))),
+            None => {
+                if site.is_some() && self.is_told.set(()).is_ok() {
+                    tracing::warn!(
+                        sites = SITES,
+                        "players use more addresses than manifests can name the clock by: set http.public_url"
+                    );
+                }
+                self.relative.get_or_init(|| boxed(render(None)))
+            }
+        }
+    }
+
+    /// Takes over the places of the snapshot `before` whose sites were asked for in it, or less than
+    /// [`KEPT`] ago.
+    fn keep_sites(&self, before: &Self, now: Instant) {
+        if before.is_told.get().is_some() {
+            let _ = self.is_told.set(());
+        }
+        let kept = before.by_site.iter().filter_map(OnceLock::get).filter_map(|place| {
+            let asked = place.asked.filter(|_| place.text.get().is_none()).unwrap_or(now);
+            let is_kept = now.saturating_duration_since(asked) < KEPT;
+            is_kept.then(|| OfSite {
+                site: Arc::clone(&place.site),
+                asked: Some(asked),
+                text: OnceLock::new(),
+            })
+        });
+        for (place, kept) in self.by_site.iter().zip(kept) {
+            // It is free: nobody else has this snapshot yet.
+            let _ = place.set(Box::new(kept));
         }
     }
 
@@ -97,6 +134,7 @@ impl Manifests {
             true => Some(place.get_or_init(|| {
                 Box::new(OfSite {
                     site: Arc::clone(site),
+                    asked: None,
                     text: OnceLock::new(),
                 })
             })),
@@ -118,6 +156,13 @@ impl Rendered {
             plain_manifest: Manifests::default(),
             media: (0..tracks).map(|_| Media::default()).collect(),
         }
+    }
+
+    /// Keeps places for the sites whose manifests were asked for lately, before this snapshot follows
+    /// `before` at `now`.
+    pub(crate) fn keep_sites(&self, before: &Self, now: Instant) {
+        self.manifest.keep_sites(&before.manifest, now);
+        self.plain_manifest.keep_sites(&before.plain_manifest, now);
     }
 }
 

@@ -181,7 +181,13 @@ impl Control {
 /// Whether answers that vary by this header may be kept: our key knows whether a text is compressed, and an origin is asked without
 /// `Origin`, whoever asks us: its answer to that is `*`, as ours is.
 fn is_known(vary: &[u8]) -> bool {
-    let known: [&[u8]; 4] = [b"accept-encoding", b"origin", b"host", b"x-forwarded-proto"];
+    let known: [&[u8]; 5] = [
+        b"accept-encoding",
+        b"origin",
+        b"host",
+        b"x-forwarded-proto",
+        b"cdn-loop",
+    ];
     vary.is_empty() || known.iter().any(|name| vary.eq_ignore_ascii_case(name))
 }
 
@@ -261,6 +267,7 @@ mod tests {
         for (vary, storable) in [
             (&["Accept-Encoding, Origin"][..], true),
             (&["origin", "ACCEPT-ENCODING,"], true),
+            (&[crate::site::VARIES], true),
             (&["Accept-Encoding", "Cookie"], false),
             (&["Accept-Encoding,User-Agent"], false),
             (&["*"], false),

@@ -32,12 +32,23 @@ pub(super) struct Head<'a> {
 
 /// The address of the clock, `/time`. Absolute where the site's address is known: rx-player, GStreamer
 /// and ExoPlayer do not resolve a relative one.
+#[derive(Clone, Copy)]
 pub(super) struct Clock<'a>(Option<&'a str>);
 
 impl<'a> Clock<'a> {
     /// `site`: scheme and authority, with a path before ours if there is one, and no slash at its end.
     pub(super) fn at(site: Option<&'a str>) -> Self {
         Self(site)
+    }
+
+    /// The clocks that a manifest lists, most useful first.
+    ///
+    /// rx-player and GStreamer use the first, ExoPlayer the last, and it knows no `http-head`; dash.js and
+    /// Shaka try each in order. So the absolute address is first and last, and the relative one between
+    /// them serves the others where a proxy makes the absolute one wrong.
+    fn all(self) -> impl Iterator<Item = Self> {
+        let absolute = self.0.map(|_| self);
+        absolute.into_iter().chain([Clock(None)]).chain(absolute)
     }
 }
 
@@ -104,12 +115,10 @@ fn write(out: &mut String, presentation: &Presentation, head: &Head<'_>, form: &
         let before = index.checked_sub(1).map(|before| &shown[before]);
         write_period(out, period, before, form)?;
     }
-    // The first that a player can use counts; http-head is good to a second only.
-    for scheme in ["http-iso", "http-head"] {
-        let clock = &head.clock;
+    for clock in head.clock.all() {
         writeln!(
             out,
-            "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:{scheme}:2014\" value=\"{clock}\"/>"
+            "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"{clock}\"/>"
         )?;
     }
     out.push_str("</MPD>\n");

@@ -444,12 +444,51 @@ fn the_clock_is_named_as_each_site_is_reached_up_to_a_few_sites() {
         let text = at(&format!("https://host-{n}.example/a"));
         let clock = format!("value=\"https://host-{n}.example/a/time\"");
         assert_eq!(text.matches(&clock).count(), 4, "{text}");
-        assert_eq!(text.matches("/time\"").count(), 4, "{text}");
+        assert_eq!(text.matches("/time\"").count(), 5, "{text}");
+        let clocks: Vec<_> = text.lines().filter(|line| line.starts_with("<UTCTiming")).collect();
+        assert!(clocks[0].contains(&clock) && clocks[2].contains(&clock), "{clocks:?}");
+        assert!(
+            clocks[1].contains("value=\"../../time\"") && clocks.len() == 3,
+            "{clocks:?}"
+        );
+        assert!(clocks.iter().all(|line| line.contains(":http-iso:")), "{clocks:?}");
     }
-    assert_eq!(at("https://host-4.example").matches("value=\"../../time\"").count(), 4);
+    assert_eq!(at("https://host-4.example").matches("value=\"../../time\"").count(), 3);
     let first = presentation.text(&crate::Listing::Manifest(Some("https://host-0.example/a".into())));
     let again = presentation.text(&crate::Listing::Manifest(Some("https://host-0.example/a".into())));
     assert!(std::ptr::eq(first, again), "rendered once");
+}
+
+#[test]
+fn a_site_that_is_asked_for_keeps_its_place_in_the_snapshots_that_follow() {
+    let mut example = Example::new();
+    example.push(Cut::Media, 180_000);
+    let begun = std::time::Instant::now();
+    let at = |presentation: &crate::Presentation, site: &str| {
+        let text = string(presentation.text(&crate::Listing::Manifest(Some(site.into()))));
+        text.contains(&format!("value=\"{site}/time\""))
+    };
+    let follow = |before: &crate::Presentation, seconds| {
+        let next = example.snapshot();
+        let now = begun + std::time::Duration::from_secs(seconds);
+        next.rendered.keep_sites(&before.rendered, now);
+        next
+    };
+    let first = example.snapshot();
+    assert!(at(&first, "https://ours.example"));
+    // Those who come first to the next snapshot take what is free, not our place.
+    let second = follow(&first, 1);
+    let invented = (0..4).filter(|n| at(&second, &format!("https://host-{n}.example")));
+    assert_eq!(invented.count(), 3);
+    assert!(at(&second, "https://ours.example"));
+    // A minute after the last request for it, a place is free.
+    let mut newest = follow(&second, 2);
+    for seconds in [30, 61] {
+        newest = follow(&newest, seconds);
+    }
+    assert!(!at(&newest, "https://other.example"));
+    let later = follow(&newest, 62);
+    assert!(at(&later, "https://other.example"));
 }
 
 #[test]
