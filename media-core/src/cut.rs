@@ -229,7 +229,12 @@ impl Cutter {
         let longer = 2 * step > 3 * lasted.max(GRAIN);
         (lasted > 0 && step > Timescale::VIDEO.ticks(HOLE).max(4 * lasted))
             || (longer && time - start > self.limit() + 4 * GRAIN)
-            || time - start > self.limit() + OVERRUN
+            || self.is_beyond(time)
+    }
+
+    /// Whether a frame at `time` lies beyond what the open segment may hold.
+    pub fn is_beyond(&self, time: i64) -> bool {
+        matches!(self.open, Some((start, false)) if time - start > self.limit() + OVERRUN)
     }
 
     /// Whether a stall is to be declared at media time `now`, `silent` ticks after the newest frame, where `stall` is the usual patience:
@@ -245,8 +250,10 @@ impl Cutter {
     }
 
     /// `time`, or just after the newest frame: time does not go back where a key frame is reordered less than the one before.
+    /// What ends a gap follows the gap.
     pub fn after_newest(&self, time: i64) -> i64 {
-        self.newest.map_or(time, |(newest, _)| time.max(newest + 1))
+        let newest = self.newest.filter(|_| !self.in_gap());
+        newest.map_or(time, |(newest, _)| time.max(newest + 1))
     }
 
     /// The newest frame is at `time`, if that is later than was known.

@@ -254,7 +254,9 @@ impl State {
             // The open segment's configuration does not decode it, and the next segment does not start here.
             return Err(Refused::BeforeKeyFrame);
         }
-        if self.cutter.is_hole(time)
+        // Without a mark it keeps the delay of the frames around it, which must not make the segment too long either.
+        let unmarked = dts.saturating_add(self.reorder);
+        if (self.cutter.is_hole(time) || self.cutter.is_beyond(unmarked))
             && let Some(mark) = self.cutter.begin_gap(time)
         {
             self.cutter.resume_anywhere();
@@ -281,8 +283,7 @@ impl State {
             None if was_gap && !key => Err(Refused::BeforeKeyFrame),
             None if was_gap => Err(Refused::InGap),
             None => {
-                // Without a mark it keeps the delay of the frames around it.
-                self.cutter.reach(dts.saturating_add(self.reorder));
+                self.cutter.reach(unmarked);
                 Ok(None)
             }
         }

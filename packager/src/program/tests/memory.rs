@@ -82,7 +82,8 @@ fn timestamps_that_stand_still_are_bounded_by_what_they_bring() {
     for (size, count) in [(8, 20_000), (1_000, 20_000), (100_000, 2_000)] {
         let mut bench = bounded(16 * MIB);
         let full = (0..count).find_map(|n| {
-            let full = bench.picture(1_000, 1_000, n % 50 == 0, size).err();
+            // A thousand a second are taken.
+            let full = bench.picture(n, 1_000, n % 50 == 0, size).err();
             assert!(
                 bench.program.bytes() <= 16 * MIB + size + 1_024,
                 "{n} pictures of {size}"
