@@ -44,6 +44,16 @@ pub struct Answering<'a> {
     pub(crate) entry: Option<Entry>,
 }
 
+impl Answering<'_> {
+    /// Waits until the request is known to be whole. No answer is being made before: a connection that has
+    /// only requests without an end is idle.
+    pub(crate) async fn whole(&mut self) {
+        if let Step::Body(end) = &mut self.step {
+            self.step = end.as_mut().await;
+        }
+    }
+}
+
 impl Future for Answering<'_> {
     type Output = Response<Body>;
 
@@ -85,6 +95,8 @@ impl fmt::Debug for Answering<'_> {
 pub(crate) enum Step<'a> {
     Answer(Response<Body>, Duration),
     Hold(Hold<'a>),
+    /// The request's body has not ended; the step that follows its end.
+    Body(Pin<Box<dyn Future<Output = Step<'a>> + Send + 'a>>),
     /// What few ask for, or seldom.
     Later(Pin<Box<dyn Future<Output = (Response<Body>, Duration)> + Send + 'a>>),
     /// The API's answer, which is its own whole.
@@ -104,16 +116,19 @@ impl Future for Step<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
+            if let Self::Body(end) = &mut *self {
+                *self = ready!(end.as_mut().poll(cx));
+            }
             let come = match &mut *self {
                 Self::Hold(hold) => ready!(Pin::new(&mut hold.changed).poll(cx)),
                 Self::Later(later) => return later.as_mut().poll(cx),
                 Self::Fallback(answer) => return answer.as_mut().poll(cx).map(|response| (response, Duration::ZERO)),
-                Self::Answer(..) | Self::Over => None,
+                Self::Answer(..) | Self::Body(_) | Self::Over => None,
             };
             match mem::replace(&mut *self, Self::Over) {
                 Self::Answer(response, held) => return Poll::Ready((response, held)),
                 Self::Hold(hold) => *self = hold.step(come),
-                Self::Later(_) | Self::Fallback(_) | Self::Over => return Poll::Pending,
+                Self::Body(_) | Self::Later(_) | Self::Fallback(_) | Self::Over => return Poll::Pending,
             }
         }
     }

@@ -22,6 +22,16 @@ pub(crate) fn is_valid(text: &[u8]) -> bool {
     is_reg_name(host) && is_port(port)
 }
 
+/// The same authority without the port that its scheme has anyway (RFC 9110 4.2.3), if it names that.
+pub(crate) fn without_default_port<'a>(text: &'a [u8], scheme: &str) -> &'a [u8] {
+    let port: &[u8] = match scheme {
+        "https" => b":443",
+        "http" => b":80",
+        _ => return text,
+    };
+    text.strip_suffix(port).unwrap_or(text)
+}
+
 /// `*( unreserved / pct-encoded / sub-delims )`, which IPv4 addresses are too, but not empty.
 fn is_reg_name(mut host: &[u8]) -> bool {
     if host.is_empty() {

@@ -448,6 +448,12 @@ struct Requests {
 
 impl Requests {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let _busy = self.activity.begin();
+        let early = matches!(&self.via, Via::Tls { early } if early.load(Ordering::Acquire));
+        let secure = matches!(self.via, Via::Tls { .. });
+        let mut answering = self.context.answer(request, self.peer, secure, early);
+        // A connection whose requests are incomplete is idle.
+        answering.whole().await;
         let Some(in_flight) = self.usage.exchange() else {
             // The connection ends before this could be sent.
             return Ok(answer::refuse(
@@ -456,10 +462,7 @@ impl Requests {
                 Lifetime::NoStore,
             ));
         };
-        let _busy = self.activity.begin();
-        let early = matches!(&self.via, Via::Tls { early } if early.load(Ordering::Acquire));
-        let secure = matches!(self.via, Via::Tls { .. });
-        let mut response = self.context.answer(request, self.peer, secure, early).await;
+        let mut response = answering.await;
         response.body_mut().hold(in_flight);
         self.activity.watch(response.body_mut());
         match self.protocol {

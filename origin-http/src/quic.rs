@@ -6,6 +6,7 @@
 
 mod budget;
 mod connection;
+mod exchanges;
 mod frames;
 mod head;
 mod keys;
@@ -33,7 +34,7 @@ use tracing::{Instrument, debug, debug_span, info};
 
 use crate::{
     admission::Admission,
-    config::{Config, Https},
+    config::{Config, Https, ms},
     connection::Context,
     signal::Signal,
 };
@@ -74,7 +75,12 @@ impl Endpoint {
         let server = settings::server(config, https, certificates, socket.keys())?;
         let endpoint = settings::endpoint(socket.keys());
         let runtime = Arc::new(TokioRuntime);
-        let quic = quinn::Endpoint::new_with_abstract_socket(endpoint, Some(server), socket.open()?, runtime)?;
+        let quic = quinn::Endpoint::new_with_abstract_socket(
+            endpoint,
+            Some(server),
+            socket.open(ms(config.first_byte_ms))?,
+            runtime,
+        )?;
         Ok(Self {
             quic,
             retry_from: RETRY_FROM,

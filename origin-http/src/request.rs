@@ -50,8 +50,12 @@ fn fault<B>(request: &Request<B>) -> Option<&'static str> {
     }
     match (authority, host) {
         (None, None) => return Some("a request has an :authority or a Host field"),
-        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
-            return Some(":authority and Host differ");
+        (Some(authority), Some(host)) => {
+            let scheme = request.uri().scheme_str().unwrap_or_default();
+            let [authority, host] = [authority, host].map(|text| authority::without_default_port(text, scheme));
+            if !authority.eq_ignore_ascii_case(host) {
+                return Some(":authority and Host differ");
+            }
         }
         _ => {}
     }
@@ -137,6 +141,12 @@ mod tests {
                 ("/x", &[HOST], None),
                 ("/x", &[], Some(400)),
                 ("https://other/x", &[HOST], Some(400)),
+                ("https://origin/x", &[HOST], Some(400)),
+                ("http://origin/x", &[HOST], None),
+                ("https://origin:443/x", &[("host", "origin")], None),
+                ("https://origin/x", &[("host", "Origin:443")], None),
+                ("https://[::443]/x", &[("host", "[::443]:443")], None),
+                ("https://[::443]/x", &[("host", "[::]")], Some(400)),
                 ("https://u@origin:80/x", &[], Some(400)),
                 ("https://origin/x", &[("x", "a b")], None),
                 ("https://origin/x", &[("x", "")], None),

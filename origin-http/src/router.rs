@@ -223,10 +223,14 @@ impl Router {
         if !reads || body.size_hint().lower() > 0 {
             return (kind, Step::answer(self.refuse_body(&head)));
         }
-        let step = Step::Later(Box::pin(async move {
+        #[expect(
+            clippy::async_yields_async,
+            reason = "an exchange begins between the request's end and the next step"
+        )]
+        let step = Step::Body(Box::pin(async move {
             match request::is_empty(body, self.body_pause).await {
-                true => self.route(head, resource, asker).await,
-                false => (self.refuse_body(&head), Duration::ZERO),
+                true => self.route(head, resource, asker),
+                false => Step::answer(self.refuse_body(&head)),
             }
         }));
         (kind, step)

@@ -6,14 +6,16 @@
 //!
 //! Counted are datagrams of a handshake: those with a long header, and those with a short one for the connection id that the client chose. What
 //! another connection of the same address is sent is not, or whoever invents a viewer's address could stop what that viewer is sent. Addresses
-//! before the last [`MAX_ADDRESSES`] are left to quinn's check alone.
+//! before the last [`MAX_ADDRESSES`], and those whose handshake has outlived its limit, are left to quinn's check alone.
 
 use std::{
     collections::{HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use quinn::udp::EcnCodepoint;
+use tokio::time::Instant;
 
 use super::keys::ID_LEN;
 
@@ -26,15 +28,18 @@ const LEAST_ID: usize = 4;
 const MAX_ID: usize = 20;
 
 /// Addresses that have not shown it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Budgets {
     addresses: HashMap<SocketAddr, Budget>,
-    /// In the order in which they came. Some are gone.
-    order: VecDeque<SocketAddr>,
+    /// In the order in which they came, and when. Some are gone, and may have come again since.
+    order: VecDeque<(SocketAddr, Instant)>,
+    /// For which an address is known: a handshake takes no longer.
+    lifetime: Duration,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Budget {
+    since: Instant,
     received: u64,
     sent: u64,
     /// The client's connection id, as its last handshake has it.
@@ -54,6 +59,15 @@ pub(super) struct Held {
 }
 
 impl Budgets {
+    /// Addresses that are forgotten after `lifetime`.
+    pub(super) fn new(lifetime: Duration) -> Self {
+        Self {
+            addresses: HashMap::new(),
+            order: VecDeque::new(),
+            lifetime,
+        }
+    }
+
     /// Whether there are none: nothing is limited.
     pub(super) fn is_empty(&self) -> bool {
         self.addresses.is_empty()
@@ -64,11 +78,13 @@ impl Budgets {
         &mut self,
         from: SocketAddr,
         datagram: &[u8],
+        now: Instant,
         of_ours: impl Fn(&[u8; ID_LEN]) -> bool,
     ) -> Option<Held> {
+        self.expire(now);
         let begins = is_long(datagram) && !destination(datagram).is_some_and(of_ours);
         if begins && !self.addresses.contains_key(&from) {
-            self.insert(from);
+            self.insert(from, now);
         }
         let budget = self.addresses.get_mut(&from)?;
         if let Some(client) = source(datagram).filter(|_| begins) {
@@ -120,18 +136,44 @@ impl Budgets {
         }
     }
 
-    fn insert(&mut self, address: SocketAddr) {
+    fn insert(&mut self, address: SocketAddr, now: Instant) {
         while self.order.len() >= MAX_ADDRESSES {
-            if let Some(oldest) = self.order.pop_front() {
-                self.addresses.remove(&oldest);
-            }
+            self.forget_oldest();
         }
-        self.order.push_back(address);
-        self.addresses.insert(address, Budget::default());
+        self.order.push_back((address, now));
+        self.addresses.insert(address, Budget::new(now));
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let lifetime = self.lifetime;
+        let is_over = |(_, since): &(_, Instant)| now.saturating_duration_since(*since) >= lifetime;
+        while self.order.front().is_some_and(is_over) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((address, since)) = self.order.pop_front()
+            // It may have shown that it is its owner's, and have begun another handshake since.
+            && self.addresses.get(&address).is_some_and(|budget| budget.since == since)
+        {
+            self.addresses.remove(&address);
+        }
     }
 }
 
 impl Budget {
+    fn new(since: Instant) -> Self {
+        Self {
+            since,
+            received: 0,
+            sent: 0,
+            client: Vec::new(),
+            id: None,
+            held: None,
+        }
+    }
+
     fn room(&self) -> u64 {
         (FACTOR * self.received).saturating_sub(self.sent)
     }
@@ -165,6 +207,7 @@ mod tests {
     use super::*;
 
     const ID: [u8; ID_LEN] = *b"our--id.";
+    const LIFETIME: Duration = Duration::from_secs(10);
 
     fn address(n: u16) -> SocketAddr {
         (IpAddr::from([192, 0, 2, 1]), n).into()
@@ -195,7 +238,11 @@ mod tests {
     }
 
     fn come(budgets: &mut Budgets, from: u16, datagram: &[u8]) -> Option<Held> {
-        budgets.received(address(from), datagram, |id| *id == ID)
+        come_at(budgets, from, datagram, Instant::now())
+    }
+
+    fn come_at(budgets: &mut Budgets, from: u16, datagram: &[u8], now: Instant) -> Option<Held> {
+        budgets.received(address(from), datagram, now, |id| *id == ID)
     }
 
     fn held(contents: &[u8]) -> Held {
@@ -209,7 +256,7 @@ mod tests {
 
     /// After three datagrams, and one that is held.
     fn blocked() -> Budgets {
-        let mut budgets = Budgets::default();
+        let mut budgets = Budgets::new(LIFETIME);
         assert_eq!(come(&mut budgets, 1, &initial(1_200)), None);
         assert_eq!(budgets.take(address(1), &ours().repeat(3), 1_200), Some(3_600));
         budgets.hold(held(&ours()));
@@ -218,7 +265,7 @@ mod tests {
 
     #[test]
     fn three_times_what_came_is_sent_and_not_a_byte_more() {
-        let mut budgets = Budgets::default();
+        let mut budgets = Budgets::new(LIFETIME);
         assert_eq!(
             budgets.take(address(1), &ours(), 1_200),
             None,
@@ -269,7 +316,7 @@ mod tests {
         assert_eq!(budgets.take(address(1), &short(b"another"), 14), None);
         // Of clients whose ids are empty or short, what is not the handshake's own.
         for client in [&b""[..], b"c", b"cli"] {
-            let mut budgets = Budgets::default();
+            let mut budgets = Budgets::new(LIFETIME);
             come(&mut budgets, 1, &long(b"of the client", client, 1_200));
             assert_eq!(budgets.take(address(1), &short(client), 10), None);
             let flight = long(client, &ID, 1_200).repeat(4);
@@ -279,7 +326,7 @@ mod tests {
 
     #[test]
     fn so_many_addresses_are_known_and_no_more() {
-        let mut budgets = Budgets::default();
+        let mut budgets = Budgets::new(LIFETIME);
         for n in 0..2 * u16::try_from(MAX_ADDRESSES).unwrap() {
             come(&mut budgets, n, &initial(1_200));
             come(&mut budgets, n, &short(b"anything"));
@@ -292,8 +339,40 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_finishes_no_handshake_is_forgotten_when_that_is_over() {
+        let (mut budgets, begin) = (Budgets::new(LIFETIME), Instant::now());
+        come_at(&mut budgets, 1, &initial(1_200), begin);
+        come_at(&mut budgets, 2, &initial(1_200), begin + LIFETIME / 2);
+        come_at(&mut budgets, 3, &short(b"anything"), begin + LIFETIME);
+        assert_eq!(budgets.take(address(1), &ours(), 1_200), None);
+        assert_eq!(budgets.take(address(2), &ours(), 1_200), Some(1_200));
+        come_at(&mut budgets, 3, &short(b"anything"), begin + 2 * LIFETIME);
+        assert!(budgets.is_empty() && budgets.order.is_empty());
+    }
+
+    #[test]
+    fn an_address_that_begins_another_handshake_is_known_for_the_whole_of_it() {
+        let (mut budgets, begin) = (Budgets::new(LIFETIME), Instant::now());
+        come_at(&mut budgets, 1, &initial(1_200), begin);
+        budgets.take(address(1), &ours(), 1_200);
+        come_at(&mut budgets, 1, &short(&ID), begin);
+        assert!(budgets.is_empty());
+        come_at(&mut budgets, 1, &initial(1_200), begin + LIFETIME / 2);
+        come_at(&mut budgets, 2, &short(b"anything"), begin + LIFETIME);
+        assert_eq!(budgets.take(address(1), &ours(), 1_200), Some(1_200));
+        // The same where others displace the first.
+        come_at(&mut budgets, 1, &short(&ID), begin + LIFETIME);
+        come_at(&mut budgets, 1, &initial(1_200), begin + LIFETIME);
+        let now = begin + LIFETIME;
+        for n in 2..=u16::try_from(MAX_ADDRESSES).unwrap() {
+            come_at(&mut budgets, n, &initial(1_200), now);
+        }
+        assert_eq!(budgets.take(address(1), &ours(), 1_200), Some(1_200));
+    }
+
+    #[test]
     fn whatever_comes_is_no_reason_to_fall() {
-        let mut budgets = Budgets::default();
+        let mut budgets = Budgets::new(LIFETIME);
         for len in 0..40 {
             for first in [0x00, 0xc0, 0xff] {
                 let bytes = vec![first; len];

@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     net::{IpAddr, SocketAddr},
     pin::pin,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex},
     task::{self, Poll},
     time::Duration,
 };
@@ -28,6 +28,7 @@ use crate::{
 };
 
 use super::{
+    exchanges::Exchanges,
     request::Requests,
     transport::{self, wire},
     turns::Turns,
@@ -95,10 +96,7 @@ pub(super) async fn serve(incoming: Incoming, peer: SocketAddr, entrance: Entran
     let Some((quic, established, mut h3)) = opened else {
         return;
     };
-    let usage = OnceLock::new();
-    if let Some(place) = &entrance.place {
-        usage.get_or_init(|| Arc::clone(place.permit.usage()));
-    }
+    let usage = entrance.place.as_ref().map(|place| Arc::clone(place.permit.usage()));
     let (watched, metrics) = (h3.inner.conn.watched(), context.router.metrics().clone());
     let others = unidirectional::read(quic.clone(), watched, metrics);
     context.tasks.spawn(others.instrument(Span::current()));
@@ -106,7 +104,7 @@ pub(super) async fn serve(incoming: Incoming, peer: SocketAddr, entrance: Entran
         context,
         quic,
         activity: Arc::default(),
-        usage,
+        exchanges: Exchanges::new(usage),
         turns: Turns::default(),
         done: Notify::default(),
         finished: Mutex::default(),
@@ -266,7 +264,7 @@ impl Connection {
                     if self.place.is_none() {
                         match Place::take(admission, peer.ip(), Instant::now(), metrics) {
                             Ok(place) => {
-                                requests.usage.get_or_init(|| Arc::clone(place.permit.usage()));
+                                requests.exchanges.admit(place.permit.usage());
                                 self.place = Some(place);
                             }
                             Err(_) => return self.close(Code::H3_EXCESSIVE_LOAD, b"too many connections"),

@@ -6,7 +6,7 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     task::Poll,
 };
 
@@ -23,7 +23,6 @@ use tracing::debug;
 
 use crate::{
     activity::Activity,
-    admission::Usage,
     answer::{self, Lifetime},
     body::{Body, Data},
     config::ms,
@@ -34,6 +33,7 @@ use crate::{
 };
 
 use super::{
+    exchanges::Exchanges,
     frames::Refusal,
     head,
     settings::SEND_WINDOW,
@@ -53,8 +53,8 @@ pub(super) struct Requests {
     pub(super) context: Arc<Context>,
     pub(super) quic: quinn::Connection,
     pub(super) activity: Arc<Activity>,
-    /// Of the connection, once it is admitted.
-    pub(super) usage: OnceLock<Arc<Usage>>,
+    /// Requests that are whole and not yet answered.
+    pub(super) exchanges: Exchanges,
     pub(super) turns: Turns,
     /// A request has been answered.
     pub(super) done: Notify,
@@ -113,12 +113,6 @@ impl Requests {
             Ok(resolved) => resolved,
             Err(err) => return self.unread(&err, writer).await,
         };
-        // A connection whose requests are incomplete is idle.
-        let in_flight = self.usage.get().map(Usage::exchange);
-        if let Some(None) = in_flight {
-            // It ends: its place was given to another (RFC 9114 4.1.1).
-            return writer.reset(Code::H3_REQUEST_REJECTED);
-        }
         if let Some(wrong) = wrong(request.headers()) {
             debug!(wrong, "malformed");
             self.refuse(Reason::Malformed);
@@ -131,8 +125,16 @@ impl Requests {
         let peer = self.quic.remote_address();
         let peer = (peer.ip().to_canonical(), peer.port()).into();
         let request: Request<Upload> = request.map(|()| upload);
-        let answer = self.context.answer(request, peer, true, exchange.early);
-        let Some(response) = writer.unless_stopped(answer).await else {
+        let mut answering = self.context.answer(request, peer, true, exchange.early);
+        if writer.unless_stopped(answering.whole()).await.is_none() {
+            return;
+        }
+        // A connection whose requests are incomplete is idle.
+        let Some(_in_flight) = self.exchanges.begin() else {
+            // It ends: its place was given to another (RFC 9114 4.1.1).
+            return writer.reset(Code::H3_REQUEST_REJECTED);
+        };
+        let Some(response) = writer.unless_stopped(answering).await else {
             return;
         };
         if writer.send(response, head_only).await.is_err() {

@@ -25,7 +25,11 @@ use quinn::{
     udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState},
 };
 use socket2::SockRef;
-use tokio::{io::Interest, net, time::sleep};
+use tokio::{
+    io::Interest,
+    net,
+    time::{Instant, sleep},
+};
 
 use super::{
     budget::{Budgets, Held, destination, is_long},
@@ -136,7 +140,8 @@ impl QuicSocket {
     }
 
     /// The socket as quinn takes it, inside a tokio runtime.
-    pub(super) fn open(self) -> io::Result<Arc<Socket>> {
+    /// A handshake takes no longer than `handshake`.
+    pub(super) fn open(self, handshake: Duration) -> io::Result<Arc<Socket>> {
         let Self {
             udp,
             keys,
@@ -149,7 +154,7 @@ impl QuicSocket {
             plain: udp.try_clone()?,
             udp: ArcSwapOption::from_pointee(net::UdpSocket::from_std(udp)?),
             full: AtomicBool::new(false),
-            budgets: Mutex::default(),
+            budgets: Mutex::new(Budgets::new(handshake)),
             limited: AtomicBool::new(false),
             keys,
             former,
@@ -366,9 +371,10 @@ impl Socket {
         if !self.limited.load(Ordering::Relaxed) && !datagrams.clone().any(is_long) {
             return;
         }
+        let now = Instant::now();
         for datagram in datagrams {
             let mut budgets = self.budgets();
-            let held = budgets.received(meta.addr, datagram, |id| self.keys.is_ours(id));
+            let held = budgets.received(meta.addr, datagram, now, |id| self.keys.is_ours(id));
             self.limited.store(!budgets.is_empty(), Ordering::Relaxed);
             drop(budgets);
             if let Some(held) = held {

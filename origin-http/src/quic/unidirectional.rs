@@ -8,10 +8,11 @@ use std::{
     collections::HashSet,
     future::{Future, poll_fn},
     pin::pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use h3::error::Code;
+use tokio::task::coop;
 use tracing::debug;
 
 use crate::metrics::{Metrics, Reason};
@@ -331,18 +332,34 @@ fn poll_one(
     peer: &mut Peer,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), Fault>> {
+    // Whom to wake is kept by the stream, not by this future.
+    let next = |cx: &mut Context<'_>| pin!(recv.read_chunk(usize::MAX, true)).poll(cx);
+    if !ready!(read_on(next, stream, peer, cx))? {
+        // Its sender is told that it means nothing to us (RFC 9114 6.2).
+        let _ = recv.stop(wire(Code::H3_STREAM_CREATION_ERROR.value()));
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// Reads the chunks of a stream that `next` has, as many as the task may before others have their turn. Ready at its end, or when
+/// no more of it is wanted: false then.
+fn read_on(
+    mut next: impl FnMut(&mut Context<'_>) -> Poll<Result<Option<quinn::Chunk>, quinn::ReadError>>,
+    stream: &mut Stream,
+    peer: &mut Peer,
+    cx: &mut Context<'_>,
+) -> Poll<Result<bool, Fault>> {
     loop {
-        // Whom to wake is kept by the stream, not by this future.
-        let chunk = std::task::ready!(pin!(recv.read_chunk(usize::MAX, true)).poll(cx));
+        let turn = ready!(coop::poll_proceed(cx));
+        let chunk = ready!(next(cx));
+        turn.made_progress();
         let Ok(Some(chunk)) = chunk else {
             // Ended, reset, or lost with its connection.
             let lost = matches!(chunk, Err(quinn::ReadError::ConnectionLost(_)));
-            return Poll::Ready(if lost { Ok(()) } else { stream.end() });
+            return Poll::Ready(if lost { Ok(true) } else { stream.end().map(|()| true) });
         };
         if !stream.read(&chunk.bytes, peer)? {
-            // Its sender is told that it means nothing to us (RFC 9114 6.2).
-            let _ = recv.stop(wire(Code::H3_STREAM_CREATION_ERROR.value()));
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(false));
         }
     }
 }
@@ -508,6 +525,25 @@ mod tests {
         each(&[0x40, 0x54, 1], true, Ok(false)); // WebTransport's
         each(&[], true, Ok(true));
         each(&[0x40], true, Ok(true));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_always_has_more_leaves_others_their_turn() {
+        let (mut stream, mut peer, mut chunks) = (Stream::default(), Peer::default(), 0);
+        let mut flood = control(&[frame(SETTINGS, &[])]);
+        let more = frame(0x21, &[7; 100]);
+        let mut next = |_: &mut Context<'_>| {
+            chunks += 1;
+            assert!(chunks < 10_000, "it is never left");
+            let bytes = std::mem::replace(&mut flood, more.clone()).into();
+            Poll::Ready(Ok(Some(quinn::Chunk { offset: 0, bytes })))
+        };
+        for _ in 0..3 {
+            let read = poll_fn(|cx| Poll::Ready(read_on(&mut next, &mut stream, &mut peer, cx))).await;
+            assert_eq!(read, Poll::Pending);
+            tokio::task::yield_now().await;
+        }
+        assert!(chunks > 3);
     }
 
     proptest::proptest! {

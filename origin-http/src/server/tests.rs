@@ -21,8 +21,8 @@ use tokio::{
 use super::*;
 use crate::stage::{PART, SEGMENT, Stage};
 
-/// Longer than any deadline that these tests set, shorter than the shipped ones.
-const LONG: Duration = Duration::from_secs(5);
+/// Longer than any deadline that these tests set, shorter than the shipped ones, the least of which is 10 s.
+const LONG: Duration = Duration::from_secs(9);
 
 struct Running {
     stage: Stage,

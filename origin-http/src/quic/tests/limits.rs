@@ -305,3 +305,24 @@ async fn one_address_has_so_many_connections_with_answers_on_their_way_and_no_mo
     assert_eq!(clients[1].get("/time").await.status, StatusCode::OK);
     assert_eq!(running.evicted("connections_per_address"), 1);
 }
+
+#[tokio::test]
+async fn a_request_whose_body_does_not_come_makes_room_for_others() {
+    let one = Config {
+        max_connections: 1,
+        ..config()
+    };
+    let running = Running::start(one, |_| ()).await;
+    let mut client = running.client().await;
+    let _endless = client.send(Method::GET, "/time", &[]).await;
+    assert_eq!(client.get("/time").await.status, StatusCode::OK);
+    assert_eq!(running.client().await.get("/time").await.status, StatusCode::OK);
+    assert_eq!(
+        (
+            running.refused("connections"),
+            running.evicted("connections_per_address")
+        ),
+        (0, 0)
+    );
+    assert_eq!(running.evicted("connections"), 1);
+}

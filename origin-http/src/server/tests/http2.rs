@@ -8,7 +8,7 @@ const FRAME_SIZE_ERROR: u32 = 6;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 impl Running {
-    async fn raw(&self, window: Option<u32>) -> Raw<TcpStream> {
+    pub(super) async fn raw(&self, window: Option<u32>) -> Raw<TcpStream> {
         let socket = TcpStream::connect(self.address).await.unwrap();
         Raw::begin(socket, window).await
     }
@@ -126,8 +126,11 @@ async fn questions_without_end_from_a_peer_that_reads_no_answer_end_the_connecti
     })
     .await;
     for question in [frame(PING, 0, 0, &[7; 8]), frame(SETTINGS, 0, 0, &setting(3, 100))] {
-        let mut raw = running.raw(None).await;
-        let flood = question.repeat(10_000);
+        // Little waits for the peer to be read before the server has no room for another answer.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4 << 10).unwrap();
+        let mut raw = Raw::begin(socket.connect(running.address).await.unwrap(), None).await;
+        let flood = question.repeat(1_000);
         let before = running.refused("write").await;
         let sending = async {
             // Until nothing is taken any more: what is not answered is not read either.

@@ -131,38 +131,74 @@ async fn who_shakes_no_hands_is_closed_and_counted() {
     assert_eq!(refused(&running.stage, "handshake"), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_reader_that_takes_nothing_is_closed_over_tls_too_and_a_slow_one_is_not() {
+    const WRITE: Duration = Duration::from_millis(300);
     let settings = Config {
         write_ms: 300,
         ..config()
     };
     let mut stage = Stage::with(&settings).await;
-    stage.frame_bytes = 1 << 20;
+    stage.frame_bytes = 100_000;
     stage.push(SEGMENT + 1).await;
-    let secure = Secure::start(stage, settings, &["http/1.1"], false).await;
-    let path = secure.stage.media(&format!("{}.m4s", secure.stage.first));
-    let mut slow = secure.connect().await;
-    slow.send(get(&path)).await;
-    for _ in 0..10 {
-        sleep(Duration::from_millis(50)).await;
-        let mut piece = vec![0; 1 << 20];
-        timeout(LONG, slow.socket.read_exact(&mut piece))
-            .await
-            .unwrap()
-            .unwrap();
-        slow.read.extend(piece);
-    }
-    assert!(slow.answer(true).await.2.len() > 25 << 20);
-    assert_eq!(refused(&secure.stage, "write"), 0);
-    let mut stuck = secure.connect().await;
-    stuck.send(get(&path)).await;
-    let begun = Instant::now();
-    while refused(&secure.stage, "write") == 0 {
-        assert!(begun.elapsed() < LONG);
-        sleep(Duration::from_millis(20)).await;
+    let path = stage.media(&format!("{}.m4s", stage.first));
+    let whole = stage.get(&path).await.body;
+    for secure in [false, true] {
+        let before = refused(&stage, "write");
+        let mut slow = pipe(&stage, settings.clone(), secure).await;
+        slow.send(get(&path)).await;
+        let begun = Instant::now();
+        for _ in 0..10 {
+            sleep(WRITE / 2).await;
+            let mut piece = vec![0; 64 << 10];
+            slow.socket.read_exact(&mut piece).await.unwrap();
+            slow.read.extend(piece);
+        }
+        assert!(begun.elapsed() >= 5 * WRITE, "all of it takes longer than the limit");
+        assert!(slow.answer(true).await.2 == whole);
+        assert_eq!(refused(&stage, "write"), before, "{secure}");
+        let mut stuck = pipe(&stage, settings.clone(), secure).await;
+        stuck.send(get(&path)).await;
+        let begun = Instant::now();
+        while refused(&stage, "write") == before {
+            assert!(begun.elapsed() < 4 * WRITE, "{secure}");
+            sleep(WRITE / 10).await;
+        }
+        assert!(begun.elapsed() >= WRITE, "{secure}");
     }
 }
+
+/// A client of HTTP/1.1 over a pipe that holds little, in which nothing takes time but what waits: for paused time.
+async fn pipe(stage: &Stage, config: Config, secure: bool) -> Peer<Box<dyn Stream>> {
+    let (certificates, roots) = tls::tests::certificate();
+    let acceptor = secure.then(|| tls::Acceptor::new(certificates, &Https::default()).unwrap());
+    let (ours, theirs) = duplex(16 << 10);
+    let context = Arc::new(connection::Context {
+        router: Arc::clone(&stage.router),
+        config,
+        ours: false,
+        tasks: TaskTracker::new(),
+        retire: Signal::default(),
+        drain: Signal::default(),
+        alt_svc: None,
+    });
+    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+    tokio::spawn(connection::serve(ours, peer, acceptor, context, usage()));
+    let client = tls::tests::client(roots, rustls::crypto::ring::DEFAULT_CIPHER_SUITES, &["http/1.1"]);
+    let connector = TlsConnector::from(Arc::new(client));
+    let socket: Box<dyn Stream> = match secure {
+        true => Box::new(connector.connect("origin".try_into().unwrap(), theirs).await.unwrap()),
+        false => Box::new(theirs),
+    };
+    Peer {
+        socket,
+        read: Vec::new(),
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 #[tokio::test]
 async fn early_requests_that_would_do_something_are_told_to_come_again() {

@@ -1,6 +1,9 @@
 //! What a peer of HTTP/1.1 may take: time for a head, for a request, for an answer; bytes, connections.
 
-use super::*;
+use super::{
+    frames::{END_HEADERS, HEADERS},
+    *,
+};
 
 #[tokio::test]
 async fn a_peer_that_says_nothing_or_half_a_preface_is_closed() {
@@ -143,31 +146,6 @@ async fn a_reader_that_takes_nothing_is_closed() {
     while running.stage.metrics.connections.get() > 0 {
         sleep(Duration::from_millis(5)).await;
     }
-}
-
-#[tokio::test]
-async fn a_slow_reader_that_goes_on_gets_everything() {
-    let running = large_segments(Config {
-        write_ms: 500,
-        ..config()
-    })
-    .await;
-    let mut peer = running.connect().await;
-    peer.send(get(&running.stage.media(&format!("{}.m4s", running.stage.first))))
-        .await;
-    // Each read makes room for another write; all of it takes longer than the limit.
-    for _ in 0..10 {
-        sleep(Duration::from_millis(60)).await;
-        let mut piece = vec![0; 1 << 20];
-        timeout(LONG, peer.socket.read_exact(&mut piece))
-            .await
-            .unwrap()
-            .unwrap();
-        peer.read.extend(piece);
-    }
-    let (status, _, body) = peer.answer(true).await;
-    assert!(status == 200 && body.len() > 25 << 20);
-    assert_eq!(running.refused("write").await, 0);
 }
 
 #[tokio::test]
@@ -344,6 +322,36 @@ async fn idle_connections_of_few_addresses_make_room_for_others_whatever_they_sp
         (running.refused("connections").await, running.evicted("connections")),
         (0, 5)
     );
+}
+
+#[tokio::test]
+async fn a_request_whose_body_does_not_come_makes_room_for_others() {
+    let running = Running::start(Config {
+        max_connections: 1,
+        ..config()
+    })
+    .await;
+    for _ in 0..2 {
+        let mut endless = running.connect().await;
+        let half = request("GET", "/time", "Transfer-Encoding: chunked\r\n");
+        endless.send(format!("{}{half}", get("/time"))).await;
+        assert_eq!(endless.answer(true).await.0, 200);
+        let mut other = running.connect_from(9).await;
+        other.send(get("/time")).await;
+        assert_eq!(other.answer(true).await.0, 200);
+        assert_eq!(endless.rest().await.0, "");
+        // A stream of HTTP/2 whose HEADERS do not end it, and one that does.
+        let mut raw = running.raw(None).await;
+        raw.send(&frames::frame(HEADERS, END_HEADERS, 1, &frames::block("/time", &[])))
+            .await;
+        raw.send(&frames::ask(3, "/time", &[])).await;
+        while !raw.next_of(3).await.ends() {}
+        let mut other = running.connect_from(9).await;
+        other.send(get("/time")).await;
+        assert_eq!(other.answer(true).await.0, 200);
+        raw.ended().await;
+    }
+    assert_eq!(running.refused("connections").await, 0);
 }
 
 #[tokio::test]

@@ -1,0 +1,106 @@
+//! The exchanges of one connection that may have begun before the connection has its place among all.
+//!
+//! Early data comes before the peer's address is known to be its own, and thus before there is a [`Usage`] to
+//! count its requests. They are counted together from the moment that there is one.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::admission::{InFlight, Usage};
+
+/// Begins exchanges of a connection.
+#[derive(Debug)]
+pub(super) struct Exchanges {
+    /// Of the connection, once it has its place.
+    usage: OnceLock<Arc<Usage>>,
+    /// Shared by all exchanges that began before; `None` once there is a usage.
+    early: Mutex<Option<Early>>,
+}
+
+/// One exchange for all early ones, begun when the connection gets its place. It ends with the last of them.
+type Early = Arc<OnceLock<InFlight>>;
+
+/// An exchange, for as long as this lives.
+#[derive(Debug)]
+pub(super) enum Begun {
+    Early { _shared: Early },
+    Counted { _in_flight: InFlight },
+}
+
+impl Exchanges {
+    /// `usage` is that of a connection which has its place already.
+    pub(super) fn new(usage: Option<Arc<Usage>>) -> Self {
+        let early = usage.is_none().then(Early::default);
+        Self {
+            usage: usage.map_or_else(OnceLock::new, OnceLock::from),
+            early: Mutex::new(early),
+        }
+    }
+
+    /// Begins an exchange; `None` if the connection is to close.
+    pub(super) fn begin(&self) -> Option<Begun> {
+        if self.usage.get().is_none()
+            && let Some(early) = &*self.early()
+        {
+            return Some(Begun::Early {
+                _shared: Arc::clone(early),
+            });
+        }
+        let in_flight = self.usage.get()?.exchange()?;
+        Some(Begun::Counted { _in_flight: in_flight })
+    }
+
+    /// The connection has got its place: exchanges that are under way count from now on. Called once.
+    pub(super) fn admit(&self, usage: &Arc<Usage>) {
+        let mut early = self.early();
+        self.usage.get_or_init(|| Arc::clone(usage));
+        if let Some(shared) = early.take()
+            && let Some(in_flight) = usage.exchange()
+        {
+            let _ = shared.set(in_flight);
+        }
+    }
+
+    fn early(&self) -> MutexGuard<'_, Option<Early>> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{admission::Admission, metrics::Metrics};
+
+    #[test]
+    fn an_early_exchange_keeps_its_connection_from_the_moment_that_this_has_its_place() {
+        let (metrics, now) = (Metrics::default(), Instant::now());
+        let admission = Admission::new("connections", 1, 1);
+        let exchanges = Exchanges::new(None);
+        let early = [exchanges.begin(), exchanges.begin()];
+        let permit = admission.admit(None, now, &metrics).unwrap();
+        exchanges.admit(permit.usage());
+        let later = exchanges.begin();
+        let [first, second] = early;
+        drop((first, later));
+        assert!(admission.admit(None, now, &metrics).is_err());
+        drop(second);
+        assert!(admission.admit(None, now, &metrics).is_ok());
+        assert!(permit.usage().is_closed() && exchanges.begin().is_none());
+    }
+
+    #[test]
+    fn a_connection_without_early_exchanges_is_idle_when_it_gets_its_place() {
+        let (metrics, now) = (Metrics::default(), Instant::now());
+        for has_place in [false, true] {
+            let admission = Admission::new("connections", 1, 1);
+            let permit = admission.admit(None, now, &metrics).unwrap();
+            let exchanges = Exchanges::new(has_place.then(|| Arc::clone(permit.usage())));
+            if !has_place {
+                drop(exchanges.begin());
+                exchanges.admit(permit.usage());
+            }
+            assert!(admission.admit(None, now, &metrics).is_ok());
+        }
+    }
+}
