@@ -40,6 +40,9 @@ const HEAD_LIMIT: Duration = Duration::from_secs(10);
 const CONNECTION_LIMIT: Duration = Duration::from_secs(300);
 /// Pause after a failed accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The process, or the system, has no file descriptor left. `io::ErrorKind` has no name for these.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
 
 /// Whether the daemon takes work: from the moment that all its listeners are bound until it drains. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -142,16 +145,16 @@ async fn accept(listener: TcpListener, router: Router, tasks: TaskTracker, shutd
                     warn!(%err, "connections are not accepted");
                 }
                 failing = true;
+                if matches!(err.raw_os_error(), Some(EMFILE | ENFILE)) && close_oldest(&mut open) {
+                    debug!("the oldest admin connection is closed: there are no file descriptors");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         open.retain(|connection| !connection.is_finished());
-        if open.len() >= MAX_CONNECTIONS
-            && let Some(oldest) = open.pop_front()
-        {
+        if open.len() >= MAX_CONNECTIONS && close_oldest(&mut open) {
             debug!(%peer, limit = MAX_CONNECTIONS, "the oldest admin connection makes room");
-            oldest.abort();
         }
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -169,6 +172,16 @@ async fn accept(listener: TcpListener, router: Router, tasks: TaskTracker, shutd
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+/// Closes the connection that has been open longest. False if none is open.
+fn close_oldest(open: &mut VecDeque<AbortHandle>) -> bool {
+    open.retain(|connection| !connection.is_finished());
+    let Some(oldest) = open.pop_front() else {
+        return false;
+    };
+    oldest.abort();
+    true
 }
 
 #[cfg(test)]
