@@ -190,7 +190,12 @@ fn encoders(config: &Config, report: &mut Report) {
 /// How far the workers that decode what publishers send are kept apart. What the kernel lacks is no reason not to start.
 fn confinement(report: &mut Report) {
     match ask(&["confinement-trial"]) {
-        Ok(words) => report.fine("workers", String::from_utf8_lossy(&words).trim()),
+        Ok(words) => {
+            let words = String::from_utf8_lossy(&words);
+            let mut lines = words.lines();
+            report.fine("workers", lines.next().unwrap_or_default());
+            lines.for_each(|warning| report.note("workers", warning));
+        }
         Err(what) => report.wrong("workers", &format!("they cannot be confined: {what}")),
     }
 }

@@ -47,7 +47,7 @@ enum Command {
         /// Of x264, such as veryfast.
         preset: String,
     },
-    /// Prints how far a worker can be confined. A worker of `check`.
+    /// Prints how far a worker can be confined, and in a second line a warning, if there is one. A worker of `check`.
     #[command(hide = true)]
     ConfinementTrial,
     /// Prints the names of the GStreamer elements that are missing. A worker of `check`.
@@ -125,6 +125,9 @@ impl Cli {
                 let limits = transcoder::confine::Limits::default();
                 let confinement = transcoder::confine::trial(&limits).map_err(|err| err.to_string())?;
                 println!("{confinement}");
+                if let Some(warning) = confinement.warning() {
+                    println!("{warning}");
+                }
                 Ok(ExitCode::SUCCESS)
             }
             Command::MissingElements => {

@@ -89,6 +89,17 @@ impl Confinement {
     }
 }
 
+impl Confinement {
+    /// A limit that does not hold for this process and holds elsewhere, for an operator.
+    #[must_use]
+    pub fn warning(&self) -> Option<&'static str> {
+        (self.threads == Threads::NotLimited).then_some(
+            "the threads of workers are not limited, because they stay root: set a limit of the container (--pids-limit) \
+             or service (TasksMax=), or run the daemon as an ordinary user",
+        )
+    }
+}
+
 impl fmt::Display for Confinement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = self.memory_bytes >> 20;

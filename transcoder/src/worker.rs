@@ -95,6 +95,9 @@ pub fn run_for_parent() -> Result<(), Error> {
     let meter = Meter::open();
     let confinement = confine(&limits(job.encoder, job.memory_bytes))?;
     reports.log(Level::Debug, confinement.to_string())?;
+    if let Some(warning) = confinement.warning() {
+        reports.log(Level::Warn, warning)?;
+    }
     let (shared, ends) = Shared::new(job, reports);
     let ended = run(&shared, orders, &ends, &meter);
     let ended = match ended {

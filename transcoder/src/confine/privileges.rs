@@ -2,10 +2,18 @@
 //! own. capabilities(7), credentials(7), setrlimit(2).
 //!
 //! Root without capabilities still owns root's files, may signal root's processes, and is exempt from `RLIMIT_NPROC`. So a
-//! process of root becomes a user that nobody else is, in the range that systemd keeps for such (`DynamicUser=`): then the
-//! limit of threads is its own, to the thread. The limit of an ordinary user counts all processes of that user.
+//! process of root becomes a user of a range that no account has: then the limit of threads is its own, to the thread. systemd
+//! takes users of the same range for services with `DynamicUser=`, and a container without a user namespace shares users with
+//! its host and with other containers, so that two processes may meet in one user: both are then without capabilities, and
+//! their threads count together. The limit of an ordinary user counts all processes of that user.
 
-use std::{fmt, process};
+use std::{
+    collections::hash_map::DefaultHasher,
+    fmt, fs,
+    hash::{Hash, Hasher},
+    os::unix::fs::MetadataExt,
+    process,
+};
 
 use rustix::{
     io::{self, Errno},
@@ -23,7 +31,8 @@ use super::{Error, Limits, kernel, limit};
 const FIRST_USER: u32 = 61_184;
 const LAST_USER: u32 = 65_519;
 /// Threads of all processes of the daemon's user, where a worker has no user of its own. The service has room for twice as many
-/// (`TasksMax=`), so workers that start threads without end leave some to the daemon.
+/// (`TasksMax=`), so workers that start threads without end leave some to the daemon. Not configurable: a user who runs more
+/// than that besides sees workers fail to start threads (EAGAIN).
 const THREADS_OF_USER: u64 = 8_192;
 
 /// How many threads the process may have.
@@ -42,8 +51,8 @@ impl fmt::Display for Threads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Own(count) => write!(f, "{count} threads"),
-            Self::OfUser(count) => write!(f, "{count} threads of the user"),
-            Self::NotLimited => f.write_str("threads not limited: it is root"),
+            Self::OfUser(count) => write!(f, "{count} threads of all processes of the user"),
+            Self::NotLimited => f.write_str("threads not limited: it stays root"),
         }
     }
 }
@@ -94,9 +103,25 @@ pub(super) fn leave_root(limits: &Limits) -> Result<Threads, Error> {
     }
 }
 
-/// Takes on the user and group whose number follows from the process'.
+/// The user of a process: two processes of one PID namespace have the same only if their numbers are 4336 apart. Those of different
+/// namespaces, such as containers, may have the same process number, and thus begin at different users.
+fn user_of(pid: u32, namespace: u64) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    namespace.hash(&mut hasher);
+    let (count, [high, low]) = (LAST_USER - FIRST_USER + 1, halves(hasher.finish()));
+    FIRST_USER + ((high ^ low) % count + pid % count) % count
+}
+
+fn halves(number: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
+    [[a, b, c, d], [e, f, g, h]].map(u32::from_be_bytes)
+}
+
+/// Takes on the user and group of this process.
 fn become_nobody() -> io::Result<()> {
-    let number = FIRST_USER + process::id() % (LAST_USER - FIRST_USER + 1);
+    // Without /proc all begin at the same.
+    let namespace = fs::metadata("/proc/self/ns/pid").map_or(0, |namespace| namespace.ino());
+    let number = user_of(process::id(), namespace);
     let (user, group) = (Uid::from_raw(number), Gid::from_raw(number));
     // The process has one thread, so that the thread's user is the process'.
     set_thread_groups(&[])?;
@@ -117,4 +142,22 @@ pub(super) fn drop_capabilities() -> Result<(), Error> {
     }
     // Those of the ambient set are inheritable, and go with them.
     set_capabilities(None, none).map_err(kernel("no capabilities"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn processes_of_one_namespace_have_users_of_their_own_and_namespaces_begin_at_different_ones() {
+        let range = FIRST_USER..=LAST_USER;
+        let of_one: HashSet<_> = (1_000..1_500).map(|pid| user_of(pid, 4_026_531_836)).collect();
+        assert!(of_one.len() == 500 && of_one.iter().all(|user| range.contains(user)));
+        // Namespaces are numbered one after the other, and in a container the first worker is often process 7.
+        let of_many: HashSet<_> = (0..50).map(|n| user_of(7, 4_026_532_200 + n)).collect();
+        assert!(of_many.len() > 45, "{}", of_many.len());
+        assert!(range.contains(&user_of(u32::MAX, u64::MAX)));
+    }
 }

@@ -86,7 +86,6 @@ const NEVER: &[c_long] = &[
     libc::SYS_pidfd_open,
     libc::SYS_pidfd_getfd,
     libc::SYS_pidfd_send_signal,
-    libc::SYS_kcmp,
     libc::SYS_kill,
     libc::SYS_tkill,
     libc::SYS_rt_sigqueueinfo,
@@ -158,6 +157,8 @@ const NEVER: &[c_long] = &[
 
 /// No codec does these; a graphics driver may, and lives on without.
 const NEVER_WITHOUT_GPU: &[c_long] = &[
+    // Mesa compares descriptors by it, which may be of another process.
+    libc::SYS_kcmp,
     libc::SYS_socket,
     libc::SYS_connect,
     libc::SYS_bind,
