@@ -303,7 +303,7 @@ fn ordinary(out: &mut Vec<u8>, n: u64, stamp_ms: u64) {
 fn video(out: &mut Vec<u8>, stamp_ms: u64, key: bool, composition_ms: u8, size: usize) {
     let mut body = vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, composition_ms];
     body.extend(u32::try_from(size).unwrap_or(0).to_be_bytes());
-    body.extend([if key { 0x65 } else { 0x41 }, 0x88]);
+    body.extend(if key { [0x65, 0x88] } else { [0x41, 0x9a] });
     body.resize(9 + size, 0x80);
     message(out, VIDEO, stamp_ms, &body);
 }

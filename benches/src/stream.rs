@@ -1,5 +1,5 @@
 //! What one encoder sends: H.264 of 30 frames a second with a key frame every 2 s, and AAC of 48 kHz. Made, not encoded: the
-//! configuration records are real, each access unit is one slice of the size it would have, filled with noise. Servers that
+//! configuration records are real, each access unit is one slice of the size it would have, filled with noise behind the start of its header. Servers that
 //! repackage look no further; nothing here can be decoded.
 //!
 //! It repeats after [`PERIOD`], in which whole frames of both tracks and whole groups fit. Adobe FLV 10.1 E.4 (tag bodies).
@@ -101,7 +101,9 @@ impl Stream {
             body.put_slice(&[if key { 0x17 } else { 0x27 }, 1, 0, 0, 0]);
             body.put_u32(u32::try_from(len + 1).unwrap_or(u32::MAX));
             body.put_u8(nal);
-            noise.fill(&mut body, len);
+            // first_mb_in_slice 0, then slice_type 7 (I) or 5 (P): ITU-T H.264 7.3.3.
+            body.put_u8(if key { 0x88 } else { 0x9a });
+            noise.fill(&mut body, len.saturating_sub(1));
             tags.push(tag(Kind::Video, n * 1_000_000 / FPS, key, body));
         }
         for n in 0..PERIOD.as_secs() * AUDIO_HZ / SAMPLES {
