@@ -154,7 +154,9 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_the_url_library_refuses_is_refused(text in "[ -~]{0,24}") {
-            if is_valid(text.as_bytes()) && !text.starts_with("[v") && !text.starts_with("[V") {
+            // Which knows neither IPvFuture nor, in a host, percent-encoding.
+            let beyond_it = text.starts_with("[v") || text.starts_with("[V") || text.contains('%');
+            if is_valid(text.as_bytes()) && !beyond_it {
                 prop_assert!(text.parse::<http::uri::Authority>().is_ok());
             }
         }
