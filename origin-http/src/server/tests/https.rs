@@ -124,8 +124,8 @@ async fn who_shakes_no_hands_is_closed_and_counted() {
     let mut hello = Vec::new();
     session.write_tls(&mut hello).unwrap();
     half.send(&hello).await;
-    assert_eq!(silent.rest().await.0, "");
-    assert!(garbage.rest().await.0.starts_with('\u{15}'), "an alert");
+    assert_eq!(silent.rest().await, "");
+    assert!(garbage.rest().await.starts_with('\u{15}'), "an alert");
     half.rest().await;
     assert_eq!(refused(&running.stage, "first_byte"), 2);
     assert_eq!(refused(&running.stage, "handshake"), 1);
@@ -260,7 +260,7 @@ async fn who_is_there_when_the_server_retires_is_served_and_sent_elsewhere() {
     kept.send(get("/time")).await;
     let (status, headers, _) = kept.answer(true).await;
     assert_eq!((status, &headers["connection"][..]), (200, "close"));
-    assert_eq!(kept.rest().await.0, "");
+    assert_eq!(kept.rest().await, "");
     timeout(LONG, running.serving).await.expect("nobody is left").unwrap();
     // HTTP/2: what has begun is answered.
     loop {
@@ -440,7 +440,7 @@ async fn a_handshake_that_stands_still_is_displaced_by_who_comes_and_so_is_an_id
             read: Vec::new(),
         };
         let mut idle = secure.connect().await;
-        assert_eq!(silent.rest().await.0, "");
+        assert_eq!(silent.rest().await, "");
         if alpn == "h2" {
             let mut raw = Raw::begin(idle.socket, None).await;
             raw.send(&ask(1, "/time", &[])).await;
