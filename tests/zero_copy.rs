@@ -23,8 +23,6 @@ use tokio::sync::{Mutex, MutexGuard};
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How much faster than the clock the stream runs: a publisher that runs ahead is not read from.
-const SPEED: u32 = 1;
 /// What FLV puts before an access unit of H.264.
 const TAG_HEADER: usize = 5;
 
@@ -37,7 +35,7 @@ async fn alone() -> MutexGuard<'static, ()> {
 fn publish(path: &Path, stream: &Stream, length: Duration) -> JoinHandle<Result<(), Failure>> {
     let (rtmp, wire) = (path.rtmp, Arc::new(Wire::new(stream, 4_096)));
     thread::spawn(move || {
-        let mut load = Load::publish(rtmp, ["copied"], wire)?.faster(SPEED);
+        let mut load = Load::publish(rtmp, ["copied"], wire)?;
         load.run(Instant::now() + length, |_| {})
     })
 }
@@ -53,7 +51,7 @@ async fn what_is_written_to_a_viewer_is_the_memory_that_the_message_was_gathered
         .find(|tag| tag.key && tag.kind == Kind::Video)
         .unwrap();
     let message_len = key.body.len();
-    let path = Path::start(WINDOW, SPEED).unwrap();
+    let path = Path::start(WINDOW).unwrap();
     let mut announcements = path.hub.announcements();
     let publisher = publish(&path, &stream, Duration::from_secs(12));
     counting::watch(message_len);
@@ -96,7 +94,7 @@ async fn what_is_written_to_a_viewer_is_the_memory_that_the_message_was_gathered
 #[tokio::test(flavor = "multi_thread")]
 async fn the_whole_path_allocates_at_most_a_tenth_beside_the_payload() {
     let _alone = alone().await;
-    let path = Path::start(WINDOW, SPEED).unwrap();
+    let path = Path::start(WINDOW).unwrap();
     let mut announcements = path.hub.announcements();
     // As many bytes a second as make the runtime's own allocations small beside them; a copy of any would show.
     let publisher = publish(&path, &Stream::new(8 * BITRATE_BPS), Duration::from_secs(10));

@@ -157,7 +157,7 @@ impl Publisher {
 
 /// A period's frames through the hub to parts, segments and snapshots.
 fn frames_to_parts(criterion: &mut Criterion) {
-    let hub = hub(1);
+    let hub = hub();
     let mut publisher = Publisher::new(&hub);
     let broadcast = Arc::clone(publisher.producer.broadcast());
     let mut consumer = broadcast.subscribe_from_oldest();
@@ -192,7 +192,7 @@ fn frames_to_parts(criterion: &mut Criterion) {
 /// A full window behind a router.
 fn stage(runtime: &tokio::runtime::Runtime) -> (origin_http::Router, Arc<Presentation>, Publisher) {
     runtime.block_on(async {
-        let hub = hub(1);
+        let hub = hub();
         let settings = packager::Config {
             part: PART,
             window: WINDOW,

@@ -24,8 +24,6 @@ pub struct Load {
     publishers: Vec<Publisher>,
     /// When each is due next.
     due: BinaryHeap<Reverse<(Instant, usize)>>,
-    /// Stream seconds a second: 1, except where only bytes are counted.
-    speed: u32,
 }
 
 #[derive(Debug)]
@@ -84,18 +82,7 @@ impl Load {
                 pictures: 0,
             });
         }
-        Ok(Self {
-            wire,
-            publishers,
-            due,
-            speed: 1,
-        })
-    }
-
-    /// The same, with streams that run `speed` times as fast as the clock: for figures in which time has no part.
-    pub fn faster(mut self, speed: u32) -> Self {
-        self.speed = speed.max(1);
-        self
+        Ok(Self { wire, publishers, due })
     }
 
     /// Sends until `end`; `sent` is told of each picture.
@@ -132,7 +119,7 @@ impl Load {
                 publisher.periods += 1;
             }
             let at = PERIOD * publisher.periods + self.wire.messages[publisher.next].at;
-            self.due.push(Reverse((publisher.start + at / self.speed, index)));
+            self.due.push(Reverse((publisher.start + at, index)));
         }
         Ok(())
     }

@@ -32,13 +32,12 @@ pub const WINDOW: Duration = Duration::from_secs(60);
 /// What comes later than this does not come.
 const LIMIT: Duration = Duration::from_secs(3_600);
 
-/// A hub with the shipped limits, for streams that run `speed` times as fast as the clock: what is bounded by the clock's time is
-/// `speed` times shorter, so that as much media are held as at real time.
-pub fn hub(speed: u32) -> Hub {
+/// A hub with the limits of the default configuration.
+pub fn hub() -> Hub {
     Hub::new(Settings {
         broadcast: Limits {
             bytes: 64 << 20,
-            age: Duration::from_secs(10) / speed,
+            age: Duration::from_secs(10),
             segment: SEGMENT,
             stall: SEGMENT,
         },
@@ -79,12 +78,12 @@ pub struct Path {
 }
 
 impl Path {
-    /// Starts it; playlists reach back `window`, and streams run at `speed` (see [`hub`]).
+    /// Starts the path. Playlists reach back `window`.
     ///
     /// # Errors
     /// No port can be had.
-    pub fn start(window: Duration, speed: u32) -> Result<Self, Failure> {
-        let hub = hub(speed);
+    pub fn start(window: Duration) -> Result<Self, Failure> {
+        let hub = hub();
         let packager = Packager::new(
             hub.clone(),
             packager::Config {

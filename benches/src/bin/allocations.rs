@@ -1,9 +1,9 @@
 //! Bytes allocated for each payload byte on the way from an RTMP socket to the bodies of HTTP answers, and memory held for each byte of
 //! media in a full window. The whole path runs in this process under an allocator that counts; the publisher's bytes were made before.
 //!
-//! Streams run at `--speed 8` times the clock, and the hub's backlog is as much shorter, so that counts are those of real time. What
-//! is counted is the path and what one reader of both tracks adds: none; one that asks for each segment as it opens (DASH); one that
-//! asks for each part (HLS), without and with its playlists.
+//! Streams run at real time, because the hub does not read from a publisher that runs ahead of the clock. The count covers the path
+//! and the share that one reader of both tracks adds: no reader; one that requests each segment as it opens (DASH); one that
+//! requests each part (HLS), without and with its playlists.
 
 use std::{
     sync::Arc,
@@ -16,7 +16,6 @@ use benches::{
     counting::{Count, Counting},
     load::Load,
     path::{Path, WINDOW, frames, get_as},
-    process::option,
     stream::{BITRATE_BPS, Stream},
     wire::Wire,
 };
@@ -25,25 +24,27 @@ use packager::{Live, Presentation};
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Until buffers have their sizes and the first segments are listed, and how long is counted; seconds of the stream.
-const WARM_UP_S: u32 = 16;
-const COUNTED_S: u32 = 64;
+/// Time until buffers have their sizes and the first segments are listed.
+const WARM_UP: Duration = Duration::from_secs(8);
+/// Time that is counted.
+const COUNTED: Duration = Duration::from_secs(16);
+/// The publisher sends this much longer than is counted.
+const MARGIN: Duration = Duration::from_secs(2);
 
 fn main() -> Result<(), Failure> {
-    let speed: u32 = option("--speed", 8)?;
     let stream = Stream::new(BITRATE_BPS);
     println!("bytes allocated for each payload byte");
     for chunk_bytes in [128, 4_096, 65_536] {
         let wire = Arc::new(Wire::new(&stream, chunk_bytes));
         for (reader, name) in READERS {
-            let flow = flow(&wire, speed, reader)?;
+            let flow = flow(&wire, reader)?;
             println!(
                 "chunks of {chunk_bytes:>5}, {name}: {:.3} ({:.1} allocations a frame)",
                 flow.ratio, flow.calls
             );
         }
     }
-    held(&Arc::new(Wire::new(&stream, 4_096)), speed)
+    held(&Arc::new(Wire::new(&stream, 4_096)))
 }
 
 /// Who takes what is made.
@@ -70,17 +71,17 @@ struct Flow {
 }
 
 /// One publisher, one reader.
-fn flow(wire: &Arc<Wire>, speed: u32, reader: Reader) -> Result<Flow, Failure> {
+fn flow(wire: &Arc<Wire>, reader: Reader) -> Result<Flow, Failure> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
-        let path = Path::start(WINDOW, speed)?;
+        let path = Path::start(WINDOW)?;
         let mut announcements = path.hub.announcements();
-        let publisher = publish(&path, wire, speed, WARM_UP_S + COUNTED_S + 2 * speed);
+        let publisher = publish(&path, wire, WARM_UP + COUNTED + MARGIN);
         let live = path.live(&mut announcements).await;
         let counted = async {
-            tokio::time::sleep(Duration::from_secs(WARM_UP_S.into()) / speed).await;
+            tokio::time::sleep(WARM_UP).await;
             let before = (Count::now(), sum(&path));
-            tokio::time::sleep(Duration::from_secs(COUNTED_S.into()) / speed).await;
+            tokio::time::sleep(COUNTED).await;
             (before, (Count::now(), sum(&path)))
         };
         let ((before, media_before), (after, media_after)) = tokio::select! {
@@ -96,17 +97,17 @@ fn flow(wire: &Arc<Wire>, speed: u32, reader: Reader) -> Result<Flow, Failure> {
 }
 
 /// Memory when the window is full and segments leave it.
-fn held(wire: &Arc<Wire>, speed: u32) -> Result<(), Failure> {
+fn held(wire: &Arc<Wire>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
-        let path = Path::start(WINDOW, speed)?;
+        let path = Path::start(WINDOW)?;
         let mut announcements = path.hub.announcements();
         tokio::task::yield_now().await;
         let before = Count::now();
-        let fill_s = u32::try_from(WINDOW.as_secs() * 5 / 2).unwrap_or(u32::MAX);
-        let publisher = publish(&path, wire, speed, fill_s + speed);
+        let fill = WINDOW * 5 / 2;
+        let publisher = publish(&path, wire, fill + MARGIN);
         let live = path.live(&mut announcements).await;
-        tokio::time::sleep(Duration::from_secs(fill_s.into()) / speed).await;
+        tokio::time::sleep(fill).await;
         let (after, presentation) = (Count::now(), live.current().ok_or("nothing is listed")?);
         let held = after.held.saturating_sub(before.held);
         let media = media(&presentation);
@@ -122,14 +123,11 @@ fn held(wire: &Arc<Wire>, speed: u32) -> Result<(), Failure> {
     })
 }
 
-fn publish(path: &Path, wire: &Arc<Wire>, speed: u32, stream_s: u32) -> thread::JoinHandle<Result<(), Failure>> {
+fn publish(path: &Path, wire: &Arc<Wire>, lasts: Duration) -> thread::JoinHandle<Result<(), Failure>> {
     let (rtmp, wire) = (path.rtmp, Arc::clone(wire));
     thread::spawn(move || {
-        let mut load = Load::publish(rtmp, ["counted"], wire)?.faster(speed);
-        load.run(
-            Instant::now() + Duration::from_secs(stream_s.into()) / speed + Duration::from_secs(2),
-            |_| {},
-        )
+        let mut load = Load::publish(rtmp, ["counted"], wire)?;
+        load.run(Instant::now() + lasts, |_| {})
     })
 }
 
