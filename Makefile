@@ -1,21 +1,21 @@
-# make run    build the daemon and run it on this machine, with the built-in test picture
-# make test   everything that continuous integration checks
-# make deb    build the Debian package, into target/debian
-# make test-package   install it in a Debian 12 of its own, and see it run, upgrade without interruption, and go (as root; some minutes)
+# make run    builds the daemon and runs it on this machine, with the built-in test picture
+# make test   runs everything that continuous integration checks
+# make deb    builds the Debian package, into target/debian
+# make test-package   installs, runs, upgrades and removes the package in a Debian 12 tree (as root; some minutes)
 #
-# They first install what is missing: Debian packages with apt, the players that the tests drive with npm and pip. What is there is left
-# alone. A Rust toolchain and Node are expected to be there.
+# Each target first installs missing packages: Debian packages with apt, and the players of the tests
+# with npm and pip. Installed packages are not changed. A Rust toolchain and Node must be installed.
 
-# What the daemon is built with and runs on.
+# Packages to build and run the daemon.
 PACKAGES := build-essential pkg-config \
 	libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
 
-# The clients that the tests drive it with, the caches before it, and what judges the units.
+# The clients and caches of the tests, and systemd, which checks the unit files.
 TEST_PACKAGES := gstreamer1.0-tools ffmpeg librtmp-dev libxml2-utils chromium \
 	curl nghttp2-client nginx varnish openssl python3-venv systemd
 
-# What a Debian 12 is made and run with.
+# Packages to make and boot a Debian 12 tree.
 TREE_PACKAGES := debootstrap systemd-container util-linux curl ffmpeg openssl python3-venv lintian
 
 CARGO_DEB := target/tools/bin/cargo-deb
@@ -23,7 +23,8 @@ CARGO_DEB := target/tools/bin/cargo-deb
 PLAYERS := tests/players/node_modules/.package-lock.json
 AIOQUIC := tests/players/.venv/.requirements.txt
 
-# The tests of the whole daemon mostly wait for real time to pass, so more of them run at once than there are cores.
+# The daemon's tests mostly wait for real time to pass, so more of them run at once than there are
+# cores.
 export RUST_TEST_THREADS ?= 10
 
 .PHONY: help run test deb test-package packages test-packages tree-packages
@@ -35,6 +36,7 @@ run: packages
 
 test: test-packages $(PLAYERS) $(AIOQUIC)
 	cargo fmt --all --check
+	@scripts/language || true # a report: it never fails the build
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked
 
@@ -63,7 +65,7 @@ $(PLAYERS): tests/players/package.json tests/players/package-lock.json
 	@cd tests/players && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-# Copied last, for the same reason. Debian's own Python, whose venv was asked for above.
+# Copied last, for the same reason. Uses Debian's Python, because its venv package is listed above.
 $(AIOQUIC): tests/players/requirements.txt
 	@echo "installing aioquic, a client of HTTP/3, into tests/players/.venv"
 	@/usr/bin/python3 -m venv --clear tests/players/.venv
