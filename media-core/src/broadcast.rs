@@ -1,8 +1,10 @@
-//! What one publisher sends: tracks of groups of frames in one bounded log, a handle that publishes and handles that read.
+//! One publisher's tracks in one bounded log, a handle that publishes and handles that read.
 //!
-//! The log keeps the order of arrival over all tracks. A group is a row of a track's frames from a place where decoding can start:
-//! a key frame for video, a cut mark for audio. Publishing never waits for a subscriber: the log is bounded by age and by bytes, and
-//! a subscriber that falls out of it goes on at the newest groups and is told how much it lost.
+//! The log keeps the order of arrival over all tracks. A group is a sequence of a track's frames
+//! from a position where decoding can start: a key frame for video, a cut mark for audio.
+//! Publishing never waits for a subscriber: the log is bounded by age and by bytes, and a
+//! subscriber that falls out of it continues at the newest groups and gets the number of lost
+//! frames.
 
 use std::{
     collections::VecDeque,
@@ -28,22 +30,23 @@ use crate::{
     hub::Numbers, timeline::Timeline, track::Track,
 };
 
-/// Tracks that a broadcast may have.
+/// Maximum number of tracks of a broadcast.
 pub const MAX_TRACKS: usize = 16;
-/// Bounds of a broadcast's memory and the rhythm of its segments.
+/// Limits of a broadcast's memory, and the duration of its segments.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Payload bytes held for subscribers; what is older goes first, even of the newest group.
+    /// Payload bytes held for subscribers; the oldest entries are removed first, even of the newest
+    /// group.
     pub bytes: usize,
-    /// Age beyond which frames before the newest groups go.
+    /// Age after which frames before the newest groups are removed.
     pub age: Duration,
-    /// T of the cut rule: the segment duration aimed at.
+    /// T of the cut rule: the intended segment duration.
     pub segment: Duration,
-    /// How long nothing may come from a connected publisher before a gap is declared.
+    /// Silence of a connected publisher after which a gap is declared.
     pub stall: Duration,
 }
 
-/// A live broadcast, shared by its publisher and all who read it.
+/// A live broadcast, shared by its publisher and all readers.
 #[derive(Debug)]
 pub struct Broadcast {
     id: BroadcastId,
@@ -56,18 +59,19 @@ pub struct Broadcast {
     changed: Notify,
 }
 
-/// Whether someone publishes.
+/// Whether a publisher is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
     /// A publisher is connected.
     Live,
-    /// The publisher is gone and may return; since when, once the clock has been looked at.
+    /// The publisher has left and may return. The time is known after the next
+    /// [`Broadcast::advance`].
     Away(Option<Instant>),
-    /// Over. Nothing follows.
+    /// The broadcast has ended; no events follow.
     Ended,
 }
 
-/// What a subscriber reads.
+/// An entry of the log.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// A frame of the track with this index.
@@ -77,64 +81,67 @@ pub enum Event {
         /// The frame.
         frame: Frame,
     },
-    /// The configuration that the track's next frames need. Subscribers know the first from [`Consumer::configs`], except for a
-    /// track that appears later: its index was not known before. A rendition that was [absent](Event::Absent) is back with this.
+    /// The configuration of the track's next frames. Subscribers know the first from
+    /// [`Consumer::configs`], except for a track that appears later, whose index was not known
+    /// before. A rendition that was [absent](Event::Absent) returns with this event.
     Config {
         /// Index in [`Broadcast::tracks`].
         track: usize,
-        /// The new configuration: of the same codec family, but possibly of another profile, size or sampling rate.
+        /// The new configuration: of the same codec family, but possibly with another profile, size
+        /// or sampling rate.
         config: Arc<Config>,
     },
-    /// No frames of this rendition come until its next [`Event::Config`]: nobody makes it at present.
+    /// This rendition has no frames until its next [`Event::Config`], because it has no worker at
+    /// present.
     Absent {
         /// Index in [`Broadcast::tracks`].
         track: usize,
     },
-    /// No frames come: a gap segment starts here, in every rendition.
+    /// A gap segment starts here, in every rendition, because no frames arrive.
     Gap(Mark),
-    /// The subscriber was too slow, and goes on at the newest groups.
+    /// The subscriber was too slow, and continues at the newest groups.
     Lagged {
-        /// Frames it did not get.
+        /// Number of lost frames.
         frames: u64,
-        /// Their payload bytes, as far as the log still knew them.
+        /// Their payload bytes, as far as the log still has them.
         bytes: u64,
     },
 }
 
-/// A frame was taken.
+/// The result for an accepted frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pushed {
-    /// All tracks of the publisher lead the wall clock: until then nothing more should be read from it, so that nothing must be refused as
-    /// [too far ahead](Refused::TooFarAhead).
+    /// Set if all tracks of the publisher lead the wall clock: nothing more should be read from it
+    /// until then, so that no frame is refused as [too far ahead](Refused::TooFarAhead).
     pub resume_at: Option<Instant>,
-    /// The track with this index was placed anew since the last frame that was taken.
+    /// The track with this index was given another offset since the last accepted frame.
     pub notice: Option<(usize, Notice)>,
 }
 
-/// Why a frame was not taken. Each is counted by the one who offered it.
+/// Why a frame was refused. The caller counts each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// The broadcast begins, or goes on after an absence, with a key frame; this is none.
+    /// The broadcast begins, or resumes, with a key frame, and this frame is none.
     BeforeKeyFrame,
-    /// Its time lies in a gap that was told of already.
+    /// Its time lies in a published gap.
     InGap,
     /// It would lead the wall clock by more than 5 s.
     TooFarAhead,
-    /// It waited behind an outage of the publisher, which would otherwise stay as latency. It is left out, with all up to a
-    /// key frame.
+    /// It waited behind an outage of the publisher, which would otherwise remain as latency. It is
+    /// dropped, with all frames up to a key frame.
     AfterOutage,
-    /// The broadcast is over.
+    /// The broadcast has ended.
     Ended,
     /// Another publisher has taken over.
     Superseded,
 }
 
-/// What is known of one track, for listings.
+/// Information about one track, for listings.
 #[derive(Debug, Clone)]
 pub struct TrackInfo {
     /// Its name.
     pub name: TrackName,
-    /// Made here of the source, by the ladder.
+    /// Whether the ladder made it here of the source.
     pub rendition: bool,
     /// Its present configuration.
     pub config: Arc<Config>,
@@ -209,7 +216,7 @@ impl Broadcast {
         self.id
     }
 
-    /// The channel it is published under.
+    /// The channel under which it is published.
     pub fn name(&self) -> &ChannelName {
         &self.name
     }
@@ -219,8 +226,8 @@ impl Broadcast {
         self.anchor
     }
 
-    /// The first segment's media sequence number: the Unix time at the start in seconds, or above all numbers of the channel's broadcasts
-    /// before.
+    /// The first segment's media sequence number: the Unix time at the start in seconds, or a
+    /// higher one above all numbers of the channel's earlier broadcasts.
     pub fn first_msn(&self) -> u64 {
         self.first.msn
     }
@@ -230,13 +237,14 @@ impl Broadcast {
         self.first.discontinuity
     }
 
-    /// Numbers that no segment of it has reached yet.
+    /// Numbers above those of all its segments.
     pub(crate) fn next_numbers(&self) -> Numbers {
         let state = self.lock();
         Numbers {
             msn: state.cutter.next_msn(),
-            // The first segment may have had a discontinuity before it, because it replaced another broadcast's; and whoever
-            // packages it may start one of its own for each change, in a gap or where a mark was missed.
+            // The first segment may have a discontinuity because it replaced another broadcast's.
+            // Its packager may add one for each change of configuration, in a gap or after a missed
+            // mark.
             discontinuity: self.first.discontinuity + state.cutter.discontinuities() + state.reconfigurations + 1,
         }
     }
@@ -246,7 +254,7 @@ impl Broadcast {
         self.limits.segment
     }
 
-    /// The catalogue, in the order of the indices that events carry.
+    /// The tracks, in the order of the indices in events.
     pub fn tracks(&self) -> Vec<TrackInfo> {
         let state = self.lock();
         let info = |track: &Track| TrackInfo {
@@ -260,55 +268,58 @@ impl Broadcast {
         state.tracks.iter().map(info).collect()
     }
 
-    /// Whether a rendition has been announced that has not shown a track yet.
+    /// Whether an announced rendition has no track yet.
     pub fn awaits_renditions(&self) -> bool {
         self.lock().awaited > 0
     }
 
-    /// Whether someone publishes.
+    /// Whether a publisher is connected.
     pub fn presence(&self) -> Presence {
         self.lock().presence
     }
 
-    /// The longest that a segment may be; settled when the first has ended (see [`crate::cut`]).
+    /// The longest duration of a segment; final when the first segment has ended (see
+    /// [`crate::cut`]).
     pub fn longest_segment(&self) -> Duration {
         self.lock().cutter.longest()
     }
 
-    /// Whether segments start where players cannot begin: where no key frame is, or at recovery points.
+    /// Whether segments start where players cannot: without a key frame, or at recovery points.
     pub fn is_gridded(&self) -> bool {
         let state = self.lock();
         state.recovers || state.cutter.is_gridded()
     }
 
-    /// Entries held for subscribers, and the bytes that they take.
+    /// Number of entries held for subscribers, and their size in bytes.
     pub fn held(&self) -> (usize, usize) {
         let state = self.lock();
         (state.log.len(), state.bytes)
     }
 
-    /// The media time that `now` is, in 90 kHz ticks: the newest frame's, and what has passed since.
+    /// The media time at `now`, in 90 kHz ticks: the newest frame's, plus the time since its
+    /// arrival.
     pub fn media_time(&self, now: Instant) -> i64 {
         self.lock().timeline.at(now)
     }
 
-    /// The media time up to which the one who asks will tell of the gap that is open, in 90 kHz ticks; media resume there or later.
-    /// `None` if none is open.
+    /// Announces that the caller publishes the open gap up to the returned media time, in 90 kHz
+    /// ticks; media resume there or later. `None` without an open gap.
     pub fn gap_time(&self, now: Instant) -> Option<i64> {
         let mut state = self.lock();
         let time = state.timeline.at(now);
-        state.cutter.tell_gap(time);
+        state.cutter.publish_gap(time);
         state.cutter.in_gap().then_some(time)
     }
 
-    /// A subscriber of all tracks that reads from the oldest frame held: for those who must not miss any.
+    /// A subscriber of all tracks that starts at the oldest entry, for readers that must not miss
+    /// any.
     pub fn subscribe_from_oldest(self: &Arc<Self>) -> Consumer {
         let state = self.lock();
         let next = state.front;
         self.consumer(state, next, true).with_older_groups()
     }
 
-    /// A subscriber of the source's tracks alone that reads from the newest group of each.
+    /// A subscriber of the source's tracks only, which starts at the newest group of each.
     pub fn subscribe(self: &Arc<Self>) -> Consumer {
         let state = self.lock();
         let next = state.newest_groups(false);
@@ -324,8 +335,8 @@ impl Broadcast {
         Consumer::new(Arc::clone(self), next, starts, configs, master, renditions)
     }
 
-    /// Lets the clock act: a gap begins or goes on while no frames come. Returns how long the publisher has been
-    /// away, if it is.
+    /// Applies the passage of time: declares gaps while no frames arrive. Returns how long the
+    /// publisher has been away, if it is away.
     pub(crate) fn advance(&self, now: Instant) -> Option<Duration> {
         let mut state = self.lock();
         let away = match &mut state.presence {
@@ -353,13 +364,13 @@ impl Broadcast {
         away
     }
 
-    /// From now on frames are taken from this publisher alone. The number is that of its claim,
+    /// From now on only frames of this publisher are accepted. The number is that of its claim,
     /// never 0.
     pub(crate) fn adopt(&self, publisher: u64) {
         self.lock().publisher = publisher;
     }
 
-    /// The publisher is gone and may return. One that was replaced changes nothing.
+    /// The publisher has left and may return. A publisher that was replaced changes nothing.
     pub(crate) fn leave(&self, publisher: u64, now: Option<Instant>) {
         let mut state = self.lock();
         if state.publisher != publisher {
@@ -371,8 +382,9 @@ impl Broadcast {
         }
     }
 
-    /// Another publisher goes on with `tracks`. False, and nothing changes, if the broadcast is over or a track of the same name
-    /// has another codec family. Tracks that are not there yet are added; those that do not come back stay without frames.
+    /// Another publisher continues with `tracks`. Returns false, without a change, if the broadcast
+    /// has ended or a track of the same name has another codec family. New tracks are added; tracks
+    /// that do not return stay without frames.
     pub(crate) fn resume(&self, publisher: u64, tracks: &[(TrackName, Config)]) -> bool {
         let mut state = self.lock();
         let known = |name: &TrackName| state.tracks.iter().find(|track| track.name == *name);
@@ -399,7 +411,7 @@ impl Broadcast {
         true
     }
 
-    /// Adds a track that the publisher sends from now on; its index.
+    /// Adds a track of the publisher. Returns its index.
     pub(crate) fn add(&self, publisher: u64, name: TrackName, config: Config) -> Result<usize, Error> {
         let mut state = self.lock();
         if state.publisher != publisher {
@@ -429,7 +441,7 @@ impl Broadcast {
         self.changed.notify_waiters();
     }
 
-    /// Ends it unless another publisher goes on with it; whether it ended.
+    /// Ends the broadcast unless another publisher continues it. Returns whether it ended.
     pub(crate) fn end_by(&self, publisher: u64) -> bool {
         let mut state = self.lock();
         if state.publisher != publisher {
@@ -441,7 +453,7 @@ impl Broadcast {
         true
     }
 
-    /// Ends it unless a publisher has come back in this moment; whether it ended.
+    /// Ends the broadcast unless a publisher has returned meanwhile. Returns whether it ended.
     pub(crate) fn end_unless_live(&self) -> bool {
         let mut state = self.lock();
         if state.presence == Presence::Live {
@@ -493,7 +505,8 @@ impl Broadcast {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic while it was held would be our own fault, and the log is whole between any two statements.
+        // A panic under the lock would be our own fault, and the log is consistent between any two
+        // statements.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

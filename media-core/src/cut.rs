@@ -1,43 +1,52 @@
-//! Where segments start. Cuts are decided once, here, where the source enters the hub; the transcoder forces key frames at
-//! the marks, the packager, recordings and gaps follow them.
+//! Where segments start. Cuts are decided once, here, when the source enters the hub. The
+//! transcoder forces key frames at the marks; the packager, recordings and gaps follow them.
 //!
-//! The rule, with T the configured segment duration and L the longest that a segment may be: a mark stands before a key frame when
-//! at least 3/4 T and at least a second has passed since the last mark. Where a frame would make a segment longer than L a mark stands
-//! before it, key frame or not, and the track is *gridded* until its next discontinuity: a mark every T. Audio alone, where any frame
-//! is a key frame, has a mark every T.
+//! The rule, with T the configured segment duration and L the longest duration of a segment: a mark
+//! precedes a key frame if at least 3/4 T and at least a second have passed since the last mark. If
+//! a frame would make a segment longer than L, a mark precedes it even if it is not a key frame,
+//! and the track is *gridded* until its next discontinuity: it has a mark every T. Audio alone,
+//! where any frame is a key frame, has a mark every T.
 //!
-//! Numbers never outrun the clock: a broadcast has at most one mark a second of media time, and [`BURST`] more. A discontinuity or a
-//! gap may stand soon after another mark, but those that come more often wait until the clock allows another number.
+//! Segment numbers never outrun the clock: a broadcast has at most one mark for each second of
+//! media time, and [`BURST`] more. A discontinuity or a gap may follow another mark closely, but if
+//! they are more frequent they wait until the clock allows another number.
 //!
-//! L is 2T, unless the source's groups are longer: OBS's default is 250 frames. It is settled as the first segment ends, by what
-//! that took or by what the encoder says of itself, and is [`LONGEST`] at the most. So no segment's duration rounds to more
-//! than L (RFC 8216bis 4.4.3.1).
+//! L is 2T, unless the source's groups are longer: for example, OBS's default is 250 frames. L is
+//! fixed when the first segment ends, from the duration of that segment or from the encoder's own
+//! statement, and is at most [`LONGEST`]. So no segment's duration rounds to more than L (RFC
+//! 8216bis 4.4.3.1).
 //!
-//! Where no frames come a gap is declared: a row of segments without media, a mark every T. The clock makes it while they stay away
-//! ([`Cutter::begin_gap`]); a frame that comes after a hole makes it in hindsight ([`Cutter::is_hole`]).
+//! If no frames arrive, a gap is declared: a sequence of segments without media, with a mark every
+//! T. The clock declares it during the absence ([`Cutter::begin_gap`]); a frame that follows a hole
+//! declares it in hindsight ([`Cutter::is_hole`]).
 
 use std::time::Duration;
 
 use crate::{Mark, Timescale};
 
-/// Half a millisecond: stamps come in whole milliseconds, and a frame that is due must not be one late for a rounded stamp.
+/// Half a millisecond: RTMP timestamps are whole milliseconds, and rounding must not delay a cut by
+/// a frame.
 const GRAIN: i64 = 45;
 
-/// The longest group that is kept whole: 250 frames, what encoders do if not told, at 24 a second, and some.
+/// The longest group that is kept whole: 250 frames, the default of many encoders, at 24 a second,
+/// and a margin.
 pub const LONGEST: Duration = Duration::from_secs(12);
 
-/// A frame that lasts longer than this is followed by a hole, unless all do.
+/// A frame that lasts longer than this is followed by a hole, unless all frames do.
 const HOLE: Duration = Duration::from_millis(1_500);
 
-/// How long a frame lasts, if it usually does, though a gap is known to follow sooner: 100 ms.
+/// The assumed duration of a frame, 100 ms, if a gap follows it sooner than its usual duration.
 const LEAST_KNOWN: i64 = 9_000;
 
-/// Media time that one number takes, in ticks: numbers begin at the Unix time in seconds, and must not outrun it.
+/// Media time for each segment number, in ticks: numbers begin at the Unix time in seconds, and
+/// must not outrun it.
 const NUMBER: i64 = 90_000;
-/// Numbers that marks may be ahead of the clock, in ticks, so that a discontinuity or a gap can stand where it occurs.
+/// Media time by which marks may be ahead of the numbers' clock, in ticks, so that a discontinuity
+/// or a gap can be placed where it occurs.
 const BURST: i64 = 4 * NUMBER;
-/// The longest time by which a segment may exceed L because its last frame lasts longer than the one before, in ticks: so little that its
-/// duration still rounds to no more than L (RFC 8216bis 4.4.3.1).
+/// The longest time by which a segment may exceed L because its last frame lasts longer than the
+/// one before, in ticks. It is so short that the duration still rounds to at most L (RFC 8216bis
+/// 4.4.3.1).
 const OVERRUN: i64 = 36_000;
 
 /// Decides where segments start. Times are presentation times in 90 kHz ticks.
@@ -45,31 +54,34 @@ const OVERRUN: i64 = 36_000;
 pub struct Cutter {
     segment: i64,
     next_msn: u64,
-    /// L, so far.
+    /// L; it may still grow until `settled`.
     longest: i64,
-    /// L does not change any more.
+    /// Whether L is final.
     settled: bool,
-    /// How much of a segment must have passed for a key frame to start another.
+    /// Time since the last mark after which a key frame starts another segment.
     least: i64,
     /// Start of the open segment, and whether it is a gap. `None` before the first.
     open: Option<(i64, bool)>,
     gridded: bool,
-    /// A discontinuity is due at the next key frame.
+    /// Whether a discontinuity is due at the next key frame.
     discontinuity: bool,
-    /// The newest frame's time and how long the one before it lasted.
+    /// The newest frame's time, and the duration of the frame before it.
     newest: Option<(i64, i64)>,
-    /// The time up to which a gap has been told of: media resume there or later.
-    told: i64,
-    /// The frame after a hole resumes, key frame or not: what it refers to was sent.
+    /// The time up to which readers have published the open gap: media resume there or later.
+    published: i64,
+    /// Whether the frame after a hole resumes even if it is not a key frame, because the frames
+    /// that it refers to were sent.
     resume_anywhere: bool,
-    /// The time that the numbers given out so far have used up. No mark stands before this less [`BURST`].
+    /// The media time that the issued numbers have used up. A mark is at least this time minus
+    /// [`BURST`].
     used: i64,
-    /// Discontinuities so far.
+    /// Number of discontinuities.
     discontinuities: u64,
 }
 
 impl Cutter {
-    /// Cuts segments of about `segment`, the first numbered `first_msn`. `groups`: key frames are some frames only, as in video.
+    /// A cutter for segments of about `segment`, the first numbered `first_msn`. `groups`: only
+    /// some frames are key frames, as in video.
     pub fn new(segment: Duration, first_msn: u64, groups: bool) -> Self {
         let segment = Timescale::VIDEO.ticks(segment).max(1);
         Self {
@@ -82,7 +94,7 @@ impl Cutter {
             gridded: false,
             discontinuity: false,
             newest: None,
-            told: i64::MIN,
+            published: i64::MIN,
             resume_anywhere: false,
             used: i64::MIN,
             discontinuities: 0,
@@ -94,69 +106,71 @@ impl Cutter {
         self.next_msn
     }
 
-    /// Discontinuities so far.
+    /// Number of discontinuities.
     pub fn discontinuities(&self) -> u64 {
         self.discontinuities
     }
 
-    /// L: no segment is longer, once the first has ended.
+    /// L: the longest duration of a segment, final once the first segment has ended.
     pub fn longest(&self) -> Duration {
         Timescale::VIDEO.duration(self.longest)
     }
 
-    /// The encoder says that its groups last up to `group`. Heard until L is settled.
+    /// The encoder states that its groups last up to `group`. Ignored once L is final.
     pub fn expect_groups(&mut self, group: Duration) {
         if !self.settled {
             self.allow(Timescale::VIDEO.ticks(group));
         }
     }
 
-    /// Makes L cover groups of `group` ticks, with something for jitter, as far as that goes.
+    /// Makes L cover groups of `group` ticks, with a margin for jitter, up to its maximum.
     fn allow(&mut self, group: i64) {
         let most = Timescale::VIDEO.ticks(LONGEST).max(2 * self.segment);
         self.longest = self.longest.max(group.saturating_add(group / 20).min(most));
     }
 
-    /// Whether segments start where no key frame is.
+    /// Whether segments may start without a key frame.
     pub fn is_gridded(&self) -> bool {
         self.gridded
     }
 
-    /// Whether the open segment is a gap. Before the first segment there is none.
+    /// Whether the open segment is a gap; false before the first segment.
     pub fn in_gap(&self) -> bool {
         matches!(self.open, Some((_, true)))
     }
 
-    /// Whether any segment has been started.
+    /// Whether a segment has been started.
     pub fn has_started(&self) -> bool {
         self.open.is_some()
     }
 
-    /// The next key frame starts a segment with a discontinuity, or a later one if there were too many marks of late.
+    /// Requests a discontinuity: the next key frame starts a segment, or a later one if there were
+    /// too many recent marks.
     pub fn expect_discontinuity(&mut self) {
         self.discontinuity = true;
     }
 
-    /// Whether a key frame at `time` starts the segment that [`Cutter::expect_discontinuity`] asked for.
+    /// Whether a key frame at `time` starts the segment that [`Cutter::expect_discontinuity`]
+    /// requested.
     pub fn takes_discontinuity(&self, time: i64) -> bool {
         match self.open {
-            // What ends a gap may be placed later.
+            // The frame that ends a gap can be placed later.
             None | Some((_, true)) => true,
             Some((start, false)) => time > start + GRAIN && self.allows(time),
         }
     }
 
-    /// Whether the clock has come far enough for another number at `time`.
+    /// Whether the clock allows another segment number at `time`.
     fn allows(&self, time: i64) -> bool {
         time >= self.earliest()
     }
 
-    /// The earliest time at which the next mark may stand.
+    /// The earliest time of the next mark.
     fn earliest(&self) -> i64 {
         self.used.saturating_sub(BURST)
     }
 
-    /// L, or the longest that it may come to be.
+    /// L, or its maximum while it may still grow.
     fn limit(&self) -> i64 {
         match self.settled {
             true => self.longest,
@@ -164,14 +178,19 @@ impl Cutter {
         }
     }
 
-    /// A frame at `time` is about to enter: the mark that stands before it, if any.
+    /// Takes the next frame, at `time`. Returns the mark before it, if it starts a segment.
     ///
-    /// `None` while [`Cutter::in_gap`] or before the first segment means that the frame belongs to no segment.
+    /// `None` while [`Cutter::in_gap`] or before the first segment means that the frame belongs to
+    /// no segment.
     pub fn frame(&mut self, time: i64, key: bool) -> Option<Mark> {
         let lasted = self.lasted(time);
+        // A gap ends with a key frame, after the part of it that is already published. An open
+        // segment ends at a requested discontinuity, at a key frame after `least`, on the grid, or
+        // before it becomes too long. Its last frame is assumed to last as long as the one before;
+        // if that frame was long, `overrun` covers a longer one.
         let due = match self.open {
             None => key,
-            Some((start, true)) => (key || self.resume_anywhere) && time > start + GRAIN && time >= self.told,
+            Some((start, true)) => (key || self.resume_anywhere) && time > start + GRAIN && time >= self.published,
             Some((start, false)) => {
                 let passed = time - start;
                 let overrun = (lasted / 2 - OVERRUN).max(0);
@@ -192,14 +211,15 @@ impl Cutter {
         })
     }
 
-    /// Another track decides cuts from here on, one whose key frames are some frames only: the mark before its key frame at `time`,
-    /// however short that makes the open segment. Its segments cannot be longer than those before.
+    /// Makes another track decide about cuts, one where only some frames are key frames. Returns
+    /// the mark before its key frame at `time`, however short that makes the open segment. Its
+    /// segments cannot be longer than those before.
     ///
-    /// `None`: the time lies before the open segment's, or in what was told of a gap. The open segment is kept open for as long as
-    /// it may be, so that a later key frame finds it.
+    /// `None`: the time lies before the start of the open segment, or in a published gap. The open
+    /// segment is then kept open as long as possible, so that a later key frame lies in it.
     pub fn change_master(&mut self, time: i64) -> Option<Mark> {
         let (start, gap) = self.open?;
-        if time <= start + GRAIN || gap && time < self.told || !self.allows(time) {
+        if time <= start + GRAIN || gap && time < self.published || !self.allows(time) {
             self.least = self.longest;
             return None;
         }
@@ -209,7 +229,8 @@ impl Cutter {
         Some(self.start(time, false, discontinuity))
     }
 
-    /// How long the newest frame lasts, now that one comes at `time`; what passes in a gap is nobody's duration.
+    /// Duration of the newest frame if the next one is at `time`. Time in a gap belongs to no
+    /// frame.
     fn lasted(&self, time: i64) -> i64 {
         match self.newest {
             Some((newest, _)) if time > newest && !self.in_gap() => time - newest,
@@ -218,9 +239,10 @@ impl Cutter {
         }
     }
 
-    /// Whether a frame at `time` comes after a hole, which must be declared a gap: the newest frame would last much longer than
-    /// the one before it did, or so long that its segment becomes too long. How long a broadcast's first frame lasts is known when
-    /// the second comes: it may be one of slow pictures.
+    /// Whether a frame at `time` follows a hole, which must be declared as a gap: the newest frame
+    /// would last much longer than the one before it, or so long that its segment becomes too long.
+    /// The duration of a broadcast's first frame is known only from the second, because its
+    /// pictures may be slow.
     pub fn is_hole(&self, time: i64) -> bool {
         let (Some((newest, lasted)), Some((start, false))) = (self.newest, self.open) else {
             return false;
@@ -232,14 +254,17 @@ impl Cutter {
             || self.is_beyond(time)
     }
 
-    /// Whether a frame at `time` lies beyond what the open segment may hold.
+    /// Whether a frame at `time` lies beyond the longest end of the open segment.
     pub fn is_beyond(&self, time: i64) -> bool {
         matches!(self.open, Some((start, false)) if time - start > self.limit() + OVERRUN)
     }
 
-    /// Whether a stall is to be declared at media time `now`, `silent` ticks after the newest frame, where `stall` is the usual patience:
-    /// not before the newest frame has lasted half as long again as the one before, unless its segment becomes too long.
+    /// Whether a stall is due at media time `now`, `silent` ticks after the newest frame. `stall`
+    /// is the usual patience; the newest frame must also last half as long again as the one before,
+    /// unless its segment becomes too long.
     pub fn is_overdue(&self, silent: i64, stall: i64, now: i64) -> bool {
+        // A duration of 0 is unknown: the first frame has no successor yet, and may be one of slow
+        // pictures.
         let patience = match self.newest {
             Some((_, 0)) => 2 * stall,
             Some((_, lasted)) => stall.max(lasted + lasted / 2),
@@ -249,57 +274,60 @@ impl Cutter {
         silent >= patience || silent >= stall && full
     }
 
-    /// `time`, or just after the newest frame: time does not go back where a key frame is reordered less than the one before.
-    /// What ends a gap follows the gap.
+    /// `time`, but later than the newest frame: a key frame may be reordered less than the one
+    /// before it, and time must not decrease. A frame that ends a gap follows the gap.
     pub fn after_newest(&self, time: i64) -> i64 {
         let newest = self.newest.filter(|_| !self.in_gap());
         newest.map_or(time, |(newest, _)| time.max(newest + 1))
     }
 
-    /// The newest frame is at `time`, if that is later than was known.
+    /// Raises the newest frame's time to `time`.
     pub fn reach(&mut self, time: i64) {
         if let Some((newest, _)) = &mut self.newest {
             *newest = time.max(*newest);
         }
     }
 
-    /// The time up to which gaps are declared before a frame at `time` that ends a gap: the last may be as long as any segment, so that
-    /// none is left that is very short.
+    /// The time up to which gaps are declared before a frame at `time` that ends a gap. The last
+    /// gap segment may be as long as any segment, so that no very short one remains.
     pub fn hindsight(&self, time: i64) -> i64 {
         time - (self.longest - self.segment).max(GRAIN + 1)
     }
 
-    /// A hole ends: the next frame resumes whatever it is.
+    /// Lets the next frame end the gap even if it is not a key frame.
     pub fn resume_anywhere(&mut self) {
         self.resume_anywhere = true;
     }
 
-    /// The gap has been told of up to `time`.
-    pub fn tell_gap(&mut self, time: i64) {
+    /// Records that readers have published the gap up to `time`.
+    pub fn publish_gap(&mut self, time: i64) {
         if self.in_gap() {
-            self.told = self.told.max(time);
+            self.published = self.published.max(time);
         }
     }
 
     /// The earliest time at which media can resume; `None` outside a gap.
     pub fn resume_from(&self) -> Option<i64> {
         match self.open {
-            Some((start, true)) => Some(self.told.max(start + GRAIN + 1).max(self.earliest())),
+            Some((start, true)) => Some(self.published.max(start + GRAIN + 1).max(self.earliest())),
             _ => None,
         }
     }
 
-    /// Whether a frame that is no key frame can end the gap.
+    /// Whether a frame that is not a key frame can end the gap.
     pub fn resumes_anywhere(&self) -> bool {
         self.resume_anywhere
     }
 
-    /// No frames come any more, as is known at media time `now`: the open segment ends where its last frame ends, and a gap starts
-    /// there. A frame of unknown duration lasts until `now`. Nothing to do when nothing has started, or a gap is open.
+    /// Declares at media time `now` that frames have stopped: the open segment ends at the end of
+    /// its last frame, and a gap starts there. A frame of unknown duration lasts until `now`.
+    /// Returns `None` before the first segment, or while a gap is open.
     pub fn begin_gap(&mut self, now: i64) -> Option<Mark> {
         let (newest, lasted) = self.newest?;
         let (start, gap) = self.open?;
         let known = now.saturating_sub(newest);
+        // The last frame is assumed to last as long as the one before it, but not into the time in
+        // which its successor is already missing.
         let lasts = match lasted {
             0 => known,
             lasted => lasted.min(known.max(LEAST_KNOWN)),
@@ -309,7 +337,7 @@ impl Cutter {
         (!gap).then(|| self.start(end, true, false))
     }
 
-    /// The next gap that the clock has reached at media time `now`; to be called until there is none.
+    /// The next gap segment that is due at media time `now`; call it until it returns `None`.
     pub fn next_gap(&mut self, now: i64) -> Option<Mark> {
         match self.open {
             Some((start, true)) if now >= start + self.segment => Some(self.start(start + self.segment, true, false)),
@@ -318,6 +346,7 @@ impl Cutter {
     }
 
     fn start(&mut self, pts: i64, gap: bool, discontinuity: bool) -> Mark {
+        // The first segment that ends fixes L for the life of the broadcast.
         if let Some((first, _)) = self.open.filter(|_| !self.settled) {
             if pts - first > self.longest {
                 self.allow(pts - first);
@@ -327,7 +356,7 @@ impl Cutter {
         let msn = self.next_msn;
         self.next_msn += 1;
         self.discontinuities += u64::from(discontinuity);
-        // The first leaves nothing for a burst: that comes with time.
+        // The first mark leaves nothing of the burst, which becomes available with time.
         let used = if self.open.is_some() {
             self.used
         } else {
@@ -351,7 +380,8 @@ mod tests {
     const T: Duration = Duration::from_secs(2);
     const MS: i64 = 90;
 
-    /// Marks of a source of `fps` with a key frame every `group` frames, for `seconds`: (milliseconds, on a key frame).
+    /// Marks of a source of `fps` with a key frame every `group` frames, for `seconds`:
+    /// (milliseconds, on a key frame).
     #[expect(clippy::cast_possible_truncation, reason = "small test numbers")]
     fn marks(fps: f64, group: u64, seconds: u64) -> Vec<(i64, bool)> {
         let mut cutter = Cutter::new(T, 100, true);
@@ -402,7 +432,7 @@ mod tests {
     fn a_group_without_an_end_is_gridded() {
         let marks = marks(30.0, 1_000, 50);
         assert_eq!(&marks[..4], [(0, true), (11967, false), (13967, false), (15967, false)]);
-        // The grid is even, whatever key frames come: DASH numbers segments by it.
+        // The grid is even for any key frames, because DASH numbers segments by it.
         assert!(
             marks
                 .windows(2)
@@ -412,7 +442,7 @@ mod tests {
         );
     }
 
-    /// A group of 2 s, then one without an end; `group`: what the encoder says.
+    /// A group of 2 s, then an endless one. `group`: the encoder's statement.
     fn marks_after_a_short_group(group: Option<Duration>) -> Vec<i64> {
         let mut cutter = Cutter::new(T, 0, true);
         group.into_iter().for_each(|group| cutter.expect_groups(group));
@@ -423,7 +453,7 @@ mod tests {
     #[test]
     fn a_group_longer_than_was_to_be_expected_is_gridded() {
         assert_eq!(marks_after_a_short_group(None), [0, 2_000, 6_000, 8_000, 10_000]);
-        // As x264 tells of 250 frames, and a scene that changed early in the first group.
+        // x264 states 250 frames, and a scene change shortened the first group.
         assert_eq!(
             marks_after_a_short_group(Some(Duration::from_secs(8))),
             [0, 2_000, 10_400]
@@ -468,7 +498,7 @@ mod tests {
             Some((10, 4_400 * MS))
         );
         assert_eq!(cutter.next_gap(4_500 * MS), None);
-        // What comes late, and what is no key frame, belongs to no segment.
+        // Late frames, and frames that are not key frames, belong to no segment.
         assert_eq!(cutter.frame(4_000 * MS, true), None);
         assert_eq!(cutter.frame(4_600 * MS, false), None);
         let back = cutter.frame(4_700 * MS, true).unwrap();
@@ -497,7 +527,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        // By no more than the jitter of one frame: EXTINF is rounded to the nearest second before it is held against the limit.
+        // By at most the jitter of one frame: EXTINF is rounded to the nearest second before the
+        // comparison.
         #[test]
         fn no_segment_is_longer_than_the_longest(steps in proptest::collection::vec((1i64..100, proptest::bool::weighted(0.01)), 2..1_000)) {
             let mut cutter = Cutter::new(T, 0, true);

@@ -1,4 +1,4 @@
-//! What can go wrong between a publisher and its subscribers.
+//! Errors between a publisher and its subscribers.
 
 use crate::name::{ChannelName, TrackName};
 
@@ -9,57 +9,58 @@ pub enum Error {
     /// A channel's name does not match `[A-Za-z0-9_-]{1,64}`.
     #[error("a channel name is 1 to 64 of A-Z a-z 0-9 _ -, this one has {len} bytes or another character")]
     BadChannelName {
-        /// Length of what was given.
+        /// Length of the refused name in bytes.
         len: usize,
     },
     /// A track's name does not match `[a-z0-9-]{1,32}`.
     #[error("a track name is 1 to 32 of a-z 0-9 -, this one has {len} bytes or another character")]
     BadTrackName {
-        /// Length of what was given.
+        /// Length of the refused name in bytes.
         len: usize,
     },
-    /// The name has a publisher already.
+    /// The name already has a publisher.
     #[error("channel {name} is being published already")]
     Busy {
-        /// The name that was asked for.
+        /// The requested name.
         name: ChannelName,
     },
-    /// The publisher was kicked, or another took its name over.
+    /// The publisher was kicked, or another one took over its name.
     #[error("the right to the name was revoked")]
     Revoked,
-    /// The hub was closed: the daemon stops.
+    /// The hub was closed because the daemon stops.
     #[error("the server is going down")]
     Closed,
-    /// The hub holds as many broadcasts as it may.
+    /// The hub has reached its limit of broadcasts.
     #[error("{limit} broadcasts are live, the limit")]
     TooManyBroadcasts {
         /// The limit.
         limit: usize,
     },
-    /// A broadcast needs at least one track, and names that differ.
+    /// A broadcast needs at least one track, and different track names.
     #[error("a broadcast has between 1 and {max} tracks of different names, not {len}")]
     BadCatalogue {
-        /// How many tracks were offered.
+        /// Number of offered tracks.
         len: usize,
-        /// How many there may be.
+        /// Maximum number of tracks.
         max: usize,
     },
-    /// A configuration record does not parse; `what` says which part.
+    /// A configuration record does not parse.
     #[error("{record} record of {len} bytes: {what}")]
     BadConfig {
         /// `avcC` or `AudioSpecificConfig`.
         record: &'static str,
         /// Its length in bytes.
         len: usize,
-        /// What is wrong with it.
+        /// The reason.
         what: String,
     },
-    /// A track changed to another codec family: players cannot follow, so the broadcast cannot go on.
+    /// A track changed to another codec family: players cannot follow, so the broadcast cannot
+    /// continue.
     #[error("track {track} changed from {from} to {to}")]
     CodecChanged {
         /// The track.
         track: TrackName,
-        /// The codec string the broadcast was announced with.
+        /// The codec string with which the broadcast was announced.
         from: String,
         /// The new one.
         to: String,
@@ -72,7 +73,7 @@ pub enum Error {
     ChangesTooOften {
         /// The track.
         track: TrackName,
-        /// The most changes that are taken within a minute.
+        /// Maximum number of changes within a minute.
         limit: u32,
     },
 }

@@ -1,13 +1,13 @@
-//! The names that are live: who may publish under one, who goes on after an absence, and who hears of new broadcasts.
+//! The live names: the right to publish under a name, the continuation after an absence, and
+//! announcements of new broadcasts.
 //!
 //! A name has one publisher at a time. A publisher first claims the name; its broadcast starts when
-//! its tracks are known, or goes on if one is waiting under the name. A publisher that has been
-//! silent for [`TAKEOVER`] gives way to another. The clock is an argument: the daemon calls
+//! its tracks are known, or continues one that waits under the name. A publisher that has been
+//! silent for [`TAKEOVER`] loses its name to another. The clock is an argument: the daemon calls
 //! [`Hub::advance`] at a steady pace.
 //!
-//! Claims, starts, kicks and takeovers of a name are ordered by its entry's lock: a publisher that
-//! was kicked or replaced cannot start afterwards, and its number is no longer the one that the
-//! broadcast takes frames from.
+//! The lock of a name's entry orders its claims, starts, kicks and takeovers: a publisher that was
+//! kicked or replaced cannot start afterwards, and the broadcast no longer accepts its number.
 
 use std::{
     collections::BTreeMap,
@@ -37,18 +37,18 @@ pub use numbers::Numbers;
 use numbers::Used;
 pub use revocation::{Cause, Revocation};
 
-/// What a hub allows.
+/// Settings of a hub.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Bounds of each broadcast.
+    /// Limits of each broadcast.
     pub broadcast: Limits,
-    /// How long a broadcast waits for its publisher to return.
+    /// Time for which a broadcast waits for its publisher to return.
     pub reconnect: Duration,
-    /// Names that can be in use at once.
+    /// Maximum number of names in use.
     pub max_channels: usize,
 }
 
-/// The names that are live. Cheap to clone; all clones are the same hub.
+/// The live names. Cheap to clone; all clones are the same hub.
 #[derive(Debug, Clone)]
 pub struct Hub(Arc<Shared>);
 
@@ -59,7 +59,7 @@ struct Shared {
     announced: Mutex<Announced>,
     used: Mutex<Used>,
     changed: Notify,
-    /// Claims made so far.
+    /// Number of claims so far.
     claims: AtomicU64,
     closed: AtomicBool,
 }
@@ -75,7 +75,7 @@ impl Channel {
         self.publisher.is_none() && self.broadcast.is_none()
     }
 
-    /// Whether the publisher with this hold may go on.
+    /// Whether the publisher with this hold still has the right to the name.
     fn is_held_by(&self, hold: &Hold) -> bool {
         self.publisher.as_ref() == Some(hold) && !hold.revocation().is_revoked()
     }
@@ -102,18 +102,19 @@ impl Hub {
         }))
     }
 
-    /// Claims `name` for a publisher, whose tracks need not be known yet. It keeps the name until
-    /// it drops the claim.
+    /// Claims `name` for a publisher, whose tracks need not be known yet. The name is reserved
+    /// until the claim is dropped.
     ///
     /// # Errors
-    /// [`Error::Busy`]: it has a publisher. [`Error::TooManyBroadcasts`]: the hub is full. [`Error::Closed`]: it takes no more.
+    /// [`Error::Busy`]: the name has a publisher. [`Error::TooManyBroadcasts`]: the hub is full.
+    /// [`Error::Closed`]: the daemon stops.
     pub fn claim(&self, name: ChannelName) -> Result<Claim, Error> {
         self.claim_since(name, None)
     }
 
     /// Claims `name` at `now` for a publisher that reports its activity ([`Hold::touch`]). A
-    /// publisher that has been silent for [`TAKEOVER`] is made to go, and its broadcast waits for
-    /// this one.
+    /// publisher that has been silent for [`TAKEOVER`] is revoked, and its broadcast waits for this
+    /// one.
     ///
     /// # Errors
     /// As [`Hub::claim`]; [`Error::Busy`] if the name's publisher is active.
@@ -126,7 +127,8 @@ impl Hub {
         let full = self.0.channels.len() >= limit;
         let hold = Hold::new(1 + self.0.claims.fetch_add(1, Ordering::Relaxed), since);
         let entry = self.0.channels.entry(name.clone());
-        // Read under the entry's lock: what is claimed before the flag is set, `close` finds.
+        // Read under the entry's lock, so that `close` finds every claim that was made before the
+        // flag was set.
         if self.0.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
@@ -169,7 +171,7 @@ impl Hub {
         self.announced().live.values().cloned().collect()
     }
 
-    /// Ends the broadcast under `name` and makes its publisher go. Whether there was one.
+    /// Ends the broadcast under `name` and revokes its publisher. Returns whether there was one.
     pub fn kick(&self, name: &ChannelName) -> bool {
         let Some(channel) = self.0.channels.get(name) else {
             return false;
@@ -185,11 +187,11 @@ impl Hub {
         true
     }
 
-    /// Ends `broadcast`, which cannot go on, and sends its publisher off; `words` tell the person at
-    /// the encoder why, and the remedy.
+    /// Ends `broadcast`, which cannot continue, and revokes its publisher. `words` name the reason
+    /// and the remedy for the streamer.
     pub fn fail(&self, broadcast: &Arc<Broadcast>, words: String) {
         if let Some(channel) = self.0.channels.get(broadcast.name())
-            // The name may have passed on to another broadcast, which goes on.
+            // The name may belong to another broadcast meanwhile, which continues.
             && channel.broadcast.as_ref().is_some_and(|held| Arc::ptr_eq(held, broadcast))
             && let Some(publisher) = &channel.publisher
         {
@@ -198,8 +200,8 @@ impl Hub {
         self.end(broadcast);
     }
 
-    /// Lets the clock act on all broadcasts: gaps while no frames come, and the end of those whose publisher stays away. To be
-    /// called several times a second.
+    /// Applies the passage of time to all broadcasts: gaps while no frames arrive, and the end of
+    /// those whose publisher stays away. Call it several times a second.
     pub fn advance(&self, now: Instant) {
         for broadcast in self.broadcasts() {
             let away = broadcast.advance(now);
@@ -217,12 +219,13 @@ impl Hub {
         live.fold(used, Numbers::max)
     }
 
-    /// Broadcasts begin above `numbers`, which a process before has not reached at `now`, and grow with time as those may.
+    /// New broadcasts begin above `numbers`, which another process has not reached at `now`. The
+    /// bound grows with time as that process's numbers may.
     pub fn begin_after(&self, numbers: Numbers, now: Instant) {
         self.used().begin_after(numbers, now);
     }
 
-    /// Ends all broadcasts and makes all publishers go. Nothing can be claimed any more.
+    /// Ends all broadcasts and revokes all publishers. Further claims are refused.
     pub fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
         let names: Vec<_> = self.0.channels.iter().map(|channel| channel.key().clone()).collect();
@@ -231,7 +234,7 @@ impl Hub {
         }
     }
 
-    /// Hears of each broadcast, those that are live already first.
+    /// Announces each broadcast, first those that are live already.
     pub fn announcements(&self) -> Announcements {
         Announcements {
             hub: self.clone(),
@@ -247,8 +250,8 @@ impl Hub {
         utc: SystemTime,
     ) -> Result<Arc<Broadcast>, Error> {
         let channel = self.0.channels.get_mut(&claim.name);
-        // Locked to the end: a kick or takeover comes before, and this fails, or after, and finds
-        // the broadcast.
+        // The entry is locked until the end: a kick or takeover either precedes and makes this
+        // fail, or follows and finds the broadcast.
         let mut channel = channel
             .filter(|channel| channel.is_held_by(&claim.hold))
             .ok_or(Error::Revoked)?;
@@ -321,7 +324,7 @@ impl Hub {
     }
 }
 
-/// The right to publish under a name. Dropping it gives the name free.
+/// The right to publish under a name. Dropping it releases the name.
 #[derive(Debug)]
 pub struct Claim {
     hub: Hub,
@@ -340,16 +343,18 @@ impl Claim {
         &self.hold
     }
 
-    /// Tells when the publisher must go.
+    /// Reports the revocation of the right.
     pub fn revoked(&self) -> Revocation {
         self.hold.revocation().clone()
     }
 
-    /// Starts publishing: goes on with the broadcast that waits under the name, unless a track has changed to another codec
-    /// family; then it ends that one and begins a new one. `now` is when the first frame came, `utc` the wall clock then.
+    /// Starts publishing: continues the broadcast that waits under the name, unless a track has
+    /// changed to another codec family; then it ends that one and begins a new one. `now` is the
+    /// arrival of the first frame, `utc` the wall clock at that time.
     ///
     /// # Errors
-    /// [`Error::BadCatalogue`], or [`Error::Revoked`] if the publisher must go; the claim is given up.
+    /// [`Error::BadCatalogue`], or [`Error::Revoked`] if the claim was revoked; the claim is
+    /// released.
     pub fn start(self, tracks: Vec<(TrackName, Config)>, now: Instant, utc: SystemTime) -> Result<Producer, Error> {
         let broadcast = self.hub.start(&self, tracks, now, utc)?;
         Ok(Producer {
@@ -366,13 +371,14 @@ impl Drop for Claim {
     }
 }
 
-/// Publishes a broadcast. Dropping it means that the publisher is gone: the broadcast waits for it to return.
+/// Publishes a broadcast. Dropping it means that the publisher has left: the broadcast waits for
+/// its return.
 #[derive(Debug)]
 pub struct Producer {
     broadcast: Arc<Broadcast>,
     /// The number by which the broadcast knows this publisher.
     publisher: u64,
-    /// There until [`Producer::end`] takes it.
+    /// Present until [`Producer::end`] takes it.
     claim: Option<Claim>,
 }
 
@@ -382,7 +388,7 @@ impl Producer {
         &self.broadcast
     }
 
-    /// Tells when the publisher must go.
+    /// Reports the revocation of the right.
     pub fn revoked(&self) -> Option<Revocation> {
         self.claim.as_ref().map(Claim::revoked)
     }
@@ -392,11 +398,12 @@ impl Producer {
         self.broadcast.source_track(name)
     }
 
-    /// Adds a track that comes later than the others; its index. Video beside audio decides where segments start from its first
-    /// key frame on; frames before that are refused.
+    /// Adds a late track. Returns its index. Video that is added to audio decides where segments
+    /// start from its first key frame on; frames before that are refused.
     ///
     /// # Errors
-    /// [`Error::BadCatalogue`]: there is such a track, or too many tracks. [`Error::Revoked`]: another publisher has taken over.
+    /// [`Error::BadCatalogue`]: the track exists, or there are too many. [`Error::Revoked`]:
+    /// another publisher has taken over.
     pub fn add(&self, name: TrackName, config: Config) -> Result<usize, Error> {
         self.broadcast.add(self.publisher, name, config)
     }
@@ -404,18 +411,19 @@ impl Producer {
     /// Publishes an access unit of the track with this index. Never waits.
     ///
     /// # Errors
-    /// Why it was not taken; the broadcast goes on, unless it has [ended](Refused::Ended).
-    /// After [`Refused::Superseded`] nothing more is taken from this publisher.
+    /// The reason of the refusal; the broadcast continues, unless it has [ended](Refused::Ended).
+    /// After [`Refused::Superseded`] no frame of this publisher is accepted.
     pub fn push(&self, track: usize, unit: AccessUnit) -> Result<Pushed, Refused> {
         self.broadcast.push(self.publisher, track, unit)
     }
 
-    /// The track's next frames need another configuration. An equal one changes nothing; another one starts a segment with a
-    /// discontinuity at the next key frame.
+    /// Declares the configuration of the track's next frames. An equal one changes nothing; another
+    /// one starts a segment with a discontinuity at the next key frame.
     ///
     /// # Errors
-    /// [`Error::CodecChanged`]: another codec family. [`Producer::end`] this broadcast and start another.
-    /// [`Error::ChangesTooOften`]: the broadcast is ended, and the publisher's claim is revoked.
+    /// [`Error::CodecChanged`]: another codec family. [`Producer::end`] this broadcast and start
+    /// another. [`Error::ChangesTooOften`]: the broadcast is ended, and the publisher's claim is
+    /// revoked.
     pub fn configure(&self, track: usize, config: &Config) -> Result<(), Error> {
         let configured = self.broadcast.configure(self.publisher, track, config);
         if let (Err(err @ Error::ChangesTooOften { .. }), Some(claim)) = (&configured, &self.claim) {
@@ -424,13 +432,13 @@ impl Producer {
         configured
     }
 
-    /// The publisher is gone since `now`, and may return.
+    /// The publisher left at `now`, and may return.
     pub fn leave(self, now: Instant) {
         self.broadcast.leave(self.publisher, Some(now));
     }
 
-    /// Ends the broadcast for good, unless another publisher goes on with it, and keeps the name
-    /// for another.
+    /// Ends the broadcast, unless another publisher continues it. Returns the claim for another
+    /// broadcast under the name.
     pub fn end(mut self) -> Option<Claim> {
         let claim = self.claim.take();
         if let Some(claim) = &claim
@@ -448,7 +456,7 @@ impl Drop for Producer {
     }
 }
 
-/// Hears of new broadcasts.
+/// Announces new broadcasts.
 #[derive(Debug)]
 pub struct Announcements {
     hub: Hub,
@@ -456,7 +464,8 @@ pub struct Announcements {
 }
 
 impl Announcements {
-    /// The next broadcast that is live, waiting for one. One that has ended meanwhile is not told of. Cancel-safe.
+    /// Waits for the next live broadcast. One that has ended meanwhile is not announced.
+    /// Cancel-safe.
     pub async fn next(&mut self) -> Arc<Broadcast> {
         let hub = self.hub.clone();
         loop {

@@ -1,16 +1,18 @@
-//! What every room of streamforge speaks: time, codec configurations, frames, tracks, broadcasts, cut marks, the hub.
+//! The types that all crates share: time, codec configurations, frames, tracks, broadcasts, cut
+//! marks, the hub.
 //!
-//! `media-core` does no I/O: no sockets, no files, no clocks (`now` is an argument) and no configuration files. The other
-//! crates meet only in its types and handles.
+//! `media-core` does no I/O: no sockets, no files, no clocks (`now` is an argument) and no
+//! configuration files. The other crates exchange data only in its types and handles.
 //!
-//! - [`name`]: what channels, tracks and broadcasts are called.
+//! - [`name`]: names of channels and tracks, identities of broadcasts.
 //! - [`time`]: timescales, and the anchor that maps media time to the wall clock.
-//! - [`codec`]: configuration records (`avcC`, `AudioSpecificConfig`) and what players must know of them.
+//! - [`codec`]: configuration records (`avcC`, `AudioSpecificConfig`) and their values that players
+//!   need.
 //! - [`frame`]: one access unit on its track's clock, and the mark that starts a segment.
 //! - [`timeline`]: a publisher's own clock mapped onto the broadcast's.
-//! - [`cut`]: where segments start, decided once for everybody.
+//! - [`cut`]: where segments start, decided once for all readers.
 //! - [`broadcast`]: tracks, groups, the publishing and the subscribing handle.
-//! - [`hub`]: the names that are live.
+//! - [`hub`]: the live names.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! What channels, tracks and broadcasts are called. A name that parsed is safe in a path, a URL and a log.
+//! Names of channels and tracks, and identities of broadcasts. A parsed name is safe in a path, a
+//! URL and a log.
 
 use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
 
@@ -29,7 +30,8 @@ impl FromStr for ChannelName {
     }
 }
 
-/// A track's name within its broadcast: `[a-z0-9-]{1,32}`, such as `v0`, `a0`, `v720`. Cheap to clone.
+/// A track's name within its broadcast: `[a-z0-9-]{1,32}`, for example `v0`, `a0`, `v720`. Cheap to
+/// clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TrackName(Arc<str>);
 
@@ -62,7 +64,8 @@ impl FromStr for TrackName {
     }
 }
 
-/// A broadcast's identity: a UUIDv7 made at the first publish, kept through reconnects, never reused.
+/// A broadcast's identity: a UUIDv7 created at the first publish, kept across reconnects, never
+/// reused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BroadcastId(Uuid);
 

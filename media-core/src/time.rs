@@ -10,10 +10,10 @@ use std::{
 pub struct Timescale(NonZeroU32);
 
 impl Timescale {
-    /// 90 000 ticks a second: all video, and a publisher's own clock at the border.
+    /// 90 000 ticks a second: the clock of all video, and of a publisher's timestamps.
     pub const VIDEO: Self = Self(NonZeroU32::new(90_000).expect("90 000 is not zero"));
 
-    /// A timescale of `hz` ticks a second; none for zero.
+    /// A timescale of `hz` ticks a second; `None` for zero.
     pub fn new(hz: u32) -> Option<Self> {
         NonZeroU32::new(hz).map(Self)
     }
@@ -23,7 +23,7 @@ impl Timescale {
         self.0.get()
     }
 
-    /// The same moment in another timescale, rounded to the nearest tick.
+    /// `ticks` of this timescale in the timescale `to`, rounded to the nearest tick.
     pub fn rescale(self, ticks: i64, to: Timescale) -> i64 {
         if self == to {
             return ticks;
@@ -52,8 +52,8 @@ impl Timescale {
     }
 }
 
-/// Media time zero of a broadcast on both clocks; one for a broadcast's whole life. PROGRAM-DATE-TIME, availabilityStartTime
-/// and `prft` come from it.
+/// Media time zero of a broadcast on both clocks, fixed for the life of the broadcast.
+/// PROGRAM-DATE-TIME, availabilityStartTime and `prft` are computed from it.
 #[derive(Debug, Clone, Copy)]
 pub struct Anchor {
     /// Wall clock at media time zero.
@@ -63,8 +63,8 @@ pub struct Anchor {
 }
 
 impl Anchor {
-    /// How far media time zero lies before a broadcast's first frame, so that what was sent earlier but arrived later (audio
-    /// before video, B-frames) still has a positive time.
+    /// Distance from media time zero to a broadcast's first frame, so that frames that were sent
+    /// earlier but arrive later (audio before video, B-frames) still have a positive time.
     pub const LEAD: Duration = Duration::from_secs(10);
 
     /// The anchor of a broadcast whose first frame arrives `now`.
@@ -75,7 +75,7 @@ impl Anchor {
         }
     }
 
-    /// The media time that `now` is, in ticks of `timescale`.
+    /// The media time at `now`, in ticks of `timescale`.
     pub fn media_time(&self, now: Instant, timescale: Timescale) -> i64 {
         timescale.ticks(now.saturating_duration_since(self.instant))
     }

@@ -1,13 +1,17 @@
-//! Maps a publisher's timestamps onto its broadcast's timeline, and keeps the result near the wall clock.
+//! Maps a publisher's timestamps to its broadcast's timeline, and keeps the result near the wall
+//! clock.
 //!
-//! All times are 90 kHz ticks. All tracks of one publisher share a clock, so they share the offset that maps it; a jump that one
-//! track shows first is adopted by the others when they reach it, which keeps audio and video in step.
+//! All times are 90 kHz ticks. All tracks of one publisher share a clock, so they share the offset
+//! that maps it. If one track jumps first, the others adopt its offset when they reach the jump,
+//! which keeps audio and video in step.
 //!
-//! Whatever the timestamps say, a decode time leads the wall clock by at most [`FAR`], lags behind it by more than that only for
-//! [`PATIENCE`], and leaves the other track by more than [`APART`] no longer. A track that does is placed anew, which is
-//! reported as a [`Notice`]; one that does so again and again, or whose timestamps stand still, is timed by arrival
-//! (`retimed`). Timestamps in presentation order are put in decoding order (`reorder`). A publisher's clock that is a little
-//! faster or slower than ours is followed (`drift`). An outage does not stay as latency (`outage`).
+//! Whatever the timestamps are, a decode time leads the wall clock by at most [`FAR`], lags behind
+//! it by more than that only for [`PATIENCE`], and differs from the other track by more than
+//! [`APART`] no longer than that. A track that does gets another offset, which is reported as a
+//! [`Notice`]. A track that does so repeatedly, or whose timestamps stand still, is timed by
+//! arrival (`retimed`). Timestamps in presentation order are put in decoding order (`reorder`). A
+//! publisher's clock that is a little faster or slower than ours is followed (`drift`). An outage
+//! does not remain as latency (`outage`).
 
 use std::time::{Duration, Instant};
 
@@ -23,29 +27,32 @@ use outage::Outage;
 use reorder::Reorder;
 use retimed::Retimed;
 
-/// A step back of at most 100 ms is jitter: the frame is placed just after the one before it.
+/// A step back of at most 100 ms is jitter: the frame is placed directly after the one before it.
 const STEP_BACK: i64 = 9_000;
-/// A step of video may exceed the time that passed by 2.5 s, because a publisher may leave out what it could not send.
+/// Limit of a forward step of video beyond the elapsed time: 2.5 s, because a publisher may drop
+/// frames that it could not send.
 const VIDEO_STEP: i64 = 225_000;
-/// The same for audio, whose frames follow each other closely: 0.5 s, unless the other track has come as far.
+/// The same for audio, whose frames are close together: 0.5 s, unless the other track has the same
+/// step.
 const AUDIO_STEP: i64 = 45_000;
-/// The timestamps of two tracks are on the same clock if they are this close.
+/// The timestamps of two tracks are on the same clock if they differ by at most 5 s.
 const NEAR: i64 = 450_000;
 /// The largest distance from the wall clock: 5 s.
 const FAR: i64 = 450_000;
 /// The largest distance from the other track: 3 s.
 const APART: i64 = 270_000;
-/// How long a track may lag too far behind. A backlog that arrives at once is not placed anew.
+/// Time for which a track may lag too far. A backlog that arrives at once does not change its
+/// offset.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A publisher whose tracks all lead the wall clock by more than 2.5 s should not be read from.
+/// A publisher whose tracks all lead the wall clock by more than 2.5 s should not be read.
 const AHEAD: i64 = 225_000;
-/// A track without a frame for this long says nothing about the publisher's clock.
+/// A track without a frame for this long does not show the publisher's clock.
 const ACTIVE: Duration = Duration::from_secs(1);
-/// The least step between two frames of a track: 1 ms, the grain of RTMP timestamps.
+/// The least step between two frames of a track: 1 ms, the unit of RTMP timestamps.
 const LEAST_STEP: i64 = 90;
-/// So many steps of a millisecond or less in a row are no clock.
+/// Number of consecutive steps of a millisecond or less after which timestamps are no clock.
 const STANDS_STILL: u8 = 8;
-/// So many jumps of one track within [`JUMPS_SPAN`] are no clock.
+/// Number of jumps of one track within [`JUMPS_SPAN`] after which its timestamps are no clock.
 const JUMPS: u8 = 3;
 const JUMPS_SPAN: Duration = Duration::from_secs(10);
 
@@ -65,23 +72,24 @@ pub struct Timeline {
     outage: Outage,
 }
 
-/// Where a frame is placed.
+/// The mapped time of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed {
-    /// Decode time: later than that of the track's frame before.
+    /// Decode time: later than that of the track's previous frame.
     pub dts: i64,
-    /// The time that the timestamp names. It differs from `dts` where timestamps are not in decoding order.
+    /// The mapped timestamp. It differs from `dts` if timestamps are not in decoding order.
     pub stamp: i64,
-    /// The track was placed anew.
+    /// The correction of the track, if it got another offset.
     pub notice: Option<Notice>,
 }
 
-/// Why a track was placed anew.
+/// Why a track got another offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Notice {
-    /// Its timestamps jumped, or left the wall clock or the other track.
+    /// Its timestamps jumped, or moved away from the wall clock or the other track.
     Jumped,
-    /// All of the publisher's frames arrived later and later: they go on at the wall clock, after a gap.
+    /// All of the publisher's frames arrived increasingly late: they continue at the wall clock,
+    /// after a gap.
     Late,
     /// Its timestamps are no clock: its frames are timed by arrival.
     Retimed,
@@ -103,7 +111,7 @@ struct Clock {
     video: bool,
     /// `None` before the first frame of the present publisher.
     own: Option<Own>,
-    /// The newest decode time, whoever published it, and when that frame arrived.
+    /// The newest decode time, of any publisher, and the arrival of that frame.
     dts: Option<(i64, Instant)>,
 }
 
@@ -111,15 +119,16 @@ struct Clock {
 #[derive(Debug, Clone)]
 struct Own {
     offset: i64,
-    /// The newest timestamp, and when it arrived.
+    /// The newest timestamp, and its arrival.
     stamp: i64,
     arrived: Instant,
-    /// The highest timestamp, and the highest before that: frames that are decoded late are shown between these two.
+    /// The highest timestamp, and the second highest: frames that are decoded late are shown
+    /// between these two.
     top: i64,
     floor: i64,
-    /// Steps of a millisecond or less in a row.
+    /// Number of consecutive steps of a millisecond or less.
     still: u8,
-    /// Since when it has been too far behind.
+    /// Time since which it has been too far behind.
     behind: Option<Instant>,
     /// Jumps since this instant.
     jumps: (Instant, u8),
@@ -127,21 +136,21 @@ struct Own {
     retimed: Option<Retimed>,
 }
 
-/// What is to be done about a frame that would be placed at a certain time.
+/// The decision about a frame at its mapped time.
 enum Verdict {
     Fine,
     TooFarAhead,
-    /// Too far behind; since when is remembered.
+    /// Too far behind; the time since then is recorded.
     Behind,
-    /// The track alone is wrong: it goes on here.
+    /// Only this track is wrong: it continues at this time.
     Jump(i64),
     /// All of the publisher is late by so much.
     Late(i64),
 }
 
 impl Timeline {
-    /// A timeline of tracks that are `video` or audio; the first video is the master, else the first audio. The first frame is
-    /// placed where `origin` says.
+    /// A timeline of tracks that are `video` or audio; the first video is the master, otherwise the
+    /// first audio. `origin` defines the time of the first frame.
     pub fn new(origin: Anchor, video: &[bool]) -> Self {
         let clock = |&video: &bool| Clock {
             video,
@@ -158,14 +167,15 @@ impl Timeline {
         }
     }
 
-    /// Another track, with this index, joins the publisher's others on their clock.
+    /// Adds a track with this index, on the clock of the publisher's other tracks.
     pub fn add_track(&mut self, track: usize, video: bool) {
         let tracks = self.tracks.len().max(track + 1);
         self.tracks.resize_with(tracks, Clock::default);
         self.tracks[track].video = video;
     }
 
-    /// Another publisher goes on: its clock is a new one, placed by the wall clock at its first frame.
+    /// Starts another publisher: its clock is new, and is mapped by the wall clock at its first
+    /// frame.
     pub fn republish(&mut self) {
         self.current = None;
         self.drift.restart();
@@ -175,8 +185,8 @@ impl Timeline {
         }
     }
 
-    /// The media time at `now`: that of the newest frame, and the time since it arrived. Where frames lead the wall clock, media
-    /// time stands still until the wall clock has come as far.
+    /// The media time at `now`: that of the newest frame, plus the time since its arrival. If
+    /// frames lead the wall clock, media time stands still until the wall clock has caught up.
     pub fn at(&self, now: Instant) -> i64 {
         let wall = self.wall(now);
         match self.newest {
@@ -185,8 +195,9 @@ impl Timeline {
         }
     }
 
-    /// How long a frame decoded at `dts` that arrived then has had no successor, though there was time to read one: a publisher
-    /// that is ahead is not read from, or what it sends is left out until the wall clock has come as far.
+    /// Time for which a frame decoded at `dts` that arrived then has had no successor, although one
+    /// could have been read: a publisher that is ahead is not read, or its frames are dropped,
+    /// until the wall clock has caught up.
     pub fn silence(&self, (dts, arrived): (i64, Instant), now: Instant) -> Duration {
         let ahead = if self.outage.leaves_out() { 0 } else { AHEAD };
         let due = self.wall(now).saturating_sub(dts.saturating_sub(ahead));
@@ -194,15 +205,15 @@ impl Timeline {
             .min(Timescale::VIDEO.duration(due))
     }
 
-    /// Until when nothing should be read from the publisher, because all its tracks lead the wall clock too far. Nothing is lost
-    /// by that: what it sends waits in the network's buffers. A lead that an outage explains is not waited for
-    /// ([`Timeline::leaves_out`]).
+    /// The time until which the publisher should not be read, because all its tracks lead the wall
+    /// clock too far. Nothing is lost by that, because its data wait in the network's buffers. A
+    /// lead that an outage explains is not waited for ([`Timeline::leaves_out`]).
     pub fn ahead_until(&self, now: Instant) -> Option<Instant> {
         let ahead = self.lead(now)?.saturating_sub(AHEAD);
         (ahead > 0 && !self.outage.is_known()).then(|| now + Timescale::VIDEO.duration(ahead))
     }
 
-    /// By how much all tracks that send at present lead the wall clock; negative if one lags.
+    /// The lead over the wall clock that all active tracks have; negative if one lags.
     fn lead(&self, now: Instant) -> Option<i64> {
         let (_, newest) = self.newest?;
         let active = |clock: &&Clock| {
@@ -213,8 +224,9 @@ impl Timeline {
         Some(least.0.saturating_sub(self.wall(now)))
     }
 
-    /// The publisher's clock is placed `later` ticks later from here on, so that the newest frame of `track`, whose time was declared
-    /// a gap, goes after the gap. False, and nothing changes, if that puts it too far ahead of the wall clock.
+    /// Shifts the publisher's clock by `later` ticks, so that the newest frame of `track`, whose
+    /// time was declared a gap, follows the gap. Returns false, without a change, if that puts it
+    /// too far ahead of the wall clock.
     pub fn delay(&mut self, track: usize, later: i64, arrived: Instant) -> bool {
         let wall = self.wall(arrived);
         let Some((dts, _)) = self.tracks[track].dts else {
@@ -241,7 +253,7 @@ impl Timeline {
         }
         let before = self.drift.ticks();
         self.drift.run(arrived);
-        // What the drift works off of a lead is no more of the outage.
+        // The part of a lead that the drift correction removes no longer belongs to the outage.
         self.outage.shift((self.drift.ticks() - before).min(0));
         let mut notice = None;
         if self.is_retimed(track, stamp, arrived) {
@@ -251,6 +263,9 @@ impl Timeline {
             return Ok(Placed { dts, stamp, notice });
         }
         let follows = self.follows(track, stamp, arrived);
+        // A plausible timestamp keeps the track's offset. After a jump, the track first tries the
+        // offset that another track has adopted, because all tracks of a publisher share a clock;
+        // otherwise the jump is its own and it continues at the present media time.
         let offset = match &self.tracks[track].own {
             Some(own) if follows => own.offset,
             own => {
@@ -280,6 +295,7 @@ impl Timeline {
                 offset.saturating_add(by)
             }
         };
+        // Only here, after the last possible refusal, may the state change.
         let follows = follows && notice != Some(Notice::Jumped);
         let behind = matches!(verdict, Verdict::Behind);
         self.follow(track, (offset, stamp, arrived), follows, behind);
@@ -302,12 +318,12 @@ impl Timeline {
         self.origin.media_time(now, Timescale::VIDEO)
     }
 
-    /// The offset that puts `stamp` at `place`.
+    /// The offset that maps `stamp` to `place`.
     fn offset(&self, stamp: i64, place: i64) -> i64 {
         place.saturating_sub(stamp).saturating_sub(self.drift.ticks())
     }
 
-    /// Where the other tracks are that send at present: the latest of them.
+    /// The latest position of the other active tracks.
     fn beside(&self, track: usize, now: Instant) -> Option<i64> {
         let wall = self.wall(now);
         let position = |(index, clock): (usize, &Clock)| {
@@ -318,7 +334,7 @@ impl Timeline {
         self.tracks.iter().enumerate().filter_map(position).max()
     }
 
-    /// Whether `stamp` is a believable successor of the track's timestamps before.
+    /// Whether `stamp` is a plausible successor of the track's earlier timestamps.
     fn follows(&self, track: usize, stamp: i64, arrived: Instant) -> bool {
         let Clock {
             video, own: Some(own), ..
@@ -331,6 +347,7 @@ impl Timeline {
             return step >= -STEP_BACK || *video && stamp > own.floor;
         }
         let most = if *video { VIDEO_STEP } else { AUDIO_STEP };
+        // A large step is plausible too if another track on the same clock has made it.
         let confirmed = |(index, clock): (usize, &Clock)| {
             let other = clock
                 .own
@@ -341,7 +358,7 @@ impl Timeline {
         step <= most.saturating_add(elapsed(own.arrived, arrived)) || self.tracks.iter().enumerate().any(confirmed)
     }
 
-    /// The newest offset, if another track has taken it up and `stamp` is on its clock.
+    /// The newest offset, if another track has adopted it and `stamp` is on its clock.
     fn adopted(&self, own: Option<i64>, stamp: i64) -> Option<i64> {
         let epoch = self.current.filter(|epoch| own != Some(epoch.offset))?;
         (stamp.saturating_sub(epoch.stamp).saturating_abs() <= NEAR).then_some(epoch.offset)
@@ -351,13 +368,15 @@ impl Timeline {
         let wall = self.wall(arrived);
         let distance = |time: i64| time.saturating_sub(wall).saturating_abs();
         let beside = self.beside(track, arrived);
-        // Of two tracks that part, the one that is farther from the wall clock is wrong.
+        // Of two tracks that diverge, the one farther from the wall clock is wrong.
         let wrong = beside.filter(|other| distance(at) > distance(*other));
         match wrong.filter(|other| at.saturating_sub(*other) > APART) {
             Some(other) => return Verdict::Jump(other),
             None if at.saturating_sub(wall) > FAR => return Verdict::TooFarAhead,
             None => {}
         }
+        // A lead needs an immediate decision, because the time would be published. A lag may be a
+        // backlog that arrives in one burst, so it is tolerated for `PATIENCE`.
         let parted = wrong.filter(|other| other.saturating_sub(at) > APART);
         if parted.is_none() && wall.saturating_sub(at) <= FAR {
             return Verdict::Fine;
@@ -371,7 +390,7 @@ impl Timeline {
         }
     }
 
-    /// The track's clock goes on with this timestamp.
+    /// Continues the track's clock with this timestamp.
     fn follow(&mut self, track: usize, (offset, stamp, arrived): (i64, i64, Instant), follows: bool, behind: bool) {
         match self.current.as_mut().filter(|epoch| epoch.offset == offset) {
             Some(epoch) => epoch.stamp = epoch.stamp.max(stamp),
@@ -414,7 +433,8 @@ impl Timeline {
         }
     }
 
-    /// Where a frame is decoded whose timestamp names the time `mapped`, and whether timestamps are not in decoding order.
+    /// The decode time of a frame whose timestamp maps to `mapped`, and whether timestamps are not
+    /// in decoding order.
     fn decode_time(&mut self, track: usize, stamp: i64, mapped: i64) -> (i64, bool) {
         let Clock {
             video: true,
@@ -424,7 +444,7 @@ impl Timeline {
         else {
             return (mapped, false);
         };
-        // A timestamp that falls back further is jitter.
+        // A timestamp that is further back is jitter.
         if stamp <= own.floor && stamp < own.top {
             return (mapped, false);
         }
@@ -439,8 +459,8 @@ impl Timeline {
         }
     }
 
-    /// The track, and those on the same clock that are not too far ahead for it, go on `later` ticks later, or earlier if that is
-    /// negative.
+    /// Shifts the track, and those on the same clock that would not be too far ahead, by `later`
+    /// ticks; a negative value shifts them earlier.
     fn shift(&mut self, track: usize, later: i64, wall: i64) {
         let Some(offset) = self.tracks[track].own.as_ref().map(|own| own.offset) else {
             return;
@@ -468,7 +488,7 @@ impl Timeline {
         }
     }
 
-    /// Counts a jump of the track; whether there were too many of late.
+    /// Counts a jump of the track. Returns whether there were too many recently.
     fn count_jump(&mut self, track: usize, arrived: Instant) -> bool {
         let Some(Own {
             jumps: (since, count), ..
@@ -496,7 +516,8 @@ impl Timeline {
         }
     }
 
-    /// Whether the track is timed by arrival. It no longer is where its timestamps have kept to the wall clock for a while.
+    /// Whether the track is timed by arrival. Ends that once its timestamps have kept to the wall
+    /// clock for a while.
     fn is_retimed(&mut self, track: usize, stamp: i64, arrived: Instant) -> bool {
         let Clock {
             own: Some(own), dts, ..
@@ -510,6 +531,7 @@ impl Timeline {
         if !retimed.is_steady(stamp, arrived) {
             return true;
         }
+        // The timestamps are a clock again: they continue directly after the newest frame.
         let place = dts.map_or(0, |(last, _)| last) + retimed.interval();
         let offset = self.offset(stamp, place);
         let jumps = (arrived, 0);

@@ -1,29 +1,30 @@
-//! One track of a broadcast: its configuration, where its newest group starts, and how much it carries.
+//! One track of a broadcast: its configuration, the start of its newest group, and its bit rate.
 
 use std::{sync::Arc, time::Instant};
 
 use crate::{TrackName, codec::Config};
 
-/// Span over which a track's bit rate is measured.
+/// Time over which a track's bit rate is measured, in seconds.
 const RATE_SPAN_S: f64 = 2.0;
 
 #[derive(Debug)]
 pub(crate) struct Track {
     pub(crate) name: TrackName,
-    /// The publisher sends it; else it is a rendition.
+    /// Whether the publisher sends it; otherwise it is a rendition.
     pub(crate) source: bool,
     pub(crate) config: Arc<Config>,
-    /// The configuration that the oldest frames in the broadcast's log need.
+    /// The configuration of the oldest frames in the broadcast's log.
     pub(crate) oldest_config: Arc<Config>,
-    /// Position in the broadcast's log of the newest group's first frame: where a subscriber can start.
+    /// Position in the broadcast's log of the newest group's first frame, where a subscriber can
+    /// start.
     pub(crate) group: Option<u64>,
-    /// An audio group starts at its first frame at or after this time (90 kHz), the newest cut's.
+    /// Time of the newest cut (90 kHz). An audio group starts at the first frame at or after it.
     pub(crate) next_group: Option<i64>,
     /// Decode time of a rendition's newest frame (90 kHz).
     pub(crate) newest: Option<i64>,
-    /// A rendition that nobody makes at present.
+    /// Whether it is a rendition without a worker at present.
     pub(crate) absent: bool,
-    /// Its configuration changed, and no discontinuity has come since.
+    /// Whether its configuration changed and no discontinuity has followed yet.
     pub(crate) reconfigured: bool,
     pub(crate) frames: u64,
     pub(crate) bytes: u64,
@@ -49,7 +50,7 @@ impl Track {
     }
 }
 
-/// Bits a second over the last whole span.
+/// Bits a second over the last complete span.
 #[derive(Debug, Default)]
 pub(crate) struct Rate {
     span: Option<(Instant, u64)>,

@@ -1,4 +1,5 @@
-//! Reading a broadcast: a cursor in its log, a batch copied out under one lock, and what happens to the slow.
+//! Reading a broadcast: a cursor in its log, a batch copied out under one lock, and the handling of
+//! slow readers.
 
 use std::{collections::VecDeque, pin::pin, sync::Arc};
 
@@ -8,7 +9,8 @@ use super::{
 };
 use crate::codec::Config;
 
-/// Entries a subscriber takes with one lock, and bytes: what it has taken is held though the log may have let go of it.
+/// Maximum number of entries, and of bytes, that a subscriber copies under one lock. It holds
+/// copied entries even after their removal from the log.
 const BATCH: usize = 64;
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -18,12 +20,12 @@ pub struct Consumer {
     broadcast: Arc<Broadcast>,
     /// Position of the next entry to read.
     next: u64,
-    /// For each track, the position from which its frames are wanted.
+    /// For each track, the position of its first wanted frame.
     starts: Vec<u64>,
     configs: Vec<(usize, Arc<Config>)>,
-    /// The track that carries the marks where reading began.
+    /// The track with the marks at the first position read.
     master: usize,
-    /// Renditions are read too, not the source's tracks alone.
+    /// Whether renditions are read too, or only the source's tracks.
     renditions: bool,
     batch: VecDeque<Event>,
 }
@@ -48,7 +50,7 @@ impl Consumer {
         }
     }
 
-    /// The same, without passing over the groups that are not the newest.
+    /// The same subscriber, without skipping older groups.
     pub(super) fn with_older_groups(mut self) -> Self {
         self.starts.fill(self.next);
         self
@@ -59,18 +61,20 @@ impl Consumer {
         &self.broadcast
     }
 
-    /// The index and the configuration of each track where reading began; later ones come as [`Event::Config`].
+    /// The index and the configuration of each track at the first position read; later ones are
+    /// [`Event::Config`].
     pub fn configs(&self) -> &[(usize, Arc<Config>)] {
         &self.configs
     }
 
-    /// Index of the track that carries the marks where reading began. A video track that was added later takes its place with the
-    /// first of its frames that has a mark.
+    /// Index of the track with the marks at the first position read. A video track that was added
+    /// later replaces it with its first frame that has a mark.
     pub fn master(&self) -> usize {
         self.master
     }
 
-    /// The next event, waiting for it; `None` when the broadcast is over and all was read. Cancel-safe.
+    /// Waits for the next event; `None` when the broadcast has ended and everything was read.
+    /// Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
         let broadcast = Arc::clone(&self.broadcast);
         loop {
@@ -87,7 +91,7 @@ impl Consumer {
         }
     }
 
-    /// The next event if one is there.
+    /// The next event, if there is one.
     pub fn try_next(&mut self) -> Option<Event> {
         if self.batch.is_empty() {
             self.fill();
@@ -95,13 +99,13 @@ impl Consumer {
         self.batch.pop_front()
     }
 
-    /// Passes over what is older than the newest groups, as one that lagged does; nothing if it reads these already. For those who have
-    /// fallen behind and know it before the log does.
+    /// Skips to the newest groups, as a lagging reader does; does nothing if it is there already.
+    /// For readers that know that they are behind before the log drops their entries.
     pub fn skip_to_newest(&mut self) {
         let broadcast = Arc::clone(&self.broadcast);
         let state = broadcast.lock();
         if state.newest_groups(self.renditions) > self.next {
-            // Frames copied out already are older still.
+            // Copied frames are older still.
             self.batch.retain(|event| !matches!(event, Event::Frame { .. }));
             self.skip(&state);
         }
@@ -112,7 +116,7 @@ impl Consumer {
         self.renditions || state.tracks[track].source
     }
 
-    /// Goes on at the newest groups.
+    /// Continues at the newest groups.
     fn skip(&mut self, state: &State) {
         let resume = state.newest_groups(self.renditions);
         let from = self.next.max(state.front);
@@ -123,7 +127,7 @@ impl Consumer {
         let frames = entries().filter(is_frame).count() as u64 + (from - self.next);
         self.batch.push_back(Event::Lagged { frames, bytes });
         self.starts = state.starts(resume);
-        // A configuration may have been among what was skipped.
+        // A configuration may be among the skipped entries.
         for (track, config) in state.configs(resume).into_iter().enumerate() {
             if !self.reads(state, track) {
                 continue;
@@ -136,7 +140,7 @@ impl Consumer {
         self.next = resume;
     }
 
-    /// Copies out what is there, a batch at most: the lock covers nothing else.
+    /// Copies at most a batch out of the log. The lock covers only this.
     fn fill(&mut self) -> Filled {
         let broadcast = Arc::clone(&self.broadcast);
         let state = broadcast.lock();
@@ -165,14 +169,14 @@ impl Consumer {
         match (self.batch.is_empty(), state.presence) {
             (false, _) => Filled::Some,
             (true, _) if self.next < state.end() => Filled::Some,
-            // Who reads renditions waits for the ends of them that are still being made.
+            // A reader of renditions waits for the ends of those that are still being made.
             (true, Presence::Ended) if state.attached == 0 || !self.renditions => Filled::Ended,
             (true, _) => Filled::Nothing,
         }
     }
 }
 
-/// Entries between two positions.
+/// Number of entries between two positions.
 fn span(from: u64, to: u64) -> usize {
     usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX)
 }

@@ -1,4 +1,4 @@
-//! What a publisher's ingest has found of its source, for listings.
+//! The ingest's findings about a publisher's source, for listings.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -7,22 +7,22 @@ use std::{
 
 use super::Broadcast;
 
-/// How good a source is for those who play it.
+/// The quality of a source for its players.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
-    /// From key frame to key frame of the video, as measured last. `None` before the second.
+    /// Interval between the last two key frames of the video. `None` before the second.
     pub key_interval: Option<Duration>,
-    /// What is to be changed at the encoder, in one sentence; `None` if nothing.
+    /// The setting to change at the encoder, in one sentence; `None` if nothing needs a change.
     pub advice: Option<Arc<str>>,
 }
 
 impl Broadcast {
-    /// What was reported last of the source.
+    /// The last report about the source.
     pub fn health(&self) -> Health {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The publisher's ingest has found this of the source.
+    /// Stores the ingest's report about the source.
     pub fn report(&self, health: Health) {
         *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
     }

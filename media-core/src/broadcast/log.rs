@@ -1,5 +1,5 @@
-//! A broadcast's log, behind its lock: what is appended, where groups start in it, what has grown too old. Where cuts are decided is
-//! `cut`'s, what time it is `timeline`'s.
+//! A broadcast's log, behind its lock: appending, group starts, and removal of old entries. `cut`
+//! decides where cuts are, `timeline` decides times.
 
 use std::{
     collections::VecDeque,
@@ -16,29 +16,33 @@ use crate::{
     track::Track,
 };
 
-/// The largest distance between decoding and presentation taken: 4 s of 90 kHz ticks, 16 reordered frames at 4 fps.
+/// The largest accepted distance between decoding and presentation: 4 s in 90 kHz ticks, 16
+/// reordered frames at 4 fps.
 const MAX_COMPOSITION: i64 = 360_000;
-/// Gaps that one call declares. Media time is bounded by the wall clock, so more are due only after the process has been stopped.
+/// Maximum number of gaps that one call declares. The wall clock bounds media time, so more are due
+/// only after the process was suspended.
 const MAX_GAPS: usize = 64;
 
-/// Changes of configuration within [`CHANGES_SPAN`] that a publisher may make: each costs players a discontinuity.
+/// Maximum number of configuration changes of a publisher within [`CHANGES_SPAN`]: each costs
+/// players a discontinuity.
 const MAX_CHANGES: u32 = 30;
 const CHANGES_SPAN: Duration = Duration::from_secs(60);
 
-/// What an entry of the log takes beside its payload, the allocator's part included.
+/// Memory of a log entry besides its payload, including the allocator's share.
 const ENTRY_BYTES: usize = size_of::<Entry>() + 64;
 
 #[derive(Debug)]
 pub(super) struct State {
-    /// Those that the publisher began with, then others of the source and renditions as they appear.
+    /// The tracks with which the publisher began, then later ones of the source and renditions in
+    /// the order of appearance.
     pub(super) tracks: Vec<Track>,
-    /// Renditions whose makers have not let go of them, and how many of these have shown no track yet.
+    /// Number of renditions whose handles exist, and how many of these have no track yet.
     pub(super) attached: usize,
     pub(super) awaited: usize,
-    /// The track whose frames decide the cuts: the source's video, else its audio.
+    /// The track whose frames decide the cuts: the source's video, otherwise its audio.
     pub(super) master: usize,
-    /// Video of the source that appeared beside a master that is audio: it becomes the master with its first key frame that can
-    /// start a segment.
+    /// Video of the source that was added while an audio track is the master: it becomes the master
+    /// with its first key frame that can start a segment.
     pub(super) heir: Option<usize>,
     pub(super) log: VecDeque<Entry>,
     /// Position of the log's front since the start.
@@ -46,20 +50,23 @@ pub(super) struct State {
     pub(super) bytes: usize,
     pub(super) timeline: Timeline,
     pub(super) cutter: Cutter,
-    /// A segment has started at a key frame that is not independent, and no discontinuity since.
+    /// Whether a segment has started at a key frame that is not independent, without a
+    /// discontinuity since.
     pub(super) recovers: bool,
-    /// `pts - dts` of the newest frame with a mark: the reordering delay that puts decode times on the presentation clock.
+    /// `pts - dts` of the newest frame with a mark: the reordering delay that maps decode times to
+    /// presentation times.
     pub(super) reorder: i64,
-    /// Decode time and arrival of the master's newest frame that was taken.
+    /// Decode time and arrival of the master's newest accepted frame.
     pub(super) taken: Option<(i64, Instant)>,
-    /// Changes of configuration since the first of them, which is less than [`CHANGES_SPAN`] old.
+    /// Number of configuration changes since the first of them, which is less than [`CHANGES_SPAN`]
+    /// old.
     pub(super) changes: Option<(Instant, u32)>,
-    /// Changes of a track's configuration since the start.
+    /// Number of changes of a track's configuration.
     pub(super) reconfigurations: u64,
-    /// Why a track was placed anew, if nobody was told yet.
+    /// The track that was given another offset and the cause, until the publisher gets them.
     pub(super) notice: Option<(usize, Notice)>,
     pub(super) presence: Presence,
-    /// The claim's number of the publisher whose frames are taken; 0 while there is none.
+    /// The claim number of the publisher whose frames are accepted; 0 without one.
     pub(super) publisher: u64,
 }
 
@@ -90,7 +97,7 @@ impl State {
         }
     }
 
-    /// Adds a track of the source; its index.
+    /// Adds a track of the source. Returns its index.
     pub(super) fn add(&mut self, name: TrackName, config: Config, start: Instant) -> usize {
         let (track, config) = (self.tracks.len(), Arc::new(config));
         if config.is_video() && !self.tracks[self.master].config.is_video() {
@@ -98,7 +105,7 @@ impl State {
         }
         self.tracks.push(Track::new(name, Arc::clone(&config), true));
         self.timeline.add_track(track, config.is_video());
-        self.tell(Event::Config { track, config }, start);
+        self.declare(Event::Config { track, config }, start);
         track
     }
 
@@ -120,13 +127,13 @@ impl State {
         })
     }
 
-    /// How long the master has been silent.
+    /// Time for which the master has been silent.
     pub(super) fn silence(&self, now: Instant) -> Duration {
         self.taken
             .map_or(Duration::ZERO, |taken| self.timeline.silence(taken, now))
     }
 
-    /// Declares the gaps that media time has reached at `time`; whether that were all.
+    /// Declares the gaps that are due at media time `time`. Returns whether all were declared.
     pub(super) fn declare_gaps(&mut self, time: i64, now: Instant) -> bool {
         for _ in 0..MAX_GAPS {
             let Some(mark) = self.cutter.next_gap(time) else {
@@ -160,14 +167,16 @@ impl State {
         let mut dts = placed.dts;
         let composition = pts.saturating_sub(stamp).saturating_add(placed.stamp - placed.dts);
         let composition = match self.tracks[track].config.is_video() {
-            // Nothing that is decoded after a key frame is shown before it.
+            // No frame that is decoded after a key frame is shown before it.
             true if key => composition.clamp(0, MAX_COMPOSITION),
             true => composition.clamp(-MAX_COMPOSITION, MAX_COMPOSITION),
             false => 0,
         };
         if track == self.master && key && !self.cutter.has_started() {
-            self.hear_of_groups(track, &payload);
+            self.read_stated_group(track, &payload);
         }
+        // Only the master's frames start segments. The heir, video that was added to audio,
+        // replaces the master with its first key frame that can start one.
         let mark = if track == self.master {
             self.cut(track, &mut dts, composition, key, arrived)?
         } else if self.heir == Some(track) {
@@ -192,6 +201,8 @@ impl State {
         }
         let timescale = self.tracks[track].config.timescale();
         let state = &mut self.tracks[track];
+        // Groups of the other tracks start at the first frame after the mark, because any audio
+        // frame can be decoded.
         let starts_group = match state.config.is_video() {
             true => key,
             false => mark.is_some() || state.next_group.is_some_and(|time| dts >= time),
@@ -221,8 +232,8 @@ impl State {
         })
     }
 
-    /// What the encoder says of its groups, in the first picture.
-    fn hear_of_groups(&mut self, track: usize, payload: &[u8]) {
+    /// Reads the encoder's statement about its groups, in the first picture.
+    fn read_stated_group(&mut self, track: usize, payload: &[u8]) {
         let Config::Avc(config) = &*self.tracks[track].config else {
             return;
         };
@@ -242,7 +253,8 @@ impl State {
         key: bool,
         arrived: Instant,
     ) -> Result<Option<Mark>, Refused> {
-        // On the clock of key frames' presentation: decode order with the reordering delay of the key frame that started the segment.
+        // Marks are on the presentation clock of key frames: decode time plus the reordering delay
+        // of the key frame that started the segment.
         let video = self.tracks[track].config.is_video();
         let reorder = match video {
             true if key => composition,
@@ -251,10 +263,12 @@ impl State {
         };
         let time = self.cutter.after_newest(dts.saturating_add(reorder));
         if self.tracks[track].reconfigured && video && !(key && self.cutter.takes_discontinuity(time)) {
-            // The open segment's configuration does not decode it, and the next segment does not start here.
+            // The configuration of the open segment does not decode this frame, and the next
+            // segment does not start here.
             return Err(Refused::BeforeKeyFrame);
         }
-        // Without a mark it keeps the delay of the frames around it, which must not make the segment too long either.
+        // A frame without a mark keeps the delay of the frames around it, which must not make the
+        // segment too long either.
         let unmarked = dts.saturating_add(self.reorder);
         if (self.cutter.is_hole(time) || self.cutter.is_beyond(unmarked))
             && let Some(mark) = self.cutter.begin_gap(time)
@@ -262,6 +276,8 @@ impl State {
             self.cutter.resume_anywhere();
             self.append(Event::Gap(mark), arrived, 0);
         }
+        // A frame that can end a gap first declares the gap segments up to its own time. If that
+        // part of the gap is published already, the frame goes after it.
         let resumes = key || self.cutter.resumes_anywhere();
         let mut time = time;
         if let Some(from) = self.cutter.resume_from().filter(|_| resumes) {
@@ -272,6 +288,9 @@ impl State {
                 time = from;
             }
         }
+        // The cutter must be asked for each frame, because it remembers the newest one. Its `None`
+        // has different causes: nothing has started yet, a gap cannot end here, or the frame simply
+        // continues the segment.
         let was_gap = self.cutter.in_gap();
         let started = self.cutter.has_started();
         match self.cutter.frame(time, key) {
@@ -289,7 +308,8 @@ impl State {
         }
     }
 
-    /// What came too late for its time, after a stall or a return, is kept if it can go a little later; where it resumes then.
+    /// Keeps a frame that is too late for its time, after a stall or a return, by placing it a
+    /// little later if possible. Returns the time at which it resumes.
     fn delay_to_resume(&mut self, track: usize, dts: &mut i64, reorder: i64, arrived: Instant) -> Option<i64> {
         let from = self.cutter.resume_from()?;
         let later = from.saturating_sub(dts.saturating_add(reorder));
@@ -298,7 +318,8 @@ impl State {
         delayed.then_some(from)
     }
 
-    /// The heir becomes the master where a segment can start with its frame: the mark before it.
+    /// Makes the heir the master if a segment can start with its frame. Returns the mark before the
+    /// frame.
     fn succeed(
         &mut self,
         track: usize,
@@ -318,15 +339,17 @@ impl State {
         Ok(mark)
     }
 
-    /// `bytes`: of payload or configuration; the entry itself is counted too, so that many small ones are as bounded as few large ones.
+    /// Appends an event. `bytes` is the size of its payload or configuration; the entry itself is
+    /// counted too, so that many small entries are bounded like few large ones.
     pub(super) fn append(&mut self, event: Event, arrived: Instant, bytes: usize) {
         let bytes = bytes + ENTRY_BYTES;
         self.bytes += bytes;
         self.log.push_back(Entry { event, arrived, bytes });
     }
 
-    /// Appends what is no frame, as of the time of what came last: `start` if nothing is held.
-    pub(super) fn tell(&mut self, event: Event, start: Instant) {
+    /// Appends an event that is not a frame, with the arrival of the newest entry, or `start` if
+    /// the log is empty.
+    pub(super) fn declare(&mut self, event: Event, start: Instant) {
         let arrived = self.log.back().map_or(start, |entry| entry.arrived);
         let bytes = match &event {
             Event::Config { config, .. } => config.held_bytes(),
@@ -339,7 +362,8 @@ impl State {
         self.front + self.log.len() as u64
     }
 
-    /// Where reading must start to get the newest group of each track, `renditions` included or not.
+    /// The position from which a reader gets the newest group of each track; `renditions`:
+    /// including those of renditions.
     pub(super) fn newest_groups(&self, renditions: bool) -> u64 {
         self.tracks
             .iter()
@@ -350,7 +374,7 @@ impl State {
             .max(self.front)
     }
 
-    /// For each track, where its newest group starts among what is at `next` or later.
+    /// For each track, the start of its newest group at or after `next`.
     pub(super) fn starts(&self, next: u64) -> Vec<u64> {
         self.tracks
             .iter()
@@ -358,7 +382,7 @@ impl State {
             .collect()
     }
 
-    /// The configuration of each track that the frames at `next` need.
+    /// The configuration of each track's frames at `next`.
     pub(super) fn configs(&self, next: u64) -> Vec<Arc<Config>> {
         let mut configs: Vec<_> = self
             .tracks
@@ -374,7 +398,7 @@ impl State {
         configs
     }
 
-    /// The track that carries the marks of the frames at `next`: that of the first mark from there on.
+    /// The track with the marks of the frames at `next`: that of the first mark from there on.
     pub(super) fn master_at(&self, next: u64) -> usize {
         let before = usize::try_from(next - self.front).unwrap_or(usize::MAX);
         let marked = self.log.iter().skip(before).find_map(|entry| match &entry.event {

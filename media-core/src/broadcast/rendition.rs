@@ -1,14 +1,15 @@
-//! The handle of those who add tracks to a broadcast that they make of its source.
+//! The handle with which the ladder adds tracks to a broadcast that it makes of the source.
 //!
-//! A rendition is announced before it can be shown, so that what is served can wait for it; its track appears with its first configuration.
-//! Its frames carry no marks: whoever makes it has a key frame at each of the source's.
+//! A rendition is announced before it has media, so that the first snapshot can wait for it; its
+//! track appears with its first configuration. Its frames carry no marks, because it has a key
+//! frame at each of the source's marks.
 
 use std::sync::Arc;
 
 use super::{Broadcast, Event, MAX_TRACKS, Presence, Track};
 use crate::{AccessUnit, Error, Frame, Timescale, TrackName, codec::Config};
 
-/// A rendition's unit is not decoded after the one before it, or the rendition has no configuration.
+/// The access unit is not decoded after the one before it, or the rendition has no configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a unit out of order")]
 pub struct OutOfOrder;
@@ -35,15 +36,15 @@ impl Broadcast {
     }
 }
 
-/// Publishes one rendition. Dropping it means that nothing more comes of it; a broadcast that has ended is over for its readers when all are
-/// dropped.
+/// Publishes one rendition. Dropping it ends the rendition; a broadcast that has ended is finished
+/// for its readers when all are dropped.
 #[derive(Debug)]
 pub struct Rendition {
     broadcast: Arc<Broadcast>,
     name: TrackName,
     /// Its index, once it has a configuration.
     track: Option<usize>,
-    /// Frames are to be expected: it has not been told that it is absent since its last configuration.
+    /// Whether frames are expected: it is configured, and was not declared absent since.
     shown: bool,
 }
 
@@ -53,15 +54,17 @@ impl Rendition {
         &self.name
     }
 
-    /// Whether frames can be pushed: it has been configured, and not been [absent](Rendition::absent) since.
+    /// Whether frames can be pushed: it has been configured, and not been
+    /// [absent](Rendition::absent) since.
     pub fn is_shown(&self) -> bool {
         self.shown
     }
 
-    /// Frames that need `config` follow. To be called before the first, and whenever they come again after [`Rendition::absent`].
+    /// Declares that frames with `config` follow. Must be called before the first frame, and again
+    /// after [`Rendition::absent`].
     ///
     /// # Errors
-    /// [`Error::CodecChanged`]: players could not follow; the rendition stays as it was.
+    /// [`Error::CodecChanged`]: players could not follow; the rendition is unchanged.
     pub fn configure(&mut self, config: &Config) -> Result<(), Error> {
         let mut state = self.broadcast.lock();
         let Some(index) = self.track else {
@@ -77,7 +80,7 @@ impl Rendition {
                 .tracks
                 .push(Track::new(self.name.clone(), Arc::clone(&config), false));
             state.awaited -= 1;
-            state.tell(Event::Config { track: index, config }, self.broadcast.anchor.instant);
+            state.declare(Event::Config { track: index, config }, self.broadcast.anchor.instant);
             drop(state);
             (self.track, self.shown) = (Some(index), true);
             self.broadcast.changed.notify_waiters();
@@ -98,18 +101,18 @@ impl Rendition {
         }
         known.absent = false;
         let config = Arc::clone(&known.config);
-        state.tell(Event::Config { track: index, config }, self.broadcast.anchor.instant);
+        state.declare(Event::Config { track: index, config }, self.broadcast.anchor.instant);
         drop(state);
         self.shown = true;
         self.broadcast.changed.notify_waiters();
         Ok(())
     }
 
-    /// Publishes an access unit, whose times are 90 kHz ticks of the broadcast's own timeline. Never waits. Taken after the broadcast's end
-    /// too.
+    /// Publishes an access unit, whose times are 90 kHz ticks of the broadcast's own timeline.
+    /// Never waits. It is accepted even after the end of the broadcast.
     ///
     /// # Errors
-    /// [`OutOfOrder`]: it is not taken.
+    /// [`OutOfOrder`]: the unit is refused.
     pub fn push(&self, unit: AccessUnit) -> Result<(), OutOfOrder> {
         let index = self.track.filter(|_| self.shown).ok_or(OutOfOrder)?;
         let mut state = self.broadcast.lock();
@@ -119,7 +122,7 @@ impl Rendition {
             return Err(OutOfOrder);
         }
         track.newest = Some(unit.dts);
-        // Audio can be decoded anywhere; its groups are as good as any if they are not too long to be skipped to.
+        // Audio can be decoded at any frame, so its groups only need to be short enough to skip.
         if unit.key {
             track.group = Some(position);
         }
@@ -144,7 +147,8 @@ impl Rendition {
         Ok(())
     }
 
-    /// Nobody makes it at present: no frames come until it is configured again.
+    /// Declares that the rendition has no worker at present: no frames follow until it is
+    /// configured again.
     pub fn absent(&mut self) {
         let Some(track) = self.track.filter(|_| self.shown) else {
             return;
@@ -153,7 +157,7 @@ impl Rendition {
         let mut state = self.broadcast.lock();
         state.tracks[track].group = None;
         state.tracks[track].absent = true;
-        state.tell(Event::Absent { track }, self.broadcast.anchor.instant);
+        state.declare(Event::Absent { track }, self.broadcast.anchor.instant);
         drop(state);
         self.broadcast.changed.notify_waiters();
     }

@@ -1,10 +1,11 @@
-//! AAC: `AudioSpecificConfig` (ISO/IEC 14496-3 1.6.2.1), as far as a server must know it: rates, channels, frame length.
+//! AAC: the values of an `AudioSpecificConfig` (ISO/IEC 14496-3 1.6.2.1) that a server needs:
+//! rates, channels, frame length.
 
 use bytes::Bytes;
 
 use crate::{Error, Timescale};
 
-/// The largest record taken; a program_config_element fits.
+/// The largest accepted record; a program_config_element fits.
 const MAX_RECORD_BYTES: usize = 512;
 
 /// ISO/IEC 14496-3 table 1.18.
@@ -12,16 +13,17 @@ const RATES: [u32; 13] = [
     96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350,
 ];
 
-/// What an `AudioSpecificConfig` says.
+/// The values of an `AudioSpecificConfig`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The record, byte for byte as it came.
+    /// The record, byte for byte as received.
     pub record: Bytes,
-    /// `mp4a.40.N`, N the audio object type that a decoder must know (RFC 6381 3.3).
+    /// `mp4a.40.N`, with N the audio object type that a decoder must support (RFC 6381 3.3).
     pub codec_string: String,
-    /// The core coder's sampling rate: what frames are counted in. With SBR a decoder puts out twice as much.
+    /// The core coder's sampling rate, in which frames are counted. With SBR a decoder outputs
+    /// twice as much.
     pub timescale: Timescale,
-    /// Channels of the core coder; 0 when only an in-band program_config_element says.
+    /// Channels of the core coder; 0 if only an in-band program_config_element has the number.
     pub channels: u8,
     /// Samples of the core coder in one access unit: 1024 or 960.
     pub frame_samples: u32,
@@ -31,8 +33,8 @@ impl Config {
     /// Reads an `AudioSpecificConfig`; the bytes are copied.
     ///
     /// # Errors
-    /// [`Error::BadConfig`]: truncated, too long, an object type that is not AAC-LC (alone, or under SBR or PS), or a
-    /// reserved sampling rate.
+    /// [`Error::BadConfig`]: truncated, too long, an object type that is not AAC-LC (alone, or
+    /// under SBR or PS), or a reserved sampling rate.
     pub fn parse(record: &[u8]) -> Result<Self, Error> {
         let bad = |what: String| Error::BadConfig {
             record: "AudioSpecificConfig",
@@ -75,7 +77,7 @@ impl Config {
         })
     }
 
-    /// How long so many access units last, in 90 kHz ticks.
+    /// Duration of `units` access units, in 90 kHz ticks.
     pub fn ticks_of(&self, units: u32) -> i64 {
         let samples = i64::from(units) * i64::from(self.frame_samples);
         self.timescale.rescale(samples, Timescale::VIDEO)
@@ -103,7 +105,8 @@ fn object_type(bits: &mut Bits<'_>) -> Option<u32> {
     }
 }
 
-/// `None`: truncated. `Some(Err(index))`: a reserved index or an explicit rate beyond belief.
+/// Reads a sampling rate. `None`: truncated. `Some(Err(index))`: a reserved index or an implausible
+/// explicit rate.
 fn sampling_rate(bits: &mut Bits<'_>) -> Option<Result<u32, u32>> {
     let index = bits.take(4)?;
     if index == 15 {

@@ -1,33 +1,33 @@
 //! AAC in ADTS frames (ISO/IEC 14496-3 1.A.3.2): raw access units with a header in front of each,
-//! as MPEG-2 transport streams and some encoders carry them. Pure: where the access units lie in a
-//! message, and the configuration that the headers say.
+//! as in MPEG-2 transport streams and from some encoders. Pure: finds the access units in a
+//! message, and the configuration in their headers.
 
 /// A message in ADTS form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frames {
-    /// Where each raw access unit lies in the message; at least one.
+    /// The range of each raw access unit in the message; at least one.
     pub units: Vec<std::ops::Range<usize>>,
-    /// The `AudioSpecificConfig` that the first header says.
+    /// The `AudioSpecificConfig` made from the first header.
     pub config: [u8; 2],
 }
 
-/// Frames in one message at most: a second and a half of the usual 48 kHz.
+/// Maximum number of frames in one message: a second and a half of the usual 48 kHz.
 const MOST_FRAMES: usize = 64;
-/// The header without its CRC, and with.
+/// Length of the header without its CRC, and with it.
 const HEADER: usize = 7;
 const HEADER_WITH_CRC: usize = 9;
 
 /// Whether a message begins with a syncword of layer 0. No raw access unit does: it would be an
-/// `ID_END` element followed by bits that must not be.
+/// `ID_END` element followed by invalid bits.
 pub fn is_adts(payload: &[u8]) -> bool {
     matches!(payload, [0xff, flags, ..] if flags & 0xf6 == 0xf0)
 }
 
-/// Reads a message that consists of ADTS frames to its last byte, but for zero bytes behind them.
-/// `None`: it does not.
+/// Reads a message that consists of ADTS frames, with possible zero bytes after the last. `None`:
+/// it does not.
 ///
-/// A message of more than 64 frames is not read. Frames of several raw data blocks are not taken,
-/// since blocks without a CRC cannot be told apart.
+/// A message of more than 64 frames is refused. Frames with several raw data blocks are refused
+/// too, since blocks without a CRC have no boundaries.
 pub fn parse(payload: &[u8]) -> Option<Frames> {
     let mut config = None;
     let mut units = Vec::new();
@@ -44,7 +44,7 @@ pub fn parse(payload: &[u8]) -> Option<Frames> {
         if blocks != 0 || len <= header || len > frame.len() || units.len() == MOST_FRAMES {
             return None;
         }
-        // profile is the object type less one.
+        // profile is the object type minus one.
         let (object, rate) = ((rates >> 6) + 1, rates >> 2 & 15);
         let channels = (rates & 1) << 2 | b3 >> 6;
         config.get_or_insert([object << 3 | rate >> 1, (rate & 1) << 7 | channels << 3]);

@@ -1,6 +1,8 @@
-//! H.264: `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15 5.3.3.1) and what its sequence parameter set says.
+//! H.264: `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15 5.3.3.1) and the values of its sequence
+//! parameter set.
 //!
-//! The bit syntax is h264-reader's; limits and sanity are ours, because the record comes from the network.
+//! h264-reader parses the bit syntax; limits and plausibility checks are ours, because the record
+//! comes from the network.
 
 use std::cmp::Ordering;
 
@@ -16,15 +18,15 @@ use h264_reader::{
 use super::nal::{self, ParameterSet};
 use crate::Error;
 
-/// The largest record taken: 31 parameter sets of this profile's sizes fit many times over.
+/// The largest accepted record: 31 parameter sets of usual sizes fit many times over.
 const MAX_RECORD_BYTES: usize = 4096;
-/// The largest picture side taken, in luma samples. Level 6.2 ends at 16 864.
+/// The largest accepted picture side, in luma samples. Level 6.2 ends at 16 864.
 const MAX_SIDE: u32 = 16_384;
 
-/// What an `avcC` record says.
+/// The values of an `avcC` record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The record, byte for byte as it came, copied out of the message it came in.
+    /// The record, byte for byte as received, copied out of its message.
     pub record: Bytes,
     /// `avc1.PPCCLL` (RFC 6381 3.3).
     pub codec_string: String,
@@ -32,19 +34,22 @@ pub struct Config {
     pub width: u32,
     /// Height of the cropped picture in luma samples.
     pub height: u32,
-    /// Width and height of one sample's shape; 1:1 when the stream does not say.
+    /// Width and height of the shape of one sample; 1:1 if the stream does not state it.
     pub sample_aspect: (u16, u16),
-    /// Frames a second by the VUI's timing, if it is there and believable. Variable-rate sources may differ from it.
+    /// Frames a second according to the VUI's timing, if present and plausible. Variable-rate
+    /// sources may differ from it.
     pub frame_rate: Option<f64>,
     /// Bytes of each NAL unit's length prefix: 1, 2 or 4.
     pub length_size: u8,
 }
 
 impl Config {
-    /// Reads a configuration record; the bytes are copied, so that a 64 KiB message does not outlive its 40 bytes.
+    /// Reads a configuration record; the bytes are copied, so that a 64 KiB message does not
+    /// outlive its 40 bytes.
     ///
     /// # Errors
-    /// [`Error::BadConfig`]: too long, truncated, no sequence parameter set, or a picture size that cannot be.
+    /// [`Error::BadConfig`]: too long, truncated, no sequence parameter set, or an invalid picture
+    /// size.
     pub fn parse(record: &[u8]) -> Result<Self, Error> {
         let bad = |what: String| Error::BadConfig {
             record: "avcC",
@@ -72,7 +77,7 @@ impl Config {
         }
         let sps = SeqParameterSet::from_bits(RefNal::new(sps, &[], true).rbsp_bits())
             .map_err(|err| bad(format!("sequence parameter set: {err:?}")))?;
-        // Before the crate's own arithmetic on them, which may overflow.
+        // Checked before the crate's own arithmetic on them, which may overflow.
         if sps.pic_width_in_mbs_minus1 >= MAX_SIDE / 16 || sps.pic_height_in_map_units_minus1 >= MAX_SIDE / 16 {
             return Err(bad("picture larger than 16384".into()));
         }
@@ -94,11 +99,12 @@ impl Config {
         })
     }
 
-    /// The configuration after these parameter sets have come in the stream: `before` is the one in force, if there is one.
-    /// `None` if they are known, do not make a configuration, or there is none of the other kind yet.
+    /// The configuration after these parameter sets in the stream: `before` is the one in force, if
+    /// any. `None` if they are known already, do not make a configuration, or one of the two kinds
+    /// is still missing.
     ///
-    /// A new sequence parameter set replaces all; a picture parameter set replaces the one with its id. `length_size`, where
-    /// there was no configuration before, is 4.
+    /// A new sequence parameter set replaces all; a picture parameter set replaces the one with its
+    /// id. Without a configuration before, `length_size` is 4.
     pub fn updated<'a>(before: Option<&'a Self>, sets: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
         let [mut sequence, mut picture] = before
             .and_then(|before| parameter_sets(&before.record))
@@ -121,7 +127,7 @@ impl Config {
         }
         if new_sequence.iter().any(|set| !sequence.contains(set)) {
             sequence = new_sequence;
-            // Picture parameter sets of another sequence say nothing, if there are others.
+            // Picture parameter sets of another sequence are obsolete, if there are new ones.
             if !new_picture.is_empty() {
                 picture.clear();
             }
@@ -133,19 +139,20 @@ impl Config {
         Self::parse(&record(&sequence, &picture, length_size)?).ok()
     }
 
-    /// Whether both have the same sequence parameter sets: only picture parameter sets differ, if anything.
+    /// Whether both have the same sequence parameter sets, and differ at most in picture parameter
+    /// sets.
     pub fn is_same_sequence(&self, other: &Self) -> bool {
         let sequence = |config: &Self| parameter_sets(&config.record).map(|[sequence, _]| sequence.concat());
         sequence(self) == sequence(other)
     }
 
-    /// Whether a record says nothing but the size of lengths: parameter sets come in the stream.
+    /// Whether a record has only the size of lengths, because parameter sets are in the stream.
     pub fn is_without_sets(record: &[u8]) -> bool {
         record.first() == Some(&1) && parameter_sets(record).is_some_and(|sets| sets.iter().all(Vec::is_empty))
     }
 
-    /// The parameter sets as NAL units of a sample, behind their lengths; nothing if those are too
-    /// short for one.
+    /// The parameter sets as NAL units of a sample, with length prefixes; empty if the length
+    /// prefixes are too short for one.
     pub fn sets_in_band(&self) -> Vec<u8> {
         let sets = parameter_sets(&self.record).unwrap_or_default();
         let size = usize::from(self.length_size.min(4));
@@ -162,16 +169,18 @@ impl Config {
         units
     }
 
-    /// Reads a sequence header that is in byte stream form in place of a record: parameter sets between start codes.
+    /// Reads a sequence header in byte stream form instead of a record: parameter sets between
+    /// start codes.
     pub fn parse_byte_stream(header: &[u8]) -> Option<Self> {
         let header = Some(header).filter(|header| header.len() <= MAX_RECORD_BYTES && nal::is_byte_stream(header))?;
         Self::updated(None, nal::byte_stream(header))
     }
 }
 
-/// The codec string that covers both: the profile that contains the other, with its constraints, and the higher level.
+/// The codec string that covers both: the profile that contains the other, with its constraints,
+/// and the higher level.
 pub(super) fn covering(a: &str, b: &str) -> String {
-    /// Each contains those before it, as encoders use them (ITU-T H.264 A.2).
+    /// Each contains those before it, in the way encoders use them (ITU-T H.264 A.2).
     const PROFILES: [u8; 7] = [66, 77, 88, 100, 110, 122, 244];
     let parse = |string: &str| {
         u32::from_str_radix(string.trim_start_matches("avc1."), 16)
@@ -193,8 +202,8 @@ pub(super) fn covering(a: &str, b: &str) -> String {
     format!("avc1.{profile:02x}{flags:02x}{:02x}", level_a.max(level_b))
 }
 
-/// The sequence and the picture parameter sets of a record. `None` unless every one is there and holds a byte: h264-reader
-/// takes empty ones for granted not to be, and panics.
+/// The sequence and the picture parameter sets of a record. `None` unless each set is present and
+/// not empty, because h264-reader panics on empty ones.
 fn parameter_sets(record: &[u8]) -> Option<[Vec<&[u8]>; 2]> {
     let mut rest = record.get(5..)?;
     let mut take = |mask: u8| {
@@ -212,7 +221,8 @@ fn parameter_sets(record: &[u8]) -> Option<[Vec<&[u8]>; 2]> {
     Some([take(0x1f)?, take(0xff)?])
 }
 
-/// An `AVCDecoderConfigurationRecord` with these parameter sets, all of them of at least four bytes.
+/// An `AVCDecoderConfigurationRecord` with these parameter sets, all of them of at least four
+/// bytes.
 fn record(sequence: &[&[u8]], picture: &[&[u8]], length_size: u8) -> Option<Vec<u8>> {
     let first = sequence.first().filter(|set| set.len() > 3)?;
     let mut record = vec![1, first[1], first[2], first[3], 0xfc | (length_size - 1)];
@@ -224,7 +234,7 @@ fn record(sequence: &[&[u8]], picture: &[&[u8]], length_size: u8) -> Option<Vec<
             record.extend_from_slice(set);
         }
     }
-    // High profiles say more (5.3.3.1.2).
+    // High profiles have more fields (5.3.3.1.2).
     if matches!(first[1], 100 | 110 | 122 | 144) {
         let sps = SeqParameterSet::from_bits(RefNal::new(first, &[], true).rbsp_bits()).ok()?;
         let chroma = &sps.chroma_info;
@@ -241,8 +251,8 @@ fn record(sequence: &[&[u8]], picture: &[&[u8]], length_size: u8) -> Option<Vec<
     Some(record)
 }
 
-/// Frames in a group at the most, as x264 says in the user data that it puts before its first picture (ITU-T H.264 D.1.6):
-/// its settings as text. `None` for encoders that say nothing, and for groups without an end.
+/// Maximum number of frames in a group, from x264's settings in the user data before its first
+/// picture (ITU-T H.264 D.1.6). `None` for other encoders, and for endless groups.
 pub fn stated_group(access_unit: &[u8]) -> Option<u32> {
     const SETTING: &[u8] = b" keyint=";
     const DIGITS: usize = 6;
@@ -335,7 +345,7 @@ mod tests {
         assert_eq!(sets(&replaced), [SPS.to_vec(), same.to_vec()]);
         let added = Config::updated(Some(&before), [SPS, &other]).unwrap();
         assert_eq!(sets(&added), [SPS.to_vec(), [PPS, &other].concat()]);
-        // Level 3.1: another sequence, whose picture parameter set may come or be the same.
+        // Level 3.1: another sequence, with new or unchanged picture parameter sets.
         let mut larger = SPS.to_vec();
         larger[3] = 0x1f;
         let alone = Config::updated(Some(&before), [&larger[..]]).unwrap();
@@ -347,7 +357,7 @@ mod tests {
         assert_eq!(sets(&both), [larger, other.to_vec()]);
         assert!(before.is_same_sequence(&replaced) && before.is_same_sequence(&added));
         assert!(!before.is_same_sequence(&alone));
-        // What makes no configuration changes none.
+        // Sets that make no configuration change nothing.
         assert_eq!(Config::updated(Some(&before), [&hex!("6764")[..]]), None);
     }
 

@@ -1,6 +1,7 @@
-//! Codec configurations: what a sequence header says, as everything downstream needs it.
+//! Codec configurations: the values of a sequence header that the other crates need.
 //!
-//! Parsing of a bitstream's headers belongs here; sample entries (`avc1`, `mp4a`) belong to the packager.
+//! Parsing of a bitstream's headers belongs here; sample entries (`avc1`, `mp4a`) belong to the
+//! packager.
 
 pub mod aac;
 pub mod adts;
@@ -21,7 +22,7 @@ pub enum Config {
 }
 
 impl Config {
-    /// The codec string of RFC 6381, such as `avc1.64001f` or `mp4a.40.2`.
+    /// The codec string of RFC 6381, for example `avc1.64001f` or `mp4a.40.2`.
     pub fn codec_string(&self) -> &str {
         match self {
             Self::Avc(avc) => &avc.codec_string,
@@ -29,8 +30,8 @@ impl Config {
         }
     }
 
-    /// The codec string that covers all of `configs`, which are of one family: a decoder for it decodes each of them. `None`: there
-    /// are none.
+    /// The codec string that covers all of `configs`, which are of one family: a decoder for it
+    /// decodes each of them. `None` without any.
     pub fn covering<'a>(configs: impl IntoIterator<Item = &'a Self>) -> Option<String> {
         configs.into_iter().fold(None, |covering, config| {
             Some(match (covering, config) {
@@ -41,7 +42,7 @@ impl Config {
         })
     }
 
-    /// The clock that the track's frames are stamped with.
+    /// The clock of the track's frames.
     pub fn timescale(&self) -> Timescale {
         match self {
             Self::Avc(_) => Timescale::VIDEO,
@@ -49,7 +50,8 @@ impl Config {
         }
     }
 
-    /// Whether a decoder can go on with `other` after another header: profile, level, size, channels and sampling rate may differ.
+    /// Whether a decoder can continue with `other` after another header: profile, level, size,
+    /// channels and sampling rate may differ.
     pub fn is_same_family(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
@@ -59,12 +61,13 @@ impl Config {
         matches!(self, Self::Avc(_))
     }
 
-    /// Bytes of memory that it takes.
+    /// Memory of the configuration, in bytes.
     pub fn held_bytes(&self) -> usize {
         size_of::<Self>() + self.record().len() + self.codec_string().len()
     }
 
-    /// The configuration record as it came: `AVCDecoderConfigurationRecord` or `AudioSpecificConfig`.
+    /// The configuration record as received: `AVCDecoderConfigurationRecord` or
+    /// `AudioSpecificConfig`.
     pub fn record(&self) -> &Bytes {
         match self {
             Self::Avc(avc) => &avc.record,

@@ -1,11 +1,11 @@
-//! H.264 NAL units of one message: found by length prefixes or start codes, and as much of their
-//! headers as says whether a picture begins here and whether decoding can. Pure. What is done with
-//! a message that is not in order is the ingest's.
+//! H.264 NAL units of one message, found by length prefixes or start codes, and the fields of their
+//! headers that show whether a picture begins here and whether decoding can start. Pure. The ingest
+//! repairs messages that are malformed.
 //!
 //! ITU-T H.264 7.3.1 (NAL unit), 7.3.3 (slice header), 7.4.1.2.4 (first unit of a picture), D.1.8
 //! (recovery point), Annex B (byte stream); ISO/IEC 14496-15 5.3.3 (length prefixes). Slice data
-//! are not looked at: a message in order costs a few reads for each NAL unit. Tolerated: zero bytes
-//! and empty units behind the last unit (reported, so that they can be cut).
+//! are not read: a well-formed message costs a few reads for each NAL unit. Tolerated: zero bytes
+//! and empty units after the last unit (reported, so that they can be cut).
 
 /// nal_unit_type, ITU-T H.264 table 7-1.
 mod kind {
@@ -17,7 +17,7 @@ mod kind {
     pub(super) const SPS: u8 = 7;
     pub(super) const PPS: u8 = 8;
     pub(super) const DELIMITER: u8 = 9;
-    /// Coded slice extensions of SVC and MVC end here; what is above is reserved or of other layers
+    /// Coded slice extensions of SVC and MVC end here; higher types are reserved or of other layers
     /// (RTP's, for example).
     pub(super) const MOST: u8 = 21;
 }
@@ -27,35 +27,35 @@ mod kind {
 pub enum Access {
     /// IDR: nothing after it refers to anything before it. Audio is always so.
     Idr,
-    /// A recovery point (ITU-T H.264 D.2.8): pictures are right from `frames` frames after it. With
-    /// 0 it is the I picture of an open group; more is periodic intra refresh.
+    /// A recovery point (ITU-T H.264 D.2.8): pictures are correct from `frames` frames after it. 0
+    /// means the I picture of an open group; more means periodic intra refresh.
     Recovery {
         /// recovery_frame_cnt.
         frames: u32,
     },
-    /// All slices are intra and nothing more is said: often the start of an open group.
+    /// All slices are intra and there is no other information: often the start of an open group.
     Intra,
     /// It refers to pictures before it.
     Dependent,
 }
 
-/// What the NAL units of a message hold, in sum.
+/// Summary of the NAL units of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contents {
-    /// Slices: of a picture that begins here, or goes on.
+    /// Slices: of a picture that begins here, or continues.
     pub picture: Picture,
     /// A sequence or picture parameter set.
     pub parameter_sets: bool,
-    /// A unit whose header cannot be: a forbidden bit, or a type that is not of H.264.
+    /// A unit with an invalid header: a forbidden bit, or a type that H.264 does not have.
     pub implausible: bool,
 }
 
 /// The slices of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Picture {
-    /// None: delimiters, SEI or parameter sets alone.
+    /// None: only delimiters, SEI or parameter sets.
     None,
-    /// Slices that belong to the picture before: none has first_mb_in_slice 0.
+    /// Slices of the previous picture: none has first_mb_in_slice 0.
     Continues,
     /// A picture begins.
     Begins(Access),
@@ -64,16 +64,15 @@ pub enum Picture {
 /// A message whose length prefixes add up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Survey {
-    /// What its units hold.
+    /// Summary of its units.
     pub contents: Contents,
-    /// Bytes up to the end of the last unit that is not empty. Behind it are zero bytes or empty
-    /// units.
+    /// Bytes up to the end of the last unit that is not empty. Zero bytes or empty units follow.
     pub used: usize,
-    /// There are empty units in front of others.
+    /// Whether there are empty units before others.
     pub empty_units: bool,
 }
 
-/// Collects what units hold.
+/// Builds the summary of units.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     slices: bool,
@@ -111,7 +110,7 @@ impl Reading {
                 self.begins |= first_macroblock_is_0(unit);
                 self.intra = self.intra && is_intra_slice(unit);
             }
-            // Partitions B and C of a slice whose A came before.
+            // Partitions B and C of a slice whose A was earlier.
             kind::PARTITION_A..=kind::PARTITION_C => self.slices = true,
             kind::SEI => self.recovery = self.recovery.or_else(|| recovery_point(unit)),
             kind::SPS | kind::PPS => self.parameter_sets = true,
@@ -148,7 +147,7 @@ pub fn survey(payload: &[u8], length_size: u8) -> Option<Survey> {
     while at < payload.len() {
         let rest = &payload[at..];
         let Some((prefix, after)) = rest.split_at_checked(usize::from(length_size)) else {
-            // Too short for a prefix: trailing zero bytes, or nothing that can be read.
+            // Too short for a prefix: trailing zero bytes, or a malformed message.
             return rest.iter().all(|byte| *byte == 0).then_some(Survey {
                 contents: reading.contents(),
                 used,
@@ -173,7 +172,7 @@ pub fn survey(payload: &[u8], length_size: u8) -> Option<Survey> {
     })
 }
 
-/// Reads the headers of units that were found otherwise; empty ones count as none.
+/// Summary of units that were found in another way; empty ones are ignored.
 pub fn contents<'a>(units: impl IntoIterator<Item = &'a [u8]>) -> Contents {
     let mut reading = Reading::NOTHING;
     for unit in units.into_iter().filter(|unit| !unit.is_empty()) {
@@ -182,9 +181,9 @@ pub fn contents<'a>(units: impl IntoIterator<Item = &'a [u8]>) -> Contents {
     reading.contents()
 }
 
-/// The length of the prefixes by which a message can be read that cannot be with `length_size`: 1,
-/// 2, 3 or 4 bytes. `None` if there is none, or more than one. Empty units count against a length:
-/// they are what a shorter one finds in a longer.
+/// The length of prefixes, 1, 2, 3 or 4 bytes, with which a message can be read that cannot be read
+/// with `length_size`. `None` if there is none, or more than one. Empty units count against a
+/// length, because a shorter length finds them in a longer prefix.
 pub fn other_length_size(payload: &[u8], length_size: u8) -> Option<u8> {
     let reads = |size: &u8| {
         survey(payload, *size).is_some_and(|survey| {
@@ -201,7 +200,7 @@ pub fn other_length_size(payload: &[u8], length_size: u8) -> Option<u8> {
     size.filter(|_| sizes.next().is_none())
 }
 
-/// The units behind length prefixes, without the empty ones; to be asked of what [`survey`] could
+/// The units behind length prefixes, without the empty ones, of a message that [`survey`] could
 /// read.
 pub fn units(payload: &[u8], length_size: u8) -> impl Iterator<Item = &[u8]> {
     let mut rest = payload;
@@ -213,14 +212,14 @@ pub fn units(payload: &[u8], length_size: u8) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(next).filter(|unit| !unit.is_empty())
 }
 
-/// The first unit without its length prefix, and what follows it.
+/// The first unit without its length prefix, and the rest.
 fn first_unit(payload: &[u8], length_size: u8) -> Option<(&[u8], &[u8])> {
     let (prefix, after) = payload.split_at_checked(usize::from(length_size))?;
     let len = prefix.iter().fold(0, |len, &byte| len << 8 | usize::from(byte));
     after.split_at_checked(len)
 }
 
-/// Bytes of the access unit delimiter at the start, its length prefix included; 0 without one.
+/// Bytes of the access unit delimiter at the start, including its length prefix; 0 without one.
 pub fn delimiter_len(payload: &[u8], length_size: u8) -> usize {
     first_unit(payload, length_size)
         .filter(|(unit, _)| unit.first().is_some_and(|byte| byte & 0x1f == kind::DELIMITER))
@@ -233,7 +232,7 @@ pub fn is_byte_stream(payload: &[u8]) -> bool {
     zeros >= 2 && payload.get(zeros) == Some(&1)
 }
 
-/// Where the first start code 00 00 01 begins at or after `from`.
+/// The position of the first start code 00 00 01 at or after `from`.
 pub fn start_code(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from + 2;
     while let Some(byte) = bytes.get(at) {
@@ -247,8 +246,7 @@ pub fn start_code(bytes: &[u8], from: usize) -> Option<usize> {
 }
 
 /// The units between start codes, without the zero bytes that may follow each (B.1.1:
-/// trailing_zero_8bits) and without empty ones. Bytes in front of the first start code are a unit,
-/// too.
+/// trailing_zero_8bits) and without empty ones. Bytes before the first start code are a unit, too.
 pub fn byte_stream(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(payload);
     let next = move || {
@@ -269,7 +267,7 @@ pub fn byte_stream(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(next).filter(|unit| !unit.is_empty())
 }
 
-/// What a parameter set is.
+/// The kind of a parameter set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParameterSet {
     /// A sequence parameter set.
@@ -292,7 +290,7 @@ pub(super) fn picture_parameter_set_id(unit: &[u8]) -> Option<u32> {
     Bits::of(unit.get(1..)?).exp_golomb()
 }
 
-/// first_mb_in_slice is ue(v): a first bit of 1 is 0.
+/// Whether first_mb_in_slice is 0. It is ue(v): a first bit of 1 is 0.
 fn first_macroblock_is_0(unit: &[u8]) -> bool {
     unit.get(1).is_some_and(|byte| byte & 0x80 != 0)
 }
@@ -317,7 +315,7 @@ fn recovery_point(unit: &[u8]) -> Option<u32> {
         if payload_type == RECOVERY_POINT {
             return Bits { rbsp, left: 0, byte: 0 }.exp_golomb();
         }
-        // What is left is too short for another payload in the end, and None.
+        // The rest is too short for another payload if this returns `None`.
         for _ in 0..size {
             rbsp.next()?;
         }
@@ -336,7 +334,7 @@ impl<'a> Rbsp<'a> {
         Self { bytes, zeros: 0 }
     }
 
-    /// payloadType or payloadSize: as many 255 as stand there, and the byte after them.
+    /// payloadType or payloadSize: a number of 255 bytes, and the byte after them.
     fn sei_number(&mut self) -> Option<usize> {
         let mut sum = 0;
         loop {
@@ -363,7 +361,7 @@ impl Iterator for Rbsp<'_> {
     }
 }
 
-/// Bits of a unit, the first of a byte first.
+/// Bits of a unit, most significant first.
 struct Bits<'a> {
     rbsp: Rbsp<'a>,
     byte: u8,
@@ -407,7 +405,7 @@ mod tests {
 
     use super::*;
 
-    /// What a message with prefixes of 4 bytes holds.
+    /// The slices of a message with prefixes of 4 bytes.
     fn picture(payload: &[u8]) -> Picture {
         survey(payload, 4).unwrap().contents.picture
     }
@@ -451,7 +449,7 @@ mod tests {
         // recovery_frame_cnt 0: 1; 3: 00100.
         assert_eq!(with(&hex!("06 06 01 c4 80")), recovery(0));
         assert_eq!(with(&hex!("06 06 02 2620 80")), recovery(3));
-        // Five bytes of user data, of which 00 00 are followed by an emulation prevention byte.
+        // Five bytes of user data, in which an emulation prevention byte follows 00 00.
         assert_eq!(with(&hex!("06 04 05 0000 03 010203 06 01 c4 80")), recovery(0));
         assert_eq!(with(&hex!("06 04 03 010203 80")), Picture::Begins(Access::Dependent));
         assert_eq!(with(&hex!("06 06")), Picture::Begins(Access::Dependent));
@@ -510,7 +508,7 @@ mod tests {
         );
         let units: Vec<_> = byte_stream(&stream).collect();
         assert_eq!(units, [&hex!("6742")[..], &hex!("68ce"), &hex!("658880")]);
-        // A unit with start codes in it.
+        // A unit that contains start codes.
         let joined: Vec<_> = byte_stream(&hex!("658880 00000001 652280")).collect();
         assert_eq!(joined, [hex!("658880"), hex!("652280")]);
         assert_eq!(start_code(&hex!("00 0000 01"), 0), Some(1));

@@ -1,5 +1,5 @@
-//! A publisher's hold on its name, shared by the publisher and the hub: it shows that the publisher
-//! is active, and tells it to go.
+//! A publisher's hold on its name, shared by the publisher and the hub: it reports the publisher's
+//! activity, and its revocation.
 
 use std::{
     sync::{
@@ -11,8 +11,7 @@ use std::{
 
 use super::{Cause, Revocation};
 
-/// How long nothing may come from a publisher before another that claims its name takes over at
-/// once.
+/// Silence of a publisher after which another one that claims its name takes over at once.
 pub const TAKEOVER: Duration = Duration::from_secs(1);
 
 /// One publisher's hold on a name. Cheap to clone; all clones are one.
@@ -23,9 +22,9 @@ pub struct Hold(Arc<Inner>);
 struct Inner {
     serial: u64,
     revocation: Revocation,
-    /// When the name was claimed; `None` if the publisher does not report its activity.
+    /// Time of the claim; `None` if the publisher does not report its activity.
     since: Option<Instant>,
-    /// When the publisher was last active, in milliseconds after `since`.
+    /// Last activity of the publisher, in milliseconds after `since`.
     active_ms: AtomicU64,
 }
 
@@ -39,7 +38,7 @@ impl Hold {
         }))
     }
 
-    /// Something has come from the publisher at `now`. One relaxed store.
+    /// Records activity of the publisher at `now`. One relaxed store.
     pub fn touch(&self, now: Instant) {
         if let Some(since) = self.0.since {
             let ms = now.saturating_duration_since(since).as_millis();
@@ -49,7 +48,7 @@ impl Hold {
         }
     }
 
-    /// Tells when the publisher must go.
+    /// Reports the revocation of the right.
     pub fn revocation(&self) -> &Revocation {
         &self.0.revocation
     }
@@ -59,8 +58,8 @@ impl Hold {
         self.0.serial
     }
 
-    /// Whether a claim at `now` takes the name over: the publisher must go anyway, or has been
-    /// silent for [`TAKEOVER`].
+    /// Whether a claim at `now` takes over the name: the publisher is revoked, or has been silent
+    /// for [`TAKEOVER`].
     pub(super) fn gives_way(&self, now: Option<Instant>) -> bool {
         let silence = || {
             let active = self.0.since? + Duration::from_millis(self.0.active_ms.load(Ordering::Relaxed));

@@ -1,7 +1,9 @@
-//! Numbers that only grow from broadcast to broadcast of a channel: players know a live playlist by them.
+//! Segment numbers that only increase from broadcast to broadcast of a channel, because players
+//! identify a live playlist by them.
 //!
-//! Nothing is stored over a restart, so numbers begin at the clock. A clock that is set back, or a broadcast that ran a little
-//! ahead of it, must not make them go back: so the hub remembers what each channel has used.
+//! Nothing is stored over a restart, so numbers begin at the clock. A clock that is set back, or a
+//! broadcast that ran a little ahead of it, must not make them decrease: so the hub remembers the
+//! last numbers of each channel.
 
 use std::{
     collections::HashMap,
@@ -10,25 +12,25 @@ use std::{
 
 use crate::ChannelName;
 
-/// Channels that are remembered. Those whose numbers are behind the others' go first.
+/// Maximum number of remembered channels. Those with the lowest numbers are removed first.
 const MAX_CHANNELS: usize = 4_096;
 /// 2026-01-01, in Unix seconds.
 const START_OF_2026: u64 = 1_767_225_600;
-/// Seconds that a discontinuity sequence number takes.
+/// Seconds for each discontinuity sequence number.
 const DISCONTINUITY_S: u64 = 600;
 
 /// The numbers of a segment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Numbers {
-    /// Its media sequence number. By the clock it is the Unix time in seconds.
+    /// Its media sequence number, by default the Unix time in seconds.
     pub msn: u64,
-    /// Its discontinuity sequence. By the clock it is the number of ten-minute spans since 2026: players use it as an index into
-    /// an array (hls.js hangs on 10^9).
+    /// Its discontinuity sequence, by default the number of ten-minute spans since 2026. It must be
+    /// small, because players use it as an array index (hls.js hangs on 10^9).
     pub discontinuity: u64,
 }
 
 impl Numbers {
-    /// The numbers of a segment that begins at `utc`, by the clock alone.
+    /// The numbers of a segment that begins at `utc`, from the clock only.
     fn at(utc: SystemTime) -> Self {
         let msn = utc.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         Self {
@@ -37,7 +39,7 @@ impl Numbers {
         }
     }
 
-    /// The greater of each.
+    /// The greater of each number.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         Self {
@@ -46,7 +48,7 @@ impl Numbers {
         }
     }
 
-    /// What `passed` adds to them where marks are as frequent as they may be.
+    /// The numbers after `passed`, if marks are as frequent as allowed.
     fn after(self, passed: Duration) -> Self {
         Self {
             msn: self.msn.saturating_add(passed.as_secs()),
@@ -59,7 +61,7 @@ impl Numbers {
 #[derive(Debug, Default)]
 pub(super) struct Used {
     channels: HashMap<ChannelName, Numbers>,
-    /// Numbers above those of another process, whose broadcasts go on, at an instant.
+    /// Lower bound for new broadcasts: numbers of another process at an instant.
     elsewhere: Option<(Numbers, Instant)>,
 }
 
@@ -70,7 +72,7 @@ impl Used {
         Numbers::at(utc).max(here).max(self.elsewhere(now))
     }
 
-    /// A broadcast of `name` is over, and `next` is what would have followed.
+    /// Records `next`, the numbers after a broadcast of `name` that has ended.
     pub(super) fn remember(&mut self, name: &ChannelName, next: Numbers) {
         let known = self.channels.get(name).copied().unwrap_or_default();
         if self.channels.len() >= MAX_CHANNELS && !self.channels.contains_key(name) {
@@ -82,12 +84,12 @@ impl Used {
         self.channels.insert(name.clone(), known.max(next));
     }
 
-    /// Another process uses numbers below these at present.
+    /// Another process uses numbers below these at `now`.
     pub(super) fn begin_after(&mut self, numbers: Numbers, now: Instant) {
         self.elsewhere = Some((numbers, now));
     }
 
-    /// Numbers above all that have been used.
+    /// Numbers above all used ones.
     pub(super) fn highest(&self, now: Instant) -> Numbers {
         self.channels.values().copied().fold(self.elsewhere(now), Numbers::max)
     }

@@ -1,18 +1,18 @@
-//! The end of a publisher's right to its name, before the publisher has given it up, and the cause.
+//! The revocation of a publisher's right to its name, and its cause.
 
 use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 
-/// Why a publisher is sent off.
+/// Why a publisher is disconnected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
     /// An operator ended the broadcast, or the daemon stops.
     Operator,
-    /// The broadcast cannot go on. One sentence for the person at the encoder: the reason, and the
-    /// remedy.
+    /// The broadcast cannot continue. One sentence for the streamer: the reason, and the remedy.
     Failed(String),
-    /// The publisher was silent for [`TAKEOVER`](super::TAKEOVER), and another has claimed its name.
+    /// The publisher was silent for [`TAKEOVER`](super::TAKEOVER), and another one has claimed its
+    /// name.
     TakenOver,
 }
 
@@ -27,14 +27,14 @@ struct Inner {
 }
 
 impl Revocation {
-    /// Revokes the right. The first cause counts.
+    /// Revokes the right. Only the first cause is kept.
     pub(super) fn revoke(&self, cause: Cause) {
-        // A second cause is of no interest: the publisher is being sent off already.
+        // A second cause is irrelevant, because the publisher is being disconnected already.
         let _ = self.0.cause.set(cause);
         self.0.revoked.cancel();
     }
 
-    /// Whether the publisher must go.
+    /// Whether the right is revoked.
     pub fn is_revoked(&self) -> bool {
         self.0.revoked.is_cancelled()
     }

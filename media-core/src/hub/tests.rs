@@ -76,7 +76,8 @@ impl Source {
             .map(drop)
     }
 
-    /// 25 frames a second of video with a key frame every 2 s, audio every 20 ms, from and to these milliseconds.
+    /// 25 frames a second of video with a key frame every 2 s, audio every 20 ms, from and to these
+    /// milliseconds.
     fn run(&self, ms: std::ops::Range<u64>) {
         for ms in ms.filter(|ms| ms % 20 == 0) {
             if ms % 40 == 0 {
@@ -286,7 +287,7 @@ fn a_return_with_another_description_goes_on_with_the_same_broadcast() {
     let producer = producer.start(vec![video()], begun, SystemTime::UNIX_EPOCH).unwrap();
     let first = Arc::clone(producer.broadcast());
     drop(producer);
-    // Audio comes, and goes away again; the video stays known.
+    // Audio is added and removed again; the video stays known.
     for tracks in [vec![audio(hex!("1190")), video()], vec![audio(hex!("1210"))]] {
         let back = hub.claim(name()).unwrap();
         let back = back.start(tracks, begun, SystemTime::UNIX_EPOCH).unwrap();
@@ -360,7 +361,8 @@ fn video_that_comes_late_decides_cuts_from_its_first_key_frame_on() {
     let (name, config) = video();
     assert_eq!(producer.add(name, config), Ok(1));
     assert_eq!(push(1, 3_880, false), Err(Refused::BeforeKeyFrame));
-    // Behind the newest segment's start: the next key frame must do, and finds that segment open.
+    // Before the newest segment's start: the next key frame lies in that segment, which is still
+    // open.
     assert_eq!(push(1, 3_900, true), Err(Refused::BeforeKeyFrame));
     for ms in (4_500..12_000).step_by(20) {
         push(0, ms, true).unwrap();
@@ -415,8 +417,8 @@ fn a_publisher_that_returns_with_video_in_place_of_audio_resumes_with_its_first_
     let back = claim.start(vec![video()], begun, SystemTime::UNIX_EPOCH).unwrap();
     assert_eq!(back.track(&TrackName::source_video()), Some(1));
     assert_eq!(back.push(1, unit(5_000, false)), Err(Refused::BeforeKeyFrame));
-    // What was told of the gap reaches past the frame's time.
-    let told = back.broadcast().gap_time(begun + Duration::from_millis(5_100)).unwrap();
+    // The published part of the gap reaches past the frame's time.
+    let published = back.broadcast().gap_time(begun + Duration::from_millis(5_100)).unwrap();
     let mut consumer = back.broadcast().subscribe_from_oldest();
     back.push(1, unit(5_040, true)).unwrap();
     let marks: Vec<_> = drain(&mut consumer)
@@ -427,7 +429,7 @@ fn a_publisher_that_returns_with_video_in_place_of_audio_resumes_with_its_first_
         })
         .collect();
     assert!(
-        matches!(marks[..], [mark] if mark.pts >= told && !mark.gap),
+        matches!(marks[..], [mark] if mark.pts >= published && !mark.gap),
         "{marks:?}"
     );
 }
@@ -466,7 +468,7 @@ fn a_silent_publisher_makes_a_gap_and_its_backlog_goes_after_what_was_told() {
     assert_eq!(marks(&drain(&mut consumer)).len(), 2);
     hub.advance(begun + Duration::from_millis(4_600));
     assert_eq!(marks(&drain(&mut consumer)), [(2_002, true), (2_003, true)]);
-    let told = broadcast.gap_time(begun + Duration::from_millis(4_700)).unwrap();
+    let published = broadcast.gap_time(begun + Duration::from_millis(4_700)).unwrap();
     let late = |ms: i64, key| AccessUnit {
         dts: ms * 90,
         pts: ms * 90,
@@ -488,7 +490,7 @@ fn a_silent_publisher_makes_a_gap_and_its_backlog_goes_after_what_was_told() {
             _ => None,
         })
         .collect();
-    assert_eq!(times, [told, told + 3_600]);
+    assert_eq!(times, [published, published + 3_600]);
 }
 
 #[test]
@@ -499,7 +501,7 @@ fn a_backlog_is_kept_as_far_as_it_leads_the_wall_clock_by_two_and_a_half_seconds
     source.run(0..2_500);
     let now = begun + Duration::from_secs(20);
     hub.advance(now);
-    let told = source.producer.broadcast().gap_time(now).unwrap();
+    let published = source.producer.broadcast().gap_time(now).unwrap();
     let mut taken = Vec::new();
     for ms in (2_520..20_000i64).step_by(40) {
         let unit = AccessUnit {
@@ -516,10 +518,10 @@ fn a_backlog_is_kept_as_far_as_it_leads_the_wall_clock_by_two_and_a_half_seconds
             Err(refused) => assert_eq!(refused, Refused::AfterOutage),
         }
     }
-    // The first key frame goes where the gap ends, which is the wall clock.
-    assert_eq!(told, 30 * 90_000);
+    // The first key frame is placed at the end of the gap, which is the wall clock.
+    assert_eq!(published, 30 * 90_000);
     assert_eq!((taken[0].0, taken[taken.len() - 1].0), (4_000, 6_520));
-    // To wait would keep the outage in the publisher's buffers.
+    // A wait would keep the outage in the publisher's buffers.
     assert!(taken.iter().all(|(_, wait)| wait.is_none()));
 }
 
@@ -580,7 +582,7 @@ fn another_configuration_of_the_same_codec_family_starts_a_segment_with_a_discon
         panic!()
     };
     assert!(frame.mark.unwrap().discontinuity);
-    // Another sampling rate goes on in ticks of that rate; another family does not go on.
+    // Another sampling rate continues in ticks of that rate; another family does not continue.
     source.producer.configure(1, &audio(hex!("1210")).1).unwrap();
     assert_eq!(source.producer.broadcast().tracks()[1].config.timescale().hz(), 44_100);
     let other_family = source.producer.configure(1, &video().1);
@@ -621,7 +623,7 @@ async fn a_broadcast_that_fails_ends_and_its_publisher_hears_the_words() {
     hub.kick(&name());
     assert_eq!(revoked.revoked().await, Cause::Failed("too much at once".into()));
     assert_eq!(failed.presence(), Presence::Ended);
-    // The name has another broadcast by now, which is left alone.
+    // The name has another broadcast meanwhile, which is not touched.
     drop(producer);
     let claim = hub.claim(name()).unwrap();
     let revoked = claim.revoked();
@@ -696,7 +698,7 @@ fn after_a_takeover_the_broadcast_goes_on_and_the_old_publisher_changes_nothing(
     let mut frames = old.producer.broadcast().subscribe();
     let now = begun + Duration::from_secs(6);
     let claim = active(&hub, now).unwrap();
-    // The old one is heard again before the new one has started: it is too late.
+    // The old publisher is active again before the new one has started, but too late.
     assert_eq!(old.push(0, 6_000, true), Err(Refused::Superseded));
     let broadcast = Arc::clone(old.producer.broadcast());
     assert_eq!(broadcast.presence(), Presence::Away(Some(now)));
@@ -775,8 +777,8 @@ fn who_was_taken_over_or_kicked_while_it_settled_starts_nothing() {
     let new = active(&hub, begun + TAKEOVER).unwrap();
     let started = old.start(vec![video()], begun, SystemTime::UNIX_EPOCH);
     assert_eq!(started.map(|_| ()), Err(Error::Revoked));
-    // A kick makes the present one go; its name is free for the next at once, though it has not
-    // gone yet.
+    // A kick revokes the present publisher; its name is free for the next one at once, although it
+    // has not left yet.
     assert!(hub.kick(&name()));
     assert_eq!(new.revoked().cause(), Some(&Cause::Operator));
     let next = active(&hub, begun + TAKEOVER).unwrap();
@@ -857,7 +859,7 @@ fn a_subscriber_takes_out_no_more_bytes_than_a_batch_may_hold() {
             assert!(matches!(consumer.try_next(), Some(Event::Frame { .. })));
         }
     }
-    // The log holds 1 MiB: one that takes out more than that at once would hold what the log has let go of.
+    // The log holds 1 MiB: a larger batch would hold entries that the log has removed.
     assert!(matches!(consumer.try_next(), Some(Event::Lagged { .. })));
 }
 
@@ -895,7 +897,8 @@ fn parameter_sets_that_alternate_start_a_segment_a_second_and_then_end_the_broad
         events.extend(drain(&mut consumer));
     }
     let marks = starts(&events);
-    // Some at once, then one a second; and no frame that needs another configuration than its segment's.
+    // A burst at once, then one a second; and no frame with a configuration other than its
+    // segment's.
     assert!((4..=8).contains(&marks.len()), "{marks:?}");
     assert_eq!(taken, marks.len() as u64);
     assert_eq!(revoked.cause(), None);
@@ -936,7 +939,8 @@ fn numbers_of_a_name_go_on_above_those_of_the_broadcast_before() {
     let utc = SystemTime::UNIX_EPOCH + T * 900;
     let second = claim.start(vec![video()], begun, utc).unwrap();
     assert_eq!(second.broadcast().first_msn(), 2_003);
-    // The broadcast's first segment may have had one, the change has one, and its packager may have added one.
+    // The broadcast's first segment may have a discontinuity, the change has one, and its packager
+    // may have added one.
     assert_eq!(
         second.broadcast().first_discontinuity(),
         first.first_discontinuity() + 3
@@ -997,7 +1001,7 @@ fn one_call_declares_a_bounded_number_of_gaps_and_frames_go_on_after_the_last() 
     let mut consumer = source.producer.broadcast().subscribe_from_oldest();
     source.run(0..3_000);
     drain(&mut consumer);
-    // The process was stopped for an hour.
+    // The process was suspended for an hour.
     hub.advance(begun + Duration::from_hours(1));
     assert!(starts(&drain(&mut consumer)).len() <= 65);
     source.push(0, 3_600_000, true).unwrap_err();
@@ -1009,8 +1013,8 @@ fn one_call_declares_a_bounded_number_of_gaps_and_frames_go_on_after_the_last() 
     assert!(marks.windows(2).all(|pair| pair[1].0 - pair[0].0 <= 2_000));
 }
 
-/// A frame's track, what its timestamp adds to the track's last, milliseconds until it comes, whether it is a key frame, and what else
-/// happens.
+/// A frame's track, the difference of its timestamp to the track's last one, milliseconds until its
+/// arrival, whether it is a key frame, and an additional action.
 type Step = (usize, i64, u64, bool, u8);
 
 proptest::proptest! {

@@ -1,27 +1,29 @@
-//! Follows the wall clock's rate: a publisher's clock that is some hundred millionths faster or slower than ours is stretched.
+//! Follows the rate of the wall clock: timestamps of a publisher's clock that is some hundred ppm
+//! faster or slower than ours are stretched.
 //!
-//! The distance of decode times from the wall clock is observed once a second. Its median over about a minute, which the jitter of
-//! the network does not move, is worked off within ten minutes, at a rate that nobody sees or hears.
+//! The distance of decode times from the wall clock is measured once a second. Its median over
+//! about a minute, which the jitter of the network does not affect, is corrected within ten
+//! minutes, at an imperceptible rate.
 
 use std::time::{Duration, Instant};
 
 use crate::Timescale;
 
-/// Observations for a median, one a second.
+/// Number of measurements for a median, one a second.
 const OBSERVATIONS: usize = 64;
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Time in which a distance is worked off, in seconds.
+/// Time in which a distance is corrected, in seconds.
 const WORK_OFF_S: i64 = 600;
-/// The highest rate, in millionths.
+/// The highest rate, in ppm.
 const MAX_PPM: i64 = 500;
 const MILLION: i64 = 1_000_000;
 
 /// The correction of one publisher's clock.
 #[derive(Debug, Default)]
 pub(super) struct Drift {
-    /// What has been added to decode times so far, in millionths of a tick of 90 kHz.
+    /// Correction of decode times so far, in millionths of a tick of 90 kHz.
     added: i64,
-    /// What is added at present, in millionths.
+    /// The present rate of the correction, in ppm.
     ppm: i64,
     ran: Option<Instant>,
     /// Distances of decode times from the wall clock.
@@ -35,14 +37,14 @@ impl Drift {
         self.added.div_euclid(MILLION)
     }
 
-    /// Another clock is to be followed from here on.
+    /// Starts again for another clock.
     pub(super) fn restart(&mut self) {
         self.ppm = 0;
         self.distances.clear();
         self.observed = None;
     }
 
-    /// The correction grows with time.
+    /// Advances the correction to `now`.
     pub(super) fn run(&mut self, now: Instant) {
         let ran = self.ran.replace(now).unwrap_or(now);
         if self.ppm != 0 {
@@ -51,7 +53,8 @@ impl Drift {
         }
     }
 
-    /// A frame that arrived `now` is decoded `distance` ticks after the wall clock's time.
+    /// Records that a frame that arrived `now` is decoded `distance` ticks after the wall clock's
+    /// time.
     pub(super) fn observe(&mut self, distance: i64, now: Instant) {
         if self
             .observed

@@ -1,9 +1,11 @@
-//! Decode times for video whose timestamps are presentation times in decoding order, as some encoders and gateways send them.
+//! Decode times for video whose timestamps are presentation times in decoding order, as some
+//! encoders and gateways send them.
 //!
-//! The decode time of a frame is the (depth + 1)th highest timestamp so far, where depth is the number of frames that are shown
-//! after a frame but decoded before it. Where timestamps are in decoding order depth is 0, and each is its own decode time.
+//! The decode time of a frame is the (depth + 1)th highest timestamp so far, where depth is the
+//! number of frames that are shown after a frame but decoded before it. Where timestamps are in
+//! decoding order depth is 0, and each is its own decode time.
 
-/// Frames that a decoder reorders at most (ITU-T H.264 A.3.1, `max_dec_frame_buffering`).
+/// Maximum number of frames that a decoder reorders (ITU-T H.264 A.3.1, `max_dec_frame_buffering`).
 const MAX_DEPTH: usize = 16;
 
 #[derive(Debug, Clone, Default)]

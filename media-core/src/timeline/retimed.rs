@@ -1,13 +1,14 @@
-//! Decode times by arrival, for a track whose timestamps are no clock. A loop that follows the arrivals' phase and rate smooths
-//! the jitter of the network.
+//! Decode times by arrival, for a track whose timestamps are no clock. A loop that follows the
+//! arrivals' phase and rate smooths the jitter of the network.
 
 use std::time::{Duration, Instant};
 
 use super::{LEAST_STEP, elapsed};
 
-/// The interval between two frames that the loop starts from: a 30th of a second.
+/// The loop's initial interval between two frames: a 30th of a second.
 const FIRST_INTERVAL: i64 = 3_000;
-/// A frame that comes this much later than expected, a quarter of a second, is placed where it came.
+/// A frame that arrives this much later than expected, a quarter of a second, is placed at its
+/// arrival.
 const SNAP: i64 = 22_500;
 /// Timestamps that stay within half a second of the wall clock for [`STEADY`] are a clock again.
 const STRAY: i64 = 45_000;
@@ -15,9 +16,9 @@ const STEADY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone)]
 pub(super) struct Retimed {
-    /// The interval between two frames, as learnt so far.
+    /// The learnt interval between two frames.
     interval: i64,
-    /// A timestamp and its arrival from which on the timestamps have kept to the wall clock.
+    /// A timestamp and its arrival since which the timestamps have kept to the wall clock.
     steady: (i64, Instant),
 }
 
@@ -33,7 +34,7 @@ impl Retimed {
         self.interval
     }
 
-    /// Whether the timestamps are a clock again, of which this is the newest.
+    /// Whether the timestamps, of which `stamp` is the newest, are a clock again.
     pub(super) fn is_steady(&mut self, stamp: i64, arrived: Instant) -> bool {
         let (first, since) = self.steady;
         let stray = stamp.saturating_sub(first).saturating_sub(elapsed(since, arrived));
@@ -54,6 +55,7 @@ impl Retimed {
         if late < -SNAP {
             return last + LEAST_STEP;
         }
+        // A phase-locked loop: an eighth of the error corrects the phase, a 64th the interval.
         self.interval = (self.interval + late / 64).max(LEAST_STEP);
         (expected + late / 8).max(last + LEAST_STEP)
     }

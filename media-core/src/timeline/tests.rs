@@ -27,7 +27,8 @@ impl Bench {
         self.start + Duration::from_secs_f64(ms / 1_000.0)
     }
 
-    /// Maps a timestamp in milliseconds that arrives at `ms`; the result in milliseconds since the start.
+    /// Maps a timestamp in milliseconds that arrives at `ms`; the result in milliseconds since the
+    /// start.
     fn try_map(&mut self, track: usize, stamp: i64, ms: f64) -> Result<f64, TooFarAhead> {
         let placed = self.timeline.map(track, stamp * MS, self.at(ms))?;
         self.notices.extend(placed.notice);
@@ -107,7 +108,8 @@ fn a_publisher_faster_than_real_time_is_to_wait_and_what_it_sends_all_the_same_i
             .ahead_until(arrived)
             .map(|until| (stamp, until - arrived)));
     }
-    // From 2.5 s ahead on it is to wait, and for no longer than it takes the wall clock to come as far.
+    // From 2.5 s ahead on the publisher must wait until the wall clock has caught up, and no
+    // longer.
     assert_eq!(ahead, Some((2_520, Duration::from_millis(20))));
     assert_eq!(taken, 5_000);
     assert_eq!(bench.map(VIDEO, 5_040, 40.0), 5_040.0);
@@ -131,8 +133,9 @@ fn audio_that_leaps_while_video_stands_still_makes_no_time_pass() {
     }
 }
 
-/// Plays 60 s of video at 25 frames a second and audio in real time whose timestamps are given by functions of milliseconds, or of the
-/// frame's number. Returns how far both are from the wall clock at the most in the last 30 s.
+/// Plays 60 s of video at 25 frames a second and audio in real time whose timestamps are given by
+/// functions of milliseconds, or of the frame's number. Returns the largest distance of both from
+/// the wall clock in the last 30 s.
 fn played(video: impl Fn(i64) -> i64, audio: impl Fn(i64) -> i64) -> ([f64; 2], Vec<Notice>) {
     let (mut bench, mut off) = (Bench::new(), [0.0f64; 2]);
     for ms in (0..60_000).step_by(20) {
@@ -214,7 +217,7 @@ fn video_in_presentation_order_keeps_to_the_clock_and_to_its_presentation_times(
                 assert!(lead.abs() <= (8 * frame) as f64 + 20.0, "{name} at {ms}: {lead}");
                 assert!(placed.dts as f64 > last);
                 last = placed.dts as f64;
-                // All but the first are shown when they say.
+                // All frames but the first are shown at their timestamps.
                 if n > 8 {
                     let off = placed.stamp - (shown * frame * MS + 900_000);
                     assert!(off.abs() <= MS, "{name} {n}: {off}");
@@ -233,12 +236,12 @@ fn a_backlog_of_both_tracks_goes_after_the_gap_but_one_track_does_not_take_the_o
         bench.map(VIDEO, n * 40, n as f64 * 40.0);
         bench.map(AUDIO, n * 40, n as f64 * 40.0);
     }
-    // Both fall silent, and go on where they were.
+    // Both tracks become silent, and then continue.
     bench.map(AUDIO, 4_000, 8_000.0);
     bench.map(VIDEO, 4_000, 8_000.0);
     assert!(bench.timeline.delay(VIDEO, 4_000 * MS, bench.at(8_000.0)));
     assert_eq!(bench.map(AUDIO, 4_020, 8_000.0), 8_020.0);
-    // Video alone falls silent.
+    // Only video becomes silent.
     for n in 0..1_000 {
         bench.map(AUDIO, 4_040 + n * 20, 8_000.0 + n as f64 * 20.0);
     }
@@ -248,8 +251,9 @@ fn a_backlog_of_both_tracks_goes_after_the_gap_but_one_track_does_not_take_the_o
     assert_eq!(bench.map(VIDEO, 4_080, 28_000.0), 28_080.0);
 }
 
-/// Both tracks fall silent at 4 s. At 12 s a backlog comes at once, up to the timestamp `until` or until the publisher is to wait,
-/// in groups of 2 s, and goes after a gap of 8 s. Returns where the pictures that are kept are placed, by their timestamps.
+/// Both tracks become silent at 4 s. At 12 s a backlog arrives at once, up to the timestamp `until`
+/// or until the publisher must wait, in groups of 2 s, and is placed after a gap of 8 s. Returns
+/// the times of the kept pictures, by their timestamps.
 fn after_an_outage(bench: &mut Bench, until: i64) -> Vec<(i64, f64)> {
     for n in 0..100 {
         bench.map(VIDEO, n * 40, n as f64 * 40.0);
@@ -279,7 +283,7 @@ fn a_file_that_stalls_loses_as_much_as_it_stalled_for_and_then_is_waited_for() {
     let mut bench = Bench::new();
     let placed = after_an_outage(&mut bench, 100_000);
     let went_on = placed.windows(2).find(|pair| pair[1].0 > pair[0].0 + 40).unwrap();
-    // 2.5 s are kept. Of the 8 s after that, the rest of the last group is left out, too.
+    // 2.5 s are kept. Of the 8 s after that, the rest of the last group is dropped, too.
     assert_eq!((went_on[0].0, went_on[1].0), (6_520, 16_000));
     assert_eq!(went_on[1].1, went_on[0].1 + 40.0);
     assert!(bench.timeline.ahead_until(bench.at(12_000.0)).is_some());
@@ -320,12 +324,12 @@ fn after_an_outage_media_go_on_even_if_no_key_frame_comes() {
             first.get_or_insert((stamp, (at - stamp as f64).abs() <= 50.0));
         }
     }
-    // 5 s after the last that was kept.
+    // 5 s after the last kept frame.
     assert_eq!(first, Some((19_560, true)));
 }
 
-/// The largest distance from the wall clock, and between the tracks, after the first hour of 30 days at a clock of the publisher's
-/// that is off by `ppm`, with jitter.
+/// The largest distance from the wall clock, and between the tracks, after the first hour of 30
+/// days with a publisher's clock that is off by `ppm`, with jitter.
 fn month(ppm: f64) -> (f64, f64) {
     let (mut bench, mut off, mut apart) = (Bench::new(), 0.0f64, 0.0f64);
     let mut jitter = 1u32;

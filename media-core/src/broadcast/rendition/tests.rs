@@ -56,7 +56,7 @@ fn unit(dts: i64, arrived: Instant) -> AccessUnit {
     }
 }
 
-/// What is there, in words.
+/// The pending events, as text.
 fn events(consumer: &mut Consumer) -> Vec<String> {
     let mut events = Vec::new();
     while let Some(event) = consumer.try_next() {
