@@ -1,5 +1,5 @@
-//! `/metrics`, `/healthz` and `/readyz`, on a listener that only the operator's tools reach. It has an HTTP/1.1 server of its own, so that
-//! it answers whatever load the viewers' listener is under.
+//! `/metrics`, `/healthz` and `/readyz`, on a listener for the operator's tools only. It has a
+//! separate HTTP/1.1 server, so that it responds under any load of the viewers' listener.
 
 use std::{
     collections::VecDeque,
@@ -30,37 +30,42 @@ use tracing::{debug, warn};
 
 use crate::metrics::{Broadcasts, Process};
 
-/// The content type of what [`text::encode`] writes.
+/// The content type of the output of [`text::encode`].
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// Connections at once of a listener: a few tools. The oldest makes room for a new one, so that a tool always gets in.
+/// Maximum number of connections of a listener: a few tools. The oldest is closed for a new one, so
+/// that a tool can always connect.
 const MAX_CONNECTIONS: usize = 64;
 /// Time for a request's head, and between two requests of a connection.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
-/// A connection's life: a peer that does not read its answer must not keep it open.
+/// Maximum life of a connection, because a peer that does not read its response must not keep it
+/// open.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(300);
-/// Pause after a failed accept, such as for want of file descriptors.
+/// Pause after a failed accept, for example when there are no file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The process, or the system, has no file descriptor left. `io::ErrorKind` has no name for these.
+/// EMFILE and ENFILE: the process, or the system, has no file descriptor left. `io::ErrorKind` has
+/// no name for these.
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 
-/// Whether the daemon takes work: from the moment that all its listeners are bound until it drains. Clones are the same.
+/// Whether the daemon accepts work: from the moment that all its listeners are bound until it
+/// drains. Clones share the state.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
-    /// Says whether it does.
+    /// Sets the state.
     pub fn set(&self, ready: bool) {
         self.0.store(ready, Ordering::Relaxed);
     }
 
-    /// Whether it does.
+    /// The state.
     pub fn is_ready(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Adds to `registry` what is read when it is asked for: the process, and the broadcasts of `hub`.
+/// Adds to `registry` the metrics that are read on demand: the process, and the broadcasts of
+/// `hub`.
 pub fn register(registry: &mut Registry, hub: Hub) {
     registry.register_collector(Box::new(Process));
     registry.register_collector(Box::new(Broadcasts(hub)));
@@ -89,7 +94,7 @@ pub fn router(registry: Registry, readiness: Readiness) -> Router {
         .layer(axum::middleware::map_response(unsniffed))
 }
 
-/// No browser takes a response for what it does not say it is.
+/// Adds nosniff, so that browsers use the declared content type.
 async fn unsniffed(response: Response) -> Response {
     let guard = [(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))];
     (guard, response).into_response()
@@ -100,10 +105,10 @@ async fn unsniffed(response: Response) -> Response {
 pub struct Server(Vec<TcpListener>);
 
 impl Server {
-    /// A server on sockets that listen, in any blocking mode; inside a tokio runtime.
+    /// A server for listening sockets, in any blocking mode. Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// One of them cannot be used.
+    /// A socket cannot be registered with the runtime.
     pub fn new(listeners: Vec<std::net::TcpListener>) -> io::Result<Self> {
         let adopt = |listener: std::net::TcpListener| {
             listener.set_nonblocking(true)?;
@@ -112,13 +117,13 @@ impl Server {
         listeners.into_iter().map(adopt).collect::<io::Result<_>>().map(Self)
     }
 
-    /// Serves `router` until `shutdown`, then finishes the requests it has.
+    /// Serves `router` until `shutdown`, then finishes the requests in progress.
     pub async fn serve(self, router: Router, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
         for listener in self.0 {
             tasks.spawn(accept(listener, router.clone(), tasks.clone(), shutdown.clone()));
         }
-        // There may be no listener, which is no reason to end.
+        // A server without listeners must not end before the shutdown.
         shutdown.cancelled().await;
         tasks.close();
         tasks.wait().await;
@@ -140,13 +145,14 @@ async fn accept(listener: TcpListener, router: Router, tasks: TaskTracker, shutd
                 accepted
             }
             Err(err) => {
-                // Once for each time it starts: it goes on for as long as descriptors are short.
+                // Logged once for each period of failures, which lasts as long as descriptors are
+                // short.
                 if !failing {
-                    warn!(%err, "connections are not accepted");
+                    warn!(%err, "admin connections cannot be accepted");
                 }
                 failing = true;
                 if matches!(err.raw_os_error(), Some(EMFILE | ENFILE)) && close_oldest(&mut open) {
-                    debug!("the oldest admin connection is closed: there are no file descriptors");
+                    debug!("oldest admin connection closed: no file descriptors left");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -154,7 +160,7 @@ async fn accept(listener: TcpListener, router: Router, tasks: TaskTracker, shutd
         };
         open.retain(|connection| !connection.is_finished());
         if open.len() >= MAX_CONNECTIONS && close_oldest(&mut open) {
-            debug!(%peer, limit = MAX_CONNECTIONS, "the oldest admin connection makes room");
+            debug!(%peer, limit = MAX_CONNECTIONS, "oldest admin connection closed: limit reached");
         }
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -165,7 +171,7 @@ async fn accept(listener: TcpListener, router: Router, tasks: TaskTracker, shutd
             match tokio::time::timeout(CONNECTION_LIMIT, connection).await {
                 Ok(Ok(())) => {}
                 Ok(Err(err)) => debug!(%peer, %err, "admin connection failed"),
-                Err(_) => debug!(%peer, "admin connection outlived its limit"),
+                Err(_) => debug!(%peer, "admin connection exceeded its time limit"),
             }
         });
         open.push_back(connection.abort_handle());
@@ -174,7 +180,7 @@ async fn accept(listener: TcpListener, router: Router, tasks: TaskTracker, shutd
     graceful.shutdown().await;
 }
 
-/// Closes the connection that has been open longest. False if none is open.
+/// Closes the connection that has been open longest. Returns false if none is open.
 fn close_oldest(open: &mut VecDeque<AbortHandle>) -> bool {
     open.retain(|connection| !connection.is_finished());
     let Some(oldest) = open.pop_front() else {

@@ -1,5 +1,5 @@
-//! `/api/v1`: what is live, and making it end. A router, to be mounted under whatever speaks HTTP; its description, served at
-//! `/api/v1/openapi.json`, is made from the handlers and the types they answer with.
+//! `/api/v1`: lists and ends live broadcasts. A router for any HTTP server. Its description, at
+//! `/api/v1/openapi.json`, is generated from the handlers and their response types.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -29,12 +29,12 @@ use crate::{
     streams::{Listed, Stream, Streams},
 };
 
-/// Streams in one answer if the client does not say.
+/// Streams in one response if the client does not set `limit`.
 const DEFAULT_LIMIT: usize = 100;
-/// Streams in one answer at most.
+/// Maximum number of streams in one response.
 const MAX_LIMIT: usize = 500;
 
-/// What the API speaks of.
+/// The state of the handlers.
 #[derive(Clone)]
 pub struct Api {
     hub: Hub,
@@ -44,17 +44,18 @@ pub struct Api {
     elsewhere: Arc<dyn Elsewhere>,
 }
 
-/// Whose token may change something: the digest of it, which may become another; with none, nothing can be changed. Clones are one.
+/// The administrator, identified by the digest of a token, which can be replaced; without a digest
+/// nothing can be changed. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Administrator(Arc<RwLock<Option<KeyDigest>>>);
 
 impl Administrator {
-    /// The one with this token.
+    /// The administrator with this token.
     pub fn new(token: Option<KeyDigest>) -> Self {
         Self(Arc::new(RwLock::new(token)))
     }
 
-    /// From now on it is the one with this token.
+    /// Replaces the token.
     pub fn set(&self, token: Option<KeyDigest>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = token;
     }
@@ -65,7 +66,7 @@ impl Administrator {
 }
 
 impl Api {
-    /// The API of `hub`; what changes something asks for the token of `administrator`.
+    /// The API of `hub`; requests that change something need the token of `administrator`.
     pub fn new(
         hub: Hub,
         viewers: Arc<dyn Viewers>,
@@ -81,7 +82,7 @@ impl Api {
         }
     }
 
-    /// Speaks for another process too.
+    /// Adds the streams of another process.
     #[must_use]
     pub fn beside(self, elsewhere: Arc<dyn Elsewhere>) -> Self {
         Self { elsewhere, ..self }
@@ -90,7 +91,7 @@ impl Api {
     /// The routes, with their full paths.
     pub fn router(self) -> Router {
         let (router, document) = documented();
-        // Rendered once: it is the same for all.
+        // Rendered once, because it is the same for all requests.
         let document: Arc<str> = document.to_pretty_json().unwrap_or_default().into();
         let openapi = move || async move {
             (
@@ -111,7 +112,7 @@ impl Api {
         Some(Listed::Here(Box::new(stream)))
     }
 
-    /// Whether the request comes from the administrator.
+    /// Checks that the request has the administrator's token.
     fn administrator(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let Some(token) = bearer(headers) else {
             let words = "give the administrator's token as Authorization: Bearer TOKEN";
@@ -141,7 +142,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 #[openapi(
     info(
         title = "streamforge",
-        description = "What is live, and administration. Errors are problem details (RFC 9457), times are RFC 3339 in UTC, \
+        description = "Lists and ends live broadcasts. Errors are problem details (RFC 9457), times are RFC 3339 in UTC, \
                        lists are paged with cursors."
     ),
     servers((url = "/")),
@@ -170,28 +171,29 @@ fn documented() -> (Router<Api>, utoipa::openapi::OpenApi) {
         .split_for_parts()
 }
 
-/// Which part of a list.
+/// The requested page of a list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Page {
-    /// The most that is wanted in one answer. Default 100.
+    /// Maximum number of streams in the response. Default 100.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<usize>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     cursor: Option<String>,
 }
 
-/// What is live
+/// List live broadcasts
 ///
-/// Ordered by the channels' names, so that paging neither repeats nor leaves out what stays live.
+/// Ordered by the channels' names, so that paging neither repeats nor omits a stream that stays
+/// live.
 #[utoipa::path(
     get,
     path = "/api/v1/streams",
     params(Page),
     responses(
         (status = OK, description = "A page of the list", body = Streams, content_type = "application/json"),
-        (status = BAD_REQUEST, description = "The query is not understood", body = Problem, content_type = "application/problem+json"),
+        (status = BAD_REQUEST, description = "The query is invalid", body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn list_streams(
@@ -228,13 +230,13 @@ async fn list_streams(
     }))
 }
 
-/// What a channel sends
+/// Show the live broadcast of a channel
 #[utoipa::path(
     get,
     path = "/api/v1/streams/{channel}",
     params(("channel" = String, Path, description = "The channel's name")),
     responses(
-        (status = OK, description = "It is live", body = Stream, content_type = "application/json"),
+        (status = OK, description = "The channel is live", body = Stream, content_type = "application/json"),
         (status = NOT_FOUND, description = "It is not live", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -254,16 +256,17 @@ async fn show_stream(
 
 /// End a broadcast
 ///
-/// The broadcast ends for its viewers and the publisher's connection is closed. A publisher that connects again begins another one.
+/// The broadcast ends for its viewers and the publisher's connection is closed. A publisher that
+/// connects again begins another one.
 #[utoipa::path(
     delete,
     path = "/api/v1/streams/{channel}",
     params(("channel" = String, Path, description = "The channel's name")),
     security(("administrator" = [])),
     responses(
-        (status = NO_CONTENT, description = "It has ended"),
-        (status = UNAUTHORIZED, description = "No token, or not the administrator's", body = Problem, content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "A token is given and none is configured, or a draining process has another", body = Problem, content_type = "application/problem+json"),
+        (status = NO_CONTENT, description = "The broadcast has ended"),
+        (status = UNAUTHORIZED, description = "The token is missing, or is not the administrator's", body = Problem, content_type = "application/problem+json"),
+        (status = FORBIDDEN, description = "No token is configured, or a draining process has another one", body = Problem, content_type = "application/problem+json"),
         (status = NOT_FOUND, description = "It is not live", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -275,7 +278,8 @@ async fn end_stream(
 ) -> Result<StatusCode, Problem> {
     api.administrator(&headers)?;
     let name = named(channel)?;
-    // Both, where both have one: the other would be shown again.
+    // If both processes have a broadcast, both are ended; otherwise the other one would be listed
+    // again.
     let (here, there) = (
         api.hub.kick(&name),
         elsewhere::end(&*api.elsewhere, &uri, &headers).await,
@@ -293,7 +297,7 @@ async fn end_stream(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A name that cannot be a channel's is no channel that is live.
+/// Parses a channel's name. An invalid name is a channel that is not live.
 fn named(channel: Result<Path<String>, PathRejection>) -> Result<ChannelName, Problem> {
     let Path(channel) = channel.map_err(|err| Problem::new(StatusCode::NOT_FOUND, err.body_text()))?;
     channel
@@ -313,8 +317,8 @@ async fn not_found(uri: Uri) -> Problem {
     )
 }
 
-/// A method that the address does not have: OPTIONS is answered by Allow, which axum adds; one that is not HTTP's is not implemented anywhere
-/// (RFC 9110 9.1, 9.3.7).
+/// The response to a method that the address does not have. OPTIONS gets the Allow header, which
+/// axum adds; a method that HTTP does not have is not implemented (RFC 9110 9.1, 9.3.7).
 async fn other_method(method: Method) -> Response {
     let words = "the Allow header names the methods of this address";
     let status = match method {
@@ -332,8 +336,9 @@ async fn other_method(method: Method) -> Response {
     Problem::new(status, words).into_response()
 }
 
-/// Headers of each response. It tells of the present moment, and may be for the administrator alone, so that it is not stored; and no browser
-/// takes it for a document or lends it to another site.
+/// Headers of every response. Responses must not be stored, because they show the present state and
+/// may be for the administrator only. Browsers must neither render them as a document nor expose
+/// them to another site.
 const GUARDS: [(HeaderName, HeaderValue); 4] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),

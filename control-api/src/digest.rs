@@ -1,4 +1,4 @@
-//! Random keys and tokens as their SHA-256: what is kept, and how one that is presented is compared. Passwords, which people choose,
+//! SHA-256 digests of random keys and tokens, and their comparison. Passwords, which people choose,
 //! need a slow hash and do not belong here.
 
 use std::{fmt, str::FromStr};
@@ -6,11 +6,12 @@ use std::{fmt, str::FromStr};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// The SHA-256 of a random key. `Debug` shows `***`: a hash of a key that is not random enough could be reversed.
+/// The SHA-256 of a random key. `Debug` prints `***`, because the hash of a weak key could be
+/// reversed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyDigest([u8; 32]);
 
-/// Not 64 hexadecimal digits.
+/// The text is not 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a SHA-256 is 64 hexadecimal digits; `printf %s KEY | sha256sum` prints it")]
 pub struct NotADigest;
@@ -21,7 +22,7 @@ impl KeyDigest {
         Self(Sha256::digest(key).into())
     }
 
-    /// Whether `key` is the key, in a time that does not depend on where they differ.
+    /// Whether `key` is the key, in a time that does not depend on the first difference.
     pub fn matches(&self, key: &str) -> bool {
         self.0.ct_eq(&Self::of(key).0).into()
     }

@@ -1,5 +1,6 @@
-//! What another process of ours has: the one that this one follows, while it drains. Its streams are shown beside those that are here, and an
-//! administrator's word reaches both. Who asks it is given by whoever makes the API.
+//! The streams of another process of ours: the previous one, while it drains. They are listed
+//! beside those of this process, and DELETE reaches both. The caller of the API provides the
+//! transport.
 
 use std::{collections::BTreeMap, pin::Pin};
 
@@ -10,13 +11,14 @@ use serde_json::{Map, Value};
 
 use crate::streams::{Listed, Streams};
 
-/// Asks the other process. Within a time: the client waits.
+/// Sends requests to the other process, with a time limit, because the client waits.
 pub trait Elsewhere: Send + Sync + 'static {
-    /// What its API answers to this request, which has a path and a query alone; `None` if it is gone, or does not answer.
+    /// The response of the other API to this request, which has only a method, a path and a query;
+    /// `None` if there is none.
     fn ask(&self, request: Request<()>) -> Pin<Box<dyn Future<Output = Option<Response<Bytes>>> + Send + '_>>;
 }
 
-/// Nobody else has streams.
+/// There is no other process.
 #[derive(Debug, Clone, Copy)]
 pub struct Nowhere;
 
@@ -26,7 +28,7 @@ impl Elsewhere for Nowhere {
     }
 }
 
-/// A stream as the other process shows it.
+/// A stream as the other process lists it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Theirs(Map<String, Value>);
@@ -43,14 +45,15 @@ impl Theirs {
         self.0.get("channel")?.as_str()
     }
 
-    /// It is this process that says so: for the other one its streams are its own.
+    /// Marks a stream as draining. The other process cannot do so, because it does not know that it
+    /// was replaced in this list.
     fn mark(mut self) -> Self {
         self.0.insert("draining".into(), true.into());
         self
     }
 }
 
-/// What it answers to the same GET request, if it is what was asked for.
+/// Sends the same GET request to the other process and parses a successful response.
 pub(crate) async fn read<T: for<'a> Deserialize<'a>>(elsewhere: &dyn Elsewhere, uri: &Uri) -> Option<T> {
     let answer = elsewhere.ask(request(Method::GET, uri)?).await?;
     let found = answer.status() == StatusCode::OK;
@@ -64,7 +67,7 @@ pub(crate) async fn stream(elsewhere: &dyn Elsewhere, uri: &Uri) -> Option<Liste
         .map(|theirs: Theirs| Listed::There(theirs.mark()))
 }
 
-/// How it answers the same DELETE request.
+/// Sends the same DELETE request to the other process. Returns the status.
 pub(crate) async fn end(elsewhere: &dyn Elsewhere, uri: &Uri, headers: &HeaderMap) -> Option<StatusCode> {
     let mut request = request(Method::DELETE, uri)?;
     if let Some(token) = headers.get(header::AUTHORIZATION) {
@@ -79,7 +82,8 @@ fn request(method: Method, uri: &Uri) -> Option<Request<()>> {
 }
 
 impl Streams {
-    /// With the same page of the other's list. Of a channel that both have, the one here: it is the newer, and what viewers get.
+    /// Merges the page with the same page of the other process. For a channel that both have, this
+    /// process wins, because its broadcast is newer and is the one that viewers get.
     pub(crate) fn beside(self, theirs: Page, limit: usize) -> Self {
         let more = self.next.is_some() || theirs.next.is_some();
         let mut all = BTreeMap::new();
@@ -92,7 +96,8 @@ impl Streams {
             let channel = stream.channel().to_owned();
             all.insert(channel, stream);
         }
-        // Each page has the first of its list, so that the first of both are in them.
+        // Each page has the first entries of its list, so that the first entries of both are in
+        // them.
         let more = more || all.len() > limit;
         let mut next = None;
         let streams = all.into_iter().take(limit);

@@ -1,11 +1,15 @@
-//! The control plane: what is live, and administration, over HTTP; and what an operator's tools ask of the daemon.
+//! The control plane over HTTP: the API that lists and ends live broadcasts, and the metrics and
+//! health checks of the operator.
 //!
-//! - [`api`]: `/api/v1`, a router to be mounted under any HTTP server; `problem`: how its errors look (RFC 9457).
-//! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a listener of their own.
-//! - [`digest`]: random keys as their hashes.
-//! - [`viewers`], [`renditions`], [`elsewhere`]: what must be known of the audience, the ladder and an older process, asked of others.
+//! - [`api`]: `/api/v1`, a router for any HTTP server; `problem`: the format of its errors (RFC
+//!   9457).
+//! - [`admin`]: `/metrics`, `/healthz`, `/readyz` on a separate listener.
+//! - [`digest`]: digests of random keys.
+//! - [`viewers`], [`renditions`], [`elsewhere`]: traits through which other crates provide the
+//!   audience, the state of the ladder and the streams of an older process.
 //!
-//! No media pass here, and nothing here knows where media come from: the hub says what is live.
+//! No media pass through this crate, and it does not know their origin: it lists the broadcasts of
+//! the hub.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! What is read at the moment it is asked for: the process, and how many broadcasts the hub holds.
+//! Metrics that are read on demand: the process, and the number of broadcasts of the hub.
 
 use std::{fmt, fs};
 
@@ -10,7 +10,8 @@ use prometheus_client::{
     registry::Unit,
 };
 
-/// Resident memory and open descriptors of this process, as Linux tells them; elsewhere nothing is said.
+/// Resident memory and open descriptors of this process, from Linux' /proc; absent on other
+/// systems.
 #[derive(Debug)]
 pub(crate) struct Process;
 
@@ -18,7 +19,7 @@ impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         if let Some(bytes) = resident_bytes() {
             let gauge = ConstGauge::new(bytes);
-            let help = "Memory that is resident";
+            let help = "Resident memory";
             gauge.encode(encoder.encode_descriptor(
                 "process_resident_memory",
                 help,
@@ -28,14 +29,14 @@ impl Collector for Process {
         }
         if let Some(open) = open_descriptors() {
             let gauge = ConstGauge::new(open);
-            let help = "Descriptors that are open";
+            let help = "Open file descriptors";
             gauge.encode(encoder.encode_descriptor("process_open_fds", help, None, gauge.metric_type())?)?;
         }
         Ok(())
     }
 }
 
-/// Broadcasts of a hub by presence, and what is queued in them for subscribers.
+/// Broadcasts of a hub by presence, and the entries that they hold for subscribers.
 #[derive(Debug)]
 pub(crate) struct Broadcasts(pub(crate) Hub);
 
@@ -55,7 +56,7 @@ impl Collector for Broadcasts {
         }
         let mut family = encoder.encode_descriptor(
             "broadcasts",
-            "Broadcasts by whether their publisher is connected",
+            "Broadcasts with a connected (live) or absent (away) publisher",
             None,
             ConstGauge::new(live).metric_type(),
         )?;
@@ -86,7 +87,7 @@ fn resident_bytes() -> Option<i64> {
 }
 
 fn open_descriptors() -> Option<i64> {
-    // One of them is the listing itself.
+    // One of them is the directory listing itself.
     i64::try_from(fs::read_dir("/proc/self/fd").ok()?.count())
         .ok()?
         .checked_sub(1)

@@ -1,5 +1,5 @@
-//! Errors of the API: RFC 9457 problem details. The type is always `about:blank`, so the title is the status' own phrase
-//! (RFC 9457 4.2.1) and the detail says what is wrong and what to do.
+//! Errors of the API: RFC 9457 problem details. The type is always `about:blank`, so the title is
+//! the status' own phrase (RFC 9457 4.2.1) and the detail gives the cause and the remedy.
 
 use std::borrow::Cow;
 
@@ -8,21 +8,21 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// A problem as it is sent, `application/problem+json`.
+/// A problem as sent, `application/problem+json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Problem {
-    /// `about:blank`: the status says it all.
+    /// `about:blank`: the status is the only type.
     #[serde(rename = "type")]
     #[schema(example = "about:blank")]
     kind: &'static str,
-    /// The status in words.
+    /// The phrase of the status.
     #[schema(example = "Not Found")]
     title: &'static str,
     /// The HTTP status.
     #[serde(serialize_with = "as_number")]
     #[schema(value_type = u16, example = 404)]
     status: StatusCode,
-    /// What is wrong, and what to do about it.
+    /// The cause, and the remedy.
     #[schema(example = "channel demo is not live")]
     detail: Cow<'static, str>,
     /// WWW-Authenticate of a 401 (RFC 6750 3).
@@ -42,7 +42,7 @@ impl Problem {
         }
     }
 
-    /// 401 for a request without credentials that are understood: no error code is told (RFC 6750 3.1).
+    /// 401 for a request without usable credentials: it has no error code (RFC 6750 3.1).
     pub(crate) fn unauthenticated(detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             challenge: Some("Bearer realm=\"streamforge\""),
@@ -50,7 +50,7 @@ impl Problem {
         }
     }
 
-    /// 401 for a request with a token that is not valid.
+    /// 401 for a request with an invalid token.
     pub(crate) fn invalid_token(detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             challenge: Some("Bearer realm=\"streamforge\", error=\"invalid_token\""),

@@ -1,16 +1,17 @@
-//! What the API must know of the ladder; whoever makes renditions answers.
+//! The state of the ladder, which the transcoder provides.
 
 use media_core::{BroadcastId, TrackName};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Says what a broadcast's renditions are doing. Called for each listing: it must be quick and must not block.
+/// Lists the states of a broadcast's renditions. Called for each listing: it must be quick and must
+/// not block.
 pub trait Renditions: Send + Sync + 'static {
-    /// Those that are wanted, whether they are made or not, dearest first.
+    /// The planned renditions, whether they are made or not, the most expensive first.
     fn of(&self, broadcast: BroadcastId) -> Vec<(TrackName, Doing)>;
 }
 
-/// Nobody makes renditions.
+/// There are no renditions.
 #[derive(Debug, Clone, Copy)]
 pub struct NoRenditions;
 
@@ -20,22 +21,23 @@ impl Renditions for NoRenditions {
     }
 }
 
-/// `made`: it is made, or a worker is being started. `shed`: given up because encoders fell behind, to be tried again. `refused`: the machine
-/// had no room for it, to be tried again. `failed`: not for the rest of the broadcast.
+/// `made`: it is made, or a worker is being started. `shed`: stopped because encoders fell behind,
+/// to be tried again. `refused`: the machine had no capacity for it, to be tried again. `failed`:
+/// not for the rest of the broadcast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Doing {
     /// It is made.
     Made,
-    /// Given up for now.
+    /// Stopped for now.
     Shed,
-    /// No room for now.
+    /// No capacity for now.
     Refused,
-    /// Given up for good.
+    /// Stopped for the rest of the broadcast.
     Failed,
 }
 
-/// A rendition that the ladder wants to make of a broadcast.
+/// A planned rendition of a broadcast.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Rendition {
     /// Its track's name; the track is listed from its first frame on.

@@ -16,23 +16,23 @@ use crate::{
     viewers::{Count, Viewers},
 };
 
-/// What is live, in the order of the channels' names.
+/// Live broadcasts, in the order of the channels' names.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Streams {
     #[schema(value_type = Vec<Stream>)]
     pub(crate) streams: Vec<Listed>,
-    /// Where the next page begins, to be given as `cursor`; null on the last.
+    /// Start of the next page, to be passed as `cursor`; null on the last page.
     #[schema(required)]
     pub(crate) next: Option<String>,
 }
 
-/// A stream, wherever it is.
+/// A stream of this or the other process.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Listed {
     /// In this process.
     Here(Box<Stream>),
-    /// In the one before.
+    /// In the previous process.
     There(Theirs),
 }
 
@@ -42,28 +42,31 @@ pub(crate) struct Stream {
     /// The channel's name.
     #[schema(example = "demo", pattern = "^[A-Za-z0-9_-]{1,64}$")]
     pub(crate) channel: String,
-    /// The broadcast's id, a UUIDv7: it stays through reconnects and is never used again.
+    /// The broadcast's id, a UUIDv7: it is kept across reconnects and is never reused.
     #[schema(format = "uuid")]
     broadcast: String,
     state: State,
-    /// Whether it is with a process that has handed over in an upgrade, and stays until its publisher leaves.
+    /// Whether the broadcast belongs to a process that has handed over in an upgrade, and continues
+    /// until its publisher leaves.
     draining: bool,
-    /// When the broadcast began, RFC 3339 in UTC.
+    /// Start of the broadcast, RFC 3339 in UTC.
     #[schema(format = "date-time", example = "2026-01-31T20:15:00.000Z")]
     started_at: String,
-    /// Seconds from key frame to key frame of the source's video, as measured last; null before the second.
+    /// Interval between the last two key frames of the source's video in seconds; null before the
+    /// second.
     #[schema(required, example = 2.0)]
     keyframe_interval_s: Option<f64>,
-    /// What is to be changed at the encoder so that players can start and switch, in one sentence; null if nothing.
+    /// The encoder setting to change so that players can start and switch, in one sentence; null if
+    /// nothing needs a change.
     #[schema(required)]
     advice: Option<String>,
     tracks: Vec<Track>,
-    /// What the ladder is to make of it, dearest first.
+    /// The planned renditions of the ladder, the most expensive first.
     renditions: Vec<Rendition>,
     viewers: Count,
 }
 
-/// `live`: a publisher is connected. `away`: it is gone, and the broadcast waits for its return.
+/// `live`: a publisher is connected. `away`: it has left, and the broadcast waits for its return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum State {
@@ -77,7 +80,7 @@ struct Track {
     /// Its name in media addresses.
     #[schema(example = "v0", pattern = "^[a-z0-9-]{1,32}$")]
     name: String,
-    /// Made here of the source, by the ladder.
+    /// Whether the ladder made it here of the source.
     rendition: bool,
     /// The codec string of RFC 6381.
     #[schema(example = "avc1.64001f")]
@@ -92,31 +95,31 @@ struct Track {
     media: Media,
 }
 
-/// What depends on the kind of media.
+/// Properties of the kind of media.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum Media {
-    /// Pictures.
+    /// Video.
     Video {
-        /// In luma samples.
+        /// Width in luma samples.
         width: u32,
-        /// In luma samples.
+        /// Height in luma samples.
         height: u32,
-        /// Frames a second as the stream declares them; null if it does not.
+        /// Frames a second as declared in the stream; null if not declared.
         #[schema(required)]
         frame_rate: Option<f64>,
     },
-    /// Sound.
+    /// Audio.
     Audio {
         /// Samples a second.
         sampling_rate_hz: u32,
-        /// 0 if the stream describes them itself.
+        /// 0 if only the stream itself has the number.
         channels: u8,
     },
 }
 
 impl Stream {
-    /// `None` when it has ended.
+    /// Describes a broadcast. `None` when it has ended.
     pub(crate) fn of(broadcast: &Broadcast, viewers: &dyn Viewers, renditions: &dyn Renditions) -> Option<Self> {
         let state = match broadcast.presence() {
             Presence::Live => State::Live,

@@ -31,7 +31,7 @@ async fn get(address: SocketAddr, path: &str) -> String {
     answer
 }
 
-/// A server on a port of its own.
+/// A server on a free port.
 fn server() -> (Server, SocketAddr) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -102,7 +102,7 @@ async fn connections_that_say_nothing_keep_no_tool_out() {
         silent.push(TcpStream::connect(address).await.unwrap());
     }
     assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
-    // The oldest is closed; the newest waits still.
+    // The oldest is closed; the newest still waits.
     assert_eq!(silent[0].read(&mut [0]).await.unwrap_or(0), 0);
     let mut newest = silent.pop().unwrap();
     newest

@@ -262,7 +262,7 @@ async fn nobody_else_ends_a_broadcast() {
     for authorization in wrong.into_iter().map(Some).chain([None]) {
         let (status, headers, body) = delete(router(&hub), "/api/v1/streams/demo", authorization).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{authorization:?}");
-        // RFC 6750 3: an error code tells of a token that was given.
+        // RFC 6750 3: an error code is only for a request with a token.
         let given = authorization.is_some_and(|given| given.starts_with("Bearer "));
         let challenge = match given {
             true => "Bearer realm=\"streamforge\", error=\"invalid_token\"",
@@ -346,7 +346,7 @@ async fn head_has_the_headers_of_get() {
     }
 }
 
-/// The members that OpenAPI 3.1.0 requires of the objects that the description has.
+/// The members that OpenAPI 3.1.0 requires of the objects in the description.
 #[tokio::test]
 async fn the_description_is_valid() {
     let document = document().await;
@@ -394,7 +394,7 @@ async fn the_description_is_valid() {
     assert_refers(&document, &document);
 }
 
-/// Every reference in `value` leads somewhere.
+/// Every reference in `value` has a target.
 fn assert_refers(document: &Value, value: &Value) {
     match value {
         Value::Object(members) => {
@@ -408,7 +408,7 @@ fn assert_refers(document: &Value, value: &Value) {
     }
 }
 
-/// The API of another process, with an administrator of its own.
+/// The API of another process, with a different administrator.
 struct Before(Router);
 
 impl Elsewhere for Before {
@@ -421,7 +421,7 @@ impl Elsewhere for Before {
     }
 }
 
-/// The API of `here`, which follows that of `before`.
+/// The API of `here`, which took over from `before`.
 fn following(here: &Hub, before: &Hub, token_before: &str) -> Router {
     let of = |hub: &Hub, token: &str| {
         let administrator = Administrator::new(Some(KeyDigest::of(token)));
@@ -565,7 +565,7 @@ async fn the_description_names_exactly_what_is_served() {
     );
 }
 
-/// What is sent has the members that its schema names, and no other.
+/// Responses have the members of their schema, and no others.
 #[tokio::test]
 async fn what_is_sent_is_what_the_description_says() {
     let (hub, document) = (hub(), document().await);
@@ -589,7 +589,8 @@ fn assert_fits(document: &Value, schema: &Value, value: &Value) {
     }
 }
 
-/// As much of JSON Schema as the description uses. All members are required, so unknown ones are told by their number.
+/// The subset of JSON Schema that the description uses. All members are required, so their number
+/// shows unknown ones.
 fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
         return fits(
@@ -654,7 +655,7 @@ fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     }
 }
 
-/// The plain object schemas that a composition of them stands for.
+/// The plain object schemas that a composition of them includes.
 fn variants(document: &Value, schema: &Value) -> Vec<Value> {
     if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
         return variants(document, document.pointer(&reference[1..]).unwrap());
