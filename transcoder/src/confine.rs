@@ -1,10 +1,11 @@
-//! How a worker confines itself before it reads media that nobody vouches for: what it may use (rlimits, niceness), which files it may
-//! open (`files`, Landlock), which privileges it has (`privileges`: none) and what it may ask of the kernel (`syscalls`, seccomp). For a
-//! process of its own: none of it can be undone.
+//! Confines a worker before it reads untrusted media: limits of resources (rlimits, niceness), of
+//! the files that it may open (`files`, Landlock), of privileges (`privileges`: none) and of system
+//! calls (`syscalls`, seccomp). For a separate process, because none of it can be undone.
 //!
-//! Each layer holds without the others: a decoder taken over can neither reach the network, start a program, write a file, read what the
-//! daemon keeps, reach another process by a socket or a signal, trace one, nor use more memory and threads than it was given; and it
-//! dies with the daemon.
+//! Each layer is effective without the others: a compromised decoder can neither reach the network,
+//! start a program, write a file, read the daemon's files, reach another process by a socket or a
+//! signal, trace one, nor use more memory and threads than its limits; and it ends when the daemon
+//! ends.
 
 mod files;
 mod privileges;
@@ -26,29 +27,33 @@ pub use files::Landlock;
 pub use privileges::Threads;
 pub use syscalls::Seccomp;
 
-/// What a worker may use.
+/// Limits of a worker.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Memory that it can write and does not share, in bytes: heaps, frames, and 8 MiB for each thread's stack, used or not
-    /// (`RLIMIT_DATA`). Address space is no measure of it: 1080p to three rungs takes 253 MiB of memory, 366 MiB as counted here and
-    /// 1011 MiB of addresses, most of them libraries and malloc's reservations. Default 1 GiB. Beyond it, an allocation fails, which ends
+    /// Private writable memory in bytes: heaps, frames, and 8 MiB for each thread's stack, whether
+    /// used or not (`RLIMIT_DATA`). Address space would be no measure: 1080p to three rungs takes
+    /// 253 MiB of memory, 366 MiB as counted here and 1011 MiB of addresses, most of them libraries
+    /// and malloc's reservations. Default 1 GiB. Beyond the limit an allocation fails, which ends
     /// the process or the element.
     pub memory_bytes: u64,
-    /// Descriptors open at once; each GStreamer bus and clock takes two. Those open already stay. Default 256.
+    /// Maximum number of open descriptors; each GStreamer bus and clock uses two. Descriptors that
+    /// are already open stay open. Default 256.
     pub open_files: u64,
-    /// Threads at once, where the process has a user of its own: the daemon runs as root, and without `gpu`. A ladder has some thirty,
-    /// and a few for each core with many. Default 512. Where it has not, see [`Threads`].
+    /// Maximum number of threads if the process has a separate user, which needs a daemon that runs
+    /// as root and no `gpu`. A ladder has some thirty, and a few more for each core on large
+    /// machines. Default 512. Otherwise see [`Threads`].
     pub threads: u64,
-    /// Least niceness, 0 to 19: so the daemon has the processor when it wants it. Default 10.
+    /// Minimum niceness, 0 to 19, so that the daemon has precedence. Default 10.
     pub nice: i32,
-    /// May use the machine's graphics devices: `/dev/dri`, `/dev/nvidia*`. Their vendors' drivers ask for more of the kernel, so what
-    /// else ends the process (a socket, a program started) is then refused instead. Default false.
+    /// Whether the machine's graphics devices may be used: `/dev/dri`, `/dev/nvidia*`. Their
+    /// vendors' drivers need more system calls, so calls that otherwise end the process (a socket,
+    /// a program start) are then refused instead. Default false.
     pub gpu: bool,
-    /// Files, or folders with all in them, to be read besides the system's libraries: where `GST_PLUGIN_PATH` and the like lead. What does
-    /// not exist is passed over. Default none.
+    /// Files, or folders with their content, that may be read besides the system's libraries, for
+    /// example those of `GST_PLUGIN_PATH`. Missing ones are ignored. Default none.
     pub read: Vec<PathBuf>,
-    /// The process that started this one, as it calls itself ([`std::process::id`] there). If it is gone by the time the kernel has been
-    /// told to end us with it, [`confine`] fails. Default none: not asked.
+    /// The process id of the parent, from its own [`std::process::id`]. If it has ended before the
+    /// kernel is set to end this process with it, [`confine`] fails. Default none: not checked.
     pub parent: Option<u32>,
 }
 
@@ -66,23 +71,23 @@ impl Default for Limits {
     }
 }
 
-/// What holds for this process from now on. `Display` says it in one line.
+/// The restrictions in force for this process. `Display` prints them in one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Confinement {
     /// Files, TCP ports, signals.
     pub landlock: Landlock,
     /// System calls.
     pub seccomp: Seccomp,
-    /// How many threads there may be.
+    /// The limit of threads.
     pub threads: Threads,
-    /// As in [`Limits::memory_bytes`], or less where the process came with less.
+    /// As in [`Limits::memory_bytes`], or less if the process started with less.
     pub memory_bytes: u64,
     /// Niceness, -20 to 19.
     pub nice: i32,
 }
 
 impl Confinement {
-    /// Whether the kernel has and enforces all that was asked of it.
+    /// Whether the kernel supports and enforces all requested restrictions.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         matches!(self.landlock, Landlock::Enforced { .. }) && self.seccomp == Seccomp::Enforced
@@ -90,7 +95,8 @@ impl Confinement {
 }
 
 impl Confinement {
-    /// A limit that does not hold for this process and holds elsewhere, for an operator.
+    /// A limit that is not in force for this process but would be elsewhere, as a text for the
+    /// operator.
     #[must_use]
     pub fn warning(&self) -> Option<&'static str> {
         (self.threads == Threads::NotLimited).then_some(
@@ -111,22 +117,23 @@ impl fmt::Display for Confinement {
     }
 }
 
-/// Why the process is not confined. It must not go on.
+/// Why the process is not confined. It must not continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Landlock confines the thread that calls and those that it starts, so it must be the only one.
-    #[error("{0} threads run already; a process is confined while it has one")]
+    /// Landlock confines only the calling thread and the threads that it starts, so there must be
+    /// no other.
+    #[error("{0} threads are running; a process can be confined only while it has one")]
     Threads(usize),
     /// [`Limits::parent`] is not, or no longer, the parent.
-    #[error("process {0}, which started this one, is gone")]
+    #[error("the parent process {0} has ended")]
     Orphaned(u32),
-    /// The kernel refuses what every kernel has.
+    /// The kernel refuses an operation that every kernel supports.
     #[error("{what}: {source}")]
     Kernel {
-        /// What was asked.
+        /// The operation.
         what: &'static str,
-        /// The answer.
+        /// The error.
         source: io::Error,
     },
     /// The kernel has Landlock and refuses it.
@@ -135,22 +142,22 @@ pub enum Error {
     /// The kernel has seccomp and refuses it.
     #[error("seccomp: {0}")]
     Seccomp(#[from] seccompiler::Error),
-    /// Found by [`trial`]: the kernel took the order and does not follow it.
-    #[error("confined, and yet {0}")]
+    /// Found by [`trial`]: the kernel accepted a restriction and does not enforce it.
+    #[error("the confinement is not effective: {0}")]
     NotHeld(&'static str),
 }
 
-/// Confines the calling process for the rest of its life; returns what holds.
+/// Confines the calling process for the rest of its life. Returns the restrictions in force.
 ///
-/// To be called when GStreamer is initialised, since that may start its plugin scanner, and before any other thread runs. Plugins can be
-/// loaded afterwards. A kernel without Landlock or seccomp makes it weaker, which [`Confinement`] tells; one that has them and refuses makes
-/// it fail.
+/// Call it after GStreamer is initialised, since that may start its plugin scanner, and before any
+/// other thread runs. Plugins can be loaded afterwards. A kernel without Landlock or seccomp makes
+/// it weaker, which [`Confinement`] shows; a kernel that has them and refuses makes it fail.
 ///
-/// The process dies when the *thread* that started it ends (`PR_SET_PDEATHSIG`): the daemon must start it from one that lives as long
-/// as the daemon.
+/// The process dies when the *thread* that started it ends (`PR_SET_PDEATHSIG`): the daemon must
+/// start it from a thread that lives as long as the daemon.
 ///
 /// # Errors
-/// Whatever is not as it should be; what was applied before stays.
+/// The first failed operation; restrictions that were applied before it stay in force.
 ///
 /// Source: prctl(2), setrlimit(2), landlock(7), seccomp(2).
 pub fn confine(limits: &Limits) -> Result<Confinement, Error> {
@@ -169,13 +176,14 @@ pub fn confine(limits: &Limits) -> Result<Confinement, Error> {
     let memory_bytes = limit(Resource::Data, limits.memory_bytes, "memory limit")?;
     limit(Resource::Nofile, limits.open_files, "limit of open files")?;
     limit(Resource::Core, 0, "no core dumps")?;
-    // Graphics drivers share memory with their devices through files that exist only there; these count too. And where what is said goes to
-    // a file, a word would end the process (SIGXFSZ).
+    // No limit of file sizes with graphics drivers, because they share memory with their devices
+    // through files that exist only there and count too. No limit either if stdout or stderr is a
+    // file, because a write would end the process (SIGXFSZ).
     if !limits.gpu && !speaks_to_a_file() {
         limit(Resource::Fsize, 0, "no files written")?;
     }
     let landlock = files::restrict(limits)?;
-    // Not before: it gives what lies under /proc/self to root.
+    // Not earlier, because it makes root the owner of the files under /proc/self.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(kernel("not to be traced or dumped"))?;
     privileges::drop_capabilities()?;
     let seccomp = syscalls::restrict(limits.gpu)?;
@@ -188,8 +196,8 @@ pub fn confine(limits: &Limits) -> Result<Confinement, Error> {
     })
 }
 
-/// Confines the calling process and looks whether it holds: for a process of its own that then says so (`Display` of the answer) and ends.
-/// Takes a few milliseconds; needs no GStreamer.
+/// Confines the calling process and checks the effect. For a separate process that then prints the
+/// result (`Display`) and ends. Takes a few milliseconds; needs no GStreamer.
 ///
 /// # Errors
 /// As [`confine`], and [`Error::NotHeld`].
@@ -233,7 +241,7 @@ fn speaks_to_a_file() -> bool {
     is_file(io::stdout().as_fd()) || is_file(io::stderr().as_fd())
 }
 
-/// Sets the limit, once and for all, to `most` or what it was if that is less; returns it.
+/// Sets the limit permanently to `most`, or to its present value if that is lower. Returns it.
 fn limit(resource: Resource, most: u64, what: &'static str) -> Result<u64, Error> {
     let bound = getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
     let both = Rlimit {
@@ -244,7 +252,7 @@ fn limit(resource: Resource, most: u64, what: &'static str) -> Result<u64, Error
     Ok(bound)
 }
 
-/// Threads started from now on inherit it.
+/// Lowers the priority; threads started from now on inherit it.
 fn lower_priority(nice: i32) -> Result<i32, Error> {
     let now = getpriority_process(None).map_err(kernel("niceness"))?;
     if now >= nice {

@@ -1,5 +1,5 @@
-//! The GStreamer elements that workers are built of, and whether they are installed. Looking initialises GStreamer, so the daemon asks a
-//! child process.
+//! The GStreamer elements of workers, and whether they are installed. The check initialises
+//! GStreamer, so the daemon runs it in a child process.
 
 use std::{env, path::PathBuf};
 
@@ -24,7 +24,7 @@ pub(crate) const TEST_PICTURE: [&str; 9] = [
     "rtmp2sink",
 ];
 
-/// Elements of every worker of the ladder; encoders are chosen.
+/// Elements of every worker of the ladder; the encoder is added by choice.
 pub(crate) const LADDER: [&str; 9] = [
     "appsrc",
     "avdec_h264",
@@ -36,14 +36,14 @@ pub(crate) const LADDER: [&str; 9] = [
     "videoconvertscale",
     "jpegenc",
 ];
-/// Elements that make AAC of AAC.
+/// Elements that encode AAC again.
 pub(crate) const AUDIO: [&str; 3] = ["avdec_aac", "audioconvert", "avenc_aac"];
 
-/// The Debian packages that have them all.
+/// The Debian packages that contain all elements.
 pub const PACKAGES: &str = "gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
                             gstreamer1.0-plugins-ugly gstreamer1.0-libav";
 
-/// Which of the elements that workers need are not installed.
+/// The elements of workers that are not installed.
 ///
 /// # Errors
 /// [`Error::Init`].
@@ -56,7 +56,7 @@ pub fn missing() -> Result<Vec<&'static str>, Error> {
     Ok(names)
 }
 
-/// Loads what `job` is made with, before the process confines itself; returns what is not installed.
+/// Loads the elements for `job` before the process confines itself. Returns the missing ones.
 pub(crate) fn load_for(job: &Job) -> Vec<&'static str> {
     let encoder = (!job.renditions.is_empty()).then(|| element(job.encoder));
     let audio = AUDIO.into_iter().filter(|_| job.audio_rendition.is_some());
@@ -64,7 +64,7 @@ pub(crate) fn load_for(job: &Job) -> Vec<&'static str> {
     names.filter(|name| load(name).is_none()).collect()
 }
 
-/// Loads what an encoder is tried with; whether all of it is installed.
+/// Loads the elements for the trial of an encoder. Returns whether all are installed.
 pub(crate) fn load_encoder(encoder: Encoder) -> bool {
     ["appsrc", "capsfilter", "appsink", "h264parse", element(encoder)]
         .into_iter()
@@ -80,7 +80,7 @@ fn element(encoder: Encoder) -> &'static str {
     }
 }
 
-/// Where plugins may lie besides the system's folders: a confined process must be able to read them.
+/// Folders of plugins besides the system's: a confined process must be able to read them.
 pub(crate) fn folders() -> Vec<PathBuf> {
     let variables = [
         "GST_PLUGIN_PATH",

@@ -16,54 +16,54 @@ pub enum Error {
     /// It does not change to playing.
     #[error("the pipeline does not play: {0}")]
     Play(#[from] gstreamer::StateChangeError),
-    /// An element gave up.
+    /// An element failed.
     #[error("{element}: {message}")]
     Element {
-        /// Which.
+        /// The element.
         element: String,
-        /// What it said.
+        /// Its message.
         message: String,
     },
     /// The socket to the daemon fails.
     #[error("the socket to the daemon: {0}")]
     Socket(#[source] std::io::Error),
-    /// The daemon sent what is no order.
+    /// The daemon sent an invalid order.
     #[error("the daemon sent {0}")]
     Malformed(#[from] crate::protocol::Malformed),
-    /// The first order was no job, or a later one was.
-    #[error("a job was expected first, and once")]
+    /// The first order was not a job, or a later one was.
+    #[error("the first order, and no other, must be a job")]
     NoJob,
-    /// A buffer is not taken: the element has stopped, and said why.
-    #[error("nothing flows: {0}")]
+    /// A buffer was refused, because the element has stopped and reported the reason.
+    #[error("the element refuses buffers: {0}")]
     Flow(#[source] gstreamer::FlowError),
-    /// The decoder takes units and gives no pictures.
-    #[error("no picture came of {units} units")]
+    /// The decoder accepts units and outputs no pictures.
+    #[error("the decoder made no picture of {units} units")]
     NoPictures {
-        /// As many as went in since the last picture.
+        /// Number of units since the last picture.
         units: u64,
     },
-    /// The job's audio has a configuration that is none.
+    /// The job's audio has an invalid configuration.
     #[error("the job's audio: {0}")]
     AudioConfig(#[source] media_core::Error),
     /// The process cannot be confined.
     #[error("the worker is not confined: {0}")]
     Confine(#[from] crate::confine::Error),
-    /// A picture's planes are not what its caps say.
-    #[error("a picture is not what it is said to be")]
+    /// A picture's planes do not match its caps.
+    #[error("a picture does not match its caps")]
     Scale,
-    /// An encoder gave a unit without a time.
-    #[error("an encoder gave a unit without a time")]
+    /// An encoder output a unit without a time.
+    #[error("an encoder output a unit without a time")]
     Unstamped,
     /// A thread does not start.
     #[error("a thread does not start: {0}")]
     Thread(#[source] std::io::Error),
-    /// A thread panicked; what it said is on stderr.
+    /// A thread panicked; its message is on stderr.
     #[error("the thread {0} panicked")]
     Panicked(String),
-    /// The thread that was to take this has ended, and said why.
-    #[error("a thread that is waited for has ended")]
+    /// The receiving thread has ended, and reported the reason.
+    #[error("a receiving thread has ended")]
     Stopped,
-    /// Nothing was read where the address to push to was expected.
+    /// Standard input ended before the address.
     #[error("no address on the first line of standard input")]
     NoAddress,
 }

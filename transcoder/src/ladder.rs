@@ -1,11 +1,13 @@
-//! The ladder: renditions of every broadcast, made by workers in processes of their own. For the daemon: it never touches GStreamer.
+//! The ladder: renditions of every broadcast, made by workers in separate processes. For the
+//! daemon: it never uses GStreamer.
 //!
 //! - `broadcast`: one broadcast's ladder from its start to its end; `stretch`: one worker's life.
-//! - `rungs`: what is made, given up, refused; `capacity`: what the machine was promised for; `shedding`: when something is given up;
-//!   `progress`: how late renditions are.
+//! - `rungs`: the renditions that are made, stopped or refused; `capacity`: the reserved capacity
+//!   of the machine; `shedding`: when a rendition is stopped; `progress`: the delay of renditions.
 //!
-//! A worker reads the source from the hub like any other subscriber; its renditions are tracks of the same broadcast. Nothing downstream
-//! knows who made a track, and the source never waits for any of this.
+//! A worker reads the source from the hub like any other subscriber; its renditions are tracks of
+//! the same broadcast. Other crates do not know who made a track, and the source never waits for a
+//! rendition.
 
 mod broadcast;
 mod capacity;
@@ -40,34 +42,35 @@ use crate::{
 use capacity::Capacity;
 pub use rungs::{State, Status};
 
-/// The hidden subcommand that tries encoders.
+/// The hidden subcommand that tests encoders.
 pub const TRIAL_SUBCOMMAND: &str = "encoder-trial";
-/// How long it may take.
+/// Time limit of a trial.
 const TRIAL_LIMIT: Duration = Duration::from_secs(20);
 
-/// What a ladder is told.
+/// Settings of the ladder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Renditions of the video; those at or above a source's height are left out.
     pub rungs: Vec<Rung>,
-    /// Thousand bits a second of a rendition of the audio; 0 for none.
+    /// Bit rate of an audio rendition in kbit/s; 0 for none.
     pub audio_kbps: u32,
     /// The encoder to use; `None` for the first that works.
     pub encoder: Option<Encoder>,
     /// x264's preset.
     pub preset: String,
-    /// What encoders are set for.
+    /// The encoders' objective.
     pub tuning: Tuning,
-    /// Share of all processor cores that encoders are promised at the most, in percent.
+    /// Maximum share of all processor cores that encoders may reserve, in percent.
     pub cpu_percent: u32,
-    /// Whether renditions are given up when encoders fall behind.
+    /// Whether renditions are stopped when encoders fall behind.
     pub shedding: bool,
     /// Private memory of each worker, in bytes.
     pub memory_bytes: u64,
 }
 
 impl Config {
-    /// How many channels of 1080p at 30 frames a second encoders are promised for, where one core does so many macroblocks a second.
+    /// Number of channels of 1080p at 30 frames a second for which encoders have capacity, if one
+    /// core does `macroblocks_per_s`.
     pub fn channels(&self, encoder: Encoder, macroblocks_per_s: f64) -> f64 {
         const SAMPLE: (f64, f64, f64) = (120.0 * 68.0 * 30.0, 16.0 / 9.0, 1_080.0);
         let (decoded, aspect, lines) = SAMPLE;
@@ -80,12 +83,12 @@ impl Config {
         self.share(encoder) * macroblocks_per_s / (decoded * plan::DECODING + encoded)
     }
 
-    /// The encoders to try, the preferred one first.
+    /// The encoders to test, the preferred one first.
     pub fn candidates(&self) -> Vec<Encoder> {
         self.encoder.map_or(Encoder::ALL.into(), |wanted| vec![wanted])
     }
 
-    /// Processor cores that encoders may be promised, or how much of the device.
+    /// Processor cores that encoders may reserve, or the share of the device.
     fn share(&self, encoder: Encoder) -> f64 {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let cores = if encoder.is_hardware() { 1 } else { cores };
@@ -96,14 +99,14 @@ impl Config {
 /// Why there is no ladder.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The trial of encoders could not be made.
+    /// The trial of encoders failed to run.
     #[error("encoders cannot be tried: {0}")]
     Trial(String),
-    /// None works, or not the one that is wanted.
+    /// No encoder works, or the configured one does not.
     #[error("no video encoder works here; install {packages}", packages = crate::elements::PACKAGES)]
     NoEncoder,
     /// The one that is configured does not work.
-    #[error("{} does not work here; \"auto\" takes what does", .0.name())]
+    #[error("{} does not work here; \"auto\" selects one that works", .0.name())]
     NotThisEncoder(Encoder),
 }
 
@@ -114,7 +117,7 @@ pub struct Ladder {
     shared: Arc<Shared>,
 }
 
-/// What all broadcasts' ladders share.
+/// State that all broadcasts' ladders share.
 #[derive(Debug)]
 struct Shared {
     config: Config,
@@ -128,7 +131,7 @@ struct Shared {
 
 impl Shared {
     fn observe(&self, rendition: &TrackName, latency: Duration) {
-        // A stand-in has the source's height in its name, which publishers choose.
+        // A stand-in has the source's height in its name, and publishers choose that height.
         let height = rendition
             .as_str()
             .strip_prefix('v')
@@ -153,7 +156,8 @@ impl Shared {
 }
 
 impl Ladder {
-    /// Tries which encoders work, in a process of its own, and how fast they are. `program` is the daemon's own.
+    /// Tests in a separate process which encoders work, and how fast they are. `program` is the
+    /// daemon's own.
     ///
     /// # Errors
     /// Why there can be no ladder.
@@ -187,12 +191,12 @@ impl Ladder {
         })
     }
 
-    /// What each broadcast's renditions are doing.
+    /// The states of each broadcast's renditions.
     pub fn statuses(&self) -> Statuses {
         self.shared.status.clone()
     }
 
-    /// Serves until `shutdown`; all workers are gone then.
+    /// Serves until `shutdown`. All workers have ended when this returns.
     pub async fn serve(self, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
         let mut announcements = self.hub.announcements();
@@ -210,12 +214,12 @@ impl Ladder {
     }
 }
 
-/// What the renditions of broadcasts are doing. Cheap to clone; all clones are one.
+/// The states of broadcasts' renditions. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
 pub struct Statuses(Arc<DashMap<BroadcastId, Vec<Status>>>);
 
 impl Statuses {
-    /// Those of one broadcast, dearest first.
+    /// Those of one broadcast, the most expensive first.
     pub fn of(&self, broadcast: BroadcastId) -> Vec<Status> {
         self.0.get(&broadcast).map(|status| status.clone()).unwrap_or_default()
     }
@@ -245,11 +249,11 @@ async fn try_encoders(program: &Path, config: &Config) -> Result<(Encoder, Trial
             .await
             .map_err(|_| Error::Trial(format!("not done after {} s", TRIAL_LIMIT.as_secs())))?
             .map_err(|err| Error::Trial(err.to_string()))?;
-        // One whose driver brings the process down does not work either.
+        // An encoder whose driver crashes the process does not work either.
         match serde_json::from_slice::<Trial>(&output.stdout) {
             Ok(trial) if trial.works => return Ok((encoder, trial)),
             Ok(_) => {}
-            Err(_) => warn!(encoder = encoder.name(), status = %output.status, "the trial of an encoder failed"),
+            Err(_) => warn!(encoder = encoder.name(), status = %output.status, "encoder trial failed"),
         }
     }
     Err(config.encoder.map_or(Error::NoEncoder, Error::NotThisEncoder))

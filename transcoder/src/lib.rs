@@ -1,17 +1,21 @@
-//! The ladder, and what else is made with GStreamer, each pipeline in a process of its own.
+//! The ladder, and everything else that is made with GStreamer, each pipeline in a separate
+//! process.
 //!
-//! A pipeline runs in the daemon's own binary, started again with a hidden subcommand: a crash, a leak or an exploit in a codec costs one
-//! job, not the daemon. So this crate has two faces:
+//! A pipeline runs in the daemon's own binary, started again with a hidden subcommand: a crash, a
+//! leak or an exploit in a codec costs one job, not the daemon. So this crate has two sides:
 //!
-//! - For the daemon, which never touches GStreamer: [`ladder`] makes renditions of every broadcast ([`plan`] says which), [`pictures`] has
-//!   the posters, [`supervisor`] keeps a process running (the test picture's), `process` is one worker and the socket to it.
-//! - For the worker's process: [`worker`] decodes, scales and encodes, after [`confine`] has taken from it what it does not need; [`trial`]
-//!   says whether an encoder works, [`elements`] what is installed, [`test_picture`] pushes a clock.
+//! - For the daemon, which never uses GStreamer: [`ladder`] makes renditions of every broadcast, as
+//!   [`plan`] selects them; [`pictures`] has the posters, [`supervisor`] keeps a process running
+//!   (the test picture's), `process` is one worker and the socket to it.
+//! - For the worker's process: [`worker`] decodes, scales and encodes, after [`confine`] has
+//!   removed its privileges; [`trial`] tests an encoder, [`elements`] lists the installed elements,
+//!   [`test_picture`] publishes a clock.
 //!
-//! [`protocol`] is what crosses between the two. The ladder's seam is the hub, as for everybody: it reads the source's tracks, and its
-//! renditions become further tracks of the same broadcast. Nothing downstream knows who made a track.
+//! [`protocol`] has the messages between the two. The ladder is connected through the hub: it reads
+//! the source's tracks, and its renditions become further tracks of the same broadcast. Other
+//! crates do not know who made a track.
 
-// But in one module: `worker::plane::avx2`, whose header says why.
+// Except in one module, `worker::plane::avx2`, whose header gives the reason.
 #![deny(unsafe_code)]
 
 pub mod confine;

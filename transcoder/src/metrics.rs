@@ -1,4 +1,4 @@
-//! What the ladder counts.
+//! Metrics of the ladder.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -6,22 +6,23 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// The ladder's metrics; clones count into the same.
+/// The ladder's metrics; clones share the counts.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    /// Workers that run.
+    /// Running workers.
     pub(crate) workers: Gauge,
-    /// Workers that ended without having been told to, by reason.
+    /// Workers that ended unexpectedly, by reason.
     pub(crate) failures: Family<Reason, Counter>,
-    /// Renditions given up because encoders fell behind.
+    /// Renditions stopped because encoders fell behind.
     pub(crate) shed: Counter,
-    /// Renditions that the machine had no room for when a broadcast began.
+    /// Renditions for which the machine had no capacity when a broadcast began.
     pub(crate) refused: Counter,
     /// Access units of renditions.
     pub(crate) units: Counter,
-    /// Frames of sources that were passed over because workers were behind.
+    /// Frames of sources that were skipped because workers were behind.
     pub(crate) skipped: Counter,
-    /// From the arrival of a source's access unit until that of the rendition made of it.
+    /// From the arrival of a source's access unit until the arrival of the rendition's unit that
+    /// was made of it.
     pub(crate) latency: Family<OfRendition, Histogram, fn() -> Histogram>,
     /// Access units of sources that workers could not decode.
     pub(crate) broken: Counter,
@@ -34,7 +35,7 @@ pub(crate) struct Reason {
     pub(crate) reason: &'static str,
 }
 
-/// A rendition's name, of those that are configured; `source` for one of a source's own size.
+/// The name of a configured rendition; `source` for one of a source's own size.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OfRendition {
     pub(crate) rendition: String,
@@ -62,14 +63,14 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Registers all under `streamforge_`, which the registry's prefix gives.
+    /// Registers all metrics; the registry's prefix is `streamforge_`.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("transcoders", "Workers that make renditions", self.workers.clone());
-        let help = "Workers that ended without having been told to, by reason";
+        let help = "Workers that ended unexpectedly, by reason";
         registry.register("transcoder_failures", help, self.failures.clone());
-        let help = "Renditions given up because encoders fell behind";
+        let help = "Renditions stopped because encoders fell behind";
         registry.register("renditions_shed", help, self.shed.clone());
-        let help = "Renditions that the machine had no room for when a broadcast began";
+        let help = "Renditions for which the machine had no capacity when a broadcast began";
         registry.register("renditions_refused", help, self.refused.clone());
         registry.register(
             "rendition_access_units",
@@ -78,7 +79,7 @@ impl Metrics {
         );
         let help = "Frames of sources passed over because workers were behind";
         registry.register("transcoder_skipped_frames", help, self.skipped.clone());
-        let help = "From the arrival of a source's access unit until that of the rendition made of it";
+        let help = "From the arrival of a source's access unit until the arrival of the rendition's unit";
         registry.register_with_unit("rendition_latency", help, Unit::Seconds, self.latency.clone());
         let help = "Access units of sources that workers could not decode";
         registry.register("transcoder_broken_access_units", help, self.broken.clone());

@@ -1,11 +1,14 @@
-//! The clocks drawn into the test picture, for people and for programs. Pure: a picture's bytes and a time in, nothing else.
+//! The clocks drawn into the test picture, for people and for programs. Pure: modifies the bytes of
+//! a picture for a given time.
 //!
-//! The strip at the very top is a sixteenth of the picture's height: 32 equally wide blocks, black or white, the most significant first,
-//! white for one; together the milliseconds since the Unix epoch modulo 2^32. Below it the same moment stands in digits, in UTC.
+//! The strip at the very top is a sixteenth of the picture's height: 32 equally wide blocks, black
+//! or white, the most significant first, white for one; together they are the milliseconds since
+//! the Unix epoch modulo 2^32. Below it is the same time in digits, in UTC.
 
 use std::time::Duration;
 
-/// Luma samples of a row, and rows. Both are multiples of 16, and the width of 32, so that blocks and macroblocks come out even.
+/// Luma samples of a row, and rows. Both are multiples of 16, and the width of 32, so that blocks
+/// and macroblocks have whole sizes.
 pub(crate) const WIDTH: usize = 768;
 /// See [`WIDTH`].
 pub(crate) const HEIGHT: usize = 432;
@@ -27,7 +30,8 @@ const GLYPH_WIDTH: usize = 5;
 const GLYPH_HEIGHT: usize = 7;
 const TEXT_TOP: usize = STRIP_HEIGHT + 4 * DOT + 3;
 
-/// Draws both clocks into an I420 picture of [`WIDTH`] by [`HEIGHT`]. A picture of another size is left alone.
+/// Draws both clocks into an I420 picture of [`WIDTH`] by [`HEIGHT`]. A picture of another size is
+/// not changed.
 pub(crate) fn draw(picture: &mut [u8], since_epoch: Duration) {
     if picture.len() != PICTURE_BYTES {
         return;
@@ -82,7 +86,7 @@ fn digits(since_epoch: Duration) -> [u8; 16] {
     text
 }
 
-/// Fills a rectangle with a grey; what lies outside of the picture is left out.
+/// Fills a rectangle with a grey value; the part outside of the picture is ignored.
 fn fill(picture: &mut [u8], left: usize, top: usize, width: usize, height: usize, luma: u8) {
     let mut rows = |plane: usize, stride: usize, left: usize, top: usize, width: usize, height: usize, value: u8| {
         for row in top..top + height {

@@ -1,5 +1,6 @@
-//! The newest picture of each live broadcast, as JPEG: what its ladder's worker reports every few seconds or, where there is none, made on
-//! demand of the newest key frame by a worker for that alone. A broadcast that nobody looks at costs nothing.
+//! The newest picture of each live broadcast, as JPEG. The ladder's worker reports one every few
+//! seconds; without a ladder, a separate worker makes one of the newest key frame on demand. A
+//! broadcast that nobody looks at costs nothing.
 
 use std::{
     path::PathBuf,
@@ -26,15 +27,15 @@ use crate::{
     protocol::{Encoder, Job, Media, Order, Report, Tuning},
 };
 
-/// The largest picture kept, in bytes.
+/// The largest stored picture, in bytes.
 const MAX_BYTES: usize = 1 << 20;
-/// Lines of a picture at the most.
+/// Maximum number of lines of a picture.
 pub(crate) const HEIGHT: u32 = 360;
-/// Pictures that are made on demand at once.
+/// Maximum number of pictures made on demand at the same time.
 const PLACES: usize = 2;
-/// How long one who asks waits for a picture to be made.
+/// Maximum wait of a request for a picture.
 const LIMIT: Duration = Duration::from_secs(5);
-/// What a worker that makes one picture may take.
+/// Memory limit of a worker that makes one picture, in bytes.
 const MEMORY_BYTES: u64 = 512 << 20;
 
 /// A picture of a broadcast.
@@ -42,7 +43,7 @@ const MEMORY_BYTES: u64 = 512 << 20;
 pub struct Picture {
     /// JPEG.
     pub jpeg: Bytes,
-    /// When it was made.
+    /// When it was received.
     pub made: Instant,
 }
 
@@ -63,14 +64,16 @@ struct Shared {
 struct Entry {
     broadcast: Weak<Broadcast>,
     picture: Option<Picture>,
-    /// When one was last asked for that was not there: what cannot be made is not tried again and again.
+    /// Last request that found no picture, so that a picture that cannot be made is not attempted
+    /// repeatedly.
     tried: Option<Instant>,
-    /// Held by the one who makes a picture.
+    /// Held while a picture is being made.
     turn: Arc<Mutex<()>>,
 }
 
 impl Pictures {
-    /// No pictures yet. `program` is what makes them, the daemon's own; a picture is as good as new for `every`.
+    /// An empty store. `program` is the daemon's own program, which makes pictures; a picture is
+    /// fresh for `every`.
     pub fn new(program: PathBuf, every: Duration) -> Self {
         Self(Arc::new(Shared {
             program,
@@ -80,21 +83,22 @@ impl Pictures {
         }))
     }
 
-    /// How long a picture is as good as new.
+    /// Time for which a picture is fresh.
     pub fn every(&self) -> Duration {
         self.0.every
     }
 
-    /// The newest picture of a broadcast, made now if that is too old; an older one if none can be made. Takes a few seconds at the most.
+    /// The newest picture of a broadcast, made now if the stored one is too old; the older one if
+    /// none can be made. Takes at most a few seconds.
     pub async fn newest(&self, broadcast: &Arc<Broadcast>) -> Option<Picture> {
         if self.held(broadcast).is_none_or(|held| self.is_old(&held)) && broadcast.presence() == Presence::Live {
-            // Who does not get a turn in time is content with what there is.
+            // A request that does not get its turn in time uses the stored picture.
             let _ = timeout(LIMIT, self.renew(broadcast)).await;
         }
         self.held(broadcast)
     }
 
-    /// Keeps a picture, if it looks like one.
+    /// Stores a picture, if it is a JPEG.
     pub(crate) fn keep(&self, broadcast: &Arc<Broadcast>, jpeg: Bytes, made: Instant) {
         let is_jpeg = jpeg.starts_with(&[0xff, 0xd8, 0xff]) && jpeg.ends_with(&[0xff, 0xd9]);
         if is_jpeg && jpeg.len() <= MAX_BYTES {
@@ -106,7 +110,8 @@ impl Pictures {
         self.0.of.get(&broadcast.id())?.picture.clone()
     }
 
-    /// A ladder's worker is given twice the time before one is made beside it.
+    /// Whether a picture is too old. A ladder's worker gets twice the time before another worker
+    /// makes one.
     fn is_old(&self, picture: &Picture) -> bool {
         picture.made.elapsed() >= 2 * self.0.every
     }
@@ -133,11 +138,11 @@ impl Pictures {
         self.entry(broadcast, |entry| entry.tried = Some(Instant::now()));
         match self.make(&config, frame).await {
             Some(jpeg) => self.keep(broadcast, jpeg, Instant::now()),
-            None => debug!(broadcast = %broadcast.name(), "no picture could be made"),
+            None => debug!(broadcast = %broadcast.name(), "poster could not be made"),
         }
     }
 
-    /// Has a worker make one picture; its process is gone then.
+    /// Starts a worker that makes one picture, and waits for its end.
     async fn make(&self, config: &avc::Config, frame: Frame) -> Option<Bytes> {
         let job = Job {
             video: config.record.to_vec(),
@@ -177,7 +182,7 @@ impl Pictures {
         jpeg
     }
 
-    /// Does something with a broadcast's entry; those of broadcasts that are over go first.
+    /// Applies `act` to a broadcast's entry, after removing the entries of ended broadcasts.
     fn entry<T>(&self, broadcast: &Arc<Broadcast>, act: impl FnOnce(&mut Entry) -> T) -> T {
         let id = broadcast.id();
         if !self.0.of.contains_key(&id) {
@@ -196,7 +201,7 @@ impl Pictures {
     }
 }
 
-/// The newest key frame of a broadcast's video that is held.
+/// The newest key frame of a broadcast's video in the hub's log.
 fn newest_key(broadcast: &Arc<Broadcast>) -> Option<(avc::Config, Frame)> {
     let mut consumer = broadcast.subscribe();
     let mut configs = consumer.configs().iter();

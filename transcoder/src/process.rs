@@ -1,4 +1,5 @@
-//! One worker process and the socket to it: orders in, reports out. What a worker sends is read like a peer's.
+//! One worker process and the socket to it: orders in, reports out. Reports of a worker are
+//! untrusted, like the messages of a peer.
 
 use std::{
     env,
@@ -23,40 +24,40 @@ use tokio::{
 
 use crate::protocol::{LENGTH_BYTES, Malformed, Order, Report, parse_length};
 
-/// The hidden subcommand that is a worker.
+/// The hidden subcommand of a worker.
 pub(crate) const SUBCOMMAND: &str = "transcode-worker";
-/// What workers are called in listings, whatever the path is by which they are started.
+/// The workers' process name, independent of the path by which they are started.
 pub(crate) const NAME: &str = "streamforge";
-/// How long a process may take to be gone after its socket has closed.
+/// Time limit for the end of a process after its socket has closed.
 const END_LIMIT: Duration = Duration::from_secs(1);
 
 /// A worker's process. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Process(Child);
 
-/// Where orders go.
+/// The sending side, for orders.
 #[derive(Debug)]
 pub(crate) struct Orders(OwnedWriteHalf);
 
-/// Where reports come from.
+/// The receiving side, for reports.
 #[derive(Debug)]
 pub(crate) struct Reports(OwnedReadHalf);
 
-/// Why nothing more can be read of a worker.
+/// Why no more reports can be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The socket failed.
     #[error("the worker's socket: {0}")]
     Socket(#[from] io::Error),
-    /// It sent what is no message.
+    /// The worker sent an invalid message.
     #[error("the worker sent {0}")]
     Malformed(#[from] Malformed),
 }
 
-/// Starts a worker: this `program`, on one end of a socket pair. Its stderr comes with it.
+/// Starts a worker: this `program`, on one end of a socket pair. Returns its stderr too.
 ///
 /// # Errors
-/// No socket, or no process.
+/// The socket or the process cannot be created.
 pub(crate) fn start(program: &Path, args: &[OsString]) -> io::Result<(Process, Orders, Reports, Option<ChildStderr>)> {
     let (ours, theirs) = net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
@@ -69,7 +70,7 @@ pub(crate) fn start(program: &Path, args: &[OsString]) -> io::Result<(Process, O
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
-        // A signal from the terminal is the daemon's, which then ends the worker in its turn.
+        // A signal from the terminal is for the daemon only, which then ends the worker itself.
         .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
@@ -78,8 +79,9 @@ pub(crate) fn start(program: &Path, args: &[OsString]) -> io::Result<(Process, O
     Ok((Process(child), Orders(write), Reports(read), stderr))
 }
 
-/// What a worker is told of the daemon's environment: where libraries and devices are. Settings may stand in the rest, keys and tokens
-/// among them, and a worker could publish what it knows.
+/// The part of the daemon's environment that a worker gets: paths of libraries and devices. The
+/// rest may contain settings, including keys and tokens, and a compromised worker could publish
+/// them.
 pub(crate) fn environment() -> impl Iterator<Item = (OsString, OsString)> {
     const NAMES: [&str; 7] = [
         "HOME",
@@ -98,12 +100,13 @@ pub(crate) fn environment() -> impl Iterator<Item = (OsString, OsString)> {
 }
 
 impl Process {
-    /// Its number, while it runs.
+    /// Its process id, while it runs.
     pub(crate) fn id(&self) -> Option<u32> {
         self.0.id()
     }
 
-    /// Waits a moment for it to end by itself, else kills it; it is gone when this returns.
+    /// Waits a moment for the process to end by itself, otherwise kills it. The process has ended
+    /// when this returns.
     pub(crate) async fn end(mut self) -> io::Result<ExitStatus> {
         match timeout(END_LIMIT, self.0.wait()).await {
             Ok(status) => status,
@@ -111,7 +114,7 @@ impl Process {
         }
     }
 
-    /// Kills it; it is gone when this returns.
+    /// Kills the process. It has ended when this returns.
     pub(crate) async fn kill(mut self) -> io::Result<ExitStatus> {
         self.0.start_kill()?;
         self.0.wait().await
@@ -119,7 +122,7 @@ impl Process {
 }
 
 impl Orders {
-    /// Sends one, waiting for room. Not cancel-safe: half a message may have gone.
+    /// Sends an order, waiting for room. Not cancel-safe: half a message may have been sent.
     ///
     /// # Errors
     /// The worker has closed the socket.
@@ -130,10 +133,11 @@ impl Orders {
 }
 
 impl Reports {
-    /// The next; `None` when the worker has closed the socket between two messages. Not cancel-safe.
+    /// The next report; `None` when the worker has closed the socket between two messages. Not
+    /// cancel-safe.
     ///
     /// # Errors
-    /// What it sent is no message, or the socket failed.
+    /// The message is invalid, or the socket failed.
     pub(crate) async fn next(&mut self) -> Result<Option<Report>, Error> {
         let mut prefix = [0; LENGTH_BYTES];
         if self.0.read(&mut prefix[..1]).await? == 0 {
@@ -141,7 +145,7 @@ impl Reports {
         }
         self.0.read_exact(&mut prefix[1..]).await?;
         let len = parse_length(prefix)?;
-        // Grows as bytes come: a length alone allocates nothing.
+        // The buffer grows with the received bytes: a length alone allocates nothing.
         let mut message = BytesMut::with_capacity(len.min(1 << 20));
         let mut rest = (&mut self.0).take(len as u64);
         while message.len() < len {
@@ -163,7 +167,7 @@ mod tests {
         (theirs, Reports(ours.into_split().0))
     }
 
-    /// What is read after a worker has written `bytes` and is gone.
+    /// The first result of reading, after a worker has written `bytes` and ended.
     async fn read(bytes: &[u8]) -> Result<Option<Report>, Error> {
         let (mut worker, mut reports) = pair();
         worker.write_all(bytes).await.unwrap();
@@ -229,7 +233,8 @@ mod tests {
         };
         orders.send(&unit).await.unwrap();
         let id = process.id().unwrap();
-        // It writes to its standard output, which is not the socket: nothing is reported, and it waits for more.
+        // It writes to its standard output, which is not the socket: there is no report, and it
+        // waits for more input.
         assert!(timeout(Duration::from_millis(50), reports.next()).await.is_err());
         assert!(process.kill().await.unwrap().code().is_none());
         assert!(!Path::new(&format!("/proc/{id}/stat")).exists());

@@ -1,8 +1,9 @@
-//! What crosses the socket between the daemon and a worker: length-prefixed messages. Sans-I/O: bytes to messages and back.
+//! The messages between the daemon and a worker, with a length prefix. Sans-I/O: bytes to messages
+//! and back.
 //!
-//! A message is four bytes of length, big-endian, of what follows; one byte that says its kind; and its fields, all big-endian. Both ends
-//! are the same program, so there are no versions. But a worker handles untrusted media: what it sends is read with the care that is
-//! due to a peer.
+//! A message is four bytes of length, big-endian, of the rest; one byte for its kind; and its
+//! fields, all big-endian. Both ends are the same program, so there are no versions. But a worker
+//! handles untrusted media: its messages are parsed with the same care as those of a peer.
 //!
 //! ```text
 //! daemon to worker                                    worker to daemon
@@ -13,59 +14,63 @@
 //! end      nothing                                    figures  [`Figures`] as JSON
 //! ```
 //!
-//! Times are 90 kHz ticks of the broadcast's timeline, whatever the medium. The end of either direction of the stream is the end of the job.
+//! Times are 90 kHz ticks of the broadcast's timeline, whatever the medium. The end of either
+//! direction of the stream is the end of the job.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-/// The largest message taken: an access unit of the largest size that RTMP lets in, and its fields.
+/// The largest accepted message: an access unit of the largest size that RTMP accepts, and its
+/// fields.
 pub const MAX_MESSAGE_BYTES: usize = (16 << 20) + 64;
 /// Bytes of the length before each message.
 pub const LENGTH_BYTES: usize = 4;
-/// Longer texts of a worker are cut.
+/// Longer texts of a worker are truncated.
 pub const MAX_TEXT_BYTES: usize = 400;
 
-/// What one worker is to make of one source.
+/// The task of one worker: the renditions to make of one source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
     /// `AVCDecoderConfigurationRecord` of the source's video.
     pub video: Vec<u8>,
-    /// `AudioSpecificConfig` of the source's audio, where that is to be encoded again.
+    /// `AudioSpecificConfig` of the source's audio, if it is to be encoded again.
     pub audio: Option<Vec<u8>>,
-    /// The source's frames a second, as far as it is known: what encoders are told before there is anything to measure.
+    /// The source's frames a second, as far as known: the encoders' initial rate, before it can be
+    /// measured.
     pub frame_rate: f64,
-    /// What to make of the video, dearest first. A unit's or config's `rendition` is an index in this list.
+    /// The video renditions to make, the most expensive first. The `rendition` of a unit or
+    /// configuration is an index in this list.
     pub renditions: Vec<VideoRendition>,
-    /// What to make of the audio; its index is the length of `renditions`.
+    /// The audio rendition to make; its index is the length of `renditions`.
     pub audio_rendition: Option<AudioRendition>,
-    /// The video encoder: an element that a trial encode has shown to work.
+    /// The video encoder, which has passed a trial.
     pub encoder: Encoder,
-    /// x264's preset, such as `veryfast`.
+    /// x264's preset, for example `veryfast`.
     pub preset: String,
-    /// What encoders are set for.
+    /// The encoders' objective.
     pub tuning: Tuning,
-    /// Milliseconds between pictures; none are made for 0.
+    /// Milliseconds between pictures; 0 for no pictures.
     pub picture_ms: u32,
     /// Width and height of pictures in square samples, both even.
     pub picture_size: (u32, u32),
-    /// Private memory that the worker may have, in bytes.
+    /// Limit of the worker's private memory, in bytes.
     pub memory_bytes: u64,
 }
 
 /// One rendition of the video. Its samples are square.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VideoRendition {
-    /// In luma samples; even.
+    /// Width in luma samples; even.
     pub width: u32,
-    /// In luma samples; even.
+    /// Height in luma samples; even.
     pub height: u32,
-    /// Bits a second, mean and, over a second, most.
+    /// Bits a second: the mean, and the maximum over a second.
     pub bitrate_bps: u32,
-    /// Every second picture is left out.
+    /// Whether every second picture is dropped.
     pub halve_rate: bool,
-    /// H.264 level, ten times: 31 for 3.1.
+    /// H.264 level times ten: 31 for 3.1.
     pub level: u8,
-    /// Threads that its encoder may use.
+    /// Number of threads of its encoder.
     pub threads: u32,
 }
 
@@ -91,10 +96,10 @@ pub enum Encoder {
 }
 
 impl Encoder {
-    /// All, the preferred one first.
+    /// All encoders, the preferred one first.
     pub const ALL: [Self; 4] = [Self::Nvenc, Self::Va, Self::X264, Self::OpenH264];
 
-    /// As it is configured.
+    /// Its name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::Nvenc => "nvenc",
@@ -104,29 +109,30 @@ impl Encoder {
         }
     }
 
-    /// The one with this name.
+    /// The encoder with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|encoder| encoder.name() == name)
     }
 
-    /// Whether a device does the work, not the processor.
+    /// Whether a device encodes, not the processor.
     pub fn is_hardware(self) -> bool {
         matches!(self, Self::Nvenc | Self::Va)
     }
 }
 
-/// What encoders are set for.
+/// The encoders' objective.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tuning {
-    /// Each picture leaves the encoder as it enters: no reordering, no look-ahead.
+    /// The encoder outputs each picture at once: no reordering, no look-ahead.
     #[default]
     Latency,
-    /// Two reordered pictures and a short look-ahead: some tenths of a second later, and better at the same rate.
+    /// Two reordered pictures and a short look-ahead: some tenths of a second later, with a better
+    /// quality at the same rate.
     Quality,
 }
 
-/// Which source track a unit is of.
+/// The source track of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Media {
     /// The source's video.
@@ -138,53 +144,54 @@ pub enum Media {
 /// Daemon to worker.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Order {
-    /// What to make; the first message, and the only one of its kind.
+    /// The job; the first message, and the only one of its kind.
     Job(Box<Job>),
     /// One access unit of the source.
     Unit {
-        /// Of which track.
+        /// Its track.
         media: Media,
-        /// Decoding can start here.
+        /// Whether decoding can start here.
         key: bool,
         /// Decode time.
         dts: i64,
         /// Presentation time.
         pts: i64,
-        /// A segment starts here: the first picture shown at `mark` or later is to be a key frame in every rendition.
+        /// Set if a segment starts here: the first picture shown at `mark` or later becomes a key
+        /// frame in every rendition.
         mark: Option<i64>,
         /// As in [`media_core::AccessUnit`].
         payload: Bytes,
     },
-    /// Makes this rendition from the next mark on, or no more. All are made at first.
+    /// Starts or stops a rendition at the next mark. All are made at first.
     Make {
-        /// Which.
+        /// Its index.
         rendition: u8,
         /// Whether it is made.
         on: bool,
     },
-    /// Nothing follows: what was sent is to be finished.
+    /// The end of the input: the worker finishes the units that it has.
     End,
 }
 
 /// Worker to daemon.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Report {
-    /// The configuration that the rendition's next units need. Comes before its first unit.
+    /// The configuration of the rendition's next units. Sent before its first unit.
     Config {
-        /// Which.
+        /// Its index.
         rendition: u8,
         /// `AVCDecoderConfigurationRecord` or `AudioSpecificConfig`.
         record: Bytes,
     },
     /// One access unit of a rendition.
     Unit {
-        /// Which.
+        /// Its index.
         rendition: u8,
-        /// Decoding can start here.
+        /// Whether decoding can start here.
         key: bool,
         /// Decode time.
         dts: i64,
-        /// Presentation time: that of the source's unit that it was made of.
+        /// Presentation time: that of the source's unit.
         pts: i64,
         /// As in [`media_core::AccessUnit`].
         payload: Bytes,
@@ -196,32 +203,32 @@ pub enum Report {
         /// JPEG.
         jpeg: Bytes,
     },
-    /// Something to be logged.
+    /// A message for the log.
     Log {
-        /// How bad it is.
+        /// Its level.
         level: Level,
-        /// What. At most [`MAX_TEXT_BYTES`].
+        /// The text, at most [`MAX_TEXT_BYTES`].
         text: String,
     },
-    /// How it is doing, about once a second.
+    /// Stats of the worker, about once a second.
     Figures(Figures),
 }
 
-/// How bad what is logged is.
+/// The level of a log message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// Degraded.
+    /// The service is degraded.
     Warn,
-    /// For the curious.
+    /// For debugging.
     Debug,
 }
 
-/// How a worker is doing.
+/// Stats of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Figures {
-    /// Pictures that the decoder has given since the start.
+    /// Pictures that the decoder has output since the start.
     pub decoded: u64,
-    /// Units that it could not take.
+    /// Units that could not be decoded.
     pub broken: u64,
     /// Processor time of the process since its start, in microseconds.
     pub cpu_us: u64,
@@ -229,33 +236,33 @@ pub struct Figures {
     pub resident_bytes: u64,
 }
 
-/// Why a message is none. The sender is at fault.
+/// Why a message is invalid. The sender is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// Its length is zero, or above [`MAX_MESSAGE_BYTES`].
     #[error("a message of {len} bytes")]
     Length {
-        /// As declared.
+        /// The declared length.
         len: usize,
     },
-    /// No message has this kind, in this direction.
+    /// There is no message of this kind in this direction.
     #[error("a message of kind {kind}")]
     Kind {
-        /// As read.
+        /// The kind.
         kind: u8,
     },
-    /// It ends before its fields do.
-    #[error("a message of kind {kind} that is cut short")]
+    /// It ends within its fields.
+    #[error("a truncated message of kind {kind}")]
     Short {
-        /// As read.
+        /// The kind.
         kind: u8,
     },
-    /// A field has a value that it cannot have.
-    #[error("a message of kind {kind} with a {field} that cannot be")]
+    /// A field has an invalid value.
+    #[error("a message of kind {kind} with an invalid {field}")]
     Field {
-        /// As read.
+        /// The kind.
         kind: u8,
-        /// Which.
+        /// The field.
         field: &'static str,
     },
 }
@@ -271,10 +278,10 @@ mod kind {
     pub(super) const FIGURES: u8 = 8;
 }
 
-/// The length of the message that follows.
+/// Parses the length of the following message.
 ///
 /// # Errors
-/// [`Malformed::Length`]: nothing is to be allocated for it.
+/// [`Malformed::Length`]: allocate nothing for it.
 pub fn parse_length(prefix: [u8; LENGTH_BYTES]) -> Result<usize, Malformed> {
     let len = usize::try_from(u32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
     match len {
@@ -283,12 +290,12 @@ pub fn parse_length(prefix: [u8; LENGTH_BYTES]) -> Result<usize, Malformed> {
     }
 }
 
-/// A message as it is written: all but the payload, which follows uncopied.
+/// A serialised message, without its payload, which is not copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     /// Length, kind and fields.
     pub head: Bytes,
-    /// What follows them; may be empty.
+    /// The bytes after them; may be empty.
     pub payload: Bytes,
 }
 
@@ -299,7 +306,7 @@ impl Written {
         head.put_u8(kind);
         fields(&mut head);
         let len = head.len() - LENGTH_BYTES + payload.len();
-        // What is longer than a length can say is longer than what any reader takes.
+        // A length that does not fit is larger than any reader accepts.
         let len = u32::try_from(len).unwrap_or(u32::MAX);
         head[..LENGTH_BYTES].copy_from_slice(&len.to_be_bytes());
         Self {
@@ -310,11 +317,12 @@ impl Written {
 }
 
 impl Order {
-    /// The message as it is written.
+    /// Serialises the order.
     pub fn write(&self) -> Written {
         match self {
             Self::Job(job) => {
-                // A job has no map with keys that are not text, the one thing that cannot be written.
+                // Serialising fails only for maps with keys that are not text, which a job does not
+                // have.
                 let json = serde_json::to_vec(job).unwrap_or_default();
                 Written::new(kind::JOB, json.into(), |_| {})
             }
@@ -341,7 +349,7 @@ impl Order {
         }
     }
 
-    /// Reads a message without its length. A payload is a part of `message`.
+    /// Parses a message without its length. The payload is a slice of `message`.
     ///
     /// # Errors
     /// [`Malformed`].
@@ -380,7 +388,7 @@ impl Order {
 }
 
 impl Report {
-    /// The message as it is written.
+    /// Serialises the report.
     pub fn write(&self) -> Written {
         match self {
             Self::Config { rendition, record } => Written::new(kind::CONFIG, record.clone(), |head| {
@@ -410,7 +418,7 @@ impl Report {
         }
     }
 
-    /// Reads a message without its length. A payload is a part of `message`.
+    /// Parses a message without its length. The payload is a slice of `message`.
     ///
     /// # Errors
     /// [`Malformed`].
@@ -452,7 +460,7 @@ impl Report {
     }
 }
 
-/// The first [`MAX_TEXT_BYTES`] of a text, or a few less where a letter would be torn.
+/// The first [`MAX_TEXT_BYTES`] of a text, or a few less so that no character is split.
 fn cut(text: &str) -> &str {
     let end = (0..=text.len().min(MAX_TEXT_BYTES))
         .rev()
@@ -460,7 +468,7 @@ fn cut(text: &str) -> &str {
     &text[..end.unwrap_or(0)]
 }
 
-/// The fields of a message, read in turn.
+/// The fields of a message, read in order.
 struct Fields {
     kind: u8,
     rest: Bytes,

@@ -1,5 +1,5 @@
-//! A worker process and its life: started, started again with growing delays when it ends, ended with the daemon. What it writes to stderr
-//! is passed on to the log, within bounds.
+//! A worker process and its life: started, started again with growing delays when it ends, ended
+//! with the daemon. Its stderr is forwarded to the log, within limits.
 
 use std::{
     ffi::OsString,
@@ -21,31 +21,32 @@ use crate::process;
 
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
-/// A worker that ran this long was well: the next delay is the first again.
+/// Run time after which a worker counts as healthy: the next delay is the first again.
 const WELL_AFTER: Duration = Duration::from_secs(60);
-/// From the end of its input until a worker is killed.
+/// Time from the end of its input until a worker is killed.
 const END_LIMIT: Duration = Duration::from_secs(2);
-/// What is kept of a line.
+/// Maximum length of a forwarded line.
 const MAX_LINE_BYTES: usize = 400;
-/// Lines passed on in each [`LINES_SPAN`].
+/// Maximum number of lines forwarded in each [`LINES_SPAN`].
 const MAX_LINES: u32 = 20;
 const LINES_SPAN: Duration = Duration::from_secs(10);
 
 /// A process to keep running.
 #[derive(Clone)]
 pub struct Worker {
-    /// What it is called in the log.
+    /// Its name in the log.
     pub name: &'static str,
-    /// The program: as a rule the daemon's own.
+    /// The program, usually the daemon's own.
     pub program: PathBuf,
-    /// Its arguments. They can be seen by anyone on the machine.
+    /// Its arguments, which every user of the machine can see.
     pub args: Vec<OsString>,
-    /// The first line of its standard input, which then stays open: when it ends, the worker must end. It may be secret.
+    /// The first line of its standard input, which then stays open: when it closes, the worker must
+    /// end. It may be secret.
     pub input: String,
 }
 
 impl Worker {
-    /// Keeps the worker running until `shutdown`; returns when its process is gone.
+    /// Keeps the worker running until `shutdown`. Its process has ended when this returns.
     pub async fn supervise(self, shutdown: CancellationToken) {
         let mut delay = FIRST_DELAY;
         loop {
@@ -66,7 +67,7 @@ impl Worker {
         }
     }
 
-    /// One life of the process: its status, or `None` when it was ended for `shutdown`.
+    /// Runs the process once. Returns its status, or `None` if it was ended for `shutdown`.
     async fn run(&self, shutdown: &CancellationToken) -> io::Result<Option<ExitStatus>> {
         let mut child = Command::new(&self.program)
             .args(&self.args)
@@ -75,13 +76,13 @@ impl Worker {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            // A signal from the terminal is the daemon's, which then ends the worker in its turn.
+            // A signal from the terminal is for the daemon only, which then ends the worker itself.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
         let mut input = child.stdin.take();
         if let Some(input) = &mut input {
-            // A worker that ends at once has closed it; its status says more.
+            // A worker that ends at once has closed it; its status has more information.
             let _ = input.write_all(format!("{}\n", self.input).as_bytes()).await;
         }
         info!(worker = self.name, pid = child.id(), "worker started");
@@ -90,7 +91,7 @@ impl Worker {
                 forward(stderr, self.name).await;
             }
         };
-        // Its stderr ends with it, or before.
+        // Its stderr ends with the process, or before.
         tokio::select! {
             () = forwarding => {}
             () = shutdown.cancelled() => {
@@ -117,7 +118,8 @@ async fn end(child: &mut Child) -> io::Result<()> {
     }
 }
 
-/// Passes lines on to the log until the stream ends: long ones cut, too many counted instead.
+/// Forwards lines to the log until the stream ends. Long lines are truncated, and excess ones are
+/// only counted.
 pub(crate) async fn forward(mut stream: impl AsyncRead + Unpin, worker: &'static str) {
     let mut buffer = [0; 1024];
     let mut line = Vec::with_capacity(MAX_LINE_BYTES);
@@ -141,7 +143,7 @@ pub(crate) async fn forward(mut stream: impl AsyncRead + Unpin, worker: &'static
     talk.warn(&String::from_utf8_lossy(&line));
 }
 
-/// What a worker says, passed on to the log: as much as may be.
+/// A worker's messages, forwarded to the log within limits.
 #[derive(Debug)]
 pub(crate) struct Talk {
     worker: &'static str,
@@ -160,23 +162,23 @@ impl Talk {
         }
     }
 
-    /// Something is degraded.
+    /// Forwards a warning.
     pub(crate) fn warn(&mut self, line: &str) {
         if !line.is_empty() && self.may(Instant::now()) {
-            warn!(worker = self.worker, line = %plain(line), "worker says");
+            warn!(worker = self.worker, line = %plain(line), "worker message");
         }
     }
 
-    /// For the curious.
+    /// Forwards a debug message.
     pub(crate) fn debug(&mut self, line: &str) {
         if !line.is_empty() && self.may(Instant::now()) {
-            debug!(worker = self.worker, line = %plain(line), "worker says");
+            debug!(worker = self.worker, line = %plain(line), "worker message");
         }
     }
 
     fn may(&mut self, now: Instant) -> bool {
         if now.duration_since(self.since) >= LINES_SPAN {
-            self.tell();
+            self.report_suppressed();
             (self.since, self.taken, self.left_out) = (now, 0, 0);
         }
         let within = self.taken < MAX_LINES;
@@ -188,18 +190,18 @@ impl Talk {
         within
     }
 
-    fn tell(&self) {
+    fn report_suppressed(&self) {
         if self.left_out > 0 {
             warn!(
                 worker = self.worker,
                 lines = self.left_out,
-                "worker said more, left out"
+                "worker messages suppressed"
             );
         }
     }
 }
 
-/// One line of a log, whatever a worker has made of it.
+/// One line of a log without control characters, whatever a worker has written.
 fn plain(line: &str) -> String {
     line.chars()
         .map(|letter| if letter.is_control() { ' ' } else { letter })
@@ -208,7 +210,7 @@ fn plain(line: &str) -> String {
 
 impl Drop for Talk {
     fn drop(&mut self) {
-        self.tell();
+        self.report_suppressed();
     }
 }
 

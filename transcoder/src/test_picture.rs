@@ -1,5 +1,6 @@
-//! The built-in test picture: a moving ball under two clocks and a tone that ticks each second, encoded and pushed over RTMP like any
-//! publisher's. For a process of its own: it initialises GStreamer.
+//! The built-in test picture: a moving ball under two clocks and a tone that ticks each second,
+//! encoded and published over RTMP like any publisher's. For a separate process, because it
+//! initialises GStreamer.
 
 use std::{
     io::{self, BufRead},
@@ -23,23 +24,24 @@ const GROUP: u32 = 60;
 const VIDEO_KBPS: u32 = 1_000;
 const AUDIO_BPS: i32 = 96_000;
 const AUDIO_HZ: i32 = 48_000;
-/// How often the loop looks whether it should end.
+/// Interval at which the loop checks whether it should end.
 const TICK: gst::ClockTime = gst::ClockTime::from_mseconds(100);
-/// How long the end of the stream may take to reach the server.
+/// Time limit for the end of the stream to reach the server.
 const END_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
-/// An address longer than this is none.
+/// Maximum length of an address.
 const MAX_ADDRESS_BYTES: u64 = 1024;
 
-/// Pushes the test picture to `address` until the pipeline fails or the process is ended.
+/// Publishes the test picture to `address` until the pipeline fails or the process is ended.
 ///
 /// # Errors
-/// Why it does not run, or no longer.
+/// Why the pipeline does not run, or stopped.
 pub fn push(address: &str) -> Result<(), Error> {
     run(address, &AtomicBool::new(false))
 }
 
-/// Reads the address from the first line of standard input, since it holds a stream key, and pushes the test picture there until the input
-/// ends: so the process ends with the one that holds the other end.
+/// Reads the address from the first line of standard input, since it contains a stream key, and
+/// publishes the test picture there until the input closes, which happens when the parent process
+/// ends.
 ///
 /// # Errors
 /// As [`push`], and [`Error::NoAddress`].
@@ -133,7 +135,7 @@ fn pipeline(address: &str) -> Result<gst::Pipeline, Error> {
     let sink = make("rtmp2sink")
         .property("location", address)
         .property("async-connect", false)
-        // What is due is not waited for: the sources keep the pace.
+        // The sink does not wait for timestamps, because the sources keep the pace.
         .property("sync", false)
         .build()?;
 
@@ -147,7 +149,7 @@ fn pipeline(address: &str) -> Result<gst::Pipeline, Error> {
     audio_encoder.link_pads(None, &mux, Some("audio"))?;
     mux.link(&sink)?;
 
-    // A live source lets a picture go at the moment it is for: that is when its clocks are drawn.
+    // A live source releases a picture at its own time, so its clocks are drawn then.
     if let Some(pad) = raw_video.static_pad("src") {
         pad.add_probe(gst::PadProbeType::BUFFER, |_, info| {
             // A panic here would abort the process through a foreign stack.
@@ -168,7 +170,7 @@ fn draw_clocks(info: &mut gst::PadProbeInfo<'_>) {
     }
 }
 
-/// Until an element fails, or the end of the stream has passed through.
+/// Waits until an element fails, or the end of the stream has passed through.
 fn watch(pipeline: &gst::Pipeline, stop: &AtomicBool) -> Result<(), Error> {
     let Some(bus) = pipeline.bus() else { return Ok(()) };
     let mut ending = None;

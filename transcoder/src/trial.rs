@@ -1,5 +1,5 @@
-//! Whether a video encoder works on this machine, and how fast: a second of moving picture through it. For a process of its own, since a
-//! driver may do anything.
+//! Tests whether a video encoder works on this machine, and how fast: encodes a second of moving
+//! pictures. For a separate process, because a driver may crash.
 
 use std::time::{Duration, Instant};
 
@@ -24,34 +24,37 @@ const HEIGHT: u32 = 360;
 const BITRATE_BPS: u32 = 1_000_000;
 const FRAME_RATE: u32 = 30;
 const PICTURES: u64 = 40;
-/// Where key frames are asked for.
+/// Pictures for which key frames are requested.
 const KEYS: [u64; 3] = [0, 13, 30];
-/// Different pictures; they come again from the last to the first and so on.
+/// Number of different pictures; they are repeated in both directions.
 const TEXTURES: u64 = 10;
-/// How long it may take, on a machine that does much else.
+/// Time limit, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What a trial has found.
+/// The result of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
-    /// Whether it is installed, takes pictures, and gives key frames where they are asked for.
+    /// Whether it is installed, accepts pictures, and outputs key frames as requested.
     pub works: bool,
-    /// Macroblocks that it encodes in a second of one core; in a second, where a device does it. 0 if it does not work.
+    /// Macroblocks that it encodes in a second of one core, or in a second of a device. 0 if it
+    /// does not work.
     pub macroblocks_per_s: f64,
 }
 
 impl Trial {
-    /// As one line of JSON.
+    /// The result as one line of JSON.
     pub fn to_json(self) -> String {
-        // It has nothing that cannot be written: a rate that is no number is null.
+        // All fields can be serialised: a rate that is not a number becomes null.
         serde_json::to_string(&self).unwrap_or_default()
     }
 }
 
-/// Encodes with `encoder`, x264 with `preset`, in this process, which is confined as a worker is: what works here works there.
+/// Encodes with `encoder`, x264 with `preset`, in this process, which is confined as a worker is,
+/// so that the result also applies there.
 ///
 /// # Errors
-/// [`Error::Init`], [`Error::Confine`]. What an encoder does not do is no error: it does not work.
+/// [`Error::Init`], [`Error::Confine`]. A failing encoder is no error: the result is that it does
+/// not work.
 pub fn run(encoder: Encoder, preset: &str) -> Result<Trial, Error> {
     gst::init().map_err(Error::Init)?;
     if !elements::load_encoder(encoder) {
@@ -75,7 +78,7 @@ fn judge(encoder: Encoder, preset: &str) -> Trial {
     }
 }
 
-/// Macroblocks a second, if all pictures came out and key frames are where they were asked for.
+/// Macroblocks a second, if the encoder outputs all pictures, with key frames as requested.
 fn attempt(encoder: Encoder, preset: &str, pictures: &[gst::Memory]) -> Result<Option<f64>, Error> {
     let settings = encoder::Settings {
         encoder,
@@ -104,7 +107,7 @@ fn attempt(encoder: Encoder, preset: &str, pictures: &[gst::Memory]) -> Result<O
 
     let (started, cpu) = (Instant::now(), cpu_time());
     pipeline.set_state(gst::State::Playing)?;
-    // The source holds all of them: it never waits, however little the encoder takes.
+    // The source holds all of them, so it never waits for a slow encoder.
     let there_and_back = pictures.iter().chain(pictures.iter().rev()).cycle();
     for (number, memory) in (0..PICTURES).zip(there_and_back) {
         let mut buffer = gst::Buffer::new();
@@ -146,7 +149,7 @@ fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }
 
-/// An I420 picture with hills of light and some grain that drift: about as hard to encode as film.
+/// An I420 picture with drifting bright areas and some grain: about as difficult to encode as film.
 fn picture(number: u64) -> Vec<u8> {
     let mut samples = Vec::with_capacity((WIDTH * HEIGHT * 3 / 2) as usize);
     let shift = number as f64;
@@ -167,7 +170,7 @@ fn picture(number: u64) -> Vec<u8> {
     samples
 }
 
-/// Some that moves with the picture.
+/// Noise that moves with the picture.
 fn grain(u: f64, v: f64) -> f64 {
     let cell = (u.floor() * 12.9898 + v.floor() * 78.233).sin() * 43_758.547;
     (cell - cell.floor() - 0.5) * 10.0

@@ -1,8 +1,9 @@
-//! The ladder's worker: a process of its own that makes renditions of one source. Access units come in by a socket, GStreamer decodes and
-//! encodes them, access units go out by the same socket.
+//! The ladder's worker: a separate process that makes renditions of one source. Access units arrive
+//! on a socket, GStreamer decodes and encodes them, and access units leave on the same socket.
 //!
-//! What lies between the decoder and the encoders is ours, on threads of ours, joined by bounded queues that block: the daemon sees a full
-//! socket and sheds, the worker leaves nothing out. The end of any thread that fails ends the process.
+//! The code between the decoder and the encoders is ours, on our own threads, joined by bounded
+//! queues that block. The daemon sees a full socket and sheds; the worker drops nothing. If any
+//! thread fails, the process ends.
 //!
 //! ```text
 //!                                        +-> scale 0 -> encoder -> encoded 0 -+
@@ -55,29 +56,31 @@ use crate::{
     protocol::{Encoder, Job, Level, Media, Order},
 };
 
-/// How often the bus is looked at.
+/// Interval at which the bus is checked.
 const TICK: Duration = Duration::from_millis(100);
-/// How often figures are sent.
+/// Interval at which stats are sent.
 const FIGURES_SPAN: Duration = Duration::from_secs(1);
-/// How long GStreamer may take to stop.
+/// Time limit for GStreamer to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
-/// Without a picture for this long in media time, and as many units, the decoder will give none.
+/// Media time without a picture after which, together with [`SILENT_UNITS`], the decoder has
+/// failed.
 const SILENT_TICKS: i64 = 5 * 90_000;
-/// Units that a decoder may keep.
+/// Number of units that a decoder may hold.
 const SILENT_UNITS: u64 = 40;
-/// Without a picture for as many units, whatever they say of the time.
+/// Number of units without a picture after which the decoder has failed, whatever their times.
 const MOST_SILENT_UNITS: u64 = 1_000;
-/// A rendition that is not made, in place of the mark's number.
+/// In place of a mark's number: the rendition is not made.
 const OFF: u64 = u64::MAX;
-/// What GStreamer warns of in a span of [`WARNINGS_SPAN`], at most.
+/// Maximum number of GStreamer warnings reported in each [`WARNINGS_SPAN`].
 const MAX_WARNINGS: u32 = 5;
 const WARNINGS_SPAN: Duration = Duration::from_secs(10);
 
-/// Does what comes on standard input, which is one end of a stream socket, and reports on the same socket; returns when the daemon has sent
-/// the last order and all is reported, or when it is gone.
+/// Executes the orders on standard input, which is one end of a stream socket, and reports on the
+/// same socket. Returns when the daemon has sent the last order and everything is reported, or when
+/// the daemon has ended.
 ///
 /// # Errors
-/// Why it cannot go on. The daemon has been told, if it listens.
+/// Why the worker cannot continue. The daemon got the reason, if it still reads.
 pub fn run_for_parent() -> Result<(), Error> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().map_err(Error::Socket)?);
     let mut orders = Orders::new(socket.try_clone().map_err(Error::Socket)?);
@@ -111,7 +114,7 @@ pub fn run_for_parent() -> Result<(), Error> {
     ended
 }
 
-/// What a worker with this encoder may use.
+/// The limits of a worker with this encoder.
 pub(crate) fn limits(encoder: Encoder, memory_bytes: u64) -> Limits {
     Limits {
         memory_bytes,
@@ -121,16 +124,17 @@ pub(crate) fn limits(encoder: Encoder, memory_bytes: u64) -> Limits {
     }
 }
 
-/// What the threads have in common.
+/// State shared by the threads.
 struct Shared {
     job: Job,
-    /// As in the job, or a likely one.
+    /// From the job, or a likely value.
     frame_rate: f64,
     pipeline: gst::Pipeline,
     clock: Clock,
     owed: Owed,
     reports: Reports,
-    /// For each rendition, the number of the mark that it is made from; 0 for the first picture on, [`OFF`] for not at all.
+    /// For each rendition, the number of the mark from which it is made; 0 for the first picture
+    /// on, [`OFF`] for not at all.
     from: Vec<Arc<AtomicU64>>,
     ends: SyncSender<Result<(), Error>>,
 }
@@ -153,7 +157,8 @@ impl Shared {
         (Arc::new(shared), ended)
     }
 
-    /// Runs `body` on a thread of this name. How it ends is told to the one that waits for all, a panic too.
+    /// Runs `body` on a thread with this name. Its result, also a panic, is reported to the main
+    /// thread.
     fn spawn(
         &self,
         name: String,
@@ -209,14 +214,14 @@ fn run(shared: &Arc<Shared>, orders: Orders, ends: &Receiver<Result<(), Error>>,
     let mut watch = Watch::new(shared);
     loop {
         match ends.recv_timeout(TICK) {
-            // The bus knows better why something stopped flowing.
+            // The bus has the more precise reason for a stopped flow.
             Ok(Err(err)) => return watch.look().and(Err(err)),
             Ok(Ok(())) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
         watch.look()?;
-        watch.tell(meter)?;
+        watch.report_figures(meter)?;
         if threads.iter().all(JoinHandle::is_finished) {
-            // What the last of them said, and what the bus has said meanwhile.
+            // The results of the last threads, and the messages on the bus meanwhile.
             ends.try_iter().collect::<Result<(), Error>>()?;
             return watch.look();
         }
@@ -293,11 +298,11 @@ impl Reader {
     }
 }
 
-/// What GStreamer says, and how the process does.
+/// Reads GStreamer's messages, and reports the stats of the process.
 struct Watch<'a> {
     shared: &'a Shared,
     bus: Option<gst::Bus>,
-    told: Instant,
+    reported: Instant,
     warnings: u32,
     warnings_since: Instant,
 }
@@ -308,13 +313,13 @@ impl<'a> Watch<'a> {
         Self {
             shared,
             bus: shared.pipeline.bus(),
-            told: now,
+            reported: now,
             warnings: 0,
             warnings_since: now,
         }
     }
 
-    /// Takes what is on the bus.
+    /// Handles the messages on the bus.
     fn look(&mut self) -> Result<(), Error> {
         while let Some(message) = self.bus.as_ref().and_then(gst::Bus::pop) {
             let element = || {
@@ -348,21 +353,21 @@ impl<'a> Watch<'a> {
         self.shared.reports.log(Level::Warn, text)
     }
 
-    fn tell(&mut self, meter: &Meter) -> Result<(), Error> {
-        if self.told.elapsed() < FIGURES_SPAN {
+    fn report_figures(&mut self, meter: &Meter) -> Result<(), Error> {
+        if self.reported.elapsed() < FIGURES_SPAN {
             return Ok(());
         }
-        self.told = Instant::now();
+        self.reported = Instant::now();
         self.shared.reports.send(&meter.read(self.shared.owed.counts()))
     }
 }
 
-/// The daemon does not listen any more.
+/// Whether the daemon has closed its end of the socket.
 fn gone(err: &io::Error) -> bool {
     matches!(err.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
-/// Ends GStreamer's threads, so that the process does not end under them; but not at any price.
+/// Ends GStreamer's threads, within a time limit, so that the process does not end while they run.
 fn stop(shared: &Arc<Shared>) {
     let (stopped, wait) = sync_channel::<()>(1);
     let pipeline = shared.pipeline.clone();

@@ -1,5 +1,6 @@
-//! A process confined as a worker is, and what it then can and cannot do. Each case is this program started again, since none of it can be
-//! undone, with `child` and the case's name as arguments: so it has a `main` of its own, in which no thread runs.
+//! A process confined as a worker is, and its remaining abilities. Each case starts this program
+//! again, since confinement cannot be undone, with `child` and the case's name as arguments: so the
+//! test has its own `main`, in which no thread runs.
 
 #![expect(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
@@ -35,11 +36,11 @@ use rustix::{
 };
 use transcoder::confine::{self, Confinement, Error, Landlock, Limits, Threads};
 
-/// What a case may take on a busy machine.
+/// Time limit of a case on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 const MEMORY_BYTES: u64 = 512 << 20;
 
-/// Names of the system's signals, as numbers: they are the same wherever we run.
+/// Signal numbers, which are the same on all supported systems.
 const SIGABRT: i32 = 6;
 const SIGSYS: i32 = 31;
 
@@ -73,7 +74,7 @@ fn main() -> ExitCode {
         ),
         ("a_trial_says_what_holds", a_trial_says_what_holds),
     ];
-    // As the usual harness takes them: options are for it, the rest are parts of names.
+    // Arguments as in the usual harness: options are ignored, the rest are parts of names.
     let parts: Vec<_> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
     let mut failed = 0;
     for (name, test) in tests {
@@ -132,7 +133,7 @@ fn run(case: &str) -> Ended {
     }
 }
 
-/// What the child said, where it ended well.
+/// The child's output, if it ended successfully.
 #[track_caller]
 fn says(case: &str) -> String {
     let ended = run(case);
@@ -330,12 +331,12 @@ fn in_child(case: &str) {
     }
 }
 
-/// A message to a path, as journald and other daemons listen at.
+/// A datagram to a path, as journald and other daemons receive them.
 fn message() {
     let path = SocketAddrUnix::new(env::var_os("FILE").unwrap().as_os_str()).unwrap();
     confined();
     let words = [IoSlice::new(b"hello")];
-    // Neither on a pair of its own, nor on the daemon's socket, with or without an address.
+    // Neither on its own socket pair, nor on the daemon's socket, with or without an address.
     let (one, _other) = UnixStream::pair().unwrap();
     let mut nothing = SendAncillaryBuffer::default();
     if env::var_os("ADDRESSED").is_some() {
@@ -351,7 +352,7 @@ fn message() {
     }
 }
 
-/// What would reach further than the process, and is refused.
+/// Calls that would reach beyond the process, and are refused.
 fn reach() {
     let path = SocketAddrUnix::new(env::var_os("FILE").unwrap().as_os_str()).unwrap();
     let parent = Pid::from_raw(env::var("PARENT").unwrap().parse().unwrap());
@@ -382,7 +383,7 @@ fn reach() {
     );
 }
 
-/// Starts threads until no more can be had.
+/// Starts threads until the limit.
 fn bomb() {
     let threads = confined().threads;
     let (held, holds) = mpsc::channel::<()>();
@@ -431,7 +432,7 @@ fn needs() {
     );
 }
 
-/// Runs it to its end, confined before `library`, which it needs, is loaded.
+/// Runs the pipeline to its end, confined before its `library` is loaded.
 fn pipeline(library: &str, description: &str) {
     gst::init().unwrap();
     let loaded = || fs::read_to_string("/proc/self/maps").unwrap().contains(library);
@@ -504,7 +505,7 @@ fn another_user_or_namespace_ends_it() {
 }
 
 fn threads_end_at_the_limit() {
-    // Root gives its worker a user of its own, in a container too.
+    // Root gives its worker a separate user, in a container too.
     let expected = if geteuid().is_root() { "own" } else { "user's" };
     assert_eq!(says("bomb"), format!("confined\nWouldBlock {expected} true\n"));
 }
@@ -516,7 +517,7 @@ fn it_has_no_privileges() {
         assert!(has(&format!("{set}:\t0000000000000000")), "{said}");
     }
     assert!(has("NoNewPrivs:\t1"), "{said}");
-    // Root has more to lose, and can lose it.
+    // Root has more privileges, and gives them up.
     if geteuid().is_root() {
         assert!(has("CapBnd:\t0000000000000000") && has("own user: true"), "{said}");
         assert!(!said.contains("Uid:\t0\t"), "{said}");
@@ -533,7 +534,7 @@ fn a_signal_to_another_ends_it() {
 }
 
 fn no_priority_can_be_changed() {
-    // It is told that it was done.
+    // The call reports success without effect.
     let before = getpriority_process(None).unwrap();
     assert_eq!(says("renice"), "confined\nrenice: done\n");
     assert_eq!(getpriority_process(None).unwrap(), before);
@@ -555,7 +556,8 @@ fn only_libraries_can_be_read() {
 fn no_file_can_be_changed() {
     let file = env::temp_dir().join(format!("streamforge-confined-{}", process::id()));
     fs::write(&file, b"kept").unwrap();
-    // Nothing else runs that reads or changes the environment of this process: the child is given it.
+    // No other code reads or changes the environment of this process; the child's is set
+    // explicitly.
     let output = Command::new(env::current_exe().unwrap())
         .args(["child", "write"])
         .env("FILE", &file)
@@ -579,7 +581,7 @@ fn memory_ends_at_the_limit() {
 fn what_a_worker_needs_works() {
     const WORKS: &str = "confined\nping 10 10 true Some(0)\n";
     assert_eq!(says("needs"), WORKS);
-    // Nor does it end by a word to a log that is a file.
+    // A write to a log file does not end it either.
     let log = env::temp_dir().join(format!("streamforge-confined-log-{}", process::id()));
     let status = Command::new(env::current_exe().unwrap())
         .args(["child", "needs"])
@@ -596,7 +598,7 @@ fn codecs_loaded_after_it_work() {
         let ended = run(case);
         assert_eq!(ended.said, "confined\nfalse true Some(Eos) 10\n", "{case}: {ended:?}");
         assert_eq!(ended.code, Some(0), "{case}: {ended:?}");
-        // openh264enc does of itself.
+        // openh264enc writes warnings by itself.
         let complains = case != "openh264" && !ended.complained.is_empty();
         assert!(!complains, "{case}: {ended:?}");
     }
@@ -612,7 +614,7 @@ fn with_a_gpu_less_ends_it() {
 
 fn it_dies_with_its_parent() {
     let mut parent = start("parent");
-    // The pipe is the grandchild's too: it ends when both are gone.
+    // The grandchild holds the pipe too: it closes when both have ended.
     let mut said = BufReader::new(parent.stdout.take().unwrap());
     let mut line = String::new();
     said.read_line(&mut line).unwrap();

@@ -1,5 +1,6 @@
-//! The ladder's worker as a process: orders in, reports out. The worker is this program started again: it confines itself, which it only
-//! can while one thread runs, so this has a `main` of its own.
+//! The ladder's worker as a process: orders in, reports out. The worker is this program, started
+//! again. It confines itself, which is possible only while one thread runs, so the test has its own
+//! `main`.
 
 #![expect(
     clippy::unwrap_used,
@@ -24,7 +25,7 @@ use support::{
 };
 use transcoder::protocol::{AudioRendition, Encoder, Job, Media, Order, Tuning, VideoRendition};
 
-/// Tests that run at the same time: they wait for their workers.
+/// Number of tests that run at the same time, because they mostly wait for their workers.
 const AT_ONCE: usize = 3;
 
 macro_rules! test {
@@ -47,7 +48,8 @@ fn main() -> ExitCode {
     tests(&args)
 }
 
-/// Runs those whose names have a part in `args`, some at once: as the usual harness does, options are left to it.
+/// Runs the tests whose names contain an argument, some in parallel; options are for the usual
+/// harness and are ignored.
 fn tests(args: &[String]) -> ExitCode {
     let tests = [
         test!(every_rendition_has_each_picture_of_the_source_and_a_key_frame_at_each_mark),
@@ -134,7 +136,7 @@ fn marked(source: &Source) -> Vec<Order> {
         .collect()
 }
 
-/// What a worker makes of `job` and `orders`; it must end well, and without a warning.
+/// The output of a worker for `job` and `orders`; it must end successfully, without a warning.
 #[track_caller]
 fn made(job: Job, orders: Vec<Order>) -> Said {
     let worker = Worker::start();
@@ -146,7 +148,7 @@ fn made(job: Job, orders: Vec<Order>) -> Said {
     said
 }
 
-/// Presentation times in order.
+/// Presentation times in ascending order.
 fn shown(pts: impl IntoIterator<Item = i64>) -> Vec<i64> {
     let mut pts: Vec<_> = pts.into_iter().collect();
     pts.sort_unstable();
@@ -188,8 +190,8 @@ fn key_times(source: &Source) -> Vec<i64> {
         .collect()
 }
 
-/// A mark every two seconds, wherever key frames are, in units that are the first shown at or after it: as the daemon marks a source
-/// whose groups are too long.
+/// A mark every two seconds, independent of key frames, in units that are the first shown at or
+/// after it: as the daemon marks a source whose groups are too long.
 fn gridded(source: &Source) -> (Vec<Order>, Vec<i64>) {
     let times = shown(source.units.iter().map(|unit| unit.pts));
     let last = times.last().unwrap();
@@ -233,7 +235,7 @@ fn every_rendition_has_each_picture_of_the_source_and_a_key_frame_at_each_mark()
                 key_frames_at(&said, rendition, &marks);
                 assert_eq!(said.records(rendition).len(), 1);
             }
-            // Half of the pictures, counted anew from each mark.
+            // Half of the pictures, counted again from each mark.
             let times = shown(source.units.iter().map(|unit| unit.pts));
             let mut since = 0;
             let half = times.iter().copied().filter(|pts| {
@@ -290,7 +292,8 @@ fn where_x264_is_not_installed_openh264_does_the_same() {
 }
 
 fn stamps_are_the_sources_wherever_they_start() {
-    // Zero, below it, a year, more than a thousand hours later than anything may be, and off every grid.
+    // Zero, below it, a year, more than a thousand hours later than anything may be, and off every
+    // grid.
     for first in [0, -450_000, 90_000 * 3_600 * 24 * 365, 1 << 50, 8_100_001] {
         let recipe = Recipe {
             pictures: 30,
@@ -329,7 +332,7 @@ fn a_frame_rate_told_wrongly_does_not_change_the_bitrate() {
         let mut job = job(&recipe, &source, &[rendition(160, 90)]);
         job.frame_rate = told;
         let said = made(job, marked(&source));
-        // Not counting what came before it could be known.
+        // Without the pictures before the rate could be measured.
         let units = said.units(0);
         let bytes: usize = units
             .iter()
@@ -369,7 +372,7 @@ fn a_lost_key_frame_costs_no_mark() {
             .position(|unit| unit.key && unit.pts > first)
             .unwrap();
         let mark = source.units.remove(second).pts;
-        // The first unit shown after it carries its mark.
+        // The first unit shown after the mark has it.
         let mut told = false;
         let orders = source.units.iter().map(|unit| {
             let lost = !told && unit.pts >= mark;
@@ -380,7 +383,7 @@ fn a_lost_key_frame_costs_no_mark() {
             job(&recipe, &source, &[rendition(320, 180), rendition(160, 90)]),
             orders.collect(),
         );
-        // What refers to it may not be shown; the renditions agree on what is.
+        // Pictures that refer to it may be missing; the renditions must agree about that.
         let units = [said.units(0), said.units(1)].map(|units| shown(units.iter().map(|unit| unit.pts)));
         assert_eq!(units[0], units[1]);
         let third = mark + 90_000;
@@ -545,7 +548,7 @@ fn the_configuration_says_what_was_asked_for() {
     );
 }
 
-/// What ffprobe reads in a rendition, all of which it decodes.
+/// ffprobe's information about a rendition, all of which it decodes.
 #[track_caller]
 fn probed(said: &Said, rendition: u8) -> String {
     let path = stream(said, rendition);
@@ -559,7 +562,7 @@ fn probed(said: &Said, rendition: u8) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// How like the source a rendition is, brought to its size by ffmpeg after `filter`: 1 is equal.
+/// The similarity (SSIM) of a rendition to the source, scaled by ffmpeg after `filter`: 1 is equal.
 #[track_caller]
 fn like(said: &Said, rendition: u8, (width, height): (u32, u32), recipe: &Recipe, filter: &str) -> f64 {
     let path = stream(said, rendition);
@@ -589,7 +592,7 @@ fn stream(said: &Said, rendition: u8) -> PathBuf {
         stream.extend([0, 0, 0, 1]);
         stream.extend(nal);
     };
-    // One of each parameter set, behind a count and a length.
+    // One of each parameter set, after a count and a length.
     let record = said.records(rendition)[0].clone();
     let sps = usize::from(u16::from_be_bytes([record[6], record[7]]));
     append(&record[8..8 + sps]);
@@ -642,8 +645,9 @@ fn renditions_look_like_the_source() {
 fn a_rendition_turned_off_returns_at_a_mark() {
     let source = Recipe { group: 15, ..PLAIN }.source(0);
     let mut orders = marked(&source);
-    // Off within the second group, on within the fourth: back with the fifth, though the fourth's first picture may still be on its way
-    // when the order comes. The other never notices.
+    // Off within the second group, on within the fourth: it is back with the fifth, although the
+    // fourth's first picture may still be in transit when the order arrives. The other rendition is
+    // not affected.
     orders.insert(52, Order::Make { rendition: 1, on: true });
     orders.insert(
         20,
@@ -656,7 +660,7 @@ fn a_rendition_turned_off_returns_at_a_mark() {
     each_picture_once(&said, 0, &source);
     let units = said.units(1);
     let back = source.units[60].pts;
-    // What is on its way when the order comes is not awaited.
+    // Pictures in transit when the order arrives are not awaited.
     let before: Vec<_> = units
         .iter()
         .map(|unit| unit.pts)
@@ -697,9 +701,15 @@ fn garbage_ends_a_worker_alone_and_soon() {
     );
     let said = worker.finish();
     assert!(!said.status.success());
-    assert!(said.stderr.contains("no picture came of"), "{}", said.stderr);
     assert!(
-        said.warnings().iter().any(|text| text.contains("no picture came of")),
+        said.stderr.contains("the decoder made no picture of"),
+        "{}",
+        said.stderr
+    );
+    assert!(
+        said.warnings()
+            .iter()
+            .any(|text| text.contains("the decoder made no picture of")),
         "{:?}",
         said.warnings()
     );
@@ -712,7 +722,7 @@ fn a_socket_that_carries_no_messages_ends_a_worker() {
         (&[0_u8; 16][..], "a message of 0 bytes"),
         (&[0xff; 16], "a message of 4294967295 bytes"),
         (&[0, 0, 0, 2, 99, 0], "kind 99"),
-        (&[0, 0, 0, 3, 3, 0, 1], "a job was expected first"),
+        (&[0, 0, 0, 3, 3, 0, 1], "the first order, and no other, must be a job"),
     ] {
         let worker = Worker::start();
         worker.socket().write_all(bytes).unwrap();
@@ -733,16 +743,16 @@ fn a_worker_ends_quietly_with_the_daemon() {
     assert!(said.status.success(), "{}", said.stderr);
     assert!(!said.stderr.contains("socket"), "{}", said.stderr);
 
-    // So does one that has not been told anything.
+    // A worker without any order ends in the same way.
     let worker = Worker::start();
     worker.socket().shutdown(std::net::Shutdown::Both).unwrap();
     assert!(worker.finish().status.success());
 }
 
-/// Video and audio of two seconds, one after the other as they are sent.
+/// Two seconds of video and audio, interleaved in the order of sending.
 fn with_sound(source: &Source, sound: &sound::Sound, first: i64, hz: u32) -> Vec<Order> {
     let audio = sound.units.iter().enumerate().map(|(number, payload)| {
-        // Milliseconds, as they come by RTMP.
+        // Milliseconds, as in RTMP.
         let ms = (number * sound::UNIT * 1_000) as i64 / i64::from(hz);
         (first + ms * 90, payload)
     });
@@ -847,7 +857,7 @@ fn pictures_are_taken_of_the_source_now_and_then() {
         picture_size: (240, 92),
         ..job(&recipe, &source, &[rendition(160, 90)])
     };
-    // As slowly as they may come to the worker, so that none is left out for being early.
+    // As slowly as in a live source, so that none is dropped for being early.
     let said = made(job, marked(&source));
     let pictures = said.pictures();
     assert_eq!(pictures[0].0, 0);

@@ -1,6 +1,8 @@
-//! Which files a confined process may open, by Landlock: libraries and what libraries look at, to be read. Nothing is written, created,
-//! removed or executed; no TCP port is bound or connected to, no signal leaves, no abstract socket is reached. What the kernel's version of
-//! Landlock does not know is left out (landlock(7)); `syscalls` covers most of it a second time.
+//! Landlock rules for the files that a confined process may open: libraries, and the files that
+//! libraries read. Nothing may be written, created, removed or executed; no TCP port may be bound
+//! or connected to, no signal sent to another process, no abstract socket connected to. Rules that
+//! the kernel's version of Landlock does not support are left out (landlock(7)); `syscalls` covers
+//! most of them a second time.
 
 use std::fmt;
 
@@ -11,10 +13,11 @@ use landlock::{
 
 use super::{Error, Limits};
 
-/// The newest version that was tried: Linux 6.15.
+/// The newest tested version: Linux 6.15.
 const TRIED: ABI = ABI::V7;
 
-/// Where plugins and the libraries that they need are, and what those look at when they are loaded or start threads.
+/// Folders of plugins and their libraries, and the files that these read when they are loaded or
+/// start threads.
 const LIBRARIES: [&str; 15] = [
     "/usr/lib",
     "/usr/lib32",
@@ -39,7 +42,7 @@ const DEVICES: [&str; 5] = [
     "/dev/null",
     "/dev/zero",
 ];
-/// How graphics drivers find their devices.
+/// Files by which graphics drivers find their devices.
 const GPU_FINDS: [&str; 7] = [
     "/dev",
     "/sys/bus/pci",
@@ -50,21 +53,22 @@ const GPU_FINDS: [&str; 7] = [
     "/etc/OpenCL",
 ];
 
-/// What Landlock does for this process.
+/// The effect of Landlock on this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Landlock {
-    /// All that is asked of it.
+    /// All requested rules.
     Enforced {
         /// The version in force.
         abi: i32,
     },
-    /// What an older version knows: from 1 files, from 4 TCP ports too, from 6 signals and abstract sockets too.
+    /// The rules that an older version supports: from 1 files, from 4 TCP ports too, from 6 signals
+    /// and abstract sockets too.
     Partial {
         /// The version in force.
         abi: i32,
     },
-    /// Nothing: the kernel does not have it, or it was not enabled at boot.
+    /// None: the kernel does not support it, or it was not enabled at boot.
     NotSupported,
 }
 
@@ -114,7 +118,8 @@ pub(super) fn restrict(limits: &Limits) -> Result<Landlock, Error> {
     })
 }
 
-/// GStreamer's list of plugins, where it was told to keep it. It is read when GStreamer is initialised, and again by few.
+/// GStreamer's list of plugins, at its configured path. It is read when GStreamer is initialised,
+/// and rarely again.
 fn registry() -> impl Iterator<Item = std::ffi::OsString> {
     ["GST_REGISTRY", "GST_REGISTRY_1_0"]
         .into_iter()

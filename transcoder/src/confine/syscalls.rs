@@ -1,12 +1,16 @@
-//! What a confined process may ask of the kernel, by seccomp: four filters, of whose answers the strictest counts.
+//! The system calls of a confined process, limited by seccomp: four filters, of whose results the
+//! strictest applies.
 //!
-//! 1. What a codec never does, and an intruder does first, ends the process with SIGSYS.
-//! 2. Opening a file other than to read it is refused (EACCES), since ORC tries, and goes on without.
-//! 3. Priorities and processors are said to be set and are not: GLib copies priorities from thread to thread, and would undo our
-//!    niceness; and both could be set of another process.
-//! 4. Of all the rest, what GStreamer, GLib, libav, x264, openh264 and the C library's allocator and threads were seen to use, and Rust's
-//!    threads, files and sockets need, is answered; the others do not exist (ENOSYS). So the C library starts threads by `clone`, whose
-//!    arguments a filter can read, in place of `clone3`.
+//! 1. Calls that a codec never makes, and an intruder makes first, end the process with SIGSYS.
+//! 2. Opening a file other than for reading is refused (EACCES), because ORC tries it and continues
+//!    without.
+//! 3. Setting priorities and processors appears to succeed without effect: GLib copies priorities
+//!    from thread to thread, and would undo our niceness; and both could be set for another
+//!    process.
+//! 4. Of the rest, only the calls that GStreamer, GLib, libav, x264, openh264 and the C library's
+//!    allocator and threads were observed to make, and those that Rust's threads, files and sockets
+//!    need, are permitted; all others do not exist (ENOSYS). So the C library starts threads with
+//!    `clone`, whose arguments a filter can read, instead of `clone3`.
 
 use std::{collections::BTreeMap, fmt, io, path::Path, process};
 
@@ -19,7 +23,7 @@ use seccompiler::{
 
 use super::Error;
 
-/// What seccomp does for this process.
+/// The effect of seccomp on this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Seccomp {
@@ -38,7 +42,7 @@ impl fmt::Display for Seccomp {
     }
 }
 
-/// Present where filters are, since Linux 4.14.
+/// Exists on kernels with filters, since Linux 4.14.
 const PRESENT: &str = "/proc/sys/kernel/seccomp/actions_avail";
 
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
@@ -60,7 +64,7 @@ fn is_absence(err: &io::Error) -> bool {
     matches!(err.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) && !Path::new(PRESENT).exists()
 }
 
-/// In the order in which they are put in place: the last ends that more can be.
+/// In the order of installation: the last one forbids further filters.
 fn filters(gpu: bool) -> Result<[BpfProgram; 4], BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let program =
@@ -76,9 +80,9 @@ fn filters(gpu: bool) -> Result<[BpfProgram; 4], BackendError> {
     ])
 }
 
-/// Whatever is being confined does not do these, whoever wrote it.
+/// Calls that no confined process makes, whoever wrote it.
 const NEVER: &[c_long] = &[
-    // Other processes.
+    // Access to other processes.
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
@@ -90,7 +94,7 @@ const NEVER: &[c_long] = &[
     libc::SYS_tkill,
     libc::SYS_rt_sigqueueinfo,
     libc::SYS_rt_tgsigqueueinfo,
-    // Who it is.
+    // Identity.
     libc::SYS_setuid,
     libc::SYS_setgid,
     libc::SYS_setreuid,
@@ -105,7 +109,7 @@ const NEVER: &[c_long] = &[
     libc::SYS_keyctl,
     libc::SYS_add_key,
     libc::SYS_request_key,
-    // Where it is.
+    // Namespaces and mounts.
     libc::SYS_unshare,
     libc::SYS_setns,
     libc::SYS_chroot,
@@ -121,7 +125,7 @@ const NEVER: &[c_long] = &[
     libc::SYS_mount_setattr,
     libc::SYS_name_to_handle_at,
     libc::SYS_open_by_handle_at,
-    // The kernel's machinery, where its own holes are.
+    // Kernel interfaces with a history of vulnerabilities.
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
@@ -155,9 +159,9 @@ const NEVER: &[c_long] = &[
     libc::SYS_modify_ldt,
 ];
 
-/// No codec does these; a graphics driver may, and lives on without.
+/// Calls that no codec makes; a graphics driver may, and continues without.
 const NEVER_WITHOUT_GPU: &[c_long] = &[
-    // Mesa compares descriptors by it, which may be of another process.
+    // Mesa compares descriptors with it, but they may belong to another process.
     libc::SYS_kcmp,
     libc::SYS_socket,
     libc::SYS_connect,
@@ -165,7 +169,8 @@ const NEVER_WITHOUT_GPU: &[c_long] = &[
     libc::SYS_listen,
     libc::SYS_accept,
     libc::SYS_accept4,
-    // These carry an address, which a filter cannot read, to a socket of any process; and descriptors.
+    // These contain an address, which a filter cannot read, of a socket of any process; and
+    // descriptors.
     libc::SYS_sendmsg,
     libc::SYS_sendmmsg,
     libc::SYS_recvmsg,
@@ -179,7 +184,7 @@ const NEVER_WITHOUT_GPU: &[c_long] = &[
 ];
 
 const PRETENDED: [c_long; 4] = [
-    // Of any process of the user; drivers ask for it for their own threads.
+    // It applies to any process of the user; drivers use it for their own threads.
     libc::SYS_sched_setaffinity,
     libc::SYS_sched_setattr,
     libc::SYS_sched_setscheduler,
@@ -187,7 +192,7 @@ const PRETENDED: [c_long; 4] = [
 ];
 
 const ALLOWED: &[c_long] = &[
-    // Files; those opened are filtered above, and by `files`.
+    // Files; filter 2 and `files` restrict opening.
     libc::SYS_openat,
     libc::SYS_close,
     libc::SYS_read,
@@ -263,7 +268,7 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack,
-    // What it is and where.
+    // Information about the process and the system.
     libc::SYS_getpid,
     libc::SYS_getppid,
     libc::SYS_gettid,
@@ -300,7 +305,7 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_time,
 ];
 
-/// Memory shared with a device, and placed near it.
+/// Memory shared with a device, and its placement.
 const ALLOWED_WITH_GPU: [c_long; 7] = [
     libc::SYS_mmap,
     libc::SYS_memfd_create,
@@ -311,7 +316,7 @@ const ALLOWED_WITH_GPU: [c_long; 7] = [
     libc::SYS_sched_setaffinity,
 ];
 
-/// What glibc starts a thread with, and nothing else: no other process, no namespace.
+/// The flags with which glibc starts a thread, and no others: no other process, no namespace.
 const THREAD: c_int = libc::CLONE_VM
     | libc::CLONE_FS
     | libc::CLONE_FILES
@@ -322,10 +327,11 @@ const THREAD: c_int = libc::CLONE_VM
     | libc::CLONE_PARENT_SETTID
     | libc::CLONE_CHILD_CLEARTID;
 
-/// Of a socket's type, without its flags.
+/// The part of a socket's type without its flags.
 const SOCKET_TYPE: c_int = 0xf;
 
-/// Asks only for what a terminal would answer, or about the descriptor itself: what the C library and Rust ask.
+/// Requests that only query a terminal, or concern the descriptor itself: those that the C library
+/// and Rust use.
 const IOCTLS: [u64; 5] = [
     0x5401, /* TCGETS */
     0x541b, /* FIONREAD */
@@ -333,7 +339,7 @@ const IOCTLS: [u64; 5] = [
     0x5450, /* FIONCLEX */
     0x5451, /* FIOCLEX */
 ];
-/// Type into the terminal that the daemon was started from.
+/// Requests that type into the daemon's terminal.
 const IOCTLS_NEVER: [u64; 2] = [0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */];
 const FCNTLS: [c_int; 6] = [
     libc::F_DUPFD,
@@ -343,7 +349,7 @@ const FCNTLS: [c_int; 6] = [
     libc::F_GETFL,
     libc::F_SETFL,
 ];
-/// Names of threads and, where malloc is told to, of memory.
+/// Names of threads and, if malloc is configured so, of memory.
 const PRCTLS: [c_int; 3] = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
 
 fn never(gpu: bool) -> Result<Rules, BackendError> {
@@ -401,7 +407,7 @@ fn allowed(gpu: bool) -> Result<Rules, BackendError> {
         ),
         (libc::SYS_fcntl, one_of_ints(1, &FCNTLS)?),
         (libc::SYS_prctl, one_of_ints(0, &PRCTLS)?),
-        // How GStreamer wakes its own threads. Datagrams could be addressed to any socket.
+        // GStreamer wakes its own threads with these. Datagrams could be addressed to any socket.
         (
             libc::SYS_socketpair,
             vec![where_all(&[
@@ -409,14 +415,14 @@ fn allowed(gpu: bool) -> Result<Rules, BackendError> {
                 masked(1, SOCKET_TYPE, libc::SOCK_STREAM)?,
             ])?],
         ),
-        // To no address but that to which the socket is connected.
+        // Only to the address to which the socket is connected.
         (
             libc::SYS_sendto,
             vec![where_all(&[SeccompCondition::new(4, Qword, SeccompCmpOp::Eq, 0)?])?],
         ),
-        // To abort.
+        // For abort.
         (libc::SYS_tgkill, one_of(0, &[u64::from(process::id())])?),
-        // To be told, not to set.
+        // Only to query, not to set.
         (
             libc::SYS_prlimit64,
             vec![where_all(&[
@@ -432,7 +438,8 @@ fn allowed(gpu: bool) -> Result<Rules, BackendError> {
         rules.insert(libc::SYS_ioctl, vec![where_all(&others)?]);
     } else {
         rules.insert(libc::SYS_ioctl, one_of(1, &IOCTLS)?);
-        // What is shared, or grows as a stack does, is not counted as memory (`RLIMIT_DATA`), so only files may be shared.
+        // Shared memory, and memory that grows as a stack does, are not counted (`RLIMIT_DATA`), so
+        // only files may be shared.
         let kind = libc::MAP_SHARED | libc::MAP_PRIVATE | libc::MAP_GROWSDOWN;
         rules.insert(
             libc::SYS_mmap,
@@ -453,7 +460,7 @@ fn where_all(conditions: &[SeccompCondition]) -> Result<SeccompRule, BackendErro
     SeccompRule::new(conditions.to_vec())
 }
 
-/// Of arguments that the kernel takes as 32 bits.
+/// For arguments that the kernel interprets as 32 bits.
 fn equal(argument: u8, value: u64) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(argument, Dword, SeccompCmpOp::Eq, value)
 }

@@ -1,11 +1,12 @@
-//! What the machine can encode, and who has been promised how much of it. Macroblocks a second, as a trial encode has measured.
+//! The machine's capacity for encoding, and its reservations. In macroblocks a second, as measured
+//! by a trial encode.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Share of a core that one thread of an encoder may need.
+/// Maximum share of a core that one thread of an encoder may need.
 const BUSY: f64 = 0.7;
 
-/// What the machine can encode. Cheap to clone; all clones are one.
+/// The machine's capacity. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
 pub(crate) struct Capacity(Arc<Shared>);
 
@@ -16,7 +17,7 @@ struct Shared {
     used: Mutex<f64>,
 }
 
-/// A promise of some of it, until dropped.
+/// A reservation of capacity, until dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     capacity: Capacity,
@@ -24,7 +25,7 @@ pub(crate) struct Permit {
 }
 
 impl Capacity {
-    /// What `cores` can do of which each does `macroblocks_per_s`.
+    /// The capacity of `cores` cores, of which each does `macroblocks_per_s`.
     pub(crate) fn new(macroblocks_per_s: f64, cores: f64) -> Self {
         Self(Arc::new(Shared {
             whole: macroblocks_per_s * cores,
@@ -33,7 +34,7 @@ impl Capacity {
         }))
     }
 
-    /// A promise of `cost` if there is as much left.
+    /// Reserves `cost`, if that much is left.
     pub(crate) fn admit(&self, cost: f64) -> Option<Permit> {
         let mut used = self.used();
         let fits = *used + cost <= self.0.whole;
@@ -46,7 +47,8 @@ impl Capacity {
         })
     }
 
-    /// Those of `costs`, dearest first, that fit together beside `overhead`, which they all need: the dearest are left out first.
+    /// Reserves those of `costs`, the most expensive first, that fit together beside `overhead`,
+    /// which they all need. The most expensive ones are refused first.
     pub(crate) fn admit_all(&self, overhead: f64, costs: &[f64]) -> (Option<Permit>, Vec<Option<Permit>>) {
         let mut permits: Vec<_> = costs.iter().map(|_| None).collect();
         let Some(base) = self.admit(overhead) else {
@@ -64,7 +66,8 @@ impl Capacity {
         (Some(base), permits)
     }
 
-    /// How many threads an encoder needs for this: one as long as one core keeps well ahead of it.
+    /// Number of threads that an encoder needs for `cost`: one, as long as one core suffices with a
+    /// margin.
     pub(crate) fn threads(&self, cost: f64) -> u32 {
         const MOST: f64 = 16.0;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 1 to 16")]
@@ -72,7 +75,7 @@ impl Capacity {
         threads
     }
 
-    /// What is promised, as a share of all.
+    /// The reserved share of the capacity.
     pub(crate) fn load(&self) -> f64 {
         *self.used() / self.0.whole.max(1.0)
     }

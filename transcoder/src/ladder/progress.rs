@@ -1,35 +1,37 @@
-//! How far the units that a worker was fed have come out again, rendition by rendition. Pure: `now` is an argument.
+//! The progress of the units sent to a worker, for each rendition. Pure: `now` is an argument.
 //!
-//! A worker handles what nobody vouches for, so what comes out is held against what went in: each rendition has one unit for each of the
-//! source's at the most, and no more bytes than a few times what its encoder was told.
+//! A worker handles untrusted media, so its output is checked against its input: each rendition has
+//! at most one unit for each of the source's, and at most a few times the bytes of its encoder's
+//! bit rate.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-/// Units remembered: 10 s at 60 a second, and more than any queue on the way holds.
+/// Number of remembered units: 10 s at 60 a second, more than all queues in between hold.
 const MOST: usize = 600;
-/// How much more than it was told an encoder may give, over any time; and what it may give at once: a key frame of the largest.
+/// Factor by which an encoder may exceed its bit rate over any time, and the bytes that it may
+/// output at once: a key frame of the largest size.
 const EXCESS: u64 = 4;
 const AT_ONCE: u64 = 4 << 20;
-/// More units than any decoder and encoder hold back together.
+/// More units than any decoder and encoder hold together.
 const MANY: u32 = 30;
 
-/// What was fed, and how far each rendition has come. Times are 90 kHz ticks.
+/// The units sent, and the progress of each rendition. Times are 90 kHz ticks.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    /// Units fed, in the order of feeding.
+    /// Units sent, in order.
     fed: VecDeque<Fed>,
-    /// The newest presentation time fed.
+    /// The newest presentation time sent.
     newest: Option<i64>,
     out: Vec<Out>,
-    /// Units fed since any came out, and since when something is waited for.
+    /// Units sent since the last output, and the start of the present wait.
     waiting: u32,
     waiting_since: Option<Instant>,
-    /// The newest unit has not found room in the socket yet.
+    /// Whether the newest unit still waits for room in the socket.
     blocked: bool,
-    /// What is presented from here on is the next worker's to make.
+    /// Media from this time on belong to the next worker.
     until: Option<i64>,
 }
 
@@ -37,7 +39,7 @@ pub(crate) struct Progress {
 struct Fed {
     pts: i64,
     arrived: Instant,
-    /// A bit for each rendition of which it has come out.
+    /// A bit for each rendition that has output it.
     out: u32,
 }
 
@@ -45,16 +47,16 @@ struct Fed {
 #[derive(Debug)]
 struct Out {
     bytes_per_s: u64,
-    /// Bytes that it may still give.
+    /// Bytes that it may still output.
     left: u64,
-    /// Presentation time of its newest unit since it was last begun.
+    /// Presentation time of its newest unit since its last start.
     newest: Option<i64>,
-    /// When that came out, or it was begun.
+    /// Time of that output, or of the start.
     since: Option<Instant>,
 }
 
 impl Progress {
-    /// Renditions of these bit rates.
+    /// Renditions with these bit rates.
     pub(crate) fn new(bitrates_bps: &[u32]) -> Self {
         let out = bitrates_bps.iter().map(|bps| Out {
             bytes_per_s: EXCESS * u64::from(*bps) / 8,
@@ -73,7 +75,7 @@ impl Progress {
         }
     }
 
-    /// A unit goes in that had arrived at `arrived`.
+    /// Records that a unit is being sent, which arrived at `arrived`.
     pub(crate) fn feed(&mut self, pts: i64, arrived: Instant, now: Instant) {
         if self.fed.len() == MOST {
             self.fed.pop_front();
@@ -95,30 +97,30 @@ impl Progress {
         self.blocked = true;
     }
 
-    /// The newest unit has gone in.
+    /// Records that the newest unit was sent.
     pub(crate) fn fed(&mut self) {
         self.blocked = false;
     }
 
-    /// What is presented from `pts` on is the next worker's to make.
+    /// Media from `pts` on belong to the next worker.
     pub(crate) fn leave_at(&mut self, pts: i64) {
         self.until = Some(pts);
     }
 
-    /// Whether a unit is the next worker's to make.
+    /// Whether a unit belongs to the next worker.
     pub(crate) fn is_left(&self, pts: i64) -> bool {
         self.until.is_some_and(|until| pts >= until)
     }
 
-    /// A rendition is made from now on: how far it had come before says nothing.
+    /// A rendition is made from now on: its earlier progress is discarded.
     pub(crate) fn begin(&mut self, rendition: usize, now: Instant) {
         if let Some(out) = self.out.get_mut(rendition) {
             (out.newest, out.since) = (None, Some(now));
         }
     }
 
-    /// A unit of a rendition comes out, with so many bytes; when the unit that it was made of had arrived. `None`: none with this time
-    /// was fed, or it has come out before, or it is far larger than it was asked to be.
+    /// Records the output of a unit with `bytes` bytes. Returns the arrival of its source unit.
+    /// `None`: no unit with this time was sent, it was output before, or it is far too large.
     pub(crate) fn come_out(&mut self, rendition: usize, pts: i64, bytes: usize, now: Instant) -> Option<Instant> {
         let left = self.is_left(pts);
         let fed = self.fed.iter_mut().rev().find(|fed| fed.pts == pts)?;
@@ -135,7 +137,8 @@ impl Progress {
         Some(arrived)
     }
 
-    /// Whether a time may be one of the source's other tracks: within ten seconds of what was fed.
+    /// Whether a time is plausible for the source's other tracks: within ten seconds of the sent
+    /// units.
     pub(crate) fn is_near(&self, pts: i64) -> bool {
         let oldest = self.fed.front().map(|fed| fed.pts);
         let near = |fed: i64| pts.abs_diff(fed) <= 900_000;
@@ -143,30 +146,32 @@ impl Progress {
             || self.newest.is_some_and(near)
     }
 
-    /// The worker has decoded something, whether it comes out or not.
+    /// Records that the worker has decoded a picture.
     pub(crate) fn decodes(&mut self, now: Instant) {
         (self.waiting, self.waiting_since) = (0, Some(now));
     }
 
-    /// The newest time at which any rendition's unit came out.
+    /// The newest presentation time output by any rendition.
     pub(crate) fn newest_out(&self) -> Option<i64> {
         self.out.iter().filter_map(|out| out.newest).max()
     }
 
-    /// How far the renditions for which `made` says so are behind: the age of the oldest unit fed that has not come out of the slowest.
-    /// `None` before anything came out: that may take its time, and [`Progress::silence`] says how long it takes.
+    /// The delay of the renditions selected by `made`: the age of the oldest sent unit that the
+    /// slowest has not output. `None` before the first output, which may take long;
+    /// [`Progress::silence`] measures that.
     pub(crate) fn lag(&self, made: impl Fn(usize) -> bool, now: Instant) -> Option<Duration> {
         let slowest = (0..self.out.len())
             .filter(|index| made(*index))
             .filter_map(|index| self.out[index].newest)
             .min()?;
-        // Half rate: the unit after the newest may be one that is left out, and reordered ones come out in another order.
+        // With half the rate the unit after the newest may be a dropped one, and reordered units
+        // are output in another order.
         let mut waiting = self.fed.iter().filter(|fed| fed.pts > slowest);
         let oldest = waiting.nth(1).map(|fed| fed.arrived);
         Some(oldest.map_or(Duration::ZERO, |arrived| now.saturating_duration_since(arrived)))
     }
 
-    /// A rendition for which `made` says so and that has given nothing for `span`, while another has.
+    /// A rendition selected by `made` that has output nothing for `span`, while another one has.
     pub(crate) fn left_behind(&self, made: impl Fn(usize) -> bool, span: Duration, now: Instant) -> Option<usize> {
         let quiet = |index: &usize| {
             let since = self.out[*index].since;
@@ -177,7 +182,8 @@ impl Progress {
         renditions.find(quiet).filter(|_| any_well)
     }
 
-    /// For how long something was waited for, and nothing came of it: many units have gone in, or the next finds no room.
+    /// Time for which the worker owes an output: many units were sent, or the next one finds no
+    /// room.
     pub(crate) fn silence(&self, now: Instant) -> Duration {
         let since = self.waiting_since.filter(|_| self.waiting >= MANY || self.blocked);
         since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))

@@ -1,40 +1,42 @@
-//! Which renditions are given up when encoders fall behind, and when they are tried again. Pure: `now` is an argument.
+//! Decides which renditions are stopped when encoders fall behind, and when they are started again.
+//! Pure: `now` is an argument.
 //!
-//! The pipeline is as late as its slowest encoder, so the lag of any is the lag of all: the dearest goes first. One that went is tried again
-//! when there has been no lag for a while, and the next time after twice as long.
+//! The pipeline is as late as its slowest encoder, so the lag of any is the lag of all: the most
+//! expensive is stopped first. It is started again after a while without lag, and the next time
+//! after twice as long.
 
 use std::time::{Duration, Instant};
 
-/// How far renditions may be behind the source for how long before one is given up.
+/// Lag of renditions, and its duration, after which one is stopped.
 const LATE: Duration = Duration::from_millis(1_500);
 const PATIENCE: Duration = Duration::from_secs(1);
-/// After a change: the backlog must be worked off before the next is judged.
+/// Time after a change for the backlog to shrink before the next decision.
 const SETTLE: Duration = Duration::from_secs(3);
-/// A worker that has just started has a group to catch up with.
+/// Time for a new worker to catch up with a group.
 const START: Duration = Duration::from_secs(8);
-/// No lag for this long, and one is tried again; longer each time that it was in vain.
+/// Time without lag after which a rendition is started again; longer after each failed attempt.
 const CALM: Duration = Duration::from_secs(30);
 const LONGEST_CALM: Duration = Duration::from_secs(960);
-/// Behind the source by less than this is no lag.
+/// A smaller delay is no lag.
 const SMALL: Duration = Duration::from_millis(600);
 
-/// What is to be done.
+/// A decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Give up the dearest that is made.
+    /// Stop the most expensive running rendition.
     Shed,
-    /// Make again the cheapest that was given up.
+    /// Start the cheapest stopped rendition.
     Restore,
 }
 
-/// The judge of one ladder.
+/// The state of the decisions for one ladder.
 #[derive(Debug)]
 pub(crate) struct Shedding {
     late_since: Option<Instant>,
     calm_since: Instant,
-    /// Nothing is changed before.
+    /// No change before this time.
     settled: Instant,
-    /// A worker has started and has not caught up.
+    /// Whether a worker has started and has not caught up.
     starting: bool,
     calm: Duration,
 }
@@ -50,7 +52,7 @@ impl Shedding {
         }
     }
 
-    /// A worker starts: it is given time to catch up.
+    /// A worker starts: it gets time to catch up.
     pub(crate) fn start(&mut self, now: Instant) {
         self.settled = now + START;
         self.starting = true;
@@ -58,14 +60,14 @@ impl Shedding {
         self.calm_since = now;
     }
 
-    /// What to do, when renditions are `lag` behind the source, and whether any has been given up. To be called several times a second
-    /// while a worker has something to do.
+    /// Decides, for renditions that are `lag` behind the source; `any_shed`: at least one is
+    /// stopped. Call it several times a second while a worker has something to do.
     pub(crate) fn judge(&mut self, lag: Duration, any_shed: bool, now: Instant) -> Option<Change> {
         if lag > SMALL || !any_shed {
             self.calm_since = now;
         }
         if lag <= SMALL && self.starting {
-            // Caught up before its time.
+            // It caught up early.
             (self.starting, self.settled) = (false, now);
         }
         let late = if lag > LATE {
@@ -97,7 +99,8 @@ impl Shedding {
 mod tests {
     use super::*;
 
-    /// Judges a lag of `ms` for `seconds`, ten times a second; returns what was done when, in seconds since the start.
+    /// Applies a lag of `ms` for `seconds`, ten times a second. Returns the changes with their
+    /// times, in seconds since the start.
     fn run(shedding: &mut Shedding, start: Instant, from: u32, seconds: u32, ms: u64) -> Vec<(f64, Change)> {
         let ticks = (from * 10)..((from + seconds) * 10);
         ticks

@@ -1,5 +1,6 @@
-//! One worker's life: fed the source from a key frame on, its reports published, watched, and ended. It lasts as long as the source goes on
-//! unchanged: a gap or another configuration ends it after what was fed has come out.
+//! One worker's life: it is sent the source from a key frame on, its reports are published, and it
+//! is watched and ended. It lasts as long as the source continues unchanged: a gap or another
+//! configuration ends it after it has encoded all units sent to it.
 
 use std::{
     io,
@@ -33,30 +34,32 @@ use crate::{
     supervisor::Talk,
 };
 
-/// How often a worker is looked at.
+/// Interval at which a worker is checked.
 const TICK: Duration = Duration::from_millis(250);
-/// How long a worker may take to finish what it was fed.
+/// Time limit for a worker to finish its units.
 const DRAIN: Duration = Duration::from_secs(3);
-/// A worker that was fed for this long and has given nothing decodes nothing.
+/// Time after which a worker without any output is considered stuck.
 const STUCK: Duration = Duration::from_secs(5);
-/// Less, and it is not judged by how late it is.
+/// Silence of a worker below which its lag is evaluated.
 const SILENT: Duration = Duration::from_secs(2);
-/// Frames that have waited longer are passed over if a newer group is there.
+/// Frames that have waited longer are skipped if there is a newer group.
 const TOO_LATE: Duration = Duration::from_secs(4);
-/// One that gives nothing for this long while others do has failed: the longest group and some.
+/// Silence after which a single rendition has failed while others continue: the longest group and a
+/// margin.
 const LEFT_BEHIND: Duration = Duration::from_secs(20);
-/// Configurations that a worker may tell of, and reports other than units in a second.
+/// Maximum number of configurations that a worker may report, and of reports other than units in a
+/// second.
 const MOST_CONFIGS: u32 = 64;
 const MOST_OTHERS: usize = 100;
-/// The shortest that a unit of audio lasts (90 kHz), and the largest that it is.
+/// The shortest duration of an audio unit (90 kHz), and its largest size.
 const LEAST_SOUND: i64 = 450;
 const MOST_SOUND_BYTES: usize = 8 << 10;
-/// The farthest that a rendition's decode time may lie from its presentation time: 10 s.
+/// The largest distance of a rendition's decode time from its presentation time: 10 s.
 const MAX_COMPOSITION: i64 = 900_000;
-/// What is kept of a worker's log lines each ten seconds is `supervisor`'s to say.
+/// The worker's name in the log. `supervisor` limits its log lines.
 const NAME: &str = "ladder";
 
-/// What is fed: the source as it is from a key frame on.
+/// The input: the source from a key frame on.
 pub(super) struct Feed<'a> {
     pub(super) broadcast: &'a Arc<Broadcast>,
     pub(super) consumer: &'a mut Consumer,
@@ -65,26 +68,29 @@ pub(super) struct Feed<'a> {
     pub(super) audio: Option<(usize, aac::Config)>,
     /// The key frame.
     pub(super) first: Frame,
-    /// Renditions have come as far as this (90 kHz): what is made starts at the first mark after it.
+    /// Time that renditions have reached (90 kHz): the worker makes them from the first mark after
+    /// it.
     pub(super) resume_after: Option<i64>,
 }
 
 /// Why a worker's life ended.
 #[derive(Debug, PartialEq)]
 pub(super) enum End {
-    /// All was made of what was fed. The source has a gap, or another configuration.
+    /// All units were encoded. The source has a gap, or another configuration.
     Drained(Option<Config>),
-    /// All was made, and nothing follows.
+    /// All units were encoded, and the source has ended.
     Over,
-    /// Another list of renditions is wanted; all was made up to a mark, from which the next worker goes on.
+    /// Another list of renditions is wanted; all units were encoded up to a mark, from which the
+    /// next worker continues.
     Replan,
     /// The daemon stops.
     Stopped,
-    /// It failed, for this reason.
+    /// The worker failed, with a reason for the metrics.
     Failed(&'static str),
 }
 
-/// Runs one worker; returns why it ended and how far renditions have come. Its process is gone then.
+/// Runs one worker. Returns why it ended, and the time that renditions have reached. Its process
+/// has ended when this returns.
 pub(super) async fn run(
     shared: &Shared,
     rungs: &mut Rungs,
@@ -96,7 +102,7 @@ pub(super) async fn run(
     let (process, orders, reports, stderr) = match started {
         Ok(started) => started,
         Err(err) => {
-            warn!(%err, "worker does not start");
+            warn!(%err, "worker cannot be started");
             return (End::Failed("start"), feed.resume_after);
         }
     };
@@ -144,7 +150,7 @@ pub(super) async fn run(
     (end, newest.max(resume_after))
 }
 
-/// What is known of a worker while it runs.
+/// The state of a running worker.
 struct Life<'a> {
     shared: &'a Shared,
     broadcast: &'a Arc<Broadcast>,
@@ -153,18 +159,20 @@ struct Life<'a> {
     progress: &'a Mutex<Progress>,
     figures: Figures,
     talk: Talk,
-    /// When refused renditions were last asked for.
+    /// Last attempt to start refused renditions.
     asked: Instant,
-    /// The newest time of the audio's rendition.
+    /// The newest time of the audio rendition.
     sound: Option<i64>,
     configs: u32,
-    /// When reports came in the last second that are no units.
+    /// Times of the reports other than units in the last second.
     others: Vec<Instant>,
 }
 
 impl Life<'_> {
     async fn live(&mut self, feed: Feed<'_>, orders: Orders, reports: Reports, stop: &CancellationToken) -> End {
-        // Few and small; a worker that does not take its orders is stuck, and will be ended for it.
+        // Orders are few and small; a worker that does not read them is stuck, and will be ended.
+        // Three activities run together: feeding, which may block on a full socket; reading
+        // reports; and a tick for time limits. Only this task may end the worker.
         let (changes, wanted) = mpsc::channel(16);
         let job = self.job(&feed);
         let made: Vec<_> = (0..self.rungs.len()).map(|index| self.rungs.is_made(index)).collect();
@@ -183,7 +191,7 @@ impl Life<'_> {
                                 return End::Failed(reason);
                             }
                         }
-                        // One that dies with orders unread resets the socket.
+                        // A worker that dies with unread orders resets the socket.
                         Ok(None) | Err(process::Error::Socket(_)) => return match fed {
                             Some(Ok(end)) => end,
                             _ => End::Failed("died"),
@@ -196,7 +204,7 @@ impl Life<'_> {
                     reading.set(read(reports));
                 }
                 done = &mut feeding, if fed.is_none() => {
-                    // One that has closed its socket is dead: its reports end, too.
+                    // A worker that has closed its socket is dead, and its reports end too.
                     drained_by = Some(Instant::now() + DRAIN);
                     fed = Some(done);
                 }
@@ -205,7 +213,7 @@ impl Life<'_> {
                     if drained_by.is_some_and(|limit| now >= limit) {
                         return match fed {
                             Some(Ok(end)) => {
-                                self.talk.warn("it does not finish");
+                                self.talk.warn("the worker does not finish");
                                 end
                             }
                             _ => End::Failed("died"),
@@ -243,7 +251,7 @@ impl Life<'_> {
         }
     }
 
-    /// Takes one report; the reason to end the worker, if it is at fault.
+    /// Handles one report.
     fn take(&mut self, report: Report) -> Result<(), &'static str> {
         let now = Instant::now();
         if !matches!(report, Report::Unit { .. }) {
@@ -329,28 +337,28 @@ impl Life<'_> {
         Ok(())
     }
 
-    /// What the clock asks for.
+    /// Handles the passage of time.
     fn watch(&mut self, changes: &mpsc::Sender<Order>, now: Instant) -> Option<End> {
         let progress = lock(self.progress);
         let silence = progress.silence(now);
-        // With none left there is no lag, and one can be tried again.
+        // Without any running rendition there is no lag, and one can be started.
         let none_made = (0..self.rungs.len()).all(|index| !self.rungs.is_made(index));
         let lag = progress.lag(|index| self.rungs.is_made(index), now);
         let lag = lag.or(none_made.then_some(Duration::ZERO));
         let left_behind = progress.left_behind(|index| self.rungs.is_made(index), LEFT_BEHIND, now);
         drop(progress);
         if left_behind.is_some() {
-            self.talk.warn("one of its encoders gives nothing");
+            self.talk.warn("an encoder outputs nothing");
             return Some(End::Failed("stuck"));
         }
         for index in self.rungs.newly_failed() {
-            self.tell(changes, index, false);
+            self.set_made(changes, index, false);
         }
         if silence >= STUCK {
-            self.talk.warn("it was fed and gives nothing");
+            self.talk.warn("the worker gets units and outputs nothing");
             return Some(End::Failed("stuck"));
         }
-        // One that gives nothing at all is not slow.
+        // A worker without any output is not slow but stuck.
         if let Some(lag) = lag.filter(|_| self.shared.config.shedding && silence < SILENT) {
             let change = self.shedding.judge(lag, self.rungs.any_shed(), now);
             let change = change.and_then(|change| match change {
@@ -361,13 +369,13 @@ impl Life<'_> {
                 Change::Restore => self.rungs.restore().map(|index| (index, true)),
             });
             if let Some((index, on)) = change {
-                self.tell(changes, index, on);
+                self.set_made(changes, index, on);
             }
         }
         if now.saturating_duration_since(self.asked) >= self.rungs.ask_every(now) {
             self.asked = now;
             for index in self.rungs.admit() {
-                self.tell(changes, index, true);
+                self.set_made(changes, index, true);
             }
             if self.rungs.wants_stand_in(self.broadcast.is_gridded()) {
                 let _ = changes.try_send(Order::End);
@@ -376,12 +384,12 @@ impl Life<'_> {
         None
     }
 
-    fn tell(&self, changes: &mpsc::Sender<Order>, index: usize, on: bool) {
+    fn set_made(&self, changes: &mpsc::Sender<Order>, index: usize, on: bool) {
         if on {
             lock(self.progress).begin(index, Instant::now());
         }
         let rendition = u8::try_from(index).unwrap_or(u8::MAX);
-        // A worker that takes no orders is stuck, and will be ended for it.
+        // A worker that does not read orders is stuck, and will be ended.
         let _ = changes.try_send(Order::Make { rendition, on });
         self.shared.status.set(self.broadcast.id(), self.rungs.status());
     }
@@ -392,7 +400,7 @@ async fn read(mut reports: Reports) -> (Reports, Result<Option<Report>, process:
     (reports, report)
 }
 
-/// Feeds a worker until the source has a gap, changes or ends; waits for nothing but the worker.
+/// Sends the source to a worker until it has a gap, changes or ends. Waits only for the worker.
 async fn feed_worker(
     feed: Feed<'_>,
     mut orders: Orders,
@@ -410,11 +418,11 @@ async fn feed_worker(
         resume_after,
         ..
     } = feed;
-    // Audio that comes late is heard from the next mark on.
+    // A late audio track is used from the next mark on.
     let waits_for_audio = audio.is_none() && shared.config.audio_kbps > 0;
     let audio = audio.filter(|_| job.audio.is_some());
     orders.send(&Order::Job(Box::new(job))).await?;
-    // What comes before the next mark would be thrown away: it is decoded only.
+    // Media before the next mark are only decoded, because their renditions would be discarded.
     let mut waits = resume_after.is_some();
     let make = |index: usize, on| Order::Make {
         rendition: u8::try_from(index).unwrap_or(u8::MAX),
@@ -426,7 +434,7 @@ async fn feed_worker(
         }
     }
     let mut made = made;
-    // Whether it is to end at a mark, and at which.
+    // Whether it is to end at a mark, and the time of that mark.
     let (mut leaves, mut left_at) = (false, None);
     let mut next = Some(Event::Frame {
         track: video.0,
@@ -458,11 +466,14 @@ async fn feed_worker(
         let end = match event {
             Some(Event::Frame { track, frame }) if track == video.0 => {
                 let now = Instant::now();
+                // A worker that is too slow gets newer groups, so that renditions stay near the
+                // source.
                 if now.saturating_duration_since(frame.arrived) > TOO_LATE && !frame.key {
                     consumer.skip_to_newest();
                 }
                 let mut mark = frame.mark.map(|mark| mark.pts);
                 if waits {
+                    // The first mark after the published media: from here on renditions are made.
                     if mark > resume_after {
                         waits = false;
                         for (index, _) in made.iter().enumerate().filter(|(_, made)| **made) {
@@ -472,11 +483,13 @@ async fn feed_worker(
                         mark = None;
                     }
                 }
+                // The next worker starts at this mark, so this one is still sent the pictures that
+                // are decoded later but shown before it.
                 if let Some(pts) = mark.filter(|_| leaves && left_at.is_none()) {
                     lock(progress).leave_at(pts);
                     left_at = Some(pts);
                 }
-                // Pictures that are shown before the mark's may come after it.
+                // Pictures that are shown before the mark's may follow it.
                 let done = left_at.is_some_and(|left| frame.pts > left);
                 lock(progress).feed(frame.pts, frame.arrived, now);
                 orders.send(&unit(Media::Video, frame, mark, Timescale::VIDEO)).await?;
@@ -490,6 +503,8 @@ async fn feed_worker(
                 None
             }
             Some(Event::Config { track, config }) if track == video.0 => {
+                // Encoders have a fixed size and the decoder a fixed configuration, so a change
+                // needs another worker.
                 let same = matches!(&*config, Config::Avc(avc) if *avc == video.1);
                 (!same).then(|| End::Drained(Some((*config).clone())))
             }

@@ -26,7 +26,7 @@ fn job() -> Job {
     }
 }
 
-/// As it travels; checks the length before it.
+/// The serialised message; checks its length prefix.
 fn joined(written: &Written) -> Bytes {
     let mut bytes = BytesMut::from(&written.head[..]);
     bytes.extend_from_slice(&written.payload);

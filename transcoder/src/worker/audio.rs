@@ -1,5 +1,6 @@
-//! The source's AAC at another bitrate. Each unit of the source gives as many samples as its configuration says, silence if the decoder takes
-//! offence, so that what the encoder gives can be counted back to the source's times, whatever its own delay.
+//! Encodes the source's AAC at another bit rate. Each unit of the source yields the number of
+//! samples in its configuration, or silence if the decoder rejects it, so that the encoder's output
+//! can be mapped to the source's times by counting, whatever its delay.
 
 use std::{
     collections::VecDeque,
@@ -17,17 +18,18 @@ use crate::{Error, protocol::Report};
 
 /// Buffers between two steps.
 const MAX_BUFFERS: u32 = 4;
-/// More units than this are in no decoder, and more blocks in no encoder.
+/// More units than any decoder, and more blocks than any encoder, holds.
 const MAX_OWED: usize = 64;
-/// Samples of each channel in a unit of the encoder. It gives one such unit before the first of what it was given.
+/// Samples of each channel in a unit of the encoder. Its first unit precedes the first sample of
+/// its input.
 const FRAME_SAMPLES: u64 = 1_024;
-/// A 32-bit float.
+/// Size of a 32-bit float.
 const SAMPLE_BYTES: u64 = 4;
 
-/// The way in, and the threads behind it.
+/// The input, and the threads behind it.
 pub(super) type Started = (Audio, [JoinHandle<()>; 2]);
 
-/// The way in.
+/// The input.
 pub(super) struct Audio {
     units: AppSrc,
     owed: Arc<Owed>,
@@ -37,10 +39,10 @@ pub(super) struct Audio {
 }
 
 impl Audio {
-    /// Starts decoder, encoder and the threads behind them, if the job wants audio.
+    /// Starts decoder, encoder and the threads behind them, if the job has an audio rendition.
     ///
     /// # Errors
-    /// [`Error::Build`], [`Error::Thread`]; [`Error::AudioConfig`]: its configuration is none.
+    /// [`Error::Build`], [`Error::Thread`]; [`Error::AudioConfig`]: its configuration is invalid.
     pub(super) fn start(shared: &Arc<Shared>) -> Result<Option<Started>, Error> {
         let (Some(record), Some(rendition)) = (&shared.job.audio, &shared.job.audio_rendition) else {
             return Ok(None);
@@ -73,12 +75,12 @@ impl Audio {
         Ok(Some((audio, threads)))
     }
 
-    /// Hands a unit to the decoder, when there is room.
+    /// Passes a unit to the decoder, waiting for room.
     ///
     /// # Errors
     /// [`Error::Flow`].
     pub(super) fn push(&mut self, pts: i64, payload: Bytes) -> Result<(), Error> {
-        // By number, not by time: decoders smooth times.
+        // Units are identified by number, not by time, because decoders smooth times.
         let mut buffer = gst::Buffer::from_slice(payload);
         let buffer_ref = buffer.get_mut().ok_or(Error::Scale)?;
         buffer_ref.set_pts(time_of(&self.config, self.next));
@@ -87,7 +89,7 @@ impl Audio {
         chain::push(&self.units, buffer)
     }
 
-    /// Nothing follows.
+    /// Ends the input.
     ///
     /// # Errors
     /// [`Error::Flow`].
@@ -96,7 +98,7 @@ impl Audio {
     }
 }
 
-/// What the decoder and the encoder have taken and not given back.
+/// Units and blocks that the decoder and the encoder have accepted and not yet output.
 #[derive(Debug, Default)]
 struct Owed {
     state: Mutex<State>,
@@ -115,7 +117,7 @@ impl Owed {
         push(&mut self.lock().units, (number, pts));
     }
 
-    /// The next unit up to `number`: all of them come out, decoded or not.
+    /// The next unit up to `number`: all of them are returned, decoded or not.
     fn unit(&self, number: u64) -> Option<(u64, i64)> {
         let units = &mut self.lock().units;
         let due = units.front().is_some_and(|unit| unit.0 <= number);
@@ -149,23 +151,24 @@ fn push<T>(queue: &mut VecDeque<T>, item: T) {
     queue.push_back(item);
 }
 
-/// What comes out of the decoder.
+/// The format of the decoder's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Shape {
     /// Samples a second.
     rate: u64,
-    /// Samples of one channel in a block, which is what one unit gives.
+    /// Samples of one channel in a block, which is the output for one unit.
     samples: u64,
     /// Bytes of a block.
     bytes: usize,
 }
 
-/// Takes samples from the decoder to the encoder, a block for each unit.
+/// Passes samples from the decoder to the encoder, a block for each unit.
 struct Filler {
     owed: Arc<Owed>,
     config: aac::Config,
     samples: AppSrc,
-    /// Of the first block, and blocks so far. It stays: a decoder that changes its mind is given silence for.
+    /// The format of the first block, and the number of blocks. It is fixed: if a decoder changes
+    /// its format, its output is replaced by silence.
     shape: Option<(Shape, u64)>,
 }
 
@@ -181,7 +184,7 @@ impl Filler {
                 self.shape = shape(&self.config, caps).map(|shape| (shape, 0));
                 self.samples.set_caps(Some(&caps.to_owned()));
             }
-            // What was lost before it.
+            // Units that were lost before it.
             while let Some(before) = number.checked_sub(1)
                 && let Some((_, pts)) = self.owed.unit(before)
             {
@@ -197,16 +200,16 @@ impl Filler {
         chain::finish(&self.samples)
     }
 
-    /// Which unit a buffer at `pts` is of.
+    /// The number of the unit to which a buffer at `pts` belongs.
     fn number(&self, pts: gst::ClockTime) -> u64 {
         let samples = u128::from(pts.nseconds()) * u128::from(self.config.timescale.hz());
         let unit = u128::from(self.config.frame_samples.max(1)) * 1_000_000_000;
         u64::try_from((samples + unit / 2) / unit).unwrap_or(u64::MAX)
     }
 
-    /// Gives the encoder the samples of one unit, silence without a buffer.
+    /// Passes the samples of one unit to the encoder, or silence without a buffer.
     fn block(&mut self, pts: i64, buffer: Option<gst::Buffer>) -> Result<(), Error> {
-        // Silence of no known shape is left out.
+        // Silence is skipped while the format is unknown.
         let Some((shape, blocks)) = &mut self.shape else {
             return Ok(());
         };
@@ -225,7 +228,7 @@ impl Filler {
     }
 }
 
-/// Takes what the encoder gives.
+/// Reads the encoder's output.
 struct Taker {
     shared: Arc<Shared>,
     owed: Arc<Owed>,
@@ -244,7 +247,7 @@ impl Taker {
                 self.shared.reports.send(&Report::Config { rendition, record })?;
             }
             frames += 1;
-            // The first holds nothing of what it was given.
+            // The first unit precedes the input.
             let (Some(before), Some(buffer)) = (frames.checked_sub(2), sample.buffer_owned()) else {
                 continue;
             };
@@ -304,7 +307,8 @@ fn add_encoder(pipeline: &gst::Pipeline, bitrate_bps: u32) -> Result<(AppSrc, Ap
     let convert = gst::ElementFactory::make("audioconvert").build()?;
     let encoder = gst::ElementFactory::make("avenc_aac")
         .property("bitrate", i32::try_from(bitrate_bps).unwrap_or(i32::MAX))
-        // The default, `twoloop`, is 5 to 8 dB noisier on film music at 64 to 128 kbit/s, and fails at pure tones.
+        // The default, `twoloop`, is 5 to 8 dB noisier on film music at 64 to 128 kbit/s, and fails
+        // at pure tones.
         .property_from_str("aac-coder", "fast")
         .build()?;
     let raw = chain::filter(gst::Caps::builder("audio/mpeg").field("stream-format", "raw").build())?;
@@ -316,7 +320,8 @@ fn add_encoder(pipeline: &gst::Pipeline, bitrate_bps: u32) -> Result<(AppSrc, Ap
     Ok((source, sink))
 }
 
-/// The shape of blocks with these caps. With SBR there are twice the samples that the core coder counts.
+/// The format of blocks with these caps. With SBR there are twice the samples that the core coder
+/// counts.
 fn shape(config: &aac::Config, caps: &gst::CapsRef) -> Option<Shape> {
     let structure = caps.structure(0)?;
     let field = |name| u64::try_from(structure.get::<i32>(name).ok()?).ok();
@@ -329,7 +334,7 @@ fn shape(config: &aac::Config, caps: &gst::CapsRef) -> Option<Shape> {
     })
 }
 
-/// When the unit with this number starts, if the first does at zero.
+/// The start of the unit with this number, if the first unit starts at zero.
 fn time_of(config: &aac::Config, number: u64) -> Option<gst::ClockTime> {
     time(
         number.checked_mul(u64::from(config.frame_samples))?,

@@ -1,5 +1,6 @@
-//! A row of elements between two threads of ours: an `appsrc` that blocks when it is full, and an `appsink` that does. No callbacks and no
-//! probes: nothing of ours runs inside GStreamer's threads.
+//! A row of elements between two of our threads: an `appsrc` that blocks when it is full, and an
+//! `appsink` that does. There are no callbacks and no probes, so that none of our code runs in
+//! GStreamer's threads.
 
 use bytes::Bytes;
 use gstreamer::{self as gst, prelude::*};
@@ -7,7 +8,7 @@ use gstreamer_app::{AppSink, AppSrc};
 
 use crate::Error;
 
-/// The way in. Buffers are stamped by who pushes them.
+/// The input. The caller sets the timestamps of buffers.
 pub(crate) fn source(caps: &gst::Caps, max_buffers: u64) -> AppSrc {
     AppSrc::builder()
         .caps(caps)
@@ -18,7 +19,7 @@ pub(crate) fn source(caps: &gst::Caps, max_buffers: u64) -> AppSrc {
         .build()
 }
 
-/// The way out: as fast as it is taken.
+/// The output, which does not synchronise to a clock.
 pub(crate) fn sink(max_buffers: u32) -> AppSink {
     AppSink::builder()
         .sync(false)
@@ -29,7 +30,7 @@ pub(crate) fn sink(max_buffers: u32) -> AppSink {
         .build()
 }
 
-/// What passes between two elements.
+/// A capsfilter between two elements.
 ///
 /// # Errors
 /// [`Error::Build`].
@@ -44,14 +45,14 @@ pub(crate) fn filter(caps: gst::Caps) -> Result<gst::Element, Error> {
 pub(crate) fn add(pipeline: &gst::Pipeline, elements: &[&gst::Element]) -> Result<(), Error> {
     pipeline.add_many(elements)?;
     gst::Element::link_many(elements)?;
-    // Those that take before those that give.
+    // Sinks before sources.
     for element in elements.iter().rev() {
         element.sync_state_with_parent()?;
     }
     Ok(())
 }
 
-/// Stops `elements` and takes them out of `pipeline`.
+/// Stops `elements` and removes them from `pipeline`.
 ///
 /// # Errors
 /// [`Error::Build`], [`Error::Play`].
@@ -62,15 +63,15 @@ pub(crate) fn remove(pipeline: &gst::Pipeline, elements: &[gst::Element]) -> Res
     Ok(pipeline.remove_many(elements)?)
 }
 
-/// Puts a buffer in, when there is room.
+/// Pushes a buffer, waiting for room.
 ///
 /// # Errors
-/// [`Error::Flow`]: the chain has failed; the bus says why.
+/// [`Error::Flow`]: the chain has failed; the bus has the reason.
 pub(crate) fn push(source: &AppSrc, buffer: gst::Buffer) -> Result<(), Error> {
     source.push_buffer(buffer).map(|_| ()).map_err(Error::Flow)
 }
 
-/// Nothing follows: what is in the chain comes out.
+/// Ends the input: the chain outputs everything that it holds.
 ///
 /// # Errors
 /// As [`push`].

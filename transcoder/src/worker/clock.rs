@@ -1,32 +1,34 @@
 //! The broadcast's ticks on GStreamer's clock and back, to the tick.
 //!
-//! GStreamer's times are nanoseconds that cannot be negative; the broadcast's are 90 kHz ticks that may start anywhere. A tick is more than
-//! eleven thousand nanoseconds, so rounding both ways loses nothing.
+//! GStreamer's times are nanoseconds that cannot be negative; the broadcast's are 90 kHz ticks that
+//! may start anywhere. A tick is more than eleven thousand nanoseconds, so rounding both ways loses
+//! nothing.
 
 use std::sync::OnceLock;
 
 use gstreamer as gst;
 
-/// What an encoder or a source may lie before the first unit's decode time: a minute.
+/// Maximum distance of an encoder's or source's time before the first unit's decode time: a minute.
 const MARGIN_TICKS: i64 = 60 * 90_000;
 
-/// Ticks to GStreamer's time and back. Its zero is settled by the first unit.
+/// Converts ticks to GStreamer's time and back. The first unit fixes its zero.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
     zero: OnceLock<i64>,
 }
 
 impl Clock {
-    /// `ticks` as GStreamer counts; `None` where that is before its zero, or later than it can count.
+    /// `ticks` in GStreamer's time; `None` if that is before its zero, or too large.
     pub(super) fn time(&self, ticks: i64) -> Option<gst::ClockTime> {
         let zero = *self.zero.get_or_init(|| ticks.saturating_sub(MARGIN_TICKS));
         let since = i128::from(ticks) - i128::from(zero);
         let nanos = u64::try_from((since * 100_000 + 4) / 9).ok()?;
-        // What encoders add (x264enc: a thousand hours) must fit as well.
+        // An encoder's own offset (x264enc: a thousand hours) must fit as well.
         (nanos < u64::MAX / 4).then(|| gst::ClockTime::from_nseconds(nanos))
     }
 
-    /// The ticks of a buffer's time: encoders move buffers' times and undo it by the segment, so only both together say when.
+    /// The ticks of a buffer's time. Encoders shift the times of buffers and compensate in the
+    /// segment, so only both together are correct.
     pub(super) fn ticks(&self, segment: Option<&gst::Segment>, time: Option<gst::ClockTime>) -> Option<i64> {
         let segment = segment?.downcast_ref::<gst::ClockTime>()?;
         let nanos = match segment.to_running_time_full(time?)? {

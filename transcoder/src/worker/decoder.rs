@@ -1,4 +1,4 @@
-//! The source's units to pictures: 8 bit 4:2:0, progressive, in order of presentation.
+//! Decodes the source's units to pictures: 8 bit 4:2:0, progressive, in order of presentation.
 
 use bytes::Bytes;
 use gstreamer::{self as gst, prelude::*};
@@ -7,11 +7,11 @@ use gstreamer_app::{AppSink, AppSrc};
 use super::chain;
 use crate::Error;
 
-/// Units in front of the decoder. More of them wait in the socket.
+/// Number of units in front of the decoder. Further ones wait in the socket.
 const MAX_UNITS: u64 = 4;
-/// Pictures behind it.
+/// Number of pictures behind it.
 const MAX_PICTURES: u32 = 2;
-/// Macroblocks a second that one thread is trusted with: 1080p60.
+/// Macroblocks a second that one thread can decode: 1080p60.
 const ONE_THREAD: f64 = 120.0 * 68.0 * 60.0;
 
 /// Adds to `pipeline`, from source to sink:
@@ -33,8 +33,8 @@ pub(super) fn add(pipeline: &gst::Pipeline, record: &[u8], frame_rate: f64) -> R
     let decoder = make("avdec_h264")
         .property("max-threads", threads(record, frame_rate))
         .build()?;
-    // One picture for each that is interlaced, not one for each field; nothing where none is. The methods that look at neighbouring
-    // pictures hold one back and lose it at the end.
+    // One picture for each interlaced picture, not one for each field; progressive pictures are not
+    // changed. The methods that use neighbouring pictures hold one back and lose it at the end.
     let deinterlace = make("deinterlace")
         .property_from_str("mode", "auto")
         .property_from_str("fields", "top")
@@ -56,7 +56,8 @@ pub(super) fn add(pipeline: &gst::Pipeline, record: &[u8], frame_rate: f64) -> R
     Ok((units, pictures))
 }
 
-/// Each thread of a decoder that works on several pictures at once holds one back, so there is but one where that is enough.
+/// Number of decoder threads. Each thread that decodes pictures in parallel holds one back, so
+/// there is only one if that is enough.
 fn threads(record: &[u8], frame_rate: f64) -> i32 {
     let macroblocks = media_core::codec::avc::Config::parse(record).map_or(0.0, |config| {
         f64::from(config.width.div_ceil(16)) * f64::from(config.height.div_ceil(16))

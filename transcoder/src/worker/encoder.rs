@@ -1,4 +1,5 @@
-//! The video encoders and how each is set: key frames where they are asked for and nowhere else, a constant rate over a second.
+//! The video encoders and their settings: key frames only on request, and a constant rate over a
+//! second.
 
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video::{self as gst_video, VideoColorimetry};
@@ -9,13 +10,13 @@ use crate::{
     protocol::{Encoder, Tuning},
 };
 
-/// No key frame but those asked for: `X264_KEYINT_MAX_INFINITE`.
+/// No automatic key frames: `X264_KEYINT_MAX_INFINITE`.
 const NEVER: u32 = 1 << 30;
 
-/// The most that `x264enc` takes.
+/// The maximum of `x264enc`.
 const MAX_KBPS: u32 = 2_000 * 1_024;
 
-/// What one encoder is set for.
+/// The settings of one encoder.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) encoder: Encoder,
@@ -23,20 +24,20 @@ pub(crate) struct Settings {
     pub(crate) tuning: Tuning,
     pub(crate) width: u32,
     pub(crate) height: u32,
-    /// Of what it is given.
+    /// Of its input.
     pub(crate) frame_rate: f64,
     pub(crate) bitrate_bps: u32,
     pub(crate) level: u8,
     pub(crate) threads: u32,
-    /// Written into the stream, as the source has it.
+    /// Written into the stream, equal to the source's.
     pub(crate) colorimetry: VideoColorimetry,
 }
 
 impl Settings {
-    /// What it takes.
+    /// The format of its input.
     ///
     /// # Errors
-    /// [`Error::Build`]: a size that cannot be.
+    /// [`Error::Build`]: an invalid size.
     pub(crate) fn picture(&self) -> Result<gst_video::VideoInfo, Error> {
         let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, self.width, self.height)
             .fps(fraction(self.frame_rate))
@@ -47,7 +48,8 @@ impl Settings {
         Ok(info)
     }
 
-    /// The encoder and what makes its output access units with their lengths in front, linked in this order.
+    /// The encoder and the elements that convert its output to access units with length prefixes,
+    /// linked in this order.
     ///
     /// # Errors
     /// [`Error::Build`]: the element is not installed.
@@ -60,7 +62,7 @@ impl Settings {
         };
         let mut elements = vec![encoder];
         if parse {
-            // It writes start codes.
+            // The encoder writes start codes.
             let parse = gst::ElementFactory::make("h264parse").build()?;
             elements.extend([self.filter("byte-stream")?, parse]);
         }
@@ -136,7 +138,7 @@ impl Settings {
             .property("bitrate", kbps(self.bitrate_bps))
             .property("cpb-size", kbps(self.bitrate_bps))
             .property_from_str("rate-control", "cbr")
-            // The most it takes: the daemon's marks come sooner.
+            // The maximum; the daemon's marks are more frequent.
             .property("key-int-max", 1_024_u32)
             .property("b-frames", if self.tuning == Tuning::Quality { 2_u32 } else { 0 })
             .property("aud", false)
@@ -145,15 +147,15 @@ impl Settings {
     }
 }
 
-/// Tells a running encoder that pictures come `times` as fast as it was told at first: it counts bits by the picture. Those that cannot be
-/// told go on as they are.
+/// Corrects a running encoder whose pictures are `times` as frequent as in its settings, because it
+/// allots bits by the picture. Encoders without such a property are unchanged.
 pub(crate) fn set_pace(element: &gst::Element, settings: &Settings, times: f64) {
     if settings.encoder != Encoder::X264 {
         return;
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is clamped")]
     let scaled = |value: f64, most: u32| value.round().clamp(1.0, f64::from(most)) as u32;
-    // A second's worth in the buffer, as before. The encoder takes up both when the second is set.
+    // A buffer of a second, as before. The encoder applies both properties when the second is set.
     element.set_property("vbv-buf-capacity", scaled(1_000.0 * times, 10_000));
     element.set_property(
         "bitrate",
@@ -161,14 +163,14 @@ pub(crate) fn set_pace(element: &gst::Element, settings: &Settings, times: f64) 
     );
 }
 
-/// The element of VA-API that this machine's driver has: it registers what it can.
+/// The VA-API element for this machine's driver, which registers only supported ones.
 pub(crate) fn va_name() -> Option<&'static str> {
     ["vah264enc", "vah264lpenc"]
         .into_iter()
         .find(|name| gst::ElementFactory::find(name).is_some())
 }
 
-/// Asks for a key frame of the next picture.
+/// An event that requests a key frame for the next picture.
 pub(crate) fn key_frame() -> gst::Event {
     gst_video::DownstreamForceKeyUnitEvent::builder()
         .all_headers(true)
@@ -187,7 +189,7 @@ fn level(tenths: u8) -> String {
     }
 }
 
-/// As encoders want it: 30000/1001 where it is that, else in thousandths.
+/// The rate as encoders expect it: exactly 30000/1001 where it matches, otherwise in thousandths.
 fn fraction(frame_rate: f64) -> gst::Fraction {
     #[expect(clippy::cast_possible_truncation, reason = "a rate is at most some hundreds")]
     let whole = |rate: f64| rate.clamp(1.0, 1_000_000.0).round() as i32;

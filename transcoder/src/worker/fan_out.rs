@@ -1,4 +1,4 @@
-//! Each decoded picture to each rendition that is made.
+//! Passes each decoded picture to each running rendition.
 
 use std::sync::{
     Arc,
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{Error, protocol::VideoRendition};
 
-/// Takes what the decoder gives, and waits for the slowest rendition: nothing is left out here.
+/// Reads the decoder's output, and waits for the slowest rendition: it drops nothing.
 pub(super) struct FanOut {
     shared: Arc<Shared>,
     lanes: Vec<Lane>,
@@ -40,10 +40,10 @@ impl FanOut {
         }
     }
 
-    /// Until the decoder's end, and the end of each rendition after it.
+    /// Runs until the decoder's end, and then until the end of each rendition.
     ///
     /// # Errors
-    /// What no rendition can be made after.
+    /// The failure after which no rendition can be made.
     pub(super) fn run(&mut self, decoded: &AppSink) -> Result<(), Error> {
         while let Ok(sample) = decoded.pull_sample() {
             self.push(&sample)?;
@@ -82,14 +82,15 @@ impl FanOut {
     }
 }
 
-/// The way of pictures to one rendition.
+/// The queue of pictures to one rendition.
 struct Lane {
     index: usize,
     rendition: VideoRendition,
-    /// The number of the mark that it is made from; 0 for the first picture on, [`OFF`] for not at all.
+    /// The number of the mark from which it is made; 0 for the first picture on, [`OFF`] for not at
+    /// all.
     from: Arc<AtomicU64>,
     made: Option<Rendition>,
-    /// The last picture was left out, for half the rate.
+    /// Whether the last picture was dropped, for half the rate.
     left_out: bool,
 }
 

@@ -1,4 +1,4 @@
-//! How the process does.
+//! Stats of the process.
 
 use std::{fs::File, os::unix::fs::FileExt};
 
@@ -9,12 +9,13 @@ use rustix::{
 
 use crate::protocol::{Figures, Report};
 
-/// Reads the process's figures. Opened before the process confines itself.
+/// Reads the stats of the process. Opened before the process confines itself.
 #[derive(Debug)]
 pub(super) struct Meter {
     /// `/proc/self/statm`: pages, all and resident.
     memory: Option<File>,
-    /// Confined, a process of any user but root cannot ask for it: what lies under `/proc/self` is then root's.
+    /// Size of a page. A confined process cannot query it unless it is root, because root then owns
+    /// the files under `/proc/self`.
     page_bytes: u64,
 }
 
@@ -26,7 +27,7 @@ impl Meter {
         }
     }
 
-    /// With what the decoder has done.
+    /// The stats, together with the decoder's counts.
     pub(super) fn read(&self, (decoded, broken): (u64, u64)) -> Report {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let cpu_us = cpu.tv_sec.saturating_mul(1_000_000).saturating_add(cpu.tv_nsec / 1_000);

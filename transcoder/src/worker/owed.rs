@@ -1,19 +1,21 @@
-//! What went into the decoder: which pictures are owed for it, and which of them are to be key frames. The thread that feeds the decoder
-//! tells the one that takes its pictures.
+//! The units that went into the decoder: the pictures that it owes for them, and which of these
+//! become key frames. Shared by the thread that feeds the decoder and the thread that reads its
+//! pictures.
 
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// How far before a mark a picture may lie and still be the one it is for: half a millisecond, since sources stamp in milliseconds.
+/// Distance before a mark at which a picture still counts as the mark's: half a millisecond, since
+/// sources have timestamps in milliseconds.
 const TOLERANCE_TICKS: i64 = 45;
-/// More marks than this are not waited for; a mark is a second or more.
+/// Maximum number of pending marks; marks are a second or more apart.
 const MAX_MARKS: usize = 256;
-/// More units than this are in no decoder: 16 reordered and as many threads are the most.
+/// More units than any decoder holds: at most 16 reordered ones and as many threads.
 const MAX_OWED: usize = 128;
 
-/// What went into the decoder and has not come out.
+/// Units in the decoder.
 #[derive(Debug, Default)]
 pub(super) struct Owed {
     state: Mutex<State>,
@@ -25,23 +27,24 @@ struct State {
     units: BTreeSet<i64>,
     /// Marks that no picture has reached, in order of time.
     marks: VecDeque<i64>,
-    /// Marks so far: the number of the last of `marks`. The first is 1.
+    /// Number of the last of `marks`. The first mark has number 1.
     newest_mark: u64,
     decoded: u64,
     broken: u64,
-    /// Decode time of the first unit since a picture came out, and the units since.
+    /// Decode time of the first unit since the last picture, and the number of units since.
     silent: Option<(i64, u64)>,
 }
 
-/// A picture that is owed.
+/// An expected picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Due {
-    /// The number of the mark that it is the first picture at or after.
+    /// The number of the mark of which it is the first picture at or after.
     pub(super) mark: Option<u64>,
 }
 
 impl Owed {
-    /// A unit goes into the decoder. Returns the ticks and units for which no picture has come out.
+    /// Records a unit that goes into the decoder. Returns the ticks and the number of units since
+    /// the last picture.
     pub(super) fn enter(&self, dts: i64, pts: i64, mark: Option<i64>) -> (i64, u64) {
         let mut state = self.lock();
         if let Some(mark) = mark {
@@ -52,7 +55,7 @@ impl Owed {
             state.newest_mark += 1;
         }
         if !state.units.insert(pts) {
-            // Two units of one time: one picture of them can be told.
+            // Of two units with the same time, only one picture can be identified.
             state.broken += 1;
         }
         if state.units.len() > MAX_OWED {
@@ -64,20 +67,21 @@ impl Owed {
         (dts.saturating_sub(since), units)
     }
 
-    /// A unit that cannot go into the decoder.
+    /// Records a unit that cannot be decoded.
     pub(super) fn refuse(&self) {
         self.lock().broken += 1;
     }
 
-    /// A picture came out. `None` if it is of no unit, or of one whose picture came before: decoders that conceal losses and
-    /// deinterlacers can make more of them than went in.
+    /// Records a decoded picture. `None` if it belongs to no unit, or to one that already has a
+    /// picture: decoders that conceal losses and deinterlacers can output more pictures than units.
     pub(super) fn leave(&self, pts: i64) -> Option<Due> {
         let mut state = self.lock();
         state.silent = None;
         if !state.units.remove(&pts) {
             return None;
         }
-        // Pictures come out in order of presentation: what was to be shown before this one will not come.
+        // Pictures are output in order of presentation, so earlier ones that are still missing will
+        // not follow.
         let later = state.units.split_off(&pts);
         state.broken += state.units.len() as u64;
         state.units = later;
@@ -94,19 +98,19 @@ impl Owed {
         Some(Due { mark })
     }
 
-    /// The decoder is at its end: what is owed will not come.
+    /// The decoder has ended: missing pictures will not follow.
     pub(super) fn finish(&self) {
         let mut state = self.lock();
         state.broken += state.units.len() as u64;
         state.units.clear();
     }
 
-    /// The number of the mark that comes next.
+    /// The number of the next mark.
     pub(super) fn next_mark(&self) -> u64 {
         self.lock().newest_mark + 1
     }
 
-    /// Pictures that came out, and units that gave none.
+    /// The number of decoded pictures, and of units without one.
     pub(super) fn counts(&self) -> (u64, u64) {
         let state = self.lock();
         (state.decoded, state.broken)
@@ -138,7 +142,7 @@ mod tests {
             [3600, 7200, 10_800].map(|pts| owed.leave(pts)),
             [marked(1), PLAIN, PLAIN]
         );
-        // The unit at the mark is lost: the next picture takes its place, however many marks it passes.
+        // The unit at the mark is lost: the next picture replaces it, however many marks it passes.
         owed.enter(10_800, 14_400, Some(14_400));
         owed.enter(14_400, 18_000, Some(18_030));
         assert_eq!(owed.next_mark(), 4);

@@ -1,17 +1,18 @@
-//! How fast pictures come, against what the encoder was told: sources say it wrongly, not at all, or change it.
+//! Measures the frame rate of a source against the encoder's setting, because sources declare it
+//! wrongly, not at all, or change it.
 
 use gstreamer as gst;
 
 use super::encoder;
 
-/// Pictures are counted over this span at least, in ticks: two seconds.
+/// Minimum span of a measurement, in ticks: two seconds.
 const SPAN: i64 = 2 * 90_000;
-/// A longer one has a hole in it and says nothing.
+/// Maximum span; a longer one contains a hole and is discarded.
 const LONGEST: i64 = 20 * 90_000;
-/// What does not differ more than this is left.
+/// Smaller differences are ignored.
 const TOLERANCE: f64 = 0.05;
 
-/// Keeps one encoder told.
+/// Keeps one encoder's rate correct.
 pub(super) struct Pace {
     settings: encoder::Settings,
     element: Option<gst::Element>,
@@ -27,7 +28,7 @@ impl Pace {
         }
     }
 
-    /// A picture goes into the encoder.
+    /// Records a picture that goes into the encoder.
     pub(super) fn push(&mut self, pts: i64, marked: bool) {
         if let (Some(times), Some(element)) = (self.counter.push(pts, marked), &self.element) {
             encoder::set_pace(element, &self.settings, times);
@@ -37,23 +38,24 @@ impl Pace {
 
 /// Counts pictures between marks.
 struct Counter {
-    told: f64,
-    /// How many times as fast they come, as was last said.
+    stated: f64,
+    /// The last reported factor.
     times: f64,
-    /// Where counting began, and pictures since.
+    /// Start of the count, and pictures since.
     since: Option<(i64, u32)>,
 }
 
 impl Counter {
-    fn new(told: f64) -> Self {
+    fn new(stated: f64) -> Self {
         Self {
-            told,
+            stated,
             times: 1.0,
             since: None,
         }
     }
 
-    /// How many times as fast as was told they come, where that is news. Only at a mark, where the encoder starts anew.
+    /// The factor by which pictures are more frequent than the setting, if it has changed. Only at
+    /// a mark, where the encoder starts a new group.
     fn push(&mut self, pts: i64, marked: bool) -> Option<f64> {
         let Some((start, count)) = &mut self.since else {
             self.since = Some((pts, 1));
@@ -68,7 +70,7 @@ impl Counter {
         if !(SPAN..LONGEST).contains(&span) {
             return None;
         }
-        let times = pictures * 90_000.0 / span as f64 / self.told;
+        let times = pictures * 90_000.0 / span as f64 / self.stated;
         if (times / self.times - 1.0).abs() < TOLERANCE {
             return None;
         }
@@ -90,10 +92,10 @@ mod tests {
     #[test]
     fn another_rate_is_told_once() {
         let mut counter = Counter::new(30.0);
-        let told: Vec<_> = (0..1_200)
+        let stated: Vec<_> = (0..1_200)
             .filter_map(|number| Some((number, counter.push(number * 1_500, number % 60 == 0)?)))
             .collect();
-        assert_eq!(told, [(120, 2.0)]);
+        assert_eq!(stated, [(120, 2.0)]);
     }
 
     #[test]

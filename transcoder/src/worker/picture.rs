@@ -1,4 +1,4 @@
-//! Pictures of the source as JPEG: the newest that was decoded, now and then.
+//! Pictures of the source as JPEG: the newest decoded one, at intervals.
 
 use std::{
     sync::{
@@ -15,10 +15,10 @@ use gstreamer_video::VideoFrameExt;
 use super::{Shared, chain, rendition};
 use crate::{Error, protocol::Report};
 
-/// Of JPEG, out of 100: no artefacts that a poster's viewer sees.
+/// JPEG quality, out of 100: no visible artefacts in a poster.
 const QUALITY: i32 = 80;
 
-/// The way of a picture to the thread that encodes it.
+/// The queue to the thread that encodes pictures.
 pub(super) struct Pictures {
     pictures: SyncSender<rendition::Picture>,
     every: i64,
@@ -26,7 +26,7 @@ pub(super) struct Pictures {
 }
 
 impl Pictures {
-    /// Starts the encoder and its thread, if the job wants pictures.
+    /// Starts the encoder and its thread, if the job has pictures.
     ///
     /// # Errors
     /// [`Error::Build`], [`Error::Thread`].
@@ -50,12 +50,12 @@ impl Pictures {
         Ok(Some((pictures, thread)))
     }
 
-    /// A picture was decoded. It is made a JPEG of if one is due; never waits.
+    /// Offers a decoded picture, which is encoded if one is due. Never waits.
     ///
     /// # Errors
-    /// [`Error::Stopped`]: the thread has ended, and said why.
+    /// [`Error::Stopped`]: the thread has ended, and reported the reason.
     pub(super) fn offer(&mut self, picture: &rendition::Picture) -> Result<(), Error> {
-        // Early too, if time has gone back.
+        // Also due if time has decreased.
         let due = self
             .last
             .is_none_or(|last| !(last..last.saturating_add(self.every)).contains(&picture.pts));
@@ -64,7 +64,7 @@ impl Pictures {
         }
         match self.pictures.try_send(picture.clone()) {
             Ok(()) => self.last = Some(picture.pts),
-            // It is still at the one before: the next picture will do.
+            // The thread is still encoding the previous one, so the next picture is used.
             Err(TrySendError::Full(_)) => {}
             Err(TrySendError::Disconnected(_)) => return Err(Error::Stopped),
         }
@@ -72,7 +72,7 @@ impl Pictures {
     }
 }
 
-/// Makes one at a time.
+/// Encodes one picture at a time.
 struct Maker {
     shared: Arc<Shared>,
     source: AppSrc,

@@ -1,13 +1,15 @@
-//! One plane of eight-bit samples to another size: a cubic filter, as wide as the samples that it makes smaller, first down the columns, then
-//! along the rows. Plain arithmetic here; the same for sixteen samples at once, to the bit, in `avx2`.
+//! Scales one plane of eight-bit samples: a cubic filter, whose width grows with the reduction,
+//! first down the columns, then along the rows. Plain arithmetic here; `avx2` has the bit-identical
+//! version for sixteen samples at once.
 
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "vectors; see its header")]
 mod avx2;
 
-/// Bits behind the point of samples between the passes: a sample is 8 bits, and the filter overshoots by less than 2.
+/// Fraction bits of samples between the passes: a sample has 8 bits, and the filter overshoots by
+/// less than 2.
 const FRACTION: u32 = 6;
-/// Half of what a sample counts there.
+/// Half the value of a sample there.
 const HALF: i16 = 1 << (FRACTION - 1);
 /// One, in coefficients.
 const ONE: f64 = 32_768.0;
@@ -18,12 +20,12 @@ pub(super) struct Plane<S> {
     pub(super) samples: S,
     pub(super) width: usize,
     pub(super) height: usize,
-    /// From a row to the next.
+    /// Distance between two rows.
     pub(super) stride: usize,
 }
 
 impl Plane<()> {
-    /// Of this shape.
+    /// The same shape with these samples.
     pub(super) fn with<S>(self, samples: S) -> Plane<S> {
         Plane {
             samples,
@@ -35,7 +37,7 @@ impl Plane<()> {
 }
 
 impl<S: AsRef<[u8]>> Plane<S> {
-    /// Whether all of its rows are there.
+    /// Whether all of its rows are present.
     pub(super) fn is_whole(&self) -> bool {
         let last = self
             .height
@@ -49,7 +51,7 @@ impl<S: AsRef<[u8]>> Plane<S> {
 /// Scales planes of one size to another.
 #[derive(Debug)]
 pub(super) struct Filter {
-    /// Down the columns: rows of rows.
+    /// Down the columns: combines rows.
     down: Axis,
     /// Along the rows.
     along: Axis,
@@ -71,7 +73,7 @@ impl Filter {
         }
     }
 
-    /// Fills `to` with `from`. Both are whole, and of the sizes that this is for.
+    /// Fills `to` with `from`. Both must be whole, and of the sizes given to `new`.
     pub(super) fn scale(&mut self, from: &Plane<&[u8]>, to: &mut Plane<&mut [u8]>) {
         #[cfg(target_arch = "x86_64")]
         if let Some(avx2) = &mut self.avx2 {
@@ -101,7 +103,7 @@ impl Filter {
     }
 }
 
-/// A coefficient's part of a sample, rounded: what `pmulhrsw` does.
+/// The product of a coefficient and a sample, rounded as `pmulhrsw` rounds.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "samples are below 2^14 and overshoot by less than 2"
@@ -111,10 +113,10 @@ fn product(sample: i16, coefficient: i16) -> i16 {
     (((product >> 14) + 1) >> 1) as i16
 }
 
-/// Which samples a sample of the result is made of, in one direction.
+/// The source samples of each result sample, in one direction.
 #[derive(Debug)]
 struct Axis {
-    /// Samples that each is made of.
+    /// Number of source samples for each.
     taps: usize,
     /// The first of them.
     starts: Vec<usize>,
@@ -126,7 +128,7 @@ impl Axis {
     #[expect(clippy::cast_possible_truncation, reason = "these are sizes of pictures")]
     fn new(from: usize, to: usize) -> Self {
         let step = from as f64 / to as f64;
-        // It passes no more than the result can hold.
+        // The filter passes no higher frequencies than the result can represent.
         let scale = step.max(1.0);
         let wide = (4.0 * scale).ceil() as isize;
         let taps = (wide as usize).min(from);
@@ -141,7 +143,7 @@ impl Axis {
             let start = first.clamp(0, (from - taps) as isize);
             let mut weights = vec![0.0; taps];
             for tap in first..first + wide {
-                // What lies beyond the edge is as the outermost sample.
+                // Samples beyond the edge equal the outermost sample.
                 let at = tap.clamp(0, from as isize - 1) - start;
                 if let Some(weight) = usize::try_from(at).ok().and_then(|at| weights.get_mut(at)) {
                     *weight += cubic((tap as f64 - centre) / scale);
@@ -153,7 +155,7 @@ impl Axis {
         axis
     }
 
-    /// The samples that one is made of, and their coefficients.
+    /// The source samples of one result sample, and their coefficients.
     fn of(&self, number: usize) -> impl Iterator<Item = (usize, i16)> {
         let coefficients = &self.coefficients[number * self.taps..][..self.taps];
         (self.starts[number]..).zip(coefficients.iter().copied())
@@ -177,20 +179,20 @@ fn cubic(x: f64) -> f64 {
 #[expect(clippy::cast_possible_truncation, reason = "it is clamped")]
 fn fixed(weights: &[f64]) -> Vec<i16> {
     let sum: f64 = weights.iter().sum();
-    let (mut exact, mut told) = (0.0, 0.0);
+    let (mut exact, mut emitted) = (0.0, 0.0);
     let rounded = weights.iter().map(|weight| {
         exact += weight / sum * ONE;
-        // What one cannot hold is left to the next.
-        let value = f64::round(exact - told).clamp(f64::from(i16::MIN), f64::from(i16::MAX));
-        told += value;
+        // The remainder that a coefficient cannot represent is carried to the next.
+        let value = f64::round(exact - emitted).clamp(f64::from(i16::MIN), f64::from(i16::MAX));
+        emitted += value;
         value as i16
     });
     let mut coefficients: Vec<_> = rounded.collect();
-    // Or to the one with the most room, where there is no next.
+    // Or to the smallest one, after the last.
     if let [_, _, ..] = coefficients[..]
         && let Some(least) = coefficients.iter_mut().min()
     {
-        *least += (ONE - told) as i16;
+        *least += (ONE - emitted) as i16;
     }
     coefficients
 }

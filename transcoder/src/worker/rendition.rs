@@ -1,4 +1,5 @@
-//! One rendition of the video: pictures in, access units out, on two threads. One scales and feeds the encoder, one takes what it gives.
+//! One rendition of the video: pictures in, access units out, on two threads. One scales and feeds
+//! the encoder, the other reads its output.
 
 use std::{
     sync::{
@@ -17,11 +18,13 @@ use gstreamer_video::{VideoFrame, VideoFrameExt, VideoFrameRef, VideoInfo, video
 use super::{OFF, Shared, chain, encoder, pace::Pace, scaler::Scaler};
 use crate::{Error, protocol::Report};
 
-/// Pictures that wait for the scaler. They are the decoder's: more of them is memory, fewer is waiting for each other.
+/// Pictures that wait for the scaler. They are the decoder's: more of them cost memory, fewer make
+/// the threads wait for each other.
 const MAX_WAITING: usize = 2;
 /// Scaled pictures that wait for the encoder.
 const MAX_SCALED: u64 = 2;
-/// Pictures that the encoder may keep, beyond which it would wait for itself: its look-ahead and what it reorders.
+/// Maximum number of pictures that the encoder holds, for its look-ahead and reordering; with fewer
+/// buffers it would block itself.
 const MAX_KEPT: u32 = 24;
 /// Units that wait for the socket.
 const MAX_UNITS: u32 = 4;
@@ -30,13 +33,13 @@ const MAX_UNITS: u32 = 4;
 #[derive(Debug, Clone)]
 pub(super) struct Picture {
     pub(super) frame: Arc<VideoFrame<Readable>>,
-    /// In the broadcast's ticks.
+    /// Presentation time in the broadcast's ticks.
     pub(super) pts: i64,
-    /// It is to be a key frame.
+    /// Whether it becomes a key frame.
     pub(super) marked: bool,
 }
 
-/// A rendition that is made.
+/// A running rendition.
 #[derive(Debug)]
 pub(super) struct Rendition {
     pictures: SyncSender<Picture>,
@@ -45,7 +48,8 @@ pub(super) struct Rendition {
 }
 
 impl Rendition {
-    /// Starts its encoder and its threads; `from` says whether pictures that wait are still wanted.
+    /// Starts its encoder and its threads; `from` controls whether waiting pictures are still
+    /// wanted.
     ///
     /// # Errors
     /// [`Error::Build`], [`Error::Thread`].
@@ -91,22 +95,22 @@ impl Rendition {
         })
     }
 
-    /// Hands over a picture, when there is room.
+    /// Passes a picture, waiting for room.
     ///
     /// # Errors
-    /// [`Error::Stopped`]: its thread has ended, and said why.
+    /// [`Error::Stopped`]: its thread has ended, and reported the reason.
     pub(super) fn push(&self, picture: Picture) -> Result<(), Error> {
         self.pictures.send(picture).map_err(|_| Error::Stopped)
     }
 
-    /// Waits until all that is in it has come out.
+    /// Waits until it has output everything that it holds.
     ///
     /// # Errors
     /// [`Error::Play`]: its elements do not stop.
     pub(super) fn finish(self, shared: &Shared) -> Result<(), Error> {
         drop(self.pictures);
         for thread in self.threads {
-            // It has said why, if it failed.
+            // It has reported the reason, if it failed.
             let _ = thread.join();
         }
         chain::remove(&shared.pipeline, &self.elements)
@@ -132,9 +136,9 @@ impl Feed {
                 continue;
             }
             let scaled = self.scaled(&picture)?;
-            // The first is one by itself.
+            // The first picture is always a key frame.
             if picture.marked && !first {
-                // Takes its place before the picture in the queue of the source.
+                // The event is placed before the picture in the queue of the source.
                 self.source.send_event(encoder::key_frame());
             }
             first = false;
@@ -166,7 +170,7 @@ impl Feed {
     }
 }
 
-/// Takes what the encoder gives.
+/// Reads the encoder's output.
 struct Take {
     shared: Arc<Shared>,
     rendition: u8,
@@ -198,12 +202,13 @@ impl Take {
     }
 }
 
-/// Scaled pictures, used again and again.
+/// A pool of reused scaled pictures.
 fn pool(info: &VideoInfo, threads: u32) -> Result<gst::BufferPool, Error> {
     let pool = gstreamer_video::VideoBufferPool::new();
     let mut config = pool.config();
     let size = u32::try_from(info.size()).map_err(|_| Error::Scale)?;
-    // The source of the encoder bounds what waits; this is for what the encoder keeps.
+    // The encoder's source limits the waiting pictures; this limit is for the pictures that the
+    // encoder holds.
     config.set_params(Some(&info.to_caps()?), size, 0, MAX_KEPT + 2 * threads);
     pool.set_config(config)?;
     pool.set_active(true)?;

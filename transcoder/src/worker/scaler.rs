@@ -1,4 +1,4 @@
-//! Pictures to a rendition's size.
+//! Scales pictures to a rendition's size.
 
 use gstreamer as gst;
 use gstreamer_video::{VideoFrame, VideoFrameExt, VideoFrameRef, video_frame::Readable};
@@ -6,13 +6,13 @@ use gstreamer_video::{VideoFrame, VideoFrameExt, VideoFrameRef, video_frame::Rea
 use super::plane::{Filter, Plane};
 use crate::Error;
 
-/// Luma and two of chroma.
+/// Luma and two chroma planes.
 const PLANES: u32 = 3;
 
-/// Scales I420 to I420, whatever sizes come.
+/// Scales I420 to I420, of any sizes.
 #[derive(Debug, Default)]
 pub(super) struct Scaler {
-    /// A filter for each plane, and the sizes that they are for.
+    /// A filter for each plane, and its sizes.
     filters: Vec<((Size, Size), Filter)>,
 }
 
@@ -23,7 +23,7 @@ impl Scaler {
     /// Fills `to` with `from`.
     ///
     /// # Errors
-    /// [`Error::Scale`]: a picture is not what its caps say.
+    /// [`Error::Scale`]: a picture does not match its caps.
     pub(super) fn scale(
         &mut self,
         from: &VideoFrame<Readable>,
@@ -44,7 +44,8 @@ impl Scaler {
     fn filter(&mut self, plane: u32, sizes: (Size, Size)) -> &mut Filter {
         let number = plane as usize;
         if self.filters.get(number).is_none_or(|(made_for, _)| *made_for != sizes) {
-            // The first to differ; those behind it are made again when they are needed.
+            // The first filter with another size; it and those after it are created again on
+            // demand.
             self.filters.truncate(number);
             self.filters.push((sizes, Filter::new(sizes.0, sizes.1)));
         }

@@ -1,4 +1,4 @@
-//! The worker's end of the socket: reports out, orders in. Blocking, from threads of their own.
+//! The worker's end of the socket: reports out, orders in. Blocking, from separate threads.
 
 use std::{
     io::{self, IoSlice, Read, Write},
@@ -12,7 +12,8 @@ use crate::{
     protocol::{LENGTH_BYTES, Level, Order, Report, Written, parse_length},
 };
 
-/// How long the daemon may take to read something. It never waits for anything, so it is gone, or it is stopped.
+/// Time limit for the daemon to read. The daemon never waits, so after this time it has ended, or
+/// is suspended.
 const WRITE_LIMIT: Duration = Duration::from_secs(20);
 
 /// Reads orders.
@@ -28,7 +29,7 @@ impl Orders {
         }
     }
 
-    /// The next order; [`Order::End`] as well where the daemon has closed its side.
+    /// The next order; also [`Order::End`] if the daemon has closed its side.
     ///
     /// # Errors
     /// [`Error::Socket`], [`Error::Malformed`].
@@ -51,10 +52,10 @@ impl Orders {
     }
 }
 
-/// Writes reports, whole, from any thread.
+/// Writes whole reports, from any thread.
 #[derive(Debug)]
 pub(super) struct Reports {
-    /// None when a report has not been written whole: nothing may follow it.
+    /// `None` after an incomplete report, because nothing may follow it.
     socket: Mutex<Option<UnixStream>>,
 }
 
@@ -66,10 +67,10 @@ impl Reports {
         })
     }
 
-    /// Writes one. The payload is not copied.
+    /// Writes a report. The payload is not copied.
     ///
     /// # Errors
-    /// [`Error::Socket`]: the daemon does not read, or is gone.
+    /// [`Error::Socket`]: the daemon does not read, or has ended.
     pub(super) fn send(&self, report: &Report) -> Result<(), Error> {
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         let written = match &mut *socket {
@@ -82,7 +83,7 @@ impl Reports {
         })
     }
 
-    /// Something for the daemon's log.
+    /// Reports a message for the daemon's log.
     ///
     /// # Errors
     /// As [`Reports::send`].

@@ -1,4 +1,4 @@
-//! Sources to feed a worker, and the worker's process as the daemon sees it.
+//! Sources for a worker, and the worker's process from the daemon's side.
 
 pub(crate) mod process;
 pub(crate) mod sound;

@@ -1,4 +1,5 @@
-//! A worker's process: this test program, started again with one end of a socket pair as its standard input.
+//! A worker's process: this test program, started again with one end of a socket pair as its
+//! standard input.
 
 use std::{
     env,
@@ -15,12 +16,12 @@ use std::{
 use bytes::Bytes;
 use transcoder::protocol::{LENGTH_BYTES, Level, Order, Report, parse_length};
 
-/// What makes a test program a worker.
+/// The argument that makes a test program a worker.
 pub(crate) const SUBCOMMAND: &str = "transcode-worker";
-/// No test's worker needs longer, on a machine that does other things as well.
+/// Time limit of a test's worker, on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// A user, and a group, that may nothing: nobody and nogroup.
+/// A user, and a group, without any rights: nobody and nogroup.
 const NOBODY: u32 = 65_534;
 
 /// A worker. Dropping it kills it.
@@ -30,7 +31,7 @@ pub(crate) struct Worker {
     socket: UnixStream,
 }
 
-/// What a worker has said until its end.
+/// The reports of a worker until its end.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) reports: Vec<Report>,
@@ -48,14 +49,15 @@ pub(crate) struct Unit {
 }
 
 impl Worker {
-    /// Starts one.
+    /// Starts a worker.
     pub(crate) fn start() -> Self {
         Self::spawn(&mut Command::new(env::current_exe().expect("a test program")))
     }
 
-    /// Starts one that is not root, as the service's are. Where the tests are not root either, it is as they are.
+    /// Starts a worker that is not root, like the service's. If the tests do not run as root, it
+    /// has their user.
     pub(crate) fn start_without_privileges() -> Self {
-        // The program, wherever it is: its folder may be root's.
+        // The running program by this path, because its folder may be readable by root only.
         let mut command = Command::new("/proc/self/exe");
         if rustix::process::geteuid().is_root() {
             command.uid(NOBODY).gid(NOBODY);
@@ -76,13 +78,13 @@ impl Worker {
         Self { child, socket: ours }
     }
 
-    /// Sends orders from a thread of its own, for a worker that does not read makes the sender wait.
+    /// Sends orders from a separate thread, because a worker that does not read blocks the sender.
     pub(crate) fn send(&self, orders: Vec<Order>) {
         let mut socket = self.socket.try_clone().expect("a socket");
         thread::spawn(move || {
             for order in orders {
                 let message = order.write();
-                // A worker that has ended does not read; its status says why.
+                // A worker that has ended does not read; its status has the reason.
                 if socket
                     .write_all(&message.head)
                     .and_then(|()| socket.write_all(&message.payload))
@@ -107,7 +109,7 @@ impl Worker {
         Some(Report::parse(message.into()).expect("a report"))
     }
 
-    /// All that it says until it ends.
+    /// All reports until its end.
     pub(crate) fn finish(mut self) -> Said {
         let reports = std::iter::from_fn(|| self.next()).collect();
         let status = self.wait();
@@ -185,7 +187,7 @@ impl Said {
         self.reports.iter().filter_map(picture).collect()
     }
 
-    /// What it warned of.
+    /// The warnings in its reports.
     pub(crate) fn warnings(&self) -> Vec<&str> {
         let warnings = self.reports.iter().filter_map(|report| match report {
             Report::Log {

@@ -1,4 +1,4 @@
-//! AAC to feed a worker, and what is in the AAC that comes back.
+//! AAC input for a worker, and the decoding of its AAC output.
 
 use std::{fs, process::Command};
 
@@ -47,9 +47,9 @@ pub(crate) fn rising_tone(hz: u32) -> Sound {
     Sound { record, units }
 }
 
-/// The left channel, as ffmpeg decodes it: each unit gives [`UNIT`] samples.
+/// The left channel, decoded by ffmpeg: each unit yields [`UNIT`] samples.
 pub(crate) fn decoded(record: &[u8], units: &[Bytes], name: &str) -> Vec<f32> {
-    // Object type, rate and channels as ADTS says them (ISO/IEC 14496-3 1.A.2.2.1).
+    // Object type, rate and channels in ADTS form (ISO/IEC 14496-3 1.A.2.2.1).
     let (object, rate) = (record[0] >> 3, (record[0] & 7) << 1 | record[1] >> 7);
     let channels = record[1] >> 3 & 15;
     let mut stream = Vec::new();
@@ -80,7 +80,7 @@ pub(crate) fn decoded(record: &[u8], units: &[Bytes], name: &str) -> Vec<f32> {
         .collect()
 }
 
-/// How far `one` must be moved to be most like `other`, and how like they then are: 1 is equal.
+/// The shift of `one` that makes it most similar to `other`, and that similarity: 1 is equal.
 pub(crate) fn shift(one: &[f32], other: &[f32]) -> (i32, f32) {
     let most = 2 * UNIT;
     let middle = &one[most..one.len().min(other.len()) - most];

@@ -1,4 +1,5 @@
-//! Sources, encoded once by ffmpeg and kept in target/test-media under a name that says the recipe.
+//! Sources, encoded once by ffmpeg and stored in target/test-media under a name derived from the
+//! recipe.
 
 use std::{
     fs,
@@ -10,10 +11,10 @@ use std::{
 use bytes::Bytes;
 use transcoder::protocol::{Media, Order};
 
-/// Changes with the way sources are made, so that old files are not taken for new ones.
+/// Increased when sources are made in another way, so that old files are not reused.
 const EDITION: u32 = 1;
 
-/// What to encode: a test picture that changes with each frame, H.264 in FLV.
+/// The encoding parameters: a test picture that changes with each frame, H.264 in FLV.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Recipe {
     pub(crate) size: (u32, u32),
@@ -29,7 +30,7 @@ pub(crate) struct Recipe {
     pub(crate) options: &'static [&'static str],
 }
 
-/// What most tests feed.
+/// The source of most tests.
 pub(crate) const PLAIN: Recipe = Recipe {
     size: (320, 180),
     fps: (30, 1),
@@ -76,10 +77,11 @@ impl Recipe {
         f64::from(self.fps.0) / f64::from(self.fps.1)
     }
 
-    /// Encodes it, if that has not been done. Times start at `first`, on the exact grid of the frame rate.
+    /// Encodes the source, unless its file exists. Times start at `first`, on the exact grid of the
+    /// frame rate.
     pub(crate) fn source(&self, first: i64) -> Source {
         let mut source = parse(&fs::read(self.flv()).expect("a file"));
-        // FLV's are milliseconds: near enough to say which picture it is.
+        // FLV has milliseconds, which suffice to identify the picture.
         let grid = |ms: i64| {
             let number = (ms as f64 * self.frame_rate() / 1_000.0).round() as i64;
             first + number * 90_000 * i64::from(self.fps.1) / i64::from(self.fps.0)
@@ -90,7 +92,7 @@ impl Recipe {
         source
     }
 
-    /// The file that it is in.
+    /// The file of the source.
     pub(crate) fn flv(&self) -> PathBuf {
         let (width, height) = self.size;
         let (num, den) = self.fps;
@@ -121,7 +123,7 @@ impl Recipe {
     }
 }
 
-/// ffmpeg, told to take what its filter `source` makes.
+/// An ffmpeg command that reads the output of its filter `source`.
 pub(crate) fn synthesise(source: &str) -> Command {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-hide_banner", "-nostdin", "-loglevel", "error", "-y"]);
@@ -129,7 +131,8 @@ pub(crate) fn synthesise(source: &str) -> Command {
     ffmpeg
 }
 
-/// The file of this name, made if it is not there: under another name first, so that an interrupted run leaves nothing that looks finished.
+/// The file with this name, made if it does not exist. It is made under another name first, so that
+/// an interrupted run leaves no incomplete file.
 pub(crate) fn made(name: &str, extension: &str, make: impl FnOnce(&Path)) -> PathBuf {
     static MAKING: Mutex<()> = Mutex::new(());
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("test-media");
@@ -147,7 +150,7 @@ pub(crate) fn made(name: &str, extension: &str, make: impl FnOnce(&Path)) -> Pat
 /// The video of an FLV file, times in milliseconds.
 fn parse(flv: &[u8]) -> Source {
     let (mut record, mut units) = (Vec::new(), Vec::new());
-    // The header, and the size of the tag before the first.
+    // The header, and the size field before the first tag.
     let mut rest = &flv[13..];
     while rest.len() >= 15 {
         let number = |bytes: &[u8]| bytes.iter().fold(0, |number, &byte| number << 8 | i64::from(byte));

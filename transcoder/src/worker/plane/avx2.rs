@@ -1,11 +1,12 @@
-//! The same for sixteen samples at once, where the processor has AVX2.
+//! The same filter for sixteen samples at once, on processors with AVX2.
 //!
-//! Sixteen rows of the result are made at a time. Their columns leave the first pass as vectors of sixteen samples that lie side by side in a
-//! row, and are turned by transposing blocks of 16x16, so that in the second pass too the sixteen samples of a vector need the same
-//! coefficient.
+//! Sixteen rows of the result are made at a time. Their columns leave the first pass as vectors of
+//! sixteen adjacent samples of a row, and are transposed in blocks of 16x16, so that in the second
+//! pass too the sixteen samples of a vector need the same coefficient.
 //!
-//! Unsafe is what the compiler cannot know: that the processor has what was asked for when the filter was made, and that an array of sixteen
-//! samples can be read and written as one vector.
+//! Unsafe code is needed for two facts that the compiler cannot verify: that the processor has
+//! AVX2, which is checked when the filter is created, and that an array of sixteen samples can be
+//! read and written as one vector.
 
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_loadu_si128, _mm_storeu_si128, _mm256_add_epi16, _mm256_castsi256_si128,
@@ -24,10 +25,10 @@ const SHIFT: i32 = FRACTION as i32;
 type Lanes = [i16; LANES];
 type Block = [__m256i; LANES];
 
-/// Can only be made where the processor has AVX2.
+/// Can only be created on a processor with AVX2.
 #[derive(Debug)]
 pub(super) struct Filter {
-    /// Sixteen columns of the source's rows that a block needs.
+    /// Sixteen columns of the source rows of a block.
     columns: Vec<Lanes>,
     /// Sixteen rows after the first pass, column by column.
     turned: Vec<Lanes>,
@@ -43,7 +44,7 @@ impl Filter {
     }
 
     pub(super) fn scale(&mut self, down: &Axis, along: &Axis, from: &Plane<&[u8]>, to: &mut Plane<&mut [u8]>) {
-        // SAFETY: `new` has asked whether the processor has AVX2.
+        // SAFETY: `new` has checked that the processor has AVX2.
         unsafe { self.scale_all(down, along, from, to) }
     }
 
@@ -112,7 +113,8 @@ impl Filter {
     }
 }
 
-/// Where blocks of sixteen start: the last reaches back rather than beyond.
+/// Starts of the blocks of sixteen: the last one overlaps its predecessor instead of exceeding the
+/// width.
 fn blocks(width: usize) -> impl Iterator<Item = usize> {
     (0..width).step_by(LANES).map(move |left| left.min(width - LANES))
 }
@@ -130,7 +132,7 @@ fn weigh(samples: &[Lanes], coefficients: &[i16]) -> __m256i {
 #[target_feature(enable = "avx2")]
 #[inline]
 fn load(lanes: &Lanes) -> __m256i {
-    // SAFETY: the array has the vector's size, and no alignment is asked for.
+    // SAFETY: the array has the vector's size, and the instruction needs no alignment.
     unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) }
 }
 
@@ -144,22 +146,22 @@ fn store(lanes: &mut Lanes, vector: __m256i) {
 #[target_feature(enable = "avx2")]
 #[inline]
 fn widen(bytes: &[u8; LANES]) -> __m256i {
-    // SAFETY: the array has the vector's size, and no alignment is asked for.
+    // SAFETY: the array has the vector's size, and the instruction needs no alignment.
     _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
 fn narrow(bytes: &mut [u8; LANES], vector: __m128i) {
-    // SAFETY: the array has the vector's size, and no alignment is asked for.
+    // SAFETY: the array has the vector's size, and the instruction needs no alignment.
     unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), vector) }
 }
 
-/// Rows to columns.
+/// Transposes a block.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn transpose(block: &mut Block) {
-    // Within each half of a vector, of eight samples: pairs of one, two and four samples side by side.
+    // Within each half of a vector, of eight samples: interleaves one, two and four samples.
     let mut ones = *block;
     for n in 0..8 {
         ones[2 * n] = _mm256_unpacklo_epi16(block[2 * n], block[2 * n + 1]);
@@ -181,7 +183,7 @@ fn transpose(block: &mut Block) {
             fours[8 * n + 2 * quarter + 1] = _mm256_unpackhi_epi64(a, b);
         }
     }
-    // The halves to their vectors.
+    // Moves the halves to their vectors.
     for n in 0..8 {
         block[n] = _mm256_permute2x128_si256::<0x20>(fours[n], fours[n + 8]);
         block[n + 8] = _mm256_permute2x128_si256::<0x31>(fours[n], fours[n + 8]);

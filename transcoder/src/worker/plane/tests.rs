@@ -67,7 +67,7 @@ fn vectors_and_plain_arithmetic_agree_to_the_bit() {
             let vectors = scaled(&mut filter, from, to, &samples, stride, false);
             let plain = scaled(&mut filter, from, to, &samples, stride, true);
             assert!(vectors == plain, "{from:?} to {to:?}");
-            // What lies between the rows is not touched.
+            // The gap between the rows is not written.
             assert!(vectors.chunks(to.0 + 3).all(|row| row[to.0..] == [0x77; 3]));
         }
     }
@@ -99,7 +99,7 @@ fn a_flat_plane_stays_flat() {
 
 #[test]
 fn a_plane_keeps_its_place() {
-    // A step in the middle is in the middle of the result, and the same from both sides.
+    // A step in the middle is in the middle of the result, and symmetric.
     let samples: Vec<u8> = (0..24)
         .flat_map(|_| (0..96).map(|x| if x < 48 { 50 } else { 150 }))
         .collect();
