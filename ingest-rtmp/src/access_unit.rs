@@ -1,12 +1,12 @@
-//! Access units out of a publisher's video messages: put together where an encoder sends a message
-//! for each NAL unit, mended where their form is not what the configuration says. Pure: messages
-//! and `now` in, pictures out. NAL units are read by `media_core::codec::nal`; when a picture may
-//! be published is `publisher`'s.
+//! Access units from a publisher's video messages: assembled if an encoder sends a message for each
+//! NAL unit, repaired if their format differs from the configuration. Pure: messages and `now` in,
+//! pictures out. `media_core::codec::nal` parses NAL units; `publisher` decides when a picture may
+//! be published.
 //!
 //! A message that holds a whole picture is passed on at once, and shares the message's memory. Only
-//! the first picture waits for what follows it. Once slices have come in a message of their own,
-//! every picture waits for the next one, and is copied once (docs/decisions/0025). Delimiters, SEI
-//! and parameter sets in messages of their own go in front of the next picture.
+//! the first picture waits for the next message. Once slices have arrived in separate messages,
+//! every picture waits for the next message, and is copied once (docs/decisions/0025). Separate
+//! delimiters, SEI and parameter sets are placed in front of the next picture.
 //!
 //! ITU-T H.264 7.4.1.2.3 and 7.4.1.2.4 (order of NAL units, first unit of a picture), Annex B;
 //! ISO/IEC 14496-15 5.3.
@@ -21,63 +21,63 @@ use media_core::codec::{
 
 use crate::metrics::Drop;
 
-/// How long a picture waits for more of it.
+/// Maximum time for which a picture waits for more slices.
 const WAIT: Duration = Duration::from_millis(200);
-/// What may stand in front of a picture in messages of their own, in bytes.
+/// Maximum size of the separate units in front of a picture, in bytes.
 const MAX_PREFIX_BYTES: usize = 64 << 10;
-/// A picture put together of messages, in bytes; as much as the largest message.
+/// Maximum size of an assembled picture, in bytes: that of the largest message.
 const MAX_PICTURE_BYTES: usize = 16 << 20;
-/// Pictures whose units are searched for start codes. One that has them makes all later ones be
+/// Number of pictures whose units are searched for start codes. If one has them, all later ones are
 /// searched.
 const SEARCHED: u8 = 64;
-/// Length prefixes where there is no configuration yet.
+/// Size of length prefixes before there is a configuration.
 const USUAL_LENGTH_SIZE: u8 = 4;
 
 /// A video message that holds a frame.
 #[derive(Debug, Clone)]
 pub(crate) struct Message {
-    /// Its stamp without a wrap, in milliseconds.
+    /// Its timestamp without wrap, in milliseconds.
     pub(crate) ms: i64,
-    /// Presentation less decode time in milliseconds.
+    /// Presentation minus decode time in milliseconds.
     pub(crate) composition_ms: i32,
-    /// NAL units in whatever form.
+    /// NAL units in any format.
     pub(crate) payload: Bytes,
 }
 
-/// A whole picture, in the form that its configuration says.
+/// A whole picture, in the format of its configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Picture {
     pub(crate) ms: i64,
     pub(crate) composition_ms: i32,
     pub(crate) access: Access,
-    /// When its last byte came.
+    /// Arrival of its last byte.
     pub(crate) arrived: Instant,
     pub(crate) payload: Bytes,
-    /// The configuration that it brings, if it is another than the one in force.
+    /// The configuration that it contains, if it differs from the one in force.
     pub(crate) config: Option<avc::Config>,
 }
 
-/// What one message completes: the picture before it, its own, both or none.
+/// The pictures that one message completes: the previous one, its own, both or none.
 pub(crate) type Completed = [Option<Picture>; 2];
 
-/// Puts pictures together. See the module.
+/// Assembles pictures; see the module's documentation.
 #[derive(Debug, Default)]
 pub(crate) struct Assembler {
     /// Units of messages without a slice, for the next picture.
     prefix: Vec<u8>,
-    /// Among them are parameter sets.
+    /// Whether they include parameter sets.
     prefix_has_sets: bool,
     open: Option<Open>,
-    /// The stamp of the newest picture that is complete.
+    /// The timestamp of the newest complete picture.
     newest_ms: Option<i64>,
-    /// Slices come in messages of their own.
+    /// Whether slices arrive in separate messages.
     joins: bool,
     searched: u8,
-    /// Units hold start codes.
+    /// Whether units contain start codes.
     has_codes: bool,
 }
 
-/// A picture of which more may come.
+/// A picture that may be incomplete.
 #[derive(Debug)]
 struct Open {
     ms: i64,
@@ -91,9 +91,9 @@ struct Open {
 
 #[derive(Debug)]
 enum Payload {
-    /// Of one message.
+    /// From one message.
     Whole(Bytes),
-    /// Of several.
+    /// From several messages.
     Joined(Vec<u8>),
 }
 
@@ -114,10 +114,10 @@ impl Payload {
 }
 
 impl Assembler {
-    /// Takes a message. `config` is the configuration in force, if there is one.
+    /// Handles a message. `config` is the configuration in force, if any.
     ///
     /// # Errors
-    /// Why nothing of it can be taken; no picture is lost by that but its own.
+    /// Why the message is dropped; only its own picture is lost.
     pub(crate) fn push(
         &mut self,
         message: Message,
@@ -134,7 +134,7 @@ impl Assembler {
         let has_sets = contents.parameter_sets;
         let access = match contents.picture {
             nal::Picture::None => {
-                // Nothing of a picture stands behind these, so the one before is complete.
+                // These units precede a picture, so the previous one is complete.
                 let before = self.finish(config);
                 let kept = self.keep_prefix(&payload, has_sets);
                 return match kept {
@@ -154,12 +154,12 @@ impl Assembler {
                     return Ok([None, None]);
                 }
                 if self.newest_ms == Some(ms) && self.open.is_none() {
-                    // Its picture was passed on before it was known that there is more. It is the
-                    // only one.
+                    // Its picture was passed on before the separate slices were detected. This
+                    // happens only once.
                     self.joins = true;
                     return Err(Drop::Malformed);
                 }
-                // Its first slice is lost: it is all there is of the picture.
+                // Its first slice is lost: this is the only part of the picture.
                 Access::Dependent
             }
             nal::Picture::Begins(access) => access,
@@ -190,18 +190,18 @@ impl Assembler {
         })
     }
 
-    /// When [`Assembler::handle_timeout`] is due.
+    /// The time of the next [`Assembler::handle_timeout`].
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.open.as_ref().map(|open| open.since + WAIT)
     }
 
-    /// The picture that has waited long enough.
+    /// Returns the open picture if it has waited long enough.
     pub(crate) fn handle_timeout(&mut self, config: Option<&avc::Config>, now: Instant) -> Option<Picture> {
         let due = self.poll_timeout().is_some_and(|due| now >= due);
         if due { self.finish(config) } else { None }
     }
 
-    /// The picture that is open, since nothing more of it comes.
+    /// Returns the open picture, because no more slices will follow.
     pub(crate) fn finish(&mut self, config: Option<&avc::Config>) -> Option<Picture> {
         let Open {
             ms,
@@ -217,7 +217,7 @@ impl Assembler {
         let (payload, access) = match payload {
             Payload::Whole(bytes) => (bytes, access),
             Payload::Joined(bytes) => {
-                // What one message alone says of the picture is not all.
+                // The first message alone does not show the access type of the whole picture.
                 let access = match nal::contents(nal::units(&bytes, length_size)).picture {
                     nal::Picture::Begins(access) => access,
                     _ => access,
@@ -237,8 +237,8 @@ impl Assembler {
         })
     }
 
-    /// A message in the form that the configuration says, and what it holds. It is copied only if
-    /// it comes in another form.
+    /// Converts a message to the format of the configuration, and summarises it. It is copied only
+    /// if its format differs.
     fn read(&mut self, mut payload: Bytes, length_size: u8) -> Result<(Bytes, Contents), Drop> {
         let rewrite = |units: Vec<&[u8]>| {
             let bytes = join(&units, length_size).ok_or(Drop::Malformed)?;
@@ -261,9 +261,9 @@ impl Assembler {
         Ok((payload, survey.contents))
     }
 
-    /// Whether units hold start codes: then a whole byte stream, or several units, stand behind one
-    /// length. To search the slices of every picture would cost more than all else that is done
-    /// with it, so the first ones speak for all.
+    /// Whether units contain start codes: then a whole byte stream, or several units, have one
+    /// length prefix. A search of every picture would cost more than all other work on it, so only
+    /// the first ones are searched.
     fn holds_start_codes(&mut self, payload: &[u8], length_size: u8) -> bool {
         if !self.has_codes && self.searched == SEARCHED {
             return false;
@@ -286,7 +286,7 @@ impl Assembler {
     }
 }
 
-/// Units behind length prefixes. `None` if one is too long for them.
+/// Units with length prefixes. `None` if one is too long for them.
 fn join(units: &[&[u8]], length_size: u8) -> Option<Bytes> {
     let size = usize::from(length_size);
     let mut out = Vec::with_capacity(units.iter().map(|unit| size + unit.len()).sum());

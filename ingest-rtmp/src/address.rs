@@ -1,15 +1,15 @@
-//! Which application and stream a peer means by the addresses that it sends. Pure. People write
-//! them in many ways, and one daemon serves one application: so the meaning is plain in `live/KEY`
-//! with an empty key, `live/instance`, `live/_definst_`, `LIVE`, a whole URL as the key, and with
-//! spaces, line ends or slashes around a name.
+//! The application and the stream that a peer addresses. Pure. People write addresses in many ways,
+//! and one daemon serves one application, so these are understood too: `live/KEY` with an empty
+//! key, `live/instance`, `live/_definst_`, `LIVE`, a whole URL as the key, and spaces, line ends or
+//! slashes around a name.
 //!
 //! RTMP 1.0 section 7.2.1.1 (`app`), 7.2.2.6 (`publish`).
 
-/// The instance that Adobe's server assumes where none is named.
+/// The default instance of Adobe's server.
 const DEFAULT_INSTANCE: &str = "_definst_";
 
-/// What follows the application in `asked`, the `app` of `connect`, without its query; `None` if
-/// that names another application. One that names none means the one there is.
+/// The rest of `asked`, the `app` of `connect`, after the application, without its query; `None` if
+/// it names another application. An empty `app` means the served application.
 pub(crate) fn after_app<'a>(served: &str, asked: &'a str) -> Option<&'a str> {
     let asked = trim(asked);
     if asked.is_empty() {
@@ -19,8 +19,8 @@ pub(crate) fn after_app<'a>(served: &str, asked: &'a str) -> Option<&'a str> {
     trim(first).eq_ignore_ascii_case(served).then(|| trim(rest))
 }
 
-/// The stream that `name`, given to `publish` or `play`, and `after_app`, what followed the
-/// application, mean together. Empty if they name none.
+/// The stream that `name`, the argument of `publish` or `play`, and `after_app`, the text after the
+/// application, name together. Empty if they name none.
 pub(crate) fn stream<'a>(served: &str, after_app: &'a str, name: &'a str) -> &'a str {
     let mut name = trim(without_authority(trim(name)));
     while let Some((first, rest)) = name.split_once('/')
@@ -38,7 +38,7 @@ pub(crate) fn stream<'a>(served: &str, after_app: &'a str, name: &'a str) -> &'a
     }
 }
 
-/// What follows the host of an RTMP URL; any other text as it is.
+/// The path of an RTMP URL; any other text unchanged.
 fn without_authority(text: &str) -> &str {
     match text.split_once("://") {
         Some((scheme, rest)) if ["rtmp", "rtmps"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {

@@ -1,39 +1,38 @@
-//! What a publisher is told while it publishes: one sentence for the person at the encoder, for the
-//! log and for the API.
+//! Advice to a publisher while it publishes: one sentence for the streamer, the log and the API.
 
 use std::{fmt, time::Duration};
 
 use crate::{health, metrics::Drop};
 
-/// What is to be changed at the encoder. Each is told once in a connection's life.
+/// The setting to change at the encoder. Each kind is sent once in a connection's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Advice {
-    /// Key frames are further apart than a segment may be long.
+    /// Key frames are further apart than the longest segment.
     LongGroups {
-        /// As measured last.
+        /// The last measured interval.
         interval: Duration,
     },
-    /// No key frame has come for longer than a segment may be long.
+    /// No key frame has arrived for longer than the longest segment.
     NoKeyFrame,
-    /// Groups have become longer than the first, by which the length of segments was settled.
+    /// Groups have become longer than the first one, which determined the longest segment.
     GrowingGroups,
-    /// There are no IDR pictures but recovery points.
+    /// There are recovery points but no IDR pictures.
     OpenGroups,
-    /// Pictures are refreshed bit by bit, and no key frames come.
+    /// Pictures are refreshed gradually, without key frames.
     IntraRefresh,
-    /// Media have come faster than real time for long, and are waited for.
+    /// Media have been faster than real time for long, so the publisher is paced.
     Paced,
-    /// Nothing of a track can be published, while the other goes on.
+    /// No frame of a track can be published, while the other track continues.
     Dropped {
-        /// Of video, else of audio.
+        /// Whether the track is video; otherwise audio.
         video: bool,
-        /// Why.
+        /// The reason.
         reason: Drop,
     },
 }
 
 impl Advice {
-    /// Whether it is the same advice, whatever was measured.
+    /// Whether it is the same kind of advice, with any values.
     pub(crate) fn is_like(self, other: Self) -> bool {
         std::mem::discriminant(&self) == std::mem::discriminant(&other)
     }
@@ -50,22 +49,22 @@ impl fmt::Display for Advice {
             ),
             Self::NoKeyFrame => write!(
                 f,
-                "no key frame has come for more than 12 s, and {JOIN}: set the encoder's keyframe interval to 2 s"
+                "no key frame has arrived for more than 12 s, and {JOIN}: set the encoder's keyframe interval to 2 s"
             ),
             Self::GrowingGroups => write!(
                 f,
-                "key frames have moved further apart since the start, and {JOIN}: set a fixed keyframe interval of 2 s"
+                "key frames are further apart than at the start, and {JOIN}: set a fixed keyframe interval of 2 s"
             ),
             Self::OpenGroups => f.write_str(
                 "the video has open groups, without IDR pictures, at which most players cannot start: set the encoder to \
                  closed GOP, with an IDR picture every 2 s",
             ),
             Self::IntraRefresh => f.write_str(
-                "the video is refreshed bit by bit, without key frames, so that players cannot start: turn periodic intra \
+                "the video is refreshed gradually, without key frames, so that players cannot start: turn periodic intra \
                  refresh off and set the encoder's keyframe interval to 2 s",
             ),
             Self::Paced => f.write_str(
-                "media come faster than real time, so that the encoder is made to wait: check its clock and frame rate, or \
+                "media arrive faster than real time, so the server reads them more slowly: check the encoder's clock and frame rate, or \
                  send a file at its own rate (ffmpeg -re)",
             ),
             Self::Dropped { video, reason } => f.write_str(health::words(*video, *reason)),

@@ -1,19 +1,20 @@
-//! AMF0 values: the bounded decoder that faces the network, and the encoder of our answers. Pure.
-//! Which command means what is `session`'s.
+//! AMF0 values: the bounded decoder for untrusted bytes, and the encoder of our responses. Pure.
+//! `session` interprets the commands.
 //!
-//! AMF 0 specification (Adobe, 2007), section 2. Depth, number of values and bytes are bounded, so a message can cost neither stack nor
-//! more memory than a small multiple of itself.
+//! AMF 0 specification (Adobe, 2007), section 2. Depth, number of values and bytes are limited, so
+//! a message can cost neither stack nor more memory than a small multiple of itself.
 //!
-//! A value behind the avmplus-object marker (3.1) is `amf3`'s.
+//! `amf3` reads a value after the avmplus-object marker (3.1).
 //!
-//! Tolerated: an object or array that ends with its message instead of an end marker (seen in onMetaData); strings that are not
-//! UTF-8. A reference is read as undefined: no message that is acted on has one.
+//! Tolerated: an object or array that ends with its message instead of an end marker (seen in
+//! onMetaData); strings that are not UTF-8. A reference is read as undefined, because no message
+//! that we interpret contains one.
 
 use crate::amf3;
 
-/// Objects and arrays within one another.
+/// Maximum nesting of objects and arrays.
 pub(crate) const MAX_DEPTH: usize = 8;
-/// Values in one message, those within objects and arrays included.
+/// Maximum number of values in one message, including those in objects and arrays.
 const MAX_VALUES: usize = 1024;
 
 /// Why a message's values cannot be read.
@@ -25,7 +26,7 @@ pub enum Error {
         /// Offset in the message.
         at: usize,
     },
-    /// Objects or arrays within one another beyond the limit.
+    /// Objects or arrays are nested more deeply than the limit.
     #[error("AMF values nested deeper than {max} at byte {at}")]
     TooDeep {
         /// Offset in the message.
@@ -39,7 +40,7 @@ pub enum Error {
         /// The limit.
         max: usize,
     },
-    /// A marker that is reserved.
+    /// A reserved marker.
     #[error("AMF marker {marker} at byte {at}")]
     BadMarker {
         /// The marker.
@@ -47,13 +48,13 @@ pub enum Error {
         /// Offset in the message.
         at: usize,
     },
-    /// An AMF3 reference to a text or to traits that did not come.
+    /// An AMF3 reference to a text or to traits that does not exist.
     #[error("AMF3 reference at byte {at} to nothing")]
     BadReference {
         /// Offset in the message.
         at: usize,
     },
-    /// An AMF3 object in an encoding of its class.
+    /// An AMF3 object with a class-specific encoding.
     #[error("AMF3 object at byte {at} in an encoding of its own")]
     Externalizable {
         /// Offset in the message.
@@ -67,7 +68,8 @@ pub enum Error {
     },
 }
 
-/// A value. Objects, typed objects and ECMA arrays are all `Object`: their differences mean nothing in RTMP.
+/// A value. Objects, typed objects and ECMA arrays are all `Object`, because RTMP does not
+/// distinguish them.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// A number.
@@ -76,7 +78,7 @@ pub enum Value {
     Boolean(bool),
     /// A string, a long string or an XML document.
     String(String),
-    /// Names and values in the order they came.
+    /// Names and values in their original order.
     Object(Vec<(String, Value)>),
     /// A strict array.
     Array(Vec<Value>),
@@ -155,10 +157,10 @@ mod marker {
     pub(super) const AVMPLUS: u8 = 17;
 }
 
-/// Reads a message of values.
+/// Parses a message of values.
 ///
 /// # Errors
-/// See [`Error`]; what was read before is dropped.
+/// See [`Error`]; values that were parsed before it are dropped.
 pub fn parse(message: &[u8]) -> Result<Vec<Value>, Error> {
     let mut decoder = Decoder {
         message,
@@ -204,7 +206,7 @@ impl<'a> Decoder<'a> {
             }
             marker::OBJECT => self.properties(depth)?,
             marker::ECMA_ARRAY => {
-                // How many follow is a hint, often 0.
+                // The number of entries is a hint, often 0.
                 self.take::<4>()?;
                 self.properties(depth)?
             }
@@ -292,7 +294,8 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// Writes values one after the other. Strings beyond 65 535 bytes become long strings; longer names are cut.
+/// Writes values in order. Strings beyond 65 535 bytes become long strings; longer names are
+/// truncated.
 pub fn write(values: &[Value], out: &mut Vec<u8>) {
     for value in values {
         write_value(value, out);

@@ -1,16 +1,16 @@
-//! AMF3 values, which an AMF0 message may hold behind the avmplus-object marker. Pure. Depth and
-//! number of values are the AMF0 decoder's; text that is read again by reference is bounded too,
+//! AMF3 values, which an AMF0 message may contain after the avmplus-object marker. Pure. The AMF0
+//! decoder limits depth and number of values; text that is repeated by reference is limited too,
 //! because a reference of two bytes can name a long text.
 //!
-//! AMF 3 specification (Adobe, 2013), section 3; AMF 0, section 3.1 (the marker). Each marker opens
-//! new reference tables.
+//! AMF 3 specification (Adobe, 2013), section 3; AMF 0, section 3.1 (the marker). Each marker
+//! starts new reference tables.
 //!
 //! Tolerated: references to objects, arrays and dates, byte arrays, vectors of numbers and
-//! dictionaries are read as undefined, because no message that is acted on has one.
+//! dictionaries are read as undefined, because no message that we interpret contains one.
 
 use crate::amf0::{Decoder, Error, MAX_DEPTH, Value};
 
-/// Bytes of text that one value may repeat by reference.
+/// Maximum number of bytes of text that one value may repeat by reference.
 const MAX_REPEATED: usize = 64 << 10;
 
 /// AMF 3, section 3.1.
@@ -35,7 +35,7 @@ mod marker {
     pub(super) const DICTIONARY: u8 = 0x11;
 }
 
-/// Reads one value off `decoder`, which stands behind the marker, `depth` objects deep.
+/// Reads one value from `decoder`, which is positioned after the marker, at nesting depth `depth`.
 pub(crate) fn value(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Error> {
     let mut reader = Reader {
         decoder,
@@ -61,7 +61,7 @@ struct Traits {
     dynamic: bool,
 }
 
-/// What an integer in front of a value that can be referred to says (3.3 to 3.12).
+/// The meaning of the integer in front of a value that can be referred to (3.3 to 3.12).
 enum Header {
     Reference(usize),
     /// The value follows; the integer's other bits.
@@ -108,7 +108,7 @@ impl Reader<'_, '_> {
         })
     }
 
-    /// 3.11: names and values up to an empty name, then a row of values. One that has names is an
+    /// 3.11: names and values up to an empty name, then a list of values. An array with names is an
     /// object of them.
     fn array(&mut self, depth: usize) -> Result<Value, Error> {
         let Header::Inline(len) = self.header()? else {
@@ -127,7 +127,7 @@ impl Reader<'_, '_> {
         })
     }
 
-    /// 3.12. An object that writes itself in a way of its own (externalizable) cannot be read.
+    /// 3.12. An object with its own serialisation (externalizable) cannot be read.
     fn object(&mut self, depth: usize) -> Result<Value, Error> {
         let at = self.decoder.at();
         let Header::Inline(bits) = self.header()? else {
@@ -201,7 +201,7 @@ impl Reader<'_, '_> {
         Ok(Value::Undefined)
     }
 
-    /// `flags` bytes, and as many items of `size` bytes as the header says.
+    /// Skips `flags` bytes, and as many items of `size` bytes as in the header.
     fn skip(&mut self, flags: usize, size: usize) -> Result<Value, Error> {
         if let Header::Inline(len) = self.header()? {
             self.decoder.skip(flags + len * size)?;
@@ -209,7 +209,7 @@ impl Reader<'_, '_> {
         Ok(Value::Undefined)
     }
 
-    /// 1.3.2: a text, or the number of one that came before. The empty text has no number.
+    /// 1.3.2: a text, or the number of an earlier one. The empty text has no number.
     fn text(&mut self) -> Result<String, Error> {
         let at = self.decoder.at();
         match self.header()? {

@@ -1,4 +1,4 @@
-//! How many play each broadcast. Bounded by the connections that there may be.
+//! Number of players of each broadcast. The limit of connections bounds it.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ impl Audience {
         self.lock().get(&broadcast).copied().unwrap_or(0)
     }
 
-    /// Counts one more until what it returns is dropped.
+    /// Counts one more player until the result is dropped.
     pub(crate) fn join(&self, broadcast: BroadcastId) -> Viewer {
         *self.lock().entry(broadcast).or_default() += 1;
         Viewer {
@@ -30,7 +30,7 @@ impl Audience {
     }
 }
 
-/// One who plays.
+/// One player.
 #[derive(Debug)]
 pub(crate) struct Viewer {
     audience: Audience,

@@ -1,30 +1,31 @@
-//! Who may publish, asked of the daemon, and how a refusal is worded. Keys are never shown.
+//! The right to publish, which the daemon decides, and the texts of refusals. Keys are never shown.
 
 use std::{fmt, net::SocketAddr};
 
 use media_core::ChannelName;
 use tokio_util::sync::CancellationToken;
 
-/// Decides who may publish, and under which name. Called from a connection's task: it must not block.
+/// Decides whether a publisher may publish, and under which name. Called from a connection's task:
+/// it must not block.
 pub trait Authorize: Send + Sync + 'static {
-    /// The channel that this publisher's frames go to, and for how long.
+    /// The channel of this publisher's frames, and the validity of the right.
     ///
     /// # Errors
-    /// A [`Refusal`]; its description is what the streamer reads in the encoder.
+    /// A [`Refusal`]; the streamer reads its description in the encoder.
     fn authorize(&self, request: &PublishRequest) -> Result<Grant, Refusal>;
 }
 
 /// The right to publish.
 #[derive(Debug, Clone)]
 pub struct Grant {
-    /// Under which name.
+    /// The name.
     pub channel: ChannelName,
-    /// Cancelled when the right is withdrawn: the publisher is sent off.
+    /// Cancelled when the right is withdrawn: the publisher is then disconnected.
     pub withdrawn: CancellationToken,
 }
 
 impl From<ChannelName> for Grant {
-    /// The right to a name for ever.
+    /// The permanent right to a name.
     fn from(channel: ChannelName) -> Self {
         Self {
             channel,
@@ -33,31 +34,30 @@ impl From<ChannelName> for Grant {
     }
 }
 
-/// What a publisher asks for.
+/// A request to publish.
 #[derive(Debug, Clone)]
 pub struct PublishRequest {
     /// The application of its `connect`, `live` in `rtmp://host/live`.
     pub app: String,
-    /// What it gave as stream key, without a query and what is around it: spaces, slashes, the
-    /// application.
+    /// Its stream key, without a query and without surrounding spaces, slashes and the application.
     pub key: StreamKey,
-    /// What came after `?` in the stream key, if anything; it may hold a token.
+    /// The text after `?` in the stream key, if any; it may hold a token.
     pub query: Option<StreamKey>,
-    /// Where it comes from.
+    /// Its address.
     pub peer: SocketAddr,
 }
 
-/// A stream key: a secret. `Debug` shows `***`, and there is no `Display`.
+/// A stream key: a secret. `Debug` prints `***`, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StreamKey(String);
 
 impl StreamKey {
-    /// Wraps what a publisher sent.
+    /// Wraps a publisher's key.
     pub fn new(key: impl Into<String>) -> Self {
         Self(key.into())
     }
 
-    /// The key itself, to compare or hash; not for logs, metrics or answers.
+    /// The key itself, to compare or hash; not for logs, metrics or responses.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -69,50 +69,50 @@ impl fmt::Debug for StreamKey {
     }
 }
 
-/// A refusal as the peer is told of it.
+/// A refusal as the peer receives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// Which `code` the peer reads, and the label it is counted under.
+    /// Determines the `code` that the peer reads, and the label of metrics.
     pub reason: Reason,
-    /// One sentence for the person at the encoder or player: what is wrong, and what to do.
+    /// One sentence for the streamer or viewer: the cause and the remedy.
     pub description: String,
 }
 
-/// Why a peer is turned away or sent off. A closed set.
+/// Why a peer is refused or disconnected. A closed set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// `connect` named an application that is not served here.
     App,
-    /// As many broadcasts are live as there may be.
+    /// The limit of broadcasts is reached.
     Busy,
-    /// As many players are connected as there may be.
+    /// The limit of players is reached.
     Players,
-    /// The key is wrong, or nobody may publish.
+    /// The key is wrong, or publishing is disabled.
     Denied,
-    /// The name has a publisher already, or cannot be a name.
+    /// The name already has a publisher, or is invalid.
     Name,
-    /// A codec or configuration that is not carried.
+    /// An unsupported codec or configuration.
     Codec,
-    /// Nothing that it sent for ten seconds could be published.
+    /// Nothing that it sent could be published, for ten seconds or longer.
     Unusable,
-    /// Nothing is published under the name that should be played.
+    /// Nothing is published under the requested name.
     NotFound,
     /// An operator ended the broadcast.
     Kicked,
-    /// The broadcast could not go on.
+    /// The broadcast could not continue.
     Failed,
-    /// The stream key is not good any more.
+    /// The stream key is no longer valid.
     Withdrawn,
-    /// It was silent, and another publisher of its name took over.
+    /// It was silent, and another publisher with its name took over.
     TakenOver,
-    /// It asked for a second stream on one connection; the first goes on.
+    /// It requested a second stream on one connection; the first continues.
     Second,
-    /// The server is going down.
+    /// The server stops.
     Shutdown,
 }
 
 impl Refusal {
-    /// A refusal for `reason`, with one sentence for the person who reads it.
+    /// A refusal for `reason`, with one sentence for the streamer or viewer.
     pub fn new(reason: Reason, description: impl Into<String>) -> Self {
         Self {
             reason,
@@ -120,14 +120,15 @@ impl Refusal {
         }
     }
 
-    /// The usual answer of an [`Authorize`]: not with this key.
+    /// The usual refusal of an [`Authorize`]: the key is wrong.
     pub fn denied(description: impl Into<String>) -> Self {
         Self::new(Reason::Denied, description)
     }
 }
 
 impl Reason {
-    /// The `code` of the status message (RTMP 7.2.1.1, 7.2.2.6; the names are those that librtmp and OBS act on).
+    /// The `code` of the status message (RTMP 7.2.1.1, 7.2.2.6; the names are those that librtmp
+    /// and OBS interpret).
     pub fn code(self) -> &'static str {
         match self {
             Self::App => "NetConnection.Connect.Rejected",

@@ -1,36 +1,41 @@
-//! Messages out of chunks: the bounded reader that faces the network. Pure: bytes in, messages out.
-//! What a message means is `session`'s; only set chunk size, abort and aggregate, which are about framing, end here.
+//! Reads messages from chunks: the bounded reader for untrusted bytes. Pure: bytes in, messages
+//! out. `session` interprets messages; only set chunk size, abort and aggregate, which concern
+//! framing, are handled here.
 //!
-//! RTMP 1.0 (Adobe, 2012) section 5.3 (chunking), 5.4.1 (set chunk size), 5.4.2 (abort), 7.1.6 (aggregate).
+//! RTMP 1.0 (Adobe, 2012) section 5.3 (chunking), 5.4.1 (set chunk size), 5.4.2 (abort), 7.1.6
+//! (aggregate).
 //!
-//! A payload is gathered once, always, into an allocation of its own and of its exact size. Splitting it off the receive
-//! buffer would save that copy (some 4 ms of CPU for a stream-minute of 2.5 Mbit/s), but every frame would then keep the
-//! read buffer it came in alive: the live window would hold more slack than media, and a buffer could not be used again.
+//! Every payload is copied once, into an allocation of its own and of its exact size. A slice of
+//! the receive buffer would save that copy (some 4 ms of CPU for a stream-minute of 2.5 Mbit/s),
+//! but every frame would then keep its read buffer alive: the live window would hold more slack
+//! than media, and no buffer could be reused.
 //!
-//! Nothing is allocated on a declared length alone. A message starts with what came at once, 16 KiB, or twice the largest
-//! message that this connection has ever completed, whichever is more and never above its declared length; then it doubles. So an
-//! honest stream allocates its payload bytes once after its first key frame, and a peer makes us hold at most about twice
-//! what it has sent.
+//! Nothing is allocated for a declared length alone. A message starts with the largest of the bytes
+//! that have arrived, 16 KiB, and twice the largest message that this connection has completed, but
+//! never more than its declared length; then the allocation doubles. So an honest stream allocates
+//! its payload bytes once after its first key frame, and a peer makes us hold at most about twice
+//! the bytes that it has sent.
 //!
-//! Tolerated: a header of format 0 to 2 inside a message if it repeats the message's length and type (rml_rtmp sends them); a
-//! missing extended timestamp on format 3 chunks (old encoders; ffmpeg and librtmp send it, as 5.3.1.3 demands); format 1 as the
-//! first header of a chunk stream: message stream 0, its delta counted from 0 (librtmp answers pings and acknowledges so).
+//! Tolerated: a header of format 0 to 2 inside a message if it repeats the message's length and
+//! type (rml_rtmp sends them); a missing extended timestamp on format 3 chunks (old encoders;
+//! ffmpeg and librtmp send it, as 5.3.1.3 demands); format 1 as the first header of a chunk stream:
+//! message stream 0, its delta counted from 0 (librtmp sends pings and acknowledgements so).
 
 use bytes::{Buf, Bytes};
 
 use crate::Error;
 
-/// What a peer may make the reader hold.
+/// Limits on the memory that a peer can make the reader hold.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Chunk streams with state.
+    /// Number of chunk streams with state.
     pub chunk_streams: usize,
     /// Largest message, in bytes. Unfinished messages together may hold twice as much.
     pub message_bytes: u32,
 }
 
 impl Limits {
-    /// Before a peer may publish: commands only.
+    /// Before a peer may publish, when it sends only commands.
     pub const SETUP: Self = Self {
         chunk_streams: 64,
         message_bytes: 64 << 10,
@@ -39,19 +44,20 @@ impl Limits {
 
 /// Chunk size until the peer announces another (RTMP 5.4.1).
 const DEFAULT_CHUNK_BYTES: u32 = 128;
-/// What an unfinished message may allocate before the connection has completed a larger one.
+/// Maximum allocation for an unfinished message before the connection has completed a larger one.
 const FIRST_ALLOCATION: usize = 16 << 10;
-/// The largest chunk size that can be announced (RTMP 5.4.1: 31 bits). No limit of ours is needed:
-/// a chunk is read as it comes, into a message that is bounded.
+/// The largest chunk size that can be announced (RTMP 5.4.1: 31 bits). A lower limit is not needed,
+/// because a chunk is read in pieces, into a message that is limited.
 const MAX_CHUNK_BYTES: u32 = 0x7fff_ffff;
 /// A timestamp field of this value is followed by an extended one (RTMP 5.3.1.3).
 const EXTENDED: u32 = 0x00ff_ffff;
 
-/// Message type ids that end here.
+/// Message type ids that are handled here.
 const SET_CHUNK_SIZE: u8 = 1;
 const ABORT: u8 = 2;
 const AGGREGATE: u8 = 22;
-/// Bytes around an aggregate's sub-message: an FLV tag header, and the back pointer after the payload.
+/// Bytes around a sub-message of an aggregate: an FLV tag header, and the back pointer after the
+/// payload.
 const TAG_HEADER: usize = 11;
 const BACK_POINTER: usize = 4;
 
@@ -74,13 +80,13 @@ pub struct Reader {
     limits: Limits,
     chunk_bytes: u32,
     streams: Vec<ChunkStream>,
-    /// Where `streams` was last found: chunks of one message follow one another.
+    /// The last index found in `streams`, because chunks of one message are usually consecutive.
     last: usize,
-    /// The chunk whose payload is arriving: place in `streams`, bytes still to come.
+    /// The chunk whose payload is arriving: index in `streams`, missing bytes.
     body: Option<(usize, usize)>,
     /// Bytes allocated for unfinished messages.
     held: usize,
-    /// The largest message completed, in bytes: what the peer has shown that it sends.
+    /// The largest completed message in bytes, as evidence of the peer's message sizes.
     largest: usize,
     aggregate: Option<Aggregate>,
 }
@@ -89,15 +95,16 @@ pub struct Reader {
 struct ChunkStream {
     csid: u32,
     header: Header,
-    /// The unfinished message's bytes, if one is open.
+    /// The bytes of the unfinished message, if one is open.
     partial: Option<Vec<u8>>,
 }
 
-/// A message header as it stands after the last chunk that carried one.
+/// The message header after the last chunk that had one.
 #[derive(Debug, Clone, Copy)]
 struct Header {
     timestamp: u32,
-    /// The last timestamp field, extended or not: what a format 3 chunk adds if it starts a message.
+    /// The last timestamp field, extended or not: the delta of a format 3 chunk that starts a
+    /// message.
     field: u32,
     extended: bool,
     len: u32,
@@ -120,21 +127,21 @@ impl Reader {
         }
     }
 
-    /// Changes the largest message taken from now on, in bytes.
+    /// Changes the largest accepted message, in bytes.
     pub fn set_message_bytes(&mut self, max: u32) {
         self.limits.message_bytes = max;
     }
 
-    /// Whether [`Reader::read`] has a message without more input: the next of an aggregate.
+    /// Whether [`Reader::read`] has a message without more input: the next one of an aggregate.
     pub fn has_message(&self) -> bool {
         self.aggregate.is_some()
     }
 
-    /// Takes bytes off the front of `input` until a message is complete; none when `input` is used up but for a header that is
-    /// not whole yet (at most 18 bytes).
+    /// Consumes bytes from the front of `input` until a message is complete. Returns `None` when
+    /// `input` is used up, except for an incomplete header (at most 18 bytes).
     ///
     /// # Errors
-    /// Framing that breaks the standard or [`Limits`]. The reader is of no use afterwards.
+    /// Framing that violates the standard or [`Limits`]. The reader must not be used afterwards.
     pub fn read(&mut self, input: &mut &[u8]) -> Result<Option<Message>, Error> {
         loop {
             if let Some(aggregate) = &mut self.aggregate {
@@ -165,7 +172,8 @@ impl Reader {
         }
     }
 
-    /// Reads a chunk's header and opens its message if it is the first. None if the header is not whole; `input` is then untouched.
+    /// Reads a chunk's header and opens its message if it is the first chunk. Returns `None` if the
+    /// header is incomplete; `input` is then unchanged.
     fn start_chunk(&mut self, input: &mut &[u8]) -> Result<Option<(usize, usize)>, Error> {
         let mut rest = *input;
         let Some((format, csid)) = basic_header(&mut rest) else {
@@ -258,7 +266,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes the last bytes of a chunk; the message if they complete it.
+    /// Appends the last bytes of a chunk. Returns the message if they complete it.
     fn finish_chunk(&mut self, index: usize, bytes: &[u8]) -> Result<Option<Message>, Error> {
         let stream = &mut self.streams[index];
         let header = stream.header;
@@ -285,7 +293,7 @@ impl Reader {
         }))
     }
 
-    /// Acts on messages that are about framing; every other passes.
+    /// Handles messages about framing; all others pass.
     fn unframe(&mut self, message: Message) -> Result<Option<Message>, Error> {
         match message.kind {
             SET_CHUNK_SIZE => {
@@ -317,11 +325,12 @@ impl Reader {
     }
 }
 
-/// An aggregate message that is being taken apart (RTMP 7.1.6).
+/// An aggregate message that is being split (RTMP 7.1.6).
 #[derive(Debug)]
 struct Aggregate {
     message: Message,
-    /// What is added to each sub-message's timestamp: the aggregate's own less the first sub-message's.
+    /// Added to each sub-message's timestamp: the aggregate's own timestamp minus the first
+    /// sub-message's.
     offset: Option<u32>,
 }
 
@@ -340,7 +349,7 @@ impl Aggregate {
         };
         let kind = tag[0];
         let len = u24(tag[1], tag[2], tag[3]) as usize;
-        // The fourth byte of an FLV timestamp is the highest.
+        // The fourth byte of an FLV timestamp is the most significant.
         let timestamp = u32::from_be_bytes([tag[7], tag[4], tag[5], tag[6]]);
         if rest.len() < TAG_HEADER + len {
             return Err(truncated);
@@ -349,14 +358,15 @@ impl Aggregate {
             .offset
             .get_or_insert(self.message.timestamp.wrapping_sub(timestamp));
         rest.advance(TAG_HEADER);
-        // Copied, because the hub may hold one frame long after the others, and counts no more than
-        // its bytes.
+        // Copied, because the hub may hold one frame long after the others, and counts only its
+        // bytes.
         let payload = Bytes::copy_from_slice(&rest[..len]);
         rest.advance(len);
-        // The last back pointer is left out by some.
+        // Some peers omit the last back pointer.
         rest.advance(BACK_POINTER.min(rest.len()));
         let timestamp = timestamp.wrapping_add(offset);
-        // An aggregate in an aggregate, and framing inside one, are not a thing: they would be ignored as unknown types.
+        // An aggregate in an aggregate, and framing messages inside one, do not exist: they are
+        // ignored as unknown types.
         Ok(Some(Message {
             timestamp,
             kind,
@@ -383,7 +393,7 @@ fn basic_header(rest: &mut &[u8]) -> Option<(u8, u32)> {
     Some((first >> 6, csid))
 }
 
-/// The header that stands after this chunk's (RTMP 5.3.1.2, 5.3.1.3); none if it is not whole.
+/// The header after this chunk (RTMP 5.3.1.2, 5.3.1.3); `None` if it is incomplete.
 fn message_header(rest: &mut &[u8], format: u8, previous: Option<Header>, continues: bool) -> Option<Header> {
     let previous = previous.unwrap_or(Header {
         timestamp: 0,
@@ -395,7 +405,8 @@ fn message_header(rest: &mut &[u8], format: u8, previous: Option<Header>, contin
     });
     let mut header = previous;
     if format == 3 {
-        // Present if the last header of formats 0 to 2 had one. Some peers leave it out: then these bytes are payload.
+        // Present if the last header of formats 0 to 2 had one. Some peers omit it: then these
+        // bytes are payload.
         if previous.extended && u32::from_be_bytes(*rest.first_chunk()?) == previous.field {
             *rest = &rest[4..];
         }
@@ -435,7 +446,7 @@ fn u24(a: u8, b: u8, c: u8) -> u32 {
     u32::from_be_bytes([0, a, b, c])
 }
 
-/// The number that a control message starts with.
+/// The number at the start of a control message.
 pub(crate) fn first_u32(message: &Message) -> Result<u32, Error> {
     match message.payload.first_chunk() {
         Some(bytes) => Ok(u32::from_be_bytes(*bytes)),

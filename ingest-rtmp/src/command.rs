@@ -1,4 +1,5 @@
-//! Commands and data messages as values: what peers send, and the objects of our answers. Pure; `session` decides what they do.
+//! Commands and data messages as values: those of peers, and the objects of our responses. Pure;
+//! `session` executes them.
 //!
 //! RTMP 1.0 section 7.2; Enhanced RTMP v2, "Enhancing NetConnection connect Command".
 
@@ -8,7 +9,7 @@ use crate::{
     transmit::kind,
 };
 
-/// RTMP 7.2: name, transaction, command object, arguments. What is missing is null.
+/// RTMP 7.2: name, transaction, command object, arguments. Missing fields are null.
 pub(crate) struct Command {
     pub(crate) name: String,
     pub(crate) transaction: f64,
@@ -38,7 +39,7 @@ impl Command {
     }
 }
 
-/// onMetaData, bare or behind `@setDataFrame`. Only a hint: what cannot be read is skipped.
+/// onMetaData, alone or after `@setDataFrame`. It is only a hint, so an invalid one is skipped.
 pub(crate) fn metadata(message: &Message) -> Option<Value> {
     let values = message
         .payload
@@ -51,20 +52,21 @@ pub(crate) fn metadata(message: &Message) -> Option<Value> {
     values.next()
 }
 
-/// capsEx: what is said of reconnecting is understood (Enhanced RTMP v2, "Reconnect Request").
+/// capsEx: reconnect requests are supported (Enhanced RTMP v2, "Reconnect Request").
 pub(crate) const CAN_RECONNECT: u32 = 1;
 
-/// Whether the peer's capsEx has this bit. What is no whole number has none.
+/// Whether the peer's capsEx has this bit. A value that is not a whole number has none.
 pub(crate) fn has_capability(asked: &Value, bit: u32) -> bool {
     let caps = asked.property("capsEx").and_then(Value::as_number).unwrap_or(0.0);
-    // A float is cut to the range of the integer, and NaN to 0.
+    // The cast saturates, and NaN becomes 0.
     #[expect(clippy::cast_possible_truncation, reason = "above 32 bits there is no capability")]
     #[expect(clippy::cast_sign_loss, reason = "below 0 there is no capability")]
     let bits = caps as u32;
     caps.fract() == 0.0 && bits & bit != 0
 }
 
-/// What we can do of Enhanced RTMP, told to those who asked: H.264 and AAC, to forward; of capsEx, reconnecting.
+/// Our capabilities of Enhanced RTMP, for peers that ask: forwarding of H.264 and AAC; of capsEx,
+/// reconnecting.
 pub(crate) fn enhanced_capabilities(asked: &Value) -> Vec<(String, Value)> {
     const CAN_FORWARD: f64 = 4.0;
     let mut answer = Vec::new();

@@ -1,4 +1,4 @@
-//! The settings of the RTMP server, as an operator writes them.
+//! The settings of the RTMP server.
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -10,33 +10,34 @@ use crate::session;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Addresses and ports to listen on, such as `0.0.0.0:1935`: one, or a list; empty for no RTMP. Default `[::]:1935`, which takes IPv4
-    /// as well. Port 0 takes a free one.
+    /// Addresses and ports to listen on, such as `0.0.0.0:1935`: one, or a list; empty for no RTMP.
+    /// Default `[::]:1935`, which takes IPv4 as well. Port 0 takes a free one.
     #[serde(deserialize_with = "addresses")]
     pub listen: Vec<SocketAddr>,
-    /// The application: what follows the host in the server's URL. Default `live`.
+    /// The application: the path after the host in the server's URL. Default `live`.
     pub app: String,
-    /// Connections at once. Default 2000. Each costs up to 64 KiB while it publishes, and its
-    /// unfinished messages. When they run out, the connection that has been idle longest is closed
-    /// for the next. One in sixteen is kept for addresses that have none, and for publishers.
+    /// Maximum number of connections. Default 2000. Each costs up to 64 KiB while it publishes, and
+    /// its unfinished messages. At the limit, the connection that has been idle longest is closed
+    /// for a new one. One in sixteen is reserved for addresses that have none, and for publishers.
     pub max_connections: usize,
-    /// Connections at once from one address (IPv6: one /64). Default 200. Less protects against one
-    /// greedy host; more suits a relay or a shared exit.
+    /// Maximum number of connections from one address (IPv6: one /64). Default 200. A lower value
+    /// protects against one greedy host; a higher one suits a relay or a NAT address.
     pub max_connections_per_address: usize,
-    /// Largest message of a publisher in bytes, 65 536 to 16 777 215. Default 8 388 608. A key frame must fit; more lets a peer
-    /// hold more memory, up to twice this.
+    /// Largest message of a publisher in bytes, 65 536 to 16 777 215. Default 8 388 608. A key
+    /// frame must fit; a higher value lets a peer hold more memory, up to twice the value.
     pub max_message_bytes: u32,
-    /// Milliseconds for the handshake, 100 to 60 000. Default 5000.
+    /// Time limit for the handshake in milliseconds, 100 to 60 000. Default 5000.
     pub handshake_ms: u32,
-    /// Milliseconds from the connection's start to `publish` or `play`, 100 to 60 000. Default 10 000.
+    /// Time from the connection's start to `publish` or `play` in milliseconds, 100 to 60 000.
+    /// Default 10 000.
     pub setup_ms: u32,
-    /// Milliseconds that a publisher may be silent before it is taken for gone, 1000 to 600 000.
-    /// Default 10 000. Less ends it sooner; more rides out longer pauses. After a second of silence
-    /// another connection with the same stream key takes over.
+    /// Milliseconds after which a silent publisher is disconnected, 1000 to 600 000. Default 10
+    /// 000. A lower value ends it sooner; a higher one tolerates longer pauses. After a second of
+    /// silence another connection with the same stream key takes over.
     pub idle_ms: u32,
-    /// Milliseconds in which a peer must take some of what is written to it, 100 to 60 000. Default
-    /// 5000. Over six times as long it must take 1 KiB each second. More keeps stuck players
-    /// longer.
+    /// Milliseconds within which a peer must accept some of the bytes that are sent to it, 100 to
+    /// 60 000. Default 5000. Over six times as long it must accept 1 KiB each second. A higher
+    /// value keeps stuck players longer.
     pub write_ms: u32,
 }
 
@@ -57,10 +58,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether every value is in its range; else the key, and what it may be.
+    /// Checks that every value is in its range.
     ///
     /// # Errors
-    /// One line for the operator.
+    /// One line for the operator with the key and its range.
     pub fn check(&self) -> Result<(), String> {
         let within = |key: &str, value: u64, min: u64, max: u64| match (min..=max).contains(&value) {
             true => Ok(()),

@@ -1,6 +1,6 @@
 //! One connection's life: reads feed the session, its events go to a publisher or a player, and
-//! `writes` sends its output. Generic over the byte stream, so that TLS is a matter of the stream
-//! that is passed in. All waits have a limit.
+//! `writes` sends its output. Generic over the byte stream, so that RTMPS only passes another
+//! stream. All waits have a limit.
 
 mod writes;
 
@@ -28,16 +28,17 @@ use crate::{
 };
 use writes::stopped;
 
-/// Read buffer while frames come: one wake-up takes what the kernel holds. Used again and again.
+/// Read buffer of publishers: one wake-up reads everything that the kernel holds. Reused.
 const READ_BYTES: usize = 64 << 10;
-/// Read buffer of all others.
+/// Read buffer of all other peers.
 const SMALL_READ_BYTES: usize = 4 << 10;
-/// How often a publisher that is not read from is noted as active: sooner than another takes its name over.
+/// Interval at which a publisher that is not read is marked active, shorter than the silence after
+/// which another takes over its name.
 const AHEAD_TICK: Duration = Duration::from_millis(500);
-/// A deadline that is no deadline.
+/// In place of a deadline: none.
 const FAR: Duration = Duration::from_secs(86_400);
 
-/// What all connections of a server share.
+/// State shared by all connections of a server.
 pub(crate) struct Context {
     pub(crate) hub: Hub,
     pub(crate) authorize: Arc<dyn Authorize>,
@@ -47,28 +48,28 @@ pub(crate) struct Context {
     pub(crate) write_limit: Duration,
 }
 
-/// What the peer has become.
+/// The role of the peer.
 enum Role {
     Nobody,
     Publisher {
         publisher: Publisher,
         hold: Hold,
-        /// Why it is sent off, once it is.
+        /// Resolves when the right to publish is revoked.
         revoked: Pin<Box<dyn Future<Output = Refusal> + Send>>,
     },
     Player(Player),
 }
 
-/// What woke the connection.
+/// The cause of a wake-up.
 enum Wake {
     Read(io::Result<usize>),
     Timer,
-    /// The hub has something for the player; none when the broadcast is over.
+    /// An event of the hub for the player; `None` when the broadcast has ended.
     Play(Option<broadcast::Event>),
     Revoked(Refusal),
     Retire,
     Shutdown,
-    /// Another needs its place.
+    /// Its permit is needed for another connection.
     Evicted,
 }
 
@@ -81,15 +82,15 @@ struct Connection<'a, S> {
     input: BytesMut,
     role: Role,
     pace: Pace,
-    /// The channel that it published last, or would have.
+    /// The channel that it published, or tried to publish, last.
     channel: Option<ChannelName>,
 }
 
-/// Serves one peer until it goes or is sent off; how it ended is counted and logged here.
+/// Serves one peer until it disconnects or is disconnected; the result is counted and logged here.
 ///
-/// Once `retire` is cancelled a publisher is asked to connect again; at `shutdown` everyone is sent
-/// off, and the connection ends within the write limit and a second. If its place is needed for
-/// another, it ends at once.
+/// Once `retire` is cancelled a publisher is asked to reconnect; at `shutdown` every peer is
+/// disconnected, and the connection ends within the write limit and a second. If it is evicted, it
+/// ends at once.
 pub(crate) async fn run<S>(
     socket: S,
     peer: SocketAddr,
@@ -175,8 +176,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 now,
             );
             let woken = tokio::select! {
-                // Most wake-ups are reads, and cost no look at the rest. A peer that always has more to read does not keep the
-                // others from being seen: the runtime's budget makes a read pending now and then.
+                // Most wake-ups are reads, and need no check of the other branches. A peer that
+                // always has more data does not starve them, because the runtime's budget makes a
+                // read pending now and then.
                 biased;
                 read = self.socket.read_buf(&mut self.input), if resume_at.is_none() => Wake::Read(read),
                 wake = self.role.wake() => wake,
@@ -213,7 +215,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 Wake::Retire => {
                     retiring = true;
                     if self.session.request_reconnect()? {
-                        debug!("asked to connect again");
+                        debug!("publisher asked to reconnect");
                     }
                 }
                 Wake::Shutdown => self.refuse(going_down())?,
@@ -222,7 +224,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
-    /// Until when a publisher is not read from, because what it sent is ahead of the wall clock.
+    /// Time until which a publisher is not read, because its media lead the wall clock.
     fn resume_at(&self, now: Instant) -> Option<Instant> {
         match &self.role {
             Role::Publisher { publisher, .. } if !self.session.is_closing() => publisher.resume_at(now),
@@ -230,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
-    /// A publisher that is not read from is not silent.
+    /// A publisher that is not read is not silent.
     fn excuse_silence(&mut self, now: Instant) {
         self.session.excuse_silence(now);
         if let Role::Publisher { hold, .. } = &self.role {
@@ -238,7 +240,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
-    /// Bytes were read: the peer is active.
+    /// Counts read bytes; the peer is active.
     fn count(&self, bytes: usize, now: Instant) {
         self.context.metrics.received.inc_by(bytes as u64);
         if let Role::Publisher { hold, .. } = &self.role {
@@ -246,7 +248,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
-    /// Acts on all that was read, as far as it is not ahead of the wall clock.
+    /// Handles the events of the bytes read so far, unless the publisher leads the wall clock.
     fn handle_events(&mut self, now: Instant) -> Result<(), Error> {
         while self.resume_at(now).is_none()
             && let Some(event) = self.session.poll_event(&mut self.input, now)?
@@ -281,7 +283,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     self.report(&refusal);
                     Ok(())
                 }
-                // The session raises these of a publisher only.
+                // The session raises these events only for a publisher.
                 (Event::Video { .. } | Event::Audio { .. } | Event::Metadata(_), _) => Ok(()),
             };
             if let Err(refusal) = taken {
@@ -296,7 +298,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         Ok(())
     }
 
-    /// When the session or the publisher is due.
+    /// The earliest deadline of the session and the publisher.
     fn deadline(&self) -> Option<Instant> {
         let publisher = match &self.role {
             Role::Publisher { publisher, .. } => publisher.poll_timeout(),
@@ -305,8 +307,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.session.poll_timeout().into_iter().chain(publisher).min()
     }
 
-    /// Grants or refuses the right to publish. A key that is good as it was sent is taken so,
-    /// whatever stands around it.
+    /// Grants or refuses the right to publish. A key that is valid exactly as sent is accepted,
+    /// before its surroundings are stripped.
     fn publish(
         &mut self,
         request: &PublishRequest,
@@ -350,7 +352,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         };
         self.channel = Some(broadcast.name().clone());
         if !self.place.play() {
-            let words = "as many players are connected as may be: try again later";
+            let words = "the limit of players is reached: try again later";
             return Ok(Err(Refusal::new(Reason::Players, words)));
         }
         self.session.accept()?;
@@ -371,7 +373,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     fn report(&self, refusal: &Refusal) {
         self.context.metrics.refuse(refusal.reason);
         if refusal.reason == Reason::Shutdown {
-            debug!("sent off at shutdown");
+            debug!("peer disconnected at shutdown");
             return;
         }
         let channel = self.channel.as_ref();
@@ -387,7 +389,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.place.stop(now);
     }
 
-    /// Makes room for a read. The buffer is never split off, so this moves at most an incomplete header to its front.
+    /// Makes room for a read. The buffer is never split, so this moves at most an incomplete header
+    /// to its front.
     fn prepare_read(&mut self) {
         let room = if let Role::Publisher { .. } = self.role {
             READ_BYTES
@@ -402,7 +405,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 }
 
 impl Role {
-    /// What this role waits for besides the peer. Cancel-safe.
+    /// Waits for events of this role besides those of the peer. Cancel-safe.
     async fn wake(&mut self) -> Wake {
         match self {
             Self::Nobody => std::future::pending().await,
@@ -412,7 +415,7 @@ impl Role {
     }
 }
 
-/// Waits until a publisher must go; why.
+/// Waits until the right to publish is revoked. Returns the cause.
 async fn revoked(hold: Hold, withdrawn: CancellationToken) -> Refusal {
     tokio::select! {
         cause = hold.revocation().revoked() => publisher::ended(Some(&cause)),
@@ -424,10 +427,10 @@ async fn revoked(hold: Hold, withdrawn: CancellationToken) -> Refusal {
 }
 
 fn going_down() -> Refusal {
-    Refusal::new(Reason::Shutdown, "the server is going down, try again in a moment")
+    Refusal::new(Reason::Shutdown, "the server is shutting down, try again in a moment")
 }
 
-/// Why a name could not be claimed, for the person at the encoder.
+/// Why a name could not be claimed, as a text for the streamer.
 fn unclaimed(err: &HubError) -> Refusal {
     match err {
         HubError::Busy { name } => Refusal::new(
@@ -439,8 +442,8 @@ fn unclaimed(err: &HubError) -> Refusal {
     }
 }
 
-/// Brings the timer forward if the deadline is sooner. A later deadline is seen when the timer fires: so a publisher's every
-/// read does not touch the timer.
+/// Brings the timer forward if the deadline is sooner. A later deadline is noticed when the timer
+/// fires, so that a publisher's reads do not touch the timer.
 fn arm(timer: Pin<&mut Sleep>, deadline: Option<Instant>, now: Instant) {
     let deadline = deadline.unwrap_or(now + FAR).into();
     if deadline < timer.deadline() {

@@ -1,4 +1,5 @@
-//! Why a connection ends early. Every variant is the peer's doing; none costs more than the connection it came on.
+//! Why a connection ends early. Every variant is the peer's fault; none affects more than its own
+//! connection.
 
 use std::io;
 
@@ -13,7 +14,7 @@ pub enum Error {
     /// The peer's handshake is not RTMP version 3.
     #[error("handshake: {0}")]
     Handshake(#[from] HandshakeError),
-    /// A chunk takes its message's length from the header before it on its chunk stream, and there is none.
+    /// A chunk refers to the previous header on its chunk stream, and there is none.
     #[error("chunk of format {format} on chunk stream {csid}, which had no header before")]
     NoHeaderBefore {
         /// The chunk stream.
@@ -21,19 +22,20 @@ pub enum Error {
         /// The chunk's header format, 2 or 3.
         format: u8,
     },
-    /// A header inside an unfinished message says another length or type than the one that opened it.
+    /// A header inside an unfinished message has another length or type than the one that opened
+    /// it.
     #[error("message of {len} bytes on chunk stream {csid} is interrupted after {got} by another of {other}")]
     MessageInterrupted {
         /// The chunk stream.
         csid: u32,
         /// Length of the open message in bytes.
         len: u32,
-        /// How much of it had come.
+        /// Number of bytes received.
         got: usize,
         /// Length of the message that the new header declares.
         other: u32,
     },
-    /// The peer uses more chunk streams than we keep state for.
+    /// The peer uses more chunk streams than the limit.
     #[error("more than {max} chunk streams")]
     TooManyChunkStreams {
         /// The limit.
@@ -49,7 +51,7 @@ pub enum Error {
         /// The limit in bytes.
         max: u32,
     },
-    /// Unfinished messages together hold more than a connection may.
+    /// Unfinished messages together hold more than the limit of a connection.
     #[error("unfinished messages hold {held} bytes, limit {max}")]
     TooMuchUnfinished {
         /// Bytes that would be held.
@@ -76,15 +78,16 @@ pub enum Error {
     /// A command's AMF0 values cannot be read.
     #[error("command: {0}")]
     Amf0(#[from] amf0::Error),
-    /// A command that the session's stage does not allow, such as `createStream` before `connect`.
+    /// The session's stage does not allow this command, for example `createStream` before
+    /// `connect`.
     #[error("command {command} while {stage}")]
     OutOfOrder {
-        /// The command's name, cut to 32 characters.
+        /// The command's name, truncated to 32 characters.
         command: String,
-        /// What the session was waiting for.
+        /// The state of the session.
         stage: &'static str,
     },
-    /// The peer let a deadline pass.
+    /// The peer exceeded a time limit.
     #[error("{what} took longer than {limit_ms} ms")]
     TimedOut {
         /// `handshake`, `setup`, `idle` or `write`.
@@ -92,19 +95,20 @@ pub enum Error {
         /// The limit in milliseconds.
         limit_ms: u64,
     },
-    /// The peer takes what is written to it more slowly than 1 KiB a second.
-    #[error("took {taken} bytes in {waited_ms} ms")]
+    /// The peer accepts bytes more slowly than 1 KiB a second.
+    #[error("accepted only {taken} bytes in {waited_ms} ms")]
     TooSlow {
-        /// Bytes that it took.
+        /// Bytes that it accepted.
         taken: u64,
-        /// How long writes had to wait for it, in milliseconds.
+        /// Time for which writes waited for it, in milliseconds.
         waited_ms: u64,
     },
-    /// An answer of ours does not fit RTMP's framing. Ours, not the peer's; no known input leads here.
-    #[error("answer cannot be framed: {0}")]
+    /// A response of ours does not fit RTMP's framing. Our fault, not the peer's; no known input
+    /// causes it.
+    #[error("response cannot be framed: {0}")]
     Serialize(#[from] ChunkSerializationError),
-    /// An answer of ours cannot be encoded. Ours, not the peer's; no known input leads here.
-    #[error("answer cannot be encoded: {0}")]
+    /// A response of ours cannot be encoded. Our fault, not the peer's; no known input causes it.
+    #[error("response cannot be encoded: {0}")]
     Encode(#[from] MessageSerializationError),
     /// The socket failed.
     #[error("socket: {0}")]

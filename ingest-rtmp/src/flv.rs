@@ -1,36 +1,38 @@
-//! The bodies of audio and video messages: FLV tag bodies, classic and enhanced. Pure: a message's bytes in, a slice of them out.
-//! When a frame may be published is `publisher`'s.
+//! The bodies of audio and video messages: FLV tag bodies, classic and enhanced. Pure: a message's
+//! bytes in, a slice of them out. `publisher` decides when a frame may be published.
 //!
-//! Adobe FLV 10.1 E.4.2.1 (AUDIODATA), E.4.3.1 (VIDEODATA); Enhanced RTMP v2, "Enhanced Video" and "Enhanced Audio".
+//! Adobe FLV 10.1 E.4.2.1 (AUDIODATA), E.4.3.1 (VIDEODATA); Enhanced RTMP v2, "Enhanced Video" and
+//! "Enhanced Audio".
 //!
-//! H.264 and AAC are taken, classic or as FourCC `avc1` and `mp4a`. Every other codec is named in the refusal. Empty bodies, command
-//! frames, metadata packets and tracks beyond the first (multitrack) are not frames, and are no error.
+//! H.264 and AAC are accepted, classic or as FourCC `avc1` and `mp4a`. Every other codec is named
+//! in the refusal. Empty bodies, command frames, metadata packets and tracks beyond the first
+//! (multitrack) are not frames, and are no error.
 
 use std::fmt;
 
 use bytes::{Buf, Bytes};
 
-/// What an audio or video message holds.
+/// The content of an audio or video message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tag {
     /// A configuration record: `AVCDecoderConfigurationRecord` or `AudioSpecificConfig`.
     Config(Bytes),
-    /// A frame, as a rule one access unit.
+    /// A frame, usually one access unit.
     Frame {
-        /// Presentation less decode time in milliseconds; 0 for audio.
+        /// Presentation minus decode time in milliseconds; 0 for audio.
         composition_ms: i32,
-        /// As a rule length-prefixed NAL units, or one raw AAC frame.
+        /// Usually length-prefixed NAL units, or one raw AAC frame.
         payload: Bytes,
     },
     /// The track ends.
     End,
-    /// A frame of a second track, which we do not carry.
+    /// A frame of a second track, which is not supported.
     OtherTrack,
     /// Nothing to publish.
     Nothing,
 }
 
-/// Why a tag cannot be taken.
+/// Why a tag is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The body ends inside its header.
@@ -39,12 +41,12 @@ pub enum Error {
         /// Length of the body in bytes.
         len: usize,
     },
-    /// A codec that is not carried.
+    /// An unsupported codec.
     #[error("{0} is not supported, send H.264 video and AAC audio")]
     UnsupportedCodec(Codec),
 }
 
-/// A codec that we do not carry, as the tag names it.
+/// An unsupported codec, as named in the tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
     /// A CodecID of E.4.3.1.
@@ -94,10 +96,10 @@ const AAC: u8 = 10;
 const ENHANCED_AUDIO: u8 = 9;
 /// Top bit of the first byte of enhanced video.
 const ENHANCED_VIDEO: u8 = 0x80;
-/// FrameType of a command to the player, such as a seek; no picture.
+/// FrameType of a command to the player, for example a seek; it has no picture.
 const COMMAND_FRAME: u8 = 5;
 
-/// PacketType of enhanced tags, equal for audio and video where both have it.
+/// PacketType of enhanced tags, equal for audio and video unless noted.
 mod packet {
     pub(super) const SEQUENCE_START: u8 = 0;
     pub(super) const CODED_FRAMES: u8 = 1;
@@ -159,7 +161,7 @@ pub fn parse_audio(mut body: Bytes) -> Result<Tag, Error> {
         AAC => {}
         codec => return Err(Error::UnsupportedCodec(Codec::Audio(codec))),
     }
-    // Some encoders send a lone header byte for silence at the start.
+    // Some encoders send a single header byte for silence at the start.
     if body.len() < 2 {
         return Ok(Tag::Nothing);
     }
@@ -196,7 +198,7 @@ fn enhanced(mut body: Bytes, mut packet_type: u8, codec: [u8; 4], multitrack: u8
     if many {
         let [next] = take(&mut body)?;
         packet_type = next & 15;
-        // One track is what we can take: of several in one message, none is the classic first.
+        // Only one track is supported: of several in one message, none is the classic first one.
         if next >> 4 != 0 {
             return Ok(Tag::OtherTrack);
         }

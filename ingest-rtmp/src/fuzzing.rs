@@ -1,4 +1,5 @@
-//! Entry points of the fuzz targets: what must hold for any bytes. `cargo test` runs them on the corpus in `fuzz/corpus`.
+//! Entry points of the fuzz targets: properties that hold for any bytes. `cargo test` runs them on
+//! the corpus in `fuzz/corpus`.
 
 use std::{
     sync::Arc,
@@ -18,7 +19,7 @@ use crate::{
     session::{Event, Session, Settings},
 };
 
-/// Chunks: whatever the pieces they come in, the messages and the error are the same.
+/// Chunks: the messages and the error are independent of the pieces in which the bytes arrive.
 pub fn chunk(bytes: &[u8]) {
     let Some((&first, bytes)) = bytes.split_first() else {
         return;
@@ -50,7 +51,7 @@ fn read(bytes: &[u8], piece: usize) -> (Vec<Message>, Option<String>) {
     (messages, None)
 }
 
-/// How much is held when a limit is passed depends on the pieces.
+/// An error without the values that depend on the pieces.
 fn shown(err: &Error) -> String {
     match err {
         Error::TooMuchUnfinished { .. } => "too much unfinished".into(),
@@ -58,12 +59,13 @@ fn shown(err: &Error) -> String {
     }
 }
 
-/// AMF0: what was read can be written, and reads back the same.
+/// AMF0: parsed values can be written, and parse to the same values.
 pub fn amf0(bytes: &[u8]) {
     let Ok(values) = amf0::parse(bytes) else { return };
     let (mut once, mut twice) = (Vec::new(), Vec::new());
     amf0::write(&values, &mut once);
-    // A name of more than 21 845 bytes that are not UTF-8 can grow beyond what can be written.
+    // A name of more than 21 845 bytes that are not UTF-8 can become longer than the writer
+    // supports.
     if bytes.len() <= 21_845 {
         let again = amf0::parse(&once).expect("what we write can be read");
         amf0::write(&again, &mut twice);
@@ -71,8 +73,8 @@ pub fn amf0(bytes: &[u8]) {
     }
 }
 
-/// Tags: a frame is never larger than its message, and never empty. Its pictures, with and without a configuration, have
-/// lengths that add up.
+/// Tags: a frame is never larger than its message, and never empty. Its pictures, with and without
+/// a configuration, have consistent lengths.
 pub fn flv(bytes: &[u8]) {
     let body = Bytes::copy_from_slice(bytes);
     for tag in [flv::parse_video(body.clone()), flv::parse_audio(body)] {
@@ -92,7 +94,8 @@ pub fn flv(bytes: &[u8]) {
     }
 }
 
-/// Configurations: records, and sequence headers in byte stream form. What is made of parameter sets can be read.
+/// Configurations: records, and sequence headers in byte stream form. A record made of parameter
+/// sets can be parsed.
 pub fn codec(bytes: &[u8]) {
     let _ = aac::Config::parse(bytes);
     for config in [avc::Config::parse(bytes).ok(), avc::Config::parse_byte_stream(bytes)] {
@@ -108,7 +111,8 @@ const AVC: &[u8] =
     b"\x01\x64\0\x1e\xff\xe1\0\x19\x67\x64\0\x1e\xac\xd9\x40\xa0\x2f\xf9\x70\x11\0\0\x03\x03\xe9\0\0\xea\x60\
 \x0f\x16\x2d\x96\x01\0\x06\x68\xeb\xe3\xcb\x22\xc0\xfd\xf8\xf8\0";
 
-/// The pictures of a message, of another and of its first half: each is what its configuration says.
+/// The pictures of a message, of another and of its first half: each has the format of its
+/// configuration.
 fn pictures(payload: &Bytes, mut config: Option<avc::Config>) {
     let now = Instant::now();
     let mut assembler = Assembler::default();
@@ -138,7 +142,8 @@ fn pictures(payload: &Bytes, mut config: Option<avc::Config>) {
     }
 }
 
-/// A session after the handshake, whose every wish is granted: it answers with a bounded multiple of what it read.
+/// A session after the handshake that grants every request: its output is a bounded multiple of its
+/// input.
 pub fn session(bytes: &[u8]) {
     let limit = Duration::from_secs(10);
     let settings = Settings {

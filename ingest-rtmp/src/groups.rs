@@ -1,10 +1,10 @@
-//! How often decoding can start in a publisher's video, and which pictures groups start at. Pure:
-//! pictures' kinds and stamps in.
+//! The interval of start points in a publisher's video, and the pictures at which groups start.
+//! Pure: kinds and timestamps of pictures in.
 //!
 //! IDR pictures start groups. A source may have none but the first: open groups start at recovery
 //! points or plain intra pictures, and with periodic intra refresh there is no such picture at all.
-//! There, recovery points start groups: from 3.5 s after the last IDR picture on, or 12 s where IDR
-//! pictures have come regularly (docs/decisions/0026).
+//! There, recovery points start groups: from 3.5 s after the last IDR picture on, or from 12 s if
+//! IDR pictures have been regular (docs/decisions/0026).
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use media_core::{codec::nal::Access, cut};
 
 use crate::advice::Advice;
 
-/// Without an IDR picture for as long, recovery points start groups: two groups of 2 s, less the
-/// pictures by which the first of an open group is decoded before those that are shown before it.
+/// Time without an IDR picture after which recovery points start groups: two groups of 2 s, minus
+/// the pictures that are shown before the first one of an open group but decoded after it.
 const UNTIL_RECOVERY_MS: i64 = 3_500;
-/// What a step of the stamps counts for at most: clocks jump.
+/// Maximum contribution of a step of the timestamps, because clocks jump.
 const MAX_STEP_MS: i64 = 5_000;
 
 /// The groups of one publisher's video.
@@ -28,26 +28,26 @@ pub(crate) struct Groups {
     since_key: i64,
     idr_pictures: u64,
     keys: u64,
-    /// From the key frame before the newest to the newest.
+    /// Interval between the last two key frames.
     interval: Option<i64>,
     /// recovery_frame_cnt of the newest recovery point since the last IDR picture; 0 for an intra
     /// picture.
     recovery: Option<u32>,
 }
 
-/// What a picture is to its group.
+/// The role of a picture in its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// A group starts here.
+    /// Whether a group starts here.
     pub(crate) key: bool,
-    /// It refers to nothing before it.
+    /// Whether it refers to no earlier picture.
     pub(crate) independent: bool,
-    /// It is the first at which an IDR picture is overdue.
+    /// Whether it is the first one at which an IDR picture is overdue.
     pub(crate) overdue: bool,
 }
 
 impl Groups {
-    /// Another picture, in decoding order.
+    /// Records the next picture, in decoding order.
     pub(crate) fn enter(&mut self, access: Access, ms: i64) -> Entry {
         let step = self.newest_ms.map_or(0, |newest| ms.saturating_sub(newest));
         let step = step.clamp(0, MAX_STEP_MS);
@@ -66,8 +66,8 @@ impl Groups {
                         UNTIL_RECOVERY_MS
                     }
             }
-            // Encoders put such pictures where scenes change, too. So they count only where nothing
-            // else comes.
+            // Encoders insert such pictures at scene changes, too. So they count only if there is
+            // no other kind.
             Access::Intra => {
                 let until = if self.idr_pictures > 0 {
                     longest_ms()
@@ -98,13 +98,14 @@ impl Groups {
         }
     }
 
-    /// From key frame to key frame, as measured last.
+    /// The last interval between key frames.
     pub(crate) fn interval(&self) -> Option<Duration> {
         let ms = u64::try_from(self.interval?).ok()?;
         Some(Duration::from_millis(ms))
     }
 
-    /// What is to be changed at the encoder. `gridded`: segments start where players cannot begin.
+    /// The setting to change at the encoder, if any. `gridded`: segments start where players
+    /// cannot.
     pub(crate) fn advice(&self, gridded: bool) -> Option<Advice> {
         let overdue = self.since_idr > longest_ms();
         match self.recovery {
@@ -134,8 +135,8 @@ mod tests {
     const RECOVERY: Access = Access::Recovery { frames: 0 };
     const REFRESH: Access = Access::Recovery { frames: 24 };
 
-    /// 25 pictures a second for so long, `access` every `every_s`, and `first`; when groups start,
-    /// and the advice in the end.
+    /// 25 pictures a second for `seconds`, `access` every `every_s`, and `first` at the start.
+    /// Returns the starts of groups, and the final advice.
     fn run(first: Access, access: Access, every_s: i64, seconds: i64) -> (Vec<i64>, Option<Advice>) {
         let mut groups = Groups::default();
         let mut keys = Vec::new();
@@ -208,7 +209,7 @@ mod tests {
 
     #[test]
     fn intra_pictures_start_groups_only_where_nothing_else_does() {
-        // A scene changes 5 s after an IDR picture: no group starts there.
+        // A scene change 5 s after an IDR picture: no group starts there.
         assert_eq!(run(Access::Idr, Access::Intra, 5, 11).0, [0]);
         assert_eq!(run(Access::Idr, Access::Intra, 5, 26).0, [0, 15, 20, 25]);
         assert_eq!(

@@ -1,7 +1,7 @@
-//! Whether anything that a publisher sends can be published. One that sends nothing usable for ten
-//! seconds is told why and sent off: it would hold its name for ever, and its encoder would show
-//! that all is well. One that waits for a key frame is told as soon, and sent off after 30 s. Pure:
-//! `now` is an argument.
+//! Whether a publisher's media can be published. One that sends nothing usable for ten seconds is
+//! disconnected with the reason: otherwise it would hold its name without limit, and its encoder
+//! would show no error. One that lacks only a key frame gets a warning after the same time, and is
+//! disconnected after 30 s. Pure: `now` is an argument.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,15 @@ use crate::{
     metrics::Drop,
 };
 
-/// How long nothing may be taken of what comes.
+/// Time without any accepted frame after which a publisher is disconnected.
 const LIMIT: Duration = Duration::from_secs(10);
-/// The same where only a key frame is missing. A relay that copies its source may connect in the
-/// middle of a group, and each time it is sent off and connects again it may do so: groups of 10 s to
-/// 20 s are common there.
+/// The same if only a key frame is missing. A relay that copies its source may connect in the
+/// middle of a group, and again after each disconnection: groups of 10 s to 20 s are common there.
 const KEY_LIMIT: Duration = Duration::from_secs(30);
-/// Messages that say nothing of a publisher that is slow or pauses.
+/// Number of dropped messages up to which a slow or pausing publisher is not judged.
 const FEW: u32 = 3;
 
-/// What was taken and dropped of a publisher's tracks.
+/// Accepted and dropped frames of a publisher's tracks.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     video: Track,
@@ -29,25 +28,25 @@ pub(crate) struct Health {
 
 #[derive(Debug, Default)]
 struct Track {
-    /// When something was taken last.
+    /// Time of the last accepted frame.
     taken: Option<Instant>,
-    /// Drops since then, and when they began.
+    /// Number of drops since then, and the time of the first.
     drops: Option<(Instant, u32)>,
 }
 
 impl Health {
-    /// Something of a track was taken.
+    /// Records an accepted frame of a track.
     pub(crate) fn take(&mut self, video: bool, now: Instant) {
         let track = self.track(video);
         (track.taken, track.drops) = (Some(now), None);
     }
 
-    /// Something of a track was dropped. If that has gone on for too long, what is to be changed;
-    /// it is returned for as long as it goes on.
+    /// Records a dropped frame of a track. Returns the advice if this has continued for too long,
+    /// for as long as it continues.
     ///
     /// # Errors
-    /// Nothing of any track was taken meanwhile, and no key frame need be waited for: the publisher is to
-    /// be sent off with this.
+    /// No frame of any track was accepted meanwhile, and no key frame is awaited: disconnect the
+    /// publisher with this refusal.
     pub(crate) fn drop(&mut self, video: bool, reason: Drop, now: Instant) -> Result<Option<Advice>, Refusal> {
         let track = self.track(video);
         let (since, count) = track.drops.get_or_insert((now, 0));
@@ -69,40 +68,42 @@ impl Health {
     }
 }
 
-/// What arrived, and what is to be set.
+/// The fault of the received media, and the setting to change.
 pub(crate) fn words(video: bool, reason: Drop) -> &'static str {
     match (reason, video) {
         (Drop::BeforeConfig, true) => {
-            "the video has no configuration: neither a sequence header nor SPS and PPS in front of a key frame have come; \
+            "the video has no configuration: neither a sequence header nor SPS and PPS in front of a key frame have arrived; \
              restart the encoder, or let it repeat its headers"
         }
         (Drop::BeforeConfig, false) => {
-            "the audio has no configuration: neither an AudioSpecificConfig nor ADTS headers have come; restart the \
+            "the audio has no configuration: neither an AudioSpecificConfig nor ADTS headers have arrived; restart the \
              encoder, and set it to AAC-LC"
         }
         (Drop::BeforeKey, true) => {
             "the video has no key frame to start at: set the encoder's keyframe interval to 2 s and turn intra refresh off"
         }
         (Drop::Malformed, true) => {
-            "the video cannot be read: its messages hold neither NAL units behind their lengths (AVCC) nor start codes \
+            "the video cannot be read: its messages contain neither NAL units with length prefixes (AVCC) nor start codes \
              (Annex B); set the encoder to H.264 for FLV or RTMP"
         }
         (Drop::Malformed, false) => {
-            "the audio cannot be read: its messages hold neither raw AAC frames nor whole ADTS frames; set the encoder to AAC-LC"
+            "the audio cannot be read: its messages contain neither raw AAC frames nor whole ADTS frames; set the encoder to AAC-LC"
         }
         (Drop::NoPicture, _) => {
-            "the video messages hold delimiters, SEI or parameter sets, but no picture: restart the encoder"
+            "the video messages contain delimiters, SEI or parameter sets, but no picture: restart the encoder"
         }
         (Drop::OtherTrack, _) => {
-            "only tracks beyond the first come, which are not carried: send one video and one audio track"
+            "all frames belong to tracks beyond the first, which are not supported: send one video and one audio track"
         }
         (Drop::InGap, _) => {
-            "the timestamps lie behind the time that has passed: restart the stream, and let the encoder stamp by its clock"
+            "the timestamps are slower than real time: restart the stream, and let the encoder use its clock for timestamps"
         }
         (Drop::TooFarAhead | Drop::AfterOutage, _) => {
-            "the timestamps run ahead of the time that has passed: restart the stream, and let the encoder stamp by its clock"
+            "the timestamps are faster than real time: restart the stream, and let the encoder use its clock for timestamps"
         }
-        (Drop::BeforeKey | Drop::Replaced, _) => "the headers change before anything can be shown: restart the encoder",
+        (Drop::BeforeKey | Drop::Replaced, _) => {
+            "the headers change before any picture can be shown: restart the encoder"
+        }
     }
 }
 
@@ -152,7 +153,7 @@ mod tests {
                 health.take(true, now);
             }
         }
-        // Audio goes on: the publisher is told, but not sent off.
+        // Audio continues: the publisher gets advice, but is not disconnected.
         let mut health = Health::default();
         let mut told = None;
         for n in 0..1_000 {

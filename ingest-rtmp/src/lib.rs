@@ -1,11 +1,14 @@
-//! RTMP server: publish and play. Bytes from a socket become frames in the hub, and the other way round.
+//! RTMP server: publish and play. Bytes from a socket become frames in the hub, and vice versa.
 //!
-//! The way of a frame: [`server`](Server) accepts, `connection` reads, [`chunk`] gathers a message once, [`session`] follows the
-//! commands, [`flv`] finds the frame in the message, `access_unit` makes it a whole picture, `publisher` hands it to the hub. To a
-//! player it goes from the hub through `player` and `transmit` to the socket. No payload is copied after `chunk`, unless it is mended.
+//! The path of a frame: [`server`](Server) accepts, `connection` reads, [`chunk`] assembles each
+//! message once, [`session`] executes the commands, [`flv`] finds the frame in the message,
+//! `access_unit` makes it a whole picture, `publisher` passes it to the hub. For a player it goes
+//! from the hub through `player` and `transmit` to the socket. No payload is copied after `chunk`,
+//! unless it is repaired.
 //!
-//! All parsers and state machines are without I/O and bounded; sockets are known to `connection` and `server` alone. What faces the
-//! network is our own: rml_rtmp gives the handshake, the messages and the chunk serialiser.
+//! All parsers and state machines are bounded and without I/O; only `connection` and `server` use
+//! sockets. The code that parses untrusted bytes is ours; rml_rtmp provides the handshake, the
+//! message types and the chunk serialiser.
 
 #![forbid(unsafe_code)]
 

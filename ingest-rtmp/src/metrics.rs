@@ -1,4 +1,5 @@
-//! What the server counts, for Prometheus. Labels come from closed sets; what is dropped or refused is counted by reason.
+//! Metrics of the server, for Prometheus. Labels come from closed sets; drops and refusals are
+//! counted by reason.
 
 use std::{fmt, sync::atomic::AtomicU64};
 
@@ -11,7 +12,7 @@ use prometheus_client::{
 
 use crate::{audience::Audience, auth::Reason};
 
-/// Counters of one server. Cheap to clone; all clones count together.
+/// Counters of one server. Cheap to clone; all clones share the counts.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     pub(crate) connections: Gauge,
@@ -23,63 +24,63 @@ pub struct Metrics {
     pub(crate) received: Counter,
     pub(crate) sent: Counter,
     frames: Family<KindLabel, Counter>,
-    /// Of `frames`, without a look-up for each frame.
+    /// The video counter of `frames`, without a look-up for each frame.
     pub(crate) video_frames: Counter,
     pub(crate) audio_frames: Counter,
     dropped: Family<DropLabel, Counter>,
     refused: Family<ReasonLabel, Counter>,
     corrected: Family<CorrectionLabel, Counter>,
-    /// Seconds that publishers were not read from, because they led the wall clock.
+    /// Seconds for which publishers were not read, because they led the wall clock.
     pub(crate) paced: Counter<f64, AtomicU64>,
     pub(crate) lagged: Counter,
     handshakes: Family<HandshakeLabel, Counter>,
 }
 
-/// Why a frame was not published, or a message held none that could be.
+/// Why a frame was not published, or a message contained none that could be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Drop {
-    /// No sequence header came before it.
+    /// No sequence header preceded it.
     BeforeConfig,
-    /// Decoding cannot start at it, and has not started.
+    /// Decoding has not started, and cannot start at this frame.
     BeforeKey,
-    /// It cannot be read.
+    /// It is invalid.
     Malformed,
-    /// Units without a picture, of which too many have come.
+    /// Too many units without a picture.
     NoPicture,
     /// It belongs to a second track of its kind.
     OtherTrack,
-    /// It came for a time that was declared a gap.
+    /// Its time was declared a gap.
     InGap,
     /// It would have led the wall clock by more than 5 s.
     TooFarAhead,
-    /// It waited behind an outage, which would otherwise have stayed as latency.
+    /// It waited behind an outage, which would otherwise have remained as latency.
     AfterOutage,
-    /// The sequence header that it came after was replaced before the broadcast began.
+    /// Its sequence header was replaced before the broadcast began.
     Replaced,
 }
 
-/// How a connection ended.
+/// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Cause {
     /// The peer closed it.
     Peer,
-    /// We turned it away, told it so, or its broadcast ended.
+    /// We refused it, or its broadcast ended.
     Refused,
-    /// A deadline passed.
+    /// A time limit passed.
     Timeout,
-    /// The peer broke the protocol or a limit.
+    /// The peer violated the protocol or a limit.
     Protocol,
     /// The socket failed.
     Socket,
-    /// Too many connections, in all or from its address; nothing was read.
+    /// Too many connections, in total or from its address; nothing was read.
     Limit,
-    /// It was idle, and another needed its place.
+    /// It was idle, and was closed for another connection.
     Evicted,
-    /// No TLS handshake.
+    /// The TLS handshake failed.
     Tls,
 }
 
-/// How a TLS handshake ended.
+/// Result of a TLS handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Handshake {
     Done,
@@ -144,7 +145,8 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Adds them to a registry whose prefix is the product's name, such as `streamforge`.
+    /// Adds the metrics to a registry whose prefix is the product's name, for example
+    /// `streamforge`.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("rtmp");
         registry.register("connections", "RTMP connections open", self.connections.clone());
@@ -175,23 +177,23 @@ impl Metrics {
         );
         registry.register(
             "refusals",
-            "Peers turned away or sent off with a reason",
+            "Peers refused or disconnected, by reason",
             self.refused.clone(),
         );
         registry.register(
             "clock_corrections",
-            "Times that a track's timestamps were placed anew, by reason",
+            "Corrections of a track's timestamps, by reason",
             self.corrected.clone(),
         );
         registry.register_with_unit(
             "paced",
-            "Time that publishers were not read from, because what they sent led the wall clock",
+            "Time for which publishers were not read, because their media led the wall clock",
             Unit::Seconds,
             self.paced.clone(),
         );
         registry.register(
             "player_lagged_frames",
-            "Frames that slow players did not get",
+            "Frames that slow players skipped",
             self.lagged.clone(),
         );
         registry.register(
@@ -201,12 +203,12 @@ impl Metrics {
         );
     }
 
-    /// How many publishers are connected.
+    /// Number of connected publishers.
     pub fn publishers(&self) -> u64 {
         u64::try_from(self.publishers.get()).unwrap_or(0)
     }
 
-    /// How many play a broadcast now.
+    /// Number of RTMP players of a broadcast.
     pub fn viewers(&self, broadcast: BroadcastId) -> u64 {
         self.audience.viewers(broadcast)
     }
@@ -257,7 +259,7 @@ impl Metrics {
     }
 }
 
-/// One more of something while it lives.
+/// Adds one to a gauge while it lives.
 #[derive(Debug)]
 pub(crate) struct Counted(Gauge);
 

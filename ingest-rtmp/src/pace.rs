@@ -1,17 +1,17 @@
-//! How fast a peer takes what is written to it. Pure: durations in. A peer that takes a few bytes
-//! now and then would meet the limit of each write for ever.
+//! The rate at which a peer accepts the bytes sent to it. Pure: durations in. Without this, a peer
+//! that accepts a few bytes now and then would meet the limit of each write without end.
 
 use std::time::Duration;
 
 use crate::Error;
 
-/// Bytes a second that a peer must take while some wait for it.
+/// Minimum number of bytes a second that a peer must accept while some wait for it.
 const LEAST_RATE: u64 = 1 << 10;
-/// The rate is measured over so many times the limit of one write.
+/// The rate is measured over this many times the limit of one write.
 const PATIENCE: u32 = 6;
 
-/// What one peer has taken, and how long writes had to wait for it. Time in which nothing waited
-/// does not count.
+/// Bytes that one peer has accepted, and the time for which writes waited. Time without waiting
+/// writes does not count.
 #[derive(Debug)]
 pub(crate) struct Pace {
     span: Duration,
@@ -29,10 +29,10 @@ impl Pace {
         }
     }
 
-    /// The peer took `bytes` after a wait of `waited`.
+    /// Records that the peer accepted `bytes` after a wait of `waited`.
     ///
     /// # Errors
-    /// [`Error::TooSlow`]: over the span it took less than the least rate.
+    /// [`Error::TooSlow`]: over the span it accepted less than the minimum rate.
     pub(crate) fn note(&mut self, waited: Duration, bytes: usize) -> Result<(), Error> {
         self.waited += waited;
         self.taken += bytes as u64;

@@ -1,5 +1,6 @@
-//! Plays a broadcast to one RTMP peer, from its newest group on: metadata, sequence headers, frames. Pure: events in, messages out.
-//! A slow peer is the hub's to handle: it skips, and the player goes on at a key frame.
+//! Plays a broadcast to one RTMP peer, from its newest group on: metadata, sequence headers,
+//! frames. Pure: events in, messages out. The hub handles a slow peer: it skips, and the player
+//! continues at a key frame.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::{
     transmit::{Transmit, kind},
 };
 
-/// Nothing more is taken from the hub while this much waits to be written, in bytes.
+/// Number of queued bytes above which the player reads no more from the hub.
 const QUEUED_BYTES: usize = 256 << 10;
 /// 90 kHz ticks a millisecond.
 const TICKS_PER_MS: i64 = 90;
@@ -28,7 +29,7 @@ pub(crate) struct Player {
     consumer: Consumer,
     stream_id: u32,
     tracks: Vec<Track>,
-    /// Decode time of the first frame sent, in 90 kHz ticks: time 0 of what the peer sees.
+    /// Decode time of the first frame sent, in 90 kHz ticks: time 0 for the peer.
     origin: Option<i64>,
     /// Timestamp of the last frame sent, in milliseconds.
     newest_ms: u32,
@@ -37,7 +38,7 @@ pub(crate) struct Player {
     _viewer: Viewer,
 }
 
-/// A track that is played. RTMP carries one of a kind: the first.
+/// A played track. RTMP has one of each kind: the first.
 #[derive(Debug)]
 struct Track {
     /// Its index in the broadcast.
@@ -67,7 +68,7 @@ impl Player {
         }
     }
 
-    /// Queues what comes before the frames: onMetaData and the sequence headers.
+    /// Queues the messages before the frames: onMetaData and the sequence headers.
     pub(crate) fn begin(&self, transmit: &mut Transmit) -> Result<(), Error> {
         let properties = self.tracks.iter().flat_map(|track| describe(&track.config));
         transmit.data(
@@ -80,12 +81,12 @@ impl Player {
         Ok(())
     }
 
-    /// Waits for the next event; none when the broadcast is over. Cancel-safe.
+    /// Waits for the next event; `None` when the broadcast has ended. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Event> {
         self.consumer.next().await
     }
 
-    /// Queues `event`, and what else is there as long as the queue is short.
+    /// Queues `event`, and further pending events as long as the queue is short.
     pub(crate) fn send(&mut self, event: Event, transmit: &mut Transmit) {
         self.send_one(event, transmit);
         while transmit.len() < QUEUED_BYTES
@@ -99,7 +100,7 @@ impl Player {
         match event {
             Event::Frame { track, frame } => self.send_frame(track, &frame, transmit),
             Event::Config { track: index, config } => {
-                // A track that came later is played if there is no other of its kind.
+                // A track that was added later is played if there is no other of its kind.
                 let of_kind = |track: &Track| track.config.is_video() == config.is_video();
                 match self.tracks.iter_mut().find(|track| of_kind(track)) {
                     Some(track) if track.index != index || track.config == config => return,
@@ -129,7 +130,7 @@ impl Player {
         let timescale = track.config.timescale();
         let dts = timescale.rescale(frame.dts, Timescale::VIDEO);
         let origin = *self.origin.get_or_insert(dts);
-        // Of frames of two tracks the later in the log may be the earlier in time, at the start.
+        // At the start, of frames of two tracks the later one in the log may be earlier in time.
         let ms = dts.saturating_sub(origin).max(0) / TICKS_PER_MS;
         let timestamp = u32::try_from(ms & i64::from(u32::MAX)).unwrap_or(0);
         self.newest_ms = timestamp;

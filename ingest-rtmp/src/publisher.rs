@@ -1,10 +1,12 @@
-//! A publisher's messages into the hub: when its tracks are known, what is a frame, what is dropped and counted.
-//! Tags are read by `flv`; the hub places frames on the broadcast's timeline and decides cuts.
+//! Passes a publisher's messages to the hub: detects its tracks and frames, and counts dropped
+//! ones. `flv` parses tags; the hub places frames on the broadcast's timeline and decides cuts.
 //!
-//! A broadcast starts when its catalogue is settled. A track is in it once it has shown a frame that decoding can start at: a sequence
-//! header alone promises nothing. It is settled when both tracks have; or one has, and onMetaData says that there is no other, whose
-//! sequence header has not come either; or one has, and 1.5 s of media or 4 MiB of frames have passed. A track that was left out joins
-//! with its first such frame. Another sequence header takes effect with the first frame after it that decoding can start at.
+//! A broadcast starts when its list of tracks is settled. A track is in it once it has a frame at
+//! which decoding can start: a sequence header alone promises nothing. The list is settled when
+//! both tracks have such a frame; or when one has, onMetaData names no other, and no other sequence
+//! header has arrived; or when one has, and 1.5 s of media or 4 MiB of frames have passed. A track
+//! that was left out joins with its first such frame. Another sequence header takes effect with the
+//! first frame after it at which decoding can start.
 
 use std::time::{Instant, SystemTime};
 
@@ -28,16 +30,16 @@ use crate::{
     timing::Timing,
 };
 
-/// Media time after which a broadcast starts with the one track that has shown a frame, in milliseconds.
+/// Media time after which a broadcast starts with only one track, in milliseconds.
 const SETTLE_MS: i64 = 1_500;
-/// Payload bytes, and frames, held until the catalogue is settled.
+/// Maximum number of payload bytes, and of frames, held until the list of tracks is settled.
 const HELD_BYTES: usize = 4 << 20;
 const HELD_FRAMES: usize = 2_048;
 
 /// 90 kHz ticks a millisecond.
 const TICKS_PER_MS: i64 = 90;
 
-/// Publishes what one session sends. Dropping it means that the publisher is gone.
+/// Publishes the media of one session. Dropping it means that the publisher has left.
 #[derive(Debug)]
 pub(crate) struct Publisher {
     metrics: Metrics,
@@ -53,7 +55,7 @@ pub(crate) struct Publisher {
 enum State {
     Settling(Settling),
     Live(Live),
-    /// It could not start; nothing more is taken.
+    /// It could not start; no more frames are accepted.
     Over,
 }
 
@@ -63,7 +65,7 @@ struct Settling {
     /// Whether onMetaData names a video and an audio codec.
     announced: Option<(bool, bool)>,
     first_ms: Option<i64>,
-    /// No other track is waited for any more.
+    /// Whether the wait for another track is over.
     overdue: bool,
     held: Vec<(Kind, AccessUnit)>,
     held_bytes: usize,
@@ -72,7 +74,7 @@ struct Settling {
 #[derive(Debug)]
 struct Live {
     producer: Producer,
-    /// The broadcast's tracks that this publisher sends, with their indices in it.
+    /// The broadcast's tracks that this publisher sends, with their indices.
     tracks: Vec<(Kind, usize)>,
 }
 
@@ -91,20 +93,21 @@ struct Tracks {
 #[derive(Debug)]
 struct Track {
     config: Config,
-    /// A frame has come under this configuration that decoding can start at. A broadcast that is live has the track as it is.
+    /// Whether a frame at which decoding can start has arrived with this configuration. A live
+    /// broadcast then has the track in this form.
     shown: bool,
-    /// Nothing is taken before a frame that decoding can start at.
+    /// Whether frames are dropped until one at which decoding can start.
     waits_for_key: bool,
 }
 
-/// RTMP's 32-bit milliseconds unwrapped. Audio and video share one: they are on one clock.
+/// Unwraps RTMP's 32-bit milliseconds. Audio and video share one, because they are on one clock.
 #[derive(Debug, Default)]
 struct Clock {
     last: Option<(u32, i64)>,
 }
 
 impl Clock {
-    /// The stamp on a line without a wrap: nearest to the one before it, forwards or back.
+    /// The timestamp without wrap: the value nearest to the previous one, forwards or back.
     fn unwrap(&mut self, stamp: u32) -> i64 {
         let (low, value) = self.last.unwrap_or((stamp, i64::from(stamp)));
         let value = value.saturating_add(i64::from(stamp.wrapping_sub(low).cast_signed()));
@@ -121,7 +124,7 @@ impl Tracks {
         }
     }
 
-    /// Those that have shown a frame, in the order of the catalogue.
+    /// Tracks with a frame, in the order of the broadcast's list.
     fn shown(&self) -> impl Iterator<Item = (Kind, &Track)> {
         let video = self.video.iter().map(|track| (Kind::Video, track));
         let audio = self.audio.iter().map(|track| (Kind::Audio, track));
@@ -146,7 +149,7 @@ impl Kind {
 }
 
 impl Live {
-    /// The track's place in the broadcast's catalogue.
+    /// The track with this index in the broadcast.
     fn kind(&self, index: usize) -> Option<Kind> {
         self.tracks
             .iter()
@@ -177,7 +180,7 @@ impl Publisher {
         }
     }
 
-    /// Takes onMetaData: a hint of which tracks will come.
+    /// Handles onMetaData, a hint about the tracks.
     pub(crate) fn metadata(&mut self, metadata: &Value, now: Instant) -> Result<(), Refusal> {
         if let State::Settling(settling) = &mut self.state {
             let names = |key| {
@@ -192,32 +195,32 @@ impl Publisher {
         Ok(())
     }
 
-    /// Takes a video message. What cannot be published is dropped and counted.
+    /// Handles a video message. Media that cannot be published are dropped and counted.
     ///
     /// # Errors
-    /// The peer is to be sent off with this.
+    /// Disconnect the peer with this refusal.
     pub(crate) fn video(&mut self, timestamp: u32, body: Bytes, now: Instant) -> Result<(), Refusal> {
         let tag = flv::parse_video(body);
         self.tag(Kind::Video, timestamp, tag, now)
     }
 
-    /// Takes an audio message; else as [`Publisher::video`].
+    /// Handles an audio message, otherwise like [`Publisher::video`].
     pub(crate) fn audio(&mut self, timestamp: u32, body: Bytes, now: Instant) -> Result<(), Refusal> {
         let tag = flv::parse_audio(body);
         self.tag(Kind::Audio, timestamp, tag, now)
     }
 
-    /// Until when nothing more is to be read, because what came is ahead of the wall clock.
+    /// Time until which the peer should not be read, because its media lead the wall clock.
     pub(crate) fn resume_at(&self, now: Instant) -> Option<Instant> {
         self.timing.resume_at(now)
     }
 
-    /// The publisher is gone since `now`, and may return.
+    /// The publisher left at `now`, and may return.
     pub(crate) fn leave(mut self, now: Instant) {
-        // It is leaving: that it should go does not matter.
+        // It is leaving, so a refusal is irrelevant.
         let _ = self.finish_picture(now);
         if let State::Live(Live { producer, .. }) = self.state {
-            info!(broadcast = %producer.broadcast().id(), "publisher is gone");
+            info!(broadcast = %producer.broadcast().id(), "publisher left");
             producer.leave(now);
         }
     }
@@ -283,7 +286,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Takes a whole access unit, stamped on the publisher's clock.
+    /// Handles a whole access unit, with times of the publisher's clock.
     fn frame(&mut self, kind: Kind, unit: AccessUnit, now: Instant) -> Result<(), Refusal> {
         let ms = unit.dts / TICKS_PER_MS;
         let Some(track) = self.tracks.of(kind) else {
@@ -334,7 +337,7 @@ impl Publisher {
                     self.watch_groups();
                 }
             }
-            // It says nothing of what the publisher sends: it is not on its way to be sent off.
+            // This drop is our own decision, so it does not count towards a disconnection.
             Err(Refused::AfterOutage) => {
                 self.metrics.drop_frame(Drop::AfterOutage);
                 self.timing.note_left_out(live.producer.broadcast().id(), arrived);
@@ -351,7 +354,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Media up to `ms` have come, whether or not they could be kept.
+    /// Records that media up to `ms` have arrived, whether or not they were accepted.
     fn passed(&mut self, ms: i64, now: Instant) -> Result<(), Refusal> {
         if let State::Settling(settling) = &mut self.state {
             let first = *settling.first_ms.get_or_insert(ms);
@@ -361,13 +364,13 @@ impl Publisher {
         self.settle(now)
     }
 
-    /// Starts the broadcast if it has a track and no other is to be waited for.
+    /// Starts the broadcast if it has a track and no other is awaited.
     fn settle(&mut self, now: Instant) -> Result<(), Refusal> {
         let State::Settling(settling) = &self.state else {
             return Ok(());
         };
         let (video, audio) = settling.announced.unwrap_or((true, true));
-        // A sequence header outweighs metadata that do not name its track.
+        // A sequence header takes precedence over metadata that do not name its track.
         let waits = |track: &Option<Track>, announced| track.as_ref().map_or(announced, |track| !track.shown);
         let waits = waits(&self.tracks.video, video) || waits(&self.tracks.audio, audio);
         if self.tracks.shown().next().is_some() && (settling.overdue || !waits) {
@@ -410,7 +413,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// The track has a frame for its present configuration: a broadcast that is live goes on with it, or has another track.
+    /// The track has a frame for its present configuration: a live broadcast continues with it, or
+    /// gets another track.
     fn show(&mut self, kind: Kind) -> Result<(), Refusal> {
         let (State::Live(live), Some(track)) = (&mut self.state, self.tracks.of(kind)) else {
             return Ok(());
@@ -427,10 +431,10 @@ impl Publisher {
         })?;
         let (broadcast, codec) = (producer.broadcast().id(), track.config.codec_string());
         if known.is_none() {
-            info!(%broadcast, track = %name, codec, "a track joins");
+            info!(%broadcast, track = %name, codec, "track added");
             live.tracks.push((kind, index));
         } else {
-            debug!(%broadcast, track = %name, codec, "a track has another description");
+            debug!(%broadcast, track = %name, codec, "track configuration changed");
         }
         Ok(())
     }
@@ -448,10 +452,12 @@ impl Settling {
         }
     }
 
-    /// Holds a unit: behind all of its track, and before those of the other that are decoded later.
+    /// Holds an access unit: after all units of its track, and before those of the other track that
+    /// are decoded later.
     ///
-    /// The first picture waits for the next message of its track, and audio comes in the meantime. What is made of the audio
-    /// beside the picture's group starts at the first unit after its mark in the log, so that unit must not precede it there.
+    /// The first picture waits for the next message of its track, and audio arrives in the
+    /// meantime. Renditions of the audio start at the first unit after the picture's mark in the
+    /// log, so that unit must not precede the mark there.
     fn hold(&mut self, kind: Kind, unit: AccessUnit) {
         self.held_bytes += unit.payload.len();
         let before = |(held, earlier): &(Kind, AccessUnit)| *held == kind || earlier.dts < unit.dts;
@@ -459,7 +465,7 @@ impl Settling {
         self.held.insert(at, (kind, unit));
     }
 
-    /// Drops a track's held frames: they need a configuration that was replaced.
+    /// Drops a track's held frames, because their configuration was replaced.
     fn forget(&mut self, kind: Kind, metrics: &Metrics) {
         self.held.retain(|(held, unit)| {
             if *held == kind {
@@ -471,13 +477,13 @@ impl Settling {
     }
 }
 
-/// What a publisher is told when its broadcast was ended by somebody else.
+/// The refusal for a publisher whose broadcast was ended by another party.
 pub(crate) fn ended(cause: Option<&Cause>) -> Refusal {
     match cause {
         Some(Cause::Failed(words)) => Refusal::new(Reason::Failed, words.clone()),
         Some(Cause::TakenOver) => Refusal::new(
             Reason::TakenOver,
-            "another encoder publishes with this stream key now: it took over because nothing came from this one for a second",
+            "another encoder with this stream key has taken over, because nothing arrived from this one for a second",
         ),
         Some(Cause::Operator) | None => Refusal::new(Reason::Kicked, "an operator has ended this broadcast"),
     }

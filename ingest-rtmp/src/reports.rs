@@ -1,9 +1,9 @@
-//! The log's lines about connections that were refused or failed, limited by address so that no
-//! peer can fill the log. Keys and queries never get here.
+//! Log lines about connections that were refused or failed, limited by address so that no peer can
+//! fill the log. They never contain keys or queries.
 //!
 //! In each minute an address has its first five lines, then one each time that their number
 //! doubles: so the newest line is never off by more than half. All addresses together are limited
-//! the same way, to 200 lines and then one for each doubling.
+//! in the same way, to 200 lines and then one for each doubling.
 
 use std::{
     collections::HashMap,
@@ -18,26 +18,26 @@ use tracing::info;
 
 use crate::{auth::Refusal, metrics::Cause, places::host};
 
-/// Events are counted for so long, then from the start.
+/// Span of the counts, after which they start again.
 const SPAN: Duration = Duration::from_secs(60);
-/// Lines of an address, and of all, before only each doubling is logged.
+/// Number of lines of an address, and of all, above which only each doubling is logged.
 const LINES: u64 = 5;
 const LINES_OF_ALL: u64 = 200;
-/// The least time between two searches for addresses to forget: each goes through all of them.
+/// Minimum time between two searches for expired addresses, because each search visits all of them.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Addresses that are told apart. More share one count.
+/// Maximum number of separately counted addresses. Further ones share one count.
 const MAX_HOSTS: usize = 4_096;
 
-/// Writes the lines. One for all connections of a server.
+/// Writes the lines; one for all connections of a server.
 #[derive(Debug, Default)]
 pub(crate) struct Reports(Mutex<Limits>);
 
 #[derive(Debug, Default)]
 struct Limits {
     hosts: HashMap<IpAddr, Count>,
-    /// When `hosts` was last full and searched for those whose minute is over.
+    /// Last time that `hosts` was full and searched for expired addresses.
     swept: Option<Instant>,
-    /// Those that found no room in `hosts`.
+    /// The shared count of addresses without an entry in `hosts`.
     others: Option<Count>,
     all: Option<Count>,
 }
@@ -50,17 +50,17 @@ struct Count {
     suppressed: u64,
 }
 
-/// What a line says of those before it.
+/// The counts in a line.
 #[derive(Debug, PartialEq, Eq)]
 struct Line {
-    /// Events of the address in the minute that is being counted, this one included.
+    /// Events of the address in the present minute, including this one.
     recent: u64,
     /// Events of the address without a line since its last line.
     suppressed: u64,
 }
 
 impl Reports {
-    /// A peer was turned away or sent off, or a request of it was turned down.
+    /// Logs that a peer or one of its requests was refused, or that a peer was disconnected.
     pub(crate) fn refused(&self, peer: SocketAddr, channel: Option<&ChannelName>, refusal: &Refusal, now: Instant) {
         if let Some(Line { recent, suppressed }) = self.admit(peer.ip(), now) {
             let (channel, reason) = (channel.map(tracing::field::display), refusal.reason.label());
@@ -69,7 +69,7 @@ impl Reports {
         }
     }
 
-    /// A connection was closed because of what its peer did, or did not do in time.
+    /// Logs that a connection was closed because of its peer's fault or a time limit.
     pub(crate) fn failed(
         &self,
         peer: SocketAddr,
@@ -94,7 +94,7 @@ impl Reports {
 }
 
 impl Limits {
-    /// Counts an event of `host` at `now`; what its line says if it gets one.
+    /// Counts an event of `host` at `now`. Returns the counts if it gets a line.
     fn admit(&mut self, host: IpAddr, now: Instant) -> Option<Line> {
         let due = self
             .swept
@@ -135,7 +135,8 @@ impl Count {
         now.saturating_duration_since(self.since) >= SPAN
     }
 
-    /// Counts an event; whether it is one of the first `lines`, or their number has doubled.
+    /// Counts an event. Returns whether it is one of the first `lines`, or their number has
+    /// doubled.
     fn add(&mut self, now: Instant, lines: u64) -> bool {
         if self.is_over(now) {
             (self.since, self.events) = (now, 0);
@@ -161,8 +162,7 @@ mod tests {
         assert_eq!(recent, [1, 2, 3, 4, 5, 8, 16, 32, 64, 128, 256, 512]);
         let suppressed: Vec<_> = lines.iter().map(|line| line.suppressed).collect();
         assert_eq!(suppressed, [0, 0, 0, 0, 0, 2, 7, 15, 31, 63, 127, 255]);
-        // Another address has lines of its own, and the next minute starts anew with what was left
-        // over.
+        // Another address has separate lines, and the next minute starts with the suppressed ones.
         assert_eq!(
             limits.admit(host(2), now),
             Some(Line {

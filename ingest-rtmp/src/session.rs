@@ -1,13 +1,14 @@
-//! One peer's RTMP session: handshake, commands, control. A state machine without I/O: bytes and `now` in, events, bytes
-//! and a deadline out. Frames are `flv`'s and `publisher`'s, framing is `chunk`'s and `transmit`'s, sockets are `connection`'s.
+//! One peer's RTMP session: handshake, commands, control. A state machine without I/O: bytes and
+//! `now` in, events, bytes and a deadline out. `flv` and `publisher` handle frames, `chunk` and
+//! `transmit` framing, `connection` sockets.
 //!
-//! RTMP 1.0 section 5.2 (handshake, by rml_rtmp), 5.4 (control), 7.2 (commands); Enhanced RTMP v2, "Enhancing NetConnection connect
-//! Command" and "Reconnect Request". Commands that encoders send although they are not in the
-//! standard (releaseStream, FCPublish, `_checkbw`, getStreamLength) are answered as by Adobe's
-//! server.
+//! RTMP 1.0 section 5.2 (handshake, by rml_rtmp), 5.4 (control), 7.2 (commands); Enhanced RTMP v2,
+//! "Enhancing NetConnection connect Command" and "Reconnect Request". Commands that encoders send
+//! although they are not in the standard (releaseStream, FCPublish, `_checkbw`, getStreamLength)
+//! get the responses of Adobe's server.
 //!
-//! There is no queue of events: [`Session::poll_event`] reads on from the input until it finds one, so that a peer cannot make
-//! us hold more than its bytes.
+//! There is no queue of events: [`Session::poll_event`] reads on from the input until it finds one,
+//! so that a peer cannot make us hold more than its bytes.
 
 mod commands;
 mod state;
@@ -34,38 +35,40 @@ use crate::{
 };
 use state::{Open, Stage, State};
 
-/// What a session needs to know of its server.
+/// Settings of a session.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The application that `connect` must name.
     pub app: Arc<str>,
     /// Largest message of a publisher in bytes.
     pub message_bytes: u32,
-    /// From the connection's start to the handshake's end.
+    /// Time from the connection's start to the handshake's end.
     pub handshake: Duration,
-    /// From the connection's start, or the end of a stream, to `publish` or `play`.
+    /// Time from the connection's start, or the end of a stream, to `publish` or `play`.
     pub setup: Duration,
     /// Longest silence of a publisher.
     pub idle: Duration,
 }
 
-/// What a peer asks for or sends.
+/// A request or a message of a peer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The peer wants to publish. Answer with [`Session::accept`] or [`Session::refuse`]; nothing more is read before.
+    /// The peer requests to publish. Respond with [`Session::accept`] or [`Session::refuse`];
+    /// nothing more is read before.
     Publish {
         /// Its application.
         app: String,
-        /// Its stream key, without a query and what is around it.
+        /// Its stream key, without a query and surrounding characters.
         key: StreamKey,
-        /// The key as it was sent, if that is not the same.
+        /// The key exactly as sent, if it differs.
         verbatim: Option<StreamKey>,
-        /// What came after `?`, in the key or in the application.
+        /// The text after `?`, in the key or in the application.
         query: Option<StreamKey>,
     },
-    /// The peer wants to play. Answer with [`Session::accept`] or [`Session::refuse`]; nothing more is read before.
+    /// The peer requests to play. Respond with [`Session::accept`] or [`Session::refuse`]; nothing
+    /// more is read before.
     Play {
-        /// The name it asks for.
+        /// The requested name.
         name: String,
     },
     /// onMetaData of a publisher.
@@ -84,32 +87,32 @@ pub enum Event {
         /// The FLV tag body.
         body: Bytes,
     },
-    /// The stream that was published or played is closed by the peer; the connection stays.
+    /// The peer has closed the stream that was published or played; the connection stays.
     Closed,
-    /// The session turned down a request by itself, and has told the peer so. For the log and the
+    /// The session refused a request by itself, and has sent the refusal. For the log and the
     /// counters.
     Refused(Refusal),
 }
 
-/// A session. See the module.
+/// A session; see the module's documentation.
 #[derive(Debug)]
 pub struct Session {
     settings: Settings,
     state: State,
     reader: Reader,
     transmit: Transmit,
-    /// Bytes received, modulo 2^32, and as of the last acknowledgement.
+    /// Bytes received, modulo 2^32, and the number in the last acknowledgement.
     received: u32,
     acknowledged: u32,
     window: u32,
     last_input: Instant,
-    /// Whether the peer is wanted elsewhere, if it publishes.
+    /// Whether a publisher is asked to reconnect.
     sends_away: bool,
 }
 
 /// C0, C1 and C2 (RTMP 5.2).
 const HANDSHAKE_BYTES: usize = 1 + 1536 + 1536;
-/// Acknowledgement window until the peer asks for another, and what we ask of it.
+/// Our acknowledgement window, and the one that we request, until the peer sets another.
 const WINDOW: u32 = 2_500_000;
 
 impl Session {
@@ -132,10 +135,11 @@ impl Session {
         }
     }
 
-    /// Reads on to the next event; none when `input` is used up but for an incomplete header, or while an event waits for its answer.
+    /// Reads on to the next event. Returns `None` when `input` is used up, except for an incomplete
+    /// header, or while an event waits for its response.
     ///
     /// # Errors
-    /// The peer broke the protocol or a limit: [`Session::fail`].
+    /// The peer violated the protocol or a limit: call [`Session::fail`].
     pub fn poll_event(&mut self, input: &mut BytesMut, now: Instant) -> Result<Option<Event>, Error> {
         if !input.is_empty() {
             self.last_input = now;
@@ -166,20 +170,20 @@ impl Session {
         event
     }
 
-    /// What is to be written to the peer.
+    /// The output queue.
     pub fn transmit(&mut self) -> &mut Transmit {
         &mut self.transmit
     }
 
-    /// When [`Session::handle_timeout`] must be called, if ever.
+    /// The time of the next [`Session::handle_timeout`], if any.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.deadline().map(|(_, limit, since)| since + limit)
     }
 
-    /// Lets the clock act.
+    /// Handles the passage of time.
     ///
     /// # Errors
-    /// [`Error::TimedOut`]: the peer's time is up.
+    /// [`Error::TimedOut`]: the peer exceeded a time limit.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
         match self.deadline() {
             Some((what, limit, since)) if now >= since + limit => {
@@ -190,12 +194,12 @@ impl Session {
         }
     }
 
-    /// The peer is not read from at present: its silence is not its own.
+    /// Records that the peer is not read at present, so its silence is not its fault.
     pub fn excuse_silence(&mut self, now: Instant) {
         self.last_input = now;
     }
 
-    /// Whether the session is over once its output is written.
+    /// Whether the session ends once its output is written.
     pub fn is_closing(&self) -> bool {
         matches!(self.state, State::Closing)
     }
@@ -211,10 +215,10 @@ impl Session {
         }
     }
 
-    /// Grants what the last event asked for.
+    /// Grants the request of the last event.
     ///
     /// # Errors
-    /// Only if an answer could not be framed, which no input leads to.
+    /// Only if a response could not be framed, which no input causes.
     pub fn accept(&mut self) -> Result<(), Error> {
         let State::Open(open) = &mut self.state else {
             return Ok(());
@@ -249,10 +253,10 @@ impl Session {
         self.transmit.data(stream_id, &access)
     }
 
-    /// Turns the peer away, or sends it off: it is told why, and the session is closing.
+    /// Refuses or disconnects the peer: it gets the reason, and the session is closing.
     ///
     /// # Errors
-    /// Only if the answer could not be framed, which no input leads to.
+    /// Only if the response could not be framed, which no input causes.
     pub fn refuse(&mut self, refusal: &Refusal) -> Result<(), Error> {
         let code = refusal.reason.code();
         if let State::Open(open) = &self.state {
@@ -264,11 +268,11 @@ impl Session {
         Ok(())
     }
 
-    /// The connection fails with `err`: the peer is told why, where RTMP has words for it, and the
-    /// session is closing. Before the end of the handshake it has none.
+    /// Fails the connection with `err`: the peer gets the reason, if RTMP has a message for it, and
+    /// the session is closing. There is no such message before the end of the handshake.
     ///
     /// # Errors
-    /// Only if the answer could not be framed, which no input leads to.
+    /// Only if the response could not be framed, which no input causes.
     pub fn fail(&mut self, err: &Error) -> Result<(), Error> {
         let description = err.to_string();
         match &self.state {
@@ -292,11 +296,11 @@ impl Session {
         Ok(())
     }
 
-    /// Tells a publisher what to change while it goes on: a warning, which encoders log or pass over.
-    /// Nothing to anybody else.
+    /// Sends advice to a publisher, which continues: a warning, which encoders log or ignore. Other
+    /// peers get nothing.
     ///
     /// # Errors
-    /// Only if the message could not be framed, which no input leads to.
+    /// Only if the message could not be framed, which no input causes.
     pub fn advise(&mut self, description: &str) -> Result<(), Error> {
         match &self.state {
             State::Open(Open {
@@ -310,11 +314,13 @@ impl Session {
         }
     }
 
-    /// Asks a publisher to connect again, to the same address, where another process takes it by then; now, or as soon as it publishes.
-    /// Whether it was asked: what its `connect` did not say that it understands is not sent. It goes on until it hangs up.
+    /// Asks a publisher to reconnect to the same address, where another process accepts it by then;
+    /// now, or as soon as it publishes. Returns whether it was asked: the request is not sent
+    /// unless its `connect` declared support. The publisher continues until it closes the
+    /// connection.
     ///
     /// # Errors
-    /// Only if the message could not be framed, which no input leads to.
+    /// Only if the message could not be framed, which no input causes.
     ///
     /// Source: Enhanced RTMP v2, "Reconnect Request".
     pub fn request_reconnect(&mut self) -> Result<bool, Error> {
@@ -328,14 +334,14 @@ impl Session {
             return Ok(false);
         };
         let code = "NetConnection.Connect.ReconnectRequest";
-        self.status(0, "status", code, "the server is being upgraded, please connect again")?;
+        self.status(0, "status", code, "the server is being upgraded, please reconnect")?;
         Ok(true)
     }
 
-    /// The played broadcast is over: the player is told, and the session is closing.
+    /// Ends the played broadcast: the player is notified, and the session is closing.
     ///
     /// # Errors
-    /// Only if the answer could not be framed, which no input leads to.
+    /// Only if the message could not be framed, which no input causes.
     pub fn end_play(&mut self) -> Result<(), Error> {
         if let Some(stream_id) = self.playing() {
             self.transmit
@@ -367,14 +373,14 @@ impl Session {
             State::Open(open) => match open.stage {
                 Stage::Idle { since } => Some(("setup", self.settings.setup, since)),
                 Stage::Publishing { .. } => Some(("idle", self.settings.idle, self.last_input)),
-                // A player may be silent for ever: it is the writes to it that have a limit.
+                // A player may be silent without limit, because the writes to it have a limit.
                 Stage::Asked { .. } | Stage::Playing { .. } => None,
             },
             State::Closing => None,
         }
     }
 
-    /// Feeds the handshake what belongs to it and not a byte more.
+    /// Passes the handshake's bytes to it, and no more.
     fn shake_hands(&mut self, input: &mut BytesMut) -> Result<(), Error> {
         let State::Handshake { handshake, fed, since } = &mut self.state else {
             return Ok(());
@@ -425,7 +431,7 @@ impl Session {
             })),
             kind::DATA | kind::DATA_AMF3 if publishing => Ok(metadata(&message).map(Event::Metadata)),
             kind::COMMAND => self.handle_command(&message, &message.payload, now),
-            // Commands marked as AMF3 are AMF0 behind a byte of zero; their values may switch to
+            // Commands marked as AMF3 are AMF0 after a byte of zero; their values may switch to
             // AMF3.
             kind::COMMAND_AMF3 => {
                 let values = message.payload.strip_prefix(&[0]).unwrap_or(&message.payload);
@@ -436,12 +442,12 @@ impl Session {
                 self.window = first_u32(&message)?.max(1);
                 Ok(None)
             }
-            // Acknowledgements, the peer's own bandwidth, shared objects, media of no stream.
+            // Acknowledgements, the peer's bandwidth, shared objects, media without a stream.
             _ => Ok(None),
         }
     }
 
-    /// RTMP 7.1.7: only a ping is to be answered.
+    /// RTMP 7.1.7: only a ping needs a response.
     fn handle_user_control(&mut self, message: &Message) -> Result<(), Error> {
         const PING_REQUEST: [u8; 2] = [0, 6];
         let Some(time) = message.payload.strip_prefix(&PING_REQUEST) else {

@@ -1,4 +1,4 @@
-//! What several tests share: a client made of rml_rtmp's session, by itself and on a socket, codec
+//! Code shared by tests: a client made of rml_rtmp's session, alone and on a socket, codec
 //! configurations and tags.
 
 use std::time::Duration;
@@ -21,10 +21,10 @@ use tokio::{
 /// `AVCDecoderConfigurationRecord`: 640x360, high profile, lengths of 4 bytes.
 pub(crate) const AVC: &[u8] =
     &hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
-/// Another of the same codec string: its picture parameter set differs.
+/// Another one with the same codec string: its picture parameter set differs.
 pub(crate) const AVC_SAME_STRING: &[u8] =
     &hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22d0 fdf8f800");
-/// Another of level 3.1: another codec string.
+/// Another one of level 3.1, with another codec string.
 pub(crate) const AVC_OTHER_STRING: &[u8] =
     &hex!("0164001f ffe1 0019 6764001facd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
 /// `AudioSpecificConfig`: AAC-LC, 48 kHz, stereo.
@@ -66,13 +66,13 @@ pub(crate) fn audio_frame() -> Bytes {
     Bytes::from_static(&hex!("af 01 21004990021900238080"))
 }
 
-/// A client: rml_rtmp's handshake and session. It knows no sockets.
+/// A client: rml_rtmp's handshake and session, without sockets.
 pub(crate) struct Client {
     session: ClientSession,
     handshake: Option<Handshake>,
-    /// What the session wants to send once hands are shaken.
+    /// Output of the session, sent after the handshake.
     later: Vec<u8>,
-    /// What it wants to send.
+    /// Output to the server.
     pub(crate) output: Vec<u8>,
     pub(crate) events: Vec<ClientSessionEvent>,
 }
@@ -95,7 +95,7 @@ impl Client {
         client
     }
 
-    /// Takes what the server sent.
+    /// Handles bytes from the server.
     pub(crate) fn input(&mut self, bytes: &[u8]) {
         let mut rest = bytes.to_vec();
         if let Some(handshake) = &mut self.handshake {
@@ -228,11 +228,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
             .await;
     }
 
-    /// Reads to the end; the codes of the statuses seen.
+    /// Reads to the end. Returns the codes of all statuses.
     pub(crate) async fn codes(mut self) -> Vec<String> {
         self.flush().await;
         while self.read().await {
-            // It may be closed for writing by now.
+            // It may be closed for writing already.
             let _ = self.socket.write_all(&std::mem::take(&mut self.client.output)).await;
         }
         let codes = self.client.events.into_iter().filter_map(|seen| match seen {

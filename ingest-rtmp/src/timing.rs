@@ -1,5 +1,5 @@
-//! A publisher's clock as the hub found it: when its connection may be read again, and words for the log where timestamps were
-//! placed anew. The hub decides; here it is only counted and logged.
+//! A publisher's clock as seen by the hub: when its connection may be read again, and log messages
+//! about corrected timestamps. The hub decides; this module only counts and logs.
 
 use std::time::{Duration, Instant};
 
@@ -11,17 +11,18 @@ use tracing::{info, warn};
 
 use crate::{advice::Advice, metrics::Metrics};
 
-/// One line a publisher and kind in this time.
+/// Minimum time between two lines of a kind for a publisher.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
-/// A publisher that has been paced for this long is advised: it is not a burst, but its rate.
+/// Duration of pacing after which a publisher gets advice, because its rate is too high and it is
+/// not a burst.
 const PACED: Duration = Duration::from_secs(60);
-/// Pacing is continuous if no pause in it is longer than this.
+/// Longest pause in pacing that counts as continuous.
 const PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 pub(crate) struct Timing {
     resume_at: Option<Instant>,
-    /// Since when, and until when at present, the publisher has been paced without a long pause.
+    /// Start and present end of the publisher's pacing without a long pause.
     paced: Option<(Instant, Instant)>,
     left_out: Limit,
     jumped: Limit,
@@ -38,7 +39,7 @@ struct Limit {
 }
 
 impl Limit {
-    /// Counts an occurrence; how many there were since the last line, if another is due.
+    /// Counts an occurrence. Returns the number since the last line, if another line is due.
     fn count(&mut self, now: Instant) -> Option<u64> {
         self.count += 1;
         if self
@@ -53,34 +54,34 @@ impl Limit {
 }
 
 impl Timing {
-    /// Until when nothing more is to be read of the publisher, because it runs ahead of the wall clock.
+    /// Time until which the publisher should not be read, because it leads the wall clock.
     pub(crate) fn resume_at(&self, now: Instant) -> Option<Instant> {
         self.resume_at.filter(|at| *at > now)
     }
 
-    /// What is to be changed at an encoder that has been paced for long.
+    /// The advice for an encoder that has been paced for long.
     pub(crate) fn advice(&self) -> Option<Advice> {
         let (since, until) = self.paced?;
         (until.saturating_duration_since(since) >= PACED).then_some(Advice::Paced)
     }
 
-    /// A frame was left out because of an outage before.
+    /// Records a frame that was dropped because of an earlier outage.
     pub(crate) fn note_left_out(&mut self, broadcast: BroadcastId, now: Instant) {
         if let Some(frames) = self.left_out.count(now) {
             warn!(
                 %broadcast, frames,
-                "frames that waited behind an outage are left out, to stay near real time; check the publisher's uplink"
+                "frames dropped after an outage, to stay near real time: check the publisher's uplink"
             );
         }
     }
 
-    /// The publisher is not read from until `resume_at`, if that is given.
+    /// Records that the publisher is not read until `resume_at`, if present.
     fn pace(&mut self, resume_at: Option<Instant>, metrics: &Metrics, now: Instant) {
         self.resume_at = resume_at.filter(|at| *at > now);
         self.paced
             .take_if(|(_, until)| now.saturating_duration_since(*until) > PAUSE);
         if let Some(at) = self.resume_at {
-            // Frames that came with one read say the same wait again.
+            // Frames of one read report the same wait again.
             let counted = self.paced.map_or(now, |(_, until)| until.max(now));
             metrics
                 .paced
@@ -90,7 +91,7 @@ impl Timing {
         }
     }
 
-    /// A frame was taken; `track` names a track by its index.
+    /// Records an accepted frame; `track` is the index of its track.
     pub(crate) fn note(
         &mut self,
         pushed: Pushed,
@@ -110,10 +111,12 @@ impl Timing {
         let Some(times) = limit.count(now) else { return };
         let track = track(index);
         match notice {
-            Notice::Jumped => info!(%broadcast, track, times, "timestamps jumped: the track goes on at the wall clock"),
+            Notice::Jumped => {
+                info!(%broadcast, track, times, "timestamps jumped: the track continues at the wall clock")
+            }
             Notice::Late => warn!(
                 %broadcast, track, times,
-                "frames arrive more than 5 s late: the publisher goes on at the wall clock, after a gap; check its uplink and bit rate"
+                "frames arrive more than 5 s late: the publisher continues at the wall clock after a gap; check its uplink and bit rate"
             ),
             Notice::Retimed => warn!(
                 %broadcast, track, times,
@@ -131,7 +134,7 @@ mod tests {
     fn paced_time_is_counted_and_a_minute_of_it_is_advised_until_it_pauses() {
         let (start, metrics, mut timing) = (Instant::now(), Metrics::default(), Timing::default());
         let ms = |ms| start + Duration::from_millis(ms);
-        // A clock that is 1 % fast: after each frame, 0.4 ms are waited.
+        // A clock that is 1 % fast: 0.4 ms of waiting after each frame.
         for n in 0..=1_500 {
             assert_eq!(timing.advice(), None, "{n}");
             let at = ms(n * 40) + Duration::from_micros(400);

@@ -1,5 +1,5 @@
-//! RTMPS: RTMP inside TLS. A handshake is bounded in time, and how many there are at once, once a peer has said hello (RFC 8446 4.1.2); which
-//! certificate is shown is the daemon's matter.
+//! RTMPS: RTMP over TLS. Limits the time of a handshake, and the number of concurrent handshakes
+//! after the ClientHello (RFC 8446 4.1.2). The daemon provides the certificate.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -13,10 +13,11 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use crate::metrics::{Handshake, Metrics};
 
-/// Handshakes at once: each may hold some 100 KiB and costs a signature. The rest wait, within their limit.
+/// Maximum number of concurrent handshakes: each may hold some 100 KiB and costs a signature.
+/// Others wait, within their time limit.
 const HANDSHAKES: usize = 128;
 
-/// What makes a connection private.
+/// TLS for the connections of a listener.
 pub(crate) struct Tls {
     config: Arc<ServerConfig>,
     places: Semaphore,
@@ -24,7 +25,7 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// TLS 1.2 and 1.3 with what `certificates` shows; a handshake takes at most `limit`.
+    /// TLS 1.2 and 1.3 with the certificates of `certificates`; a handshake takes at most `limit`.
     pub(crate) fn new(certificates: Arc<dyn ResolvesServerCert>, limit: Duration) -> io::Result<Self> {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -38,13 +39,14 @@ impl Tls {
         })
     }
 
-    /// Shakes hands. The result is counted here.
+    /// Performs the handshake. The result is counted here.
     ///
     /// # Errors
-    /// What failed; `TimedOut` if the limit has passed.
+    /// The failure; `TimedOut` if the limit has passed.
     pub(crate) async fn accept(&self, socket: TcpStream, metrics: &Metrics) -> io::Result<TlsStream<TcpStream>> {
         let shaken = timeout(self.limit, async {
-            // Who has said nothing keeps nobody waiting. A hello is at most 64 KiB: rustls takes no more.
+            // A peer that has sent no ClientHello uses no permit. A ClientHello is at most 64 KiB,
+            // the limit of rustls.
             let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
             let _place = self.places.acquire().await.map_err(io::Error::other)?;
             hello.into_stream(Arc::clone(&self.config)).await

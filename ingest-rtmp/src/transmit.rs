@@ -1,7 +1,9 @@
-//! What goes out: a queue of byte strings, control messages and media framed into chunks. Pure; `connection` writes the queue.
+//! The output: a queue of byte strings, with control messages and media framed into chunks. Pure;
+//! `connection` writes the queue.
 //!
-//! Control messages are rml_rtmp's, serialised by its `ChunkSerializer`, each with a full header. Media are framed here, so that a
-//! frame's payload is queued as slices of the memory it came in: a header, a slice, a header, a slice.
+//! Control messages are rml_rtmp's, serialised by its `ChunkSerializer`, each with a full header.
+//! Media are framed here, so that a frame's payload is queued as slices of its memory: a header, a
+//! slice, a header, a slice.
 
 use std::{collections::VecDeque, io::IoSlice};
 
@@ -17,12 +19,12 @@ use crate::{
     amf0::{self, Value},
 };
 
-/// The chunk size we announce: most frames fit one chunk.
+/// The chunk size that we announce: most frames fit into one chunk.
 pub(crate) const CHUNK_BYTES: u32 = 65_536;
 /// Chunk streams of media. The serialiser uses 2 (control), 3 (data) and 6 (commands).
 const AUDIO_CSID: u8 = 4;
 const VIDEO_CSID: u8 = 5;
-/// What is allocated at once for headers of media messages, each of some 20 bytes.
+/// Size of an allocation for headers of media messages, each of some 20 bytes.
 const HEADER_BLOCK: usize = 2_048;
 const LONGEST_HEADER: usize = 32;
 
@@ -38,8 +40,8 @@ pub(crate) mod kind {
     pub(crate) const COMMAND: u8 = 20;
 }
 
-/// The queue of bytes to a peer. Its bound is its user's: control answers are at most a few times the input that asked for
-/// them, and media are only queued while it is short.
+/// The queue of bytes to a peer. Its user bounds it: control responses are at most a few times the
+/// input that caused them, and media are only queued while it is short.
 pub struct Transmit {
     serializer: ChunkSerializer,
     queue: VecDeque<Bytes>,
@@ -77,7 +79,7 @@ impl Transmit {
         self.bytes == 0
     }
 
-    /// Fills `slices` with what comes first; returns how many were filled.
+    /// Fills `slices` with the front of the queue. Returns the number of slices.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut filled = 0;
         for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
@@ -87,7 +89,7 @@ impl Transmit {
         filled
     }
 
-    /// Drops `count` bytes that were written.
+    /// Removes `count` written bytes.
     pub fn advance(&mut self, mut count: usize) {
         self.bytes = self.bytes.saturating_sub(count);
         while let Some(first) = self.queue.front_mut() {
@@ -100,7 +102,7 @@ impl Transmit {
         }
     }
 
-    /// Queues bytes as they are: the handshake.
+    /// Queues raw bytes, for the handshake.
     pub(crate) fn raw(&mut self, bytes: impl Into<Bytes>) {
         let bytes = bytes.into();
         if !bytes.is_empty() {
@@ -145,13 +147,14 @@ impl Transmit {
     }
 
     fn serialize(&mut self, payload: &MessagePayload) -> Result<(), Error> {
-        // Full headers only: the serialiser's own compression would depend on what was sent before.
+        // Full headers only, because the serialiser's compression would depend on earlier messages.
         let packet = self.serializer.serialize(payload, true, false)?;
         self.raw(packet.bytes);
         Ok(())
     }
 
-    /// Queues an audio or video message whose body is `tag` (at most 5 bytes) and `payload`. The payload is not copied.
+    /// Queues an audio or video message whose body is `tag` (at most 5 bytes) and `payload`. The
+    /// payload is not copied.
     pub(crate) fn media(&mut self, kind: u8, stream_id: u32, timestamp: u32, tag: &[u8], payload: &Bytes) {
         let csid = if kind == kind::VIDEO { VIDEO_CSID } else { AUDIO_CSID };
         let extended = timestamp >= 0x00ff_ffff;

@@ -1,4 +1,4 @@
-//! What the data plane allocates: a counting allocator around the chunk reader and the tag parser.
+//! Allocations of the data plane: a counting allocator around the chunk reader and the tag parser.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -20,20 +20,20 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATED.fetch_add(layout.size() as u64, Ordering::Relaxed);
         CALLS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller meets the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller meets the contract of `dealloc`.
         unsafe { System.dealloc(memory, layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // A move is an allocation of the whole.
+        // A move allocates the whole size.
         ALLOCATED.fetch_add(size as u64, Ordering::Relaxed);
         CALLS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller meets the contract of `realloc`.
         unsafe { System.realloc(memory, layout, size) }
     }
 }
@@ -84,7 +84,7 @@ fn a_payload_byte_costs_at_most_1_06_allocated_bytes_and_a_message_one_allocatio
             let mut buffer = Vec::with_capacity(128 << 10);
             let (mut payload, mut messages) = (0, 0);
             let before = (ALLOCATED.load(Ordering::Relaxed), CALLS.load(Ordering::Relaxed));
-            // As reads from a socket come: some kilobytes at a time.
+            // In reads of some kilobytes, as from a socket.
             for read in bytes.chunks(14_480) {
                 buffer.extend_from_slice(read);
                 let mut rest = &buffer[..];

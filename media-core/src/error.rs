@@ -28,7 +28,7 @@ pub enum Error {
     #[error("the right to the name was revoked")]
     Revoked,
     /// The hub was closed because the daemon stops.
-    #[error("the server is going down")]
+    #[error("the server is shutting down")]
     Closed,
     /// The hub has reached its limit of broadcasts.
     #[error("{limit} broadcasts are live, the limit")]

@@ -5,7 +5,7 @@ use super::*;
 use crate::testing::AVC;
 
 /// NAL units: a delimiter, a message without a recovery point, parameter sets as in `AVC`, slices
-/// of IDR and other pictures that begin a picture or go on at macroblock 3.
+/// of IDR and other pictures that begin a picture or continue at macroblock 3.
 const AUD: &[u8] = &hex!("09f0");
 const SEI: &[u8] = &hex!("0604 03 010203 80");
 const RECOVERY: &[u8] = &hex!("0606 01 c4 80");
@@ -31,7 +31,7 @@ impl Feed {
         }
     }
 
-    /// One whose first picture has gone, so that whole pictures are passed on at once.
+    /// An assembler after its first picture, so that whole pictures are passed on at once.
     fn begun() -> Self {
         let mut feed = Self::new();
         feed.push(-40, lengths(&[IDR]));
@@ -54,7 +54,7 @@ impl Feed {
         Ok(pictures.into_iter().flatten().collect())
     }
 
-    /// Stamp and payload of the pictures that a message completes.
+    /// Timestamp and payload of the pictures that a message completes.
     fn push(&mut self, ms: i64, payload: impl Into<Bytes>) -> Vec<(i64, Bytes)> {
         let pictures = self.try_push(ms, payload).unwrap();
         pictures
@@ -145,7 +145,7 @@ fn slices_that_come_apart_later_cost_one_picture_and_no_more() {
         feed.push(80, lengths(&[SLICE])),
         [(40, lengths(&[SLICE, SLICE_MORE]).into())]
     );
-    // A picture whose first slice is lost is a picture.
+    // A picture without its first slice is still a picture.
     assert_eq!(feed.push(120, lengths(&[SLICE_MORE])), [(80, lengths(&[SLICE]).into())]);
     assert_eq!(feed.finish().map(|picture| picture.access), Some(Access::Dependent));
 }
@@ -157,7 +157,7 @@ fn delimiters_messages_and_parameter_sets_alone_go_in_front_of_the_next_picture_
     assert_eq!(feed.push(0, lengths(&[SEI])), []);
     assert_eq!(feed.push(0, lengths(&[IDR])), [(0, lengths(&[AUD, SEI, IDR]).into())]);
     assert_eq!(feed.push(40, lengths(&[SLICE])), [(40, lengths(&[SLICE]).into())]);
-    // A recovery point in a message of its own says what the picture is.
+    // A recovery point in a separate message determines the kind of the picture.
     assert_eq!(feed.push(80, lengths(&[RECOVERY])), []);
     let picture = feed.try_push(80, lengths(&[SLICE])).unwrap().pop().unwrap();
     assert_eq!(picture.access, Access::Recovery { frames: 0 });
@@ -281,7 +281,7 @@ proptest! {
             units.push(if n == 0 { IDR } else { SLICE });
             units.extend(vec![if n == 0 { IDR_MORE } else { SLICE_MORE }; slices - 1]);
             sent.push((ms, Bytes::from(lengths(&units))));
-            // A cut after a slice; the first picture of all shows whether there are such.
+            // A cut after a slice; the first picture shows whether there are separate slices.
             let mut message = Vec::new();
             for (index, unit) in units.iter().enumerate() {
                 message.push(*unit);
@@ -292,7 +292,7 @@ proptest! {
                     message.clear();
                 }
             }
-            // Where the first picture is one message, later ones must be too.
+            // If the first picture is one message, later ones must be too.
             prop_assume!(n > 0 || slices > 1);
         }
         seen.extend(feed.finish().map(|picture| (picture.ms, picture.payload)));

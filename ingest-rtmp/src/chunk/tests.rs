@@ -21,7 +21,8 @@ fn read(bytes: &[u8]) -> Result<Vec<Message>, Error> {
     read_all(&mut Reader::new(PUBLISHING), bytes)
 }
 
-/// The same bytes in pieces of `piece`, with what was not taken put before the next piece, as a receive buffer does.
+/// Reads the same bytes in pieces of `piece`, with unconsumed bytes before the next piece, as a
+/// receive buffer has them.
 fn read_in_pieces(bytes: &[u8], piece: usize) -> Result<Vec<Message>, Error> {
     let mut reader = Reader::new(PUBLISHING);
     let (mut buffer, mut messages) = (Vec::new(), Vec::new());
@@ -58,7 +59,7 @@ fn payload(len: usize, seed: usize) -> Vec<u8> {
     (0..=u8::MAX).cycle().skip(seed).take(len).collect()
 }
 
-/// A message as a peer that keeps to the standard writes it.
+/// A message as written by a peer that follows the standard.
 fn write(csid: u8, timestamp: u32, kind: u8, payload: &[u8], chunk: usize) -> Vec<Vec<u8>> {
     let mut chunks = Vec::new();
     for (n, body) in payload.chunks(chunk).enumerate() {
@@ -169,7 +170,7 @@ fn extended_timestamps_stand_on_continuations_or_are_missing_there() {
         assert_eq!(messages[0].timestamp, 0x0123_4567);
         assert_eq!(messages[0].payload, body);
     }
-    // A delta may be extended too, even where it would not have to be.
+    // A delta may be extended too, even if that is not necessary.
     let bytes = [
         &header(3, 1000, 1, 8)[..],
         &hex!("aa 83 ffffff 00000014 bb c3 00000014 cc"),
@@ -244,7 +245,7 @@ fn chunk_sizes_up_to_31_bits_are_taken_and_cost_no_memory() {
         bytes.extend(write(5, 9, 9, &message, size as usize).concat());
         let messages = read(&bytes).unwrap();
         assert_eq!(messages[0].payload[..], message, "{size}");
-        // A message that is said to be 8 MiB long and of which little comes holds little.
+        // A message that declares 8 MiB and sends little holds little.
         let mut reader = Reader::new(PUBLISHING);
         let open = [&header(5, 0, 8 << 20, 9)[..], &[7; 1_000]].concat();
         let bytes = [&set_chunk_size(size.max(10_000))[..], &open].concat();
@@ -255,7 +256,8 @@ fn chunk_sizes_up_to_31_bits_are_taken_and_cost_no_memory() {
 
 #[test]
 fn what_breaks_a_limit_is_refused_with_the_numbers() {
-    // 16 MiB is all that 24 bits can declare: "2 GiB" is seen as the chunk size and in AMF0 lengths.
+    // 16 MiB is the largest length in 24 bits: "2 GiB" can occur only as a chunk size and in AMF0
+    // lengths.
     let huge = header(3, 0, 0x00ff_ffff, 9);
     assert!(matches!(
         read(&huge),
@@ -323,7 +325,7 @@ fn a_payload_fills_its_allocation_whatever_the_chunk_size() {
         }
         for message in read_all(&mut reader, &bytes).unwrap() {
             let len = message.payload.len();
-            // The only owner gets its vector back, with the capacity it has.
+            // The only owner gets its vector back, with its capacity.
             assert_eq!(Vec::from(message.payload).capacity(), len, "chunks of {chunk}");
         }
         assert_eq!(reader.held, 0);
@@ -342,7 +344,7 @@ fn messages_without_a_body_are_messages() {
     );
 }
 
-/// Rows of messages on a few chunk streams, their chunks dealt out in any order.
+/// Sequences of messages on a few chunk streams, with their chunks interleaved in any order.
 fn interleaved() -> impl Strategy<Value = (Vec<u8>, usize)> {
     let message = (
         3u8..7,
@@ -396,7 +398,7 @@ proptest! {
         let mut sent = Vec::new();
         let mut stamp = 0u32;
         for (n, (len, step, kind)) in sizes.into_iter().enumerate() {
-            // Its delta headers do not survive an extended delta: small steps there.
+            // Its delta headers do not support an extended delta, so these use small steps.
             stamp = if full { step } else { stamp + step % 10_000 };
             let data = Bytes::from(payload(len, n));
             let message = MessagePayload { timestamp: RtmpTimestamp::new(stamp), type_id: kind, message_stream_id: 1, data };

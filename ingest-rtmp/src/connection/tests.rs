@@ -1,4 +1,4 @@
-//! Connections over pipes in memory, with the clock in the test's hands.
+//! Connections over in-memory pipes, with a paused clock.
 
 use media_core::broadcast::Presence;
 use rml_rtmp::sessions::ClientSessionEvent as Seen;
@@ -17,7 +17,7 @@ use crate::{
     testing::{AVC, Client, IDR, Peer, SLICE, audio_config, audio_frame, hub, video_config, video_frame},
 };
 
-/// The key is the channel's name. `space/` is good as it is, with the slash.
+/// The key is the channel's name. `space/` is valid with the slash.
 struct Open;
 
 impl Authorize for Open {
@@ -57,7 +57,7 @@ impl Bench {
         }
     }
 
-    /// A connection whose pipe holds so many bytes each way.
+    /// A connection whose pipe holds `bytes` bytes in each direction.
     fn connect(&self, bytes: usize) -> (Peer<DuplexStream>, JoinHandle<()>) {
         let (socket, ours) = duplex(bytes);
         let peer = SocketAddr::from(([192, 0, 2, 1], 1_000));
@@ -77,7 +77,7 @@ impl Bench {
         peer
     }
 
-    /// One that has sent a key frame and audio at this time.
+    /// A publisher that has sent a key frame and audio at this time.
     async fn live(&self, name: &str) -> Peer<DuplexStream> {
         let mut peer = self.publisher(name).await;
         peer.client.video(0, video_config(AVC));
@@ -85,7 +85,7 @@ impl Bench {
         peer.client.video(0, video_frame(IDR));
         peer.client.audio(0, audio_frame());
         peer.flush().await;
-        // The clock goes on: the first picture waits for what may follow it.
+        // Time passes, because the first picture waits for the next message.
         while self.broadcast(name).is_none() {
             sleep(Duration::from_millis(10)).await;
         }
@@ -101,7 +101,7 @@ fn closed(bench: &Bench, cause: Cause) -> u64 {
     bench.context.metrics.closed(cause)
 }
 
-/// Waits for the first connection that ends so.
+/// Waits for the first connection that ends with `cause`.
 async fn until_closed(bench: &Bench, cause: Cause) {
     while closed(bench, cause) == 0 {
         tokio::task::yield_now().await;
@@ -114,7 +114,7 @@ async fn a_publisher_that_was_silent_for_a_second_is_replaced_at_once_and_told_s
     let bench = Bench::new(|_| ());
     let mut first = bench.live("demo").await;
     let id = bench.broadcast("demo").unwrap().id();
-    // While something comes from it, even if no frame, another is refused.
+    // While it sends anything, even if no frame, another publisher is refused.
     sleep(Duration::from_millis(900)).await;
     first.client.metadata();
     first.flush().await;
@@ -271,7 +271,7 @@ async fn whoever_breaks_the_protocol_reads_why_and_is_counted_once() {
         bench.broadcast("demo").unwrap().presence(),
         Presence::Away(Some(_))
     ));
-    // One that falls silent reads it, too.
+    // A silent publisher gets it, too.
     let peer = bench.live("other").await;
     assert_eq!(peer.codes().await, ["NetConnection.Connect.IdleTimeOut"]);
     until_closed(&bench, Cause::Timeout).await;
@@ -322,7 +322,7 @@ async fn a_publisher_faster_than_real_time_waits_and_loses_nothing() {
     }
     peer.flush().await;
     sleep(Duration::from_secs(4)).await;
-    // Its name is not free for others though nothing is read from it.
+    // Its name is not free for others although it is not read.
     let (mut second, _) = bench.connect(1 << 20);
     second.open().await;
     second.client.publish("demo");
@@ -335,7 +335,8 @@ async fn a_publisher_faster_than_real_time_waits_and_loses_nothing() {
         assert!(now() - begun < Duration::from_secs(30), "{:?}", frames());
         sleep(Duration::from_millis(20)).await;
     }
-    // The last frame's time less 2.5 s that a publisher may be ahead, and less a picture that waits for the next.
+    // The last frame's time minus 2.5 s that a publisher may be ahead, and minus a picture that
+    // waits for the next.
     let took = now() - begun;
     let wanted = Duration::from_millis(17_000)..Duration::from_millis(17_600);
     assert!(wanted.contains(&took), "{took:?}");
@@ -359,9 +360,10 @@ async fn timestamps_that_leap_are_placed_anew_and_not_waited_for() {
     assert_eq!((metrics.corrected("jumped"), metrics.corrected("retimed")), (2, 1));
 }
 
-/// Lives for 50 s beside the wall clock, at 25 pictures and 50 frames of audio a second, in groups of 2 s. `sent` says until when,
-/// in milliseconds, what was captured has been sent at a time. Returns how long after its capture each frame is placed, in
-/// milliseconds: the track, when it was captured, and that time.
+/// Publishes for 50 s beside the wall clock, at 25 pictures and 50 frames of audio a second, in
+/// groups of 2 s. `sent` returns, for a time in milliseconds, the capture time up to which media
+/// have been sent. Returns for each frame the track, its capture time, and the time between capture
+/// and media time, in milliseconds.
 async fn placed_after(sent: impl Fn(u32) -> u32) -> (Bench, Vec<(usize, u32, i64)>) {
     let bench = Bench::new(|_| ());
     let mut peer = bench.live("demo").await;
@@ -372,7 +374,7 @@ async fn placed_after(sent: impl Fn(u32) -> u32) -> (Bench, Vec<(usize, u32, i64
     let (mut captured, mut placed) = (20, Vec::new());
     for ms in (20..50_000).step_by(20) {
         while captured <= sent(ms) {
-            // The frame's number stands behind what matters of it.
+            // The frame's number follows the bytes that matter.
             let number = captured.to_be_bytes();
             let picture = if captured % 2_000 == 0 { IDR } else { SLICE };
             let picture = [&[0, 0, 0, 8], &picture[4..], &number].concat();
@@ -406,7 +408,7 @@ async fn placed_after(sent: impl Fn(u32) -> u32) -> (Bench, Vec<(usize, u32, i64
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_a_live_publisher_does_not_stay_as_latency() {
-    // For 8 s nothing comes through, then all at once, or at two and a half times the rate.
+    // Nothing is delivered for 8 s, then everything at once, or at two and a half times the rate.
     let at_once = |ms| if (9_000..17_000).contains(&ms) { 9_000 } else { ms };
     let by_and_by = |ms: u32| match ms {
         0..9_000 => ms,

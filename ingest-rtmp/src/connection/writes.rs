@@ -1,5 +1,5 @@
-//! What a connection writes: each step within the write limit, all of them at the least rate, and the
-//! last words before it closes.
+//! The writes of a connection: each step within the write limit, all of them at the minimum rate,
+//! and the last messages before it closes.
 
 use std::{
     future::Future,
@@ -17,16 +17,16 @@ use tokio_util::sync::CancellationToken;
 use super::{Connection, Role, SMALL_READ_BYTES, now};
 use crate::{Error, metrics::Cause, places::Place};
 
-/// Slices in one vectored write.
+/// Number of slices in one vectored write.
 const SLICES: usize = 64;
-/// How long a peer may take to hang up after its last message: closing with unread input would reset the connection, and
-/// the reason could be lost on its way.
+/// Time limit for a peer to close after its last message: closing with unread input would reset the
+/// connection, and the message could be lost in transit.
 const LINGER: Duration = Duration::from_secs(1);
-/// A player that takes nothing for so long is idle: its place may be given to another.
+/// A player that accepts no bytes for this long is idle: its connection may be closed for another.
 pub(super) const STALL: Duration = Duration::from_secs(1);
 
-/// Waits until a connection must close in the middle of a write; why. At shutdown its peer has `limit`
-/// to take the last words.
+/// Waits until a connection must close in the middle of a write. Returns the cause. At shutdown its
+/// peer has `limit` to receive the last messages.
 pub(super) async fn stopped(evicted: CancellationToken, shutdown: &CancellationToken, limit: Duration) -> Cause {
     tokio::select! {
         () = evicted.cancelled() => Cause::Evicted,
@@ -35,8 +35,8 @@ pub(super) async fn stopped(evicted: CancellationToken, shutdown: &CancellationT
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
-    /// Writes all that is queued; each step within the write limit, and all steps at the least
-    /// rate. Returns why the connection must close before that, if it must.
+    /// Writes the whole queue; each step within the write limit, and all steps at the minimum rate.
+    /// Returns the cause if the connection must close before that.
     pub(super) async fn flush(
         &mut self,
         mut stop: Pin<&mut impl Future<Output = Cause>>,
@@ -68,7 +68,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             transmit.advance(written);
             self.pace.note(now().saturating_duration_since(begun), written)?;
         }
-        // TLS may have kept some of it.
+        // TLS may have buffered some of it.
         tokio::select! {
             biased;
             flushed = within(limit, player, self.socket.flush()) => flushed.map(|()| None),
@@ -76,9 +76,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
-    /// Tells the peer why the connection failed, if it can still be told.
+    /// Sends the peer the reason of the failure, if the connection still permits it.
     pub(super) async fn explain(&mut self, err: &Error, mut stop: Pin<&mut impl Future<Output = Cause>>) {
-        // The socket, or writes that took too long, leave no way for more.
+        // After a socket error or a slow write nothing more can be sent.
         let gone = matches!(
             err,
             Error::Io(_) | Error::TooSlow { .. } | Error::TimedOut { what: "write", .. }
@@ -91,7 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
-    /// Shuts down the sending side, and waits a moment for the peer to hang up.
+    /// Shuts down the sending side, and waits a moment for the peer to close.
     pub(super) async fn linger(&mut self, stop: Pin<&mut impl Future<Output = Cause>>) {
         let hang_up = async {
             self.socket.shutdown().await?;
@@ -103,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 }
             }
         };
-        // Whether it did or not, the connection is closed next.
+        // The connection is closed next in any case.
         tokio::select! {
             _ = timeout(LINGER, hang_up) => {}
             _ = stop => {}

@@ -137,7 +137,7 @@ fn a_player_that_lagged_goes_on_at_a_key_frame_and_it_is_counted() {
     let mut transmit = transmit();
     push(&producer, start, 0, 0, IDR);
     drain(&mut player, &mut transmit);
-    // The hub of these tests keeps 10 s of what is before the newest groups.
+    // The hub of these tests keeps 10 s before the newest groups.
     for ms in (40..30_000).step_by(40) {
         push(&producer, start, 0, ms, if ms % 2_000 == 0 { IDR } else { SLICE });
         push(&producer, start, 1, ms, b"audio");

@@ -1,5 +1,5 @@
-//! The frames of a publisher's messages on their way to its tracks: pictures put together, ADTS
-//! headers cut, groups and drops watched, and what the person at the encoder is told.
+//! The frames of a publisher's messages on their way to its tracks: assembles pictures, removes
+//! ADTS headers, watches groups and drops, and makes the advice for the streamer.
 
 use std::time::Instant;
 
@@ -21,21 +21,22 @@ use crate::{
     metrics::Drop,
 };
 
-/// What is known of a publisher's media beside its tracks.
+/// State of a publisher's media besides its tracks.
 #[derive(Debug, Default)]
 pub(super) struct Media {
     assembler: Assembler,
-    /// The video's configuration from its next key frame on: a picture that is none has brought it.
+    /// The video's configuration from its next key frame on, if a picture that is not a key frame
+    /// contained it.
     next: Option<avc::Config>,
-    /// The configuration that was made of ADTS headers.
+    /// The configuration that was made from ADTS headers.
     adts: Option<[u8; 2]>,
     groups: Groups,
     health: Health,
-    /// What is wrong at present.
+    /// The present advice.
     advice: Option<Advice>,
-    /// What has been told, each kind once.
+    /// Advice that was sent, each kind once.
     told: Vec<Advice>,
-    /// What the encoder is to be told next.
+    /// The next text for the encoder.
     words: Option<String>,
 }
 
@@ -58,15 +59,15 @@ impl Tracks {
 }
 
 impl Publisher {
-    /// When [`Publisher::handle_timeout`] is due.
+    /// The time of the next [`Publisher::handle_timeout`].
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.media.assembler.poll_timeout()
     }
 
-    /// Lets the clock act: a picture of which no more has come is whole.
+    /// Handles the passage of time: a picture that has waited long enough is whole.
     ///
     /// # Errors
-    /// The peer is to be sent off with this.
+    /// Disconnect the peer with this refusal.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), Refusal> {
         let config = self.media.next.as_ref().or(self.tracks.avc());
         match self.media.assembler.handle_timeout(config, now) {
@@ -75,17 +76,17 @@ impl Publisher {
         }
     }
 
-    /// What the person at the encoder is to be told, if there is something new.
+    /// The next text for the streamer, if there is one.
     pub(crate) fn take_words(&mut self) -> Option<String> {
         self.media.words.take()
     }
 
-    /// Takes a message that holds video.
+    /// Handles a message with video.
     pub(super) fn video_frame(&mut self, message: Message, now: Instant) -> Result<(), Refusal> {
         let config = self.media.next.as_ref().or(self.tracks.avc());
         match self.media.assembler.push(message, config, now) {
             Ok([None, None]) if self.media.assembler.poll_timeout().is_none() => {
-                // Units for the next picture; if none ever comes, nothing does.
+                // Units for the next picture. If no picture follows, nothing is published.
                 self.advise_if_dropped(Kind::Video, Drop::NoPicture, now)
             }
             Ok(pictures) => pictures
@@ -96,7 +97,7 @@ impl Publisher {
         }
     }
 
-    /// Takes a message that holds audio, stamped `ms`.
+    /// Handles a message with audio, with timestamp `ms`.
     pub(super) fn audio_frame(&mut self, ms: i64, payload: Bytes, now: Instant) -> Result<(), Refusal> {
         let dts = ms.saturating_mul(TICKS_PER_MS);
         if !adts::is_adts(&payload) {
@@ -117,7 +118,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// A sequence header comes: it stands behind the picture that is open.
+    /// A sequence header follows the open picture, which is therefore complete.
     pub(super) fn before_config(&mut self, kind: Kind, now: Instant) -> Result<(), Refusal> {
         match kind {
             Kind::Video => {
@@ -132,7 +133,7 @@ impl Publisher {
         }
     }
 
-    /// Nothing more comes of the picture that is open.
+    /// Completes the open picture.
     pub(super) fn finish_picture(&mut self, now: Instant) -> Result<(), Refusal> {
         let config = self.media.next.as_ref().or(self.tracks.avc());
         match self.media.assembler.finish(config) {
@@ -141,7 +142,7 @@ impl Publisher {
         }
     }
 
-    /// Something of a track is taken.
+    /// Records an accepted frame of a track.
     pub(super) fn taken(&mut self, kind: Kind, now: Instant) {
         self.media.health.take(kind == Kind::Video, now);
         if matches!(self.media.advice, Some(Advice::Dropped { video, .. }) if video == (kind == Kind::Video)) {
@@ -149,11 +150,10 @@ impl Publisher {
         }
     }
 
-    /// Something of a track cannot be published: it is counted, and if that goes on the publisher
-    /// is told.
+    /// Counts a dropped frame of a track. If this continues, the publisher gets advice.
     ///
     /// # Errors
-    /// Nothing has been taken for long: the peer is to be sent off with this.
+    /// No frame has been accepted for long: disconnect the peer with this refusal.
     pub(super) fn dropped(&mut self, kind: Kind, reason: Drop, now: Instant) -> Result<(), Refusal> {
         self.metrics.drop_frame(reason);
         self.advise_if_dropped(kind, reason, now)
@@ -177,8 +177,8 @@ impl Publisher {
         } = picture;
         let entry = self.media.groups.enter(access, ms);
         if let Some(config) = config.or_else(|| self.media.next.take()) {
-            // A decoder takes another picture parameter set out of the stream in the middle of a group, but it
-            // starts at a key frame.
+            // A decoder reads another picture parameter set from the stream in the middle of a
+            // group, but it starts at a key frame.
             let waits = !entry.key && self.tracks.avc().is_some_and(|now| now.is_same_sequence(&config));
             if waits {
                 self.media.next = Some(config);
@@ -215,8 +215,8 @@ impl Publisher {
         self.frame(Kind::Audio, unit, now)
     }
 
-    /// What groups are like by now, and whether the publisher is paced; to be called at key frames, while none come, and where
-    /// pacing begins or ends.
+    /// Updates the advice about groups and pacing. Call it at key frames, while there are none, and
+    /// when pacing begins or ends.
     pub(super) fn watch_groups(&mut self) {
         let gridded = match &self.state {
             State::Live(live) => live.producer.broadcast().is_gridded(),
@@ -229,7 +229,7 @@ impl Publisher {
         }
     }
 
-    /// This is wrong at present: it is shown, and said once.
+    /// Sets the present advice, and sends it once.
     fn advise(&mut self, advice: Option<Advice>) {
         self.media.advice = advice;
         let text = advice.map(|advice| advice.to_string());

@@ -34,7 +34,7 @@ impl Feed {
         }
     }
 
-    /// Metadata have named video alone, and its configuration has come.
+    /// Metadata have named only video, and its configuration has arrived.
     fn of_video() -> Self {
         let mut feed = Self::new();
         let metadata = object([("videocodecid", 7.0.into())]);
@@ -43,7 +43,7 @@ impl Feed {
         feed
     }
 
-    /// A message, and what says that no more comes of its picture.
+    /// Sends a message, and a second one that completes its picture.
     fn video(&mut self, ms: u32, body: Bytes) -> Result<(), Refusal> {
         let now = self.start + Duration::from_millis(u64::from(ms) % 100_000);
         self.publisher.video(ms, body, now)?;
@@ -502,7 +502,7 @@ fn parameter_sets_that_change_in_the_stream_reconfigure_the_track() {
 
 #[test]
 fn a_picture_parameter_set_in_the_middle_of_a_group_keeps_the_group_and_the_next_key_frame_brings_it() {
-    // Of another content, which the key frame repeats or not, and one of another id beside it.
+    // With other content, which the key frame repeats or not, and one with another id beside it.
     let (other, added) = (hex!("00000006 68ebe3cb22d0"), hex!("00000006 685be3cb22c0"));
     for key in [IDR.to_vec(), [SPS, &other, IDR].concat()] {
         let mut feed = Feed::of_video();
@@ -560,7 +560,7 @@ fn adts_headers_are_cut_and_make_the_configuration_where_none_came() {
         };
         assert_eq!(frame.payload[..], ADTS[7..]);
     }
-    // An AudioSpecificConfig outweighs the headers, and what is torn is dropped.
+    // An AudioSpecificConfig takes precedence over the headers, and incomplete frames are dropped.
     feed.audio(100, audio_config()).unwrap();
     feed.audio(100, adts(1)).unwrap();
     assert_eq!(
@@ -571,7 +571,8 @@ fn adts_headers_are_cut_and_make_the_configuration_where_none_came() {
     assert_eq!(feed.metrics.dropped(Drop::Malformed), 1);
 }
 
-/// Sends `video` 25 times a second for so long, and audio beside it if wanted; how it ends.
+/// Sends `video` 25 times a second for `seconds`, and audio beside it if `audio`. Returns the final
+/// result.
 fn send(feed: &mut Feed, seconds: u32, audio: bool, video: impl Fn(u32) -> Bytes) -> Result<(), Refusal> {
     for ms in (0..seconds * 1_000).step_by(40) {
         feed.video(ms, video(ms))?;
@@ -646,7 +647,7 @@ fn key_frames_are_measured_and_advice_is_given_and_taken_back() {
     }
     let health = feed.live().unwrap().health();
     assert_eq!(health.key_interval, Some(Duration::from_secs(2)));
-    // The hub's grid, which the long group began, stays.
+    // The hub's grid, which the long group began, remains.
     assert_eq!(advice, [false, true]);
     assert!(
         words[0].contains("no key frame has come for more than 12 s"),

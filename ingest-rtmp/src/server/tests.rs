@@ -1,4 +1,5 @@
-//! Over loopback: rml_rtmp's client and ffmpeg against the server, and peers that misbehave. Each harms only itself.
+//! Over loopback: rml_rtmp's client and ffmpeg against the server, and peers that misbehave. Each
+//! affects only itself.
 
 mod rtmps;
 
@@ -29,7 +30,8 @@ use crate::{
     testing::{AVC, Client, IDR, Peer, audio_config, audio_frame, hub, video_config, video_frame},
 };
 
-/// The stream key is the channel's name; `closed` is refused, and the right to `temporary` can be withdrawn.
+/// The stream key is the channel's name; `closed` is refused, and the right to `temporary` can be
+/// withdrawn.
 struct Open {
     withdrawn: CancellationToken,
 }
@@ -55,7 +57,7 @@ struct Running {
     metrics: Metrics,
     address: SocketAddr,
     private: SocketAddr,
-    /// What it shows.
+    /// The server's certificate.
     certificate: CertificateDer<'static>,
     withdrawn: CancellationToken,
     retire: CancellationToken,
@@ -63,7 +65,7 @@ struct Running {
     served: JoinHandle<()>,
 }
 
-/// Shows a certificate for `localhost`.
+/// Provides a certificate for `localhost`.
 #[derive(Debug)]
 struct Localhost(Arc<CertifiedKey>);
 
@@ -156,7 +158,7 @@ impl Running {
         self.hub.broadcast(&name.parse().unwrap())
     }
 
-    /// A well-behaved publisher still gets through.
+    /// Checks that a well-behaved publisher still succeeds.
     async fn still_serves(&self) {
         let mut peer = self.publisher("other").await;
         peer.client.video(0, video_config(AVC));
@@ -169,12 +171,12 @@ impl Running {
     }
 }
 
-/// Sends bytes that are no session, and waits for the server to hang up.
+/// Sends bytes that are no session, and waits until the server closes the connection.
 async fn hangs_up(address: SocketAddr, bytes: &[u8]) {
     let mut socket = TcpStream::connect(address).await.unwrap();
     socket.write_all(bytes).await.unwrap();
     let mut rest = Vec::new();
-    // A reset is a way to hang up.
+    // A reset is a close, too.
     let _ = timeout(Duration::from_secs(20), socket.read_to_end(&mut rest))
         .await
         .expect("still open");
@@ -282,7 +284,8 @@ async fn ffmpeg_publishes_and_reads_back() {
     running
         .wait("the end", |_| matches!(broadcast.presence(), Presence::Away(_)))
         .await;
-    // 6 s at 25 frames a second, and 48 000 / 1024 access units a second and what the encoder adds.
+    // 6 s at 25 frames a second, and 48 000 / 1024 access units a second and those that the encoder
+    // adds.
     assert_eq!(running.metrics.video_frames.get(), 150);
     assert!(
         (281..=284).contains(&running.metrics.audio_frames.get()),
@@ -307,7 +310,7 @@ async fn a_second_publisher_of_a_live_name_is_refused_and_the_first_goes_on() {
     running
         .wait("the first", |running| running.broadcast("demo").is_some())
         .await;
-    // Reset, and back at once: the same broadcast goes on.
+    // A reset and an immediate reconnect: the same broadcast continues.
     let id = running.broadcast("demo").unwrap().id();
     SockRef::from(&first.socket).set_linger(Some(Duration::ZERO)).unwrap();
     drop(first);
@@ -432,7 +435,7 @@ async fn a_player_that_does_not_read_is_closed_and_the_publisher_does_not_wait()
     player
         .until(|seen| matches!(seen, Seen::VideoDataReceived { .. }))
         .await;
-    // More than any socket buffer on the way holds.
+    // More than all socket buffers in between hold.
     let large = video_frame(&[&[0, 15, 0, 0, 0x65][..], &[0; 0x000e_ffff]].concat());
     for n in 1..=40 {
         publisher.client.video(n * 40, large.clone());

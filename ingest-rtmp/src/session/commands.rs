@@ -1,8 +1,8 @@
-//! Commands of a peer: what each changes in the session, and its answer. RTMP 1.0 section 7.2.
+//! Commands of a peer: their effects on the session, and the responses. RTMP 1.0 section 7.2.
 //!
-//! Encoders send more than the standard has. An answer is given where one is waited for; what
-//! cannot be granted is refused in words, and ends the connection only if nothing sensible can
-//! follow.
+//! Encoders send more commands than the standard has. A command gets a response if the peer waits
+//! for one; a request that cannot be granted is refused with a text, and ends the connection only
+//! if it cannot continue sensibly.
 
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ use crate::{
     command::{CAN_RECONNECT, Command, enhanced_capabilities, has_capability, split_query, status_object},
 };
 
-/// Message streams that a peer may have at once. Encoders make one.
+/// Maximum number of message streams of a peer. Encoders create one.
 pub(super) const MAX_STREAMS: u32 = 16;
 
 impl Session {
@@ -64,8 +64,8 @@ impl Session {
         self.transmit.announce_chunk_size()?;
         let Some(after_app) = address::after_app(&self.settings.app, asked) else {
             let description = format!(
-                "there is no such application here: enter rtmp://<host>/{} as the server, and the stream key in a field of \
-                 its own",
+                "the server has no such application: enter rtmp://<host>/{} as the server, and the stream key in its \
+                 separate field",
                 self.settings.app
             );
             self.error(command.transaction, Reason::App.code(), &description)?;
@@ -110,7 +110,7 @@ impl Session {
             "createStream" => match open.create_stream() {
                 Some(id) => self.transmit.command(0, &result(f64::from(id).into())).map(|()| None),
                 None => {
-                    let description = format!("a connection has {MAX_STREAMS} message streams at most");
+                    let description = format!("a connection may have at most {MAX_STREAMS} message streams");
                     self.error(command.transaction, "NetConnection.Call.Failed", &description)
                         .map(|()| None)
                 }
@@ -142,15 +142,15 @@ impl Session {
                     && (named.is_empty() || named == open.published.expose());
                 Ok(self.close_stream(|_| published, now))
             }
-            // pause, seek, receiveAudio and the like change nothing live; what is unknown, a peer
-            // does not wait for.
+            // pause, seek, receiveAudio and similar commands have no effect on live streams; a peer
+            // does not wait for a response to an unknown command.
             _ => Ok(None),
         }
     }
 
-    /// Raises the event that asks for the right to publish. A stream that is active goes on, and a
-    /// second request for it is granted again, because encoders repeat it; one for another stream
-    /// is refused.
+    /// Raises the event that requests the right to publish. An active stream continues: a second
+    /// request for it is granted again, because encoders repeat it; one for another stream is
+    /// refused.
     fn ask_to_publish(&mut self, stream_id: u32, command: &Command) -> Result<Option<Event>, Error> {
         let State::Open(open) = &mut self.state else {
             return Ok(None);
@@ -175,7 +175,7 @@ impl Session {
         }
         if key.is_empty() {
             let description = format!(
-                "there is no stream key: enter rtmp://<host>/{} as the server, and the stream key in a field of its own",
+                "the stream key is missing: enter rtmp://<host>/{} as the server, and the stream key in its separate field",
                 self.settings.app
             );
             open.stage = Stage::Asked {
@@ -220,8 +220,8 @@ impl Session {
         Ok(Some(Event::Play { name }))
     }
 
-    /// Closes the active stream if `names` holds for it. The largest message stays as it is: media
-    /// may still be on their way.
+    /// Closes the active stream if `names` returns true for it. The largest message size stays,
+    /// because media may still be in transit.
     fn close_stream(&mut self, names: impl Fn(u32) -> bool, now: Instant) -> Option<Event> {
         let State::Open(open) = &mut self.state else {
             return None;
@@ -235,7 +235,7 @@ impl Session {
         }
     }
 
-    /// The answer to a command that failed.
+    /// Responds to a command that failed.
     pub(super) fn error(&mut self, transaction: f64, code: &str, description: &str) -> Result<(), Error> {
         let info = status_object("error", code, description);
         self.transmit

@@ -1,4 +1,4 @@
-//! Where a session stands: each state holds what it alone has.
+//! The states of a session, each with its own data.
 
 use std::time::Instant;
 
@@ -18,18 +18,18 @@ pub(super) enum State {
         since: Instant,
     },
     Open(Open),
-    /// What is queued is to be written, then the connection closed.
+    /// The queue is still to be written, then the connection is closed.
     Closing,
 }
 
 pub(super) struct Open {
-    /// What followed the application in `connect`: an instance, or the stream key.
+    /// The rest of the application in `connect`: an instance, or the stream key.
     pub(super) after_app: String,
-    /// What came after `?` in the application.
+    /// The text after `?` in the application.
     pub(super) query: Option<String>,
-    /// A bit for each message stream that was created and not deleted; the lowest is of number 1.
+    /// A bit for each message stream that was created and not deleted; the lowest is for number 1.
     pub(super) streams: u32,
-    /// Whether the peer acts on a ReconnectRequest.
+    /// Whether the peer supports a ReconnectRequest.
     pub(super) can_reconnect: bool,
     /// The key of the newest request to publish.
     pub(super) published: StreamKey,
@@ -41,7 +41,7 @@ pub(super) enum Stage {
     Idle {
         since: Instant,
     },
-    /// An event was raised for `publish` (else `play`), and is not answered.
+    /// The event for `publish` (otherwise `play`) was raised, and waits for its response.
     Asked {
         stream_id: u32,
         publish: bool,
@@ -83,7 +83,7 @@ impl State {
 }
 
 impl Open {
-    /// Takes the lowest number that is free for a message stream.
+    /// Assigns the lowest free number of a message stream.
     pub(super) fn create_stream(&mut self) -> Option<u32> {
         let id = 1 + self.streams.trailing_ones();
         (id <= MAX_STREAMS).then(|| {
@@ -92,7 +92,7 @@ impl Open {
         })
     }
 
-    /// Gives the number of a message stream free. One that is not in use changes nothing.
+    /// Releases the number of a message stream. An unused number changes nothing.
     pub(super) fn delete_stream(&mut self, named: Option<f64>) {
         let named = (1..=MAX_STREAMS).find(|id| named == Some(f64::from(*id)));
         if let Some(id) = named {
@@ -102,7 +102,7 @@ impl Open {
 }
 
 impl Stage {
-    /// The message stream that it is about.
+    /// Its message stream.
     pub(super) fn stream_id(self) -> Option<u32> {
         match self {
             Self::Idle { .. } => None,

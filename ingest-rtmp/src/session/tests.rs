@@ -37,7 +37,7 @@ impl Pair {
         }
     }
 
-    /// Carries bytes both ways until the session raises an event or all is quiet.
+    /// Transfers bytes in both directions until the session raises an event or nothing is left.
     fn run(&mut self) -> Result<Option<Event>, Error> {
         loop {
             self.input.extend_from_slice(&std::mem::take(&mut self.client.output));
@@ -98,7 +98,7 @@ impl Pair {
         }
     }
 
-    /// What the session answers, read by our own reader: commands as values.
+    /// The session's responses, parsed by our own reader: commands as values.
     fn answers(&mut self) -> Result<Vec<Vec<Value>>, Error> {
         while self.session.poll_event(&mut self.input, self.now)?.is_some() {}
         let bytes = written(&mut self.session);
@@ -185,7 +185,8 @@ fn a_client_of_another_make_connects_and_publishes() {
 #[test]
 fn the_handshake_of_the_first_specification_is_answered_too() {
     let mut pair = Pair::new();
-    // C1 with a version of zero and no digest, as librtmp and GStreamer send it; then C2, whatever it holds.
+    // C1 with a version of zero and no digest, as librtmp and GStreamer send it; then C2, with any
+    // content.
     pair.input.extend_from_slice(&[3]);
     pair.input.extend_from_slice(&[0; 8]);
     pair.input.extend_from_slice(&[0x55; 1528]);
@@ -306,7 +307,7 @@ fn enhanced_capabilities_are_told_to_those_who_ask_and_are_honest() {
     assert_eq!(properties.property("capsEx"), Some(&Value::Number(1.0)), "reconnecting");
 }
 
-/// A session whose peer said this of itself, publishing.
+/// A publishing session whose peer declared these capabilities.
 fn publishing_with(caps: Option<Value>) -> Pair {
     let mut pair = Pair::new();
     pair.run().unwrap();
@@ -383,7 +384,7 @@ fn another_application_is_rejected_with_the_right_one() {
     };
     assert_eq!(
         description,
-        "there is no such application here: enter rtmp://<host>/live as the server, and the stream key in a field of its own"
+        "the server has no such application: enter rtmp://<host>/live as the server, and the stream key in its separate field"
     );
 }
 
@@ -402,7 +403,7 @@ fn a_refused_publisher_reads_why_and_the_session_closes() {
     assert_eq!(answer[3].property("level"), Some(&"error".into()));
 }
 
-/// The words for a session that failed with this; it closes.
+/// The message to the peer of a session that failed with `err`; the session closes.
 fn told(pair: &mut Pair, err: &Error) -> (Value, String, String) {
     pair.session.fail(err).unwrap();
     assert!(pair.session.is_closing());
@@ -547,8 +548,7 @@ fn message_streams_are_given_again_once_deleted_and_one_too_many_is_refused_in_w
     assert!(!pair.session.is_closing());
 }
 
-/// A session that has answered `connect` with this application, and what it raises for `publish`
-/// with this name.
+/// A session after `connect` with this application, and its event for `publish` with this name.
 fn asked(app: &str, name: Value) -> (Pair, Option<Event>) {
     let mut pair = Pair::new();
     pair.run().unwrap();
@@ -612,7 +612,7 @@ fn without_a_stream_key_the_words_say_where_it_belongs() {
         assert_eq!(code(&answer), "NetStream.Publish.BadName");
         assert_eq!(
             answer[3].property("description"),
-            Some(&"there is no stream key: enter rtmp://<host>/live as the server, and the stream key in a field of its own".into())
+            Some(&"the stream key is missing: enter rtmp://<host>/live as the server, and the stream key in its separate field".into())
         );
     }
 }
@@ -637,7 +637,7 @@ fn a_connect_whose_object_is_amf3_is_answered() {
     );
     assert_eq!(answer[3].property("objectEncoding"), Some(&0.0.into()));
     assert_eq!(answer[2].property("capsEx"), Some(&1.0.into()));
-    // A command of which every value is AMF3: "createStream", 2, null.
+    // A command whose values are all AMF3: "createStream", 2, null.
     pair.send_raw(
         kind::COMMAND_AMF3,
         0,
@@ -778,7 +778,7 @@ fn a_stream_is_closed_once_however_often_it_is_said() {
         Some(Event::Closed)
     );
     assert_eq!(pair.session.poll_event(&mut pair.input, pair.now).unwrap(), None);
-    // Media that were on their way are of no stream.
+    // Media in transit belong to no stream.
     pair.client.audio(7, audio_frame());
     assert_eq!(pair.run().unwrap(), None);
 }

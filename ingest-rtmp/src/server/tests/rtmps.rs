@@ -1,4 +1,4 @@
-//! RTMP in TLS: who publishes, and who shakes no hands.
+//! RTMP over TLS: publishers, and failed handshakes.
 
 use super::*;
 
