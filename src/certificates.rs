@@ -1,8 +1,9 @@
-//! The certificate that all TLS listeners show: from files, read again when they change, or made by ourselves for development. Connections that
-//! are open keep what they were shown.
+//! The certificate of all TLS listeners: from files, which are reloaded when they change, or
+//! self-signed for development. Open connections keep their certificate.
 //!
-//! A pair that cannot be used never replaces one that can. Files are compared by content, for they may be links that are moved (certbot), and
-//! are taken once both looks of a pair agree: who writes one file after the other is not complained about.
+//! An invalid pair never replaces a valid one. Files are compared by content, because they may be
+//! links that are moved (certbot), and are loaded once two consecutive checks agree, so that a
+//! writer that replaces one file after the other causes no error.
 
 mod facts;
 mod self_signed;
@@ -34,36 +35,36 @@ use tracing::{info, warn};
 
 pub(crate) use facts::Facts;
 
-/// How often the files are looked at.
+/// Interval at which the files are checked.
 const LOOK: Duration = Duration::from_secs(2);
-/// A chain or a key is some kilobytes.
+/// Maximum size of a file; a chain or a key is some kilobytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Why there is no certificate, with the file that is to blame.
+/// Why there is no certificate, with the file at fault.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// It cannot be read, or is no such file.
+    /// The file cannot be read.
     #[error("{}: {source}", file.display())]
     Unreadable { file: PathBuf, source: io::Error },
-    /// It holds no certificate in PEM.
-    #[error("{}: no certificate in PEM (-----BEGIN CERTIFICATE-----) is in it: {why}", file.display())]
+    /// The file contains no certificate in PEM.
+    #[error("{}: no certificate in PEM (-----BEGIN CERTIFICATE-----) in the file: {why}", file.display())]
     NoCertificate { file: PathBuf, why: String },
-    /// It holds no private key in PEM.
-    #[error("{}: no private key in PEM (-----BEGIN PRIVATE KEY-----) is in it: {why}", file.display())]
+    /// The file contains no private key in PEM.
+    #[error("{}: no private key in PEM (-----BEGIN PRIVATE KEY-----) in the file: {why}", file.display())]
     NoKey { file: PathBuf, why: String },
-    /// They are a certificate and a key, but do not work together.
-    #[error("{} and {} do not go together: {source}", cert.display(), key.display())]
+    /// The certificate and the key do not match.
+    #[error("{} and {} do not match: {source}", cert.display(), key.display())]
     Mismatch {
         cert: PathBuf,
         key: PathBuf,
         source: rustls::Error,
     },
-    /// None could be made.
-    #[error("a self-signed certificate cannot be made in {}: {why}", folder.display())]
+    /// A self-signed certificate could not be created.
+    #[error("a self-signed certificate cannot be created in {}: {why}", folder.display())]
     NotMade { folder: PathBuf, why: String },
 }
 
-/// Where a certificate and its key are, in PEM.
+/// Paths of a certificate and its key, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Files {
     /// The chain, the server's own certificate first.
@@ -73,7 +74,8 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Those of a self-signed certificate under `data_dir`: made at the first call, then kept, until it runs out.
+    /// The files of a self-signed certificate under `data_dir`: created at the first call, then
+    /// kept until it expires.
     ///
     /// # Errors
     /// [`Error::NotMade`].
@@ -81,23 +83,23 @@ impl Files {
         self_signed::keep(data_dir)
     }
 
-    /// Reads and checks both.
+    /// Reads and checks both files.
     ///
     /// # Errors
-    /// What is wrong with which.
+    /// The fault, and its file.
     pub(crate) fn load(&self) -> Result<Loaded, Error> {
         parse(self, &read(&self.cert)?, &read(&self.key)?)
     }
 }
 
-/// A pair that works.
+/// A valid pair.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     key: Arc<CertifiedKey>,
     pub(crate) facts: Facts,
 }
 
-/// The certificate that is shown now. See the module.
+/// The certificate in use; see the module's documentation.
 pub(crate) struct Certificates {
     current: ArcSwap<CertifiedKey>,
     files: Mutex<Watched>,
@@ -107,9 +109,9 @@ pub(crate) struct Certificates {
 #[derive(Debug)]
 struct Watched {
     files: Files,
-    /// Of what was last taken, or told to be wrong.
+    /// Content that was loaded last, or reported as invalid.
     settled: u64,
-    /// Of what was found wrong for the first time.
+    /// Content that was found invalid in one check.
     suspect: Option<u64>,
 }
 
@@ -125,10 +127,10 @@ struct ResultLabel {
 }
 
 impl Certificates {
-    /// Reads the first.
+    /// Loads the first certificate.
     ///
     /// # Errors
-    /// What is wrong with which file.
+    /// The fault, and its file.
     pub(crate) fn load(files: Files) -> Result<Self, Error> {
         let (content, loaded) = look(&files);
         let loaded = loaded?;
@@ -147,7 +149,7 @@ impl Certificates {
         })
     }
 
-    /// Adds what is counted to a registry whose prefix is the product's name.
+    /// Adds the metrics to a registry whose prefix is the product's name.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("tls");
         registry.register_with_unit(
@@ -163,10 +165,10 @@ impl Certificates {
         );
     }
 
-    /// Takes another pair, or the same files as they are now.
+    /// Loads another pair, or the present content of the same files.
     ///
     /// # Errors
-    /// What is wrong with which file; what was shown is shown on.
+    /// The fault, and its file; the previous certificate stays in use.
     pub(crate) fn reload(&self, files: Files) -> Result<(), Error> {
         let (content, loaded) = look(&files);
         match loaded {
@@ -193,7 +195,7 @@ impl Certificates {
         }
     }
 
-    /// Looks at the files now and then until `stop`.
+    /// Checks the files at intervals until `stop`.
     pub(crate) async fn watch(self: Arc<Self>, stop: CancellationToken) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -203,7 +205,7 @@ impl Certificates {
                 () = stop.cancelled() => return,
             }
             let own = Arc::clone(&self);
-            // Files may be on a disk that hangs.
+            // The files may be on a disk that hangs.
             if tokio::task::spawn_blocking(move || own.look_again()).await.is_err() {
                 return;
             }
@@ -227,14 +229,14 @@ impl Certificates {
             Err(err) if watched.suspect == Some(content) => {
                 (watched.settled, watched.suspect) = (content, None);
                 self.metrics.count("failed");
-                warn!(%err, "the certificate has changed and cannot be used, the one before is shown on");
+                warn!(%err, "the changed certificate is invalid: the previous one stays in use");
             }
             Err(_) => watched.suspect = Some(content),
         }
     }
 
     fn take(&self, loaded: Loaded) {
-        info!(facts = %loaded.facts, "another certificate is shown from now on");
+        info!(facts = %loaded.facts, "certificate replaced");
         loaded.facts.warn_if_soon_over();
         self.metrics.show(&loaded.facts);
         self.metrics.count("taken");
@@ -270,7 +272,7 @@ impl Metrics {
     }
 }
 
-/// What is in the files, as a number that differs where they do, and as a certificate.
+/// The content of the files: a number that identifies it, and the certificate.
 fn look(files: &Files) -> (u64, Result<Loaded, Error>) {
     let mut content = DefaultHasher::new();
     let mut bytes = |file: &Path| {

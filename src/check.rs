@@ -1,5 +1,5 @@
-//! Whether `serve` would run: the configuration, the elements of GStreamer, the certificate, the ports, and what the machine allows. A report
-//! for people; what is wrong says what to do.
+//! Checks whether `serve` would run: the configuration, the GStreamer elements, the certificate,
+//! the ports, and the limits of the machine. Prints a report in which each fault has its remedy.
 
 use std::{
     env,
@@ -16,7 +16,7 @@ use crate::{
     sockets::{Purpose, is_absent, try_bind, unbound},
 };
 
-/// Prints the report to stdout; fails if anything is wrong.
+/// Prints the report to stdout. Fails if there is any fault.
 pub(crate) fn run(file: Option<&Path>, config: Result<Config, String>) -> ExitCode {
     let mut report = Report::default();
     let file = file.map_or_else(|| "built-in values".into(), |file| file.display().to_string());
@@ -59,7 +59,7 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, String>) -> ExitCo
     match report.wrong {
         0 => ExitCode::SUCCESS,
         wrong => {
-            eprintln!("streamforge: {wrong} of the above must be put right");
+            eprintln!("streamforge: {wrong} of the above must be corrected");
             ExitCode::FAILURE
         }
     }
@@ -71,7 +71,7 @@ fn publishing(config: &Config, report: &mut Report) {
         (Policy::Keys, 0) => {
             report.note(
                 "publishing",
-                "no keys are listed, so every publisher will be refused: add [[publish.keys]]",
+                "without keys every publisher is refused: add [[publish.keys]]",
             );
         }
         (Policy::Keys, keys) => report.fine("publishing", &format!("{keys} stream keys")),
@@ -84,18 +84,18 @@ fn publishing(config: &Config, report: &mut Report) {
     }
 }
 
-/// Whether an edge has an address for viewers set, which has no effect on what it fetches.
+/// Whether an edge has `http.public_url`, which has no effect on fetched manifests.
 fn has_address_of_origin(config: &Config) -> bool {
     !config.edge.origin.is_empty() && config.http.public_url.is_set()
 }
 
-/// What TLS would show.
+/// Checks the certificate.
 fn certificate(config: &Config, report: &mut Report) {
     let files = match config.certificate() {
         None => {
             return report.note(
                 "tls",
-                "no certificate, so https and rtmps are off: set tls.cert and tls.key, or tls.self_signed = true to try",
+                "no certificate, so https and rtmps are off: set tls.cert and tls.key, or tls.self_signed = true for tests",
             );
         }
         Some(Certificate::Files(files)) => files,
@@ -121,7 +121,7 @@ fn certificate(config: &Config, report: &mut Report) {
     }
 }
 
-/// Whether the ports are free.
+/// Checks that the ports are free.
 fn listeners(config: &Config, report: &mut Report) {
     let all = config.listeners();
     for purpose in [
@@ -144,7 +144,7 @@ fn listeners(config: &Config, report: &mut Report) {
                 Err(err) if is_absent(&err) && !all_absent => {
                     report.note(
                         purpose.name(),
-                        &format!("{} is not on this machine, and left out: {err}", wanted.address),
+                        &format!("{} is not available on this machine, skipped: {err}", wanted.address),
                     );
                 }
                 Err(err) => report.wrong(purpose.name(), &unbound(wanted, &err)),
@@ -153,10 +153,10 @@ fn listeners(config: &Config, report: &mut Report) {
     }
 }
 
-/// What the ladder would be made with.
+/// Tests the encoders of the ladder.
 fn encoders(config: &Config, report: &mut Report) {
     if !config.ladder.encodes() {
-        report.note("ladder", "off: sources are passed through alone");
+        report.note("ladder", "off: only sources are served");
         return;
     }
     let settings = config.ladder.transcoder();
@@ -168,7 +168,7 @@ fn encoders(config: &Config, report: &mut Report) {
                 let channels = settings.channels(encoder, trial.macroblocks_per_s);
                 let room = match config.ladder.enabled {
                     true => format!("room for the rungs of some {channels:.1} channels of 1080p at 30 frames a second"),
-                    false => "off, but for sources in which players cannot begin".to_owned(),
+                    false => "off, except for sources in which players cannot start".to_owned(),
                 };
                 let words = format!("{}; {room}", encoder.name());
                 return report.fine("ladder", &words);
@@ -179,7 +179,7 @@ fn encoders(config: &Config, report: &mut Report) {
     }
     let words = match settings.encoder {
         Some(wanted) => format!(
-            "ladder.encoder: {} does not work here; \"auto\" takes what does",
+            "ladder.encoder: {} does not work here; \"auto\" selects one that works",
             wanted.name()
         ),
         None => format!("no video encoder works; install {}", transcoder::elements::PACKAGES),
@@ -187,7 +187,8 @@ fn encoders(config: &Config, report: &mut Report) {
     report.wrong("ladder", &words);
 }
 
-/// How far the workers that decode what publishers send are kept apart. What the kernel lacks is no reason not to start.
+/// Tests the confinement of workers, which decode data from publishers. Missing features of the
+/// kernel do not prevent the start.
 fn confinement(report: &mut Report) {
     match ask(&["confinement-trial"]) {
         Ok(words) => {
@@ -196,30 +197,30 @@ fn confinement(report: &mut Report) {
             report.fine("workers", lines.next().unwrap_or_default());
             lines.for_each(|warning| report.note("workers", warning));
         }
-        Err(what) => report.wrong("workers", &format!("they cannot be confined: {what}")),
+        Err(what) => report.wrong("workers", &format!("cannot be confined: {what}")),
     }
 }
 
-/// Asks a child process, for only there GStreamer is initialised.
+/// Asks a child process, because GStreamer is initialised only there.
 fn missing_elements() -> Result<Vec<String>, String> {
     let output = ask(&["missing-elements"])?;
     Ok(String::from_utf8_lossy(&output).lines().map(str::to_owned).collect())
 }
 
-/// What this program prints when it is started with these arguments.
+/// The output of this program with these arguments.
 fn ask(args: &[&str]) -> Result<Vec<u8>, String> {
     let program = env::current_exe().map_err(|err| format!("this program's own path: {err}"))?;
     let output = Command::new(program)
         .args(args)
         .stdin(Stdio::null())
         .output()
-        .map_err(|err| format!("it cannot be asked: {err}"))?;
+        .map_err(|err| format!("it cannot be started: {err}"))?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
         return Err(format!(
             "{}; {}",
             output.status,
-            words.lines().last().unwrap_or("it said nothing")
+            words.lines().last().unwrap_or("no message")
         ));
     }
     Ok(output.stdout)

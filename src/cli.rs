@@ -17,40 +17,44 @@ use crate::{
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// How messages are written to stderr; RUST_LOG says which.
+    /// Format of the messages on stderr; RUST_LOG selects them.
     #[arg(long, global = true, value_enum, default_value_t)]
     log_format: logs::Format,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs the daemon until SIGTERM or SIGINT; a second one ends it at once. SIGHUP reads the configuration again; SIGUSR2 starts the program
-    /// anew and hands over to it.
+    /// Runs the daemon until SIGTERM or SIGINT; a second signal ends it at once. SIGHUP reloads the
+    /// configuration; SIGUSR2 starts the program again and hands over to it.
     Serve(Serve),
-    /// Says whether the configuration is right, the codecs are there and the ports are free.
+    /// Checks the configuration, the codecs and the ports.
     Check(Configured),
-    /// Pushes the test picture; without an address, to the one on standard input until that ends. A worker of `serve`.
+    /// Publishes the test picture; without an address, to the one on standard input until that
+    /// closes. A worker of `serve`.
     #[command(hide = true)]
     TestPicture {
-        /// Such as rtmp://127.0.0.1/live/demo.
+        /// For example rtmp://127.0.0.1/live/demo.
         #[arg(long)]
         url: Option<String>,
     },
-    /// Makes the renditions of one source, as the socket on standard input says. A worker of `serve`.
+    /// Makes the renditions of one source, as ordered through the socket on standard input. A
+    /// worker of `serve`.
     #[command(hide = true)]
     TranscodeWorker,
-    /// Prints whether a video encoder works, and how fast, as JSON. A worker of `serve` and `check`.
+    /// Prints whether a video encoder works, and how fast, as JSON. A worker of `serve` and
+    /// `check`.
     #[command(hide = true)]
     EncoderTrial {
-        /// Which, such as x264.
+        /// The encoder, for example x264.
         encoder: String,
-        /// Of x264, such as veryfast.
+        /// The preset of x264, for example veryfast.
         preset: String,
     },
-    /// Prints how far a worker can be confined, and in a second line a warning, if there is one. A worker of `check`.
+    /// Prints the confinement of a worker, and a warning in a second line if there is one. A worker
+    /// of `check`.
     #[command(hide = true)]
     ConfinementTrial,
-    /// Prints the names of the GStreamer elements that are missing. A worker of `check`.
+    /// Prints the names of missing GStreamer elements. A worker of `check`.
     #[command(hide = true)]
     MissingElements,
 }
@@ -66,8 +70,8 @@ struct Serve {
 
 #[derive(Debug, Args)]
 struct Configured {
-    /// The configuration file. Default: conf/streamforge.toml if it is there, else built-in values. Variables
-    /// STREAMFORGE_<SECTION>_<KEY> override it.
+    /// The configuration file. Default: conf/streamforge.toml if it exists, otherwise built-in
+    /// values. Variables STREAMFORGE_<SECTION>_<KEY> override it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -84,10 +88,10 @@ impl Configured {
 }
 
 impl Cli {
-    /// Does what was asked.
+    /// Runs the command.
     ///
     /// # Errors
-    /// One line that says what is wrong and what to do.
+    /// One line with the fault and the remedy.
     pub(crate) fn run(self) -> Result<ExitCode, String> {
         match self.command {
             Command::Serve(Serve { configured, take_over }) => {

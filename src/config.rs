@@ -1,5 +1,6 @@
-//! What an operator can set, read from a file and the environment, checked once. What parses is in range; what depends on two values
-//! is checked at the end. Each section goes to the crate that it concerns.
+//! The operator's settings, read from a file and the environment, and checked once. A parsed value
+//! is in its range; constraints between two values are checked at the end. Each section is passed
+//! to its crate.
 
 mod error;
 mod ladder;
@@ -22,11 +23,12 @@ pub(crate) use ladder::Ladder;
 pub(crate) use source::{Loaded, default_file, load};
 use within::Within;
 
-/// Everything. `conf/streamforge.toml` says what each key does and what more and less of it cost; the defaults are its values.
+/// All settings. `conf/streamforge.toml` describes the effect and the costs of each key; the
+/// defaults are its values.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// Where files are kept. Nothing is written yet: media are held in memory.
+    /// Directory of the daemon's files. Media are held in memory.
     pub(crate) data_dir: PathBuf,
     pub(crate) rtmp: ingest_rtmp::Config,
     rtmps: Rtmps,
@@ -64,7 +66,7 @@ impl Default for Config {
     }
 }
 
-/// RTMP in TLS; the limits are those of `rtmp`.
+/// RTMP over TLS; the limits are those of `rtmp`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Rtmps {
@@ -80,27 +82,27 @@ impl Default for Rtmps {
     }
 }
 
-/// What TLS listeners show. They are off without a certificate.
+/// The certificate of TLS listeners, which are disabled without one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Tls {
-    /// Empty for none.
+    /// Empty: none.
     cert: PathBuf,
     key: PathBuf,
     self_signed: bool,
 }
 
-/// Where a certificate comes from.
+/// The origin of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Certificate {
-    /// Files of the operator's.
+    /// The operator's files.
     Files(Files),
-    /// One that is made here, under this `data_dir`.
+    /// A self-signed certificate under this `data_dir`.
     SelfSigned(PathBuf),
 }
 
 impl Certificate {
-    /// The files, which are made if they are ours.
+    /// The files; a self-signed pair is created if necessary.
     pub(crate) fn files(&self) -> Result<Files, certificates::Error> {
         match self {
             Self::Files(files) => Ok(files.clone()),
@@ -113,7 +115,7 @@ impl Certificate {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Admin {
-    /// Where `/metrics`, `/healthz` and `/readyz` are; nothing for nowhere.
+    /// Addresses of `/metrics`, `/healthz` and `/readyz`; empty for none.
     #[serde(deserialize_with = "origin_http::addresses")]
     listen: Vec<SocketAddr>,
 }
@@ -126,7 +128,7 @@ impl Default for Admin {
     }
 }
 
-/// How a process gives way to the next.
+/// Settings of a hand-over.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Upgrade {
@@ -142,13 +144,13 @@ impl Default for Upgrade {
 }
 
 impl Upgrade {
-    /// How long the old process keeps publishers that do not go by themselves.
+    /// Time for which the old process keeps publishers that do not leave by themselves.
     pub(crate) fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_s.get())
     }
 }
 
-/// Who may administer.
+/// The administrator.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Api {
@@ -165,7 +167,7 @@ impl Api {
     }
 }
 
-/// Who may publish.
+/// The right to publish.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Publish {
@@ -173,18 +175,18 @@ pub(crate) struct Publish {
     pub(crate) keys: Vec<Key>,
 }
 
-/// How publishers are told apart.
+/// How publishers are authorised.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Policy {
-    /// Anyone publishes: the stream key is the channel's name.
+    /// Anyone may publish: the stream key is the channel's name.
     Open,
-    /// A stream key is listed, with the channel that it is for.
+    /// A publisher needs a listed stream key, which is for one channel.
     #[default]
     Keys,
 }
 
-/// A stream key, kept as its hash, and its channel.
+/// A stream key, stored as its hash, and its channel.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawKey")]
 pub(crate) struct Key {
@@ -212,7 +214,7 @@ impl TryFrom<RawKey> for Key {
     }
 }
 
-/// A secret given as it is; only its hash is kept.
+/// A secret in plain text; only its hash is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Plain(KeyDigest);
 
@@ -228,7 +230,7 @@ impl<'de> Deserialize<'de> for Plain {
     }
 }
 
-/// A secret given as its SHA-256.
+/// A secret as its SHA-256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Hashed(KeyDigest);
 
@@ -241,7 +243,7 @@ impl<'de> Deserialize<'de> for Hashed {
     }
 }
 
-/// How live broadcasts are cut and kept.
+/// Segmentation and storage of live broadcasts.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Live {
@@ -271,7 +273,7 @@ impl Default for Live {
 }
 
 impl Live {
-    /// For the hub.
+    /// Settings of the hub.
     pub(crate) fn hub(&self) -> hub::Settings {
         let segment = Duration::from_millis(self.segment_ms.get());
         let mib = usize::try_from(self.backlog_mb.get()).unwrap_or(usize::MAX);
@@ -287,7 +289,7 @@ impl Live {
         }
     }
 
-    /// For the packager.
+    /// Settings of the packager.
     pub(crate) fn packager(&self) -> packager::live::Config {
         packager::live::Config {
             part: Duration::from_millis(self.part_ms.get()),
@@ -304,7 +306,8 @@ impl Live {
                 segment / 2
             ));
         }
-        // RFC 8216bis 6.2.2: a playlist never lists less than three target durations, and ours is ceil(2T).
+        // RFC 8216bis 6.2.2: a playlist never lists less than three target durations, and ours is
+        // ceil(2T).
         let least = (2 * segment).div_ceil(1_000) * 3;
         if window < least {
             return Err(format!(
@@ -319,12 +322,12 @@ impl Live {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Demo {
-    /// Whether it is pushed to the channel `demo`.
+    /// Whether it is published to the channel `demo`.
     pub(crate) enabled: bool,
 }
 
 impl Config {
-    /// Where the certificate comes from, if there is to be one.
+    /// The origin of the certificate, if one is configured.
     pub(crate) fn certificate(&self) -> Option<Certificate> {
         let Tls { cert, key, self_signed } = &self.tls;
         match (cert.as_os_str().is_empty(), self_signed) {
@@ -337,7 +340,7 @@ impl Config {
         }
     }
 
-    /// All sockets that are to be listened on; those of TLS if there is to be a certificate.
+    /// All configured sockets; those of TLS only with a certificate.
     pub(crate) fn listeners(&self) -> Vec<Wanted> {
         let tls = self.certificate().is_some();
         let of = |purpose, addresses: &[SocketAddr], on: bool| {
@@ -356,7 +359,7 @@ impl Config {
         .concat()
     }
 
-    /// What no single value shows.
+    /// Checks the constraints between values.
     fn check(&self) -> Result<(), String> {
         if self.demo.enabled && self.rtmp.listen.is_empty() {
             return Err("demo.enabled is true, but the test picture needs rtmp.listen".into());

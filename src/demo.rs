@@ -1,4 +1,5 @@
-//! The demonstration: the test picture, pushed over RTMP to the channel `demo` like any publisher's, by a worker process.
+//! The demonstration: a worker process publishes the test picture over RTMP to the channel `demo`,
+//! like any publisher.
 
 use std::{
     env, io,
@@ -31,10 +32,10 @@ pub(crate) fn channel() -> Result<ChannelName, media_core::Error> {
     CHANNEL.parse()
 }
 
-/// The worker that pushes to the listener at `rtmp`, under the application `app`.
+/// The worker that publishes to the listener at `rtmp`, under the application `app`.
 ///
 /// # Errors
-/// This program's own path cannot be found.
+/// This program's own path cannot be determined.
 pub(crate) fn worker(rtmp: SocketAddr, app: &str, key: &Key) -> io::Result<Worker> {
     Ok(Worker {
         name: "test picture",
@@ -44,10 +45,10 @@ pub(crate) fn worker(rtmp: SocketAddr, app: &str, key: &Key) -> io::Result<Worke
     })
 }
 
-/// An address of this machine at which a listener at `address` is reached.
+/// An address of this machine at which a listener at `address` can be reached.
 pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
-        // What listens on [::] takes IPv4 as well.
+        // A listener on [::] accepts IPv4 as well.
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) | IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
         ip => ip,
     };

@@ -1,8 +1,10 @@
-//! One process of the daemon gives way to the next, and nobody who is connected notices: the old one starts the program anew, hands it the
-//! listening sockets, and stays until its last publisher has gone. What only the old one has, the new one fetches from it.
+//! One process of the daemon hands over to the next, without an interruption for clients: the old
+//! one starts the program again, hands it the listening sockets, and stays until its last publisher
+//! has disconnected. The new one fetches the old one's broadcasts from it.
 //!
-//! - `message`: what the two say to each other. `channel`: the socket between them.
-//! - `offer`: the old process' side. `accept`: the new one's. `older`: the old one's API, for the new one's.
+//! - `message`: the messages between the two. `channel`: the socket between them.
+//! - `offer`: the old process' side. `accept`: the new one's. `older`: the old one's API, for the
+//!   new one's.
 //!
 //! ```text
 //! old                                     new
@@ -16,7 +18,7 @@
 //!  |<----------------------------- Reload --|  (at each SIGHUP)
 //!  |<------------------------------- Stop --|  (if the whole service stops)
 //! ```
-//! Whoever sees the socket close knows that the other is gone.
+//! A process that sees the socket close knows that the other one has ended.
 
 mod accept;
 mod channel;
@@ -30,31 +32,31 @@ pub(crate) use accept::Predecessor;
 pub(crate) use offer::{Launch, Successor, Word};
 pub(crate) use older::Older;
 
-/// The hidden flag of `serve` that says: take over from who is at the other end of standard input.
+/// The hidden flag of `serve`: take over from the process at the other end of standard input.
 pub(crate) const FLAG: &str = "--take-over";
 
-/// Why one process does not follow another.
+/// Why a hand-over fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The socket between them.
+    /// The socket between the processes failed.
     #[error("the socket to the other process: {0}")]
     Socket(#[from] io::Error),
-    /// What came is no message.
+    /// A packet is not a valid message.
     #[error("the other process sent {0}")]
     Message(#[from] message::Malformed),
-    /// A message came that is for another moment.
-    #[error("the other process sent {0} out of turn")]
+    /// A message was not expected in this state.
+    #[error("the other process sent {0} unexpectedly")]
     OutOfTurn(&'static str),
     /// The other end closed.
-    #[error("the other process is gone")]
+    #[error("the other process has ended")]
     Gone,
     /// The program cannot be started.
     #[error("{program}: {source}; is it still installed there?")]
     NoProgram { program: String, source: io::Error },
     /// It ended before it was ready.
-    #[error("the new process ended before it was ready, {0}; its last words stand above")]
+    #[error("the new process ended before it was ready, {0}; see its messages above")]
     Ended(ExitStatus),
-    /// It is not ready in time.
+    /// It was not ready in time.
     #[error("the new process was not ready within {0} s")]
     Late(u64),
 }

@@ -1,5 +1,6 @@
-//! What the machine allows: file descriptors, memory, buffers of UDP. Raised where we may, told at the start, and by `check` against what the
-//! configuration asks for. getrlimit(2), proc(5), the kernel's cgroup-v2.
+//! Limits of the machine: file descriptors, memory, UDP buffers. Raised where possible, logged at
+//! the start, and compared with the configuration by `check`. getrlimit(2), proc(5), the kernel's
+//! cgroup-v2.
 
 use std::{fmt, fs, path::Path};
 
@@ -9,16 +10,17 @@ use tracing::{info, warn};
 
 use crate::{config::Config, sockets};
 
-/// Descriptors beside those of connections: listeners, workers' pipes and sockets, files.
+/// Descriptors besides those of connections: listeners, workers' pipes and sockets, files.
 const OTHER_DESCRIPTORS: u64 = 512;
-/// What a connection over HTTP costs, and one over RTMP, in bytes: buffers of ours; the kernel's come on top and are counted by it.
+/// Memory of a connection over HTTP, and one over RTMP, in bytes: our buffers; the kernel's are
+/// additional and accounted by it.
 const HTTP_BYTES: u64 = 40 << 10;
 const RTMP_BYTES: u64 = 64 << 10;
-/// The bit rate by which memory is reckoned: a source of 1080p and the shipped ladder.
+/// The bit rate for estimates of memory: a source of 1080p and the shipped ladder.
 const EXAMPLE_BPS: u64 = 11_000_000;
 
-/// Raises the limit of descriptors as far as it may, and says in the log what is short.
-pub(crate) fn raise_and_tell(config: &Config) {
+/// Raises the limit of descriptors as far as possible, and logs limits below the configuration.
+pub(crate) fn raise_and_log(config: &Config) {
     let allowed = raise_descriptors();
     info!(descriptors = allowed, "limits");
     for finding in [descriptors(config, allowed), memory(config), datagrams(config)]
@@ -29,30 +31,30 @@ pub(crate) fn raise_and_tell(config: &Config) {
             warn!(
                 limit = finding.what,
                 words = finding.words,
-                "the machine allows less than is asked for"
+                "a limit of the machine is below the configuration"
             );
         }
     }
 }
 
-/// What the machine allows, for `check`.
+/// The limits of the machine, for `check`.
 pub(crate) fn findings(config: &Config) -> Vec<Finding> {
     let allowed = raise_descriptors();
     let all = [descriptors(config, allowed), memory(config), datagrams(config)];
     all.into_iter().flatten().collect()
 }
 
-/// One thing that the machine allows, or not.
+/// The result for one limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
     pub(crate) what: &'static str,
-    /// What there is, what is needed, and what to do.
+    /// The available and the required amount, and the remedy.
     pub(crate) words: String,
-    /// Whether it may not be enough.
+    /// Whether it may not suffice.
     pub(crate) short: bool,
 }
 
-/// The soft limit becomes the hard one; what that is.
+/// Raises the soft limit to the hard one. Returns it.
 fn raise_descriptors() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
@@ -78,12 +80,11 @@ fn descriptors(config: &Config, allowed: u64) -> Option<Finding> {
         0 => String::new(),
         _ => format!(", edge.max_fetches from each origin {edge}"),
     };
-    let sum =
-        format!("{needed} for http.max_connections {http}, rtmp.max_connections {rtmp}{of_edge} and what else is open");
+    let sum = format!("{needed} for http.max_connections {http}, rtmp.max_connections {rtmp}{of_edge} and other files");
     let short = allowed < needed;
     let words = match short {
         true => format!(
-            "{allowed} are allowed, but {sum} are needed: raise LimitNOFILE= of the unit (ulimit -Hn), or lower those"
+            "{allowed} are allowed, but {sum} are needed: raise LimitNOFILE= of the unit (ulimit -Hn), or lower these keys"
         ),
         false => format!("{allowed} are allowed, {sum} are needed at most"),
     };
@@ -94,7 +95,7 @@ fn descriptors(config: &Config, allowed: u64) -> Option<Finding> {
     })
 }
 
-/// Each fetch may have a connection of its own. Files of its disk are opened one at a time.
+/// Each fetch may have a separate connection. Files of its disk cache are opened one at a time.
 fn edge_descriptors(edge: &edge::Config) -> u64 {
     edge.origin.len() as u64 * u64::from(edge.max_fetches)
 }
@@ -112,14 +113,14 @@ fn memory(config: &Config) -> Option<Finding> {
 
 fn memory_within(config: &Config, (allowed, whose): (u64, &str)) -> Option<Finding> {
     let window = config.live.packager().window.as_secs();
-    // What is listed, and as long again.
+    // The listed segments, and as much again.
     let most = (config.live.packager().window_mb as u64) << 20;
     let channel = (EXAMPLE_BPS / 8 * window * 2).min(most);
     let connections = config.http.max_connections as u64 * HTTP_BYTES + config.rtmp.max_connections as u64 * RTMP_BYTES;
     let edge = edge_bytes(&config.edge);
     let left = allowed.saturating_sub(connections);
     let channels = left.saturating_sub(edge) / channel.max(1);
-    // An edge may have no channel of its own.
+    // An edge may have no channels of its own.
     let short = if edge > 0 { left < edge } else { channels == 0 };
     let advice = match (short, edge) {
         (true, 0) => ": lower live.window_s or the connections",
@@ -131,7 +132,7 @@ fn memory_within(config: &Config, (allowed, whose): (u64, &str)) -> Option<Findi
         _ => format!(", {} for edge.memory_mb", Bytes(edge)),
     };
     let words = format!(
-        "{} {whose}: room for some {channels} channels of 11 Mbit/s in all with live.window_s {window} ({} each), beside {} for all \
+        "{} {whose}: room for some {channels} channels of 11 Mbit/s in total with live.window_s {window} ({} each), in addition to {} for all \
          connections{of_edge}{advice}",
         Bytes(allowed),
         Bytes(channel),
@@ -144,7 +145,7 @@ fn memory_within(config: &Config, (allowed, whose): (u64, &str)) -> Option<Findi
     })
 }
 
-/// The least of what the machine has and what the service may use.
+/// The smaller of the machine's memory and the service's limit.
 fn memory_bytes() -> Option<(u64, &'static str)> {
     let machine = total(&fs::read_to_string("/proc/meminfo").ok()?)?;
     let of_service = fs::read_to_string("/proc/self/cgroup").ok();
@@ -155,14 +156,15 @@ fn memory_bytes() -> Option<(u64, &'static str)> {
     })
 }
 
-/// Of /proc/meminfo.
+/// MemTotal of /proc/meminfo.
 fn total(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     kib.checked_mul(1 << 10)
 }
 
-/// The least `memory.max` of the groups from this process' own, which /proc/self/cgroup names, up to `root`.
+/// The smallest `memory.max` of the groups from this process' own, named in /proc/self/cgroup, up
+/// to `root`.
 fn cgroup_limit(root: &Path, cgroup: &str) -> Option<u64> {
     let own = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let group = root.join(own);
@@ -177,7 +179,7 @@ fn datagrams(config: &Config) -> Option<Finding> {
     if !config.listeners().iter().any(quic) {
         return None;
     }
-    // A unit may hide it from us; then there is nothing to say.
+    // A unit may hide it from us; then there is no result.
     let allowed = |name| {
         let text = fs::read_to_string(format!("/proc/sys/net/core/{name}")).ok()?;
         text.trim().parse::<u64>().ok()
@@ -199,7 +201,7 @@ fn datagrams(config: &Config) -> Option<Finding> {
     })
 }
 
-/// A size for people.
+/// A size in readable units.
 struct Bytes(u64);
 
 impl fmt::Display for Bytes {

@@ -1,5 +1,5 @@
-//! Where messages go: stderr, as text for people or as JSON for collectors. `RUST_LOG` says which; `info` if it does not. No message is
-//! repeated without limit (`limit`).
+//! The output of messages: stderr, as readable text or as JSON for collectors. `RUST_LOG` selects
+//! them; the default is `info`. No message is repeated without limit (`limit`).
 
 mod limit;
 
@@ -19,20 +19,20 @@ use self::limit::{Limit, WINDOW};
 /// The limit of this process' messages.
 static LIMIT: OnceLock<Limit> = OnceLock::new();
 
-/// How a message is written.
+/// The format of messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// A line for people.
+    /// Readable lines.
     #[default]
     Text,
-    /// A JSON object a line.
+    /// One JSON object a line.
     Json,
 }
 
-/// Sends the process' messages to stderr from here on.
+/// Sends the process' messages to stderr from now on.
 ///
 /// # Errors
-/// `RUST_LOG` is not a filter.
+/// `RUST_LOG` is not a valid filter.
 pub(crate) fn init(format: Format) -> Result<(), String> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) if !filter.is_empty() => filter
@@ -50,7 +50,7 @@ pub(crate) fn init(format: Format) -> Result<(), String> {
     Ok(())
 }
 
-/// Reports now and then how many messages were left out.
+/// Reports the number of suppressed messages at intervals.
 pub(crate) async fn report_left_out() -> Infallible {
     let mut pause = interval(WINDOW);
     loop {
@@ -58,7 +58,7 @@ pub(crate) async fn report_left_out() -> Infallible {
         let Some(limit) = LIMIT.get() else { continue };
         for left_out in limit.take_left_out(Instant::now()) {
             let (target, line, count) = (left_out.target, left_out.line, left_out.count);
-            warn!(from = target, line, count, "messages left out: the same came too often");
+            warn!(from = target, line, count, "messages left out: limit reached");
         }
     }
 }

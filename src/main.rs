@@ -1,9 +1,13 @@
-//! The daemon: command line, configuration, wiring, start and stop. No media logic and no business rules: those are the crates'.
+//! The daemon: command line, configuration, wiring, start and stop. Media logic and business rules
+//! belong to the crates.
 //!
-//! - `cli`: the commands. `config`: what an operator sets. `logs`: where messages go.
-//! - `serve`: what runs, and in which order it stops. `publish`: who may publish. `pages`: the watch page. `demo`: the test picture.
-//! - `sockets`: where it listens. `certificates`: what TLS shows. `handover`: how one process follows another without a pause.
-//! - `signals`, `notify`: the operator and the service manager. `limits`: what the machine allows. `check`: whether it would run.
+//! - `cli`: the commands. `config`: the operator's settings. `logs`: the output of messages.
+//! - `serve`: the running parts, and their order of stopping. `publish`: the right to publish.
+//!   `pages`: the watch page. `demo`: the test picture.
+//! - `sockets`: the listening sockets. `certificates`: the TLS certificate. `handover`: the
+//!   hand-over to another process without interruption.
+//! - `signals`, `notify`: the operator and the service manager. `limits`: limits of the machine.
+//!   `check`: whether the daemon would run.
 
 #![forbid(unsafe_code)]
 
@@ -27,7 +31,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    // One cryptography for all; it can be set once, and this is the first.
+    // One crypto provider for the whole process; it can be set only once.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cli::Cli::parse().run() {
         Ok(code) => code,

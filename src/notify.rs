@@ -1,5 +1,6 @@
-//! What the service manager is told, where there is one that listens: ready, reloading, stopping, who the main process is, what is live; and
-//! that the daemon is alive, which is said only while the hub's clock ticks. sd_notify(3), systemd.service(5).
+//! Notifications to the service manager, if there is one: ready, reloading, stopping, the main
+//! process, live broadcasts; and the watchdog's keep-alive, which is sent only while the hub's
+//! clock ticks. sd_notify(3), systemd.service(5).
 
 use std::{
     sync::{
@@ -14,45 +15,45 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
-/// How often the status is told, if it has changed.
+/// Minimum interval of status notifications.
 const STATUS_SPAN: Duration = Duration::from_secs(5);
 
-/// Start is over: all listeners are bound, all parts run.
+/// The start is complete: all listeners are bound, all parts run.
 pub(crate) fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
-/// The daemon is on its way out.
+/// The daemon is stopping.
 pub(crate) fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
-/// The configuration is being read again; [`ready`] ends it.
+/// The configuration is being reloaded; [`ready`] ends this state.
 pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        // Together: systemd 253 and later want the time beside it.
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        // Both in one message: systemd 253 and later require the time with it.
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(err) => debug!(%err, "no monotonic clock"),
     }
 }
 
 /// Another process is the daemon from now on.
 pub(crate) fn main_process(pid: u32) {
-    tell(&[NotifyState::MainPid(pid)]);
+    notify(&[NotifyState::MainPid(pid)]);
 }
 
-fn tell(states: &[NotifyState<'_>]) {
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(err) = sd_notify::notify(states) {
-        debug!(%err, "the service manager is not told");
+        debug!(%err, "the service manager cannot be notified");
     }
 }
 
-/// Beaten by what must go on for the daemon to be alive. Clones are one.
+/// Beaten by the task that must run for the daemon to be alive. Clones share the count.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pulse(Arc<AtomicU64>);
 
 impl Pulse {
-    /// It goes on.
+    /// Records that the task runs.
     pub(crate) fn beat(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -62,7 +63,8 @@ impl Pulse {
     }
 }
 
-/// Tells the service manager what `status` says, and within half of its limit that the daemon is alive, as long as `pulse` goes on.
+/// Sends `status` to the service manager, and the keep-alive within half of its limit, as long as
+/// `pulse` beats.
 pub(crate) async fn watch(pulse: Pulse, status: impl Fn() -> String + Send, stop: CancellationToken) {
     let limit = sd_notify::watchdog_enabled();
     let mut ticks = interval(limit.map_or(STATUS_SPAN, |limit| (limit / 2).max(Duration::from_millis(1))));
@@ -76,9 +78,9 @@ pub(crate) async fn watch(pulse: Pulse, status: impl Fn() -> String + Send, stop
         };
         if limit.is_some() {
             match health.check(pulse.count()) {
-                Verdict::Alive => tell(&[NotifyState::Watchdog]),
+                Verdict::Alive => notify(&[NotifyState::Watchdog]),
                 Verdict::Stuck => {
-                    error!("the hub's clock has stopped; the service manager is not told that all is well")
+                    error!("the hub's clock has stopped: the watchdog is no longer notified")
                 }
                 Verdict::StillStuck => {}
             }
@@ -86,14 +88,14 @@ pub(crate) async fn watch(pulse: Pulse, status: impl Fn() -> String + Send, stop
         if told_at.is_none_or(|at| now.duration_since(at) >= STATUS_SPAN) {
             let status = status();
             if status != told {
-                tell(&[NotifyState::Status(&status)]);
+                notify(&[NotifyState::Status(&status)]);
                 (told, told_at) = (status, Some(now));
             }
         }
     }
 }
 
-/// What two looks at the pulse say.
+/// Compares the pulse at two times.
 #[derive(Debug, Default)]
 struct Health {
     seen: Option<u64>,
@@ -103,13 +105,13 @@ struct Health {
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Alive,
-    /// From now on.
+    /// The pulse has stopped, as of this check.
     Stuck,
     StillStuck,
 }
 
 impl Health {
-    /// The first look knows nothing yet, and says that all is well: the daemon has just started.
+    /// The first check has no comparison, and assumes success, because the daemon has just started.
     fn check(&mut self, beats: u64) -> Verdict {
         let stuck = self.seen.replace(beats) == Some(beats);
         match (stuck, std::mem::replace(&mut self.stuck, stuck)) {

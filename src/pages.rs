@@ -1,4 +1,4 @@
-//! The watch page and what it needs, from `web/`, in the binary.
+//! The watch page and its files, from `web/`, embedded in the binary.
 
 use std::io::Write;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use origin_http::{Page, Pages};
 
-/// All of them, compressed once.
+/// All files, compressed once.
 pub(crate) fn watch() -> Pages {
     let script = |text: &'static str| page("text/javascript; charset=utf-8", text);
     Pages {
@@ -31,10 +31,10 @@ fn page(content_type: &'static str, text: &'static str) -> Page {
     Page::new(content_type, Bytes::from_static(text.as_bytes()), gzip(text.as_bytes()))
 }
 
-/// None if it is not worth it.
+/// The compressed bytes, unless they are not smaller.
 fn gzip(bytes: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    // Writing to memory does not fail.
+    // Writing to memory cannot fail.
     encoder.write_all(bytes).ok()?;
     let compressed = encoder.finish().ok()?;
     (compressed.len() < bytes.len()).then(|| compressed.into())

@@ -1,4 +1,4 @@
-//! Who may publish, by the configuration: anyone, or who has a key that is listed.
+//! The right to publish according to the configuration: anyone, or publishers with a listed key.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Key, Policy, Publish};
 
-/// Answers for every publisher, by the configuration as it is now.
+/// Authorises every publisher, by the configuration in force.
 #[derive(Debug)]
 pub(crate) struct Publishers {
     rules: ArcSwap<Rules>,
-    /// Keys of the daemon's own, which stay.
+    /// Keys of the daemon itself, which are permanent.
     own: Vec<Listed>,
 }
 
@@ -22,11 +22,11 @@ pub(crate) struct Publishers {
 struct Rules {
     policy: Policy,
     keys: Vec<Listed>,
-    /// The right of those that nobody asks for a key.
+    /// The right of publishers that need no key.
     open: CancellationToken,
 }
 
-/// A key, and the right that was given for it.
+/// A key, and the right granted for it.
 #[derive(Debug, Clone)]
 struct Listed {
     key: Key,
@@ -54,7 +54,7 @@ impl Publishers {
         }
     }
 
-    /// Lists one more key, for as long as this lives, whatever the policy.
+    /// Adds a permanent key, under any policy.
     pub(crate) fn admit(&mut self, channel: ChannelName, key: &str) {
         self.own.push(Listed::new(Key {
             channel,
@@ -62,8 +62,9 @@ impl Publishers {
         }));
     }
 
-    /// Goes by another configuration from now on. Who publishes with a key that is listed no more, or with none where one is needed now, is
-    /// sent off; the rest goes on. Returns how many keys were withdrawn.
+    /// Applies another configuration. Publishers whose key is no longer listed, or that have no key
+    /// where one is required now, are disconnected; the others continue. Returns the number of
+    /// withdrawn keys.
     pub(crate) fn reload(&self, publish: &Publish) -> usize {
         let before = self.rules.load_full();
         let known = |key: &Key| before.keys.iter().find(|listed| listed.key == *key).cloned();
@@ -91,7 +92,7 @@ impl Authorize for Publishers {
     fn authorize(&self, request: &PublishRequest) -> Result<Grant, Refusal> {
         let key = request.key.expose();
         let rules = self.rules.load();
-        // All are compared, so that the time tells nothing of which.
+        // All keys are compared, so that the time does not reveal the match.
         let listed =
             self.own
                 .iter()
@@ -116,21 +117,21 @@ impl Authorize for Publishers {
                 )),
             },
             (None, Policy::Keys) if rules.keys.is_empty() && self.own.is_empty() => Err(Refusal::denied(
-                "this server has no stream keys yet: its operator adds one to the configuration, as [[publish.keys]] with \
-                 channel = \"NAME\" and key = \"SECRET\", and sends the daemon SIGHUP",
+                "this server has no stream keys yet: the operator must add one to the configuration, as [[publish.keys]] with \
+                 channel = \"NAME\" and key = \"SECRET\", and send SIGHUP to the daemon",
             )),
             (None, Policy::Keys) => Err(Refusal::denied(format!(
-                "this stream key is not known here: check it for a typing mistake, or ask the server's operator for one{}",
+                "this stream key is not known here: check its spelling, or ask the server's operator for one{}",
                 hint(key)
             ))),
         }
     }
 }
 
-/// What may be wrong with a key that has characters which keys seldom have; it shows none of them.
+/// A hint for a key with characters that keys rarely contain; it shows none of them.
 fn hint(key: &str) -> &'static str {
     match key.contains(|c: char| c.is_whitespace() || c.is_control()) || key.contains("//") {
-        true => "; there is a space, a line end or an address in it: the stream key alone belongs in its field",
+        true => "; it contains a space, a line end or an address: enter only the stream key in its field",
         false => "",
     }
 }

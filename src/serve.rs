@@ -1,5 +1,5 @@
-//! What `serve` does: it starts all parts, listens to signals, and stops the parts in the order in which data flow, under one grace period.
-//! Or it gives way to a new process of itself, and drains.
+//! The command `serve`: starts all parts, handles signals, and stops the parts in the order of the
+//! data flow, within one grace period. Or it hands over to a new process, and drains.
 
 mod adapters;
 mod parts;
@@ -34,28 +34,29 @@ use parts::{Part, Parts};
 use reload::Reloadable;
 use retire::Retirement;
 
-/// How often the clock acts on the hub.
+/// Interval at which the hub's clock advances.
 const TICK: Duration = Duration::from_millis(100);
-/// From the first signal until everything has stopped.
+/// Time from the first signal until everything has stopped.
 const GRACE: Duration = Duration::from_secs(10);
-/// For publishers and RTMP players to be told; who does not read keeps its connection until the grace is over, and nobody waits for it.
+/// Time for notices to publishers and RTMP players; the stop does not wait longer for a peer that
+/// does not read.
 const TELL: Duration = Duration::from_secs(1);
-/// After the broadcasts have ended: for players to fetch the end of their playlists.
+/// Time after the end of the broadcasts in which players can fetch the end of their playlists.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// What `serve` was called with.
+/// The arguments of `serve`.
 pub(crate) struct Call {
     pub(crate) loaded: Loaded,
-    /// The configuration's file, if there is one: it is read again at SIGHUP.
+    /// The configuration file, if there is one: SIGHUP reloads it.
     pub(crate) file: Option<PathBuf>,
     /// Whether another process hands over to this one.
     pub(crate) takes_over: bool,
 }
 
-/// Runs the daemon until it is told to stop, or has given way.
+/// Runs the daemon until a signal stops it, or it has handed over and drained.
 ///
 /// # Errors
-/// One line: why it did not start, or did not end well.
+/// One line with the cause of a failed start or stop.
 pub(crate) fn run(call: Call) -> Result<ExitCode, String> {
     let launch = Launch::of_this_process();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -63,7 +64,7 @@ pub(crate) fn run(call: Call) -> Result<ExitCode, String> {
         .build()
         .map_err(|err| format!("no threads to run on: {err}"))?;
     let outcome = runtime.block_on(serve(call, launch));
-    // What is left has outlived the grace.
+    // Remaining tasks have exceeded the grace period.
     runtime.shutdown_background();
     outcome.map(|()| ExitCode::SUCCESS)
 }
@@ -81,8 +82,8 @@ async fn serve(call: Call, launch: Launch) -> Result<(), String> {
     let mut daemon = Daemon::start(call, inherited, predecessor).await?;
     if let Some(predecessor) = &daemon.predecessor {
         match predecessor.take_over().await {
-            Ok(()) => info!("took over from the process before"),
-            Err(err) => warn!(%err, "the process before is gone already"),
+            Ok(()) => info!("took over from the old process"),
+            Err(err) => warn!(%err, "the old process has already ended"),
         }
         daemon.sockets.begin();
     }
@@ -94,7 +95,7 @@ async fn serve(call: Call, launch: Launch) -> Result<(), String> {
     };
     tokio::select! {
         drained = timeout(GRACE, daemon.stop()) => if drained.is_err() {
-            warn!("not all has stopped within the grace, ending");
+            warn!("grace period over, ending with running parts");
         },
         signal = signals.next_stop() => {
             return Err(format!("ended at once by a second {signal}; what was live is cut off"));
@@ -112,34 +113,34 @@ async fn serve(call: Call, launch: Launch) -> Result<(), String> {
     }
 }
 
-/// Why the daemon does not go on.
+/// Why the daemon stops.
 enum Why {
     Told,
-    /// This part has ended, and was not told to.
+    /// This part ended unexpectedly.
     APart(Part),
-    /// Another process has its place, and what this one had is over.
+    /// Another process has taken over, and the broadcasts of this one have ended.
     Drained,
 }
 
-/// All that runs.
+/// The running daemon.
 struct Daemon {
     hub: Hub,
     presentations: Presentations,
     readiness: admin::Readiness,
     parts: Parts,
-    /// What the listeners were made of, to be handed over.
+    /// The sockets of the listeners, for a hand-over.
     sockets: Sockets,
-    /// Accept no more, and serve who is there.
+    /// Cancelled to accept no more connections and keep the present ones.
     retire: CancellationToken,
     edge: Option<Arc<Edge>>,
     retirement: Retirement,
     reloadable: Reloadable,
-    /// The process that this one follows, as long as that drains.
+    /// The old process, as long as it drains.
     predecessor: Option<Predecessor>,
 }
 
 impl Daemon {
-    /// Acts on signals until it is to stop, as the main process or after another has become that.
+    /// Handles signals until the stop, as the main process or while draining.
     async fn run(&mut self, signals: &mut Signals, launch: &Launch) -> Why {
         match self.serve(signals, launch).await {
             Ok(successor) => self.give_way(successor, signals).await,
@@ -150,7 +151,7 @@ impl Daemon {
         }
     }
 
-    /// Acts on signals until another process serves, or this one is to stop.
+    /// Handles signals until another process serves, or this one must stop.
     async fn serve(&mut self, signals: &mut Signals, launch: &Launch) -> Result<Successor, Why> {
         loop {
             tokio::select! {
@@ -177,7 +178,7 @@ impl Daemon {
                         };
                         match upgraded {
                             Ok(successor) => return Ok(successor),
-                            Err(why) => warn!(why, "not upgraded; this process goes on as before"),
+                            Err(why) => warn!(why, "upgrade failed: this process continues"),
                         }
                     }
                 },
@@ -186,14 +187,15 @@ impl Daemon {
         }
     }
 
-    /// Stops all parts in the order data flow: publishers, broadcasts, requests, the rest. Bounded by the caller.
+    /// Stops all parts in the order of the data flow: publishers, broadcasts, requests, the rest.
+    /// The caller limits the time.
     async fn stop(&mut self) {
         self.readiness.set(false);
-        // It stops at the same time.
+        // The old process stops at the same time.
         if let Some(predecessor) = &self.predecessor {
             predecessor.stop().await;
         }
-        // The kernel takes no more connections for listeners that will not accept them.
+        // The kernel then refuses connections to listeners that no longer accept.
         self.sockets = Sockets::default();
         self.parts.stop(Part::Demo).await;
         let live: Vec<Arc<Live>> = self
@@ -203,7 +205,7 @@ impl Daemon {
             .filter_map(|broadcast| self.presentations.broadcast(broadcast.id()))
             .collect();
         if timeout(TELL, self.parts.stop(Part::Rtmp)).await.is_err() {
-            info!("rtmp peers left that do not read");
+            info!("rtmp peers dropped that do not read");
         }
         self.hub.close();
         for live in &live {
@@ -235,7 +237,7 @@ impl Daemon {
     }
 }
 
-/// Lets the clock act on the hub until `stop`.
+/// Advances the hub's clock until `stop`.
 async fn tick(hub: Hub, pulse: Pulse, stop: CancellationToken) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

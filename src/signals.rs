@@ -1,24 +1,24 @@
-//! The signals that the daemon acts on.
+//! The signals that the daemon handles.
 
 use std::{fmt, io, mem};
 
 use tokio::signal::unix::{self, SignalKind, signal};
 
-/// What a signal asks for.
+/// The request of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signal {
     /// SIGTERM: stop.
     Terminate,
     /// SIGINT: stop.
     Interrupt,
-    /// SIGHUP: read the configuration again.
+    /// SIGHUP: reload the configuration.
     Reload,
     /// SIGUSR2: hand over to a new process.
     Upgrade,
 }
 
 impl Signal {
-    /// Whether it asks to stop.
+    /// Whether it requests a stop.
     pub(crate) fn is_stop(self) -> bool {
         matches!(self, Self::Terminate | Self::Interrupt)
     }
@@ -35,19 +35,19 @@ impl fmt::Display for Signal {
     }
 }
 
-/// Those that come.
+/// The received signals.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
     hangup: unix::Signal,
     user: unix::Signal,
-    /// A [`Signal::Reload`] that came while only a stop was waited for.
+    /// A [`Signal::Reload`] that arrived while only a stop was awaited.
     reload_is_due: bool,
 }
 
 impl Signals {
-    /// Listens from here on; inside a tokio runtime.
+    /// Starts to listen; inside a tokio runtime.
     pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -58,7 +58,7 @@ impl Signals {
         })
     }
 
-    /// The next of them. Cancel-safe.
+    /// The next signal. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Signal {
         if mem::take(&mut self.reload_is_due) {
             return Signal::Reload;
@@ -75,7 +75,8 @@ impl Signals {
         }
     }
 
-    /// The next that asks to stop. Cancel-safe. [`Signal::Reload`] is kept for [`Signals::next`]; [`Signal::Upgrade`] comes to nothing.
+    /// The next signal that requests a stop. Cancel-safe. [`Signal::Reload`] is kept for
+    /// [`Signals::next`]; [`Signal::Upgrade`] is ignored.
     pub(crate) async fn next_stop(&mut self) -> Signal {
         loop {
             match self.come().await {

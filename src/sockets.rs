@@ -1,8 +1,8 @@
-//! Where the daemon listens: one place that binds, or takes what the service manager or an older process of ours hands over. The crates get
-//! their sockets ready.
+//! The listening sockets: one place that binds them, or takes those of the service manager or an
+//! older process. The crates get sockets that are ready.
 //!
-//! What is handed over is matched to the configured listeners by kind and local address, so that neither a unit file's names nor an order
-//! matters. sd_listen_fds(3).
+//! Inherited sockets are matched with the configured listeners by kind and local address,
+//! independent of a unit file's names and order. sd_listen_fds(3).
 
 use std::{
     fmt, io, mem,
@@ -16,12 +16,12 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 use tracing::{info, warn};
 
-/// Connections that the kernel holds until they are accepted.
+/// Maximum number of connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4096;
-/// Ports that are tried where the same one must be free for TCP and UDP, and any will do.
+/// Attempts to find a port that is free for both TCP and UDP.
 const PORT_TRIES: usize = 16;
 
-/// What a socket is for.
+/// The purpose of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Purpose {
@@ -35,7 +35,7 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
-    /// Of logs: the listener.
+    /// The listener's name in logs.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Rtmp => "rtmp",
@@ -47,7 +47,7 @@ impl Purpose {
         }
     }
 
-    /// Of the configuration: the section whose `listen` it is.
+    /// The section of the configuration with its `listen`.
     pub(crate) fn section(self) -> &'static str {
         match self {
             Self::Quic => "https",
@@ -79,7 +79,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A socket that the configuration asks for.
+/// A configured socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) purpose: Purpose,
@@ -90,9 +90,9 @@ pub(crate) struct Wanted {
 #[derive(Debug)]
 pub(crate) enum Any {
     Tcp(TcpListener),
-    /// With what is known of its former owners.
+    /// With the note of its former owners.
     Quic(QuicSocket),
-    /// Of QUIC, once it is served: by which it can be given to another process.
+    /// A QUIC socket in use, as a handle for a hand-over.
     Served(QuicHandover),
 }
 
@@ -105,7 +105,7 @@ impl Any {
     }
 }
 
-/// A socket that is there, and what it is for.
+/// An open socket, and its purpose.
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) purpose: Purpose,
@@ -113,27 +113,27 @@ pub(crate) struct Open {
     pub(crate) socket: Any,
 }
 
-/// A socket and where it is.
+/// A socket and its address.
 type Bound = (SocketAddr, Any);
 
-/// What was opened before this process.
+/// Sockets that were opened before this process.
 #[derive(Debug, Default)]
 pub(crate) struct Inherited {
     sockets: Vec<Given>,
-    /// Whether each must be wanted: a unit file that offers what nobody listens on is a mistake.
+    /// Whether each must have a listener: a unit file with a socket for no listener is a mistake.
     strict: bool,
 }
 
 #[derive(Debug)]
 struct Given {
-    /// If whoever hands it over says.
+    /// Present if the sender declares it.
     purpose: Option<Purpose>,
     address: SocketAddr,
     socket: Any,
 }
 
 impl Inherited {
-    /// What systemd hands over (LISTEN_FDS), if anything.
+    /// The sockets from systemd (LISTEN_FDS), if any.
     ///
     /// # Errors
     /// One of them is neither a TCP listener nor a UDP socket.
@@ -159,7 +159,7 @@ impl Inherited {
         Ok(Self { sockets, strict: true })
     }
 
-    /// What an older process of ours hands over. It may have listened where this one is not to.
+    /// The sockets of an older process, which may have had other listeners.
     pub(crate) fn from_predecessor(sockets: Vec<Open>) -> Self {
         let given = |open: Open| Given {
             purpose: Some(open.purpose),
@@ -185,10 +185,10 @@ impl Given {
             Some(purpose) => purpose == wanted.purpose,
             None => self.socket.kind() == wanted.purpose.kind(),
         };
-        // Of two processes of ours, the port that the first took by chance is the second's too.
+        // If the port is 0, the second process reuses the first one's free port.
         let by_chance = self.purpose.is_some() && wanted.address.port() == 0;
         let same_port = self.address.port() == wanted.address.port() || by_chance;
-        // Where there is no IPv6, [::] has become 0.0.0.0.
+        // Without IPv6, [::] has become 0.0.0.0.
         let any = |address: SocketAddr| address.ip().is_unspecified();
         let same_host = self.address.ip() == wanted.address.ip()
             || self.purpose.is_some() && any(self.address) && any(wanted.address);
@@ -196,16 +196,18 @@ impl Given {
     }
 }
 
-/// All that is open.
+/// All open sockets.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets(Vec<Open>);
 
 impl Sockets {
-    /// Takes what is wanted out of `inherited`, and binds the rest. With a port of 0, QUIC gets the one that HTTPS got. Of several addresses for
-    /// one purpose, those that this machine does not have are left out: a list may name both families, and a machine have one.
+    /// Takes the configured sockets from `inherited`, and binds the others. With a port of 0, QUIC
+    /// gets the port of HTTPS. If one purpose has several addresses, those that this machine does
+    /// not have are skipped: a list may have both address families, and a machine only one.
     ///
     /// # Errors
-    /// One line: an address is taken or not allowed, none of a purpose is to be had, or the service manager hands over what no listener wants.
+    /// One line: an address is in use or not permitted, none of a purpose is available, or the
+    /// service manager has a socket without a listener.
     pub(crate) fn open(wanted: &[Wanted], mut inherited: Inherited) -> Result<Self, String> {
         let mut sockets = Self::default();
         let mut absent = Vec::new();
@@ -226,7 +228,7 @@ impl Sockets {
                 None => left_out(wanted, sockets.bind(wanted))?,
             }
         }
-        // By then the ports of HTTPS are known.
+        // The ports of HTTPS are known here.
         for wanted in of(Purpose::Quic) {
             if let Some(bound) = inherited.take(wanted) {
                 sockets.add(wanted.purpose, bound);
@@ -242,7 +244,7 @@ impl Sockets {
             if sockets.address(wanted.purpose).is_none() {
                 return Err(unbound(wanted, &err));
             }
-            warn!(listener = wanted.purpose.name(), addr = %wanted.address, %err, "not on this machine, left out");
+            warn!(listener = wanted.purpose.name(), addr = %wanted.address, %err, "address not available on this machine, skipped");
         }
         for left in inherited.sockets {
             let (kind, address) = (left.socket.kind(), left.address);
@@ -262,7 +264,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// HTTPS on a port that is free for UDP too, and QUIC there.
+    /// Binds HTTPS to a port that is free for UDP too, and QUIC there.
     fn pair(&mut self, wanted: Wanted) -> io::Result<()> {
         let mut tries = 0;
         loop {
@@ -283,7 +285,7 @@ impl Sockets {
         }
     }
 
-    /// With the port that HTTPS got, if any will do.
+    /// With the port of HTTPS, if the port is 0.
     fn beside_https(&self, wanted: Wanted) -> Wanted {
         let beside = |open: &&Open| open.purpose == Purpose::Https && open.address.ip() == wanted.address.ip();
         match self.0.iter().find(beside) {
@@ -303,21 +305,21 @@ impl Sockets {
         });
     }
 
-    /// What there is.
+    /// All sockets.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Open> {
         self.0.iter()
     }
 
-    /// Where the first of this purpose is, with the port that was taken.
+    /// The first address of this purpose, with the actual port.
     pub(crate) fn address(&self, purpose: Purpose) -> Option<SocketAddr> {
         let open = self.0.iter().find(|open| open.purpose == purpose)?;
         Some(open.address)
     }
 
-    /// The listeners of this purpose, as descriptors of their own: these here stay, to be handed over.
+    /// Duplicates of the listeners of this purpose; the originals stay here, for a hand-over.
     ///
     /// # Errors
-    /// No more descriptors.
+    /// No file descriptors are left.
     pub(crate) fn tcp(&self, purpose: Purpose) -> Result<Vec<TcpListener>, String> {
         let open = self.0.iter().filter(|open| open.purpose == purpose);
         let listeners = open.filter_map(|open| match &open.socket {
@@ -328,7 +330,7 @@ impl Sockets {
         listeners.map_err(|err| format!("{}: {err}", purpose.name()))
     }
 
-    /// The process before reads its sockets of QUIC no more: this one does from here on.
+    /// The old process no longer reads its QUIC sockets: this process does from now on.
     pub(crate) fn begin(&self) {
         for open in &self.0 {
             if let Any::Served(quic) = &open.socket {
@@ -337,7 +339,7 @@ impl Sockets {
         }
     }
 
-    /// The sockets of QUIC, to be served. What stays can hand them over.
+    /// The QUIC sockets, for the server. The handles that stay can hand them over.
     pub(crate) fn quic(&mut self) -> Vec<QuicSocket> {
         let mut sockets = Vec::new();
         for open in &mut self.0 {
@@ -352,21 +354,22 @@ impl Sockets {
     }
 }
 
-/// Whether a socket could be bound now; it is closed at once.
+/// Checks that a socket can be bound now; it is closed at once.
 ///
 /// # Errors
-/// Why not.
+/// Why it cannot.
 pub(crate) fn try_bind(wanted: Wanted) -> io::Result<()> {
     bind(wanted).map(drop)
 }
 
-/// Whether an address could not be bound because this machine does not have it, or its family. socket(2), ip(7).
+/// Whether an address could not be bound because this machine lacks it, or its family. socket(2),
+/// ip(7).
 pub(crate) fn is_absent(err: &io::Error) -> bool {
     let absent = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL];
     Errno::from_io_error(err).is_some_and(|errno| absent.contains(&errno))
 }
 
-/// A `[::]` address takes IPv4 too, and becomes `0.0.0.0` where there is no IPv6.
+/// A `[::]` address accepts IPv4 too, and becomes `0.0.0.0` without IPv6.
 fn bind(wanted: Wanted) -> io::Result<Bound> {
     let bind = |address: SocketAddr| match wanted.purpose.kind() {
         Kind::Tcp => {
@@ -391,14 +394,14 @@ fn quic(socket: UdpSocket) -> io::Result<Bound> {
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(address, Type::STREAM, Protocol::TCP)?;
-    // What only lingers after a restart does not keep the port.
+    // Connections of a previous process that linger do not block the port.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Its buffers are the HTTP server's matter.
+/// The HTTP server sets its buffers.
 fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
     socket.bind(&address.into())?;
@@ -413,13 +416,13 @@ fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Soc
     Ok(socket)
 }
 
-/// Why a listener could not be bound, and what to do.
+/// Why a listener could not be bound, and the remedy.
 pub(crate) fn unbound(wanted: Wanted, err: &io::Error) -> String {
     let advice = match err.kind() {
-        io::ErrorKind::AddrInUse => "another program has the port: stop it, or set another",
-        _ if is_absent(err) => "this machine does not have the address: set another",
-        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: set another",
-        _ => "set another",
+        io::ErrorKind::AddrInUse => "another program uses the port: stop it, or set another port",
+        _ if is_absent(err) => "this machine does not have the address: set another address",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: set another port",
+        _ => "set another address",
     };
     let (section, address, kind) = (wanted.purpose.section(), wanted.address, wanted.purpose.kind());
     format!("{section}.listen: {kind} {address}: {err}; {advice}")
@@ -433,7 +436,8 @@ mod tests {
 
     const PURPOSES: [Purpose; 3] = [Purpose::Http, Purpose::Https, Purpose::Quic];
 
-    /// Of documents alone: no machine has them, and one without IPv6 not even the family of the second. RFC 5737, RFC 3849.
+    /// Addresses for documentation, which no machine has; a machine without IPv6 also lacks the
+    /// family of the second. RFC 5737, RFC 3849.
     const ABSENT: [&str; 2] = ["203.0.113.1:0", "[2001:db8::1]:0"];
 
     fn wanted(purpose: Purpose, address: &str) -> Wanted {
@@ -555,7 +559,7 @@ mod tests {
     fn a_socket_of_the_service_manager_that_nobody_wants_is_an_error_that_names_it() {
         let first = Sockets::open(&[wanted(Purpose::Http, "127.0.0.1:0")], Inherited::default()).unwrap();
         let address = first.address(Purpose::Http).unwrap();
-        // A port that is given by chance is not what the unit file says.
+        // A port that was assigned is not the one in the unit file.
         let refusal = Sockets::open(&[wanted(Purpose::Http, "127.0.0.1:0")], from_systemd(first.0)).unwrap_err();
         assert!(
             refusal.contains(&format!("tcp {address}")) && refusal.contains("socket unit"),

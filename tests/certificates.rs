@@ -101,5 +101,5 @@ fn check_says_what_the_certificate_is_and_what_is_wrong_with_it() {
     let other = Certificate::make(workdir.path(), "other");
     fs::copy(&other.key, &certificate.key).expect("a copy");
     let (fine, said) = check();
-    assert!(!fine && said.contains("do not go together"), "{said}");
+    assert!(!fine && said.contains("do not match"), "{said}");
 }

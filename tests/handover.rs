@@ -322,9 +322,9 @@ fn a_new_process_that_does_not_start_leaves_the_old_one_serving() {
     proc::signal(old, "USR2");
     let limit = Duration::from_secs(20);
     let said = daemon.process.wait_for_lines("refusal", limit, |lines| {
-        lines.iter().find(|line| line.contains("not upgraded")).cloned()
+        lines.iter().find(|line| line.contains("upgrade failed")).cloned()
     });
-    assert!(said.contains("this process goes on as before"), "{said}");
+    assert!(said.contains("this process continues"), "{said}");
     assert!(daemon.process.stderr().contains("nonsense"), "the new process says why");
     daemon.assert_healthy();
     assert!(publisher.is_running());

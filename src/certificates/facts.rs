@@ -1,4 +1,4 @@
-//! What a certificate says of itself, for people: whose it is, and until when. RFC 5280 4.1.2.5, 4.2.1.6.
+//! The names and the validity of a certificate, as text. RFC 5280 4.1.2.5, 4.2.1.6.
 
 use std::{
     fmt,
@@ -10,22 +10,22 @@ use rustls::pki_types::CertificateDer;
 use tracing::warn;
 use x509_parser::{extensions::GeneralName, parse_x509_certificate, time::ASN1Time};
 
-/// A certificate that runs out sooner is a matter to look into: automatic renewal comes at 30 days.
+/// Remaining validity below which an operator is warned: automatic renewal happens at 30 days.
 const SOON: Duration = Duration::from_secs(14 * 86_400);
-/// Names that are shown.
+/// Maximum number of names in the text.
 const MAX_NAMES: usize = 8;
 
-/// What is known of a certificate.
+/// The facts about a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Facts {
-    /// Host names and addresses that it is for, or else its subject.
+    /// Its host names and addresses, otherwise its subject.
     pub(crate) names: Vec<String>,
     pub(crate) not_after: SystemTime,
 }
 
 impl Facts {
     /// # Errors
-    /// It is no certificate.
+    /// It is not a certificate.
     pub(super) fn read(certificate: &CertificateDer<'_>) -> Result<Self, String> {
         let (_, parsed) = parse_x509_certificate(certificate).map_err(|err| err.to_string())?;
         let alternatives = parsed.subject_alternative_name().ok().flatten();
@@ -38,19 +38,19 @@ impl Facts {
         Ok(Self { names, not_after })
     }
 
-    /// How long it is still good; `None`: it is not.
+    /// Its remaining validity; `None` if it has expired or is not valid yet.
     pub(crate) fn left(&self, now: SystemTime) -> Option<Duration> {
         self.not_after.duration_since(now).ok()
     }
 
-    /// Whether somebody should see to it.
+    /// Whether it needs to be renewed.
     pub(crate) fn is_soon_over(&self, now: SystemTime) -> bool {
         self.left(now).is_none_or(|left| left < SOON)
     }
 
     pub(super) fn warn_if_soon_over(&self) {
         if self.is_soon_over(SystemTime::now()) {
-            warn!(facts = %self, "the certificate needs to be renewed");
+            warn!(facts = %self, "certificate expires soon: renew it");
         }
     }
 }
@@ -82,7 +82,7 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-/// A time before 1970 is none; what is beyond the year 9999 is that.
+/// A time before 1970 is `None`; a time after the year 9999 is that year.
 fn time(time: ASN1Time) -> Option<SystemTime> {
     const LAST: u64 = 253_402_300_799;
     let seconds = u64::try_from(time.timestamp()).ok()?.min(LAST);

@@ -1,4 +1,5 @@
-//! A certificate of our own, for development: made once and kept, so that a browser need be told only once to accept it.
+//! A self-signed certificate for development: created once and kept, so that a browser must accept
+//! it only once.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -13,12 +14,13 @@ use tracing::info;
 
 use super::{Error, Files};
 
-/// How long it is good.
+/// Its validity.
 const LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
-/// For clocks that differ.
+/// Start of the validity before the creation, because clocks differ.
 const BEFORE: Duration = Duration::from_secs(86_400);
 
-/// The files under `data_dir`, made if they are not there or the certificate has run out. A pair that is broken is left for people to look at.
+/// The files under `data_dir`, created if they are missing or the certificate has expired. A broken
+/// pair is not replaced, so that the operator can examine it.
 pub(super) fn keep(data_dir: &Path) -> Result<Files, Error> {
     let folder = data_dir.join("tls");
     let files = Files {
@@ -32,7 +34,7 @@ pub(super) fn keep(data_dir: &Path) -> Result<Files, Error> {
             folder: folder.clone(),
             why,
         })?;
-        info!(cert = %files.cert.display(), "a self-signed certificate was made, which browsers will not trust by themselves");
+        info!(cert = %files.cert.display(), "self-signed certificate created, which browsers do not trust");
     }
     Ok(files)
 }
@@ -54,7 +56,7 @@ fn make(folder: &Path, files: &Files) -> Result<(), String> {
         .distinguished_name
         .push(DnType::CommonName, "streamforge, self-signed");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    // ECDSA on P-256: what every client can.
+    // ECDSA on P-256, which every client supports.
     let key = KeyPair::generate().map_err(|err| err.to_string())?;
     let certificate = params.self_signed(&key).map_err(|err| err.to_string())?;
 
@@ -67,7 +69,7 @@ fn make(folder: &Path, files: &Files) -> Result<(), String> {
     write(&files.cert, 0o644, certificate.pem().as_bytes()).map_err(|err| err.to_string())
 }
 
-/// Whole or not at all.
+/// Writes the whole file, or nothing.
 fn write(file: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
     let new = file.with_extension("new");
     let _ = fs::remove_file(&new);

@@ -4,7 +4,7 @@ use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
 
-/// A folder of one test, removed at its end.
+/// The folder of one test, removed at its end.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -29,7 +29,7 @@ impl Drop for Folder {
     }
 }
 
-/// A certificate for `name`, until the end of `year`, and its key.
+/// A certificate for `name`, valid until the end of `year`, and its key.
 fn make(name: &str, year: i32) -> (String, String) {
     let mut params = CertificateParams::new(vec![name.to_owned(), "192.0.2.7".to_owned()]).unwrap();
     params.not_after = rcgen::date_time_ymd(year, 12, 31);
@@ -75,7 +75,7 @@ fn what_is_wrong_is_said_by_file() {
     write(&files, &(one.0.clone(), "nothing".into()));
     assert!(said().contains("key.pem: no private key in PEM"), "{}", said());
     write(&files, &(one.0.clone(), other.1));
-    assert!(said().contains("do not go together"), "{}", said());
+    assert!(said().contains("do not match"), "{}", said());
     let body = one.1.lines().nth(1).unwrap().to_owned();
     assert!(!said().contains(&body), "a key is never shown");
 }
@@ -98,7 +98,7 @@ fn a_changed_pair_is_taken_and_a_broken_one_is_not() {
     certificates.look_again();
     assert_eq!(count("taken"), 0, "nothing has changed");
 
-    // One file after the other: what lies between is not complained about, unless it stays.
+    // One file after the other: the state in between causes no error, unless it stays.
     fs::write(&files.cert, &two.0).unwrap();
     certificates.look_again();
     assert_eq!(shown(&certificates)[0], "one.example");
@@ -146,7 +146,7 @@ fn a_self_signed_certificate_is_made_once_and_kept_where_nobody_else_reads_it() 
     assert_eq!(Files::self_signed(&data_dir).unwrap(), files);
     assert_eq!(fs::read(&files.key).unwrap(), key);
 
-    // One that has run out is made again.
+    // An expired certificate is replaced.
     let old = make("localhost", 2001);
     write(&files, &old);
     Files::self_signed(&data_dir).unwrap();

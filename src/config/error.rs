@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, in one line that says where.
+//! Errors of a configuration, in one line with the position.
 
 use std::{io, path::PathBuf};
 
@@ -8,20 +8,20 @@ pub(crate) enum Error {
     /// The file cannot be read.
     #[error("{}: {source}; --config FILE names the configuration", file.display())]
     Unreadable { file: PathBuf, source: io::Error },
-    /// A line of the file is not TOML, or names or sets what it must not.
+    /// A line of the file is not TOML, or has an unknown key or an invalid value.
     #[error("{}:{line}: {key}{what}", file.display())]
     Line {
         file: PathBuf,
         /// Counted from 1.
         line: usize,
-        /// The key of that line and a colon, or nothing.
+        /// The key of that line and a colon, or empty.
         key: String,
         what: String,
     },
-    /// An environment variable is no setting, or not one of its values.
+    /// An environment variable has an unknown name or an invalid value.
     #[error("environment variable {name}: {what}")]
     Variable { name: String, what: String },
-    /// Values that do not go together.
+    /// Values that conflict.
     #[error("{0}")]
     Value(String),
 }

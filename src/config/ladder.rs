@@ -1,4 +1,4 @@
-//! What an operator sets of the ladder.
+//! The operator's settings of the ladder.
 
 use std::time::Duration;
 
@@ -23,10 +23,11 @@ const PRESETS: [&str; 10] = [
     "veryslow",
     "placebo",
 ];
-/// Rungs at most: a broadcast has 16 tracks, and the source, its audio and a stand-in need theirs.
+/// Maximum number of rungs: a broadcast has 16 tracks, including the source, its audio and a
+/// stand-in.
 const MAX_RUNGS: usize = 10;
 
-/// The renditions that are made of every source.
+/// The renditions of every source.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Ladder {
@@ -50,11 +51,11 @@ struct Rung {
     video_kbps: Within<50, 100_000>,
 }
 
-/// Which encoder is used.
+/// The encoder to use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Choice {
-    /// The first that works.
+    /// The first one that works.
     #[default]
     Auto,
     Nvenc,
@@ -86,12 +87,13 @@ impl Default for Ladder {
 }
 
 impl Ladder {
-    /// Whether anything is to be encoded: rungs, or what stands in for a source in which players cannot begin.
+    /// Whether anything is encoded: rungs, or a stand-in for a source in which players cannot
+    /// start.
     pub(crate) fn encodes(&self) -> bool {
         self.enabled || self.stand_in
     }
 
-    /// For the transcoder. Without `enabled` there are no rungs: only stand-ins are made.
+    /// Settings of the transcoder. Without `enabled` there are no rungs, only stand-ins.
     pub(crate) fn transcoder(&self) -> ladder::Config {
         let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         let rung = |rung: &Rung| plan::Rung {
@@ -116,7 +118,7 @@ impl Ladder {
         }
     }
 
-    /// How long a poster is as good as new.
+    /// Time for which a poster is fresh.
     pub(crate) fn poster(&self) -> Duration {
         Duration::from_secs(self.poster_s.get())
     }

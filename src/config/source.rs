@@ -1,4 +1,5 @@
-//! Where a configuration comes from: built-in values, over them a file, over that the environment.
+//! The layers of a configuration: built-in values, overridden by a file, overridden by the
+//! environment.
 
 use std::{
     collections::BTreeSet,
@@ -12,30 +13,31 @@ use toml::{Table, Value};
 
 use super::{Config, Error};
 
-/// Variables of this prefix are settings.
+/// Prefix of the variables that are settings.
 const PREFIX: &str = "STREAMFORGE_";
-/// Read where no file is named, if it is there.
+/// The file that is read if none is named, if it exists.
 const DEFAULT_FILE: &str = "conf/streamforge.toml";
 
-/// The file that is read when none is named, if there is one.
+/// The default file, if it exists.
 pub(crate) fn default_file() -> Option<PathBuf> {
     Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists())
 }
 
-/// A configuration, and what was said of it: so that two can be compared key by key.
+/// A configuration together with its explicit settings, so that two can be compared key by key.
 #[derive(Debug, Clone)]
 pub(crate) struct Loaded {
     pub(crate) config: Config,
-    /// What the file and the environment set.
+    /// The values from the file and the environment.
     said: Table,
 }
 
 impl Loaded {
-    /// The keys whose values are others in `newer`, such as `live.part_ms`.
+    /// The keys whose values differ in `newer`, for example `live.part_ms`.
     pub(crate) fn changes(&self, newer: &Self) -> Vec<String> {
         let keys: BTreeSet<_> = keys(&self.said).chain(keys(&newer.said)).collect();
         let changed = |key: &Key| {
-            // What is said may differ where the value does not: a default that stands there now.
+            // An explicit setting may differ without a change of the value, if it equals the
+            // default.
             look_up(&self.said, key) != look_up(&newer.said, key)
                 && self
                     .with(newer, |other| other == key)
@@ -44,7 +46,8 @@ impl Loaded {
         keys.iter().filter(|key| changed(key)).map(name).collect()
     }
 
-    /// This one, but with those keys of `newer` that `take` names. None if that is no configuration.
+    /// This configuration, with the keys of `newer` that `take` selects. `None` if the result is
+    /// not valid.
     pub(crate) fn adopt(&self, newer: &Self, take: impl Fn(&str) -> bool) -> Option<Self> {
         self.with(newer, |key| take(&name(key)))
     }
@@ -60,7 +63,7 @@ impl Loaded {
     }
 }
 
-/// A section and a key, or a key outside of them.
+/// A section and a key, or a key outside of sections.
 type Key = (Option<String>, String);
 
 fn name((section, key): &Key) -> String {
@@ -106,7 +109,7 @@ fn set(table: &mut Table, (section, key): &Key, value: Option<Value>) {
 /// Reads and checks a configuration: `variables` over `file` over the built-in values.
 ///
 /// # Errors
-/// The first thing that is wrong.
+/// The first fault.
 pub(crate) fn load(
     file: Option<&Path>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -124,11 +127,11 @@ pub(crate) fn load(
     Ok(loaded)
 }
 
-/// Each setting of the environment as a table that holds it alone.
+/// Each setting of the environment as a table with one entry.
 type Settings = Vec<(String, Table)>;
 
 pub(super) fn parse(file: &Path, text: &str, settings: &Settings) -> Result<Loaded, Error> {
-    // The text by itself first: only so does an error know its line.
+    // The file alone is parsed first, because only then an error has its line.
     let config: Config = toml::from_str(text).map_err(|err| at_line(file, text, &err))?;
     let mut said: Table = toml::from_str(text).map_err(|err| at_line(file, text, &err))?;
     if settings.is_empty() {
@@ -137,12 +140,12 @@ pub(super) fn parse(file: &Path, text: &str, settings: &Settings) -> Result<Load
     for (_, setting) in settings {
         lay_over(&mut said, setting.clone());
     }
-    // Each part was read before, so this cannot fail for a value's sake.
+    // Each part was parsed before, so no single value can cause an error here.
     let config = Config::deserialize(said.clone()).map_err(|err| Error::Value(one_line(err.message())))?;
     Ok(Loaded { config, said })
 }
 
-/// The settings among `variables`, each checked by itself, in the order of their names.
+/// The settings among `variables`, each checked alone, in the order of their names.
 pub(super) fn settings(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Settings, Error> {
     let mut settings = Vec::new();
     for (name, value) in variables {
@@ -158,7 +161,7 @@ pub(super) fn settings(variables: impl IntoIterator<Item = (OsString, OsString)>
             .into_string()
             .map_err(|_| wrong("its value is not UTF-8".into()))?;
         let path = path.to_ascii_lowercase();
-        // As TOML where that is a value for this key, else as text.
+        // As TOML if that is a valid value for this key, otherwise as text.
         let as_toml = toml::from_str::<Table>(&format!("value = {value}"))
             .ok()
             .filter(|table| table.len() == 1)
@@ -182,7 +185,8 @@ pub(super) fn settings(variables: impl IntoIterator<Item = (OsString, OsString)>
     Ok(settings)
 }
 
-/// `section_key` as a table; no section's name has an underscore, and only `data_dir` stands outside of them.
+/// `section_key` as a table; no section's name has an underscore, and only `data_dir` is outside of
+/// sections.
 fn at_path(path: &str, value: Value) -> Table {
     match path.split_once('_') {
         Some((section, key)) if path != "data_dir" => Table::from_iter([(
@@ -204,7 +208,7 @@ fn lay_over(table: &mut Table, over: Table) {
     }
 }
 
-/// The error with its line and the key that stands there; values are left out, for some are secret.
+/// The error with its line and the key in that line; values are omitted, because some are secret.
 fn at_line(file: &Path, text: &str, err: &toml::de::Error) -> Error {
     let before = &text[..err.span().map_or(0, |span| span.start.min(text.len()))];
     let line = before.matches('\n').count() + 1;
@@ -222,7 +226,7 @@ fn at_line(file: &Path, text: &str, err: &toml::de::Error) -> Error {
     }
 }
 
-/// One line, without the value that was found in place of what was expected: it may be a secret.
+/// One line, without the unexpected value, which may be a secret.
 fn one_line(message: &str) -> String {
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
     let found = line

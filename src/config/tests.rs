@@ -54,7 +54,7 @@ fn the_built_in_values_are_those_of_the_shipped_file() {
     assert_eq!(Config::default().publish.policy, Policy::Keys);
 }
 
-/// Uncommented, what the file only shows is right too.
+/// The file is also valid with its commented keys.
 #[test]
 fn what_the_shipped_file_shows_in_comments_can_be_used() {
     let text: String = shipped("streamforge.toml")
@@ -135,7 +135,7 @@ fn two_configurations_are_compared_by_value_key_by_key() {
         "data_dir = \"b\"\n[live]\nsegment_ms = 2000\n[http]\nmax_streams = 7\n\
          [[publish.keys]]\nchannel = \"a\"\nkey = \"12345678\"\n",
     );
-    // What is said where the built-in value was, or the other way round, is no change.
+    // An explicit setting in place of an equal built-in value, or vice versa, is no change.
     assert_eq!(
         old.changes(&new),
         ["data_dir", "http.max_streams", "live.part_ms", "publish.keys"]

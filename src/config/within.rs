@@ -1,4 +1,4 @@
-//! A number that is in its range.
+//! A number in a range.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, de};
 pub(crate) struct Within<const MIN: u64, const MAX: u64>(u64);
 
 impl<const MIN: u64, const MAX: u64> Within<MIN, MAX> {
-    /// For defaults: a value out of range does not compile where this is evaluated as a constant, and panics elsewhere.
+    /// For defaults: a value out of range is a compile error in a constant, and a panic elsewhere.
     pub(crate) const fn new(value: u64) -> Self {
         assert!(MIN <= value && value <= MAX, "a default is in its range");
         Self(value)

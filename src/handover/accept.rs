@@ -1,4 +1,4 @@
-//! The new process' side: it takes the sockets of the old one, and says when it is ready.
+//! The new process' side: it receives the sockets of the old one, and reports that it is ready.
 
 use std::{
     io,
@@ -19,12 +19,12 @@ use tracing::debug;
 use super::{Error, channel::Channel, message::Message};
 use crate::sockets::{Any, Open, Purpose};
 
-/// The old process sends all at once.
+/// Time limit for the sockets; the old process sends all at once.
 const SEND_LIMIT: Duration = Duration::from_secs(10);
-/// Sockets at most: each `listen` may be a list.
+/// Maximum number of sockets: each `listen` may be a list.
 const MAX_SOCKETS: usize = 1024;
 
-/// The process that this one follows.
+/// The old process, as seen by the new one.
 #[derive(Debug)]
 pub(crate) struct Predecessor {
     channel: Channel,
@@ -33,10 +33,11 @@ pub(crate) struct Predecessor {
 }
 
 impl Predecessor {
-    /// Takes what comes on standard input, inside a tokio runtime: the old process, and its sockets.
+    /// Receives the old process' messages and sockets on standard input. Must be called inside a
+    /// tokio runtime.
     ///
     /// # Errors
-    /// Nobody is there who hands over, or they speak another version.
+    /// No process hands over, or it uses another version.
     pub(crate) async fn receive() -> Result<(Self, Vec<Open>), Error> {
         let end = io::stdin().as_fd().try_clone_to_owned()?;
         let channel = Channel::new(end)?;
@@ -88,20 +89,20 @@ impl Predecessor {
         Ok((predecessor, sockets))
     }
 
-    /// Where it serves what only it has.
+    /// The Unix socket on which it serves its broadcasts.
     pub(crate) fn local(&self) -> &Path {
         &self.local
     }
 
-    /// A discontinuity sequence that none of its broadcasts gets to, and a media sequence number that none has come to.
+    /// A discontinuity sequence and a media sequence number above those of all its broadcasts.
     pub(crate) fn numbers(&self) -> Numbers {
         self.numbers
     }
 
-    /// Says that this process serves, and waits until it is the main one.
+    /// Reports that this process serves, and waits until it is the main process.
     ///
     /// # Errors
-    /// The old process is gone, or has given up waiting.
+    /// The old process has ended, or has stopped waiting.
     pub(crate) async fn take_over(&self) -> Result<(), Error> {
         self.channel.send(&Message::Ready, &[]).await?;
         match timeout(SEND_LIMIT, self.channel.receive()).await {
@@ -112,25 +113,25 @@ impl Predecessor {
         }
     }
 
-    /// Waits until it is gone. Cancel-safe.
+    /// Waits until it has ended. Cancel-safe.
     pub(crate) async fn gone(&self) {
-        // It has nothing more to say.
+        // Further messages are ignored.
         while self.channel.receive().await.is_ok() {}
     }
 
-    /// Tells it to stop. [`Predecessor::gone`] waits until it has.
+    /// Asks it to stop. [`Predecessor::gone`] waits for its end.
     pub(crate) async fn stop(&self) {
         self.tell(&Message::Stop).await;
     }
 
-    /// Tells it to go by the configuration as it is now, as far as a process that drains does.
+    /// Asks it to reload the configuration, as far as a draining process does.
     pub(crate) async fn reload(&self) {
         self.tell(&Message::Reload).await;
     }
 
     async fn tell(&self, message: &Message) {
         if let Err(err) = self.channel.send(message, &[]).await {
-            debug!(%err, "the old process is not told");
+            debug!(%err, "the old process cannot be notified");
         }
     }
 }

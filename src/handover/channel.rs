@@ -1,4 +1,5 @@
-//! The socket between two processes of the daemon: packets, each with at most a few descriptors beside it. unix(7), SOCK_SEQPACKET.
+//! The socket between two processes of the daemon: packets, each with a few descriptors at most.
+//! unix(7), SOCK_SEQPACKET.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -20,31 +21,33 @@ use super::{
     message::{MAX_BYTES, Message},
 };
 
-/// Descriptors beside one packet: a socket of QUIC has one for each process that had it before and still drains.
+/// Maximum number of descriptors with one packet: a QUIC socket has one for each former owner that
+/// still drains.
 const MAX_DESCRIPTORS: usize = 16;
 
-/// One end. Tokio has no type for sockets that keep packets apart and know when the other end has closed; what waits is the same.
+/// One end. Tokio has no type for sockets that preserve packets and report the close of the other
+/// end; only the waiting is Tokio's.
 #[derive(Debug)]
 pub(super) struct Channel(UnixDatagram);
 
 impl Channel {
-    /// This process' end, and the other as a descriptor for a child. Inside a tokio runtime.
+    /// This process' end, and the other one as a descriptor for a child. Inside a tokio runtime.
     pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         Ok((Self::new(ours)?, theirs))
     }
 
-    /// What was given at the start. Inside a tokio runtime.
+    /// The end that was passed at the start. Inside a tokio runtime.
     ///
     /// # Errors
-    /// It is no socket, or none that can be waited for.
+    /// It is not a socket, or cannot be polled.
     pub(super) fn new(end: OwnedFd) -> io::Result<Self> {
         let end = std::os::unix::net::UnixDatagram::from(end);
         end.set_nonblocking(true)?;
         UnixDatagram::from_std(end).map(Self)
     }
 
-    /// Sends one packet. The kernel takes it at once, unless the other end has stopped reading.
+    /// Sends one packet. The kernel accepts it at once, unless the other end has stopped reading.
     pub(super) async fn send(&self, message: &Message, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
         let packet = message.write()?;
         let sent = self.0.async_io(Interest::WRITABLE, || {
@@ -63,7 +66,7 @@ impl Channel {
         sent.await.map(drop).map_err(closed)
     }
 
-    /// The next packet, and the descriptors beside it. Cancel-safe.
+    /// The next packet, and its descriptors. Cancel-safe.
     pub(super) async fn receive(&self) -> Result<(Message, Vec<OwnedFd>), Error> {
         let received = self.0.async_io(Interest::READABLE, || {
             let mut packet = vec![0; MAX_BYTES];

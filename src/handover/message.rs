@@ -1,7 +1,8 @@
-//! What two processes of the daemon say to each other. Pure: bytes from and to values; descriptors travel beside.
+//! The messages between two processes of the daemon. Pure: bytes from and to values; descriptors
+//! are passed separately.
 //!
-//! A packet is one message: a byte with the version of this language, then JSON. A process that is spoken to in a version it does not know
-//! refuses, and then the older of the two goes on.
+//! A packet is one message: a byte with the version of the protocol, then JSON. A process that
+//! receives an unknown version refuses, and then the old process continues.
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
@@ -9,40 +10,42 @@ use serde::{Deserialize, Serialize};
 
 use crate::sockets::Purpose;
 
-/// The version of this language. Another is made when a process of the one before could misunderstand what is said.
+/// The version of the protocol. It increases when an older process could misunderstand a message.
 const VERSION: u8 = 1;
-/// Bytes of a packet, at most.
+/// Maximum size of a packet in bytes.
 pub(super) const MAX_BYTES: usize = 16 << 10;
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "message", rename_all = "lowercase")]
 pub(super) enum Message {
-    /// To the new process: a socket that listens, as the one descriptor beside it.
+    /// To the new process: a listening socket, as the only descriptor.
     Socket { purpose: Purpose, address: SocketAddr },
-    /// To the new process: a socket of QUIC, as the first descriptor beside it; the rest lead to its former owners, as does the note.
+    /// To the new process: a QUIC socket, as the first descriptor; the other descriptors lead to
+    /// its former owners, which the note describes.
     Quic { address: SocketAddr, note: Note },
-    /// To the new process: these were all. What it does not have itself, it fetches over HTTP from this Unix socket. No broadcast of the old one
-    /// gets as far as this discontinuity sequence, or has come to this media sequence number, which grows by one a second at the most.
+    /// To the new process: all sockets were sent. It fetches the old one's broadcasts over HTTP
+    /// from this Unix socket. No broadcast of the old process reaches this discontinuity sequence,
+    /// or has reached this media sequence number, which grows by at most one a second.
     Start {
         local: PathBuf,
         discontinuities: u64,
-        /// 0 from a process that does not say it.
+        /// 0 from a process that does not send it.
         #[serde(default)]
         msn: u64,
     },
-    /// To the old process: all parts run.
+    /// To the old process: the new process serves.
     Ready,
-    /// To the new process: the service manager knows it as the main process.
+    /// To the new process: it is the service manager's main process.
     Main,
-    /// To the old process: the configuration may be another, as to keys and tokens; the access log's file is.
+    /// To the old process: reload keys and tokens, and reopen the access log.
     Reload,
-    /// To the old process: do not drain, stop.
+    /// To the old process: stop without draining.
     Stop,
 }
 
 impl Message {
-    /// For the log.
+    /// Its name for the log.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Socket { .. } => "socket",
@@ -73,7 +76,7 @@ impl Message {
     }
 }
 
-/// What one owner of a QUIC socket leaves to the next. A secret.
+/// State that one owner of a QUIC socket leaves to the next. A secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Note(pub(super) Vec<u8>);
 
@@ -83,18 +86,18 @@ impl fmt::Debug for Note {
     }
 }
 
-/// What is no message.
+/// Why a packet is not a valid message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Malformed {
-    /// Of another version.
+    /// It has another version.
     #[error(
-        "version {theirs} of the hand-over's language, here it is {VERSION}: between these two versions, restart the service"
+        "version {theirs} of the hand-over protocol, this process has {VERSION}: between these versions, restart the service"
     )]
     Version { theirs: u8 },
-    /// Nothing that is known.
-    #[error("what is no message of the hand-over")]
+    /// It is not a known message.
+    #[error("an unknown message of the hand-over")]
     NotAMessage,
-    /// More than a packet holds.
+    /// It is too large for a packet.
     #[error("a message of {0} bytes, the limit is {MAX_BYTES}")]
     TooLong(usize),
 }

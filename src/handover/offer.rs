@@ -1,4 +1,4 @@
-//! The old process' side: it starts the program anew and hands over its sockets.
+//! The old process' side: it starts the program again and hands over its sockets.
 
 use std::{
     env,
@@ -26,11 +26,12 @@ use super::{
 };
 use crate::sockets::{Any, Sockets};
 
-/// The new process tries encoders first, which takes seconds.
+/// Time limit for the new process, which first tests encoders for some seconds.
 const READY_LIMIT: Duration = Duration::from_secs(60);
-/// From the end of its socket to its own.
+/// Time from the close of its socket to the end of the process.
 const END_LIMIT: Duration = Duration::from_secs(5);
-/// What was meant for this process by its service manager. The watchdog's limit stays, and is then the new one's.
+/// Variables of the service manager that are for this process only. The watchdog's limit is kept,
+/// for the new process.
 const OWN_VARIABLES: [&str; 5] = [
     "LISTEN_FDS",
     "LISTEN_PID",
@@ -39,7 +40,7 @@ const OWN_VARIABLES: [&str; 5] = [
     "WATCHDOG_PID",
 ];
 
-/// How this process was started: the next is started likewise.
+/// The command line of this process, for the next one.
 #[derive(Debug)]
 pub(crate) struct Launch {
     program: PathBuf,
@@ -47,11 +48,13 @@ pub(crate) struct Launch {
 }
 
 impl Launch {
-    /// As this process was. To be asked early: once another program stands in its place, the kernel does not tell the path any more.
+    /// The command line of this process. Call it early: once the program file is replaced, the
+    /// kernel no longer reports the path.
     pub(crate) fn of_this_process() -> Self {
         let mut args = env::args_os();
         let named = args.next().map(PathBuf::from).unwrap_or_default();
-        // A bare name was found by PATH; a path is taken as it was given, for it may be a link that points elsewhere by then.
+        // A bare name was found by PATH; a path is used as given, because it may be a link with
+        // another target by then.
         let program = match named.components().count() {
             0 | 1 => env::current_exe().unwrap_or(named),
             _ => named,
@@ -61,8 +64,9 @@ impl Launch {
         Self { program, args }
     }
 
-    /// Starts the program anew and hands it `sockets`. What it does not have, it finds at `local`, where no broadcast gets to `numbers`. It has
-    /// started when this returns, and this process must accept nothing more.
+    /// Starts the program again and hands it `sockets`. It fetches missing broadcasts from `local`,
+    /// where no broadcast reaches `numbers`. When this returns it serves, and this process must
+    /// accept nothing more.
     ///
     /// # Errors
     /// It does not start. Its process has ended, and nothing has changed.
@@ -82,7 +86,7 @@ impl Launch {
             program: self.program.display().to_string(),
             source,
         })?;
-        // It holds the other end, which would stay open here.
+        // The command holds the other end, which would stay open here.
         drop(command);
         let mut starting = Starting {
             child: Some(child),
@@ -103,15 +107,15 @@ impl Launch {
     }
 }
 
-/// A process that is not ready. When this is dropped it is ended, and all is as before.
+/// A process that is not ready yet. Dropping it ends the process and reverts the hand-over.
 struct Starting {
     child: Option<Child>,
-    /// Sockets of QUIC that it has been given.
+    /// QUIC sockets that were handed over.
     given: Vec<QuicHandover>,
 }
 
 impl Starting {
-    /// Hands over all that there is, and waits until the new process serves.
+    /// Hands over all sockets, and waits until the new process serves.
     async fn start(&mut self, channel: &Channel, sockets: &Sockets, start: &Message) -> Result<(), Error> {
         for open in sockets.iter() {
             let (purpose, address) = (open.purpose, open.address);
@@ -128,7 +132,7 @@ impl Starting {
                     let note = Note(legacy.note);
                     channel.send(&Message::Quic { address, note }, &descriptors).await?;
                 }
-                // Nothing serves it: then the new process binds its own.
+                // This process does not serve it, so the new process binds its own.
                 Any::Quic(_) => {}
             }
         }
@@ -139,7 +143,7 @@ impl Starting {
         }
     }
 
-    /// Why it failed: its own end, if that is why.
+    /// The cause of a failure: the end of the process, if it has ended.
     async fn failed(&mut self, err: Error) -> Error {
         match (&mut self.child, err) {
             (Some(child), Error::Gone) => match timeout(END_LIMIT, child.wait()).await {
@@ -150,7 +154,7 @@ impl Starting {
         }
     }
 
-    /// It serves: what was given is its own.
+    /// The process serves: the sockets are its own now.
     fn has_started(mut self) -> Option<Child> {
         mem::take(&mut self.given).iter().for_each(QuicHandover::complete);
         self.child.take()
@@ -167,17 +171,17 @@ impl Drop for Starting {
     }
 }
 
-/// The process that follows this one, and lives on when this is dropped.
+/// The new process, as seen by the old one. It continues when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Successor {
     channel: Channel,
     child: Child,
 }
 
-/// What a process that drains hears from the one that follows.
+/// An event from the new process for a draining one.
 #[derive(Debug)]
 pub(crate) enum Word {
-    /// The configuration is to be read again.
+    /// Reload the configuration.
     Reload,
     /// The service stops.
     Stop,
@@ -191,23 +195,23 @@ impl Successor {
         self.child.id()
     }
 
-    /// Tells it that it is the main process now.
+    /// Notifies it that it is the main process now.
     pub(crate) async fn is_main(&self) {
         if let Err(err) = self.channel.send(&Message::Main, &[]).await {
             debug!(%err, "the new process is not told");
         }
     }
 
-    /// Makes it read its configuration again, as whoever sent us SIGHUP meant it to.
+    /// Forwards a SIGHUP that this process received.
     pub(crate) fn reload(&self) {
         let pid = self.pid().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        // Its number is its own as long as it is not waited for.
+        // Its process id is valid until its exit status is read.
         if let Some(Err(err)) = pid.map(|pid| kill_process(pid, Signal::HUP)) {
             debug!(%err, "the new process is not told");
         }
     }
 
-    /// The next word. Cancel-safe.
+    /// The next event. Cancel-safe.
     pub(crate) async fn word(&mut self) -> Word {
         match self.channel.receive().await {
             Ok((Message::Stop, _)) => Word::Stop,

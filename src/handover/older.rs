@@ -1,4 +1,5 @@
-//! The API of the old process, for that of the new one: a request on a connection of its own to the Unix socket that the old one serves.
+//! The API of the old process, for that of the new one: each request uses a separate connection to
+//! the old one's Unix socket.
 
 use std::{
     error::Error,
@@ -16,19 +17,19 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, time::timeout};
 use tracing::debug;
 
-/// It is on the same machine, and answers from memory; it may have asked another.
+/// Time limit; the old process responds from memory, but may ask an even older one.
 const LIMIT: Duration = Duration::from_secs(2);
-/// Bytes of an answer: a page of streams with all their renditions is a quarter of it.
+/// Maximum size of a response in bytes: four pages of streams with all their renditions.
 const MAX_BYTES: usize = 4 << 20;
 
-/// The process before, as long as it is there.
+/// The old process, as long as it runs.
 #[derive(Debug)]
 pub(crate) struct Older {
     socket: PathBuf,
 }
 
 impl Older {
-    /// The one that serves this socket.
+    /// The process that serves this socket.
     pub(crate) fn at(socket: &Path) -> Self {
         Self { socket: socket.into() }
     }
@@ -44,7 +45,7 @@ impl Older {
             let body = Limited::new(body, MAX_BYTES).collect().await?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
-        // The connection moves the answer on, and is over with it.
+        // The connection future transfers the response, and ends with it.
         tokio::pin!(connection, answer);
         tokio::select! {
             answer = &mut answer => answer,
@@ -61,13 +62,13 @@ impl Elsewhere for Older {
         Box::pin(async move {
             match timeout(LIMIT, self.send(request)).await {
                 Ok(Ok(answer)) => Some(answer),
-                // Mostly it is gone, as it should be.
+                // Usually the process has ended as expected.
                 Ok(Err(err)) => {
-                    debug!(%err, "the process before does not answer");
+                    debug!(%err, "the old process does not respond");
                     None
                 }
                 Err(_) => {
-                    debug!(limit_s = LIMIT.as_secs(), "the process before does not answer in time");
+                    debug!(limit_s = LIMIT.as_secs(), "the old process does not respond in time");
                     None
                 }
             }

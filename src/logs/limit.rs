@@ -1,5 +1,6 @@
-//! Messages of one place in the source are written so many times a minute, and counted beyond: a peer must not fill the disk by what makes
-//! us, or a library that we use, say something. Messages of debug and trace are not limited, because an operator has asked for them.
+//! Messages of one place in the source are written a limited number of times a minute, and counted
+//! beyond: a peer must not fill the disk by making us, or a library, log. Debug and trace messages
+//! are not limited, because an operator has requested them.
 
 use std::{
     collections::HashMap,
@@ -10,12 +11,13 @@ use std::{
 use tracing::{Event, Level, Metadata, Subscriber, callsite::Identifier};
 use tracing_subscriber::layer::{Context, Layer};
 
-/// The time for which messages are counted together.
+/// The time over which messages are counted.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
-/// Messages of one place in it: of a library, which speaks of a peer's faults at any level; and of ours, which say what becomes of a broadcast.
+/// Messages of one place within it: of a library, which logs a peer's faults at any level; and of
+/// ours, which log the life of a broadcast.
 const OF_LIBRARIES: u64 = 5;
 const OF_OURS: u64 = 1_000;
-/// Our crates, as they stand in a message's target.
+/// Our crates, as in a message's target.
 const OURS: [&str; 7] = [
     "control_api",
     "ingest_rtmp",
@@ -26,21 +28,22 @@ const OURS: [&str; 7] = [
     "transcoder",
 ];
 
-/// A layer before the one that writes. Its memory is bounded by the places in the program. Clones are one.
+/// A layer in front of the writing one. The places in the program bound its memory. Clones share
+/// the counts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Limit(Arc<Mutex<HashMap<Identifier, Place>>>);
 
-/// Messages of one place, since its window began.
+/// Messages of one place since the start of its window.
 #[derive(Debug)]
 struct Place {
     metadata: &'static Metadata<'static>,
     since: Instant,
     count: u64,
-    /// Of all windows since the last report.
+    /// Suppressed messages of all windows since the last report.
     left_out: u64,
 }
 
-/// Messages of one place that were not written.
+/// Suppressed messages of one place.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LeftOut {
     pub(super) target: &'static str,
@@ -49,7 +52,8 @@ pub(super) struct LeftOut {
 }
 
 impl Limit {
-    /// Counts one message of the place that `metadata` describes; whether it is to be written.
+    /// Counts one message of the place that `metadata` describes. Returns whether it may be
+    /// written.
     fn permits(&self, metadata: &'static Metadata<'static>, now: Instant) -> bool {
         if *metadata.level() > Level::INFO {
             return true;
@@ -70,7 +74,8 @@ impl Limit {
         permitted
     }
 
-    /// Messages left out since they were last taken; places that have been silent for a window are forgotten.
+    /// Messages suppressed since the last call; places that have been silent for a window are
+    /// forgotten.
     pub(super) fn take_left_out(&self, now: Instant) -> Vec<LeftOut> {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let found = places.values_mut().filter(|place| place.left_out > 0);
@@ -92,7 +97,7 @@ impl<S: Subscriber> Layer<S> for Limit {
     }
 }
 
-/// Messages of a place with this target that are written in a window.
+/// Maximum number of messages in a window for a place with this target.
 fn most(target: &str) -> u64 {
     let krate = target.split("::").next().unwrap_or_default();
     if OURS.contains(&krate) { OF_OURS } else { OF_LIBRARIES }
@@ -106,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    /// What is written under a limit.
+    /// The messages written under a limit.
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
 
@@ -127,7 +132,7 @@ mod tests {
         }
     }
 
-    /// Runs `speak` under a limit of its own.
+    /// Runs `speak` under a separate limit.
     fn under_limit(speak: impl FnOnce()) -> (Limit, Written) {
         let (limit, written) = (Limit::default(), Written::default());
         let writer = written.clone();

@@ -1,5 +1,5 @@
-//! Where the crates meet that do not know each other: the API under the origin's listener, the audience and the
-//! ladder under the API, pictures under the origin.
+//! Adapters between crates that do not depend on each other: the API under the origin's listener,
+//! the audience and the ladder for the API, pictures for the origin.
 
 use std::{convert::Infallible, net::SocketAddr, pin::Pin};
 
@@ -13,7 +13,7 @@ use transcoder::{
     ladder::{State, Statuses},
 };
 
-/// The API as the origin's answer to what is under `/api/`.
+/// The API as the origin's handler of `/api/`.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiService(axum::Router);
 
@@ -29,7 +29,7 @@ impl Fallback for ApiService {
         request: Request<RequestBody>,
         _peer: SocketAddr,
     ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + '_>> {
-        // A router is always ready, and a clone of it is a pointer.
+        // A router is always ready, and cloning it is cheap.
         let answer = self.0.clone().call(request.map(axum::body::Body::new));
         Box::pin(async move {
             let response = answer.await.unwrap_or_else(|never: Infallible| match never {});
@@ -54,7 +54,7 @@ impl Viewers for AudienceCount {
     }
 }
 
-/// What the ladder makes.
+/// The states of renditions.
 #[derive(Debug)]
 pub(crate) struct LadderStatus(pub(crate) Statuses);
 
@@ -71,7 +71,7 @@ impl Renditions for LadderStatus {
     }
 }
 
-/// What channels look like.
+/// The posters of channels.
 #[derive(Debug)]
 pub(crate) struct ChannelPosters {
     pub(crate) hub: Hub,

@@ -1,4 +1,5 @@
-//! The parts of the daemon that run at the same time: each with its own stop, so that they can be stopped one after the other.
+//! The concurrent parts of the daemon, each with a separate stop, so that they can be stopped in
+//! order.
 
 use std::{fmt, future::Future, mem, pin::pin, sync::Arc};
 
@@ -9,25 +10,25 @@ use tracing::error;
 /// A part of the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// Pushes the test picture.
+    /// Publishes the test picture.
     Demo,
-    /// Takes publishers and RTMP players.
+    /// Serves publishers and RTMP players.
     Rtmp,
     /// Makes renditions.
     Ladder,
-    /// Makes what is served.
+    /// Makes parts, segments and snapshots.
     Packager,
-    /// Serves it.
+    /// Serves them.
     Http,
-    /// Lets time act on the hub.
+    /// Advances the hub's clock.
     Clock,
-    /// Answers the operator's tools.
+    /// Serves the operator's tools.
     Admin,
-    /// Serves the process that follows this one.
+    /// Serves the process that takes over.
     Local,
-    /// Looks after the certificate.
+    /// Reloads the certificate.
     Certificates,
-    /// Tells the service manager how things are.
+    /// Notifies the service manager.
     Notify,
 }
 
@@ -48,11 +49,11 @@ impl fmt::Display for Part {
     }
 }
 
-/// Those that run.
+/// The running parts.
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
     running: Vec<Running>,
-    /// Told when one ends, for whatever reason.
+    /// Notified when a part ends, for any reason.
     ended: Arc<Notify>,
     panicked: Option<Part>,
 }
@@ -67,7 +68,7 @@ struct Running {
     task: JoinHandle<()>,
 }
 
-/// Says that a part has ended when it is dropped, by a panic too.
+/// Marks a part as ended when dropped, also by a panic.
 struct End {
     own: CancellationToken,
     all: Arc<Notify>,
@@ -81,7 +82,7 @@ impl Drop for End {
 }
 
 impl Parts {
-    /// Starts a part: `serve` makes what runs from the token that stops it.
+    /// Starts a part: `serve` creates its future from the token that stops it.
     pub(crate) fn start<F>(&mut self, part: Part, serve: impl FnOnce(CancellationToken) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -105,14 +106,14 @@ impl Parts {
         });
     }
 
-    /// From now on these may end without being told to.
+    /// Permits these parts to end by themselves from now on.
     pub(crate) fn may_end(&mut self, parts: &[Part]) {
         for running in self.running.iter_mut().filter(|running| parts.contains(&running.part)) {
             running.may_end = true;
         }
     }
 
-    /// Waits until a part ends that was not told to and must not: which. Cancel-safe.
+    /// Waits until a part ends unexpectedly. Returns it. Cancel-safe.
     pub(crate) async fn any_ended(&self) -> Part {
         loop {
             let mut next = pin!(self.ended.notified());
@@ -132,12 +133,13 @@ impl Parts {
         }
     }
 
-    /// Tells a part to stop and waits until it has; nothing if it has already. Cancel-safe: a part that was told may be waited for again.
+    /// Stops a part and waits for its end; does nothing if it has ended. Cancel-safe: the wait can
+    /// be repeated.
     pub(crate) async fn stop(&mut self, part: Part) {
         for running in self.running.iter_mut().filter(|running| running.part == part) {
             running.stop.cancel();
             if (&mut running.task).await.is_err_and(|err| err.is_panic()) {
-                error!(%part, "a part has failed");
+                error!(%part, "part failed");
                 self.panicked = Some(part);
             }
         }
@@ -145,7 +147,7 @@ impl Parts {
         self.running = running.into_iter().filter(|running| running.part != part).collect();
     }
 
-    /// A part that has failed, if one was found to have when it was stopped.
+    /// A part that was found to have panicked when it was stopped.
     pub(crate) fn panicked(&self) -> Option<Part> {
         self.panicked
     }

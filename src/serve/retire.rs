@@ -1,5 +1,5 @@
-//! Giving way: a new process takes the listeners; this one keeps its publishers until they have gone, and what the new one does not have, it
-//! serves to it on a Unix socket.
+//! Draining: a new process takes the listeners; this one keeps its publishers until they
+//! disconnect, and serves its broadcasts to the new one on a Unix socket.
 
 use std::{
     fs::{self, DirBuilder, Permissions},
@@ -28,22 +28,24 @@ use crate::{
     sockets::Sockets,
 };
 
-/// How often a draining process looks whether it is done.
+/// Interval at which a draining process checks whether it has finished.
 const LOOK: Duration = Duration::from_millis(500);
-/// Discontinuities that what drains may still come to: a publisher's clock that jumps, or an encoder that is set otherwise while it sends.
+/// Discontinuities that draining broadcasts may still have: a publisher's clock that jumps, or an
+/// encoder whose settings change while it publishes.
 const DISCONTINUITIES: u64 = 8;
-/// Media sequence numbers that it may still come to beyond one a second: what a publisher is ahead of the clock, and the hub's burst of marks.
+/// Media sequence numbers beyond one a second that they may still use: the publisher's lead over
+/// the clock, and the hub's burst of marks.
 const NUMBERS: u64 = 16;
 
-/// What giving way needs.
+/// The resources for draining.
 pub(super) struct Retirement {
     http: origin_http::Config,
     router: Arc<origin_http::Router>,
-    /// Of this process alone.
+    /// Specific to this process.
     socket: PathBuf,
-    /// How long publishers are kept.
+    /// Maximum time for which publishers are kept.
     drain: Duration,
-    /// What players of the process before may have seen.
+    /// A discontinuity sequence that players of the previous process may have seen.
     discontinuities: u64,
 }
 
@@ -58,7 +60,7 @@ impl Retirement {
         }
     }
 
-    /// A server for the new process, that serves what this one has.
+    /// A server of this process' broadcasts for the new process.
     fn local_server(&self) -> io::Result<origin_http::Server> {
         let sockets = origin_http::Sockets {
             local: vec![listen(&self.socket)?],
@@ -68,19 +70,19 @@ impl Retirement {
         origin_http::Server::new(&self.http, &https, sockets, None, Arc::clone(&self.router))
     }
 
-    /// Leaves nothing behind.
+    /// Removes the socket file.
     pub(super) fn clean_up(&self) {
-        // It is there only if this process has tried to hand over.
+        // It exists only if this process has tried to hand over.
         let _ = fs::remove_file(&self.socket);
     }
 }
 
-/// A socket that only this user reaches.
+/// A socket that is accessible only to this user.
 fn listen(path: &Path) -> io::Result<UnixListener> {
     if let Some(folder) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    // Of an older process that had this number.
+    // From an older process with the same process id.
     let _ = fs::remove_file(path);
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
@@ -88,10 +90,10 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 impl Daemon {
-    /// Starts a new process and hands it the listeners. When this returns it serves.
+    /// Starts a new process and hands it the listeners. It serves when this returns.
     ///
     /// # Errors
-    /// Why there is none; this process is as it was.
+    /// Why it failed; this process is unchanged.
     pub(super) async fn hand_over(&mut self, launch: &Launch) -> Result<Successor, String> {
         info!("handing over to a new process");
         let server = self.retirement.local_server();
@@ -116,7 +118,8 @@ impl Daemon {
         handed.map_err(|err| err.to_string())
     }
 
-    /// Accepts no more, and serves who is there until the last publisher has gone and what it sent is over.
+    /// Accepts no more connections, and serves the present ones until the last publisher has
+    /// disconnected and its broadcast has ended.
     pub(super) async fn give_way(&mut self, mut successor: Successor, signals: &mut Signals) -> Why {
         if let Some(pid) = successor.pid() {
             notify::main_process(pid);
@@ -131,7 +134,8 @@ impl Daemon {
         self.parts.may_end(&[Part::Http, Part::Rtmp]);
         self.retire.cancel();
         self.sockets = Sockets::default();
-        // The new one goes by the configuration as it is now; who was let in by the old shall not stay.
+        // The new process uses the present configuration, so publishers that it does not authorise
+        // must not stay.
         self.reloadable.reload_rights();
         for part in [Part::Demo, Part::Admin] {
             self.parts.stop(part).await;
@@ -142,11 +146,11 @@ impl Daemon {
             tokio::select! {
                 () = parts.ended(Part::Rtmp) => {}
                 () = sleep_until(limit) => {
-                    info!("publishers are still there, their time is over");
+                    info!("drain limit reached, disconnecting publishers");
                     return;
                 }
             }
-            // What has ended is kept for a while, and may be asked for until then.
+            // Ended broadcasts are held for a while, and may be requested until then.
             while !presentations.is_empty() {
                 sleep(LOOK).await;
             }
@@ -169,12 +173,13 @@ impl Daemon {
                         }
                     }
                     Word::Stop => {
-                        info!("the new process stops, this one too");
+                        info!("stopping together with the new process");
                         break Why::Told;
                     }
                     Word::Gone(status) => {
-                        // The sockets were given away; and systemd, whose main process that was, ends what is left and starts anew.
-                        warn!(?status, "the new process is gone, and with it the sockets: this one stops, to be started again");
+                        // The sockets were given away; and systemd ends the remaining processes
+                        // when its main process ends, and restarts the service.
+                        warn!(?status, "the new process is gone: stopping, because it had the sockets");
                         break Why::Told;
                     }
                 },
@@ -183,10 +188,11 @@ impl Daemon {
                         info!(signal = %stop, "stopping while draining");
                         break Why::Told;
                     }
-                    // It was meant for who serves; one that came during the hand-over too, for the file of a log may have been moved since
-                    // the new process opened it. That tells this one.
+                    // The signal is for the serving process, also if it arrived during the
+                    // hand-over, because the log file may have been moved since the new process
+                    // opened it. The new process notifies this one.
                     Signal::Reload => successor.reload(),
-                    Signal::Upgrade => warn!(%signal, "this process is draining: the new one takes signals"),
+                    Signal::Upgrade => warn!(%signal, "signal ignored: this process is draining"),
                 },
                 part = parts.any_ended() => break Why::APart(part),
             }

@@ -1,4 +1,5 @@
-//! The start: everything is made, then all sockets are opened, then all parts begin. What fails, fails before anything has begun.
+//! The start: everything is created, then all sockets are opened, then all parts begin. So a fault
+//! is found before anything has begun.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
@@ -36,14 +37,14 @@ impl Daemon {
     /// Opens all listeners, then starts all parts.
     ///
     /// # Errors
-    /// One line that says what to do.
+    /// One line with the fault and the remedy.
     pub(super) async fn start(
         Call { loaded, file, .. }: Call,
         inherited: Inherited,
         predecessor: Option<Predecessor>,
     ) -> Result<Self, String> {
         let config = &loaded.config;
-        limits::raise_and_tell(config);
+        limits::raise_and_log(config);
         let hub = Hub::new(config.live.hub());
         let mut packager = Packager::new(hub.clone(), config.live.packager()).map_err(|err| format!("live: {err}"))?;
         let numbers = predecessor.as_ref().map(Predecessor::numbers);
@@ -66,7 +67,8 @@ impl Daemon {
             certificates.register(&mut registry);
         }
 
-        // What runs, though another may have been installed in its place: a worker speaks its own daemon's language.
+        // The running program, even if another version has been installed in its place, because a
+        // worker must have the daemon's protocol version.
         let program = PathBuf::from("/proc/self/exe");
         let pictures = Pictures::new(program.clone(), config.ladder.poster());
         let ladder_metrics = transcoder::Metrics::default();
@@ -180,7 +182,7 @@ impl Daemon {
     }
 }
 
-/// The certificate, if there is to be one.
+/// Loads the certificate, if one is configured.
 fn load_certificates(config: &Config) -> Result<Option<Arc<Certificates>>, String> {
     let Some(certificate) = config.certificate() else {
         return Ok(None);
@@ -189,7 +191,8 @@ fn load_certificates(config: &Config) -> Result<Option<Arc<Certificates>>, Strin
     loaded.map(Arc::new).map(Some).map_err(|err| format!("tls: {err}"))
 }
 
-/// Where media come from that are not made here: from the process before, and where the configuration says.
+/// The edge for media of other processes: those of the old process, and those of the configured
+/// origins.
 fn make_edge(
     config: &Config,
     predecessor: Option<&Predecessor>,
@@ -212,7 +215,7 @@ fn make_edge(
     Ok(Some(edge))
 }
 
-/// Pushes the test picture, and says where to watch it.
+/// Publishes the test picture, and prints where to watch it.
 fn start_demo(
     parts: &mut Parts,
     config: &Config,
@@ -224,16 +227,16 @@ fn start_demo(
         demo::worker(rtmp, &config.rtmp.app, key).map_err(|err| format!("the test picture's program: {err}"))?;
     parts.start(Part::Demo, |stop| worker.supervise(stop));
     if let Some(http) = http {
-        // For people: stdout, whatever the log looks like.
+        // On stdout, independent of the log's format.
         println!("Watch http://{}/watch/{}", demo::reachable(http), demo::CHANNEL);
     }
     Ok(())
 }
 
-/// The ladder, if there is to be one and there can be.
+/// The ladder, if it is enabled and possible.
 ///
 /// # Errors
-/// The configuration asks for an encoder that does not work.
+/// The configured encoder does not work.
 async fn prepare_ladder(
     config: &Config,
     hub: &Hub,
@@ -249,7 +252,7 @@ async fn prepare_ladder(
         Ok(ladder) => Ok(Some(ladder)),
         Err(err @ ladder::Error::NotThisEncoder(_)) => Err(format!("ladder.encoder: {err}")),
         Err(err) => {
-            warn!(%err, "no ladder: sources are passed through alone");
+            warn!(%err, "no ladder: only sources are served");
             Ok(None)
         }
     }

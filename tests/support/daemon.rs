@@ -182,7 +182,7 @@ impl Daemon {
             let handed = handed.nth(count)?;
             let taken = lines
                 .iter()
-                .filter(|line| line.contains("took over from the process before"));
+                .filter(|line| line.contains("took over from the old process"));
             (taken.count() > count).then(|| handed.number("pid").expect("its number"))
         });
         let pid = u32::try_from(pid).expect("a process number");
