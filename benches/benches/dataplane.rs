@@ -1,5 +1,6 @@
-//! What the steps of the data plane cost on their own, each fed as the daemon feeds it: RTMP bytes to frames, frames to parts, a text rendered,
-//! a request answered. One publisher of 2.5 Mbit/s, the shipped settings, a full window.
+//! The costs of the data plane's separate steps, each with the input that the daemon gives it: RTMP
+//! bytes to frames, frames to parts, rendering a text, serving a request. One publisher of 2.5
+//! Mbit/s, the shipped settings, a full window.
 
 use std::{
     sync::Arc,
@@ -29,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 criterion_group!(dataplane, rtmp_to_frames, frames_to_parts, rendered, requests);
 criterion_main!(dataplane);
 
-/// What a read takes from a socket at most.
+/// Maximum size of a read from a socket.
 const READ_BYTES: usize = 64 << 10;
 
 /// Chunks of common sizes to access units: the session and the FLV tags.
@@ -52,7 +53,7 @@ fn rtmp_to_frames(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Reads `bytes` as they come from a socket; the number of access units in them.
+/// Reads `bytes` as if from a socket. Returns the number of access units in them.
 fn read(session: &mut Session, input: &mut BytesMut, bytes: &[u8]) -> usize {
     let (mut frames, now) = (0, Instant::now());
     for part in bytes.chunks(READ_BYTES) {
@@ -107,7 +108,7 @@ fn publishing() -> Session {
     session
 }
 
-/// Publishes a stream into a hub on a clock of its own.
+/// Publishes a stream into a hub on a simulated clock.
 struct Publisher {
     producer: Producer,
     stream: Stream,
@@ -150,7 +151,7 @@ impl Publisher {
             payload: tag.payload(),
         };
         let track = usize::from(tag.kind == Kind::Audio);
-        // Audio before the first picture has no segment to go to.
+        // Audio before the first picture belongs to no segment.
         let _ = self.producer.push(track, unit);
     }
 }
@@ -206,7 +207,7 @@ fn stage(runtime: &tokio::runtime::Runtime) -> (origin_http::Router, Arc<Present
             for (n, tag) in publisher.stream.tags.iter().enumerate() {
                 publisher.push(tag);
                 if n % 16 == 0 {
-                    // So that the packager is never behind what the hub holds.
+                    // The packager must not fall behind the hub's log.
                     tokio::time::sleep(Duration::from_micros(100)).await;
                 }
             }
@@ -226,7 +227,7 @@ fn stage(runtime: &tokio::runtime::Runtime) -> (origin_http::Router, Arc<Present
     })
 }
 
-/// The same snapshot with nothing rendered.
+/// The same snapshot without any rendered text.
 fn fresh(presentation: &Presentation) -> Presentation {
     Presentation {
         broadcast: presentation.broadcast,
@@ -264,7 +265,8 @@ fn rendered(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Requests through the router, whose texts are rendered already; bodies are taken frame by frame, not written.
+/// Requests through the router, whose texts are already rendered; bodies are read frame by frame,
+/// not written.
 fn requests(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("threads");
     let (router, presentation, _publisher) = stage(&runtime);

@@ -1,5 +1,6 @@
-//! Publishers that break the rules of time and configuration, each on a thread of its own, until they are stopped. A server that
-//! holds its bounds serves others beside them as if they were not there. RTMP 1.0 5.3.1; Adobe FLV 10.1 E.4.
+//! Publishers that violate the rules of time and configuration, each on a separate thread, until
+//! they are stopped. A server that enforces its limits serves others beside them without any
+//! effect. RTMP 1.0 5.3.1; Adobe FLV 10.1 E.4.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -18,34 +19,37 @@ use crate::{
     wire::{AUDIO, AUDIO_CSID, CONTROL_CSID, SET_CHUNK_SIZE, VIDEO, VIDEO_CSID, full},
 };
 
-/// One chunk a message.
+/// One chunk for each message.
 const CHUNK_BYTES: u32 = 1 << 20;
-/// A publisher that was sent off waits this long before it connects again.
+/// Wait of a disconnected publisher before it reconnects.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Stamps are 24 bits here: a publisher that reaches the last begins again with another connection.
+/// Timestamps have 24 bits here: a publisher that reaches the last one begins again with another
+/// connection.
 const LAST_STAMP_MS: u64 = (1 << 24) - 2;
-/// Frames of a flood that are sent before a publisher rests for [`REST`], so that the sockets' buffers are not all there is to measure.
+/// Frames of a flood before a publisher pauses for [`REST`], so that the test does not only fill
+/// the sockets' buffers.
 const BURST: u64 = 20_000;
 const REST: Duration = Duration::from_secs(5);
 
-/// A rule that is broken.
+/// A violated rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Each audio unit is stamped 3 s after the one before it, while video stands still.
+    /// Each audio unit's timestamp is 3 s after the previous one, while video stands still.
     LeapingAudio,
-    /// Pictures of 100 kB, all stamped alike, some 20 MB a second.
+    /// Pictures of 100 kB with equal timestamps, some 20 MB a second.
     StandingStamps,
-    /// A video configuration before each picture, another each time.
+    /// A different video configuration before each picture.
     AlternatingConfigurations,
-    /// A file sent faster than its pictures are to be shown.
+    /// A file sent faster than real time.
     FasterThanReal,
-    /// Video stamped by presentation time in the order of decoding, five pictures deep.
+    /// Video with presentation timestamps in decoding order, with a reordering depth of five
+    /// pictures.
     PresentationStamps,
-    /// Audio stamped in samples instead of milliseconds.
+    /// Audio timestamps in samples instead of milliseconds.
     SampleStamps,
     /// A picture every 2.5 s.
     Slides,
-    /// Stamps that jump by an hour back and forth each second.
+    /// Timestamps that jump by an hour back and forth each second.
     Jumps,
 }
 
@@ -62,7 +66,7 @@ impl Fault {
         Self::Jumps,
     ];
 
-    /// The channel that it is published to.
+    /// The channel of its publisher.
     pub fn channel(self) -> &'static str {
         match self {
             Self::LeapingAudio => "bad-leaping-audio",
@@ -77,7 +81,7 @@ impl Fault {
     }
 }
 
-/// Publishers at work, one for each [`Fault`]. Dropping it stops them.
+/// Running publishers, one for each [`Fault`]. Dropping it stops them.
 #[derive(Debug)]
 pub struct Crowd {
     stop: Arc<AtomicBool>,
@@ -100,7 +104,7 @@ impl Crowd {
         }
     }
 
-    /// Bytes that the server's sockets have taken.
+    /// Bytes that the server has accepted.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
@@ -115,10 +119,11 @@ impl Drop for Crowd {
     }
 }
 
-/// Publishes again and again: a server may send a bad publisher off, and it returns as encoders do.
+/// Publishes repeatedly, because a server may disconnect a bad publisher, and encoders then
+/// reconnect.
 fn publish(server: SocketAddr, fault: Fault, stop: &AtomicBool, sent: &AtomicU64) {
     while !stop.load(Ordering::Relaxed) {
-        // A refusal or a lost connection is the server's right.
+        // The server may refuse or close the connection.
         if let Ok(socket) = client::publish(server, fault.channel()) {
             let _ = Bad::new(socket, stop, sent).and_then(|mut bad| bad.run(fault));
         }
@@ -159,7 +164,7 @@ impl<'a> Bad<'a> {
         Ok(bad)
     }
 
-    /// Sends until the server hangs up, the stamps are used up, or it is stopped.
+    /// Sends until the server closes the connection, the timestamps are used up, or it is stopped.
     fn run(&mut self, fault: Fault) -> std::io::Result<()> {
         if matches!(fault, Fault::LeapingAudio | Fault::AlternatingConfigurations) {
             self.pace(75, |out, n| ordinary(out, n, n * 40))?;
@@ -197,7 +202,7 @@ impl<'a> Bad<'a> {
         }
     }
 
-    /// As fast as the server takes it, with rests.
+    /// As fast as the server accepts, with pauses.
     fn flood(&mut self, mut make: impl FnMut(&mut Vec<u8>, u64)) -> std::io::Result<()> {
         let mut out = Vec::new();
         for n in 0.. {
@@ -213,7 +218,7 @@ impl<'a> Bad<'a> {
         Ok(())
     }
 
-    /// 25 messages' worth a second, `count` of them.
+    /// Sends `count` messages at 25 a second.
     fn pace(&mut self, count: u64, make: impl FnMut(&mut Vec<u8>, u64)) -> std::io::Result<()> {
         self.pace_by(Duration::from_millis(40), count, make)
     }
@@ -239,7 +244,7 @@ impl<'a> Bad<'a> {
         Ok(())
     }
 
-    /// Writes all of `bytes`, however slowly the server takes them.
+    /// Writes all of `bytes`, however slowly the server reads.
     fn write(&mut self, mut bytes: &[u8]) -> std::io::Result<()> {
         while !bytes.is_empty() {
             self.check()?;
@@ -255,7 +260,8 @@ impl<'a> Bad<'a> {
         Ok(())
     }
 
-    /// Whether to go on: nobody has stopped it, the stamps are not used up, the server has not hung up.
+    /// Checks that nobody has stopped it, timestamps are left, and the server has not closed the
+    /// connection.
     fn check(&mut self) -> std::io::Result<()> {
         let over = self.start.elapsed() > Duration::from_secs(600);
         if over || self.stop.load(Ordering::Relaxed) {
@@ -274,12 +280,12 @@ impl<'a> Bad<'a> {
 
 fn message(out: &mut Vec<u8>, kind: u8, stamp_ms: u64, body: &[u8]) {
     let csid = if kind == VIDEO { VIDEO_CSID } else { AUDIO_CSID };
-    // What is beyond the last stamp wraps: a leap back like any other.
+    // A value beyond the last timestamp wraps, which is a jump back like any other.
     let stamp_ms = u32::try_from(stamp_ms % LAST_STAMP_MS).unwrap_or(0);
     full(out, csid, kind, 1, stamp_ms, body, CHUNK_BYTES as usize);
 }
 
-/// A video configuration; those of another `variant` differ in a parameter set that nothing refers to.
+/// A video configuration; each `variant` differs in an unused parameter set.
 fn configure(out: &mut Vec<u8>, stamp_ms: u64, variant: u8) {
     let sps = 8 + 0x19;
     let pps: &[u8] = &[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0, 1 + variant];

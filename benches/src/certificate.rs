@@ -1,5 +1,7 @@
-//! A certificate for a run: ECDSA P-256, self-signed, of loopback; and what trusts it. Every server of a run gets the same pair. The loaders
-//! offer ciphers in the order of browsers, AES-128-GCM first, so that servers that let the client choose are not put to the dearer one.
+//! A certificate for a run: ECDSA P-256, self-signed, for loopback; and clients that trust it.
+//! Every server of a run gets the same pair. The loaders offer ciphers in the order of browsers,
+//! AES-128-GCM first, so that servers that follow the client's order do not use a more expensive
+//! one.
 
 use std::{
     fs,
@@ -16,10 +18,10 @@ use rustls::{
 
 use crate::Failure;
 
-/// The name that it is for, beside the address 127.0.0.1.
+/// The name in it, in addition to the address 127.0.0.1.
 pub const NAME: &str = "localhost";
 
-/// The pair as PEM files, for servers that read such.
+/// The pair as PEM files.
 #[derive(Debug)]
 pub struct Certificate {
     /// The certificate.
@@ -30,7 +32,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Makes a pair in `directory`.
+    /// Creates a pair in `directory`.
     ///
     /// # Errors
     /// The directory cannot be written.
@@ -47,10 +49,10 @@ impl Certificate {
         Ok(certificate)
     }
 
-    /// A client that trusts it alone.
+    /// A client that trusts only this certificate.
     ///
     /// # Errors
-    /// rustls's, which no certificate of ours leads to.
+    /// Those of rustls, which no certificate of ours causes.
     pub fn client(&self, alpn: &[u8]) -> Result<ClientConfig, Failure> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone())?;
@@ -64,7 +66,7 @@ impl Certificate {
 /// A server with the pair in these files, TLS 1.3.
 ///
 /// # Errors
-/// They cannot be read.
+/// The files cannot be read.
 pub fn server(cert: &Path, key: &Path, alpn: &[u8]) -> Result<ServerConfig, Failure> {
     use rustls::pki_types::pem::PemObject;
     let cert = CertificateDer::from_pem_file(cert).map_err(|err| format!("{}: {err}", cert.display()))?;

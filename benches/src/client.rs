@@ -1,5 +1,5 @@
-//! The way of a publisher from its first byte to `publish`, by rml_rtmp's handshake and client session. Knows no sockets but in
-//! [`publish`]. Media are not its matter: they are `wire`'s, sent as they are.
+//! A publisher's connection from its first byte to `publish`, with rml_rtmp's handshake and client
+//! session. Only [`publish`] uses a socket. Media are sent by `wire`.
 
 use std::{
     io::{Read, Write},
@@ -14,15 +14,15 @@ use rml_rtmp::{
 
 use crate::Failure;
 
-/// The application that publishers name.
+/// The application of publishers.
 pub const APP: &str = "live";
 
-/// A publisher that has not begun to send media.
+/// A publisher before its media.
 pub struct Client {
     handshake: Option<Handshake>,
     session: ClientSession,
     key: String,
-    /// What the session wants to send once hands are shaken.
+    /// Output of the session for after the handshake.
     later: Vec<u8>,
     output: Vec<u8>,
     publishing: bool,
@@ -32,10 +32,10 @@ impl Client {
     /// A client that will publish with this stream key.
     ///
     /// # Errors
-    /// rml_rtmp's, which no key leads to.
+    /// Those of rml_rtmp, which no key causes.
     pub fn new(key: &str) -> Result<Self, Failure> {
         let mut config = ClientSessionConfig::new();
-        // Chunks stay at the standard's first size until the preamble changes it.
+        // Chunks have the standard's initial size until the preamble changes it.
         config.chunk_size = 128;
         let (session, results) = ClientSession::new(config).map_err(failure)?;
         let mut handshake = Handshake::new(PeerType::Client);
@@ -55,10 +55,10 @@ impl Client {
         Ok(client)
     }
 
-    /// Takes what the server sent.
+    /// Handles bytes from the server.
     ///
     /// # Errors
-    /// The server has refused, or speaks something else.
+    /// The server has refused, or does not speak RTMP.
     pub fn input(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let mut rest = bytes.to_vec();
         if let Some(handshake) = &mut self.handshake {
@@ -82,7 +82,7 @@ impl Client {
         self.take(results)
     }
 
-    /// What is to be sent.
+    /// The output to send.
     pub fn output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.output)
     }
@@ -117,7 +117,7 @@ impl Client {
 /// A connection on which `key` may be published.
 ///
 /// # Errors
-/// The server cannot be reached, refuses, or says nothing for 10 s.
+/// The server cannot be reached, refuses, or sends nothing for 10 s.
 pub fn publish(server: SocketAddr, key: &str) -> Result<TcpStream, Failure> {
     let mut socket = TcpStream::connect(server)?;
     socket.set_nodelay(true)?;
@@ -136,7 +136,7 @@ pub fn publish(server: SocketAddr, key: &str) -> Result<TcpStream, Failure> {
     }
 }
 
-/// rml_rtmp's errors are not all [`std::error::Error`] and `Send`.
+/// Not all errors of rml_rtmp are [`std::error::Error`] and `Send`.
 fn failure(err: impl std::fmt::Debug) -> Failure {
     format!("rml_rtmp: {err:?}").into()
 }

@@ -1,13 +1,14 @@
-//! The system's allocator, counting the bytes that pass through it. The one place with unsafe code: `GlobalAlloc` is an unsafe trait.
-//! Each call goes to [`System`] with the arguments it came with, so what `System` promises and demands is promised and demanded
-//! here; counting is relaxed atomics and allocates nothing.
+//! The system's allocator, counting the bytes that pass through it. The only place with unsafe
+//! code: `GlobalAlloc` is an unsafe trait. Each call is passed to [`System`] with unchanged
+//! arguments, so the contract of `System` applies on both sides; the counters are relaxed atomics
+//! and allocate nothing.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
-/// Allocations of the watched size that are remembered.
+/// Number of recorded allocations of the watched size.
 const SEEN: usize = 64;
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -22,19 +23,19 @@ static SEEN_AT: [AtomicUsize; SEEN] = [const { AtomicUsize::new(0) }; SEEN];
 #[derive(Debug)]
 pub struct Counting;
 
-/// What was counted since the process began.
+/// The counts since the process began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count {
     /// Allocations and reallocations.
     pub calls: u64,
-    /// Bytes asked for; of a reallocation that grows, the difference.
+    /// Allocated bytes; for a growing reallocation, the difference.
     pub bytes: u64,
-    /// Bytes asked for and not yet given back.
+    /// Allocated bytes that are not released.
     pub held: u64,
 }
 
 impl Count {
-    /// As of now. Threads that allocate meanwhile may be seen in one figure and not in another.
+    /// The present counts. Concurrent allocations may be included in one count and not in another.
     pub fn now() -> Self {
         let (calls, freed, bytes) = (COUNT.load(Relaxed), FREED.load(Relaxed), ALLOCATED.load(Relaxed));
         Self {
@@ -45,13 +46,13 @@ impl Count {
     }
 }
 
-/// Remembers from now on where allocations of exactly `bytes` are made.
+/// Records from now on the addresses of allocations of exactly `bytes`.
 pub fn watch(bytes: usize) {
     WATCHED.store(bytes, Relaxed);
     SEEN_COUNT.store(0, Relaxed);
 }
 
-/// The addresses of the watched size's allocations, in order; of the first 64.
+/// The addresses of the first 64 allocations of the watched size, sorted.
 pub fn seen() -> Vec<usize> {
     let count = SEEN_COUNT.load(Relaxed).min(SEEN);
     SEEN_AT[..count].iter().map(|at| at.load(Relaxed)).collect()
@@ -66,12 +67,12 @@ fn note(at: *mut u8, bytes: usize) -> *mut u8 {
     at
 }
 
-// SAFETY: every method hands its arguments on to `System` unchanged and returns what that returns.
+// SAFETY: every method passes its arguments to `System` unchanged and returns its result.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.fetch_add(1, Relaxed);
         ALLOCATED.fetch_add(layout.size() as u64, Relaxed);
-        // SAFETY: the caller keeps `alloc`'s contract, which is `System`'s.
+        // SAFETY: the caller meets the contract of `alloc`, which is that of `System`.
         note(unsafe { System.alloc(layout) }, layout.size())
     }
 
@@ -84,7 +85,7 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         FREED.fetch_add(layout.size() as u64, Relaxed);
-        // SAFETY: `ptr` came from `System` with this layout, since all of ours do.
+        // SAFETY: `ptr` was allocated by `System` with this layout, since all of ours are.
         unsafe { System.dealloc(ptr, layout) }
     }
 
@@ -94,7 +95,7 @@ unsafe impl GlobalAlloc for Counting {
             Some(more) => ALLOCATED.fetch_add(more as u64, Relaxed),
             None => FREED.fetch_add((layout.size() - new_size) as u64, Relaxed),
         };
-        // SAFETY: as in `dealloc`; the caller keeps `realloc`'s contract for `new_size`.
+        // SAFETY: as in `dealloc`; the caller meets the contract of `realloc` for `new_size`.
         note(unsafe { System.realloc(ptr, layout, new_size) }, new_size)
     }
 }

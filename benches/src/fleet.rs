@@ -1,8 +1,10 @@
-//! Thousands of requests held open by one thread over epoll, at a cost that is small beside the server's: a request is one write of bytes
-//! made once, and of an answer as much is understood as tells that it is whole and 200. HTTP/1.1 with a connection for each request, or
-//! HTTP/2 by prior knowledge with many requests on each. RFC 9112, RFC 9113, RFC 7541.
+//! Thousands of requests held open by one thread over epoll, at a low cost compared with the
+//! server's: a request is one write of bytes that are made once, and a response is parsed only far
+//! enough to detect its end and status 200. HTTP/1.1 with a connection for each request, or HTTP/2
+//! by prior knowledge with many requests on each. RFC 9112, RFC 9113, RFC 7541.
 //!
-//! Connections come from many addresses of 127.0.0.0/8, since servers limit what one address may hold.
+//! Connections use many addresses of 127.0.0.0/8, since servers limit the connections of one
+//! address.
 
 mod http1;
 mod http2;
@@ -17,17 +19,17 @@ use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
 use crate::Failure;
 
-/// Connections from each address.
+/// Number of connections from each address.
 const PER_ADDRESS: usize = 500;
 
-/// What a connection speaks.
+/// The protocol of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// One request at a time.
     Http1,
-    /// As many requests at a time.
+    /// Several concurrent requests.
     Http2 {
-        /// On one connection.
+        /// The number of them on one connection.
         streams: usize,
     },
 }
@@ -43,7 +45,7 @@ pub struct Fleet {
     input: Vec<u8>,
 }
 
-/// One of them: what has come and is not understood yet, and how many answers are awaited.
+/// A connection: received bytes that are not parsed yet, and the number of expected responses.
 #[derive(Debug)]
 struct Connection {
     socket: TcpStream,
@@ -58,7 +60,7 @@ enum State {
 }
 
 impl Fleet {
-    /// Opens connections for `requests` at once.
+    /// Opens connections for `requests` concurrent requests.
     ///
     /// # Errors
     /// The server cannot be reached, or descriptors have run out (`ulimit -n`).
@@ -103,10 +105,10 @@ impl Fleet {
         })
     }
 
-    /// Asks for `path` as often as the fleet is for.
+    /// Requests `path` on all connections.
     ///
     /// # Errors
-    /// A connection is gone.
+    /// A connection was closed.
     pub fn ask_all(&mut self, path: &str) -> Result<(), Failure> {
         for index in 0..self.connections.len() {
             let requests = match self.protocol {
@@ -128,7 +130,7 @@ impl Fleet {
         Ok(self.first_body())
     }
 
-    /// The body of the last answer on the first connection, or of several, one after the other.
+    /// The bodies of the last responses on the first connection, concatenated.
     pub fn first_body(&mut self) -> Vec<u8> {
         match &mut self.connections[0].state {
             State::Http1(reader) => reader.take_body(),
@@ -147,11 +149,12 @@ impl Fleet {
         written.map_err(|err| format!("request on connection {index}: {err}").into())
     }
 
-    /// Reads until every request has its answer; when each had come, in order. From the first on it does not sleep: to wake it is no small
-    /// part of what an answer costs a server on the same machine, and of what it costs it for viewers elsewhere it is none.
+    /// Reads until every request has its response. Returns their arrival times, in order. From the
+    /// first response on it does not sleep, because waking this thread costs a considerable part of
+    /// a response on the same machine, which a remote viewer would not cost.
     ///
     /// # Errors
-    /// An answer is not 200, a connection is gone, or `wait` has passed.
+    /// A response is not 200, a connection was closed, or `wait` has passed.
     pub fn wait(&mut self, wait: Duration) -> Result<Vec<Instant>, Failure> {
         let begin = Instant::now();
         let mut awaited: usize = self.connections.iter().map(|connection| connection.awaited).sum();
@@ -183,7 +186,7 @@ impl Fleet {
 }
 
 impl Connection {
-    /// Reads what there is; how many answers that has ended.
+    /// Reads the available bytes. Returns the number of completed responses.
     fn read(&mut self, input: &mut [u8]) -> Result<usize, Failure> {
         let mut answers = 0;
         loop {
@@ -205,7 +208,7 @@ impl Connection {
                     answers
                 }
             };
-            // epoll tells of what comes after a read that did not fill the buffer.
+            // epoll reports bytes that arrive after a read that did not fill the buffer.
             if read < input.len() {
                 break;
             }

@@ -1,4 +1,5 @@
-//! A reader over one keep-alive connection of HTTP/1.1: GET, a body of known length, gzip where offered. RFC 9112.
+//! A reader over one keep-alive connection of HTTP/1.1: GET, a body of known length, gzip where
+//! offered. RFC 9112.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -17,14 +18,14 @@ pub struct Reader {
     socket: BufReader<TcpStream>,
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
     /// The body, decoded.
     pub body: Vec<u8>,
-    /// When its last byte was there, before it was decoded.
+    /// Arrival of its last byte, before decoding.
     pub arrived: Instant,
 }
 
@@ -43,10 +44,10 @@ impl Reader {
         })
     }
 
-    /// Asks for `path` and waits for the whole answer.
+    /// Requests `path` and waits for the whole response.
     ///
     /// # Errors
-    /// The connection is gone, 20 s have passed, or the answer is not one that this understands.
+    /// The connection was closed, 20 s have passed, or the response is not supported.
     pub fn get(&mut self, path: &str) -> Result<Answer, Failure> {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nAccept-Encoding: gzip\r\n\r\n",

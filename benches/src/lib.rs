@@ -1,12 +1,18 @@
-//! What the benches and programs share: a publisher's stream, clients that cost little, and the daemon or its path to put them to.
+//! Code shared by the benches and programs: a publisher's stream, cheap clients, and the daemon or
+//! its path as their target.
 //!
-//! - [`stream`]: what one encoder sends. [`wire`]: the same as RTMP chunks, made once and sent again and again.
-//! - [`client`]: the way to `publish`. [`load`]: many publishers on one thread, each frame sent when it is due.
-//! - [`http`]: a keep-alive reader. [`playlist`]: the little that it must understand.
-//! - [`bad`]: publishers whose stamps or configurations break the rules.
-//! - [`process`]: servers as processes of their own: started, pinned to a core, their CPU time and memory read.
-//! - [`path`]: the daemon's way of a frame, from an RTMP socket to an HTTP body, inside this process.
-//! - [`certificate`]: of a run. [`rival`]: other servers with their best settings. [`raw`], [`quic`]: servers that do the least there is to do.
+//! - [`stream`]: an encoder's output. [`wire`]: the same as RTMP chunks, made once and sent
+//!   repeatedly.
+//! - [`client`]: the connection up to `publish`. [`load`]: many publishers on one thread, each
+//!   frame sent when it is due.
+//! - [`http`]: a keep-alive reader. [`playlist`]: the subset of playlists that it parses.
+//! - [`bad`]: publishers whose timestamps or configurations violate the rules.
+//! - [`process`]: servers as separate processes: started, pinned to a core, their CPU time and
+//!   memory read.
+//! - [`path`]: the daemon's path of a frame, from an RTMP socket to an HTTP body, inside this
+//!   process.
+//! - [`certificate`]: for a run. [`rival`]: other servers with their best settings. [`raw`],
+//!   [`quic`]: minimal servers.
 //! - [`loader`]: wrk and h2load. [`quic`]: a loader for HTTP/3.
 //! - [`fleet`]: thousands of requests held open. [`player`]: players of each protocol and format.
 //! - [`counting`]: an allocator that counts.
@@ -33,5 +39,5 @@ pub mod scratch;
 pub mod stream;
 pub mod wire;
 
-/// What ends a program: one line for who runs it.
+/// The error that ends a program, as one line for the user.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;

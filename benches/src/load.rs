@@ -1,5 +1,5 @@
-//! Many publishers on one thread: each sends each message of its stream when it is due, with one write. Nothing is serialised or copied
-//! for it, so that the load costs little beside what it is put to.
+//! Many publishers on one thread: each message of a stream is sent when it is due, with one write.
+//! Nothing is serialised or copied for it, so that the load costs little compared with its target.
 
 use std::{
     cmp::Reverse,
@@ -17,12 +17,12 @@ use crate::{
     wire::Wire,
 };
 
-/// Publishers at work.
+/// Running publishers.
 #[derive(Debug)]
 pub struct Load {
     wire: Arc<Wire>,
     publishers: Vec<Publisher>,
-    /// When each is due next.
+    /// The next due time of each.
     due: BinaryHeap<Reverse<(Instant, usize)>>,
 }
 
@@ -35,19 +35,20 @@ struct Publisher {
     pictures: u64,
 }
 
-/// A video message that is about to be written: what it leads to cannot come before it is told of.
+/// A video message immediately before its write, so that no effect can precede the report of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Picture {
     /// Index of its publisher.
     pub publisher: usize,
-    /// Which picture of its stream, from 0.
+    /// The picture's number in its stream, from 0.
     pub number: u64,
-    /// Now.
+    /// The present time.
     pub sent: Instant,
 }
 
 impl Load {
-    /// Publishers of these stream keys on `server`, which begin to send within the next 2 s, each at a moment of its own.
+    /// Publishers of these stream keys on `server`, which begin to send within the next 2 s, at
+    /// different times.
     ///
     /// # Errors
     /// The server cannot be reached, or refuses.
@@ -60,10 +61,10 @@ impl Load {
         Self::over(sockets?, wire)
     }
 
-    /// The same over connections as they are, for what only reads bytes.
+    /// The same over existing connections, for a server that only reads bytes.
     ///
     /// # Errors
-    /// A connection is gone.
+    /// A connection was closed.
     pub fn over(sockets: Vec<TcpStream>, wire: Arc<Wire>) -> Result<Self, Failure> {
         let now = Instant::now();
         let group_us = GROUP * 1_000_000 / FPS;
@@ -85,10 +86,10 @@ impl Load {
         Ok(Self { wire, publishers, due })
     }
 
-    /// Sends until `end`; `sent` is told of each picture.
+    /// Sends until `end`; `sent` is called for each picture.
     ///
     /// # Errors
-    /// A server has hung up, or has taken nothing for 10 s.
+    /// A server has closed the connection, or has accepted nothing for 10 s.
     pub fn run(&mut self, end: Instant, mut sent: impl FnMut(Picture)) -> Result<(), Failure> {
         while let Some(&Reverse((at, index))) = self.due.peek() {
             if at >= end {

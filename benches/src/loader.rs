@@ -1,4 +1,5 @@
-//! wrk and h2load as children of a run: one thread each, on the core of who starts them; what they counted, and what they complain of.
+//! wrk and h2load as child processes of a run: one thread each, on the parent's core. Parses their
+//! counts and errors.
 
 use std::{
     fs,
@@ -8,20 +9,21 @@ use std::{
 
 use crate::Failure;
 
-/// What a loader has counted.
+/// The counts of a loader.
 #[derive(Debug, Clone)]
 pub struct Count {
-    /// Whole answers.
+    /// Whole responses.
     pub answers: u64,
-    /// Bytes of them and of what had begun, as the loader counts: wrk within a hundredth.
+    /// Bytes of these and of incomplete responses, as the loader counts: wrk with an error of a
+    /// hundredth.
     pub bytes: u64,
 }
 
-/// wrk: HTTP/1.1 over as many connections, plain or TLS. OpenSSL's clients offer AES-256 first; `directory` takes a file that has
-/// wrk offer what browsers do.
+/// wrk: HTTP/1.1 over `connections` connections, plain or TLS. OpenSSL's clients offer AES-256
+/// first; a file in `directory` makes wrk offer the ciphers of browsers.
 ///
 /// # Errors
-/// It is not installed, or an answer was not whole and 200.
+/// It is not installed, or a response was not whole and 200.
 pub fn wrk(url: &str, connections: usize, seconds: u64, directory: &Path) -> Result<Count, Failure> {
     let openssl = directory.join("openssl.cnf");
     fs::write(
@@ -54,7 +56,7 @@ pub fn wrk(url: &str, connections: usize, seconds: u64, directory: &Path) -> Res
 /// h2load: HTTP/2 over TLS.
 ///
 /// # Errors
-/// It is not installed, it did not come to HTTP/2, or an answer was not whole and 200.
+/// It is not installed, it did not negotiate HTTP/2, or a response was not whole and 200.
 pub fn h2load(url: &str, connections: usize, streams: usize, seconds: u64) -> Result<Count, Failure> {
     let output = run(Command::new("h2load").args([
         "-t1",
@@ -66,7 +68,8 @@ pub fn h2load(url: &str, connections: usize, streams: usize, seconds: u64) -> Re
     if !output.contains("Application protocol: h2") {
         return Err(format!("{url}: not HTTP/2: {output}").into());
     }
-    // `requests: 5421 total, 5453 started, 5421 done, 5421 succeeded, 0 failed, 0 errored, 0 timeout`
+    // `requests: 5421 total, 5453 started, 5421 done, 5421 succeeded, 0 failed, 0 errored, 0
+    // timeout`
     let of = |line: &str, name: &str| {
         let line = output.lines().find(|text| text.starts_with(line))?;
         let (before, _) = line.split_once(name)?;
@@ -76,7 +79,8 @@ pub fn h2load(url: &str, connections: usize, streams: usize, seconds: u64) -> Re
     let bad = of("requests: ", " failed").unwrap_or(1)
         + of("status codes: ", " 4xx").unwrap_or(1)
         + of("status codes: ", " 5xx").unwrap_or(1);
-    // `traffic: 6.05GB (6500129821) total, 59.43KB (60859) headers (space savings 90.51%), 6.05GB (6495034368) data`
+    // `traffic: 6.05GB (6500129821) total, 59.43KB (60859) headers (space savings 90.51%), 6.05GB
+    // (6495034368) data`
     let bytes = output.lines().find(|line| line.starts_with("traffic: "));
     let bytes = bytes.and_then(|line| line.rsplit_once('(')?.1.split_once(')')?.0.parse().ok());
     match answers.zip(bytes) {
@@ -85,7 +89,8 @@ pub fn h2load(url: &str, connections: usize, streams: usize, seconds: u64) -> Re
     }
 }
 
-/// The protocol and cipher that a client that offers AES-128-GCM first comes to with this address, by openssl's client.
+/// The protocol and cipher that a client that offers AES-128-GCM first negotiates with this
+/// address, according to openssl's client.
 ///
 /// # Errors
 /// It is not installed, or does not connect.
@@ -95,7 +100,8 @@ pub fn cipher(address: std::net::SocketAddr) -> Result<String, Failure> {
     let mut command = Command::new("openssl");
     command.args(["s_client", "-connect", &address, "-ciphersuites", suites, "-alpn", "h2"]);
     let text = run(&mut command)?;
-    // `New, TLSv1.3, Cipher is TLS_AES_128_GCM_SHA256`; `ALPN protocol: h2`; `Peer signature type: ECDSA`
+    // `New, TLSv1.3, Cipher is TLS_AES_128_GCM_SHA256`; `ALPN protocol: h2`; `Peer signature type:
+    // ECDSA`
     let cipher = text.lines().find_map(|line| line.strip_prefix("New, "));
     let key = text.lines().find_map(|line| line.strip_prefix("Peer signature type: "));
     match cipher.zip(key) {

@@ -1,5 +1,6 @@
-//! The daemon's way of a frame inside this process, wired as the daemon wires it under the shipped configuration: an RTMP listener, the hub
-//! and its clock, the packager, and the origin's router, which is asked without a socket.
+//! The daemon's path of a frame inside this process, wired as in the daemon under the shipped
+//! configuration: an RTMP listener, the hub and its clock, the packager, and the origin's router,
+//! which is called without a socket.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -29,7 +30,7 @@ pub const SEGMENT: Duration = Duration::from_secs(2);
 pub const PART: Duration = Duration::from_millis(200);
 /// See [`SEGMENT`].
 pub const WINDOW: Duration = Duration::from_secs(60);
-/// What comes later than this does not come.
+/// Time limit for every wait.
 const LIMIT: Duration = Duration::from_secs(3_600);
 
 /// A hub with the limits of the default configuration.
@@ -64,14 +65,14 @@ pub fn router(presentations: Presentations) -> Router {
     )
 }
 
-/// The path at work. Must be made and dropped inside a tokio runtime.
+/// The running path. Must be made and dropped inside a tokio runtime.
 #[derive(Debug)]
 pub struct Path {
-    /// Where it takes publishers; their stream keys are channel names.
+    /// The address for publishers; their stream keys are channel names.
     pub rtmp: SocketAddr,
     /// The hub between its ends.
     pub hub: Hub,
-    /// What it serves.
+    /// The presentations that it serves.
     pub presentations: Presentations,
     router: Arc<Router>,
     _stop: DropGuard,
@@ -81,7 +82,7 @@ impl Path {
     /// Starts the path. Playlists reach back `window`.
     ///
     /// # Errors
-    /// No port can be had.
+    /// No port is available.
     pub fn start(window: Duration) -> Result<Self, Failure> {
         let hub = hub();
         let packager = Packager::new(
@@ -121,7 +122,7 @@ impl Path {
         })
     }
 
-    /// The next broadcast's presentation, waiting for its publisher.
+    /// Waits for the next broadcast's publisher. Returns its presentation.
     pub async fn live(&self, announcements: &mut Announcements) -> Arc<Live> {
         let broadcast = announcements.next().await;
         loop {
@@ -132,8 +133,8 @@ impl Path {
         }
     }
 
-    /// Asks for every part of a track once, as it comes, from the oldest that is held; `each` is given the frames of its body. Returns when
-    /// the broadcast ends, or `each` has had enough: when it says `false`.
+    /// Requests every part of a track once, as it is completed, from the oldest held one on; `each`
+    /// gets the frames of its body. Returns when the broadcast ends, or `each` returns `false`.
     pub async fn follow(&self, live: &Arc<Live>, track: usize, mut each: impl AsyncFnMut(Vec<Data>) -> bool) {
         let Some(first) = live.first().await else { return };
         let name = first.tracks[track].name.clone();
@@ -163,7 +164,8 @@ impl Path {
         }
     }
 
-    /// Asks for every segment once, as soon as it has opened, and takes its body as it grows; else as [`Path::follow`].
+    /// Requests every segment once, as soon as it has opened, and reads its body as it grows;
+    /// otherwise like [`Path::follow`].
     pub async fn follow_segments(&self, live: &Arc<Live>, track: usize, mut each: impl AsyncFnMut(Data) -> bool) {
         let Some(first) = live.first().await else { return };
         let name = first.tracks[track].name.clone();
@@ -189,23 +191,23 @@ impl Path {
         }
     }
 
-    /// What answers requests.
+    /// The router.
     pub fn router(&self) -> &Router {
         &self.router
     }
 
-    /// The answer to a GET.
+    /// The response to a GET.
     pub async fn get(&self, path: &str) -> Response<Body> {
         get(&self.router, path).await
     }
 }
 
-/// The router's answer to a GET of `path`, as HTTP/1.1 asks.
+/// The router's response to a GET of `path`, as over HTTP/1.1.
 pub async fn get(router: &Router, path: &str) -> Response<Body> {
     get_as(router, path, "identity").await
 }
 
-/// The same from a client that takes these encodings.
+/// The same from a client that accepts these encodings.
 pub async fn get_as(router: &Router, path: &str, encodings: &'static str) -> Response<Body> {
     let mut request = Request::new(Empty::<Bytes>::new());
     let headers = request.headers_mut();
@@ -217,7 +219,7 @@ pub async fn get_as(router: &Router, path: &str, encodings: &'static str) -> Res
     router.handle(request, (Ipv4Addr::LOCALHOST, 9).into()).await
 }
 
-/// The frames of a body as a protocol would take them.
+/// The frames of a body as a protocol implementation would poll them.
 pub async fn frames(mut body: Body) -> Vec<Data> {
     let mut frames = Vec::new();
     while let Some(Ok(frame)) = body.frame().await {
@@ -226,7 +228,7 @@ pub async fn frames(mut body: Body) -> Vec<Data> {
     frames
 }
 
-/// Anyone publishes.
+/// Anyone may publish.
 #[derive(Debug)]
 struct Open;
 

@@ -1,5 +1,7 @@
-//! Players as a server sees them, at the least cost: they take what a player would take, when it would, look at whether it is there and whole,
-//! and forget it. [`client`] speaks the protocols, [`hls`] follows a live broadcast part by part, [`dash`] by segments that grow.
+//! Players from a server's perspective, at the least cost: they make a player's requests at the
+//! right times, check that the media are present and complete, and discard them. [`client`]
+//! implements the protocols, [`hls`] follows a live broadcast part by part, [`dash`] by segments
+//! that grow.
 
 pub mod client;
 pub mod dash;
@@ -11,10 +13,10 @@ use std::{
     time::Duration,
 };
 
-/// Three target durations of 4 s: with nothing new for so long, a player stands still.
+/// Three target durations of 4 s: a player without new media for this long has stalled.
 pub const STALL: Duration = Duration::from_secs(12);
 
-/// Why a player gave up. The text is of a small set: what was asked for, and what came of it.
+/// Why a player gave up. The texts are a small set: the requested resource and the fault.
 #[derive(Debug)]
 pub struct Fault(pub String);
 
@@ -25,15 +27,15 @@ impl Fault {
     }
 }
 
-/// How often each thing has happened.
+/// Number of occurrences of each event.
 #[derive(Debug, Default)]
 pub struct Tally(Mutex<BTreeMap<String, u64>>);
 
 impl Tally {
-    /// Kinds that are told apart; the rest is one.
+    /// Maximum number of separate events; further ones share one count.
     const MOST: usize = 1_000;
 
-    /// Once more.
+    /// Counts an occurrence.
     pub fn add(&self, what: &str) {
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let what = match kinds.contains_key(what) || kinds.len() < Self::MOST {
@@ -48,7 +50,7 @@ impl Tally {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How many in all.
+    /// The total.
     pub fn sum(&self) -> u64 {
         self.all().values().sum()
     }

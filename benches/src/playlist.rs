@@ -1,11 +1,12 @@
-//! As much of a media playlist as a measurement needs: its parts and what will come. RFC 8216bis 4.4.4.9, 4.4.5.3.
+//! The subset of a media playlist that a measurement needs: its parts and the preload hint. RFC
+//! 8216bis 4.4.4.9, 4.4.5.3.
 
-/// A part, by its place.
+/// A part, by its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PartId {
     /// Media sequence number.
     pub msn: u64,
-    /// Which part of the segment, from 0.
+    /// Number of the part in its segment, from 0.
     pub part: u64,
 }
 
@@ -33,7 +34,7 @@ pub struct Media {
 }
 
 impl Media {
-    /// Reads `text`; what it does not know it skips.
+    /// Parses `text`; unknown tags are ignored.
     pub fn parse(text: &str) -> Self {
         let mut media = Self::default();
         for line in text.lines() {

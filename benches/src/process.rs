@@ -1,5 +1,6 @@
-//! Servers as processes of their own: the daemon from its release binary and shipped configuration, others by a command. Each ends
-//! with its owner. CPU time and memory are the kernel's figures of the process and its children.
+//! Servers as separate processes: the daemon from its release binary and shipped configuration,
+//! others by a command. Each ends with its owner. CPU time and memory are the kernel's values for
+//! the process and its children.
 
 use std::{
     fs,
@@ -14,7 +15,7 @@ use std::{
 
 use crate::{Failure, certificate::Certificate, rival::free_port};
 
-/// Clock ticks a second in `/proc/PID/stat`: USER_HZ, 100 on every Linux there is.
+/// Clock ticks a second in `/proc/PID/stat`: USER_HZ, 100 on every Linux.
 const TICKS: f64 = 100.0;
 
 /// A running server. Dropping it ends it.
@@ -23,14 +24,14 @@ pub struct Server {
     child: Child,
 }
 
-/// What a process and its children have used and use.
+/// Resources that a process and its children have used, and use at present.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
     /// CPU seconds in user space and in the kernel (proc(5): utime, stime).
     pub user_s: f64,
     /// See `user_s`.
     pub system_s: f64,
-    /// The same by the scheduler's own clock, without the grain of a tick (`schedstat`).
+    /// The same by the scheduler's clock, without the resolution of ticks (`schedstat`).
     pub scheduled_s: f64,
     /// Memory in bytes (VmRSS).
     pub resident: u64,
@@ -44,10 +45,10 @@ impl Usage {
 }
 
 impl Server {
-    /// Starts `program`; with a core, on that core alone.
+    /// Starts `program`; with a core, on that core only.
     ///
     /// # Errors
-    /// It does not start.
+    /// It cannot be started.
     pub fn start(program: &Path, core: Option<usize>, set: impl FnOnce(&mut Command)) -> Result<Self, Failure> {
         let mut command = match core {
             Some(core) => {
@@ -63,17 +64,17 @@ impl Server {
         Ok(Self { child })
     }
 
-    /// Its process id. `taskset` becomes what it starts.
+    /// Its process id; `taskset` is replaced by the program.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its standard output, if that is piped and was not taken before.
+    /// Its standard output, if it is piped and not taken yet.
     pub fn output(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
 
-    /// Sends SIGTERM; how long the process took to end, `limit` at most.
+    /// Sends SIGTERM. Returns the time until the process ended.
     ///
     /// # Errors
     /// It has not ended within `limit`.
@@ -89,15 +90,15 @@ impl Server {
         Err(format!("the daemon has not ended {} s after SIGTERM", limit.as_secs()).into())
     }
 
-    /// What it and its children use.
+    /// The resources of the process and its children.
     ///
     /// # Errors
-    /// It is gone.
+    /// The process has ended.
     pub fn usage(&self) -> Result<Usage, Failure> {
         let mut all = Usage::default();
         for id in family(self.id())? {
             let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
-            // The name, in parentheses, may hold anything; the third field follows it.
+            // The name, in parentheses, may contain any character; the third field follows it.
             let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
             let field = |n: usize| after.split(' ').nth(n - 3).and_then(|value| value.parse::<f64>().ok());
             all.user_s += field(14).unwrap_or(0.0) / TICKS;
@@ -118,7 +119,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Asked first, so that it takes its children along.
+        // Terminated first, so that it ends its children.
         let _ = Command::new("kill").arg(self.id().to_string()).status();
         for _ in 0..100 {
             if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
@@ -143,24 +144,25 @@ fn family(id: u32) -> Result<Vec<u32>, Failure> {
     Ok(family)
 }
 
-/// The daemon, and where it listens.
+/// The daemon, and its addresses.
 #[derive(Debug)]
 pub struct Daemon {
     /// Its process.
     pub server: Server,
-    /// Where it takes publishers.
+    /// The address for publishers.
     pub rtmp: SocketAddr,
-    /// Where it serves.
+    /// The HTTP address.
     pub http: SocketAddr,
-    /// Where it serves over TLS, in TCP and UDP, if it was given a certificate.
+    /// The TLS address, for TCP and UDP, if it was given a certificate.
     pub https: Option<SocketAddr>,
-    /// Where `/healthz` and `/metrics` are.
+    /// The address of `/healthz` and `/metrics`.
     pub admin: SocketAddr,
 }
 
 impl Daemon {
-    /// Starts the release binary on `conf/streamforge.toml`, with publishing open and listeners on free ports of loopback; `settings`
-    /// are more variables of its environment. With `--daemon FILE` and `--config FILE` on the command line others are taken.
+    /// Starts the release binary on `conf/streamforge.toml`, with open publishing and listeners on
+    /// free ports of loopback; `settings` are more environment variables. `--daemon FILE` and
+    /// `--config FILE` on the command line select others.
     ///
     /// # Errors
     /// There is no such binary, or it does not listen within 10 s.
@@ -212,7 +214,7 @@ impl Daemon {
         })?;
         let log = server.child.stderr.take().ok_or("the daemon has no stderr")?;
         let (tell, told) = mpsc::channel();
-        // Reads on, so that the daemon never waits for its log.
+        // Keeps reading, so that the daemon never waits for its log.
         thread::spawn(move || {
             for line in BufReader::new(log).lines().map_while(Result::ok) {
                 match serde_json::from_str::<serde_json::Value>(&line) {
@@ -254,7 +256,7 @@ fn release(root: &Path, name: &str) -> PathBuf {
     target.join("release").join(name)
 }
 
-/// Keeps this process, threads to come included, on one core.
+/// Keeps this process, including its future threads, on one core.
 ///
 /// # Errors
 /// There is no such core, or no `taskset`.
@@ -267,10 +269,10 @@ pub fn pin(core: usize) -> Result<(), Failure> {
     }
 }
 
-/// The program's figure after `flag` on the command line, else `default`.
+/// The number after `flag` on the command line, otherwise `default`.
 ///
 /// # Errors
-/// What follows is not a number.
+/// The argument is not a number.
 pub fn option<T: std::str::FromStr>(flag: &str, default: T) -> Result<T, Failure> {
     let mut arguments = std::env::args().skip_while(|argument| argument != flag);
     match (arguments.next(), arguments.next()) {

@@ -1,5 +1,5 @@
-//! HTTP/3 over quinn: a loader that asks for one address again and again, and a server of one body in memory, without anything
-//! around it: what quinn and h3 cost by themselves. RFC 9114.
+//! HTTP/3 over quinn: a loader that requests one address repeatedly, and a server of one body in
+//! memory that measures the cost of quinn and h3 alone. RFC 9114.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
@@ -19,33 +19,34 @@ use tokio::task::JoinSet;
 
 use crate::{Failure, certificate::NAME};
 
-/// What the kernel holds of a socket's datagrams; it takes less where `net.core.rmem_max` says so.
+/// Socket buffer size; the kernel limits it to `net.core.rmem_max`.
 const SOCKET_BYTES: usize = 8 << 20;
-/// What a peer may have sent and not been read, and what is sent and not acknowledged.
+/// Limit of bytes that a peer has sent and that are not read, and of bytes sent and not
+/// acknowledged.
 const WINDOW_BYTES: u32 = 16 << 20;
 
-/// How much to ask at once.
+/// The concurrency of requests.
 #[derive(Debug, Clone, Copy)]
 pub struct Breadth {
     /// Connections.
     pub connections: usize,
-    /// Requests at once on each.
+    /// Concurrent requests on each.
     pub streams: usize,
 }
 
-/// What was answered.
+/// The responses.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Answered {
-    /// Whole answers with status 200.
+    /// Whole responses with status 200.
     pub whole: u64,
-    /// From the first request to the end of the last answer.
+    /// From the first request to the end of the last response.
     pub took: Duration,
 }
 
 /// A client's endpoint on loopback, for many connections.
 ///
 /// # Errors
-/// There is no port.
+/// There is no free port.
 pub fn client(tls: rustls::ClientConfig) -> Result<Endpoint, Failure> {
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport()));
@@ -55,15 +56,15 @@ pub fn client(tls: rustls::ClientConfig) -> Result<Endpoint, Failure> {
     Ok(endpoint)
 }
 
-/// A socket on a port of its own.
+/// A socket on a free port.
 ///
 /// # Errors
-/// There is no port.
+/// There is no free port.
 pub fn free_socket() -> Result<UdpSocket, Failure> {
     socket((Ipv4Addr::LOCALHOST, 0).into())
 }
 
-/// One connection, ready for requests. `tasks` drives it to its end.
+/// One connection, ready for requests. `tasks` drives it.
 ///
 /// # Errors
 /// The server cannot be reached, or has another certificate.
@@ -80,10 +81,11 @@ pub async fn connect(
     Ok(requests)
 }
 
-/// Asks for `path` for so long on each stream, one request after the other; what has begun is finished. Each body must have `length` bytes.
+/// Requests `path` for a time on each stream, one request after the other; requests in progress are
+/// finished. Each body must have `length` bytes.
 ///
 /// # Errors
-/// An answer is not 200 or has another length, or a connection is gone.
+/// A response is not 200 or has another length, or a connection was closed.
 pub async fn ask(
     endpoint: &Endpoint,
     server: SocketAddr,
@@ -127,7 +129,7 @@ pub async fn ask(
     Ok(answered)
 }
 
-/// Status and length of an answer, read to its end.
+/// Status and length of a response, read to its end.
 async fn get(requests: &mut SendRequest<OpenStreams, Bytes>, uri: Uri) -> Result<(u16, u64), Failure> {
     let mut stream = requests.send_request(Request::get(uri).body(())?).await?;
     stream.finish().await?;
@@ -139,10 +141,10 @@ async fn get(requests: &mut SendRequest<OpenStreams, Bytes>, uri: Uri) -> Result
     Ok((status, length))
 }
 
-/// Answers everything with `body`, until it is ended; `listening` is told the address.
+/// Serves every request with `body`, until it is ended; `listening` gets the address.
 ///
 /// # Errors
-/// There is no port.
+/// There is no free port.
 pub async fn serve(tls: rustls::ServerConfig, body: Bytes, listening: impl FnOnce(SocketAddr)) -> Result<(), Failure> {
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport()));

@@ -1,5 +1,6 @@
-//! The least that a server can do: one thread over epoll that reads a request's head, looks at nothing in it, and writes one answer from
-//! memory. HTTP/1.1 without pipelining; RFC 9112. [`write`] answers at once, [`park`] when it is told to.
+//! A minimal server: one thread over epoll that reads a request's head without parsing it, and
+//! writes one response from memory. HTTP/1.1 without pipelining; RFC 9112. [`write`] responds at
+//! once, [`park`] at a trigger.
 
 use std::{
     io::{self, Read, Write},
@@ -14,30 +15,32 @@ use mio::{
 use crate::Failure;
 
 const LISTENER: Token = Token(usize::MAX);
-/// A head of ours is far shorter.
+/// Maximum size of a head; ours are far shorter.
 const HEAD_BYTES: usize = 4_096;
 
 #[derive(Debug)]
 struct Connection {
     socket: TcpStream,
-    /// How much of the answer is still to be written.
+    /// Bytes of the response that are still to be written.
     left: usize,
-    /// The head has been read and not been answered.
+    /// Whether a head has been read without a response yet.
     asked: bool,
 }
 
-/// Answers every request at once with `answer`, head and body, until it is ended; `listening` is told the address.
+/// Responds to every request at once with `answer`, head and body, until it is ended; `listening`
+/// gets the address.
 ///
 /// # Errors
-/// There is no port.
+/// There is no free port.
 pub fn write(answer: &[u8], listening: impl FnOnce(SocketAddr)) -> Result<(), Failure> {
     run(answer, listening, true)
 }
 
-/// Holds requests until one for `/go` comes, which is not answered: then all are answered with `answer`, in the order of their connections.
+/// Holds requests until one for `/go` arrives, which gets no response itself: then all get
+/// `answer`, in the order of their connections.
 ///
 /// # Errors
-/// There is no port.
+/// There is no free port.
 pub fn park(answer: &[u8], listening: impl FnOnce(SocketAddr)) -> Result<(), Failure> {
     run(answer, listening, false)
 }
@@ -103,7 +106,7 @@ fn run(answer: &[u8], listening: impl FnOnce(SocketAddr), at_once: bool) -> Resu
 }
 
 impl Connection {
-    /// Does what can be done now; `false` when the connection has ended.
+    /// Does all work that does not block. Returns `false` when the connection has ended.
     fn ready(&mut self, answer: &[u8], head: &mut [u8], at_once: bool, go: &mut bool) -> bool {
         if self.left > 0 && !self.flush(answer) {
             return false;
@@ -115,7 +118,8 @@ impl Connection {
                     *go = true;
                     return true;
                 }
-                // A head comes in one piece on loopback; what does not is half a head, and its rest ends it as well.
+                // A head arrives in one piece on loopback; otherwise its last piece ends it as
+                // well.
                 Ok(read) if !head[..read].ends_with(b"\r\n\r\n") => {}
                 Ok(read) => {
                     self.asked = true;
@@ -125,7 +129,8 @@ impl Connection {
                             return false;
                         }
                     }
-                    // Less than there was room for: there is no more, and epoll tells of what comes.
+                    // The read did not fill the buffer, so there is no more, and epoll reports
+                    // further bytes.
                     if read < head.len() {
                         return true;
                     }
@@ -155,7 +160,7 @@ impl Connection {
     }
 }
 
-/// An answer of these bytes with the head that players need least.
+/// A response with these bytes and the minimal head for players.
 pub fn answer(body: &[u8]) -> Vec<u8> {
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nContent-Length: {}\r\n\r\n",

@@ -1,5 +1,5 @@
-//! Other servers of Debian, set up to serve the files of a directory as well as they can: what the daemon is measured beside. Their files
-//! lie in that directory too.
+//! Other servers of Debian, configured to serve the files of a directory as fast as they can, for
+//! comparison with the daemon. Their own files are in that directory too.
 
 use std::{
     fs,
@@ -12,19 +12,20 @@ use std::{
 
 use crate::{Failure, certificate::Certificate, process::Server};
 
-/// A server and where it listens.
+/// A server and its addresses.
 #[derive(Debug)]
 pub struct Rival {
     /// Its process.
     pub server: Server,
     /// HTTP/1.1 without TLS.
     pub plain: Option<SocketAddr>,
-    /// TLS: HTTP/1.1 and HTTP/2, and HTTP/3 on the same port where it has that.
+    /// TLS: HTTP/1.1 and HTTP/2, and HTTP/3 on the same port if supported.
     pub tls: Option<SocketAddr>,
 }
 
-/// nginx with one worker. `sendfile` is off, since it is dearer than copies on loopback, and one buffer takes a whole segment; open files
-/// are kept, as an operator of many requests would.
+/// nginx with one worker. `sendfile` is off, since it costs more than copies on loopback, and one
+/// buffer holds a whole segment; open files are cached, as an operator with many requests would
+/// configure.
 ///
 /// # Errors
 /// It is not installed, or does not listen.
@@ -53,7 +54,7 @@ pub fn nginx(directory: &Path, certificate: &Certificate, core: usize) -> Result
     })
 }
 
-/// Varnish with all in memory, before `origin`.
+/// Varnish with storage in memory, in front of `origin`.
 ///
 /// # Errors
 /// It is not installed, or does not listen.

@@ -7,7 +7,7 @@ use std::{
 
 use crate::Failure;
 
-/// The directory. Dropping it removes it with what is in it.
+/// The directory. Dropping it removes it with its content.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
 

@@ -1,14 +1,16 @@
-//! What one encoder sends: H.264 of 30 frames a second with a key frame every 2 s, and AAC of 48 kHz. Made, not encoded: the
-//! configuration records are real, each access unit is one slice of the size it would have, filled with noise behind the start of its header. Servers that
-//! repackage look no further; nothing here can be decoded.
+//! The output of one encoder: H.264 of 30 frames a second with a key frame every 2 s, and AAC of 48
+//! kHz. It is synthetic: the configuration records are real, each access unit is one slice of a
+//! realistic size, filled with noise after the start of its header. Servers that only repackage do
+//! not read further; nothing here can be decoded.
 //!
-//! It repeats after [`PERIOD`], in which whole frames of both tracks and whole groups fit. Adobe FLV 10.1 E.4 (tag bodies).
+//! It repeats after [`PERIOD`], which contains whole frames of both tracks and whole groups. Adobe
+//! FLV 10.1 E.4 (tag bodies).
 
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// After this it begins again: 240 pictures, four groups, 375 audio units.
+/// Duration after which it repeats: 240 pictures, four groups, 375 audio units.
 pub const PERIOD: Duration = Duration::from_secs(8);
 /// Frames a second.
 pub const FPS: u64 = 30;
@@ -16,9 +18,9 @@ pub const FPS: u64 = 30;
 pub const GROUP: u64 = 60;
 /// Samples a second.
 pub const AUDIO_HZ: u64 = 48_000;
-/// Bits a second of audio, within the stream's.
+/// Bits a second of audio, included in the stream's.
 pub const AUDIO_BPS: u64 = 128_000;
-/// What publishers of the programs send, in bits a second.
+/// Bits a second of the programs' publishers.
 pub const BITRATE_BPS: u64 = 2_500_000;
 
 const SAMPLES: u64 = 1_024;
@@ -41,14 +43,14 @@ pub enum Kind {
     Audio,
 }
 
-/// One message's worth.
+/// The content of one message.
 #[derive(Debug, Clone)]
 pub struct Tag {
     /// Its track.
     pub kind: Kind,
-    /// When it is due after the period's start.
+    /// Its due time after the period's start.
     pub at: Duration,
-    /// Its stamp after the period's start, as RTMP has it: whole milliseconds.
+    /// Its timestamp after the period's start, in whole milliseconds as in RTMP.
     pub stamp_ms: u32,
     /// Whether decoding can start here.
     pub key: bool,
@@ -71,12 +73,12 @@ impl Tag {
 pub struct Stream {
     /// Sequence headers as tag bodies: the video's, the audio's.
     pub headers: [Bytes; 2],
-    /// Both tracks' frames in the order they are sent.
+    /// Both tracks' frames in the order of sending.
     pub tags: Vec<Tag>,
 }
 
 impl Stream {
-    /// A stream of about `bitrate_bps`, audio of [`AUDIO_BPS`] included; the same each time.
+    /// A stream of about `bitrate_bps`, including audio of [`AUDIO_BPS`]; always the same bytes.
     pub fn new(bitrate_bps: u64) -> Self {
         Self::with_audio(bitrate_bps, AUDIO_BPS)
     }
@@ -90,7 +92,7 @@ impl Stream {
         let mut tags = Vec::new();
         for n in 0..PERIOD.as_secs() * FPS {
             let key = n % GROUP == 0;
-            // The others vary by a quarter either way.
+            // The others vary by up to a quarter.
             let len = if key {
                 key_bytes
             } else {
@@ -122,7 +124,7 @@ impl Stream {
         }
     }
 
-    /// Payload bytes of a period: access units without the bytes that FLV puts before them.
+    /// Payload bytes of a period: access units without the FLV headers.
     pub fn payload_bytes(&self) -> u64 {
         self.tags.iter().map(|tag| tag.payload().len() as u64).sum()
     }
@@ -138,7 +140,8 @@ fn tag(kind: Kind, at_us: u64, key: bool, body: BytesMut) -> Tag {
     }
 }
 
-/// The same noise each time (Marsaglia's xorshift64), with no zero bytes: nothing in it looks like a start code.
+/// Reproducible noise (Marsaglia's xorshift64) without zero bytes, so that it contains no start
+/// code.
 #[derive(Debug)]
 pub struct Noise(pub u64);
 

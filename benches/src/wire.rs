@@ -1,5 +1,6 @@
-//! A stream as RTMP chunks, serialised once. After the preamble only format 1 headers follow, whose times are differences: so the
-//! same bytes are right for every period and every publisher. RTMP 5.3.1.
+//! A stream as RTMP chunks, serialised once. After the preamble only format 1 headers follow, whose
+//! times are differences, so that the same bytes are valid for every period and every publisher.
+//! RTMP 5.3.1.
 
 use std::{ops::Range, time::Duration};
 
@@ -10,7 +11,7 @@ use crate::stream::{Kind, PERIOD, Stream, Tag};
 /// One message in [`Wire::bytes`].
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// When it is due after the period's start.
+    /// Its due time after the period's start.
     pub at: Duration,
     /// Its track.
     pub kind: Kind,
@@ -21,7 +22,8 @@ pub struct Message {
 /// A period of a stream in chunks.
 #[derive(Debug, Clone)]
 pub struct Wire {
-    /// What is sent once before the first period: the chunk size and both sequence headers, on message stream 1.
+    /// Bytes sent once before the first period: the chunk size and both sequence headers, on
+    /// message stream 1.
     pub preamble: Vec<u8>,
     /// The period.
     pub bytes: Vec<u8>,
@@ -33,7 +35,7 @@ pub struct Wire {
 pub(crate) const VIDEO: u8 = 9;
 pub(crate) const AUDIO: u8 = 8;
 pub(crate) const SET_CHUNK_SIZE: u8 = 1;
-/// Chunk streams of control messages, audio and video, as librtmp has them.
+/// Chunk streams of control messages, audio and video, as in librtmp.
 pub(crate) const CONTROL_CSID: u8 = 2;
 pub(crate) const AUDIO_CSID: u8 = 4;
 pub(crate) const VIDEO_CSID: u8 = 6;
@@ -43,7 +45,8 @@ impl Wire {
     pub fn new(stream: &Stream, chunk_bytes: u32) -> Self {
         let size = chunk_bytes as usize;
         let period_ms = u32::try_from(PERIOD.as_millis()).unwrap_or(u32::MAX);
-        // A header bears the stamp of its track's last frame in a period, so that the first frame's difference is always right.
+        // A header contains the timestamp of its track's last frame in a period, so that the first
+        // frame's difference is always correct.
         let last = |kind| {
             stream
                 .tags

@@ -1,9 +1,11 @@
-//! Bytes allocated for each payload byte on the way from an RTMP socket to the bodies of HTTP answers, and memory held for each byte of
-//! media in a full window. The whole path runs in this process under an allocator that counts; the publisher's bytes were made before.
+//! Bytes allocated for each payload byte from an RTMP socket to the bodies of HTTP responses, and
+//! memory held for each byte of media in a full window. The whole path runs in this process with a
+//! counting allocator; the publisher's bytes are made in advance.
 //!
-//! Streams run at real time, because the hub does not read from a publisher that runs ahead of the clock. The count covers the path
-//! and the share that one reader of both tracks adds: no reader; one that requests each segment as it opens (DASH); one that
-//! requests each part (HLS), without and with its playlists.
+//! Streams run at real time, because the hub does not read a publisher that runs ahead of the
+//! clock. The count covers the path and the share that one reader of both tracks adds: no reader;
+//! one that requests each segment as it opens (DASH); one that requests each part (HLS), without
+//! and with its playlists.
 
 use std::{
     sync::Arc,
@@ -24,11 +26,11 @@ use packager::{Live, Presentation};
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Time until buffers have their sizes and the first segments are listed.
+/// Time until buffers have their final sizes and the first segments are listed.
 const WARM_UP: Duration = Duration::from_secs(8);
-/// Time that is counted.
+/// Duration of the count.
 const COUNTED: Duration = Duration::from_secs(16);
-/// The publisher sends this much longer than is counted.
+/// The publisher sends this much longer than the count.
 const MARGIN: Duration = Duration::from_secs(2);
 
 fn main() -> Result<(), Failure> {
@@ -47,7 +49,7 @@ fn main() -> Result<(), Failure> {
     held(&Arc::new(Wire::new(&stream, 4_096)))
 }
 
-/// Who takes what is made.
+/// The reader of the media.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reader {
     Nobody,
@@ -96,7 +98,7 @@ fn flow(wire: &Arc<Wire>, reader: Reader) -> Result<Flow, Failure> {
     })
 }
 
-/// Memory when the window is full and segments leave it.
+/// Memory when the window is full and segments are removed from it.
 fn held(wire: &Arc<Wire>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
@@ -154,7 +156,7 @@ struct Sum {
     bytes: u64,
 }
 
-/// What came so far.
+/// The media so far.
 fn sum(path: &Path) -> Sum {
     let broadcasts = path.hub.broadcasts();
     let tracks = broadcasts.iter().flat_map(|broadcast| broadcast.tracks());
@@ -178,7 +180,7 @@ fn media(presentation: &Presentation) -> u64 {
         .sum()
 }
 
-/// How many seconds of the first track they are.
+/// Their duration in seconds of the first track.
 fn seconds(presentation: &Presentation) -> f64 {
     let track = &presentation.tracks[0];
     let ticks = track.segments.iter().map(|segment| segment.duration).sum();

@@ -1,9 +1,10 @@
-//! What publishers cost, side by side: the release daemon, nginx with its RTMP module writing HLS, and a program that only reads the
-//! bytes, one after the other in rounds. Each runs on core 0 with nothing else of ours, the load on core 1; CPU time is the kernel's.
+//! The cost of publishers, side by side: the release daemon, nginx with its RTMP module writing
+//! HLS, and a program that only reads the bytes, one after the other in rounds. Each runs alone on
+//! core 0, the load on core 1; CPU time is measured by the kernel.
 //!
-//! `--publishers 50 --seconds 30 --rounds 2 --chunk 4096 --warm-up 5`. Nobody reads what is made. nginx writes to /dev/shm. With
-//! `--warm-up 130` the daemon's window is full when counting begins, so that as much memory is freed as is taken; `--only 0` leaves the
-//! others out.
+//! `--publishers 50 --seconds 30 --rounds 2 --chunk 4096 --warm-up 5`. There are no viewers. nginx
+//! writes to /dev/shm. With `--warm-up 130` the daemon's window is full when the count begins, so
+//! that as much memory is released as is allocated; `--only 0` skips the others.
 
 use std::{
     fs,
@@ -29,11 +30,11 @@ use tokio::io::AsyncReadExt;
 
 const SERVER_CORE: usize = 0;
 const LOAD_CORE: usize = 1;
-/// All publishers send by then, and the first segments are complete.
+/// Time until all publishers send and the first segments are complete.
 const WARM_UP_S: u64 = 5;
 const NGINX_MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
 
-/// What a round is of.
+/// The subject of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Subject {
     Streamforge,
@@ -98,7 +99,8 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// One round: what was used between warm-up and end, and by how much memory grew for each byte sent from the start.
+/// One round: the usage between warm-up and end, and the growth of memory for each byte sent from
+/// the start.
 fn run(
     subject: Subject,
     publishers: usize,
@@ -176,7 +178,7 @@ fn nginx(directory: &Path) -> Result<(Server, SocketAddr), Failure> {
     Err(format!("nginx does not listen; apt install libnginx-mod-rtmp? {log}").into())
 }
 
-/// Reads whatever comes, on one thread, until it is ended.
+/// Reads all bytes, on one thread, until it is ended.
 fn sink() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -1,10 +1,12 @@
-//! What an answer costs, side by side: requests for each CPU second of a server that has one core, for bodies of some 1.2 MB, 250 KB and
-//! 2 KB, over plain HTTP/1.1, HTTP/1.1 over TLS, HTTP/2 and HTTP/3. The daemon, as shipped, serves media of live broadcasts that are
-//! published for the run; nginx, Varnish, Caddy, a raw write loop and a bare quinn + h3 server serve the same bytes. Each server runs on
-//! core 0, the loader (wrk, h2load, our own for QUIC) on core 1; CPU time is the scheduler's, of all threads of the server.
+//! The cost of a response, side by side: requests for each CPU second of a server with one core,
+//! for bodies of some 1.2 MB, 250 KB and 2 KB, over plain HTTP/1.1, HTTP/1.1 over TLS, HTTP/2 and
+//! HTTP/3. The daemon, as shipped, serves live broadcasts that are published for the run; nginx,
+//! Varnish, Caddy, a raw write loop and a bare quinn + h3 server serve the same bytes. Each server
+//! runs on core 0, the loader (wrk, h2load, our own for QUIC) on core 1; CPU time is the
+//! scheduler's, of all threads of the server.
 //!
-//! `--rounds 3 --seconds 5 --only plain|tls|h2|h3 --connections 16`. Servers take turns within a round. Needs Debian's `nginx`, `varnish`,
-//! `caddy`, `wrk`, `nghttp2-client`.
+//! `--rounds 3 --seconds 5 --only plain|tls|h2|h3 --connections 16`. Servers alternate within a
+//! round. Needs Debian's `nginx`, `varnish`, `caddy`, `wrk`, `nghttp2-client`.
 
 use std::{
     fs,
@@ -37,10 +39,10 @@ use benches::{
 
 const SERVER_CORE: usize = 0;
 const LOAD_CORE: usize = 1;
-/// Requests before those that count: caches are filled, pages are there.
+/// Requests before the count, so that caches are filled and pages are mapped.
 const WARM_UP_S: u64 = 1;
 const CHUNK_BYTES: u32 = 4_096;
-/// HTTP/2 and HTTP/3 ask for as much at once as HTTP/1.1, over so many connections.
+/// Number of connections of HTTP/2 and HTTP/3, which have as many requests in progress as HTTP/1.1.
 const MULTIPLEXED_CONNECTIONS: usize = 4;
 const CHANNELS: [Channel; 2] = [
     // Segments of 2 s of about 1.2 MB, parts of audio of about 2 KB.
@@ -84,7 +86,7 @@ enum Subject {
 use Protocol::{H2, H3, Plain, Tls};
 use Subject::{Bare, Caddy, Nginx, Raw, Streamforge, Varnish};
 
-/// A protocol, its name on the command line and in the table, and who speaks it.
+/// A protocol, its name on the command line and in the table, and its servers.
 const PROTOCOLS: [(Protocol, &str, &str, &[Subject]); 4] = [
     (Plain, "plain", "HTTP/1.1", &[Streamforge, Raw, Nginx, Varnish]),
     (Tls, "tls", "HTTP/1.1 over TLS", &[Streamforge, Nginx, Caddy]),
@@ -92,7 +94,7 @@ const PROTOCOLS: [(Protocol, &str, &str, &[Subject]); 4] = [
     (H3, "h3", "HTTP/3", &[Streamforge, Bare, Caddy]),
 ];
 
-/// Bytes that are aimed at, the channel, and what is asked for.
+/// The intended size in bytes, the channel, and the kind of resource.
 const BODIES: [(u64, &str, Kind); 3] = [
     (1_200_000, "segments", Kind::Segment),
     (250_000, "parts", Kind::VideoPart),
@@ -106,7 +108,8 @@ enum Kind {
     AudioPart,
 }
 
-/// What each body is held against, and the share of it that is the goal. No rival: the best of all.
+/// The server to compare each body with, and the share of it that is the goal. `None`: the best of
+/// all.
 fn goal(protocol: Protocol, body: usize) -> (Option<Subject>, f64) {
     match (protocol, body) {
         (Plain, 0) => (Some(Raw), 0.9),
@@ -119,13 +122,13 @@ fn goal(protocol: Protocol, body: usize) -> (Option<Subject>, f64) {
     }
 }
 
-/// What was counted of one server, protocol and body in all rounds.
+/// Results for one server, protocol and body in all rounds.
 #[derive(Debug, Clone, Default)]
 struct Sum {
     answers: u64,
     cpu_s: f64,
     wall_s: f64,
-    /// Answers a CPU second of each round.
+    /// Responses for each CPU second, by round.
     rounds: Vec<f64>,
     bytes: u64,
 }
@@ -194,7 +197,7 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints answers for each CPU second, all rounds together, and how they stand to the goals.
+/// Prints responses for each CPU second of all rounds together, compared with the goals.
 fn table(protocols: &[(Protocol, &str, &str, &[Subject])], sums: &[Vec<Vec<Sum>>], rounds: u32) {
     println!("\n| protocol | bytes | server | answers a CPU second | least to most | streamforge's share | goal |");
     println!("| --- | --- | --- | --- | --- | --- | --- |");
@@ -227,14 +230,14 @@ fn table(protocols: &[(Protocol, &str, &str, &[Subject])], sums: &[Vec<Vec<Sum>>
     }
 }
 
-/// A body, at the daemon's address and in a file for the others.
+/// A body, at the daemon's address and in a file for the other servers.
 struct Object {
     path: String,
     file: PathBuf,
     length: u64,
 }
 
-/// All servers but those that hold one file, and the publishers.
+/// All servers except those of a single file, and the publishers.
 struct Stage {
     _publishers: Publishers,
     daemon: Daemon,
@@ -275,7 +278,7 @@ impl Stage {
             runtime,
             directory,
         };
-        // Some segments must be complete before there is a choice.
+        // Some segments must be complete before one can be selected.
         thread::sleep(Duration::from_secs(9));
         Ok(stage)
     }
@@ -302,7 +305,7 @@ impl Stage {
         Ok(())
     }
 
-    /// The newest media of `channel` that is nearest to `wanted` bytes.
+    /// The newest media of `channel` whose size is nearest to `wanted` bytes.
     fn object(&self, wanted: u64, channel: &str, kind: Kind) -> Result<Object, Failure> {
         let mut reader = Reader::connect(self.daemon.http)?;
         let track = if kind == Kind::AudioPart { "a0" } else { "v0" };
@@ -317,7 +320,8 @@ impl Stage {
                 .split('"')
                 .next(),
         });
-        // Of one group and not of the open segment's end only, so that parts with and without a key frame are among them.
+        // From a whole group, not only from the end of the open segment, so that parts with and
+        // without a key frame are included.
         let newest: Vec<_> = uris.collect::<Vec<_>>().into_iter().rev().take(12).collect();
         let mut best: Option<(String, Vec<u8>)> = None;
         for uri in newest {
@@ -334,7 +338,7 @@ impl Stage {
             }
         }
         let (path, body) = best.ok_or_else(|| format!("{channel} has no {kind:?}: {} {text}", playlist.status))?;
-        // A name of its own: nobody may have it from before.
+        // A unique name, so that no server has it in a cache.
         let file = self
             .directory
             .path()
@@ -392,7 +396,7 @@ impl Stage {
         })
     }
 
-    /// Asks for so many seconds; how many whole answers there were.
+    /// Loads a server for `seconds`. Returns the number of whole responses.
     fn load(
         &self,
         protocol: Protocol,
@@ -439,7 +443,8 @@ impl Stage {
                 });
             }
         };
-        // wrk and h2load look at statuses, not at lengths; what has begun at the end is counted in bytes alone.
+        // wrk and h2load check statuses, not lengths; responses in progress at the end count only
+        // in bytes.
         if count.bytes < count.answers * length / 100 * 99 {
             return Err(format!("{} answers had {} bytes, not {length} each", count.answers, count.bytes).into());
         }
@@ -447,7 +452,7 @@ impl Stage {
     }
 }
 
-/// This program as a server that holds one file.
+/// This program as a server of one file.
 struct One {
     server: Server,
     address: SocketAddr,
@@ -479,7 +484,7 @@ fn bare() -> Result<(), Failure> {
     runtime.block_on(quic::serve(tls, body.into(), tell))
 }
 
-/// Says where this listens to who started it.
+/// Prints the listening address for the parent process.
 fn tell(address: SocketAddr) {
     println!("{address}");
     let _ = std::io::stdout().flush();
@@ -522,7 +527,7 @@ impl Drop for Publishers {
     }
 }
 
-/// What the kernel calls the processor.
+/// The kernel's name of the processor.
 fn processor() -> String {
     let text = fs::read_to_string(Path::new("/proc/cpuinfo")).unwrap_or_default();
     let model = text.lines().find_map(|line| line.strip_prefix("model name"));

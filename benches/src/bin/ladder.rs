@@ -1,9 +1,11 @@
-//! What a ladder costs, side by side: the worker of the release daemon, and one ffmpeg with the same rungs, encoder, preset and settings.
-//! CPU seconds are the kernel's; SSIM is of each rung beside the source brought to its size by a scaler that neither uses.
+//! The cost of a ladder, side by side: the worker of the release daemon, and one ffmpeg with the
+//! same rungs, encoder, preset and settings. CPU seconds are the kernel's; SSIM compares each rung
+//! with the source, scaled to the same size by a third scaler.
 //!
-//! `--footage FILE --rungs 720,480,360 --preset veryfast --rounds 3 --ffmpeg PROGRAM`. The footage is brought to 1080p30 and 20 s, and encoded,
-//! once. Rounds alternate; the least of each counts, for what else the machine does only adds. With `--paced 1` each unit is sent when it is
-//! due, and what is told is how long the worker keeps it.
+//! `--footage FILE --rungs 720,480,360 --preset veryfast --rounds 3 --ffmpeg PROGRAM`. The footage
+//! is converted to 1080p30 and 20 s, and encoded, once. Rounds alternate; the minimum of each
+//! counts, because other work on the machine only adds. With `--paced 1` units are sent in real
+//! time, and the result is the time for which the worker keeps each.
 
 use std::{
     collections::HashMap,
@@ -25,7 +27,7 @@ const SECONDS: f64 = 20.0;
 const FRAME_RATE: u32 = 30;
 /// A mark every two seconds.
 const MARK_TICKS: i64 = 180_000;
-/// Width, height and kbit/s that a height stands for.
+/// Width, height and kbit/s for each height.
 const RUNGS: [(u32, u32, u32); 5] = [
     (1920, 1080, 5_000),
     (1280, 720, 2_800),
@@ -77,7 +79,7 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// CPU seconds of this process's children that have ended (proc(5): cutime, cstime, in hundredths).
+/// CPU seconds of this process' children that have ended (proc(5): cutime, cstime, in hundredths).
 fn children_cpu_s() -> Result<f64, Failure> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     let fields = stat
@@ -89,7 +91,8 @@ fn children_cpu_s() -> Result<f64, Failure> {
     Ok(fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0)
 }
 
-/// The footage as 1080p30 of [`SECONDS`], as an encoder would send it: FLV with H.264, groups of 2 s, two B-frames.
+/// The footage as 1080p30 of [`SECONDS`], as sent by an encoder: FLV with H.264, groups of 2 s, two
+/// B-frames.
 fn source(footage: &Path, ffmpeg: &Path) -> Result<PathBuf, Failure> {
     let path = footage.with_extension("1080p30.flv");
     if path.exists() {
@@ -127,7 +130,7 @@ fn succeed(command: &mut Command) -> Result<(), Failure> {
     }
 }
 
-/// CPU seconds for a media second of the worker. Its rungs are left in `out`.
+/// CPU seconds of the worker for each media second. Its rungs are written to `out`.
 fn worker(source: &Path, rungs: &[(u32, u32, u32)], preset: &str, out: &Path, paced: bool) -> Result<f64, Failure> {
     let (record, units) = parse(&fs::read(source)?)?;
     let rendition = |&(width, height, kbps): &(u32, u32, u32)| VideoRendition {
@@ -232,7 +235,7 @@ fn next(socket: &mut impl Read) -> Result<Option<Report>, Failure> {
     Ok(Some(Report::parse(message.into())?))
 }
 
-/// The same by one ffmpeg: its default scaler is bicubic.
+/// The same with one ffmpeg, whose default scaler is bicubic.
 fn beside(source: &Path, rungs: &[(u32, u32, u32)], preset: &str, out: &Path, ffmpeg: &Path) -> Result<f64, Failure> {
     let mut command = quiet(ffmpeg);
     command.args(["-threads", "1", "-i"]).arg(source);
@@ -276,7 +279,7 @@ fn beside(source: &Path, rungs: &[(u32, u32, u32)], preset: &str, out: &Path, ff
     Ok((children_cpu_s()? - before) / SECONDS)
 }
 
-/// SSIM of a rung beside the source, which lanczos brings to its size, and its rate in kbit/s.
+/// SSIM of a rung compared with the source, scaled by lanczos, and its rate in kbit/s.
 fn measured(
     rung: &Path,
     source: &Path,
@@ -335,7 +338,7 @@ fn parse(flv: &[u8]) -> Result<(Vec<u8>, Vec<Order>), Failure> {
     Ok((record, units))
 }
 
-/// The parameter sets of an `avcC` with one of each, behind start codes.
+/// The parameter sets of an `avcC` with one of each, with start codes.
 fn headers(record: &[u8]) -> Vec<u8> {
     let mut stream = Vec::new();
     let mut rest = record.get(6..).unwrap_or_default();
@@ -343,7 +346,7 @@ fn headers(record: &[u8]) -> Vec<u8> {
         let (set, tail) = tail.split_at(usize::from(u16::from_be_bytes(*len)).min(tail.len()));
         stream.extend([0, 0, 0, 1]);
         stream.extend_from_slice(set);
-        // The count of picture parameter sets follows the sequence's.
+        // The count of picture parameter sets follows the sequence parameter set.
         rest = tail
             .get(usize::from(set.first().is_some_and(|nal| nal & 31 == 7))..)
             .unwrap_or_default();

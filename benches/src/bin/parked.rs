@@ -1,10 +1,13 @@
-//! What blocking playlist reloads cost when their part comes: thousands of requests wait for one part on one server core, and all are
-//! answered at once. Told are the CPU time for each answer, alone and with the taking and holding of its request, and the time from the
-//! first answer to the last, over HTTP/1.1 (a connection a request) and HTTP/2 (100 requests a connection); beside them a bare epoll loop
-//! that holds as many connections and writes the same bytes to all at a trigger.
+//! The cost of blocking playlist reloads when their part is complete: thousands of requests wait
+//! for one part on one server core, and get their responses at once. Results are the CPU time for
+//! each response, alone and together with reading and holding its request, and the time from the
+//! first response to the last, over HTTP/1.1 (one request on a connection) and HTTP/2 (100 requests
+//! on a connection); and beside them a bare epoll loop that holds as many connections and writes
+//! the same bytes to all at a trigger.
 //!
-//! `--requests 10000 --rounds 10 --blocks 3 --only http1|http2|bare`. The daemon is as shipped, its publisher's parts come every 200 ms. The
-//! requests are for a part that is some parts ahead, so that all wait before it comes; `ulimit -n` must allow a descriptor for each.
+//! `--requests 10000 --rounds 10 --blocks 3 --only http1|http2|bare`. The daemon is as shipped, and
+//! its publisher's parts are 200 ms apart. The requests are for a part that is some parts ahead, so
+//! that all wait before it is complete; `ulimit -n` must allow a descriptor for each.
 
 use std::{
     fs,
@@ -39,11 +42,12 @@ const CHANNEL: &str = "parked";
 /// `live.part_ms`, and parts in the publisher's segments.
 const PART: Duration = Duration::from_millis(200);
 const PARTS: u64 = 10;
-/// The requests are for the part so many after the next: `--ahead`. The daemon refuses those that ask for more than 3 s ahead.
+/// Number of parts after the next one that the requests are for: `--ahead`. The daemon refuses
+/// requests for more than 3 s ahead.
 const AHEAD: u64 = 4;
 /// HTTP/2 requests on each connection: `http.max_streams`.
 const STREAMS: usize = 100;
-/// Between the count of what it took to hold the requests and the first answer there must be at least this.
+/// Minimum time between the measurement of the waiting requests and the first response.
 const SETTLED: Duration = Duration::from_millis(10);
 const WAIT: Duration = Duration::from_secs(10);
 /// The bare loop's share of the goal: CPU time, and first to last.
@@ -65,10 +69,10 @@ const SUBJECTS: [(Subject, &str, &str); 3] = [
 /// One round.
 #[derive(Debug, Clone, Copy)]
 struct Round {
-    /// CPU seconds of the server for each request: until all waited, and for the answers.
+    /// CPU seconds of the server for each request: until all wait, and for the responses.
     park_s: f64,
     answer_s: f64,
-    /// From the first answer to the last.
+    /// From the first response to the last.
     spread: Duration,
 }
 
@@ -148,7 +152,8 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// p50 and p99 of CPU microseconds an answer, milliseconds from first to last, and CPU microseconds of an answer and its request.
+/// p50 and p99 of CPU microseconds for a response, milliseconds from first to last, and CPU
+/// microseconds for a response and its request.
 fn figures(rounds: &[Round]) -> [(f64, f64); 3] {
     let of = |figure: fn(&Round) -> f64| {
         let mut values: Vec<f64> = rounds.iter().map(figure).collect();
@@ -170,11 +175,11 @@ fn ours(daemon: &Daemon, protocol: Protocol, requests: usize, rounds: usize) -> 
     let parts_ahead: u64 = option("--ahead", AHEAD)?;
     let mut fleet = Fleet::open(daemon.http, protocol, requests)?;
     let path = format!("/live/{CHANNEL}/v0.m3u8");
-    // What is asked for is there: an old part is answered at once.
+    // The part exists, so the response is immediate.
     let mut hint = hint(&fleet.ask_one(&path, WAIT)?)?;
     let (mut done, mut turn, mut missed) = (Vec::new(), 0, 0);
     while turn <= rounds {
-        // The moment at which a part comes is seen by the playlist that was waiting for it.
+        // A playlist request that waits for a part shows when it is complete.
         let listed = fleet.ask_one(&format!("{path}?_HLS_msn={}&_HLS_part={}", hint.msn, hint.part), WAIT)?;
         let came = Instant::now();
         let next = self::hint(&listed)?;
@@ -183,11 +188,12 @@ fn ours(daemon: &Daemon, protocol: Protocol, requests: usize, rounds: usize) -> 
             msn: ahead / PARTS,
             part: ahead % PARTS,
         };
-        // The next part comes one part's time after this one; the target so many after the next.
+        // The next part is complete one part duration after this one; the target after as many
+        // more.
         let due = came + PART + PART * u32::try_from(parts_ahead)?;
         let before = daemon.server.usage()?.scheduled_s;
         fleet.ask_all(&format!("{path}?_HLS_msn={}&_HLS_part={}", target.msn, target.part))?;
-        // Between the part before and the target.
+        // Between the previous part and the target.
         thread::sleep((due - PART / 2).saturating_duration_since(Instant::now()));
         let parked = daemon.server.usage()?.scheduled_s;
         let waiting = Instant::now();
@@ -197,7 +203,7 @@ fn ours(daemon: &Daemon, protocol: Protocol, requests: usize, rounds: usize) -> 
         if answer.parts.last().is_none_or(|(last, _)| *last < target) {
             return Err(format!("an answer does not list part {target:?}: {:?}", answer.parts.last()).into());
         }
-        // Answers that were there already say nothing of when they came: the machine was late.
+        // The arrival of responses that were already received is unknown: the machine was late.
         let late = arrived.first().is_none_or(|first| *first < waiting + SETTLED);
         match late {
             true if missed > rounds + 5 => {
@@ -218,7 +224,7 @@ fn ours(daemon: &Daemon, protocol: Protocol, requests: usize, rounds: usize) -> 
     if missed > 0 {
         println!("{missed} rounds were late and are not counted");
     }
-    // The first is to warm up.
+    // The first round is a warm-up.
     Ok(done.split_off(1))
 }
 
@@ -258,19 +264,19 @@ fn spread(arrived: &[Instant]) -> Duration {
     }
 }
 
-/// The part that a playlist hints at.
+/// The part of a playlist's preload hint.
 fn hint(body: &[u8]) -> Result<PartId, Failure> {
     media(body)?.hint.ok_or_else(|| "a playlist without a hint".into())
 }
 
-/// A playlist as it came.
+/// Parses a received playlist.
 fn media(body: &[u8]) -> Result<Media, Failure> {
     let mut text = String::new();
     GzDecoder::new(body).read_to_string(&mut text)?;
     Ok(Media::parse(&text))
 }
 
-/// The bytes of an answer to a blocking request, head and body, as they come from the daemon.
+/// The bytes of the daemon's response to a blocking request, head and body.
 fn one_answer(server: SocketAddr) -> Result<Vec<u8>, Failure> {
     let mut socket = TcpStream::connect(server)?;
     socket.set_read_timeout(Some(WAIT))?;

@@ -1,10 +1,13 @@
-//! How long it takes from a frame that completes a part to the playlist that lists the part, over real sockets on loopback: publishers push
-//! into the release daemon at real time, and one reader for each asks for the next part before it is there, as players do.
+//! The time from a frame that completes a part to the playlist that lists the part, over real
+//! sockets on loopback: publishers send to the release daemon in real time, and one reader for each
+//! requests the next part in advance, as players do.
 //!
-//! `--publishers 20 --seconds 30`; with `--ladders 2` once more while as many sources of 1080p are made into ladders, which takes all cores
-//! that there are (needs ffmpeg; the publishers' own pictures are too small for a ladder); with `--bad 120` once more for 120 s beside
-//! publishers that break the rules of time and configuration, all at once. The time is taken just before the frame is written to the publisher's socket, and when the last
-//! byte of the playlist (gzip, keep-alive, blocking reload) has been read.
+//! `--publishers 20 --seconds 30`; with `--ladders 2` once more beside as many sources of 1080p
+//! with ladders, which use all cores (needs ffmpeg; the publishers' own pictures are too small for
+//! a ladder); with `--bad 120` once more for 120 s beside publishers that violate the rules of time
+//! and configuration, all at once. The time is measured from just before the write of the frame to
+//! the publisher's socket until the last byte of the playlist (gzip, keep-alive, blocking reload)
+//! has been read.
 
 use std::{
     net::SocketAddr,
@@ -29,13 +32,14 @@ use benches::{
     wire::Wire,
 };
 
-/// From the first frame until parts count: each track needs a complete segment before anything is listed.
+/// Time from the first frame until parts count, because each track needs a complete segment before
+/// anything is listed.
 const WARM_UP: Duration = Duration::from_secs(6);
-/// Until ladders run at their full rate.
+/// Time until ladders run at their full rate.
 const LADDER_WARM_UP: Duration = Duration::from_secs(10);
 const CHUNK_BYTES: u32 = 4_096;
 
-/// When each picture of one publisher was sent.
+/// Send time of each picture of one publisher.
 type Sent = Arc<Mutex<Vec<Instant>>>;
 
 fn main() -> Result<(), Failure> {
@@ -43,7 +47,7 @@ fn main() -> Result<(), Failure> {
     let seconds: u64 = option("--seconds", 30)?;
     let ladders: usize = option("--ladders", 0)?;
     let bad: u64 = option("--bad", 0)?;
-    // Whatever is asked for is made, and nothing is given up: encoders take all that they can get.
+    // All rungs are made and none is stopped, so that encoders use the whole machine.
     let greedy = [
         ("STREAMFORGE_LADDER_CPU_PERCENT", "1000"),
         ("STREAMFORGE_LADDER_SHEDDING", "false"),
@@ -72,7 +76,8 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The same beside bad publishers; how late `/healthz` was at the most, how much memory they took, how long SIGTERM took.
+/// The same measurement beside bad publishers. Also prints the maximum delay of `/healthz`, the
+/// growth of memory, and the duration of SIGTERM.
 fn beside_bad(daemon: &mut Daemon, publishers: usize, seconds: u64) -> Result<(), Failure> {
     let before = daemon.server.usage()?.resident;
     let stop = Arc::new(AtomicBool::new(false));
@@ -85,7 +90,7 @@ fn beside_bad(daemon: &mut Daemon, publishers: usize, seconds: u64) -> Result<()
     stop.store(true, Ordering::Relaxed);
     let slowest = health.join().map_err(|_| "the reader of /healthz has failed")??;
     let after = daemon.server.usage()?.resident;
-    // They are still at it.
+    // The bad publishers are still sending.
     let ended = daemon.server.terminate(Duration::from_secs(60))?;
     println!(
         "bad publishers sent {} MiB: resident memory {} to {} MiB, /healthz within {:.1} ms, SIGTERM obeyed in {:.2} s",
@@ -98,7 +103,7 @@ fn beside_bad(daemon: &mut Daemon, publishers: usize, seconds: u64) -> Result<()
     Ok(())
 }
 
-/// Asks for `/healthz` twenty times a second; the longest that an answer took.
+/// Requests `/healthz` twenty times a second. Returns the longest response time.
 fn slowest_health(admin: SocketAddr, stop: &AtomicBool) -> Result<Duration, Failure> {
     let mut reader = Reader::connect(admin)?;
     let mut slowest = Duration::ZERO;
@@ -111,7 +116,7 @@ fn slowest_health(admin: SocketAddr, stop: &AtomicBool) -> Result<Duration, Fail
     Ok(slowest)
 }
 
-/// Publishes, reads, and prints how long parts took.
+/// Publishes, reads, and prints the latencies of parts.
 fn measure(daemon: &Daemon, what: &str, publishers: usize, seconds: u64) -> Result<(), Failure> {
     let names: Vec<String> = (0..publishers)
         .map(|n| format!("{}-{n}", what.replace(' ', "-")))
@@ -129,7 +134,7 @@ fn measure(daemon: &Daemon, what: &str, publishers: usize, seconds: u64) -> Resu
             thread::spawn(move || read(http, &name, &sent, begin, end))
         })
         .collect();
-    // A little longer than the readers: their last part must come.
+    // A little longer than the readers, so that their last part is completed.
     load.run(end + Duration::from_secs(1), |picture| {
         let mut sent = sent[picture.publisher].lock().unwrap_or_else(PoisonError::into_inner);
         sent.push(picture.sent);
@@ -166,7 +171,8 @@ fn measure(daemon: &Daemon, what: &str, publishers: usize, seconds: u64) -> Resu
     Ok(())
 }
 
-/// A real source of 1080p at 30 frames a second, made once: 10 s of moving pictures with a key frame every 2 s.
+/// A real source of 1080p at 30 frames a second, made once: 10 s of moving pictures with a key
+/// frame every 2 s.
 struct FullHd(PathBuf);
 
 /// A publisher that ends with its owner.
@@ -228,7 +234,8 @@ impl Drop for Publishing {
     }
 }
 
-/// Reads one channel's video playlist part by part; the latency of each part that was listed between `begin` and `end`.
+/// Reads one channel's video playlist part by part. Returns the latency of each part that was
+/// listed between `begin` and `end`.
 fn read(http: SocketAddr, name: &str, sent: &Sent, begin: Instant, end: Instant) -> Result<Vec<Duration>, Failure> {
     thread::sleep(Duration::from_secs(1));
     let mut reader = Reader::connect(http)?;
@@ -246,7 +253,8 @@ fn read(http: SocketAddr, name: &str, sent: &Sent, begin: Instant, end: Instant)
             return Err(format!("{path}{query}: {} {text}", answer.status).into());
         }
         let media = Media::parse(&text);
-        // Nothing has left the list yet: its first segment began with the first picture.
+        // Nothing has been removed from the list yet: its first segment began with the first
+        // picture.
         let first = *first_msn.get_or_insert(media.first_msn);
         let sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, picture) in completions(&media, first) {
@@ -267,7 +275,8 @@ fn read(http: SocketAddr, name: &str, sent: &Sent, begin: Instant, end: Instant)
     }
 }
 
-/// The parts of segments whose first part is listed, each with the picture that completes it: the first one after it.
+/// The parts of segments whose first part is listed, each with the picture that completes it: the
+/// first one after the part.
 fn completions(media: &Media, first_msn: u64) -> Vec<(PartId, u64)> {
     let (mut completions, mut segment, mut picture) = (Vec::new(), None, 0.0);
     for &(id, seconds) in &media.parts {

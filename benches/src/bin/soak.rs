@@ -1,9 +1,11 @@
-//! Whether the daemon stays as it is over hours: publishers come, break off, come back and go; players of low-latency HLS and of DASH come and
-//! go over HTTP/1.1, TLS, HTTP/2 and HTTP/3, some from another port midway. Resident memory and descriptors are sampled every 10 s.
+//! Stability of the daemon over hours: publishers connect, break off, reconnect and leave; players
+//! of low-latency HLS and of DASH join and leave over HTTP/1.1, TLS, HTTP/2 and HTTP/3, some with a
+//! change of port. Resident memory and descriptors are sampled every 10 s.
 //!
-//! `--minutes 60 --settle-minutes 10 --publishers 20 --players 200 --kbps 400 --csv soak.csv`. The verdict: by how much memory has grown from the
-//! time after the first minutes to the end, samples with as many live publishers beside each other; what descriptors are left when all have
-//! gone; what players have met that they should not. Exit status 1 when any of it is not as it should be.
+//! `--minutes 60 --settle-minutes 10 --publishers 20 --players 200 --kbps 400 --csv soak.csv`. The
+//! verdict: the growth of memory from the first minutes to the end, between samples with as many
+//! live publishers; remaining descriptors after all have left; faults of players. The exit status
+//! is 1 if any of these fails.
 
 use std::{
     collections::BTreeMap,
@@ -43,16 +45,16 @@ use tokio_util::sync::CancellationToken;
 
 const SAMPLE: Duration = Duration::from_secs(10);
 const AUDIO_BPS: u64 = 64_000;
-/// Until the first segments of a channel are complete, and for so long after a return, players may find nothing.
+/// Time after the start of a channel, or a return, in which players may find nothing.
 const COMING: Duration = Duration::from_secs(12);
-/// A player that meets a fault comes back after this.
+/// Wait of a player after a fault.
 const AFTER_FAULT: Duration = Duration::from_secs(1);
-/// When all have gone: `http.idle_ms`, `live.reconnect_s`, and what tasks need to end.
+/// Time after all have left: `http.idle_ms`, `live.reconnect_s`, and the end of tasks.
 const GONE: Duration = Duration::from_secs(120);
-/// The goal: memory may grow by this much.
+/// The goal: maximum growth of memory.
 const GROWTH_PERCENT: f64 = 5.0;
 
-/// A channel, and since when its publisher sends.
+/// A channel, and the time since when its publisher sends.
 #[derive(Debug, Default)]
 struct Slot(Mutex<Option<Instant>>);
 
@@ -65,13 +67,13 @@ impl Slot {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it has been live all along, from `moment` on, and for [`COMING`] before.
+    /// Whether it has been live without interruption from `moment` on, and for [`COMING`] before.
     fn steady_since(&self, moment: Instant) -> bool {
         self.live().is_some_and(|since| since + COMING <= moment)
     }
 }
 
-/// What all share.
+/// State shared by all tasks.
 #[derive(Debug)]
 struct Stage {
     origin: Arc<Origin>,
@@ -79,13 +81,13 @@ struct Stage {
     slots: Vec<Slot>,
     wire: Wire,
     playing: AtomicUsize,
-    /// What should not be, and what a player meets when its publisher has gone or just come.
+    /// Faults, and events that are expected when a publisher has left or just started.
     faults: Tally,
     expected: Tally,
     sessions: Tally,
 }
 
-/// One line of the file.
+/// One line of the CSV file.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     at: Duration,
@@ -167,7 +169,8 @@ async fn run() -> Result<ExitCode, Failure> {
     ))
 }
 
-/// Comes, sends for some minutes, breaks off in one way or another, and comes back soon (the same broadcast goes on) or late (a new one).
+/// Publishes for some minutes, breaks off in one of several ways, and returns soon (the same
+/// broadcast continues) or late (a new one).
 async fn publish(stage: Arc<Stage>, slot: usize) {
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15 ^ ((slot as u64 + 1) << 20));
     sleep(Duration::from_millis(noise.below(10_000))).await;
@@ -177,7 +180,7 @@ async fn publish(stage: Arc<Stage>, slot: usize) {
         let socket = match connected {
             Ok(Ok(socket)) => socket,
             Ok(Err(err)) => {
-                // Its old connection may hold the name until it is seen to be gone.
+                // Its old connection may hold the name until the daemon detects the loss.
                 stage
                     .expected
                     .add(&format!("publisher: {err}").replace(&channel(slot), "CHANNEL"));
@@ -199,7 +202,7 @@ async fn publish(stage: Arc<Stage>, slot: usize) {
     }
 }
 
-/// Each message when it is due. `reset`: the connection does not end, it breaks.
+/// Sends each message when it is due. `reset`: the connection is reset instead of closed.
 async fn send(wire: &Wire, socket: std::net::TcpStream, length: Duration, reset: bool) -> Result<(), Failure> {
     socket.set_nonblocking(true)?;
     if reset {
@@ -243,13 +246,13 @@ async fn play(stage: Arc<Stage>, player: usize) {
         stage.playing.fetch_add(1, Relaxed);
         let name = channel(slot);
         let session = session(&stage.origin, protocol, low_latency, &name, length, migrates);
-        // Most leave in the middle of something.
+        // Most players leave in the middle of a request.
         let ended = timeout(length, session).await;
         stage.playing.fetch_sub(1, Relaxed);
         match ended {
             Ok(Ok(())) | Err(_) => stage.sessions.add(&format!("{}, {kind}", protocol.name())),
             Ok(Err(Fault(what))) => {
-                // The publisher was there from before the session to now: it had no part in it.
+                // The publisher was live for the whole session, so it did not cause the fault.
                 let tally = match stage.slots[slot].steady_since(begun) {
                     true => &stage.faults,
                     false => &stage.expected,
@@ -297,7 +300,7 @@ fn channel(slot: usize) -> String {
     format!("soak-{slot}")
 }
 
-/// Until the end, every [`SAMPLE`]: a line in the file, and now and then one for who waits.
+/// Writes a line to the file at each [`SAMPLE`] until the end, and progress to stdout at times.
 async fn sample(stage: &Stage, id: u32, length: Duration, csv: &PathBuf) -> Result<Vec<Sample>, Failure> {
     let mut file = File::create(csv)?;
     writeln!(
@@ -342,7 +345,8 @@ async fn sample(stage: &Stage, id: u32, length: Duration, csv: &PathBuf) -> Resu
     Ok(samples)
 }
 
-/// Until there are no more descriptors than before, at most [`GONE`]; what there is then.
+/// Waits until there are no more descriptors than before, at most [`GONE`]. Returns the remaining
+/// ones.
 async fn wait_until_gone(id: u32, before: usize) -> Result<Vec<String>, Failure> {
     let begin = Instant::now();
     loop {
@@ -360,7 +364,8 @@ async fn wait_until_gone(id: u32, before: usize) -> Result<Vec<String>, Failure>
 }
 
 fn verdict(stage: &Stage, samples: &[Sample], settle: Duration, before: &[String], left: &[String]) -> ExitCode {
-    // As long at the start as at the end: ten minutes of an hour, else a third of what there is.
+    // The same span at the start and the end: ten minutes of an hour, otherwise a third of the
+    // samples.
     let span = settle.min(samples.last().map_or(settle, |last| last.at.saturating_sub(settle)) / 3);
     let end = samples.last().map_or(settle, |last| last.at.saturating_sub(span));
     let early = samples
@@ -409,7 +414,7 @@ fn verdict(stage: &Stage, samples: &[Sample], settle: Duration, before: &[String
     ExitCode::from(u8::from(!fine))
 }
 
-/// Resident memory by how many publishers were live.
+/// Resident memory by the number of live publishers.
 fn by_live<'a>(samples: impl Iterator<Item = &'a Sample>) -> BTreeMap<usize, Vec<u64>> {
     let mut groups: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
     for sample in samples {
@@ -428,7 +433,7 @@ fn mib(bytes: f64) -> f64 {
     bytes / f64::from(1 << 20)
 }
 
-/// What each descriptor of the process is: `socket:[1234]` and the like.
+/// The target of each descriptor of the process, for example `socket:[1234]`.
 fn descriptors(id: u32) -> Result<Vec<String>, Failure> {
     let mut all = Vec::new();
     for descriptor in fs::read_dir(format!("/proc/{id}/fd"))? {
@@ -440,7 +445,7 @@ fn descriptors(id: u32) -> Result<Vec<String>, Failure> {
     Ok(all)
 }
 
-/// The daemon's own, without its workers (proc(5): VmRSS).
+/// The daemon's own memory, without its workers (proc(5): VmRSS).
 fn resident(id: u32) -> Result<u64, Failure> {
     let status = fs::read_to_string(format!("/proc/{id}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

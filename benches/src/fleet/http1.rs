@@ -1,21 +1,21 @@
-//! One request and its answer of known length. RFC 9112.
+//! One request and its response of known length. RFC 9112.
 
 use std::net::SocketAddr;
 
 use crate::Failure;
 
-/// A head of ours, and of any server here, is shorter.
+/// Maximum size of a head.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 
 pub(super) fn request(server: SocketAddr, path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nAccept-Encoding: gzip\r\n\r\n").into_bytes()
 }
 
-/// What has come of an answer.
+/// The received part of a response.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     bytes: Vec<u8>,
-    /// Where the body begins and the answer ends, once the head is there.
+    /// Start of the body and end of the response, once the head is complete.
     bounds: Option<(usize, usize)>,
     body: Vec<u8>,
 }
@@ -55,7 +55,7 @@ impl Reader {
         }
     }
 
-    /// The last answer's.
+    /// The body of the last response.
     pub(super) fn take_body(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.body)
     }

@@ -1,5 +1,6 @@
-//! Many requests on one connection, and as much of the frames as tells when an answer has ended. Header blocks go out without the dynamic
-//! table; of those that come in only the status is looked at, which is first (RFC 9113 8.3.2). RFC 9113, RFC 7541.
+//! Many requests on one connection; frames are parsed only far enough to detect the end of a
+//! response. Sent header blocks do not use the dynamic table; of received ones only the status is
+//! read, which is first (RFC 9113 8.3.2). RFC 9113, RFC 7541.
 
 use std::net::SocketAddr;
 
@@ -20,12 +21,12 @@ const FRAME_HEAD_BYTES: usize = 9;
 const ENABLE_PUSH: u16 = 2;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 const STREAM_WINDOW: u32 = 16 << 20;
-/// Given back when half of it is used.
+/// Renewed when half of it is used.
 const CONNECTION_WINDOW: u32 = 1 << 30;
 /// `:status: 200` of the static table.
 const STATUS_200: u8 = 0x88;
 
-/// The connection preface, our settings, and a window that is not in the way.
+/// The connection preface, our settings, and a window that never limits.
 pub(super) fn preface() -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     let mut settings = Vec::new();
@@ -34,7 +35,7 @@ pub(super) fn preface() -> Vec<u8> {
         settings.extend(value.to_be_bytes());
     }
     frame(&mut bytes, SETTINGS, 0, 0, &settings);
-    // 65 535 are there from the start.
+    // The initial window is 65 535.
     frame(
         &mut bytes,
         WINDOW_UPDATE,
@@ -68,7 +69,7 @@ fn length(out: &mut Vec<u8>, mut length: usize) {
     out.push(u8::try_from(length).unwrap_or(0));
 }
 
-/// The first field's byte; changes of the dynamic table's size may stand before it (RFC 7541 6.3).
+/// The first field's byte, after possible changes of the dynamic table's size (RFC 7541 6.3).
 fn status(mut block: &[u8]) -> Option<u8> {
     while let [first, rest @ ..] = block {
         if first & 0xe0 != 0x20 {
@@ -83,24 +84,25 @@ fn status(mut block: &[u8]) -> Option<u8> {
     None
 }
 
-/// What has come on a connection.
+/// The received part of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     bytes: Vec<u8>,
     reply: Vec<u8>,
-    /// Streams that have begun.
+    /// Number of opened streams.
     begun: u32,
-    /// Of [`CONNECTION_WINDOW`], since it was given back.
+    /// Used part of [`CONNECTION_WINDOW`] since its last renewal.
     used: u32,
-    /// All bodies since it was taken.
+    /// All bodies since the last call of `take_body`.
     body: Vec<u8>,
 }
 
 impl Reader {
-    /// As many requests for `path`, with END_STREAM.
+    /// `requests` requests for `path`, with END_STREAM.
     pub(super) fn requests(&mut self, server: SocketAddr, path: &str, requests: usize) -> Vec<u8> {
-        // `:method: GET` and `:scheme: http` of the static table; `:path` and `:authority` as literals without indexing, their names of the
-        // static table; `accept-encoding: gzip, deflate` of it.
+        // `:method: GET` and `:scheme: http` of the static table; `:path` and `:authority` as
+        // literals without indexing, their names of the static table; `accept-encoding: gzip,
+        // deflate` of it.
         let mut block = vec![0x82, 0x86];
         for (name, value) in [(0x04, path), (0x01, &server.to_string())] {
             block.push(name);
@@ -118,7 +120,7 @@ impl Reader {
         bytes
     }
 
-    /// What is to be sent for what was read.
+    /// The bytes to send in response to those that were read.
     pub(super) fn reply(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.reply)
     }

@@ -1,4 +1,4 @@
-//! GET over HTTP/1.1, HTTP/1.1 with TLS, HTTP/2 and HTTP/3, alike for who asks.
+//! GET over HTTP/1.1, HTTP/1.1 with TLS, HTTP/2 and HTTP/3, with one interface.
 
 use std::{
     net::SocketAddr,
@@ -25,10 +25,10 @@ use crate::{
     quic,
 };
 
-/// Whatever is asked for comes sooner, but segments that grow.
+/// Every response except that of a growing segment is faster.
 const SLOW: Duration = Duration::from_secs(3);
 
-/// What a player speaks.
+/// The protocol of a player.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1 without TLS.
@@ -56,29 +56,29 @@ impl Protocol {
     }
 }
 
-/// Where a server is, and how to come to it.
+/// The addresses of a server.
 #[derive(Debug)]
 pub struct Origin {
     /// HTTP/1.1.
     pub plain: SocketAddr,
     /// TLS, and HTTP/3.
     pub tls: SocketAddr,
-    /// What it shows.
+    /// Its certificate.
     pub certificate: Certificate,
-    /// Requests that were answered, and bytes of their bodies.
+    /// Number of responses, and bytes of their bodies.
     pub answered: AtomicU64,
     /// See `answered`.
     pub bytes: AtomicU64,
-    /// Answers that took longer than [`SLOW`], by protocol and kind.
+    /// Responses that took longer than [`SLOW`], by protocol and kind.
     pub slow: Tally,
 }
 
-/// A player's way to a server: a connection, and over HTTP/1.1 one more for each clone.
+/// A player's connection to a server; over HTTP/1.1 one more for each clone.
 pub struct Client {
     origin: Arc<Origin>,
     protocol: Protocol,
     sender: Sender,
-    /// What drives the connection; it ends with the client.
+    /// The tasks that drive the connection; they end with the client.
     _driver: Arc<JoinSet<()>>,
     endpoint: Option<quinn::Endpoint>,
 }
@@ -93,7 +93,7 @@ impl Client {
     /// Connects.
     ///
     /// # Errors
-    /// The server cannot be reached, or does not speak this.
+    /// The server cannot be reached, or does not speak this protocol.
     pub async fn connect(origin: &Arc<Origin>, protocol: Protocol) -> Result<Self, Fault> {
         let mut driver = JoinSet::new();
         let connecting = Self::sender(origin, protocol, &mut driver);
@@ -156,7 +156,8 @@ impl Client {
         ))
     }
 
-    /// The same way for one more flow of requests: a stream of the connection where that can be, else a connection.
+    /// The same for one more flow of requests: a stream of the connection if possible, otherwise
+    /// another connection.
     ///
     /// # Errors
     /// See [`Client::connect`].
@@ -175,7 +176,7 @@ impl Client {
         })
     }
 
-    /// Goes on from another port, as a phone that changes its network does. Nothing but QUIC can.
+    /// Changes to another port, like a phone that changes its network. Only QUIC supports this.
     pub fn migrate(&self) {
         if let Some(endpoint) = &self.endpoint
             && let Ok(socket) = quic::free_socket()
@@ -184,10 +185,11 @@ impl Client {
         }
     }
 
-    /// Status and body of the answer to a GET; nothing may be quiet for longer than [`STALL`]. `what` is asked for, in a word.
+    /// Status and body of the response to a GET; no pause may be longer than [`STALL`]. `what`
+    /// names the resource.
     ///
     /// # Errors
-    /// The connection has broken, nothing came in time, or a body ended before its length.
+    /// The connection was closed, nothing arrived in time, or a body ended before its length.
     pub async fn get(&mut self, what: &str, path: &str) -> Result<(u16, Vec<u8>), Fault> {
         let begun = Instant::now();
         let answer = match &mut self.sender {
@@ -281,7 +283,7 @@ fn request(path: &str, authority: Option<SocketAddr>) -> Result<Request<Empty<By
     Ok(request)
 }
 
-/// What hyper says, without what differs from one to the next.
+/// hyper's error without its variable parts.
 fn kind(err: &hyper::Error) -> String {
     let cause = std::error::Error::source(err).map(ToString::to_string);
     first_words(&format!("{err} {}", cause.unwrap_or_default()))

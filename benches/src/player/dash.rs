@@ -1,5 +1,6 @@
-//! A player of low-latency DASH: the manifest every segment's time, and each segment of both tracks from when it may be asked for, as it grows.
-//! ISO/IEC 23009-1 5.3.9.5.3 (`$Number$` with `@duration`), DASH-IF IOP (availabilityTimeOffset).
+//! A player of low-latency DASH: requests the manifest once for each segment duration, and each
+//! segment of both tracks as soon as it is available, as it grows. ISO/IEC 23009-1 5.3.9.5.3
+//! (`$Number$` with `@duration`), DASH-IF IOP (availabilityTimeOffset).
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -7,25 +8,25 @@ use tokio::time::sleep;
 
 use super::{Fault, STALL, client::Client};
 
-/// Beside the manifest's own times: a segment may be asked for a little after it is due.
+/// Delay after the manifest's availability time at which a segment is requested.
 const GRACE_S: f64 = 0.3;
 
-/// What a manifest says of the newest Period.
+/// The newest Period of a manifest.
 #[derive(Debug, PartialEq)]
 struct Edge {
-    /// Where segments are, up to the representation: `/media/ID`.
+    /// Base address of the segments, up to the representation: `/media/ID`.
     base: String,
     first: u64,
     last: Option<u64>,
-    /// Unix time at which the first may be asked for, and seconds of a segment.
+    /// Unix time at which the first segment is available, and the duration of a segment in seconds.
     from_s: f64,
     duration_s: f64,
 }
 
-/// Follows a channel until the broadcast ends; whoever has enough before drops this.
+/// Follows a channel until the broadcast ends. Drop it to stop earlier.
 ///
 /// # Errors
-/// An answer is not what it should be, or nothing new has come for [`STALL`].
+/// A response is wrong, or nothing new has appeared for [`STALL`].
 pub async fn watch(client: Client, channel: &str) -> Result<(), Fault> {
     let mut video = client;
     let mut audio = video.another().await?;
@@ -56,7 +57,7 @@ pub async fn watch(client: Client, channel: &str) -> Result<(), Fault> {
         let next = seen.map_or(number, |seen: u64| number.max(seen + 1));
         let due = edge.from_s + GRACE_S + (next - edge.first) as f64 * edge.duration_s;
         if edge.last.is_some_and(|last| next > last) || due > now + edge.duration_s {
-            // The publisher is away: another Period may come.
+            // The publisher is away: another Period may follow.
             if moved.elapsed() > STALL {
                 return Err(Fault("stall".to_owned()));
             }
@@ -77,7 +78,7 @@ pub async fn watch(client: Client, channel: &str) -> Result<(), Fault> {
     }
 }
 
-/// Whether it is there: a publisher that has gone leaves out segments.
+/// Whether it exists: there are no segments while the publisher is away.
 async fn segment(client: &mut Client, path: String) -> Result<bool, Fault> {
     for _ in 0..4 {
         let (status, body) = client.get("segment", &path).await?;
@@ -121,7 +122,8 @@ fn attribute<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text[at..].split('"').nth(1)
 }
 
-/// Unix time of `2026-11-03T09:14:50.250Z`. RFC 3339; Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", days_from_civil.
+/// Unix time of `2026-11-03T09:14:50.250Z`. RFC 3339; Howard Hinnant, "chrono-Compatible Low-Level
+/// Date Algorithms", days_from_civil.
 fn unix_s(text: &str) -> Option<f64> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let mut date = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());

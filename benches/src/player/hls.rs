@@ -1,4 +1,5 @@
-//! A player of low-latency HLS: blocking reload, one playlist and its new parts at a time, each track by itself. RFC 8216bis 6.2.5, 6.3.7.
+//! A player of low-latency HLS: blocking reload, one playlist and its new parts at a time, each
+//! track separately. RFC 8216bis 6.2.5, 6.3.7.
 
 use std::{
     io::Read,
@@ -11,7 +12,7 @@ use tokio::time::sleep;
 use super::{Fault, STALL, client::Client};
 use crate::playlist::PartId;
 
-/// Of a playlist, what is newer than what a player has.
+/// The entries of a playlist that are new to a player.
 #[derive(Debug, Default, PartialEq)]
 struct News {
     /// Parts and their addresses, oldest first; those that are gaps are left out.
@@ -23,10 +24,10 @@ struct News {
     ended: bool,
 }
 
-/// Follows a channel until the broadcast ends; whoever has enough before drops this.
+/// Follows a channel until the broadcast ends. Drop it to stop earlier.
 ///
 /// # Errors
-/// An answer is not what it should be, or nothing new has come for [`STALL`].
+/// A response is wrong, or nothing new has appeared for [`STALL`].
 pub async fn watch(client: Client, channel: &str) -> Result<(), Fault> {
     let mut client = client;
     let (status, _) = client
@@ -54,7 +55,7 @@ async fn track(mut client: Client, channel: &str, track: &str) -> Result<(), Fau
         read.map_err(|_| Fault("playlist: not gzip".to_owned()))?;
         let mut news = news(&text, seen);
         if seen.is_none() {
-            // A player that comes begins with the newest part.
+            // A player that joins begins with the newest part.
             news.parts = news.parts.split_off(news.parts.len().saturating_sub(1));
             if let Some(init) = &news.init {
                 expect(&mut client, "init", init).await?;
@@ -97,7 +98,7 @@ async fn expect(client: &mut Client, what: &str, path: &str) -> Result<(), Fault
     }
 }
 
-/// Read from its end, for of a long playlist only that is new.
+/// Parsed from its end, because only the end of a long playlist is new.
 fn news(text: &str, seen: Option<PartId>) -> News {
     let mut news = News::default();
     for line in text.lines().rev() {
