@@ -1,4 +1,5 @@
-//! The certificate of a daemon that works: shown to publishers too, changed and broken while they publish.
+//! The certificate of a running daemon: used for publishers too, replaced and broken while they
+//! publish.
 
 mod support;
 
@@ -45,7 +46,7 @@ fn a_publisher_in_tls_goes_on_while_the_certificate_is_changed_and_broken() {
     first.connect(rtmps, &[]).expect("it shows the first");
     assert!(sample(&daemon, "streamforge_tls_certificate_not_after_seconds") > 1.7e9);
 
-    // Broken: the one before is shown on, and it is said.
+    // A broken pair: the previous one stays in use, and the log reports it.
     fs::write(&shown.key, "nothing").expect("a file");
     let said = daemon.reload().join("\n");
     assert!(
@@ -54,14 +55,14 @@ fn a_publisher_in_tls_goes_on_while_the_certificate_is_changed_and_broken() {
     );
     first.connect(rtmps, &[]).expect("it shows the first");
 
-    // Another: shown at once on SIGHUP.
+    // Another pair: used at once after SIGHUP.
     let next = Certificate::make(workdir.path(), "next");
     next.replace(&shown);
     daemon.reload();
     next.connect(rtmps, &[]).expect("it shows the next");
     first.connect(rtmps, &[]).expect_err("it shows the next");
 
-    // And another, without a word.
+    // Another pair without SIGHUP.
     let last = Certificate::make(workdir.path(), "last");
     last.replace(&shown);
     wait_for("the last certificate", Duration::from_secs(10), || {

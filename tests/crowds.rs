@@ -1,4 +1,4 @@
-//! Crowds of idle connections: they keep nobody out, and who is served stays.
+//! Crowds of idle connections: they keep nobody out, and active connections stay.
 
 mod support;
 
@@ -16,9 +16,9 @@ use support::{
     publisher, rtmp,
 };
 
-/// Fewer than those of the crowd.
+/// Less than the size of the crowd.
 const MAX_CONNECTIONS: usize = 96;
-/// What idle connections say before they fall silent.
+/// Bytes that idle connections send before they become silent.
 const WORDS: [&str; 4] = [
     "",
     "GET /time HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -41,7 +41,7 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 }
 
-/// The status of the answer that comes on `socket`, which then ends.
+/// The status of the response on `socket`, which then closes.
 fn status(mut socket: &TcpStream) -> String {
     let mut answer = String::new();
     socket.read_to_string(&mut answer).expect("an answer, whole");
@@ -60,7 +60,7 @@ fn idle_connections_of_a_few_addresses_keep_nobody_out() {
     });
     let _publisher = publisher::ffmpeg(&Recipe { group: 25, ..PLAIN }, &daemon.rtmp_url("beside"));
     daemon.wait_until_live("beside");
-    // A viewer whose answer is on its way, for it waits for media that are yet to come.
+    // A viewer with a response in progress, because it waits for future media.
     let playlist = daemon.get("/live/beside/v0.m3u8").text();
     let number = playlist
         .lines()
@@ -74,11 +74,11 @@ fn idle_connections_of_a_few_addresses_keep_nobody_out() {
     let mut crowd = Vec::new();
     for n in 0..3 * MAX_CONNECTIONS {
         let mut socket = connect_from(2 + u8::try_from(n % 12).expect("below 12"), daemon.http);
-        // It may have been closed for the next already.
+        // It may have been closed for the next one already.
         let _ = socket.write_all(WORDS[n % WORDS.len()].as_bytes());
         crowd.push(socket);
     }
-    // Whoever comes is answered at once; the crowd waits still.
+    // New connections get a response at once; the crowd still waits.
     for last in 100..120 {
         let mut socket = connect_from(last, daemon.http);
         socket.write_all(get("/time").as_bytes()).expect("a request is taken");

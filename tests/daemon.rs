@@ -1,4 +1,5 @@
-//! The daemon as an operator meets it: its command line, its configuration, its health, its end, and the API's first routes.
+//! The daemon from an operator's perspective: its command line, its configuration, its health, its
+//! end, and the API's first routes.
 
 mod support;
 
@@ -36,7 +37,8 @@ fn check(config: &str) -> Output {
     run(daemon::command().arg("check").arg("--config").arg(&file))
 }
 
-/// What it wrote: `check` says what it looked at on stdout, and both say on stderr in one line what to do.
+/// Its output: `check` prints its findings to stdout, and both commands print one line with the
+/// remedy to stderr.
 #[track_caller]
 fn said(output: &Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -64,7 +66,7 @@ fn the_shipped_configurations_are_parsed() {
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(name);
         let mut command = daemon::command();
         command.arg("check").arg("--config").arg(file);
-        // Their ports may be taken on this machine.
+        // The default ports may be in use on this machine.
         for listener in ["RTMP", "HTTP", "ADMIN"] {
             command.env(format!("STREAMFORGE_{listener}_LISTEN"), "127.0.0.1:0");
         }
@@ -195,7 +197,7 @@ fn metrics_count_what_is_pushed_and_served() {
 
 // The API.
 
-/// What `GET /api/v1/streams` says of a channel.
+/// The entry of a channel in `GET /api/v1/streams`.
 fn stream(daemon: &Daemon, channel: &str) -> Option<Value> {
     let streams = daemon.streams();
     let list = streams["streams"].as_array().expect("a list").clone();
@@ -284,7 +286,7 @@ fn without_a_token_in_the_configuration_nobody_is_an_administrator() {
 
 // The service manager.
 
-/// What the service manager is told, as it would read it.
+/// The notifications to the service manager, read as it would.
 struct Manager {
     socket: UnixDatagram,
     path: PathBuf,
@@ -313,7 +315,7 @@ impl Manager {
         }
     }
 
-    /// Reads on until a message holds this line; the message.
+    /// Reads until a message contains this line. Returns the message.
     #[track_caller]
     fn hear(&mut self, wanted: &str) -> String {
         let mut buffer = [0; 4096];
@@ -353,7 +355,8 @@ fn the_service_manager_is_told_how_the_daemon_is() {
     manager.hear("STOPPING=1");
 }
 
-/// Runs its arguments with a TCP and a UDP socket as systemd would hand them over, and says where they are.
+/// Runs its arguments with a TCP and a UDP socket as systemd would hand them over, and prints their
+/// addresses.
 const ACTIVATE: &str = r#"
 import os, socket, sys
 tcp = socket.create_server(("127.0.0.1", 0))
@@ -444,7 +447,7 @@ fn each_listener_may_be_off_and_all_but_one() {
                 })
             })
             .collect();
-        // What it answers it does after all parts have begun.
+        // It handles the signal after all parts have begun.
         proc::signal(daemon.id(), "HUP");
         daemon.wait_for_lines(&format!("an answer without {off:?}"), limit, |lines| {
             let answered = |line: &String| line.contains("configuration read again");

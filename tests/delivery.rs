@@ -1,4 +1,5 @@
-//! How playlists, manifests and media are delivered, whatever is in them (RFC 9110, RFC 9111, the Fetch standard's CORS).
+//! Delivery of playlists, manifests and media, independent of their content (RFC 9110, RFC 9111,
+//! the Fetch standard's CORS).
 
 mod support;
 
@@ -212,7 +213,8 @@ fn every_answer_has_its_date_and_none_a_cookie_or_another_address() {
     }
 }
 
-/// A manifest may lie in a cache for as long as it says: no moment in it may be one of its making that a player sets its clock by.
+/// A manifest may be cached for its lifetime: it must not contain its own time, with which a player
+/// would set its clock.
 #[test]
 fn clocks_are_asked_for_beside_the_manifest_and_never_kept() {
     let live = live();

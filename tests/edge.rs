@@ -1,4 +1,5 @@
-//! Edge mode with real daemons: an origin that is published to, and an edge before it that asks for each object once.
+//! Edge mode with real daemons: an origin with a publisher, and an edge in front of it that
+//! requests each object once.
 
 mod support;
 
@@ -25,7 +26,7 @@ const VIDEO: &str = "/live/show/v0.m3u8";
 const AUDIO: &str = "/live/show/a0.m3u8";
 const MANIFEST: &str = "/live/show/manifest.mpd";
 
-/// Far less than an origin is given to answer, which is what an edge would take that waits for one that is dead.
+/// Far less than an origin's time limit, which an edge would take if it waited for a dead one.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
 fn edge_of(origins: &[SocketAddr], more: &str) -> Daemon {
@@ -74,9 +75,10 @@ fn all_that_an_origin_has_comes_through_to_the_byte() {
     assert!(paths.len() > 20, "{paths:?}");
     for path in &paths {
         for coding in ["identity", "gzip"] {
-            // The origin names the clock by a relative address to edges, by its own to others.
+            // The origin lists the clock with a relative address for edges, with its own address
+            // for others.
             let headers = [("Accept-Encoding", coding), ("CDN-Loop", "streamforge-test")];
-            // A list of before the end may be kept for half a target duration yet.
+            // A list from before the end may be cached for another half a target duration.
             wait_for(
                 &format!("answer to {path} that is the origin's"),
                 Duration::from_secs(5),
@@ -108,7 +110,7 @@ fn all_that_an_origin_has_comes_through_to_the_byte() {
         let age: u64 = again.header("age").expect("Age").parse().expect("seconds");
         assert!(age <= again.max_age(), "{path}: {age}");
     }
-    // What is no media is the edge's own.
+    // The edge itself responds to requests that are not for media.
     assert_eq!(edge.streams()["streams"], serde_json::json!([]));
     assert_eq!(edge.get("/live/nobody/master.m3u8").status, 404);
 }
@@ -150,7 +152,7 @@ fn fifty_viewers_of_what_is_yet_to_come_are_one_request_at_the_origin() {
 fn parts_come_through_while_their_segment_is_open() {
     let (origin, _publisher) = origin();
     let edge = edge_of(&[origin.http], "");
-    // At the start of a segment, which then has 2 s to go.
+    // At the start of a segment, which then continues for 2 s.
     let media = follow::read(origin.http, VIDEO);
     let open = media.open.msn + 1;
     let media = follow::read(edge.http, &format!("{VIDEO}?_HLS_msn={open}&_HLS_part=0"));
@@ -175,7 +177,8 @@ fn parts_come_through_while_their_segment_is_open() {
         listed.then(|| origin.get(&segment))
     });
     assert!(bytes == whole.body);
-    // A player that goes by parts loses none: each listed part is there, joins the one before, and sums up to its segment.
+    // A low-latency player loses no part: each listed part exists, continues the previous one, and
+    // the parts add up to their segment.
     let seen = follow::follow(edge.http, VIDEO, Duration::from_secs(30), |media| {
         media.next_msn() >= open + 3
     });
@@ -210,7 +213,7 @@ fn an_origin_that_dies_is_an_error_at_once_and_plays_on_when_it_is_back() {
         assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
         assert_eq!(answer.header("cache-control"), Some("no-store"));
     }
-    // A list without a wait is as it was, and says how old it is.
+    // A list without a blocking request is stale, and has its age.
     let stale = wait_for("a stale answer", AT_ONCE, || {
         let answer = edge.get(VIDEO);
         assert_eq!(answer.status, 200);
@@ -257,7 +260,7 @@ fn the_second_origin_serves_when_the_first_dies_and_what_is_on_one_alone_is_foun
     assert_eq!(of(&edge), of(&first));
     first.process.kill();
     drop(first_publisher);
-    // A list of before is good for half a target duration.
+    // A list from before may be cached for half a target duration.
     wait_for("the second origin's list", AT_ONCE, || {
         (of(&edge) == of(&second)).then_some(())
     });
@@ -275,7 +278,7 @@ fn memory_keeps_within_its_bound_whatever_viewers_ask_for() {
     let edge = edge_of(&[origin.http], "memory_mb = 16\nobject_mb = 8\n");
     let bound = 16 << 20;
     let cached = || edge.metric("streamforge_edge_cache_bytes ");
-    // Each of these is another object, and good for six target durations.
+    // Each of these is another object, valid for six target durations.
     let mut old = 0;
     while edge.metric("streamforge_edge_fetched_bytes_total") < bound + bound / 4 {
         thread::scope(|scope| {
@@ -336,7 +339,7 @@ fn an_https_origin_is_asked_over_one_connection_and_believed_only_if_its_authori
             });
         }
     });
-    // HTTP/2: both players' requests, which wait at the same time, share the one that the first request opened.
+    // HTTP/2: both players' concurrent requests share the connection that the first request opened.
     assert!(
         before <= 1 && origin.metric("streamforge_http_connections") <= 1,
         "{before}"

@@ -1,5 +1,5 @@
-//! An upgrade while the daemon works (SIGUSR2): a new process takes the sockets, the old one keeps its publishers until they have gone, and
-//! nobody who is connected notices.
+//! An upgrade of a running daemon (SIGUSR2): a new process takes the sockets, the old one keeps its
+//! publishers until they disconnect, and no client notices.
 
 mod support;
 
@@ -29,7 +29,7 @@ use support::{
     wait_for,
 };
 
-/// Little is kept of broadcasts, so that an old process is soon done.
+/// Broadcasts are held only briefly, so that an old process ends soon.
 fn settings() -> Settings {
     Settings {
         segment_ms: 1000,
@@ -43,7 +43,7 @@ fn start() -> Daemon {
     Daemon::start(&settings())
 }
 
-/// Whether a process runs; one that has ended and is not waited for does not.
+/// Whether a process runs; a zombie does not.
 fn runs(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status
@@ -59,7 +59,7 @@ fn wait_until_ended(daemon: &mut Daemon, pid: u32, limit: Duration) {
     });
 }
 
-/// The channels that the process which serves has itself, or those of processes that drain.
+/// The channels of the serving process itself, or those of draining processes.
 fn published(daemon: &Daemon, draining: bool) -> Vec<(String, String)> {
     let streams = daemon.streams();
     let list = streams["streams"].as_array().expect("a list");
@@ -74,12 +74,12 @@ fn published_here(daemon: &Daemon) -> Vec<(String, String)> {
     published(daemon, false)
 }
 
-/// Asks for all that a channel has, again and again, on connections of its own; what goes wrong is kept.
+/// Requests everything of a channel repeatedly, on separate connections, and records faults.
 #[derive(Debug, Default)]
 struct Watch {
     stop: AtomicBool,
     faults: Mutex<Vec<String>>,
-    /// The newest segments that were seen, each once.
+    /// The newest segments, each once.
     seen: Mutex<Vec<u64>>,
 }
 
@@ -88,7 +88,7 @@ impl Watch {
         self.faults.lock().expect("nobody panics while holding it").push(what);
     }
 
-    /// Reads playlists and each newest part, until it is told to stop.
+    /// Reads playlists and each newest part, until it is stopped.
     fn read(&self, http: SocketAddr, channel: &str) {
         let path = format!("/live/{channel}/v0.m3u8");
         while !self.stop.load(Ordering::Relaxed) {
@@ -120,7 +120,7 @@ impl Watch {
         }
     }
 
-    /// Connects over RTMP as publishers do, until it is told to stop.
+    /// Connects over RTMP like a publisher, until it is stopped.
     fn connect(&self, rtmp: SocketAddr) {
         while !self.stop.load(Ordering::Relaxed) {
             if let Err(refusal) = Client::connect(rtmp).open("live") {
@@ -130,7 +130,7 @@ impl Watch {
         }
     }
 
-    /// Stops it when dropped, by a panic too.
+    /// Stops it when dropped, also by a panic.
     fn stops(&self) -> impl Drop {
         struct Stop<'a>(&'a AtomicBool);
         impl Drop for Stop<'_> {
@@ -148,11 +148,11 @@ impl Watch {
     }
 }
 
-/// Publishes, plays `url` with hls.js for 20 s while the daemon is upgraded twice, and asserts that neither notices. The processes, the oldest
-/// first, and the publisher.
+/// Publishes, plays `url` with hls.js for 20 s while the daemon is upgraded twice, and asserts that
+/// neither notices. Returns the processes, the oldest first, and the publisher.
 #[track_caller]
 fn plays_through_two_upgrades(daemon: &mut Daemon, url: &str, options: &[&str]) -> (Vec<u32>, Process, Report) {
-    // Three processes and a browser: not beside others that need as much.
+    // Three processes and a browser: not beside other tests that need as much.
     let browser = Browser::alone();
     let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));
     daemon.wait_until_live("show");
@@ -177,7 +177,7 @@ fn plays_through_two_upgrades(daemon: &mut Daemon, url: &str, options: &[&str]) 
                 started.store(true, Ordering::Relaxed);
             }
         });
-        // A browser that did not start must not keep the test from saying so.
+        // If the browser does not start, the test must not wait for it.
         started.store(true, Ordering::Relaxed);
         upgrades.join().expect("both upgrades");
         report
@@ -201,7 +201,7 @@ fn plays_through_two_upgrades(daemon: &mut Daemon, url: &str, options: &[&str]) 
     (pids, publisher, report)
 }
 
-/// The same over TLS, by this protocol.
+/// The same over TLS, with this protocol.
 #[track_caller]
 fn plays_by(protocol: &str, options: &[&str]) {
     let workdir = Workdir::new("certificates");
@@ -235,7 +235,8 @@ fn players_and_publishers_notice_nothing_of_two_upgrades_and_old_processes_end_w
     let url = daemon.url("/live/show/master.m3u8");
     let (pids, mut publisher, _) = plays_through_two_upgrades(&mut daemon, &url, &[]);
 
-    // With the publisher the first has nothing more to do, and the second had only to pass it on.
+    // Without the publisher the first process has no work left, and the second only forwarded its
+    // media.
     publisher.kill();
     wait_until_ended(&mut daemon, pids[0], Duration::from_secs(40));
     wait_until_ended(&mut daemon, pids[1], Duration::from_secs(10));
@@ -245,7 +246,7 @@ fn players_and_publishers_notice_nothing_of_two_upgrades_and_old_processes_end_w
     assert_eq!(published_here(&daemon).len(), 1);
 }
 
-/// A publisher that understands ReconnectRequest: it is asked, and goes over.
+/// A publisher that supports ReconnectRequest: it is asked, and reconnects.
 fn publish_and_follow(rtmp: SocketAddr, channel: &str, tags: &[Tag], asked: &AtomicBool) -> Push {
     let caps = [("capsEx", Amf::Number(1.0))];
     let mut client = Client::publish_with(rtmp, "live", channel, &caps).expect("the name is free");
@@ -261,7 +262,7 @@ fn publish_and_follow(rtmp: SocketAddr, channel: &str, tags: &[Tag], asked: &Ato
         for tag in tags {
             let due = Duration::from_millis(u64::from(tag.timestamp));
             thread::sleep(due.saturating_sub(start.elapsed()));
-            // At a key frame, so that nothing is missing but what was on the way.
+            // At a key frame, so that only the bytes in transit are missing.
             if asked.load(Ordering::Relaxed) && tag.is_key() {
                 break;
             }
@@ -292,7 +293,7 @@ fn a_publisher_that_understands_it_is_asked_to_come_over_and_the_old_process_end
         });
         assert_eq!(after[0].0, "moves");
         assert_ne!(before, after, "another broadcast");
-        // The playlist goes on, with the new one's media.
+        // The playlist continues, with the new process' media.
         wait_for("the new broadcast's media", Duration::from_secs(15), || {
             let media = follow::read(http, "/live/moves/v0.m3u8");
             media
@@ -333,7 +334,7 @@ fn a_new_process_that_does_not_start_leaves_the_old_one_serving() {
     let left = fs::read_dir(folder).map(Iterator::count).unwrap_or(0);
     assert_eq!(left, 0, "no socket is left behind");
 
-    // Once it is right again, it goes.
+    // With a valid configuration the upgrade succeeds.
     daemon.configure(|text| text);
     let new = daemon.upgrade();
     assert!(runs(old) && runs(new));
@@ -349,7 +350,7 @@ fn when_the_service_stops_the_old_process_stops_too() {
     daemon.wait_until_live("show");
     let new = daemon.upgrade();
     proc::signal(new, "TERM");
-    // A grace period of ten seconds for each, at the same time, and a little for a busy machine.
+    // A grace period of ten seconds for each, concurrently, and a margin for a busy machine.
     wait_until_ended(&mut daemon, old, Duration::from_secs(14));
     wait_until_ended(&mut daemon, new, Duration::from_secs(14));
     publisher.wait(Duration::from_secs(5));
@@ -387,7 +388,7 @@ fn an_administrator_s_word_reaches_what_the_old_process_has() {
     ended.wait(Duration::from_secs(10));
     assert!(withdrawn.is_running());
 
-    // A reload withdraws the other's right, over both processes.
+    // A reload withdraws the other publisher's right, in both processes.
     daemon.configure(|text| text.replace("policy = \"open\"", "policy = \"keys\""));
     daemon.reload();
     withdrawn.wait(Duration::from_secs(10));
@@ -415,7 +416,7 @@ fn a_publisher_that_loses_the_old_process_comes_back_to_the_new_one_and_hls_js_g
             daemon.upgrade();
             thread::sleep(Duration::from_secs(3));
             before.kill();
-            // Encoders wait a little before they try again.
+            // Encoders wait a little before they reconnect.
             thread::sleep(Duration::from_secs(2));
             publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"))
         });
@@ -431,7 +432,8 @@ fn a_publisher_that_loses_the_old_process_comes_back_to_the_new_one_and_hls_js_g
     assert_eq!(published_here(&daemon).len(), 1);
     let seen = watch.seen.lock().expect("nobody panicked while holding it").clone();
     assert!(seen.windows(2).all(|pair| pair[1] > pair[0]), "{seen:?}");
-    // The seconds without a publisher are missing, and no more: the player comes over to the other broadcast by itself.
+    // Only the seconds without a publisher are missing: the player switches to the other broadcast
+    // by itself.
     assert_eq!(report.fatal(), Vec::<String>::new(), "{:#}", report.0);
     assert!(report.number("/played_s") > 20.0, "{:#}", report.0);
     assert!(report.number("/still_for_ms") < 2000.0, "{:#}", report.0);

@@ -1,5 +1,5 @@
-//! Peers that break the rules harm only themselves: a healthy broadcast beside them goes on, the daemon's log has no error, its
-//! memory does not follow what a peer claims.
+//! Peers that violate the rules harm only themselves: a healthy broadcast beside them continues,
+//! the daemon's log has no error, and its memory does not follow a peer's claims.
 
 mod support;
 
@@ -22,7 +22,7 @@ use support::{
     rtmp::{self, Amf, Client, Tag},
 };
 
-/// No deadline of the daemon for a silent or a half-finished peer is longer.
+/// Longer than every time limit of the daemon for a silent or an incomplete peer.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 fn live() -> Arc<Live> {
@@ -40,7 +40,7 @@ fn memory(daemon: &Daemon) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("kilobytes") * 1024
 }
 
-/// Waits until the peer closes; whether it did within [`PATIENCE`].
+/// Waits until the peer closes. Returns whether it did within [`PATIENCE`].
 fn closes(socket: &mut TcpStream) -> bool {
     socket.set_read_timeout(Some(PATIENCE)).expect("a socket takes a limit");
     let mut sink = [0; 4096];
@@ -101,7 +101,7 @@ fn a_message_said_to_be_2_gib_long_costs_no_memory() {
     let mut clients = Vec::new();
     for _ in 0..40 {
         let mut client = Client::connect(live.rtmp);
-        // A chunk of 2 GiB less one byte, and the longest message that a header can say.
+        // A chunk of 2 GiB minus one byte, and the longest message that a header can declare.
         let _ = client.message(2, rtmp::SET_CHUNK_SIZE, 0, 0, &0x7fff_ffff_u32.to_be_bytes());
         let _ = client.raw(&[3, 0, 0, 0, 0xff, 0xff, 0xff, rtmp::COMMAND, 0, 0, 0, 0]);
         let _ = client.raw(&[0x41; 1000]);
@@ -186,7 +186,7 @@ fn a_channel_named_like_a_path_is_refused() {
 
 // While publishing.
 
-/// Sends `tags` at the speed of their own stamps, with the stamps that `stamp` makes of them.
+/// Sends `tags` in real time, with timestamps changed by `stamp`.
 fn push(client: &mut Client, tags: &[Tag], mut stamp: impl FnMut(u32) -> u32) {
     let start = Instant::now();
     for tag in tags {
@@ -230,7 +230,7 @@ fn interleaved_chunks_of_sound_and_picture_are_put_together_again() {
                 client.raw(&sound.concat()).expect("the server reads");
                 continue;
             };
-            // A chunk of one, a chunk of the other.
+            // Alternates between a chunk of one and a chunk of the other.
             let picture = rtmp::chunks(6, picture.kind, 1, picture.timestamp, &picture.payload, 128);
             let (mut sound, mut picture) = (sound.into_iter(), picture.into_iter());
             loop {
@@ -286,7 +286,8 @@ fn a_stamp_that_wraps_at_32_bits_goes_on_without_a_seam() {
     live.assert_unharmed();
 }
 
-/// Pushes 16 s, moving the stamps by `by` ms from the sixth second on; segments must still come after that.
+/// Publishes 16 s, with timestamps shifted by `by` ms from the sixth second on; segments must still
+/// follow.
 fn goes_on_after_a_jump(name: &str, by: i32) {
     let live = live();
     let path = format!("/live/{name}/v0.m3u8");
@@ -300,7 +301,7 @@ fn goes_on_after_a_jump(name: &str, by: i32) {
         });
         let mut client = Client::publish(live.rtmp, "live", name).expect("the name is free");
         push(&mut client, &tags, |stamp| {
-            // Ten minutes in, so that falling back stays above zero.
+            // Starts at ten minutes, so that a jump back stays positive.
             let stamp = stamp + 600_000;
             if stamp < 606_000 {
                 stamp
@@ -371,7 +372,7 @@ fn a_player_killed_in_the_middle_harms_nobody() {
             Process::run("ffmpeg", ffmpeg)
         })
         .collect();
-    // A request held for a part to come, and a segment of which nothing is read.
+    // A request that waits for a part, and a segment that is not read.
     let next = follow::next_of(&follow::read(live.http, "/live/beside/v0.m3u8"));
     let mut held = TcpStream::connect(live.http).expect("the listener accepts");
     write!(held, "GET /live/beside/v0.m3u8?{next} HTTP/1.1\r\nHost: x\r\n\r\n").expect("the request is taken");
@@ -444,7 +445,7 @@ fn what_makes_a_library_complain_does_not_fill_the_log() {
         let acknowledgements = frame(ping, ack, b"unasked!").repeat(1_000);
         socket.write_all(&acknowledgements).expect("the bytes are taken");
     }
-    // A question behind them: with its answer all of them have been read.
+    // A request after them: its response shows that all of them have been read.
     socket
         .write_all(&frame(ping, 0, b"question"))
         .expect("the bytes are taken");
@@ -475,7 +476,7 @@ fn a_request_that_never_ends_is_closed_after_a_while() {
 #[test]
 fn a_broadcast_of_another_shape_on_the_same_name_is_its_own_affair() {
     let live = live();
-    // The same name, first with pictures of one kind, then of another: both play, whatever it takes.
+    // The same name, first with pictures of one size, then of another: both must play.
     let mut first = publisher::ffmpeg_for(&PLAIN, 6, &live.rtmp_url("shape"));
     live.wait_until_live("shape");
     first.kill();

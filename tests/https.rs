@@ -1,5 +1,6 @@
-//! HTTP over TLS and QUIC as clients see it: the same answers by HTTP/1.1, HTTP/2 and HTTP/3, real players over each, certificates that
-//! change under load, and peers that waste what TLS costs.
+//! HTTP over TLS and QUIC from the clients' side: equal responses over HTTP/1.1, HTTP/2 and HTTP/3,
+//! real players over each, certificates that change under load, and peers that waste the resources
+//! of TLS.
 
 mod support;
 
@@ -34,13 +35,13 @@ const BOTH: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
 const MASTER: &str = "/live/show/master.m3u8";
 const VIDEO: &str = "/live/show/v0.m3u8";
 
-/// A daemon with a certificate of its own.
+/// A daemon with a certificate.
 struct Secure {
     daemon: Daemon,
     certificate: Certificate,
-    /// Where it listens for TLS: IPv4, then IPv6.
+    /// Its addresses for TLS: IPv4, then IPv6.
     https: Vec<SocketAddr>,
-    /// Where it listens for QUIC.
+    /// Its addresses for QUIC.
     quic: Vec<SocketAddr>,
     workdir: Workdir,
 }
@@ -67,7 +68,7 @@ impl Secure {
     }
 }
 
-/// The addresses that a listener's lines in the log name, once there are so many.
+/// The addresses in a listener's log lines, once there are `count`.
 fn listeners(daemon: &mut Daemon, name: &str, count: usize) -> Vec<SocketAddr> {
     daemon
         .process
@@ -86,8 +87,8 @@ fn listeners(daemon: &mut Daemon, name: &str, count: usize) -> Vec<SocketAddr> {
         })
 }
 
-/// A broadcast of a few seconds that has ended, so that nothing about it changes any more. Manifests name the clock by a fixed address:
-/// else by that of the request, which differs by listener.
+/// A broadcast of a few seconds that has ended, so that its resources no longer change. Manifests
+/// list the clock with a fixed address, because the request's address differs by listener.
 fn ended() -> Secure {
     let secure = Secure::start(Settings {
         segment_ms: 1000,
@@ -105,7 +106,7 @@ fn ended() -> Secure {
     secure
 }
 
-/// Something of every kind.
+/// Resources of every kind.
 fn everything(daemon: &Daemon) -> Vec<String> {
     let media = follow::read(daemon.http, VIDEO);
     let segment = &media.segments[1];
@@ -131,7 +132,7 @@ fn everything(daemon: &Daemon) -> Vec<String> {
     fixed.into_iter().chain([map, segment, part]).collect()
 }
 
-/// Each path's answer over HTTP/3.
+/// The response for each path over HTTP/3.
 fn by_http3(secure: &Secure, method: &str, headers: &[(&str, &str)], paths: &[String]) -> Vec<Answer> {
     let headers: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
     let mut options = vec!["--method", method];
@@ -297,7 +298,7 @@ fn the_access_log_has_a_line_for_each_answer_by_any_protocol() {
         (&seen[4]["status"], &seen[4]["path"]),
         (&404.into(), &"/t/***/live/show/v0.m3u8?key=***&a=b".into())
     );
-    // As logrotate does it.
+    // As logrotate does.
     fs::rename(&file, &moved).expect("a file that is moved");
     proc::signal(secure.daemon.process.id(), "HUP");
     wait_for("new file", Duration::from_secs(10), || file.exists().then_some(()));
@@ -339,7 +340,7 @@ fn each_client_gets_the_best_protocol_that_both_speak() {
             assert_eq!(said, version, "{options:?} to {address}");
         }
     }
-    // What nobody should speak any more; and what is no protocol of ours (RFC 7301 3.2).
+    // Obsolete protocol versions, and an unknown protocol (RFC 7301 3.2).
     let old = ["--tls-max", "1.1", "--ciphers", "DEFAULT@SECLEVEL=0"];
     let said = tls::curl_says(&secure.certificate, &secure.url("/time"), &old, "http_version");
     assert_eq!(said, "0", "TLS 1.1");
@@ -367,7 +368,7 @@ fn http_on_the_port_of_tls_is_told_so_or_closed() {
         let begun = Instant::now();
         let answer = http::raw(secure.https[0], request.as_bytes(), Duration::from_secs(30));
         assert!(begun.elapsed() < Duration::from_secs(20), "{request:?} is left waiting");
-        // An alert (RFC 8446 6), words in plain HTTP, or nothing.
+        // An alert (RFC 8446 6), a plain HTTP error, or nothing.
         let told = answer.first().is_none_or(|byte| *byte == 21) || answer.starts_with(b"HTTP/1.1 4");
         assert!(told, "{request:?}: {:?}", String::from_utf8_lossy(&answer));
     }
@@ -392,7 +393,7 @@ fn h2load_gets_every_answer_it_asks_for() {
     assert!(said.contains("3000 2xx, 0 3xx, 0 4xx, 0 5xx"), "{said}");
 }
 
-/// A load generator that runs; what it printed at its end.
+/// A running load generator; returns its final output.
 struct Load(std::process::Child);
 
 impl Load {
@@ -426,7 +427,8 @@ fn who_dawdles_in_a_handshake_or_a_request_is_closed_and_costs_little() {
     let mut secure = Secure::start(settings);
     let limit = Duration::from_secs(20);
     let before = proc::resident_kib(secure.daemon.process.id());
-    // The first bytes of a ClientHello that claims 16 KiB; nothing; a whole handshake and half a request.
+    // The first bytes of a ClientHello that claims 16 KiB; nothing; a whole handshake and half a
+    // request.
     let mut sockets: Vec<TcpStream> = Vec::new();
     for begun in [&b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03"[..], b""] {
         for _ in 0..200 {
@@ -457,7 +459,7 @@ fn who_dawdles_in_a_handshake_or_a_request_is_closed_and_costs_little() {
     );
     let deadline = Instant::now() + limit;
     for socket in sockets.iter_mut().chain(slow.iter_mut().map(|stream| &mut stream.sock)) {
-        // One more byte now and then buys no time.
+        // Another byte at intervals does not extend the time limit.
         let _ = socket.write_all(b"x");
         socket.set_read_timeout(Some(limit)).expect("a socket takes a limit");
         let mut rest = Vec::new();
@@ -470,7 +472,8 @@ fn who_dawdles_in_a_handshake_or_a_request_is_closed_and_costs_little() {
 #[test]
 fn ten_thousand_idle_connections_cost_a_bounded_memory_each() {
     const CONNECTIONS: usize = 10_000;
-    // Generous: a connection that has asked for something and waits is a task, a socket and a little buffer.
+    // A generous limit: a connection with a request that waits is a task, a socket and a small
+    // buffer.
     const MOST_KIB: u64 = 64;
     // Each is a descriptor here as well.
     let mut allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile);
@@ -498,7 +501,7 @@ fn ten_thousand_idle_connections_cost_a_bounded_memory_each() {
     let each = proc::resident_kib(daemon.process.id()).saturating_sub(before) as f64 / CONNECTIONS as f64;
     eprintln!("{each:.1} KiB for each idle connection");
     assert!(each < MOST_KIB as f64, "{each:.1} KiB for each idle connection");
-    // Every one of them is still served, and so is another.
+    // All of them are still served, and so is a new one.
     let last = sockets.last_mut().expect("connections");
     last.write_all(b"GET /time HTTP/1.1\r\nHost: x\r\n\r\n")
         .expect("the request is taken");

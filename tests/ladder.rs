@@ -1,5 +1,5 @@
-//! The daemon with its ladder, driven from outside: what goes in by RTMP is what comes out by HTTP, in every size, whatever happens
-//! to those who make them.
+//! The daemon with its ladder, tested from outside: the media that are published over RTMP are
+//! served over HTTP, in every size, whatever happens to workers.
 
 mod support;
 

@@ -1,4 +1,5 @@
-//! What the DASH manifests promise, read from the living daemon (ISO/IEC 23009-1, DASH-IF's low-latency guidelines).
+//! Properties of the DASH manifests, read from a running daemon (ISO/IEC 23009-1, DASH-IF's
+//! low-latency guidelines).
 
 mod support;
 
@@ -168,7 +169,8 @@ fn both_manifests_and_the_playlists_name_the_same_segments() {
         })
         .collect();
     let timeline = paths(dash::timeline(PLAIN_MANIFEST, &live.get(PLAIN_MANIFEST).text()));
-    // The manifest is read last and knows more: a segment that has only just been completed is left out of the comparison.
+    // The manifest is read last and is newer: a segment that has just been completed is left out of
+    // the comparison.
     assert!(
         timeline.intersection(&listed).count() >= 2,
         "{timeline:?} and {listed:?}"
@@ -198,7 +200,8 @@ fn the_segment_that_grows_is_sent_chunk_by_chunk() {
     let pieces = std::iter::from_fn(|| growing.piece())
         .map(|piece| body.extend(piece))
         .count();
-    // Unless the segment was complete before the first piece came, more than that piece was still to come.
+    // Unless the segment was complete before the first piece arrived, more than that piece
+    // followed.
     assert!(
         pieces > 0 || meanwhile.next_msn() > before.open.msn,
         "it was sent in one piece, before it was complete"

@@ -1,4 +1,5 @@
-//! What is pushed is what can be read: each access unit once, in order, at its time, whichever way it is fetched.
+//! Everything that is published can be read: each access unit once, in order, at its time, by every
+//! protocol and format.
 
 mod support;
 
@@ -15,7 +16,7 @@ use support::{
     publisher,
 };
 
-/// One push, read in every way while it went on and after it.
+/// One broadcast, read in every way while it was live and afterwards.
 struct Push {
     sent: Vec<Packet>,
     video: Track,
@@ -26,14 +27,14 @@ struct Push {
 struct Track {
     kind: Kind,
     hls: Followed,
-    /// Whole segments as `plain.mpd` and as `manifest.mpd` name them.
+    /// Whole segments as listed by `plain.mpd` and by `manifest.mpd`.
     timeline: Vec<Vec<u8>>,
     numbered: Vec<Vec<u8>>,
 }
 
 impl Push {
     fn of(recipe: Recipe, seconds: u32) -> Self {
-        // The window holds the whole push, so that what is read afterwards is all of it.
+        // The window holds the whole broadcast, so that it can be read completely afterwards.
         let settings = Settings {
             window_s: 120,
             reconnect_s: 3,
@@ -104,7 +105,8 @@ impl Push {
         [&self.video, &self.audio]
     }
 
-    /// The access units of one kind, from the first picture on: a broadcast with pictures starts with one.
+    /// The access units of one kind, from the first picture on: a broadcast with video starts with
+    /// one.
     fn sent(&self, kind: Kind) -> Vec<&Packet> {
         let first = self
             .sent
@@ -118,7 +120,7 @@ impl Push {
             .collect()
     }
 
-    /// The access units of a track in a file made of its header and `pieces`, as ffprobe reads them.
+    /// The access units of a track in a file made of its header and `pieces`, as parsed by ffprobe.
     fn received<'a>(&self, track: &Track, way: &str, pieces: impl IntoIterator<Item = &'a Vec<u8>>) -> Vec<Packet> {
         let directory = Workdir::new("received");
         let path = directory.path().join(format!("{:?}-{way}.mp4", track.kind));
@@ -126,11 +128,13 @@ impl Push {
         ffprobe::packets(&path)
     }
 
-    /// Asserts that `received` is what was sent: every payload once and in order, every picture and sound at its time.
+    /// Asserts that `received` equals the published units: every payload once and in order, every
+    /// unit at its time.
     #[track_caller]
     fn assert_all_of(&self, track: &Track, way: &str, received: &[Packet]) {
         let sent = self.sent(track.kind);
-        // Where the pictures go on for longer than the sound, it is filled up with units of silence: the same, and none that was sent.
+        // Where video lasts longer than audio, silent units fill the rest: all equal, and none was
+        // published.
         let (received, silence) = received.split_at(received.len().min(sent.len()));
         let alike = silence
             .iter()
@@ -149,7 +153,8 @@ impl Push {
             have.len(),
             want.len()
         );
-        // Stamps come in whole milliseconds and are laid on the track's own clock: sound as sums of durations, within 1024 ticks.
+        // Timestamps are whole milliseconds and are mapped to the track's own clock: audio as sums
+        // of durations, within 1024 ticks.
         let tolerance = if track.kind == Kind::Video { 0.0015 } else { 0.022 };
         let shift = received[0].pts - sent[0].pts;
         for (sent, received) in sent.iter().zip(received) {
@@ -174,7 +179,7 @@ impl Track {
         })
     }
 
-    /// All parts that are no gap, as chunks.
+    /// All parts except gaps, as chunks.
     fn chunks(&self) -> Vec<Chunk> {
         let bytes = self
             .hls
@@ -261,7 +266,7 @@ fn parts_and_their_segment_hold_the_same_samples() {
                 .flat_map(|part| fragment::chunks(&part.bytes))
                 .flat_map(|chunk| chunk.samples)
                 .collect();
-            // The oldest segments' parts had left the playlist before it was first read.
+            // The oldest segments' parts were removed from the playlist before it was first read.
             if !of_parts.is_empty() {
                 let whole: Vec<_> = fragment::chunks(bytes)
                     .into_iter()
@@ -307,7 +312,8 @@ fn b_frames_at_29_97_with_44_1_khz_lose_nothing() {
         let pieces = track.hls.parts.iter().map(|part| &part.bytes);
         push.assert_all_of(track, "parts", &push.received(track, "parts", pieces));
     }
-    // The first presentation time is the first decode time where a segment starts with an IDR: no edit list is needed.
+    // The first presentation time is the first decode time where a segment starts with an IDR: no
+    // edit list is needed.
     let segments = push.video.hls.segments.iter().filter(|(segment, _)| !segment.gap);
     for (segment, bytes) in segments {
         let first = &fragment::chunks(bytes)[0];

@@ -1,5 +1,5 @@
-//! What an operator installs, as far as it can be told without installing it: the units, the files of the package, the manual page. The package
-//! itself is tried by `make test-package`.
+//! The files that an operator installs, tested without an installation: the units, the files of the
+//! package, the manual page. `make test-package` tests the package itself.
 
 mod support;
 
@@ -11,7 +11,8 @@ use std::{
 
 use support::Workdir;
 
-/// What `systemd-analyze security` may say of the service, in tenths: 0 is all closed, 100 all open.
+/// Maximum exposure of the service according to `systemd-analyze security`, in tenths: 0 is fully
+/// confined, 100 unconfined.
 const EXPOSURE: &str = "20";
 
 fn root() -> &'static Path {
@@ -35,7 +36,7 @@ fn name(path: &Path) -> String {
     path.file_name().expect("a name").to_string_lossy().into_owned()
 }
 
-/// The units in a folder of their own, with the program as it was built, and these drop-ins.
+/// A folder with the units, with the built program and these drop-ins.
 fn units(drop_ins: &[&str]) -> Workdir {
     let workdir = Workdir::new("units");
     for file in files_in("systemd") {

@@ -1,4 +1,5 @@
-//! The watch page through the life of a channel, on an origin and on an edge: it follows the state of the channel, not one event.
+//! The watch page through the life of a channel, on an origin and on an edge: it follows the state
+//! of the channel, not one event.
 
 mod support;
 
@@ -18,10 +19,10 @@ use support::{
     rtmp::{self, Tag},
 };
 
-/// The longest that a page is watched, in seconds.
+/// The longest time for which a page is watched, in seconds.
 const SECONDS: u32 = 60;
 
-/// Media for longer than a browser takes to start on a busy machine, and a page is watched.
+/// Media for longer than a browser takes to start on a busy machine, plus the time of watching.
 fn media() -> Vec<Tag> {
     let tags = rtmp::tags(&PLAIN.flv());
     let again = tags.clone().into_iter().map(|tag| Tag {
@@ -35,7 +36,7 @@ fn publish(daemon: &Daemon) -> Push {
     Push::start(daemon.rtmp, "show", media())
 }
 
-/// Opens the page at `daemon`, ends when it has said `states`, and asserts that it plays then.
+/// Opens the page at `daemon`, ends when it has shown `states`, and asserts that it plays then.
 #[track_caller]
 fn watch(browser: &Browser, daemon: &Daemon, states: &str, meanwhile: impl FnMut(Event)) -> Report {
     let url = daemon.url("/watch/show");
@@ -54,7 +55,7 @@ fn watch(browser: &Browser, daemon: &Daemon, states: &str, meanwhile: impl FnMut
     report
 }
 
-/// A daemon whose broadcasts end a second after their publisher has gone.
+/// A daemon whose broadcasts end a second after their publisher has left.
 fn origin() -> Daemon {
     Daemon::start(&Settings {
         segment_ms: 1_000,
@@ -63,7 +64,8 @@ fn origin() -> Daemon {
     })
 }
 
-/// Publishes at `origin`, ends that when the page at `viewed` plays, and publishes again when it has said that the broadcast has ended.
+/// Publishes at `origin`, stops when the page at `viewed` plays, and publishes again when it shows
+/// that the broadcast has ended.
 #[track_caller]
 fn ends_and_begins_again(browser: &Browser, origin: &Daemon, viewed: &Daemon) {
     let mut publishing = Some(publish(origin));
@@ -75,7 +77,7 @@ fn ends_and_begins_again(browser: &Browser, origin: &Daemon, viewed: &Daemon) {
     });
 }
 
-/// Publishes a source whose sound begins when `now` says so.
+/// Publishes a source whose audio begins when `now` is set.
 fn publish_with_late_sound(daemon: &Daemon, now: &Arc<AtomicBool>) -> Push {
     let (now, mut header) = (Arc::clone(now), None);
     Push::edited(daemon.rtmp, "show", media(), move |tag| {
@@ -95,10 +97,11 @@ fn publish_with_late_sound(daemon: &Daemon, now: &Arc<AtomicBool>) -> Push {
     })
 }
 
-/// Publishes a source that has another level from the first key frame on after `now` says so.
+/// Publishes a source that changes its level at the first key frame after `now` is set.
 fn publish_with_another_level(daemon: &Daemon, now: &Arc<AtomicBool>) -> Push {
-    // FLV: five bytes, then the configuration record (ISO/IEC 14496-15 5.3.3.1): version, profile, compatibility, level, two bytes
-    // and a length of two; then the parameter set, whose fourth byte is the level (H.264 7.3.2.1.1).
+    // FLV: five bytes, then the configuration record (ISO/IEC 14496-15 5.3.3.1): version, profile,
+    // compatibility, level, two bytes and a length of two; then the parameter set, whose fourth
+    // byte is the level (H.264 7.3.2.1.1).
     const RECORD: usize = 5 + 3;
     const SPS: usize = 5 + 8 + 3;
     let (now, mut header) = (Arc::clone(now), None);
@@ -161,7 +164,7 @@ fn the_page_waits_for_a_publisher_that_is_away_and_plays_on_when_it_is_back() {
 fn the_page_opened_before_a_broadcast_begins_plays_it() {
     let browser = Browser::take();
     let daemon = origin();
-    // Encoded before the page is open, because it waits for media from then on.
+    // Encoded before the page is open, because the page waits for media from then on.
     PLAIN.flv();
     let mut publishing = None;
     watch(&browser, &daemon, "offline,playing", |event| {
@@ -178,7 +181,7 @@ fn the_page_plays_the_sound_that_comes_late() {
     let sound = Arc::new(AtomicBool::new(false));
     let _publishing = publish_with_late_sound(&daemon, &sound);
     daemon.wait_until_live("show");
-    // It plays without, and loads the source again for it.
+    // It plays without audio, and loads the source again when audio is added.
     let report = watch(&browser, &daemon, "playing,starting,playing", |event| {
         if event == Event::Started {
             sound.store(true, Ordering::Relaxed);

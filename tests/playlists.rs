@@ -1,4 +1,4 @@
-//! What the playlists promise, read from the living daemon (draft-pantos-hls-rfc8216bis).
+//! Properties of the playlists, read from a running daemon (draft-pantos-hls-rfc8216bis).
 
 mod support;
 
@@ -170,7 +170,8 @@ fn each_playlist_reports_where_the_others_are() {
             panic!("one report: {playlist:?}")
         };
         assert_eq!(resolve(path, &report.uri), other);
-        // Both close their parts in step, up to the quarter of a second after which sound goes on alone.
+        // Both close their parts in step, within the quarter of a second after which audio
+        // continues alone.
         let apart = report.last_msn.abs_diff(playlist.open.msn);
         assert!(
             apart <= 1 && report.last_part.is_some(),
@@ -289,7 +290,8 @@ fn a_delta_update_fills_up_to_the_whole_playlist() {
                     .map(|s| (s.msn, s.uri.clone()))
                     .collect::<Vec<_>>()
             };
-            // What has left the window since the older playlist was read is not looked at.
+            // Segments that have left the window since the older playlist was read are not
+            // compared.
             assert_eq!(uris(&filled), uris(&whole));
             assert_eq!((filled.open, filled.hinted_part), (whole.open, whole.hinted_part));
             Some(())

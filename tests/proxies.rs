@@ -1,5 +1,6 @@
-//! Other people's caches before the daemon, configured as conf/examples has it: Varnish and nginx as Debian ships them. Blocking requests
-//! become one, lifetimes are obeyed, open segments are right, and a player that goes by parts keeps up.
+//! Third-party caches in front of the daemon, configured as in conf/examples: Varnish and nginx as
+//! packaged by Debian. Blocking requests are collapsed, lifetimes are obeyed, open segments are
+//! correct, and a low-latency player keeps up.
 
 mod support;
 
@@ -25,10 +26,10 @@ use support::{
 const MASTER: &str = "/live/show/master.m3u8";
 const VIDEO: &str = "/live/show/v0.m3u8";
 
-/// Between two looks at a cache that ends.
+/// Interval between two checks of a cache that ends.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A cache before a daemon with the channel `show`.
+/// A cache in front of a daemon with the channel `show`.
 struct Cached {
     origin: Daemon,
     proxy: SocketAddr,
@@ -48,7 +49,8 @@ impl Cached {
         let origin = Daemon::start(&Settings::default());
         let publisher = publisher::ffmpeg(&PLAIN, &origin.rtmp_url("show"));
         let workdir = Workdir::new("proxy");
-        // Neither says which port it took if it may choose: one that was free a moment ago has to do.
+        // Neither reports a port that it selected itself, so a port that was free a moment ago is
+        // used.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let proxy = free.expect("a port");
         let cache = match kind {
@@ -72,7 +74,7 @@ impl Cached {
         http::get(self.proxy, path)
     }
 
-    /// Requests of this kind at the origin so far.
+    /// Number of requests of this kind at the origin.
     fn asked(&self, kind: &str) -> u64 {
         let prefix = format!("streamforge_http_requests_total{{kind=\"{kind}\"");
         self.origin.metric(&prefix)
@@ -80,7 +82,7 @@ impl Cached {
 }
 
 impl Drop for Cached {
-    /// Tells the cache to end: killed, it would leave its workers behind.
+    /// Ends the cache gracefully: if it were killed, its workers would stay.
     fn drop(&mut self) {
         let mut waited = Duration::ZERO;
         if self.cache.is_running() {
@@ -146,7 +148,8 @@ fn nginx(workdir: &Path, origin: SocketAddr, proxy: SocketAddr) -> Process {
     Process::run("nginx", command)
 }
 
-/// Fifty ask for what is yet to come, each with a query of its own, and are one request at the origin.
+/// Fifty clients request a future part, each with a different query, and cause one request at the
+/// origin.
 #[track_caller]
 fn collapses(cached: &Cached) {
     let media = follow::read(cached.origin.http, VIDEO);
@@ -171,7 +174,8 @@ fn collapses(cached: &Cached) {
     assert_eq!((after.0 - before.0, after.1 - before.1), (1, 1));
 }
 
-/// What never changes is asked for once and has an age; a live list is asked about when half a target duration is over, and not before.
+/// Immutable resources are requested once and have an age; a live list is revalidated after half a
+/// target duration, not earlier.
 #[track_caller]
 fn obeys_lifetimes(cached: &Cached, kind: Kind) {
     let media = follow::read(cached.origin.http, VIDEO);
@@ -200,7 +204,8 @@ fn obeys_lifetimes(cached: &Cached, kind: Kind) {
         });
         assert!(aged.parse::<u64>().is_ok_and(|age| age < 60), "{aged}");
     }
-    // Of lists read all the time, the newest is never more than a target duration behind the origin's.
+    // Among lists that are read continuously, the newest is never more than a target duration
+    // behind the origin's.
     for _ in 0..20 {
         let ours = follow::read(cached.origin.http, VIDEO);
         let theirs = follow::read(cached.proxy, VIDEO);
@@ -214,7 +219,7 @@ fn obeys_lifetimes(cached: &Cached, kind: Kind) {
     }
 }
 
-/// The open segment, asked for by two at once, is for both what it is at last.
+/// Two clients that request the open segment both get its final content.
 #[track_caller]
 fn open_segments_are_right(cached: &Cached, kind: Kind) {
     let media = follow::read(cached.origin.http, VIDEO);
@@ -247,7 +252,8 @@ fn open_segments_are_right(cached: &Cached, kind: Kind) {
     });
 }
 
-/// A manifest names the clock by the address of the cache, then by a relative one, and both are there.
+/// A manifest lists the clock with the address of the cache, then with a relative one, and both
+/// work.
 #[track_caller]
 fn names_the_clock(cached: &Cached) {
     let manifest = "/live/show/manifest.mpd";
@@ -265,7 +271,7 @@ fn names_the_clock(cached: &Cached) {
     }
 }
 
-/// A client that reads list after list and part after part loses none and is where the origin is.
+/// A client that reads lists and parts continuously loses none and is as recent as the origin.
 #[track_caller]
 fn keeps_up(cached: &Cached) {
     let now = follow::read(cached.proxy, VIDEO).next_msn();

@@ -1,4 +1,5 @@
-//! Who publishes, and who is refused: ffmpeg, GStreamer and librtmp push, and what they sent can be read back.
+//! Accepted and refused publishers: ffmpeg, GStreamer and librtmp publish, and their media can be
+//! read back.
 
 mod support;
 
@@ -15,7 +16,8 @@ use support::{
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What ffprobe reads of an address: the codec of each stream, sorted. It panics when ffprobe complains.
+/// The codec of each stream at an address, according to ffprobe, sorted. Panics if ffprobe reports
+/// an error.
 fn codecs(url: &str) -> Vec<String> {
     let streams = ffprobe::streams(url);
     let mut codecs: Vec<String> = streams
@@ -23,7 +25,7 @@ fn codecs(url: &str) -> Vec<String> {
         .map(|stream| stream["codec_name"].as_str().expect("a codec").to_owned())
         .collect();
     codecs.sort();
-    // The HLS demuxer shows a rendition in a program and by itself; what counts is that each is there.
+    // The HLS demuxer reports a rendition in a program and separately; each must be present.
     codecs.dedup();
     codecs
 }
@@ -186,7 +188,7 @@ fn a_crowd_of_idle_connections_from_twelve_addresses_keeps_no_publisher_out() {
     };
     let mut idle: Vec<_> = (0..120).map(|n| crowd(2 + n % 12)).collect();
     let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("through"));
-    // They come again and again, while it connects and after.
+    // More refusals follow, while it connects and afterwards.
     let mut more = 0;
     let metric = |name: &str| daemon.metric(name);
     while metric("streamforge_rtmp_publishers") == 0 || more < 120 {

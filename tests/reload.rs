@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is read again while the daemon works.
+//! SIGHUP: the configuration of a running daemon is reloaded.
 
 mod support;
 
@@ -23,7 +23,7 @@ fn a_key_that_is_withdrawn_sends_its_publisher_off_and_the_others_go_on() {
     let mut open = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("open"));
     daemon.wait_until_live("open");
 
-    // Whoever published without a key goes when keys are needed.
+    // Publishers without a key are disconnected when keys are required.
     daemon.configure(with_keys);
     daemon.reload();
     open.wait(Duration::from_secs(10));
@@ -32,7 +32,7 @@ fn a_key_that_is_withdrawn_sends_its_publisher_off_and_the_others_go_on() {
     let mut keyed = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("first-key-of-show"));
     daemon.wait_until_live("show");
 
-    // Another key is withdrawn: nothing happens to this one.
+    // Another key is withdrawn: this publisher is not affected.
     daemon.configure(|text| with_keys(text).replace("second-key-of-show", "third-key-of-show"));
     let said = daemon.reload();
     let said = said
@@ -94,7 +94,7 @@ fn a_configuration_that_is_wrong_changes_nothing_and_says_why() {
     let said = daemon.reload().join("\n");
     assert!(said.contains("rtmp2") && said.contains("nothing was changed"), "{said}");
     rtmp::Client::publish(daemon.rtmp, "live", "anyone").expect("publishing is still open");
-    // As is one that is right by itself, but whose certificate cannot be used.
+    // The same for a configuration that is valid by itself, but has an invalid certificate.
     daemon.assert_healthy();
 }
 
@@ -109,7 +109,7 @@ fn a_reload_in_the_middle_of_an_upgrade_is_done_by_the_new_process_after_it() {
             let read = |line: &String| line.contains("configuration read again");
             lines.iter().any(read).then_some(())
         });
-    // Whoever still knows the old process' number reaches the new one too, and by it both.
+    // A signal to the old process' number reaches the new one too, and through it both.
     let before = daemon.process.lines().len();
     proc::signal(daemon.process.id(), "HUP");
     for words in ["configuration read again", "keys and tokens read again"] {

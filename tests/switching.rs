@@ -1,6 +1,6 @@
-//! What viewers see of the ladder: real players go down when the network narrows and up again, and play on when the one who makes
-//! their rendition is killed. Every picture carries its number, so none may come out of order, and each must stand where its number
-//! belongs, whatever the rendition.
+//! The ladder from the viewers' side: real players switch down when the network narrows and up
+//! again, and continue when the worker of their rendition is killed. Every picture contains its
+//! number, so none may be shown out of order, and each must be at its time, in every rendition.
 
 mod support;
 
@@ -21,26 +21,28 @@ const SOURCE: u64 = 360;
 const MIDDLE: u64 = 240;
 const LOWEST: u64 = 144;
 const SOURCE_KBPS: u32 = 1600;
-/// Carries all renditions.
+/// Sufficient for all renditions.
 const WIDE_KBPS: u32 = 8000;
-/// Carries the middle rung with its audio and what players ask beside, and half of the source.
+/// Sufficient for the middle rung with its audio and the players' other requests, and half of the
+/// source.
 const NARROW_KBPS: u32 = 800;
 /// When the network narrows, and when it is wide again, in seconds after start-up.
 const NARROWED: f64 = 6.0;
 const WIDENED: f64 = 17.0;
-/// How long viewers may wait in all when the network is suddenly half as wide as what they see. It is the players' to say: with low
-/// latency there is a second in their buffers; hls.js weighs one part a segment and leaves one that comes too late, dash.js and Shaka
-/// weigh segments. They wait 2 to 7 s here; one that did not go down would wait longer.
+/// Maximum total wait of viewers when the network suddenly has half the rate of their rendition.
+/// The players determine it: with low latency there is a second in their buffers; hls.js measures
+/// one part for each segment and abandons a late one, dash.js and Shaka measure segments. They wait
+/// 2 to 7 s here; a player that did not switch down would wait longer.
 const SUDDEN: Duration = Duration::from_secs(9);
-/// What players tell of and deal with themselves.
+/// Errors that players report and handle themselves.
 const FORGIVEN: [&str; 4] = [
-    // hls.js waits; how long is counted.
+    // hls.js waits; the duration is counted.
     "bufferStalledError",
-    // hls.js comes upon a gap, and takes another rendition.
+    // hls.js finds a gap, and switches to another rendition.
     "fragGap",
-    // hls.js gives up a playlist of the rendition that it leaves.
+    // hls.js aborts the playlist of the rendition that it leaves.
     "networkError aborted",
-    // Shaka goes through the segments of a rendition whose playlist it is still waiting for.
+    // Shaka iterates over the segments of a rendition whose playlist it is still waiting for.
     "Symbol.iterator",
 ];
 
@@ -70,7 +72,7 @@ impl Show {
             (listed(&daemon) == 3).then_some(())
         });
         daemon.wait_until_live("show");
-        // Shaka asks for the open segment as if it were complete while there are fewer.
+        // Shaka requests the open segment as if it were complete while there are fewer.
         follow::follow(daemon.http, "/live/show/v0.m3u8", Duration::from_secs(30), |media| {
             media.segments.len() >= 3
         });
@@ -88,7 +90,8 @@ impl Show {
         self.browser.play_with(player, &url, seconds, &options, meanwhile)
     }
 
-    /// Asserts that playing was free of errors and in order to the end, and that the daemon is well.
+    /// Asserts that playback was free of errors and in order to the end, and that the daemon is
+    /// healthy.
     #[track_caller]
     fn assert_well(mut self, report: &Report) {
         assert!(report.0["startup_ms"].is_number(), "it never played: {:#}", report.0);
@@ -112,8 +115,8 @@ impl Show {
     }
 }
 
-/// The usual pictures at a constant rate: what is too little for it is filled up. They last for who plays a minute, on a machine where
-/// Chromium takes as long as it may to start.
+/// The usual pictures at a constant rate, with filler data. They last for a minute of playback, on
+/// a machine where Chromium takes its maximum time to start.
 fn source() -> PathBuf {
     const LONG: Recipe = Recipe { seconds: 140, ..PLAIN };
     let plain = LONG.flv();
@@ -141,7 +144,7 @@ fn source() -> PathBuf {
     })
 }
 
-/// Asserts that pictures were shown in their order, each where its number belongs.
+/// Asserts that pictures were shown in order, each at its time.
 #[track_caller]
 fn assert_in_order(report: &Report) {
     assert!(report.list("/numbers/back").is_empty(), "{:#}", report.0);
@@ -150,7 +153,8 @@ fn assert_in_order(report: &Report) {
         read > 100.0 && unreadable <= read / 50.0,
         "{unreadable} of {read} pictures say no number"
     );
-    // A picture may be replaced by another between its announcement and the look at it: one in a hundred does not count.
+    // A picture may be replaced between its announcement and its inspection: one in a hundred does
+    // not count.
     let astray = report
         .number("/numbers/astray_ms/p99")
         .max(-report.number("/numbers/astray_ms/p1"));
@@ -175,7 +179,7 @@ fn goes_down_and_up(player: &str, path: &str, seconds: u32) {
         "what the wide network carries: {:#}",
         report.0
     );
-    // What it has in its buffer is shown a while longer.
+    // Its buffer is shown for a while longer.
     let while_narrow = |at: f64| (NARROWED..WIDENED + 6.0).contains(&at);
     let lowest = shown
         .iter()
@@ -190,10 +194,12 @@ fn goes_down_and_up(player: &str, path: &str, seconds: u32) {
     show.assert_well(&report);
 }
 
-/// Plays one rendition after the other by the player's own interface, then what it chooses itself in a network that narrows.
+/// Plays one rendition after the other with the player's own interface, then the player's own
+/// choice in a network that narrows.
 ///
-/// For Shaka, which with low latency never goes up by itself: of DASH it measures open segments as they come, so that it takes the
-/// rate of the media for the network's, and of HLS nothing below 16 000 bytes, which is what a part of a rung here has.
+/// For Shaka, which never switches up by itself with low latency: in DASH it measures open segments
+/// while they grow, so that it takes the rate of the media for the network's; in HLS it ignores
+/// anything below 16 000 bytes, the size of a rung's part here.
 #[track_caller]
 fn goes_up_as_told_and_down(player: &str, path: &str) {
     const SECONDS: u32 = 34;
@@ -216,7 +222,7 @@ fn goes_up_as_told_and_down(player: &str, path: &str) {
     show.assert_well(&report);
 }
 
-/// Asserts that the viewer waited no longer than `stalls` in all, after start-up.
+/// Asserts that the viewer waited no longer than `stalls` in total, after start-up.
 #[track_caller]
 fn assert_patient(report: &Report, stalls: Duration) {
     let stalled = report.number("/stalls/total_ms");
@@ -227,7 +233,7 @@ fn assert_patient(report: &Report, stalls: Duration) {
     );
 }
 
-/// Plays the middle rung, kills the worker when that is seen, and plays on.
+/// Plays the middle rung, kills the worker when that is shown, and continues.
 #[track_caller]
 fn survives(player: &str, path: &str) {
     const SECONDS: u32 = 24;
@@ -235,7 +241,7 @@ fn survives(player: &str, path: &str) {
     let mut killed = false;
     let report = show.play(player, path, SECONDS, &["--level", "3:240"], |event| {
         if event == Event::Shown(MIDDLE) && !killed {
-            // Until then it may be the buffer that plays.
+            // Until then the buffer may be playing.
             std::thread::sleep(Duration::from_secs(3));
             let daemon = show.daemon.process.id();
             let is_worker = |pid: &u32| proc::command_line(*pid).iter().any(|word| word == "transcode-worker");
@@ -248,7 +254,8 @@ fn survives(player: &str, path: &str) {
         }
     });
     assert!(killed, "the middle rung was never shown: {:#}", report.0);
-    // All have a second or more of the source to play when they find the gap; a machine that is busy beside may be late.
+    // All have at least a second of the source to play when they find the gap; a busy machine may
+    // be late.
     assert_patient(&report, Duration::from_secs(3));
     show.assert_well(&report);
 }
@@ -263,7 +270,8 @@ fn dash_js_goes_down_and_up() {
     goes_down_and_up("dash", "/live/show/manifest.mpd", 36);
 }
 
-/// Of whole segments it measures the network well, and takes its time: its mean of what it saw is slow, and it rests 8 s after a switch.
+/// It measures the network well with whole segments, but reacts slowly: its mean is slow, and it
+/// waits 8 s after a switch.
 #[test]
 fn shaka_goes_down_and_up_by_whole_segments() {
     goes_down_and_up("shaka", "/live/show/plain.mpd", 60);

@@ -1,5 +1,5 @@
-//! What a publisher's tracks do while viewers watch: they change their description, come late, or stop. The same broadcast goes on, and
-//! players play on.
+//! Changes of a publisher's tracks while viewers watch: their description changes, they are added
+//! late, or they stop. The same broadcast continues, and players continue.
 
 mod support;
 
@@ -23,7 +23,8 @@ use support::{
 const LIMIT: Duration = Duration::from_secs(60);
 const GROUP_MS: u32 = 2_000;
 
-/// Publishes one list of tags after the other on one clock: when it is told to, it goes over to the next at the next group.
+/// Publishes one list of tags after the other on one clock: on request it switches to the next one
+/// at the next group.
 struct Stages {
     wanted: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
@@ -106,7 +107,8 @@ fn at_44_100() -> Vec<Tag> {
     tags(&recipe.flv())
 }
 
-/// Plays for `seconds`; 4 s after the start, and each 8 s after that, the publisher goes over to the next stage.
+/// Plays for `seconds`; 4 s after the start, and every 8 s after that, the publisher switches to
+/// the next stage.
 #[track_caller]
 fn plays(player: &str, name: &str, stages: Vec<Vec<Tag>>, seconds: u32) -> (Daemon, Report) {
     let browser = Browser::take();
@@ -131,7 +133,7 @@ fn plays(player: &str, name: &str, stages: Vec<Vec<Tag>>, seconds: u32) -> (Daem
     (daemon, report)
 }
 
-/// It never gave up, stood still for `stalled_ms` in all at the most, and plays at the end.
+/// Asserts that it never gave up, stalled for at most `stalled_ms` in total, and plays at the end.
 #[track_caller]
 fn assert_played(report: &Report, seconds: f64, stalled_ms: f64) {
     assert_eq!(report.fatal(), Vec::<String>::new(), "{:#}", report.0);
@@ -174,7 +176,7 @@ fn shaka_plays_on_in_hls_when_the_picture_grows() {
     goes_on_with_another_level("shaka", "master.m3u8", 3_000.0);
 }
 
-/// It asks for the first segment of the new Period while the manifest that it has lacks that.
+/// It requests the first segment of the new Period while its manifest lacks that Period.
 #[test]
 fn shaka_plays_on_in_dash_when_the_picture_grows() {
     goes_on_with_another_level("shaka", "manifest.mpd", 3_000.0);
@@ -192,7 +194,8 @@ fn dash_js_plays_on_when_the_sampling_rate_changes() {
     assert_played(&report, 14.0, 1_000.0);
 }
 
-/// Video is away for some 8 s. A player stands still until that is known, a segment's duration; then the sound goes on.
+/// Video is away for some 8 s. A player stalls until that is detected, a segment's duration; then
+/// audio continues.
 #[track_caller]
 fn goes_on_without_video(player: &str, name: &str) {
     let (daemon, report) = plays(player, name, vec![both(), without(VIDEO), both()], 20);

@@ -1,4 +1,4 @@
-//! Which certificate is shown: another under load, one of our own.
+//! The certificate in use: replaced under load, and self-signed.
 
 use super::*;
 
@@ -13,7 +13,8 @@ fn a_certificate_is_changed_under_load_and_nobody_notices() {
     fs::copy(&secure.certificate.cert, &before.cert).expect("a copy");
     let media = follow::read(secure.daemon.http, VIDEO);
     let part = secure.url(&resolve(VIDEO, &media.segments[1].parts[0].uri));
-    // One loader keeps its connections, another makes a new one for each few requests, a third waits between its own.
+    // One loader keeps its connections, another opens a new one for every few requests, a third
+    // pauses between its requests.
     let mut kept = before.connect(secure.https[0], &["http/1.1"]).expect("a connection");
     let steady = h2load(&["-D", "8", "-c", "10", "-m", "4"], std::slice::from_ref(&part));
     let also = h2load(&["--h1", "-D", "8", "-c", "10"], std::slice::from_ref(&part));
@@ -36,7 +37,7 @@ fn a_certificate_is_changed_under_load_and_nobody_notices() {
     assert_eq!(said["answers"][0]["status"], 200, "QUIC shows the new one as well");
 }
 
-/// Asks for the time on a connection that stays open.
+/// Requests the time on a connection that stays open.
 fn one_request(stream: &mut tls::Stream) -> u16 {
     stream
         .write_all(b"GET /time HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -73,7 +74,7 @@ fn a_self_signed_certificate_is_made_once_and_kept() {
             cert: directory.join("self-signed.pem"),
             key: directory.join("self-signed.key"),
         };
-        // It is good for this machine's names, and what is in the file is what is shown.
+        // It is valid for this machine's names, and equals the certificate in the file.
         for alpn in [&["h2"][..], &["http/1.1"], &[]] {
             certificate.connect(https, alpn).expect("a connection");
         }

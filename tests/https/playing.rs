@@ -1,4 +1,4 @@
-//! Real players over HTTP/2 and HTTP/3; the browser says by which it came.
+//! Real players over HTTP/2 and HTTP/3; the browser reports the protocol.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn aioquic_plays_a_live_channel_over_http3() {
     for name in ["v0", "a0"] {
         let track = &said["tracks"][name];
         assert_eq!(track["refused"], Value::Array(Vec::new()), "{track}");
-        // Eight seconds of parts of 0.2 s, less what start-up took.
+        // Eight seconds of parts of 0.2 s, minus those of the start-up.
         let parts = track["parts"].as_array().expect("parts").len();
         assert!((30..60).contains(&parts), "{parts} parts of {name}");
         let file = Path::new(track["file"].as_str().expect("a path"));
@@ -29,7 +29,7 @@ fn aioquic_plays_a_live_channel_over_http3() {
     assert!(publisher.is_running(), "the publisher ended:\n{}", publisher.stderr());
 }
 
-/// Plays with a real player in Chromium over the protocol, and asserts that it did come by it.
+/// Plays with a real player in Chromium over the protocol, and asserts that it was used.
 #[track_caller]
 fn plays(player: &str, path: &str, protocol: &str) -> Report {
     const SECONDS: u32 = 8;

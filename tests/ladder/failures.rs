@@ -1,5 +1,5 @@
-//! Workers die, hang and fall behind: the renditions they made are gaps with the source's numbers and come back; the source knows
-//! nothing of it.
+//! Workers die, hang and fall behind: their renditions become gaps with the source's numbers and
+//! return; the source is not affected.
 
 use crate::{
     stage::{self, RUNGS, Rendition, Stage, VIDEO},
@@ -20,7 +20,7 @@ use std::{
 };
 
 const LIMIT: Duration = Duration::from_secs(180);
-/// How soon rungs are to be back with groups of 2 s.
+/// Time limit for rungs to return, with groups of 2 s.
 const BACK: Duration = Duration::from_secs(3);
 
 fn tags(recipe: Recipe, seconds: u32) -> Vec<Tag> {
@@ -31,7 +31,7 @@ fn frames(tags: &[Tag]) -> usize {
     tags.iter().filter(|tag| tag.is_picture()).count()
 }
 
-/// Pushes to `worker` and follows it to its end while `meanwhile` does harm.
+/// Publishes to `worker` and follows it to its end while `meanwhile` does harm.
 fn harmed(stage: &Stage, tags: Vec<Tag>, meanwhile: impl FnOnce() + Send) -> Vec<Rendition> {
     thread::scope(|scope| {
         let push = Push::start(stage.rtmp, "harmed", tags);
@@ -43,8 +43,8 @@ fn harmed(stage: &Stage, tags: Vec<Tag>, meanwhile: impl FnOnce() + Send) -> Vec
     })
 }
 
-/// Asserts that the source has all its frames and no gap before its end, and that rungs have gaps, with the source's numbers, of which
-/// they came back.
+/// Asserts that the source has all its frames and no gap before its end, and that rungs have gaps
+/// with the source's numbers, after which they returned.
 #[track_caller]
 fn assert_source_undisturbed(renditions: &[Rendition], frames: usize) {
     stage::assert_in_step(renditions);
@@ -59,14 +59,14 @@ fn assert_source_undisturbed(renditions: &[Rendition], frames: usize) {
     }
 }
 
-/// The last part listed: its number, its place, and whether it is a gap.
+/// The last listed part: its segment's number, its index, and whether it is a gap.
 fn edge(media: &Media) -> Option<(u64, usize, bool)> {
     let newest = media.with_open().filter(|segment| !segment.parts.is_empty()).last()?;
     let gap = newest.gap || newest.parts.last()?.gap;
     Some((newest.msn, newest.parts.len(), gap))
 }
 
-/// Waits until the edge of `rendition` is a gap, and then until it is not; asks often.
+/// Waits until the newest part of `rendition` is a gap, and then until it is not; polls frequently.
 #[track_caller]
 fn wait_for_gap_and_return(stage: &Stage, rendition: &str, limit: Duration) {
     let path = format!("/live/harmed/{rendition}.m3u8");
@@ -102,7 +102,8 @@ fn rungs_of_a_killed_worker_are_gaps_and_back_within_3_s_and_the_source_is_undis
     let renditions = harmed(&stage, sent.clone(), || {
         let mut gone = Vec::new();
         for _ in 0..KILLS {
-            // Not so soon that it counts as one that does not work; and not always at the same place in a group.
+            // Late enough that the worker does not count as faulty; and not always at the same
+            // position in a group.
             thread::sleep(Duration::from_millis(6_300));
             let worker = stage.worker(&gone);
             proc::signal(worker, "KILL");
@@ -144,7 +145,7 @@ fn a_worker_that_hangs_is_replaced() {
     );
 }
 
-/// Stops the worker, and waits until another has taken its place and its work.
+/// Kills the worker, and waits until another has replaced it.
 #[track_caller]
 fn hang(stage: &Stage) {
     thread::sleep(Duration::from_secs(4));
@@ -167,7 +168,8 @@ fn a_worker_that_hangs_with_more_to_read_than_its_socket_holds_is_replaced() {
     );
 }
 
-/// An access unit with so many more bytes that mean nothing: a filler data NAL unit (ISO/IEC 14496-10 7.3.2.7).
+/// An access unit with `bytes` more bytes without effect: a filler data NAL unit (ISO/IEC 14496-10
+/// 7.3.2.7).
 fn stuffed(mut tag: Tag, bytes: usize) -> Tag {
     if tag.kind == VIDEO_TAG && tag.is_picture() {
         let length = u32::try_from(bytes).expect("it fits");
@@ -179,7 +181,7 @@ fn stuffed(mut tag: Tag, bytes: usize) -> Tag {
     tag
 }
 
-/// Slows the worker down until a rendition is given up.
+/// Slows the worker down until a rendition is stopped.
 #[track_caller]
 fn give_up(stage: &Stage, worker: u32, rendition: &str) {
     let _throttle = proc::Throttle::to_share(worker, 0.4);

@@ -1,5 +1,5 @@
-//! How the renditions of a broadcast are listed: in the multivariant playlist from the first answer on, in the manifests as what
-//! players may switch between; and that they can be played from there.
+//! Listing of a broadcast's renditions: in the multivariant playlist from the first response on, in
+//! the manifests as switchable sets; and playback from there.
 
 use crate::{
     stage::{self, RUNGS, Rendition, Stage, VIDEO},
@@ -24,7 +24,7 @@ fn push(stage: &Stage, channel: &str, recipe: Recipe, seconds: u32) -> Push {
     Push::start(stage.rtmp, channel, tags)
 }
 
-/// The first answer of the multivariant playlist, which is asked for from before the push on.
+/// The first response with the multivariant playlist, which is requested before publishing.
 #[track_caller]
 fn first_answer(stage: &Stage, channel: &str) -> Multivariant {
     let path = format!("/live/{channel}/master.m3u8");
@@ -45,7 +45,8 @@ fn names(master: &Multivariant) -> Vec<String> {
     uris.map(|uri| uri.trim_end_matches(".m3u8").to_owned()).collect()
 }
 
-/// `avc1.PPCCLL` of a header: the three bytes after the version of its avcC (RFC 6381 3.4, ISO/IEC 14496-15 5.3.3.1).
+/// `avc1.PPCCLL` of a header: the three bytes after the version of its avcC (RFC 6381 3.4, ISO/IEC
+/// 14496-15 5.3.3.1).
 fn codec(init: &[u8]) -> String {
     let at = init.windows(4).position(|name| name == b"avcC").expect("an avcC");
     let [profile, constraints, level] = init[at + 5..at + 8] else {
@@ -54,7 +55,7 @@ fn codec(init: &[u8]) -> String {
     format!("avc1.{profile:02x}{constraints:02x}{level:02x}")
 }
 
-/// Bits a second of each whole segment of a rendition, and of all together.
+/// Bit rate of each whole segment of a rendition, and of all together.
 fn rates(followed: &Followed) -> (Vec<f64>, f64) {
     let whole = followed.segments.iter().filter(|(segment, _)| !segment.gap);
     #[expect(clippy::cast_precision_loss, reason = "bits of seconds")]
@@ -69,7 +70,7 @@ fn rates(followed: &Followed) -> (Vec<f64>, f64) {
     )
 }
 
-/// Asserts that a variant says of a rendition, with audio beside it, what is so.
+/// Asserts that a variant's attributes are correct for a rendition with audio.
 #[track_caller]
 fn assert_said(stage: &Stage, channel: &str, master: &Multivariant, rendition: &Rendition, audio: &Followed) {
     let uri = format!("{}.m3u8", rendition.name);
@@ -88,7 +89,7 @@ fn assert_said(stage: &Stage, channel: &str, master: &Multivariant, rendition: &
         shown.first().map(|(width, height)| format!("{width}x{height}")),
         "{name}"
     );
-    // As RFC 8216bis 4.4.6.2 has it: the highest rate of a segment with the audio's, and the average.
+    // RFC 8216bis 4.4.6.2: the highest rate of a segment plus the audio's, and the average.
     let ((video, mean), (sound, sound_mean)) = (rates(&rendition.followed), rates(audio));
     let highest = |rates: Vec<f64>| rates.into_iter().fold(0.0, f64::max);
     for (attribute, want) in [
@@ -103,7 +104,8 @@ fn assert_said(stage: &Stage, channel: &str, master: &Multivariant, rendition: &
 
 #[test]
 fn rungs_are_listed_from_the_first_answer_on_and_what_is_said_of_them_is_so_in_every_shape() {
-    // The picture is 640x360 in each, lying or standing; rungs of 360 lines and more would be no smaller.
+    // The picture is 640x360 in each, landscape or portrait; rungs of 360 lines and more would be
+    // no smaller.
     let rungs = "rungs = [{ height = 240, video_kbps = 400 }, { height = 144, video_kbps = 200 }, \
                  { height = 360, video_kbps = 800 }, { height = 720, video_kbps = 2000 }]";
     let stage = Stage::with(&Settings {
@@ -244,7 +246,7 @@ fn the_manifests_have_source_and_rungs_in_one_set_with_aligned_segments() {
     let of_source = spans(&video[0]);
     assert_eq!(video.len(), 3);
     for representation in &video {
-        // What is not yet made of the newest may be missing.
+        // The newest media may not be encoded yet.
         let spans = spans(representation);
         assert!(spans.len() >= 3, "{text}");
         assert!(
@@ -342,7 +344,8 @@ fn assert_stands_in(stage: &Stage, channel: &str, endless: Recipe) {
         stage::assert_in_step(&renditions);
         stage::assert_frames_of_whole(&stand_in, original, 1);
     } else {
-        // Where it is cut, the source's own segments have pictures that are shown before the first of them in decoding order.
+        // At its cuts, the source's own segments have pictures that are shown before the first one
+        // in decoding order.
         stage::assert_in_step(&renditions[1..]);
         stage::assert_frames_of_whole(&stand_in, top, 1);
     }
@@ -360,7 +363,8 @@ fn assert_stands_in(stage: &Stage, channel: &str, endless: Recipe) {
         let mut spans: Vec<_> = rung.segments.values().filter_map(|cut| Some(cut.span?.1)).collect();
         spans.pop();
         assert!(spans.len() >= 6, "{}: {spans:?}", rung.name);
-        // The first ends where it was known that no key frame would come; one of B-frames may be longer by some of them.
+        // The first ends when the absence of key frames was detected; with B-frames one may be
+        // longer by some of them.
         let regular = spans.iter().filter(|ticks| ticks.abs_diff(180_000) <= 7_200).count();
         assert!(regular + 1 >= spans.len(), "{}: {spans:?}", rung.name);
     }
@@ -370,7 +374,7 @@ fn assert_stands_in(stage: &Stage, channel: &str, endless: Recipe) {
         "switching to it shows garbage"
     );
     let sets = heights_of_sets(&stage.get(&format!("/live/{channel}/manifest.mpd")).text());
-    // The source has a set of its own.
+    // The source has a separate set.
     assert_eq!(sets, [vec![144, 240, 360], vec![360]]);
 }
 
@@ -433,7 +437,8 @@ fn a_rendition_of_the_audio_is_listed_decodes_and_is_as_long_as_the_source() {
     assert_eq!(uris, ["a0.m3u8", "a64.m3u8"]);
     let group = |index: usize| first.renditions[index].quoted("GROUP-ID");
     for (variant, uri) in &first.variants {
-        // Sound is not to be much of a small rendition; the source's stays with the source.
+        // Audio must not be a large share of a small rendition; the source's audio stays with the
+        // source.
         let want = if uri == "v0.m3u8" { group(0) } else { group(1) };
         assert_eq!(variant.quoted("AUDIO"), want, "{uri}");
     }

@@ -1,4 +1,4 @@
-//! Ladders come and go with broadcasts, and leave nothing behind; workers go with the daemon.
+//! Ladders start and end with broadcasts, and leave nothing behind; workers end with the daemon.
 
 use crate::{
     stage::{RUNGS, Stage},
@@ -20,11 +20,11 @@ use std::{
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What the daemon holds.
+/// Resources of the daemon.
 #[derive(Debug)]
 struct Held {
     children: Vec<u32>,
-    /// How many of each kind.
+    /// Number of each kind.
     descriptors: BTreeMap<String, usize>,
     threads: usize,
     resident_kib: u64,
@@ -33,7 +33,7 @@ struct Held {
 impl Held {
     fn by(stage: &Stage) -> Self {
         let pid = stage.process.id();
-        // The numbers of sockets differ; what they are is what counts.
+        // The numbers of sockets differ; only their kind counts.
         let kind = |descriptor: String| descriptor.split('[').next().unwrap_or_default().to_owned();
         let mut descriptors = BTreeMap::new();
         for descriptor in proc::descriptors(pid) {
@@ -47,7 +47,7 @@ impl Held {
         }
     }
 
-    /// Once nothing is live any more, and all that lingers for a while is gone.
+    /// Waits until nothing is live any more, and lingering resources are released.
     #[track_caller]
     fn at_rest(stage: &Stage, channels: usize) -> Self {
         wait_for("end of all broadcasts", LIMIT, || {
@@ -56,13 +56,13 @@ impl Held {
             let live = streams.get("streams").and_then(Value::as_array).expect("a list");
             (gone && live.is_empty() && proc::children(stage.process.id()).is_empty()).then_some(())
         });
-        // The connection that has said so is closing.
+        // The connection of that response is closing.
         thread::sleep(Duration::from_secs(1));
         Self::by(stage)
     }
 }
 
-/// `count` short broadcasts, so many channels at once, of 1 to 12 pictures each.
+/// `count` short broadcasts, on `channels` channels at once, of 1 to 12 pictures each.
 fn broadcasts(stage: &Stage, tags: &[Tag], count: usize, channels: usize) {
     thread::scope(|scope| {
         for channel in 0..channels {
@@ -99,7 +99,7 @@ fn two_hundred_starts_and_stops_leave_no_process_descriptor_thread_or_memory_beh
         ..PLAIN
     };
     let tags = push::first(&rtmp::tags(&small.flv()), 1);
-    // What is made once for all: pools, caches, arenas.
+    // Resources that are allocated once: pools, caches, arenas.
     broadcasts(&stage, &tags, 200, CHANNELS);
     let before = Held::at_rest(&stage, CHANNELS);
     let units = stage.metric("streamforge_rendition_access_units_total");

@@ -1,4 +1,4 @@
-//! `poster.jpg`: a picture of each live channel, not old, with and without a ladder.
+//! `poster.jpg`: a recent picture of each live channel, with and without a ladder.
 
 use crate::{
     stage::{self, File, RUNGS, Stage},
@@ -22,7 +22,7 @@ use std::{
 const LIMIT: Duration = Duration::from_secs(30);
 const OFF: &str = "enabled = false\n";
 
-/// With this `[ladder]` and pictures that are good for so many seconds.
+/// A stage with this `[ladder]` and pictures that are fresh for `seconds`.
 fn stage(ladder: &str, seconds: u64) -> Stage {
     Stage::with(&Settings {
         ladder: format!("{ladder}poster_s = {seconds}\n"),
@@ -47,7 +47,7 @@ fn first_poster(stage: &Stage, channel: &str) -> Response {
     })
 }
 
-/// Width, height and the number in the picture of what must be a JPEG.
+/// Width, height and the number in the picture of a valid JPEG.
 #[track_caller]
 fn read(response: &Response) -> (u64, u64, u32) {
     assert_eq!(response.status, 200, "{}", response.text());
@@ -61,7 +61,7 @@ fn read(response: &Response) -> (u64, u64, u32) {
     (side("width"), side("height"), numbers[0])
 }
 
-/// Asserts that posters of three shapes are of the right shape, and others follow by and by.
+/// Asserts that posters of three sources have the right sizes, and that newer ones follow.
 #[track_caller]
 fn assert_posters(stage: &Stage) {
     let sources = [
@@ -90,7 +90,7 @@ fn assert_posters(stage: &Stage) {
         for (channel, recipe, size) in sources {
             scope.spawn(move || {
                 let push = push(stage, channel, recipe, 40);
-                // By then a ladder's worker has given one.
+                // The ladder's worker has made one already.
                 stage.wait_until_live(channel);
                 let (width, height, mut number) = read(&first_poster(stage, channel));
                 assert_eq!((width, height), size, "{channel}");
@@ -162,21 +162,21 @@ fn many_who_ask_for_a_poster_at_once_cost_one_worker() {
     }
     read(&answers[0]);
     assert!(seen.most <= 1, "one at a time: {seen:?}");
-    // A picture is good for two seconds before another is made.
+    // A picture is fresh for two seconds.
     assert!(seen.all.len() <= 3, "one after the other: {seen:?}");
 }
 
-/// Workers that were seen.
+/// The observed workers.
 #[derive(Debug, Default)]
 struct Seen {
     all: BTreeSet<u32>,
-    /// At once.
+    /// Maximum number at one time.
     most: usize,
 }
 
-/// Runs `act`, and looks all the time which workers there are.
+/// Runs `act`, and observes the workers meanwhile.
 fn workers_during<T>(stage: &Stage, act: impl FnOnce() -> T) -> (Seen, T) {
-    /// Says that it is over, also when `act` panics.
+    /// Signals the end, also when `act` panics.
     struct Done<'a>(&'a AtomicBool);
     impl Drop for Done<'_> {
         fn drop(&mut self) {

@@ -1,4 +1,5 @@
-//! What the tests of the ladder share: daemons with one, few at a time, and the renditions of a broadcast as they were followed.
+//! Shared by the tests of the ladder: daemons with one, a few at a time, and the followed
+//! renditions of a broadcast.
 
 use crate::support::{
     Workdir,
@@ -21,15 +22,16 @@ use std::{
     time::Duration,
 };
 
-/// Daemons that encode at once.
+/// Maximum number of daemons that encode at once.
 const PLACES: usize = 3;
 /// The renditions of [`RUNGS`] and their source.
 pub(crate) const VIDEO: [&str; 3] = ["v0", "v240", "v144"];
-/// Two rungs that this machine can make several times over. All is admitted, and nothing is given up.
+/// Two rungs that this machine can encode several times over. All are admitted, and none is
+/// stopped.
 pub(crate) const RUNGS: &str = "rungs = [{ height = 240, video_kbps = 400 }, { height = 144, video_kbps = 200 }]\n\
                                 preset = \"superfast\"\ncpu_percent = 100\nshedding = false\n";
 
-/// A daemon with a ladder. There are few at once, and tests wait for their turn.
+/// A daemon with a ladder. Only a few run at once, and tests wait for their turn.
 #[derive(Debug)]
 pub(crate) struct Stage {
     daemon: Daemon,
@@ -49,7 +51,8 @@ impl Stage {
         Self::in_places(1, settings)
     }
 
-    /// While no other encodes: for what takes all of the machine, or is judged by how fast it is.
+    /// Runs while no other test encodes: for tests that use the whole machine, or depend on its
+    /// speed.
     pub(crate) fn alone(settings: &Settings) -> Self {
         Self::in_places(PLACES, settings)
     }
@@ -78,7 +81,7 @@ impl DerefMut for Stage {
 }
 
 impl Stage {
-    /// The processes that make renditions, or pictures.
+    /// The processes that make renditions or pictures.
     pub(crate) fn workers(&self) -> Vec<u32> {
         let is_worker = |pid: &u32| proc::command_line(*pid).iter().any(|word| word == "transcode-worker");
         proc::children(self.process.id())
@@ -87,7 +90,7 @@ impl Stage {
             .collect()
     }
 
-    /// The one worker, once there is one that is not among `gone`.
+    /// The only worker, once there is one that is not in `gone`.
     #[track_caller]
     pub(crate) fn worker(&self, gone: &[u32]) -> u32 {
         wait_for("worker", Duration::from_secs(20), || {
@@ -95,7 +98,7 @@ impl Stage {
         })
     }
 
-    /// What a rendition of a channel is doing, by `/api/v1/streams`.
+    /// The state of a channel's rendition in `/api/v1/streams`.
     #[track_caller]
     pub(crate) fn state(&self, channel: &str, rendition: &str) -> String {
         let streams = self.streams();
@@ -113,7 +116,7 @@ impl Stage {
             .to_owned()
     }
 
-    /// The value of a metric, by its name with its labels; 0 for one that has not been counted.
+    /// The value of a metric, by its name with its labels; 0 if it is missing.
     #[track_caller]
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = http::get(self.admin, "/metrics").text();
@@ -131,7 +134,8 @@ impl Stage {
     }
 }
 
-/// Settings that hold a whole push to be read afterwards, and end it soon after the publisher has gone.
+/// Settings that hold all published media to be read afterwards, and end the broadcast soon after
+/// its publisher has left.
 pub(crate) fn lasting() -> Settings {
     Settings {
         window_s: 120,
@@ -140,7 +144,7 @@ pub(crate) fn lasting() -> Settings {
     }
 }
 
-/// Places among those who encode, until dropped.
+/// Permits to encode, until dropped.
 #[derive(Debug)]
 struct Places(usize);
 
@@ -165,7 +169,7 @@ impl Drop for Places {
     }
 }
 
-/// One rendition from its first segment to the end of the broadcast, or as long as it was followed.
+/// One rendition from its first segment to the end of the broadcast, or to the end of following.
 #[derive(Debug)]
 pub(crate) struct Rendition {
     pub(crate) name: String,
@@ -174,15 +178,16 @@ pub(crate) struct Rendition {
     pub(crate) segments: BTreeMap<u64, Cut>,
 }
 
-/// A segment as its bytes say.
+/// A segment, from its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cut {
-    /// Its earliest presentation time and its duration in ticks; `None` for a gap, which has no bytes.
+    /// Its earliest presentation time and its duration in ticks; `None` for a gap, which has no
+    /// bytes.
     pub(crate) span: Option<(i64, u64)>,
     pub(crate) discontinuity: bool,
     /// Presentation times of its frames, in order of presentation.
     pub(crate) times: Vec<i64>,
-    /// It starts with an IDR picture; audio does not.
+    /// Whether it starts with an IDR picture; audio does not.
     pub(crate) starts_with_idr: bool,
 }
 
@@ -213,7 +218,8 @@ impl Rendition {
         self.segments.values().flat_map(|cut| &cut.times).copied().collect()
     }
 
-    /// Presentation times of the frames of all parts that were listed, those of segments that are gaps as a whole too.
+    /// Presentation times of the frames of all listed parts, including those of segments that are
+    /// gaps as a whole.
     pub(crate) fn times_in_parts(&self) -> Vec<i64> {
         let parts = self.followed.parts.iter().filter(|part| !part.part.gap);
         let mut times: Vec<i64> = parts
@@ -229,7 +235,8 @@ impl Rendition {
         gaps.map(|(msn, _)| *msn).collect()
     }
 
-    /// Width and height at which the pictures of each segment are shown, as a decoder sees it, in the order of the segments.
+    /// Width and height of the displayed pictures of each segment, from a decoder, in the order of
+    /// the segments.
     #[track_caller]
     pub(crate) fn shown_sizes(&self, daemon: &Daemon, channel: &str) -> Vec<(u64, u64)> {
         let base = format!("/live/{channel}/{}.m3u8", self.name);
@@ -253,7 +260,7 @@ impl Rendition {
         File::of([&self.followed.init].into_iter().chain(segments))
     }
 
-    /// The numbers in its pictures in the order shown, of the segments with this header.
+    /// The numbers in its pictures in display order, of the segments with this header.
     #[track_caller]
     pub(crate) fn numbers(&self) -> Vec<u32> {
         ffprobe::numbers(self.file().path(), None)
@@ -315,7 +322,8 @@ impl Cut {
     }
 }
 
-/// Whether the first slice of an access unit is of an IDR picture (ISO/IEC 14496-10 table 7-1), in units of four length bytes.
+/// Whether the first slice of an access unit is of an IDR picture (ISO/IEC 14496-10 table 7-1), in
+/// units of four length bytes.
 fn is_idr(unit: &[u8]) -> bool {
     let mut rest = unit;
     while rest.len() > 4 {
@@ -355,7 +363,8 @@ pub(crate) fn follow_to_the_end(daemon: &Daemon, channel: &str, names: &[&str], 
     })
 }
 
-/// Asserts that segments of one number start and last the same in all renditions, and that all have the same numbers.
+/// Asserts that segments of one number have equal starts and durations in all renditions, and that
+/// all have the same numbers.
 #[track_caller]
 pub(crate) fn assert_in_step(renditions: &[Rendition]) {
     let source = &renditions[0];
@@ -386,7 +395,8 @@ pub(crate) fn assert_in_step(renditions: &[Rendition]) {
     }
 }
 
-/// Asserts that a rendition has gaps where the source has, and no others; and the source's frames, each or every second one.
+/// Asserts that a rendition has exactly the source's gaps, and the source's frames, each or every
+/// second one.
 #[track_caller]
 pub(crate) fn assert_frames(rung: &Rendition, source: &Rendition, every: usize) {
     assert_eq!(
@@ -398,8 +408,8 @@ pub(crate) fn assert_frames(rung: &Rendition, source: &Rendition, every: usize) 
     assert_frames_of_whole(rung, source, every);
 }
 
-/// Asserts that each segment of a rendition that is no gap starts with an IDR picture and has the source's frames at their times,
-/// each or every second one.
+/// Asserts that each segment of a rendition, except gaps, starts with an IDR picture and has the
+/// source's frames at their times, each or every second one.
 #[track_caller]
 pub(crate) fn assert_frames_of_whole(rung: &Rendition, source: &Rendition, every: usize) {
     for (msn, have) in rung.segments.iter().filter(|(_, cut)| cut.span.is_some()) {

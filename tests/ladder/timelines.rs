@@ -1,4 +1,4 @@
-//! All renditions have one timeline: each segment starts and lasts the same in all, with the same frames in it.
+//! All renditions have one timeline: each segment has the same start, duration and frames in all.
 
 use crate::{
     stage::{self, Rendition, Stage, VIDEO},
@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, thread, time::Duration};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A source, and how it is pushed.
+/// A source, and how it is published.
 struct Source {
     recipe: Recipe,
     tags: Vec<Tag>,
@@ -35,7 +35,7 @@ impl Source {
         self.tags.iter().filter(|tag| tag.is_picture()).count()
     }
 
-    /// Without the `nth` picture of the video that is no key frame.
+    /// Without the `nth` picture of the video that is not a key frame.
     fn without(mut self, nth: usize) -> Self {
         let tags = self.tags.iter().enumerate();
         let mut others = tags.filter(|(_, tag)| tag.is_picture() && !tag.is_key());
@@ -45,7 +45,7 @@ impl Source {
     }
 }
 
-/// Pushes all at once, one channel each, and follows all renditions of each.
+/// Publishes all at once, one channel each, and follows all renditions of each.
 fn pushed(sources: &[Source]) -> Vec<Vec<Rendition>> {
     let stage = Stage::start();
     let channels: Vec<String> = (0..sources.len()).map(|index| format!("source{index}")).collect();
@@ -70,7 +70,7 @@ fn pushed(sources: &[Source]) -> Vec<Vec<Rendition>> {
     })
 }
 
-/// Asserts that the renditions of a push have one timeline, with each frame that was sent in it.
+/// Asserts that the renditions of a broadcast have one timeline, with each published frame in it.
 #[track_caller]
 fn assert_one_timeline(source: &Source, renditions: &[Rendition]) {
     stage::assert_in_step(renditions);
@@ -84,7 +84,7 @@ fn assert_one_timeline(source: &Source, renditions: &[Rendition]) {
     stage::assert_frames(lowest, original, source.lowest_rung_has_every);
 }
 
-/// Pushes all at once; each has one timeline, and shows in each size the pictures that were sent.
+/// Publishes all at once; each has one timeline, and shows the published pictures in each size.
 #[track_caller]
 fn assert_one_timeline_of_each(recipes: &[Recipe]) {
     let sources: Vec<_> = recipes.iter().copied().map(Source::of).collect();
@@ -162,7 +162,8 @@ fn at_60_frames_a_second_the_top_rung_has_each_picture_and_the_lower_one_every_s
 fn a_lost_access_unit_is_missing_in_all_renditions_alike() {
     let plain = Recipe { seconds: 12, ..PLAIN };
     let sources = [
-        // In the middle of a group, the last of one, and one that others refer to both ways.
+        // In the middle of a group, the last of one, and one to which others refer in both
+        // directions.
         Source::of(plain).without(120),
         Source::of(Recipe { group: 25, ..plain }).without(71),
         Source::of(Recipe { b_frames: 2, ..plain }).without(124),

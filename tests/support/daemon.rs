@@ -1,4 +1,5 @@
-//! The daemon under test: started from its binary with a configuration of its own, watched through its log.
+//! The daemon under test: started from its binary with a separate configuration, observed through
+//! its log.
 
 use super::{
     Workdir, http,
@@ -10,7 +11,8 @@ use super::{
 use serde_json::Value;
 use std::{fmt::Write as _, fs, net::SocketAddr, path::PathBuf, process::Command, thread, time::Duration};
 
-/// How the daemon is configured; the default is the shipped one, with publishing open and listeners on ephemeral ports.
+/// The configuration; by default the shipped one, with open publishing and listeners on ephemeral
+/// ports.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) part_ms: u32,
@@ -54,8 +56,8 @@ impl Settings {
     }
 }
 
-/// A running daemon. Dropping it kills it and, unless the test has failed already, fails the test for a panic or an error in
-/// its log.
+/// A running daemon. Dropping it kills it and, unless the test has failed already, fails the test
+/// for a panic or an error in its log.
 #[derive(Debug)]
 pub(crate) struct Daemon {
     pub(crate) process: Process,
@@ -64,7 +66,7 @@ pub(crate) struct Daemon {
     pub(crate) admin: SocketAddr,
     pub(crate) workdir: Workdir,
     settings: Settings,
-    /// Processes that have followed the first, which go on when it ends.
+    /// Processes that have taken over from the first one, and continue when it ends.
     successors: Vec<u32>,
 }
 
@@ -120,14 +122,14 @@ impl Daemon {
         self.workdir.path().join("streamforge.toml")
     }
 
-    /// Writes the configuration anew, as `change` makes it of what it was at the start.
+    /// Writes the configuration again, as `change` makes it from the initial one.
     pub(crate) fn configure(&self, change: impl FnOnce(String) -> String) {
         let data_dir = self.workdir.path().join("data");
         let text = self.settings.to_toml(data_dir.to_str().expect("a UTF-8 path"));
         fs::write(self.config(), change(text)).expect("a configuration file");
     }
 
-    /// Makes it read its configuration again, and waits for what it says of that: all lines of the log since.
+    /// Makes it reload its configuration, and waits for the result. Returns all log lines since.
     #[track_caller]
     pub(crate) fn reload(&mut self) -> Vec<String> {
         let before = self.process.lines().len();
@@ -141,7 +143,7 @@ impl Daemon {
             })
     }
 
-    /// Where one more listener is, such as `rtmps`: the first of that name.
+    /// The address of one more listener, for example `rtmps`: the first of that name.
     #[track_caller]
     pub(crate) fn listener(&mut self, name: &str) -> SocketAddr {
         self.process.wait_for_lines(name, Duration::from_secs(10), |lines| {
@@ -152,7 +154,7 @@ impl Daemon {
         })
     }
 
-    /// The process that serves.
+    /// The serving process.
     pub(crate) fn main(&self) -> u32 {
         *self.successors.last().unwrap_or(&self.process.id())
     }
@@ -163,7 +165,7 @@ impl Daemon {
         self.upgrade_and(|_| ())
     }
 
-    /// The same, with something done to the process that hands over while it does.
+    /// The same, with an action on the old process during the hand-over.
     #[track_caller]
     pub(crate) fn upgrade_and(&mut self, meanwhile: impl FnOnce(u32)) -> u32 {
         let count = self.successors.len();
@@ -202,7 +204,7 @@ impl Daemon {
         http::get(self.http, path)
     }
 
-    /// The sum of its counters whose line in `/metrics` begins so.
+    /// The sum of its counters whose lines in `/metrics` begin with `prefix`.
     pub(crate) fn metric(&self, prefix: &str) -> u64 {
         let text = http::get(self.admin, "/metrics").text();
         let values = text.lines().filter(|line| line.starts_with(prefix));
@@ -210,7 +212,8 @@ impl Daemon {
         values.map(|value| value.parse::<u64>().expect("a count")).sum()
     }
 
-    /// Waits until `channel` plays: its multivariant playlist is there and each media playlist lists a whole segment.
+    /// Waits until `channel` plays: its multivariant playlist exists and each media playlist lists
+    /// a whole segment.
     #[track_caller]
     pub(crate) fn wait_until_live(&self, channel: &str) -> Multivariant {
         let base = format!("/live/{channel}/master.m3u8");
@@ -225,14 +228,14 @@ impl Daemon {
         })
     }
 
-    /// `GET /api/v1/streams`: what is live.
+    /// `GET /api/v1/streams`: the live broadcasts.
     pub(crate) fn streams(&self) -> Value {
         let response = self.get("/api/v1/streams");
         assert_eq!(response.status, 200, "{}", response.text());
         serde_json::from_slice(&response.body).expect("JSON")
     }
 
-    /// What the log holds that must not be there.
+    /// Lines that the log must not contain.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let complains = |line: &String| match Entry::parse(line) {
             Some(entry) => entry.level() == "ERROR" || line.contains("panicked"),
@@ -241,7 +244,7 @@ impl Daemon {
         self.process.lines().into_iter().filter(complains).collect()
     }
 
-    /// That it still serves, whatever a test did to it.
+    /// Asserts that it still serves after the actions of a test.
     #[track_caller]
     pub(crate) fn assert_healthy(&mut self) {
         assert!(
@@ -259,7 +262,7 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let config = self.config().display().to_string();
         for &successor in &self.successors {
-            // The number may be another program's by now.
+            // The number may belong to another program already.
             if proc::command_line(successor).contains(&config) {
                 proc::signal(successor, "KILL");
             }

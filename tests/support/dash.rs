@@ -1,4 +1,4 @@
-//! A reader of our DASH manifests (ISO/IEC 23009-1) as far as the tests look into them.
+//! A reader of our DASH manifests (ISO/IEC 23009-1), for the parts that the tests check.
 
 use super::playlist::resolve;
 use roxmltree::{Document, Node};
@@ -11,11 +11,11 @@ use std::{
 /// The namespace of every element of a manifest.
 pub(crate) const NAMESPACE: &str = "urn:mpeg:dash:schema:mpd:2011";
 
-/// One segment that a manifest names.
+/// A segment in a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Segment {
     pub(crate) number: u64,
-    /// Presentation time in ticks of the set's timescale, and how long.
+    /// Presentation time in ticks of the set's timescale, and duration.
     pub(crate) start: u64,
     pub(crate) duration: u64,
     pub(crate) path: String,
@@ -31,7 +31,7 @@ pub(crate) struct Representation {
     pub(crate) segments: Vec<Segment>,
 }
 
-/// The representations of a manifest at `base` whose segments stand in a SegmentTimeline, in document order.
+/// The representations of a manifest at `base` with a SegmentTimeline, in document order.
 #[track_caller]
 pub(crate) fn timeline(base: &str, text: &str) -> Vec<Representation> {
     let document = parse(text);
@@ -79,8 +79,9 @@ pub(crate) fn timeline(base: &str, text: &str) -> Vec<Representation> {
     found
 }
 
-/// The representations of a manifest at `base` whose segments are counted by `@duration`: `$Number$` = `startNumber` + n. The
-/// segments are those from `startNumber` on that `exists` knows, at most `most` of them.
+/// The representations of a manifest at `base` whose segments are counted by `@duration`:
+/// `$Number$` = `startNumber` + n. The segments are those from `startNumber` on for which `exists`
+/// is true, at most `most`.
 #[track_caller]
 pub(crate) fn numbered(base: &str, text: &str, most: u64, mut exists: impl FnMut(&str) -> bool) -> Vec<Representation> {
     let document = parse(text);
@@ -121,8 +122,9 @@ pub(crate) fn numbered(base: &str, text: &str, most: u64, mut exists: impl FnMut
     found
 }
 
-/// Asserts that a manifest is valid: against mpd.xsd, which allows only what the standard's schema allows; and against that
-/// schema itself where DASH_MPD_XSD names a copy of it, which is not ours to hand on.
+/// Asserts that a manifest is valid: against mpd.xsd, which permits only elements of the standard's
+/// schema; and against that schema itself if DASH_MPD_XSD names a copy of it, which we may not
+/// distribute.
 #[track_caller]
 pub(crate) fn assert_valid(text: &str) {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/mpd.xsd");
@@ -153,7 +155,7 @@ pub(crate) fn parse(text: &str) -> Document<'_> {
     document
 }
 
-/// Every representation with its set and the SegmentTemplate that holds for it, period by period.
+/// Every representation with its set and its SegmentTemplate, period by period.
 fn templates<'a, 'd>(document: &'a Document<'d>) -> Vec<(Node<'a, 'd>, Node<'a, 'd>, Node<'a, 'd>)> {
     let named = |node: Node<'a, 'd>, name: &'static str| {
         node.children()
@@ -183,7 +185,7 @@ fn number(node: Node<'_, '_>, attribute: &str) -> Option<u64> {
         .map(|value| value.parse().unwrap_or_else(|_| panic!("{attribute}={value:?}")))
 }
 
-/// A template with its identifiers filled in (5.3.9.4.4); formats with a width are not ours.
+/// A template with its identifiers filled in (5.3.9.4.4); we use no formats with a width.
 fn expand(template: &str, id: &str, number: u64, time: u64) -> String {
     template
         .replace("$RepresentationID$", id)

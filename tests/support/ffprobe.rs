@@ -1,4 +1,4 @@
-//! ffprobe and ffmpeg as readers: what a second implementation makes of our bytes.
+//! ffprobe and ffmpeg as readers: the result of a second implementation for our bytes.
 
 use super::media;
 use serde_json::Value;
@@ -25,7 +25,7 @@ pub(crate) enum Kind {
 /// All access units of a file, in its order.
 ///
 /// # Panics
-/// When ffprobe complains of anything.
+/// If ffprobe reports an error.
 #[track_caller]
 pub(crate) fn packets(file: &Path) -> Vec<Packet> {
     let entries = "packet=codec_type,dts_time,pts_time,flags,size,data_hash";
@@ -66,10 +66,10 @@ fn packet(value: &Value) -> Packet {
     }
 }
 
-/// The streams of an address or a file: one object each, as ffprobe prints them.
+/// The streams of an address or a file: one object each, as printed by ffprobe.
 ///
 /// # Panics
-/// When ffprobe complains of anything: its error log must be empty.
+/// If ffprobe's error log is not empty.
 #[track_caller]
 pub(crate) fn streams(input: impl AsRef<OsStr>) -> Vec<Value> {
     let report = ffprobe(["-show_streams", "-of", "json"], input.as_ref());
@@ -94,16 +94,17 @@ fn ffprobe<'a>(options: impl IntoIterator<Item = &'a str>, input: &OsStr) -> Val
     serde_json::from_slice(&output.stdout).expect("JSON from ffprobe")
 }
 
-/// Asserts that ffmpeg decodes all of an address or a file and complains of nothing.
+/// Asserts that ffmpeg decodes an address or a file completely without an error.
 #[track_caller]
 pub(crate) fn assert_decodes(input: impl AsRef<OsStr>) {
     decode(input.as_ref(), &["-f", "null", "-"]);
 }
 
-/// Decodes an address or a file with ffmpeg, up to `pictures` of it, and returns the numbers in the pictures in the order shown.
+/// Decodes an address or a file with ffmpeg, up to `pictures` of it, and returns the numbers in the
+/// pictures in display order.
 ///
 /// # Panics
-/// When ffmpeg's error log is not empty, or a picture's number cannot be read.
+/// If ffmpeg's error log is not empty, or a picture's number cannot be read.
 #[track_caller]
 pub(crate) fn numbers(input: impl AsRef<OsStr>, pictures: Option<u32>) -> Vec<u32> {
     let limit = pictures.map(|pictures| pictures.to_string());
@@ -130,7 +131,7 @@ pub(crate) fn numbers(input: impl AsRef<OsStr>, pictures: Option<u32>) -> Vec<u3
     strips.chunks_exact(32).map(read).collect()
 }
 
-/// What ffmpeg writes to its standard output when it reads `input`.
+/// ffmpeg's standard output for `input`.
 #[track_caller]
 fn decode(input: &OsStr, outputs: &[&str]) -> Vec<u8> {
     let mut command = Command::new("timeout");

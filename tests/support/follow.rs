@@ -1,4 +1,5 @@
-//! A client that reads one media playlist as low-latency players do, and keeps every byte: blocking reloads, part by part.
+//! A client that reads one media playlist as low-latency players do, and keeps every byte: blocking
+//! reloads, part by part.
 
 use super::{
     fragment::{self, Header},
@@ -11,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Everything one track has shown while it was followed.
+/// All playlists, parts and segments of one track while it was followed.
 #[derive(Debug)]
 pub(crate) struct Followed {
     pub(crate) header: Header,
@@ -31,7 +32,7 @@ pub(crate) struct FollowedPart {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Reads a media playlist and asserts what every playlist keeps.
+/// Reads a media playlist and asserts the rules for every playlist.
 #[track_caller]
 pub(crate) fn read(http: SocketAddr, path: &str) -> Media {
     let response = http::get(http, path);
@@ -41,10 +42,11 @@ pub(crate) fn read(http: SocketAddr, path: &str) -> Media {
     media
 }
 
-/// Follows the media playlist at `path` from its oldest segment until `done` says so of the newest playlist, or it ends.
+/// Follows the media playlist at `path` from its oldest segment until `done` returns true for the
+/// newest playlist, or it ends.
 ///
 /// # Panics
-/// When a listed part or segment is not to be had, is not what CMAF allows, or the playlist breaks a rule.
+/// If a listed part or segment is missing, is not valid CMAF, or the playlist violates a rule.
 #[track_caller]
 pub(crate) fn follow(http: SocketAddr, path: &str, limit: Duration, done: impl FnMut(&Media) -> bool) -> Followed {
     let seen = follow_any(http, path, limit, done);
@@ -53,7 +55,7 @@ pub(crate) fn follow(http: SocketAddr, path: &str, limit: Duration, done: impl F
     seen
 }
 
-/// As [`follow`], of a broadcast whose header may change on the way; `init` is the first.
+/// Like [`follow`], for a broadcast whose header may change; `init` is the first one.
 #[track_caller]
 pub(crate) fn follow_any(
     http: SocketAddr,
@@ -117,7 +119,7 @@ pub(crate) fn follow_any(
     }
 }
 
-/// The query that asks for the part after the last one listed (6.2.5.2).
+/// The query for the part after the last listed one (6.2.5.2).
 pub(crate) fn next_of(media: &Media) -> String {
     format!("_HLS_msn={}&_HLS_part={}", media.open.msn, media.open.parts.len())
 }

@@ -1,4 +1,5 @@
-//! A strict reader of CMAF bytes (ISO/IEC 23000-19): what is not a header or a row of chunks as the standard draws them panics.
+//! A strict parser of CMAF (ISO/IEC 23000-19): anything except a header or a sequence of chunks as
+//! in the standard panics.
 
 /// One chunk: `[styp] [prft] moof mdat` with one track.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,14 +44,14 @@ impl Chunk {
     }
 }
 
-/// What a header (`ftyp` and `moov`) says.
+/// The content of a header (`ftyp` and `moov`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) timescale: u32,
     pub(crate) track: u32,
     /// `vide`, `soun`.
     pub(crate) handler: [u8; 4],
-    /// An edit list would move the presentation against `tfdt`.
+    /// Whether there is an edit list, which would shift the presentation relative to `tfdt`.
     pub(crate) has_edit_list: bool,
 }
 

@@ -1,4 +1,5 @@
-//! An HTTP/1.1 client that hides nothing: one connection a request, the answer as it came (RFC 9112).
+//! An HTTP/1.1 client without abstractions: one connection for each request, and the unmodified
+//! response (RFC 9112).
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -6,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-/// How long a read may wait; above the longest hold of a blocking request (three target durations).
+/// Time limit of a read, above the longest hold of a blocking request (three target durations).
 const READ_LIMIT: Duration = Duration::from_secs(30);
 
-/// An answer, whole.
+/// A whole response.
 #[derive(Debug, Clone)]
 pub(crate) struct Response {
     pub(crate) status: u16,
@@ -40,7 +41,7 @@ impl Response {
     }
 }
 
-/// An answer whose body is still coming.
+/// A response whose body is still being received.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) status: u16,
@@ -65,7 +66,8 @@ pub(crate) fn request(addr: SocketAddr, method: &str, target: &str, headers: &[(
     Exchange::open(addr, method, target, headers).finish()
 }
 
-/// Writes `bytes` as they are and returns all that comes back until the peer closes or nothing comes for `limit`.
+/// Writes `bytes` as they are and returns all received bytes until the peer closes or nothing
+/// arrives for `limit`.
 pub(crate) fn raw(addr: SocketAddr, bytes: &[u8], limit: Duration) -> Vec<u8> {
     let mut socket = TcpStream::connect(addr).expect("the listener accepts");
     socket.set_read_timeout(Some(limit)).expect("a socket takes a limit");
@@ -129,7 +131,7 @@ impl Exchange {
         }
     }
 
-    /// The next piece of the body as it comes off the wire; `None` at its end.
+    /// The next piece of the body as received; `None` at its end.
     #[track_caller]
     pub(crate) fn piece(&mut self) -> Option<Vec<u8>> {
         match self.body {

@@ -1,4 +1,5 @@
-//! One healthy broadcast that the tests of a file share: the daemon and a publisher that no test may harm.
+//! One healthy broadcast that the tests of a file share: the daemon and a publisher that no test
+//! may harm.
 
 use super::{
     daemon::{Daemon, Settings},
@@ -29,11 +30,12 @@ pub(crate) struct Live {
     started: Instant,
 }
 
-/// Where a file keeps its [`Live`] between its tests.
+/// Storage for a file's [`Live`] between its tests.
 pub(crate) type Shared = Mutex<Weak<Live>>;
 
 impl Live {
-    /// The one in `shared`, or a new one when none of the tests holds it any more or its media will not last for another.
+    /// The one in `shared`, or a new one if no test holds it any more or its media will not last
+    /// for another test.
     pub(crate) fn get(shared: &Shared, settings: &Settings, recipe: &Recipe) -> Arc<Self> {
         let mut shared = shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(live) = shared
@@ -63,7 +65,7 @@ impl Live {
         Self::get(shared, &settings, &Recipe { group: 25, ..PLAIN })
     }
 
-    /// The media playlist at `path`, which keeps the rules.
+    /// The media playlist at `path`, which must follow the rules.
     #[track_caller]
     pub(crate) fn media(&self, path: &str) -> Media {
         follow::read(self.http, path)
@@ -78,7 +80,8 @@ impl Live {
         [&segment.uri, &segment.parts[0].uri, map].map(|uri| resolve(VIDEO, uri))
     }
 
-    /// Asserts that the broadcast goes on: its next two segments come, whole, with nothing missing in what is listed.
+    /// Asserts that the broadcast continues: its next two segments follow, whole, with nothing
+    /// missing in the list.
     #[track_caller]
     pub(crate) fn assert_unharmed(&self) {
         thread::scope(|scope| {

@@ -1,7 +1,8 @@
-//! Media to push: encoded once, kept in target/test-media under a name that says the recipe.
+//! Media to publish: encoded once, stored in target/test-media under a name derived from the
+//! recipe.
 //!
-//! Every picture differs from the others and carries its number as 32 equally wide blocks over the full width at the top, 1/16 of
-//! the height: white is 1, the most significant bit comes first.
+//! Every picture differs from the others and has its number as 32 equally wide blocks over the full
+//! width at the top, 1/16 of the height: white is 1, the most significant bit is first.
 
 use std::{
     fs,
@@ -11,10 +12,10 @@ use std::{
     sync::Mutex,
 };
 
-/// Changes with the way media are made, so that old files are not taken for new ones.
+/// Increased when media are made in another way, so that old files are not reused.
 const EDITION: u32 = 1;
 
-/// What to encode. Video is H.264 without scene cuts; audio is AAC-LC, stereo.
+/// The encoding parameters. Video is H.264 without scene cuts; audio is AAC-LC, stereo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Recipe {
     pub(crate) seconds: u32,
@@ -33,7 +34,7 @@ pub(crate) struct Recipe {
     pub(crate) audio_hz: Option<u32>,
 }
 
-/// What most tests push: 25 frames a second, 48 kHz.
+/// The media of most tests: 25 frames a second, 48 kHz.
 pub(crate) const PLAIN: Recipe = Recipe {
     seconds: 100,
     fps: Some((25, 1)),
@@ -49,7 +50,7 @@ impl Recipe {
     fn name(&self) -> String {
         let fps = self.fps.map_or("none".to_owned(), |(num, den)| format!("{num}-{den}"));
         let audio = self.audio_hz.map_or("none".to_owned(), |hz| hz.to_string());
-        // What is usual is not said.
+        // Default values are not part of the name.
         let mut shape = String::new();
         if self.size != PLAIN.size {
             shape += &format!("-{}x{}", self.size.0, self.size.1);
@@ -66,12 +67,12 @@ impl Recipe {
         )
     }
 
-    /// As FLV: what an encoder sends, message by message, with millisecond stamps that start at zero.
+    /// As FLV: an encoder's messages, with millisecond timestamps that start at zero.
     pub(crate) fn flv(&self) -> PathBuf {
         made(&self.name(), "flv", |path| self.encode(path, None))
     }
 
-    /// The same, of an H.264 level that the size does not ask for.
+    /// The same, with an H.264 level above the one for its size.
     pub(crate) fn flv_of_level(&self, level: &str) -> PathBuf {
         made(&format!("{}-level{level}", self.name()), "flv", |path| {
             self.encode(path, Some(level));
@@ -120,7 +121,7 @@ impl Recipe {
                 ffmpeg.args(["-x264-params", "open-gop=1"]);
             }
             if self.size != PLAIN.size {
-                // So that it has the codec string of all others.
+                // The same level as all others, so that the codec strings are equal.
                 ffmpeg.args(["-level", level.unwrap_or("3")]);
             }
             let (w, h) = self.sample_aspect;
@@ -154,7 +155,8 @@ fn ffmpeg() -> Command {
     command
 }
 
-/// The file of this name in target/test-media, made if it is not there. Writes to a name of its own first, so that an interrupted run leaves nothing that looks finished.
+/// The file of this name in target/test-media, made if it does not exist. It is written under a
+/// different name first, so that an interrupted run leaves no incomplete file.
 pub(crate) fn made(name: &str, extension: &str, make: impl FnOnce(&Path)) -> PathBuf {
     static MAKING: Mutex<()> = Mutex::new(());
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("test-media");
@@ -169,7 +171,8 @@ pub(crate) fn made(name: &str, extension: &str, make: impl FnOnce(&Path)) -> Pat
     path
 }
 
-/// One grey picture of this width and height: the strip with `number`, below it a texture that scrolls and a bar that travels.
+/// One grey picture of this width and height: the strip with `number`, below it a texture that
+/// scrolls and a bar that moves.
 #[expect(clippy::cast_possible_truncation, reason = "a texture: any byte will do")]
 fn picture(number: u32, (width, height): (usize, usize)) -> Vec<u8> {
     let mut pixels = vec![0; width * height];
@@ -192,7 +195,8 @@ fn picture(number: u32, (width, height): (usize, usize)) -> Vec<u8> {
     pixels
 }
 
-/// The number that [`picture`] drew, from the strip scaled to 32 grey pixels; `None` where one is neither black nor white.
+/// The number that [`picture`] drew, from the strip scaled to 32 grey pixels; `None` where one is
+/// neither black nor white.
 pub(crate) fn number_of(strip: &[u8]) -> Option<u32> {
     strip.iter().try_fold(0, |number, &luma| match luma {
         0..80 => Some(number << 1),

@@ -1,5 +1,6 @@
-//! What the tests of the whole daemon share: the daemon itself, media to push, clients that publish and clients that read. Nothing
-//! here knows the daemon's code: it is driven by its command line, its sockets and its logs alone.
+//! Shared by the tests of the whole daemon: the daemon itself, media to publish, clients that
+//! publish and clients that read. Nothing here uses the daemon's code: it is controlled only
+//! through its command line, its sockets and its logs.
 
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
 
@@ -29,7 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A directory of one test: removed when the test passes, kept to look into when it fails.
+/// The directory of one test: removed when the test passes, kept for inspection when it fails.
 #[derive(Debug)]
 pub(crate) struct Workdir(PathBuf);
 
@@ -59,10 +60,10 @@ impl Drop for Workdir {
     }
 }
 
-/// Asks `probe` ten times a second until it has an answer.
+/// Calls `probe` ten times a second until it returns a value.
 ///
 /// # Panics
-/// When there is none after `limit`: `what` did not happen.
+/// If there is none after `limit`: `what` did not happen.
 #[track_caller]
 pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;

@@ -11,17 +11,17 @@ use std::{
     thread,
 };
 
-/// Browsers that may run at once: each wants about half a core.
+/// Number of browsers that may run at once: each needs about half a core.
 const BROWSERS: u32 = 2;
 
 static RUNNING: (Mutex<u32>, Condvar) = (Mutex::new(0), Condvar::new());
 
-/// What a viewer saw; the fields are those that play.mjs prints.
+/// The observations of a viewer; the fields are those that play.mjs prints.
 #[derive(Debug)]
 pub(crate) struct Report(pub(crate) Value);
 
 impl Report {
-    /// What a viewer would complain of, in words.
+    /// Faults that a viewer would notice, as texts.
     pub(crate) fn faults(&self) -> Vec<String> {
         let faults = self.list("/faults");
         faults
@@ -30,7 +30,7 @@ impl Report {
             .collect()
     }
 
-    /// The errors that the player says it cannot recover from.
+    /// The errors from which the player cannot recover.
     pub(crate) fn fatal(&self) -> Vec<String> {
         let errors = self.list("/errors");
         errors
@@ -40,7 +40,7 @@ impl Report {
             .collect()
     }
 
-    /// What the player said of errors, the ones that it recovers from too.
+    /// All errors of the player, including those from which it recovers.
     pub(crate) fn errors(&self) -> Vec<String> {
         let errors = self.list("/errors");
         errors
@@ -49,7 +49,7 @@ impl Report {
             .collect()
     }
 
-    /// The heights of the pictures shown, each with the second after start-up from which on.
+    /// The heights of the pictures shown, each with its start in seconds after start-up.
     pub(crate) fn shown(&self) -> Vec<(f64, u64)> {
         let shown = self.list("/shown");
         shown
@@ -61,7 +61,7 @@ impl Report {
             .collect()
     }
 
-    /// What the watch page said of the channel, one after the other.
+    /// The states of the channel that the watch page showed, in order.
     pub(crate) fn page_states(&self) -> Vec<&str> {
         let states = self.list("/page_states");
         states
@@ -82,7 +82,8 @@ impl Report {
             .unwrap_or_else(|| panic!("no {pointer} in {}", self.0))
     }
 
-    /// How many of the requests of all kinds came by each protocol, as the browser names it (`http/1.1`, `h2`, `h3`).
+    /// Number of requests of all kinds by protocol, as named by the browser (`http/1.1`, `h2`,
+    /// `h3`).
     pub(crate) fn protocols(&self) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
         for kind in self.0["protocols"].as_object().expect("protocols").values() {
@@ -99,19 +100,19 @@ impl Report {
     }
 }
 
-/// What happens while a player plays.
+/// An event while a player plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// The player's page is there, and opens the address after `--wait`.
+    /// The player's page is loaded, and opens the address after `--wait`.
     Ready,
     Started,
     /// Pictures of another height are shown.
     Shown(u64),
-    /// The watch page says another state of the channel.
+    /// The watch page shows another state of the channel.
     Page(&'static str),
 }
 
-/// What the watch page says of a channel.
+/// The states that the watch page shows.
 const PAGE_STATES: [&str; 9] = [
     "starting",
     "playing",
@@ -140,10 +141,11 @@ impl Event {
     }
 }
 
-/// The right to run one browser; given back when dropped. Take it before the publisher starts, so that waiting costs no media.
+/// The permit to run one browser, released when dropped. Take it before the publisher starts, so
+/// that waiting costs no media.
 #[derive(Debug)]
 pub(crate) struct Browser {
-    /// Locked for as long as no other process may run one that asks for quiet.
+    /// Locked while no other process may run a browser that needs a quiet machine.
     _alone: Option<File>,
 }
 
@@ -153,7 +155,8 @@ impl Browser {
         Self::place(None)
     }
 
-    /// Waits until no other that was taken so is there, in this process or another: for who encodes beside the browser.
+    /// Waits until no other exclusive permit exists, in this process or another: for tests that
+    /// encode beside the browser.
     pub(crate) fn alone() -> Self {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser.lock");
         let file = File::create(&path).expect("a file under target/");
@@ -176,7 +179,7 @@ impl Browser {
         self.play_with(player, url, seconds, &[], |_| ())
     }
 
-    /// Plays with more of play.mjs's options, and tells of what happens meanwhile.
+    /// Plays with more of play.mjs's options, and reports events meanwhile.
     #[track_caller]
     pub(crate) fn play_with(
         &self,
@@ -191,7 +194,8 @@ impl Browser {
             players.join("node_modules").exists(),
             "run `make test`, or `npm ci` in tests/players"
         );
-        // Chromium may take 40 s to start, and the player as long, before play.mjs gives up by itself.
+        // Chromium may take 40 s to start, and the player as long, before play.mjs gives up by
+        // itself.
         let limit = (seconds + 90).to_string();
         let mut command = Command::new("timeout");
         command

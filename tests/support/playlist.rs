@@ -1,5 +1,5 @@
-//! A strict reader of HLS playlists (draft-pantos-hls-rfc8216bis): a tag, an attribute or an order that the draft does not know
-//! panics with the line.
+//! A strict parser of HLS playlists (draft-pantos-hls-rfc8216bis): a tag, an attribute or an order
+//! that the draft does not define panics with the line.
 
 use std::collections::BTreeMap;
 
@@ -81,7 +81,7 @@ pub(crate) struct Media {
     pub(crate) media_sequence: u64,
     pub(crate) discontinuity_sequence: u64,
     pub(crate) independent_segments: bool,
-    /// Segments that a delta update leaves out.
+    /// Number of segments that a delta update leaves out.
     pub(crate) skipped: u64,
     pub(crate) segments: Vec<Segment>,
     /// The parts of the segment that is not complete.
@@ -110,7 +110,7 @@ pub(crate) struct Segment {
     pub(crate) gap: bool,
     pub(crate) discontinuity: bool,
     pub(crate) date_time: Option<String>,
-    /// The header in effect; `None` where a delta update has left out the tag that says it.
+    /// The header in effect; `None` if a delta update has left out its tag.
     pub(crate) map: Option<String>,
     pub(crate) parts: Vec<Part>,
 }
@@ -263,7 +263,8 @@ impl Media {
         self.media_sequence + self.skipped + self.segments.len() as u64
     }
 
-    /// The last part listed: its segment's number and its place there; `None` when the newest segment has no parts listed.
+    /// The last listed part: its segment's number and its index there; `None` if the newest segment
+    /// has no listed parts.
     pub(crate) fn last_part(&self) -> Option<(u64, u64)> {
         let segment = if self.open.parts.is_empty() {
             self.segments.last()?
@@ -278,7 +279,7 @@ impl Media {
         self.segments.iter().chain([&self.open])
     }
 
-    /// A delta update filled up from an older playlist (6.3.7).
+    /// A delta update completed from an older playlist (6.3.7).
     #[track_caller]
     pub(crate) fn filled_from(&self, older: &Self) -> Self {
         let skipped = self.media_sequence..self.media_sequence + self.skipped;
@@ -294,7 +295,7 @@ impl Media {
             "the older playlist has the skipped segments"
         );
         for segment in &mut segments {
-            // What a full playlist of now would not list any more.
+            // A full playlist would no longer list it.
             if !self.lists_parts_of(segment.msn) {
                 segment.parts.clear();
             }
@@ -318,7 +319,8 @@ impl Media {
             .any(|segment| segment.msn == msn && !segment.parts.is_empty())
     }
 
-    /// What holds for every playlist of a live low-latency stream, by itself (rfc8216bis 4.4 and Appendix B).
+    /// The rules for every single playlist of a live low-latency stream (rfc8216bis 4.4 and
+    /// Appendix B).
     #[track_caller]
     pub(crate) fn assert_rules(&self) {
         let target = f64::from(self.target_duration);
@@ -358,7 +360,8 @@ impl Media {
             );
             return;
         }
-        // 6.2.2: a live playlist is never shorter than three target durations, once it has been that long.
+        // 6.2.2: a live playlist is never shorter than three target durations, once it has been
+        // that long.
         let part_target = self.part_target.expect("4.4.3.7: EXT-X-PART-INF where parts are");
         assert!(self.control.can_block_reload, "CAN-BLOCK-RELOAD");
         let hold_back = self.control.part_hold_back.expect("PART-HOLD-BACK is required");
@@ -384,7 +387,7 @@ impl Media {
                     "{part:?} in PART-TARGET {part_target}"
                 );
                 let excused = last || part.independent || part.gap || gaps(segment.parts.get(index + 1));
-                // The newest part of the open segment may yet turn out to be the last.
+                // The newest part of the open segment may turn out to be its last one.
                 let newest = !complete && index + 1 == segment.parts.len();
                 assert!(
                     excused || newest || part.duration >= 0.85 * part_target - 1e-9,
@@ -405,7 +408,8 @@ impl Media {
         let after: f64 = self.open.parts.iter().map(|part| part.duration).sum();
         let mut from_end = after;
         for segment in self.segments.iter().rev() {
-            // Appendix B.1: parts are removed once they are more than three target durations from the end; one segment of leeway.
+            // Appendix B.1: parts are removed once they are more than three target durations from
+            // the end; one segment of leeway.
             assert!(
                 segment.parts.is_empty() || from_end <= 4.0 * target,
                 "parts of segment {} linger",
@@ -415,7 +419,7 @@ impl Media {
         }
     }
 
-    /// What holds between this playlist and one that was read before it (6.2.1, 6.2.2).
+    /// The rules between this playlist and an earlier one (6.2.1, 6.2.2).
     #[track_caller]
     pub(crate) fn assert_follows(&self, older: &Self) {
         assert!(

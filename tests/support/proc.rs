@@ -1,4 +1,4 @@
-//! What the kernel knows of a process: proc(5). And signals to it.
+//! The kernel's information about a process: proc(5). And signals to it.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Sends a signal by its name, such as `KILL`.
+/// Sends a signal by its name, for example `KILL`.
 #[track_caller]
 pub(crate) fn signal(pid: u32, name: &str) {
     let status = Command::new("kill")
@@ -28,21 +28,22 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
     pids.filter(|child| parent(*child) == Some(pid)).collect()
 }
 
-/// The parent of a process that exists. Behind the name in parentheses stand its state and its parent's number.
+/// The parent of an existing process. The name in parentheses is followed by the state and the
+/// parent's number.
 fn parent(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after) = stat.rsplit_once(')')?;
     after.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// The words of a process's command line; none if it is gone.
+/// The arguments of a process's command line; empty if it has ended.
 pub(crate) fn command_line(pid: u32) -> Vec<String> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
     words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
-/// Its open file descriptors, as what they refer to.
+/// The targets of its open file descriptors.
 pub(crate) fn descriptors(pid: u32) -> Vec<String> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs");
     let links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
@@ -66,7 +67,8 @@ pub(crate) fn resident_kib(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse().expect("KiB")
 }
 
-/// Processor time of all its threads; none if it is gone. The first field of schedstat is nanoseconds.
+/// Processor time of all its threads; zero if it has ended. The first field of schedstat is in
+/// nanoseconds.
 pub(crate) fn processor_time(pid: u32) -> Duration {
     let threads = fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
@@ -79,8 +81,8 @@ pub(crate) fn processor_time(pid: u32) -> Duration {
     Duration::from_nanos(spent.sum())
 }
 
-/// A process that gets little of the processor: it is stopped whenever it has had its share, and goes on a moment later. Dropping
-/// this lets it run.
+/// A process with a limited share of the processor: it is stopped whenever it has used its share,
+/// and continued a moment later. Dropping this lets it run.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     end: Arc<AtomicBool>,
@@ -88,7 +90,7 @@ pub(crate) struct Throttle {
 }
 
 impl Throttle {
-    /// Leaves it `share` of what it takes now, as a second of watching says.
+    /// Limits it to `share` of its present usage, as measured for a second.
     pub(crate) fn to_share(pid: u32, share: f64) -> Self {
         const SPAN: Duration = Duration::from_secs(1);
         const TURN: Duration = Duration::from_millis(200);

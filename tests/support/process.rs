@@ -1,4 +1,4 @@
-//! Child processes: each ends with its owner, and what it wrote to stderr can be read.
+//! Child processes: each ends with its owner, and its stderr can be read.
 
 use std::{
     ffi::OsStr,
@@ -65,7 +65,7 @@ impl Process {
         self.lines().join("\n")
     }
 
-    /// Waits until `find` answers for the lines so far.
+    /// Waits until `find` returns a value for the lines so far.
     #[track_caller]
     pub(crate) fn wait_for_lines<T>(
         &mut self,

@@ -1,4 +1,5 @@
-//! Real clients that publish: ffmpeg, GStreamer and librtmp. All send media encoded beforehand, at the speed of a clock.
+//! Real clients that publish: ffmpeg, GStreamer and librtmp. All send pre-encoded media in real
+//! time.
 
 use super::{
     media::{self, Recipe},
@@ -52,7 +53,8 @@ pub(crate) fn gstreamer(recipe: &Recipe, url: &str) -> Process {
     Process::spawn("gst-launch-1.0", ["-q".to_owned()].into_iter().chain(description))
 }
 
-/// librtmp sends the recipe's access units as they are, through a program of a few lines: Debian's rtmpdump only receives.
+/// librtmp sends the recipe's access units as they are, through a small program, because Debian's
+/// rtmpdump only receives.
 pub(crate) fn librtmp(recipe: &Recipe, url: &str) -> Process {
     let mut command = Command::new(librtmp_program());
     command.arg(recipe.flv()).arg(url);

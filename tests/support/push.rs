@@ -1,4 +1,4 @@
-//! A publisher of our own at the speed of a clock: the tags that a test has made, as they are.
+//! Our own publisher: sends the tags of a test unchanged, in real time.
 
 use super::rtmp::{Client, Tag};
 use std::{
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A push that goes on. Dropping it ends it.
+/// A running publisher. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Push {
     stop: Arc<AtomicBool>,
@@ -19,16 +19,17 @@ pub(crate) struct Push {
 }
 
 impl Push {
-    /// Sends `tags` to `channel`, each when its stamp is due, and closes the connection after the last.
+    /// Sends `tags` to `channel`, each when its timestamp is due, and closes the connection after
+    /// the last.
     ///
     /// # Panics
-    /// When the daemon refuses it; a connection that ends early panics in [`Push::finish`].
+    /// If the daemon refuses it; a connection that ends early panics in [`Push::finish`].
     #[track_caller]
     pub(crate) fn start(rtmp: SocketAddr, channel: &str, tags: Vec<Tag>) -> Self {
         Self::edited(rtmp, channel, tags, |tag| vec![tag])
     }
 
-    /// The same, with what `edit` makes of each tag when it is due.
+    /// The same, with each tag changed by `edit` when it is due.
     #[track_caller]
     pub(crate) fn edited(
         rtmp: SocketAddr,
@@ -53,7 +54,7 @@ impl Push {
                     client.tag(&tag, tag.timestamp).expect("the server reads");
                 }
             }
-            // What is on the way still arrives; a reset would throw it away.
+            // Bytes in transit still arrive; a reset would discard them.
             client.shutdown(Shutdown::Write);
         });
         Self {

@@ -1,4 +1,5 @@
-//! An RTMP client of our own, for what no real client does: it writes whatever chunks a test wants.
+//! Our own RTMP client, for behaviour that no real client has: it writes any chunks that a test
+//! needs.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +17,7 @@ pub(crate) const VIDEO: u8 = 9;
 pub(crate) const DATA: u8 = 18;
 pub(crate) const COMMAND: u8 = 20;
 
-/// An AMF0 value, as far as commands need them.
+/// An AMF0 value, for the types that commands need.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Amf {
     Number(f64),
@@ -104,7 +105,7 @@ fn text(bytes: &mut &[u8]) -> String {
     text
 }
 
-/// The values of a command, written one after the other.
+/// The values of a command, serialised in order.
 pub(crate) fn amf(values: &[Amf]) -> Vec<u8> {
     let mut out = Vec::new();
     for value in values {
@@ -113,7 +114,7 @@ pub(crate) fn amf(values: &[Amf]) -> Vec<u8> {
     out
 }
 
-/// Why the server said no: the `code` and `description` of its `onStatus` or `_error`.
+/// The refusal of the server: the `code` and `description` of its `onStatus` or `_error`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) code: String,
@@ -129,7 +130,7 @@ pub(crate) struct Client {
     partial: BTreeMap<u32, Partial>,
 }
 
-/// What is known of a chunk stream the server sends on.
+/// The state of a chunk stream of the server.
 #[derive(Debug, Default, Clone)]
 struct Partial {
     length: usize,
@@ -139,7 +140,7 @@ struct Partial {
 }
 
 impl Client {
-    /// Connects and does the simple handshake (5.2).
+    /// Connects and performs the simple handshake (5.2).
     pub(crate) fn connect(addr: SocketAddr) -> Self {
         let mut socket = TcpStream::connect(addr).expect("the listener accepts");
         socket
@@ -163,7 +164,7 @@ impl Client {
         }
     }
 
-    /// `connect`, `createStream`, `publish`; the answer of the last.
+    /// `connect`, `createStream`, `publish`. Returns the result of the last.
     pub(crate) fn publish(addr: SocketAddr, app: &str, key: &str) -> Result<Self, Refusal> {
         Self::publish_with(addr, app, key, &[])
     }
@@ -221,7 +222,7 @@ impl Client {
             .expect("the message is taken");
     }
 
-    /// Sends one tag of an FLV file with a stamp of the caller's.
+    /// Sends one tag of an FLV file with the caller's timestamp.
     pub(crate) fn tag(&mut self, tag: &Tag, timestamp: u32) -> io::Result<()> {
         let chunk_stream = if tag.kind == VIDEO { 6 } else { 4 };
         self.message(chunk_stream, tag.kind, 1, timestamp, &tag.payload)
@@ -240,7 +241,7 @@ impl Client {
         self.socket.write_all(&chunks.concat())
     }
 
-    /// Ends the connection without a word of RTMP.
+    /// Ends the connection without an RTMP message.
     pub(crate) fn shutdown(self, how: Shutdown) {
         let _ = self.socket.shutdown(how);
     }
@@ -249,7 +250,7 @@ impl Client {
         self.socket.write_all(bytes)
     }
 
-    /// Whether the server has closed the connection, or does within `limit`; what it still sends is thrown away.
+    /// Whether the server closes the connection within `limit`; its remaining output is discarded.
     pub(crate) fn is_closed_within(&mut self, limit: Duration) -> bool {
         self.socket
             .set_read_timeout(Some(limit))
@@ -264,7 +265,8 @@ impl Client {
         }
     }
 
-    /// Waits for a command of this name; an `_error`, or an `onStatus` of level `error`, is a refusal.
+    /// Waits for a command of this name; an `_error`, or an `onStatus` of level `error`, is a
+    /// refusal.
     fn answer(&mut self, wanted: &str) -> Result<(), Refusal> {
         loop {
             let Ok((kind, payload)) = self.read_message() else {
@@ -298,7 +300,7 @@ impl Client {
         }
     }
 
-    /// Another hand on the connection, to read while this one writes.
+    /// A duplicate of the connection, to read while this one writes.
     pub(crate) fn reader(&mut self) -> Self {
         Self {
             socket: self.socket.try_clone().expect("a descriptor"),
@@ -308,7 +310,8 @@ impl Client {
         }
     }
 
-    /// Waits for an `onStatus` with this code; its level, or none if the connection ends or is silent for `limit` before.
+    /// Waits for an `onStatus` with this code. Returns its level, or `None` if the connection ends
+    /// or is silent for `limit`.
     pub(crate) fn status(&mut self, code: &str, limit: Duration) -> Option<String> {
         self.socket
             .set_read_timeout(Some(limit))
@@ -401,7 +404,7 @@ pub(crate) fn chunks(id: u8, kind: u8, stream: u32, timestamp: u32, payload: &[u
     chunks
 }
 
-/// One tag of an FLV file: an RTMP message's type, stamp in milliseconds and payload.
+/// One tag of an FLV file: an RTMP message's type, timestamp in milliseconds and payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tag {
     pub(crate) kind: u8,
@@ -410,17 +413,17 @@ pub(crate) struct Tag {
 }
 
 impl Tag {
-    /// A sequence header: what a decoder needs before the first access unit.
+    /// Whether it is a sequence header, which a decoder needs before the first access unit.
     pub(crate) fn is_header(&self) -> bool {
         matches!(self.kind, AUDIO | VIDEO) && self.payload.get(1) == Some(&0)
     }
 
-    /// An access unit of video.
+    /// Whether it is an access unit of video.
     pub(crate) fn is_picture(&self) -> bool {
         self.kind == VIDEO && self.payload.get(1) == Some(&1)
     }
 
-    /// A video key frame.
+    /// Whether it is a video key frame.
     pub(crate) fn is_key(&self) -> bool {
         self.kind == VIDEO && self.payload.first() == Some(&0x17) && self.payload.get(1) == Some(&1)
     }

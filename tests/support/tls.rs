@@ -1,4 +1,5 @@
-//! TLS as clients see it: certificates made for a test, a client that trusts one of them alone, and the programs that speak HTTP over it.
+//! TLS from the clients' side: certificates for a test, a client that trusts only one of them, and
+//! programs that use HTTP over it.
 
 use super::Workdir;
 use rustls::{
@@ -27,7 +28,7 @@ pub(crate) struct Certificate {
 pub(crate) type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 impl Certificate {
-    /// Makes a new one as `NAME.pem` and `NAME.key`.
+    /// Creates a new one as `NAME.pem` and `NAME.key`.
     pub(crate) fn make(directory: &Path, name: &str) -> Self {
         let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
         let key = rcgen::KeyPair::generate().expect("a key");
@@ -42,7 +43,7 @@ impl Certificate {
         made
     }
 
-    /// Puts it in `other`'s place, each file at once, as certbot's hooks do.
+    /// Replaces `other`, each file atomically, as certbot's hooks do.
     pub(crate) fn replace(&self, other: &Self) {
         for (from, to) in [(&self.key, &other.key), (&self.cert, &other.cert)] {
             let beside = to.with_extension("new");
@@ -72,7 +73,8 @@ impl Certificate {
         .into()
     }
 
-    /// Shakes hands with `addr`, trusting this certificate alone; what it says if it does not come to that.
+    /// Performs a handshake with `addr`, trusting only this certificate. Returns the error text if
+    /// it fails.
     pub(crate) fn connect(&self, addr: SocketAddr, alpn: &[&str]) -> Result<Stream, String> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der().into()).map_err(|err| err.to_string())?;
@@ -97,7 +99,7 @@ impl Certificate {
     }
 }
 
-/// An answer as some client saw it: without what belongs to a connection, a moment or a protocol.
+/// A response as a client received it, without the fields of a connection, a moment or a protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -118,7 +120,7 @@ impl Answer {
     }
 }
 
-/// What curl gets, with these options; it trusts `certificate` alone.
+/// curl's output with these options; it trusts only `certificate`.
 #[track_caller]
 pub(crate) fn curl(certificate: &Certificate, url: &str, options: &[&str]) -> Answer {
     let workdir = Workdir::new("curl");
@@ -155,7 +157,7 @@ pub(crate) fn curl(certificate: &Certificate, url: &str, options: &[&str]) -> An
     )
 }
 
-/// What curl says it did, by its `--write-out` variable.
+/// The value of curl's `--write-out` variable.
 #[track_caller]
 pub(crate) fn curl_says(certificate: &Certificate, url: &str, options: &[&str], variable: &str) -> String {
     let output = Command::new("curl")
@@ -169,7 +171,7 @@ pub(crate) fn curl_says(certificate: &Certificate, url: &str, options: &[&str], 
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// What tests/players/h3.py says in `mode`, with these options.
+/// The output of tests/players/h3.py in `mode`, with these options.
 #[track_caller]
 pub(crate) fn h3(mode: &str, certificate: &Certificate, url: &str, options: &[&str]) -> Value {
     let players = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/players");
