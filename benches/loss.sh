@@ -1,14 +1,15 @@
 #!/bin/sh
-# HTTP/3 beside HTTP/2 over a link that loses packets: hls.js in headless Chromium plays the daemon's source over each in turn, on a link that
-# delays and loses what the server sends (lossy_link.py). Told are the latency from encoder to screen, stalls, and the protocol that the browser
-# itself names.
+# HTTP/3 beside HTTP/2 over a link that loses packets: hls.js in headless Chromium plays the daemon's
+# source over each in turn, on a link that delays and loses the server's packets (lossy_link.py).
+# Reports the latency from encoder to screen, stalls, and the protocol according to the browser.
 #
 #   benches/loss.sh [SECONDS] [DELAY_MS:LOSS_PERCENT] [PROTOCOLS] [UP_DELAY_MS:UP_LOSS_PERCENT]     120 40:1 "h2 h3" 0:0
 #
-# CONGESTION names the TCP congestion control of the server (sysctl net.ipv4.tcp_allowed_congestion_control has those that a namespace may set).
-# OUT names a directory that is to keep the reports, the daemon's log and its access log.
-# Needs root, target/release/streamforge (or DAEMON), ffmpeg, chromium, openssl, iproute2, and `npm ci` in tests/players. Whatever it starts
-# ends with it.
+# CONGESTION: the TCP congestion control of the server (sysctl
+# net.ipv4.tcp_allowed_congestion_control lists those that a namespace may set).
+# OUT: a directory for the reports, the daemon's log and its access log.
+# Needs root, target/release/streamforge (or DAEMON), ffmpeg, chromium, openssl, iproute2, and `npm ci`
+# in tests/players. All processes that it starts end with it.
 set -eu
 
 seconds=${1:-120} down=${2:-40:1} protocols=${3:-"h2 h3"} up=${4:-0:0} seed=${SEED:-1}
@@ -20,7 +21,7 @@ client="ip netns exec $name-client"
 scratch=$(mktemp -d /dev/shm/streamforge-loss-XXXXXX)
 link='' streamforge='' publisher=''
 
-# Asks each to end, and waits until it has; the link last, for the others run on it.
+# Ends each process and waits for it; the link last, because the others use it.
 finish() {
     status=$?
     trap - EXIT INT TERM
@@ -36,7 +37,7 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-# Until the file holds the text, at most 20 s.
+# Waits until the file contains the text, at most 20 s.
 await() {
     for _ in $(seq 200); do
         grep -q "$2" "$1" 2>/dev/null && return
@@ -65,7 +66,7 @@ STREAMFORGE_PUBLISH_POLICY=open STREAMFORGE_DATA_DIR=$scratch STREAMFORGE_RTMP_L
 streamforge=$!
 await "$scratch/log" listening "the daemon does not listen"
 
-# Long enough for both, and for browsers to start.
+# Long enough for both protocols, including the start of the browsers.
 length=$((2 * seconds + 120))
 $server node "$root/tests/players/clock.mjs" --url rtmp://127.0.0.1:1935/live/loss --seconds "$length" --kbps 1500 9>&- >"$scratch/publisher" 2>&1 &
 publisher=$!
@@ -73,7 +74,7 @@ sleep 8
 
 for protocol in $protocols; do
     case $protocol in h2) flag='' ;; h3) flag=--http3 ;; *) echo "$protocol: h2 or h3" >&2; exit 2 ;; esac
-    # Its own exit status is for tests: here its report is what counts.
+    # The exit status is for tests; here only the report counts.
     $client node "$root/tests/players/play.mjs" --player hls --url https://10.77.0.1:8443/live/loss/master.m3u8 --seconds "$seconds" \
         --latency --certificate "$scratch/cert.pem" $flag 9>&- >"$scratch/$protocol.json" 2>"$scratch/$protocol.err" || true
     node "$root/benches/loss_report.mjs" "$protocol" "$down" "$scratch/$protocol.json" || { cat "$scratch/$protocol.err"; tail -5 "$scratch/log"; }

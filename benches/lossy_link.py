@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""A link that loses and delays packets, for kernels without netem: two network namespaces whose only way to each other is this program.
+"""A link that loses and delays packets, for kernels without netem: two network namespaces that only
+this program connects.
 
     lossy_link.py --down 40:1 --up 0:0 --seed 1 [--name NAME]   until its standard input ends, or SIGTERM
     lossy_link.py --down 40:1 --up 0:0 --check                  measures itself and ends
 
-`--down` is what leaves the server, `--up` what leaves the client: milliseconds of delay and per cent lost. So `--down 40:1 --up 0:0` is what
-`tc qdisc add dev eth0 root netem delay 40ms loss 1%` does on the server: a round trip takes 40 ms, and acknowledgements are not lost. Packets
-keep their order, each is lost with the same chance whatever became of the one before, from a seed; there is no limit on the rate but this
-program's own (about 30 000 packets a second). The server is 10.77.0.1 in the namespace NAME-server, the client 10.77.0.2 in NAME-client.
+`--down` applies to packets of the server, `--up` to those of the client: milliseconds of delay and
+per cent lost. So `--down 40:1 --up 0:0` equals `tc qdisc add dev eth0 root netem delay 40ms loss 1%`
+on the server: a round trip takes 40 ms, and acknowledgements are not lost. Packets keep their order,
+and each is lost independently with the same probability, from a seed; only the program itself limits
+the rate (about 30 000 packets a second). The server is 10.77.0.1 in the namespace NAME-server, the client 10.77.0.2 in NAME-client.
 
-`ready` on standard output says that the link is up; at the end a JSON object says what it did. Needs root and iproute2.
+`ready` on standard output means that the link is up; at the end a JSON object has its statistics.
+Needs root and iproute2.
 """
 
 import argparse
@@ -31,13 +34,14 @@ SERVER, CLIENT = "10.77.0.1", "10.77.0.2"
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 SO_RCVBUFFORCE, RCVBUF = 33, 32 << 20
-# linux/sockios.h, linux/ethtool.h: the checksum is left to the device, segmentation and joining are left to it: all off, for a packet that is
-# read here is sent as it is.
+# linux/sockios.h, linux/ethtool.h: checksum, segmentation and receive offloads. All are disabled,
+# because a packet that is read here is sent unchanged.
 SIOCETHTOOL = 0x8946
 OFFLOADS = {"rx checksum": 0x15, "tx checksum": 0x17, "sg": 0x19, "tso": 0x1F, "ufo": 0x22, "gso": 0x24, "gro": 0x2C}
 OPTIONAL = {"ufo", "rx checksum"}
 FRAME_BYTES = 1514
-# Packets in flight in one direction. More are dropped and counted apart: no link holds without end.
+# Maximum number of packets in flight in one direction. Further ones are dropped and counted
+# separately.
 MAX_QUEUE = 100_000
 BATCH = 64
 
@@ -75,7 +79,7 @@ def impairment(text):
 
 
 def run(options):
-    """Makes the namespaces, has a process in a third one forward, and takes all away again."""
+    """Creates the namespaces, forwards in a third one, and removes them at the end."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     names = {side: f"{options.name}-{side}" for side in ("server", "client", "link")}
     forwarder = None
@@ -131,7 +135,7 @@ def offloads_off(device):
 
 
 class Direction:
-    """One way over the link: what has come waits for its time."""
+    """One direction of the link: received packets wait for their time."""
 
     def __init__(self, source, target, delay, loss, noise):
         self.source, self.target, self.delay, self.loss, self.noise = source, target, delay, loss, noise
@@ -173,7 +177,7 @@ class Direction:
 
 
 def forward(options):
-    """Between the devices `server` and `client` of this namespace, until standard input ends."""
+    """Forwards between the devices `server` and `client` of this namespace until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ends = {}
     for device in ("server", "client"):
@@ -183,7 +187,8 @@ def forward(options):
         end.bind((device, ETH_P_ALL))
         end.setblocking(False)
         ends[device] = end
-    # Each direction has numbers of its own: what one side sends does not change what the other loses.
+    # Each direction has its own random numbers, so that one side's packets do not change the other's
+    # losses.
     down = Direction(ends["server"], ends["client"], *options.down, random.Random(options.seed))
     up = Direction(ends["client"], ends["server"], *options.up, random.Random(options.seed + 1))
     print("ready", flush=True)
@@ -208,7 +213,8 @@ def forward(options):
 
 
 def check(names):
-    """Round trips and loss by datagrams, and one transfer each way over TCP, from the client's namespace."""
+    """Measures round trips and loss with datagrams, and one TCP transfer in each direction, from the
+    client's namespace."""
     command = ["ip", "netns", "exec", names["server"], sys.executable, __file__, "--echo"]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
@@ -221,7 +227,7 @@ def check(names):
 
 
 def echo():
-    """Sends datagrams back; over TCP, sends what it is asked for. Until standard input ends."""
+    """Echoes datagrams, and sends the requested bytes over TCP, until standard input ends."""
     datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     datagrams.bind((SERVER, 7))
     listener = socket.create_server((SERVER, 7))

@@ -1,19 +1,19 @@
-// Reads the state of a channel from its playlists. They are there wherever the stream is: at an edge
-// too, which has no list of streams.
+// Reads the state of a channel from its playlists. They are available wherever the stream is: also at
+// an edge, which has no list of streams.
 
 const LIMIT_MS = 10000;
 
 // The state of the channel whose playlists are under `base`, an absolute URL that ends in a slash:
 //
 // - `offline`: there is no such channel.
-// - `unreachable`: the server does not answer, or with an error.
-// - `starting`: it has begun, and there is nothing to play yet.
+// - `unreachable`: the server does not respond, or responds with an error.
+// - `starting`: it has begun, and has no media yet.
 // - `ended`: its last broadcast has ended.
-// - `away`: its publisher is gone and may come back.
-// - `live`: there is something to play.
+// - `away`: its publisher has left and may return.
+// - `live`: it has media to play.
 //
-// With `closely`, the media playlists are read too; without, `live` means that the channel is there.
-// `retryMs` is how long the server asks to wait before the next request, if it does.
+// With `closely`, the media playlists are read too; without, `live` means that the channel exists.
+// `retryMs` is the server's requested wait before the next request, if any.
 export async function read(base, closely) {
   const { status, text, retryMs } = await get(new URL('master.m3u8', base));
   if (status === 404 || status === 410) return { state: 'offline', retryMs };
@@ -32,7 +32,7 @@ export async function read(base, closely) {
   };
 }
 
-// The validators of the last answer are sent along, so that an unchanged playlist costs a 304.
+// Sends the validators of the last response, so that an unchanged playlist costs a 304.
 async function get(url) {
   // AbortSignal.timeout is missing in Safari before 16 and in the browsers of many TVs.
   const controller = new AbortController();
@@ -53,10 +53,10 @@ function stateOf(lists) {
   return lists.every(({ away }) => away) ? 'away' : 'live';
 }
 
-// What a multivariant playlist offers:
+// The content of a multivariant playlist:
 //
-// - `kinds`: the families of codecs, and whether audio is apart from video. A player that has begun
-//   cannot follow when they change; when rates, levels or profiles do, it can.
+// - `kinds`: the codec families, and whether audio is separate from video. A player that has begun
+//   cannot follow a change of these; it can follow a change of rates, levels or profiles.
 // - `tracks`: the playlists of all tracks.
 // - `playlists`: the first variant's, and the first of its audio.
 export function parseMultivariant(text) {
@@ -86,8 +86,8 @@ export function parseMultivariant(text) {
   };
 }
 
-// What a media playlist says: whether it has ended, whether the newest that it lists is missing, the
-// newest media that are not, and the broadcast they are of.
+// The state of a media playlist: whether it has ended, whether its newest entry is a gap, the newest
+// media that are not, and their broadcast.
 export function parseMedia(text) {
   let [newest, away, ended, gap] = ['', false, false, false];
   const lists = (uri, missing) => {

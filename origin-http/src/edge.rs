@@ -1,10 +1,14 @@
-//! Edge mode: what is not made here is fetched from an origin over HTTP, kept for as long as the origin allows, and served like our own.
+//! Edge mode: media of other processes are fetched from an origin over HTTP, kept for as long as
+//! the origin allows, and served like our own.
 //!
-//! The way of a request: `key` says what it is for, `cache` whether that is here or on its way, `fetch` asks the `origins` and reads
-//! the answer into an `object` while viewers read it, `respond` makes each viewer's answer of it. However many want an object, one request
-//! for it is under way, a playlist's that has to be waited for too; whoever leaves does not end it for others.
+//! The path of a request: `key` identifies its object, `cache` finds that in memory or as a fetch
+//! in progress, `fetch` asks the `origins` and reads the response into an `object` while viewers
+//! read it, `respond` makes each viewer's response. However many viewers want an object, one
+//! request for it is in progress, including a blocking playlist request; a viewer that leaves does
+//! not end it for others.
 //!
-//! RFC 9110 (conditional requests, ranges, Via), RFC 9111 (a shared cache), RFC 8586 (loops), RFC 8216bis 6.2.5 and its appendix B.1.
+//! RFC 9110 (conditional requests, ranges, Via), RFC 9111 (a shared cache), RFC 8586 (loops), RFC
+//! 8216bis 6.2.5 and its appendix B.1.
 
 mod budget;
 mod cache;
@@ -58,10 +62,11 @@ pub use config::{Config, Origin};
 pub use metrics::Metrics;
 use metrics::Outcome;
 
-/// Fetches of one request: others' of the same object, whose answers were theirs alone, and its own.
+/// Maximum number of fetches for one request: others' of the same object, whose responses are not
+/// shared, and its own.
 const MAX_FETCHES: usize = 3;
 
-/// Fetches, keeps and serves what others make. One for all listeners.
+/// Fetches, caches and serves media of other processes. One for all listeners.
 pub struct Edge {
     cache: Arc<Cache>,
     budget: Arc<Budget>,
@@ -71,18 +76,20 @@ pub struct Edge {
     waiting: Arc<Semaphore>,
     object_bytes: u64,
     stall: Duration,
-    /// What this edge calls itself to others.
+    /// The name of this edge in forwarded messages.
     identity: HeaderValue,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Edge {
-    /// An edge of `config.origin`, which lists one at least. Connects to nobody yet; a disk cache is looked through on its own thread.
+    /// An edge of the origins in `config.origin`, at least one. Does not connect yet; a disk cache
+    /// is scanned on a separate thread.
     ///
     /// # Errors
-    /// `InvalidInput`, one line for the operator: a value is out of its range, there is no origin, or nobody vouches for an `https` one. A
-    /// disk cache that cannot be used is no error: it is said in the log, and there is none.
+    /// `InvalidInput`, one line for the operator: a value is out of its range, there is no origin,
+    /// or there is no certificate authority for an `https` one. An unusable disk cache is no error:
+    /// it is logged, and disabled.
     pub fn new(config: &Config, metrics: Metrics) -> io::Result<Arc<Self>> {
         Self::with(config, metrics, |origin, tls| Dial::new(origin, config.connect(), tls))
     }
@@ -127,8 +134,8 @@ impl Edge {
         }))
     }
 
-    /// Answers a request for media, a playlist, manifest or picture; `None` if it is for nothing that origins have. `Server-Timing` says
-    /// what became of it.
+    /// Responds to a request for media, a playlist, manifest or picture; `None` if it is for a
+    /// resource that origins do not have. `Server-Timing` has the outcome.
     pub(crate) async fn answer(
         self: &Arc<Self>,
         head: &Parts,
@@ -147,7 +154,7 @@ impl Edge {
         };
         let hops = Hops::of(head);
         if hops.include(&self.identity) {
-            debug!(target = %wanted.key.target, "a request has come back: an origin of this edge asks this edge");
+            debug!(target = %wanted.key.target, "request loop: an origin of this edge asks this edge");
             return Some(refuse(
                 StatusCode::LOOP_DETECTED,
                 "this edge asks itself\n",
@@ -158,7 +165,7 @@ impl Edge {
             let why = "it was passed on too often\n";
             return Some(refuse(StatusCode::LOOP_DETECTED, why, Lifetime::NoStore));
         }
-        // Without a port it is a process of ours, which stands for many.
+        // A peer without a port is a process of ours, which forwards for many viewers.
         let viewer = (peer.port() != 0).then(|| peer.ip());
         let (result, outcome) = self.object(wanted, hops, viewer).await;
         self.metrics.count(outcome);
@@ -188,14 +195,16 @@ impl Edge {
         Some(response)
     }
 
-    /// Ends all fetches, and waits until the connections to origins are closed. To be called when no more requests come.
+    /// Ends all fetches, and waits until the connections to origins are closed. Call it after the
+    /// last request.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// The object that is wanted, from here or an origin. What an origin said to another alone is asked about again.
+    /// The requested object, from the cache or an origin. A response that may depend on another
+    /// viewer's request is fetched again.
     async fn object(
         self: &Arc<Self>,
         wanted: Wanted,

@@ -1,4 +1,4 @@
-//! The memory of an edge: one budget for all that it holds, and the charges against it.
+//! The memory of an edge: one budget for everything that it holds, and the charges against it.
 
 use std::sync::{
     Arc,
@@ -7,8 +7,8 @@ use std::sync::{
 
 use prometheus_client::metrics::gauge::Gauge;
 
-/// The purpose that memory is wanted for. Viewers that read slowly hold what they read, so a reserve
-/// is kept from large objects; otherwise they would keep the small ones out.
+/// The purpose of memory. Viewers that read slowly hold the objects that they read, so a reserve is
+/// closed to large objects; otherwise they would exclude small ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Claim {
     /// A playlist, a manifest, a picture or an error: all of the memory.
@@ -19,7 +19,7 @@ pub(super) enum Claim {
     Large,
 }
 
-/// The memory that all objects may take together.
+/// The memory of all objects together.
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: u64,
@@ -27,7 +27,7 @@ pub(super) struct Budget {
     gauge: Gauge,
 }
 
-/// Memory taken from a budget by one owner, given back when it is dropped.
+/// Memory charged to a budget by one owner, released when dropped.
 #[derive(Debug)]
 pub(super) struct Charge {
     budget: Arc<Budget>,
@@ -35,7 +35,7 @@ pub(super) struct Charge {
 }
 
 impl Budget {
-    /// A budget of `limit` bytes; `gauge` shows how many are taken.
+    /// A budget of `limit` bytes; `gauge` shows the charged bytes.
     pub(super) fn new(limit: u64, gauge: Gauge) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -44,7 +44,7 @@ impl Budget {
         })
     }
 
-    /// Whether `bytes` more would be too many for such a claim.
+    /// Whether `bytes` more would exceed the limit of this claim.
     pub(super) fn is_short_of(&self, bytes: u64, claim: Claim) -> bool {
         let reserve = match claim {
             Claim::Text => 0,
@@ -54,7 +54,7 @@ impl Budget {
         self.used.load(Ordering::Relaxed).saturating_add(bytes) > self.limit - reserve
     }
 
-    /// Takes `bytes`, whether there is room or not: the caller has made room.
+    /// Charges `bytes`, even beyond the limit: the caller has made room.
     pub(super) fn charge(self: &Arc<Self>, bytes: u64) -> Charge {
         let charge = Charge {
             budget: Arc::clone(self),
@@ -66,14 +66,14 @@ impl Budget {
 }
 
 impl Charge {
-    /// Takes `bytes` more.
+    /// Charges `bytes` more.
     pub(super) fn add(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.budget.used.fetch_add(bytes, Ordering::Relaxed);
         self.budget.gauge.inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// The budget that it is taken from.
+    /// The charged budget.
     pub(super) fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }

@@ -1,5 +1,6 @@
-//! What is in memory, and what is on its way: one fetch for each object. Room is made by the second-chance rule: what was not asked for
-//! since the last look leaves first; what still comes stays, for leaving would free nothing.
+//! Objects in memory, and fetches in progress: one for each object. Room is made by the
+//! second-chance rule: objects without a request since the last pass are removed first; an object
+//! that is still being fetched stays, because its removal would free nothing.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -20,25 +21,25 @@ use super::{
 };
 use crate::places::{Places, Seat};
 
-/// Locks, so that viewers seldom wait for each other.
+/// Number of locks, so that viewers seldom wait for each other.
 const SHARDS: usize = 16;
-/// Objects whose time is over that are forgotten for each new one.
+/// Number of expired objects that are removed for each new one.
 const SWEEP: usize = 4;
-/// Those that last longer leave for room alone.
+/// Objects with a longer lifetime are removed only to make room.
 const SHORT: Duration = Duration::from_secs(900);
-/// Objects in the clock before those that are gone are taken out of it.
+/// Minimum number of clock entries before those of removed objects are pruned.
 const LEAST_PRUNED: usize = 256;
 
-/// Why there is no response, the more telling the later.
+/// Why there is no response, in increasing order of relevance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Failure {
-    /// The origin that had it has left for good.
+    /// The origin of the object has ended permanently.
     Gone,
     /// No origin can be reached.
     Unreachable,
     /// An origin's response cannot be used.
     Invalid,
-    /// There are too many fetches, or no memory for another.
+    /// There are too many fetches, or no memory for another one.
     Busy,
     /// An origin did not begin its response in time.
     TimedOut,
@@ -46,14 +47,14 @@ pub(super) enum Failure {
 
 pub(super) type Landed = Result<Arc<Object>, Failure>;
 
-/// Objects in memory and fetches under way.
+/// Objects in memory and fetches in progress.
 #[derive(Debug)]
 pub(super) struct Cache {
     shards: [Mutex<HashMap<Key, Entry>>; SHARDS],
     hasher: RandomState,
-    /// Objects in the order in which they are looked at for room.
+    /// Objects in the order of inspection for room.
     clock: Mutex<Clock>,
-    /// Those that are soon of no use to anybody, by when.
+    /// Objects that expire soon, by expiry.
     fading: Mutex<BTreeMap<(Instant, u64), Held>>,
     budget: Arc<Budget>,
     flights: Arc<Places>,
@@ -74,14 +75,14 @@ struct Entry {
     flight: Option<Arc<Flight>>,
 }
 
-/// A fetch until its answer begins.
+/// A fetch until its response begins.
 #[derive(Debug)]
 pub(super) struct Flight {
     landed: watch::Sender<Option<Landed>>,
     awaited: Weak<Awaited>,
 }
 
-/// Somebody waits for a flight. Cancelled when nobody does any more.
+/// A request that waits for a flight. The token is cancelled when no request waits any more.
 #[derive(Debug)]
 pub(super) struct Awaited(CancellationToken);
 
@@ -91,41 +92,41 @@ impl Drop for Awaited {
     }
 }
 
-/// What a request finds.
+/// The result of a look-up.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// A fresh object: whole, or coming.
+    /// A fresh object: complete, or in progress.
     Here(Arc<Object>, Outcome),
-    /// A fetch that another began, and what was there before.
+    /// A fetch that another request began, and the previous object.
     Under(Arc<Flight>, Arc<Awaited>, Option<Arc<Object>>),
-    /// Nothing that may be used: the caller has to fetch. What was there before may serve to ask whether it is still right.
+    /// No usable object: the caller must fetch it. The previous object may serve for revalidation.
     Nothing(Start, Arc<Flight>, Arc<Awaited>),
-    /// Nothing, and too many fetches are under way, or too many that this viewer began.
+    /// No object, and too many fetches are in progress, in total or for this viewer.
     Full,
 }
 
-/// A fetch that its owner has to do.
+/// A fetch that its owner must perform.
 #[derive(Debug)]
 pub(super) struct Start {
     pub(super) landing: Landing,
-    /// Cancelled when nobody waits any more.
+    /// Cancelled when no request waits any more.
     pub(super) abandoned: CancellationToken,
     pub(super) previous: Option<Arc<Object>>,
 }
 
-/// The duty to end a flight. Dropped, it ends as failed.
+/// The duty to end a flight. Dropping it ends the flight as failed.
 #[derive(Debug)]
 pub(super) struct Landing {
     cache: Arc<Cache>,
     key: Key,
     flight: Arc<Flight>,
-    /// Among all flights, until it has landed.
+    /// Its entry among all flights, until it has landed.
     seat: Option<Seat>,
     done: bool,
 }
 
 impl Cache {
-    /// `flights`: how many there may be, in all and of each viewer.
+    /// `flights`: the limits of fetches, in total and for each viewer.
     pub(super) fn new(budget: Arc<Budget>, flights: Arc<Places>) -> Arc<Self> {
         Arc::new(Self {
             shards: Default::default(),
@@ -137,7 +138,7 @@ impl Cache {
         })
     }
 
-    /// Looks a key up, and begins a flight where that is needed, which counts as `viewer`'s, if it is one.
+    /// Looks a key up, and begins a flight if needed, which counts for `viewer`, if present.
     pub(super) fn find(self: &Arc<Self>, key: &Key, viewer: Option<IpAddr>, now: Instant) -> Found {
         let mut shard = self.shard(key);
         let mut previous = None;
@@ -184,7 +185,7 @@ impl Cache {
         Found::Nothing(start, flight, awaited)
     }
 
-    /// Makes room for so many bytes of what is claimed; `false` if there is none to make.
+    /// Makes room for `bytes` bytes of a claim. Returns `false` if that is impossible.
     pub(super) fn make_room(&self, bytes: u64, claim: Claim) -> bool {
         let mut looks = 2 * self.clock().objects.len();
         while self.budget.is_short_of(bytes, claim) {
@@ -193,7 +194,7 @@ impl Cache {
             };
             looks -= 1;
             let Some(object) = object.upgrade() else { continue };
-            // Whoever writes or follows it holds its content.
+            // The writer and the readers hold its content.
             let coming = Arc::strong_count(&object.content) > 1;
             if coming || object.used.swap(false, Ordering::Relaxed) {
                 self.clock().objects.push_back((key, Arc::downgrade(&object)));
@@ -204,7 +205,7 @@ impl Cache {
         true
     }
 
-    /// Forgets an object, if it is still the one under its key.
+    /// Removes an object, if it is still the one with this key.
     pub(super) fn forget(&self, key: &Key, object: &Arc<Object>) {
         let mut shard = self.shard(key);
         if let Some(entry) = shard.get_mut(key) {
@@ -223,7 +224,7 @@ impl Cache {
             entry.flight = entry.flight.take().filter(|held| !Arc::ptr_eq(held, flight));
             match (stored, landed) {
                 (Some(object), _) => entry.object = Some(Arc::clone(object)),
-                // What it was is no longer right. When nobody could be asked, it may still be of use.
+                // The previous object is outdated. After a failure it may still be useful.
                 (None, Ok(object)) if !object.status.is_server_error() => entry.object = None,
                 _ => {}
             }
@@ -238,7 +239,7 @@ impl Cache {
         self.sweep(now);
     }
 
-    /// Remembers where to look for room.
+    /// Records the object as a candidate for removal.
     fn note(&self, key: &Key, object: &Arc<Object>, now: Instant) {
         let held = || (key.clone(), Arc::downgrade(object));
         let mut clock = self.clock();
@@ -254,14 +255,14 @@ impl Cache {
         if left < SHORT {
             let mut fading = self.fading();
             if fading.len() >= many {
-                // Most have left for room already.
+                // Most have been removed already.
                 fading.retain(|_, (_, object)| object.strong_count() > 0);
             }
             fading.insert((now + left, serial), held());
         }
     }
 
-    /// Forgets some of those that nobody can use any more.
+    /// Removes some objects that can no longer be used.
     fn sweep(&self, now: Instant) {
         for _ in 0..SWEEP {
             let faded = {
@@ -298,7 +299,7 @@ impl Cache {
 }
 
 impl Flight {
-    /// Waits until it has landed.
+    /// Waits until the flight has landed.
     pub(super) async fn landed(&self) -> Landed {
         let mut landed = self.landed.subscribe();
         match landed.wait_for(Option::is_some).await {
@@ -309,7 +310,7 @@ impl Flight {
 }
 
 impl Landing {
-    /// The answer begins, or there is none.
+    /// Publishes that the response begins, or that there is none.
     pub(super) fn land(mut self, landed: Landed) {
         self.end(landed);
     }

@@ -1,4 +1,4 @@
-//! The settings of edge mode, as an operator writes them.
+//! The settings of edge mode.
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
@@ -8,58 +8,72 @@ use serde::{
     de::{self, SeqAccess, Visitor},
 };
 
-/// Origins that one edge may have.
+/// Maximum number of origins of an edge.
 const MAX_ORIGINS: usize = 16;
 
 /// Section `edge` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where media come from that are not made here: `https://host[:port]` or `http://host[:port]`, one or a list (in one text: with
-    /// commas between), at most 16, asked in this order: the next where one fails, and where one does not have it (404), so that they may
-    /// be fed apart. A channel stays at the origin where it was found while that answers, for each has a broadcast of its own. Default none:
-    /// no edge. HTTP/2 is spoken with `https` origins that offer it, HTTP/1.1 with others, for which each request that waits holds a
-    /// connection: see `http.max_connections_per_address` there.
+    /// The origins: `https://host[:port]` or `http://host[:port]`, one or a list (in one text:
+    /// separated by commas), at most 16, which are asked in this order: the next one after a
+    /// failure, and also after a 404, so that origins may have different publishers. A channel
+    /// stays with the origin where it was found while that responds, because each origin has its
+    /// own broadcast. Default none: no edge. HTTP/2 is used with `https` origins that offer it,
+    /// HTTP/1.1 with others, where each waiting request holds a connection: see
+    /// `http.max_connections_per_address` of the origin.
     #[serde(deserialize_with = "origins")]
     pub origin: Vec<Origin>,
-    /// PEM file of the authorities that vouch for `https` origins. Default empty: those that the system trusts.
+    /// PEM file of the certificate authorities for `https` origins. Default empty: those of the
+    /// system.
     pub ca: PathBuf,
-    /// Memory for what is cached or on its way, in MiB, 16 to 1 048 576. Default 256. A minute of a channel with a ladder up to 1080p takes some
-    /// 120 MiB, as parts and as segments; what nobody asks for any more makes room first. What players ask for soon after each other should fit. An eighth is kept from segments,
-    /// so that who reads them slowly leaves room for the rest.
+    /// Memory for cached objects and transfers in MiB, 16 to 1 048 576. Default 256. A minute of a
+    /// channel with a ladder up to 1080p takes some 120 MiB, as parts and as segments; the objects
+    /// without requests are removed first. Objects that players request soon after each other
+    /// should fit. An eighth is closed to segments, so that slow readers of them leave room for the
+    /// rest.
     pub memory_mb: u32,
-    /// The largest object in MiB, 1 to 1024, at most half of `memory_mb`. Default 64: eight seconds of 60 Mbit/s.
+    /// The largest object in MiB, 1 to 1024, at most half of `memory_mb`. Default 64: eight seconds
+    /// of 60 Mbit/s.
     pub object_mb: u32,
-    /// Directory for segments that outlive memory and restarts; made if need be, and its own: other files in it are left alone, broken
-    /// ones of its own dropped. Default empty: none. Live needs no disk; time-shift far behind the edge does.
+    /// Directory for segments that outlive memory and restarts; created if missing, and exclusive:
+    /// other files in it are not touched, broken files of its own are removed. Default empty: none.
+    /// Live playback needs no disk; time-shift far behind the edge does.
     pub disk_dir: PathBuf,
-    /// What may lie there, in MiB; 0, the default, for none.
+    /// Maximum size of the directory in MiB; 0, the default, for none.
     pub disk_mb: u32,
-    /// Requests at once to each origin, 16 to 100 000. Default 1000. A live track that is watched takes two, most of the time waiting.
+    /// Maximum number of concurrent requests to each origin, 16 to 100 000. Default 1000. A watched
+    /// live track uses two, which wait most of the time.
     pub max_fetches: u32,
-    /// Of the requests to origins, those that one address, or one /64 of IPv6, may have caused and that wait for an answer, 1 to 100 000.
-    /// Default 250. Those beyond are answered 503. More suits a proxy, a CDN or another edge, all of whose users have its address; who asks
-    /// for what is here or on its way causes none.
+    /// Maximum number of waiting requests to origins that one address, or one /64 of IPv6, may have
+    /// caused, 1 to 100 000. Default 250. Further ones get 503. A higher value suits a proxy, a CDN
+    /// or another edge, whose viewers all have its address; a request for a cached object or one in
+    /// progress causes none.
     pub max_fetches_per_address: u32,
-    /// Viewers' requests that wait at once, 16 to 10 000 000. Default 100 000. Those beyond are answered 503.
+    /// Maximum number of viewers' requests that wait at the same time, 16 to 10 000 000. Default
+    /// 100 000. Further ones get 503.
     pub max_waiting: u32,
-    /// The largest head of an origin's answer in bytes, 1024 to 1 048 576. Default 16 384.
+    /// The largest head of an origin's response in bytes, 1024 to 1 048 576. Default 16 384.
     pub max_header_bytes: u32,
-    /// Milliseconds that connecting and TLS may take, 100 to 60 000. Default 3000.
+    /// Milliseconds for connecting and the TLS handshake, 100 to 60 000. Default 3000.
     pub connect_ms: u32,
-    /// Milliseconds until an answer must begin, 1000 to 300 000. Default 20 000. Origins hold requests for what is to come: at most three target
-    /// durations (12 s as shipped), and 15 s for a channel that has just begun; it must be more. Less finds an origin that hangs sooner.
+    /// Milliseconds until a response must begin, 1000 to 300 000. Default 20 000. It must exceed
+    /// the time for which origins hold requests: at most three target durations (12 s by default),
+    /// and 15 s for a channel that has just begun. A lower value detects an origin that hangs
+    /// sooner.
     pub first_byte_ms: u32,
-    /// Milliseconds for which nothing of an answer may come, 1000 to 300 000. Default 20 000. An open segment is silent while its publisher is.
+    /// Milliseconds for which a response may pause, 1000 to 300 000. Default 20 000. An open
+    /// segment pauses while its publisher is silent.
     pub stall_ms: u32,
 }
 
-/// Where an edge gets what it does not have.
+/// An origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// A server: scheme and authority.
     Remote(Uri),
-    /// A process on this machine that listens on a Unix socket. When it is gone, so is what it had: 404.
+    /// A process on this machine that listens on a Unix socket. When it has ended, its resources
+    /// are gone: 404.
     Local(PathBuf),
 }
 
@@ -84,7 +98,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// For a process that takes over from another on this machine, reachable at `socket`: asks it for what is not here, keeps little.
+    /// For a process that takes over from another one on this machine, which serves `socket`:
+    /// fetches the old process' resources, and caches little.
     pub fn local(socket: PathBuf) -> Self {
         Self {
             origin: vec![Origin::Local(socket)],
@@ -95,10 +110,10 @@ impl Config {
         }
     }
 
-    /// Whether every value is in its range; else the key, and what it may be.
+    /// Checks that every value is in its range.
     ///
     /// # Errors
-    /// One line for the operator.
+    /// One line for the operator with the key and its range.
     pub fn check(&self) -> Result<(), String> {
         let within = |key: &str, value: u32, min: u32, max: u32| match (min..=max).contains(&value) {
             true => Ok(()),
@@ -179,7 +194,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A text, commas between several, or a list of texts.
+/// A text, with commas between several origins, or a list of texts.
 fn origins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Origin>, D::Error> {
     struct OneOrMany;
 

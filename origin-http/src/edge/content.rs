@@ -1,8 +1,9 @@
-//! The bytes of an object, whole or still coming: one writer, any number of readers, each at its own pace.
+//! The bytes of an object, complete or in progress: one writer, any number of readers, each at its
+//! own pace.
 //!
-//! Bytes are kept in blocks of the object's own and shared as pieces of them, so that a reader copies
-//! nothing. A piece costs memory beside its bytes, so bytes that come in small portions are gathered
-//! until there are [`SEALED`] of them. A reader that follows closely copies them meanwhile.
+//! Bytes are stored in blocks of the object and shared as slices of them, so that a reader copies
+//! nothing. A piece costs memory besides its bytes, so small portions are joined until there are
+//! [`SEALED`] bytes. A reader that follows closely copies them meanwhile.
 
 use std::{
     io, mem,
@@ -17,15 +18,15 @@ use packager::Rope;
 
 use super::budget::{Budget, Charge};
 
-/// The most by which an object's memory grows at once, so that an origin that announces much and
+/// The maximum growth of an object's memory at once, so that an origin that announces much and
 /// sends little costs little.
 pub(super) const BLOCK: usize = 256 << 10;
-/// The least by which it grows where the length is not announced.
+/// The minimum growth if the length is not announced.
 const SMALL_BLOCK: usize = 4 << 10;
-/// Bytes that make a piece. Fewer do where the block or the object ends.
+/// Number of bytes that make a piece. Fewer suffice at the end of the block or the object.
 const SEALED: usize = 1 << 10;
-/// Memory of a piece beside its bytes: its handles in the list and in the rope, and the owner that
-/// ties the charge to it.
+/// Memory of a piece besides its bytes: its handles in the list and in the rope, and the owner that
+/// holds the charge.
 const PIECE: u64 = 256;
 
 /// An object's bytes.
@@ -41,12 +42,13 @@ pub(super) struct Content {
 struct State {
     /// Sealed bytes.
     pieces: Vec<Bytes>,
-    /// The bytes after them; its spare capacity is the rest of the current block.
+    /// The bytes after them; the spare capacity is the rest of the current block.
     open: BytesMut,
-    /// Bytes in all.
+    /// Total number of bytes.
     len: u64,
     end: Option<End>,
-    /// Readers that wait for more, and how often all were woken: a place is its owner's until then.
+    /// Readers that wait for more, and the number of times that all were woken: an index is valid
+    /// until the next time.
     wakers: Vec<Option<Waker>>,
     round: u64,
 }
@@ -57,7 +59,7 @@ enum End {
     Short,
 }
 
-/// Bytes that are charged for as long as anybody has them.
+/// Bytes that are charged as long as anybody holds them.
 struct Charged {
     bytes: Bytes,
     _charge: Arc<Charge>,
@@ -70,7 +72,7 @@ impl AsRef<[u8]> for Charged {
 }
 
 impl Content {
-    /// Bytes to come.
+    /// Content that will be written.
     pub(super) fn coming(length: Option<u64>, budget: &Arc<Budget>) -> Arc<Self> {
         Arc::new(Self {
             length,
@@ -79,7 +81,7 @@ impl Content {
         })
     }
 
-    /// Bytes that are there.
+    /// Complete content.
     pub(super) fn whole(bytes: Bytes, budget: &Arc<Budget>) -> Arc<Self> {
         let content = Self::coming(Some(bytes.len() as u64), budget);
         content.charge.add(bytes.len() as u64);
@@ -91,7 +93,7 @@ impl Content {
         content
     }
 
-    /// All of it, if all is there.
+    /// All bytes, if the content is complete.
     pub(super) fn rope(&self) -> Option<Rope> {
         match &self.state().end {
             Some(End::Whole(rope)) => Some(rope.clone()),
@@ -99,17 +101,17 @@ impl Content {
         }
     }
 
-    /// Whether it ended before its end.
+    /// Whether the writer stopped before the end.
     pub(super) fn is_short(&self) -> bool {
         matches!(self.state().end, Some(End::Short))
     }
 
-    /// Its length, if it is known.
+    /// The length, if known.
     pub(super) fn length(&self) -> Option<u64> {
         self.length.or_else(|| self.rope().map(|rope| rope.len() as u64))
     }
 
-    /// The budget that it is charged to.
+    /// The charged budget.
     pub(super) fn budget(&self) -> &Arc<Budget> {
         self.charge.budget()
     }
@@ -121,7 +123,7 @@ impl Content {
         })
     }
 
-    /// Makes the open bytes a piece, if there are any.
+    /// Makes a piece of the open bytes, if there are any.
     fn seal(&self, state: &mut State) {
         if !state.open.is_empty() {
             self.charge.add(PIECE);
@@ -130,8 +132,8 @@ impl Content {
         }
     }
 
-    /// The size of the next block for `here` bytes that have come: as much as is announced, but no
-    /// more than [`BLOCK`]; without an announcement, as much as has come.
+    /// The size of the next block after `here` bytes: the announced rest, but at most [`BLOCK`];
+    /// without an announcement, as much as has arrived.
     fn block_for(&self, here: usize, len: u64) -> usize {
         let least = here.min(BLOCK);
         match self.length {
@@ -146,7 +148,7 @@ impl Content {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state, and wakes the readers that wait for that.
+    /// Changes the state, and wakes the waiting readers.
     fn change(&self, change: impl FnOnce(&mut State)) {
         let wakers = {
             let mut state = self.state();
@@ -159,13 +161,13 @@ impl Content {
 }
 
 impl State {
-    /// Bytes that the current block still has room for.
+    /// Bytes left in the current block.
     fn room(&self) -> usize {
         self.open.capacity() - self.open.len()
     }
 }
 
-/// Writes an object's bytes as they come. Dropped before its end, it leaves the object short.
+/// Writes an object's bytes as they arrive. Dropping it before the end leaves the object short.
 #[derive(Debug)]
 pub(super) struct Writer {
     content: Arc<Content>,
@@ -182,7 +184,7 @@ impl Writer {
         self.content.state().len
     }
 
-    /// Bytes of memory that `more` bytes, at most [`BLOCK`], would take beyond what is taken.
+    /// Additional memory that `more` bytes, at most [`BLOCK`], would need.
     pub(super) fn needs(&self, more: usize) -> u64 {
         let state = self.content.state();
         match more.saturating_sub(state.room()) {
@@ -191,7 +193,7 @@ impl Writer {
         }
     }
 
-    /// Appends bytes: the one copy that an object costs.
+    /// Appends bytes: the only copy of an object.
     pub(super) fn push(&mut self, mut bytes: &[u8]) {
         let content = &*self.content;
         content.change(|state| {
@@ -212,7 +214,7 @@ impl Writer {
         });
     }
 
-    /// All has come, unless the origin had announced something else.
+    /// Ends the content. Returns whether its length is as announced.
     pub(super) fn finish(mut self) -> bool {
         self.done = true;
         let content = &*self.content;
@@ -237,22 +239,22 @@ impl Drop for Writer {
     }
 }
 
-/// Reads an object, or a range of one whose length is known, while it comes.
+/// Reads an object, or a range of one whose length is known, while it is being written.
 #[derive(Debug)]
 pub(super) struct Reader {
     content: Arc<Content>,
-    /// The piece that is read next, and how much of the object lies before it.
+    /// The index of the next piece, and the number of bytes before it.
     piece: usize,
     before: u64,
-    /// The next byte that is wanted, and the end of what is wanted.
+    /// The next wanted byte, and the end of the wanted range.
     at: u64,
     to: Option<u64>,
-    /// Where its waker is.
+    /// The index of its waker.
     place: Option<(u64, usize)>,
 }
 
 impl Reader {
-    /// All of it.
+    /// Reads everything.
     pub(super) fn new(content: Arc<Content>) -> Self {
         let to = content.length;
         Self {
@@ -265,7 +267,7 @@ impl Reader {
         }
     }
 
-    /// `len` bytes from `start`, which there will be.
+    /// Reads `len` bytes from `start`, which will exist.
     pub(super) fn of_range(content: Arc<Content>, start: u64, len: u64) -> Self {
         let mut reader = Self::new(content);
         (reader.at, reader.to) = (start, Some(start + len));
@@ -276,7 +278,7 @@ impl Reader {
         self.to.map(|to| to.saturating_sub(self.at))
     }
 
-    /// The next of what is wanted, if it is there.
+    /// The next wanted bytes, if available.
     fn next(&mut self, state: &State) -> Option<Bytes> {
         while let Some(piece) = state.pieces.get(self.piece) {
             let wanted = self.within(piece.len());
@@ -294,7 +296,7 @@ impl Reader {
         (!wanted.is_empty()).then(|| Bytes::copy_from_slice(&state.open[wanted]))
     }
 
-    /// Which of the `len` bytes from `before` on are wanted.
+    /// The wanted range among the `len` bytes from `before` on.
     fn within(&self, len: usize) -> std::ops::Range<usize> {
         let within = |at: u64| usize::try_from(at.saturating_sub(self.before)).map_or(len, |at| at.min(len));
         within(self.at)..within(self.to.unwrap_or(u64::MAX)).max(within(self.at))
@@ -416,7 +418,7 @@ mod tests {
         drop(writer);
         assert_eq!(reading.await.unwrap().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         assert!(content.is_short());
-        // Fewer bytes than were announced, too:
+        // Fewer bytes than announced, too:
         let content = Content::coming(Some(10), &budget());
         let mut writer = Writer::new(Arc::clone(&content));
         writer.push(b"some");
@@ -441,7 +443,7 @@ mod tests {
         assert!(budget.is_short_of((1 << 20) - BLOCK as u64, Claim::Text));
         drop(reader);
         assert_eq!(gauge.get(), 0);
-        // Without an announcement, what has come.
+        // Without an announcement, as much as has arrived.
         let content = Content::coming(None, &budget);
         let mut writer = Writer::new(content);
         writer.push(&[0; 10_000]);

@@ -1,6 +1,7 @@
-//! How an origin is connected to: TCP, TLS over it, or a Unix socket, all within a time.
+//! Connections to an origin: TCP, TLS over it, or a Unix socket, all within a time limit.
 //!
-//! HTTP/2 is agreed on by ALPN with `https` origins (RFC 7301) and known to be spoken over Unix sockets, HTTP/1.1 is spoken with others.
+//! HTTP/2 is negotiated by ALPN with `https` origins (RFC 7301) and used by prior knowledge over
+//! Unix sockets; HTTP/1.1 is used with others.
 
 use std::{
     fs, io,
@@ -28,18 +29,18 @@ use tower::Service;
 use super::config::Origin;
 use crate::body::BoxError;
 
-/// Silent peers are found: HTTP/2 connections by pings, others by the kernel.
+/// Interval at which silent peers are detected: HTTP/2 connections by pings, others by the kernel.
 pub(super) const PING: Duration = Duration::from_secs(5);
 
-/// Whom `https` origins are trusted by.
+/// Certificate authorities for `https` origins.
 #[derive(Clone)]
 pub(super) struct Tls(Arc<ClientConfig>);
 
 impl Tls {
-    /// Those of `ca`, or, if that is empty, the system's; `needed` if an origin speaks TLS.
+    /// Those of `ca`, or, if that is empty, the system's; `needed` if an origin uses TLS.
     ///
     /// # Errors
-    /// There are none to be read.
+    /// None can be read.
     pub(super) fn new(ca: &Path, needed: bool) -> io::Result<Self> {
         let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
         let mut roots = RootCertStore::empty();
@@ -72,7 +73,7 @@ impl Tls {
     }
 }
 
-/// Connects within a time, TLS included.
+/// Connects within a time limit that includes TLS.
 #[derive(Clone)]
 pub(super) struct Dial {
     inner: HttpsConnector<Sockets>,
@@ -80,7 +81,7 @@ pub(super) struct Dial {
 }
 
 impl Dial {
-    /// To `origin`, within `limit`.
+    /// A connector for `origin`, with `limit`.
     pub(super) fn new(origin: &Origin, limit: Duration, tls: &Tls) -> Self {
         let sockets = match origin {
             Origin::Local(path) => Sockets::Unix(path.as_path().into()),
@@ -93,7 +94,7 @@ impl Dial {
                 tcp.set_keepalive_retries(Some(2));
                 #[cfg(target_os = "linux")]
                 tcp.set_tcp_user_timeout(Some(4 * PING));
-                // Several addresses share it.
+                // Several addresses share the limit.
                 tcp.set_connect_timeout(Some(limit));
                 Sockets::Tcp(tcp)
             }
@@ -110,14 +111,14 @@ impl Dial {
         Self { inner, limit }
     }
 
-    /// To what `connect` makes.
+    /// A connector that calls `connect`.
     #[cfg(test)]
     pub(super) fn in_memory(connect: Connect, limit: Duration, tls: &Tls) -> Self {
         Self::over(Sockets::Memory(connect), limit, tls)
     }
 }
 
-/// Makes a connection to a server in the same process, or refuses to.
+/// Connects to a server in the same process, or refuses to.
 #[cfg(test)]
 pub(super) type Connect = Arc<dyn Fn() -> io::Result<tokio::io::DuplexStream> + Send + Sync>;
 
@@ -143,7 +144,7 @@ impl Service<Uri> for Dial {
     }
 }
 
-/// Connects to what a URI names, or to the one socket.
+/// Connects to the authority of a URI, or to the Unix socket.
 #[derive(Clone)]
 enum Sockets {
     Tcp(HttpConnector),

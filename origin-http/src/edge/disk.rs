@@ -1,9 +1,11 @@
-//! Segments and CMAF headers in files: what never changes outlives memory and restarts. Own threads do the work; a viewer waits for no
-//! disk that is busy, and learns nothing of one that fails: then there is none.
+//! Segments and CMAF headers in files, because immutable objects can outlive memory and restarts.
+//! Separate threads do the work: a viewer never waits for a busy disk, and after a fault the cache
+//! is disabled without an error for viewers.
 //!
-//! `{dir}/{broadcast}/{track}.{file}` is a head of lines (magic, address, when it was made, lifetime in seconds, headers, an empty line), the
-//! bytes, and a digest of all before it. A file is written under another name and renamed; it is not synced, for what a crash leaves of it is
-//! recognised by the digest. What does not have our names is left alone.
+//! `{dir}/{broadcast}/{track}.{file}` is a head of lines (magic, address, time of creation,
+//! lifetime in seconds, headers, an empty line), the bytes, and a digest of everything before it. A
+//! file is written under another name and renamed; it is not synced, because the digest detects
+//! files that a crash has damaged. Files with other names are not touched.
 
 mod index;
 
@@ -32,15 +34,15 @@ use crate::path::Resource;
 use index::Index;
 
 const MAGIC: &str = "streamforge edge 1";
-/// Names of files that are not written to their end begin so.
+/// Prefix of incomplete files.
 const UNFINISHED: &str = ".streamforge-";
 const THREADS: usize = 2;
-/// Jobs that may wait; those beyond are not done.
+/// Maximum number of waiting jobs; further ones are dropped.
 const QUEUE: usize = 64;
 const DIGEST_BYTES: usize = 8;
-/// Bytes that the digest takes at a time.
+/// Number of bytes in each step of the digest.
 const WORD: usize = 8;
-/// Bytes that are written at a time.
+/// Number of bytes in each write.
 const WRITE: usize = 64 << 10;
 
 /// A bounded directory of objects.
@@ -60,7 +62,7 @@ struct Shared {
     gauge: Gauge,
 }
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug)]
 pub(super) struct File {
     pub(super) headers: HeaderMap,
@@ -77,12 +79,12 @@ enum Job {
 }
 
 impl Disk {
-    /// The cache in `dir`, of at most `limit` bytes and of files of at most `max_file_bytes`; `None`, with a warning, if it cannot be
-    /// used. Its threads end when it is dropped.
+    /// The cache in `dir`, of at most `limit` bytes and of files of at most `max_file_bytes`;
+    /// `None`, with a warning, if it cannot be used. Its threads end when it is dropped.
     pub(super) fn open(dir: &Path, limit: u64, max_file_bytes: u64, metrics: &Metrics) -> Option<Self> {
         let opened = Self::try_open(dir, limit, max_file_bytes, metrics);
         opened
-            .inspect_err(|err| warn!(dir = %dir.display(), %err, "no disk cache: its directory cannot be used"))
+            .inspect_err(|err| warn!(dir = %dir.display(), %err, "disk cache disabled: its directory cannot be used"))
             .ok()
     }
 
@@ -96,7 +98,7 @@ impl Disk {
             serial: AtomicU64::new(0),
             gauge: metrics.on_disk.clone(),
         });
-        // It can be written to, or is of no use.
+        // A directory that is not writable is useless.
         let probe = shared.unfinished(dir);
         fs::write(&probe, MAGIC)?;
         fs::remove_file(&probe)?;
@@ -112,19 +114,19 @@ impl Disk {
         Ok(Self { shared, jobs })
     }
 
-    /// The size of what is kept under `target`; it is then the one used last.
+    /// The size of the file of `target`, which becomes the most recently used.
     pub(super) fn find(&self, target: &Arc<str>) -> Option<u64> {
         self.shared.index().touch(target)
     }
 
-    /// What is kept under `target`, if that is still fresh.
+    /// The file of `target`, if it is still fresh.
     pub(super) async fn read(&self, target: &Arc<str>) -> Option<File> {
         let (reply, file) = oneshot::channel();
         self.jobs.try_send(Job::Read(Arc::clone(target), reply)).ok()?;
         file.await.ok().flatten()
     }
 
-    /// Keeps a whole object, now `age` old, unless the disk is behind.
+    /// Stores a whole object, now `age` old, unless the disk is too slow.
     pub(super) fn write(&self, target: &Arc<str>, object: &Arc<Object>, age: Duration) {
         if !self.shared.off.load(Ordering::Relaxed) {
             let born = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -153,14 +155,14 @@ impl Shared {
             if let Err(err) = done
                 && !self.off.swap(true, Ordering::Relaxed)
             {
-                warn!(dir = %self.dir.display(), %err, "the disk cache is off until the next start");
+                warn!(dir = %self.dir.display(), %err, "disk cache disabled until the next start");
                 self.index().clear();
                 self.gauge.set(0);
             }
         }
     }
 
-    /// Finds what an earlier run has left.
+    /// Finds the files of an earlier run.
     fn scan(&self) -> io::Result<()> {
         let mut found = Vec::new();
         for broadcast in fs::read_dir(&self.dir)? {
@@ -181,7 +183,7 @@ impl Shared {
                     }
                     continue;
                 };
-                // One that has just been removed is none.
+                // The file has just been removed.
                 let Ok(metadata) = file.metadata() else { continue };
                 let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                 found.push((modified, target, metadata.len()));
@@ -201,7 +203,7 @@ impl Shared {
         Ok(())
     }
 
-    /// A file that is not what it should be is dropped, and is no fault of the disk.
+    /// Reads a file. An invalid file is removed, and is no fault of the disk.
     fn read(&self, target: &str) -> io::Result<Option<File>> {
         let path = self.path(target)?;
         let read = fs::metadata(&path).and_then(|metadata| {
@@ -245,7 +247,8 @@ impl Shared {
         let written = write_file(&unfinished, &text, &rope).and_then(|()| fs::rename(&unfinished, &path));
         if let Err(err) = written {
             let _ = fs::remove_file(&unfinished);
-            // A process that has just opened the same cache, as in an upgrade, takes it for a leftover.
+            // A process that has just opened the same cache, as in an upgrade, removes it as
+            // incomplete.
             return if err.kind() == io::ErrorKind::NotFound {
                 Ok(())
             } else {
@@ -277,7 +280,8 @@ impl Shared {
         self.gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Where an object lies. Its address has been parsed, so that no part of it leads elsewhere.
+    /// The path of an object. Its address was parsed, so that no part of it can escape the
+    /// directory.
     fn path(&self, target: &str) -> io::Result<PathBuf> {
         let mut parts = target.strip_prefix("/media/").unwrap_or_default().splitn(3, '/');
         match (parts.next(), parts.next(), parts.next()) {
@@ -296,14 +300,14 @@ impl Shared {
     }
 }
 
-/// The address of a file of ours.
+/// The address of one of our files.
 fn target_of(broadcast: &str, file: &str) -> Option<String> {
     let (track, file) = file.split_once('.')?;
     let target = format!("/media/{broadcast}/{track}/{file}");
     matches!(Resource::parse(&target)?, Resource::Media(..)).then_some(target)
 }
 
-/// Reads a file of `target`; `None` if it is torn, another's, or no longer fresh.
+/// Parses a file of `target`; `None` if it is damaged, another's, or no longer fresh.
 fn parse(target: &str, mut bytes: Bytes, now: SystemTime) -> Option<File> {
     let said = bytes.split_off(bytes.len().checked_sub(DIGEST_BYTES)?).get_u64();
     if said != digest(&bytes) {
@@ -325,7 +329,7 @@ fn parse(target: &str, mut bytes: Bytes, now: SystemTime) -> Option<File> {
             HeaderValue::from_str(value).ok()?,
         );
     }
-    // The clock may have been put back.
+    // The clock may have been set back.
     let age = now.duration_since(born).unwrap_or_default();
     (age < lifetime).then_some(File {
         headers,
@@ -342,8 +346,8 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes a head, the bytes behind it, and the digest of both: piece by piece, for a copy of the whole
-/// would take as much memory again.
+/// Writes a head, the bytes after it, and the digest of both, piece by piece, because a copy of the
+/// whole would take as much memory again.
 fn write_file(path: &Path, head: &str, rope: &Rope) -> io::Result<()> {
     let mut file = BufWriter::with_capacity(WRITE, fs::File::create(path)?);
     let mut digest = Digest::new(head.len() + rope.len());
@@ -357,7 +361,8 @@ fn write_file(path: &Path, head: &str, rope: &Rope) -> io::Result<()> {
     file.flush()
 }
 
-/// FNV-1a over eight bytes at a time: finds what was torn, not what was forged; whoever may write here may write anything.
+/// FNV-1a over eight bytes at a time: detects damage, not forgery, because a user who may write
+/// here may write anything.
 struct Digest {
     hash: u64,
     /// Bytes that do not make a word yet.
@@ -368,7 +373,7 @@ struct Digest {
 impl Digest {
     const PRIME: u64 = 0x0100_0000_01b3;
 
-    /// Of `len` bytes to come.
+    /// For `len` bytes.
     fn new(len: usize) -> Self {
         Self {
             hash: 0xcbf2_9ce4_8422_2325 ^ len as u64,

@@ -1,4 +1,5 @@
-//! One fetch: asks one origin after the other until one has an answer, and reads it into memory as it comes. Shared by all who want it.
+//! One fetch: asks the origins in order until one has the object, and reads the response into
+//! memory as it arrives. Shared by all requests for the object.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,25 +31,26 @@ use super::{
     upstream::{self, Answer},
 };
 
-/// The largest body that says what is wrong.
+/// The largest body of an error.
 const REFUSAL: u64 = 64 << 10;
 /// The largest playlist or manifest.
 const TEXT: u64 = 16 << 20;
-/// The longest that one body may take, however steadily it comes.
+/// Time limit for one body, at any rate.
 const WHOLE: Duration = Duration::from_secs(120);
-/// What is fresh for longer than this from the start is worth a file.
+/// Objects that are fresh for longer than this are stored on disk.
 const LASTING: Duration = Duration::from_secs(3600);
 
-/// What an origin said.
+/// The result of asking an origin.
 enum Said {
-    /// It has it, or knows that what we have is right.
+    /// It has the object, or confirms that ours is still valid.
     This(Box<Answer>, Turn),
-    /// Why it does not: an error, whole.
+    /// It does not have it: a complete error.
     Not(Arc<Object>),
 }
 
 impl Edge {
-    /// Does a fetch to its end. What nobody waits for any more is given up while its answer has not begun.
+    /// Performs a fetch. A fetch without waiting requests is aborted while its response has not
+    /// begun.
     pub(super) async fn fetch(self: Arc<Self>, wanted: Wanted, hops: Hops, start: Start) {
         let Start {
             landing,
@@ -85,7 +87,8 @@ impl Edge {
         Some(Arc::new(Object::new(StatusCode::OK, &file.headers, freshness, content)))
     }
 
-    /// Asks one origin after the other. If none has it, the best that was said: a no, before a fault.
+    /// Asks the origins in order. If none has the object, returns the most relevant result: a
+    /// refusal, before a fault.
     async fn ask(&self, wanted: &Wanted, hops: &Hops, previous: Option<&Arc<Object>>) -> Result<Said, Failure> {
         let home = self.origins.home(&wanted.scope);
         let (mut no, mut fault) = (None, None);
@@ -125,14 +128,14 @@ impl Edge {
                 Err(why) => failure = failure.max(Some(why)),
             }
         }
-        // A channel that was at an origin which fails is not gone because others never had it.
+        // A channel of a failing origin is not gone because others never had it.
         let said = if home_failed { fault } else { no.or(fault) };
         said.map(Said::Not).ok_or(failure.unwrap_or(Failure::Unreachable))
     }
 
     fn request(&self, wanted: &Wanted, hops: &Hops, previous: Option<&Arc<Object>>) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
-        // It was a path when it came here.
+        // It was a valid path when it arrived.
         if let Ok(target) = wanted.key.target.parse() {
             *request.uri_mut() = target;
         }
@@ -150,12 +153,12 @@ impl Edge {
         request
     }
 
-    /// Reads an answer that is an error, to its end.
+    /// Reads an error response completely.
     async fn error(&self, wanted: &Wanted, answer: Answer) -> Result<Arc<Object>, Failure> {
         let received = Instant::now();
         let status = answer.response.status();
         let unusable = |why: &str| {
-            debug!(target = %wanted.key.target, %status, why, "origin gave an answer that is of no use");
+            debug!(target = %wanted.key.target, %status, why, "unusable response from an origin");
             Failure::Invalid
         };
         if !status.is_client_error() && !status.is_server_error() {
@@ -178,7 +181,7 @@ impl Edge {
         }
     }
 
-    /// Takes an answer that is the object, as it comes.
+    /// Reads the response with the object as it arrives.
     async fn take(&self, wanted: &Wanted, answer: Answer, turn: Turn, previous: Option<Arc<Object>>, landing: Landing) {
         let origin = Arc::clone(&turn.origin);
         turn.answered();
@@ -196,7 +199,7 @@ impl Edge {
         let length = match length {
             Ok(length) => length,
             Err(why) => {
-                debug!(target = %wanted.key.target, why, "origin gave an answer that is of no use");
+                debug!(target = %wanted.key.target, why, "unusable response from an origin");
                 return landing.land(Err(Failure::Invalid));
             }
         };
@@ -210,13 +213,14 @@ impl Edge {
             let renewed = previous.map(|previous| Arc::new(previous.renewed(&head.headers, freshness)));
             return landing.land(renewed.ok_or(Failure::Invalid));
         }
-        // Where nothing but the end of the connection ends it, one that was cut passes for whole.
+        // If only the end of the connection ends the body, a truncated one is not detected.
         freshness.storable &= length.is_some() || head.version == Version::HTTP_2 || is_chunked(&head.headers);
         let content = Content::coming(length, &self.budget);
         let writer = Writer::new(Arc::clone(&content));
         let object = Arc::new(Object::new(head.status, &head.headers, freshness, content));
         landing.land(Ok(Arc::clone(&object)));
-        // From here it is read to its end, whoever waits: little of it is left, and others will ask for it.
+        // From here on it is read to its end even without waiting requests: little of it is left,
+        // and others will request it.
         let read = timeout(WHOLE, self.read(body, writer, self.most(wanted), wanted.claim)).await;
         match read {
             Ok(Ok(())) => {
@@ -233,7 +237,7 @@ impl Edge {
         }
     }
 
-    /// The announced length of an object, if its answer can be used.
+    /// The announced length of an object, if its response is usable.
     fn length_of_object(&self, wanted: &Wanted, answer: &Answer) -> Result<Option<u64>, &'static str> {
         if answer.response.status() == StatusCode::NOT_MODIFIED {
             return Ok(None);
@@ -257,7 +261,7 @@ impl Edge {
         }
     }
 
-    /// Adds this edge to the intermediaries that an answer has passed (RFC 9110 7.6.3).
+    /// Adds this edge to the intermediaries of a response (RFC 9110 7.6.3).
     fn sign(&self, head: &mut response::Parts) {
         head.headers.append(VIA, hops::via(head.version, &self.identity));
     }
@@ -291,12 +295,12 @@ impl Edge {
     }
 
     fn broke_off(&self, wanted: &Wanted, object: &Arc<Object>, why: &'static str) {
-        debug!(target = %wanted.key.target, why, "an origin's answer broke off");
+        debug!(target = %wanted.key.target, why, "origin response truncated");
         self.cache.forget(&wanted.key, object);
     }
 }
 
-/// Tells the origin of `turn` that it has not answered, and sorts the fault for the viewer.
+/// Records a failure of the origin of `turn`, and maps it to the viewer's error.
 fn failed(wanted: &Wanted, turn: Turn, err: &upstream::Error) -> Failure {
     use upstream::Error;
     let now = Instant::now();
@@ -306,7 +310,7 @@ fn failed(wanted: &Wanted, turn: Turn, err: &upstream::Error) -> Failure {
             turn.failed(err, now);
             Failure::Gone
         }
-        // It lives while somebody listens there, whatever became of one connection.
+        // The process is alive while it listens, even if one connection failed.
         Error::TimedOut(_) if turn.origin.local => Failure::TimedOut,
         _ if turn.origin.local => Failure::Busy,
         Error::Absent(_) | Error::Unreachable(_) => {
@@ -328,10 +332,10 @@ fn failed(wanted: &Wanted, turn: Turn, err: &upstream::Error) -> Failure {
     }
 }
 
-/// The length that an answer announces (RFC 9112 6.3).
+/// The announced length of a response (RFC 9112 6.3).
 ///
 /// # Errors
-/// Its framing is ambiguous: another reader may have seen another end. Its connection is closed.
+/// Its framing is ambiguous: another parser may have found another end. Its connection is closed.
 fn length_of(answer: &Answer) -> Result<Option<u64>, &'static str> {
     let headers = answer.response.headers();
     let length = headers.get(CONTENT_LENGTH);

@@ -1,8 +1,10 @@
-//! How long an answer may be used again (RFC 9111 as a shared cache reads it; RFC 8246: immutable). Pure; `now` is an argument.
+//! The lifetime of a response (RFC 9111 for a shared cache; RFC 8246: immutable). Pure; `now` is an
+//! argument.
 //!
-//! One thing differs: RFC 9111 4.2.3 adds the time that a request took to the answer's age. An origin of low-latency HLS holds a request
-//! until there is something to tell and makes the answer then, so that time is no age, and players reckon with ours to find the live
-//! edge. An answer is as old as its Age says when its head comes.
+//! There is one difference: RFC 9111 4.2.3 adds the duration of a request to the response's age. An
+//! origin of low-latency HLS holds a request until it can respond and makes the response then, so
+//! that time is not part of the age, and players compute the live edge from ours. A response is as
+//! old as its Age when its head arrives.
 
 use std::time::Duration;
 
@@ -15,33 +17,33 @@ use tokio::time::Instant;
 use super::object::is_of_one_request;
 use crate::answer;
 
-/// RFC 9111 1.2.2: what does not fit is as good as this.
+/// RFC 9111 1.2.2: larger values count as this one.
 const MOST: u64 = 1 << 31;
-/// Stale texts are used for this many of their lifetimes when no origin answers.
+/// Number of lifetimes for which stale texts are used when no origin responds.
 const STALE_LIFETIMES: u32 = 6;
 
-/// The longest that an error is used: a target duration, as shipped; four of them if the request was
-/// held (RFC 8216bis appendix B.1). What is missing now may be there soon.
+/// The longest lifetime of an error: a target duration by default; four of them if the request was
+/// held (RFC 8216bis appendix B.1). A missing resource may exist soon.
 const ERROR: Duration = Duration::from_secs(4);
 const HELD_ERROR: Duration = Duration::from_secs(16);
 
-/// An answer's time.
+/// The lifetime of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Freshness {
     received: Instant,
-    /// Its age when it came.
+    /// Its age on arrival.
     age: Duration,
     lifetime: Duration,
-    /// It may be kept.
+    /// Whether it may be stored.
     pub(super) storable: bool,
-    /// Whoever has it need not ask whether it has changed.
+    /// Whether it never needs to be revalidated.
     pub(super) immutable: bool,
-    /// It may not be used any more, whatever happens, when its time is over.
+    /// Whether it must not be used after its lifetime in any case.
     strict: bool,
 }
 
 impl Freshness {
-    /// Reads an answer's headers; it came at `received`.
+    /// Parses the headers of a response that arrived at `received`.
     pub(super) fn new(status: StatusCode, headers: &HeaderMap, received: Instant) -> Self {
         let control = Control::of(headers);
         let age = headers
@@ -67,8 +69,8 @@ impl Freshness {
         }
     }
 
-    /// Reads the headers of an error, to a request that was `held` or not. Whatever its origin says,
-    /// an error is used for a short time only, and not beyond it.
+    /// Parses the headers of an error, to a request that was `held` or not. An error is used for at
+    /// most its origin's lifetime, and only briefly.
     pub(super) fn of_error(status: StatusCode, headers: &HeaderMap, received: Instant, held: bool) -> Self {
         let said = Self::new(status, headers, received);
         let control = Control::of(headers);
@@ -94,7 +96,7 @@ impl Freshness {
         }
     }
 
-    /// One that was kept elsewhere: `age` old, fresh for `lifetime` in all, for ever the same.
+    /// A stored response: `age` old, fresh for `lifetime` in total, immutable.
     pub(super) fn kept(age: Duration, lifetime: Duration, now: Instant) -> Self {
         Self {
             received: now,
@@ -106,7 +108,7 @@ impl Freshness {
         }
     }
 
-    /// How old it is (RFC 9111 4.2.3).
+    /// Its age (RFC 9111 4.2.3).
     pub(super) fn age(&self, now: Instant) -> Duration {
         self.age + now.saturating_duration_since(self.received)
     }
@@ -115,20 +117,21 @@ impl Freshness {
         self.lifetime
     }
 
-    /// Whether it may be used without asking (4.2).
+    /// Whether it may be used without revalidation (4.2).
     pub(super) fn is_fresh(&self, now: Instant) -> bool {
         self.age(now) < self.lifetime
     }
 
-    /// Whether it may be used though its time is over, when nobody can be asked (4.2.4).
+    /// Whether it may be used after its lifetime, when no origin responds (4.2.4).
     ///
-    /// A live text lives for half a target duration, so this is three of them: players take an unchanged playlist for a pause and ask
-    /// again, while an error ends some of them after the second try. It says its age, so that it passes for fresh nowhere.
+    /// The lifetime of a live text is half a target duration, so this is three of them: players
+    /// treat an unchanged playlist as a pause and ask again, while an error ends some of them after
+    /// the second attempt. It has its true age, so that no cache treats it as fresh.
     pub(super) fn may_be_stale(&self, now: Instant) -> bool {
         !self.strict && !self.left(now).is_zero()
     }
 
-    /// How long it may be of use yet, stale or to be asked about.
+    /// Time for which it may still be useful, stale or for revalidation.
     pub(super) fn left(&self, now: Instant) -> Duration {
         (self.lifetime * (1 + STALE_LIFETIMES)).saturating_sub(self.age(now))
     }
@@ -154,7 +157,8 @@ impl Control {
         control
     }
 
-    /// Directives of one field line (5.2). Of two lifetimes the shorter counts; one that cannot be read is none (4.2.1).
+    /// Parses the directives of one field line (5.2). Of two lifetimes the shorter one applies; an
+    /// invalid one is none (4.2.1).
     fn read(&mut self, value: &[u8]) {
         let shorter = |known: &mut Option<u64>, argument: &[u8]| {
             let new = seconds(argument).unwrap_or(0);
@@ -178,8 +182,8 @@ impl Control {
     }
 }
 
-/// Whether answers that vary by this header may be kept: our key knows whether a text is compressed, and an origin is asked without
-/// `Origin`, whoever asks us: its answer to that is `*`, as ours is.
+/// Whether responses that vary by this header may be stored: our key includes whether a text is
+/// compressed, and requests to an origin have no `Origin`, so its response is for `*`, as ours is.
 fn is_known(vary: &[u8]) -> bool {
     let known: [&[u8]; 5] = [
         b"accept-encoding",
@@ -254,9 +258,10 @@ mod tests {
         for control in ["no-store, max-age=10", "private, max-age=10", "no-cache", "max-age=0"] {
             assert!(!read(200, &[("cache-control", control)]).storable, "{control}");
         }
-        // Kept to be asked about:
+        // Stored for revalidation:
         assert!(read(200, &[("cache-control", "no-cache"), ("etag", "\"1\"")]).storable);
-        // Errors by their lifetime, those of a server not at all, what varies by what the key does not know not either:
+        // Errors by their lifetime; server errors and responses that vary by other fields are not
+        // stored:
         assert!(read(404, &[("cache-control", "max-age=1")]).storable);
         assert!(!read(503, &[("cache-control", "max-age=8")]).storable);
         assert!(read(400, &[("cache-control", "max-age=1")]).storable);
@@ -276,7 +281,7 @@ mod tests {
             let fields: Vec<_> = vary.chain([("cache-control", "max-age=1")]).collect();
             assert_eq!(read(200, &fields).storable, storable, "{fields:?}");
         }
-        // Beyond its time it is not used where the origin says so:
+        // After its lifetime it is not used if the origin forbids it:
         assert!(!read(200, &[("cache-control", "max-age=9, must-revalidate")]).may_be_stale(Instant::now()));
     }
 
@@ -297,7 +302,7 @@ mod tests {
             (404, "no-store, max-age=9", false, "no-store", false),
             (404, "private, max-age=9", false, "no-store", false),
             (404, "", false, "no-store", false),
-            // Not kept here, but others may keep it:
+            // Not stored here, but others may store it:
             (503, "max-age=3600, immutable", false, "public, max-age=4", false),
             // About one request:
             (403, "max-age=3600", false, "no-store", false),

@@ -1,12 +1,14 @@
-//! The intermediaries that a message has passed, so that loops are found: CDN-Loop (RFC 8586) and Via (RFC 9110 7.6.3). Pure.
+//! The intermediaries of a message, for the detection of loops: CDN-Loop (RFC 8586) and Via (RFC
+//! 9110 7.6.3). Pure.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header::VIA, request::Parts};
 
 use crate::answer;
 
-/// Names the intermediaries that a request has passed.
+/// Names the intermediaries of a request.
 const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
-/// Names in one list, and its bytes: an origin receives the list, and refuses heads that are too large.
+/// Maximum number of names in one list, and of its bytes, because the origin refuses heads that are
+/// too large.
 const MAX_NAMES: usize = 8;
 const MAX_BYTES: usize = 512;
 
@@ -19,7 +21,7 @@ pub(super) struct Hops {
 }
 
 impl Hops {
-    /// Those of a request that was received here.
+    /// Those of a received request.
     pub(super) fn of(head: &Parts) -> Self {
         let list = |name: &HeaderName| head.headers.get_all(name).iter().cloned().collect();
         Self {
@@ -29,7 +31,7 @@ impl Hops {
         }
     }
 
-    /// Whether `name` is among them: the request has come back.
+    /// Whether `name` is among them: the request has looped.
     ///
     /// A CDN-Loop entry begins with the name (RFC 8586 2); in a Via entry it follows the protocol.
     pub(super) fn include(&self, name: &HeaderValue) -> bool {
@@ -42,15 +44,15 @@ impl Hops {
         entries(&self.cdn_loop).any(|entry| words(entry, 0)) || entries(&self.via).any(|entry| words(entry, 1))
     }
 
-    /// Whether the request was passed on more often than is forwarded.
+    /// Whether the request has passed too many intermediaries to be forwarded.
     pub(super) fn are_too_many(&self) -> bool {
         is_too_long(&self.cdn_loop)
     }
 
-    /// Adds the fields of the request that is forwarded by `name`.
+    /// Adds the fields of the request that `name` forwards.
     ///
-    /// A Via list that is too long is left out: proxies between a viewer and this edge may write what
-    /// they like there, and that is no reason to refuse the viewer. CDN-Loop finds loops without it.
+    /// A Via list that is too long is omitted: proxies between a viewer and this edge may write
+    /// anything there, which is no reason to refuse the viewer. CDN-Loop finds loops without it.
     pub(super) fn forward(&self, name: &HeaderValue, headers: &mut HeaderMap) {
         for list in &self.cdn_loop {
             headers.append(CDN_LOOP, list.clone());
@@ -63,7 +65,7 @@ impl Hops {
     }
 }
 
-/// The Via entry of `name` for a message that it received in this version of HTTP.
+/// The Via entry of `name` for a message received with this version of HTTP.
 pub(super) fn via(received: Version, name: &HeaderValue) -> HeaderValue {
     let version = match received {
         Version::HTTP_10 => "1.0",

@@ -1,7 +1,8 @@
-//! What is asked of an origin, and under which key the answer is kept. Pure. Nothing but what this knows is ever forwarded.
+//! The request to an origin, and the cache key of its response. Pure. Nothing else of a viewer's
+//! request is ever forwarded.
 //!
-//! RFC 8216bis 6.2.5: delivery directives belong to the key, nothing else of a query does; RFC 9110 12.5.5: so does whether a text is
-//! compressed.
+//! RFC 8216bis 6.2.5: delivery directives belong to the key, the rest of a query does not; RFC 9110
+//! 12.5.5: the key also includes whether a text is compressed.
 
 use std::sync::Arc;
 
@@ -19,12 +20,12 @@ use crate::{
 /// An object's name at its origin, and in the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
-    /// Path and normal query.
+    /// Path and normalised query.
     pub(super) target: Arc<str>,
     pub(super) gzip: bool,
 }
 
-/// One request, as an origin is asked.
+/// One request to an origin.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) key: Key,
@@ -33,20 +34,20 @@ pub(super) struct Wanted {
     pub(super) scope: Scope,
 }
 
-/// What kind of object is asked for.
+/// The kind of the requested object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A playlist or manifest as it is now, or a picture.
+    /// A playlist or manifest without a blocking request, or a picture.
     Now,
-    /// A playlist that may have to be waited for.
+    /// A playlist that may be a blocking request.
     Reload,
     /// A part.
     Part,
-    /// A segment or a CMAF header: for ever the same.
+    /// A segment or a CMAF header, which are immutable.
     Lasting,
 }
 
-/// What has one home: objects of the same scope are at the same origin.
+/// Objects of the same scope are at the same origin.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Scope {
     Channel(ChannelName),
@@ -54,7 +55,7 @@ pub(super) enum Scope {
 }
 
 impl Wanted {
-    /// What `head` asks for; `None` if it is nothing that an origin is asked for.
+    /// The object that `head` requests; `None` if it is nothing that origins have.
     ///
     /// # Errors
     /// [`Bad`]: the directives are refused here, as every origin would.
@@ -97,7 +98,7 @@ impl Wanted {
     }
 }
 
-/// The path with its directives in one order and one spelling.
+/// The path with its directives in a fixed order and form.
 fn with(path: &str, directives: &Directives) -> Arc<str> {
     let mut query = Vec::new();
     if let Some(msn) = directives.msn {

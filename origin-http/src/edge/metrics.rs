@@ -1,4 +1,5 @@
-//! What an edge counts, for Prometheus. Labels come from closed sets: outcomes, and the origins of the configuration.
+//! Metrics of an edge, for Prometheus. Labels come from closed sets: outcomes, and the origins of
+//! the configuration.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -6,7 +7,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// Counters of one edge. Cheap to clone; all clones count together.
+/// Counters of one edge. Cheap to clone; all clones share the counts.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     requests: Family<OutcomeLabels, Counter>,
@@ -17,18 +18,18 @@ pub struct Metrics {
     up: Family<OriginLabels, Gauge>,
 }
 
-/// What became of a viewer's request.
+/// The outcome of a viewer's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Outcome {
-    /// It was here, whole.
+    /// The object was cached, complete.
     Hit,
     /// An origin was asked for it.
     Miss,
-    /// An origin had been asked already, by another's request.
+    /// Another viewer's request to an origin was in progress.
     Shared,
-    /// It was here, its time is over, and no origin answers.
+    /// The cached object has expired, and no origin responds.
     Stale,
-    /// No origin answers.
+    /// No origin responds.
     Error,
 }
 
@@ -56,12 +57,13 @@ struct OriginLabels {
 }
 
 impl Metrics {
-    /// Adds them to a registry whose prefix is the product's name, such as `streamforge`.
+    /// Adds the metrics to a registry whose prefix is the product's name, for example
+    /// `streamforge`.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("edge");
         registry.register(
             "requests",
-            "Requests for what is not made here, by what became of them",
+            "Requests for media of other processes, by outcome",
             self.requests.clone(),
         );
         registry.register_with_unit(
@@ -72,7 +74,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "cache",
-            "Memory of what is cached, on its way or still being read",
+            "Memory of cached objects, transfers and objects still being read",
             Unit::Bytes,
             self.cached.clone(),
         );
@@ -84,10 +86,14 @@ impl Metrics {
         );
         registry.register(
             "waiting_requests",
-            "Requests that wait for an origin's answer to begin",
+            "Requests that wait for the start of an origin's response",
             self.waiting.clone(),
         );
-        registry.register("origin_up", "Whether an origin answered last time", self.up.clone());
+        registry.register(
+            "origin_up",
+            "Whether an origin responded to its last request",
+            self.up.clone(),
+        );
     }
 
     pub(super) fn count(&self, outcome: Outcome) {

@@ -1,4 +1,4 @@
-//! An origin's response as the edge keeps it: status, the fields that are passed on, its lifetime and its content.
+//! An origin's response in the cache: status, forwarded fields, lifetime and content.
 
 use std::sync::{Arc, atomic::AtomicBool};
 
@@ -9,10 +9,10 @@ use http::{
 
 use super::{budget::Charge, content::Content, freshness::Freshness};
 
-/// Memory of an object beside its bytes and its fields, as measured: the object, its field table, and
-/// its places in the tables of the cache.
+/// Measured memory of an object besides its bytes and its fields: the object, its field table, and
+/// its entries in the tables of the cache.
 pub(super) const OVERHEAD: u64 = 2_560;
-/// Fields of an origin that are passed on; the others are between it and the edge.
+/// Fields of an origin that are forwarded; the others concern only the origin and the edge.
 const KEPT: [HeaderName; 10] = [
     CONTENT_TYPE,
     CONTENT_ENCODING,
@@ -25,25 +25,26 @@ const KEPT: [HeaderName; 10] = [
     VIA,
     HeaderName::from_static("priority"),
 ];
-/// Entries of a field table that [`OVERHEAD`] has room for, and the memory of each one more.
+/// Entries of a field table included in [`OVERHEAD`], and the memory of each further one.
 const FIELDS: usize = 12;
 const FIELD: usize = 128;
 
-/// A response and how long it may be used.
+/// A response and its lifetime.
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) status: StatusCode,
-    /// The fields that are passed on.
+    /// The forwarded fields.
     pub(super) headers: HeaderMap,
     pub(super) freshness: Freshness,
     pub(super) content: Arc<Content>,
-    /// Asked for since the cache last looked.
+    /// Whether it was requested since the cache's last pass.
     pub(super) used: AtomicBool,
     _charge: Charge,
 }
 
 impl Object {
-    /// A response whose bytes are in `content`, or will be. It is charged to the budget of `content`.
+    /// A response whose bytes are, or will be, in `content`. It is charged to the budget of
+    /// `content`.
     pub(super) fn new(status: StatusCode, headers: &HeaderMap, freshness: Freshness, content: Arc<Content>) -> Self {
         let mut kept = HeaderMap::with_capacity(FIELDS);
         for (name, value) in fields(headers) {
@@ -59,7 +60,7 @@ impl Object {
         }
     }
 
-    /// Bytes of memory that an object with these fields takes beside its content.
+    /// Memory in bytes of an object with these fields besides its content.
     pub(super) fn cost(headers: &HeaderMap) -> u64 {
         let (count, bytes) = fields(headers).fold((0_usize, 0), |(count, bytes), (_, value)| {
             (count + 1, bytes + value.len())
@@ -67,13 +68,13 @@ impl Object {
         OVERHEAD + (bytes + FIELD * count.saturating_sub(FIELDS)) as u64
     }
 
-    /// Whether it may be about the request rather than about the resource, so that it is given to no
-    /// other request. Origins know of a request its target and by whom it was passed on.
+    /// Whether it may concern the request rather than the resource, so that no other request gets
+    /// it. An origin knows the target of a request and its intermediaries.
     pub(super) fn is_of_one_request(&self) -> bool {
         is_of_one_request(self.status)
     }
 
-    /// The same bytes, which the origin has said are still right (RFC 9111 4.3.4).
+    /// The same bytes, which the origin has confirmed (RFC 9111 4.3.4).
     pub(super) fn renewed(&self, headers: &HeaderMap, freshness: Freshness) -> Self {
         let mut both = headers.clone();
         for name in self.headers.keys().filter(|name| !headers.contains_key(*name)) {
@@ -91,14 +92,14 @@ pub(super) fn is_of_one_request(status: StatusCode) -> bool {
     (status.is_client_error() && !of_what) || status == StatusCode::LOOP_DETECTED
 }
 
-/// The fields of a response that are passed on.
+/// The forwarded fields of a response.
 fn fields(headers: &HeaderMap) -> impl Iterator<Item = (HeaderName, &HeaderValue)> {
     KEPT.into_iter()
         .flat_map(|name| headers.get_all(&name).iter().map(move |value| (name.clone(), value)))
 }
 
-/// A copy in memory of its own: as it comes, a value is a slice of its connection's read buffer and
-/// would keep all of that.
+/// A copy in separate memory, because a received value is a slice of its connection's read buffer
+/// and would keep all of it.
 fn own(value: &HeaderValue) -> HeaderValue {
     HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
 }

@@ -1,8 +1,9 @@
-//! Which origin is asked next: in the order of the list, but first where the channel or broadcast was found last, and not where nobody
-//! answered a moment ago.
+//! The order in which origins are asked: that of the list, but first the one where the channel or
+//! broadcast was found last, and without those that failed a moment ago.
 //!
-//! Origins may be fed apart, with a channel on one of them only: so a 404 is no fault, and the next is asked; a broadcast's objects are
-//! at one origin, and a channel stays with the one that has it as long as that answers, for another's playlist is of another broadcast.
+//! Origins may have different publishers, with a channel on only one of them: so a 404 is no fault,
+//! and the next is asked; a broadcast's objects are at one origin, and a channel stays with its
+//! origin as long as that responds, because another origin's playlist belongs to another broadcast.
 
 use std::{
     fmt,
@@ -17,13 +18,14 @@ use tracing::{info, warn};
 
 use super::{key::Scope, upstream::Upstream};
 
-/// How long a failed origin is left alone: at first, and at most. Where no other answers it is tried this often always, so that its
-/// return is noticed at once, by one request at a time: the others are told that nobody answers, and need not wait to find out.
+/// Time for which a failed origin is skipped: initially, and at most. If no other responds it is
+/// always tried at the first interval, so that its return is noticed at once, by one request at a
+/// time: the other requests fail immediately, without a wait.
 const REST: Duration = Duration::from_millis(250);
 const LONGEST_REST: Duration = Duration::from_secs(10);
-/// After this, another may find out: the first may be one that is held.
+/// Time after which another request may try it, because the first may be held.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Channels and broadcasts whose origin is known.
+/// Maximum number of channels and broadcasts with a known origin.
 const HOMES: usize = 8_192;
 
 /// The origins of one edge.
@@ -33,11 +35,11 @@ pub(super) struct Origins {
     homes: Recent<Scope, usize>,
 }
 
-/// One of them, and how it is.
+/// An origin, and its state.
 #[derive(Debug)]
 pub(super) struct Origin {
     pub(super) upstream: Upstream,
-    /// A process on this machine: when it is gone, so is what it had.
+    /// A process on this machine: when it has ended, its resources are gone.
     pub(super) local: bool,
     name: String,
     index: usize,
@@ -47,11 +49,11 @@ pub(super) struct Origin {
 
 #[derive(Debug, Default)]
 struct Health {
-    /// `None`: it could be connected to last time.
+    /// `None`: the last connection succeeded.
     failing: Option<Failing>,
-    /// What it was asked for without an answer, since its last answer.
+    /// The request without a response since its last response.
     unanswered: Option<Arc<str>>,
-    /// Its answers so far.
+    /// Number of its responses.
     answers: u64,
 }
 
@@ -59,16 +61,16 @@ struct Health {
 struct Failing {
     since: Instant,
     rest: Duration,
-    /// Since when a request has been finding out whether it is back.
+    /// Time since which a request has been testing whether it is back.
     tried: Option<Instant>,
 }
 
-/// The right to ask an origin once, which has to be told how that went; else it counts as not asked.
+/// The right to ask an origin once. The result must be reported; otherwise it counts as not asked.
 #[derive(Debug)]
 pub(super) struct Turn {
     pub(super) origin: Arc<Origin>,
     trying: bool,
-    /// The origin's answers before it.
+    /// Number of the origin's responses before it.
     answers: u64,
 }
 
@@ -91,7 +93,7 @@ impl Origins {
         }
     }
 
-    /// The order in which origins are asked about something of `scope`.
+    /// The order in which origins are asked for an object of `scope`.
     pub(super) fn order(&self, scope: &Scope) -> Vec<Arc<Origin>> {
         let mut order = self.origins.clone();
         if let Some(home) = self.homes.get(scope) {
@@ -100,19 +102,19 @@ impl Origins {
         order
     }
 
-    /// Where something of `scope` was found last.
+    /// The origin where an object of `scope` was found last.
     pub(super) fn home(&self, scope: &Scope) -> Option<Arc<Origin>> {
         self.origins.get(self.homes.get(scope)?).cloned()
     }
 
-    /// Something of `scope` was found at an origin.
+    /// Records that an object of `scope` was found at an origin.
     pub(super) fn found(&self, scope: &Scope, origin: &Origin) {
         if self.homes.get(scope) != Some(origin.index) {
             self.homes.insert(scope.clone(), origin.index);
         }
     }
 
-    /// A turn to ask `origin`, if it is not left alone.
+    /// A turn to ask `origin`, unless it is skipped.
     pub(super) fn turn(&self, origin: &Arc<Origin>, now: Instant) -> Option<Turn> {
         let others = self
             .origins
@@ -121,7 +123,7 @@ impl Origins {
         let mut health = origin.health();
         let trying = match &mut health.failing {
             None => false,
-            // Finding out costs nothing.
+            // A test costs nothing.
             Some(_) if origin.local => true,
             Some(failing) => {
                 let rest = if others { failing.rest } else { REST.min(failing.rest) };
@@ -150,7 +152,7 @@ impl Origin {
 }
 
 impl Turn {
-    /// It answered, whatever it said.
+    /// Reports a response, with any status.
     pub(super) fn answered(mut self) {
         self.trying = false;
         let origin = &self.origin;
@@ -162,15 +164,15 @@ impl Turn {
         };
         if was_failing {
             origin.up.set(1);
-            info!(origin = %origin.name, "origin answers again");
+            info!(origin = %origin.name, "origin responds again");
         }
     }
 
-    /// It was connected to, and did not answer the request for `target`.
+    /// Reports that it was connected to, and did not respond to the request for `target`.
     ///
-    /// That may be the fault of what was asked for: one address that hangs or breaks must not take the
-    /// others with it. It counts as the origin's own if another address has no answer either, with no
-    /// answer to anything in between.
+    /// The cause may be the requested resource: one address that hangs or breaks must not affect
+    /// the others. It counts as the origin's fault if another address has no response either,
+    /// without any response in between.
     pub(super) fn unanswered(self, target: &Arc<str>, why: &dyn fmt::Display, now: Instant) {
         let is_origins = self.trying || {
             let mut health = self.origin.health();
@@ -186,13 +188,13 @@ impl Turn {
         }
     }
 
-    /// It could not be asked.
+    /// Reports that it could not be asked.
     pub(super) fn failed(mut self, why: &dyn fmt::Display, now: Instant) {
         let trying = std::mem::take(&mut self.trying);
         let origin = &self.origin;
         let mut health = origin.health();
         let first = health.failing.is_none();
-        // Requests that were under way when it failed say nothing new.
+        // Requests that were in progress when it failed are no new evidence.
         let rest = match &health.failing {
             Some(failing) if trying => (failing.rest * 2).min(LONGEST_REST),
             Some(failing) => failing.rest,
@@ -209,8 +211,8 @@ impl Turn {
         if first {
             origin.up.set(0);
             match origin.local {
-                true => info!(%why, "the process that was here before is gone"),
-                false => warn!(origin = %origin.name, %why, "origin does not answer"),
+                true => info!(%why, "the old process has ended"),
+                false => warn!(origin = %origin.name, %why, "origin does not respond"),
             }
         }
     }
@@ -274,7 +276,7 @@ mod tests {
         for rest in [250, 500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000] {
             assert_eq!(asked(&origins, &scope, at(now + rest - 1)), [1]);
             now += rest;
-            // One request tries it; those beside go on without.
+            // One request tests it; concurrent ones continue without it.
             let turn = origins.turn(&first, at(now)).unwrap();
             assert!(origins.turn(&first, at(now)).is_none());
             turn.failed(&"x", at(now));
@@ -296,14 +298,14 @@ mod tests {
         }
         turn().answered();
         turn().unanswered(&other, &"x", now);
-        // It was asked before another's answer came.
+        // It was asked before the response to another request.
         let early = turn();
         turn().answered();
         turn().unanswered(&one, &"x", now);
         early.unanswered(&other, &"x", now);
         turn().unanswered(&other, &"x", now);
         assert!(origins.turn(&origin, now).is_none());
-        // The request that finds out whether it is back decides alone.
+        // Only the request that tests the origin decides.
         let later = now + REST;
         origins.turn(&origin, later).unwrap().unanswered(&other, &"x", later);
         assert!(origins.turn(&origin, later + REST / 2).is_none());
@@ -324,7 +326,7 @@ mod tests {
             }
             assert_eq!(asked(&origins, &scope, now + Duration::from_millis(249)), [0; 0]);
         }
-        // A turn that is given back unused is another's.
+        // A turn that is returned unused is available to another request.
         assert_eq!(asked(&origins, &scope, at(5_000)), [0, 1]);
         assert_eq!(asked(&origins, &scope, at(5_000)), [0, 1]);
     }

@@ -1,4 +1,5 @@
-//! A viewer's answer out of an object: conditional requests and ranges are answered here, whatever the origin was asked (RFC 9110 13, 14).
+//! A viewer's response made of an object: conditional requests and ranges are evaluated here,
+//! independent of the request to the origin (RFC 9110 13, 14).
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::{
     range::Range,
 };
 
-/// The answer to `head` that `object` is, whole or still coming.
+/// The response to `head` with `object`, complete or in progress.
 pub(super) fn respond(object: &Arc<Object>, head: &Parts, now: Instant) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = object.status;
@@ -58,7 +59,7 @@ pub(super) fn respond(object: &Arc<Object>, head: &Parts, now: Instant) -> Respo
         Some((_, size)) => {
             *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
             let headers = response.headers_mut();
-            // It is about the range, not the address: see `answer`.
+            // It concerns the range, not the address: see `answer`.
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
             headers.insert(CONTENT_RANGE, answer::value(format_args!("bytes */{size}")));
             headers.insert(CONTENT_TYPE, TEXT);
@@ -75,7 +76,8 @@ fn all(object: &Object) -> Body {
     }
 }
 
-/// The range that is asked for and the size that it is of; `None` for all of it: texts are answered whole, and what has no known end.
+/// The requested range and the total size; `None` for everything: texts, and objects of unknown
+/// length, are always sent whole.
 fn range(object: &Object, head: &Parts, tag: Option<&HeaderValue>) -> Option<(Range, usize)> {
     let range = head.headers.get(RANGE).filter(|_| head.method == Method::GET)?;
     if !has_ranges(object) {
@@ -91,7 +93,8 @@ fn range(object: &Object, head: &Parts, tag: Option<&HeaderValue>) -> Option<(Ra
     }
 }
 
-/// What its origin says has ranges, and media that were followed while they were made and are whole now.
+/// Objects whose origin supports ranges, and media that were followed while they were made and are
+/// complete now.
 fn has_ranges(object: &Object) -> bool {
     let said = object.headers.get(ACCEPT_RANGES).is_some_and(|units| units == "bytes");
     let media = |kind: &HeaderValue| kind.as_bytes().starts_with(b"video/") || kind.as_bytes().starts_with(b"audio/");

@@ -34,7 +34,7 @@ type OriginBody = BoxBody<Bytes, Infallible>;
 type Answering = Pin<Box<dyn Future<Output = Response<OriginBody>> + Send>>;
 type Script = dyn Fn(Request<Incoming>) -> Answering + Send + Sync;
 
-/// An origin that answers by a script, while it is up.
+/// An origin with scripted responses, while it is up.
 struct Scripted {
     script: Box<Script>,
     asked: Mutex<Vec<(String, HeaderMap)>>,
@@ -53,7 +53,7 @@ impl Scripted {
         })
     }
 
-    /// Answers everything at once with these headers and this text.
+    /// Responds to everything at once with these headers and this text.
     fn saying(status: u16, headers: &'static [(&'static str, &'static str)], text: &'static str) -> Arc<Self> {
         Self::new(move |_| async move { answer(status, headers, text) })
     }
@@ -122,7 +122,7 @@ fn edge_with(mut config: Config, origins: &[&Arc<Scripted>]) -> Arc<Edge> {
     .unwrap()
 }
 
-/// The answer before its body is read.
+/// The response before its body is read.
 async fn begin(edge: &Arc<Edge>, method: Method, target: &str, headers: &[(&str, &str)]) -> Response<Body> {
     let mut request = Request::builder().method(method).uri(target);
     for (name, value) in headers {
@@ -142,7 +142,7 @@ async fn ask(edge: &Arc<Edge>, target: &str, headers: &[(&str, &str)]) -> (u16, 
     )
 }
 
-/// Status, text, and what became of the request.
+/// Status, text, and the outcome of the request.
 async fn get(edge: &Arc<Edge>, target: &str) -> (u16, String, String) {
     let (status, headers, body) = ask(edge, target, &[]).await;
     (status, String::from_utf8(body.to_vec()).unwrap(), outcome(&headers))
@@ -157,7 +157,7 @@ fn said(status: u16, text: &str, outcome: &str) -> (u16, String, String) {
     (status, text.to_owned(), outcome.to_owned())
 }
 
-/// Lets all tasks go as far as they can: paused time goes on when they have.
+/// Lets all tasks run as far as they can, because paused time advances only then.
 async fn settle() {
     sleep(Duration::from_millis(1)).await;
 }

@@ -1,4 +1,4 @@
-//! One origin: the requests it is asked, how many at once and on how many connections, and how long it may take to answer.
+//! One origin: its requests, with limits for concurrency, connections and time.
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
@@ -28,16 +28,17 @@ use super::{
 };
 use crate::body::BoxError;
 
-/// Requests on one HTTP/2 connection; a server takes some 100, and those that wait would keep others from being asked.
+/// Requests on one HTTP/2 connection. A server allows some 100, and further requests would block
+/// others.
 const LANE: u32 = 80;
-/// Below the time after which servers close idle connections.
+/// Less than the time after which servers close idle connections.
 const IDLE: Duration = Duration::from_secs(30);
-/// HTTP/1 headers of an answer.
+/// Maximum number of HTTP/1 headers of a response.
 const MAX_HEADERS: usize = 100;
-/// What an HTTP/2 origin may send ahead of us on a stream and on a connection. We read as it comes.
+/// Flow-control windows of a stream and of a connection for an HTTP/2 origin. We read at once.
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
-/// The least that hyper needs for HTTP/1.
+/// The minimum that hyper needs for HTTP/1.
 const LEAST_BUFFER: usize = 8 << 10;
 
 /// An origin's connections.
@@ -49,23 +50,23 @@ pub(super) struct Upstream {
     first_byte: Duration,
 }
 
-/// Clients of their own: each has one HTTP/2 connection.
+/// A client with one HTTP/2 connection, and its permits.
 struct Lane {
     client: Client<Dial, Empty<Bytes>>,
     places: Arc<Semaphore>,
 }
 
-/// An answer that has begun, and its places.
+/// A response that has begun, and its permits.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) response: Response<Incoming>,
-    /// To be kept until its body has come.
+    /// Held until its body is complete.
     pub(super) places: [OwnedSemaphorePermit; 2],
     connection: CaptureConnection,
 }
 
 impl Answer {
-    /// Takes care that its connection carries no further request: where it ends is in doubt.
+    /// Prevents further requests on its connection, because its end is ambiguous.
     pub(super) fn close(&self) {
         if let Some(connection) = &*self.connection.connection_metadata() {
             connection.poison();
@@ -73,31 +74,32 @@ impl Answer {
     }
 }
 
-/// Why there is no answer. The first two are about the origin, the others may be about the one request.
+/// Why there is no response. The first two concern the origin, the others may concern only the
+/// request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    /// Nobody listens there.
+    /// No process listens there.
     #[error("{0}")]
     Absent(BoxError),
     /// It cannot be connected to.
     #[error("{0}")]
     Unreachable(BoxError),
-    /// The connection ended, or the request was reset, before the answer; a second time too.
+    /// The connection ended, or the request was reset, before the response; also the second time.
     #[error("{0}")]
     Broken(BoxError),
-    /// The answer is no HTTP, or its head is too large.
+    /// The response is not HTTP, or its head is too large.
     #[error("{0}")]
     Malformed(BoxError),
     /// It did not begin in time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
-    /// So many requests are under way that this one found no place.
+    /// The limit of concurrent requests is reached.
     #[error("too many requests at once")]
     Busy,
 }
 
 impl Upstream {
-    /// The origin at `origin`, reached by `dial`; nothing is connected yet.
+    /// The origin at `origin`, connected by `dial`; nothing is connected yet.
     pub(super) fn new(origin: &Origin, config: &Config, dial: &Dial, tasks: Tasks<'_>) -> Self {
         let (scheme, authority) = match origin {
             Origin::Remote(uri) => {
@@ -125,7 +127,7 @@ impl Upstream {
         }
     }
 
-    /// Sends a request, whose URI is a path and query, and waits until the answer begins.
+    /// Sends a request, whose URI is a path and query, and waits until the response begins.
     pub(super) async fn send(&self, mut request: Request<Empty<Bytes>>) -> Result<Answer, Error> {
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
         let uri = Uri::builder()
@@ -136,12 +138,12 @@ impl Upstream {
         let place = Arc::clone(&self.requests)
             .try_acquire_owned()
             .map_err(|_| Error::Busy)?;
-        // The first with a place, so that few connections carry much.
+        // The first connection with a free permit, so that few connections are used.
         let in_lane = |lane: &Lane| Some((lane.client.clone(), Arc::clone(&lane.places).try_acquire_owned().ok()?));
         let (client, lane) = self.lanes.iter().find_map(in_lane).ok_or(Error::Busy)?;
         let connection = capture_connection(&mut request);
-        // What idles may be closed by the other side just as it is taken, so a connection that breaks is no news of the origin: a request
-        // that changes nothing may be sent again (RFC 9110 9.2.2).
+        // The other side may close an idle connection just as it is taken, so a broken connection
+        // is no evidence against the origin, and a safe request may be sent again (RFC 9110 9.2.2).
         let asking = async {
             match client.request(request.clone()).await.map_err(Error::of) {
                 Err(Error::Broken(_)) => client.request(request).await.map_err(Error::of),
@@ -166,7 +168,7 @@ impl fmt::Debug for Upstream {
 }
 
 impl Error {
-    /// Sorts hyper's errors. Its own message says little: the innermost cause says more.
+    /// Maps hyper's errors. The innermost cause has the useful message.
     fn of(err: client::legacy::Error) -> Self {
         let mut cause: &dyn std::error::Error = &err;
         let mut malformed = false;
@@ -192,7 +194,8 @@ fn client_of(origin: &Origin, dial: &Dial, config: &Config, tasks: Tasks<'_>) ->
     let max_header_bytes = usize::try_from(config.max_header_bytes).unwrap_or(usize::MAX);
     Client::builder(Spawn(tasks.0.clone(), tasks.1.clone()))
         .timer(TokioTimer::new())
-        // A process of ours speaks HTTP/2 without being asked (RFC 9113 3.3): the requests that wait there share connections.
+        // A process of ours supports HTTP/2 by prior knowledge (RFC 9113 3.3), so that waiting
+        // requests share connections.
         .http2_only(matches!(origin, Origin::Local(_)))
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
@@ -207,10 +210,10 @@ fn client_of(origin: &Origin, dial: &Dial, config: &Config, tasks: Tasks<'_>) ->
         .build(dial.clone())
 }
 
-/// Where connections run, and what ends them.
+/// The tracker of connection tasks, and the token that ends them.
 pub(super) type Tasks<'a> = (&'a TaskTracker, &'a CancellationToken);
 
-/// Runs connections where they are waited for.
+/// Spawns connection tasks into the tracker.
 #[derive(Clone)]
 struct Spawn(TaskTracker, CancellationToken);
 

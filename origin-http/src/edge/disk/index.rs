@@ -1,13 +1,13 @@
-//! Which files there are, how large, and which was asked for last. Pure.
+//! The files, their sizes, and the order of their last use. Pure.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
-/// Files that are known; beyond, the oldest leave as they do for room.
+/// Maximum number of files; beyond it, the least recently used are removed.
 const MAX_FILES: usize = 1 << 20;
-/// What a file takes beside its bytes.
+/// Disk space of a file besides its bytes.
 const OVERHEAD: u64 = 4 << 10;
 
 /// Files by address and by use.
@@ -41,7 +41,7 @@ impl Index {
         self.bytes
     }
 
-    /// The size of a file, if there is one; it is then the one used last.
+    /// The size of a file, if it exists; it becomes the most recently used.
     pub(super) fn touch(&mut self, target: &Arc<str>) -> Option<u64> {
         let slot = self.files.get_mut(target)?;
         self.uses += 1;
@@ -67,7 +67,7 @@ impl Index {
         }
     }
 
-    /// Takes out what is too much, the longest unused first.
+    /// Removes the least recently used files beyond the limit.
     pub(super) fn evict(&mut self) -> Vec<Arc<str>> {
         let mut evicted = Vec::new();
         while (self.bytes > self.limit || self.files.len() > MAX_FILES)

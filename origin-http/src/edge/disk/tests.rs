@@ -7,7 +7,7 @@ use crate::edge::{budget::Budget, content::Content, freshness::Freshness};
 const TARGET: &str = "/media/01890a5d-ac96-774b-bcce-b302099a8057/v0/1.m4s";
 const FILE: &str = "01890a5d-ac96-774b-bcce-b302099a8057/v0.1.m4s";
 
-/// A directory of its own, removed at the end.
+/// A test's directory, removed at its end.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -40,7 +40,7 @@ fn object(text: &str, lifetime_s: u64) -> Arc<Object> {
     Arc::new(Object::new(StatusCode::OK, &headers, freshness, content))
 }
 
-/// Writes, and waits until the file is there.
+/// Writes, and waits until the file exists.
 async fn write(disk: &Disk, target: &str, text: &str) {
     disk.write(&target.into(), &object(text, 1_000), Duration::from_secs(5));
     until(|| disk.find(&target.into()).is_some()).await;
@@ -128,7 +128,7 @@ async fn the_directory_keeps_within_its_bound_and_the_longest_unused_leave() {
     }
     until(|| fs::read_dir(dir.0.join(FILE).parent().unwrap()).unwrap().count() <= 5).await;
     assert!(disk.read(&path(1).into()).await.is_none());
-    // A smaller bound holds from the next start on.
+    // A smaller limit applies from the next start on.
     drop(disk);
     let disk = dir.open(10 << 10);
     until(|| disk.shared.index().bytes() > 0 && disk.shared.index().bytes() <= 10 << 10).await;
@@ -138,13 +138,13 @@ async fn the_directory_keeps_within_its_bound_and_the_longest_unused_leave() {
 async fn a_disk_that_fails_is_off_and_nobody_else_learns_of_it() {
     let dir = Dir::new("fails");
     let disk = dir.open(1 << 20);
-    // A file where a directory has to be made: fails for root, too.
+    // A file in place of a directory, which fails for root, too.
     fs::write(dir.0.join(FILE).parent().unwrap(), "in the way").unwrap();
     disk.write(&TARGET.into(), &object("bytes", 1_000), Duration::ZERO);
     until(|| disk.shared.off.load(Ordering::Relaxed)).await;
     assert!(disk.read(&TARGET.into()).await.is_none());
     disk.write(&TARGET.into(), &object("bytes", 1_000), Duration::ZERO);
-    // One that cannot be used from the start is none.
+    // A cache that cannot be used from the start is disabled.
     let file = dir.0.join("file");
     fs::write(&file, "").unwrap();
     assert!(Disk::open(&file, 1 << 20, 1 << 20, &Metrics::default()).is_none());

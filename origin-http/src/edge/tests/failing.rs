@@ -1,4 +1,4 @@
-//! Origins that fail, hang, break off, lie or send too much, and bounds that hold.
+//! Origins that fail, hang, break off, lie or send too much, and limits that hold.
 
 use super::*;
 
@@ -15,7 +15,7 @@ async fn the_next_origin_is_asked_where_one_fails_or_says_that_it_fails() {
     let path = |n: u32| format!("/live/c{n}/master.m3u8");
     assert_eq!(get(&edge, &path(0)).await, said(200, "first", "miss"));
     first.set_down(true);
-    // Its connection is open still, so it is the next channel's that breaks: none is lost.
+    // Its connection is still open, so the next request finds it broken: none is lost.
     edge.stop().await;
     let edge = edge_of(&[&first, &second]);
     assert_eq!(get(&edge, &path(1)).await, said(200, "second", "miss"));
@@ -26,7 +26,8 @@ async fn the_next_origin_is_asked_where_one_fails_or_says_that_it_fails() {
     sleep(Duration::from_millis(300)).await;
     assert_eq!(get(&edge, &path(3)).await, said(200, "first", "miss"));
     assert_eq!(up(&edge, "0"), 1);
-    // Another's playlist would be of another broadcast: a channel stays where it was found.
+    // Another origin's playlist would belong to another broadcast: a channel stays where it was
+    // found.
     sleep(Duration::from_secs(2)).await;
     assert_eq!(get(&edge, &path(1)).await, said(200, "second", "miss"));
 
@@ -51,7 +52,7 @@ async fn a_channel_may_be_on_one_origin_only_and_is_not_gone_when_that_one_fails
     edge.stop().await;
     let edge = edge_of(&[&without, &with]);
     assert_eq!(get(&edge, MASTER).await, said(404, "no such channel", "miss"));
-    // Known to have been there:
+    // Found there before:
     edge.origins.found(
         &key::Scope::Channel("demo".parse().unwrap()),
         &edge.origins.order(&key::Scope::Channel("x".parse().unwrap()))[1],
@@ -65,7 +66,7 @@ async fn when_no_origin_answers_texts_are_stale_for_a_while_errors_come_at_once_
     let edge = edge_of(&[&origin]);
     assert_eq!(get(&edge, MASTER).await, said(200, "text", "miss"));
     origin.set_down(true);
-    // What idles is closed after a while, as when the origin's process has gone.
+    // Idle connections are closed after a while, as when the origin's process has ended.
     edge.stop().await;
     let before = Arc::clone(&edge);
     let edge = {
@@ -165,13 +166,14 @@ async fn memory_keeps_within_its_bound_whatever_is_fetched_and_whoever_reads_slo
     let path = |n: usize| SEGMENT_1.replace("/1.m4s", &format!("/{n}.m4s"));
     for n in 0..40 {
         assert_eq!(ask(&edge, &path(n), &[]).await.2.len(), 1 << 20);
-        // One that is asked for again and again stays.
+        // An object that is requested repeatedly stays.
         assert_eq!(get(&edge, &path(0)).await.2, "hit", "after {n}");
         assert!(edge.metrics.cached.get() <= 16 * MIB, "{}", edge.metrics.cached.get());
     }
     assert!(edge.metrics.cached.get() > 12 * MIB);
     assert_eq!(get(&edge, &path(99)).await, said(502, INVALID, "error")); // too large
-    // Readers that take nothing hold what they read; there is no room then, and there is when they leave.
+    // Readers that read nothing hold their objects; there is no room then, and there is when they
+    // leave.
     let mut slow = Vec::new();
     for n in 40..60 {
         slow.push(begin(&edge, Method::GET, &path(n), &[]).await);
@@ -184,7 +186,7 @@ async fn memory_keeps_within_its_bound_whatever_is_fetched_and_whoever_reads_slo
         "{statuses:?}, {}",
         edge.metrics.cached.get()
     );
-    // What is small has a reserve: first playlists, then parts.
+    // Small objects have a reserve: first playlists, then parts.
     let mut parts = Vec::new();
     for n in 0..4 {
         parts.push(begin(&edge, Method::GET, &PART_1.replace("1.0", &format!("1.{n}")), &[]).await);
@@ -274,10 +276,10 @@ async fn one_viewer_takes_its_share_of_fetches_and_leaves_the_rest_to_others() {
     };
     let greedy: Vec<_> = (0..16).map(|n| asking(&format!("[2001:db8::{n:x}]:1"), n)).collect();
     settle().await;
-    // Others get theirs, and what is on its way costs no share.
+    // Other viewers get their objects, and an object in progress does not count for the limit.
     let others: Vec<_> = (20..24).map(|n| asking("192.0.2.1:1", n)).collect();
     let shared = asking("[2001:db8::1]:1", 20);
-    // A process of ours stands for many.
+    // A process of ours forwards for many viewers.
     let ours: Vec<_> = (30..38).map(|n| asking("127.0.0.1:0", n)).collect();
     let mut statuses = Vec::new();
     for greedy in greedy {
@@ -375,7 +377,7 @@ async fn a_local_origin_that_breaks_off_is_busy_not_gone() {
     assert_eq!(edge.metrics.origin_is_up("local"), 1);
     breaking.abort();
     let _ = breaking.await;
-    // Its socket is left behind.
+    // Its socket file still exists.
     assert_eq!(get(&edge, MASTER).await, said(404, "there is nothing here\n", "error"));
     std::fs::remove_file(path).unwrap();
 }
@@ -417,7 +419,8 @@ async fn a_connection_that_breaks_before_the_answer_is_no_news_of_its_origin() {
     assert_eq!((broken.load(Ordering::Relaxed), edge.metrics.origin_is_up("0")), (2, 1));
 }
 
-/// An edge of an origin whose answer to a path is bytes, `None` for none at all and the end of the connection; and how often it was asked.
+/// An edge of an origin whose response to a path is bytes, or `None` for none and the end of the
+/// connection; and the number of its requests.
 fn edge_of_bytes(config: Config, answers: fn(&str) -> Option<Vec<u8>>) -> (Arc<Edge>, Arc<AtomicUsize>) {
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
     let asked = Arc::new(AtomicUsize::new(0));
@@ -482,7 +485,8 @@ async fn an_answer_whose_end_is_in_doubt_is_refused_and_its_connection_is_not_us
             let (edge, asked) = edge_of_bytes(Config::default(), |path| match path {
                 MASTER => {
                     let (status, framing) = (*STATUS.lock().unwrap(), *FRAMING.lock().unwrap());
-                    // Behind the chunked body stands what another reader takes for the next answer.
+                    // After the chunked body there are bytes that another parser takes for the next
+                    // response.
                     let smuggled = String::from_utf8(good("smuggled")).unwrap();
                     let head =
                         format!("HTTP/1.1 {status}\r\ncache-control: max-age=3600, immutable\r\n{framing}\r\n\r\n");

@@ -1,4 +1,4 @@
-//! One request for many, and how long its answer serves: nothing fails here.
+//! One request for many viewers, and the lifetime of its response: without failures.
 
 use super::*;
 
@@ -21,7 +21,7 @@ async fn fifty_requests_for_what_is_yet_to_come_are_one_at_the_origin() {
     let asking: Vec<_> = (0..50)
         .map(|n| {
             let edge = Arc::clone(&edge);
-            // Each writes it in another way.
+            // Each writes it in another form.
             let target = format!("{PLAYLIST}?viewer={n}&_HLS_part={}2&_HLS_msn=7", "0".repeat(n % 5));
             tokio::spawn(async move { get(&edge, &target).await })
         })
@@ -197,14 +197,14 @@ async fn a_segment_streams_through_while_it_grows_and_who_comes_late_gets_all_of
     let again = late.frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(again.pieces()[0].as_ptr(), piece.pieces()[0].as_ptr());
     drop(late);
-    // Nobody reads it, and it goes on.
+    // Nobody reads it, and it continues.
     sender.send_data(Bytes::from_static(b"two")).await.unwrap();
     drop(sender);
     settle().await;
     let (status, text, outcome_of) = get(&edge, SEGMENT_1).await;
     assert_eq!((status, &text[2_000..], &*outcome_of), (200, "two", "hit"));
     assert_eq!(origin.asked(), 1);
-    // Now that its end is known it has ranges.
+    // Its length is known now, so it has ranges.
     let (status, headers, body) = ask(&edge, SEGMENT_1, &[("range", "bytes=2000-")]).await;
     assert_eq!(
         (status, &body[..], &headers["content-range"]),
@@ -242,7 +242,7 @@ async fn who_leaves_ends_nothing_for_others_and_what_nobody_waits_for_is_given_u
     assert_eq!(gone.load(Ordering::Relaxed), 0);
     go.notify_one();
     assert_eq!(second.await.unwrap(), said(200, "text", "shared"));
-    // One alone:
+    // Only one:
     sleep(Duration::from_secs(10)).await;
     let alone = asking();
     settle().await;
@@ -267,7 +267,7 @@ async fn ranges_conditions_and_head_are_answered_from_what_is_here() {
         "0123456789",
     );
     let edge = edge_of(&[&origin]);
-    // The first asks for a range itself, and the origin is asked for all.
+    // The first itself requests a range, and the origin is asked for the whole object.
     for (range, status, body, content_range) in [
         ("bytes=2-4", 206, "234", "bytes 2-4/10"),
         ("bytes=-3", 206, "789", "bytes 7-9/10"),

@@ -1,4 +1,4 @@
-//! An edge with what is around it: a disk, our own origin, a router.
+//! An edge with its surroundings: a disk, our own origin, a router.
 
 use super::*;
 
@@ -62,7 +62,7 @@ async fn segments_and_headers_outlive_a_restart_on_disk_and_nothing_else_does() 
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
-/// A real origin, its router behind HTTP/1.1 in memory.
+/// A real origin: its router with HTTP/1.1 in memory.
 fn edge_of_stage(stage: &Stage) -> Arc<Edge> {
     let config = Config {
         origin: vec!["http://stage".parse().unwrap()],
@@ -190,7 +190,7 @@ async fn a_router_asks_elsewhere_for_what_it_does_not_have_and_keeps_what_is_its
         ),
         ("*", "edge;desc=miss")
     );
-    // Nothing to show here yet: they are asked first, then it is waited for.
+    // No local content yet: the edge is asked first, then the request waits.
     let router = Arc::clone(&stage.router);
     let waiting = tokio::spawn(async move { stage::ask(&router, "GET", MASTER, &[]).await });
     settle().await;
