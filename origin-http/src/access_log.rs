@@ -1,8 +1,10 @@
-//! The access log: a line for each answer, when its last byte has been sent or it has been given up.
+//! The access log: a line for each response, when its last byte has been sent or it has been
+//! aborted.
 //!
-//! Combined Log Format (Apache HTTP Server, mod_log_config) or JSON lines. What clients say of themselves is escaped, so that a line
-//! cannot be forged, and what is secret in an address is masked. Nothing waits for the log: lines go to a thread by a bounded queue, and
-//! those that do not fit are counted.
+//! Combined Log Format (Apache HTTP Server, mod_log_config) or JSON lines. Clients' text is
+//! escaped, so that a line cannot be forged, and secrets in an address are masked. Nothing waits
+//! for the log: lines go to a thread through a bounded queue, and lines that do not fit are
+//! counted.
 
 mod line;
 mod writer;
@@ -28,33 +30,39 @@ use self::writer::Writer;
 
 pub(crate) use self::line::Masked;
 
-/// Bytes of an address, and of a header field, that are kept: what is longer was written to fill a disk.
+/// Maximum number of logged bytes of an address, and of a header field, because a client could fill
+/// the disk with longer ones.
 const MAX_TARGET: usize = 2_048;
 const MAX_FIELD: usize = 1_024;
 const MAX_METHOD: usize = 32;
-/// What nginx logs of a client that went away before there was an answer.
+/// nginx' status for a client that closed the connection before its response.
 const GONE: u16 = 499;
 
-/// How a line looks.
+/// The format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// `%h - - [%t] "%r" %>s %b "%{Referer}i" "%{User-Agent}i"`, times in UTC; every tool reads it.
+    /// `%h - - [%t] "%r" %>s %b "%{Referer}i" "%{User-Agent}i"`, times in UTC, which every tool
+    /// supports.
     #[default]
     Combined,
-    /// One JSON object: also how long it took, how long it was held for media to come, and what was asked for.
+    /// One JSON object, with the duration of the response, the time for which it waited for media,
+    /// and the kind of resource.
     Json,
 }
 
-/// Where answers are written down. Cheap to clone; all clones are one log. The last to go waits a moment for what is still queued.
+/// The log. Cheap to clone; all clones are one log. Dropping the last one waits a moment for queued
+/// lines.
 #[derive(Clone)]
 pub struct AccessLog(Arc<Writer>);
 
 impl AccessLog {
-    /// Opens what `http.access_log` names, `-` being stdout, and starts the thread that writes; `None` if there is to be no log.
+    /// Opens the file of `http.access_log`, or stdout for `-`, and starts the writing thread;
+    /// `None` if the log is disabled.
     ///
     /// # Errors
-    /// The file cannot be opened or created (with mode 0640, in a directory that is there), or there is no thread to be had.
+    /// The file cannot be opened or created (with mode 0640, in an existing directory), or the
+    /// thread cannot be started.
     pub fn open(config: &Config, metrics: &Metrics) -> io::Result<Option<Self>> {
         let path = match config.access_log.as_str() {
             "" => return Ok(None),
@@ -65,13 +73,13 @@ impl AccessLog {
         Ok(Some(Self(Arc::new(writer))))
     }
 
-    /// Opens the file anew by its name, after it was moved away; where that fails the old one is written on, and it is said once. Returns at
-    /// once. Stdout stays as it is.
+    /// Reopens the file by its name, after it was moved away; if that fails, writing continues to
+    /// the old one, and the failure is logged once. Returns at once. Does nothing for stdout.
     pub fn reopen(&self) {
         self.0.reopen();
     }
 
-    /// A request has come.
+    /// Records the arrival of a request.
     pub(crate) fn begin<B>(&self, request: &Request<B>, peer: SocketAddr) -> Entry {
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
         let headers = request.headers();
@@ -103,12 +111,12 @@ impl AccessLog {
 /// A request whose line is written when this is dropped.
 pub(crate) struct Entry {
     begun: Instant,
-    /// There until it is dropped.
+    /// Present until it is dropped.
     record: Option<Box<Record>>,
     writer: Arc<Writer>,
 }
 
-/// What a line is made of. Times are of the request's arrival.
+/// The data of a line. Times are those of the request's arrival.
 #[derive(Debug)]
 struct Record {
     at: SystemTime,
@@ -126,14 +134,14 @@ struct Record {
 }
 
 impl Entry {
-    /// It is answered.
+    /// Records the start of the response.
     pub(crate) fn answered(&mut self, kind: Kind, status: u16, notes: Notes) {
         if let Some(record) = &mut self.record {
             (record.kind, record.status, record.notes) = (kind, status, notes);
         }
     }
 
-    /// So many bytes of its body were sent.
+    /// Records sent bytes of the body.
     pub(crate) fn sent(&mut self, bytes: u64) {
         if let Some(record) = &mut self.record {
             record.sent = bytes;

@@ -1,4 +1,5 @@
-//! An answer's status, headers and body, by kind: how long it may be kept, its validator and its ranges (RFC 9110, RFC 9111).
+//! A response's status, headers and body, by kind: its lifetime in caches, its validator and its
+//! ranges (RFC 9110, RFC 9111).
 
 use std::{
     fmt::{self, Write},
@@ -26,24 +27,25 @@ pub(crate) const AUDIO: HeaderValue = HeaderValue::from_static("audio/mp4");
 
 pub(crate) const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// Methods of everything but the API.
+/// Methods of all resources except the API.
 pub(crate) const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
-/// As many headers as an answer of ours has, the connection's included: a map with room for them does not move while it grows.
+/// Maximum number of headers of our responses, including those of the connection: a map of this
+/// capacity is never reallocated.
 const HEADERS: usize = 12;
 
-/// How long an answer may be kept by a cache.
+/// The lifetime of a response in a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lifetime {
-    /// Not at all.
+    /// Must not be stored.
     NoStore,
-    /// Kept, but asked about each time.
+    /// Stored, but revalidated each time.
     Validate,
     /// This many seconds.
     Seconds(u64),
-    /// This many seconds, and nobody need ask whether it has changed.
+    /// This many seconds, without revalidation.
     Unchanging(u64),
-    /// For ever.
+    /// Unlimited.
     Immutable,
 }
 
@@ -60,7 +62,7 @@ impl Lifetime {
     }
 }
 
-/// A short text that says what is wrong.
+/// A short text with the reason of a refusal.
 pub(crate) fn refuse(status: StatusCode, why: impl Into<Bytes>, lifetime: Lifetime) -> Response<Body> {
     let mut response = fresh(Body::from(why.into()));
     *response.status_mut() = status;
@@ -70,7 +72,8 @@ pub(crate) fn refuse(status: StatusCode, why: impl Into<Bytes>, lifetime: Lifeti
     response
 }
 
-/// The same for a request to the API: a problem detail (RFC 9457). `detail` has no character that JSON escapes.
+/// The same for a request to the API: a problem detail (RFC 9457). `detail` must not contain
+/// characters that JSON escapes.
 pub(crate) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
     let title = status.canonical_reason().unwrap_or("Error");
     let code = status.as_u16();
@@ -80,7 +83,8 @@ pub(crate) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
     response
 }
 
-/// The method does not read: one that HTTP has is not allowed here, any other is not implemented (RFC 9110 9.1, 15.5.6, 15.6.2).
+/// The response to a method other than GET and HEAD: one that HTTP has is not allowed here, any
+/// other is not implemented (RFC 9110 9.1, 15.5.6, 15.6.2).
 pub(crate) fn other_method(method: &Method) -> Response<Body> {
     let known = matches!(
         *method,
@@ -95,7 +99,7 @@ pub(crate) fn other_method(method: &Method) -> Response<Body> {
     response
 }
 
-/// The answer to OPTIONS (RFC 9110 9.3.7).
+/// The response to OPTIONS (RFC 9110 9.3.7).
 pub(crate) fn options() -> Response<Body> {
     let mut response = fresh(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -103,13 +107,13 @@ pub(crate) fn options() -> Response<Body> {
     response
 }
 
-/// If-Match or If-Unmodified-Since does not hold (RFC 9110 15.5.13).
+/// If-Match or If-Unmodified-Since is false (RFC 9110 15.5.13).
 pub(crate) fn precondition_failed() -> Response<Body> {
     let why = "it is not what the request's precondition asks for\n";
     refuse(StatusCode::PRECONDITION_FAILED, why, Lifetime::NoStore)
 }
 
-/// A playlist or manifest: whole always, compressed for those who take that.
+/// A playlist or manifest: always whole, compressed for clients that accept it.
 pub(crate) fn text(request: &Conditions, text: &Text, content_type: HeaderValue, lifetime: Lifetime) -> Response<Body> {
     let gzip = request.gzip;
     let form = if gzip { "-gz" } else { "" };
@@ -149,7 +153,7 @@ pub(crate) fn picture(request: &Conditions, jpeg: &Bytes, lifetime: Lifetime) ->
     })
 }
 
-/// A moment, fresh.
+/// The present time, not stored.
 pub(crate) fn time(now: String) -> Response<Body> {
     let mut response = Response::new(Body::from(Bytes::from(now)));
     response.headers_mut().insert(CONTENT_TYPE, TEXT);
@@ -157,7 +161,7 @@ pub(crate) fn time(now: String) -> Response<Body> {
     response
 }
 
-/// Complete media, all of it or the range that is asked for.
+/// Complete media, or the requested range of them.
 pub(crate) fn media(
     request: &Conditions,
     rope: &Rope,
@@ -183,7 +187,8 @@ pub(crate) fn media(
             }
             Range::Unsatisfiable => {
                 status = StatusCode::RANGE_NOT_SATISFIABLE;
-                // It is about the range: a cache that keys by the address alone must not keep it (RFC 9111 4).
+                // It concerns the range: a cache with only the address as key must not store it
+                // (RFC 9111 4).
                 headers.insert(CACHE_CONTROL, Lifetime::NoStore.value());
                 headers.insert(CONTENT_RANGE, value(format_args!("bytes */{size}")));
                 headers.insert(CONTENT_TYPE, TEXT);
@@ -197,7 +202,7 @@ pub(crate) fn media(
     response
 }
 
-/// Media whose end is not known yet: no length, no range.
+/// Media whose end is not known yet: without length and ranges.
 pub(crate) fn growing(body: Body, content_type: HeaderValue, lifetime: Lifetime) -> Response<Body> {
     let mut response = fresh(body);
     response.headers_mut().insert(CONTENT_TYPE, content_type);
@@ -205,7 +210,7 @@ pub(crate) fn growing(body: Body, content_type: HeaderValue, lifetime: Lifetime)
     response
 }
 
-/// Makes any answer one for HEAD: its headers, its length, no body (RFC 9110 9.3.2).
+/// Converts any response to one for HEAD: its headers, its length, no body (RFC 9110 9.3.2).
 pub(crate) fn without_body(response: &mut Response<Body>) {
     if let Some(len) = response.body().len()
         && response.status() != StatusCode::NOT_MODIFIED
@@ -216,14 +221,15 @@ pub(crate) fn without_body(response: &mut Response<Body>) {
     *response.body_mut() = Body::empty();
 }
 
-/// An answer with room for its headers.
+/// A response with capacity for its headers.
 fn fresh(body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
     response
 }
 
-/// 412 if the client wants another (RFC 9110 13.1.1), 304 if it has this one (13.1.2), else what `fill` makes.
+/// 412 if the client requires another representation (RFC 9110 13.1.1), 304 if it has this one
+/// (13.1.2), otherwise the result of `fill`.
 fn validated(
     request: &Conditions,
     etag: HeaderValue,
@@ -246,7 +252,8 @@ fn validated(
     response
 }
 
-/// As [`validated`], of a text that comes plain or compressed; a cache keeps both (RFC 9110 12.5.5).
+/// Like [`validated`], for a text in plain or compressed form; a cache stores both (RFC 9110
+/// 12.5.5).
 fn negotiated(
     request: &Conditions,
     etag: HeaderValue,
@@ -268,7 +275,7 @@ fn negotiated(
     response
 }
 
-/// A strong validator of some bytes, the same for the same bytes in any process of this build.
+/// A strong validator of some bytes, equal for equal bytes in any process of this build.
 pub(crate) fn digest(bytes: &[u8]) -> HeaderValue {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
@@ -280,7 +287,7 @@ pub(crate) fn quoted(text: fmt::Arguments<'_>) -> HeaderValue {
     value(format_args!("\"{text}\""))
 }
 
-/// A text of ours, in ASCII, as a header's value.
+/// An ASCII text of ours as a header's value.
 pub(crate) fn value(text: fmt::Arguments<'_>) -> HeaderValue {
     let mut line = Line::default();
     let written = match line.write_fmt(text) {
@@ -290,7 +297,7 @@ pub(crate) fn value(text: fmt::Arguments<'_>) -> HeaderValue {
     written.unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// A text on the stack: of what most header values are, one allocation is made, as long as it is.
+/// A text on the stack, so that a header value needs one allocation of its exact length.
 struct Line {
     bytes: [u8; 64],
     len: usize,

@@ -1,4 +1,5 @@
-//! An answer on its way: what is left to do when a request's head has gone, and what is answered when what it waits for has come.
+//! A pending response: the remaining work after a request's head was dropped, and the response when
+//! the awaited media exist.
 //!
 //! RFC 8216bis 6.2.5.2 (blocking reload), 6.2.6 (hinted parts), its appendix B.1 (lifetimes).
 
@@ -31,8 +32,9 @@ use crate::{
     urgency::{self, PRIORITY, Priority},
 };
 
-/// An answer that is on its way; dropping it gives up. It holds what is left to do, and nothing of the request beside: thousands wait at
-/// once, so there are no futures in futures here, each with its state in another line of memory.
+/// A pending response; dropping it aborts. It holds only the remaining work, and nothing else of
+/// the request: thousands wait at once, so there are no nested futures, each of which would have
+/// its state in another cache line.
 #[must_use = "nothing is answered before it is awaited"]
 pub struct Answering<'a> {
     pub(crate) router: &'a Router,
@@ -45,8 +47,8 @@ pub struct Answering<'a> {
 }
 
 impl Answering<'_> {
-    /// Waits until the request is known to be whole. No answer is being made before: a connection that has
-    /// only requests without an end is idle.
+    /// Waits until the request is known to be complete. No response is made before that: a
+    /// connection that has only incomplete requests is idle.
     pub(crate) async fn whole(&mut self) {
         if let Step::Body(end) = &mut self.step {
             self.step = end.as_mut().await;
@@ -91,21 +93,21 @@ impl fmt::Debug for Answering<'_> {
     }
 }
 
-/// What an answer still takes; then the answer, and how long it was held.
+/// The remaining work of a response; then the response, and the time for which it was held.
 pub(crate) enum Step<'a> {
     Answer(Response<Body>, Duration),
     Hold(Hold<'a>),
-    /// The request's body has not ended; the step that follows its end.
+    /// The request's body has not ended; resolves to the next step.
     Body(Pin<Box<dyn Future<Output = Step<'a>> + Send + 'a>>),
-    /// What few ask for, or seldom.
+    /// Work of rare requests.
     Later(Pin<Box<dyn Future<Output = (Response<Body>, Duration)> + Send + 'a>>),
-    /// The API's answer, which is its own whole.
+    /// The response of the API.
     Fallback(Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>),
     Over,
 }
 
 impl Step<'_> {
-    /// An answer that was not waited for.
+    /// A response without a wait.
     pub(crate) fn answer(response: Response<Body>) -> Self {
         Self::Answer(response, Duration::ZERO)
     }
@@ -134,7 +136,7 @@ impl Future for Step<'_> {
     }
 }
 
-/// What is answered when a part has come (RFC 8216bis 6.2.5.2, 6.2.6).
+/// The response when a part is complete (RFC 8216bis 6.2.5.2, 6.2.6).
 pub(crate) struct Hold<'a> {
     router: &'a Router,
     changed: Changed,
@@ -156,17 +158,17 @@ pub(crate) enum Then {
 /// A request for an init segment, a segment or a part.
 pub(crate) struct Media {
     pub(crate) live: Arc<Live>,
-    /// Of its track.
+    /// Index of its track.
     pub(crate) index: usize,
     pub(crate) object: Object,
     pub(crate) conditions: Conditions,
 }
 
-/// What the answer to a request depends on after its head has gone.
+/// The data of a request on which its response depends after its head was dropped.
 pub(crate) struct Form {
     is_head: bool,
     grant: Grant,
-    /// For the log of a developer.
+    /// For the debug log.
     line: Option<Box<(Method, Uri)>>,
 }
 
@@ -224,7 +226,7 @@ impl<'a> Hold<'a> {
 }
 
 impl Media {
-    /// Waits until the segment that follows the open one has begun, or will not come any nearer.
+    /// Waits until the segment after the open one has begun, or cannot begin.
     pub(crate) async fn come_to(
         &self,
         mut next: u64,
@@ -278,7 +280,8 @@ impl Media {
     }
 }
 
-/// How long what a blocking request is answered holds, done and failed: for long, since the next one has another address (appendix B.1).
+/// Lifetimes of the response to a blocking request, after success and failure: long, since the next
+/// request has another address (appendix B.1).
 pub(crate) fn blocking(target_duration_s: u64) -> (Lifetime, Lifetime) {
     (
         Lifetime::Seconds(6 * target_duration_s),
@@ -286,12 +289,12 @@ pub(crate) fn blocking(target_duration_s: u64) -> (Lifetime, Lifetime) {
     )
 }
 
-/// How long a request may be held (6.2.5.2).
+/// Maximum time for which a request is held (6.2.5.2).
 pub(crate) fn hold(target_duration_s: u64) -> Duration {
     Duration::from_secs(3 * target_duration_s)
 }
 
-/// An address has one representation for ever, so its name is its validator.
+/// An address has one immutable representation, so its name is its validator.
 fn etag(object: Object) -> HeaderValue {
     match object {
         Object::Init(number) => answer::value(format_args!("\"init.{number}\"")),

@@ -1,7 +1,9 @@
-//! Who watches: the distinct viewers of each channel, told by the requests of the last few target durations.
+//! The audience: the distinct viewers of each channel, counted by the requests of the last few
+//! target durations.
 //!
-//! A viewer is an address and a user agent: two players behind one address with the same agent are one, and those behind a CDN are the
-//! CDN's. What is kept is a hash of both and the second when it was last seen.
+//! A viewer is an address and a user agent: two players behind one address with the same agent
+//! count as one, and those behind a CDN count as the CDN's. Only a hash of both and the second of
+//! the last request are stored.
 
 use std::{
     collections::HashMap,
@@ -14,11 +16,11 @@ use std::{
 use http::{HeaderMap, header::USER_AGENT};
 use media_core::ChannelName;
 
-/// A viewer is one who asked within this many target durations.
+/// Number of target durations without a request after which a viewer has left.
 const TARGET_DURATIONS: u64 = 3;
-/// Viewers that are told apart in one channel; those beyond are not counted.
+/// Maximum number of counted viewers of one channel.
 const MAX_VIEWERS: usize = 1 << 17;
-/// Locks of a channel, so that its viewers seldom wait for each other.
+/// Number of locks of a channel, so that its viewers seldom wait for each other.
 const SHARDS: usize = 16;
 
 /// The viewers of all channels. Cheap to clone; all clones are one.
@@ -28,7 +30,7 @@ pub struct Audience(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     started: Instant,
-    /// Of this process alone, so that nobody can choose what collides.
+    /// Specific to this process, so that nobody can choose colliding values.
     hasher: RandomState,
     channels: RwLock<HashMap<ChannelName, Arc<Channel>>>,
 }
@@ -40,11 +42,11 @@ struct Channel {
 
 #[derive(Debug, Default)]
 struct Shard {
-    /// Seconds since the start in which each viewer was last seen.
+    /// The second of each viewer's last request, since the start.
     seen: HashMap<u64, u64>,
-    /// How long ago that may be.
+    /// Maximum age of a viewer's last request.
     span: u64,
-    /// When those that have gone were last forgotten.
+    /// Time at which those that have left were last removed.
     swept: u64,
 }
 
@@ -60,12 +62,12 @@ impl Default for Audience {
 }
 
 impl Audience {
-    /// How many watch a channel.
+    /// The number of viewers of a channel.
     pub fn viewers(&self, channel: &ChannelName) -> usize {
         self.viewers_at(channel, self.now())
     }
 
-    /// `address` has asked for something of a channel that there is.
+    /// Records a request of `address` for an existing resource of a channel.
     pub(crate) fn saw(&self, channel: &ChannelName, target_duration_s: u64, address: IpAddr, headers: &HeaderMap) {
         let agent = headers.get(USER_AGENT).map(|agent| agent.as_bytes());
         let viewer = self.0.hasher.hash_one((address, agent));
@@ -102,7 +104,8 @@ impl Audience {
         channel.map_or(0, |channel| channel.viewers(now))
     }
 
-    /// Adds a channel, and forgets those that nobody watches any more: there are no more than are live, or were a moment ago.
+    /// Adds a channel, and removes those without viewers: there are no more than are live, or were
+    /// a moment ago.
     fn open(&self, channel: &ChannelName, now: u64) -> Arc<Channel> {
         let mut channels = self.0.channels.write().unwrap_or_else(PoisonError::into_inner);
         channels.retain(|_, channel| channel.viewers(now) > 0);

@@ -1,10 +1,12 @@
-//! The host and port that a request is for: whether a Host field or `:authority` is one. Pure.
+//! The host and port of a request: validates a Host field or `:authority`. Pure.
 //!
-//! RFC 3986 3.2.2 and 3.2.3 (host, port), RFC 9110 4.2.1 (an empty host is invalid) and 4.2.4 (user information is refused), 7.2 (Host).
+//! RFC 3986 3.2.2 and 3.2.3 (host, port), RFC 9110 4.2.1 (an empty host is invalid) and 4.2.4 (user
+//! information is refused), 7.2 (Host).
 
 use std::net::Ipv6Addr;
 
-/// Whether `text` is `uri-host [ ":" port ]` with a host that is not empty. A port is at most 65 535.
+/// Whether `text` is `uri-host [ ":" port ]` with a host that is not empty. A port is at most 65
+/// 535.
 pub(crate) fn is_valid(text: &[u8]) -> bool {
     let (host, port) = match text {
         [b'[', rest @ ..] => {
@@ -22,7 +24,7 @@ pub(crate) fn is_valid(text: &[u8]) -> bool {
     is_reg_name(host) && is_port(port)
 }
 
-/// The same authority without the port that its scheme has anyway (RFC 9110 4.2.3), if it names that.
+/// The same authority without the default port of its scheme (RFC 9110 4.2.3), if it has that.
 pub(crate) fn without_default_port<'a>(text: &'a [u8], scheme: &str) -> &'a [u8] {
     let port: &[u8] = match scheme {
         "https" => b":443",
@@ -32,7 +34,7 @@ pub(crate) fn without_default_port<'a>(text: &'a [u8], scheme: &str) -> &'a [u8]
     text.strip_suffix(port).unwrap_or(text)
 }
 
-/// `*( unreserved / pct-encoded / sub-delims )`, which IPv4 addresses are too, but not empty.
+/// `*( unreserved / pct-encoded / sub-delims )`, not empty. Includes IPv4 addresses.
 fn is_reg_name(mut host: &[u8]) -> bool {
     if host.is_empty() {
         return false;
@@ -67,7 +69,7 @@ fn is_ip_literal(text: &[u8]) -> bool {
     str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
 }
 
-/// Nothing, or `":" *DIGIT`.
+/// Empty, or `":" *DIGIT`.
 fn is_port(text: &[u8]) -> bool {
     match text {
         [] => true,
@@ -154,7 +156,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_the_url_library_refuses_is_refused(text in "[ -~]{0,24}") {
-            // Which knows neither IPvFuture nor, in a host, percent-encoding.
+            // The library supports neither IPvFuture nor, in a host, percent-encoding.
             let beyond_it = text.starts_with("[v") || text.starts_with("[V") || text.contains('%');
             if is_valid(text.as_bytes()) && !beyond_it {
                 prop_assert!(text.parse::<http::uri::Authority>().is_ok());

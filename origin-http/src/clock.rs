@@ -1,9 +1,9 @@
-//! The wall clock as text: for players that set their clock by ours (ISO/IEC 23009-1 5.8.4.11, `urn:mpeg:dash:utc:http-iso:2014`), and
-//! for the access log.
+//! The wall clock as text: for players that set their clock with it (ISO/IEC 23009-1 5.8.4.11,
+//! `urn:mpeg:dash:utc:http-iso:2014`), and for the access log.
 
 use std::time::SystemTime;
 
-/// `utc` as an xs:dateTime with milliseconds, such as `2026-05-01T12:00:00.250Z`.
+/// `utc` as an xs:dateTime with milliseconds, for example `2026-05-01T12:00:00.250Z`.
 pub(crate) fn iso(utc: SystemTime) -> String {
     let since_epoch = utc.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (seconds, millis) = (since_epoch.as_secs(), since_epoch.subsec_millis());
@@ -12,7 +12,7 @@ pub(crate) fn iso(utc: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 
-/// `utc` as the Common Log Format has it, such as `01/May/2026:12:00:00 +0000`.
+/// `utc` in the Common Log Format, for example `01/May/2026:12:00:00 +0000`.
 pub(crate) fn common(utc: SystemTime) -> String {
     const MONTHS: [&str; 12] = [
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
@@ -27,8 +27,9 @@ pub(crate) fn common(utc: SystemTime) -> String {
     format!("{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000")
 }
 
-/// Year, month and day in the Gregorian calendar, `days` after 1970-01-01. Years are counted from March, so that a leap day is the
-/// last of its year, and in eras of 400 years, which have 146 097 days.
+/// Year, month and day in the Gregorian calendar, `days` after 1970-01-01. Years are counted from
+/// March, so that a leap day is the last of its year, and in eras of 400 years, which have 146 097
+/// days.
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468; // since 0000-03-01
     let (era, day_of_era) = (days / 146_097, days % 146_097);

@@ -1,8 +1,8 @@
-//! The fields of a request's head that its answer depends on, beside its address. They are copied before the answer is waited for, so that a
-//! request that waits for a part holds no more of its head than that.
+//! The fields of a request's head, besides its address, on which its response depends. They are
+//! copied before a wait, so that a waiting request holds no more of its head.
 //!
-//! RFC 9110 12.5.3 (Accept-Encoding), 13.1.1 (If-Match), 13.1.2 (If-None-Match), 13.1.4 (If-Unmodified-Since), 13.1.5 (If-Range), 13.2.2
-//! (their order), 14.2 (Range).
+//! RFC 9110 12.5.3 (Accept-Encoding), 13.1.1 (If-Match), 13.1.2 (If-None-Match), 13.1.4
+//! (If-Unmodified-Since), 13.1.5 (If-Range), 13.2.2 (their order), 14.2 (Range).
 
 use std::time::SystemTime;
 
@@ -13,12 +13,12 @@ use http::{
 
 use crate::encoding::accepts_gzip;
 
-/// One request's.
+/// The conditions of one request.
 #[derive(Debug, Default)]
 pub(crate) struct Conditions {
-    /// A text may come compressed.
+    /// Whether the client accepts a compressed text.
     pub(crate) gzip: bool,
-    /// Lists of what the client has.
+    /// Lists of the client's entity tags.
     none_match: Vec<HeaderValue>,
     range: Option<Box<Ranged>>,
     required: Option<Box<Required>>,
@@ -30,17 +30,17 @@ struct Ranged {
     only_of: Option<HeaderValue>,
 }
 
-/// A precondition of the answer, evaluated before all others. Players send none.
+/// A precondition, evaluated before all others. Players send none.
 #[derive(Debug)]
 enum Required {
-    /// If-Match: lists of entity tags, one of which the representation bears.
+    /// If-Match: lists of entity tags, one of which the representation must have.
     Match(Vec<HeaderValue>),
-    /// If-Unmodified-Since, which If-Match overrides: a time after which it has not changed.
+    /// If-Unmodified-Since, which If-Match overrides: a time after which it must not have changed.
     Unmodified(SystemTime),
 }
 
 impl Conditions {
-    /// Of a request for what may come compressed.
+    /// For a resource that may be compressed.
     pub(crate) fn of_text(method: &Method, headers: &HeaderMap) -> Self {
         Self {
             gzip: accepts_gzip(headers),
@@ -48,9 +48,9 @@ impl Conditions {
         }
     }
 
-    /// Of a request for what comes as it is.
+    /// For a resource that is never compressed.
     pub(crate) fn of(method: &Method, headers: &HeaderMap) -> Self {
-        // A range means something to GET alone.
+        // A range is defined only for GET.
         let range = headers.get(RANGE).filter(|_| method == Method::GET).and_then(copy);
         Self {
             gzip: false,
@@ -72,7 +72,8 @@ impl Conditions {
             .is_some_and(|required| required.fails(etag, || None))
     }
 
-    /// Whether If-Unmodified-Since excludes a representation that was last modified at `modified`. It is asked for that alone.
+    /// Whether If-Unmodified-Since excludes a representation that was last modified at `modified`,
+    /// which is called only for this.
     pub(crate) fn is_modified(&self, modified: impl FnOnce() -> SystemTime) -> bool {
         match self.required.as_deref() {
             Some(required @ Required::Unmodified(_)) => required.fails(None, || Some(modified())),
@@ -80,14 +81,15 @@ impl Conditions {
         }
     }
 
-    /// Whether the client has what bears this entity tag.
+    /// Whether the client has the representation with this entity tag.
     pub(crate) fn has(&self, etag: &HeaderValue) -> bool {
         self.none_match
             .iter()
             .any(|list| matches(list.as_bytes(), etag.as_bytes()))
     }
 
-    /// The range that is asked for of what bears this entity tag; under If-Range only of what is still the same.
+    /// The requested range of the representation with this entity tag; with If-Range only if the
+    /// tag is unchanged.
     pub(crate) fn range_of(&self, etag: &HeaderValue) -> Option<&HeaderValue> {
         let ranged = self.range.as_ref()?;
         let same = ranged.only_of.as_ref().is_none_or(|tag| tag == etag);
@@ -100,7 +102,7 @@ impl Required {
         if headers.contains_key(IF_MATCH) {
             return Some(Self::Match(headers.get_all(IF_MATCH).iter().filter_map(copy).collect()));
         }
-        // A date that cannot be read is ignored (13.1.4).
+        // An invalid date is ignored (13.1.4).
         let date = headers.get(IF_UNMODIFIED_SINCE)?.to_str().ok()?;
         httpdate::parse_http_date(date).ok().map(Self::Unmodified)
     }
@@ -116,8 +118,9 @@ impl Required {
     }
 }
 
-/// Whether If-Match of a request excludes what bears this entity tag, or no tag. A cache does not know when it was last modified, so that it
-/// ignores If-Unmodified-Since (13.1.4).
+/// Whether If-Match of a request excludes the representation with this entity tag, or without one.
+/// A cache does not know the time of the last modification, so it ignores If-Unmodified-Since
+/// (13.1.4).
 pub(crate) fn is_excluded(request: &HeaderMap, etag: Option<&HeaderValue>) -> bool {
     Required::of(request).is_some_and(|required| required.fails(etag, || None))
 }
@@ -128,12 +131,12 @@ fn second(time: SystemTime) -> u64 {
         .as_secs()
 }
 
-/// A clone would hold all that was read with it.
+/// A copy, because a clone would hold everything that was read with it.
 fn copy(value: &HeaderValue) -> Option<HeaderValue> {
     HeaderValue::from_bytes(value.as_bytes()).ok()
 }
 
-/// Whether a list of entity tags holds `etag` by the weak comparison. Our tags have no comma.
+/// Whether a list of entity tags contains `etag` by the weak comparison. Our tags contain no comma.
 pub(crate) fn matches(list: &[u8], etag: &[u8]) -> bool {
     tags(list).any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag)
 }

@@ -1,4 +1,4 @@
-//! The settings of an HTTP listener, as an operator writes them.
+//! The settings of an HTTP listener.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -10,55 +10,66 @@ use crate::{access_log::Format, cors::Cors, site::PublicUrl};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Address and port to listen on, or a list of them; an empty text or list for no plain HTTP. Default `[::]:8080`, which takes IPv4 as
-    /// well. Port 0 takes a free one. All limits below hold for all HTTP listeners together, TLS and QUIC too.
+    /// Address and port to listen on, or a list of them; an empty text or list for no plain HTTP.
+    /// Default `[::]:8080`, which takes IPv4 as well. Port 0 takes a free one. All limits below
+    /// hold for all HTTP listeners together, TLS and QUIC too.
     #[serde(deserialize_with = "addresses")]
     pub listen: Vec<SocketAddr>,
-    /// The address under which players reach the daemon, such as `https://live.example.org`, with a path
-    /// if a proxy puts one before ours; empty, the default, for the scheme and Host of each request.
-    /// DASH manifests name the clock (`/time`) by it, in full, because some players do not resolve a
-    /// relative address. To be set behind a proxy or CDN that changes Host or terminates TLS, and at the
-    /// origin of edges, whose viewers' name only it can say. On an edge it has no effect on manifests that
-    /// are fetched from `edge.origin`.
+    /// The address under which players reach the daemon, for example `https://live.example.org`,
+    /// with a path if a proxy adds one; empty, the default, for the scheme and Host of each
+    /// request. DASH manifests list the clock (`/time`) with it as an absolute address, because
+    /// some players do not resolve a relative one. Set it behind a proxy or CDN that changes Host
+    /// or terminates TLS, and on the origin of edges, because only the origin writes manifests. On
+    /// an edge it has no effect on manifests that are fetched from `edge.origin`.
     pub public_url: PublicUrl,
-    /// Connections at once. Default 10 000. Each costs a file descriptor and, idle, some 6 KiB over HTTP/1.1; over HTTP/2 with TLS 40.
-    /// When all are taken, those that have been idle longest are closed for new ones, first of the address that comes; one in
-    /// sixteen is kept for addresses that have none.
+    /// Maximum number of connections. Default 10 000. Each costs a file descriptor and, while idle,
+    /// some 6 KiB over HTTP/1.1, or 40 KiB over HTTP/2 with TLS. At the limit, the connection that
+    /// has been idle longest is closed for a new one, first one of the same address; one in sixteen
+    /// is reserved for addresses that have none.
     pub max_connections: usize,
-    /// Connections at once from one address, or one /64 of IPv6; beyond, its own idle ones are closed for its new ones.
-    /// Default 1000. Less protects against one greedy host; more suits a proxy or a
-    /// CDN, all of whose users have its address.
+    /// Maximum number of connections from one address, or one /64 of IPv6; at this limit its own
+    /// idle ones are closed for its new ones. Default 1000. A lower value protects against one
+    /// greedy host; a higher one suits a proxy or a CDN, whose viewers all have its address.
     pub max_connections_per_address: usize,
-    /// HTTP/2 requests at once on one connection, 1 to 1000. Default 100.
+    /// Maximum number of concurrent HTTP/2 requests on one connection, 1 to 1000. Default 100.
     pub max_streams: u32,
     /// Largest request head in bytes, 1024 to 1 048 576. Default 16 384.
     pub max_header_bytes: u32,
-    /// Header fields of a request, 16 to 1000. Default 64.
+    /// Maximum number of header fields of a request, 16 to 1000. Default 64.
     pub max_headers: u32,
     /// Largest body of a request to the API in bytes. Default 1 048 576. Media requests have none.
     pub max_body_bytes: usize,
-    /// Milliseconds until a new connection must have sent its first bytes, 100 to 60 000. Default 10 000.
+    /// Milliseconds within which a new connection must send its first bytes, 100 to 60 000. Default
+    /// 10 000.
     pub first_byte_ms: u32,
-    /// Milliseconds that a request's head may take from its first byte, 100 to 60 000. Default 10 000.
+    /// Milliseconds for a request's head from its first byte, 100 to 60 000. Default 10 000.
     pub header_ms: u32,
-    /// Milliseconds that a connection without a request is kept, 1000 to 600 000. Default 75 000. It should be longer than a CDN's own, so that
-    /// it is never we who close while a request is on its way.
+    /// Milliseconds for which a connection without a request is kept, 1000 to 600 000. Default 75
+    /// 000. The value should exceed a CDN's own limit, so that we never close while a request is in
+    /// transit.
     pub idle_ms: u32,
-    /// Milliseconds in which a peer must take some of what is written to it, and send some of what it announced, 100 to 600 000. Default
-    /// 20 000. Over six times as long it must take 1 KiB each second, of each answer with bytes for it: who trickles holds media that have
-    /// left the window long ago. Less frees what stuck players hold.
+    /// Milliseconds within which a peer must accept some of the bytes that are sent to it, and send
+    /// some of the bytes that it announced, 100 to 600 000. Default 20 000. Over six times as long
+    /// it must accept 1 KiB each second, of each response with bytes for it, because a slow reader
+    /// holds media that have left the window. A lower value releases the memory of stuck players
+    /// sooner.
     pub write_ms: u32,
-    /// Milliseconds that requests have to finish when the daemon stops, 0 to 600 000. Default 10 000.
+    /// Milliseconds that requests may take to finish when the daemon stops, 0 to 600 000. Default
+    /// 10 000.
     pub drain_ms: u32,
-    /// Whose pages may read answers beside our own. `["*"]`, the default: any, without credentials. Or at most 64 origins as browsers send
-    /// them, such as `["https://player.example"]`: these alone, with credentials such as cookies; the answer then names the origin that
-    /// asked, and caches keep one for each. An empty list: none. It does not concern the API.
+    /// Origins whose pages may read responses, in addition to our own. `["*"]`, the default: any,
+    /// without credentials. Or at most 64 origins as browsers send them, for example
+    /// `["https://player.example"]`: only these, with credentials such as cookies; the response
+    /// then names the origin of the request, and caches store one for each. An empty list: none.
+    /// Does not apply to the API.
     #[serde(deserialize_with = "one_or_many")]
     pub cors_origins: Vec<String>,
-    /// A file that gets a line for each answer, or `-` for stdout; empty, the default, for none. It is opened anew on SIGHUP. What cannot be
-    /// written in time is counted (`streamforge_http_access_log_dropped_total`) and left out: the log slows nobody down.
+    /// A file to which a line is written for each response, or `-` for stdout; empty, the default,
+    /// for none. SIGHUP reopens it. Lines that cannot be written in time are dropped and counted
+    /// (`streamforge_http_access_log_dropped_total`), so that the log delays no response.
     pub access_log: String,
-    /// `combined`, the default, or `json`, which also says how long an answer took and how long it was held for media to come.
+    /// `combined`, the default, or `json`, which also has the duration of a response and the time
+    /// for which it waited for media.
     pub access_log_format: Format,
 }
 
@@ -85,19 +96,22 @@ impl Default for Config {
     }
 }
 
-/// Section `https` of the configuration: HTTP over TLS, and over QUIC. The limits are those of [`Config`].
+/// Section `https` of the configuration: HTTP over TLS, and over QUIC. The limits are those of
+/// [`Config`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Https {
-    /// Address and port to listen on, or a list of them, for TCP and UDP; an empty text or list for none. Default `[::]:8443`. Nothing is
-    /// listened on while there is no certificate.
+    /// Address and port to listen on, or a list of them, for TCP and UDP; an empty text or list for
+    /// none. Default `[::]:8443`. Nothing is listened on while there is no certificate.
     #[serde(deserialize_with = "addresses")]
     pub listen: Vec<SocketAddr>,
-    /// Whether HTTP/3 is spoken, on the same port of UDP, and offered in answers over TLS (Alt-Svc). Default true. It costs about three times
-    /// the processor time of TLS over TCP, and loses less to a bad network.
+    /// Whether HTTP/3 is enabled, on the same port of UDP, and advertised in responses over TLS
+    /// (Alt-Svc). Default true. It costs about three times the processor time of TLS over TCP, and
+    /// suffers less from packet loss.
     pub http3: bool,
-    /// Whether a client that was here before may send its first request with its first flight (RFC 8446 2.3, RFC 8470): a round trip less.
-    /// Default true. Only GET and HEAD are answered so; a replay of them changes nothing.
+    /// Whether a returning client may send its first request in its first flight (RFC 8446 2.3, RFC
+    /// 8470), which saves a round trip. Default true. Only GET and HEAD are accepted there; a
+    /// replay of them changes nothing.
     pub early_data: bool,
 }
 
@@ -112,10 +126,10 @@ impl Default for Https {
 }
 
 impl Config {
-    /// Whether every value is in its range; else the key, and what it may be.
+    /// Checks that every value is in its range.
     ///
     /// # Errors
-    /// One line for the operator.
+    /// One line for the operator with the key and its range.
     pub fn check(&self) -> Result<(), String> {
         let within = |key: &str, value: u64, min: u64, max: u64| match (min..=max).contains(&value) {
             true => Ok(()),
@@ -145,7 +159,8 @@ pub(crate) fn ms(ms: u32) -> Duration {
     Duration::from_millis(ms.into())
 }
 
-/// Where to listen, as an operator writes it: an address and port as text, or a list of them; the empty text is none. For `serde`.
+/// Where to listen, as an operator writes it: an address and port as text, or a list of them; the
+/// empty text is none. For `serde`.
 ///
 /// # Errors
 /// The text that is no address and port, in words for the operator.

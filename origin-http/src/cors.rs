@@ -1,7 +1,9 @@
-//! Which pages of other origins may read an answer (the Fetch standard's CORS protocol, Resource Timing's Timing-Allow-Origin).
+//! The pages of other origins that may read a response (the Fetch standard's CORS protocol,
+//! Resource Timing's Timing-Allow-Origin).
 //!
-//! Either every page may, without credentials, and the answer is the same for all; or listed origins may, with credentials, and an answer
-//! names the origin that asked and says so in Vary.
+//! Either every page may, without credentials, and the response is the same for all; or listed
+//! origins may, with credentials, and a response names the origin of the request and declares that
+//! in Vary.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
@@ -16,30 +18,31 @@ use crate::{answer::METHODS, authority};
 
 const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
 const ANY: HeaderValue = HeaderValue::from_static("*");
-/// Headers of an answer that a page of another origin may read, beside those that it always may.
+/// Headers of a response that a page of another origin may read, besides those that it always may.
 const EXPOSED: HeaderValue =
     HeaderValue::from_static("Date, Age, ETag, Content-Length, Content-Range, Accept-Ranges, Server-Timing");
-/// Headers that a page may send. The wildcard does not cover `Authorization`, and covers nothing where credentials are sent.
+/// Headers that a page may send. The wildcard does not include `Authorization`, and is invalid with
+/// credentials.
 const ALLOWED: HeaderValue = HeaderValue::from_static(
     "*, authorization, range, if-match, if-none-match, if-range, if-modified-since, if-unmodified-since, cache-control, content-type, \
      priority, cmcd-object, cmcd-request, cmcd-session, cmcd-status",
 );
-/// Origins that may be listed: each request is compared with all of them.
+/// Maximum number of listed origins: each request is compared with all of them.
 const MAX_ORIGINS: usize = 64;
-/// Bytes of the list of headers that a preflight asks for and gets: more than any page sends.
+/// Maximum size of a preflight's list of headers, more than any page sends.
 const MAX_ASKED: usize = 1_024;
 
-/// Whose pages may read answers.
+/// The origins whose pages may read responses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cors {
     Any,
     Listed(Vec<HeaderValue>),
 }
 
-/// What one request is granted.
+/// The grant for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Grant {
-    /// All pages may read the answer.
+    /// Pages of all origins may read the response.
     Any,
     /// Those of the listed origin with this index.
     Listed(u8),
@@ -48,10 +51,10 @@ pub(crate) enum Grant {
 }
 
 impl Cors {
-    /// Reads `http.cors_origins`: `*` alone, or origins as browsers send them.
+    /// Parses `http.cors_origins`: `*` alone, or origins as browsers send them.
     ///
     /// # Errors
-    /// The entry that is neither, in words for the operator.
+    /// The invalid entry, in a text for the operator.
     pub(crate) fn new(origins: &[String]) -> Result<Self, String> {
         if origins == ["*"] {
             return Ok(Self::Any);
@@ -74,7 +77,7 @@ impl Cors {
         listed.collect::<Result<_, _>>().map(Self::Listed)
     }
 
-    /// What a request with these headers is granted.
+    /// The grant for a request with these headers.
     pub(crate) fn grant(&self, request: &HeaderMap) -> Grant {
         let Self::Listed(listed) = self else {
             return Grant::Any;
@@ -86,7 +89,7 @@ impl Cors {
             .map_or(Grant::None, Grant::Listed)
     }
 
-    /// Says in an answer's headers who may read it. What an origin behind an edge said of that is replaced.
+    /// Sets the headers of a response for this grant. Those of an edge's origin are replaced.
     pub(crate) fn share(&self, grant: Grant, headers: &mut HeaderMap) {
         match (self, grant) {
             (Self::Any, _) => {
@@ -117,7 +120,7 @@ impl Cors {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
 
-    /// Says in the answer to a preflight what may be asked, for a day: any header.
+    /// Sets the headers of the response to a preflight, valid for a day: any header is permitted.
     pub(crate) fn preflight(&self, request: &HeaderMap, headers: &mut HeaderMap) {
         let asked = match self {
             Self::Any => None,
@@ -135,7 +138,7 @@ impl Cors {
     }
 }
 
-/// Adds a field to those by which an answer differs, unless it is there.
+/// Adds a field to Vary, unless it is listed.
 fn vary(headers: &mut HeaderMap, field: &'static str) {
     let names = headers.get_all(VARY).iter();
     let known = names
@@ -146,7 +149,8 @@ fn vary(headers: &mut HeaderMap, field: &'static str) {
     }
 }
 
-/// Whether it is an origin as browsers serialize it (RFC 6454 6.2): what differs by a letter would never be equal.
+/// Whether it is an origin as browsers serialise it (RFC 6454 6.2), because any other text would
+/// never match.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, authority)) = text.split_once("://") else {
         return false;
@@ -231,7 +235,7 @@ mod tests {
             (&[("origin", "null")], None),
             (&[], None),
         ] {
-            // What an origin behind an edge may have said.
+            // Headers that the origin of an edge may have set.
             let mut headers = asked(&[("access-control-allow-origin", "*"), ("timing-allow-origin", "*")]);
             headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
             cors.share(cors.grant(&asked(fields)), &mut headers);

@@ -1,42 +1,42 @@
 //! Delivery directives in the query of a media playlist request (RFC 8216bis 6.2.5). Pure.
 //!
-//! Names that start with `_HLS_` are reserved: those not known here pass, as does the rest of the query; neither changes the
-//! answer.
+//! Names that start with `_HLS_` are reserved: unknown ones are ignored, as is the rest of the
+//! query; neither changes the response.
 
 use packager::{Skip, Track};
 
-/// What a client asks of a media playlist.
+/// The directives of a media playlist request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Directives {
-    /// `_HLS_msn`: hold the answer until this segment is complete, or `part` of it there.
+    /// `_HLS_msn`: hold the response until this segment is complete, or until `part` of it exists.
     pub msn: Option<u64>,
     /// `_HLS_part`: counted from 0; only with `msn`.
     pub part: Option<usize>,
-    /// `_HLS_skip`: a delta update is welcome.
+    /// `_HLS_skip`: a delta update is accepted.
     pub skip: Skip,
 }
 
-/// Why a query is answered with 400.
+/// Why the response to a query is 400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Bad {
-    /// `_HLS_msn` or `_HLS_part` is no decimal integer.
+    /// `_HLS_msn` or `_HLS_part` is not a decimal integer.
     #[error("_HLS_msn and _HLS_part are decimal integers")]
     Number,
     /// `_HLS_skip` is neither `YES` nor `v2`.
     #[error("_HLS_skip is YES or v2")]
     Skip,
-    /// A directive stands twice.
+    /// A directive is repeated.
     #[error("a delivery directive stands twice")]
     Twice,
-    /// `_HLS_part` stands alone (6.2.5.2).
+    /// `_HLS_part` without `_HLS_msn` (6.2.5.2).
     #[error("_HLS_part needs _HLS_msn")]
     PartAlone,
-    /// The segment or part asked for is too far from what there is (6.2.5.2).
+    /// The requested segment or part is too far ahead (6.2.5.2).
     #[error("that is too far ahead")]
     TooFar,
 }
 
-/// When a media playlist may be answered.
+/// The time of the response to a media playlist request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reload {
     /// At once.
@@ -46,7 +46,7 @@ pub enum Reload {
 }
 
 impl Directives {
-    /// Reads a query, given without its `?`.
+    /// Parses a query without its `?`.
     ///
     /// # Errors
     /// [`Bad`], each of them a 400.
@@ -77,11 +77,11 @@ impl Directives {
         })
     }
 
-    /// Whether the answer has to wait for `track`, which has not ended.
+    /// Whether the response has to wait for `track`, which has not ended.
     ///
     /// # Errors
-    /// [`Bad::TooFar`]: more than two segments after the last complete one, or a part beyond the advance limit: three parts, or as
-    /// many as fill three seconds.
+    /// [`Bad::TooFar`]: more than two segments after the last complete one, or a part beyond the
+    /// advance limit: three parts, or as many as fill three seconds.
     pub fn reload(&self, track: &Track) -> Result<Reload, Bad> {
         let (Some(msn), Some((newest, _))) = (self.msn, track.edge()) else {
             return Ok(Reload::Now);
@@ -89,7 +89,8 @@ impl Directives {
         if track.has(msn, self.part) {
             return Ok(Reload::Now);
         }
-        // Of a segment that is complete and was not listed as that, players ask for a part past its last.
+        // For a complete segment that was not listed as complete, players request a part after its
+        // last one.
         let there = track.segment(msn).map_or(0, |segment| segment.parts.len());
         let complete = newest - u64::from(track.open.is_some() && newest > 0);
         if msn > complete.saturating_add(2) {
@@ -102,7 +103,8 @@ impl Directives {
     }
 }
 
-/// Whether a query asks for an answer that may have to wait, well or badly: what it gets may be kept for longer (appendix B.1).
+/// Whether a query requests a blocking response, validly or not: its response has a longer lifetime
+/// (appendix B.1).
 pub fn is_blocking(query: Option<&str>) -> bool {
     let mut names = query
         .unwrap_or_default()
@@ -111,7 +113,7 @@ pub fn is_blocking(query: Option<&str>) -> bool {
     names.any(|name| matches!(name, "_HLS_msn" | "_HLS_part"))
 }
 
-/// Three parts, or, where a part is shorter than a second, three seconds of them.
+/// Three parts, or as many as fill three seconds if a part is shorter than a second.
 fn advance_limit(track: &Track) -> usize {
     match track.part_target.as_millis() {
         target @ 1..1000 => usize::try_from(3000 / target).unwrap_or(usize::MAX),
@@ -204,7 +206,8 @@ mod tests {
 
     #[test]
     fn a_reload_waits_for_what_comes_next_and_no_further() {
-        // Given segments 100 to 102 of 5 parts each and segment 103 with 2 parts, of 234 ms: twelve parts fill three seconds.
+        // Given segments 100 to 102 of 5 parts each and segment 103 with 2 parts, of 234 ms: twelve
+        // parts fill three seconds.
         let track = sample::track("v0", 100, 3, 5, Some(2));
         let reload = |msn, part| {
             Directives {

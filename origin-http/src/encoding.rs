@@ -1,8 +1,9 @@
-//! Whether a client takes gzip (RFC 9110 12.5.3). Pure.
+//! Whether a client accepts gzip (RFC 9110 12.5.3). Pure.
 
 use http::{HeaderMap, header::ACCEPT_ENCODING};
 
-/// Whether the request's Accept-Encoding admits gzip. Without the header the text goes as it is: not every player unpacks.
+/// Whether the request's Accept-Encoding accepts gzip. Without the header the text is not
+/// compressed, because not every player decompresses.
 pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     let mut any = false;
     for value in headers.get_all(ACCEPT_ENCODING) {

@@ -1,4 +1,4 @@
-//! Which bytes a request for media gets, as far as one snapshot says. Pure.
+//! The bytes for a media request, according to one snapshot. Pure.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,28 +10,30 @@ use crate::path::Object;
 /// A segment without a chunk: `styp` with the brand `msdh` (ISO/IEC 14496-12 8.16.2).
 const NO_MEDIA: &[u8] = b"\0\0\0\x18stypmsdh\0\0\0\0msdhmsix";
 
-/// Segments after a broadcast's last that are whole without media: as many as players' clocks come to
-/// before they have read that it has ended. DASH players take a 404 for a fault, and Shaka stops.
+/// Number of segments after a broadcast's last one that are whole without media: as many as
+/// players' clocks reach before they have read the end. DASH players treat a 404 as a fault, and
+/// Shaka stops.
 const AFTER_END: u64 = 16;
 
-/// What there is under an address of a track.
+/// The state of a track's address.
 #[derive(Debug, Clone)]
 pub(crate) enum Found {
     /// Complete bytes.
     Bytes(Rope),
-    /// The open segment: its parts as they come.
+    /// The open segment: its parts as they are completed.
     Growing(u64),
-    /// A part that playlists hint at: held until it is whole (RFC 8216bis 4.4.5.3).
+    /// A hinted part: held until it is complete (RFC 8216bis 4.4.5.3).
     Hinted(u64, usize),
-    /// The segment that follows the open one: soon growing. DASH players, who go by the clock, may ask for it a little early.
+    /// The segment after the open one, which will be growing soon. DASH players, which follow the
+    /// clock, may request it a little early.
     Next(u64),
-    /// Nothing yet, and nobody was told that it would come.
+    /// Not there yet, and not announced.
     Future,
-    /// Nothing any more, or nothing but a gap.
+    /// Not there any more, or only a gap.
     Gone,
 }
 
-/// Looks up `object` among what `track` holds. `ended`: nothing follows.
+/// Looks up `object` in `track`. `ended`: nothing follows.
 pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
     let absent = |future: bool| if future && !ended { Found::Future } else { Found::Gone };
     match object {
@@ -39,7 +41,8 @@ pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
             Some(init) => Found::Bytes(init.bytes.clone().into()),
             None => {
                 let newest = track.inits.last().map(|newest| newest.number);
-                // A Period names it when the source starts the segment that needs it; a rendition does so a little later.
+                // A Period lists it when the source starts the segment that needs it; a rendition
+                // does so a little later.
                 let next = newest.and_then(|newest| newest.checked_add(1)) == Some(number);
                 match track.edge().filter(|_| next && !ended) {
                     Some((msn, _)) => Found::Next(msn.saturating_add(1)),
@@ -48,7 +51,8 @@ pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
             }
         },
         Object::Segment(msn) => match track.segment(msn) {
-            // DASH players ask for gaps too, and stop at a 404: what has no media is whole without any.
+            // DASH players request gaps too, and stop at a 404: a gap is a whole segment without
+            // media.
             Some(segment) if segment.gap && segment.parts.iter().all(|part| part.gap) => {
                 Found::Bytes(Rope::from(Bytes::from_static(NO_MEDIA)))
             }
@@ -63,7 +67,7 @@ pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
         Object::Part(msn, index) => {
             let (newest, parts) = track.edge().unwrap_or_default();
             let open = track.open.is_some();
-            // The one after the last of the open segment, or the first of the next segment.
+            // The part after the last one of the open segment, or the first of the next segment.
             let hinted = (open && msn == newest && index == parts) || (msn == newest.saturating_add(1) && index == 0);
             match track.segment(msn).and_then(|segment| segment.parts.get(index)) {
                 Some(part) if part.gap => Found::Gone,
@@ -75,7 +79,8 @@ pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
     }
 }
 
-/// When an object got its bytes, for If-Unmodified-Since: at the wall clock of its end. A header belongs to the broadcast's beginning.
+/// Time of an object's last modification, for If-Unmodified-Since: the wall clock at its end. A
+/// header belongs to the start of the broadcast.
 pub(crate) fn published(presentation: &Presentation, track: &Track, object: Object) -> SystemTime {
     let end = match object {
         Object::Init(_) => None,
@@ -88,20 +93,20 @@ pub(crate) fn published(presentation: &Presentation, track: &Track, object: Obje
     wall(presentation, track, end.unwrap_or(0))
 }
 
-/// When a track's lists last changed: at the wall clock of its edge.
+/// Time of the last change of a track's lists: the wall clock at its live edge.
 pub(crate) fn updated(presentation: &Presentation, track: &Track) -> SystemTime {
     let newest = track.open.as_ref().or(track.segments.last());
     wall(presentation, track, newest.map_or(0, |segment| segment.end()))
 }
 
-/// The wall clock at a time of a track; not later than now, whatever the publisher's clock says.
+/// The wall clock at a time of a track, but not later than now, whatever the publisher's clock is.
 fn wall(presentation: &Presentation, track: &Track, ticks: i64) -> SystemTime {
     let millis = i128::from(ticks) * 1_000 / i128::from(track.timescale().hz());
     let since_anchor = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
     (presentation.anchor_utc + since_anchor).min(SystemTime::now())
 }
 
-/// Whether the clock comes to segment `msn` soon after the end.
+/// Whether the clock reaches segment `msn` soon after the end.
 fn is_after_end(track: &Track, msn: u64) -> bool {
     let newest = track.edge().map_or(0, |(newest, _)| newest);
     (1..=AFTER_END).contains(&msn.saturating_sub(newest))

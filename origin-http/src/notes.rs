@@ -1,4 +1,5 @@
-//! What became of a request on its way to its answer, for those who look into it: Server-Timing in the answer, the access log beside it.
+//! The processing of a request, for diagnosis: Server-Timing in the response, and fields of the
+//! access log.
 
 use std::time::Duration;
 
@@ -7,23 +8,24 @@ use media_core::ChannelName;
 
 use crate::answer;
 
-/// W3C Server Timing; pages of any origin may read it, for all answers bear Timing-Allow-Origin.
+/// W3C Server Timing; pages of any origin may read it, because all responses have
+/// Timing-Allow-Origin.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-/// Less than this is nothing to tell.
+/// Shorter times are not reported.
 const LEAST: Duration = Duration::from_micros(50);
 
 /// Notes of one request.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
-    /// How long it waited for what was yet to come.
+    /// Time for which it waited for media.
     pub(crate) held: Duration,
-    /// Whose media or lists it asked for, where a log wants to know.
+    /// The channel of the request, if a log needs it.
     pub(crate) channel: Option<ChannelName>,
     logged: bool,
 }
 
 impl Notes {
-    /// None yet; `logged` if they are for an access log too.
+    /// Empty notes; `logged` if there is an access log.
     pub(crate) fn new(logged: bool) -> Self {
         Self {
             logged,
@@ -31,19 +33,19 @@ impl Notes {
         }
     }
 
-    /// Whether a log wants them.
+    /// Whether a log needs them.
     pub(crate) fn is_logged(&self) -> bool {
         self.logged
     }
 
-    /// It is about this channel.
+    /// Records the channel.
     pub(crate) fn about(&mut self, channel: &ChannelName) {
         if self.logged {
             self.channel = Some(channel.clone());
         }
     }
 
-    /// Tells in the answer's header what there is to tell.
+    /// Adds the notes to the response's header.
     pub(crate) fn tell(&self, headers: &mut HeaderMap) {
         if self.held >= LEAST {
             timing(headers, "hold", None, Some(self.held));
@@ -51,7 +53,8 @@ impl Notes {
     }
 }
 
-/// Adds a metric to the answer's Server-Timing: its name, what it is, how long it took. The texts are ours: tokens.
+/// Adds a metric to the response's Server-Timing: its name, description and duration. The texts are
+/// ours, and valid tokens.
 pub(crate) fn timing(headers: &mut HeaderMap, name: &str, description: Option<&str>, duration: Option<Duration>) {
     let told = headers.get(&SERVER_TIMING).and_then(|told| told.to_str().ok());
     let (told, comma) = told.map_or(("", ""), |told| (told, ", "));

@@ -1,4 +1,4 @@
-//! The files of the watch page, as the daemon hands them in: made once, held for its life.
+//! The files of the watch page, provided by the daemon: made once, held for its life.
 
 use std::time::SystemTime;
 
@@ -7,28 +7,29 @@ use http::HeaderValue;
 
 use crate::answer;
 
-/// The watch page and what it needs.
+/// The watch page and its files.
 #[derive(Debug, Clone)]
 pub struct Pages {
-    /// `/watch/{channel}`, the same for every channel: the page reads the channel from its address.
+    /// `/watch/{channel}`, the same for every channel, because the page reads the channel from its
+    /// address.
     pub watch: Page,
-    /// `/watch/{name}`, by name; a name has a dot, and is of letters, digits, `.`, `-`, `_`.
+    /// `/watch/{name}`, by name; a name has a dot, and consists of letters, digits, `.`, `-`, `_`.
     pub assets: Vec<(&'static str, Page)>,
 }
 
-/// A file as it is served.
+/// A file to serve.
 #[derive(Debug, Clone)]
 pub struct Page {
     pub(crate) content_type: HeaderValue,
     pub(crate) etag: HeaderValue,
     pub(crate) bytes: Bytes,
     pub(crate) gzip: Option<(Bytes, HeaderValue)>,
-    /// When it came into this process: another may have served another.
+    /// Its creation in this process, because another process may have served another file.
     pub(crate) since: SystemTime,
 }
 
 impl Page {
-    /// A file of this media type; `gzip` is the same compressed, if that is worth it.
+    /// A file of this media type; `gzip` is its compressed form, if that is smaller.
     pub fn new(content_type: &'static str, bytes: Bytes, gzip: Option<Bytes>) -> Self {
         let etag = answer::digest(&bytes);
         let gzip = gzip.map(|gzip| {

@@ -1,7 +1,9 @@
-//! Which resource a request's path names. Pure; what has no resource is refused here, before anything is looked up.
+//! The resource of a request's path. Pure; a path without a resource is refused here, before any
+//! look-up.
 //!
-//! A name needs no percent-encoding, so an encoded path names nothing; nor do an empty segment, a dot segment or a number
-//! written in another way than its shortest: each resource has one address, and a cache one entry for it.
+//! Names need no percent-encoding, so an encoded path has no resource; nor has one with an empty
+//! segment, a dot segment or a number that is not in its shortest form: each resource has one
+//! address, and a cache one entry for it.
 
 use media_core::{BroadcastId, ChannelName, TrackName};
 
@@ -16,7 +18,7 @@ pub enum Resource {
     Media(BroadcastId, TrackName, Object),
     /// `/watch/{channel}`: a page that plays it.
     Watch(ChannelName),
-    /// `/watch/{name}.{extension}`: a file that the page needs. No channel has a dot in its name.
+    /// `/watch/{name}.{extension}`: a file of the page. Channel names contain no dot.
     Asset(String),
     /// `/time`: the wall clock, for UTCTiming.
     Time,
@@ -24,7 +26,7 @@ pub enum Resource {
     Api,
 }
 
-/// What is asked about a channel.
+/// A text about a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listing {
     /// `master.m3u8`: the multivariant playlist.
@@ -37,7 +39,7 @@ pub enum Listing {
     Playlist(TrackName),
 }
 
-/// A track's bytes.
+/// An object of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Object {
     /// `init.{number}.mp4`: a CMAF header.
@@ -49,7 +51,7 @@ pub enum Object {
 }
 
 impl Resource {
-    /// The resource that `path` names (RFC 3986 3.3, without its query); `None` where there is none.
+    /// The resource of `path` (RFC 3986 3.3, without its query); `None` if there is none.
     pub fn parse(path: &str) -> Option<Self> {
         let (room, rest) = path.strip_prefix('/')?.split_once('/').unwrap_or((&path[1..], ""));
         match room {
@@ -104,7 +106,7 @@ impl Object {
     }
 }
 
-/// The canonical form alone: hyphenated, lower case.
+/// Only the canonical form: hyphenated, lower case.
 fn parse_broadcast(text: &str) -> Option<BroadcastId> {
     let canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
     text.parse().ok().filter(|_| canonical)

@@ -1,4 +1,4 @@
-//! What the origin must know of pictures; whoever makes them answers.
+//! Pictures of channels, which the transcoder provides.
 
 use std::{pin::Pin, time::Duration};
 
@@ -10,13 +10,14 @@ use media_core::ChannelName;
 pub struct Poster {
     /// JPEG.
     pub jpeg: Bytes,
-    /// How long it is as good as any.
+    /// Time for which it is fresh.
     pub fresh: Duration,
 }
 
-/// Says what channels look like.
+/// Provides the pictures.
 pub trait Posters: Send + Sync {
-    /// The newest picture of a channel that is live, which may have to be made first; `None` if there is none. Bounded in time.
+    /// The newest picture of a live channel, which may have to be made first; `None` if there is
+    /// none. Bounded in time.
     fn poster(&self, channel: &ChannelName) -> Pin<Box<dyn Future<Output = Option<Poster>> + Send + '_>>;
 }
 

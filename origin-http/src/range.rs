@@ -1,26 +1,27 @@
-//! Byte ranges of complete media (RFC 9110 14). Pure. One range is served; a request for several is answered with everything,
-//! which the standard allows and no player asks for.
+//! Byte ranges of complete media (RFC 9110 14). Pure. Only a single range is supported; the
+//! response to a request for several is the whole representation, which the standard permits and no
+//! player requests.
 
 use std::str;
 
-/// Which bytes of a representation are asked for.
+/// The requested bytes of a representation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Range {
-    /// All of it: nothing else was asked for that could be understood.
+    /// All of it: there is no valid range.
     Whole,
     /// 206: `len` bytes (at least one) from `start`.
     Slice {
         /// The first byte.
         start: usize,
-        /// How many.
+        /// The number of bytes.
         len: usize,
     },
-    /// 416: the range starts behind the end.
+    /// 416: the range starts after the end.
     Unsatisfiable,
 }
 
 impl Range {
-    /// Reads a Range header's value for a representation of `size` bytes.
+    /// Parses a Range header's value for a representation of `size` bytes.
     pub fn parse(value: &[u8], size: usize) -> Self {
         parse_range(value, size).unwrap_or(Self::Whole)
     }
@@ -48,7 +49,7 @@ fn parse_range(value: &[u8], size: usize) -> Option<Range> {
     }
 }
 
-/// A decimal number; one that no memory could hold is as good as the largest that it could.
+/// A decimal number; one that is too large counts as the largest possible one.
 fn parse_position(text: &str) -> Option<usize> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(usize::MAX))

@@ -1,5 +1,6 @@
-//! Requests that no protocol's machine refuses and that must not be answered: those whose target another reader could take for another,
-//! those with too many fields, and those that may be a replay. The same in all protocols. Pure but for [`is_empty`].
+//! Requests that no protocol implementation refuses but that must be refused: those whose target is
+//! ambiguous, those with too many fields, and those that may be a replay. The same in all
+//! protocols. Pure except for [`is_empty`].
 //!
 //! RFC 9110 5.5, 7.2; RFC 9112 3.2; RFC 9113 8.2.1, 8.3.1; RFC 9114 4.3.1; RFC 8470 4, 5.1, 5.2.
 
@@ -13,10 +14,12 @@ use tokio::time::timeout;
 
 use crate::{authority, body::BoxError};
 
-/// Frames without data that a request may have in place of a body: one is what clients send.
+/// Maximum number of frames without data that a request may have instead of a body; clients send at
+/// most one.
 const MAX_EMPTY: usize = 8;
 
-/// With which status a request is refused, and why, if it is. `early`: it came before the handshake was over.
+/// The status and reason of a refusal, if the request is refused. `early`: it arrived before the
+/// end of the handshake.
 pub(crate) fn refusal<B>(request: &Request<B>, max_headers: usize, early: bool) -> Option<(StatusCode, &'static str)> {
     if let Some(fault) = fault(request) {
         return Some((StatusCode::BAD_REQUEST, fault));
@@ -32,7 +35,7 @@ pub(crate) fn refusal<B>(request: &Request<B>, max_headers: usize, early: bool) 
     None
 }
 
-/// Why a request can be read in two ways, if so.
+/// Why a request is ambiguous, if it is.
 fn fault<B>(request: &Request<B>) -> Option<&'static str> {
     let version = request.version();
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
@@ -45,7 +48,7 @@ fn fault<B>(request: &Request<B>) -> Option<&'static str> {
         return Some("the request's host is not a host and port");
     }
     if version < Version::HTTP_2 {
-        // Of a target with a host of its own, Host means nothing (RFC 9112 3.2.2), but has to be there.
+        // If the target has a host, Host has no meaning (RFC 9112 3.2.2), but must be present.
         return (host.is_none() && version == Version::HTTP_11).then_some("a request has a Host field");
     }
     match (authority, host) {
@@ -70,8 +73,9 @@ fn is_padded(value: &[u8]) -> bool {
     space(value.first()) || space(value.last())
 }
 
-/// Waits until it is known whether a body that has not ended has any bytes: an HTTP/2 or HTTP/3 request may end with an empty frame after
-/// its head (RFC 9113 8.1), one of HTTP/1.1 with an empty last chunk. Not so if it fails, or does not come for `limit`.
+/// Waits until it is known whether an open body has any bytes: an HTTP/2 or HTTP/3 request may end
+/// with an empty frame after its head (RFC 9113 8.1), one of HTTP/1.1 with an empty last chunk.
+/// Returns false if it fails, or if nothing arrives for `limit`.
 pub(crate) async fn is_empty<B>(body: B, limit: Duration) -> bool
 where
     B: Body<Data = Bytes>,

@@ -1,4 +1,4 @@
-//! Tracks made by hand, for tests: every part has its own address as its bytes, in two pieces.
+//! Synthetic tracks for tests: the bytes of every part are its address, in two pieces.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +6,8 @@ use bytes::Bytes;
 use media_core::{Timescale, codec::Config};
 use packager::{Init, Part, Rope, Segment, Track};
 
-/// `complete` segments of `parts` parts each from number `first` on, and after them an open one of `open` parts.
+/// `complete` segments of `parts` parts each from number `first` on, and after them an open one of
+/// `open` parts.
 pub(crate) fn track(name: &str, first: u64, complete: usize, parts: usize, open: Option<usize>) -> Track {
     let config = Arc::new(config());
     let init = Init {
@@ -35,7 +36,7 @@ pub(crate) fn track(name: &str, first: u64, complete: usize, parts: usize, open:
     }
 }
 
-/// The same time without media.
+/// The same part without media.
 pub(crate) fn gap_of(part: &Part) -> Part {
     Part {
         start: part.start,

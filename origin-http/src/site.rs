@@ -1,33 +1,33 @@
-//! Under which address clients reach the daemon: what a manifest must say in full (UTCTiming), though
-//! all else in it is relative. Pure.
+//! The address under which clients reach the daemon, which a manifest needs as an absolute address
+//! (UTCTiming), although its other addresses are relative. Pure.
 //!
-//! It is `http.public_url`, or the scheme and authority of the request (RFC 9110 4.2). An answer made of
-//! the latter names what it varies by, because a proxy may cache by the path alone and pass on any
-//! Host.
+//! It is `http.public_url`, or the scheme and authority of the request (RFC 9110 4.2). In the
+//! latter case the response lists the fields in Vary, because a proxy may use only the path as its
+//! cache key and forward any Host.
 
 use http::{HeaderMap, Uri, header, request::Parts};
 use packager::Site;
 use serde::Deserialize;
 
-/// A proxy's statement of the scheme that its client used. It can make `https` of `http`, nothing else.
+/// A proxy's statement of its client's scheme. It can only change `http` to `https`.
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
-/// The request headers that decide on a manifest where `http.public_url` is not set: whether it names
-/// the clock by a relative or an absolute address, and by which.
+/// The request headers that determine a manifest if `http.public_url` is not set: whether it lists
+/// the clock with a relative or an absolute address, and which one.
 pub(crate) const VARIES: &str = "accept-encoding, host, x-forwarded-proto, cdn-loop";
-/// RFC 8586: those who passed a request on.
+/// RFC 8586: the intermediaries of a request.
 const CDN_LOOP: &str = "cdn-loop";
-/// How edges of ours are named there.
+/// Prefix of our edges' names.
 const EDGE: &[u8] = b"streamforge-";
 
 const MAX_AUTHORITY_BYTES: usize = 255;
 const MAX_URL_BYTES: usize = 1_024;
 
-/// `http.public_url`: scheme, authority and perhaps a path, or nothing.
+/// `http.public_url`: scheme, authority and possibly a path, or empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct PublicUrl(Site);
 
-/// A text that cannot be [`PublicUrl`].
+/// A text that is not a valid [`PublicUrl`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it must be empty or an address such as \"https://live.example.org\", without user, query and fragment")]
 pub struct NotPublicUrl;
@@ -65,8 +65,8 @@ impl TryFrom<String> for PublicUrl {
     }
 }
 
-/// The site that a request names; `secure`: it came over TLS. `None` if it names none that can be
-/// written into a manifest, or an edge asks, whose viewers do not reach us under that name.
+/// The site of a request; `secure`: it used TLS. `None` if it has none that can be written into a
+/// manifest, or if an edge sent it, because its viewers cannot reach us under that name.
 pub(crate) fn of(head: &Parts, secure: bool) -> Site {
     if is_of_edge(&head.headers) {
         return None;
@@ -80,7 +80,8 @@ pub(crate) fn of(head: &Parts, secure: bool) -> Site {
     Some(format!("{scheme}://{authority}").into())
 }
 
-/// Host and port, as far as characters go (RFC 3986 3.2.2); no user.
+/// Whether it has only the characters of a host and port (RFC 3986 3.2.2), without user
+/// information.
 fn is_authority(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
     !text.is_empty() && text.len() <= MAX_AUTHORITY_BYTES && text.bytes().all(allowed)

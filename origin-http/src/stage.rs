@@ -1,5 +1,5 @@
-//! A hub, a packager and a router over them, for tests: 25 pictures a second, a key frame and a segment each second, five parts in
-//! each. A publisher's clock goes by frames, not by the wall.
+//! A hub, a packager and a router for tests: 25 pictures a second, a key frame and a segment each
+//! second, five parts in each. The publisher's clock is that of its frames, not the wall clock.
 
 use std::{
     net::SocketAddr,
@@ -24,7 +24,7 @@ use crate::{
     Audience, Body, Config, Fallback, Metrics, Page, Pages, Poster, Posters, PublicUrl, RequestBody, Router, urgency,
 };
 
-/// One segment's frames, and one part's.
+/// Number of frames in a segment, and in a part.
 pub(crate) const SEGMENT: usize = 25;
 pub(crate) const PART: usize = 5;
 /// ceil(2T), T being one second.
@@ -49,8 +49,8 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// The channel `demo` with one video track and no frame yet. Players reach it as
-    /// `https://live.example`, however tests do.
+    /// The channel `demo` with one video track and no frame yet. Its address for players is
+    /// `https://live.example`.
     pub(crate) async fn new() -> Self {
         let public_url = PublicUrl::try_from("https://live.example".to_owned()).unwrap();
         let config = Config {
@@ -126,7 +126,7 @@ impl Stage {
         stage
     }
 
-    /// As [`Stage::new`], with three complete segments and one with two parts.
+    /// Like [`Stage::new`], with three complete segments and one with two parts.
     pub(crate) async fn live() -> Self {
         Self::new().await.begun().await
     }
@@ -138,7 +138,7 @@ impl Stage {
         stage
     }
 
-    /// Publishes so many frames.
+    /// Publishes `count` frames.
     pub(crate) async fn push(&mut self, count: usize) {
         for _ in 0..count {
             let n = self.payloads.len();
@@ -162,13 +162,13 @@ impl Stage {
         self.settle().await;
     }
 
-    /// The broadcast ends.
+    /// Ends the broadcast.
     pub(crate) async fn end(&mut self) {
         self.producer.take().unwrap().end();
         self.settle().await;
     }
 
-    /// Lets every task go as far as it can.
+    /// Lets every task run as far as it can.
     pub(crate) async fn settle(&self) {
         for _ in 0..20 {
             tokio::task::yield_now().await;
@@ -204,7 +204,7 @@ pub(crate) async fn ask(router: &Router, method: &str, path: &str, headers: &[(&
     }
 }
 
-/// An answer, whole.
+/// A whole response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -218,7 +218,7 @@ impl Answer {
     }
 }
 
-/// An API that says what it was sent.
+/// An API that returns the request.
 struct Echo;
 
 /// A picture of the channel `demo`.
@@ -240,7 +240,7 @@ impl Fallback for Echo {
         peer: SocketAddr,
     ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + '_>> {
         Box::pin(async move {
-            // `/api/urgent/{urgency}/{size}`: so many bytes, as urgent as media may be.
+            // `/api/urgent/{urgency}/{size}`: `size` bytes with the urgency of media.
             if let Some((urgency, size)) = request
                 .uri()
                 .path()

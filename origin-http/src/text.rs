@@ -1,5 +1,5 @@
-//! Texts of a snapshot as answers. One that is long is rendered and compressed on a thread for such
-//! work, so that those which carry connections go on; a few at a time, and each once.
+//! Texts of a snapshot as responses. A long one is rendered and compressed on a separate thread, so
+//! that connection threads are not blocked; a few at a time, and each once.
 
 use std::{num::NonZero, sync::Arc, thread::available_parallelism, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     site,
 };
 
-/// The right to render long texts: for half of the processors at once.
+/// Permits to render long texts: half of the processors at once.
 #[derive(Debug)]
 pub(crate) struct Renders(Arc<Semaphore>);
 
@@ -28,13 +28,13 @@ impl Default for Renders {
     }
 }
 
-/// A text that is asked for, and what its answer depends on.
+/// A requested text, and the data on which its response depends.
 pub(crate) struct Text {
     pub(crate) presentation: Arc<Presentation>,
     pub(crate) listing: Listing,
     pub(crate) conditions: Conditions,
     pub(crate) lifetime: Lifetime,
-    /// It depends on how the client reached us.
+    /// Whether it depends on the client's address for us.
     pub(crate) varies: bool,
 }
 
@@ -58,7 +58,7 @@ impl Text {
         }
     }
 
-    /// The answer, or what it still takes. `held`: how long it has been waited for.
+    /// The response, or its remaining work. `held`: the time for which it has waited.
     pub(crate) fn step(self, router: &Router, held: Duration) -> Step<'_> {
         if !self.is_slow() {
             return Step::Answer(self.answer(), held);
@@ -73,7 +73,7 @@ impl Text {
         self.presentation.is_slow(&self.listing, self.conditions.gzip)
     }
 
-    /// Renders it elsewhere, unless another has while this waited for its turn.
+    /// Renders it on another thread, unless another request has done so meanwhile.
     async fn prepare(&self, renders: &Renders) {
         let Ok(turn) = Arc::clone(&renders.0).acquire_owned().await else {
             return;
@@ -85,10 +85,11 @@ impl Text {
         let gzip = self.conditions.gzip;
         let rendered = spawn_blocking(move || {
             presentation.text(&listing).prepare(gzip);
-            // It is kept though the client has gone: whoever asks next must not begin anew beside it.
+            // It is finished even if the client has left, so that the next request does not start
+            // again beside it.
             drop(turn);
         });
-        // A panic there comes again where the answer is made.
+        // A panic there is repeated where the response is made.
         let _ = rendered.await;
     }
 
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
     use crate::{sample, stage::Stage};
 
-    /// A broadcast of one track that lists so many segments.
+    /// A broadcast of one track that lists `segments` segments.
     fn listing(segments: usize) -> Arc<Presentation> {
         let track = sample::track("a0", 100, segments, 1, Some(1));
         let second = Duration::from_secs(1);

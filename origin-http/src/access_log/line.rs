@@ -1,4 +1,4 @@
-//! How a line of the access log is written. Pure.
+//! Formats a line of the access log. Pure.
 
 use std::{
     fmt::{self, Display, Write as _},
@@ -10,11 +10,12 @@ use http::Version;
 use super::{Format, Record};
 use crate::clock;
 
-/// An address without what is secret in it: the token of `/t/{token}/...`, the values of a query's fields whose names speak of a key, a
-/// token, a signature or a password, and who stands before an authority's `@`.
+/// An address without its secrets: the token of `/t/{token}/...`, the values of query parameters
+/// whose names indicate a key, a token, a signature or a password, and the user information of an
+/// authority.
 pub(crate) struct Masked<'a>(pub(crate) &'a str);
 
-/// In a name, in lower case.
+/// Parts of such a name, in lower case.
 const SECRET: [&str; 6] = ["key", "token", "secret", "signature", "password", "auth"];
 
 impl Display for Masked<'_> {
@@ -53,7 +54,7 @@ fn is_secret(name: &str) -> bool {
     SECRET.iter().any(|secret| name.contains(secret))
 }
 
-/// Percent-encoded ASCII made plain, so that no other way of writing a name hides it.
+/// Decodes percent-encoded ASCII, so that no encoding of a name hides it.
 fn decoded(text: &str) -> String {
     let mut rest = text;
     let mut plain = String::with_capacity(text.len());
@@ -73,9 +74,9 @@ fn decoded(text: &str) -> String {
 }
 
 impl Record {
-    /// Appends its line, with the line's end.
+    /// Appends its line, with a line end.
     pub(super) fn write(&self, format: Format, out: &mut String) {
-        // Writing to a String does not fail.
+        // Writing to a String cannot fail.
         let _ = match format {
             Format::Combined => self.combined(out),
             Format::Json => self.json(out),
@@ -125,7 +126,8 @@ impl Record {
     }
 }
 
-/// As Apache escapes what is between quotes: printable ASCII stays, `"` and `\` get a backslash, other bytes are `\xhh`.
+/// Escapes text between quotes like Apache: printable ASCII stays, `"` and `\` get a backslash,
+/// other bytes are `\xhh`.
 fn quote(out: &mut String, text: &[u8]) -> fmt::Result {
     for &byte in text {
         match byte {
@@ -137,7 +139,7 @@ fn quote(out: &mut String, text: &[u8]) -> fmt::Result {
     Ok(())
 }
 
-/// RFC 8259 7, and escaped beyond what it asks: whatever ends a line or steers a terminal, for someone.
+/// RFC 8259 7, with additional escapes: characters that end a line or control a terminal.
 fn json_string(out: &mut String, text: Option<&[u8]>) -> fmt::Result {
     let Some(text) = text else {
         out.push_str("null");
@@ -147,7 +149,7 @@ fn json_string(out: &mut String, text: Option<&[u8]>) -> fmt::Result {
     for char in String::from_utf8_lossy(text).chars() {
         match char {
             '"' | '\\' => write!(out, "\\{char}")?,
-            // Line and paragraph separators; and what turns the direction of a text.
+            // Line and paragraph separators; and characters that change the direction of text.
             '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => write!(out, "\\u{:04x}", u32::from(char))?,
             char if char.is_control() => write!(out, "\\u{:04x}", u32::from(char))?,
             char => out.push(char),

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{Body, Https, Server, Sockets, stage::Stage};
 
-/// A directory that goes with the test.
+/// The directory of a test, removed at its end.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -111,7 +111,7 @@ fn a_client_cannot_forge_a_line() {
             .bytes()
             .all(|byte| (b' '..=b'~').contains(&byte))
     );
-    // Quotes that are not escaped: two around each of three texts.
+    // Unescaped quotes: two around each of three texts.
     let bare = combined.replace("\\\\", "").replace("\\\"", "");
     assert_eq!(bare.matches('"').count(), 6, "{combined}");
     assert!(
@@ -200,7 +200,7 @@ async fn a_line_is_written_when_the_answer_has_been_sent_or_given_up() {
         entry.answered(Kind::Segment, status, Notes::default());
         entry
     };
-    // Sent whole; given up after its first frame; no body; and one that was never answered.
+    // Sent completely; aborted after its first frame; without a body; and without a response.
     let mut whole = Body::from("0123456789");
     whole.log(begin("/t/s3cret/1.m4s", 200));
     let mut data = whole.frame().await.unwrap().unwrap().into_data().unwrap();
@@ -262,7 +262,7 @@ fn a_file_that_was_moved_away_is_opened_anew_and_an_old_one_is_appended_to() {
 #[test]
 fn what_cannot_be_written_is_counted_and_a_file_that_cannot_be_made_is_an_error() {
     let metrics = Metrics::default();
-    // Every write fails for want of space (full(4)).
+    // Every write fails for lack of space (full(4)).
     let log = open(Path::new("/dev/full"), Format::Combined, &metrics);
     for _ in 0..3 {
         log.0.write(record().into());
@@ -287,7 +287,7 @@ fn a_log_that_is_not_read_costs_no_waiting_and_bounded_memory() {
     let (directory, metrics) = (Directory::new("access-log-pipe"), Metrics::default());
     let pipe = directory.file("pipe");
     assert!(process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    // Both ends, so that opening it does not wait, and nobody reads.
+    // Both ends, so that opening it does not block, and nobody reads.
     let reader = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
     let log = open(&pipe, Format::Combined, &metrics);
     for _ in 0..20_000 {

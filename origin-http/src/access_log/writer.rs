@@ -1,4 +1,5 @@
-//! The thread that writes the access log: its queue, its file, and what it does when the disk is full.
+//! The writing thread of the access log: its queue, its file, and its behaviour when the disk is
+//! full.
 
 use std::{
     fs::{File, OpenOptions},
@@ -19,16 +20,17 @@ use tracing::{info, warn};
 
 use super::{Format, Record};
 
-/// Lines that may wait: a second's at 4096 answers a second. Each takes up to 4 KiB, and 300 bytes mostly.
+/// Maximum number of queued lines: a second's at 4096 responses a second. Each takes up to 4 KiB,
+/// and usually 300 bytes.
 const QUEUE: usize = 4_096;
-/// Bytes that are gathered for one write while more lines wait.
+/// Number of bytes joined for one write while more lines wait.
 const GATHERED: usize = 64 << 10;
-/// How long the end waits for what is queued to be written.
+/// Maximum wait for queued lines at the end.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
 pub(super) struct Writer {
     queue: Option<SyncSender<Message>>,
-    /// The file is to be opened anew: also true while the queue has no room to say so.
+    /// Whether the file must be reopened; set even if the queue has no room for a message.
     reopen: Arc<AtomicBool>,
     unlogged: Counter,
     /// Closed when the thread has ended.
@@ -37,7 +39,7 @@ pub(super) struct Writer {
 
 enum Message {
     Line(Box<Record>),
-    /// Look at what was asked for.
+    /// Check the flags.
     Wake,
 }
 
@@ -72,7 +74,7 @@ impl Writer {
         })
     }
 
-    /// Queues a line, or counts that there was no room for it.
+    /// Queues a line, or counts it as dropped.
     pub(super) fn write(&self, record: Box<Record>) {
         let queued = self
             .queue
@@ -86,7 +88,7 @@ impl Writer {
     pub(super) fn reopen(&self) {
         self.reopen.store(true, Ordering::Release);
         if let Some(queue) = &self.queue {
-            // No room: the thread has lines to write, and looks before each.
+            // The queue is full, so the thread has lines to write, and checks the flag before each.
             let _ = queue.try_send(Message::Wake);
         }
     }
@@ -108,7 +110,7 @@ struct Thread {
     format: Format,
     reopen: Arc<AtomicBool>,
     unlogged: Counter,
-    /// A write has failed, perhaps in the middle of a line.
+    /// Whether a write has failed, possibly in the middle of a line.
     torn: bool,
     failing: bool,
 }
@@ -136,7 +138,7 @@ impl Thread {
         }
     }
 
-    /// Opens the file anew if that was asked for.
+    /// Reopens the file if that was requested.
     fn look(&mut self) {
         let Some(path) = self.path.as_ref().filter(|_| self.reopen.swap(false, Ordering::AcqRel)) else {
             return;
@@ -150,7 +152,7 @@ impl Thread {
         }
     }
 
-    /// Writes `count` lines, or counts them.
+    /// Writes `count` lines, or counts them as dropped.
     fn write(&mut self, text: &str, count: u64) {
         if text.is_empty() {
             return;
@@ -169,7 +171,7 @@ impl Thread {
             Ok(()) => self.failing = false,
             Err(err) => {
                 self.unlogged.inc_by(count);
-                // Once for each time it starts.
+                // Logged once for each period of failures.
                 if !self.failing {
                     warn!(%err, "the access log cannot be written");
                 }

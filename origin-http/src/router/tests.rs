@@ -96,7 +96,7 @@ async fn a_track_that_is_not_there_is_not_there_for_one_target_duration_and_for_
     }
 }
 
-/// Something of every kind, a question and its answer's status, none of which has to wait.
+/// Requests of every kind with their expected status, none of which waits.
 fn everything(stage: &Stage) -> Vec<(String, u16)> {
     let media = |file: &str| stage.media(file);
     let (first, open) = (stage.first, stage.first + 3);
@@ -155,7 +155,7 @@ async fn a_304_says_all_that_the_200_said_of_how_to_keep_it() {
                     (StatusCode::NOT_MODIFIED, 0),
                     "{path}"
                 );
-                // RFC 9110 15.4.5: these as in the 200, and nothing about content that is not there.
+                // RFC 9110 15.4.5: these fields as in the 200, and none about absent content.
                 let mut expected = whole.headers.clone();
                 for about_content in ["content-type", "content-encoding", "content-length", "accept-ranges"] {
                     expected.remove(about_content);
@@ -227,7 +227,8 @@ async fn manifests_name_the_clock_in_full_by_what_players_reach_it_under() {
             .collect()
     };
     let relative_clock = std::collections::BTreeSet::from(["../../time".to_owned()]);
-    // Behind the absolute address stands the relative one, for where a proxy makes the first one wrong.
+    // The relative address follows the absolute one, for the case that a proxy makes the first one
+    // invalid.
     let both = |clock: &str| std::collections::BTreeSet::from([clock.to_owned(), "../../time".to_owned()]);
     let varies = "accept-encoding, host, x-forwarded-proto, cdn-loop";
     let stage = Stage::live().await;
@@ -236,7 +237,7 @@ async fn manifests_name_the_clock_in_full_by_what_players_reach_it_under() {
         assert_eq!(clocks(&answer), both("https://live.example/time"));
         assert_eq!(answer.header("vary"), "accept-encoding");
     }
-    // Without a public URL: by the request, and a cache is told so.
+    // Without a public URL: from the request, declared in Vary.
     let stage = Stage::with(&Config::default()).await.begun().await;
     for path in ["/live/demo/manifest.mpd", "/live/demo/plain.mpd"] {
         let answer = stage.get(path).await;
@@ -246,7 +247,7 @@ async fn manifests_name_the_clock_in_full_by_what_players_reach_it_under() {
         assert_eq!(clocks(&behind), both("https://origin/time"));
         let edge = stage.ask("GET", path, &[("cdn-loop", "streamforge-1")]).await;
         assert_eq!((&clocks(&edge), edge.header("vary")), (&relative_clock, varies));
-        // As many names as a client likes cost no more than a few texts; all name a clock that is there.
+        // Any number of names from a client costs only a few texts; all list a valid clock.
         let mut relative = 0;
         for n in 0..20 {
             let target = format!("http://host-{n}.example{path}");
@@ -480,7 +481,7 @@ async fn preconditions_are_evaluated_before_all_others() {
             }
             continue;
         }
-        // The poster's date is not known here.
+        // The poster's date is not known.
         let dated = !path.ends_with(".jpg");
         for method in ["GET", "HEAD"] {
             let ask = async |fields: &[(&str, &str)]| stage.ask(method, &path, fields).await.status.as_u16();

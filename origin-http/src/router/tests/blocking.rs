@@ -1,4 +1,4 @@
-//! Requests for what is yet to come: who waits, for how long, and what each is told.
+//! Requests for future media: which ones wait, for how long, and their responses.
 
 use super::*;
 
