@@ -1,4 +1,5 @@
-//! What goes on on one connection, known to all who work on it: requests begun, requests being worked on, answers on their way.
+//! The activity of one connection, shared by its tasks: requests begun, requests in progress, and
+//! responses being sent.
 
 use std::{
     sync::{
@@ -10,15 +11,17 @@ use std::{
 
 use crate::body::{Body, Delivery};
 
-/// Looks for which one answer may stand still, or nearly, while others go on: a slow link sends them one after the other.
+/// Number of inspections during which one response may stall, or nearly, while others progress: a
+/// slow link sends them one after the other.
 pub(crate) const PATIENCE: u32 = 6;
-/// Bytes each second that a peer must take of an answer which has some for it, over so many looks: whoever takes less holds media long
-/// after all others have left them behind.
+/// Bytes a second that a peer must accept of a response that has bytes for it, averaged over
+/// [`PATIENCE`] inspections. A slower peer holds media in memory long after all other viewers have
+/// passed them.
 pub(crate) const LEAST_RATE: u64 = 1 << 10;
-/// Looks for which an answer may wait for its turn among those of its connection.
+/// Number of inspections during which a response may wait for its turn on the connection.
 const LONGEST_TURN: u32 = 10 * PATIENCE;
 
-/// One connection's activity.
+/// The activity of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
     begun: AtomicU64,
@@ -26,41 +29,42 @@ pub(crate) struct Activity {
     deliveries: Mutex<Vec<Watched>>,
 }
 
-/// An answer on its way, and where it had stalled when it was last looked at.
+/// A response being sent, and its progress at the last inspection.
 #[derive(Debug)]
 struct Watched {
     delivery: Weak<Delivery>,
     stalled_at: Option<u64>,
-    /// Looks in a row at which it had bytes that its peer could take, and what had been sent before.
+    /// Number of consecutive inspections at which it had bytes that the peer could accept, and the
+    /// bytes sent before the first of them.
     looks: u32,
     from: u64,
-    /// Looks in a row at which it waited for its turn.
+    /// Number of consecutive inspections at which it waited for its turn.
     held: u32,
 }
 
-/// A request is being worked on for as long as this lives.
+/// Marks a request as in progress until dropped.
 #[derive(Debug)]
 pub(crate) struct Busy(Arc<Activity>);
 
 impl Activity {
-    /// A request's head has come.
+    /// Records that the head of a request has arrived.
     pub(crate) fn begin(self: &Arc<Self>) -> Busy {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.busy.fetch_add(1, Ordering::Relaxed);
         Busy(Arc::clone(self))
     }
 
-    /// How many requests there have been.
+    /// Number of requests so far.
     pub(crate) fn begun(&self) -> u64 {
         self.begun.load(Ordering::Relaxed)
     }
 
-    /// Whether a request is being worked on: read, or waiting for its answer to begin.
+    /// Whether a request is in progress: being read, or waiting for its response to begin.
     pub(crate) fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Relaxed) > 0
     }
 
-    /// Keeps an eye on an answer's way.
+    /// Adds a response to the inspected ones.
     pub(crate) fn watch(&self, body: &mut Body) {
         let watched = Watched {
             delivery: Arc::downgrade(body.delivery()),
@@ -76,7 +80,7 @@ impl Activity {
         deliveries.push(watched);
     }
 
-    /// Looks at all answers on their way, of which there are some or none. To be called at a steady pace: each `pace`.
+    /// Inspects all responses being sent. The caller calls it at regular intervals of `pace`.
     pub(crate) fn inspect(&self, pace: Duration) -> Deliveries {
         let least = least(pace * PATIENCE);
         let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,9 +106,10 @@ impl Activity {
 }
 
 impl Watched {
-    /// Counts a look. It is stuck if less than `least` bytes have moved while its peer could take some, or it has waited too long for a turn.
+    /// Counts an inspection. Returns true if fewer than `least` bytes moved while the peer could
+    /// accept some, or if the response has waited too long for its turn.
     fn is_stuck(&mut self, delivery: &Delivery, least: u64) -> bool {
-        // Turns that come and go are no excuse: the count goes on when they are over.
+        // Turns that begin and end do not reset the count: it continues after them.
         self.held = if delivery.is_held() { self.held + 1 } else { 0 };
         match self.stalled_at {
             _ if self.held > 0 => return self.held >= LONGEST_TURN,
@@ -116,26 +121,27 @@ impl Watched {
             }
             Some(sent) if sent - self.from < least => return true,
             Some(sent) => (self.looks, self.from) = (1, sent),
-            // It has taken all that there was.
+            // The peer has accepted all bytes that there were.
             None => self.looks = 0,
         }
         false
     }
 }
 
-/// The least that a peer must take in so long a time.
+/// The least number of bytes that a peer must accept in `time`.
 pub(crate) fn least(time: Duration) -> u64 {
     LEAST_RATE.saturating_mul(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)) / 1_000
 }
 
-/// Answers on their way.
+/// The state of the responses being sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Deliveries {
     /// There are none.
     None,
-    /// There are some, and they go on, or have nothing to send.
+    /// There are some; each progresses or has no bytes to send.
     Some,
-    /// Bytes have waited since the last look and none was sent; or those of one answer for many looks, and hardly any were.
+    /// Bytes have waited since the last inspection and none was sent; or those of one response have
+    /// for many inspections, and hardly any were sent.
     Stalled,
 }
 
@@ -152,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    /// So short that a byte is enough for the least rate.
+    /// So short that one byte satisfies the least rate.
     const PACE: Duration = Duration::from_millis(1);
 
     #[tokio::test]

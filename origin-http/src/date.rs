@@ -1,4 +1,5 @@
-//! The Date of answers (RFC 9110 6.6.1), written once a second by each thread, where no machine of others has its own.
+//! The Date field of responses (RFC 9110 6.6.1), formatted once a second in each thread, for
+//! protocols whose implementation does not add one.
 
 use std::{
     cell::RefCell,
@@ -7,20 +8,20 @@ use std::{
 
 use http::HeaderValue;
 
-/// A Date is as long as this one.
+/// Every Date has this length.
 const EPOCH: &[u8; 29] = b"Thu, 01 Jan 1970 00:00:00 GMT";
 
 thread_local! {
-    /// The last second and its Date.
+    /// The last second, as a Unix time, and its Date.
     static LAST: RefCell<(u64, [u8; EPOCH.len()])> = const { RefCell::new((0, *EPOCH)) };
 }
 
-/// As a header's value.
+/// The current Date as a header value.
 pub(crate) fn value() -> HeaderValue {
     with(HeaderValue::from_bytes).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// Lends it.
+/// Calls `borrow` with the current Date.
 pub(crate) fn with<T>(borrow: impl FnOnce(&[u8]) -> T) -> T {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let second = since_epoch.unwrap_or_default().as_secs();

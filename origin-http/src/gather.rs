@@ -1,7 +1,10 @@
-//! Small writes gathered: HTTP/2's machine makes one of each frame, and a hundred answers to a hundred streams should cost the socket one.
+//! Gathers small writes. The HTTP/2 implementation writes each frame on its own; a hundred
+//! responses on a hundred streams then cost one write to the socket.
 //!
-//! A protocol's flush is nothing: the connection's task sends what has been gathered when the protocol has nothing more to do ([`Flush`]), or
-//! when enough is there. Large writes are not copied, and take with them what was gathered before. Nothing is kept when all is sent.
+//! The protocol's flush does nothing. The connection's task sends the gathered bytes when the
+//! protocol is idle ([`Flush`]), or when there are enough of them. Large writes are not copied;
+//! they are sent together with the bytes gathered before. No memory is kept when all bytes are
+//! sent.
 
 use std::{
     io::{self, IoSlice},
@@ -12,18 +15,19 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Writes that are no longer are gathered.
+/// Writes of up to this size, in bytes, are gathered.
 const SMALL: usize = 4 << 10;
-/// Bytes that are gathered before the socket must take some.
+/// Limit of gathered bytes: beyond it, the socket must accept some before the protocol may write
+/// more.
 const MOST: usize = 64 << 10;
-/// Pieces of one write.
+/// Limit of slices in one vectored write.
 const PIECES: usize = 64;
 
-/// What a protocol reads from and writes to.
+/// The stream that the protocol reads from and writes to.
 #[derive(Debug)]
 pub(crate) struct Gather<S>(Arc<Mutex<Shared<S>>>);
 
-/// Sends what a [`Gather`] has gathered.
+/// Sends the bytes that a [`Gather`] holds.
 #[derive(Debug)]
 pub(crate) struct Flush<S>(Arc<Mutex<Shared<S>>>);
 
@@ -31,7 +35,7 @@ pub(crate) struct Flush<S>(Arc<Mutex<Shared<S>>>);
 struct Shared<S> {
     socket: S,
     gathered: Vec<u8>,
-    /// Bytes of `gathered` that the socket has taken.
+    /// Bytes of `gathered` that the socket has accepted.
     sent: usize,
 }
 
@@ -44,14 +48,14 @@ impl<S> Gather<S> {
         })))
     }
 
-    /// For the task that drives the protocol.
+    /// The handle for the task that drives the protocol.
     pub(crate) fn flusher(&self) -> Flush<S> {
         Flush(Arc::clone(&self.0))
     }
 }
 
 impl<S: AsyncWrite + Unpin> Flush<S> {
-    /// Sends all that has been written.
+    /// Sends all bytes that were written.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         lock(&self.0).poll_send(cx)
     }
@@ -74,7 +78,7 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
         (self.gathered, self.sent) = (Vec::new(), 0);
     }
 
-    /// What cannot be sent is not tried again.
+    /// Drops the gathered bytes after an error: they are not sent again.
     fn fail(&mut self, err: io::Error) -> io::Error {
         self.clear();
         err

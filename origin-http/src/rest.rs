@@ -1,5 +1,6 @@
-//! A pause until others have run. tokio runs who is woken last first, so that a connection of HTTP/2 would write each of a hundred answers
-//! by itself, as they are made one after the other.
+//! A pause until the other ready tasks have run. tokio runs the task that was woken last first.
+//! Without the pause, an HTTP/2 connection would write each of a hundred responses on its own, as
+//! soon as it is made.
 
 use std::{
     pin::pin,
@@ -12,7 +13,7 @@ use std::{
 
 use tokio::task::yield_now;
 
-/// One task's pauses.
+/// The pauses of one task.
 #[derive(Debug, Default)]
 pub(crate) struct Rest(Option<Arc<Pause>>);
 
@@ -23,7 +24,8 @@ struct Pause {
 }
 
 impl Rest {
-    /// Pending, however often the task is woken meanwhile, until those who were to run have run; then ready once.
+    /// Pending until the tasks that were ready have run, even if this task is woken meanwhile; then
+    /// ready once.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         match &self.0 {
             Some(pause) if pause.is_over.load(Ordering::Acquire) => {
@@ -36,7 +38,7 @@ impl Rest {
                     is_over: AtomicBool::new(false),
                     task: cx.waker().clone(),
                 });
-                // It is the waker that the runtime keeps for when all others have run.
+                // The runtime keeps this waker until all other ready tasks have run.
                 let _ = pin!(yield_now()).poll(&mut Context::from_waker(&Arc::clone(&pause).into()));
                 self.0 = Some(pause);
                 Poll::Pending

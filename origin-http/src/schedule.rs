@@ -1,9 +1,11 @@
-//! Whose turn it is among the bodies of an HTTP/2 connection: hyper and h2 know no priorities, so a body hands over a bounded run of its
-//! bytes at a time, when nothing more urgent has any to send.
+//! Takes turns among the bodies of an HTTP/2 connection. hyper and h2 have no priorities, so a body
+//! hands over a bounded number of bytes at a time, and only when no more urgent body has bytes to
+//! send.
 //!
-//! RFC 9218 10 (what is not incremental goes one after the other, in the order of requests; what is takes turns). A body whose peer gives
-//! it no window, or that has nothing yet, does not hold up the others: when the connection has sent all that it can and waits, who has not
-//! asked for a turn is passed over until it moves again.
+//! RFC 9218 10: bodies that are not incremental are sent one after the other, in the order of
+//! requests; incremental ones take turns. A body without a flow-control window, or without bytes
+//! for now, does not block the others: when the connection has sent all that it can and waits, a
+//! body that has not asked for a turn is passed over until it asks again.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -12,15 +14,18 @@ use std::{
 
 use crate::{body::Delivery, urgency::Rank};
 
-/// Bytes of one turn; and when so many of bodies as urgent are in the protocol's hands, no other gets one.
+/// Bytes of one turn. While bodies of one urgency have this many bytes in the protocol's buffers,
+/// no other body gets a turn.
 const RUN: usize = 128 << 10;
-/// One turn of a body that overtakes a more urgent one which its peer has no room for: little, for that may be the whole connection's want
-/// of room, and then this run would be first when there is some.
+/// Bytes of one turn of a body that overtakes a more urgent one without a window. It is small,
+/// because the window of the whole connection may be what is exhausted, and then this run is sent
+/// before the more urgent body.
 const OVERTAKING: usize = 16 << 10;
-/// What fits one frame (RFC 9113 4.2) waits for nobody: it is gone before a schedule would matter.
+/// Bodies that fit one frame (RFC 9113 4.2) are not scheduled: they are sent before a schedule
+/// would matter.
 pub(crate) const FRAME: u64 = 16 << 10;
 
-/// The bodies of one connection that have more to send than a frame.
+/// The bodies of one connection that are larger than a frame.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
     queue: Mutex<Queue>,
@@ -37,31 +42,31 @@ struct Entry {
     id: u64,
     key: Key,
     delivery: Weak<Delivery>,
-    /// It has more to hand over, or may have.
+    /// The body has, or may have, more bytes to hand over.
     more: bool,
     state: State,
 }
 
-/// The order of turns: sooner is less.
+/// The order of turns; lower goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     level: u8,
     incremental: bool,
-    /// When it was asked for; of what takes turns, when it had its last.
+    /// The order of requests; for an incremental body, the order of its last turn.
     serial: u64,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Handed over what it had a turn for, or waits for something else than a turn.
+    /// Handed over the bytes of its turn, or waits for something other than a turn.
     Away,
     /// Waits for its turn.
     Wants(Waker),
-    /// Has been woken to take it, so many rounds ago.
+    /// Woken for its turn this many rounds ago.
     Called(u8),
 }
 
-/// A body's membership in a schedule, until it has handed over all.
+/// A body's membership in a schedule, until it has handed over all bytes.
 #[derive(Debug)]
 pub(crate) struct Turn {
     schedule: Arc<Schedule>,
@@ -69,7 +74,7 @@ pub(crate) struct Turn {
 }
 
 impl Schedule {
-    /// Puts a body in its place.
+    /// Adds a body to the schedule by its rank.
     pub(crate) fn join(self: &Arc<Self>, rank: Rank, delivery: &Arc<Delivery>) -> Turn {
         let mut queue = self.lock();
         queue.serial += 1;
@@ -91,8 +96,9 @@ impl Schedule {
         }
     }
 
-    /// The connection has done what it could for now; `all_sent`: the socket took everything, so what is still in its hands waits for its
-    /// peer to make room.
+    /// Ends a round: the connection has done all that it can for now. `all_sent`: the socket
+    /// accepted all bytes, so that bytes still in the protocol's buffers wait for the peer's
+    /// flow-control window.
     pub(crate) fn round(&self, all_sent: bool) {
         let mut queue = self.lock();
         if queue.bodies.is_empty() {
@@ -103,6 +109,7 @@ impl Schedule {
             match &mut body.state {
                 State::Away => body.pass_over(),
                 State::Wants(_) => {}
+                // A body called in this round gets one more round before it is passed over.
                 State::Called(0) => body.state = State::Called(1),
                 State::Called(_) => {
                     body.state = State::Away;
@@ -119,7 +126,8 @@ impl Schedule {
 }
 
 impl Turn {
-    /// How many bytes may be handed over now; else the task is woken when it is its turn.
+    /// Ready with the number of bytes that may be handed over now. Pending otherwise: the task is
+    /// woken when it is its turn.
     pub(crate) fn poll(&self, cx: &mut Context<'_>, delivery: &Delivery) -> Poll<usize> {
         let mut queue = self.schedule.lock();
         delivery.set_passed_over(false);
@@ -142,7 +150,7 @@ impl Turn {
         Poll::Ready(run)
     }
 
-    /// Nothing to hand over for now: the others go on.
+    /// Reports that the body has no bytes for now, so that the others continue.
     pub(crate) fn rest(&self, delivery: &Delivery) {
         delivery.set_passed_over(true);
         self.schedule.lock().call();
@@ -169,7 +177,7 @@ impl Entry {
 }
 
 impl Queue {
-    /// How much a body may hand over now, if anything.
+    /// The number of bytes that the body may hand over now, if any.
     fn run(&self, index: usize) -> Option<usize> {
         let own = self.bodies[index].key;
         let (mut in_hand, mut run) = (0, RUN);
@@ -178,6 +186,8 @@ impl Queue {
                 continue;
             };
             let sooner = body.more && body.key < own;
+            // A body that waits for its peer's window does not block this one. If it is more urgent
+            // and still has bytes, this one only gets a short run.
             if delivery.is_passed_over() {
                 if sooner && !delivery.is_dry() {
                     run = OVERTAKING;
@@ -187,12 +197,14 @@ impl Queue {
             if sooner {
                 return None;
             }
+            // Bytes of bodies at least as urgent that the protocol still holds count against the
+            // run.
             in_hand += delivery.waiting();
         }
         (in_hand < run).then_some(run)
     }
 
-    /// Wakes who is next, if it may go.
+    /// Wakes the next body, if it may send.
     fn call(&mut self) {
         let wanting = self.bodies.iter().enumerate();
         let next = wanting
@@ -231,7 +243,7 @@ mod tests {
         body
     }
 
-    /// What it hands over, if it is its turn.
+    /// The bytes that the body hands over, if it is its turn.
     fn take(body: &mut Body) -> Option<Data> {
         let mut cx = Context::from_waker(Waker::noop());
         match std::pin::Pin::new(body).poll_frame(&mut cx) {
@@ -316,7 +328,7 @@ mod tests {
         let mut data = take(&mut other).expect("nobody else can go on");
         assert_eq!(data.remaining(), OVERTAKING);
         send(&mut data);
-        // The peer makes room, and the order holds again:
+        // The peer opens its window, and the order holds again:
         send(&mut held);
         assert!(take(&mut other).is_none());
         drop(held);

@@ -1,8 +1,10 @@
-//! The server's side of TLS: which versions, ciphers and sessions, and the handshake up to where requests may come. What follows is
-//! [`Stream`]'s.
+//! The server side of TLS: versions, cipher suites, sessions, and the handshake until requests may
+//! arrive. [`Stream`] does the rest.
 //!
-//! RFC 8446 (TLS 1.3), RFC 5246 (1.2), RFC 7301 (ALPN). Early data (RFC 8446 8, RFC 8470): sessions are kept here and used once, so what a
-//! client sent with its first flight can be replayed to this process only before it has arrived; and only safe requests are answered then.
+//! RFC 8446 (TLS 1.3), RFC 5246 (TLS 1.2), RFC 7301 (ALPN). Early data (RFC 8446 8, RFC 8470):
+//! sessions are stored in this process and used once, so that a recorded first flight can be
+//! replayed to this process only before the original has arrived; and only safe requests are served
+//! during the handshake.
 
 mod stream;
 
@@ -20,23 +22,23 @@ use crate::{config::Https, socket::Protocol};
 use stream::Flush;
 pub(crate) use stream::Stream;
 
-/// Sessions that clients may come back to; the oldest are forgotten. Some 500 bytes each.
+/// Number of stored sessions for resumption; the oldest are dropped. About 500 bytes each.
 const SESSIONS: usize = 16 << 10;
-/// What a client may send before its handshake is done: a few requests.
+/// Limit of early data in bytes: a few requests.
 const EARLY_BYTES: u32 = 16 << 10;
 
-/// Takes connections over TLS. Cheap to clone.
+/// Accepts TLS connections. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Acceptor {
-    /// AES first, which processors help with.
+    /// Prefers AES, for which processors have instructions.
     usual: Arc<ServerConfig>,
-    /// ChaCha20 first, for clients without such help.
+    /// Prefers ChaCha20, for clients without such instructions.
     chacha: Arc<ServerConfig>,
 }
 
 impl Acceptor {
     /// # Errors
-    /// The cryptography does not fit together: a fault of this program.
+    /// The cryptographic provider does not support the configured suites: a bug of this program.
     pub(crate) fn new(certificates: Arc<dyn ResolvesServerCert>, https: &Https) -> io::Result<Self> {
         let mut suites = vec![
             suite::TLS13_AES_128_GCM_SHA256,
@@ -78,10 +80,12 @@ impl Acceptor {
         Ok(Self { usual, chacha })
     }
 
-    /// Shakes hands, until the peer's requests may come: that is before the end if it sends early data. Without ALPN it speaks HTTP/1.
+    /// Performs the handshake until the peer's requests may arrive; with early data that is before
+    /// its end. A peer without ALPN gets HTTP/1.1.
     ///
     /// # Errors
-    /// The socket's; `InvalidData` if it is no TLS, or none that we speak. The peer has been told then.
+    /// Errors of the socket; `InvalidData` if the bytes are not TLS, or have no version or suite in
+    /// common with this server. An alert has been sent in that case.
     pub(crate) async fn accept<S>(&self, mut socket: S) -> io::Result<(Stream<S>, Protocol)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -117,20 +121,21 @@ impl fmt::Debug for Acceptor {
     }
 }
 
-/// Tells the peer why there is no connection.
+/// Sends the alert that explains why the handshake failed.
 async fn refuse<S>(socket: &mut S, err: rustls::Error, mut alert: rustls::server::AcceptedAlert) -> io::Error
 where
     S: AsyncWrite + Unpin,
 {
     let mut bytes = Vec::new();
-    // Writing to memory does not fail; and the peer may be gone.
+    // Writing to memory does not fail, and errors of the socket do not matter: the peer may be
+    // gone.
     let _ = alert.write_all(&mut bytes);
     let _ = socket.write_all(&bytes).await;
     let _ = socket.shutdown().await;
     io::Error::new(io::ErrorKind::InvalidData, err)
 }
 
-/// Whether the first cipher of a client that we have as well is ChaCha20.
+/// Whether ChaCha20 is the first of the client's suites that this server supports.
 fn prefers_chacha(offered: &[CipherSuite]) -> bool {
     let chacha = [
         CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
@@ -144,7 +149,7 @@ fn prefers_chacha(offered: &[CipherSuite]) -> bool {
     first.is_some_and(|first| chacha.contains(first))
 }
 
-/// What is spoken, as far as the handshake has settled it.
+/// The protocol that ALPN has selected so far.
 fn spoken(session: &ServerConnection) -> Protocol {
     match session.alpn_protocol() {
         Some(b"h2") => Protocol::Http2,

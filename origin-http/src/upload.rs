@@ -1,4 +1,4 @@
-//! Bodies of requests: what comes has to keep coming.
+//! Request bodies, with a limit of the time between two pieces.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::body::BoxError;
 
-/// A body that fails when nothing of it has come for a while.
+/// A body that fails when no byte arrives for a given time.
 pub(crate) struct Timed<B> {
     body: Pin<Box<B>>,
     pause: Duration,
@@ -21,7 +21,7 @@ pub(crate) struct Timed<B> {
 }
 
 impl<B> Timed<B> {
-    /// `body`, which may pause for `pause`.
+    /// Wraps `body`; it may pause for `pause` at most.
     pub(crate) fn new(body: B, pause: Duration) -> Self {
         Self {
             body: Box::pin(body),

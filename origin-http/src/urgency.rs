@@ -1,7 +1,8 @@
-//! Which answers go first where several share a connection. Pure.
+//! Priorities of the responses that share a connection. Pure: no input or output.
 //!
-//! RFC 9218 (the Priority field: 4 its members, 5 as a header, 10 what a server does with it), RFC 8941 4.2.2 (how it is parsed). What of
-//! ours is more urgent is the low-latency profile's (RFC 8216bis, appendix B.1): playlists, then media, a lower bit rate before a higher.
+//! RFC 9218 (the Priority field: section 4 its members, 5 the header field, 10 the server's duties)
+//! and RFC 8941 4.2.2 (parsing). The server's own priorities follow the low-latency profile (RFC
+//! 8216bis, appendix B.1): playlists first, then media, lower bit rates before higher ones.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use packager::Track;
@@ -10,9 +11,9 @@ use crate::{body::Body, metrics::Kind, path::Object};
 
 /// `Priority` (RFC 9218 5).
 pub(crate) const PRIORITY: HeaderName = HeaderName::from_static("priority");
-/// What is as urgent as anything that says nothing (4.1).
+/// The urgency of a request without the field (RFC 9218 4.1).
 const DEFAULT: u8 = 3;
-/// The most urgent that video is, and how many levels there are of it.
+/// The most urgent level of video, and the number of video levels.
 const VIDEO: (u8, usize) = (3, 4);
 
 const VALUES: [HeaderValue; 8] = [
@@ -26,21 +27,23 @@ const VALUES: [HeaderValue; 8] = [
     HeaderValue::from_static("u=7"),
 ];
 
-/// What a Priority field says.
+/// The members of a Priority field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Priority {
-    /// 0, the most urgent, to 7; `None` if it names none.
+    /// 0 (most urgent) to 7; `None` if the field has no valid urgency.
     pub(crate) urgency: Option<u8>,
-    /// Its parts are of use as they come, so it may share with others (4.2).
+    /// The client can use parts of the response as they arrive, so that it may share bandwidth with
+    /// others (RFC 9218 4.2).
     pub(crate) incremental: bool,
 }
 
-/// A body's place among those of its connection: sooner is less.
+/// The rank of a body among those of its connection; lower ranks are sent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rank {
-    /// 0 to 63: by the client's urgency, then by ours.
+    /// 0 to 63: ordered by the client's urgency, then by the server's.
     pub(crate) level: u8,
-    /// Whether it shares with others of its level; else they are sent one after the other, in the order of their requests.
+    /// Shares bandwidth with the bodies of its level. Otherwise they are sent one after the other,
+    /// in the order of their requests.
     pub(crate) incremental: bool,
 }
 
@@ -51,7 +54,7 @@ impl Default for Rank {
 }
 
 impl Priority {
-    /// What a message's header says; what is no such field says nothing, as the RFC wants it.
+    /// Parses the fields of a message. An invalid field counts as absent, as RFC 9218 requires.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut priority = Self::default();
         for value in headers.get_all(PRIORITY) {
@@ -63,7 +66,8 @@ impl Priority {
         priority
     }
 
-    /// With our own urgency for the answer: the client's decides, where it has one, and ours among equals.
+    /// The rank with the server's own urgency `ours`: the client's urgency decides if there is one,
+    /// and `ours` decides among equals.
     pub(crate) fn rank(self, ours: u8) -> Rank {
         Rank {
             level: 8 * self.urgency.unwrap_or(ours).min(7) + ours.min(7),
@@ -72,7 +76,8 @@ impl Priority {
     }
 }
 
-/// Completes an answer: says how urgent it is, unless that is said already, and puts its body in its place.
+/// Completes a response: adds its Priority field unless there is one, and sets the rank of its
+/// body.
 pub(crate) fn settle(asked: Priority, kind: Kind, response: &mut Response<Body>) {
     let ours = match Priority::of(response.headers()).urgency {
         Some(ours) => ours,
@@ -85,12 +90,12 @@ pub(crate) fn settle(asked: Priority, kind: Kind, response: &mut Response<Body>)
     response.body_mut().set_rank(asked.rank(ours));
 }
 
-/// How urgent media of the track are: init segments and audio, then video by its bit rate.
+/// The urgency of a track's media: init segments and audio first, then video by ascending bit rate.
 pub(crate) fn of_media<'a>(tracks: impl IntoIterator<Item = &'a Track>, track: &Track, object: Object) -> u8 {
     if !track.config.is_video() || matches!(object, Object::Init(_)) {
         return 2;
     }
-    // The source is the highest until bit rates are known.
+    // The source counts as the highest until bit rates are known.
     let cost = |track: &Track| (track.peak_bps, !track.rendition);
     let (mut all, mut lower) = (0, 0);
     for other in tracks.into_iter().filter(|other| other.config.is_video()) {
@@ -102,7 +107,7 @@ pub(crate) fn of_media<'a>(tracks: impl IntoIterator<Item = &'a Track>, track: &
     first + u8::try_from(level).unwrap_or(u8::MAX).min(3)
 }
 
-/// As a header's value.
+/// The urgency as a header value.
 pub(crate) fn value(urgency: u8) -> HeaderValue {
     VALUES[usize::from(urgency.min(7))].clone()
 }
@@ -116,7 +121,8 @@ fn of_kind(kind: Kind) -> u8 {
     }
 }
 
-/// Reads one field line as a dictionary (RFC 8941 4.2.2) on top of what lines before it have said; a later member replaces an earlier one.
+/// Parses one field line as a dictionary (RFC 8941 4.2.2) and merges it with the lines before; a
+/// later member replaces an earlier one.
 fn parse(line: &[u8], mut priority: Priority) -> Option<Priority> {
     let mut input = Input(line.trim_ascii());
     while !input.0.is_empty() {
@@ -128,7 +134,7 @@ fn parse(line: &[u8], mut priority: Priority) -> Option<Priority> {
         };
         input.parameters()?;
         match (key, item) {
-            // Out of range or of another type: as if it were not there (RFC 9218 4).
+            // An urgency out of range or of another type counts as absent (RFC 9218 4).
             (b"u", Item::Integer(urgency)) => priority.urgency = u8::try_from(urgency).ok().filter(|&u| u <= 7),
             (b"u", _) => priority.urgency = None,
             (b"i", Item::Bool(incremental)) => priority.incremental = incremental,
@@ -150,7 +156,7 @@ fn parse(line: &[u8], mut priority: Priority) -> Option<Priority> {
     Some(priority)
 }
 
-/// As much of a bare item as we look at.
+/// A bare item, as far as its value matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Item {
     Integer(i64),
@@ -158,7 +164,7 @@ enum Item {
     Other,
 }
 
-/// What is left to parse.
+/// The bytes not parsed yet.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -176,7 +182,7 @@ impl<'a> Input<'a> {
         self.span(|byte| of.contains(&byte));
     }
 
-    /// Takes bytes for as long as they are like that.
+    /// Takes the leading bytes that match `like`.
     fn span(&mut self, like: impl Fn(u8) -> bool) -> &'a [u8] {
         let len = self.0.iter().position(|&byte| !like(byte)).unwrap_or(self.0.len());
         let (span, rest) = self.0.split_at(len);
@@ -192,7 +198,7 @@ impl<'a> Input<'a> {
         Some(self.span(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.*".contains(&byte)))
     }
 
-    /// An item, or an inner list (4.2.1.1).
+    /// Parses an item or an inner list (RFC 8941 4.2.1.1).
     fn member(&mut self) -> Option<Item> {
         if !self.take(b'(') {
             return self.item();
@@ -210,7 +216,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// `;key=item`, any number of them; none means anything here.
+    /// Skips any number of `;key=item`: no parameter has a meaning here.
     fn parameters(&mut self) -> Option<()> {
         while self.take(b';') {
             self.space(b" ");
@@ -258,7 +264,8 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// An integer of 15 digits at most, or a decimal of 12 and 3 (4.2.4).
+    /// Parses an integer of at most 15 digits, or a decimal of at most 12 and 3 digits (RFC 8941
+    /// 4.2.4).
     fn number(&mut self) -> Option<Item> {
         let sign = if self.take(b'-') { -1 } else { 1 };
         let digits = self.span(|byte| byte.is_ascii_digit());
@@ -311,13 +318,13 @@ mod tests {
             ),
             (&[""], (None, false)),
             (&[], (None, false)),
-            // Of another type or out of range:
+            // Another type, or out of range:
             (&["u=8, i"], (None, true)),
             (&["u=-1"], (None, false)),
             (&["u=1.5, i"], (None, true)),
             (&["u, i=1"], (None, false)),
             (&["u=(1)"], (None, false)),
-            // Not a dictionary at all:
+            // Not a dictionary:
             (&["u=1,"], (None, false)),
             (&["u=1 i"], (None, false)),
             (&["U=1"], (None, false)),

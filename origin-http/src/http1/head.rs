@@ -1,7 +1,9 @@
-//! Heads of HTTP/1.1 messages: which requests are plain, and how an answer begins. Pure: bytes in, bytes out.
+//! Heads of HTTP/1.1 messages: recognizes plain requests, and writes the heads of responses. Pure:
+//! bytes in, bytes out.
 //!
-//! A plain request cannot be read in two ways: GET or HEAD of a path by HTTP/1.1, without a body and without anything that changes what the
-//! connection is. `httparse` reads it. Whatever else comes is for hyper's machine, errors included. RFC 9112 2 to 7.
+//! A plain request has one reading only: GET or HEAD of a path by HTTP/1.1, without a body and
+//! without a field that changes the connection. `httparse` parses it. All other requests, and
+//! errors, are left to hyper. RFC 9112 2 to 7.
 
 use std::io::{self, Write as _};
 
@@ -15,38 +17,38 @@ use httparse::{EMPTY_HEADER, Status};
 
 use crate::body::Body;
 
-/// Header lines of a plain request; players send some ten.
+/// Limit of header lines in a plain request; players send about ten.
 const LINES: usize = 64;
 
-/// What bytes of a connection begin with.
+/// The beginning of a connection's bytes.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "made once for each request, and taken apart at once"
 )]
 pub(super) enum Head {
-    /// A plain request, which has been taken out.
+    /// A plain request, removed from the input.
     Plain(Request<Empty<Bytes>>),
-    /// What is not read here, and is still there.
+    /// Any other bytes; they are still in the input.
     Other,
 }
 
-/// How an answer's body ends (RFC 9112 6).
+/// The framing of a response's body (RFC 9112 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// There is none, whatever the answer says of its length.
+    /// There is no body, whatever length the head states.
     Bodiless,
-    /// After so many more bytes.
+    /// The body ends after this many more bytes.
     Length(u64),
-    /// With its last chunk (7.1).
+    /// The body ends with its last chunk (RFC 9112 7.1).
     Chunked,
 }
 
 impl Framing {
-    /// So many bytes follow.
+    /// Counts body bytes that follow.
     ///
     /// # Errors
-    /// They are more than were announced: what follows would be read as another answer.
+    /// There are more bytes than the head states: the peer would read them as the next response.
     pub(super) fn count(&mut self, bytes: usize) -> io::Result<()> {
         if let Self::Length(left) = self {
             let rest = left.checked_sub(bytes as u64);
@@ -55,10 +57,10 @@ impl Framing {
         Ok(())
     }
 
-    /// The body has ended.
+    /// Ends the body.
     ///
     /// # Errors
-    /// It is shorter than was announced: what follows would be read as its rest.
+    /// The body is shorter than the head states: the peer would read the next response as its rest.
     pub(super) fn end(self) -> io::Result<()> {
         match self {
             Self::Length(1..) => Err(io::Error::other("a body is shorter than it said")),
@@ -67,8 +69,9 @@ impl Framing {
     }
 }
 
-/// Takes a plain request's head from the front of `input`, if that is what it begins with. What is before `from` has been looked at, and
-/// holds no whole head. A head has `max_bytes` and `max_lines` at most. `None`: there is no whole head.
+/// Removes a plain request's head from the front of `input`, if there is one. The bytes before
+/// `from` were examined before and hold no complete head. `None`: there is no complete head yet. A
+/// head longer than `max_bytes`, or with more than `max_lines` lines, is not plain.
 pub(super) fn take(input: &mut BytesMut, from: usize, max_bytes: usize, max_lines: usize) -> Option<Head> {
     let from = from.saturating_sub(3);
     let rest = &input[from..];
@@ -90,13 +93,13 @@ pub(super) fn take(input: &mut BytesMut, from: usize, max_bytes: usize, max_line
     Some(Head::Plain(request))
 }
 
-/// Whether no request begins like this: such as TLS.
+/// Whether the bytes cannot begin a request; TLS is an example.
 fn is_none(input: &[u8]) -> bool {
     let mut lines = [EMPTY_HEADER; LINES];
     httparse::Request::new(&mut lines).parse(input).is_err()
 }
 
-/// The request of a head, if it is plain.
+/// Parses a head as a plain request, if it is one.
 fn parse(head: &Bytes, max_lines: usize) -> Option<Request<Empty<Bytes>>> {
     let mut lines = [EMPTY_HEADER; LINES];
     let mut found = httparse::Request::new(&mut lines[..LINES.min(max_lines)]);
@@ -135,7 +138,7 @@ fn parse(head: &Bytes, max_lines: usize) -> Option<Request<Empty<Bytes>>> {
     Some(request)
 }
 
-/// Appends an answer's head to `output`. `last`: the connection ends after it.
+/// Appends the head of a response to `output`. `last`: the connection ends after it.
 pub(super) fn write(
     output: &mut Vec<u8>,
     response: &Response<Body>,
@@ -161,12 +164,12 @@ pub(super) fn write(
     let mut dated = false;
     for (name, value) in response.headers() {
         let ours = match *name {
-            // Of an answer to HEAD, whose body is not here.
+            // The length of the body that a response to HEAD does not have here.
             CONTENT_LENGTH => !to_head,
             TRANSFER_ENCODING | CONNECTION => true,
             _ => false,
         };
-        // An origin's, of what an edge holds: its Age is counted from there.
+        // An edge passes on the origin's Date: the Age of the response counts from it.
         dated |= *name == DATE;
         if !ours {
             put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
@@ -299,7 +302,7 @@ mod tests {
     fn answers_byte_for_byte() {
         let mut response = Response::new(Body::from("text"));
         response.headers_mut().insert("etag", HeaderValue::from_static("\"1\""));
-        // Not the router's to say:
+        // The router's value is not used:
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(9));
         response
             .headers_mut()

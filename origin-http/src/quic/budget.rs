@@ -1,12 +1,16 @@
-//! Bytes that are sent to an address that has not shown to be its owner's: three times those that came from it, at most (RFC 9000 8.1).
+//! Limits the bytes sent to an address that is not validated to three times the bytes received from
+//! it (RFC 9000 8.1).
 //!
-//! quinn lets a datagram go while there is room for one byte of it, so that up to a datagram more leaves than may. Here the datagram that is
-//! beyond the limit is held until more has come. An address has shown that it is its owner's when it uses the connection id that was sent
-//! to it: nobody else has seen that id.
+//! quinn sends a datagram while the limit leaves room for one byte, so that up to one datagram too
+//! much leaves. Here the datagram beyond the limit is held until more bytes have arrived. An
+//! address is validated when its peer uses the connection id that was sent to it: nobody else has
+//! seen that id.
 //!
-//! Counted are datagrams of a handshake: those with a long header, and those with a short one for the connection id that the client chose. What
-//! another connection of the same address is sent is not, or whoever invents a viewer's address could stop what that viewer is sent. Addresses
-//! before the last [`MAX_ADDRESSES`], and those whose handshake has outlived its limit, are left to quinn's check alone.
+//! Only the datagrams of a handshake count: those with a long header, and those with a short one
+//! for the connection id that the client chose. Datagrams for another connection of the same
+//! address do not count; otherwise, an attacker who spoofs a viewer's address could block the
+//! datagrams to that viewer. Addresses beyond the last [`MAX_ADDRESSES`], and those whose handshake
+//! has exceeded its limit, are left to quinn's check alone.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,21 +23,22 @@ use tokio::time::Instant;
 
 use super::keys::ID_LEN;
 
-/// Times that bytes may come back.
+/// The bytes sent to an address are at most this many times the bytes received (RFC 9000 8.1).
 const FACTOR: u64 = 3;
-/// As many as handshakes at once. Each holds a datagram at most.
+/// Limit of tracked addresses, the same as of handshakes at once. Each holds at most one datagram.
 const MAX_ADDRESSES: usize = 1_024;
-/// A client's connection id that is shorter tells no connections apart.
+/// Shorter connection ids of a client do not distinguish connections.
 const LEAST_ID: usize = 4;
 const MAX_ID: usize = 20;
 
-/// Addresses that have not shown it.
+/// The addresses that are not validated.
 #[derive(Debug)]
 pub(super) struct Budgets {
     addresses: HashMap<SocketAddr, Budget>,
-    /// In the order in which they came, and when. Some are gone, and may have come again since.
+    /// The addresses in order of arrival, with the time. Some have been removed since, and may have
+    /// been added again.
     order: VecDeque<(SocketAddr, Instant)>,
-    /// For which an address is known: a handshake takes no longer.
+    /// The time for which an address is tracked: a handshake takes no longer.
     lifetime: Duration,
 }
 
@@ -42,9 +47,9 @@ struct Budget {
     since: Instant,
     received: u64,
     sent: u64,
-    /// The client's connection id, as its last handshake has it.
+    /// The client's connection id in its last handshake.
     client: Vec<u8>,
-    /// The connection id that was sent there last.
+    /// The connection id that was sent to the address last.
     id: Option<[u8; ID_LEN]>,
     held: Option<Held>,
 }
@@ -59,7 +64,7 @@ pub(super) struct Held {
 }
 
 impl Budgets {
-    /// Addresses that are forgotten after `lifetime`.
+    /// Tracks each address for `lifetime`.
     pub(super) fn new(lifetime: Duration) -> Self {
         Self {
             addresses: HashMap::new(),
@@ -68,12 +73,13 @@ impl Budgets {
         }
     }
 
-    /// Whether there are none: nothing is limited.
+    /// Whether no address is tracked, so that nothing is limited.
     pub(super) fn is_empty(&self) -> bool {
         self.addresses.is_empty()
     }
 
-    /// A datagram has come: what may be sent to its sender now. It begins a handshake if it is for an id that is none `of_ours`.
+    /// Counts a datagram received, and returns the held datagram that may be sent to its sender
+    /// now. The datagram begins a handshake if its connection id is not one `of_ours`.
     pub(super) fn received(
         &mut self,
         from: SocketAddr,
@@ -90,6 +96,8 @@ impl Budgets {
         if let Some(client) = source(datagram).filter(|_| begins) {
             budget.client = client.to_vec();
         }
+        // The peer uses the connection id that was sent to this address, which validates the
+        // address.
         if budget.id.is_some_and(|id| destination(datagram) == Some(&id)) {
             return self.addresses.remove(&from)?.held;
         }
@@ -100,8 +108,9 @@ impl Budgets {
         Some(held)
     }
 
-    /// Datagrams of `segment` bytes, the last of which may be shorter, are to be sent there: how many of their bytes may be, which count as
-    /// sent. `None` if there is no limit.
+    /// Returns how many bytes of `contents` may be sent to the address, and counts them as sent;
+    /// `contents` holds datagrams of `segment` bytes, the last of which may be shorter. `None` if
+    /// there is no limit.
     pub(super) fn take(&mut self, to: SocketAddr, contents: &[u8], segment: usize) -> Option<usize> {
         let budget = self.addresses.get_mut(&to)?;
         if is_long(contents) {
@@ -110,26 +119,28 @@ impl Budgets {
             return None;
         }
         let room = match budget.held {
-            // In order.
+            // A datagram is held already, and the order is kept.
             Some(_) => 0,
             None => usize::try_from(budget.room()).unwrap_or(usize::MAX),
         };
         let count = match contents.len() <= room {
             true => contents.len(),
+            // Only whole datagrams are sent: a part of one would be malformed.
             false => room - room % segment.max(1),
         };
         budget.sent += count as u64;
         Some(count)
     }
 
-    /// Bytes that were taken were not sent.
+    /// Undoes [`Self::take`] for bytes that were not sent.
     pub(super) fn give_back(&mut self, to: SocketAddr, count: usize) {
         if let Some(budget) = self.addresses.get_mut(&to) {
             budget.sent = budget.sent.saturating_sub(count as u64);
         }
     }
 
-    /// Keeps a datagram for later. If one is kept already, it is lost, as on any path.
+    /// Holds a datagram for later. If one is held already, the new one is dropped; QUIC recovers
+    /// from the loss.
     pub(super) fn hold(&mut self, held: Held) {
         if let Some(budget) = self.addresses.get_mut(&held.destination) {
             budget.held.get_or_insert(held);
@@ -154,7 +165,7 @@ impl Budgets {
 
     fn forget_oldest(&mut self) {
         if let Some((address, since)) = self.order.pop_front()
-            // It may have shown that it is its owner's, and have begun another handshake since.
+            // The address may have been validated, and have begun another handshake since.
             && self.addresses.get(&address).is_some_and(|budget| budget.since == since)
         {
             self.addresses.remove(&address);
@@ -179,12 +190,13 @@ impl Budget {
     }
 }
 
-/// A long header (RFC 8999 5.1): a handshake's.
+/// Whether the datagram has a long header, as those of a handshake have (RFC 8999 5.1).
 pub(super) fn is_long(datagram: &[u8]) -> bool {
     datagram.first().is_some_and(|first| first & 0x80 != 0)
 }
 
-/// The connection id that a datagram is for, if it has the length of ours (RFC 8999 5).
+/// The destination connection id of a datagram, if it has the length of this server's ids (RFC 8999
+/// 5).
 pub(super) fn destination(datagram: &[u8]) -> Option<&[u8; ID_LEN]> {
     match datagram {
         [first, id @ ..] if first & 0x80 == 0 => id.first_chunk(),
@@ -193,7 +205,7 @@ pub(super) fn destination(datagram: &[u8]) -> Option<&[u8; ID_LEN]> {
     }
 }
 
-/// The connection id that a datagram with a long header comes from.
+/// The source connection id of a datagram with a long header.
 fn source(datagram: &[u8]) -> Option<&[u8]> {
     let [_, _, _, _, _, len, rest @ ..] = datagram else {
         return None;
@@ -213,7 +225,7 @@ mod tests {
         (IpAddr::from([192, 0, 2, 1]), n).into()
     }
 
-    /// A datagram of so many bytes with a long header.
+    /// A datagram of `len` bytes with a long header.
     fn long(destination: &[u8], source: &[u8], len: usize) -> Vec<u8> {
         let lengths = [destination, source].map(|id| u8::try_from(id.len()).unwrap());
         let mut datagram = vec![0xc0, 0, 0, 0, 1, lengths[0]];
@@ -232,7 +244,7 @@ mod tests {
         long(b"of the client", b"client", len)
     }
 
-    /// Of the first flight.
+    /// A datagram of the server's first flight.
     fn ours() -> Vec<u8> {
         long(b"client", &ID, 1_200)
     }
@@ -254,7 +266,7 @@ mod tests {
         }
     }
 
-    /// After three datagrams, and one that is held.
+    /// Budgets after three datagrams have been sent, and one is held.
     fn blocked() -> Budgets {
         let mut budgets = Budgets::new(LIFETIME);
         assert_eq!(come(&mut budgets, 1, &initial(1_200)), None);
@@ -274,13 +286,13 @@ mod tests {
         assert_eq!(come(&mut budgets, 1, &initial(1_250)), None);
         let three = ours().repeat(3);
         assert_eq!(budgets.take(address(1), &three, 1_200), Some(3_600));
-        // There is room for 150 bytes: not for a datagram.
+        // There is room for 150 bytes, which is less than a datagram.
         assert_eq!(budgets.take(address(1), &ours(), 1_200), Some(0));
         assert_eq!(budgets.take(address(1), &ours()[..150], 150), Some(150));
         assert_eq!(budgets.take(address(1), &short(b"client"), 13), Some(0));
         budgets.give_back(address(1), 150);
         assert_eq!(budgets.take(address(1), &ours()[..150], 150), Some(150));
-        // Of a batch those that fit.
+        // Of a batch, the datagrams that fit.
         come(&mut budgets, 1, &initial(900));
         assert_eq!(budgets.take(address(1), &three, 1_200), Some(2_400));
     }
@@ -304,7 +316,7 @@ mod tests {
             assert_eq!(come(&mut budgets, 2, &reply), None);
             assert_eq!(come(&mut budgets, 1, &reply), Some(held(&ours())));
             assert!(budgets.is_empty());
-            // What comes late of the same handshake begins no other.
+            // A late datagram of the same handshake does not begin another.
             come(&mut budgets, 1, &long(&ID, b"client", 1_200));
             assert!(budgets.is_empty());
         }
@@ -314,7 +326,7 @@ mod tests {
     fn another_connection_of_the_address_is_not_limited() {
         let mut budgets = blocked();
         assert_eq!(budgets.take(address(1), &short(b"another"), 14), None);
-        // Of clients whose ids are empty or short, what is not the handshake's own.
+        // For clients with an empty or short id, datagrams that do not belong to the handshake.
         for client in [&b""[..], b"c", b"cli"] {
             let mut budgets = Budgets::new(LIFETIME);
             come(&mut budgets, 1, &long(b"of the client", client, 1_200));
@@ -360,7 +372,7 @@ mod tests {
         come_at(&mut budgets, 1, &initial(1_200), begin + LIFETIME / 2);
         come_at(&mut budgets, 2, &short(b"anything"), begin + LIFETIME);
         assert_eq!(budgets.take(address(1), &ours(), 1_200), Some(1_200));
-        // The same where others displace the first.
+        // The same when other addresses displace the first.
         come_at(&mut budgets, 1, &short(&ID), begin + LIFETIME);
         come_at(&mut budgets, 1, &initial(1_200), begin + LIFETIME);
         let now = begin + LIFETIME;

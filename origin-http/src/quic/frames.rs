@@ -1,7 +1,9 @@
-//! A request's frames as they come, before h3 sees them (RFC 9114 7.1). h3 gathers a frame until it is whole, of whatever length and type; so
-//! that one that is too long is refused here, and one that has no meaning to us is skipped as it comes (9).
+//! Filters the frames of a request before h3 reads them (RFC 9114 7.1). h3 buffers a frame until it
+//! is complete, whatever its length and type. So a frame that is too long is refused here, and a
+//! frame of unknown type is skipped as it arrives (RFC 9114 9).
 //!
-//! A request's field section is looked at here, too, while it is at hand ([`section`](super::section)).
+//! A request's field section is also checked here, where its bytes are at hand
+//! ([`section`](super::section)).
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -9,29 +11,30 @@ use super::{section, varint};
 
 const DATA: u64 = 0x0;
 const HEADERS: u64 = 0x1;
-/// The last of the types that HTTP/2 had; all below are known or forbidden (7.2.8, 11.2.1).
+/// The last of the types that HTTP/2 had; all lower types are known or forbidden (RFC 9114 7.2.8,
+/// 11.2.1).
 const CONTINUATION: u64 = 0x9;
 const MAX_PUSH_ID: u64 = 0xd;
-/// Frames that h3 refuses on a request's stream.
+/// Limit in bytes of a frame that h3 refuses on a request stream.
 const MAX_OTHER: u64 = 4 << 10;
 
-/// Why a stream is not read further.
+/// The reason why a stream is not read further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// A frame is longer than it may be.
+    /// A frame exceeds its limit.
     TooLong,
-    /// The request is none (4.1.2).
+    /// The request is malformed (RFC 9114 4.1.2).
     Malformed,
     /// The stream ended within a frame.
     Cut,
 }
 
-/// One stream's frames.
+/// The frames of one stream.
 #[derive(Debug)]
 pub(super) struct Frames {
     max_section: u64,
     state: State,
-    /// A field section has come: the next one is a trailer.
+    /// A field section has arrived: the next one is a trailer.
     begun: bool,
 }
 
@@ -39,16 +42,17 @@ pub(super) struct Frames {
 enum State {
     /// Before or within a frame's type and length.
     Head(Vec<u8>),
-    /// Within a field section: what has come of its frame, and the length of all of it.
+    /// Within a field section: the bytes of its frame that have arrived, and the length of the
+    /// whole frame.
     Section(BytesMut, usize),
-    /// Within a frame that is handed on as it comes.
+    /// Within a frame that is handed on as it arrives; bytes left.
     Passing(u64),
-    /// Within a frame that means nothing.
+    /// Within a frame that is skipped; bytes left.
     Skipping(u64),
 }
 
 impl Frames {
-    /// Those of a request, whose field section may have so many bytes as it comes.
+    /// The frames of a request, whose encoded field section has `max_section` bytes at most.
     pub(super) fn new(max_section: u64) -> Self {
         Self {
             max_section,
@@ -57,7 +61,7 @@ impl Frames {
         }
     }
 
-    /// Takes from `input` what is to be handed on next; nothing when all of it is taken.
+    /// Takes the next bytes to hand on from `input`; `None` when `input` is used up.
     pub(super) fn next(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, Refusal> {
         while input.has_remaining() {
             match &mut self.state {
@@ -84,6 +88,7 @@ impl Frames {
                 State::Head(partial) if partial.is_empty() => match head(input) {
                     Some((kind, length, len)) => {
                         let whole = len as u64 + length;
+                        // The usual case: the whole frame has arrived, and is not copied.
                         if kind == HEADERS && whole <= input.len() as u64 && length <= self.max_section {
                             let frame = input.split_to(within(whole, input.len()));
                             return self.section(frame).map(Some);
@@ -109,7 +114,8 @@ impl Frames {
         Ok(None)
     }
 
-    /// The stream has ended. What lacks of a frame that is handed on as it comes, h3 does not miss.
+    /// Checks that the stream may end here. h3 does not detect that a frame handed on as it arrives
+    /// is incomplete.
     pub(super) fn end(&self) -> Result<(), Refusal> {
         match self.state {
             State::Passing(left) if left > 0 => Err(Refusal::Cut),
@@ -119,11 +125,12 @@ impl Frames {
         }
     }
 
-    /// A frame begins, of which `head` has come: what of it is handed on now.
+    /// Begins a frame whose type and length are in `head`. Returns the bytes to hand on now.
     fn enter(&mut self, kind: u64, length: u64, head: Bytes) -> Result<Option<Bytes>, Refusal> {
         let max = match kind {
             DATA => u64::MAX,
             HEADERS => self.max_section,
+            // h3 refuses these frames itself; only their length is limited here.
             ..=CONTINUATION | MAX_PUSH_ID => MAX_OTHER,
             _ => {
                 self.state = State::Skipping(length);
@@ -147,7 +154,7 @@ impl Frames {
         Ok(Some(head))
     }
 
-    /// A whole HEADERS frame.
+    /// Checks a complete HEADERS frame.
     fn section(&mut self, frame: Bytes) -> Result<Bytes, Refusal> {
         let fields = head(&frame).map_or(&[][..], |(_, _, len)| &frame[len..]);
         let fine = match std::mem::replace(&mut self.begun, true) {
@@ -158,7 +165,8 @@ impl Frames {
     }
 }
 
-/// A frame's type and length, and the bytes that they take, if they are all there.
+/// Parses a frame's type and length. Returns them with the number of bytes that they occupy, if all
+/// have arrived.
 fn head(bytes: &[u8]) -> Option<(u64, u64, usize)> {
     let (kind, first) = varint::read(bytes)?;
     let (length, second) = varint::read(&bytes[first..])?;
@@ -173,7 +181,7 @@ fn within(left: u64, available: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// GET / of `a`, by the static table.
+    /// `GET /` of the authority `a`, with the static table.
     const SECTION: &[u8] = b"\x00\x00\xd1\xd7\xc1\x50\x01a";
 
     fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
@@ -184,7 +192,7 @@ mod tests {
         frame
     }
 
-    /// What is handed on of a request that comes in pieces of `size` bytes.
+    /// The bytes handed on of a request that arrives in pieces of `size` bytes.
     fn pass(frames: &mut Frames, bytes: &[u8], size: usize) -> Result<Vec<u8>, Refusal> {
         let mut passed = Vec::new();
         for piece in bytes.chunks(size) {

@@ -1,6 +1,7 @@
-//! An answer's head as HTTP/3 sends it: a HEADERS frame (RFC 9114 7.2.2) whose field lines refer to QPACK's static table alone (RFC 9204
-//! 4.5, appendix A). No dynamic table: an answer need not wait for another stream, and nothing is kept for each connection. No Huffman code:
-//! a fifth of a head's bytes, for more time than all else in it takes.
+//! Writes the head of a response over HTTP/3: a HEADERS frame (RFC 9114 7.2.2) whose field lines
+//! refer to QPACK's static table only (RFC 9204 4.5, appendix A). Without a dynamic table, a
+//! response never waits for another stream, and connections hold no table. Without Huffman coding a
+//! head is a fifth longer, but coding would cost more time than all other steps of writing it.
 
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, StatusCode, header};
@@ -14,7 +15,8 @@ const STATUS: u8 = 24;
 
 /// Appends a HEADERS frame.
 pub(super) fn write(status: StatusCode, headers: &HeaderMap, into: &mut BytesMut) {
-    // Its length takes two bytes up to 16 383, and four beyond: room is left for four, and a shorter form may be as long (RFC 9000 16).
+    // The length takes two bytes up to 16 383, and four beyond. Four are reserved; a value may use
+    // a longer form than it needs (RFC 9000 16).
     into.put_u8(HEADERS);
     let length_at = into.len();
     into.put_u32(0);
@@ -48,7 +50,7 @@ pub(super) fn write(status: StatusCode, headers: &HeaderMap, into: &mut BytesMut
     into[length_at..begin].copy_from_slice(&(length | 0x8000_0000).to_be_bytes());
 }
 
-/// Appends the head of a DATA frame of so many bytes.
+/// Appends the head of a DATA frame of `length` bytes.
 pub(super) fn write_data(length: usize, into: &mut BytesMut) {
     into.put_u8(DATA);
     varint::write(length as u64, into);
@@ -71,10 +73,10 @@ fn whole_status(status: StatusCode) -> Option<u8> {
     })
 }
 
-/// Values that the static table has with a name, and their index.
+/// Values that the static table holds for one name, with their indices.
 type Whole = &'static [(&'static [u8], u8)];
 
-/// A name's index in the static table, and the values that stand there with it, of the fields that answers have.
+/// A name's index in the static table and the values there, for the fields that responses have.
 fn known(name: &HeaderName) -> Option<(u8, Whole)> {
     Some(match *name {
         header::AGE => (2, &[]),
@@ -116,7 +118,7 @@ fn integer(value: u8, bits: u32, form: u8, into: &mut BytesMut) {
     long(value.into(), bits, form, into);
 }
 
-/// An integer whose prefix has so many bits, after a form's (4.1.1).
+/// Appends an integer with a prefix of `bits` bits, after the bits of `form` (RFC 9204 4.1.1).
 fn long(mut value: usize, bits: u32, form: u8, into: &mut BytesMut) {
     let most = (1 << bits) - 1;
     let byte = |value: usize| u8::try_from(value & 0xff).unwrap_or(0);
@@ -162,7 +164,7 @@ mod tests {
         headers.insert(header::SERVER, HeaderValue::from_str(&value).unwrap());
         let mut bytes = BytesMut::new();
         write(StatusCode::OK, &headers, &mut bytes);
-        // 92 = 15 + 77; 260 = 127 + 133, of which the lower seven bits first
+        // 92 = 15 + 77; 260 = 127 + 133, whose lower seven bits come first.
         assert_eq!(bytes[8..13], [0x5f, 77, 0x7f, 0x85, 0x01]);
         assert_eq!(bytes.len(), 13 + value.len());
     }

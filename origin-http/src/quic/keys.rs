@@ -1,7 +1,9 @@
-//! What a socket's successive owners share: by whose number a connection goes, and what only we can have made (RFC 9000 5.1, 8.1, 10.3).
+//! Keys that the successive owners of a socket share. They mark which process a connection belongs
+//! to, and authenticate tokens (RFC 9000 5.1, 8.1, 10.3).
 //!
-//! Reset and address tokens are the same in all of them, so that a new process can end connections of one that is gone, and take a client
-//! whom the old one asked to try again. Each has its own key for connection ids.
+//! The keys of reset and address tokens are the same in all processes, so that a new process can
+//! reset connections of one that has ended, and accept a client that the old one asked to retry.
+//! Each process has its own key for connection ids.
 
 use std::{fmt, io, sync::Arc};
 
@@ -12,26 +14,26 @@ use ring::{
     rand::{SecureRandom, SystemRandom},
 };
 
-/// Length of a connection id that we issue.
+/// Length in bytes of the connection ids that this server issues.
 pub(super) const ID_LEN: usize = 8;
 const VERSION: u8 = 1;
 const SECRET_LEN: usize = 32;
-/// Processes that may hold connections of one socket: the oldest of more is given up.
+/// Limit of processes that hold connections of one socket: beyond it, the oldest is dropped.
 pub(super) const MAX_OWNERS: usize = 8;
 
-/// Keys of one socket, those of former owners with them.
+/// The keys of one socket, including those of former owners.
 #[derive(Clone)]
 pub(super) struct Keys {
     secret: [u8; SECRET_LEN],
-    /// Of connection ids: ours, then former owners', the last first.
+    /// Keys of connection ids: this process's first, then the former owners', latest first.
     ids: Vec<u64>,
 }
 
 impl Keys {
-    /// Of a socket that nobody had before.
+    /// Keys of a new socket.
     ///
     /// # Errors
-    /// The system has no randomness.
+    /// The system provides no randomness.
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             secret: random()?,
@@ -39,10 +41,10 @@ impl Keys {
         })
     }
 
-    /// As `note` says them, and one more for us.
+    /// The keys in `note`, and a new key for this process.
     ///
     /// # Errors
-    /// `InvalidData` if it is no such note.
+    /// `InvalidData` if `note` is malformed.
     pub(super) fn inherit(note: &[u8]) -> io::Result<Self> {
         let read = || {
             let (&[VERSION], rest) = note.split_first_chunk()? else {
@@ -64,32 +66,32 @@ impl Keys {
         Ok(Self { secret, ids })
     }
 
-    /// What [`Keys::inherit`] reads. It is a secret.
+    /// The keys as bytes for [`Keys::inherit`]. They are secret.
     pub(super) fn note(&self) -> Vec<u8> {
         let ids = self.ids.iter().take(MAX_OWNERS - 1);
         let ids = ids.flat_map(|id| id.to_le_bytes());
         [VERSION].into_iter().chain(self.secret).chain(ids).collect()
     }
 
-    /// How many had the socket before us.
+    /// Number of former owners.
     pub(super) fn former(&self) -> usize {
         self.ids.len() - 1
     }
 
-    /// Whether a connection id is one that we issue.
+    /// Whether this process issued the connection id.
     pub(super) fn is_ours(&self, id: &[u8; ID_LEN]) -> bool {
         let ours = self.ids.first().copied().map(HashedConnectionIdGenerator::from_key);
         ours.is_some_and(|ours| ours.validate(&ConnectionId::new(id)).is_ok())
     }
 
-    /// Which of the former owners issued a connection id, if one did.
+    /// The former owner that issued the connection id, if any.
     pub(super) fn owner(&self, id: &[u8; ID_LEN]) -> Option<usize> {
         let id = ConnectionId::new(id);
         let issued = |key: &u64| HashedConnectionIdGenerator::from_key(*key).validate(&id).is_ok();
         self.ids[1..].iter().position(issued)
     }
 
-    /// Issues ids of ours.
+    /// Issues connection ids with this process's key.
     pub(super) fn connection_ids(&self) -> ConnectionIds {
         let mut all = self.ids.iter().copied().map(HashedConnectionIdGenerator::from_key);
         ConnectionIds {
@@ -118,7 +120,8 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// Our connection ids. Those of former owners are known, so that what comes for one that is gone is answered by a reset.
+/// quinn's generator of connection ids. It also accepts ids of former owners, so that a packet for
+/// a process that has ended is answered with a reset.
 pub(super) struct ConnectionIds {
     ours: HashedConnectionIdGenerator,
     former: Vec<HashedConnectionIdGenerator>,

@@ -1,20 +1,22 @@
-//! A datagram on its way from the process that reads a socket to the one whose connection it is for: what QUIC must know of it, and its bytes.
-//! Both hold the same socket, so addresses go over exactly as the kernel told them.
+//! Encodes a datagram for the way from the process that reads the socket to the one that owns the
+//! connection: QUIC's metadata, then the datagram. Both processes hold the same socket, so
+//! addresses are passed exactly as the kernel reported them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use quinn::udp::{EcnCodepoint, RecvMeta};
 
-/// Bytes before the datagram's own: ECN, flags, the sender's port, flow, scope and address, our address.
+/// Length in bytes of the metadata: ECN, flags, the sender's port, flow label, scope and address,
+/// and the local address.
 pub(super) const HEAD: usize = 1 + 1 + 2 + 4 + 4 + 16 + 16;
-/// Larger ones are no QUIC: no path has such an MTU.
+/// Larger datagrams are not QUIC: no path has such an MTU.
 pub(super) const MAX: usize = HEAD + (16 << 10);
 
 const FROM_V4: u8 = 1;
 const HAS_LOCAL: u8 = 2;
 const LOCAL_V4: u8 = 4;
 
-/// What is to be known of a datagram.
+/// Encodes the metadata of a datagram.
 pub(super) fn seal(meta: &RecvMeta) -> [u8; HEAD] {
     let mut head = [0; HEAD];
     head[0] = meta.ecn.map_or(0, |ecn| ecn as u8);
@@ -44,7 +46,7 @@ pub(super) fn seal(meta: &RecvMeta) -> [u8; HEAD] {
     head
 }
 
-/// Takes a letter apart.
+/// Decodes the metadata and returns the datagram with it.
 pub(super) fn open(letter: &[u8]) -> Option<(RecvMeta, &[u8])> {
     let (head, datagram) = letter.split_first_chunk::<HEAD>()?;
     if datagram.is_empty() {

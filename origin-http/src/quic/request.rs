@@ -1,7 +1,9 @@
-//! One request over HTTP/3: its head is read by h3, its answer is the router's, and is written here (RFC 9114 4.1).
+//! One request over HTTP/3. h3 reads its head; the router produces the response, which is written
+//! here (RFC 9114 4.1).
 //!
-//! No byte of media is copied before quinn encrypts it; small pieces are gathered, for quinn looks through all it holds of a stream for each
-//! datagram. A head and what is there of its body are written at once, so that they leave in one datagram where they fit.
+//! No media byte is copied before quinn encrypts it. Small pieces are gathered, because quinn scans
+//! all pieces of a stream for each datagram. A head and the body bytes that are available are
+//! written together, so that they leave in one datagram where they fit.
 
 use std::{
     future::poll_fn,
@@ -42,23 +44,25 @@ use super::{
     upload::Upload,
 };
 
-/// Pieces up to this size are copied together, to make pieces of up to the second: of a few frames of audio, one.
+/// Pieces up to this size in bytes are copied together into one of up to [`PIECE`]: a few audio
+/// frames become one piece.
 const SMALL: usize = 4 << 10;
 const GATHERED: usize = 16 << 10;
-/// quinn holds a piece until the last byte of it is acknowledged, and counts all of it against the send window for so long.
+/// Limit in bytes of a gathered piece. quinn holds a piece until its last byte is acknowledged, and
+/// counts all of it against the send window until then.
 const PIECE: usize = 64 << 10;
 
-/// What the requests of one connection share.
+/// State shared by the requests of one connection.
 pub(super) struct Requests {
     pub(super) context: Arc<Context>,
     pub(super) quic: quinn::Connection,
     pub(super) activity: Arc<Activity>,
-    /// Requests that are whole and not yet answered.
+    /// Requests that have arrived completely and are not answered yet.
     pub(super) exchanges: Exchanges,
     pub(super) turns: Turns,
-    /// A request has been answered.
+    /// Notified when a response is complete.
     pub(super) done: Notify,
-    /// Answers that are written to their end. They may be on their way.
+    /// Responses written to their end. They may still be in flight.
     pub(super) finished: Mutex<Vec<Arc<Exchange>>>,
 }
 
@@ -73,7 +77,7 @@ impl Requests {
         self.exchange(request, &exchange).await;
         if exchange.refusal() == Some(Refusal::Cut) {
             self.refuse(Reason::Malformed);
-            // Of the connection (RFC 9114 7.1): who cuts a frame may have been cut short himself.
+            // An error of the connection (RFC 9114 7.1).
             self.quic
                 .close(wire(Code::H3_FRAME_ERROR.value()), b"a stream ended within a frame");
         }
@@ -86,7 +90,7 @@ impl Requests {
         self.done.notify_one();
     }
 
-    /// Waits until all that was written has arrived, or is not wanted.
+    /// Waits until all bytes written are acknowledged or no longer wanted.
     pub(super) async fn arrived(&self) {
         let finished = std::mem::take(&mut *self.finished.lock().unwrap_or_else(PoisonError::into_inner));
         for exchange in finished {
@@ -129,9 +133,9 @@ impl Requests {
         if writer.unless_stopped(answering.whole()).await.is_none() {
             return;
         }
-        // A connection whose requests are incomplete is idle.
+        // A connection with incomplete requests only counts as idle.
         let Some(_in_flight) = self.exchanges.begin() else {
-            // It ends: its place was given to another (RFC 9114 4.1.1).
+            // The connection is ending to make room for another one (RFC 9114 4.1.1).
             return writer.reset(Code::H3_REQUEST_REJECTED);
         };
         let Some(response) = writer.unless_stopped(answering).await else {
@@ -142,7 +146,7 @@ impl Requests {
         }
     }
 
-    /// A request whose head is not to be had.
+    /// Answers a request whose head could not be read.
     async fn unread(&self, err: &StreamError, mut writer: Writer<'_>) {
         debug!(%err, "no request");
         let refusal = writer.exchange.refusal();
@@ -170,7 +174,7 @@ impl Requests {
                 self.refuse(Reason::Malformed);
                 writer.reset(*code);
             }
-            // The peer has thought better of it.
+            // The peer has cancelled the request.
             _ => writer.reset(Code::H3_REQUEST_CANCELLED),
         }
     }
@@ -180,7 +184,8 @@ impl Requests {
     }
 }
 
-/// Writes one answer. One that is not written to its end is reset, lest it pass for the whole.
+/// Writes one response. A response not written to its end is reset, so that the peer does not take
+/// it for complete.
 struct Writer<'a> {
     requests: &'a Requests,
     exchange: &'a Exchange,
@@ -188,7 +193,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Waits for `what` as long as the client wants an answer.
+    /// Waits for `what` unless the client stops reading the response.
     async fn unless_stopped<T>(&self, what: impl Future<Output = T>) -> Option<T> {
         let stopped = async {
             let stopped = self.exchange.send().stopped();
@@ -206,7 +211,7 @@ impl Writer<'_> {
         self.complete(parts.status, &mut parts.headers, &body, head_only);
         let rank = body.rank();
         let order = Order::new(rank, self.exchange.id());
-        // Whether the stream is still there, the first write will tell.
+        // The first write reports whether the stream still exists.
         let _ = self.exchange.send().set_priority(order.priority());
         let mut pieces = Pieces::default();
         head::write(parts.status, &parts.headers, &mut pieces.small);
@@ -218,7 +223,7 @@ impl Writer<'_> {
             let frame = match frame {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
-                    // What there is goes now.
+                    // Sends the available bytes now.
                     self.write(&mut pieces, &mut turn, None).await?;
                     turn.leave();
                     let next = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
@@ -249,7 +254,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Writes all `pieces`, of which those after the first so many bytes are `data`'s.
+    /// Writes all `pieces`. `data`: the source of the pieces, and the number of bytes before its
+    /// own.
     async fn write(
         &self,
         pieces: &mut Pieces,
@@ -280,12 +286,12 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// What HTTP/1.1's and HTTP/2's machine adds to an answer by itself.
+    /// Adds the fields that the HTTP/1.1 and HTTP/2 implementations add on their own.
     fn complete(&self, status: StatusCode, headers: &mut HeaderMap, body: &Body, head_only: bool) {
         headers.entry(header::DATE).or_insert_with(date::value);
         let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
         if bodiless {
-            // RFC 9110 8.6 forbids it there; the API's framework sets it.
+            // RFC 9110 8.6 forbids the field there; the API's framework sets it.
             headers.remove(header::CONTENT_LENGTH);
         } else if !head_only
             && status != StatusCode::NOT_MODIFIED
@@ -300,13 +306,13 @@ impl Writer<'_> {
 
     fn finish(&mut self) {
         self.ended = true;
-        // The peer may not want it any more.
+        // The peer may have stopped reading.
         let _ = self.exchange.send().finish();
     }
 
     fn reset(&mut self, code: Code) {
         self.ended = true;
-        // It may have ended, or h3 have reset it.
+        // The stream may have ended, or h3 may have reset it.
         let _ = self.exchange.send().reset(wire(code.value()));
     }
 }
@@ -319,7 +325,7 @@ impl Drop for Writer<'_> {
     }
 }
 
-/// The client has stopped reading the answer, or is gone.
+/// The client has stopped reading the response, or is gone.
 #[derive(Debug)]
 struct Unwanted;
 
@@ -329,11 +335,11 @@ impl From<WriteError> for Unwanted {
     }
 }
 
-/// What is to be written next, in pieces that suit quinn.
+/// The next bytes to write, in pieces of a size that suits quinn.
 #[derive(Default)]
 struct Pieces {
     ready: Vec<Bytes>,
-    /// Bytes after those, gathered.
+    /// Gathered bytes after those pieces.
     small: BytesMut,
 }
 
@@ -373,7 +379,7 @@ impl Pieces {
     }
 }
 
-/// What of a request's head may not be, if anything (RFC 9114 4.2, 4.1.2).
+/// The reason why a request's fields are malformed, if they are (RFC 9114 4.2, 4.1.2).
 fn wrong(headers: &HeaderMap) -> Option<&'static str> {
     const OF_THE_CONNECTION: [&str; 5] = [
         "connection",
@@ -401,7 +407,7 @@ fn wrong(headers: &HeaderMap) -> Option<&'static str> {
     None
 }
 
-/// Digits alone (RFC 9110 8.6).
+/// Parses a Content-Length: digits only (RFC 9110 8.6).
 fn length(value: &http::HeaderValue) -> Option<u64> {
     let text = value
         .to_str()

@@ -1,7 +1,9 @@
-//! What h3 does not ask of a request's field section: pseudo-header fields come first, once each, and are a request's (RFC 9114 4.3, 4.3.1).
-//! Two readings of one request must not differ. Only the shape of field lines is read (RFC 9204 4.5); what they say is h3's.
+//! Checks of a request's field section that h3 omits: pseudo-header fields come first, occur once
+//! each, and are those of a request (RFC 9114 4.3, 4.3.1). Otherwise two readers could interpret
+//! one request differently. Only the form of field lines is parsed (RFC 9204 4.5); h3 decodes their
+//! values.
 
-/// Index of a name in the static table (RFC 9204 A), where it is a pseudo-header field's.
+/// The pseudo-header field at an index of the static table (RFC 9204 A), if there is one.
 fn pseudo(index: u64) -> Option<Pseudo> {
     match index {
         0 => Some(Pseudo::Authority),
@@ -20,11 +22,12 @@ enum Pseudo {
     Method,
     Scheme,
     Status,
-    /// One whose name is spelt out. None of a request's needs that.
+    /// A field whose name is a literal. No request needs that for a pseudo-header field.
     Other,
 }
 
-/// Whether the section is a request's in its pseudo-header fields. What cannot be decoded is left for h3 to say.
+/// Whether the pseudo-header fields are those of a request. Sections that cannot be decoded pass:
+/// h3 reports them.
 pub(super) fn is_request(section: &[u8]) -> bool {
     let (mut seen, mut regular) = ([false; 4], false);
     let mut lines = Lines::new(section);
@@ -43,7 +46,7 @@ pub(super) fn is_request(section: &[u8]) -> bool {
     !lines.overlong
 }
 
-/// Whether the section has no pseudo-header field (4.3).
+/// Whether the section has no pseudo-header field (RFC 9114 4.3).
 pub(super) fn is_trailer(section: &[u8]) -> bool {
     let mut lines = Lines::new(section);
     while let Some(pseudo) = lines.next_name() {
@@ -54,15 +57,16 @@ pub(super) fn is_trailer(section: &[u8]) -> bool {
     !lines.overlong
 }
 
-/// Walks over field lines.
+/// Iterates over field lines.
 struct Lines<'a> {
     rest: &'a [u8],
-    /// An integer is longer than any that is needed: another may read on where we do not.
+    /// An integer is longer than necessary: another implementation may continue to read where this
+    /// one does not.
     overlong: bool,
 }
 
 impl<'a> Lines<'a> {
-    /// After the prefix, which is two integers.
+    /// Skips the prefix, which is two integers.
     fn new(section: &'a [u8]) -> Self {
         let mut lines = Self {
             rest: section,
@@ -74,21 +78,22 @@ impl<'a> Lines<'a> {
         lines
     }
 
-    /// What the next line's name is; nothing at the end, or where there is no line.
+    /// The name of the next line. `None` at the end, or where the bytes are not a line.
     fn next_name(&mut self) -> Option<Option<Pseudo>> {
         let first = *self.rest.first()?;
         if first & 0x80 != 0 {
-            // Indexed (4.5.2); a dynamic index is an error to h3, for there is no dynamic table.
+            // Indexed (RFC 9204 4.5.2). h3 rejects a dynamic index, because there is no dynamic
+            // table.
             return Some(pseudo(self.integer(6)?).filter(|_| first & 0x40 != 0));
         }
         if first & 0x40 != 0 {
-            // Literal with name reference (4.5.4).
+            // Literal with name reference (RFC 9204 4.5.4).
             let name = pseudo(self.integer(4)?).filter(|_| first & 0x10 != 0);
             self.string(7)?;
             return Some(name);
         }
         if first & 0x20 != 0 {
-            // Literal name (4.5.6): a colon, plain or in Huffman's code (RFC 7541 B: 1011100).
+            // Literal name (RFC 9204 4.5.6): a colon, plain or Huffman-coded (RFC 7541 B: 1011100).
             let huffman = first & 0x08 != 0;
             let name = self.string(3)?;
             self.string(7)?;
@@ -102,7 +107,7 @@ impl<'a> Lines<'a> {
         None
     }
 
-    /// An integer whose prefix has so many bits (RFC 9204 4.1.1).
+    /// Parses an integer with a prefix of `bits` bits (RFC 9204 4.1.1).
     fn integer(&mut self, bits: u32) -> Option<u64> {
         let (&first, mut rest) = self.rest.split_first()?;
         let most = (1u64 << bits) - 1;
@@ -127,7 +132,8 @@ impl<'a> Lines<'a> {
         Some(value)
     }
 
-    /// A string whose length has a prefix of so many bits (4.1.2), as it is coded.
+    /// Parses a string whose length has a prefix of `bits` bits (RFC 9204 4.1.2). The bytes stay
+    /// coded.
     fn string(&mut self, bits: u32) -> Option<&'a [u8]> {
         let len = usize::try_from(self.integer(bits)?).ok()?;
         let (string, rest) = self.rest.split_at_checked(len)?;
@@ -170,7 +176,7 @@ mod tests {
     #[test]
     fn a_pseudo_field_spelt_out_is_seen_in_either_code() {
         let plain = section(&[GET, HTTPS, AUTHORITY, ROOT, b"\x25:path\x02/c"]);
-        // ":path" in Huffman's code: 1011100 101011 00011 01001 100111, padded.
+        // ":path" Huffman-coded: 1011100 101011 00011 01001 100111, padded.
         let huffman = section(&[
             GET,
             HTTPS,

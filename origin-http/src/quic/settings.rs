@@ -1,4 +1,5 @@
-//! How QUIC and TLS are set up for live media: what a peer may make us hold, and how fast we send.
+//! QUIC and TLS settings for live media: limits of the memory that a peer can occupy, and the rate
+//! of sending.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -12,26 +13,30 @@ use crate::config::{Config, Https, ms};
 
 use super::keys::Keys;
 
-/// What is written to a connection and not yet acknowledged: 400 Mb/s at 40 ms. It refers to media that are held anyway, and to few copies.
+/// Limit in bytes of unacknowledged data of a connection: enough for 400 Mb/s at 40 ms. The data
+/// refer mostly to media that the server holds anyway.
 pub(super) const SEND_WINDOW: u64 = 2 << 20;
-/// Requests are short: what a client may have sent and we not have read, on a stream and in all.
+/// Limit in bytes of data received and not yet read, on one stream and on a connection: requests
+/// are short.
 const STREAM_WINDOW: u32 = 64 << 10;
 const RECEIVE_WINDOW: u32 = 256 << 10;
-/// The client's control and QPACK streams (RFC 9114 6.2), and some that mean nothing.
+/// Limit of the client's unidirectional streams: control, two of QPACK (RFC 9114 6.2), and some of
+/// unknown types.
 const UNIDIRECTIONAL: u32 = 8;
-/// Chromium's. RFC 9002's 333 ms would leave a lost first flight for a second.
+/// Chromium's value. RFC 9002's 333 ms would delay the repair of a lost first flight by a second.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
-/// Connections that have come and that nobody has looked at, which is a matter of microseconds; and what is kept of what each has sent: the
-/// first flight and what comes with it in early data.
+/// Limit of connections that have arrived and are not accepted yet, which takes microseconds; and
+/// limits of the bytes held of each: the first flight with its early data.
 const MAX_INCOMING: usize = 1_024;
 const INCOMING_BUFFER: u64 = 64 << 10;
 const INCOMING_BUFFERS: u64 = 8 << 20;
-/// A client that has a token of ours waits no longer for its answer (RFC 9000 8.1.2).
+/// Lifetime of a Retry token: a client does not wait longer for the response (RFC 9000 8.1.2).
 const RETRY_TOKEN: Duration = Duration::from_secs(10);
-/// Sessions that may be resumed, one for each connection. Each can be used once, so its first request can be sent again by nobody.
+/// Number of stored sessions for resumption, one for each connection. Each is used once, so that
+/// early data cannot be replayed.
 const SESSIONS: usize = 16 << 10;
 
-/// What the endpoint is before anybody connects.
+/// The configuration of the endpoint, which holds before a connection exists.
 pub(super) fn endpoint(keys: &Keys) -> EndpointConfig {
     let mut config = EndpointConfig::new(keys.reset());
     let generator = keys.clone();
@@ -39,10 +44,10 @@ pub(super) fn endpoint(keys: &Keys) -> EndpointConfig {
     config
 }
 
-/// What each connection is.
+/// The configuration of connections.
 ///
 /// # Errors
-/// rustls has no cipher suite for QUIC; a build without ring.
+/// rustls has no cipher suite for QUIC, as in a build without ring.
 pub(super) fn server(
     config: &Config,
     https: &Https,
@@ -51,7 +56,7 @@ pub(super) fn server(
 ) -> io::Result<ServerConfig> {
     let crypto = QuicServerConfig::try_from(tls(https, certificates)?).map_err(io::Error::other)?;
     let mut server = ServerConfig::new(Arc::new(crypto), keys.token());
-    // An address is validated by each connection: `budget` knows of no other way.
+    // Each connection validates the address again: `budget` cannot observe another way.
     let mut tokens = ValidationTokenConfig::default();
     tokens.sent(0);
     server
@@ -75,14 +80,15 @@ fn tls(https: &Https, certificates: Arc<dyn ResolvesServerCert>) -> io::Result<r
     tls.alpn_protocols = vec![b"h3".to_vec()];
     tls.session_storage = ServerSessionMemoryCache::new(SESSIONS);
     tls.send_tls13_tickets = 1;
-    // All or nothing: how much it is, QUIC's own windows say (RFC 9001 4.6.1).
+    // Only 0 and the maximum are allowed: QUIC's flow control sets the real limit (RFC 9001 4.6.1).
     tls.max_early_data_size = if https.early_data { u32::MAX } else { 0 };
     Ok(tls)
 }
 
-/// Congestion control is CUBIC, what TCP beside it does: quinn's BBR is of the first version and marked experimental. Acknowledgements come as
-/// the peer likes: the extension that would thin them out is known to few clients. Datagrams are off; so is the spin bit, which tells who
-/// listens how far away a viewer is.
+/// The transport parameters. Congestion control is CUBIC, as is usual for TCP: quinn implements the
+/// first version of BBR and marks it experimental. The peer decides when it acknowledges: few
+/// clients know the extension that reduces acknowledgements. Datagrams are off. The spin bit is off
+/// too, because it shows observers a viewer's round-trip time.
 fn transport(config: &Config) -> io::Result<TransportConfig> {
     let idle = IdleTimeout::try_from(ms(config.idle_ms)).map_err(io::Error::other)?;
     let mut transport = TransportConfig::default();

@@ -1,9 +1,11 @@
-//! A UDP socket that goes from one process to the next without a connection being lost.
+//! A UDP socket that passes from one process to the next without losing connections.
 //!
-//! Both hold the socket and send by it; one reads it, the newest. What it reads for a connection of a former owner, known by the connection id
-//! ([`Keys`]), it passes on by a Unix socket ([`letter`]). Order of events: [`QuicHandover::prepare`] in the old process; the new one serves,
-//! and does not read yet; [`QuicHandover::complete`] in the old, which reads no more; [`QuicHandover::begin`] in the new. What comes between
-//! the last two waits in the kernel, so that never two of them have one client's first datagrams.
+//! Both processes hold the socket and send on it; only the newest reads it. A datagram for a
+//! connection of a former owner, recognized by its connection id ([`Keys`]), is forwarded through a
+//! Unix socket ([`letter`]). Order of events: [`QuicHandover::prepare`] in the old process; the new
+//! one starts and does not read yet; [`QuicHandover::complete`] in the old one, which stops
+//! reading; [`QuicHandover::begin`] in the new one. Datagrams that arrive between the last two wait
+//! in the kernel, so that two processes never receive first datagrams of one client.
 
 use std::{
     fmt, io,
@@ -37,10 +39,10 @@ use super::{
     letter,
 };
 
-/// How long a full socket is left alone, when nobody tells that there is room.
+/// The pause after the socket was full, when no event reports that there is room.
 const FULL: Duration = Duration::from_millis(1);
 
-/// A UDP socket for HTTP/3, and what came with it from its former owners.
+/// A UDP socket for HTTP/3, with the state inherited from its former owners.
 #[derive(Debug)]
 pub struct QuicSocket {
     udp: UdpSocket,
@@ -49,22 +51,22 @@ pub struct QuicSocket {
     inbox: Arc<Inbox>,
 }
 
-/// Gives a [`QuicSocket`] that is being served to another process.
+/// Hands a [`QuicSocket`] over to another process while it is served.
 #[derive(Debug, Clone)]
 pub struct QuicHandover(Arc<Inbox>);
 
-/// What a successor needs of a socket.
+/// The parts of a socket that a successor needs.
 #[derive(Debug)]
 pub struct QuicLegacy {
     /// The socket itself.
     pub socket: UdpSocket,
-    /// For [`QuicSocket::inherit`]. At most 128 bytes; a secret: not to be logged.
+    /// For [`QuicSocket::inherit`]. At most 128 bytes. It is secret: do not log it.
     pub note: Vec<u8>,
-    /// To the processes that hold connections: ours first.
+    /// Unix sockets of the processes that hold connections, this process's first.
     pub inboxes: Vec<UnixDatagram>,
 }
 
-/// A process that has connections of the socket.
+/// A process that holds connections of the socket.
 #[derive(Debug)]
 struct Former {
     inbox: UnixDatagram,
@@ -72,23 +74,24 @@ struct Former {
 }
 
 impl QuicSocket {
-    /// What the kernel is asked to hold of datagrams each way, in bytes: 4 MiB are 30 ms of 1 Gbit/s. It takes less where
-    /// `net.core.rmem_max` and `wmem_max` say so.
+    /// Bytes of datagrams that the kernel is asked to buffer in each direction: 4 MiB are 30 ms at
+    /// 1 Gbit/s. The sysctls `net.core.rmem_max` and `net.core.wmem_max` may reduce it.
     pub const BUFFER: usize = 4 << 20;
 
-    /// A socket that nobody had before, bound.
+    /// Wraps a bound socket that no other process has used.
     ///
     /// # Errors
-    /// The system has no randomness, or no descriptor.
+    /// The system provides no randomness, or no file descriptor.
     pub fn new(udp: UdpSocket) -> io::Result<Self> {
         Self::with(udp, Keys::new()?, vec![])
     }
 
-    /// A socket that another process left us: `note` and `inboxes` as they are in its [`QuicLegacy`]. It is not read before
-    /// [`QuicHandover::begin`].
+    /// Wraps a socket inherited from another process, with `note` and `inboxes` of its
+    /// [`QuicLegacy`]. The socket is not read before [`QuicHandover::begin`].
     ///
     /// # Errors
-    /// `InvalidData` if `note` is none, or does not fit the inboxes; the system has no randomness, or no descriptor.
+    /// `InvalidData` if `note` is malformed or does not match `inboxes`; otherwise the system
+    /// provides no randomness, or no file descriptor.
     pub fn inherit(udp: UdpSocket, note: &[u8], inboxes: Vec<UnixDatagram>) -> io::Result<Self> {
         let keys = Keys::inherit(note)?;
         if keys.former() != inboxes.len() {
@@ -104,7 +107,7 @@ impl QuicSocket {
     fn with(udp: UdpSocket, keys: Keys, former: Vec<Former>) -> io::Result<Self> {
         udp.set_nonblocking(true)?;
         let socket = SockRef::from(&udp);
-        // As much as the kernel allows: more of it only saves datagrams under load.
+        // The kernel's limit may reduce the size; a larger buffer only avoids losses under load.
         let _ = socket.set_recv_buffer_size(QuicSocket::BUFFER);
         let _ = socket.set_send_buffer_size(QuicSocket::BUFFER);
         let left = former.iter().map(|former| former.inbox.try_clone());
@@ -122,15 +125,15 @@ impl QuicSocket {
         })
     }
 
-    /// Where it is bound.
+    /// The address of the socket.
     ///
     /// # Errors
-    /// The socket is none.
+    /// The system cannot report it.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.udp.local_addr()
     }
 
-    /// By which it can be given away later, while it is served.
+    /// The handle to hand the socket over while it is served.
     pub fn handover(&self) -> QuicHandover {
         QuicHandover(Arc::clone(&self.inbox))
     }
@@ -139,8 +142,7 @@ impl QuicSocket {
         &self.keys
     }
 
-    /// The socket as quinn takes it, inside a tokio runtime.
-    /// A handshake takes no longer than `handshake`.
+    /// The socket for quinn. Call it inside a tokio runtime. A handshake takes `handshake` at most.
     pub(super) fn open(self, handshake: Duration) -> io::Result<Arc<Socket>> {
         let Self {
             udp,
@@ -164,10 +166,11 @@ impl QuicSocket {
 }
 
 impl QuicHandover {
-    /// What the successor needs. From here on its letters are read; the socket still is, too. Inside a tokio runtime.
+    /// Returns the parts that the successor needs. From here on its forwarded datagrams are read;
+    /// the socket is still read, too. Call it inside a tokio runtime.
     ///
     /// # Errors
-    /// There is no descriptor.
+    /// The system provides no file descriptor.
     pub fn prepare(&self) -> io::Result<QuicLegacy> {
         let (theirs, ours) = UnixDatagram::pair()?;
         for end in [&theirs, &ours] {
@@ -191,14 +194,16 @@ impl QuicHandover {
         Ok(legacy)
     }
 
-    /// The successor is to read: when this returns the socket is not read here any more, only letters are.
+    /// Stops reading the socket, so that the successor may read it. Forwarded datagrams are still
+    /// read.
     pub fn complete(&self) {
         let mut mail = self.0.mail();
         mail.reads = Reads::Successor;
         mail.wake();
     }
 
-    /// In the successor: whoever had the socket reads it no more, or is gone. From here on it is read. Does nothing to a socket that is.
+    /// Begins to read the socket, in the successor: the former owner has stopped reading, or is
+    /// gone. No effect if the socket is being read.
     pub fn begin(&self) {
         let mut mail = self.0.mail();
         if mail.reads == Reads::Before {
@@ -207,7 +212,7 @@ impl QuicHandover {
         }
     }
 
-    /// There is no successor after all: all is as before [`QuicHandover::prepare`].
+    /// Cancels the handover: the state is as before [`QuicHandover::prepare`].
     pub fn abandon(&self) {
         let mut mail = self.0.mail();
         *mail = Mail {
@@ -218,7 +223,7 @@ impl QuicHandover {
     }
 }
 
-/// Where datagrams come from that a successor reads for us.
+/// Receives datagrams that a successor forwards to this process.
 struct Inbox {
     udp: UdpSocket,
     keys: Keys,
@@ -230,15 +235,15 @@ struct Inbox {
 struct Mail {
     inbox: Option<net::UnixDatagram>,
     reads: Reads,
-    /// Who reads.
+    /// The waker of the reading task.
     waker: Option<Waker>,
     letter: Vec<u8>,
 }
 
-/// Whose the socket is to read.
+/// The process that may read the socket.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Reads {
-    /// Its former owner's, until we are told.
+    /// The former owner, until [`QuicHandover::begin`].
     Before,
     #[default]
     Us,
@@ -264,7 +269,7 @@ impl Mail {
         }
     }
 
-    /// As many letters as there are, and buffers for them.
+    /// Receives as many forwarded datagrams as there are, up to the number of buffers.
     fn poll_recv(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> usize {
         if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
             self.waker = Some(cx.waker().clone());
@@ -279,7 +284,7 @@ impl Mail {
             match inbox.try_recv(&mut self.letter) {
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => continue,
                 Ok(0) | Err(_) => {
-                    // The successor is gone, or something is wrong with the way to it.
+                    // The successor is gone, or the Unix socket has failed.
                     self.inbox = None;
                     break;
                 }
@@ -307,7 +312,8 @@ impl Former {
         })
     }
 
-    /// Passes a datagram on. What there is no room for is lost, as on any path; false if nobody is there.
+    /// Forwards a datagram. It is dropped if the receiver's buffer is full; QUIC recovers from the
+    /// loss. Returns false if the receiver is gone.
     fn pass(&self, meta: &RecvMeta, datagram: &[u8]) -> bool {
         if self.gone.load(Ordering::Relaxed) {
             return false;
@@ -325,18 +331,19 @@ impl Former {
     }
 }
 
-/// Not enough memory for a datagram now. `io::ErrorKind` has no name for it.
+/// The kernel has no memory for a datagram now. `io::ErrorKind` has no name for it.
 const ENOBUFS: i32 = 105;
 
 /// The socket as quinn uses it.
 #[derive(Debug)]
 pub(super) struct Socket {
-    /// As the runtime watches it, as long as it is ours to read: later we would be woken for what another reads.
+    /// The runtime's registration, present while this process reads the socket: afterwards,
+    /// datagrams for another process would wake this one.
     udp: ArcSwapOption<net::UdpSocket>,
     plain: UdpSocket,
-    /// The kernel has taken no more, when nobody tells when it will.
+    /// The kernel has refused a datagram, and no event reports when there is room.
     full: AtomicBool,
-    /// Addresses that may be invented, and whether there are any.
+    /// The addresses that may be spoofed.
     budgets: Mutex<Budgets>,
     limited: AtomicBool,
     state: UdpSocketState,
@@ -347,7 +354,8 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Passes on what is for others, and leaves what is for us: of `meta.len` bytes in `buf`, in datagrams of `meta.stride`.
+    /// Forwards the datagrams of other processes and keeps this process's: `buf` holds `meta.len`
+    /// bytes in datagrams of `meta.stride`.
     fn sort(&self, meta: &mut RecvMeta, buf: &mut [u8]) {
         let (len, stride) = (meta.len, meta.stride.max(1));
         let mut kept = 0;
@@ -365,7 +373,8 @@ impl Socket {
         meta.len = kept;
     }
 
-    /// Counts datagrams that have come from addresses that may be invented, and sends what waited for them.
+    /// Counts datagrams received from addresses that may be spoofed, and sends the datagrams held
+    /// for them.
     fn account(&self, meta: &RecvMeta, buf: &[u8]) {
         let datagrams = buf[..meta.len].chunks(meta.stride.max(1));
         if !self.limited.load(Ordering::Relaxed) && !datagrams.clone().any(is_long) {
@@ -378,7 +387,7 @@ impl Socket {
             self.limited.store(!budgets.is_empty(), Ordering::Relaxed);
             drop(budgets);
             if let Some(held) = held {
-                // What there is no room for is lost, as on any path.
+                // Dropped if the socket is full; QUIC recovers from the loss.
                 let _ = self.send(&Transmit {
                     destination: held.destination,
                     ecn: held.ecn,
@@ -390,7 +399,7 @@ impl Socket {
         }
     }
 
-    /// Sends to an address that may be invented no more than it may get: the rest waits.
+    /// Sends to an address that may be spoofed within its limit; the rest is held.
     fn send_limited(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let contents = transmit.contents;
         let segment = transmit.segment_size.unwrap_or(contents.len());
@@ -460,7 +469,8 @@ impl AsyncUdpSocket for Socket {
         bufs: &mut [IoSliceMut<'_>],
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        // Held while the socket is read: who gives it away knows then that this was the last time.
+        // The lock is held while the socket is read: when [`QuicHandover::complete`] has acquired
+        // it, no read follows.
         let mut mail = self.inbox.mail();
         let letters = mail.poll_recv(cx, bufs, metas);
         if letters > 0 {
@@ -515,7 +525,7 @@ impl AsyncUdpSocket for Socket {
     }
 }
 
-/// Waits for room in the socket, for one of many who send.
+/// Waits for room in the socket, for one of many senders.
 struct Writable {
     socket: Arc<Socket>,
     waiting: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>>,
@@ -530,7 +540,7 @@ impl UdpPoller for Writable {
                 let waits: Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>> =
                     match this.socket.udp.load_full() {
                         Some(udp) => {
-                            // There is, mostly: then nothing is allocated.
+                            // There is room in most cases; then nothing is allocated.
                             if let Poll::Ready(writable) = pin!(udp.writable()).poll(cx) {
                                 return Poll::Ready(writable);
                             }

@@ -1,5 +1,6 @@
-//! QUIC as h3 sees it: quinn's streams behind h3's traits. Streams are brought by the connection's loop, which accepts them itself, so nothing
-//! here waits; and a request's sending side is shared with who answers it, so that h3 need not carry the answer.
+//! Implements h3's transport traits for quinn. The connection's loop accepts streams itself and
+//! passes them in, so nothing here waits. The sending side of a request is shared with the code
+//! that writes the response, so that h3 does not carry it.
 
 use std::{
     collections::VecDeque,
@@ -19,18 +20,19 @@ use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 
 use super::frames::{Frames, Refusal};
 
-/// Streams that a server opens: control, and QPACK's two (RFC 9114 6.2, RFC 9204 4.2).
+/// Number of streams that a server opens: control, and two of QPACK (RFC 9114 6.2, RFC 9204 4.2).
 const OPENED: usize = 3;
 
-/// Waits until a peer stops reading a stream of ours; never ready if it does not.
+/// Waits until the peer stops reading one of this server's streams; pending for ever if it does
+/// not.
 pub(super) type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A connection, and the requests that have come and that h3 has not seen. The peer's other streams are not h3's to read
-/// ([`unidirectional`](super::unidirectional)).
+/// A connection, with the requests that have arrived and that h3 has not taken yet. h3 does not
+/// read the peer's other streams ([`unidirectional`](super::unidirectional)).
 pub(super) struct Connection {
     quic: quinn::Connection,
     opened: VecDeque<quinn::SendStream>,
-    /// Each is ready when the peer reads one of them no more.
+    /// Each is ready when the peer stops reading the corresponding stream.
     stopped: Vec<Stopped>,
     requests: VecDeque<RequestStream>,
     /// The last request that h3 has taken.
@@ -38,22 +40,24 @@ pub(super) struct Connection {
     max_section: u64,
 }
 
-/// One request's stream, as far as who answers it must know.
+/// The stream of one request, as far as the code that writes the response needs it.
 #[derive(Debug)]
 pub(super) struct Exchange {
     send: Mutex<quinn::SendStream>,
-    /// Why it is not read further, if so.
+    /// The reason why it is not read further, if any.
     refusal: OnceLock<Refusal>,
-    /// It came before the handshake was over: somebody may have recorded it and be sending it again (RFC 9001 9.2).
+    /// The request arrived before the handshake was complete, so that it may be a replay (RFC 9001
+    /// 9.2).
     pub(super) early: bool,
     id: u64,
 }
 
 impl Connection {
-    /// Opens our streams, as soon as the peer allows it. Field sections may have so many bytes as they come.
+    /// Opens this server's streams, as soon as the peer allows it. An encoded field section has
+    /// `max_section` bytes at most.
     ///
     /// # Errors
-    /// The connection is gone.
+    /// The connection is lost.
     pub(super) async fn open(quic: quinn::Connection, max_section: u64) -> Result<Self, ConnectionError> {
         let (mut opened, mut stopped) = (VecDeque::with_capacity(OPENED), Vec::<Stopped>::with_capacity(OPENED));
         for _ in 0..OPENED {
@@ -76,7 +80,7 @@ impl Connection {
         })
     }
 
-    /// A request has come.
+    /// Adds the stream of a request that has arrived.
     pub(super) fn bring_request(&mut self, send: quinn::SendStream, recv: quinn::RecvStream) {
         let exchange = Arc::new(Exchange {
             early: recv.is_0rtt(),
@@ -98,7 +102,8 @@ impl Connection {
         });
     }
 
-    /// Our streams that last as long as the connection, to be watched.
+    /// Futures of this server's streams that last as long as the connection, for the caller to
+    /// watch.
     pub(super) fn watched(&mut self) -> Vec<Stopped> {
         std::mem::take(&mut self.stopped)
     }
@@ -110,27 +115,28 @@ impl Connection {
 }
 
 impl Exchange {
-    /// Its sending side.
+    /// The sending side of the stream.
     pub(super) fn send(&self) -> MutexGuard<'_, quinn::SendStream> {
         self.send.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the request is not read further, if so.
+    /// The reason why the request is not read further, if any.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         self.refusal.get().copied()
     }
 
-    /// Whether its answer, written to its end, has been acknowledged to its end.
+    /// Whether the peer has acknowledged the complete response.
     pub(super) fn has_arrived(&self) -> bool {
         self.send().priority().is_err()
     }
 
-    /// The number of its stream (RFC 9000 2.1).
+    /// The number of the stream (RFC 9000 2.1).
     pub(super) fn id(&self) -> u64 {
         self.id
     }
 
-    /// Writes of `pieces` what there is room for: how many are written to their end, and how many bytes. What is left of a piece stays.
+    /// Writes as much of `pieces` as there is room for. Returns the number of pieces written
+    /// completely, and of bytes. A piece written in part keeps its rest.
     pub(super) fn poll_write(
         &self,
         pieces: &mut [Bytes],
@@ -192,7 +198,7 @@ impl quic::OpenStreams<Bytes> for Connection {
     }
 }
 
-/// Opens nothing: a server of ours pushes nothing (RFC 9114 4.6).
+/// Opens nothing: this server never pushes (RFC 9114 4.6).
 pub(super) struct Nothing;
 
 impl quic::OpenStreams<Bytes> for Nothing {
@@ -210,13 +216,13 @@ impl quic::OpenStreams<Bytes> for Nothing {
     fn close(&mut self, _: Code, _: &[u8]) {}
 }
 
-/// The side that h3 reads.
+/// The receiving side, which h3 reads.
 pub(super) struct RecvStream {
     stream: quinn::RecvStream,
     frames: Frames,
-    /// What has come and is not handed on.
+    /// Bytes that have arrived and are not handed on.
     input: Bytes,
-    /// Told when it is not read further.
+    /// Records when the stream is not read further.
     exchange: Arc<Exchange>,
 }
 
@@ -244,7 +250,7 @@ impl quic::RecvStream for RecvStream {
                 Ok(None) => {}
                 Err(refusal) => return Poll::Ready(Err(self.refuse(refusal))),
             }
-            // Whom to wake is kept by the stream, not by this future.
+            // The stream keeps the waker, not this future.
             let chunk = pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx);
             match ready!(chunk) {
                 Ok(Some(chunk)) => self.input = chunk.bytes,
@@ -258,7 +264,7 @@ impl quic::RecvStream for RecvStream {
     }
 
     fn stop_sending(&mut self, code: u64) {
-        // It may have ended.
+        // The stream may have ended.
         let _ = self.stream.stop(wire(code));
     }
 
@@ -268,13 +274,14 @@ impl quic::RecvStream for RecvStream {
 }
 
 impl Drop for RecvStream {
-    /// What else comes is not wanted, and nothing is wrong with it (RFC 9114 4.1).
+    /// Stops the stream without an error: further bytes are not needed (RFC 9114 4.1).
     fn drop(&mut self) {
         let _ = self.stream.stop(wire(Code::H3_NO_ERROR.value()));
     }
 }
 
-/// The side that h3 writes: settings and GOAWAY, and its own answer to a request whose head is too large.
+/// The sending side that h3 writes: settings and GOAWAY, and h3's own response to a request whose
+/// head is too large.
 pub(super) struct SendStream {
     exchange: Arc<Exchange>,
     writing: Option<WriteBuf<Bytes>>,
@@ -308,7 +315,7 @@ impl quic::SendStream<Bytes> for SendStream {
     }
 
     fn reset(&mut self, code: u64) {
-        // It may have ended.
+        // The stream may have ended.
         let _ = self.exchange.send().reset(wire(code));
     }
 
@@ -317,7 +324,7 @@ impl quic::SendStream<Bytes> for SendStream {
     }
 }
 
-/// A request's stream, both sides.
+/// Both sides of a request's stream.
 pub(super) struct RequestStream {
     recv: RecvStream,
     send: SendStream,
@@ -361,7 +368,7 @@ impl quic::SendStream<Bytes> for RequestStream {
     }
 }
 
-/// An error code as QUIC carries it.
+/// An error code in QUIC's encoding.
 pub(super) fn wire(code: u64) -> VarInt {
     VarInt::from_u64(code).unwrap_or(VarInt::MAX)
 }

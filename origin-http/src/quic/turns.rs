@@ -1,8 +1,11 @@
-//! Who writes next where a connection has more to send than quinn takes at once (RFC 9218 10). What quinn has it sends by priority; what it
-//! has no room for waits here, so that room which becomes free goes to the most urgent answer and to no other.
+//! Decides which response writes next when a connection has more to send than quinn accepts at once
+//! (RFC 9218 10). quinn sends its buffered data by priority. The data that it has no room for wait
+//! here, so that room that becomes free goes to the most urgent response and to no other.
 //!
-//! quinn does not say whether it is full, or the peer wants no more of that one stream. The one keeps back who is less urgent, the other must
-//! not, or one stream that is not read would stop all others: so the send window is opened a little for a moment to find out.
+//! quinn does not report whether its window is full or only the peer's window for one stream. In
+//! the first case less urgent responses must wait; in the second they must not, or one stream that
+//! is not read would stop all others. So the send window is enlarged a little for a moment to find
+//! out.
 
 use std::{
     sync::{
@@ -14,35 +17,37 @@ use std::{
 
 use crate::urgency::Rank;
 
-/// What may be written beyond the send window to learn why nothing can be written: once for each time that it fills.
+/// Bytes by which the send window is enlarged to find out why nothing can be written, once each
+/// time that it is full.
 pub(super) const PROBE: u64 = 1_024;
 
-/// The order of answers on one connection: less is sooner, equals share.
+/// The order of responses on one connection; lower goes first, equal ones share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Order(u64);
 
 impl Order {
-    /// Of the answer to the request on stream `id`. What is not incremental goes in the order of requests (RFC 9218 10).
+    /// The order of the response on stream `id`. Responses that are not incremental keep the order
+    /// of their requests (RFC 9218 10).
     pub(super) fn new(rank: Rank, id: u64) -> Self {
         let nth = if rank.incremental { 0 } else { 1 + id / 4 };
         Self(u64::from(rank.level) << 32 | nth.min(u32::MAX.into()))
     }
 
-    /// As quinn has it: more is sooner, and what is not said is 0.
+    /// quinn's priority: higher goes first, and the default is 0.
     pub(super) fn priority(self) -> i32 {
         let (level, nth) = (self.0 >> 32, self.0 & u64::from(u32::MAX));
-        // Levels are below 64; 2^24 requests of one level are told apart.
+        // Levels are below 64; 2^24 requests of one level are distinguished.
         i32::try_from(nth.min((1 << 24) - 1) | level << 24).map_or(i32::MIN, |order| -order)
     }
 }
 
-/// Who waits to write on one connection.
+/// The responses that wait to write on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     waiting: Mutex<Vec<Waiting>>,
-    /// How many those are: nobody, mostly.
+    /// The number of waiting responses: mostly none.
     count: AtomicUsize,
-    /// How many answers are on their way.
+    /// The number of responses being written.
     answers: AtomicUsize,
 }
 
@@ -56,30 +61,30 @@ struct Waiting {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// quinn has no room: who is less urgent must not take what becomes free.
+    /// quinn's window is full: less urgent responses must not take the room that becomes free.
     Full,
-    /// The peer wants no more of this stream for now.
+    /// The peer's window for this stream is full.
     Unwanted,
-    /// Somebody more urgent is before it.
+    /// A more urgent response goes first.
     KeptBack,
 }
 
-/// One answer's part in it; its place is given up when this is dropped.
+/// The membership of one response; dropping it leaves.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
     turns: &'a Turns,
     ticket: u64,
     order: Order,
     listed: bool,
-    /// It has been found out why quinn takes nothing, since it last took something.
+    /// The reason why quinn accepts nothing has been found out since it last accepted something.
     probed: bool,
 }
 
 impl Turns {
-    /// A part for the answer on stream `ticket`.
+    /// Adds the response on stream `ticket`.
     pub(super) fn turn(&self, ticket: u64, order: Order) -> Turn<'_> {
         if self.answers.fetch_add(1, Ordering::Relaxed) == 1 {
-            // Who was alone until now must find out whether it keeps anybody back.
+            // A response that was alone until now must find out whether it blocks the others.
             for waiting in self.waiting().iter() {
                 waiting.waker.wake_by_ref();
             }
@@ -105,13 +110,15 @@ impl Turns {
 }
 
 impl Turn<'_> {
-    /// Calls `write` when it is this answer's turn. `open` opens the send window by [`PROBE`] or closes it again.
+    /// Calls `write` when it is this response's turn. `open` enlarges the send window by [`PROBE`],
+    /// or restores it.
     pub(super) fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
         mut write: impl FnMut(&mut Context<'_>) -> Poll<T>,
         open: impl Fn(bool),
     ) -> Poll<T> {
+        // The counter spares the lock in the usual case that nobody waits.
         if self.turns.count.load(Ordering::Relaxed) > 0 && self.must_wait() {
             self.list(State::KeptBack, cx);
             return Poll::Pending;
@@ -120,6 +127,7 @@ impl Turn<'_> {
             self.probed = false;
             return Poll::Ready(written);
         }
+        // A response that is alone blocks nobody, so that the reason does not matter.
         if self.probed || self.turns.answers.load(Ordering::Relaxed) == 1 {
             self.list(State::Full, cx);
             return Poll::Pending;
@@ -128,12 +136,13 @@ impl Turn<'_> {
         open(true);
         let probe = write(cx);
         open(false);
+        // With the larger window quinn accepts data unless the stream's own window is full.
         let state = if probe.is_ready() { State::Full } else { State::Unwanted };
         self.list(state, cx);
         probe
     }
 
-    /// Nothing of it is left to write for now.
+    /// The response has no bytes to write for now.
     pub(super) fn leave(&mut self) {
         self.probed = false;
         if !std::mem::take(&mut self.listed) {
@@ -168,6 +177,7 @@ impl Turn<'_> {
         }
         self.listed = true;
         self.turns.count.store(waiting.len(), Ordering::Relaxed);
+        // This response does not need the room that becomes free, so less urgent ones may take it.
         if state == State::Unwanted {
             Turns::wake_kept_back(&waiting);
         }
@@ -190,7 +200,7 @@ mod tests {
     const URGENT: Order = Order(1);
     const LATER: Order = Order(2);
 
-    /// quinn's window and one stream's, in bytes.
+    /// The room in quinn's window and in one stream's window, in bytes.
     struct Room {
         window: Cell<u64>,
         stream: Cell<u64>,
@@ -267,7 +277,7 @@ mod tests {
         let (mut urgent, mut later) = (turns.turn(0, URGENT), turns.turn(4, LATER));
         assert!(poll(&mut urgent, &room, &woken).is_ready());
         assert_eq!(poll(&mut later, &Room::of(500, 500), &woken), Poll::Pending);
-        // Room again, but not in the stream.
+        // There is room again, but not in the stream's window.
         room.stream.set(10);
         room.window.set(10);
         assert_eq!(poll(&mut urgent, &room, &woken), Poll::Ready(10));

@@ -1,8 +1,11 @@
-//! A client's unidirectional streams: control, QPACK's two, and those that a client must not open (RFC 9114 6.2, 7.2; RFC 9204 4.2 to 4.4).
+//! A client's unidirectional streams: control, the two of QPACK, and those that a client must not
+//! open (RFC 9114 6.2, 7.2; RFC 9204 4.2 to 4.4).
 //!
-//! [`Stream`] is pure: bytes in, faults out. Of all that comes nothing has an effect on answers: ours refer to no dynamic table, we push nothing,
-//! and a client that says GOAWAY speaks of pushes, and may go on asking. It is read so that breaches of the rules are found, and held is no
-//! more than a frame. [`read`] does so for a connection, as a task of its own: most connections' has no more to do after its first turn.
+//! [`Stream`] is pure: bytes in, protocol errors out. Nothing on these streams affects responses:
+//! they refer to no dynamic table, the server never pushes, and a client that sends GOAWAY limits
+//! pushes and may continue to send requests. The streams are read to detect protocol errors, and at
+//! most one frame of each is held. [`read`] does this for a connection in a task of its own; for
+//! most connections it has no work after its first run.
 
 use std::{
     collections::HashSet,
@@ -31,26 +34,28 @@ const DECODER: u64 = 0x3;
 const CANCEL_PUSH: u64 = 0x3;
 const SETTINGS: u64 = 0x4;
 const GOAWAY: u64 = 0x7;
-/// The last of the types that HTTP/2 had: those that are not named here are forbidden on a control stream.
+/// The last of the types that HTTP/2 had: those without a name here are forbidden on a control
+/// stream.
 const CONTINUATION: u64 = 0x9;
 const MAX_PUSH_ID: u64 = 0xd;
-/// Settings that are 0 or 1: extended CONNECT (RFC 9220 3) and datagrams (RFC 9297 2.1.1).
+/// Settings whose value is 0 or 1: extended CONNECT (RFC 9220 3) and datagrams (RFC 9297 2.1.1).
 const SWITCHES: [u64; 2] = [0x8, 0x33];
-/// Bytes of a frame on the control stream, some hundreds of settings.
+/// Limit in bytes of a frame on the control stream: some hundreds of settings.
 const MAX_FRAME: u64 = 4 << 10;
-/// Bytes of an integer on QPACK's streams after its first: 62 bits (RFC 9204 4.1.1).
+/// Limit of the bytes of an integer on QPACK's streams after its first byte: 62 bits (RFC 9204
+/// 4.1.1).
 const MAX_CONTINUED: u8 = 9;
-/// A frame's type and length.
+/// Limit of the bytes of a frame's type and length.
 const MAX_HEAD: usize = 16;
 
-/// Why the connection ends.
+/// The reason why the connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fault {
     code: Code,
     why: &'static str,
 }
 
-/// What a client has told on all its streams.
+/// The client's state across all its streams.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     control: bool,
@@ -65,30 +70,30 @@ pub(super) struct Peer {
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     state: State,
-    /// The beginning of what has not come whole: a type, or a frame.
+    /// The bytes of an incomplete stream type or frame.
     partial: Vec<u8>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
 enum State {
-    /// Before its type.
+    /// Before the stream type.
     #[default]
     Type,
     Control,
-    /// On the control stream, within a frame that means nothing.
+    /// On the control stream, within a frame that is skipped; bytes left.
     Skipping(u64),
     Encoder,
-    /// Within an integer, after so many of its bytes.
+    /// On the decoder stream; within an integer, the number of its bytes so far.
     Decoder(Option<u8>),
-    /// Of a type that means nothing: not read further.
+    /// A stream of unknown type: it is not read further.
     Unknown,
 }
 
 impl Stream {
-    /// Reads on. Whether more is wanted.
+    /// Processes the next bytes. Returns whether more are wanted.
     ///
     /// # Errors
-    /// The connection is to be closed.
+    /// The connection must be closed.
     pub(super) fn read(&mut self, bytes: &[u8], peer: &mut Peer) -> Result<bool, Fault> {
         let mut rest = bytes;
         while let Some((&first, after)) = rest.split_first() {
@@ -116,7 +121,8 @@ impl Stream {
                 }
                 State::Encoder => {
                     rest = after;
-                    // Set Dynamic Table Capacity to 0: the only instruction that goes with the table that we allow, which is none.
+                    // Set Dynamic Table Capacity to 0 is the only valid instruction for the table
+                    // that this server allows, which is none.
                     if first != 0x20 {
                         return Err(fault(Code::QPACK_ENCODER_STREAM_ERROR, "there is no dynamic table"));
                     }
@@ -131,10 +137,10 @@ impl Stream {
         Ok(self.state != State::Unknown)
     }
 
-    /// The stream has ended, or was reset.
+    /// Checks that the stream may end, or be reset, here.
     ///
     /// # Errors
-    /// The connection is to be closed.
+    /// The connection must be closed.
     pub(super) fn end(&self) -> Result<(), Fault> {
         match self.state {
             State::Type | State::Unknown => Ok(()),
@@ -147,7 +153,7 @@ impl Stream {
         }
     }
 
-    /// Takes the frame that has come so far, if it is whole, or means nothing.
+    /// Takes the current frame if it is complete, or skips it if its type is unknown.
     fn frame(&mut self, peer: &mut Peer) -> Result<(), Fault> {
         let head = varint::read(&self.partial).and_then(|(kind, first)| {
             let (length, second) = varint::read(&self.partial[first..])?;
@@ -172,7 +178,7 @@ impl Stream {
         }
         take(kind, payload, peer)?;
         self.partial.clear();
-        // A frame with many settings comes once.
+        // A frame with many settings arrives only once, so its memory is released.
         self.partial.shrink_to(MAX_HEAD);
         Ok(())
     }
@@ -182,7 +188,7 @@ fn fault(code: Code, why: &'static str) -> Fault {
     Fault { code, why }
 }
 
-/// What a stream of this type is (RFC 9114 6.2).
+/// The state of a stream of type `kind` (RFC 9114 6.2).
 fn open(kind: u64, peer: &mut Peer) -> Result<State, Fault> {
     let (seen, state) = match kind {
         CONTROL => (&mut peer.control, State::Control),
@@ -204,7 +210,7 @@ fn is_known(kind: u64) -> bool {
     matches!(kind, SETTINGS | GOAWAY | MAX_PUSH_ID | CANCEL_PUSH)
 }
 
-/// Whether a frame may come now, and be so long (RFC 9114 6.2.1, 7.2).
+/// Checks whether a frame is permitted now and with this length (RFC 9114 6.2.1, 7.2).
 fn permitted(kind: u64, length: u64, peer: &Peer) -> Result<(), Fault> {
     match kind {
         SETTINGS if peer.settled => Err(fault(Code::H3_FRAME_UNEXPECTED, "settings come once")),
@@ -225,7 +231,7 @@ fn permitted(kind: u64, length: u64, peer: &Peer) -> Result<(), Fault> {
     }
 }
 
-/// Takes a whole frame (RFC 9114 7.2.3 to 7.2.7).
+/// Processes a complete frame (RFC 9114 7.2.3 to 7.2.7).
 fn take(kind: u64, payload: &[u8], peer: &mut Peer) -> Result<(), Fault> {
     if kind == SETTINGS {
         peer.settled = true;
@@ -250,7 +256,7 @@ fn take(kind: u64, payload: &[u8], peer: &mut Peer) -> Result<(), Fault> {
     }
 }
 
-/// Settings: each once, none of HTTP/2's (RFC 9114 7.2.4).
+/// Checks settings: each once, none of HTTP/2's (RFC 9114 7.2.4).
 fn settings(mut payload: &[u8]) -> Result<(), Fault> {
     let mut seen = HashSet::new();
     while !payload.is_empty() {
@@ -269,7 +275,8 @@ fn settings(mut payload: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// One byte of the decoder stream: Stream Cancellation is the only instruction that goes with answers that refer to no table (RFC 9204 4.4).
+/// Processes one byte of the decoder stream. Stream Cancellation is the only valid instruction,
+/// because responses refer to no table (RFC 9204 4.4).
 fn decoder(byte: u8, within: Option<u8>) -> Result<Option<u8>, Fault> {
     match within {
         None if byte & 0xc0 != 0x40 => Err(fault(
@@ -282,14 +289,14 @@ fn decoder(byte: u8, within: Option<u8>) -> Result<Option<u8>, Fault> {
     }
 }
 
-/// Reads a client's unidirectional streams until the connection ends; ends it if they break the rules, or if the client reads one of ours no
-/// more that it has to read.
+/// Reads a client's unidirectional streams until the connection ends. Closes it after a protocol
+/// error, or if the client stops reading a stream of this server that must stay open.
 pub(super) async fn read(quic: quinn::Connection, mut ours: Vec<Stopped>, metrics: Metrics) {
     let (mut peer, mut streams) = (Peer::default(), Vec::new());
     let fault = loop {
         tokio::select! {
             come = quic.accept_uni() => match come {
-                // Their number is bounded by the streams that we allow.
+                // The limit of streams bounds their number.
                 Ok(stream) => streams.push((stream, Stream::default())),
                 Err(err) => return debug!(%err, "connection ended"),
             },
@@ -305,7 +312,7 @@ pub(super) async fn read(quic: quinn::Connection, mut ours: Vec<Stopped>, metric
     quic.close(wire(fault.code.value()), fault.why.as_bytes());
 }
 
-/// Reads what has come on all streams, and forgets those that have ended.
+/// Reads the available bytes of all streams, and drops those that have ended.
 fn poll(streams: &mut Vec<(quinn::RecvStream, Stream)>, peer: &mut Peer, cx: &mut Context<'_>) -> Poll<Fault> {
     let mut fault = None;
     streams.retain_mut(|(recv, stream)| match (&fault, poll_one(recv, stream, peer, cx)) {
@@ -332,17 +339,17 @@ fn poll_one(
     peer: &mut Peer,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), Fault>> {
-    // Whom to wake is kept by the stream, not by this future.
+    // The stream keeps the waker, not this future.
     let next = |cx: &mut Context<'_>| pin!(recv.read_chunk(usize::MAX, true)).poll(cx);
     if !ready!(read_on(next, stream, peer, cx))? {
-        // Its sender is told that it means nothing to us (RFC 9114 6.2).
+        // Stopped with the code for an unknown stream type (RFC 9114 6.2).
         let _ = recv.stop(wire(Code::H3_STREAM_CREATION_ERROR.value()));
     }
     Poll::Ready(Ok(()))
 }
 
-/// Reads the chunks of a stream that `next` has, as many as the task may before others have their turn. Ready at its end, or when
-/// no more of it is wanted: false then.
+/// Reads chunks of a stream from `next`, within the task's cooperative budget. Ready with true at
+/// the stream's end, and with false when no more bytes are wanted.
 fn read_on(
     mut next: impl FnMut(&mut Context<'_>) -> Poll<Result<Option<quinn::Chunk>, quinn::ReadError>>,
     stream: &mut Stream,
@@ -389,7 +396,7 @@ mod tests {
         Ok(more)
     }
 
-    /// The same in pieces of any size, on a connection of its own.
+    /// The same in pieces of any size, each on a connection of its own.
     #[track_caller]
     fn each(bytes: &[u8], ends: bool, expected: Result<bool, Code>) {
         for size in [1, 2, 3, bytes.len().max(1)] {
@@ -414,7 +421,8 @@ mod tests {
         for first in [unknown, frame(0, b"data"), frame(GOAWAY, &[0])] {
             each(&control(&[first]), false, Err(Code::H3_MISSING_SETTINGS));
         }
-        // DATA, HEADERS, HTTP/2's PRIORITY, PUSH_PROMISE, HTTP/2's PING, WINDOW_UPDATE and CONTINUATION, and settings again.
+        // DATA, HEADERS, HTTP/2's PRIORITY, PUSH_PROMISE, HTTP/2's PING, WINDOW_UPDATE and
+        // CONTINUATION, and a second SETTINGS.
         for kind in [0, 1, 2, 5, 6, 8, 9, SETTINGS] {
             let frames = [settings.clone(), frame(kind, &[0])];
             each(&control(&frames), false, Err(Code::H3_FRAME_UNEXPECTED));

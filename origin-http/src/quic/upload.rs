@@ -1,4 +1,5 @@
-//! A request's body as the router takes it: bytes as h3 has them, and held to the length that the head said (RFC 9114 4.1.2).
+//! A request's body for the router, checked against the Content-Length of the head (RFC 9114
+//! 4.1.2).
 
 use std::{
     future::poll_fn,
@@ -15,13 +16,13 @@ use crate::body::BoxError;
 
 use super::transport;
 
-/// One request's body.
+/// The body of one request.
 pub(super) struct Upload {
     stream: RequestStream<transport::RequestStream, Bytes>,
-    /// What has come before anybody asked for it.
+    /// The bytes, or the error, read ahead by [`Self::begin`].
     first: Option<Result<Bytes, BoxError>>,
     ended: bool,
-    /// Bytes to come, if the head said how many.
+    /// Bytes left, if the head has a Content-Length.
     left: Option<u64>,
 }
 
@@ -35,7 +36,8 @@ impl Upload {
         }
     }
 
-    /// Looks whether the request's end has come with its head, which is so of nearly all that have no body: then it is known from here on.
+    /// Reads ahead to find whether the request ended with its head, as nearly all requests without
+    /// a body do; the end is then known without waiting.
     pub(super) async fn begin(&mut self) {
         if let Poll::Ready(first) = poll_fn(|cx| Poll::Ready(self.poll_next(cx))).await {
             self.first = first;

@@ -1,8 +1,9 @@
-//! Integers of variable length (RFC 9000 16).
+//! Variable-length integers (RFC 9000 16).
 
 use bytes::BufMut;
 
-/// Reads one from the front: its value and its length, or nothing if there is not all of it.
+/// Parses one from the front. Returns its value and its length in bytes; `None` if it is
+/// incomplete.
 pub(super) fn read(bytes: &[u8]) -> Option<(u64, usize)> {
     let len = 1 << (bytes.first()? >> 6);
     let [first, rest @ ..] = bytes.get(..len)? else {
@@ -14,7 +15,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<(u64, usize)> {
     Some((value, len))
 }
 
-/// Appends `value`, of which the lower 62 bits count.
+/// Appends the lower 62 bits of `value`.
 pub(super) fn write(value: u64, into: &mut impl BufMut) {
     let (bytes, form) = (value.to_be_bytes(), value);
     match form {

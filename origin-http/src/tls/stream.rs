@@ -1,8 +1,9 @@
-//! A connection's plaintext over a TLS session: encrypts what is written into full records and gathers them, so that many frames of
-//! HTTP/2 cost one write to the socket.
+//! The plaintext of a connection over a TLS session. Encrypts written bytes into full records and
+//! gathers them, so that many HTTP/2 frames cost one write to the socket.
 //!
-//! A protocol's flush only marks the place: the connection's task sends what has been gathered when the protocol has nothing more to do
-//! ([`Flush`]), or when enough is there. Nothing is kept when it has nothing more to say; buffers for reading are the session's, 4 KiB when idle.
+//! The protocol's flush does nothing. The connection's task sends the gathered records when the
+//! protocol is idle ([`Flush`]), or when there are enough of them. No write buffer is kept while
+//! the protocol is idle; the read buffers are the session's, 4 KiB when idle.
 
 use std::{
     io::{self, BufRead, IoSlice, Read, Write},
@@ -19,23 +20,25 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::socket::Protocol;
 
-/// Plaintext that is gathered, encrypted, before the socket must take it. It fits a processor's cache.
+/// Plaintext bytes that are encrypted and gathered before the socket must accept them. This fits a
+/// processor's cache.
 const GATHER: usize = 128 << 10;
-/// Plaintext of one record (RFC 8446 5.1).
+/// Plaintext bytes of one record (RFC 8446 5.1).
 const RECORD: usize = 16 << 10;
-/// The rest of a write that waits for more, rather than becoming a record of its own.
+/// The last bytes of a write, below this number, wait for more bytes instead of becoming a record
+/// of their own.
 const TAIL: usize = 2 << 10;
-/// Slices of one write.
+/// Limit of slices in one vectored write.
 const SLICES: usize = 64;
 
-/// What a protocol reads from and writes to.
+/// The stream that the protocol reads from and writes to.
 #[derive(Debug)]
 pub(crate) struct Stream<S> {
     shared: Arc<Mutex<Shared<S>>>,
     early: Arc<AtomicBool>,
 }
 
-/// Sends what a [`Stream`] has gathered.
+/// Sends the bytes that a [`Stream`] holds.
 #[derive(Debug)]
 pub(crate) struct Flush<S>(Arc<Mutex<Shared<S>>>);
 
@@ -43,11 +46,11 @@ pub(crate) struct Flush<S>(Arc<Mutex<Shared<S>>>);
 struct Shared<S> {
     socket: S,
     session: ServerConnection,
-    /// Plaintext that no record holds yet: less than `TAIL`.
+    /// Plaintext not in a record yet: fewer than `TAIL` bytes.
     tail: Vec<u8>,
-    /// Plaintext in records that the socket has not taken all of.
+    /// Plaintext bytes in records that the socket has not accepted completely.
     gathered: usize,
-    /// The handshake is not done.
+    /// The handshake is not complete.
     early: Arc<AtomicBool>,
     /// There may be early data to read.
     has_early: bool,
@@ -58,9 +61,9 @@ impl<S> Stream<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    /// A session whose client hello has come, perhaps with more behind it.
+    /// Wraps a session whose client hello has been read, perhaps with bytes after it.
     pub(super) fn new(socket: S, mut session: ServerConnection) -> Self {
-        // The bound is ours: `GATHER`.
+        // `GATHER` is the limit instead.
         session.set_buffer_limit(None);
         let early = Arc::new(AtomicBool::new(true));
         let shared = Shared {
@@ -78,12 +81,12 @@ where
         }
     }
 
-    /// Goes on until requests may come.
+    /// Continues the handshake until requests may arrive.
     pub(super) async fn handshake(&mut self) -> io::Result<Protocol> {
         std::future::poll_fn(|cx| lock(&self.shared).poll_handshake(cx)).await
     }
 
-    /// For the task that drives the protocol.
+    /// The handle for the task that drives the protocol.
     pub(crate) fn flusher(&self) -> Flush<S> {
         Flush(Arc::clone(&self.shared))
     }
@@ -93,14 +96,14 @@ where
         act(&mut lock(&self.shared).socket)
     }
 
-    /// True as long as the handshake is not done: what is asked may be somebody's replay (RFC 8470).
+    /// True until the handshake is complete: until then a request may be a replay (RFC 8470).
     pub(crate) fn early(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.early)
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Flush<S> {
-    /// Sends all that has been written.
+    /// Sends all bytes that were written.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         lock(&self.0).poll_send(cx)
     }
@@ -111,7 +114,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
         loop {
             self.process(cx)?;
             if !self.session.is_handshaking() {
-                // In TLS 1.2 the last word is ours. In 1.3 only tickets are left to send: with the first answer.
+                // In TLS 1.2 the server sends the last handshake message. In 1.3 only tickets
+                // remain: they are sent with the first response.
                 if self.session.protocol_version() == Some(ProtocolVersion::TLSv1_2) {
                     ready!(self.poll_drain(cx))?;
                 }
@@ -128,7 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
         }
     }
 
-    /// Reads some of what is on the wire; 0 at its end.
+    /// Reads some bytes from the socket; 0 at its end.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut wire = Wire {
             socket: &mut self.socket,
@@ -137,7 +141,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
         blocking(self.session.read_tls(&mut wire))
     }
 
-    /// Takes in what was read. What is no TLS ends the connection, and the peer is told as far as that goes at once.
+    /// Processes the bytes read. Bytes that are not TLS end the connection; an alert is sent if the
+    /// socket accepts it at once.
     fn process(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.session.process_new_packets() {
             Ok(_) => {
@@ -174,11 +179,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
                     let count = bytes.len().min(buf.remaining());
                     buf.put_slice(&bytes[..count]);
                     reader.consume(count);
-                    // Nothing: the peer has said that it is done.
+                    // The peer has sent `close_notify`: nothing follows.
                     return Poll::Ready(Ok(()));
                 }
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
-                // The end came without a word: what was read may lack something (RFC 8446 6.1).
+                // The end came without `close_notify`: the bytes read may be truncated (RFC 8446
+                // 6.1).
                 Err(err) => return Poll::Ready(Err(err)),
             }
             ready!(self.poll_receive(cx))?;
@@ -186,7 +192,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
         }
     }
 
-    /// Takes some of what is to be sent.
+    /// Accepts some of the bytes to send.
     fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if self.gathered >= GATHER {
             ready!(self.poll_drain(cx))?;
@@ -199,11 +205,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
         let taken = offered.min(GATHER - tail);
         let rest = (tail + taken) % RECORD;
         let held = if rest < TAIL { rest } else { 0 };
+        // Too few bytes for a record: they wait for more.
         if held == tail + taken {
             append(&mut self.tail, bufs, 0, taken);
             return Poll::Ready(Ok(taken));
         }
-        // Whole records, or one that is long enough; `held` are the last bytes of `taken`, for the tail is shorter than a record.
+        // Whole records, or one that is long enough. `held` are the last bytes of `taken`, because
+        // the tail is shorter than a record.
         let sealed = taken - held;
         let mut slices = [IoSlice::new(&[]); SLICES + 1];
         slices[0] = IoSlice::new(&self.tail);
@@ -225,7 +233,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
         self.tail.clear();
         append(&mut self.tail, bufs, sealed, taken - sealed);
         if self.gathered >= GATHER {
-            // Perhaps it goes at once; if not, this task is woken when it does.
+            // The socket may accept them at once; if not, this task is woken when it does.
             if let Poll::Ready(Err(err)) = self.poll_drain(cx) {
                 return Poll::Ready(Err(err));
             }
@@ -254,7 +262,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
-    /// Makes a record of the tail.
+    /// Encrypts the tail as a record.
     fn seal(&mut self) -> io::Result<()> {
         if !self.tail.is_empty() {
             self.session.writer().write_all(&self.tail)?;
@@ -264,7 +272,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
         Ok(())
     }
 
-    /// Says that nothing follows, and closes our side of the socket.
+    /// Sends `close_notify` and shuts down the sending side of the socket.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.closed {
             self.seal()?;
@@ -299,7 +307,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
         true
     }
 
-    /// [`Flush`] does it, later.
+    /// Does nothing: [`Flush`] sends the bytes later.
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -309,7 +317,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     }
 }
 
-/// The socket as the session wants it: what is not there yet would block, and wakes the task later.
+/// The socket with the blocking interface that the session expects: a pending operation is
+/// `WouldBlock`, and wakes the task later.
 struct Wire<'a, 'b, S> {
     socket: &'a mut S,
     cx: &'a mut Context<'b>,
@@ -342,7 +351,7 @@ impl<S: AsyncWrite + Unpin> Write for Wire<'_, '_, S> {
     }
 }
 
-/// Reads from a socket into what takes bytes, once.
+/// Calls `take` once with a reader of the socket, and waits while it would block.
 pub(super) async fn receive<S>(
     socket: &mut S,
     mut take: impl FnMut(&mut dyn Read) -> io::Result<usize>,
@@ -353,7 +362,7 @@ where
     std::future::poll_fn(|cx| blocking(take(&mut Wire { socket, cx }))).await
 }
 
-/// What would block is pending: the task is woken.
+/// Turns `WouldBlock` into pending: the task is woken.
 fn blocking<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
     match result {
         Err(err) if err.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
@@ -361,7 +370,7 @@ fn blocking<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
     }
 }
 
-/// Appends `count` bytes of `bufs` behind their first `start`.
+/// Appends `count` bytes of `bufs`, after skipping `start` bytes.
 fn append(tail: &mut Vec<u8>, bufs: &[IoSlice<'_>], mut start: usize, mut count: usize) {
     for buf in bufs {
         let from = start.min(buf.len());

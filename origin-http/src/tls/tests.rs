@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 
-/// A certificate for `origin`, and who trusts it.
+/// A certificate for `origin`, and the roots that trust it.
 pub(crate) fn certificate() -> (Arc<dyn ResolvesServerCert>, RootCertStore) {
     let made = rcgen::generate_simple_self_signed(["origin".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
@@ -25,7 +25,7 @@ pub(crate) fn certificate() -> (Arc<dyn ResolvesServerCert>, RootCertStore) {
     (Arc::new(SingleCertAndKey::from(certified)), roots)
 }
 
-/// What a client would have: its ciphers in their order, and what it speaks.
+/// A client's configuration: its cipher suites in order of preference, and its protocols.
 pub(crate) fn client(roots: RootCertStore, suites: &[rustls::SupportedCipherSuite], alpn: &[&str]) -> ClientConfig {
     let provider = CryptoProvider {
         cipher_suites: suites.to_vec(),
@@ -57,7 +57,7 @@ impl Pair {
         }
     }
 
-    /// Both ends of a connection over a pipe that holds so many bytes.
+    /// Both ends of a connection over a pipe that holds `held` bytes.
     async fn connect(
         &self,
         held: usize,
@@ -78,7 +78,7 @@ impl Pair {
     }
 }
 
-/// A socket that counts what is written at once.
+/// A socket that counts the bytes of each write.
 #[derive(Debug)]
 struct Counted<S> {
     inner: S,
@@ -180,7 +180,7 @@ async fn frames_become_full_records_in_few_writes() {
     let mut flush = stream.flusher();
     send(&mut flush).await; // the tickets
     stream.with(|socket| socket.writes.clear());
-    // Sixteen frames of HTTP/2, each flushed by it:
+    // Sixteen frames of HTTP/2, each flushed on its own:
     let (head, payload) = ([1; 9], vec![2; 16 << 10]);
     for _ in 0..16 {
         let frame = [io::IoSlice::new(&head), io::IoSlice::new(&payload)];
@@ -191,7 +191,7 @@ async fn frames_become_full_records_in_few_writes() {
     send(&mut flush).await;
     let writes = stream.with(|socket| std::mem::take(&mut socket.writes));
     let plain = 16 * (head.len() + payload.len());
-    // Each record adds 5 bytes in front, 1 for its type and 16 for its tag.
+    // Each record adds a header of 5 bytes, 1 byte for its type and 16 for its tag.
     let records = plain.div_ceil(16 << 10);
     assert_eq!(writes.iter().sum::<usize>(), plain + 22 * records);
     assert!(writes.len() <= 3, "{writes:?}");
@@ -292,14 +292,14 @@ async fn what_is_no_tls_is_told_so() {
         assert_eq!(err.kind(), io::ErrorKind::InvalidData, "{err}");
         let mut answer = Vec::new();
         theirs.read_to_end(&mut answer).await.unwrap();
-        // One record: an alert, fatal.
+        // One record: a fatal alert.
         assert_eq!(
             (answer.first(), answer.get(5)),
             (Some(&21), Some(&alert)),
             "{answer:02x?}"
         );
     }
-    // Nothing in common:
+    // No suite or version in common:
     let (certificates, roots) = certificate();
     let acceptor = Acceptor::new(certificates, &Https::default()).unwrap();
     let (ours, theirs) = duplex(1 << 16);
@@ -323,7 +323,7 @@ async fn a_client_that_says_nothing_more_ends_the_handshake_when_it_goes() {
     assert_eq!(err.kind(), io::ErrorKind::UnexpectedEof);
 }
 
-/// A client that was here before, and what it sends first when it comes back with a question.
+/// A client that has a session, and its first flight with a request as early data.
 async fn returning(pair: &Pair) -> (ClientConnection, Vec<u8>) {
     let (stream, _, mut client) = pair.connect(1 << 16).await;
     send(&mut stream.flusher()).await;
@@ -357,7 +357,7 @@ async fn early_data_are_read_and_answered_before_the_handshake_is_done_and_known
     assert!(question == *b"question" && early.load(std::sync::atomic::Ordering::Acquire));
     stream.write_all(b"answer").await.unwrap();
     send(&mut flush).await;
-    // The answer comes with the server's own flight:
+    // The response arrives with the server's own flight:
     let mut bytes = vec![0; 1 << 14];
     let count = theirs.read(&mut bytes).await.unwrap();
     session.read_tls(&mut &bytes[..count]).unwrap();
@@ -385,7 +385,8 @@ async fn early_data_that_are_replayed_are_not_taken_again() {
         let (ours, mut theirs) = duplex(1 << 16);
         theirs.write_all(&flight).await.unwrap();
         theirs.shutdown().await.unwrap();
-        // Without early data a handshake is not done before the client's last word, which a replay does not have.
+        // Without early data the handshake ends with the client's last message, which a replay
+        // cannot produce.
         taken += usize::from(pair.acceptor.accept(ours).await.is_ok());
     }
     assert_eq!(taken, 1);

@@ -1,11 +1,11 @@
-//! What is answered: the same as over HTTP/1.1.
+//! Responses are the same as over HTTP/1.1.
 
 use std::collections::BTreeMap;
 
 use super::*;
 use crate::{Server, Sockets};
 
-/// What an answer says, but for what differs between two moments or two protocols.
+/// A response's fields, without those that differ with time or protocol.
 fn headers(headers: &HeaderMap) -> BTreeMap<String, String> {
     let fixed = headers.iter().filter(|(name, _)| *name != "server-timing");
     fixed

@@ -1,8 +1,9 @@
-//! The first flight: early data (RFC 8470), who must show its address first, and a first message in several datagrams.
+//! The first flight: early data (RFC 8470), address validation, and a first message in several
+//! datagrams.
 
 use super::*;
 
-/// A client that was here before, with what it needs to come back.
+/// A client with a session and a token, which it needs to resume.
 async fn returning(running: &Running) -> quinn::Endpoint {
     let client = running.client().await;
     let mut requests = client.requests.clone();
@@ -15,7 +16,7 @@ async fn returning(running: &Running) -> quinn::Endpoint {
     client.endpoint
 }
 
-/// Asks in the first flight. Whether the server took it as such, and its answer.
+/// Sends a request as early data. Returns whether the server accepted it as such, and its response.
 async fn ask_early(running: &Running, method: Method, path: &str) -> (bool, Answer) {
     let endpoint = returning(running).await;
     let connecting = endpoint.connect(running.address, NAME).unwrap();
@@ -47,7 +48,7 @@ async fn what_changes_something_is_too_early() {
 async fn a_session_is_resumed_once() {
     let running = Running::live().await;
     let endpoint = returning(&running).await;
-    // The one ticket is used up by the first, and given by no other.
+    // The first connection uses the only ticket, and gets no other.
     let first = endpoint.connect(running.address, NAME).unwrap();
     assert!(first.into_0rtt().is_ok());
     let second = endpoint.connect(running.address, NAME).unwrap();
@@ -60,7 +61,7 @@ async fn under_pressure_an_address_must_be_shown_to_be_ones_own() {
     let relay = path::Relay::start(running.address, path::Rate::Free).await;
     let mut client = running.client_with(relay.address, |_| ()).await;
     assert_eq!(client.get("/live/demo/v0.m3u8").await.status, StatusCode::OK);
-    // The first that came back is a Retry (RFC 9000 17.2.5).
+    // The first packet from the server is a Retry (RFC 9000 17.2.5).
     assert_eq!(relay.first_answer() & 0xf0, 0xf0);
 }
 
@@ -68,7 +69,7 @@ async fn under_pressure_an_address_must_be_shown_to_be_ones_own() {
 async fn a_flood_of_first_flights_leaves_no_more_than_its_bound() {
     let running = Running::start(config(), |endpoint| endpoint.retry_from = 8).await;
     let (client, mut connecting) = (running.certificate.client(|_| ()), Vec::new());
-    // Nothing of what is answered arrives.
+    // No packet of the server arrives.
     let relay = path::Relay::start(running.address, path::Rate::OneWay).await;
     for _ in 0..64 {
         connecting.push(client.connect(relay.address, NAME).unwrap());
@@ -89,7 +90,7 @@ async fn an_address_that_finishes_no_handshake_has_a_share_of_them_and_displaces
         endpoint.handshakes_per_address = 4;
     })
     .await;
-    // Each shows that its address is its own, by what comes back of the Retry, and hears nothing more.
+    // Each client validates its address by the Retry token, and receives no further packets.
     let client = running.certificate.client(|_| ());
     let (mut silent, mut relays) = (Vec::new(), Vec::new());
     for _ in 0..4 {
@@ -98,12 +99,12 @@ async fn an_address_that_finishes_no_handshake_has_a_share_of_them_and_displaces
         relays.push(relay);
     }
     until(|| running.stage.metrics.connections.get() == 4).await;
-    // The fifth is served, and the oldest of the four makes room for it.
+    // The fifth is served, and the oldest of the four is dropped for it.
     let mut fifth = running.client().await;
     assert_eq!(fifth.get("/time").await.status, StatusCode::OK);
     assert_eq!(running.evicted("connections_per_address"), 1);
-    // Nothing comes of the silent any more: what a client sends again when quinn has forgotten its connection, three
-    // probe timeouts after the end, begins another.
+    // The silent clients send nothing more. A packet sent again after quinn has dropped the
+    // connection, three probe timeouts after its end, would begin another.
     drop(relays);
     until(|| running.stage.metrics.connections.get() == 4).await;
 }

@@ -1,9 +1,9 @@
-//! What goes first on a path that cannot take all (RFC 9218).
+//! The order of responses on a path that cannot take all at once (RFC 9218).
 
 use super::path::{Rate, Relay};
 use super::*;
 
-/// A server with segments of some 900 KB, and a client behind a path of 2 MB a second.
+/// A server with segments of about 900 KB, and a client behind a path of 2 MB a second.
 async fn slow() -> (Running, Client, Relay) {
     let mut stage = Stage::new().await;
     stage.frame_bytes = 36_000;
@@ -15,7 +15,7 @@ async fn slow() -> (Running, Client, Relay) {
     (running, client, relay)
 }
 
-/// Asks, and notes when the answer has come to its end.
+/// Sends a request, and records when its response is complete.
 async fn race(
     running: &Running,
     client: &mut Client,
