@@ -1,30 +1,32 @@
-// Plays /live/{channel}: hls.js in its low-latency mode, else the browser's own HLS player.
+// Plays /live/{channel}: with hls.js in its low-latency mode, else with the browser's own HLS
+// player.
 //
-// The page follows the state of the channel, as its playlists tell it, not one event of the player:
-// it looks again and again, seldom while all is well, and plays whatever is there to be played.
+// The page follows the state of the channel in its playlists rather than events of the player. It
+// polls, seldom while the player plays, and plays whatever media there are.
 
 import { read } from './channel.js';
 
 const LOOK = {
   // While the channel plays.
   playing: 10000,
-  // While it ought to play and does not.
+  // While the channel should play and does not.
   stuck: 2000,
-  // While there is nothing to play: the first wait, the growth of each further one, and the longest.
+  // While there is nothing to play: the first wait, the growth factor, and the longest wait.
   first: 2000,
   growth: 1.5,
   longest: 15000,
 };
-// A stall shorter than this is not worth a message.
+// A shorter stall is not worth a message.
 const STALL_MS = 2000;
-// A player that stands still for so long, though there are new media, is started again; longer each time.
+// A player that stands still for this time although there are new media is restarted; the time
+// grows with each restart.
 const PATIENCE_MS = 6000;
 const MAX_PATIENCE_MS = 60000;
-// The longest that the server may ask to wait.
+// Limit of the wait that the server may request.
 const MAX_RETRY_MS = 60000;
-// A player that has played for so long is well.
+// A player that has played for this time counts as recovered.
 const WELL_MS = 10000;
-// A player that stands still so near to the end of an ended broadcast has played it, in seconds.
+// A player that stands still this close to the end of an ended broadcast has played it; in seconds.
 const END_S = 1;
 const PROGRESS_EVERY_MS = 500;
 const CLOCK_EVERY_MS = 60000;
@@ -54,28 +56,28 @@ const WORDS = {
   unsupported: 'This browser can play neither Media Source Extensions nor HLS.',
 };
 
-// The source that is loaded: the channel as it was then, and its player; null while nothing is.
+// The loaded source: the state of the channel when it was loaded, and its player; null if none is.
 let source = null;
-// The broadcast that has been played to its end: its playlists stay for a while.
+// The broadcast that has been played to its end; its playlists remain for a while.
 let over = null;
-// Looks since there was something to play.
+// The number of polls since there was something to play.
 let looks = 0;
-// Fatal errors of the player since it last played well: the wait before it is loaded again grows
-// with them.
+// Fatal errors of the player since it last played without fault: the wait before it is loaded again
+// grows with them.
 let failures = 0;
 let timer = null;
 let looking = false;
-// The viewer has paused, and on going on another source is needed.
+// The viewer has paused, and the source has to be replaced when they resume.
 let renew = false;
-// The height that the viewer has chosen; null leaves it to the player.
+// The height that the viewer has chosen; null leaves the choice to the player.
 let wanted = null;
-// The server's clock minus ours, in milliseconds.
+// The server's clock minus the local clock, in milliseconds.
 let offset = null;
 
 document.title = `${channel} · streamforge`;
 element('channel').textContent = channel;
 
-// What is shown. The message is announced to screen readers, so it is not written again without need.
+// The visible state. Screen readers announce the message, so it is only written when it changes.
 function show(state) {
   document.body.dataset.state = state;
   const message = WORDS[state] ?? '';
@@ -84,7 +86,7 @@ function show(state) {
   if (state !== 'playing') latency.hidden = true;
 }
 
-// Looks at the channel, does what is to be done about it, and looks again later.
+// Polls the channel, acts on its state, and schedules the next poll.
 async function look() {
   if (looking) return;
   looking = true;
@@ -98,14 +100,14 @@ async function look() {
   }
 }
 
-// Looks again after the interval, or after `leastMs` if that is longer. The random part spreads the
-// requests of viewers who wait for the same stream.
+// Schedules the next poll after the interval, or after `leastMs` if that is longer. The random part
+// spreads the requests of viewers that wait for the same stream.
 function lookLater(leastMs = 0) {
   clearTimeout(timer);
   timer = setTimeout(look, Math.max(interval() * (0.8 + 0.4 * Math.random()), leastMs));
 }
 
-// Returns how long the server asks to wait.
+// Returns the wait that the server requests.
 async function lookOnce() {
   noteProgress();
   const before = source;
@@ -114,7 +116,7 @@ async function lookOnce() {
   noteProgress();
   if (seen.broadcast && seen.broadcast === over && seen.state !== 'offline') seen.state = 'ended';
   if (seen.state === 'starting' || seen.state === 'away') looks = 0;
-  // A player that has ended or failed meanwhile asks for a closer look.
+  // A player that has ended or failed meanwhile requires the media playlists.
   if (source === before || closely) {
     if (source === null) begin(seen);
     else follow(seen);
@@ -136,7 +138,7 @@ function interval() {
   return Math.min(LOOK.first * LOOK.growth ** looks++, LOOK.longest);
 }
 
-// Nothing is loaded.
+// No source is loaded.
 function begin(seen) {
   if (seen.state === 'live') load(seen);
   else show(seen.state);
@@ -160,18 +162,19 @@ function follow(seen) {
   }
   if (moves && (impatient || seen.tracks !== source.tracks)) return reload(seen);
   if (moves) return;
-  // The player cannot go on, so it is not to blame, and has time to when it can.
+  // The player cannot continue without media, so it gets its time again when there are some.
   source.patience.since = performance.now();
   show(seen.state === 'live' ? 'waiting' : seen.state);
 }
 
-// Whether the player should be playing, and has not for a while.
+// Whether the player should be playing, and has not for some time.
 function isStuck() {
   return source !== null && !video.paused && performance.now() - source.progress.at > STALL_MS;
 }
 
-// Whether the position is at the end of the media. False until the player itself has read that they
-// end, because an older playlist may end long before. Media that are missing at the end do not count.
+// Whether the position is at the end of the media. False until the player itself has read the end
+// of the playlist, because an older playlist may end long before. Missing media at the end do not
+// count.
 function isAtEnd() {
   if (source.hls === null) return video.duration - video.currentTime < END_S;
   const details = source.hls.latestLevelDetails;
@@ -185,7 +188,7 @@ function load(seen, patienceMs = PATIENCE_MS) {
   source = {
     ...seen,
     hls: null,
-    // Whether it has played at all, and since when it has played without a pause.
+    // Whether it has ever played, and since when it has played without a pause.
     moved: false,
     well: now,
     progress: { at: now, position: 0 },
@@ -194,7 +197,7 @@ function load(seen, patienceMs = PATIENCE_MS) {
   };
   looks = 0;
   renew = false;
-  // After a fatal error the message stays until the player plays, so that it is announced once.
+  // After a fatal error the message remains until the player plays, so that it is announced once.
   if (document.body.dataset.state !== 'failed') show('starting');
   if (window.Hls?.isSupported()) {
     const hls = new Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.1, backBufferLength: 30 });
@@ -218,7 +221,7 @@ function load(seen, patienceMs = PATIENCE_MS) {
     source = null;
     return show('unsupported');
   }
-  // Muted video may start by itself; where even that is forbidden, the viewer does it.
+  // Muted video may start without a click; where even that is forbidden, the viewer starts it.
   video.play().catch((error) => {
     if (error.name === 'NotAllowedError') show('paused');
   });
@@ -235,14 +238,14 @@ function unload(state) {
   show(state);
 }
 
-// The broadcast has ended, as its playlists declare, and has been played. Another may follow.
+// The broadcast has ended according to its playlists, and has been played. Another may follow.
 function end() {
   over = source.broadcast;
   failures = 0;
   unload('ended');
 }
 
-// Starts the player again, on what is there now; when the viewer goes on, if they have paused.
+// Restarts the player on the current media; if the viewer has paused, when they resume.
 function reload(seen) {
   if (video.paused && source.moved) {
     renew = true;
@@ -253,12 +256,12 @@ function reload(seen) {
   load(seen, Math.min(2 * ms, MAX_PATIENCE_MS));
 }
 
-// The player has given up. Whether there is something to play is seen on the next look, which comes
-// later after each failure: a codec that the browser lacks fails at every attempt.
+// The player has given up. The next poll determines whether there is something to play. It is
+// delayed further after each failure, because a codec that the browser lacks fails every time.
 function fail() {
   looks = failures++;
   unload('failed');
-  // A look that is under way sets the timer itself.
+  // A poll in progress sets the timer itself.
   if (!looking) lookLater();
 }
 
@@ -285,7 +288,7 @@ function watchProgress() {
   showLatency();
 }
 
-// The heights there are, highest first, where there is a choice.
+// The available heights, highest first, if there is a choice.
 function offerQualities() {
   const heights = [...new Set(source.hls.levels.map((level) => level.height))].sort((a, b) => b - a);
   quality.replaceChildren(new Option('Auto', ''), ...heights.map((height) => new Option(`${height}p`, height)));
@@ -297,20 +300,21 @@ function offerQualities() {
 function choose() {
   const { hls } = source;
   wanted = quality.value === '' ? null : Number(quality.value);
-  // The best of that height, from what is loaded next on: the buffer is short, and to throw it away would show.
+  // The best level of that height, from the next load on. The buffer is short, and dropping it
+  // would be visible.
   if (wanted !== null) hls.loadLevel = hls.levels.map((level) => level.height).lastIndexOf(wanted);
   else if (!hls.autoLevelEnabled) hls.loadLevel = -1;
   nameQuality();
 }
 
-// What is shown while the player chooses.
+// The label while the player chooses.
 function nameQuality() {
   const { hls } = source;
   const level = hls.autoLevelEnabled ? hls.levels[hls.currentLevel] : null;
   quality.options[0].text = level ? `Auto (${level.height}p)` : 'Auto';
 }
 
-// What the list of streams says of the source, where there is one: an edge has none.
+// The source's entry in the list of streams, if there is one: an edge has none.
 async function showDetails() {
   const shown = source;
   while (source === shown && shown !== null) {
@@ -320,7 +324,7 @@ async function showDetails() {
       if (!response.ok) return;
       stream = await response.json();
     } catch {
-      // Until the next time.
+      // The next poll tries again.
     }
     if (source !== shown) return;
     const advice = stream?.advice ?? '';
@@ -338,11 +342,11 @@ async function setClock() {
     const server = Date.parse((await response.text()).trim());
     if (response.ok && !Number.isNaN(server)) offset = server - (sent + Date.now()) / 2;
   } catch {
-    // The old offset, or none, until the next time.
+    // The old offset, or none, remains until the next poll.
   }
 }
 
-// The wall clock of the picture that is shown, in milliseconds.
+// The wall-clock time of the picture on display, in milliseconds.
 function shownAt() {
   if (source?.hls) return source.hls.playingDate ? source.hls.playingDate.getTime() : NaN;
   const start = video.getStartDate ? video.getStartDate().getTime() : NaN;
@@ -359,7 +363,7 @@ function showLatency() {
 video.addEventListener('playing', () => source && show('playing'));
 video.addEventListener('play', () => {
   if (source === null) return;
-  // A pause is no stall, and the player has not played during it.
+  // A pause is not a stall, and the player has not played during it.
   const now = performance.now();
   [source.progress.at, source.patience.since, source.well] = [now, now, now];
   if (renew) {
@@ -368,7 +372,7 @@ video.addEventListener('play', () => {
   }
 });
 video.addEventListener('pause', () => {
-  // The wait is the viewer's.
+  // The viewer causes this wait.
   if (source?.moved && !video.ended) show('paused');
 });
 video.addEventListener('ended', () => {
@@ -377,7 +381,7 @@ video.addEventListener('ended', () => {
   lookNow();
 });
 video.addEventListener('error', () => {
-  // hls.js tells of its own.
+  // hls.js reports its own errors.
   if (source !== null && source.hls === null) fail();
 });
 quality.addEventListener('change', choose);

@@ -1,4 +1,5 @@
-// What the watch page reads out of playlists, and which state of the channel it takes them for. Run by `node --test`.
+// How the watch page reads playlists, and the state of the channel that follows from them. Run by
+// `node --test`.
 
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
@@ -22,7 +23,7 @@ afterEach(() => {
   globalThis.fetch = fetchOfNode;
 });
 
-// Serves texts by name; a number is a status, `null` is no answer.
+// Serves texts by name; a number is a status, `null` means no response.
 function serve(files, headers = {}) {
   const asked = [];
   globalThis.fetch = async (url, { cache }) => {
@@ -82,7 +83,7 @@ test('the state of a channel is that of its playlists', async () => {
     [{ 'master.m3u8': both }, 'unreachable'],
     [{ 'master.m3u8': both, 'v0.m3u8': list(media), 'a0.m3u8': list(media) }, 'live'],
     [{ 'master.m3u8': both, 'v0.m3u8': list(media), 'a0.m3u8': 404 }, 'live'],
-    // Sound goes on.
+    // Audio continues.
     [{ 'master.m3u8': both, 'v0.m3u8': list(media, gone), 'a0.m3u8': list(media) }, 'live'],
     [{ 'master.m3u8': both, 'v0.m3u8': list(media, gone), 'a0.m3u8': list(media, gone) }, 'away'],
     [{ 'master.m3u8': both, 'v0.m3u8': list(media, gone, end), 'a0.m3u8': list(media, end) }, 'ended'],

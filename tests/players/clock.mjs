@@ -1,6 +1,7 @@
-// Publishes pictures that carry the encoder's clock (see page/strip.js), encoded as they are made: what --latency reads.
+// Publishes pictures that carry the encoder's clock (see page/strip.js), each encoded when it is
+// made. --latency reads them.
 //
-//   node clock.mjs --url rtmp://HOST/live/CHANNEL [--seconds 60] [--size 640x360] [--fps 25] [--kbps 1000]
+//     node clock.mjs --url rtmp://HOST/live/CHANNEL [--seconds 60] [--size 640x360] [--fps 25] [--kbps 1000]
 
 import { spawn } from 'node:child_process';
 import { parseArgs } from 'node:util';
@@ -24,7 +25,8 @@ if (!options.url || !(width > 0) || !(height > 0) || !(fps > 0) || !(frames > 0)
   process.exit(2);
 }
 
-// Two seconds a group, no frame held back by the encoder: what it adds is not what is asked.
+// Groups of two seconds; the encoder holds no frame back, because its delay is not what is
+// measured.
 const ffmpeg = spawn(
   'ffmpeg',
   [

@@ -1,4 +1,5 @@
-// What a viewer would complain of, in words. An empty list is a clean playback. `stallMs`: of standing still, no word.
+// Faults that a viewer would notice, as texts. An empty list is a clean playback. Stalls are
+// reported if they last more than `stallMs` in all.
 
 export function faultsOf(report, seconds, stallMs = 0) {
   if (report.startup_ms === null) return ['playback never started', ...report.errors.map(errorText), ...refused(report)];
@@ -7,9 +8,10 @@ export function faultsOf(report, seconds, stallMs = 0) {
   const { stalls, jumps, played_s: played, pictures, numbers } = report;
   if (stalls.total_ms > stallMs) faults.push(`${stalls.count} stalls after start-up, ${Math.round(stalls.total_ms)} ms in all`);
   for (const { from, to } of jumps) faults.push(`jumped from ${from.toFixed(3)} s to ${to.toFixed(3)} s`);
-  // Players in catch-up mode play up to 5 % faster or slower; half a second is for the timers of a busy machine.
+  // Players that catch up play up to 5 % faster or slower; half a second is for the timers of a
+  // busy machine.
   if (played < (seconds - stallMs / 1000) * 0.9 - 0.5) faults.push(`played ${played.toFixed(1)} s of ${seconds} s`);
-  // About five pictures are looked at each second; half of them must differ from all others.
+  // About five pictures are examined each second; half of them must differ from all others.
   if (pictures.distinct < seconds * 2.5) faults.push(`${pictures.distinct} distinct pictures of ${pictures.sampled}`);
   for (const { from, to, at_s: at } of numbers?.back ?? []) faults.push(`picture ${to} after ${from}, ${at.toFixed(1)} s in`);
   return faults;

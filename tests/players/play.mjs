@@ -1,21 +1,34 @@
-// Plays one address in headless Chromium and says what a viewer would have seen, as one JSON object on stdout.
+// Plays one address in headless Chromium and prints what a viewer would have seen, as one JSON
+// object on stdout.
 //
-//   node play.mjs --player hls|dash|shaka|native|page --url URL [--seconds 20] [--out DIR] [--latency | --numbers FPS]
-//                 [--throttle 0:0,8:300,20:0] [--level 2:144,15:auto] [--stall MS] [--wait SECONDS] [--certificate PEM [--http3]]
-//                 [--until playing,ended,playing]
+//     node play.mjs --player hls|dash|shaka|native|page --url URL [--seconds 20] [--out DIR]
+//                   [--latency | --numbers FPS] [--throttle 0:0,8:300,20:0] [--level 2:144,15:auto]
+//                   [--stall MS] [--wait SECONDS] [--certificate PEM [--http3]]
+//                   [--until playing,ended,playing]
 //
-// `hls`, `dash` and `shaka` are the players of the packages of those names; `native` is Chromium's own HLS player; `page` opens
-// URL itself and watches the video element it finds. All but `page` run in a page from an origin of its own, as players do.
-// --latency reads the encoder's clock from the strip at the top of the picture (clock.mjs publishes such pictures), --numbers the
-// number of each picture (see page/strip.js). --throttle limits the network from those seconds after start-up on, in kilobits a
-// second (0: no limit); --level holds the player to the rendition of a height, or to none (auto). --stall is how long the viewer
-// puts up with standing still. --wait is between `ready`, when that page is there, and opening URL.
-// --certificate is the one certificate that a browser takes of a server that nobody vouches for: its key is pinned. --http3 has the browser
-// go to URL's host over QUIC at once; without it QUIC is off. `protocols` in the report says what each request came by, in the browser's words.
-// --until ends it two seconds after a page of ours has said these states in this order, or after --seconds.
-// What happens while it plays is told on stderr, a JSON object a line: `ready`; `started`; `shown` with a height, when pictures of another
-// height are shown; `page` with a state, when a page of ours says another.
-// Exit status: 0 when playback was clean, 1 when `faults` is not empty, 2 when nothing could be tried.
+// `hls`, `dash` and `shaka` are the players of the packages of those names; `native` is Chromium's
+// own HLS player; `page` opens URL itself and observes its video element. All but `page` run in a
+// page from another origin, as players do.
+//
+// - `--latency` reads the encoder's clock from the strip at the top of the picture (clock.mjs
+//   publishes such pictures); `--numbers` reads the number of each picture (see page/strip.js).
+// - `--throttle` limits the network, from the given seconds after start-up on, in kilobits a second
+//   (0: no limit).
+// - `--level` holds the player to the rendition of a height, or to none (auto).
+// - `--stall` is the time in all for which the player may stand still without a fault.
+// - `--wait` is the time between `ready`, when the player's page is loaded, and opening URL.
+// - `--certificate` is the one certificate that the browser accepts without an authority: its key
+//   is pinned. `--http3` makes the browser use QUIC for URL's host at once; without it QUIC is off.
+//   `protocols` in the report holds the protocol of each request, with the browser's names.
+// - `--until` stops two seconds after the watch page has shown these states in this order, or after
+//   `--seconds`.
+//
+// Events during playback are printed on stderr, one JSON object a line: `ready`; `started`; `shown`
+// with a height, when pictures of another height appear; `page` with a state, when the watch page
+// shows another.
+//
+// Exit status: 0 when playback was clean, 1 when `faults` is not empty, 2 when playback could not
+// be tried.
 
 import { createHash, X509Certificate } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
@@ -103,7 +116,7 @@ async function play() {
     const pageErrors = [];
     page.on('pageerror', (error) => pageErrors.push({ source: 'page', message: String(error) }));
     page.on('console', (message) => {
-      // Chromium's own line for an HTTP error repeats what `requests` counts.
+      // Chromium's own line for an HTTP error repeats one that `requests` counts.
       if (message.type() === 'error' && !message.text().startsWith('Failed to load resource')) {
         pageErrors.push({ source: 'console', message: message.text() });
       }
@@ -175,13 +188,14 @@ async function pinOf(certificate) {
   return createHash('sha256').update(publicKey.export({ type: 'spki', format: 'der' })).digest('base64');
 }
 
-// Holds the player to the rendition of a height, or to none with null; on a page of ours as a viewer does.
+// Holds the player to the rendition of a height, or to none with null; on the watch page, through
+// its menu.
 async function level(page, height) {
   if (options.player !== 'page') return page.evaluate((height) => window.probe.level(height), height);
   await page.selectOption('#quality', height === null ? '' : String(height), { timeout: CHOICE_DEADLINE_MS });
 }
 
-// Does what is due at which second, in order.
+// Runs the scheduled actions at their seconds, in order.
 async function acts(page, schedule) {
   const start = Date.now();
   for (const { at_s, act } of schedule.toSorted((a, b) => a.at_s - b.at_s)) {

@@ -1,4 +1,5 @@
-// What the browser asked of the media's origin: by kind, with the answers' statuses and what failed.
+// The browser's requests to the media's origin: by kind, with the statuses of the responses and the
+// failures.
 
 const KINDS = [
   ['playlist', /\.m3u8$/],
@@ -10,8 +11,8 @@ const KINDS = [
 
 const kindOf = (url) => KINDS.find(([, pattern]) => pattern.test(url.pathname))?.[0] ?? 'other';
 
-// How many of each kind came by which protocol, as the browser's Resource Timing says (`h2`, `h3`; RFC 7301's names): of the media's
-// origin, and of those that were answered.
+// Number of requests of each kind by protocol, as the browser's Resource Timing reports it (`h2`,
+// `h3`: names of RFC 7301). Only requests to the media's origin that got a response count.
 export function protocolsOf(resources, mediaUrl) {
   const { origin } = new URL(mediaUrl);
   const kinds = {};
@@ -42,7 +43,7 @@ export class Requests {
     page.on('requestfailed', (request) => {
       if (!ours(request)) return;
       const reason = request.failure()?.errorText ?? 'unknown';
-      // A player gives up requests it no longer needs: that is its right, and no fault of the server.
+      // A player may cancel requests that it no longer needs; that is not a fault of the server.
       if (reason === 'net::ERR_ABORTED') this.#kind(request).aborted++;
       else this.#failed.push({ url: request.url(), reason });
     });

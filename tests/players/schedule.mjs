@@ -1,6 +1,7 @@
-// What happens while a player plays: `--throttle 0:0,8:300,20:0` and `--level 2:144,15:auto`, in seconds after start-up.
+// Parses schedules such as `--throttle 0:0,8:300,20:0` and `--level 2:144,15:auto`, in seconds
+// after start-up.
 
-// The entries of a schedule in order of time, none without a text, or null where the text is no schedule.
+// The entries of a schedule in order of time; empty without a text, null if the text is malformed.
 export function parseSchedule(text, valueOf) {
   if (text === undefined) return [];
   const entries = text.split(',').map((entry) => {
@@ -12,7 +13,7 @@ export function parseSchedule(text, valueOf) {
   return entries.every(valid) ? entries : null;
 }
 
-// Kilobits a second for all that comes from the media's origin; 0 is no limit.
+// Kilobits a second for all data from the media's origin; 0 is no limit.
 export const rateOf = (text) => (/^\d+$/.test(text) ? Number(text) : undefined);
 
 // The height of a rendition; null leaves the choice to the player.

@@ -1,4 +1,5 @@
-// The players' own origin: their page, and their builds out of node_modules, on an ephemeral port of loopback.
+// The players' own origin: serves their page, and their builds from node_modules, on an ephemeral
+// port of loopback.
 
 import { createReadStream } from 'node:fs';
 import { createServer } from 'node:http';

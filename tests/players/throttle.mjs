@@ -1,17 +1,18 @@
-// A narrow link: what it forwards to takes at most so many kilobits a second through all its connections together. Shaped here rather
-// than by the browser's own emulation, which delays answers as a whole, so that players see a rate that is not there.
+// A narrow link: the data forwarded through all its connections together are limited to a rate in
+// kilobits a second. The browser's own emulation delays whole responses, so that players would
+// measure a wrong rate.
 
 import { createServer, connect } from 'node:net';
 
 const PACKET_BYTES = 1400;
 const TICK_MS = 5;
-// What the link holds back at most after it was idle: a tick's worth at high rates, else a packet.
+// Limit of the burst after the link was idle: one tick's bytes at high rates, else one packet.
 const BURST_MS = 2 * TICK_MS;
 
 export class Throttle {
   #server;
   #kbps = 0;
-  // Answers under way, by connection; each holds at most what one read brought.
+  // Responses in progress, by connection; each holds at most the bytes of one read.
   #waiting = new Map();
   #credit = 0;
   #last = performance.now();
@@ -27,7 +28,7 @@ export class Throttle {
     return throttle;
   }
 
-  // `url` by way of the link.
+  // `url` through the link.
   through(url) {
     const { pathname, search } = new URL(url);
     return `http://127.0.0.1:${this.#server.address().port}${pathname}${search}`;
@@ -70,7 +71,8 @@ export class Throttle {
     });
   }
 
-  // Hands out what the link has carried since the last time, a packet to each connection in turn.
+  // Delivers the bytes that the rate has allowed since the last call, one packet to each connection
+  // in turn.
   #send() {
     const now = performance.now();
     const free = this.#kbps === 0;

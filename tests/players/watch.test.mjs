@@ -1,5 +1,5 @@
-// The watch page's decisions, with a player, a network and a clock that the test controls.
-// Run by `node --test`.
+// The watch page's decisions, with a player, a network and a clock that the test controls. Run by
+// `node --test`.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -51,7 +51,7 @@ class Hls {
   destroy() {}
 }
 
-// Opens the page. `files` are answered by name, a missing one with 404; `advance` runs its timers.
+// Opens the page. `files` are served by name, a missing one with 404; `advance` runs its timers.
 async function open(files, { autoplay = true } = {}) {
   const video = new Video();
   video.autoplay = autoplay;
@@ -72,7 +72,7 @@ async function open(files, { autoplay = true } = {}) {
   const clear = (id) => {
     timers = timers.filter((timer) => timer.id !== id);
   };
-  // Runs all that is resolved. setImmediate is Node's own, the other timers are the page's.
+  // Runs all resolved promises. setImmediate is Node's own; the other timers are the page's.
   const settle = () => new Promise((done) => setImmediate(() => setImmediate(done)));
   const document = new EventTarget();
   document.body = { dataset: {} };
@@ -108,7 +108,7 @@ async function open(files, { autoplay = true } = {}) {
 
   page.state = () => document.body.dataset.state;
   page.settle = settle;
-  // Runs the page for so long; with `plays` the video plays meanwhile.
+  // Runs the page for a time; with `plays` the video plays meanwhile.
   page.advance = async (ms, plays = false) => {
     const until = page.now + ms;
     if (plays) video.dispatchEvent(new Event('playing'));
@@ -150,7 +150,7 @@ test('a viewer far from the end of an ended broadcast plays the rest', async () 
   await page.advance(4500);
   assert.equal(page.state(), 'waiting');
   assert.equal(page.loads.length, 1);
-  // It has loaded the rest and plays to the last second of it.
+  // It has loaded the rest, and plays up to its last second.
   await page.advance(11800, true);
   assert.equal(page.state(), 'playing');
   await page.advance(4500);
@@ -186,7 +186,7 @@ test('a broadcast that is not found for a moment is played on, an ended one is n
   page.files = live(media('a', 2));
   await page.advance(4000, true);
   assert.equal(page.loads.length, 2);
-  // A cache answers with a list from before the end.
+  // A cache responds with a list from before the end.
   page.video.ended = true;
   page.video.dispatchEvent(new Event('ended'));
   await page.advance(20000);
@@ -209,7 +209,7 @@ test('after fatal errors the wait grows and the message stays', async () => {
   for (let failure = 0; failure < 8; failure++) waits.push(await failed());
   assert.deepEqual(waits, [2000, 3000, 4500, 6800, 10200, 15000, 15000, 15000]);
   assert.equal(page.announced.filter((text) => text.startsWith('Playing has failed')).length, 1);
-  // Once it has played well, the next error is the first.
+  // After the player has recovered, the next error counts as the first.
   await page.advance(12000, true);
   assert.equal(page.state(), 'playing');
   assert.equal(await failed(), 2000);
