@@ -19,7 +19,7 @@ use media_core::codec::{
     nal::{self, Access, Contents},
 };
 
-use crate::metrics::Drop;
+use crate::{metrics::Drop, payload};
 
 /// Maximum time for which a picture waits for more slices.
 const WAIT: Duration = Duration::from_millis(200);
@@ -42,6 +42,8 @@ pub(crate) struct Message {
     pub(crate) composition_ms: i32,
     /// NAL units in any format.
     pub(crate) payload: Bytes,
+    /// Length of the RTMP message that the payload is a slice of.
+    pub(crate) message_bytes: usize,
 }
 
 /// A whole picture, in the format of its configuration.
@@ -129,8 +131,10 @@ impl Assembler {
             ms,
             composition_ms,
             payload,
+            message_bytes,
         } = message;
         let (payload, contents) = self.read(payload, length_size)?;
+        let payload = payload::held(payload, message_bytes);
         let has_sets = contents.parameter_sets;
         let access = match contents.picture {
             nal::Picture::None => {
@@ -222,7 +226,8 @@ impl Assembler {
                     nal::Picture::Begins(access) => access,
                     _ => access,
                 };
-                (bytes.into(), access)
+                // Its capacity grew by doubling, and would be held with it.
+                (bytes.into_boxed_slice().into(), access)
             }
         };
         let updated = || avc::Config::updated(config, nal::units(&payload, length_size));

@@ -123,6 +123,7 @@ fn pictures(payload: &Bytes, mut config: Option<avc::Config>) {
             ms,
             composition_ms: 0,
             payload: payload.clone(),
+            message_bytes: payload.len(),
         };
         seen.extend(
             assembler

@@ -4,7 +4,7 @@
 //! message once, [`session`] executes the commands, [`flv`] finds the frame in the message,
 //! `access_unit` makes it a whole picture, `publisher` passes it to the hub. For a player it goes
 //! from the hub through `player` and `transmit` to the socket. No payload is copied after `chunk`,
-//! unless it is repaired.
+//! unless it is repaired, or a small part of its message (`payload`).
 //!
 //! All parsers and state machines are bounded and without I/O; only `connection` and `server` use
 //! sockets. The code that parses untrusted bytes is ours; rml_rtmp provides the handshake, the
@@ -31,6 +31,7 @@ mod groups;
 mod health;
 mod metrics;
 mod pace;
+mod payload;
 mod places;
 mod player;
 mod publisher;

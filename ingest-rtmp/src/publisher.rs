@@ -200,14 +200,16 @@ impl Publisher {
     /// # Errors
     /// Disconnect the peer with this refusal.
     pub(crate) fn video(&mut self, timestamp: u32, body: Bytes, now: Instant) -> Result<(), Refusal> {
+        let message_bytes = body.len();
         let tag = flv::parse_video(body);
-        self.tag(Kind::Video, timestamp, tag, now)
+        self.tag(Kind::Video, timestamp, tag, message_bytes, now)
     }
 
     /// Handles an audio message, otherwise like [`Publisher::video`].
     pub(crate) fn audio(&mut self, timestamp: u32, body: Bytes, now: Instant) -> Result<(), Refusal> {
+        let message_bytes = body.len();
         let tag = flv::parse_audio(body);
-        self.tag(Kind::Audio, timestamp, tag, now)
+        self.tag(Kind::Audio, timestamp, tag, message_bytes, now)
     }
 
     /// Time until which the peer should not be read, because its media lead the wall clock.
@@ -225,7 +227,14 @@ impl Publisher {
         }
     }
 
-    fn tag(&mut self, kind: Kind, stamp: u32, tag: Result<Tag, flv::Error>, now: Instant) -> Result<(), Refusal> {
+    fn tag(
+        &mut self,
+        kind: Kind,
+        stamp: u32,
+        tag: Result<Tag, flv::Error>,
+        message_bytes: usize,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         let tag = tag.or_else(|err| match err {
             flv::Error::UnsupportedCodec(_) => Err(Refusal::new(Reason::Codec, err.to_string())),
             flv::Error::Truncated { .. } => {
@@ -251,10 +260,11 @@ impl Publisher {
                             ms,
                             composition_ms,
                             payload,
+                            message_bytes,
                         };
                         self.video_frame(message, now)
                     }
-                    Kind::Audio => self.audio_frame(ms, payload, now),
+                    Kind::Audio => self.audio_frame(ms, payload, message_bytes, now),
                 }
             }
             Tag::OtherTrack => self.dropped(kind, Drop::OtherTrack, now),

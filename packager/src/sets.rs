@@ -88,6 +88,14 @@ mod tests {
         assert_eq!(payload[..], picture[..]);
 
         assert_eq!(led(&avc, false, picture), (Bytes::new(), Bytes::from_static(picture)));
+
+        // The head is copied for each part of a still, so a unit of any length is not part of it.
+        let mut long = hex!("00000400 09f0").to_vec();
+        long.resize(4 + 0x400, 0);
+        long.extend_from_slice(picture);
+        let long: &[u8] = long.leak();
+        let (head, payload) = led(&avc, true, long);
+        assert_eq!((&head[..], &payload[..]), (&sets[..], long));
     }
 
     #[test]

@@ -44,10 +44,12 @@ impl Feed {
     }
 
     fn try_push(&mut self, ms: i64, payload: impl Into<Bytes>) -> Result<Vec<Picture>, Drop> {
+        let payload = payload.into();
         let message = Message {
             ms,
             composition_ms: 67,
-            payload: payload.into(),
+            message_bytes: payload.len(),
+            payload,
         };
         let now = self.at(ms);
         let pictures = self.assembler.push(message, self.config.as_ref(), now)?;
@@ -226,6 +228,26 @@ fn zero_bytes_and_empty_units_at_the_end_are_cut_without_a_copy() {
         assert_eq!(pictures, [(0, lengths(&[SLICE]).into())]);
         assert_eq!(pictures[0].1.as_ptr(), at);
     }
+}
+
+#[test]
+fn a_picture_keeps_no_more_memory_than_twice_its_length() {
+    let mut feed = Feed::begun();
+    let payload = Bytes::from([lengths(&[SLICE]), vec![0; 1 << 20]].concat());
+    let pictures = feed.push(0, payload.clone());
+    assert_eq!(pictures, [(0, lengths(&[SLICE]).into())]);
+    assert!(payload.is_unique(), "nothing refers to the message any more");
+
+    // Units in messages of their own: what was reserved for more of them is not kept.
+    let mut feed = Feed::begun();
+    let sei = [&[6, 4][..], &[1; 60_000]].concat();
+    feed.push(40, lengths(&[&sei]));
+    assert_eq!(feed.try_push(40, lengths(&[&sei])), Err(Drop::NoPicture));
+    feed.push(40, lengths(&[&[9, 0xf0]]));
+    let (_, picture) = feed.push(40, lengths(&[SLICE])).remove(0);
+    assert_eq!(picture, lengths(&[&[9, 0xf0], SLICE]));
+    let picture = picture.try_into_mut().expect("it is alone in its allocation");
+    assert_eq!(picture.capacity(), picture.len());
 }
 
 #[test]

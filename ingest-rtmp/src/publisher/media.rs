@@ -19,6 +19,7 @@ use crate::{
     groups::Groups,
     health::Health,
     metrics::Drop,
+    payload,
 };
 
 /// State of a publisher's media besides its tracks.
@@ -98,10 +99,16 @@ impl Publisher {
     }
 
     /// Handles a message with audio, with timestamp `ms`.
-    pub(super) fn audio_frame(&mut self, ms: i64, payload: Bytes, now: Instant) -> Result<(), Refusal> {
+    pub(super) fn audio_frame(
+        &mut self,
+        ms: i64,
+        payload: Bytes,
+        message_bytes: usize,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         let dts = ms.saturating_mul(TICKS_PER_MS);
         if !adts::is_adts(&payload) {
-            return self.sound(dts, payload, now);
+            return self.sound(dts, payload::held(payload, message_bytes), now);
         }
         let Some(adts::Frames { units, config }) = adts::parse(&payload) else {
             return self.dropped(Kind::Audio, Drop::Malformed, now);
@@ -113,7 +120,9 @@ impl Publisher {
         }
         for (unit, n) in units.into_iter().zip(0..) {
             let later = self.tracks.aac().map_or(0, |aac| aac.ticks_of(n));
-            self.sound(dts.saturating_add(later), payload.slice(unit), now)?;
+            // Each may be held without the others, so each is compared with the whole message.
+            let unit = payload::held(payload.slice(unit), message_bytes);
+            self.sound(dts.saturating_add(later), unit, now)?;
         }
         Ok(())
     }

@@ -452,6 +452,38 @@ const AVC_EMPTY: &[u8] = &hex!("0164001e ff e0 00");
 const SPS: &[u8] = &hex!("00000019 6764001eacd940a02ff9701100000303e90000ea600f162d96");
 const PPS: &[u8] = &hex!("00000006 68ebe3cb22c0");
 
+/// What the hub holds keeps the messages from which it was read.
+#[test]
+fn the_hub_holds_no_message_for_a_frame_that_is_a_small_part_of_it() {
+    let zeros = |message: Bytes| Bytes::from([&message[..], &[0; 1 << 20]].concat());
+    let extensions = |frame_type: u8, payload: &[u8]| {
+        let extension = [&[0xff, 0xff, 0xff][..], &[0; 65_536], &[7]].concat();
+        let (first, last) = ([0x80 | frame_type << 4 | 7], hex!("00 00 01"));
+        Bytes::from([&first, &extension.repeat(15)[..], &last, b"avc1", &[0; 3], payload].concat())
+    };
+    for (name, [key, picture], sound) in [
+        (
+            "zero bytes",
+            [zeros(video_frame(IDR)), zeros(video_frame(SLICE))],
+            zeros(adts(2)),
+        ),
+        ("extensions", [extensions(1, IDR), extensions(2, SLICE)], zeros(adts(1))),
+    ] {
+        let mut feed = Feed::new();
+        feed.video(0, video_config(AVC)).unwrap();
+        feed.audio(0, audio_config()).unwrap();
+        for (ms, body) in [(0, &key), (40, &picture)] {
+            feed.video(ms, body.clone()).unwrap();
+            feed.audio(ms, sound.clone()).unwrap();
+        }
+        let frames = feed.frames().len();
+        assert!((4..=6).contains(&frames), "{name}: {frames} frames");
+        for message in [key, picture, sound] {
+            assert!(message.is_unique(), "{name}: a frame keeps its message");
+        }
+    }
+}
+
 #[test]
 fn parameter_sets_in_the_stream_do_for_a_sequence_header() {
     for header in [None, Some(AVC_EMPTY)] {
@@ -650,7 +682,7 @@ fn key_frames_are_measured_and_advice_is_given_and_taken_back() {
     // The hub's grid, which the long group began, remains.
     assert_eq!(advice, [false, true]);
     assert!(
-        words[0].contains("no key frame has come for more than 12 s"),
+        words[0].contains("no key frame has arrived for more than 12 s"),
         "{words:?}"
     );
     assert!(words[1].contains("20.0 s apart"), "{words:?}");

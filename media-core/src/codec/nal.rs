@@ -219,10 +219,16 @@ fn first_unit(payload: &[u8], length_size: u8) -> Option<(&[u8], &[u8])> {
     after.split_at_checked(len)
 }
 
-/// Bytes of the access unit delimiter at the start, including its length prefix; 0 without one.
+/// Maximum size of an access unit delimiter that is kept in front of parameter sets: its header and
+/// its one byte (ITU-T H.264 7.3.2.4), and some zero bytes.
+const MAX_DELIMITER: usize = 8;
+
+/// Bytes of the access unit delimiter at the start, including its length prefix; 0 without one, and
+/// for a unit that is too long to be one.
 pub fn delimiter_len(payload: &[u8], length_size: u8) -> usize {
     first_unit(payload, length_size)
         .filter(|(unit, _)| unit.first().is_some_and(|byte| byte & 0x1f == kind::DELIMITER))
+        .filter(|(unit, _)| unit.len() <= MAX_DELIMITER)
         .map_or(0, |(_, after)| payload.len() - after.len())
 }
 
