@@ -202,6 +202,8 @@ mod tests {
         });
         assert_eq!(ask(&publishers, "demo").unwrap(), "demo");
         assert_eq!(ask(&publishers, "../../etc/passwd").unwrap_err().reason, Reason::Name);
+        let words = ask(&publishers, "k17%20").unwrap_err().description;
+        assert!(words.contains("the character '%'"), "{words}");
     }
 
     #[test]

@@ -22,9 +22,12 @@ impl FromStr for ChannelName {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        let other = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        if let Some(character) = name.chars().find(|c| other(*c)) {
+            return Err(Error::BadChannelCharacter { character });
+        }
         match name.len() {
-            1..=64 if name.bytes().all(allowed) => Ok(Self(name.into())),
+            1..=64 => Ok(Self(name.into())),
             len => Err(Error::BadChannelName { len }),
         }
     }
@@ -56,9 +59,12 @@ impl FromStr for TrackName {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let other = |c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        if let Some(character) = name.chars().find(|c| other(*c)) {
+            return Err(Error::BadTrackCharacter { character });
+        }
         match name.len() {
-            1..=32 if name.bytes().all(allowed) => Ok(Self(name.into())),
+            1..=32 => Ok(Self(name.into())),
             len => Err(Error::BadTrackName { len }),
         }
     }
@@ -114,6 +120,25 @@ mod tests {
         for good in ["demo", "A-Z_09", &"x".repeat(64)] {
             assert_eq!(good.parse::<ChannelName>().unwrap().as_str(), good);
         }
+    }
+
+    #[test]
+    fn a_refusal_names_the_character_escaped_or_the_length() {
+        let words = |name: &str| name.parse::<ChannelName>().unwrap_err().to_string();
+        for (name, shown) in [
+            ("K 16", "the character ' '"),
+            ("k17%20", "the character '%'"),
+            ("stream:k25", "the character ':'"),
+            ("a\nb", r"the character '\n'"),
+            ("a\u{1b}b", r"the character '\u{1b}'"),
+            ("a\u{200b}b", r"the character '\u{200b}'"),
+            ("", "0 bytes"),
+            (&"x".repeat(65), "65 bytes"),
+        ] {
+            assert!(words(name).ends_with(shown), "{}", words(name));
+        }
+        let track = "V0".parse::<TrackName>().unwrap_err().to_string();
+        assert!(track.ends_with("the character 'V'"), "{track}");
     }
 
     #[test]
