@@ -5,8 +5,9 @@
 //!
 //! A message that holds a whole picture is passed on at once, and shares the message's memory. Only
 //! the first picture waits for the next message. Once slices have arrived in separate messages,
-//! every picture waits for the next message, and is copied once (docs/decisions/0025). Separate
-//! delimiters, SEI and parameter sets are placed in front of the next picture.
+//! every picture waits for the next message, and is copied once, until 250 in a row were whole
+//! (docs/decisions/0025). The timestamps of a picture's slices may differ by a few milliseconds.
+//! Separate delimiters, SEI and parameter sets are placed in front of the next picture.
 //!
 //! ITU-T H.264 7.4.1.2.3 and 7.4.1.2.4 (order of NAL units, first unit of a picture), Annex B;
 //! ISO/IEC 14496-15 5.3.
@@ -30,6 +31,11 @@ const MAX_PICTURE_BYTES: usize = 16 << 20;
 /// Number of pictures whose units are searched for start codes. If one has them, all later ones are
 /// searched.
 const SEARCHED: u8 = 64;
+/// Maximum difference between the timestamps of two successive messages of a picture, in
+/// milliseconds: less than half the distance of pictures at 120 a second.
+const SPREAD_MS: u64 = 4;
+/// Number of successive pictures of one message each after which pictures no longer wait.
+const WHOLE: u16 = 250;
 /// Size of length prefixes before there is a configuration.
 const USUAL_LENGTH_SIZE: u8 = 4;
 
@@ -70,10 +76,12 @@ pub(crate) struct Assembler {
     /// Whether they include parameter sets.
     prefix_has_sets: bool,
     open: Option<Open>,
-    /// The timestamp of the newest complete picture.
+    /// The timestamp of the last message of the newest complete picture.
     newest_ms: Option<i64>,
     /// Whether slices arrive in separate messages.
     joins: bool,
+    /// Number of pictures since the last one of several messages.
+    whole: u16,
     searched: u8,
     /// Whether units contain start codes.
     has_codes: bool,
@@ -87,6 +95,8 @@ struct Open {
     access: Access,
     has_sets: bool,
     payload: Payload,
+    /// The timestamp of its last message.
+    last_ms: i64,
     since: Instant,
     arrived: Instant,
 }
@@ -147,20 +157,21 @@ impl Assembler {
                 };
             }
             nal::Picture::Continues => {
-                if let Some(open) = self.open.as_mut().filter(|open| open.ms == ms) {
-                    self.joins = true;
+                if let Some(open) = self.open.as_mut().filter(|open| is_close(open.last_ms, ms)) {
+                    (self.joins, self.whole) = (true, 0);
                     if open.payload.len() + payload.len() > MAX_PICTURE_BYTES {
                         return Err(Drop::Malformed);
                     }
                     open.payload.append(&payload);
                     open.has_sets |= has_sets;
-                    open.arrived = now;
+                    (open.arrived, open.last_ms) = (now, ms);
                     return Ok([None, None]);
                 }
-                if self.newest_ms == Some(ms) && self.open.is_none() {
-                    // Its picture was passed on before the separate slices were detected. This
-                    // happens only once.
-                    self.joins = true;
+                let follows = self.newest_ms.is_some_and(|newest| is_close(newest, ms));
+                if follows && self.open.is_none() {
+                    // Its picture was passed on before the separate slices were detected. Later
+                    // pictures wait.
+                    (self.joins, self.whole, self.newest_ms) = (true, 0, Some(ms));
                     return Err(Drop::Malformed);
                 }
                 // Its first slice is lost: this is the only part of the picture.
@@ -184,9 +195,12 @@ impl Assembler {
             access,
             has_sets,
             payload,
+            last_ms: ms,
             since: now,
             arrived: now,
         });
+        self.whole = self.whole.saturating_add(1);
+        self.joins &= self.whole <= WHOLE;
         let waits = self.joins || self.newest_ms.is_none();
         Ok(match (before, waits) {
             (before, true) => [before, None],
@@ -213,10 +227,11 @@ impl Assembler {
             access,
             has_sets,
             payload,
+            last_ms,
             arrived,
             ..
         } = self.open.take()?;
-        self.newest_ms = Some(ms);
+        self.newest_ms = Some(last_ms);
         let length_size = config.map_or(USUAL_LENGTH_SIZE, |config| config.length_size);
         let (payload, access) = match payload {
             Payload::Whole(bytes) => (bytes, access),
@@ -305,6 +320,11 @@ fn join(units: &[&[u8]], length_size: u8) -> Option<Bytes> {
         out.extend_from_slice(unit);
     }
     Some(out.into())
+}
+
+/// Whether a slice with timestamp `ms` can belong to the picture whose last message has `last`.
+fn is_close(last: i64, ms: i64) -> bool {
+    last.abs_diff(ms) <= SPREAD_MS
 }
 
 #[cfg(test)]

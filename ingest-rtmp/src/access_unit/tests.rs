@@ -196,6 +196,52 @@ fn parameter_sets_in_the_stream_make_the_configuration_where_none_came_and_where
 }
 
 #[test]
+fn slices_whose_stamps_differ_by_a_few_milliseconds_are_one_picture() {
+    let whole = |ms, first: &[u8], more: &[u8]| (ms, Bytes::from(lengths(&[first, more, more])));
+    let mut feed = Feed::new();
+    for (ms, unit) in [(0, IDR), (1, IDR_MORE), (2, IDR_MORE)] {
+        assert_eq!(feed.push(ms, lengths(&[unit])), []);
+    }
+    assert_eq!(feed.push(40, lengths(&[SLICE])), [whole(0, IDR, IDR_MORE)]);
+    // Stamps may go back as well, and the delimiter has a stamp of its own.
+    assert_eq!(feed.push(39, lengths(&[SLICE_MORE])), []);
+    assert_eq!(feed.push(43, lengths(&[SLICE_MORE])), []);
+    assert_eq!(feed.push(79, lengths(&[AUD])), [whole(40, SLICE, SLICE_MORE)]);
+    // A slice with another picture's stamp has lost the first one.
+    assert_eq!(feed.push(80, lengths(&[SLICE])), []);
+    let alone = |ms, units: &[&[u8]]| (ms, Bytes::from(lengths(units)));
+    assert_eq!(feed.push(120, lengths(&[SLICE_MORE])), [alone(80, &[AUD, SLICE])]);
+
+    // Where the picture has been passed on, the rest of it is no picture.
+    let mut feed = Feed::begun();
+    assert_eq!(feed.push(0, lengths(&[SLICE])), [alone(0, &[SLICE])]);
+    for ms in [3, 6, 9] {
+        assert_eq!(feed.try_push(ms, lengths(&[SLICE_MORE])), Err(Drop::Malformed));
+    }
+    assert!(feed.assembler.joins);
+}
+
+#[test]
+fn pictures_no_longer_wait_after_many_of_one_message() {
+    let mut feed = Feed::begun();
+    feed.push(0, lengths(&[SLICE]));
+    assert_eq!(feed.try_push(0, lengths(&[SLICE_MORE])), Err(Drop::Malformed));
+    let waiting = (1..1_000).find(|n| {
+        feed.push(n * 40, lengths(&[SLICE]));
+        feed.assembler.poll_timeout().is_none()
+    });
+    assert_eq!(waiting, Some(i64::from(WHOLE) + 1));
+    // Another slice in a message of its own, and they wait again.
+    assert_eq!(feed.push(50_000, lengths(&[SLICE])).len(), 1);
+    assert_eq!(feed.try_push(50_000, lengths(&[SLICE_MORE])), Err(Drop::Malformed));
+    for ms in (50_040..80_000).step_by(40) {
+        feed.push(ms, lengths(&[SLICE]));
+        assert_eq!(feed.push(ms, lengths(&[SLICE_MORE])), []);
+        assert!(feed.assembler.poll_timeout().is_some());
+    }
+}
+
+#[test]
 fn what_is_not_behind_lengths_of_the_stated_size_is_rewritten() {
     let mut feed = Feed::begun();
     let right = [(0, Bytes::from(lengths(&[AUD, IDR])))];
