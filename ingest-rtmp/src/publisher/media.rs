@@ -26,9 +26,11 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Media {
     assembler: Assembler,
-    /// The video's configuration from its next key frame on, if a picture that is not a key frame
-    /// contained it.
+    /// The video's configuration, if picture parameter sets in the stream differ from the track's.
     next: Option<avc::Config>,
+    /// Whether picture parameter sets have changed in the stream. Decoders may have others than the
+    /// track's, so key frames carry those in force.
+    sets_in_stream: bool,
     /// The configuration that was made from ADTS headers.
     adts: Option<[u8; 2]>,
     groups: Groups,
@@ -185,17 +187,11 @@ impl Publisher {
             config,
         } = picture;
         let entry = self.media.groups.enter(access, ms);
-        if let Some(config) = config.or_else(|| self.media.next.take()) {
-            // A decoder reads another picture parameter set from the stream in the middle of a
-            // group, but it starts at a key frame.
-            let waits = !entry.key && self.tracks.avc().is_some_and(|now| now.is_same_sequence(&config));
-            if waits {
-                self.media.next = Some(config);
-            } else {
-                self.media.next = None;
-                self.configure(Kind::Video, &config.record)?;
-            }
-        }
+        self.update_sets(config, entry.key)?;
+        let payload = match self.tracks.avc().map(|avc| self.media.next.as_ref().unwrap_or(avc)) {
+            Some(avc) if entry.key && self.media.sets_in_stream => avc.with_sets(payload),
+            _ => payload,
+        };
         let dts = ms.saturating_mul(TICKS_PER_MS);
         let unit = AccessUnit {
             dts,
@@ -210,6 +206,27 @@ impl Publisher {
             self.watch_groups();
         }
         Ok(())
+    }
+
+    /// Takes the configuration that a picture brings. `key`: the picture starts a group.
+    ///
+    /// Other picture parameter sets alone leave the track as it is: decoders read them from the
+    /// stream (ITU-T H.264 7.4.1.2.1), and some encoders change them in each group. Those that
+    /// arrive up to the first key frame become the track's, so that the init segment has them.
+    fn update_sets(&mut self, config: Option<avc::Config>, key: bool) -> Result<(), Refusal> {
+        let shown = self.tracks.video.as_ref().is_some_and(|track| track.shown);
+        let begins = key && !shown;
+        let Some(config) = config.or_else(|| self.media.next.take_if(|_| begins)) else {
+            return Ok(());
+        };
+        if !begins && self.tracks.avc().is_some_and(|now| now.is_same_sequence(&config)) {
+            self.media.next = Some(config);
+            self.media.sets_in_stream |= shown;
+            return Ok(());
+        }
+        self.media.next = None;
+        self.media.sets_in_stream = false;
+        self.configure(Kind::Video, &config.record)
     }
 
     fn sound(&mut self, dts: i64, payload: Bytes, now: Instant) -> Result<(), Refusal> {

@@ -511,14 +511,26 @@ fn a_sequence_header_in_byte_stream_form_is_read() {
     );
 }
 
+/// Another picture parameter set of the same id, one of id 1, and `SPS` of level 3.1.
+const OTHER_PPS: &[u8] = &hex!("00000006 68ebe3cb22d0");
+const ADDED_PPS: &[u8] = &hex!("00000006 685be3cb22c0");
+const OTHER_SPS: &[u8] = &hex!("00000019 6764001facd940a02ff9701100000303e90000ea600f162d96");
+const AUD: &[u8] = &hex!("00000002 09f0");
+
+/// A video message, of a key frame or another, with these units.
+fn units(key: bool, units: &[&[u8]]) -> Bytes {
+    let head: &[u8] = if key { &[0x17, 1, 0, 0, 0] } else { &[0x27, 1, 0, 0, 0] };
+    [head, &units.concat()].concat().into()
+}
+
 #[test]
-fn parameter_sets_that_change_in_the_stream_reconfigure_the_track() {
+fn a_sequence_parameter_set_that_changes_in_the_stream_reconfigures_the_track() {
     let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
     let mut consumer = feed.live().unwrap().subscribe();
-    let other = hex!("00000006 68ebe3cb22d0");
-    feed.video(40, video_frame(&[SPS, &other, IDR].concat())).unwrap();
-    feed.video(80, video_frame(&[SPS, &other, IDR].concat())).unwrap();
+    for ms in [40, 80] {
+        feed.video(ms, units(true, &[OTHER_SPS, PPS, IDR])).unwrap();
+    }
     let events: Vec<_> = std::iter::from_fn(|| consumer.try_next()).collect();
     let [
         Event::Frame { .. },
@@ -529,39 +541,92 @@ fn parameter_sets_that_change_in_the_stream_reconfigure_the_track() {
     else {
         panic!("{events:?}")
     };
-    assert_eq!(config.record(), AVC_SAME_STRING);
+    assert_eq!(config.record(), AVC_OTHER_STRING);
+}
+
+/// The payloads of frames from the newest group on, and how many configurations come between.
+fn payloads(consumer: &mut media_core::broadcast::Consumer) -> (Vec<Bytes>, usize) {
+    let (mut payloads, mut configs) = (Vec::new(), 0);
+    while let Some(event) = consumer.try_next() {
+        match event {
+            Event::Frame { frame, .. } => payloads.push(frame.payload),
+            Event::Config { .. } => configs += 1,
+            _ => {}
+        }
+    }
+    (payloads, configs)
 }
 
 #[test]
-fn a_picture_parameter_set_in_the_middle_of_a_group_keeps_the_group_and_the_next_key_frame_brings_it() {
-    // With other content, which the key frame repeats or not, and one with another id beside it.
-    let (other, added) = (hex!("00000006 68ebe3cb22d0"), hex!("00000006 685be3cb22c0"));
-    for key in [IDR.to_vec(), [SPS, &other, IDR].concat()] {
-        let mut feed = Feed::of_video();
-        feed.video(0, video_frame(IDR)).unwrap();
-        let mut consumer = feed.live().unwrap().subscribe();
-        feed.video(40, video_frame(&[&other, SLICE].concat())).unwrap();
-        feed.video(80, video_frame(&[&added, SLICE].concat())).unwrap();
-        feed.video(120, video_frame(SLICE)).unwrap();
-        feed.video(160, [&[0x17, 1, 0, 0, 0][..], &key].concat().into())
-            .unwrap();
-        assert_eq!(feed.metrics.dropped(Drop::BeforeKey), 0);
-        let events: Vec<_> = std::iter::from_fn(|| consumer.try_next()).collect();
-        let [
-            Event::Frame { .. },
-            Event::Frame { .. },
-            Event::Frame { .. },
-            Event::Frame { .. },
-            Event::Config { config, .. },
-            Event::Frame { .. },
-        ] = &events[..]
-        else {
-            panic!("{events:?}")
-        };
-        let record = config.record();
-        let holds = |set: &[u8]| record.windows(set.len()).any(|bytes| *bytes == set[..]);
-        assert!(holds(&other[4..]) && holds(&added[4..]) && !holds(&AVC[AVC.len() - 10..AVC.len() - 4]));
+fn picture_parameter_sets_that_change_in_the_stream_stay_in_it_and_key_frames_carry_those_in_force() {
+    let mut feed = Feed::of_video();
+    feed.video(0, video_frame(IDR)).unwrap();
+    let mut consumer = feed.live().unwrap().subscribe();
+    // At a key frame, in the middle of a group, of another id, and back.
+    let sent: [(bool, &[&[u8]]); 8] = [
+        (true, &[OTHER_PPS, IDR]),
+        (true, &[IDR]),
+        (false, &[SLICE]),
+        (false, &[ADDED_PPS, SLICE]),
+        (true, &[AUD, IDR]),
+        (true, &[AUD, SPS, OTHER_PPS, ADDED_PPS, IDR]),
+        (false, &[PPS, SLICE]),
+        (true, &[OTHER_PPS, IDR]),
+    ];
+    for ((key, message), ms) in sent.into_iter().zip((40..).step_by(40)) {
+        feed.video(ms, units(key, message)).unwrap();
     }
+    let (frames, configs) = payloads(&mut consumer);
+    assert_eq!(configs, 0);
+    let mut expected: Vec<_> = sent.iter().map(|(_, units)| units.concat()).collect();
+    expected[1] = [SPS, OTHER_PPS, IDR].concat();
+    expected[4] = [AUD, SPS, OTHER_PPS, ADDED_PPS, IDR].concat();
+    // It brings one of two: the whole come before it.
+    expected[7] = [SPS, ADDED_PPS, OTHER_PPS, OTHER_PPS, IDR].concat();
+    assert_eq!(frames[1..], expected);
+}
+
+#[test]
+fn picture_parameter_sets_that_change_all_the_time_do_not_end_a_publisher() {
+    let mut feed = Feed::of_video();
+    feed.video(0, video_frame(IDR)).unwrap();
+    let mut consumer = feed.live().unwrap().subscribe();
+    for n in 1..200 {
+        let set = if n % 2 == 0 { PPS } else { OTHER_PPS };
+        feed.video(
+            n * 40,
+            units(n % 25 == 0, &[set, if n % 25 == 0 { IDR } else { SLICE }]),
+        )
+        .unwrap();
+    }
+    let (frames, configs) = payloads(&mut consumer);
+    assert_eq!((frames.len(), configs), (200, 0));
+}
+
+#[test]
+fn a_sequence_header_that_repeats_the_tracks_sets_puts_them_in_force_again() {
+    let mut feed = Feed::of_video();
+    feed.video(0, video_frame(IDR)).unwrap();
+    let mut consumer = feed.live().unwrap().subscribe();
+    feed.video(40, units(true, &[OTHER_PPS, IDR])).unwrap();
+    feed.video(80, video_config(AVC)).unwrap();
+    feed.video(80, video_frame(IDR)).unwrap();
+    let (frames, configs) = payloads(&mut consumer);
+    assert_eq!((&frames[2][..], configs), (&[SPS, PPS, IDR].concat()[..], 0));
+}
+
+#[test]
+fn picture_parameter_sets_in_front_of_the_first_key_frame_become_the_tracks() {
+    for first in [&[OTHER_PPS, IDR][..], &[SPS, OTHER_PPS, IDR]] {
+        let mut feed = Feed::of_video();
+        feed.video(0, units(true, first)).unwrap();
+        assert_eq!(feed.live().unwrap().tracks()[0].config.record(), AVC_SAME_STRING);
+    }
+    // They stand in a picture that is dropped.
+    let mut feed = Feed::of_video();
+    feed.video(0, units(false, &[OTHER_PPS, SLICE])).unwrap();
+    feed.video(40, video_frame(IDR)).unwrap();
+    assert_eq!(feed.live().unwrap().tracks()[0].config.record(), AVC_SAME_STRING);
 }
 
 /// An ADTS frame of 44.1 kHz, stereo, around an access unit of three bytes.

@@ -169,6 +169,18 @@ impl Config {
         units
     }
 
+    /// Returns a key frame that holds all picture parameter sets: `key_frame` itself if it does,
+    /// otherwise a copy with the parameter sets after its access unit delimiter, if it has one.
+    pub fn with_sets(&self, key_frame: Bytes) -> Bytes {
+        let [_, picture] = parameter_sets(&self.record).unwrap_or_default();
+        let has = |set: &&[u8]| nal::units(&key_frame, self.length_size).any(|unit| unit == *set);
+        if picture.iter().all(has) {
+            return key_frame;
+        }
+        let (delimiter, rest) = key_frame.split_at(nal::delimiter_len(&key_frame, self.length_size));
+        [delimiter, &self.sets_in_band(), rest].concat().into()
+    }
+
     /// Reads a sequence header in byte stream form instead of a record: parameter sets between
     /// start codes.
     pub fn parse_byte_stream(header: &[u8]) -> Option<Self> {
