@@ -12,6 +12,7 @@ use std::{
 };
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use net_core::Counted;
 use packager::{Changed, Live, Presentation, Skip};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
@@ -24,7 +25,7 @@ use crate::{
     conditions::Conditions,
     cors::{Cors, Grant},
     media::{self, Found},
-    metrics::{Counted, Kind},
+    metrics::Kind,
     notes::Notes,
     path::Object,
     router::{Router, SOON},

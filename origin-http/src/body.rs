@@ -18,11 +18,11 @@ use std::{
 use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use net_core::InFlight;
 use packager::{Follow, Rope};
 
 use crate::{
     access_log::Entry,
-    admission::InFlight,
     schedule::{self, Schedule, Turn},
     urgency::Rank,
 };

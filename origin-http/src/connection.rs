@@ -30,6 +30,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulConnection,
 };
+use net_core::{Signal, Usage};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, MissedTickBehavior, interval_at, timeout},
@@ -39,7 +40,6 @@ use tracing::{Instrument, Span, debug, level_filters::LevelFilter};
 
 use crate::{
     activity::{Activity, Deliveries},
-    admission::Usage,
     answer::{self, Lifetime},
     answering::Answering,
     body::{Body, BoxError},
@@ -50,7 +50,6 @@ use crate::{
     rest::Rest,
     router::{Asker, Router},
     schedule::Schedule,
-    signal::Signal,
     socket::{Prefix, Protocol, Socket},
     tls,
 };

@@ -36,6 +36,7 @@ use std::{
 };
 
 use http::{HeaderValue, Response, StatusCode, header::RETRY_AFTER, request::Parts};
+use net_core::{Counted, Places};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
@@ -43,10 +44,8 @@ use tracing::debug;
 use crate::{
     answer::{Lifetime, refuse},
     body::Body,
-    metrics::Counted,
     notes,
     path::Resource,
-    places::Places,
 };
 use budget::Budget;
 use cache::{Cache, Failure, Found, Start};

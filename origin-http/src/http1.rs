@@ -19,6 +19,7 @@ use std::{
 use bytes::{Buf, BytesMut};
 use http::{HeaderValue, Method, Response, header};
 use http_body::Body as _;
+use net_core::Usage;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     task::{coop::consume_budget, unconstrained},
@@ -27,7 +28,6 @@ use tokio::{
 
 use self::head::{Framing, Head};
 use crate::{
-    admission::Usage,
     answering::Answering,
     body::{Body, Data},
     config::ms,

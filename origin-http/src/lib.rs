@@ -10,7 +10,6 @@
 
 mod access_log;
 mod activity;
-mod admission;
 mod answer;
 mod answering;
 mod audience;
@@ -32,7 +31,6 @@ mod metrics;
 mod notes;
 mod pages;
 pub mod path;
-mod places;
 mod posters;
 mod quic;
 pub mod range;
@@ -43,7 +41,6 @@ mod router;
 mod sample;
 mod schedule;
 mod server;
-mod signal;
 mod site;
 mod socket;
 #[cfg(test)]

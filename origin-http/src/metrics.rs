@@ -1,8 +1,9 @@
 //! What the origin counts, for Prometheus. Labels come from closed sets.
 
-use std::{borrow::Borrow, fmt};
+use std::fmt;
 
 use http::StatusCode;
+use net_core::{Events, Limit};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -157,25 +158,28 @@ impl Metrics {
     }
 
     /// An idle connection is closed because this limit was reached.
-    pub(crate) fn evict(&self, reason: Reason) {
+    fn evict(&self, reason: Reason) {
         self.evicted.get_or_create(&ReasonLabels { reason }).inc();
     }
 }
 
-/// Counts one up in a gauge for as long as it lives.
-#[derive(Debug)]
-pub(crate) struct Counted<G: Borrow<Gauge>>(G);
+impl Events for Metrics {
+    fn refused(&self, limit: Limit) {
+        self.refuse(limit.into());
+    }
 
-impl<G: Borrow<Gauge>> Counted<G> {
-    pub(crate) fn new(gauge: G) -> Self {
-        gauge.borrow().inc();
-        Self(gauge)
+    fn evicted(&self, limit: Limit) {
+        self.evict(limit.into());
     }
 }
 
-impl<G: Borrow<Gauge>> Drop for Counted<G> {
-    fn drop(&mut self) {
-        self.0.borrow().dec();
+impl From<Limit> for Reason {
+    fn from(limit: Limit) -> Self {
+        match limit {
+            Limit::Total => Self::Connections,
+            Limit::Address => Self::Address,
+            Limit::Descriptors => Self::Descriptors,
+        }
     }
 }
 

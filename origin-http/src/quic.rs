@@ -26,6 +26,7 @@ mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use net_core::{Admission, Signal};
 use quinn::{Incoming, TokioRuntime, VarInt};
 use rustls::server::ResolvesServerCert;
 use tokio::time::{Instant, timeout};
@@ -33,10 +34,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, debug_span, info};
 
 use crate::{
-    admission::Admission,
     config::{Config, Https, ms},
     connection::Context,
-    signal::Signal,
 };
 
 use self::connection::{Entrance, Place};
@@ -97,7 +96,12 @@ pub(crate) async fn serve(endpoint: Endpoint, context: &Arc<Context>, admission:
         context: Arc::clone(context),
         admission: Arc::clone(admission),
         abort: abort.clone(),
-        handshakes: Admission::new("QUIC handshakes", MAX_HANDSHAKES, endpoint.handshakes_per_address),
+        handshakes: Admission::new(
+            "QUIC handshakes",
+            MAX_HANDSHAKES,
+            endpoint.handshakes_per_address,
+            Arc::new(context.router.metrics().clone()),
+        ),
         retry_from: endpoint.retry_from,
     };
     loop {
@@ -164,7 +168,7 @@ impl Door {
         // An address that may be forged must not use up the share of its owner.
         let address = validated.then(|| peer.ip());
         let now = Instant::now();
-        let admitted = self.handshakes.admit(address, now, metrics).and_then(|handshake| {
+        let admitted = self.handshakes.admit(address, now).and_then(|handshake| {
             let place = address.map(|address| Place::take(&self.admission, address, now, metrics));
             Ok((handshake, place.transpose()?))
         });

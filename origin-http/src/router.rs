@@ -16,6 +16,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, 
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
 use media_core::{BroadcastId, ChannelName, TrackName};
+use net_core::Counted;
 use packager::{Live, Presentation, Presentations, Site};
 use tokio::time::{Instant, timeout};
 
@@ -32,7 +33,7 @@ use crate::{
     directives::{self, Directives, Reload},
     edge::Edge,
     media::{self, Found},
-    metrics::{Counted, Kind, Metrics, Reason},
+    metrics::{Kind, Metrics, Reason},
     notes::Notes,
     pages::Pages,
     path::{Listing, Object, Resource},

@@ -14,6 +14,7 @@ use std::{
 };
 
 use http::HeaderValue;
+use net_core::{Admission, Counted, Signal};
 use rustls::server::ResolvesServerCert;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -26,13 +27,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, debug, debug_span, info, level_filters::LevelFilter, warn};
 
 use crate::{
-    admission::Admission,
     config::{Config, Https, ms},
     connection::{self, Context},
-    metrics::Counted,
     quic::{self, QuicSocket},
     router::Router,
-    signal::Signal,
     tls,
 };
 
@@ -156,8 +154,10 @@ impl Server {
     async fn run(self, retire: Signal, drain: Signal) {
         let tasks = TaskTracker::new();
         let drain_for = ms(self.config.drain_ms);
+        let metrics = self.router.metrics().clone();
+        let events = || Arc::new(metrics.clone());
         let (max, max_per_address) = (self.config.max_connections, self.config.max_connections_per_address);
-        let admission = Admission::new("http connections", max, max_per_address);
+        let admission = Admission::new("http connections", max, max_per_address, events());
         let context = Arc::new(Context {
             router: self.router,
             config: self.config,
@@ -201,7 +201,12 @@ impl Server {
             context.ours = true;
             let door = Door {
                 context: Arc::new(context),
-                admission: Admission::new("connections of the process after this one", MAX_LOCAL, MAX_LOCAL),
+                admission: Admission::new(
+                    "connections of the process after this one",
+                    MAX_LOCAL,
+                    MAX_LOCAL,
+                    events(),
+                ),
                 ..door.clone()
             };
             listeners.spawn(door.accept(listener, drain.clone(), drain.clone()));
@@ -266,13 +271,13 @@ impl Door {
                     }
                     failing = true;
                     if matches!(err.raw_os_error(), Some(EMFILE | ENFILE)) {
-                        self.admission.free_descriptors(metrics);
+                        self.admission.free_descriptors();
                     }
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            let Ok(permit) = self.admission.admit(Some(peer.ip()), Instant::now(), metrics) else {
+            let Ok(permit) = self.admission.admit(Some(peer.ip()), Instant::now()) else {
                 debug!(%peer, "too many connections");
                 continue;
             };

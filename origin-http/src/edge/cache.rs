@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use net_core::{Places, Seat};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +20,6 @@ use super::{
     metrics::Outcome,
     object::Object,
 };
-use crate::places::{Places, Seat};
 
 /// Number of locks, so that viewers seldom wait for each other.
 const SHARDS: usize = 16;

@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use h3::error::{Code, ConnectionError};
+use net_core::{Admission, Counted, Limit, Permit};
 use prometheus_client::metrics::gauge::Gauge;
 use quinn::{Incoming, ZeroRttAccepted};
 use tokio::{
@@ -21,10 +22,9 @@ use tracing::{Instrument, Span, debug};
 
 use crate::{
     activity::Deliveries,
-    admission::{Admission, Permit},
     config::ms,
     connection::Context,
-    metrics::{Counted, Metrics, Reason},
+    metrics::{Metrics, Reason},
 };
 
 use super::{
@@ -61,9 +61,9 @@ impl Place {
         address: IpAddr,
         now: Instant,
         metrics: &Metrics,
-    ) -> Result<Self, Reason> {
+    ) -> Result<Self, Limit> {
         Ok(Self {
-            permit: admission.admit(Some(address), now, metrics)?,
+            permit: admission.admit(Some(address), now)?,
             _counted: Counted::new(metrics.connections.clone()),
         })
     }

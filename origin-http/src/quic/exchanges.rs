@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::admission::{InFlight, Usage};
+use net_core::{InFlight, Usage};
 
 /// Begins exchanges of a connection.
 #[derive(Debug)]
@@ -67,40 +67,40 @@ impl Exchanges {
 
 #[cfg(test)]
 mod tests {
+    use net_core::Admission;
     use tokio::time::Instant;
 
     use super::*;
-    use crate::{admission::Admission, metrics::Metrics};
 
     #[test]
     fn an_early_exchange_keeps_its_connection_from_the_moment_that_this_has_its_place() {
-        let (metrics, now) = (Metrics::default(), Instant::now());
-        let admission = Admission::new("connections", 1, 1);
+        let now = Instant::now();
+        let admission = Admission::new("connections", 1, 1, Arc::new(()));
         let exchanges = Exchanges::new(None);
         let early = [exchanges.begin(), exchanges.begin()];
-        let permit = admission.admit(None, now, &metrics).unwrap();
+        let permit = admission.admit(None, now).unwrap();
         exchanges.admit(permit.usage());
         let later = exchanges.begin();
         let [first, second] = early;
         drop((first, later));
-        assert!(admission.admit(None, now, &metrics).is_err());
+        assert!(admission.admit(None, now).is_err());
         drop(second);
-        assert!(admission.admit(None, now, &metrics).is_ok());
+        assert!(admission.admit(None, now).is_ok());
         assert!(permit.usage().is_closed() && exchanges.begin().is_none());
     }
 
     #[test]
     fn a_connection_without_early_exchanges_is_idle_when_it_gets_its_place() {
-        let (metrics, now) = (Metrics::default(), Instant::now());
+        let now = Instant::now();
         for has_place in [false, true] {
-            let admission = Admission::new("connections", 1, 1);
-            let permit = admission.admit(None, now, &metrics).unwrap();
+            let admission = Admission::new("connections", 1, 1, Arc::new(()));
+            let permit = admission.admit(None, now).unwrap();
             let exchanges = Exchanges::new(has_place.then(|| Arc::clone(permit.usage())));
             if !has_place {
                 drop(exchanges.begin());
                 exchanges.admit(permit.usage());
             }
-            assert!(admission.admit(None, now, &metrics).is_ok());
+            assert!(admission.admit(None, now).is_ok());
         }
     }
 }

@@ -16,6 +16,7 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, StatusCode};
+use net_core::{Admission, SayOnDrop, Signal};
 use prometheus_client::{encoding::text, registry::Registry};
 use quinn::{ClientConfig, RecvStream, SendStream, TransportConfig, crypto::rustls::QuicClientConfig};
 use rustls::{RootCertStore, crypto::ring, pki_types::PrivateKeyDer, sign::SingleCertAndKey};
@@ -24,9 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Config, Https, PublicUrl, QuicHandover, QuicSocket,
-    admission::Admission,
     connection::Context,
-    signal::{SayOnDrop, Signal},
     stage::{PART, SEGMENT, Stage},
 };
 
@@ -117,7 +116,12 @@ impl Running {
         let quic = endpoint.quic.clone();
         let (retire, abort) = (Signal::default(), Signal::default());
         let (max, max_per_address) = (config.max_connections, config.max_connections_per_address);
-        let admission = Admission::new("http connections", max, max_per_address);
+        let admission = Admission::new(
+            "http connections",
+            max,
+            max_per_address,
+            Arc::new(stage.metrics.clone()),
+        );
         let context = Arc::new(Context {
             router: Arc::clone(&stage.router),
             config,

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use net_core::Usage;
 use rustls::{ClientConfig, ClientConnection};
 use tokio::io::{DuplexStream, duplex};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{frames::*, *};
-use crate::{admission::Usage, config::Https, connection, metrics::Metrics, quic::QuicSocket, signal::Signal, tls};
+use crate::{config::Https, connection, quic::QuicSocket, tls};
 
 struct Secure {
     stage: Stage,
@@ -307,8 +308,8 @@ async fn narrow(stage: &Stage) -> Raw<TlsStream<DuplexStream>> {
 
 /// Of a connection that nobody displaces.
 fn usage() -> Arc<Usage> {
-    let admission = Admission::new("connections", 1, 1);
-    let permit = admission.admit(None, Instant::now(), &Metrics::default()).unwrap();
+    let admission = Admission::new("connections", 1, 1, Arc::new(()));
+    let permit = admission.admit(None, Instant::now()).unwrap();
     Arc::clone(permit.usage())
 }
 

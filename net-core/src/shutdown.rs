@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Signal(Arc<Shared>);
+pub struct Signal(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -25,26 +25,27 @@ struct Shared {
 
 /// Says it when dropped.
 #[derive(Debug)]
-pub(crate) struct SayOnDrop(Signal);
+pub struct SayOnDrop(Signal);
 
 impl Signal {
     /// From now on it is said.
-    pub(crate) fn say(&self) {
+    pub fn say(&self) {
         self.0.is_said.store(true, Ordering::Release);
         self.0.said.cancel();
     }
 
-    pub(crate) fn is_said(&self) -> bool {
+    /// Whether it is said.
+    pub fn is_said(&self) -> bool {
         self.0.is_said.load(Ordering::Acquire)
     }
 
     /// Waits until it is said. Cancel-safe.
-    pub(crate) async fn said(&self) {
+    pub async fn said(&self) {
         self.0.said.cancelled().await;
     }
 
     /// Does `what`, unless it is said before that has ended.
-    pub(crate) async fn unless_said(&self, what: impl Future<Output = ()>) {
+    pub async fn unless_said(&self, what: impl Future<Output = ()>) {
         let (mut what, mut said) = (pin!(what), pin!(self.said()));
         let mut is_heard = false;
         poll_fn(|cx| {
@@ -64,7 +65,8 @@ impl Signal {
         .await;
     }
 
-    pub(crate) fn say_on_drop(&self) -> SayOnDrop {
+    /// Says it when the result is dropped.
+    pub fn say_on_drop(&self) -> SayOnDrop {
         SayOnDrop(self.clone())
     }
 }

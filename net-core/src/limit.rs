@@ -17,9 +17,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
     future::poll_fn,
     mem,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -30,7 +31,7 @@ use std::{
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::metrics::{Metrics, Reason};
+use crate::Host;
 
 /// One place of so many is kept for addresses that have no connection.
 const RESERVE: usize = 16;
@@ -44,14 +45,37 @@ const DESCRIPTORS: usize = 32;
 /// The log has at most one line in this time about each limit.
 const LOG_INTERVAL_MS: u64 = 60_000;
 
+/// The limit that a new connection meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Of all connections.
+    Total,
+    /// Of the connections of one address.
+    Address,
+    /// Of the process: file descriptors.
+    Descriptors,
+}
+
+/// Receives what happens at a limit, for metrics.
+pub trait Events: fmt::Debug + Send + Sync {
+    /// A new connection was refused.
+    fn refused(&self, _limit: Limit) {}
+
+    /// An idle connection was closed to make room.
+    fn evicted(&self, _limit: Limit) {}
+}
+
+impl Events for () {}
+
 /// The open connections of all listeners, and those that may be.
 #[derive(Debug)]
-pub(crate) struct Admission {
+pub struct Admission {
     /// For the log: of what there are so many.
     name: &'static str,
     max: usize,
     max_per_address: usize,
     epoch: Instant,
+    events: Arc<dyn Events>,
     table: Mutex<Table>,
 }
 
@@ -71,20 +95,16 @@ struct Table {
 /// Milliseconds after the epoch when a connection became idle, and its serial number.
 type Age = (u64, u64);
 
-/// The owner of an address: with IPv6, one host has a /64. IPv4 is mapped into IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Host(Ipv6Addr);
-
 /// An admitted connection. Dropped, it leaves its place to another.
 #[derive(Debug)]
-pub(crate) struct Permit(Arc<Usage>);
+pub struct Permit(Arc<Usage>);
 
 /// Whether a connection is idle, and since when.
 ///
 /// One word, from the low end: 40 bits of milliseconds after the epoch when it became idle, 22 bits that count exchanges,
 /// [`UNLISTED`], [`CLOSED`].
 #[derive(Debug)]
-pub(crate) struct Usage {
+pub struct Usage {
     state: AtomicU64,
     /// The task that serves the connection.
     waker: Mutex<Option<Waker>>,
@@ -98,7 +118,7 @@ pub(crate) struct Usage {
 
 /// An exchange on a connection, which is not idle for as long as this lives.
 #[derive(Debug)]
-pub(crate) struct InFlight(Arc<Usage>);
+pub struct InFlight(Arc<Usage>);
 
 /// An exchange in [`Usage`]'s word.
 const EXCHANGE: u64 = 1 << 40;
@@ -128,13 +148,14 @@ struct Notice {
 }
 
 impl Admission {
-    /// At most `max` connections at once, and `max_per_address` of one address. `name` is for the log.
-    pub(crate) fn new(name: &'static str, max: usize, max_per_address: usize) -> Arc<Self> {
+    /// At most `max` connections at once, and `max_per_address` of one address. `name` is for the log, `events` for metrics.
+    pub fn new(name: &'static str, max: usize, max_per_address: usize, events: Arc<dyn Events>) -> Arc<Self> {
         Arc::new(Self {
             name,
             max,
             max_per_address,
             epoch: Instant::now(),
+            events,
             table: Mutex::default(),
         })
     }
@@ -142,13 +163,8 @@ impl Admission {
     /// A permit for a connection from `address`, which is `None` where the address may be forged; an idle one may be closed for it.
     ///
     /// # Errors
-    /// The limit that is reached: [`Reason::Connections`] or [`Reason::Address`].
-    pub(crate) fn admit(
-        self: &Arc<Self>,
-        address: Option<IpAddr>,
-        now: Instant,
-        metrics: &Metrics,
-    ) -> Result<Permit, Reason> {
+    /// The limit that is reached: [`Limit::Total`] or [`Limit::Address`].
+    pub fn admit(self: &Arc<Self>, address: Option<IpAddr>, now: Instant) -> Result<Permit, Limit> {
         let now_ms = self.ms(now);
         let host = address.map(Host::of);
         let mut table = self.table();
@@ -161,7 +177,7 @@ impl Admission {
                     let notice = table.notice(limit, now_ms, |notice| notice.refused += 1);
                     let open = table.open;
                     drop(table);
-                    metrics.refuse(limit);
+                    self.events.refused(limit);
                     self.log(limit, notice, open, address);
                     return Err(limit);
                 }
@@ -174,47 +190,47 @@ impl Admission {
         let notice = table.notice(limit, now_ms, |notice| notice.closed += 1);
         let open = table.open;
         drop(table);
-        metrics.evict(limit);
+        self.events.evicted(limit);
         self.log(limit, notice, open, address);
         closed.wake();
         Ok(permit)
     }
 
     /// Closes some of the connections that have been idle longest, because there are no file descriptors.
-    pub(crate) fn free_descriptors(&self, metrics: &Metrics) {
+    pub fn free_descriptors(&self) {
         for _ in 0..DESCRIPTORS {
             let closed = self.table().close_idlest(None);
             let Some(closed) = closed else { break };
-            metrics.evict(Reason::Descriptors);
+            self.events.evicted(Limit::Descriptors);
             closed.wake();
         }
     }
 
     /// Connections that are open and were not told to close.
-    pub(crate) fn open(&self) -> usize {
+    pub fn open(&self) -> usize {
         self.table().open
     }
 
     /// The limit that a new connection of `host` meets.
-    fn limit(&self, table: &Table, host: Option<Host>) -> Option<Reason> {
+    fn limit(&self, table: &Table, host: Option<Host>) -> Option<Limit> {
         let here = host.map_or(0, |host| table.of(host));
         let reserved = if here == 0 { 0 } else { self.max / RESERVE };
         if host.is_some() && here >= self.max_per_address {
-            Some(Reason::Address)
+            Some(Limit::Address)
         } else if table.open + reserved >= self.max {
-            Some(Reason::Connections)
+            Some(Limit::Total)
         } else {
             None
         }
     }
 
-    fn log(&self, limit: Reason, notice: Option<Notice>, open: usize, address: Option<IpAddr>) {
+    fn log(&self, limit: Limit, notice: Option<Notice>, open: usize, address: Option<IpAddr>) {
         let Some(Notice { closed, refused, .. }) = notice else {
             return;
         };
         let (of, address) = (self.name, address.map(tracing::field::display));
         match limit {
-            Reason::Address => {
+            Limit::Address => {
                 let limit = self.max_per_address;
                 warn!(
                     of,
@@ -270,13 +286,13 @@ impl Table {
     }
 
     /// Closes an idle connection in favour of one of `host`, which meets `limit`.
-    fn close_for(&mut self, host: Option<Host>, limit: Reason) -> Option<Arc<Usage>> {
+    fn close_for(&mut self, host: Option<Host>, limit: Limit) -> Option<Arc<Usage>> {
         if self.closing >= MAX_CLOSING {
             return None;
         }
         let own = host.and_then(|host| self.close_idlest(Some(host)));
         match limit {
-            Reason::Address => own,
+            Limit::Address => own,
             _ => own.or_else(|| self.close_idlest(None)),
         }
     }
@@ -342,8 +358,8 @@ impl Table {
     }
 
     /// Counts an event at `limit`; the sums since the last line if the log is to have one.
-    fn notice(&mut self, limit: Reason, now_ms: u64, count: impl FnOnce(&mut Notice)) -> Option<Notice> {
-        let notice = &mut self.notices[usize::from(limit == Reason::Address)];
+    fn notice(&mut self, limit: Limit, now_ms: u64, count: impl FnOnce(&mut Notice)) -> Option<Notice> {
+        let notice = &mut self.notices[usize::from(limit == Limit::Address)];
         count(notice);
         if now_ms < notice.next_ms {
             return None;
@@ -361,7 +377,7 @@ impl Table {
 
 impl Permit {
     /// The connection's use, to be told of its exchanges.
-    pub(crate) fn usage(&self) -> &Arc<Usage> {
+    pub fn usage(&self) -> &Arc<Usage> {
         &self.0
     }
 }
@@ -384,7 +400,7 @@ impl Drop for Permit {
 
 impl Usage {
     /// Begins an exchange: a request is whole, or written bytes wait for the peer. False if the connection is to close.
-    pub(crate) fn begin(&self) -> bool {
+    pub fn begin(&self) -> bool {
         let begin = |state: u64| (state & CLOSED == 0).then_some(state + EXCHANGE);
         self.state
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, begin)
@@ -392,7 +408,7 @@ impl Usage {
     }
 
     /// Ends an exchange that was begun.
-    pub(crate) fn end(self: &Arc<Self>, now: Instant) {
+    pub fn end(self: &Arc<Self>, now: Instant) {
         let now_ms = self.admission.ms(now);
         let end = |state: u64| {
             Some(match state & EXCHANGES {
@@ -409,17 +425,17 @@ impl Usage {
     }
 
     /// The same as [`Usage::begin`], ended when the result is dropped.
-    pub(crate) fn exchange(self: &Arc<Self>) -> Option<InFlight> {
+    pub fn exchange(self: &Arc<Self>) -> Option<InFlight> {
         self.begin().then(|| InFlight(Arc::clone(self)))
     }
 
     /// Whether the connection is to close, because another needs its place.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.state.load(Ordering::Acquire) & CLOSED != 0
     }
 
     /// Waits until the connection is to close. The task that asks is woken; it must stay the same.
-    pub(crate) async fn closed(&self) {
+    pub async fn closed(&self) {
         let mut is_heard = false;
         poll_fn(|cx| match mem::replace(&mut is_heard, true) {
             true if self.is_closed() => Poll::Ready(()),
@@ -430,7 +446,7 @@ impl Usage {
     }
 
     /// Ready if the connection is to close; else the task is woken then.
-    pub(crate) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
         if waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
@@ -466,15 +482,6 @@ impl Usage {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.end(Instant::now());
-    }
-}
-
-impl Host {
-    pub(crate) fn of(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64),
-            IpAddr::V4(v4) => Ipv4Addr::to_ipv6_mapped(&v4),
-        })
     }
 }
 

@@ -11,15 +11,13 @@ use super::*;
 /// An admission at whose clock each step is a millisecond later.
 struct Stage {
     admission: Arc<Admission>,
-    metrics: Metrics,
     now: Instant,
 }
 
 impl Stage {
     fn new(max: usize, max_per_address: usize) -> Self {
         Self {
-            admission: Admission::new("connections", max, max_per_address),
-            metrics: Metrics::default(),
+            admission: Admission::new("connections", max, max_per_address, Arc::new(())),
             now: Instant::now(),
         }
     }
@@ -29,9 +27,9 @@ impl Stage {
         self.now
     }
 
-    fn admit(&mut self, last: u8) -> Result<Permit, Reason> {
+    fn admit(&mut self, last: u8) -> Result<Permit, Limit> {
         let (address, now) = (IpAddr::from([192, 0, 2, last]), self.step());
-        self.admission.admit(Some(address), now, &self.metrics)
+        self.admission.admit(Some(address), now)
     }
 
     fn exchange(&mut self, permit: &Permit) {
@@ -75,9 +73,9 @@ fn a_connection_with_an_answer_on_its_way_is_never_displaced() {
     let mut stage = Stage::new(2, 2);
     let [a, b] = [1, 2].map(|last| stage.admit(last).unwrap());
     assert!(a.usage().begin() && a.usage().begin() && b.usage().begin());
-    assert_eq!(stage.admit(3).unwrap_err(), Reason::Connections);
+    assert_eq!(stage.admit(3).unwrap_err(), Limit::Total);
     a.usage().end(stage.step());
-    assert_eq!(stage.admit(3).unwrap_err(), Reason::Connections);
+    assert_eq!(stage.admit(3).unwrap_err(), Limit::Total);
     // What was found active is found again when it is idle.
     a.usage().end(stage.step());
     let c = stage.admit(3).unwrap();
@@ -103,7 +101,7 @@ fn at_the_limit_of_its_address_a_connection_displaces_one_of_that_alone() {
     let c = stage.admit(2).unwrap();
     assert_eq!(closed([&other, &a, &b, &c]), [false, true, false, false]);
     assert!(b.usage().begin() && c.usage().begin());
-    assert_eq!(stage.admit(2).unwrap_err(), Reason::Address);
+    assert_eq!(stage.admit(2).unwrap_err(), Limit::Address);
 }
 
 #[test]
@@ -112,14 +110,14 @@ fn the_last_places_are_for_addresses_that_have_none() {
     let active = |stage: &mut Stage, last| {
         let permit = stage.admit(last)?;
         assert!(permit.usage().begin());
-        Ok::<_, Reason>(permit)
+        Ok::<_, Limit>(permit)
     };
     let _many: Vec<_> = (0..2 * RESERVE - 2).map(|_| active(&mut stage, 1).unwrap()).collect();
-    assert_eq!(active(&mut stage, 1).unwrap_err(), Reason::Connections);
+    assert_eq!(active(&mut stage, 1).unwrap_err(), Limit::Total);
     let _b = active(&mut stage, 2).unwrap();
-    assert_eq!(active(&mut stage, 2).unwrap_err(), Reason::Connections);
+    assert_eq!(active(&mut stage, 2).unwrap_err(), Limit::Total);
     let _c = active(&mut stage, 3).unwrap();
-    assert_eq!(active(&mut stage, 4).unwrap_err(), Reason::Connections);
+    assert_eq!(active(&mut stage, 4).unwrap_err(), Limit::Total);
 }
 
 #[test]
@@ -159,7 +157,7 @@ fn an_address_that_may_be_forged_has_no_share_and_is_displaced_by_age() {
     let mut stage = Stage::new(2, 1);
     let mut admit = |address: Option<[u8; 4]>| {
         let now = stage.step();
-        stage.admission.admit(address.map(IpAddr::from), now, &stage.metrics)
+        stage.admission.admit(address.map(IpAddr::from), now)
     };
     let [a, b] = [None, None].map(|address| admit(address).unwrap());
     let _c = admit(Some([192, 0, 2, 1])).unwrap();
@@ -173,7 +171,7 @@ fn without_descriptors_some_are_closed_and_none_that_is_active() {
         .map(|last| stage.admit(last).unwrap())
         .collect();
     assert!(permits[0].usage().begin());
-    stage.admission.free_descriptors(&stage.metrics);
+    stage.admission.free_descriptors();
     let closed = permits.iter().filter(|permit| permit.usage().is_closed());
     assert!(closed.count() == DESCRIPTORS && !permits[0].usage().is_closed());
 }
@@ -218,21 +216,12 @@ fn the_task_of_a_displaced_connection_is_woken() {
 #[test]
 fn the_log_has_a_line_at_the_first_event_and_sums_once_a_minute() {
     let mut table = Table::default();
-    let mut closed = |now_ms| table.notice(Reason::Connections, now_ms, |notice| notice.closed += 1);
+    let mut closed = |now_ms| table.notice(Limit::Total, now_ms, |notice| notice.closed += 1);
     assert_eq!(closed(5).unwrap().closed, 1);
     assert!((6..10_000).all(|now_ms| closed(now_ms).is_none()));
     assert_eq!(closed(5 + LOG_INTERVAL_MS).unwrap().closed, 9_995);
     // Each limit has its own.
-    assert!(table.notice(Reason::Address, 7, |notice| notice.refused += 1).is_some());
-}
-
-#[test]
-fn one_ipv6_host_has_a_64_and_ipv4_hosts_behind_an_ipv6_listener_are_told_apart() {
-    let host = |text: &str| Host::of(text.parse().unwrap());
-    let [a, b, c] = ["2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1"].map(host);
-    assert!(a == b && a != c);
-    let [a, b, c] = ["::ffff:192.0.2.1", "::ffff:192.0.2.2", "192.0.2.1"].map(host);
-    assert!(a != b && a == c);
+    assert!(table.notice(Limit::Address, 7, |notice| notice.refused += 1).is_some());
 }
 
 /// A connection as the policy's text has it.
@@ -276,9 +265,9 @@ proptest! {
                         idle.min_by_key(|(_, one)| one.idle_since).map(|(index, _)| index)
                     };
                     let expected = if here >= MAX_PER_ADDRESS {
-                        idlest(true).map(Some).ok_or(Reason::Address)
+                        idlest(true).map(Some).ok_or(Limit::Address)
                     } else if open.len() + reserved >= MAX {
-                        idlest(true).or_else(|| idlest(false)).map(Some).ok_or(Reason::Connections)
+                        idlest(true).or_else(|| idlest(false)).map(Some).ok_or(Limit::Total)
                     } else {
                         Ok(None)
                     };

@@ -6,11 +6,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::{admission::Host, metrics::Reason};
+use crate::{Host, Limit};
 
 /// So many in all, and so many for each address.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub struct Places {
     max: usize,
     max_per_address: usize,
     taken: Mutex<(usize, HashMap<Host, usize>)>,
@@ -18,13 +18,14 @@ pub(crate) struct Places {
 
 /// One of them, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub struct Seat {
     places: Arc<Places>,
     host: Option<Host>,
 }
 
 impl Places {
-    pub(crate) fn new(max: usize, max_per_address: usize) -> Arc<Self> {
+    /// `max` in all, `max_per_address` for each address.
+    pub fn new(max: usize, max_per_address: usize) -> Arc<Self> {
         Arc::new(Self {
             max,
             max_per_address,
@@ -35,18 +36,18 @@ impl Places {
     /// A seat for `address`, or for one whose share is not bounded.
     ///
     /// # Errors
-    /// The limit that is reached: [`Reason::Connections`] or [`Reason::Address`].
-    pub(crate) fn seat(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Seat, Reason> {
+    /// The limit that is reached: [`Limit::Total`] or [`Limit::Address`].
+    pub fn seat(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Seat, Limit> {
         let host = address.map(Host::of);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let (all, by_host) = &mut *taken;
         if *all >= self.max {
-            return Err(Reason::Connections);
+            return Err(Limit::Total);
         }
         if let Some(host) = host {
             let here = by_host.get(&host).copied().unwrap_or(0);
             if here >= self.max_per_address {
-                return Err(Reason::Address);
+                return Err(Limit::Address);
             }
             by_host.insert(host, here + 1);
         }
@@ -83,9 +84,9 @@ mod tests {
         let places = Places::new(2, 1);
         let [a, b, c] = [1, 2, 3].map(|last| Some(IpAddr::from([192, 0, 2, last])));
         let first = places.seat(a).unwrap();
-        assert_eq!(places.seat(a).unwrap_err(), Reason::Address);
+        assert_eq!(places.seat(a).unwrap_err(), Limit::Address);
         let _second = places.seat(b).unwrap();
-        assert_eq!(places.seat(c).unwrap_err(), Reason::Connections);
+        assert_eq!(places.seat(c).unwrap_err(), Limit::Total);
         drop(first);
         let _third = places.seat(c).unwrap();
         assert!(places.taken.lock().unwrap().1.len() == 2);

@@ -1,0 +1,20 @@
+//! What listeners of every protocol need. No protocol is known here, and no other crate of the workspace.
+//!
+//! - [`limit`]: how many connections may be open, and which idle one is closed for a new one.
+//! - [`quota`]: how many there may be of something, in all and for each address.
+//! - [`shutdown`]: a flag that is set once and awaited by thousands of connections.
+//! - [`gauge`]: counts what is alive.
+
+#![forbid(unsafe_code)]
+
+pub mod gauge;
+pub mod host;
+pub mod limit;
+pub mod quota;
+pub mod shutdown;
+
+pub use gauge::Counted;
+pub use host::Host;
+pub use limit::{Admission, Events, InFlight, Limit, Permit, Usage};
+pub use quota::{Places, Seat};
+pub use shutdown::{SayOnDrop, Signal};
