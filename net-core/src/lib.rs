@@ -15,6 +15,6 @@ pub mod shutdown;
 
 pub use gauge::Counted;
 pub use host::Host;
-pub use limit::{Admission, Events, InFlight, Limit, Permit, Usage};
-pub use quota::{Places, Seat};
-pub use shutdown::{SayOnDrop, Signal};
+pub use limit::{ConnectionLimit, Events, InFlight, Limit, Permit, Usage};
+pub use quota::{Quota, Share};
+pub use shutdown::{Shutdown, TriggerOnDrop};

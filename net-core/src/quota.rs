@@ -1,4 +1,4 @@
-//! Quotas: how many there may be of something, in all and for each address.
+//! How many there may be of something, in all and for each address. Where the limit is reached the next is refused.
 
 use std::{
     collections::HashMap,
@@ -8,23 +8,29 @@ use std::{
 
 use crate::{Host, Limit};
 
-/// So many in all, and so many for each address.
+/// A number in all, and a number for each address (IPv6: each /64).
 #[derive(Debug)]
-pub struct Places {
+pub struct Quota {
     max: usize,
     max_per_address: usize,
-    taken: Mutex<(usize, HashMap<Host, usize>)>,
+    taken: Mutex<Taken>,
 }
 
-/// One of them, given back when dropped.
+#[derive(Debug, Default)]
+struct Taken {
+    total: usize,
+    by_host: HashMap<Host, usize>,
+}
+
+/// One of a [`Quota`], given back when dropped.
 #[derive(Debug)]
-pub struct Seat {
-    places: Arc<Places>,
+pub struct Share {
+    quota: Arc<Quota>,
     host: Option<Host>,
 }
 
-impl Places {
-    /// `max` in all, `max_per_address` for each address.
+impl Quota {
+    /// At most `max` in all, and `max_per_address` for each address.
     pub fn new(max: usize, max_per_address: usize) -> Arc<Self> {
         Arc::new(Self {
             max,
@@ -33,43 +39,41 @@ impl Places {
         })
     }
 
-    /// A seat for `address`, or for one whose share is not bounded.
+    /// A share for `address`; `None` for one that counts in all only.
     ///
     /// # Errors
     /// The limit that is reached: [`Limit::Total`] or [`Limit::Address`].
-    pub fn seat(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Seat, Limit> {
+    pub fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Share, Limit> {
         let host = address.map(Host::of);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, by_host) = &mut *taken;
-        if *all >= self.max {
+        if taken.total >= self.max {
             return Err(Limit::Total);
         }
         if let Some(host) = host {
-            let here = by_host.get(&host).copied().unwrap_or(0);
+            let here = taken.by_host.get(&host).copied().unwrap_or(0);
             if here >= self.max_per_address {
                 return Err(Limit::Address);
             }
-            by_host.insert(host, here + 1);
+            taken.by_host.insert(host, here + 1);
         }
-        *all += 1;
-        Ok(Seat {
-            places: Arc::clone(self),
+        taken.total += 1;
+        Ok(Share {
+            quota: Arc::clone(self),
             host,
         })
     }
 }
 
-impl Drop for Seat {
+impl Drop for Share {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, by_host) = &mut *taken;
-        *all -= 1;
+        let mut taken = self.quota.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.total -= 1;
         if let Some(host) = &self.host
-            && let Some(here) = by_host.get_mut(host)
+            && let Some(here) = taken.by_host.get_mut(host)
         {
             *here -= 1;
             if *here == 0 {
-                by_host.remove(host);
+                taken.by_host.remove(host);
             }
         }
     }
@@ -80,15 +84,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seat_is_free_again_when_it_is_given_back() {
-        let places = Places::new(2, 1);
+    fn a_share_is_free_again_when_it_is_given_back() {
+        let quota = Quota::new(2, 1);
         let [a, b, c] = [1, 2, 3].map(|last| Some(IpAddr::from([192, 0, 2, last])));
-        let first = places.seat(a).unwrap();
-        assert_eq!(places.seat(a).unwrap_err(), Limit::Address);
-        let _second = places.seat(b).unwrap();
-        assert_eq!(places.seat(c).unwrap_err(), Limit::Total);
+        let first = quota.take(a).unwrap();
+        assert_eq!(quota.take(a).unwrap_err(), Limit::Address);
+        let _second = quota.take(b).unwrap();
+        assert_eq!(quota.take(c).unwrap_err(), Limit::Total);
         drop(first);
-        let _third = places.seat(c).unwrap();
-        assert!(places.taken.lock().unwrap().1.len() == 2);
+        let _third = quota.take(c).unwrap();
+        assert!(quota.taken.lock().unwrap().by_host.len() == 2);
     }
 }

@@ -1,5 +1,5 @@
-//! A word that is said once and heard by thousands of connections. Whether it has been said costs one load, so that it may be asked for each
-//! answer; a connection waits for it once, not at each thing that happens to it.
+//! A flag that is set once and observed by thousands of connections. A check costs one load, so that it may be made for each
+//! response; a task registers for the wake-up once, not at each of its polls.
 
 use std::{
     future::poll_fn,
@@ -13,51 +13,51 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-/// Cheap to clone; all clones are one.
+/// One stage of a shutdown. Cheap to clone; all clones are the same flag.
 #[derive(Debug, Clone, Default)]
-pub struct Signal(Arc<Shared>);
+pub struct Shutdown(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    is_said: AtomicBool,
-    said: CancellationToken,
+    is_triggered: AtomicBool,
+    token: CancellationToken,
 }
 
-/// Says it when dropped.
+/// Triggers a [`Shutdown`] when it is dropped.
 #[derive(Debug)]
-pub struct SayOnDrop(Signal);
+pub struct TriggerOnDrop(Shutdown);
 
-impl Signal {
-    /// From now on it is said.
-    pub fn say(&self) {
-        self.0.is_said.store(true, Ordering::Release);
-        self.0.said.cancel();
+impl Shutdown {
+    /// Sets the flag and wakes all tasks that wait for it.
+    pub fn trigger(&self) {
+        self.0.is_triggered.store(true, Ordering::Release);
+        self.0.token.cancel();
     }
 
-    /// Whether it is said.
-    pub fn is_said(&self) -> bool {
-        self.0.is_said.load(Ordering::Acquire)
+    /// Whether the flag is set.
+    pub fn is_triggered(&self) -> bool {
+        self.0.is_triggered.load(Ordering::Acquire)
     }
 
-    /// Waits until it is said. Cancel-safe.
-    pub async fn said(&self) {
-        self.0.said.cancelled().await;
+    /// Waits until the flag is set. Cancel-safe.
+    pub async fn triggered(&self) {
+        self.0.token.cancelled().await;
     }
 
-    /// Does `what`, unless it is said before that has ended.
-    pub async fn unless_said(&self, what: impl Future<Output = ()>) {
-        let (mut what, mut said) = (pin!(what), pin!(self.said()));
-        let mut is_heard = false;
+    /// Runs `future` until it ends or the flag is set.
+    pub async fn run_until_triggered(&self, future: impl Future<Output = ()>) {
+        let (mut future, mut triggered) = (pin!(future), pin!(self.triggered()));
+        let mut is_registered = false;
         poll_fn(|cx| {
-            if what.as_mut().poll(cx).is_ready() {
+            if future.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
-            if !is_heard {
-                is_heard = true;
-                // Wakes this task when it is said.
-                return said.as_mut().poll(cx);
+            if !is_registered {
+                is_registered = true;
+                // Wakes this task when the flag is set.
+                return triggered.as_mut().poll(cx);
             }
-            match self.is_said() {
+            match self.is_triggered() {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
             }
@@ -65,15 +65,15 @@ impl Signal {
         .await;
     }
 
-    /// Says it when the result is dropped.
-    pub fn say_on_drop(&self) -> SayOnDrop {
-        SayOnDrop(self.clone())
+    /// Sets the flag when the result is dropped.
+    pub fn trigger_on_drop(&self) -> TriggerOnDrop {
+        TriggerOnDrop(self.clone())
     }
 }
 
-impl Drop for SayOnDrop {
+impl Drop for TriggerOnDrop {
     fn drop(&mut self) {
-        self.0.say();
+        self.0.trigger();
     }
 }
 
@@ -86,27 +86,27 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_goes_on_ends_by_itself_or_when_it_is_said() {
-        let (signal, second) = (Signal::default(), Duration::from_secs(1));
-        signal.unless_said(sleep(second)).await;
-        assert!(!signal.is_said());
-        let saying = tokio::spawn({
-            let signal = signal.clone();
+    async fn a_future_runs_until_it_ends_or_the_flag_is_set() {
+        let (shutdown, second) = (Shutdown::default(), Duration::from_secs(1));
+        shutdown.run_until_triggered(sleep(second)).await;
+        assert!(!shutdown.is_triggered());
+        let triggering = tokio::spawn({
+            let shutdown = shutdown.clone();
             async move {
                 sleep(second).await;
-                drop(signal.say_on_drop());
+                drop(shutdown.trigger_on_drop());
             }
         });
         let woken_often = async {
             for _ in 0..1_000 {
                 sleep(second / 2).await;
             }
-            panic!("not told");
+            panic!("not stopped");
         };
-        signal.unless_said(woken_often).await;
-        assert!(signal.is_said());
-        signal.said().await;
-        signal.unless_said(std::future::pending()).await;
-        saying.await.unwrap();
+        shutdown.run_until_triggered(woken_often).await;
+        assert!(shutdown.is_triggered());
+        shutdown.triggered().await;
+        shutdown.run_until_triggered(std::future::pending()).await;
+        triggering.await.unwrap();
     }
 }

@@ -30,7 +30,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulConnection,
 };
-use net_core::{Signal, Usage};
+use net_core::{Shutdown, Usage};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, MissedTickBehavior, interval_at, timeout},
@@ -80,9 +80,9 @@ pub(crate) struct Context {
     /// Where HTTP/2 streams run.
     pub(crate) tasks: TaskTracker,
     /// Ask peers to go elsewhere, and serve them as long as they stay.
-    pub(crate) retire: Signal,
+    pub(crate) retire: Shutdown,
     /// Finish what has begun.
-    pub(crate) drain: Signal,
+    pub(crate) drain: Shutdown,
     /// Where else the same is to be had: HTTP/3 (RFC 7838). For answers over TLS.
     pub(crate) alt_svc: Option<HeaderValue>,
 }
@@ -123,7 +123,7 @@ pub(crate) async fn serve<S>(
         let socket = Socket::new(socket).limit_write(write, metrics);
         let accepted = tokio::select! {
             accepted = timeout(first_byte, Box::pin(tls.accept(socket))) => accepted,
-            () = context.drain.said() => return,
+            () = context.drain.triggered() => return,
             () = usage.closed() => return debug!("closed in its handshake: another needs its place"),
         };
         match accepted {
@@ -155,7 +155,7 @@ pub(crate) async fn serve<S>(
     let mut prefix = Prefix::default();
     let first = tokio::select! {
         first = timeout(first_byte, prefix.fill(&mut socket)) => first,
-        () = context.drain.said() => return,
+        () = context.drain.triggered() => return,
         () = usage.closed() => return debug!("closed before its first byte: another needs its place"),
     };
     match first {
@@ -407,11 +407,11 @@ where
                 })
                 .await;
             }
-            () = context.drain.said(), if !draining => {
+            () = context.drain.triggered(), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = context.retire.said(), if !retired => {
+            () = context.retire.triggered(), if !retired => {
                 retired = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -469,7 +469,7 @@ impl Requests {
                 response.body_mut().schedule(&self.schedule);
             }
             // The next request finds another process: closing between requests could cross one on its way.
-            Protocol::Http1 if self.context.retire.is_said() => {
+            Protocol::Http1 if self.context.retire.is_triggered() => {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }

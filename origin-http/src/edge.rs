@@ -36,7 +36,7 @@ use std::{
 };
 
 use http::{HeaderValue, Response, StatusCode, header::RETRY_AFTER, request::Parts};
-use net_core::{Counted, Places};
+use net_core::{Counted, Quota};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
@@ -117,7 +117,7 @@ impl Edge {
             .then(|| Disk::open(&config.disk_dir, config.disk_bytes(), config.object_bytes(), &metrics));
         let identity = format!("streamforge-{:016x}", RandomState::new().hash_one(0));
         Ok(Arc::new(Self {
-            cache: Cache::new(Arc::clone(&budget), Places::new(max_flights, max_flights_of_one)),
+            cache: Cache::new(Arc::clone(&budget), Quota::new(max_flights, max_flights_of_one)),
             budget,
             origins,
             disk: disk.flatten(),

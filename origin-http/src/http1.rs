@@ -84,7 +84,7 @@ where
         usage,
     };
     // Each wakes this task when it is told; whether it was, is asked where it matters.
-    let mut drain = pin!(context.drain.said());
+    let mut drain = pin!(context.drain.triggered());
     poll_fn(|cx| Poll::Ready((drain.as_mut().poll(cx).is_ready(), usage.poll_closed(cx).is_ready()))).await;
     loop {
         let (answering, to_head) = match connection.request().await? {
@@ -168,8 +168,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 response.headers_mut().insert(header::ALT_SVC, alt_svc.clone());
             }
             let last = response.headers().contains_key(header::CONNECTION)
-                || context.retire.is_said()
-                || context.drain.is_said();
+                || context.retire.is_triggered()
+                || context.drain.is_triggered();
             let rest = Answer::begin(response, to_head, last, &mut self.socket, cx)?;
             Poll::Ready(Ok((rest, last)))
         })
@@ -183,7 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
         let config = &self.context.config;
         let Some(begun) = begun else {
-            if self.context.drain.is_said() {
+            if self.context.drain.is_triggered() {
                 return Poll::Ready(Ok(None));
             }
             let until = self.alarm.quiet_since + ms(config.idle_ms);

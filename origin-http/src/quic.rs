@@ -26,7 +26,7 @@ mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use net_core::{Admission, Signal};
+use net_core::{ConnectionLimit, Shutdown};
 use quinn::{Incoming, TokioRuntime, VarInt};
 use rustls::server::ResolvesServerCert;
 use tokio::time::{Instant, timeout};
@@ -89,14 +89,14 @@ impl Endpoint {
 }
 
 /// Serves until `retire` or `context.drain`; what has been let in by then is served on by tasks of `context`.
-pub(crate) async fn serve(endpoint: Endpoint, context: &Arc<Context>, admission: &Arc<Admission>, abort: &Signal) {
+pub(crate) async fn serve(endpoint: Endpoint, context: &Arc<Context>, limit: &Arc<ConnectionLimit>, abort: &Shutdown) {
     let mut door = Door {
         connections: TaskTracker::new(),
         serial: 0,
         context: Arc::clone(context),
-        admission: Arc::clone(admission),
+        limit: Arc::clone(limit),
         abort: abort.clone(),
-        handshakes: Admission::new(
+        handshakes: ConnectionLimit::new(
             "QUIC handshakes",
             MAX_HANDSHAKES,
             endpoint.handshakes_per_address,
@@ -107,8 +107,8 @@ pub(crate) async fn serve(endpoint: Endpoint, context: &Arc<Context>, admission:
     loop {
         let incoming = tokio::select! {
             incoming = endpoint.quic.accept() => incoming,
-            () = context.retire.said() => break,
-            () = context.drain.said() => break,
+            () = context.retire.triggered() => break,
+            () = context.drain.triggered() => break,
         };
         let Some(incoming) = incoming else { break };
         door.admit(incoming);
@@ -120,7 +120,7 @@ pub(crate) async fn serve(endpoint: Endpoint, context: &Arc<Context>, admission:
             biased;
             () = door.late(&endpoint.quic) => {}
             () = connections.wait() => {}
-            () = abort.said() => {}
+            () = abort.triggered() => {}
         }
         endpoint.quic.close(VarInt::from_u32(0), b"");
         let _ = timeout(FAREWELL, endpoint.quic.wait_idle()).await;
@@ -135,9 +135,9 @@ struct Door {
     /// Of the last that came.
     serial: u64,
     context: Arc<Context>,
-    admission: Arc<Admission>,
-    abort: Signal,
-    handshakes: Arc<Admission>,
+    limit: Arc<ConnectionLimit>,
+    abort: Shutdown,
+    handshakes: Arc<ConnectionLimit>,
     retry_from: usize,
 }
 
@@ -146,7 +146,7 @@ impl Door {
     /// When all ends it is refused.
     async fn late(&mut self, endpoint: &quinn::Endpoint) {
         while let Some(incoming) = endpoint.accept().await {
-            match self.context.drain.is_said() {
+            match self.context.drain.is_triggered() {
                 true => incoming.refuse(),
                 false => self.admit(incoming),
             }
@@ -169,7 +169,7 @@ impl Door {
         let address = validated.then(|| peer.ip());
         let now = Instant::now();
         let admitted = self.handshakes.admit(address, now).and_then(|handshake| {
-            let place = address.map(|address| Place::take(&self.admission, address, now, metrics));
+            let place = address.map(|address| Place::take(&self.limit, address, now, metrics));
             Ok((handshake, place.transpose()?))
         });
         let Ok((handshake, place)) = admitted else {
@@ -179,13 +179,13 @@ impl Door {
         let entrance = Entrance {
             handshake,
             place,
-            admission: Arc::clone(&self.admission),
+            limit: Arc::clone(&self.limit),
         };
         let span = debug_span!("http3", conn = serial, %peer);
         let (context, abort) = (Arc::clone(&self.context), self.abort.clone());
         let connection = async move {
             abort
-                .unless_said(connection::serve(incoming, peer, entrance, context))
+                .run_until_triggered(connection::serve(incoming, peer, entrance, context))
                 .await;
             drop(token);
         };

@@ -14,7 +14,7 @@ use std::{
 };
 
 use http::HeaderValue;
-use net_core::{Admission, Counted, Signal};
+use net_core::{ConnectionLimit, Counted, Shutdown};
 use rustls::server::ResolvesServerCert;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -131,15 +131,15 @@ impl Server {
     /// `retire`: accepts no more and asks peers to go elsewhere (`Connection: close`, GOAWAY), but serves as long as they stay. `shutdown`:
     /// lets requests finish, and returns when all connections are closed: after `drain_ms` at the latest.
     pub async fn serve(self, retire: CancellationToken, shutdown: CancellationToken) {
-        let (retired, drained) = (Signal::default(), Signal::default());
+        let (retired, drained) = (Shutdown::default(), Shutdown::default());
         let pass_on = async {
             let retire = async {
                 retire.cancelled().await;
-                retired.say();
+                retired.trigger();
             };
             let shutdown = async {
                 shutdown.cancelled().await;
-                drained.say();
+                drained.trigger();
             };
             tokio::join!(retire, shutdown);
             pending::<()>().await;
@@ -151,13 +151,13 @@ impl Server {
         }
     }
 
-    async fn run(self, retire: Signal, drain: Signal) {
+    async fn run(self, retire: Shutdown, drain: Shutdown) {
         let tasks = TaskTracker::new();
         let drain_for = ms(self.config.drain_ms);
         let metrics = self.router.metrics().clone();
         let events = || Arc::new(metrics.clone());
         let (max, max_per_address) = (self.config.max_connections, self.config.max_connections_per_address);
-        let admission = Admission::new("http connections", max, max_per_address, events());
+        let limit = ConnectionLimit::new("http connections", max, max_per_address, events());
         let context = Arc::new(Context {
             router: self.router,
             config: self.config,
@@ -168,11 +168,11 @@ impl Server {
             alt_svc: self.alt_svc,
         });
         // Said when the time to drain is over, or this future is dropped.
-        let abort = Signal::default();
-        let aborted = abort.say_on_drop();
+        let abort = Shutdown::default();
+        let aborted = abort.trigger_on_drop();
         let door = Door {
             context,
-            admission,
+            limit,
             abort,
             tls: None,
             serial: Arc::default(),
@@ -188,12 +188,9 @@ impl Server {
         }
         for endpoint in self.quic {
             let Door {
-                context,
-                admission,
-                abort,
-                ..
+                context, limit, abort, ..
             } = door.clone();
-            listeners.spawn(async move { quic::serve(endpoint, &context, &admission, &abort).await });
+            listeners.spawn(async move { quic::serve(endpoint, &context, &limit, &abort).await });
         }
         for listener in self.local {
             let mut context = Context::clone(&door.context);
@@ -201,7 +198,7 @@ impl Server {
             context.ours = true;
             let door = Door {
                 context: Arc::new(context),
-                admission: Admission::new(
+                limit: ConnectionLimit::new(
                     "connections of the process after this one",
                     MAX_LOCAL,
                     MAX_LOCAL,
@@ -213,8 +210,8 @@ impl Server {
         }
         drop(door);
         tokio::select! {
-            () = retire.said() => {}
-            () = drain.said() => {}
+            () = retire.triggered() => {}
+            () = drain.triggered() => {}
         }
         while let Some(ended) = listeners.join_next().await {
             if let Err(err) = ended
@@ -226,7 +223,7 @@ impl Server {
         tasks.close();
         tokio::select! {
             () = tasks.wait() => {}
-            () = drain.said() => {}
+            () = drain.triggered() => {}
         }
         if timeout(drain_for, tasks.wait()).await.is_err() {
             info!(connections = tasks.len(), "not drained in time, closing");
@@ -241,8 +238,8 @@ impl Server {
 #[derive(Debug, Clone)]
 struct Door {
     context: Arc<Context>,
-    admission: Arc<Admission>,
-    abort: Signal,
+    limit: Arc<ConnectionLimit>,
+    abort: Shutdown,
     /// For listeners whose peers speak TLS.
     tls: Option<tls::Acceptor>,
     /// Numbers connections of all listeners.
@@ -250,14 +247,14 @@ struct Door {
 }
 
 impl Door {
-    async fn accept<L: Listener>(self, listener: L, retire: Signal, drain: Signal) {
+    async fn accept<L: Listener>(self, listener: L, retire: Shutdown, drain: Shutdown) {
         let metrics = self.context.router.metrics();
         let mut failing = false;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.next() => accepted,
-                () = retire.said() => return,
-                () = drain.said() => return,
+                () = retire.triggered() => return,
+                () = drain.triggered() => return,
             };
             let (socket, peer) = match accepted {
                 Ok(accepted) => {
@@ -271,13 +268,13 @@ impl Door {
                     }
                     failing = true;
                     if matches!(err.raw_os_error(), Some(EMFILE | ENFILE)) {
-                        self.admission.free_descriptors();
+                        self.limit.free_descriptors();
                     }
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            let Ok(permit) = self.admission.admit(Some(peer.ip()), Instant::now()) else {
+            let Ok(permit) = self.limit.admit(Some(peer.ip()), Instant::now()) else {
                 debug!(%peer, "too many connections");
                 continue;
             };
@@ -291,7 +288,7 @@ impl Door {
             let connection = async move {
                 let usage = Arc::clone(permit.usage());
                 abort
-                    .unless_said(connection::serve(socket, peer, tls, context, usage))
+                    .run_until_triggered(connection::serve(socket, peer, tls, context, usage))
                     .await;
                 drop((permit, counted));
             };

@@ -1,6 +1,6 @@
 use std::{
-    sync::atomic::AtomicUsize,
-    task::{Wake, Waker},
+    sync::atomic::{AtomicUsize, Ordering},
+    task::{Context, Wake, Waker},
     time::Duration,
 };
 
@@ -8,16 +8,16 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// An admission at whose clock each step is a millisecond later.
+/// A limit at whose clock each step is a millisecond later.
 struct Stage {
-    admission: Arc<Admission>,
+    limit: Arc<ConnectionLimit>,
     now: Instant,
 }
 
 impl Stage {
     fn new(max: usize, max_per_address: usize) -> Self {
         Self {
-            admission: Admission::new("connections", max, max_per_address, Arc::new(())),
+            limit: ConnectionLimit::new("connections", max, max_per_address, Arc::new(())),
             now: Instant::now(),
         }
     }
@@ -29,7 +29,7 @@ impl Stage {
 
     fn admit(&mut self, last: u8) -> Result<Permit, Limit> {
         let (address, now) = (IpAddr::from([192, 0, 2, last]), self.step());
-        self.admission.admit(Some(address), now)
+        self.limit.admit(Some(address), now)
     }
 
     fn exchange(&mut self, permit: &Permit) {
@@ -53,7 +53,7 @@ fn a_new_address_displaces_the_connection_that_has_been_idle_longest() {
     stage.exchange(&c);
     let e = stage.admit(5).unwrap();
     assert_eq!(closed([&a, &c, &d, &e]), [true, false, false, false]);
-    assert_eq!(stage.admission.open(), 3);
+    assert_eq!(stage.limit.open(), 3);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn idle_connections_of_few_addresses_keep_nobody_out() {
         crowd.retain(|permit| !permit.usage().is_closed());
     }
     assert!(newcomers.iter().all(|permit| !permit.usage().is_closed()));
-    assert_eq!(stage.admission.open(), crowd.len() + newcomers.len());
+    assert_eq!(stage.limit.open(), crowd.len() + newcomers.len());
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn an_address_that_may_be_forged_has_no_share_and_is_displaced_by_age() {
     let mut stage = Stage::new(2, 1);
     let mut admit = |address: Option<[u8; 4]>| {
         let now = stage.step();
-        stage.admission.admit(address.map(IpAddr::from), now)
+        stage.limit.admit(address.map(IpAddr::from), now)
     };
     let [a, b] = [None, None].map(|address| admit(address).unwrap());
     let _c = admit(Some([192, 0, 2, 1])).unwrap();
@@ -171,7 +171,7 @@ fn without_descriptors_some_are_closed_and_none_that_is_active() {
         .map(|last| stage.admit(last).unwrap())
         .collect();
     assert!(permits[0].usage().begin());
-    stage.admission.free_descriptors();
+    stage.limit.free_descriptors();
     let closed = permits.iter().filter(|permit| permit.usage().is_closed());
     assert!(closed.count() == DESCRIPTORS && !permits[0].usage().is_closed());
 }
@@ -189,7 +189,7 @@ fn all_is_forgotten_of_connections_that_have_gone() {
     drop(late);
     // An answer may be given up after its connection has gone.
     usage.end(stage.step());
-    let table = stage.admission.table();
+    let table = stage.limit.table();
     assert_eq!((table.open, table.closing, table.hosts.len()), (0, 0, 0));
     assert_eq!((table.by_age.len(), table.by_host.len()), (0, 0));
 }
@@ -311,7 +311,7 @@ proptest! {
                     stage.step();
                 }
             }
-            prop_assert_eq!(stage.admission.open(), open.len());
+            prop_assert_eq!(stage.limit.open(), open.len());
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use net_core::{Places, Seat};
+use net_core::{Quota, Share};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +57,7 @@ pub(super) struct Cache {
     /// Objects that expire soon, by expiry.
     fading: Mutex<BTreeMap<(Instant, u64), Held>>,
     budget: Arc<Budget>,
-    flights: Arc<Places>,
+    flights: Arc<Quota>,
 }
 
 type Held = (Key, Weak<Object>);
@@ -120,14 +120,14 @@ pub(super) struct Landing {
     cache: Arc<Cache>,
     key: Key,
     flight: Arc<Flight>,
-    /// Its entry among all flights, until it has landed.
-    seat: Option<Seat>,
+    /// Its share of all flights, until it has landed.
+    share: Option<Share>,
     done: bool,
 }
 
 impl Cache {
     /// `flights`: the limits of fetches, in total and for each viewer.
-    pub(super) fn new(budget: Arc<Budget>, flights: Arc<Places>) -> Arc<Self> {
+    pub(super) fn new(budget: Arc<Budget>, flights: Arc<Quota>) -> Arc<Self> {
         Arc::new(Self {
             shards: Default::default(),
             hasher: RandomState::new(),
@@ -160,7 +160,7 @@ impl Cache {
                 return Found::Under(Arc::clone(flight), awaited, previous);
             }
         }
-        let Ok(seat) = self.flights.seat(viewer) else {
+        let Ok(share) = self.flights.take(viewer) else {
             return Found::Full;
         };
         let abandoned = CancellationToken::new();
@@ -174,7 +174,7 @@ impl Cache {
             cache: Arc::clone(self),
             key: key.clone(),
             flight: Arc::clone(&flight),
-            seat: Some(seat),
+            share: Some(share),
             done: false,
         };
         let start = Start {
@@ -317,7 +317,7 @@ impl Landing {
 
     fn end(&mut self, landed: Landed) {
         self.done = true;
-        self.seat = None;
+        self.share = None;
         self.cache.land(&self.key, &self.flight, &landed);
         self.flight.landed.send_replace(Some(landed));
     }

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use h3::error::{Code, ConnectionError};
-use net_core::{Admission, Counted, Limit, Permit};
+use net_core::{ConnectionLimit, Counted, Limit, Permit};
 use prometheus_client::metrics::gauge::Gauge;
 use quinn::{Incoming, ZeroRttAccepted};
 use tokio::{
@@ -44,7 +44,7 @@ pub(super) struct Entrance {
     pub(super) handshake: Permit,
     /// Among all, if the peer's address is known to be its own.
     pub(super) place: Option<Place>,
-    pub(super) admission: Arc<Admission>,
+    pub(super) limit: Arc<ConnectionLimit>,
 }
 
 /// A permit among all connections of HTTP.
@@ -57,13 +57,13 @@ impl Place {
     /// # Errors
     /// The limit that is reached.
     pub(super) fn take(
-        admission: &Arc<Admission>,
+        limit: &Arc<ConnectionLimit>,
         address: IpAddr,
         now: Instant,
         metrics: &Metrics,
     ) -> Result<Self, Limit> {
         Ok(Self {
-            permit: admission.admit(Some(address), now)?,
+            permit: limit.admit(Some(address), now)?,
             _counted: Counted::new(metrics.connections.clone()),
         })
     }
@@ -116,7 +116,7 @@ pub(super) async fn serve(incoming: Incoming, peer: SocketAddr, entrance: Entran
         stage: Stage::Serving,
         last: None,
     }
-    .run(established, entrance.handshake, &entrance.admission, peer)
+    .run(established, entrance.handshake, &entrance.limit, peer)
     .await;
 }
 
@@ -204,7 +204,7 @@ impl Connection {
         mut self,
         established: ZeroRttAccepted,
         handshake: Permit,
-        admission: &Arc<Admission>,
+        limit: &Arc<ConnectionLimit>,
         peer: SocketAddr,
     ) {
         let requests = Arc::clone(&self.requests);
@@ -262,7 +262,7 @@ impl Connection {
                         return self.close(Code::H3_GENERAL_PROTOCOL_ERROR, b"the handshake takes too long");
                     }
                     if self.place.is_none() {
-                        match Place::take(admission, peer.ip(), Instant::now(), metrics) {
+                        match Place::take(limit, peer.ip(), Instant::now(), metrics) {
                             Ok(place) => {
                                 requests.exchanges.admit(place.permit.usage());
                                 self.place = Some(place);
@@ -338,7 +338,7 @@ impl Connection {
 
 async fn retired(context: &Context) {
     tokio::select! {
-        () = context.retire.said() => {}
-        () = context.drain.said() => {}
+        () = context.retire.triggered() => {}
+        () = context.drain.triggered() => {}
     }
 }

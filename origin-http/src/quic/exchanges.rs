@@ -67,7 +67,7 @@ impl Exchanges {
 
 #[cfg(test)]
 mod tests {
-    use net_core::Admission;
+    use net_core::ConnectionLimit;
     use tokio::time::Instant;
 
     use super::*;
@@ -75,17 +75,17 @@ mod tests {
     #[test]
     fn an_early_exchange_keeps_its_connection_from_the_moment_that_this_has_its_place() {
         let now = Instant::now();
-        let admission = Admission::new("connections", 1, 1, Arc::new(()));
+        let limit = ConnectionLimit::new("connections", 1, 1, Arc::new(()));
         let exchanges = Exchanges::new(None);
         let early = [exchanges.begin(), exchanges.begin()];
-        let permit = admission.admit(None, now).unwrap();
+        let permit = limit.admit(None, now).unwrap();
         exchanges.admit(permit.usage());
         let later = exchanges.begin();
         let [first, second] = early;
         drop((first, later));
-        assert!(admission.admit(None, now).is_err());
+        assert!(limit.admit(None, now).is_err());
         drop(second);
-        assert!(admission.admit(None, now).is_ok());
+        assert!(limit.admit(None, now).is_ok());
         assert!(permit.usage().is_closed() && exchanges.begin().is_none());
     }
 
@@ -93,14 +93,14 @@ mod tests {
     fn a_connection_without_early_exchanges_is_idle_when_it_gets_its_place() {
         let now = Instant::now();
         for has_place in [false, true] {
-            let admission = Admission::new("connections", 1, 1, Arc::new(()));
-            let permit = admission.admit(None, now).unwrap();
+            let limit = ConnectionLimit::new("connections", 1, 1, Arc::new(()));
+            let permit = limit.admit(None, now).unwrap();
             let exchanges = Exchanges::new(has_place.then(|| Arc::clone(permit.usage())));
             if !has_place {
                 drop(exchanges.begin());
                 exchanges.admit(permit.usage());
             }
-            assert!(admission.admit(None, now).is_ok());
+            assert!(limit.admit(None, now).is_ok());
         }
     }
 }

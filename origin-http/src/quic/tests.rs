@@ -16,7 +16,7 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, StatusCode};
-use net_core::{Admission, SayOnDrop, Signal};
+use net_core::{ConnectionLimit, Shutdown, TriggerOnDrop};
 use prometheus_client::{encoding::text, registry::Registry};
 use quinn::{ClientConfig, RecvStream, SendStream, TransportConfig, crypto::rustls::QuicClientConfig};
 use rustls::{RootCertStore, crypto::ring, pki_types::PrivateKeyDer, sign::SingleCertAndKey};
@@ -76,9 +76,9 @@ struct Running {
     endpoint: quinn::Endpoint,
     handover: QuicHandover,
     context: Arc<Context>,
-    retire: Signal,
+    retire: Shutdown,
     serving: JoinHandle<()>,
-    _abort: SayOnDrop,
+    _abort: TriggerOnDrop,
 }
 
 /// Over HTTP/1.1 without TLS and over HTTP/3, players reach it under the same address.
@@ -114,9 +114,9 @@ impl Running {
         let mut endpoint = Endpoint::new(socket, &config, &Https::default(), shown).unwrap();
         change(&mut endpoint);
         let quic = endpoint.quic.clone();
-        let (retire, abort) = (Signal::default(), Signal::default());
+        let (retire, abort) = (Shutdown::default(), Shutdown::default());
         let (max, max_per_address) = (config.max_connections, config.max_connections_per_address);
-        let admission = Admission::new(
+        let limit = ConnectionLimit::new(
             "http connections",
             max,
             max_per_address,
@@ -128,12 +128,12 @@ impl Running {
             ours: false,
             tasks: TaskTracker::new(),
             retire: retire.clone(),
-            drain: Signal::default(),
+            drain: Shutdown::default(),
             alt_svc: None,
         });
         let serving = {
             let (context, abort) = (Arc::clone(&context), abort.clone());
-            tokio::spawn(async move { serve(endpoint, &context, &admission, &abort).await })
+            tokio::spawn(async move { serve(endpoint, &context, &limit, &abort).await })
         };
         Self {
             stage,
@@ -144,7 +144,7 @@ impl Running {
             context,
             retire,
             serving,
-            _abort: abort.say_on_drop(),
+            _abort: abort.trigger_on_drop(),
         }
     }
 

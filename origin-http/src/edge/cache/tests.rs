@@ -37,7 +37,7 @@ fn is_here(cache: &Arc<Cache>, n: usize) -> bool {
 #[tokio::test(start_paused = true)]
 async fn what_was_not_asked_for_leaves_first_and_what_is_followed_stays() {
     let budget = Budget::new(10 * OBJECT, Gauge::default());
-    let cache = Cache::new(Arc::clone(&budget), Places::new(100, 100));
+    let cache = Cache::new(Arc::clone(&budget), Quota::new(100, 100));
     for n in 0..9 {
         put(&cache, &budget, n, 1_000, 100);
     }
@@ -59,7 +59,7 @@ async fn what_was_not_asked_for_leaves_first_and_what_is_followed_stays() {
 #[tokio::test(start_paused = true)]
 async fn what_nobody_can_use_any_more_leaves_by_itself() {
     let budget = Budget::new(1 << 30, Gauge::default());
-    let cache = Cache::new(Arc::clone(&budget), Places::new(100, 100));
+    let cache = Cache::new(Arc::clone(&budget), Quota::new(100, 100));
     for n in 0..1_000 {
         put(&cache, &budget, n, 10, 1);
         tokio::time::advance(Duration::from_millis(100)).await;
@@ -77,7 +77,7 @@ async fn what_nobody_can_use_any_more_leaves_by_itself() {
 #[tokio::test(start_paused = true)]
 async fn what_left_for_room_leaves_nothing_behind() {
     let budget = Budget::new(20 * OBJECT, Gauge::default());
-    let cache = Cache::new(Arc::clone(&budget), Places::new(100, 100));
+    let cache = Cache::new(Arc::clone(&budget), Quota::new(100, 100));
     for n in 0..5_000 {
         put(&cache, &budget, n, 1_000, 100);
     }
@@ -89,7 +89,7 @@ async fn what_left_for_room_leaves_nothing_behind() {
 #[tokio::test(start_paused = true)]
 async fn one_fetches_and_the_others_wait_until_it_has_landed_or_is_dropped() {
     let budget = Budget::new(1 << 30, Gauge::default());
-    let cache = Cache::new(Arc::clone(&budget), Places::new(2, 2));
+    let cache = Cache::new(Arc::clone(&budget), Quota::new(2, 2));
     let find = |n| cache.find(&key(n), None, Instant::now());
     let Found::Nothing(start, _flight, _first) = find(1) else {
         panic!()

@@ -18,7 +18,7 @@ async fn connections_of_the_old_process_live_on_and_new_ones_reach_the_new() {
     let new = Running::over(Stage::live().await, socket, old.certificate.clone(), config(), |_| ());
     old.handover.complete();
     new.handover.begin();
-    old.retire.say();
+    old.retire.trigger();
     assert_eq!(new.address, old.address);
 
     let mut late = new.client().await;

@@ -12,7 +12,7 @@ async fn a_server_that_goes_answers_what_has_begun_and_takes_no_more() {
     waiting.finish().await.unwrap();
     let metrics = running.stage.metrics.clone();
     until(|| metrics.waiting.get() == 1).await;
-    running.context.drain.say();
+    running.context.drain.trigger();
     timeout(LONG, &mut running.serving).await.unwrap().unwrap();
     // A newcomer is turned away.
     let endpoint = running.certificate.client(|_| ());
@@ -39,7 +39,7 @@ async fn an_answer_is_not_cut_by_the_goodbye() {
     let mut stream = client.send(Method::GET, &path, &[]).await;
     stream.finish().await.unwrap();
     stream.recv_response().await.unwrap();
-    running.retire.say();
+    running.retire.trigger();
     // All of it is in quinn's hands long before it has arrived.
     let mut come = 0;
     while let Some(data) = timeout(LONG, stream.recv_data()).await.unwrap().unwrap() {

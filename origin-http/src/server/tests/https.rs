@@ -179,8 +179,8 @@ async fn pipe(stage: &Stage, config: Config, secure: bool) -> Peer<Box<dyn Strea
         config,
         ours: false,
         tasks: TaskTracker::new(),
-        retire: Signal::default(),
-        drain: Signal::default(),
+        retire: Shutdown::default(),
+        drain: Shutdown::default(),
         alt_svc: None,
     });
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
@@ -294,8 +294,8 @@ async fn narrow(stage: &Stage) -> Raw<TlsStream<DuplexStream>> {
         config: config(),
         ours: false,
         tasks: TaskTracker::new(),
-        retire: Signal::default(),
-        drain: Signal::default(),
+        retire: Shutdown::default(),
+        drain: Shutdown::default(),
         alt_svc: None,
     });
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
@@ -308,8 +308,8 @@ async fn narrow(stage: &Stage) -> Raw<TlsStream<DuplexStream>> {
 
 /// Of a connection that nobody displaces.
 fn usage() -> Arc<Usage> {
-    let admission = Admission::new("connections", 1, 1, Arc::new(()));
-    let permit = admission.admit(None, Instant::now()).unwrap();
+    let limit = ConnectionLimit::new("connections", 1, 1, Arc::new(()));
+    let permit = limit.admit(None, Instant::now()).unwrap();
     Arc::clone(permit.usage())
 }
 
@@ -418,8 +418,8 @@ async fn what_a_connection_s_task_holds_is_small() {
         config: config(),
         ours: false,
         tasks: TaskTracker::new(),
-        retire: Signal::default(),
-        drain: Signal::default(),
+        retire: Shutdown::default(),
+        drain: Shutdown::default(),
         alt_svc: None,
     });
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
