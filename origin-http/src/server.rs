@@ -3,28 +3,25 @@
 use std::{
     future::pending,
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     os::unix,
     panic,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use http::HeaderValue;
-use net_core::{ConnectionLimit, Counted, Shutdown};
+use net_core::{ConnectionLimit, Counted, Listener, Permit, Shutdown, listener};
 use rustls::server::ResolvesServerCert;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    net::{TcpListener, UnixListener},
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument, debug, debug_span, info, level_filters::LevelFilter, warn};
+use tracing::{Instrument, debug_span, info, level_filters::LevelFilter};
 
 use crate::{
     config::{Config, Https, ms},
@@ -34,13 +31,6 @@ use crate::{
     tls,
 };
 
-/// Pause after a failed accept, such as for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What accept(2) fails with where the process, or the system, has no descriptor left; the same on all platforms of Linux.
-const EMFILE: i32 = 24;
-const ENFILE: i32 = 23;
-/// The kernel finds out which silent peers are gone.
-const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Bytes that the kernel may hold of a connection with HTTP/2 beyond those that are on their way.
 const NOT_SENT: u32 = 128 << 10;
 /// Connections of our own processes, and HTTP/2 requests on each: beside the limits, since they stand for many players.
@@ -103,21 +93,10 @@ impl Server {
         if tls.is_none() && !sockets.https.is_empty() {
             return Err(invalid("https: there is no certificate".into()));
         }
-        let tcp = |listeners: Vec<std::net::TcpListener>| -> io::Result<Vec<TcpListener>> {
-            let adopt = |listener: std::net::TcpListener| {
-                listener.set_nonblocking(true)?;
-                TcpListener::from_std(listener)
-            };
-            listeners.into_iter().map(adopt).collect()
-        };
-        let local = sockets.local.into_iter().map(|listener| {
-            listener.set_nonblocking(true)?;
-            UnixListener::from_std(listener)
-        });
         Ok(Self {
-            http: tcp(sockets.http)?,
-            https: tcp(sockets.https)?,
-            local: local.collect::<io::Result<_>>()?,
+            http: listener::tcp(sockets.http)?,
+            https: listener::tcp(sockets.https)?,
+            local: listener::unix(sockets.local)?,
             tls,
             quic,
             alt_svc,
@@ -179,12 +158,12 @@ impl Server {
         };
         let mut listeners = JoinSet::new();
         for listener in self.http {
-            listeners.spawn(door.clone().accept(listener, retire.clone(), drain.clone()));
+            listeners.spawn(door.clone().accept(listener, either(retire.clone(), drain.clone())));
         }
         for listener in self.https {
             let tls = self.tls.clone();
             let door = Door { tls, ..door.clone() };
-            listeners.spawn(door.accept(listener, retire.clone(), drain.clone()));
+            listeners.spawn(door.accept(listener, either(retire.clone(), drain.clone())));
         }
         for endpoint in self.quic {
             let Door {
@@ -206,13 +185,11 @@ impl Server {
                 ),
                 ..door.clone()
             };
-            listeners.spawn(door.accept(listener, drain.clone(), drain.clone()));
+            let drain = drain.clone();
+            listeners.spawn(door.accept(listener, async move { drain.triggered().await }));
         }
         drop(door);
-        tokio::select! {
-            () = retire.triggered() => {}
-            () = drain.triggered() => {}
-        }
+        either(retire, drain.clone()).await;
         while let Some(ended) = listeners.join_next().await {
             if let Err(err) = ended
                 && let Ok(panic) = err.try_into_panic()
@@ -247,96 +224,40 @@ struct Door {
 }
 
 impl Door {
-    async fn accept<L: Listener>(self, listener: L, retire: Shutdown, drain: Shutdown) {
-        let metrics = self.context.router.metrics();
-        let mut failing = false;
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.next() => accepted,
-                () = retire.triggered() => return,
-                () = drain.triggered() => return,
-            };
-            let (socket, peer) = match accepted {
-                Ok(accepted) => {
-                    failing = false;
-                    accepted
-                }
-                Err(err) => {
-                    // Once for each time it starts: a peer must not fill the log.
-                    if !failing {
-                        warn!(%err, "connections are not accepted");
-                    }
-                    failing = true;
-                    if matches!(err.raw_os_error(), Some(EMFILE | ENFILE)) {
-                        self.limit.free_descriptors();
-                    }
-                    sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            let Ok(permit) = self.limit.admit(Some(peer.ip()), Instant::now()) else {
-                debug!(%peer, "too many connections");
-                continue;
-            };
-            let counted = Counted::new(metrics.connections.clone());
-            if self.tls.is_some() {
-                L::decide_late(&socket);
-            }
-            let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-            let span = debug_span!("http", conn = serial, %peer);
-            let (context, tls, abort) = (Arc::clone(&self.context), self.tls.clone(), self.abort.clone());
-            let connection = async move {
-                let usage = Arc::clone(permit.usage());
-                abort
-                    .run_until_triggered(connection::serve(socket, peer, tls, context, usage))
-                    .await;
-                drop((permit, counted));
-            };
-            // Without a span where nobody reads it: thousands of connections are woken at once.
-            match LevelFilter::current() < LevelFilter::DEBUG {
-                true => self.context.tasks.spawn(connection),
-                false => self.context.tasks.spawn(connection.instrument(span)),
-            };
+    async fn accept<L: Listener>(self, listener: L, stop: impl Future<Output = ()>) {
+        let serve = |socket, peer, permit| self.serve::<L>(socket, peer, permit);
+        net_core::accept(listener, &self.limit, stop, serve).await;
+    }
+
+    /// Spawns the task of a connection.
+    fn serve<L: Listener>(&self, socket: L::Socket, peer: SocketAddr, permit: Permit) {
+        let counted = Counted::new(self.context.router.metrics().connections.clone());
+        if self.tls.is_some() {
+            L::limit_unsent(&socket, NOT_SENT);
         }
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let span = debug_span!("http", conn = serial, %peer);
+        let (context, tls, abort) = (Arc::clone(&self.context), self.tls.clone(), self.abort.clone());
+        let connection = async move {
+            let usage = Arc::clone(permit.usage());
+            abort
+                .run_until_triggered(connection::serve(socket, peer, tls, context, usage))
+                .await;
+            drop((permit, counted));
+        };
+        // Without a span where nobody reads it: thousands of connections are woken at once.
+        match LevelFilter::current() < LevelFilter::DEBUG {
+            true => self.context.tasks.spawn(connection),
+            false => self.context.tasks.spawn(connection.instrument(span)),
+        };
     }
 }
 
-/// Something that connections come out of.
-trait Listener: Send + Sync + 'static {
-    type Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-
-    /// The next connection, and who is at its other end.
-    fn next(&self) -> impl Future<Output = io::Result<(Self::Socket, SocketAddr)>> + Send;
-
-    /// Keeps what the kernel holds and has not sent small, so that what is urgent may still go before it.
-    fn decide_late(_socket: &Self::Socket) {}
-}
-
-impl Listener for TcpListener {
-    type Socket = TcpStream;
-
-    async fn next(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (socket, peer) = self.accept().await?;
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        if let Err(err) = tune(&socket) {
-            debug!(%peer, %err, "socket options not set");
-        }
-        Ok((socket, peer))
-    }
-
-    fn decide_late(socket: &TcpStream) {
-        if let Err(err) = SockRef::from(socket).set_tcp_notsent_lowat(NOT_SENT) {
-            debug!(%err, "socket options not set");
-        }
-    }
-}
-
-impl Listener for UnixListener {
-    type Socket = UnixStream;
-
-    async fn next(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        let (socket, _) = self.accept().await?;
-        Ok((socket, (Ipv4Addr::LOCALHOST, 0).into()))
+/// Waits for either.
+async fn either(retire: Shutdown, drain: Shutdown) {
+    tokio::select! {
+        () = retire.triggered() => {}
+        () = drain.triggered() => {}
     }
 }
 
@@ -344,11 +265,6 @@ impl Listener for UnixListener {
 fn alt_svc(port: u16) -> HeaderValue {
     let value = format!("h3=\":{port}\"; ma=86400");
     HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static("clear"))
-}
-
-fn tune(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    SockRef::from(socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
 }
 
 #[cfg(test)]

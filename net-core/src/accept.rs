@@ -1,0 +1,145 @@
+//! The accept loop of every listener.
+
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep};
+use tracing::{debug, warn};
+
+use crate::{ConnectionLimit, Listener, Permit};
+
+/// Pause after a failed accept, for example for want of file descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The errors of accept(2) where the process, or the system, has no descriptor left; the same on all platforms of Linux.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+
+/// Accepts connections from `listener` until `stop`, and passes each that `limit` admits to `serve`. The others are closed
+/// unread. `serve` must not block; it spawns the task of the connection, which drops the permit when it ends.
+///
+/// An error is logged once for as long as it lasts. Where there are no file descriptors, idle connections are closed.
+pub async fn accept<L: Listener>(
+    listener: L,
+    limit: &Arc<ConnectionLimit>,
+    stop: impl Future<Output = ()>,
+    mut serve: impl FnMut(L::Socket, SocketAddr, Permit),
+) {
+    let mut stop = pin!(stop);
+    let mut is_failing = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.next() => accepted,
+            () = &mut stop => return,
+        };
+        match accepted {
+            Ok((socket, peer)) => {
+                is_failing = false;
+                match limit.admit(Some(peer.ip()), Instant::now()) {
+                    Ok(permit) => serve(socket, peer, permit),
+                    Err(limit) => debug!(%peer, ?limit, "too many connections"),
+                }
+            }
+            Err(err) => {
+                // Once for each time it starts: a peer must not fill the log.
+                if !is_failing {
+                    warn!(%err, "connections are not accepted");
+                }
+                is_failing = true;
+                if matches!(err.raw_os_error(), Some(EMFILE | ENFILE)) {
+                    limit.free_descriptors();
+                }
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, net::IpAddr};
+
+    use tokio::{
+        io::{AsyncReadExt, DuplexStream, duplex},
+        sync::{Mutex, mpsc},
+    };
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    /// Connections and errors in the order in which a test sends them.
+    struct Script(Mutex<mpsc::Receiver<io::Result<(DuplexStream, SocketAddr)>>>);
+
+    impl Listener for Script {
+        type Socket = DuplexStream;
+
+        async fn next(&self) -> io::Result<(DuplexStream, SocketAddr)> {
+            match self.0.lock().await.recv().await {
+                Some(next) => next,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    struct Running {
+        listener: mpsc::Sender<io::Result<(DuplexStream, SocketAddr)>>,
+        served: mpsc::UnboundedReceiver<(DuplexStream, Permit)>,
+        stop: CancellationToken,
+        accepting: tokio::task::JoinHandle<()>,
+    }
+
+    impl Running {
+        fn start(limit: Arc<ConnectionLimit>) -> Self {
+            let (listener, next) = mpsc::channel(1_024);
+            let (serve, served) = mpsc::unbounded_channel();
+            let stop = CancellationToken::new();
+            let stopped = stop.clone().cancelled_owned();
+            let accepting = tokio::spawn(async move {
+                let serve = |socket, _, permit| serve.send((socket, permit)).unwrap();
+                accept(Script(Mutex::new(next)), &limit, stopped, serve).await;
+            });
+            Self {
+                listener,
+                served,
+                stop,
+                accepting,
+            }
+        }
+
+        /// The peer's end of a connection from this address.
+        async fn connect(&self, last: u8) -> DuplexStream {
+            let (peer, socket) = duplex(64);
+            let address = SocketAddr::new(IpAddr::from([192, 0, 2, last]), 1_000);
+            self.listener.send(Ok((socket, address))).await.unwrap();
+            peer
+        }
+
+        async fn serve(&mut self) -> (DuplexStream, Permit) {
+            self.served.recv().await.unwrap()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_beyond_the_limit_are_closed_and_the_loop_ends_when_it_is_told_to() {
+        let mut running = Running::start(ConnectionLimit::new("connections", 1, 1, Arc::new(())));
+        let _first = running.connect(1).await;
+        let (_socket, permit) = running.serve().await;
+        assert!(permit.usage().begin());
+        let mut second = running.connect(2).await;
+        assert_eq!(second.read(&mut [0]).await.unwrap(), 0);
+        running.stop.cancel();
+        running.accepting.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_descriptors_idle_connections_are_closed_and_accepting_goes_on() {
+        let mut running = Running::start(ConnectionLimit::new("connections", 9, 9, Arc::new(())));
+        let _first = running.connect(1).await;
+        let (_socket, permit) = running.serve().await;
+        for errno in [EMFILE, ENFILE] {
+            let none = io::Error::from_raw_os_error(errno);
+            running.listener.send(Err(none)).await.unwrap();
+        }
+        permit.usage().closed().await;
+        let _second = running.connect(2).await;
+        running.serve().await;
+    }
+}
