@@ -8,6 +8,7 @@ use std::{future::Future, io, net::SocketAddr, pin::Pin, pin::pin, sync::Arc, ti
 
 use bytes::BytesMut;
 use media_core::{ChannelName, Error as HubError, Hub, broadcast, hub::Hold};
+use net_core::{Permit, Quota, Share};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     time::{Sleep, sleep_until},
@@ -20,7 +21,6 @@ use crate::{
     auth::{Authorize, PublishRequest, Reason, Refusal, StreamKey},
     metrics::{Cause, Metrics},
     pace::Pace,
-    places::Place,
     player::Player,
     publisher::{self, Publisher},
     reports::Reports,
@@ -43,6 +43,8 @@ pub(crate) struct Context {
     pub(crate) hub: Hub,
     pub(crate) authorize: Arc<dyn Authorize>,
     pub(crate) metrics: Metrics,
+    /// How many connections may play.
+    pub(crate) players: Arc<Quota>,
     pub(crate) reports: Reports,
     pub(crate) session: session::Settings,
     pub(crate) write_limit: Duration,
@@ -76,7 +78,9 @@ enum Wake {
 struct Connection<'a, S> {
     socket: S,
     peer: SocketAddr,
-    place: Place,
+    permit: Permit,
+    /// Among the players, while it is one.
+    share: Option<Share>,
     context: &'a Context,
     session: Session,
     input: BytesMut,
@@ -94,18 +98,19 @@ struct Connection<'a, S> {
 pub(crate) async fn run<S>(
     socket: S,
     peer: SocketAddr,
-    place: Place,
+    permit: Permit,
     context: &Context,
     retire: CancellationToken,
     shutdown: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut stop = pin!(stopped(place.evicted().clone(), &shutdown, context.write_limit));
+    let mut stop = pin!(stopped(Arc::clone(permit.usage()), &shutdown, context.write_limit));
     let mut connection = Connection {
         socket,
         peer,
-        place,
+        permit,
+        share: None,
         context,
         session: Session::new(context.session.clone(), now()),
         input: BytesMut::new(),
@@ -147,8 +152,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         shutdown: &CancellationToken,
         mut stop: Pin<&mut impl Future<Output = Cause>>,
     ) -> Result<Cause, Error> {
-        let evicted = self.place.evicted().clone();
-        let mut evicted = pin!(evicted.cancelled());
+        let usage = Arc::clone(self.permit.usage());
+        let mut evicted = pin!(usage.closed());
         let mut shutdown = pin!(shutdown.cancelled());
         let mut retire = pin!(retire.cancelled());
         let mut retiring = false;
@@ -333,7 +338,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let hold = claim.hold().clone();
         let revoked = Box::pin(revoked(hold.clone(), grant.withdrawn));
         let publisher = Publisher::new(claim, context.metrics.clone());
-        self.place.set_active();
+        self.permit.set_active();
         self.role = Role::Publisher {
             publisher,
             hold,
@@ -351,10 +356,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             return Ok(Err(Refusal::new(Reason::NotFound, "nothing is live under this name")));
         };
         self.channel = Some(broadcast.name().clone());
-        if !self.place.play() {
-            let words = "the limit of players is reached: try again later";
-            return Ok(Err(Refusal::new(Reason::Players, words)));
+        if self.share.is_none() {
+            let Ok(share) = self.context.players.take(None) else {
+                let words = "the limit of players is reached: try again later";
+                return Ok(Err(Refusal::new(Reason::Players, words)));
+            };
+            self.share = Some(share);
         }
+        self.permit.set_active();
         self.session.accept()?;
         if let Some(stream_id) = self.session.playing() {
             let player = Player::new(broadcast.subscribe(), stream_id, self.context.metrics.clone());
@@ -386,7 +395,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Role::Publisher { publisher, .. } => publisher.leave(now),
             Role::Player(_) => {}
         }
-        self.place.stop(now);
+        self.share = None;
+        self.permit.set_idle(now.into());
     }
 
     /// Makes room for a read. The buffer is never split, so this moves at most an incomplete header

@@ -32,7 +32,6 @@ mod health;
 mod metrics;
 mod pace;
 mod payload;
-mod places;
 mod player;
 mod publisher;
 mod reports;

@@ -259,20 +259,11 @@ impl Metrics {
     }
 }
 
-/// Adds one to a gauge while it lives.
-#[derive(Debug)]
-pub(crate) struct Counted(Gauge);
-
-impl Counted {
-    pub(crate) fn new(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl std::ops::Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
+/// What happens at the limit of connections. An eviction is counted when its connection ends.
+impl net_core::Events for Metrics {
+    fn refused(&self, _limit: net_core::Limit) {
+        self.accepted.inc();
+        self.close(Cause::Limit);
     }
 }
 

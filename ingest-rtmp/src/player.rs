@@ -14,9 +14,10 @@ use crate::{
     Error,
     amf0::{Value, object},
     audience::Viewer,
-    metrics::{Counted, Metrics},
+    metrics::Metrics,
     transmit::{Transmit, kind},
 };
+use net_core::Counted;
 
 /// Number of queued bytes above which the player reads no more from the hub.
 const QUEUED_BYTES: usize = 256 << 10;
@@ -54,7 +55,7 @@ impl Player {
         let first = |video| configs.iter().find(|(_, config)| config.is_video() == video);
         let tracks = [first(true), first(false)].into_iter().flatten();
         let tracks = tracks.map(|(index, config)| Track::new(*index, config)).collect();
-        let _counted = Counted::new(&metrics.players);
+        let _counted = Counted::new(metrics.players.clone());
         let _viewer = metrics.audience.join(consumer.broadcast().id());
         Self {
             consumer,

@@ -17,6 +17,7 @@ use media_core::{
     codec::{Config, aac, avc},
     hub::{Cause, Claim, Producer},
 };
+use net_core::Counted;
 use tracing::{debug, info};
 
 mod media;
@@ -26,7 +27,7 @@ use crate::{
     amf0::Value,
     auth::{Reason, Refusal},
     flv::{self, Tag},
-    metrics::{Counted, Drop, Metrics},
+    metrics::{Drop, Metrics},
     timing::Timing,
 };
 
@@ -175,7 +176,7 @@ impl Publisher {
             state: State::Settling(Settling::new(claim)),
             media: Box::default(),
             timing: Box::default(),
-            _counted: Counted::new(&metrics.publishers),
+            _counted: Counted::new(metrics.publishers.clone()),
             metrics,
         }
     }

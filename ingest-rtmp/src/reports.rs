@@ -14,9 +14,10 @@ use std::{
 };
 
 use media_core::ChannelName;
+use net_core::Host;
 use tracing::info;
 
-use crate::{auth::Refusal, metrics::Cause, places::host};
+use crate::{auth::Refusal, metrics::Cause};
 
 /// Span of the counts, after which they start again.
 const SPAN: Duration = Duration::from_secs(60);
@@ -34,7 +35,7 @@ pub(crate) struct Reports(Mutex<Limits>);
 
 #[derive(Debug, Default)]
 struct Limits {
-    hosts: HashMap<IpAddr, Count>,
+    hosts: HashMap<Host, Count>,
     /// Last time that `hosts` was full and searched for expired addresses.
     swept: Option<Instant>,
     /// The shared count of addresses without an entry in `hosts`.
@@ -89,13 +90,13 @@ impl Reports {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .admit(host(address), now)
+            .admit(Host::of(address), now)
     }
 }
 
 impl Limits {
     /// Counts an event of `host` at `now`. Returns the counts if it gets a line.
-    fn admit(&mut self, host: IpAddr, now: Instant) -> Option<Line> {
+    fn admit(&mut self, host: Host, now: Instant) -> Option<Line> {
         let due = self
             .swept
             .is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP);
@@ -150,8 +151,8 @@ impl Count {
 mod tests {
     use super::*;
 
-    fn host(n: u32) -> IpAddr {
-        std::net::Ipv4Addr::from(0x0a00_0000 + n).into()
+    fn host(n: u32) -> Host {
+        Host::of(std::net::Ipv4Addr::from(0x0a00_0000 + n).into())
     }
 
     #[test]

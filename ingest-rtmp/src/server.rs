@@ -1,33 +1,23 @@
 //! The listeners: accept connections within the limits, and wait for all of them when told to stop.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use media_core::Hub;
+use net_core::{ConnectionLimit, Counted, Permit, Quota, listener};
 use rustls::server::ResolvesServerCert;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::server::TlsStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument, debug, debug_span, info, warn};
+use tracing::{Instrument, debug, debug_span, info};
 
 use crate::{
     auth::Authorize,
     config::Config,
     connection::{self, Context},
     metrics::{Cause, Metrics},
-    places::{Place, Places},
     reports::Reports,
     tls::Tls,
 };
-
-/// Pause after a failed accept, such as for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The errors of accept(2) where the process, or the system, has no descriptor left; the same on
-/// all platforms of Linux.
-const EMFILE: i32 = 24;
-const ENFILE: i32 = 23;
-/// Players are silent: the kernel finds out which are gone.
-const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// The sockets to accept from; they listen, in any blocking mode.
 #[derive(Debug, Default)]
@@ -43,7 +33,7 @@ pub struct Server {
     rtmp: Vec<TcpListener>,
     rtmps: Vec<(TcpListener, Arc<Tls>)>,
     context: Arc<Context>,
-    places: Arc<Places>,
+    limit: Arc<ConnectionLimit>,
 }
 
 impl Server {
@@ -65,25 +55,32 @@ impl Server {
         let tls = tls.transpose()?.map(Arc::new);
         let private = |listener| {
             let tls = tls.clone().ok_or_else(|| invalid("rtmps needs a certificate".into()))?;
-            Ok((asynchronous(listener)?, tls))
+            Ok((listener, tls))
         };
+        let limit = ConnectionLimit::new(
+            "rtmp connections",
+            config.max_connections,
+            config.max_connections_per_address,
+            Arc::new(metrics.clone()),
+        );
         let context = Context {
             hub,
             authorize,
             metrics,
+            // The reserve is kept for addresses without a connection, which may become publishers.
+            players: Quota::new(limit.unreserved(), usize::MAX),
             reports: Reports::default(),
             session: config.session(),
             write_limit: config.write_limit(),
         };
         Ok(Self {
-            rtmp: listeners
-                .rtmp
+            rtmp: listener::tcp(listeners.rtmp)?,
+            rtmps: listener::tcp(listeners.rtmps)?
                 .into_iter()
-                .map(asynchronous)
+                .map(private)
                 .collect::<io::Result<_>>()?,
-            rtmps: listeners.rtmps.into_iter().map(private).collect::<io::Result<_>>()?,
             context: Arc::new(context),
-            places: Places::new(config),
+            limit,
         })
     }
 
@@ -96,7 +93,7 @@ impl Server {
             rtmp,
             rtmps,
             context,
-            places,
+            limit,
         } = self;
         let rtmp = rtmp.into_iter().map(|listener| (listener, None));
         let rtmps = rtmps.into_iter().map(|(listener, tls)| (listener, Some(tls)));
@@ -106,7 +103,7 @@ impl Server {
                 listener,
                 tls,
                 context: Arc::clone(&context),
-                places: Arc::clone(&places),
+                limit: Arc::clone(&limit),
                 tasks: tasks.clone(),
             };
             tasks.spawn(acceptor.accept(retire.clone(), shutdown.clone()));
@@ -128,63 +125,51 @@ struct Acceptor {
     /// If its connections are private.
     tls: Option<Arc<Tls>>,
     context: Arc<Context>,
-    places: Arc<Places>,
+    limit: Arc<ConnectionLimit>,
     tasks: TaskTracker,
 }
 
 impl Acceptor {
     async fn accept(self, retire: CancellationToken, shutdown: CancellationToken) {
-        let (metrics, protocol) = (&self.context.metrics, if self.tls.is_some() { "rtmps" } else { "rtmp" });
-        let mut serial: u64 = 0;
-        let mut failing = false;
-        loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                () = retire.cancelled() => break,
-                () = shutdown.cancelled() => break,
-            };
-            let (socket, peer) = match accepted {
-                Ok(accepted) => {
-                    failing = false;
-                    accepted
-                }
-                Err(err) => {
-                    // Once for each time it starts: a peer must not fill the log.
-                    if !failing {
-                        warn!(%err, "connections are not accepted");
-                    }
-                    failing = true;
-                    if matches!(err.raw_os_error(), Some(EMFILE | ENFILE)) {
-                        self.places.free_descriptors();
-                    }
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            metrics.accepted.inc();
-            let Ok(place) = self.places.take(peer.ip(), connection::now(), metrics) else {
-                metrics.close(Cause::Limit);
-                debug!(%peer, "too many connections");
-                continue;
-            };
-            if let Err(err) = tune(&socket) {
-                debug!(%peer, %err, "socket options not set");
+        let stop = async {
+            tokio::select! {
+                () = retire.cancelled() => {}
+                () = shutdown.cancelled() => {}
             }
+        };
+        let mut serial: u64 = 0;
+        let serve = |socket, peer, permit| {
             serial += 1;
+            let protocol = if self.tls.is_some() { "rtmps" } else { "rtmp" };
             let span = debug_span!("rtmp", protocol, conn = serial, %peer);
-            let (context, tls) = (Arc::clone(&self.context), self.tls.clone());
-            let (retire, shutdown) = (retire.clone(), shutdown.clone());
-            let connection = async move {
-                match tls {
-                    None => connection::run(socket, peer, place, &context, retire, shutdown).await,
-                    Some(tls) => {
-                        if let Some(socket) = shake_hands(socket, peer, &tls, &context, &place, &shutdown).await {
-                            connection::run(socket, peer, place, &context, retire, shutdown).await;
-                        }
+            let connection = self.serve(socket, peer, permit, retire.clone(), shutdown.clone());
+            self.tasks.spawn(connection.instrument(span));
+        };
+        net_core::accept(&self.listener, &self.limit, stop, serve).await;
+    }
+
+    /// The life of a connection.
+    fn serve(
+        &self,
+        socket: TcpStream,
+        peer: SocketAddr,
+        permit: Permit,
+        retire: CancellationToken,
+        shutdown: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        self.context.metrics.accepted.inc();
+        let counted = Counted::new(self.context.metrics.connections.clone());
+        let (context, tls) = (Arc::clone(&self.context), self.tls.clone());
+        async move {
+            let _counted = counted;
+            match tls {
+                None => connection::run(socket, peer, permit, &context, retire, shutdown).await,
+                Some(tls) => {
+                    if let Some(socket) = shake_hands(socket, peer, &tls, &context, &permit, &shutdown).await {
+                        connection::run(socket, peer, permit, &context, retire, shutdown).await;
                     }
                 }
-            };
-            self.tasks.spawn(connection.instrument(span));
+            }
         }
     }
 }
@@ -195,12 +180,12 @@ async fn shake_hands(
     peer: SocketAddr,
     tls: &Tls,
     context: &Context,
-    place: &Place,
+    permit: &Permit,
     shutdown: &CancellationToken,
 ) -> Option<TlsStream<TcpStream>> {
     let shaken = tokio::select! {
         shaken = tls.accept(socket, &context.metrics) => shaken,
-        () = place.evicted().cancelled() => {
+        () = permit.usage().closed() => {
             context.metrics.close(Cause::Evicted);
             return None;
         }
@@ -220,16 +205,6 @@ async fn shake_hands(
         _ => context.reports.failed(peer, None, Cause::Tls, &err, connection::now()),
     }
     None
-}
-
-fn asynchronous(listener: std::net::TcpListener) -> io::Result<TcpListener> {
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
-}
-
-fn tune(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    SockRef::from(socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ const ENFILE: i32 = 23;
 ///
 /// An error is logged once for as long as it lasts. Where there are no file descriptors, idle connections are closed.
 pub async fn accept<L: Listener>(
-    listener: L,
+    listener: &L,
     limit: &Arc<ConnectionLimit>,
     stop: impl Future<Output = ()>,
     mut serve: impl FnMut(L::Socket, SocketAddr, Permit),
@@ -94,7 +94,7 @@ mod tests {
             let stopped = stop.clone().cancelled_owned();
             let accepting = tokio::spawn(async move {
                 let serve = |socket, _, permit| serve.send((socket, permit)).unwrap();
-                accept(Script(Mutex::new(next)), &limit, stopped, serve).await;
+                accept(&Script(Mutex::new(next)), &limit, stopped, serve).await;
             });
             Self {
                 listener,

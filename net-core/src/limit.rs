@@ -38,8 +38,10 @@ const MAX_CLOSING: usize = 256;
 /// After so many looks the next idle connection is closed, though another may have been idle longer: the first look at a full
 /// table goes through all that have had an exchange since they were admitted.
 const MAX_LOOKS: usize = 4_096;
-/// Connections that are closed together where descriptors have run out: the other listeners need some too.
-const DESCRIPTORS: usize = 32;
+/// Connections that are closed together where descriptors have run out, because the other listeners need some too: one of so
+/// many that may be open, and at most so many.
+const DESCRIPTORS: usize = 64;
+const MAX_DESCRIPTORS: usize = 32;
 /// The log has at most one line in this time about each limit.
 const LOG_INTERVAL_MS: u64 = 60_000;
 
@@ -96,7 +98,11 @@ type Age = (u64, u64);
 
 /// An admitted connection. Dropped, it makes room for another.
 #[derive(Debug)]
-pub struct Permit(Arc<Usage>);
+pub struct Permit {
+    usage: Arc<Usage>,
+    /// Whether the exchange of [`Permit::set_active`] lasts.
+    is_active: bool,
+}
 
 /// Events at one limit since the log's last line about it.
 #[derive(Debug, Default)]
@@ -158,7 +164,7 @@ impl ConnectionLimit {
 
     /// Closes some of the connections that have been idle longest, because there are no file descriptors.
     pub fn free_descriptors(&self) {
-        for _ in 0..DESCRIPTORS {
+        for _ in 0..(self.max / DESCRIPTORS).clamp(1, MAX_DESCRIPTORS) {
             let closed = self.table().close_idlest(None);
             let Some(closed) = closed else { break };
             self.events.evicted(Limit::Descriptors);
@@ -235,7 +241,10 @@ impl Table {
         }
         let usage = Arc::new(Usage::new(limit, host, self.serial, now_ms));
         self.list(&usage, now_ms);
-        Permit(usage)
+        Permit {
+            usage,
+            is_active: false,
+        }
     }
 
     /// Connections of a host.
@@ -338,13 +347,27 @@ impl Table {
 impl Permit {
     /// The connection's use, which counts its exchanges.
     pub fn usage(&self) -> &Arc<Usage> {
-        &self.0
+        &self.usage
+    }
+
+    /// Begins an exchange that lasts until [`Permit::set_idle`], unless it has begun already.
+    pub fn set_active(&mut self) {
+        if !self.is_active {
+            self.is_active = self.usage.begin();
+        }
+    }
+
+    /// Ends that exchange, if it has begun: the connection is idle since `since`, unless there are other exchanges.
+    pub fn set_idle(&mut self, since: Instant) {
+        if mem::take(&mut self.is_active) {
+            self.usage.end(since);
+        }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let usage = &self.0;
+        let usage = &self.usage;
         let mut table = usage.limit().table();
         if let Some(since_ms) = usage.listed() {
             table.unlist((since_ms, usage.serial()));

@@ -226,7 +226,7 @@ struct Door {
 impl Door {
     async fn accept<L: Listener>(self, listener: L, stop: impl Future<Output = ()>) {
         let serve = |socket, peer, permit| self.serve::<L>(socket, peer, permit);
-        net_core::accept(listener, &self.limit, stop, serve).await;
+        net_core::accept(&listener, &self.limit, stop, serve).await;
     }
 
     /// Spawns the task of a connection.

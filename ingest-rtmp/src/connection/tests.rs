@@ -1,6 +1,7 @@
 //! Connections over in-memory pipes, with a paused clock.
 
 use media_core::broadcast::Presence;
+use net_core::ConnectionLimit;
 use rml_rtmp::sessions::ClientSessionEvent as Seen;
 use tokio::{
     io::{DuplexStream, duplex},
@@ -13,7 +14,6 @@ use crate::{
     amf0::Value,
     auth::Grant,
     config::Config,
-    places::Places,
     testing::{AVC, Client, IDR, Peer, SLICE, audio_config, audio_frame, hub, video_config, video_frame},
 };
 
@@ -32,7 +32,7 @@ impl Authorize for Open {
 
 struct Bench {
     context: Arc<Context>,
-    places: Arc<Places>,
+    limit: Arc<ConnectionLimit>,
     retire: CancellationToken,
     shutdown: CancellationToken,
 }
@@ -46,12 +46,14 @@ impl Bench {
             authorize: Arc::new(Open),
             metrics: Metrics::default(),
             reports: Reports::default(),
+            players: Quota::new(config.max_connections, usize::MAX),
             session: config.session(),
             write_limit: config.write_limit(),
         };
+        let (max, max_per_address) = (config.max_connections, config.max_connections_per_address);
         Self {
             context: Arc::new(context),
-            places: Places::new(&config),
+            limit: ConnectionLimit::new("rtmp connections", max, max_per_address, Arc::new(())),
             retire: CancellationToken::new(),
             shutdown: CancellationToken::new(),
         }
@@ -61,10 +63,10 @@ impl Bench {
     fn connect(&self, bytes: usize) -> (Peer<DuplexStream>, JoinHandle<()>) {
         let (socket, ours) = duplex(bytes);
         let peer = SocketAddr::from(([192, 0, 2, 1], 1_000));
-        let place = self.places.take(peer.ip(), now(), &self.context.metrics);
-        let place = place.expect("there is room");
+        let permit = self.limit.admit(Some(peer.ip()), now().into());
+        let permit = permit.expect("there is room");
         let (context, retire, shutdown) = (Arc::clone(&self.context), self.retire.clone(), self.shutdown.clone());
-        let task = tokio::spawn(async move { run(ours, peer, place, &context, retire, shutdown).await });
+        let task = tokio::spawn(async move { run(ours, peer, permit, &context, retire, shutdown).await });
         let client = Client::new();
         (Peer { socket, client }, task)
     }
@@ -244,18 +246,18 @@ async fn a_player_that_takes_nothing_for_a_second_gives_its_place_to_another() {
         .until(|seen| matches!(seen, Seen::VideoDataReceived { .. }))
         .await;
     let address = "192.0.2.1".parse().unwrap();
-    let refused = bench.places.take(address, now(), &bench.context.metrics);
+    let refused = bench.limit.admit(Some(address), now().into());
     assert!(refused.is_err(), "it takes what there is");
     publisher
         .client
         .video(40, video_frame(&[&[0, 3, 0, 0, 0x41][..], &[0; 0x0002_ffff]].concat()));
     publisher.flush().await;
     sleep(STALL + Duration::from_millis(1)).await;
-    let place = bench.places.take(address, now(), &bench.context.metrics).unwrap();
+    let permit = bench.limit.admit(Some(address), now().into()).unwrap();
     task.await.unwrap();
     assert_eq!(closed(&bench, Cause::Evicted), 1);
     assert_eq!(bench.context.metrics.players.get(), 0);
-    drop((place, publisher));
+    drop((permit, publisher));
 }
 
 #[tokio::test(start_paused = true)]
@@ -434,4 +436,27 @@ async fn an_outage_of_a_live_publisher_does_not_stay_as_latency() {
         assert!(bench.context.metrics.dropped(crate::metrics::Drop::AfterOutage) > 0);
         assert_eq!(bench.context.metrics.corrected("jumped"), 0);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn players_beyond_their_number_are_refused_until_one_leaves() {
+    let bench = Bench::new(|config| config.max_connections = 3);
+    let first = bench.live("demo").await;
+    let players = &bench.context.players;
+    let mut shares: Vec<_> = (0..3).map(|_| players.take(None).unwrap()).collect();
+    let (mut player, _) = bench.connect(1 << 20);
+    player.open().await;
+    player.client.play("demo");
+    assert_eq!(player.codes().await, ["NetStream.Play.Failed"]);
+    shares.pop();
+    let (mut player, task) = bench.connect(1 << 20);
+    player.open().await;
+    player.client.play("demo");
+    player
+        .until(|seen| matches!(seen, Seen::VideoDataReceived { .. }))
+        .await;
+    assert!(players.take(None).is_err());
+    drop((player, first));
+    task.await.unwrap();
+    assert!(players.take(None).is_ok());
 }

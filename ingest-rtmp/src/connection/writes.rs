@@ -5,9 +5,11 @@ use std::{
     future::Future,
     io::{self, IoSlice},
     pin::{Pin, pin},
+    sync::Arc,
     time::Duration,
 };
 
+use net_core::{Permit, Usage};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::{sleep, timeout},
@@ -15,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Connection, Role, SMALL_READ_BYTES, now};
-use crate::{Error, metrics::Cause, places::Place};
+use crate::{Error, metrics::Cause};
 
 /// Number of slices in one vectored write.
 const SLICES: usize = 64;
@@ -27,9 +29,9 @@ pub(super) const STALL: Duration = Duration::from_secs(1);
 
 /// Waits until a connection must close in the middle of a write. Returns the cause. At shutdown its
 /// peer has `limit` to receive the last messages.
-pub(super) async fn stopped(evicted: CancellationToken, shutdown: &CancellationToken, limit: Duration) -> Cause {
+pub(super) async fn stopped(usage: Arc<Usage>, shutdown: &CancellationToken, limit: Duration) -> Cause {
     tokio::select! {
-        () = evicted.cancelled() => Cause::Evicted,
+        () = usage.closed() => Cause::Evicted,
         () = async { shutdown.cancelled().await; sleep(limit).await } => Cause::Timeout,
     }
 }
@@ -46,7 +48,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             return Ok(None);
         }
         let limit = self.context.write_limit;
-        let mut player = matches!(self.role, Role::Player(_)).then_some(&mut self.place);
+        let mut player = matches!(self.role, Role::Player(_)).then_some(&mut self.permit);
         while !transmit.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = transmit.slices(&mut slices);
@@ -115,16 +117,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 /// [`STALL`].
 async fn within<T>(
     limit: Duration,
-    player: Option<&mut Place>,
+    player: Option<&mut Permit>,
     step: impl Future<Output = io::Result<T>>,
 ) -> Result<T, Error> {
     let mut step = pin!(step);
     let patience = if player.is_some() { STALL.min(limit) } else { limit };
     let mut done = timeout(patience, step.as_mut()).await;
-    if let (Err(_), Some(place)) = (&done, player) {
-        place.set_idle(now() - patience);
+    if let (Err(_), Some(permit)) = (&done, player) {
+        permit.set_idle((now() - patience).into());
         done = timeout(limit - patience, step).await;
-        place.set_active();
+        permit.set_active();
     }
     let done = done.map_err(|_| Error::TimedOut {
         what: "write",

@@ -3,7 +3,7 @@
 
 mod rtmps;
 
-use std::{net::SocketAddr, process::Stdio};
+use std::{process::Stdio, time::Duration};
 
 use hex_literal::hex;
 use media_core::{ChannelName, broadcast::Presence};
@@ -15,6 +15,7 @@ use rustls::{
     server::ClientHello,
     sign::CertifiedKey,
 };
+use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,

@@ -166,14 +166,14 @@ fn an_address_that_may_be_forged_has_no_share_and_is_displaced_by_age() {
 
 #[test]
 fn without_descriptors_some_are_closed_and_none_that_is_active() {
-    let mut stage = Stage::new(100, 100);
-    let permits: Vec<_> = (0..u8::try_from(DESCRIPTORS).unwrap() + 10)
-        .map(|last| stage.admit(last).unwrap())
-        .collect();
-    assert!(permits[0].usage().begin());
-    stage.limit.free_descriptors();
-    let closed = permits.iter().filter(|permit| permit.usage().is_closed());
-    assert!(closed.count() == DESCRIPTORS && !permits[0].usage().is_closed());
+    for (max, freed) in [(64, 1), (1_000, 15), (10_000, MAX_DESCRIPTORS)] {
+        let mut stage = Stage::new(max, 100);
+        let permits: Vec<_> = (0..40).map(|last| stage.admit(last).unwrap()).collect();
+        assert!(permits[0].usage().begin());
+        stage.limit.free_descriptors();
+        let closed = permits.iter().filter(|permit| permit.usage().is_closed());
+        assert!(closed.count() == freed && !permits[0].usage().is_closed());
+    }
 }
 
 #[test]
