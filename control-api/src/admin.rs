@@ -2,7 +2,6 @@
 //! separate HTTP/1.1 server, so that it responds under any load of the viewers' listener.
 
 use std::{
-    collections::VecDeque,
     io,
     sync::{
         Arc,
@@ -23,29 +22,24 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use media_core::Hub;
+use net_core::{ConnectionLimit, Permit, listener};
 use prometheus_client::{encoding::text, registry::Registry};
-use tokio::{net::TcpListener, task::AbortHandle};
+use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::metrics::{Broadcasts, Process};
 
 /// The content type of the output of [`text::encode`].
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// Maximum number of connections of a listener: a few tools. The oldest is closed for a new one, so
-/// that a tool can always connect.
+/// Maximum number of connections of all listeners: a few tools. The oldest is closed for a new one,
+/// so that a tool can always connect.
 const MAX_CONNECTIONS: usize = 64;
 /// Time for a request's head, and between two requests of a connection.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// Maximum life of a connection, because a peer that does not read its response must not keep it
 /// open.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(300);
-/// Pause after a failed accept, for example when there are no file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// EMFILE and ENFILE: the process, or the system, has no file descriptor left. `io::ErrorKind` has
-/// no name for these.
-const EMFILE: i32 = 24;
-const ENFILE: i32 = 23;
 
 /// Whether the daemon accepts work: from the moment that all its listeners are bound until it
 /// drains. Clones share the state.
@@ -110,18 +104,16 @@ impl Server {
     /// # Errors
     /// A socket cannot be registered with the runtime.
     pub fn new(listeners: Vec<std::net::TcpListener>) -> io::Result<Self> {
-        let adopt = |listener: std::net::TcpListener| {
-            listener.set_nonblocking(true)?;
-            TcpListener::from_std(listener)
-        };
-        listeners.into_iter().map(adopt).collect::<io::Result<_>>().map(Self)
+        listener::tcp(listeners).map(Self)
     }
 
     /// Serves `router` until `shutdown`, then finishes the requests in progress.
     pub async fn serve(self, router: Router, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
+        let limit = ConnectionLimit::new("admin connections", MAX_CONNECTIONS, MAX_CONNECTIONS, Arc::new(()));
         for listener in self.0 {
-            tasks.spawn(accept(listener, router.clone(), tasks.clone(), shutdown.clone()));
+            let (limit, router) = (Arc::clone(&limit), router.clone());
+            tasks.spawn(accept(listener, limit, router, tasks.clone(), shutdown.clone()));
         }
         // A server without listeners must not end before the shutdown.
         shutdown.cancelled().await;
@@ -130,64 +122,36 @@ impl Server {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, tasks: TaskTracker, shutdown: CancellationToken) {
-    let mut open = VecDeque::<AbortHandle>::with_capacity(MAX_CONNECTIONS);
+async fn accept(
+    listener: TcpListener,
+    limit: Arc<ConnectionLimit>,
+    router: Router,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+) {
     let graceful = GracefulShutdown::new();
-    let mut failing = false;
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => break,
-        };
-        let (socket, peer) = match accepted {
-            Ok(accepted) => {
-                failing = false;
-                accepted
-            }
-            Err(err) => {
-                // Logged once for each period of failures, which lasts as long as descriptors are
-                // short.
-                if !failing {
-                    warn!(%err, "admin connections cannot be accepted");
-                }
-                failing = true;
-                if matches!(err.raw_os_error(), Some(EMFILE | ENFILE)) && close_oldest(&mut open) {
-                    debug!("oldest admin connection closed: no file descriptors left");
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        open.retain(|connection| !connection.is_finished());
-        if open.len() >= MAX_CONNECTIONS && close_oldest(&mut open) {
-            debug!(%peer, limit = MAX_CONNECTIONS, "oldest admin connection closed: limit reached");
-        }
+    let serve = |socket, peer, permit: Permit| {
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_LIMIT)
             .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router.clone()));
         let connection = graceful.watch(connection);
-        let connection = tasks.spawn(async move {
-            match tokio::time::timeout(CONNECTION_LIMIT, connection).await {
+        tasks.spawn(async move {
+            // No exchange is ever begun, so that the oldest connection gives way whatever it does.
+            let ended = tokio::select! {
+                ended = timeout(CONNECTION_LIMIT, connection) => ended,
+                () = permit.usage().closed() => return debug!(%peer, "admin connection closed to make room"),
+            };
+            match ended {
                 Ok(Ok(())) => {}
                 Ok(Err(err)) => debug!(%peer, %err, "admin connection failed"),
                 Err(_) => debug!(%peer, "admin connection exceeded its time limit"),
             }
         });
-        open.push_back(connection.abort_handle());
-    }
+    };
+    net_core::accept(&listener, &limit, shutdown.cancelled(), serve).await;
     drop(listener);
     graceful.shutdown().await;
-}
-
-/// Closes the connection that has been open longest. Returns false if none is open.
-fn close_oldest(open: &mut VecDeque<AbortHandle>) -> bool {
-    open.retain(|connection| !connection.is_finished());
-    let Some(oldest) = open.pop_front() else {
-        return false;
-    };
-    oldest.abort();
-    true
 }
 
 #[cfg(test)]

@@ -115,19 +115,3 @@ async fn connections_that_say_nothing_keep_no_tool_out() {
     shutdown.cancel();
     serving.await.unwrap();
 }
-
-#[tokio::test]
-async fn the_oldest_connection_that_is_still_open_is_closed() {
-    let tasks = TaskTracker::new();
-    let ended = tasks.spawn(std::future::ready(()));
-    let others: Vec<_> = (0..2).map(|_| tasks.spawn(std::future::pending::<()>())).collect();
-    let mut open: VecDeque<_> = others.iter().map(tokio::task::JoinHandle::abort_handle).collect();
-    open.push_front(ended.abort_handle());
-    ended.await.unwrap();
-    let mut others = others.into_iter();
-    for other in others.by_ref() {
-        assert!(close_oldest(&mut open));
-        assert!(other.await.unwrap_err().is_cancelled());
-    }
-    assert!(!close_oldest(&mut open));
-}
