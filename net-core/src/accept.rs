@@ -2,10 +2,10 @@
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use crate::{ConnectionLimit, Listener, Permit};
+use crate::{ConnectionLimit, Listener, Permit, limit::CLOSING_WAIT};
 
 /// Pause after a failed accept, for example for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -33,7 +33,11 @@ pub async fn accept<L: Listener>(
         match accepted {
             Ok((socket, peer)) => {
                 is_failing = false;
-                match limit.admit(Some(peer.ip()), Instant::now()) {
+                let admitted = tokio::select! {
+                    admitted = limit.admit(Some(peer.ip()), CLOSING_WAIT) => admitted,
+                    () = &mut stop => return,
+                };
+                match admitted {
                     Ok(permit) => serve(socket, peer, permit),
                     Err(limit) => debug!(%peer, ?limit, "too many connections"),
                 }
@@ -141,5 +145,23 @@ mod tests {
         permit.usage().closed().await;
         let _second = running.connect(2).await;
         running.serve().await;
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_for_which_many_are_closing_is_served_when_the_first_has_closed() {
+        let mut running = Running::start(ConnectionLimit::new("connections", 1_000, 1, Arc::new(())));
+        let (mut served, mut peers) = (Vec::new(), Vec::new());
+        // Each is closed for the next, but its task does not end.
+        for _ in 0..257 {
+            peers.push(running.connect(1).await);
+            served.push(running.serve().await);
+        }
+        peers.push(running.connect(1).await);
+        sleep(CLOSING_WAIT / 2).await;
+        assert!(running.served.try_recv().is_err());
+        served.remove(0);
+        running.serve().await;
+        // Where none closes it is refused.
+        let mut refused = running.connect(1).await;
+        assert_eq!(refused.read(&mut [0]).await.unwrap(), 0);
     }
 }

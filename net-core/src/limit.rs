@@ -11,6 +11,9 @@
 //! 3. The last permits, one in [`RESERVE`], are only for addresses that have no connection yet.
 //! 4. Where no connection is idle, the new one is refused. An active connection is never closed for another.
 //!
+//! A connection that is to close is not counted any more, though its task has not ended. Where too many are in that state, the
+//! new one waits until one of them has ended: that takes as long as the scheduler needs, and no peer can delay it.
+//!
 //! An exchange costs two updates of one atomic word and takes no lock. Connections are ordered by the time since when they
 //! were idle as it was known when they were listed; the word is read only when one is to be closed. Each look at a connection
 //! that turns out to be active or idle for a shorter time is paid for by an exchange that ended since the last.
@@ -22,9 +25,13 @@ use std::{
     fmt, mem,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 use tracing::warn;
 
 use crate::Host;
@@ -33,7 +40,8 @@ pub use usage::{InFlight, Usage};
 
 /// One permit of so many is kept for addresses that have no connection.
 const RESERVE: usize = 16;
-/// Connections that were told to close and have not yet: above `max`, so that a new connection need not wait for them.
+/// Connections that were told to close and have not yet: above `max`, so that a new connection need not wait for them. Where
+/// there are more, it waits.
 const MAX_CLOSING: usize = 256;
 /// After so many looks the next idle connection is closed, though another may have been idle longer: the first look at a full
 /// table goes through all that have had an exchange since they were admitted.
@@ -42,6 +50,10 @@ const MAX_LOOKS: usize = 4_096;
 /// many that may be open, and at most so many.
 const DESCRIPTORS: usize = 64;
 const MAX_DESCRIPTORS: usize = 32;
+/// Longest wait of a new connection for others that are closing.
+pub const CLOSING_WAIT: Duration = Duration::from_secs(1);
+/// A time that is longer than any wait.
+const FAR: Duration = Duration::from_secs(86_400);
 /// The log has at most one line in this time about each limit.
 const LOG_INTERVAL_MS: u64 = 60_000;
 
@@ -77,7 +89,11 @@ pub struct ConnectionLimit {
     max_per_address: usize,
     epoch: Instant,
     events: Arc<dyn Events>,
+    /// Time for which a connection must have been idle before it is closed for another.
+    patience_ms: u64,
     table: Mutex<Table>,
+    /// Notified when a permit is given back.
+    released: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +120,13 @@ pub struct Permit {
     is_active: bool,
 }
 
+/// No room for a connection.
+struct Full {
+    limit: Limit,
+    /// When another attempt is worth while, though no permit has been given back.
+    until: Option<Instant>,
+}
+
 /// Events at one limit since the log's last line about it.
 #[derive(Debug, Default)]
 struct Notice {
@@ -115,44 +138,80 @@ struct Notice {
 impl ConnectionLimit {
     /// At most `max` connections at once, and `max_per_address` of one address (IPv6: one /64). `name` is for the log.
     pub fn new(name: &'static str, max: usize, max_per_address: usize, events: Arc<dyn Events>) -> Arc<Self> {
+        Self::with_patience(name, max, max_per_address, Duration::ZERO, events)
+    }
+
+    /// The same limit, which closes no connection that has been idle for less than `patience`: see [`ConnectionLimit::admit`].
+    pub fn with_patience(
+        name: &'static str,
+        max: usize,
+        max_per_address: usize,
+        patience: Duration,
+        events: Arc<dyn Events>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name,
             max,
             max_per_address,
             epoch: Instant::now(),
             events,
+            patience_ms: u64::try_from(patience.as_millis()).unwrap_or(LATEST),
             table: Mutex::default(),
+            released: Notify::new(),
         })
     }
 
     /// A permit for a connection from `address`, which is `None` where the address may be forged. An idle connection may be
     /// closed for it.
     ///
+    /// Waits for at most `wait` where room is about to come: connections are closing, or will have been idle for long enough.
+    /// Cancel-safe.
+    ///
     /// # Errors
     /// The limit that is reached: [`Limit::Total`] or [`Limit::Address`].
-    pub fn admit(self: &Arc<Self>, address: Option<IpAddr>, now: Instant) -> Result<Permit, Limit> {
+    pub async fn admit(self: &Arc<Self>, address: Option<IpAddr>, wait: Duration) -> Result<Permit, Limit> {
+        let deadline = Instant::now() + wait;
+        loop {
+            // Registered before the attempt, so that a permit that is given back meanwhile is not missed.
+            let released = self.released.notified();
+            let now = Instant::now();
+            let full = match self.attempt(address, now) {
+                Ok(permit) => return Ok(permit),
+                Err(full) => full,
+            };
+            let Some(until) = full.until.filter(|_| now < deadline) else {
+                return Err(self.refuse(full.limit, address, now));
+            };
+            let _ = timeout_at(until.min(deadline), released).await;
+        }
+    }
+
+    /// The same as [`ConnectionLimit::admit`], without waiting.
+    ///
+    /// # Errors
+    /// The limit that is reached: [`Limit::Total`] or [`Limit::Address`].
+    pub fn try_admit(self: &Arc<Self>, address: Option<IpAddr>, now: Instant) -> Result<Permit, Limit> {
+        let admitted = self.attempt(address, now);
+        admitted.map_err(|full| self.refuse(full.limit, address, now))
+    }
+
+    fn attempt(self: &Arc<Self>, address: Option<IpAddr>, now: Instant) -> Result<Permit, Full> {
         let now_ms = self.ms(now);
         let host = address.map(Host::of);
         let mut table = self.table();
-        let limit = self.limit(&table, host);
-        let closed = match limit {
-            None => None,
-            Some(limit) => match table.close_for(host, limit) {
-                Some(closed) => Some(closed),
-                None => {
-                    let notice = table.notice(limit, now_ms, |notice| notice.refused += 1);
-                    let open = table.open;
-                    drop(table);
-                    self.events.refused(limit);
-                    self.log(limit, notice, open, address);
-                    return Err(limit);
-                }
-            },
+        let Some(limit) = self.limit(&table, host) else {
+            return Ok(table.admit(self, host, now_ms));
+        };
+        let before_ms = match self.patience_ms {
+            // Other listeners may have a later clock.
+            0 => LATEST,
+            patience_ms => now_ms.saturating_sub(patience_ms),
+        };
+        let Some(closed) = table.close_for(host, limit, before_ms) else {
+            let until = self.until(&table, host, limit, now);
+            return Err(Full { limit, until });
         };
         let permit = table.admit(self, host, now_ms);
-        let (Some(limit), Some(closed)) = (limit, closed) else {
-            return Ok(permit);
-        };
         let notice = table.notice(limit, now_ms, |notice| notice.closed += 1);
         let open = table.open;
         drop(table);
@@ -162,10 +221,34 @@ impl ConnectionLimit {
         Ok(permit)
     }
 
+    /// Until when a connection of `host`, which meets `limit`, may wait for room. `None` if none is about to come.
+    fn until(&self, table: &Table, host: Option<Host>, limit: Limit, now: Instant) -> Option<Instant> {
+        if table.closing >= MAX_CLOSING {
+            return Some(now + FAR);
+        }
+        if self.patience_ms == 0 {
+            return None;
+        }
+        let host = if limit == Limit::Address { host } else { None };
+        let (since_ms, _) = table.oldest(host)?;
+        Some(self.epoch + Duration::from_millis(since_ms + self.patience_ms))
+    }
+
+    /// Counts and logs that a connection is refused.
+    fn refuse(&self, limit: Limit, address: Option<IpAddr>, now: Instant) -> Limit {
+        let mut table = self.table();
+        let notice = table.notice(limit, self.ms(now), |notice| notice.refused += 1);
+        let open = table.open;
+        drop(table);
+        self.events.refused(limit);
+        self.log(limit, notice, open, address);
+        limit
+    }
+
     /// Closes some of the connections that have been idle longest, because there are no file descriptors.
     pub fn free_descriptors(&self) {
         for _ in 0..(self.max / DESCRIPTORS).clamp(1, MAX_DESCRIPTORS) {
-            let closed = self.table().close_idlest(None);
+            let closed = self.table().close_idlest(None, LATEST);
             let Some(closed) = closed else { break };
             self.events.evicted(Limit::Descriptors);
             closed.wake();
@@ -253,23 +336,24 @@ impl Table {
     }
 
     /// Closes an idle connection in favour of one of `host`, which meets `limit`.
-    fn close_for(&mut self, host: Option<Host>, limit: Limit) -> Option<Arc<Usage>> {
+    fn close_for(&mut self, host: Option<Host>, limit: Limit, before_ms: u64) -> Option<Arc<Usage>> {
         if self.closing >= MAX_CLOSING {
             return None;
         }
-        let own = host.and_then(|host| self.close_idlest(Some(host)));
+        let own = host.and_then(|host| self.close_idlest(Some(host), before_ms));
         match limit {
             Limit::Address => own,
-            _ => own.or_else(|| self.close_idlest(None)),
+            _ => own.or_else(|| self.close_idlest(None, before_ms)),
         }
     }
 
-    /// Closes the connection, of `host` or of all, that has been idle longest. It is not counted any more.
-    fn close_idlest(&mut self, host: Option<Host>) -> Option<Arc<Usage>> {
+    /// Closes the connection, of `host` or of all, that has been idle longest, and not later than `before_ms`. It is not counted
+    /// any more.
+    fn close_idlest(&mut self, host: Option<Host>, before_ms: u64) -> Option<Arc<Usage>> {
         for look in 0..2 * MAX_LOOKS {
-            let age = self.oldest(host)?;
+            let age = self.oldest(host).filter(|&(since_ms, _)| since_ms <= before_ms)?;
             let usage = self.unlist(age)?;
-            let idle_since = if look < MAX_LOOKS { age.0 } else { LATEST };
+            let idle_since = if look < MAX_LOOKS { age.0 } else { before_ms };
             match usage.close(idle_since) {
                 Closing::Closed => {
                     self.forget(usage.host());
@@ -377,6 +461,8 @@ impl Drop for Permit {
             true => table.closing -= 1,
             false => table.forget(usage.host()),
         }
+        drop(table);
+        usage.limit().released.notify_waiters();
     }
 }
 

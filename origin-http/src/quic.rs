@@ -26,10 +26,10 @@ mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use net_core::{ConnectionLimit, Shutdown};
+use net_core::{ConnectionLimit, Limit, Shutdown, limit::CLOSING_WAIT};
 use quinn::{Incoming, TokioRuntime, VarInt};
 use rustls::server::ResolvesServerCert;
-use tokio::time::{Instant, timeout};
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, debug_span, info};
 
@@ -49,6 +49,8 @@ const MAX_HANDSHAKES: usize = 1_024;
 const RETRY_FROM: usize = 128;
 /// Handshakes at once of an address that has shown to be its own: one that begins more loses its oldest.
 const HANDSHAKES_PER_ADDRESS: usize = 128;
+/// Connections that were closed to make room and wait for what they have sent to arrive; others close at once.
+const MAX_FAREWELLS: usize = 256;
 /// For what is said last to leave.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -95,6 +97,7 @@ pub(crate) async fn serve(endpoint: Endpoint, context: &Arc<Context>, limit: &Ar
         serial: 0,
         context: Arc::clone(context),
         limit: Arc::clone(limit),
+        farewells: Arc::new(Semaphore::new(MAX_FAREWELLS)),
         abort: abort.clone(),
         handshakes: ConnectionLimit::new(
             "QUIC handshakes",
@@ -111,7 +114,7 @@ pub(crate) async fn serve(endpoint: Endpoint, context: &Arc<Context>, limit: &Ar
             () = context.drain.triggered() => break,
         };
         let Some(incoming) = incoming else { break };
-        door.admit(incoming);
+        door.admit(incoming).await;
     }
     door.connections.close();
     let (abort, connections) = (abort.clone(), door.connections.clone());
@@ -136,6 +139,7 @@ struct Door {
     serial: u64,
     context: Arc<Context>,
     limit: Arc<ConnectionLimit>,
+    farewells: Arc<Semaphore>,
     abort: Shutdown,
     handshakes: Arc<ConnectionLimit>,
     retry_from: usize,
@@ -148,12 +152,12 @@ impl Door {
         while let Some(incoming) = endpoint.accept().await {
             match self.context.drain.is_triggered() {
                 true => incoming.refuse(),
-                false => self.admit(incoming),
+                false => self.admit(incoming).await,
             }
         }
     }
 
-    fn admit(&mut self, incoming: Incoming) {
+    async fn admit(&mut self, incoming: Incoming) {
         self.serial += 1;
         let (serial, token) = (self.serial, self.connections.token());
         let metrics = self.context.router.metrics();
@@ -167,12 +171,15 @@ impl Door {
         }
         // An address that may be forged must not use up the share of its owner.
         let address = validated.then(|| peer.ip());
-        let now = Instant::now();
-        let admitted = self.handshakes.admit(address, now).and_then(|handshake| {
-            let place = address.map(|address| Place::take(&self.limit, address, now, metrics));
-            Ok((handshake, place.transpose()?))
-        });
-        let Ok((handshake, place)) = admitted else {
+        let admit = async {
+            let handshake = self.handshakes.admit(address, CLOSING_WAIT).await?;
+            let place = match address {
+                Some(address) => Some(Place::take(&self.limit, address, metrics).await?),
+                None => None,
+            };
+            Ok::<_, Limit>((handshake, place))
+        };
+        let Ok((handshake, place)) = admit.await else {
             debug!(%peer, "too many connections");
             return incoming.refuse();
         };
@@ -180,6 +187,7 @@ impl Door {
             handshake,
             place,
             limit: Arc::clone(&self.limit),
+            farewells: Arc::clone(&self.farewells),
         };
         let span = debug_span!("http3", conn = serial, %peer);
         let (context, abort) = (Arc::clone(&self.context), self.abort.clone());

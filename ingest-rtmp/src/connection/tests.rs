@@ -63,7 +63,7 @@ impl Bench {
     fn connect(&self, bytes: usize) -> (Peer<DuplexStream>, JoinHandle<()>) {
         let (socket, ours) = duplex(bytes);
         let peer = SocketAddr::from(([192, 0, 2, 1], 1_000));
-        let permit = self.limit.admit(Some(peer.ip()), now().into());
+        let permit = self.limit.try_admit(Some(peer.ip()), now().into());
         let permit = permit.expect("there is room");
         let (context, retire, shutdown) = (Arc::clone(&self.context), self.retire.clone(), self.shutdown.clone());
         let task = tokio::spawn(async move { run(ours, peer, permit, &context, retire, shutdown).await });
@@ -246,14 +246,14 @@ async fn a_player_that_takes_nothing_for_a_second_gives_its_place_to_another() {
         .until(|seen| matches!(seen, Seen::VideoDataReceived { .. }))
         .await;
     let address = "192.0.2.1".parse().unwrap();
-    let refused = bench.limit.admit(Some(address), now().into());
+    let refused = bench.limit.try_admit(Some(address), now().into());
     assert!(refused.is_err(), "it takes what there is");
     publisher
         .client
         .video(40, video_frame(&[&[0, 3, 0, 0, 0x41][..], &[0; 0x0002_ffff]].concat()));
     publisher.flush().await;
     sleep(STALL + Duration::from_millis(1)).await;
-    let permit = bench.limit.admit(Some(address), now().into()).unwrap();
+    let permit = bench.limit.try_admit(Some(address), now().into()).unwrap();
     task.await.unwrap();
     assert_eq!(closed(&bench, Cause::Evicted), 1);
     assert_eq!(bench.context.metrics.players.get(), 0);

@@ -29,7 +29,7 @@ impl Stage {
 
     fn admit(&mut self, last: u8) -> Result<Permit, Limit> {
         let (address, now) = (IpAddr::from([192, 0, 2, last]), self.step());
-        self.limit.admit(Some(address), now)
+        self.limit.try_admit(Some(address), now)
     }
 
     fn exchange(&mut self, permit: &Permit) {
@@ -152,12 +152,47 @@ fn connections_that_do_not_close_are_bounded() {
     assert_eq!(more.len(), MAX_CLOSING);
 }
 
+#[tokio::test(start_paused = true)]
+async fn where_many_are_closing_the_next_waits_for_the_first_that_has_closed() {
+    let stage = Stage::new(100, 10);
+    let address = Some(IpAddr::from([192, 0, 2, 1]));
+    let admit = || stage.limit.admit(address, CLOSING_WAIT);
+    let mut closing = Vec::new();
+    for _ in 0..MAX_CLOSING + 10 {
+        closing.push(admit().await.unwrap());
+    }
+    let begun = Instant::now();
+    assert_eq!(admit().await.unwrap_err(), Limit::Address);
+    assert!((CLOSING_WAIT..2 * CLOSING_WAIT).contains(&begun.elapsed()));
+    let (admitted, ()) = tokio::join!(admit(), async { drop(closing.remove(0)) });
+    admitted.unwrap();
+    assert!((CLOSING_WAIT..2 * CLOSING_WAIT).contains(&begun.elapsed()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_patience_the_next_waits_until_one_is_given_back_or_has_been_idle_for_long_enough() {
+    let (patience, wait) = (Duration::from_secs(1), Duration::from_secs(5));
+    let limit = ConnectionLimit::with_patience("handshakes", 2 * RESERVE, 2, patience, Arc::new(()));
+    let admit = |last| limit.admit(Some(IpAddr::from([192, 0, 2, last])), wait);
+    let begun = Instant::now();
+    let first = admit(1).await.unwrap();
+    tokio::time::advance(patience / 4).await;
+    let second = admit(1).await.unwrap();
+    let (third, ()) = tokio::join!(admit(1), async { drop(second) });
+    assert_eq!(begun.elapsed(), patience / 4);
+    // Others do not wait for that address.
+    let _other = admit(2).await.unwrap();
+    let _fourth = admit(1).await.unwrap();
+    assert!((patience..wait).contains(&begun.elapsed()));
+    assert!(first.usage().is_closed() && !third.unwrap().usage().is_closed());
+}
+
 #[test]
 fn an_address_that_may_be_forged_has_no_share_and_is_displaced_by_age() {
     let mut stage = Stage::new(2, 1);
     let mut admit = |address: Option<[u8; 4]>| {
         let now = stage.step();
-        stage.limit.admit(address.map(IpAddr::from), now)
+        stage.limit.try_admit(address.map(IpAddr::from), now)
     };
     let [a, b] = [None, None].map(|address| admit(address).unwrap());
     let _c = admit(Some([192, 0, 2, 1])).unwrap();

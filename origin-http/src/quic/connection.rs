@@ -11,11 +11,11 @@ use std::{
 
 use bytes::Bytes;
 use h3::error::{Code, ConnectionError};
-use net_core::{ConnectionLimit, Counted, Limit, Permit};
+use net_core::{ConnectionLimit, Counted, Limit, Permit, limit::CLOSING_WAIT};
 use prometheus_client::metrics::gauge::Gauge;
 use quinn::{Incoming, ZeroRttAccepted};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, Semaphore},
     time::{Instant, MissedTickBehavior, interval_at, sleep, timeout, timeout_at},
 };
 use tracing::{Instrument, Span, debug};
@@ -45,6 +45,8 @@ pub(super) struct Entrance {
     /// Among all, if the peer's address is known to be its own.
     pub(super) place: Option<Place>,
     pub(super) limit: Arc<ConnectionLimit>,
+    /// How many may take leave after they have given their permit back.
+    pub(super) farewells: Arc<Semaphore>,
 }
 
 /// A permit among all connections of HTTP.
@@ -56,14 +58,9 @@ pub(super) struct Place {
 impl Place {
     /// # Errors
     /// The limit that is reached.
-    pub(super) fn take(
-        limit: &Arc<ConnectionLimit>,
-        address: IpAddr,
-        now: Instant,
-        metrics: &Metrics,
-    ) -> Result<Self, Limit> {
+    pub(super) async fn take(limit: &Arc<ConnectionLimit>, address: IpAddr, metrics: &Metrics) -> Result<Self, Limit> {
         Ok(Self {
-            permit: limit.admit(Some(address), now)?,
+            permit: limit.admit(Some(address), CLOSING_WAIT).await?,
             _counted: Counted::new(metrics.connections.clone()),
         })
     }
@@ -116,7 +113,13 @@ pub(super) async fn serve(incoming: Incoming, peer: SocketAddr, entrance: Entran
         stage: Stage::Serving,
         last: None,
     }
-    .run(established, entrance.handshake, &entrance.limit, peer)
+    .run(
+        established,
+        entrance.handshake,
+        &entrance.limit,
+        &entrance.farewells,
+        peer,
+    )
     .await;
 }
 
@@ -205,6 +208,7 @@ impl Connection {
         established: ZeroRttAccepted,
         handshake: Permit,
         limit: &Arc<ConnectionLimit>,
+        farewells: &Semaphore,
         peer: SocketAddr,
     ) {
         let requests = Arc::clone(&self.requests);
@@ -262,7 +266,7 @@ impl Connection {
                         return self.close(Code::H3_GENERAL_PROTOCOL_ERROR, b"the handshake takes too long");
                     }
                     if self.place.is_none() {
-                        match Place::take(limit, peer.ip(), Instant::now(), metrics) {
+                        match Place::take(limit, peer.ip(), metrics).await {
                             Ok(place) => {
                                 requests.exchanges.admit(place.permit.usage());
                                 self.place = Some(place);
@@ -272,8 +276,13 @@ impl Connection {
                     }
                 }
                 () = poll_fn(|cx| poll_closed(handshake.as_ref(), self.place.as_ref(), cx)) => {
-                    debug!("closed while idle: another needs its place");
-                    return self.leave(GRACE).await;
+                    debug!("closed while idle to make room");
+                    // The peer may take a while, and nobody else waits for it.
+                    drop((handshake.take(), self.place.take()));
+                    return match farewells.try_acquire() {
+                        Ok(_farewell) => self.leave(GRACE).await,
+                        Err(_) => self.close(Code::H3_NO_ERROR, b"goodbye"),
+                    };
                 }
                 // Who is not in yet would take a farewell for a failure.
                 () = &mut retired, if self.stage == Stage::Serving && handshake.is_none() => {

@@ -78,14 +78,14 @@ mod tests {
         let limit = ConnectionLimit::new("connections", 1, 1, Arc::new(()));
         let exchanges = Exchanges::new(None);
         let early = [exchanges.begin(), exchanges.begin()];
-        let permit = limit.admit(None, now).unwrap();
+        let permit = limit.try_admit(None, now).unwrap();
         exchanges.admit(permit.usage());
         let later = exchanges.begin();
         let [first, second] = early;
         drop((first, later));
-        assert!(limit.admit(None, now).is_err());
+        assert!(limit.try_admit(None, now).is_err());
         drop(second);
-        assert!(limit.admit(None, now).is_ok());
+        assert!(limit.try_admit(None, now).is_ok());
         assert!(permit.usage().is_closed() && exchanges.begin().is_none());
     }
 
@@ -94,13 +94,13 @@ mod tests {
         let now = Instant::now();
         for has_place in [false, true] {
             let limit = ConnectionLimit::new("connections", 1, 1, Arc::new(()));
-            let permit = limit.admit(None, now).unwrap();
+            let permit = limit.try_admit(None, now).unwrap();
             let exchanges = Exchanges::new(has_place.then(|| Arc::clone(permit.usage())));
             if !has_place {
                 drop(exchanges.begin());
                 exchanges.admit(permit.usage());
             }
-            assert!(limit.admit(None, now).is_ok());
+            assert!(limit.try_admit(None, now).is_ok());
         }
     }
 }

@@ -326,3 +326,23 @@ async fn a_request_whose_body_does_not_come_makes_room_for_others() {
     );
     assert_eq!(running.evicted("connections"), 1);
 }
+
+#[tokio::test]
+async fn a_connection_whose_last_bytes_do_not_arrive_makes_room_at_once() {
+    let one = Config {
+        max_connections: 1,
+        ..config()
+    };
+    let running = Running::start(one, |_| ()).await;
+    let relay = path::Relay::start(running.address, path::Rate::Free).await;
+    let mut first = running.client_with(relay.address, |_| ()).await;
+    assert_eq!(first.get("/time").await.status, StatusCode::OK);
+    relay.mute();
+    let mut unheard = first.send(Method::GET, "/time", &[]).await;
+    unheard.finish().await.unwrap();
+    until(|| running.answered() == 2).await;
+    let mut second = running.client().await;
+    assert_eq!(second.get("/time").await.status, StatusCode::OK);
+    assert_eq!(running.evicted("connections"), 1);
+    assert_eq!(running.stage.metrics.connections.get(), 1);
+}

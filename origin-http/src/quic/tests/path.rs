@@ -4,7 +4,7 @@ use std::{
     mem,
     sync::{
         Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -32,6 +32,7 @@ struct Seen {
     answered: AtomicU64,
     answered_bytes: AtomicU64,
     first: Mutex<Option<u8>>,
+    is_mute: AtomicBool,
 }
 
 pub(super) struct Relay {
@@ -85,7 +86,7 @@ impl Relay {
             tokio::spawn(async move { stop.run_until_cancelled(back).await });
         }
         {
-            let stop = stop.clone();
+            let (seen, stop) = (seen.clone(), stop.clone());
             let deliver = async move {
                 let (mut due, mut come) = (tokio::time::Instant::now(), false);
                 while let Some(datagram) = queued.recv().await {
@@ -98,7 +99,7 @@ impl Relay {
                     let lost = match rate {
                         Rate::OneWay => true,
                         Rate::Once => mem::replace(&mut come, true),
-                        _ => false,
+                        _ => seen.is_mute.load(Ordering::Relaxed),
                     };
                     if let (Some(to), false) = (to, lost) {
                         let _ = near.send_to(&datagram, to).await;
@@ -112,6 +113,11 @@ impl Relay {
             seen,
             _stop: stop.drop_guard(),
         }
+    }
+
+    /// From now on nothing comes back.
+    pub(super) fn mute(&self) {
+        self.seen.is_mute.store(true, Ordering::Relaxed);
     }
 
     /// Datagrams that the client has sent.

@@ -309,7 +309,7 @@ async fn narrow(stage: &Stage) -> Raw<TlsStream<DuplexStream>> {
 /// Of a connection that nobody displaces.
 fn usage() -> Arc<Usage> {
     let limit = ConnectionLimit::new("connections", 1, 1, Arc::new(()));
-    let permit = limit.admit(None, Instant::now()).unwrap();
+    let permit = limit.try_admit(None, Instant::now()).unwrap();
     Arc::clone(permit.usage())
 }
 
