@@ -184,7 +184,7 @@ async fn shake_hands(
     shutdown: &CancellationToken,
 ) -> Option<TlsStream<TcpStream>> {
     let shaken = tokio::select! {
-        shaken = tls.accept(socket, &context.metrics) => shaken,
+        shaken = tls.accept(socket, peer.ip(), &context.metrics) => shaken,
         () = permit.usage().closed() => {
             context.metrics.close(Cause::Evicted);
             return None;

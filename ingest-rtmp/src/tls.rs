@@ -1,26 +1,31 @@
 //! RTMPS: RTMP over TLS. Limits the time of a handshake, and the number of concurrent handshakes
-//! after the ClientHello (RFC 8446 4.1.2). The daemon provides the certificate.
+//! after the ClientHello (RFC 8446 4.1.2), in total and for each address. The daemon provides the
+//! certificate.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
+use net_core::ConnectionLimit;
 use rustls::{
     ServerConfig,
     crypto::ring,
     server::{Acceptor, ResolvesServerCert},
 };
-use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use crate::metrics::{Handshake, Metrics};
 
-/// Maximum number of concurrent handshakes: each may hold some 100 KiB and costs a signature.
-/// Others wait, within their time limit.
+/// Maximum number of concurrent handshakes, in total and of one address: each may hold some 100 KiB
+/// and costs a signature. Others wait, within their time limit.
 const HANDSHAKES: usize = 128;
+const HANDSHAKES_PER_ADDRESS: usize = 32;
+/// A handshake that has lasted for this time has stalled, and is cancelled if another waits.
+const STALL: Duration = Duration::from_secs(1);
 
 /// TLS for the connections of a listener.
 pub(crate) struct Tls {
     config: Arc<ServerConfig>,
-    places: Semaphore,
+    handshakes: Arc<ConnectionLimit>,
     limit: Duration,
 }
 
@@ -34,22 +39,39 @@ impl Tls {
             .with_cert_resolver(certificates);
         Ok(Self {
             config: Arc::new(config),
-            places: Semaphore::new(HANDSHAKES),
+            handshakes: ConnectionLimit::with_patience(
+                "rtmps handshakes",
+                HANDSHAKES,
+                HANDSHAKES_PER_ADDRESS,
+                STALL,
+                Arc::new(()),
+            ),
             limit,
         })
     }
 
-    /// Performs the handshake. The result is counted here.
+    /// Performs the handshake with `peer`. The result is counted here.
     ///
     /// # Errors
-    /// The failure; `TimedOut` if the limit has passed.
-    pub(crate) async fn accept(&self, socket: TcpStream, metrics: &Metrics) -> io::Result<TlsStream<TcpStream>> {
+    /// The failure; `TimedOut` if the limit has passed, or the handshake has stalled and another
+    /// waits for its permit.
+    pub(crate) async fn accept(
+        &self,
+        socket: TcpStream,
+        peer: IpAddr,
+        metrics: &Metrics,
+    ) -> io::Result<TlsStream<TcpStream>> {
         let shaken = timeout(self.limit, async {
             // A peer that has sent no ClientHello uses no permit. A ClientHello is at most 64 KiB,
             // the limit of rustls.
             let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
-            let _place = self.places.acquire().await.map_err(io::Error::other)?;
-            hello.into_stream(Arc::clone(&self.config)).await
+            let full = |_| io::Error::new(io::ErrorKind::TimedOut, "too many TLS handshakes");
+            let permit = self.handshakes.admit(Some(peer), self.limit).await.map_err(full)?;
+            let stalled = "the TLS handshake stalled while others were waiting";
+            tokio::select! {
+                shaken = hello.into_stream(Arc::clone(&self.config)) => shaken,
+                () = permit.usage().closed() => Err(io::Error::new(io::ErrorKind::TimedOut, stalled)),
+            }
         });
         let shaken = shaken.await.unwrap_or_else(|_| {
             let words = format!("the TLS handshake took longer than {} ms", self.limit.as_millis());

@@ -1,6 +1,35 @@
 //! RTMP over TLS: publishers, and failed handshakes.
 
+use rustls::ClientConnection;
+use tokio::net::TcpSocket;
+
 use super::*;
+
+impl Running {
+    fn client(&self) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let client = client.with_safe_default_protocol_versions().unwrap();
+        Arc::new(client.with_root_certificates(roots).with_no_client_auth())
+    }
+
+    /// To the listener of RTMPS, from an address of this machine.
+    async fn connect_from(&self, last: u8) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 1, last], 0))).unwrap();
+        socket.connect(self.private).await.unwrap()
+    }
+
+    async fn shake_hands(&self, socket: TcpStream) {
+        let name = "localhost".try_into().unwrap();
+        let shaken = TlsConnector::from(self.client()).connect(name, socket);
+        timeout(Duration::from_secs(20), shaken)
+            .await
+            .expect("the handshake ends")
+            .unwrap();
+    }
+}
 
 #[tokio::test]
 async fn ffmpeg_publishes_in_tls() {
@@ -52,16 +81,52 @@ async fn peers_that_say_nothing_keep_nobody_from_shaking_hands_in_tls() {
     running
         .wait("all of them", |running| running.metrics.connections.get() == 140)
         .await;
-    let mut roots = RootCertStore::empty();
-    roots.add(running.certificate.clone()).unwrap();
-    let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let client = client.with_safe_default_protocol_versions().unwrap();
-    let client = Arc::new(client.with_root_certificates(roots).with_no_client_auth());
     let socket = TcpStream::connect(running.private).await.unwrap();
+    running.shake_hands(socket).await;
+}
+
+/// From an address of this machine, a ClientHello and nothing more.
+async fn stall(running: &Running, last: u8) -> TcpStream {
     let name = "localhost".try_into().unwrap();
-    let shaken = TlsConnector::from(client).connect(name, socket);
-    timeout(Duration::from_secs(20), shaken)
-        .await
-        .expect("hands are shaken")
-        .unwrap();
+    let mut client = ClientConnection::new(running.client(), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    let mut socket = running.connect_from(last).await;
+    socket.write_all(&hello).await.unwrap();
+    socket
+}
+
+#[tokio::test]
+async fn handshakes_that_stall_after_their_hello_leave_room_for_other_addresses() {
+    let running = Running::start(|config| {
+        config.handshake_ms = 60_000;
+        config.max_connections_per_address = 1_000;
+    });
+    let mut stalled = Vec::new();
+    for _ in 0..140 {
+        stalled.push(stall(&running, 1).await);
+    }
+    running
+        .wait("all of them", |running| running.metrics.accepted.get() == 140)
+        .await;
+    running.shake_hands(running.connect_from(2).await).await;
+}
+
+#[tokio::test]
+async fn handshakes_that_have_stalled_give_way_to_those_that_wait() {
+    let running = Running::start(|config| {
+        config.handshake_ms = 60_000;
+        config.max_connections_per_address = 1_000;
+    });
+    let mut stalled = Vec::new();
+    for last in 1..=5 {
+        for _ in 0..32 {
+            stalled.push(stall(&running, last).await);
+        }
+    }
+    running
+        .wait("all of them", |running| running.metrics.accepted.get() == 160)
+        .await;
+    running.shake_hands(running.connect_from(1).await).await;
+    assert!(running.metrics.shaken(Handshake::TimedOut) > 0);
 }
