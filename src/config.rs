@@ -70,7 +70,7 @@ impl Default for Config {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Rtmps {
-    #[serde(deserialize_with = "origin_http::addresses")]
+    #[serde(deserialize_with = "net_core::config::addresses")]
     listen: Vec<SocketAddr>,
 }
 
@@ -116,7 +116,7 @@ impl Certificate {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Admin {
     /// Addresses of `/metrics`, `/healthz` and `/readyz`; empty for none.
-    #[serde(deserialize_with = "origin_http::addresses")]
+    #[serde(deserialize_with = "net_core::config::addresses")]
     listen: Vec<SocketAddr>,
 }
 

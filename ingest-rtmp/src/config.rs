@@ -1,8 +1,9 @@
 //! The settings of the RTMP server.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use serde::{Deserialize, Deserializer, de};
+use net_core::config::{addresses, within};
+use serde::Deserialize;
 
 use crate::session;
 
@@ -63,10 +64,7 @@ impl Config {
     /// # Errors
     /// One line for the operator with the key and its range.
     pub fn check(&self) -> Result<(), String> {
-        let within = |key: &str, value: u64, min: u64, max: u64| match (min..=max).contains(&value) {
-            true => Ok(()),
-            false => Err(format!("rtmp.{key} is {value}, it must be {min} to {max}")),
-        };
+        let within = |key, value, min, max| within("rtmp", key, value, min, max);
         within("max_connections", self.max_connections as u64, 1, 1_000_000)?;
         within(
             "max_connections_per_address",
@@ -109,43 +107,6 @@ impl Config {
 
 fn ms(ms: u32) -> Duration {
     Duration::from_millis(ms.into())
-}
-
-/// One address as text, or a list of them; the empty text is none.
-fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
-    struct Visitor;
-
-    impl<'de> de::Visitor<'de> for Visitor {
-        type Value = Vec<SocketAddr>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an address and port, or a list of them")
-        }
-
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-            match text {
-                "" => Ok(Vec::new()),
-                text => text
-                    .parse()
-                    .map(|address| vec![address])
-                    .map_err(|_| not_an_address(text)),
-            }
-        }
-
-        fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            let mut addresses = Vec::new();
-            while let Some(text) = list.next_element::<String>()? {
-                addresses.push(text.parse().map_err(|_| not_an_address(&text))?);
-            }
-            Ok(addresses)
-        }
-    }
-
-    fn not_an_address<E: de::Error>(text: &str) -> E {
-        E::custom(format_args!("{text:?} is not an address and port"))
-    }
-
-    deserializer.deserialize_any(Visitor)
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@
 //! - [`limit`]: how many connections may be open, and which idle one is closed for a new one.
 //! - [`quota`]: how many there may be of something, in all and for each address.
 //! - [`shutdown`]: a flag that is set once and awaited by thousands of connections.
-//! - [`gauge`]: counts what is alive.
+//! - [`gauge`]: counts what is alive. [`config`]: addresses and ranges in the configuration.
 
 #![forbid(unsafe_code)]
 
 pub mod accept;
+pub mod config;
 pub mod gauge;
 pub mod host;
 pub mod limit;

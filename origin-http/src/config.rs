@@ -2,7 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use net_core::config::{addresses, one_or_many, within};
+use serde::Deserialize;
 
 use crate::{access_log::Format, cors::Cors, site::PublicUrl};
 
@@ -131,10 +132,7 @@ impl Config {
     /// # Errors
     /// One line for the operator with the key and its range.
     pub fn check(&self) -> Result<(), String> {
-        let within = |key: &str, value: u64, min: u64, max: u64| match (min..=max).contains(&value) {
-            true => Ok(()),
-            false => Err(format!("http.{key} is {value}, it must be {min} to {max}")),
-        };
+        let within = |key, value, min, max| within("http", key, value, min, max);
         let most = 1_000_000;
         within("max_connections", self.max_connections as u64, 1, most)?;
         within(
@@ -157,39 +155,6 @@ impl Config {
 
 pub(crate) fn ms(ms: u32) -> Duration {
     Duration::from_millis(ms.into())
-}
-
-/// Where to listen, as an operator writes it: an address and port as text, or a list of them; the
-/// empty text is none. For `serde`.
-///
-/// # Errors
-/// The text that is no address and port, in words for the operator.
-pub fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
-    one_or_many(deserializer)?
-        .iter()
-        .map(|text| {
-            text.parse().map_err(|_| {
-                D::Error::custom(format!(
-                    "{text:?} is not an address and port such as \"127.0.0.1:8080\""
-                ))
-            })
-        })
-        .collect()
-}
-
-/// A text, or a list of them; the empty text is none.
-fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "a text, or a list of them")]
-    enum OneOrMany {
-        One(String),
-        Many(Vec<String>),
-    }
-    Ok(match OneOrMany::deserialize(deserializer)? {
-        OneOrMany::One(text) if text.is_empty() => vec![],
-        OneOrMany::One(text) => vec![text],
-        OneOrMany::Many(texts) => texts,
-    })
 }
 
 #[cfg(test)]

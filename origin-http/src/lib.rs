@@ -54,7 +54,7 @@ pub use access_log::{AccessLog, Format};
 pub use answering::Answering;
 pub use audience::Audience;
 pub use body::{Body, BoxError, Data};
-pub use config::{Config, Https, addresses};
+pub use config::{Config, Https};
 pub use edge::Edge;
 pub use metrics::Metrics;
 pub use pages::{Page, Pages};

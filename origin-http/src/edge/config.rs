@@ -3,6 +3,7 @@
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use http::Uri;
+use net_core::config::within;
 use serde::{
     Deserialize, Deserializer,
     de::{self, SeqAccess, Visitor},
@@ -115,10 +116,7 @@ impl Config {
     /// # Errors
     /// One line for the operator with the key and its range.
     pub fn check(&self) -> Result<(), String> {
-        let within = |key: &str, value: u32, min: u32, max: u32| match (min..=max).contains(&value) {
-            true => Ok(()),
-            false => Err(format!("edge.{key} is {value}, it must be {min} to {max}")),
-        };
+        let within = |key, value: u32, min, max: u32| within("edge", key, value.into(), min, max.into());
         let remote = self.origin.iter().filter(|origin| matches!(origin, Origin::Remote(_)));
         let remote = remote.count();
         if remote > MAX_ORIGINS {
