@@ -224,7 +224,7 @@ fn all_is_forgotten_of_connections_that_have_gone() {
     drop(late);
     // An answer may be given up after its connection has gone.
     usage.end(stage.step());
-    let table = stage.limit.table();
+    let table = stage.limit.shared.table();
     assert_eq!((table.open, table.closing, table.hosts.len()), (0, 0, 0));
     assert_eq!((table.by_age.len(), table.by_host.len()), (0, 0));
 }
@@ -246,17 +246,6 @@ fn the_task_of_a_displaced_connection_is_woken() {
     let _other = stage.admit(2).unwrap();
     assert_eq!(count.0.load(Ordering::Relaxed), 1);
     assert!(permit.usage().poll_closed(&mut cx).is_ready());
-}
-
-#[test]
-fn the_log_has_a_line_at_the_first_event_and_sums_once_a_minute() {
-    let mut table = Table::default();
-    let mut closed = |now_ms| table.notice(Limit::Total, now_ms, |notice| notice.closed += 1);
-    assert_eq!(closed(5).unwrap().closed, 1);
-    assert!((6..10_000).all(|now_ms| closed(now_ms).is_none()));
-    assert_eq!(closed(5 + LOG_INTERVAL_MS).unwrap().closed, 9_995);
-    // Each limit has its own.
-    assert!(table.notice(Limit::Address, 7, |notice| notice.refused += 1).is_some());
 }
 
 /// A connection as the policy's text has it.
