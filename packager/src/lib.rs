@@ -2,7 +2,7 @@
 //!
 //! - [`rope`]: bytes in pieces, never joined.
 //! - `boxes`, `fragment`: ISO/IEC 14496-12 and CMAF bytes.
-//! - `line`, `segmenter`, `audio`, `video`, `follower`: a track cut into parts and segments, on a clock that continues to the tick.
+//! - `track`, `segmenter`: a track cut into parts and segments, on a clock that continues to the tick.
 //! - [`segments`], `window`: the segments of a track that are listed and held; [`program`]: all
 //!   tracks in step, within a bound of memory.
 //! - [`presentation`]: the immutable snapshot that is served; [`rendered`]: its texts, made at most once.
@@ -11,16 +11,14 @@
 
 #![forbid(unsafe_code)]
 
-mod audio;
 mod boxes;
 pub mod dash;
 mod error;
-mod follower;
 pub mod fragment;
 pub mod hls;
-mod line;
 pub mod live;
 pub mod metrics;
+mod period;
 pub mod presentation;
 pub mod program;
 pub mod rendered;
@@ -28,16 +26,17 @@ pub mod rope;
 mod segmenter;
 pub mod segments;
 mod sets;
-pub mod silence;
 mod stamp;
-mod video;
+mod track;
 mod waiters;
 mod window;
 
 pub use error::Error;
 pub use live::{Changed, Config, Follow, Gone, Live, Packager, Presentations};
 pub use metrics::Metrics;
+pub use period::Period;
 pub use presentation::{Init, Part, Presentation, Segment, Track};
 pub use rendered::{Listing, Rendered, Site, Skip, Text};
 pub use rope::Rope;
 pub use segments::Segments;
+pub use track::silence::silent_frame;

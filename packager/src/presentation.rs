@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use media_core::{BroadcastId, ChannelName, Timescale, TrackName, codec::Config};
 
-use crate::{Rope, Segments, dash::Period, rendered::Rendered, segments::Listed};
+use crate::{Period, Rope, Segments, rendered::Rendered, segments::Listed};
 
 /// A snapshot of a broadcast.
 #[derive(Debug)]

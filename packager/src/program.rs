@@ -19,9 +19,9 @@ use media_core::{
 
 use crate::{
     Segment,
-    dash::Periods,
-    line::{Kind, Line, Role},
     metrics::Metrics,
+    period::Periods,
+    track::{Kind, Line, Role},
     window::Window,
 };
 

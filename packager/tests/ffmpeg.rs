@@ -15,7 +15,7 @@ use bytes::{Buf, Bytes};
 use media_core::codec::{Config, aac, avc};
 use packager::{
     fragment::{self, Reference, Sample},
-    silence::silent_frame,
+    silent_frame,
 };
 
 /// Runs `program` with `input`; what it writes. It must end well and complain of nothing.

@@ -8,12 +8,9 @@ use std::{
 
 use media_core::Timescale;
 
-use super::{
-    Period,
-    mpd::{self, Clock, Form, Head, Set, Shown},
-};
+use super::mpd::{self, Clock, Form, Head, Set, Shown};
 use crate::{
-    Presentation, Track,
+    Period, Presentation, Track,
     stamp::{Seconds, Utc},
 };
 

@@ -1,7 +1,5 @@
-//! DASH (ISO/IEC 23009-1, DASH-IF IOP): the manifests that describe a [`crate::Presentation`], each a pure function of it, and the
-//! periods they are made of.
+//! DASH (ISO/IEC 23009-1, DASH-IF IOP): the manifests that describe a [`crate::Presentation`], each a pure function of it.
 //!
-//! - [`period`]: where one Period ends and the next begins, decided once.
 //! - `mpd`: what both manifests say alike; `manifest`: low latency; `plain`: whole segments.
 //!
 //! Manifests lie at `/live/{channel}/`, media at `/media/{broadcast}/{track}/`, the clock at `/time`. All addresses are relative, so
@@ -10,10 +8,7 @@
 
 pub(crate) mod manifest;
 mod mpd;
-pub mod period;
 pub(crate) mod plain;
-
-pub use period::{Opening, Period, Periods};
 
 #[cfg(test)]
 mod tests;

@@ -11,9 +11,8 @@ use std::{
 
 use media_core::{Timescale, codec::Config};
 
-use super::Period;
 use crate::{
-    Presentation, Segment, Track,
+    Period, Presentation, Segment, Track,
     stamp::{Millis, Seconds, Utc},
 };
 

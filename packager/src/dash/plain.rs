@@ -6,11 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    Period,
-    mpd::{self, Clock, Form, Head, Set, Shown},
-};
-use crate::{Presentation, Segment, Track};
+use super::mpd::{self, Clock, Form, Head, Set, Shown};
+use crate::{Period, Presentation, Segment, Track};
 
 /// The whole text. `site`: where the clock is, see [`mpd::Clock`].
 pub(crate) fn render(presentation: &Presentation, site: Option<&str>) -> String {

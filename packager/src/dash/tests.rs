@@ -2,9 +2,9 @@ use std::{path::PathBuf, process::Command};
 
 use proptest::prelude::*;
 
-use super::{Opening, Period, Periods};
 use crate::{
     Presentation, Text,
+    period::{Opening, Period, Periods},
     rendered::example::{Cut, Example, FIRST, Made, assert_golden},
 };
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use media_core::{Mark, Timescale};
 
 use super::{Line, Past, Program};
-use crate::{Presentation, dash::Opening, rendered::Rendered};
+use crate::{Presentation, period::Opening, rendered::Rendered};
 
 /// How long the source waits for its renditions, at the least.
 const LEAST_WAIT: Duration = Duration::from_secs(3);

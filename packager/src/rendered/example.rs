@@ -11,7 +11,7 @@ use media_core::codec;
 
 use crate::{
     Init, Listing, Part, Presentation, Rendered, Rope, Segment, Segments, Track,
-    dash::{Opening, Periods},
+    period::{Opening, Periods},
 };
 
 /// The first media sequence number, and the Unix time at which the broadcast starts: 2026-11-03 09:15:00 UTC.

@@ -11,18 +11,18 @@ use bytes::Bytes;
 use media_core::{Anchor, Frame, Mark, Timescale, codec::Config};
 
 use crate::{
-    Rope, Segment, Track,
-    audio::{self, Placed},
-    follower::{Cut, Follower},
-    fragment::Sample,
-    metrics::Metrics,
-    program::Past,
-    segmenter::Segmenter,
-    sets::Sets,
-    silence::silent_frame,
-    video,
+    Rope, Segment, Track, fragment::Sample, metrics::Metrics, program::Past, segmenter::Segmenter, sets::Sets,
     window::Window,
 };
+
+mod audio_clock;
+mod follower;
+pub(crate) mod silence;
+mod video_clock;
+
+use audio_clock::Placed;
+use follower::{Cut, Follower};
+use silence::silent_frame;
 
 /// How long a unit waits, at the least, for the master to tell whether a mark stands before it; and a mark for units.
 const HOLD: Duration = Duration::from_millis(250);
@@ -71,7 +71,7 @@ pub(crate) struct Line {
 #[derive(Debug)]
 pub(crate) enum Kind {
     /// The track that carries the marks, if it is video.
-    Video(video::Clock),
+    Video(video_clock::Clock),
     /// Video that is cut at another's marks.
     Follower(Box<Follower>),
     Audio(Box<Audio>),
@@ -89,7 +89,7 @@ pub(crate) enum Role {
 
 #[derive(Debug)]
 pub(crate) struct Audio {
-    pub(crate) clock: audio::Clock,
+    pub(crate) clock: audio_clock::Clock,
     pub(crate) silence: Option<Bytes>,
     held: VecDeque<(Frame, Arc<Config>)>,
     /// Memory that the units held take.
@@ -106,7 +106,7 @@ pub(crate) struct Audio {
 impl Audio {
     pub(crate) fn new(config: &media_core::codec::aac::Config) -> Self {
         Self {
-            clock: audio::Clock::new(config.timescale, config.timescale.hz(), config.frame_samples),
+            clock: audio_clock::Clock::new(config.timescale, config.timescale.hz(), config.frame_samples),
             silence: silent_frame(config),
             held: VecDeque::new(),
             held_bytes: 0,
@@ -168,7 +168,7 @@ impl Line {
         late: bool,
     ) -> Self {
         let kind = match &*config {
-            Config::Avc(_) if role == Role::Master => Kind::Video(video::Clock::default()),
+            Config::Avc(_) if role == Role::Master => Kind::Video(video_clock::Clock::default()),
             Config::Avc(_) => Kind::Follower(Box::new(Follower::new())),
             Config::Aac(aac) => Kind::Audio(Box::new(Audio::new(aac))),
         };
@@ -214,7 +214,7 @@ impl Line {
     /// The master of audio alone makes room for `self`: it carries the marks from here on, and its first segment, which is still to
     /// come, has this discontinuity sequence.
     pub(crate) fn lead(&mut self, discontinuities: u64) {
-        self.kind = Kind::Video(video::Clock::default());
+        self.kind = Kind::Video(video_clock::Clock::default());
         self.window.begin(discontinuities);
     }
 
@@ -485,8 +485,10 @@ impl Line {
             let in_gap = self.segmenter.open().is_some() && !in_media;
             let (next, unit) = (audio.clock.next().filter(|_| in_media), audio.clock.unit());
             let hole = |cut: &Cut| match next {
-                Some(next) => next < place(cut) && place(cut) <= frame.dts && audio::is_hole(next, frame.dts, unit),
-                None => in_gap && audio::is_hole(place(cut), frame.dts, unit),
+                Some(next) => {
+                    next < place(cut) && place(cut) <= frame.dts && audio_clock::is_hole(next, frame.dts, unit)
+                }
+                None => in_gap && audio_clock::is_hole(place(cut), frame.dts, unit),
             };
             if let Some(cut) = audio.take_cut(|cut| several || hole(cut)) {
                 self.cut_with_silence(cut, metrics);

@@ -9,11 +9,8 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use media_core::{Frame, Mark, Timescale, codec::Config};
 
-use crate::{
-    line::{Kind, Line},
-    metrics::Metrics,
-    video::Clock,
-};
+use super::{Kind, Line, video_clock::Clock};
+use crate::metrics::Metrics;
 
 /// How far the master gets past what is missing before it is told of, where nobody makes it: time for a new worker's first frames.
 const PATIENCE: Duration = Duration::from_millis(750);

@@ -31,21 +31,21 @@ pub struct Period {
 
 /// A segment of the master track, as it opens.
 #[derive(Debug, Clone, Copy)]
-pub struct Opening<'a> {
+pub(crate) struct Opening<'a> {
     /// Its number.
-    pub msn: u64,
+    pub(crate) msn: u64,
     /// Where it starts (90 kHz).
-    pub start: i64,
+    pub(crate) start: i64,
     /// It holds no media, in any track.
-    pub gap: bool,
+    pub(crate) gap: bool,
     /// EXT-X-DISCONTINUITY stands before it.
-    pub discontinuity: bool,
+    pub(crate) discontinuity: bool,
     /// The source's segments start where no key frame is.
-    pub gridded: bool,
+    pub(crate) gridded: bool,
     /// Some of a segment before it is missing in a rendition: what is whole can be listed from here on.
-    pub interrupted: bool,
+    pub(crate) interrupted: bool,
     /// The init segment of each track in the presentation's order, and of those alone that are expected to have it.
-    pub inits: &'a [Option<u32>],
+    pub(crate) inits: &'a [Option<u32>],
 }
 
 impl Period {
@@ -64,7 +64,7 @@ impl Period {
 /// Makes the periods of a broadcast. Its owner tells of each segment of the master track: the first video track, else the first
 /// audio track.
 #[derive(Debug)]
-pub struct Periods {
+pub(crate) struct Periods {
     /// T, the segment duration aimed at.
     segment: i64,
     /// Oldest first. Only the newest may lack its end, only a broadcast's first its nominal duration (0).
@@ -81,7 +81,7 @@ pub struct Periods {
 
 impl Periods {
     /// No periods yet, of a broadcast whose segments are meant to last `segment` (90 kHz).
-    pub fn new(segment: i64) -> Self {
+    pub(crate) fn new(segment: i64) -> Self {
         Self {
             segment,
             periods: VecDeque::new(),
@@ -93,7 +93,7 @@ impl Periods {
     }
 
     /// A segment of the master opens. What it says must stay true until the next.
-    pub fn open(&mut self, opening: &Opening<'_>) {
+    pub(crate) fn open(&mut self, opening: &Opening<'_>) {
         self.place(opening);
         self.share();
     }
@@ -144,7 +144,7 @@ impl Periods {
     }
 
     /// Segment `msn` is complete and `duration` (90 kHz) long.
-    pub fn close(&mut self, msn: u64, duration: i64) {
+    pub(crate) fn close(&mut self, msn: u64, duration: i64) {
         self.closed = None;
         let Some((_, start)) = self.opened.take_if(|(opened, _)| *opened == msn) else {
             return;
@@ -167,7 +167,7 @@ impl Periods {
     }
 
     /// Forgets the periods that hold no segment from `oldest` on.
-    pub fn expire(&mut self, oldest: u64) {
+    pub(crate) fn expire(&mut self, oldest: u64) {
         while self
             .periods
             .front()
@@ -179,7 +179,7 @@ impl Periods {
     }
 
     /// The periods, oldest first; none before the first segment is complete.
-    pub fn snapshot(&self) -> Arc<[Period]> {
+    pub(crate) fn snapshot(&self) -> Arc<[Period]> {
         Arc::clone(&self.shared)
     }
 
