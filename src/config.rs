@@ -290,8 +290,8 @@ impl Live {
     }
 
     /// Settings of the packager.
-    pub(crate) fn packager(&self) -> packager::live::Config {
-        packager::live::Config {
+    pub(crate) fn packager(&self) -> packager::Config {
+        packager::Config {
             part: Duration::from_millis(self.part_ms.get()),
             window: Duration::from_secs(self.window_s.get()),
             window_mb: usize::try_from(self.window_mb.get()).unwrap_or(usize::MAX),

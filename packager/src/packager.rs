@@ -1,0 +1,159 @@
+//! Packages every broadcast of a hub: one task a broadcast, from the hub's events to the snapshots that the origin serves.
+
+use std::{sync::Arc, time::Duration};
+
+use media_core::{Broadcast, Hub, broadcast::Consumer};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
+
+use crate::{
+    Error, Live, Presentations,
+    metrics::Metrics,
+    program::{Program, Settings},
+};
+
+mod keeper;
+mod task;
+
+use keeper::{Keeper, Listed};
+use task::package;
+
+/// What a packager is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// Part duration aimed at: 50 ms to 2 s.
+    pub part: Duration,
+    /// How far playlists reach back: at least 6 segments' worth is wanted, 6 s to 24 h taken. About twice as much is held in memory.
+    pub window: Duration,
+    /// Memory that a broadcast may take, in MiB, all its tracks together: 16 to 1 048 576. Where that
+    /// is less than the window needs, playlists reach back less far; a broadcast of which not even
+    /// the shortest playlist fits is ended.
+    pub window_mb: usize,
+}
+
+impl Config {
+    /// # Errors
+    /// [`Error::OutOfRange`] names the setting, its value and its bounds in milliseconds.
+    pub fn check(&self) -> Result<(), Error> {
+        if !(16..=1 << 20).contains(&self.window_mb) {
+            return Err(Error::MemoryOutOfRange { mb: self.window_mb });
+        }
+        let within = |setting: &'static str, value: Duration, least_ms: u64, most_ms: u64| {
+            let bounds = Duration::from_millis(least_ms)..=Duration::from_millis(most_ms);
+            let error = Error::OutOfRange {
+                setting,
+                value_ms: value.as_millis(),
+                least_ms,
+                most_ms,
+            };
+            if bounds.contains(&value) { Ok(()) } else { Err(error) }
+        };
+        within("part_ms", self.part, 50, 2_000)?;
+        within("window_s", self.window, 6_000, 86_400_000)
+    }
+}
+
+/// Packages every broadcast of a hub.
+#[derive(Debug)]
+pub struct Packager {
+    hub: Hub,
+    settings: Settings,
+    presentations: Presentations,
+    metrics: Metrics,
+    after: Option<u64>,
+}
+
+impl Packager {
+    /// A packager of what `hub` announces. Nothing happens before [`Packager::serve`].
+    ///
+    /// # Errors
+    /// See [`Config::check`].
+    pub fn new(hub: Hub, config: Config) -> Result<Self, Error> {
+        config.check()?;
+        let settings = Settings {
+            part: config.part,
+            window: config.window,
+            window_bytes: config.window_mb << 20,
+        };
+        Ok(Self {
+            hub,
+            settings,
+            presentations: Presentations::default(),
+            metrics: Metrics::default(),
+            after: None,
+        })
+    }
+
+    /// Players may come over from another process that has reached this discontinuity sequence, without an end between: each broadcast starts
+    /// with a discontinuity, at least there.
+    #[must_use]
+    pub fn after(self, discontinuities: u64) -> Self {
+        Self {
+            after: Some(discontinuities),
+            ..self
+        }
+    }
+
+    /// Where presentations are found.
+    pub fn presentations(&self) -> Presentations {
+        self.presentations.clone()
+    }
+
+    /// What packages `broadcast`, and reads it; `before` is what was there under its name.
+    fn program(&self, broadcast: &Arc<Broadcast>, before: Option<&Live>) -> (Program, Consumer) {
+        let consumer = broadcast.subscribe_from_oldest();
+        let before = before
+            .and_then(Live::current)
+            .and_then(|before| before.tracks.first().map(|track| track.discontinuities()))
+            .max(self.after);
+        let (settings, metrics) = (self.settings, self.metrics.clone());
+        let program = Program::new(&consumer, settings, metrics, before);
+        (program, consumer)
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Packages until `shutdown`, then until the broadcasts that are left have ended: the hub must have been closed by then, or
+    /// be closed soon.
+    pub async fn serve(self, shutdown: CancellationToken) {
+        let tasks = TaskTracker::new();
+        let mut announcements = self.hub.announcements();
+        loop {
+            let broadcast = tokio::select! {
+                broadcast = announcements.next() => broadcast,
+                () = shutdown.cancelled() => break,
+            };
+            let span = tracing::info_span!("broadcast", name = %broadcast.name());
+            let (keeper, before) = self.list(broadcast, &shutdown);
+            let (program, consumer) = self.program(&keeper.broadcast, before.as_deref());
+            let package = package(program, consumer, keeper.listed.clone(), self.metrics.clone());
+            tasks.spawn(keeper.run(package).instrument(span));
+        }
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    /// Makes `broadcast` known; and what was there under its name.
+    fn list(&self, broadcast: Arc<Broadcast>, shutdown: &CancellationToken) -> (Keeper, Option<Arc<Live>>) {
+        let live = Arc::new(Live::new(&broadcast));
+        let before = self.presentations.insert(&live);
+        let keeper = Keeper {
+            hub: self.hub.clone(),
+            metrics: self.metrics.clone(),
+            window: self.settings.window,
+            shutdown: shutdown.clone(),
+            broadcast,
+            listed: Listed {
+                presentations: self.presentations.clone(),
+                live,
+            },
+        };
+        (keeper, before)
+    }
+}
+
+#[cfg(test)]
+mod tests;

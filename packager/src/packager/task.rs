@@ -1,0 +1,133 @@
+//! The task of one broadcast: takes the hub's events, lets the clock act, and publishes a snapshot for each change.
+
+use std::time::{Duration, Instant};
+
+use media_core::broadcast::{Consumer, Event};
+use prometheus_client::metrics::gauge::Gauge;
+
+use super::keeper::Listed;
+use crate::{
+    metrics::Metrics,
+    program::{Full, Program},
+};
+
+/// How often the clock acts on a window that it drives.
+const GAP_TICK: Duration = Duration::from_millis(50);
+/// Events of the hub that are taken before others run and what has come is published: a publisher
+/// that sends thousands at once does not hold the thread.
+pub(super) const BATCH: usize = 256;
+/// How often it is asked whose wait is over first: no more than the shortest wait.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Counts a broadcast for as long as it is packaged.
+struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Packages a broadcast to its end. [`Full`]: it takes more memory than it may; what there is of it has
+/// been ended.
+pub(super) async fn package(
+    mut program: Program,
+    mut consumer: Consumer,
+    listed: Listed,
+    metrics: Metrics,
+) -> (Program, Result<(), Full>) {
+    let live = &listed.live;
+    tracing::info!(id = %live.broadcast(), "packaging");
+    let _counted = Counted::new(&metrics.broadcasts);
+    let result = loop {
+        let gap = program.in_gap().then(|| Instant::now() + GAP_TICK);
+        let look = Some(Instant::now() + LOOK);
+        let deadline = [program.poll_timeout(), gap, look, live.first_until()]
+            .into_iter()
+            .flatten()
+            .min();
+        let event = tokio::select! {
+            event = consumer.next() => match event {
+                Some(event) => Some(event),
+                None => break Ok(()),
+            },
+            () = sleep_until(deadline) => None,
+        };
+        let taken = match event {
+            Some(first) => take(&mut program, first, &mut consumer),
+            None => {
+                program.handle_timeout(Instant::now());
+                Ok(Taken::default())
+            }
+        };
+        let Taken { arrived, more } = match taken {
+            Ok(taken) => taken,
+            Err(full) => break Err(full),
+        };
+        if let Some((presentation, changed)) = program.snapshot() {
+            listed.publish(presentation, &changed);
+            if let Some(arrived) = arrived {
+                metrics.part_latency.observe(arrived.elapsed().as_secs_f64());
+            }
+        }
+        live.look();
+        if more {
+            tokio::task::yield_now().await;
+        }
+    };
+    program.finish();
+    if let Some((presentation, changed)) = program.snapshot() {
+        listed.publish(presentation, &changed);
+    }
+    live.close();
+    tracing::info!("ended");
+    (program, result)
+}
+
+/// What came of a batch of events.
+#[derive(Default)]
+struct Taken {
+    /// When the newest of the source's frames arrived.
+    arrived: Option<Instant>,
+    /// There may be more events.
+    more: bool,
+}
+
+/// Takes `first` and the events that are there already, up to [`BATCH`].
+fn take(program: &mut Program, first: Event, consumer: &mut Consumer) -> Result<Taken, Full> {
+    let now = Instant::now();
+    let mut taken = Taken::default();
+    let mut next = Some(first);
+    for _ in 0..BATCH {
+        let Some(event) = next.take() else {
+            return Ok(taken);
+        };
+        // A rendition's frames arrive when a worker has made them: what that takes is the ladder's to tell.
+        if let Event::Frame { track, frame } = &event
+            && program.is_source(*track)
+        {
+            taken.arrived = Some(frame.arrived);
+        }
+        program.apply(event, now)?;
+        next = consumer.try_next();
+    }
+    taken.more = true;
+    match next {
+        Some(last) => program.apply(last, now).map(|()| taken),
+        None => Ok(taken),
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,166 @@
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use media_core::{
+    AccessUnit, Hub, Timescale, TrackName,
+    broadcast::{Limits, Presence},
+    codec,
+    hub::{self, Cause, Producer},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    keeper::{FAILED, FULL_STAY},
+    task::BATCH,
+    *,
+};
+use crate::{
+    Presentation,
+    rendered::example::{Cut, Example, FIRST},
+};
+
+const CONFIG: Config = Config {
+    part: Duration::from_millis(200),
+    window: Duration::from_secs(60),
+    window_mb: 16,
+};
+
+/// A hub, and the publisher of AAC at 48 kHz on the channel `demo`.
+fn hub_and_producer() -> (Hub, Producer) {
+    let limits = Limits {
+        bytes: 1 << 26,
+        age: Duration::from_secs(600),
+        segment: Duration::from_secs(2),
+        stall: Duration::from_secs(2),
+    };
+    let hub = Hub::new(hub::Settings {
+        broadcast: limits,
+        reconnect: Duration::from_secs(10),
+        max_channels: 1,
+    });
+    let config = codec::Config::Aac(codec::aac::Config::parse(&[0x11, 0x90]).unwrap());
+    let claim = hub.claim("demo".parse().unwrap()).unwrap();
+    let tracks = vec![(TrackName::source_audio(), config)];
+    let producer = claim.start(tracks, Instant::now(), SystemTime::now()).unwrap();
+    (hub, producer)
+}
+
+/// A snapshot of one complete segment and an open one of a part, of video and audio.
+fn snapshot() -> Presentation {
+    let mut example = Example::of(&["v0", "a0"]);
+    example.push(Cut::Media, 180_000);
+    example.open_with(Cut::Media, 180_000, 1);
+    example.snapshot()
+}
+
+#[tokio::test]
+async fn a_panic_ends_the_broadcast_and_takes_its_playlist_away() {
+    let (hub, producer) = hub_and_producer();
+    let revoked = producer.revoked().unwrap();
+    let packager = Packager::new(hub.clone(), CONFIG).unwrap();
+    let (presentations, metrics) = (packager.presentations(), packager.metrics().clone());
+    let broadcast = Arc::clone(producer.broadcast());
+    let (keeper, _) = packager.list(Arc::clone(&broadcast), &CancellationToken::new());
+    let live = Arc::clone(&keeper.listed.live);
+    keeper.listed.publish(snapshot(), &[0, 1]);
+    assert!(presentations.channel(broadcast.name()).is_some());
+    let waiting = tokio::spawn({
+        let live = Arc::clone(&live);
+        async move {
+            live.changed(0, FIRST + 1, Some(9), Duration::from_secs(6))
+                .await
+                .map(|last| last.ended)
+        }
+    });
+    tokio::task::yield_now().await;
+    keeper.run::<()>(async { panic!("on purpose") }).await;
+    assert!(presentations.is_empty() && presentations.channel(broadcast.name()).is_none());
+    assert_eq!(metrics.failures.get(), 1);
+    assert_eq!(revoked.revoked().await, Cause::Failed(FAILED.into()));
+    assert_eq!(broadcast.presence(), Presence::Ended);
+    // Who waited is not left to wait.
+    assert_eq!(waiting.await.unwrap(), Some(false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_sends_more_than_may_be_held_reads_so() {
+    let (hub, producer) = hub_and_producer();
+    let revoked = producer.revoked().unwrap();
+    let stop = CancellationToken::new();
+    let packager = Packager::new(hub.clone(), CONFIG).unwrap();
+    let presentations = packager.presentations();
+    let serving = tokio::spawn(packager.serve(stop.clone()));
+    let start = Instant::now();
+    let mut n = 0;
+    while !revoked.is_revoked() && n < 10_000 {
+        let unit = AccessUnit {
+            dts: n * 1_920,
+            pts: n * 1_920,
+            key: true,
+            independent: true,
+            arrived: start + Timescale::VIDEO.duration(n * 1_920),
+            payload: vec![0; 64 << 10].into(),
+        };
+        let _ = producer.push(0, unit);
+        n += 1;
+        tokio::task::yield_now().await;
+    }
+    let Cause::Failed(words) = revoked.revoked().await else {
+        panic!("an operator has not ended it");
+    };
+    assert!(words.contains("16 MiB") && words.contains("live.window_mb"), "{words}");
+    let live = presentations.channel(&"demo".parse().unwrap()).unwrap();
+    let last = live.current().unwrap();
+    assert!(last.ended && !last.tracks[0].listed().is_empty());
+    // It stays for players to read its end, and no longer.
+    tokio::time::sleep(FULL_STAY + Duration::from_secs(1)).await;
+    assert!(presentations.is_empty());
+    stop.cancel();
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn thousands_of_events_at_once_do_not_keep_others_from_running() {
+    let (hub, producer) = hub_and_producer();
+    let packager = Packager::new(
+        hub.clone(),
+        Config {
+            window_mb: 512,
+            ..CONFIG
+        },
+    )
+    .unwrap();
+    let broadcast = Arc::clone(producer.broadcast());
+    let (keeper, before) = packager.list(Arc::clone(&broadcast), &CancellationToken::new());
+    let (program, consumer) = packager.program(&broadcast, before.as_deref());
+    let start = Instant::now();
+    for n in 0..10_000 {
+        let unit = AccessUnit {
+            dts: n * 1_920,
+            pts: n * 1_920,
+            key: true,
+            independent: true,
+            arrived: start + Timescale::VIDEO.duration(n * 1_920),
+            payload: Bytes::from_static(&[0; 100]),
+        };
+        producer.push(0, unit).unwrap();
+    }
+    producer.end();
+    let turns = std::cell::Cell::new(0);
+    let other = async {
+        loop {
+            turns.set(turns.get() + 1);
+            tokio::task::yield_now().await;
+        }
+    };
+    let metrics = packager.metrics().clone();
+    tokio::select! {
+        biased;
+        (_, packaged) = package(program, consumer, keeper.listed.clone(), metrics) => packaged.unwrap(),
+        () = other => {}
+    }
+    assert!(turns.get() >= 10_000 / BATCH - 1, "{} turns", turns.get());
+}
