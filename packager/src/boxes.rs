@@ -8,7 +8,7 @@ use media_core::{
     codec::{Config, aac, avc},
 };
 
-use crate::fragment::{Reference, Sample};
+use crate::sample::{Reference, Sample};
 
 /// The only track of a CMAF file.
 const TRACK_ID: u32 = 1;

@@ -1,43 +1,13 @@
 //! CMAF headers and chunks (ISO/IEC 23000-19 7.3): which boxes stand in them. Their syntax is `boxes`', where a chunk starts and
 //! ends is `segmenter`'s. One track a file, track_ID 1; no edit list; composition offsets may be negative (`cmf2`).
 
-use std::time::SystemTime;
-
 use bytes::{Bytes, BytesMut};
 use media_core::{Timescale, codec::Config};
 
-use crate::{Rope, boxes};
-
-/// One access unit as a chunk holds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sample {
-    /// Decode time of the next sample minus that of this one, in ticks of the track's timescale.
-    pub duration: u32,
-    /// Presentation time minus decode time, in ticks.
-    pub composition: i32,
-    /// Whether decoding can start here: an IDR picture, or any audio.
-    pub key: bool,
-    /// What stands in front of the payload in `mdat`: parameter sets, or nothing.
-    pub head: Bytes,
-    /// What `mdat` holds: length-prefixed NAL units, or one raw AAC frame; less than 4 GiB. Shared with the chunk, never copied.
-    pub payload: Bytes,
-}
-
-impl Sample {
-    /// Bytes in `mdat`.
-    pub(crate) fn len(&self) -> usize {
-        self.head.len() + self.payload.len()
-    }
-}
-
-/// Ties a moment of the track to the wall clock (ISO/IEC 14496-12 8.16.5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reference {
-    /// The wall clock at `media_time`.
-    pub utc: SystemTime,
-    /// Ticks of the track's timescale.
-    pub media_time: u64,
-}
+use crate::{
+    Rope, boxes,
+    sample::{Reference, Sample},
+};
 
 /// The CMAF header of a track with this configuration, whose times are ticks of `timescale`: `ftyp`, and a `moov` without samples.
 pub fn header(config: &Config, timescale: Timescale) -> Bytes {

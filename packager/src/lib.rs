@@ -1,21 +1,24 @@
-//! Frames to CMAF parts and segments, and these to presentations that HLS and DASH describe.
+//! Packages frames as CMAF parts and segments, and those as presentations that HLS and DASH describe.
 //!
-//! - [`rope`]: bytes in pieces, never joined.
-//! - `boxes`, `fragment`: ISO/IEC 14496-12 and CMAF bytes.
-//! - `track`, `segmenter`: a track cut into parts and segments, on a clock that continues to the tick.
-//! - [`segments`], `window`: the segments of a track that are listed and held; [`program`]: all
-//!   tracks in step, within a bound of memory.
-//! - [`presentation`]: the immutable snapshot that is served; [`rendered`]: its texts, made at most once.
-//! - [`hls`], [`dash`]: those texts.
-//! - [`live`]: one task a broadcast, from the hub to the snapshot; and where the origin finds it. `waiters`: who waits for what comes.
+//! From the bytes up to the task of a broadcast; each file imports only files above it in this list:
+//!
+//! - [`rope`]: bytes in pieces, never joined. `sample`, `boxes`, `fragment`: ISO/IEC 14496-12 and CMAF bytes. `sets`:
+//!   parameter sets in front of key frames.
+//! - `segment`, [`segments`], `period`, [`rendered`], [`presentation`]: the immutable snapshot that is served. `stamp`,
+//!   `hls`, `dash`, `renderer`: its texts, rendered at most once.
+//! - `segmenter`, `window`: a track cut into parts and segments, and the list of its segments.
+//! - `track`: a track on its way into segments, on a clock that continues to the tick. [`program`]: all tracks in step,
+//!   within a bound of memory.
+//! - `waiters`, [`live`]: a broadcast's snapshot as it changes, and those who wait for the next. `presentations`: where the
+//!   origin finds it. `packager`: one task a broadcast, from the hub to the snapshot.
 
 #![forbid(unsafe_code)]
 
 mod boxes;
-pub mod dash;
+mod dash;
 mod error;
 pub mod fragment;
-pub mod hls;
+mod hls;
 pub mod live;
 pub mod metrics;
 mod packager;
@@ -24,7 +27,10 @@ pub mod presentation;
 mod presentations;
 pub mod program;
 pub mod rendered;
+mod renderer;
 pub mod rope;
+mod sample;
+mod segment;
 mod segmenter;
 pub mod segments;
 mod sets;
@@ -38,9 +44,11 @@ pub use live::{Changed, Follow, Gone, Live};
 pub use metrics::Metrics;
 pub use packager::{Config, Packager};
 pub use period::Period;
-pub use presentation::{Init, Part, Presentation, Segment, Track};
+pub use presentation::{Init, Presentation, Track};
 pub use presentations::Presentations;
 pub use rendered::{Listing, Rendered, Site, Skip, Text};
 pub use rope::Rope;
+pub use sample::{Reference, Sample};
+pub use segment::{Part, Segment};
 pub use segments::Segments;
 pub use track::silence::silent_frame;

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use media_core::{BroadcastId, ChannelName, Timescale, TrackName, codec::Config};
 
-use crate::{Period, Rope, Segments, rendered::Rendered, segments::Listed};
+use crate::{Period, Segment, Segments, rendered::Rendered, segments::Listed};
 
 /// A snapshot of a broadcast.
 #[derive(Debug)]
@@ -164,81 +164,4 @@ pub struct Init {
     pub config: Arc<Config>,
     /// `ftyp` and `moov`.
     pub bytes: Bytes,
-}
-
-/// A segment, complete or at the edge.
-#[derive(Debug, Clone)]
-pub struct Segment {
-    /// Media sequence number.
-    pub msn: u64,
-    /// Earliest presentation time: its first `tfdt`.
-    pub start: i64,
-    /// Sum of its parts' durations (so far).
-    pub duration: i64,
-    /// Number of the init segment that it needs.
-    pub init: u32,
-    /// EXT-X-DISCONTINUITY stands before it.
-    pub discontinuity: bool,
-    /// Not all of its media are there: EXT-X-GAP. Of an open segment it says that there will be none.
-    pub gap: bool,
-    /// It starts with an IDR picture (any audio segment is independent).
-    pub independent: bool,
-    /// The source's video is silent: each part is this picture, an IDR access unit (docs/decisions/0023).
-    pub still: Option<Bytes>,
-    /// Its parts (so far), in order.
-    pub parts: Vec<Arc<Part>>,
-    /// All of its bytes, which are those of its parts; empty while it is open.
-    pub bytes: Rope,
-}
-
-impl Segment {
-    /// Whether it is a gap from its start to its end (so far).
-    pub fn is_void(&self) -> bool {
-        self.parts.iter().all(|part| part.gap)
-    }
-
-    /// Memory that it takes: the bytes of its parts, and what is kept beside them. A still picture is held once.
-    pub(crate) fn held_bytes(&self) -> usize {
-        let parts: usize = self.parts.iter().map(|part| part.held_bytes()).sum();
-        let still = self.still.as_ref().map_or(0, Bytes::len);
-        let repeated = still * self.parts.len().saturating_sub(1);
-        size_of::<Self>() + parts.saturating_sub(repeated) + self.bytes.held_bytes(false)
-    }
-
-    /// Bytes that both take but that are held once: the still picture, if it is the same.
-    pub(crate) fn bytes_shared_with(&self, other: &Segment) -> usize {
-        match (&self.still, &other.still) {
-            (Some(still), Some(other)) if still.as_ptr() == other.as_ptr() => still.len(),
-            _ => 0,
-        }
-    }
-
-    /// Where it ends (so far).
-    pub fn end(&self) -> i64 {
-        self.start + self.duration
-    }
-}
-
-/// A partial segment: one CMAF chunk, `moof` and `mdat`.
-#[derive(Debug)]
-pub struct Part {
-    /// Presentation time of its start.
-    pub start: i64,
-    /// Its duration.
-    pub duration: i64,
-    /// It holds an IDR picture, wherever (INDEPENDENT=YES).
-    pub independent: bool,
-    /// It holds no media (GAP=YES), and has no bytes.
-    pub gap: bool,
-    /// Its bytes.
-    pub bytes: Rope,
-}
-
-impl Part {
-    /// Memory that it takes: its bytes, and what is kept beside them.
-    pub(crate) fn held_bytes(&self) -> usize {
-        // Its place in the segment's row, and its counts of references.
-        let place = 4 * size_of::<usize>();
-        size_of::<Self>() + place + self.bytes.held_bytes(true)
-    }
 }

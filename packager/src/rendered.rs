@@ -1,5 +1,4 @@
-//! Texts of a snapshot, rendered and compressed at most once, by the first request that needs them. What they say is `hls`'s
-//! and `dash`'s.
+//! The store of a snapshot's texts: each is rendered and compressed at most once. `renderer` fills it.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -11,18 +10,14 @@ use std::{
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 
-use crate::{Presentation, Track, dash, hls};
-
 /// Sites whose manifests are kept of one snapshot. Requests under more names, which a client can make
 /// up, get manifests that name the clock by a relative address.
 const SITES: usize = 4;
 /// How long a site keeps its place after it was last asked for, so that invented names cannot take the
 /// place of one that viewers use.
 const KEPT: Duration = Duration::from_secs(60);
-/// A text that describes more segments than this takes milliseconds to render and compress.
-const LONG: usize = 1_024;
 
-/// A text of a [`Presentation`].
+/// A text that describes a presentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listing {
     /// `master.m3u8`.
@@ -31,7 +26,7 @@ pub enum Listing {
     Manifest(Site),
     /// `plain.mpd`: DASH of whole segments.
     PlainManifest(Site),
-    /// `{track}.m3u8`, of the track with this index in [`Presentation::tracks`]. The full playlist
+    /// `{track}.m3u8`, of the track with this index in the presentation. The full playlist
     /// where a delta update is not offered, would leave nothing out, or the broadcast has ended.
     Playlist {
         /// The track's index.
@@ -46,7 +41,8 @@ pub enum Listing {
 /// `None`: not known.
 pub type Site = Option<Arc<str>>;
 
-/// The texts of one [`Presentation`], each made on first demand. Boxed: most snapshots are replaced before anybody asks.
+/// The texts of one presentation, each made on first demand. Boxed, because most snapshots are replaced before any
+/// request needs a text.
 #[derive(Debug)]
 pub struct Rendered {
     multivariant: OnceLock<Box<Text>>,
@@ -158,6 +154,48 @@ impl Rendered {
         }
     }
 
+    /// The multivariant playlist. `render` makes it if it is not there.
+    pub(crate) fn multivariant(&self, render: impl FnOnce() -> String) -> &Text {
+        self.multivariant.get_or_init(|| boxed(render()))
+    }
+
+    /// The low-latency manifest for `site`. `render` makes it if it is not there.
+    pub(crate) fn manifest(&self, site: &Site, render: impl Fn(Option<&str>) -> String) -> &Text {
+        self.manifest.of(site, render)
+    }
+
+    /// The manifest of whole segments for `site`. `render` makes it if it is not there.
+    pub(crate) fn plain_manifest(&self, site: &Site, render: impl Fn(Option<&str>) -> String) -> &Text {
+        self.plain_manifest.of(site, render)
+    }
+
+    /// The playlist of the track with this index. `render` makes it if it is not there; it returns `None` where there is
+    /// no delta update, and the whole playlist takes its place.
+    ///
+    /// # Panics
+    /// If there is no such track.
+    pub(crate) fn playlist(&self, track: usize, skip: Skip, render: impl Fn(Skip) -> Option<String>) -> &Text {
+        let render = |skip| render(skip).map(boxed);
+        let texts = &self.media[track];
+        let whole = || &**texts.whole.get_or_init(|| render(Skip::No).unwrap_or_default());
+        let delta = match skip {
+            Skip::No => return whole(),
+            Skip::Yes => &texts.delta,
+            Skip::V2 => &texts.delta_v2,
+        };
+        delta.get_or_init(|| render(skip)).as_deref().unwrap_or_else(whole)
+    }
+
+    /// The text if it has been rendered; of a track's playlist, the whole one. `None` too if there is no such track.
+    pub(crate) fn existing(&self, listing: &Listing) -> Option<&Text> {
+        match listing {
+            Listing::Multivariant => self.multivariant.get().map(|text| &**text),
+            Listing::Manifest(site) => self.manifest.there(site),
+            Listing::PlainManifest(site) => self.plain_manifest.there(site),
+            Listing::Playlist { track, .. } => self.media.get(*track)?.whole.get().map(|text| &**text),
+        }
+    }
+
     /// Keeps places for the sites whose manifests were asked for lately, before this snapshot follows
     /// `before` at `now`.
     pub(crate) fn keep_sites(&self, before: &Self, now: Instant) {
@@ -197,7 +235,8 @@ impl Text {
         }
     }
 
-    fn is_ready(&self, gzip: bool) -> bool {
+    /// Whether [`Text::prepare`] has nothing left to do.
+    pub(crate) fn is_ready(&self, gzip: bool) -> bool {
         self.digest.get().is_some() && (!gzip || self.gzip.get().is_some())
     }
 
@@ -232,72 +271,6 @@ pub enum Skip {
     V2,
 }
 
-impl Presentation {
-    /// The text, rendered if nobody has asked for it before.
-    ///
-    /// # Panics
-    /// If there is no such track.
-    pub fn text(&self, listing: &Listing) -> &Text {
-        let rendered = &self.rendered;
-        match listing {
-            Listing::Multivariant => rendered
-                .multivariant
-                .get_or_init(|| boxed(hls::multivariant::render(self))),
-            Listing::Manifest(site) => rendered.manifest.of(site, |site| dash::manifest::render(self, site)),
-            Listing::PlainManifest(site) => rendered.plain_manifest.of(site, |site| dash::plain::render(self, site)),
-            Listing::Playlist { track, skip } => self.media_playlist(*track, *skip),
-        }
-    }
-
-    /// Whether [`Presentation::text`] would keep a thread from all else for milliseconds: the text is
-    /// long, and has not been rendered, or compressed if `gzip`.
-    pub fn is_slow(&self, listing: &Listing, gzip: bool) -> bool {
-        let rendered = &self.rendered;
-        let listed = |track: &Arc<Track>| track.listed().len();
-        let (described, there) = match listing {
-            Listing::Multivariant => return false,
-            Listing::Manifest(site) => {
-                let described = self.periods.len() * self.tracks.len();
-                (described, rendered.manifest.there(site))
-            }
-            Listing::PlainManifest(site) => {
-                let described = self.tracks.iter().map(listed).sum();
-                (described, rendered.plain_manifest.there(site))
-            }
-            Listing::Playlist { track, skip } => {
-                let Some(track_there) = self.tracks.get(*track) else {
-                    return false;
-                };
-                if *skip != Skip::No && hls::media::skips(self, track_there) {
-                    return false;
-                }
-                let whole = rendered.media[*track].whole.get().map(|text| &**text);
-                (listed(track_there), whole)
-            }
-        };
-        described > LONG && there.is_none_or(|text| !text.is_ready(gzip))
-    }
-
-    /// The text of [`Listing::Playlist`].
-    ///
-    /// # Panics
-    /// If there is no such track.
-    pub fn media_playlist(&self, track: usize, skip: Skip) -> &Text {
-        let render = |skip| hls::media::render(self, &self.tracks[track], skip).map(boxed);
-        let texts = &self.rendered.media[track];
-        let whole = || &**texts.whole.get_or_init(|| render(Skip::No).unwrap_or_default());
-        let delta = match skip {
-            Skip::No => return whole(),
-            Skip::Yes => &texts.delta,
-            Skip::V2 => &texts.delta_v2,
-        };
-        delta.get_or_init(|| render(skip)).as_deref().unwrap_or_else(whole)
-    }
-}
-
 fn boxed(text: String) -> Box<Text> {
     Box::new(text.into())
 }
-
-#[cfg(test)]
-pub(crate) mod example;

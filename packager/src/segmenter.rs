@@ -11,8 +11,8 @@ use bytes::Bytes;
 use media_core::{Anchor, Timescale};
 
 use crate::{
-    Part, Rope, Segment,
-    fragment::{self, Sample},
+    Part, Rope, Segment, fragment,
+    sample::{Reference, Sample},
     sets::Sets,
 };
 
@@ -259,7 +259,7 @@ impl Segmenter {
             independent,
         } = open.part;
         let media_time = u64::try_from(start).unwrap_or(0);
-        let reference = fragment::Reference {
+        let reference = Reference {
             utc: self.anchor.utc_at(start, self.timescale),
             media_time,
         };

@@ -8,7 +8,7 @@
 use bytes::{Bytes, BytesMut};
 use media_core::codec::{Config, nal};
 
-use crate::fragment::Sample;
+use crate::sample::Sample;
 
 /// What key frames of a segment carry; nothing by default.
 #[derive(Debug, Clone, Default)]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use media_core::{Anchor, Frame, Mark, Timescale, codec::Config};
 
 use crate::{
-    Rope, Segment, Track, fragment::Sample, metrics::Metrics, program::Past, segmenter::Segmenter, sets::Sets,
+    Rope, Segment, Track, metrics::Metrics, program::Past, sample::Sample, segmenter::Segmenter, sets::Sets,
     window::Window,
 };
 

@@ -261,7 +261,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::rendered::example::{Cut, Example, FIRST};
+    use crate::renderer::example::{Cut, Example, FIRST};
 
     #[derive(Default)]
     struct Count(AtomicUsize);

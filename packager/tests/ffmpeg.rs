@@ -13,10 +13,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use media_core::codec::{Config, aac, avc};
-use packager::{
-    fragment::{self, Reference, Sample},
-    silent_frame,
-};
+use packager::{Reference, Sample, fragment, silent_frame};
 
 /// Runs `program` with `input`; what it writes. It must end well and complain of nothing.
 fn run(program: &str, arguments: &str, input: &Bytes) -> Vec<u8> {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use crate::{
     Presentation, Text,
     period::{Opening, Period, Periods},
-    rendered::example::{Cut, Example, FIRST, Made, assert_golden},
+    renderer::example::{Cut, Example, FIRST, Made, assert_golden},
 };
 
 /// Three segments of which the last is cut short as the publisher goes, a gap, another beginning, and a segment at the edge.

@@ -8,12 +8,15 @@ use std::fmt::{Result, Write};
 
 use media_core::Timescale;
 
-use super::{VERSION, VERSION_V2};
 use crate::{
     Part, Presentation, Segment, Skip, Track,
     stamp::{Millis, Seconds, Utc},
 };
 
+/// EXT-X-VERSION of every playlist: EXT-X-SKIP asks for 9 (RFC 8216bis 8).
+pub(super) const VERSION: u8 = 9;
+/// EXT-X-VERSION of a delta update that may leave out date ranges.
+const VERSION_V2: u8 = 10;
 /// Target durations from the playlist's end within which parts are listed (4.4.4.9).
 const PARTS_REACH: u64 = 3;
 /// CAN-SKIP-UNTIL in target durations: the least that is allowed (4.4.3.8).

@@ -6,10 +6,5 @@
 pub(crate) mod media;
 pub(crate) mod multivariant;
 
-/// EXT-X-VERSION of every playlist: EXT-X-SKIP asks for 9 (RFC 8216bis 8).
-const VERSION: u8 = 9;
-/// EXT-X-VERSION of a delta update that may leave out date ranges.
-const VERSION_V2: u8 = 10;
-
 #[cfg(test)]
 mod tests;

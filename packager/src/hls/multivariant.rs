@@ -7,7 +7,7 @@ use media_core::{
     codec::{Config, avc},
 };
 
-use super::VERSION;
+use super::media::VERSION;
 use crate::{Presentation, Track};
 
 /// The GROUP-ID of the source's audio.

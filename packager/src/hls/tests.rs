@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use crate::{
     Presentation, Skip,
-    rendered::example::{Cut, Example, FIRST, Made, assert_golden},
+    renderer::example::{Cut, Example, FIRST, Made, assert_golden},
 };
 
 fn text(presentation: &Presentation, track: usize, skip: Skip) -> String {

@@ -6,7 +6,7 @@ use media_core::{Hub, TrackName, broadcast::Limits, codec, hub};
 use super::*;
 use crate::{
     Part,
-    rendered::example::{Cut, Example, FIRST},
+    renderer::example::{Cut, Example, FIRST},
 };
 
 const LIMIT: Duration = Duration::from_secs(6);

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Presentation,
-    rendered::example::{Cut, Example, FIRST},
+    renderer::example::{Cut, Example, FIRST},
 };
 
 const CONFIG: Config = Config {

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use media_core::Frame;
 
-use crate::fragment::Sample;
+use crate::sample::Sample;
 
 /// Places frames of one track; holds the newest until the next tells its duration.
 #[derive(Debug, Default)]

@@ -1,0 +1,56 @@
+//! Renders the texts of a presentation, each by the first request that needs it. `hls` and `dash` write them, `rendered`
+//! keeps them.
+
+use std::sync::Arc;
+
+use crate::{Listing, Presentation, Skip, Text, Track, dash, hls};
+
+/// A text that describes more segments than this takes milliseconds to render and compress.
+const LONG: usize = 1_024;
+
+impl Presentation {
+    /// The text, which is rendered if no request has needed it before.
+    ///
+    /// # Panics
+    /// If there is no such track.
+    pub fn text(&self, listing: &Listing) -> &Text {
+        let rendered = &self.rendered;
+        match listing {
+            Listing::Multivariant => rendered.multivariant(|| hls::multivariant::render(self)),
+            Listing::Manifest(site) => rendered.manifest(site, |site| dash::manifest::render(self, site)),
+            Listing::PlainManifest(site) => rendered.plain_manifest(site, |site| dash::plain::render(self, site)),
+            Listing::Playlist { track, skip } => self.media_playlist(*track, *skip),
+        }
+    }
+
+    /// Whether [`Presentation::text`] would occupy a thread for milliseconds: the text is long, and has not been rendered,
+    /// or not compressed if `gzip`.
+    pub fn is_slow(&self, listing: &Listing, gzip: bool) -> bool {
+        let listed = |track: &Arc<Track>| track.listed().len();
+        let described = match listing {
+            Listing::Multivariant => return false,
+            Listing::Manifest(_) => self.periods.len() * self.tracks.len(),
+            Listing::PlainManifest(_) => self.tracks.iter().map(listed).sum(),
+            Listing::Playlist { track, skip } => match self.tracks.get(*track) {
+                None => return false,
+                // A delta update is short.
+                Some(track) if *skip != Skip::No && hls::media::skips(self, track) => return false,
+                Some(track) => listed(track),
+            },
+        };
+        let existing = self.rendered.existing(listing);
+        described > LONG && existing.is_none_or(|text| !text.is_ready(gzip))
+    }
+
+    /// The text of [`Listing::Playlist`].
+    ///
+    /// # Panics
+    /// If there is no such track.
+    pub fn media_playlist(&self, track: usize, skip: Skip) -> &Text {
+        let render = |skip| hls::media::render(self, &self.tracks[track], skip);
+        self.rendered.playlist(track, skip, render)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod example;
