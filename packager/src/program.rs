@@ -1,9 +1,11 @@
 //! All tracks of one broadcast, in step: events of the hub in, segments and snapshots out. Sans-I/O: `now` is an argument.
 //!
-//! The master track (the source's video, else its audio) carries the marks. An audio track beside it is cut at its first access
-//! unit at or after each mark; so its units are held until the master has come as far, and for a quarter of a second. Where audio stays
-//! away it is filled with silence: no playlist falls behind the others. A rendition's video is cut at the same places (`follower`); it
-//! appears when its first segment is complete, and what is served at first waits for those that have been announced.
+//! The master track (the source's video, else its audio) carries the marks. Audio beside it is cut at its first access unit at
+//! or after each mark, so its units are held until the master has come as far, and for a quarter of a second. If audio stops,
+//! silence takes its place: no playlist falls behind the others. A rendition's video is cut at the same places; it is listed
+//! when its first segment is complete, and the first snapshot waits for renditions that are announced.
+//!
+//! - `listing`: the tracks that are listed. `memory`: the bound on the bytes held.
 
 use std::{
     collections::VecDeque,
@@ -18,53 +20,53 @@ use media_core::{
 };
 
 use crate::{
-    Segment,
+    Presentation,
     metrics::Metrics,
-    period::Periods,
-    track::{Kind, Line, Role},
+    rendered::Rendered,
+    track::{Cut, Progress, Role, Track},
     window::Window,
 };
 
 mod listing;
 mod memory;
 
-use listing::Listing;
+use listing::{Listing, State};
 pub use memory::Full;
 use memory::Memory;
 
-/// Audio that has come since is alive: it goes on while the master is in a gap.
+/// Audio of which a unit arrived in this time is alive: it goes on while the master is in a gap.
 const ALIVE: Duration = Duration::from_secs(1);
-/// How many of the longest segments playlists reach back to at the least: a live list never holds less than three (RFC 8216bis
+/// Playlists reach back this many of the longest segments at the least: a live list never holds less than three (RFC 8216bis
 /// 6.2.2), and the oldest leaves while the newest is being made.
 const LISTED_SEGMENTS: u32 = 4;
-/// Units held at most; more than they wait for with any audio.
-const MAX_HELD: usize = 1024;
 /// Cuts remembered for renditions that appear later, which come some seconds after the source at the most.
 const MAX_HISTORY: usize = 16;
 
 /// One broadcast being packaged.
+///
+/// Pass each event to [`Program::apply`], call [`Program::handle_timeout`] when [`Program::poll_timeout`] is due and, while
+/// [`Program::in_gap`], every few milliseconds; take a [`Program::snapshot`] after either. [`Program::finish`] ends it.
 #[derive(Debug)]
 pub struct Program {
     broadcast: Arc<Broadcast>,
     settings: Settings,
     metrics: Metrics,
     /// By index in the broadcast's catalogue.
-    lines: Vec<Line>,
+    tracks: Vec<Track>,
     /// Index of the track that carries marks.
     master: usize,
     /// How far the master has come: presentation time of its newest frame, 90 kHz.
     reached: i64,
     /// The longest that a segment may be, as of the newest cut.
     longest: Duration,
-    periods: Periods,
     listing: Listing,
     /// The newest cuts, oldest first.
-    history: VecDeque<Past>,
+    history: VecDeque<Cut>,
     /// EXT-X-DISCONTINUITY-SEQUENCE of the next segment.
     discontinuities: u64,
-    /// The master's segments start where no independent frame is.
+    /// The master's segments start at frames that are not independent.
     gridded: bool,
-    /// We were too slow: what comes before the next mark belongs to a segment whose start was missed.
+    /// The hub dropped frames that were not read in time: those before the next mark belong to a segment whose start was missed.
     skipping: bool,
     /// The first segment has a discontinuity before it: another broadcast was listed at this address.
     replaces: bool,
@@ -72,7 +74,7 @@ pub struct Program {
     memory: Memory,
 }
 
-/// What all programs share.
+/// Settings that all programs share.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// Part duration aimed at.
@@ -83,38 +85,24 @@ pub struct Settings {
     pub window_bytes: usize,
 }
 
-/// A cut of the master that has been.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Past {
-    pub(crate) mark: Mark,
-    /// Where the master's segment starts, 90 kHz.
-    pub(crate) start: i64,
-    /// The mark is a gap's, and the master shows a still picture there: audio goes on.
-    pub(crate) held: bool,
-    /// EXT-X-DISCONTINUITY-SEQUENCE of the segment, its own discontinuity not counted.
-    pub(crate) discontinuities: u64,
-    pub(crate) gridded: bool,
-}
-
 impl Program {
     /// Packages the broadcast that `consumer` reads, from where its reading begins. `before`: the discontinuity sequence that
     /// another broadcast under its name had reached; this one then starts with a discontinuity.
     pub fn new(consumer: &Consumer, settings: Settings, metrics: Metrics, before: Option<u64>) -> Self {
         let broadcast = Arc::clone(consumer.broadcast());
         let discontinuity = broadcast.first_discontinuity().max(before.unwrap_or(0));
-        let periods = Periods::new(Timescale::VIDEO.ticks(broadcast.segment()));
+        let listing = Listing::new(Timescale::VIDEO.ticks(broadcast.segment()));
         let memory = Memory::new(settings.window_bytes, &metrics);
         let tracks = broadcast.tracks();
         let mut program = Self {
             broadcast,
             settings,
             metrics,
-            lines: Vec::with_capacity(tracks.len()),
+            tracks: Vec::with_capacity(tracks.len()),
             master: consumer.master(),
             reached: i64::MIN,
             longest: Duration::MAX,
-            periods,
-            listing: Listing::default(),
+            listing,
             history: VecDeque::new(),
             discontinuities: discontinuity,
             gridded: false,
@@ -134,14 +122,68 @@ impl Program {
         program
     }
 
-    /// Takes one event of the hub. The oldest segments leave early where more is held than there may
-    /// be.
+    // Queries.
+
+    /// When [`Program::handle_timeout`] is due for units that wait.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.tracks.iter().filter_map(Track::poll_timeout).min()
+    }
+
+    /// Whether the clock makes the parts at present, in place of frames.
+    pub fn in_gap(&self) -> bool {
+        self.tracks[self.master].output.segmenter.clocked().is_some()
+    }
+
+    /// Whether the publisher sends the track with this index in the broadcast's catalogue.
+    pub(crate) fn is_source(&self, track: usize) -> bool {
+        self.tracks
+            .get(track)
+            .is_some_and(|track| !track.output.window.is_rendition())
+    }
+
+    /// The snapshot to serve, with the indices of its tracks that have changed since the last. `None` if nothing has changed;
+    /// before each track of the source has a complete segment; and while renditions are waited for.
+    pub fn snapshot(&mut self) -> Option<(Presentation, Vec<usize>)> {
+        self.list();
+        self.memory.count(&self.tracks);
+        let shown = self.listing.shown();
+        let changed: Vec<_> = (0..shown.len())
+            .filter(|&index| self.tracks[shown[index]].output.dirty || self.ended)
+            .collect();
+        if changed.is_empty() {
+            return None;
+        }
+        let tracks: Vec<_> = shown.iter().map(|&index| self.tracks[index].snapshot()).collect();
+        let master = &self.tracks[self.master].output;
+        let end = master.window.end().filter(|_| self.ended);
+        let longest_ms = self.broadcast.longest_segment().as_millis();
+        let presentation = Presentation {
+            broadcast: self.broadcast.id(),
+            channel: self.broadcast.name().clone(),
+            anchor_utc: self.broadcast.anchor().utc,
+            ended: self.ended,
+            end: master.to_video(end.unwrap_or(0)),
+            segment: self.broadcast.segment(),
+            part: self.settings.part,
+            window: self.settings.window,
+            target_duration_s: longest_ms.div_ceil(1000).try_into().unwrap_or(u64::MAX),
+            part_hold_back: 3 * self.listing.part_target().unwrap_or_default(),
+            rendered: Rendered::new(tracks.len()),
+            tracks,
+            periods: self.listing.periods(),
+        };
+        Some((presentation, changed))
+    }
+
+    // Events.
+
+    /// Takes one event of the hub. The oldest segments leave early if more is held than the memory limit.
     ///
     /// # Errors
-    /// [`Full`]: no more can leave. The broadcast cannot go on; no further event is to be applied.
+    /// [`Full`]: no more segments can leave. The broadcast cannot go on; no further event is to be applied.
     pub fn apply(&mut self, event: Event, now: Instant) -> Result<(), Full> {
         self.take(event, now);
-        self.keep_within_memory()
+        self.memory.enforce(&mut self.tracks, &self.broadcast, &self.metrics)
     }
 
     fn take(&mut self, event: Event, now: Instant) {
@@ -150,128 +192,50 @@ impl Program {
             Event::Frame { track, frame } if frame.mark.is_some() && self.is_video(track) => {
                 self.change_master(track, frame, now);
             }
-            Event::Frame { track, frame } => self.follower_frame(track, frame, now),
+            Event::Frame { track, frame } => self.other_frame(track, frame, now),
             Event::Config { track, config } => self.configure(track, config),
             Event::Absent { track } => {
-                if let Some(line) = self.lines.get_mut(track) {
-                    line.lose(true);
+                if let Some(track) = self.tracks.get_mut(track) {
+                    track.lose(true);
                 }
             }
             Event::Gap(mark) => self.gap(mark, now),
             Event::Lagged { frames, .. } => {
                 self.metrics.drop_frames("packager_lagged", frames);
                 self.skipping = true;
-                for line in &mut self.lines {
-                    line.lose(false);
+                for track in &mut self.tracks {
+                    track.lose(false);
                 }
             }
         }
     }
 
-    /// When [`Program::handle_timeout`] is due: held units, or the next gap part.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let held = self.lines.iter().filter_map(|line| match &line.kind {
-            Kind::Audio(audio) => audio.first_held().map(|frame| frame.arrived + audio.hold()),
-            Kind::Video(_) | Kind::Follower(_) => None,
-        });
-        held.min()
-    }
-
-    /// Whether the track with this index in the hub's catalogue is what the publisher sends.
-    pub(crate) fn is_source(&self, track: usize) -> bool {
-        self.lines.get(track).is_some_and(|line| !line.window.is_rendition())
-    }
-
     fn is_video(&self, track: usize) -> bool {
-        self.lines.get(track).is_some_and(|line| line.config.is_video())
+        self.tracks.get(track).is_some_and(Track::is_video)
     }
 
-    /// Whether the clock, not the publisher, drives the window at present.
-    pub fn in_gap(&self) -> bool {
-        self.lines[self.master].segmenter.clocked().is_some()
-    }
-
-    /// Lets the clock act: units that waited long enough, and the parts of a gap up to now.
+    /// Lets the clock act: units that waited long enough go on, and the parts of a gap are made up to now.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let master = &self.lines[self.master];
+        let master = &self.tracks[self.master].output;
         let gap = master.segmenter.clocked().map(|open| master.to_video(open.start));
         if let (Some(start), Some(time)) = (gap, self.broadcast.gap_time(now)) {
             self.reached = self.reached.max(time);
             // The next mark stands there at the latest, and may not have been seen yet.
             let time = time.min(start + Timescale::VIDEO.ticks(self.broadcast.segment()));
-            let apart = |line: &Line| matches!(line.kind, Kind::Follower(_));
-            for line in self.lines.iter_mut().filter(|line| !apart(line)) {
-                // Rounded down: what resumes does so at `time` or later.
-                let until = line.in_ticks(time.min(line.next_cut())) - 1;
-                line.dirty |= line.segmenter.push_gaps(until) > 0;
+            for track in &mut self.tracks {
+                track.push_gaps(time);
             }
         }
         self.release(now);
     }
 
-    /// Nothing follows: completes what is open.
-    pub fn finish(&mut self) {
-        let listed: Vec<_> = self.lines.iter().map(|line| line.window.newest()).collect();
-        self.reached = i64::MAX;
-        self.complete_master();
-        for index in self.followers() {
-            if let Kind::Audio(_) = self.lines[index].kind {
-                self.release_line(index, None);
-            }
-        }
-        let open = self.lines[self.master]
-            .segmenter
-            .open()
-            .map(|open| (open.msn, open.start));
-        let apart = |line: &Line| matches!(line.kind, Kind::Follower(_));
-        for line in self.lines.iter_mut().filter(|line| !apart(line)) {
-            // A gap that the clock began as it stopped: nothing was told of it.
-            line.segmenter.discard_empty_gap();
-            line.dirty = true;
-            // A gap ends where its last part did: the clock that made it has stopped.
-            let end = line.segmenter.open().map_or(0, Segment::end);
-            line.close(end, &self.metrics);
-        }
-        let window = &self.lines[self.master].window;
-        if let (Some(last), Some(end)) = (window.newest(), window.end()) {
-            let end = self.lines[self.master].to_video(end);
-            for line in &mut self.lines {
-                line.finish_following(last, end, &self.metrics);
-            }
-        }
-        self.end_with_media(&listed);
-        self.ended = true;
-        self.list();
-        if let Some((msn, start)) = open {
-            let end = self.lines[self.master].window.end().unwrap_or(start);
-            let duration = self.lines[self.master].to_video(end - start);
-            self.periods.close(msn, duration);
-        }
-    }
+    // The catalogue.
 
-    /// The lists end with the last media of their kind: no player reaches the end of a gap. `listed`: the newest segment of
-    /// each track before the end.
-    fn end_with_media(&mut self, listed: &[Option<u64>]) {
-        let patience = self.broadcast.longest_segment();
-        for video in [true, false] {
-            let last = self
-                .lines
-                .iter()
-                .filter(|line| line.config.is_video() == video)
-                .filter_map(|line| line.window.last_media())
-                .max();
-            let lines = self.lines.iter_mut().zip(listed);
-            for (line, listed) in lines.filter(|(line, _)| line.config.is_video() == video) {
-                line.window.withdraw_gaps(last.unwrap_or(0), patience, *listed);
-            }
-        }
-    }
-
-    /// A track of the catalogue, after those that are known. `late`: it appeared after the broadcast had begun.
+    /// Adds a track of the catalogue, after those that are known. `late`: it appeared after the broadcast had begun.
     fn add(&mut self, info: TrackInfo, config: Arc<Config>, late: bool) {
         let late = late || info.rendition;
         let role = match info.rendition {
-            _ if self.lines.len() == self.master => Role::Master,
+            _ if self.tracks.len() == self.master => Role::Master,
             true => Role::Rendition,
             false => Role::Source,
         };
@@ -287,39 +251,42 @@ impl Program {
         if let Some(most) = self.listing.part_target() {
             window.limit_parts(most);
         }
-        let mut line = Line::new(window, config, self.broadcast.anchor(), part, role, late);
-        for past in &self.history {
-            line.await_cut(past);
+        let mut track = Track::new(window, config, self.broadcast.anchor(), part, role, late);
+        for cut in &self.history {
+            track.await_cut(cut);
         }
-        self.lines.push(line);
+        self.tracks.push(track);
     }
 
     fn configure(&mut self, track: usize, config: Arc<Config>) {
-        if let Some(line) = self.lines.get_mut(track) {
-            line.configure(config);
-        } else if track == self.lines.len()
+        if let Some(track) = self.tracks.get_mut(track) {
+            track.configure(config);
+        } else if track == self.tracks.len()
             && let Some(info) = self.broadcast.tracks().into_iter().nth(track)
         {
             self.add(info, config, true);
         }
     }
 
+    // Frames.
+
     /// Video that came later than audio carries the marks from this frame on.
     fn change_master(&mut self, track: usize, frame: Frame, now: Instant) {
         if let Some(mark) = frame.mark {
-            self.tell_of_missing(mark, now);
-            let before = &self.lines[self.master];
-            if let Some(open) = before.segmenter.open() {
-                self.periods.close(open.msn, mark.pts - before.to_video(open.start));
+            self.list_missed(mark, now);
+            let before = &self.tracks[self.master];
+            if let Some(open) = before.open() {
+                let duration = mark.pts - before.output.to_video(open.start);
+                self.listing.close_period(open.msn, duration);
             }
         }
         self.master = track;
-        self.lines[track].lead(self.discontinuities);
+        self.tracks[track].lead(self.discontinuities);
         self.master_frame(frame, now);
     }
 
     fn master_frame(&mut self, frame: Frame, now: Instant) {
-        let frame = self.lines[self.master].on_clock(frame);
+        let frame = self.tracks[self.master].output.on_clock(frame);
         let mark = frame.mark;
         if std::mem::take(&mut self.skipping) {
             self.complete_master();
@@ -330,73 +297,126 @@ impl Program {
             return;
         }
         if let Some(mark) = mark {
-            self.tell_of_missing(mark, now);
+            self.list_missed(mark, now);
         }
-        let line = &mut self.lines[self.master];
-        if mark.is_none() && !Arc::ptr_eq(&line.config, line.window.config()) {
-            // It needs another init segment, which comes with the next mark.
+        let track = &mut self.tracks[self.master];
+        if mark.is_none() && track.output.awaits_init() {
+            // The frame needs another init segment, which comes with the next mark.
             self.metrics.drop_frame("before_discontinuity");
             return;
         }
-        match &mut line.kind {
-            Kind::Video(clock) => {
-                let decode = clock.place(&frame);
-                if let Some((_, sample)) = clock.complete(decode) {
-                    line.push(sample, &self.metrics);
-                }
-                self.reached = self.reached.max(decode);
-                if let Some(mark) = mark {
-                    self.cut_master(mark, decode, frame.independent, false);
-                }
-                let line = &mut self.lines[self.master];
-                if frame.key || mark.is_some() {
-                    line.still = frame.independent.then(|| frame.payload.clone());
-                }
-                if let Kind::Video(clock) = &mut line.kind {
-                    clock.hold(frame, decode);
-                }
-                self.release(now);
-            }
-            Kind::Audio(audio) => {
-                if let Some(mark) = mark {
-                    if line.segmenter.open().is_none_or(|open| open.gap) {
-                        audio.clock.restart(frame.dts);
-                    }
-                    let at = audio.clock.next().unwrap_or(frame.dts);
-                    self.cut_master(mark, at, true, false);
-                }
-                let line = &mut self.lines[self.master];
-                self.reached = self.reached.max(line.to_video(frame.dts));
-                line.push_unit(frame, &self.metrics);
-                self.release(now);
-            }
-            Kind::Follower(_) => {}
+        let Some(position) = track.place(&frame, &self.metrics) else {
+            return;
+        };
+        self.reached = self.reached.max(position.reached);
+        if let Some(mark) = mark {
+            self.cut(mark, position.decode, position.independent, false);
+        }
+        self.tracks[self.master].append(frame, position.decode, &self.metrics);
+        self.release(now);
+    }
+
+    /// Takes a frame of a track beside the master.
+    fn other_frame(&mut self, track: usize, frame: Frame, now: Instant) {
+        let Some(track) = self.tracks.get_mut(track) else {
+            self.metrics.drop_frame("not_packaged");
+            return;
+        };
+        let frame = track.output.on_clock(frame);
+        if track.take(frame, self.reached, &self.metrics) {
+            self.release(now);
         }
     }
 
-    /// Completes the frame that waits for the next, which will not come.
+    /// Completes the master's frame that waits for the next, which will not come.
     fn complete_master(&mut self) {
         let longest = Timescale::VIDEO.ticks(self.broadcast.longest_segment());
         let unknown = Timescale::VIDEO.ticks(self.settings.part);
-        let line = &mut self.lines[self.master];
-        let most = line
-            .segmenter
-            .open()
-            .map_or(i64::MAX, |open| open.start.saturating_add(longest));
-        if let Kind::Video(clock) = &mut line.kind
-            && let Some((_, sample)) = clock.finish(unknown, most)
-        {
-            line.push(sample, &self.metrics);
+        self.tracks[self.master].complete(unknown, longest, &self.metrics);
+    }
+
+    // Cuts.
+
+    /// A segment of the master starts at `at`, in its ticks, and cuts wait on the other tracks. `alive`: the mark may be a
+    /// gap's, but audio goes on beside it.
+    fn cut(&mut self, mut mark: Mark, at: i64, independent: bool, alive: bool) {
+        self.longest = self.broadcast.longest_segment();
+        mark.discontinuity |= std::mem::take(&mut self.replaces);
+        // The mark that had this discontinuity was missed, if it is not this one.
+        mark.discontinuity |= (!mark.gap || alive) && self.discontinuity_is_due(mark.gap);
+        self.reach_back();
+        let track = &mut self.tracks[self.master];
+        let previous = track.open().map(|open| (open.msn, open.start));
+        let held = track.cut(mark, at, independent, alive, &self.metrics);
+        if let Some((msn, start)) = previous {
+            self.listing.close_period(msn, track.output.to_video(at - start));
+        }
+        self.gridded &= mark.gap || !mark.discontinuity;
+        self.gridded |= !independent && !mark.gap && self.broadcast.is_gridded();
+        track.output.window.set_gridded(self.gridded);
+        let start = track.open().map_or(at, |open| open.start);
+        let cut = Cut {
+            mark,
+            start: track.output.to_video(start),
+            held,
+            discontinuities: self.discontinuities,
+            gridded: self.gridded,
+        };
+        self.discontinuities += u64::from(mark.discontinuity);
+        self.publish_cut(cut);
+    }
+
+    /// The master has cut: the other tracks will, and a DASH period goes on or begins.
+    fn publish_cut(&mut self, cut: Cut) {
+        let resumes = self.history.back().is_some_and(|before| before.mark.gap);
+        if self.history.len() == MAX_HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(cut);
+        for track in beside(&mut self.tracks, self.master) {
+            track.await_cut(&cut);
+        }
+        self.listing.open_period(&mut self.tracks, &cut, resumes);
+        let oldest = self.tracks.iter().filter_map(|track| track.output.window.oldest());
+        if let Some(oldest) = oldest.min() {
+            self.listing.expire_periods(oldest);
         }
     }
 
-    /// Segments whose marks we were too slow to see are gaps, and our fault: numbers have no holes.
-    fn tell_of_missing(&mut self, mark: Mark, now: Instant) {
-        let Some((msn, end)) = self.lines[self.master]
-            .segmenter
-            .open()
-            .map(|open| (open.msn, open.start))
-        else {
+    /// Before the first segment is complete: playlists reach back at least [`LISTED_SEGMENTS`] of the longest segments.
+    fn reach_back(&mut self) {
+        if self.tracks[self.master].output.window.has_started() {
+            return;
+        }
+        self.settings.window = self.settings.window.max(LISTED_SEGMENTS * self.longest);
+        for track in &mut self.tracks {
+            track.output.window.reach_back(self.settings.window);
+        }
+    }
+
+    /// Whether a track of the source needs another init segment. A track that starts late does not before it has started; nor
+    /// does the master in a `gap` of its frames.
+    fn discontinuity_is_due(&self, gap: bool) -> bool {
+        let mut tracks = self.tracks.iter().enumerate();
+        tracks.any(|(index, track)| {
+            let silent = gap && index == self.master;
+            !silent && track.open().is_some() && track.output.wants_init()
+        })
+    }
+
+    // Gaps.
+
+    fn gap(&mut self, mark: Mark, now: Instant) {
+        self.skipping = false;
+        self.list_missed(mark, now);
+        self.start_gap(mark, now);
+    }
+
+    /// Segments whose marks the hub dropped before they were read are listed as gaps: numbers have no holes. `mark` is the next
+    /// that was read.
+    fn list_missed(&mut self, mark: Mark, now: Instant) {
+        let open = self.tracks[self.master].open();
+        let Some((msn, start)) = open.map(|open| (open.msn, open.start)) else {
             return;
         };
         let missing = mark.msn.saturating_sub(msn + 1);
@@ -404,16 +424,17 @@ impl Program {
             return;
         }
         self.complete_master();
-        let line = &self.lines[self.master];
-        let end = line.to_video(line.edge().unwrap_or(end)).min(mark.pts);
+        let track = &self.tracks[self.master];
+        let end = track.edge().unwrap_or(start);
+        let end = track.output.to_video(end).min(mark.pts);
+        // They share the time from the end of media to the mark.
+        let span = u128::from((mark.pts - end).unsigned_abs());
         for n in 0..missing {
-            let along =
-                i64::try_from(u128::from(n) * u128::from((mark.pts - end).unsigned_abs()) / u128::from(missing));
-            let pts = end + along.unwrap_or(0);
+            let along = i64::try_from(u128::from(n) * span / u128::from(missing));
             self.start_gap(
                 Mark {
                     msn: msn + 1 + n,
-                    pts,
+                    pts: end + along.unwrap_or(0),
                     gap: true,
                     discontinuity: false,
                 },
@@ -422,205 +443,113 @@ impl Program {
         }
     }
 
-    /// A segment of the master track starts at `at`, in its ticks; the followers learn of it. `alive`: the mark is a gap's, and
-    /// audio goes on beside it.
-    fn cut_master(&mut self, mut mark: Mark, at: i64, independent: bool, alive: bool) {
-        self.longest = self.broadcast.longest_segment();
-        mark.discontinuity |= std::mem::take(&mut self.replaces);
-        // The mark that said so was missed, if it is not this one.
-        mark.discontinuity |= (!mark.gap || alive) && self.discontinuity_is_due(mark.gap);
-        if !self.lines[self.master].window.has_started() {
-            self.settings.window = self.settings.window.max(LISTED_SEGMENTS * self.longest);
-            for line in &mut self.lines {
-                line.window.reach_back(self.settings.window);
-            }
-        }
-        let line = &mut self.lines[self.master];
-        let first = line.segmenter.open().is_none();
-        // What a gap shows is of the configuration before it.
-        line.renew_init(mark.discontinuity && !mark.gap || first);
-        let previous = line.segmenter.open().map(|open| (open.msn, open.start));
-        line.close(at, &self.metrics);
-        if let Some((msn, start)) = previous {
-            self.periods.close(msn, self.lines[self.master].to_video(at - start));
-        }
-        let line = &mut self.lines[self.master];
-        let still = line.still_to_show().filter(|_| alive);
-        let held = still.is_some();
-        let gap = mark.gap && !held;
-        line.start(Mark { gap, ..mark }, at, independent || held);
-        if let Some(still) = still {
-            line.segmenter.show(still);
-            self.metrics.stills.inc();
-        }
-        let start = line.segmenter.open().map_or(at, |open| open.start);
-        self.gridded &= mark.gap || !mark.discontinuity;
-        self.gridded |= !independent && !mark.gap && self.broadcast.is_gridded();
-        line.window.set_gridded(self.gridded);
-        let past = Past {
-            mark,
-            start: line.to_video(start),
-            held,
-            discontinuities: self.discontinuities,
-            gridded: self.gridded,
-        };
-        self.discontinuities += u64::from(mark.discontinuity);
-        let resumes = self.history.back().is_some_and(|before| before.mark.gap);
-        if self.history.len() == MAX_HISTORY {
-            self.history.pop_front();
-        }
-        self.history.push_back(past);
-        for index in self.followers() {
-            self.lines[index].await_cut(&past);
-        }
-        self.open_period(past, resumes);
-        if let Some(oldest) = self.lines.iter().filter_map(|line| line.window.oldest()).min() {
-            self.periods.expire(oldest);
-        }
-    }
-
-    /// Whether a track of the source needs another init segment. One that starts late does not, before it has started; nor does
-    /// the master in a `gap` of its frames.
-    fn discontinuity_is_due(&self, gap: bool) -> bool {
-        let mut lines = self.lines.iter().enumerate();
-        lines.any(|(index, line)| {
-            let silent = gap && index == self.master;
-            !silent && line.segmenter.open().is_some() && line.wants_init()
-        })
-    }
-
-    fn follower_frame(&mut self, track: usize, frame: Frame, now: Instant) {
-        let Some(line) = self.lines.get_mut(track) else {
-            self.metrics.drop_frame("not_packaged");
-            return;
-        };
-        let frame = line.on_clock(frame);
-        let Kind::Audio(audio) = &mut line.kind else {
-            line.follow(frame, &self.metrics);
-            return;
-        };
-        let time = line.window.timescale().rescale(frame.pts, Timescale::VIDEO);
-        if self.reached > i64::MIN {
-            // A peak that is forgotten over some hundred units.
-            audio.lag = (audio.lag - audio.lag / 256).max(self.reached.saturating_sub(time));
-            audio.lead = (audio.lead - audio.lead / 256).max(time.saturating_sub(self.reached));
-        }
-        audio.arrived = Some(frame.arrived);
-        audio.hold_unit(frame, Arc::clone(&line.config));
-        if audio.units_held() > MAX_HELD {
-            audio.release_unit();
-            self.metrics.drop_frame("audio_overrun");
-        }
-        self.release(now);
-    }
-
-    fn gap(&mut self, mark: Mark, now: Instant) {
-        self.skipping = false;
-        self.tell_of_missing(mark, now);
-        self.start_gap(mark, now);
-    }
-
     fn start_gap(&mut self, mark: Mark, now: Instant) {
         self.reached = self.reached.max(mark.pts);
-        let line = &mut self.lines[self.master];
-        let mut at = line.in_ticks(mark.pts);
-        match &mut line.kind {
-            Kind::Video(clock) => {
-                let complete = clock.complete(at);
-                if let Some((_, sample)) = complete {
-                    line.push(sample, &self.metrics);
-                }
-            }
-            Kind::Audio(_) => {
-                at = line
-                    .segmenter
-                    .open()
-                    .filter(|open| !open.gap)
-                    .and(line.edge())
-                    .unwrap_or(at)
-            }
-            Kind::Follower(_) => {}
-        }
+        let at = self.tracks[self.master].end_media(mark.pts, &self.metrics);
         let alive = self.audio_is_alive(now);
-        self.cut_master(mark, at, false, alive);
-        for index in self.followers() {
-            if let Kind::Follower(_) = &self.lines[index].kind {
-                self.release_line(index, Some(now));
-            } else if alive {
-                // The master alone is silent: its marks cut this track like any others.
-                if let Kind::Audio(audio) = &mut self.lines[index].kind
-                    && let Some(last) = audio.cuts.back_mut()
-                {
-                    last.mark.gap = false;
-                }
-                self.release_line(index, Some(now));
-            } else {
-                self.release_line(index, None);
-                self.lines[index].cut_at_gap(&self.metrics);
-            }
+        self.cut(mark, at, false, alive);
+        let progress = self.progress();
+        for track in beside(&mut self.tracks, self.master) {
+            track.meet_gap(&progress, alive, now, &self.metrics);
         }
     }
 
     /// Whether audio of the source goes on beside a master that is silent.
     fn audio_is_alive(&self, now: Instant) -> bool {
-        let alive = |arrived| now.saturating_duration_since(arrived) < ALIVE;
-        let goes_on = |index: usize| match &self.lines[index].kind {
-            Kind::Audio(audio) => !self.lines[index].rendition && audio.arrived.is_some_and(alive),
-            Kind::Video(_) | Kind::Follower(_) => false,
-        };
-        self.broadcast.presence() == Presence::Live && self.followers().any(goes_on)
+        let mut tracks = self.tracks.iter().enumerate();
+        self.broadcast.presence() == Presence::Live
+            && tracks.any(|(index, track)| index != self.master && track.has_audio_since(now, ALIVE))
     }
 
-    /// How far the master has come, as far as its marks are known: in a gap the next stands T after the last at the latest, and may
-    /// not have been seen yet.
-    fn told(&self) -> i64 {
-        let master = &self.lines[self.master];
-        let next = master
-            .segmenter
-            .clocked()
-            .map(|open| master.to_video(open.start) + Timescale::VIDEO.ticks(self.broadcast.segment()));
-        next.map_or(self.reached, |next| self.reached.min(next))
-    }
+    // Progress.
 
-    /// Indices of the tracks that do not carry marks.
-    fn followers(&self) -> impl Iterator<Item = usize> + use<> {
-        let master = self.master;
-        (0..self.lines.len()).filter(move |&index| index != master)
+    fn progress(&self) -> Progress {
+        let master = &self.tracks[self.master].output;
+        let segment = self.broadcast.segment();
+        // In a gap the next mark stands a segment after the last at the latest, and may not have been seen yet.
+        let next = master.segmenter.clocked();
+        let next = next.map(|open| master.to_video(open.start) + Timescale::VIDEO.ticks(segment));
+        Progress {
+            reached: self.reached,
+            marked: next.map_or(self.reached, |next| self.reached.min(next)),
+            segment,
+            longest: self.longest,
+        }
     }
 
     /// Lets go of the units that the master has reached, or that waited long enough.
     fn release(&mut self, now: Instant) {
-        for index in self.followers() {
-            self.release_line(index, Some(now));
+        let progress = self.progress();
+        for track in beside(&mut self.tracks, self.master) {
+            track.release(&progress, now, &self.metrics);
         }
     }
 
-    /// `now`: `None` to let all go.
-    fn release_line(&mut self, index: usize, now: Option<Instant>) {
-        let reached = self.told();
-        let line = &mut self.lines[index];
-        line.tell_missing(reached, &self.metrics);
-        let timescale = line.window.timescale();
-        loop {
-            let Kind::Audio(audio) = &mut line.kind else { return };
-            let Some(frame) = audio.first_held() else { break };
-            let time = timescale.rescale(frame.pts, Timescale::VIDEO);
-            let waited = now.is_none_or(|now| now.saturating_duration_since(frame.arrived) >= audio.hold());
-            // To its end, so that a mark there is known as its part closes.
-            let end = time.saturating_add(timescale.rescale(audio.clock.unit(), Timescale::VIDEO));
-            if end > self.reached && !waited {
-                break;
-            }
-            if let Some((frame, config)) = audio.release_unit() {
-                line.take_unit(frame, &config, self.longest, &self.metrics);
-                line.cut_where_reached(&self.metrics);
+    /// Adds the tracks that can be listed by now.
+    fn list(&mut self) {
+        let state = State {
+            broadcast: &self.broadcast,
+            history: &self.history,
+            reached: self.reached,
+            ended: self.ended,
+        };
+        self.listing.update(&mut self.tracks, &state);
+    }
+
+    // The end.
+
+    /// The broadcast is over: completes the open segments.
+    pub fn finish(&mut self) {
+        let listed: Vec<_> = self.tracks.iter().map(|track| track.output.window.newest()).collect();
+        self.reached = i64::MAX;
+        self.complete_master();
+        let progress = self.progress();
+        for track in beside(&mut self.tracks, self.master) {
+            track.release_all(&progress, &self.metrics);
+        }
+        let open = self.tracks[self.master].open();
+        let open = open.map(|open| (open.msn, open.start));
+        for track in &mut self.tracks {
+            track.finish(&self.metrics);
+        }
+        let master = &self.tracks[self.master].output;
+        if let (Some(last), Some(end)) = (master.window.newest(), master.window.end()) {
+            let end = master.to_video(end);
+            for track in &mut self.tracks {
+                track.finish_following(last, end, &self.metrics);
             }
         }
-        line.fill_to_marks(self.reached, self.broadcast.segment(), &self.metrics);
-        if let Some(now) = now {
-            line.fill_parts(reached, now, &self.metrics);
+        self.end_with_media(&listed);
+        self.ended = true;
+        self.list();
+        if let Some((msn, start)) = open {
+            let master = &self.tracks[self.master].output;
+            let end = master.window.end().unwrap_or(start);
+            self.listing.close_period(msn, master.to_video(end - start));
         }
     }
+
+    /// The lists end with the last media of their kind, because no player reaches the end of a gap. `listed`: the newest segment
+    /// of each track before the end.
+    fn end_with_media(&mut self, listed: &[Option<u64>]) {
+        let patience = self.broadcast.longest_segment();
+        for video in [true, false] {
+            let of_kind = self.tracks.iter().filter(|track| track.is_video() == video);
+            let last = of_kind.filter_map(|track| track.output.window.last_media()).max();
+            let tracks = self.tracks.iter_mut().zip(listed);
+            for (track, listed) in tracks.filter(|(track, _)| track.is_video() == video) {
+                track.output.window.withdraw_gaps(last.unwrap_or(0), patience, *listed);
+            }
+        }
+    }
+}
+
+/// The tracks that do not carry marks.
+fn beside(tracks: &mut [Track], master: usize) -> impl Iterator<Item = &mut Track> {
+    let tracks = tracks.iter_mut().enumerate();
+    tracks
+        .filter(move |(index, _)| *index != master)
+        .map(|(_, track)| track)
 }
 
 #[cfg(test)]

@@ -1,181 +1,174 @@
-//! Which tracks are shown, and the snapshots of them. Players read the list of tracks once: so the first snapshot waits for the renditions
-//! that have been announced, and those that come later are added at its end.
+//! The tracks that are listed, and from when on.
+//!
+//! The first snapshot waits until each track of the source has a complete segment, and then for renditions that are announced,
+//! but not for long. Tracks that have a segment later are added at the end.
 
-use std::time::Duration;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use media_core::{Mark, Timescale};
+use media_core::{Broadcast, Mark, Timescale};
 
-use super::{Line, Past, Program};
-use crate::{Presentation, period::Opening, rendered::Rendered};
+use crate::{
+    period::{Opening, Period, Periods},
+    track::{Cut, Track},
+};
 
 /// How long the source waits for its renditions, at the least.
 const LEAST_WAIT: Duration = Duration::from_secs(3);
 
-/// What has been shown.
-#[derive(Debug, Default)]
+/// The tracks that are listed, and their DASH periods.
+#[derive(Debug)]
 pub(super) struct Listing {
-    /// Indices of the lines shown, in the order in which they appeared.
+    /// Indices of the tracks listed, in the order in which they appeared.
     shown: Vec<usize>,
-    /// How far the master had come when each of the source's tracks had a complete segment.
+    /// How far the master had come when each of the source's tracks had a complete segment, 90 kHz.
     whole: Option<i64>,
     /// The longest PART-TARGET, settled with the first snapshot.
     part_target: Option<Duration>,
+    periods: Periods,
+}
+
+/// The state of the program that decides what can be listed.
+#[derive(Debug)]
+pub(super) struct State<'a> {
+    pub(super) broadcast: &'a Broadcast,
+    /// The newest cuts, oldest first.
+    pub(super) history: &'a VecDeque<Cut>,
+    /// How far the master has come, 90 kHz.
+    pub(super) reached: i64,
+    /// The broadcast is over.
+    pub(super) ended: bool,
 }
 
 impl Listing {
-    /// No PART-TARGET is longer, once there is a snapshot.
+    /// A listing without tracks, of a broadcast whose segments are meant to last `segment` (90 kHz).
+    pub(super) fn new(segment: i64) -> Self {
+        Self {
+            shown: Vec::new(),
+            whole: None,
+            part_target: None,
+            periods: Periods::new(segment),
+        }
+    }
+
+    /// The longest PART-TARGET that a track may have; `None` before the first snapshot.
     pub(super) fn part_target(&self) -> Option<Duration> {
         self.part_target
     }
-}
 
-impl Program {
-    /// The snapshot to serve, if something has changed since the last; with the tracks of it that have. None before each track of the
-    /// source has a complete segment, or while renditions are waited for.
-    pub fn snapshot(&mut self) -> Option<(Presentation, Vec<usize>)> {
-        self.list();
-        self.count_memory();
-        let shown = self.listing.shown.clone();
-        let changed: Vec<_> = (0..shown.len())
-            .filter(|&index| self.lines[shown[index]].dirty || self.ended)
-            .collect();
-        if changed.is_empty() {
-            return None;
-        }
-        let tracks: Vec<_> = shown.iter().map(|&line| self.lines[line].snapshot()).collect();
-        let segment = self.broadcast.segment();
-        let master = &self.lines[self.master];
-        let presentation = Presentation {
-            broadcast: self.broadcast.id(),
-            channel: self.broadcast.name().clone(),
-            anchor_utc: self.broadcast.anchor().utc,
-            ended: self.ended,
-            end: if self.ended {
-                master.to_video(master.window.end().unwrap_or(0))
-            } else {
-                0
-            },
-            segment,
-            part: self.settings.part,
-            window: self.settings.window,
-            target_duration_s: self
-                .broadcast
-                .longest_segment()
-                .as_millis()
-                .div_ceil(1000)
-                .try_into()
-                .unwrap_or(u64::MAX),
-            part_hold_back: 3 * self.listing.part_target.unwrap_or_default(),
-            rendered: Rendered::new(tracks.len()),
-            tracks,
-            periods: self.periods.snapshot(),
-        };
-        Some((presentation, changed))
+    /// Indices of the tracks listed, in the order of the presentation.
+    pub(super) fn shown(&self) -> &[usize] {
+        &self.shown
     }
 
-    /// Adds the tracks that can be shown by now.
-    pub(super) fn list(&mut self) {
-        let first = self.listing.shown.is_empty();
-        let started = |line: &Line| line.window.has_started();
-        if first {
-            if !self.lines.iter().filter(|line| !line.late).all(started) {
-                return;
-            }
-            let whole = *self.listing.whole.get_or_insert(self.reached);
-            if self.awaits_renditions() && self.reached.saturating_sub(whole) < self.longest_wait() && !self.ended {
-                return;
-            }
+    /// The DASH periods.
+    pub(super) fn periods(&self) -> Arc<[Period]> {
+        self.periods.snapshot()
+    }
+
+    /// Adds the tracks that can be listed by now.
+    pub(super) fn update(&mut self, tracks: &mut [Track], state: &State<'_>) {
+        let first = self.shown.is_empty();
+        if first && !self.can_begin(tracks, state) {
+            return;
         }
-        for (index, line) in self.lines.iter().enumerate() {
-            if started(line) && !self.listing.shown.contains(&index) {
-                self.listing.shown.push(index);
+        for (index, track) in tracks.iter().enumerate() {
+            if has_started(track) && !self.shown.contains(&index) {
+                self.shown.push(index);
             }
         }
         if first {
-            let targets = self
-                .listing
-                .shown
-                .iter()
-                .map(|&line| self.lines[line].window.part_target());
-            let longest = targets.max().unwrap_or_default();
-            self.listing.part_target = Some(longest);
-            for line in self.lines.iter_mut().filter(|line| !started(line)) {
-                line.window.limit_parts(longest);
-            }
-            self.tell_periods();
+            self.settle_parts(tracks);
+            self.open_past_periods(tracks, state.history);
         }
     }
 
-    /// Whether there are renditions that have not come to anything yet.
-    fn awaits_renditions(&self) -> bool {
-        let unborn = self
-            .lines
-            .iter()
-            .any(|line| line.rendition && !line.window.has_started());
-        unborn || self.broadcast.awaits_renditions()
-    }
-
-    fn longest_wait(&self) -> i64 {
-        Timescale::VIDEO.ticks((2 * self.broadcast.segment()).max(LEAST_WAIT))
-    }
-
-    /// The periods so far, of the tracks that are shown from the start. Nobody has been told of any before.
-    fn tell_periods(&mut self) {
-        let history: Vec<_> = self.history.iter().copied().collect();
-        for (index, past) in history.iter().enumerate() {
-            let inits: Vec<_> = self
-                .listing
-                .shown
-                .iter()
-                .map(|&line| self.lines[line].init_of(past.mark.msn))
-                .collect();
-            self.periods.open(&past.opening(&inits, false));
-            if let Some(next) = history.get(index + 1) {
-                self.periods.close(past.mark.msn, next.start - past.start);
-            }
+    /// Whether there can be a first snapshot.
+    fn can_begin(&mut self, tracks: &[Track], state: &State<'_>) -> bool {
+        if !tracks.iter().filter(|track| !track.output.late).all(has_started) {
+            return false;
         }
+        let whole = *self.whole.get_or_insert(state.reached);
+        if state.ended {
+            return true;
+        }
+        let unborn = |track: &Track| track.output.rendition && !has_started(track);
+        let awaits_renditions = tracks.iter().any(unborn) || state.broadcast.awaits_renditions();
+        let longest = Timescale::VIDEO.ticks((2 * state.broadcast.segment()).max(LEAST_WAIT));
+        !awaits_renditions || state.reached.saturating_sub(whole) >= longest
     }
 
-    /// The master has cut: a Period goes on or begins. `resumes`: before was a gap of the source's own, after which renditions are
-    /// expected to be there as well.
-    pub(super) fn open_period(&mut self, past: Past, resumes: bool) {
-        let mut interrupted = false;
-        for &line in &self.listing.shown {
-            let line = &mut self.lines[line];
-            interrupted |= line.take_interrupted() && !line.is_missing();
-        }
-        let expected = |line: &Line| match resumes || !line.is_missing() {
-            true => line.init_of(past.mark.msn),
-            false => None,
-        };
-        let inits: Vec<_> = self
-            .listing
+    /// PART-HOLD-BACK is written in the first playlists: no track that starts later has a longer PART-TARGET.
+    fn settle_parts(&mut self, tracks: &mut [Track]) {
+        let targets = self
             .shown
             .iter()
-            .map(|&line| expected(&self.lines[line]))
-            .collect();
-        if !inits.is_empty() {
-            self.periods.open(&past.opening(&inits, interrupted));
+            .map(|&index| tracks[index].output.window.part_target());
+        let longest = targets.max().unwrap_or_default();
+        self.part_target = Some(longest);
+        for track in tracks.iter_mut().filter(|track| !has_started(track)) {
+            track.output.window.limit_parts(longest);
         }
+    }
+
+    /// Opens the periods so far, of the tracks that are listed from the start. None has been published before.
+    fn open_past_periods(&mut self, tracks: &[Track], history: &VecDeque<Cut>) {
+        for (index, cut) in history.iter().enumerate() {
+            let shown = self.shown.iter();
+            let inits: Vec<_> = shown.map(|&track| tracks[track].init_of(cut.mark.msn)).collect();
+            self.periods.open(&opening(cut, &inits, false));
+            if let Some(next) = history.get(index + 1) {
+                self.periods.close(cut.mark.msn, next.start - cut.start);
+            }
+        }
+    }
+
+    /// The master has cut: a period goes on or begins. `resumes`: a gap of the source's own ends there, after which renditions
+    /// are expected to be there as well.
+    pub(super) fn open_period(&mut self, tracks: &mut [Track], cut: &Cut, resumes: bool) {
+        let mut interrupted = false;
+        for &index in &self.shown {
+            let track = &mut tracks[index];
+            interrupted |= track.take_interrupted() && !track.is_missing();
+        }
+        let expected = |track: &Track| match resumes || !track.is_missing() {
+            true => track.init_of(cut.mark.msn),
+            false => None,
+        };
+        let inits: Vec<_> = self.shown.iter().map(|&index| expected(&tracks[index])).collect();
+        if !inits.is_empty() {
+            self.periods.open(&opening(cut, &inits, interrupted));
+        }
+    }
+
+    /// Segment `msn` of the master is complete, and `duration` (90 kHz) long.
+    pub(super) fn close_period(&mut self, msn: u64, duration: i64) {
+        self.periods.close(msn, duration);
+    }
+
+    /// Forgets the periods that hold no segment from `oldest` on.
+    pub(super) fn expire_periods(&mut self, oldest: u64) {
+        self.periods.expire(oldest);
     }
 }
 
-impl Past {
-    fn opening<'a>(&self, inits: &'a [Option<u32>], interrupted: bool) -> Opening<'a> {
-        let Mark {
-            msn,
-            gap,
-            discontinuity,
-            ..
-        } = self.mark;
-        Opening {
-            msn,
-            start: self.start,
-            gap: gap && !self.held,
-            discontinuity,
-            gridded: self.gridded,
-            interrupted,
-            inits,
-        }
+fn has_started(track: &Track) -> bool {
+    track.output.window.has_started()
+}
+
+fn opening<'a>(cut: &Cut, inits: &'a [Option<u32>], interrupted: bool) -> Opening<'a> {
+    let Mark {
+        msn,
+        gap,
+        discontinuity,
+        ..
+    } = cut.mark;
+    Opening {
+        msn,
+        start: cut.start,
+        gap: gap && !cut.held,
+        discontinuity,
+        gridded: cut.gridded,
+        interrupted,
+        inits,
     }
 }

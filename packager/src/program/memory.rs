@@ -1,21 +1,21 @@
-//! The bound on what a broadcast holds in memory (docs/decisions/0021). Counted is what is held, not
-//! how long it lasts: a publisher's timestamps say nothing of how much it sends.
+//! The bound on the memory of a broadcast (docs/decisions/0021). Bytes are counted, not seconds, because a publisher's timestamps
+//! say nothing about how much it sends.
 //!
-//! While more is held than the bound, the oldest segment leaves all tracks: first those that playlists
-//! do not list any more, then those that they list, down to the least that a live playlist has (RFC
-//! 8216bis 6.2.2). Where even that does not fit the broadcast cannot go on.
+//! While more than the bound is held, the oldest segment leaves all tracks: first segments that playlists do not list any more,
+//! then those that they list, down to the shortest live playlist (RFC 8216bis 6.2.2). If even that does not fit, the broadcast
+//! cannot go on.
 
 use std::time::Duration;
 
+use media_core::Broadcast;
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::Program;
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, track::Track};
 
 /// A live playlist holds at least so many target durations.
 const LEAST_TARGETS: u64 = 3;
 
-/// The least that must be held of a broadcast takes more memory than there may be.
+/// The least that must be held of a broadcast takes more memory than it may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "this stream takes more than {limit_mb} MiB for the {least_s} s of it that players need: lower its \
@@ -29,14 +29,14 @@ pub struct Full {
     pub least_s: u64,
 }
 
-/// What one broadcast holds, as it is counted among all; nothing once dropped.
+/// The memory of one broadcast, and its shares of the gauges, which it gives back when dropped.
 #[derive(Debug)]
 pub(super) struct Memory {
     limit: usize,
     source: Share,
     renditions: Share,
-    /// The list has been shortened, and the log says so.
-    told: bool,
+    /// The log says that playlists are shorter than configured.
+    logged: bool,
 }
 
 /// A broadcast's share of a gauge.
@@ -61,6 +61,7 @@ impl Drop for Share {
 }
 
 impl Memory {
+    /// The memory of a broadcast that may take `limit` bytes.
     pub(super) fn new(limit: usize, metrics: &Metrics) -> Self {
         let share = |tracks| Share {
             gauge: metrics.window_bytes(tracks),
@@ -70,26 +71,29 @@ impl Memory {
             limit,
             source: share("source"),
             renditions: share("rendition"),
-            told: false,
+            logged: false,
         }
     }
-}
 
-impl Program {
-    /// Lets go of the oldest segments while too much is held.
+    /// Lets go of the oldest segments while more than the limit is held.
     ///
     /// # Errors
-    /// [`Full`]: too much is held, and none can leave.
-    pub(super) fn keep_within_memory(&mut self) -> Result<(), Full> {
-        while self.bytes() > self.memory.limit {
-            let windows = self.lines.iter().map(|line| &line.window);
+    /// [`Full`]: more is held, and no segment can leave.
+    pub(super) fn enforce(
+        &mut self,
+        tracks: &mut [Track],
+        broadcast: &Broadcast,
+        metrics: &Metrics,
+    ) -> Result<(), Full> {
+        while held(tracks) > self.limit {
+            let windows = tracks.iter().map(|track| &track.output.window);
             let oldest = windows.clone().filter_map(|window| window.oldest()).min();
-            let least = self.least();
+            let least = least(broadcast);
             let spared = oldest.filter(|&oldest| windows.clone().all(|window| window.can_spare(oldest, least)));
-            let gone = spared.is_some_and(|oldest| self.let_go(oldest));
+            let gone = spared.is_some_and(|oldest| self.let_go(tracks, oldest, metrics));
             if !gone {
                 return Err(Full {
-                    limit_mb: self.memory.limit >> 20,
+                    limit_mb: self.limit >> 20,
                     least_s: least.as_secs(),
                 });
             }
@@ -98,45 +102,43 @@ impl Program {
     }
 
     /// Brings the gauges up to date.
-    pub(super) fn count_memory(&mut self) {
+    pub(super) fn count(&mut self, tracks: &[Track]) {
         let of = |rendition: bool| {
-            let lines = self.lines.iter().filter(|line| line.rendition == rendition);
-            lines.map(|line| line.bytes()).sum()
+            let tracks = tracks.iter().filter(|track| track.output.rendition == rendition);
+            tracks.map(Track::bytes).sum()
         };
-        let (source, renditions) = (of(false), of(true));
-        self.memory.source.set(source);
-        self.memory.renditions.set(renditions);
+        self.source.set(of(false));
+        self.renditions.set(of(true));
     }
 
-    /// Memory that is taken by all tracks.
-    pub(crate) fn bytes(&self) -> usize {
-        self.lines.iter().map(|line| line.bytes()).sum()
-    }
-
-    /// The shortest that a playlist may be.
-    fn least(&self) -> Duration {
-        let target_s = self.broadcast.longest_segment().as_millis().div_ceil(1_000);
-        Duration::from_secs(LEAST_TARGETS * u64::try_from(target_s).unwrap_or(u64::MAX))
-    }
-
-    /// Segment `oldest` leaves each track that has it; whether any had.
-    fn let_go(&mut self, oldest: u64) -> bool {
+    /// Segment `oldest` leaves each track that has it. Returns whether any had it.
+    fn let_go(&mut self, tracks: &mut [Track], oldest: u64, metrics: &Metrics) -> bool {
         let mut gone = false;
-        for line in &mut self.lines {
-            let Some(listed) = line.window.give_up(oldest) else {
+        for output in tracks.iter_mut().map(|track| &mut track.output) {
+            let Some(listed) = output.window.give_up(oldest) else {
                 continue;
             };
             gone = true;
-            line.dirty = true;
-            self.metrics.drop_segment(if listed { "listed" } else { "held" });
-            if listed && !std::mem::replace(&mut self.memory.told, true) {
-                let limit_mb = self.memory.limit >> 20;
+            output.dirty = true;
+            metrics.drop_segment(if listed { "listed" } else { "held" });
+            if listed && !std::mem::replace(&mut self.logged, true) {
                 tracing::warn!(
-                    limit_mb,
+                    limit_mb = self.limit >> 20,
                     "playlists reach back less than live.window_s: its media do not fit in live.window_mb"
                 );
             }
         }
         gone
     }
+}
+
+/// Memory that all tracks use.
+pub(super) fn held(tracks: &[Track]) -> usize {
+    tracks.iter().map(Track::bytes).sum()
+}
+
+/// The shortest that a playlist may be.
+fn least(broadcast: &Broadcast) -> Duration {
+    let target_s = broadcast.longest_segment().as_millis().div_ceil(1_000);
+    Duration::from_secs(LEAST_TARGETS * u64::try_from(target_s).unwrap_or(u64::MAX))
 }

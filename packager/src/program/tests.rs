@@ -10,7 +10,7 @@ use media_core::{
 };
 
 use super::*;
-use crate::{Part, Presentation, Track};
+use crate::{Part, Presentation, Segment, Track};
 
 mod absence;
 mod clocks;
@@ -66,6 +66,13 @@ fn tracks(audio: Option<[u8; 2]>, video: bool) -> Vec<(TrackName, Config)> {
 
 const AAC_48: Option<[u8; 2]> = Some(hex!("1190"));
 const AAC_44: Option<[u8; 2]> = Some(hex!("1210"));
+
+impl Program {
+    /// Memory that all tracks use.
+    fn bytes(&self) -> usize {
+        super::memory::held(&self.tracks)
+    }
+}
 
 impl Bench {
     fn new(tracks: Vec<(TrackName, Config)>) -> Self {

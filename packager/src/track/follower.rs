@@ -1,321 +1,292 @@
-//! A rendition's video: cut at the master's marks and nowhere else, so that each segment has the master's number, start and duration to
-//! the tick; and what is told of it where frames do not come. Where the master's marks stand is `program`'s to say.
+//! The video of a rendition: cut at the master's marks and nowhere else, so that each segment has the master's number, start and
+//! duration to the tick; and the gaps that are listed where frames do not come.
 //!
-//! Its frames come later than the source's. A cut waits in a queue until the rendition's key frame comes for it, or until it is told as a
-//! gap; what was told stays. What is missing of an open segment is told as gap parts in it: a player that takes parts loses no more than
-//! that, and the segment as a whole is a gap (RFC 8216bis 4.4.4.7, 4.4.4.9).
+//! Its frames come later than the source's. A cut waits in a queue until the rendition's key frame comes for it, or until it is
+//! listed as a gap. A listed gap stays. Frames that are missing from an open segment are listed as gap parts in it: a player
+//! that takes parts loses no more than those, and the segment as a whole is a gap (RFC 8216bis 4.4.4.7, 4.4.4.9).
+//!
+//! All times are 90 kHz ticks.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use media_core::{Frame, Mark, Timescale, codec::Config};
+use media_core::{Frame, Mark, Timescale};
 
-use super::{Kind, Line, video_clock::Clock};
+use super::{cut::Pending, output::Output, video_clock::Clock};
 use crate::metrics::Metrics;
 
-/// How far the master gets past what is missing before it is told of, where nobody makes it: time for a new worker's first frames.
+/// How far the master gets past missing frames before they are listed as a gap, if no worker makes the rendition: time for a
+/// new worker's first frames.
 const PATIENCE: Duration = Duration::from_millis(750);
-/// The same where someone is at it, but slow.
+/// The same if a worker makes it, but is slow.
 const LATE: Duration = Duration::from_secs(5);
-/// How long the end of what is being made is waited for when the source has gone.
+/// How long the last frames are waited for after the source has gone.
 const TAIL: Duration = Duration::from_secs(1);
-/// A picture that must be shown for longer, since the next did not come, is followed by a gap; as in the source.
+/// A picture that would be shown for longer, because the next did not come, is followed by a gap; as in the source.
 const HOLE: Duration = Duration::from_millis(1_500);
-/// Ticks by which a mark may stand after its picture: two stamps, each rounded to a millisecond, and some.
+/// Ticks that a mark may stand after its picture: two stamps, each rounded to a millisecond, and some.
 const NEAR: i64 = 135;
-/// Cuts that wait at most; more than come in [`LATE`].
+/// Cuts that wait at the most; more than come in [`LATE`].
 const MAX_CUTS: usize = 64;
 
-/// Where a segment of the master starts, as other tracks learn of it.
-#[derive(Debug, Clone)]
-pub(crate) struct Cut {
-    /// The hub's mark.
-    pub(crate) mark: Mark,
-    /// Where the master's segment starts, in 90 kHz ticks: the mark's time, but for a source that is decoded late.
-    pub(crate) start: i64,
-    /// The master shows a still picture there, and the mark's gap is of its frames alone.
-    pub(crate) held: bool,
-    /// EXT-X-DISCONTINUITY-SEQUENCE of the segment, its own discontinuity not counted.
-    pub(crate) discontinuities: u64,
-    /// Number of the init segment that this track's segment needs.
-    pub(crate) init: u32,
-    /// What that describes; `None`: what is known when the segment starts.
-    pub(crate) config: Option<Arc<Config>>,
-}
-
-/// A rendition's way into segments.
-#[derive(Debug, Default)]
-pub(crate) struct Follower {
+/// The video of a rendition on its way into segments.
+#[derive(Debug)]
+pub(super) struct Follower {
     clock: Clock,
-    /// Cuts that were neither reached nor told as gaps, oldest first.
-    cuts: VecDeque<Cut>,
-    /// Nobody makes it at present.
+    /// Cuts that no key frame came for and that are not listed as gaps, oldest first.
+    cuts: VecDeque<Pending>,
+    /// No worker makes the rendition at present.
     absent: bool,
-    /// It was given up since its last segment began: too far behind the master.
+    /// The rendition was given up after its newest segment began: too far behind the master.
     overdue: bool,
-    /// Frames are missing: what comes is of no use before a key frame at a cut.
+    /// Frames are missing: those that come are of no use before a key frame at a cut.
     lost: bool,
     /// The open segment is a gap of the source's own.
     away: bool,
 }
 
 impl Follower {
-    pub(crate) fn new() -> Self {
+    /// A rendition that no frame has come of: it starts at a cut.
+    pub(super) fn new() -> Self {
         Self {
+            clock: Clock::default(),
+            cuts: VecDeque::new(),
+            absent: false,
+            overdue: false,
             lost: true,
-            ..Self::default()
+            away: false,
         }
     }
 
-    /// Whether nothing is to be expected of it.
-    pub(crate) fn is_missing(&self) -> bool {
+    // Queries.
+
+    /// Whether no segment is to be expected at present.
+    pub(super) fn is_missing(&self) -> bool {
         self.absent || self.overdue
     }
 
-    /// Whether frames are missing, so that it goes on at a cut.
-    pub(crate) fn is_lost(&self) -> bool {
-        self.lost
-    }
-
-    /// Whether the open segment is a gap of the source's own.
-    pub(crate) fn is_away(&self) -> bool {
-        self.away
+    /// Whether frames are missing from the open segment, and the source has them.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.lost && !self.away
     }
 
     /// The cut that waits for segment `msn`.
-    pub(crate) fn waiting(&self, msn: u64) -> Option<&Cut> {
-        self.cuts.iter().find(|cut| cut.mark.msn == msn)
+    pub(super) fn pending(&self, msn: u64) -> Option<&Pending> {
+        self.cuts.iter().find(|pending| pending.cut.mark.msn == msn)
     }
 
-    /// Another cut that it will come to.
-    pub(crate) fn await_cut(&mut self, cut: Cut) {
+    // Events.
+
+    /// Another cut of the master waits for a key frame.
+    pub(super) fn await_cut(&mut self, pending: Pending) {
         if self.cuts.len() == MAX_CUTS {
             self.cuts.pop_front();
         }
-        self.cuts.push_back(cut);
+        self.cuts.push_back(pending);
     }
 
-    /// Nobody makes it any more; or frames of it were missed.
-    pub(crate) fn lose(&mut self, absent: bool) {
+    /// Frames were missed. `absent`: and no worker makes the rendition any more.
+    pub(super) fn lose(&mut self, absent: bool) {
         self.absent |= absent;
         self.lost = true;
     }
 
-    /// Someone makes it again.
-    pub(crate) fn come_back(&mut self) {
+    /// A worker makes the rendition again.
+    pub(super) fn come_back(&mut self) {
         (self.absent, self.overdue) = (false, false);
     }
 
-    /// The newest cut that `frame` can start the segment of.
+    /// Takes a frame: the first of a segment if it is a key frame for a cut, else the next of the open segment.
+    pub(super) fn take(&mut self, output: &mut Output, frame: Frame, metrics: &Metrics) {
+        if let Some(index) = self.reached(&frame) {
+            self.start_at(output, index, frame, metrics);
+            return;
+        }
+        let past = self.cuts.front();
+        let past = past.is_some_and(|pending| frame.pts >= pending.cut.mark.pts);
+        self.lost |= past || output.awaits_init();
+        if self.lost || !output.segmenter.takes_samples() {
+            metrics.drop_frame("before_mark");
+            return;
+        }
+        let decode = self.clock.follow(&frame, None);
+        let lasts = self.clock.held().map_or(0, |(held, _)| decode - held);
+        if lasts > longest(&self.clock) {
+            metrics.drop_frame("before_mark");
+            self.give_up(output, metrics);
+            return;
+        }
+        let complete = self.clock.complete(decode);
+        self.clock.hold(frame, decode);
+        if let Some((_, sample)) = complete {
+            output.push(sample, metrics);
+        }
+    }
+
+    /// Lists as gaps the frames that do not come. `marked`: how far the master has come, as far as its marks are known.
+    pub(super) fn list_missing(&mut self, output: &mut Output, marked: i64, metrics: &Metrics) {
+        loop {
+            let next = self.cuts.front().map_or(i64::MAX, |pending| pending.cut.start);
+            self.give_up_if_late(output, marked, next, metrics);
+            let patience = if self.away { Duration::ZERO } else { PATIENCE };
+            output.dirty |= output.segmenter.push_gaps(next.min(before(marked, patience))) > 0;
+            let Some(pending) = self.cuts.front() else { return };
+            let patience = self.patience(pending);
+            if before(marked, patience) < pending.cut.start {
+                return;
+            }
+            if patience == LATE && output.window.has_started() {
+                metrics.renditions_late.inc();
+                self.overdue = true;
+            }
+            self.lost = true;
+            if let Some(pending) = self.cuts.pop_front() {
+                self.cut(output, &pending, true, metrics);
+            }
+        }
+    }
+
+    /// The broadcast is over: makes the cuts up to segment `last` of the master, which ends at `end`, and closes the rest.
+    pub(super) fn finish(&mut self, output: &mut Output, last: u64, end: i64, metrics: &Metrics) {
+        while let Some(pending) = self.cuts.pop_front().filter(|pending| pending.cut.mark.msn <= last) {
+            self.cut(output, &pending, true, metrics);
+        }
+        match output.segmenter.open() {
+            Some(open) if open.msn <= last => self.end_segment(output, end, metrics),
+            // The source has no segment of that number: the gap that the clock began as it stopped.
+            _ => output.segmenter.discard(),
+        }
+        output.dirty = true;
+    }
+
+    // Cuts.
+
+    /// The newest cut whose segment `frame` can start.
     fn reached(&self, frame: &Frame) -> Option<usize> {
-        let at_or_before = |cut: &Cut| cut.mark.pts <= frame.pts.saturating_add(NEAR);
+        let at_or_before = |pending: &Pending| pending.cut.mark.pts <= frame.pts.saturating_add(NEAR);
         self.cuts.iter().rposition(at_or_before).filter(|_| frame.key)
     }
-}
 
-impl Line {
-    /// Takes a rendition's frame.
-    pub(crate) fn follow(&mut self, frame: Frame, metrics: &Metrics) {
-        let Kind::Follower(follower) = &mut self.kind else {
-            return;
+    /// `frame` is a key frame for the cut at `index`. The cuts before that had none.
+    fn start_at(&mut self, output: &mut Output, index: usize, frame: Frame, metrics: &Metrics) {
+        let pending = &self.cuts[index];
+        let known = match &pending.config {
+            Some(config) => Arc::ptr_eq(config, &output.config),
+            None => pending.init != output.window.init() || !output.awaits_init(),
         };
-        if let Some(index) = follower.reached(&frame) {
-            self.follow_to(index, frame, metrics);
-            return;
-        }
-        let past = follower.cuts.front().is_some_and(|cut| frame.pts >= cut.mark.pts);
-        follower.lost |= past || !Arc::ptr_eq(&self.config, self.window.config());
-        if follower.lost || !self.segmenter.takes_samples() {
+        let late = frame.pts.saturating_sub(pending.cut.mark.pts) > Timescale::VIDEO.ticks(HOLE);
+        if pending.cut.mark.gap || late || !known {
             metrics.drop_frame("before_mark");
+            self.lost = true;
             return;
         }
-        let decode = follower.clock.follow(&frame, None);
-        let lasts = follower.clock.held().map_or(0, |(held, _)| decode - held);
-        if lasts > longest(&follower.clock) {
-            metrics.drop_frame("before_mark");
-            self.give_up(metrics);
-            return;
+        for _ in 0..index {
+            if let Some(passed) = self.cuts.pop_front() {
+                self.cut(output, &passed, true, metrics);
+            }
         }
-        let complete = follower.clock.complete(decode);
-        follower.clock.hold(frame, decode);
-        if let Some((_, sample)) = complete {
-            self.push(sample, metrics);
+        if let Some(pending) = self.cuts.pop_front() {
+            self.cut(output, &pending, false, metrics);
+        }
+        let start = output.segmenter.open().map(|open| open.start);
+        (self.lost, self.overdue) = (false, false);
+        output.keep_still(&frame);
+        let decode = self.clock.follow(&frame, start);
+        // It is shown where the segment starts, even if it is a later picture because the mark's own was not to be had.
+        self.clock.hold(Frame { pts: decode, ..frame }, decode);
+    }
+
+    /// How far the master gets past a cut before that is listed as a gap.
+    fn patience(&self, pending: &Pending) -> Duration {
+        // Nothing is missing before the cut: the newest picture reaches it.
+        let whole = self
+            .clock
+            .held()
+            .is_none_or(|(_, end)| pending.cut.start - end <= self.clock.lasted() / 2);
+        match (pending.cut.mark.gap, self.is_missing()) {
+            (true, missing) if missing || self.lost || whole => Duration::ZERO,
+            (true, _) => TAIL,
+            (false, true) => PATIENCE,
+            (false, false) => LATE,
         }
     }
 
-    /// Tells as gaps what does not come: `reached` is how far the master has come, in 90 kHz ticks.
-    pub(crate) fn tell_missing(&mut self, reached: i64, metrics: &Metrics) {
-        loop {
-            let bridge = self.bridge();
-            let Kind::Follower(follower) = &mut self.kind else {
-                return;
-            };
-            let next = follower.cuts.front().map_or(i64::MAX, |cut| cut.start);
-            if self.segmenter.takes_samples() {
-                let patience = if follower.lost { PATIENCE } else { LATE };
-                let expected = next.min(before(reached, patience));
-                let held = follower.clock.held();
-                if held.is_some_and(|(decode, _)| expected.saturating_sub(decode) > bridge) {
-                    if !follower.lost {
-                        metrics.renditions_late.inc();
-                        follower.overdue = true;
-                    }
-                    self.give_up(metrics);
-                }
-            }
-            let Kind::Follower(follower) = &mut self.kind else {
-                return;
-            };
-            let patience = if follower.away { Duration::ZERO } else { PATIENCE };
-            self.dirty |= self.segmenter.push_gaps(next.min(before(reached, patience))) > 0;
-            let Some(cut) = follower.cuts.front() else { return };
-            let whole = follower
-                .clock
-                .held()
-                .is_none_or(|(_, end)| cut.start - end <= follower.clock.lasted() / 2);
-            let patience = match (cut.mark.gap, follower.is_missing()) {
-                (true, missing) if missing || follower.lost || whole => Duration::ZERO,
-                (true, _) => TAIL,
-                (false, true) => PATIENCE,
-                (false, false) => LATE,
-            };
-            if before(reached, patience) < cut.start {
-                return;
-            }
-            if patience == LATE && self.window.has_started() {
-                metrics.renditions_late.inc();
-                follower.overdue = true;
-            }
-            follower.lost = true;
-            if let Some(cut) = follower.cuts.pop_front() {
-                self.cut_at(cut, true, metrics);
-            }
-        }
-    }
-
-    /// Nothing follows: the cuts up to segment `last` of the master, which ends at `end`, are told of, and the rest is closed.
-    pub(crate) fn finish_following(&mut self, last: u64, end: i64, metrics: &Metrics) {
-        loop {
-            let Kind::Follower(follower) = &mut self.kind else {
-                return;
-            };
-            let Some(cut) = follower.cuts.pop_front().filter(|cut| cut.mark.msn <= last) else {
-                break;
-            };
-            self.cut_at(cut, true, metrics);
-        }
-        match self.segmenter.open() {
-            Some(open) if open.msn <= last => self.end_segment(end, metrics),
-            // The source has none of that number: the gap that the clock began as it stopped.
-            _ => self.segmenter.discard(),
-        }
-        self.dirty = true;
-    }
-
-    /// A key frame for the cut `index`: those before it had none.
-    fn follow_to(&mut self, index: usize, frame: Frame, metrics: &Metrics) {
-        let Kind::Follower(follower) = &mut self.kind else {
-            return;
-        };
-        let cut = &follower.cuts[index];
-        let known = match &cut.config {
-            Some(config) => Arc::ptr_eq(config, &self.config),
-            None => cut.init != self.window.init() || Arc::ptr_eq(self.window.config(), &self.config),
-        };
-        let late = frame.pts.saturating_sub(cut.mark.pts) > Timescale::VIDEO.ticks(HOLE);
-        if cut.mark.gap || late || !known {
-            metrics.drop_frame("before_mark");
-            follower.lost = true;
-            return;
-        }
-        let mut reached: VecDeque<_> = follower.cuts.drain(..=index).collect();
-        let cut = reached.pop_back();
-        for passed in reached {
-            self.cut_at(passed, true, metrics);
-        }
-        if let Some(cut) = cut {
-            self.cut_at(cut, false, metrics);
-        }
-        let start = self.segmenter.open().map(|open| open.start);
-        let Kind::Follower(follower) = &mut self.kind else {
-            return;
-        };
-        (follower.lost, follower.overdue) = (false, false);
-        self.still = frame.independent.then(|| frame.payload.clone());
-        let decode = follower.clock.follow(&frame, start);
-        // Shown where the segment starts, though its own picture was not to be had and it is a later one.
-        follower.clock.hold(Frame { pts: decode, ..frame }, decode);
-    }
-
-    /// Ends the open segment at `cut` and starts the next.
-    fn cut_at(&mut self, cut: Cut, gap: bool, metrics: &Metrics) {
-        self.end_segment(cut.start, metrics);
-        if let Kind::Follower(follower) = &mut self.kind {
-            follower.away = cut.mark.gap;
-        }
-        self.interrupted |= gap && !cut.mark.gap;
-        let started = self.window.has_started();
+    /// Ends the open segment at the cut, and starts the next there. `gap`: no key frame came for it.
+    fn cut(&mut self, output: &mut Output, pending: &Pending, gap: bool, metrics: &Metrics) {
+        let cut = &pending.cut;
+        self.end_segment(output, cut.start, metrics);
+        self.away = cut.mark.gap;
+        output.interrupted |= gap && !cut.mark.gap;
+        let started = output.window.has_started();
         if gap && !started {
-            return; // It is in no presentation before it has something to show.
+            return; // The rendition is in no presentation before it has media.
         }
-        self.bind_init(&cut);
+        output.bind_init(pending);
         if !started {
-            self.window.begin(cut.discontinuities);
+            output.window.begin(cut.discontinuities);
         }
-        let still = self.still_to_show().filter(|_| gap && cut.held);
+        let still = output.still_to_show().filter(|_| gap && cut.held);
         let gap = gap && still.is_none();
-        self.start(Mark { gap, ..cut.mark }, cut.start, true);
+        output.start(Mark { gap, ..cut.mark }, cut.start, true);
         if let Some(still) = still {
-            self.segmenter.show(still);
+            output.segmenter.show(still);
         }
     }
 
-    /// The open segment ends at `end`: the newest picture is shown until then, or the rest is a gap.
-    fn end_segment(&mut self, end: i64, metrics: &Metrics) {
-        let bridge = self.bridge();
-        let Kind::Follower(follower) = &mut self.kind else {
-            return;
-        };
-        if let Some((decode, _)) = follower.clock.held() {
-            let most = if follower.lost {
-                bridge
+    /// Closes the open segment at `end`: the newest picture is shown until then, or the rest is a gap.
+    fn end_segment(&mut self, output: &mut Output, end: i64, metrics: &Metrics) {
+        if let Some((decode, _)) = self.clock.held() {
+            let most = if self.lost {
+                self.bridge(output)
             } else {
-                longest(&follower.clock)
+                longest(&self.clock)
             };
             if decode >= end {
-                // The source ended between reordered pictures, of which this is the one to be shown last.
-                follower.clock.discard();
+                // The source ended between reordered pictures, of which this is the one that would be shown last.
+                self.clock.discard();
                 metrics.drop_frame("past_end");
             } else if end - decode > most {
-                self.give_up(metrics);
-            } else if let Some((_, sample)) = follower.clock.complete(end) {
-                self.push(sample, metrics);
+                self.give_up(output, metrics);
+            } else if let Some((_, sample)) = self.clock.complete(end) {
+                output.push(sample, metrics);
             }
         }
-        self.close(end, metrics);
+        output.close(end, metrics);
     }
 
-    /// Completes what there is of the open segment; the rest of it will be gap parts.
-    fn give_up(&mut self, metrics: &Metrics) {
-        let Kind::Follower(follower) = &mut self.kind else {
+    // Missing frames.
+
+    /// Gives the open segment up if the frame after the newest is too late. `next`: where the next cut stands.
+    fn give_up_if_late(&mut self, output: &mut Output, marked: i64, next: i64, metrics: &Metrics) {
+        if !output.segmenter.takes_samples() {
             return;
-        };
-        follower.lost = true;
-        self.interrupted = true;
-        let end = follower.clock.held().map_or(0, |(_, end)| end);
-        if let Some((_, sample)) = follower.clock.complete(end) {
-            self.push(sample, metrics);
         }
-        let parts = self.segmenter.interrupt();
-        self.count_parts(parts, metrics);
+        let patience = if self.lost { PATIENCE } else { LATE };
+        let expected = next.min(before(marked, patience));
+        let bridge = self.bridge(output);
+        let held = self.clock.held();
+        if held.is_some_and(|(decode, _)| expected.saturating_sub(decode) > bridge) {
+            if !self.lost {
+                metrics.renditions_late.inc();
+                self.overdue = true;
+            }
+            self.give_up(output, metrics);
+        }
     }
 
-    /// How long the newest picture may be shown where the next is known not to come: as long as a part takes.
-    fn bridge(&self) -> i64 {
-        let part = Timescale::VIDEO.ticks(self.window.part_target());
-        match &self.kind {
-            Kind::Follower(follower) => part.max(follower.clock.lasted() * 3 / 2),
-            _ => part,
+    /// Completes the newest picture. The rest of the open segment will be gap parts.
+    fn give_up(&mut self, output: &mut Output, metrics: &Metrics) {
+        self.lost = true;
+        let end = self.clock.held().map_or(0, |(_, end)| end);
+        if let Some((_, sample)) = self.clock.complete(end) {
+            output.push(sample, metrics);
         }
+        output.interrupt(metrics);
+    }
+
+    /// How long the newest picture may be shown if the next is known not to come: as long as a part.
+    fn bridge(&self, output: &Output) -> i64 {
+        let part = Timescale::VIDEO.ticks(output.window.part_target());
+        part.max(self.clock.lasted() * 3 / 2)
     }
 }
 

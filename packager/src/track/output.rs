@@ -1,0 +1,308 @@
+//! The output of a track, the same for all kinds: its segmenter, its window, and the init segments that its segments need.
+//! Where a segment starts and which samples it gets is decided by the kind (`source`, `audio`, `follower`).
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use media_core::{Anchor, Frame, Mark, Timescale, codec::Config};
+
+use super::cut::{Cut, Pending};
+use crate::{
+    Rope, Segment, metrics::Metrics, presentation, sample::Sample, segmenter::Segmenter, sets::Sets, window::Window,
+};
+
+/// Bit rate that a still picture, which is sent once a part, may have even on a track that never had as much: twice that of
+/// a good 1080p broadcast.
+const MAX_STILL_BPS: u64 = 20_000_000;
+
+/// The way of one track from samples to segments.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) segmenter: Segmenter,
+    pub(crate) window: Window,
+    /// Configuration of the frames that arrive now. The window's is that of the open segment.
+    pub(crate) config: Arc<Config>,
+    /// The ladder made this track from the source.
+    pub(crate) rendition: bool,
+    /// The track appeared after the broadcast had begun: it is listed from its first whole segment on.
+    pub(crate) late: bool,
+    /// The init segment that the segment at the newest cut needs.
+    plan: Plan,
+    /// Parameter sets in front of the key frames of the next segment: none while the first init segment is the only one.
+    sets: Sets,
+    /// The independent frame at the start of the newest group or segment of video, if the newest init segment is its own.
+    still: Option<Bytes>,
+    /// A piece of a segment turned out to be missing after the master's newest cut.
+    pub(super) interrupted: bool,
+    /// Parts or segments were added after the newest snapshot.
+    pub(crate) dirty: bool,
+    snapshot: Option<Arc<presentation::Track>>,
+}
+
+/// An init segment that is announced before its configuration need be known.
+#[derive(Debug, Clone)]
+struct Plan {
+    number: u32,
+    config: Option<Arc<Config>>,
+}
+
+impl Output {
+    /// An output without segments. `rendition` and `late` as in the fields of these names; `part` is the part duration aimed at.
+    pub(super) fn new(
+        window: Window,
+        config: Arc<Config>,
+        anchor: Anchor,
+        part: Duration,
+        rendition: bool,
+        late: bool,
+    ) -> Self {
+        let mut segmenter = Segmenter::new(window.timescale(), anchor, part);
+        if late {
+            // PART-HOLD-BACK is settled for all tracks by then.
+            segmenter.limit_parts(window.part_target());
+        }
+        let plan = Plan {
+            number: window.init(),
+            config: Some(Arc::clone(&config)),
+        };
+        Self {
+            segmenter,
+            window,
+            config,
+            rendition,
+            late,
+            plan,
+            sets: Sets::default(),
+            still: None,
+            interrupted: false,
+            dirty: true,
+            snapshot: None,
+        }
+    }
+
+    // Clocks.
+
+    /// Ticks of the track's clock in 90 kHz ticks.
+    pub(crate) fn to_video(&self, ticks: i64) -> i64 {
+        self.window.timescale().rescale(ticks, Timescale::VIDEO)
+    }
+
+    /// 90 kHz ticks in ticks of the track's clock.
+    pub(crate) fn in_ticks(&self, ticks: i64) -> i64 {
+        Timescale::VIDEO.rescale(ticks, self.window.timescale())
+    }
+
+    /// A frame of the hub on the track's clock. The hub's times are ticks of the frame's own configuration, whose sampling rate
+    /// may differ from the track's first.
+    pub(crate) fn on_clock(&self, frame: Frame) -> Frame {
+        let (from, to) = (self.config.timescale(), self.window.timescale());
+        Frame {
+            dts: from.rescale(frame.dts, to),
+            pts: from.rescale(frame.pts, to),
+            ..frame
+        }
+    }
+
+    // Samples and segments.
+
+    /// Whether a segment is open that takes media: not a gap.
+    pub(super) fn is_in_media(&self) -> bool {
+        self.segmenter.open().is_some_and(|open| !open.gap)
+    }
+
+    /// Whether a track that appeared late has not started its first segment yet.
+    pub(super) fn is_joining(&self) -> bool {
+        self.late && self.segmenter.open().is_none()
+    }
+
+    /// Appends a sample to the open segment.
+    pub(super) fn push(&mut self, sample: Sample, metrics: &Metrics) {
+        let parts = self.segmenter.push(sample);
+        self.count_parts(parts, metrics);
+    }
+
+    /// Appends the parts that the clock makes in the open segment, a gap or a still picture, up to `until` (90 kHz).
+    pub(super) fn push_gaps(&mut self, until: i64) {
+        // Rounded down, because frames resume at `until` or later.
+        let until = self.in_ticks(until) - 1;
+        self.dirty |= self.segmenter.push_gaps(until) > 0;
+    }
+
+    /// The rest of the open segment will be gap parts.
+    pub(super) fn interrupt(&mut self, metrics: &Metrics) {
+        self.interrupted = true;
+        let parts = self.segmenter.interrupt();
+        self.count_parts(parts, metrics);
+    }
+
+    fn count_parts(&mut self, parts: usize, metrics: &Metrics) {
+        if parts > 0 {
+            metrics.parts.inc_by(parts as u64);
+            self.dirty = true;
+        }
+    }
+
+    /// Closes the open segment, if there is one, into the window. `end` is the end of a gap, in ticks of the track; media end
+    /// with their last sample.
+    pub(super) fn close(&mut self, end: i64, metrics: &Metrics) {
+        let Some(segment) = self.segmenter.close(end) else {
+            return;
+        };
+        if self.late && segment.gap && !self.window.has_started() {
+            return; // The track appears with its first whole segment.
+        }
+        metrics.segments.inc();
+        metrics.gaps.inc_by(u64::from(segment.gap));
+        metrics.bytes.inc_by(segment.bytes.len() as u64);
+        self.window.push(segment);
+        self.segmenter.limit_parts(self.window.part_target());
+        self.dirty = true;
+    }
+
+    /// Opens a segment at `at`, in ticks of the track.
+    pub(super) fn start(&mut self, mark: Mark, at: i64, independent: bool) {
+        // A gap may have been listed past `at`, by the rounding of another timescale. It stays, and the segment starts after it.
+        let at = self.window.end().map_or(at, |end| at.max(end));
+        let segment = Segment {
+            msn: mark.msn,
+            start: at,
+            duration: 0,
+            init: self.window.init(),
+            discontinuity: mark.discontinuity,
+            gap: mark.gap,
+            independent,
+            still: None,
+            parts: Vec::new(),
+            bytes: Rope::default(),
+        };
+        self.segmenter.start(segment, self.sets.clone());
+        self.dirty = true;
+    }
+
+    /// Closes the open segment where a broadcast ends that is over: a gap ends with its last part, because the clock that made
+    /// it has stopped.
+    pub(super) fn finish(&mut self, metrics: &Metrics) {
+        // A gap that the clock began as it stopped was never listed.
+        self.segmenter.discard_empty_gap();
+        self.dirty = true;
+        let end = self.segmenter.open().map_or(0, Segment::end);
+        self.close(end, metrics);
+    }
+
+    // Still pictures.
+
+    /// `frame` starts a group or a segment: it is the picture to show if frames stop, unless it depends on others.
+    pub(super) fn keep_still(&mut self, frame: &Frame) {
+        self.still = frame.independent.then(|| frame.payload.clone());
+    }
+
+    /// The picture to show while no frames arrive. `None` if it takes more than players of this track can be expected to read.
+    pub(super) fn still_to_show(&self) -> Option<Bytes> {
+        let most = self.window.peak_bps().max(MAX_STILL_BPS);
+        let still = self.still.as_ref();
+        still.filter(|still| self.segmenter.still_bps(still) <= most).cloned()
+    }
+
+    // Init segments.
+
+    /// Whether the frames that arrive now need another init segment than the open segment has.
+    pub(crate) fn awaits_init(&self) -> bool {
+        !Arc::ptr_eq(&self.config, self.window.config())
+    }
+
+    /// Whether the frames that arrive now need another init segment than is planned. A rendition never asks for one: it takes
+    /// another at the source's discontinuities.
+    pub(crate) fn wants_init(&self) -> bool {
+        let planned = self.plan.config.as_ref();
+        !self.rendition && planned.is_some_and(|planned| !Arc::ptr_eq(planned, &self.config))
+    }
+
+    /// Plans the init segment of the segment at the next cut. `anew`: the configuration may change there.
+    ///
+    /// Numbers are published before a rendition's frames arrive. So a rendition has another init segment at each discontinuity,
+    /// which describes the configuration that is known when the segment starts. Elsewhere it has another if its configuration
+    /// is known to have changed.
+    pub(super) fn plan_init(&mut self, cut: Cut) -> Pending {
+        let Plan { number, config } = self.plan(cut.mark.discontinuity);
+        Pending {
+            cut,
+            init: *number,
+            config: config.clone(),
+        }
+    }
+
+    fn plan(&mut self, anew: bool) -> &Plan {
+        let changed = self.plan.config.as_ref();
+        let changed = changed.is_some_and(|config| !Arc::ptr_eq(config, &self.config));
+        if self.rendition && anew {
+            self.plan = Plan {
+                number: self.plan.number + 1,
+                config: None,
+            };
+        } else if changed && (self.rendition || anew) {
+            self.plan = Plan {
+                number: self.plan.number + 1,
+                config: Some(Arc::clone(&self.config)),
+            };
+        }
+        &self.plan
+    }
+
+    /// Makes the init segment that the segment at `pending` needs, unless it is there. Returns whether it made one.
+    pub(super) fn bind_init(&mut self, pending: &Pending) -> bool {
+        if pending.init == self.window.init() {
+            return false;
+        }
+        let config = Arc::clone(pending.config.as_ref().unwrap_or(&self.config));
+        if self.plan.number == pending.init {
+            self.plan.config = Some(Arc::clone(&config));
+        }
+        self.change_init(pending.init, config);
+        true
+    }
+
+    /// The master cuts here: makes another init segment if the configuration has changed and `anew` allows it. Returns whether
+    /// it made one.
+    pub(super) fn renew_init(&mut self, anew: bool) -> bool {
+        let Plan { number, config } = self.plan(anew).clone();
+        let Some(config) = config.filter(|_| number != self.window.init()) else {
+            return false;
+        };
+        self.change_init(number, config);
+        true
+    }
+
+    fn change_init(&mut self, number: u32, config: Arc<Config>) {
+        if !Arc::ptr_eq(&config, self.window.config()) {
+            self.still = None;
+        }
+        self.sets = Sets::of(&config);
+        self.window.configure(number, config);
+    }
+
+    // Snapshots.
+
+    /// Segment `msn`, complete or open.
+    pub(super) fn segment(&self, msn: u64) -> Option<&Segment> {
+        let complete = self.window.segment(msn).map(|segment| &**segment);
+        complete.or(self.segmenter.open().filter(|open| open.msn == msn))
+    }
+
+    /// Memory in use: complete segments and the open one.
+    pub(super) fn bytes(&self) -> usize {
+        self.window.bytes() + self.segmenter.bytes()
+    }
+
+    /// The track as it is served; the same snapshot again while nothing has changed.
+    pub(super) fn snapshot(&mut self) -> Arc<presentation::Track> {
+        match &self.snapshot {
+            Some(snapshot) if !self.dirty => Arc::clone(snapshot),
+            _ => {
+                let track = Arc::new(self.window.snapshot(self.segmenter.open()));
+                self.snapshot = Some(Arc::clone(&track));
+                self.dirty = false;
+                track
+            }
+        }
+    }
+}

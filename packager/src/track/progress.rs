@@ -1,0 +1,16 @@
+//! The master's progress, as the tracks beside it need to know it.
+
+use std::time::Duration;
+
+/// How far the master has come, which decides what is due on the tracks beside it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Progress {
+    /// Presentation time of its newest frame, 90 kHz.
+    pub(crate) reached: i64,
+    /// The same, as far as its marks are known, 90 kHz.
+    pub(crate) marked: i64,
+    /// The segment duration aimed at.
+    pub(crate) segment: Duration,
+    /// The longest that a segment may be, as of the newest cut.
+    pub(crate) longest: Duration,
+}

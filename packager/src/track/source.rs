@@ -1,0 +1,46 @@
+//! The source's video, which carries the marks: it is the master, and its segments start at its own frames.
+
+use media_core::Frame;
+
+use super::{output::Output, video_clock::Clock};
+use crate::metrics::Metrics;
+
+/// The master's video on its way into segments.
+#[derive(Debug, Default)]
+pub(super) struct Source {
+    clock: Clock,
+}
+
+impl Source {
+    /// Completes the frame before `frame`. Returns the decode time of `frame`, in 90 kHz ticks.
+    pub(super) fn place(&mut self, output: &mut Output, frame: &Frame, metrics: &Metrics) -> i64 {
+        let decode = self.clock.place(frame);
+        self.complete(output, decode, metrics);
+        decode
+    }
+
+    /// Holds `frame`, placed at `decode`, until the next frame settles its duration.
+    pub(super) fn append(&mut self, output: &mut Output, frame: Frame, decode: i64) {
+        if frame.key || frame.mark.is_some() {
+            output.keep_still(&frame);
+        }
+        self.clock.hold(frame, decode);
+    }
+
+    /// Completes the newest frame, which lasts until `end`.
+    pub(super) fn complete(&mut self, output: &mut Output, end: i64, metrics: &Metrics) {
+        if let Some((_, sample)) = self.clock.complete(end) {
+            output.push(sample, metrics);
+        }
+    }
+
+    /// Completes the newest frame, after which none follows. It lasts as long as the frame before it, or `unknown` if it is the
+    /// only one; the segment gets no longer than `longest`. All are 90 kHz ticks.
+    pub(super) fn finish(&mut self, output: &mut Output, unknown: i64, longest: i64, metrics: &Metrics) {
+        let open = output.segmenter.open();
+        let most = open.map_or(i64::MAX, |open| open.start.saturating_add(longest));
+        if let Some((_, sample)) = self.clock.finish(unknown, most) {
+            output.push(sample, metrics);
+        }
+    }
+}
