@@ -205,3 +205,6 @@ impl Periods {
         (sorted.iter().sum::<i64>() + count / 2) / count
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,7 @@
 use std::{path::PathBuf, process::Command};
 
-use proptest::prelude::*;
-
 use crate::{
     Presentation, Text,
-    period::{Opening, Period, Periods},
     renderer::example::{Cut, Example, FIRST, Made, assert_golden},
 };
 
@@ -27,19 +24,6 @@ fn gridded() -> Presentation {
         example.push(Cut::Media, duration);
     }
     example.end()
-}
-
-/// A segment of tracks that all have the init segment `init`.
-fn open(periods: &mut Periods, msn: u64, start: i64, (gap, discontinuity): (bool, bool), init: u32) {
-    periods.open(&Opening {
-        msn,
-        start,
-        gap,
-        discontinuity,
-        gridded: false,
-        interrupted: false,
-        inits: &[Some(init); 2],
-    });
 }
 
 fn string(text: &Text) -> String {
@@ -279,127 +263,6 @@ fn well_formed(text: &str) {
         }
     }
     assert!(open.is_empty(), "{open:?}");
-}
-
-fn period(periods: &[Period], msn: u64) -> Vec<&Period> {
-    let holds = |period: &&Period| period.first <= msn && period.last.is_none_or(|(last, _)| msn <= last);
-    periods.iter().filter(holds).collect()
-}
-
-#[test]
-fn a_segment_of_a_length_a_little_off_the_nominal_ends_a_period_only_after_hundreds() {
-    // 2.002 s each, as 60 frames at 29.97 a second have, the first of them seen as 2.001 s by stamps in milliseconds.
-    let mut periods = Periods::new(180_000);
-    let mut start = 0;
-    for msn in 0..3_000 {
-        let duration = if msn == 0 { 180_090 } else { 180_180 };
-        open(&mut periods, msn, start, (false, false), 0);
-        periods.close(msn, duration);
-        start += duration;
-    }
-    let periods = periods.snapshot();
-    assert_eq!(
-        periods
-            .iter()
-            .map(|period| (period.first, period.nominal))
-            .collect::<Vec<_>>(),
-        [(0, 180_090), (1002, 180_180)]
-    );
-    assert_eq!(periods[1].continues, Some(0));
-}
-
-#[test]
-fn a_grid_that_begins_with_a_double_segment_has_its_own_period() {
-    let periods = gridded().periods;
-    let told: Vec<_> = periods
-        .iter()
-        .map(|period| (period.first - FIRST, period.nominal, period.last))
-        .collect();
-    assert_eq!(told, [(0, 360_000, Some((FIRST + 1, 1_440_000))), (2, 180_000, None)]);
-}
-
-#[test]
-fn a_grid_that_begins_with_almost_a_double_segment_sets_its_nominal_duration_at_once() {
-    // 29.97 frames a second: 3.971 s until a frame would make it longer than 2T, then marks every T.
-    let mut example = Example::new();
-    for duration in [357_390, 180_180, 180_180, 180_180, 180_180] {
-        example.push(Cut::Media, duration);
-    }
-    let nominal: Vec<_> = example.snapshot().periods.iter().map(|period| period.nominal).collect();
-    assert_eq!(nominal, [357_390, 180_180]);
-}
-
-#[test]
-fn a_segment_cut_short_by_a_gap_does_not_count_for_the_next_nominal_duration() {
-    let periods = interrupted().snapshot().periods;
-    assert_eq!(
-        periods.iter().map(|period| period.nominal).collect::<Vec<_>>(),
-        [180_000, 180_000]
-    );
-}
-
-#[test]
-fn a_period_that_holds_nothing_any_more_is_forgotten() {
-    let mut periods = Periods::new(180_000);
-    for msn in 0..30 {
-        open(
-            &mut periods,
-            msn,
-            180_000 * i64::try_from(msn).unwrap(),
-            (msn % 3 == 2, false),
-            0,
-        );
-        periods.close(msn, 180_000);
-    }
-    assert_eq!(periods.snapshot().len(), 10);
-    periods.expire(12);
-    assert_eq!(
-        periods.snapshot().iter().map(|period| period.first).collect::<Vec<_>>(),
-        [12, 15, 18, 21, 24, 27]
-    );
-    periods.expire(100);
-    assert!(periods.snapshot().is_empty());
-}
-
-proptest! {
-    #[test]
-    fn every_segment_but_gaps_lies_in_one_period_that_tells_its_start_and_what_is_told_stays(
-        script in prop::collection::vec((0u8..12, prop_oneof![Just(180_000i64), 90i64..360_000]), 2..100),
-    ) {
-        let mut periods = Periods::new(180_000);
-        let mut segments = Vec::new();
-        let mut told: Vec<Period> = Vec::new();
-        let (mut start, mut init) = (900_000, 0);
-        for (msn, (kind, duration)) in (FIRST..).zip(script) {
-            let (gap, discontinuity) = (kind == 0, kind == 1);
-            init += u32::from(discontinuity);
-            open(&mut periods, msn, start, (gap, discontinuity), init);
-            segments.push((msn, start, gap, discontinuity, init));
-            let now = periods.snapshot();
-            prop_assert!(now.len() >= told.len());
-            for (is, was) in now.iter().zip(&told) {
-                prop_assert_eq!(&Period { last: was.last, ..is.clone() }, was);
-                prop_assert!(was.last.is_none() || was.last == is.last);
-            }
-            for (msn, start, gap, discontinuity, init) in segments.iter().filter(|_| !now.is_empty()) {
-                let holds = period(&now, *msn);
-                prop_assert_eq!(holds.len(), usize::from(!gap), "{} {:?}", msn, now);
-                for period in holds {
-                    let expected = period.start + i64::try_from(msn - period.first).unwrap() * period.nominal;
-                    prop_assert!(2 * (expected - start).abs() <= period.nominal);
-                    prop_assert!(*msn == period.first || !discontinuity);
-                    prop_assert!(period.inits.iter().all(|number| *number == Some(*init)));
-                    prop_assert!(*msn > period.first || (*start == period.start && (!discontinuity || period.continues.is_none())));
-                }
-            }
-            for pair in now.windows(2) {
-                prop_assert!(pair[0].last.unwrap().1 <= pair[1].start);
-            }
-            told = now.to_vec();
-            periods.close(msn, duration);
-            start += duration;
-        }
-    }
 }
 
 #[test]

@@ -288,6 +288,47 @@ fn what_needs_another_init_segment_waits_for_the_mark_though_it_was_missed() {
     assert_eq!(video.config.codec_string(), "avc1.640028");
 }
 
+#[test]
+fn another_configuration_has_an_init_segment_of_its_own_after_a_discontinuity_in_every_track() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    bench.run(25.0, 50, false, Some(48_000.0), 0.0..4.0, 0.0);
+    let mono = Config::Aac(aac::Config::parse(&hex!("1188")).unwrap());
+    bench.producer.as_ref().unwrap().configure(1, &mono).unwrap();
+    bench.run(25.0, 50, false, Some(48_000.0), 4.0..8.0, 0.0);
+    let presentation = bench.end(8_000);
+    for track in &presentation.tracks {
+        assert_continuous(track);
+        let discontinuities: Vec<_> = track.segments.iter().map(|segment| segment.discontinuity).collect();
+        assert_eq!(discontinuities, [false, false, true, false], "{}", track.name);
+    }
+    assert_in_step(presentation);
+    let audio = &presentation.tracks[1];
+    assert_eq!(
+        audio.segments.iter().map(|segment| segment.init).collect::<Vec<_>>(),
+        [0, 0, 1, 1]
+    );
+    assert_eq!(audio.inits.len(), 2);
+    assert_eq!(presentation.tracks[0].inits.len(), 1);
+}
+
+#[test]
+fn a_broadcast_that_replaces_another_starts_with_a_discontinuity_that_only_grows() {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    let settings = bench.program.settings;
+    bench.program = Program::new(&bench.consumer, settings, Metrics::default(), Some(70_000));
+    bench.run(25.0, 50, false, Some(48_000.0), 0.0..5.0, 0.0);
+    let presentation = bench.end(5_000);
+    assert_sound(presentation);
+    for track in &presentation.tracks {
+        assert_eq!(
+            (track.discontinuity_sequence, track.discontinuities()),
+            (70_000, 70_001)
+        );
+        let discontinuities: Vec<_> = track.segments.iter().map(|segment| segment.discontinuity).collect();
+        assert_eq!(discontinuities, [true, false, false]);
+    }
+}
+
 impl Track {
     fn to_video(&self, ticks: i64) -> i64 {
         self.timescale().rescale(ticks, Timescale::VIDEO)

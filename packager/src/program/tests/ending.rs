@@ -1,6 +1,6 @@
 //! The end of a broadcast: the lists end with the last media, so that players reach it.
 
-use super::{renditions::Rung, *};
+use super::*;
 use crate::{Listing, Skip};
 
 /// What a player reads of a track after the end: number, whether it is a gap, and the number of parts
