@@ -1,5 +1,6 @@
-//! CMAF headers and chunks (ISO/IEC 23000-19 7.3): which boxes stand in them. Their syntax is `boxes`', where a chunk starts and
-//! ends is `segmenter`'s. One track a file, track_ID 1; no edit list; composition offsets may be negative (`cmf2`).
+//! CMAF headers and chunks (ISO/IEC 23000-19 7.3): which boxes stand in them. Their syntax is
+//! `boxes`', where a chunk starts and ends is `segmenter`'s. One track a file, track_ID 1; no edit
+//! list; composition offsets may be negative (`cmf2`).
 
 use bytes::{Bytes, BytesMut};
 use media_core::{Timescale, codec::Config};
@@ -9,7 +10,8 @@ use crate::{
     sample::{Reference, Sample},
 };
 
-/// The CMAF header of a track with this configuration, whose times are ticks of `timescale`: `ftyp`, and a `moov` without samples.
+/// The CMAF header of a track with this configuration, whose times are ticks of `timescale`:
+/// `ftyp`, and a `moov` without samples.
 pub fn header(config: &Config, timescale: Timescale) -> Bytes {
     let mut out = BytesMut::with_capacity(1024);
     boxes::ftyp(&mut out);
@@ -17,10 +19,12 @@ pub fn header(config: &Config, timescale: Timescale) -> Bytes {
     Bytes::copy_from_slice(&out)
 }
 
-/// A CMAF chunk: `styp` if it starts a segment, `prft` if there is a reference, `moof`, and an `mdat` of the samples' own payloads.
+/// A CMAF chunk: `styp` if it starts a segment, `prft` if there is a reference, `moof`, and an
+/// `mdat` of the samples' own payloads.
 ///
-/// `sequence` is the `mfhd` sequence number; `decode_time`, of the first sample, is in ticks of the track's timescale. The boxes are
-/// one piece of the rope, each payload is another, and so is a head.
+/// `sequence` is the `mfhd` sequence number; `decode_time`, of the first sample, is in ticks of the
+/// track's timescale. The boxes are one piece of the rope, each payload is another, and so is a
+/// head.
 pub fn chunk(
     sequence: u32,
     decode_time: u64,

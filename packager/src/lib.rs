@@ -1,16 +1,19 @@
-//! Packages frames as CMAF parts and segments, and those as presentations that HLS and DASH describe.
+//! Packages frames as CMAF parts and segments, and those as presentations that HLS and DASH
+//! describe.
 //!
-//! From the bytes up to the task of a broadcast; each file imports only files above it in this list:
+//! From the bytes up to the task of a broadcast; each file imports only files above it in this
+//! list:
 //!
-//! - [`rope`]: bytes in pieces, never joined. `sample`, `boxes`, `fragment`: ISO/IEC 14496-12 and CMAF bytes. `sets`:
-//!   parameter sets in front of key frames.
-//! - `segment`, [`segments`], `period`, [`rendered`], [`presentation`]: the immutable snapshot that is served. `stamp`,
-//!   `hls`, `dash`, `renderer`: its texts, rendered at most once.
+//! - [`rope`]: bytes in pieces, never joined. `sample`, `boxes`, `fragment`: ISO/IEC 14496-12 and
+//!   CMAF bytes. `sets`: parameter sets in front of key frames.
+//! - `segment`, [`segments`], `period`, [`rendered`], [`presentation`]: the immutable snapshot that
+//!   is served. `stamp`, `hls`, `dash`, `renderer`: its texts, rendered at most once.
 //! - `segmenter`, `window`: a track cut into parts and segments, and the list of its segments.
-//! - `track`: a track on its way into segments, on a clock that continues to the tick. [`program`]: all tracks in step,
-//!   within a bound of memory.
-//! - `waiters`, [`live`]: a broadcast's snapshot as it changes, and those who wait for the next. `presentations`: where the
-//!   origin finds it. `packager`: one task a broadcast, from the hub to the snapshot.
+//! - `track`: a track on its way into segments, on a clock that continues to the tick. [`program`]:
+//!   all tracks in step, within a bound of memory.
+//! - `waiters`, [`live`]: a broadcast's snapshot as it changes, and those who wait for the next.
+//!   `presentations`: where the origin finds it. `packager`: one task a broadcast, from the hub to
+//!   the snapshot.
 
 #![forbid(unsafe_code)]
 

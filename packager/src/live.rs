@@ -1,4 +1,5 @@
-//! The presentation of one broadcast as it changes: the snapshot, those who wait for the next, and those who follow a segment.
+//! The presentation of one broadcast as it changes: the newest snapshot, requests that wait for the
+//! next, and requests that follow a segment.
 
 use std::{
     convert::Infallible,
@@ -21,22 +22,24 @@ use crate::{
     waiters::{Awaited, Crowd, Ticket, Waiters},
 };
 
-/// One broadcast's presentation as it changes. Reading it takes no lock.
+/// The presentation of one broadcast as it changes. Reading it takes no lock.
 #[derive(Debug)]
 pub struct Live {
     broadcast: BroadcastId,
     channel: ChannelName,
     current: ArcSwapOption<Presentation>,
-    /// Those who wait for each track that there is or may be.
+    /// Waiters for each track that there is or may be.
     waiters: [Waiters; MAX_TRACKS],
+    /// Waiters that are ready and were not woken yet.
     crowd: Crowd,
     /// No snapshot follows.
     ended: AtomicBool,
-    /// Told at the first snapshot, and when no more follow.
+    /// Notified at the first snapshot, and when no more follow.
     turned: Notify,
 }
 
 impl Live {
+    /// A presentation of `broadcast` without a snapshot.
     pub(crate) fn new(broadcast: &Broadcast) -> Self {
         Self {
             broadcast: broadcast.id(),
@@ -49,22 +52,24 @@ impl Live {
         }
     }
 
-    /// Whose it is.
+    /// The broadcast's identity.
     pub fn broadcast(&self) -> BroadcastId {
         self.broadcast
     }
 
-    /// The channel it was published under.
+    /// The channel under which it was published.
     pub fn channel(&self) -> &ChannelName {
         &self.channel
     }
 
-    /// The present snapshot. None until each track has a complete segment: nothing can be listed before.
+    /// The newest snapshot. `None` until each track of the source has a complete segment: nothing
+    /// can be listed before.
     pub fn current(&self) -> Option<Arc<Presentation>> {
         self.current.load_full()
     }
 
-    /// Waits for the first snapshot; `None`: it ended before there was one. Unbounded: the caller sets a limit. Cancel-safe.
+    /// Waits for the first snapshot. Returns `None` if the broadcast ended before there was one.
+    /// Without a limit of its own; cancel-safe.
     pub async fn first(&self) -> Option<Arc<Presentation>> {
         loop {
             let mut turned = pin!(self.turned.notified());
@@ -79,7 +84,7 @@ impl Live {
         }
     }
 
-    /// Waits until no snapshot follows. Unbounded. Cancel-safe.
+    /// Waits until no snapshot follows. Without a limit of its own; cancel-safe.
     pub async fn ended(&self) {
         loop {
             let mut turned = pin!(self.turned.notified());
@@ -91,7 +96,8 @@ impl Live {
         }
     }
 
-    /// Waits until track `track` has segment `msn`, or its part `part`, or all is over, for `limit` at most, which is a second or more. See [`Changed`].
+    /// Waits until track `track` has segment `msn`, or its part `part` if that is given, or the
+    /// broadcast has ended; for `limit` at the most, which is a second or more. See [`Changed`].
     pub fn changed(self: &Arc<Self>, track: usize, msn: u64, part: Option<usize>, limit: Duration) -> Changed {
         let until = time::Instant::now() + limit;
         Changed {
@@ -114,7 +120,8 @@ impl Live {
         }
     }
 
-    /// Swaps in a snapshot; whether it is the first.
+    /// Swaps in a snapshot, and wakes the waiters for the tracks whose indices are `changed`.
+    /// Returns whether it is the first.
     pub(crate) fn publish(&self, presentation: Presentation, changed: &[usize]) -> bool {
         if let Some(before) = self.current() {
             presentation.rendered.keep_sites(&before.rendered, Instant::now());
@@ -137,20 +144,20 @@ impl Live {
         first
     }
 
-    /// When somebody will have waited long enough: of those who wait now, nobody before.
+    /// The first deadline of all waiters.
     pub(crate) fn first_until(&self) -> Option<Instant> {
         let waited_for = self.waited_for().filter_map(Waiters::first_until);
         waited_for.min().map(time::Instant::into_std)
     }
 
-    /// Wakes those who have waited long enough.
+    /// Wakes the waiters whose deadline has passed.
     pub(crate) fn look(&self) {
         let now = time::Instant::now();
         self.waited_for()
             .for_each(|waiters| waiters.wake_late(now, &self.crowd));
     }
 
-    /// Of the tracks that there are.
+    /// Waiters for the tracks that there are.
     fn waited_for(&self) -> impl Iterator<Item = &Waiters> {
         let tracks = self.current.load().as_ref().map_or(0, |current| current.tracks.len());
         self.waiters.iter().take(tracks)
@@ -170,6 +177,7 @@ impl Live {
         self.crowd.wake_now();
     }
 
+    /// No snapshot follows: wakes all waiters.
     pub(crate) fn close(&self) {
         self.ended.store(true, Ordering::Release);
         self.turned.notify_waiters();
@@ -177,8 +185,9 @@ impl Live {
     }
 }
 
-/// A wait for what is to come of a track; the snapshot that has it, or the last one. `None`: it did not come in time, it ended before there
-/// was a snapshot, or there is no such track. Dropping it gives up.
+/// A wait for a segment or a part of a track. Resolves to the first snapshot that has it, or to the
+/// last one; to `None` if it did not come in time, if the broadcast ended before there was a
+/// snapshot, or if there is no such track. Dropping it ends the wait.
 #[derive(Debug)]
 pub struct Changed {
     live: Arc<Live>,
@@ -189,7 +198,7 @@ pub struct Changed {
 }
 
 impl Changed {
-    /// What there is to say already: before it has come, nothing.
+    /// The result, if it is known already.
     fn look(&self) -> Option<Option<Arc<Presentation>>> {
         // Read before the snapshot, which is then the last.
         let ended = self.live.has_ended();
@@ -215,9 +224,9 @@ impl Future for Changed {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let Some(come) = this.look() {
+        if let Some(result) = this.look() {
             this.leave();
-            return Poll::Ready(come);
+            return Poll::Ready(result);
         }
         if this.until.is_some_and(|until| until <= time::Instant::now()) {
             this.leave();
@@ -230,10 +239,12 @@ impl Future for Changed {
             return Poll::Pending;
         }
         this.ticket = Some(waiters.join(this.awaited, this.until, cx.waker().clone()));
-        // What came before it joined wakes nobody.
-        let Some(come) = this.look() else { return Poll::Pending };
+        // A snapshot that was published before it joined does not wake it.
+        let Some(result) = this.look() else {
+            return Poll::Pending;
+        };
         this.leave();
-        Poll::Ready(come)
+        Poll::Ready(result)
     }
 }
 
@@ -243,12 +254,12 @@ impl Drop for Changed {
     }
 }
 
-/// What was being followed is not held any more.
+/// The segment that was followed is not held any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the rest of the segment is not held any more")]
 pub struct Gone;
 
-/// The parts of one segment as they come.
+/// The parts of one segment as they are made.
 #[derive(Debug)]
 pub struct Follow {
     live: Arc<Live>,
@@ -259,7 +270,8 @@ pub struct Follow {
 }
 
 impl Follow {
-    /// The bytes of the parts that have come since, in one rope; `None` when the segment is complete.
+    /// The bytes of the parts that were made since the last call, in one rope; `None` when the
+    /// segment is complete.
     ///
     /// # Errors
     /// [`Gone`]: the reader was so slow that the rest is not held any more.
@@ -304,7 +316,7 @@ impl Follow {
         let parts = segment.parts.get(self.next..)?;
         self.next = segment.parts.len();
         match parts {
-            // The rest of one that was interrupted has no bytes.
+            // The rest of a segment that was interrupted has no bytes.
             parts if parts.iter().all(|part| part.gap) => None,
             [part] => Some(part.bytes.clone()),
             parts => Some(Rope::concat(parts.iter().map(|part| &part.bytes))),

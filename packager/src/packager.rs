@@ -1,4 +1,8 @@
-//! Packages every broadcast of a hub: one task a broadcast, from the hub's events to the snapshots that the origin serves.
+//! Packages every broadcast of a hub: one task a broadcast, from the hub's events to the snapshots
+//! that the origin serves.
+//!
+//! - `task`: takes the events of one broadcast. `keeper`: lists the broadcast, and ends it if its
+//!   task fails.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,22 +22,26 @@ mod task;
 use keeper::{Keeper, Listed};
 use task::package;
 
-/// What a packager is told.
+/// Settings of a packager.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
     /// Part duration aimed at: 50 ms to 2 s.
     pub part: Duration,
-    /// How far playlists reach back: at least 6 segments' worth is wanted, 6 s to 24 h taken. About twice as much is held in memory.
+    /// How far playlists reach back: 6 s to 24 h; at least 6 segments are recommended. About twice
+    /// as much is held in memory.
     pub window: Duration,
-    /// Memory that a broadcast may take, in MiB, all its tracks together: 16 to 1 048 576. Where that
-    /// is less than the window needs, playlists reach back less far; a broadcast of which not even
-    /// the shortest playlist fits is ended.
+    /// Memory that a broadcast may take with all its tracks, in MiB: 16 to 1 048 576. If the window
+    /// needs more, playlists reach back less far. A broadcast is ended if not even its shortest
+    /// playlist fits.
     pub window_mb: usize,
 }
 
 impl Config {
+    /// Checks that each setting is in its range.
+    ///
     /// # Errors
-    /// [`Error::OutOfRange`] names the setting, its value and its bounds in milliseconds.
+    /// [`Error::OutOfRange`] has the name of a setting, its value and its bounds in milliseconds;
+    /// [`Error::MemoryOutOfRange`] the value of `window_mb`.
     pub fn check(&self) -> Result<(), Error> {
         if !(16..=1 << 20).contains(&self.window_mb) {
             return Err(Error::MemoryOutOfRange { mb: self.window_mb });
@@ -60,11 +68,13 @@ pub struct Packager {
     settings: Settings,
     presentations: Presentations,
     metrics: Metrics,
+    /// Each broadcast starts with a discontinuity, at least at this discontinuity sequence.
     after: Option<u64>,
 }
 
 impl Packager {
-    /// A packager of what `hub` announces. Nothing happens before [`Packager::serve`].
+    /// A packager of the broadcasts that `hub` announces. Nothing happens before
+    /// [`Packager::serve`].
     ///
     /// # Errors
     /// See [`Config::check`].
@@ -84,8 +94,9 @@ impl Packager {
         })
     }
 
-    /// Players may come over from another process that has reached this discontinuity sequence, without an end between: each broadcast starts
-    /// with a discontinuity, at least there.
+    /// Players may come from another process that has reached this discontinuity sequence, and have
+    /// seen no end of their broadcast: each broadcast starts with a discontinuity, at least at this
+    /// sequence.
     #[must_use]
     pub fn after(self, discontinuities: u64) -> Self {
         Self {
@@ -94,12 +105,13 @@ impl Packager {
         }
     }
 
-    /// Where presentations are found.
+    /// The presentations of all broadcasts.
     pub fn presentations(&self) -> Presentations {
         self.presentations.clone()
     }
 
-    /// What packages `broadcast`, and reads it; `before` is what was there under its name.
+    /// A program that packages `broadcast`, and a consumer that reads it. `before` was listed under
+    /// its name.
     fn program(&self, broadcast: &Arc<Broadcast>, before: Option<&Live>) -> (Program, Consumer) {
         let consumer = broadcast.subscribe_from_oldest();
         let before = before
@@ -111,13 +123,14 @@ impl Packager {
         (program, consumer)
     }
 
-    /// What it counts.
+    /// The counters of all broadcasts.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Packages until `shutdown`, then until the broadcasts that are left have ended: the hub must have been closed by then, or
-    /// be closed soon.
+    /// Packages broadcasts until `shutdown`, then until the remaining broadcasts have ended. The
+    /// hub must be closed by then or soon after, because a broadcast ends with its publisher or its
+    /// hub.
     pub async fn serve(self, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
         let mut announcements = self.hub.announcements();
@@ -136,7 +149,7 @@ impl Packager {
         tasks.wait().await;
     }
 
-    /// Makes `broadcast` known; and what was there under its name.
+    /// Lists `broadcast`. Returns its keeper, and the presentation that was listed under its name.
     fn list(&self, broadcast: Arc<Broadcast>, shutdown: &CancellationToken) -> (Keeper, Option<Arc<Live>>) {
         let live = Arc::new(Live::new(&broadcast));
         let before = self.presentations.insert(&live);

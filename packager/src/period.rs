@@ -1,8 +1,10 @@
-//! Where one DASH Period ends and the next begins. Pure and incremental: the master track's segments in, periods out.
+//! Where one DASH Period ends and the next begins. Pure and incremental: the master track's
+//! segments in, periods out.
 //!
-//! Numbers are media sequence numbers, and a player finds a segment's time by `start + (number - first) * nominal`
-//! (ISO/IEC 23009-1 5.3.9.5.3, `SegmentTemplate@duration`). So a Period holds segments of one timeline that start within half a
-//! nominal duration of that; a gap lies in no Period; and what was told of a Period never changes, it only gets its end.
+//! Numbers are media sequence numbers, and a player finds a segment's time by `start + (number -
+//! first) * nominal` (ISO/IEC 23009-1 5.3.9.5.3, `SegmentTemplate@duration`). So a Period holds
+//! segments of one timeline that start within half a nominal duration of that; a gap lies in no
+//! Period; and what was told of a Period never changes, it only gets its end.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -18,12 +20,13 @@ pub struct Period {
     pub start: i64,
     /// How long its segments are, more or less: `SegmentTemplate@duration`. Above zero.
     pub nominal: i64,
-    /// Number and end of its last segment; `None` while it grows, and when the broadcast ended in it.
+    /// Number and end of its last segment; `None` while it grows, and when the broadcast ended in
+    /// it.
     pub last: Option<(u64, i64)>,
     /// The Period before it, when timeline and init segments continue (5.3.2.4, period continuity).
     pub continues: Option<u64>,
-    /// The init segment of each track, in the presentation's order; `None`: the track is not in it. Tracks that appeared later are
-    /// not there.
+    /// The init segment of each track, in the presentation's order; `None`: the track is not in it.
+    /// Tracks that appeared later are not there.
     pub inits: Arc<[Option<u32>]>,
     /// The source's segments start where no key frame is.
     pub gridded: bool,
@@ -42,14 +45,17 @@ pub(crate) struct Opening<'a> {
     pub(crate) discontinuity: bool,
     /// The source's segments start where no key frame is.
     pub(crate) gridded: bool,
-    /// Some of a segment before it is missing in a rendition: what is whole can be listed from here on.
+    /// Some of a segment before it is missing in a rendition: what is whole can be listed from here
+    /// on.
     pub(crate) interrupted: bool,
-    /// The init segment of each track in the presentation's order, and of those alone that are expected to have it.
+    /// The init segment of each track in the presentation's order, and of those alone that are
+    /// expected to have it.
     pub(crate) inits: &'a [Option<u32>],
 }
 
 impl Period {
-    /// The init segment of the track with this index in the presentation; `None`: it is not in this Period.
+    /// The init segment of the track with this index in the presentation; `None`: it is not in this
+    /// Period.
     pub fn init(&self, track: usize) -> Option<u32> {
         self.inits.get(track).copied().flatten()
     }
@@ -61,13 +67,14 @@ impl Period {
     }
 }
 
-/// Makes the periods of a broadcast. Its owner tells of each segment of the master track: the first video track, else the first
-/// audio track.
+/// Makes the periods of a broadcast. Its owner tells of each segment of the master track: the first
+/// video track, else the first audio track.
 #[derive(Debug)]
 pub(crate) struct Periods {
     /// T, the segment duration aimed at.
     segment: i64,
-    /// Oldest first. Only the newest may lack its end, only a broadcast's first its nominal duration (0).
+    /// Oldest first. Only the newest may lack its end, only a broadcast's first its nominal
+    /// duration (0).
     periods: VecDeque<Period>,
     /// The same, as snapshots share it.
     shared: Arc<[Period]>,
@@ -158,7 +165,8 @@ impl Periods {
         }
         self.recent.push_back(duration);
         if let Some(first) = self.periods.back_mut().filter(|period| period.nominal == 0) {
-            // The first segment of a broadcast may begin with a frame that lasts longer: near T, T is the better guess.
+            // The first segment of a broadcast may begin with a frame that lasts longer: near T, T
+            // is the better guess.
             let near = (duration - self.segment).abs() * 20 <= self.segment
                 && (duration - self.segment).abs() * 500 > self.segment;
             first.nominal = if near { self.segment } else { duration };
@@ -183,8 +191,8 @@ impl Periods {
         Arc::clone(&self.shared)
     }
 
-    /// Makes what snapshots share anew, if that has changed: there is a snapshot at each part, and a
-    /// change every few seconds at the most.
+    /// Makes what snapshots share anew, if that has changed: there is a snapshot at each part, and
+    /// a change every few seconds at the most.
     fn share(&mut self) {
         let known = self.periods.iter().filter(|period| period.nominal > 0);
         if !known.clone().eq(self.shared.iter()) {
@@ -192,8 +200,9 @@ impl Periods {
         }
     }
 
-    /// The mean of the recent durations that are of the kind of most of them: a segment cut short by a gap, or one of almost
-    /// 2T as a grid begins, says nothing of those that follow. 0 if there are none.
+    /// The mean of the recent durations that are of the kind of most of them: a segment cut short
+    /// by a gap, or one of almost 2T as a grid begins, says nothing of those that follow. 0 if
+    /// there are none.
     fn nominal(&self) -> i64 {
         let mut sorted: Vec<_> = self.recent.iter().copied().collect();
         sorted.sort_unstable();

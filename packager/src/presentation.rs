@@ -1,7 +1,9 @@
-//! What is served: an immutable snapshot of a broadcast's tracks and their segments, swapped at each change. Playlists and
-//! manifests are functions of it. Plain data; who makes it is `window`, who renders it are `hls` and `dash`.
+//! What is served: an immutable snapshot of a broadcast's tracks and their segments, swapped at
+//! each change. Playlists and manifests are functions of it. Plain data; who makes it is `window`,
+//! who renders it are `hls` and `dash`.
 //!
-//! All times of a track are ticks of its timescale on the broadcast's timeline; media time zero is `anchor_utc` on the wall clock.
+//! All times of a track are ticks of its timescale on the broadcast's timeline; media time zero is
+//! `anchor_utc` on the wall clock.
 
 use std::{
     sync::Arc,
@@ -51,7 +53,8 @@ pub struct Track {
     pub name: TrackName,
     /// Made of the source by the ladder.
     pub rendition: bool,
-    /// Its segments start where no independent frame is, until its next discontinuity: switching to it shows garbage.
+    /// Its segments start where no independent frame is, until its next discontinuity: switching to
+    /// it shows garbage.
     pub gridded: bool,
     /// Its clock, for the broadcast's life, whatever the sampling rate becomes.
     pub clock: Timescale,
@@ -59,8 +62,9 @@ pub struct Track {
     pub config: Arc<Config>,
     /// PART-TARGET: fixed at the start. Whole milliseconds.
     pub part_target: Duration,
-    /// Highest bit rate of any complete segment, and the mean over all segments since the start; both with container overhead, in
-    /// bits a second (RFC 8216bis 4.4.6.2). 0 before the first segment is complete.
+    /// Highest bit rate of any complete segment, and the mean over all segments since the start;
+    /// both with container overhead, in bits a second (RFC 8216bis 4.4.6.2). 0 before the first
+    /// segment is complete.
     pub peak_bps: u64,
     /// See `peak_bps`.
     pub average_bps: u64,
@@ -72,11 +76,13 @@ pub struct Track {
     pub segments: Segments,
     /// Index in `segments` of the first that playlists list; its length if none.
     pub listed_from: usize,
-    /// How many of the newest are not listed: at the end, those without media (docs/decisions/0020).
+    /// How many of the newest are not listed: at the end, those without media
+    /// (docs/decisions/0020).
     pub withdrawn: usize,
     /// How many of `segments` start without a key frame, and are no gaps.
     pub dependent: usize,
-    /// The segment at the edge: its parts so far. `None` before the first segment and after the end.
+    /// The segment at the edge: its parts so far. `None` before the first segment and after the
+    /// end.
     pub open: Option<Arc<Segment>>,
     /// EXT-X-DISCONTINUITY-SEQUENCE of the first listed segment.
     pub discontinuity_sequence: u64,
@@ -103,22 +109,25 @@ impl Track {
             .or(self.open.as_ref().filter(|open| open.msn == msn))
     }
 
-    /// The number of the newest segment, open or complete, and how many parts it has. `None` before the first.
+    /// The number of the newest segment, open or complete, and how many parts it has. `None` before
+    /// the first.
     pub fn edge(&self) -> Option<(u64, usize)> {
         let newest = self.open.as_ref().or(self.segments.last())?;
         Some((newest.msn, newest.parts.len()))
     }
 
-    /// Whether the newest complete segment is listed by its parts alone, until the next has a part; never the only one. hls.js may take what
-    /// has an EXTINF for loaded without its last part (docs/decisions/0015).
+    /// Whether the newest complete segment is listed by its parts alone, until the next has a part;
+    /// never the only one. hls.js may take what has an EXTINF for loaded without its last part
+    /// (docs/decisions/0015).
     pub fn withholds_newest(&self) -> bool {
         let begun = self.open.as_ref().is_none_or(|open| !open.parts.is_empty());
         let has_parts = self.segments.last().is_some_and(|newest| !newest.parts.is_empty());
         !begun && has_parts && self.listed().len() > 1
     }
 
-    /// Whether segment `msn` is listed as complete, or of an open one part `part` (counted from 0). A part past the last of a complete
-    /// segment counts as part 0 of the next (RFC 8216bis 6.2.5.2).
+    /// Whether segment `msn` is listed as complete, or of an open one part `part` (counted from 0).
+    /// A part past the last of a complete segment counts as part 0 of the next (RFC 8216bis
+    /// 6.2.5.2).
     pub fn has(&self, msn: u64, part: Option<usize>) -> bool {
         let Some((newest, parts)) = self.edge() else {
             return false;

@@ -1,4 +1,5 @@
-//! Where the origin finds presentations: by the channel's name, and by the broadcast's identity.
+//! The index of presentations, by the channel's name and by the broadcast's identity. The origin
+//! looks requests up in it.
 
 use std::sync::Arc;
 
@@ -7,28 +8,29 @@ use media_core::{BroadcastId, ChannelName};
 
 use crate::Live;
 
-/// Where presentations are found, by channel and by broadcast. Cheap to clone; all clones are one.
+/// Presentations by channel and by broadcast. Cheap to clone; all clones share one index.
 #[derive(Debug, Clone, Default)]
-pub struct Presentations(Arc<Found>);
+pub struct Presentations(Arc<Index>);
 
 #[derive(Debug, Default)]
-struct Found {
+struct Index {
     channels: DashMap<ChannelName, Arc<Live>>,
     broadcasts: DashMap<BroadcastId, Arc<Live>>,
 }
 
 impl Presentations {
-    /// The presentation under a channel's name: live, waiting for its publisher, or ended less than a window ago.
+    /// The presentation under a channel's name. It is live, waits for its publisher, or ended less
+    /// than a window ago.
     pub fn channel(&self, name: &ChannelName) -> Option<Arc<Live>> {
         self.0.channels.get(name).map(|live| Arc::clone(&live))
     }
 
-    /// The same by the broadcast's identity, though another may have its name by now.
+    /// The presentation of a broadcast, even if another broadcast has its channel's name by now.
     pub fn broadcast(&self, id: BroadcastId) -> Option<Arc<Live>> {
         self.0.broadcasts.get(&id).map(|live| Arc::clone(&live))
     }
 
-    /// The greatest discontinuity sequence that any has reached; 0 if there is none.
+    /// The greatest discontinuity sequence that a presentation has reached; 0 if there is none.
     pub fn discontinuities(&self) -> u64 {
         let reached = self.0.broadcasts.iter().filter_map(|live| {
             let presentation = live.current()?;
@@ -37,13 +39,14 @@ impl Presentations {
         reached.max().unwrap_or(0)
     }
 
-    /// Whether there is nothing to be found: nothing is live, and what has ended has been forgotten.
+    /// Whether no presentation is listed: no broadcast is live, and none has ended less than a
+    /// window ago.
     pub fn is_empty(&self) -> bool {
         self.0.broadcasts.is_empty()
     }
 
-    /// Makes `live` known, under its name too unless another has it: that one is shown until there is something to show of
-    /// this one. Returns it.
+    /// Lists `live` by its identity, and under its channel's name unless another presentation has
+    /// that. The other keeps the name until `live` has a snapshot. Returns the other.
     pub(crate) fn insert(&self, live: &Arc<Live>) -> Option<Arc<Live>> {
         self.0.broadcasts.insert(live.broadcast(), Arc::clone(live));
         let before = self.channel(live.channel());
@@ -53,17 +56,19 @@ impl Presentations {
         before
     }
 
+    /// Gives `live` its channel's name: it has a snapshot.
     pub(crate) fn name(&self, live: &Arc<Live>) {
         self.0.channels.insert(live.channel().clone(), Arc::clone(live));
     }
 
+    /// Lists `live` no more. Its name goes to a broadcast of the same channel that waits for it.
     pub(crate) fn remove(&self, live: &Arc<Live>) {
         self.0.broadcasts.remove(&live.broadcast());
         let held = self
             .0
             .channels
             .remove_if(live.channel(), |_, held| Arc::ptr_eq(held, live));
-        // One that has nothing to show yet, and waited for the name.
+        // One that has no snapshot yet, and waits for the name.
         let heir = self
             .0
             .broadcasts

@@ -1,9 +1,11 @@
-//! All tracks of one broadcast, in step: events of the hub in, segments and snapshots out. Sans-I/O: `now` is an argument.
+//! All tracks of one broadcast, in step: events of the hub in, segments and snapshots out.
+//! Sans-I/O: `now` is an argument.
 //!
-//! The master track (the source's video, else its audio) carries the marks. Audio beside it is cut at its first access unit at
-//! or after each mark, so its units are held until the master has come as far, and for a quarter of a second. If audio stops,
-//! silence takes its place: no playlist falls behind the others. A rendition's video is cut at the same places; it is listed
-//! when its first segment is complete, and the first snapshot waits for renditions that are announced.
+//! The master track (the source's video, else its audio) carries the marks. Audio beside it is cut
+//! at its first access unit at or after each mark, so its units are held until the master has come
+//! as far, and for a quarter of a second. If audio stops, silence takes its place: no playlist
+//! falls behind the others. A rendition's video is cut at the same places; it is listed when its
+//! first segment is complete, and the first snapshot waits for renditions that are announced.
 //!
 //! - `listing`: the tracks that are listed. `memory`: the bound on the bytes held.
 
@@ -36,16 +38,18 @@ use memory::Memory;
 
 /// Audio of which a unit arrived in this time is alive: it goes on while the master is in a gap.
 const ALIVE: Duration = Duration::from_secs(1);
-/// Playlists reach back this many of the longest segments at the least: a live list never holds less than three (RFC 8216bis
-/// 6.2.2), and the oldest leaves while the newest is being made.
+/// Playlists reach back this many of the longest segments at the least: a live list never holds
+/// less than three (RFC 8216bis 6.2.2), and the oldest leaves while the newest is being made.
 const LISTED_SEGMENTS: u32 = 4;
-/// Cuts remembered for renditions that appear later, which come some seconds after the source at the most.
+/// Cuts remembered for renditions that appear later, which come some seconds after the source at
+/// the most.
 const MAX_HISTORY: usize = 16;
 
 /// One broadcast being packaged.
 ///
-/// Pass each event to [`Program::apply`], call [`Program::handle_timeout`] when [`Program::poll_timeout`] is due and, while
-/// [`Program::in_gap`], every few milliseconds; take a [`Program::snapshot`] after either. [`Program::finish`] ends it.
+/// Pass each event to [`Program::apply`], call [`Program::handle_timeout`] when
+/// [`Program::poll_timeout`] is due and, while [`Program::in_gap`], every few milliseconds; take a
+/// [`Program::snapshot`] after either. [`Program::finish`] ends it.
 #[derive(Debug)]
 pub struct Program {
     broadcast: Arc<Broadcast>,
@@ -66,9 +70,11 @@ pub struct Program {
     discontinuities: u64,
     /// The master's segments start at frames that are not independent.
     gridded: bool,
-    /// The hub dropped frames that were not read in time: those before the next mark belong to a segment whose start was missed.
+    /// The hub dropped frames that were not read in time: those before the next mark belong to a
+    /// segment whose start was missed.
     skipping: bool,
-    /// The first segment has a discontinuity before it: another broadcast was listed at this address.
+    /// The first segment has a discontinuity before it: another broadcast was listed at this
+    /// address.
     replaces: bool,
     ended: bool,
     memory: Memory,
@@ -86,8 +92,9 @@ pub struct Settings {
 }
 
 impl Program {
-    /// Packages the broadcast that `consumer` reads, from where its reading begins. `before`: the discontinuity sequence that
-    /// another broadcast under its name had reached; this one then starts with a discontinuity.
+    /// Packages the broadcast that `consumer` reads, from where its reading begins. `before`: the
+    /// discontinuity sequence that another broadcast under its name had reached; this one then
+    /// starts with a discontinuity.
     pub fn new(consumer: &Consumer, settings: Settings, metrics: Metrics, before: Option<u64>) -> Self {
         let broadcast = Arc::clone(consumer.broadcast());
         let discontinuity = broadcast.first_discontinuity().max(before.unwrap_or(0));
@@ -141,8 +148,9 @@ impl Program {
             .is_some_and(|track| !track.output.window.is_rendition())
     }
 
-    /// The snapshot to serve, with the indices of its tracks that have changed since the last. `None` if nothing has changed;
-    /// before each track of the source has a complete segment; and while renditions are waited for.
+    /// The snapshot to serve, with the indices of its tracks that have changed since the last.
+    /// `None` if nothing has changed; before each track of the source has a complete segment; and
+    /// while renditions are waited for.
     pub fn snapshot(&mut self) -> Option<(Presentation, Vec<usize>)> {
         self.list();
         self.memory.count(&self.tracks);
@@ -177,10 +185,12 @@ impl Program {
 
     // Events.
 
-    /// Takes one event of the hub. The oldest segments leave early if more is held than the memory limit.
+    /// Takes one event of the hub. The oldest segments leave early if more is held than the memory
+    /// limit.
     ///
     /// # Errors
-    /// [`Full`]: no more segments can leave. The broadcast cannot go on; no further event is to be applied.
+    /// [`Full`]: no more segments can leave. The broadcast cannot go on; no further event is to be
+    /// applied.
     pub fn apply(&mut self, event: Event, now: Instant) -> Result<(), Full> {
         self.take(event, now);
         self.memory.enforce(&mut self.tracks, &self.broadcast, &self.metrics)
@@ -214,7 +224,8 @@ impl Program {
         self.tracks.get(track).is_some_and(Track::is_video)
     }
 
-    /// Lets the clock act: units that waited long enough go on, and the parts of a gap are made up to now.
+    /// Lets the clock act: units that waited long enough go on, and the parts of a gap are made up
+    /// to now.
     pub fn handle_timeout(&mut self, now: Instant) {
         let master = &self.tracks[self.master].output;
         let gap = master.segmenter.clocked().map(|open| master.to_video(open.start));
@@ -231,7 +242,8 @@ impl Program {
 
     // The catalogue.
 
-    /// Adds a track of the catalogue, after those that are known. `late`: it appeared after the broadcast had begun.
+    /// Adds a track of the catalogue, after those that are known. `late`: it appeared after the
+    /// broadcast had begun.
     fn add(&mut self, info: TrackInfo, config: Arc<Config>, late: bool) {
         let late = late || info.rendition;
         let role = match info.rendition {
@@ -337,8 +349,8 @@ impl Program {
 
     // Cuts.
 
-    /// A segment of the master starts at `at`, in its ticks, and cuts wait on the other tracks. `alive`: the mark may be a
-    /// gap's, but audio goes on beside it.
+    /// A segment of the master starts at `at`, in its ticks, and cuts wait on the other tracks.
+    /// `alive`: the mark may be a gap's, but audio goes on beside it.
     fn cut(&mut self, mut mark: Mark, at: i64, independent: bool, alive: bool) {
         self.longest = self.broadcast.longest_segment();
         mark.discontinuity |= std::mem::take(&mut self.replaces);
@@ -383,7 +395,8 @@ impl Program {
         }
     }
 
-    /// Before the first segment is complete: playlists reach back at least [`LISTED_SEGMENTS`] of the longest segments.
+    /// Before the first segment is complete: playlists reach back at least [`LISTED_SEGMENTS`] of
+    /// the longest segments.
     fn reach_back(&mut self) {
         if self.tracks[self.master].output.window.has_started() {
             return;
@@ -394,8 +407,8 @@ impl Program {
         }
     }
 
-    /// Whether a track of the source needs another init segment. A track that starts late does not before it has started; nor
-    /// does the master in a `gap` of its frames.
+    /// Whether a track of the source needs another init segment. A track that starts late does not
+    /// before it has started; nor does the master in a `gap` of its frames.
     fn discontinuity_is_due(&self, gap: bool) -> bool {
         let mut tracks = self.tracks.iter().enumerate();
         tracks.any(|(index, track)| {
@@ -412,8 +425,8 @@ impl Program {
         self.start_gap(mark, now);
     }
 
-    /// Segments whose marks the hub dropped before they were read are listed as gaps: numbers have no holes. `mark` is the next
-    /// that was read.
+    /// Segments whose marks the hub dropped before they were read are listed as gaps: numbers have
+    /// no holes. `mark` is the next that was read.
     fn list_missed(&mut self, mark: Mark, now: Instant) {
         let open = self.tracks[self.master].open();
         let Some((msn, start)) = open.map(|open| (open.msn, open.start)) else {
@@ -466,7 +479,8 @@ impl Program {
     fn progress(&self) -> Progress {
         let master = &self.tracks[self.master].output;
         let segment = self.broadcast.segment();
-        // In a gap the next mark stands a segment after the last at the latest, and may not have been seen yet.
+        // In a gap the next mark stands a segment after the last at the latest, and may not have
+        // been seen yet.
         let next = master.segmenter.clocked();
         let next = next.map(|open| master.to_video(open.start) + Timescale::VIDEO.ticks(segment));
         Progress {
@@ -529,8 +543,8 @@ impl Program {
         }
     }
 
-    /// The lists end with the last media of their kind, because no player reaches the end of a gap. `listed`: the newest segment
-    /// of each track before the end.
+    /// The lists end with the last media of their kind, because no player reaches the end of a gap.
+    /// `listed`: the newest segment of each track before the end.
     fn end_with_media(&mut self, listed: &[Option<u64>]) {
         let patience = self.broadcast.longest_segment();
         for video in [true, false] {

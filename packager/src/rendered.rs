@@ -1,4 +1,5 @@
-//! The store of a snapshot's texts: each is rendered and compressed at most once. `renderer` fills it.
+//! The store of a snapshot's texts: each is rendered and compressed at most once. `renderer` fills
+//! it.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -10,11 +11,11 @@ use std::{
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 
-/// Sites whose manifests are kept of one snapshot. Requests under more names, which a client can make
-/// up, get manifests that name the clock by a relative address.
+/// Sites whose manifests are kept of one snapshot. Requests under more names, which a client can
+/// make up, get manifests that name the clock by a relative address.
 const SITES: usize = 4;
-/// How long a site keeps its place after it was last asked for, so that invented names cannot take the
-/// place of one that viewers use.
+/// How long a site keeps its place after it was last asked for, so that invented names cannot take
+/// the place of one that viewers use.
 const KEPT: Duration = Duration::from_secs(60);
 
 /// A text that describes a presentation.
@@ -26,8 +27,8 @@ pub enum Listing {
     Manifest(Site),
     /// `plain.mpd`: DASH of whole segments.
     PlainManifest(Site),
-    /// `{track}.m3u8`, of the track with this index in the presentation. The full playlist
-    /// where a delta update is not offered, would leave nothing out, or the broadcast has ended.
+    /// `{track}.m3u8`, of the track with this index in the presentation. The full playlist where a
+    /// delta update is not offered, would leave nothing out, or the broadcast has ended.
     Playlist {
         /// The track's index.
         track: usize,
@@ -36,13 +37,13 @@ pub enum Listing {
     },
 }
 
-/// Under which address players reach the daemon: scheme and authority, and a path before ours if there
-/// is one, such as `https://live.example.org`. No slash at its end, and no character that XML minds.
-/// `None`: not known.
+/// Under which address players reach the daemon: scheme and authority, and a path before ours if
+/// there is one, such as `https://live.example.org`. No slash at its end, and no character that XML
+/// minds. `None`: not known.
 pub type Site = Option<Arc<str>>;
 
-/// The texts of one presentation, each made on first demand. Boxed, because most snapshots are replaced before any
-/// request needs a text.
+/// The texts of one presentation, each made on first demand. Boxed, because most snapshots are
+/// replaced before any request needs a text.
 #[derive(Debug)]
 pub struct Rendered {
     multivariant: OnceLock<Box<Text>>,
@@ -94,8 +95,8 @@ impl Manifests {
         }
     }
 
-    /// Takes over the places of the snapshot `before` whose sites were asked for in it, or less than
-    /// [`KEPT`] ago.
+    /// Takes over the places of the snapshot `before` whose sites were asked for in it, or less
+    /// than [`KEPT`] ago.
     fn keep_sites(&self, before: &Self, now: Instant) {
         if before.is_told.get().is_some() {
             let _ = self.is_told.set(());
@@ -169,8 +170,8 @@ impl Rendered {
         self.plain_manifest.of(site, render)
     }
 
-    /// The playlist of the track with this index. `render` makes it if it is not there; it returns `None` where there is
-    /// no delta update, and the whole playlist takes its place.
+    /// The playlist of the track with this index. `render` makes it if it is not there; it returns
+    /// `None` where there is no delta update, and the whole playlist takes its place.
     ///
     /// # Panics
     /// If there is no such track.
@@ -186,7 +187,8 @@ impl Rendered {
         delta.get_or_init(|| render(skip)).as_deref().unwrap_or_else(whole)
     }
 
-    /// The text if it has been rendered; of a track's playlist, the whole one. `None` too if there is no such track.
+    /// The text if it has been rendered; of a track's playlist, the whole one. `None` too if there
+    /// is no such track.
     pub(crate) fn existing(&self, listing: &Listing) -> Option<&Text> {
         match listing {
             Listing::Multivariant => self.multivariant.get().map(|text| &**text),
@@ -196,8 +198,8 @@ impl Rendered {
         }
     }
 
-    /// Keeps places for the sites whose manifests were asked for lately, before this snapshot follows
-    /// `before` at `now`.
+    /// Keeps places for the sites whose manifests were asked for lately, before this snapshot
+    /// follows `before` at `now`.
     pub(crate) fn keep_sites(&self, before: &Self, now: Instant) {
         self.manifest.keep_sites(&before.manifest, now);
         self.plain_manifest.keep_sites(&before.plain_manifest, now);
@@ -240,7 +242,8 @@ impl Text {
         self.digest.get().is_some() && (!gzip || self.gzip.get().is_some())
     }
 
-    /// What tells this text from another, for a validator (RFC 9110 8.8.3); the same for the same text in any process of this build.
+    /// What tells this text from another, for a validator (RFC 9110 8.8.3); the same for the same
+    /// text in any process of this build.
     pub fn digest(&self) -> u64 {
         *self.digest.get_or_init(|| {
             let mut hasher = DefaultHasher::new();

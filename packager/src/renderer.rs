@@ -1,5 +1,5 @@
-//! Renders the texts of a presentation, each by the first request that needs it. `hls` and `dash` write them, `rendered`
-//! keeps them.
+//! Renders the texts of a presentation, each by the first request that needs it. `hls` and `dash`
+//! write them, `rendered` keeps them.
 
 use std::sync::Arc;
 
@@ -23,8 +23,8 @@ impl Presentation {
         }
     }
 
-    /// Whether [`Presentation::text`] would occupy a thread for milliseconds: the text is long, and has not been rendered,
-    /// or not compressed if `gzip`.
+    /// Whether [`Presentation::text`] would occupy a thread for milliseconds: the text is long, and
+    /// has not been rendered, or not compressed if `gzip`.
     pub fn is_slow(&self, listing: &Listing, gzip: bool) -> bool {
         let listed = |track: &Arc<Track>| track.listed().len();
         let described = match listing {

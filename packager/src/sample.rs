@@ -1,4 +1,5 @@
-//! Samples: access units as MP4 stores them. Cut by `segmenter`, described by `boxes`, joined to chunks by `fragment`.
+//! Samples: access units as MP4 stores them. Cut by `segmenter`, described by `boxes`, joined to
+//! chunks by `fragment`.
 
 use std::time::SystemTime;
 
@@ -15,7 +16,8 @@ pub struct Sample {
     pub key: bool,
     /// Bytes in front of the payload in `mdat`: parameter sets, or nothing.
     pub head: Bytes,
-    /// Length-prefixed NAL units, or one raw AAC frame; less than 4 GiB. The chunk shares it and copies nothing.
+    /// Length-prefixed NAL units, or one raw AAC frame; less than 4 GiB. The chunk shares it and
+    /// copies nothing.
     pub payload: Bytes,
 }
 

@@ -21,11 +21,13 @@ pub struct Segment {
     pub init: u32,
     /// EXT-X-DISCONTINUITY stands before it.
     pub discontinuity: bool,
-    /// Not all of its media are there: EXT-X-GAP. Of an open segment it says that there will be none.
+    /// Not all of its media are there: EXT-X-GAP. Of an open segment it says that there will be
+    /// none.
     pub gap: bool,
     /// It starts with an IDR picture (any audio segment is independent).
     pub independent: bool,
-    /// The source's video is silent: each part is this picture, an IDR access unit (docs/decisions/0023).
+    /// The source's video is silent: each part is this picture, an IDR access unit
+    /// (docs/decisions/0023).
     pub still: Option<Bytes>,
     /// Its parts (so far), in order.
     pub parts: Vec<Arc<Part>>,
@@ -39,7 +41,8 @@ impl Segment {
         self.parts.iter().all(|part| part.gap)
     }
 
-    /// Memory that it takes: the bytes of its parts, and what is kept beside them. A still picture is held once.
+    /// Memory that it takes: the bytes of its parts, and what is kept beside them. A still picture
+    /// is held once.
     pub(crate) fn held_bytes(&self) -> usize {
         let parts: usize = self.parts.iter().map(|part| part.held_bytes()).sum();
         let still = self.still.as_ref().map_or(0, Bytes::len);

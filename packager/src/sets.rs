@@ -1,9 +1,9 @@
 //! Parameter sets in front of key frames, once a track has had another configuration.
 //!
-//! The init segment holds them as well, and a player that appends it needs no others. But low-latency
-//! players ask for a segment before they can know that it needs another init segment: DASH players
-//! by the number that follows, HLS players by the hint. They append it to the init segment that
-//! they have, and decoders then need the sets with the frames.
+//! The init segment holds them as well, and a player that appends it needs no others. But
+//! low-latency players ask for a segment before they can know that it needs another init segment:
+//! DASH players by the number that follows, HLS players by the hint. They append it to the init
+//! segment that they have, and decoders then need the sets with the frames.
 
 use bytes::{Bytes, BytesMut};
 use media_core::codec::{Config, nal};

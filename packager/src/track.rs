@@ -1,11 +1,14 @@
 //! A track of a program on its way into segments. Its snapshot is [`presentation::Track`].
 //!
-//! The kinds of tracks differ in where their segments start and in what is put in place of missing frames. Each owns its
-//! methods; this file only chooses between them. All kinds write to the same `output`.
+//! The kinds of tracks differ in where their segments start and in what is put in place of missing
+//! frames. Each owns its methods; this file only chooses between them. All kinds write to the same
+//! `output`.
 //!
-//! - `source`: video that carries the marks. `audio`: access units and silence. `follower`: a rendition's video.
+//! - `source`: video that carries the marks. `audio`: access units and silence. `follower`: a
+//!   rendition's video.
 //! - `output`: segmenter, window and init segments. `cut`: cuts that wait for a track's frames.
-//! - `progress`: how far the master has come. `video_clock`, `audio_clock`: decode times. `silence`: AAC units that decode to silence.
+//! - `progress`: how far the master has come. `video_clock`, `audio_clock`: decode times.
+//!   `silence`: AAC units that decode to silence.
 //!
 //! Where the master's marks stand is decided by `program`.
 
@@ -76,7 +79,8 @@ pub(crate) struct Position {
 }
 
 impl Track {
-    /// A track without segments; `config` is that of its first frames. `late`: it appeared after the broadcast had begun.
+    /// A track without segments; `config` is that of its first frames. `late`: it appeared after
+    /// the broadcast had begun.
     pub(crate) fn new(
         window: Window,
         config: Arc<Config>,
@@ -134,8 +138,8 @@ impl Track {
         arrived.is_some_and(|arrived| now.saturating_duration_since(arrived) < last)
     }
 
-    /// The init segment that segment `msn` needs, or will need. `None`: the track has, or will have, no such segment, or only a
-    /// gap.
+    /// The init segment that segment `msn` needs, or will need. `None`: the track has, or will
+    /// have, no such segment, or only a gap.
     pub(crate) fn init_of(&self, msn: u64) -> Option<u32> {
         if let Some(segment) = self.output.segment(msn) {
             return (!segment.gap).then_some(segment.init);
@@ -181,8 +185,8 @@ impl Track {
         }
     }
 
-    /// Takes a frame of a track beside the master, which has `reached` this time (90 kHz). Returns whether the frame waits for
-    /// the master: [`Track::release`] decides when it goes on.
+    /// Takes a frame of a track beside the master, which has `reached` this time (90 kHz). Returns
+    /// whether the frame waits for the master: [`Track::release`] decides when it goes on.
     pub(crate) fn take(&mut self, frame: Frame, reached: i64, metrics: &Metrics) -> bool {
         match &mut self.kind {
             Kind::Source(_) => false,
@@ -199,15 +203,15 @@ impl Track {
 
     // The master.
 
-    /// The track carries the marks from here on, in place of audio. Its first segment, which is still to come, has this
-    /// discontinuity sequence.
+    /// The track carries the marks from here on, in place of audio. Its first segment, which is
+    /// still to come, has this discontinuity sequence.
     pub(crate) fn lead(&mut self, discontinuities: u64) {
         self.kind = Kind::Source(Source::default());
         self.output.window.begin(discontinuities);
     }
 
-    /// Decides where a frame of the master goes, which may carry a mark. [`Track::cut`] at the mark comes next, then
-    /// [`Track::append`]. `None` for a rendition, which is never the master.
+    /// Decides where a frame of the master goes, which may carry a mark. [`Track::cut`] at the mark
+    /// comes next, then [`Track::append`]. `None` for a rendition, which is never the master.
     pub(crate) fn place(&mut self, frame: &Frame, metrics: &Metrics) -> Option<Position> {
         match &mut self.kind {
             Kind::Source(source) => {
@@ -236,8 +240,8 @@ impl Track {
         }
     }
 
-    /// Ends the master's media where a gap starts whose mark stands at `pts` (90 kHz). Returns where the gap starts, in ticks of
-    /// the track.
+    /// Ends the master's media where a gap starts whose mark stands at `pts` (90 kHz). Returns
+    /// where the gap starts, in ticks of the track.
     pub(crate) fn end_media(&mut self, pts: i64, metrics: &Metrics) -> i64 {
         let at = self.output.in_ticks(pts);
         match &mut self.kind {
@@ -258,16 +262,17 @@ impl Track {
         }
     }
 
-    /// Completes the master's newest frame, after which none follows. It lasts `unknown` if no other tells; its segment gets no
-    /// longer than `longest`. Both are 90 kHz ticks.
+    /// Completes the master's newest frame, after which none follows. It lasts `unknown` if no
+    /// other tells; its segment gets no longer than `longest`. Both are 90 kHz ticks.
     pub(crate) fn complete(&mut self, unknown: i64, longest: i64, metrics: &Metrics) {
         if let Kind::Source(source) = &mut self.kind {
             source.finish(&mut self.output, unknown, longest, metrics);
         }
     }
 
-    /// Ends the master's open segment at `at`, in ticks of the track, and starts the next there. `alive`: the mark may be a
-    /// gap's, but audio goes on. Returns whether a still picture takes the place of that gap.
+    /// Ends the master's open segment at `at`, in ticks of the track, and starts the next there.
+    /// `alive`: the mark may be a gap's, but audio goes on. Returns whether a still picture takes
+    /// the place of that gap.
     pub(crate) fn cut(&mut self, mark: Mark, at: i64, independent: bool, alive: bool, metrics: &Metrics) -> bool {
         let output = &mut self.output;
         let first = output.segmenter.open().is_none();
@@ -301,8 +306,8 @@ impl Track {
         }
     }
 
-    /// Takes the steps that the master's progress allows or demands: units that waited go on, and frames that do not come are
-    /// filled in or listed as gaps.
+    /// Takes the steps that the master's progress allows or demands: units that waited go on, and
+    /// frames that do not come are filled in or listed as gaps.
     pub(crate) fn release(&mut self, progress: &Progress, now: Instant, metrics: &Metrics) {
         match &mut self.kind {
             Kind::Source(_) => {}
@@ -320,8 +325,8 @@ impl Track {
         }
     }
 
-    /// Appends the parts that the clock makes in a gap, up to `time` (90 kHz). A rendition's gaps are listed by
-    /// [`Track::release`].
+    /// Appends the parts that the clock makes in a gap, up to `time` (90 kHz). A rendition's gaps
+    /// are listed by [`Track::release`].
     pub(crate) fn push_gaps(&mut self, time: i64) {
         let until = match &self.kind {
             Kind::Source(_) => time,
@@ -348,8 +353,8 @@ impl Track {
         }
     }
 
-    /// The broadcast is over: makes the cuts of a rendition's video up to segment `last` of the master, which ends at `end`
-    /// (90 kHz), and closes the rest.
+    /// The broadcast is over: makes the cuts of a rendition's video up to segment `last` of the
+    /// master, which ends at `end` (90 kHz), and closes the rest.
     pub(crate) fn finish_following(&mut self, last: u64, end: i64, metrics: &Metrics) {
         if let Kind::Follower(follower) = &mut self.kind {
             follower.finish(&mut self.output, last, end, metrics);

@@ -1,4 +1,5 @@
-//! Keeps a broadcast listed while its task runs and for a while after, and ends it if the task fails.
+//! Keeps a broadcast listed while its task runs and for a while after, and ends it if the task
+//! fails.
 
 use std::{
     future::{Future, poll_fn},
@@ -15,12 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Live, Presentation, Presentations, metrics::Metrics, program::Full};
 
-/// How long a broadcast stays that took too much memory: for players to read its end.
+/// How long a broadcast that took too much memory stays listed, so that players read its end.
 pub(super) const FULL_STAY: Duration = Duration::from_secs(10);
-/// What a publisher is told whose broadcast ended by our fault.
+/// The message to a publisher whose broadcast ended by a fault of this program.
 pub(super) const FAILED: &str = "a fault of the server has ended this broadcast: connect again";
 
-/// A presentation, and where it can be found.
+/// A presentation, and the index that lists it.
 #[derive(Debug, Clone)]
 pub(super) struct Listed {
     pub(super) presentations: Presentations,
@@ -28,7 +29,8 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    /// Swaps in a snapshot; the first gives the broadcast its channel's name.
+    /// Swaps in a snapshot. With the first, the broadcast takes the name of its channel. `changed`:
+    /// indices of the tracks that have changed.
     pub(super) fn publish(&self, presentation: Presentation, changed: &[usize]) {
         if self.live.publish(presentation, changed) {
             self.presentations.name(&self.live);
@@ -36,12 +38,13 @@ impl Listed {
     }
 }
 
-/// A broadcast's task has panicked.
+/// The task of a broadcast has panicked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Failed;
 
-/// Keeps a broadcast to be found while it is packaged, and for a while after. When it is dropped, however
-/// its task ends, those who wait are told that no more follows, and it is found no more.
+/// Keeps a broadcast listed while it is packaged, and for a while after. When it is dropped,
+/// however its task ends, requests that wait are woken because no snapshot follows, and the
+/// broadcast is listed no more.
 pub(super) struct Keeper {
     pub(super) hub: Hub,
     pub(super) metrics: Metrics,
@@ -52,7 +55,8 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Runs `package`; what that returns beside its result is what is held of the broadcast.
+    /// Runs `package`. The value that it returns beside its result is held while the broadcast
+    /// stays listed.
     pub(super) async fn run<T>(self, package: impl Future<Output = (T, Result<(), Full>)>) {
         let Ok((held, packaged)) = self.serve(package).await else {
             self.metrics.failures.inc();
@@ -76,15 +80,15 @@ impl Keeper {
                 () = self.shutdown.cancelled() => {}
             }
         };
-        // Nothing in it can fail.
+        // A timer does not panic.
         let _ = self.serve(over).await;
         drop(held);
     }
 
-    /// Runs `work`, and wakes the crowd that it leaves to be woken.
+    /// Runs `work`, and meanwhile wakes the waiters that its snapshots make ready.
     ///
     /// # Errors
-    /// [`Failed`]: it has panicked. What it was working on is not to be used any more.
+    /// [`Failed`]: it has panicked. The values that it worked on are not to be used any more.
     async fn serve<T>(&self, work: impl Future<Output = T>) -> Result<T, Failed> {
         let mut work = pin!(work);
         let caught = poll_fn(|cx| {

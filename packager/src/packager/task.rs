@@ -1,4 +1,5 @@
-//! The task of one broadcast: takes the hub's events, lets the clock act, and publishes a snapshot for each change.
+//! The task of one broadcast: takes the hub's events, lets the clock act, and publishes a snapshot
+//! for each change.
 
 use std::time::{Duration, Instant};
 
@@ -11,15 +12,16 @@ use crate::{
     program::{Full, Program},
 };
 
-/// How often the clock acts on a window that it drives.
+/// How often the clock makes the parts of a gap.
 const GAP_TICK: Duration = Duration::from_millis(50);
-/// Events of the hub that are taken before others run and what has come is published: a publisher
-/// that sends thousands at once does not hold the thread.
+/// Events that are taken before a snapshot is published and other tasks run, so that a publisher
+/// that sends thousands at once does not occupy the thread.
 pub(super) const BATCH: usize = 256;
-/// How often it is asked whose wait is over first: no more than the shortest wait.
+/// How often the first deadline of all waiters is looked up: at most the shortest wait, so that
+/// none is missed.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Counts a broadcast for as long as it is packaged.
+/// Counts a broadcast while it is packaged.
 struct Counted(Gauge);
 
 impl Counted {
@@ -35,8 +37,8 @@ impl Drop for Counted {
     }
 }
 
-/// Packages a broadcast to its end. [`Full`]: it takes more memory than it may; what there is of it has
-/// been ended.
+/// Packages a broadcast to its end. Returns the program, which holds its segments, and [`Full`] if
+/// the broadcast takes more memory than it may; its lists have ended then, too.
 pub(super) async fn package(
     mut program: Program,
     mut consumer: Consumer,
@@ -91,16 +93,19 @@ pub(super) async fn package(
     (program, result)
 }
 
-/// What came of a batch of events.
+/// The result of a batch of events.
 #[derive(Default)]
 struct Taken {
     /// When the newest of the source's frames arrived.
     arrived: Option<Instant>,
-    /// There may be more events.
+    /// More events may be there.
     more: bool,
 }
 
 /// Takes `first` and the events that are there already, up to [`BATCH`].
+///
+/// # Errors
+/// [`Full`]: the broadcast cannot go on.
 fn take(program: &mut Program, first: Event, consumer: &mut Consumer) -> Result<Taken, Full> {
     let now = Instant::now();
     let mut taken = Taken::default();
@@ -109,7 +114,7 @@ fn take(program: &mut Program, first: Event, consumer: &mut Consumer) -> Result<
         let Some(event) = next.take() else {
             return Ok(taken);
         };
-        // A rendition's frames arrive when a worker has made them: what that takes is the ladder's to tell.
+        // A rendition's frames arrive when a worker has made them. The ladder measures that delay.
         if let Event::Frame { track, frame } = &event
             && program.is_source(*track)
         {

@@ -1,7 +1,8 @@
 //! The tracks that are listed, and from when on.
 //!
-//! The first snapshot waits until each track of the source has a complete segment, and then for renditions that are announced,
-//! but not for long. Tracks that have a segment later are added at the end.
+//! The first snapshot waits until each track of the source has a complete segment, and then for
+//! renditions that are announced, but not for long. Tracks that have a segment later are added at
+//! the end.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -40,7 +41,8 @@ pub(super) struct State<'a> {
 }
 
 impl Listing {
-    /// A listing without tracks, of a broadcast whose segments are meant to last `segment` (90 kHz).
+    /// A listing without tracks, of a broadcast whose segments are meant to last `segment` (90
+    /// kHz).
     pub(super) fn new(segment: i64) -> Self {
         Self {
             shown: Vec::new(),
@@ -97,7 +99,8 @@ impl Listing {
         !awaits_renditions || state.reached.saturating_sub(whole) >= longest
     }
 
-    /// PART-HOLD-BACK is written in the first playlists: no track that starts later has a longer PART-TARGET.
+    /// PART-HOLD-BACK is written in the first playlists: no track that starts later has a longer
+    /// PART-TARGET.
     fn settle_parts(&mut self, tracks: &mut [Track]) {
         let targets = self
             .shown
@@ -110,7 +113,8 @@ impl Listing {
         }
     }
 
-    /// Opens the periods so far, of the tracks that are listed from the start. None has been published before.
+    /// Opens the periods so far, of the tracks that are listed from the start. None has been
+    /// published before.
     fn open_past_periods(&mut self, tracks: &[Track], history: &VecDeque<Cut>) {
         for (index, cut) in history.iter().enumerate() {
             let shown = self.shown.iter();
@@ -122,8 +126,8 @@ impl Listing {
         }
     }
 
-    /// The master has cut: a period goes on or begins. `resumes`: a gap of the source's own ends there, after which renditions
-    /// are expected to be there as well.
+    /// The master has cut: a period goes on or begins. `resumes`: a gap of the source's own ends
+    /// there, after which renditions are expected to be there as well.
     pub(super) fn open_period(&mut self, tracks: &mut [Track], cut: &Cut, resumes: bool) {
         let mut interrupted = false;
         for &index in &self.shown {

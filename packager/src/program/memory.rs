@@ -1,9 +1,9 @@
-//! The bound on the memory of a broadcast (docs/decisions/0021). Bytes are counted, not seconds, because a publisher's timestamps
-//! say nothing about how much it sends.
+//! The bound on the memory of a broadcast (docs/decisions/0021). Bytes are counted, not seconds,
+//! because a publisher's timestamps say nothing about how much it sends.
 //!
-//! While more than the bound is held, the oldest segment leaves all tracks: first segments that playlists do not list any more,
-//! then those that they list, down to the shortest live playlist (RFC 8216bis 6.2.2). If even that does not fit, the broadcast
-//! cannot go on.
+//! While more than the bound is held, the oldest segment leaves all tracks: first segments that
+//! playlists do not list any more, then those that they list, down to the shortest live playlist
+//! (RFC 8216bis 6.2.2). If even that does not fit, the broadcast cannot go on.
 
 use std::time::Duration;
 

@@ -1,7 +1,9 @@
-//! Audio, of the source or a rendition: access units and cuts that wait for each other, and silence where units are missing.
+//! Audio, of the source or a rendition: access units and cuts that wait for each other, and silence
+//! where units are missing.
 //!
-//! Audio beside a master is cut at the first access unit at or after each mark. So a unit is held until the master has come as
-//! far, for [`HOLD`] at least; and a cut is held until units have come as far, or until silence is put in their place.
+//! Audio beside a master is cut at the first access unit at or after each mark. So a unit is held
+//! until the master has come as far, for [`HOLD`] at least; and a cut is held until units have come
+//! as far, or until silence is put in their place.
 
 use std::{
     collections::VecDeque,
@@ -24,13 +26,15 @@ use super::{
 };
 use crate::{Segment, metrics::Metrics, sample::Sample};
 
-/// How long a unit waits at the least for the master's frames, because a mark may stand before it; and a mark for units.
+/// How long a unit waits at the least for the master's frames, because a mark may stand before it;
+/// and a mark for units.
 const HOLD: Duration = Duration::from_millis(250);
 /// How long a unit waits at the most where the publisher sends audio ahead of video.
 const MAX_HOLD: Duration = Duration::from_secs(1);
 /// Audio has stopped if no unit arrived for this long.
 const QUIET: Duration = Duration::from_millis(500);
-/// How much longer than the longest segment an audio segment may become before its end is known: less than rounds to a second.
+/// How much longer than the longest segment an audio segment may become before its end is known:
+/// less than rounds to a second.
 const OVERRUN: Duration = Duration::from_millis(400);
 /// Cuts that wait at the most for the first units of a track that joins.
 const MAX_CUTS: usize = 16;
@@ -39,7 +43,8 @@ const MAX_HELD: usize = 1024;
 /// Memory of a unit that waits, beside its bytes.
 const UNIT_BYTES: usize = size_of::<Held>() + 64;
 
-/// An audio track on its way into segments. Times are ticks of the track unless another unit is named.
+/// An audio track on its way into segments. Times are ticks of the track unless another unit is
+/// named.
 #[derive(Debug)]
 pub(super) struct Audio {
     clock: Clock,
@@ -115,7 +120,8 @@ impl Audio {
         self.held.front().map(|held| held.frame.arrived + self.hold())
     }
 
-    /// Where the next cut stands that waits for units, in 90 kHz ticks: the open segment goes no further.
+    /// Where the next cut stands that waits for units, in 90 kHz ticks: the open segment goes no
+    /// further.
     pub(super) fn next_cut(&self) -> i64 {
         self.cuts.front().map_or(i64::MAX, |pending| pending.cut.mark.pts)
     }
@@ -190,8 +196,8 @@ impl Audio {
         self.cuts.push_back(pending);
     }
 
-    /// Lets go of the units that the master has reached, or that have waited long enough at `now` (`None`: all), and fills in
-    /// silence where units do not come.
+    /// Lets go of the units that the master has reached, or that have waited long enough at `now`
+    /// (`None`: all), and fills in silence where units do not come.
     pub(super) fn release(
         &mut self,
         output: &mut Output,
@@ -202,7 +208,8 @@ impl Audio {
         while let Some(held) = self.held.front() {
             let frame = &held.frame;
             let waited = now.is_none_or(|now| now.saturating_duration_since(frame.arrived) >= self.hold());
-            // The master must have reached the unit's end, so that a mark there is known when the unit's part closes.
+            // The master must have reached the unit's end, so that a mark there is known when the
+            // unit's part closes.
             let end = output
                 .to_video(frame.pts)
                 .saturating_add(output.to_video(self.clock.unit()));
@@ -249,8 +256,8 @@ impl Audio {
 
     /// Appends a unit whose marks are known, after the cuts that stand before it.
     ///
-    /// The unit is left out if the master is so far behind that the open segment would become longer than `longest`: silence is
-    /// filled in when the next mark is known.
+    /// The unit is left out if the master is so far behind that the open segment would become
+    /// longer than `longest`: silence is filled in when the next mark is known.
     fn take_unit(&mut self, output: &mut Output, held: Held, longest: Duration, metrics: &Metrics) {
         let Held { frame, config } = held;
         if output.is_joining() && !self.begins_with(output, &frame) {
@@ -265,7 +272,8 @@ impl Audio {
         } else if output.segmenter.open().is_some_and(full) {
             metrics.drop_frame("before_mark");
         } else if !Arc::ptr_eq(&config, output.window.config()) {
-            // The unit needs another init segment, which starts with the next key frame of video. Silence takes its place.
+            // The unit needs another init segment, which starts with the next key frame of video.
+            // Silence takes its place.
             metrics.drop_frame("before_discontinuity");
             let payload = self.silence();
             self.append(output, Frame { payload, ..frame }, metrics);
@@ -296,7 +304,8 @@ impl Audio {
         let in_gap = output.segmenter.open().is_some() && !in_media;
         let place = |pending: &Pending| output.in_ticks(pending.cut.mark.pts);
         let first = place(self.cuts.front()?);
-        // A hole before the unit is filled with silence up to each mark in it, so that silence belongs to its own segment.
+        // A hole before the unit is filled with silence up to each mark in it, so that silence
+        // belongs to its own segment.
         let several = self.cuts.get(1).is_some_and(|next| place(next) <= frame.dts);
         let unit = self.clock.unit();
         let hole = match self.clock.next().filter(|_| in_media) {
@@ -317,7 +326,8 @@ impl Audio {
         self.cuts.pop_front().map(|pending| Due::At(pending, at))
     }
 
-    /// Cuts at once at a mark that the clock has reached: the next unit belongs after it, whenever it arrives.
+    /// Cuts at once at a mark that the clock has reached: the next unit belongs after it, whenever
+    /// it arrives.
     fn cut_where_reached(&mut self, output: &mut Output, metrics: &Metrics) {
         let Some(next) = self.clock.next().filter(|_| output.is_in_media()) else {
             return;
@@ -330,7 +340,8 @@ impl Audio {
         }
     }
 
-    /// Whether the first unit of a track that joins can start a segment: at a mark, the newest that it has reached.
+    /// Whether the first unit of a track that joins can start a segment: at a mark, the newest that
+    /// it has reached.
     fn begins_with(&mut self, output: &mut Output, frame: &Frame) -> bool {
         let place = |pending: &Pending| output.in_ticks(pending.cut.mark.pts);
         while self.cuts.get(1).is_some_and(|next| place(next) <= frame.dts) {
@@ -346,7 +357,8 @@ impl Audio {
 
     // Silence.
 
-    /// Fills in silence up to each mark that the master is well past, and cuts there: its units do not come.
+    /// Fills in silence up to each mark that the master is well past, and cuts there: its units do
+    /// not come.
     fn fill_to_marks(&mut self, output: &mut Output, progress: &Progress, metrics: &Metrics) {
         if output.is_joining() {
             return; // It begins with units, not with silence.
@@ -363,8 +375,9 @@ impl Audio {
         }
     }
 
-    /// Fills in silence for the open segment's parts where units have stopped at `now`: parts are due though the mark after them
-    /// is not known yet. `marked`: the master's marks are known up to there, in 90 kHz ticks.
+    /// Fills in silence for the open segment's parts where units have stopped at `now`: parts are
+    /// due though the mark after them is not known yet. `marked`: the master's marks are known up
+    /// to there, in 90 kHz ticks.
     fn fill_parts(&mut self, output: &mut Output, marked: i64, now: Instant, metrics: &Metrics) {
         let patience = Timescale::VIDEO.duration(self.lag * 2).max(QUIET);
         let stopped = |arrived| now.saturating_duration_since(arrived) >= patience;
@@ -380,7 +393,8 @@ impl Audio {
         }
     }
 
-    /// Cuts at all marks that are left, which stand at the start of a gap or before it: no units follow.
+    /// Cuts at all marks that are left, which stand at the start of a gap or before it: no units
+    /// follow.
     fn cut_at_gap(&mut self, output: &mut Output, metrics: &Metrics) {
         while let Some(pending) = self.cuts.pop_front() {
             if !output.is_joining() {
@@ -411,7 +425,8 @@ impl Audio {
         output.start(pending.cut.mark, at, true);
     }
 
-    /// A silent unit. A configuration without one gets an empty sample, which keeps the clock and which decoders conceal.
+    /// A silent unit. A configuration without one gets an empty sample, which keeps the clock and
+    /// which decoders conceal.
     fn silence(&self) -> Bytes {
         self.silence.clone().unwrap_or_default()
     }

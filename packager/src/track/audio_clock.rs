@@ -1,9 +1,10 @@
-//! An audio track's clock: decode time is the sum of sample durations, so that it continues to the tick, and follows the wire's
-//! clock by its medians.
+//! An audio track's clock: decode time is the sum of sample durations, so that it continues to the
+//! tick, and follows the wire's clock by its medians.
 //!
-//! The wire's stamps are milliseconds with the jitter of whoever made them. Over 2 s their median distance from our clock is
-//! taken: slow drift is absorbed by sample durations a few ticks longer or shorter, what amounts to whole access units by
-//! leaving some out or filling in silence. A hole or an overlap too large to be jitter is acted on at once.
+//! The wire's stamps are milliseconds with the jitter of whoever made them. Over 2 s their median
+//! distance from our clock is taken: slow drift is absorbed by sample durations a few ticks longer
+//! or shorter, what amounts to whole access units by leaving some out or filling in silence. A hole
+//! or an overlap too large to be jitter is acted on at once.
 
 use media_core::Timescale;
 
@@ -19,13 +20,16 @@ const WHOLE_UNITS: i64 = 2;
 const MEDIAN_S: i64 = 2;
 /// A median distance up to 1/500 s is rounding, not drift.
 const DEAD_BAND_PER_S: i64 = 500;
-/// The most silence filled in at once, in seconds. After more, the clock leaps: only then `tfdt` does not continue.
+/// The most silence filled in at once, in seconds. After more, the clock leaps: only then `tfdt`
+/// does not continue.
 const MAX_FILL_S: i64 = 30;
 
-/// What to do with an access unit. The clock has passed over it, but not over the silence before it.
+/// What to do with an access unit. The clock has passed over it, but not over the silence before
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Placed {
-    /// Decode it at `at`, for `duration`, after `silence` silent access units of the plain duration.
+    /// Decode it at `at`, for `duration`, after `silence` silent access units of the plain
+    /// duration.
     At {
         /// Silent access units to put before it.
         silence: i64,
@@ -36,7 +40,8 @@ pub(crate) enum Placed {
     Overlap,
 }
 
-/// Places the access units of one track. All times are ticks of its clock, which is that of its first sampling rate.
+/// Places the access units of one track. All times are ticks of its clock, which is that of its
+/// first sampling rate.
 #[derive(Debug)]
 pub(crate) struct Clock {
     /// Ticks a second.
@@ -44,8 +49,8 @@ pub(crate) struct Clock {
     /// Audio samples a second, and in an access unit.
     rate: i64,
     samples: i64,
-    /// What the durations so far, each in whole ticks, fell short, in parts of a tick of which `rate` are one. Always 0 while the
-    /// ticks are those of the sampling rate.
+    /// What the durations so far, each in whole ticks, fell short, in parts of a tick of which
+    /// `rate` are one. Always 0 while the ticks are those of the sampling rate.
     behind: i64,
     /// Decode time of the next access unit; none before the first.
     next: Option<i64>,
@@ -56,7 +61,8 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// A clock of ticks of `timescale` for access units of `samples` samples, `rate` of which are a second.
+    /// A clock of ticks of `timescale` for access units of `samples` samples, `rate` of which are a
+    /// second.
     pub(crate) fn new(timescale: Timescale, rate: u32, samples: u32) -> Self {
         Self {
             hz: i64::from(timescale.hz()),
@@ -94,7 +100,8 @@ impl Clock {
         u32::try_from(duration).unwrap_or(1024)
     }
 
-    /// The next access unit's duration but for drift: durations add up to the samples' to a tick, however many there are.
+    /// The next access unit's duration but for drift: durations add up to the samples' to a tick,
+    /// however many there are.
     fn plain(&mut self) -> i64 {
         let parts = self.samples * self.hz + self.behind;
         self.behind = parts % self.rate;
@@ -148,7 +155,8 @@ impl Clock {
         self.place_here(silence)
     }
 
-    /// How many silent access units, which the caller [passes](Self::pass) over, bring the clock to `until` or just past it.
+    /// How many silent access units, which the caller [passes](Self::pass) over, bring the clock to
+    /// `until` or just past it.
     pub(crate) fn fill(&mut self, until: i64) -> i64 {
         let next = *self.next.get_or_insert(until);
         let missing = until.saturating_sub(next).clamp(0, MAX_FILL_S * self.hz);
@@ -172,7 +180,8 @@ impl Clock {
     }
 }
 
-/// Whether there are some access units' worth of nothing between the clock at `at` and a unit stamped `wire`.
+/// Whether there are some access units' worth of nothing between the clock at `at` and a unit
+/// stamped `wire`.
 pub(crate) fn is_hole(at: i64, wire: i64, unit: i64) -> bool {
     wire.saturating_sub(at) >= LEAP_UNITS * unit
 }
@@ -186,7 +195,8 @@ fn median(values: &mut [i64]) -> i64 {
 mod tests {
     use super::*;
 
-    /// Runs stamps through a 48 kHz clock; returns (units placed, silence, overlaps, end of the clock).
+    /// Runs stamps through a 48 kHz clock; returns (units placed, silence, overlaps, end of the
+    /// clock).
     fn run(stamps: impl IntoIterator<Item = i64>) -> (u64, i64, u64, i64) {
         let metrics = Metrics::default();
         let mut clock = Clock::new(Timescale::new(48_000).unwrap(), 48_000, 1024);

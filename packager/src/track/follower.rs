@@ -1,9 +1,11 @@
-//! The video of a rendition: cut at the master's marks and nowhere else, so that each segment has the master's number, start and
-//! duration to the tick; and the gaps that are listed where frames do not come.
+//! The video of a rendition: cut at the master's marks and nowhere else, so that each segment has
+//! the master's number, start and duration to the tick; and the gaps that are listed where frames
+//! do not come.
 //!
-//! Its frames come later than the source's. A cut waits in a queue until the rendition's key frame comes for it, or until it is
-//! listed as a gap. A listed gap stays. Frames that are missing from an open segment are listed as gap parts in it: a player
-//! that takes parts loses no more than those, and the segment as a whole is a gap (RFC 8216bis 4.4.4.7, 4.4.4.9).
+//! Its frames come later than the source's. A cut waits in a queue until the rendition's key frame
+//! comes for it, or until it is listed as a gap. A listed gap stays. Frames that are missing from
+//! an open segment are listed as gap parts in it: a player that takes parts loses no more than
+//! those, and the segment as a whole is a gap (RFC 8216bis 4.4.4.7, 4.4.4.9).
 //!
 //! All times are 90 kHz ticks.
 
@@ -14,16 +16,18 @@ use media_core::{Frame, Mark, Timescale};
 use super::{cut::Pending, output::Output, video_clock::Clock};
 use crate::metrics::Metrics;
 
-/// How far the master gets past missing frames before they are listed as a gap, if no worker makes the rendition: time for a
-/// new worker's first frames.
+/// How far the master gets past missing frames before they are listed as a gap, if no worker makes
+/// the rendition: time for a new worker's first frames.
 const PATIENCE: Duration = Duration::from_millis(750);
 /// The same if a worker makes it, but is slow.
 const LATE: Duration = Duration::from_secs(5);
 /// How long the last frames are waited for after the source has gone.
 const TAIL: Duration = Duration::from_secs(1);
-/// A picture that would be shown for longer, because the next did not come, is followed by a gap; as in the source.
+/// A picture that would be shown for longer, because the next did not come, is followed by a gap;
+/// as in the source.
 const HOLE: Duration = Duration::from_millis(1_500);
-/// Ticks that a mark may stand after its picture: two stamps, each rounded to a millisecond, and some.
+/// Ticks that a mark may stand after its picture: two stamps, each rounded to a millisecond, and
+/// some.
 const NEAR: i64 = 135;
 /// Cuts that wait at the most; more than come in [`LATE`].
 const MAX_CUTS: usize = 64;
@@ -95,7 +99,8 @@ impl Follower {
         (self.absent, self.overdue) = (false, false);
     }
 
-    /// Takes a frame: the first of a segment if it is a key frame for a cut, else the next of the open segment.
+    /// Takes a frame: the first of a segment if it is a key frame for a cut, else the next of the
+    /// open segment.
     pub(super) fn take(&mut self, output: &mut Output, frame: Frame, metrics: &Metrics) {
         if let Some(index) = self.reached(&frame) {
             self.start_at(output, index, frame, metrics);
@@ -122,7 +127,8 @@ impl Follower {
         }
     }
 
-    /// Lists as gaps the frames that do not come. `marked`: how far the master has come, as far as its marks are known.
+    /// Lists as gaps the frames that do not come. `marked`: how far the master has come, as far as
+    /// its marks are known.
     pub(super) fn list_missing(&mut self, output: &mut Output, marked: i64, metrics: &Metrics) {
         loop {
             let next = self.cuts.front().map_or(i64::MAX, |pending| pending.cut.start);
@@ -145,7 +151,8 @@ impl Follower {
         }
     }
 
-    /// The broadcast is over: makes the cuts up to segment `last` of the master, which ends at `end`, and closes the rest.
+    /// The broadcast is over: makes the cuts up to segment `last` of the master, which ends at
+    /// `end`, and closes the rest.
     pub(super) fn finish(&mut self, output: &mut Output, last: u64, end: i64, metrics: &Metrics) {
         while let Some(pending) = self.cuts.pop_front().filter(|pending| pending.cut.mark.msn <= last) {
             self.cut(output, &pending, true, metrics);
@@ -191,7 +198,8 @@ impl Follower {
         (self.lost, self.overdue) = (false, false);
         output.keep_still(&frame);
         let decode = self.clock.follow(&frame, start);
-        // It is shown where the segment starts, even if it is a later picture because the mark's own was not to be had.
+        // It is shown where the segment starts, even if it is a later picture because the mark's
+        // own was not to be had.
         self.clock.hold(Frame { pts: decode, ..frame }, decode);
     }
 
@@ -210,7 +218,8 @@ impl Follower {
         }
     }
 
-    /// Ends the open segment at the cut, and starts the next there. `gap`: no key frame came for it.
+    /// Ends the open segment at the cut, and starts the next there. `gap`: no key frame came for
+    /// it.
     fn cut(&mut self, output: &mut Output, pending: &Pending, gap: bool, metrics: &Metrics) {
         let cut = &pending.cut;
         self.end_segment(output, cut.start, metrics);
@@ -232,7 +241,8 @@ impl Follower {
         }
     }
 
-    /// Closes the open segment at `end`: the newest picture is shown until then, or the rest is a gap.
+    /// Closes the open segment at `end`: the newest picture is shown until then, or the rest is a
+    /// gap.
     fn end_segment(&mut self, output: &mut Output, end: i64, metrics: &Metrics) {
         if let Some((decode, _)) = self.clock.held() {
             let most = if self.lost {
@@ -241,7 +251,8 @@ impl Follower {
                 longest(&self.clock)
             };
             if decode >= end {
-                // The source ended between reordered pictures, of which this is the one that would be shown last.
+                // The source ended between reordered pictures, of which this is the one that would
+                // be shown last.
                 self.clock.discard();
                 metrics.drop_frame("past_end");
             } else if end - decode > most {
@@ -255,7 +266,8 @@ impl Follower {
 
     // Missing frames.
 
-    /// Gives the open segment up if the frame after the newest is too late. `next`: where the next cut stands.
+    /// Gives the open segment up if the frame after the newest is too late. `next`: where the next
+    /// cut stands.
     fn give_up_if_late(&mut self, output: &mut Output, marked: i64, next: i64, metrics: &Metrics) {
         if !output.segmenter.takes_samples() {
             return;
@@ -283,7 +295,8 @@ impl Follower {
         output.interrupt(metrics);
     }
 
-    /// How long the newest picture may be shown if the next is known not to come: as long as a part.
+    /// How long the newest picture may be shown if the next is known not to come: as long as a
+    /// part.
     fn bridge(&self, output: &Output) -> i64 {
         let part = Timescale::VIDEO.ticks(output.window.part_target());
         part.max(self.clock.lasted() * 3 / 2)

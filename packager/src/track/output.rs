@@ -1,5 +1,6 @@
-//! The output of a track, the same for all kinds: its segmenter, its window, and the init segments that its segments need.
-//! Where a segment starts and which samples it gets is decided by the kind (`source`, `audio`, `follower`).
+//! The output of a track, the same for all kinds: its segmenter, its window, and the init segments
+//! that its segments need. Where a segment starts and which samples it gets is decided by the kind
+//! (`source`, `audio`, `follower`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,8 +12,8 @@ use crate::{
     Rope, Segment, metrics::Metrics, presentation, sample::Sample, segmenter::Segmenter, sets::Sets, window::Window,
 };
 
-/// Bit rate that a still picture, which is sent once a part, may have even on a track that never had as much: twice that of
-/// a good 1080p broadcast.
+/// Bit rate that a still picture, which is sent once a part, may have even on a track that never
+/// had as much: twice that of a good 1080p broadcast.
 const MAX_STILL_BPS: u64 = 20_000_000;
 
 /// The way of one track from samples to segments.
@@ -24,13 +25,16 @@ pub(crate) struct Output {
     pub(crate) config: Arc<Config>,
     /// The ladder made this track from the source.
     pub(crate) rendition: bool,
-    /// The track appeared after the broadcast had begun: it is listed from its first whole segment on.
+    /// The track appeared after the broadcast had begun: it is listed from its first whole segment
+    /// on.
     pub(crate) late: bool,
     /// The init segment that the segment at the newest cut needs.
     plan: Plan,
-    /// Parameter sets in front of the key frames of the next segment: none while the first init segment is the only one.
+    /// Parameter sets in front of the key frames of the next segment: none while the first init
+    /// segment is the only one.
     sets: Sets,
-    /// The independent frame at the start of the newest group or segment of video, if the newest init segment is its own.
+    /// The independent frame at the start of the newest group or segment of video, if the newest
+    /// init segment is its own.
     still: Option<Bytes>,
     /// A piece of a segment turned out to be missing after the master's newest cut.
     pub(super) interrupted: bool,
@@ -47,7 +51,8 @@ struct Plan {
 }
 
 impl Output {
-    /// An output without segments. `rendition` and `late` as in the fields of these names; `part` is the part duration aimed at.
+    /// An output without segments. `rendition` and `late` as in the fields of these names; `part`
+    /// is the part duration aimed at.
     pub(super) fn new(
         window: Window,
         config: Arc<Config>,
@@ -92,8 +97,8 @@ impl Output {
         Timescale::VIDEO.rescale(ticks, self.window.timescale())
     }
 
-    /// A frame of the hub on the track's clock. The hub's times are ticks of the frame's own configuration, whose sampling rate
-    /// may differ from the track's first.
+    /// A frame of the hub on the track's clock. The hub's times are ticks of the frame's own
+    /// configuration, whose sampling rate may differ from the track's first.
     pub(crate) fn on_clock(&self, frame: Frame) -> Frame {
         let (from, to) = (self.config.timescale(), self.window.timescale());
         Frame {
@@ -121,7 +126,8 @@ impl Output {
         self.count_parts(parts, metrics);
     }
 
-    /// Appends the parts that the clock makes in the open segment, a gap or a still picture, up to `until` (90 kHz).
+    /// Appends the parts that the clock makes in the open segment, a gap or a still picture, up to
+    /// `until` (90 kHz).
     pub(super) fn push_gaps(&mut self, until: i64) {
         // Rounded down, because frames resume at `until` or later.
         let until = self.in_ticks(until) - 1;
@@ -142,8 +148,8 @@ impl Output {
         }
     }
 
-    /// Closes the open segment, if there is one, into the window. `end` is the end of a gap, in ticks of the track; media end
-    /// with their last sample.
+    /// Closes the open segment, if there is one, into the window. `end` is the end of a gap, in
+    /// ticks of the track; media end with their last sample.
     pub(super) fn close(&mut self, end: i64, metrics: &Metrics) {
         let Some(segment) = self.segmenter.close(end) else {
             return;
@@ -161,7 +167,8 @@ impl Output {
 
     /// Opens a segment at `at`, in ticks of the track.
     pub(super) fn start(&mut self, mark: Mark, at: i64, independent: bool) {
-        // A gap may have been listed past `at`, by the rounding of another timescale. It stays, and the segment starts after it.
+        // A gap may have been listed past `at`, by the rounding of another timescale. It stays, and
+        // the segment starts after it.
         let at = self.window.end().map_or(at, |end| at.max(end));
         let segment = Segment {
             msn: mark.msn,
@@ -179,8 +186,8 @@ impl Output {
         self.dirty = true;
     }
 
-    /// Closes the open segment where a broadcast ends that is over: a gap ends with its last part, because the clock that made
-    /// it has stopped.
+    /// Closes the open segment where a broadcast ends that is over: a gap ends with its last part,
+    /// because the clock that made it has stopped.
     pub(super) fn finish(&mut self, metrics: &Metrics) {
         // A gap that the clock began as it stopped was never listed.
         self.segmenter.discard_empty_gap();
@@ -191,12 +198,14 @@ impl Output {
 
     // Still pictures.
 
-    /// `frame` starts a group or a segment: it is the picture to show if frames stop, unless it depends on others.
+    /// `frame` starts a group or a segment: it is the picture to show if frames stop, unless it
+    /// depends on others.
     pub(super) fn keep_still(&mut self, frame: &Frame) {
         self.still = frame.independent.then(|| frame.payload.clone());
     }
 
-    /// The picture to show while no frames arrive. `None` if it takes more than players of this track can be expected to read.
+    /// The picture to show while no frames arrive. `None` if it takes more than players of this
+    /// track can be expected to read.
     pub(super) fn still_to_show(&self) -> Option<Bytes> {
         let most = self.window.peak_bps().max(MAX_STILL_BPS);
         let still = self.still.as_ref();
@@ -210,18 +219,19 @@ impl Output {
         !Arc::ptr_eq(&self.config, self.window.config())
     }
 
-    /// Whether the frames that arrive now need another init segment than is planned. A rendition never asks for one: it takes
-    /// another at the source's discontinuities.
+    /// Whether the frames that arrive now need another init segment than is planned. A rendition
+    /// never asks for one: it takes another at the source's discontinuities.
     pub(crate) fn wants_init(&self) -> bool {
         let planned = self.plan.config.as_ref();
         !self.rendition && planned.is_some_and(|planned| !Arc::ptr_eq(planned, &self.config))
     }
 
-    /// Plans the init segment of the segment at the next cut. `anew`: the configuration may change there.
+    /// Plans the init segment of the segment at the next cut. `anew`: the configuration may change
+    /// there.
     ///
-    /// Numbers are published before a rendition's frames arrive. So a rendition has another init segment at each discontinuity,
-    /// which describes the configuration that is known when the segment starts. Elsewhere it has another if its configuration
-    /// is known to have changed.
+    /// Numbers are published before a rendition's frames arrive. So a rendition has another init
+    /// segment at each discontinuity, which describes the configuration that is known when the
+    /// segment starts. Elsewhere it has another if its configuration is known to have changed.
     pub(super) fn plan_init(&mut self, cut: Cut) -> Pending {
         let Plan { number, config } = self.plan(cut.mark.discontinuity);
         Pending {
@@ -248,7 +258,8 @@ impl Output {
         &self.plan
     }
 
-    /// Makes the init segment that the segment at `pending` needs, unless it is there. Returns whether it made one.
+    /// Makes the init segment that the segment at `pending` needs, unless it is there. Returns
+    /// whether it made one.
     pub(super) fn bind_init(&mut self, pending: &Pending) -> bool {
         if pending.init == self.window.init() {
             return false;
@@ -261,8 +272,8 @@ impl Output {
         true
     }
 
-    /// The master cuts here: makes another init segment if the configuration has changed and `anew` allows it. Returns whether
-    /// it made one.
+    /// The master cuts here: makes another init segment if the configuration has changed and `anew`
+    /// allows it. Returns whether it made one.
     pub(super) fn renew_init(&mut self, anew: bool) -> bool {
         let Plan { number, config } = self.plan(anew).clone();
         let Some(config) = config.filter(|_| number != self.window.init()) else {

@@ -1,5 +1,6 @@
-//! AAC access units that decode to silence, to fill holes with. ISO/IEC 14496-3 4.4.2.1 (raw_data_block): every channel has a
-//! window but no scale factor band, so no spectrum; which makes the unit the same for all sampling rates and frame lengths.
+//! AAC access units that decode to silence, to fill holes with. ISO/IEC 14496-3 4.4.2.1
+//! (raw_data_block): every channel has a window but no scale factor band, so no spectrum; which
+//! makes the unit the same for all sampling rates and frame lengths.
 //!
 //! Without SBR data a decoder of HE-AAC puts out the silent core at twice the rate.
 
@@ -8,7 +9,8 @@ use media_core::codec::aac;
 
 /// A silent access unit for a track with this configuration. Static: it is not allocated.
 ///
-/// `None` where a program_config_element says which channels there are: the row of elements would have to follow it.
+/// `None` where a program_config_element says which channels there are: the row of elements would
+/// have to follow it.
 pub fn silent_frame(config: &aac::Config) -> Option<Bytes> {
     use Element::{Lfe, Pair, Single};
     // ISO/IEC 14496-3 table 1.19: the elements of each channel configuration, in order.

@@ -1,9 +1,10 @@
-//! A video track's clock: decode times shifted so that a segment that starts with a key frame starts, to the tick, with its
-//! earliest presentation time. Sources with reordered frames and renditions without then agree.
+//! A video track's clock: decode times shifted so that a segment that starts with a key frame
+//! starts, to the tick, with its earliest presentation time. Sources with reordered frames and
+//! renditions without then agree.
 //!
 //! The wire's spacing is kept, except of a rendition's frames that would be decoded after its
-//! segment's end. `trun` version 1 carries the negative composition offsets that follow
-//! (ISO/IEC 14496-12 8.8.8).
+//! segment's end. `trun` version 1 carries the negative composition offsets that follow (ISO/IEC
+//! 14496-12 8.8.8).
 
 use bytes::Bytes;
 use media_core::Frame;
@@ -42,10 +43,11 @@ impl Clock {
         self.held.as_ref().map_or(decode, |held| decode.max(held.decode + 1))
     }
 
-    /// The decode time of a rendition's frame, later than that of the frame before. `start`: it is the first of a segment that starts
-    /// there, and is shown there.
+    /// The decode time of a rendition's frame, later than that of the frame before. `start`: it is
+    /// the first of a segment that starts there, and is shown there.
     ///
-    /// Whatever the spacing of decode times, none is later than what has been shown: so they end before the segment does.
+    /// Whatever the spacing of decode times, none is later than what has been shown: so they end
+    /// before the segment does.
     pub(crate) fn follow(&mut self, frame: &Frame, start: Option<i64>) -> i64 {
         let decode = match start {
             Some(start) => {
@@ -99,8 +101,8 @@ impl Clock {
         self.held = None;
     }
 
-    /// The last frame, complete with the duration of the one before it, or with `unknown` if it is the only one; or longer, if
-    /// another is shown last. It ends by `most`.
+    /// The last frame, complete with the duration of the one before it, or with `unknown` if it is
+    /// the only one; or longer, if another is shown last. It ends by `most`.
     pub(crate) fn finish(&mut self, unknown: i64, most: i64) -> Option<(i64, Sample)> {
         let decode = self.held.as_ref()?.decode;
         let lasts = if self.lasted > 0 { self.lasted } else { unknown.max(1) };
