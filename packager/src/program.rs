@@ -7,10 +7,10 @@
 //! falls behind the others. A rendition's video is cut at the same places; it is listed when its
 //! first segment is complete, and the first snapshot waits for renditions that are announced.
 //!
-//! - `listing`: the tracks that are listed. `memory`: the bound on the bytes held.
+//! - `marks`: the master's cuts. `listing`: the tracks that are listed. `memory`: the bound on the
+//!   bytes held.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,14 +25,16 @@ use crate::{
     Presentation,
     metrics::Metrics,
     rendered::Rendered,
-    track::{Cut, Progress, Role, Track},
+    track::{Progress, Role, Track},
     window::Window,
 };
 
 mod listing;
+mod marks;
 mod memory;
 
 use listing::{Listing, State};
+use marks::Marks;
 pub use memory::Full;
 use memory::Memory;
 
@@ -41,9 +43,6 @@ const ALIVE: Duration = Duration::from_secs(1);
 /// Playlists reach back this many of the longest segments at the least: a live list never holds
 /// less than three (RFC 8216bis 6.2.2), and the oldest leaves while the newest is being made.
 const LISTED_SEGMENTS: u32 = 4;
-/// Cuts remembered for renditions that appear later, which come some seconds after the source at
-/// the most.
-const MAX_HISTORY: usize = 16;
 
 /// One broadcast being packaged.
 ///
@@ -64,18 +63,10 @@ pub struct Program {
     /// The longest that a segment may be, as of the newest cut.
     longest: Duration,
     listing: Listing,
-    /// The newest cuts, oldest first.
-    history: VecDeque<Cut>,
-    /// EXT-X-DISCONTINUITY-SEQUENCE of the next segment.
-    discontinuities: u64,
-    /// The master's segments start at frames that are not independent.
-    gridded: bool,
+    marks: Marks,
     /// The hub dropped frames that were not read in time: those before the next mark belong to a
     /// segment whose start was missed.
     skipping: bool,
-    /// The first segment has a discontinuity before it: another broadcast was listed at this
-    /// address.
-    replaces: bool,
     ended: bool,
     memory: Memory,
 }
@@ -110,11 +101,8 @@ impl Program {
             reached: i64::MIN,
             longest: Duration::MAX,
             listing,
-            history: VecDeque::new(),
-            discontinuities: discontinuity,
-            gridded: false,
+            marks: Marks::new(discontinuity, before.is_some()),
             skipping: false,
-            replaces: before.is_some(),
             ended: false,
             memory,
         };
@@ -256,7 +244,7 @@ impl Program {
             info.name,
             Arc::clone(&config),
             info.rendition,
-            self.discontinuities,
+            self.marks.discontinuities(),
             part,
             window,
         );
@@ -264,7 +252,7 @@ impl Program {
             window.limit_parts(most);
         }
         let mut track = Track::new(window, config, self.broadcast.anchor(), part, role, late);
-        for cut in &self.history {
+        for cut in self.marks.history() {
             track.await_cut(cut);
         }
         self.tracks.push(track);
@@ -293,7 +281,7 @@ impl Program {
             }
         }
         self.master = track;
-        self.tracks[track].lead(self.discontinuities);
+        self.tracks[track].lead(self.marks.discontinuities());
         self.master_frame(frame, now);
     }
 
@@ -351,11 +339,10 @@ impl Program {
 
     /// A segment of the master starts at `at`, in its ticks, and cuts wait on the other tracks.
     /// `alive`: the mark may be a gap's, but audio goes on beside it.
-    fn cut(&mut self, mut mark: Mark, at: i64, independent: bool, alive: bool) {
+    fn cut(&mut self, mark: Mark, at: i64, independent: bool, alive: bool) {
         self.longest = self.broadcast.longest_segment();
-        mark.discontinuity |= std::mem::take(&mut self.replaces);
-        // The mark that had this discontinuity was missed, if it is not this one.
-        mark.discontinuity |= (!mark.gap || alive) && self.discontinuity_is_due(mark.gap);
+        let due = (!mark.gap || alive) && self.discontinuity_is_due(mark.gap);
+        let mark = self.marks.settle(mark, due);
         self.reach_back();
         let track = &mut self.tracks[self.master];
         let previous = track.open().map(|open| (open.msn, open.start));
@@ -363,32 +350,14 @@ impl Program {
         if let Some((msn, start)) = previous {
             self.listing.close_period(msn, track.output.to_video(at - start));
         }
-        self.gridded &= mark.gap || !mark.discontinuity;
-        self.gridded |= !independent && !mark.gap && self.broadcast.is_gridded();
-        track.output.window.set_gridded(self.gridded);
+        let gridded = self.marks.regrid(mark, independent, || self.broadcast.is_gridded());
+        track.output.window.set_gridded(gridded);
         let start = track.open().map_or(at, |open| open.start);
-        let cut = Cut {
-            mark,
-            start: track.output.to_video(start),
-            held,
-            discontinuities: self.discontinuities,
-            gridded: self.gridded,
-        };
-        self.discontinuities += u64::from(mark.discontinuity);
-        self.publish_cut(cut);
-    }
-
-    /// The master has cut: the other tracks will, and a DASH period goes on or begins.
-    fn publish_cut(&mut self, cut: Cut) {
-        let resumes = self.history.back().is_some_and(|before| before.mark.gap);
-        if self.history.len() == MAX_HISTORY {
-            self.history.pop_front();
-        }
-        self.history.push_back(cut);
+        let cut = self.marks.push(mark, track.output.to_video(start), held);
         for track in beside(&mut self.tracks, self.master) {
             track.await_cut(&cut);
         }
-        self.listing.open_period(&mut self.tracks, &cut, resumes);
+        self.listing.open_period(&mut self.tracks, &cut, self.marks.resumes());
         let oldest = self.tracks.iter().filter_map(|track| track.output.window.oldest());
         if let Some(oldest) = oldest.min() {
             self.listing.expire_periods(oldest);
@@ -503,7 +472,7 @@ impl Program {
     fn list(&mut self) {
         let state = State {
             broadcast: &self.broadcast,
-            history: &self.history,
+            history: self.marks.history(),
             reached: self.reached,
             ended: self.ended,
         };

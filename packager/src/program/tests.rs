@@ -1,4 +1,4 @@
-use std::time::SystemTime;
+use std::{collections::VecDeque, time::SystemTime};
 
 use bytes::Bytes;
 use hex_literal::hex;

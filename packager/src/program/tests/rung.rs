@@ -1,7 +1,5 @@
 //! A worker that makes a rendition on the virtual clock of a [`Bench`]: it shows the source's pictures again some time later.
 
-use std::collections::VecDeque;
-
 use media_core::broadcast::Rendition;
 
 use super::*;
