@@ -80,3 +80,6 @@ impl Presentations {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,10 @@
-//! Where a track is cut into parts and segments. Pure: samples in, parts and segments out; the bytes are `fragment`'s, the
-//! moment of a cut is the mark's, the lists are `window`'s.
+//! Where a track is cut into parts and segments. Pure: samples in, parts and segments out; the
+//! bytes are `fragment`'s, the moment of a cut is the mark's, the lists are `window`'s.
 //!
-//! A part closes at the first sample boundary at or after `part_ms` - 1 ms, and never grows past PART-TARGET if closing a
-//! sample earlier avoids it. PART-TARGET is floor((`part_ms` - 1) / 0.85) ms, so that full parts are 85 to 100 % of it (RFC 8216bis
-//! 4.4.4.9); a track whose frames do not fit gets the smallest that its first segment's parts keep.
+//! A part closes at the first sample boundary at or after `part_ms` - 1 ms, and never grows past
+//! PART-TARGET if closing a sample earlier avoids it. PART-TARGET is floor((`part_ms` - 1) / 0.85)
+//! ms, so that full parts are 85 to 100 % of it (RFC 8216bis 4.4.4.9); a track whose frames do not
+//! fit gets the smallest that its first segment's parts keep.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,8 +26,8 @@ pub(crate) fn part_target(part: Duration) -> Duration {
     Duration::from_millis((ms - 1) * 100 / 85)
 }
 
-/// PART-TARGET for a track of so many frames a second that must not have a longer one than [`part_target`]: a part takes as many frames as
-/// fit, and is 85 % of its target at the least.
+/// PART-TARGET for a track of so many frames a second that must not have a longer one than
+/// [`part_target`]: a part takes as many frames as fit, and is 85 % of its target at the least.
 pub(crate) fn part_target_within(part: Duration, frame_rate: Option<f64>) -> Duration {
     let target = part_target(part);
     let Some(rate) = frame_rate.filter(|rate| *rate > 1.0) else {
@@ -121,8 +122,8 @@ impl Segmenter {
         });
     }
 
-    /// The open segment, of which nothing was made yet, shows `still` for as long as it lasts: a key frame that depends on nothing
-    /// before it, in each part.
+    /// The open segment, of which nothing was made yet, shows `still` for as long as it lasts: a
+    /// key frame that depends on nothing before it, in each part.
     pub(crate) fn show(&mut self, still: Bytes) {
         if let Some(open) = &mut self.open {
             open.bytes += still.len();
@@ -130,13 +131,15 @@ impl Segmenter {
         }
     }
 
-    /// The open segment, if the clock makes its parts and not samples that come: a gap, or a still picture.
+    /// The open segment, if the clock makes its parts and not samples that come: a gap, or a still
+    /// picture.
     pub(crate) fn clocked(&self) -> Option<&Segment> {
         let open = self.open.as_ref()?;
         open.is_clocked().then_some(&open.segment)
     }
 
-    /// Appends a sample to the open segment, where the one before it ended; how many parts that closed.
+    /// Appends a sample to the open segment, where the one before it ended; how many parts that
+    /// closed.
     pub(crate) fn push(&mut self, mut sample: Sample) -> usize {
         let (least, most) = (self.part_least, self.part_most.unwrap_or(i64::MAX));
         let Some(open) = &mut self.open else { return 0 };
@@ -171,8 +174,8 @@ impl Segmenter {
         self.open.as_ref().is_some_and(|open| !open.is_without_samples())
     }
 
-    /// Appends parts without samples of their own, gaps or the still picture, as long as others, while they end by `until`; how
-    /// many. Only where no samples come any more.
+    /// Appends parts without samples of their own, gaps or the still picture, as long as others,
+    /// while they end by `until`; how many. Only where no samples come any more.
     pub(crate) fn push_gaps(&mut self, until: i64) -> usize {
         let least = self.clocked_part();
         let mut parts = 0;
@@ -232,8 +235,9 @@ impl Segmenter {
         self.open = None;
     }
 
-    /// Closes the open segment. A gap, a still picture, and what was interrupted, end at `end`; media where their last sample ends. A segment without
-    /// any sample, because two marks stood closer than two samples, is a gap of no duration: numbers go on in step with the other
+    /// Closes the open segment. A gap, a still picture, and what was interrupted, end at `end`;
+    /// media where their last sample ends. A segment without any sample, because two marks stood
+    /// closer than two samples, is a gap of no duration: numbers go on in step with the other
     /// tracks. One that has a gap part is a gap (RFC 8216bis 4.4.4.7): not all of it is there.
     pub(crate) fn close(&mut self, end: i64) -> Option<Segment> {
         self.push_gaps(end);
@@ -318,3 +322,6 @@ impl Open {
         self.part.start = start + duration;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,8 @@ use crate::{Segment, metrics::Metrics, presentation, window::Window};
 mod audio;
 mod audio_clock;
 mod cut;
+#[cfg(test)]
+mod fixture;
 mod follower;
 mod output;
 mod progress;

@@ -1,13 +1,19 @@
-//! The segments of one track: those that are listed, those held after that for players that saw them listed, and what is measured
-//! over them. Its [`Window::snapshot`] is the track as it is served.
+//! The segments of one track: those that are listed, those held after that for players that saw
+//! them listed, and what is measured over them. Its [`Window::snapshot`] is the track as it is
+//! served.
 //!
-//! A segment is held for its duration and the longest playlist that listed it after it has left the list (RFC 8216bis 6.2.2).
+//! A segment is held for its duration and the longest playlist that listed it after it has left the
+//! list (RFC 8216bis 6.2.2).
 
 use std::{sync::Arc, time::Duration};
 
 use media_core::{Timescale, TrackName, codec::Config};
 
 use crate::{Init, Segment, Segments, Track, fragment, segmenter};
+
+mod rates;
+
+use rates::{Bits, frame_rate};
 
 /// What an init segment takes beside its bytes: its configuration, and what is kept of it.
 const INIT_BYTES: usize = 1_024;
@@ -30,7 +36,8 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// The window of a track whose first segment has this discontinuity sequence; playlists reach back `window`.
+    /// The window of a track whose first segment has this discontinuity sequence; playlists reach
+    /// back `window`.
     pub(crate) fn new(
         name: TrackName,
         config: Arc<Config>,
@@ -221,8 +228,8 @@ impl Window {
         self.forget_inits();
     }
 
-    /// Lets go of segment `msn`, if it is the oldest held and there are others; whether it was listed
-    /// still.
+    /// Lets go of segment `msn`, if it is the oldest held and there are others; whether it was
+    /// listed still.
     pub(crate) fn give_up(&mut self, msn: u64) -> Option<bool> {
         if self.track.segments.len() < 2 || !self.oldest_is(|old| old.msn == msn) {
             return None;
@@ -244,8 +251,9 @@ impl Window {
 
     /// Nothing follows: the list ends with the last media. Gap segments after segment `last`, the
     /// last that has media in any track of this kind, leave it, and so do those of a rendition that
-    /// is missing for less than `patience` before. Gap parts at the end of the last are left out, if
-    /// that is newer than `listed`; a segment that was listed as a gap never changes, and leaves.
+    /// is missing for less than `patience` before. Gap parts at the end of the last are left out,
+    /// if that is newer than `listed`; a segment that was listed as a gap never changes, and
+    /// leaves.
     pub(crate) fn withdraw_gaps(&mut self, last: u64, patience: Duration, listed: Option<u64>) {
         let segments = &self.track.segments;
         let void = segments.iter().rev().take_while(|segment| segment.is_void());
@@ -359,6 +367,7 @@ impl Window {
     fn measure_rate(&mut self, first: &Segment) {
         self.rate_is_due = false;
         if let Config::Avc(avc) = &*self.track.config {
+            // The boxes of a part are one piece, and each of its frames is another.
             let frames = first
                 .parts
                 .iter()
@@ -376,66 +385,5 @@ fn is_dependent(segment: &Segment) -> bool {
     !segment.independent && !segment.gap
 }
 
-/// The rate that is written in playlists: the stream's own statement if it is about what was measured, else the usual rate nearest
-/// to it, else what was measured.
-fn frame_rate(measured: f64, stated: Option<f64>) -> Option<f64> {
-    const USUAL: [f64; 8] = [
-        24_000.0 / 1_001.0,
-        24.0,
-        25.0,
-        30_000.0 / 1_001.0,
-        30.0,
-        50.0,
-        60_000.0 / 1_001.0,
-        60.0,
-    ];
-    /// Above the usual rates are those of fast cameras; a higher one was not measured over frames.
-    const MOST: f64 = 1_000.0;
-    // One segment is little to measure by, and the first may begin with a frame that lasts longer.
-    let near = |rate: &f64| (rate - measured).abs() <= measured * 0.04;
-    let usual = USUAL
-        .into_iter()
-        .min_by(|a, b| (a - measured).abs().total_cmp(&(b - measured).abs()));
-    stated
-        .filter(near)
-        .or(usual.filter(near))
-        .or((measured > 0.0 && measured <= MOST).then_some(measured))
-}
-
-/// Bit rates over segments (RFC 8216bis 4.4.6.2: BANDWIDTH, AVERAGE-BANDWIDTH).
-#[derive(Debug, Default)]
-struct Bits {
-    total: u64,
-    total_ticks: i64,
-    /// Contiguous short segments, until they last long enough to count for the peak.
-    run: u64,
-    run_ticks: i64,
-}
-
-impl Bits {
-    fn add(&mut self, segment: &Segment, track: &mut Track) {
-        // Stills are no measure of what the track has when its frames come.
-        if segment.gap || segment.still.is_some() {
-            (self.run, self.run_ticks) = (0, 0);
-            return;
-        }
-        let hz = f64::from(track.timescale().hz());
-        let bits = segment.bytes.len() as u64 * 8;
-        self.total += bits;
-        self.total_ticks += segment.duration;
-        self.run += bits;
-        self.run_ticks += segment.duration;
-        let bps = |bits: u64, ticks: i64| {
-            #[expect(clippy::cast_possible_truncation, reason = "float to integer casts saturate")]
-            let bps = (bits as f64 * hz / ticks.max(1) as f64).ceil() as u64;
-            bps
-        };
-        track.average_bps = bps(self.total, self.total_ticks);
-        // A segment of less than 3/4 s says little of a rate; the first must do all the same.
-        if self.run_ticks * 4 >= i64::from(track.timescale().hz()) * 3 || track.peak_bps == 0 {
-            track.peak_bps = track.peak_bps.max(bps(self.run, self.run_ticks));
-            (self.run, self.run_ticks) = (0, 0);
-        }
-        track.peak_bps = track.peak_bps.max(track.average_bps);
-    }
-}
+#[cfg(test)]
+mod tests;

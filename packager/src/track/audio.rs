@@ -451,3 +451,6 @@ fn unit(duration: u32, payload: Bytes) -> Sample {
         payload,
     }
 }
+
+#[cfg(test)]
+mod tests;

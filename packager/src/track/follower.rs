@@ -311,3 +311,99 @@ fn longest(clock: &Clock) -> i64 {
 fn before(time: i64, by: Duration) -> i64 {
     time.saturating_sub(Timescale::VIDEO.ticks(by))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::fixture::{T, frame, mark, output, pending, segments, video},
+        *,
+    };
+
+    /// A rendition for which cuts wait every 2 s, and its output.
+    fn follower(cuts: u64) -> (Follower, Output, Metrics) {
+        let mut follower = Follower::new();
+        for msn in 0..cuts {
+            follower.await_cut(pending(mark(msn, T * i64::try_from(msn).unwrap())));
+        }
+        (follower, output(&video(), true, true), Metrics::default())
+    }
+
+    /// Frames of 30 a second with a key frame every 2 s.
+    fn send(numbers: std::ops::Range<i64>, (follower, output, metrics): &mut (Follower, Output, Metrics)) {
+        for n in numbers {
+            follower.take(output, frame(n * 3_000, n % 60 == 0), metrics);
+        }
+    }
+
+    #[test]
+    fn segments_start_at_cuts_to_the_tick_and_at_no_other_key_frame() {
+        let mut track = follower(2);
+        send(0..180, &mut track);
+        let (_, output, metrics) = track;
+        assert_eq!(segments(&output), [(0, 0, T, false)]);
+        // The master has not cut at the third key frame: the segment goes on.
+        let open = output.segmenter.open().map(|open| (open.msn, open.start));
+        assert_eq!((open, metrics.segments.get()), (Some((1, T)), 1));
+    }
+
+    #[test]
+    fn a_cut_without_a_key_frame_is_a_gap_as_long_as_the_masters_segment() {
+        let mut track = follower(4);
+        send(0..60, &mut track);
+        send(120..181, &mut track);
+        let (follower, output, _) = track;
+        assert_eq!(
+            segments(&output),
+            [(0, 0, T, false), (1, T, T, true), (2, 2 * T, T, false)]
+        );
+        assert!(output.interrupted && follower.cuts.is_empty());
+    }
+
+    #[test]
+    fn a_frame_that_needs_another_init_segment_waits_for_a_cut() {
+        let mut track = follower(1);
+        send(0..30, &mut track);
+        track.1.config = video();
+        send(30..31, &mut track);
+        assert!(track.0.is_interrupted() && track.0.lost);
+    }
+
+    #[test]
+    fn a_worker_that_is_slow_is_waited_for_longer_than_one_that_is_gone() {
+        for (absent, patience) in [(false, LATE), (true, PATIENCE)] {
+            let mut track = follower(3);
+            send(0..120, &mut track);
+            let (mut follower, mut output, metrics) = track;
+            if absent {
+                follower.lose(true);
+            }
+            let due = 2 * T + Timescale::VIDEO.ticks(patience);
+            follower.list_missing(&mut output, due - 1, &metrics);
+            assert_eq!(segments(&output), [(0, 0, T, false)], "{absent}");
+            follower.list_missing(&mut output, due, &metrics);
+            assert_eq!(segments(&output), [(0, 0, T, false), (1, T, T, false)], "{absent}");
+            assert!(output.segmenter.open().is_some_and(|open| open.gap && open.msn == 2));
+            assert_eq!(metrics.renditions_late.get(), u64::from(!absent));
+        }
+    }
+
+    #[test]
+    fn the_newest_picture_bridges_a_part_and_no_more() {
+        // All but 5 or all but 30 frames of a segment have come.
+        for (count, gap) in [(55, false), (30, true)] {
+            let mut track = follower(3);
+            send(0..60 + count, &mut track);
+            let (mut follower, mut output, metrics) = track;
+            follower.lose(true);
+            follower.list_missing(&mut output, 3 * T, &metrics);
+            assert_eq!(segments(&output), [(0, 0, T, false), (1, T, T, gap)], "{count}");
+        }
+    }
+
+    #[test]
+    fn cuts_that_wait_are_bounded() {
+        let (follower, ..) = follower(10_000);
+        assert_eq!(follower.cuts.len(), MAX_CUTS);
+        assert!(follower.pending(9_999).is_some() && follower.pending(0).is_none());
+    }
+}

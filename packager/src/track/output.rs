@@ -317,3 +317,111 @@ impl Output {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::fixture::{T, cut, frame, mark, output, segments, video},
+        *,
+    };
+
+    #[test]
+    fn a_rendition_has_another_init_segment_at_each_discontinuity_and_the_source_when_it_needs_one() {
+        let config = video();
+        let discontinuity = |msn| {
+            cut(Mark {
+                discontinuity: true,
+                ..mark(msn, 0)
+            })
+        };
+        let (mut source, mut rendition) = (output(&config, false, false), output(&config, true, true));
+        let plan = |output: &mut Output, cut| {
+            let pending = output.plan_init(cut);
+            (pending.init, pending.config.is_some())
+        };
+        assert_eq!(plan(&mut source, discontinuity(0)), (0, true));
+        assert_eq!(plan(&mut rendition, discontinuity(0)), (1, false));
+        (source.config, rendition.config) = (video(), video());
+        // Elsewhere only a rendition may change: no other track depends on it.
+        assert_eq!(plan(&mut source, cut(mark(1, 0))), (0, true));
+        assert!(source.wants_init() && !rendition.wants_init());
+        assert_eq!(plan(&mut source, discontinuity(2)), (1, true));
+        assert_eq!(plan(&mut rendition, discontinuity(2)), (2, false));
+    }
+
+    #[test]
+    fn the_init_segment_of_a_plan_describes_the_configuration_that_is_known_when_the_segment_starts() {
+        let mut output = output(&video(), true, true);
+        let pending = output.plan_init(cut(Mark {
+            discontinuity: true,
+            ..mark(0, 0)
+        }));
+        let config = video();
+        output.config = Arc::clone(&config);
+        assert!(output.awaits_init() && output.bind_init(&pending));
+        assert!(Arc::ptr_eq(output.window.config(), &config) && !output.awaits_init());
+        assert!(!output.bind_init(&pending), "it is there");
+        assert_eq!(output.window.init(), 1);
+    }
+
+    #[test]
+    fn a_segment_starts_after_the_end_of_a_gap_that_was_listed_past_its_place() {
+        let (mut output, metrics) = (output(&video(), false, false), Metrics::default());
+        let gap = Mark {
+            gap: true,
+            ..mark(0, 0)
+        };
+        output.start(gap, 0, false);
+        output.close(T, &metrics);
+        output.start(mark(1, T - 1), T - 1, true);
+        assert_eq!(segments(&output), [(0, 0, T, true)]);
+        assert_eq!(output.segmenter.open().map(|open| open.start), Some(T));
+    }
+
+    #[test]
+    fn a_late_track_does_not_list_gaps_before_its_first_media() {
+        let (mut output, metrics) = (output(&video(), true, true), Metrics::default());
+        let gap = Mark {
+            gap: true,
+            ..mark(0, 0)
+        };
+        output.start(gap, 0, false);
+        output.close(T, &metrics);
+        assert_eq!((segments(&output), metrics.segments.get()), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn a_picture_is_kept_for_a_gap_unless_it_depends_on_others_or_is_too_large_or_old() {
+        let mut output = output(&video(), false, false);
+        assert_eq!(output.still_to_show(), None);
+        let picture = frame(0, true);
+        output.keep_still(&picture);
+        assert_eq!(output.still_to_show(), Some(picture.payload.clone()));
+        output.keep_still(&Frame {
+            independent: false,
+            ..picture.clone()
+        });
+        assert_eq!(output.still_to_show(), None);
+        // 20 Mbit/s are 500 kB in a part of 200 ms.
+        for (size, shown) in [(490_000, true), (510_000, false)] {
+            output.keep_still(&Frame {
+                payload: vec![0; size].into(),
+                ..picture.clone()
+            });
+            assert_eq!(output.still_to_show().is_some(), shown, "{size}");
+        }
+        output.keep_still(&picture);
+        output.config = video();
+        assert!(output.renew_init(true));
+        assert_eq!(output.still_to_show(), None, "it is of another configuration");
+    }
+
+    #[test]
+    fn a_snapshot_is_shared_until_something_changes() {
+        let mut output = output(&video(), false, false);
+        let first = output.snapshot();
+        assert!(Arc::ptr_eq(&first, &output.snapshot()));
+        output.start(mark(0, 0), 0, true);
+        assert!(!Arc::ptr_eq(&first, &output.snapshot()));
+    }
+}

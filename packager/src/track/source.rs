@@ -46,3 +46,50 @@ impl Source {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::fixture::{frame, mark, output, segments, video},
+        *,
+    };
+
+    /// Frames of 30 a second at these numbers, in one segment.
+    fn source(numbers: &[i64]) -> (Source, Output, Metrics) {
+        let (mut source, mut output) = (Source::default(), output(&video(), false, false));
+        let metrics = Metrics::default();
+        output.start(mark(0, 0), 0, true);
+        for &n in numbers {
+            let frame = frame(n * 3_000, n == 0);
+            let decode = source.place(&mut output, &frame, &metrics);
+            source.append(&mut output, frame, decode);
+        }
+        (source, output, metrics)
+    }
+
+    #[test]
+    fn the_last_frame_lasts_as_long_as_the_one_before_it() {
+        let (mut source, mut output, metrics) = source(&[0, 1, 2]);
+        source.finish(&mut output, 18_000, 360_000, &metrics);
+        output.close(0, &metrics);
+        assert_eq!(segments(&output), [(0, 0, 9_000, false)]);
+    }
+
+    #[test]
+    fn an_only_frame_lasts_a_part_and_no_segment_becomes_longer_than_the_longest() {
+        for (longest, duration) in [(360_000, 18_000), (12_000, 12_000)] {
+            let (mut source, mut output, metrics) = source(&[0]);
+            source.finish(&mut output, 18_000, longest, &metrics);
+            output.close(0, &metrics);
+            assert_eq!(segments(&output), [(0, 0, duration, false)]);
+        }
+    }
+
+    #[test]
+    fn a_frame_lasts_until_a_gap_that_follows() {
+        let (mut source, mut output, metrics) = source(&[0, 1]);
+        source.complete(&mut output, 10_000, &metrics);
+        output.close(0, &metrics);
+        assert_eq!(segments(&output), [(0, 0, 10_000, false)]);
+    }
+}

@@ -1,0 +1,88 @@
+//! Rates of a track for playlists and manifests: bits and frames a second, measured over complete
+//! segments.
+
+use crate::{Segment, Track};
+
+/// The frame rate for playlists: the rate that the stream states if it is near the measured one,
+/// else the usual rate nearest to that, else the measured rate. `None` if none of them is a frame
+/// rate.
+pub(super) fn frame_rate(measured: f64, stated: Option<f64>) -> Option<f64> {
+    const USUAL: [f64; 8] = [
+        24_000.0 / 1_001.0,
+        24.0,
+        25.0,
+        30_000.0 / 1_001.0,
+        30.0,
+        50.0,
+        60_000.0 / 1_001.0,
+        60.0,
+    ];
+    /// Fast cameras have rates above the usual. A higher one than this was not measured over
+    /// frames.
+    const MOST: f64 = 1_000.0;
+    // One segment is little to measure by, and its first frame may last longer.
+    let near = |rate: &f64| (rate - measured).abs() <= measured * 0.04;
+    let usual = USUAL
+        .into_iter()
+        .min_by(|a, b| (a - measured).abs().total_cmp(&(b - measured).abs()));
+    stated
+        .filter(near)
+        .or(usual.filter(near))
+        .or((measured > 0.0 && measured <= MOST).then_some(measured))
+}
+
+/// Bit rates over segments (RFC 8216bis 4.4.6.2: BANDWIDTH, AVERAGE-BANDWIDTH).
+#[derive(Debug, Default)]
+pub(super) struct Bits {
+    total: u64,
+    total_ticks: i64,
+    /// Contiguous short segments, until they last long enough to count for the peak.
+    run: u64,
+    run_ticks: i64,
+}
+
+impl Bits {
+    /// Adds the next complete segment of `track`, and updates the rates in it.
+    pub(super) fn add(&mut self, segment: &Segment, track: &mut Track) {
+        // Still pictures are not the bit rate of the track when its frames come.
+        if segment.gap || segment.still.is_some() {
+            (self.run, self.run_ticks) = (0, 0);
+            return;
+        }
+        let hz = f64::from(track.timescale().hz());
+        let bits = segment.bytes.len() as u64 * 8;
+        self.total += bits;
+        self.total_ticks += segment.duration;
+        self.run += bits;
+        self.run_ticks += segment.duration;
+        let bps = |bits: u64, ticks: i64| {
+            #[expect(clippy::cast_possible_truncation, reason = "float to integer casts saturate")]
+            let bps = (bits as f64 * hz / ticks.max(1) as f64).ceil() as u64;
+            bps
+        };
+        track.average_bps = bps(self.total, self.total_ticks);
+        // A segment of less than 3/4 s is too short for a rate; the first counts all the same.
+        if self.run_ticks * 4 >= i64::from(track.timescale().hz()) * 3 || track.peak_bps == 0 {
+            track.peak_bps = track.peak_bps.max(bps(self.run, self.run_ticks));
+            (self.run, self.run_ticks) = (0, 0);
+        }
+        track.peak_bps = track.peak_bps.max(track.average_bps);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_frame_rate_is_the_stated_one_if_it_is_near_else_the_nearest_usual_else_the_measured() {
+        let rate = |measured, stated| frame_rate(measured, stated).map(|rate| (rate * 1_000.0).round());
+        assert_eq!(rate(29.9, Some(29.97)), Some(29_970.0));
+        assert_eq!(rate(29.9, None), Some(29_970.0));
+        assert_eq!(rate(49.0, Some(25.0)), Some(50_000.0), "fields are stated as frames");
+        assert_eq!(rate(12.5, None), Some(12_500.0));
+        assert_eq!(rate(240.0, None), Some(240_000.0));
+        assert_eq!(rate(20_000.0, None), None, "stamps that stand still");
+        assert_eq!(rate(0.0, None), None);
+    }
+}
