@@ -4,14 +4,14 @@
 //! Numbers are media sequence numbers, and a player finds a segment's time by `start + (number -
 //! first) * nominal` (ISO/IEC 23009-1 5.3.9.5.3, `SegmentTemplate@duration`). So a Period holds
 //! segments of one timeline that start within half a nominal duration of that; a gap lies in no
-//! Period; and what was told of a Period never changes, it only gets its end.
+//! Period; and a Period that was published never changes, it only gets its end.
 
 use std::{collections::VecDeque, sync::Arc};
 
 /// How many of the last durations count for a nominal one.
 const RECENT: usize = 6;
 
-/// A Period as players are told of it. Times are 90 kHz ticks of the broadcast's timeline.
+/// A Period as it is published. Times are 90 kHz ticks of the broadcast's timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Period {
     /// Number of its first segment: startNumber and, since no number is used twice, its id.
@@ -45,8 +45,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) discontinuity: bool,
     /// The source's segments start where no key frame is.
     pub(crate) gridded: bool,
-    /// Some of a segment before it is missing in a rendition: what is whole can be listed from here
-    /// on.
+    /// A piece of a segment before it is missing in a rendition, which is whole from here on.
     pub(crate) interrupted: bool,
     /// The init segment of each track in the presentation's order, and of those alone that are
     /// expected to have it.
@@ -67,7 +66,7 @@ impl Period {
     }
 }
 
-/// Makes the periods of a broadcast. Its owner tells of each segment of the master track: the first
+/// Makes the periods of a broadcast. The owner passes each segment of the master track: the first
 /// video track, else the first audio track.
 #[derive(Debug)]
 pub(crate) struct Periods {
@@ -87,7 +86,7 @@ pub(crate) struct Periods {
 }
 
 impl Periods {
-    /// No periods yet, of a broadcast whose segments are meant to last `segment` (90 kHz).
+    /// No periods yet, of a broadcast whose segments should last `segment` (90 kHz).
     pub(crate) fn new(segment: i64) -> Self {
         Self {
             segment,
@@ -99,7 +98,7 @@ impl Periods {
         }
     }
 
-    /// A segment of the master opens. What it says must stay true until the next.
+    /// A segment of the master opens. `opening` must stay true until the next.
     pub(crate) fn open(&mut self, opening: &Opening<'_>) {
         self.place(opening);
         self.share();
@@ -191,8 +190,8 @@ impl Periods {
         Arc::clone(&self.shared)
     }
 
-    /// Makes what snapshots share anew, if that has changed: there is a snapshot at each part, and
-    /// a change every few seconds at the most.
+    /// Renews the periods that snapshots share, if they have changed: a snapshot is taken at each
+    /// part, and they change every few seconds at the most.
     fn share(&mut self) {
         let known = self.periods.iter().filter(|period| period.nominal > 0);
         if !known.clone().eq(self.shared.iter()) {
@@ -201,8 +200,8 @@ impl Periods {
     }
 
     /// The mean of the recent durations that are of the kind of most of them: a segment cut short
-    /// by a gap, or one of almost 2T as a grid begins, says nothing of those that follow. 0 if
-    /// there are none.
+    /// by a gap, or one of almost 2T as a grid begins, is no guess for the next. 0 if there are
+    /// none.
     fn nominal(&self) -> i64 {
         let mut sorted: Vec<_> = self.recent.iter().copied().collect();
         sorted.sort_unstable();

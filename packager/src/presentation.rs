@@ -1,6 +1,6 @@
-//! What is served: an immutable snapshot of a broadcast's tracks and their segments, swapped at
-//! each change. Playlists and manifests are functions of it. Plain data; who makes it is `window`,
-//! who renders it are `hls` and `dash`.
+//! The snapshot that is served: a broadcast's tracks and their segments, immutable, swapped at each
+//! change. Playlists and manifests are functions of it. Plain data; `program` makes it, `renderer`
+//! writes its texts.
 //!
 //! All times of a track are ticks of its timescale on the broadcast's timeline; media time zero is
 //! `anchor_utc` on the wall clock.
@@ -18,7 +18,7 @@ use crate::{Period, Segment, Segments, rendered::Rendered, segments::Listed};
 /// A snapshot of a broadcast.
 #[derive(Debug)]
 pub struct Presentation {
-    /// Whose media these are: `/media/{broadcast}/...`.
+    /// Identity of the broadcast: `/media/{broadcast}/...`.
     pub broadcast: BroadcastId,
     /// The channel's name.
     pub channel: ChannelName,
@@ -40,9 +40,9 @@ pub struct Presentation {
     pub part_hold_back: Duration,
     /// The source's, video first, then renditions as they appear; the order never changes.
     pub tracks: Vec<Arc<Track>>,
-    /// DASH periods of what is held, oldest first.
+    /// DASH periods of the segments held, oldest first.
     pub periods: Arc<[Period]>,
-    /// Texts, rendered by the first who asks.
+    /// Texts, each rendered by the first request that needs it.
     pub rendered: Rendered,
 }
 
@@ -68,7 +68,7 @@ pub struct Track {
     pub peak_bps: u64,
     /// See `peak_bps`.
     pub average_bps: u64,
-    /// Frames a second as measured, else as the configuration says; `None` for audio.
+    /// Frames a second as measured, else as the configuration has it; `None` for audio.
     pub frame_rate: Option<f64>,
     /// Init segments that held segments refer to by [`Init::number`].
     pub inits: Vec<Arc<Init>>,
@@ -117,8 +117,8 @@ impl Track {
     }
 
     /// Whether the newest complete segment is listed by its parts alone, until the next has a part;
-    /// never the only one. hls.js may take what has an EXTINF for loaded without its last part
-    /// (docs/decisions/0015).
+    /// never the only one. hls.js may take a segment with an EXTINF for loaded without its last
+    /// part (docs/decisions/0015).
     pub fn withholds_newest(&self) -> bool {
         let begun = self.open.as_ref().is_none_or(|open| !open.parts.is_empty());
         let has_parts = self.segments.last().is_some_and(|newest| !newest.parts.is_empty());
@@ -146,7 +146,7 @@ impl Track {
         }
     }
 
-    /// The discontinuity sequence of what would follow the newest segment.
+    /// The discontinuity sequence of a segment after the newest.
     pub fn discontinuities(&self) -> u64 {
         let segments = self.listed().chain(&self.open);
         self.discontinuity_sequence + segments.filter(|segment| segment.discontinuity).count() as u64
@@ -169,7 +169,7 @@ impl Track {
 pub struct Init {
     /// Counted from 0 at the broadcast's start.
     pub number: u32,
-    /// What it describes.
+    /// The configuration that it describes.
     pub config: Arc<Config>,
     /// `ftyp` and `moov`.
     pub bytes: Bytes,

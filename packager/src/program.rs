@@ -64,7 +64,7 @@ pub struct Program {
     longest: Duration,
     listing: Listing,
     marks: Marks,
-    /// The hub dropped frames that were not read in time: those before the next mark belong to a
+    /// The hub dropped frames that were not read in time. Frames before the next mark belong to a
     /// segment whose start was missed.
     skipping: bool,
     ended: bool,

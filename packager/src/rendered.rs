@@ -53,7 +53,7 @@ pub struct Rendered {
     media: Box<[Media]>,
 }
 
-/// The playlists of a track. `None`: there is no delta update, the whole playlist is the answer.
+/// The playlists of a track. `None`: there is no delta update, the whole playlist takes its place.
 #[derive(Debug, Default)]
 struct Media {
     whole: OnceLock<Box<Text>>,
@@ -111,12 +111,12 @@ impl Manifests {
             })
         });
         for (place, kept) in self.by_site.iter().zip(kept) {
-            // It is free: nobody else has this snapshot yet.
+            // The place is free, because no request has this snapshot yet.
             let _ = place.set(Box::new(kept));
         }
     }
 
-    /// What is there already of [`Manifests::of`].
+    /// The text that [`Manifests::of`] returns, if it has been rendered.
     fn there(&self, site: &Site) -> Option<&Text> {
         match self.place(site, false) {
             Some(of_site) => of_site.text.get(),
@@ -229,7 +229,7 @@ impl Text {
         })
     }
 
-    /// Makes all that an answer needs: the compressed form if `gzip`, and the digest.
+    /// Makes all that a response needs: the compressed form if `gzip`, and the digest.
     pub fn prepare(&self, gzip: bool) {
         self.digest();
         if gzip {
@@ -242,8 +242,8 @@ impl Text {
         self.digest.get().is_some() && (!gzip || self.gzip.get().is_some())
     }
 
-    /// What tells this text from another, for a validator (RFC 9110 8.8.3); the same for the same
-    /// text in any process of this build.
+    /// A hash of the text, for a validator (RFC 9110 8.8.3); the same for the same text in any
+    /// process of this build.
     pub fn digest(&self) -> u64 {
         *self.digest.get_or_init(|| {
             let mut hasher = DefaultHasher::new();

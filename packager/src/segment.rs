@@ -21,8 +21,7 @@ pub struct Segment {
     pub init: u32,
     /// EXT-X-DISCONTINUITY stands before it.
     pub discontinuity: bool,
-    /// Not all of its media are there: EXT-X-GAP. Of an open segment it says that there will be
-    /// none.
+    /// Some of its media are missing: EXT-X-GAP. An open segment with it gets no media.
     pub gap: bool,
     /// It starts with an IDR picture (any audio segment is independent).
     pub independent: bool,
@@ -41,8 +40,7 @@ impl Segment {
         self.parts.iter().all(|part| part.gap)
     }
 
-    /// Memory that it takes: the bytes of its parts, and what is kept beside them. A still picture
-    /// is held once.
+    /// Memory in use: the bytes of its parts and their bookkeeping. A still picture is held once.
     pub(crate) fn held_bytes(&self) -> usize {
         let parts: usize = self.parts.iter().map(|part| part.held_bytes()).sum();
         let still = self.still.as_ref().map_or(0, Bytes::len);
@@ -50,7 +48,7 @@ impl Segment {
         size_of::<Self>() + parts.saturating_sub(repeated) + self.bytes.held_bytes(false)
     }
 
-    /// Bytes that both take but that are held once: the still picture, if it is the same.
+    /// Bytes that both count but that are held once: the still picture, if it is the same.
     pub(crate) fn bytes_shared_with(&self, other: &Segment) -> usize {
         match (&self.still, &other.still) {
             (Some(still), Some(other)) if still.as_ptr() == other.as_ptr() => still.len(),
@@ -80,7 +78,7 @@ pub struct Part {
 }
 
 impl Part {
-    /// Memory that it takes: its bytes, and what is kept beside them.
+    /// Memory in use: its bytes and their bookkeeping.
     pub(crate) fn held_bytes(&self) -> usize {
         // Its place in the segment's row, and its counts of references.
         let place = 4 * size_of::<usize>();

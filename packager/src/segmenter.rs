@@ -1,5 +1,5 @@
-//! Where a track is cut into parts and segments. Pure: samples in, parts and segments out; the
-//! bytes are `fragment`'s, the moment of a cut is the mark's, the lists are `window`'s.
+//! Cuts a track into parts and segments. Pure: samples in, parts and segments out. `fragment`
+//! writes the bytes, marks decide where a segment ends, `window` keeps the list.
 //!
 //! A part closes at the first sample boundary at or after `part_ms` - 1 ms, and never grows past
 //! PART-TARGET if closing a sample earlier avoids it. PART-TARGET is floor((`part_ms` - 1) / 0.85)
@@ -17,7 +17,7 @@ use crate::{
     sets::Sets,
 };
 
-/// What a sample takes beside its bytes, here and in its part.
+/// Memory of a sample beside its bytes, here and in its part.
 const SAMPLE_BYTES: usize = size_of::<Sample>() + 128;
 
 /// PART-TARGET that parts of about `part` keep.
@@ -50,7 +50,7 @@ pub(crate) struct Segmenter {
     anchor: Anchor,
     /// Shortest full part, in ticks.
     part_least: i64,
-    /// Longest part; unknown until the first segment has told whether its frames fit.
+    /// Longest part; unknown until the first segment shows whether its frames fit.
     part_most: Option<i64>,
     /// `mfhd` sequence number of the next part.
     sequence: u32,
@@ -60,7 +60,7 @@ pub(crate) struct Segmenter {
 #[derive(Debug)]
 struct Open {
     segment: Segment,
-    /// What its key frames carry.
+    /// Parameter sets in front of its key frames.
     sets: Sets,
     /// Nothing more comes of it: the rest is gap parts.
     interrupted: bool,
@@ -70,7 +70,7 @@ struct Open {
     bytes: usize,
 }
 
-/// What the samples of the open part add up to.
+/// The sum of the samples in the open part.
 #[derive(Debug, Clone, Copy, Default)]
 struct Span {
     start: i64,
@@ -138,8 +138,8 @@ impl Segmenter {
         open.is_clocked().then_some(&open.segment)
     }
 
-    /// Appends a sample to the open segment, where the one before it ended; how many parts that
-    /// closed.
+    /// Appends a sample to the open segment, where the sample before it ended. Returns how many
+    /// parts that closed.
     pub(crate) fn push(&mut self, mut sample: Sample) -> usize {
         let (least, most) = (self.part_least, self.part_most.unwrap_or(i64::MAX));
         let Some(open) = &mut self.open else { return 0 };
@@ -160,7 +160,7 @@ impl Segmenter {
         closed
     }
 
-    /// What was pushed is all that comes of the open segment; how many parts that closed.
+    /// No more samples come for the open segment. Returns how many parts that closed.
     pub(crate) fn interrupt(&mut self) -> usize {
         let closed = self.close_part();
         if let Some(open) = &mut self.open {
@@ -175,7 +175,7 @@ impl Segmenter {
     }
 
     /// Appends parts without samples of their own, gaps or the still picture, as long as others,
-    /// while they end by `until`; how many. Only where no samples come any more.
+    /// while they end by `until`. Returns how many. Does nothing while samples may come.
     pub(crate) fn push_gaps(&mut self, until: i64) -> usize {
         let least = self.clocked_part();
         let mut parts = 0;
@@ -235,7 +235,7 @@ impl Segmenter {
         self.open = None;
     }
 
-    /// Closes the open segment. A gap, a still picture, and what was interrupted, end at `end`;
+    /// Closes the open segment. A gap, a still picture and an interrupted segment end at `end`;
     /// media where their last sample ends. A segment without any sample, because two marks stood
     /// closer than two samples, is a gap of no duration: numbers go on in step with the other
     /// tracks. One that has a gap part is a gap (RFC 8216bis 4.4.4.7): not all of it is there.

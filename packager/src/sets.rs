@@ -10,7 +10,7 @@ use media_core::codec::{Config, nal};
 
 use crate::sample::Sample;
 
-/// What key frames of a segment carry; nothing by default.
+/// The parameter sets in front of key frames of a segment; none by default.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sets {
     /// The sets as NAL units behind lengths of `length_size` bytes.

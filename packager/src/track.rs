@@ -1,7 +1,7 @@
 //! A track of a program on its way into segments. Its snapshot is [`presentation::Track`].
 //!
-//! The kinds of tracks differ in where their segments start and in what is put in place of missing
-//! frames. Each owns its methods; this file only chooses between them. All kinds write to the same
+//! The kinds of tracks differ in where their segments start and in how missing frames are replaced.
+//! Each owns its methods; this file only chooses between them. All kinds write to the same
 //! `output`.
 //!
 //! - `source`: video that carries the marks. `audio`: access units and silence. `follower`: a
@@ -264,8 +264,8 @@ impl Track {
         }
     }
 
-    /// Completes the master's newest frame, after which none follows. It lasts `unknown` if no
-    /// other tells; its segment gets no longer than `longest`. Both are 90 kHz ticks.
+    /// Completes the master's newest frame, after which none follows. It lasts `unknown` if it is
+    /// the only one; its segment gets no longer than `longest`. Both are 90 kHz ticks.
     pub(crate) fn complete(&mut self, unknown: i64, longest: i64, metrics: &Metrics) {
         if let Kind::Source(source) = &mut self.kind {
             source.finish(&mut self.output, unknown, longest, metrics);

@@ -1,6 +1,6 @@
 //! The segments of one track: those that are listed, those held after that for players that saw
-//! them listed, and what is measured over them. Its [`Window::snapshot`] is the track as it is
-//! served.
+//! them listed, and the rates measured over them (`rates`). Its [`Window::snapshot`] is the track
+//! as it is served.
 //!
 //! A segment is held for its duration and the longest playlist that listed it after it has left the
 //! list (RFC 8216bis 6.2.2).
@@ -15,7 +15,7 @@ mod rates;
 
 use rates::{Bits, frame_rate};
 
-/// What an init segment takes beside its bytes: its configuration, and what is kept of it.
+/// Memory of an init segment beside its bytes: its configuration and bookkeeping.
 const INIT_BYTES: usize = 1_024;
 
 /// One track's segments.
@@ -175,7 +175,7 @@ impl Window {
         self.track.segments.get(usize::try_from(index).ok()?)
     }
 
-    /// What follows needs another init segment, which has this number.
+    /// Segments from the next on need another init segment, which has this number.
     pub(crate) fn configure(&mut self, number: u32, config: Arc<Config>) {
         if !self.has_started() {
             self.track.inits.clear();
@@ -200,7 +200,7 @@ impl Window {
         self.bytes + self.init_bytes
     }
 
-    /// Adds the next complete segment, and lets go of what need not be held any more.
+    /// Adds the next complete segment, and lets go of segments that need not be held any more.
     pub(crate) fn push(&mut self, segment: Segment) {
         if !self.has_started() {
             self.measure(&segment);
@@ -336,7 +336,7 @@ impl Window {
         self.init_bytes = inits.map(|init| INIT_BYTES + init.bytes.len()).sum();
     }
 
-    /// What the first segment tells of the track: the part target that its frames keep.
+    /// Settles PART-TARGET by the first segment: the part duration that its frames keep.
     fn measure(&mut self, first: &Segment) {
         let timescale = self.track.timescale();
         // By most of them: one that a hiccup made longer does not count for the broadcast's life.
@@ -363,7 +363,7 @@ impl Window {
         }
     }
 
-    /// What the first segment of a configuration tells: its frame rate.
+    /// Measures the frame rate over the first segment of a configuration.
     fn measure_rate(&mut self, first: &Segment) {
         self.rate_is_due = false;
         if let Config::Avc(avc) = &*self.track.config {

@@ -1,10 +1,10 @@
 //! An audio track's clock: decode time is the sum of sample durations, so that it continues to the
 //! tick, and follows the wire's clock by its medians.
 //!
-//! The wire's stamps are milliseconds with the jitter of whoever made them. Over 2 s their median
+//! The wire's stamps are milliseconds with the jitter of the publisher. Over 2 s their median
 //! distance from our clock is taken: slow drift is absorbed by sample durations a few ticks longer
-//! or shorter, what amounts to whole access units by leaving some out or filling in silence. A hole
-//! or an overlap too large to be jitter is acted on at once.
+//! or shorter, drift of whole access units by leaving some out or filling in silence. A hole or an
+//! overlap too large to be jitter is acted on at once.
 
 use media_core::Timescale;
 
@@ -24,7 +24,7 @@ const DEAD_BAND_PER_S: i64 = 500;
 /// does not continue.
 const MAX_FILL_S: i64 = 30;
 
-/// What to do with an access unit. The clock has passed over it, but not over the silence before
+/// The place of an access unit. The clock has passed over the unit, but not over the silence before
 /// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Placed {
@@ -49,8 +49,8 @@ pub(crate) struct Clock {
     /// Audio samples a second, and in an access unit.
     rate: i64,
     samples: i64,
-    /// What the durations so far, each in whole ticks, fell short, in parts of a tick of which
-    /// `rate` are one. Always 0 while the ticks are those of the sampling rate.
+    /// Time by which the durations so far, each in whole ticks, fell short, in parts of a tick of
+    /// which `rate` are one. Always 0 while the ticks are those of the sampling rate.
     behind: i64,
     /// Decode time of the next access unit; none before the first.
     next: Option<i64>,

@@ -9,8 +9,8 @@ use media_core::codec::aac;
 
 /// A silent access unit for a track with this configuration. Static: it is not allocated.
 ///
-/// `None` where a program_config_element says which channels there are: the row of elements would
-/// have to follow it.
+/// `None` if a program_config_element lists the channels, because the row of elements would have to
+/// follow it.
 pub fn silent_frame(config: &aac::Config) -> Option<Bytes> {
     use Element::{Lfe, Pair, Single};
     // ISO/IEC 14496-3 table 1.19: the elements of each channel configuration, in order.

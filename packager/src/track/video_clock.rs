@@ -11,13 +11,13 @@ use media_core::Frame;
 
 use crate::sample::Sample;
 
-/// Places frames of one track; holds the newest until the next tells its duration.
+/// Places frames of one track; holds the newest until the next settles its duration.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     /// `pts - dts` of the newest key frame that started a segment.
     shift: i64,
     held: Option<Held>,
-    /// Duration of the newest complete sample: what the last frame of a broadcast is given.
+    /// Duration of the newest complete sample, which the last frame of a broadcast gets too.
     lasted: i64,
     /// Presentation time of the latest frame shown so far.
     latest: i64,
