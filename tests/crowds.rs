@@ -89,6 +89,6 @@ fn idle_connections_of_a_few_addresses_keep_nobody_out() {
     assert_eq!(status(&viewer), "HTTP/1.1 200 OK", "a viewer that waits is no victim");
     assert!(daemon.metric("streamforge_http_evicted_total") > 0);
     let words = daemon.process.lines();
-    let told = words.iter().filter(|line| line.contains("no room for more"));
+    let told = words.iter().filter(|line| line.contains("connection limit reached"));
     assert_eq!(told.count(), 1, "one line a minute");
 }

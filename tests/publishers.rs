@@ -208,6 +208,6 @@ fn a_crowd_of_idle_connections_from_twelve_addresses_keeps_no_publisher_out() {
         .lines()
         .into_iter()
         .filter_map(|line| Entry::parse(&line));
-    let warned = warned.filter(|entry| entry.message().starts_with("no room for more"));
+    let warned = warned.filter(|entry| entry.message().starts_with("connection limit reached"));
     assert_eq!(warned.count(), 1, "one line a minute");
 }

@@ -7,16 +7,19 @@ use tracing::{debug, warn};
 
 use crate::{ConnectionLimit, Listener, Permit, limit::CLOSING_WAIT};
 
-/// Pause after a failed accept, for example for want of file descriptors.
+/// Pause after a failed accept, for example when there are no file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The errors of accept(2) where the process, or the system, has no descriptor left; the same on all platforms of Linux.
+/// Errors of accept(2): the process, or the system, has no file descriptor left. The numbers are
+/// the same on all platforms of Linux.
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 
-/// Accepts connections from `listener` until `stop`, and passes each that `limit` admits to `serve`. The others are closed
-/// unread. `serve` must not block; it spawns the task of the connection, which drops the permit when it ends.
+/// Accepts connections from `listener` until `stop`, and passes each that `limit` admits to
+/// `serve`. The others are closed unread. `serve` must not block; it spawns the task of the
+/// connection, which drops the permit when it ends.
 ///
-/// An error is logged once for as long as it lasts. Where there are no file descriptors, idle connections are closed.
+/// An error is logged once for as long as it lasts. If there are no file descriptors, idle
+/// connections are closed.
 pub async fn accept<L: Listener>(
     listener: &L,
     limit: &Arc<ConnectionLimit>,
@@ -43,7 +46,7 @@ pub async fn accept<L: Listener>(
                 }
             }
             Err(err) => {
-                // Once for each time it starts: a peer must not fill the log.
+                // Once for each period of failures, because a peer must not fill the log.
                 if !is_failing {
                     warn!(%err, "connections are not accepted");
                 }
@@ -160,7 +163,7 @@ mod tests {
         assert!(running.served.try_recv().is_err());
         served.remove(0);
         running.serve().await;
-        // Where none closes it is refused.
+        // If none closes, it is refused.
         let mut refused = running.connect(1).await;
         assert_eq!(refused.read(&mut [0]).await.unwrap(), 0);
     }

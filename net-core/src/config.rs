@@ -1,4 +1,5 @@
-//! What the configurations of all listeners share: addresses to listen on, and the check of a number's range.
+//! Shared configuration of all listeners: addresses to listen on, and the check of a number's
+//! range.
 
 use std::net::SocketAddr;
 
@@ -26,7 +27,7 @@ impl From<OutOfRange> for String {
 /// Checks that the key `section.key` has a value from `min` to `max`.
 ///
 /// # Errors
-/// It has not.
+/// The value is out of range.
 pub fn within(section: &'static str, key: &'static str, value: u64, min: u64, max: u64) -> Result<(), OutOfRange> {
     match (min..=max).contains(&value) {
         true => Ok(()),
@@ -40,10 +41,11 @@ pub fn within(section: &'static str, key: &'static str, value: u64, min: u64, ma
     }
 }
 
-/// Reads where to listen: an address and port as text, or a list of them. The empty text is an empty list.
+/// Deserializes addresses to listen on: an address and port as text, or a list of them. The empty
+/// text is an empty list.
 ///
 /// # Errors
-/// The text that is not an address and port.
+/// A text is not an address and port.
 pub fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
     one_or_many(deserializer)?
         .iter()
@@ -57,7 +59,7 @@ pub fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Socke
         .collect()
 }
 
-/// Reads a text, or a list of texts. The empty text is an empty list.
+/// Deserializes a text, or a list of texts. The empty text is an empty list.
 ///
 /// # Errors
 /// The value is neither.

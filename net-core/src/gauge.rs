@@ -1,10 +1,10 @@
-//! A gauge of what is alive.
+//! A gauge of live objects.
 
 use std::borrow::Borrow;
 
 use prometheus_client::metrics::gauge::Gauge;
 
-/// Counts one up in a gauge for as long as it lives.
+/// Adds one to a gauge while it lives.
 #[derive(Debug)]
 pub struct Counted<G: Borrow<Gauge> = Gauge>(G);
 

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// One host. With IPv6 it has a /64 (RFC 6177); IPv4 addresses are mapped into IPv6 (RFC 4291 2.5.5.2).
+/// One host. With IPv6 it has a /64 (RFC 6177); IPv4 addresses are mapped into IPv6 (RFC 4291
+/// 2.5.5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Host(Ipv6Addr);
 

@@ -1,10 +1,11 @@
-//! What listeners of every protocol need. No protocol is known here, and no other crate of the workspace.
+//! The base of listeners of every protocol. It has no code for a protocol, and imports no other
+//! crate of the workspace.
 //!
 //! - [`mod@accept`]: the accept loop. [`listener`]: the sockets that it accepts from.
-//! - [`limit`]: how many connections may be open, and which idle one is closed for a new one.
-//! - [`quota`]: how many there may be of something, in all and for each address.
+//! - [`limit`]: limits of open connections, and the choice of an idle one to close for a new one.
+//! - [`quota`]: limits of a number, in total and for each address.
 //! - [`shutdown`]: a flag that is set once and awaited by thousands of connections.
-//! - [`gauge`]: counts what is alive. [`config`]: addresses and ranges in the configuration.
+//! - [`gauge`]: counts live objects. [`config`]: addresses and ranges in the configuration.
 
 #![forbid(unsafe_code)]
 

@@ -1,22 +1,28 @@
-//! Admission of connections: how many may be open, in all and from one address, and which idle one is closed when there is no
-//! room for another. Pure but for the wake-up of the connection that closes: time is an argument.
+//! Admission of connections: limits of open connections, in total and from one address, and the
+//! choice of an idle one to close when the limit is reached. Pure except for the wake-up of the
+//! connection that closes: time is an argument.
 //!
-//! A connection is active while an exchange lasts on it, and idle otherwise. The protocol says what an exchange is: a response
-//! on its way, a publication, a player that takes what it is sent. Policy for a new connection:
+//! A connection is active during an exchange, and idle otherwise. The protocol defines an exchange:
+//! a response being sent, a publication, or a player that accepts its data. Policy for a new
+//! connection:
 //!
-//! 1. At the limit of its address, that address loses its own connection that has been idle longest.
-//! 2. At the limit in all, its address loses such a connection too; if it has none, the connection that has been idle longest
-//!    of all is closed. So a crowd of idle connections from few addresses displaces itself, and a new address displaces the
-//!    oldest of them.
-//! 3. The last permits, one in [`RESERVE`], are only for addresses that have no connection yet.
-//! 4. Where no connection is idle, the new one is refused. An active connection is never closed for another.
+//! 1. At the limit of its address, that address loses its own connection that has been idle
+//!    longest.
+//! 2. At the limit in total, its address loses such a connection too; if it has none, the
+//!    connection that has been idle longest of all is closed. So a crowd of idle connections from
+//!    few addresses displaces itself, and a new address displaces the oldest of them.
+//! 3. The last permits, one in [`RESERVE`], are reserved for addresses that have no connection yet.
+//! 4. If no connection is idle, the new one is refused. An active connection is never closed for
+//!    another.
 //!
-//! A connection that is to close is not counted any more, though its task has not ended. Where too many are in that state, the
-//! new one waits until one of them has ended: that takes as long as the scheduler needs, and no peer can delay it.
+//! A connection that is to close does not count any more, although its task has not ended. If too
+//! many are in that state, the new one waits until one of them has ended: that takes as long as the
+//! scheduler needs, and no peer can delay it.
 //!
-//! An exchange costs two updates of one atomic word and takes no lock. Connections are ordered by the time since when they
-//! were idle as it was known when they were listed; the word is read only when one is to be closed. Each look at a connection
-//! that turns out to be active or idle for a shorter time is paid for by an exchange that ended since the last.
+//! An exchange costs two updates of one atomic word and takes no lock. Connections are ordered by
+//! the start of their idle time as it was when they were listed; the word is read only when one is
+//! to be closed. Each examination of a connection that turns out to be active, or idle for a
+//! shorter time, is paid for by an exchange that ended since the last.
 
 mod notice;
 mod table;
@@ -31,44 +37,44 @@ use notice::Notice;
 pub use table::{InFlight, Usage};
 use table::{LATEST, MAX_CLOSING, Shared, Table};
 
-/// One permit of so many is kept for addresses that have no connection.
+/// One permit of this many is reserved for addresses that have no connection.
 const RESERVE: usize = 16;
-/// Connections that are closed together where descriptors have run out, because the other listeners need some too: one of so
-/// many that may be open, and at most so many.
+/// When file descriptors have run out, one connection in this many of the limit is closed, and at
+/// most `MAX_DESCRIPTORS`, because the other listeners need descriptors too.
 const DESCRIPTORS: usize = 64;
 const MAX_DESCRIPTORS: usize = 32;
 /// Longest wait of a new connection for others that are closing.
 pub const CLOSING_WAIT: Duration = Duration::from_secs(1);
-/// A time that is longer than any wait.
+/// A time longer than any wait.
 const FAR: Duration = Duration::from_secs(86_400);
 
-/// The limit that a new connection meets.
+/// The limit that a new connection has reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// Of all connections.
+    /// The limit of all connections.
     Total,
-    /// Of the connections of one address.
+    /// The limit of one address.
     Address,
-    /// Of the process: file descriptors.
+    /// The process's limit of file descriptors.
     Descriptors,
 }
 
-/// Receives what happens at a limit, for metrics.
+/// Receives the events of a limit, for metrics.
 pub trait Events: fmt::Debug + Send + Sync {
     /// A new connection was refused.
     fn refused(&self, _limit: Limit) {}
 
-    /// An idle connection was closed to make room.
+    /// An idle connection was closed for a new one.
     fn evicted(&self, _limit: Limit) {}
 }
 
 /// Counts nothing.
 impl Events for () {}
 
-/// The open connections of some listeners, and how many there may be.
+/// The open connections of some listeners, and their limit.
 #[derive(Debug)]
 pub struct ConnectionLimit {
-    /// What is limited, for the log.
+    /// The name of the limited connections, for the log.
     name: &'static str,
     max: usize,
     max_per_address: usize,
@@ -78,7 +84,7 @@ pub struct ConnectionLimit {
     shared: Arc<Shared>,
 }
 
-/// An admitted connection. Dropped, it makes room for another.
+/// An admitted connection. Dropping it returns the permit.
 #[derive(Debug)]
 pub struct Permit {
     usage: Arc<Usage>,
@@ -86,20 +92,22 @@ pub struct Permit {
     is_active: bool,
 }
 
-/// No room for a connection.
+/// There is no permit for a connection.
 struct Full {
     limit: Limit,
-    /// When another attempt is worth while, though no permit has been given back.
+    /// Time until which another attempt is useful, although no permit has been returned.
     until: Option<Instant>,
 }
 
 impl ConnectionLimit {
-    /// At most `max` connections at once, and `max_per_address` of one address (IPv6: one /64). `name` is for the log.
+    /// At most `max` connections at once, and `max_per_address` of one address (IPv6: one /64).
+    /// `name` is for the log.
     pub fn new(name: &'static str, max: usize, max_per_address: usize, events: Arc<dyn Events>) -> Arc<Self> {
         Self::with_patience(name, max, max_per_address, Duration::ZERO, events)
     }
 
-    /// The same limit, which closes no connection that has been idle for less than `patience`: see [`ConnectionLimit::admit`].
+    /// The same limit, which closes no connection that has been idle for less than `patience`: see
+    /// [`ConnectionLimit::admit`].
     pub fn with_patience(
         name: &'static str,
         max: usize,
@@ -117,18 +125,18 @@ impl ConnectionLimit {
         })
     }
 
-    /// A permit for a connection from `address`, which is `None` where the address may be forged. An idle connection may be
-    /// closed for it.
+    /// Returns a permit for a connection from `address`, which is `None` if the address may be
+    /// forged. An idle connection may be closed for it.
     ///
-    /// Waits for at most `wait` where room is about to come: connections are closing, or will have been idle for long enough.
-    /// Cancel-safe.
+    /// Waits for at most `wait` if a permit will be available: connections are closing, or will
+    /// have been idle for long enough. Cancel-safe.
     ///
     /// # Errors
     /// The limit that is reached: [`Limit::Total`] or [`Limit::Address`].
     pub async fn admit(self: &Arc<Self>, address: Option<IpAddr>, wait: Duration) -> Result<Permit, Limit> {
         let deadline = Instant::now() + wait;
         loop {
-            // Registered before the attempt, so that a permit that is given back meanwhile is not missed.
+            // Registered before the attempt, so that a permit returned meanwhile is not missed.
             let released = self.shared.released.notified();
             let now = Instant::now();
             let full = match self.attempt(address, now) {
@@ -177,7 +185,8 @@ impl ConnectionLimit {
         Ok(permit)
     }
 
-    /// Until when a connection of `host`, which meets `limit`, may wait for room. `None` if none is about to come.
+    /// Time until which a connection of `host`, which has reached `limit`, may wait for a permit.
+    /// `None` if none will be available.
     fn until(&self, table: &Table, host: Option<Host>, limit: Limit, now: Instant) -> Option<Instant> {
         if table.closing >= MAX_CLOSING {
             return Some(now + FAR);
@@ -190,7 +199,7 @@ impl ConnectionLimit {
         Some(self.shared.at(since_ms + self.patience_ms))
     }
 
-    /// Counts and logs that a connection is refused.
+    /// Counts and logs a refused connection.
     fn refuse(&self, limit: Limit, address: Option<IpAddr>, now: Instant) -> Limit {
         let mut table = self.shared.table();
         let notice = table.notices[limit as usize].add(self.shared.ms(now), |notice| notice.refused += 1);
@@ -201,7 +210,8 @@ impl ConnectionLimit {
         limit
     }
 
-    /// Closes some of the connections that have been idle longest, because there are no file descriptors.
+    /// Closes some of the connections that have been idle longest, because there are no file
+    /// descriptors.
     pub fn free_descriptors(&self) {
         for _ in 0..(self.max / DESCRIPTORS).clamp(1, MAX_DESCRIPTORS) {
             let closed = self.shared.table().close_idlest(None, LATEST);
@@ -211,17 +221,17 @@ impl ConnectionLimit {
         }
     }
 
-    /// Connections that are open and were not told to close.
+    /// Number of connections that are open and not closing.
     pub fn open(&self) -> usize {
         self.shared.table().open
     }
 
-    /// Permits that are not kept for addresses without a connection.
+    /// Number of permits that are not reserved for addresses without a connection.
     pub fn unreserved(&self) -> usize {
         self.max - self.max / RESERVE
     }
 
-    /// The limit that a new connection of `host` meets.
+    /// The limit that a new connection of `host` reaches, if any.
     fn limit(&self, table: &Table, host: Option<Host>) -> Option<Limit> {
         let here = host.map_or(0, |host| table.of(host));
         let max = if here == 0 { self.max } else { self.unreserved() };
@@ -244,18 +254,19 @@ impl ConnectionLimit {
                 let limit = self.max_per_address;
                 warn!(
                     of,
-                    address,
-                    limit,
-                    closed,
-                    refused,
-                    "too many from one address: its idle ones are closed, others refused"
+                    address, limit, closed, refused, "address limit reached: its idle ones are closed, others refused"
                 );
             }
             _ => {
                 let limit = self.max;
                 warn!(
                     of,
-                    address, limit, open, closed, refused, "no room for more: idle ones are closed, others refused"
+                    address,
+                    limit,
+                    open,
+                    closed,
+                    refused,
+                    "connection limit reached: idle ones are closed, others refused"
                 );
             }
         }
@@ -280,7 +291,8 @@ impl Permit {
         }
     }
 
-    /// Ends that exchange, if it has begun: the connection is idle since `since`, unless there are other exchanges.
+    /// Ends that exchange, if it has begun: the connection is idle since `since`, unless there are
+    /// other exchanges.
     pub fn set_idle(&mut self, since: Instant) {
         if mem::take(&mut self.is_active) {
             self.usage.end(since);

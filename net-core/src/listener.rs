@@ -1,4 +1,4 @@
-//! Sockets that connections are accepted from.
+//! Sockets to accept connections from.
 
 use std::{
     io,
@@ -14,10 +14,10 @@ use tokio::{
 };
 use tracing::debug;
 
-/// The kernel probes a silent peer after this time, and finds out whether it is gone.
+/// The kernel probes a silent peer after this time, to detect whether it is gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// A socket that connections are accepted from.
+/// A socket to accept connections from.
 pub trait Listener: Send + Sync + 'static {
     /// A connection.
     type Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static;
@@ -25,7 +25,8 @@ pub trait Listener: Send + Sync + 'static {
     /// The next connection and the address of its peer. Cancel-safe.
     fn next(&self) -> impl Future<Output = io::Result<(Self::Socket, SocketAddr)>> + Send;
 
-    /// Limits the bytes that the kernel holds and has not sent, so that urgent bytes need not wait behind them.
+    /// Limits the unsent bytes in the kernel's buffer, so that urgent bytes do not wait behind
+    /// them.
     fn limit_unsent(_socket: &Self::Socket, _bytes: u32) {}
 }
 
@@ -65,10 +66,10 @@ fn tune(socket: &TcpStream) -> io::Result<()> {
     SockRef::from(socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
 }
 
-/// Sockets that listen, in any blocking mode, for the runtime that this is called in.
+/// Registers listening sockets, in any blocking mode, with the current runtime.
 ///
 /// # Errors
-/// One of them cannot be used.
+/// A socket cannot be registered.
 pub fn tcp(listeners: Vec<net::TcpListener>) -> io::Result<Vec<TcpListener>> {
     let adopt = |listener: net::TcpListener| {
         listener.set_nonblocking(true)?;
@@ -80,7 +81,7 @@ pub fn tcp(listeners: Vec<net::TcpListener>) -> io::Result<Vec<TcpListener>> {
 /// The same as [`tcp`], for Unix sockets.
 ///
 /// # Errors
-/// One of them cannot be used.
+/// A socket cannot be registered.
 pub fn unix(listeners: Vec<unix::net::UnixListener>) -> io::Result<Vec<UnixListener>> {
     let adopt = |listener: unix::net::UnixListener| {
         listener.set_nonblocking(true)?;

@@ -1,4 +1,4 @@
-//! How many there may be of something, in all and for each address. Where the limit is reached the next is refused.
+//! Limits of a number, in total and for each address. A share beyond the limit is refused.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::{Host, Limit};
 
-/// A number in all, and a number for each address (IPv6: each /64).
+/// A limit in total, and one for each address (IPv6: each /64).
 #[derive(Debug)]
 pub struct Quota {
     max: usize,
@@ -22,7 +22,7 @@ struct Taken {
     by_host: HashMap<Host, usize>,
 }
 
-/// One of a [`Quota`], given back when dropped.
+/// One share of a [`Quota`], returned when dropped.
 #[derive(Debug)]
 pub struct Share {
     quota: Arc<Quota>,
@@ -30,7 +30,7 @@ pub struct Share {
 }
 
 impl Quota {
-    /// At most `max` in all, and `max_per_address` for each address.
+    /// At most `max` shares in total, and `max_per_address` for each address.
     pub fn new(max: usize, max_per_address: usize) -> Arc<Self> {
         Arc::new(Self {
             max,
@@ -39,7 +39,7 @@ impl Quota {
         })
     }
 
-    /// A share for `address`; `None` for one that counts in all only.
+    /// Takes a share for `address`; `None` counts in the total only.
     ///
     /// # Errors
     /// The limit that is reached: [`Limit::Total`] or [`Limit::Address`].

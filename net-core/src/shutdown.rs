@@ -1,5 +1,6 @@
-//! A flag that is set once and observed by thousands of connections. A check costs one load, so that it may be made for each
-//! response; a task registers for the wake-up once, not at each of its polls.
+//! A flag that is set once and observed by thousands of connections. A check costs one load, so
+//! that it can be made for each response; a task registers for the wake-up once, not at each of its
+//! polls.
 
 use std::{
     future::poll_fn,

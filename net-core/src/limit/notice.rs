@@ -1,4 +1,4 @@
-//! When the log has a line about a limit, and what the line says.
+//! Limits the log lines about a limit, and collects their numbers.
 
 use std::mem;
 
@@ -14,7 +14,7 @@ pub(super) struct Notice {
 }
 
 impl Notice {
-    /// Counts an event. Returns the sums since the last line if the log is to have one.
+    /// Counts an event. Returns the sums since the last line if a line is due.
     pub(super) fn add(&mut self, now_ms: u64, count: impl FnOnce(&mut Self)) -> Option<Self> {
         count(self);
         if now_ms < self.next_ms {

@@ -1,4 +1,5 @@
-//! The connections of one limit: how many each host has, which have been idle longest, and whether each is idle.
+//! The connections of one limit: the number of each host, their order by idle time, and the state
+//! of each.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -17,18 +18,19 @@ use tokio::{sync::Notify, time::Instant};
 use super::notice::Notice;
 use crate::Host;
 
-/// Connections that were told to close and have not yet: above `max`, so that a new connection need not wait for them. Where
-/// there are more, it waits.
+/// Limit of connections that are to close and have not yet. They exceed `max`, so that a new
+/// connection need not wait for them; beyond this number it waits.
 pub(super) const MAX_CLOSING: usize = 256;
-/// After so many looks the next idle connection is closed, though another may have been idle longer: the first look at a full
-/// table goes through all that have had an exchange since they were admitted.
+/// After this many examined connections the next idle one is closed, although another may have been
+/// idle longer: the first examination of a full table visits all that have had an exchange since
+/// they were admitted.
 const MAX_LOOKS: usize = 4_096;
-/// What a limit and its connections share.
+/// The state that a limit and its connections share.
 #[derive(Debug)]
 pub(super) struct Shared {
     epoch: Instant,
     table: Mutex<Table>,
-    /// Notified when a permit is given back.
+    /// Notified when a permit is returned.
     pub(super) released: Notify,
 }
 
@@ -85,7 +87,7 @@ impl Table {
         usage
     }
 
-    /// The permit of a connection is given back.
+    /// Returns the permit of a connection.
     pub(super) fn release(&mut self, usage: &Usage) {
         if let Some(since_ms) = usage.listed() {
             self.unlist((since_ms, usage.serial));
@@ -97,12 +99,13 @@ impl Table {
         }
     }
 
-    /// Connections of a host.
+    /// Number of connections of a host.
     pub(super) fn of(&self, host: Host) -> usize {
         self.hosts.get(&host).copied().unwrap_or(0)
     }
 
-    /// Closes an idle connection in favour of one of `host`: one of its own, or any if it has none and `may_be_anothers`.
+    /// Closes an idle connection for one of `host`: one of its own, or any if it has none and
+    /// `may_be_anothers`.
     pub(super) fn close_for(
         &mut self,
         host: Option<Host>,
@@ -119,8 +122,8 @@ impl Table {
         }
     }
 
-    /// Closes the connection, of `host` or of all, that has been idle longest, and not later than `before_ms`. It is not counted
-    /// any more.
+    /// Closes the connection, of `host` or of all, that has been idle longest, but not one idle
+    /// since later than `before_ms`. It does not count any more.
     pub(super) fn close_idlest(&mut self, host: Option<Host>, before_ms: u64) -> Option<Arc<Usage>> {
         for look in 0..2 * MAX_LOOKS {
             let age = self.oldest(host).filter(|&(since_ms, _)| since_ms <= before_ms)?;
@@ -139,7 +142,7 @@ impl Table {
         None
     }
 
-    /// The first that is listed, of `host` or of all.
+    /// The first listed one, of `host` or of all.
     pub(super) fn oldest(&self, host: Option<Host>) -> Option<Age> {
         match host {
             Some(host) => {
@@ -185,22 +188,23 @@ impl Table {
 
 /// The use of one connection.
 ///
-/// Its state is one word, from the low end: 40 bits of milliseconds after the epoch when it became idle, 22 bits that count
-/// exchanges, [`UNLISTED`], [`CLOSED`].
+/// Its state is one word, from the low end: 40 bits of milliseconds after the epoch when it became
+/// idle, 22 bits that count exchanges, [`UNLISTED`], [`CLOSED`].
 #[derive(Debug)]
 pub struct Usage {
     state: AtomicU64,
     /// The task that serves the connection.
     waker: Mutex<Option<Waker>>,
-    /// Of its address, if that is known to be its own.
+    /// The host of its address, if the address is validated.
     host: Option<Host>,
     serial: u64,
-    /// The time under which it is listed, [`NOT_LISTED`], or [`GONE`]. Used under the table's lock alone.
+    /// The time under which it is listed, [`NOT_LISTED`], or [`GONE`]. Used only under the table's
+    /// lock.
     listed: AtomicU64,
     shared: Arc<Shared>,
 }
 
-/// An exchange on a connection, which is active for as long as this lives.
+/// An exchange on a connection; the connection is active while it lives.
 #[derive(Debug)]
 pub struct InFlight(Arc<Usage>);
 
@@ -237,7 +241,8 @@ impl Usage {
         }
     }
 
-    /// Begins an exchange: a request is whole, or written bytes wait for the peer. False if the connection is to close.
+    /// Begins an exchange: a request is complete, or written bytes wait for the peer. Returns false
+    /// if the connection is to close.
     pub fn begin(&self) -> bool {
         let begin = |state: u64| (state & CLOSED == 0).then_some(state + EXCHANGE);
         self.state
@@ -245,7 +250,7 @@ impl Usage {
             .is_ok()
     }
 
-    /// Ends an exchange that was begun. With the last one the connection is idle, since `now`.
+    /// Ends an exchange. After the last one the connection is idle, since `now`.
     pub fn end(self: &Arc<Self>, now: Instant) {
         let now_ms = self.shared.ms(now);
         let end = |state: u64| {
@@ -254,7 +259,7 @@ impl Usage {
                 _ => state - EXCHANGE,
             })
         };
-        // It is never closed while an exchange lasts, so this cannot undo that.
+        // A connection is never closed during an exchange, so this cannot undo that.
         let before = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, end);
         let before = before.unwrap_or_else(|state| state);
         if before & (EXCHANGES | UNLISTED) == EXCHANGE | UNLISTED {
@@ -267,12 +272,13 @@ impl Usage {
         self.begin().then(|| InFlight(Arc::clone(self)))
     }
 
-    /// Whether the connection is to close to make room.
+    /// Whether the connection is to close for another.
     pub fn is_closed(&self) -> bool {
         self.state.load(Ordering::Acquire) & CLOSED != 0
     }
 
-    /// Waits until the connection is to close. The task that waits is woken; it must stay the same.
+    /// Waits until the connection is to close. Always the same task must wait: only its waker is
+    /// kept.
     pub async fn closed(&self) {
         let mut is_registered = false;
         poll_fn(|cx| match mem::replace(&mut is_registered, true) {
@@ -283,7 +289,7 @@ impl Usage {
         .await;
     }
 
-    /// Ready if the connection is to close; else the task is woken when it is.
+    /// Ready if the connection is to close; otherwise the task is woken when it is.
     pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
         if waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
@@ -326,7 +332,7 @@ impl Usage {
         (listed < GONE).then_some(listed)
     }
 
-    /// Notes that it is listed under `since_ms`. False if it is listed already, or gone.
+    /// Records that it is listed under `since_ms`. Returns false if it is listed already, or gone.
     fn set_listed(&self, since_ms: u64) -> bool {
         let is_unlisted = self.listed.load(Ordering::Relaxed) == NOT_LISTED;
         if is_unlisted {
@@ -339,7 +345,7 @@ impl Usage {
         self.listed.store(NOT_LISTED, Ordering::Relaxed);
     }
 
-    /// Notes that its permit is gone, so that it is never listed again.
+    /// Records that its permit is gone, so that it is never listed again.
     fn set_gone(&self) {
         self.listed.store(GONE, Ordering::Relaxed);
     }

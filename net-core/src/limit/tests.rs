@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A limit at whose clock each step is a millisecond later.
+/// A limit with a clock that advances by a millisecond at each step.
 struct Stage {
     limit: Arc<ConnectionLimit>,
     now: Instant,
@@ -62,7 +62,7 @@ fn an_address_that_has_idle_connections_displaces_its_own() {
     let [a, b, c] = [1, 2, 2].map(|last| stage.admit(last).unwrap());
     let d = stage.admit(2).unwrap();
     assert_eq!(closed([&a, &b, &c, &d]), [false, true, false, false]);
-    // Those of address 2 are active now: it takes the place of another.
+    // Those of address 2 are active now: another is displaced.
     assert!(c.usage().begin() && d.usage().begin());
     let e = stage.admit(2).unwrap();
     assert_eq!(closed([&a, &c, &d, &e]), [true, false, false, false]);
@@ -76,7 +76,7 @@ fn a_connection_with_an_answer_on_its_way_is_never_displaced() {
     assert_eq!(stage.admit(3).unwrap_err(), Limit::Total);
     a.usage().end(stage.step());
     assert_eq!(stage.admit(3).unwrap_err(), Limit::Total);
-    // What was found active is found again when it is idle.
+    // A connection found active is found again when it is idle.
     a.usage().end(stage.step());
     let c = stage.admit(3).unwrap();
     assert_eq!(closed([&a, &b, &c]), [true, false, false]);
@@ -135,7 +135,7 @@ fn idle_connections_of_few_addresses_keep_nobody_out() {
         let permit = stage.admit(last).unwrap();
         assert!(permit.usage().begin());
         newcomers.push(permit);
-        // The crowd comes back all the time, and displaces itself; those that were told to close do so soon.
+        // The crowd returns all the time, and displaces itself; those that are to close do so soon.
         let last = last % 12;
         crowd.push(stage.admit(last).unwrap());
         crowd.retain(|permit| !permit.usage().is_closed());
@@ -222,7 +222,7 @@ fn all_is_forgotten_of_connections_that_have_gone() {
     permits.clear();
     assert!(stage.admit(3).is_ok() && stage.admit(3).is_ok() && stage.admit(3).is_ok());
     drop(late);
-    // An answer may be given up after its connection has gone.
+    // A response may be cancelled after its connection has gone.
     usage.end(stage.step());
     let table = stage.limit.shared.table();
     assert_eq!((table.open, table.closing, table.hosts.len()), (0, 0, 0));
@@ -248,7 +248,7 @@ fn the_task_of_a_displaced_connection_is_woken() {
     assert!(permit.usage().poll_closed(&mut cx).is_ready());
 }
 
-/// A connection as the policy's text has it.
+/// A connection as the policy describes it.
 struct Modelled {
     host: u8,
     exchanges: u32,
