@@ -1,6 +1,7 @@
-//! No payload is copied between the RTMP message and the HTTP body: what a protocol is handed to write is the memory that the chunk
-//! reader gathered the message into. The daemon's path runs in this process, between a publisher's socket and the router's answers,
-//! under an allocator that counts.
+//! No payload is copied between the RTMP message and the HTTP body: the bytes that a protocol is
+//! given to write are in the memory into which the chunk reader gathered the message. The daemon's
+//! path runs in this process, between a publisher's socket and the router's responses, under an
+//! allocator that counts.
 
 use std::{
     sync::Arc,
@@ -23,10 +24,10 @@ use tokio::sync::{Mutex, MutexGuard};
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What FLV puts before an access unit of H.264.
+/// Length of FLV's header before an access unit of H.264.
 const TAG_HEADER: usize = 5;
 
-/// One test at a time: the counts are the process'.
+/// One test at a time, because the counts are those of the process.
 async fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::const_new(());
     ALONE.lock().await
@@ -44,7 +45,7 @@ fn publish(path: &Path, stream: &Stream, length: Duration) -> JoinHandle<Result<
 async fn what_is_written_to_a_viewer_is_the_memory_that_the_message_was_gathered_into() {
     let _alone = alone().await;
     let stream = Stream::new(BITRATE_BPS);
-    // All key frames are of one length, and nothing else is of the length of their messages.
+    // All key frames have one length, and no other data have the length of their messages.
     let key = stream
         .tags
         .iter()
@@ -60,7 +61,8 @@ async fn what_is_written_to_a_viewer_is_the_memory_that_the_message_was_gathered
 
     let mut written: Vec<Bytes> = Vec::new();
     let parts = async |body: Vec<origin_http::Data>| {
-        // A part is one frame: `moof` and the header of `mdat` in a piece of their own, then the access units.
+        // A part is one frame: `moof` and the header of `mdat` in a piece of their own, then the
+        // access units.
         assert_eq!(body.len(), 1);
         written.extend(body[0].pieces().into_iter().skip(1));
         written.len() < 180
@@ -96,12 +98,13 @@ async fn the_whole_path_allocates_at_most_a_tenth_beside_the_payload() {
     let _alone = alone().await;
     let path = Path::start(WINDOW).unwrap();
     let mut announcements = path.hub.announcements();
-    // As many bytes a second as make the runtime's own allocations small beside them; a copy of any would show.
+    // The bit rate is so high that the runtime's own allocations are small in comparison; a copy of
+    // any payload would show.
     let publisher = publish(&path, &Stream::new(8 * BITRATE_BPS), Duration::from_secs(10));
     let live = path.live(&mut announcements).await;
     let received = || -> u64 { path.hub.broadcasts()[0].tracks().iter().map(|track| track.bytes).sum() };
     let counted = async {
-        // Buffers and lists have their sizes.
+        // Buffers and lists have reached their sizes.
         tokio::time::sleep(Duration::from_secs(3)).await;
         let (before, payload_before) = (Count::now(), received());
         tokio::time::sleep(Duration::from_secs(5)).await;

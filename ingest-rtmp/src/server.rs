@@ -1,4 +1,4 @@
-//! The listeners: accept connections within the limits, and wait for all of them when told to stop.
+//! The listeners: accept connections within the limits, and wait at shutdown until all have closed.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -22,13 +22,13 @@ use crate::{
 /// The sockets to accept from; they listen, in any blocking mode.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    /// RTMP in the clear.
+    /// RTMP without TLS.
     pub rtmp: Vec<std::net::TcpListener>,
-    /// RTMP in TLS.
+    /// RTMP over TLS.
     pub rtmps: Vec<std::net::TcpListener>,
 }
 
-/// An RTMP server that is not yet serving.
+/// An RTMP server that is not serving yet.
 pub struct Server {
     rtmp: Vec<TcpListener>,
     rtmps: Vec<(TcpListener, Arc<Tls>)>,
@@ -37,10 +37,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server on `listeners`, inside a tokio runtime. `certificates` are what RTMPS shows.
+    /// Creates a server on `listeners`; call it inside a tokio runtime. RTMPS presents
+    /// `certificates`.
     ///
     /// # Errors
-    /// `InvalidInput` if a value of `config` is out of its range, or there are sockets for RTMPS and no certificates.
+    /// `InvalidInput` if a value of `config` is out of range, or if there are sockets for RTMPS and
+    /// no certificates.
     pub fn new(
         config: &Config,
         listeners: Listeners,
@@ -86,8 +88,10 @@ impl Server {
 
     /// Serves until `retire` or `shutdown`.
     ///
-    /// After `retire` nothing more is accepted, publishers that understand it are asked to connect again, and all are served as long as they
-    /// stay. After `shutdown` all peers are told to go. Returns when they have: after `shutdown`, within the write limit and a second.
+    /// After `retire` no connection is accepted, and publishers that support it are asked to
+    /// reconnect; all are served until they leave. After `shutdown` all peers are disconnected.
+    /// Returns when all connections have closed: after `shutdown`, within the write limit and a
+    /// second.
     pub async fn serve(self, retire: CancellationToken, shutdown: CancellationToken) {
         let Self {
             rtmp,
@@ -108,7 +112,7 @@ impl Server {
             };
             tasks.spawn(acceptor.accept(retire.clone(), shutdown.clone()));
         }
-        // There may be no listener, which is no reason to end.
+        // Without listeners the server still runs until it is stopped.
         tokio::select! {
             () = retire.cancelled() => {}
             () = shutdown.cancelled() => {}
@@ -119,10 +123,10 @@ impl Server {
     }
 }
 
-/// One socket that is accepted from.
+/// One socket to accept from.
 struct Acceptor {
     listener: TcpListener,
-    /// If its connections are private.
+    /// Present for RTMPS.
     tls: Option<Arc<Tls>>,
     context: Arc<Context>,
     limit: Arc<ConnectionLimit>,
@@ -148,7 +152,7 @@ impl Acceptor {
         net_core::accept(&self.listener, &self.limit, stop, serve).await;
     }
 
-    /// The life of a connection.
+    /// Serves a connection from its start to its end.
     fn serve(
         &self,
         socket: TcpStream,
@@ -174,7 +178,8 @@ impl Acceptor {
     }
 }
 
-/// The TLS handshake of a connection; none if there was none, which is counted and logged here.
+/// Performs the TLS handshake of a connection. `None` if it failed, which is counted and logged
+/// here.
 async fn shake_hands(
     socket: TcpStream,
     peer: SocketAddr,
@@ -200,7 +205,7 @@ async fn shake_hands(
     };
     context.metrics.close(Cause::Tls);
     match err.kind() {
-        // It went away, as what only looks whether the port is open does.
+        // The peer closed the connection, as a check for an open port does.
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => debug!(%err, "no TLS handshake"),
         _ => context.reports.failed(peer, None, Cause::Tls, &err, connection::now()),
     }
