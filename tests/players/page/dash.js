@@ -1,4 +1,5 @@
-// dash.js. It turns its low-latency mode on by itself where the manifest says availabilityTimeComplete="false".
+// dash.js. It enables its low-latency mode on its own if the manifest has
+// availabilityTimeComplete="false".
 
 window.start = (url, options) => {
   const { events } = dashjs.MediaPlayer;

@@ -1,4 +1,5 @@
-// hls.js in its low-latency mode, catching up as low-latency pages do; every error event counts, the ones it recovers from too.
+// hls.js in its low-latency mode, catching up as low-latency pages do. Every error event counts,
+// also those that it recovers from.
 
 window.start = (url, options) => {
   const video = document.getElementById('video');

@@ -1,11 +1,12 @@
-// Watches one video element: start-up, stalls, jumps, changing pictures, and with `Strip` what the pictures say of themselves.
+// Observes one video element: start-up, stalls, jumps, changes of the picture, and with `Strip` the
+// data drawn into the pictures.
 
 (() => {
   const PROGRESS_EVERY_MS = 50;
   const PICTURE_EVERY_MS = 200;
   const STATE_EVERY_MS = 1000;
   const STALL_AFTER_MS = 350;
-  // A position that runs this far ahead of the clock was set, not played.
+  // A position that is this far ahead of the clock was set, not played.
   const JUMP_S = 0.4;
 
   let video = null;
@@ -26,7 +27,7 @@
   const reported = [];
   const switches = [];
   const states = [];
-  // All of them: the page's own list ends after 250.
+  // All requests: the page's own list ends after 250.
   const resources = [];
   new PerformanceObserver((list) => {
     for (const { name, nextHopProtocol } of list.getEntries()) resources.push({ url: name, protocol: nextHopProtocol });
@@ -51,7 +52,7 @@
     }
   }
 
-  // What the player has and thinks, to understand a report by.
+  // The player's state, for the reader of a report.
   function sampleState() {
     const { buffered, currentTime: position } = video;
     const ends = Array.from({ length: buffered.length }, (_, range) => buffered.end(range));
@@ -111,7 +112,7 @@
     errors.push({ at_s: seconds(performance.now()), source, fatal, message });
   }
 
-  // What a page of ours says of the channel, in `data-state` of its body.
+  // The channel's state that the watch page shows, in `data-state` of its body.
   const pageStates = [];
   new MutationObserver(() => {
     const state = document.body?.dataset.state;
@@ -120,14 +121,15 @@
     window.tell?.({ event: 'page', state });
   }).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ['data-state'] });
 
-  // To who started the page, while it plays.
+  // Sent to the process that opened the page, during playback.
   function tell(event, height = null) {
     window.tell?.({ event, height });
   }
 
   window.probe = {
-    /// `handle.latency()` is what the player says, in seconds, and `handle.estimate()` of the network, in bits a second;
-    /// `handle.level(height)` holds it to the rendition of that height, or to none with null.
+    /// `handle.latency()` returns the player's latency in seconds, and `handle.estimate()` its
+    /// estimate of the network in bits a second; `handle.level(height)` holds the player to the
+    /// rendition of that height, or to none with null.
     watch(element, options, handle = {}) {
       video = element;
       player = { ...player, ...handle };
@@ -150,7 +152,7 @@
 
     started: () => startedAt !== null,
 
-    /// Whether the page has said these states, in this order, whatever it said in between.
+    /// Whether the page has shown these states, in this order, whatever others between them.
     passed(states) {
       let next = 0;
       for (const { state } of pageStates) if (state === states[next]) next++;
@@ -159,10 +161,10 @@
 
     level: (height) => player.level(height),
 
-    /// An error that the player tells of: where it comes from, whether it is the end, and what it says.
+    /// An error that the player reports: its source, whether it is fatal, and its message.
     failed: fail,
 
-    /// The player says that it goes on with the rendition of this height.
+    /// The player reports that it continues with the rendition of this height.
     switched(to) {
       const from = switches.at(-1)?.to ?? null;
       if (from !== to) switches.push({ at_s: seconds(performance.now()), from, to });
@@ -180,14 +182,14 @@
         startup_ms: startedAt === null ? null : Math.round(startedAt - loadedAt),
         played_s: played,
         position_s: video.currentTime,
-        // How long before the report the picture last moved on.
+        // Time before the report at which the picture last changed.
         still_for_ms: last === null ? null : performance.now() - last.now,
         ended: video.ended,
         stalls,
         jumps,
         pictures: { sampled, distinct: hashes.size, error: pictureError },
         frames: { shown: quality.totalVideoFrames, dropped: quality.droppedVideoFrames },
-        // Of what is played now.
+        // For the media played now.
         audio_bytes: video.webkitAudioDecodedByteCount ?? null,
         size: { width: video.videoWidth, height: video.videoHeight },
         player_latency_s: said.length === 0 ? null : { p50: quantile(said, 0.5), max: said.at(-1) },

@@ -1,4 +1,4 @@
-// Shaka Player in its low-latency mode, for HLS and DASH alike.
+// Shaka Player in its low-latency mode, for HLS and DASH.
 
 window.start = async (url, options) => {
   const CRITICAL = 2;
@@ -12,14 +12,15 @@ window.start = async (url, options) => {
   const switched = ({ newTrack }) => window.probe.switched(newTrack.height);
   player.addEventListener('adaptation', switched);
   player.addEventListener('variantchanged', switched);
-  // Where many pictures come too late to be shown it bans their rendition for half a minute: here that would say how busy the machine
-  // is, not what was served.
+  // If many pictures are too late to be shown, Shaka bans their rendition for half a minute: in a
+  // test that would measure the load of the machine, not the server.
   player.configure({ streaming: { lowLatencyMode: true }, abr: { droppedFrames: false } });
   window.probe.watch(video, options, {
     latency: () => player.getStats().liveLatency || null,
     estimate: () => player.getStats().estimatedBandwidth || null,
     level: (height) => {
-      // A track that was chosen leaves the choice among those with its codec string alone; a preference for none takes that back.
+      // A selected track restricts the choice to those with its codec string; a preference for none
+      // undoes that.
       player.configure({ abr: { enabled: height === null }, preferredVideo: height === null ? [{}] : [] });
       const found = player.getVariantTracks().find((track) => track.height === height);
       if (found) player.selectVariantTrack(found);

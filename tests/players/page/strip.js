@@ -1,17 +1,18 @@
-// What is burnt into the pictures that a video element shows, and how large they are.
+// The data drawn into the pictures of a video element, and the size of the pictures.
 //
-// The strip: 32 equally wide blocks over the full width of the frame, 1/16 of its height, at the very top; white is 1, the most
-// significant bit comes first. It holds the encoder's Unix time in milliseconds modulo 2^32 (`clock`), or the picture's number
-// (`numbers`, with the frames a second). Blocks are 8 pixels wide in a picture of 256x144: enough for either.
+// The strip has 32 equally wide blocks over the full width of the frame, 1/16 of its height, at the
+// very top. White is 1, and the most significant bit is first. It holds the encoder's Unix time in
+// milliseconds modulo 2^32 (`clock`), or the picture's number (`numbers`, with the frame rate).
+// Blocks are 8 pixels wide in a picture of 256x144, which is enough for both.
 
 (() => {
   const BITS = 32;
   // The clock is read ten times a second, numbers in every picture.
   const CLOCK_EVERY_MS = 100;
-  // A rendition that takes over inside a segment may begin with the picture before the last of the other: browsers go on from the
-  // sound's clock, of which the picture may be ahead.
+  // A rendition that follows another within a segment may begin with the picture before the other's
+  // last one: browsers continue from the audio clock, and the picture may be ahead of it.
   const TAKEN_OVER = 2;
-  // More than these of a kind say nothing new.
+  // Limit of the entries of one kind: further ones add no information.
   const MOST = 20;
 
   window.Strip = class Strip {
@@ -33,7 +34,8 @@
       this.#video = video;
       this.#options = options;
       this.#onSize = onSize;
-      // Not sooner: Chromium's own player then reads all that is listed before it starts, and gives up when that is less than 10 s.
+      // Not earlier: Chromium's own player then reads all listed media before it starts, and gives
+      // up if they are less than 10 s.
       const playing = !video.paused && video.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA;
       if (playing) this.#next();
       else video.addEventListener('playing', () => this.#next(), { once: true });
@@ -75,7 +77,8 @@
       this.#behind.get(height).push((wall - value) | 0);
     }
 
-    // Numbers only grow, and a picture's place in the media says its number in every rendition.
+    // Numbers only increase, and a picture's position in the media determines its number in every
+    // rendition.
     #readNumber(now, mediaTime, height) {
       const numbers = this.#numbers;
       const number = this.#read();
@@ -97,7 +100,7 @@
       this.#astray.push(mediaTime * 1000 - (number * 1000) / this.#options.numbers);
     }
 
-    // The 32 bits, or null where a block is neither black nor white.
+    // The 32 bits, or null if a block is neither black nor white.
     #read() {
       const { videoWidth: width, videoHeight: height } = this.#video;
       const { canvas } = this.#canvas;
@@ -120,7 +123,7 @@
       const astray = this.#astray.toSorted((a, b) => a - b);
       const middle = quantile(astray, 0.5);
       return {
-        // What was shown: the size of the first picture, and each change.
+        // The sizes shown: that of the first picture, and each change.
         shown: this.#sizes,
         glass_to_glass_ms: this.#options.clock
           ? {
@@ -128,7 +131,8 @@
               by_height: Object.fromEntries([...this.#behind].map(([height, samples]) => [height, spread(samples)])),
             }
           : null,
-        // `astray_ms`: how far pictures were from the place in the media that their number says, from the middle of all.
+        // `astray_ms`: the distance of pictures from the position that their number implies,
+        // relative to the median of all.
         numbers: this.#options.numbers
           ? {
               ...this.#numbers,
