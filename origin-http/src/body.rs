@@ -1,6 +1,8 @@
-//! The one body that all protocols send: nothing, a text, a rope of media, a segment that still grows, or what the API says.
+//! The body type of all protocols: empty, a text, a rope of media, a segment that still grows, or a
+//! response of the API.
 //!
-//! What is complete is one frame: its pieces go to the socket in one vectored write, never joined, whatever their number.
+//! Complete content is one frame: its pieces go to the socket in one vectored write and are never
+//! joined, whatever their number.
 
 use std::{
     error::Error as StdError,
@@ -27,17 +29,17 @@ use crate::{
     urgency::Rank,
 };
 
-/// What a body of the API may fail with.
+/// The error of a body of the API.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// An answer's body.
+/// The body of a response.
 #[derive(Debug, Default)]
 pub struct Body {
     content: Content,
-    /// What has come of the content and waits for its turn.
+    /// Content that is available and waits for its turn.
     staged: Option<Chunk>,
     delivery: Option<Arc<Delivery>>,
-    /// Its place among those of its connection, where that is ours to keep: HTTP/2.
+    /// Its membership in the schedule of its connection, for HTTP/2.
     turn: Option<Turn>,
     rank: Rank,
 }
@@ -51,7 +53,7 @@ enum Content {
     Boxed(UnsyncBoxBody<Bytes, BoxError>),
 }
 
-/// One frame's bytes, on their way to a socket.
+/// The bytes of one frame.
 #[derive(Debug)]
 pub struct Data {
     chunk: Chunk,
@@ -64,43 +66,44 @@ enum Chunk {
     Rope(Rope),
 }
 
-/// How far an answer has come, where the protocol itself does not tell: an HTTP/2 stream may stall while its connection goes on.
+/// The progress of a response, for protocols that do not report it: an HTTP/2 stream may stall
+/// while its connection progresses.
 #[derive(Debug, Default)]
 pub(crate) struct Delivery {
     /// Bytes handed to the protocol and not yet sent.
     waiting: AtomicUsize,
     /// Bytes sent.
     sent: AtomicU64,
-    /// There is nothing to hand to the protocol: no more, or not yet.
+    /// There are no bytes to hand to the protocol, now or at all.
     dry: AtomicBool,
-    /// It is we who let it wait.
+    /// The schedule makes it wait.
     held: AtomicBool,
     /// Others need not wait for it (see `schedule`).
     passed_over: AtomicBool,
-    /// Who wants to know when it is over.
+    /// The entry of the access log to complete at its end.
     entry: Option<Entry>,
     /// The connection is not idle before the last byte has been sent.
     in_flight: OnceLock<InFlight>,
 }
 
 impl Delivery {
-    /// Bytes sent so far, if there are others which the peer could take.
+    /// Bytes sent so far, if there are further bytes that the peer could accept.
     pub(crate) fn stalled_at(&self) -> Option<u64> {
         let has_more = self.waiting() > 0 || !self.is_dry();
         (has_more && !self.held.load(Ordering::Relaxed)).then(|| self.sent.load(Ordering::Relaxed))
     }
 
-    /// Bytes in the protocol's hands.
+    /// Bytes in the protocol's buffers.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Whether there is nothing to hand to the protocol: no more, or not yet.
+    /// Whether there are no bytes to hand to the protocol, now or at all.
     pub(crate) fn is_dry(&self) -> bool {
         self.dry.load(Ordering::Relaxed)
     }
 
-    /// Whether it has bytes and it is we who let them wait.
+    /// Whether it has bytes and the schedule makes it wait.
     pub(crate) fn is_held(&self) -> bool {
         self.held.load(Ordering::Relaxed)
     }
@@ -127,12 +130,12 @@ impl Drop for Delivery {
 }
 
 impl Body {
-    /// No bytes.
+    /// A body without bytes.
     pub fn empty() -> Self {
         Self::default()
     }
 
-    /// A segment from its first part to its last, as they come.
+    /// A segment from its first part to its last, sent as the parts appear.
     pub fn growing(follow: Follow) -> Self {
         Self {
             content: Content::Growing(follow),
@@ -152,35 +155,35 @@ impl Body {
         }
     }
 
-    /// Its length, if known before it is sent.
+    /// Its length in bytes, if known before it is sent.
     pub fn len(&self) -> Option<u64> {
         self.size_hint().exact()
     }
 
-    /// Whether it is known to have no bytes (left).
+    /// Whether it is known to have no bytes left.
     pub fn is_empty(&self) -> bool {
         self.len() == Some(0)
     }
 
-    /// How far it comes, from now on.
+    /// Its progress from now on.
     pub(crate) fn delivery(&mut self) -> &Arc<Delivery> {
         self.delivery.get_or_insert_default()
     }
 
-    /// Ends `in_flight` when all of it has been sent, or it is given up.
+    /// Ends `in_flight` when the body has been sent or is dropped.
     pub(crate) fn hold(&mut self, in_flight: InFlight) {
-        // An answer is given to a connection once.
+        // A response is given to a connection only once.
         let _ = self.delivery().in_flight.set(in_flight);
     }
 
-    /// Completes `entry` when all of it has been sent, or it is given up.
+    /// Completes `entry` when the body has been sent or is dropped.
     pub(crate) fn log(&mut self, entry: Entry) {
         let mut delivery = Delivery::default();
         delivery.entry = Some(entry);
         self.delivery = Some(Arc::new(delivery));
     }
 
-    /// Its place among the bodies of its connection.
+    /// Its rank among the bodies of its connection.
     pub(crate) fn rank(&self) -> Rank {
         self.rank
     }
@@ -189,7 +192,7 @@ impl Body {
         self.rank = rank;
     }
 
-    /// From now on it takes turns with the others of its connection, if it has more than a frame.
+    /// From now on it takes turns with the others of its connection, if it is larger than a frame.
     pub(crate) fn schedule(&mut self, schedule: &Arc<Schedule>) {
         if self.len().is_none_or(|len| len > schedule::FRAME) {
             let rank = self.rank;
@@ -197,7 +200,7 @@ impl Body {
         }
     }
 
-    /// There is nothing to hand over: no more, or not yet.
+    /// Records that there are no bytes to hand over, now or at all.
     fn rest(&mut self, ended: bool) {
         if let Some(delivery) = &self.delivery {
             delivery.dry.store(true, Ordering::Relaxed);
@@ -311,7 +314,7 @@ impl HttpBody for Body {
 }
 
 impl Content {
-    /// What comes next, never empty.
+    /// The next frame, never empty.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, BoxError>>> {
         let chunk = match self {
             Self::Empty => None,
@@ -324,7 +327,7 @@ impl Content {
                     // An empty chunk would end a chunked body (RFC 9112 7.1).
                     Some(Ok(rope)) if rope.is_empty() => {}
                     Some(Ok(rope)) => break Some(Chunk::Rope(rope)),
-                    // The connection ends short: what was sent must not pass for the whole.
+                    // The connection is cut, so that the peer does not take the body for complete.
                     Some(Err(gone)) => {
                         *self = Self::Empty;
                         return Poll::Ready(Some(Err(gone.into())));
@@ -398,7 +401,7 @@ impl Drop for Data {
 }
 
 impl Chunk {
-    /// Its first `len` bytes, which it does not have any more.
+    /// Removes and returns its first `len` bytes.
     fn split_to(&mut self, len: usize) -> Self {
         match self {
             Self::Bytes(bytes) => Self::Bytes(bytes.split_to(len)),

@@ -1,7 +1,8 @@
-//! One TCP connection: which protocol it speaks, the machine for it, its limits, and its end.
+//! One TCP connection: protocol detection, the implementation of its protocol, its limits, and its
+//! end.
 //!
-//! Plain requests of HTTP/1.1 are answered by `http1`. All else is parsed by hyper, whole; a request that can be read in two ways is refused
-//! there or by the router.
+//! `http1` serves plain requests of HTTP/1.1. hyper parses all others; a request with an ambiguous
+//! reading is refused there or by the router.
 
 use std::{
     convert::Infallible,
@@ -54,41 +55,45 @@ use crate::{
     tls,
 };
 
-/// Requests are short: what a client may send ahead on a stream, and on a connection (RFC 9113 6.9).
+/// Flow-control windows in bytes, of a stream and of a connection (RFC 9113 6.9). Requests are
+/// short.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// What HTTP/2 gathers for one stream beyond what its peer takes.
+/// Bytes that HTTP/2 buffers for one stream beyond its peer's window.
 const SEND_BUFFER: usize = 1 << 20;
-/// Streams that a peer has reset before we have looked at them, and streams that we have reset for their errors, until the connection is
-/// ended: rapid reset (CVE-2023-44487), and making us reset (CVE-2025-8671).
+/// Limits of streams that a peer has reset before they were processed, and of streams that this
+/// server has reset for their errors. Beyond them the connection ends: rapid reset
+/// (CVE-2023-44487), and provoked resets (CVE-2025-8671).
 const MAX_RESETS: usize = 20;
 const MAX_ERRORS: usize = 256;
-/// HTTP/2 peers that are silent are asked whether they live.
+/// Interval of pings to silent HTTP/2 peers.
 const PING: Duration = Duration::from_secs(20);
-/// How often an HTTP/1 connection is looked at in the time for which it may be without a request.
+/// Number of inspections of an HTTP/1 connection during the time for which it may be without a
+/// request.
 const LOOKS: u32 = 4;
-/// The least that HTTP/1 needs to buffer; also what one read may bring.
+/// The minimum buffer that hyper needs for HTTP/1; also the limit of one read.
 const BUFFER: usize = 64 << 10;
 
-/// What connections share.
+/// The state that connections share.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) router: Arc<Router>,
     pub(crate) config: Config,
-    /// Whether they are of our own processes.
+    /// Whether the peers are processes of this daemon.
     pub(crate) ours: bool,
-    /// Where HTTP/2 streams run.
+    /// The tasks of HTTP/2 streams.
     pub(crate) tasks: TaskTracker,
-    /// Ask peers to go elsewhere, and serve them as long as they stay.
+    /// Asks peers to reconnect elsewhere, and serves them until they leave.
     pub(crate) retire: Shutdown,
-    /// Finish what has begun.
+    /// Finishes the requests in progress.
     pub(crate) drain: Shutdown,
-    /// Where else the same is to be had: HTTP/3 (RFC 7838). For answers over TLS.
+    /// The address of HTTP/3 (RFC 7838), for responses over TLS.
     pub(crate) alt_svc: Option<HeaderValue>,
 }
 
 impl Context {
-    /// The router's answer to a request of `peer`, which came over TLS if `secure`; `early`: before the handshake was over.
+    /// The router's response to a request of `peer`, over TLS if `secure`. `early`: it arrived
+    /// before the handshake was complete.
     pub(crate) fn answer<B>(&self, request: Request<B>, peer: SocketAddr, secure: bool, early: bool) -> Answering<'_>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
@@ -105,8 +110,8 @@ impl Context {
     }
 }
 
-/// Serves one connection to its end; over TLS if there is a `tls`. Its exchanges are told to `usage`, which may end it
-/// while it is idle.
+/// Serves one connection to its end, over TLS if there is a `tls`. `usage` counts its exchanges,
+/// and may end it while it is idle.
 pub(crate) async fn serve<S>(
     mut socket: S,
     peer: SocketAddr,
@@ -187,7 +192,7 @@ pub(crate) async fn serve<S>(
     }
 }
 
-/// Written bytes that the peer has not taken: an exchange of the connection.
+/// Written bytes that the peer has not accepted; they count as an exchange of the connection.
 struct Unsent<'a> {
     usage: &'a Arc<Usage>,
     is_begun: bool,
@@ -198,7 +203,7 @@ impl<'a> Unsent<'a> {
         Self { usage, is_begun: false }
     }
 
-    /// Whether there are some now.
+    /// Sets whether there are such bytes.
     fn set(&mut self, some: bool) {
         if some == self.is_begun {
             return;
@@ -216,18 +221,20 @@ impl Drop for Unsent<'_> {
     }
 }
 
-/// How requests come in.
+/// The transport of requests.
 #[derive(Debug)]
 enum Via {
-    /// As they are.
+    /// TCP without TLS.
     Plain,
-    /// Over TLS; `early` until the handshake is done.
+    /// TLS; `early` is true until the handshake is complete.
     Tls { early: Arc<AtomicBool> },
 }
 
-/// Speaks HTTP on a connection whose protocol is known. `flush` sends what the socket has gathered; pending while that is not done.
+/// Serves HTTP on a connection whose protocol is known. `flush` sends the bytes that the socket has
+/// gathered, and is pending until they are sent.
 ///
-/// Each machine is in memory of its own: what waits for a part has no room for TLS or HTTP/2 in it, for thousands are woken at once.
+/// Each protocol's future is in a separate allocation: a task that waits for a part holds no memory
+/// for TLS or HTTP/2, and thousands are woken at once.
 async fn speak<S>(
     socket: Socket<S>,
     mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
@@ -268,7 +275,7 @@ async fn speak<S>(
     Box::pin(speak_all(socket, flush, peer, protocol, via, context, usage)).await;
 }
 
-/// Speaks all of HTTP/1 or HTTP/2, by hyper's machines.
+/// Serves HTTP/1 or HTTP/2 with hyper.
 async fn speak_all<S>(
     socket: Socket<S>,
     mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
@@ -306,7 +313,8 @@ async fn speak_all<S>(
             let max_header_bytes = usize::try_from(config.max_header_bytes).unwrap_or(usize::MAX);
             let mut builder = http1::Builder::new();
             builder
-                // hyper's would be a timer for each head. Ours: the socket's for one that dribbles in, and a look now and then.
+                // hyper would use a timer for each head. Here the socket has a timer for a slow
+                // head, and the connection is inspected at intervals.
                 .header_read_timeout(None)
                 .max_headers(usize::try_from(config.max_headers).unwrap_or(usize::MAX))
                 .max_header_size(max_header_bytes)
@@ -353,8 +361,9 @@ async fn speak_all<S>(
     }
 }
 
-/// Drives a connection, tells it when to finish, and looks at it now and then: one without any request is found by that, and where the
-/// protocol does not make one answer wait for another, one that is not taken.
+/// Drives a connection, ends it at shutdown, and inspects it at intervals. The inspection detects a
+/// connection without a request, and, in protocols whose responses do not wait for each other, a
+/// response that is not accepted.
 async fn run<C>(
     connection: C,
     mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
@@ -375,7 +384,7 @@ where
     let mut look = interval_at(Instant::now() + pace, pace);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut draining = false;
-    // HTTP/1 is told in its next answer.
+    // HTTP/1 announces it in its next response.
     let mut retired = protocol == Protocol::Http1;
     let mut begun = 0;
     let mut quiet_since = None;
@@ -383,9 +392,10 @@ where
     let mut closed = pin!(usage.closed());
     loop {
         tokio::select! {
-            // What the protocol has written goes out when it has done all that it can for now.
+            // Bytes that the protocol has written are sent when it has done all that it can for
+            // now.
             ended = poll_fn(|cx| {
-                // While more answers are being made they are written together.
+                // While more responses are being made, they are gathered.
                 if protocol == Protocol::Http2 && activity.is_busy() {
                     ready!(rest.poll(cx));
                 }
@@ -400,7 +410,7 @@ where
             () = &mut closed => {
                 debug!("closed while idle: another needs its place");
                 connection.as_mut().graceful_shutdown();
-                // A peer that does not take the farewell is not waited for.
+                // The last bytes are not waited for if the peer does not accept them.
                 return poll_fn(|cx| match (connection.as_mut().poll(cx), flush(cx)) {
                     (Poll::Ready(ended), _) => Poll::Ready(ended),
                     (Poll::Pending, _) => Poll::Ready(Ok(())),
@@ -417,7 +427,7 @@ where
             }
             now = look.tick() => {
                 let deliveries = activity.inspect(pace);
-                // HTTP/1's one answer at a time is judged by the socket.
+                // HTTP/1 has one response at a time, which the socket's limit covers.
                 if deliveries == Deliveries::Stalled && protocol == Protocol::Http2 {
                     context.router.metrics().refuse(Reason::Write);
                     return Ok(());
@@ -434,7 +444,7 @@ where
     }
 }
 
-/// Answers the requests of one connection.
+/// Produces the responses of one connection.
 struct Requests {
     context: Arc<Context>,
     activity: Arc<Activity>,
@@ -451,10 +461,10 @@ impl Requests {
         let early = matches!(&self.via, Via::Tls { early } if early.load(Ordering::Acquire));
         let secure = matches!(self.via, Via::Tls { .. });
         let mut answering = self.context.answer(request, self.peer, secure, early);
-        // A connection whose requests are incomplete is idle.
+        // A connection with incomplete requests only counts as idle.
         answering.whole().await;
         let Some(in_flight) = self.usage.exchange() else {
-            // The connection ends before this could be sent.
+            // The connection ends before this can be sent.
             return Ok(answer::refuse(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "closing\n",
@@ -468,7 +478,8 @@ impl Requests {
             Protocol::Http2 => {
                 response.body_mut().schedule(&self.schedule);
             }
-            // The next request finds another process: closing between requests could cross one on its way.
+            // The next request reaches another process. Closing between requests could cross one in
+            // transit.
             Protocol::Http1 if self.context.retire.is_triggered() => {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
@@ -484,7 +495,7 @@ impl Requests {
     }
 }
 
-/// Runs HTTP/2 streams where they are waited for.
+/// Runs HTTP/2 streams in the task tracker that is waited for at shutdown.
 #[derive(Clone)]
 struct Spawn(TaskTracker);
 
@@ -494,7 +505,7 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, stream: F) {
-        // A task of its own for each request: what nobody reads is not carried along.
+        // Each request is a task. Without a reader of the log, no span is created.
         if LevelFilter::current() < LevelFilter::DEBUG {
             self.0.spawn(stream);
         } else {

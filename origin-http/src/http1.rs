@@ -1,8 +1,10 @@
-//! HTTP/1.1 as players and caches speak it: one plain request after the other, each answered from memory. The first that is not plain ends
-//! this, and the connection goes on in hyper's machine, which gets it with all that was read.
+//! HTTP/1.1 for players and caches: plain requests one after the other, each served from memory.
+//! The first request that is not plain ends this; the connection continues in hyper, with all bytes
+//! read so far.
 //!
-//! What waits here is small, since thousands wait for one part: no buffer, no timer for its wait, and when its part comes it looks at nothing
-//! else before its answer is written. RFC 9112; heads are `head`'s.
+//! A waiting connection is small, because thousands wait for one part: it holds no buffer and no
+//! timer for its wait, and when its part appears, the response is written before anything else is
+//! checked. RFC 9112; heads are in `head`.
 
 mod head;
 
@@ -36,17 +38,19 @@ use crate::{
     socket::Socket,
 };
 
-/// What one read may bring.
+/// Limit of one read in bytes.
 const READ: usize = 16 << 10;
-/// An answer that is no longer is written in one piece: going through a list of pieces takes the kernel longer than the copy.
+/// A response up to this size in bytes is written as one piece: the kernel needs more time for a
+/// list of pieces than the copy takes.
 const SMALL: usize = 4 << 10;
-/// Pieces of one write.
+/// Limit of pieces in one vectored write.
 const PIECES: usize = 64;
 const CRLF: &[u8] = b"\r\n";
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 thread_local! {
-    /// What is read and what is written pass through here: connections that wait hold no buffers, and this is in the processor's cache.
+    /// Shared buffers for reading and writing: waiting connections hold none, and these stay in the
+    /// processor's cache.
     static READING: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
     static WRITING: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
@@ -54,17 +58,18 @@ thread_local! {
 /// A connection between requests.
 struct Connection<'a, S> {
     socket: Socket<S>,
-    /// What has been read, and not yet taken as a request.
+    /// Bytes read and not yet taken as a request.
     input: BytesMut,
     alarm: Alarm,
     context: &'a connection::Context,
     usage: &'a Arc<Usage>,
 }
 
-/// Serves plain requests of `peer`, over TLS if `secure`; `alt_svc` stands in each answer. What is left when one comes that is not plain: for another machine.
+/// Serves plain requests of `peer`, over TLS if `secure`; each response has `alt_svc`. Returns the
+/// bytes read when a request arrives that is not plain, for hyper.
 ///
 /// # Errors
-/// The connection is lost, or its peer did not keep to the limits.
+/// The connection is lost, or its peer exceeded a limit.
 pub(crate) async fn serve<S>(
     socket: Socket<S>,
     peer: SocketAddr,
@@ -83,16 +88,16 @@ where
         context,
         usage,
     };
-    // Each wakes this task when it is told; whether it was, is asked where it matters.
+    // Each wakes this task when it is triggered; its state is checked where it matters.
     let mut drain = pin!(context.drain.triggered());
     poll_fn(|cx| Poll::Ready((drain.as_mut().poll(cx).is_ready(), usage.poll_closed(cx).is_ready()))).await;
     loop {
         let (answering, to_head) = match connection.request().await? {
-            // Its place was given to another while it was idle.
+            // The connection was closed for another while it was idle.
             Some(Head::Plain(_)) if !usage.begin() => break,
             Some(Head::Plain(request)) => {
                 let to_head = request.method() == Method::HEAD;
-                // Early data or not: a plain request reads.
+                // A plain request is safe, so early data needs no special treatment.
                 (context.answer(request, peer, secure, false), to_head)
             }
             Some(Head::Other) => {
@@ -108,13 +113,13 @@ where
         if last {
             break;
         }
-        // Who asks ahead for much is answered in turns with others.
+        // A peer with many pipelined requests takes turns with others.
         consume_budget().await;
         connection.alarm.quiet_since = Instant::now();
         usage.end(connection.alarm.quiet_since);
     }
     poll_fn(|cx| match Pin::new(&mut connection.socket).poll_shutdown(cx) {
-        // A peer that does not take the farewell is not waited for when another needs the place.
+        // If another connection needs the permit, the last bytes are not waited for.
         Poll::Pending if usage.is_closed() => Poll::Ready(Ok(())),
         shutdown => shutdown,
     })
@@ -123,7 +128,8 @@ where
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
-    /// The next request, or what is none that is read here; `None` if the peer has no more, or too long no other.
+    /// The next plain request, or the mark of another one. `None` if the peer has closed, or sent
+    /// no request in time.
     async fn request(&mut self) -> io::Result<Option<Head>> {
         let mut seen = 0;
         let mut begun = None;
@@ -152,7 +158,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         .await
     }
 
-    /// Answers a request: what is left to write of it, and whether the connection ends then.
+    /// Produces a response. Returns the part of it that is not written yet, and whether the
+    /// connection ends after it.
     async fn answer(
         &mut self,
         mut answering: Answering<'_>,
@@ -176,7 +183,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         .await
     }
 
-    /// Whether it has been waited for long enough for a head's rest, that began to come then, or for another request.
+    /// Checks the time limits: of the rest of a head whose first byte arrived at `begun`, or of the
+    /// wait for another request.
     fn poll_limits(&mut self, begun: Option<Instant>, cx: &mut Context<'_>) -> Poll<io::Result<Option<Head>>> {
         if self.usage.is_closed() {
             return Poll::Ready(Ok(None));
@@ -195,7 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
     }
 
-    /// Reads what is there; 0 at the end.
+    /// Reads the available bytes; 0 at the end.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         READING.with_borrow_mut(|buffer| {
             let mut buffer = ReadBuf::new(buffer);
@@ -205,9 +213,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         })
     }
 
-    /// Reads ahead while an answer is waited for: ready if the peer has gone.
+    /// Reads ahead during the wait for a response. Ready if the peer has gone.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        // Who sends so much ahead is answered first.
+        // A peer that has sent this many bytes ahead is served first.
         while self.input.len() < READ {
             match ready!(self.poll_read(cx)) {
                 Ok(0) => return Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
@@ -219,21 +227,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 }
 
-/// An answer on its way.
+/// A response being sent.
 struct Answer {
     body: Body,
     framing: Framing,
-    /// Its head, or a chunk's; then bytes of the body, and what ends a chunk.
+    /// Its head, or a chunk's; then bytes of the body, and the end of a chunk.
     front: Vec<u8>,
     written: usize,
     data: Option<Data>,
     back: &'static [u8],
-    /// Nothing follows what is here.
+    /// No bytes follow those here.
     ends: bool,
 }
 
 impl Answer {
-    /// Writes what is small and there at once; what is left.
+    /// Writes small, available content at once. Returns the rest.
     fn begin<S>(
         response: Response<Body>,
         to_head: bool,
@@ -285,7 +293,7 @@ impl Answer {
         })
     }
 
-    /// Writes all that there is and comes; ready when the socket has taken it.
+    /// Writes all available bytes and those that follow. Ready when the socket has accepted them.
     fn poll<S>(&mut self, connection: &mut Connection<'_, S>, cx: &mut Context<'_>) -> Poll<io::Result<()>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -294,7 +302,7 @@ impl Answer {
             if !self.ends && self.data.is_none() && self.back.is_empty() {
                 let came = self.poll_body(cx)?;
                 if came.is_pending() && self.is_written() {
-                    // The rest is awaited: a peer that has gone must not be served for ever.
+                    // More content is awaited. A peer that has gone must not be served for ever.
                     return connection.poll_gone(cx).map(Err);
                 }
             }
@@ -312,7 +320,7 @@ impl Answer {
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => frame,
-            // Cut short, so that it does not pass for the whole.
+            // Cut, so that the peer does not take the body for complete.
             Some(Err(err)) => return Poll::Ready(Err(io::Error::other(err))),
             None => return Poll::Ready(self.end()),
         };
@@ -361,7 +369,7 @@ impl Answer {
             here = pieces[count..count + more].iter().map(|piece| piece.len()).sum();
             count += more;
         }
-        // Of more pieces than that the rest comes first.
+        // If there are more pieces than one write can have, the rest goes first.
         if !self.back.is_empty() && self.data.as_ref().map_or(0, Buf::remaining) == here {
             pieces[count] = IoSlice::new(self.back);
             count += 1;
@@ -376,13 +384,13 @@ impl Answer {
         }
     }
 
-    /// So many bytes have been written.
+    /// Accounts for `count` written bytes.
     fn advance(&mut self, mut count: usize) {
         let of_front = count.min(self.front.len() - self.written);
         self.written += of_front;
         count -= of_front;
         if self.written == self.front.len() {
-            // A head's memory is not held while more is awaited.
+            // The memory of a head is not held while more content is awaited.
             self.front = Vec::new();
             self.written = 0;
         }
@@ -398,11 +406,11 @@ impl Answer {
     }
 }
 
-/// One timer for all limits of a connection. It is left as it is when what it was for is over, and asked only where it may have rung: most
-/// connections never touch it again.
+/// One timer for all limits of a connection. It is not reset when its purpose is over, and is
+/// checked only when it may have expired: most connections never touch it again.
 #[derive(Debug)]
 struct Alarm {
-    /// Since when there has been no request.
+    /// The time since when there has been no request.
     quiet_since: Instant,
     rings: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -417,7 +425,7 @@ impl Alarm {
         }
     }
 
-    /// Ready at `until`. The task that asks first is the one that is woken.
+    /// Ready at `until`. The task that polls first is the one that is woken.
     fn poll(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let now = Instant::now();
@@ -434,7 +442,8 @@ impl Alarm {
                 }
                 None => self.sleep.insert(Box::pin(sleep_until(until))),
             };
-            // A task that has used up its turn would not be heard, and never ask again.
+            // Without `unconstrained`, a task that has used up its budget would never register its
+            // waker.
             let rang = Pin::new(&mut unconstrained(sleep.as_mut())).poll(cx);
             self.rings = Some(until);
             ready!(rang);

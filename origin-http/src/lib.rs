@@ -1,10 +1,15 @@
-//! The origin: serves presentations to players and caches over HTTP, and the API and the watch page beside them.
+//! The origin: serves presentations to players and caches over HTTP, together with the API and the
+//! watch page.
 //!
-//! The way of a request: [`Server`] accepts, `connection` speaks the protocol (`http1` the plain requests of players; hyper the rest of HTTP/1.1
-//! and HTTP/2; `quic` HTTP/3), [`Router`] answers, [`Body`] is sent. All protocols share the router and the body. What can be decided without waiting is in pure modules: [`path`] (what is asked for),
-//! [`directives`] (RFC 8216bis), `media` (what there is), [`range`], [`encoding`], `answer` (status, headers, lifetimes).
+//! The path of a request: [`Server`] accepts the connection; `connection` implements the protocol
+//! (`http1` the plain requests of players, hyper the rest of HTTP/1.1 and HTTP/2, `quic` HTTP/3);
+//! [`Router`] produces the response; [`Body`] is sent. All protocols share the router and the body.
+//! Decisions that need no waiting are in pure modules: [`path`] (the requested resource),
+//! [`directives`] (RFC 8216bis), `media` (the available media), [`range`], [`encoding`], `answer`
+//! (status, headers, lifetimes).
 //!
-//! No media are copied here, nothing is rendered twice, and a request that waits costs a waiter: no thread, no poll.
+//! No media are copied here, nothing is rendered twice, and a waiting request costs a waiter, but
+//! no thread and no polling.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! What the origin counts, for Prometheus. Labels come from closed sets.
+//! Metrics of the origin, for Prometheus. Labels are from closed sets.
 
 use std::fmt;
 
@@ -14,18 +14,18 @@ use prometheus_client::{
 #[derive(Debug, Clone)]
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
-    /// Of `requests`, by kind and class: without a look-up for each request.
+    /// The counters in `requests`, by kind and class, without a look-up for each request.
     by_kind: Vec<[Counter; 4]>,
     refused: Family<ReasonLabels, Counter>,
     evicted: Family<ReasonLabels, Counter>,
     pub(crate) sent: Counter,
     pub(crate) connections: Gauge,
     pub(crate) waiting: Gauge,
-    /// Lines of the access log that there was no room for.
+    /// Lines of the access log that were dropped for lack of room.
     pub(crate) unlogged: Counter,
 }
 
-/// What was asked for.
+/// The kind of the requested resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Playlist,
@@ -37,28 +37,28 @@ pub(crate) enum Kind {
     Page,
     Time,
     Api,
-    /// Nothing that there is.
+    /// No such resource.
     Unknown,
 }
 
-/// Why a connection was turned away or closed, or a request not looked at.
+/// The reason why a connection was refused or closed, or a request was not processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Reason {
-    /// Too many connections in all.
+    /// Too many connections in total.
     Connections,
-    /// Too many from its address.
+    /// Too many connections from its address.
     Address,
     /// No file descriptors.
     Descriptors,
     /// No first byte in time, or no end of the TLS handshake.
     FirstByte,
-    /// No TLS that we speak.
+    /// A failed TLS handshake.
     Handshake,
     /// A request's head took too long.
     Header,
-    /// The peer took too little of what was written.
+    /// The peer accepted too little of the written bytes.
     Write,
-    /// What came was no HTTP, or beyond a limit.
+    /// The bytes are not HTTP, or exceed a limit.
     Malformed,
     /// A request for media had a body.
     Body,
@@ -114,7 +114,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Adds them to a registry whose prefix is the product's name, such as `streamforge`.
+    /// Adds the metrics to a registry whose prefix is the product's name, such as `streamforge`.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("http");
         registry.register(
@@ -157,7 +157,7 @@ impl Metrics {
         self.refused.get_or_create(&ReasonLabels { reason }).inc();
     }
 
-    /// An idle connection is closed because this limit was reached.
+    /// Counts an idle connection that is closed because this limit was reached.
     fn evict(&self, reason: Reason) {
         self.evicted.get_or_create(&ReasonLabels { reason }).inc();
     }

@@ -1,8 +1,10 @@
-//! HTTP/3: an endpoint on a UDP socket, and who is let in (RFC 9114; RFC 9000 8 and 21 for what a stranger may cost).
+//! HTTP/3: an endpoint on a UDP socket, and the admission of connections (RFC 9114; RFC 9000 8 and
+//! 21 for the limits of what unknown peers can cost).
 //!
-//! [`socket`](self::socket) is read and written, `connection` speaks the protocol, `request` answers by the router's word. quinn is QUIC and h3
-//! reads requests; what they leave open is bounded in `frames`, `section`, `turns`, `budget` and `settings`. A client's other streams are read by
-//! `unidirectional`.
+//! [`socket`](self::socket) reads and writes datagrams, `connection` implements the protocol,
+//! `request` writes the router's responses. quinn implements QUIC, and h3 reads requests; `frames`,
+//! `section`, `turns`, `budget` and `settings` limit what the two leave unlimited. `unidirectional`
+//! reads a client's other streams.
 
 mod budget;
 mod connection;
@@ -42,19 +44,21 @@ use self::connection::{Entrance, Place};
 
 pub use self::socket::{QuicHandover, QuicLegacy, QuicSocket};
 
-/// Handshakes at once. Each holds some 30 KiB, for `http.first_byte_ms` at most.
+/// Limit of concurrent handshakes. Each holds about 30 KiB, for `http.first_byte_ms` at most.
 const MAX_HANDSHAKES: usize = 1_024;
-/// So many at once, and who connects has to show first that its address is its own (RFC 9000 8.1.2): a flood from invented ones costs
-/// it a datagram each, and us nothing that lasts.
+/// From this number of concurrent handshakes on, a client must first validate its address (RFC 9000
+/// 8.1.2): a flood from spoofed addresses costs one datagram for each, and no memory.
 const RETRY_FROM: usize = 128;
-/// Handshakes at once of an address that has shown to be its own: one that begins more loses its oldest.
+/// Limit of concurrent handshakes of a validated address: an address that begins more loses its
+/// oldest.
 const HANDSHAKES_PER_ADDRESS: usize = 128;
-/// Connections that were closed to make room and wait for what they have sent to arrive; others close at once.
+/// Limit of connections that were closed for others and wait until their data have arrived; beyond
+/// it they close at once.
 const MAX_FAREWELLS: usize = 256;
-/// For what is said last to leave.
+/// Time for the last data of a connection that ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// A QUIC endpoint that is bound and not yet serving.
+/// A QUIC endpoint that is bound and not serving yet.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     quic: quinn::Endpoint,
@@ -63,7 +67,8 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint on `socket`, inside a tokio runtime. It reads the socket from now on.
+    /// Creates an endpoint on `socket`; call it inside a tokio runtime. It reads the socket from
+    /// now on.
     ///
     /// # Errors
     /// The socket cannot be used.
@@ -90,7 +95,8 @@ impl Endpoint {
     }
 }
 
-/// Serves until `retire` or `context.drain`; what has been let in by then is served on by tasks of `context`.
+/// Serves until `retire` or `context.drain`. Tasks of `context` continue to serve the connections
+/// admitted by then.
 pub(crate) async fn serve(endpoint: Endpoint, context: &Arc<Context>, limit: &Arc<ConnectionLimit>, abort: &Shutdown) {
     let mut door = Door {
         connections: TaskTracker::new(),
@@ -132,10 +138,10 @@ pub(crate) async fn serve(endpoint: Endpoint, context: &Arc<Context>, limit: &Ar
     context.tasks.spawn(rest);
 }
 
-/// Where connections come in.
+/// Admits connections.
 struct Door {
     connections: TaskTracker,
-    /// Of the last that came.
+    /// The number of the last connection.
     serial: u64,
     context: Arc<Context>,
     limit: Arc<ConnectionLimit>,
@@ -146,8 +152,9 @@ struct Door {
 }
 
 impl Door {
-    /// Who came before the socket was another's to read is let in and told, like the others, to go elsewhere: a refusal might be remembered.
-    /// When all ends it is refused.
+    /// Admits the connections that arrived before another process began to read the socket, and
+    /// asks them, like the others, to reconnect elsewhere: a refusal might be remembered. At
+    /// `drain` they are refused.
     async fn late(&mut self, endpoint: &quinn::Endpoint) {
         while let Some(incoming) = endpoint.accept().await {
             match self.context.drain.is_triggered() {
@@ -165,11 +172,11 @@ impl Door {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let validated = incoming.remote_address_validated();
         if !validated && self.handshakes.open() >= self.retry_from {
-            // It is what it says; else it is refused.
+            // On an error it is refused.
             let _ = incoming.retry();
             return;
         }
-        // An address that may be forged must not use up the share of its owner.
+        // An address that may be spoofed must not use up the share of its owner.
         let address = validated.then(|| peer.ip());
         let admit = async {
             let handshake = self.handshakes.admit(address, CLOSING_WAIT).await?;

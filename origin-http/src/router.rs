@@ -1,7 +1,8 @@
-//! From a request to an answer, the same for every protocol: finds the resource, waits where the standard says so, and says how long
-//! the answer may be kept.
+//! From a request to a response, the same for every protocol: finds the resource, waits where the
+//! standard requires it, and sets the lifetime of the response in caches.
 //!
-//! RFC 8216bis 6.2.5 (delivery directives), its appendix B.1 (low-latency server profile: the lifetimes).
+//! RFC 8216bis 6.2.5 (delivery directives) and its appendix B.1 (low-latency server profile: the
+//! lifetimes).
 
 use std::{
     fmt,
@@ -44,19 +45,19 @@ use crate::{
     urgency::Priority,
 };
 
-/// How long a request for a channel that has just begun waits for something to list.
+/// Limit of the wait of a request for a channel that has just begun and has no media to list.
 const FIRST_WAIT: Duration = Duration::from_secs(15);
-/// What is the API's.
+/// The prefix of the API's paths.
 const API: &str = "/api/";
-/// Nothing is there, but something may be soon.
+/// The lifetime of a response about a resource that does not exist yet but may soon.
 pub(crate) const SOON: Lifetime = Lifetime::Seconds(1);
 
-/// A request's body, bounded in size and in how long it may pause.
+/// The body of a request, with limits of its size and of its pauses.
 pub type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
 
-/// Who answers what is under `/api/`.
+/// Serves the paths below `/api/`.
 pub trait Fallback: Send + Sync {
-    /// Answers one request of `peer`, of any method; CORS is its own matter.
+    /// Serves one request of `peer`, of any method. It handles CORS itself.
     fn call(
         &self,
         request: Request<RequestBody>,
@@ -64,7 +65,7 @@ pub trait Fallback: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + '_>>;
 }
 
-/// Answers all requests of all listeners.
+/// Serves all requests of all listeners.
 pub struct Router {
     presentations: Presentations,
     pages: Pages,
@@ -82,21 +83,22 @@ pub struct Router {
     renders: Renders,
 }
 
-/// Who asks.
+/// The sender of a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asker {
     pub(crate) peer: SocketAddr,
-    /// A process of ours, for others.
+    /// A process of this daemon, for its own clients.
     pub(crate) ours: bool,
-    /// Over TLS.
+    /// The request arrived over TLS.
     pub(crate) secure: bool,
-    /// The request came before the handshake was over: somebody may have recorded it and be sending it again (RFC 8446 8).
+    /// The request arrived before the handshake was complete, so that it may be a replay (RFC 8446
+    /// 8).
     pub(crate) early: bool,
 }
 
 impl Router {
-    /// A router over what is in `presentations`; `config`, which has been checked, says how large a request may be and whose pages may
-    /// read answers.
+    /// Creates a router over `presentations`. `config`, which has been checked, limits the size of
+    /// requests and lists the origins that may read responses.
     pub fn new(
         config: &Config,
         presentations: Presentations,
@@ -108,7 +110,7 @@ impl Router {
     ) -> Self {
         let (max_body_bytes, body_pause) = (config.max_body_bytes, ms(config.write_ms));
         Self {
-            // A list that is wrong is refused before; nobody is granted anything by it.
+            // An invalid list is refused earlier; here it permits no origin.
             cors: Cors::new(&config.cors_origins).unwrap_or(Cors::Listed(vec![])),
             max_headers: usize::try_from(config.max_headers).unwrap_or(usize::MAX),
             presentations,
@@ -126,18 +128,18 @@ impl Router {
         }
     }
 
-    /// Where each answer is written down from now on, if anywhere.
+    /// Sets the access log in which each response is recorded, if any.
     pub fn log(&mut self, access_log: Option<AccessLog>) {
         self.access_log = access_log;
     }
 
-    /// Who is asked for what is not here, if anybody.
+    /// Sets the edge that fetches resources that are not here, if any.
     pub fn fetch_from(&mut self, edge: Option<Arc<Edge>>) {
         self.edge = edge;
     }
 
-    /// Answers one request. May take as long as three target durations, where the client asked for what is yet to come; dropping the
-    /// future gives up.
+    /// Serves one request. This may take up to three target durations, if the client requests a
+    /// future part; dropping the future cancels it.
     pub fn handle<B>(&self, request: Request<B>, peer: SocketAddr) -> Answering<'_>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
@@ -186,7 +188,7 @@ impl Router {
         &self.cors
     }
 
-    /// Does what can be done of an answer before anything is waited for.
+    /// Performs the part of a response that needs no waiting.
     fn begin<B>(&self, request: Request<B>, asker: Asker, notes: &mut Notes) -> (Kind, Step<'_>)
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
@@ -237,7 +239,7 @@ impl Router {
         (kind, step)
     }
 
-    /// Notes whose media or lists are asked for, where a log wants to know.
+    /// Records the channel and track of the resource, if a log needs them.
     fn note(&self, resource: Option<&Resource>, notes: &mut Notes) {
         match resource {
             Some(Resource::Live(channel, _) | Resource::Poster(channel) | Resource::Watch(channel)) => {
@@ -252,7 +254,8 @@ impl Router {
         }
     }
 
-    /// Nothing that has a body is answered, because another reader may take the body for a request (RFC 9112 11.2).
+    /// Refuses every request with a body, because another reader may take the body for a request
+    /// (RFC 9112 11.2).
     fn refuse_body(&self, head: &Parts) -> Response<Body> {
         self.metrics.refuse(Reason::Body);
         let mut response = match head.method {
@@ -289,7 +292,7 @@ impl Router {
         }
     }
 
-    /// What is made by this process.
+    /// A resource of this process.
     fn here(&self, head: Parts, resource: Resource, asker: Asker) -> Step<'_> {
         Step::answer(match resource {
             Resource::Live(channel, listing) => return self.listing(head, &channel, listing, asker),
@@ -324,7 +327,7 @@ impl Router {
         }
     }
 
-    /// Whether this process makes it, and has begun to.
+    /// Whether this process makes the resource, and has begun to.
     fn is_here(&self, resource: &Resource) -> bool {
         match self.made_here(resource) {
             Some(live) => live.is_some_and(|live| live.current().is_some()),
@@ -332,7 +335,7 @@ impl Router {
         }
     }
 
-    /// Whose media these are, if of any channel: what this process has of it.
+    /// For media of a channel, the channel's broadcast in this process, if any.
     fn made_here(&self, resource: &Resource) -> Option<Option<Arc<Live>>> {
         match resource {
             Resource::Live(channel, _) | Resource::Poster(channel) => Some(self.presentations.channel(channel)),
@@ -341,8 +344,8 @@ impl Router {
         }
     }
 
-    /// What others make and is not here. Where something is about to begin here, they are asked first, and it is waited for if they do
-    /// not have it.
+    /// A resource that is not made here. If a broadcast is about to begin here, the origin is asked
+    /// first, and the broadcast is waited for if the origin does not have the resource.
     async fn elsewhere(
         &self,
         edge: &Arc<Edge>,
@@ -417,7 +420,7 @@ impl Router {
         text.step(self, Duration::ZERO)
     }
 
-    /// The address that manifests name the clock by.
+    /// The address of the clock in manifests.
     fn site(&self, head: &Parts, asker: Asker) -> Site {
         match &self.public_site {
             Some(site) => Some(Arc::clone(site)),
@@ -458,7 +461,7 @@ impl Router {
         }
     }
 
-    /// Waits, counted, for `limit` at most; for how long it was.
+    /// Waits for `what`, counted, for at most `limit`. Returns also the time waited.
     async fn held<T>(&self, limit: Duration, what: impl Future<Output = T>) -> (Option<T>, Duration) {
         let _waiting = Counted::new(&self.metrics.waiting);
         let begun = Instant::now();
@@ -473,7 +476,7 @@ impl fmt::Debug for Router {
     }
 }
 
-/// A media playlist, now or when what is asked for has come.
+/// A media playlist, at once or when the requested part has appeared.
 fn playlist<'a>(
     router: &'a Router,
     head: &Parts,
@@ -515,7 +518,7 @@ fn playlist<'a>(
     }
 }
 
-/// No further request is read from this connection.
+/// Ends the connection after this response.
 fn close(version: Version, response: &mut Response<Body>) {
     if version <= Version::HTTP_11 {
         response

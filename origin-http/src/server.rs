@@ -1,4 +1,4 @@
-//! The listeners: accept connections within the limits, and wait for all of them when they are told to stop.
+//! The listeners: accept connections within the limits, and wait at shutdown until all have closed.
 
 use std::{
     future::pending,
@@ -31,9 +31,10 @@ use crate::{
     tls,
 };
 
-/// Bytes that the kernel may hold of a connection with HTTP/2 beyond those that are on their way.
+/// Unsent bytes that the kernel may hold for a connection with HTTP/2.
 const NOT_SENT: u32 = 128 << 10;
-/// Connections of our own processes, and HTTP/2 requests on each: beside the limits, since they stand for many players.
+/// Limits of connections from this daemon's own processes, and of HTTP/2 requests on each. They are
+/// outside the other limits, because each stands for many players.
 const MAX_LOCAL: usize = 256;
 const LOCAL_STREAMS: u32 = 100;
 
@@ -46,11 +47,12 @@ pub struct Sockets {
     pub https: Vec<std::net::TcpListener>,
     /// For HTTP/3.
     pub quic: Vec<QuicSocket>,
-    /// For plain HTTP of our own processes. Served until `shutdown`, whatever is retired.
+    /// For plain HTTP from this daemon's own processes. Served until `shutdown`, even after
+    /// `retire`.
     pub local: Vec<unix::net::UnixListener>,
 }
 
-/// An HTTP server that has its sockets and is not yet serving.
+/// An HTTP server that has its sockets and is not serving yet.
 #[derive(Debug)]
 pub struct Server {
     http: Vec<TcpListener>,
@@ -64,10 +66,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server on `sockets`, inside a tokio runtime. What comes over TLS is answered with a certificate of `certificates`.
+    /// Creates a server on `sockets`; call it inside a tokio runtime. TLS listeners present a
+    /// certificate of `certificates`.
     ///
     /// # Errors
-    /// A socket cannot be used; `InvalidInput` if a value is out of its range, or there is a socket for TLS but no certificate.
+    /// A socket cannot be used; `InvalidInput` if a value is out of range, or if there is a socket
+    /// for TLS but no certificate.
     pub fn new(
         config: &Config,
         https: &Https,
@@ -105,10 +109,11 @@ impl Server {
         })
     }
 
-    /// Serves until all is done.
+    /// Serves until the end.
     ///
-    /// `retire`: accepts no more and asks peers to go elsewhere (`Connection: close`, GOAWAY), but serves as long as they stay. `shutdown`:
-    /// lets requests finish, and returns when all connections are closed: after `drain_ms` at the latest.
+    /// `retire`: accepts no more connections and asks peers to reconnect elsewhere (`Connection:
+    /// close`, GOAWAY), but serves them until they leave. `shutdown`: finishes the requests in
+    /// progress, and returns when all connections are closed, after `drain_ms` at the latest.
     pub async fn serve(self, retire: CancellationToken, shutdown: CancellationToken) {
         let (retired, drained) = (Shutdown::default(), Shutdown::default());
         let pass_on = async {
@@ -146,7 +151,7 @@ impl Server {
             drain: drain.clone(),
             alt_svc: self.alt_svc,
         });
-        // Said when the time to drain is over, or this future is dropped.
+        // Triggered when the time to drain is over, or when this future is dropped.
         let abort = Shutdown::default();
         let aborted = abort.trigger_on_drop();
         let door = Door {
@@ -211,15 +216,15 @@ impl Server {
     }
 }
 
-/// Where connections of a listener come in.
+/// The state that the connections of a listener need.
 #[derive(Debug, Clone)]
 struct Door {
     context: Arc<Context>,
     limit: Arc<ConnectionLimit>,
     abort: Shutdown,
-    /// For listeners whose peers speak TLS.
+    /// For listeners with TLS.
     tls: Option<tls::Acceptor>,
-    /// Numbers connections of all listeners.
+    /// Numbers the connections of all listeners.
     serial: Arc<AtomicU64>,
 }
 
@@ -245,7 +250,8 @@ impl Door {
                 .await;
             drop((permit, counted));
         };
-        // Without a span where nobody reads it: thousands of connections are woken at once.
+        // Without a reader of the log no span is created: thousands of connections are woken at
+        // once.
         match LevelFilter::current() < LevelFilter::DEBUG {
             true => self.context.tasks.spawn(connection),
             false => self.context.tasks.spawn(connection.instrument(span)),
@@ -253,7 +259,7 @@ impl Door {
     }
 }
 
-/// Waits for either.
+/// Waits for one of the two.
 async fn either(retire: Shutdown, drain: Shutdown) {
     tokio::select! {
         () = retire.triggered() => {}

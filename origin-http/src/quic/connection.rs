@@ -35,17 +35,18 @@ use super::{
     unidirectional,
 };
 
-/// Between the announcement that we go and the last request that is taken (RFC 9114 5.2), at most: requests on their way arrive.
+/// Maximum time between the announcement of the shutdown and the last accepted request (RFC 9114
+/// 5.2): requests in transit arrive.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// The permits with which a connection begins.
 pub(super) struct Entrance {
-    /// Among those whose handshake is not over.
+    /// The permit among incomplete handshakes.
     pub(super) handshake: Permit,
-    /// Among all, if the peer's address is known to be its own.
+    /// The permit among all connections, if the peer's address is validated.
     pub(super) place: Option<Place>,
     pub(super) limit: Arc<ConnectionLimit>,
-    /// How many may take leave after they have given their permit back.
+    /// Limits the connections that wait for their last data after they have returned their permit.
     pub(super) farewells: Arc<Semaphore>,
 }
 
@@ -67,7 +68,7 @@ impl Place {
 }
 
 impl Entrance {
-    /// Ready when the connection is to close, because another needs its place.
+    /// Ready when the connection is to close for another.
     fn poll_closed(&self, cx: &mut task::Context<'_>) -> Poll<()> {
         poll_closed(Some(&self.handshake), self.place.as_ref(), cx)
     }
@@ -129,7 +130,7 @@ type Opened = (
     h3::server::Connection<transport::Connection, Bytes>,
 );
 
-/// Shakes hands until requests may come; the reason why there is no connection is counted and logged.
+/// Performs the handshake until requests may arrive. The reason of a failure is counted and logged.
 async fn open(incoming: Incoming, context: &Context) -> Option<Opened> {
     let metrics = context.router.metrics();
     let mut connecting = match incoming.accept() {
@@ -141,8 +142,9 @@ async fn open(incoming: Incoming, context: &Context) -> Option<Opened> {
         }
     };
     let limit = Instant::now() + ms(context.config.first_byte_ms);
-    // A client's first message may come in several datagrams, and what it allows is known when all have come: who opens a stream before is
-    // not told later that it may.
+    // A client's first message may take several datagrams, and its transport parameters are known
+    // when all have arrived. A task that opens a stream earlier is not woken when streams become
+    // available.
     match timeout_at(limit, connecting.handshake_data()).await {
         Ok(Ok(_)) => {}
         Ok(Err(err)) => {
@@ -156,7 +158,7 @@ async fn open(incoming: Incoming, context: &Context) -> Option<Opened> {
             return None;
         }
     }
-    // What comes before the handshake is over is early data (RFC 8446 2.3).
+    // Data before the end of the handshake are early data (RFC 8446 2.3).
     let (quic, established) = connecting.into_0rtt().ok()?;
     let max_section = u64::from(context.config.max_header_bytes);
     let opening = async {
@@ -189,16 +191,16 @@ struct Connection {
     requests: Arc<Requests>,
     place: Option<Place>,
     stage: Stage,
-    /// The stream of the last request that was taken.
+    /// The stream of the last accepted request.
     last: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Serving,
-    /// The peer knows that it should go elsewhere.
+    /// The peer has been asked to reconnect elsewhere.
     Announced,
-    /// Requests from this stream on are not taken.
+    /// Requests from this stream on are not accepted.
     Last(u64),
 }
 
@@ -221,7 +223,8 @@ impl Connection {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut grace = pin!(sleep(Duration::ZERO));
         let mut seen = (0, Instant::now());
-        // Kept from one turn of the loop to the next: to begin to wait takes a lock, and a turn is taken for each request.
+        // Kept across iterations of the loop: beginning to wait takes a lock, and each request
+        // takes an iteration.
         let mut retired = pin!(retired(context));
         loop {
             if matches!(self.stage, Stage::Last(_)) && !activity.is_busy() {
@@ -234,14 +237,16 @@ impl Connection {
                         let Some(exchange) = self.h3.inner.conn.taken() else { continue };
                         self.last = Some(exchange.id());
                         let requests = Arc::clone(&requests);
-                        // Most are answered at once, from memory, and need no task; and the answers to all that came together leave together.
-                        // Their number is bounded by the streams that we allow.
+                        // Most requests are answered at once from memory and need no task, and the
+                        // responses to all that arrived together leave together. The limit of
+                        // streams bounds their number.
                         let mut answer = Box::pin(requests.answer(request, exchange));
                         if poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx).is_pending())).await {
                             context.tasks.spawn(answer.instrument(Span::current()));
                         }
                     }
-                    // h3 ends so where the peer says GOAWAY, which it does not see: a client may go on asking.
+                    // h3 ends here after a GOAWAY of the peer, which it does not read: a client may
+                    // still send requests.
                     Ok(None) => return self.leave(write).await,
                     Err(err) => {
                         if matches!(err, ConnectionError::Local { .. }) {
@@ -252,7 +257,8 @@ impl Connection {
                 },
                 request = quic.accept_bi() => match (request, self.stage) {
                     (Ok((mut send, mut recv)), Stage::Last(limit)) if u64::from(send.id()) >= limit => {
-                        // It may be asked elsewhere without a doubt (RFC 9114 4.1.1). Whether it has ended does not matter.
+                        // The client may safely repeat the request elsewhere (RFC 9114 4.1.1). The
+                        // stream may have ended.
                         let rejected = wire(Code::H3_REQUEST_REJECTED.value());
                         let _ = (recv.stop(rejected), send.reset(rejected));
                     }
@@ -277,14 +283,14 @@ impl Connection {
                 }
                 () = poll_fn(|cx| poll_closed(handshake.as_ref(), self.place.as_ref(), cx)) => {
                     debug!("closed while idle to make room");
-                    // The peer may take a while, and nobody else waits for it.
+                    // The peer may be slow, and no other connection waits for it.
                     drop((handshake.take(), self.place.take()));
                     return match farewells.try_acquire() {
                         Ok(_farewell) => self.leave(GRACE).await,
                         Err(_) => self.close(Code::H3_NO_ERROR, b"goodbye"),
                     };
                 }
-                // Who is not in yet would take a farewell for a failure.
+                // A peer whose handshake is incomplete would take the announcement for a failure.
                 () = &mut retired, if self.stage == Stage::Serving && handshake.is_none() => {
                     self.announce().await;
                     grace.as_mut().reset(Instant::now() + (2 * quic.rtt()).min(GRACE));
@@ -309,11 +315,11 @@ impl Connection {
         }
     }
 
-    /// Asks the peer to go elsewhere. Requests that are on their way are still taken.
+    /// Asks the peer to reconnect elsewhere. Requests in transit are still accepted.
     async fn announce(&mut self) {
         match self.last {
             Some(_) => {
-                // Their number is bounded by the streams that we allow.
+                // The limit of streams bounds their number.
                 let ahead = usize::try_from(self.requests.context.config.max_streams).unwrap_or(usize::MAX);
                 self.stage = Stage::Announced;
                 self.go_away(ahead.saturating_add(1)).await;
@@ -322,19 +328,19 @@ impl Connection {
         }
     }
 
-    /// Says which requests are answered, and that no others are (RFC 9114 5.2).
+    /// Announces the last accepted request (RFC 9114 5.2).
     async fn take_no_more(&mut self) {
-        // The next after the last that was taken; 0 if none was.
+        // The stream after the last accepted one; 0 if there was none.
         self.stage = Stage::Last(self.last.map_or(0, |last| last + 4));
         self.go_away(1).await;
     }
 
     async fn go_away(&mut self, ahead: usize) {
-        // The connection's own end tells of a failure; a peer that takes no byte of it is not waited for.
+        // A failure shows when the connection ends. A peer that accepts no bytes is not waited for.
         let _ = timeout(GRACE, self.h3.shutdown(ahead)).await;
     }
 
-    /// Closes the connection when what was sent has arrived.
+    /// Closes the connection when the data sent have arrived.
     async fn leave(self, limit: Duration) {
         let _ = timeout(limit, self.requests.arrived()).await;
         self.close(Code::H3_NO_ERROR, b"goodbye");

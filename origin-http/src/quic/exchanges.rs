@@ -1,7 +1,7 @@
-//! The exchanges of one connection that may have begun before the connection has its place among all.
+//! The exchanges of one connection, which may begin before the connection has its permit among all.
 //!
-//! Early data comes before the peer's address is known to be its own, and thus before there is a [`Usage`] to
-//! count its requests. They are counted together from the moment that there is one.
+//! Early data arrive before the peer's address is validated, and thus before there is a [`Usage`]
+//! to count their requests. They are counted together from the moment that there is one.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -10,16 +10,17 @@ use net_core::{InFlight, Usage};
 /// Begins exchanges of a connection.
 #[derive(Debug)]
 pub(super) struct Exchanges {
-    /// Of the connection, once it has its place.
+    /// The connection's usage, once it has its permit.
     usage: OnceLock<Arc<Usage>>,
     /// Shared by all exchanges that began before; `None` once there is a usage.
     early: Mutex<Option<Early>>,
 }
 
-/// One exchange for all early ones, begun when the connection gets its place. It ends with the last of them.
+/// One exchange for all early ones, begun when the connection gets its permit. It ends with the
+/// last of them.
 type Early = Arc<OnceLock<InFlight>>;
 
-/// An exchange, for as long as this lives.
+/// An exchange, which lasts until dropped.
 #[derive(Debug)]
 pub(super) enum Begun {
     Early { _shared: Early },
@@ -27,7 +28,7 @@ pub(super) enum Begun {
 }
 
 impl Exchanges {
-    /// `usage` is that of a connection which has its place already.
+    /// `usage` belongs to a connection that has its permit already.
     pub(super) fn new(usage: Option<Arc<Usage>>) -> Self {
         let early = usage.is_none().then(Early::default);
         Self {
@@ -49,7 +50,8 @@ impl Exchanges {
         Some(Begun::Counted { _in_flight: in_flight })
     }
 
-    /// The connection has got its place: exchanges that are under way count from now on. Called once.
+    /// Records that the connection has its permit: exchanges in progress count from now on. Called
+    /// once.
     pub(super) fn admit(&self, usage: &Arc<Usage>) {
         let mut early = self.early();
         self.usage.get_or_init(|| Arc::clone(usage));

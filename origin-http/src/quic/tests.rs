@@ -1,4 +1,5 @@
-//! An origin over HTTP/3 on loopback, and clients of it: quinn's and h3's where they do what a client should, bare streams where they do not.
+//! An origin over HTTP/3 on loopback, with clients: quinn's and h3's for correct behaviour, bare
+//! streams for the rest.
 
 mod answers;
 mod early;
@@ -31,11 +32,11 @@ use crate::{
 
 use super::{Endpoint, serve, varint};
 
-/// Against waiting for ever, on a machine that has much else to do.
+/// Limit of waits, for a machine under load.
 const LONG: Duration = Duration::from_secs(30);
 const NAME: &str = "origin";
 
-/// A self-signed certificate, and who trusts it.
+/// A self-signed certificate, and the roots that trust it.
 #[derive(Clone)]
 struct Certificate {
     shown: Arc<SingleCertAndKey>,
@@ -72,7 +73,7 @@ struct Running {
     stage: Stage,
     address: SocketAddr,
     certificate: Certificate,
-    /// quinn's own view of it.
+    /// quinn's endpoint of it.
     endpoint: quinn::Endpoint,
     handover: QuicHandover,
     context: Arc<Context>,
@@ -166,12 +167,12 @@ impl Running {
         self.count(&format!("http_evicted_total{{reason=\"{reason}\"}} "))
     }
 
-    /// Requests that have been answered, or are being.
+    /// Requests that have been answered, or are in progress.
     fn answered(&self) -> u64 {
         self.count("http_requests_total{")
     }
 
-    /// The sum of all samples that begin so.
+    /// The sum of all samples with this prefix.
     fn count(&self, sample: &str) -> u64 {
         let mut registry = Registry::default();
         self.stage.metrics.register(&mut registry);
@@ -190,7 +191,7 @@ impl Certificate {
         self.client_of(vec![b"h3".to_vec()], change)
     }
 
-    /// One that speaks these protocols.
+    /// An endpoint with these protocols.
     fn client_of(&self, protocols: Vec<Vec<u8>>, change: impl FnOnce(&mut TransportConfig)) -> quinn::Endpoint {
         let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -216,11 +217,11 @@ struct Client {
     endpoint: quinn::Endpoint,
     quic: quinn::Connection,
     requests: Requests,
-    /// How the connection ended.
+    /// The end of the connection.
     driver: JoinHandle<h3::error::ConnectionError>,
 }
 
-/// An answer, whole.
+/// A complete response.
 #[derive(Debug)]
 struct Answer {
     status: StatusCode,
@@ -253,7 +254,7 @@ impl Client {
         whole(stream).await
     }
 
-    /// The head of a request, without its end.
+    /// Sends the head of a request, without its end.
     async fn send(&mut self, method: Method, path: &str, headers: &[(&str, &str)]) -> Stream {
         let mut request = Request::builder().method(method).uri(format!("https://{NAME}{path}"));
         for (name, value) in headers {
@@ -279,7 +280,7 @@ async fn whole(mut stream: Stream) -> Answer {
     timeout(LONG, whole).await.expect("an answer in time")
 }
 
-/// A frame as it is sent.
+/// A frame as bytes.
 fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     varint::write(kind, &mut frame);
@@ -288,7 +289,7 @@ fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A bare connection that has said its settings.
+/// A bare connection that has sent its settings.
 async fn bare(running: &Running) -> (quinn::Endpoint, quinn::Connection) {
     let (endpoint, quic, control) = settled(running).await;
     // It stays open as long as the connection (RFC 9114 6.2.1).
@@ -300,7 +301,7 @@ async fn bare(running: &Running) -> (quinn::Endpoint, quinn::Connection) {
     (endpoint, quic)
 }
 
-/// The same, and its control stream.
+/// The same, with its control stream.
 async fn settled(running: &Running) -> (quinn::Endpoint, quinn::Connection, SendStream) {
     let endpoint = running.certificate.client(|_| ());
     let quic = endpoint.connect(running.address, NAME).unwrap().await.unwrap();
@@ -309,7 +310,7 @@ async fn settled(running: &Running) -> (quinn::Endpoint, quinn::Connection, Send
     (endpoint, quic, control)
 }
 
-/// With which code a connection is closed by its peer.
+/// The code with which the peer closes the connection.
 async fn closed(quic: &quinn::Connection) -> u64 {
     match timeout(LONG, quic.closed()).await.expect("an end in time") {
         quinn::ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
@@ -325,7 +326,7 @@ async fn send_bare(quic: &quinn::Connection, bytes: &[u8]) -> (SendStream, RecvS
     (send, recv)
 }
 
-/// How a stream ends that is not read: with a reset, or with an answer whose HEADERS frame's section begins with this byte.
+/// The end of a stream: the code of a reset, or the first byte of the field section of a response.
 async fn outcome(mut recv: RecvStream) -> Result<u8, u64> {
     let read = timeout(LONG, recv.read_to_end(1 << 20)).await.expect("an end in time");
     match read {
@@ -340,7 +341,7 @@ async fn outcome(mut recv: RecvStream) -> Result<u8, u64> {
     }
 }
 
-/// Waits until something is so.
+/// Waits until the condition holds.
 async fn until(mut so: impl FnMut() -> bool) {
     let come = async {
         while !so() {

@@ -21,7 +21,8 @@ use tokio::{
 use super::*;
 use crate::stage::{PART, SEGMENT, Stage};
 
-/// Longer than any deadline that these tests set, shorter than the shipped ones, the least of which is 10 s.
+/// Longer than all time limits in these tests, and shorter than the default ones, the least of
+/// which is 10 s.
 const LONG: Duration = Duration::from_secs(9);
 
 struct Running {
@@ -73,7 +74,7 @@ impl Running {
         }
     }
 
-    /// From another address of this machine.
+    /// Connects from another address of this machine.
     async fn connect_from(&self, last: u8) -> Peer {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::from(([127, 0, 1, last], 0))).unwrap();
@@ -83,13 +84,13 @@ impl Running {
         }
     }
 
-    /// A request that waits for a part, where there are three segments and two parts.
+    /// A request that waits for a part, when there are three segments and two parts.
     fn next_part(&self) -> String {
         let open = self.stage.first + 3;
         get(&format!("/live/demo/v0.m3u8?_HLS_msn={open}&_HLS_part=2"))
     }
 
-    /// Until so many requests wait for media.
+    /// Waits until `count` requests wait for media.
     async fn waiting(&self, count: i64) {
         while self.stage.metrics.waiting.get() < count {
             sleep(Duration::from_millis(2)).await;
@@ -131,7 +132,7 @@ fn counted(stage: &Stage, what: &str, reason: &str) -> u64 {
         .map_or(0, |count| count.parse().unwrap())
 }
 
-/// A client that hides nothing.
+/// A client that returns all bytes that it receives.
 struct Peer<S = TcpStream> {
     socket: S,
     read: Vec<u8>,
@@ -142,7 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         self.socket.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// The next answer: status, headers, body by its length or in chunks.
+    /// The next response: status, headers, and the body by its length or in chunks.
     async fn answer(&mut self, has_body: bool) -> (u16, BTreeMap<String, String>, Vec<u8>) {
         let end = loop {
             match self.read.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -197,7 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         assert!(count > 0, "closed after {:?}", String::from_utf8_lossy(&self.read));
     }
 
-    /// Returns everything the server sends until it closes. A reset counts as a close.
+    /// Returns all bytes that the server sends until it closes. A reset counts as a close.
     async fn rest(mut self) -> String {
         let _ = timeout(LONG, self.socket.read_to_end(&mut self.read))
             .await

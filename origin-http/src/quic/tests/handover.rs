@@ -1,4 +1,4 @@
-//! One socket, two owners, one after the other.
+//! One socket with two owners, one after the other.
 
 use super::*;
 
@@ -7,7 +7,7 @@ async fn connections_of_the_old_process_live_on_and_new_ones_reach_the_new() {
     let mut old = Running::live().await;
     let mut early = old.client().await;
     assert_eq!(early.get("/time").await.status, StatusCode::OK);
-    // A segment that grows, half of which has come when the socket changes hands.
+    // A segment that grows; half of it has arrived when the socket is handed over.
     let path = old.stage.media(&format!("{}.m4s", old.stage.first + 3));
     let mut growing = early.send(Method::GET, &path, &[]).await;
     growing.finish().await.unwrap();
@@ -27,7 +27,7 @@ async fn connections_of_the_old_process_live_on_and_new_ones_reach_the_new() {
     let (old_metrics, new_metrics) = (old.stage.metrics.clone(), new.stage.metrics.clone());
     assert_eq!((old_metrics.connections.get(), new_metrics.connections.get()), (1, 1));
 
-    // The old goes on with what it has, though it does not read the socket any more.
+    // The old process continues with its connections, though it does not read the socket any more.
     old.stage.push(3 * PART).await;
     let mut come = 0;
     while let Some(data) = timeout(LONG, growing.recv_data()).await.unwrap().unwrap() {
@@ -40,7 +40,7 @@ async fn connections_of_the_old_process_live_on_and_new_ones_reach_the_new() {
     until(|| old_metrics.connections.get() == 0).await;
     assert_eq!(late.get(&theirs).await.status, StatusCode::OK);
 
-    // And on to a third, with the first gone.
+    // The socket passes to a third process, and the first is gone.
     drop(old);
     let legacy = new.handover.prepare().unwrap();
     let socket = QuicSocket::inherit(legacy.socket, &legacy.note, legacy.inboxes).unwrap();
@@ -70,7 +70,7 @@ async fn connections_of_a_process_that_is_gone_are_reset() {
     assert_eq!(client.get("/time").await.status, StatusCode::OK);
     let legacy = old.handover.prepare().unwrap();
     let socket = QuicSocket::inherit(legacy.socket, &legacy.note, legacy.inboxes).unwrap();
-    // Its process is gone without a word.
+    // Its process ends without closing its connections.
     old.handover.complete();
     let Running {
         endpoint,
@@ -96,12 +96,12 @@ async fn the_new_process_reads_nothing_before_the_old_has_stopped_and_what_came_
     let legacy = old.handover.prepare().unwrap();
     let socket = QuicSocket::inherit(legacy.socket, &legacy.note, legacy.inboxes).unwrap();
     let new = Running::over(Stage::live().await, socket, old.certificate.clone(), config(), |_| ());
-    // Both are there, and all connections are the old one's.
+    // Both processes run, and all connections belong to the old one.
     for _ in 0..16 {
         assert_eq!(old.client().await.get("/time").await.status, StatusCode::OK);
     }
     assert_eq!((old.answered(), new.answered()), (16, 0));
-    // None of them reads.
+    // Neither of them reads.
     old.handover.complete();
     let mut late = tokio::spawn({
         let (endpoint, address) = (old.certificate.client(|_| ()), old.address);
@@ -110,7 +110,7 @@ async fn the_new_process_reads_nothing_before_the_old_has_stopped_and_what_came_
     assert!(timeout(Duration::from_millis(100), &mut late).await.is_err());
     new.handover.begin();
     let (quic, endpoint) = timeout(LONG, late).await.unwrap().unwrap();
-    // By the datagrams that had come: no client needs to send anything again.
+    // The datagrams that had arrived suffice: no client needs to repeat one.
     let mut late = Client::over(endpoint, quic).await;
     assert_eq!(late.get("/time").await.status, StatusCode::OK);
     assert_eq!((old.answered(), new.answered()), (16, 1));

@@ -1,4 +1,4 @@
-//! Ends: a server that goes, a peer that moves.
+//! Ends of connections: a server that shuts down, and a peer that moves.
 
 use super::*;
 
@@ -14,7 +14,7 @@ async fn a_server_that_goes_answers_what_has_begun_and_takes_no_more() {
     until(|| metrics.waiting.get() == 1).await;
     running.context.drain.trigger();
     timeout(LONG, &mut running.serving).await.unwrap().unwrap();
-    // A newcomer is turned away.
+    // A new client is refused.
     let endpoint = running.certificate.client(|_| ());
     assert!(endpoint.connect(running.address, NAME).unwrap().await.is_err());
     running.stage.push(PART).await;
@@ -40,7 +40,7 @@ async fn an_answer_is_not_cut_by_the_goodbye() {
     stream.finish().await.unwrap();
     stream.recv_response().await.unwrap();
     running.retire.trigger();
-    // All of it is in quinn's hands long before it has arrived.
+    // quinn has all bytes long before they have arrived.
     let mut come = 0;
     while let Some(data) = timeout(LONG, stream.recv_data()).await.unwrap().unwrap() {
         come += data.remaining();
@@ -99,7 +99,7 @@ async fn a_client_that_says_goaway_gets_the_answers_that_it_waits_for() {
     let (_send, waiting) = send_bare(&quic, &get(&path)).await;
     let metrics = running.stage.metrics.clone();
     until(|| metrics.waiting.get() == 1).await;
-    // It concerns pushes alone (RFC 9114 5.2): what is asked after it is answered, too.
+    // GOAWAY limits only pushes (RFC 9114 5.2): later requests are answered, too.
     control.write_all(&frame(7, &[0])).await.unwrap();
     for _ in 0..3 {
         let (_send, recv) = send_bare(&quic, &get("/time")).await;

@@ -1,4 +1,4 @@
-//! What a peer may not do, and what becomes of one that does.
+//! Violations by a peer, and their consequences.
 
 use super::*;
 
@@ -6,11 +6,12 @@ const GET: &[u8] = &[0xd1];
 const HTTPS: &[u8] = &[0xd7];
 const AUTHORITY: &[u8] = b"\x50\x06origin";
 const TIME: &[u8] = b"\x51\x05/time";
-/// What a stream of a malformed request is reset with (RFC 9114 8.1).
+/// The code of the reset for a malformed request (RFC 9114 8.1).
 const MESSAGE_ERROR: u64 = 0x10e;
 const FRAME_UNEXPECTED: u64 = 0x105;
 const EXCESSIVE_LOAD: u64 = 0x107;
-/// First byte of the field section of a 200; and of a status that the static table has not whole.
+/// First byte of the field section of a 200; and of a status that the static table does not hold
+/// completely.
 const OK: u8 = 0xc0 | 25;
 const OTHER: u8 = 0x5f;
 
@@ -91,7 +92,7 @@ async fn streams_that_a_client_may_not_have_so_end_the_connection() {
         ("a decoder that leaves", &[3], true, 0x104),
     ] {
         let (_endpoint, quic) = bare(&running).await;
-        // Behind the settings.
+        // After the settings.
         let (_send, recv) = send_bare(&quic, &section(&[GET, HTTPS, AUTHORITY, TIME])).await;
         assert_eq!(outcome(recv).await, Ok(OK));
         let mut other = quic.open_uni().await.unwrap();
@@ -110,7 +111,7 @@ async fn streams_that_a_client_may_not_have_so_end_the_connection() {
         control.write_all(&frames).await.unwrap();
         assert_eq!(closed(&quic).await, code, "{name}");
     }
-    // Ours are to be read.
+    // The server's streams must be read.
     for n in 0..3 {
         let (_endpoint, quic) = bare(&running).await;
         let mut ours = Vec::new();
@@ -127,7 +128,7 @@ async fn streams_that_a_client_may_not_have_so_end_the_connection() {
 async fn streams_that_mean_nothing_are_turned_away_and_the_connection_goes_on() {
     let running = Running::live().await;
     let (_endpoint, quic) = bare(&running).await;
-    // More than may be open at once, so that those before have to be over.
+    // More than may be open at once, so that earlier ones have to end.
     for _ in 0..20 {
         let mut unknown = timeout(LONG, quic.open_uni()).await.unwrap().unwrap();
         unknown.write_all(&[0x21, 1, 2, 3]).await.unwrap();
@@ -144,7 +145,8 @@ async fn an_address_that_may_be_invented_gets_three_times_what_came_from_it() {
         first_byte_ms: 500,
         ..config()
     };
-    // A flight that is longer than that, and a first datagram of which three are no whole number of ours.
+    // A flight longer than that, and a first datagram three times whose size is not a multiple of
+    // the server's.
     let odd = |transport: &mut TransportConfig| {
         transport.initial_mtu(1_250).min_mtu(1_250);
     };
@@ -157,7 +159,8 @@ async fn an_address_that_may_be_invented_gets_three_times_what_came_from_it() {
     let (sent, answered) = relay.bytes();
     assert!(answered > 2 * sent, "{answered} for {sent}: the limit was not reached");
     assert!(answered <= 3 * sent, "{answered} for {sent}");
-    // Who is there gets the rest, and at once: a datagram that was lost would be sent again after hundreds of milliseconds.
+    // A validated client gets the rest at once: a lost datagram would be sent again after hundreds
+    // of milliseconds.
     let mut client = running.client_with(running.address, odd).await;
     assert_eq!(client.get("/time").await.status, StatusCode::OK);
     assert_eq!(client.quic.stats().path.lost_packets, 0);
@@ -167,11 +170,11 @@ async fn an_address_that_may_be_invented_gets_three_times_what_came_from_it() {
 async fn a_head_that_is_too_large_packed_or_unpacked_is_refused() {
     let running = Running::live().await;
     let (_endpoint, quic) = bare(&running).await;
-    // Two bytes for a field of some hundred: content-security-policy, 7 000 times.
+    // Two bytes for a field of about a hundred: content-security-policy, 7 000 times.
     let bomb = [0xff, 85 - 63].repeat(7_000);
     let (_send, recv) = send_bare(&quic, &section(&[GET, HTTPS, AUTHORITY, TIME, &bomb])).await;
     assert_eq!(outcome(recv).await, Ok(OTHER));
-    // A frame that says it has a gigabyte, and has not come.
+    // A frame that declares a gigabyte, and whose bytes have not arrived.
     let mut long = Vec::new();
     varint::write(1, &mut long);
     varint::write(1 << 30, &mut long);
@@ -294,7 +297,7 @@ async fn one_address_has_so_many_connections_with_answers_on_their_way_and_no_mo
         assert_eq!(whole(stream).await.status, StatusCode::OK);
         clients.push(client);
     }
-    // Idle now, the first makes room.
+    // The first is idle now, and is closed.
     let mut fourth = running.client().await;
     assert_eq!(fourth.get("/time").await.status, StatusCode::OK);
     let closed = timeout(LONG, clients[0].quic.closed()).await.unwrap();

@@ -1,4 +1,4 @@
-//! A path between client and server that is slow, or loses what comes back.
+//! A path between client and server that is slow, or loses datagrams from the server.
 
 use std::{
     mem,
@@ -15,13 +15,13 @@ use super::*;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rate {
     Free,
-    /// To the client at most so many bytes a second, with a queue of 64 KiB.
+    /// At most this many bytes a second to the client, with a queue of 64 KiB.
     Bytes(u64),
-    /// Nothing comes back.
+    /// No datagram from the server arrives.
     OneWay,
-    /// The first datagram comes back alone.
+    /// Only the first datagram from the server arrives.
     Once,
-    /// After its first datagram the client's come when the server has said something.
+    /// After the first, the client's datagrams arrive when the server has sent one.
     Halting,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// For one client's socket.
+    /// Starts a relay for one client's socket.
     pub(super) async fn start(server: SocketAddr, rate: Rate) -> Self {
         let near = Arc::new(net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
         let far = Arc::new(net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
@@ -79,7 +79,7 @@ impl Relay {
                     seen.first.lock().unwrap().get_or_insert(buf[0]);
                     seen.answered.fetch_add(1, Ordering::Relaxed);
                     seen.answered_bytes.fetch_add(len as u64, Ordering::Relaxed);
-                    // What does not fit is lost.
+                    // Datagrams that do not fit are lost.
                     let _ = queue.try_send(buf[..len].to_vec());
                 }
             };
@@ -115,7 +115,7 @@ impl Relay {
         }
     }
 
-    /// From now on nothing comes back.
+    /// From now on no datagram from the server arrives.
     pub(super) fn mute(&self) {
         self.seen.is_mute.store(true, Ordering::Relaxed);
     }
@@ -136,7 +136,7 @@ impl Relay {
         self.seen.answered.load(Ordering::Relaxed)
     }
 
-    /// The first byte of the first that the server has sent.
+    /// The first byte of the first datagram that the server has sent.
     pub(super) fn first_answer(&self) -> u8 {
         self.seen.first.lock().unwrap().unwrap()
     }

@@ -1,4 +1,5 @@
-//! HTTP/2 by hand, for tests (RFC 9113 4, 6; RFC 7541 6): frames as bytes, what no client's library would send.
+//! HTTP/2 for tests (RFC 9113 4, 6; RFC 7541 6): frames as bytes, including those that no client
+//! library would send.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -18,7 +19,7 @@ pub(super) const END_HEADERS: u8 = 4;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// One frame as it was read.
+/// A frame that was read.
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) kind: u8,
@@ -52,7 +53,7 @@ pub(super) fn setting(id: u16, value: u32) -> Vec<u8> {
     [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()
 }
 
-/// A header block of a GET with these fields besides.
+/// A header block of a GET with these additional fields.
 pub(super) fn block(path: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = vec![0x82, 0x87]; // :method: GET, :scheme: https
     block.push(0x04); // :path, as it is
@@ -77,13 +78,14 @@ pub(super) fn ask(stream: u32, path: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, stream, &block(path, fields))
 }
 
-/// A peer that sends frames as they are.
+/// A peer that sends frames without checks.
 pub(super) struct Raw<S> {
     pub(super) socket: S,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
-    /// Begins a connection; the windows are so large that they never matter, unless `window` is given.
+    /// Begins a connection. The windows are so large that they never matter, unless `window` is
+    /// given.
     pub(super) async fn begin(socket: S, window: Option<u32>) -> Self {
         let mut raw = Self { socket };
         let initial = setting(4, window.unwrap_or(1 << 30));
@@ -95,7 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     }
 
     pub(super) async fn send(&mut self, bytes: &[u8]) {
-        // A server that has closed says why in what it sent before.
+        // A server that has closed has sent the reason before.
         let _ = self.socket.write_all(bytes).await;
         let _ = self.socket.flush().await;
     }
@@ -129,7 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         }
     }
 
-    /// Why the connection ended: the code of the last GOAWAY, once it is closed.
+    /// Waits for the end of the connection. Returns the code of the last GOAWAY.
     pub(super) async fn ended(&mut self) -> Option<u32> {
         let mut code = None;
         while let Some(frame) = self.next().await {

@@ -1,8 +1,8 @@
-//! Plain requests, and the hand-over of a connection to hyper's machine in the middle of it.
+//! Plain requests, and the hand-over of a connection to hyper between them.
 
 use super::*;
 
-/// Who waits for the part after the next.
+/// A peer that waits for the part after the next.
 async fn waiting(running: &Running) -> Peer {
     let open = running.stage.first + 3;
     let mut peer = running.connect().await;
@@ -59,7 +59,7 @@ async fn both_machines_answer_alike() {
     for (path, method) in paths.into_iter().flat_map(|path| [(path, "GET"), (path, "HEAD")]) {
         for headers in ["", "Accept-Encoding: gzip\r\n", "Range: bytes=0-9\r\n"] {
             let mut answers = Vec::new();
-            // A header that says nothing new, and is not plain.
+            // A header that changes nothing, and is not plain.
             for other in ["", "Connection: keep-alive, x\r\n"] {
                 let mut peer = running.connect().await;
                 peer.send(request(method, path, &format!("{headers}{other}"))).await;
@@ -111,7 +111,7 @@ async fn however_much_came_before_half_a_head_it_is_closed_in_time() {
         ..config()
     })
     .await;
-    // Some of these use up all that a task may do at once, just when the limit is to be waited for.
+    // Some of these use up a task's budget just when the limit is to be waited for.
     let asked: Vec<usize> = (100..270).collect();
     let mut peers = Vec::new();
     for &count in &asked {

@@ -1,4 +1,5 @@
-//! What a peer may do with HTTP/2 beyond asking: each costs it its connection, or costs us nothing that lasts.
+//! Attacks of a peer over HTTP/2: each costs it its connection, or costs the server nothing that
+//! lasts.
 
 use super::{frames::*, *};
 
@@ -13,7 +14,7 @@ impl Running {
         Raw::begin(socket, window).await
     }
 
-    /// Every connection is closed.
+    /// Waits until every connection is closed.
     async fn is_left(&self) {
         let begun = Instant::now();
         while self.stage.metrics.connections.get() > 0 {
@@ -64,7 +65,7 @@ async fn a_header_block_without_end_ends_the_connection() {
 async fn a_small_block_that_stands_for_megabytes_of_fields_ends_the_connection() {
     let running = Running::live().await;
     let mut raw = running.raw(None).await;
-    // A field of 3 900 bytes goes into the table, and then stands for itself in one byte each time.
+    // A field of 3 900 bytes enters the table, and is then repeated with one byte each.
     let mut bomb = block("/time", &[]);
     bomb.extend([0x40, 1, b'x', 127]);
     bomb.extend([0xbd, 0x1d]); // 3 900 - 127 = 29 * 128 + 61
@@ -78,13 +79,13 @@ async fn a_small_block_that_stands_for_megabytes_of_fields_ends_the_connection()
 async fn fields_beyond_the_limit_are_refused_and_the_next_request_is_answered() {
     let running = Running::live().await;
     let mut raw = running.raw(None).await;
-    // 65 fields of 215 bytes, with what each counts besides (RFC 9113 6.5.2): more than 16 384.
+    // 65 fields of 215 bytes, including the overhead of each (RFC 9113 6.5.2): more than 16 384.
     let value = "v".repeat(120);
     let fields = block("/time", &vec![(&value[..95], &*value); 68]);
     assert!(fields.len() < 16 << 10);
     raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields)).await;
     let answer = raw.next_of(1).await;
-    // :status 431, in Huffman's code (RFC 7541 B).
+    // :status 431, Huffman-coded (RFC 7541 B).
     assert_eq!(
         (answer.kind, &answer.payload[..5]),
         (HEADERS, &b"\x48\x83\x69\x90\xff"[..])
@@ -104,7 +105,7 @@ async fn windows_that_grow_by_nothing_or_too_much_and_frames_too_large_are_error
         ),
         (frame(DATA, 0, 1, &vec![0; 16_385]), FRAME_SIZE_ERROR),
         (frame(DATA, 0, 0, &[0]), PROTOCOL_ERROR),
-        // RFC 9113 6.5.2 would have FLOW_CONTROL_ERROR; h2 says it so.
+        // RFC 9113 6.5.2 requires FLOW_CONTROL_ERROR; h2 sends this.
         (frame(SETTINGS, 0, 0, &setting(4, 0x8000_0000)), PROTOCOL_ERROR),
         (
             frame(HEADERS, END_STREAM | END_HEADERS, 2, &block("/time", &[])),
@@ -126,14 +127,14 @@ async fn questions_without_end_from_a_peer_that_reads_no_answer_end_the_connecti
     })
     .await;
     for question in [frame(PING, 0, 0, &[7; 8]), frame(SETTINGS, 0, 0, &setting(3, 100))] {
-        // Little waits for the peer to be read before the server has no room for another answer.
+        // The buffers are small, so that the server soon has no room for another response.
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4 << 10).unwrap();
         let mut raw = Raw::begin(socket.connect(running.address).await.unwrap(), None).await;
         let flood = question.repeat(1_000);
         let before = running.refused("write").await;
         let sending = async {
-            // Until nothing is taken any more: what is not answered is not read either.
+            // Until no byte is accepted any more: requests without a response are not read.
             while raw.socket.write_all(&flood).await.is_ok() {}
         };
         timeout(LONG, sending).await.expect("the server closes");
@@ -201,7 +202,7 @@ async fn requests_that_another_may_read_otherwise_are_refused() {
     let running = Running::live().await;
     let mut raw = running.raw(None).await;
     let many = vec![("x", "1"); 65];
-    // Without :authority; of an authority that is none.
+    // Without :authority; and with an invalid one.
     let mut bare = vec![0x82, 0x87, 0x04, 5];
     bare.extend(b"/time");
     let mut user = bare.clone();

@@ -1,4 +1,5 @@
-//! The same over TLS: who is offered what, who is cut off, and who comes first where answers share a connection.
+//! The same over TLS: offered protocols, connections that are cut, and the order of responses that
+//! share a connection.
 
 use std::sync::Arc;
 
@@ -91,7 +92,7 @@ async fn one_connection_gets_media_over_tls_byte_for_byte() {
     }
     peer.socket.shutdown().await.unwrap();
     let mut rest = Vec::new();
-    // Only an end that is said is one.
+    // Only an announced end counts as an end.
     timeout(LONG, peer.socket.read_to_end(&mut rest))
         .await
         .unwrap()
@@ -169,7 +170,8 @@ async fn a_reader_that_takes_nothing_is_closed_over_tls_too_and_a_slow_one_is_no
     }
 }
 
-/// A client of HTTP/1.1 over a pipe that holds little, in which nothing takes time but what waits: for paused time.
+/// A client of HTTP/1.1 over a pipe with a small buffer, in which only waits take time: for paused
+/// time.
 async fn pipe(stage: &Stage, config: Config, secure: bool) -> Peer<Box<dyn Stream>> {
     let (certificates, roots) = tls::tests::certificate();
     let acceptor = secure.then(|| tls::Acceptor::new(certificates, &Https::default()).unwrap());
@@ -219,7 +221,7 @@ async fn early_requests_that_would_do_something_are_told_to_come_again() {
         }
         let mut socket = TcpStream::connect(secure.address).await.unwrap();
         socket.write_all(&flight).await.unwrap();
-        // The client's last word of the handshake is never sent.
+        // The client's last message of the handshake is never sent.
         let mut answer = Vec::new();
         while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
             let mut bytes = vec![0; 1 << 14];
@@ -234,7 +236,7 @@ async fn early_requests_that_would_do_something_are_told_to_come_again() {
         let answer = String::from_utf8_lossy(&answer);
         assert!(answer.starts_with(expected), "{answer}");
     }
-    // A proxy that has such a request from its client says so (RFC 8470 5.1).
+    // A proxy that forwards a client's early data marks the request (RFC 8470 5.1).
     first.send(request("DELETE", "/api/v1/x", "Early-Data: 1\r\n")).await;
     assert_eq!(first.answer(true).await.0, 425);
 }
@@ -257,13 +259,13 @@ async fn who_is_there_when_the_server_retires_is_served_and_sent_elsewhere() {
     while TcpStream::connect(secure.address).await.is_ok() || TcpStream::connect(running.address).await.is_ok() {
         sleep(Duration::from_millis(5)).await;
     }
-    // HTTP/1: the connection stays until the next answer, which is the last.
+    // HTTP/1: the connection stays until the next response, which is the last.
     kept.send(get("/time")).await;
     let (status, headers, _) = kept.answer(true).await;
     assert_eq!((status, &headers["connection"][..]), (200, "close"));
     assert_eq!(kept.rest().await, "");
     timeout(LONG, running.serving).await.expect("nobody is left").unwrap();
-    // HTTP/2: what has begun is answered.
+    // HTTP/2: requests in progress are answered.
     loop {
         let frame = raw.next().await.unwrap();
         if frame.kind == PING {
@@ -284,7 +286,7 @@ fn frame_ack(payload: &[u8]) -> Vec<u8> {
     frame(PING, 1, 0, payload)
 }
 
-/// A connection over TLS and a pipe that holds little, so that what is sent next is decided late.
+/// A connection over TLS and a pipe with a small buffer, so that the order is decided late.
 async fn narrow(stage: &Stage) -> Raw<TlsStream<DuplexStream>> {
     let (certificates, roots) = tls::tests::certificate();
     let acceptor = tls::Acceptor::new(certificates, &Https::default()).unwrap();
@@ -306,14 +308,14 @@ async fn narrow(stage: &Stage) -> Raw<TlsStream<DuplexStream>> {
     Raw::begin(socket, None).await
 }
 
-/// Of a connection that nobody displaces.
+/// The usage of a connection that is not displaced.
 fn usage() -> Arc<Usage> {
     let limit = ConnectionLimit::new("connections", 1, 1, Arc::new(()));
     let permit = limit.try_admit(None, Instant::now()).unwrap();
     Arc::clone(permit.usage())
 }
 
-/// The streams in the order in which their answers end.
+/// The streams in the order in which their responses end.
 async fn order(raw: &mut Raw<TlsStream<DuplexStream>>, count: usize) -> Vec<u32> {
     let mut ended = Vec::new();
     while ended.len() < count {
@@ -325,7 +327,7 @@ async fn order(raw: &mut Raw<TlsStream<DuplexStream>>, count: usize) -> Vec<u32>
     ended
 }
 
-/// An answer of the API of so many bytes that says how urgent it is, as media do.
+/// A response of the API of `size` bytes that declares its urgency, as media do.
 fn ours(urgency: u8, size: usize) -> String {
     format!("/api/urgent/{urgency}/{size}")
 }
@@ -358,7 +360,7 @@ async fn a_playlist_asked_for_last_overtakes_segments_that_are_on_their_way() {
         }
     }
     assert_eq!(ended, [7, 9]);
-    // What was in hand before: of the schedule, of TLS, of the pipe.
+    // Bytes buffered before: by the schedule, TLS and the pipe.
     assert!(others <= 640 << 10, "{others} bytes of the segments came first");
 }
 
@@ -391,7 +393,7 @@ async fn what_the_client_finds_urgent_comes_first_whatever_it_is_and_what_it_doe
 async fn a_stream_without_a_window_stops_nobody() {
     let stage = Stage::live().await;
     let mut raw = narrow(&stage).await;
-    // All windows are nothing now, and then those of two streams are large.
+    // All windows are zero now, and then those of two streams are large.
     raw.send(&frame(SETTINGS, 0, 0, &setting(4, 0))).await;
     for (stream, urgency) in [(1, 1), (3, 3), (5, 4)] {
         raw.send(&ask(stream, &ours(urgency, 2 * MEGABYTE), &[])).await;
@@ -423,7 +425,7 @@ async fn what_a_connection_s_task_holds_is_small() {
         alt_svc: None,
     });
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-    // Ten thousand may be idle at once; their buffers come on top.
+    // Ten thousand may be idle at once; their buffers are additional.
     let task = connection::serve(ours, peer, Some(acceptor), context, usage());
     assert!(std::mem::size_of_val(&task) <= 8 << 10);
 }
@@ -453,7 +455,7 @@ async fn a_handshake_that_stands_still_is_displaced_by_who_comes_and_so_is_an_id
             idle.send(get("/time")).await;
             assert_eq!(idle.answer(true).await.0, 200);
             let _next = secure.connect().await;
-            // The end is said (close_notify), else this fails.
+            // The end is announced (close_notify); otherwise this fails.
             let mut said = Vec::new();
             timeout(LONG, idle.socket.read_to_end(&mut said))
                 .await

@@ -1,4 +1,5 @@
-//! What a peer of HTTP/1.1 may take: time for a head, for a request, for an answer; bytes, connections.
+//! Limits of a peer of HTTP/1.1: time for a head, for a request, for a response; bytes,
+//! connections.
 
 use super::{
     frames::{END_HEADERS, HEADERS},
@@ -87,7 +88,7 @@ async fn the_idle_limit_begins_when_an_answer_has_ended_however_long_it_took() {
     sleep(idle * 3 / 2).await;
     running.stage.push(PART).await;
     assert_eq!(peer.answer(true).await.0, 200);
-    // A segment that grows: its head has come long before its end.
+    // A segment that grows: its head has arrived long before its end.
     peer.send(get(&running.stage.media(&format!("{open}.m4s")))).await;
     while !peer.read.windows(4).any(|window| window == b"\r\n\r\n") {
         peer.more().await;
@@ -261,7 +262,7 @@ async fn connections_with_an_answer_on_its_way_are_limited_in_all_and_by_address
         for peer in &mut held {
             assert_eq!(peer.answer(true).await.0, 200);
         }
-        // Now they are idle, and the first makes room.
+        // They are idle now, and the first is closed.
         let mut peer = running.connect().await;
         peer.send(get("/time")).await;
         assert_eq!(peer.answer(true).await.0, 200);
@@ -302,7 +303,8 @@ async fn idle_connections_of_few_addresses_make_room_for_others_whatever_they_sp
         }
         crowd.push(peer);
     }
-    // Five others come, and each is answered at once; they stay, and are idle less long than the crowd.
+    // Five others connect, and each is answered at once; they stay, and have been idle for a
+    // shorter time than the crowd.
     let mut others = Vec::new();
     for last in 10..15 {
         let mut peer = running.connect_from(last).await;
@@ -385,7 +387,7 @@ async fn an_answer_that_its_peer_has_not_taken_keeps_its_connection() {
             _ => 0,
         };
         assert_eq!(length, whole);
-        // Idle now, it makes room.
+        // It is idle now, and is closed.
         let mut other = running.connect_from(9).await;
         other.send(get("/time")).await;
         assert_eq!(other.answer(true).await.0, 200);
