@@ -1,6 +1,6 @@
-//! A connection's bytes with deadlines: a request's head that dribbles in, and a peer that takes nothing of what is written, or hardly
-//! anything for long, end it.
-//! A timer is armed only while something is awaited, so a healthy connection never touches one.
+//! The bytes of a connection with time limits. A request's head that arrives too slowly ends the
+//! connection, and so does a peer that accepts nothing, or hardly anything for long. A timer is
+//! armed only during a wait, so that a healthy connection never touches one.
 
 use std::{
     io::{self, IoSlice},
@@ -25,15 +25,16 @@ use crate::{
     metrics::{Metrics, Reason},
 };
 
-/// A write of so few bytes in more pieces than that, such as a part of audio with its head, is gathered on the stack: of more than 8 pieces
-/// the kernel keeps a list that it must allocate, and going through them takes it longer than the copy.
+/// A write up to this size in bytes, in more than `FEW` pieces, such as an audio part with its
+/// head, is gathered on the stack. For more than 8 pieces the kernel allocates a list, which takes
+/// longer than the copy.
 const SMALL: usize = 4 << 10;
 const FEW: usize = 4;
 
-/// What an HTTP/2 connection with prior knowledge starts with (RFC 9113 3.4).
+/// The first bytes of an HTTP/2 connection with prior knowledge (RFC 9113 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What is spoken on a connection.
+/// The protocol of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
     /// HTTP/1.0 or 1.1.
@@ -42,7 +43,7 @@ pub(crate) enum Protocol {
     Http2,
 }
 
-/// The first bytes of a connection, read to tell its protocol.
+/// The first bytes of a connection, read to detect its protocol.
 #[derive(Debug, Default)]
 pub(crate) struct Prefix {
     bytes: [u8; PREFACE.len()],
@@ -50,7 +51,7 @@ pub(crate) struct Prefix {
 }
 
 impl Prefix {
-    /// Reads until it is clear what is spoken; `None` if the peer closed before it said anything.
+    /// Reads until the protocol is clear; `None` if the peer closed before it sent a byte.
     pub(crate) async fn fill<S: AsyncRead + Unpin>(&mut self, socket: &mut S) -> io::Result<Option<Protocol>> {
         while self.end < PREFACE.len() {
             let count = socket.read(&mut self.bytes[self.end..]).await?;
@@ -65,37 +66,38 @@ impl Prefix {
         Ok(Some(Protocol::Http2))
     }
 
-    /// What has been read.
+    /// The bytes read.
     pub(crate) fn read(&self) -> Bytes {
         Bytes::copy_from_slice(&self.bytes[..self.end])
     }
 }
 
-/// A connection's bytes, in the clear or as they are on the wire.
+/// The bytes of a connection, plain or encrypted.
 #[derive(Debug)]
 pub(crate) struct Socket<S> {
     inner: S,
-    /// Was read before, and is read again.
+    /// Bytes read before, which are read again.
     before: Bytes,
     header: Option<Header>,
     write: Option<Write>,
 }
 
-/// The head that is being read, where that is ours to limit: HTTP/1.
+/// The head that is being read, if its time is limited here: HTTP/1.
 #[derive(Debug)]
 struct Header {
     deadline: Deadline,
     activity: Arc<Activity>,
-    /// The request number that is waited for.
+    /// The number of the awaited request.
     head: u64,
     metrics: Metrics,
 }
 
-/// What is being written.
+/// The progress of writes.
 #[derive(Debug)]
 struct Write {
     deadline: Deadline,
-    /// Since when the peer lets us wait; how long it has, and what it has taken, since that was last judged.
+    /// Start of the present wait for the peer; then the total wait and the bytes accepted since the
+    /// last check of the rate.
     since: Instant,
     waited: Duration,
     taken: u64,
@@ -113,7 +115,7 @@ impl<S> Socket<S> {
         }
     }
 
-    /// Gives what was read before once more.
+    /// Returns `before` first on the next reads.
     pub(crate) fn after(mut self, before: Bytes) -> Self {
         self.before = before;
         self
@@ -130,8 +132,9 @@ impl<S> Socket<S> {
         self
     }
 
-    /// Limits the time in which the peer must take some of what is written, and in [`PATIENCE`] such times of waiting for it, what the
-    /// least rate makes of them. For the wire: what is above it may be gathering.
+    /// Limits the time in which the peer must accept some written bytes; in [`PATIENCE`] such times
+    /// of waiting it must accept the bytes of the least rate. For the socket itself: layers above
+    /// may gather bytes.
     pub(crate) fn limit_write(mut self, limit: Duration, metrics: &Metrics) -> Self {
         self.write = Some(Write {
             deadline: Deadline::new(limit),
@@ -144,7 +147,7 @@ impl<S> Socket<S> {
         self
     }
 
-    /// True while the peer must take something before more can be written; only where that is limited.
+    /// True while the peer must accept bytes before more can be written; only if that is limited.
     pub(crate) fn full(&self) -> Arc<AtomicBool> {
         self.write
             .as_ref()
@@ -175,7 +178,7 @@ impl<S> Socket<S> {
 }
 
 impl Header {
-    /// Bytes have come: of a head, unless a request is being worked on.
+    /// Records that bytes have arrived: part of a head, unless a request is in progress.
     fn has_read(&mut self) {
         let (begun, busy) = (self.activity.begun(), self.activity.is_busy());
         if !busy && (!self.deadline.armed || self.head != begun) {
@@ -184,7 +187,7 @@ impl Header {
         }
     }
 
-    /// Nothing has come; an error if that has lasted too long.
+    /// Records that no bytes have arrived. An error if the time limit has passed.
     fn awaits_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.deadline.armed {
             return Poll::Pending;
@@ -224,7 +227,8 @@ impl Write {
         self.end("the peer takes nothing")
     }
 
-    /// The wait is over: whether the peer has let us wait for long, and taken less than the least rate meanwhile.
+    /// Ends a wait. Returns whether the peer has made the server wait for long, and accepted less
+    /// than the least rate meanwhile.
     fn is_trickle(&mut self) -> bool {
         self.waited += self.since.elapsed();
         if self.waited < self.deadline.limit * PATIENCE {
@@ -304,7 +308,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     }
 }
 
-/// A timer that is armed now and then, and runs from when it is first waited for: most are disarmed before, and touch no clock.
+/// A timer that is armed at times, and runs from the first wait for it: most are disarmed before
+/// that, and never read the clock.
 #[derive(Debug)]
 struct Deadline {
     limit: Duration,
@@ -360,7 +365,8 @@ mod tests {
         (Socket::new(ours).limit_write(LIMIT, &Metrics::default()), theirs)
     }
 
-    /// Writes to a peer that takes `step` bytes each second, for an hour or until it fails.
+    /// Writes to a peer that accepts `step` bytes each second, for an hour or until the write
+    /// fails.
     async fn write_to_one_that_takes(step: usize) -> Option<io::ErrorKind> {
         let (mut socket, mut peer) = limited();
         let taking = async {

@@ -164,7 +164,7 @@ mod tests {
         headers.insert(header::SERVER, HeaderValue::from_str(&value).unwrap());
         let mut bytes = BytesMut::new();
         write(StatusCode::OK, &headers, &mut bytes);
-        // 92 = 15 + 77; 260 = 127 + 133, whose lower seven bits come first.
+        // 92 = 15 + 77; 260 = 127 + 133, the lower seven bits first.
         assert_eq!(bytes[8..13], [0x5f, 77, 0x7f, 0x85, 0x01]);
         assert_eq!(bytes.len(), 13 + value.len());
     }
