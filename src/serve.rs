@@ -85,6 +85,7 @@ async fn serve(call: Call, launch: Launch) -> Result<(), String> {
             Ok(()) => info!("took over from the old process"),
             Err(err) => warn!(%err, "the old process has already ended"),
         }
+        // Only now may this process read the UDP sockets of HTTP/3.
         daemon.sockets.begin();
     }
     notify::ready();
@@ -94,20 +95,21 @@ async fn serve(call: Call, launch: Launch) -> Result<(), String> {
         never = logs::report_left_out() => match never {},
     };
     tokio::select! {
+        // A second signal ends the daemon at once, and so does the end of the grace period.
         drained = timeout(GRACE, daemon.stop()) => if drained.is_err() {
             warn!("grace period over, ending with running parts");
         },
         signal = signals.next_stop() => {
-            return Err(format!("ended at once by a second {signal}; what was live is cut off"));
+            return Err(format!("ended at once by a second {signal}: live broadcasts are cut"));
         }
     }
     info!("stopped");
     match (daemon.parts.panicked(), why) {
         (Some(part), _) => Err(format!(
-            "{part} has failed, a fault of this program: the log says where; start it again"
+            "{part} panicked, a bug of this program: the log has the location; start the daemon again"
         )),
         (None, Why::APart(part)) => Err(format!(
-            "a part has ended by itself, {part}: the log says more; start it again"
+            "{part} ended unexpectedly: see the log; start the daemon again"
         )),
         (None, Why::Told | Why::Drained) => Ok(()),
     }

@@ -159,6 +159,7 @@ impl Reader {
             };
             let (now, later) = input.split_at(left.min(input.len()));
             *input = later;
+            // The chunk is incomplete: its bytes so far are kept, and the rest is awaited.
             if now.len() < left {
                 self.gather(index, now)?;
                 self.body = Some((index, left - now.len()));
@@ -181,6 +182,7 @@ impl Reader {
         };
         let found = self.find(csid);
         let previous = found.map(|index| self.streams[index].header);
+        // Formats 2 and 3 take the length and type from the previous header.
         if format > 1 && previous.is_none() {
             return Err(Error::NoHeaderBefore { csid, format });
         }
@@ -198,6 +200,7 @@ impl Reader {
         *input = rest;
         let index = match found {
             Some(index) => index,
+            // A peer could open 65 599 chunk streams, each with a partial message.
             None if self.streams.len() >= self.limits.chunk_streams => {
                 return Err(Error::TooManyChunkStreams {
                     max: self.limits.chunk_streams,
@@ -215,6 +218,8 @@ impl Reader {
         self.last = index;
         let stream = &mut self.streams[index];
         match &stream.partial {
+            // Some encoders repeat the header within a message. That is harmless if it describes
+            // the same message; otherwise the message is lost.
             Some(partial) if format < 3 && (header.len, header.kind) != (stream.header.len, stream.header.kind) => {
                 let (len, got) = (stream.header.len, partial.len());
                 return Err(Error::MessageInterrupted {

@@ -42,13 +42,13 @@ pub async fn accept<L: Listener>(
                 };
                 match admitted {
                     Ok(permit) => serve(socket, peer, permit),
-                    Err(limit) => debug!(%peer, ?limit, "too many connections"),
+                    Err(limit) => debug!(%peer, ?limit, "connection refused: limit reached"),
                 }
             }
             Err(err) => {
                 // Once for each period of failures, because a peer must not fill the log.
                 if !is_failing {
-                    warn!(%err, "connections are not accepted");
+                    warn!(%err, "connections cannot be accepted");
                 }
                 is_failing = true;
                 if matches!(err.raw_os_error(), Some(EMFILE | ENFILE)) {

@@ -261,6 +261,7 @@ impl HttpBody for Body {
                 }
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(chunk) => this.staged = Some(chunk),
+                    // Trailers are not scheduled.
                     Err(frame) => return Poll::Ready(Some(Ok(frame.map_data(|chunk| this.data(chunk))))),
                 },
                 Poll::Ready(Some(Err(err))) => {
@@ -276,6 +277,7 @@ impl HttpBody for Body {
                 delivery.dry.store(false, Ordering::Relaxed);
             }
         }
+        // In HTTP/2 a body waits for its turn, and hands over no more than the turn permits.
         let most = match (&this.turn, &this.delivery) {
             (Some(turn), Some(delivery)) => ready!(turn.poll(cx, delivery)),
             _ => usize::MAX,

@@ -125,11 +125,12 @@ pub(crate) async fn serve<S>(
     let first_byte = ms(config.first_byte_ms);
     let write = ms(config.write_ms);
     if let Some(tls) = tls {
+        // The limit of writes applies below TLS, where the socket's progress is visible.
         let socket = Socket::new(socket).limit_write(write, metrics);
         let accepted = tokio::select! {
             accepted = timeout(first_byte, Box::pin(tls.accept(socket))) => accepted,
             () = context.drain.triggered() => return,
-            () = usage.closed() => return debug!("closed in its handshake: another needs its place"),
+            () = usage.closed() => return debug!("closed during its handshake: connection limit reached"),
         };
         match accepted {
             Ok(Ok((stream, protocol))) => {
@@ -148,11 +149,11 @@ pub(crate) async fn serve<S>(
             }
             Ok(Err(err)) => {
                 metrics.refuse(Reason::Handshake);
-                debug!(%err, "no TLS");
+                debug!(%err, "tls handshake failed");
             }
             Err(_) => {
                 metrics.refuse(Reason::FirstByte);
-                debug!("the handshake took too long");
+                debug!("tls handshake timed out");
             }
         }
         return;
@@ -161,14 +162,17 @@ pub(crate) async fn serve<S>(
     let first = tokio::select! {
         first = timeout(first_byte, prefix.fill(&mut socket)) => first,
         () = context.drain.triggered() => return,
-        () = usage.closed() => return debug!("closed before its first byte: another needs its place"),
+        () = usage.closed() => return debug!("closed before its first byte: connection limit reached"),
     };
     match first {
         Ok(Ok(Some(protocol))) => {
+            // The first bytes have been read to detect the protocol: they are read again.
             let socket = Socket::new(socket).after(prefix.read()).limit_write(write, metrics);
             match protocol {
                 Protocol::Http1 => {
                     let full = socket.full();
+                    // HTTP/1 writes to the socket directly, so a flush only waits until the socket
+                    // accepts more.
                     let flush = move |_: &mut task::Context<'_>| match full.load(Ordering::Relaxed) {
                         true => Poll::Pending,
                         false => Poll::Ready(Ok(())),
@@ -187,7 +191,7 @@ pub(crate) async fn serve<S>(
         Ok(Err(err)) => debug!(%err, "connection lost"),
         Err(_) => {
             metrics.refuse(Reason::FirstByte);
-            debug!("nothing came");
+            debug!("no first byte in time");
         }
     }
 }
@@ -408,7 +412,7 @@ where
                 }
             }) => return ended,
             () = &mut closed => {
-                debug!("closed while idle: another needs its place");
+                debug!("closed while idle: connection limit reached");
                 connection.as_mut().graceful_shutdown();
                 // The last bytes are not waited for if the peer does not accept them.
                 return poll_fn(|cx| match (connection.as_mut().poll(cx), flush(cx)) {

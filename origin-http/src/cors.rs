@@ -104,6 +104,7 @@ impl Cors {
                 match origin {
                     Some(origin) => {
                         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+                        // Credentials are only permitted for listed origins: `*` excludes them.
                         headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
                         headers.insert(TIMING_ALLOW_ORIGIN, origin.clone());
                     }

@@ -236,6 +236,7 @@ impl Edge {
                 (flight, awaited, Outcome::Miss, previous)
             }
         };
+        // Waiting viewers are limited too, because each holds a connection and a task.
         let Ok(_place) = self.waiting.try_acquire() else {
             return (Err(Failure::Busy), Outcome::Error);
         };
@@ -245,6 +246,8 @@ impl Edge {
             Ok(object) => object.status.is_server_error(),
             Err(failure) => *failure != Failure::Gone,
         };
+        // A stale object is better than an error of the origin, if its lifetime permits it (RFC
+        // 5861 4).
         match previous.filter(|previous| failed && previous.freshness.may_be_stale(Instant::now())) {
             Some(stale) => (Ok(stale), Outcome::Stale),
             None if landed.is_err() => (landed, Outcome::Error),

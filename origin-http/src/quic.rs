@@ -133,7 +133,7 @@ pub(crate) async fn serve(endpoint: Endpoint, context: &Arc<Context>, limit: &Ar
         }
         endpoint.quic.close(VarInt::from_u32(0), b"");
         let _ = timeout(FAREWELL, endpoint.quic.wait_idle()).await;
-        info!("http/3 has stopped");
+        info!("http/3 stopped");
     };
     context.tasks.spawn(rest);
 }
@@ -187,7 +187,7 @@ impl Door {
             Ok::<_, Limit>((handshake, place))
         };
         let Ok((handshake, place)) = admit.await else {
-            debug!(%peer, "too many connections");
+            debug!(%peer, "connection refused: limit reached");
             return incoming.refuse();
         };
         let entrance = Entrance {

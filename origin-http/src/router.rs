@@ -219,10 +219,12 @@ impl Router {
         let resource = Resource::parse(head.uri.path());
         let kind = resource.as_ref().map_or(Kind::Unknown, kind);
         self.note(resource.as_ref(), notes);
+        // The usual case: the protocol already knows that there is no body.
         if body.is_end_stream() {
             return (kind, self.route(head, resource, asker));
         }
         let reads = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        // A body is certain, or the method is refused anyway.
         if !reads || body.size_hint().lower() > 0 {
             return (kind, Step::answer(self.refuse_body(&head)));
         }
@@ -498,6 +500,7 @@ fn playlist<'a>(
         Ok(directives) => directives,
         Err(reason) => return bad(reason),
     };
+    // An ended playlist has no further parts, so a blocking request is answered at once.
     let reload = match presentation.ended {
         true => Ok(Reload::Now),
         false => directives.reload(&presentation.tracks[track]),

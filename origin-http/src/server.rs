@@ -208,11 +208,11 @@ impl Server {
             () = drain.triggered() => {}
         }
         if timeout(drain_for, tasks.wait()).await.is_err() {
-            info!(connections = tasks.len(), "not drained in time, closing");
+            info!(connections = tasks.len(), "not drained in time: closing connections");
         }
         drop(aborted);
         tasks.wait().await;
-        info!("http has stopped");
+        info!("http stopped");
     }
 }
 

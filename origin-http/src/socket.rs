@@ -259,6 +259,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
             Poll::Ready(result) => return Poll::Ready(result),
             Poll::Pending => {
                 return match &mut this.header {
+                    // Only a head has a limit here; bodies and idle connections have their own.
                     Some(header) => header.awaits_more(cx),
                     None => Poll::Pending,
                 };

@@ -304,8 +304,11 @@ impl Usage {
     /// Closes the connection if it has been idle since `since_ms`, or longer.
     fn close(&self, since_ms: u64) -> Closing {
         let close = |state: u64| match state & EXCHANGES {
+            // Idle for a shorter time than listed: it is listed again under its own time.
             0 if state & SINCE > since_ms => None,
             0 => Some(state | CLOSED),
+            // Active: it is removed from the list, and lists itself again at the end of its
+            // exchange.
             _ => Some(state | UNLISTED),
         };
         match self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, close) {

@@ -324,6 +324,8 @@ impl Body for Reader {
                 "the origin's answer ended before its end",
             )))),
             None => {
+                // All wakers are taken in each round, so an index is valid only in the round that
+                // it is from.
                 let round = state.round;
                 match this.place.filter(|place| place.0 == round) {
                     Some((_, index)) => state.wakers[index] = Some(cx.waker().clone()),

@@ -82,6 +82,7 @@ impl Wanted {
             }
             _ => return Ok(None),
         };
+        // The claim decides how much of the edge's memory must stay free for others.
         let claim = match resource {
             Resource::Media(_, _, Object::Segment(_)) => Claim::Large,
             Resource::Media(..) => Claim::Small,

@@ -113,6 +113,7 @@ fn parse(head: &Bytes, max_lines: usize) -> Option<Request<Empty<Bytes>>> {
         _ => return None,
     };
     let path = found.path.filter(|path| path.starts_with('/'))?;
+    // HTTP/1.0 closes connections by default and has no chunks: hyper handles it.
     if found.version != Some(1) {
         return None;
     }
@@ -126,6 +127,7 @@ fn parse(head: &Bytes, max_lines: usize) -> Option<Request<Empty<Bytes>>> {
         let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(line.value)).ok()?;
         let plain = match name {
+            // These fields announce a body or change the connection.
             CONTENT_LENGTH | TRANSFER_ENCODING | EXPECT | UPGRADE => false,
             CONNECTION => value.as_bytes().eq_ignore_ascii_case(b"keep-alive"),
             _ => true,

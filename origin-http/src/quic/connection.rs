@@ -88,7 +88,7 @@ pub(super) async fn serve(incoming: Incoming, peer: SocketAddr, entrance: Entran
     let opened = tokio::select! {
         opened = open(incoming, &context) => opened,
         () = poll_fn(|cx| entrance.poll_closed(cx)) => {
-            return debug!("closed in its handshake: another needs its place");
+            return debug!("closed during its handshake: connection limit reached");
         }
     };
     let Some((quic, established, mut h3)) = opened else {
@@ -137,7 +137,7 @@ async fn open(incoming: Incoming, context: &Context) -> Option<Opened> {
         Ok(connecting) => connecting,
         Err(err) => {
             metrics.refuse(Reason::Handshake);
-            debug!(%err, "no QUIC");
+            debug!(%err, "quic connection refused");
             return None;
         }
     };
@@ -149,12 +149,12 @@ async fn open(incoming: Incoming, context: &Context) -> Option<Opened> {
         Ok(Ok(_)) => {}
         Ok(Err(err)) => {
             metrics.refuse(Reason::Handshake);
-            debug!(%err, "no handshake");
+            debug!(%err, "quic handshake failed");
             return None;
         }
         Err(_) => {
             metrics.refuse(Reason::FirstByte);
-            debug!("the handshake takes too long");
+            debug!("quic handshake timed out");
             return None;
         }
     }
@@ -171,16 +171,16 @@ async fn open(incoming: Incoming, context: &Context) -> Option<Opened> {
         Ok(Some(h3)) => Some((quic, established, h3)),
         Ok(None) => {
             metrics.refuse(Reason::Handshake);
-            debug!("no HTTP/3");
+            debug!("http/3 connection not opened");
             None
         }
         Err(_) => {
             metrics.refuse(Reason::FirstByte);
             quic.close(
                 wire(Code::H3_GENERAL_PROTOCOL_ERROR.value()),
-                b"the handshake takes too long",
+                b"quic handshake timed out",
             );
-            debug!("the handshake takes too long");
+            debug!("quic handshake timed out");
             None
         }
     }
@@ -269,7 +269,7 @@ impl Connection {
                     handshake = None;
                     if established.is_err() {
                         metrics.refuse(Reason::FirstByte);
-                        return self.close(Code::H3_GENERAL_PROTOCOL_ERROR, b"the handshake takes too long");
+                        return self.close(Code::H3_GENERAL_PROTOCOL_ERROR, b"quic handshake timed out");
                     }
                     if self.place.is_none() {
                         match Place::take(limit, peer.ip(), metrics).await {
@@ -282,7 +282,7 @@ impl Connection {
                     }
                 }
                 () = poll_fn(|cx| poll_closed(handshake.as_ref(), self.place.as_ref(), cx)) => {
-                    debug!("closed while idle to make room");
+                    debug!("closed while idle: connection limit reached");
                     // The peer may be slow, and no other connection waits for it.
                     drop((handshake.take(), self.place.take()));
                     return match farewells.try_acquire() {

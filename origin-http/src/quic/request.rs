@@ -118,7 +118,7 @@ impl Requests {
             Err(err) => return self.unread(&err, writer).await,
         };
         if let Some(wrong) = wrong(request.headers()) {
-            debug!(wrong, "malformed");
+            debug!(wrong, "request malformed");
             self.refuse(Reason::Malformed);
             return writer.reset(Code::H3_MESSAGE_ERROR);
         }
@@ -142,13 +142,13 @@ impl Requests {
             return;
         };
         if writer.send(response, head_only).await.is_err() {
-            debug!("not wanted any more");
+            debug!("request cancelled");
         }
     }
 
     /// Answers a request whose head could not be read.
     async fn unread(&self, err: &StreamError, mut writer: Writer<'_>) {
-        debug!(%err, "no request");
+        debug!(%err, "request not read");
         let refusal = writer.exchange.refusal();
         match err {
             StreamError::ConnectionError { .. } => {}
@@ -242,7 +242,7 @@ impl Writer<'_> {
                     }
                 }
                 Some(Err(err)) => {
-                    debug!(%err, "cut short");
+                    debug!(%err, "response cut");
                     self.reset(Code::H3_INTERNAL_ERROR);
                     return Ok(());
                 }

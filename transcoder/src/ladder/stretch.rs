@@ -254,6 +254,7 @@ impl Life<'_> {
     /// Handles one report.
     fn take(&mut self, report: Report) -> Result<(), &'static str> {
         let now = Instant::now();
+        // A worker is not trusted: reports other than units are limited to a number a second.
         if !matches!(report, Report::Unit { .. }) {
             self.others
                 .retain(|at| now.saturating_duration_since(*at) < Duration::from_secs(1));
@@ -282,6 +283,7 @@ impl Life<'_> {
                 payload,
             } => {
                 let index = usize::from(rendition);
+                // An encoder cannot produce such a unit, so the worker is at fault and is stopped.
                 if dts > pts || pts.saturating_sub(dts) > MAX_COMPOSITION || payload.is_empty() {
                     return Err("unit");
                 }
@@ -289,6 +291,7 @@ impl Life<'_> {
                 if index < self.rungs.len() {
                     let mut progress = lock(self.progress);
                     arrived = progress.come_out(index, pts, payload.len(), now).ok_or("unit")?;
+                    // From this time on, the media belong to the next worker.
                     if progress.is_left(pts) {
                         return Ok(());
                     }
@@ -324,6 +327,7 @@ impl Life<'_> {
                 Level::Debug => self.talk.debug(&text),
             },
             Report::Figures(figures) => {
+                // The figures are totals of the worker; the metrics add the differences.
                 let spent = figures.cpu_us.saturating_sub(self.figures.cpu_us);
                 self.shared.metrics.cpu.inc_by(spent as f64 / 1e6);
                 let broken = figures.broken.saturating_sub(self.figures.broken);
