@@ -70,7 +70,7 @@ pub(crate) async fn watch(pulse: Pulse, status: impl Fn() -> String + Send, stop
     let mut ticks = interval(limit.map_or(STATUS_SPAN, |limit| (limit / 2).max(Duration::from_millis(1))));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut health = Health::default();
-    let (mut told, mut told_at) = (String::new(), None::<Instant>);
+    let (mut sent, mut sent_at) = (String::new(), None::<Instant>);
     loop {
         let now = tokio::select! {
             now = ticks.tick() => now,
@@ -85,11 +85,11 @@ pub(crate) async fn watch(pulse: Pulse, status: impl Fn() -> String + Send, stop
                 Verdict::StillStuck => {}
             }
         }
-        if told_at.is_none_or(|at| now.duration_since(at) >= STATUS_SPAN) {
+        if sent_at.is_none_or(|at| now.duration_since(at) >= STATUS_SPAN) {
             let status = status();
-            if status != told {
+            if status != sent {
                 notify(&[NotifyState::Status(&status)]);
-                (told, told_at) = (status, Some(now));
+                (sent, sent_at) = (status, Some(now));
             }
         }
     }

@@ -109,6 +109,8 @@ impl Groups {
     pub(crate) fn advice(&self, gridded: bool) -> Option<Advice> {
         let overdue = self.since_idr > longest_ms();
         match self.recovery {
+            // The stream has recovery points instead of IDR pictures. 0 frames until recovery is an
+            // open group, more is intra refresh.
             Some(frames) if overdue || self.since_idr > UNTIL_RECOVERY_MS && gridded => Some(match frames {
                 0 => Advice::OpenGroups,
                 _ => Advice::IntraRefresh,

@@ -432,6 +432,7 @@ impl Publisher {
         };
         let (producer, name) = (&live.producer, kind.track_name());
         let known = live.index(kind);
+        // A publisher that has returned finds its track in the broadcast.
         let shown = match known.or_else(|| producer.track(&name)) {
             Some(index) => producer.configure(index, &track.config).map(|()| index),
             None => producer.add(name.clone(), track.config.clone()),

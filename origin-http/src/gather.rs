@@ -88,6 +88,7 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
         let len = pieces
             .iter()
             .fold(0_usize, |sum, piece| sum.saturating_add(piece.len()));
+        // A small write is copied, so that its pieces are released at once.
         if len <= SMALL {
             if self.gathered.len() + len > MOST {
                 ready!(self.poll_send(cx))?;
@@ -107,6 +108,8 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
             match ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, &all[..=more])) {
                 Ok(0) => return Poll::Ready(Err(self.fail(io::ErrorKind::WriteZero.into()))),
                 Err(err) => return Poll::Ready(Err(self.fail(err))),
+                // Only gathered bytes were accepted, none of `pieces`: the caller must not count
+                // this write.
                 Ok(count) if count < before => self.sent += count,
                 Ok(count) => {
                     self.clear();

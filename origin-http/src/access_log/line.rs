@@ -27,6 +27,7 @@ impl Display for Masked<'_> {
         let path = match address.split_once("://") {
             Some((scheme, rest)) => {
                 let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+                // User information may hold a password.
                 let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
                 write!(f, "{scheme}://{host}")?;
                 path
