@@ -359,6 +359,26 @@ impl Config {
         .concat()
     }
 
+    /// Checks that an edge does not request from itself, which would wait for its own responses.
+    fn check_origins(&self) -> Result<(), String> {
+        let listeners = self.listeners();
+        let mut http = listeners
+            .iter()
+            .filter(|wanted| matches!(wanted.purpose, Purpose::Http | Purpose::Https));
+        let own = http.find_map(|wanted| {
+            let mut origins = self.edge.origin.iter();
+            Some((
+                wanted.address,
+                origins.find(|origin| origin.is_listener(wanted.address))?,
+            ))
+        });
+        own.map_or(Ok(()), |(address, origin)| {
+            Err(format!(
+                "edge.origin names {origin}, but this process itself listens on {address}: name the server that has the media"
+            ))
+        })
+    }
+
     /// Checks the constraints between values.
     fn check(&self) -> Result<(), String> {
         if self.demo.enabled && self.rtmp.listen.is_empty() {
@@ -375,6 +395,7 @@ impl Config {
         self.rtmp.check()?;
         self.http.check()?;
         self.edge.check()?;
+        self.check_origins()?;
         self.live.packager().check().map_err(|err| format!("live: {err}"))
     }
 }

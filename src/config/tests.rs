@@ -111,6 +111,27 @@ fn loaded(text: &str) -> Loaded {
 }
 
 #[test]
+fn an_edge_is_not_its_own_origin() {
+    let edge =
+        |origin: &str, more: &str| format!("{more}\n[edge]\norigin = [\"http://origin.example\", \"{origin}\"]\n");
+    let http = "[http]\nlisten = [\"127.0.0.1:8090\"]";
+    assert!(refusal(&edge("http://localhost:8090", http)).contains("itself listens on 127.0.0.1:8090"));
+    assert!(refusal(&edge("http://[::1]:8080", "")).contains("itself listens on [::]:8080"));
+    let tls = "[tls]\nself_signed = true";
+    assert!(refusal(&edge("https://127.0.0.1:8443", tls)).contains("itself listens on [::]:8443"));
+    // Nothing of this process listens there.
+    for text in [edge("http://127.0.0.1:8091", http), edge("https://127.0.0.1:8443", "")] {
+        assert!(read(&text).is_ok(), "{text}");
+    }
+    for origin in ["http://127.0.0.1:99999", "http://:15501", "http://[fe80::1%25lo]:80"] {
+        assert!(
+            refusal(&edge(origin, "")).contains("has no valid host and port"),
+            "{origin}"
+        );
+    }
+}
+
+#[test]
 fn without_a_certificate_nothing_is_listened_on_that_needs_one() {
     let purposes = |text: &str| {
         let wanted = read(text).unwrap().listeners();

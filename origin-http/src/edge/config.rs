@@ -1,6 +1,12 @@
 //! The settings of edge mode.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use http::Uri;
 use net_core::config::within;
@@ -8,6 +14,8 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, SeqAccess, Visitor},
 };
+
+use crate::authority;
 
 /// Maximum number of origins of an edge.
 const MAX_ORIGINS: usize = 16;
@@ -20,7 +28,7 @@ pub struct Config {
     /// separated by commas), at most 16, which are asked in this order: the next one after a
     /// failure, and also after a 404, so that origins may have different publishers. A channel
     /// stays with the origin where it was found while that responds, because each origin has its
-    /// own broadcast. Default none: no edge. HTTP/2 is used with `https` origins that offer it,
+    /// own broadcast. A listener of this process is refused. Default none: no edge. HTTP/2 is used with `https` origins that offer it,
     /// HTTP/1.1 with others, where each waiting request holds a connection: see
     /// `http.max_connections_per_address` of the origin.
     #[serde(deserialize_with = "origins")]
@@ -165,6 +173,38 @@ impl Config {
     }
 }
 
+impl Origin {
+    /// Whether a request to it reaches the listener at `listen` of this machine. Of names, only
+    /// `localhost` is known to be this machine.
+    pub fn is_listener(&self, listen: SocketAddr) -> bool {
+        let Self::Remote(uri) = self else {
+            return false;
+        };
+        let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+        if uri.port_u16().unwrap_or(default) != listen.port() {
+            return false;
+        }
+        let bound = listen.ip().to_canonical();
+        // `[::]` takes IPv4 as well.
+        let takes = |ip: IpAddr| bound == ip || bound.is_unspecified() && (bound.is_ipv6() || ip.is_ipv4());
+        let host = uri.host().unwrap_or_default();
+        if host.eq_ignore_ascii_case("localhost") {
+            return bound.is_loopback() || bound.is_unspecified();
+        }
+        match host
+            .trim_matches(['[', ']'])
+            .parse::<IpAddr>()
+            .map(|ip| ip.to_canonical())
+        {
+            // A connection to the unspecified address reaches this machine.
+            Ok(ip) if ip.is_unspecified() => bound.is_loopback() || takes(ip),
+            Ok(ip) if ip.is_loopback() => takes(ip),
+            Ok(ip) => bound == ip,
+            Err(_) => false,
+        }
+    }
+}
+
 impl FromStr for Origin {
     type Err = String;
 
@@ -174,6 +214,10 @@ impl FromStr for Origin {
         let authority = uri.authority().ok_or_else(|| bad("names no host"))?;
         match uri.scheme_str() {
             Some("http" | "https") if authority.as_str().contains('@') => Err(bad("has a user in it")),
+            Some("http" | "https") if !authority::is_valid(authority.as_str().as_bytes()) => {
+                Err(bad("has no valid host and port (1 to 65535)"))
+            }
+            Some("http" | "https") if uri.port_u16() == Some(0) => Err(bad("has port 0")),
             Some("http" | "https") if !matches!(uri.path(), "" | "/") || uri.query().is_some() => {
                 Err(bad("has a path in it"))
             }
@@ -248,6 +292,11 @@ mod tests {
             ("https://me:secret@a.example", "user"),
             ("https://a.example/live", "path"),
             ("https://a.example/?x", "path"),
+            ("http://127.0.0.1:99999", "host and port"),
+            ("http://:8080", "host and port"),
+            ("http://[fe80::1%25lo]:80", "host and port"),
+            ("http://[::1", "no URL"),
+            ("http://a.example:0", "port 0"),
         ] {
             assert!(read(&format!("origin = {bad:?}")).unwrap_err().contains(why), "{bad}");
         }
@@ -256,6 +305,38 @@ mod tests {
                 .unwrap_err()
                 .contains("unknown field")
         );
+    }
+
+    #[test]
+    fn a_listener_of_this_machine_is_known_by_its_address() {
+        let is_listener =
+            |origin: &str, listen: &str| origin.parse::<Origin>().unwrap().is_listener(listen.parse().unwrap());
+        for (origin, listen) in [
+            ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+            ("http://127.0.0.1:8080", "0.0.0.0:8080"),
+            ("http://127.0.0.1:8080", "[::]:8080"),
+            ("http://[::1]:8080/", "[::]:8080"),
+            ("http://[::ffff:127.0.0.1]:8080", "127.0.0.1:8080"),
+            ("http://LOCALHOST:8080", "[::1]:8080"),
+            ("http://0.0.0.0:8080", "127.0.0.1:8080"),
+            ("http://192.0.2.1", "192.0.2.1:80"),
+            ("https://localhost", "[::]:443"),
+        ] {
+            assert!(is_listener(origin, listen), "{origin} {listen}");
+        }
+        for (origin, listen) in [
+            ("http://127.0.0.1:8081", "127.0.0.1:8080"),
+            ("http://127.0.0.2:8080", "127.0.0.1:8080"),
+            ("http://[::1]:8080", "0.0.0.0:8080"),
+            ("http://192.0.2.1:8080", "127.0.0.1:8080"),
+            // It may be another machine's.
+            ("http://192.0.2.1:8080", "[::]:8080"),
+            ("http://origin.example:8080", "127.0.0.1:8080"),
+            ("https://localhost", "[::]:80"),
+        ] {
+            assert!(!is_listener(origin, listen), "{origin} {listen}");
+        }
+        assert!(!Origin::Local("/run/x".into()).is_listener("[::]:80".parse().unwrap()));
     }
 
     #[test]
