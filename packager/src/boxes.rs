@@ -1,6 +1,6 @@
-//! ISO base media file format boxes: one function a box, appended to a buffer, its size written when its content is.
-//! Only syntax lives here; which boxes make a header or a chunk is `fragment`'s. Clauses are of ISO/IEC 14496-12 unless another
-//! document is named.
+//! ISO base media file format boxes: one function a box, appended to a buffer, its size written
+//! when its content is. Only syntax lives here; which boxes make a header or a chunk is
+//! `fragment`'s. Clauses are of ISO/IEC 14496-12 unless another document is named.
 
 use bytes::{BufMut, BytesMut};
 use media_core::{
@@ -40,13 +40,13 @@ fn write_full_box(out: &mut BytesMut, kind: &[u8; 4], version: u8, flags: u32, c
     });
 }
 
-/// A length as MP4 stores it. Headers, and access units as they come (16 MiB at most), are far below the limit.
+/// A length as MP4 stores it. Headers and access units (16 MiB at most) are far below the limit.
 fn len_u32(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
-/// File type (4.3). `iso6` has `tfdt` and default-base-is-moof; `cmfc` and `cmf2` are CMAF's (ISO/IEC 23000-19 7.2): `cmf2` says
-/// that there is no edit list and that composition offsets may be negative.
+/// File type (4.3). `iso6` has `tfdt` and default-base-is-moof; `cmfc` and `cmf2` are CMAF's
+/// (ISO/IEC 23000-19 7.2): `cmf2` allows negative composition offsets, and no edit list.
 pub(crate) fn ftyp(out: &mut BytesMut) {
     write_box(out, b"ftyp", |out| {
         out.put_slice(b"iso6"); // major_brand
@@ -254,8 +254,8 @@ fn pasp(out: &mut BytesMut, (h, v): (u16, u16)) {
     });
 }
 
-/// AAC sample entry (12.2.3; ISO/IEC 14496-14 6.7). The rate is that of the timescale: with SBR the core coder's, half of what
-/// is put out, as the AudioSpecificConfig says.
+/// AAC sample entry (12.2.3; ISO/IEC 14496-14 6.7). The rate is that of the timescale: with SBR the
+/// core coder's, half of the output rate, as in the AudioSpecificConfig.
 fn mp4a(out: &mut BytesMut, aac: &aac::Config) {
     write_box(out, b"mp4a", |out| {
         out.put_bytes(0, 6); // reserved
@@ -293,7 +293,8 @@ fn esds(out: &mut BytesMut, aac: &aac::Config) {
     });
 }
 
-/// Appends a descriptor around what `content` appends; its length in four groups of seven bits (ISO/IEC 14496-1 8.3.3).
+/// Appends a descriptor around what `content` appends; its length in four groups of seven bits
+/// (ISO/IEC 14496-1 8.3.3).
 fn descriptor(out: &mut BytesMut, tag: u8, content: impl FnOnce(&mut BytesMut)) {
     out.put_u8(tag);
     let start = out.len();
@@ -317,8 +318,8 @@ fn mvex(out: &mut BytesMut) {
     });
 }
 
-/// Producer reference time (8.16.5): one mapping for the broadcast's life, a constant offset behind what the camera saw; in DASH
-/// `captured`.
+/// Producer reference time (8.16.5): one mapping for the broadcast's life, a constant offset behind
+/// what the camera saw; in DASH `captured`.
 pub(crate) fn prft(out: &mut BytesMut, reference: Reference) {
     // flags: consistent, and small, offset from real time
     write_full_box(out, b"prft", 1, 24, |out| {
@@ -335,7 +336,8 @@ fn ntp(utc: std::time::SystemTime) -> u64 {
     since.as_secs().wrapping_add(NTP_UNIX) << 32 | fraction
 }
 
-/// What `moof` says of a row of samples. What they share stands once in `tfhd`, the rest in each row of `trun`.
+/// A run of samples as `moof` describes it. Values that all share are in `tfhd` once, the others in
+/// each row of `trun`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Run<'a> {
     samples: &'a [Sample],

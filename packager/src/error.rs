@@ -1,4 +1,4 @@
-//! What can go wrong in packaging. All of it is ours or the operator's.
+//! Errors of the packager's settings, which the operator corrects.
 
 /// Errors of the packager.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -7,19 +7,19 @@ pub enum Error {
     /// A setting is out of its range.
     #[error("{setting} is {value_ms} ms, must be {least_ms} to {most_ms} ms")]
     OutOfRange {
-        /// Its name.
+        /// Its key in the configuration.
         setting: &'static str,
-        /// What was given.
+        /// The value in the configuration, in milliseconds.
         value_ms: u128,
-        /// The least.
+        /// The smallest value allowed, in milliseconds.
         least_ms: u64,
-        /// The most.
+        /// The largest value allowed, in milliseconds.
         most_ms: u64,
     },
     /// The memory for a broadcast is out of its range.
     #[error("window_mb is {mb}, must be 16 to 1048576")]
     MemoryOutOfRange {
-        /// What was given, in MiB.
+        /// The value in the configuration, in MiB.
         mb: usize,
     },
 }

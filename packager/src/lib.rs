@@ -11,9 +11,9 @@
 //! - `segmenter`, `window`: a track cut into parts and segments, and the list of its segments.
 //! - `track`: a track on its way into segments, on a clock that continues to the tick. [`program`]:
 //!   all tracks in step, within a bound of memory.
-//! - `waiters`, [`live`]: a broadcast's snapshot as it changes, and those who wait for the next.
-//!   `presentations`: where the origin finds it. `packager`: one task a broadcast, from the hub to
-//!   the snapshot.
+//! - `waiters`, [`live`]: a broadcast's snapshot as it changes, and requests that wait for the
+//!   next. `presentations`: where the origin finds it. `packager`: one task a broadcast, from the
+//!   hub to the snapshot.
 
 #![forbid(unsafe_code)]
 

@@ -186,7 +186,7 @@ impl Live {
 }
 
 /// A wait for a segment or a part of a track. Resolves to the first snapshot that has it, or to the
-/// last one; to `None` if it did not come in time, if the broadcast ended before there was a
+/// last one; to `None` if the limit passed first, if the broadcast ended before there was a
 /// snapshot, or if there is no such track. Dropping it ends the wait.
 #[derive(Debug)]
 pub struct Changed {

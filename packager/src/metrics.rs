@@ -1,4 +1,4 @@
-//! What the packager counts. All of it is the packager's own doing or finding; the hub's and the origin's counts are theirs.
+//! Metrics of the packager. The hub and the origin have their own.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -19,14 +19,15 @@ pub struct Metrics {
     pub(crate) bytes: Counter,
     /// Segments without media.
     pub(crate) gaps: Counter,
-    /// Segments of the source that show a still picture, because its video was silent while audio went on.
+    /// Segments of the source that show a still picture, because its video was silent while audio
+    /// went on.
     pub(crate) stills: Counter,
     /// From the arrival of the frame that completes a part until the part is listed.
     pub(crate) part_latency: Histogram,
     /// Renditions given up because they were too far behind the source.
     pub(crate) renditions_late: Counter,
     pub(crate) audio: Audio,
-    /// Bytes that broadcasts hold, by whose tracks.
+    /// Bytes that broadcasts hold, for the source's tracks and for renditions.
     window_bytes: Family<Tracks, Gauge>,
     /// Segments that left before their time because too much was held: those that were listed, and
     /// those that were held for players that had seen them listed.
@@ -37,7 +38,7 @@ pub struct Metrics {
     pub(crate) dropped: Family<Reason, Counter>,
 }
 
-/// What was done to keep audio in step.
+/// Repairs that keep audio in step.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Audio {
     /// Silent access units filled in.
@@ -46,7 +47,7 @@ pub(crate) struct Audio {
     pub(crate) leaps: Counter,
 }
 
-/// Whose tracks: `source` or `rendition`.
+/// The kind of tracks: `source` or `rendition`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Tracks {
     tracks: &'static str,
@@ -127,7 +128,7 @@ impl Metrics {
         );
     }
 
-    /// The gauge of what all broadcasts hold of `tracks`.
+    /// The gauge of the bytes that all broadcasts hold of `tracks`.
     pub(crate) fn window_bytes(&self, tracks: &'static str) -> Gauge {
         self.window_bytes.get_or_create(&Tracks { tracks }).clone()
     }

@@ -2,10 +2,11 @@
 //! Sans-I/O: `now` is an argument.
 //!
 //! The master track (the source's video, else its audio) carries the marks. Audio beside it is cut
-//! at its first access unit at or after each mark, so its units are held until the master has come
-//! as far, and for a quarter of a second. If audio stops, silence takes its place: no playlist
-//! falls behind the others. A rendition's video is cut at the same places; it is listed when its
-//! first segment is complete, and the first snapshot waits for renditions that are announced.
+//! at its first access unit at or after each mark, so its units are held until the master has
+//! reached them, and for a quarter of a second. If audio stops, silence takes its place: no
+//! playlist falls behind the others. A rendition's video is cut at the same places; it is listed
+//! when its first segment is complete, and the first snapshot waits for renditions that are
+//! announced.
 //!
 //! - `marks`: the master's cuts. `listing`: the tracks that are listed. `memory`: the bound on the
 //!   bytes held.
@@ -58,7 +59,7 @@ pub struct Program {
     tracks: Vec<Track>,
     /// Index of the track that carries marks.
     master: usize,
-    /// How far the master has come: presentation time of its newest frame, 90 kHz.
+    /// The time that the master has reached: presentation time of its newest frame, 90 kHz.
     reached: i64,
     /// The longest that a segment may be, as of the newest cut.
     longest: Duration,
@@ -270,7 +271,7 @@ impl Program {
 
     // Frames.
 
-    /// Video that came later than audio carries the marks from this frame on.
+    /// Video that appeared later than audio carries the marks from this frame on.
     fn change_master(&mut self, track: usize, frame: Frame, now: Instant) {
         if let Some(mark) = frame.mark {
             self.list_missed(mark, now);
@@ -288,6 +289,8 @@ impl Program {
     fn master_frame(&mut self, frame: Frame, now: Instant) {
         let frame = self.tracks[self.master].output.on_clock(frame);
         let mark = frame.mark;
+        // Frames were missed. The newest before the hole is complete, and those up to the next mark
+        // have no segment.
         if std::mem::take(&mut self.skipping) {
             self.complete_master();
             self.skipping = mark.is_none();
@@ -301,13 +304,15 @@ impl Program {
         }
         let track = &mut self.tracks[self.master];
         if mark.is_none() && track.output.awaits_init() {
-            // The frame needs another init segment, which comes with the next mark.
+            // The frame needs another init segment, which starts at the next mark.
             self.metrics.drop_frame("before_discontinuity");
             return;
         }
         let Some(position) = track.place(&frame, &self.metrics) else {
             return;
         };
+        // The cut stands between placing and appending: the frame before this one closes the old
+        // segment, and this one opens the next.
         self.reached = self.reached.max(position.reached);
         if let Some(mark) = mark {
             self.cut(mark, position.decode, position.independent, false);
@@ -328,7 +333,7 @@ impl Program {
         }
     }
 
-    /// Completes the master's frame that waits for the next, which will not come.
+    /// Completes the master's newest frame, after which none follows.
     fn complete_master(&mut self) {
         let longest = Timescale::VIDEO.ticks(self.broadcast.longest_segment());
         let unknown = Timescale::VIDEO.ticks(self.settings.part);
@@ -427,6 +432,8 @@ impl Program {
 
     fn start_gap(&mut self, mark: Mark, now: Instant) {
         self.reached = self.reached.max(mark.pts);
+        // The newest frame lasts until the gap. Units of audio that are held then belong before it,
+        // or go on beside it.
         let at = self.tracks[self.master].end_media(mark.pts, &self.metrics);
         let alive = self.audio_is_alive(now);
         self.cut(mark, at, false, alive);
@@ -484,6 +491,7 @@ impl Program {
     /// The broadcast is over: completes the open segments.
     pub fn finish(&mut self) {
         let listed: Vec<_> = self.tracks.iter().map(|track| track.output.window.newest()).collect();
+        // Everything that waits for the master goes on, because the master goes no further.
         self.reached = i64::MAX;
         self.complete_master();
         let progress = self.progress();
@@ -495,6 +503,7 @@ impl Program {
         for track in &mut self.tracks {
             track.finish(&self.metrics);
         }
+        // Renditions end where the source does, which is known only now.
         let master = &self.tracks[self.master].output;
         if let (Some(last), Some(end)) = (master.window.newest(), master.window.end()) {
             let end = master.to_video(end);

@@ -66,7 +66,7 @@ struct Media {
 struct Manifests {
     relative: OnceLock<Box<Text>>,
     by_site: [OnceLock<Box<OfSite>>; SITES],
-    /// The log says that all places are taken; once a broadcast, because any client can make it so.
+    /// The full table has been logged; once for each broadcast, because any client can fill it.
     is_told: OnceLock<()>,
 }
 

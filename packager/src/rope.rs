@@ -1,15 +1,16 @@
-//! Bytes in pieces: a part is `[moof + mdat header, sample, sample, ...]` and is written to a socket as it is, never joined.
+//! Bytes in pieces: a part is `[moof + mdat header, sample, sample, ...]` and is written to a
+//! socket as it is, never joined.
 
 use std::{io::IoSlice, sync::Arc};
 
 use bytes::{Buf, Bytes};
 
-/// What a piece takes beside its bytes and its place in a row: the count of its references, and the
-/// allocator's part of both.
+/// Memory of a piece beside its bytes and its place in a row: its reference count, and the
+/// allocator's share of both.
 const PIECE_BYTES: usize = 64;
 
-/// An immutable row of byte pieces. Cheap to clone: all clones share the row. As a [`Buf`] it is read from the front, and
-/// hands out all its pieces for one vectored write.
+/// An immutable row of byte pieces. Cheap to clone: all clones share the row. As a [`Buf`] it is
+/// read from the front, and hands out all its pieces for one vectored write.
 #[derive(Debug, Clone, Default)]
 pub struct Rope {
     pieces: Arc<[Bytes]>,
@@ -22,7 +23,8 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// A rope of `pieces`; empty ones are passed over. One allocation, if the iterator's length is known.
+    /// A rope of `pieces`; empty ones are passed over. One allocation, if the iterator's length is
+    /// known.
     pub fn new(pieces: impl IntoIterator<Item = Bytes>) -> Self {
         let pieces: Arc<[Bytes]> = pieces.into_iter().collect();
         let remaining = pieces.iter().map(Bytes::len).sum();
@@ -36,7 +38,8 @@ impl Rope {
         rope
     }
 
-    /// The pieces of `ropes`, one after the other; no byte is copied. One allocation: they are counted first.
+    /// The pieces of `ropes`, one after the other; no byte is copied. One allocation: they are
+    /// counted first.
     pub fn concat<'a>(ropes: impl IntoIterator<Item = &'a Rope, IntoIter: Clone>) -> Self {
         let ropes = ropes.into_iter();
         let most = ropes.clone().map(|rope| rope.pieces.len() - rope.piece).sum();
@@ -49,8 +52,7 @@ impl Rope {
         self.remaining
     }
 
-    /// Memory that it takes: its row of pieces, and if `payload` their bytes as well, with what each
-    /// takes beside.
+    /// Memory in use: the row of pieces, and if `payload` also their bytes and bookkeeping.
     pub(crate) fn held_bytes(&self, payload: bool) -> usize {
         let row = self.pieces.len() * size_of::<Bytes>() + PIECE_BYTES;
         match payload {
@@ -64,7 +66,7 @@ impl Rope {
         self.remaining == 0
     }
 
-    /// What is left, piece by piece.
+    /// The unread pieces.
     pub fn pieces(&self) -> impl Iterator<Item = Bytes> + '_ {
         let mut rest = self.clone();
         std::iter::from_fn(move || {
@@ -82,7 +84,7 @@ impl Rope {
         slice
     }
 
-    /// One buffer with all of it: a copy, for tests and for what must be contiguous.
+    /// One buffer with all of it: a copy, for tests and for callers that need contiguous bytes.
     pub fn to_bytes(&self) -> Bytes {
         self.clone().copy_to_bytes(self.remaining)
     }

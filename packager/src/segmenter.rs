@@ -62,7 +62,7 @@ struct Open {
     segment: Segment,
     /// Parameter sets in front of its key frames.
     sets: Sets,
-    /// Nothing more comes of it: the rest is gap parts.
+    /// No more samples follow: the rest is gap parts.
     interrupted: bool,
     samples: Vec<Sample>,
     part: Span,
@@ -131,7 +131,7 @@ impl Segmenter {
         }
     }
 
-    /// The open segment, if the clock makes its parts and not samples that come: a gap, or a still
+    /// The open segment, if the clock makes its parts instead of samples: a gap, or a still
     /// picture.
     pub(crate) fn clocked(&self) -> Option<&Segment> {
         let open = self.open.as_ref()?;
@@ -145,12 +145,16 @@ impl Segmenter {
         let Some(open) = &mut self.open else { return 0 };
         let duration = i64::from(sample.duration);
         let mut closed = 0;
+        // A part that this sample would make too long closes before it; one that it makes long
+        // enough, after it.
         if open.part.duration > 0 && open.part.duration + duration > most {
             closed += self.close_part();
         }
         let Some(open) = &mut self.open else { return closed };
         open.part.duration += duration;
         open.part.independent |= sample.key;
+        // Low-latency players may append the frame to an older init segment, so it carries its
+        // parameter sets.
         open.sets.lead(&mut sample);
         open.bytes += SAMPLE_BYTES + sample.len();
         open.samples.push(sample);
@@ -160,7 +164,7 @@ impl Segmenter {
         closed
     }
 
-    /// No more samples come for the open segment. Returns how many parts that closed.
+    /// No more samples follow in the open segment. Returns how many parts that closed.
     pub(crate) fn interrupt(&mut self) -> usize {
         let closed = self.close_part();
         if let Some(open) = &mut self.open {
@@ -175,7 +179,7 @@ impl Segmenter {
     }
 
     /// Appends parts without samples of their own, gaps or the still picture, as long as others,
-    /// while they end by `until`. Returns how many. Does nothing while samples may come.
+    /// while they end by `until`. Returns how many. Does nothing while samples may follow.
     pub(crate) fn push_gaps(&mut self, until: i64) -> usize {
         let least = self.clocked_part();
         let mut parts = 0;
@@ -247,6 +251,7 @@ impl Segmenter {
             self.push_rest(end - open.segment.end());
         }
         let mut open = self.open.take()?;
+        // A still picture with a gap in it is a gap: it needs no picture.
         open.segment.gap |= open.segment.parts.is_empty() || open.segment.parts.iter().any(|part| part.gap);
         open.segment.still.take_if(|_| open.segment.gap);
         open.segment.bytes = Rope::concat(open.segment.parts.iter().map(|part| &part.bytes));

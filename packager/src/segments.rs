@@ -1,8 +1,8 @@
 //! The complete segments of a track, oldest first, as a sequence that snapshots share.
 //!
 //! A snapshot is taken at each part and a segment is added every few seconds, while a window of a
-//! day holds some 86 400 of them. So the sequence is kept in chunks behind reference counts: a clone
-//! costs one count, and a change copies at most one chunk and the row of chunks.
+//! day holds some 86 400 of them. So the sequence is kept in chunks behind reference counts: a
+//! clone costs one count, and a change copies at most one chunk and the row of chunks.
 
 use std::{collections::VecDeque, ops::Index, sync::Arc};
 

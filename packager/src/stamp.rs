@@ -1,4 +1,5 @@
-//! How times stand in playlists and manifests: seconds with a fraction, and moments in UTC. Written without an allocation.
+//! Times as playlists and manifests write them: seconds with a fraction, and moments in UTC.
+//! Written without an allocation.
 
 use std::{
     fmt,
@@ -7,8 +8,9 @@ use std::{
 
 use media_core::Timescale;
 
-/// Seconds to the microsecond: `4.004000`. Ticks are rounded where they lie on the timeline, so that durations taken between
-/// such places sum without error, and none is longer than the whole microseconds that bound it.
+/// Seconds to the microsecond: `4.004000`. Ticks are rounded where they lie on the timeline, so
+/// that durations taken between such places sum without error, and none is longer than the whole
+/// microseconds that bound it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Seconds(pub(crate) i64);
 
@@ -38,7 +40,7 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// Seconds to the millisecond: `0.234`. For what is set in whole milliseconds.
+/// Seconds to the millisecond: `0.234`. For settings in whole milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Millis(pub(crate) Duration);
 
@@ -66,8 +68,8 @@ impl fmt::Display for Utc {
     }
 }
 
-/// Year, month and day of the day `days` after 1970-01-01, in the Gregorian calendar. Years are counted from 1 March, so that the
-/// leap day is the last; 400 of them have 146 097 days.
+/// Year, month and day of the day `days` after 1970-01-01, in the Gregorian calendar. Years are
+/// counted from 1 March, so that the leap day is the last; 400 of them have 146 097 days.
 fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468; // since 0000-03-01
     let (era, day_of_era) = (days / 146_097, days % 146_097);

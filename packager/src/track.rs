@@ -7,7 +7,7 @@
 //! - `source`: video that carries the marks. `audio`: access units and silence. `follower`: a
 //!   rendition's video.
 //! - `output`: segmenter, window and init segments. `cut`: cuts that wait for a track's frames.
-//! - `progress`: how far the master has come. `video_clock`, `audio_clock`: decode times.
+//! - `progress`: the time that the master has reached. `video_clock`, `audio_clock`: decode times.
 //!   `silence`: AAC units that decode to silence.
 //!
 //! Where the master's marks stand is decided by `program`.
@@ -74,7 +74,7 @@ pub(crate) enum Role {
 pub(crate) struct Position {
     /// Its decode time, in ticks of the track: a segment that starts with the frame starts there.
     pub(crate) decode: i64,
-    /// How far the master has come with it, 90 kHz.
+    /// The time that the master has reached with it, 90 kHz.
     pub(crate) reached: i64,
     /// A segment that starts with it is independent.
     pub(crate) independent: bool,
@@ -123,7 +123,7 @@ impl Track {
         self.output.bytes() + waiting
     }
 
-    /// When [`Track::release`] is due though the master has not come as far.
+    /// When [`Track::release`] is due even if the master has not reached the units that wait.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         match &self.kind {
             Kind::Audio(audio) => audio.poll_timeout(),
@@ -205,15 +205,15 @@ impl Track {
 
     // The master.
 
-    /// The track carries the marks from here on, in place of audio. Its first segment, which is
-    /// still to come, has this discontinuity sequence.
+    /// The track carries the marks from here on, in place of audio. Its first segment, which is not
+    /// there yet, has this discontinuity sequence.
     pub(crate) fn lead(&mut self, discontinuities: u64) {
         self.kind = Kind::Source(Source::default());
         self.output.window.begin(discontinuities);
     }
 
-    /// Decides where a frame of the master goes, which may carry a mark. [`Track::cut`] at the mark
-    /// comes next, then [`Track::append`]. `None` for a rendition, which is never the master.
+    /// Decides where a frame of the master goes, which may carry a mark. Call [`Track::cut`] at the
+    /// mark next, then [`Track::append`]. `None` for a rendition, which is never the master.
     pub(crate) fn place(&mut self, frame: &Frame, metrics: &Metrics) -> Option<Position> {
         match &mut self.kind {
             Kind::Source(source) => {
@@ -309,7 +309,7 @@ impl Track {
     }
 
     /// Takes the steps that the master's progress allows or demands: units that waited go on, and
-    /// frames that do not come are filled in or listed as gaps.
+    /// missing frames are filled in or listed as gaps.
     pub(crate) fn release(&mut self, progress: &Progress, now: Instant, metrics: &Metrics) {
         match &mut self.kind {
             Kind::Source(_) => {}

@@ -1,7 +1,9 @@
-//! Who waits for a track: each is woken when what it waits for has come, or its time is over, and by nothing else. What has come is in the
-//! snapshot; here are only the wakers, in one piece of memory, since thousands are gone through at each part.
+//! Waiters for a track. Each is woken when the snapshot has the segment or part that it waits for,
+//! or at its deadline, and by nothing else. Only wakers are kept here, in one piece of memory,
+//! because thousands are scanned at each part.
 //!
-//! A crowd is not woken all at once: who is woken should run while what the processor holds of it is there still.
+//! A large number of waiters is not woken at once, so that each task runs while its data are still
+//! in the processor's cache.
 
 use std::{
     collections::VecDeque,
@@ -14,17 +16,17 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::Track;
 
-/// What of a track is waited for.
+/// A condition on a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Awaited {
-    /// What [`Track::has`] is asked.
+    /// [`Track::has`] holds.
     Listed { msn: u64, part: Option<usize> },
     /// More parts of a segment than `parts`, or its end.
     More { msn: u64, parts: usize },
 }
 
 impl Awaited {
-    /// Whether it is there.
+    /// Whether `track` satisfies it.
     pub(crate) fn is_in(self, track: &Track) -> bool {
         match self {
             Self::Listed { msn, part } => track.has(msn, part),
@@ -36,14 +38,15 @@ impl Awaited {
     }
 }
 
-/// So many are woken at once: half as many as a thread of tokio's runs before it shares them with others.
+/// Waiters woken at once: half as many as a thread of tokio runs before it shares them with others.
 const AT_ONCE: usize = 128;
 
-/// Those who wait for one track. As many as there are requests held.
+/// The waiters for one track. Their number is that of the requests that wait, which the origin
+/// limits.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters(Mutex<Places>);
 
-/// Those whose wait is over and who have not been woken yet, in order.
+/// Waiters that are ready and were not woken yet, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Crowd {
     woken: Mutex<VecDeque<Waker>>,
@@ -67,12 +70,12 @@ impl Crowd {
         }
     }
 
-    /// Wakes those who are left, some at a time, for ever.
+    /// Wakes the waiters that are left, some at a time, forever.
     pub(crate) async fn wake_rest(&self) -> Infallible {
         loop {
             self.grown.notified().await;
             loop {
-                // Those who were woken before run first.
+                // Tasks that were woken before run first.
                 tokio::task::yield_now().await;
                 let mut waiting = self.lock();
                 let some = waiting.len().min(AT_ONCE);
@@ -86,7 +89,7 @@ impl Crowd {
         }
     }
 
-    /// Wakes those who are left at once: nobody else will.
+    /// Wakes all that are left at once, because [`Crowd::wake_rest`] is not polled any more.
     pub(crate) fn wake_now(&self) {
         self.lock().drain(..).for_each(Waker::wake);
     }
@@ -118,7 +121,7 @@ struct Waiter {
     waker: Waker,
 }
 
-/// Whose place it is, as long as it has not been woken.
+/// A waiter's place, until it is woken.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ticket {
     place: usize,
@@ -126,7 +129,8 @@ pub(crate) struct Ticket {
 }
 
 impl Waiters {
-    /// Joins; who joins looks again afterwards whether it has come, for nobody wakes it for what came before.
+    /// Adds a waiter. The caller then checks the condition once more: a snapshot that was published
+    /// before does not wake it.
     pub(crate) fn join(&self, awaited: Awaited, until: Option<Instant>, waker: Waker) -> Ticket {
         let mut places = self.lock();
         places.taken += 1;
@@ -149,14 +153,14 @@ impl Waiters {
         Ticket { place, serial }
     }
 
-    /// Has this waker woken from now on; `false` if the wait is over, and nobody will be.
+    /// Replaces the waker. Returns `false` if the wait is over, so that no waker will be woken.
     pub(crate) fn renew(&self, ticket: Ticket, waker: &Waker) -> bool {
         let mut places = self.lock();
         let waiter = places.of(ticket).and_then(|place| place.waiter.as_mut());
         waiter.map(|waiter| waiter.waker.clone_from(waker)).is_some()
     }
 
-    /// Leaves, if it has not been woken.
+    /// Removes a waiter, unless it has been woken.
     pub(crate) fn leave(&self, ticket: Ticket) {
         let mut places = self.lock();
         if places.of(ticket).and_then(|place| place.waiter.take()).is_some() {
@@ -164,31 +168,32 @@ impl Waiters {
         }
     }
 
-    /// Wakes those who wait for what `track` has, and at `now` those whose time is over.
+    /// Wakes the waiters whose condition `track` satisfies, and those whose deadline has passed at
+    /// `now`.
     pub(crate) fn wake(&self, track: &Track, now: Instant, crowd: &Crowd) {
         self.wake_where(crowd, |waiter| waiter.awaited.is_in(track) || waiter.is_late(now));
     }
 
-    /// Nobody's time is over before.
+    /// No deadline is earlier; `None` if there is none.
     pub(crate) fn first_until(&self) -> Option<Instant> {
         self.lock().first_until
     }
 
-    /// Wakes those whose time is over at `now`.
+    /// Wakes the waiters whose deadline has passed at `now`.
     pub(crate) fn wake_late(&self, now: Instant, crowd: &Crowd) {
         if self.first_until().is_some_and(|first| first <= now) {
             self.wake_where(crowd, |waiter| waiter.is_late(now));
         }
     }
 
-    /// Wakes all.
+    /// Wakes all waiters.
     pub(crate) fn wake_all(&self, crowd: &Crowd) {
         self.wake_where(crowd, |_| true);
     }
 
     fn wake_where(&self, crowd: &Crowd, come: impl Fn(&Waiter) -> bool) {
         let woken = self.lock().take_where(come);
-        // Without the lock: they come back for it.
+        // Without the lock, because the woken tasks take it.
         crowd.wake(woken);
     }
 
@@ -231,8 +236,8 @@ impl Places {
         }
     }
 
-    /// Gives up the free places at the end, so that a crowd that has gone is not gone through again. Its memory stays, for it is back with
-    /// the next part.
+    /// Removes the free places at the end, so that they are not scanned again. Their memory stays,
+    /// because as many waiters are back with the next part.
     fn give_up(&mut self) {
         let taken = self.places.iter().rposition(|place| place.waiter.is_some());
         let kept = taken.map_or(0, |last| last + 1);

@@ -101,7 +101,7 @@ impl Window {
         self.held = 2 * self.listed;
     }
 
-    /// The first segment, which is still to come, has this discontinuity sequence.
+    /// The first segment, which is not there yet, has this discontinuity sequence.
     pub(crate) fn begin(&mut self, discontinuity: u64) {
         self.track.discontinuity_sequence = discontinuity;
     }
@@ -215,6 +215,8 @@ impl Window {
         self.bytes += segment.held_bytes() - shared;
         self.track.dependent += usize::from(is_dependent(&segment));
         self.track.segments.push(Arc::new(segment));
+        // A segment may be asked for as long as the longest playlist that listed it, and its own
+        // duration (6.2.2).
         let (held, listed) = (self.held, self.listed);
         while self.oldest_is(|old| edge - old.end() > held + old.duration) {
             self.let_go();
@@ -271,6 +273,8 @@ impl Window {
             true => own,
             false => of_all,
         };
+        // A list never changes a segment that it has: gap parts that were listed leave with their
+        // segment, and others are cut off.
         let newest = segments.get(own - 1);
         let ends_in_gap = |newest: &Arc<Segment>| newest.parts.last().is_some_and(|part| part.gap);
         let was_listed = newest.is_some_and(|newest| ends_in_gap(newest) && Some(newest.msn) <= listed);

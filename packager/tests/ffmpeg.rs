@@ -1,6 +1,8 @@
-//! Headers and chunks of real access units, read by ffprobe and decoded by ffmpeg, against the source they were taken from.
+//! Headers and chunks of real access units, read by ffprobe and decoded by ffmpeg, against the
+//! source they were taken from.
 //!
-//! The source is FLV, which is what RTMP carries: configuration records and access units as MP4 stores them.
+//! The source is FLV, which is what RTMP carries: configuration records and access units as MP4
+//! stores them.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -125,8 +127,8 @@ fn video_with_reordered_frames_keeps_every_time_and_picture() {
     let units: Vec<_> = tags.iter().filter(|tag| tag.data[1] == 1).collect();
     let pts = |tag: &Tag| (tag.ms + i64::try_from((&tag.data[2..5]).get_uint(3)).unwrap()) * 90;
     let reordering = pts(units[0]) - units[0].ms * 90;
-    // As sent, all offsets are positive. As a segment is written, its first frame is shown when it is decoded, and some that
-    // follow are shown earlier than decoded.
+    // As sent, all offsets are positive. As a segment is written, its first frame is shown when it
+    // is decoded, and some that follow are shown earlier than decoded.
     for shift in [0, reordering] {
         let decode = |tag: &Tag| tag.ms * 90 + shift;
         let sample = |at: usize| {
@@ -142,7 +144,8 @@ fn video_with_reordered_frames_keeps_every_time_and_picture() {
         let samples: Vec<_> = (0..units.len()).map(sample).collect();
         let file = file(&config, u64::try_from(decode(units[0])).unwrap(), &samples, 5);
 
-        // ffmpeg adds what would make the least offset zero to all times of presentation (`dts_shift` in its mov.c).
+        // ffmpeg adds what would make the least offset zero to all times of presentation
+        // (`dts_shift` in its mov.c).
         let least = samples
             .iter()
             .map(|sample| i64::from(sample.composition))
@@ -204,7 +207,8 @@ fn decoded(file: &Bytes) -> Vec<i16> {
 
 #[test]
 fn silence_decodes_to_zeros_in_all_channel_layouts() {
-    // AudioSpecificConfig: object type 2; 44.1, 48 and 24 kHz; channel configurations 1 to 7; frameLengthFlag.
+    // AudioSpecificConfig: object type 2; 44.1, 48 and 24 kHz; channel configurations 1 to 7;
+    // frameLengthFlag.
     let plain = [
         (0x1208, 1),
         (0x1210, 2),

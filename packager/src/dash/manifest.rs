@@ -1,5 +1,6 @@
-//! `manifest.mpd`: DASH with low latency. DASH-IF IOP, low latency: segments by number and nominal duration, each there from its first
-//! chunk on (availabilityTimeOffset, availabilityTimeComplete), so that a player never waits for the manifest.
+//! `manifest.mpd`: DASH with low latency. DASH-IF IOP, low latency: segments by number and nominal
+//! duration, each there from its first chunk on (availabilityTimeOffset, availabilityTimeComplete),
+//! so that a player never waits for the manifest.
 
 use std::{
     fmt::{Result, Write},
@@ -15,9 +16,10 @@ use crate::{
 };
 
 const PROFILES: &str = "urn:mpeg:dash:profile:isoff-live:2011,http://www.dashif.org/guidelines/low-latency-live-v5";
-/// The least latency aimed at, however short parts are: a player's own clock and scheduling need as much.
+/// The least target latency, however short parts are: a player's clock and scheduling need as much.
 const MIN_TARGET: Duration = Duration::from_secs(1);
-/// How much later than the source's a rendition's parts come, usually: a player at the target must not run dry when it switches.
+/// The usual delay of a rendition's parts behind the source's: a player at the target latency must
+/// not run out of media when it switches.
 const BEHIND: Duration = Duration::from_millis(600);
 
 /// The whole text. `site`: where the clock is, see [`mpd::Clock`].
@@ -54,7 +56,7 @@ impl Form for LowLatency<'_> {
         )
     }
 
-    /// Those that still have a listed segment, or will have one.
+    /// Periods that still have a listed segment, or will have one.
     fn shows(&self, presentation: &Presentation, period: &Period) -> bool {
         let Some(track) = presentation.tracks.first() else {
             return false;
@@ -115,12 +117,13 @@ impl Form for LowLatency<'_> {
     }
 }
 
-/// Latency@target, and as long as the publisher is away as much more as there is nothing to be had.
+/// Latency@target; while the publisher is away, longer by the time without media.
 fn delay(presentation: &Presentation) -> Duration {
     target(presentation) + mpd::away(presentation)
 }
 
-/// Latency@target: a part to be made, what HLS players hold back, and what the ladder takes.
+/// Latency@target: the time to make a part, the hold back of HLS players, and the delay of the
+/// ladder.
 fn target(presentation: &Presentation) -> Duration {
     let target = (presentation.part_hold_back + presentation.part).max(MIN_TARGET);
     let rendered = presentation.tracks.iter().any(|track| track.rendition);

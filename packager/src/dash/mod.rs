@@ -1,10 +1,11 @@
-//! DASH (ISO/IEC 23009-1, DASH-IF IOP): the manifests that describe a [`crate::Presentation`], each a pure function of it.
+//! DASH (ISO/IEC 23009-1, DASH-IF IOP): the manifests that describe a [`crate::Presentation`], each
+//! a pure function of it.
 //!
-//! - `mpd`: what both manifests say alike; `manifest`: low latency; `plain`: whole segments.
+//! - `mpd`: the parts common to both manifests; `manifest`: low latency; `plain`: whole segments.
 //!
-//! Manifests lie at `/live/{channel}/`, media at `/media/{broadcast}/{track}/`, the clock at `/time`. All addresses are relative, so
-//! that a prefix before them (a token, a CDN's) is kept. Nothing is escaped: names, identities and codec strings have no character
-//! that XML minds.
+//! Manifests lie at `/live/{channel}/`, media at `/media/{broadcast}/{track}/`, the clock at
+//! `/time`. All addresses are relative, so that a prefix before them (a token, a CDN's) is kept.
+//! Nothing is escaped: names, identities and codec strings have no character that XML minds.
 
 pub(crate) mod manifest;
 mod mpd;

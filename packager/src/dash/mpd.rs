@@ -1,7 +1,9 @@
-//! What both manifests say alike: MPD, Period, AdaptationSet and Representation. ISO/IEC 23009-1 5.3.
+//! The parts common to both manifests: MPD, Period, AdaptationSet and Representation. ISO/IEC
+//! 23009-1 5.3.
 //!
-//! After the end the type is `static` (DASH-IF IOP, end of live content): Shaka goes on to numbers after
-//! the last in a `dynamic` one that has ended. It then begins with the oldest segment that is listed.
+//! After the end the type is `static` (DASH-IF IOP, end of live content): Shaka goes on to numbers
+//! after the last in a `dynamic` one that has ended. It then begins with the oldest segment that is
+//! listed.
 
 use std::{
     fmt::{Display, Result, Write},
@@ -19,7 +21,7 @@ use crate::{
 /// AdaptationSet@id of a gridded source; more than there are tracks.
 const APART: usize = 100;
 
-/// What a manifest says of itself.
+/// Attributes of the MPD element that differ between the forms.
 pub(super) struct Head<'a> {
     pub(super) profiles: &'static str,
     /// MPD@minBufferTime.
@@ -29,22 +31,23 @@ pub(super) struct Head<'a> {
     pub(super) clock: Clock<'a>,
 }
 
-/// The address of the clock, `/time`. Absolute where the site's address is known: rx-player, GStreamer
-/// and ExoPlayer do not resolve a relative one.
+/// The address of the clock, `/time`. Absolute where the site's address is known: rx-player,
+/// GStreamer and ExoPlayer do not resolve a relative one.
 #[derive(Clone, Copy)]
 pub(super) struct Clock<'a>(Option<&'a str>);
 
 impl<'a> Clock<'a> {
-    /// `site`: scheme and authority, with a path before ours if there is one, and no slash at its end.
+    /// `site`: scheme and authority, with a path before ours if there is one, and no slash at its
+    /// end.
     pub(super) fn at(site: Option<&'a str>) -> Self {
         Self(site)
     }
 
     /// The clocks that a manifest lists, most useful first.
     ///
-    /// rx-player and GStreamer use the first, ExoPlayer the last, and it knows no `http-head`; dash.js and
-    /// Shaka try each in order. So the absolute address is first and last, and the relative one between
-    /// them serves the others where a proxy makes the absolute one wrong.
+    /// rx-player and GStreamer use the first, ExoPlayer the last, and it knows no `http-head`;
+    /// dash.js and Shaka try each in order. So the absolute address is first and last, and the
+    /// relative one between them serves the others where a proxy makes the absolute one wrong.
     fn all(self) -> impl Iterator<Item = Self> {
         let absolute = self.0.map(|_| self);
         absolute.into_iter().chain([Clock(None)]).chain(absolute)
@@ -57,11 +60,11 @@ impl Display for Clock<'_> {
     }
 }
 
-/// What a manifest says where its form matters.
+/// The parts of a manifest that differ between the forms.
 pub(super) trait Form {
     /// ServiceDescription and the like, before the first Period.
     fn describe(&self, out: &mut String, presentation: &Presentation) -> Result;
-    /// Which periods it has.
+    /// Whether it lists `period`.
     fn shows(&self, presentation: &Presentation, period: &Period) -> bool;
     /// Whether the track has anything in that Period that can be listed.
     fn has(&self, shown: &Shown<'_>, track: &Track) -> bool;
@@ -80,14 +83,14 @@ pub(super) struct Shown<'a> {
     pub(super) start: i64,
     /// Number and end of its last segment, also when the broadcast has ended in it.
     pub(super) last: Option<(u64, i64)>,
-    /// The same as far as players are told.
+    /// The same as it is published.
     pub(super) told: Option<(u64, i64)>,
 }
 
 /// An AdaptationSet of a Period: its id, the same in all of them, and the first of its tracks.
 pub(super) struct Set<'a> {
     pub(super) id: usize,
-    /// Nobody should choose it who can have another.
+    /// A player should choose another set if there is one.
     pub(super) second: bool,
     pub(super) shown: &'a Shown<'a>,
     pub(super) first: &'a Track,
@@ -173,12 +176,13 @@ fn write_period(out: &mut String, shown: &Shown<'_>, before: Option<&Shown<'_>>,
     Ok(())
 }
 
-/// The AdaptationSets of a Period: what is known of each, and its tracks with their indices in the presentation.
+/// The AdaptationSets of a Period, each with its tracks and their indices in the presentation.
 ///
-/// Renditions of the same pictures are one set. A source whose segments start where no key frame is cannot be switched to, and has a set of
-/// its own beside renditions. Each audio track is a set of its own: renditions of the same sound too, whose access units are not
-/// those of the source, so that segments overlap by a part of one. Video has number 1 even if there is none, so that numbers say what
-/// they say in every Period of every broadcast.
+/// Renditions of the same pictures are one set. No player can switch to a source whose segments
+/// start without a key frame, so it has a set of its own beside renditions. Each audio track is a
+/// set of its own: renditions of the same sound too, whose access units are not those of the
+/// source, so that segments overlap by a part of one. Video has number 1 even if there is none, so
+/// that a number means the same in every Period of every broadcast.
 fn sets<'a>(shown: &'a Shown<'a>, form: &impl Form) -> Vec<(Set<'a>, Vec<(usize, &'a Track)>)> {
     let (video, audio): (Vec<_>, Vec<_>) = shown
         .presentation
@@ -248,7 +252,8 @@ fn write_set(
     Ok(())
 }
 
-/// Representation@bandwidth is the highest rate of a segment: a player that gets so much never waits (5.3.5.2).
+/// Representation@bandwidth is the highest rate of a segment: a player with that bandwidth never
+/// waits (5.3.5.2).
 fn write_representation(out: &mut String, shown: &Shown<'_>, index: usize, track: &Track, form: &impl Form) -> Result {
     let (period, name) = (shown.period, &track.name);
     let number = period.init(index).unwrap_or(0);
@@ -271,7 +276,8 @@ fn write_representation(out: &mut String, shown: &Shown<'_>, index: usize, track
         Config::Aac(aac) => {
             writeln!(out, " audioSamplingRate=\"{}\">", aac.timescale.hz())?;
             if aac.channels > 0 {
-                // ISO/IEC 23091-3: up to 6 the configuration is the number of channels; 7.1 is 12 as home theatres have it.
+                // ISO/IEC 23091-3: up to 6 the configuration is the number of channels; 7.1 is 12
+                // as home theatres have it.
                 let layout = if aac.channels == 8 { 12 } else { aac.channels };
                 let scheme = "urn:mpeg:mpegB:cicp:ChannelConfiguration";
                 writeln!(
@@ -320,8 +326,8 @@ pub(super) fn at(ticks: i64) -> Seconds {
     Seconds::at(ticks, Timescale::VIDEO)
 }
 
-/// Where a Period begins. After the end it is the first that is listed of it, which is where those who
-/// come then begin; before, what was told of a Period stays.
+/// Where a Period begins. After the end that is its first listed segment, where new viewers begin;
+/// before the end, a Period's start never changes.
 fn first(presentation: &Presentation, period: &Period) -> (u64, i64) {
     let whole = (period.first, period.start);
     let Some(master) = presentation.tracks.first().filter(|_| presentation.ended) else {
@@ -348,8 +354,9 @@ fn last(presentation: &Presentation, period: &Period) -> Option<(u64, i64)> {
     period.last.or_else(ended)
 }
 
-/// How much later than usual media is to be presented for there to be any: how long the publisher has been away when the gap segment at the
-/// edge ends. A player that begins beyond the media waits for them where the next Period will not begin (dash.js for good).
+/// The delay with which a player still has media: the time that the publisher has been away when
+/// the gap segment at the edge ends. A player that begins beyond the media waits for them where the
+/// next Period will not begin (dash.js for good).
 pub(super) fn away(presentation: &Presentation) -> Duration {
     let since = presentation.periods.last().and_then(|newest| newest.last);
     let master = presentation.tracks.first();
@@ -363,16 +370,17 @@ pub(super) fn away(presentation: &Presentation) -> Duration {
     until.saturating_sub(Timescale::VIDEO.duration(since)).min(most)
 }
 
-/// MPD@suggestedPresentationDelay for players that take whole segments: so many of them, or back to the
-/// last media while the publisher is away.
+/// MPD@suggestedPresentationDelay for players that take whole segments: so many of them, or back to
+/// the last media while the publisher is away.
 pub(super) fn whole_segments_delay(presentation: &Presentation, segments: u32) -> Duration {
     let nominal = presentation.periods.last().map_or(0, |newest| newest.nominal);
     let segment = Timescale::VIDEO.duration(nominal).max(presentation.segment);
     (segments * segment).max(away(presentation) + presentation.segment)
 }
 
-/// The end of a Period as players are told: not before another begins. A player that is at the end of the only Period there is thinks
-/// that all is over (dash.js stops for good); so while the publisher is away it goes on to numbers that hold no media.
+/// The end of a Period as it is published: not before another begins. A player at the end of the
+/// only Period takes the broadcast for over (dash.js stops for good). So while the publisher is
+/// away, players go on to numbers without media.
 fn told(presentation: &Presentation, period: &Period) -> Option<(u64, i64)> {
     let newest = presentation
         .periods
@@ -381,7 +389,7 @@ fn told(presentation: &Presentation, period: &Period) -> Option<(u64, i64)> {
     last(presentation, period).filter(|_| presentation.ended || !newest)
 }
 
-/// startWithSAP says it of all segments that are held; only a gridded source has others.
+/// startWithSAP holds for all segments of the track; only a gridded source has others.
 fn starts_with_key_frames(shown: &Shown<'_>, track: &Track) -> bool {
     let starts = |segment: &Arc<Segment>| segment.independent || segment.gap;
     let mut open = track.open.iter().filter(|open| shown.has(open.msn));

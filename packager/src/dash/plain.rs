@@ -1,5 +1,5 @@
-//! `plain.mpd`: DASH for players that know nothing of low latency. A SegmentTimeline of the whole segments that playlists list, under
-//! the same ids and numbers as `manifest.mpd` (ISO/IEC 23009-1 5.3.9.6).
+//! `plain.mpd`: DASH for players without low latency. A SegmentTimeline of the whole segments that
+//! playlists list, under the same ids and numbers as `manifest.mpd` (ISO/IEC 23009-1 5.3.9.6).
 
 use std::{
     fmt::{Result, Write},
@@ -28,8 +28,8 @@ impl Form for Plain {
         Ok(())
     }
 
-    /// Those of which every track of the source that is in it lists a segment, and every rendition that is in it has come to its
-    /// first: which Representations a Period has is said once.
+    /// Periods of which each track of the source lists a segment, and each rendition has its first
+    /// segment: the Representations of a published Period never change.
     fn shows(&self, presentation: &Presentation, period: &Period) -> bool {
         let shown = Shown::new(presentation, period);
         let is_known = |(index, track): (usize, &Arc<Track>)| match track.rendition {
@@ -83,9 +83,9 @@ impl Form for Plain {
     }
 }
 
-/// The segments of the Period that the track's playlist lists, the first row of them without a gap: numbers are counted from the first,
-/// and nothing can be left out between. The next Period begins after a rendition's gap, and where it is told of players know that the
-/// row has ended.
+/// The segments of the Period that the track's playlist lists, the first row of them without a gap:
+/// numbers are counted from the first, and nothing can be left out between. The next Period begins
+/// after a rendition's gap. Once it is published, players know that the row has ended.
 fn listed<'a>(shown: &Shown<'_>, track: &'a Track) -> impl Iterator<Item = &'a Segment> {
     let all = track.listed();
     let oldest = all.first().map_or(0, |oldest| oldest.msn);

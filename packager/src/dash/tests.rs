@@ -5,7 +5,8 @@ use crate::{
     renderer::example::{Cut, Example, FIRST, Made, assert_golden},
 };
 
-/// Three segments of which the last is cut short as the publisher goes, a gap, another beginning, and a segment at the edge.
+/// Three segments of which the last is cut short as the publisher goes, a gap, another beginning,
+/// and a segment at the edge.
 fn interrupted() -> Example {
     let mut example = Example::new();
     example.push(Cut::Media, 180_000);
@@ -44,7 +45,8 @@ fn manifests_of_a_broadcast_that_has_ended() {
     assert_golden("ended-plain.mpd", presentation.plain_manifest());
 }
 
-/// A ladder of which `v360` is interrupted in its second segment, missing for two, and back; the source is gridded from its sixth on.
+/// A ladder of which `v360` is interrupted in its second segment, missing for two, and back; the
+/// source is gridded from its sixth on.
 fn laddered() -> Example {
     let mut example = Example::of(&["v0", "a0", "v480", "v360", "a64"]);
     example.push(Cut::Media, 180_000);
@@ -131,7 +133,7 @@ fn while_the_publisher_is_away_no_end_is_told_and_no_gap_listed() {
         string(away.plain_manifest())
             .contains("     <S t=\"900000\" d=\"180000\"/>\n     <S d=\"126000\"/>\n    </Seg")
     );
-    // It does not come back:
+    // It does not return:
     let text = string(example.end().manifest());
     assert!(text.contains("mediaPresentationDuration=\"PT13.400000S\""), "{text}");
     assert!(text.contains(&format!("endNumber=\"{}\"", FIRST + 1)), "{text}");
@@ -196,7 +198,8 @@ fn both_manifests_name_the_same_segments() {
     assert_eq!(segments, 8, "three and one, of two tracks");
 }
 
-/// The schema is ISO's and not ours to ship. It lies at github.com/MPEGGroup/DASHSchema (DASH-MPD.xsd, with W3C's xlink.xsd beside it).
+/// The schema is ISO's and not ours to ship. It lies at github.com/MPEGGroup/DASHSchema
+/// (DASH-MPD.xsd, with W3C's xlink.xsd beside it).
 #[test]
 fn manifests_are_valid_against_the_schema() {
     let ended = gridded();
@@ -339,7 +342,7 @@ fn a_site_that_is_asked_for_keeps_its_place_in_the_snapshots_that_follow() {
     };
     let first = example.snapshot();
     assert!(at(&first, "https://ours.example"));
-    // Those who come first to the next snapshot take what is free, not our place.
+    // The first requests to the next snapshot take free places, not ours.
     let second = follow(&first, 1);
     let invented = (0..4).filter(|n| at(&second, &format!("https://host-{n}.example")));
     assert_eq!(invented.count(), 3);

@@ -179,7 +179,8 @@ fn header_of_an_audio_track_is_read_back() {
 
 #[test]
 fn long_audio_records_and_rates_beyond_16_bits_fit() {
-    // What a program_config_element with a comment may be: the length needs two groups of seven bits.
+    // A program_config_element with a comment may be this long: the length needs two groups of
+    // seven bits.
     let config = Config::Aac(aac::Config {
         record: Bytes::from_static(&[0x11; 300]),
         codec_string: "mp4a.40.2".into(),
@@ -247,7 +248,7 @@ fn samples() -> impl Strategy<Value = Vec<Sample>> {
     prop_oneof![proptest::collection::vec(sample, 0..12), alike]
 }
 
-/// Reads a chunk as the standard says, by another crate's parser.
+/// Reads a chunk by the standard, with another crate's parser.
 fn parse(bytes: &[u8], starts_segment: bool, reference: Option<Reference>) -> (u32, u64, Vec<Sample>) {
     let mut rest = bytes;
     if starts_segment {

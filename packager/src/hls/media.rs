@@ -1,8 +1,10 @@
-//! `{track}.m3u8`: the media playlist of a track, whole or as a delta update. RFC 8216bis 4.4.2 to 4.4.5, 6.2.5.1.
+//! `{track}.m3u8`: the media playlist of a track, whole or as a delta update. RFC 8216bis 4.4.2 to
+//! 4.4.5, 6.2.5.1.
 //!
 //! A segment's lines depend on nothing but the segment, the init segment before it and whether its
 //! parts are still listed: so a delta update is the full playlist with lines left out, and the
-//! EXT-X-MAP that applies to its first segment put in. Its cost does not grow with what it skips.
+//! EXT-X-MAP that applies to its first segment put in. Its cost does not depend on the number of
+//! segments skipped.
 
 use std::fmt::{Result, Write};
 
@@ -22,8 +24,8 @@ const PARTS_REACH: u64 = 3;
 /// CAN-SKIP-UNTIL in target durations: the least that is allowed (4.4.3.8).
 const SKIP_UNTIL: u64 = 6;
 
-/// The playlist of `track`. `None`: `skip` asks for a delta update, and there is none to be had: it is not offered, would leave
-/// nothing out, or nothing follows any more.
+/// The playlist of `track`. `None`: `skip` asks for a delta update, and there is none, because it
+/// is not offered, would leave nothing out, or the broadcast has ended.
 pub(crate) fn render(presentation: &Presentation, track: &Track, skip: Skip) -> Option<String> {
     let playlist = Playlist::new(presentation, track);
     let skipped = if skip == Skip::No { 0 } else { playlist.skippable() };
@@ -76,8 +78,8 @@ impl<'a> Playlist<'a> {
                 "\n"
             });
         }
-        // EXT-X-MAP is written again where a delta update begins: who has not kept the one that was
-        // skipped (Shaka 5.2) could read nothing up to the next.
+        // EXT-X-MAP is written again where a delta update begins: a player that did not keep the
+        // skipped one (Shaka 5.2) could read nothing up to the next.
         let mut init = None;
         let whole = listed.len() - usize::from(self.track.withholds_newest());
         for (index, segment) in listed.enumerate().skip(skipped) {
@@ -141,7 +143,7 @@ impl<'a> Playlist<'a> {
         )
     }
 
-    /// What stands before a segment's first part: tags that apply from here on, and the wall clock.
+    /// Lines before a segment's first part: tags that apply from there on, and the wall clock.
     fn introduce(&self, out: &mut String, segment: &Segment, init: &mut Option<u32>) -> Result {
         if segment.discontinuity {
             out.push_str("#EXT-X-DISCONTINUITY\n");
@@ -178,8 +180,8 @@ impl<'a> Playlist<'a> {
         Ok(())
     }
 
-    /// Whether the source itself has no media there: no rendition is better off, and players are not told to look for one while it may
-    /// come back any moment.
+    /// Whether the source itself has no media there. No rendition has any then, and EXT-X-GAP would
+    /// make players look for one while the source may be back at any moment.
     fn is_away(&self, segment: &Segment) -> bool {
         let source = self.presentation.tracks.first();
         source
@@ -187,8 +189,9 @@ impl<'a> Playlist<'a> {
             .is_some_and(|source| source.gap)
     }
 
-    /// EXT-X-PRELOAD-HINT (4.4.5.3): the next part, and the init segment that it needs if that is another. A part closes when the
-    /// frame after it is there, so the next is always one of the open segment. Nothing is hinted in a gap.
+    /// EXT-X-PRELOAD-HINT (4.4.5.3): the next part, and the init segment that it needs if that is
+    /// another. A part closes when the frame after it is there, so the next is always one of the
+    /// open segment. Nothing is hinted in a gap.
     fn preload_hint(&self, out: &mut String, init: Option<u32>) -> Result {
         let (msn, part) = match (&self.track.open, self.track.segments.last()) {
             (Some(open), _) if open.gap || open.parts.last().is_some_and(|part| part.gap) => return Ok(()),

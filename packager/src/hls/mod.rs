@@ -1,7 +1,8 @@
-//! HLS (RFC 8216bis): the playlists that describe a [`crate::Presentation`], each a pure function of it.
+//! HLS (RFC 8216bis): the playlists that describe a [`crate::Presentation`], each a pure function
+//! of it.
 //!
-//! Playlists lie side by side at `/live/{channel}/`; media at `/media/{broadcast}/{track}/`. All addresses are relative, so that a
-//! prefix before either (a token, a CDN's) is kept.
+//! Playlists lie side by side at `/live/{channel}/`; media at `/media/{broadcast}/{track}/`. All
+//! addresses are relative, so that a prefix before either (a token, a CDN's) is kept.
 
 pub(crate) mod media;
 pub(crate) mod multivariant;

@@ -14,7 +14,8 @@ use crate::{Presentation, Track};
 const AUDIO: &str = "audio";
 /// The GROUP-ID of audio made of it for small variants.
 const AUDIO_LOW: &str = "audio-low";
-/// A rendition of less than this, on average, goes with the smaller audio: sound is not to be much of it.
+/// A rendition of less than this, on average, goes with the smaller audio: sound must be a small
+/// share of it.
 const LOW_BPS: u64 = 1_000_000;
 
 /// Audio tracks of which a player needs one.
@@ -23,12 +24,12 @@ struct Group<'a> {
     tracks: Vec<&'a Track>,
 }
 
-/// The whole playlist: the source, then the renditions by what they cost. Without video each audio track is a variant of its own and there
-/// is no group.
+/// The whole playlist: the source, then the renditions by bit rate. Without video each audio track
+/// is a variant of its own and there is no group.
 ///
 /// Players read it once, so a track that is missing at the moment is listed; one that was missing
-/// all the time is not. A source whose segments start without a key frame is left out where there is
-/// anything else, because no player could switch to it.
+/// all the time is not. A source whose segments start without a key frame is left out where there
+/// is anything else, because no player could switch to it.
 pub(crate) fn render(presentation: &Presentation) -> String {
     let tracks = presentation.tracks.iter().map(|track| &**track);
     let (mut video, audio): (Vec<_>, Vec<_>) = tracks.partition(|track| track.config.is_video());
@@ -73,13 +74,14 @@ pub(crate) fn render(presentation: &Presentation) -> String {
     out
 }
 
-/// There is nothing of it for as long as its playlist reaches back. Some players give up at such a playlist (Shaka), none can play it.
+/// The track has no media as far back as its playlist reaches. Some players give up at such a
+/// playlist (Shaka), none can play it.
 fn is_void(track: &Track) -> bool {
     let mut parts = track.listed().chain(&track.open).flat_map(|segment| &segment.parts);
     parts.all(|part| part.gap)
 }
 
-/// EXT-X-MEDIA (4.4.6.1). Tracks do not say their language, so the name is the track's.
+/// EXT-X-MEDIA (4.4.6.1). The language of a track is not known, so the name is the track's.
 fn media(out: &mut String, group: &str, name: &TrackName, track: &Track, default: bool) -> std::fmt::Result {
     let default = if default { "YES" } else { "NO" };
     write!(
@@ -94,7 +96,8 @@ fn media(out: &mut String, group: &str, name: &TrackName, track: &Track, default
     writeln!(out, ",URI=\"{}.m3u8\"", track.name)
 }
 
-/// EXT-X-STREAM-INF (4.4.6.2) and its address. The rates are those of the track with the dearest of the group's.
+/// EXT-X-STREAM-INF (4.4.6.2) and its address. The rates are those of the track with the dearest of
+/// the group's.
 fn stream_inf(out: &mut String, track: &Track, group: Option<&Group<'_>>) -> std::fmt::Result {
     let audio = group.map_or(&[][..], |group| &group.tracks);
     let with_audio = |rate: fn(&Track) -> u64| rate(track) + audio.iter().map(|audio| rate(audio)).max().unwrap_or(0);
@@ -119,8 +122,8 @@ fn stream_inf(out: &mut String, track: &Track, group: Option<&Group<'_>>) -> std
     if let Some(rate) = track.frame_rate {
         write!(out, ",FRAME-RATE={rate:.3}")?;
     }
-    // Otherwise players look for captions in the media: Shaka fetches the open segment for that, and
-    // fails while there is no other. If one variant says NONE all must.
+    // Otherwise players look for captions in the media: Shaka fetches the open segment for that,
+    // and fails while there is no other. If one variant has NONE all must.
     out.push_str(",CLOSED-CAPTIONS=NONE");
     if let Some(group) = group {
         write!(out, ",AUDIO=\"{}\"", group.id)?;
@@ -128,7 +131,8 @@ fn stream_inf(out: &mut String, track: &Track, group: Option<&Group<'_>>) -> std
     write!(out, "\n{}.m3u8\n", track.name)
 }
 
-/// The size a picture is to be shown at: its lines as coded, and as wide as its samples' shape makes it.
+/// The size a picture is to be shown at: its lines as coded, and as wide as its samples' shape
+/// makes it.
 fn display_size(avc: &avc::Config) -> (u64, u64) {
     let (w, h) = (u64::from(avc.sample_aspect.0), u64::from(avc.sample_aspect.1).max(1));
     ((u64::from(avc.width) * w + h / 2) / h, u64::from(avc.height))

@@ -9,7 +9,8 @@ fn text(presentation: &Presentation, track: usize, skip: Skip) -> String {
     String::from_utf8(presentation.media_playlist(track, skip).plain().to_vec()).unwrap()
 }
 
-/// Two segments, the second cut short as the publisher goes, a gap, and after another beginning a segment at the edge.
+/// Two segments, the second cut short as the publisher goes, a gap, and after another beginning a
+/// segment at the edge.
 fn interrupted() -> Example {
     let mut example = Example::new();
     example.push(Cut::Media, 180_000);
@@ -43,8 +44,8 @@ fn multivariant_playlist_of_video_alone_names_no_group() {
     );
 }
 
-/// A source with three renditions of its pictures and one of its sound. `v360` was interrupted in its second segment and is missing
-/// since, but for the newest.
+/// A source with three renditions of its pictures and one of its sound. `v360` was interrupted in
+/// its second segment and is missing since, but for the newest.
 fn laddered() -> Example {
     let mut example = Example::of(&["v0", "a0", "v480", "v360", "a64", "v160"]);
     example.push(Cut::Media, 180_000);
@@ -277,8 +278,8 @@ fn read(text: &str) -> Read {
     read
 }
 
-/// The whole playlist without the lines of its first `skipped` segments, and with the EXT-X-MAP that
-/// applies to the first that is left.
+/// The whole playlist without the lines of its first `skipped` segments, and with the EXT-X-MAP
+/// that applies to the first that is left.
 fn without(whole: &str, skipped: usize) -> String {
     let header = whole.find("#EXT-X-DISCONTINUITY-SEQUENCE").unwrap();
     let header = header + whole[header..].find('\n').unwrap() + 1;
@@ -329,7 +330,8 @@ proptest! {
                     prop_assert!(parts.is_empty() || parts.iter().sum::<i64>() == *duration);
                     prop_assert!((*duration + 500_000) / 1_000_000 <= 4);
                 }
-                // The parts of the last three target durations, and no others but those of a segment that reaches into them.
+                // The parts of the last three target durations, and no others but those of a
+                // segment that reaches into them.
                 let track = &presentation.tracks[index];
                 let hz = i64::from(track.timescale().hz());
                 let withheld = track.segments.last().filter(|_| track.withholds_newest());

@@ -81,7 +81,7 @@ async fn a_panic_ends_the_broadcast_and_takes_its_playlist_away() {
     assert_eq!(metrics.failures.get(), 1);
     assert_eq!(revoked.revoked().await, Cause::Failed(FAILED.into()));
     assert_eq!(broadcast.presence(), Presence::Ended);
-    // Who waited is not left to wait.
+    // The waiting request is woken.
     assert_eq!(waiting.await.unwrap(), Some(false));
 }
 

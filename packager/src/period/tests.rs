@@ -23,7 +23,8 @@ fn period(periods: &[Period], msn: u64) -> Vec<&Period> {
 
 #[test]
 fn a_segment_of_a_length_a_little_off_the_nominal_ends_a_period_only_after_hundreds() {
-    // 2.002 s each, as 60 frames at 29.97 a second have, the first of them seen as 2.001 s by stamps in milliseconds.
+    // 2.002 s each, as 60 frames at 29.97 a second have, the first of them seen as 2.001 s by
+    // stamps in milliseconds.
     let mut periods = Periods::new(180_000);
     let mut start = 0;
     for msn in 0..3_000 {
@@ -61,7 +62,8 @@ fn a_grid_that_begins_with_a_double_segment_has_its_own_period() {
 
 #[test]
 fn a_grid_that_begins_with_almost_a_double_segment_sets_its_nominal_duration_at_once() {
-    // 29.97 frames a second: 3.971 s until a frame would make it longer than 2T, then marks every T.
+    // 29.97 frames a second: 3.971 s until a frame would make it longer than 2T, then marks every
+    // T.
     let mut example = Example::new();
     for duration in [357_390, 180_180, 180_180, 180_180, 180_180] {
         example.push(Cut::Media, duration);

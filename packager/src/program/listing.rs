@@ -21,7 +21,8 @@ const LEAST_WAIT: Duration = Duration::from_secs(3);
 pub(super) struct Listing {
     /// Indices of the tracks listed, in the order in which they appeared.
     shown: Vec<usize>,
-    /// How far the master had come when each of the source's tracks had a complete segment, 90 kHz.
+    /// The time that the master had reached when each of the source's tracks had a complete
+    /// segment, 90 kHz.
     whole: Option<i64>,
     /// The longest PART-TARGET, settled with the first snapshot.
     part_target: Option<Duration>,
@@ -34,7 +35,7 @@ pub(super) struct State<'a> {
     pub(super) broadcast: &'a Broadcast,
     /// The newest cuts, oldest first.
     pub(super) history: &'a VecDeque<Cut>,
-    /// How far the master has come, 90 kHz.
+    /// The time that the master has reached, 90 kHz.
     pub(super) reached: i64,
     /// The broadcast is over.
     pub(super) ended: bool,
@@ -93,6 +94,7 @@ impl Listing {
         if state.ended {
             return true;
         }
+        // Viewers read the list of variants once, so it waits for renditions, but not forever.
         let unborn = |track: &Track| track.output.rendition && !has_started(track);
         let awaits_renditions = tracks.iter().any(unborn) || state.broadcast.awaits_renditions();
         let longest = Timescale::VIDEO.ticks((2 * state.broadcast.segment()).max(LEAST_WAIT));

@@ -7,11 +7,11 @@ use media_core::Mark;
 
 use crate::track::Cut;
 
-/// Cuts remembered for renditions that appear later, which come some seconds after the source at
+/// Cuts remembered for renditions that appear later, which start some seconds after the source at
 /// the most.
 const MAX_HISTORY: usize = 16;
 
-/// The marks of a broadcast, as far as the master has come.
+/// The marks of a broadcast that the master has reached.
 #[derive(Debug)]
 pub(super) struct Marks {
     /// The newest cuts, oldest first; [`MAX_HISTORY`] at the most.
@@ -53,7 +53,7 @@ impl Marks {
         before.is_some_and(|before| before.mark.gap)
     }
 
-    /// Settles whether there is a discontinuity before `mark`, which the master has come to. `due`:
+    /// Settles whether there is a discontinuity before `mark`, which the master has reached. `due`:
     /// there must be one, because the mark that had it was missed.
     pub(super) fn settle(&mut self, mut mark: Mark, due: bool) -> Mark {
         mark.discontinuity |= std::mem::take(&mut self.replaces) | due;

@@ -1,5 +1,5 @@
 //! The bound on the memory of a broadcast (docs/decisions/0021). Bytes are counted, not seconds,
-//! because a publisher's timestamps say nothing about how much it sends.
+//! because a publisher's timestamps do not limit the bytes that it sends.
 //!
 //! While more than the bound is held, the oldest segment leaves all tracks: first segments that
 //! playlists do not list any more, then those that they list, down to the shortest live playlist
@@ -35,7 +35,7 @@ pub(super) struct Memory {
     limit: usize,
     source: Share,
     renditions: Share,
-    /// The log says that playlists are shorter than configured.
+    /// It has been logged that playlists are shorter than configured.
     logged: bool,
 }
 
@@ -86,6 +86,8 @@ impl Memory {
         metrics: &Metrics,
     ) -> Result<(), Full> {
         while held(tracks) > self.limit {
+            // The same number leaves all tracks, so that their lists begin together; and none
+            // leaves while any track's list would become too short.
             let windows = tracks.iter().map(|track| &track.output.window);
             let oldest = windows.clone().filter_map(|window| window.oldest()).min();
             let least = least(broadcast);

@@ -41,13 +41,14 @@ struct Bench {
     program: Program,
     last: Option<Presentation>,
     rungs: Vec<Rung>,
-    /// What happens when so many milliseconds have passed, in order.
+    /// Actions at these times in milliseconds, in order.
     script: VecDeque<(i64, Act)>,
     /// Seconds by which audio's stamps lie after video's.
     audio_late: f64,
     /// Key frames of video after the first are recovery points.
     open_gop: bool,
-    /// Part of a millisecond by which all stamps lie after a whole one, before they are rounded down.
+    /// Part of a millisecond by which all stamps lie after a whole one, before they are rounded
+    /// down.
     phase: f64,
 }
 
@@ -121,7 +122,8 @@ impl Bench {
         }
     }
 
-    /// Packages anew from the oldest frame that the hub holds, with the settings and metrics of now.
+    /// Packages anew from the oldest frame that the hub holds, with the settings and metrics of
+    /// now.
     fn restart(&mut self) {
         self.consumer = self.program.broadcast.subscribe_from_oldest();
         self.program = Program::new(&self.consumer, self.settings, self.metrics.clone(), None);
@@ -177,7 +179,8 @@ impl Bench {
         }
     }
 
-    /// Both tracks from and to these milliseconds, stamps rounded down as RTMP's are, interleaved by time.
+    /// Both tracks from and to these milliseconds, stamps rounded down as RTMP's are, interleaved
+    /// by time.
     fn run(
         &mut self,
         fps: f64,
@@ -342,7 +345,8 @@ fn assert_in_step(presentation: &Presentation) {
     }
 }
 
-/// What a row of segments must be whatever came: RFC 8216bis 4.4.3.1 and 4.4.4.9, and no time that goes back.
+/// Checks a row of segments for whatever input: RFC 8216bis 4.4.3.1 and 4.4.4.9, and no time that
+/// goes back.
 fn assert_sound(presentation: &Presentation) {
     let numbers = |track: &Track| track.segments.iter().map(|segment| segment.msn).collect::<Vec<_>>();
     for track in &presentation.tracks {

@@ -1,5 +1,5 @@
-//! A broadcast for tests of texts: segments are pushed, snapshots taken. Media are left out, times and numbers are as the window
-//! has them.
+//! A broadcast for tests of texts: segments are pushed, snapshots taken. Media are left out, times
+//! and numbers are as the window has them.
 
 use std::{
     sync::Arc,
@@ -14,7 +14,8 @@ use crate::{
     period::{Opening, Periods},
 };
 
-/// The first media sequence number, and the Unix time at which the broadcast starts: 2026-11-03 09:15:00 UTC.
+/// The first media sequence number, and the Unix time at which the broadcast starts: 2026-11-03
+/// 09:15:00 UTC.
 pub(crate) const FIRST: u64 = 1_793_697_300;
 /// Media time of the first segment, 90 kHz: 10 s.
 pub(crate) const ORIGIN: i64 = 900_000;
@@ -141,7 +142,8 @@ impl Example {
         self.lines[index].made = made;
     }
 
-    /// A segment of `duration` (90 kHz) in all tracks; the master's and, except for a gap, the periods' next one opens.
+    /// A segment of `duration` (90 kHz) in all tracks; the master's and, except for a gap, the
+    /// periods' next one opens.
     pub(crate) fn push(&mut self, cut: Cut, duration: i64) {
         self.open_with(cut, duration, usize::MAX);
         for line in &mut self.lines {
@@ -179,7 +181,7 @@ impl Example {
                     bytes: Default::default(),
                 }));
             }
-            // Video is cut where it says, audio at the first frame after.
+            // Video is cut at this time, audio at the first frame after it.
             let grid = if line.track.config.is_video() { 1 } else { line.frame };
             let place = |at: i64| (at * i64::from(timescale.hz()) + 90_000 * grid - 1) / (90_000 * grid) * grid;
             let (mut at, end) = (place(start), place(start + duration));
@@ -273,7 +275,8 @@ impl Presentation {
     }
 }
 
-/// Compares with the text in `testdata/`; with `BLESS=1` in the environment it is written instead, to be checked by eye.
+/// Compares with the text in `testdata/`; with `BLESS=1` in the environment it is written instead,
+/// to be checked by eye.
 pub(crate) fn assert_golden(name: &str, text: &crate::Text) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("testdata")

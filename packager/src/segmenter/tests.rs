@@ -54,7 +54,8 @@ fn parts(segment: &Segment) -> Vec<(i64, i64, char)> {
 fn part_targets_are_such_that_full_parts_are_85_to_100_percent_of_them() {
     assert_eq!(part_target(PART), Duration::from_millis(234));
     assert_eq!(part_target(Duration::from_millis(50)), Duration::from_millis(57));
-    // At 12.5 frames a second two frames are 160 ms and three 240: a track that must keep 234 ms takes two.
+    // At 12.5 frames a second two frames are 160 ms and three 240: a track that must keep 234 ms
+    // takes two.
     assert_eq!(part_target_within(PART, Some(12.5)), Duration::from_millis(188));
     assert_eq!(part_target_within(PART, Some(30.0)), Duration::from_millis(234));
     assert_eq!(part_target_within(PART, None), Duration::from_millis(234));

@@ -2,8 +2,8 @@
 //! where units are missing.
 //!
 //! Audio beside a master is cut at the first access unit at or after each mark. So a unit is held
-//! until the master has come as far, for [`HOLD`] at least; and a cut is held until units have come
-//! as far, or until silence is put in their place.
+//! until the master has reached it, for [`HOLD`] at least; and a cut is held until units have
+//! reached it, or until silence takes their place.
 
 use std::{
     collections::VecDeque,
@@ -56,9 +56,9 @@ pub(super) struct Audio {
     held_bytes: usize,
     /// Cuts that wait for units, oldest first.
     cuts: VecDeque<Pending>,
-    /// The most that units came behind the master lately, in 90 kHz ticks.
+    /// The largest recent delay of units behind the master, in 90 kHz ticks.
     lag: i64,
-    /// The most that units came ahead of the master lately, in 90 kHz ticks.
+    /// The largest recent lead of units before the master, in 90 kHz ticks.
     lead: i64,
     /// When the newest unit arrived.
     arrived: Option<Instant>,
@@ -81,7 +81,7 @@ enum Due {
 }
 
 impl Audio {
-    /// Audio of this configuration, of which no unit has come.
+    /// Audio of this configuration, without units.
     pub(super) fn new(config: &aac::Config) -> Self {
         Self {
             clock: Clock::new(config.timescale, config.timescale.hz(), config.frame_samples),
@@ -146,7 +146,7 @@ impl Audio {
         self.clock.next().unwrap_or(frame.dts)
     }
 
-    /// Where the next unit goes, if any has come.
+    /// Where the next unit goes; `None` before the first.
     pub(super) fn edge(&self) -> Option<i64> {
         self.clock.next()
     }
@@ -170,11 +170,12 @@ impl Audio {
 
     // Audio beside a master.
 
-    /// Holds a unit until the master, which has `reached` this time (90 kHz), has come as far.
+    /// Holds a unit until the master, which has `reached` this time (90 kHz), has reached its end.
     pub(super) fn take(&mut self, output: &Output, frame: Frame, reached: i64, metrics: &Metrics) {
         let time = output.to_video(frame.pts);
         if reached > i64::MIN {
-            // The peak fades over some hundred units.
+            // Peaks that fade over some hundred units, so that one late unit does not delay all
+            // that follow.
             self.lag = (self.lag - self.lag / 256).max(reached.saturating_sub(time));
             self.lead = (self.lead - self.lead / 256).max(time.saturating_sub(reached));
         }
@@ -197,7 +198,7 @@ impl Audio {
     }
 
     /// Lets go of the units that the master has reached, or that have waited long enough at `now`
-    /// (`None`: all), and fills in silence where units do not come.
+    /// (`None`: all), and fills in silence where units are missing.
     pub(super) fn release(
         &mut self,
         output: &mut Output,
@@ -267,6 +268,8 @@ impl Audio {
         self.cut_before(output, &frame, metrics);
         let most = output.window.timescale().ticks(longest.saturating_add(OVERRUN));
         let full = |open: &Segment| output.window.has_started() && frame.dts.saturating_sub(open.start) > most;
+        // In order: no segment to go to; no more room before the next mark; another init segment;
+        // appended.
         if !output.is_in_media() {
             metrics.drop_frame("before_segment");
         } else if output.segmenter.open().is_some_and(full) {
@@ -332,6 +335,7 @@ impl Audio {
         let Some(next) = self.clock.next().filter(|_| output.is_in_media()) else {
             return;
         };
+        // Not while another configuration waits: its units start a segment of their own.
         let reached = |pending: &Pending| !output.awaits_init() && next >= output.in_ticks(pending.cut.mark.pts);
         if self.cuts.front().is_some_and(reached)
             && let Some(pending) = self.cuts.pop_front()
@@ -357,8 +361,8 @@ impl Audio {
 
     // Silence.
 
-    /// Fills in silence up to each mark that the master is well past, and cuts there: its units do
-    /// not come.
+    /// Fills in silence up to each mark that the master is well past, and cuts there: its units are
+    /// missing.
     fn fill_to_marks(&mut self, output: &mut Output, progress: &Progress, metrics: &Metrics) {
         if output.is_joining() {
             return; // It begins with units, not with silence.
@@ -384,6 +388,8 @@ impl Audio {
         if !output.is_in_media() || !self.held.is_empty() || !self.arrived.is_none_or(stopped) {
             return;
         }
+        // As far behind the master as units may be, and no further than a mark that is known; less
+        // a unit, because the last one may overlap the place.
         let until = marked.saturating_sub(Timescale::VIDEO.ticks(HOLD));
         let until = until.min(self.next_cut());
         let until = output.in_ticks(until) - self.clock.unit();
@@ -403,10 +409,11 @@ impl Audio {
         }
     }
 
-    /// Cuts at a mark whose units do not come, after silence in place of the units before it.
+    /// Cuts at a mark whose units are missing, after silence in place of the units before it.
     fn cut_with_silence(&mut self, output: &mut Output, pending: &Pending, metrics: &Metrics) {
         let mut at = output.in_ticks(pending.cut.mark.pts);
         if output.is_in_media() {
+            // Whole units: the segment ends with the last, at the mark or just after it.
             let silence = self.clock.fill(at);
             self.push_silence(output, silence, metrics);
             at = self.clock.next().unwrap_or(at);

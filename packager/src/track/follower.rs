@@ -1,11 +1,11 @@
 //! The video of a rendition: cut at the master's marks and nowhere else, so that each segment has
 //! the master's number, start and duration to the tick; and the gaps that are listed where frames
-//! do not come.
+//! are missing.
 //!
-//! Its frames come later than the source's. A cut waits in a queue until the rendition's key frame
-//! comes for it, or until it is listed as a gap. A listed gap stays. Frames that are missing from
-//! an open segment are listed as gap parts in it: a player that takes parts loses no more than
-//! those, and the segment as a whole is a gap (RFC 8216bis 4.4.4.7, 4.4.4.9).
+//! Its frames arrive later than the source's. A cut waits in a queue until the rendition's key
+//! frame for it arrives, or until it is listed as a gap. A listed gap stays. Frames that are
+//! missing from an open segment are listed as gap parts in it: a player that takes parts loses no
+//! more than those, and the segment as a whole is a gap (RFC 8216bis 4.4.4.7, 4.4.4.9).
 //!
 //! All times are 90 kHz ticks.
 
@@ -23,33 +23,33 @@ const PATIENCE: Duration = Duration::from_millis(750);
 const LATE: Duration = Duration::from_secs(5);
 /// How long the last frames are waited for after the source has gone.
 const TAIL: Duration = Duration::from_secs(1);
-/// A picture that would be shown for longer, because the next did not come, is followed by a gap;
-/// as in the source.
+/// A picture that would be shown for longer, because the next is missing, is followed by a gap; as
+/// in the source.
 const HOLE: Duration = Duration::from_millis(1_500);
 /// Ticks that a mark may stand after its picture: two stamps, each rounded to a millisecond, and
 /// some.
 const NEAR: i64 = 135;
-/// Cuts that wait at the most; more than come in [`LATE`].
+/// Cuts that wait at the most; more than the master makes in [`LATE`].
 const MAX_CUTS: usize = 64;
 
 /// The video of a rendition on its way into segments.
 #[derive(Debug)]
 pub(super) struct Follower {
     clock: Clock,
-    /// Cuts that no key frame came for and that are not listed as gaps, oldest first.
+    /// Cuts without a key frame that are not listed as gaps yet, oldest first.
     cuts: VecDeque<Pending>,
     /// No worker makes the rendition at present.
     absent: bool,
     /// The rendition was given up after its newest segment began: too far behind the master.
     overdue: bool,
-    /// Frames are missing: those that come are of no use before a key frame at a cut.
+    /// Frames are missing: the next ones are of no use before a key frame at a cut.
     lost: bool,
     /// The open segment is a gap of the source's own.
     away: bool,
 }
 
 impl Follower {
-    /// A rendition that no frame has come of: it starts at a cut.
+    /// A rendition without frames: it starts at a cut.
     pub(super) fn new() -> Self {
         Self {
             clock: Clock::default(),
@@ -106,6 +106,9 @@ impl Follower {
             self.start_at(output, index, frame, metrics);
             return;
         }
+        // A frame past a cut that did not start its segment belongs to a segment that has not
+        // begun. A frame of another configuration needs an init segment, which only a cut can
+        // bring.
         let past = self.cuts.front();
         let past = past.is_some_and(|pending| frame.pts >= pending.cut.mark.pts);
         self.lost |= past || output.awaits_init();
@@ -114,6 +117,7 @@ impl Follower {
             return;
         }
         let decode = self.clock.follow(&frame, None);
+        // The frame before it would be shown for too long: a gap is better than a frozen picture.
         let lasts = self.clock.held().map_or(0, |(held, _)| decode - held);
         if lasts > longest(&self.clock) {
             metrics.drop_frame("before_mark");
@@ -127,10 +131,12 @@ impl Follower {
         }
     }
 
-    /// Lists as gaps the frames that do not come. `marked`: how far the master has come, as far as
-    /// its marks are known.
+    /// Lists missing frames as gaps. `marked`: the time that the master has reached, as far as its
+    /// marks are known.
     pub(super) fn list_missing(&mut self, output: &mut Output, marked: i64, metrics: &Metrics) {
         loop {
+            // First the rest of the open segment, up to the next cut; then that cut, if it is due.
+            // Each turn makes one cut, so the loop ends with the queue.
             let next = self.cuts.front().map_or(i64::MAX, |pending| pending.cut.start);
             self.give_up_if_late(output, marked, next, metrics);
             let patience = if self.away { Duration::ZERO } else { PATIENCE };
@@ -180,6 +186,8 @@ impl Follower {
             Some(config) => Arc::ptr_eq(config, &output.config),
             None => pending.init != output.window.init() || !output.awaits_init(),
         };
+        // A segment that starts with a much later picture would show it far too early: it waits for
+        // the next cut.
         let late = frame.pts.saturating_sub(pending.cut.mark.pts) > Timescale::VIDEO.ticks(HOLE);
         if pending.cut.mark.gap || late || !known {
             metrics.drop_frame("before_mark");
@@ -210,6 +218,7 @@ impl Follower {
             .clock
             .held()
             .is_none_or(|(_, end)| pending.cut.start - end <= self.clock.lasted() / 2);
+        // A gap of the source's own has no key frame to wait for, only the frames before it.
         match (pending.cut.mark.gap, self.is_missing()) {
             (true, missing) if missing || self.lost || whole => Duration::ZERO,
             (true, _) => TAIL,
@@ -218,8 +227,7 @@ impl Follower {
         }
     }
 
-    /// Ends the open segment at the cut, and starts the next there. `gap`: no key frame came for
-    /// it.
+    /// Ends the open segment at the cut, and starts the next there. `gap`: it has no key frame.
     fn cut(&mut self, output: &mut Output, pending: &Pending, gap: bool, metrics: &Metrics) {
         let cut = &pending.cut;
         self.end_segment(output, cut.start, metrics);
@@ -233,6 +241,7 @@ impl Follower {
         if !started {
             output.window.begin(cut.discontinuities);
         }
+        // The master shows a still picture there; so does the rendition, with its own.
         let still = output.still_to_show().filter(|_| gap && cut.held);
         let gap = gap && still.is_none();
         output.start(Mark { gap, ..cut.mark }, cut.start, true);
@@ -295,7 +304,7 @@ impl Follower {
         output.interrupt(metrics);
     }
 
-    /// How long the newest picture may be shown if the next is known not to come: as long as a
+    /// How long the newest picture may be shown if the next is known to be missing: as long as a
     /// part.
     fn bridge(&self, output: &Output) -> i64 {
         let part = Timescale::VIDEO.ticks(output.window.part_target());
@@ -389,7 +398,7 @@ mod tests {
 
     #[test]
     fn the_newest_picture_bridges_a_part_and_no_more() {
-        // All but 5 or all but 30 frames of a segment have come.
+        // All but 5 or all but 30 frames of a segment have arrived.
         for (count, gap) in [(55, false), (30, true)] {
             let mut track = follower(3);
             send(0..60 + count, &mut track);

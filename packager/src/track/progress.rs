@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How far the master has come, which decides what is due on the tracks beside it.
+/// The time that the master has reached. It decides which steps are due on the tracks beside it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Progress {
     /// Presentation time of its newest frame, 90 kHz.

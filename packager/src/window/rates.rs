@@ -44,7 +44,7 @@ pub(super) struct Bits {
 impl Bits {
     /// Adds the next complete segment of `track`, and updates the rates in it.
     pub(super) fn add(&mut self, segment: &Segment, track: &mut Track) {
-        // Still pictures are not the bit rate of the track when its frames come.
+        // Still pictures are no measure of the bit rate of the track's frames.
         if segment.gap || segment.still.is_some() {
             (self.run, self.run_ticks) = (0, 0);
             return;

@@ -1,5 +1,5 @@
-//! What becomes of a broadcast whose publisher, or whose video or audio, stays away, comes late or comes back: numbers and time go on, and
-//! nothing that was told is taken back.
+//! Broadcasts whose publisher, video or audio is away, is late or returns: numbers and time go on,
+//! and nothing that was published is taken back.
 
 use super::*;
 
@@ -310,7 +310,7 @@ fn a_stall_and_its_backlog_never_overlap_what_was_told() {
         let mut bench = Bench::new(tracks(AAC_48, true));
         bench.run(30.0, 60, b_frames, Some(48_000.0), 0.0..5.0, 0.0);
         bench.tick(5_000..5_000 + stall);
-        // All that was not sent comes at once, then goes on.
+        // The backlog arrives at once, then the stream goes on.
         let back = 5_000 + stall;
         for n in 150..400i64 {
             let stamp = n * 1000 / 30;
@@ -349,7 +349,7 @@ fn a_publisher_that_comes_and_goes_never_makes_time_go_back() {
 fn segments_that_we_were_too_slow_to_see_are_gaps() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.run(25.0, 50, false, Some(48_000.0), 0.0..5.0, 0.0);
-    // Nothing is read for a while, and more comes than the log holds.
+    // Nothing is read for a while, and more is sent than the log holds.
     for n in 125..2_600i64 {
         let (arrived, payload) = (bench.at(n * 40), Bytes::from(vec![1; 64 << 10]));
         let unit = AccessUnit {

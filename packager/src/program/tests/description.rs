@@ -1,4 +1,5 @@
-//! A source whose description changes, or whose tracks come one after the other: the same broadcast goes on.
+//! A source whose description changes, or whose tracks appear one after the other: the same
+//! broadcast goes on.
 
 use super::*;
 
@@ -22,7 +23,8 @@ fn kinds(track: &Track) -> Vec<(u64, bool, u32)> {
 }
 
 impl Bench {
-    /// Frames of track `video` (25 a second, groups of 2 s) and units of track `audio` at `rate`, in the order of time.
+    /// Frames of track `video` (25 a second, groups of 2 s) and units of track `audio` at `rate`,
+    /// in the order of time.
     fn both(&mut self, video: Option<usize>, audio: Option<(usize, i64)>, ms: std::ops::Range<i64>) {
         let frames = video.into_iter().flat_map(|track| {
             let frames = ms.clone().filter(|ms| ms % 40 == 0);
@@ -194,7 +196,7 @@ fn video_that_comes_late_joins_and_carries_the_marks() {
         let name = TrackName::source_video();
         let (_, config) = tracks(None, true).remove(0);
         assert_eq!(bench.producer.as_ref().unwrap().add(name, config), Ok(1));
-        // Video comes that much later than audio of the same time.
+        // Video arrives that much later than audio of the same time.
         let mut at = 5_000;
         while at < 15_000 {
             bench.both(None, Some((0, 48_000)), at..at + 40);
@@ -219,7 +221,7 @@ fn video_that_comes_late_joins_and_carries_the_marks() {
         for (index, v) in video.segments.iter().enumerate() {
             let a = audio.segment(v.msn).unwrap();
             let apart = audio.to_video(a.start) - v.start;
-            // The first starts where audio has come to.
+            // The first starts where audio ended.
             let most = if index == 0 { 90 * (25 + 40 + late) } else { 90 * 25 };
             assert!((-1..=most).contains(&apart), "{apart} in {}", v.msn);
         }
@@ -262,7 +264,8 @@ fn what_needs_another_init_segment_waits_for_the_mark_though_it_was_missed() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.both(Some(0), Some((1, 48_000)), 0..3_000);
     bench.producer.as_ref().unwrap().configure(0, &level(40)).unwrap();
-    // Nothing is read for a while, and more comes than the log holds: the mark that says so is among it.
+    // Nothing is read for a while, and more is sent than the log holds: the mark of the change is
+    // among it.
     for n in 75..2_600i64 {
         let unit = AccessUnit {
             dts: n * 3_600,

@@ -3,8 +3,8 @@
 use super::*;
 use crate::{Listing, Skip};
 
-/// What a player reads of a track after the end: number, whether it is a gap, and the number of parts
-/// that are gaps.
+/// The playlist of a track after the end: number, whether it is a gap, and the number of parts that
+/// are gaps.
 fn listed(track: &Track) -> Vec<(u64, bool, usize)> {
     let gaps = |segment: &Segment| segment.parts.iter().filter(|part| part.gap).count();
     let segments = track.listed();
@@ -29,7 +29,7 @@ fn assert_ends_with_media(presentation: &Presentation) {
     }
 }
 
-/// Where a manifest says that the presentation ends.
+/// The end of the presentation in its manifest.
 fn manifest_end(presentation: &Presentation) -> String {
     let text = presentation.text(&Listing::Manifest(None));
     let text = String::from_utf8(text.plain().to_vec()).unwrap();

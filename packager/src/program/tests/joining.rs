@@ -1,10 +1,12 @@
-//! Renditions that appear after the source: the first snapshot waits for them, and later ones are added.
+//! Renditions that appear after the source: the first snapshot waits for them, and later ones are
+//! added.
 
 use super::{renditions::*, *};
 
 #[test]
 fn the_first_snapshot_waits_for_renditions_but_not_for_ever() {
-    // Renditions whose first segment is complete 2.6 s after the source's, and one that never comes.
+    // Renditions whose first segment is complete 2.6 s after the source's, and one that never
+    // appears.
     let first = |delay: i64, dead: bool| {
         let mut bench = Bench::with_rungs(&[("v720", delay), ("v480", 100)]);
         if dead {
@@ -87,7 +89,7 @@ fn a_late_rendition_agrees_on_discontinuities() {
     let sequence = source.discontinuity_sequence;
     assert_eq!(late.discontinuity_sequence, sequence + 1);
     assert_eq!(source.discontinuities(), late.discontinuities());
-    // Another init segment at each discontinuity, whether or not it says anything else.
+    // Another init segment at each discontinuity, whether or not its configuration has changed.
     let inits = |track: &Track| track.segments.iter().map(|segment| segment.init).collect::<Vec<_>>();
     assert_eq!(inits(named(presentation, "v720")), [0, 0, 1, 1, 1, 1, 2, 2, 2, 2]);
     for period in presentation.periods.iter() {

@@ -1,4 +1,4 @@
-//! What a broadcast may hold, whatever its timestamps say.
+//! The memory limit of a broadcast, for any timestamps.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn bounded(window_bytes: usize) -> Bench {
 }
 
 impl Bench {
-    /// A picture of `size` bytes, and what the program says of it.
+    /// Sends a picture of `size` bytes. Returns the program's result.
     fn picture(&mut self, ms: i64, dts: i64, key: bool, size: usize) -> Result<(), super::super::Full> {
         let unit = AccessUnit {
             dts: dts * 90,
@@ -71,7 +71,7 @@ fn a_stream_that_takes_too_much_for_the_shortest_list_is_full() {
         "{words}"
     );
     assert!(bench.program.bytes() < 5 * MIB);
-    // What there is ends as it should.
+    // The lists end as they should.
     bench.program.finish();
     let (presentation, _) = bench.program.snapshot().unwrap();
     assert!(presentation.ended && presentation.tracks[0].listed().len() > 1);

@@ -1,8 +1,10 @@
-//! Renditions whose frames come late, come in part, or do not come: the gaps that are listed, and those that are bridged.
+//! Renditions whose frames are late or missing: the gaps that are listed, and those that are
+//! bridged.
 
 use super::{joining::assert_sound_but_late, renditions::*, *};
 
-/// 30 frames a second and a key frame every 2 s, for 20 s; `v720` is killed and back at these milliseconds.
+/// 30 frames a second and a key frame every 2 s, for 20 s; `v720` is killed and back at these
+/// milliseconds.
 fn run_with_a_death(killed: i64, back: i64, delay: i64) -> Bench {
     let mut bench = Bench::with_rungs(&[("v720", delay), ("v480", 100)]);
     bench.act(killed, |bench| bench.rungs[0].kill());
@@ -36,13 +38,13 @@ fn a_rendition_is_gaps_while_nobody_makes_it_and_starts_at_the_next_mark_when_it
     for (killed, back, wanted) in [
         // Dead for two marks and back in the middle.
         (8_900, 13_000, "mmmmgggmmm"),
-        // What it had on its way as the segment ended is lost with it, and all of the next.
+        // Its frames in flight at the segment's end are lost with it, and all of the next segment.
         (9_900, 12_100, "mmmmggmmmm"),
         // No more than a part of it: the last picture is shown for so long.
         (10_050, 12_100, "mmmmmgmmmm"),
         // Back in time for the mark's own picture, since a new worker begins with the newest group.
         (8_900, 10_300, "mmmmgmmmmm"),
-        // All of one segment had come and nothing of the next.
+        // One segment had arrived whole, and nothing of the next.
         (10_160, 10_300, "mmmmmmmmmm"),
         (10_400, 10_500, "mmmmmgmmmm"),
         // Not any more.
@@ -67,7 +69,7 @@ fn gaps_of_a_rendition_are_told_in_step_with_the_source() {
             let last = bench.last.as_ref().unwrap();
             let end = |track: &Track| track.open.as_ref().map_or(0, |open| open.end());
             let behind = end(&last.tracks[0]) - end(named(last, "v720"));
-            // Patience, a part, and what the source has not told of yet.
+            // Patience, a part, and the source's open part.
             assert!((0..90 * 1_200).contains(&behind), "{behind} at {ms}");
         });
     }
@@ -159,13 +161,13 @@ fn periods_have_the_renditions_that_are_there() {
     assert_eq!(presentation.periods[2].continues, Some(1_005));
 }
 
-/// What happens to a worker in a random run.
+/// An event in the life of a worker in a random run.
 #[derive(Debug, Clone)]
 enum Fate {
     Delayed(i64),
     Killed,
     Restarted,
-    /// From its n-th unit on so many do not come.
+    /// From its n-th unit on so many are lost.
     Loses(usize, usize),
     Blind(usize, usize),
     Reconfigured(u16),
@@ -240,7 +242,7 @@ proptest::proptest! {
             for (index, track) in presentation.tracks.iter().enumerate() {
                 let Some(init) = period.init(index) else { continue };
                 for msn in period.first..period.last.map_or(period.first, |(last, _)| last) {
-                    // What a Period says of a rendition is so, or it has nothing there.
+                    // The Period's init segment is that of the segment, or there is a gap.
                     let segment = track.segment(msn);
                     assert!(segment.is_none_or(|segment| segment.gap || segment.init == init), "{msn} of {}", track.name);
                 }

@@ -1,8 +1,10 @@
-//! Parts and segments: each frame is in one part, by pointer, and the rules of RFC 8216bis are kept.
+//! Parts and segments: each frame is in one part, by pointer, and the rules of RFC 8216bis are
+//! kept.
 
 use super::*;
 
-/// 12 s of audio and video: each frame in one part, in order, and the rules of parts and segments kept.
+/// 12 s of audio and video: each frame in one part, in order, and the rules of parts and segments
+/// kept.
 fn assert_whole(
     fps: f64,
     group: u64,
@@ -105,7 +107,8 @@ fn a_payload_is_in_the_segment_by_pointer() {
 
 #[test]
 fn a_part_that_is_hinted_at_comes() {
-    // 48 frames at 25 a second are 90 access units, 9 full parts: nothing is left of a segment after its ninth.
+    // 48 frames at 25 a second are 90 access units, 9 full parts: nothing is left of a segment
+    // after its ninth.
     let mut bench = Bench::new(tracks(AAC_48, true));
     let mut hints = Vec::new();
     for n in 0..400i64 {

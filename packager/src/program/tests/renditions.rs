@@ -1,10 +1,12 @@
-//! Renditions beside the source: the same numbers, starts and durations, and their own configurations.
+//! Renditions beside the source: the same numbers, starts and durations, and their own
+//! configurations.
 
 use std::{cell::RefCell, rc::Rc};
 
 use super::*;
 
-/// What must hold of every video rendition beside the source, whatever came: the source's numbers, starts and durations.
+/// Checks every video rendition beside the source, for whatever input: the source's numbers, starts
+/// and durations.
 pub(super) fn assert_renditions_agree(presentation: &Presentation) {
     assert_renditions_agree_but(presentation, "");
 }
@@ -208,7 +210,8 @@ fn a_publisher_that_goes_and_returns_leaves_the_renditions_in_step() {
 #[test]
 fn a_worker_that_follows_another_at_a_mark_makes_no_period() {
     let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
-    // The first worker's tail has come as the mark's own frame does, and the next begins with that.
+    // The first worker's last frames arrive with the mark's own frame, and the next worker begins
+    // with that.
     bench.act(10_100, |bench| {
         let rung = &mut bench.rungs[0];
         rung.queue.retain(|(_, unit)| unit.pts < 900_000 + 10 * 90_000);

@@ -1,4 +1,5 @@
-//! A worker that makes a rendition on the virtual clock of a [`Bench`]: it shows the source's pictures again some time later.
+//! A worker that makes a rendition on the virtual clock of a [`Bench`]: it shows the source's
+//! pictures again some time later.
 
 use media_core::broadcast::Rendition;
 
@@ -16,12 +17,12 @@ pub(super) struct Rung {
     pub(super) halved: bool,
     /// It encodes I P B P B, in closed groups.
     pub(super) b_frames: bool,
-    /// Units of it (counted since its start) that do not come.
+    /// Units of it (counted since its start) that are lost.
     pub(super) lost: Vec<usize>,
     /// Source frames (counted since its start) that it cannot decode.
     pub(super) undecodable: Vec<usize>,
     decoded: usize,
-    /// Decoded, to be shown when no earlier picture can come.
+    /// Decoded, to be shown when no earlier picture can follow.
     pictures: Vec<i64>,
     /// Marks that no key frame was made for.
     marks: VecDeque<i64>,
@@ -91,7 +92,7 @@ impl Rung {
         self.source = Some(self.broadcast.subscribe());
     }
 
-    /// Of two pictures of `fps` a second it shows one, and says so.
+    /// Of two pictures of `fps` a second it shows one, and its configuration has that rate.
     pub(super) fn halve(&mut self, fps: f64) {
         self.halved = true;
         if let Config::Avc(avc) = &mut self.config {
@@ -109,7 +110,7 @@ impl Rung {
         !self.queue.is_empty() || !self.pictures.is_empty() || self.held.is_some()
     }
 
-    /// What it does up to `ms`.
+    /// Decodes, encodes and sends up to `ms`.
     pub(super) fn work(&mut self, ms: i64, now: Instant) {
         while let Some(event) = self.source.as_mut().and_then(Consumer::try_next) {
             match event {
