@@ -22,6 +22,8 @@ pub(crate) enum Advice {
     IntraRefresh,
     /// Media have been faster than real time for long, so the publisher is paced.
     Paced,
+    /// ADTS headers contradict the AudioSpecificConfig that was sent before them.
+    AdtsDiffers,
     /// No frame of a track can be published, while the other track continues.
     Dropped {
         /// Whether the track is video; otherwise audio.
@@ -66,6 +68,10 @@ impl fmt::Display for Advice {
             Self::Paced => f.write_str(
                 "media arrive faster than real time, so the server reads them more slowly: check the encoder's clock and frame rate, or \
                  send a file at its own rate (ffmpeg -re)",
+            ),
+            Self::AdtsDiffers => f.write_str(
+                "the ADTS headers in the audio state another sampling rate or number of channels than its sequence header, \
+                 which is used: restart the encoder, and set one audio format for all of its outputs",
             ),
             Self::Dropped { video, reason } => f.write_str(health::words(*video, *reason)),
         }

@@ -34,7 +34,8 @@ pub struct Config {
     pub setup_ms: u32,
     /// Milliseconds after which a silent publisher is disconnected, 1000 to 600 000. Default 10
     /// 000. A lower value ends it sooner; a higher one tolerates longer pauses. After a second of
-    /// silence another connection with the same stream key takes over.
+    /// silence another connection with the same stream key takes over. One that sends messages, but
+    /// no audio or video, is disconnected after the same time, and after 30 s at the earliest.
     pub idle_ms: u32,
     /// Milliseconds within which a peer must accept some of the bytes that are sent to it, 100 to
     /// 60 000. Default 5000. Over six times as long it must accept 1 KiB each second. A higher

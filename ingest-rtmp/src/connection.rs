@@ -240,8 +240,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// A publisher that is not read is not silent.
     fn excuse_silence(&mut self, now: Instant) {
         self.session.excuse_silence(now);
-        if let Role::Publisher { hold, .. } = &self.role {
+        if let Role::Publisher { hold, publisher, .. } = &mut self.role {
             hold.touch(now);
+            publisher.excuse_silence(now);
         }
     }
 
@@ -313,7 +314,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     /// Grants or refuses the right to publish. A key that is valid exactly as sent is accepted,
-    /// before its surroundings are stripped.
+    /// before its surroundings are stripped. If both forms are refused, that counts as one
+    /// refusal: it is one request, and twice as many attempts do not make a key guessable.
     fn publish(
         &mut self,
         request: &PublishRequest,
@@ -337,7 +339,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         debug!(channel = %claim.name(), "publishing");
         let hold = claim.hold().clone();
         let revoked = Box::pin(revoked(hold.clone(), grant.withdrawn));
-        let publisher = Publisher::new(claim, context.metrics.clone());
+        let publisher = Publisher::new(claim, context.metrics.clone(), context.session.idle, now);
         self.permit.set_active();
         self.role = Role::Publisher {
             publisher,

@@ -28,6 +28,8 @@ pub enum Tag {
     End,
     /// A frame of a second track, which is not supported.
     OtherTrack,
+    /// A message for a frame, without one.
+    Empty,
     /// Nothing to publish.
     Nothing,
 }
@@ -118,7 +120,7 @@ mod packet {
 /// See [`Error`].
 pub fn parse_video(mut body: Bytes) -> Result<Tag, Error> {
     let Some(&first) = body.first() else {
-        return Ok(Tag::Nothing);
+        return Ok(Tag::Empty);
     };
     if first & ENHANCED_VIDEO != 0 {
         body.advance(1);
@@ -140,6 +142,7 @@ pub fn parse_video(mut body: Bytes) -> Result<Tag, Error> {
             composition_ms,
             payload: body,
         },
+        packet::CODED_FRAMES => Tag::Empty,
         packet::SEQUENCE_END => Tag::End,
         _ => Tag::Nothing,
     })
@@ -151,7 +154,7 @@ pub fn parse_video(mut body: Bytes) -> Result<Tag, Error> {
 /// See [`Error`].
 pub fn parse_audio(mut body: Bytes) -> Result<Tag, Error> {
     let Some(&first) = body.first() else {
-        return Ok(Tag::Nothing);
+        return Ok(Tag::Empty);
     };
     match first >> 4 {
         ENHANCED_AUDIO => {
@@ -163,7 +166,7 @@ pub fn parse_audio(mut body: Bytes) -> Result<Tag, Error> {
     }
     // Some encoders send a single header byte for silence at the start.
     if body.len() < 2 {
-        return Ok(Tag::Nothing);
+        return Ok(Tag::Empty);
     }
     let [_, packet_type] = take(&mut body)?;
     Ok(match packet_type {
@@ -172,6 +175,7 @@ pub fn parse_audio(mut body: Bytes) -> Result<Tag, Error> {
             composition_ms: 0,
             payload: body,
         },
+        packet::CODED_FRAMES => Tag::Empty,
         _ => Tag::Nothing,
     })
 }
@@ -225,6 +229,8 @@ fn enhanced(mut body: Bytes, mut packet_type: u8, codec: [u8; 4], multitrack: u8
             composition_ms,
             payload: body,
         },
+        packet::CODED_FRAMES => Tag::Empty,
+        packet::CODED_FRAMES_X if video => Tag::Empty,
         packet::SEQUENCE_END => Tag::End,
         _ => Tag::Nothing,
     })
@@ -276,14 +282,17 @@ mod tests {
         );
         assert_eq!(video(&hex!("17 02 000000")), Ok(Tag::End));
         assert_eq!(video(&hex!("52 00")), Ok(Tag::Nothing)); // a seek command
-        assert_eq!(video(&[]), Ok(Tag::Nothing));
+        assert_eq!(video(&[]), Ok(Tag::Empty));
+        assert_eq!(video(&hex!("17 01 000000")), Ok(Tag::Empty));
+        assert_eq!(video(&hex!("17 05 000000")), Ok(Tag::Nothing));
         assert_eq!(
             audio(&hex!("af 00 1190")),
             Ok(Tag::Config(Bytes::from_static(&[0x11, 0x90])))
         );
         assert_eq!(audio(&hex!("af 01 21")), frame(0, &[0x21]));
-        assert_eq!(audio(&hex!("af 01")), Ok(Tag::Nothing));
-        assert_eq!(audio(&[]), Ok(Tag::Nothing));
+        assert_eq!(audio(&hex!("af 01")), Ok(Tag::Empty));
+        assert_eq!(audio(&hex!("af")), Ok(Tag::Empty));
+        assert_eq!(audio(&[]), Ok(Tag::Empty));
     }
 
     #[test]
@@ -295,6 +304,9 @@ mod tests {
         assert_eq!(video(&hex!("91 61766331 ffffd8 01")), frame(-40, &[1]));
         assert_eq!(video(&hex!("a3 61766331 01")), frame(0, &[1]));
         assert_eq!(video(&hex!("92 61766331")), Ok(Tag::End));
+        assert_eq!(video(&hex!("91 61766331 000000")), Ok(Tag::Empty));
+        assert_eq!(video(&hex!("93 61766331")), Ok(Tag::Empty));
+        assert_eq!(audio(&hex!("91 6d703461")), Ok(Tag::Empty));
         assert_eq!(video(&hex!("94 61766331 02")), Ok(Tag::Nothing)); // HDR metadata
         assert_eq!(video(&hex!("97 02 000001 01 61766331 000000 01")), frame(0, &[1])); // a nanosecond offset before it
         assert_eq!(

@@ -1,7 +1,7 @@
 //! Whether a publisher's media can be published. One that sends nothing usable for ten seconds is
 //! disconnected with the reason: otherwise it would hold its name without limit, and its encoder
 //! would show no error. One that lacks only a key frame gets a warning after the same time, and is
-//! disconnected after 30 s. Pure: `now` is an argument.
+//! disconnected after 30 s, and so is one that sends no frames at all. Pure: `now` is an argument.
 
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,19 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The same if only a key frame is missing. A relay that copies its source may connect in the
 /// middle of a group, and again after each disconnection: groups of 10 s to 20 s are common there.
 const KEY_LIMIT: Duration = Duration::from_secs(30);
+/// Time without any frame, accepted or dropped, after which a publisher is disconnected, if it may
+/// not be silent for longer (`rtmp.idle_ms`). Headers, metadata and pings are no frames. Pictures
+/// that come every ten or twenty seconds, as slides, are legitimate.
+const SILENCE: Duration = Duration::from_secs(30);
 /// Number of dropped messages up to which a slow or pausing publisher is not judged.
 const FEW: u32 = 3;
 
 /// Accepted and dropped frames of a publisher's tracks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Health {
+    /// Time of the last frame, or of the publish.
+    active: Instant,
+    silence: Duration,
     video: Track,
     audio: Track,
 }
@@ -35,8 +42,45 @@ struct Track {
 }
 
 impl Health {
+    /// Of a publisher that begins at `now` and may be silent for `idle`.
+    pub(crate) fn new(idle: Duration, now: Instant) -> Self {
+        Self {
+            active: now,
+            silence: idle.max(SILENCE),
+            video: Track::default(),
+            audio: Track::default(),
+        }
+    }
+
+    /// The time of the next [`Health::handle_timeout`].
+    pub(crate) fn poll_timeout(&self) -> Instant {
+        self.active + self.silence
+    }
+
+    /// Handles the passage of time.
+    ///
+    /// # Errors
+    /// No frame has come for too long: disconnect the publisher with this refusal.
+    pub(crate) fn handle_timeout(&self, now: Instant) -> Result<(), Refusal> {
+        if now < self.poll_timeout() {
+            return Ok(());
+        }
+        let words = format!(
+            "no audio or video has arrived for {} s, only headers, metadata or pings: start the encoder's output, and publish \
+             again",
+            self.silence.as_secs()
+        );
+        Err(Refusal::new(Reason::Unusable, words))
+    }
+
+    /// Records that the absence of frames until `now` is not the publisher's fault.
+    pub(crate) fn excuse(&mut self, now: Instant) {
+        self.active = now;
+    }
+
     /// Records an accepted frame of a track.
     pub(crate) fn take(&mut self, video: bool, now: Instant) {
+        self.active = now;
         let track = self.track(video);
         (track.taken, track.drops) = (Some(now), None);
     }
@@ -45,19 +89,19 @@ impl Health {
     /// for as long as it continues.
     ///
     /// # Errors
-    /// No frame of any track was accepted meanwhile, and no key frame is awaited: disconnect the
+    /// No frame of the other track was accepted within the same time, and no key frame is awaited: disconnect the
     /// publisher with this refusal.
     pub(crate) fn drop(&mut self, video: bool, reason: Drop, now: Instant) -> Result<Option<Advice>, Refusal> {
+        self.active = now;
         let track = self.track(video);
         let (since, count) = track.drops.get_or_insert((now, 0));
         *count += 1;
         if now.saturating_duration_since(*since) < LIMIT || *count <= FEW {
             return Ok(None);
         }
-        let since = *since;
-        let waits = reason == Drop::BeforeKey && now.saturating_duration_since(since) < KEY_LIMIT;
-        let other = self.track(!video);
-        if waits || other.taken.is_some_and(|taken| taken >= since) {
+        let waits = reason == Drop::BeforeKey && now.saturating_duration_since(*since) < KEY_LIMIT;
+        let recent = |taken: Instant| now.saturating_duration_since(taken) < LIMIT;
+        if waits || self.track(!video).taken.is_some_and(recent) {
             return Ok(Some(Advice::Dropped { video, reason }));
         }
         Err(Refusal::new(Reason::Unusable, words(video, reason)))
@@ -92,6 +136,8 @@ pub(crate) fn words(video: bool, reason: Drop) -> &'static str {
         (Drop::NoPicture, _) => {
             "the video messages contain delimiters, SEI or parameter sets, but no picture: restart the encoder"
         }
+        (Drop::Empty, true) => "the video messages are empty: restart the encoder, and check its video source",
+        (Drop::Empty, false) => "the audio messages are empty: restart the encoder, and check its audio source",
         (Drop::OtherTrack, _) => {
             "all frames belong to tracks beyond the first, which are not supported: send one video and one audio track"
         }
@@ -116,7 +162,7 @@ mod tests {
     #[test]
     fn who_sends_nothing_usable_for_ten_seconds_is_told_why() {
         let start = Instant::now();
-        let mut health = Health::default();
+        let mut health = Health::new(Duration::ZERO, start);
         for n in 0..250 {
             assert_eq!(
                 health.drop(true, Drop::BeforeConfig, start + n * 40 * MS),
@@ -132,7 +178,7 @@ mod tests {
     #[test]
     fn one_that_begins_in_the_middle_of_a_group_is_advised_at_10_s_and_sent_off_after_30_s() {
         let (start, reason) = (Instant::now(), Drop::BeforeKey);
-        let mut health = Health::default();
+        let mut health = Health::new(Duration::ZERO, start);
         for n in 0..750 {
             let wanted = (n >= 250).then_some(Advice::Dropped { video: true, reason });
             assert_eq!(health.drop(true, reason, start + n * 40 * MS), Ok(wanted), "{n}");
@@ -145,7 +191,7 @@ mod tests {
     #[test]
     fn what_is_taken_meanwhile_keeps_a_publisher() {
         let start = Instant::now();
-        let mut health = Health::default();
+        let mut health = Health::new(Duration::ZERO, start);
         for n in 0..1_000 {
             let now = start + n * 40 * MS;
             assert_eq!(health.drop(true, Drop::Malformed, now), Ok(None));
@@ -154,7 +200,7 @@ mod tests {
             }
         }
         // Audio continues: the publisher gets advice, but is not disconnected.
-        let mut health = Health::default();
+        let mut health = Health::new(Duration::ZERO, start);
         let mut told = None;
         for n in 0..1_000 {
             let now = start + n * 40 * MS;
@@ -166,9 +212,40 @@ mod tests {
     }
 
     #[test]
+    fn one_accepted_frame_excuses_the_other_track_for_ten_seconds_and_no_longer() {
+        for (reason, ends_ms) in [(Drop::Malformed, 10_040), (Drop::BeforeKey, 30_000)] {
+            let start = Instant::now();
+            let mut health = Health::new(Duration::ZERO, start);
+            assert_eq!(health.drop(true, reason, start), Ok(None));
+            health.take(false, start + 10 * MS);
+            let sent_off = (1..1_500).find(|n| health.drop(true, reason, start + n * 40 * MS).is_err());
+            assert_eq!(sent_off, Some(ends_ms / 40), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn without_any_frame_a_publisher_is_sent_off_after_30_s_or_the_configured_silence() {
+        let start = Instant::now();
+        for (idle_s, limit_s) in [(10, 30), (30, 30), (60, 60)] {
+            let mut health = Health::new(Duration::from_secs(idle_s), start);
+            let limit = limit_s * 1_000 * MS;
+            assert_eq!(health.poll_timeout(), start + limit);
+            assert_eq!(health.handle_timeout(start + limit - MS), Ok(()));
+            let refusal = health.handle_timeout(start + limit).unwrap_err();
+            assert_eq!(refusal.reason, Reason::Unusable);
+            assert!(refusal.description.contains(&format!("for {limit_s} s")), "{refusal:?}");
+            // Pictures that come slowly, and frames that are dropped, are no silence.
+            health.take(true, start + 20_000 * MS);
+            assert_eq!(health.poll_timeout(), start + 20_000 * MS + limit);
+            assert_eq!(health.drop(false, Drop::Empty, start + 40_000 * MS), Ok(None));
+            assert_eq!(health.poll_timeout(), start + 40_000 * MS + limit);
+        }
+    }
+
+    #[test]
     fn a_pause_is_no_drop() {
         let start = Instant::now();
-        let mut health = Health::default();
+        let mut health = Health::new(Duration::ZERO, start);
         assert_eq!(health.drop(true, Drop::BeforeKey, start), Ok(None));
         assert_eq!(health.drop(true, Drop::BeforeKey, start + 60_000 * MS), Ok(None));
     }
@@ -180,6 +257,7 @@ mod tests {
             Drop::BeforeKey,
             Drop::Malformed,
             Drop::NoPicture,
+            Drop::Empty,
             Drop::OtherTrack,
             Drop::InGap,
             Drop::TooFarAhead,

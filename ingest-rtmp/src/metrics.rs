@@ -47,6 +47,8 @@ pub(crate) enum Drop {
     Malformed,
     /// Too many units without a picture.
     NoPicture,
+    /// Its message is empty.
+    Empty,
     /// It belongs to a second track of its kind.
     OtherTrack,
     /// Its time was declared a gap.
@@ -257,6 +259,11 @@ impl Metrics {
     pub(crate) fn closed(&self, cause: Cause) -> u64 {
         self.closed.get_or_create(&CauseLabel { cause }).get()
     }
+
+    #[cfg(test)]
+    pub(crate) fn refused(&self, reason: Reason) -> u64 {
+        self.refused.get_or_create(&ReasonLabel { reason }).get()
+    }
 }
 
 /// What happens at the limit of connections. An eviction is counted when its connection ends.
@@ -280,6 +287,7 @@ impl EncodeLabelValue for Drop {
             Self::BeforeKey => "before_key",
             Self::Malformed => "malformed",
             Self::NoPicture => "no_picture",
+            Self::Empty => "empty",
             Self::OtherTrack => "other_track",
             Self::InGap => "in_gap",
             Self::TooFarAhead => "too_far_ahead",

@@ -8,7 +8,7 @@
 //! that was left out joins with its first such frame. Another sequence header takes effect with the
 //! first frame after it at which decoding can start.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use media_core::{
@@ -169,12 +169,13 @@ impl Live {
 
 impl Publisher {
     /// A publisher that has the right to its name and has sent nothing yet.
-    pub(crate) fn new(claim: Claim, metrics: Metrics) -> Self {
+    /// It may be silent for `idle`, and begins at `now`.
+    pub(crate) fn new(claim: Claim, metrics: Metrics, idle: Duration, now: Instant) -> Self {
         Self {
             clock: Clock::default(),
             tracks: Tracks::default(),
             state: State::Settling(Settling::new(claim)),
-            media: Box::default(),
+            media: Box::new(media::Media::new(idle, now)),
             timing: Box::default(),
             _counted: Counted::new(metrics.publishers.clone()),
             metrics,
@@ -269,6 +270,7 @@ impl Publisher {
                 }
             }
             Tag::OtherTrack => self.dropped(kind, Drop::OtherTrack, now),
+            Tag::Empty => self.dropped(kind, Drop::Empty, now),
             Tag::End | Tag::Nothing => Ok(()),
         }
     }
@@ -352,6 +354,7 @@ impl Publisher {
             Err(Refused::AfterOutage) => {
                 self.metrics.drop_frame(Drop::AfterOutage);
                 self.timing.note_left_out(live.producer.broadcast().id(), arrived);
+                self.excuse_silence(arrived);
             }
             Err(Refused::BeforeKeyFrame) => return self.dropped(kind, Drop::BeforeKey, arrived),
             Err(Refused::InGap) => return self.dropped(kind, Drop::InGap, arrived),

@@ -280,6 +280,31 @@ async fn whoever_breaks_the_protocol_reads_why_and_is_counted_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_publisher_that_sends_pings_and_metadata_alone_loses_its_name_after_30_s_with_words() {
+    for messages in [
+        &[2, 0, 0, 0, 0, 0, 6, 4, 0, 0, 0, 0, 0, 7, 0, 0, 0, 1][..], // a ping
+        &[5, 0, 0, 0, 0, 0, 2, 15, 1, 0, 0, 0, 1, 2],                // AMF3 data
+        &[5, 0, 0, 0, 0, 0, 2, 99, 1, 0, 0, 0, 1, 2],                // an unknown type
+    ] {
+        let bench = Bench::new(|_| ());
+        let mut peer = bench.publisher("quiet").await;
+        for _ in 0..29 {
+            peer.client.metadata();
+            peer.client.output.extend(messages);
+            peer.flush().await;
+            sleep(Duration::from_secs(1)).await;
+        }
+        let claim = || bench.context.hub.claim("quiet".parse().unwrap());
+        assert!(claim().is_err(), "it has its name for almost 30 s");
+        peer.client.output.extend(messages);
+        assert_eq!(peer.codes().await, ["NetStream.Publish.Rejected"]);
+        until_closed(&bench, Cause::Refused).await;
+        assert_eq!(bench.context.metrics.refused(Reason::Unusable), 1);
+        assert!(claim().is_ok(), "the name is free");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_that_is_good_as_it_was_sent_is_taken_so() {
     let bench = Bench::new(|_| ());
     let _secret = bench.publisher("space/").await;

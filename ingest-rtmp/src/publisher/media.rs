@@ -1,7 +1,7 @@
 //! The frames of a publisher's messages on their way to its tracks: assembles pictures, removes
 //! ADTS headers, watches groups and drops, and makes the advice for the streamer.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use media_core::{
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// State of a publisher's media besides its tracks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Media {
     assembler: Assembler,
     /// The video's configuration, if picture parameter sets in the stream differ from the track's.
@@ -33,6 +33,8 @@ pub(super) struct Media {
     sets_in_stream: bool,
     /// The configuration that was made from ADTS headers.
     adts: Option<[u8; 2]>,
+    /// ADTS headers contradict the AudioSpecificConfig that is in force.
+    adts_differs: bool,
     groups: Groups,
     health: Health,
     /// The present advice.
@@ -41,6 +43,23 @@ pub(super) struct Media {
     told: Vec<Advice>,
     /// The next text for the encoder.
     words: Option<String>,
+}
+
+impl Media {
+    pub(super) fn new(idle: Duration, now: Instant) -> Self {
+        Self {
+            assembler: Assembler::default(),
+            next: None,
+            sets_in_stream: false,
+            adts: None,
+            adts_differs: false,
+            groups: Groups::default(),
+            health: Health::new(idle, now),
+            advice: None,
+            told: Vec::new(),
+            words: None,
+        }
+    }
 }
 
 impl Tracks {
@@ -64,10 +83,17 @@ impl Tracks {
 impl Publisher {
     /// The time of the next [`Publisher::handle_timeout`].
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.media.assembler.poll_timeout()
+        let silence = self.media.health.poll_timeout();
+        Some(
+            self.media
+                .assembler
+                .poll_timeout()
+                .map_or(silence, |due| due.min(silence)),
+        )
     }
 
-    /// Handles the passage of time: a picture that has waited long enough is whole.
+    /// Handles the passage of time: a picture that has waited long enough is whole, and a publisher
+    /// may be without frames only for so long.
     ///
     /// # Errors
     /// Disconnect the peer with this refusal.
@@ -75,8 +101,14 @@ impl Publisher {
         let config = self.media.next.as_ref().or(self.tracks.avc());
         match self.media.assembler.handle_timeout(config, now) {
             Some(picture) => self.picture(picture, now),
-            None => Ok(()),
+            None => self.media.health.handle_timeout(now),
         }
+    }
+
+    /// The publisher was not read from until `now`, or its frames were left out: that none was
+    /// accepted is not its fault.
+    pub(crate) fn excuse_silence(&mut self, now: Instant) {
+        self.media.health.excuse(now);
     }
 
     /// The next text for the streamer, if there is one.
@@ -120,6 +152,11 @@ impl Publisher {
             self.configure(Kind::Audio, &config)?;
             self.media.adts = Some(config);
         }
+        let record = self.tracks.aac().map(|aac| &aac.record);
+        if !self.media.adts_differs && record.is_some_and(|record| adts::contradicts(config, record)) {
+            self.media.adts_differs = true;
+            self.watch_groups();
+        }
         for (unit, n) in units.into_iter().zip(0..) {
             let later = self.tracks.aac().map_or(0, |aac| aac.ticks_of(n));
             // Each may be held without the others, so each is compared with the whole message.
@@ -138,7 +175,7 @@ impl Publisher {
                 Ok(())
             }
             Kind::Audio => {
-                self.media.adts = None;
+                (self.media.adts, self.media.adts_differs) = (None, false);
                 Ok(())
             }
         }
@@ -248,7 +285,9 @@ impl Publisher {
             State::Live(live) => live.producer.broadcast().is_gridded(),
             _ => false,
         };
-        let advice = self.media.groups.advice(gridded).or(self.timing.advice());
+        let adts = self.media.adts_differs.then_some(Advice::AdtsDiffers);
+        let advice = self.media.groups.advice(gridded);
+        let advice = advice.or(self.timing.advice()).or(adts);
         let dropped = matches!(self.media.advice, Some(Advice::Dropped { video: false, .. }));
         if !dropped || advice.is_some() {
             self.advise(advice);

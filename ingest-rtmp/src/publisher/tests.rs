@@ -14,6 +14,8 @@ use crate::{
     },
 };
 
+const IDLE: Duration = Duration::from_secs(10);
+
 struct Feed {
     hub: Hub,
     publisher: Publisher,
@@ -25,7 +27,7 @@ impl Feed {
     fn new() -> Self {
         let hub = hub();
         let (metrics, start) = (Metrics::default(), Instant::now());
-        let publisher = Publisher::new(hub.claim(name()).unwrap(), metrics.clone());
+        let publisher = Publisher::new(hub.claim(name()).unwrap(), metrics.clone(), IDLE, start);
         Self {
             hub,
             publisher,
@@ -332,7 +334,7 @@ fn a_publisher_that_returns_with_one_track_more_or_less_goes_on_with_its_broadca
         start,
     } = feed;
     publisher.leave(start);
-    let publisher = Publisher::new(hub.claim(name()).unwrap(), metrics.clone());
+    let publisher = Publisher::new(hub.claim(name()).unwrap(), metrics.clone(), IDLE, start);
     let mut feed = Feed {
         hub,
         publisher,
@@ -377,7 +379,7 @@ fn a_publisher_that_returns_goes_on_with_its_broadcast() {
     assert!(matches!(broadcast.presence(), Presence::Away(Some(_))));
     assert_eq!(metrics.publishers.get(), 0);
 
-    let publisher = Publisher::new(hub.claim(name()).unwrap(), metrics.clone());
+    let publisher = Publisher::new(hub.claim(name()).unwrap(), metrics.clone(), IDLE, start);
     let mut feed = Feed {
         hub,
         publisher,
@@ -688,6 +690,7 @@ fn who_sends_nothing_usable_is_sent_off_after_ten_seconds_or_thirty_without_a_ke
         (Some(AVC), &hex!("00ff0000 0102"), 10, "Annex B"),
         (Some(AVC), &hex!("00000000"), 10, "no picture"),
         (Some(AVC), &hex!("00000002 09f0"), 10, "no picture"),
+        (Some(AVC), &[], 10, "video messages are empty"),
     ];
     for (config, frame, seconds, word) in cases {
         let mut feed = Feed::new();
@@ -700,6 +703,94 @@ fn who_sends_nothing_usable_is_sent_off_after_ten_seconds_or_thirty_without_a_ke
         assert_eq!(refusal.reason, Reason::Unusable);
         assert!(refusal.description.contains(word), "{}", refusal.description);
     }
+}
+
+#[test]
+fn messages_without_frames_are_silence_or_drops_whatever_they_are() {
+    let cases: [(&str, Kind, &[u8], Option<Duration>); 9] = [
+        (
+            "a picture without bytes",
+            Kind::Video,
+            &hex!("17 01 000000"),
+            Some(IDLE),
+        ),
+        ("a video message without bytes", Kind::Video, &[], Some(IDLE)),
+        ("sound without bytes", Kind::Audio, &hex!("af 01"), Some(IDLE)),
+        ("an audio message without bytes", Kind::Audio, &[], Some(IDLE)),
+        ("a command frame", Kind::Video, &hex!("57 00"), None),
+        ("the end of the sequence", Kind::Video, &hex!("17 02 000000"), None),
+        ("an unknown packet", Kind::Video, &hex!("17 05 000000"), None),
+        (
+            "a sequence header without bytes",
+            Kind::Video,
+            &hex!("17 00 000000"),
+            None,
+        ),
+        ("an AudioSpecificConfig", Kind::Audio, &hex!("af 00 1190"), None),
+    ];
+    for (case, kind, body, dropped) in cases {
+        let mut feed = Feed::new();
+        feed.video(0, video_config(AVC)).unwrap();
+        feed.audio(0, audio_config()).unwrap();
+        let ended = (0..1_000u32).find_map(|n| {
+            let now = feed.start + n * Duration::from_millis(40);
+            let body = Bytes::copy_from_slice(body);
+            let taken = match kind {
+                Kind::Video => feed.publisher.video(n * 40, body, now),
+                Kind::Audio => feed.publisher.audio(n * 40, body, now),
+            };
+            let refusal = taken.and_then(|()| feed.publisher.handle_timeout(now)).err()?;
+            Some((now - feed.start, refusal))
+        });
+        let (after, refusal) = ended.unwrap_or_else(|| panic!("{case}: not ended"));
+        assert_eq!(refusal.reason, Reason::Unusable, "{case}");
+        assert_eq!(after, dropped.unwrap_or(3 * IDLE), "{case}");
+        let words = if dropped.is_some() {
+            "messages are empty"
+        } else {
+            "no audio or video has arrived"
+        };
+        assert!(refusal.description.contains(words), "{case}: {}", refusal.description);
+    }
+}
+
+#[test]
+fn pictures_that_come_slowly_are_no_silence_and_a_live_publisher_without_frames_is() {
+    let mut feed = Feed::of_video();
+    for ms in [0, 20_000, 40_000, 60_000] {
+        feed.video(ms, video_frame(IDR)).unwrap();
+        let later = feed.start + Duration::from_millis(u64::from(ms) + 29_000);
+        assert_eq!(feed.publisher.handle_timeout(later), Ok(()));
+    }
+    assert!(feed.live().is_some());
+    let due = feed.publisher.poll_timeout().unwrap();
+    assert_eq!(due, feed.start + Duration::from_secs(90));
+    // Time in which it is not read from does not count.
+    feed.publisher.excuse_silence(due);
+    assert_eq!(feed.publisher.handle_timeout(due), Ok(()));
+    let refusal = feed.publisher.handle_timeout(due + 3 * IDLE).unwrap_err();
+    assert_eq!(refusal.reason, Reason::Unusable);
+}
+
+#[test]
+fn adts_headers_that_contradict_the_sequence_header_are_told_of() {
+    let mut feed = Feed::of_video();
+    feed.audio(0, audio_config()).unwrap();
+    let words = "state another sampling rate or number of channels";
+    for ms in (0..10_000).step_by(40) {
+        feed.video(ms, video_frame(if ms % 2_000 == 0 { IDR } else { SLICE }))
+            .unwrap();
+        feed.audio(ms, adts(1)).unwrap();
+    }
+    assert!(feed.publisher.take_words().unwrap().contains(words));
+    let health = feed.live().unwrap().health();
+    assert!(health.advice.is_some_and(|advice| advice.contains(words)));
+    // A sequence header that agrees with them settles it.
+    feed.audio(10_000, Bytes::from_static(&hex!("af 00 1210"))).unwrap();
+    feed.audio(10_000, adts(1)).unwrap();
+    feed.video(10_000, video_frame(IDR)).unwrap();
+    assert_eq!(feed.live().unwrap().health().advice, None);
+    assert_eq!(feed.publisher.take_words(), None);
 }
 
 #[test]
@@ -781,9 +872,9 @@ fn a_source_without_idr_pictures_starts_at_a_recovery_point_which_is_not_indepen
 fn a_picture_that_waits_is_published_when_the_publisher_leaves() {
     let mut feed = Feed::of_video();
     feed.publisher.video(0, video_frame(IDR), feed.start).unwrap();
-    assert!(feed.live().is_none() && feed.publisher.poll_timeout().is_some());
+    assert!(feed.live().is_none() && feed.publisher.poll_timeout() < Some(feed.start + IDLE));
     feed.publisher.video(40, video_frame(SLICE), feed.start).unwrap();
-    assert!(feed.publisher.poll_timeout().is_none());
+    assert!(feed.publisher.poll_timeout() > Some(feed.start + IDLE));
     assert_eq!(feed.frames(), [(0, 0, true), (0, 40, false)]);
 }
 

@@ -23,6 +23,23 @@ pub fn is_adts(payload: &[u8]) -> bool {
     matches!(payload, [0xff, flags, ..] if flags & 0xf6 == 0xf0)
 }
 
+/// Whether the configuration of ADTS headers states another sampling rate or number of channels than
+/// `record`, an `AudioSpecificConfig`. Values that one of them leaves open, an explicit rate or a
+/// program_config_element, contradict nothing. With SBR, both state the core coder's rate.
+pub fn contradicts(config: [u8; 2], record: &[u8]) -> bool {
+    /// The samplingFrequencyIndex that is followed by the rate itself.
+    const EXPLICIT: u8 = 15;
+    let Some(record) = record.first_chunk::<2>() else {
+        return false;
+    };
+    let read = |[high, low]: [u8; 2]| ((high & 7) << 1 | low >> 7, low >> 3 & 15);
+    let ((rate, channels), (in_force, channels_in_force)) = (read(config), read(*record));
+    if in_force == EXPLICIT {
+        return false;
+    }
+    rate != in_force || (channels != channels_in_force && channels != 0 && channels_in_force != 0)
+}
+
 /// Reads a message that consists of ADTS frames, with possible zero bytes after the last. `None`:
 /// it does not.
 ///
@@ -83,6 +100,22 @@ mod tests {
         assert_eq!(parse(&many), None);
         // With a CRC the header has two bytes more.
         assert_eq!(payloads(&hex!("fff0 50 80 01 5f fc aabb 21")), [[0x21]]);
+    }
+
+    #[test]
+    fn headers_contradict_a_record_of_another_rate_or_number_of_channels() {
+        let config = parse(&FRAME).unwrap().config;
+        for (record, contradicted) in [
+            (&hex!("1210")[..], false),
+            (&hex!("1190"), true),            // 48 kHz
+            (&hex!("1208"), true),            // mono
+            (&hex!("1200"), false),           // the channels stand in a program_config_element
+            (&hex!("2a108800"), false),       // SBR over a core coder of 44.1 kHz
+            (&hex!("17 80 56 22 10"), false), // an explicit rate
+            (&hex!("12"), false),
+        ] {
+            assert_eq!(contradicts(config, record), contradicted, "{record:02x?}");
+        }
     }
 
     #[test]
