@@ -266,7 +266,7 @@ impl Metrics {
     }
 }
 
-/// What happens at the limit of connections. An eviction is counted when its connection ends.
+/// Counts the events of the connection limit. An eviction is counted when its connection ends.
 impl net_core::Events for Metrics {
     fn refused(&self, _limit: net_core::Limit) {
         self.accepted.inc();

@@ -454,7 +454,7 @@ const AVC_EMPTY: &[u8] = &hex!("0164001e ff e0 00");
 const SPS: &[u8] = &hex!("00000019 6764001eacd940a02ff9701100000303e90000ea600f162d96");
 const PPS: &[u8] = &hex!("00000006 68ebe3cb22c0");
 
-/// What the hub holds keeps the messages from which it was read.
+/// Frames in the hub hold the memory of their messages.
 #[test]
 fn the_hub_holds_no_message_for_a_frame_that_is_a_small_part_of_it() {
     let zeros = |message: Bytes| Bytes::from([&message[..], &[0; 1 << 20]].concat());
@@ -546,7 +546,7 @@ fn a_sequence_parameter_set_that_changes_in_the_stream_reconfigures_the_track() 
     assert_eq!(config.record(), AVC_OTHER_STRING);
 }
 
-/// The payloads of frames from the newest group on, and how many configurations come between.
+/// The payloads of frames from the newest group on, and the number of configurations between them.
 fn payloads(consumer: &mut media_core::broadcast::Consumer) -> (Vec<Bytes>, usize) {
     let (mut payloads, mut configs) = (Vec::new(), 0);
     while let Some(event) = consumer.try_next() {
@@ -583,7 +583,7 @@ fn picture_parameter_sets_that_change_in_the_stream_stay_in_it_and_key_frames_ca
     let mut expected: Vec<_> = sent.iter().map(|(_, units)| units.concat()).collect();
     expected[1] = [SPS, OTHER_PPS, IDR].concat();
     expected[4] = [AUD, SPS, OTHER_PPS, ADDED_PPS, IDR].concat();
-    // It brings one of two: the whole come before it.
+    // The unit has one of the two sets: all of them are inserted before it.
     expected[7] = [SPS, ADDED_PPS, OTHER_PPS, OTHER_PPS, IDR].concat();
     assert_eq!(frames[1..], expected);
 }

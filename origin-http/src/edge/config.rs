@@ -28,9 +28,9 @@ pub struct Config {
     /// separated by commas), at most 16, which are asked in this order: the next one after a
     /// failure, and also after a 404, so that origins may have different publishers. A channel
     /// stays with the origin where it was found while that responds, because each origin has its
-    /// own broadcast. A listener of this process is refused. Default none: no edge. HTTP/2 is used with `https` origins that offer it,
-    /// HTTP/1.1 with others, where each waiting request holds a connection: see
-    /// `http.max_connections_per_address` of the origin.
+    /// own broadcast. A listener of this process is refused. Default none: no edge. HTTP/2 is used
+    /// with `https` origins that offer it, HTTP/1.1 with others, where each waiting request holds a
+    /// connection: see `http.max_connections_per_address` of the origin.
     #[serde(deserialize_with = "origins")]
     pub origin: Vec<Origin>,
     /// PEM file of the certificate authorities for `https` origins. Default empty: those of the
