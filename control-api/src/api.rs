@@ -6,9 +6,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use axum::{
     Json, Router,
     extract::{
-        Path, Query, State,
+        Path, Query, Request, State,
         rejection::{PathRejection, QueryRejection},
     },
+    middleware::Next,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -103,6 +104,7 @@ impl Api {
             .route("/api/v1/openapi.json", get(openapi))
             .fallback(not_found)
             .method_not_allowed_fallback(other_method)
+            .layer(axum::middleware::from_fn(conditional))
             .layer(axum::middleware::map_response(guarded))
             .with_state(self)
     }
@@ -194,6 +196,7 @@ struct Page {
     responses(
         (status = OK, description = "A page of the list", body = Streams, content_type = "application/json"),
         (status = BAD_REQUEST, description = "The query is invalid", body = Problem, content_type = "application/problem+json"),
+        (status = PRECONDITION_FAILED, description = "If-Match is not `*`", body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn list_streams(
@@ -238,6 +241,7 @@ async fn list_streams(
     responses(
         (status = OK, description = "The channel is live", body = Stream, content_type = "application/json"),
         (status = NOT_FOUND, description = "It is not live", body = Problem, content_type = "application/problem+json"),
+        (status = PRECONDITION_FAILED, description = "If-Match is not `*`", body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn show_stream(
@@ -268,6 +272,7 @@ async fn show_stream(
         (status = UNAUTHORIZED, description = "The token is missing, or is not the administrator's", body = Problem, content_type = "application/problem+json"),
         (status = FORBIDDEN, description = "No token is configured, or a draining process has another one", body = Problem, content_type = "application/problem+json"),
         (status = NOT_FOUND, description = "It is not live", body = Problem, content_type = "application/problem+json"),
+        (status = PRECONDITION_FAILED, description = "If-Match is not `*`", body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn end_stream(
@@ -278,6 +283,7 @@ async fn end_stream(
 ) -> Result<StatusCode, Problem> {
     api.administrator(&headers)?;
     let name = named(channel)?;
+    check_preconditions(&headers)?;
     // If both processes have a broadcast, both are ended; otherwise the other one would be listed
     // again.
     let (here, there) = (
@@ -320,20 +326,52 @@ async fn not_found(uri: Uri) -> Problem {
 /// The response to a method that the address does not have. OPTIONS gets the Allow header, which
 /// axum adds; a method that HTTP does not have is not implemented (RFC 9110 9.1, 9.3.7).
 async fn other_method(method: Method) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
     let words = "the Allow header names the methods of this address";
-    let status = match method {
-        Method::OPTIONS => return StatusCode::NO_CONTENT.into_response(),
+    Problem::new(refused_method(&method), words).into_response()
+}
+
+/// The status for a method that an address does not have: 405, or 501 for one that HTTP does not
+/// have.
+pub(crate) fn refused_method(method: &Method) -> StatusCode {
+    match *method {
         Method::GET
         | Method::HEAD
         | Method::POST
         | Method::PUT
         | Method::DELETE
+        | Method::OPTIONS
         | Method::PATCH
         | Method::TRACE
         | Method::CONNECT => StatusCode::METHOD_NOT_ALLOWED,
         _ => StatusCode::NOT_IMPLEMENTED,
+    }
+}
+
+/// Evaluates If-Match before a change: streams have no entity tags, so only `*` matches (RFC 9110
+/// 13.1.1).
+fn check_preconditions(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut tags = headers.get_all(header::IF_MATCH).iter().peekable();
+    if tags.peek().is_none() || tags.any(|tag| tag.as_bytes().trim_ascii() == b"*") {
+        return Ok(());
+    }
+    let words = "streams have no entity tags: send If-Match: *, or none";
+    Err(Problem::new(StatusCode::PRECONDITION_FAILED, words))
+}
+
+/// Evaluates If-Match for GET and HEAD, if the response is a success (RFC 9110 13.2.1).
+async fn conditional(request: Request, next: Next) -> Response {
+    let checked = match *request.method() {
+        Method::GET | Method::HEAD => check_preconditions(request.headers()),
+        _ => Ok(()),
     };
-    Problem::new(status, words).into_response()
+    let response = next.run(request).await;
+    match checked {
+        Err(problem) if response.status().is_success() => problem.into_response(),
+        _ => response,
+    }
 }
 
 /// Headers of every response. Responses must not be stored, because they show the present state and

@@ -65,6 +65,7 @@ pub use metrics::Metrics;
 pub use pages::{Page, Pages};
 pub use posters::{NoPosters, Poster, Posters};
 pub use quic::{QuicHandover, QuicLegacy, QuicSocket};
+pub use request::refusal;
 pub use router::{Fallback, RequestBody, Router};
 pub use server::{Server, Sockets};
 pub use site::PublicUrl;

@@ -20,7 +20,7 @@ const MAX_EMPTY: usize = 8;
 
 /// The status and reason of a refusal, if the request is refused. `early`: it arrived before the
 /// end of the handshake.
-pub(crate) fn refusal<B>(request: &Request<B>, max_headers: usize, early: bool) -> Option<(StatusCode, &'static str)> {
+pub fn refusal<B>(request: &Request<B>, max_headers: usize, early: bool) -> Option<(StatusCode, &'static str)> {
     if let Some(fault) = fault(request) {
         return Some((StatusCode::BAD_REQUEST, fault));
     }

@@ -38,6 +38,18 @@ impl Fallback for ApiService {
     }
 }
 
+/// The operator's routes, which refuse the requests that viewers' listeners refuse.
+pub(crate) fn strict(router: axum::Router, max_headers: usize) -> axum::Router {
+    use axum::{extract::Request, middleware, response::IntoResponse};
+    let check = move |request: Request, next: middleware::Next| async move {
+        match origin_http::refusal(&request, max_headers, false) {
+            Some((status, why)) => (status, format!("{why}\n")).into_response(),
+            None => next.run(request).await,
+        }
+    };
+    router.layer(middleware::from_fn(check))
+}
+
 /// The audience of both protocols.
 #[derive(Debug)]
 pub(crate) struct AudienceCount {
@@ -88,5 +100,35 @@ impl Posters for ChannelPosters {
                 fresh: self.pictures.every(),
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use http::header::HOST;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_operators_listener_refuses_invalid_hosts() {
+        let status = async |hosts: &[&str]| {
+            let mut request = Request::get("/healthz");
+            for host in hosts {
+                request = request.header(HOST, *host);
+            }
+            let router = strict(axum::Router::new().route("/healthz", get(|| async { "ok" })), 8);
+            let request = request.body(axum::body::Body::empty()).unwrap();
+            router.oneshot(request).await.unwrap().status().as_u16()
+        };
+        for host in ["127.0.0.1:9090", "localhost", "[::1]:9090", "metrics.example"] {
+            assert_eq!(status(&[host]).await, 200, "{host}");
+        }
+        for host in ["###", "a b", "u@a", "", "a:99999"] {
+            assert_eq!(status(&[host]).await, 400, "{host}");
+        }
+        assert_eq!(status(&[]).await, 400);
+        assert_eq!(status(&["a", "a"]).await, 400);
     }
 }

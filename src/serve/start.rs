@@ -15,7 +15,7 @@ use transcoder::{Ladder, Pictures, ladder};
 
 use super::{
     Call, Daemon,
-    adapters::{ApiService, AudienceCount, ChannelPosters, LadderStatus},
+    adapters::{ApiService, AudienceCount, ChannelPosters, LadderStatus, strict},
     parts::{Part, Parts},
     reload::Reloadable,
     retire::Retirement,
@@ -146,7 +146,10 @@ impl Daemon {
         if let Some(certificates) = certificates.clone() {
             parts.start(Part::Certificates, |stop| certificates.watch(stop));
         }
-        let tools = admin::router(registry, readiness.clone());
+        let tools = strict(
+            admin::router(registry, readiness.clone()),
+            usize::try_from(config.http.max_headers).unwrap_or(usize::MAX),
+        );
         parts.start(Part::Admin, |stop| operator.serve(tools, stop));
         parts.start(Part::Http, |stop| http.serve(retire.clone(), stop));
         parts.start(Part::Rtmp, |stop| rtmp.serve(retire.clone(), stop));

@@ -73,6 +73,18 @@ async fn it_is_ready_while_it_takes_work_and_healthy_all_the_time() {
 }
 
 #[tokio::test]
+async fn a_method_that_http_does_not_have_is_not_implemented() {
+    for (method, expected) in [("POST", 405), ("FOO", 501)] {
+        let request = http::Request::builder().method(method).uri("/healthz");
+        let request = request.body(axum::body::Body::empty()).unwrap();
+        let router = router(Registry::default(), Readiness::default());
+        let response = tower::ServiceExt::oneshot(router, request).await.unwrap();
+        assert_eq!(response.status().as_u16(), expected, "{method}");
+        assert_eq!(response.headers()[header::ALLOW], "GET,HEAD");
+    }
+}
+
+#[tokio::test]
 async fn an_idle_connection_does_not_hold_up_the_end() {
     let (server, address) = server();
     let shutdown = CancellationToken::new();

@@ -333,6 +333,32 @@ async fn another_method_is_a_problem_that_names_those_there_are() {
 }
 
 #[tokio::test]
+async fn if_match_is_evaluated_and_only_a_star_matches() {
+    let hub = hub();
+    let _producer = publish(&hub, "demo");
+    let status = async |method: &str, path: &str, tag: &str| {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::AUTHORIZATION, format!("Bearer {TOKEN}"))
+            .header(header::IF_MATCH, tag);
+        let (status, headers, _) = ask(router(&hub), request.body(Body::empty()).unwrap()).await;
+        assert_guarded(&headers);
+        status.as_u16()
+    };
+    for path in ["/api/v1/streams", "/api/v1/streams/demo", "/api/v1/openapi.json"] {
+        assert_eq!(status("GET", path, "\"a\"").await, 412, "{path}");
+        assert_eq!(status("GET", path, "*").await, 200, "{path}");
+    }
+    // Without the precondition it would not be a success.
+    assert_eq!(status("GET", "/api/v1/streams/nobody", "\"a\"").await, 404);
+    assert_eq!(status("OPTIONS", "/api/v1/streams", "\"a\"").await, 204);
+    assert_eq!(status("DELETE", "/api/v1/streams/demo", "\"a\"").await, 412);
+    assert!(hub.broadcast(&"demo".parse().unwrap()).is_some());
+    assert_eq!(status("DELETE", "/api/v1/streams/demo", "*").await, 204);
+}
+
+#[tokio::test]
 async fn head_has_the_headers_of_get() {
     for path in ["/api/v1/streams", "/api/v1/streams/nobody", "/api/v1/openapi.json"] {
         let request = |method| Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
@@ -557,7 +583,7 @@ async fn the_description_names_exactly_what_is_served() {
         .keys()
         .map(String::as_str)
         .collect();
-    assert_eq!(statuses, ["204", "401", "403", "404"]);
+    assert_eq!(statuses, ["204", "401", "403", "404", "412"]);
     assert!(delete["security"][0].get("administrator").is_some());
     assert_eq!(
         document["components"]["securitySchemes"]["administrator"]["scheme"],
