@@ -35,7 +35,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
-import { faultsOf } from './faults.mjs';
+import { faultsOf, leastPlayed } from './faults.mjs';
 import { protocolsOf, Requests } from './requests.mjs';
 import { heightOf, parseSchedule, rateOf } from './schedule.mjs';
 import { servePage } from './server.mjs';
@@ -156,6 +156,10 @@ async function play() {
         { at_s: seconds / 2, act: () => screenshot(page, 'middle', screenshots) },
         { at_s: seconds, act: () => {} },
       ]);
+      // The media clock of a busy machine runs slow without a stall. Such a machine plays as much, only for longer.
+      await page
+        .waitForFunction((least) => window.probe.played() >= least, leastPlayed(seconds, stallMs), { timeout: seconds * 1000 })
+        .catch(() => {});
     }
     const { resources, ...seen } = await page.evaluate(() => window.probe.report());
     const settled = requests.report();

@@ -62,6 +62,7 @@
       at_s: Math.round(seconds(performance.now())),
       height: video.videoHeight,
       buffer_s: Number(ahead.toFixed(2)),
+      rate: video.playbackRate,
       latency_s: player.latency(),
       estimate_kbps: estimate === null ? null : Math.round(estimate / 1000),
     });
@@ -152,7 +153,10 @@
 
     started: () => startedAt !== null,
 
-    /// Whether the page has shown these states, in this order, whatever others between them.
+    /// Seconds of media played since start-up.
+    played: () => played,
+
+    /// Whether the page has said these states, in this order, whatever it said in between.
     passed(states) {
       let next = 0;
       for (const { state } of pageStates) if (state === states[next]) next++;
