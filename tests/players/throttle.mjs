@@ -6,7 +6,7 @@ import { createServer, connect } from 'node:net';
 
 const PACKET_BYTES = 1400;
 const TICK_MS = 5;
-// Limit of the burst after the link was idle: one tick's bytes at high rates, else one packet.
+// The link saves up no more than this while it is idle, or one packet at low rates.
 const BURST_MS = 2 * TICK_MS;
 
 export class Throttle {
@@ -67,6 +67,7 @@ export class Throttle {
         return;
       }
       origin.pause();
+      this.#send();
       this.#waiting.set(client, { bytes, origin });
     });
   }
@@ -77,11 +78,10 @@ export class Throttle {
     const now = performance.now();
     const free = this.#kbps === 0;
     const bytesPerMs = this.#kbps / 8;
-    this.#credit = Math.min(
-      this.#credit + (now - this.#last) * bytesPerMs,
-      Math.max(PACKET_BYTES, BURST_MS * bytesPerMs),
-    );
+    this.#credit += (now - this.#last) * bytesPerMs;
     this.#last = now;
+    // A link with bytes to carry has carried them all the time, also when a busy machine runs this timer late.
+    if (this.#waiting.size === 0) this.#credit = Math.min(this.#credit, Math.max(PACKET_BYTES, BURST_MS * bytesPerMs));
     while (this.#waiting.size > 0 && (free || this.#credit >= PACKET_BYTES)) {
       const [client, { bytes, origin }] = this.#waiting.entries().next().value;
       const length = free ? bytes.length : Math.min(bytes.length, PACKET_BYTES);
