@@ -119,7 +119,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Terminated first, so that it ends its children.
+        // A process that has ended and was waited for has no id any more.
+        if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+            return;
+        }
+        // SIGTERM first, so that it ends its children.
         let _ = Command::new("kill").arg(self.id().to_string()).status();
         for _ in 0..100 {
             if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
