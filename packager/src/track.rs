@@ -176,7 +176,7 @@ impl Track {
     pub(crate) fn configure(&mut self, config: Arc<Config>) {
         self.output.config = config;
         if let Kind::Follower(follower) = &mut self.kind {
-            follower.come_back();
+            follower.come_back(&mut self.output);
         }
     }
 
@@ -193,7 +193,7 @@ impl Track {
         match &mut self.kind {
             Kind::Source(_) => false,
             Kind::Follower(follower) => {
-                follower.take(&mut self.output, frame, metrics);
+                follower.take(&mut self.output, frame, reached, metrics);
                 false
             }
             Kind::Audio(audio) => {

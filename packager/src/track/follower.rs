@@ -21,6 +21,9 @@ use crate::metrics::Metrics;
 const PATIENCE: Duration = Duration::from_millis(750);
 /// The same if a worker makes it, but is slow.
 const LATE: Duration = Duration::from_secs(5);
+/// A rendition that was given up as late is waited for again once its frames are less than this
+/// behind the master.
+const CAUGHT_UP: Duration = Duration::from_millis(2_500);
 /// How long the last frames are waited for after the source has gone.
 const TAIL: Duration = Duration::from_secs(1);
 /// A picture that would be shown for longer, because the next is missing, is followed by a gap; as
@@ -46,6 +49,9 @@ pub(super) struct Follower {
     lost: bool,
     /// The open segment is a gap of the source's own.
     away: bool,
+    /// The newest init segment was made for a gap, before the configuration of its frames was
+    /// known.
+    guessed: bool,
 }
 
 impl Follower {
@@ -58,6 +64,7 @@ impl Follower {
             overdue: false,
             lost: true,
             away: false,
+            guessed: false,
         }
     }
 
@@ -94,14 +101,30 @@ impl Follower {
         self.lost = true;
     }
 
-    /// A worker makes the rendition again.
-    pub(super) fn come_back(&mut self) {
+    /// A worker makes the rendition, again or anew, with the configuration of `output`.
+    ///
+    /// A worker that is late at a discontinuity is listed as missing before it has named its
+    /// configuration, so the init segment for that gap may describe another one. The cuts that wait
+    /// then get the next init segment: otherwise none could start with the frames that arrive. If
+    /// another discontinuity waits, its own init segment is for them.
+    pub(super) fn come_back(&mut self, output: &mut Output) {
         (self.absent, self.overdue) = (false, false);
+        if !self.guessed || !output.awaits_init() {
+            return;
+        }
+        if let Some((init, config)) = output.replace_init() {
+            self.guessed = false;
+            for pending in &mut self.cuts {
+                (pending.init, pending.config) = (init, Some(Arc::clone(&config)));
+            }
+        }
     }
 
     /// Takes a frame: the first of a segment if it is a key frame for a cut, else the next of the
-    /// open segment.
-    pub(super) fn take(&mut self, output: &mut Output, frame: Frame, metrics: &Metrics) {
+    /// open segment. `reached`: how far the master has come.
+    pub(super) fn take(&mut self, output: &mut Output, frame: Frame, reached: i64, metrics: &Metrics) {
+        // Otherwise a worker that usually needs longer than `PATIENCE` would never be in time again.
+        self.overdue &= frame.pts < before(reached, CAUGHT_UP);
         if let Some(index) = self.reached(&frame) {
             self.start_at(output, index, frame, metrics);
             return;
@@ -237,13 +260,19 @@ impl Follower {
         if gap && !started {
             return; // The rendition is in no presentation before it has media.
         }
-        output.bind_init(pending);
+        let renewed = output.bind_init(pending);
         if !started {
             output.window.begin(cut.discontinuities);
         }
         // The master shows a still picture there; so does the rendition, with its own.
         let still = output.still_to_show().filter(|_| gap && cut.held);
         let gap = gap && still.is_none();
+        let guessed = if renewed {
+            pending.config.is_none()
+        } else {
+            self.guessed
+        };
+        self.guessed = gap && guessed;
         output.start(Mark { gap, ..cut.mark }, cut.start, true);
         if let Some(still) = still {
             output.segmenter.show(still);
@@ -340,7 +369,7 @@ mod tests {
     /// Frames of 30 a second with a key frame every 2 s.
     fn send(numbers: std::ops::Range<i64>, (follower, output, metrics): &mut (Follower, Output, Metrics)) {
         for n in numbers {
-            follower.take(output, frame(n * 3_000, n % 60 == 0), metrics);
+            follower.take(output, frame(n * 3_000, n % 60 == 0), n * 3_000, metrics);
         }
     }
 

@@ -283,6 +283,20 @@ impl Output {
         true
     }
 
+    /// Plans another init segment, for the configuration that is known now, in place of the newest.
+    /// Returns its number and that configuration. `None`: another is planned already.
+    pub(super) fn replace_init(&mut self) -> Option<(u32, Arc<Config>)> {
+        if self.plan.number != self.window.init() {
+            return None;
+        }
+        let config = Arc::clone(&self.config);
+        self.plan = Plan {
+            number: self.plan.number + 1,
+            config: Some(Arc::clone(&config)),
+        };
+        Some((self.plan.number, config))
+    }
+
     fn change_init(&mut self, number: u32, config: Arc<Config>) {
         if !Arc::ptr_eq(&config, self.window.config()) {
             self.still = None;

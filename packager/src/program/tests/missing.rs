@@ -96,6 +96,20 @@ fn a_worker_slower_than_patience_is_given_up_and_counted() {
 }
 
 #[test]
+fn a_worker_that_was_given_up_is_waited_for_again_when_it_has_caught_up() {
+    for late in [1_500, 2_300] {
+        let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
+        bench.act(3_900, |bench| bench.rungs[0].delay = 8_000);
+        bench.act(7_900, move |bench| bench.rungs[0].delay = late);
+        bench.run(30.0, 60, false, Some(48_000.0), 0.0..24.0, 0.0);
+        let presentation = bench.end(24_000);
+        assert_sound(presentation);
+        assert_renditions_agree(presentation);
+        assert_eq!(kinds(named(presentation, "v720")), "mmggggggmmmm", "{late}");
+    }
+}
+
+#[test]
 fn a_worker_that_stalls_for_a_while_loses_nothing() {
     let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
     bench.act(8_900, |bench| bench.rungs[0].delay = 4_000);

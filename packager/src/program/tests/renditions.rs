@@ -164,6 +164,51 @@ fn another_configuration_of_a_rendition_takes_effect_at_the_next_mark_that_knows
 }
 
 #[test]
+fn a_worker_that_is_late_after_a_change_of_the_source_loses_only_what_was_listed_as_missing() {
+    for discontinuities in [1, 2] {
+        let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
+        // Units of the worker before have arrived when the next one names its configuration.
+        bench.act(3_970, |bench| bench.rungs[0].stalled = 10_500);
+        for n in 0..discontinuities {
+            let change = 3_970 + 2_000 * i64::from(n);
+            bench.act(change, move |bench| {
+                let Some((_, Config::Avc(avc))) = tracks(None, true).pop() else {
+                    panic!("video")
+                };
+                let config = Config::Avc(avc::Config {
+                    frame_rate: Some(60.0 + f64::from(n)),
+                    ..avc
+                });
+                bench.producer.as_ref().unwrap().configure(0, &config).unwrap();
+            });
+            bench.act(change + 300, |bench| bench.rungs[0].reconfigure(400));
+        }
+        bench.run(30.0, 60, false, Some(48_000.0), 0.0..20.0, 0.0);
+        let presentation = bench.end(20_000);
+        assert_sound(presentation);
+        assert_renditions_agree(presentation);
+        let track = named(presentation, "v720");
+        assert_eq!(kinds(track), "mmgggmmmmm", "{discontinuities}");
+        for segment in track.segments.iter().filter(|segment| !segment.gap) {
+            let Config::Avc(avc) = &*track.init(segment.init).unwrap().config else {
+                panic!("video")
+            };
+            let wanted = if segment.msn < 1_002 { 320 } else { 400 };
+            assert_eq!(avc.width, wanted, "{} of {discontinuities}", segment.msn);
+        }
+        // Periods that begin after the worker is back name the init segments of their media.
+        let index = presentation
+            .tracks
+            .iter()
+            .position(|other| other.name == track.name)
+            .unwrap();
+        let newest = presentation.periods.last().unwrap();
+        let newest_init = track.segment(newest.first).unwrap().init;
+        assert_eq!(newest.init(index), Some(newest_init), "{discontinuities}");
+    }
+}
+
+#[test]
 fn a_publisher_that_goes_and_returns_leaves_the_renditions_in_step() {
     for (other, worker_dies) in [(false, false), (true, false), (false, true), (true, true)] {
         for b_frames in [false, true] {

@@ -13,6 +13,8 @@ pub(super) struct Rung {
     config: Config,
     /// How late its units are, in milliseconds.
     pub(super) delay: i64,
+    /// No unit arrives before this time, in milliseconds.
+    pub(super) stalled: i64,
     /// Of two pictures it shows one.
     pub(super) halved: bool,
     /// It encodes I P B P B, in closed groups.
@@ -53,6 +55,7 @@ impl Rung {
             rendition: Some(broadcast.rendition(name.parse().unwrap()).unwrap()),
             config,
             delay,
+            stalled: 0,
             halved: false,
             b_frames: false,
             lost: Vec::new(),
@@ -214,6 +217,6 @@ impl Rung {
             arrived: Instant::now(),
             payload: Bytes::copy_from_slice(&pts.to_be_bytes()),
         };
-        self.queue.push_back((ms + self.delay, unit));
+        self.queue.push_back(((ms + self.delay).max(self.stalled), unit));
     }
 }
