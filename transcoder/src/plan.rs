@@ -48,34 +48,41 @@ pub fn renditions(source: &avc::Config, rungs: &[Rung], stand_in: Option<u32>) -
     rungs.sort_by_key(|rung| std::cmp::Reverse(rung.height));
     rungs.dedup_by_key(|rung| rung.height);
     let planned = |(index, rung): (usize, &Rung)| {
-        let (width, height) = size(source, rung.height);
-        let halve_rate = index > 0 && rate(source) > FULL_RATE;
-        let fps = if halve_rate { rate(source) / 2.0 } else { rate(source) };
-        let cost = macroblocks(width, height) * fps;
         // "v" and digits are a track's name.
         let name = format!("v{}", rung.height).parse().ok()?;
-        let video = VideoRendition {
-            width,
-            height,
-            bitrate_bps: rung.video_kbps.saturating_mul(1_000),
-            halve_rate,
-            level: level(width, height, fps, rung.video_kbps),
-            threads: 1,
-        };
+        let (video, cost) = rendition(source, *rung, index == 0);
         Some(Planned { name, video, cost })
     };
     rungs.iter().enumerate().filter_map(planned).collect()
 }
 
-/// The same renditions of a source that has changed its size: as large as they were planned, where the source is.
-pub fn resize(video: &VideoRendition, source: &avc::Config) -> VideoRendition {
-    let planned = video.width.min(video.height);
-    let (width, height) = size(source, planned.min(lines(source)));
-    VideoRendition {
+/// The same rendition of a source that has changed its size or frame rate, and what it costs now: as large as it was
+/// planned, where the source is, with the frame rate and the level that a rendition of the new source has. `top`: it is the
+/// dearest of its source.
+pub fn renew(video: &VideoRendition, source: &avc::Config, top: bool) -> (VideoRendition, f64) {
+    let rung = Rung {
+        height: video.width.min(video.height).min(lines(source)),
+        video_kbps: video.bitrate_bps.div_ceil(1_000),
+    };
+    let (renewed, cost) = rendition(source, rung, top);
+    let bitrate_bps = video.bitrate_bps;
+    (VideoRendition { bitrate_bps, ..renewed }, cost)
+}
+
+/// A rung of a source, and what it costs.
+fn rendition(source: &avc::Config, rung: Rung, top: bool) -> (VideoRendition, f64) {
+    let (width, height) = size(source, rung.height);
+    let halve_rate = !top && rate(source) > FULL_RATE;
+    let fps = if halve_rate { rate(source) / 2.0 } else { rate(source) };
+    let video = VideoRendition {
         width,
         height,
-        ..video.clone()
-    }
+        bitrate_bps: rung.video_kbps.saturating_mul(1_000),
+        halve_rate,
+        level: level(width, height, fps, rung.video_kbps),
+        threads: 1,
+    };
+    (video, macroblocks(width, height) * fps)
 }
 
 /// Macroblocks a second, as if encoded, that decoding the source costs.
@@ -267,7 +274,7 @@ mod tests {
         );
         let wide = renditions(&source(8_192, 370, (1, 1), 25.0), &RUNGS, None);
         assert_eq!((wide[0].video.width, wide[0].video.height), (7_970, 360));
-        let narrow = resize(&wide[0].video, &source(2, 4_000, (1, 1), 25.0));
+        let (narrow, _) = renew(&wide[0].video, &source(2, 4_000, (1, 1), 25.0), true);
         assert!(narrow.width >= 16 && narrow.height >= 16);
     }
 
@@ -292,13 +299,30 @@ mod tests {
     fn a_source_that_changes_its_size_keeps_its_renditions() {
         let before = &renditions(&source(1920, 1080, (1, 1), 30.0), &RUNGS, None)[0].video;
         let size = |source: &avc::Config| {
-            let after = resize(before, source);
-            assert_eq!((after.level, after.bitrate_bps), (31, 2_800_000));
+            let (after, _) = renew(before, source, true);
+            assert_eq!(after.bitrate_bps, 2_800_000);
             (after.width, after.height)
         };
         assert_eq!(size(&source(1280, 960, (1, 1), 30.0)), (960, 720));
         assert_eq!(size(&source(640, 480, (1, 1), 30.0)), (640, 480));
         assert_eq!(size(&source(1080, 1920, (1, 1), 30.0)), (720, 1280));
+    }
+
+    #[test]
+    fn a_source_that_changes_its_frame_rate_changes_that_and_level_and_cost_of_its_renditions() {
+        let (slow, fast) = (source(1920, 1080, (1, 1), 25.0), source(1920, 1080, (1, 1), 60.0));
+        for (before, after) in [(&slow, &fast), (&fast, &slow)] {
+            let wanted = renditions(after, &RUNGS, None);
+            let renewed = renditions(before, &RUNGS, None).into_iter().enumerate();
+            let renewed = renewed.map(|(index, planned)| renew(&planned.video, after, index == 0));
+            assert_eq!(
+                renewed.collect::<Vec<_>>(),
+                wanted
+                    .into_iter()
+                    .map(|planned| (planned.video, planned.cost))
+                    .collect::<Vec<_>>()
+            );
+        }
     }
 
     #[test]

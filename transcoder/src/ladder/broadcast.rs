@@ -153,6 +153,14 @@ async fn climb(
             () = stop.cancelled() => return,
         };
         let Some(first) = first else { return };
+        if rungs.is_of_another(&source.video.1) {
+            let planned = plan::renditions(&source.video.1, &shared.config.rungs, None);
+            rungs.follow(&source.video.1, planned);
+            announce(shared, broadcast, &rungs);
+            if !rungs.any_made() {
+                continue;
+            }
+        }
         // A source that has gaps or changes all the time is not worth a process each time. The hub holds what comes meanwhile.
         let rest = started.map_or(Duration::ZERO, |started: Instant| {
             LEAST_LIFE.saturating_sub(started.elapsed())
@@ -185,10 +193,6 @@ async fn climb(
                         source.audio.as_ref().map(|audio| audio.0)
                     };
                     track.into_iter().for_each(|track| source.change(track, &config));
-                    for planned in plan::renditions(&source.video.1, &shared.config.rungs, None) {
-                        rungs.add(planned);
-                    }
-                    shared.status.set(broadcast.id(), rungs.status());
                 }
                 continue;
             }

@@ -53,6 +53,8 @@ pub(super) struct Rungs {
     /// What decoding takes.
     base: Option<Permit>,
     overhead: f64,
+    /// The source that renditions are promised for.
+    source: avc::Config,
     video: Vec<Rung>,
     audio: Option<Rung>,
     /// One of the source's own size has been asked for.
@@ -129,6 +131,7 @@ impl Rungs {
             capacity: capacity.clone(),
             base: None,
             overhead: plan::decoding(source),
+            source: source.clone(),
             video: planned.into_iter().map(Rung::new).collect(),
             audio: audio.map(Rung::of_audio),
             stand_in_asked: false,
@@ -198,7 +201,9 @@ impl Rungs {
     /// Adds a rendition of the source's own size, if it can be promised.
     pub(super) fn stand_in(&mut self, planned: Planned) {
         self.note_stand_in();
-        self.add(planned);
+        if self.insert(planned) {
+            self.admit();
+        }
     }
 
     /// A rendition of the source's own size is among those that were planned.
@@ -206,15 +211,57 @@ impl Rungs {
         self.stand_in_asked = true;
     }
 
-    /// Adds a rendition that is not there yet, for a source that has grown.
-    pub(super) fn add(&mut self, planned: Planned) {
+    /// A rendition that is not there yet has its place among the others, the largest first. Whether it had none.
+    fn insert(&mut self, planned: Planned) -> bool {
         if self.video.iter().any(|rung| rung.name == planned.name) {
-            return;
+            return false;
         }
-        let dearer = |rung: &Rung| rung.cost > planned.cost;
-        let index = self.video.iter().take_while(|rung| dearer(rung)).count();
+        let lines = |video: &VideoRendition| video.width.min(video.height);
+        let larger = |rung: &&Rung| {
+            let video = rung.video.as_ref();
+            video.is_some_and(|video| lines(video) > lines(&planned.video))
+        };
+        let index = self.video.iter().take_while(larger).count();
         self.video.insert(index, Rung::new(planned));
-        self.admit();
+        true
+    }
+
+    /// The source has changed, and would be given `planned`: what it has not had yet is added, and what its renditions cost
+    /// now is promised anew, the cheapest first. Those that there is no room for any more are absent.
+    pub(super) fn follow(&mut self, source: &avc::Config, planned: Vec<Planned>) {
+        self.source = source.clone();
+        for planned in planned {
+            self.insert(planned);
+        }
+        self.overhead = plan::decoding(source);
+        self.base = None;
+        let mut shed = Vec::new();
+        for (index, rung) in self.video.iter_mut().enumerate() {
+            if let Some(video) = &rung.video {
+                (_, rung.cost) = plan::renew(video, source, index == 0);
+            }
+            rung.permit = None;
+            if rung.state == State::Shed {
+                shed.push(index);
+            }
+            if rung.state != State::Failed {
+                rung.state = State::Refused;
+            }
+        }
+        for index in self.admit() {
+            if shed.contains(&index) {
+                self.video[index].state = State::Shed;
+            }
+        }
+        let refused = self.video.iter_mut().filter(|rung| rung.state == State::Refused);
+        refused
+            .filter_map(|rung| rung.output.as_mut())
+            .for_each(Rendition::absent);
+    }
+
+    /// Whether its renditions were planned for another source.
+    pub(super) fn is_of_another(&self, source: &avc::Config) -> bool {
+        self.source != *source
     }
 
     /// The source has audio: a rendition of it is made, if there is none yet.
@@ -227,12 +274,12 @@ impl Rungs {
 
     /// What a worker is to make: the renditions' settings for `source`, in the order of their indices.
     pub(super) fn video(&self, source: &avc::Config) -> Vec<VideoRendition> {
-        let resized = |rung: &Rung| {
-            let video = plan::resize(rung.video.as_ref()?, source);
-            let threads = self.capacity.threads(rung.cost);
+        let renewed = |(index, rung): (usize, &Rung)| {
+            let (video, cost) = plan::renew(rung.video.as_ref()?, source, index == 0);
+            let threads = self.capacity.threads(cost);
             Some(VideoRendition { threads, ..video })
         };
-        self.video.iter().filter_map(resized).collect()
+        self.video.iter().enumerate().filter_map(renewed).collect()
     }
 
     /// How many of the video there are: the audio's index.

@@ -162,6 +162,55 @@ fn what_the_machine_has_no_room_for_is_refused_and_asked_for_again() {
 }
 
 #[test]
+fn a_source_with_more_frames_a_second_is_promised_for_anew() {
+    let mut stage = stage();
+    // Decoding, 240 and 144 lines take 8 270, 12 137 and 4 316; of 60 frames a second 16 560, 24 300 and 4 320.
+    let mut rungs = rungs(&stage, 30_000.0);
+    rungs.configure(0, RECORD).unwrap();
+    rungs.push(0, unit(900_000));
+    let fast = avc::Config {
+        frame_rate: Some(60.0),
+        ..stage.source.clone()
+    };
+    assert!(rungs.is_of_another(&fast) && !rungs.is_of_another(&stage.source));
+    rungs.follow(&fast, Vec::new());
+    assert!(!rungs.is_of_another(&fast));
+    assert_eq!(states(&rungs), ["v240 Refused", "v144 Made", "a64 Made"]);
+    let made = |video: &VideoRendition| (video.height, video.level, video.halve_rate);
+    assert_eq!(
+        rungs.video(&fast).iter().map(made).collect::<Vec<_>>(),
+        [(240, 30, false), (144, 21, true)]
+    );
+    let slow = stage.source.clone();
+    rungs.follow(&slow, Vec::new());
+    assert_eq!(states(&rungs), ["v240 Made", "v144 Made", "a64 Made"]);
+    rungs.configure(0, RECORD).unwrap();
+    assert_eq!(
+        events(&mut stage.packager),
+        ["config 1", "frame 1", "absent 1", "config 1"]
+    );
+}
+
+#[test]
+fn a_source_that_grows_gets_the_rungs_that_it_has_room_for_and_one_that_was_shed_stays_so() {
+    let stage = stage();
+    let mut rungs = rungs(&stage, 1e6);
+    assert_eq!(rungs.shed(), Some(0));
+    let large = avc::Config {
+        width: 1280,
+        height: 720,
+        ..stage.source.clone()
+    };
+    let planned = [480, 240, 144].map(|height| Configured {
+        height,
+        video_kbps: 300,
+    });
+    rungs.follow(&large, plan::renditions(&large, &planned, None));
+    assert_eq!(states(&rungs), ["v480 Made", "v240 Shed", "v144 Made", "a64 Made"]);
+    assert_eq!(rungs.restore(), Some(1));
+}
+
+#[test]
 fn another_level_goes_on_with_the_rendition() {
     let mut stage = stage();
     let mut rungs = rungs(&stage, 1e6);
