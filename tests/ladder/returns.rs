@@ -5,9 +5,9 @@ use crate::{
     support::{
         daemon::Settings,
         media::{PLAIN, Recipe},
-        playlist::{Multivariant, resolve},
+        playlist::{Media, Multivariant, resolve},
         push::{self, Push},
-        rtmp,
+        rtmp, wait_for,
     },
 };
 use std::{thread, time::Duration};
@@ -125,6 +125,58 @@ fn a_publisher_back_with_another_size_is_a_discontinuity_at_one_number_and_rungs
     let master = Multivariant::parse(&stage.get(MASTER).text());
     let uris: Vec<_> = master.variants.iter().map(|(_, uri)| resolve(MASTER, uri)).collect();
     assert_eq!(uris, VIDEO.map(|name| format!("/live/back/{name}.m3u8")));
+}
+
+/// Whole segments of a rendition from its newest discontinuity on, or from its start.
+fn whole_since_the_change(stage: &Stage, rendition: &str) -> usize {
+    let response = stage.get(&format!("/live/back/{rendition}.m3u8"));
+    if response.status != 200 {
+        return 0;
+    }
+    let segments = Media::parse(&response.text()).segments;
+    let change = segments.iter().rposition(|segment| segment.discontinuity);
+    let since = segments.iter().skip(change.unwrap_or(0));
+    since.filter(|segment| !segment.gap && !segment.uri.is_empty()).count()
+}
+
+#[test]
+fn a_publisher_back_with_more_frames_a_second_has_the_same_rungs_the_lower_ones_at_half_of_them() {
+    let stage = stage();
+    let faster = Recipe {
+        fps: Some((60, 1)),
+        seconds: 60,
+        ..PLAIN
+    };
+    let (slow, fast) = (rtmp::tags(&PLAIN.flv()), rtmp::tags(&faster.flv()));
+    let renditions = thread::scope(|scope| {
+        let publish = |tags, changed: bool| {
+            let push = Push::start(stage.rtmp, "back", tags);
+            for rendition in VIDEO {
+                wait_for(&format!("segments of {rendition}"), LIMIT, || {
+                    let discontinuity = stage.get("/live/back/v0.m3u8").text().contains("EXT-X-DISCONTINUITY\n");
+                    (discontinuity == changed && whole_since_the_change(&stage, rendition) >= 2).then_some(())
+                });
+            }
+            push.stop();
+        };
+        let follower = scope.spawn(|| stage::follow_to_the_end(&stage, "back", &VIDEO, LIMIT));
+        publish(slow, false);
+        publish(fast, true);
+        follower.join().expect("all renditions can be followed")
+    });
+    stage::assert_in_step(&renditions);
+    let [original, top, lowest] = &renditions[..] else {
+        panic!("three renditions")
+    };
+    let change = original.segments.iter().find(|(_, cut)| cut.discontinuity);
+    let (change, _) = change.expect("another configuration");
+    for (rung, every) in [(top, 1), (lowest, 2)] {
+        for (msn, have) in rung.segments.iter().filter(|(_, cut)| cut.span.is_some()) {
+            let every = if msn < change { 1 } else { every };
+            let want: Vec<i64> = original.segments[msn].times.iter().copied().step_by(every).collect();
+            assert_eq!(have.times, want, "{}: frames of segment {msn}", rung.name);
+        }
+    }
 }
 
 #[test]
