@@ -8,6 +8,7 @@ mod retire;
 mod start;
 
 use std::{
+    ops::RangeInclusive,
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
@@ -41,8 +42,10 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Time for notices to publishers and RTMP players; the stop does not wait longer for a peer that
 /// does not read.
 const TELL: Duration = Duration::from_secs(1);
-/// Time after the end of the broadcasts in which players can fetch the end of their playlists.
-const LINGER: Duration = Duration::from_secs(2);
+/// After the broadcasts have ended: the least and the most time for players to read that they have.
+const LINGER: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(7);
+/// What is left of it after a player has read its playlist again: for the last media.
+const LAST_MEDIA: Duration = Duration::from_millis(500);
 
 /// The arguments of `serve`.
 pub(crate) struct Call {
@@ -213,9 +216,7 @@ impl Daemon {
         for live in &live {
             live.ended().await;
         }
-        if live.iter().any(|live| live.current().is_some()) {
-            sleep(LINGER).await;
-        }
+        sleep(linger(&live)).await;
         for part in [
             Part::Ladder,
             Part::Http,
@@ -239,7 +240,18 @@ impl Daemon {
     }
 }
 
-/// Advances the hub's clock until `stop`.
+/// How long players need to read the end of what was `live`: those that do not block read a playlist again after its target
+/// duration (RFC 8216bis 6.3.4), a manifest after minimumUpdatePeriod, which is less.
+fn linger(live: &[Arc<Live>]) -> Duration {
+    let presentations = live.iter().filter_map(|live| live.current());
+    let longest = presentations.map(|presentation| presentation.target_duration_s).max();
+    longest.map_or(Duration::ZERO, |seconds| {
+        let wait = Duration::from_secs(seconds).saturating_add(LAST_MEDIA);
+        wait.clamp(*LINGER.start(), *LINGER.end())
+    })
+}
+
+/// Lets the clock act on the hub until `stop`.
 async fn tick(hub: Hub, pulse: Pulse, stop: CancellationToken) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
