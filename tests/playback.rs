@@ -18,9 +18,18 @@ const SECONDS: u32 = 20;
 /// when it has read all there is before it has started. Both do so with any server.
 const SETTLED: usize = 6;
 
+/// What `manifest.mpd` suggests as a delay with segments of 2 s.
+const SUGGESTED_DELAY_S: f64 = 4.0;
+
 /// Publishes, plays `path` once so many segments are complete, and asserts that a viewer has nothing to complain of.
 #[track_caller]
 fn plays(player: &str, path: &str, segments: usize) -> Report {
+    plays_with(player, path, segments, &[])
+}
+
+/// The same with options of play.mjs.
+#[track_caller]
+fn plays_with(player: &str, path: &str, segments: usize, options: &[&str]) -> Report {
     let browser = Browser::take();
     let daemon = Daemon::start(&Settings::default());
     let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));
@@ -28,7 +37,7 @@ fn plays(player: &str, path: &str, segments: usize) -> Report {
     follow::follow(daemon.http, "/live/show/v0.m3u8", Duration::from_secs(30), |media| {
         media.segments.len() >= segments
     });
-    let report = browser.play(player, &daemon.url(path), SECONDS);
+    let report = browser.play_with(player, &daemon.url(path), SECONDS, options, |_| ());
     assert_eq!(report.faults(), Vec::<String>::new(), "{:#}", report.0);
     assert!(publisher.is_running(), "the publisher ended:\n{}", publisher.stderr());
     report
@@ -67,6 +76,16 @@ fn shaka_plays_hls_in_low_latency_mode() {
 #[test]
 fn shaka_plays_the_low_latency_manifest() {
     plays("shaka", "/live/show/manifest.mpd", 1);
+}
+
+#[test]
+fn shaka_plays_the_low_latency_manifest_at_the_target_latency_when_it_does_not_take_the_suggested_delay() {
+    let report = plays_with("shaka", "/live/show/manifest.mpd", 1, &["--delay", "1"]);
+    assert!(
+        report.number("/player_latency_s/p50") < SUGGESTED_DELAY_S,
+        "{:#}",
+        report.0
+    );
 }
 
 #[test]
