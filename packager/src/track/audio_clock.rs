@@ -120,7 +120,7 @@ impl Clock {
         let next = *self.next.get_or_insert(wire);
         let distance = wire.saturating_sub(next);
         let unit = self.unit();
-        if distance.saturating_abs() > MAX_FILL_S * self.hz {
+        if distance > MAX_FILL_S * self.hz {
             metrics.leaps.inc();
             self.restart(wire);
             return self.place_here(0);
@@ -251,6 +251,19 @@ mod tests {
         let (units, silent, overlaps, end) = run(stamps);
         assert_eq!((units + overlaps, silent), (410, 0));
         assert!((end - 400 * 1024).abs() <= 3 * 1024, "{end}");
+    }
+
+    #[test]
+    fn an_access_unit_of_long_ago_does_not_turn_the_clock_back() {
+        let metrics = Metrics::default();
+        let mut clock = Clock::new(Timescale::new(48_000).unwrap(), 48_000, 1024);
+        clock.restart(0);
+        for _ in 0..48_000 * 60 / 1024 {
+            clock.pass();
+        }
+        let at = clock.next();
+        assert_eq!(clock.place(0, &metrics), Placed::Overlap);
+        assert_eq!(clock.next(), at);
     }
 
     #[test]

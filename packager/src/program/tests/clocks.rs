@@ -1,6 +1,15 @@
 //! What becomes of publishers whose timestamps are no clock, or a clock of their own: segments stay within TARGETDURATION, tracks in
 //! step, and all of it near the wall clock.
 
+use std::collections::BTreeMap;
+
+use proptest::{
+    collection::vec,
+    prelude::{Just, ProptestConfig, Strategy},
+    prop_oneof,
+    test_runner::RngSeed,
+};
+
 use super::*;
 
 /// A unit as it is sent: milliseconds until it comes, its track, what its timestamp adds to the track's last, its composition in
@@ -9,13 +18,16 @@ type Step = (i64, usize, i64, i64, bool, u8);
 
 /// Sends `steps` between 3 s and 4 s of ordinary media. Returns the milliseconds that passed.
 fn send_all(bench: &mut Bench, steps: &[Step]) -> i64 {
+    let mut watch = Watch::default();
     bench.run(25.0, 50, false, Some(48_000.0), 0.0..3.0, 0.0);
+    watch.sent = 75 + 141;
     let (mut ms, mut stamps) = (3_000, [3_000i64; 2]);
     for &(wait, track, step, composition, key, act) in steps {
         for passed in ms + 1..=ms + wait {
             if passed % 100 == 0 {
                 bench.hub.advance(bench.at(passed));
                 bench.pump(passed);
+                watch.look(bench, passed);
             }
         }
         ms += wait;
@@ -31,9 +43,13 @@ fn send_all(bench: &mut Bench, steps: &[Step]) -> i64 {
         }
         stamps[track] = stamps[track].saturating_add(step).clamp(-1 << 50, 1 << 50);
         bench.send(track, ms, stamps[track], composition, key || track == 1);
+        watch.sent += 1;
+        watch.look(bench, ms);
     }
     let seconds = |ms: i64| Duration::from_millis(ms.unsigned_abs()).as_secs_f64();
     bench.run(25.0, 50, false, Some(48_000.0), seconds(ms)..seconds(ms + 4_000), 0.0);
+    watch.sent += 100 + 188;
+    watch.look(bench, ms + 4_000);
     ms + 4_000
 }
 
@@ -42,54 +58,262 @@ const AVC: [u8; 46] =
 const AVC_OTHER: [u8; 46] =
     hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22d0 fdf8f800");
 
-/// No more segments, and no later ones, than the time that passed allows.
+/// A track as a snapshot listed it.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The first number listed, the newest, the discontinuity sequence.
+    numbers: [u64; 3],
+    /// Start, duration and discontinuity of complete segments.
+    complete: BTreeMap<u64, (i64, i64, bool)>,
+}
+
+/// Looks at each snapshot: whatever players were told stays so, and is near the wall clock.
+#[derive(Debug, Default)]
+struct Watch {
+    tracks: [Seen; 2],
+    target_s: Option<u64>,
+    /// Units sent.
+    sent: usize,
+}
+
+impl Watch {
+    fn look(&mut self, bench: &Bench, ms: i64) {
+        self.assert_memory(bench, ms);
+        let Some(presentation) = &bench.last else { return };
+        let target_s = presentation.target_duration_s;
+        assert_eq!(*self.target_s.get_or_insert(target_s), target_s);
+        let next = bench.hub.next_numbers(bench.at(ms));
+        for (seen, track) in self.tracks.iter_mut().zip(&presentation.tracks) {
+            let newest = track.open.as_ref().or(track.segments.last()).unwrap();
+            let first = track.listed().first().unwrap_or(newest);
+            let numbers = [first.msn, newest.msn, track.discontinuity_sequence];
+            let goes_back = seen.numbers.iter().zip(&numbers).any(|(before, now)| now < before);
+            assert!(!goes_back, "{}: {:?}, then {numbers:?}", track.name, seen.numbers);
+            assert!(
+                next.msn > newest.msn && next.discontinuity >= track.discontinuities(),
+                "another broadcast would begin at {next:?}"
+            );
+            let opens = newest.msn > seen.numbers[1] && !newest.gap;
+            if opens && track.config.is_video() {
+                assert_near(newest.start, ms);
+            }
+            seen.numbers = numbers;
+            for segment in track.segments.iter().rev().take(4) {
+                let now = (segment.start, segment.duration, segment.discontinuity);
+                let before = seen.complete.entry(segment.msn).or_insert(now);
+                assert_eq!(*before, now, "segment {} of {}", segment.msn, track.name);
+            }
+        }
+    }
+
+    /// What is held is bounded by what was sent, and marks, gaps and silence by the time that passed.
+    fn assert_memory(&self, bench: &Bench, ms: i64) {
+        let seconds = usize::try_from(ms / 1_000).unwrap();
+        let held = bench.program.bytes();
+        let most = (64 << 10) + 512 * self.sent + (16 << 10) * seconds;
+        assert!(held <= most, "{held} bytes of {} units in {seconds} s", self.sent);
+        // A configuration is an entry of the log, and of those there are fewer than units.
+        let (entries, bytes) = bench.program.broadcast.held();
+        assert!(
+            entries <= 2 * self.sent + seconds + 12 && bytes <= 512 * entries,
+            "{entries} {bytes}"
+        );
+    }
+}
+
+/// The least and the most, in milliseconds, by which a picture's segment may lie after the wall clock as it opens: it may lag by 5 s
+/// until the second frame that does, which may come some seconds later, and be decoded 5 s ahead and shown 4 s later.
+const LEAD: std::ops::RangeInclusive<i64> = -8_000..=9_000;
+/// The largest distance of the end from the wall clock, once timestamps have been in order for four seconds.
+const OFF: i64 = 6_000;
+/// By how much audio may start a segment after video. They are kept 3 s apart, but a track that was silent for a second is not
+/// compared: where video returns near the wall clock or behind it, audio may be 5 s ahead of that.
+const APART: i64 = 6_500;
+
+/// That media time `at` (90 kHz) is near the wall clock after `ms`.
+fn assert_near(at: i64, ms: i64) {
+    let lead = at / 90 - 10_000 - ms;
+    assert!(LEAD.contains(&lead), "{lead} ms ahead after {ms} ms");
+}
+
+/// All of what was made of the timestamps: sound, in step and no more than the time that passed allows.
 fn assert_bounded(presentation: &Presentation, ms: i64) {
     assert_sound(presentation);
-    let limit = Timescale::VIDEO.ticks(Duration::from_secs(10)) + ms * 90;
     for track in &presentation.tracks {
         let count = i64::try_from(track.segments.len()).unwrap();
         assert!(count <= ms / 1_000 + 12, "{count} segments in {ms} ms");
-        let end = track.segments.last().unwrap().end();
-        let end = track.timescale().rescale(end, Timescale::VIDEO);
-        assert!(
-            end <= limit + 10 * 90_000,
-            "{} ends {} ms late",
-            track.name,
-            (end - limit) / 90
-        );
+        let last = track.segments.last().unwrap();
+        let off = track.timescale().rescale(last.end(), Timescale::VIDEO) / 90 - 10_000 - ms;
+        assert!(off.abs() <= OFF, "{} ends {off} ms after the wall clock", track.name);
         assert!(track.frame_rate.is_none_or(|rate| rate <= 1_000.0));
     }
     let [video, audio] = &presentation.tracks[..] else {
         panic!("two tracks")
     };
-    for (v, a) in video.segments.iter().zip(audio.segments.iter()) {
-        let late = audio.timescale().rescale(a.start, Timescale::VIDEO) - v.start;
+    for (v, a) in video.segments.iter().rev().zip(audio.segments.iter().rev()) {
+        let late = (audio.timescale().rescale(a.start, Timescale::VIDEO) - v.start) / 90;
         assert!(
-            // Audio may be sent up to 3 s ahead, and units may be far apart.
-            (-90 * 1_000..=90 * 4_500).contains(&late),
-            "segment {} of audio starts {} ms late",
-            v.msn,
-            late / 90
+            (-1..=APART).contains(&late),
+            "segment {} of audio starts {late} ms late",
+            v.msn
         );
     }
 }
 
+fn assert_bounded_after(steps: &[Step]) {
+    let mut bench = Bench::new(tracks(AAC_48, true));
+    let ms = send_all(&mut bench, steps);
+    assert_bounded(bench.end(ms), ms);
+}
+
+/// Both tracks at rates of their own for a while: how many times, milliseconds between, by how much each track's timestamps step
+/// or `None` if it is silent, pictures in a group, and the act at the start.
+type Stretch = (i64, i64, [Option<i64>; 2], i64, u8);
+
+fn steps_of(stretches: &[Stretch]) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for &(count, wait, rates, group, act) in stretches {
+        for n in 0..count {
+            let mut wait = wait;
+            for (track, step) in rates.into_iter().enumerate() {
+                if let Some(step) = step {
+                    let (wait, act) = (std::mem::take(&mut wait), if n == 0 { act } else { u8::MAX });
+                    steps.push((wait, track, step, 0, n % group == 0, act));
+                }
+            }
+        }
+    }
+    steps
+}
+
+/// By how much timestamps step: as they should be, crawling, standing still, jumping.
+fn rate() -> impl Strategy<Value = Option<i64>> {
+    prop_oneof![
+        1 => Just(None),
+        3 => Just(Some(40)),
+        2 => (30i64..50).prop_map(Some),
+        2 => (-50i64..400).prop_map(Some),
+        1 => (0i64..3).prop_map(Some),
+        1 => (-2_000i64..4_000).prop_map(Some),
+    ]
+}
+
+/// The same cases each time.
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        rng_seed: RngSeed::Fixed(2_026),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(96))]
+    #![proptest_config(config(96))]
     #[test]
     fn whatever_timestamps_say_segments_are_sound_and_follow_the_wall_clock(
-        steps in proptest::collection::vec((
-            proptest::prop_oneof![8 => 0i64..60, 1 => 0i64..4_000],
+        steps in vec((
+            prop_oneof![8 => 0i64..60, 1 => 0i64..4_000],
             0usize..2,
-            proptest::prop_oneof![6 => -100i64..200, 2 => -2_000i64..4_000, 1 => proptest::num::i64::ANY],
-            proptest::prop_oneof![20 => 0i64..100, 1 => -20_000i64..20_000],
+            prop_oneof![6 => -100i64..200, 2 => -2_000i64..4_000, 1 => proptest::num::i64::ANY],
+            prop_oneof![20 => 0i64..100, 1 => -20_000i64..20_000],
             proptest::bool::weighted(0.2),
             0u8..=255,
         ), 1..300),
     ) {
-        let mut bench = Bench::new(tracks(AAC_48, true));
-        let ms = send_all(&mut bench, &steps);
-        assert_bounded(bench.end(ms), ms);
+        assert_bounded_after(&steps);
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(config(32))]
+    #[test]
+    fn whatever_the_rates_of_timestamps_segments_are_sound_and_follow_the_wall_clock(
+        stretches in vec((
+            1i64..200,
+            prop_oneof![4 => Just(40), 1 => 0i64..50, 1 => 0i64..1_500],
+            [rate(), rate()],
+            prop_oneof![2 => 1i64..60, 1 => 1i64..300],
+            0u8..64,
+        ), 1..6),
+    ) {
+        assert_bounded_after(&steps_of(&stretches));
+    }
+}
+
+#[test]
+fn audio_that_comes_half_a_minute_late_does_not_turn_its_clock_back() {
+    let crawls = (25, 1_249, [Some(143), None], 1, 4);
+    let both = |video| (1, 40, [Some(video), Some(0)], 1, 4);
+    assert_bounded_after(&steps_of(&[both(2_541), crawls, both(129)]));
+}
+
+/// That in the newest snapshot, after `ms`, the segment that has just opened is where the wall clock says, and within half a
+/// nominal segment of where a DASH player expects it.
+fn assert_where_players_look(bench: &Bench, ms: i64) {
+    let Some(presentation) = &bench.last else { return };
+    let Some(period) = presentation.periods.last() else {
+        return;
+    };
+    let half = period.nominal / 2;
+    for track in &presentation.tracks {
+        let Some(open) = &track.open else { continue };
+        let start = track.timescale().rescale(open.start, Timescale::VIDEO);
+        let count = i64::try_from(open.msn - period.first).unwrap();
+        let expected = period.start + count * period.nominal;
+        // Its newest part ends where the publisher is; audio waits for video.
+        let wall = 900_000 + ms * 90;
+        let end = track.timescale().rescale(open.end(), Timescale::VIDEO);
+        assert!(
+            (end - wall).abs() <= half,
+            "{} is {} ms off at {ms}",
+            track.name,
+            (end - wall) / 90
+        );
+        let off = (expected - start) / 90;
+        assert!(
+            (expected - start).abs() <= half,
+            "{} is expected {off} ms late at {ms}",
+            track.name
+        );
+        let at_edge = expected + (end - start);
+        assert!(
+            (at_edge - wall).abs() <= half + 22_500,
+            "{} is expected {} ms off the wall clock at {ms}",
+            track.name,
+            (at_edge - wall) / 90
+        );
+    }
+}
+
+#[test]
+fn over_an_hour_a_clock_that_drifts_leaves_players_no_further_than_half_a_segment() {
+    const AAC_8: Option<[u8; 2]> = Some(hex!("1590"));
+    for ppm in [-200, 200] {
+        let mut bench = Bench::new(tracks(AAC_8, true));
+        // Pictures 200 ms apart and access units of 128 ms, by a clock that is off.
+        for stamp in (0..3_600_000i64).filter(|stamp| stamp % 200 == 0 || stamp % 128 == 0) {
+            let ms = stamp * 1_000_000 / (1_000_000 + ppm);
+            if stamp % 200 == 0 {
+                bench.send(0, ms, stamp, 0, stamp % 2_000 == 0);
+            }
+            if stamp % 128 == 0 {
+                bench.send(1, ms, stamp, 0, true);
+            }
+            if stamp % 2_000 == 1_600 {
+                assert_where_players_look(&bench, ms);
+            }
+        }
+        let presentation = bench.last.as_ref().unwrap();
+        assert_sound(presentation);
+        let track = &presentation.tracks[0];
+        assert_eq!(track.open.as_ref().unwrap().msn, 1_000 + 1_799);
+        assert!(
+            track
+                .segments
+                .iter()
+                .all(|segment| !segment.gap && !segment.discontinuity)
+        );
     }
 }
 
