@@ -156,7 +156,7 @@ impl Packager {
         let keeper = Keeper {
             hub: self.hub.clone(),
             metrics: self.metrics.clone(),
-            window: self.settings.window,
+            settings: self.settings,
             shutdown: shutdown.clone(),
             broadcast,
             listed: Listed {

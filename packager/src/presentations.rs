@@ -5,8 +5,13 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use media_core::{BroadcastId, ChannelName};
+use tokio_util::sync::CancellationToken;
 
 use crate::Live;
+
+mod stays;
+
+use stays::Stays;
 
 /// Presentations by channel and by broadcast. Cheap to clone; all clones share one index.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +21,7 @@ pub struct Presentations(Arc<Index>);
 struct Index {
     channels: DashMap<ChannelName, Arc<Live>>,
     broadcasts: DashMap<BroadcastId, Arc<Live>>,
+    stays: Stays,
 }
 
 impl Presentations {
@@ -61,23 +67,40 @@ impl Presentations {
         self.0.channels.insert(live.channel().clone(), Arc::clone(live));
     }
 
+    /// `live` has ended, and holds `bytes` while it stays listed. Broadcasts of the same channel that
+    /// ended before leave until all of them hold at most `limit` bytes. Returns the token that is
+    /// cancelled when `live` has to leave.
+    pub(crate) fn stay(&self, live: &Live, bytes: usize, limit: usize) -> CancellationToken {
+        self.0.stays.begin(live.channel(), live.broadcast(), bytes, limit)
+    }
+
     /// Lists `live` no more. Its name goes to a broadcast of the same channel that waits for it.
     pub(crate) fn remove(&self, live: &Arc<Live>) {
+        self.0.stays.end(live.channel(), live.broadcast());
         self.0.broadcasts.remove(&live.broadcast());
         let held = self
             .0
             .channels
             .remove_if(live.channel(), |_, held| Arc::ptr_eq(held, live));
-        // One that has no snapshot yet, and waits for the name.
+        // One that has no snapshot yet, and waits for the name. Not one that had it before: its
+        // numbers are lower.
         let heir = self
             .0
             .broadcasts
             .iter()
-            .find(|other| other.channel() == live.channel())
+            .find(|other| other.channel() == live.channel() && other.current().is_none())
             .map(|other| Arc::clone(&other));
         if let Some(heir) = heir.filter(|_| held.is_some()) {
             self.name(&heir);
         }
+    }
+}
+
+#[cfg(test)]
+impl Presentations {
+    /// Whether no ended broadcast stays listed.
+    pub(crate) fn has_no_stays(&self) -> bool {
+        self.0.stays.is_empty()
     }
 }
 

@@ -14,7 +14,11 @@ use media_core::{Broadcast, Hub};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Live, Presentation, Presentations, metrics::Metrics, program::Full};
+use crate::{
+    Live, Presentation, Presentations,
+    metrics::Metrics,
+    program::{Full, Program, Settings},
+};
 
 /// How long a broadcast that took too much memory stays listed, so that players read its end.
 pub(super) const FULL_STAY: Duration = Duration::from_secs(10);
@@ -48,16 +52,17 @@ struct Failed;
 pub(super) struct Keeper {
     pub(super) hub: Hub,
     pub(super) metrics: Metrics,
-    pub(super) window: Duration,
+    pub(super) settings: Settings,
     pub(super) shutdown: CancellationToken,
     pub(super) broadcast: Arc<Broadcast>,
     pub(super) listed: Listed,
 }
 
 impl Keeper {
-    /// Runs `package`. The value that it returns beside its result is held while the broadcast
-    /// stays listed.
-    pub(super) async fn run<T>(self, package: impl Future<Output = (T, Result<(), Full>)>) {
+    /// Runs `package`. The program that it returns beside its result is held while the broadcast
+    /// stays listed: for the window's length, or until newer broadcasts of the channel that have
+    /// ended need the memory.
+    pub(super) async fn run(self, package: impl Future<Output = (Program, Result<(), Full>)>) {
         let Ok((held, packaged)) = self.serve(package).await else {
             self.metrics.failures.inc();
             tracing::error!("the broadcast is ended by a fault of this program; report it");
@@ -67,16 +72,19 @@ impl Keeper {
             return;
         };
         let stay = match packaged {
-            Ok(()) => self.window,
+            Ok(()) => self.settings.window,
             Err(full) => {
                 tracing::warn!(%full, "the broadcast is ended");
                 self.hub.fail(&self.broadcast, full.to_string());
-                FULL_STAY.min(self.window)
+                FULL_STAY.min(self.settings.window)
             }
         };
+        let (listed, limit) = (&self.listed, self.settings.window_bytes);
+        let displaced = listed.presentations.stay(&listed.live, held.bytes(), limit);
         let over = async {
             tokio::select! {
                 () = time::sleep(stay) => {}
+                () = displaced.cancelled() => {}
                 () = self.shutdown.cancelled() => {}
             }
         };

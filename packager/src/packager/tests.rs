@@ -5,7 +5,7 @@ use std::{
 
 use bytes::Bytes;
 use media_core::{
-    AccessUnit, Hub, Timescale, TrackName,
+    AccessUnit, BroadcastId, Hub, Timescale, TrackName,
     broadcast::{Limits, Presence},
     codec,
     hub::{self, Cause, Producer},
@@ -76,7 +76,7 @@ async fn a_panic_ends_the_broadcast_and_takes_its_playlist_away() {
         }
     });
     tokio::task::yield_now().await;
-    keeper.run::<()>(async { panic!("on purpose") }).await;
+    keeper.run(async { panic!("on purpose") }).await;
     assert!(presentations.is_empty() && presentations.channel(broadcast.name()).is_none());
     assert_eq!(metrics.failures.get(), 1);
     assert_eq!(revoked.revoked().await, Cause::Failed(FAILED.into()));
@@ -163,4 +163,55 @@ async fn thousands_of_events_at_once_do_not_keep_others_from_running() {
         () = other => {}
     }
     assert!(turns.get() >= 10_000 / BATCH - 1, "{} turns", turns.get());
+}
+
+/// The producer's next broadcast under its name holds `mib` MiB of media in 2 s segments and ends; its identity.
+async fn ended(producer: Producer, mib: usize) -> (BroadcastId, Producer) {
+    let (broadcast, start) = (Arc::clone(producer.broadcast()), Instant::now());
+    for n in 0..400 {
+        let unit = AccessUnit {
+            dts: n * 1_920,
+            pts: n * 1_920,
+            key: true,
+            independent: true,
+            arrived: start + Timescale::VIDEO.duration(n * 1_920),
+            payload: vec![0; (mib << 20) / 400].into(),
+        };
+        producer.push(0, unit).unwrap();
+        tokio::task::yield_now().await;
+    }
+    let claim = producer.end().unwrap();
+    let config = codec::Config::Aac(codec::aac::Config::parse(&[0x11, 0x90]).unwrap());
+    let tracks = vec![(TrackName::source_audio(), config)];
+    // Identities are made of the time.
+    let utc = SystemTime::now() + Duration::from_secs(1);
+    (broadcast.id(), claim.start(tracks, Instant::now(), utc).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn ended_broadcasts_of_a_name_are_held_within_one_bound() {
+    let (hub, mut producer) = hub_and_producer();
+    let stop = CancellationToken::new();
+    let packager = Packager::new(hub.clone(), CONFIG).unwrap();
+    let (presentations, metrics) = (packager.presentations(), packager.metrics().clone());
+    let serving = tokio::spawn(packager.serve(stop.clone()));
+    let mut ids = Vec::new();
+    for _ in 0..8 {
+        let (id, next) = ended(producer, 6).await;
+        ids.push(id);
+        producer = next;
+        time::sleep(Duration::from_secs(1)).await;
+        assert!(metrics.window_bytes("source").get() <= 16 << 20);
+    }
+    let held: Vec<_> = ids.iter().map(|id| presentations.broadcast(*id).is_some()).collect();
+    assert_eq!(held, [false, false, false, false, false, false, true, true]);
+    // The newest is shown until the next has media.
+    let name = "demo".parse().unwrap();
+    assert_eq!(presentations.channel(&name).unwrap().broadcast(), ids[7]);
+    time::sleep(CONFIG.window).await;
+    assert!(ids.iter().all(|id| presentations.broadcast(*id).is_none()));
+    assert!(presentations.has_no_stays());
+    hub.close();
+    stop.cancel();
+    serving.await.unwrap();
 }

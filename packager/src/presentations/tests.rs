@@ -85,3 +85,18 @@ fn the_discontinuity_sequence_is_the_greatest_of_all_snapshots() {
     assert_eq!(reached[0], reached[1] + 2);
     assert_eq!(presentations.discontinuities(), reached[0]);
 }
+
+#[test]
+fn a_broadcast_that_had_the_name_before_does_not_get_it_back() {
+    let [first, second] = broadcasts();
+    let presentations = Presentations::default();
+    for live in [&first, &second] {
+        presentations.insert(live);
+        let mut example = Example::of(&["v0", "a0"]);
+        example.push(Cut::Media, 180_000);
+        live.publish(example.snapshot(), &[0, 1]);
+        presentations.name(live);
+    }
+    presentations.remove(&second);
+    assert!(presentations.channel(first.channel()).is_none());
+}
