@@ -232,10 +232,11 @@ impl Timeline {
         let Some((dts, _)) = self.tracks[track].dts else {
             return false;
         };
-        if self.tracks[track].own.is_none() || dts.saturating_add(later) > wall + FAR {
+        let offset = self.tracks[track].own.as_ref().map(|own| own.offset);
+        let Some(offset) = offset.filter(|_| dts.saturating_add(later) <= wall + FAR) else {
             return false;
-        }
-        self.shift(track, later, wall);
+        };
+        self.shift(track, offset, later, wall);
         self.advance_to(track, dts + later, arrived);
         true
     }
@@ -243,7 +244,7 @@ impl Timeline {
     /// Maps the timestamp of a frame of `track`.
     ///
     /// # Errors
-    /// [`TooFarAhead`]: nothing changes.
+    /// [`TooFarAhead`]: it is not placed, and decode times are as before.
     pub fn map(&mut self, track: usize, stamp: i64, arrived: Instant) -> Result<Placed, TooFarAhead> {
         let wall = self.wall(arrived);
         let last = self.tracks[track].dts.map(|(last, _)| last);
@@ -291,7 +292,7 @@ impl Timeline {
             }
             Verdict::Late(by) => {
                 notice = Some(Notice::Late);
-                self.shift(track, by, wall);
+                self.shift(track, offset, by, wall);
                 offset.saturating_add(by)
             }
         };
@@ -459,12 +460,9 @@ impl Timeline {
         }
     }
 
-    /// Shifts the track, and those on the same clock that would not be too far ahead, by `later`
-    /// ticks; a negative value shifts them earlier.
-    fn shift(&mut self, track: usize, later: i64, wall: i64) {
-        let Some(offset) = self.tracks[track].own.as_ref().map(|own| own.offset) else {
-            return;
-        };
+    /// Shifts the tracks whose clock `offset` maps by `later` ticks; a negative value shifts them
+    /// earlier. `track` is always shifted, others only if they would not be too far ahead.
+    fn shift(&mut self, track: usize, offset: i64, later: i64, wall: i64) {
         let mut all = true;
         for (index, clock) in self.tracks.iter_mut().enumerate() {
             let room = clock.dts.is_none_or(|(dts, _)| dts.saturating_add(later) <= wall + FAR);

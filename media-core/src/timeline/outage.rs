@@ -65,6 +65,7 @@ impl Timeline {
             return false;
         }
         let follows = self.follows(track, stamp, arrived);
+        let offset = self.tracks[track].own.as_ref().map(|own| own.offset);
         let back = if follows {
             self.surplus(track, stamp, arrived)
         } else {
@@ -74,13 +75,15 @@ impl Timeline {
         // frames would have no point to continue at.
         if starts && (lead <= RESUME || back >= self.outage.shifted) || lead < -FAR {
             self.outage.leaves_out = false;
-            let wall = self.wall(arrived);
-            self.shift(track, -back, wall);
+            if let Some(offset) = offset {
+                let wall = self.wall(arrived);
+                self.shift(track, offset, -back, wall);
+            }
             return false;
         }
         // A dropped frame still advances the track's clock, so that its successor remains
         // plausible.
-        if follows && let Some(offset) = self.tracks[track].own.as_ref().map(|own| own.offset) {
+        if follows && let Some(offset) = offset {
             self.follow(track, (offset, stamp, arrived), true, false);
         }
         true

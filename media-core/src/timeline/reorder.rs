@@ -7,12 +7,16 @@
 
 /// Maximum number of frames that a decoder reorders (ITU-T H.264 A.3.1, `max_dec_frame_buffering`).
 const MAX_DEPTH: usize = 16;
+/// The depth is what so many frames have needed: a timestamp that went back once is forgotten after them.
+const REMEMBERED: u8 = 64;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reorder {
     /// The highest timestamps, in ascending order; one more than [`MAX_DEPTH`] at most.
     highest: Vec<i64>,
     depth: usize,
+    /// The depth that was needed since it was last lowered, and by how many frames.
+    needed: (usize, u8),
 }
 
 impl Reorder {
@@ -25,13 +29,23 @@ impl Reorder {
     pub(super) fn decode(&mut self, stamp: i64) -> i64 {
         let place = self.highest.partition_point(|&other| other <= stamp);
         let later = self.highest.len() - place;
-        self.depth = self.depth.max(later).min(MAX_DEPTH);
+        self.need(later.min(MAX_DEPTH));
         self.highest.insert(place, stamp);
         if self.highest.len() > MAX_DEPTH + 1 {
             self.highest.remove(0);
         }
         let index = self.highest.len().saturating_sub(1 + self.depth);
         self.highest.get(index).copied().unwrap_or(stamp).min(stamp)
+    }
+
+    fn need(&mut self, depth: usize) {
+        self.depth = self.depth.max(depth);
+        let (needed, frames) = &mut self.needed;
+        (*needed, *frames) = (depth.max(*needed), *frames + 1);
+        if *frames == REMEMBERED {
+            self.depth = *needed;
+            self.needed = (0, 0);
+        }
     }
 }
 
@@ -47,6 +61,25 @@ mod tests {
     #[test]
     fn timestamps_in_decoding_order_are_decode_times() {
         assert_eq!(decoded(&[0, 40, 80, 121]), [0, 40, 80, 121]);
+    }
+
+    #[test]
+    fn a_timestamp_that_went_back_once_is_forgotten() {
+        let mut reorder = Reorder::default();
+        reorder.decode(40);
+        reorder.decode(35);
+        assert!(reorder.is_needed());
+        let late = (2..130).filter(|n| reorder.decode(n * 40) < n * 40).count();
+        assert!(!reorder.is_needed() && late < 128, "{late} frames are early");
+        // B-frames come more often than that.
+        let stamps: Vec<i64> = (0..50)
+            .flat_map(|group| [0, 3, 1, 2].map(|at| group * 4 + at))
+            .collect();
+        let decoded = decoded(&stamps);
+        assert!(
+            decoded[4..].windows(2).all(|pair| pair[1] == pair[0] + 1),
+            "{decoded:?}"
+        );
     }
 
     #[test]

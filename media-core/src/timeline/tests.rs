@@ -196,6 +196,22 @@ fn stamps_that_crawl_go_on_at_the_wall_clock() {
 }
 
 #[test]
+fn a_track_that_is_late_on_the_clock_of_another_takes_that_one_along() {
+    let mut bench = Bench::new();
+    for n in 0..26 {
+        bench.map(VIDEO, n * 40, n as f64 * 40.0);
+        bench.map(AUDIO, n * 40, n as f64 * 40.0);
+    }
+    // Audio goes to another clock and falls silent; video, late on its own, follows it there.
+    let jump = 1_000_000;
+    bench.map(AUDIO, jump + 1_040, 1_040.0);
+    bench.map(VIDEO, 1_040, 7_000.0);
+    bench.map(VIDEO, jump + 1_120, 8_100.0);
+    assert_eq!(bench.notices, [Notice::Jumped, Notice::Late]);
+    assert!((bench.map(AUDIO, jump + 1_080, 8_100.0) - 8_060.0).abs() <= 10.0);
+}
+
+#[test]
 fn video_in_presentation_order_keeps_to_the_clock_and_to_its_presentation_times() {
     for (name, order) in [
         ("ipbb", &[0i64, 3, 1, 2][..]),
