@@ -120,6 +120,11 @@ impl Program {
 
     // Queries.
 
+    /// Memory that all tracks use, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        memory::held(&self.tracks)
+    }
+
     /// When [`Program::handle_timeout`] is due for units that wait.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.tracks.iter().filter_map(Track::poll_timeout).min()

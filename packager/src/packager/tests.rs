@@ -10,6 +10,7 @@ use media_core::{
     codec,
     hub::{self, Cause, Producer},
 };
+use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::{

@@ -73,13 +73,6 @@ fn tracks(audio: Option<[u8; 2]>, video: bool) -> Vec<(TrackName, Config)> {
 const AAC_48: Option<[u8; 2]> = Some(hex!("1190"));
 const AAC_44: Option<[u8; 2]> = Some(hex!("1210"));
 
-impl Program {
-    /// Memory that all tracks use.
-    fn bytes(&self) -> usize {
-        super::memory::held(&self.tracks)
-    }
-}
-
 impl Bench {
     fn new(tracks: Vec<(TrackName, Config)>) -> Self {
         let limits = Limits {
