@@ -48,7 +48,7 @@ pub async fn accept<L: Listener>(
             Err(err) => {
                 // Once for each period of failures, because a peer must not fill the log.
                 if !is_failing {
-                    warn!(%err, "connections cannot be accepted");
+                    warn!(of = limit.name(), %err, "connections cannot be accepted");
                 }
                 is_failing = true;
                 if matches!(err.raw_os_error(), Some(EMFILE | ENFILE)) {
@@ -162,7 +162,7 @@ mod tests {
         sleep(CLOSING_WAIT / 2).await;
         assert!(running.served.try_recv().is_err());
         served.remove(0);
-        running.serve().await;
+        served.push(running.serve().await);
         // If none closes, it is refused.
         let mut refused = running.connect(1).await;
         assert_eq!(refused.read(&mut [0]).await.unwrap(), 0);

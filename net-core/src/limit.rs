@@ -168,10 +168,11 @@ impl ConnectionLimit {
         };
         let before_ms = match self.patience_ms {
             // Other listeners may have a later clock.
-            0 => LATEST,
-            patience_ms => now_ms.saturating_sub(patience_ms),
+            0 => Some(LATEST),
+            patience_ms => now_ms.checked_sub(patience_ms),
         };
-        let Some(closed) = table.close_for(host, limit == Limit::Total, before_ms) else {
+        let closed = before_ms.and_then(|before_ms| table.close_for(host, limit == Limit::Total, before_ms));
+        let Some(closed) = closed else {
             let until = self.until(&table, host, limit, now);
             return Err(Full { limit, until });
         };
@@ -219,6 +220,11 @@ impl ConnectionLimit {
             self.events.evicted(Limit::Descriptors);
             closed.wake();
         }
+    }
+
+    /// The limited connections, for the log.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Number of connections that are open and not closing.
