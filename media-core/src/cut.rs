@@ -35,6 +35,9 @@ pub const LONGEST: Duration = Duration::from_secs(12);
 /// A frame that lasts longer than this is followed by a hole, unless all frames do.
 const HOLE: Duration = Duration::from_millis(1_500);
 
+/// The least duration of a gap before media resume: 200 ms, a part.
+const LEAST_GAP: i64 = 18_000;
+
 /// The assumed duration of a frame, 100 ms, if a gap follows it sooner than its usual duration.
 const LEAST_KNOWN: i64 = 9_000;
 
@@ -190,7 +193,7 @@ impl Cutter {
         // if that frame was long, `overrun` covers a longer one.
         let due = match self.open {
             None => key,
-            Some((start, true)) => (key || self.resume_anywhere) && time > start + GRAIN && time >= self.published,
+            Some((start, true)) => (key || self.resume_anywhere) && time >= start + LEAST_GAP && time >= self.published,
             Some((start, false)) => {
                 let passed = time - start;
                 let overrun = (lasted / 2 - OVERRUN).max(0);
@@ -219,7 +222,8 @@ impl Cutter {
     /// segment is then kept open as long as possible, so that a later key frame lies in it.
     pub fn change_master(&mut self, time: i64) -> Option<Mark> {
         let (start, gap) = self.open?;
-        if time <= start + GRAIN || gap && time < self.published || !self.allows(time) {
+        let least = start + if gap { LEAST_GAP } else { GRAIN + 1 };
+        if time < least || gap && time < self.published || !self.allows(time) {
             self.least = self.longest;
             return None;
         }
@@ -291,7 +295,7 @@ impl Cutter {
     /// The time up to which gaps are declared before a frame at `time` that ends a gap. The last
     /// gap segment may be as long as any segment, so that no very short one remains.
     pub fn hindsight(&self, time: i64) -> i64 {
-        time - (self.longest - self.segment).max(GRAIN + 1)
+        time - (self.longest - self.segment).max(LEAST_GAP)
     }
 
     /// Lets the next frame end the gap even if it is not a key frame.
@@ -309,7 +313,7 @@ impl Cutter {
     /// The earliest time at which media can resume; `None` outside a gap.
     pub fn resume_from(&self) -> Option<i64> {
         match self.open {
-            Some((start, true)) => Some(self.published.max(start + GRAIN + 1).max(self.earliest())),
+            Some((start, true)) => Some(self.published.max(start + LEAST_GAP).max(self.earliest())),
             _ => None,
         }
     }

@@ -37,6 +37,9 @@ const VIDEO_STEP: i64 = 225_000;
 const AUDIO_STEP: i64 = 45_000;
 /// The timestamps of two tracks are on the same clock if they differ by at most 5 s.
 const NEAR: i64 = 450_000;
+/// The first timestamp of audio may be up to 30 s behind video on the same clock: a relay may send
+/// all pictures of its cache before the audio that belongs to them.
+const BACKLOG: i64 = 2_700_000;
 /// The largest distance from the wall clock: 5 s.
 const FAR: i64 = 450_000;
 /// The largest distance from the other track: 3 s.
@@ -195,12 +198,11 @@ impl Timeline {
         }
     }
 
-    /// Time for which a frame decoded at `dts` that arrived then has had no successor, although one
-    /// could have been read: a publisher that is ahead is not read, or its frames are dropped,
-    /// until the wall clock has caught up.
+    /// Time for which a frame decoded at `dts` that arrived then has had no successor, although the
+    /// wall clock has passed it. A frame that leads the wall clock needs none yet: media time stands
+    /// still until then, so that a gap after it would have no duration.
     pub fn silence(&self, (dts, arrived): (i64, Instant), now: Instant) -> Duration {
-        let ahead = if self.outage.leaves_out() { 0 } else { AHEAD };
-        let due = self.wall(now).saturating_sub(dts.saturating_sub(ahead));
+        let due = self.wall(now).saturating_sub(dts);
         now.saturating_duration_since(arrived)
             .min(Timescale::VIDEO.duration(due))
     }
@@ -271,7 +273,7 @@ impl Timeline {
             Some(own) if follows => own.offset,
             own => {
                 let own = own.as_ref().map(|own| own.offset);
-                match self.adopted(own, stamp) {
+                match self.adopted(track, own, stamp) {
                     Some(offset) => offset,
                     None => {
                         let jumped = own.is_some();
@@ -360,9 +362,12 @@ impl Timeline {
     }
 
     /// The newest offset, if another track has adopted it and `stamp` is on its clock.
-    fn adopted(&self, own: Option<i64>, stamp: i64) -> Option<i64> {
+    fn adopted(&self, track: usize, own: Option<i64>, stamp: i64) -> Option<i64> {
         let epoch = self.current.filter(|epoch| own != Some(epoch.offset))?;
-        (stamp.saturating_sub(epoch.stamp).saturating_abs() <= NEAR).then_some(epoch.offset)
+        let behind = epoch.stamp.saturating_sub(stamp);
+        let begins = own.is_none() && !self.tracks[track].video;
+        let most = if begins { BACKLOG } else { NEAR };
+        (-NEAR..=most).contains(&behind).then_some(epoch.offset)
     }
 
     fn judge(&self, track: usize, at: i64, arrived: Instant) -> Verdict {

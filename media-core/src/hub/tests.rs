@@ -468,13 +468,13 @@ fn a_silent_publisher_makes_a_gap_and_its_backlog_goes_after_what_was_told() {
     assert_eq!(marks(&drain(&mut consumer)).len(), 2);
     hub.advance(begun + Duration::from_millis(4_600));
     assert_eq!(marks(&drain(&mut consumer)), [(2_002, true), (2_003, true)]);
-    let published = broadcast.gap_time(begun + Duration::from_millis(4_700)).unwrap();
+    let published = broadcast.gap_time(begun + Duration::from_millis(4_900)).unwrap();
     let late = |ms: i64, key| AccessUnit {
         dts: ms * 90,
         pts: ms * 90,
         key,
         independent: key,
-        arrived: begun + Duration::from_millis(4_700),
+        arrived: begun + Duration::from_millis(4_900),
         payload: Bytes::new(),
     };
     assert_eq!(
@@ -491,6 +491,50 @@ fn a_silent_publisher_makes_a_gap_and_its_backlog_goes_after_what_was_told() {
         })
         .collect();
     assert_eq!(times, [published, published + 3_600]);
+}
+
+#[test]
+fn media_that_lead_the_wall_clock_are_followed_by_no_gap_and_no_gap_is_shorter_than_a_part() {
+    let hub = hub();
+    let begun = start();
+    let source = Source::new(&hub, begun);
+    let broadcast = Arc::clone(source.producer.broadcast());
+    let mut consumer = broadcast.subscribe_from_oldest();
+    let at = |ms: i64| begun + Duration::from_millis(ms.unsigned_abs());
+    let send = |stamps: std::ops::Range<i64>, ms| {
+        for stamp in stamps.step_by(20) {
+            let key = stamp % 2_000 == 0;
+            let unit = AccessUnit {
+                dts: stamp * 90,
+                pts: stamp * 90,
+                key,
+                independent: key,
+                arrived: at(ms),
+                payload: Bytes::new(),
+            };
+            source.producer.push(0, unit).unwrap();
+        }
+    };
+    // 4 s of media at once; the next come when the wall clock has come as far and nearly 2 s more.
+    send(0..4_000, 0);
+    for ms in (0..5_900).step_by(100) {
+        hub.advance(at(ms));
+    }
+    let events = drain(&mut consumer);
+    assert_eq!(marks(&events), [(2_000, false), (2_001, false)]);
+    // The gap is declared just before media come.
+    hub.advance(at(6_020));
+    send(4_000..6_000, 6_021);
+    let events = drain(&mut consumer);
+    let gaps = events.iter().filter_map(|event| match event {
+        Event::Gap(mark) => Some(mark.pts),
+        _ => None,
+    });
+    let resumed = events.iter().find_map(|event| match event {
+        Event::Frame { frame, .. } => frame.mark.map(|mark| mark.pts),
+        _ => None,
+    });
+    assert_eq!(resumed.unwrap() - gaps.last().unwrap(), 18_000);
 }
 
 #[test]

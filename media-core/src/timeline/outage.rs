@@ -1,4 +1,4 @@
-//! Keeps an outage of a live publisher from becoming latency.
+//! Keeps an outage of a live publisher, or a burst at its start, from becoming latency.
 //!
 //! Media that waited behind an outage are placed after it, later than their timestamps, and all
 //! later media with them. Once its backlog has arrived, a live publisher leads the wall clock by
@@ -7,6 +7,9 @@
 //! dropped instead, and the shift is removed where media continue. Only shifted time is removed: a
 //! publisher whose timestamps themselves run ahead loses nothing, and is waited for
 //! ([`Timeline::ahead_until`]).
+//!
+//! A relay that begins with a burst and continues in real time leads in the same way, and so does a
+//! file that is sent too fast. The caller distinguishes them ([`Timeline::drop_lead`]).
 
 use std::time::Instant;
 
@@ -26,6 +29,8 @@ const FRAME: i64 = 3_600;
 pub(super) struct Outage {
     /// Ticks by which media are placed later than their original timestamps; never negative.
     shifted: i64,
+    /// The lead is a burst: it is dropped whatever was shifted.
+    burst: bool,
     leaves_out: bool,
 }
 
@@ -40,18 +45,22 @@ impl Outage {
         self.shifted = self.shifted.saturating_add(later).max(0);
     }
 
-    /// Whether an outage explains a lead.
+    /// Whether an outage or a burst explains a lead.
     pub(super) fn is_known(&self) -> bool {
-        self.shifted > OUTAGE
-    }
-
-    /// Whether media are dropped at present.
-    pub(super) fn leaves_out(&self) -> bool {
-        self.leaves_out
+        self.shifted > OUTAGE || self.burst
     }
 }
 
 impl Timeline {
+    /// The publisher's lead is a burst, after which it sends in real time: from now on, media are
+    /// dropped until a key frame leads the wall clock by at most 1 s. Changes nothing if the lead is
+    /// no longer than that.
+    pub fn drop_lead(&mut self, now: Instant) {
+        if self.lead(now).is_some_and(|lead| lead > RESUME) {
+            (self.outage.burst, self.outage.leaves_out) = (true, true);
+        }
+    }
+
     /// Whether to drop a frame of `track`, because an outage would otherwise remain as latency.
     /// Call it for each frame before mapping it. `starts`: a group of the master track starts with
     /// the frame, so that media can continue there.
@@ -73,8 +82,9 @@ impl Timeline {
         };
         // No more is dropped than was shifted, except for the rest of a group. A source without key
         // frames would have no point to continue at.
-        if starts && (lead <= RESUME || back >= self.outage.shifted) || lead < -FAR {
-            self.outage.leaves_out = false;
+        let all = !self.outage.burst && back >= self.outage.shifted;
+        if starts && (lead <= RESUME || all) || lead < -FAR {
+            (self.outage.burst, self.outage.leaves_out) = (false, false);
             if let Some(offset) = offset {
                 let wall = self.wall(arrived);
                 self.shift(track, offset, -back, wall);

@@ -329,6 +329,36 @@ fn after_an_outage_a_live_publisher_goes_on_at_a_key_frame_near_the_wall_clock()
 }
 
 #[test]
+fn the_burst_of_a_live_publisher_is_dropped_up_to_a_key_frame_near_the_wall_clock() {
+    // A burst of 10 s, then real time; its end is noticed after 2 s.
+    let mut bench = Bench::new();
+    let (mut stamp, mut kept) = (0i64, Vec::new());
+    for ms in (0..30_000i64).step_by(20) {
+        let now = bench.at(ms as f64);
+        if ms == 2_000 {
+            bench.timeline.drop_lead(now);
+        }
+        while stamp <= ms + 10_000 && bench.timeline.ahead_until(now).is_none() {
+            for track in [VIDEO, AUDIO] {
+                let starts = track == VIDEO && stamp % 2_000 == 0;
+                if (track == AUDIO || stamp % 40 == 0) && !bench.timeline.leaves_out(track, stamp * MS, starts, now) {
+                    let at = bench.map(track, stamp, ms as f64);
+                    kept.extend((track == VIDEO).then_some((stamp, at)));
+                }
+            }
+            stamp += 20;
+        }
+    }
+    let (before, after): (Vec<_>, Vec<_>) = kept.iter().copied().partition(|(stamp, _)| *stamp < 10_000);
+    // It goes on at the next key frame that comes while the lead is at most 1 s, without a gap.
+    let (newest, next): ((i64, f64), (i64, f64)) = (before[before.len() - 1], after[0]);
+    assert_eq!((newest.0, next.0), (4_520, 14_000));
+    assert_eq!(next.1, newest.1 + 40.0);
+    assert_eq!(after.last().unwrap(), &(39_960, 30_520.0));
+    assert_eq!(bench.notices, []);
+}
+
+#[test]
 fn after_an_outage_media_go_on_even_if_no_key_frame_comes() {
     let mut bench = Bench::new();
     after_an_outage(&mut bench, 12_000);
@@ -342,6 +372,41 @@ fn after_an_outage_media_go_on_even_if_no_key_frame_comes() {
     }
     // 5 s after the last kept frame.
     assert_eq!(first, Some((19_560, true)));
+}
+
+#[test]
+fn audio_that_a_relay_sends_after_the_pictures_beside_it_keeps_their_clock() {
+    for burst in [4_000i64, 8_000, 20_000] {
+        let mut bench = Bench::new();
+        // The pictures are taken as far as they lead by 2.5 s, and the audio comes once all are.
+        let taken = |stamp: i64| (stamp - 2_500).max(0) as f64;
+        for stamp in (0..burst).step_by(40) {
+            bench.map(VIDEO, stamp, taken(stamp));
+        }
+        for stamp in (0..burst).step_by(20) {
+            let at = bench.map(AUDIO, stamp, taken(burst));
+            assert_eq!(at, stamp as f64, "{burst}");
+        }
+        for stamp in (burst..burst + 20_000).step_by(20) {
+            if stamp % 40 == 0 {
+                assert_eq!(bench.map(VIDEO, stamp, taken(stamp)), stamp as f64);
+            }
+            assert_eq!(bench.map(AUDIO, stamp, taken(stamp)), stamp as f64);
+        }
+        assert_eq!(bench.notices, []);
+    }
+}
+
+#[test]
+fn a_frame_that_leads_the_wall_clock_is_followed_by_no_silence() {
+    let mut bench = Bench::new();
+    for stamp in (0..2_000).step_by(40) {
+        bench.map(VIDEO, stamp, 0.0);
+    }
+    let newest = (900_000 + 1_960 * MS, bench.at(0.0));
+    let silence = |ms| bench.timeline.silence(newest, bench.at(ms));
+    assert_eq!(silence(1_960.0), Duration::ZERO);
+    assert_eq!(silence(2_960.0), Duration::from_secs(1));
 }
 
 /// The largest distance from the wall clock, and between the tracks, after the first hour of 30
