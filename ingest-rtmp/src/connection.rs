@@ -84,6 +84,9 @@ struct Connection<'a, S> {
     context: &'a Context,
     session: Session,
     input: BytesMut,
+    /// The result of the read after which nothing more can be read, while earlier data still wait
+    /// for the wall clock.
+    ended: Option<io::Result<usize>>,
     role: Role,
     pace: Pace,
     /// The channel that it published, or tried to publish, last.
@@ -114,6 +117,7 @@ pub(crate) async fn run<S>(
         context,
         session: Session::new(context.session.clone(), now()),
         input: BytesMut::new(),
+        ended: None,
         role: Role::Nobody,
         pace: Pace::new(context.write_limit),
         channel: None,
@@ -165,15 +169,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 // The name is free from here on.
                 self.leave(now);
             }
-            if let Some(cause) = self.flush(stop.as_mut()).await? {
+            // What the peer cannot receive any more does not end its media.
+            if self.ended.is_none()
+                && let Some(cause) = self.flush(stop.as_mut()).await?
+            {
                 return Ok(cause);
             }
             if self.session.is_closing() {
                 self.linger(stop).await;
                 return Ok(Cause::Refused);
             }
-            self.prepare_read();
             let resume_at = self.resume_at(now).map(|at| at.min(now + AHEAD_TICK));
+            if let Some(read) = self.ended.take_if(|_| resume_at.is_none()) {
+                return Ok(read.map(|_| Cause::Peer)?);
+            }
+            let reads = self.ended.is_none() && (resume_at.is_none() || self.reads_ahead(now));
+            if reads {
+                self.prepare_read();
+            }
             let deadline = self.deadline();
             arm(
                 timer.as_mut(),
@@ -185,7 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 // always has more data does not starve them, because the runtime's budget makes a
                 // read pending now and then.
                 biased;
-                read = self.socket.read_buf(&mut self.input), if resume_at.is_none() => Wake::Read(read),
+                read = self.socket.read_buf(&mut self.input), if reads => Wake::Read(read),
                 wake = self.role.wake() => wake,
                 () = &mut timer => Wake::Timer,
                 () = &mut retire, if !retiring => Wake::Retire,
@@ -194,10 +207,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             };
             now = self::now();
             match woken {
-                Wake::Read(read) => match read? {
-                    0 => return Ok(Cause::Peer),
-                    count => self.count(count, now),
-                },
+                Wake::Read(Ok(count)) if count > 0 => self.count(count, now),
+                Wake::Read(read) => self.end_input(read),
                 Wake::Timer => {
                     match resume_at {
                         Some(_) => self.excuse_silence(now),
@@ -247,10 +258,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     /// Counts read bytes; the peer is active.
-    fn count(&self, bytes: usize, now: Instant) {
+    fn count(&mut self, bytes: usize, now: Instant) {
         self.context.metrics.received.inc_by(bytes as u64);
-        if let Role::Publisher { hold, .. } = &self.role {
+        if let Role::Publisher { publisher, hold, .. } = &mut self.role {
             hold.touch(now);
+            publisher.note_received(bytes, now);
+        }
+    }
+
+    /// Whether a publisher that leads the wall clock is read all the same.
+    fn reads_ahead(&self, now: Instant) -> bool {
+        match &self.role {
+            Role::Publisher { publisher, .. } => publisher.reads_ahead(self.input.len(), now),
+            _ => false,
+        }
+    }
+
+    /// Nothing more can be read. The data that wait for the wall clock are published first.
+    fn end_input(&mut self, read: io::Result<usize>) {
+        self.ended = Some(read);
+        if let Role::Publisher { publisher, .. } = &mut self.role {
+            publisher.note_end();
         }
     }
 
@@ -296,10 +324,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 self.refuse(refusal)?;
             }
         }
-        if let Role::Publisher { publisher, .. } = &mut self.role
-            && let Some(words) = publisher.take_words()
-        {
-            self.session.advise(&words)?;
+        if let Role::Publisher { publisher, .. } = &mut self.role {
+            publisher.note_held(self.input.len(), now);
+            if let Some(words) = publisher.take_words() {
+                self.session.advise(&words)?;
+            }
         }
         Ok(())
     }
@@ -402,7 +431,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     /// Makes room for a read. The buffer is never split, so this moves at most an incomplete header
-    /// to its front.
+    /// to its front, or what is read ahead. After that, its memory is released.
     fn prepare_read(&mut self) {
         let room = if let Role::Publisher { .. } = self.role {
             READ_BYTES
@@ -412,7 +441,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         if self.input.is_empty() {
             self.input.clear();
         }
-        self.input.reserve(room.saturating_sub(self.input.len()).max(1));
+        let held = self.input.len();
+        match held < READ_BYTES {
+            true if self.input.capacity() > 4 * READ_BYTES => {
+                let mut input = BytesMut::with_capacity(READ_BYTES);
+                input.extend_from_slice(&self.input);
+                self.input = input;
+            }
+            true => self.input.reserve(room.saturating_sub(held).max(1)),
+            false => self.input.reserve(READ_BYTES),
+        }
     }
 }
 

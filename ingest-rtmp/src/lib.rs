@@ -19,6 +19,7 @@ pub mod amf0;
 mod amf3;
 mod audience;
 pub mod auth;
+mod burst;
 pub mod chunk;
 mod command;
 mod config;

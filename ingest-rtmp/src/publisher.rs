@@ -219,6 +219,31 @@ impl Publisher {
         self.timing.resume_at(now)
     }
 
+    /// Records `bytes` that were read. A burst that has ended is dropped.
+    pub(crate) fn note_received(&mut self, bytes: usize, now: Instant) {
+        if self.timing.burst.note_received(bytes, now)
+            && let State::Live(Live { producer, .. }) = &self.state
+        {
+            producer.drop_lead(now);
+            self.timing.note_burst(producer.broadcast().id());
+        }
+    }
+
+    /// Records that `held` of the bytes that were read wait for the wall clock.
+    pub(crate) fn note_held(&mut self, held: usize, now: Instant) {
+        self.timing.burst.note_held(held, now);
+    }
+
+    /// Whether more is to be read although `held` bytes wait for the wall clock.
+    pub(crate) fn reads_ahead(&self, held: usize, now: Instant) -> bool {
+        self.timing.burst.reads_ahead(held, now)
+    }
+
+    /// Records that nothing more can be read.
+    pub(crate) fn note_end(&mut self) {
+        self.timing.burst.settle();
+    }
+
     /// The publisher left at `now`, and may return.
     pub(crate) fn leave(mut self, now: Instant) {
         // It is leaving, so a refusal is irrelevant.

@@ -9,21 +9,26 @@ use media_core::{
 };
 use tracing::{info, warn};
 
-use crate::{advice::Advice, metrics::Metrics};
+use crate::{advice::Advice, burst::Burst, metrics::Metrics};
 
 /// Minimum time between two lines of a kind for a publisher.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// Duration of pacing after which a publisher gets advice, because its rate is too high and it is
 /// not a burst.
 const PACED: Duration = Duration::from_secs(60);
-/// Longest pause in pacing that counts as continuous.
-const PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause in pacing that counts as continuous. A publisher that could be read for longer is
+/// no faster than real time: a relay of HLS sends a segment at once, and then nothing until the wall
+/// clock has caught up.
+const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(crate) struct Timing {
     resume_at: Option<Instant>,
     /// Start and present end of the publisher's pacing without a long pause.
     paced: Option<(Instant, Instant)>,
+    pub(crate) burst: Burst,
+    /// Frames are dropped at present because of a burst.
+    drops_burst: bool,
     left_out: Limit,
     jumped: Limit,
     late: Limit,
@@ -65,8 +70,20 @@ impl Timing {
         (until.saturating_duration_since(since) >= PACED).then_some(Advice::Paced)
     }
 
-    /// Records a frame that was dropped because of an earlier outage.
+    /// Records that the publisher's lead is a burst: its next media are dropped.
+    pub(crate) fn note_burst(&mut self, broadcast: BroadcastId) {
+        self.drops_burst = true;
+        info!(
+            %broadcast,
+            "the publisher began with a burst, as relays do: its media are dropped up to those of the present"
+        );
+    }
+
+    /// Records a frame that was dropped because of an earlier outage, or a burst.
     pub(crate) fn note_left_out(&mut self, broadcast: BroadcastId, now: Instant) {
+        if self.drops_burst {
+            return;
+        }
         if let Some(frames) = self.left_out.count(now) {
             warn!(
                 %broadcast, frames,
@@ -100,6 +117,8 @@ impl Timing {
         metrics: &Metrics,
         now: Instant,
     ) {
+        self.drops_burst = false;
+        self.burst.note_frame(pushed.resume_at.is_some(), now);
         self.pace(pushed.resume_at, metrics, now);
         let Some((index, notice)) = pushed.notice else { return };
         metrics.correct_clock(notice);
@@ -144,10 +163,22 @@ mod tests {
         assert_eq!(timing.advice(), Some(Advice::Paced));
         let paced = metrics.paced.get();
         assert!((paced - 1_501.0 * 0.0004).abs() < 1e-6, "{paced}");
-        timing.pace(None, &metrics, ms(64_000));
+        timing.pace(None, &metrics, ms(60_900));
         assert_eq!(timing.advice(), Some(Advice::Paced));
-        timing.pace(None, &metrics, ms(66_000));
+        timing.pace(None, &metrics, ms(61_100));
         assert_eq!(timing.advice(), None);
+    }
+
+    #[test]
+    fn a_relay_that_sends_six_seconds_every_six_seconds_is_not_advised() {
+        let (start, metrics, mut timing) = (Instant::now(), Metrics::default(), Timing::default());
+        for second in 0..120u32 {
+            let now = start + Duration::from_secs(second.into());
+            // It is paced until its segment leads by 2.5 s.
+            let leads = second % 6 < 3;
+            timing.pace(leads.then(|| now + Duration::from_secs(1)), &metrics, now);
+            assert_eq!(timing.advice(), None, "{second}");
+        }
     }
 
     #[test]

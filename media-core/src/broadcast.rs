@@ -127,8 +127,9 @@ pub enum Refused {
     InGap,
     /// It would lead the wall clock by more than 5 s.
     TooFarAhead,
-    /// It waited behind an outage of the publisher, which would otherwise remain as latency. It is
-    /// dropped, with all frames up to a key frame.
+    /// It waited behind an outage of the publisher, or belongs to a burst at its start
+    /// ([`Producer::drop_lead`](crate::hub::Producer::drop_lead)), which would otherwise remain as
+    /// latency. It is dropped, with all frames up to a key frame.
     AfterOutage,
     /// The broadcast has ended.
     Ended,
@@ -479,6 +480,14 @@ impl Broadcast {
             self.changed.notify_waiters();
         }
         pushed
+    }
+
+    /// The publisher's lead is a burst. One that was replaced changes nothing.
+    pub(crate) fn drop_lead(&self, publisher: u64, now: Instant) {
+        let mut state = self.lock();
+        if state.publisher == publisher {
+            state.timeline.drop_lead(now);
+        }
     }
 
     pub(crate) fn configure(&self, publisher: u64, track: usize, config: &Config) -> Result<(), Error> {

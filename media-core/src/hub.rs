@@ -417,6 +417,12 @@ impl Producer {
         self.broadcast.push(self.publisher, track, unit)
     }
 
+    /// The publisher began with a burst of media, and sends in real time since then: its next media
+    /// are refused as [`Refused::AfterOutage`] until a key frame is near the wall clock.
+    pub fn drop_lead(&self, now: Instant) {
+        self.broadcast.drop_lead(self.publisher, now);
+    }
+
     /// Declares the configuration of the track's next frames. An equal one changes nothing; another
     /// one starts a segment with a discontinuity at the next key frame.
     ///

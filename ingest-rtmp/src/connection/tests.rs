@@ -371,6 +371,50 @@ async fn a_publisher_faster_than_real_time_waits_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_file_that_ends_while_it_is_read_ahead_is_published_whole() {
+    let bench = Bench::new(|_| ());
+    let mut peer = bench.live("demo").await;
+    let (begun, broadcast) = (now(), bench.broadcast("demo").unwrap());
+    for n in 1..500 {
+        let picture = if n % 50 == 0 { IDR } else { SLICE };
+        peer.client.video(n * 40, video_frame(picture));
+        peer.client.audio(n * 40, audio_frame());
+    }
+    peer.flush().await;
+    std::mem::drop(peer);
+    while closed(&bench, Cause::Peer) == 0 {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let tracks = broadcast.tracks();
+    assert_eq!((tracks[0].frames, tracks[1].frames), (500, 500));
+    assert!(now() - begun >= Duration::from_secs(17));
+}
+
+/// The newest capture time that is published after 50 s, in milliseconds.
+async fn newest_after(sent: impl Fn(u32) -> u32) -> (Bench, u32) {
+    let (bench, placed) = placed_after(sent).await;
+    let newest = placed.iter().map(|(_, captured, _)| *captured).max();
+    (bench, newest.unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_burst_of_a_relay_does_not_stay_as_latency_and_a_fast_file_loses_nothing() {
+    for burst in [3_000, 10_000, 20_000] {
+        let (bench, newest) = newest_after(|ms| ms + burst).await;
+        assert!(newest + 100 >= 49_980 + burst, "{burst}: {newest}");
+        let metrics = &bench.context.metrics;
+        assert!(metrics.dropped(crate::metrics::Drop::AfterOutage) > 0);
+        assert_eq!((metrics.corrected("jumped"), metrics.corrected("late")), (0, 0));
+        // It is not paced for long.
+        assert!(metrics.paced.get() < 4.0, "{}", metrics.paced.get());
+    }
+    // Three times as fast as real time.
+    let (bench, newest) = newest_after(|ms| ms * 3).await;
+    assert!((52_000..53_000).contains(&newest), "{newest}");
+    assert_eq!(bench.context.metrics.dropped(crate::metrics::Drop::AfterOutage), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn timestamps_that_leap_are_placed_anew_and_not_waited_for() {
     let bench = Bench::new(|_| ());
     let mut peer = bench.live("demo").await;
