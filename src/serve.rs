@@ -42,9 +42,10 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Time for notices to publishers and RTMP players; the stop does not wait longer for a peer that
 /// does not read.
 const TELL: Duration = Duration::from_secs(1);
-/// After the broadcasts have ended: the least and the most time for players to read that they have.
+/// Least and most time after the end of the broadcasts for players to fetch the end of their
+/// playlists.
 const LINGER: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(7);
-/// What is left of it after a player has read its playlist again: for the last media.
+/// Part of it that remains after a player has read its playlist again, for the last media.
 const LAST_MEDIA: Duration = Duration::from_millis(500);
 
 /// The arguments of `serve`.
@@ -240,8 +241,9 @@ impl Daemon {
     }
 }
 
-/// How long players need to read the end of what was `live`: those that do not block read a playlist again after its target
-/// duration (RFC 8216bis 6.3.4), a manifest after minimumUpdatePeriod, which is less.
+/// The time that players need to read the end of the `live` broadcasts. Players that do not use
+/// blocking requests reload a playlist after its target duration (RFC 8216bis 6.3.4), and a
+/// manifest after minimumUpdatePeriod, which is shorter.
 fn linger(live: &[Arc<Live>]) -> Duration {
     let presentations = live.iter().filter_map(|live| live.current());
     let longest = presentations.map(|presentation| presentation.target_duration_s).max();
@@ -251,7 +253,7 @@ fn linger(live: &[Arc<Live>]) -> Duration {
     })
 }
 
-/// Lets the clock act on the hub until `stop`.
+/// Advances the hub's clock until `stop`.
 async fn tick(hub: Hub, pulse: Pulse, stop: CancellationToken) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,5 +1,5 @@
-//! The publisher goes away: numbers go on, the hole is declared, players go on; after `reconnect_s` the broadcast ends, after the
-//! window's length its address is not found.
+//! The publisher leaves: numbers continue, the gap is declared, and players continue. After
+//! `reconnect_s` the broadcast ends; after the length of the window its address is not found.
 
 mod support;
 
@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const VIDEO: &str = "/live/away/v0.m3u8";
 const AUDIO: &str = "/live/away/a0.m3u8";
 
-/// The broadcasts whose media a playlist names: the directory above the track's.
+/// The broadcasts whose media a playlist lists: the directory above the track's.
 fn broadcasts(media: &Media) -> BTreeSet<String> {
     let broadcast = |uri: &str| {
         let steps: Vec<&str> = uri.split('/').collect();
@@ -46,7 +46,8 @@ fn missing(seen: &Followed) -> f64 {
         .sum()
 }
 
-/// The publisher goes on for 8 s, dies by SIGKILL, and is back after 5 s, as another process.
+/// The publisher continues for 8 s, is killed with SIGKILL, and returns after 5 s as another
+/// process.
 fn kill_and_bring_back(publisher: &mut Process, daemon: &Daemon) {
     thread::sleep(Duration::from_secs(8));
     publisher.kill();
@@ -59,7 +60,7 @@ fn assert_publishes(publisher: &mut Process) {
     assert!(publisher.is_running(), "the publisher ended:\n{}", publisher.stderr());
 }
 
-/// Follows both tracks until each lists three whole segments after a hole.
+/// Follows both tracks until each lists three complete segments after a gap.
 fn follow_past_a_hole(daemon: &Daemon) -> [Followed; 2] {
     let past = |media: &Media| {
         let hole = media.segments.iter().rposition(|segment| segment.gap);
@@ -105,7 +106,8 @@ fn a_publisher_killed_and_back_after_5_s_continues_the_broadcast_and_the_hole_is
     );
 }
 
-/// Waits until a player finds what it needs. Shaka looks for captions in a broadcast's first segments; see tests/playback.rs.
+/// Waits until a player finds the segments that it needs. Shaka looks for captions in a broadcast's
+/// first segments; see tests/playback.rs.
 #[track_caller]
 fn wait_until_it_can_play(daemon: &Daemon, player: &str) {
     daemon.wait_until_live("away");
@@ -114,7 +116,7 @@ fn wait_until_it_can_play(daemon: &Daemon, player: &str) {
     }
 }
 
-/// Plays for 8 s, across a hole of 5 s, and on; a player may wait in the hole, but goes on.
+/// Plays for 8 s, across a gap of 5 s, and on. A player may wait in the gap, but must continue.
 #[track_caller]
 fn plays_across_a_hole(player: &str, name: &str) -> Report {
     let browser = Browser::take();
@@ -158,7 +160,8 @@ fn shaka_goes_on_in_hls_when_the_publisher_is_back_after_5_s() {
     plays_across_a_hole("shaka", "master.m3u8");
 }
 
-/// Opens a player 3 s into a hole of 6 s. What was there before the hole may be shown, and what comes after it is.
+/// Opens a player 3 s into a gap of 6 s. It may show media from before the gap, and must show media
+/// after it.
 #[track_caller]
 fn starts_in_a_hole(player: &str, name: &str) {
     let browser = Browser::take();
@@ -211,7 +214,7 @@ fn a_publisher_away_for_15_s_ends_the_broadcast_and_begins_another() {
     let ended = follow::read(daemon.http, VIDEO);
     assert!(ended.ended, "EXT-X-ENDLIST after reconnect_s (10)");
     assert_eq!(broadcasts(&ended), broadcasts(&before));
-    // What a player of the ended broadcast still has to fetch stays.
+    // The media that a player of the ended broadcast still fetches remain.
     let ended = follow::follow(daemon.http, VIDEO, LIMIT, |_| true);
     assert!(ended.segments.len() >= 3);
 
@@ -235,9 +238,9 @@ fn a_publisher_away_for_15_s_ends_the_broadcast_and_begins_another() {
 /// How a broadcast ends while it is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// The publisher goes and does not come back.
+    /// The publisher leaves and does not return.
     Left,
-    /// An administrator ends it.
+    /// An administrator deletes it.
     Deleted,
     /// The daemon is stopped.
     Stopped,
@@ -245,11 +248,13 @@ enum End {
 
 const TOKEN: &str = "a-token-0123456789";
 
-/// Plays until the broadcast has ended: the player says that it has, and nothing that it asked for was refused.
+/// Plays until the broadcast has ended: the player reports the end, and none of its requests was
+/// refused.
 #[track_caller]
 fn plays_to_the_end(player: &str, name: &str, end: End) {
     let browser = Browser::take();
-    // A window for all that can be published: positions count from the first segment, whenever the player starts.
+    // The window holds all media that can be published: positions count from the first segment,
+    // whenever the player starts.
     let daemon = Daemon::start(&Settings {
         window_s: 120,
         reconnect_s: 3,
@@ -281,7 +286,7 @@ fn plays_to_the_end(player: &str, name: &str, end: End) {
     }
     assert_eq!(report.0["ended"], true, "{:#}", report.0);
     assert_eq!(report.fatal(), Vec::<String>::new());
-    // MEDIA_ERR: dash.js says so of a segment that is not there.
+    // MEDIA_ERR: dash.js reports a missing segment.
     let errors = report.errors();
     assert!(errors.iter().all(|error| !error.starts_with("27:")), "{errors:?}");
     for requests in ["/requests/refused", "/requests/failed"] {
@@ -370,7 +375,7 @@ fn an_ended_broadcast_is_kept_for_the_window_and_then_not_found() {
     wait_for("end of the playlist", LIMIT, || {
         follow::read(daemon.http, VIDEO).ended.then_some(())
     });
-    // It is kept: players that are behind still read it.
+    // It is kept, because players that are behind still read it.
     thread::sleep(Duration::from_secs(3));
     assert_eq!(daemon.get("/live/away/master.m3u8").status, 200);
     wait_for("404", LIMIT, || (daemon.get(VIDEO).status == 404).then_some(()));
@@ -400,7 +405,7 @@ fn a_connection_reset_and_a_return_within_a_second_continue_the_broadcast() {
                 media.ended || media.segments.len() >= 7
             })
         });
-        // Unread answers in its buffer make the kernel end the first connection with a reset.
+        // Unread responses in its buffer make the kernel end the first connection with a reset.
         push(7).shutdown(Shutdown::Both);
         thread::sleep(Duration::from_millis(500));
         let _second = push(12);

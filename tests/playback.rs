@@ -1,5 +1,5 @@
-//! What viewers see: real players in headless Chromium play 20 s without a stall after start-up, with a changing picture and
-//! without an error of any kind.
+//! Playback as viewers see it: real players in headless Chromium play 20 s without a stall after
+//! start-up, with a changing picture and without any error.
 
 mod support;
 
@@ -14,14 +14,16 @@ use support::{
 
 const SECONDS: u32 = 20;
 
-/// Shaka, looking for captions, asks for the open segment as if it were complete while fewer are; Chromium's own player gives up
-/// when it has read all there is before it has started. Both do so with any server.
+/// Number of complete segments before a player starts. With fewer, Shaka, which looks for captions,
+/// requests the open segment as if it were complete, and Chromium's own player gives up when it has
+/// read all media before it has started. Both do so with any server.
 const SETTLED: usize = 6;
 
-/// What `manifest.mpd` suggests as a delay with segments of 2 s.
+/// suggestedPresentationDelay of `manifest.mpd` with segments of 2 s.
 const SUGGESTED_DELAY_S: f64 = 4.0;
 
-/// Publishes, plays `path` once so many segments are complete, and asserts that a viewer has nothing to complain of.
+/// Publishes, plays `path` once enough segments are complete, and asserts that the playback has no
+/// fault.
 #[track_caller]
 fn plays(player: &str, path: &str, segments: usize) -> Report {
     plays_with(player, path, segments, &[])

@@ -196,7 +196,7 @@ fn the_dearest_rung_of_a_worker_that_falls_behind_is_given_up_and_tried_again() 
         ladder: RUNGS.replace("shedding = false", "shedding = true"),
         ..stage::lasting()
     });
-    const SHED: &str = "encoders are behind, a rendition is given up for now";
+    const SHED: &str = "rendition shed: encoders are behind";
     let sent = tags(PLAIN, 60);
     let renditions = harmed(&stage, sent.clone(), || {
         thread::sleep(Duration::from_secs(4));
@@ -213,7 +213,7 @@ fn the_dearest_rung_of_a_worker_that_falls_behind_is_given_up_and_tried_again() 
         wait_for("rung to be tried again", Duration::from_secs(60), || {
             (stage.state("harmed", "v240") == "made").then_some(())
         });
-        assert_eq!(stage.said_of("v240", "a rendition is tried again"), 1);
+        assert_eq!(stage.said_of("v240", "rendition restored"), 1);
         wait_for("media of the rung", Duration::from_secs(20), || {
             let media = follow::read(stage.http, "/live/harmed/v240.m3u8");
             edge(&media).is_some_and(|(.., gap)| !gap).then_some(())

@@ -1,4 +1,5 @@
-//! The publisher goes and comes back: the renditions go with the source, have a gap where it has one, and keep their names and sizes.
+//! The publisher leaves and returns: the renditions follow the source, have a gap where it has one,
+//! and keep their names and sizes.
 
 use crate::{
     stage::{self, Rendition, Stage, VIDEO},
@@ -15,7 +16,8 @@ use std::{thread, time::Duration};
 const LIMIT: Duration = Duration::from_secs(120);
 const MASTER: &str = "/live/back/master.m3u8";
 
-/// Pushes 9 s of one source, and 5 s later 10 s of another; the renditions from the first to the last.
+/// Pushes 9 s of one source, and 5 s later 10 s of another. Returns the renditions from the first
+/// to the last.
 fn back_with(stage: &Stage, first: Recipe, second: Recipe) -> Vec<Rendition> {
     let tags = |recipe: Recipe, seconds| push::first(&rtmp::tags(&recipe.flv()), seconds);
     let (first, second) = (tags(first, 9), tags(second, 10));
@@ -36,7 +38,8 @@ fn stage() -> Stage {
     })
 }
 
-/// Asserts that there is media of all, a hole in all, and media of all again; the number of the segment after the hole.
+/// Asserts that all have media, then all a gap, and then all media again. Returns the number of the
+/// segment after the gap.
 #[track_caller]
 fn assert_hole(renditions: &[Rendition]) -> u64 {
     stage::assert_in_step(renditions);
@@ -45,7 +48,7 @@ fn assert_hole(renditions: &[Rendition]) -> u64 {
     };
     let whole: Vec<bool> = original.segments.values().map(|cut| cut.span.is_some()).collect();
     let runs: Vec<bool> = whole.chunk_by(|a, b| a == b).map(|run| run[0]).collect();
-    // After the last media the broadcast waits for a return, which is listed as a gap, too.
+    // After the last media the broadcast waits for a return, which is also listed as a gap.
     assert!(runs.starts_with(&[true, false, true]), "{whole:?}");
     for rung in rungs {
         assert_eq!(
@@ -127,7 +130,7 @@ fn a_publisher_back_with_another_size_is_a_discontinuity_at_one_number_and_rungs
     assert_eq!(uris, VIDEO.map(|name| format!("/live/back/{name}.m3u8")));
 }
 
-/// Whole segments of a rendition from its newest discontinuity on, or from its start.
+/// Complete segments of a rendition from its newest discontinuity on, or from its start.
 fn whole_since_the_change(stage: &Stage, rendition: &str) -> usize {
     let response = stage.get(&format!("/live/back/{rendition}.m3u8"));
     if response.status != 200 {

@@ -9,15 +9,17 @@ export function faultsOf(report, seconds, stallMs = 0) {
   if (stalls.total_ms > stallMs) faults.push(`${stalls.count} stalls after start-up, ${Math.round(stalls.total_ms)} ms in all`);
   for (const { from, to } of jumps) faults.push(`jumped from ${from.toFixed(3)} s to ${to.toFixed(3)} s`);
   if (played < leastPlayed(seconds, stallMs)) faults.push(`played ${played.toFixed(1)} s of ${seconds} s`);
-  // Players in catch-up mode play up to 5 % faster or slower. Shaka sets the rate to 0 while it stands still.
+  // Players that catch up play up to 5 % faster or slower. Shaka sets the rate to 0 in a stall.
   for (const { at_s: at, rate } of report.states) if (rate > 0 && rate < 0.9) faults.push(`played at a rate of ${rate}, ${at} s in`);
-  // Five pictures a second are sampled, fewer on a busy machine; half of them must differ from all others.
+  // Five pictures a second are sampled, fewer on a busy machine; half of them must differ from all
+  // others.
   if (pictures.sampled === 0 || pictures.distinct < pictures.sampled / 2) faults.push(`${pictures.distinct} distinct pictures of ${pictures.sampled}`);
   for (const { from, to, at_s: at } of numbers?.back ?? []) faults.push(`picture ${to} after ${from}, ${at.toFixed(1)} s in`);
   return faults;
 }
 
-// Seconds of media that a clean playback of `seconds` plays at least: catch-up mode, and half a second for timers.
+// The least seconds of media that a clean playback of `seconds` plays: players may catch up, and half
+// a second is for timers.
 export function leastPlayed(seconds, stallMs) {
   return (seconds - stallMs / 1000) * 0.9 - 0.5;
 }

@@ -1,23 +1,36 @@
 // Plays one address in headless Chromium and prints what a viewer would have seen, as one JSON
 // object on stdout.
 //
-//   node play.mjs --player hls|dash|shaka|native|page --url URL [--seconds 20] [--out DIR] [--latency | --numbers FPS]
-//                 [--throttle 0:0,8:300,20:0] [--level 2:144,15:auto] [--stall MS] [--wait SECONDS] [--certificate PEM [--http3]]
-//                 [--until playing,ended,playing] [--delay SECONDS]
+//     node play.mjs --player hls|dash|shaka|native|page --url URL [--seconds 20] [--out DIR]
+//                   [--latency | --numbers FPS] [--throttle 0:0,8:300,20:0] [--level 2:144,15:auto]
+//                   [--stall MS] [--wait SECONDS] [--certificate PEM [--http3]]
+//                   [--until playing,ended,playing] [--delay SECONDS]
 //
-// `hls`, `dash` and `shaka` are the players of the packages of those names; `native` is Chromium's own HLS player; `page` opens
-// URL itself and watches the video element it finds. All but `page` run in a page from an origin of its own, as players do.
-// --latency reads the encoder's clock from the strip at the top of the picture (clock.mjs publishes such pictures), --numbers the
-// number of each picture (see page/strip.js). --throttle limits the network from those seconds after start-up on, in kilobits a
-// second (0: no limit); --level holds the player to the rendition of a height, or to none (auto). --stall is how long the viewer
-// puts up with standing still. --wait is between `ready`, when that page is there, and opening URL.
-// --certificate is the one certificate that a browser takes of a server that nobody vouches for: its key is pinned. --http3 has the browser
-// go to URL's host over QUIC at once; without it QUIC is off. `protocols` in the report says what each request came by, in the browser's words.
-// --delay has Shaka begin so long before the live edge of a DASH manifest, in place of suggestedPresentationDelay.
-// --until ends it two seconds after a page of ours has said these states in this order, or after --seconds.
-// What happens while it plays is told on stderr, a JSON object a line: `ready`; `started`; `shown` with a height, when pictures of another
-// height are shown; `page` with a state, when a page of ours says another.
-// Exit status: 0 when playback was clean, 1 when `faults` is not empty, 2 when nothing could be tried.
+// `hls`, `dash` and `shaka` are the players of the packages of those names; `native` is Chromium's
+// own HLS player; `page` opens URL itself and observes its video element. All but `page` run in a
+// page from another origin, as players do.
+//
+// - `--latency` reads the encoder's clock from the strip at the top of the picture (clock.mjs
+//   publishes such pictures); `--numbers` reads the number of each picture (see page/strip.js).
+// - `--throttle` limits the network, from the given seconds after start-up on, in kilobits a second
+//   (0: no limit).
+// - `--level` holds the player to the rendition of a height, or to none (auto).
+// - `--stall` is the time in all for which the player may stand still without a fault.
+// - `--wait` is the time between `ready`, when the player's page is loaded, and opening URL.
+// - `--certificate` is the one certificate that the browser accepts without an authority: its key
+//   is pinned. `--http3` makes the browser use QUIC for URL's host at once; without it QUIC is off.
+//   `protocols` in the report holds the protocol of each request, with the browser's names.
+// - `--delay` makes Shaka begin this many seconds before the live edge of a DASH manifest, instead of
+//   suggestedPresentationDelay.
+// - `--until` stops two seconds after the watch page has shown these states in this order, or after
+//   `--seconds`.
+//
+// Events during playback are printed on stderr, one JSON object a line: `ready`; `started`; `shown`
+// with a height, when pictures of another height appear; `page` with a state, when the watch page
+// shows another.
+//
+// Exit status: 0 when playback was clean, 1 when `faults` is not empty, 2 when playback could not
+// be tried.
 
 import { createHash, X509Certificate } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
@@ -147,7 +160,8 @@ async function play() {
         { at_s: seconds / 2, act: () => screenshot(page, 'middle', screenshots) },
         { at_s: seconds, act: () => {} },
       ]);
-      // The media clock of a busy machine runs slow without a stall. Such a machine plays as much, only for longer.
+      // On a busy machine the media clock runs slow without a stall. Playback then lasts longer,
+      // for the same media.
       await page
         .waitForFunction((least) => window.probe.played() >= least, leastPlayed(seconds, stallMs), { timeout: seconds * 1000 })
         .catch(() => {});

@@ -6,7 +6,7 @@ import { createServer, connect } from 'node:net';
 
 const PACKET_BYTES = 1400;
 const TICK_MS = 5;
-// The link saves up no more than this while it is idle, or one packet at low rates.
+// Limit of the burst after the link was idle: this time at its rate, or one packet at low rates.
 const BURST_MS = 2 * TICK_MS;
 
 export class Throttle {
@@ -80,7 +80,8 @@ export class Throttle {
     const bytesPerMs = this.#kbps / 8;
     this.#credit += (now - this.#last) * bytesPerMs;
     this.#last = now;
-    // A link with bytes to carry has carried them all the time, also when a busy machine runs this timer late.
+    // A link with bytes to carry has used its rate all the time, also when a busy machine runs this
+    // timer late.
     if (this.#waiting.size === 0) this.#credit = Math.min(this.#credit, Math.max(PACKET_BYTES, BURST_MS * bytesPerMs));
     while (this.#waiting.size > 0 && (free || this.#credit >= PACKET_BYTES)) {
       const [client, { bytes, origin }] = this.#waiting.entries().next().value;

@@ -1,41 +1,45 @@
-//! Which renditions a source gets, and what each costs. Pure: a source's configuration and the configured rungs in, sizes out.
+//! Plans the renditions of a source and their costs. Pure: a source's configuration and the
+//! configured rungs in, sizes out.
 //!
-//! A rung's height counts the lines of a landscape picture; of a portrait picture it is the width, so that 720 is as many samples
-//! either way. Renditions have square samples and even sides.
+//! The height of a rung counts the lines of a landscape picture; for a portrait picture it is the
+//! width, so that 720 has the same number of samples in both cases. Renditions have square samples
+//! and even sides.
 
 use media_core::{TrackName, codec::avc};
 
 use crate::protocol::VideoRendition;
 
-/// Frames a second above which all rungs but the top one leave out every second picture.
+/// Frame rate above which all rungs but the top one drop every second picture.
 const FULL_RATE: f64 = 31.0;
-/// What a source is taken for that does not say its frame rate.
+/// Frame rate assumed for a source that does not declare one.
 const USUAL_RATE: f64 = 30.0;
-/// Decoding, converting and scaling a macroblock of the source, in macroblocks encoded.
+/// Cost of decoding, converting and scaling a macroblock of the source, as a fraction of encoding
+/// one.
 pub(crate) const DECODING: f64 = 0.3;
 
-/// A rung as it is configured.
+/// A configured rung.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rung {
     /// Lines of a landscape picture; even.
     pub height: u32,
-    /// Thousand bits a second.
+    /// Bit rate in kbit/s.
     pub video_kbps: u32,
 }
 
-/// A rendition that a source is to get.
+/// A planned rendition of a source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Planned {
-    /// Its track: `v720` for a rung of 720 lines.
+    /// The name of its track: `v720` for a rung of 720 lines.
     pub name: TrackName,
-    /// As the worker is told.
+    /// The settings for the worker.
     pub video: VideoRendition,
-    /// Macroblocks a second to encode.
+    /// Cost in macroblocks encoded a second.
     pub cost: f64,
 }
 
-/// What a source gets of `rungs`: those below its height, dearest first. `stand_in`: it also gets one of its own size, with this bit rate,
-/// because its own segments do not all start with a key frame.
+/// The renditions of a source: those of `rungs` below its height, most expensive first. `stand_in`:
+/// it also gets one of its own size with this bit rate, because not all of its own segments start
+/// with a key frame.
 pub fn renditions(source: &avc::Config, rungs: &[Rung], stand_in: Option<u32>) -> Vec<Planned> {
     let lines = lines(source);
     let mut rungs: Vec<_> = rungs.iter().copied().filter(|rung| rung.height < lines).collect();
@@ -48,7 +52,7 @@ pub fn renditions(source: &avc::Config, rungs: &[Rung], stand_in: Option<u32>) -
     rungs.sort_by_key(|rung| std::cmp::Reverse(rung.height));
     rungs.dedup_by_key(|rung| rung.height);
     let planned = |(index, rung): (usize, &Rung)| {
-        // "v" and digits are a track's name.
+        // "v" followed by digits is a valid track name.
         let name = format!("v{}", rung.height).parse().ok()?;
         let (video, cost) = rendition(source, *rung, index == 0);
         Some(Planned { name, video, cost })
@@ -56,9 +60,9 @@ pub fn renditions(source: &avc::Config, rungs: &[Rung], stand_in: Option<u32>) -
     rungs.iter().enumerate().filter_map(planned).collect()
 }
 
-/// The same rendition of a source that has changed its size or frame rate, and what it costs now: as large as it was
-/// planned, where the source is, with the frame rate and the level that a rendition of the new source has. `top`: it is the
-/// dearest of its source.
+/// The same rendition after the size or frame rate of its source has changed, with its new cost. It
+/// keeps its planned size as far as the source is large enough, and gets the frame rate and level
+/// that fit the new source. `top`: it is the most expensive rendition of its source.
 pub fn renew(video: &VideoRendition, source: &avc::Config, top: bool) -> (VideoRendition, f64) {
     let rung = Rung {
         height: video.width.min(video.height).min(lines(source)),
@@ -69,7 +73,7 @@ pub fn renew(video: &VideoRendition, source: &avc::Config, top: bool) -> (VideoR
     (VideoRendition { bitrate_bps, ..renewed }, cost)
 }
 
-/// A rung of a source, and what it costs.
+/// A rung of a source, and its cost.
 fn rendition(source: &avc::Config, rung: Rung, top: bool) -> (VideoRendition, f64) {
     let (width, height) = size(source, rung.height);
     let halve_rate = !top && rate(source) > FULL_RATE;
@@ -85,19 +89,19 @@ fn rendition(source: &avc::Config, rung: Rung, top: bool) -> (VideoRendition, f6
     (video, macroblocks(width, height) * fps)
 }
 
-/// Macroblocks a second, as if encoded, that decoding the source costs.
+/// Cost of decoding the source, in macroblocks encoded a second.
 pub fn decoding(source: &avc::Config) -> f64 {
     macroblocks(source.width, source.height) * rate(source) * DECODING
 }
 
-/// Frames a second of a source, as far as it says.
+/// The frame rate of a source, as far as it declares one.
 pub fn rate(source: &avc::Config) -> f64 {
     source.frame_rate.unwrap_or(USUAL_RATE)
 }
 
-/// Bits a second that usually do for a picture of the source's size.
+/// The usual bit rate, in bits a second, for a picture of the source's size.
 pub fn usual_bitrate(source: &avc::Config) -> u32 {
-    /// Of a macroblock: 2.8 Mbit/s for 720p at 30 frames a second.
+    /// For a macroblock: 2.8 Mbit/s for 720p at 30 frames a second.
     const BITS: f64 = 26.0;
     #[expect(
         clippy::cast_possible_truncation,
@@ -108,18 +112,19 @@ pub fn usual_bitrate(source: &avc::Config) -> u32 {
     bps
 }
 
-/// The size of a picture of the source with `height` lines at the most, or columns if it is portrait: for posters.
+/// The size of a picture of the source with at most `height` lines, or columns if it is portrait:
+/// for posters.
 pub fn picture_size(source: &avc::Config, height: u32) -> (u32, u32) {
     size(source, height.min(lines(source)))
 }
 
-/// The shorter side of the picture as it is shown.
+/// The shorter side of the displayed picture.
 fn lines(source: &avc::Config) -> u32 {
     let (width, height) = shown(source);
     even(width.min(height))
 }
 
-/// The picture as it is shown, in square samples.
+/// The size of the displayed picture in square samples.
 fn shown(source: &avc::Config) -> (f64, f64) {
     let (w, h) = source.sample_aspect;
     let aspect = f64::from(w.max(1)) / f64::from(h.max(1));
@@ -137,7 +142,7 @@ fn size(source: &avc::Config, lines: u32) -> (u32, u32) {
     }
 }
 
-/// The even number nearest to a side, from 16 to what H.264 can carry.
+/// The even number nearest to a side, from 16 to the maximum of H.264.
 fn even(side: f64) -> u32 {
     #[expect(
         clippy::cast_possible_truncation,
@@ -152,8 +157,9 @@ fn macroblocks(width: u32, height: u32) -> f64 {
     f64::from(width.div_ceil(16)) * f64::from(height.div_ceil(16))
 }
 
-/// The lowest level from 2.1 on that has room (ISO/IEC 14496-10 table A-1): ten times the level, macroblocks a picture, macroblocks a
-/// second, and kbit/s in high profile.
+/// The lowest level from 2.1 on that suffices (ISO/IEC 14496-10 table A-1), times ten. The table
+/// has ten times the level, macroblocks a picture, macroblocks a second, and kbit/s in High
+/// profile.
 fn level(width: u32, height: u32, fps: f64, kbps: u32) -> u8 {
     const LEVELS: [(u8, f64, f64, u32); 10] = [
         (21, 792.0, 19_800.0, 5_000),
@@ -168,7 +174,7 @@ fn level(width: u32, height: u32, fps: f64, kbps: u32) -> u8 {
         (52, 36_864.0, 2_073_600.0, 300_000),
     ];
     let picture = macroblocks(width, height);
-    // Stamps jitter, and a stated rate is not always kept.
+    // Timestamps jitter, and a declared rate is not always kept.
     let second = picture * (fps - 0.01).ceil();
     LEVELS
         .iter()
@@ -209,7 +215,7 @@ mod tests {
         }
     }
 
-    /// Name, size, level, and whether the rate is halved, of each.
+    /// Name, size, level, and whether the rate is halved, of each rendition.
     fn planned(source: &avc::Config) -> Vec<String> {
         let text = |planned: &Planned| {
             let video = &planned.video;
@@ -257,12 +263,12 @@ mod tests {
 
     #[test]
     fn anamorphic_pictures_become_as_wide_as_they_are_shown() {
-        // PAL, 16:9 by samples of 64:45.
+        // PAL, 16:9 with samples of 64:45.
         assert_eq!(
             planned(&source(720, 576, (64, 45), 25.0)),
             ["v480 854x480 30", "v360 640x360 30"]
         );
-        // 1440x1080 shown as 16:9.
+        // 1440x1080 displayed as 16:9.
         assert_eq!(planned(&source(1440, 1080, (4, 3), 25.0))[0], "v720 1280x720 31");
     }
 

@@ -7,7 +7,8 @@
 
 /// Maximum number of frames that a decoder reorders (ITU-T H.264 A.3.1, `max_dec_frame_buffering`).
 const MAX_DEPTH: usize = 16;
-/// The depth is what so many frames have needed: a timestamp that went back once is forgotten after them.
+/// The depth is what so many frames have needed: a timestamp that went back once is forgotten after
+/// them.
 const REMEMBERED: u8 = 64;
 
 #[derive(Debug, Clone, Default)]

@@ -156,7 +156,7 @@
     /// Seconds of media played since start-up.
     played: () => played,
 
-    /// Whether the page has said these states, in this order, whatever it said in between.
+    /// Whether the page has shown these states, in this order, whatever others between them.
     passed(states) {
       let next = 0;
       for (const { state } of pageStates) if (state === states[next]) next++;

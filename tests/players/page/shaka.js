@@ -10,8 +10,8 @@ window.start = async (url, options) => {
   shaka.polyfill.installAll();
   const player = new shaka.Player();
   player.addEventListener('error', ({ detail }) => {
-    // It stops for good where the newest media that are listed are a gap, also while the publisher is away for a moment,
-    // unless it is told to try again.
+    // It stops with a fatal error if the newest listed media are a gap, also while the publisher is
+    // away for a moment, unless the page makes it retry.
     const { SEGMENT_MISSING } = shaka.util.Error.Code;
     if (detail.code !== SEGMENT_MISSING || !player.retryStreaming(RETRY_S)) keep(detail);
   });

@@ -1,4 +1,5 @@
-//! The ladder of one broadcast from its announcement to its end: one worker after the other, started again with growing delays.
+//! The ladder of one broadcast from its announcement to its end: it runs one worker at a time, and
+//! restarts it with growing delays.
 
 use std::{
     sync::Arc,
@@ -22,18 +23,18 @@ use super::{
 };
 use crate::plan::{self, Planned, Rung};
 
-/// A worker that ran this long was well: the next one starts at once.
+/// A worker that ran this long counts as healthy: the next one starts at once.
 const WELL_AFTER: Duration = Duration::from_secs(5);
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
-/// The least time from one worker's start to the next one's, where neither has failed.
+/// Minimum time between the starts of two workers if neither has failed.
 const LEAST_LIFE: Duration = Duration::from_secs(1);
-/// How soon the end of a broadcast is seen while nothing is done.
+/// Interval at which the end of a broadcast is checked while no worker runs.
 const LOOK: Duration = Duration::from_millis(250);
-/// How often a broadcast for which no rung fits is looked at again.
+/// Interval at which a broadcast is planned again while no rung fits.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// The source as it is at present.
+/// The current state of the source.
 struct Source {
     video: (usize, avc::Config),
     audio: Option<(usize, aac::Config)>,
@@ -56,7 +57,7 @@ impl Source {
     fn change(&mut self, track: usize, config: &Config) {
         match config {
             Config::Avc(avc) if track == self.video.0 => self.video.1 = avc.clone(),
-            // One that was not there before has come late.
+            // An audio track that was not there before was added late.
             Config::Aac(aac) if self.audio.as_ref().is_none_or(|audio| audio.0 == track) => {
                 self.audio = Some((track, aac.clone()));
             }
@@ -65,7 +66,7 @@ impl Source {
         }
     }
 
-    /// The next key frame of the video. `None`: it is over.
+    /// The next key frame of the video. `None`: the broadcast is over.
     async fn next_key(&mut self, consumer: &mut Consumer) -> Option<Frame> {
         loop {
             match consumer.next().await? {
@@ -102,11 +103,11 @@ async fn climb(
         let (width, height) = (source.video.1.width, source.video.1.height);
         info!(
             width,
-            height, "no rung is below the source, which is passed through alone"
+            height, "no rung is below the source: only the source is published"
         );
     }
     while planned.is_empty() {
-        // It may grow, or need one of its own size yet.
+        // The source may become larger, or may later need a rendition of its own size.
         if !pause(ASK_AGAIN, broadcast, stop).await {
             return;
         }
@@ -141,7 +142,7 @@ async fn climb(
                 continue;
             }
             announce(shared, broadcast, &rungs);
-            // It appears late, at a mark that comes.
+            // The rendition appears late, at a future mark.
             resume_after = Some(broadcast.media_time(Instant::now()));
             (consumer, source) = match again(broadcast) {
                 Some(again) => again,
@@ -161,7 +162,8 @@ async fn climb(
                 continue;
             }
         }
-        // A source that has gaps or changes all the time is not worth a process each time. The hub holds what comes meanwhile.
+        // A source that often has gaps or changes must not cost a process each time. Meanwhile the
+        // hub holds its frames.
         let rest = started.map_or(Duration::ZERO, |started: Instant| {
             LEAST_LIFE.saturating_sub(started.elapsed())
         });
@@ -207,7 +209,7 @@ async fn climb(
             End::Failed(reason) => {
                 shared.metrics.failed(reason);
                 rungs.absent();
-                // One that got stuck would do so again.
+                // A worker that got stuck would get stuck again.
                 let well = was_well && reason != "stuck";
                 if well {
                     delay = FIRST_DELAY;
@@ -230,7 +232,7 @@ async fn climb(
     }
 }
 
-/// Waits; false if there is nothing to wait for any more: the broadcast is over, or the daemon stops.
+/// Waits. Returns false if the broadcast is over or the daemon stops.
 async fn pause(wait: Duration, broadcast: &Broadcast, stop: &CancellationToken) -> bool {
     let until = Instant::now() + wait;
     loop {
@@ -248,7 +250,8 @@ async fn pause(wait: Duration, broadcast: &Broadcast, stop: &CancellationToken) 
     }
 }
 
-/// What the source is to get, and whether a rendition of its own size is among it, since players cannot begin in its segments.
+/// The plan for the source, and whether it includes a rendition of the source's own size, needed
+/// because players cannot start in the source's segments.
 fn plan(shared: &Shared, broadcast: &Broadcast, source: &Source) -> (Vec<Planned>, bool) {
     let rungs = &shared.config.rungs;
     let mut planned = plan::renditions(&source.video.1, rungs, None);
@@ -261,7 +264,7 @@ fn plan(shared: &Shared, broadcast: &Broadcast, source: &Source) -> (Vec<Planned
     (planned, stands_in)
 }
 
-/// A rendition of the source's own size, at the rate that the source has.
+/// A rendition of the source's own size, at the source's bit rate.
 fn stand_in(broadcast: &Broadcast, source: &Source, rungs: &[Rung]) -> Option<Planned> {
     let tracks = broadcast.tracks();
     let bitrate_bps = u32::try_from(tracks.get(source.video.0)?.bitrate_bps).unwrap_or(u32::MAX);
@@ -270,7 +273,7 @@ fn stand_in(broadcast: &Broadcast, source: &Source, rungs: &[Rung]) -> Option<Pl
         .map(|rung| rung.video_kbps.saturating_mul(1_000))
         .max()
         .unwrap_or(0);
-    // Before it is measured, and where nothing is configured to go by.
+    // Until the bit rate is measured, the usual one is the minimum, also without configured rungs.
     let least = match bitrate_bps {
         0 => least.max(plan::usual_bitrate(&source.video.1)),
         _ => least,
@@ -298,14 +301,14 @@ fn announce(shared: &Shared, broadcast: &Broadcast, rungs: &Rungs) {
         names.join(" ")
     };
     let (made, refused) = (names(State::Made), names(State::Refused));
-    // Of what encoders may take of this machine.
+    // The reserved share of the encoders' capacity.
     let load = (shared.capacity.load() * 100.0).round() / 100.0;
     if refused.is_empty() {
-        info!(made, load, "ladder");
+        info!(made, load, "ladder planned");
     } else {
         warn!(
             made,
-            refused, load, "ladder, with less than wanted: the machine has no room for the rest"
+            refused, load, "ladder planned without some renditions: no capacity left"
         );
     }
     shared.status.set(broadcast.id(), status);

@@ -1,4 +1,5 @@
-//! The renditions of one broadcast: which are made, given up, refused for lack of capacity or failed, and the tracks that they become.
+//! The renditions of one broadcast: which are made, shed, refused for lack of capacity, or failed,
+//! and the tracks of those that are made.
 
 use std::{
     sync::Arc,
@@ -18,49 +19,51 @@ use crate::{
     protocol::VideoRendition,
 };
 
-/// How often those that were refused are asked for again, and how often in the first seconds.
+/// Interval at which refused renditions are requested again; the second value holds in the first
+/// seconds.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_millis(250);
 const FIRST: Duration = Duration::from_secs(5);
 
-/// What a rendition is doing.
+/// The state of a rendition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// It is made, or a worker is being started to make it.
+    /// A worker makes it, or is being started to make it.
     Made,
-    /// Given up because encoders fell behind; it is tried again.
+    /// Shed because encoders fell behind; it is tried again.
     Shed,
-    /// The machine was promised to others when it was asked for; it is tried again.
+    /// Refused for lack of capacity when it was requested; it is tried again.
     Refused,
-    /// Its encoder made something that players could not follow; not for the rest of the broadcast.
+    /// Its encoder produced a stream that players cannot decode; it stays failed for the rest of
+    /// the broadcast.
     Failed,
 }
 
-/// A rendition, as others may know it.
+/// The public state of a rendition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// Its track's name.
+    /// The name of its track.
     pub name: TrackName,
-    /// What it is doing.
+    /// Its state.
     pub state: State,
 }
 
-/// The renditions of one broadcast, dearest first; a rendition of the audio comes last.
+/// The renditions of one broadcast, most expensive first; an audio rendition is last.
 #[derive(Debug)]
 pub(super) struct Rungs {
     broadcast: Arc<Broadcast>,
     capacity: Capacity,
-    /// What decoding takes.
+    /// The capacity reserved for decoding.
     base: Option<Permit>,
     overhead: f64,
-    /// The source that renditions are promised for.
+    /// The source for which capacity is reserved.
     source: avc::Config,
     video: Vec<Rung>,
     audio: Option<Rung>,
-    /// One of the source's own size has been asked for.
+    /// A rendition of the source's own size has been requested.
     stand_in_asked: bool,
     born: Instant,
-    /// Those that have failed and of which the worker has not been told.
+    /// Failed renditions that the worker has not been informed of.
     failed: Vec<usize>,
 }
 
@@ -71,7 +74,7 @@ struct Rung {
     cost: f64,
     state: State,
     permit: Option<Permit>,
-    /// The track. None until it is promised that it will be made.
+    /// The track; `None` until capacity is reserved.
     output: Option<Rendition>,
     /// The configuration of its newest units.
     config: Option<Config>,
@@ -102,7 +105,7 @@ impl Rung {
         }
     }
 
-    /// It is going to be made: its track is announced.
+    /// Sets the state to made, with the reserved capacity, and announces the track.
     fn admit(&mut self, permit: Option<Permit>, broadcast: &Arc<Broadcast>) {
         (self.permit, self.state) = (permit, State::Made);
         if self.output.is_none() {
@@ -118,7 +121,8 @@ impl Rung {
 }
 
 impl Rungs {
-    /// What `planned` and `audio` can be promised of `capacity`; they are announced to the broadcast.
+    /// Reserves `capacity` for as many of `planned` and `audio` as fit, and announces them to the
+    /// broadcast.
     pub(super) fn new(
         broadcast: &Arc<Broadcast>,
         source: &avc::Config,
@@ -142,7 +146,8 @@ impl Rungs {
         rungs
     }
 
-    /// Asks again for those that were refused; the indices of those that are made now.
+    /// Requests capacity for refused renditions again. Returns the indices of those that are made
+    /// now.
     pub(super) fn admit(&mut self) -> Vec<usize> {
         let refused: Vec<_> = (0..self.video.len())
             .filter(|index| self.video[*index].state == State::Refused)
@@ -168,7 +173,8 @@ impl Rungs {
         admitted
     }
 
-    /// How often to ask again: often at first, since a broadcast that this one replaces lets go of what it had within seconds.
+    /// The interval between requests for capacity. It is short at first, because a broadcast that
+    /// this one replaces releases its capacity within seconds.
     pub(super) fn ask_every(&self, now: Instant) -> Duration {
         if now.saturating_duration_since(self.born) < FIRST {
             SOON
@@ -177,28 +183,29 @@ impl Rungs {
         }
     }
 
-    /// Those that have failed since this was last asked.
+    /// Takes the renditions that have failed since the last call.
     pub(super) fn newly_failed(&mut self) -> Vec<usize> {
         std::mem::take(&mut self.failed)
     }
 
-    /// Bits a second of each of the video's.
+    /// Bit rate of each video rendition, in bits a second.
     pub(super) fn bitrates(&self) -> Vec<u32> {
         let bitrate = |rung: &Rung| rung.video.as_ref().map_or(0, |video| video.bitrate_bps);
         self.video.iter().map(bitrate).collect()
     }
 
-    /// Whether there is anything for a worker to do.
+    /// Whether a worker has anything to make.
     pub(super) fn any_made(&self) -> bool {
         self.base.is_some()
     }
 
-    /// Whether a source that is `gridded` lacks a rendition of its own size that was not asked for.
+    /// Whether a source that is `gridded` lacks a rendition of its own size that has not been
+    /// requested.
     pub(super) fn wants_stand_in(&self, gridded: bool) -> bool {
         gridded && !self.stand_in_asked
     }
 
-    /// Adds a rendition of the source's own size, if it can be promised.
+    /// Adds a rendition of the source's own size, if there is capacity.
     pub(super) fn stand_in(&mut self, planned: Planned) {
         self.note_stand_in();
         if self.insert(planned) {
@@ -206,12 +213,13 @@ impl Rungs {
         }
     }
 
-    /// A rendition of the source's own size is among those that were planned.
+    /// Records that the plan includes a rendition of the source's own size.
     pub(super) fn note_stand_in(&mut self) {
         self.stand_in_asked = true;
     }
 
-    /// A rendition that is not there yet has its place among the others, the largest first. Whether it had none.
+    /// Inserts a new rendition among the others, largest first. Returns false if it was there
+    /// already.
     fn insert(&mut self, planned: Planned) -> bool {
         if self.video.iter().any(|rung| rung.name == planned.name) {
             return false;
@@ -226,8 +234,9 @@ impl Rungs {
         true
     }
 
-    /// The source has changed, and would be given `planned`: what it has not had yet is added, and what its renditions cost
-    /// now is promised anew, the cheapest first. Those that there is no room for any more are absent.
+    /// Follows a change of the source, whose plan is now `planned`: adds new renditions, and
+    /// reserves the present cost of all again, cheapest first. Those that do not fit any more
+    /// become absent.
     pub(super) fn follow(&mut self, source: &avc::Config, planned: Vec<Planned>) {
         self.source = source.clone();
         for planned in planned {
@@ -259,12 +268,12 @@ impl Rungs {
             .for_each(Rendition::absent);
     }
 
-    /// Whether its renditions were planned for another source.
+    /// Whether the renditions were planned for another source.
     pub(super) fn is_of_another(&self, source: &avc::Config) -> bool {
         self.source != *source
     }
 
-    /// The source has audio: a rendition of it is made, if there is none yet.
+    /// Adds a rendition of the source's audio, unless there is one.
     pub(super) fn hear(&mut self, name: TrackName) {
         if self.audio.is_none() {
             self.audio = Some(Rung::of_audio(name));
@@ -272,7 +281,8 @@ impl Rungs {
         }
     }
 
-    /// What a worker is to make: the renditions' settings for `source`, in the order of their indices.
+    /// The worker's task: the settings of the renditions for `source`, in the order of their
+    /// indices.
     pub(super) fn video(&self, source: &avc::Config) -> Vec<VideoRendition> {
         let renewed = |(index, rung): (usize, &Rung)| {
             let (video, cost) = plan::renew(rung.video.as_ref()?, source, index == 0);
@@ -282,7 +292,7 @@ impl Rungs {
         self.video.iter().enumerate().filter_map(renewed).collect()
     }
 
-    /// How many of the video there are: the audio's index.
+    /// Number of video renditions, which is the index of the audio.
     pub(super) fn len(&self) -> usize {
         self.video.len()
     }
@@ -292,12 +302,12 @@ impl Rungs {
         self.video.get(index).is_some_and(|rung| rung.state == State::Made)
     }
 
-    /// Whether any has been given up.
+    /// Whether any rendition has been shed.
     pub(super) fn any_shed(&self) -> bool {
         self.video.iter().any(|rung| rung.state == State::Shed)
     }
 
-    /// Gives up the dearest that is made; its index.
+    /// Sheds the most expensive rendition that is made. Returns its index.
     pub(super) fn shed(&mut self) -> Option<usize> {
         let index = self.video.iter().position(|rung| rung.state == State::Made)?;
         let rung = &mut self.video[index];
@@ -305,30 +315,30 @@ impl Rungs {
         if let Some(output) = &mut rung.output {
             output.absent();
         }
-        warn!(rendition = %rung.name, "encoders are behind, a rendition is given up for now");
+        warn!(rendition = %rung.name, "rendition shed: encoders are behind");
         Some(index)
     }
 
-    /// Makes the cheapest again that was given up; its index.
+    /// Makes the cheapest rendition that was shed again. Returns its index.
     pub(super) fn restore(&mut self) -> Option<usize> {
         let index = self.video.iter().rposition(|rung| rung.state == State::Shed)?;
         let rung = &mut self.video[index];
         rung.state = State::Made;
-        info!(rendition = %rung.name, "a rendition is tried again");
+        info!(rendition = %rung.name, "rendition restored");
         Some(index)
     }
 
-    /// The worker is gone: nothing comes of any.
+    /// Marks all as absent: there is no worker.
     pub(super) fn absent(&mut self) {
         for output in self.all().filter_map(|rung| rung.output.as_mut()) {
             output.absent();
         }
     }
 
-    /// The configuration of a rendition's next units, as its worker says.
+    /// Sets the configuration of a rendition's next units, as the worker reports it.
     ///
     /// # Errors
-    /// The record is none: the worker is at fault.
+    /// The record is malformed, which is the worker's fault.
     pub(super) fn configure(&mut self, index: usize, record: &[u8]) -> Result<(), media_core::Error> {
         let config = if index == self.video.len() {
             Config::Aac(aac::Config::parse(record)?)
@@ -345,7 +355,8 @@ impl Rungs {
         Ok(())
     }
 
-    /// A rendition's next unit. What comes of one that is not made any more is dropped.
+    /// Publishes a rendition's next unit. Units of a rendition that is not made any more are
+    /// dropped.
     pub(super) fn push(&mut self, index: usize, unit: AccessUnit) -> Option<&TrackName> {
         let rung = self.rung(index).filter(|rung| rung.state == State::Made)?;
         let output = rung.output.as_mut()?;
@@ -355,7 +366,8 @@ impl Rungs {
         }
         let rung = self.rung(index).filter(|rung| rung.state == State::Made)?;
         let output = rung.output.as_mut()?;
-        // One that is not later than the newest is of a group that another worker has sent before.
+        // A unit that is not later than the newest belongs to a group that another worker has sent
+        // before.
         let _ = output.push(unit);
         Some(&rung.name)
     }
@@ -376,7 +388,7 @@ impl Rungs {
         }
     }
 
-    /// One that has failed keeps nothing that others could use.
+    /// Releases the capacity of a failed rendition.
     fn note_failure(&mut self, index: usize) {
         let failed = self.rung(index).filter(|rung| rung.state == State::Failed);
         if let Some(rung) = failed {
@@ -392,12 +404,13 @@ impl Rungs {
     }
 }
 
-/// Tells that units with this configuration come; a codec that players do not expect is the end of the rendition.
+/// Announces the configuration of the following units. If players do not support the codec, the
+/// rendition fails.
 fn show(output: &mut Rendition, config: Option<&Config>, state: &mut State) {
     if let Some(config) = config
         && let Err(err) = output.configure(config)
     {
-        warn!(rendition = %output.name(), %err, "rendition given up");
+        warn!(rendition = %output.name(), %err, "rendition failed");
         output.absent();
         *state = State::Failed;
     }

@@ -50,7 +50,8 @@ fn stage() -> Stage {
     }
 }
 
-/// 240 and 144 lines of a source of 360 at 29.97 frames a second, on a machine that encodes this many macroblocks a second.
+/// 240 and 144 lines of a source of 360 lines at 29.97 frames a second, on a machine that encodes
+/// `macroblocks_per_s`.
 fn rungs(stage: &Stage, macroblocks_per_s: f64) -> Rungs {
     let rung = |height| Configured {
         height,
@@ -139,7 +140,7 @@ fn the_dearest_is_shed_and_restored_last() {
 #[test]
 fn what_the_machine_has_no_room_for_is_refused_and_asked_for_again() {
     let stage = stage();
-    // Decoding takes some 8 270, 240 lines 12 137, 144 lines 4 316.
+    // Decoding costs about 8 270, 240 lines 12 137, 144 lines 4 316.
     let capacity = Capacity::new(20_000.0, 1.0);
     let other = capacity.admit(6_000.0);
     let rung = |height| Configured {
@@ -164,7 +165,8 @@ fn what_the_machine_has_no_room_for_is_refused_and_asked_for_again() {
 #[test]
 fn a_source_with_more_frames_a_second_is_promised_for_anew() {
     let mut stage = stage();
-    // Decoding, 240 and 144 lines take 8 270, 12 137 and 4 316; of 60 frames a second 16 560, 24 300 and 4 320.
+    // Decoding, 240 and 144 lines cost 8 270, 12 137 and 4 316; with 60 frames a second 16 560, 24
+    // 300 and 4 320.
     let mut rungs = rungs(&stage, 30_000.0);
     rungs.configure(0, RECORD).unwrap();
     rungs.push(0, unit(900_000));
