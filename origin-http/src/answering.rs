@@ -28,9 +28,9 @@ use crate::{
     metrics::Kind,
     notes::Notes,
     path::Object,
+    priority::{self, PRIORITY, Priority},
     router::{Router, SOON},
     text::Text,
-    urgency::{self, PRIORITY, Priority},
 };
 
 /// A pending response; dropping it aborts. It holds only the remaining work, and nothing else of
@@ -76,7 +76,7 @@ impl Future for Answering<'_> {
                 debug!(%method, %path, status = response.status().as_u16(), "answered");
             }
         }
-        urgency::settle(this.asked, this.kind, &mut response);
+        priority::settle(this.asked, this.kind, &mut response);
         this.router.metrics().answered(this.kind, response.status());
         if let Some(mut entry) = this.entry.take() {
             entry.answered(this.kind, response.status().as_u16(), mem::take(&mut this.notes));
@@ -275,8 +275,8 @@ impl Media {
                 return refuse(StatusCode::NOT_FOUND, "no such media\n", Lifetime::Seconds(target));
             }
         };
-        let urgency = urgency::of_media(presentation.tracks.iter().map(Arc::as_ref), track, self.object);
-        response.headers_mut().insert(PRIORITY, urgency::value(urgency));
+        let urgency = priority::of_media(presentation.tracks.iter().map(Arc::as_ref), track, self.object);
+        response.headers_mut().insert(PRIORITY, priority::value(urgency));
         response
     }
 }

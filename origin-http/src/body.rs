@@ -25,8 +25,8 @@ use packager::{Follow, Rope};
 
 use crate::{
     access_log::Entry,
+    priority::Rank,
     schedule::{self, Schedule, Turn},
-    urgency::Rank,
 };
 
 /// The error of a body of the API.

@@ -1,7 +1,7 @@
 //! One TCP connection: protocol detection, the implementation of its protocol, its limits, and its
 //! end.
 //!
-//! `http1` serves plain requests of HTTP/1.1. hyper parses all others; a request with an ambiguous
+//! `h1` serves plain requests of HTTP/1.1. hyper parses all others; a request with an ambiguous
 //! reading is refused there or by the router.
 
 use std::{
@@ -45,14 +45,14 @@ use crate::{
     answering::Answering,
     body::{Body, BoxError},
     config::{Config, ms},
-    gather::Gather,
-    http1 as plain,
+    cork::Cork,
+    h1,
     metrics::Reason,
-    rest::Rest,
     router::{Asker, Router},
     schedule::Schedule,
     socket::{Prefix, Protocol, Socket},
     tls,
+    yield_once::YieldOnce,
 };
 
 /// Flow-control windows in bytes, of a stream and of a connection (RFC 9113 6.9). Requests are
@@ -180,10 +180,10 @@ pub(crate) async fn serve<S>(
                     speak(socket, flush, peer, protocol, Via::Plain, context, usage).await;
                 }
                 Protocol::Http2 => {
-                    let gather = Gather::new(socket);
-                    let mut flusher = gather.flusher();
+                    let cork = Cork::new(socket);
+                    let mut flusher = cork.flusher();
                     let flush = move |cx: &mut task::Context<'_>| flusher.poll(cx);
-                    speak(Socket::new(gather), flush, peer, protocol, Via::Plain, context, usage).await;
+                    speak(Socket::new(cork), flush, peer, protocol, Via::Plain, context, usage).await;
                 }
             }
         }
@@ -254,7 +254,7 @@ async fn speak<S>(
         Protocol::Http1 => {
             let alt_svc = context.alt_svc.as_ref().filter(|_| matches!(via, Via::Tls { .. }));
             let secure = matches!(via, Via::Tls { .. });
-            let mut plain = Box::pin(plain::serve(socket, peer, secure, alt_svc, &context, &usage));
+            let mut plain = Box::pin(h1::serve(socket, peer, secure, alt_svc, &context, &usage));
             let mut unsent = Unsent::new(&usage);
             let ended = poll_fn(|cx| {
                 let ended = plain.as_mut().poll(cx);
@@ -392,7 +392,7 @@ where
     let mut retired = protocol == Protocol::Http1;
     let mut begun = 0;
     let mut quiet_since = None;
-    let mut rest = Rest::default();
+    let mut yielding = YieldOnce::default();
     let mut closed = pin!(usage.closed());
     loop {
         tokio::select! {
@@ -401,7 +401,7 @@ where
             ended = poll_fn(|cx| {
                 // While more responses are being made, they are gathered.
                 if protocol == Protocol::Http2 && activity.is_busy() {
-                    ready!(rest.poll(cx));
+                    ready!(yielding.poll(cx));
                 }
                 match (connection.as_mut().poll(cx), flush(cx)) {
                     (Poll::Pending, Poll::Ready(Err(err))) => {

@@ -2,7 +2,7 @@
 //! watch page.
 //!
 //! The path of a request: [`Server`] accepts the connection; `connection` implements the protocol
-//! (`http1` the plain requests of players, hyper the rest of HTTP/1.1 and HTTP/2, `quic` HTTP/3);
+//! (`h1` the plain requests of players, hyper the rest of HTTP/1.1 and HTTP/2, `quic` HTTP/3);
 //! [`Router`] produces the response; [`Body`] is sent. All protocols share the router and the body.
 //! Decisions that need no waiting are in pure modules: [`path`] (the requested resource),
 //! [`directives`] (RFC 8216bis), `media` (the available media), [`range`], [`encoding`], `answer`
@@ -24,23 +24,24 @@ mod clock;
 mod conditions;
 mod config;
 mod connection;
+mod cork;
 mod cors;
 mod date;
 pub mod directives;
 pub mod edge;
 pub mod encoding;
-mod gather;
-mod http1;
+mod h1;
 mod media;
 mod metrics;
 mod notes;
 mod pages;
 pub mod path;
 mod posters;
+mod priority;
 mod quic;
 pub mod range;
 mod request;
-mod rest;
+mod request_body;
 mod router;
 #[cfg(test)]
 mod sample;
@@ -52,8 +53,7 @@ mod socket;
 mod stage;
 mod text;
 mod tls;
-mod upload;
-mod urgency;
+mod yield_once;
 
 pub use access_log::{AccessLog, Format};
 pub use answering::Answering;

@@ -3,24 +3,24 @@
 //!
 //! [`socket`](self::socket) reads and writes datagrams, `connection` implements the protocol,
 //! `request` writes the router's responses. quinn implements QUIC, and h3 reads requests; `frames`,
-//! `section`, `turns`, `budget` and `settings` limit what the two leave unlimited. `unidirectional`
+//! `field_section`, `send_order`, `budget` and `settings` limit what the two leave unlimited. `unidirectional`
 //! reads a client's other streams.
 
 mod budget;
 mod connection;
 mod exchanges;
+mod field_section;
+mod forward;
 mod frames;
 mod head;
 mod keys;
-mod letter;
 mod request;
-mod section;
+mod request_body;
+mod send_order;
 mod settings;
 mod socket;
 mod transport;
-mod turns;
 mod unidirectional;
-mod upload;
 mod varint;
 
 #[cfg(test)]

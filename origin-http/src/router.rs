@@ -39,10 +39,11 @@ use crate::{
     pages::Pages,
     path::{Listing, Object, Resource},
     posters::Posters,
-    request, site,
+    priority::Priority,
+    request,
+    request_body::Timed,
+    site,
     text::{Renders, Text},
-    upload::Timed,
-    urgency::Priority,
 };
 
 /// Limit of the wait of a request for a channel that has just begun and has no media to list.

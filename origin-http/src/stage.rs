@@ -21,7 +21,7 @@ use packager::Packager;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Audience, Body, Config, Fallback, Metrics, Page, Pages, Poster, Posters, PublicUrl, RequestBody, Router, urgency,
+    Audience, Body, Config, Fallback, Metrics, Page, Pages, Poster, Posters, PublicUrl, RequestBody, Router, priority,
 };
 
 /// Number of frames in a segment, and in a part.
@@ -248,8 +248,8 @@ impl Fallback for Echo {
                 .and_then(|path| path.split_once('/'))
             {
                 let mut response = Response::new(Body::from(Bytes::from(vec![0; size.parse().unwrap()])));
-                let value = urgency::value(urgency.parse().unwrap());
-                response.headers_mut().insert(urgency::PRIORITY, value);
+                let value = priority::value(urgency.parse().unwrap());
+                response.headers_mut().insert(priority::PRIORITY, value);
                 return response;
             }
             let line = format!("{} {} of {} said ", request.method(), request.uri().path(), peer.ip());

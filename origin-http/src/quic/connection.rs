@@ -30,8 +30,8 @@ use crate::{
 use super::{
     exchanges::Exchanges,
     request::Requests,
+    send_order::Turns,
     transport::{self, wire},
-    turns::Turns,
     unidirectional,
 };
 

@@ -3,11 +3,11 @@
 //! frame of unknown type is skipped as it arrives (RFC 9114 9).
 //!
 //! A request's field section is also checked here, where its bytes are at hand
-//! ([`section`](super::section)).
+//! ([`field_section`](super::field_section)).
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{section, varint};
+use super::{field_section, varint};
 
 const DATA: u64 = 0x0;
 const HEADERS: u64 = 0x1;
@@ -158,8 +158,8 @@ impl Frames {
     fn section(&mut self, frame: Bytes) -> Result<Bytes, Refusal> {
         let fields = head(&frame).map_or(&[][..], |(_, _, len)| &frame[len..]);
         let fine = match std::mem::replace(&mut self.begun, true) {
-            false => section::is_request(fields),
-            true => section::is_trailer(fields),
+            false => field_section::is_request(fields),
+            true => field_section::is_trailer(fields),
         };
         if fine { Ok(frame) } else { Err(Refusal::Malformed) }
     }

@@ -38,10 +38,10 @@ use super::{
     exchanges::Exchanges,
     frames::Refusal,
     head,
+    request_body::Upload,
+    send_order::{Order, PROBE, Turns},
     settings::SEND_WINDOW,
     transport::{self, Exchange, wire},
-    turns::{Order, PROBE, Turns},
-    upload::Upload,
 };
 
 /// Pieces up to this size in bytes are copied together into one of up to [`PIECE`]: a few audio
@@ -259,7 +259,7 @@ impl Writer<'_> {
     async fn write(
         &self,
         pieces: &mut Pieces,
-        turn: &mut super::turns::Turn<'_>,
+        turn: &mut super::send_order::Turn<'_>,
         mut data: Option<(&mut Data, usize)>,
     ) -> Result<(), Unwanted> {
         let (pieces, mut from) = (pieces.take(), 0);

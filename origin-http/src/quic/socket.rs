@@ -2,7 +2,7 @@
 //!
 //! Both processes hold the socket and send on it; only the newest reads it. A datagram for a
 //! connection of a former owner, recognized by its connection id ([`Keys`]), is forwarded through a
-//! Unix socket ([`letter`]). Order of events: [`QuicHandover::prepare`] in the old process; the new
+//! Unix socket ([`forward`]). Order of events: [`QuicHandover::prepare`] in the old process; the new
 //! one starts and does not read yet; [`QuicHandover::complete`] in the old one, which stops
 //! reading; [`QuicHandover::begin`] in the new one. Datagrams that arrive between the last two wait
 //! in the kernel, so that two processes never receive first datagrams of one client.
@@ -35,8 +35,8 @@ use tokio::{
 
 use super::{
     budget::{Budgets, Held, destination, is_long},
+    forward,
     keys::{Keys, MAX_OWNERS},
-    letter,
 };
 
 /// The pause after the socket was full, when no event reports that there is room.
@@ -275,7 +275,7 @@ impl Mail {
             self.waker = Some(cx.waker().clone());
         }
         let Some(inbox) = &self.inbox else { return 0 };
-        self.letter.resize(letter::MAX, 0);
+        self.letter.resize(forward::MAX, 0);
         let mut count = 0;
         while count < bufs.len().min(metas.len()) {
             let Poll::Ready(Ok(())) = inbox.poll_recv_ready(cx) else {
@@ -289,7 +289,7 @@ impl Mail {
                     break;
                 }
                 Ok(len) => {
-                    if let Some((meta, datagram)) = letter::open(&self.letter[..len])
+                    if let Some((meta, datagram)) = forward::open(&self.letter[..len])
                         && let Some(buf) = bufs[count].get_mut(..datagram.len())
                     {
                         buf.copy_from_slice(datagram);
@@ -318,7 +318,7 @@ impl Former {
         if self.gone.load(Ordering::Relaxed) {
             return false;
         }
-        let head = letter::seal(meta);
+        let head = forward::seal(meta);
         let letter = [IoSlice::new(&head), IoSlice::new(datagram)];
         match SockRef::from(&self.inbox).send_vectored(&letter) {
             Ok(_) => true,

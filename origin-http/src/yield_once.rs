@@ -15,7 +15,7 @@ use tokio::task::yield_now;
 
 /// The pauses of one task.
 #[derive(Debug, Default)]
-pub(crate) struct Rest(Option<Arc<Pause>>);
+pub(crate) struct YieldOnce(Option<Arc<Pause>>);
 
 #[derive(Debug)]
 struct Pause {
@@ -23,7 +23,7 @@ struct Pause {
     task: Waker,
 }
 
-impl Rest {
+impl YieldOnce {
     /// Pending until the tasks that were ready have run, even if this task is woken meanwhile; then
     /// ready once.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
@@ -69,7 +69,7 @@ mod tests {
             Arc::new(AtomicUsize::new(0)),
             Arc::new(Mutex::new(Waker::noop().clone())),
         );
-        let mut rest = Rest::default();
+        let mut yielding = YieldOnce::default();
         for round in 1..=3 {
             for _ in 0..10 {
                 let (ran, waker) = (Arc::clone(&ran), Arc::clone(&waker));
@@ -80,7 +80,7 @@ mod tests {
             }
             poll_fn(|cx| {
                 waker.lock().unwrap().clone_from(cx.waker());
-                rest.poll(cx)
+                yielding.poll(cx)
             })
             .await;
             assert_eq!(ran.load(Ordering::Relaxed), 10 * round);

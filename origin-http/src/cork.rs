@@ -1,4 +1,4 @@
-//! Gathers small writes. The HTTP/2 implementation writes each frame on its own; a hundred
+//! Corks small writes. The HTTP/2 implementation writes each frame on its own; a hundred
 //! responses on a hundred streams then cost one write to the socket.
 //!
 //! The protocol's flush does nothing. The connection's task sends the gathered bytes when the
@@ -25,9 +25,9 @@ const PIECES: usize = 64;
 
 /// The stream that the protocol reads from and writes to.
 #[derive(Debug)]
-pub(crate) struct Gather<S>(Arc<Mutex<Shared<S>>>);
+pub(crate) struct Cork<S>(Arc<Mutex<Shared<S>>>);
 
-/// Sends the bytes that a [`Gather`] holds.
+/// Sends the bytes that a [`Cork`] holds.
 #[derive(Debug)]
 pub(crate) struct Flush<S>(Arc<Mutex<Shared<S>>>);
 
@@ -39,7 +39,7 @@ struct Shared<S> {
     sent: usize,
 }
 
-impl<S> Gather<S> {
+impl<S> Cork<S> {
     pub(crate) fn new(socket: S) -> Self {
         Self(Arc::new(Mutex::new(Shared {
             socket,
@@ -122,13 +122,13 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Gather<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Cork<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut lock(&self.0).socket).poll_read(cx, buf)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Cork<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         lock(&self.0).poll_write(cx, &[IoSlice::new(buf)])
     }
@@ -172,11 +172,11 @@ mod tests {
     #[tokio::test]
     async fn small_writes_go_out_as_one_when_they_are_flushed_or_are_many() {
         let (ours, mut theirs) = duplex(1 << 20);
-        let mut gather = Gather::new(ours);
-        let mut flusher = gather.flusher();
+        let mut cork = Cork::new(ours);
+        let mut flusher = cork.flusher();
         for byte in 0..10 {
-            gather.write_all(&[byte; 100]).await.unwrap();
-            gather.flush().await.unwrap();
+            cork.write_all(&[byte; 100]).await.unwrap();
+            cork.flush().await.unwrap();
         }
         let mut read = vec![0; 1 << 20];
         tokio::select! {
@@ -186,9 +186,9 @@ mod tests {
         }
         poll_fn(|cx| flusher.poll(cx)).await.unwrap();
         assert_eq!(theirs.read(&mut read).await.unwrap(), 1_000);
-        assert_eq!(lock(&gather.0).gathered.capacity(), 0, "nothing is kept");
+        assert_eq!(lock(&cork.0).gathered.capacity(), 0, "nothing is kept");
         for _ in 0..=MOST / SMALL {
-            gather.write_all(&[0; SMALL]).await.unwrap();
+            cork.write_all(&[0; SMALL]).await.unwrap();
         }
         assert_eq!(theirs.read(&mut read).await.unwrap(), MOST);
     }
@@ -196,9 +196,9 @@ mod tests {
     #[tokio::test]
     async fn what_was_gathered_goes_before_an_end() {
         let (ours, mut theirs) = duplex(1 << 20);
-        let mut gather = Gather::new(ours);
-        gather.write_all(b"last words").await.unwrap();
-        gather.shutdown().await.unwrap();
+        let mut cork = Cork::new(ours);
+        cork.write_all(b"last words").await.unwrap();
+        cork.shutdown().await.unwrap();
         let mut read = vec![0; 100];
         let count = theirs.read(&mut read).await.unwrap();
         assert_eq!(&read[..count], b"last words");
@@ -219,15 +219,15 @@ mod tests {
                     .map(|(index, &(_, size))| vec![u8::try_from(index).unwrap(); size])
                     .collect();
                 let writing = async {
-                    let mut gather = Gather::new(ours);
-                    let mut flusher = gather.flusher();
+                    let mut cork = Cork::new(ours);
+                    let mut flusher = cork.flusher();
                     for (piece, (flush, _)) in pieces.iter().zip(&sizes) {
-                        gather.write_all(piece).await.unwrap();
+                        cork.write_all(piece).await.unwrap();
                         if *flush == 0 {
                             poll_fn(|cx| flusher.poll(cx)).await.unwrap();
                         }
                     }
-                    gather.shutdown().await.unwrap();
+                    cork.shutdown().await.unwrap();
                 };
                 let mut read = Vec::new();
                 let ((), all) = tokio::join!(writing, theirs.read_to_end(&mut read));
