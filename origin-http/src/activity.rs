@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::body::{Body, Delivery};
+use crate::{body::Body, delivery::Delivery};
 
 /// Number of inspections during which one response may stall, or nearly, while others progress: a
 /// slow link sends them one after the other.

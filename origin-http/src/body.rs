@@ -10,10 +10,7 @@ use std::{
     io::IoSlice,
     mem,
     pin::Pin,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -25,6 +22,7 @@ use packager::{Follow, Rope};
 
 use crate::{
     access_log::Entry,
+    delivery::Delivery,
     priority::Rank,
     schedule::{self, Schedule, Turn},
 };
@@ -64,69 +62,6 @@ pub struct Data {
 enum Chunk {
     Bytes(Bytes),
     Rope(Rope),
-}
-
-/// The progress of a response, for protocols that do not report it: an HTTP/2 stream may stall
-/// while its connection progresses.
-#[derive(Debug, Default)]
-pub(crate) struct Delivery {
-    /// Bytes handed to the protocol and not yet sent.
-    waiting: AtomicUsize,
-    /// Bytes sent.
-    sent: AtomicU64,
-    /// There are no bytes to hand to the protocol, now or at all.
-    dry: AtomicBool,
-    /// The schedule makes it wait.
-    held: AtomicBool,
-    /// Others need not wait for it (see `schedule`).
-    passed_over: AtomicBool,
-    /// The entry of the access log to complete at its end.
-    entry: Option<Entry>,
-    /// The connection is not idle before the last byte has been sent.
-    in_flight: OnceLock<InFlight>,
-}
-
-impl Delivery {
-    /// Bytes sent so far, if there are further bytes that the peer could accept.
-    pub(crate) fn stalled_at(&self) -> Option<u64> {
-        let has_more = self.waiting() > 0 || !self.is_dry();
-        (has_more && !self.held.load(Ordering::Relaxed)).then(|| self.sent.load(Ordering::Relaxed))
-    }
-
-    /// Bytes in the protocol's buffers.
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
-    }
-
-    /// Whether there are no bytes to hand to the protocol, now or at all.
-    pub(crate) fn is_dry(&self) -> bool {
-        self.dry.load(Ordering::Relaxed)
-    }
-
-    /// Whether it has bytes and the schedule makes it wait.
-    pub(crate) fn is_held(&self) -> bool {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_held(&self, held: bool) {
-        self.held.store(held, Ordering::Relaxed);
-    }
-
-    pub(crate) fn set_passed_over(&self, passed_over: bool) {
-        self.passed_over.store(passed_over, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_passed_over(&self) -> bool {
-        self.passed_over.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Delivery {
-    fn drop(&mut self) {
-        if let Some(entry) = &mut self.entry {
-            entry.sent(*self.sent.get_mut());
-        }
-    }
 }
 
 impl Body {
@@ -172,15 +107,12 @@ impl Body {
 
     /// Ends `in_flight` when the body has been sent or is dropped.
     pub(crate) fn hold(&mut self, in_flight: InFlight) {
-        // A response is given to a connection only once.
-        let _ = self.delivery().in_flight.set(in_flight);
+        self.delivery().hold(in_flight);
     }
 
     /// Completes `entry` when the body has been sent or is dropped.
     pub(crate) fn log(&mut self, entry: Entry) {
-        let mut delivery = Delivery::default();
-        delivery.entry = Some(entry);
-        self.delivery = Some(Arc::new(delivery));
+        self.delivery = Some(Arc::new(Delivery::logged(entry)));
     }
 
     /// Its rank among the bodies of its connection.
@@ -203,7 +135,7 @@ impl Body {
     /// Records that there are no bytes to hand over, now or at all.
     fn rest(&mut self, ended: bool) {
         if let Some(delivery) = &self.delivery {
-            delivery.dry.store(true, Ordering::Relaxed);
+            delivery.set_dry(true);
             match &self.turn {
                 Some(_) if ended => self.turn = None,
                 Some(turn) => turn.rest(delivery),
@@ -214,7 +146,7 @@ impl Body {
 
     fn data(&self, chunk: Chunk) -> Data {
         if let Some(delivery) = &self.delivery {
-            delivery.waiting.fetch_add(chunk.remaining(), Ordering::Relaxed);
+            delivery.hand_over(chunk.remaining());
         }
         Data {
             chunk,
@@ -274,7 +206,7 @@ impl HttpBody for Body {
                 }
             }
             if let Some(delivery) = &this.delivery {
-                delivery.dry.store(false, Ordering::Relaxed);
+                delivery.set_dry(false);
             }
         }
         // In HTTP/2 a body waits for its turn, and hands over no more than the turn permits.
@@ -387,9 +319,7 @@ impl Buf for Data {
     fn advance(&mut self, count: usize) {
         self.chunk.advance(count);
         if let Some(delivery) = &self.delivery {
-            delivery.waiting.fetch_sub(count, Ordering::Relaxed);
-            delivery.sent.fetch_add(count as u64, Ordering::Relaxed);
-            delivery.set_passed_over(false);
+            delivery.send(count);
         }
     }
 }
@@ -397,7 +327,7 @@ impl Buf for Data {
 impl Drop for Data {
     fn drop(&mut self) {
         if let Some(delivery) = &self.delivery {
-            delivery.waiting.fetch_sub(self.chunk.remaining(), Ordering::Relaxed);
+            delivery.take_back(self.chunk.remaining());
         }
     }
 }

@@ -27,6 +27,7 @@ mod connection;
 mod cork;
 mod cors;
 mod date;
+mod delivery;
 pub mod directives;
 pub mod edge;
 pub mod encoding;

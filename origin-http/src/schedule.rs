@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::{body::Delivery, priority::Rank};
+use crate::{delivery::Delivery, priority::Rank};
 
 /// Bytes of one turn. While bodies of one urgency have this many bytes in the protocol's buffers,
 /// no other body gets a turn.
