@@ -212,14 +212,14 @@ mod tests {
         for publishers in [listed(), open] {
             for key in ["key-of one", "key-of\none", "https://key-of-one"] {
                 let words = ask(&publishers, key).unwrap_err().description;
-                assert!(words.ends_with("the stream key alone belongs in its field"), "{words}");
+                assert!(words.ends_with("enter only the stream key in its field"), "{words}");
                 assert!(!words.contains("key-of"), "{words}");
             }
             assert!(
                 !ask(&publishers, "key/of")
                     .unwrap_err()
                     .description
-                    .contains("belongs in its field")
+                    .contains("only the stream key")
             );
         }
     }

@@ -513,7 +513,7 @@ mod tests {
             refusal.starts_with(&format!("http.listen: tcp {address}: ")),
             "{refusal}"
         );
-        assert!(refusal.contains("another program has the port"));
+        assert!(refusal.contains("another program uses the port"));
     }
 
     #[test]

@@ -209,7 +209,7 @@ fn config(cases: u32) -> ProptestConfig {
 }
 
 proptest::proptest! {
-    #![proptest_config(config(96))]
+    #![proptest_config(config(32))]
     #[test]
     fn whatever_timestamps_say_segments_are_sound_and_follow_the_wall_clock(
         steps in vec((
@@ -226,7 +226,7 @@ proptest::proptest! {
 }
 
 proptest::proptest! {
-    #![proptest_config(config(32))]
+    #![proptest_config(config(12))]
     #[test]
     fn whatever_the_rates_of_timestamps_segments_are_sound_and_follow_the_wall_clock(
         stretches in vec((
