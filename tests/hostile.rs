@@ -3,6 +3,7 @@
 
 mod support;
 
+use benches::bad::Crowd;
 use std::{
     fs,
     io::{Read, Write},
@@ -13,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 use support::{
-    daemon::Daemon,
+    daemon::{Daemon, Settings},
     ffprobe, follow, fragment, http,
     live::{Live, Shared},
     media::{PLAIN, Recipe},
@@ -344,6 +345,34 @@ fn pictures_of_garbage_harm_only_their_own_broadcast() {
     }
     drop(client);
     live.assert_unharmed();
+}
+
+#[test]
+fn publishers_that_break_every_rule_of_time_at_once_harm_only_themselves() {
+    let limits = [
+        ("STREAMFORGE_LIVE_WINDOW_MB", "16"),
+        ("STREAMFORGE_LIVE_BACKLOG_MB", "8"),
+    ];
+    let mut daemon = Daemon::start(&Settings {
+        env: limits.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        ..Settings::default()
+    });
+    let _good = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("good"));
+    daemon.wait_until_live("good");
+    let crowd = Crowd::publish(daemon.rtmp);
+    let followed = follow::follow(daemon.http, "/live/good/v0.m3u8", Duration::from_secs(120), |media| {
+        media.segments.len() >= 6 && crowd.sent() > 300 << 20
+    });
+    let gaps = followed.segments.iter().filter(|(segment, _)| segment.gap);
+    assert_eq!(gaps.count(), 0);
+    // Each channel holds its window and, at most, as much of broadcasts that have ended.
+    let held = memory(&daemon);
+    assert!(held < 200 << 20, "{} MiB", held >> 20);
+    daemon.assert_healthy();
+    // They still send.
+    daemon.process.terminate();
+    let status = daemon.process.wait(PATIENCE);
+    assert!(status.success(), "{status}");
 }
 
 // Players.
