@@ -3,6 +3,7 @@
 
 use std::{
     env,
+    io::{self, Write as _},
     path::Path,
     process::{Command, ExitCode, Stdio},
     time::SystemTime,
@@ -226,6 +227,12 @@ fn ask(args: &[&str]) -> Result<Vec<u8>, String> {
     Ok(output.stdout)
 }
 
+/// Prints a line of the report. A reader that closes the pipe early, such as `head`, is no fault:
+/// the exit status still tells the result.
+fn print(verdict: &str, what: &str, words: &str) {
+    let _ = writeln!(io::stdout(), "{verdict:<6} {what:<15} {words}");
+}
+
 #[derive(Debug, Default)]
 struct Report {
     wrong: usize,
@@ -233,16 +240,16 @@ struct Report {
 
 impl Report {
     fn fine(&self, what: &str, words: &str) {
-        println!("ok     {what:<15} {words}");
+        print("ok", what, words);
     }
 
     fn note(&self, what: &str, words: &str) {
-        println!("note   {what:<15} {words}");
+        print("note", what, words);
     }
 
     fn wrong(&mut self, what: &str, words: &str) {
         self.wrong += 1;
-        println!("WRONG  {what:<15} {words}");
+        print("WRONG", what, words);
     }
 }
 

@@ -119,9 +119,14 @@ impl Burst {
         false
     }
 
-    /// Whether data are to be read although the publisher leads, while `held` bytes wait.
-    pub(crate) fn reads_ahead(&self, held: usize, now: Instant) -> bool {
-        matches!(self, Self::Watched { until, .. } if held < BYTES && now < *until)
+    /// Whether data are to be read although the publisher leads, while `held` bytes wait. A
+    /// publisher that has filled [`BYTES`] is a file from then on: it is read at the rate of its
+    /// media, so that the rate says nothing about the publisher any more.
+    pub(crate) fn reads_ahead(&mut self, held: usize, now: Instant) -> bool {
+        if held >= BYTES {
+            self.settle();
+        }
+        matches!(self, Self::Watched { until, .. } if now < *until)
     }
 
     /// The publisher sends no more: all that it sent is to be published.
@@ -182,6 +187,12 @@ mod tests {
         let (start, mut burst) = (Instant::now(), Burst::default());
         burst.note_frame(true, start);
         assert!(burst.reads_ahead(BYTES - 1, start) && !burst.reads_ahead(BYTES, start));
+        // It is read in real time from then on, and is no burst for that.
+        burst.note_held(BYTES - 1, start);
+        for ms in (0..15_000).step_by(40) {
+            let now = start + Duration::from_millis(ms);
+            assert!(!burst.note_received(1, now) && !burst.reads_ahead(BYTES - 1, now));
+        }
         let mut burst = Burst::default();
         burst.note_frame(false, start);
         burst.note_frame(true, start + Duration::from_millis(2_001));

@@ -267,8 +267,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     /// Whether a publisher that leads the wall clock is read all the same.
-    fn reads_ahead(&self, now: Instant) -> bool {
-        match &self.role {
+    fn reads_ahead(&mut self, now: Instant) -> bool {
+        match &mut self.role {
             Role::Publisher { publisher, .. } => publisher.reads_ahead(self.input.len(), now),
             _ => false,
         }

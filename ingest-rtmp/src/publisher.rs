@@ -235,7 +235,7 @@ impl Publisher {
     }
 
     /// Whether more is to be read although `held` bytes wait for the wall clock.
-    pub(crate) fn reads_ahead(&self, held: usize, now: Instant) -> bool {
+    pub(crate) fn reads_ahead(&mut self, held: usize, now: Instant) -> bool {
         self.timing.burst.reads_ahead(held, now)
     }
 

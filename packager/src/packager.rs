@@ -139,7 +139,7 @@ impl Packager {
                 broadcast = announcements.next() => broadcast,
                 () = shutdown.cancelled() => break,
             };
-            let span = tracing::info_span!("broadcast", name = %broadcast.name());
+            let span = tracing::info_span!("broadcast", channel = %broadcast.name());
             let (keeper, before) = self.list(broadcast, &shutdown);
             let (program, consumer) = self.program(&keeper.broadcast, before.as_deref());
             let package = package(program, consumer, keeper.listed.clone(), self.metrics.clone());

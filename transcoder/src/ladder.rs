@@ -205,7 +205,7 @@ impl Ladder {
                 broadcast = announcements.next() => broadcast,
                 () = shutdown.cancelled() => break,
             };
-            let span = tracing::info_span!("broadcast", name = %broadcast.name());
+            let span = tracing::info_span!("broadcast", channel = %broadcast.name());
             let ladder = broadcast::run(Arc::clone(&self.shared), broadcast, shutdown.child_token());
             tasks.spawn(ladder.instrument(span));
         }
