@@ -249,7 +249,7 @@ impl Publisher {
         // It is leaving, so a refusal is irrelevant.
         let _ = self.finish_picture(now);
         if let State::Live(Live { producer, .. }) = self.state {
-            info!(broadcast = %producer.broadcast().id(), "publisher left");
+            info!(channel = %producer.broadcast().name(), broadcast = %producer.broadcast().id(), "publisher left");
             producer.leave(now);
         }
     }
@@ -442,7 +442,8 @@ impl Publisher {
                 true => ended(revoked.cause()),
                 false => Refusal::new(Reason::Codec, err.to_string()),
             })?;
-        info!(broadcast = %producer.broadcast().id(), codecs = codecs.join(","), "broadcast is live");
+        let broadcast = producer.broadcast();
+        info!(channel = %broadcast.name(), broadcast = %broadcast.id(), codecs = codecs.join(","), "broadcast is live");
         let index = |(kind, _): (Kind, &Track)| Some((kind, producer.track(&kind.track_name())?));
         let tracks = self.tracks.shown().filter_map(index).collect();
         self.state = State::Live(Live { producer, tracks });
