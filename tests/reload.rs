@@ -112,7 +112,7 @@ fn a_reload_in_the_middle_of_an_upgrade_is_done_by_the_new_process_after_it() {
     // A signal to the old process' number reaches the new one too, and through it both.
     let before = daemon.process.lines().len();
     proc::signal(daemon.process.id(), "HUP");
-    for words in ["configuration read again", "keys and tokens read again"] {
+    for words in ["configuration read again", "keys and tokens reloaded while draining"] {
         daemon.process.wait_for_lines(words, Duration::from_secs(10), |lines| {
             lines[before..].iter().any(|line| line.contains(words)).then_some(())
         });
