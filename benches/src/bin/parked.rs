@@ -90,7 +90,8 @@ fn main() -> Result<(), Failure> {
     let only: String = option("--only", String::new())?;
     pin(LOAD_CORE)?;
     let directory = Scratch::new("parked")?;
-    let daemon = Daemon::start(Some(SERVER_CORE), &[])?;
+    // A sixteenth of the connections is reserved for addresses that have none.
+    let daemon = Daemon::start(Some(SERVER_CORE), &[("STREAMFORGE_HTTP_MAX_CONNECTIONS", "12000")])?;
     let publisher = Publisher::start(daemon.rtmp)?;
     thread::sleep(Duration::from_secs(6));
     let answer = one_answer(daemon.http)?;
