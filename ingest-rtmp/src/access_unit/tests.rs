@@ -212,7 +212,7 @@ fn slices_whose_stamps_differ_by_a_few_milliseconds_are_one_picture() {
     let alone = |ms, units: &[&[u8]]| (ms, Bytes::from(lengths(units)));
     assert_eq!(feed.push(120, lengths(&[SLICE_MORE])), [alone(80, &[AUD, SLICE])]);
 
-    // Where the picture has been passed on, the rest of it is no picture.
+    // The remaining slices of a picture that was passed on already are not a picture of their own.
     let mut feed = Feed::begun();
     assert_eq!(feed.push(0, lengths(&[SLICE])), [alone(0, &[SLICE])]);
     for ms in [3, 6, 9] {
@@ -284,7 +284,7 @@ fn a_picture_keeps_no_more_memory_than_twice_its_length() {
     assert_eq!(pictures, [(0, lengths(&[SLICE]).into())]);
     assert!(payload.is_unique(), "nothing refers to the message any more");
 
-    // Units in messages of their own: what was reserved for more of them is not kept.
+    // Units in separate messages: the capacity reserved for more of them is released.
     let mut feed = Feed::begun();
     let sei = [&[6, 4][..], &[1; 60_000]].concat();
     feed.push(40, lengths(&[&sei]));
