@@ -386,7 +386,23 @@ fn told(presentation: &Presentation, period: &Period) -> Option<(u64, i64)> {
         .periods
         .last()
         .is_none_or(|newest| newest.first == period.first);
-    last(presentation, period).filter(|_| presentation.ended || !newest)
+    let (msn, end) = last(presentation, period)?;
+    match (newest, presentation.ended) {
+        (true, true) => Some((msn, end.max(end_of_media(presentation, msn)))),
+        (true, false) => None,
+        (false, _) => Some((msn, end)),
+    }
+}
+
+/// The end of segment `msn` in the track in which it ends last (90 kHz), rounded up to a
+/// millisecond. The last Period has to reach it: dash.js stops short of the end if it finds the
+/// position beyond the Period before the element has fired `ended`.
+fn end_of_media(presentation: &Presentation, msn: u64) -> i64 {
+    let tracks = presentation.tracks.iter();
+    let ends = tracks.filter_map(|track| Some(track.timescale().duration(track.segment(msn)?.end())));
+    let millis = ends.max().unwrap_or_default().as_nanos().div_ceil(1_000_000);
+    let millis = Duration::from_millis(millis.try_into().unwrap_or(u64::MAX));
+    Timescale::VIDEO.ticks(millis)
 }
 
 /// startWithSAP holds for all segments of the track; only a gridded source has others.

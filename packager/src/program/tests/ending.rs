@@ -26,6 +26,13 @@ fn assert_ends_with_media(presentation: &Presentation) {
         let text = String::from_utf8(text.plain().to_vec()).unwrap();
         let (_, after) = text.rsplit_once("#EXTINF").unwrap();
         assert!(after.ends_with(&format!("/{}.m4s\n#EXT-X-ENDLIST\n", last.0)), "{text}");
+        let end = track.timescale().duration(track.listed().newest().unwrap().end());
+        let manifest: f64 = manifest_end(presentation).parse().unwrap();
+        assert!(
+            manifest >= end.as_secs_f64(),
+            "{} ends at {end:?}, the manifest at {manifest}",
+            track.name
+        );
     }
 }
 
@@ -55,7 +62,7 @@ fn the_wait_for_a_return_is_not_listed_after_the_end() {
     assert!(before > 1_002, "gaps were listed: {before}");
     // They are still held: DASH players ask for their numbers until they know of the end.
     assert!(presentation.tracks[0].segment(before).is_some());
-    assert_eq!(manifest_end(presentation), "15.032000", "media time begins at 10 s");
+    assert_eq!(manifest_end(presentation), "15.034000", "media time begins at 10 s");
 }
 
 #[test]
@@ -83,7 +90,7 @@ fn a_broadcast_shorter_than_a_segment_ends_with_its_media() {
         let presentation = bench.end(700 + away_ms);
         assert_ends_with_media(presentation);
         assert_eq!(listed(&presentation.tracks[0]), [(1_000, false, 0)]);
-        assert_eq!(manifest_end(presentation), "10.699000");
+        assert_eq!(manifest_end(presentation), "10.704000");
     }
 }
 
