@@ -28,13 +28,19 @@ impl Timescale {
         if self == to {
             return ticks;
         }
-        let (from, to) = (i128::from(self.hz()), i128::from(to.hz()));
-        saturate((i128::from(ticks) * to + from / 2).div_euclid(from))
+        let (from, to) = (i64::from(self.hz()), i64::from(to.hz()));
+        // A division of 128 bits costs ten times as much, and every frame needs some.
+        match ticks.checked_mul(to).and_then(|product| product.checked_add(from / 2)) {
+            Some(product) => product.div_euclid(from),
+            None => saturate((i128::from(ticks) * i128::from(to) + i128::from(from / 2)).div_euclid(i128::from(from))),
+        }
     }
 
     /// `duration` in ticks, rounded down.
     pub fn ticks(self, duration: Duration) -> i64 {
-        let ticks = duration.as_nanos() * u128::from(self.hz()) / 1_000_000_000;
+        let hz = u64::from(self.hz());
+        let below = u64::from(duration.subsec_nanos()) * hz / 1_000_000_000;
+        let ticks = duration.as_secs().saturating_mul(hz).saturating_add(below);
         i64::try_from(ticks).unwrap_or(i64::MAX)
     }
 

@@ -5,6 +5,8 @@
 //! number of frames that are shown after a frame but decoded before it. Where timestamps are in
 //! decoding order depth is 0, and each is its own decode time.
 
+use std::collections::VecDeque;
+
 /// Maximum number of frames that a decoder reorders (ITU-T H.264 A.3.1, `max_dec_frame_buffering`).
 const MAX_DEPTH: usize = 16;
 /// The depth is what so many frames have needed: a timestamp that went back once is forgotten after
@@ -14,7 +16,7 @@ const REMEMBERED: u8 = 64;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reorder {
     /// The highest timestamps, in ascending order; one more than [`MAX_DEPTH`] at most.
-    highest: Vec<i64>,
+    highest: VecDeque<i64>,
     depth: usize,
     /// The depth that was needed since it was last lowered, and by how many frames.
     needed: (usize, u8),
@@ -28,12 +30,24 @@ impl Reorder {
 
     /// The decode time of the next frame, at or before its timestamp.
     pub(super) fn decode(&mut self, stamp: i64) -> i64 {
-        let place = self.highest.partition_point(|&other| other <= stamp);
-        let later = self.highest.len() - place;
+        let later = match self.highest.back() {
+            // Most timestamps are the highest so far.
+            Some(&highest) if highest > stamp => {
+                let place = self.highest.partition_point(|&other| other <= stamp);
+                self.highest.insert(place, stamp);
+                self.highest.len() - 1 - place
+            }
+            _ => {
+                self.highest.push_back(stamp);
+                0
+            }
+        };
         self.need(later.min(MAX_DEPTH));
-        self.highest.insert(place, stamp);
         if self.highest.len() > MAX_DEPTH + 1 {
-            self.highest.remove(0);
+            self.highest.pop_front();
+        }
+        if self.depth == 0 {
+            return stamp;
         }
         let index = self.highest.len().saturating_sub(1 + self.depth);
         self.highest.get(index).copied().unwrap_or(stamp).min(stamp)
