@@ -4,11 +4,20 @@
 
 mod writes;
 
-use std::{future::Future, io, net::SocketAddr, pin::Pin, pin::pin, sync::Arc, time::Duration, time::Instant};
+use std::{
+    future::{Future, pending},
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+    time::Instant,
+};
 
 use bytes::BytesMut;
 use media_core::{ChannelName, Error as HubError, Hub, broadcast, hub::Hold};
-use net_core::{Permit, Quota, Share};
+use net_core::{Dormant, Permit, Quota, Share, Usage};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     time::{Sleep, sleep_until},
@@ -57,7 +66,7 @@ enum Role {
         publisher: Publisher,
         hold: Hold,
         /// Resolves when the right to publish is revoked.
-        revoked: Pin<Box<dyn Future<Output = Refusal> + Send>>,
+        revoked: Dormant<dyn Future<Output = Refusal> + Send>,
     },
     Player(Player),
 }
@@ -157,10 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         mut stop: Pin<&mut impl Future<Output = Cause>>,
     ) -> Result<Cause, Error> {
         let usage = Arc::clone(self.permit.usage());
-        let mut evicted = pin!(usage.closed());
-        let mut shutdown = pin!(shutdown.cancelled());
-        let mut retire = pin!(retire.cancelled());
-        let mut retiring = false;
+        let mut signal = Dormant::new(Box::pin(signalled(&usage, shutdown, Some(retire))));
         let mut timer = pin!(sleep_until((now() + FAR).into()));
         let mut now = now();
         loop {
@@ -201,9 +207,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 read = self.socket.read_buf(&mut self.input), if reads => Wake::Read(read),
                 wake = self.role.wake() => wake,
                 () = &mut timer => Wake::Timer,
-                () = &mut retire, if !retiring => Wake::Retire,
-                () = &mut shutdown => Wake::Shutdown,
-                () = &mut evicted => Wake::Evicted,
+                wake = &mut signal => wake,
             };
             now = self::now();
             match woken {
@@ -229,7 +233,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 Wake::Play(None) => self.session.end_play()?,
                 Wake::Revoked(refusal) => self.refuse(refusal)?,
                 Wake::Retire => {
-                    retiring = true;
+                    signal = Dormant::new(Box::pin(signalled(&usage, shutdown, None)));
                     if self.session.request_reconnect()? {
                         debug!("publisher asked to reconnect");
                     }
@@ -367,7 +371,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         };
         debug!(channel = %claim.name(), "publishing");
         let hold = claim.hold().clone();
-        let revoked = Box::pin(revoked(hold.clone(), grant.withdrawn));
+        let revoked: Pin<Box<dyn Future<Output = Refusal> + Send>> = Box::pin(revoked(hold.clone(), grant.withdrawn));
+        let revoked = Dormant::new(revoked);
         let publisher = Publisher::new(claim, context.metrics.clone(), context.session.idle, now);
         self.permit.set_active();
         self.role = Role::Publisher {
@@ -458,10 +463,26 @@ impl Role {
     /// Waits for events of this role besides those of the peer. Cancel-safe.
     async fn wake(&mut self) -> Wake {
         match self {
-            Self::Nobody => std::future::pending().await,
+            Self::Nobody => pending().await,
             Self::Publisher { revoked, .. } => Wake::Revoked(revoked.await),
             Self::Player(player) => Wake::Play(player.next().await),
         }
+    }
+}
+
+/// Waits for a signal to the connection: the end of its publishing (`retire`), of the server, or
+/// its own.
+async fn signalled(usage: &Usage, shutdown: &CancellationToken, retire: Option<&CancellationToken>) -> Wake {
+    let retire = async {
+        match retire {
+            Some(retire) => retire.cancelled().await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        () = retire => Wake::Retire,
+        () = shutdown.cancelled() => Wake::Shutdown,
+        () = usage.closed() => Wake::Evicted,
     }
 }
 

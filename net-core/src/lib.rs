@@ -5,12 +5,14 @@
 //! - [`limit`]: limits of open connections, and the choice of an idle one to close for a new one.
 //! - [`quota`]: limits of a number, in total and for each address.
 //! - [`shutdown`]: a flag that is set once and awaited by thousands of connections.
+//! - [`dormant`]: a future that is polled only after it was woken.
 //! - [`gauge`]: counts live objects. [`config`]: addresses and ranges in the configuration.
 
 #![forbid(unsafe_code)]
 
 pub mod accept;
 pub mod config;
+pub mod dormant;
 pub mod gauge;
 pub mod host;
 pub mod limit;
@@ -19,6 +21,7 @@ pub mod quota;
 pub mod shutdown;
 
 pub use accept::accept;
+pub use dormant::Dormant;
 pub use gauge::Counted;
 pub use host::Host;
 pub use limit::{ConnectionLimit, Events, InFlight, Limit, Permit, Usage};
