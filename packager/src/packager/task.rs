@@ -1,10 +1,14 @@
 //! The task of one broadcast: takes the hub's events, lets the clock act, and publishes a snapshot
 //! for each change.
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use media_core::broadcast::{Consumer, Event};
 use prometheus_client::metrics::gauge::Gauge;
+use tokio::time;
 
 use super::keeper::Listed;
 use crate::{
@@ -48,19 +52,22 @@ pub(super) async fn package(
     let live = &listed.live;
     tracing::info!(id = %live.broadcast(), "packaging");
     let _counted = Counted::new(&metrics.broadcasts);
+    let mut timer = pin!(time::sleep(LOOK));
     let result = loop {
-        let gap = program.in_gap().then(|| Instant::now() + GAP_TICK);
-        let look = Some(Instant::now() + LOOK);
-        let deadline = [program.poll_timeout(), gap, look, live.first_until()]
-            .into_iter()
-            .flatten()
-            .min();
+        let now = Instant::now();
+        let gap = program.in_gap().then(|| now + GAP_TICK);
+        let deadlines = [program.poll_timeout(), gap, live.first_until()];
+        let deadline = deadlines.into_iter().flatten().fold(now + LOOK, Instant::min).into();
+        // A later deadline is noticed when the timer fires, so that frames do not touch the timer.
+        if deadline < timer.deadline() || timer.is_elapsed() {
+            timer.as_mut().reset(deadline);
+        }
         let event = tokio::select! {
             event = consumer.next() => match event {
                 Some(event) => Some(event),
                 None => break Ok(()),
             },
-            () = sleep_until(deadline) => None,
+            () = &mut timer => None,
         };
         let taken = match event {
             Some(first) => take(&mut program, first, &mut consumer),
@@ -127,12 +134,5 @@ fn take(program: &mut Program, first: Event, consumer: &mut Consumer) -> Result<
     match next {
         Some(last) => program.apply(last, now).map(|()| taken),
         None => Ok(taken),
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
     }
 }
