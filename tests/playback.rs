@@ -7,9 +7,11 @@ use std::time::Duration;
 use support::{
     daemon::{Daemon, Settings},
     follow,
-    media::PLAIN,
+    media::{PLAIN, Recipe},
     players::{Browser, Report},
     publisher,
+    push::Push,
+    rtmp, wait_for,
 };
 
 const SECONDS: u32 = 20;
@@ -98,4 +100,51 @@ fn chromium_plays_hls_by_itself() {
 #[test]
 fn the_watch_page_plays() {
     plays("page", "/watch/show", 1);
+}
+
+/// Plays a source whose groups start at recovery points. Chromium's decoder cannot start at those,
+/// whatever serves them, so viewers get a rendition of its size, although the ladder is off.
+#[track_caller]
+fn plays_the_stand_in(player: &str, path: &str) {
+    let browser = Browser::alone();
+    let daemon = Daemon::start(&Settings {
+        ladder: "enabled = false\nstand_in = true\npreset = \"superfast\"\ncpu_percent = 100\n".into(),
+        ..Settings::default()
+    });
+    let open = Recipe {
+        b_frames: 2,
+        open_groups: true,
+        ..PLAIN
+    };
+    // From the second group on: there is no IDR picture at all.
+    let mut tags = rtmp::tags(&open.flv());
+    tags.retain(|tag| !tag.is_picture() || tag.timestamp >= 2_000);
+    let push = Push::start(daemon.rtmp, "show", tags);
+    daemon.wait_until_live("show");
+    wait_for("a rendition of the source's size", Duration::from_secs(30), || {
+        let master = daemon.get("/live/show/master.m3u8").text();
+        master.contains("v360.m3u8").then_some(())
+    });
+    follow::follow(daemon.http, "/live/show/v360.m3u8", Duration::from_secs(30), |media| {
+        media.segments.len() >= SETTLED
+    });
+    let report = browser.play_with(player, &daemon.url(path), SECONDS, &[], |_| ());
+    push.stop();
+    assert_eq!(report.faults(), Vec::<String>::new(), "{:#}", report.0);
+    assert_eq!(report.shown().first().map(|(_, height)| *height), Some(360));
+}
+
+#[test]
+fn hls_js_plays_the_stand_in_of_a_source_without_idr_pictures() {
+    plays_the_stand_in("hls", "/live/show/master.m3u8");
+}
+
+#[test]
+fn dash_js_plays_the_stand_in_of_a_source_without_idr_pictures() {
+    plays_the_stand_in("dash", "/live/show/manifest.mpd");
+}
+
+#[test]
+fn shaka_plays_the_stand_in_of_a_source_without_idr_pictures() {
+    plays_the_stand_in("shaka", "/live/show/manifest.mpd");
 }
