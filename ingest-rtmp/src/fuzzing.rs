@@ -175,43 +175,35 @@ pub fn session(bytes: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, path::Path};
+#[path = "../../fuzz/corpus.rs"]
+mod corpus;
 
-    fn run(target: &str, entry: fn(&[u8])) {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../fuzz/corpus")
-            .join(target);
-        let mut ran = 0;
-        for file in fs::read_dir(&corpus).expect("the corpus is committed") {
-            entry(&fs::read(file.unwrap().path()).unwrap());
-            ran += 1;
-        }
-        assert!(ran > 0, "{} is empty", corpus.display());
-    }
+#[cfg(test)]
+mod tests {
+    use super::corpus;
 
     #[test]
     fn the_corpus_passes_the_chunk_reader() {
-        run("rtmp_chunk", super::chunk);
+        corpus::run("rtmp_chunk", super::chunk);
     }
 
     #[test]
     fn the_corpus_passes_the_amf0_decoder() {
-        run("rtmp_amf0", super::amf0);
+        corpus::run("rtmp_amf0", super::amf0);
     }
 
     #[test]
     fn the_corpus_passes_the_tag_parsers() {
-        run("rtmp_flv", super::flv);
+        corpus::run("rtmp_flv", super::flv);
     }
 
     #[test]
     fn the_corpus_passes_the_configurations() {
-        run("codec_config", super::codec);
+        corpus::run("codec_config", super::codec);
     }
 
     #[test]
     fn the_corpus_passes_the_session() {
-        run("rtmp_session", super::session);
+        corpus::run("rtmp_session", super::session);
     }
 }

@@ -17,7 +17,7 @@ mod content;
 mod dial;
 mod disk;
 mod fetch;
-mod freshness;
+pub(crate) mod freshness;
 mod hops;
 mod key;
 mod metrics;

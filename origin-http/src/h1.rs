@@ -6,7 +6,7 @@
 //! timer for its wait, and when its part appears, the response is written before anything else is
 //! checked. RFC 9112; heads are in `head`.
 
-mod head;
+pub(crate) mod head;
 
 use std::{
     cell::RefCell,

@@ -31,6 +31,8 @@ mod delivery;
 pub mod directives;
 pub mod edge;
 pub mod encoding;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod h1;
 mod media;
 mod metrics;

@@ -9,9 +9,9 @@
 mod budget;
 mod connection;
 mod exchanges;
-mod field_section;
+pub(crate) mod field_section;
 mod forward;
-mod frames;
+pub(crate) mod frames;
 mod head;
 mod keys;
 mod request;
@@ -20,7 +20,7 @@ mod send_order;
 mod settings;
 mod socket;
 mod transport;
-mod unidirectional;
+pub(crate) mod unidirectional;
 mod varint;
 
 #[cfg(test)]

@@ -21,6 +21,8 @@
 pub mod confine;
 pub mod elements;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod ladder;
 mod metrics;
 mod overlay;

@@ -29,22 +29,22 @@ const HELD_ERROR: Duration = Duration::from_secs(16);
 
 /// The lifetime of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Freshness {
+pub(crate) struct Freshness {
     received: Instant,
     /// Its age on arrival.
     age: Duration,
     lifetime: Duration,
     /// Whether it may be stored.
-    pub(super) storable: bool,
+    pub(crate) storable: bool,
     /// Whether it never needs to be revalidated.
-    pub(super) immutable: bool,
+    pub(crate) immutable: bool,
     /// Whether it must not be used after its lifetime in any case.
     strict: bool,
 }
 
 impl Freshness {
     /// Parses the headers of a response that arrived at `received`.
-    pub(super) fn new(status: StatusCode, headers: &HeaderMap, received: Instant) -> Self {
+    pub(crate) fn new(status: StatusCode, headers: &HeaderMap, received: Instant) -> Self {
         let control = Control::of(headers);
         let age = headers
             .get(AGE)
@@ -71,7 +71,7 @@ impl Freshness {
 
     /// Parses the headers of an error, to a request that was `held` or not. An error is used for at
     /// most its origin's lifetime, and only briefly.
-    pub(super) fn of_error(status: StatusCode, headers: &HeaderMap, received: Instant, held: bool) -> Self {
+    pub(crate) fn of_error(status: StatusCode, headers: &HeaderMap, received: Instant, held: bool) -> Self {
         let said = Self::new(status, headers, received);
         let control = Control::of(headers);
         let kept = !control.no_store && !control.private && !is_of_one_request(status);
@@ -89,7 +89,7 @@ impl Freshness {
     }
 
     /// The Cache-Control field of an error with this lifetime.
-    pub(super) fn error_control(&self) -> HeaderValue {
+    pub(crate) fn error_control(&self) -> HeaderValue {
         match self.lifetime.as_secs() {
             0 => HeaderValue::from_static("no-store"),
             seconds => answer::value(format_args!("public, max-age={seconds}")),
@@ -97,7 +97,7 @@ impl Freshness {
     }
 
     /// A stored response: `age` old, fresh for `lifetime` in total, immutable.
-    pub(super) fn kept(age: Duration, lifetime: Duration, now: Instant) -> Self {
+    pub(crate) fn kept(age: Duration, lifetime: Duration, now: Instant) -> Self {
         Self {
             received: now,
             age,
@@ -109,16 +109,16 @@ impl Freshness {
     }
 
     /// Its age (RFC 9111 4.2.3).
-    pub(super) fn age(&self, now: Instant) -> Duration {
+    pub(crate) fn age(&self, now: Instant) -> Duration {
         self.age + now.saturating_duration_since(self.received)
     }
 
-    pub(super) fn lifetime(&self) -> Duration {
+    pub(crate) fn lifetime(&self) -> Duration {
         self.lifetime
     }
 
     /// Whether it may be used without revalidation (4.2).
-    pub(super) fn is_fresh(&self, now: Instant) -> bool {
+    pub(crate) fn is_fresh(&self, now: Instant) -> bool {
         self.age(now) < self.lifetime
     }
 
@@ -127,12 +127,12 @@ impl Freshness {
     /// The lifetime of a live text is half a target duration, so this is three of them: players
     /// treat an unchanged playlist as a pause and ask again, while an error ends some of them after
     /// the second attempt. It has its true age, so that no cache treats it as fresh.
-    pub(super) fn may_be_stale(&self, now: Instant) -> bool {
+    pub(crate) fn may_be_stale(&self, now: Instant) -> bool {
         !self.strict && !self.left(now).is_zero()
     }
 
     /// Time for which it may still be useful, stale or for revalidation.
-    pub(super) fn left(&self, now: Instant) -> Duration {
+    pub(crate) fn left(&self, now: Instant) -> Duration {
         (self.lifetime * (1 + STALE_LIFETIMES)).saturating_sub(self.age(now))
     }
 }

@@ -26,7 +26,7 @@ const LINES: usize = 64;
     clippy::large_enum_variant,
     reason = "made once for each request, and taken apart at once"
 )]
-pub(super) enum Head {
+pub(crate) enum Head {
     /// A plain request, removed from the input.
     Plain(Request<Empty<Bytes>>),
     /// Any other bytes; they are still in the input.
@@ -35,7 +35,7 @@ pub(super) enum Head {
 
 /// The framing of a response's body (RFC 9112 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(crate) enum Framing {
     /// There is no body, whatever length the head states.
     Bodiless,
     /// The body ends after this many more bytes.
@@ -49,7 +49,7 @@ impl Framing {
     ///
     /// # Errors
     /// There are more bytes than the head states: the peer would read them as the next response.
-    pub(super) fn count(&mut self, bytes: usize) -> io::Result<()> {
+    pub(crate) fn count(&mut self, bytes: usize) -> io::Result<()> {
         if let Self::Length(left) = self {
             let rest = left.checked_sub(bytes as u64);
             *left = rest.ok_or_else(|| io::Error::other("a body is longer than it said"))?;
@@ -61,7 +61,7 @@ impl Framing {
     ///
     /// # Errors
     /// The body is shorter than the head states: the peer would read the next response as its rest.
-    pub(super) fn end(self) -> io::Result<()> {
+    pub(crate) fn end(self) -> io::Result<()> {
         match self {
             Self::Length(1..) => Err(io::Error::other("a body is shorter than it said")),
             _ => Ok(()),
@@ -72,7 +72,7 @@ impl Framing {
 /// Removes a plain request's head from the front of `input`, if there is one. The bytes before
 /// `from` were examined before and hold no complete head. `None`: there is no complete head yet. A
 /// head longer than `max_bytes`, or with more than `max_lines` lines, is not plain.
-pub(super) fn take(input: &mut BytesMut, from: usize, max_bytes: usize, max_lines: usize) -> Option<Head> {
+pub(crate) fn take(input: &mut BytesMut, from: usize, max_bytes: usize, max_lines: usize) -> Option<Head> {
     let from = from.saturating_sub(3);
     let rest = &input[from..];
     let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") else {
@@ -141,7 +141,7 @@ fn parse(head: &Bytes, max_lines: usize) -> Option<Request<Empty<Bytes>>> {
 }
 
 /// Appends the head of a response to `output`. `last`: the connection ends after it.
-pub(super) fn write(
+pub(crate) fn write(
     output: &mut Vec<u8>,
     response: &Response<Body>,
     to_head: bool,

@@ -28,7 +28,7 @@ enum Pseudo {
 
 /// Whether the pseudo-header fields are those of a request. Sections that cannot be decoded pass:
 /// h3 reports them.
-pub(super) fn is_request(section: &[u8]) -> bool {
+pub(crate) fn is_request(section: &[u8]) -> bool {
     let (mut seen, mut regular) = ([false; 4], false);
     let mut lines = Lines::new(section);
     while let Some(pseudo) = lines.next_name() {
@@ -47,7 +47,7 @@ pub(super) fn is_request(section: &[u8]) -> bool {
 }
 
 /// Whether the section has no pseudo-header field (RFC 9114 4.3).
-pub(super) fn is_trailer(section: &[u8]) -> bool {
+pub(crate) fn is_trailer(section: &[u8]) -> bool {
     let mut lines = Lines::new(section);
     while let Some(pseudo) = lines.next_name() {
         if pseudo.is_some() {

@@ -20,7 +20,7 @@ const MAX_OTHER: u64 = 4 << 10;
 
 /// The reason why a stream is not read further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// A frame exceeds its limit.
     TooLong,
     /// The request is malformed (RFC 9114 4.1.2).
@@ -31,7 +31,7 @@ pub(super) enum Refusal {
 
 /// The frames of one stream.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     max_section: u64,
     state: State,
     /// A field section has arrived: the next one is a trailer.
@@ -53,7 +53,7 @@ enum State {
 
 impl Frames {
     /// The frames of a request, whose encoded field section has `max_section` bytes at most.
-    pub(super) fn new(max_section: u64) -> Self {
+    pub(crate) fn new(max_section: u64) -> Self {
         Self {
             max_section,
             state: State::Head(Vec::new()),
@@ -62,7 +62,7 @@ impl Frames {
     }
 
     /// Takes the next bytes to hand on from `input`; `None` when `input` is used up.
-    pub(super) fn next(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, Refusal> {
+    pub(crate) fn next(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, Refusal> {
         while input.has_remaining() {
             match &mut self.state {
                 State::Passing(left) | State::Skipping(left) if *left == 0 => self.state = State::Head(Vec::new()),
@@ -116,7 +116,7 @@ impl Frames {
 
     /// Checks that the stream may end here. h3 does not detect that a frame handed on as it arrives
     /// is incomplete.
-    pub(super) fn end(&self) -> Result<(), Refusal> {
+    pub(crate) fn end(&self) -> Result<(), Refusal> {
         match self.state {
             State::Passing(left) if left > 0 => Err(Refusal::Cut),
             State::Section(..) => Err(Refusal::Cut),

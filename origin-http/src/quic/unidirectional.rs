@@ -50,14 +50,14 @@ const MAX_HEAD: usize = 16;
 
 /// The reason why the connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     code: Code,
     why: &'static str,
 }
 
 /// The client's state across all its streams.
 #[derive(Debug, Default)]
-pub(super) struct Peer {
+pub(crate) struct Peer {
     control: bool,
     encoder: bool,
     decoder: bool,
@@ -68,7 +68,7 @@ pub(super) struct Peer {
 
 /// One stream.
 #[derive(Debug, Default)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     state: State,
     /// The bytes of an incomplete stream type or frame.
     partial: Vec<u8>,
@@ -94,7 +94,7 @@ impl Stream {
     ///
     /// # Errors
     /// The connection must be closed.
-    pub(super) fn read(&mut self, bytes: &[u8], peer: &mut Peer) -> Result<bool, Fault> {
+    pub(crate) fn read(&mut self, bytes: &[u8], peer: &mut Peer) -> Result<bool, Fault> {
         let mut rest = bytes;
         while let Some((&first, after)) = rest.split_first() {
             match &mut self.state {
@@ -141,7 +141,7 @@ impl Stream {
     ///
     /// # Errors
     /// The connection must be closed.
-    pub(super) fn end(&self) -> Result<(), Fault> {
+    pub(crate) fn end(&self) -> Result<(), Fault> {
         match self.state {
             State::Type | State::Unknown => Ok(()),
             State::Control if !self.partial.is_empty() => Err(fault(Code::H3_FRAME_ERROR, "a frame is cut")),
@@ -291,7 +291,7 @@ fn decoder(byte: u8, within: Option<u8>) -> Result<Option<u8>, Fault> {
 
 /// Reads a client's unidirectional streams until the connection ends. Closes it after a protocol
 /// error, or if the client stops reading a stream of this server that must stay open.
-pub(super) async fn read(quic: quinn::Connection, mut ours: Vec<Stopped>, metrics: Metrics) {
+pub(crate) async fn read(quic: quinn::Connection, mut ours: Vec<Stopped>, metrics: Metrics) {
     let (mut peer, mut streams) = (Peer::default(), Vec::new());
     let fault = loop {
         tokio::select! {

@@ -1,0 +1,44 @@
+//! Entry points of the fuzz targets: properties that hold for any bytes. `cargo test` runs them on
+//! the corpus in `fuzz/corpus`.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::protocol::{LENGTH_BYTES, Order, Report, Written, parse_length};
+
+/// Messages between the daemon and a worker, in both directions: what was parsed is written as it
+/// is parsed again.
+pub fn messages(bytes: &[u8]) {
+    let message = Bytes::copy_from_slice(bytes);
+    if let Ok(report) = Report::parse(message.clone()) {
+        assert_eq!(Report::parse(joined(&report.write())), Ok(report));
+    }
+    match Order::parse(message) {
+        // Decimal fractions may differ in their last digit.
+        Ok(order @ Order::Job(_)) => assert!(matches!(Order::parse(joined(&order.write())), Ok(Order::Job(_)))),
+        Ok(order) => assert_eq!(Order::parse(joined(&order.write())), Ok(order)),
+        Err(_) => {}
+    }
+}
+
+/// The written message without its length, which is checked.
+fn joined(written: &Written) -> Bytes {
+    let mut bytes = BytesMut::from(&written.head[..]);
+    bytes.extend_from_slice(&written.payload);
+    let prefix = bytes[..LENGTH_BYTES].try_into().expect("a length");
+    assert_eq!(parse_length(prefix), Ok(bytes.len() - LENGTH_BYTES));
+    bytes.split_off(LENGTH_BYTES).freeze()
+}
+
+#[cfg(test)]
+#[path = "../../fuzz/corpus.rs"]
+mod corpus;
+
+#[cfg(test)]
+mod tests {
+    use super::corpus;
+
+    #[test]
+    fn the_corpus_passes() {
+        corpus::run("worker_messages", super::messages);
+    }
+}
