@@ -5,44 +5,16 @@ use std::time::SystemTime;
 
 /// `utc` as an xs:dateTime with milliseconds, for example `2026-05-01T12:00:00.250Z`.
 pub(crate) fn iso(utc: SystemTime) -> String {
-    let since_epoch = utc.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let (seconds, millis) = (since_epoch.as_secs(), since_epoch.subsec_millis());
-    let (year, month, day) = civil(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+    humantime::format_rfc3339_millis(utc.max(SystemTime::UNIX_EPOCH)).to_string()
 }
 
 /// `utc` in the Common Log Format, for example `01/May/2026:12:00:00 +0000`.
 pub(crate) fn common(utc: SystemTime) -> String {
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let seconds = utc.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (year, month, day) = civil(seconds / 86_400);
-    let month = usize::try_from(month - 1)
-        .ok()
-        .and_then(|month| MONTHS.get(month))
-        .unwrap_or(&"");
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000")
-}
-
-/// Year, month and day in the Gregorian calendar, `days` after 1970-01-01. Years are counted from
-/// March, so that a leap day is the last of its year, and in eras of 400 years, which have 146 097
-/// days.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468; // since 0000-03-01
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let months_since_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * months_since_march + 2) / 5 + 1;
-    let month = if months_since_march < 10 {
-        months_since_march + 3
-    } else {
-        months_since_march - 9
-    };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+    // IMF-fixdate (RFC 9110 5.6.7) has the same fields: `Fri, 01 May 2026 12:00:00 GMT`.
+    let date = httpdate::fmt_http_date(utc.max(SystemTime::UNIX_EPOCH));
+    let mut fields = date.split_ascii_whitespace().skip(1);
+    let mut next = || fields.next().unwrap_or_default();
+    format!("{}/{}/{}:{} +0000", next(), next(), next(), next())
 }
 
 #[cfg(test)]

@@ -122,19 +122,10 @@ fn attribute<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text[at..].split('"').nth(1)
 }
 
-/// Unix time of `2026-11-03T09:14:50.250Z`. RFC 3339; Howard Hinnant, "chrono-Compatible Low-Level
-/// Date Algorithms", days_from_civil.
+/// Unix time of `2026-11-03T09:14:50.250Z`.
 fn unix_s(text: &str) -> Option<f64> {
-    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
-    let mut date = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());
-    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
-    let mut time = time.splitn(3, ':').map(|part| part.parse::<f64>().ok());
-    let seconds = time.next()?? * 3600.0 + time.next()?? * 60.0 + time.next()??;
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
-    Some(days as f64 * 86_400.0 + seconds)
+    let moment = humantime::parse_rfc3339(text).ok()?;
+    Some(moment.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs_f64())
 }
 
 #[cfg(test)]

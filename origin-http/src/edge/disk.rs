@@ -3,8 +3,8 @@
 //! is disabled without an error for viewers.
 //!
 //! `{dir}/{broadcast}/{track}.{file}` is a head of lines (magic, address, time of creation,
-//! lifetime in seconds, headers, an empty line), the bytes, and a digest of everything before it. A
-//! file is written under another name and renamed; it is not synced, because the digest detects
+//! lifetime in seconds, headers, an empty line), the bytes, and a checksum of everything before it.
+//! A file is written under another name and renamed; it is not synced, because the checksum detects
 //! files that a crash has damaged. Files with other names are not touched.
 
 mod index;
@@ -33,15 +33,15 @@ use super::{metrics::Metrics, object::Object};
 use crate::path::Resource;
 use index::Index;
 
-const MAGIC: &str = "streamforge edge 1";
+const MAGIC: &str = "streamforge edge 2";
 /// Prefix of incomplete files.
 const UNFINISHED: &str = ".streamforge-";
 const THREADS: usize = 2;
 /// Maximum number of waiting jobs; further ones are dropped.
 const QUEUE: usize = 64;
-const DIGEST_BYTES: usize = 8;
-/// Number of bytes in each step of the digest.
-const WORD: usize = 8;
+/// CRC-32 of the bytes before it: it detects damage, not forgery, because a user who may write here
+/// may write anything.
+const CHECKSUM_BYTES: usize = 4;
 /// Number of bytes in each write.
 const WRITE: usize = 64 << 10;
 
@@ -241,7 +241,7 @@ impl Shared {
             }
         }
         text.push('\n');
-        let bytes = text.len() + rope.len() + DIGEST_BYTES;
+        let bytes = text.len() + rope.len() + CHECKSUM_BYTES;
         fs::create_dir_all(dir)?;
         let unfinished = self.unfinished(dir);
         let written = write_file(&unfinished, &text, &rope).and_then(|()| fs::rename(&unfinished, &path));
@@ -309,8 +309,8 @@ fn target_of(broadcast: &str, file: &str) -> Option<String> {
 
 /// Parses a file of `target`; `None` if it is damaged, another's, or no longer fresh.
 fn parse(target: &str, mut bytes: Bytes, now: SystemTime) -> Option<File> {
-    let said = bytes.split_off(bytes.len().checked_sub(DIGEST_BYTES)?).get_u64();
-    if said != digest(&bytes) {
+    let stated = bytes.split_off(bytes.len().checked_sub(CHECKSUM_BYTES)?).get_u32();
+    if stated != crc32fast::hash(&bytes) {
         return None;
     }
     let end = bytes.windows(2).position(|pair| pair == b"\n\n")?;
@@ -346,74 +346,19 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes a head, the bytes after it, and the digest of both, piece by piece, because a copy of the
+/// Writes a head, the bytes after it, and the checksum of both, piece by piece, because a copy of the
 /// whole would take as much memory again.
 fn write_file(path: &Path, head: &str, rope: &Rope) -> io::Result<()> {
     let mut file = BufWriter::with_capacity(WRITE, fs::File::create(path)?);
-    let mut digest = Digest::new(head.len() + rope.len());
-    digest.update(head.as_bytes());
+    let mut checksum = crc32fast::Hasher::new();
+    checksum.update(head.as_bytes());
     file.write_all(head.as_bytes())?;
     for piece in rope.pieces() {
-        digest.update(&piece);
+        checksum.update(&piece);
         file.write_all(&piece)?;
     }
-    file.write_all(&digest.finish().to_be_bytes())?;
+    file.write_all(&checksum.finalize().to_be_bytes())?;
     file.flush()
-}
-
-/// FNV-1a over eight bytes at a time: detects damage, not forgery, because a user who may write
-/// here may write anything.
-struct Digest {
-    hash: u64,
-    /// Bytes that do not make a word yet.
-    rest: [u8; WORD],
-    held: usize,
-}
-
-impl Digest {
-    const PRIME: u64 = 0x0100_0000_01b3;
-
-    /// For `len` bytes.
-    fn new(len: usize) -> Self {
-        Self {
-            hash: 0xcbf2_9ce4_8422_2325 ^ len as u64,
-            rest: [0; WORD],
-            held: 0,
-        }
-    }
-
-    fn update(&mut self, mut bytes: &[u8]) {
-        while self.held > 0 && !bytes.is_empty() {
-            (self.rest[self.held], bytes) = (bytes[0], &bytes[1..]);
-            self.held = (self.held + 1) % WORD;
-            if self.held == 0 {
-                self.word(self.rest);
-            }
-        }
-        let (words, rest) = bytes.as_chunks::<WORD>();
-        for word in words {
-            self.word(*word);
-        }
-        self.rest[self.held..self.held + rest.len()].copy_from_slice(rest);
-        self.held += rest.len();
-    }
-
-    fn word(&mut self, word: [u8; WORD]) {
-        self.hash = (self.hash ^ u64::from_be_bytes(word)).wrapping_mul(Self::PRIME);
-        self.hash ^= self.hash >> 32;
-    }
-
-    fn finish(self) -> u64 {
-        self.rest[..self.held].iter().fold(self.hash, |hash, &byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(Self::PRIME)
-        })
-    }
-}
-
-fn digest(bytes: &[u8]) -> u64 {
-    let mut digest = Digest::new(bytes.len());
-    digest.update(bytes);
-    digest.finish()
 }
 
 #[cfg(test)]
