@@ -8,6 +8,7 @@
 
 use std::{
     collections::VecDeque,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -57,6 +58,8 @@ pub struct Broadcast {
     state: Mutex<State>,
     health: Mutex<Health>,
     changed: Notify,
+    /// Notified once, at the end.
+    over: Notify,
 }
 
 /// Whether a publisher is connected.
@@ -209,6 +212,7 @@ impl Broadcast {
             state: Mutex::new(state),
             health: Mutex::default(),
             changed: Notify::new(),
+            over: Notify::new(),
         })
     }
 
@@ -310,6 +314,15 @@ impl Broadcast {
         let time = state.timeline.at(now);
         state.cutter.publish_gap(time);
         state.cutter.in_gap().then_some(time)
+    }
+
+    /// Waits until the broadcast has ended. Cancel-safe.
+    pub async fn ended(&self) {
+        let mut over = pin!(self.over.notified());
+        over.as_mut().enable();
+        if self.presence() != Presence::Ended {
+            over.await;
+        }
     }
 
     /// A subscriber of all tracks that starts at the oldest entry, for readers that must not miss
@@ -437,9 +450,14 @@ impl Broadcast {
             .position(|track| track.source && track.name == *name)
     }
 
+    fn notify_of_end(&self) {
+        self.changed.notify_waiters();
+        self.over.notify_waiters();
+    }
+
     pub(crate) fn end(&self) {
         self.lock().presence = Presence::Ended;
-        self.changed.notify_waiters();
+        self.notify_of_end();
     }
 
     /// Ends the broadcast unless another publisher continues it. Returns whether it ended.
@@ -450,7 +468,7 @@ impl Broadcast {
         }
         state.presence = Presence::Ended;
         drop(state);
-        self.changed.notify_waiters();
+        self.notify_of_end();
         true
     }
 
@@ -462,7 +480,7 @@ impl Broadcast {
         }
         state.presence = Presence::Ended;
         drop(state);
-        self.changed.notify_waiters();
+        self.notify_of_end();
         true
     }
 

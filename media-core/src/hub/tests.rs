@@ -678,6 +678,23 @@ async fn a_broadcast_that_fails_ends_and_its_publisher_hears_the_words() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_broadcast_is_awaited() {
+    let hub = hub();
+    let source = Source::new(&hub, start());
+    let broadcast = Arc::clone(source.producer.broadcast());
+    let waiter = tokio::spawn({
+        let broadcast = Arc::clone(&broadcast);
+        async move { broadcast.ended().await }
+    });
+    source.run(0..400);
+    tokio::task::yield_now().await;
+    assert!(!waiter.is_finished());
+    hub.kick(&name());
+    waiter.await.unwrap();
+    broadcast.ended().await;
+}
+
+#[tokio::test]
 async fn subscribers_hear_of_broadcasts_and_wait_for_frames() {
     let hub = hub();
     let mut announcements = hub.announcements();

@@ -8,7 +8,7 @@ use std::{
 
 use media_core::{
     Broadcast, Frame, TrackName,
-    broadcast::{Consumer, Event, Presence},
+    broadcast::{Consumer, Event},
     codec::{Config, aac, avc},
 };
 use tokio::time::sleep;
@@ -29,8 +29,6 @@ const FIRST_DELAY: Duration = Duration::from_millis(500);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 /// Minimum time between the starts of two workers if neither has failed.
 const LEAST_LIFE: Duration = Duration::from_secs(1);
-/// Interval at which the end of a broadcast is checked while no worker runs.
-const LOOK: Duration = Duration::from_millis(250);
 /// Interval at which a broadcast is planned again while no rung fits.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -52,6 +50,12 @@ impl Source {
             }
         }
         Some(Self { video: video?, audio })
+    }
+
+    /// Whether the video still has this configuration.
+    fn is_current(&self, broadcast: &Broadcast) -> bool {
+        let (track, video) = &self.video;
+        matches!(broadcast.tracks().get(*track).map(|track| &*track.config), Some(Config::Avc(now)) if now == video)
     }
 
     fn change(&mut self, track: usize, config: &Config) {
@@ -110,6 +114,9 @@ async fn climb(
         // The source may become larger, or may later need a rendition of its own size.
         if !pause(ASK_AGAIN, broadcast, stop).await {
             return;
+        }
+        if !broadcast.is_gridded() && source.is_current(broadcast) {
+            continue;
         }
         (consumer, source) = match again(broadcast) {
             Some(again) => again,
@@ -234,19 +241,11 @@ async fn climb(
 
 /// Waits. Returns false if the broadcast is over or the daemon stops.
 async fn pause(wait: Duration, broadcast: &Broadcast, stop: &CancellationToken) -> bool {
-    let until = Instant::now() + wait;
-    loop {
-        if broadcast.presence() == Presence::Ended {
-            return false;
-        }
-        let rest = until.saturating_duration_since(Instant::now());
-        if rest.is_zero() {
-            return true;
-        }
-        tokio::select! {
-            () = sleep(rest.min(LOOK)) => {}
-            () = stop.cancelled() => return false,
-        }
+    tokio::select! {
+        biased;
+        () = broadcast.ended() => false,
+        () = stop.cancelled() => false,
+        () = sleep(wait) => true,
     }
 }
 
