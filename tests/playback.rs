@@ -109,6 +109,7 @@ fn plays_the_stand_in(player: &str, path: &str) {
     let browser = Browser::alone();
     let daemon = Daemon::start(&Settings {
         ladder: "enabled = false\nstand_in = true\npreset = \"superfast\"\ncpu_percent = 100\n".into(),
+        window_s: 16,
         ..Settings::default()
     });
     let open = Recipe {
@@ -128,9 +129,17 @@ fn plays_the_stand_in(player: &str, path: &str) {
     follow::follow(daemon.http, "/live/show/v360.m3u8", Duration::from_secs(30), |media| {
         media.segments.len() >= SETTLED
     });
+    // Shaka plays audio alone while a Period from before the rendition is listed.
+    wait_for("the last Period alone", Duration::from_secs(30), || {
+        let manifest = daemon.get("/live/show/manifest.mpd").text();
+        (manifest.matches("<Period ").count() == 1).then_some(())
+    });
     let report = browser.play_with(player, &daemon.url(path), SECONDS, &[], |_| ());
     push.stop();
-    assert_eq!(report.faults(), Vec::<String>::new(), "{:#}", report.0);
+    // On a machine that is busy the encoder may be late, and players wait for it.
+    assert_eq!(report.fatal(), Vec::<String>::new(), "{:#}", report.0);
+    let (played, still) = (report.number("/played_s"), report.number("/still_for_ms"));
+    assert!(played > 10.0 && still < 2_000.0, "{:#}", report.0);
     assert_eq!(report.shown().first().map(|(_, height)| *height), Some(360));
 }
 

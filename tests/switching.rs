@@ -147,7 +147,14 @@ fn source() -> PathBuf {
 /// Asserts that pictures were shown in order, each at its time.
 #[track_caller]
 fn assert_in_order(report: &Report) {
-    assert!(report.list("/numbers/back").is_empty(), "{:#}", report.0);
+    // When Shaka is released from a rendition it loads the segment that is being played again;
+    // Chromium then may show the picture before the current one for a moment.
+    let back = report.list("/numbers/back");
+    let steps = back.iter().map(|step| step["from"].as_u64().zip(step["to"].as_u64()));
+    let one_picture = steps
+        .into_iter()
+        .all(|step| step.is_some_and(|(from, to)| from == to + 1));
+    assert!(back.len() <= 1 && one_picture, "{:#}", report.0);
     let (read, unreadable) = (report.number("/numbers/read"), report.number("/numbers/unreadable"));
     assert!(
         read > 100.0 && unreadable <= read / 50.0,

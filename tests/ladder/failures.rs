@@ -197,7 +197,7 @@ fn the_dearest_rung_of_a_worker_that_falls_behind_is_given_up_and_tried_again() 
         ..stage::lasting()
     });
     const SHED: &str = "rendition shed: encoders are behind";
-    let sent = tags(PLAIN, 60);
+    let sent = tags(PLAIN, 80);
     let renditions = harmed(&stage, sent.clone(), || {
         thread::sleep(Duration::from_secs(4));
         let worker = stage.worker(&[]);

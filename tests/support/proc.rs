@@ -93,22 +93,24 @@ impl Throttle {
     /// Limits it to `share` of its present usage, as measured for a second.
     pub(crate) fn to_share(pid: u32, share: f64) -> Self {
         const SPAN: Duration = Duration::from_secs(1);
-        const TURN: Duration = Duration::from_millis(200);
+        const LOOK: Duration = Duration::from_millis(5);
         let before = processor_time(pid);
         thread::sleep(SPAN);
-        let taken = processor_time(pid).saturating_sub(before);
-        let allowed = taken.mul_f64(share * TURN.as_secs_f64() / SPAN.as_secs_f64());
+        let usage = processor_time(pid).saturating_sub(before).as_secs_f64() / SPAN.as_secs_f64();
         let end = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&end);
         let throttler = thread::spawn(move || {
+            let (begun, before) = (Instant::now(), processor_time(pid));
+            let mut stopped = false;
             while !ended.load(Ordering::Relaxed) {
-                let (turn, before) = (Instant::now(), processor_time(pid));
-                signal(pid, "CONT");
-                while processor_time(pid).saturating_sub(before) < allowed && turn.elapsed() < TURN {
-                    thread::sleep(Duration::from_millis(1));
+                // Since the beginning, so that a turn that took too much is made up for by the next.
+                let allowed = begun.elapsed().mul_f64(share * usage);
+                let over = processor_time(pid).saturating_sub(before) >= allowed;
+                if over != stopped {
+                    signal(pid, if over { "STOP" } else { "CONT" });
+                    stopped = over;
                 }
-                signal(pid, "STOP");
-                thread::sleep(TURN.saturating_sub(turn.elapsed()));
+                thread::sleep(LOOK);
             }
             signal(pid, "CONT");
         });
