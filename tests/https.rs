@@ -25,7 +25,7 @@ use support::{
     ffprobe, follow, http,
     media::{PLAIN, Recipe},
     players::{Browser, Report},
-    playlist::resolve,
+    playlist::{Segment, resolve},
     proc, publisher,
     tls::{self, Answer, Certificate},
     wait_for,
@@ -106,12 +106,17 @@ fn ended() -> Secure {
     secure
 }
 
+/// The address of a part of a segment; a list that has ended has no parts.
+fn part_of(segment: &Segment, part: usize) -> String {
+    segment.uri.replace(".m4s", &format!(".{part}.m4s"))
+}
+
 /// Resources of every kind.
 fn everything(daemon: &Daemon) -> Vec<String> {
     let media = follow::read(daemon.http, VIDEO);
     let segment = &media.segments[1];
     let map = segment.map.as_ref().expect("a map");
-    let [map, segment, part] = [map, &segment.uri, &segment.parts[2].uri].map(|uri| resolve(VIDEO, uri));
+    let [map, segment, part] = [map, &segment.uri, &part_of(segment, 2)].map(|uri| resolve(VIDEO, uri));
     let fixed = [
         MASTER,
         VIDEO,

@@ -12,7 +12,7 @@ fn a_certificate_is_changed_under_load_and_nobody_notices() {
     };
     fs::copy(&secure.certificate.cert, &before.cert).expect("a copy");
     let media = follow::read(secure.daemon.http, VIDEO);
-    let part = secure.url(&resolve(VIDEO, &media.segments[1].parts[0].uri));
+    let part = secure.url(&resolve(VIDEO, &part_of(&media.segments[1], 0)));
     // One loader keeps its connections, another opens a new one for every few requests, a third
     // pauses between its requests.
     let mut kept = before.connect(secure.https[0], &["http/1.1"]).expect("a connection");
