@@ -84,7 +84,12 @@ pub fn quic_frames(bytes: &[u8]) {
 }
 
 fn filtered(bytes: &[u8], size: usize) -> Result<Vec<u8>, Refusal> {
-    let (mut frames, mut passed) = (Frames::new(SECTION_BYTES), Vec::new());
+    pass(&mut Frames::new(SECTION_BYTES), bytes, size)
+}
+
+/// The bytes that `frames` hands on of a request that arrives in pieces of `size` bytes.
+pub(crate) fn pass(frames: &mut Frames, bytes: &[u8], size: usize) -> Result<Vec<u8>, Refusal> {
+    let mut passed = Vec::new();
     for piece in bytes.chunks(size) {
         let mut input = Bytes::copy_from_slice(piece);
         while let Some(some) = frames.next(&mut input)? {
@@ -120,7 +125,8 @@ fn read(bytes: &[u8], size: usize) -> Result<bool, Fault> {
     stream.end().map(|()| true)
 }
 
-/// The Priority field, each line a field of its own: members are in range, and parse to themselves.
+/// The Priority field, each line a separate field: its members are in range, and serialised again
+/// they parse to the same values.
 pub fn priority(bytes: &[u8]) {
     let priority = Priority::of(&fields(bytes, |_| PRIORITY));
     assert!(priority.urgency.is_none_or(|urgency| urgency <= 7));
@@ -163,7 +169,7 @@ pub fn freshness(bytes: &[u8]) {
     }
 }
 
-/// Delivery directives: what was parsed parses to itself.
+/// Delivery directives: valid directives, serialised again, parse to the same values.
 pub fn directives(bytes: &[u8]) {
     let Ok(query) = std::str::from_utf8(bytes) else { return };
     let Ok(parsed) = Directives::parse(Some(query)) else {

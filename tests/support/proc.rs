@@ -103,7 +103,7 @@ impl Throttle {
             let (begun, before) = (Instant::now(), processor_time(pid));
             let mut stopped = false;
             while !ended.load(Ordering::Relaxed) {
-                // Since the beginning, so that a turn that took too much is made up for by the next.
+                // In total, so that an excess of one turn is deducted from the next.
                 let allowed = begun.elapsed().mul_f64(share * usage);
                 let over = processor_time(pid).saturating_sub(before) >= allowed;
                 if over != stopped {

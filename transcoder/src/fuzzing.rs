@@ -5,8 +5,8 @@ use bytes::{Bytes, BytesMut};
 
 use crate::protocol::{LENGTH_BYTES, Order, Report, Written, parse_length};
 
-/// Messages between the daemon and a worker, in both directions: what was parsed is written as it
-/// is parsed again.
+/// Messages between the daemon and a worker, in both directions: a valid message, serialised again,
+/// parses to the same value.
 pub fn messages(bytes: &[u8]) {
     let message = Bytes::copy_from_slice(bytes);
     if let Ok(report) = Report::parse(message.clone()) {

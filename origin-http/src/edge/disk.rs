@@ -346,8 +346,8 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes a head, the bytes after it, and the checksum of both, piece by piece, because a copy of the
-/// whole would take as much memory again.
+/// Writes a head, the bytes after it, and the checksum of both, piece by piece, because a copy of
+/// the whole would take as much memory again.
 fn write_file(path: &Path, head: &str, rope: &Rope) -> io::Result<()> {
     let mut file = BufWriter::with_capacity(WRITE, fs::File::create(path)?);
     let mut checksum = crc32fast::Hasher::new();

@@ -180,6 +180,7 @@ fn within(left: u64, available: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzzing::pass;
 
     /// `GET /` of the authority `a`, with the static table.
     const SECTION: &[u8] = b"\x00\x00\xd1\xd7\xc1\x50\x01a";
@@ -190,19 +191,6 @@ mod tests {
         varint::write(payload.len() as u64, &mut frame);
         frame.extend_from_slice(payload);
         frame
-    }
-
-    /// The bytes handed on of a request that arrives in pieces of `size` bytes.
-    fn pass(frames: &mut Frames, bytes: &[u8], size: usize) -> Result<Vec<u8>, Refusal> {
-        let mut passed = Vec::new();
-        for piece in bytes.chunks(size) {
-            let mut input = Bytes::copy_from_slice(piece);
-            while let Some(some) = frames.next(&mut input)? {
-                assert!(!some.is_empty());
-                passed.extend_from_slice(&some);
-            }
-        }
-        frames.end().map(|()| passed)
     }
 
     #[test]

@@ -253,8 +253,8 @@ impl<'a> Playlist<'a> {
         before.saturating_sub(self.track.listed_from)
     }
 
-    /// A list that has ended has no parts. hls.js would take a track for finished only once the middle
-    /// of its last listed part is in the element's buffer, which holds what all tracks have, and it
+    /// A list that has ended has no parts. Otherwise hls.js would finish a track only once the middle
+    /// of its last listed part is in the element's buffer, which ends with the shortest track, and it
     /// does not load a short last part (docs/decisions/0020).
     fn lists_parts(&self, segment: &Segment) -> bool {
         !self.presentation.ended && segment.end() > self.before_end(PARTS_REACH)
