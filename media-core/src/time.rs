@@ -29,7 +29,7 @@ impl Timescale {
             return ticks;
         }
         let (from, to) = (i64::from(self.hz()), i64::from(to.hz()));
-        // A division of 128 bits costs ten times as much, and every frame needs some.
+        // A division of 128 bits is a call into the compiler's runtime, and every frame needs some.
         match ticks.checked_mul(to).and_then(|product| product.checked_add(from / 2)) {
             Some(product) => product.div_euclid(from),
             None => saturate((i128::from(ticks) * i128::from(to) + i128::from(from / 2)).div_euclid(i128::from(from))),

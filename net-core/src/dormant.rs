@@ -66,7 +66,8 @@ impl<F: Future + ?Sized> Future for Dormant<F> {
         if !this.alarm.woken.load(Ordering::Acquire) {
             return Poll::Pending;
         }
-        this.alarm.woken.store(false, Ordering::Release);
+        // A wake-up since the load is taken with this one: the swap makes its cause visible here.
+        this.alarm.woken.swap(false, Ordering::AcqRel);
         this.future.as_mut().poll(&mut Context::from_waker(&this.waker))
     }
 }
