@@ -394,13 +394,14 @@ fn told(presentation: &Presentation, period: &Period) -> Option<(u64, i64)> {
     }
 }
 
-/// The end of segment `msn` in the track in which it ends last (90 kHz), rounded up to a
-/// millisecond. The last Period has to reach it: dash.js stops short of the end if it finds the
-/// position beyond the Period before the element has fired `ended`.
+/// A place just beyond the end of segment `msn` in the track in which it ends last (90 kHz): the
+/// next whole millisecond, and one more. The last Period has to end there: if dash.js finds the
+/// position at the Period's end before the element has fired `ended`, it pauses and never ends. The
+/// element cuts its own duration to its last media.
 fn end_of_media(presentation: &Presentation, msn: u64) -> i64 {
     let tracks = presentation.tracks.iter();
     let ends = tracks.filter_map(|track| Some(track.timescale().duration(track.segment(msn)?.end())));
-    let millis = ends.max().unwrap_or_default().as_nanos().div_ceil(1_000_000);
+    let millis = ends.max().unwrap_or_default().as_nanos().div_ceil(1_000_000) + 1;
     let millis = Duration::from_millis(millis.try_into().unwrap_or(u64::MAX));
     Timescale::VIDEO.ticks(millis)
 }
