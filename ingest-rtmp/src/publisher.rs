@@ -4,9 +4,9 @@
 //! A broadcast starts when its list of tracks is settled. A track is in it once it has a frame at
 //! which decoding can start: a sequence header alone promises nothing. The list is settled when
 //! both tracks have such a frame; or when one has, onMetaData names no other, and no other sequence
-//! header has arrived; or when one has, and 1.5 s of media or 4 MiB of frames have passed. A track
-//! that was left out joins with its first such frame. Another sequence header takes effect with the
-//! first frame after it at which decoding can start.
+//! header has arrived; or when one has, and 1.5 s of media (6 s while pictures arrive without such a
+//! one) or 4 MiB of frames have passed. A track that was left out joins with its first such frame.
+//! Another sequence header takes effect with the first frame after it at which decoding can start.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -33,6 +33,9 @@ use crate::{
 
 /// Media time after which a broadcast starts with only one track, in milliseconds.
 const SETTLE_MS: i64 = 1_500;
+/// The same while pictures arrive, but none yet at which decoding can start. It includes the second
+/// group of 2 s of a source without IDR pictures (`groups`).
+const SETTLE_WITHOUT_KEY_MS: i64 = 6_000;
 /// Maximum number of payload bytes, and of frames, held until the list of tracks is settled.
 const HELD_BYTES: usize = 4 << 20;
 const HELD_FRAMES: usize = 2_048;
@@ -66,6 +69,8 @@ struct Settling {
     /// Whether onMetaData names a video and an audio codec.
     announced: Option<(bool, bool)>,
     first_ms: Option<i64>,
+    /// Whether pictures arrive, but none yet at which decoding can start.
+    awaits_key: bool,
     /// Whether the wait for another track is over.
     overdue: bool,
     held: Vec<(Kind, AccessUnit)>,
@@ -331,6 +336,11 @@ impl Publisher {
             self.dropped(kind, Drop::BeforeConfig, now)?;
             return self.passed(ms, now);
         };
+        if kind == Kind::Video
+            && let State::Settling(settling) = &mut self.state
+        {
+            settling.awaits_key = track.waits_for_key && !unit.key;
+        }
         if track.waits_for_key && !unit.key {
             self.dropped(kind, Drop::BeforeKey, now)?;
             return self.passed(ms, now);
@@ -398,7 +408,12 @@ impl Publisher {
         if let State::Settling(settling) = &mut self.state {
             let first = *settling.first_ms.get_or_insert(ms);
             let full = settling.held_bytes >= HELD_BYTES || settling.held.len() >= HELD_FRAMES;
-            settling.overdue |= full || ms.saturating_sub(first) >= SETTLE_MS;
+            let limit = if settling.awaits_key {
+                SETTLE_WITHOUT_KEY_MS
+            } else {
+                SETTLE_MS
+            };
+            settling.overdue |= full || ms.saturating_sub(first) >= limit;
         }
         self.settle(now)
     }
@@ -487,6 +502,7 @@ impl Settling {
             claim,
             announced: None,
             first_ms: None,
+            awaits_key: false,
             overdue: false,
             held: Vec::new(),
             held_bytes: 0,

@@ -208,6 +208,29 @@ fn without_metadata_one_track_is_enough_after_one_and_a_half_seconds_or_four_meg
 }
 
 #[test]
+fn pictures_without_a_start_point_are_waited_for_for_six_seconds() {
+    // As a relay sends that connected within a group, or a source without IDR pictures.
+    let within_a_group = |until: u32| {
+        let mut feed = Feed::new();
+        feed.audio(0, audio_config()).unwrap();
+        feed.video(0, video_config(AVC)).unwrap();
+        for ms in (0..until).step_by(20) {
+            feed.audio(ms, audio_frame()).unwrap();
+            feed.video(ms, video_frame(SLICE)).unwrap();
+            assert!(feed.live().is_none(), "{ms}");
+        }
+        feed
+    };
+    let mut feed = within_a_group(5_500);
+    feed.video(5_500, video_frame(IDR)).unwrap();
+    assert_eq!(feed.codecs(), ["v0 avc1.64001e", "a0 mp4a.40.2"]);
+
+    let mut feed = within_a_group(6_000);
+    feed.audio(6_000, audio_frame()).unwrap();
+    assert_eq!(feed.codecs(), ["a0 mp4a.40.2"]);
+}
+
+#[test]
 fn the_first_frame_held_is_when_the_broadcast_began_on_both_clocks() {
     let mut feed = Feed::new();
     feed.start -= Duration::from_secs(1);

@@ -18,9 +18,6 @@ use crate::{
     stamp::{Millis, Seconds, Utc},
 };
 
-/// AdaptationSet@id of a gridded source; more than there are tracks.
-const APART: usize = 100;
-
 /// Attributes of the MPD element that differ between the forms.
 pub(super) struct Head<'a> {
     pub(super) profiles: &'static str,
@@ -178,11 +175,12 @@ fn write_period(out: &mut String, shown: &Shown<'_>, before: Option<&Shown<'_>>,
 
 /// The AdaptationSets of a Period, each with its tracks and their indices in the presentation.
 ///
-/// Renditions of the same pictures are one set. No player can switch to a source whose segments
-/// start without a key frame, so it has a set of its own beside renditions. Each audio track is a
-/// set of its own: renditions of the same sound too, whose access units are not those of the
-/// source, so that segments overlap by a part of one. Video has number 1 even if there is none, so
-/// that a number means the same in every Period of every broadcast.
+/// Renditions of the same pictures are one set. No browser can start in a source whose segments
+/// start without a key frame, so it is listed only where there is no rendition (Shaka ignores
+/// selectionPriority). Each audio track is a set of its own: renditions of the same sound too, whose
+/// access units are not those of the source, so that segments overlap by a part of one. Video has
+/// number 1 even if there is none, so that a number means the same in every Period of every
+/// broadcast.
 fn sets<'a>(shown: &'a Shown<'a>, form: &impl Form) -> Vec<(Set<'a>, Vec<(usize, &'a Track)>)> {
     let (video, audio): (Vec<_>, Vec<_>) = shown
         .presentation
@@ -192,17 +190,18 @@ fn sets<'a>(shown: &'a Shown<'a>, form: &impl Form) -> Vec<(Set<'a>, Vec<(usize,
         .enumerate()
         .partition(|(_, track)| track.config.is_video());
     let is_there = |(index, track): &(usize, &'a Track)| shown.period.init(*index).is_some() && form.has(shown, track);
-    let video: Vec<_> = video.into_iter().filter(is_there).collect();
+    let mut video: Vec<_> = video.into_iter().filter(is_there).collect();
+    if shown.period.gridded && video.iter().any(|(_, track)| track.rendition) {
+        video.retain(|(_, track)| track.rendition);
+    }
     let audio = audio.into_iter().enumerate();
     let audio = audio
         .filter(|(_, track)| is_there(track))
         .map(|(n, track)| (n + 2, vec![track]));
-    let apart = shown.period.gridded && video.iter().any(|(_, track)| track.rendition);
-    let (source, video): (Vec<_>, Vec<_>) = video.into_iter().partition(|(_, track)| apart && !track.rendition);
-    let all = [(1, video)].into_iter().chain(audio).chain([(APART, source)]);
+    let all = [(1, video)].into_iter().chain(audio);
     all.filter_map(|(id, tracks)| {
         let (_, first) = *tracks.first()?;
-        let second = id == APART || !first.config.is_video() && first.rendition;
+        let second = !first.config.is_video() && first.rendition;
         Some((
             Set {
                 id,
