@@ -10,6 +10,8 @@
 // own HLS player; `page` opens URL itself and observes its video element. All but `page` run in a
 // page from another origin, as players do.
 //
+// It stops after `--seconds` of playback, or three seconds after the media have ended.
+//
 // - `--latency` reads the encoder's clock from the strip at the top of the picture (clock.mjs
 //   publishes such pictures); `--numbers` reads the number of each picture (see page/strip.js).
 // - `--throttle` limits the network, from the given seconds after start-up on, in kilobits a second
@@ -47,6 +49,7 @@ const PLAYERS = ['hls', 'dash', 'shaka', 'native', 'page'];
 const START_DEADLINE_MS = 40_000;
 const CHOICE_DEADLINE_MS = 5_000;
 const AFTER_UNTIL_MS = 2_000;
+const AFTER_END_MS = 3_000;
 
 const { values: options } = parseArgs({
   options: {
@@ -151,20 +154,9 @@ async function play() {
         .then(() => true, () => false);
       if (passed) await page.waitForTimeout(AFTER_UNTIL_MS);
     } else if (started) {
-      await acts(page, [
-        ...rates.map(({ at_s, value }) => ({ at_s, act: () => throttle.set(value) })),
-        ...levels.map(({ at_s, value }) => ({
-          at_s,
-          act: () => level(page, value),
-        })),
-        { at_s: seconds / 2, act: () => screenshot(page, 'middle', screenshots) },
-        { at_s: seconds, act: () => {} },
-      ]);
-      // On a busy machine the media clock runs slow without a stall. Playback then lasts longer,
-      // for the same media.
-      await page
-        .waitForFunction((least) => window.probe.played() >= least, leastPlayed(seconds, stallMs), { timeout: seconds * 1000 })
-        .catch(() => {});
+      // The page itself goes on to the next broadcast.
+      const over = options.player === 'page' ? new Promise(() => {}) : end(page);
+      await Promise.race([watch(page, throttle, screenshots), over]);
     }
     const { resources, ...seen } = await page.evaluate(() => window.probe.report());
     const settled = requests.report();
@@ -185,6 +177,30 @@ async function play() {
     await throttle?.close();
     await server.close();
   }
+}
+
+// Watches for the time that was asked for.
+async function watch(page, throttle, screenshots) {
+  await acts(page, [
+    ...rates.map(({ at_s, value }) => ({ at_s, act: () => throttle.set(value) })),
+    ...levels.map(({ at_s, value }) => ({
+      at_s,
+      act: () => level(page, value),
+    })),
+    { at_s: seconds / 2, act: () => screenshot(page, 'middle', screenshots) },
+    { at_s: seconds, act: () => {} },
+  ]);
+  // On a busy machine the media clock runs slow without a stall. Playback then lasts longer, for
+  // the same media.
+  await page
+    .waitForFunction((least) => window.probe.played() >= least, leastPlayed(seconds, stallMs), { timeout: seconds * 1000 })
+    .catch(() => {});
+}
+
+// Waits for the end of the media, and then for a player that goes on to ask for more.
+async function end(page) {
+  await page.waitForFunction(() => window.probe.ended(), null, { timeout: 0 });
+  await page.waitForTimeout(AFTER_END_MS);
 }
 
 function tell(event) {

@@ -11,9 +11,13 @@ use std::{
     thread,
 };
 
-/// Number of browsers that may run at once: each needs about half a core.
-const BROWSERS: u32 = 2;
+/// Capacity for browsers that run at once, in quarters of a core.
+const CAPACITY: u32 = 4;
+/// The share of a browser that must play without a standstill, and of one that may stand still.
+const STEADY: u32 = 2;
+const PATIENT: u32 = 1;
 
+/// The capacity in use.
 static RUNNING: (Mutex<u32>, Condvar) = (Mutex::new(0), Condvar::new());
 
 /// The observations of a viewer; the fields are those that play.mjs prints.
@@ -145,14 +149,20 @@ impl Event {
 /// that waiting costs no media.
 #[derive(Debug)]
 pub(crate) struct Browser {
+    share: u32,
     /// Locked while no other process may run a browser that needs a quiet machine.
     _alone: Option<File>,
 }
 
 impl Browser {
-    /// Waits until fewer than [`BROWSERS`] run.
+    /// Waits until there is room for a browser whose playback must not stand still.
     pub(crate) fn take() -> Self {
-        Self::place(None)
+        Self::place(STEADY, None)
+    }
+
+    /// Waits until there is room for a browser whose playback may stand still for a moment.
+    pub(crate) fn patient() -> Self {
+        Self::place(PATIENT, None)
     }
 
     /// Waits until no other exclusive permit exists, in this process or another: for tests that
@@ -161,16 +171,16 @@ impl Browser {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser.lock");
         let file = File::create(&path).expect("a file under target/");
         file.lock().expect("a lock");
-        Self::place(Some(file))
+        Self::place(STEADY, Some(file))
     }
 
-    fn place(alone: Option<File>) -> Self {
+    fn place(share: u32, alone: Option<File>) -> Self {
         let (running, freed) = &RUNNING;
         let running = running.lock().expect("nobody panics while holding it");
         *freed
-            .wait_while(running, |running| *running == BROWSERS)
-            .expect("nobody panics while holding it") += 1;
-        Self { _alone: alone }
+            .wait_while(running, |running| *running + share > CAPACITY)
+            .expect("nobody panics while holding it") += share;
+        Self { share, _alone: alone }
     }
 
     /// Plays `url` for `seconds` after start-up.
@@ -233,7 +243,7 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         let (running, freed) = &RUNNING;
-        *running.lock().expect("nobody panics while holding it") -= 1;
-        freed.notify_one();
+        *running.lock().expect("nobody panics while holding it") -= self.share;
+        freed.notify_all();
     }
 }

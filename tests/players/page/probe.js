@@ -153,6 +153,8 @@
 
     started: () => startedAt !== null,
 
+    /// Whether the media have been played to their end.
+    ended: () => video.ended,
     /// Seconds of media played since start-up.
     played: () => played,
 
