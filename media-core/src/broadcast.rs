@@ -27,8 +27,8 @@ use log::State;
 pub use rendition::{OutOfOrder, Rendition};
 
 use crate::{
-    AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, Timescale, TrackName, codec::Config, cut::Cutter,
-    hub::Numbers, timeline::Timeline, track::Track,
+    AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, MediaTime, Timescale, TrackName, codec::Config,
+    cut::Cutter, hub::Numbers, timeline::Timeline, track::Track,
 };
 
 /// Maximum number of tracks of a broadcast.
@@ -117,8 +117,17 @@ pub struct Pushed {
     /// Set if all tracks of the publisher lead the wall clock: nothing more should be read from it
     /// until then, so that no frame is refused as [too far ahead](Refused::TooFarAhead).
     pub resume_at: Option<Instant>,
-    /// The track with this index was given another offset since the last accepted frame.
-    pub notice: Option<(usize, Notice)>,
+    /// A track was given another offset since the last accepted frame.
+    pub notice: Option<TrackNotice>,
+}
+
+/// A track was given another offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrackNotice {
+    /// Its index in [`Broadcast::tracks`].
+    pub track: usize,
+    /// The cause.
+    pub notice: Notice,
 }
 
 /// Why a frame was refused. The caller counts each.
@@ -301,17 +310,16 @@ impl Broadcast {
         (state.log.len(), state.bytes)
     }
 
-    /// The media time at `now`, in 90 kHz ticks: the newest frame's, plus the time since its
-    /// arrival.
-    pub fn media_time(&self, now: Instant) -> i64 {
-        self.lock().timeline.at(now)
+    /// The media time at `now`: the newest frame's, plus the time since its arrival.
+    pub fn media_time(&self, now: Instant) -> MediaTime {
+        self.lock().media_time(now)
     }
 
-    /// Announces that the caller publishes the open gap up to the returned media time, in 90 kHz
-    /// ticks; media resume there or later. `None` without an open gap.
-    pub fn gap_time(&self, now: Instant) -> Option<i64> {
+    /// Announces that the caller publishes the open gap up to the returned media time; media resume
+    /// there or later. `None` without an open gap.
+    pub fn gap_time(&self, now: Instant) -> Option<MediaTime> {
         let mut state = self.lock();
-        let time = state.timeline.at(now);
+        let time = state.media_time(now);
         state.cutter.publish_gap(time);
         state.cutter.in_gap().then_some(time)
     }
@@ -358,7 +366,7 @@ impl Broadcast {
             Presence::Away(since) => Some(now.saturating_duration_since(*since.get_or_insert(now))),
             Presence::Ended => return None,
         };
-        let media_time = state.timeline.at(now);
+        let media_time = state.media_time(now);
         let ticks = |duration| Timescale::VIDEO.ticks(duration);
         let (silence, stall) = (state.silence(now), self.limits.stall);
         let overdue = state.cutter.is_overdue(ticks(silence), ticks(stall), media_time);

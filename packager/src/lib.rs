@@ -46,7 +46,7 @@ pub use error::Error;
 pub use live::{Changed, Follow, Gone, Live};
 pub use metrics::Metrics;
 pub use packager::{Config, Packager};
-pub use period::Period;
+pub use period::{LastSegment, Period};
 pub use presentation::{Init, Presentation, Track};
 pub use presentations::Presentations;
 pub use rendered::{Listing, Rendered, Site, Skip, Text};

@@ -17,7 +17,7 @@ use std::{
 };
 
 use media_core::{
-    Broadcast, Frame, Mark, Timescale,
+    Broadcast, Frame, Mark, MediaTime, Timescale,
     broadcast::{Consumer, Event, Presence, TrackInfo},
     codec::Config,
 };
@@ -59,8 +59,8 @@ pub struct Program {
     tracks: Vec<Track>,
     /// Index of the track that carries marks.
     master: usize,
-    /// The time that the master has reached: presentation time of its newest frame, 90 kHz.
-    reached: i64,
+    /// The time that the master has reached: presentation time of its newest frame.
+    reached: MediaTime,
     /// The longest that a segment may be, as of the newest cut.
     longest: Duration,
     listing: Listing,
@@ -99,7 +99,7 @@ impl Program {
             metrics,
             tracks: Vec::with_capacity(tracks.len()),
             master: consumer.master(),
-            reached: i64::MIN,
+            reached: MediaTime::MIN,
             longest: Duration::MAX,
             listing,
             marks: Marks::new(discontinuity, before.is_some()),
@@ -222,7 +222,7 @@ impl Program {
     /// to now.
     pub fn handle_timeout(&mut self, now: Instant) {
         let master = &self.tracks[self.master].output;
-        let gap = master.segmenter.clocked().map(|open| master.to_video(open.start));
+        let gap = master.segmenter.clocked().map(|open| master.media_time(open.start));
         if let (Some(start), Some(time)) = (gap, self.broadcast.gap_time(now)) {
             self.reached = self.reached.max(time);
             // The next mark stands there at the latest, and may not have been seen yet.
@@ -282,7 +282,7 @@ impl Program {
             self.list_missed(mark, now);
             let before = &self.tracks[self.master];
             if let Some(open) = before.open() {
-                let duration = mark.pts - before.output.to_video(open.start);
+                let duration = mark.pts - before.output.media_time(open.start);
                 self.listing.close_period(open.msn, duration);
             }
         }
@@ -363,7 +363,7 @@ impl Program {
         let gridded = self.marks.regrid(mark, independent, || self.broadcast.is_gridded());
         track.output.window.set_gridded(gridded);
         let start = track.open().map_or(at, |open| open.start);
-        let cut = self.marks.push(mark, track.output.to_video(start), held);
+        let cut = self.marks.push(mark, track.output.media_time(start), held);
         for track in beside(&mut self.tracks, self.master) {
             track.await_cut(&cut);
         }
@@ -418,7 +418,7 @@ impl Program {
         self.complete_master();
         let track = &self.tracks[self.master];
         let end = track.edge().unwrap_or(start);
-        let end = track.output.to_video(end).min(mark.pts);
+        let end = track.output.media_time(end).min(mark.pts);
         // They share the time from the end of media to the mark.
         let span = u128::from((mark.pts - end).unsigned_abs());
         for n in 0..missing {
@@ -463,7 +463,7 @@ impl Program {
         // In a gap the next mark stands a segment after the last at the latest, and may not have
         // been seen yet.
         let next = master.segmenter.clocked();
-        let next = next.map(|open| master.to_video(open.start) + Timescale::VIDEO.ticks(segment));
+        let next = next.map(|open| master.media_time(open.start) + Timescale::VIDEO.ticks(segment));
         Progress {
             reached: self.reached,
             marked: next.map_or(self.reached, |next| self.reached.min(next)),
@@ -497,7 +497,7 @@ impl Program {
     pub fn finish(&mut self) {
         let listed: Vec<_> = self.tracks.iter().map(|track| track.output.window.newest()).collect();
         // Everything that waits for the master goes on, because the master goes no further.
-        self.reached = i64::MAX;
+        self.reached = MediaTime::MAX;
         self.complete_master();
         let progress = self.progress();
         for track in beside(&mut self.tracks, self.master) {

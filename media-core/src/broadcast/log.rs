@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Event, Limits, Presence, Pushed, Refused};
+use super::{Event, Limits, Presence, Pushed, Refused, TrackNotice};
 use crate::{
-    AccessUnit, Error, Frame, Mark, Timescale, TrackName,
+    AccessUnit, Error, Frame, Mark, MediaTime, Timescale, TrackName,
     codec::{Config, avc},
     cut::Cutter,
-    timeline::{Notice, Timeline},
+    timeline::{Arrival, Timeline},
     track::Track,
 };
 
@@ -56,18 +56,24 @@ pub(super) struct State {
     /// `pts - dts` of the newest frame with a mark: the reordering delay that maps decode times to
     /// presentation times.
     pub(super) reorder: i64,
-    /// Decode time and arrival of the master's newest accepted frame.
-    pub(super) taken: Option<(i64, Instant)>,
-    /// Number of configuration changes since the first of them, which is less than [`CHANGES_SPAN`]
-    /// old.
-    pub(super) changes: Option<(Instant, u32)>,
+    /// The master's newest accepted frame.
+    pub(super) taken: Option<Arrival>,
+    /// The recent configuration changes.
+    pub(super) changes: Option<Changes>,
     /// Number of changes of a track's configuration.
     pub(super) reconfigurations: u64,
-    /// The track that was given another offset and the cause, until the publisher gets them.
-    pub(super) notice: Option<(usize, Notice)>,
+    /// The newest notice about a track's clock, until the publisher gets it.
+    pub(super) notice: Option<TrackNotice>,
     pub(super) presence: Presence,
     /// The claim number of the publisher whose frames are accepted; 0 without one.
     pub(super) publisher: u64,
+}
+
+/// Configuration changes since the first of them, which is less than [`CHANGES_SPAN`] old.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Changes {
+    since: Instant,
+    count: u32,
 }
 
 #[derive(Debug)]
@@ -115,16 +121,24 @@ impl State {
     /// [`Error::ChangesTooOften`].
     pub(super) fn count_change(&mut self, track: usize, start: Instant) -> Result<(), Error> {
         let now = self.log.back().map_or(start, |entry| entry.arrived);
-        let recent = |(since, _): &(Instant, u32)| now.saturating_duration_since(*since) < CHANGES_SPAN;
-        let (since, count) = self.changes.filter(recent).unwrap_or((now, 0));
-        self.changes = Some((since, count + 1));
-        if count < MAX_CHANGES {
+        let recent = |changes: &Changes| now.saturating_duration_since(changes.since) < CHANGES_SPAN;
+        let before = self.changes.filter(recent).unwrap_or(Changes { since: now, count: 0 });
+        self.changes = Some(Changes {
+            count: before.count + 1,
+            ..before
+        });
+        if before.count < MAX_CHANGES {
             return Ok(());
         }
         Err(Error::ChangesTooOften {
             track: self.tracks[track].name.clone(),
             limit: MAX_CHANGES,
         })
+    }
+
+    /// The media time at `now`.
+    pub(super) fn media_time(&self, now: Instant) -> MediaTime {
+        MediaTime::from_ticks(self.timeline.at(now))
     }
 
     /// Time for which the master has been silent.
@@ -134,7 +148,7 @@ impl State {
     }
 
     /// Declares the gaps that are due at media time `time`. Returns whether all were declared.
-    pub(super) fn declare_gaps(&mut self, time: i64, now: Instant) -> bool {
+    pub(super) fn declare_gaps(&mut self, time: MediaTime, now: Instant) -> bool {
         for _ in 0..MAX_GAPS {
             let Some(mark) = self.cutter.next_gap(time) else {
                 return true;
@@ -163,7 +177,10 @@ impl State {
             .timeline
             .map(track, stamp, arrived)
             .map_err(|_| Refused::TooFarAhead)?;
-        self.notice = placed.notice.map(|notice| (track, notice)).or(self.notice);
+        self.notice = placed
+            .notice
+            .map(|notice| TrackNotice { track, notice })
+            .or(self.notice);
         let mut dts = placed.dts;
         let composition = pts.saturating_sub(stamp).saturating_add(placed.stamp - placed.dts);
         let composition = match self.tracks[track].config.is_video() {
@@ -189,7 +206,7 @@ impl State {
             self.recovers |= key && !independent;
         }
         if track == self.master {
-            self.taken = Some((dts, arrived));
+            self.taken = Some(Arrival { dts, arrived });
         }
         let position = self.end();
         if let Some(mark) = mark {
@@ -205,7 +222,7 @@ impl State {
         // frame can be decoded.
         let starts_group = match state.config.is_video() {
             true => key,
-            false => mark.is_some() || state.next_group.is_some_and(|time| dts >= time),
+            false => mark.is_some() || state.next_group.is_some_and(|time| MediaTime::from_ticks(dts) >= time),
         };
         if starts_group {
             state.group = Some(position);
@@ -261,7 +278,8 @@ impl State {
             true => self.reorder,
             false => 0,
         };
-        let time = self.cutter.after_newest(dts.saturating_add(reorder));
+        let presented = |dts: i64, reorder: i64| MediaTime::from_ticks(dts) + reorder;
+        let time = self.cutter.after_newest(presented(*dts, reorder));
         if self.tracks[track].reconfigured && video && !(key && self.cutter.takes_discontinuity(time)) {
             // The configuration of the open segment does not decode this frame, and the next
             // segment does not start here.
@@ -269,7 +287,7 @@ impl State {
         }
         // A frame without a mark keeps the delay of the frames around it, which must not make the
         // segment too long either.
-        let unmarked = dts.saturating_add(self.reorder);
+        let unmarked = presented(*dts, self.reorder);
         if (self.cutter.is_hole(time) || self.cutter.is_beyond(unmarked))
             && let Some(mark) = self.cutter.begin_gap(time)
         {
@@ -310,9 +328,9 @@ impl State {
 
     /// Keeps a frame that is too late for its time, after a stall or a return, by placing it a
     /// little later if possible. Returns the time at which it resumes.
-    fn delay_to_resume(&mut self, track: usize, dts: &mut i64, reorder: i64, arrived: Instant) -> Option<i64> {
+    fn delay_to_resume(&mut self, track: usize, dts: &mut i64, reorder: i64, arrived: Instant) -> Option<MediaTime> {
         let from = self.cutter.resume_from()?;
-        let later = from.saturating_sub(dts.saturating_add(reorder));
+        let later = from - (MediaTime::from_ticks(*dts) + reorder);
         let delayed = later > 0 && self.timeline.delay(track, later, arrived);
         *dts += if delayed { later } else { 0 };
         delayed.then_some(from)
@@ -332,7 +350,7 @@ impl State {
             return Err(Refused::BeforeKeyFrame);
         }
         self.delay_to_resume(track, dts, composition, arrived);
-        let mark = self.cutter.change_master(dts.saturating_add(composition));
+        let mark = self.cutter.change_master(MediaTime::from_ticks(*dts) + composition);
         let mark = mark.ok_or(Refused::BeforeKeyFrame)?;
         (self.master, self.heir) = (track, None);
         self.reorder = composition;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::{Broadcast, Event, MAX_TRACKS, Presence, Track};
-use crate::{AccessUnit, Error, Frame, Timescale, TrackName, codec::Config};
+use crate::{AccessUnit, Error, Frame, MediaTime, Timescale, TrackName, codec::Config};
 
 /// The access unit is not decoded after the one before it, or the rendition has no configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -118,10 +118,11 @@ impl Rendition {
         let mut state = self.broadcast.lock();
         let position = state.end();
         let track = &mut state.tracks[index];
-        if track.newest.is_some_and(|newest| unit.dts <= newest) {
+        let decoded = MediaTime::from_ticks(unit.dts);
+        if track.newest.is_some_and(|newest| decoded <= newest) {
             return Err(OutOfOrder);
         }
-        track.newest = Some(unit.dts);
+        track.newest = Some(decoded);
         // Audio can be decoded at any frame, so its groups only need to be short enough to skip.
         if unit.key {
             track.group = Some(position);

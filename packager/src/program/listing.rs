@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use media_core::{Broadcast, Mark, Timescale};
+use media_core::{Broadcast, Mark, MediaTime, Timescale};
 
 use crate::{
     period::{Opening, Period, Periods},
@@ -22,8 +22,8 @@ pub(super) struct Listing {
     /// Indices of the tracks listed, in the order in which they appeared.
     shown: Vec<usize>,
     /// The time that the master had reached when each of the source's tracks had a complete
-    /// segment, 90 kHz.
-    whole: Option<i64>,
+    /// segment.
+    whole: Option<MediaTime>,
     /// The longest PART-TARGET, settled with the first snapshot.
     part_target: Option<Duration>,
     periods: Periods,
@@ -35,8 +35,8 @@ pub(super) struct State<'a> {
     pub(super) broadcast: &'a Broadcast,
     /// The newest cuts, oldest first.
     pub(super) history: &'a VecDeque<Cut>,
-    /// The time that the master has reached, 90 kHz.
-    pub(super) reached: i64,
+    /// The time that the master has reached.
+    pub(super) reached: MediaTime,
     /// The broadcast is over.
     pub(super) ended: bool,
 }
@@ -98,7 +98,7 @@ impl Listing {
         let unborn = |track: &Track| track.output.rendition && !has_started(track);
         let awaits_renditions = tracks.iter().any(unborn) || state.broadcast.awaits_renditions();
         let longest = Timescale::VIDEO.ticks((2 * state.broadcast.segment()).max(LEAST_WAIT));
-        !awaits_renditions || state.reached.saturating_sub(whole) >= longest
+        !awaits_renditions || state.reached - whole >= longest
     }
 
     /// PART-HOLD-BACK is written in the first playlists: no track that starts later has a longer
@@ -170,7 +170,7 @@ fn opening<'a>(cut: &Cut, inits: &'a [Option<u32>], interrupted: bool) -> Openin
     } = cut.mark;
     Opening {
         msn,
-        start: cut.start,
+        start: cut.start.ticks(),
         gap: gap && !cut.held,
         discontinuity,
         gridded: cut.gridded,

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use media_core::{Broadcast, Frame, TrackName};
+use media_core::{Broadcast, Frame, MediaTime, TrackName};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -154,9 +154,8 @@ struct Climb<'a> {
     shedding: Shedding,
     /// Pause after the next failure of a worker that was not well.
     delay: Duration,
-    /// Time that renditions have reached (90 kHz): the next worker makes them from the first mark
-    /// after it.
-    resume_after: Option<i64>,
+    /// Time that renditions have reached: the next worker makes them from the first mark after it.
+    resume_after: Option<MediaTime>,
     /// Start of the last worker; `None` if it failed.
     started: Option<Instant>,
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use media_core::{
-    Frame, Timescale,
+    Frame, MediaTime, Timescale,
     broadcast::{Consumer, Event},
     codec::{Config, aac, avc},
 };
@@ -47,9 +47,9 @@ pub(super) struct Feeder<'a> {
 /// Whether the worker makes renditions of the media that it gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Making {
-    /// It only decodes, up to the first mark after this time (90 kHz), because renditions of
-    /// earlier media would be discarded.
-    After(i64),
+    /// It only decodes, up to the first mark after this time, because renditions of earlier media
+    /// would be discarded.
+    After(MediaTime),
     /// It makes the wanted ones.
     Wanted,
 }
@@ -61,9 +61,9 @@ pub(super) enum Leaving {
     No,
     /// The next worker starts at the next mark.
     AtNextMark,
-    /// The next worker starts at the mark at this time (90 kHz). This one still gets the pictures
-    /// that are decoded later but shown before it.
-    At(i64),
+    /// The next worker starts at the mark at this time. This one still gets the pictures that are
+    /// decoded later but shown before it.
+    At(MediaTime),
 }
 
 impl Feeder<'_> {
@@ -148,11 +148,11 @@ impl Feeder<'_> {
         let mark = frame.mark.map(|mark| mark.pts);
         let mark = self.begin_making(mark).await?;
         if let (Some(pts), Leaving::AtNextMark) = (mark, self.leaving) {
-            lock(self.progress).leave_at(pts);
+            lock(self.progress).leave_at(pts.ticks());
             self.leaving = Leaving::At(pts);
         }
         // Pictures that are shown before the mark's may follow it.
-        let done = matches!(self.leaving, Leaving::At(left) if frame.pts > left);
+        let done = matches!(self.leaving, Leaving::At(left) if MediaTime::from_ticks(frame.pts) > left);
         lock(self.progress).feed(frame.pts, frame.arrived, now);
         let order = unit(Media::Video, frame, mark, Timescale::VIDEO);
         self.orders.send(&order).await?;
@@ -162,7 +162,7 @@ impl Feeder<'_> {
 
     /// Starts the wanted renditions if `mark` is the first after the published media. Returns the
     /// mark for the worker, which gets none before.
-    async fn begin_making(&mut self, mark: Option<i64>) -> io::Result<Option<i64>> {
+    async fn begin_making(&mut self, mark: Option<MediaTime>) -> io::Result<Option<MediaTime>> {
         let Making::After(published) = self.making else {
             return Ok(mark);
         };
@@ -213,13 +213,13 @@ fn make(index: usize, on: bool) -> Order {
     Order::Make { rendition, on }
 }
 
-fn unit(media: Media, frame: Frame, mark: Option<i64>, timescale: Timescale) -> Order {
+fn unit(media: Media, frame: Frame, mark: Option<MediaTime>, timescale: Timescale) -> Order {
     Order::Unit {
         media,
         key: frame.key,
         dts: timescale.rescale(frame.dts, Timescale::VIDEO),
         pts: timescale.rescale(frame.pts, Timescale::VIDEO),
-        mark,
+        mark: mark.map(MediaTime::ticks),
         payload: frame.payload,
     }
 }

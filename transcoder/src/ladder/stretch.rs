@@ -10,7 +10,7 @@ use std::{
 };
 
 use media_core::{
-    AccessUnit, Broadcast, Frame,
+    AccessUnit, Broadcast, Frame, MediaTime,
     broadcast::Consumer,
     codec::{Config, aac, avc},
 };
@@ -68,9 +68,8 @@ pub(super) struct Feed<'a> {
     pub(super) audio: Option<SourceTrack<aac::Config>>,
     /// The key frame.
     pub(super) first: Frame,
-    /// Time that renditions have reached (90 kHz): the worker makes them from the first mark after
-    /// it.
-    pub(super) resume_after: Option<i64>,
+    /// Time that renditions have reached: the worker makes them from the first mark after it.
+    pub(super) resume_after: Option<MediaTime>,
 }
 
 /// Why a worker's life ended.
@@ -131,7 +130,7 @@ pub(super) async fn run(
     shedding: &mut Shedding,
     feed: Feed<'_>,
     stop: &CancellationToken,
-) -> (End, Option<i64>) {
+) -> (End, Option<MediaTime>) {
     let started = process::start(&shared.program, &[SUBCOMMAND.into()]);
     let (process, orders, reports, stderr) = match started {
         Ok(started) => started,
@@ -180,7 +179,7 @@ pub(super) async fn run(
     if let Ok(status) = status {
         debug!(%status, ?end, "worker ended");
     }
-    let newest = lock(&progress).newest_out();
+    let newest = lock(&progress).newest_out().map(MediaTime::from_ticks);
     (end, newest.max(resume_after))
 }
 
