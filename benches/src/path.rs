@@ -3,6 +3,7 @@
 //! which is called without a socket.
 
 use std::{
+    future::ready,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     pin::Pin,
     sync::Arc,
@@ -12,11 +13,11 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
-use ingest_rtmp::{Authorize, Grant, PublishRequest, Reason, Refusal};
+use ingest_rtmp::{Authorization, Authorize, Grant, PublishRequest, Reason, Refusal};
 use media_core::{
     ChannelName, Hub,
     broadcast::Limits,
-    hub::{Announcements, Settings},
+    hub::{Events, Settings},
 };
 use origin_http::{Audience, Body, Data, Fallback, NoPosters, Page, Pages, RequestBody, Router};
 use packager::{Live, Packager, Presentations};
@@ -123,8 +124,8 @@ impl Path {
     }
 
     /// Waits for the next broadcast's publisher. Returns its presentation.
-    pub async fn live(&self, announcements: &mut Announcements) -> Arc<Live> {
-        let broadcast = announcements.next().await;
+    pub async fn live(&self, events: &mut Events) -> Arc<Live> {
+        let broadcast = events.began().await;
         loop {
             if let Some(live) = self.presentations.broadcast(broadcast.id()) {
                 return live;
@@ -233,10 +234,12 @@ pub async fn frames(mut body: Body) -> Vec<Data> {
 struct Open;
 
 impl Authorize for Open {
-    fn authorize(&self, request: &PublishRequest) -> Result<Grant, Refusal> {
+    fn authorize<'a>(&'a self, request: &'a PublishRequest) -> Authorization<'a> {
         let name = request.key.expose().parse::<ChannelName>();
-        name.map(Grant::from)
-            .map_err(|err| Refusal::new(Reason::Name, err.to_string()))
+        let decision = name
+            .map(Grant::from)
+            .map_err(|err| Refusal::new(Reason::Name, err.to_string()));
+        Box::pin(ready(decision))
     }
 }
 

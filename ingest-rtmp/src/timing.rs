@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use media_core::{
     BroadcastId,
-    broadcast::{Notice, Pushed},
+    broadcast::{Notice, Pushed, TrackNotice},
 };
 use tracing::{info, warn};
 
@@ -120,7 +120,9 @@ impl Timing {
         self.drops_burst = false;
         self.burst.note_frame(pushed.resume_at.is_some(), now);
         self.pace(pushed.resume_at, metrics, now);
-        let Some((index, notice)) = pushed.notice else { return };
+        let Some(TrackNotice { track: index, notice }) = pushed.notice else {
+            return;
+        };
         metrics.correct_clock(notice);
         let limit = match notice {
             Notice::Jumped => &mut self.jumped,

@@ -19,16 +19,18 @@ mod consumer;
 mod health;
 mod log;
 mod rendition;
+mod situation;
 
 pub use crate::timeline::Notice;
 pub use consumer::Consumer;
 pub use health::Health;
 use log::State;
 pub use rendition::{OutOfOrder, Rendition};
+pub use situation::{CutRule, Situation, TrackStart};
 
 use crate::{
-    AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, Timescale, TrackName, codec::Config, cut::Cutter,
-    hub::Numbers, timeline::Timeline, track::Track,
+    AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, MediaTime, Timescale, TrackName, codec::Config,
+    cut::Cutter, hub::Numbers, timeline::Timeline, track::Track,
 };
 
 /// Maximum number of tracks of a broadcast.
@@ -70,7 +72,7 @@ pub enum Presence {
     /// The publisher has left and may return. The time is known after the next
     /// [`Broadcast::advance`].
     Away(Option<Instant>),
-    /// The broadcast has ended; no events follow.
+    /// The broadcast has ended; at most renditions have further events.
     Ended,
 }
 
@@ -84,9 +86,10 @@ pub enum Event {
         /// The frame.
         frame: Frame,
     },
-    /// The configuration of the track's next frames. Subscribers know the first from
-    /// [`Consumer::configs`], except for a track that appears later, whose index was not known
-    /// before. A rendition that was [absent](Event::Absent) returns with this event.
+    /// A track appears, after those of [`Consumer::situation`].
+    Track(TrackStart),
+    /// The configuration of the track's next frames changes. A rendition that was
+    /// [absent](Event::Absent) returns with this event.
     Config {
         /// Index in [`Broadcast::tracks`].
         track: usize,
@@ -102,6 +105,16 @@ pub enum Event {
     },
     /// A gap segment starts here, in every rendition, because no frames arrive.
     Gap(Mark),
+    /// The open gap is published up to this time, which is later than before: readers make its
+    /// parts up to there, and media resume there or later. [`crate::Hub::advance`] appends it.
+    GapUntil(MediaTime),
+    /// The publisher has left or has returned, or the broadcast has ended. After
+    /// [`Presence::Ended`] only renditions have events.
+    Presence(Presence),
+    /// The next segments are cut by another rule.
+    Rule(CutRule),
+    /// Number of announced renditions that have no track yet, after a change.
+    Awaited(usize),
     /// The subscriber was too slow, and continues at the newest groups.
     Lagged {
         /// Number of lost frames.
@@ -117,8 +130,17 @@ pub struct Pushed {
     /// Set if all tracks of the publisher lead the wall clock: nothing more should be read from it
     /// until then, so that no frame is refused as [too far ahead](Refused::TooFarAhead).
     pub resume_at: Option<Instant>,
-    /// The track with this index was given another offset since the last accepted frame.
-    pub notice: Option<(usize, Notice)>,
+    /// A track was given another offset since the last accepted frame.
+    pub notice: Option<TrackNotice>,
+}
+
+/// A track was given another offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrackNotice {
+    /// Its index in [`Broadcast::tracks`].
+    pub track: usize,
+    /// The cause.
+    pub notice: Notice,
 }
 
 /// Why a frame was refused. The caller counts each.
@@ -179,20 +201,36 @@ impl Broadcast {
         let anchor = Anchor::new(now, utc);
         let is_video: Vec<_> = tracks.iter().map(|(_, config)| config.is_video()).collect();
         let video = is_video.iter().position(|video| *video);
+        let cutter = Cutter::new(limits.segment, first.msn, video.is_some());
+        let tracks: Vec<_> = tracks
+            .into_iter()
+            .map(|(name, config)| Track::new(name, Arc::new(config), true))
+            .collect();
+        let situation = Situation {
+            tracks: tracks
+                .iter()
+                .enumerate()
+                .map(|(index, track)| track.start(index))
+                .collect(),
+            presence: Presence::Live,
+            rule: CutRule {
+                gridded: false,
+                longest: cutter.longest_ticks(),
+            },
+            awaited: 0,
+        };
         let state = State {
             attached: 0,
             awaited: 0,
             master: video.unwrap_or(0),
             heir: None,
             timeline: Timeline::new(anchor, &is_video),
-            tracks: tracks
-                .into_iter()
-                .map(|(name, config)| Track::new(name, Arc::new(config), true))
-                .collect(),
+            tracks,
             log: VecDeque::new(),
             front: 0,
             bytes: 0,
-            cutter: Cutter::new(limits.segment, first.msn, video.is_some()),
+            rule: situation.rule,
+            cutter,
             recovers: false,
             reorder: 0,
             taken: None,
@@ -200,6 +238,7 @@ impl Broadcast {
             reconfigurations: 0,
             notice: None,
             presence: Presence::Live,
+            oldest: situation,
             publisher: 0,
         };
         let id = BroadcastId::new(utc);
@@ -301,19 +340,15 @@ impl Broadcast {
         (state.log.len(), state.bytes)
     }
 
-    /// The media time at `now`, in 90 kHz ticks: the newest frame's, plus the time since its
-    /// arrival.
-    pub fn media_time(&self, now: Instant) -> i64 {
-        self.lock().timeline.at(now)
+    /// The media time at `now`: the newest frame's, plus the time since its arrival.
+    pub fn media_time(&self, now: Instant) -> MediaTime {
+        self.lock().media_time(now)
     }
 
-    /// Announces that the caller publishes the open gap up to the returned media time, in 90 kHz
-    /// ticks; media resume there or later. `None` without an open gap.
-    pub fn gap_time(&self, now: Instant) -> Option<i64> {
-        let mut state = self.lock();
-        let time = state.timeline.at(now);
-        state.cutter.publish_gap(time);
-        state.cutter.in_gap().then_some(time)
+    /// The time up to which the open gap has been published: media resume there or later. `None`
+    /// without an open gap.
+    pub fn gap_time(&self) -> Option<MediaTime> {
+        self.lock().cutter.published_gap()
     }
 
     /// Waits until the broadcast has ended. Cancel-safe.
@@ -342,15 +377,14 @@ impl Broadcast {
 
     fn consumer(self: &Arc<Self>, state: MutexGuard<'_, State>, next: u64, renditions: bool) -> Consumer {
         let starts = state.starts(next);
-        let mut configs: Vec<_> = state.configs(next).into_iter().enumerate().collect();
-        configs.retain(|(track, _)| renditions || state.tracks[*track].source);
-        let master = state.master_at(next);
+        let situation = state.situation_at(next);
+        let master = state.master_at(next, situation.tracks.len());
         drop(state);
-        Consumer::new(Arc::clone(self), next, starts, configs, master, renditions)
+        Consumer::new(Arc::clone(self), next, starts, situation, master, renditions)
     }
 
-    /// Applies the passage of time: declares gaps while no frames arrive. Returns how long the
-    /// publisher has been away, if it is away.
+    /// Applies the passage of time: declares gaps while no frames arrive, and publishes the open one
+    /// up to `now`. Returns how long the publisher has been away, if it is away.
     pub(crate) fn advance(&self, now: Instant) -> Option<Duration> {
         let mut state = self.lock();
         let away = match &mut state.presence {
@@ -358,7 +392,7 @@ impl Broadcast {
             Presence::Away(since) => Some(now.saturating_duration_since(*since.get_or_insert(now))),
             Presence::Ended => return None,
         };
-        let media_time = state.timeline.at(now);
+        let media_time = state.media_time(now);
         let ticks = |duration| Timescale::VIDEO.ticks(duration);
         let (silence, stall) = (state.silence(now), self.limits.stall);
         let overdue = state.cutter.is_overdue(ticks(silence), ticks(stall), media_time);
@@ -366,11 +400,13 @@ impl Broadcast {
         if (away.is_some() || overdue)
             && let Some(mark) = state.cutter.begin_gap(media_time)
         {
-            state.append(Event::Gap(mark), now, 0);
+            state.declare_gap(mark, now);
         }
         state.declare_gaps(media_time, now);
-        let marked = state.end() > before;
-        if marked {
+        if state.cutter.publish_gap(media_time) {
+            state.append(Event::GapUntil(media_time), now, 0);
+        }
+        if state.end() > before {
             state.evict(&self.limits, now);
             drop(state);
             self.changed.notify_waiters();
@@ -392,7 +428,9 @@ impl Broadcast {
         }
         state.publisher = 0;
         if state.presence == Presence::Live {
-            state.presence = Presence::Away(now);
+            state.change_presence(Presence::Away(now), self.anchor.instant);
+            drop(state);
+            self.changed.notify_waiters();
         }
     }
 
@@ -409,7 +447,7 @@ impl Broadcast {
         if !fits || state.tracks.len() + state.awaited + added > MAX_TRACKS || state.presence == Presence::Ended {
             return false;
         }
-        state.presence = Presence::Live;
+        state.change_presence(Presence::Live, self.anchor.instant);
         state.publisher = publisher;
         state.timeline.republish();
         for (name, config) in tracks {
@@ -450,38 +488,35 @@ impl Broadcast {
             .position(|track| track.source && track.name == *name)
     }
 
-    fn notify_of_end(&self) {
+    fn end_locked(&self, mut state: MutexGuard<'_, State>) {
+        state.change_presence(Presence::Ended, self.anchor.instant);
+        drop(state);
         self.changed.notify_waiters();
         self.over.notify_waiters();
     }
 
     pub(crate) fn end(&self) {
-        self.lock().presence = Presence::Ended;
-        self.notify_of_end();
+        self.end_locked(self.lock());
     }
 
     /// Ends the broadcast unless another publisher continues it. Returns whether it ended.
     pub(crate) fn end_by(&self, publisher: u64) -> bool {
-        let mut state = self.lock();
-        if state.publisher != publisher {
-            return false;
+        let state = self.lock();
+        let ends = state.publisher == publisher;
+        if ends {
+            self.end_locked(state);
         }
-        state.presence = Presence::Ended;
-        drop(state);
-        self.notify_of_end();
-        true
+        ends
     }
 
     /// Ends the broadcast unless a publisher has returned meanwhile. Returns whether it ended.
     pub(crate) fn end_unless_live(&self) -> bool {
-        let mut state = self.lock();
-        if state.presence == Presence::Live {
-            return false;
+        let state = self.lock();
+        let ends = state.presence != Presence::Live;
+        if ends {
+            self.end_locked(state);
         }
-        state.presence = Presence::Ended;
-        drop(state);
-        self.notify_of_end();
-        true
+        ends
     }
 
     pub(crate) fn push(&self, publisher: u64, track: usize, unit: AccessUnit) -> Result<Pushed, Refused> {

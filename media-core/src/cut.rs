@@ -22,7 +22,7 @@
 
 use std::time::Duration;
 
-use crate::{Mark, Timescale};
+use crate::{Mark, MediaTime, Timescale};
 
 /// Half a millisecond: RTMP timestamps are whole milliseconds, and rounding must not delay a cut by
 /// a frame.
@@ -52,7 +52,22 @@ const BURST: i64 = 4 * NUMBER;
 /// 4.4.3.1).
 const OVERRUN: i64 = 36_000;
 
-/// Decides where segments start. Times are presentation times in 90 kHz ticks.
+/// The open segment.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    start: MediaTime,
+    gap: bool,
+}
+
+/// The newest frame.
+#[derive(Debug, Clone, Copy)]
+struct Newest {
+    time: MediaTime,
+    /// The duration of the frame before it, in ticks; 0 if it is not known.
+    lasted: i64,
+}
+
+/// Decides where segments start. Times are presentation times, durations 90 kHz ticks.
 #[derive(Debug)]
 pub struct Cutter {
     segment: i64,
@@ -63,21 +78,21 @@ pub struct Cutter {
     settled: bool,
     /// Time since the last mark after which a key frame starts another segment.
     least: i64,
-    /// Start of the open segment, and whether it is a gap. `None` before the first.
-    open: Option<(i64, bool)>,
+    /// `None` before the first segment.
+    open: Option<Open>,
     gridded: bool,
     /// Whether a discontinuity is due at the next key frame.
     discontinuity: bool,
-    /// The newest frame's time, and the duration of the frame before it.
-    newest: Option<(i64, i64)>,
-    /// The time up to which readers have published the open gap: media resume there or later.
-    published: i64,
+    /// `None` before the first frame.
+    newest: Option<Newest>,
+    /// The time up to which the open gap has been published: media resume there or later.
+    published: MediaTime,
     /// Whether the frame after a hole resumes even if it is not a key frame, because the frames
     /// that it refers to were sent.
     resume_anywhere: bool,
     /// The media time that the issued numbers have used up. A mark is at least this time minus
     /// [`BURST`].
-    used: i64,
+    used: MediaTime,
     /// Number of discontinuities.
     discontinuities: u64,
 }
@@ -97,9 +112,9 @@ impl Cutter {
             gridded: false,
             discontinuity: false,
             newest: None,
-            published: i64::MIN,
+            published: MediaTime::MIN,
             resume_anywhere: false,
-            used: i64::MIN,
+            used: MediaTime::MIN,
             discontinuities: 0,
         }
     }
@@ -117,6 +132,11 @@ impl Cutter {
     /// L: the longest duration of a segment, final once the first segment has ended.
     pub fn longest(&self) -> Duration {
         Timescale::VIDEO.duration(self.longest)
+    }
+
+    /// The same in 90 kHz ticks.
+    pub(crate) fn longest_ticks(&self) -> i64 {
+        self.longest
     }
 
     /// The encoder states that its groups last up to `group`. Ignored once L is final.
@@ -139,7 +159,7 @@ impl Cutter {
 
     /// Whether the open segment is a gap; false before the first segment.
     pub fn in_gap(&self) -> bool {
-        matches!(self.open, Some((_, true)))
+        matches!(self.open, Some(Open { gap: true, .. }))
     }
 
     /// Whether a segment has been started.
@@ -155,22 +175,22 @@ impl Cutter {
 
     /// Whether a key frame at `time` starts the segment that [`Cutter::expect_discontinuity`]
     /// requested.
-    pub fn takes_discontinuity(&self, time: i64) -> bool {
+    pub fn takes_discontinuity(&self, time: MediaTime) -> bool {
         match self.open {
             // The frame that ends a gap can be placed later.
-            None | Some((_, true)) => true,
-            Some((start, false)) => time > start + GRAIN && self.allows(time),
+            None | Some(Open { gap: true, .. }) => true,
+            Some(Open { start, .. }) => time > start + GRAIN && self.allows(time),
         }
     }
 
     /// Whether the clock allows another segment number at `time`.
-    fn allows(&self, time: i64) -> bool {
+    fn allows(&self, time: MediaTime) -> bool {
         time >= self.earliest()
     }
 
     /// The earliest time of the next mark.
-    fn earliest(&self) -> i64 {
-        self.used.saturating_sub(BURST)
+    fn earliest(&self) -> MediaTime {
+        self.used - BURST
     }
 
     /// L, or its maximum while it may still grow.
@@ -185,7 +205,7 @@ impl Cutter {
     ///
     /// `None` while [`Cutter::in_gap`] or before the first segment means that the frame belongs to
     /// no segment.
-    pub fn frame(&mut self, time: i64, key: bool) -> Option<Mark> {
+    pub fn frame(&mut self, time: MediaTime, key: bool) -> Option<Mark> {
         let lasted = self.lasted(time);
         // A gap ends with a key frame, after the part of it that is already published. An open
         // segment ends at a requested discontinuity, at a key frame after `least`, on the grid, or
@@ -193,8 +213,10 @@ impl Cutter {
         // if that frame was long, `overrun` covers a longer one.
         let due = match self.open {
             None => key,
-            Some((start, true)) => (key || self.resume_anywhere) && time >= start + LEAST_GAP && time >= self.published,
-            Some((start, false)) => {
+            Some(Open { start, gap: true }) => {
+                (key || self.resume_anywhere) && time >= start + LEAST_GAP && time >= self.published
+            }
+            Some(Open { start, gap: false }) => {
                 let passed = time - start;
                 let overrun = (lasted / 2 - OVERRUN).max(0);
                 let too_long = passed > GRAIN && passed + lasted + overrun > self.limit() + GRAIN;
@@ -205,7 +227,7 @@ impl Cutter {
             }
         };
         let due = due && self.allows(time);
-        self.newest = Some((time, lasted));
+        self.newest = Some(Newest { time, lasted });
         due.then(|| {
             self.resume_anywhere = false;
             let discontinuity = key && std::mem::take(&mut self.discontinuity);
@@ -220,25 +242,26 @@ impl Cutter {
     ///
     /// `None`: the time lies before the start of the open segment, or in a published gap. The open
     /// segment is then kept open as long as possible, so that a later key frame lies in it.
-    pub fn change_master(&mut self, time: i64) -> Option<Mark> {
-        let (start, gap) = self.open?;
+    pub fn change_master(&mut self, time: MediaTime) -> Option<Mark> {
+        let Open { start, gap } = self.open?;
         let least = start + if gap { LEAST_GAP } else { GRAIN + 1 };
         if time < least || gap && time < self.published || !self.allows(time) {
             self.least = self.longest;
             return None;
         }
         self.least = (self.segment * 3 / 4).max(NUMBER);
-        self.newest = Some((time, self.lasted(time)));
+        let lasted = self.lasted(time);
+        self.newest = Some(Newest { time, lasted });
         let discontinuity = std::mem::take(&mut self.discontinuity);
         Some(self.start(time, false, discontinuity))
     }
 
     /// Duration of the newest frame if the next one is at `time`. Time in a gap belongs to no
     /// frame.
-    fn lasted(&self, time: i64) -> i64 {
+    fn lasted(&self, time: MediaTime) -> i64 {
         match self.newest {
-            Some((newest, _)) if time > newest && !self.in_gap() => time - newest,
-            Some((_, lasted)) => lasted,
+            Some(newest) if time > newest.time && !self.in_gap() => time - newest.time,
+            Some(newest) => newest.lasted,
             None => 0,
         }
     }
@@ -247,11 +270,12 @@ impl Cutter {
     /// would last much longer than the one before it, or so long that its segment becomes too long.
     /// The duration of a broadcast's first frame is known only from the second, because its
     /// pictures may be slow.
-    pub fn is_hole(&self, time: i64) -> bool {
-        let (Some((newest, lasted)), Some((start, false))) = (self.newest, self.open) else {
+    pub fn is_hole(&self, time: MediaTime) -> bool {
+        let (Some(newest), Some(Open { start, gap: false })) = (self.newest, self.open) else {
             return false;
         };
-        let step = time - newest;
+        let lasted = newest.lasted;
+        let step = time - newest.time;
         let longer = 2 * step > 3 * lasted.max(GRAIN);
         (lasted > 0 && step > Timescale::VIDEO.ticks(HOLE).max(4 * lasted))
             || (longer && time - start > self.limit() + 4 * GRAIN)
@@ -259,42 +283,42 @@ impl Cutter {
     }
 
     /// Whether a frame at `time` lies beyond the longest end of the open segment.
-    pub fn is_beyond(&self, time: i64) -> bool {
-        matches!(self.open, Some((start, false)) if time - start > self.limit() + OVERRUN)
+    pub fn is_beyond(&self, time: MediaTime) -> bool {
+        matches!(self.open, Some(Open { start, gap: false }) if time - start > self.limit() + OVERRUN)
     }
 
     /// Whether a stall is due at media time `now`, `silent` ticks after the newest frame. `stall`
     /// is the usual patience; the newest frame must also last half as long again as the one before,
     /// unless its segment becomes too long.
-    pub fn is_overdue(&self, silent: i64, stall: i64, now: i64) -> bool {
+    pub fn is_overdue(&self, silent: i64, stall: i64, now: MediaTime) -> bool {
         // A duration of 0 is unknown: the first frame has no successor yet, and may be one of slow
         // pictures.
         let patience = match self.newest {
-            Some((_, 0)) => 2 * stall,
-            Some((_, lasted)) => stall.max(lasted + lasted / 2),
+            Some(Newest { lasted: 0, .. }) => 2 * stall,
+            Some(Newest { lasted, .. }) => stall.max(lasted + lasted / 2),
             None => stall,
         };
-        let full = matches!(self.open, Some((start, false)) if now >= start + self.limit());
+        let full = matches!(self.open, Some(Open { start, gap: false }) if now >= start + self.limit());
         silent >= patience || silent >= stall && full
     }
 
     /// `time`, but later than the newest frame: a key frame may be reordered less than the one
     /// before it, and time must not decrease. A frame that ends a gap follows the gap.
-    pub fn after_newest(&self, time: i64) -> i64 {
+    pub fn after_newest(&self, time: MediaTime) -> MediaTime {
         let newest = self.newest.filter(|_| !self.in_gap());
-        newest.map_or(time, |(newest, _)| time.max(newest + 1))
+        newest.map_or(time, |newest| time.max(newest.time + 1))
     }
 
     /// Raises the newest frame's time to `time`.
-    pub fn reach(&mut self, time: i64) {
-        if let Some((newest, _)) = &mut self.newest {
-            *newest = time.max(*newest);
+    pub fn reach(&mut self, time: MediaTime) {
+        if let Some(newest) = &mut self.newest {
+            newest.time = newest.time.max(time);
         }
     }
 
     /// The time up to which gaps are declared before a frame at `time` that ends a gap. The last
     /// gap segment may be as long as any segment, so that no very short one remains.
-    pub fn hindsight(&self, time: i64) -> i64 {
+    pub fn hindsight(&self, time: MediaTime) -> MediaTime {
         time - (self.longest - self.segment).max(LEAST_GAP)
     }
 
@@ -303,17 +327,24 @@ impl Cutter {
         self.resume_anywhere = true;
     }
 
-    /// Records that readers have published the gap up to `time`.
-    pub fn publish_gap(&mut self, time: i64) {
-        if self.in_gap() {
-            self.published = self.published.max(time);
+    /// Publishes the open gap up to `time`. Returns whether that is further than before.
+    pub fn publish_gap(&mut self, time: MediaTime) -> bool {
+        let further = self.in_gap() && time > self.published;
+        if further {
+            self.published = time;
         }
+        further
+    }
+
+    /// The time up to which the open gap has been published; `None` outside a gap.
+    pub fn published_gap(&self) -> Option<MediaTime> {
+        self.in_gap().then_some(self.published)
     }
 
     /// The earliest time at which media can resume; `None` outside a gap.
-    pub fn resume_from(&self) -> Option<i64> {
+    pub fn resume_from(&self) -> Option<MediaTime> {
         match self.open {
-            Some((start, true)) => Some(self.published.max(start + LEAST_GAP).max(self.earliest())),
+            Some(Open { start, gap: true }) => Some(self.published.max(start + LEAST_GAP).max(self.earliest())),
             _ => None,
         }
     }
@@ -326,34 +357,36 @@ impl Cutter {
     /// Declares at media time `now` that frames have stopped: the open segment ends at the end of
     /// its last frame, and a gap starts there. A frame of unknown duration lasts until `now`.
     /// Returns `None` before the first segment, or while a gap is open.
-    pub fn begin_gap(&mut self, now: i64) -> Option<Mark> {
-        let (newest, lasted) = self.newest?;
-        let (start, gap) = self.open?;
-        let known = now.saturating_sub(newest);
+    pub fn begin_gap(&mut self, now: MediaTime) -> Option<Mark> {
+        let newest = self.newest?;
+        let Open { start, gap } = self.open?;
+        let known = now - newest.time;
         // The last frame is assumed to last as long as the one before it, but not into the time in
         // which its successor is already missing.
-        let lasts = match lasted {
+        let lasts = match newest.lasted {
             0 => known,
             lasted => lasted.min(known.max(LEAST_KNOWN)),
         };
-        let end = newest.saturating_add(lasts.max(GRAIN)).min(start + self.limit());
+        let end = (newest.time + lasts.max(GRAIN)).min(start + self.limit());
         let end = end.max(start + GRAIN).max(self.earliest());
         (!gap).then(|| self.start(end, true, false))
     }
 
     /// The next gap segment that is due at media time `now`; call it until it returns `None`.
-    pub fn next_gap(&mut self, now: i64) -> Option<Mark> {
+    pub fn next_gap(&mut self, now: MediaTime) -> Option<Mark> {
         match self.open {
-            Some((start, true)) if now >= start + self.segment => Some(self.start(start + self.segment, true, false)),
+            Some(Open { start, gap: true }) if now >= start + self.segment => {
+                Some(self.start(start + self.segment, true, false))
+            }
             _ => None,
         }
     }
 
-    fn start(&mut self, pts: i64, gap: bool, discontinuity: bool) -> Mark {
+    fn start(&mut self, pts: MediaTime, gap: bool, discontinuity: bool) -> Mark {
         // The first segment that ends fixes L for the life of the broadcast.
-        if let Some((first, _)) = self.open.filter(|_| !self.settled) {
-            if pts - first > self.longest {
-                self.allow(pts - first);
+        if let Some(first) = self.open.filter(|_| !self.settled) {
+            if pts - first.start > self.longest {
+                self.allow(pts - first.start);
             }
             self.settled = true;
         }
@@ -367,7 +400,7 @@ impl Cutter {
             pts + BURST - NUMBER
         };
         self.used = used.max(pts) + NUMBER;
-        self.open = Some((pts, gap));
+        self.open = Some(Open { start: pts, gap });
         Mark {
             msn,
             pts,
@@ -384,6 +417,10 @@ mod tests {
     const T: Duration = Duration::from_secs(2);
     const MS: i64 = 90;
 
+    fn at(ticks: i64) -> MediaTime {
+        MediaTime::from_ticks(ticks)
+    }
+
     /// Marks of a source of `fps` with a key frame every `group` frames, for `seconds`:
     /// (milliseconds, on a key frame).
     #[expect(clippy::cast_possible_truncation, reason = "small test numbers")]
@@ -394,10 +431,10 @@ mod tests {
         for n in 0..frames {
             let time = (n as f64 * 1000.0 / fps).round() as i64 * MS;
             let key = n % group == 0;
-            if let Some(mark) = cutter.frame(time, key) {
+            if let Some(mark) = cutter.frame(at(time), key) {
                 assert_eq!(mark.msn, 100 + marks.len() as u64);
                 assert!(!mark.gap && !mark.discontinuity);
-                marks.push((mark.pts / MS, key));
+                marks.push((mark.pts.ticks() / MS, key));
             }
         }
         marks
@@ -450,8 +487,8 @@ mod tests {
     fn marks_after_a_short_group(group: Option<Duration>) -> Vec<i64> {
         let mut cutter = Cutter::new(T, 0, true);
         group.into_iter().for_each(|group| cutter.expect_groups(group));
-        let marks = (0..300).filter_map(|n| cutter.frame(n * 40 * MS, n == 0 || n == 50));
-        marks.map(|mark| mark.pts / MS).collect()
+        let marks = (0..300).filter_map(|n| cutter.frame(at(n * 40 * MS), n == 0 || n == 50));
+        marks.map(|mark| mark.pts.ticks() / MS).collect()
     }
 
     #[test]
@@ -468,8 +505,8 @@ mod tests {
     fn audio_alone_is_cut_every_segment_duration() {
         let mut cutter = Cutter::new(T, 0, false);
         let marks: Vec<_> = (0..300)
-            .filter_map(|n| cutter.frame(n * 1_920, true))
-            .map(|mark| mark.pts / MS)
+            .filter_map(|n| cutter.frame(at(n * 1_920), true))
+            .map(|mark| mark.pts.ticks() / MS)
             .collect();
         assert_eq!(marks, [0, 2_005, 4_010, 6_016]);
     }
@@ -477,40 +514,40 @@ mod tests {
     #[test]
     fn a_gap_starts_where_the_last_frame_ends_and_follows_the_clock() {
         let mut cutter = Cutter::new(T, 7, true);
-        assert_eq!(cutter.begin_gap(2_400 * MS), None);
+        assert_eq!(cutter.begin_gap(at(2_400 * MS)), None);
         for n in 0..10 {
-            cutter.frame(n * 40 * MS, n == 0);
+            cutter.frame(at(n * 40 * MS), n == 0);
         }
-        let gap = cutter.begin_gap(2_400 * MS).unwrap();
+        let gap = cutter.begin_gap(at(2_400 * MS)).unwrap();
         assert_eq!(
             gap,
             Mark {
                 msn: 8,
-                pts: 400 * MS,
+                pts: at(400 * MS),
                 gap: true,
                 discontinuity: false
             }
         );
-        assert_eq!(cutter.begin_gap(2_400 * MS), None);
-        assert_eq!(cutter.next_gap(2_399 * MS), None);
+        assert_eq!(cutter.begin_gap(at(2_400 * MS)), None);
+        assert_eq!(cutter.next_gap(at(2_399 * MS)), None);
         assert_eq!(
-            cutter.next_gap(4_500 * MS).map(|mark| (mark.msn, mark.pts)),
-            Some((9, 2_400 * MS))
+            cutter.next_gap(at(4_500 * MS)).map(|mark| (mark.msn, mark.pts)),
+            Some((9, at(2_400 * MS)))
         );
         assert_eq!(
-            cutter.next_gap(4_500 * MS).map(|mark| (mark.msn, mark.pts)),
-            Some((10, 4_400 * MS))
+            cutter.next_gap(at(4_500 * MS)).map(|mark| (mark.msn, mark.pts)),
+            Some((10, at(4_400 * MS)))
         );
-        assert_eq!(cutter.next_gap(4_500 * MS), None);
+        assert_eq!(cutter.next_gap(at(4_500 * MS)), None);
         // Late frames, and frames that are not key frames, belong to no segment.
-        assert_eq!(cutter.frame(4_000 * MS, true), None);
-        assert_eq!(cutter.frame(4_600 * MS, false), None);
-        let back = cutter.frame(4_700 * MS, true).unwrap();
+        assert_eq!(cutter.frame(at(4_000 * MS), true), None);
+        assert_eq!(cutter.frame(at(4_600 * MS), false), None);
+        let back = cutter.frame(at(4_700 * MS), true).unwrap();
         assert_eq!(
             back,
             Mark {
                 msn: 11,
-                pts: 4_700 * MS,
+                pts: at(4_700 * MS),
                 gap: false,
                 discontinuity: false
             }
@@ -521,12 +558,12 @@ mod tests {
     fn a_discontinuity_waits_for_a_key_frame_and_ends_the_grid() {
         let mut cutter = Cutter::new(T, 0, true);
         for n in 0..160 {
-            cutter.frame(n * 40 * MS, n == 0 || n == 50);
+            cutter.frame(at(n * 40 * MS), n == 0 || n == 50);
         }
         assert!(cutter.is_gridded());
         cutter.expect_discontinuity();
-        assert_eq!(cutter.frame(6_400 * MS, false), None);
-        assert!(cutter.frame(6_440 * MS, true).unwrap().discontinuity);
+        assert_eq!(cutter.frame(at(6_400 * MS), false), None);
+        assert!(cutter.frame(at(6_440 * MS), true).unwrap().discontinuity);
         assert!(!cutter.is_gridded());
     }
 
@@ -536,13 +573,13 @@ mod tests {
         #[test]
         fn no_segment_is_longer_than_the_longest(steps in proptest::collection::vec((1i64..100, proptest::bool::weighted(0.01)), 2..1_000)) {
             let mut cutter = Cutter::new(T, 0, true);
-            let (mut time, mut start) = (0, 0);
-            cutter.frame(0, true);
+            let (mut time, mut start) = (0, at(0));
+            cutter.frame(at(0), true);
             for (step, key) in steps {
                 time += step * MS;
-                if let Some(mark) = cutter.frame(time, key) {
+                if let Some(mark) = cutter.frame(at(time), key) {
                     let longest = Timescale::VIDEO.ticks(cutter.longest());
-                    proptest::prop_assert!(mark.pts - start <= longest + 100 * MS, "{} to {}", start, mark.pts);
+                    proptest::prop_assert!(mark.pts - start <= longest + 100 * MS, "{:?} to {:?}", start, mark.pts);
                     start = mark.pts;
                 }
             }

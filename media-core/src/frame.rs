@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::MediaTime;
+
 /// One access unit as a publisher sends it, on the publisher's own clock.
 #[derive(Debug, Clone)]
 pub struct AccessUnit {
@@ -50,8 +52,8 @@ pub struct Frame {
 pub struct Mark {
     /// The segment's media sequence number.
     pub msn: u64,
-    /// Presentation time of its start, in 90 kHz ticks of the broadcast's timeline for every track.
-    pub pts: i64,
+    /// Presentation time of its start, the same in every track.
+    pub pts: MediaTime,
     /// The segment holds no media: the cut rule declared it while no frames arrived (RFC 8216bis
     /// 4.4.4.7, EXT-X-GAP).
     pub gap: bool,

@@ -5,7 +5,7 @@
 //! configuration files. The other crates exchange data only in its types and handles.
 //!
 //! - [`name`]: names of channels and tracks, identities of broadcasts.
-//! - [`time`]: timescales, and the anchor that maps media time to the wall clock.
+//! - [`time`]: timescales, media time, and the anchor that maps media time to the wall clock.
 //! - [`codec`]: configuration records (`avcC`, `AudioSpecificConfig`) and their values that players
 //!   need.
 //! - [`frame`]: one access unit on its track's clock, and the mark that starts a segment.
@@ -32,4 +32,4 @@ pub use error::Error;
 pub use frame::{AccessUnit, Frame, Mark};
 pub use hub::Hub;
 pub use name::{BroadcastId, ChannelName, TrackName};
-pub use time::{Anchor, Timescale};
+pub use time::{Anchor, MediaTime, Timescale};

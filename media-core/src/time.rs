@@ -1,7 +1,8 @@
-//! Timescales, and the anchor that maps a broadcast's media time to the wall clock.
+//! Timescales, media time, and the anchor that maps a broadcast's media time to the wall clock.
 
 use std::{
     num::NonZeroU32,
+    ops::{Add, Sub},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -55,6 +56,53 @@ impl Timescale {
     /// `ticks` in seconds, for text.
     pub fn seconds(self, ticks: i64) -> f64 {
         ticks as f64 / f64::from(self.hz())
+    }
+}
+
+/// An instant on a broadcast's timeline, in ticks of [`Timescale::VIDEO`] since the broadcast's
+/// [`Anchor`]. It is the same for all tracks. Distances between instants are `i64` ticks of the same
+/// timescale; arithmetic saturates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MediaTime(i64);
+
+impl MediaTime {
+    /// Before all instants.
+    pub const MIN: Self = Self(i64::MIN);
+    /// After all instants.
+    pub const MAX: Self = Self(i64::MAX);
+
+    /// The instant `ticks` ticks of 90 kHz after media time zero.
+    pub const fn from_ticks(ticks: i64) -> Self {
+        Self(ticks)
+    }
+
+    /// Ticks of 90 kHz since media time zero.
+    pub const fn ticks(self) -> i64 {
+        self.0
+    }
+}
+
+impl Add<i64> for MediaTime {
+    type Output = Self;
+
+    fn add(self, ticks: i64) -> Self {
+        Self(self.0.saturating_add(ticks))
+    }
+}
+
+impl Sub<i64> for MediaTime {
+    type Output = Self;
+
+    fn sub(self, ticks: i64) -> Self {
+        Self(self.0.saturating_sub(ticks))
+    }
+}
+
+impl Sub for MediaTime {
+    type Output = i64;
+
+    fn sub(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0)
     }
 }
 

@@ -67,12 +67,21 @@ pub struct Timeline {
     master: usize,
     /// The newest mapping of the publisher's clock. `None` before a publisher's first frame.
     current: Option<Epoch>,
-    /// The newest decode time over all tracks, and when that frame arrived.
-    newest: Option<(i64, Instant)>,
+    /// The frame with the newest decode time over all tracks.
+    newest: Option<Arrival>,
     /// Media time of the first frame.
     origin: Anchor,
     drift: Drift,
     outage: Outage,
+}
+
+/// A frame's place on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its decode time.
+    pub dts: i64,
+    /// When it arrived.
+    pub arrived: Instant,
 }
 
 /// The mapped time of a frame.
@@ -114,8 +123,15 @@ struct Clock {
     video: bool,
     /// `None` before the first frame of the present publisher.
     own: Option<Own>,
-    /// The newest decode time, of any publisher, and the arrival of that frame.
-    dts: Option<(i64, Instant)>,
+    /// The newest frame, of any publisher.
+    newest: Option<Arrival>,
+}
+
+/// Recent jumps of a track.
+#[derive(Debug, Clone, Copy)]
+struct Jumps {
+    since: Instant,
+    count: u8,
 }
 
 /// A track's own view of the publisher's clock.
@@ -134,7 +150,7 @@ struct Own {
     /// Time since which it has been too far behind.
     behind: Option<Instant>,
     /// Jumps since this instant.
-    jumps: (Instant, u8),
+    jumps: Jumps,
     reorder: Reorder,
     retimed: Option<Retimed>,
 }
@@ -193,17 +209,16 @@ impl Timeline {
     pub fn at(&self, now: Instant) -> i64 {
         let wall = self.wall(now);
         match self.newest {
-            Some((dts, arrived)) => dts.saturating_add(elapsed(arrived, now)).min(wall.max(dts)),
+            Some(Arrival { dts, arrived }) => dts.saturating_add(elapsed(arrived, now)).min(wall.max(dts)),
             None => wall,
         }
     }
 
-    /// Time for which a frame decoded at `dts` that arrived then has had no successor, although the
-    /// wall clock has passed it. A frame that leads the wall clock needs none yet: media time stands
+    /// Time for which a frame has had no successor, although the wall clock has passed it. A frame that leads the wall clock needs none yet: media time stands
     /// still until then, so that a gap after it would have no duration.
-    pub fn silence(&self, (dts, arrived): (i64, Instant), now: Instant) -> Duration {
-        let due = self.wall(now).saturating_sub(dts);
-        now.saturating_duration_since(arrived)
+    pub fn silence(&self, frame: Arrival, now: Instant) -> Duration {
+        let due = self.wall(now).saturating_sub(frame.dts);
+        now.saturating_duration_since(frame.arrived)
             .min(Timescale::VIDEO.duration(due))
     }
 
@@ -217,13 +232,14 @@ impl Timeline {
 
     /// The lead over the wall clock that all active tracks have; negative if one lags.
     fn lead(&self, now: Instant) -> Option<i64> {
-        let (_, newest) = self.newest?;
+        let newest = self.newest?.arrived;
         let active = |clock: &&Clock| {
             let arrived = clock.own.as_ref().map(|own| own.arrived);
             arrived.is_some_and(|arrived| newest.saturating_duration_since(arrived) < ACTIVE)
         };
-        let least = self.tracks.iter().filter(active).filter_map(|clock| clock.dts).min()?;
-        Some(least.0.saturating_sub(self.wall(now)))
+        let decoded = self.tracks.iter().filter(active).filter_map(|clock| clock.newest);
+        let least = decoded.map(|newest| newest.dts).min()?;
+        Some(least.saturating_sub(self.wall(now)))
     }
 
     /// Shifts the publisher's clock by `later` ticks, so that the newest frame of `track`, whose
@@ -231,7 +247,7 @@ impl Timeline {
     /// too far ahead of the wall clock.
     pub fn delay(&mut self, track: usize, later: i64, arrived: Instant) -> bool {
         let wall = self.wall(arrived);
-        let Some((dts, _)) = self.tracks[track].dts else {
+        let Some(Arrival { dts, .. }) = self.tracks[track].newest else {
             return false;
         };
         let offset = self.tracks[track].own.as_ref().map(|own| own.offset);
@@ -249,7 +265,7 @@ impl Timeline {
     /// [`TooFarAhead`]: it is not placed, and decode times are as before.
     pub fn map(&mut self, track: usize, stamp: i64, arrived: Instant) -> Result<Placed, TooFarAhead> {
         let wall = self.wall(arrived);
-        let last = self.tracks[track].dts.map(|(last, _)| last);
+        let last = self.tracks[track].newest.map(|last| last.dts);
         let least = last.map_or(i64::MIN, |last| last + LEAST_STEP);
         if least > wall + FAR {
             return Err(TooFarAhead);
@@ -330,7 +346,8 @@ impl Timeline {
     fn beside(&self, track: usize, now: Instant) -> Option<i64> {
         let wall = self.wall(now);
         let position = |(index, clock): (usize, &Clock)| {
-            let (dts, arrived) = clock.dts.filter(|_| index != track && clock.own.is_some())?;
+            let newest = clock.newest.filter(|_| index != track && clock.own.is_some());
+            let Arrival { dts, arrived } = newest?;
             let active = now.saturating_duration_since(arrived) < ACTIVE;
             active.then(|| dts.saturating_add(elapsed(arrived, now)).min(wall.max(dts)))
         };
@@ -407,7 +424,13 @@ impl Timeline {
             None => {}
         }
         let own = &mut self.tracks[track].own;
-        let jumps = own.as_ref().map_or((arrived, 0), |own| own.jumps);
+        let jumps = own.as_ref().map_or(
+            Jumps {
+                since: arrived,
+                count: 0,
+            },
+            |own| own.jumps,
+        );
         match own {
             Some(own) if follows => {
                 let step = stamp.saturating_sub(own.stamp).saturating_abs();
@@ -459,9 +482,9 @@ impl Timeline {
     }
 
     fn advance_to(&mut self, track: usize, dts: i64, arrived: Instant) {
-        self.tracks[track].dts = Some((dts, arrived));
-        if self.newest.is_none_or(|(newest, _)| dts > newest) {
-            self.newest = Some((dts, arrived));
+        self.tracks[track].newest = Some(Arrival { dts, arrived });
+        if self.newest.is_none_or(|newest| dts > newest.dts) {
+            self.newest = Some(Arrival { dts, arrived });
         }
     }
 
@@ -470,7 +493,9 @@ impl Timeline {
     fn shift(&mut self, track: usize, offset: i64, later: i64, wall: i64) {
         let mut all = true;
         for (index, clock) in self.tracks.iter_mut().enumerate() {
-            let room = clock.dts.is_none_or(|(dts, _)| dts.saturating_add(later) <= wall + FAR);
+            let room = clock
+                .newest
+                .is_none_or(|newest| newest.dts.saturating_add(later) <= wall + FAR);
             let Some(own) = clock.own.as_mut().filter(|own| own.offset == offset) else {
                 continue;
             };
@@ -494,7 +519,8 @@ impl Timeline {
     /// Counts a jump of the track. Returns whether there were too many recently.
     fn count_jump(&mut self, track: usize, arrived: Instant) -> bool {
         let Some(Own {
-            jumps: (since, count), ..
+            jumps: Jumps { since, count },
+            ..
         }) = &mut self.tracks[track].own
         else {
             return false;
@@ -523,7 +549,7 @@ impl Timeline {
     /// clock for a while.
     fn is_retimed(&mut self, track: usize, stamp: i64, arrived: Instant) -> bool {
         let Clock {
-            own: Some(own), dts, ..
+            own: Some(own), newest, ..
         } = &mut self.tracks[track]
         else {
             return false;
@@ -535,9 +561,12 @@ impl Timeline {
             return true;
         }
         // The timestamps are a clock again: they continue directly after the newest frame.
-        let place = dts.map_or(0, |(last, _)| last) + retimed.interval();
+        let place = newest.map_or(0, |last| last.dts) + retimed.interval();
         let offset = self.offset(stamp, place);
-        let jumps = (arrived, 0);
+        let jumps = Jumps {
+            since: arrived,
+            count: 0,
+        };
         self.tracks[track].own = None;
         self.follow(track, (offset, stamp, arrived), false, false);
         if let Some(own) = &mut self.tracks[track].own {
@@ -549,13 +578,13 @@ impl Timeline {
     fn time_by_arrival(&mut self, track: usize, stamp: i64, arrived: Instant) -> i64 {
         let wall = self.wall(arrived);
         let Clock {
-            own: Some(own), dts, ..
+            own: Some(own), newest, ..
         } = &mut self.tracks[track]
         else {
             return wall;
         };
         (own.stamp, own.arrived) = (stamp, arrived);
-        let last = dts.map(|(last, _)| last);
+        let last = newest.map(|last| last.dts);
         own.retimed.as_mut().map_or(wall, |retimed| retimed.next(last, wall))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use crate::{TrackName, codec::Config};
+use crate::{MediaTime, TrackName, broadcast::TrackStart, codec::Config};
 
 /// Time over which a track's bit rate is measured, in seconds.
 const RATE_SPAN_S: f64 = 2.0;
@@ -13,15 +13,13 @@ pub(crate) struct Track {
     /// Whether the publisher sends it; otherwise it is a rendition.
     pub(crate) source: bool,
     pub(crate) config: Arc<Config>,
-    /// The configuration of the oldest frames in the broadcast's log.
-    pub(crate) oldest_config: Arc<Config>,
     /// Position in the broadcast's log of the newest group's first frame, where a subscriber can
     /// start.
     pub(crate) group: Option<u64>,
-    /// Time of the newest cut (90 kHz). An audio group starts at the first frame at or after it.
-    pub(crate) next_group: Option<i64>,
-    /// Decode time of a rendition's newest frame (90 kHz).
-    pub(crate) newest: Option<i64>,
+    /// Time of the newest cut. An audio group starts at the first frame at or after it.
+    pub(crate) next_group: Option<MediaTime>,
+    /// Decode time of a rendition's newest frame.
+    pub(crate) newest: Option<MediaTime>,
     /// Whether it is a rendition without a worker at present.
     pub(crate) absent: bool,
     /// Whether its configuration changed and no discontinuity has followed yet.
@@ -36,7 +34,6 @@ impl Track {
         Self {
             name,
             source,
-            oldest_config: Arc::clone(&config),
             config,
             group: None,
             next_group: None,
@@ -48,26 +45,44 @@ impl Track {
             rate: Rate::default(),
         }
     }
+
+    /// Its description with its present configuration.
+    pub(crate) fn start(&self, index: usize) -> TrackStart {
+        TrackStart {
+            index,
+            name: self.name.clone(),
+            rendition: !self.source,
+            config: Arc::clone(&self.config),
+            absent: self.absent,
+        }
+    }
 }
 
 /// Bits a second over the last complete span.
 #[derive(Debug, Default)]
 pub(crate) struct Rate {
-    span: Option<(Instant, u64)>,
+    span: Option<Span>,
     pub(crate) bps: u64,
+}
+
+/// The time over which bytes are counted.
+#[derive(Debug)]
+struct Span {
+    start: Instant,
+    bytes: u64,
 }
 
 impl Rate {
     pub(crate) fn add(&mut self, bytes: u64, now: Instant) {
-        let (start, sum) = self.span.get_or_insert((now, 0));
-        let elapsed = now.saturating_duration_since(*start).as_secs_f64();
+        let span = self.span.get_or_insert(Span { start: now, bytes: 0 });
+        let elapsed = now.saturating_duration_since(span.start).as_secs_f64();
         if elapsed >= RATE_SPAN_S {
             #[expect(clippy::cast_possible_truncation, reason = "float to integer casts saturate")]
-            let bps = (*sum as f64 * 8.0 / elapsed) as u64;
+            let bps = (span.bytes as f64 * 8.0 / elapsed) as u64;
             self.bps = bps;
-            self.span = Some((now, bytes));
+            self.span = Some(Span { start: now, bytes });
         } else {
-            *sum += bytes;
+            span.bytes += bytes;
         }
     }
 }

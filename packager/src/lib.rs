@@ -43,10 +43,10 @@ mod waiters;
 mod window;
 
 pub use error::Error;
-pub use live::{Changed, Follow, Gone, Live};
+pub use live::{Changed, Finished, Follow, Gone, Live, SegmentCursor};
 pub use metrics::Metrics;
 pub use packager::{Config, Packager};
-pub use period::Period;
+pub use period::{LastSegment, Period};
 pub use presentation::{Init, Presentation, Track};
 pub use presentations::Presentations;
 pub use rendered::{Listing, Rendered, Site, Skip, Text};

@@ -20,9 +20,8 @@ pub struct Period {
     pub start: i64,
     /// How long its segments are, more or less: `SegmentTemplate@duration`. Above zero.
     pub nominal: i64,
-    /// Number and end of its last segment; `None` while it grows, and when the broadcast ended in
-    /// it.
-    pub last: Option<(u64, i64)>,
+    /// Its last segment; `None` while it grows, and when the broadcast ended in it.
+    pub last: Option<LastSegment>,
     /// The Period before it, when timeline and init segments continue (5.3.2.4, period continuity).
     pub continues: Option<u64>,
     /// The init segment of each track, in the presentation's order; `None`: the track is not in it.
@@ -30,6 +29,23 @@ pub struct Period {
     pub inits: Arc<[Option<u32>]>,
     /// The source's segments start where no key frame is.
     pub gridded: bool,
+}
+
+/// The last segment of a Period, or of the Period that has been published so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastSegment {
+    /// Its number.
+    pub msn: u64,
+    /// Where it ends, in 90 kHz ticks of the broadcast's timeline.
+    pub end: i64,
+}
+
+/// The open segment of the master track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct OpenSegment {
+    msn: u64,
+    /// Where it starts (90 kHz).
+    start: i64,
 }
 
 /// A segment of the master track, as it opens.
@@ -79,10 +95,10 @@ pub(crate) struct Periods {
     shared: Arc<[Period]>,
     /// Durations of the last complete segments, oldest first; at most [`RECENT`].
     recent: VecDeque<i64>,
-    /// Number and end of the newest complete segment, if it is no gap.
-    closed: Option<(u64, i64)>,
-    /// Number and start of the open segment, if it is no gap.
-    opened: Option<(u64, i64)>,
+    /// The newest complete segment, if it is no gap.
+    closed: Option<LastSegment>,
+    /// The open segment, if it is no gap.
+    opened: Option<OpenSegment>,
 }
 
 impl Periods {
@@ -114,7 +130,7 @@ impl Periods {
             interrupted,
             inits,
         } = opening;
-        self.opened = (!gap).then_some((msn, start));
+        self.opened = (!gap).then_some(OpenSegment { msn, start });
         if gap && self.closed.is_some() && self.recent.len() > 1 {
             self.recent.pop_back(); // It was cut short.
         }
@@ -128,8 +144,12 @@ impl Periods {
                 if same && (period.nominal == 0 || 2 * (start - period.expected(msn)).abs() < period.nominal) {
                     return;
                 }
-                let (last, end) = self.closed.unwrap_or((msn.saturating_sub(1), start));
-                period.last = Some((last, end.min(start)));
+                let last = self.closed.unwrap_or(LastSegment {
+                    msn: msn.saturating_sub(1),
+                    end: start,
+                });
+                let end = last.end.min(start);
+                period.last = Some(LastSegment { end, ..last });
                 // A track in both is the same in both.
                 let unchanged = |(old, new): (&Option<u32>, &Option<u32>)| old.is_none() || new.is_none() || old == new;
                 (goes_on && period.inits.iter().zip(inits).all(unchanged)).then_some(period.first)
@@ -152,10 +172,11 @@ impl Periods {
     /// Segment `msn` is complete and `duration` (90 kHz) long.
     pub(crate) fn close(&mut self, msn: u64, duration: i64) {
         self.closed = None;
-        let Some((_, start)) = self.opened.take_if(|(opened, _)| *opened == msn) else {
+        let Some(opened) = self.opened.take_if(|opened| opened.msn == msn) else {
             return;
         };
-        self.closed = Some((msn, start + duration));
+        let end = opened.start + duration;
+        self.closed = Some(LastSegment { msn, end });
         if duration <= 0 {
             return;
         }
@@ -178,7 +199,7 @@ impl Periods {
         while self
             .periods
             .front()
-            .is_some_and(|period| period.last.is_some_and(|(last, _)| last < oldest))
+            .is_some_and(|period| period.last.is_some_and(|last| last.msn < oldest))
         {
             self.periods.pop_front();
         }

@@ -1,5 +1,5 @@
 //! All tracks of one broadcast, in step: events of the hub in, segments and snapshots out.
-//! Sans-I/O: `now` is an argument.
+//! Sans-I/O: `now` is an argument, and events are all that a program learns of its broadcast.
 //!
 //! The master track (the source's video, else its audio) carries the marks. Audio beside it is cut
 //! at its first access unit at or after each mark, so its units are held until the master has
@@ -17,9 +17,8 @@ use std::{
 };
 
 use media_core::{
-    Broadcast, Frame, Mark, Timescale,
-    broadcast::{Consumer, Event, Presence, TrackInfo},
-    codec::Config,
+    Broadcast, Frame, Mark, MediaTime, Timescale,
+    broadcast::{Consumer, Event, Presence, Situation, TrackStart},
 };
 
 use crate::{
@@ -47,20 +46,23 @@ const LISTED_SEGMENTS: u32 = 4;
 
 /// One broadcast being packaged.
 ///
-/// Pass each event to [`Program::apply`], call [`Program::handle_timeout`] when
-/// [`Program::poll_timeout`] is due and, while [`Program::in_gap`], every few milliseconds; take a
-/// [`Program::snapshot`] after either. [`Program::finish`] ends it.
+/// Pass each event to [`Program::apply`], and call [`Program::handle_timeout`] when
+/// [`Program::poll_timeout`] is due; take a [`Program::snapshot`] after either. [`Program::finish`]
+/// ends it.
 #[derive(Debug)]
 pub struct Program {
+    /// For its identity, its clock and its settings, which never change.
     broadcast: Arc<Broadcast>,
+    /// The result of all events so far.
+    situation: Situation,
     settings: Settings,
     metrics: Metrics,
     /// By index in the broadcast's catalogue.
     tracks: Vec<Track>,
     /// Index of the track that carries marks.
     master: usize,
-    /// The time that the master has reached: presentation time of its newest frame, 90 kHz.
-    reached: i64,
+    /// The time that the master has reached: presentation time of its newest frame.
+    reached: MediaTime,
     /// The longest that a segment may be, as of the newest cut.
     longest: Duration,
     listing: Listing,
@@ -92,14 +94,14 @@ impl Program {
         let discontinuity = broadcast.first_discontinuity().max(before.unwrap_or(0));
         let listing = Listing::new(Timescale::VIDEO.ticks(broadcast.segment()));
         let memory = Memory::new(settings.window_bytes, &metrics);
-        let tracks = broadcast.tracks();
         let mut program = Self {
             broadcast,
+            situation: consumer.situation().clone(),
             settings,
             metrics,
-            tracks: Vec::with_capacity(tracks.len()),
+            tracks: Vec::with_capacity(consumer.tracks().len()),
             master: consumer.master(),
-            reached: i64::MIN,
+            reached: MediaTime::MIN,
             longest: Duration::MAX,
             listing,
             marks: Marks::new(discontinuity, before.is_some()),
@@ -107,13 +109,11 @@ impl Program {
             ended: false,
             memory,
         };
-        let marked_by_video = consumer
-            .configs()
-            .get(program.master)
-            .is_some_and(|(_, config)| config.is_video());
-        for (info, (_, config)) in tracks.into_iter().zip(consumer.configs()) {
+        let master = consumer.tracks().get(program.master);
+        let marked_by_video = master.is_some_and(|track| track.config.is_video());
+        for track in consumer.tracks() {
             // Video beside a master that is audio was added after the broadcast had begun.
-            program.add(info, Arc::clone(config), config.is_video() && !marked_by_video);
+            program.add(track.clone(), track.config.is_video() && !marked_by_video);
         }
         program
     }
@@ -128,11 +128,6 @@ impl Program {
     /// When [`Program::handle_timeout`] is due for units that wait.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.tracks.iter().filter_map(Track::poll_timeout).min()
-    }
-
-    /// Whether the clock makes the parts at present, in place of frames.
-    pub fn in_gap(&self) -> bool {
-        self.tracks[self.master].output.segmenter.clocked().is_some()
     }
 
     /// Whether the publisher sends the track with this index in the broadcast's catalogue.
@@ -158,7 +153,7 @@ impl Program {
         let tracks: Vec<_> = shown.iter().map(|&index| self.tracks[index].snapshot()).collect();
         let master = &self.tracks[self.master].output;
         let end = master.window.end().filter(|_| self.ended);
-        let longest_ms = self.broadcast.longest_segment().as_millis();
+        let longest_ms = self.situation.rule.longest_segment().as_millis();
         let presentation = Presentation {
             broadcast: self.broadcast.id(),
             channel: self.broadcast.name().clone(),
@@ -186,8 +181,10 @@ impl Program {
     /// [`Full`]: no more segments can leave. The broadcast cannot go on; no further event is to be
     /// applied.
     pub fn apply(&mut self, event: Event, now: Instant) -> Result<(), Full> {
+        self.situation.apply(&event);
         self.take(event, now);
-        self.memory.enforce(&mut self.tracks, &self.broadcast, &self.metrics)
+        let rule = self.situation.rule;
+        self.memory.enforce(&mut self.tracks, rule, &self.metrics)
     }
 
     fn take(&mut self, event: Event, now: Instant) {
@@ -197,13 +194,21 @@ impl Program {
                 self.change_master(track, frame, now);
             }
             Event::Frame { track, frame } => self.other_frame(track, frame, now),
-            Event::Config { track, config } => self.configure(track, config),
+            Event::Track(track) => self.add(track, true),
+            Event::Config { track, config } => {
+                if let Some(track) = self.tracks.get_mut(track) {
+                    track.configure(config);
+                }
+            }
             Event::Absent { track } => {
                 if let Some(track) = self.tracks.get_mut(track) {
                     track.lose(true);
                 }
             }
             Event::Gap(mark) => self.gap(mark, now),
+            Event::GapUntil(time) => self.gap_until(time, now),
+            // The situation has them.
+            Event::Presence(_) | Event::Rule(_) | Event::Awaited(_) => {}
             Event::Lagged { frames, .. } => {
                 self.metrics.drop_frames("packager_lagged", frames);
                 self.skipping = true;
@@ -218,19 +223,8 @@ impl Program {
         self.tracks.get(track).is_some_and(Track::is_video)
     }
 
-    /// Lets the clock act: units that waited long enough go on, and the parts of a gap are made up
-    /// to now.
+    /// Lets the clock act: units that waited long enough go on.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let master = &self.tracks[self.master].output;
-        let gap = master.segmenter.clocked().map(|open| master.to_video(open.start));
-        if let (Some(start), Some(time)) = (gap, self.broadcast.gap_time(now)) {
-            self.reached = self.reached.max(time);
-            // The next mark stands there at the latest, and may not have been seen yet.
-            let time = time.min(start + Timescale::VIDEO.ticks(self.broadcast.segment()));
-            for track in &mut self.tracks {
-                track.push_gaps(time);
-            }
-        }
         self.release(now);
     }
 
@@ -238,18 +232,24 @@ impl Program {
 
     /// Adds a track of the catalogue, after those that are known. `late`: it appeared after the
     /// broadcast had begun.
-    fn add(&mut self, info: TrackInfo, config: Arc<Config>, late: bool) {
-        let late = late || info.rendition;
-        let role = match info.rendition {
+    fn add(&mut self, begun: TrackStart, late: bool) {
+        let TrackStart {
+            name,
+            rendition,
+            config,
+            ..
+        } = begun;
+        let late = late || rendition;
+        let role = match rendition {
             _ if self.tracks.len() == self.master => Role::Master,
             true => Role::Rendition,
             false => Role::Source,
         };
         let Settings { part, window, .. } = self.settings;
         let mut window = Window::new(
-            info.name,
+            name,
             Arc::clone(&config),
-            info.rendition,
+            rendition,
             self.marks.discontinuities(),
             part,
             window,
@@ -264,16 +264,6 @@ impl Program {
         self.tracks.push(track);
     }
 
-    fn configure(&mut self, track: usize, config: Arc<Config>) {
-        if let Some(track) = self.tracks.get_mut(track) {
-            track.configure(config);
-        } else if track == self.tracks.len()
-            && let Some(info) = self.broadcast.tracks().into_iter().nth(track)
-        {
-            self.add(info, config, true);
-        }
-    }
-
     // Frames.
 
     /// Video that appeared later than audio carries the marks from this frame on.
@@ -282,7 +272,7 @@ impl Program {
             self.list_missed(mark, now);
             let before = &self.tracks[self.master];
             if let Some(open) = before.open() {
-                let duration = mark.pts - before.output.to_video(open.start);
+                let duration = mark.pts - before.output.media_time(open.start);
                 self.listing.close_period(open.msn, duration);
             }
         }
@@ -340,7 +330,7 @@ impl Program {
 
     /// Completes the master's newest frame, after which none follows.
     fn complete_master(&mut self) {
-        let longest = Timescale::VIDEO.ticks(self.broadcast.longest_segment());
+        let longest = Timescale::VIDEO.ticks(self.situation.rule.longest_segment());
         let unknown = Timescale::VIDEO.ticks(self.settings.part);
         self.tracks[self.master].complete(unknown, longest, &self.metrics);
     }
@@ -350,7 +340,7 @@ impl Program {
     /// A segment of the master starts at `at`, in its ticks, and cuts wait on the other tracks.
     /// `alive`: the mark may be a gap's, but audio goes on beside it.
     fn cut(&mut self, mark: Mark, at: i64, independent: bool, alive: bool) {
-        self.longest = self.broadcast.longest_segment();
+        self.longest = self.situation.rule.longest_segment();
         let due = (!mark.gap || alive) && self.discontinuity_is_due(mark.gap);
         let mark = self.marks.settle(mark, due);
         self.reach_back();
@@ -360,10 +350,10 @@ impl Program {
         if let Some((msn, start)) = previous {
             self.listing.close_period(msn, track.output.to_video(at - start));
         }
-        let gridded = self.marks.regrid(mark, independent, || self.broadcast.is_gridded());
+        let gridded = self.marks.regrid(mark, independent, self.situation.rule.gridded);
         track.output.window.set_gridded(gridded);
         let start = track.open().map_or(at, |open| open.start);
-        let cut = self.marks.push(mark, track.output.to_video(start), held);
+        let cut = self.marks.push(mark, track.output.media_time(start), held);
         for track in beside(&mut self.tracks, self.master) {
             track.await_cut(&cut);
         }
@@ -404,6 +394,21 @@ impl Program {
         self.start_gap(mark, now);
     }
 
+    /// The open gap lasts until `time` or longer: its parts are made up to there.
+    fn gap_until(&mut self, time: MediaTime, now: Instant) {
+        let master = &self.tracks[self.master].output;
+        let Some(start) = master.segmenter.clocked().map(|open| master.media_time(open.start)) else {
+            return;
+        };
+        self.reached = self.reached.max(time);
+        // The next mark stands there at the latest. It may have been missed.
+        let time = time.min(start + Timescale::VIDEO.ticks(self.broadcast.segment()));
+        for track in &mut self.tracks {
+            track.push_gaps(time);
+        }
+        self.release(now);
+    }
+
     /// Segments whose marks the hub dropped before they were read are listed as gaps: numbers have
     /// no holes. `mark` is the next that was read.
     fn list_missed(&mut self, mark: Mark, now: Instant) {
@@ -418,7 +423,7 @@ impl Program {
         self.complete_master();
         let track = &self.tracks[self.master];
         let end = track.edge().unwrap_or(start);
-        let end = track.output.to_video(end).min(mark.pts);
+        let end = track.output.media_time(end).min(mark.pts);
         // They share the time from the end of media to the mark.
         let span = u128::from((mark.pts - end).unsigned_abs());
         for n in 0..missing {
@@ -451,7 +456,7 @@ impl Program {
     /// Whether audio of the source goes on beside a master that is silent.
     fn audio_is_alive(&self, now: Instant) -> bool {
         let mut tracks = self.tracks.iter().enumerate();
-        self.broadcast.presence() == Presence::Live
+        self.situation.presence == Presence::Live
             && tracks.any(|(index, track)| index != self.master && track.has_audio_since(now, ALIVE))
     }
 
@@ -463,7 +468,7 @@ impl Program {
         // In a gap the next mark stands a segment after the last at the latest, and may not have
         // been seen yet.
         let next = master.segmenter.clocked();
-        let next = next.map(|open| master.to_video(open.start) + Timescale::VIDEO.ticks(segment));
+        let next = next.map(|open| master.media_time(open.start) + Timescale::VIDEO.ticks(segment));
         Progress {
             reached: self.reached,
             marked: next.map_or(self.reached, |next| self.reached.min(next)),
@@ -483,7 +488,8 @@ impl Program {
     /// Adds the tracks that can be listed by now.
     fn list(&mut self) {
         let state = State {
-            broadcast: &self.broadcast,
+            segment: self.broadcast.segment(),
+            awaited: self.situation.awaited,
             history: self.marks.history(),
             reached: self.reached,
             ended: self.ended,
@@ -497,7 +503,7 @@ impl Program {
     pub fn finish(&mut self) {
         let listed: Vec<_> = self.tracks.iter().map(|track| track.output.window.newest()).collect();
         // Everything that waits for the master goes on, because the master goes no further.
-        self.reached = i64::MAX;
+        self.reached = MediaTime::MAX;
         self.complete_master();
         let progress = self.progress();
         for track in beside(&mut self.tracks, self.master) {
@@ -529,7 +535,7 @@ impl Program {
     /// The lists end with the last media of their kind, because no player reaches the end of a gap.
     /// `listed`: the newest segment of each track before the end.
     fn end_with_media(&mut self, listed: &[Option<u64>]) {
-        let patience = self.broadcast.longest_segment();
+        let patience = self.situation.rule.longest_segment();
         for video in [true, false] {
             let of_kind = self.tracks.iter().filter(|track| track.is_video() == video);
             let last = of_kind.filter_map(|track| track.output.window.last_media()).max();

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use media_core::{Anchor, Frame, Mark, codec::Config};
+use media_core::{Anchor, Frame, Mark, MediaTime, codec::Config};
 
 use crate::{Segment, metrics::Metrics, presentation, window::Window};
 
@@ -74,8 +74,8 @@ pub(crate) enum Role {
 pub(crate) struct Position {
     /// Its decode time, in ticks of the track: a segment that starts with the frame starts there.
     pub(crate) decode: i64,
-    /// The time that the master has reached with it, 90 kHz.
-    pub(crate) reached: i64,
+    /// The time that the master has reached with it.
+    pub(crate) reached: MediaTime,
     /// A segment that starts with it is independent.
     pub(crate) independent: bool,
 }
@@ -187,9 +187,9 @@ impl Track {
         }
     }
 
-    /// Takes a frame of a track beside the master, which has `reached` this time (90 kHz). Returns
-    /// whether the frame waits for the master: [`Track::release`] decides when it goes on.
-    pub(crate) fn take(&mut self, frame: Frame, reached: i64, metrics: &Metrics) -> bool {
+    /// Takes a frame of a track beside the master, which has `reached` this time. Returns whether
+    /// the frame waits for the master: [`Track::release`] decides when it goes on.
+    pub(crate) fn take(&mut self, frame: Frame, reached: MediaTime, metrics: &Metrics) -> bool {
         match &mut self.kind {
             Kind::Source(_) => false,
             Kind::Follower(follower) => {
@@ -220,13 +220,13 @@ impl Track {
                 let decode = source.place(&mut self.output, frame, metrics);
                 Some(Position {
                     decode,
-                    reached: decode,
+                    reached: self.output.media_time(decode),
                     independent: frame.independent,
                 })
             }
             Kind::Audio(audio) => Some(Position {
                 decode: audio.place(&self.output, frame),
-                reached: self.output.to_video(frame.dts),
+                reached: self.output.media_time(frame.dts),
                 independent: true,
             }),
             Kind::Follower(_) => None,
@@ -242,9 +242,9 @@ impl Track {
         }
     }
 
-    /// Ends the master's media where a gap starts whose mark stands at `pts` (90 kHz). Returns
-    /// where the gap starts, in ticks of the track.
-    pub(crate) fn end_media(&mut self, pts: i64, metrics: &Metrics) -> i64 {
+    /// Ends the master's media where a gap starts whose mark stands at `pts`. Returns where the
+    /// gap starts, in ticks of the track.
+    pub(crate) fn end_media(&mut self, pts: MediaTime, metrics: &Metrics) -> i64 {
         let at = self.output.in_ticks(pts);
         match &mut self.kind {
             Kind::Source(source) => {
@@ -327,9 +327,9 @@ impl Track {
         }
     }
 
-    /// Appends the parts that the clock makes in a gap, up to `time` (90 kHz). A rendition's gaps
-    /// are listed by [`Track::release`].
-    pub(crate) fn push_gaps(&mut self, time: i64) {
+    /// Appends the parts that the clock makes in a gap, up to `time`. A rendition's gaps are listed
+    /// by [`Track::release`].
+    pub(crate) fn push_gaps(&mut self, time: MediaTime) {
         let until = match &self.kind {
             Kind::Source(_) => time,
             Kind::Audio(audio) => time.min(audio.next_cut()),

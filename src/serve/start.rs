@@ -33,6 +33,30 @@ use crate::{
     sockets::{Inherited, Purpose, Sockets},
 };
 
+/// All parts that are created before a socket is opened.
+struct Created {
+    hub: Hub,
+    packager: Packager,
+    ladder: Option<Ladder>,
+    certificates: Option<Arc<Certificates>>,
+    publishers: Arc<Publishers>,
+    /// The key of the test picture, if it is enabled.
+    demo_key: Option<demo::Key>,
+    administrator: Administrator,
+    access_log: Option<AccessLog>,
+    edge: Option<Arc<Edge>>,
+    router: Arc<origin_http::Router>,
+    rtmp_metrics: ingest_rtmp::Metrics,
+    registry: Registry,
+}
+
+/// The servers on the opened sockets.
+struct Servers {
+    rtmp: ingest_rtmp::Server,
+    http: origin_http::Server,
+    admin: admin::Server,
+}
+
 impl Daemon {
     /// Opens all listeners, then starts all parts.
     ///
@@ -45,64 +69,88 @@ impl Daemon {
     ) -> Result<Self, String> {
         let config = &loaded.config;
         limits::raise_and_log(config);
-        let hub = Hub::new(config.live.hub());
-        let mut packager = Packager::new(hub.clone(), config.live.packager()).map_err(|err| format!("live: {err}"))?;
-        let numbers = predecessor.as_ref().map(Predecessor::numbers);
-        if let Some(numbers) = numbers {
-            hub.begin_after(numbers, Instant::now());
-            packager = packager.after(numbers.discontinuity);
+        let created = Created::new(config, predecessor.as_ref()).await?;
+        let mut sockets = Sockets::open(&config.listeners(), inherited)?;
+        let servers = Servers::new(config, &created, &mut sockets)?;
+        let (hub, presentations) = (created.hub, created.packager.presentations());
+
+        let (mut parts, pulse, retire) = (Parts::default(), Pulse::default(), CancellationToken::new());
+        let readiness = admin::Readiness::default();
+        let tools = admin::router(created.registry, readiness.clone());
+        let tools = strict(tools, usize::try_from(config.http.max_headers).unwrap_or(usize::MAX));
+        let (clock, ticking) = (hub.clone(), pulse.clone());
+        parts.start(Part::Clock, |stop| tick(clock, ticking, stop));
+        if let Some(ladder) = created.ladder {
+            parts.start(Part::Ladder, |stop| ladder.serve(stop));
         }
-        let presentations = packager.presentations();
+        parts.start(Part::Packager, |stop| created.packager.serve(stop));
+        if let Some(certificates) = created.certificates.clone() {
+            parts.start(Part::Certificates, |stop| certificates.watch(stop));
+        }
+        parts.start(Part::Admin, |stop| servers.admin.serve(tools, stop));
+        parts.start(Part::Http, |stop| servers.http.serve(retire.clone(), stop));
+        parts.start(Part::Rtmp, |stop| servers.rtmp.serve(retire.clone(), stop));
+        readiness.set(true);
+        for open in sockets.iter() {
+            info!(listener = open.purpose.name(), addr = %open.address, "listening");
+        }
+        if let (Some(key), Some(address)) = (created.demo_key, sockets.address(Purpose::Rtmp)) {
+            start_demo(&mut parts, config, &key, address, sockets.address(Purpose::Http))?;
+        }
+        let (live, peers) = (hub.clone(), created.rtmp_metrics);
+        let status = move || format!("{} live, {} publishers", live.broadcasts().len(), peers.publishers());
+        parts.start(Part::Notify, |stop| notify::watch(pulse, status, stop));
+        let numbers = predecessor.as_ref().map(Predecessor::numbers).unwrap_or_default();
+        Ok(Self {
+            hub,
+            presentations,
+            readiness,
+            parts,
+            sockets,
+            retire,
+            edge: created.edge,
+            retirement: Retirement::new(config, created.router, numbers.discontinuity),
+            reloadable: Reloadable {
+                running: loaded,
+                file,
+                publishers: created.publishers,
+                administrator: created.administrator,
+                certificates: created.certificates,
+                access_log: created.access_log,
+            },
+            predecessor,
+        })
+    }
+}
+
+impl Created {
+    async fn new(config: &Config, predecessor: Option<&Predecessor>) -> Result<Self, String> {
+        let (hub, packager) = make_packager(config, predecessor)?;
         let rtmp_metrics = ingest_rtmp::Metrics::default();
         let http_metrics = origin_http::Metrics::default();
-        let readiness = admin::Readiness::default();
-
         let mut registry = Registry::with_prefix("streamforge");
         admin::register(&mut registry, hub.clone());
         packager.metrics().register(&mut registry);
         rtmp_metrics.register(&mut registry);
         http_metrics.register(&mut registry);
-        let certificates = load_certificates(config)?;
-        if let Some(certificates) = &certificates {
-            certificates.register(&mut registry);
-        }
-
-        // The running program, even if another version has been installed in its place, because a
-        // worker must have the daemon's protocol version.
-        let program = PathBuf::from("/proc/self/exe");
-        let pictures = Pictures::new(program.clone(), config.ladder.poster());
-        let ladder_metrics = transcoder::Metrics::default();
-        ladder_metrics.register(&mut registry);
-        let ladder = prepare_ladder(config, &hub, program, &pictures, ladder_metrics).await?;
-
-        let mut publishers = Publishers::new(&config.publish);
+        let certificates = load_certificates(config, &mut registry)?;
+        let (ladder, pictures) = prepare_ladder(config, &hub, &mut registry).await?;
         let demo_key = config.demo.enabled.then(demo::Key::random);
-        if let Some(key) = &demo_key {
-            publishers.admit(demo::channel().map_err(|err| err.to_string())?, key.expose());
-        }
-        let publishers = Arc::new(publishers);
+        let publishers = make_publishers(config, demo_key.as_ref())?;
 
         let audience = Audience::default();
-        let viewers = Arc::new(AudienceCount {
+        let viewers = AudienceCount {
             http: audience.clone(),
             rtmp: rtmp_metrics.clone(),
-        });
-        let renditions: Arc<dyn Renditions> = match &ladder {
-            Some(ladder) => Arc::new(LadderStatus(ladder.statuses())),
-            None => Arc::new(NoRenditions),
         };
         let administrator = Administrator::new(config.api.administrator());
-        let mut api = Api::new(hub.clone(), viewers, renditions, administrator.clone());
-        if let Some(predecessor) = &predecessor {
-            api = api.beside(Arc::new(Older::at(predecessor.local())));
-        }
-        let api = ApiService::new(api.router());
+        let api = make_api(&hub, viewers, ladder.as_ref(), &administrator, predecessor);
         let access_log = AccessLog::open(&config.http, &http_metrics)
             .map_err(|err| format!("http.access_log: {}: {err}", config.http.access_log))?;
-        let edge = make_edge(config, predecessor.as_ref(), &mut registry)?;
+        let edge = make_edge(config, predecessor, &mut registry)?;
         let mut router = origin_http::Router::new(
             &config.http,
-            presentations.clone(),
+            packager.presentations(),
             pages::watch(),
             Box::new(ChannelPosters {
                 hub: hub.clone(),
@@ -114,84 +162,99 @@ impl Daemon {
         );
         router.log(access_log.clone());
         router.fetch_from(edge.clone());
-        let router = Arc::new(router);
+        Ok(Self {
+            hub,
+            packager,
+            ladder,
+            certificates,
+            publishers,
+            demo_key,
+            administrator,
+            access_log,
+            edge,
+            router: Arc::new(router),
+            rtmp_metrics,
+            registry,
+        })
+    }
+}
 
-        let mut sockets = Sockets::open(&config.listeners(), inherited)?;
-        let resolver = || certificates.clone().map(|shown| shown as Arc<dyn ResolvesServerCert>);
-        let rtmp = ingest_rtmp::Listeners {
+impl Servers {
+    fn new(config: &Config, created: &Created, sockets: &mut Sockets) -> Result<Self, String> {
+        let certificates = || {
+            let certificates = created.certificates.clone();
+            certificates.map(|shown| shown as Arc<dyn ResolvesServerCert>)
+        };
+        let listeners = ingest_rtmp::Listeners {
             rtmp: sockets.tcp(Purpose::Rtmp)?,
             rtmps: sockets.tcp(Purpose::Rtmps)?,
         };
-        let authorize = publishers.clone();
-        let metrics = rtmp_metrics.clone();
-        let rtmp = ingest_rtmp::Server::new(&config.rtmp, rtmp, resolver(), hub.clone(), authorize, metrics)
+        let (hub, metrics) = (created.hub.clone(), created.rtmp_metrics.clone());
+        let authorize = created.publishers.clone();
+        let rtmp = ingest_rtmp::Server::new(&config.rtmp, listeners, certificates(), hub, authorize, metrics)
             .map_err(|err| format!("rtmp: {err}"))?;
-        let http = origin_http::Sockets {
+        let listeners = origin_http::Sockets {
             http: sockets.tcp(Purpose::Http)?,
             https: sockets.tcp(Purpose::Https)?,
             quic: sockets.quic(),
             ..origin_http::Sockets::default()
         };
-        let http = origin_http::Server::new(&config.http, &config.https, http, resolver(), Arc::clone(&router))
+        let router = Arc::clone(&created.router);
+        let http = origin_http::Server::new(&config.http, &config.https, listeners, certificates(), router)
             .map_err(|err| format!("http: {err}"))?;
-        let operator = admin::Server::new(sockets.tcp(Purpose::Admin)?).map_err(|err| format!("admin: {err}"))?;
-
-        let (mut parts, pulse, retire) = (Parts::default(), Pulse::default(), CancellationToken::new());
-        let (clock, ticking) = (hub.clone(), pulse.clone());
-        parts.start(Part::Clock, |stop| tick(clock, ticking, stop));
-        if let Some(ladder) = ladder {
-            parts.start(Part::Ladder, |stop| ladder.serve(stop));
-        }
-        parts.start(Part::Packager, |stop| packager.serve(stop));
-        if let Some(certificates) = certificates.clone() {
-            parts.start(Part::Certificates, |stop| certificates.watch(stop));
-        }
-        let tools = strict(
-            admin::router(registry, readiness.clone()),
-            usize::try_from(config.http.max_headers).unwrap_or(usize::MAX),
-        );
-        parts.start(Part::Admin, |stop| operator.serve(tools, stop));
-        parts.start(Part::Http, |stop| http.serve(retire.clone(), stop));
-        parts.start(Part::Rtmp, |stop| rtmp.serve(retire.clone(), stop));
-        readiness.set(true);
-        for open in sockets.iter() {
-            info!(listener = open.purpose.name(), addr = %open.address, "listening");
-        }
-        if let (Some(key), Some(address)) = (demo_key, sockets.address(Purpose::Rtmp)) {
-            start_demo(&mut parts, config, &key, address, sockets.address(Purpose::Http))?;
-        }
-        let (live, peers) = (hub.clone(), rtmp_metrics);
-        let status = move || format!("{} live, {} publishers", live.broadcasts().len(), peers.publishers());
-        parts.start(Part::Notify, |stop| notify::watch(pulse, status, stop));
-        Ok(Self {
-            hub,
-            presentations,
-            readiness,
-            parts,
-            sockets,
-            retire,
-            edge,
-            retirement: Retirement::new(config, router, numbers.unwrap_or_default().discontinuity),
-            reloadable: Reloadable {
-                running: loaded,
-                file,
-                publishers,
-                administrator,
-                certificates,
-                access_log,
-            },
-            predecessor,
-        })
+        let admin = admin::Server::new(sockets.tcp(Purpose::Admin)?).map_err(|err| format!("admin: {err}"))?;
+        Ok(Self { rtmp, http, admin })
     }
 }
 
+/// The hub and its packager, whose numbers are above those of the old process.
+fn make_packager(config: &Config, predecessor: Option<&Predecessor>) -> Result<(Hub, Packager), String> {
+    let hub = Hub::new(config.live.hub());
+    let packager = Packager::new(hub.clone(), config.live.packager()).map_err(|err| format!("live: {err}"))?;
+    let Some(numbers) = predecessor.map(Predecessor::numbers) else {
+        return Ok((hub, packager));
+    };
+    hub.begin_after(numbers, Instant::now());
+    Ok((hub, packager.after(numbers.discontinuity)))
+}
+
+/// The publishers of the configuration, and that of the test picture.
+fn make_publishers(config: &Config, demo_key: Option<&demo::Key>) -> Result<Arc<Publishers>, String> {
+    let mut publishers = Publishers::new(&config.publish);
+    if let Some(key) = demo_key {
+        publishers.admit(demo::channel().map_err(|err| err.to_string())?, key.expose());
+    }
+    Ok(Arc::new(publishers))
+}
+
+/// The API, which includes the broadcasts of the old process.
+fn make_api(
+    hub: &Hub,
+    viewers: AudienceCount,
+    ladder: Option<&Ladder>,
+    administrator: &Administrator,
+    predecessor: Option<&Predecessor>,
+) -> ApiService {
+    let renditions: Arc<dyn Renditions> = match ladder {
+        Some(ladder) => Arc::new(LadderStatus(ladder.statuses())),
+        None => Arc::new(NoRenditions),
+    };
+    let mut api = Api::new(hub.clone(), Arc::new(viewers), renditions, administrator.clone());
+    if let Some(predecessor) = predecessor {
+        api = api.beside(Arc::new(Older::at(predecessor.local())));
+    }
+    ApiService::new(api.router())
+}
+
 /// Loads the certificate, if one is configured.
-fn load_certificates(config: &Config) -> Result<Option<Arc<Certificates>>, String> {
+fn load_certificates(config: &Config, registry: &mut Registry) -> Result<Option<Arc<Certificates>>, String> {
     let Some(certificate) = config.certificate() else {
         return Ok(None);
     };
     let loaded = certificate.files().and_then(Certificates::load);
-    loaded.map(Arc::new).map(Some).map_err(|err| format!("tls: {err}"))
+    let certificates = loaded.map_err(|err| format!("tls: {err}"))?;
+    certificates.register(registry);
+    Ok(Some(Arc::new(certificates)))
 }
 
 /// The edge for media of other processes: those of the old process, and those of the configured
@@ -236,27 +299,31 @@ fn start_demo(
     Ok(())
 }
 
-/// The ladder, if it is enabled and possible.
+/// The ladder, if it is enabled and possible, and the pictures of broadcasts.
 ///
 /// # Errors
 /// The configured encoder does not work.
 async fn prepare_ladder(
     config: &Config,
     hub: &Hub,
-    program: PathBuf,
-    pictures: &Pictures,
-    metrics: transcoder::Metrics,
-) -> Result<Option<Ladder>, String> {
+    registry: &mut Registry,
+) -> Result<(Option<Ladder>, Pictures), String> {
+    // The running program, even if another version has been installed in its place, because a
+    // worker must have the daemon's protocol version.
+    let program = PathBuf::from("/proc/self/exe");
+    let pictures = Pictures::new(program.clone(), config.ladder.poster());
+    let metrics = transcoder::Metrics::default();
+    metrics.register(registry);
     if !config.ladder.encodes() {
-        return Ok(None);
+        return Ok((None, pictures));
     }
     let settings = config.ladder.transcoder();
     match Ladder::prepare(hub.clone(), settings, program, pictures.clone(), metrics).await {
-        Ok(ladder) => Ok(Some(ladder)),
+        Ok(ladder) => Ok((Some(ladder), pictures)),
         Err(err @ ladder::Error::NotThisEncoder(_)) => Err(format!("ladder.encoder: {err}")),
         Err(err) => {
             warn!(%err, "no ladder: only sources are served");
-            Ok(None)
+            Ok((None, pictures))
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The ladder: renditions of every broadcast, made by workers in separate processes. For the
 //! daemon: it never uses GStreamer.
 //!
-//! - `broadcast`: one broadcast's ladder from its start to its end; `stretch`: one worker's life.
+//! - `broadcast`: one broadcast's ladder from its start to its end; `stretch`: one worker's life;
+//!   `source`: the tracks that workers read; `feeder`: the sending side of a worker.
 //! - `rungs`: the renditions that are made, stopped or refused; `capacity`: the reserved capacity
 //!   of the machine; `shedding`: when a rendition is stopped; `progress`: the delay of renditions.
 //!
@@ -11,12 +12,15 @@
 
 mod broadcast;
 mod capacity;
+mod feeder;
 mod progress;
 mod rungs;
 mod shedding;
+mod source;
 mod stretch;
 
 use std::{
+    io,
     num::NonZero,
     path::{Path, PathBuf},
     process::Stdio,
@@ -101,7 +105,10 @@ impl Config {
 pub enum Error {
     /// The trial of encoders failed to run.
     #[error("encoders cannot be tried: {0}")]
-    Trial(String),
+    Trial(#[source] io::Error),
+    /// The trial of encoders did not end in time.
+    #[error("encoders cannot be tried: not done after {} s", TRIAL_LIMIT.as_secs())]
+    TrialTooSlow,
     /// No encoder works, or the configured one does not.
     #[error("no video encoder works here; install {packages}", packages = crate::elements::PACKAGES)]
     NoEncoder,
@@ -199,10 +206,10 @@ impl Ladder {
     /// Serves until `shutdown`. All workers have ended when this returns.
     pub async fn serve(self, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
-        let mut announcements = self.hub.announcements();
+        let mut events = self.hub.events();
         loop {
             let broadcast = tokio::select! {
-                broadcast = announcements.next() => broadcast,
+                broadcast = events.began() => broadcast,
                 () = shutdown.cancelled() => break,
             };
             let span = tracing::info_span!("broadcast", channel = %broadcast.name());
@@ -247,8 +254,8 @@ async fn try_encoders(program: &Path, config: &Config) -> Result<(Encoder, Trial
             .output();
         let output = timeout(TRIAL_LIMIT, output)
             .await
-            .map_err(|_| Error::Trial(format!("not done after {} s", TRIAL_LIMIT.as_secs())))?
-            .map_err(|err| Error::Trial(err.to_string()))?;
+            .map_err(|_| Error::TrialTooSlow)?
+            .map_err(Error::Trial)?;
         // An encoder whose driver crashes the process does not work either.
         match serde_json::from_slice::<Trial>(&output.stdout) {
             Ok(trial) if trial.works => return Ok((encoder, trial)),

@@ -12,21 +12,33 @@ use tokio::{
 use super::{writes::STALL, *};
 use crate::{
     amf0::Value,
-    auth::Grant,
+    auth::Authorization,
     config::Config,
     testing::{AVC, Client, IDR, Peer, SLICE, audio_config, audio_frame, hub, video_config, video_frame},
 };
 
-/// The key is the channel's name. `space/` is valid with the slash.
+/// How long the decision about the key `slow` takes.
+const SLOW: Duration = Duration::from_secs(3);
+
+/// The key is the channel's name. `space/` is valid with the slash; `slow` takes a while, `never`
+/// forever.
 struct Open;
 
 impl Authorize for Open {
-    fn authorize(&self, request: &PublishRequest) -> Result<Grant, Refusal> {
-        let key = request.key.expose();
-        let name = if key == "space/" { "secret" } else { key };
-        name.parse::<ChannelName>()
-            .map(Grant::from)
-            .map_err(|_| Refusal::denied("this is no channel's name"))
+    fn authorize<'a>(&'a self, request: &'a PublishRequest) -> Authorization<'a> {
+        Box::pin(async {
+            let key = request.key.expose();
+            if key == "slow" {
+                sleep(SLOW).await;
+            }
+            if key == "never" {
+                pending::<()>().await;
+            }
+            let name = if key == "space/" { "secret" } else { key };
+            name.parse::<ChannelName>()
+                .map(Grant::from)
+                .map_err(|_| Refusal::denied("this is no channel's name"))
+        })
     }
 }
 
@@ -109,6 +121,26 @@ async fn until_closed(bench: &Bench, cause: Cause) {
         tokio::task::yield_now().await;
     }
     assert_eq!(closed(bench, cause), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_waits_until_its_right_is_decided() {
+    let bench = Bench::new(|_| ());
+    let begun = now();
+    bench.live("slow").await;
+    assert!((SLOW..2 * SLOW).contains(&(now() - begun)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_about_whom_nothing_is_decided_is_refused() {
+    let bench = Bench::new(|_| ());
+    let (mut peer, task) = bench.connect(1 << 20);
+    peer.open().await;
+    peer.client.publish("never");
+    assert_eq!(peer.codes().await, [Reason::Failed.code()]);
+    task.await.unwrap();
+    assert_eq!(closed(&bench, Cause::Refused), 1);
+    assert!(bench.broadcast("never").is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -487,7 +519,9 @@ async fn an_outage_of_a_live_publisher_does_not_stay_as_latency() {
         _ => ms.min(9_000 + (ms - 17_000) * 5 / 2),
     };
     let at_once: Box<dyn Fn(u32) -> u32> = Box::new(at_once);
-    for sent in [at_once, Box::new(by_and_by)] {
+    // Of a backlog that arrives slowly, the shift may remain that makes a publisher lead by less than
+    // 2.5 s: nothing is dropped for that.
+    for (sent, remains) in [(at_once, 1_500), (Box::new(by_and_by), 2_500)] {
         let (bench, placed) = placed_after(sent).await;
         let of = |track, from| {
             let of = move |(of, captured, _): &&(usize, u32, i64)| *of == track && *captured >= from;
@@ -496,7 +530,7 @@ async fn an_outage_of_a_live_publisher_does_not_stay_as_latency() {
         for (track, frames) in [(0, 575), (1, 1_150)] {
             assert!(of(track, 26_000).count() >= frames, "all of {track} comes by then");
             let (least, most) = (of(track, 26_000).min().unwrap(), of(track, 26_000).max().unwrap());
-            assert!(least >= -100 && most < 1_500, "{track}: {least} to {most}");
+            assert!(least >= -100 && most < remains, "{track}: {least} to {most}");
         }
         // Audio and video are still in step.
         assert!((of(0, 40_000).next().unwrap() - of(1, 40_000).next().unwrap()).abs() <= 3);

@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Event, Limits, Presence, Pushed, Refused};
+use super::{CutRule, Event, Limits, Presence, Pushed, Refused, Situation, TrackNotice, TrackStart};
 use crate::{
-    AccessUnit, Error, Frame, Mark, Timescale, TrackName,
+    AccessUnit, Error, Frame, Mark, MediaTime, Timescale, TrackName,
     codec::{Config, avc},
     cut::Cutter,
-    timeline::{Notice, Timeline},
+    timeline::{Arrival, Timeline},
     track::Track,
 };
 
@@ -56,18 +56,28 @@ pub(super) struct State {
     /// `pts - dts` of the newest frame with a mark: the reordering delay that maps decode times to
     /// presentation times.
     pub(super) reorder: i64,
-    /// Decode time and arrival of the master's newest accepted frame.
-    pub(super) taken: Option<(i64, Instant)>,
-    /// Number of configuration changes since the first of them, which is less than [`CHANGES_SPAN`]
-    /// old.
-    pub(super) changes: Option<(Instant, u32)>,
+    /// The master's newest accepted frame.
+    pub(super) taken: Option<Arrival>,
+    /// The recent configuration changes.
+    pub(super) changes: Option<Changes>,
     /// Number of changes of a track's configuration.
     pub(super) reconfigurations: u64,
-    /// The track that was given another offset and the cause, until the publisher gets them.
-    pub(super) notice: Option<(usize, Notice)>,
+    /// The newest notice about a track's clock, until the publisher gets it.
+    pub(super) notice: Option<TrackNotice>,
     pub(super) presence: Presence,
+    /// The cut rule as of the newest mark.
+    pub(super) rule: CutRule,
+    /// The situation at the front of the log.
+    pub(super) oldest: Situation,
     /// The claim number of the publisher whose frames are accepted; 0 without one.
     pub(super) publisher: u64,
+}
+
+/// Configuration changes since the first of them, which is less than [`CHANGES_SPAN`] old.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Changes {
+    since: Instant,
+    count: u32,
 }
 
 #[derive(Debug)]
@@ -93,20 +103,26 @@ impl State {
                 let bytes = config.held_bytes();
                 self.append(Event::Config { track, config }, arrived, bytes);
             }
-            None => self.tracks[track].oldest_config = config,
+            None => self.oldest.tracks[track].config = config,
         }
     }
 
     /// Adds a track of the source. Returns its index.
     pub(super) fn add(&mut self, name: TrackName, config: Config, start: Instant) -> usize {
-        let (track, config) = (self.tracks.len(), Arc::new(config));
-        if config.is_video() && !self.tracks[self.master].config.is_video() {
+        let (track, video) = (self.tracks.len(), config.is_video());
+        if video && !self.tracks[self.master].config.is_video() {
             self.heir = Some(track);
         }
-        self.tracks.push(Track::new(name, Arc::clone(&config), true));
-        self.timeline.add_track(track, config.is_video());
-        self.declare(Event::Config { track, config }, start);
+        self.timeline.add_track(track, video);
+        self.begin_track(Track::new(name, Arc::new(config), true), start);
         track
+    }
+
+    /// Appends a track to the tracks and its beginning to the log.
+    pub(super) fn begin_track(&mut self, track: Track, start: Instant) {
+        let begun = track.start(self.tracks.len());
+        self.tracks.push(track);
+        self.declare(Event::Track(begun), start);
     }
 
     /// Counts a change of a track's configuration.
@@ -115,10 +131,13 @@ impl State {
     /// [`Error::ChangesTooOften`].
     pub(super) fn count_change(&mut self, track: usize, start: Instant) -> Result<(), Error> {
         let now = self.log.back().map_or(start, |entry| entry.arrived);
-        let recent = |(since, _): &(Instant, u32)| now.saturating_duration_since(*since) < CHANGES_SPAN;
-        let (since, count) = self.changes.filter(recent).unwrap_or((now, 0));
-        self.changes = Some((since, count + 1));
-        if count < MAX_CHANGES {
+        let recent = |changes: &Changes| now.saturating_duration_since(changes.since) < CHANGES_SPAN;
+        let before = self.changes.filter(recent).unwrap_or(Changes { since: now, count: 0 });
+        self.changes = Some(Changes {
+            count: before.count + 1,
+            ..before
+        });
+        if before.count < MAX_CHANGES {
             return Ok(());
         }
         Err(Error::ChangesTooOften {
@@ -127,19 +146,56 @@ impl State {
         })
     }
 
+    /// The media time at `now`.
+    pub(super) fn media_time(&self, now: Instant) -> MediaTime {
+        MediaTime::from_ticks(self.timeline.at(now))
+    }
+
     /// Time for which the master has been silent.
     pub(super) fn silence(&self, now: Instant) -> Duration {
         self.taken
             .map_or(Duration::ZERO, |taken| self.timeline.silence(taken, now))
     }
 
+    /// Appends the start of a gap segment, and before it the cut rule if that has changed.
+    pub(super) fn declare_gap(&mut self, mark: Mark, now: Instant) {
+        self.declare_rule(now);
+        self.append(Event::Gap(mark), now, 0);
+    }
+
+    /// Appends the cut rule if it has changed. Call it before each mark.
+    fn declare_rule(&mut self, now: Instant) {
+        let rule = CutRule {
+            gridded: self.recovers || self.cutter.is_gridded(),
+            longest: self.cutter.longest_ticks(),
+        };
+        if rule != self.rule {
+            self.rule = rule;
+            self.append(Event::Rule(rule), now, 0);
+        }
+    }
+
+    /// Changes the number of renditions without a track, and appends it.
+    pub(super) fn await_renditions(&mut self, awaited: usize, start: Instant) {
+        self.awaited = awaited;
+        self.declare(Event::Awaited(awaited), start);
+    }
+
+    /// Changes the presence of a publisher, and appends it. Nothing follows the end.
+    pub(super) fn change_presence(&mut self, presence: Presence, start: Instant) {
+        if self.presence != Presence::Ended && self.presence != presence {
+            self.presence = presence;
+            self.declare(Event::Presence(presence), start);
+        }
+    }
+
     /// Declares the gaps that are due at media time `time`. Returns whether all were declared.
-    pub(super) fn declare_gaps(&mut self, time: i64, now: Instant) -> bool {
+    pub(super) fn declare_gaps(&mut self, time: MediaTime, now: Instant) -> bool {
         for _ in 0..MAX_GAPS {
             let Some(mark) = self.cutter.next_gap(time) else {
                 return true;
             };
-            self.append(Event::Gap(mark), now, 0);
+            self.declare_gap(mark, now);
         }
         false
     }
@@ -163,7 +219,10 @@ impl State {
             .timeline
             .map(track, stamp, arrived)
             .map_err(|_| Refused::TooFarAhead)?;
-        self.notice = placed.notice.map(|notice| (track, notice)).or(self.notice);
+        self.notice = placed
+            .notice
+            .map(|notice| TrackNotice { track, notice })
+            .or(self.notice);
         let mut dts = placed.dts;
         let composition = pts.saturating_sub(stamp).saturating_add(placed.stamp - placed.dts);
         let composition = match self.tracks[track].config.is_video() {
@@ -187,9 +246,10 @@ impl State {
         if let Some(mark) = mark {
             self.recovers &= !mark.discontinuity;
             self.recovers |= key && !independent;
+            self.declare_rule(arrived);
         }
         if track == self.master {
-            self.taken = Some((dts, arrived));
+            self.taken = Some(Arrival { dts, arrived });
         }
         let position = self.end();
         if let Some(mark) = mark {
@@ -205,7 +265,7 @@ impl State {
         // frame can be decoded.
         let starts_group = match state.config.is_video() {
             true => key,
-            false => mark.is_some() || state.next_group.is_some_and(|time| dts >= time),
+            false => mark.is_some() || state.next_group.is_some_and(|time| MediaTime::from_ticks(dts) >= time),
         };
         if starts_group {
             state.group = Some(position);
@@ -261,7 +321,8 @@ impl State {
             true => self.reorder,
             false => 0,
         };
-        let time = self.cutter.after_newest(dts.saturating_add(reorder));
+        let presented = |dts: i64, reorder: i64| MediaTime::from_ticks(dts) + reorder;
+        let time = self.cutter.after_newest(presented(*dts, reorder));
         if self.tracks[track].reconfigured && video && !(key && self.cutter.takes_discontinuity(time)) {
             // The configuration of the open segment does not decode this frame, and the next
             // segment does not start here.
@@ -269,12 +330,12 @@ impl State {
         }
         // A frame without a mark keeps the delay of the frames around it, which must not make the
         // segment too long either.
-        let unmarked = dts.saturating_add(self.reorder);
+        let unmarked = presented(*dts, self.reorder);
         if (self.cutter.is_hole(time) || self.cutter.is_beyond(unmarked))
             && let Some(mark) = self.cutter.begin_gap(time)
         {
             self.cutter.resume_anywhere();
-            self.append(Event::Gap(mark), arrived, 0);
+            self.declare_gap(mark, arrived);
         }
         // A frame that can end a gap first declares the gap segments up to its own time. If that
         // part of the gap is published already, the frame goes after it.
@@ -310,9 +371,9 @@ impl State {
 
     /// Keeps a frame that is too late for its time, after a stall or a return, by placing it a
     /// little later if possible. Returns the time at which it resumes.
-    fn delay_to_resume(&mut self, track: usize, dts: &mut i64, reorder: i64, arrived: Instant) -> Option<i64> {
+    fn delay_to_resume(&mut self, track: usize, dts: &mut i64, reorder: i64, arrived: Instant) -> Option<MediaTime> {
         let from = self.cutter.resume_from()?;
-        let later = from.saturating_sub(dts.saturating_add(reorder));
+        let later = from - (MediaTime::from_ticks(*dts) + reorder);
         let delayed = later > 0 && self.timeline.delay(track, later, arrived);
         *dts += if delayed { later } else { 0 };
         delayed.then_some(from)
@@ -332,7 +393,7 @@ impl State {
             return Err(Refused::BeforeKeyFrame);
         }
         self.delay_to_resume(track, dts, composition, arrived);
-        let mark = self.cutter.change_master(dts.saturating_add(composition));
+        let mark = self.cutter.change_master(MediaTime::from_ticks(*dts) + composition);
         let mark = mark.ok_or(Refused::BeforeKeyFrame)?;
         (self.master, self.heir) = (track, None);
         self.reorder = composition;
@@ -352,7 +413,7 @@ impl State {
     pub(super) fn declare(&mut self, event: Event, start: Instant) {
         let arrived = self.log.back().map_or(start, |entry| entry.arrived);
         let bytes = match &event {
-            Event::Config { config, .. } => config.held_bytes(),
+            Event::Config { config, .. } | Event::Track(TrackStart { config, .. }) => config.held_bytes(),
             _ => 0,
         };
         self.append(event, arrived, bytes);
@@ -382,30 +443,30 @@ impl State {
             .collect()
     }
 
-    /// The configuration of each track's frames at `next`.
-    pub(super) fn configs(&self, next: u64) -> Vec<Arc<Config>> {
-        let mut configs: Vec<_> = self
-            .tracks
-            .iter()
-            .map(|track| Arc::clone(&track.oldest_config))
-            .collect();
+    /// The situation at `next`.
+    pub(super) fn situation_at(&self, next: u64) -> Situation {
+        let mut situation = self.oldest.clone();
         let before = usize::try_from(next - self.front).unwrap_or(usize::MAX);
-        for entry in self.log.iter().take(before) {
-            if let Event::Config { track, config } = &entry.event {
-                configs[*track] = Arc::clone(config);
-            }
-        }
-        configs
+        self.log
+            .iter()
+            .take(before)
+            .for_each(|entry| situation.apply(&entry.event));
+        situation
     }
 
-    /// The track with the marks of the frames at `next`: that of the first mark from there on.
-    pub(super) fn master_at(&self, next: u64) -> usize {
+    /// The track with the marks of the frames at `next`, where `tracks` have appeared: that of the
+    /// first mark from there on. If that track appears later, the one that it replaces: the first
+    /// of the broadcast.
+    pub(super) fn master_at(&self, next: u64, tracks: usize) -> usize {
         let before = usize::try_from(next - self.front).unwrap_or(usize::MAX);
         let marked = self.log.iter().skip(before).find_map(|entry| match &entry.event {
             Event::Frame { track, frame } => frame.mark.is_some().then_some(*track),
             _ => None,
         });
-        marked.unwrap_or(self.master)
+        marked
+            .or(Some(self.master))
+            .filter(|master| *master < tracks)
+            .unwrap_or(0)
     }
 
     pub(super) fn evict(&mut self, limits: &Limits, now: Instant) {
@@ -417,12 +478,8 @@ impl State {
             }
             self.bytes -= entry.bytes;
             self.front += 1;
-            if let Some(Entry {
-                event: Event::Config { track, config },
-                ..
-            }) = self.log.pop_front()
-            {
-                self.tracks[track].oldest_config = config;
+            if let Some(entry) = self.log.pop_front() {
+                self.oldest.apply(&entry.event);
             }
         }
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::{Broadcast, Event, MAX_TRACKS, Presence, Track};
-use crate::{AccessUnit, Error, Frame, Timescale, TrackName, codec::Config};
+use crate::{AccessUnit, Error, Frame, MediaTime, Timescale, TrackName, codec::Config};
 
 /// The access unit is not decoded after the one before it, or the rendition has no configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,7 +26,10 @@ impl Broadcast {
             return Err(Error::BadCatalogue { len, max: MAX_TRACKS });
         }
         state.attached += 1;
-        state.awaited += 1;
+        let awaited = state.awaited + 1;
+        state.await_renditions(awaited, self.anchor.instant);
+        drop(state);
+        self.changed.notify_waiters();
         Ok(Rendition {
             broadcast: Arc::clone(self),
             name,
@@ -68,7 +71,6 @@ impl Rendition {
     pub fn configure(&mut self, config: &Config) -> Result<(), Error> {
         let mut state = self.broadcast.lock();
         let Some(index) = self.track else {
-            let config = Arc::new(config.clone());
             let index = state.tracks.len();
             if index >= MAX_TRACKS {
                 return Err(Error::BadCatalogue {
@@ -76,11 +78,10 @@ impl Rendition {
                     max: MAX_TRACKS,
                 });
             }
-            state
-                .tracks
-                .push(Track::new(self.name.clone(), Arc::clone(&config), false));
-            state.awaited -= 1;
-            state.declare(Event::Config { track: index, config }, self.broadcast.anchor.instant);
+            let track = Track::new(self.name.clone(), Arc::new(config.clone()), false);
+            state.begin_track(track, self.broadcast.anchor.instant);
+            let awaited = state.awaited - 1;
+            state.await_renditions(awaited, self.broadcast.anchor.instant);
             drop(state);
             (self.track, self.shown) = (Some(index), true);
             self.broadcast.changed.notify_waiters();
@@ -118,10 +119,11 @@ impl Rendition {
         let mut state = self.broadcast.lock();
         let position = state.end();
         let track = &mut state.tracks[index];
-        if track.newest.is_some_and(|newest| unit.dts <= newest) {
+        let decoded = MediaTime::from_ticks(unit.dts);
+        if track.newest.is_some_and(|newest| decoded <= newest) {
             return Err(OutOfOrder);
         }
-        track.newest = Some(unit.dts);
+        track.newest = Some(decoded);
         // Audio can be decoded at any frame, so its groups only need to be short enough to skip.
         if unit.key {
             track.group = Some(position);
@@ -170,9 +172,12 @@ impl Drop for Rendition {
         }
         let mut state = self.broadcast.lock();
         state.attached -= 1;
-        state.awaited -= usize::from(self.track.is_none());
-        if let Some(track) = self.track {
-            state.tracks[track].group = None;
+        match self.track {
+            Some(track) => state.tracks[track].group = None,
+            None => {
+                let awaited = state.awaited - 1;
+                state.await_renditions(awaited, self.broadcast.anchor.instant);
+            }
         }
         drop(state);
         self.broadcast.changed.notify_waiters();

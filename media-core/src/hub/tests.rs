@@ -4,7 +4,7 @@ use hex_literal::hex;
 use super::*;
 use crate::{
     Timescale,
-    broadcast::{Consumer, Event, Presence},
+    broadcast::{Consumer, Event, Presence, Situation, TrackStart},
 };
 
 const T: Duration = Duration::from_secs(2);
@@ -187,11 +187,11 @@ fn a_subscriber_from_the_oldest_frame_misses_no_group_and_knows_its_configuratio
     source.producer.configure(1, &audio(hex!("1188")).1).unwrap();
     source.run(4_500..5_000);
     let mut oldest = source.producer.broadcast().subscribe_from_oldest();
-    assert_eq!(oldest.configs()[1].1, stereo);
+    assert_eq!(oldest.tracks()[1].config, stereo);
     let events = drain(&mut oldest);
     assert_eq!(events.len(), 125 + 250 + 1);
     let newest = source.producer.broadcast().subscribe();
-    assert_eq!(newest.configs()[1].1, stereo, "its group began before the change");
+    assert_eq!(newest.tracks()[1].config, stereo, "its group began before the change");
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn an_absence_is_a_row_of_gaps_and_a_return_goes_on_with_the_same_broadcast() {
         Event::Frame { frame, .. } => frame.mark,
         _ => None,
     });
-    let passed = resumed.unwrap().pts - Timescale::VIDEO.ticks(crate::Anchor::LEAD);
+    let passed = resumed.unwrap().pts.ticks() - Timescale::VIDEO.ticks(crate::Anchor::LEAD);
     assert!((passed - 8 * 90_000).abs() <= 40 * 90, "{passed}");
     assert!(!resumed.unwrap().discontinuity);
 }
@@ -325,11 +325,15 @@ fn audio_that_comes_late_is_a_track_of_the_source_behind_the_renditions() {
     producer.push(0, unit(0)).unwrap();
     producer.push(2, unit(10)).unwrap();
     let events = drain(&mut source);
-    let of_audio = |event: &&Event| matches!(event, Event::Config { track: 2, .. } | Event::Frame { track: 2, .. });
+    let of_audio = |event: &&Event| match event {
+        Event::Track(begun) => begun.index == 2 && begun.name == name && !begun.rendition,
+        Event::Frame { track, .. } => *track == 2,
+        _ => false,
+    };
     assert_eq!(events.iter().filter(of_audio).count(), 2, "{events:?}");
-    let of_rendition = |event: &Event| matches!(event, Event::Config { track: 1, .. });
+    let of_rendition = |event: &Event| matches!(event, Event::Track(TrackStart { index: 1, .. }));
     assert!(!events.iter().any(of_rendition), "{events:?}");
-    assert_eq!(broadcast.subscribe().configs().len(), 2, "renditions are not read");
+    assert_eq!(broadcast.subscribe().tracks().len(), 2, "renditions are not read");
 }
 
 #[test]
@@ -418,7 +422,8 @@ fn a_publisher_that_returns_with_video_in_place_of_audio_resumes_with_its_first_
     assert_eq!(back.track(&TrackName::source_video()), Some(1));
     assert_eq!(back.push(1, unit(5_000, false)), Err(Refused::BeforeKeyFrame));
     // The published part of the gap reaches past the frame's time.
-    let published = back.broadcast().gap_time(begun + Duration::from_millis(5_100)).unwrap();
+    hub.advance(begun + Duration::from_millis(5_100));
+    let published = back.broadcast().gap_time().unwrap();
     let mut consumer = back.broadcast().subscribe_from_oldest();
     back.push(1, unit(5_040, true)).unwrap();
     let marks: Vec<_> = drain(&mut consumer)
@@ -468,7 +473,8 @@ fn a_silent_publisher_makes_a_gap_and_its_backlog_goes_after_what_was_told() {
     assert_eq!(marks(&drain(&mut consumer)).len(), 2);
     hub.advance(begun + Duration::from_millis(4_600));
     assert_eq!(marks(&drain(&mut consumer)), [(2_002, true), (2_003, true)]);
-    let published = broadcast.gap_time(begun + Duration::from_millis(4_900)).unwrap();
+    hub.advance(begun + Duration::from_millis(4_900));
+    let published = broadcast.gap_time().unwrap();
     let late = |ms: i64, key| AccessUnit {
         dts: ms * 90,
         pts: ms * 90,
@@ -490,7 +496,7 @@ fn a_silent_publisher_makes_a_gap_and_its_backlog_goes_after_what_was_told() {
             _ => None,
         })
         .collect();
-    assert_eq!(times, [published, published + 3_600]);
+    assert_eq!(times, [published.ticks(), published.ticks() + 3_600]);
 }
 
 #[test]
@@ -545,7 +551,7 @@ fn a_backlog_is_kept_as_far_as_it_leads_the_wall_clock_by_two_and_a_half_seconds
     source.run(0..2_500);
     let now = begun + Duration::from_secs(20);
     hub.advance(now);
-    let published = source.producer.broadcast().gap_time(now).unwrap();
+    let published = source.producer.broadcast().gap_time().unwrap();
     let mut taken = Vec::new();
     for ms in (2_520..20_000i64).step_by(40) {
         let unit = AccessUnit {
@@ -563,10 +569,38 @@ fn a_backlog_is_kept_as_far_as_it_leads_the_wall_clock_by_two_and_a_half_seconds
         }
     }
     // The first key frame is placed at the end of the gap, which is the wall clock.
-    assert_eq!(published, 30 * 90_000);
+    assert_eq!(published.ticks(), 30 * 90_000);
     assert_eq!((taken[0].0, taken[taken.len() - 1].0), (4_000, 6_520));
     // A wait would keep the outage in the publisher's buffers.
     assert!(taken.iter().all(|(_, wait)| wait.is_none()));
+}
+
+#[test]
+fn a_gap_is_published_by_the_clock_and_by_no_reader() {
+    let hub = hub();
+    let begun = start();
+    let source = Source::new(&hub, begun);
+    let broadcast = Arc::clone(source.producer.broadcast());
+    let mut consumer = broadcast.subscribe_from_oldest();
+    source.run(0..2_500);
+    assert_eq!(broadcast.gap_time(), None);
+    drain(&mut consumer);
+    let until = |events: &[Event]| {
+        let until = events.iter().filter_map(|event| match event {
+            Event::GapUntil(time) => Some(time.ticks() / 90 - 10_000),
+            _ => None,
+        });
+        until.collect::<Vec<_>>()
+    };
+    for ms in [4_500, 4_600, 4_600, 4_700] {
+        hub.advance(begun + Duration::from_millis(ms));
+    }
+    let events = drain(&mut consumer);
+    assert!(matches!(events[0], Event::Gap(_)), "the gap starts before it goes on");
+    assert_eq!(until(&events), [4_500, 4_600, 4_700], "no instant twice");
+    let published = broadcast.gap_time();
+    assert_eq!(published, broadcast.gap_time());
+    assert_eq!(until(&drain(&mut consumer)), [], "a reader changes nothing");
 }
 
 #[test]
@@ -697,9 +731,9 @@ async fn the_end_of_a_broadcast_is_awaited() {
 #[tokio::test]
 async fn subscribers_hear_of_broadcasts_and_wait_for_frames() {
     let hub = hub();
-    let mut announcements = hub.announcements();
+    let mut events = hub.events();
     let reader = tokio::spawn(async move {
-        let broadcast = announcements.next().await;
+        let broadcast = events.began().await;
         let mut consumer = broadcast.subscribe_from_oldest();
         let mut frames = 0;
         while let Some(event) = consumer.next().await {
@@ -714,6 +748,30 @@ async fn subscribers_hear_of_broadcasts_and_wait_for_frames() {
     source.run(400..1_000);
     hub.close();
     assert_eq!(reader.await.unwrap(), 25 + 50);
+}
+
+#[tokio::test]
+async fn each_broadcast_begins_once_and_ends_once_and_one_that_was_missed_does_neither() {
+    let hub = hub();
+    let mut events = hub.events();
+    let first = Source::new(&hub, start());
+    let begun = events.next().await;
+    assert!(matches!(&begun, super::Event::Began(begun) if Arc::ptr_eq(begun, first.producer.broadcast())));
+    let reader = tokio::spawn(async move {
+        let ended = events.next().await;
+        (ended, events)
+    });
+    tokio::task::yield_now().await;
+    hub.kick(&name());
+    let (ended, mut events) = reader.await.unwrap();
+    assert!(matches!(&ended, super::Event::Ended(ended) if Arc::ptr_eq(ended, first.producer.broadcast())));
+    // While nobody looks, one begins and ends, and another begins.
+    drop(first);
+    drop(Source::new(&hub, start()));
+    hub.kick(&name());
+    let last = Source::new(&hub, start());
+    let begun = events.next().await;
+    assert!(matches!(&begun, super::Event::Began(begun) if Arc::ptr_eq(begun, last.producer.broadcast())));
 }
 
 /// A claim on the name at `now`, from a publisher that reports its activity.
@@ -1031,9 +1089,10 @@ fn pictures_every_two_seconds_are_segments_without_gaps_and_slower_ones_are_show
             vec![
                 (0, false),
                 (4_050, true),
-                (5_000, false),
+                // The gap has been published up to the hub's clock.
+                (5_050, false),
                 (9_050, true),
-                (10_000, false),
+                (10_050, false),
             ],
         ),
     ] {
@@ -1140,7 +1199,7 @@ fn marks_follow_the_wall_clock(steps: &[Step]) {
             };
             let Some(mark) = mark else { continue };
             let wall = Timescale::VIDEO.ticks(crate::Anchor::LEAD) + ms as i64 * 90;
-            assert!(mark.pts <= wall + 9 * 90_000, "{mark:?} at {wall}");
+            assert!(mark.pts.ticks() <= wall + 9 * 90_000, "{mark:?} at {wall}");
             if let Some(last) = last {
                 let longest = Timescale::VIDEO.ticks(broadcast.longest_segment());
                 assert!(
@@ -1154,4 +1213,47 @@ fn marks_follow_the_wall_clock(steps: &[Step]) {
         }
         assert!(marks <= ms / 1_000 + 15, "{marks} marks in {ms} ms");
     }
+}
+
+#[test]
+fn a_reader_learns_from_events_alone_what_the_broadcast_is_at_their_place() {
+    let hub = hub();
+    let begun = start();
+    let source = Source::new(&hub, begun);
+    let broadcast = Arc::clone(source.producer.broadcast());
+    let mut reader = broadcast.subscribe_from_oldest();
+    let mut situation = reader.situation().clone();
+    assert_eq!((situation.tracks.len(), situation.presence), (2, Presence::Live));
+    assert!(!situation.rule.gridded);
+    // A group of 2 s, then one without an end: segments are gridded, and as long as is allowed.
+    source.run(0..4_000);
+    for ms in (4_000..12_000).step_by(40) {
+        let _ = source.push(0, ms, false);
+    }
+    let mut rendition = broadcast.rendition("v360".parse().unwrap()).unwrap();
+    let mut apply = |situation: &mut Situation| {
+        let events = drain(&mut reader);
+        events.iter().for_each(|event| situation.apply(event));
+    };
+    apply(&mut situation);
+    assert_eq!((situation.awaited, situation.tracks.len()), (1, 2));
+    assert!(situation.rule.gridded && broadcast.is_gridded());
+    assert_eq!(situation.rule.longest_segment(), broadcast.longest_segment());
+    rendition.configure(&video().1).unwrap();
+    drop(source);
+    apply(&mut situation);
+    assert_eq!((situation.awaited, situation.tracks.len()), (0, 3));
+    assert!(situation.tracks[2].rendition && !situation.tracks[2].absent);
+    assert_eq!(situation.presence, Presence::Away(None));
+    rendition.absent();
+    hub.kick(&name());
+    apply(&mut situation);
+    assert!(situation.tracks[2].absent);
+    assert_eq!(situation.presence, Presence::Ended);
+    // One that begins later learns the same.
+    let mut late = broadcast.subscribe();
+    let mut situation = late.situation().clone();
+    drain(&mut late).iter().for_each(|event| situation.apply(event));
+    assert_eq!(situation.presence, broadcast.presence());
+    assert!(situation.rule.gridded);
 }

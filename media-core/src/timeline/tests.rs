@@ -403,7 +403,10 @@ fn a_frame_that_leads_the_wall_clock_is_followed_by_no_silence() {
     for stamp in (0..2_000).step_by(40) {
         bench.map(VIDEO, stamp, 0.0);
     }
-    let newest = (900_000 + 1_960 * MS, bench.at(0.0));
+    let newest = Arrival {
+        dts: 900_000 + 1_960 * MS,
+        arrived: bench.at(0.0),
+    };
     let silence = |ms| bench.timeline.silence(newest, bench.at(ms));
     assert_eq!(silence(1_960.0), Duration::ZERO);
     assert_eq!(silence(2_960.0), Duration::from_secs(1));

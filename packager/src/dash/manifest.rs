@@ -67,8 +67,8 @@ impl Form for LowLatency<'_> {
             .or(track.open.as_ref())
             .map_or(0, |oldest| oldest.msn);
         Shown::new(presentation, period)
-            .told
-            .is_none_or(|(last, _)| last >= oldest)
+            .published
+            .is_none_or(|last| last.msn >= oldest)
     }
 
     fn has(&self, _: &Shown<'_>, _: &Track) -> bool {
@@ -100,8 +100,8 @@ impl Form for LowLatency<'_> {
         let (period, timescale) = (shown.period, track.timescale());
         let duration = Timescale::VIDEO.rescale(period.nominal, timescale).max(1);
         write!(out, " startNumber=\"{}\"", shown.first)?;
-        if let Some((last, _)) = shown.told {
-            write!(out, " endNumber=\"{last}\"")?;
+        if let Some(last) = shown.published {
+            write!(out, " endNumber=\"{}\"", last.msn)?;
         }
         write!(out, " duration=\"{duration}\"")?;
         let offset = duration - timescale.ticks(track.part_target);

@@ -14,7 +14,7 @@ use std::{
 use media_core::{Timescale, codec::Config};
 
 use crate::{
-    Period, Presentation, Segment, Track,
+    LastSegment, Period, Presentation, Segment, Track,
     stamp::{Millis, Seconds, Utc},
 };
 
@@ -78,10 +78,10 @@ pub(super) struct Shown<'a> {
     /// Number and start of its first segment; after the end, of the first that is listed.
     pub(super) first: u64,
     pub(super) start: i64,
-    /// Number and end of its last segment, also when the broadcast has ended in it.
-    pub(super) last: Option<(u64, i64)>,
+    /// Its last segment, also when the broadcast has ended in it.
+    pub(super) last: Option<LastSegment>,
     /// The same as it is published.
-    pub(super) told: Option<(u64, i64)>,
+    pub(super) published: Option<LastSegment>,
 }
 
 /// An AdaptationSet of a Period: its id, the same in all of them, and the first of its tracks.
@@ -137,8 +137,8 @@ fn open(out: &mut String, presentation: &Presentation, head: &Head<'_>, newest: 
         Utc(presentation.anchor_utc + edge.unwrap_or_default()),
     )?;
     if presentation.ended {
-        if let Some((_, end)) = newest.and_then(|newest| newest.told) {
-            write!(out, " mediaPresentationDuration=\"PT{}S\"", at(end))?;
+        if let Some(last) = newest.and_then(|newest| newest.published) {
+            write!(out, " mediaPresentationDuration=\"PT{}S\"", at(last.end))?;
         }
         return writeln!(out, " minBufferTime=\"PT{}S\">", Millis(head.min_buffer));
     }
@@ -157,8 +157,8 @@ fn write_period(out: &mut String, shown: &Shown<'_>, before: Option<&Shown<'_>>,
     let period = shown.period;
     let start = at(shown.start);
     write!(out, "<Period id=\"{}\" start=\"PT{start}S\"", period.first)?;
-    if let Some((_, end)) = shown.told {
-        write!(out, " duration=\"PT{}S\"", at(end).since(start))?;
+    if let Some(last) = shown.published {
+        write!(out, " duration=\"PT{}S\"", at(last.end).since(start))?;
     }
     out.push_str(">\n");
     let continues = period
@@ -302,7 +302,7 @@ fn write_representation(out: &mut String, shown: &Shown<'_>, index: usize, track
 
 impl<'a> Shown<'a> {
     pub(super) fn new(presentation: &'a Presentation, period: &'a Period) -> Self {
-        let (last, told) = (last(presentation, period), told(presentation, period));
+        let (last, published) = (last(presentation, period), published(presentation, period));
         let (first, start) = first(presentation, period);
         Self {
             presentation,
@@ -310,13 +310,13 @@ impl<'a> Shown<'a> {
             first,
             start,
             last,
-            told,
+            published,
         }
     }
 
     /// Whether it has the segment `msn`.
     pub(super) fn has(&self, msn: u64) -> bool {
-        msn >= self.period.first && self.last.is_none_or(|(last, _)| msn <= last)
+        msn >= self.period.first && self.last.is_none_or(|last| msn <= last.msn)
     }
 }
 
@@ -343,12 +343,13 @@ fn first(presentation: &Presentation, period: &Period) -> (u64, i64) {
 }
 
 /// The end of a Period; of the newest one, when the broadcast has ended, that is the broadcast's.
-fn last(presentation: &Presentation, period: &Period) -> Option<(u64, i64)> {
+fn last(presentation: &Presentation, period: &Period) -> Option<LastSegment> {
     let newest = || presentation.tracks.first()?.segments.last();
     let ended = || {
-        newest()
-            .filter(|_| presentation.ended)
-            .map(|newest| (newest.msn, presentation.end.max(period.start)))
+        newest().filter(|_| presentation.ended).map(|newest| LastSegment {
+            msn: newest.msn,
+            end: presentation.end.max(period.start),
+        })
     };
     period.last.or_else(ended)
 }
@@ -360,13 +361,13 @@ pub(super) fn away(presentation: &Presentation) -> Duration {
     let since = presentation.periods.last().and_then(|newest| newest.last);
     let master = presentation.tracks.first();
     let open = master.and_then(|track| Some((track.timescale(), track.open.as_ref()?)));
-    let Some(((_, since), (timescale, open))) = since.zip(open) else {
+    let Some((since, (timescale, open))) = since.zip(open) else {
         return Duration::ZERO;
     };
     let until = timescale.duration(open.start) + presentation.segment;
     // Further back nothing is listed.
     let most = presentation.window.saturating_sub(3 * presentation.segment);
-    until.saturating_sub(Timescale::VIDEO.duration(since)).min(most)
+    until.saturating_sub(Timescale::VIDEO.duration(since.end)).min(most)
 }
 
 /// MPD@suggestedPresentationDelay for players that take whole segments: so many of them, or back to
@@ -380,16 +381,19 @@ pub(super) fn whole_segments_delay(presentation: &Presentation, segments: u32) -
 /// The end of a Period as it is published: not before another begins. A player at the end of the
 /// only Period takes the broadcast for over (dash.js stops for good). So while the publisher is
 /// away, players go on to numbers without media.
-fn told(presentation: &Presentation, period: &Period) -> Option<(u64, i64)> {
+fn published(presentation: &Presentation, period: &Period) -> Option<LastSegment> {
     let newest = presentation
         .periods
         .last()
         .is_none_or(|newest| newest.first == period.first);
-    let (msn, end) = last(presentation, period)?;
+    let last = last(presentation, period)?;
     match (newest, presentation.ended) {
-        (true, true) => Some((msn, end.max(end_of_media(presentation, msn)))),
+        (true, true) => {
+            let end = last.end.max(end_of_media(presentation, last.msn));
+            Some(LastSegment { end, ..last })
+        }
         (true, false) => None,
-        (false, _) => Some((msn, end)),
+        (false, _) => Some(last),
     }
 }
 

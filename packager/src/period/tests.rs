@@ -17,7 +17,7 @@ fn open(periods: &mut Periods, msn: u64, start: i64, (gap, discontinuity): (bool
 }
 
 fn period(periods: &[Period], msn: u64) -> Vec<&Period> {
-    let holds = |period: &&Period| period.first <= msn && period.last.is_none_or(|(last, _)| msn <= last);
+    let holds = |period: &&Period| period.first <= msn && period.last.is_none_or(|last| msn <= last.msn);
     periods.iter().filter(holds).collect()
 }
 
@@ -55,7 +55,13 @@ fn a_grid_that_begins_with_a_double_segment_has_its_own_period() {
     };
     let told: Vec<_> = periods
         .iter()
-        .map(|period| (period.first - FIRST, period.nominal, period.last))
+        .map(|period| {
+            (
+                period.first - FIRST,
+                period.nominal,
+                period.last.map(|last| (last.msn, last.end)),
+            )
+        })
         .collect();
     assert_eq!(told, [(0, 360_000, Some((FIRST + 1, 1_440_000))), (2, 180_000, None)]);
 }
@@ -143,7 +149,7 @@ proptest! {
                 }
             }
             for pair in now.windows(2) {
-                prop_assert!(pair[0].last.unwrap().1 <= pair[1].start);
+                prop_assert!(pair[0].last.unwrap().end <= pair[1].start);
             }
             told = now.to_vec();
             periods.close(msn, duration);

@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use media_core::{Broadcast, Mark, Timescale};
+use media_core::{Mark, MediaTime, Timescale};
 
 use crate::{
     period::{Opening, Period, Periods},
@@ -22,8 +22,8 @@ pub(super) struct Listing {
     /// Indices of the tracks listed, in the order in which they appeared.
     shown: Vec<usize>,
     /// The time that the master had reached when each of the source's tracks had a complete
-    /// segment, 90 kHz.
-    whole: Option<i64>,
+    /// segment.
+    whole: Option<MediaTime>,
     /// The longest PART-TARGET, settled with the first snapshot.
     part_target: Option<Duration>,
     periods: Periods,
@@ -32,11 +32,14 @@ pub(super) struct Listing {
 /// The state of the program that decides what can be listed.
 #[derive(Debug)]
 pub(super) struct State<'a> {
-    pub(super) broadcast: &'a Broadcast,
+    /// The segment duration aimed at.
+    pub(super) segment: Duration,
+    /// Number of announced renditions that have no track yet.
+    pub(super) awaited: usize,
     /// The newest cuts, oldest first.
     pub(super) history: &'a VecDeque<Cut>,
-    /// The time that the master has reached, 90 kHz.
-    pub(super) reached: i64,
+    /// The time that the master has reached.
+    pub(super) reached: MediaTime,
     /// The broadcast is over.
     pub(super) ended: bool,
 }
@@ -96,9 +99,9 @@ impl Listing {
         }
         // Viewers read the list of variants once, so it waits for renditions, but not forever.
         let unborn = |track: &Track| track.output.rendition && !has_started(track);
-        let awaits_renditions = tracks.iter().any(unborn) || state.broadcast.awaits_renditions();
-        let longest = Timescale::VIDEO.ticks((2 * state.broadcast.segment()).max(LEAST_WAIT));
-        !awaits_renditions || state.reached.saturating_sub(whole) >= longest
+        let awaits_renditions = tracks.iter().any(unborn) || state.awaited > 0;
+        let longest = Timescale::VIDEO.ticks((2 * state.segment).max(LEAST_WAIT));
+        !awaits_renditions || state.reached - whole >= longest
     }
 
     /// PART-HOLD-BACK is written in the first playlists: no track that starts later has a longer
@@ -170,7 +173,7 @@ fn opening<'a>(cut: &Cut, inits: &'a [Option<u32>], interrupted: bool) -> Openin
     } = cut.mark;
     Opening {
         msn,
-        start: cut.start,
+        start: cut.start.ticks(),
         gap: gap && !cut.held,
         discontinuity,
         gridded: cut.gridded,

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use media_core::Mark;
+use media_core::{Mark, MediaTime};
 
 use crate::track::Cut;
 
@@ -62,15 +62,15 @@ impl Marks {
 
     /// Whether segments are gridded from `mark` on. They are once a segment starts without an
     /// `independent` frame in a source with a `grid`, until the next discontinuity.
-    pub(super) fn regrid(&mut self, mark: Mark, independent: bool, grid: impl FnOnce() -> bool) -> bool {
+    pub(super) fn regrid(&mut self, mark: Mark, independent: bool, grid: bool) -> bool {
         self.gridded &= mark.gap || !mark.discontinuity;
-        self.gridded |= !independent && !mark.gap && grid();
+        self.gridded |= !independent && !mark.gap && grid;
         self.gridded
     }
 
-    /// Adds the master's cut at `mark`, whose segment starts at `start` (90 kHz). `held`: the
-    /// master shows a still picture there.
-    pub(super) fn push(&mut self, mark: Mark, start: i64, held: bool) -> Cut {
+    /// Adds the master's cut at `mark`, whose segment starts at `start`. `held`: the master shows a
+    /// still picture there.
+    pub(super) fn push(&mut self, mark: Mark, start: MediaTime, held: bool) -> Cut {
         let cut = Cut {
             mark,
             start,
@@ -94,7 +94,7 @@ mod tests {
     fn mark(msn: u64, gap: bool, discontinuity: bool) -> Mark {
         Mark {
             msn,
-            pts: 0,
+            pts: MediaTime::from_ticks(0),
             gap,
             discontinuity,
         }
@@ -104,9 +104,9 @@ mod tests {
     fn a_broadcast_that_replaces_another_has_one_discontinuity_before_its_first_segment() {
         let mut marks = Marks::new(7, true);
         let first = marks.settle(mark(0, false, false), false);
-        let first = marks.push(first, 0, false);
+        let first = marks.push(first, MediaTime::from_ticks(0), false);
         let second = marks.settle(mark(1, false, false), false);
-        let second = marks.push(second, 180_000, false);
+        let second = marks.push(second, MediaTime::from_ticks(180_000), false);
         assert_eq!((first.mark.discontinuity, first.discontinuities), (true, 7));
         assert_eq!((second.mark.discontinuity, second.discontinuities), (false, 8));
         assert_eq!(marks.discontinuities(), 8);
@@ -123,25 +123,22 @@ mod tests {
     #[test]
     fn a_grid_lasts_until_the_next_discontinuity_and_through_gaps() {
         let mut marks = Marks::new(0, false);
-        assert!(!marks.regrid(mark(0, false, false), true, || true));
+        assert!(!marks.regrid(mark(0, false, false), true, true));
+        assert!(!marks.regrid(mark(1, true, false), false, true), "a gap has no frame");
+        assert!(marks.regrid(mark(2, false, false), false, true));
+        assert!(marks.regrid(mark(3, false, false), true, true));
         assert!(
-            !marks.regrid(mark(1, true, false), false, || true),
-            "a gap has no frame"
-        );
-        assert!(marks.regrid(mark(2, false, false), false, || true));
-        assert!(marks.regrid(mark(3, false, false), true, || true));
-        assert!(
-            marks.regrid(mark(4, true, true), false, || true),
+            marks.regrid(mark(4, true, true), false, true),
             "nothing is shown in a gap"
         );
-        assert!(!marks.regrid(mark(5, false, true), true, || true));
+        assert!(!marks.regrid(mark(5, false, true), true, true));
     }
 
     #[test]
     fn the_newest_cuts_are_remembered_and_the_mark_after_a_gap_resumes() {
         let mut marks = Marks::new(0, false);
         for msn in 0..40 {
-            marks.push(mark(msn, msn == 38, false), 0, false);
+            marks.push(mark(msn, msn == 38, false), MediaTime::from_ticks(0), false);
             assert_eq!(marks.resumes(), msn == 39);
         }
         let history: Vec<_> = marks.history().iter().map(|cut| cut.mark.msn).collect();

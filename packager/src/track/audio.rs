@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use media_core::{
-    Frame, Timescale,
+    Frame, MediaTime, Timescale,
     codec::{Config, aac},
 };
 
@@ -120,10 +120,9 @@ impl Audio {
         self.held.front().map(|held| held.frame.arrived + self.hold())
     }
 
-    /// Where the next cut stands that waits for units, in 90 kHz ticks: the open segment goes no
-    /// further.
-    pub(super) fn next_cut(&self) -> i64 {
-        self.cuts.front().map_or(i64::MAX, |pending| pending.cut.mark.pts)
+    /// Where the next cut stands that waits for units: the open segment goes no further.
+    pub(super) fn next_cut(&self) -> MediaTime {
+        self.cuts.front().map_or(MediaTime::MAX, |pending| pending.cut.mark.pts)
     }
 
     /// The cut that waits for segment `msn`.
@@ -170,14 +169,14 @@ impl Audio {
 
     // Audio beside a master.
 
-    /// Holds a unit until the master, which has `reached` this time (90 kHz), has reached its end.
-    pub(super) fn take(&mut self, output: &Output, frame: Frame, reached: i64, metrics: &Metrics) {
-        let time = output.to_video(frame.pts);
-        if reached > i64::MIN {
+    /// Holds a unit until the master, which has `reached` this time, has reached its end.
+    pub(super) fn take(&mut self, output: &Output, frame: Frame, reached: MediaTime, metrics: &Metrics) {
+        let time = output.media_time(frame.pts);
+        if reached > MediaTime::MIN {
             // Peaks that fade over some hundred units, so that one late unit does not delay all
             // that follow.
-            self.lag = (self.lag - self.lag / 256).max(reached.saturating_sub(time));
-            self.lead = (self.lead - self.lead / 256).max(time.saturating_sub(reached));
+            self.lag = (self.lag - self.lag / 256).max(reached - time);
+            self.lead = (self.lead - self.lead / 256).max(time - reached);
         }
         self.arrived = Some(frame.arrived);
         self.held_bytes += UNIT_BYTES + frame.payload.len();
@@ -211,9 +210,7 @@ impl Audio {
             let waited = now.is_none_or(|now| now.saturating_duration_since(frame.arrived) >= self.hold());
             // The master must have reached the unit's end, so that a mark there is known when the
             // unit's part closes.
-            let end = output
-                .to_video(frame.pts)
-                .saturating_add(output.to_video(self.clock.unit()));
+            let end = output.media_time(frame.pts) + output.to_video(self.clock.unit());
             if end > progress.reached && !waited {
                 break;
             }
@@ -371,7 +368,7 @@ impl Audio {
             .ticks(HOLD)
             .max(self.lag * 2)
             .min(Timescale::VIDEO.ticks(progress.segment));
-        let due = |pending: &Pending| progress.reached.saturating_sub(pending.cut.mark.pts) >= patience;
+        let due = |pending: &Pending| progress.reached - pending.cut.mark.pts >= patience;
         while self.cuts.front().is_some_and(due) {
             if let Some(pending) = self.cuts.pop_front() {
                 self.cut_with_silence(output, &pending, metrics);
@@ -381,8 +378,8 @@ impl Audio {
 
     /// Fills in silence for the open segment's parts where units have stopped at `now`: parts are
     /// due though the mark after them is not known yet. `marked`: the master's marks are known up
-    /// to there, in 90 kHz ticks.
-    fn fill_parts(&mut self, output: &mut Output, marked: i64, now: Instant, metrics: &Metrics) {
+    /// to there.
+    fn fill_parts(&mut self, output: &mut Output, marked: MediaTime, now: Instant, metrics: &Metrics) {
         let patience = Timescale::VIDEO.duration(self.lag * 2).max(QUIET);
         let stopped = |arrived| now.saturating_duration_since(arrived) >= patience;
         if !output.is_in_media() || !self.held.is_empty() || !self.arrived.is_none_or(stopped) {
@@ -390,7 +387,7 @@ impl Audio {
         }
         // As far behind the master as units may be, and no further than a mark that is known; less
         // a unit, because the last one may overlap the place.
-        let until = marked.saturating_sub(Timescale::VIDEO.ticks(HOLD));
+        let until = marked - Timescale::VIDEO.ticks(HOLD);
         let until = until.min(self.next_cut());
         let until = output.in_ticks(until) - self.clock.unit();
         if self.clock.next().is_some_and(|next| next < until) {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use media_core::{Mark, codec::Config};
+use media_core::{Mark, MediaTime, codec::Config};
 
 /// A cut of the master. Every other track makes it at its own next frame, so that all segments of a
 /// number belong together.
@@ -11,9 +11,8 @@ use media_core::{Mark, codec::Config};
 pub(crate) struct Cut {
     /// The hub's mark.
     pub(crate) mark: Mark,
-    /// Start of the master's segment, in 90 kHz ticks: the mark's time, unless the source is
-    /// decoded late.
-    pub(crate) start: i64,
+    /// Start of the master's segment: the mark's time, unless the source is decoded late.
+    pub(crate) start: MediaTime,
     /// The mark's gap is of the master's frames alone: the master shows a still picture, and audio
     /// goes on.
     pub(crate) held: bool,

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use hex_literal::hex;
 use media_core::{
-    Anchor, Frame, Mark, TrackName,
+    Anchor, Frame, Mark, MediaTime, TrackName,
     codec::{Config, aac, avc},
 };
 
@@ -43,6 +43,7 @@ pub(super) fn output(config: &Arc<Config>, rendition: bool, late: bool) -> Outpu
 
 /// The mark of segment `msn` at `pts`.
 pub(super) fn mark(msn: u64, pts: i64) -> Mark {
+    let pts = MediaTime::from_ticks(pts);
     Mark {
         msn,
         pts,

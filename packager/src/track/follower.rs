@@ -11,7 +11,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use media_core::{Frame, Mark, Timescale};
+use media_core::{Frame, Mark, MediaTime, Timescale};
 
 use super::{cut::Pending, output::Output, video_clock::Clock};
 use crate::metrics::Metrics;
@@ -122,9 +122,9 @@ impl Follower {
 
     /// Takes a frame: the first of a segment if it is a key frame for a cut, else the next of the
     /// open segment. `reached`: how far the master has come.
-    pub(super) fn take(&mut self, output: &mut Output, frame: Frame, reached: i64, metrics: &Metrics) {
+    pub(super) fn take(&mut self, output: &mut Output, frame: Frame, reached: MediaTime, metrics: &Metrics) {
         // Otherwise a worker that usually needs longer than `PATIENCE` would never be in time again.
-        self.overdue &= frame.pts < before(reached, CAUGHT_UP);
+        self.overdue &= presented(&frame) < before(reached, CAUGHT_UP);
         if let Some(index) = self.reached(&frame) {
             self.start_at(output, index, frame, metrics);
             return;
@@ -133,7 +133,7 @@ impl Follower {
         // begun. A frame of another configuration needs an init segment, which only a cut can
         // bring.
         let past = self.cuts.front();
-        let past = past.is_some_and(|pending| frame.pts >= pending.cut.mark.pts);
+        let past = past.is_some_and(|pending| presented(&frame) >= pending.cut.mark.pts);
         self.lost |= past || output.awaits_init();
         if self.lost || !output.segmenter.takes_samples() {
             metrics.drop_frame("before_mark");
@@ -156,14 +156,15 @@ impl Follower {
 
     /// Lists missing frames as gaps. `marked`: the time that the master has reached, as far as its
     /// marks are known.
-    pub(super) fn list_missing(&mut self, output: &mut Output, marked: i64, metrics: &Metrics) {
+    pub(super) fn list_missing(&mut self, output: &mut Output, marked: MediaTime, metrics: &Metrics) {
         loop {
             // First the rest of the open segment, up to the next cut; then that cut, if it is due.
             // Each turn makes one cut, so the loop ends with the queue.
-            let next = self.cuts.front().map_or(i64::MAX, |pending| pending.cut.start);
+            let next = self.cuts.front().map_or(MediaTime::MAX, |pending| pending.cut.start);
             self.give_up_if_late(output, marked, next, metrics);
             let patience = if self.away { Duration::ZERO } else { PATIENCE };
-            output.dirty |= output.segmenter.push_gaps(next.min(before(marked, patience))) > 0;
+            let until = next.min(before(marked, patience));
+            output.dirty |= output.segmenter.push_gaps(until.ticks()) > 0;
             let Some(pending) = self.cuts.front() else { return };
             let patience = self.patience(pending);
             if before(marked, patience) < pending.cut.start {
@@ -198,7 +199,7 @@ impl Follower {
 
     /// The newest cut whose segment `frame` can start.
     fn reached(&self, frame: &Frame) -> Option<usize> {
-        let at_or_before = |pending: &Pending| pending.cut.mark.pts <= frame.pts.saturating_add(NEAR);
+        let at_or_before = |pending: &Pending| pending.cut.mark.pts <= presented(frame) + NEAR;
         self.cuts.iter().rposition(at_or_before).filter(|_| frame.key)
     }
 
@@ -211,7 +212,7 @@ impl Follower {
         };
         // A segment that starts with a much later picture would show it far too early: it waits for
         // the next cut.
-        let late = frame.pts.saturating_sub(pending.cut.mark.pts) > Timescale::VIDEO.ticks(HOLE);
+        let late = presented(&frame) - pending.cut.mark.pts > Timescale::VIDEO.ticks(HOLE);
         if pending.cut.mark.gap || late || !known {
             metrics.drop_frame("before_mark");
             self.lost = true;
@@ -240,7 +241,7 @@ impl Follower {
         let whole = self
             .clock
             .held()
-            .is_none_or(|(_, end)| pending.cut.start - end <= self.clock.lasted() / 2);
+            .is_none_or(|(_, end)| pending.cut.start.ticks() - end <= self.clock.lasted() / 2);
         // A gap of the source's own has no key frame to wait for, only the frames before it.
         match (pending.cut.mark.gap, self.is_missing()) {
             (true, missing) if missing || self.lost || whole => Duration::ZERO,
@@ -253,7 +254,7 @@ impl Follower {
     /// Ends the open segment at the cut, and starts the next there. `gap`: it has no key frame.
     fn cut(&mut self, output: &mut Output, pending: &Pending, gap: bool, metrics: &Metrics) {
         let cut = &pending.cut;
-        self.end_segment(output, cut.start, metrics);
+        self.end_segment(output, cut.start.ticks(), metrics);
         self.away = cut.mark.gap;
         output.interrupted |= gap && !cut.mark.gap;
         let started = output.window.has_started();
@@ -273,7 +274,7 @@ impl Follower {
             self.guessed
         };
         self.guessed = gap && guessed;
-        output.start(Mark { gap, ..cut.mark }, cut.start, true);
+        output.start(Mark { gap, ..cut.mark }, cut.start.ticks(), true);
         if let Some(still) = still {
             output.segmenter.show(still);
         }
@@ -306,7 +307,7 @@ impl Follower {
 
     /// Gives the open segment up if the frame after the newest is too late. `next`: where the next
     /// cut stands.
-    fn give_up_if_late(&mut self, output: &mut Output, marked: i64, next: i64, metrics: &Metrics) {
+    fn give_up_if_late(&mut self, output: &mut Output, marked: MediaTime, next: MediaTime, metrics: &Metrics) {
         if !output.segmenter.takes_samples() {
             return;
         }
@@ -314,7 +315,7 @@ impl Follower {
         let expected = next.min(before(marked, patience));
         let bridge = self.bridge(output);
         let held = self.clock.held();
-        if held.is_some_and(|(decode, _)| expected.saturating_sub(decode) > bridge) {
+        if held.is_some_and(|(decode, _)| expected - MediaTime::from_ticks(decode) > bridge) {
             if !self.lost {
                 metrics.renditions_late.inc();
                 self.overdue = true;
@@ -346,8 +347,13 @@ fn longest(clock: &Clock) -> i64 {
     Timescale::VIDEO.ticks(HOLE).max(4 * clock.lasted())
 }
 
-fn before(time: i64, by: Duration) -> i64 {
-    time.saturating_sub(Timescale::VIDEO.ticks(by))
+fn before(time: MediaTime, by: Duration) -> MediaTime {
+    time - Timescale::VIDEO.ticks(by)
+}
+
+/// The media time of a picture: a rendition's clock is that of all video.
+fn presented(frame: &Frame) -> MediaTime {
+    MediaTime::from_ticks(frame.pts)
 }
 
 #[cfg(test)]
@@ -369,7 +375,8 @@ mod tests {
     /// Frames of 30 a second with a key frame every 2 s.
     fn send(numbers: std::ops::Range<i64>, (follower, output, metrics): &mut (Follower, Output, Metrics)) {
         for n in numbers {
-            follower.take(output, frame(n * 3_000, n % 60 == 0), n * 3_000, metrics);
+            let reached = MediaTime::from_ticks(n * 3_000);
+            follower.take(output, frame(n * 3_000, n % 60 == 0), reached, metrics);
         }
     }
 
@@ -415,7 +422,7 @@ mod tests {
             if absent {
                 follower.lose(true);
             }
-            let due = 2 * T + Timescale::VIDEO.ticks(patience);
+            let due = MediaTime::from_ticks(2 * T) + Timescale::VIDEO.ticks(patience);
             follower.list_missing(&mut output, due - 1, &metrics);
             assert_eq!(segments(&output), [(0, 0, T, false)], "{absent}");
             follower.list_missing(&mut output, due, &metrics);
@@ -433,7 +440,7 @@ mod tests {
             send(0..60 + count, &mut track);
             let (mut follower, mut output, metrics) = track;
             follower.lose(true);
-            follower.list_missing(&mut output, 3 * T, &metrics);
+            follower.list_missing(&mut output, MediaTime::from_ticks(3 * T), &metrics);
             assert_eq!(segments(&output), [(0, 0, T, false), (1, T, T, gap)], "{count}");
         }
     }

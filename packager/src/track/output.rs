@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use media_core::{Anchor, Frame, Mark, Timescale, codec::Config};
+use media_core::{Anchor, Frame, Mark, MediaTime, Timescale, codec::Config};
 
 use super::cut::{Cut, Pending};
 use crate::{
@@ -87,14 +87,19 @@ impl Output {
 
     // Clocks.
 
-    /// Ticks of the track's clock in 90 kHz ticks.
+    /// A duration on the track's clock in 90 kHz ticks.
     pub(crate) fn to_video(&self, ticks: i64) -> i64 {
         self.window.timescale().rescale(ticks, Timescale::VIDEO)
     }
 
-    /// 90 kHz ticks in ticks of the track's clock.
-    pub(crate) fn in_ticks(&self, ticks: i64) -> i64 {
-        Timescale::VIDEO.rescale(ticks, self.window.timescale())
+    /// The media time of an instant on the track's clock.
+    pub(crate) fn media_time(&self, ticks: i64) -> MediaTime {
+        MediaTime::from_ticks(self.to_video(ticks))
+    }
+
+    /// A media time in ticks of the track's clock.
+    pub(crate) fn in_ticks(&self, time: MediaTime) -> i64 {
+        Timescale::VIDEO.rescale(time.ticks(), self.window.timescale())
     }
 
     /// A frame of the hub on the track's clock. The hub's times are ticks of the frame's own
@@ -127,8 +132,8 @@ impl Output {
     }
 
     /// Appends the parts that the clock makes in the open segment, a gap or a still picture, up to
-    /// `until` (90 kHz).
-    pub(super) fn push_gaps(&mut self, until: i64) {
+    /// `until`.
+    pub(super) fn push_gaps(&mut self, until: MediaTime) {
         // Rounded down, because frames resume at `until` or later.
         let until = self.in_ticks(until) - 1;
         self.dirty |= self.segmenter.push_gaps(until) > 0;

@@ -125,14 +125,14 @@ impl Clock {
 mod tests {
     use std::time::Instant;
 
-    use media_core::Mark;
+    use media_core::{Mark, MediaTime};
 
     use super::*;
 
     fn frame(dts: i64, pts: i64, marked: bool) -> Frame {
         let mark = marked.then_some(Mark {
             msn: 0,
-            pts,
+            pts: MediaTime::from_ticks(pts),
             gap: false,
             discontinuity: false,
         });

@@ -1,16 +1,17 @@
-//! The ladder of one broadcast from its announcement to its end: it runs one worker at a time, and
-//! restarts it with growing delays.
+//! The ladder of one broadcast from its announcement to its end: it waits for a source that needs
+//! renditions, then runs one worker at a time and restarts it with growing delays.
+//!
+//! [`Climb`] goes through the [`Step`]s: request capacity, read the source up to a key frame, run a
+//! worker from there, recover from its failure.
 
 use std::{
+    convert::Infallible,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use media_core::{
-    Broadcast, Frame, TrackName,
-    broadcast::{Consumer, Event},
-    codec::{Config, aac, avc},
-};
+use media_core::{Broadcast, Frame, MediaTime, TrackName};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -19,7 +20,8 @@ use super::{
     Shared,
     rungs::{Rungs, State},
     shedding::Shedding,
-    stretch::{self, End, Feed},
+    source::{Reading, Source},
+    stretch::{self, End, Failure, Feed},
 };
 use crate::plan::{self, Planned, Rung};
 
@@ -32,283 +34,321 @@ const LEAST_LIFE: Duration = Duration::from_secs(1);
 /// Interval at which a broadcast is planned again while no rung fits.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// The current state of the source.
-struct Source {
-    video: (usize, avc::Config),
-    audio: Option<(usize, aac::Config)>,
-}
-
-impl Source {
-    /// `None` if there is no video.
-    fn of(consumer: &Consumer) -> Option<Self> {
-        let (mut video, mut audio) = (None, None);
-        for (index, config) in consumer.configs() {
-            match &**config {
-                Config::Avc(avc) if video.is_none() => video = Some((*index, avc.clone())),
-                Config::Aac(aac) if audio.is_none() => audio = Some((*index, aac.clone())),
-                _ => {}
-            }
-        }
-        Some(Self { video: video?, audio })
-    }
-
-    /// Whether the video still has this configuration.
-    fn is_current(&self, broadcast: &Broadcast) -> bool {
-        let (track, video) = &self.video;
-        matches!(broadcast.tracks().get(*track).map(|track| &*track.config), Some(Config::Avc(now)) if now == video)
-    }
-
-    fn change(&mut self, track: usize, config: &Config) {
-        match config {
-            Config::Avc(avc) if track == self.video.0 => self.video.1 = avc.clone(),
-            // An audio track that was not there before was added late.
-            Config::Aac(aac) if self.audio.as_ref().is_none_or(|audio| audio.0 == track) => {
-                self.audio = Some((track, aac.clone()));
-            }
-            Config::Aac(_) => {}
-            Config::Avc(_) => {}
-        }
-    }
-
-    /// The next key frame of the video. `None`: the broadcast is over.
-    async fn next_key(&mut self, consumer: &mut Consumer) -> Option<Frame> {
-        loop {
-            match consumer.next().await? {
-                Event::Frame { track, frame } if track == self.video.0 && frame.key => return Some(frame),
-                Event::Config { track, config } => self.change(track, &config),
-                _ => {}
-            }
-        }
-    }
-}
-
 /// Runs until the broadcast is over or `stop`.
 pub(super) async fn run(shared: Arc<Shared>, broadcast: Arc<Broadcast>, stop: CancellationToken) {
-    let mut begun = again(&broadcast);
-    // A camera may be switched on later than the microphone.
-    while begun.is_none() && pause(ASK_AGAIN, &broadcast, &stop).await {
-        begun = again(&broadcast);
-    }
-    if let Some((consumer, source)) = begun {
-        climb(&shared, &broadcast, consumer, source, &stop).await;
-    }
+    let site = Site {
+        shared: &shared,
+        broadcast: &broadcast,
+        stop: &stop,
+    };
+    let Err(Over) = site.climb().await;
     shared.status.forget(broadcast.id());
 }
 
-async fn climb(
-    shared: &Shared,
-    broadcast: &Arc<Broadcast>,
-    mut consumer: Consumer,
-    mut source: Source,
-    stop: &CancellationToken,
-) {
-    let (mut planned, mut stands_in) = plan(shared, broadcast, &source);
-    if planned.is_empty() && !shared.config.rungs.is_empty() {
-        let (width, height) = (source.video.1.width, source.video.1.height);
-        info!(
-            width,
-            height, "no rung is below the source: only the source is published"
+/// The broadcast is over, or the daemon stops.
+struct Over;
+
+/// What a ladder works with, for its whole life.
+#[derive(Clone, Copy)]
+struct Site<'a> {
+    shared: &'a Shared,
+    broadcast: &'a Arc<Broadcast>,
+    stop: &'a CancellationToken,
+}
+
+/// The planned renditions.
+struct Plan {
+    renditions: Vec<Planned>,
+    /// Whether the first is of the source's own size, because players cannot start in the source's
+    /// segments.
+    stands_in: bool,
+}
+
+impl<'a> Site<'a> {
+    async fn climb(self) -> Result<Infallible, Over> {
+        let reading = self.wait_for_video().await?;
+        let (reading, plan) = self.wait_for_plan(reading).await?;
+        let mut climb = Climb::new(self, &reading.source, plan);
+        let mut step = match climb.rungs.any_made() {
+            true => Step::Read(reading),
+            false => Step::Ask,
+        };
+        loop {
+            step = climb.take(step).await?;
+        }
+    }
+
+    /// Reads the source once it has video: a camera may be switched on later than the microphone.
+    async fn wait_for_video(self) -> Result<Reading, Over> {
+        loop {
+            if let Some(reading) = Reading::begin(self.broadcast) {
+                return Ok(reading);
+            }
+            self.pause(ASK_AGAIN).await?;
+        }
+    }
+
+    /// Waits until at least one rendition is planned: the source may become larger, or may later
+    /// need a rendition of its own size.
+    async fn wait_for_plan(self, mut reading: Reading) -> Result<(Reading, Plan), Over> {
+        let mut plan = self.plan(&reading.source);
+        if plan.renditions.is_empty() && !self.shared.config.rungs.is_empty() {
+            let video = &reading.source.video.config;
+            info!(
+                width = video.width,
+                height = video.height,
+                "no rung is below the source: only the source is published"
+            );
+        }
+        while plan.renditions.is_empty() {
+            self.pause(ASK_AGAIN).await?;
+            if self.broadcast.is_gridded() || !reading.source.is_current(self.broadcast) {
+                reading = self.read_again()?;
+                plan = self.plan(&reading.source);
+            }
+        }
+        Ok((reading, plan))
+    }
+
+    /// Reads the source from its newest group.
+    fn read_again(self) -> Result<Reading, Over> {
+        Reading::begin(self.broadcast).ok_or(Over)
+    }
+
+    async fn pause(self, wait: Duration) -> Result<(), Over> {
+        tokio::select! {
+            biased;
+            () = self.broadcast.ended() => Err(Over),
+            () = self.stop.cancelled() => Err(Over),
+            () = sleep(wait) => Ok(()),
+        }
+    }
+
+    fn plan(self, source: &Source) -> Plan {
+        let rungs = &self.shared.config.rungs;
+        let mut renditions = plan::renditions(&source.video.config, rungs, None);
+        let gridded = self.broadcast.is_gridded();
+        let stand_in = gridded.then(|| stand_in(self.broadcast, source, rungs)).flatten();
+        let stands_in = stand_in.is_some();
+        renditions.splice(0..0, stand_in);
+        Plan { renditions, stands_in }
+    }
+}
+
+/// The next step of a ladder.
+enum Step {
+    /// Request capacity, because no rendition has any, or wait until some is released.
+    Ask,
+    /// Read the source up to the key frame with which the next worker begins.
+    Read(Reading),
+    /// Run a worker from this key frame on.
+    Work(Reading, Frame),
+    /// Wait before the next worker. `was_well`: the one that failed had published media for a
+    /// while.
+    Recover { failure: Failure, was_well: bool },
+}
+
+/// The ladder of a broadcast whose renditions are planned.
+struct Climb<'a> {
+    site: Site<'a>,
+    rungs: Rungs,
+    shedding: Shedding,
+    /// Pause after the next failure of a worker that was not well.
+    delay: Duration,
+    /// Time that renditions have reached: the next worker makes them from the first mark after it.
+    resume_after: Option<MediaTime>,
+    /// Start of the last worker; `None` if it failed.
+    started: Option<Instant>,
+}
+
+impl<'a> Climb<'a> {
+    /// Reserves capacity for the renditions of `plan`.
+    fn new(site: Site<'a>, source: &Source, plan: Plan) -> Self {
+        let Site { shared, broadcast, .. } = site;
+        let audio = shared.audio_name().filter(|_| source.audio.is_some());
+        let mut rungs = Rungs::new(
+            broadcast,
+            &source.video.config,
+            plan.renditions,
+            audio,
+            &shared.capacity,
         );
-    }
-    while planned.is_empty() {
-        // The source may become larger, or may later need a rendition of its own size.
-        if !pause(ASK_AGAIN, broadcast, stop).await {
-            return;
+        if plan.stands_in {
+            rungs.note_stand_in();
         }
-        if !broadcast.is_gridded() && source.is_current(broadcast) {
-            continue;
-        }
-        (consumer, source) = match again(broadcast) {
-            Some(again) => again,
-            None => return,
+        let status = rungs.status();
+        let refused = status.iter().filter(|rung| rung.state == State::Refused).count();
+        shared.metrics.refused.inc_by(refused as u64);
+        let climb = Self {
+            site,
+            rungs,
+            shedding: Shedding::new(Instant::now()),
+            delay: FIRST_DELAY,
+            resume_after: None,
+            started: None,
         };
-        (planned, stands_in) = plan(shared, broadcast, &source);
+        climb.announce();
+        climb
     }
-    let audio = shared.audio_name().filter(|_| source.audio.is_some());
-    let mut rungs = Rungs::new(broadcast, &source.video.1, planned, audio, &shared.capacity);
-    if stands_in {
-        rungs.note_stand_in();
-    }
-    announce(shared, broadcast, &rungs);
-    let refused = rungs
-        .status()
-        .iter()
-        .filter(|rung| rung.state == State::Refused)
-        .count();
-    shared.metrics.refused.inc_by(refused as u64);
-    let mut shedding = Shedding::new(Instant::now());
-    let mut delay = FIRST_DELAY;
-    let mut resume_after = None;
-    let mut started: Option<Instant> = None;
-    loop {
-        if !rungs.any_made() {
-            if !pause(rungs.ask_every(Instant::now()), broadcast, stop).await {
-                return;
-            }
-            if rungs.admit().is_empty() {
-                continue;
-            }
-            announce(shared, broadcast, &rungs);
-            // The rendition appears late, at a future mark.
-            resume_after = Some(broadcast.media_time(Instant::now()));
-            (consumer, source) = match again(broadcast) {
-                Some(again) => again,
-                None => return,
-            };
+
+    async fn take(&mut self, step: Step) -> Result<Step, Over> {
+        match step {
+            Step::Ask => self.ask().await,
+            Step::Read(reading) => self.read(reading).await,
+            Step::Work(reading, first) => self.work(reading, first).await,
+            Step::Recover { failure, was_well } => self.recover(failure, was_well).await,
         }
+    }
+
+    async fn ask(&mut self) -> Result<Step, Over> {
+        let Site {
+            shared,
+            broadcast,
+            stop,
+        } = self.site;
+        let mut released = pin!(shared.capacity.released());
+        released.as_mut().enable();
+        if self.rungs.admit().is_empty() {
+            tokio::select! {
+                biased;
+                () = broadcast.ended() => return Err(Over),
+                () = stop.cancelled() => return Err(Over),
+                () = released => return Ok(Step::Ask),
+            }
+        }
+        self.announce();
+        // The rendition appears late, at a future mark.
+        self.resume_after = Some(self.site.broadcast.media_time(Instant::now()));
+        Ok(Step::Read(self.site.read_again()?))
+    }
+
+    async fn read(&mut self, mut reading: Reading) -> Result<Step, Over> {
         let first = tokio::select! {
-            first = source.next_key(&mut consumer) => first,
-            () = stop.cancelled() => return,
+            first = reading.next_key() => first.ok_or(Over)?,
+            () = self.site.stop.cancelled() => return Err(Over),
         };
-        let Some(first) = first else { return };
-        if rungs.is_of_another(&source.video.1) {
-            let planned = plan::renditions(&source.video.1, &shared.config.rungs, None);
-            rungs.follow(&source.video.1, planned);
-            announce(shared, broadcast, &rungs);
-            if !rungs.any_made() {
-                continue;
+        let video = &reading.source.video.config;
+        if self.rungs.is_of_another(video) {
+            let planned = plan::renditions(video, &self.site.shared.config.rungs, None);
+            self.rungs.follow(video, planned);
+            self.announce();
+            if !self.rungs.any_made() {
+                return Ok(Step::Ask);
             }
         }
+        Ok(Step::Work(reading, first))
+    }
+
+    async fn work(&mut self, mut reading: Reading, first: Frame) -> Result<Step, Over> {
+        let Site {
+            shared,
+            broadcast,
+            stop,
+        } = self.site;
         // A source that often has gaps or changes must not cost a process each time. Meanwhile the
-        // hub holds its frames.
-        let rest = started.map_or(Duration::ZERO, |started: Instant| {
-            LEAST_LIFE.saturating_sub(started.elapsed())
-        });
-        if !pause(rest, broadcast, stop).await && stop.is_cancelled() {
-            return;
+        // hub holds its frames, also those of a broadcast that has ended.
+        let rest = self
+            .started
+            .map_or(Duration::ZERO, |started| LEAST_LIFE.saturating_sub(started.elapsed()));
+        if self.site.pause(rest).await.is_err() && stop.is_cancelled() {
+            return Err(Over);
         }
-        started = Some(Instant::now());
-        if let Some(name) = shared.audio_name().filter(|_| source.audio.is_some()) {
-            rungs.hear(name);
+        let started = Instant::now();
+        self.started = Some(started);
+        if let Some(name) = shared.audio_name().filter(|_| reading.source.audio.is_some()) {
+            self.rungs.hear(name);
         }
         let feed = Feed {
             broadcast,
-            consumer: &mut consumer,
-            video: source.video.clone(),
-            audio: source.audio.clone(),
+            consumer: &mut reading.consumer,
+            video: reading.source.video.clone(),
+            audio: reading.source.audio.clone(),
             first,
-            resume_after,
+            resume_after: self.resume_after,
         };
-        let (end, reached) = stretch::run(shared, &mut rungs, &mut shedding, feed, stop).await;
-        let was_well = reached > resume_after && started.is_some_and(|started| started.elapsed() >= WELL_AFTER);
-        resume_after = reached;
+        let (end, reached) = stretch::run(shared, &mut self.rungs, &mut self.shedding, feed, stop).await;
+        let was_well = reached > self.resume_after && started.elapsed() >= WELL_AFTER;
+        self.resume_after = reached;
         match end {
-            End::Stopped | End::Over => return,
+            End::Stopped | End::Over => Err(Over),
             End::Drained(config) => {
-                if let Some(config) = config {
-                    let track = if config.is_video() {
-                        Some(source.video.0)
-                    } else {
-                        source.audio.as_ref().map(|audio| audio.0)
-                    };
-                    track.into_iter().for_each(|track| source.change(track, &config));
-                }
-                continue;
+                config.into_iter().for_each(|config| reading.source.reconfigure(config));
+                Ok(Step::Read(reading))
             }
             End::Replan => {
-                if rungs.wants_stand_in(broadcast.is_gridded())
-                    && let Some(planned) = stand_in(broadcast, &source, &shared.config.rungs)
-                {
-                    rungs.stand_in(planned);
-                }
-                announce(shared, broadcast, &rungs);
+                self.replan(&reading.source);
+                Ok(Step::Read(self.site.read_again()?))
             }
-            End::Failed(reason) => {
-                shared.metrics.failed(reason);
-                rungs.absent();
-                // A worker that got stuck would get stuck again.
-                let well = was_well && reason != "stuck";
-                if well {
-                    delay = FIRST_DELAY;
-                }
-                let wait = if well { Duration::ZERO } else { delay };
-                warn!(reason, retry_ms = wait.as_millis(), "worker failed");
-                if !pause(wait, broadcast, stop).await {
-                    return;
-                }
-                started = None;
-                if !well {
-                    delay = (delay * 2).min(LONGEST_DELAY);
-                }
-            }
+            End::Failed(failure) => Ok(Step::Recover { failure, was_well }),
         }
-        (consumer, source) = match again(broadcast) {
-            Some(again) => again,
-            None => return,
+    }
+
+    /// Adds a rendition of the source's own size, if players need one by now.
+    fn replan(&mut self, source: &Source) {
+        let Site { shared, broadcast, .. } = self.site;
+        if self.rungs.wants_stand_in(broadcast.is_gridded())
+            && let Some(planned) = stand_in(broadcast, source, &shared.config.rungs)
+        {
+            self.rungs.stand_in(planned);
+        }
+        self.announce();
+    }
+
+    async fn recover(&mut self, failure: Failure, was_well: bool) -> Result<Step, Over> {
+        self.site.shared.metrics.failed(failure.label());
+        self.rungs.absent();
+        // A worker that got stuck would get stuck again.
+        let well = was_well && failure != Failure::Stuck;
+        if well {
+            self.delay = FIRST_DELAY;
+        }
+        let wait = if well { Duration::ZERO } else { self.delay };
+        warn!(reason = failure.label(), retry_ms = wait.as_millis(), "worker failed");
+        self.site.pause(wait).await?;
+        self.started = None;
+        if !well {
+            self.delay = (self.delay * 2).min(LONGEST_DELAY);
+        }
+        Ok(Step::Read(self.site.read_again()?))
+    }
+
+    /// Logs the states of the renditions, and publishes them.
+    fn announce(&self) {
+        let Site { shared, broadcast, .. } = self.site;
+        let status = self.rungs.status();
+        let names = |state| {
+            let in_state = status.iter().filter(|rendition| rendition.state == state);
+            let names: Vec<_> = in_state.map(|rendition| TrackName::as_str(&rendition.name)).collect();
+            names.join(" ")
         };
+        let (made, refused) = (names(State::Made), names(State::Refused));
+        // The reserved share of the encoders' capacity.
+        let load = (shared.capacity.load() * 100.0).round() / 100.0;
+        if refused.is_empty() {
+            info!(made, load, "ladder planned");
+        } else {
+            warn!(
+                made,
+                refused, load, "ladder planned without some renditions: no capacity left"
+            );
+        }
+        shared.status.set(broadcast.id(), status);
     }
-}
-
-/// Waits. Returns false if the broadcast is over or the daemon stops.
-async fn pause(wait: Duration, broadcast: &Broadcast, stop: &CancellationToken) -> bool {
-    tokio::select! {
-        biased;
-        () = broadcast.ended() => false,
-        () = stop.cancelled() => false,
-        () = sleep(wait) => true,
-    }
-}
-
-/// The plan for the source, and whether it includes a rendition of the source's own size, needed
-/// because players cannot start in the source's segments.
-fn plan(shared: &Shared, broadcast: &Broadcast, source: &Source) -> (Vec<Planned>, bool) {
-    let rungs = &shared.config.rungs;
-    let mut planned = plan::renditions(&source.video.1, rungs, None);
-    let stand_in = broadcast
-        .is_gridded()
-        .then(|| stand_in(broadcast, source, rungs))
-        .flatten();
-    let stands_in = stand_in.is_some();
-    planned.splice(0..0, stand_in);
-    (planned, stands_in)
 }
 
 /// A rendition of the source's own size, at the source's bit rate.
 fn stand_in(broadcast: &Broadcast, source: &Source, rungs: &[Rung]) -> Option<Planned> {
-    let tracks = broadcast.tracks();
-    let bitrate_bps = u32::try_from(tracks.get(source.video.0)?.bitrate_bps).unwrap_or(u32::MAX);
-    let least = rungs
-        .iter()
-        .map(|rung| rung.video_kbps.saturating_mul(1_000))
-        .max()
-        .unwrap_or(0);
+    let video = &source.video;
+    let bitrate_bps = broadcast.tracks().get(video.index)?.bitrate_bps;
+    let bitrate_bps = u32::try_from(bitrate_bps).unwrap_or(u32::MAX);
+    let rung_bps = rungs.iter().map(|rung| rung.video_kbps.saturating_mul(1_000));
+    let least = rung_bps.max().unwrap_or(0);
     // Until the bit rate is measured, the usual one is the minimum, also without configured rungs.
     let least = match bitrate_bps {
-        0 => least.max(plan::usual_bitrate(&source.video.1)),
+        0 => least.max(plan::usual_bitrate(&video.config)),
         _ => least,
     };
-    plan::renditions(&source.video.1, rungs, Some(bitrate_bps.max(least)))
+    plan::renditions(&video.config, rungs, Some(bitrate_bps.max(least)))
         .into_iter()
         .next()
-}
-
-/// Reads the source again, from its newest group.
-fn again(broadcast: &Arc<Broadcast>) -> Option<(Consumer, Source)> {
-    let consumer = broadcast.subscribe();
-    let source = Source::of(&consumer)?;
-    Some((consumer, source))
-}
-
-fn announce(shared: &Shared, broadcast: &Broadcast, rungs: &Rungs) {
-    let status = rungs.status();
-    let names = |state| {
-        let names: Vec<_> = status
-            .iter()
-            .filter(|rendition| rendition.state == state)
-            .map(|rendition| TrackName::as_str(&rendition.name))
-            .collect();
-        names.join(" ")
-    };
-    let (made, refused) = (names(State::Made), names(State::Refused));
-    // The reserved share of the encoders' capacity.
-    let load = (shared.capacity.load() * 100.0).round() / 100.0;
-    if refused.is_empty() {
-        info!(made, load, "ladder planned");
-    } else {
-        warn!(
-            made,
-            refused, load, "ladder planned without some renditions: no capacity left"
-        );
-    }
-    shared.status.set(broadcast.id(), status);
 }

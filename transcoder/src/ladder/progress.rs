@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -188,6 +189,11 @@ impl Progress {
         let since = self.waiting_since.filter(|_| self.waiting >= MANY || self.blocked);
         since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
+}
+
+/// Locks the progress of a worker. A panic under the lock leaves it consistent.
+pub(crate) fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

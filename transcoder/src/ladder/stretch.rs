@@ -5,13 +5,13 @@
 use std::{
     io,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use media_core::{
-    AccessUnit, Broadcast, Frame, Timescale,
-    broadcast::{Consumer, Event},
+    AccessUnit, Broadcast, Frame, MediaTime,
+    broadcast::Consumer,
     codec::{Config, aac, avc},
 };
 use tokio::{
@@ -23,14 +23,16 @@ use tracing::{debug, warn};
 
 use super::{
     Shared,
-    progress::Progress,
+    feeder::{Feeder, Leaving, Making},
+    progress::{Progress, lock},
     rungs::Rungs,
     shedding::{Change, Shedding},
+    source::SourceTrack,
 };
 use crate::{
     pictures, plan,
     process::{self, Orders, Reports, SUBCOMMAND},
-    protocol::{AudioRendition, Figures, Job, Level, Media, Order, Report},
+    protocol::{AudioRendition, Figures, Job, Level, Order, Report},
     supervisor::Talk,
 };
 
@@ -42,8 +44,6 @@ const DRAIN: Duration = Duration::from_secs(3);
 const STUCK: Duration = Duration::from_secs(5);
 /// Silence of a worker below which its lag is evaluated.
 const SILENT: Duration = Duration::from_secs(2);
-/// Frames that have waited longer are skipped if there is a newer group.
-const TOO_LATE: Duration = Duration::from_secs(4);
 /// Silence after which a single rendition has failed while others continue: the longest group and a
 /// margin.
 const LEFT_BEHIND: Duration = Duration::from_secs(20);
@@ -64,13 +64,12 @@ pub(super) struct Feed<'a> {
     pub(super) broadcast: &'a Arc<Broadcast>,
     pub(super) consumer: &'a mut Consumer,
     /// The source's tracks.
-    pub(super) video: (usize, avc::Config),
-    pub(super) audio: Option<(usize, aac::Config)>,
+    pub(super) video: SourceTrack<avc::Config>,
+    pub(super) audio: Option<SourceTrack<aac::Config>>,
     /// The key frame.
     pub(super) first: Frame,
-    /// Time that renditions have reached (90 kHz): the worker makes them from the first mark after
-    /// it.
-    pub(super) resume_after: Option<i64>,
+    /// Time that renditions have reached: the worker makes them from the first mark after it.
+    pub(super) resume_after: Option<MediaTime>,
 }
 
 /// Why a worker's life ended.
@@ -85,8 +84,42 @@ pub(super) enum End {
     Replan,
     /// The daemon stops.
     Stopped,
-    /// The worker failed, with a reason for the metrics.
-    Failed(&'static str),
+    /// The worker failed.
+    Failed(Failure),
+}
+
+/// Why a worker failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Its process could not be started.
+    Start,
+    /// It ended before it had encoded all units.
+    Died,
+    /// It reported an invalid message.
+    Socket,
+    /// It reported an invalid configuration, or too many of them.
+    Config,
+    /// It reported a unit that no encoder makes of the source.
+    Unit,
+    /// It reported too many messages other than units.
+    Flood,
+    /// It, or one of its encoders, accepts units and outputs none.
+    Stuck,
+}
+
+impl Failure {
+    /// Its label in the metrics and the log.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Died => "died",
+            Self::Socket => "socket",
+            Self::Config => "config",
+            Self::Unit => "unit",
+            Self::Flood => "flood",
+            Self::Stuck => "stuck",
+        }
+    }
 }
 
 /// Runs one worker. Returns why it ended, and the time that renditions have reached. Its process
@@ -97,13 +130,13 @@ pub(super) async fn run(
     shedding: &mut Shedding,
     feed: Feed<'_>,
     stop: &CancellationToken,
-) -> (End, Option<i64>) {
+) -> (End, Option<MediaTime>) {
     let started = process::start(&shared.program, &[SUBCOMMAND.into()]);
     let (process, orders, reports, stderr) = match started {
         Ok(started) => started,
         Err(err) => {
             warn!(%err, "worker cannot be started");
-            return (End::Failed("start"), feed.resume_after);
+            return (End::Failed(Failure::Start), feed.resume_after);
         }
     };
     shared.metrics.workers.inc();
@@ -119,7 +152,8 @@ pub(super) async fn run(
         progress: &progress,
         figures: Figures::default(),
         talk: Talk::new(NAME),
-        asked: Instant::now(),
+        releases: 0,
+        replans: false,
         sound: None,
         configs: 0,
         others: Vec::new(),
@@ -146,7 +180,7 @@ pub(super) async fn run(
     if let Ok(status) = status {
         debug!(%status, ?end, "worker ended");
     }
-    let newest = lock(&progress).newest_out();
+    let newest = lock(&progress).newest_out().map(MediaTime::from_ticks);
     (end, newest.max(resume_after))
 }
 
@@ -159,8 +193,10 @@ struct Life<'a> {
     progress: &'a Mutex<Progress>,
     figures: Figures,
     talk: Talk,
-    /// Last attempt to start refused renditions.
-    asked: Instant,
+    /// Releases of capacity before the last attempt to start refused renditions.
+    releases: u64,
+    /// Whether the worker was asked to end, for another list of renditions.
+    replans: bool,
     /// The newest time of the audio rendition.
     sound: Option<i64>,
     configs: u32,
@@ -168,17 +204,30 @@ struct Life<'a> {
     others: Vec<Instant>,
 }
 
-impl Life<'_> {
+/// The end of a worker's feeder.
+struct Fed {
+    end: io::Result<End>,
+    /// Time limit for the worker's last reports.
+    limit: Instant,
+}
+
+impl Fed {
+    /// Why the worker's life ended. A worker that has closed its socket is dead.
+    fn end(self) -> End {
+        self.end.unwrap_or(End::Failed(Failure::Died))
+    }
+}
+
+impl<'a> Life<'a> {
+    /// Runs three activities: feeding, which may block on a full socket; reading reports; and a tick
+    /// for time limits. Only this task may end the worker. Orders are few and small; a worker that
+    /// does not read them is stuck, and is ended.
     async fn live(&mut self, feed: Feed<'_>, orders: Orders, reports: Reports, stop: &CancellationToken) -> End {
-        // Orders are few and small; a worker that does not read them is stuck, and will be ended.
-        // Three activities run together: feeding, which may block on a full socket; reading
-        // reports; and a tick for time limits. Only this task may end the worker.
-        let (changes, wanted) = mpsc::channel(16);
+        let (changes, changed) = mpsc::channel(16);
         let job = self.job(&feed);
-        let made: Vec<_> = (0..self.rungs.len()).map(|index| self.rungs.is_made(index)).collect();
-        let mut feeding = pin!(feed_worker(feed, orders, job, made, self.progress, wanted, self.shared));
-        let mut fed = None;
-        let mut drained_by = None;
+        let feeder = self.feeder(&feed, orders, &job);
+        let mut feeding = pin!(feeder.run(job, feed.first, feed.consumer, changed));
+        let mut fed: Option<Fed> = None;
         let mut reading = Box::pin(read(reports));
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -187,42 +236,33 @@ impl Life<'_> {
                 (reports, report) = &mut reading => {
                     match report {
                         Ok(Some(report)) => {
-                            if let Err(reason) = self.take(report) {
-                                return End::Failed(reason);
+                            if let Err(failure) = self.take(report) {
+                                return End::Failed(failure);
                             }
                         }
                         // A worker that dies with unread orders resets the socket.
-                        Ok(None) | Err(process::Error::Socket(_)) => return match fed {
-                            Some(Ok(end)) => end,
-                            _ => End::Failed("died"),
-                        },
+                        Ok(None) | Err(process::Error::Socket(_)) => {
+                            return fed.map_or(End::Failed(Failure::Died), Fed::end);
+                        }
                         Err(err) => {
                             self.talk.warn(&err.to_string());
-                            return End::Failed("socket");
+                            return End::Failed(Failure::Socket);
                         }
                     }
                     reading.set(read(reports));
                 }
-                done = &mut feeding, if fed.is_none() => {
-                    // A worker that has closed its socket is dead, and its reports end too.
-                    drained_by = Some(Instant::now() + DRAIN);
-                    fed = Some(done);
+                end = &mut feeding, if fed.is_none() => {
+                    // If the worker is dead, its reports end too.
+                    fed = Some(Fed { end, limit: Instant::now() + DRAIN });
                 }
                 _ = ticks.tick() => {
                     let now = Instant::now();
-                    if drained_by.is_some_and(|limit| now >= limit) {
-                        return match fed {
-                            Some(Ok(end)) => {
-                                self.talk.warn("the worker does not finish");
-                                end
-                            }
-                            _ => End::Failed("died"),
-                        };
-                    }
-                    if drained_by.is_none()
-                        && let Some(end) = self.watch(&changes, now)
-                    {
-                        return end;
+                    match fed.take_if(|fed| now >= fed.limit) {
+                        Some(fed) => return self.cut_off(fed),
+                        None if fed.is_some() => {}
+                        None => if let Some(end) = self.watch(&changes, now) {
+                            return end;
+                        }
                     }
                 }
                 () = stop.cancelled() => return End::Stopped,
@@ -230,13 +270,36 @@ impl Life<'_> {
         }
     }
 
+    /// The end of a worker that got all units and does not finish.
+    fn cut_off(&mut self, fed: Fed) -> End {
+        if fed.end.is_ok() {
+            self.talk.warn("the worker does not finish");
+        }
+        fed.end()
+    }
+
+    fn feeder(&self, feed: &Feed<'_>, orders: Orders, job: &Job) -> Feeder<'a> {
+        let settings = &self.shared.config;
+        Feeder {
+            orders,
+            progress: self.progress,
+            metrics: &self.shared.metrics,
+            video: feed.video.clone(),
+            audio: feed.audio.clone().filter(|_| job.audio.is_some()),
+            waits_for_audio: feed.audio.is_none() && settings.audio_kbps > 0,
+            made: (0..self.rungs.len()).map(|index| self.rungs.is_made(index)).collect(),
+            making: feed.resume_after.map_or(Making::Wanted, Making::After),
+            leaving: Leaving::No,
+        }
+    }
+
     fn job(&self, feed: &Feed<'_>) -> Job {
         let settings = &self.shared.config;
-        let (_, video) = &feed.video;
+        let video = &feed.video.config;
         let audio = feed.audio.as_ref().filter(|_| settings.audio_kbps > 0);
         Job {
             video: video.record.to_vec(),
-            audio: audio.map(|(_, audio)| audio.record.to_vec()),
+            audio: audio.map(|audio| audio.config.record.to_vec()),
             frame_rate: plan::rate(video),
             renditions: self.rungs.video(video),
             audio_rendition: audio.map(|_| AudioRendition {
@@ -252,29 +315,16 @@ impl Life<'_> {
     }
 
     /// Handles one report.
-    fn take(&mut self, report: Report) -> Result<(), &'static str> {
+    ///
+    /// # Errors
+    /// The report shows that the worker has failed.
+    fn take(&mut self, report: Report) -> Result<(), Failure> {
         let now = Instant::now();
-        // A worker is not trusted: reports other than units are limited to a number a second.
         if !matches!(report, Report::Unit { .. }) {
-            self.others
-                .retain(|at| now.saturating_duration_since(*at) < Duration::from_secs(1));
-            self.others.push(now);
-            if self.others.len() > MOST_OTHERS {
-                return Err("flood");
-            }
+            self.count_other(now)?;
         }
         match report {
-            Report::Config { rendition, record } => {
-                let index = usize::from(rendition);
-                self.configs += 1;
-                if self.configs > MOST_CONFIGS {
-                    return Err("config");
-                }
-                self.rungs.configure(index, &record).map_err(|err| {
-                    self.talk.warn(&err.to_string());
-                    "config"
-                })?;
-            }
+            Report::Config { rendition, record } => return self.take_config(usize::from(rendition), &record),
             Report::Unit {
                 rendition,
                 key,
@@ -282,29 +332,6 @@ impl Life<'_> {
                 pts,
                 payload,
             } => {
-                let index = usize::from(rendition);
-                // An encoder cannot produce such a unit, so the worker is at fault and is stopped.
-                if dts > pts || pts.saturating_sub(dts) > MAX_COMPOSITION || payload.is_empty() {
-                    return Err("unit");
-                }
-                let mut arrived = now;
-                if index < self.rungs.len() {
-                    let mut progress = lock(self.progress);
-                    arrived = progress.come_out(index, pts, payload.len(), now).ok_or("unit")?;
-                    // From this time on, the media belong to the next worker.
-                    if progress.is_left(pts) {
-                        return Ok(());
-                    }
-                } else if self
-                    .sound
-                    .is_some_and(|newest| pts.saturating_sub(newest) < LEAST_SOUND)
-                    || payload.len() > MOST_SOUND_BYTES
-                    || !lock(self.progress).is_near(pts)
-                {
-                    return Err("unit");
-                } else {
-                    self.sound = Some(pts);
-                }
                 let unit = AccessUnit {
                     dts,
                     pts,
@@ -313,32 +340,83 @@ impl Life<'_> {
                     arrived: now,
                     payload,
                 };
-                self.shared.metrics.units.inc();
-                if let Some(name) = self.rungs.push(index, unit)
-                    && arrived != now
-                {
-                    let latency = now.saturating_duration_since(arrived);
-                    self.shared.observe(name, latency);
-                }
+                return self.take_unit(usize::from(rendition), unit);
             }
             Report::Picture { jpeg, .. } => self.shared.pictures.keep(self.broadcast, jpeg, now),
             Report::Log { level, text } => match level {
                 Level::Warn => self.talk.warn(&text),
                 Level::Debug => self.talk.debug(&text),
             },
-            Report::Figures(figures) => {
-                // The figures are totals of the worker; the metrics add the differences.
-                let spent = figures.cpu_us.saturating_sub(self.figures.cpu_us);
-                self.shared.metrics.cpu.inc_by(spent as f64 / 1e6);
-                let broken = figures.broken.saturating_sub(self.figures.broken);
-                self.shared.metrics.broken.inc_by(broken);
-                if figures.decoded > self.figures.decoded {
-                    lock(self.progress).decodes(now);
-                }
-                self.figures = figures;
-            }
+            Report::Figures(figures) => self.take_figures(figures, now),
         }
         Ok(())
+    }
+
+    /// Counts a report other than a unit: a worker is not trusted, so their rate is limited.
+    fn count_other(&mut self, now: Instant) -> Result<(), Failure> {
+        self.others
+            .retain(|at| now.saturating_duration_since(*at) < Duration::from_secs(1));
+        self.others.push(now);
+        match self.others.len() > MOST_OTHERS {
+            true => Err(Failure::Flood),
+            false => Ok(()),
+        }
+    }
+
+    fn take_config(&mut self, index: usize, record: &[u8]) -> Result<(), Failure> {
+        self.configs += 1;
+        if self.configs > MOST_CONFIGS {
+            return Err(Failure::Config);
+        }
+        self.rungs.configure(index, record).map_err(|err| {
+            self.talk.warn(&err.to_string());
+            Failure::Config
+        })
+    }
+
+    /// Publishes a unit. One that no encoder makes of the source is the worker's fault.
+    fn take_unit(&mut self, index: usize, unit: AccessUnit) -> Result<(), Failure> {
+        let (dts, pts, bytes, now) = (unit.dts, unit.pts, unit.payload.len(), unit.arrived);
+        if dts > pts || pts.saturating_sub(dts) > MAX_COMPOSITION || bytes == 0 {
+            return Err(Failure::Unit);
+        }
+        let mut arrived = now;
+        if index < self.rungs.len() {
+            let mut progress = lock(self.progress);
+            arrived = progress.come_out(index, pts, bytes, now).ok_or(Failure::Unit)?;
+            // From this time on, the media belong to the next worker.
+            if progress.is_left(pts) {
+                return Ok(());
+            }
+        } else {
+            let follows = self
+                .sound
+                .is_none_or(|newest| pts.saturating_sub(newest) >= LEAST_SOUND);
+            if !follows || bytes > MOST_SOUND_BYTES || !lock(self.progress).is_near(pts) {
+                return Err(Failure::Unit);
+            }
+            self.sound = Some(pts);
+        }
+        self.shared.metrics.units.inc();
+        if let Some(name) = self.rungs.push(index, unit)
+            && arrived != now
+        {
+            let latency = now.saturating_duration_since(arrived);
+            self.shared.observe(name, latency);
+        }
+        Ok(())
+    }
+
+    /// Adds a worker's stats, which are its totals, to the metrics.
+    fn take_figures(&mut self, figures: Figures, now: Instant) {
+        let spent = figures.cpu_us.saturating_sub(self.figures.cpu_us);
+        self.shared.metrics.cpu.inc_by(spent as f64 / 1e6);
+        let broken = figures.broken.saturating_sub(self.figures.broken);
+        self.shared.metrics.broken.inc_by(broken);
+        if figures.decoded > self.figures.decoded {
+            lock(self.progress).decodes(now);
+        }
+        self.figures = figures;
     }
 
     /// Handles the passage of time.
@@ -353,14 +431,14 @@ impl Life<'_> {
         drop(progress);
         if left_behind.is_some() {
             self.talk.warn("an encoder outputs nothing");
-            return Some(End::Failed("stuck"));
+            return Some(End::Failed(Failure::Stuck));
         }
         for index in self.rungs.newly_failed() {
             self.set_made(changes, index, false);
         }
         if silence >= STUCK {
             self.talk.warn("the worker gets units and outputs nothing");
-            return Some(End::Failed("stuck"));
+            return Some(End::Failed(Failure::Stuck));
         }
         // A worker without any output is not slow but stuck.
         if let Some(lag) = lag.filter(|_| self.shared.config.shedding && silence < SILENT) {
@@ -376,14 +454,14 @@ impl Life<'_> {
                 self.set_made(changes, index, on);
             }
         }
-        if now.saturating_duration_since(self.asked) >= self.rungs.ask_every(now) {
-            self.asked = now;
+        let releases = self.shared.capacity.releases();
+        if std::mem::replace(&mut self.releases, releases) != releases {
             for index in self.rungs.admit() {
                 self.set_made(changes, index, true);
             }
-            if self.rungs.wants_stand_in(self.broadcast.is_gridded()) {
-                let _ = changes.try_send(Order::End);
-            }
+        }
+        if !self.replans && self.rungs.wants_stand_in(self.broadcast.is_gridded()) {
+            self.replans = changes.try_send(Order::End).is_ok();
         }
         None
     }
@@ -402,151 +480,4 @@ impl Life<'_> {
 async fn read(mut reports: Reports) -> (Reports, Result<Option<Report>, process::Error>) {
     let report = reports.next().await;
     (reports, report)
-}
-
-/// Sends the source to a worker until it has a gap, changes or ends. Waits only for the worker.
-async fn feed_worker(
-    feed: Feed<'_>,
-    mut orders: Orders,
-    job: Job,
-    made: Vec<bool>,
-    progress: &Mutex<Progress>,
-    mut wanted: mpsc::Receiver<Order>,
-    shared: &Shared,
-) -> io::Result<End> {
-    let Feed {
-        consumer,
-        video,
-        audio,
-        first,
-        resume_after,
-        ..
-    } = feed;
-    // A late audio track is used from the next mark on.
-    let waits_for_audio = audio.is_none() && shared.config.audio_kbps > 0;
-    let audio = audio.filter(|_| job.audio.is_some());
-    orders.send(&Order::Job(Box::new(job))).await?;
-    // Media before the next mark are only decoded, because their renditions would be discarded.
-    let mut waits = resume_after.is_some();
-    let make = |index: usize, on| Order::Make {
-        rendition: u8::try_from(index).unwrap_or(u8::MAX),
-        on,
-    };
-    for (index, made) in made.iter().enumerate() {
-        if waits || !made {
-            orders.send(&make(index, false)).await?;
-        }
-    }
-    let mut made = made;
-    // Whether it is to end at a mark, and the time of that mark.
-    let (mut leaves, mut left_at) = (false, None);
-    let mut next = Some(Event::Frame {
-        track: video.0,
-        frame: first,
-    });
-    loop {
-        let event = match next.take() {
-            Some(event) => Some(event),
-            None => tokio::select! {
-                biased;
-                Some(order) = wanted.recv() => {
-                    match order {
-                        Order::End => leaves = true,
-                        Order::Make { rendition, on } => {
-                            if let Some(made) = made.get_mut(usize::from(rendition)) {
-                                *made = on;
-                            }
-                            if !waits {
-                                orders.send(&order).await?;
-                            }
-                        }
-                        _ => {}
-                    }
-                    continue;
-                }
-                event = consumer.next() => event,
-            },
-        };
-        let end = match event {
-            Some(Event::Frame { track, frame }) if track == video.0 => {
-                let now = Instant::now();
-                // A worker that is too slow gets newer groups, so that renditions stay near the
-                // source.
-                if now.saturating_duration_since(frame.arrived) > TOO_LATE && !frame.key {
-                    consumer.skip_to_newest();
-                }
-                let mut mark = frame.mark.map(|mark| mark.pts);
-                if waits {
-                    // The first mark after the published media: from here on renditions are made.
-                    if mark > resume_after {
-                        waits = false;
-                        for (index, _) in made.iter().enumerate().filter(|(_, made)| **made) {
-                            orders.send(&make(index, true)).await?;
-                        }
-                    } else {
-                        mark = None;
-                    }
-                }
-                // The next worker starts at this mark, so this one is still sent the pictures that
-                // are decoded later but shown before it.
-                if let Some(pts) = mark.filter(|_| leaves && left_at.is_none()) {
-                    lock(progress).leave_at(pts);
-                    left_at = Some(pts);
-                }
-                // Pictures that are shown before the mark's may follow it.
-                let done = left_at.is_some_and(|left| frame.pts > left);
-                lock(progress).feed(frame.pts, frame.arrived, now);
-                orders.send(&unit(Media::Video, frame, mark, Timescale::VIDEO)).await?;
-                lock(progress).fed();
-                done.then_some(End::Replan)
-            }
-            Some(Event::Frame { track, frame }) => {
-                if let Some((_, config)) = audio.as_ref().filter(|(index, _)| *index == track) {
-                    orders.send(&unit(Media::Audio, frame, None, config.timescale)).await?;
-                }
-                None
-            }
-            Some(Event::Config { track, config }) if track == video.0 => {
-                // Encoders have a fixed size and the decoder a fixed configuration, so a change
-                // needs another worker.
-                let same = matches!(&*config, Config::Avc(avc) if *avc == video.1);
-                (!same).then(|| End::Drained(Some((*config).clone())))
-            }
-            Some(Event::Config { config, .. }) if waits_for_audio && !config.is_video() => {
-                leaves = true;
-                None
-            }
-            Some(Event::Config { track, config }) => {
-                let known = audio.as_ref().filter(|(index, _)| *index == track);
-                let same = known.is_none_or(|(_, aac)| matches!(&*config, Config::Aac(other) if other == aac));
-                (!same).then(|| End::Drained(Some((*config).clone())))
-            }
-            Some(Event::Gap(_)) => Some(End::Drained(None)),
-            Some(Event::Lagged { frames, .. }) => {
-                shared.metrics.skipped.inc_by(frames);
-                None
-            }
-            Some(Event::Absent { .. }) => None,
-            None => Some(End::Over),
-        };
-        if let Some(end) = end {
-            orders.send(&Order::End).await?;
-            return Ok(end);
-        }
-    }
-}
-
-fn unit(media: Media, frame: Frame, mark: Option<i64>, timescale: Timescale) -> Order {
-    Order::Unit {
-        media,
-        key: frame.key,
-        dts: timescale.rescale(frame.dts, Timescale::VIDEO),
-        pts: timescale.rescale(frame.pts, Timescale::VIDEO),
-        mark,
-        payload: frame.payload,
-    }
-}
-
-fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
-    progress.lock().unwrap_or_else(PoisonError::into_inner)
 }

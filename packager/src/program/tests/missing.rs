@@ -255,7 +255,7 @@ proptest::proptest! {
         for period in presentation.periods.iter() {
             for (index, track) in presentation.tracks.iter().enumerate() {
                 let Some(init) = period.init(index) else { continue };
-                for msn in period.first..period.last.map_or(period.first, |(last, _)| last) {
+                for msn in period.first..period.last.map_or(period.first, |last| last.msn) {
                     // The Period's init segment is that of the segment, or there is a gap.
                     let segment = track.segment(msn);
                     assert!(segment.is_none_or(|segment| segment.gap || segment.init == init), "{msn} of {}", track.name);

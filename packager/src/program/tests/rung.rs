@@ -159,7 +159,7 @@ impl Rung {
     fn decode(&mut self, frame: &Frame, ms: i64) {
         self.show_until(frame.dts, ms);
         self.marks
-            .extend(frame.mark.filter(|mark| !mark.gap).map(|mark| mark.pts));
+            .extend(frame.mark.filter(|mark| !mark.gap).map(|mark| mark.pts.ticks()));
         if !self.undecodable.contains(&self.decoded) {
             self.pictures.push(frame.pts);
             self.pictures.sort_unstable();

@@ -37,12 +37,14 @@ impl Bench {
                 arrived: self.start,
                 ..frame(n * 1_024, true)
             };
+            let reached = MediaTime::from_ticks(reached);
             self.audio.take(&self.output, unit, reached, &self.metrics);
         }
     }
 
     /// The master is at `reached` (90 kHz) when `ms` have passed.
     fn release(&mut self, reached: i64, ms: u64) {
+        let reached = MediaTime::from_ticks(reached);
         let progress = Progress {
             reached,
             marked: reached,
@@ -155,8 +157,8 @@ fn a_gap_of_the_master_is_one_of_audio_unless_that_goes_on() {
         };
         bench.audio.await_cut(&bench.output, pending(gap));
         let progress = Progress {
-            reached: 3 * T,
-            marked: 3 * T,
+            reached: MediaTime::from_ticks(3 * T),
+            marked: MediaTime::from_ticks(3 * T),
             segment: Duration::from_secs(2),
             longest: Duration::from_secs(4),
         };

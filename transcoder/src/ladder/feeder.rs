@@ -1,0 +1,229 @@
+//! Sends the source to a worker from a key frame on, until it has a gap, changes or ends, or until
+//! the next worker takes over at a mark.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use media_core::{
+    Frame, MediaTime, Timescale,
+    broadcast::{Consumer, Event, TrackStart},
+    codec::{Config, aac, avc},
+};
+use tokio::sync::mpsc;
+
+use super::{
+    progress::{Progress, lock},
+    source::SourceTrack,
+    stretch::End,
+};
+use crate::{
+    metrics::Metrics,
+    process::Orders,
+    protocol::{Job, Media, Order},
+};
+
+/// Frames that have waited longer are skipped if there is a newer group.
+const TOO_LATE: Duration = Duration::from_secs(4);
+
+/// The sending side of one worker.
+pub(super) struct Feeder<'a> {
+    pub(super) orders: Orders,
+    pub(super) progress: &'a Mutex<Progress>,
+    pub(super) metrics: &'a Metrics,
+    pub(super) video: SourceTrack<avc::Config>,
+    /// The audio track that the worker gets.
+    pub(super) audio: Option<SourceTrack<aac::Config>>,
+    /// Whether a late audio track ends this worker at the next mark, so that the next one gets it.
+    pub(super) waits_for_audio: bool,
+    /// For each rendition, whether it is wanted.
+    pub(super) made: Vec<bool>,
+    pub(super) making: Making,
+    pub(super) leaving: Leaving,
+}
+
+/// Whether the worker makes renditions of the media that it gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Making {
+    /// It only decodes, up to the first mark after this time, because renditions of earlier media
+    /// would be discarded.
+    After(MediaTime),
+    /// It makes the wanted ones.
+    Wanted,
+}
+
+/// Whether the next worker takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// This worker stays.
+    No,
+    /// The next worker starts at the next mark.
+    AtNextMark,
+    /// The next worker starts at the mark at this time. This one still gets the pictures that are
+    /// decoded later but shown before it.
+    At(MediaTime),
+}
+
+impl Feeder<'_> {
+    /// Sends `job`, then the source from the key frame `first` on, and the `changes` to the list of
+    /// wanted renditions. Returns why it ended. Waits only for the worker.
+    ///
+    /// # Errors
+    /// The worker has closed the socket.
+    pub(super) async fn run(
+        mut self,
+        job: Job,
+        first: Frame,
+        consumer: &mut Consumer,
+        mut changes: mpsc::Receiver<Order>,
+    ) -> io::Result<End> {
+        self.orders.send(&Order::Job(Box::new(job))).await?;
+        for index in 0..self.made.len() {
+            if self.making != Making::Wanted || !self.made[index] {
+                self.orders.send(&make(index, false)).await?;
+            }
+        }
+        let mut end = self.send_video(first, consumer).await?;
+        while end.is_none() {
+            end = tokio::select! {
+                biased;
+                Some(change) = changes.recv() => self.change(change).await.map(|()| None)?,
+                event = consumer.next() => match event {
+                    Some(event) => self.apply(event, consumer).await?,
+                    None => Some(End::Over),
+                },
+            };
+        }
+        self.orders.send(&Order::End).await?;
+        Ok(end.unwrap_or(End::Over))
+    }
+
+    /// Applies a change to the list of wanted renditions.
+    async fn change(&mut self, change: Order) -> io::Result<()> {
+        match change {
+            Order::End => self.leave(),
+            Order::Make { rendition, on } => {
+                if let Some(made) = self.made.get_mut(usize::from(rendition)) {
+                    *made = on;
+                }
+                if self.making == Making::Wanted {
+                    self.orders.send(&change).await?;
+                }
+            }
+            Order::Job(_) | Order::Unit { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Lets the next worker start at the next mark.
+    fn leave(&mut self) {
+        if self.leaving == Leaving::No {
+            self.leaving = Leaving::AtNextMark;
+        }
+    }
+
+    /// Handles an event of the source. Returns why this worker ends, if it does.
+    async fn apply(&mut self, event: Event, consumer: &mut Consumer) -> io::Result<Option<End>> {
+        match event {
+            Event::Frame { track, frame } if track == self.video.index => self.send_video(frame, consumer).await,
+            Event::Frame { track, frame } => self.send_audio(track, frame).await.map(|()| None),
+            Event::Track(TrackStart { index, config, .. }) | Event::Config { track: index, config } => {
+                Ok(self.configure(index, &config))
+            }
+            Event::Gap(_) => Ok(Some(End::Drained(None))),
+            Event::Lagged { frames, .. } => {
+                self.metrics.skipped.inc_by(frames);
+                Ok(None)
+            }
+            Event::Absent { .. } | Event::GapUntil(_) | Event::Presence(_) | Event::Rule(_) | Event::Awaited(_) => {
+                Ok(None)
+            }
+        }
+    }
+
+    async fn send_video(&mut self, frame: Frame, consumer: &mut Consumer) -> io::Result<Option<End>> {
+        let now = Instant::now();
+        // A worker that is too slow gets newer groups, so that renditions stay near the source.
+        if now.saturating_duration_since(frame.arrived) > TOO_LATE && !frame.key {
+            consumer.skip_to_newest();
+        }
+        let mark = frame.mark.map(|mark| mark.pts);
+        let mark = self.begin_making(mark).await?;
+        if let (Some(pts), Leaving::AtNextMark) = (mark, self.leaving) {
+            lock(self.progress).leave_at(pts.ticks());
+            self.leaving = Leaving::At(pts);
+        }
+        // Pictures that are shown before the mark's may follow it.
+        let done = matches!(self.leaving, Leaving::At(left) if MediaTime::from_ticks(frame.pts) > left);
+        lock(self.progress).feed(frame.pts, frame.arrived, now);
+        let order = unit(Media::Video, frame, mark, Timescale::VIDEO);
+        self.orders.send(&order).await?;
+        lock(self.progress).fed();
+        Ok(done.then_some(End::Replan))
+    }
+
+    /// Starts the wanted renditions if `mark` is the first after the published media. Returns the
+    /// mark for the worker, which gets none before.
+    async fn begin_making(&mut self, mark: Option<MediaTime>) -> io::Result<Option<MediaTime>> {
+        let Making::After(published) = self.making else {
+            return Ok(mark);
+        };
+        if mark.is_none_or(|mark| mark <= published) {
+            return Ok(None);
+        }
+        self.making = Making::Wanted;
+        for index in 0..self.made.len() {
+            if self.made[index] {
+                self.orders.send(&make(index, true)).await?;
+            }
+        }
+        Ok(mark)
+    }
+
+    async fn send_audio(&mut self, track: usize, frame: Frame) -> io::Result<()> {
+        match &self.audio {
+            Some(audio) if audio.index == track => {
+                let order = unit(Media::Audio, frame, None, audio.config.timescale);
+                self.orders.send(&order).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Handles a configuration. Encoders have a fixed size and decoders a fixed configuration, so a
+    /// change needs another worker.
+    fn configure(&mut self, track: usize, config: &Arc<Config>) -> Option<End> {
+        let same = match (&**config, &self.audio) {
+            (config, _) if track == self.video.index => {
+                matches!(config, Config::Avc(avc) if *avc == self.video.config)
+            }
+            (config, _) if self.waits_for_audio && !config.is_video() => {
+                self.leave();
+                true
+            }
+            (config, Some(audio)) if audio.index == track => {
+                matches!(config, Config::Aac(aac) if *aac == audio.config)
+            }
+            _ => true,
+        };
+        (!same).then(|| End::Drained(Some((**config).clone())))
+    }
+}
+
+fn make(index: usize, on: bool) -> Order {
+    let rendition = u8::try_from(index).unwrap_or(u8::MAX);
+    Order::Make { rendition, on }
+}
+
+fn unit(media: Media, frame: Frame, mark: Option<MediaTime>, timescale: Timescale) -> Order {
+    Order::Unit {
+        media,
+        key: frame.key,
+        dts: timescale.rescale(frame.dts, Timescale::VIDEO),
+        pts: timescale.rescale(frame.pts, Timescale::VIDEO),
+        mark: mark.map(MediaTime::ticks),
+        payload: frame.payload,
+    }
+}
