@@ -13,7 +13,8 @@ use http::{
         ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY,
     },
 };
-use packager::{Rope, Text};
+use net_core::Rope;
+use packager::Text;
 
 use crate::{body::Body, conditions::Conditions, pages::Page, range::Range};
 

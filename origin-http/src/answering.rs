@@ -12,6 +12,7 @@ use std::{
 };
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_server::priority::{self, PRIORITY, Priority};
 use net_core::Counted;
 use packager::{Changed, Live, Presentation, Skip};
 use prometheus_client::metrics::gauge::Gauge;
@@ -28,9 +29,9 @@ use crate::{
     metrics::Kind,
     notes::Notes,
     path::Object,
-    priority::{self, PRIORITY, Priority},
     router::{Router, SOON},
     text::Text,
+    urgency,
 };
 
 /// A pending response; dropping it aborts. It holds only the remaining work, and nothing else of
@@ -76,7 +77,7 @@ impl Future for Answering<'_> {
                 debug!(%method, %path, status = response.status().as_u16(), "answered");
             }
         }
-        priority::settle(this.asked, this.kind, &mut response);
+        urgency::settle(this.asked, this.kind, &mut response);
         this.router.metrics().answered(this.kind, response.status());
         if let Some(mut entry) = this.entry.take() {
             entry.answered(this.kind, response.status().as_u16(), mem::take(&mut this.notes));
@@ -275,7 +276,7 @@ impl Media {
                 return refuse(StatusCode::NOT_FOUND, "no such media\n", Lifetime::Seconds(target));
             }
         };
-        let urgency = priority::of_media(presentation.tracks.iter().map(Arc::as_ref), track, self.object);
+        let urgency = urgency::of_media(presentation.tracks.iter().map(Arc::as_ref), track, self.object);
         response.headers_mut().insert(PRIORITY, priority::value(urgency));
         response
     }

@@ -17,13 +17,13 @@ use std::{
 use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
-use net_core::InFlight;
-use packager::{Follow, Rope};
+use http_server::priority::Rank;
+use net_core::{InFlight, Rope};
+use packager::Follow;
 
 use crate::{
     access_log::Entry,
     delivery::Delivery,
-    priority::Rank,
     schedule::{self, Schedule, Turn},
 };
 

@@ -21,6 +21,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
+use http_server::{cork::Cork, yield_once::YieldOnce};
 use hyper::{
     body::Incoming,
     rt::Executor,
@@ -45,14 +46,12 @@ use crate::{
     answering::Answering,
     body::{Body, BoxError},
     config::{Config, ms},
-    cork::Cork,
     h1,
     metrics::Reason,
     router::{Asker, Router},
     schedule::Schedule,
     socket::{Prefix, Protocol, Socket},
     tls,
-    yield_once::YieldOnce,
 };
 
 /// Flow-control windows in bytes, of a stream and of a connection (RFC 9113 6.9). Requests are

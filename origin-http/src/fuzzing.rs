@@ -9,13 +9,13 @@ use http::{
     header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, ETAG, TRANSFER_ENCODING, VARY},
 };
 use http_body_util::Empty;
+use http_server::priority::{PRIORITY, Priority};
 use tokio::time::Instant;
 
 use crate::{
     directives::{self, Directives},
     edge::freshness::Freshness,
     h1::head::{self, Head},
-    priority::{PRIORITY, Priority},
     quic::{
         field_section,
         frames::{Frames, Refusal},

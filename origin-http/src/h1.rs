@@ -21,6 +21,7 @@ use std::{
 use bytes::{Buf, BytesMut};
 use http::{HeaderValue, Method, Response, header};
 use http_body::Body as _;
+use http_server::date;
 use net_core::Usage;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -33,7 +34,7 @@ use crate::{
     answering::Answering,
     body::{Body, Data},
     config::ms,
-    connection, date,
+    connection,
     metrics::Reason,
     socket::Socket,
 };

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, Version, header};
 use http_body::Body;
 use http_body_util::BodyExt;
+use http_server::authority;
 use tokio::time::timeout;
 
-use crate::{authority, body::BoxError};
+use crate::body::BoxError;
 
 /// Maximum number of frames without data that a request may have instead of a body; clients send at
 /// most one.

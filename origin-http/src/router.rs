@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
+use http_server::priority::Priority;
 use media_core::{BroadcastId, ChannelName, TrackName};
 use net_core::Counted;
 use packager::{Live, Presentation, Presentations, Site};
@@ -39,7 +40,6 @@ use crate::{
     pages::Pages,
     path::{Listing, Object, Resource},
     posters::Posters,
-    priority::Priority,
     request,
     request_body::Timed,
     site,

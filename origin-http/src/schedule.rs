@@ -12,7 +12,9 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::{delivery::Delivery, priority::Rank};
+use http_server::priority::Rank;
+
+use crate::delivery::Delivery;
 
 /// Bytes of one turn. While bodies of one urgency have this many bytes in the protocol's buffers,
 /// no other body gets a turn.

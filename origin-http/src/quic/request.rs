@@ -19,6 +19,7 @@ use h3::{
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
+use http_server::date;
 use quinn::WriteError;
 use tokio::{sync::Notify, time::timeout};
 use tracing::debug;
@@ -30,7 +31,6 @@ use crate::{
     config::ms,
     connection::Context,
     cors::Grant,
-    date,
     metrics::Reason,
 };
 
@@ -418,7 +418,7 @@ fn length(value: &http::HeaderValue) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use packager::Rope;
+    use net_core::Rope;
 
     use super::*;
 

@@ -15,7 +15,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::priority::Rank;
+use http_server::priority::Rank;
 
 /// Bytes by which the send window is enlarged to find out why nothing can be written, once each
 /// time that it is full.

@@ -1,5 +1,5 @@
-//! Bytes in pieces: a part is `[moof + mdat header, sample, sample, ...]` and is written to a
-//! socket as it is, never joined.
+//! Bytes in pieces that are written to a socket as they are, never joined: for example the header
+//! of a part of media and its samples.
 
 use std::{io::IoSlice, sync::Arc};
 
@@ -53,7 +53,7 @@ impl Rope {
     }
 
     /// Memory in use: the row of pieces, and if `payload` also their bytes and bookkeeping.
-    pub(crate) fn held_bytes(&self, payload: bool) -> usize {
+    pub fn held_bytes(&self, payload: bool) -> usize {
         let row = self.pieces.len() * size_of::<Bytes>() + PIECE_BYTES;
         match payload {
             true => row + self.remaining + self.pieces.len() * PIECE_BYTES,

@@ -1,20 +1,14 @@
 //! Priorities of the responses that share a connection. Pure: no input or output.
 //!
 //! RFC 9218 (the Priority field: section 4 its members, 5 the header field, 10 the server's duties)
-//! and RFC 8941 4.2.2 (parsing). The server's own priorities follow the low-latency profile (RFC
-//! 8216bis, appendix B.1): playlists first, then media, lower bit rates before higher ones.
+//! and RFC 8941 4.2.2 (parsing).
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use packager::Track;
-
-use crate::{body::Body, metrics::Kind, path::Object};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// `Priority` (RFC 9218 5).
-pub(crate) const PRIORITY: HeaderName = HeaderName::from_static("priority");
+pub const PRIORITY: HeaderName = HeaderName::from_static("priority");
 /// The urgency of a request without the field (RFC 9218 4.1).
-const DEFAULT: u8 = 3;
-/// The most urgent level of video, and the number of video levels.
-const VIDEO: (u8, usize) = (3, 4);
+pub const DEFAULT: u8 = 3;
 
 const VALUES: [HeaderValue; 8] = [
     HeaderValue::from_static("u=0"),
@@ -29,22 +23,22 @@ const VALUES: [HeaderValue; 8] = [
 
 /// The members of a Priority field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Priority {
+pub struct Priority {
     /// 0 (most urgent) to 7; `None` if the field has no valid urgency.
-    pub(crate) urgency: Option<u8>,
+    pub urgency: Option<u8>,
     /// The client can use parts of the response as they arrive, so that it may share bandwidth with
     /// others (RFC 9218 4.2).
-    pub(crate) incremental: bool,
+    pub incremental: bool,
 }
 
 /// The rank of a body among those of its connection; lower ranks are sent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rank {
-    /// 0 to 63: ordered by the client's urgency, then by the server's.
-    pub(crate) level: u8,
+pub struct Rank {
+    /// 0 to 63: ordered by the client's urgency, then by the service's.
+    pub level: u8,
     /// Shares bandwidth with the bodies of its level. Otherwise they are sent one after the other,
     /// in the order of their requests.
-    pub(crate) incremental: bool,
+    pub incremental: bool,
 }
 
 impl Default for Rank {
@@ -55,7 +49,7 @@ impl Default for Rank {
 
 impl Priority {
     /// Parses the fields of a message. An invalid field counts as absent, as RFC 9218 requires.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
+    pub fn of(headers: &HeaderMap) -> Self {
         let mut priority = Self::default();
         for value in headers.get_all(PRIORITY) {
             match parse(value.as_bytes(), priority) {
@@ -66,9 +60,9 @@ impl Priority {
         priority
     }
 
-    /// The rank with the server's own urgency `ours`: the client's urgency decides if there is one,
+    /// The rank with the service's own urgency `ours`: the client's urgency decides if there is one,
     /// and `ours` decides among equals.
-    pub(crate) fn rank(self, ours: u8) -> Rank {
+    pub fn rank(self, ours: u8) -> Rank {
         Rank {
             level: 8 * self.urgency.unwrap_or(ours).min(7) + ours.min(7),
             incremental: self.incremental,
@@ -76,49 +70,9 @@ impl Priority {
     }
 }
 
-/// Completes a response: adds its Priority field unless there is one, and sets the rank of its
-/// body.
-pub(crate) fn settle(asked: Priority, kind: Kind, response: &mut Response<Body>) {
-    let ours = match Priority::of(response.headers()).urgency {
-        Some(ours) => ours,
-        None => {
-            let ours = of_kind(kind);
-            response.headers_mut().insert(PRIORITY, value(ours));
-            ours
-        }
-    };
-    response.body_mut().set_rank(asked.rank(ours));
-}
-
-/// The urgency of a track's media: init segments and audio first, then video by ascending bit rate.
-pub(crate) fn of_media<'a>(tracks: impl IntoIterator<Item = &'a Track>, track: &Track, object: Object) -> u8 {
-    if !track.config.is_video() || matches!(object, Object::Init(_)) {
-        return 2;
-    }
-    // The source counts as the highest until bit rates are known.
-    let cost = |track: &Track| (track.peak_bps, !track.rendition);
-    let (mut all, mut lower) = (0, 0);
-    for other in tracks.into_iter().filter(|other| other.config.is_video()) {
-        all += 1;
-        lower += usize::from(cost(other) < cost(track));
-    }
-    let (first, levels) = VIDEO;
-    let level = if all <= levels { lower } else { lower * levels / all };
-    first + u8::try_from(level).unwrap_or(u8::MAX).min(3)
-}
-
 /// The urgency as a header value.
-pub(crate) fn value(urgency: u8) -> HeaderValue {
+pub fn value(urgency: u8) -> HeaderValue {
     VALUES[usize::from(urgency.min(7))].clone()
-}
-
-fn of_kind(kind: Kind) -> u8 {
-    match kind {
-        Kind::Playlist | Kind::Manifest | Kind::Time => 1,
-        Kind::Init => 2,
-        Kind::Poster => 5,
-        Kind::Segment | Kind::Part | Kind::Page | Kind::Api | Kind::Unknown => DEFAULT,
-    }
 }
 
 /// Parses one field line as a dictionary (RFC 8941 4.2.2) and merges it with the lines before; a
@@ -284,13 +238,9 @@ impl<'a> Input<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use media_core::codec::{Config, avc};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{sample, stage};
 
     fn read(lines: &[&str]) -> (Option<u8>, bool) {
         let mut headers = HeaderMap::new();
@@ -355,50 +305,6 @@ mod tests {
         ];
         assert!(order.is_sorted_by_key(|rank| rank.level), "{order:?}");
         assert_eq!(Rank::default(), asked(Some(3)).rank(3));
-    }
-
-    #[test]
-    fn a_higher_bit_rate_is_never_more_urgent_than_a_lower_one() {
-        let video = Arc::new(Config::Avc(avc::Config::parse(stage::AVC).unwrap()));
-        let track = |name, rendition, peak_bps| Track {
-            rendition,
-            peak_bps,
-            config: Arc::clone(&video),
-            ..sample::track(name, 0, 0, 0, None)
-        };
-        let urgencies = |tracks: &[Track]| -> Vec<u8> {
-            let of = |track| of_media(tracks, track, Object::Segment(0));
-            tracks.iter().map(of).collect()
-        };
-        let source = track("v0", false, 6_000_000);
-        assert_eq!(urgencies(std::slice::from_ref(&source)), [3]);
-        let ladder = [
-            source,
-            track("v720", true, 3_000_000),
-            track("v480", true, 1_500_000),
-            track("v240", true, 400_000),
-        ];
-        assert_eq!(urgencies(&ladder), [6, 5, 4, 3]);
-        assert_eq!(of_media(&ladder, &ladder[0], Object::Init(0)), 2);
-        let audio = sample::track("a0", 0, 0, 0, None);
-        assert_eq!(of_media(&ladder, &audio, Object::Segment(0)), 2);
-        let unknown = [track("v0", false, 0), track("v720", true, 0), track("v480", true, 0)];
-        assert_eq!(urgencies(&unknown), [5, 3, 3]);
-        let many: Vec<_> = (0..7).map(|n| track("v0", true, 1_000 * (n + 1))).collect();
-        assert_eq!(urgencies(&many), [3, 3, 4, 4, 5, 5, 6]);
-    }
-
-    #[test]
-    fn an_answer_says_its_urgency_and_keeps_what_an_origin_has_said() {
-        let mut response = Response::new(Body::from("text"));
-        settle(Priority::default(), Kind::Playlist, &mut response);
-        assert_eq!(response.headers()["priority"], "u=1");
-        assert_eq!(response.body().rank(), Priority::default().rank(1));
-        let mut response = Response::new(Body::from("media"));
-        response.headers_mut().insert(PRIORITY, value(6));
-        settle(Priority::default(), Kind::Part, &mut response);
-        assert_eq!(response.headers()["priority"], "u=6");
-        assert_eq!(response.body().rank(), Priority::default().rank(6));
     }
 
     proptest! {

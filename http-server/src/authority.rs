@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 
 /// Whether `text` is `uri-host [ ":" port ]` with a host that is not empty. A port is at most 65
 /// 535.
-pub(crate) fn is_valid(text: &[u8]) -> bool {
+pub fn is_valid(text: &[u8]) -> bool {
     let (host, port) = match text {
         [b'[', rest @ ..] => {
             let Some(end) = rest.iter().position(|&byte| byte == b']') else {
@@ -25,7 +25,7 @@ pub(crate) fn is_valid(text: &[u8]) -> bool {
 }
 
 /// The same authority without the default port of its scheme (RFC 9110 4.2.3), if it has that.
-pub(crate) fn without_default_port<'a>(text: &'a [u8], scheme: &str) -> &'a [u8] {
+pub fn without_default_port<'a>(text: &'a [u8], scheme: &str) -> &'a [u8] {
     let port: &[u8] = match scheme {
         "https" => b":443",
         "http" => b":80",
