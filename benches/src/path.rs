@@ -12,13 +12,14 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
+use http_server::{Body, Data};
 use ingest_rtmp::{Authorize, Grant, PublishRequest, Reason, Refusal};
 use media_core::{
     ChannelName, Hub,
     broadcast::Limits,
     hub::{Announcements, Settings},
 };
-use origin_http::{Audience, Body, Data, Fallback, NoPosters, Page, Pages, RequestBody, Router};
+use origin_http::{Audience, Fallback, NoPosters, Page, Pages, RequestBody, Router};
 use packager::{Live, Packager, Presentations};
 use tokio_util::sync::{CancellationToken, DropGuard};
 

@@ -25,11 +25,11 @@ const PIECES: usize = 64;
 
 /// The stream that the protocol reads from and writes to.
 #[derive(Debug)]
-pub struct Cork<S>(Arc<Mutex<Shared<S>>>);
+pub(crate) struct Cork<S>(Arc<Mutex<Shared<S>>>);
 
 /// Sends the bytes that a [`Cork`] holds.
 #[derive(Debug)]
-pub struct Flush<S>(Arc<Mutex<Shared<S>>>);
+pub(crate) struct Flush<S>(Arc<Mutex<Shared<S>>>);
 
 #[derive(Debug)]
 struct Shared<S> {
@@ -41,7 +41,7 @@ struct Shared<S> {
 
 impl<S> Cork<S> {
     /// Corks the writes to `socket`.
-    pub fn new(socket: S) -> Self {
+    pub(crate) fn new(socket: S) -> Self {
         Self(Arc::new(Mutex::new(Shared {
             socket,
             gathered: Vec::new(),
@@ -50,14 +50,14 @@ impl<S> Cork<S> {
     }
 
     /// The handle for the task that drives the protocol.
-    pub fn flusher(&self) -> Flush<S> {
+    pub(crate) fn flusher(&self) -> Flush<S> {
         Flush(Arc::clone(&self.0))
     }
 }
 
 impl<S: AsyncWrite + Unpin> Flush<S> {
     /// Sends all bytes that were written.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         lock(&self.0).poll_send(cx)
     }
 }

@@ -17,12 +17,12 @@ thread_local! {
 }
 
 /// The current Date as a header value.
-pub fn value() -> HeaderValue {
+pub(crate) fn value() -> HeaderValue {
     with(HeaderValue::from_bytes).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// Calls `borrow` with the current Date.
-pub fn with<T>(borrow: impl FnOnce(&[u8]) -> T) -> T {
+pub(crate) fn with<T>(borrow: impl FnOnce(&[u8]) -> T) -> T {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let second = since_epoch.unwrap_or_default().as_secs();
     LAST.with_borrow_mut(|(last, date)| {

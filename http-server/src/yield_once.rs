@@ -15,7 +15,7 @@ use tokio::task::yield_now;
 
 /// The pauses of one task.
 #[derive(Debug, Default)]
-pub struct YieldOnce(Option<Arc<Pause>>);
+pub(crate) struct YieldOnce(Option<Arc<Pause>>);
 
 #[derive(Debug)]
 struct Pause {
@@ -26,7 +26,7 @@ struct Pause {
 impl YieldOnce {
     /// Pending until the tasks that were ready have run, even if this task is woken meanwhile; then
     /// ready once.
-    pub fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         match &self.0 {
             Some(pause) if pause.is_over.load(Ordering::Acquire) => {
                 self.0 = None;

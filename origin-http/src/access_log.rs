@@ -18,6 +18,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, Request, Version, header};
+use http_server::Finish;
 use serde::Deserialize;
 
 use crate::{
@@ -140,11 +141,12 @@ impl Entry {
             (record.kind, record.status, record.notes) = (kind, status, notes);
         }
     }
+}
 
-    /// Records sent bytes of the body.
-    pub(crate) fn sent(&mut self, bytes: u64) {
+impl Finish for Entry {
+    fn finish(mut self: Box<Self>, sent_bytes: u64) {
         if let Some(record) = &mut self.record {
-            record.sent = bytes;
+            record.sent = sent_bytes;
         }
     }
 }

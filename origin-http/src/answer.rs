@@ -13,10 +13,11 @@ use http::{
         ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY,
     },
 };
+use http_server::Body;
 use net_core::Rope;
 use packager::Text;
 
-use crate::{body::Body, conditions::Conditions, pages::Page, range::Range};
+use crate::{conditions::Conditions, pages::Page, range::Range};
 
 pub(crate) const HLS: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
 pub(crate) const DASH: HeaderValue = HeaderValue::from_static("application/dash+xml");

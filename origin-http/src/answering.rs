@@ -12,9 +12,12 @@ use std::{
 };
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_server::priority::{self, PRIORITY, Priority};
-use net_core::Counted;
-use packager::{Changed, Live, Presentation, Skip};
+use http_server::{
+    Body, BoxError, Growing, PendingResponse,
+    priority::{self, PRIORITY, Priority},
+};
+use net_core::{Counted, Rope};
+use packager::{Changed, Follow, Live, Presentation, Skip};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 use tracing::{Level, debug, enabled};
@@ -22,7 +25,6 @@ use tracing::{Level, debug, enabled};
 use crate::{
     access_log::{Entry, Masked},
     answer::{self, Lifetime, refuse},
-    body::Body,
     conditions::Conditions,
     cors::{Cors, Grant},
     media::{self, Found},
@@ -48,13 +50,12 @@ pub struct Answering<'a> {
     pub(crate) entry: Option<Entry>,
 }
 
-impl Answering<'_> {
-    /// Waits until the request is known to be complete. No response is made before that: a
-    /// connection that has only incomplete requests is idle.
-    pub(crate) async fn whole(&mut self) {
+impl PendingResponse for Answering<'_> {
+    fn poll_request_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Step::Body(end) = &mut self.step {
-            self.step = end.as_mut().await;
+            self.step = ready!(end.as_mut().poll(cx));
         }
+        Poll::Ready(())
     }
 }
 
@@ -81,7 +82,7 @@ impl Future for Answering<'_> {
         this.router.metrics().answered(this.kind, response.status());
         if let Some(mut entry) = this.entry.take() {
             entry.answered(this.kind, response.status().as_u16(), mem::take(&mut this.notes));
-            response.body_mut().log(entry);
+            response.body_mut().on_finish(Box::new(entry));
         }
         Poll::Ready(response)
     }
@@ -268,7 +269,7 @@ impl Media {
             // It has no entity tag yet.
             Found::Growing(_) if self.conditions.excludes(None) => return answer::precondition_failed(),
             Found::Growing(msn) => {
-                let body = Body::growing(self.live.follow(self.index, msn));
+                let body = Body::growing(Following(self.live.follow(self.index, msn)));
                 answer::growing(body, content_type, Lifetime::Unchanging(6 * target))
             }
             Found::Next(_) | Found::Future => return refuse(StatusCode::NOT_FOUND, "not yet\n", SOON),
@@ -279,6 +280,16 @@ impl Media {
         let urgency = urgency::of_media(presentation.tracks.iter().map(Arc::as_ref), track, self.object);
         response.headers_mut().insert(PRIORITY, priority::value(urgency));
         response
+    }
+}
+
+/// A segment from its first part to its last.
+struct Following(Follow);
+
+impl Growing for Following {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Rope, BoxError>>> {
+        let next = ready!(self.0.poll_next(cx));
+        Poll::Ready(next.map(|parts| parts.map_err(Into::into)))
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
-use http_server::priority;
+use http_server::{Body, priority};
 use media_core::{
     AccessUnit, BroadcastId, ChannelName, Hub, TrackName,
     broadcast::Limits,
@@ -21,7 +21,7 @@ use media_core::{
 use packager::Packager;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Audience, Body, Config, Fallback, Metrics, Page, Pages, Poster, Posters, PublicUrl, RequestBody, Router};
+use crate::{Audience, Config, Fallback, Metrics, Page, Pages, Poster, Posters, PublicUrl, RequestBody, Router};
 
 /// Number of frames in a segment, and in a part.
 pub(crate) const SEGMENT: usize = 25;

@@ -4,10 +4,13 @@
 //! lower bit rates before higher ones.
 
 use http::Response;
-use http_server::priority::{self, DEFAULT, PRIORITY, Priority};
+use http_server::{
+    Body,
+    priority::{self, DEFAULT, PRIORITY, Priority},
+};
 use packager::Track;
 
-use crate::{body::Body, metrics::Kind, path::Object};
+use crate::{metrics::Kind, path::Object};
 
 /// The most urgent level of video, and the number of video levels.
 const VIDEO: (u8, usize) = (3, 4);

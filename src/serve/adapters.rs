@@ -5,8 +5,9 @@ use std::{convert::Infallible, net::SocketAddr, pin::Pin};
 
 use control_api::{Renditions, Viewers, renditions::Doing, viewers::Count};
 use http::{Request, Response};
+use http_server::{Body, Refusal, request};
 use media_core::{BroadcastId, ChannelName, Hub, TrackName};
-use origin_http::{Audience, Body, Fallback, Poster, Posters, RequestBody};
+use origin_http::{Audience, Fallback, Poster, Posters, RequestBody};
 use tower::Service;
 use transcoder::{
     Pictures,
@@ -42,8 +43,8 @@ impl Fallback for ApiService {
 pub(crate) fn strict(router: axum::Router, max_headers: usize) -> axum::Router {
     use axum::{extract::Request, middleware, response::IntoResponse};
     let check = move |request: Request, next: middleware::Next| async move {
-        match origin_http::refusal(&request, max_headers, false) {
-            Some((status, why)) => (status, format!("{why}\n")).into_response(),
+        match request::refusal(&request, max_headers, false) {
+            Some(Refusal { status, reason }) => (status, format!("{reason}\n")).into_response(),
             None => next.run(request).await,
         }
     };

@@ -126,13 +126,15 @@ impl Daemon {
         let metrics = rtmp_metrics.clone();
         let rtmp = ingest_rtmp::Server::new(&config.rtmp, rtmp, resolver(), hub.clone(), authorize, metrics)
             .map_err(|err| format!("rtmp: {err}"))?;
-        let http = origin_http::Sockets {
+        let http = http_server::Sockets {
             http: sockets.tcp(Purpose::Http)?,
             https: sockets.tcp(Purpose::Https)?,
             quic: sockets.quic(),
-            ..origin_http::Sockets::default()
+            ..http_server::Sockets::default()
         };
-        let http = origin_http::Server::new(&config.http, &config.https, http, resolver(), Arc::clone(&router))
+        let settings = config.http.server(&config.https);
+        let metrics = router.metrics().server.clone();
+        let http = http_server::Server::new(settings, http, resolver(), Arc::clone(&router), metrics)
             .map_err(|err| format!("http: {err}"))?;
         let operator = admin::Server::new(sockets.tcp(Purpose::Admin)?).map_err(|err| format!("admin: {err}"))?;
 
