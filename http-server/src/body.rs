@@ -107,6 +107,12 @@ impl Body {
         self.len() == Some(0)
     }
 
+    /// Drops all bytes that have not been handed over, as for HEAD.
+    pub(crate) fn clear(&mut self) {
+        self.content = Content::Empty;
+        self.staged = None;
+    }
+
     /// Its progress from now on.
     pub(crate) fn delivery(&mut self) -> &Arc<Delivery> {
         self.delivery.get_or_insert_default()

@@ -140,8 +140,7 @@ async fn speak<S, T>(
     let socket = match protocol {
         Protocol::Http1 => {
             let secure = early.is_some();
-            let alt_svc = context.alt_svc.as_ref().filter(|_| secure);
-            let mut plain = Box::pin(h1::serve(socket, peer, secure, alt_svc, &context, &usage));
+            let mut plain = Box::pin(h1::serve(socket, peer, secure, &context, &usage));
             let mut unsent = Unsent::new(&usage);
             let ended = poll_fn(|cx| {
                 let ended = plain.as_mut().poll(cx);

@@ -2,17 +2,11 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use bytes::Bytes;
-use http::{HeaderValue, Request};
+use http::HeaderValue;
 use net_core::Shutdown;
 use tokio_util::task::TaskTracker;
 
-use crate::{
-    body::BoxError,
-    config::Config,
-    metrics::Metrics,
-    service::{Client, Service},
-};
+use crate::{config::Config, metrics::Metrics, service::Client};
 
 /// The state that connections share.
 pub(crate) struct Context<S> {
@@ -31,21 +25,21 @@ pub(crate) struct Context<S> {
     pub(crate) alt_svc: Option<HeaderValue>,
 }
 
-impl<S: Service> Context<S> {
-    /// Begins to serve a request of `peer`, over TLS if `secure`. `early`: it arrived before the
+impl<S> Context<S> {
+    /// The sender of a request from `peer`, over TLS if `secure`. `early`: it arrived before the
     /// handshake was complete.
-    pub(crate) fn call<B>(&self, request: Request<B>, peer: SocketAddr, secure: bool, early: bool) -> S::Pending<'_>
-    where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let client = Client {
+    pub(crate) fn client(&self, peer: SocketAddr, secure: bool, early: bool) -> Client {
+        Client {
             peer,
             ours: self.ours,
             secure,
             early,
-        };
-        self.service.call(request, client)
+        }
+    }
+
+    /// The address of HTTP/3 that a response is to name.
+    pub(crate) fn alt_svc(&self, secure: bool) -> Option<&HeaderValue> {
+        self.alt_svc.as_ref().filter(|_| secure)
     }
 }
 

@@ -19,7 +19,7 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
-use http::{HeaderValue, Method, Response, header};
+use http::{Method, Response, header};
 use http_body::Body as _;
 use net_core::Usage;
 use tokio::{
@@ -31,8 +31,9 @@ use tokio::{
 use self::head::{Framing, Head};
 use crate::{
     body::{Body, Data},
-    context, date,
+    context,
     metrics::Reason,
+    pending::{self, Pending},
     service::Service,
     socket::Socket,
 };
@@ -64,8 +65,8 @@ struct Connection<'a, S, T> {
     usage: &'a Arc<Usage>,
 }
 
-/// Serves plain requests of `peer`, over TLS if `secure`; each response has `alt_svc`. Returns the
-/// bytes read when a request arrives that is not plain, for hyper.
+/// Serves plain requests of `peer`, over TLS if `secure`. Returns the bytes read when a request
+/// arrives that is not plain, for hyper.
 ///
 /// # Errors
 /// The connection is lost, or its peer exceeded a limit.
@@ -73,7 +74,6 @@ pub(crate) async fn serve<S, T>(
     socket: Socket<T>,
     peer: SocketAddr,
     secure: bool,
-    alt_svc: Option<&HeaderValue>,
     context: &context::Context<S>,
     usage: &Arc<Usage>,
 ) -> io::Result<Option<Socket<T>>>
@@ -98,7 +98,10 @@ where
             Some(Head::Plain(request)) => {
                 let to_head = request.method() == Method::HEAD;
                 // A plain request is safe, so early data needs no special treatment.
-                (context.call(request, peer, secure, false), to_head)
+                (
+                    pending::begin(context, request, context.client(peer, secure, false)),
+                    to_head,
+                )
             }
             Some(Head::Other) => {
                 let Connection { socket, input, .. } = connection;
@@ -106,7 +109,7 @@ where
             }
             None => break,
         };
-        let (rest, last) = connection.answer(pending, to_head, alt_svc).await?;
+        let (rest, last) = connection.answer(pending, to_head).await?;
         if let Some(mut rest) = rest {
             poll_fn(|cx| rest.poll(&mut connection, cx)).await?;
         }
@@ -159,20 +162,12 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<'_, S, T> {
 
     /// Produces a response. Returns the part of it that is not written yet, and whether the
     /// connection ends after it.
-    async fn answer(
-        &mut self,
-        mut pending: S::Pending<'_>,
-        to_head: bool,
-        alt_svc: Option<&HeaderValue>,
-    ) -> io::Result<(Option<Answer>, bool)> {
+    async fn answer(&mut self, mut pending: Pending<'_, S>, to_head: bool) -> io::Result<(Option<Answer>, bool)> {
         let context = self.context;
         poll_fn(|cx| {
-            let Poll::Ready(mut response) = Pin::new(&mut pending).poll(cx) else {
+            let Poll::Ready(response) = Pin::new(&mut pending).poll(cx) else {
                 return self.poll_gone(cx).map(Err);
             };
-            if let Some(alt_svc) = alt_svc {
-                response.headers_mut().insert(header::ALT_SVC, alt_svc.clone());
-            }
             let last = response.headers().contains_key(header::CONNECTION)
                 || context.retire.is_triggered()
                 || context.drain.is_triggered();
@@ -253,7 +248,7 @@ impl Answer {
     {
         WRITING.with_borrow_mut(|output| {
             output.clear();
-            let mut framing = date::with(|date| head::write(output, &response, to_head, last, date));
+            let mut framing = head::write(output, &response, to_head, last);
             let mut body = match framing {
                 Framing::Bodiless => Body::empty(),
                 Framing::Length(_) | Framing::Chunked => response.into_body(),

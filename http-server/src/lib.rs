@@ -8,8 +8,9 @@
 //!   `quic/send_order` in HTTP/3.
 //! - `delivery`, `activity`: the progress of responses, and connections that are idle or stall.
 //! - `socket`: time limits of a connection's bytes. `cork`, `yield_once`: fewer writes.
-//! - [`request`], [`authority`]: requests that are refused in all protocols. [`request_body`]:
-//!   limits of a request's body. `date`: the Date field.
+//! - `pending`: what all protocols do alike with a request and its response. [`request`],
+//!   [`authority`]: requests that are refused. `date`: the Date field. [`request_body`]: limits of a
+//!   request's body.
 
 #![forbid(unsafe_code)]
 
@@ -26,6 +27,7 @@ mod delivery;
 pub mod fuzzing;
 mod h1;
 mod metrics;
+mod pending;
 pub mod priority;
 mod quic;
 pub mod request;

@@ -7,11 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, request::Parts};
 
 use crate::body::{Body, BoxError};
 
-/// Serves the requests of all listeners.
+/// Serves the requests of all listeners. The server refuses ambiguous requests, those with too many
+/// fields, and those that may be a replay; it drops the bodies of responses to HEAD, and adds Date
+/// and Alt-Svc.
 pub trait Service: Send + Sync + 'static {
     /// A response in progress: usually without an allocation, because thousands wait at once.
     type Pending<'a>: PendingResponse
@@ -24,8 +26,9 @@ pub trait Service: Send + Sync + 'static {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>;
 
-    /// Forms the response to a request that the server refuses and that could not be read.
-    fn refuse(&self, refusal: Refusal) -> Response<Body>;
+    /// Forms the response to a request of `client` that the server refuses. `head` is `None` if the
+    /// request could not be read, or if the connection ends before the response is sent.
+    fn refuse(&self, refusal: Refusal, client: Client, head: Option<&Parts>) -> Response<Body>;
 }
 
 /// A response in progress.

@@ -1,9 +1,12 @@
 //! Access to the inside of the server for tests of a service: connections over any stream, an
 //! endpoint of QUIC with other limits, and TLS certificates.
 
+#[cfg(test)]
+use std::time::Duration;
 use std::{io, net::SocketAddr, sync::Arc};
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
+use http::{Request, Response};
 use net_core::{ConnectionLimit, Shutdown};
 use rustls::{
     ClientConfig, RootCertStore, SupportedCipherSuite,
@@ -19,10 +22,12 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    body::{Body, BoxError},
     config::Config,
     connection,
     context::Context,
     metrics::Metrics,
+    pending,
     quic::{self, QuicSocket, varint},
     service::Service,
     tls,
@@ -41,16 +46,16 @@ impl<S> Clone for Shared<S> {
 impl<S: Service> Shared<S> {
     /// Makes the state of connections that `service` serves.
     pub fn new(config: Config, service: Arc<S>, metrics: Metrics) -> Self {
-        Self(Arc::new(Context {
-            service,
-            config,
-            metrics,
-            ours: false,
-            tasks: TaskTracker::new(),
-            retire: Shutdown::default(),
-            drain: Shutdown::default(),
-            alt_svc: None,
-        }))
+        Self(Arc::new(make_context(config, service, metrics)))
+    }
+
+    /// Serves one request of `peer` without a connection, as over plain HTTP.
+    pub async fn respond<B>(&self, request: Request<B>, peer: SocketAddr) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        pending::begin(&self.0, request, self.0.client(peer, false, false)).await
     }
 
     /// Asks peers to reconnect elsewhere.
@@ -123,6 +128,39 @@ impl Endpoint {
         let limit = ConnectionLimit::new("http connections", max, max_per_address, events);
         quic::serve(self.0, &shared.0, &limit, abort).await;
     }
+}
+
+fn make_context<S>(config: Config, service: Arc<S>, metrics: Metrics) -> Context<S> {
+    Context {
+        service,
+        config,
+        metrics,
+        ours: false,
+        tasks: TaskTracker::new(),
+        retire: Shutdown::default(),
+        drain: Shutdown::default(),
+        alt_svc: None,
+    }
+}
+
+/// The state of connections that `service` serves.
+#[cfg(test)]
+pub(crate) fn context<S>(service: S) -> Context<S> {
+    let second = Duration::from_secs(1);
+    let config = Config {
+        max_connections: 16,
+        max_connections_per_address: 16,
+        max_streams: 16,
+        max_header_bytes: 16 << 10,
+        max_headers: 64,
+        first_byte: second,
+        header: second,
+        idle: second,
+        write: second,
+        drain: second,
+        early_data: true,
+    };
+    make_context(config, Arc::new(service), Metrics::default())
 }
 
 /// Appends an integer in QUIC's encoding (RFC 9000 16).

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Response, StatusCode, Uri, request::Parts};
 use http_server::{
     Body, BoxError, Growing, PendingResponse,
     priority::{self, PRIORITY, Priority},
@@ -28,7 +28,7 @@ use crate::{
     conditions::Conditions,
     cors::{Cors, Grant},
     media::{self, Found},
-    metrics::Kind,
+    metrics::{Kind, Metrics},
     notes::Notes,
     path::Object,
     router::{Router, SOON},
@@ -44,10 +44,7 @@ pub struct Answering<'a> {
     pub(crate) router: &'a Router,
     pub(crate) step: Step<'a>,
     pub(crate) kind: Kind,
-    pub(crate) form: Form,
-    pub(crate) asked: Priority,
-    pub(crate) notes: Notes,
-    pub(crate) entry: Option<Entry>,
+    pub(crate) asked: Asked,
 }
 
 impl PendingResponse for Answering<'_> {
@@ -66,24 +63,11 @@ impl Future for Answering<'_> {
         let this = &mut *self;
         let ours = !matches!(this.step, Step::Fallback(_));
         let (mut response, held) = ready!(Pin::new(&mut this.step).poll(cx));
-        this.notes.held = held;
+        this.asked.notes.held = held;
         if ours {
-            if this.form.is_head {
-                answer::without_body(&mut response);
-            }
-            this.router.cors().share(this.form.grant, response.headers_mut());
-            this.notes.tell(response.headers_mut());
-            if let Some((method, uri)) = this.form.line.as_deref() {
-                let path = Masked(uri.path());
-                debug!(%method, %path, status = response.status().as_u16(), "answered");
-            }
+            this.asked.share(this.router.cors(), &mut response);
         }
-        urgency::settle(this.asked, this.kind, &mut response);
-        this.router.metrics().answered(this.kind, response.status());
-        if let Some(mut entry) = this.entry.take() {
-            entry.answered(this.kind, response.status().as_u16(), mem::take(&mut this.notes));
-            response.body_mut().on_finish(Box::new(entry));
-        }
+        this.asked.finish(this.kind, this.router.metrics(), &mut response);
         Poll::Ready(response)
     }
 }
@@ -167,21 +151,46 @@ pub(crate) struct Media {
     pub(crate) conditions: Conditions,
 }
 
-/// The data of a request on which its response depends after its head was dropped.
-pub(crate) struct Form {
-    is_head: bool,
+/// The data of a request with which its response is completed, after its head was dropped.
+pub(crate) struct Asked {
     grant: Grant,
+    priority: Priority,
+    pub(crate) notes: Notes,
+    entry: Option<Entry>,
     /// For the debug log.
     line: Option<Box<(Method, Uri)>>,
 }
 
-impl Form {
-    pub(crate) fn of<B>(request: &Request<B>, cors: &Cors) -> Self {
-        let line = || Box::new((request.method().clone(), request.uri().clone()));
+impl Asked {
+    /// The data of a request with this head. `entry`: its entry in the access log, if there is one.
+    pub(crate) fn of(head: &Parts, cors: &Cors, entry: Option<Entry>) -> Self {
+        let line = || Box::new((head.method.clone(), head.uri.clone()));
         Self {
-            is_head: request.method() == Method::HEAD,
-            grant: cors.grant(request.headers()),
+            grant: cors.grant(&head.headers),
+            priority: Priority::of(&head.headers),
+            notes: Notes::new(entry.is_some()),
+            entry,
             line: enabled!(Level::DEBUG).then(line),
+        }
+    }
+
+    /// Completes a response of this router: the API makes its own complete.
+    pub(crate) fn share(&self, cors: &Cors, response: &mut Response<Body>) {
+        cors.share(self.grant, response.headers_mut());
+        self.notes.tell(response.headers_mut());
+        if let Some((method, uri)) = self.line.as_deref() {
+            let path = Masked(uri.path());
+            debug!(%method, %path, status = response.status().as_u16(), "answered");
+        }
+    }
+
+    /// Completes any response: its priority, metrics, and the access log.
+    pub(crate) fn finish(&mut self, kind: Kind, metrics: &Metrics, response: &mut Response<Body>) {
+        urgency::settle(self.priority, kind, response);
+        metrics.answered(kind, response.status());
+        if let Some(mut entry) = self.entry.take() {
+            entry.answered(kind, response.status().as_u16(), mem::take(&mut self.notes));
+            response.body_mut().on_finish(Box::new(entry));
         }
     }
 }

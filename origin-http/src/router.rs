@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
-use http_server::{Body, BoxError, Client, Reason, Refusal, Service, priority::Priority, request, request_body::Timed};
+use http_server::{Body, BoxError, Client, Reason, Refusal, Service, request, request_body::Timed};
 use media_core::{BroadcastId, ChannelName, TrackName};
 use net_core::Counted;
 use packager::{Live, Presentation, Presentations, Site};
@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout};
 use crate::{
     access_log::AccessLog,
     answer::{self, Lifetime, refuse},
-    answering::{Answering, Form, Hold, Media, Step, Then, blocking, hold},
+    answering::{Answering, Asked, Hold, Media, Step, Then, blocking, hold},
     audience::Audience,
     clock,
     conditions::Conditions,
@@ -74,7 +74,6 @@ pub struct Router {
     access_log: Option<AccessLog>,
     edge: Option<Arc<Edge>>,
     cors: Cors,
-    max_headers: usize,
     max_body_bytes: usize,
     body_pause: Duration,
     public_site: Site,
@@ -97,7 +96,6 @@ impl Router {
         Self {
             // An invalid list is refused earlier; here it permits no origin.
             cors: Cors::new(&config.cors_origins).unwrap_or(Cors::Listed(vec![])),
-            max_headers: usize::try_from(config.max_headers).unwrap_or(usize::MAX),
             presentations,
             pages,
             posters,
@@ -123,7 +121,7 @@ impl Router {
         self.edge = edge;
     }
 
-    /// Serves one request, as from a listener without TLS.
+    /// Serves one request as from a listener without TLS, and without the server's checks.
     pub fn handle<B>(&self, request: Request<B>, peer: SocketAddr) -> Answering<'_>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
@@ -151,34 +149,24 @@ impl Router {
         &self.cors
     }
 
+    /// Begins to record a request of `client`.
+    fn asked(&self, head: &Parts, client: Client) -> Asked {
+        let access_log = self.access_log.as_ref().filter(|_| !client.ours);
+        let entry = access_log.map(|log| log.begin(head, client.peer));
+        Asked::of(head, &self.cors, entry)
+    }
+
     /// Performs the part of a response that needs no waiting.
-    fn begin<B>(&self, request: Request<B>, client: Client, notes: &mut Notes) -> (Kind, Step<'_>)
+    fn begin<B>(&self, head: Parts, body: B, client: Client, notes: &mut Notes) -> (Kind, Step<'_>)
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let path = request.uri().path();
-        let is_api = path.starts_with(API) || Some(path) == API.strip_suffix('/');
-        if let Some(Refusal { status, reason }) = request::refusal(&request, self.max_headers, client.early) {
-            if status != StatusCode::TOO_EARLY {
-                self.metrics.server.refuse(Reason::Malformed);
-            }
-            let mut response = match is_api {
-                true => answer::problem(status, reason),
-                false => refuse(status, format!("{reason}\n"), Lifetime::NoStore),
-            };
-            if status == StatusCode::BAD_REQUEST {
-                close(request.version(), &mut response);
-            }
-            return (Kind::Unknown, Step::answer(response));
-        }
-        if is_api {
-            let request =
-                request.map(|body| Limited::new(Timed::new(body, self.body_pause), self.max_body_bytes).boxed_unsync());
-            let answer = self.fallback.call(request, client.peer);
+        if is_api(head.uri.path()) {
+            let body = Limited::new(Timed::new(body, self.body_pause), self.max_body_bytes).boxed_unsync();
+            let answer = self.fallback.call(Request::from_parts(head, body), client.peer);
             return (Kind::Api, Step::Fallback(answer));
         }
-        let (head, body) = request.into_parts();
         let resource = Resource::parse(head.uri.path());
         let kind = resource.as_ref().map_or(Kind::Unknown, kind);
         self.note(resource.as_ref(), notes);
@@ -452,26 +440,31 @@ impl Service for Router {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let asked = Priority::of(request.headers());
-        let access_log = self.access_log.as_ref().filter(|_| !client.ours);
-        let entry = access_log.map(|log| log.begin(&request, client.peer));
-        let mut notes = Notes::new(entry.is_some());
-        let form = Form::of(&request, &self.cors);
-        let (kind, step) = self.begin(request, client, &mut notes);
+        let (head, body) = request.into_parts();
+        let mut asked = self.asked(&head, client);
+        let (kind, step) = self.begin(head, body, client, &mut asked.notes);
         Answering {
             router: self,
             step,
             kind,
-            form,
             asked,
-            notes,
-            entry,
         }
     }
 
-    fn refuse(&self, Refusal { status, reason }: Refusal) -> Response<Body> {
-        let mut response = refuse(status, format!("{reason}\n"), Lifetime::NoStore);
-        self.cors.share(Grant::None, response.headers_mut());
+    fn refuse(&self, Refusal { status, reason }: Refusal, client: Client, head: Option<&Parts>) -> Response<Body> {
+        let text = || refuse(status, format!("{reason}\n"), Lifetime::NoStore);
+        let Some(head) = head else {
+            let mut response = text();
+            self.cors.share(Grant::None, response.headers_mut());
+            return response;
+        };
+        let mut response = match is_api(head.uri.path()) {
+            true => answer::problem(status, reason),
+            false => text(),
+        };
+        let mut asked = self.asked(head, client);
+        asked.share(&self.cors, &mut response);
+        asked.finish(Kind::Unknown, &self.metrics, &mut response);
         response
     }
 }
@@ -523,6 +516,10 @@ fn playlist<'a>(
         }
         Err(reason) => bad(reason),
     }
+}
+
+fn is_api(path: &str) -> bool {
+    path.starts_with(API) || Some(path) == API.strip_suffix('/')
 }
 
 /// Ends the connection after this response.

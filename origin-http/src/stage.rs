@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
-use http_server::{Body, priority};
+use http_server::{Body, BoxError, priority, testing::Shared};
 use media_core::{
     AccessUnit, BroadcastId, ChannelName, Hub, TrackName,
     broadcast::Limits,
@@ -21,7 +21,7 @@ use media_core::{
 use packager::Packager;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Audience, Config, Fallback, Metrics, Page, Pages, Poster, Posters, PublicUrl, RequestBody, Router};
+use crate::{Audience, Config, Fallback, Https, Metrics, Page, Pages, Poster, Posters, PublicUrl, RequestBody, Router};
 
 /// Number of frames in a segment, and in a part.
 pub(crate) const SEGMENT: usize = 25;
@@ -188,19 +188,30 @@ impl Stage {
     }
 }
 
-pub(crate) async fn ask(router: &Router, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+pub(crate) async fn ask(router: &Arc<Router>, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut request = Request::builder().method(method).uri(path).header("host", "origin");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let request = request.body(Empty::<Bytes>::new()).unwrap();
-    let peer = SocketAddr::from(([192, 0, 2, 1], 1234));
-    let (head, body) = router.handle(request, peer).await.into_parts();
+    let (head, body) = respond(router, request).await.into_parts();
     Answer {
         status: head.status,
         headers: head.headers,
         body: body.collect().await.unwrap().to_bytes(),
     }
+}
+
+/// The response of a server, without a connection.
+pub(crate) async fn respond<B>(router: &Arc<Router>, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let settings = Config::default().server(&Https::default());
+    let server = Shared::new(settings, Arc::clone(router), router.metrics().server.clone());
+    let peer = SocketAddr::from(([192, 0, 2, 1], 1234));
+    server.respond(request, peer).await
 }
 
 /// A whole response.

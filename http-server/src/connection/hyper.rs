@@ -39,6 +39,7 @@ use crate::{
     body::Body,
     context::Context,
     metrics::Reason,
+    pending,
     schedule::Schedule,
     service::{PendingResponse, Refusal, Service},
     socket::{Protocol, Socket},
@@ -251,15 +252,17 @@ impl<S: Service> Requests<S> {
         let _busy = self.activity.begin();
         let secure = self.early.is_some();
         let early = self.early.as_ref().is_some_and(|early| early.load(Ordering::Acquire));
-        let mut pending = self.context.call(request, self.peer, secure, early);
+        let client = self.context.client(self.peer, secure, early);
+        let mut pending = pending::begin(&self.context, request, client);
         // A connection with incomplete requests only counts as idle.
         poll_fn(|cx| pending.poll_request_end(cx)).await;
         let Some(in_flight) = self.usage.exchange() else {
             // The connection ends before this can be sent.
-            return Ok(self.context.service.refuse(Refusal {
+            let refusal = Refusal {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 reason: "closing",
-            }));
+            };
+            return Ok(pending::refuse(&self.context, refusal, client));
         };
         let mut response = pending.await;
         response.body_mut().hold(in_flight);
@@ -275,9 +278,6 @@ impl<S: Service> Requests<S> {
                 response.headers_mut().insert(header::CONNECTION, close);
             }
             Protocol::Http1 => {}
-        }
-        if let Some(alt_svc) = self.context.alt_svc.as_ref().filter(|_| secure) {
-            response.headers_mut().insert(header::ALT_SVC, alt_svc.clone());
         }
         Ok(response)
     }

@@ -10,7 +10,7 @@ use std::io::{self, Write as _};
 use bytes::{Buf, Bytes, BytesMut};
 use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE},
 };
 use http_body_util::Empty;
 use httparse::{EMPTY_HEADER, Status};
@@ -141,13 +141,7 @@ fn parse(head: &Bytes, max_lines: usize) -> Option<Request<Empty<Bytes>>> {
 }
 
 /// Appends the head of a response to `output`. `last`: the connection ends after it.
-pub(crate) fn write(
-    output: &mut Vec<u8>,
-    response: &Response<Body>,
-    to_head: bool,
-    last: bool,
-    date: &[u8],
-) -> Framing {
+pub(crate) fn write(output: &mut Vec<u8>, response: &Response<Body>, to_head: bool, last: bool) -> Framing {
     let status = response.status();
     let mut put = |pieces: &[&[u8]]| pieces.iter().for_each(|piece| output.extend_from_slice(piece));
     match status {
@@ -163,7 +157,6 @@ pub(crate) fn write(
             ]);
         }
     }
-    let mut dated = false;
     for (name, value) in response.headers() {
         let ours = match *name {
             // The length of the body that a response to HEAD does not have here.
@@ -171,14 +164,9 @@ pub(crate) fn write(
             TRANSFER_ENCODING | CONNECTION => true,
             _ => false,
         };
-        // An edge passes on the origin's Date: the Age of the response counts from it.
-        dated |= *name == DATE;
         if !ours {
             put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
-    }
-    if !dated {
-        put(&[b"date: ", date, b"\r\n"]);
     }
     if last {
         put(&[b"connection: close\r\n"]);
@@ -296,7 +284,7 @@ mod tests {
 
     fn head(response: &Response<Body>, to_head: bool, last: bool) -> (String, Framing) {
         let mut output = Vec::new();
-        let framing = write(&mut output, response, to_head, last, b"now");
+        let framing = write(&mut output, response, to_head, last);
         (String::from_utf8(output).unwrap(), framing)
     }
 
@@ -312,7 +300,7 @@ mod tests {
         assert_eq!(
             head(&response, false, true),
             (
-                "HTTP/1.1 200 OK\r\netag: \"1\"\r\ndate: now\r\nconnection: close\r\ncontent-length: 4\r\n\r\n".into(),
+                "HTTP/1.1 200 OK\r\netag: \"1\"\r\nconnection: close\r\ncontent-length: 4\r\n\r\n".into(),
                 Framing::Length(4)
             )
         );
@@ -320,14 +308,14 @@ mod tests {
         assert_eq!(
             head(&response, true, false),
             (
-                "HTTP/1.1 200 OK\r\netag: \"1\"\r\ncontent-length: 9\r\ndate: now\r\n\r\n".into(),
+                "HTTP/1.1 200 OK\r\netag: \"1\"\r\ncontent-length: 9\r\n\r\n".into(),
                 Framing::Bodiless
             )
         );
         for (status, line) in [(204, "204 No Content"), (304, "304 Not Modified")] {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
-            let expected = format!("HTTP/1.1 {line}\r\ndate: now\r\n\r\n");
+            let expected = format!("HTTP/1.1 {line}\r\n\r\n");
             assert_eq!(head(&response, false, false), (expected, Framing::Bodiless));
         }
         let (_sender, unknown) = http_body_util::channel::Channel::<Bytes>::new(1);
@@ -335,18 +323,10 @@ mod tests {
         assert_eq!(
             head(&response, false, false),
             (
-                "HTTP/1.1 200 OK\r\ndate: now\r\ntransfer-encoding: chunked\r\n\r\n".into(),
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".into(),
                 Framing::Chunked
             )
         );
-    }
-
-    #[test]
-    fn the_date_of_an_origin_stands() {
-        let mut response = Response::new(Body::empty());
-        response.headers_mut().insert(DATE, HeaderValue::from_static("before"));
-        let (head, _) = head(&response, false, false);
-        assert_eq!(head, "HTTP/1.1 200 OK\r\ndate: before\r\ncontent-length: 0\r\n\r\n");
     }
 
     #[test]

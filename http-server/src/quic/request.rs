@@ -7,6 +7,7 @@
 
 use std::{
     future::poll_fn,
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
@@ -27,9 +28,9 @@ use crate::{
     activity::Activity,
     body::{Body, Data},
     context::Context,
-    date,
     metrics::Reason,
-    service::{PendingResponse, Refusal as Refused, Service},
+    pending,
+    service::{Client, PendingResponse, Refusal as Refused, Service},
 };
 
 use super::{
@@ -124,10 +125,8 @@ impl<S: Service> Requests<S> {
         let length = request.headers().get(header::CONTENT_LENGTH).and_then(length);
         let mut upload = Upload::new(stream, length);
         upload.begin().await;
-        let peer = self.quic.remote_address();
-        let peer = (peer.ip().to_canonical(), peer.port()).into();
         let request: Request<Upload> = request.map(|()| upload);
-        let mut pending = self.context.call(request, peer, true, exchange.early);
+        let mut pending = pending::begin(&self.context, request, self.client(exchange));
         let whole = poll_fn(|cx| pending.poll_request_end(cx));
         if writer.unless_stopped(whole).await.is_none() {
             return;
@@ -158,10 +157,12 @@ impl<S: Service> Requests<S> {
             }
             _ if refusal == Some(Refusal::TooLong) => {
                 self.refuse(Reason::Malformed);
-                let response = self.context.service.refuse(Refused {
+                let refusal = Refused {
                     status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                     reason: "the request's head is too large",
-                });
+                };
+                let client = self.client(writer.exchange);
+                let response = pending::refuse(&self.context, refusal, client);
                 let _ = writer.send(response, false).await;
             }
             _ if refusal == Some(Refusal::Malformed) => {
@@ -175,6 +176,13 @@ impl<S: Service> Requests<S> {
             // The peer has cancelled the request.
             _ => writer.reset(Code::H3_REQUEST_CANCELLED),
         }
+    }
+
+    /// The sender of a request.
+    fn client(&self, exchange: &Exchange) -> Client {
+        let peer = self.quic.remote_address();
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        self.context.client(peer, true, exchange.early)
     }
 
     fn refuse(&self, reason: Reason) {
@@ -206,7 +214,7 @@ impl<S> Writer<'_, S> {
 
     async fn send(&mut self, response: Response<Body>, head_only: bool) -> Result<(), Unwanted> {
         let (mut parts, mut body) = response.into_parts();
-        self.complete(parts.status, &mut parts.headers, &body, head_only);
+        complete(parts.status, &mut parts.headers, &body, head_only);
         let rank = body.rank();
         let order = Order::new(rank, self.exchange.id());
         // The first write reports whether the stream still exists.
@@ -284,24 +292,6 @@ impl<S> Writer<'_, S> {
         Ok(())
     }
 
-    /// Adds the fields that the HTTP/1.1 and HTTP/2 implementations add on their own.
-    fn complete(&self, status: StatusCode, headers: &mut HeaderMap, body: &Body, head_only: bool) {
-        headers.entry(header::DATE).or_insert_with(date::value);
-        let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
-        if bodiless {
-            // RFC 9110 8.6 forbids the field there; the API's framework sets it.
-            headers.remove(header::CONTENT_LENGTH);
-        } else if !head_only
-            && status != StatusCode::NOT_MODIFIED
-            && let Some(len) = body.len()
-        {
-            headers.entry(header::CONTENT_LENGTH).or_insert_with(|| len.into());
-        }
-        if let Some(alt_svc) = &self.requests.context.alt_svc {
-            headers.insert(header::ALT_SVC, alt_svc.clone());
-        }
-    }
-
     fn finish(&mut self) {
         self.ended = true;
         // The peer may have stopped reading.
@@ -374,6 +364,20 @@ impl Pieces {
     fn take(&mut self) -> Vec<Bytes> {
         self.gather();
         std::mem::take(&mut self.ready)
+    }
+}
+
+/// Sets the length, as the implementations of HTTP/1.1 and HTTP/2 do.
+fn complete(status: StatusCode, headers: &mut HeaderMap, body: &Body, head_only: bool) {
+    let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
+    if bodiless {
+        // RFC 9110 8.6 forbids the field there; the API's framework sets it.
+        headers.remove(header::CONTENT_LENGTH);
+    } else if !head_only
+        && status != StatusCode::NOT_MODIFIED
+        && let Some(len) = body.len()
+    {
+        headers.entry(header::CONTENT_LENGTH).or_insert_with(|| len.into());
     }
 }
 

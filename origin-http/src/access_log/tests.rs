@@ -5,6 +5,7 @@ use std::{
     process, thread,
 };
 
+use http::Request;
 use http_body_util::BodyExt;
 use http_server::{Body, Sockets};
 use proptest::prelude::*;
@@ -194,6 +195,8 @@ async fn a_line_is_written_when_the_answer_has_been_sent_or_given_up() {
             .header("user-agent", "player/1")
             .body(())
             .unwrap()
+            .into_parts()
+            .0
     };
     let peer = SocketAddr::from(([192, 0, 2, 1], 1));
     let begin = |target: &str, status| {

@@ -45,6 +45,22 @@ async fn what_changes_something_is_too_early() {
 }
 
 #[tokio::test]
+async fn what_a_proxy_marks_as_early_is_too_early_if_it_changes_something() {
+    let running = Running::live().await;
+    let mut client = running.client().await;
+    // RFC 8470 5.1.
+    let marked = [("early-data", "1")];
+    let refused = client.ask(Method::DELETE, "/api/v1/x", &marked, b"").await;
+    assert_eq!(refused.status, StatusCode::TOO_EARLY);
+    assert_eq!(refused.headers["content-type"], "application/problem+json");
+    assert!(!refused.body.is_empty());
+    assert_eq!(
+        client.ask(Method::GET, "/time", &marked, b"").await.status,
+        StatusCode::OK
+    );
+}
+
+#[tokio::test]
 async fn a_session_is_resumed_once() {
     let running = Running::live().await;
     let endpoint = returning(&running).await;
