@@ -4,7 +4,6 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,7 +18,7 @@ use media_core::{
     broadcast::Limits,
     hub::{Announcements, Settings},
 };
-use origin_http::{Audience, Fallback, NoPosters, Page, Pages, RequestBody, Router};
+use origin_http::{Audience, NoPosters, Page, Pages, Router};
 use packager::{Live, Packager, Presentations};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -60,7 +59,7 @@ pub fn router(presentations: Presentations) -> Router {
         presentations,
         pages,
         Box::new(NoPosters),
-        Box::new(NoApi),
+        Vec::new(),
         Audience::default(),
         origin_http::Metrics::default(),
     )
@@ -238,18 +237,5 @@ impl Authorize for Open {
         let name = request.key.expose().parse::<ChannelName>();
         name.map(Grant::from)
             .map_err(|err| Refusal::new(Reason::Name, err.to_string()))
-    }
-}
-
-#[derive(Debug)]
-struct NoApi;
-
-impl Fallback for NoApi {
-    fn call(
-        &self,
-        _: Request<RequestBody>,
-        _: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + '_>> {
-        Box::pin(async { Response::new(Body::empty()) })
     }
 }

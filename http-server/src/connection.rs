@@ -1,4 +1,4 @@
-//! One TCP connection: the TLS handshake, protocol detection, and the protocols one after the other.
+//! One TCP connection: the TLS handshake, protocol detection, and the connection's protocol.
 //!
 //! `h1` serves plain requests of HTTP/1.1. [`hyper`](self::hyper) serves all others, and HTTP/2.
 

@@ -9,8 +9,9 @@
 //! - `delivery`, `activity`: the progress of responses, and connections that are idle or stall.
 //! - `socket`: time limits of a connection's bytes. `cork`, `yield_once`: fewer writes.
 //! - `pending`: what all protocols do alike with a request and its response. [`request`],
-//!   [`authority`]: requests that are refused. `date`: the Date field. [`request_body`]: limits of a
-//!   request's body.
+//!   [`authority`]: requests that are refused. `date`: the Date field.
+//! - [`mount`]: services below a path prefix, with limits of their own. `request_body`: a request's
+//!   body within them.
 
 #![forbid(unsafe_code)]
 
@@ -27,11 +28,12 @@ mod delivery;
 pub mod fuzzing;
 mod h1;
 mod metrics;
+pub mod mount;
 mod pending;
 pub mod priority;
 mod quic;
 pub mod request;
-pub mod request_body;
+mod request_body;
 mod schedule;
 mod server;
 mod service;
@@ -45,6 +47,7 @@ pub use body::{Body, BoxError, Data, Growing};
 pub use config::Config;
 pub use delivery::Finish;
 pub use metrics::{Metrics, Reason};
+pub use mount::{Mount, MountedService};
 pub use quic::{QuicHandover, QuicLegacy, QuicSocket};
 pub use server::{Server, Sockets};
 pub use service::{Client, PendingResponse, Refusal, Service};

@@ -60,8 +60,8 @@ impl Priority {
         priority
     }
 
-    /// The rank with the service's own urgency `ours`: the client's urgency decides if there is one,
-    /// and `ours` decides among equals.
+    /// The rank with the service's own urgency `ours`: the client's urgency decides if there is
+    /// one, and `ours` decides among equals.
     pub fn rank(self, ours: u8) -> Rank {
         Rank {
             level: 8 * self.urgency.unwrap_or(ours).min(7) + ours.min(7),

@@ -3,8 +3,8 @@
 //!
 //! [`socket`](self::socket) reads and writes datagrams, `connection` implements the protocol,
 //! `request` writes the responses. quinn implements QUIC, and h3 reads requests; `frames`,
-//! `field_section`, `send_order`, `budget` and `settings` limit what the two leave unlimited. `unidirectional`
-//! reads a client's other streams.
+//! `field_section`, `send_order`, `budget` and `settings` limit what the two leave unlimited.
+//! `unidirectional` reads a client's other streams.
 
 mod budget;
 mod connection;

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::body::BoxError;
 
 /// A body that fails when no byte arrives for a given time.
-pub struct Timed<B> {
+pub(crate) struct Timed<B> {
     body: Pin<Box<B>>,
     pause: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -22,7 +22,7 @@ pub struct Timed<B> {
 
 impl<B> Timed<B> {
     /// Wraps `body`; it may pause for `pause` at most.
-    pub fn new(body: B, pause: Duration) -> Self {
+    pub(crate) fn new(body: B, pause: Duration) -> Self {
         Self {
             body: Box::pin(body),
             pause,

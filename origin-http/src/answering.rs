@@ -14,6 +14,7 @@ use std::{
 use http::{HeaderValue, Method, Response, StatusCode, Uri, request::Parts};
 use http_server::{
     Body, BoxError, Growing, PendingResponse,
+    mount::BoxedResponse,
     priority::{self, PRIORITY, Priority},
 };
 use net_core::{Counted, Rope};
@@ -61,7 +62,7 @@ impl Future for Answering<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         let this = &mut *self;
-        let ours = !matches!(this.step, Step::Fallback(_));
+        let ours = !matches!(this.step, Step::Mounted(_));
         let (mut response, held) = ready!(Pin::new(&mut this.step).poll(cx));
         this.asked.notes.held = held;
         if ours {
@@ -88,8 +89,8 @@ pub(crate) enum Step<'a> {
     Body(Pin<Box<dyn Future<Output = Step<'a>> + Send + 'a>>),
     /// Work of rare requests.
     Later(Pin<Box<dyn Future<Output = (Response<Body>, Duration)> + Send + 'a>>),
-    /// The response of the API.
-    Fallback(Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>),
+    /// The response of a mounted service.
+    Mounted(BoxedResponse<'a>),
     Over,
 }
 
@@ -111,13 +112,13 @@ impl Future for Step<'_> {
             let come = match &mut *self {
                 Self::Hold(hold) => ready!(Pin::new(&mut hold.changed).poll(cx)),
                 Self::Later(later) => return later.as_mut().poll(cx),
-                Self::Fallback(answer) => return answer.as_mut().poll(cx).map(|response| (response, Duration::ZERO)),
+                Self::Mounted(answer) => return answer.as_mut().poll(cx).map(|response| (response, Duration::ZERO)),
                 Self::Answer(..) | Self::Body(_) | Self::Over => None,
             };
             match mem::replace(&mut *self, Self::Over) {
                 Self::Answer(response, held) => return Poll::Ready((response, held)),
                 Self::Hold(hold) => *self = hold.step(come),
-                Self::Body(_) | Self::Later(_) | Self::Fallback(_) | Self::Over => return Poll::Pending,
+                Self::Body(_) | Self::Later(_) | Self::Mounted(_) | Self::Over => return Poll::Pending,
             }
         }
     }
@@ -174,7 +175,7 @@ impl Asked {
         }
     }
 
-    /// Completes a response of this router: the API makes its own complete.
+    /// Completes a response of this router: mounted services complete their own.
     pub(crate) fn share(&self, cors: &Cors, response: &mut Response<Body>) {
         cors.share(self.grant, response.headers_mut());
         self.notes.tell(response.headers_mut());

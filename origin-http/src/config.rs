@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use http_server::mount;
 use net_core::config::{addresses, one_or_many, within};
 use serde::Deserialize;
 
@@ -166,6 +167,14 @@ impl Config {
             write: ms(self.write_ms),
             drain: ms(self.drain_ms),
             early_data: https.early_data,
+        }
+    }
+
+    /// The limits of requests to the API.
+    pub fn api(&self) -> mount::Limits {
+        mount::Limits {
+            max_body_bytes: self.max_body_bytes,
+            body_pause: self.body_pause(),
         }
     }
 

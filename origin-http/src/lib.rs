@@ -1,8 +1,8 @@
 //! The origin: serves presentations to players and caches over HTTP, together with the API and the
 //! watch page.
 //!
-//! The path of a request: `http-server` reads it and calls the [`Router`], which is its service, in
-//! the same way for all protocols. Decisions that need no waiting are in pure modules: [`path`] (the
+//! The path of a request: `http-server` reads it and calls the [`Router`], its service, in the same
+//! way for all protocols. Decisions that need no waiting are in pure modules: [`path`] (the
 //! requested resource), [`directives`] (RFC 8216bis), `media` (the available media), [`range`],
 //! [`encoding`], `answer` (status, headers, lifetimes).
 //!
@@ -50,5 +50,5 @@ pub use edge::Edge;
 pub use metrics::Metrics;
 pub use pages::{Page, Pages};
 pub use posters::{NoPosters, Poster, Posters};
-pub use router::{Fallback, RequestBody, Router};
+pub use router::Router;
 pub use site::PublicUrl;

@@ -7,7 +7,6 @@
 use std::{
     fmt,
     net::SocketAddr,
-    pin::Pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -15,8 +14,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body as HttpBody;
-use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
-use http_server::{Body, BoxError, Client, Reason, Refusal, Service, request, request_body::Timed};
+use http_server::{Body, BoxError, Client, Mount, Reason, Refusal, Service, request};
 use media_core::{BroadcastId, ChannelName, TrackName};
 use net_core::Counted;
 use packager::{Live, Presentation, Presentations, Site};
@@ -45,67 +43,50 @@ use crate::{
 
 /// Limit of the wait of a request for a channel that has just begun and has no media to list.
 const FIRST_WAIT: Duration = Duration::from_secs(15);
-/// The prefix of the API's paths.
-const API: &str = "/api/";
 /// The lifetime of a response about a resource that does not exist yet but may soon.
 pub(crate) const SOON: Lifetime = Lifetime::Seconds(1);
 
-/// The body of a request, with limits of its size and of its pauses.
-pub type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
-
-/// Serves the paths below `/api/`.
-pub trait Fallback: Send + Sync {
-    /// Serves one request of `peer`, of any method. It handles CORS itself.
-    fn call(
-        &self,
-        request: Request<RequestBody>,
-        peer: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + '_>>;
-}
-
-/// Serves all requests of all listeners.
+/// Serves all requests of all listeners: its own resources, and those of mounted services such as
+/// the API.
 pub struct Router {
     presentations: Presentations,
     pages: Pages,
     posters: Box<dyn Posters>,
-    fallback: Box<dyn Fallback>,
+    mounts: Vec<Mount>,
     audience: Audience,
     metrics: Metrics,
     access_log: Option<AccessLog>,
     edge: Option<Arc<Edge>>,
     cors: Cors,
-    max_body_bytes: usize,
     body_pause: Duration,
     public_site: Site,
     renders: Renders,
 }
 
 impl Router {
-    /// Creates a router over `presentations`. `config`, which has been checked, limits the size of
-    /// requests and lists the origins that may read responses.
+    /// Creates a router over `presentations`. `config`, which has been checked, lists the origins
+    /// that may read responses. `mounts` are served on their paths, and handle CORS themselves.
     pub fn new(
         config: &Config,
         presentations: Presentations,
         pages: Pages,
         posters: Box<dyn Posters>,
-        fallback: Box<dyn Fallback>,
+        mounts: Vec<Mount>,
         audience: Audience,
         metrics: Metrics,
     ) -> Self {
-        let (max_body_bytes, body_pause) = (config.max_body_bytes, config.body_pause());
         Self {
             // An invalid list is refused earlier; here it permits no origin.
             cors: Cors::new(&config.cors_origins).unwrap_or(Cors::Listed(vec![])),
             presentations,
             pages,
             posters,
-            fallback,
+            mounts,
             audience,
             metrics,
             access_log: None,
             edge: None,
-            max_body_bytes,
-            body_pause,
+            body_pause: config.body_pause(),
             public_site: config.public_url.site(),
             renders: Renders::default(),
         }
@@ -162,10 +143,9 @@ impl Router {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        if is_api(head.uri.path()) {
-            let body = Limited::new(Timed::new(body, self.body_pause), self.max_body_bytes).boxed_unsync();
-            let answer = self.fallback.call(Request::from_parts(head, body), client.peer);
-            return (Kind::Api, Step::Fallback(answer));
+        if let Some(mount) = Mount::find(&self.mounts, head.uri.path()) {
+            let answer = mount.call(Request::from_parts(head, body), client);
+            return (Kind::Api, Step::Mounted(answer));
         }
         let resource = Resource::parse(head.uri.path());
         let kind = resource.as_ref().map_or(Kind::Unknown, kind);
@@ -458,9 +438,10 @@ impl Service for Router {
             self.cors.share(Grant::None, response.headers_mut());
             return response;
         };
-        let mut response = match is_api(head.uri.path()) {
-            true => answer::problem(status, reason),
-            false => text(),
+        // Clients of an API read problem details.
+        let mut response = match Mount::find(&self.mounts, head.uri.path()) {
+            Some(_) => answer::problem(status, reason),
+            None => text(),
         };
         let mut asked = self.asked(head, client);
         asked.share(&self.cors, &mut response);
@@ -516,10 +497,6 @@ fn playlist<'a>(
         }
         Err(reason) => bad(reason),
     }
-}
-
-fn is_api(path: &str) -> bool {
-    path.starts_with(API) || Some(path) == API.strip_suffix('/')
 }
 
 /// Ends the connection after this response.

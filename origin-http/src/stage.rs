@@ -11,7 +11,12 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
-use http_server::{Body, BoxError, priority, testing::Shared};
+use http_server::{
+    Body, BoxError, Client, Mount, MountedService,
+    mount::{BoxedResponse, RequestBody},
+    priority,
+    testing::Shared,
+};
 use media_core::{
     AccessUnit, BroadcastId, ChannelName, Hub, TrackName,
     broadcast::Limits,
@@ -21,7 +26,7 @@ use media_core::{
 use packager::Packager;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Audience, Config, Fallback, Https, Metrics, Page, Pages, Poster, Posters, PublicUrl, RequestBody, Router};
+use crate::{Audience, Config, Https, Metrics, Page, Pages, Poster, Posters, PublicUrl, Router};
 
 /// Number of frames in a segment, and in a part.
 pub(crate) const SEGMENT: usize = 25;
@@ -103,7 +108,7 @@ impl Stage {
             presentations,
             pages,
             Box::new(OnePoster),
-            Box::new(Echo),
+            vec![Mount::new("/api/", config.api(), Echo)],
             audience.clone(),
             metrics.clone(),
         );
@@ -243,12 +248,8 @@ impl Posters for OnePoster {
     }
 }
 
-impl Fallback for Echo {
-    fn call(
-        &self,
-        request: Request<RequestBody>,
-        peer: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + '_>> {
+impl MountedService for Echo {
+    fn call(&self, request: Request<RequestBody>, client: Client) -> BoxedResponse<'_> {
         Box::pin(async move {
             // `/api/urgent/{urgency}/{size}`: `size` bytes with the urgency of media.
             if let Some((urgency, size)) = request
@@ -262,7 +263,12 @@ impl Fallback for Echo {
                 response.headers_mut().insert(priority::PRIORITY, value);
                 return response;
             }
-            let line = format!("{} {} of {} said ", request.method(), request.uri().path(), peer.ip());
+            let line = format!(
+                "{} {} of {} said ",
+                request.method(),
+                request.uri().path(),
+                client.peer.ip()
+            );
             match request.into_body().collect().await {
                 Ok(body) => Response::new(Body::boxed(http_body_util::Full::new(Bytes::from(
                     [line.as_bytes(), &body.to_bytes()].concat(),

@@ -1,20 +1,24 @@
 //! Adapters between crates that do not depend on each other: the API under the origin's listener,
 //! the audience and the ladder for the API, pictures for the origin.
 
-use std::{convert::Infallible, net::SocketAddr, pin::Pin};
+use std::{convert::Infallible, pin::Pin};
 
 use control_api::{Renditions, Viewers, renditions::Doing, viewers::Count};
-use http::{Request, Response};
-use http_server::{Body, Refusal, request};
+use http::Request;
+use http_server::{
+    Body, Client, MountedService, Refusal,
+    mount::{BoxedResponse, RequestBody},
+    request,
+};
 use media_core::{BroadcastId, ChannelName, Hub, TrackName};
-use origin_http::{Audience, Fallback, Poster, Posters, RequestBody};
+use origin_http::{Audience, Poster, Posters};
 use tower::Service;
 use transcoder::{
     Pictures,
     ladder::{State, Statuses},
 };
 
-/// The API as the origin's handler of `/api/`.
+/// The API as a service that is mounted in the origin's router.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiService(axum::Router);
 
@@ -24,12 +28,8 @@ impl ApiService {
     }
 }
 
-impl Fallback for ApiService {
-    fn call(
-        &self,
-        request: Request<RequestBody>,
-        _peer: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + '_>> {
+impl MountedService for ApiService {
+    fn call(&self, request: Request<RequestBody>, _: Client) -> BoxedResponse<'_> {
         // A router is always ready, and cloning it is cheap.
         let answer = self.0.clone().call(request.map(axum::body::Body::new));
         Box::pin(async move {

@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
 use control_api::{Administrator, Api, Renditions, admin, renditions::NoRenditions};
+use http_server::Mount;
 use media_core::Hub;
 use origin_http::{AccessLog, Audience, Edge, edge};
 use packager::Packager;
@@ -108,7 +109,7 @@ impl Daemon {
                 hub: hub.clone(),
                 pictures,
             }),
-            Box::new(api),
+            vec![Mount::new("/api/", config.http.api(), api)],
             audience,
             http_metrics,
         );

@@ -47,8 +47,8 @@ pub(super) fn seal(meta: &RecvMeta) -> [u8; HEAD] {
 }
 
 /// Decodes the metadata and returns the datagram with it.
-pub(super) fn open(letter: &[u8]) -> Option<(RecvMeta, &[u8])> {
-    let (head, datagram) = letter.split_first_chunk::<HEAD>()?;
+pub(super) fn open(forwarded: &[u8]) -> Option<(RecvMeta, &[u8])> {
+    let (head, datagram) = forwarded.split_first_chunk::<HEAD>()?;
     if datagram.is_empty() {
         return None;
     }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_letter_says_where_its_datagram_is_from() {
+    fn a_forwarded_datagram_has_its_addresses() {
         for (from, local) in [
             ("192.0.2.7:443", Some("198.51.100.1")),
             ("[::ffff:192.0.2.7]:443", Some("198.51.100.1")),
@@ -95,8 +95,8 @@ mod tests {
                 ecn: Some(EcnCodepoint::Ce),
                 dst_ip: local.map(|local| local.parse().unwrap()),
             };
-            let letter = [&seal(&meta)[..], b"quic"].concat();
-            let (read, datagram) = open(&letter).unwrap();
+            let forwarded = [&seal(&meta)[..], b"quic"].concat();
+            let (read, datagram) = open(&forwarded).unwrap();
             assert_eq!((read.addr, read.dst_ip, read.ecn), (meta.addr, meta.dst_ip, meta.ecn));
             assert_eq!((datagram, read.len, read.stride), (&b"quic"[..], 4, 4));
         }

@@ -37,7 +37,7 @@ use super::{
     exchanges::Exchanges,
     frames::Refusal,
     head,
-    request_body::Upload,
+    request_body::RequestBody,
     send_order::{Order, PROBE, Turns},
     settings::SEND_WINDOW,
     transport::{self, Exchange, wire},
@@ -123,9 +123,9 @@ impl<S: Service> Requests<S> {
         }
         let head_only = request.method() == Method::HEAD;
         let length = request.headers().get(header::CONTENT_LENGTH).and_then(length);
-        let mut upload = Upload::new(stream, length);
-        upload.begin().await;
-        let request: Request<Upload> = request.map(|()| upload);
+        let mut body = RequestBody::new(stream, length);
+        body.begin().await;
+        let request: Request<RequestBody> = request.map(|()| body);
         let mut pending = pending::begin(&self.context, request, self.client(exchange));
         let whole = poll_fn(|cx| pending.poll_request_end(cx));
         if writer.unless_stopped(whole).await.is_none() {

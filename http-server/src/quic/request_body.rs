@@ -17,7 +17,7 @@ use crate::body::BoxError;
 use super::transport;
 
 /// The body of one request.
-pub(super) struct Upload {
+pub(super) struct RequestBody {
     stream: RequestStream<transport::RequestStream, Bytes>,
     /// The bytes, or the error, read ahead by [`Self::begin`].
     first: Option<Result<Bytes, BoxError>>,
@@ -26,7 +26,7 @@ pub(super) struct Upload {
     left: Option<u64>,
 }
 
-impl Upload {
+impl RequestBody {
     pub(super) fn new(stream: RequestStream<transport::RequestStream, Bytes>, length: Option<u64>) -> Self {
         Self {
             stream,
@@ -73,7 +73,7 @@ impl Upload {
     }
 }
 
-impl Body for Upload {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = BoxError;
 

@@ -237,7 +237,7 @@ struct Mail {
     reads: Reads,
     /// The waker of the reading task.
     waker: Option<Waker>,
-    letter: Vec<u8>,
+    forwarded: Vec<u8>,
 }
 
 /// The process that may read the socket.
@@ -275,13 +275,13 @@ impl Mail {
             self.waker = Some(cx.waker().clone());
         }
         let Some(inbox) = &self.inbox else { return 0 };
-        self.letter.resize(forward::MAX, 0);
+        self.forwarded.resize(forward::MAX, 0);
         let mut count = 0;
         while count < bufs.len().min(metas.len()) {
             let Poll::Ready(Ok(())) = inbox.poll_recv_ready(cx) else {
                 break;
             };
-            match inbox.try_recv(&mut self.letter) {
+            match inbox.try_recv(&mut self.forwarded) {
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => continue,
                 Ok(0) | Err(_) => {
                     // The successor is gone, or the Unix socket has failed.
@@ -289,7 +289,7 @@ impl Mail {
                     break;
                 }
                 Ok(len) => {
-                    if let Some((meta, datagram)) = forward::open(&self.letter[..len])
+                    if let Some((meta, datagram)) = forward::open(&self.forwarded[..len])
                         && let Some(buf) = bufs[count].get_mut(..datagram.len())
                     {
                         buf.copy_from_slice(datagram);
@@ -319,8 +319,8 @@ impl Former {
             return false;
         }
         let head = forward::seal(meta);
-        let letter = [IoSlice::new(&head), IoSlice::new(datagram)];
-        match SockRef::from(&self.inbox).send_vectored(&letter) {
+        let forwarded = [IoSlice::new(&head), IoSlice::new(datagram)];
+        match SockRef::from(&self.inbox).send_vectored(&forwarded) {
             Ok(_) => true,
             Err(err) if err.kind() == io::ErrorKind::WouldBlock || err.raw_os_error() == Some(ENOBUFS) => true,
             Err(_) => {

@@ -1,6 +1,6 @@
 mod blocking;
 
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use tokio::time::Instant;
 
 use super::*;
