@@ -4,7 +4,8 @@
 
 use std::{fmt, fs, path::Path};
 
-use origin_http::{QuicSocket, edge};
+use http_server::QuicSocket;
+use origin_http::edge;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
 

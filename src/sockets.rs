@@ -9,8 +9,8 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
 };
 
+use http_server::{QuicHandover, QuicSocket};
 use listenfd::ListenFd;
-use origin_http::{QuicHandover, QuicSocket};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};

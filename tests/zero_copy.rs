@@ -60,7 +60,7 @@ async fn what_is_written_to_a_viewer_is_the_memory_that_the_message_was_gathered
     let mut hub = path.hub.broadcasts()[0].subscribe_from_oldest();
 
     let mut written: Vec<Bytes> = Vec::new();
-    let parts = async |body: Vec<origin_http::Data>| {
+    let parts = async |body: Vec<http_server::Data>| {
         // A part is one frame: `moof` and the header of `mdat` in a piece of their own, then the
         // access units.
         assert_eq!(body.len(), 1);

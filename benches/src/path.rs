@@ -5,7 +5,6 @@
 use std::{
     future::ready,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,13 +12,14 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
+use http_server::{Body, Data};
 use ingest_rtmp::{Authorization, Authorize, Grant, PublishRequest, Reason, Refusal};
 use media_core::{
     ChannelName, Hub,
     broadcast::Limits,
     hub::{Events, Settings},
 };
-use origin_http::{Audience, Body, Data, Fallback, NoPosters, Page, Pages, RequestBody, Router};
+use origin_http::{Audience, NoPosters, Page, Pages, Router};
 use packager::{Live, Packager, Presentations};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -60,7 +60,7 @@ pub fn router(presentations: Presentations) -> Router {
         presentations,
         pages,
         Box::new(NoPosters),
-        Box::new(NoApi),
+        Vec::new(),
         Audience::default(),
         origin_http::Metrics::default(),
     )
@@ -240,18 +240,5 @@ impl Authorize for Open {
             .map(Grant::from)
             .map_err(|err| Refusal::new(Reason::Name, err.to_string()));
         Box::pin(ready(decision))
-    }
-}
-
-#[derive(Debug)]
-struct NoApi;
-
-impl Fallback for NoApi {
-    fn call(
-        &self,
-        _: Request<RequestBody>,
-        _: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + '_>> {
-        Box::pin(async { Response::new(Body::empty()) })
     }
 }

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| origin_http::fuzzing::priority(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| http_server::fuzzing::priority(bytes));

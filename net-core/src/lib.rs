@@ -6,6 +6,7 @@
 //! - [`quota`]: limits of a number, in total and for each address.
 //! - [`shutdown`]: a flag that is set once and awaited by thousands of connections.
 //! - [`dormant`]: a future that is polled only after it was woken.
+//! - [`rope`]: bytes in pieces, which are never joined.
 //! - [`gauge`]: counts live objects. [`config`]: addresses and ranges in the configuration.
 
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@ pub mod host;
 pub mod limit;
 pub mod listener;
 pub mod quota;
+pub mod rope;
 pub mod shutdown;
 
 pub use accept::accept;
@@ -27,4 +29,5 @@ pub use host::Host;
 pub use limit::{ConnectionLimit, Events, InFlight, Limit, Permit, Usage};
 pub use listener::Listener;
 pub use quota::{Quota, Share};
+pub use rope::Rope;
 pub use shutdown::{Shutdown, TriggerOnDrop};

@@ -17,7 +17,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use http::{HeaderMap, HeaderName, Request, Version, header};
+use http::{HeaderMap, HeaderName, Version, header, request::Parts};
+use http_server::Finish;
 use serde::Deserialize;
 
 use crate::{
@@ -80,15 +81,15 @@ impl AccessLog {
     }
 
     /// Records the arrival of a request.
-    pub(crate) fn begin<B>(&self, request: &Request<B>, peer: SocketAddr) -> Entry {
-        let target = request.uri().path_and_query().map_or("", |target| target.as_str());
-        let headers = request.headers();
+    pub(crate) fn begin(&self, head: &Parts, peer: SocketAddr) -> Entry {
+        let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+        let headers = &head.headers;
         let record = Record {
             at: SystemTime::now(),
             peer,
-            method: cut(request.method().as_str().as_bytes(), MAX_METHOD),
+            method: cut(head.method.as_str().as_bytes(), MAX_METHOD),
             target: cut(Masked(target).to_string().as_bytes(), MAX_TARGET),
-            version: request.version(),
+            version: head.version,
             status: GONE,
             sent: 0,
             duration: Duration::ZERO,
@@ -140,11 +141,12 @@ impl Entry {
             (record.kind, record.status, record.notes) = (kind, status, notes);
         }
     }
+}
 
-    /// Records sent bytes of the body.
-    pub(crate) fn sent(&mut self, bytes: u64) {
+impl Finish for Entry {
+    fn finish(mut self: Box<Self>, sent_bytes: u64) {
         if let Some(record) = &mut self.record {
-            record.sent = bytes;
+            record.sent = sent_bytes;
         }
     }
 }

@@ -9,13 +9,13 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
-    header::{
-        ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY,
-    },
+    header::{ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY},
 };
-use packager::{Rope, Text};
+use http_server::Body;
+use net_core::Rope;
+use packager::Text;
 
-use crate::{body::Body, conditions::Conditions, pages::Page, range::Range};
+use crate::{conditions::Conditions, pages::Page, range::Range};
 
 pub(crate) const HLS: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
 pub(crate) const DASH: HeaderValue = HeaderValue::from_static("application/dash+xml");
@@ -208,17 +208,6 @@ pub(crate) fn growing(body: Body, content_type: HeaderValue, lifetime: Lifetime)
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response.headers_mut().insert(CACHE_CONTROL, lifetime.value());
     response
-}
-
-/// Converts any response to one for HEAD: its headers, its length, no body (RFC 9110 9.3.2).
-pub(crate) fn without_body(response: &mut Response<Body>) {
-    if let Some(len) = response.body().len()
-        && response.status() != StatusCode::NOT_MODIFIED
-        && response.status() != StatusCode::NO_CONTENT
-    {
-        response.headers_mut().insert(CONTENT_LENGTH, len.into());
-    }
-    *response.body_mut() = Body::empty();
 }
 
 /// A response with capacity for its headers.

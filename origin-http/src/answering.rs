@@ -11,9 +11,14 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
-use net_core::Counted;
-use packager::{Changed, Live, Presentation, Skip};
+use http::{HeaderValue, Method, Response, StatusCode, Uri, request::Parts};
+use http_server::{
+    Body, BoxError, Growing, PendingResponse,
+    mount::BoxedResponse,
+    priority::{self, PRIORITY, Priority},
+};
+use net_core::{Counted, Rope};
+use packager::{Changed, Follow, Live, Presentation, Skip};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 use tracing::{Level, debug, enabled};
@@ -21,16 +26,15 @@ use tracing::{Level, debug, enabled};
 use crate::{
     access_log::{Entry, Masked},
     answer::{self, Lifetime, refuse},
-    body::Body,
     conditions::Conditions,
     cors::{Cors, Grant},
     media::{self, Found},
-    metrics::Kind,
+    metrics::{Kind, Metrics},
     notes::Notes,
     path::Object,
-    priority::{self, PRIORITY, Priority},
     router::{Router, SOON},
     text::Text,
+    urgency,
 };
 
 /// A pending response; dropping it aborts. It holds only the remaining work, and nothing else of
@@ -41,19 +45,15 @@ pub struct Answering<'a> {
     pub(crate) router: &'a Router,
     pub(crate) step: Step<'a>,
     pub(crate) kind: Kind,
-    pub(crate) form: Form,
-    pub(crate) asked: Priority,
-    pub(crate) notes: Notes,
-    pub(crate) entry: Option<Entry>,
+    pub(crate) asked: Asked,
 }
 
-impl Answering<'_> {
-    /// Waits until the request is known to be complete. No response is made before that: a
-    /// connection that has only incomplete requests is idle.
-    pub(crate) async fn whole(&mut self) {
+impl PendingResponse for Answering<'_> {
+    fn poll_request_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Step::Body(end) = &mut self.step {
-            self.step = end.as_mut().await;
+            self.step = ready!(end.as_mut().poll(cx));
         }
+        Poll::Ready(())
     }
 }
 
@@ -62,26 +62,13 @@ impl Future for Answering<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         let this = &mut *self;
-        let ours = !matches!(this.step, Step::Fallback(_));
+        let ours = !matches!(this.step, Step::Mounted(_));
         let (mut response, held) = ready!(Pin::new(&mut this.step).poll(cx));
-        this.notes.held = held;
+        this.asked.notes.held = held;
         if ours {
-            if this.form.is_head {
-                answer::without_body(&mut response);
-            }
-            this.router.cors().share(this.form.grant, response.headers_mut());
-            this.notes.tell(response.headers_mut());
-            if let Some((method, uri)) = this.form.line.as_deref() {
-                let path = Masked(uri.path());
-                debug!(%method, %path, status = response.status().as_u16(), "answered");
-            }
+            this.asked.share(this.router.cors(), &mut response);
         }
-        priority::settle(this.asked, this.kind, &mut response);
-        this.router.metrics().answered(this.kind, response.status());
-        if let Some(mut entry) = this.entry.take() {
-            entry.answered(this.kind, response.status().as_u16(), mem::take(&mut this.notes));
-            response.body_mut().log(entry);
-        }
+        this.asked.finish(this.kind, this.router.metrics(), &mut response);
         Poll::Ready(response)
     }
 }
@@ -102,8 +89,8 @@ pub(crate) enum Step<'a> {
     Body(Pin<Box<dyn Future<Output = Step<'a>> + Send + 'a>>),
     /// Work of rare requests.
     Later(Pin<Box<dyn Future<Output = (Response<Body>, Duration)> + Send + 'a>>),
-    /// The response of the API.
-    Fallback(Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>),
+    /// The response of a mounted service.
+    Mounted(BoxedResponse<'a>),
     Over,
 }
 
@@ -125,13 +112,13 @@ impl Future for Step<'_> {
             let come = match &mut *self {
                 Self::Hold(hold) => ready!(Pin::new(&mut hold.changed).poll(cx)),
                 Self::Later(later) => return later.as_mut().poll(cx),
-                Self::Fallback(answer) => return answer.as_mut().poll(cx).map(|response| (response, Duration::ZERO)),
+                Self::Mounted(answer) => return answer.as_mut().poll(cx).map(|response| (response, Duration::ZERO)),
                 Self::Answer(..) | Self::Body(_) | Self::Over => None,
             };
             match mem::replace(&mut *self, Self::Over) {
                 Self::Answer(response, held) => return Poll::Ready((response, held)),
                 Self::Hold(hold) => *self = hold.step(come),
-                Self::Body(_) | Self::Later(_) | Self::Fallback(_) | Self::Over => return Poll::Pending,
+                Self::Body(_) | Self::Later(_) | Self::Mounted(_) | Self::Over => return Poll::Pending,
             }
         }
     }
@@ -165,21 +152,46 @@ pub(crate) struct Media {
     pub(crate) conditions: Conditions,
 }
 
-/// The data of a request on which its response depends after its head was dropped.
-pub(crate) struct Form {
-    is_head: bool,
+/// The data of a request with which its response is completed, after its head was dropped.
+pub(crate) struct Asked {
     grant: Grant,
+    priority: Priority,
+    pub(crate) notes: Notes,
+    entry: Option<Entry>,
     /// For the debug log.
     line: Option<Box<(Method, Uri)>>,
 }
 
-impl Form {
-    pub(crate) fn of<B>(request: &Request<B>, cors: &Cors) -> Self {
-        let line = || Box::new((request.method().clone(), request.uri().clone()));
+impl Asked {
+    /// The data of a request with this head. `entry`: its entry in the access log, if there is one.
+    pub(crate) fn of(head: &Parts, cors: &Cors, entry: Option<Entry>) -> Self {
+        let line = || Box::new((head.method.clone(), head.uri.clone()));
         Self {
-            is_head: request.method() == Method::HEAD,
-            grant: cors.grant(request.headers()),
+            grant: cors.grant(&head.headers),
+            priority: Priority::of(&head.headers),
+            notes: Notes::new(entry.is_some()),
+            entry,
             line: enabled!(Level::DEBUG).then(line),
+        }
+    }
+
+    /// Completes a response of this router: mounted services complete their own.
+    pub(crate) fn share(&self, cors: &Cors, response: &mut Response<Body>) {
+        cors.share(self.grant, response.headers_mut());
+        self.notes.tell(response.headers_mut());
+        if let Some((method, uri)) = self.line.as_deref() {
+            let path = Masked(uri.path());
+            debug!(%method, %path, status = response.status().as_u16(), "answered");
+        }
+    }
+
+    /// Completes any response: its priority, metrics, and the access log.
+    pub(crate) fn finish(&mut self, kind: Kind, metrics: &Metrics, response: &mut Response<Body>) {
+        urgency::settle(self.priority, kind, response);
+        metrics.answered(kind, response.status());
+        if let Some(mut entry) = self.entry.take() {
+            entry.answered(kind, response.status().as_u16(), mem::take(&mut self.notes));
+            response.body_mut().on_finish(Box::new(entry));
         }
     }
 }
@@ -267,7 +279,7 @@ impl Media {
             // It has no entity tag yet.
             Found::Growing(_) if self.conditions.excludes(None) => return answer::precondition_failed(),
             Found::Growing(msn) => {
-                let body = Body::growing(self.live.follow(self.index, msn));
+                let body = Body::growing(Following(self.live.follow(self.index, msn)));
                 answer::growing(body, content_type, Lifetime::Unchanging(6 * target))
             }
             Found::Next(_) | Found::Future => return refuse(StatusCode::NOT_FOUND, "not yet\n", SOON),
@@ -275,9 +287,19 @@ impl Media {
                 return refuse(StatusCode::NOT_FOUND, "no such media\n", Lifetime::Seconds(target));
             }
         };
-        let urgency = priority::of_media(presentation.tracks.iter().map(Arc::as_ref), track, self.object);
+        let urgency = urgency::of_media(presentation.tracks.iter().map(Arc::as_ref), track, self.object);
         response.headers_mut().insert(PRIORITY, priority::value(urgency));
         response
+    }
+}
+
+/// A segment from its first part to its last.
+struct Following(Follow);
+
+impl Growing for Following {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Rope, BoxError>>> {
+        let next = ready!(self.0.poll_next(cx));
+        Poll::Ready(next.map(|parts| parts.map_err(Into::into)))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use http_server::mount;
 use net_core::config::{addresses, one_or_many, within};
 use serde::Deserialize;
 
@@ -151,9 +152,39 @@ impl Config {
         within("drain_ms", self.drain_ms.into(), 0, 600_000)?;
         Cors::new(&self.cors_origins).map(|_| ())
     }
+
+    /// The settings of the server of both sections. The values are in their ranges.
+    pub fn server(&self, https: &Https) -> http_server::Config {
+        http_server::Config {
+            max_connections: self.max_connections,
+            max_connections_per_address: self.max_connections_per_address,
+            max_streams: self.max_streams,
+            max_header_bytes: self.max_header_bytes,
+            max_headers: self.max_headers,
+            first_byte: ms(self.first_byte_ms),
+            header: ms(self.header_ms),
+            idle: ms(self.idle_ms),
+            write: ms(self.write_ms),
+            drain: ms(self.drain_ms),
+            early_data: https.early_data,
+        }
+    }
+
+    /// The limits of requests to the API.
+    pub fn api(&self) -> mount::Limits {
+        mount::Limits {
+            max_body_bytes: self.max_body_bytes,
+            body_pause: self.body_pause(),
+        }
+    }
+
+    /// The time within which a client must send more of a request's body.
+    pub(crate) fn body_pause(&self) -> Duration {
+        ms(self.write_ms)
+    }
 }
 
-pub(crate) fn ms(ms: u32) -> Duration {
+fn ms(ms: u32) -> Duration {
     Duration::from_millis(ms.into())
 }
 

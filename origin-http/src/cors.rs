@@ -13,8 +13,9 @@ use http::{
         ACCESS_CONTROL_REQUEST_HEADERS, ORIGIN, VARY, X_CONTENT_TYPE_OPTIONS,
     },
 };
+use http_server::authority;
 
-use crate::{answer::METHODS, authority};
+use crate::answer::METHODS;
 
 const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
 const ANY: HeaderValue = HeaderValue::from_static("*");

@@ -36,6 +36,7 @@ use std::{
 };
 
 use http::{HeaderValue, Response, StatusCode, header::RETRY_AFTER, request::Parts};
+use http_server::Body;
 use net_core::{Counted, Quota};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -43,7 +44,6 @@ use tracing::debug;
 
 use crate::{
     answer::{Lifetime, refuse},
-    body::Body,
     notes,
     path::Resource,
 };

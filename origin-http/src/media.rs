@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use packager::{Presentation, Rope, Track};
+use net_core::Rope;
+use packager::{Presentation, Track};
 
 use crate::path::Object;
 

@@ -1,13 +1,10 @@
 //! Metrics of the origin, for Prometheus. Labels are from closed sets.
 
-use std::fmt;
-
 use http::StatusCode;
-use net_core::{Events, Limit};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
+    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 
 /// Counters of one origin, over all its listeners. Cheap to clone; all clones count together.
@@ -16,10 +13,8 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     /// The counters in `requests`, by kind and class, without a look-up for each request.
     by_kind: Vec<[Counter; 4]>,
-    refused: Family<ReasonLabels, Counter>,
-    evicted: Family<ReasonLabels, Counter>,
-    pub(crate) sent: Counter,
-    pub(crate) connections: Gauge,
+    /// Those of the connections, for the server.
+    pub server: http_server::Metrics,
     pub(crate) waiting: Gauge,
     /// Lines of the access log that were dropped for lack of room.
     pub(crate) unlogged: Counter,
@@ -39,29 +34,6 @@ pub(crate) enum Kind {
     Api,
     /// No such resource.
     Unknown,
-}
-
-/// The reason why a connection was refused or closed, or a request was not processed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Reason {
-    /// Too many connections in total.
-    Connections,
-    /// Too many connections from its address.
-    Address,
-    /// No file descriptors.
-    Descriptors,
-    /// No first byte in time, or no end of the TLS handshake.
-    FirstByte,
-    /// A failed TLS handshake.
-    Handshake,
-    /// A request's head took too long.
-    Header,
-    /// The peer accepted too little of the written bytes.
-    Write,
-    /// The bytes are not HTTP, or exceed a limit.
-    Malformed,
-    /// A request for media had a body.
-    Body,
 }
 
 const KINDS: [(Kind, &str); 10] = [
@@ -91,11 +63,6 @@ struct RequestLabels {
     status: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabels {
-    reason: Reason,
-}
-
 impl Default for Metrics {
     fn default() -> Self {
         let requests = Family::<RequestLabels, Counter>::default();
@@ -103,10 +70,7 @@ impl Default for Metrics {
         Self {
             by_kind: KINDS.iter().map(|&(_, kind)| of(kind)).collect(),
             requests,
-            refused: Family::default(),
-            evicted: Family::default(),
-            sent: Counter::default(),
-            connections: Gauge::default(),
+            server: http_server::Metrics::default(),
             waiting: Gauge::default(),
             unlogged: Counter::default(),
         }
@@ -122,18 +86,7 @@ impl Metrics {
             "HTTP requests answered, by kind and status",
             self.requests.clone(),
         );
-        registry.register(
-            "refused",
-            "HTTP connections and requests turned away, by reason",
-            self.refused.clone(),
-        );
-        registry.register(
-            "evicted",
-            "Idle HTTP connections closed to make room for others, by the limit that was reached",
-            self.evicted.clone(),
-        );
-        registry.register_with_unit("sent", "Bytes written to HTTP peers", Unit::Bytes, self.sent.clone());
-        registry.register("connections", "HTTP connections open", self.connections.clone());
+        self.server.register(registry);
         registry.register(
             "waiting_requests",
             "HTTP requests held until media come",
@@ -152,56 +105,12 @@ impl Metrics {
             counters[class].inc();
         }
     }
-
-    pub(crate) fn refuse(&self, reason: Reason) {
-        self.refused.get_or_create(&ReasonLabels { reason }).inc();
-    }
-
-    /// Counts an idle connection that is closed because this limit was reached.
-    fn evict(&self, reason: Reason) {
-        self.evicted.get_or_create(&ReasonLabels { reason }).inc();
-    }
-}
-
-impl Events for Metrics {
-    fn refused(&self, limit: Limit) {
-        self.refuse(limit.into());
-    }
-
-    fn evicted(&self, limit: Limit) {
-        self.evict(limit.into());
-    }
-}
-
-impl From<Limit> for Reason {
-    fn from(limit: Limit) -> Self {
-        match limit {
-            Limit::Total => Self::Connections,
-            Limit::Address => Self::Address,
-            Limit::Descriptors => Self::Descriptors,
-        }
-    }
-}
-
-impl EncodeLabelValue for Reason {
-    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), fmt::Error> {
-        let text = match self {
-            Self::Connections => "connections",
-            Self::Address => "connections_per_address",
-            Self::Descriptors => "descriptors",
-            Self::FirstByte => "first_byte",
-            Self::Handshake => "handshake",
-            Self::Header => "header",
-            Self::Write => "write",
-            Self::Malformed => "malformed",
-            Self::Body => "body",
-        };
-        EncodeLabelValue::encode(&text, encoder)
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use http_server::Reason;
+
     use super::*;
 
     #[test]
@@ -211,7 +120,7 @@ mod tests {
         metrics.register(&mut registry);
         metrics.answered(Kind::Unknown, StatusCode::NOT_FOUND);
         metrics.answered(Kind::Part, StatusCode::PARTIAL_CONTENT);
-        metrics.refuse(Reason::Header);
+        metrics.server.refuse(Reason::Header);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [

@@ -7,7 +7,6 @@
 use std::{
     fmt,
     net::SocketAddr,
-    pin::Pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -15,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body as HttpBody;
-use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
+use http_server::{Body, BoxError, Client, Mount, Reason, Refusal, Service, request};
 use media_core::{BroadcastId, ChannelName, TrackName};
 use net_core::Counted;
 use packager::{Live, Presentation, Presentations, Site};
@@ -24,106 +23,70 @@ use tokio::time::{Instant, timeout};
 use crate::{
     access_log::AccessLog,
     answer::{self, Lifetime, refuse},
-    answering::{Answering, Form, Hold, Media, Step, Then, blocking, hold},
+    answering::{Answering, Asked, Hold, Media, Step, Then, blocking, hold},
     audience::Audience,
-    body::{Body, BoxError},
     clock,
     conditions::Conditions,
-    config::{Config, ms},
-    cors::Cors,
+    config::Config,
+    cors::{Cors, Grant},
     directives::{self, Directives, Reload},
     edge::Edge,
     media::{self, Found},
-    metrics::{Kind, Metrics, Reason},
+    metrics::{Kind, Metrics},
     notes::Notes,
     pages::Pages,
     path::{Listing, Object, Resource},
     posters::Posters,
-    priority::Priority,
-    request,
-    request_body::Timed,
     site,
     text::{Renders, Text},
 };
 
 /// Limit of the wait of a request for a channel that has just begun and has no media to list.
 const FIRST_WAIT: Duration = Duration::from_secs(15);
-/// The prefix of the API's paths.
-const API: &str = "/api/";
 /// The lifetime of a response about a resource that does not exist yet but may soon.
 pub(crate) const SOON: Lifetime = Lifetime::Seconds(1);
 
-/// The body of a request, with limits of its size and of its pauses.
-pub type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
-
-/// Serves the paths below `/api/`.
-pub trait Fallback: Send + Sync {
-    /// Serves one request of `peer`, of any method. It handles CORS itself.
-    fn call(
-        &self,
-        request: Request<RequestBody>,
-        peer: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + '_>>;
-}
-
-/// Serves all requests of all listeners.
+/// Serves all requests of all listeners: its own resources, and those of mounted services such as
+/// the API.
 pub struct Router {
     presentations: Presentations,
     pages: Pages,
     posters: Box<dyn Posters>,
-    fallback: Box<dyn Fallback>,
+    mounts: Vec<Mount>,
     audience: Audience,
     metrics: Metrics,
     access_log: Option<AccessLog>,
     edge: Option<Arc<Edge>>,
     cors: Cors,
-    max_headers: usize,
-    max_body_bytes: usize,
     body_pause: Duration,
     public_site: Site,
     renders: Renders,
 }
 
-/// The sender of a request.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Asker {
-    pub(crate) peer: SocketAddr,
-    /// A process of this daemon, for its own clients.
-    pub(crate) ours: bool,
-    /// The request arrived over TLS.
-    pub(crate) secure: bool,
-    /// The request arrived before the handshake was complete, so that it may be a replay (RFC 8446
-    /// 8).
-    pub(crate) early: bool,
-}
-
 impl Router {
-    /// Creates a router over `presentations`. `config`, which has been checked, limits the size of
-    /// requests and lists the origins that may read responses.
+    /// Creates a router over `presentations`. `config`, which has been checked, lists the origins
+    /// that may read responses. `mounts` are served on their paths, and handle CORS themselves.
     pub fn new(
         config: &Config,
         presentations: Presentations,
         pages: Pages,
         posters: Box<dyn Posters>,
-        fallback: Box<dyn Fallback>,
+        mounts: Vec<Mount>,
         audience: Audience,
         metrics: Metrics,
     ) -> Self {
-        let (max_body_bytes, body_pause) = (config.max_body_bytes, ms(config.write_ms));
         Self {
             // An invalid list is refused earlier; here it permits no origin.
             cors: Cors::new(&config.cors_origins).unwrap_or(Cors::Listed(vec![])),
-            max_headers: usize::try_from(config.max_headers).unwrap_or(usize::MAX),
             presentations,
             pages,
             posters,
-            fallback,
+            mounts,
             audience,
             metrics,
             access_log: None,
             edge: None,
-            max_body_bytes,
-            body_pause,
+            body_pause: config.body_pause(),
             public_site: config.public_url.site(),
             renders: Renders::default(),
         }
@@ -139,49 +102,27 @@ impl Router {
         self.edge = edge;
     }
 
-    /// Serves one request. This may take up to three target durations, if the client requests a
-    /// future part; dropping the future cancels it.
+    /// Serves one request as from a listener without TLS, and without the server's checks.
     pub fn handle<B>(&self, request: Request<B>, peer: SocketAddr) -> Answering<'_>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let asker = Asker {
+        let client = Client {
             peer,
             ours: false,
             secure: false,
             early: false,
         };
-        self.respond(request, asker)
-    }
-
-    pub(crate) fn respond<B>(&self, request: Request<B>, asker: Asker) -> Answering<'_>
-    where
-        B: HttpBody<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let asked = Priority::of(request.headers());
-        let access_log = self.access_log.as_ref().filter(|_| !asker.ours);
-        let entry = access_log.map(|log| log.begin(&request, asker.peer));
-        let mut notes = Notes::new(entry.is_some());
-        let form = Form::of(&request, &self.cors);
-        let (kind, step) = self.begin(request, asker, &mut notes);
-        Answering {
-            router: self,
-            step,
-            kind,
-            form,
-            asked,
-            notes,
-            entry,
-        }
+        self.call(request, client)
     }
 
     pub(crate) fn renders(&self) -> &Renders {
         &self.renders
     }
 
-    pub(crate) fn metrics(&self) -> &Metrics {
+    /// The metrics of this router and its server.
+    pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
@@ -189,40 +130,29 @@ impl Router {
         &self.cors
     }
 
+    /// Begins to record a request of `client`.
+    fn asked(&self, head: &Parts, client: Client) -> Asked {
+        let access_log = self.access_log.as_ref().filter(|_| !client.ours);
+        let entry = access_log.map(|log| log.begin(head, client.peer));
+        Asked::of(head, &self.cors, entry)
+    }
+
     /// Performs the part of a response that needs no waiting.
-    fn begin<B>(&self, request: Request<B>, asker: Asker, notes: &mut Notes) -> (Kind, Step<'_>)
+    fn begin<B>(&self, head: Parts, body: B, client: Client, notes: &mut Notes) -> (Kind, Step<'_>)
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let path = request.uri().path();
-        let is_api = path.starts_with(API) || Some(path) == API.strip_suffix('/');
-        if let Some((status, why)) = request::refusal(&request, self.max_headers, asker.early) {
-            if status != StatusCode::TOO_EARLY {
-                self.metrics.refuse(Reason::Malformed);
-            }
-            let mut response = match is_api {
-                true => answer::problem(status, why),
-                false => refuse(status, format!("{why}\n"), Lifetime::NoStore),
-            };
-            if status == StatusCode::BAD_REQUEST {
-                close(request.version(), &mut response);
-            }
-            return (Kind::Unknown, Step::answer(response));
+        if let Some(mount) = Mount::find(&self.mounts, head.uri.path()) {
+            let answer = mount.call(Request::from_parts(head, body), client);
+            return (Kind::Api, Step::Mounted(answer));
         }
-        if is_api {
-            let request =
-                request.map(|body| Limited::new(Timed::new(body, self.body_pause), self.max_body_bytes).boxed_unsync());
-            let answer = self.fallback.call(request, asker.peer);
-            return (Kind::Api, Step::Fallback(answer));
-        }
-        let (head, body) = request.into_parts();
         let resource = Resource::parse(head.uri.path());
         let kind = resource.as_ref().map_or(Kind::Unknown, kind);
         self.note(resource.as_ref(), notes);
         // The usual case: the protocol already knows that there is no body.
         if body.is_end_stream() {
-            return (kind, self.route(head, resource, asker));
+            return (kind, self.route(head, resource, client));
         }
         let reads = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
         // A body is certain, or the method is refused anyway.
@@ -235,7 +165,7 @@ impl Router {
         )]
         let step = Step::Body(Box::pin(async move {
             match request::is_empty(body, self.body_pause).await {
-                true => self.route(head, resource, asker),
+                true => self.route(head, resource, client),
                 false => Step::answer(self.refuse_body(&head)),
             }
         }));
@@ -260,7 +190,7 @@ impl Router {
     /// Refuses every request with a body, because another reader may take the body for a request
     /// (RFC 9112 11.2).
     fn refuse_body(&self, head: &Parts) -> Response<Body> {
-        self.metrics.refuse(Reason::Body);
+        self.metrics.server.refuse(Reason::Body);
         let mut response = match head.method {
             Method::GET | Method::HEAD | Method::OPTIONS => refuse(
                 StatusCode::BAD_REQUEST,
@@ -273,9 +203,9 @@ impl Router {
         response
     }
 
-    fn route(&self, head: Parts, resource: Option<Resource>, asker: Asker) -> Step<'_> {
+    fn route(&self, head: Parts, resource: Option<Resource>, client: Client) -> Step<'_> {
         Step::answer(match (&head.method, resource) {
-            (&Method::GET | &Method::HEAD, Some(resource)) => return self.read(head, resource, asker),
+            (&Method::GET | &Method::HEAD, Some(resource)) => return self.read(head, resource, client),
             (&Method::GET | &Method::HEAD | &Method::OPTIONS, None) if head.uri.path() != "*" => {
                 refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON)
             }
@@ -288,18 +218,18 @@ impl Router {
         })
     }
 
-    fn read(&self, head: Parts, resource: Resource, asker: Asker) -> Step<'_> {
+    fn read(&self, head: Parts, resource: Resource, client: Client) -> Step<'_> {
         match self.edge.as_ref().filter(|_| !self.is_here(&resource)) {
-            Some(edge) => Step::Later(Box::pin(self.elsewhere(edge, head, resource, asker))),
-            None => self.here(head, resource, asker),
+            Some(edge) => Step::Later(Box::pin(self.elsewhere(edge, head, resource, client))),
+            None => self.here(head, resource, client),
         }
     }
 
     /// A resource of this process.
-    fn here(&self, head: Parts, resource: Resource, asker: Asker) -> Step<'_> {
+    fn here(&self, head: Parts, resource: Resource, client: Client) -> Step<'_> {
         Step::answer(match resource {
-            Resource::Live(channel, listing) => return self.listing(head, &channel, listing, asker),
-            Resource::Media(broadcast, track, object) => return self.media(&head, broadcast, &track, object, asker),
+            Resource::Live(channel, listing) => return self.listing(head, &channel, listing, client),
+            Resource::Media(broadcast, track, object) => return self.media(&head, broadcast, &track, object, client),
             Resource::Poster(channel) => {
                 let conditions = Conditions::of(&head.method, &head.headers);
                 return Step::Later(Box::pin(async move {
@@ -323,10 +253,10 @@ impl Router {
         })
     }
 
-    fn saw(&self, channel: &ChannelName, target_duration_s: u64, asker: Asker, head: &Parts) {
-        if !asker.ours {
+    fn saw(&self, channel: &ChannelName, target_duration_s: u64, client: Client, head: &Parts) {
+        if !client.ours {
             self.audience
-                .saw(channel, target_duration_s, asker.peer.ip(), &head.headers);
+                .saw(channel, target_duration_s, client.peer.ip(), &head.headers);
         }
     }
 
@@ -354,29 +284,29 @@ impl Router {
         edge: &Arc<Edge>,
         head: Parts,
         resource: Resource,
-        asker: Asker,
+        client: Client,
     ) -> (Response<Body>, Duration) {
         let here = self.made_here(&resource).flatten();
-        let answer = edge.answer(&head, &resource, asker.peer).await;
+        let answer = edge.answer(&head, &resource, client.peer).await;
         let theirs = |answer: &Response<Body>| {
             answer.status().is_success() || answer.status() == StatusCode::NOT_MODIFIED || here.is_none()
         };
         match answer.filter(theirs) {
             Some(answer) => (answer, Duration::ZERO),
-            None => self.here(head, resource, asker).await,
+            None => self.here(head, resource, client).await,
         }
     }
 
-    fn listing(&self, head: Parts, channel: &ChannelName, listing: Listing, asker: Asker) -> Step<'_> {
+    fn listing(&self, head: Parts, channel: &ChannelName, listing: Listing, client: Client) -> Step<'_> {
         let Some(live) = self.presentations.channel(channel) else {
             return Step::answer(refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON));
         };
         match live.current() {
-            Some(presentation) => self.list(&head, live, presentation, listing, asker),
+            Some(presentation) => self.list(&head, live, presentation, listing, client),
             None => Step::Later(Box::pin(async move {
                 let (failed, held) = match self.held(FIRST_WAIT, live.first()).await {
                     (Some(Some(presentation)), held) => {
-                        let step = self.list(&head, live, presentation, listing, asker);
+                        let step = self.list(&head, live, presentation, listing, client);
                         let (response, more) = step.await;
                         return (response, held + more);
                     }
@@ -397,15 +327,15 @@ impl Router {
         live: Arc<Live>,
         presentation: Arc<Presentation>,
         listing: Listing,
-        asker: Asker,
+        client: Client,
     ) -> Step<'_> {
-        self.saw(live.channel(), presentation.target_duration_s, asker, head);
+        self.saw(live.channel(), presentation.target_duration_s, client, head);
         let conditions = Conditions::of_text(&head.method, &head.headers);
         let lifetime = Lifetime::Seconds((presentation.target_duration_s / 2).max(1));
         let listing = match listing {
             Listing::Multivariant => packager::Listing::Multivariant,
-            Listing::Manifest => packager::Listing::Manifest(self.site(head, asker)),
-            Listing::PlainManifest => packager::Listing::PlainManifest(self.site(head, asker)),
+            Listing::Manifest => packager::Listing::Manifest(self.site(head, client)),
+            Listing::PlainManifest => packager::Listing::PlainManifest(self.site(head, client)),
             Listing::Playlist(track) => return playlist(self, head, conditions, live, presentation, &track),
         };
         let is_manifest = matches!(
@@ -424,15 +354,22 @@ impl Router {
     }
 
     /// The address of the clock in manifests.
-    fn site(&self, head: &Parts, asker: Asker) -> Site {
+    fn site(&self, head: &Parts, client: Client) -> Site {
         match &self.public_site {
             Some(site) => Some(Arc::clone(site)),
-            None if asker.ours => None,
-            None => site::of(head, asker.secure),
+            None if client.ours => None,
+            None => site::of(head, client.secure),
         }
     }
 
-    fn media(&self, head: &Parts, broadcast: BroadcastId, track: &TrackName, object: Object, asker: Asker) -> Step<'_> {
+    fn media(
+        &self,
+        head: &Parts,
+        broadcast: BroadcastId,
+        track: &TrackName,
+        object: Object,
+        client: Client,
+    ) -> Step<'_> {
         let live = self.presentations.broadcast(broadcast);
         let Some((live, presentation)) = live.and_then(|live| live.current().map(|current| (live, current))) else {
             return Step::answer(refuse(StatusCode::NOT_FOUND, "no such broadcast\n", SOON));
@@ -442,7 +379,7 @@ impl Router {
             let gone = Lifetime::Seconds(target);
             return Step::answer(refuse(StatusCode::NOT_FOUND, "no such track\n", gone));
         };
-        self.saw(live.channel(), target, asker, head);
+        self.saw(live.channel(), target, client, head);
         let media = Media {
             live,
             index,
@@ -470,6 +407,46 @@ impl Router {
         let begun = Instant::now();
         let come = timeout(limit, what).await.ok();
         (come, begun.elapsed())
+    }
+}
+
+impl Service for Router {
+    type Pending<'a> = Answering<'a>;
+
+    /// Serves one request. This may take up to three target durations, if the client requests a
+    /// future part.
+    fn call<B>(&self, request: Request<B>, client: Client) -> Answering<'_>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (head, body) = request.into_parts();
+        let mut asked = self.asked(&head, client);
+        let (kind, step) = self.begin(head, body, client, &mut asked.notes);
+        Answering {
+            router: self,
+            step,
+            kind,
+            asked,
+        }
+    }
+
+    fn refuse(&self, Refusal { status, reason }: Refusal, client: Client, head: Option<&Parts>) -> Response<Body> {
+        let text = || refuse(status, format!("{reason}\n"), Lifetime::NoStore);
+        let Some(head) = head else {
+            let mut response = text();
+            self.cors.share(Grant::None, response.headers_mut());
+            return response;
+        };
+        // Clients of an API read problem details.
+        let mut response = match Mount::find(&self.mounts, head.uri.path()) {
+            Some(_) => answer::problem(status, reason),
+            None => text(),
+        };
+        let mut asked = self.asked(head, client);
+        asked.share(&self.cors, &mut response);
+        asked.finish(Kind::Unknown, &self.metrics, &mut response);
+        response
     }
 }
 

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use media_core::{Timescale, codec::Config};
-use packager::{Init, Part, Rope, Segment, Track};
+use net_core::Rope;
+use packager::{Init, Part, Segment, Track};
 
 /// `complete` segments of `parts` parts each from number `first` on, and after them an open one of
 /// `open` parts.

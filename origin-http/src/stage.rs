@@ -11,6 +11,12 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
+use http_server::{
+    Body, BoxError, Client, Mount, MountedService,
+    mount::{BoxedResponse, RequestBody},
+    priority,
+    testing::Shared,
+};
 use media_core::{
     AccessUnit, BroadcastId, ChannelName, Hub, TrackName,
     broadcast::Limits,
@@ -20,9 +26,7 @@ use media_core::{
 use packager::Packager;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    Audience, Body, Config, Fallback, Metrics, Page, Pages, Poster, Posters, PublicUrl, RequestBody, Router, priority,
-};
+use crate::{Audience, Config, Https, Metrics, Page, Pages, Poster, Posters, PublicUrl, Router};
 
 /// Number of frames in a segment, and in a part.
 pub(crate) const SEGMENT: usize = 25;
@@ -104,7 +108,7 @@ impl Stage {
             presentations,
             pages,
             Box::new(OnePoster),
-            Box::new(Echo),
+            vec![Mount::new("/api/", config.api(), Echo)],
             audience.clone(),
             metrics.clone(),
         );
@@ -189,19 +193,30 @@ impl Stage {
     }
 }
 
-pub(crate) async fn ask(router: &Router, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+pub(crate) async fn ask(router: &Arc<Router>, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut request = Request::builder().method(method).uri(path).header("host", "origin");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let request = request.body(Empty::<Bytes>::new()).unwrap();
-    let peer = SocketAddr::from(([192, 0, 2, 1], 1234));
-    let (head, body) = router.handle(request, peer).await.into_parts();
+    let (head, body) = respond(router, request).await.into_parts();
     Answer {
         status: head.status,
         headers: head.headers,
         body: body.collect().await.unwrap().to_bytes(),
     }
+}
+
+/// The response of a server, without a connection.
+pub(crate) async fn respond<B>(router: &Arc<Router>, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let settings = Config::default().server(&Https::default());
+    let server = Shared::new(settings, Arc::clone(router), router.metrics().server.clone());
+    let peer = SocketAddr::from(([192, 0, 2, 1], 1234));
+    server.respond(request, peer).await
 }
 
 /// A whole response.
@@ -233,12 +248,8 @@ impl Posters for OnePoster {
     }
 }
 
-impl Fallback for Echo {
-    fn call(
-        &self,
-        request: Request<RequestBody>,
-        peer: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + '_>> {
+impl MountedService for Echo {
+    fn call(&self, request: Request<RequestBody>, client: Client) -> BoxedResponse<'_> {
         Box::pin(async move {
             // `/api/urgent/{urgency}/{size}`: `size` bytes with the urgency of media.
             if let Some((urgency, size)) = request
@@ -252,7 +263,12 @@ impl Fallback for Echo {
                 response.headers_mut().insert(priority::PRIORITY, value);
                 return response;
             }
-            let line = format!("{} {} of {} said ", request.method(), request.uri().path(), peer.ip());
+            let line = format!(
+                "{} {} of {} said ",
+                request.method(),
+                request.uri().path(),
+                client.peer.ip()
+            );
             match request.into_body().collect().await {
                 Ok(body) => Response::new(Body::boxed(http_body_util::Full::new(Bytes::from(
                     [line.as_bytes(), &body.to_bytes()].concat(),

@@ -4,13 +4,13 @@
 use std::{num::NonZero, sync::Arc, thread::available_parallelism, time::Duration};
 
 use http::{HeaderValue, Response, header::VARY};
+use http_server::Body;
 use packager::{Listing, Presentation, Skip};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::{
     answer::{self, Lifetime},
     answering::Step,
-    body::Body,
     conditions::Conditions,
     media,
     router::Router,

@@ -4,9 +4,10 @@
 
 use bytes::{Bytes, BytesMut};
 use media_core::{Timescale, codec::Config};
+use net_core::Rope;
 
 use crate::{
-    Rope, boxes,
+    boxes,
     sample::{Reference, Sample},
 };
 

@@ -15,10 +15,11 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use media_core::{Broadcast, BroadcastId, ChannelName, broadcast::MAX_TRACKS};
+use net_core::Rope;
 use tokio::{sync::Notify, time};
 
 use crate::{
-    Presentation, Rope, Segment,
+    Presentation, Segment,
     waiters::{Awaited, Crowd, Ticket, Waiters},
 };
 

@@ -5,8 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-
-use crate::Rope;
+use net_core::Rope;
 
 /// A segment, complete or at the edge.
 #[derive(Debug, Clone)]

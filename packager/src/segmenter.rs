@@ -10,9 +10,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use media_core::{Anchor, Timescale};
+use net_core::Rope;
 
 use crate::{
-    Part, Rope, Segment, fragment,
+    Part, Segment, fragment,
     sample::{Reference, Sample},
     sets::Sets,
 };

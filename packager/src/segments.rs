@@ -196,10 +196,10 @@ impl ExactSizeIterator for Listed<'_> {}
 
 #[cfg(test)]
 mod tests {
+    use net_core::Rope;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Rope;
 
     fn segment(msn: u64) -> Arc<Segment> {
         Arc::new(Segment {

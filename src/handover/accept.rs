@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 
+use http_server::QuicSocket;
 use media_core::hub::Numbers;
-use origin_http::QuicSocket;
 use tokio::time::timeout;
 use tracing::debug;
 

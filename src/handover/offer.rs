@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
+use http_server::QuicHandover;
 use media_core::hub::Numbers;
-use origin_http::QuicHandover;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::{Child, Command},

@@ -18,8 +18,9 @@ pub(super) const WINDOW: Duration = Duration::from_secs(60);
 const OF_LIBRARIES: u64 = 5;
 const OF_OURS: u64 = 1_000;
 /// Our crates, as in a message's target.
-const OURS: [&str; 7] = [
+const OURS: [&str; 8] = [
     "control_api",
+    "http_server",
     "ingest_rtmp",
     "media_core",
     "origin_http",

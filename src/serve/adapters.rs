@@ -1,19 +1,24 @@
 //! Adapters between crates that do not depend on each other: the API under the origin's listener,
 //! the audience and the ladder for the API, pictures for the origin.
 
-use std::{convert::Infallible, net::SocketAddr, pin::Pin};
+use std::{convert::Infallible, pin::Pin};
 
 use control_api::{Renditions, Viewers, renditions::Doing, viewers::Count};
-use http::{Request, Response};
+use http::Request;
+use http_server::{
+    Body, Client, MountedService, Refusal,
+    mount::{BoxedResponse, RequestBody},
+    request,
+};
 use media_core::{BroadcastId, ChannelName, Hub, TrackName};
-use origin_http::{Audience, Body, Fallback, Poster, Posters, RequestBody};
+use origin_http::{Audience, Poster, Posters};
 use tower::Service;
 use transcoder::{
     Pictures,
     ladder::{State, Statuses},
 };
 
-/// The API as the origin's handler of `/api/`.
+/// The API as a service that is mounted in the origin's router.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiService(axum::Router);
 
@@ -23,12 +28,8 @@ impl ApiService {
     }
 }
 
-impl Fallback for ApiService {
-    fn call(
-        &self,
-        request: Request<RequestBody>,
-        _peer: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + '_>> {
+impl MountedService for ApiService {
+    fn call(&self, request: Request<RequestBody>, _: Client) -> BoxedResponse<'_> {
         // A router is always ready, and cloning it is cheap.
         let answer = self.0.clone().call(request.map(axum::body::Body::new));
         Box::pin(async move {
@@ -42,8 +43,8 @@ impl Fallback for ApiService {
 pub(crate) fn strict(router: axum::Router, max_headers: usize) -> axum::Router {
     use axum::{extract::Request, middleware, response::IntoResponse};
     let check = move |request: Request, next: middleware::Next| async move {
-        match origin_http::refusal(&request, max_headers, false) {
-            Some((status, why)) => (status, format!("{why}\n")).into_response(),
+        match request::refusal(&request, max_headers, false) {
+            Some(Refusal { status, reason }) => (status, format!("{reason}\n")).into_response(),
             None => next.run(request).await,
         }
     };

@@ -14,7 +14,9 @@ use std::{
     time::Duration,
 };
 
+use http_server::Server;
 use media_core::hub::Numbers;
+use origin_http::Router;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -39,8 +41,8 @@ const NUMBERS: u64 = 16;
 
 /// The resources for draining.
 pub(super) struct Retirement {
-    http: origin_http::Config,
-    router: Arc<origin_http::Router>,
+    http: http_server::Config,
+    router: Arc<Router>,
     /// Specific to this process.
     socket: PathBuf,
     /// Maximum time for which publishers are kept.
@@ -50,9 +52,9 @@ pub(super) struct Retirement {
 }
 
 impl Retirement {
-    pub(super) fn new(config: &Config, router: Arc<origin_http::Router>, discontinuities: u64) -> Self {
+    pub(super) fn new(config: &Config, router: Arc<Router>, discontinuities: u64) -> Self {
         Self {
-            http: config.http.clone(),
+            http: config.http.server(&config.https),
             router,
             socket: config.data_dir.join("handover").join(format!("{}.sock", process::id())),
             drain: config.upgrade.drain(),
@@ -61,13 +63,13 @@ impl Retirement {
     }
 
     /// A server of this process' broadcasts for the new process.
-    fn local_server(&self) -> io::Result<origin_http::Server> {
-        let sockets = origin_http::Sockets {
+    fn local_server(&self) -> io::Result<Server<Router>> {
+        let sockets = http_server::Sockets {
             local: vec![listen(&self.socket)?],
-            ..origin_http::Sockets::default()
+            ..http_server::Sockets::default()
         };
-        let https = origin_http::Https::default();
-        origin_http::Server::new(&self.http, &https, sockets, None, Arc::clone(&self.router))
+        let (router, metrics) = (Arc::clone(&self.router), self.router.metrics().server.clone());
+        Server::new(self.http.clone(), sockets, None, router, metrics)
     }
 
     /// Removes the socket file.

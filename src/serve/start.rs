@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
 use control_api::{Administrator, Api, Renditions, admin, renditions::NoRenditions};
+use http_server::Mount;
 use media_core::Hub;
 use origin_http::{AccessLog, Audience, Edge, edge};
 use packager::Packager;
@@ -53,7 +54,7 @@ struct Created {
 /// The servers on the opened sockets.
 struct Servers {
     rtmp: ingest_rtmp::Server,
-    http: origin_http::Server,
+    http: http_server::Server<origin_http::Router>,
     admin: admin::Server,
 }
 
@@ -156,7 +157,7 @@ impl Created {
                 hub: hub.clone(),
                 pictures,
             }),
-            Box::new(api),
+            vec![Mount::new("/api/", config.http.api(), api)],
             audience,
             http_metrics,
         );
@@ -193,14 +194,16 @@ impl Servers {
         let authorize = created.publishers.clone();
         let rtmp = ingest_rtmp::Server::new(&config.rtmp, listeners, certificates(), hub, authorize, metrics)
             .map_err(|err| format!("rtmp: {err}"))?;
-        let listeners = origin_http::Sockets {
+        let listeners = http_server::Sockets {
             http: sockets.tcp(Purpose::Http)?,
             https: sockets.tcp(Purpose::Https)?,
             quic: sockets.quic(),
-            ..origin_http::Sockets::default()
+            ..http_server::Sockets::default()
         };
         let router = Arc::clone(&created.router);
-        let http = origin_http::Server::new(&config.http, &config.https, listeners, certificates(), router)
+        let metrics = router.metrics().server.clone();
+        let settings = config.http.server(&config.https);
+        let http = http_server::Server::new(settings, listeners, certificates(), router, metrics)
             .map_err(|err| format!("http: {err}"))?;
         let admin = admin::Server::new(sockets.tcp(Purpose::Admin)?).map_err(|err| format!("admin: {err}"))?;
         Ok(Self { rtmp, http, admin })

@@ -5,7 +5,9 @@ use std::{
     process, thread,
 };
 
+use http::Request;
 use http_body_util::BodyExt;
+use http_server::{Body, Sockets};
 use proptest::prelude::*;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -14,7 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{Body, Https, Server, Sockets, stage::Stage};
+use crate::{serving::server, stage::Stage};
 
 /// The directory of a test, removed at its end.
 struct Directory(PathBuf);
@@ -193,6 +195,8 @@ async fn a_line_is_written_when_the_answer_has_been_sent_or_given_up() {
             .header("user-agent", "player/1")
             .body(())
             .unwrap()
+            .into_parts()
+            .0
     };
     let peer = SocketAddr::from(([192, 0, 2, 1], 1));
     let begin = |target: &str, status| {
@@ -202,19 +206,19 @@ async fn a_line_is_written_when_the_answer_has_been_sent_or_given_up() {
     };
     // Sent completely; aborted after its first frame; without a body; and without a response.
     let mut whole = Body::from("0123456789");
-    whole.log(begin("/t/s3cret/1.m4s", 200));
+    whole.on_finish(Box::new(begin("/t/s3cret/1.m4s", 200)));
     let mut data = whole.frame().await.unwrap().unwrap().into_data().unwrap();
     bytes::Buf::advance(&mut data, 10);
     drop(whole);
     assert_eq!(fs::read_to_string(&file).unwrap(), "", "it is on its way");
     drop(data);
     let mut half = Body::from("0123456789");
-    half.log(begin("/2.m4s", 200));
+    half.on_finish(Box::new(begin("/2.m4s", 200)));
     let mut data = half.frame().await.unwrap().unwrap().into_data().unwrap();
     bytes::Buf::advance(&mut data, 4);
     drop((half, data));
     let mut none = Body::empty();
-    none.log(begin("/3.m4s", 304));
+    none.on_finish(Box::new(begin("/3.m4s", 304)));
     drop(none);
     drop(log.begin(&request("/4.m4s"), peer));
     drop(log);
@@ -349,7 +353,7 @@ async fn what_a_process_of_ours_asks_for_others_is_neither_written_down_nor_a_vi
         ..Sockets::default()
     };
     let (config, shutdown) = (Config::default(), CancellationToken::new());
-    let server = Server::new(&config, &Https::default(), sockets, None, Arc::clone(&stage.router)).unwrap();
+    let server = server(&stage, &config, sockets, None);
     let serving = tokio::spawn(server.serve(CancellationToken::new(), shutdown.clone()));
     let channel = "demo".parse().unwrap();
     ask(UnixStream::connect(&path).await.unwrap(), "/live/demo/v0.m3u8").await;

@@ -117,20 +117,6 @@ fn a_client_that_has_it_is_told_so() {
 }
 
 #[tokio::test]
-async fn head_has_the_headers_of_get_and_no_body() {
-    let mut response = media_of(Method::HEAD, &[("range", "bytes=0-3")]);
-    without_body(&mut response);
-    assert_eq!(
-        (response.status(), &response.headers()[CONTENT_LENGTH]),
-        (StatusCode::OK, &HeaderValue::from(10))
-    );
-    assert!(body(response).await.is_empty());
-    let mut unchanged = media_of(Method::HEAD, &[("if-none-match", "\"7\"")]);
-    without_body(&mut unchanged);
-    assert!(!unchanged.headers().contains_key(CONTENT_LENGTH));
-}
-
-#[tokio::test]
 async fn a_text_is_compressed_for_those_who_take_that_and_each_form_has_its_validator() {
     let list = Text::from("#EXTM3U\n".repeat(100));
     let ask = |request: &[(&'static str, &'static str)]| {

@@ -9,13 +9,12 @@ use std::{
 };
 
 use http::Uri;
+use http_server::authority;
 use net_core::config::within;
 use serde::{
     Deserialize, Deserializer,
     de::{self, SeqAccess, Visitor},
 };
-
-use crate::authority;
 
 /// Maximum number of origins of an edge.
 const MAX_ORIGINS: usize = 16;

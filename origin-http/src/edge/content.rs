@@ -14,7 +14,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use packager::Rope;
+use net_core::Rope;
 
 use super::budget::{Budget, Charge};
 

@@ -13,6 +13,7 @@ use std::{
 };
 
 use http::Uri;
+use http_server::BoxError;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
@@ -27,7 +28,6 @@ use tokio::{net::UnixStream, time::timeout};
 use tower::Service;
 
 use super::config::Origin;
-use crate::body::BoxError;
 
 /// Interval at which silent peers are detected: HTTP/2 connections by pings, others by the kernel.
 pub(super) const PING: Duration = Duration::from_secs(5);

@@ -11,12 +11,12 @@ use http::{
     },
     request::Parts,
 };
+use http_server::Body;
 use tokio::time::Instant;
 
 use super::{content::Reader, object::Object};
 use crate::{
     answer::{self, TEXT},
-    body::Body,
     conditions,
     range::Range,
 };

@@ -5,6 +5,7 @@ use std::{fmt, io, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::Empty;
+use http_server::BoxError;
 use hyper::{body::Incoming, rt::Executor};
 use hyper_util::{
     client::{
@@ -26,7 +27,6 @@ use super::{
     config::{Config, Origin},
     dial::{Dial, PING},
 };
-use crate::body::BoxError;
 
 /// Requests on one HTTP/2 connection. A server allows some 100, and further requests would block
 /// others.

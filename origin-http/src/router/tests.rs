@@ -1,10 +1,10 @@
 mod blocking;
 
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use tokio::time::Instant;
 
 use super::*;
-use crate::stage::{PART, SEGMENT, Stage, TARGET, ask};
+use crate::stage::{PART, SEGMENT, Stage, TARGET, ask, respond};
 
 #[tokio::test(start_paused = true)]
 async fn texts_of_a_live_channel_are_kept_for_half_a_target_duration() {
@@ -536,11 +536,7 @@ async fn requests_that_can_be_read_in_two_ways_are_refused() {
         .unwrap();
     let two = stage.ask("GET", path, &[("host", "other")]).await;
     let none = Request::builder().uri(path).body(Full::new(Bytes::new())).unwrap();
-    let peer = SocketAddr::from(([192, 0, 2, 1], 1));
-    for response in [
-        stage.router.handle(body, peer).await,
-        stage.router.handle(none, peer).await,
-    ] {
+    for response in [respond(&stage.router, body).await, respond(&stage.router, none).await] {
         assert_eq!(
             (response.status(), &response.headers()["connection"]),
             (StatusCode::BAD_REQUEST, &HeaderValue::from_static("close"))

@@ -8,9 +8,10 @@ use std::{
 
 use hex_literal::hex;
 use media_core::codec;
+use net_core::Rope;
 
 use crate::{
-    Init, Listing, Part, Presentation, Rendered, Rope, Segment, Segments, Track,
+    Init, Listing, Part, Presentation, Rendered, Segment, Segments, Track,
     period::{Opening, Periods},
 };
 

@@ -6,10 +6,11 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use media_core::{Anchor, Frame, Mark, MediaTime, Timescale, codec::Config};
+use net_core::Rope;
 
 use super::cut::{Cut, Pending};
 use crate::{
-    Rope, Segment, metrics::Metrics, presentation, sample::Sample, segmenter::Segmenter, sets::Sets, window::Window,
+    Segment, metrics::Metrics, presentation, sample::Sample, segmenter::Segmenter, sets::Sets, window::Window,
 };
 
 /// Bit rate that a still picture, which is sent once a part, may have even on a track that never

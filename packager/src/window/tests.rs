@@ -1,8 +1,9 @@
 use hex_literal::hex;
 use media_core::codec::aac;
+use net_core::Rope;
 
 use super::*;
-use crate::{Part, Rope};
+use crate::Part;
 
 /// A window of audio at 48 kHz whose playlists reach back 10 s.
 fn window() -> Window {

@@ -222,12 +222,12 @@ async fn more_requests_wait_for_the_process_that_was_here_before_than_it_takes_c
     let router = Arc::get_mut(&mut stage.router).unwrap();
     router.fetch_from(Some(edge_of(&[&origin])));
     let path = std::env::temp_dir().join(format!("streamforge-before-{}", std::process::id()));
-    let sockets = crate::Sockets {
+    let sockets = http_server::Sockets {
         local: vec![std::os::unix::net::UnixListener::bind(&path).unwrap()],
-        ..crate::Sockets::default()
+        ..http_server::Sockets::default()
     };
-    let (config, https) = (crate::Config::default(), crate::Https::default());
-    let before = crate::Server::new(&config, &https, sockets, None, Arc::clone(&stage.router)).unwrap();
+    let config = crate::Config::default();
+    let before = crate::serving::server(&stage, &config, sockets, None);
     let shutdown = CancellationToken::new();
     let serving = tokio::spawn(before.serve(CancellationToken::new(), shutdown.clone()));
 

@@ -1,0 +1,166 @@
+//! One TCP connection: the TLS handshake, protocol detection, and the connection's protocol.
+//!
+//! `h1` serves plain requests of HTTP/1.1. [`hyper`](self::hyper) serves all others, and HTTP/2.
+
+mod hyper;
+mod unsent;
+
+use std::{
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{self, Poll},
+};
+
+use net_core::Usage;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
+use tracing::debug;
+
+use self::unsent::Unsent;
+use crate::{
+    context::Context,
+    cork::Cork,
+    h1,
+    metrics::Reason,
+    service::Service,
+    socket::{Prefix, Protocol, Socket},
+    tls,
+};
+
+/// Serves one connection to its end, over TLS if there is a `tls`. `usage` counts its exchanges,
+/// and may end it while it is idle.
+pub(crate) async fn serve<S, T>(
+    mut socket: T,
+    peer: SocketAddr,
+    tls: Option<tls::Acceptor>,
+    context: Arc<Context<S>>,
+    usage: Arc<Usage>,
+) where
+    S: Service,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (config, metrics) = (&context.config, &context.metrics);
+    let (first_byte, write) = (config.first_byte, config.write);
+    if let Some(tls) = tls {
+        // The limit of writes applies below TLS, where the socket's progress is visible.
+        let socket = Socket::new(socket).limit_write(write, metrics);
+        let accepted = tokio::select! {
+            accepted = timeout(first_byte, Box::pin(tls.accept(socket))) => accepted,
+            () = context.drain.triggered() => return,
+            () = usage.closed() => return debug!("closed during its handshake: connection limit reached"),
+        };
+        match accepted {
+            Ok(Ok((stream, protocol))) => {
+                let (early, mut flusher) = (stream.early(), stream.flusher());
+                speak(
+                    Socket::new(stream),
+                    move |cx| flusher.poll(cx),
+                    peer,
+                    protocol,
+                    Some(early),
+                    context,
+                    usage,
+                )
+                .await;
+            }
+            Ok(Err(err)) => {
+                metrics.refuse(Reason::Handshake);
+                debug!(%err, "tls handshake failed");
+            }
+            Err(_) => {
+                metrics.refuse(Reason::FirstByte);
+                debug!("tls handshake timed out");
+            }
+        }
+        return;
+    }
+    let mut prefix = Prefix::default();
+    let first = tokio::select! {
+        first = timeout(first_byte, prefix.fill(&mut socket)) => first,
+        () = context.drain.triggered() => return,
+        () = usage.closed() => return debug!("closed before its first byte: connection limit reached"),
+    };
+    match first {
+        Ok(Ok(Some(protocol))) => {
+            // The first bytes have been read to detect the protocol: they are read again.
+            let socket = Socket::new(socket).after(prefix.read()).limit_write(write, metrics);
+            match protocol {
+                Protocol::Http1 => {
+                    let full = socket.full();
+                    // HTTP/1 writes to the socket directly, so a flush only waits until the socket
+                    // accepts more.
+                    let flush = move |_: &mut task::Context<'_>| match full.load(Ordering::Relaxed) {
+                        true => Poll::Pending,
+                        false => Poll::Ready(Ok(())),
+                    };
+                    speak(socket, flush, peer, protocol, None, context, usage).await;
+                }
+                Protocol::Http2 => {
+                    let cork = Cork::new(socket);
+                    let mut flusher = cork.flusher();
+                    let flush = move |cx: &mut task::Context<'_>| flusher.poll(cx);
+                    speak(Socket::new(cork), flush, peer, protocol, None, context, usage).await;
+                }
+            }
+        }
+        Ok(Ok(None)) => {}
+        Ok(Err(err)) => debug!(%err, "connection lost"),
+        Err(_) => {
+            metrics.refuse(Reason::FirstByte);
+            debug!("no first byte in time");
+        }
+    }
+}
+
+/// Serves HTTP on a connection whose protocol is known. `flush` sends the bytes that the socket has
+/// gathered, and is pending until they are sent. `early`: with TLS, true until the handshake is
+/// complete.
+///
+/// Each protocol's future is in a separate allocation: a task that waits for a part holds no memory
+/// for TLS or HTTP/2, and thousands are woken at once.
+async fn speak<S, T>(
+    socket: Socket<T>,
+    mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
+    peer: SocketAddr,
+    protocol: Protocol,
+    early: Option<Arc<AtomicBool>>,
+    context: Arc<Context<S>>,
+    usage: Arc<Usage>,
+) where
+    S: Service,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let socket = match protocol {
+        Protocol::Http1 => {
+            let secure = early.is_some();
+            let mut plain = Box::pin(h1::serve(socket, peer, secure, &context, &usage));
+            let mut unsent = Unsent::new(&usage);
+            let ended = poll_fn(|cx| {
+                let ended = plain.as_mut().poll(cx);
+                let flushed = flush(cx);
+                unsent.set(flushed.is_pending());
+                match flushed {
+                    Poll::Ready(Err(err)) if ended.is_pending() => Poll::Ready(Err(err)),
+                    _ => ended,
+                }
+            });
+            match ended.await {
+                Ok(Some(socket)) => socket,
+                Ok(None) => return,
+                Err(err) => {
+                    debug!(%err, "connection closed");
+                    return;
+                }
+            }
+        }
+        Protocol::Http2 => socket,
+    };
+    Box::pin(hyper::serve(socket, flush, peer, protocol, early, context, usage)).await;
+}

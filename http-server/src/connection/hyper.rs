@@ -1,0 +1,303 @@
+//! HTTP/1 and HTTP/2 by hyper: everything but the plain requests that `h1` serves.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{self, Poll, ready},
+    time::Duration,
+};
+
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::{
+    body::Incoming,
+    rt::Executor,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
+use net_core::Usage;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, MissedTickBehavior, interval_at},
+};
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span, debug, level_filters::LevelFilter};
+
+use super::unsent::Unsent;
+use crate::{
+    activity::{Activity, Deliveries},
+    body::Body,
+    context::Context,
+    metrics::Reason,
+    pending,
+    schedule::Schedule,
+    service::{PendingResponse, Refusal, Service},
+    socket::{Protocol, Socket},
+    yield_once::YieldOnce,
+};
+
+/// Flow-control windows in bytes, of a stream and of a connection (RFC 9113 6.9). Requests are
+/// short.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Bytes that HTTP/2 buffers for one stream beyond its peer's window.
+const SEND_BUFFER: usize = 1 << 20;
+/// Limits of streams that a peer has reset before they were processed, and of streams that this
+/// server has reset for their errors. Beyond them the connection ends: rapid reset
+/// (CVE-2023-44487), and provoked resets (CVE-2025-8671).
+const MAX_RESETS: usize = 20;
+const MAX_ERRORS: usize = 256;
+/// Interval of pings to silent HTTP/2 peers.
+const PING: Duration = Duration::from_secs(20);
+/// Number of inspections of an HTTP/1 connection during the time for which it may be without a
+/// request.
+const LOOKS: u32 = 4;
+/// The minimum buffer that hyper needs for HTTP/1; also the limit of one read.
+const BUFFER: usize = 64 << 10;
+
+/// Serves HTTP/1 or HTTP/2 with hyper.
+pub(super) async fn serve<S, T>(
+    socket: Socket<T>,
+    mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
+    peer: SocketAddr,
+    protocol: Protocol,
+    early: Option<Arc<AtomicBool>>,
+    context: Arc<Context<S>>,
+    usage: Arc<Usage>,
+) where
+    S: Service,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (config, metrics) = (&context.config, &context.metrics);
+    let activity = Arc::new(Activity::default());
+    let schedule = Arc::<Schedule>::default();
+    let mut unsent = Unsent::new(&usage);
+    let flush = |cx: &mut task::Context<'_>| {
+        let flushed = flush(cx);
+        unsent.set(flushed.is_pending());
+        schedule.round(flushed.is_ready());
+        flushed
+    };
+    let requests = Arc::new(Requests {
+        context: Arc::clone(&context),
+        activity: Arc::clone(&activity),
+        schedule: Arc::clone(&schedule),
+        usage: Arc::clone(&usage),
+        peer,
+        protocol,
+        early,
+    });
+    let service = service_fn(|request| Arc::clone(&requests).answer(request));
+    let ended = match protocol {
+        Protocol::Http1 => {
+            let socket = TokioIo::new(socket.limit_header(config.header, &activity, metrics));
+            let mut builder = http1::Builder::new();
+            builder
+                // hyper would use a timer for each head. Here the socket has a timer for a slow
+                // head, and the connection is inspected at intervals.
+                .header_read_timeout(None)
+                .max_headers(config.headers())
+                .max_header_size(config.header_bytes())
+                .max_buf_size(BUFFER.max(config.header_bytes()));
+            run(
+                builder.serve_connection(socket, service),
+                flush,
+                &context,
+                &activity,
+                &usage,
+                protocol,
+            )
+            .await
+        }
+        Protocol::Http2 => {
+            let mut builder = http2::Builder::new(Spawn(context.tasks.clone()));
+            builder
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_concurrent_streams(config.max_streams)
+                .max_header_list_size(config.max_header_bytes)
+                .max_pending_accept_reset_streams(MAX_RESETS)
+                .max_local_error_reset_streams(MAX_ERRORS)
+                .max_send_buf_size(SEND_BUFFER)
+                .keep_alive_interval(PING)
+                .keep_alive_timeout(PING);
+            run(
+                builder.serve_connection(TokioIo::new(socket), service),
+                flush,
+                &context,
+                &activity,
+                &usage,
+                protocol,
+            )
+            .await
+        }
+    };
+    if let Err(err) = ended {
+        if err.is_parse() {
+            metrics.refuse(Reason::Malformed);
+        }
+        debug!(%err, "connection closed");
+    }
+}
+
+/// Drives a connection, ends it at shutdown, and inspects it at intervals. The inspection detects a
+/// connection without a request, and, in protocols whose responses do not wait for each other, a
+/// response that is not accepted.
+async fn run<S, C>(
+    connection: C,
+    mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
+    context: &Context<S>,
+    activity: &Activity,
+    usage: &Usage,
+    protocol: Protocol,
+) -> Result<(), C::Error>
+where
+    S: Service,
+    C: GracefulConnection,
+{
+    let (write, idle) = (context.config.write, context.config.idle);
+    let mut connection = pin!(connection);
+    let pace = match protocol {
+        Protocol::Http1 => idle / LOOKS,
+        Protocol::Http2 => write,
+    };
+    let mut look = interval_at(Instant::now() + pace, pace);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut draining = false;
+    // HTTP/1 announces it in its next response.
+    let mut retired = protocol == Protocol::Http1;
+    let mut begun = 0;
+    let mut quiet_since = None;
+    let mut yielding = YieldOnce::default();
+    let mut closed = pin!(usage.closed());
+    loop {
+        tokio::select! {
+            // Bytes that the protocol has written are sent when it has done all that it can for
+            // now.
+            ended = poll_fn(|cx| {
+                // While more responses are being made, they are gathered.
+                if protocol == Protocol::Http2 && activity.is_busy() {
+                    ready!(yielding.poll(cx));
+                }
+                match (connection.as_mut().poll(cx), flush(cx)) {
+                    (Poll::Pending, Poll::Ready(Err(err))) => {
+                        debug!(%err, "connection lost");
+                        Poll::Ready(Ok(()))
+                    }
+                    (ended, _) => ended,
+                }
+            }) => return ended,
+            () = &mut closed => {
+                debug!("closed while idle: connection limit reached");
+                connection.as_mut().graceful_shutdown();
+                // The last bytes are not waited for if the peer does not accept them.
+                return poll_fn(|cx| match (connection.as_mut().poll(cx), flush(cx)) {
+                    (Poll::Ready(ended), _) => Poll::Ready(ended),
+                    (Poll::Pending, _) => Poll::Ready(Ok(())),
+                })
+                .await;
+            }
+            () = context.drain.triggered(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = context.retire.triggered(), if !retired => {
+                retired = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            now = look.tick() => {
+                let deliveries = activity.inspect(pace);
+                // HTTP/1 has one response at a time, which the socket's limit covers.
+                if deliveries == Deliveries::Stalled && protocol == Protocol::Http2 {
+                    context.metrics.refuse(Reason::Write);
+                    return Ok(());
+                }
+                let quiet = deliveries == Deliveries::None && !activity.is_busy() && activity.begun() == begun;
+                begun = activity.begun();
+                quiet_since = quiet.then(|| quiet_since.unwrap_or(now));
+                if quiet_since.is_some_and(|since| now.duration_since(since) >= idle) {
+                    draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// Produces the responses of one connection.
+struct Requests<S> {
+    context: Arc<Context<S>>,
+    activity: Arc<Activity>,
+    schedule: Arc<Schedule>,
+    usage: Arc<Usage>,
+    peer: SocketAddr,
+    protocol: Protocol,
+    /// With TLS, true until the handshake is complete.
+    early: Option<Arc<AtomicBool>>,
+}
+
+impl<S: Service> Requests<S> {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let _busy = self.activity.begin();
+        let secure = self.early.is_some();
+        let early = self.early.as_ref().is_some_and(|early| early.load(Ordering::Acquire));
+        let client = self.context.client(self.peer, secure, early);
+        let mut pending = pending::begin(&self.context, request, client);
+        // A connection with incomplete requests only counts as idle.
+        poll_fn(|cx| pending.poll_request_end(cx)).await;
+        let Some(in_flight) = self.usage.exchange() else {
+            // The connection ends before this can be sent.
+            let refusal = Refusal {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                reason: "closing",
+            };
+            return Ok(pending::refuse(&self.context, refusal, client));
+        };
+        let mut response = pending.await;
+        response.body_mut().hold(in_flight);
+        self.activity.watch(response.body_mut());
+        match self.protocol {
+            Protocol::Http2 => {
+                response.body_mut().schedule(&self.schedule);
+            }
+            // The next request reaches another process. Closing between requests could cross one in
+            // transit.
+            Protocol::Http1 if self.context.retire.is_triggered() => {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            Protocol::Http1 => {}
+        }
+        Ok(response)
+    }
+}
+
+/// Runs HTTP/2 streams in the task tracker that is waited for at shutdown.
+#[derive(Clone)]
+struct Spawn(TaskTracker);
+
+impl<F> Executor<F> for Spawn
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        // Each request is a task. Without a reader of the log, no span is created.
+        if LevelFilter::current() < LevelFilter::DEBUG {
+            self.0.spawn(stream);
+        } else {
+            self.0.spawn(stream.instrument(Span::current()));
+        }
+    }
+}

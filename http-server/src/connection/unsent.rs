@@ -1,0 +1,35 @@
+//! Bytes that a connection has written and that its peer has not accepted.
+
+use std::sync::Arc;
+
+use net_core::Usage;
+use tokio::time::Instant;
+
+/// Written bytes that the peer has not accepted; they count as an exchange of the connection.
+pub(super) struct Unsent<'a> {
+    usage: &'a Arc<Usage>,
+    is_begun: bool,
+}
+
+impl<'a> Unsent<'a> {
+    pub(super) fn new(usage: &'a Arc<Usage>) -> Self {
+        Self { usage, is_begun: false }
+    }
+
+    /// Sets whether there are such bytes.
+    pub(super) fn set(&mut self, some: bool) {
+        if some == self.is_begun {
+            return;
+        }
+        self.is_begun = some && self.usage.begin();
+        if !some {
+            self.usage.end(Instant::now());
+        }
+    }
+}
+
+impl Drop for Unsent<'_> {
+    fn drop(&mut self) {
+        self.set(false);
+    }
+}

@@ -1,0 +1,166 @@
+//! Services below a path prefix of another service, each with limits of its own. Their requests may
+//! have bodies, and their responses are boxed futures: they are few.
+
+use std::{fmt, pin::Pin, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
+
+use crate::{
+    body::{Body, BoxError},
+    request_body::Timed,
+    service::Client,
+};
+
+/// The body of a request, within the limits of its mount. It fails when it exceeds them.
+pub type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A response in progress; dropping it cancels the request.
+pub type BoxedResponse<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
+
+/// Serves the requests of a [`Mount`].
+pub trait MountedService: Send + Sync {
+    /// Serves one request, of any method.
+    fn call(&self, request: Request<RequestBody>, client: Client) -> BoxedResponse<'_>;
+}
+
+/// Limits of the requests of one mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest body in bytes.
+    pub max_body_bytes: usize,
+    /// Longest time without a byte of a body that has not ended.
+    pub body_pause: Duration,
+}
+
+/// A service below a path prefix.
+pub struct Mount {
+    prefix: &'static str,
+    limits: Limits,
+    service: Box<dyn MountedService>,
+}
+
+impl Mount {
+    /// Mounts `service` below `prefix`, which begins and ends with a slash. The path without the
+    /// last slash belongs to it too.
+    pub fn new(prefix: &'static str, limits: Limits, service: impl MountedService + 'static) -> Self {
+        Self {
+            prefix,
+            limits,
+            service: Box::new(service),
+        }
+    }
+
+    /// The one of `mounts` that serves `path`, with the longest prefix.
+    pub fn find<'a>(mounts: &'a [Self], path: &str) -> Option<&'a Self> {
+        let serving = mounts.iter().filter(|mount| mount.serves(path));
+        serving.max_by_key(|mount| mount.prefix.len())
+    }
+
+    fn serves(&self, path: &str) -> bool {
+        path.starts_with(self.prefix) || Some(path) == self.prefix.strip_suffix('/')
+    }
+
+    /// Serves one request of `client` within the limits.
+    pub fn call<B>(&self, request: Request<B>, client: Client) -> BoxedResponse<'_>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let Limits {
+            max_body_bytes,
+            body_pause,
+        } = self.limits;
+        let request = request.map(|body| Limited::new(Timed::new(body, body_pause), max_body_bytes).boxed_unsync());
+        self.service.call(request, client)
+    }
+}
+
+impl fmt::Debug for Mount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mount")
+            .field("prefix", &self.prefix)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use http::StatusCode;
+    use http_body_util::{Channel, Full};
+
+    use super::*;
+
+    /// Responds with the length of the body, or with 413.
+    struct Length;
+
+    impl MountedService for Length {
+        fn call(&self, request: Request<RequestBody>, _: Client) -> BoxedResponse<'_> {
+            Box::pin(async {
+                let body = request.into_body().collect().await;
+                let length = body.map(|body| Bytes::from(body.to_bytes().len().to_string()));
+                let mut response = Response::new(
+                    length
+                        .as_ref()
+                        .map_or_else(|_| Body::empty(), |text| text.clone().into()),
+                );
+                if length.is_err() {
+                    *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+                }
+                response
+            })
+        }
+    }
+
+    fn mount(prefix: &'static str, max_body_bytes: usize) -> Mount {
+        let body_pause = Duration::from_secs(5);
+        Mount::new(
+            prefix,
+            Limits {
+                max_body_bytes,
+                body_pause,
+            },
+            Length,
+        )
+    }
+
+    const CLIENT: Client = Client {
+        peer: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1),
+        ours: false,
+        secure: false,
+        early: false,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn each_mount_has_limits_of_its_own() {
+        let mounts = [mount("/small/", 3), mount("/large/", 100)];
+        let ask = async |path: &str| {
+            let request = Request::new(Full::new(Bytes::from_static(b"four")));
+            let response = Mount::find(&mounts, path).unwrap().call(request, CLIENT).await;
+            response.status().as_u16()
+        };
+        assert_eq!((ask("/small/x").await, ask("/large/x").await), (413, 200));
+        let (_sender, silent) = Channel::<Bytes>::new(1);
+        let response = mounts[1].call(Request::new(silent), CLIENT).await;
+        assert_eq!(response.status(), 413);
+    }
+
+    #[test]
+    fn a_mount_has_its_prefix_and_the_path_without_the_slash() {
+        let mounts = [mount("/api/", 0), mount("/api/upload/", 0)];
+        for (path, prefix) in [
+            ("/api/", Some("/api/")),
+            ("/api", Some("/api/")),
+            ("/api/upload", Some("/api/upload/")),
+            ("/apix", None),
+            ("/", None),
+            ("*", None),
+        ] {
+            assert_eq!(Mount::find(&mounts, path).map(|mount| mount.prefix), prefix, "{path}");
+        }
+    }
+}

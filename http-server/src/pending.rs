@@ -1,0 +1,234 @@
+//! A response in progress, as every protocol awaits it. It does once what all protocols require:
+//! refuses requests (`request`), drops the body of a response to HEAD (RFC 9110 9.3.2), and adds
+//! Date (6.6.1) and Alt-Svc (RFC 7838 3).
+
+use std::{
+    pin::Pin,
+    task::{self, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Version,
+    header::{ALT_SVC, CONNECTION, CONTENT_LENGTH, DATE},
+};
+
+use crate::{
+    body::{Body, BoxError},
+    context::Context,
+    date,
+    metrics::Reason,
+    request,
+    service::{Client, PendingResponse, Refusal, Service},
+};
+
+/// A response in progress; dropping it cancels the request.
+#[must_use = "nothing is served before it is awaited"]
+pub(crate) struct Pending<'a, S: Service> {
+    work: Work<'a, S>,
+    to_head: bool,
+    /// The address of HTTP/3, if the response is to name it.
+    alt_svc: Option<&'a HeaderValue>,
+}
+
+/// The remaining work.
+enum Work<'a, S: Service> {
+    Service(S::Pending<'a>),
+    /// `None` after the response was taken.
+    Refused(Option<Box<Response<Body>>>),
+}
+
+/// Begins to serve a request of `client`.
+pub(crate) fn begin<S, B>(context: &Context<S>, request: Request<B>, client: Client) -> Pending<'_, S>
+where
+    S: Service,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let to_head = request.method() == Method::HEAD;
+    let work = match request::refusal(&request, context.config.headers(), client.early) {
+        None => Work::Service(context.service.call(request, client)),
+        Some(refusal) => {
+            if refusal.status != StatusCode::TOO_EARLY {
+                context.metrics.refuse(Reason::Malformed);
+            }
+            let (head, _) = request.into_parts();
+            let mut response = context.service.refuse(refusal, client, Some(&head));
+            // The bytes after an ambiguous request may be read in two ways, too.
+            if refusal.status == StatusCode::BAD_REQUEST && head.version <= Version::HTTP_11 {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            Work::Refused(Some(Box::new(response)))
+        }
+    };
+    Pending {
+        work,
+        to_head,
+        alt_svc: context.alt_svc(client.secure),
+    }
+}
+
+/// The response to a request of `client` that is refused without its head.
+pub(crate) fn refuse<S: Service>(context: &Context<S>, refusal: Refusal, client: Client) -> Response<Body> {
+    let mut response = context.service.refuse(refusal, client, None);
+    add_fields(&mut response, context.alt_svc(client.secure));
+    response
+}
+
+impl<S: Service> PendingResponse for Pending<'_, S> {
+    fn poll_request_end(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
+        match &mut self.work {
+            Work::Service(pending) => pending.poll_request_end(cx),
+            Work::Refused(_) => Poll::Ready(()),
+        }
+    }
+}
+
+impl<S: Service> Future for Pending<'_, S> {
+    type Output = Response<Body>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Response<Body>> {
+        let this = &mut *self;
+        let mut response = match &mut this.work {
+            Work::Service(pending) => ready!(Pin::new(pending).poll(cx)),
+            Work::Refused(refused) => match refused.take() {
+                Some(response) => *response,
+                None => return Poll::Pending,
+            },
+        };
+        if this.to_head {
+            drop_body(&mut response);
+        }
+        add_fields(&mut response, this.alt_svc);
+        Poll::Ready(response)
+    }
+}
+
+/// Adds the fields of the connection.
+fn add_fields(response: &mut Response<Body>, alt_svc: Option<&HeaderValue>) {
+    let headers = response.headers_mut();
+    // An edge passes on the origin's Date: the Age of the response counts from it.
+    headers.entry(DATE).or_insert_with(date::value);
+    if let Some(alt_svc) = alt_svc {
+        headers.insert(ALT_SVC, alt_svc.clone());
+    }
+}
+
+/// Makes a response one to HEAD: its fields, its length, no body.
+fn drop_body(response: &mut Response<Body>) {
+    let has_length = !matches!(response.status(), StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT);
+    // A service that has dropped the body itself has stated the length.
+    if has_length
+        && let Some(len) = response.body().len()
+        && (len > 0 || !response.headers().contains_key(CONTENT_LENGTH))
+    {
+        response.headers_mut().insert(CONTENT_LENGTH, len.into());
+    }
+    response.body_mut().clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::{Ready, ready},
+        net::SocketAddr,
+    };
+
+    use http::request::Parts;
+    use http_body_util::Empty;
+
+    use super::*;
+    use crate::testing;
+
+    /// Responds with `text`, and with the Date of `x-date`.
+    struct Text;
+
+    impl PendingResponse for Ready<Response<Body>> {
+        fn poll_request_end(&mut self, _: &mut task::Context<'_>) -> Poll<()> {
+            Poll::Ready(())
+        }
+    }
+
+    impl Service for Text {
+        type Pending<'a> = Ready<Response<Body>>;
+
+        fn call<B>(&self, request: Request<B>, _: Client) -> Self::Pending<'_> {
+            let mut response = Response::new(Body::from("text"));
+            if let Some(date) = request.headers().get("x-date") {
+                response.headers_mut().insert(DATE, date.clone());
+            }
+            ready(response)
+        }
+
+        fn refuse(&self, refusal: Refusal, _: Client, head: Option<&Parts>) -> Response<Body> {
+            let mut response = Response::new(Body::from(refusal.reason));
+            *response.status_mut() = refusal.status;
+            assert!(head.is_some());
+            response
+        }
+    }
+
+    async fn respond(method: Method, fields: &[(&str, &str)], secure: bool, early: bool) -> Response<Body> {
+        let mut context = testing::context(Text);
+        context.alt_svc = Some(HeaderValue::from_static("h3"));
+        let mut request = Request::builder().method(method).uri("/").header("host", "origin");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let client = context.client(SocketAddr::from(([192, 0, 2, 1], 1)), secure, early);
+        begin(&context, request.body(Empty::<Bytes>::new()).unwrap(), client).await
+    }
+
+    #[tokio::test]
+    async fn every_response_has_a_date_and_over_tls_the_address_of_http3() {
+        for (method, status) in [(Method::GET, 200), (Method::HEAD, 200), (Method::DELETE, 425)] {
+            let response = respond(method, &[], true, true).await;
+            assert_eq!(response.status().as_u16(), status);
+            assert_eq!(response.headers()[DATE].len(), 29);
+            assert_eq!(response.headers()[ALT_SVC], "h3");
+        }
+        let response = respond(Method::GET, &[("x-date", "before")], false, false).await;
+        assert_eq!(response.headers()[DATE], "before");
+        assert!(!response.headers().contains_key(ALT_SVC));
+    }
+
+    #[tokio::test]
+    async fn a_refused_request_does_not_reach_the_service() {
+        let ambiguous = respond(Method::GET, &[("host", "other")], false, false).await;
+        assert_eq!(ambiguous.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(ambiguous.headers()[CONNECTION], "close");
+        for (method, status) in [(Method::GET, 200), (Method::POST, 425)] {
+            let response = respond(method, &[("early-data", "1")], false, false).await;
+            assert_eq!(response.status().as_u16(), status);
+            assert!(!response.headers().contains_key(CONNECTION));
+        }
+    }
+
+    fn dropped(mut response: Response<Body>) -> (Option<String>, bool) {
+        drop_body(&mut response);
+        let length = response.headers().get(CONTENT_LENGTH);
+        let length = length.map(|length| length.to_str().unwrap().to_owned());
+        (length, response.body().is_empty())
+    }
+
+    #[test]
+    fn a_response_to_head_has_the_length_of_the_body_that_it_has_not() {
+        let response = |status: u16, body: &'static str| {
+            let mut response = Response::new(Body::from(body));
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            response
+        };
+        assert_eq!(dropped(response(200, "text")), (Some("4".into()), true));
+        assert_eq!(dropped(response(200, "")), (Some("0".into()), true));
+        assert_eq!(dropped(response(304, "")), (None, true));
+        assert_eq!(dropped(response(204, "")), (None, true));
+        // Without a body, a stated length is that of the body that was dropped before.
+        let mut stated = response(200, "");
+        stated.headers_mut().insert(CONTENT_LENGTH, 9.into());
+        assert_eq!(dropped(stated), (Some("9".into()), true));
+        let mut other = response(206, "text");
+        other.headers_mut().insert(CONTENT_LENGTH, 9.into());
+        assert_eq!(dropped(other), (Some("4".into()), true));
+    }
+}

@@ -1,0 +1,364 @@
+//! One QUIC connection: its handshake, its requests, its limits, and its end.
+
+use std::{
+    future::poll_fn,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::{self, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h3::error::{Code, ConnectionError};
+use net_core::{ConnectionLimit, Counted, Limit, Permit, limit::CLOSING_WAIT};
+use prometheus_client::metrics::gauge::Gauge;
+use quinn::{Incoming, ZeroRttAccepted};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout, timeout_at},
+};
+use tracing::{Instrument, Span, debug};
+
+use crate::{
+    activity::Deliveries,
+    context::Context,
+    metrics::{Metrics, Reason},
+    service::Service,
+};
+
+use super::{
+    exchanges::Exchanges,
+    request::Requests,
+    send_order::Turns,
+    transport::{self, wire},
+    unidirectional,
+};
+
+/// Maximum time between the announcement of the shutdown and the last accepted request (RFC 9114
+/// 5.2): requests in transit arrive.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// The permits with which a connection begins.
+pub(super) struct Entrance {
+    /// The permit among incomplete handshakes.
+    pub(super) handshake: Permit,
+    /// The permit among all connections, if the peer's address is validated.
+    pub(super) place: Option<Place>,
+    pub(super) limit: Arc<ConnectionLimit>,
+    /// Limits the connections that wait for their last data after they have returned their permit.
+    pub(super) farewells: Arc<Semaphore>,
+}
+
+/// A permit among all connections of HTTP.
+pub(super) struct Place {
+    permit: Permit,
+    _counted: Counted<Gauge>,
+}
+
+impl Place {
+    /// # Errors
+    /// The limit that is reached.
+    pub(super) async fn take(limit: &Arc<ConnectionLimit>, address: IpAddr, metrics: &Metrics) -> Result<Self, Limit> {
+        Ok(Self {
+            permit: limit.admit(Some(address), CLOSING_WAIT).await?,
+            _counted: Counted::new(metrics.connections.clone()),
+        })
+    }
+}
+
+impl Entrance {
+    /// Ready when the connection is to close for another.
+    fn poll_closed(&self, cx: &mut task::Context<'_>) -> Poll<()> {
+        poll_closed(Some(&self.handshake), self.place.as_ref(), cx)
+    }
+}
+
+/// Ready if one of the permits is withdrawn.
+fn poll_closed(handshake: Option<&Permit>, place: Option<&Place>, cx: &mut task::Context<'_>) -> Poll<()> {
+    let mut permits = handshake.into_iter().chain(place.map(|place| &place.permit));
+    match permits.any(|permit| permit.usage().poll_closed(cx).is_ready()) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    }
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve<S: Service>(
+    incoming: Incoming,
+    peer: SocketAddr,
+    entrance: Entrance,
+    context: Arc<Context<S>>,
+) {
+    let opened = tokio::select! {
+        opened = open(incoming, &context) => opened,
+        () = poll_fn(|cx| entrance.poll_closed(cx)) => {
+            return debug!("closed during its handshake: connection limit reached");
+        }
+    };
+    let Some((quic, established, mut h3)) = opened else {
+        return;
+    };
+    let usage = entrance.place.as_ref().map(|place| Arc::clone(place.permit.usage()));
+    let (watched, metrics) = (h3.inner.conn.watched(), context.metrics.clone());
+    let others = unidirectional::read(quic.clone(), watched, metrics);
+    context.tasks.spawn(others.instrument(Span::current()));
+    let requests = Arc::new(Requests {
+        context,
+        quic,
+        activity: Arc::default(),
+        exchanges: Exchanges::new(usage),
+        turns: Turns::default(),
+        done: Notify::default(),
+        finished: Mutex::default(),
+    });
+    Connection {
+        h3,
+        requests,
+        place: entrance.place,
+        stage: Stage::Serving,
+        last: None,
+    }
+    .run(
+        established,
+        entrance.handshake,
+        &entrance.limit,
+        &entrance.farewells,
+        peer,
+    )
+    .await;
+}
+
+type Opened = (
+    quinn::Connection,
+    ZeroRttAccepted,
+    h3::server::Connection<transport::Connection, Bytes>,
+);
+
+/// Performs the handshake until requests may arrive. The reason of a failure is counted and logged.
+async fn open<S>(incoming: Incoming, context: &Context<S>) -> Option<Opened> {
+    let metrics = &context.metrics;
+    let mut connecting = match incoming.accept() {
+        Ok(connecting) => connecting,
+        Err(err) => {
+            metrics.refuse(Reason::Handshake);
+            debug!(%err, "quic connection refused");
+            return None;
+        }
+    };
+    let limit = Instant::now() + context.config.first_byte;
+    // A client's first message may take several datagrams, and its transport parameters are known
+    // when all have arrived. A task that opens a stream earlier is not woken when streams become
+    // available.
+    match timeout_at(limit, connecting.handshake_data()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(err)) => {
+            metrics.refuse(Reason::Handshake);
+            debug!(%err, "quic handshake failed");
+            return None;
+        }
+        Err(_) => {
+            metrics.refuse(Reason::FirstByte);
+            debug!("quic handshake timed out");
+            return None;
+        }
+    }
+    // Data before the end of the handshake are early data (RFC 8446 2.3).
+    let (quic, established) = connecting.into_0rtt().ok()?;
+    let max_section = u64::from(context.config.max_header_bytes);
+    let opening = async {
+        let connection = transport::Connection::open(quic.clone(), max_section).await.ok()?;
+        let mut builder = h3::server::builder();
+        builder.max_field_section_size(max_section).send_grease(false);
+        builder.build::<_, Bytes>(connection).await.ok()
+    };
+    match timeout_at(limit, opening).await {
+        Ok(Some(h3)) => Some((quic, established, h3)),
+        Ok(None) => {
+            metrics.refuse(Reason::Handshake);
+            debug!("http/3 connection not opened");
+            None
+        }
+        Err(_) => {
+            metrics.refuse(Reason::FirstByte);
+            quic.close(
+                wire(Code::H3_GENERAL_PROTOCOL_ERROR.value()),
+                b"quic handshake timed out",
+            );
+            debug!("quic handshake timed out");
+            None
+        }
+    }
+}
+
+struct Connection<S> {
+    h3: h3::server::Connection<transport::Connection, Bytes>,
+    requests: Arc<Requests<S>>,
+    place: Option<Place>,
+    stage: Stage,
+    /// The stream of the last accepted request.
+    last: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// The peer has been asked to reconnect elsewhere.
+    Announced,
+    /// Requests from this stream on are not accepted.
+    Last(u64),
+}
+
+impl<S: Service> Connection<S> {
+    async fn run(
+        mut self,
+        established: ZeroRttAccepted,
+        handshake: Permit,
+        limit: &Arc<ConnectionLimit>,
+        farewells: &Semaphore,
+        peer: SocketAddr,
+    ) {
+        let requests = Arc::clone(&self.requests);
+        let (context, quic, activity) = (&requests.context, &requests.quic, &requests.activity);
+        let (config, metrics) = (&context.config, &context.metrics);
+        let (write, idle) = (config.write, config.idle);
+        let mut established = pin!(timeout(config.first_byte, established));
+        let mut handshake = Some(handshake);
+        let mut look = interval_at(Instant::now() + write, write);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut grace = pin!(sleep(Duration::ZERO));
+        let mut seen = (0, Instant::now());
+        // Kept across iterations of the loop: beginning to wait takes a lock, and each request
+        // takes an iteration.
+        let mut retired = pin!(retired(context));
+        loop {
+            if matches!(self.stage, Stage::Last(_)) && !activity.is_busy() {
+                return self.leave(write).await;
+            }
+            tokio::select! {
+                biased;
+                request = self.h3.accept() => match request {
+                    Ok(Some(request)) => {
+                        let Some(exchange) = self.h3.inner.conn.taken() else { continue };
+                        self.last = Some(exchange.id());
+                        let requests = Arc::clone(&requests);
+                        // Most requests are answered at once from memory and need no task, and the
+                        // responses to all that arrived together leave together. The limit of
+                        // streams bounds their number.
+                        let mut answer = Box::pin(requests.answer(request, exchange));
+                        if poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx).is_pending())).await {
+                            context.tasks.spawn(answer.instrument(Span::current()));
+                        }
+                    }
+                    // h3 ends here after a GOAWAY of the peer, which it does not read: a client may
+                    // still send requests.
+                    Ok(None) => return self.leave(write).await,
+                    Err(err) => {
+                        if matches!(err, ConnectionError::Local { .. }) {
+                            metrics.refuse(Reason::Malformed);
+                        }
+                        return debug!(%err, "connection closed");
+                    }
+                },
+                request = quic.accept_bi() => match (request, self.stage) {
+                    (Ok((mut send, mut recv)), Stage::Last(limit)) if u64::from(send.id()) >= limit => {
+                        // The client may safely repeat the request elsewhere (RFC 9114 4.1.1). The
+                        // stream may have ended.
+                        let rejected = wire(Code::H3_REQUEST_REJECTED.value());
+                        let _ = (recv.stop(rejected), send.reset(rejected));
+                    }
+                    (Ok((send, recv)), _) => self.h3.inner.conn.bring_request(send, recv),
+                    (Err(err), _) => return debug!(%err, "connection ended"),
+                },
+                established = &mut established, if handshake.is_some() => {
+                    handshake = None;
+                    if established.is_err() {
+                        metrics.refuse(Reason::FirstByte);
+                        return self.close(Code::H3_GENERAL_PROTOCOL_ERROR, b"quic handshake timed out");
+                    }
+                    if self.place.is_none() {
+                        match Place::take(limit, peer.ip(), metrics).await {
+                            Ok(place) => {
+                                requests.exchanges.admit(place.permit.usage());
+                                self.place = Some(place);
+                            }
+                            Err(_) => return self.close(Code::H3_EXCESSIVE_LOAD, b"too many connections"),
+                        }
+                    }
+                }
+                () = poll_fn(|cx| poll_closed(handshake.as_ref(), self.place.as_ref(), cx)) => {
+                    debug!("closed while idle: connection limit reached");
+                    // The peer may be slow, and no other connection waits for it.
+                    drop((handshake.take(), self.place.take()));
+                    return match farewells.try_acquire() {
+                        Ok(_farewell) => self.leave(GRACE).await,
+                        Err(_) => self.close(Code::H3_NO_ERROR, b"goodbye"),
+                    };
+                }
+                // A peer whose handshake is incomplete would take the announcement for a failure.
+                () = &mut retired, if self.stage == Stage::Serving && handshake.is_none() => {
+                    self.announce().await;
+                    grace.as_mut().reset(Instant::now() + (2 * quic.rtt()).min(GRACE));
+                }
+                () = &mut grace, if self.stage == Stage::Announced => self.take_no_more().await,
+                () = requests.done.notified(), if matches!(self.stage, Stage::Last(_)) => {}
+                now = look.tick() => {
+                    let deliveries = activity.inspect(write);
+                    if deliveries == Deliveries::Stalled {
+                        metrics.refuse(Reason::Write);
+                        return self.close(Code::H3_EXCESSIVE_LOAD, b"nothing is taken");
+                    }
+                    let quiet = deliveries == Deliveries::None && !activity.is_busy() && activity.begun() == seen.0;
+                    if !quiet {
+                        seen = (activity.begun(), now);
+                    } else if now.duration_since(seen.1) >= idle && self.stage == Stage::Serving {
+                        self.announce().await;
+                        grace.as_mut().reset(Instant::now() + (2 * quic.rtt()).min(GRACE));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks the peer to reconnect elsewhere. Requests in transit are still accepted.
+    async fn announce(&mut self) {
+        match self.last {
+            Some(_) => {
+                // The limit of streams bounds their number.
+                let ahead = usize::try_from(self.requests.context.config.max_streams).unwrap_or(usize::MAX);
+                self.stage = Stage::Announced;
+                self.go_away(ahead.saturating_add(1)).await;
+            }
+            None => self.take_no_more().await,
+        }
+    }
+
+    /// Announces the last accepted request (RFC 9114 5.2).
+    async fn take_no_more(&mut self) {
+        // The stream after the last accepted one; 0 if there was none.
+        self.stage = Stage::Last(self.last.map_or(0, |last| last + 4));
+        self.go_away(1).await;
+    }
+
+    async fn go_away(&mut self, ahead: usize) {
+        // A failure shows when the connection ends. A peer that accepts no bytes is not waited for.
+        let _ = timeout(GRACE, self.h3.shutdown(ahead)).await;
+    }
+
+    /// Closes the connection when the data sent have arrived.
+    async fn leave(self, limit: Duration) {
+        let _ = timeout(limit, self.requests.arrived()).await;
+        self.close(Code::H3_NO_ERROR, b"goodbye");
+    }
+
+    fn close(self, code: Code, reason: &[u8]) {
+        self.requests.quic.close(wire(code.value()), reason);
+    }
+}
+
+async fn retired<S>(context: &Context<S>) {
+    tokio::select! {
+        () = context.retire.triggered() => {}
+        () = context.drain.triggered() => {}
+    }
+}

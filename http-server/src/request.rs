@@ -1,0 +1,216 @@
+//! Requests that no protocol implementation refuses but that must be refused: those whose target is
+//! ambiguous, those with too many fields, and those that may be a replay. The same in all
+//! protocols. Pure except for [`is_empty`].
+//!
+//! RFC 9110 5.5, 7.2; RFC 9112 3.2; RFC 9113 8.2.1, 8.3.1; RFC 9114 4.3.1; RFC 8470 4, 5.1, 5.2.
+
+use std::{pin::pin, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, Version, header};
+use http_body::Body;
+use http_body_util::BodyExt;
+use tokio::time::timeout;
+
+use crate::{authority, body::BoxError, service::Refusal};
+
+/// Maximum number of frames without data that a request may have instead of a body; clients send at
+/// most one.
+const MAX_EMPTY: usize = 8;
+
+/// Why the request is refused, if it is. `early`: it arrived before the end of the handshake.
+pub fn refusal<B>(request: &Request<B>, max_headers: usize, early: bool) -> Option<Refusal> {
+    let refusal = |status, reason| Some(Refusal { status, reason });
+    if let Some(fault) = fault(request) {
+        return refusal(StatusCode::BAD_REQUEST, fault);
+    }
+    if request.headers().len() > max_headers {
+        let why = "the request has too many header fields";
+        return refusal(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, why);
+    }
+    let safe = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !safe && (early || request.headers().contains_key("early-data")) {
+        return refusal(StatusCode::TOO_EARLY, "ask again when the handshake is done");
+    }
+    None
+}
+
+/// Why a request is ambiguous, if it is.
+fn fault<B>(request: &Request<B>) -> Option<&'static str> {
+    let version = request.version();
+    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = hosts.next().map(HeaderValue::as_bytes);
+    if hosts.next().is_some() {
+        return Some("a request has one Host field");
+    }
+    if !host.into_iter().chain(authority).all(authority::is_valid) {
+        return Some("the request's host is not a host and port");
+    }
+    if version < Version::HTTP_2 {
+        // If the target has a host, Host has no meaning (RFC 9112 3.2.2), but must be present.
+        return (host.is_none() && version == Version::HTTP_11).then_some("a request has a Host field");
+    }
+    match (authority, host) {
+        (None, None) => return Some("a request has an :authority or a Host field"),
+        (Some(authority), Some(host)) => {
+            let scheme = request.uri().scheme_str().unwrap_or_default();
+            let [authority, host] = [authority, host].map(|text| authority::without_default_port(text, scheme));
+            if !authority.eq_ignore_ascii_case(host) {
+                return Some(":authority and Host differ");
+            }
+        }
+        _ => {}
+    }
+    let mut values = request.headers().values();
+    values
+        .any(|value| is_padded(value.as_bytes()))
+        .then_some("a field value begins or ends with white space")
+}
+
+fn is_padded(value: &[u8]) -> bool {
+    let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    space(value.first()) || space(value.last())
+}
+
+/// Waits until it is known whether an open body has any bytes: an HTTP/2 or HTTP/3 request may end
+/// with an empty frame after its head (RFC 9113 8.1), one of HTTP/1.1 with an empty last chunk.
+/// Returns false if it fails, or if nothing arrives for `limit`.
+pub async fn is_empty<B>(body: B, limit: Duration) -> bool
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let mut body = pin!(body);
+    let ends_empty = async {
+        for _ in 0..MAX_EMPTY {
+            match body.frame().await {
+                None => return true,
+                Some(Ok(frame)) if frame.data_ref().is_none_or(Bytes::is_empty) => {}
+                Some(_) => return false,
+            }
+        }
+        false
+    };
+    timeout(limit, ends_empty).await.unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{Channel, Empty, Full};
+
+    use super::*;
+
+    fn asked(version: Version, uri: &str, fields: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::builder().version(version).uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap()
+    }
+
+    fn status(request: &Request<()>) -> Option<u16> {
+        refusal(request, 4, false).map(|refusal| refusal.status.as_u16())
+    }
+
+    const HOST: (&str, &str) = ("host", "origin:80");
+
+    #[test]
+    fn http_1_has_one_host_and_a_valid_one() {
+        let ask = |version, uri, fields| status(&asked(version, uri, fields));
+        for (version, uri, fields, expected) in [
+            (Version::HTTP_11, "/x", &[HOST][..], None),
+            (Version::HTTP_11, "/x", &[], Some(400)),
+            (Version::HTTP_11, "/x", &[HOST, HOST], Some(400)),
+            (Version::HTTP_11, "/x", &[("host", "")], Some(400)),
+            (Version::HTTP_11, "/x", &[("host", "u@a")], Some(400)),
+            (Version::HTTP_11, "http://other/x", &[HOST], None),
+            (Version::HTTP_11, "http://other/x", &[], Some(400)),
+            (Version::HTTP_11, "http://u@other/x", &[HOST], Some(400)),
+            (Version::HTTP_10, "/x", &[], None),
+            (Version::HTTP_10, "/x", &[("host", "a/b")], Some(400)),
+        ] {
+            assert_eq!(ask(version, uri, fields), expected, "{version:?} {uri} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn http_2_and_3_have_one_authority_and_no_padded_values() {
+        for version in [Version::HTTP_2, Version::HTTP_3] {
+            let ask = |uri, fields| status(&asked(version, uri, fields));
+            for (uri, fields, expected) in [
+                ("https://origin:80/x", &[][..], None),
+                ("https://origin:80/x", &[HOST], None),
+                ("https://ORIGIN:80/x", &[HOST], None),
+                ("/x", &[HOST], None),
+                ("/x", &[], Some(400)),
+                ("https://other/x", &[HOST], Some(400)),
+                ("https://origin/x", &[HOST], Some(400)),
+                ("http://origin/x", &[HOST], None),
+                ("https://origin:443/x", &[("host", "origin")], None),
+                ("https://origin/x", &[("host", "Origin:443")], None),
+                ("https://[::443]/x", &[("host", "[::443]:443")], None),
+                ("https://[::443]/x", &[("host", "[::]")], Some(400)),
+                ("https://u@origin:80/x", &[], Some(400)),
+                ("https://origin/x", &[("x", "a b")], None),
+                ("https://origin/x", &[("x", "")], None),
+                ("https://origin/x", &[("x", " a")], Some(400)),
+                ("https://origin/x", &[("x", "a\t")], Some(400)),
+                ("https://origin/x", &[("x", "\t")], Some(400)),
+            ] {
+                assert_eq!(ask(uri, fields), expected, "{version:?} {uri} {fields:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn too_many_fields_are_refused_in_all_protocols() {
+        let fields = [("a", "1"), ("b", "1"), ("b", "2"), ("c", "1"), ("d", "1")];
+        for version in [Version::HTTP_10, Version::HTTP_2, Version::HTTP_3] {
+            assert_eq!(status(&asked(version, "https://origin/x", &fields[..4])), None);
+            assert_eq!(status(&asked(version, "https://origin/x", &fields)), Some(431));
+        }
+    }
+
+    #[test]
+    fn a_replay_may_read_and_nothing_else() {
+        for (method, fields, early, expected) in [
+            ("GET", &[][..], true, None),
+            ("HEAD", &[("early-data", "1")], true, None),
+            ("DELETE", &[], true, Some(425)),
+            ("DELETE", &[("early-data", "1")], false, Some(425)),
+            ("DELETE", &[], false, None),
+        ] {
+            for version in [Version::HTTP_2, Version::HTTP_3] {
+                let mut request = asked(version, "https://origin/x", fields);
+                *request.method_mut() = method.parse().unwrap();
+                let found = refusal(&request, 4, early).map(|refusal| refusal.status.as_u16());
+                assert_eq!(found, expected, "{method} {fields:?} {early}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_of_empty_frames_is_none() {
+        let limit = Duration::from_secs(1);
+        assert!(is_empty(Empty::<Bytes>::new(), limit).await);
+        assert!(!is_empty(Full::new(Bytes::from_static(b"x")), limit).await);
+        for (frames, expected) in [
+            (&[][..], true),
+            (&[""], true),
+            (&["", ""], true),
+            (&["", "x"], false),
+            (&["x"], false),
+            (&[""; MAX_EMPTY], false),
+        ] {
+            let (mut sender, body) = Channel::<Bytes>::new(MAX_EMPTY);
+            for frame in frames {
+                sender.send_data(Bytes::from_static(frame.as_bytes())).await.unwrap();
+            }
+            drop(sender);
+            assert_eq!(is_empty(body, limit).await, expected, "{frames:?}");
+        }
+        let (_sender, silent) = Channel::<Bytes>::new(1);
+        assert!(!is_empty(silent, limit).await);
+    }
+}

@@ -1,0 +1,110 @@
+//! Our own urgencies of responses, used where a client states none, and among equal ones. Pure.
+//!
+//! They follow the low-latency profile (RFC 8216bis, appendix B.1): playlists first, then media,
+//! lower bit rates before higher ones.
+
+use http::Response;
+use http_server::{
+    Body,
+    priority::{self, DEFAULT, PRIORITY, Priority},
+};
+use packager::Track;
+
+use crate::{metrics::Kind, path::Object};
+
+/// The most urgent level of video, and the number of video levels.
+const VIDEO: (u8, usize) = (3, 4);
+
+/// Completes a response: adds its Priority field unless there is one, and sets the rank of its
+/// body.
+pub(crate) fn settle(asked: Priority, kind: Kind, response: &mut Response<Body>) {
+    let ours = match Priority::of(response.headers()).urgency {
+        Some(ours) => ours,
+        None => {
+            let ours = of_kind(kind);
+            response.headers_mut().insert(PRIORITY, priority::value(ours));
+            ours
+        }
+    };
+    response.body_mut().set_rank(asked.rank(ours));
+}
+
+/// The urgency of a track's media: init segments and audio first, then video by ascending bit rate.
+pub(crate) fn of_media<'a>(tracks: impl IntoIterator<Item = &'a Track>, track: &Track, object: Object) -> u8 {
+    if !track.config.is_video() || matches!(object, Object::Init(_)) {
+        return 2;
+    }
+    // The source counts as the highest until bit rates are known.
+    let cost = |track: &Track| (track.peak_bps, !track.rendition);
+    let (mut all, mut lower) = (0, 0);
+    for other in tracks.into_iter().filter(|other| other.config.is_video()) {
+        all += 1;
+        lower += usize::from(cost(other) < cost(track));
+    }
+    let (first, levels) = VIDEO;
+    let level = if all <= levels { lower } else { lower * levels / all };
+    first + u8::try_from(level).unwrap_or(u8::MAX).min(3)
+}
+
+fn of_kind(kind: Kind) -> u8 {
+    match kind {
+        Kind::Playlist | Kind::Manifest | Kind::Time => 1,
+        Kind::Init => 2,
+        Kind::Poster => 5,
+        Kind::Segment | Kind::Part | Kind::Page | Kind::Api | Kind::Unknown => DEFAULT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use media_core::codec::{Config, avc};
+
+    use super::*;
+    use crate::{sample, stage};
+
+    #[test]
+    fn a_higher_bit_rate_is_never_more_urgent_than_a_lower_one() {
+        let video = Arc::new(Config::Avc(avc::Config::parse(stage::AVC).unwrap()));
+        let track = |name, rendition, peak_bps| Track {
+            rendition,
+            peak_bps,
+            config: Arc::clone(&video),
+            ..sample::track(name, 0, 0, 0, None)
+        };
+        let urgencies = |tracks: &[Track]| -> Vec<u8> {
+            let of = |track| of_media(tracks, track, Object::Segment(0));
+            tracks.iter().map(of).collect()
+        };
+        let source = track("v0", false, 6_000_000);
+        assert_eq!(urgencies(std::slice::from_ref(&source)), [3]);
+        let ladder = [
+            source,
+            track("v720", true, 3_000_000),
+            track("v480", true, 1_500_000),
+            track("v240", true, 400_000),
+        ];
+        assert_eq!(urgencies(&ladder), [6, 5, 4, 3]);
+        assert_eq!(of_media(&ladder, &ladder[0], Object::Init(0)), 2);
+        let audio = sample::track("a0", 0, 0, 0, None);
+        assert_eq!(of_media(&ladder, &audio, Object::Segment(0)), 2);
+        let unknown = [track("v0", false, 0), track("v720", true, 0), track("v480", true, 0)];
+        assert_eq!(urgencies(&unknown), [5, 3, 3]);
+        let many: Vec<_> = (0..7).map(|n| track("v0", true, 1_000 * (n + 1))).collect();
+        assert_eq!(urgencies(&many), [3, 3, 4, 4, 5, 5, 6]);
+    }
+
+    #[test]
+    fn an_answer_says_its_urgency_and_keeps_what_an_origin_has_said() {
+        let mut response = Response::new(Body::from("text"));
+        settle(Priority::default(), Kind::Playlist, &mut response);
+        assert_eq!(response.headers()["priority"], "u=1");
+        assert_eq!(response.body().rank(), Priority::default().rank(1));
+        let mut response = Response::new(Body::from("media"));
+        response.headers_mut().insert(PRIORITY, priority::value(6));
+        settle(Priority::default(), Kind::Part, &mut response);
+        assert_eq!(response.headers()["priority"], "u=6");
+        assert_eq!(response.body().rank(), Priority::default().rank(6));
+    }
+}
