@@ -96,7 +96,7 @@ pub struct Refusal {
 pub enum Reason {
     /// `connect` named an application that is not served here.
     App,
-    /// The limit of broadcasts is reached.
+    /// The limit of broadcasts is reached, of all channels or of one channel in a short time.
     Busy,
     /// The limit of players is reached.
     Players,

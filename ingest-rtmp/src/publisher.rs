@@ -4,9 +4,10 @@
 //! A broadcast starts when its list of tracks is settled. A track is in it once it has a frame at
 //! which decoding can start: a sequence header alone promises nothing. The list is settled when
 //! both tracks have such a frame; or when one has, onMetaData names no other, and no other sequence
-//! header has arrived; or when one has, and 1.5 s of media (6 s while pictures arrive without such a
-//! one) or 4 MiB of frames have passed. A track that was left out joins with its first such frame.
-//! Another sequence header takes effect with the first frame after it at which decoding can start.
+//! header has arrived; or when one has, and 1.5 s of media (7 s while pictures arrive without such a
+//! one), three times as long by the wall clock, or 4 MiB of frames have passed. A track that was
+//! left out joins with its first such frame. Another sequence header takes effect with the first
+//! frame after it at which decoding can start.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -33,9 +34,13 @@ use crate::{
 
 /// Media time after which a broadcast starts with only one track, in milliseconds.
 const SETTLE_MS: i64 = 1_500;
-/// The same while pictures arrive, but none yet at which decoding can start. It includes the second
-/// group of 2 s of a source without IDR pictures (`groups`).
-const SETTLE_WITHOUT_KEY_MS: i64 = 6_000;
+/// The same while pictures arrive, but none yet at which decoding can start. A source without IDR
+/// pictures whose groups are shorter than 3.5 s has its first start point within this time
+/// (`groups`).
+const SETTLE_WITHOUT_KEY_MS: i64 = 7_000;
+/// The wait by the wall clock is this many times the wait by media time: timestamps may stand still,
+/// and media of a slow connection arrive late.
+const SLOWEST: i64 = 3;
 /// Maximum number of payload bytes, and of frames, held until the list of tracks is settled.
 const HELD_BYTES: usize = 4 << 20;
 const HELD_FRAMES: usize = 2_048;
@@ -68,7 +73,8 @@ struct Settling {
     claim: Claim,
     /// Whether onMetaData names a video and an audio codec.
     announced: Option<(bool, bool)>,
-    first_ms: Option<i64>,
+    /// Timestamp and arrival of the first frame.
+    first: Option<(i64, Instant)>,
     /// Whether pictures arrive, but none yet at which decoding can start.
     awaits_key: bool,
     /// Whether the wait for another track is over.
@@ -332,15 +338,16 @@ impl Publisher {
     /// Handles a whole access unit, with times of the publisher's clock.
     fn frame(&mut self, kind: Kind, unit: AccessUnit, now: Instant) -> Result<(), Refusal> {
         let ms = unit.dts / TICKS_PER_MS;
-        let Some(track) = self.tracks.of(kind) else {
-            self.dropped(kind, Drop::BeforeConfig, now)?;
-            return self.passed(ms, now);
-        };
+        let track = self.tracks.of(kind);
         if kind == Kind::Video
             && let State::Settling(settling) = &mut self.state
         {
-            settling.awaits_key = track.waits_for_key && !unit.key;
+            settling.awaits_key = track.as_ref().is_none_or(|track| track.waits_for_key && !unit.key);
         }
+        let Some(track) = track else {
+            self.dropped(kind, Drop::BeforeConfig, now)?;
+            return self.passed(ms, now);
+        };
         if track.waits_for_key && !unit.key {
             self.dropped(kind, Drop::BeforeKey, now)?;
             return self.passed(ms, now);
@@ -406,14 +413,15 @@ impl Publisher {
     /// Records that media up to `ms` have arrived, whether or not they were accepted.
     fn passed(&mut self, ms: i64, now: Instant) -> Result<(), Refusal> {
         if let State::Settling(settling) = &mut self.state {
-            let first = *settling.first_ms.get_or_insert(ms);
+            let (first, arrived) = *settling.first.get_or_insert((ms, now));
+            let since = i64::try_from(now.saturating_duration_since(arrived).as_millis()).unwrap_or(i64::MAX);
             let full = settling.held_bytes >= HELD_BYTES || settling.held.len() >= HELD_FRAMES;
             let limit = if settling.awaits_key {
                 SETTLE_WITHOUT_KEY_MS
             } else {
                 SETTLE_MS
             };
-            settling.overdue |= full || ms.saturating_sub(first) >= limit;
+            settling.overdue |= full || ms.saturating_sub(first) >= limit || since >= SLOWEST * limit;
         }
         self.settle(now)
     }
@@ -451,12 +459,11 @@ impl Publisher {
             .map(|(_, config)| config.codec_string().to_owned())
             .collect();
         let revoked = claim.revoked();
-        let producer = claim
-            .start(catalogue, first, utc)
-            .map_err(|err| match revoked.is_revoked() {
-                true => ended(revoked.cause()),
-                false => Refusal::new(Reason::Codec, err.to_string()),
-            })?;
+        let producer = claim.start(catalogue, first, utc).map_err(|err| match err {
+            _ if revoked.is_revoked() => ended(revoked.cause()),
+            media_core::Error::TooSoon { .. } => Refusal::new(Reason::Busy, err.to_string()),
+            _ => Refusal::new(Reason::Codec, err.to_string()),
+        })?;
         let broadcast = producer.broadcast();
         info!(channel = %broadcast.name(), broadcast = %broadcast.id(), codecs = codecs.join(","), "broadcast is live");
         let index = |(kind, _): (Kind, &Track)| Some((kind, producer.track(&kind.track_name())?));
@@ -501,7 +508,7 @@ impl Settling {
         Self {
             claim,
             announced: None,
-            first_ms: None,
+            first: None,
             awaits_key: false,
             overdue: false,
             held: Vec::new(),

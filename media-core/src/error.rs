@@ -39,6 +39,13 @@ pub enum Error {
     /// The publisher was kicked, or another one took over its name.
     #[error("the right to the name was revoked")]
     Revoked,
+    /// The channel's broadcasts have begun so fast one after the other that their segment numbers
+    /// would outrun the clock.
+    #[error("the channel has begun too many broadcasts in a short time: connect again in {wait_s} s")]
+    TooSoon {
+        /// Seconds until another broadcast can begin.
+        wait_s: u64,
+    },
     /// The hub was closed because the daemon stops.
     #[error("the server is shutting down")]
     Closed,

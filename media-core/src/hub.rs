@@ -38,6 +38,9 @@ pub use numbers::Numbers;
 use numbers::Used;
 pub use revocation::{Cause, Revocation};
 
+/// How much longer a broadcast waits for a publisher that has claimed its name again.
+const SETTLING: Duration = Duration::from_secs(30);
+
 /// Settings of a hub.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -204,12 +207,22 @@ impl Hub {
     /// Applies the passage of time to all broadcasts: gaps while no frames arrive, and the end of
     /// those whose publisher stays away. Call it several times a second.
     pub fn advance(&self, now: Instant) {
+        let reconnect = self.0.settings.reconnect;
         for broadcast in self.broadcasts() {
-            let away = broadcast.advance(now);
-            if away.is_some_and(|away| away >= self.0.settings.reconnect) && broadcast.end_unless_live() {
+            let Some(away) = broadcast.advance(now).filter(|away| *away >= reconnect) else {
+                continue;
+            };
+            // A publisher that is back may still wait for its first key frame.
+            let is_over = away >= reconnect + SETTLING || !self.is_claimed(broadcast.name());
+            if is_over && broadcast.end_unless_live() {
                 self.forget(&broadcast);
             }
         }
+    }
+
+    fn is_claimed(&self, name: &ChannelName) -> bool {
+        let channel = self.0.channels.get(name);
+        channel.is_some_and(|channel| channel.publisher.is_some())
     }
 
     /// Numbers above those of all broadcasts so far, for a process that takes over.
@@ -261,8 +274,9 @@ impl Hub {
             self.unlist(waiting);
             channel.broadcast = None;
         }
-        let (settings, first) = (self.0.settings.broadcast, self.used().first(&claim.name, now, utc));
-        let broadcast = Broadcast::new(claim.name.clone(), tracks, settings, first, now, utc)?;
+        let first = self.used().first(&claim.name, now, utc);
+        let first = first.map_err(|wait| Error::TooSoon { wait_s: wait.as_secs() })?;
+        let broadcast = Broadcast::new(claim.name.clone(), tracks, self.0.settings.broadcast, first, now, utc)?;
         broadcast.adopt(claim.hold.serial());
         let broadcast = Arc::new(broadcast);
         channel.broadcast = Some(Arc::clone(&broadcast));
@@ -352,8 +366,8 @@ impl Claim {
     /// arrival of the first frame, `utc` the wall clock at that time.
     ///
     /// # Errors
-    /// [`Error::BadCatalogue`], or [`Error::Revoked`] if the claim was revoked; the claim is
-    /// released.
+    /// [`Error::BadCatalogue`], [`Error::TooSoon`], or [`Error::Revoked`] if the claim was revoked;
+    /// the claim is released.
     pub fn start(self, tracks: Vec<(TrackName, Config)>, now: Instant, utc: SystemTime) -> Result<Producer, Error> {
         let broadcast = self.hub.start(&self, tracks, now, utc)?;
         Ok(Producer {

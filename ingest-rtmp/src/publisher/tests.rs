@@ -208,12 +208,15 @@ fn without_metadata_one_track_is_enough_after_one_and_a_half_seconds_or_four_meg
 }
 
 #[test]
-fn pictures_without_a_start_point_are_waited_for_for_six_seconds() {
-    // As a relay sends that connected within a group, or a source without IDR pictures.
-    let within_a_group = |until: u32| {
+fn pictures_without_a_start_point_are_waited_for_for_seven_seconds() {
+    // As a relay sends that connected within a group, or a source without IDR pictures; with a
+    // sequence header, or with parameter sets among the pictures.
+    let within_a_group = |until: u32, header: bool| {
         let mut feed = Feed::new();
         feed.audio(0, audio_config()).unwrap();
-        feed.video(0, video_config(AVC)).unwrap();
+        if header {
+            feed.video(0, video_config(AVC)).unwrap();
+        }
         for ms in (0..until).step_by(20) {
             feed.audio(ms, audio_frame()).unwrap();
             feed.video(ms, video_frame(SLICE)).unwrap();
@@ -221,13 +224,33 @@ fn pictures_without_a_start_point_are_waited_for_for_six_seconds() {
         }
         feed
     };
-    let mut feed = within_a_group(5_500);
-    feed.video(5_500, video_frame(IDR)).unwrap();
-    assert_eq!(feed.codecs(), ["v0 avc1.64001e", "a0 mp4a.40.2"]);
+    for header in [true, false] {
+        let mut feed = within_a_group(6_900, header);
+        feed.video(6_900, video_config(AVC)).unwrap();
+        feed.video(6_900, video_frame(IDR)).unwrap();
+        assert_eq!(feed.codecs(), ["v0 avc1.64001e", "a0 mp4a.40.2"]);
 
-    let mut feed = within_a_group(6_000);
-    feed.audio(6_000, audio_frame()).unwrap();
-    assert_eq!(feed.codecs(), ["a0 mp4a.40.2"]);
+        let mut feed = within_a_group(7_000, header);
+        feed.audio(7_000, audio_frame()).unwrap();
+        assert_eq!(feed.codecs(), ["a0 mp4a.40.2"]);
+    }
+}
+
+#[test]
+fn one_track_whose_timestamps_stand_still_is_enough_after_four_and_a_half_seconds() {
+    for stamps in [0, 1] {
+        let mut feed = Feed::new();
+        feed.audio(0, audio_config()).unwrap();
+        for n in 0..4_500 / 20 {
+            let now = feed.start + Duration::from_millis(20 * n);
+            let ms = stamps * u32::try_from(n / 50).unwrap();
+            feed.publisher.audio(ms, audio_frame(), now).unwrap();
+            assert!(feed.live().is_none(), "{n}");
+        }
+        let now = feed.start + Duration::from_millis(4_500);
+        feed.publisher.audio(0, audio_frame(), now).unwrap();
+        assert_eq!(feed.codecs(), ["a0 mp4a.40.2"]);
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //!
 //! Nothing is stored over a restart, so numbers begin at the clock. A clock that is set back, or a
 //! broadcast that ran a little ahead of it, must not make them decrease: so the hub remembers the
-//! last numbers of each channel.
+//! last numbers of each channel. Broadcasts that follow each other fast must not outrun the clock
+//! either, because the numbers would decrease at a restart.
 
 use std::{
     collections::HashMap,
@@ -14,6 +15,9 @@ use crate::ChannelName;
 
 /// Maximum number of remembered channels. Those with the lowest numbers are removed first.
 const MAX_CHANNELS: usize = 4_096;
+/// Maximum lead of a channel's next number over the time since the clock last gave it one. A single
+/// broadcast leads by some ten.
+const MOST_AHEAD: u64 = 32;
 /// 2026-01-01, in Unix seconds.
 const START_OF_2026: u64 = 1_767_225_600;
 /// Seconds for each discontinuity sequence number.
@@ -60,28 +64,70 @@ impl Numbers {
 /// The numbers that have been used.
 #[derive(Debug, Default)]
 pub(super) struct Used {
-    channels: HashMap<ChannelName, Numbers>,
+    channels: HashMap<ChannelName, Channel>,
     /// Lower bound for new broadcasts: numbers of another process at an instant.
     elsewhere: Option<(Numbers, Instant)>,
 }
 
+/// The numbers of one channel.
+#[derive(Debug)]
+struct Channel {
+    /// The lowest that are free.
+    next: Numbers,
+    /// The last number that came from the clock, and when it did.
+    clocked: Option<(u64, Instant)>,
+}
+
+impl Channel {
+    /// Time until its next number is no more than [`MOST_AHEAD`] ahead of the clock. The wall clock
+    /// may have been set back meanwhile, so the time since a number came from it counts.
+    fn wait(&self, now: Instant) -> Option<Duration> {
+        let (msn, at) = self.clocked?;
+        let due = msn.saturating_add(now.saturating_duration_since(at).as_secs());
+        let ahead = self.next.msn.saturating_sub(due);
+        (ahead > MOST_AHEAD).then(|| Duration::from_secs(ahead - MOST_AHEAD))
+    }
+}
+
 impl Used {
-    /// The first numbers of a new broadcast of `name`.
-    pub(super) fn first(&self, name: &ChannelName, now: Instant, utc: SystemTime) -> Numbers {
-        let here = self.channels.get(name).copied().unwrap_or_default();
-        Numbers::at(utc).max(here).max(self.elsewhere(now))
+    /// Takes the first numbers of a new broadcast of `name`.
+    ///
+    /// # Errors
+    /// The channel's broadcasts have used their numbers faster than the clock: the time to wait.
+    pub(super) fn first(&mut self, name: &ChannelName, now: Instant, utc: SystemTime) -> Result<Numbers, Duration> {
+        let clock = Numbers::at(utc).max(self.elsewhere(now));
+        let known = self.channels.get(name);
+        let next = known.map_or_else(Numbers::default, |known| known.next);
+        let clocked = match known {
+            Some(known) if next.msn > clock.msn => match known.wait(now) {
+                Some(wait) => return Err(wait),
+                None => known.clocked,
+            },
+            _ => Some((clock.msn, now)),
+        };
+        let first = clock.max(next);
+        self.insert(name, Channel { next: first, clocked });
+        Ok(first)
     }
 
     /// Records `next`, the numbers after a broadcast of `name` that has ended.
     pub(super) fn remember(&mut self, name: &ChannelName, next: Numbers) {
-        let known = self.channels.get(name).copied().unwrap_or_default();
+        let (known, clocked) = match self.channels.get(name) {
+            Some(known) => (known.next, known.clocked),
+            None => (Numbers::default(), None),
+        };
+        let next = known.max(next);
+        self.insert(name, Channel { next, clocked });
+    }
+
+    fn insert(&mut self, name: &ChannelName, channel: Channel) {
         if self.channels.len() >= MAX_CHANNELS && !self.channels.contains_key(name) {
-            let least = self.channels.iter().min_by_key(|(_, numbers)| numbers.msn);
+            let least = self.channels.iter().min_by_key(|(_, channel)| channel.next.msn);
             if let Some(least) = least.map(|(name, _)| name.clone()) {
                 self.channels.remove(&least);
             }
         }
-        self.channels.insert(name.clone(), known.max(next));
+        self.channels.insert(name.clone(), channel);
     }
 
     /// Another process uses numbers below these at `now`.
@@ -91,7 +137,8 @@ impl Used {
 
     /// Numbers above all used ones.
     pub(super) fn highest(&self, now: Instant) -> Numbers {
-        self.channels.values().copied().fold(self.elsewhere(now), Numbers::max)
+        let next = self.channels.values().map(|channel| channel.next);
+        next.fold(self.elsewhere(now), Numbers::max)
     }
 
     fn elsewhere(&self, now: Instant) -> Numbers {
@@ -115,7 +162,7 @@ mod tests {
     #[test]
     fn numbers_follow_the_clock_and_never_go_back_for_a_name() {
         let (now, mut used) = (Instant::now(), Used::default());
-        let first = used.first(&name(0), now, utc(START_OF_2026 + 6_000));
+        let first = used.first(&name(0), now, utc(START_OF_2026 + 6_000)).unwrap();
         assert_eq!((first.msn, first.discontinuity), (START_OF_2026 + 6_000, 10));
         let next = Numbers {
             msn: first.msn + 7,
@@ -123,13 +170,49 @@ mod tests {
         };
         used.remember(&name(0), next);
         // The clock was set back by an hour.
-        assert_eq!(used.first(&name(0), now, utc(START_OF_2026 + 2_400)), next);
+        assert_eq!(used.first(&name(0), now, utc(START_OF_2026 + 2_400)), Ok(next));
         assert_eq!(
-            used.first(&name(1), now, utc(START_OF_2026 + 2_400)).msn,
+            used.first(&name(1), now, utc(START_OF_2026 + 2_400)).unwrap().msn,
             START_OF_2026 + 2_400
         );
         used.remember(&name(0), Numbers::default());
         assert_eq!(used.highest(now), next);
+    }
+
+    #[test]
+    fn broadcasts_that_follow_each_other_fast_wait_for_the_clock() {
+        let (start, mut used) = (Instant::now(), Used::default());
+        let after = |ms: u64| {
+            (
+                start + Duration::from_millis(ms),
+                utc(START_OF_2026) + Duration::from_millis(ms),
+            )
+        };
+        // For ten minutes a publisher begins a broadcast of five segments every 50 ms.
+        let mut begun = 0;
+        for ms in (0..600_000).step_by(50) {
+            let (now, utc) = after(ms);
+            if let Ok(Numbers { msn, discontinuity }) = used.first(&name(0), now, utc) {
+                begun += 1;
+                let ahead = msn - (START_OF_2026 + ms / 1_000);
+                assert!(ahead <= MOST_AHEAD + 1, "{ahead} ahead after {ms} ms");
+                used.remember(
+                    &name(0),
+                    Numbers {
+                        msn: msn + 5,
+                        discontinuity: discontinuity + 1,
+                    },
+                );
+            }
+        }
+        assert!((120..140).contains(&begun), "one in five seconds: {begun}");
+        let (now, later) = after(600_000);
+        let wait = used.first(&name(0), now, later).unwrap_err();
+        assert!(used.first(&name(0), now + wait, later + wait).is_ok());
+        // A clock that is set back is not the publisher's fault.
+        let (now, early) = (now + 2 * wait, later - Duration::from_secs(3_600));
+        assert!(used.first(&name(0), now, early).is_ok());
+        assert_eq!(used.first(&name(1), now, later).unwrap().discontinuity, 1);
     }
 
     #[test]
@@ -140,7 +223,7 @@ mod tests {
             discontinuity: 9,
         };
         used.begin_after(elsewhere, now);
-        let later = used.first(&name(0), now + Duration::from_secs(60), utc(1_000));
+        let later = used.first(&name(0), now + Duration::from_secs(60), utc(1_000)).unwrap();
         assert_eq!((later.msn, later.discontinuity), (5_060, 9));
     }
 

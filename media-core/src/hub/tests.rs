@@ -280,6 +280,30 @@ fn a_publisher_that_stays_away_ends_its_broadcast() {
 }
 
 #[test]
+fn a_publisher_that_is_back_and_waits_for_a_key_frame_keeps_its_broadcast() {
+    let hub = hub();
+    let begun = start();
+    let source = Source::new(&hub, begun);
+    let broadcast = Arc::clone(source.producer.broadcast());
+    source.run(0..3_000);
+    drop(source);
+    hub.advance(begun + Duration::from_secs(11));
+    let claim = hub.claim(name()).unwrap();
+    for s in 12..=20 {
+        hub.advance(begun + Duration::from_secs(s));
+    }
+    let back = begun + Duration::from_secs(20);
+    let back = claim.start(vec![video(), audio(hex!("1190"))], back, SystemTime::UNIX_EPOCH);
+    assert_eq!(back.unwrap().broadcast().id(), broadcast.id());
+    // The one that never starts does not hold it for ever.
+    let _claim = hub.claim(name()).unwrap();
+    hub.advance(begun + Duration::from_secs(40));
+    assert!(matches!(broadcast.presence(), Presence::Away(_)));
+    hub.advance(begun + Duration::from_secs(81));
+    assert_eq!(broadcast.presence(), Presence::Ended);
+}
+
+#[test]
 fn a_return_with_another_description_goes_on_with_the_same_broadcast() {
     let hub = hub();
     let begun = start();
