@@ -7,13 +7,9 @@ mod unsent;
 
 use std::{
     future::poll_fn,
-    io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{self, Poll},
+    sync::{Arc, atomic::AtomicBool},
+    task::Poll,
 };
 
 use net_core::Usage;
@@ -26,7 +22,7 @@ use tracing::debug;
 use self::unsent::Unsent;
 use crate::{
     context::Context,
-    cork::Cork,
+    cork::{Cork, Uncork},
     h1,
     metrics::Reason,
     service::Service,
@@ -58,10 +54,10 @@ pub(crate) async fn serve<S, T>(
         };
         match accepted {
             Ok(Ok((stream, protocol))) => {
-                let (early, mut flusher) = (stream.early(), stream.flusher());
+                let (early, flusher) = (stream.early(), stream.flusher());
                 speak(
                     Socket::new(stream),
-                    move |cx| flusher.poll(cx),
+                    flusher,
                     peer,
                     protocol,
                     Some(early),
@@ -93,20 +89,13 @@ pub(crate) async fn serve<S, T>(
             let socket = Socket::new(socket).after(prefix.read()).limit_write(write, metrics);
             match protocol {
                 Protocol::Http1 => {
-                    let full = socket.full();
-                    // HTTP/1 writes to the socket directly, so a flush only waits until the socket
-                    // accepts more.
-                    let flush = move |_: &mut task::Context<'_>| match full.load(Ordering::Relaxed) {
-                        true => Poll::Pending,
-                        false => Poll::Ready(Ok(())),
-                    };
-                    speak(socket, flush, peer, protocol, None, context, usage).await;
+                    let flusher = socket.flusher();
+                    speak(socket, flusher, peer, protocol, None, context, usage).await;
                 }
                 Protocol::Http2 => {
                     let cork = Cork::new(socket);
-                    let mut flusher = cork.flusher();
-                    let flush = move |cx: &mut task::Context<'_>| flusher.poll(cx);
-                    speak(Socket::new(cork), flush, peer, protocol, None, context, usage).await;
+                    let flusher = cork.flusher();
+                    speak(Socket::new(cork), flusher, peer, protocol, None, context, usage).await;
                 }
             }
         }
@@ -119,15 +108,14 @@ pub(crate) async fn serve<S, T>(
     }
 }
 
-/// Serves HTTP on a connection whose protocol is known. `flush` sends the bytes that the socket has
-/// gathered, and is pending until they are sent. `early`: with TLS, true until the handshake is
+/// Serves HTTP on a connection whose protocol is known. `early`: with TLS, true until the handshake is
 /// complete.
 ///
 /// Each protocol's future is in a separate allocation: a task that waits for a part holds no memory
 /// for TLS or HTTP/2, and thousands are woken at once.
 async fn speak<S, T>(
     socket: Socket<T>,
-    mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
+    mut flusher: impl Uncork,
     peer: SocketAddr,
     protocol: Protocol,
     early: Option<Arc<AtomicBool>>,
@@ -144,7 +132,7 @@ async fn speak<S, T>(
             let mut unsent = Unsent::new(&usage);
             let ended = poll_fn(|cx| {
                 let ended = plain.as_mut().poll(cx);
-                let flushed = flush(cx);
+                let flushed = flusher.poll(cx);
                 unsent.set(flushed.is_pending());
                 match flushed {
                     Poll::Ready(Err(err)) if ended.is_pending() => Poll::Ready(Err(err)),
@@ -162,5 +150,5 @@ async fn speak<S, T>(
         }
         Protocol::Http2 => socket,
     };
-    Box::pin(hyper::serve(socket, flush, peer, protocol, early, context, usage)).await;
+    Box::pin(hyper::serve(socket, flusher, peer, protocol, early, context, usage)).await;
 }

@@ -2,7 +2,7 @@
 //! responses on a hundred streams then cost one write to the socket.
 //!
 //! The protocol's flush does nothing. The connection's task sends the gathered bytes when the
-//! protocol is idle ([`Flush`]), or when there are enough of them. Large writes are not copied;
+//! protocol is idle ([`Uncork`]), or when there are enough of them. Large writes are not copied;
 //! they are sent together with the bytes gathered before. No memory is kept when all bytes are
 //! sent.
 
@@ -22,6 +22,13 @@ const SMALL: usize = 4 << 10;
 const MOST: usize = 64 << 10;
 /// Limit of slices in one vectored write.
 const PIECES: usize = 64;
+
+/// Sends the bytes that a stream holds back. The task that drives the protocol has it, while the
+/// protocol has the stream.
+pub(crate) trait Uncork: Send {
+    /// Sends all bytes that were written; pending until the peer accepts them.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
 
 /// The stream that the protocol reads from and writes to.
 #[derive(Debug)]
@@ -55,9 +62,8 @@ impl<S> Cork<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Flush<S> {
-    /// Sends all bytes that were written.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+impl<S: AsyncWrite + Unpin + Send> Uncork for Flush<S> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         lock(&self.0).poll_send(cx)
     }
 }

@@ -22,6 +22,7 @@ use tokio::{
 
 use crate::{
     activity::{Activity, PATIENCE, least},
+    cork::Uncork,
     metrics::{Metrics, Reason},
 };
 
@@ -147,12 +148,10 @@ impl<S> Socket<S> {
         self
     }
 
-    /// True while the peer must accept bytes before more can be written; only if that is limited.
-    pub(crate) fn full(&self) -> Arc<AtomicBool> {
-        self.write
-            .as_ref()
-            .map(|write| Arc::clone(&write.full))
-            .unwrap_or_default()
+    /// For a protocol that writes to this socket directly; only if writes are limited.
+    pub(crate) fn flusher(&self) -> Full {
+        let full = self.write.as_ref().map(|write| Arc::clone(&write.full));
+        Full(full.unwrap_or_default())
     }
 
     fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -173,6 +172,20 @@ impl<S> Socket<S> {
     fn has_read(&mut self) {
         if let Some(header) = &mut self.header {
             header.has_read();
+        }
+    }
+}
+
+/// Whether the peer must accept bytes before more can be written. Nothing is held back here.
+#[derive(Debug)]
+pub(crate) struct Full(Arc<AtomicBool>);
+
+impl Uncork for Full {
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The protocol waits for the socket, and is woken.
+        match self.0.load(Ordering::Relaxed) {
+            true => Poll::Pending,
+            false => Poll::Ready(Ok(())),
         }
     }
 }

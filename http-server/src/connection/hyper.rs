@@ -38,6 +38,7 @@ use crate::{
     activity::{Activity, Deliveries},
     body::Body,
     context::Context,
+    cork::Uncork,
     metrics::Reason,
     pending,
     schedule::Schedule,
@@ -68,7 +69,7 @@ const BUFFER: usize = 64 << 10;
 /// Serves HTTP/1 or HTTP/2 with hyper.
 pub(super) async fn serve<S, T>(
     socket: Socket<T>,
-    mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
+    mut flusher: impl Uncork,
     peer: SocketAddr,
     protocol: Protocol,
     early: Option<Arc<AtomicBool>>,
@@ -83,7 +84,7 @@ pub(super) async fn serve<S, T>(
     let schedule = Arc::<Schedule>::default();
     let mut unsent = Unsent::new(&usage);
     let flush = |cx: &mut task::Context<'_>| {
-        let flushed = flush(cx);
+        let flushed = flusher.poll(cx);
         unsent.set(flushed.is_pending());
         schedule.round(flushed.is_ready());
         flushed

@@ -18,7 +18,7 @@ use std::{
 use rustls::{ProtocolVersion, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::socket::Protocol;
+use crate::{cork::Uncork, socket::Protocol};
 
 /// Plaintext bytes that are encrypted and gathered before the socket must accept them. This fits a
 /// processor's cache.
@@ -102,9 +102,8 @@ where
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Flush<S> {
-    /// Sends all bytes that were written.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Uncork for Flush<S> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         lock(&self.0).poll_send(cx)
     }
 }

@@ -9,7 +9,10 @@ use tokio::io::{AsyncReadExt, DuplexStream, ReadBuf, duplex};
 use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::testing::{certificate, client};
+use crate::{
+    cork::Uncork,
+    testing::{certificate, client},
+};
 
 const SUITES: &[rustls::SupportedCipherSuite] = rustls::crypto::ring::DEFAULT_CIPHER_SUITES;
 
@@ -97,7 +100,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     }
 }
 
-async fn send<S: AsyncRead + AsyncWrite + Unpin>(flush: &mut Flush<S>) {
+async fn send<S: AsyncRead + AsyncWrite + Unpin + Send>(flush: &mut Flush<S>) {
     std::future::poll_fn(|cx| flush.poll(cx)).await.unwrap();
 }
 
