@@ -1,10 +1,10 @@
 //! Requests that no protocol implementation refuses but that must be refused: those whose target is
 //! ambiguous, those with too many fields, and those that may be a replay. The same in all
-//! protocols. Pure except for [`is_empty`].
+//! protocols. Pure except for [`is_empty`] and [`discard`].
 //!
 //! RFC 9110 5.5, 7.2; RFC 9112 3.2; RFC 9113 8.2.1, 8.3.1; RFC 9114 4.3.1; RFC 8470 4, 5.1, 5.2.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, Version, header};
@@ -14,6 +14,8 @@ use tokio::time::timeout;
 
 use crate::{authority, body::BoxError, service::Refusal};
 
+/// Maximum number of bytes of a refused request's body that are read.
+const MAX_DISCARDED: usize = 64 << 10;
 /// Maximum number of frames without data that a request may have instead of a body; clients send at
 /// most one.
 const MAX_EMPTY: usize = 8;
@@ -48,6 +50,12 @@ fn fault<B>(request: &Request<B>) -> Option<&'static str> {
         return Some("the request's host is not a host and port");
     }
     if version < Version::HTTP_2 {
+        let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+        let once = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        // The end of a body that is coded twice depends on the reader (RFC 9112 6.1, 11.2).
+        if !codings.next().is_none_or(once) || codings.next().is_some() {
+            return Some("the transfer coding of a request is chunked, once");
+        }
         // If the target has a host, Host has no meaning (RFC 9112 3.2.2), but must be present.
         return (host.is_none() && version == Version::HTTP_11).then_some("a request has a Host field");
     }
@@ -76,12 +84,11 @@ fn is_padded(value: &[u8]) -> bool {
 /// Waits until it is known whether an open body has any bytes: an HTTP/2 or HTTP/3 request may end
 /// with an empty frame after its head (RFC 9113 8.1), one of HTTP/1.1 with an empty last chunk.
 /// Returns false if it fails, or if nothing arrives for `limit`.
-pub async fn is_empty<B>(body: B, limit: Duration) -> bool
+pub async fn is_empty<B>(mut body: Pin<&mut B>, limit: Duration) -> bool
 where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let mut body = pin!(body);
     let ends_empty = async {
         for _ in 0..MAX_EMPTY {
             match body.frame().await {
@@ -95,8 +102,30 @@ where
     timeout(limit, ends_empty).await.unwrap_or(false)
 }
 
+/// Reads the rest of a body for nothing, so that a fault in it is found before the request is
+/// refused (RFC 9113 8.1.1): to its end, 64 KiB, or `limit`.
+pub async fn discard<B>(mut body: Pin<&mut B>, limit: Duration)
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let read = async {
+        let mut len = 0;
+        while len < MAX_DISCARDED {
+            match body.frame().await {
+                Some(Ok(frame)) => len += frame.data_ref().map_or(0, Bytes::len).max(1),
+                Some(Err(_)) | None => return,
+            }
+        }
+    };
+    // What is left is not read.
+    let _ = timeout(limit, read).await;
+}
+
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use http_body_util::{Channel, Empty, Full};
 
     use super::*;
@@ -114,6 +143,7 @@ mod tests {
     }
 
     const HOST: (&str, &str) = ("host", "origin:80");
+    const CHUNKED: (&str, &str) = ("transfer-encoding", "chunked");
 
     #[test]
     fn http_1_has_one_host_and_a_valid_one() {
@@ -127,6 +157,20 @@ mod tests {
             (Version::HTTP_11, "http://other/x", &[HOST], None),
             (Version::HTTP_11, "http://other/x", &[], Some(400)),
             (Version::HTTP_11, "http://u@other/x", &[HOST], Some(400)),
+            (Version::HTTP_11, "/x", &[HOST, ("transfer-encoding", "Chunked")], None),
+            (
+                Version::HTTP_11,
+                "/x",
+                &[HOST, ("transfer-encoding", "chunked, chunked")],
+                Some(400),
+            ),
+            (Version::HTTP_11, "/x", &[HOST, CHUNKED, CHUNKED], Some(400)),
+            (
+                Version::HTTP_11,
+                "/x",
+                &[HOST, ("transfer-encoding", "gzip, chunked")],
+                Some(400),
+            ),
             (Version::HTTP_10, "/x", &[], None),
             (Version::HTTP_10, "/x", &[("host", "a/b")], Some(400)),
         ] {
@@ -193,8 +237,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_of_empty_frames_is_none() {
         let limit = Duration::from_secs(1);
-        assert!(is_empty(Empty::<Bytes>::new(), limit).await);
-        assert!(!is_empty(Full::new(Bytes::from_static(b"x")), limit).await);
+        assert!(is_empty(pin!(Empty::<Bytes>::new()), limit).await);
+        assert!(!is_empty(pin!(Full::new(Bytes::from_static(b"x"))), limit).await);
         for (frames, expected) in [
             (&[][..], true),
             (&[""], true),
@@ -208,9 +252,30 @@ mod tests {
                 sender.send_data(Bytes::from_static(frame.as_bytes())).await.unwrap();
             }
             drop(sender);
-            assert_eq!(is_empty(body, limit).await, expected, "{frames:?}");
+            assert_eq!(is_empty(pin!(body), limit).await, expected, "{frames:?}");
         }
         let (_sender, silent) = Channel::<Bytes>::new(1);
-        assert!(!is_empty(silent, limit).await);
+        assert!(!is_empty(pin!(silent), limit).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_body_is_read_to_its_end_within_limits() {
+        let limit = Duration::from_secs(1);
+        let begun = tokio::time::Instant::now();
+        let (mut sender, body) = Channel::<Bytes>::new(4);
+        sender.send_data(Bytes::from_static(b"x")).await.unwrap();
+        drop(sender);
+        discard(pin!(body), limit).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        // One that is long is not read to its end, and one that stalls is not waited for.
+        let piece = Bytes::from(vec![0; MAX_DISCARDED / 2]);
+        let (mut sender, mut body) = Channel::<Bytes>::new(4);
+        for _ in 0..3 {
+            sender.send_data(piece.clone()).await.unwrap();
+        }
+        discard(pin!(&mut body), limit).await;
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), piece);
+        discard(pin!(body), limit).await;
+        assert_eq!(begun.elapsed(), limit);
     }
 }

@@ -7,6 +7,7 @@
 use std::{
     fmt,
     net::SocketAddr,
+    pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -156,7 +157,10 @@ impl Router {
         }
         let reads = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
         // A body is certain, or the method is refused anyway.
-        if !reads || body.size_hint().lower() > 0 {
+        let refused = !reads || body.size_hint().lower() > 0;
+        // In HTTP/1 the connection closes.
+        let discards = head.version >= Version::HTTP_2;
+        if refused && !discards {
             return (kind, Step::answer(self.refuse_body(&head)));
         }
         #[expect(
@@ -164,10 +168,14 @@ impl Router {
             reason = "an exchange begins between the request's end and the next step"
         )]
         let step = Step::Body(Box::pin(async move {
-            match request::is_empty(body, self.body_pause).await {
-                true => self.route(head, resource, client),
-                false => Step::answer(self.refuse_body(&head)),
+            let mut body = pin!(body);
+            if !refused && request::is_empty(body.as_mut(), self.body_pause).await {
+                return self.route(head, resource, client);
             }
+            if discards {
+                request::discard(body, self.body_pause).await;
+            }
+            Step::answer(self.refuse_body(&head))
         }));
         (kind, step)
     }
