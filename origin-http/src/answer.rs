@@ -30,8 +30,9 @@ pub(crate) const PROBLEM: HeaderValue = HeaderValue::from_static("application/pr
 /// Methods of all resources except the API.
 pub(crate) const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
-/// Maximum number of headers of our responses, including those of the connection: a map of this
-/// capacity is never reallocated.
+/// Number of headers for which a response's map has room, including the Date that the server adds.
+/// A compressed playlist that was awaited needs all of them, and over TLS the map grows once for
+/// Alt-Svc; the next larger capacity would be twice as large for every response.
 const HEADERS: usize = 12;
 
 /// The lifetime of a response in a cache.
