@@ -116,7 +116,7 @@ impl Player {
                     track.waits_for_key = track.config.is_video();
                 }
             }
-            Event::Gap(_) | Event::Absent { .. } => {}
+            Event::Gap(_) | Event::GapUntil(_) | Event::Absent { .. } => {}
         }
     }
 

@@ -102,6 +102,9 @@ pub enum Event {
     },
     /// A gap segment starts here, in every rendition, because no frames arrive.
     Gap(Mark),
+    /// The open gap is published up to this time, which is later than before: readers make its
+    /// parts up to there, and media resume there or later. [`crate::Hub::advance`] appends it.
+    GapUntil(MediaTime),
     /// The subscriber was too slow, and continues at the newest groups.
     Lagged {
         /// Number of lost frames.
@@ -315,13 +318,10 @@ impl Broadcast {
         self.lock().media_time(now)
     }
 
-    /// Announces that the caller publishes the open gap up to the returned media time; media resume
-    /// there or later. `None` without an open gap.
-    pub fn gap_time(&self, now: Instant) -> Option<MediaTime> {
-        let mut state = self.lock();
-        let time = state.media_time(now);
-        state.cutter.publish_gap(time);
-        state.cutter.in_gap().then_some(time)
+    /// The time up to which the open gap has been published: media resume there or later. `None`
+    /// without an open gap.
+    pub fn gap_time(&self) -> Option<MediaTime> {
+        self.lock().cutter.published_gap()
     }
 
     /// Waits until the broadcast has ended. Cancel-safe.
@@ -357,8 +357,8 @@ impl Broadcast {
         Consumer::new(Arc::clone(self), next, starts, configs, master, renditions)
     }
 
-    /// Applies the passage of time: declares gaps while no frames arrive. Returns how long the
-    /// publisher has been away, if it is away.
+    /// Applies the passage of time: declares gaps while no frames arrive, and publishes the open one
+    /// up to `now`. Returns how long the publisher has been away, if it is away.
     pub(crate) fn advance(&self, now: Instant) -> Option<Duration> {
         let mut state = self.lock();
         let away = match &mut state.presence {
@@ -377,8 +377,10 @@ impl Broadcast {
             state.append(Event::Gap(mark), now, 0);
         }
         state.declare_gaps(media_time, now);
-        let marked = state.end() > before;
-        if marked {
+        if state.cutter.publish_gap(media_time) {
+            state.append(Event::GapUntil(media_time), now, 0);
+        }
+        if state.end() > before {
             state.evict(&self.limits, now);
             drop(state);
             self.changed.notify_waiters();

@@ -85,7 +85,7 @@ pub struct Cutter {
     discontinuity: bool,
     /// `None` before the first frame.
     newest: Option<Newest>,
-    /// The time up to which readers have published the open gap: media resume there or later.
+    /// The time up to which the open gap has been published: media resume there or later.
     published: MediaTime,
     /// Whether the frame after a hole resumes even if it is not a key frame, because the frames
     /// that it refers to were sent.
@@ -322,11 +322,18 @@ impl Cutter {
         self.resume_anywhere = true;
     }
 
-    /// Records that readers have published the gap up to `time`.
-    pub fn publish_gap(&mut self, time: MediaTime) {
-        if self.in_gap() {
-            self.published = self.published.max(time);
+    /// Publishes the open gap up to `time`. Returns whether that is further than before.
+    pub fn publish_gap(&mut self, time: MediaTime) -> bool {
+        let further = self.in_gap() && time > self.published;
+        if further {
+            self.published = time;
         }
+        further
+    }
+
+    /// The time up to which the open gap has been published; `None` outside a gap.
+    pub fn published_gap(&self) -> Option<MediaTime> {
+        self.in_gap().then_some(self.published)
     }
 
     /// The earliest time at which media can resume; `None` outside a gap.

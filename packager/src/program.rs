@@ -47,9 +47,9 @@ const LISTED_SEGMENTS: u32 = 4;
 
 /// One broadcast being packaged.
 ///
-/// Pass each event to [`Program::apply`], call [`Program::handle_timeout`] when
-/// [`Program::poll_timeout`] is due and, while [`Program::in_gap`], every few milliseconds; take a
-/// [`Program::snapshot`] after either. [`Program::finish`] ends it.
+/// Pass each event to [`Program::apply`], and call [`Program::handle_timeout`] when
+/// [`Program::poll_timeout`] is due; take a [`Program::snapshot`] after either. [`Program::finish`]
+/// ends it.
 #[derive(Debug)]
 pub struct Program {
     broadcast: Arc<Broadcast>,
@@ -130,11 +130,6 @@ impl Program {
         self.tracks.iter().filter_map(Track::poll_timeout).min()
     }
 
-    /// Whether the clock makes the parts at present, in place of frames.
-    pub fn in_gap(&self) -> bool {
-        self.tracks[self.master].output.segmenter.clocked().is_some()
-    }
-
     /// Whether the publisher sends the track with this index in the broadcast's catalogue.
     pub(crate) fn is_source(&self, track: usize) -> bool {
         self.tracks
@@ -204,6 +199,7 @@ impl Program {
                 }
             }
             Event::Gap(mark) => self.gap(mark, now),
+            Event::GapUntil(time) => self.gap_until(time, now),
             Event::Lagged { frames, .. } => {
                 self.metrics.drop_frames("packager_lagged", frames);
                 self.skipping = true;
@@ -218,19 +214,8 @@ impl Program {
         self.tracks.get(track).is_some_and(Track::is_video)
     }
 
-    /// Lets the clock act: units that waited long enough go on, and the parts of a gap are made up
-    /// to now.
+    /// Lets the clock act: units that waited long enough go on.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let master = &self.tracks[self.master].output;
-        let gap = master.segmenter.clocked().map(|open| master.media_time(open.start));
-        if let (Some(start), Some(time)) = (gap, self.broadcast.gap_time(now)) {
-            self.reached = self.reached.max(time);
-            // The next mark stands there at the latest, and may not have been seen yet.
-            let time = time.min(start + Timescale::VIDEO.ticks(self.broadcast.segment()));
-            for track in &mut self.tracks {
-                track.push_gaps(time);
-            }
-        }
         self.release(now);
     }
 
@@ -402,6 +387,21 @@ impl Program {
         self.skipping = false;
         self.list_missed(mark, now);
         self.start_gap(mark, now);
+    }
+
+    /// The open gap lasts until `time` or longer: its parts are made up to there.
+    fn gap_until(&mut self, time: MediaTime, now: Instant) {
+        let master = &self.tracks[self.master].output;
+        let Some(start) = master.segmenter.clocked().map(|open| master.media_time(open.start)) else {
+            return;
+        };
+        self.reached = self.reached.max(time);
+        // The next mark stands there at the latest. It may have been missed.
+        let time = time.min(start + Timescale::VIDEO.ticks(self.broadcast.segment()));
+        for track in &mut self.tracks {
+            track.push_gaps(time);
+        }
+        self.release(now);
     }
 
     /// Segments whose marks the hub dropped before they were read are listed as gaps: numbers have

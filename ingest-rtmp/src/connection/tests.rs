@@ -487,7 +487,9 @@ async fn an_outage_of_a_live_publisher_does_not_stay_as_latency() {
         _ => ms.min(9_000 + (ms - 17_000) * 5 / 2),
     };
     let at_once: Box<dyn Fn(u32) -> u32> = Box::new(at_once);
-    for sent in [at_once, Box::new(by_and_by)] {
+    // Of a backlog that arrives slowly, the shift may remain that makes a publisher lead by less than
+    // 2.5 s: nothing is dropped for that.
+    for (sent, remains) in [(at_once, 1_500), (Box::new(by_and_by), 2_500)] {
         let (bench, placed) = placed_after(sent).await;
         let of = |track, from| {
             let of = move |(of, captured, _): &&(usize, u32, i64)| *of == track && *captured >= from;
@@ -496,7 +498,7 @@ async fn an_outage_of_a_live_publisher_does_not_stay_as_latency() {
         for (track, frames) in [(0, 575), (1, 1_150)] {
             assert!(of(track, 26_000).count() >= frames, "all of {track} comes by then");
             let (least, most) = (of(track, 26_000).min().unwrap(), of(track, 26_000).max().unwrap());
-            assert!(least >= -100 && most < 1_500, "{track}: {least} to {most}");
+            assert!(least >= -100 && most < remains, "{track}: {least} to {most}");
         }
         // Audio and video are still in step.
         assert!((of(0, 40_000).next().unwrap() - of(1, 40_000).next().unwrap()).abs() <= 3);

@@ -158,7 +158,7 @@ impl Consumer {
                     self.reads(&state, *track) && self.starts.get(*track).is_none_or(|start| self.next >= *start)
                 }
                 Event::Config { track, .. } | Event::Absent { track } => self.reads(&state, *track),
-                Event::Gap(_) | Event::Lagged { .. } => true,
+                Event::Gap(_) | Event::GapUntil(_) | Event::Lagged { .. } => true,
             };
             if wanted {
                 bytes += entry.bytes;

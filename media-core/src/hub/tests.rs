@@ -418,7 +418,8 @@ fn a_publisher_that_returns_with_video_in_place_of_audio_resumes_with_its_first_
     assert_eq!(back.track(&TrackName::source_video()), Some(1));
     assert_eq!(back.push(1, unit(5_000, false)), Err(Refused::BeforeKeyFrame));
     // The published part of the gap reaches past the frame's time.
-    let published = back.broadcast().gap_time(begun + Duration::from_millis(5_100)).unwrap();
+    hub.advance(begun + Duration::from_millis(5_100));
+    let published = back.broadcast().gap_time().unwrap();
     let mut consumer = back.broadcast().subscribe_from_oldest();
     back.push(1, unit(5_040, true)).unwrap();
     let marks: Vec<_> = drain(&mut consumer)
@@ -468,7 +469,8 @@ fn a_silent_publisher_makes_a_gap_and_its_backlog_goes_after_what_was_told() {
     assert_eq!(marks(&drain(&mut consumer)).len(), 2);
     hub.advance(begun + Duration::from_millis(4_600));
     assert_eq!(marks(&drain(&mut consumer)), [(2_002, true), (2_003, true)]);
-    let published = broadcast.gap_time(begun + Duration::from_millis(4_900)).unwrap();
+    hub.advance(begun + Duration::from_millis(4_900));
+    let published = broadcast.gap_time().unwrap();
     let late = |ms: i64, key| AccessUnit {
         dts: ms * 90,
         pts: ms * 90,
@@ -545,7 +547,7 @@ fn a_backlog_is_kept_as_far_as_it_leads_the_wall_clock_by_two_and_a_half_seconds
     source.run(0..2_500);
     let now = begun + Duration::from_secs(20);
     hub.advance(now);
-    let published = source.producer.broadcast().gap_time(now).unwrap();
+    let published = source.producer.broadcast().gap_time().unwrap();
     let mut taken = Vec::new();
     for ms in (2_520..20_000i64).step_by(40) {
         let unit = AccessUnit {
@@ -567,6 +569,34 @@ fn a_backlog_is_kept_as_far_as_it_leads_the_wall_clock_by_two_and_a_half_seconds
     assert_eq!((taken[0].0, taken[taken.len() - 1].0), (4_000, 6_520));
     // A wait would keep the outage in the publisher's buffers.
     assert!(taken.iter().all(|(_, wait)| wait.is_none()));
+}
+
+#[test]
+fn a_gap_is_published_by_the_clock_and_by_no_reader() {
+    let hub = hub();
+    let begun = start();
+    let source = Source::new(&hub, begun);
+    let broadcast = Arc::clone(source.producer.broadcast());
+    let mut consumer = broadcast.subscribe_from_oldest();
+    source.run(0..2_500);
+    assert_eq!(broadcast.gap_time(), None);
+    drain(&mut consumer);
+    let until = |events: &[Event]| {
+        let until = events.iter().filter_map(|event| match event {
+            Event::GapUntil(time) => Some(time.ticks() / 90 - 10_000),
+            _ => None,
+        });
+        until.collect::<Vec<_>>()
+    };
+    for ms in [4_500, 4_600, 4_600, 4_700] {
+        hub.advance(begun + Duration::from_millis(ms));
+    }
+    let events = drain(&mut consumer);
+    assert!(matches!(events[0], Event::Gap(_)), "the gap starts before it goes on");
+    assert_eq!(until(&events), [4_500, 4_600, 4_700], "no instant twice");
+    let published = broadcast.gap_time();
+    assert_eq!(published, broadcast.gap_time());
+    assert_eq!(until(&drain(&mut consumer)), [], "a reader changes nothing");
 }
 
 #[test]
@@ -1031,9 +1061,10 @@ fn pictures_every_two_seconds_are_segments_without_gaps_and_slower_ones_are_show
             vec![
                 (0, false),
                 (4_050, true),
-                (5_000, false),
+                // The gap has been published up to the hub's clock.
+                (5_050, false),
                 (9_050, true),
-                (10_000, false),
+                (10_050, false),
             ],
         ),
     ] {

@@ -16,8 +16,6 @@ use crate::{
     program::{Full, Program},
 };
 
-/// How often the clock makes the parts of a gap.
-const GAP_TICK: Duration = Duration::from_millis(50);
 /// Events that are taken before a snapshot is published and other tasks run, so that a publisher
 /// that sends thousands at once does not occupy the thread.
 pub(super) const BATCH: usize = 256;
@@ -55,8 +53,7 @@ pub(super) async fn package(
     let mut timer = pin!(time::sleep(LOOK));
     let result = loop {
         let now = Instant::now();
-        let gap = program.in_gap().then(|| now + GAP_TICK);
-        let deadlines = [program.poll_timeout(), gap, live.first_until()];
+        let deadlines = [program.poll_timeout(), live.first_until()];
         let deadline = deadlines.into_iter().flatten().fold(now + LOOK, Instant::min).into();
         // A later deadline is noticed when the timer fires, so that frames do not touch the timer.
         if deadline < timer.deadline() || timer.is_elapsed() {

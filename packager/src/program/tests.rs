@@ -155,7 +155,7 @@ impl Bench {
         while let Some(event) = self.consumer.try_next() {
             self.program.apply(event, now).unwrap();
         }
-        if self.program.poll_timeout().is_some_and(|deadline| deadline <= now) || self.program.in_gap() {
+        if self.program.poll_timeout().is_some_and(|deadline| deadline <= now) {
             self.program.handle_timeout(now);
         }
         self.last = self

@@ -135,7 +135,7 @@ impl Feeder<'_> {
                 self.metrics.skipped.inc_by(frames);
                 Ok(None)
             }
-            Event::Absent { .. } => Ok(None),
+            Event::GapUntil(_) | Event::Absent { .. } => Ok(None),
         }
     }
 

@@ -66,6 +66,7 @@ fn events(consumer: &mut Consumer) -> Vec<String> {
             Event::Absent { track } => format!("absent {track}"),
             Event::Gap(_) => "gap".into(),
             Event::Lagged { .. } => "lagged".into(),
+            Event::GapUntil(_) => continue,
         });
     }
     events

@@ -86,7 +86,7 @@ fn events(consumer: &mut Consumer) -> Vec<String> {
             Event::Frame { track, .. } => format!("frame {track}"),
             Event::Config { track, .. } => format!("config {track}"),
             Event::Absent { track } => format!("absent {track}"),
-            Event::Gap(_) | Event::Lagged { .. } => unreachable!(),
+            Event::Gap(_) | Event::GapUntil(_) | Event::Lagged { .. } => unreachable!(),
         })
         .collect()
 }
