@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use media_core::{
     Frame, Timescale,
-    broadcast::{Consumer, Event},
+    broadcast::{Consumer, Event, TrackStart},
     codec::Config,
 };
 
@@ -51,10 +51,10 @@ struct Track {
 impl Player {
     /// A player that starts at the newest group, on message stream `stream_id`.
     pub(crate) fn new(consumer: Consumer, stream_id: u32, metrics: Metrics) -> Self {
-        let configs = consumer.configs();
-        let first = |video| configs.iter().find(|(_, config)| config.is_video() == video);
+        let tracks = consumer.tracks();
+        let first = |video| tracks.iter().find(|track| track.config.is_video() == video);
         let tracks = [first(true), first(false)].into_iter().flatten();
-        let tracks = tracks.map(|(index, config)| Track::new(*index, config)).collect();
+        let tracks = tracks.map(|track| Track::new(track.index, &track.config)).collect();
         let _counted = Counted::new(metrics.players.clone());
         let _viewer = metrics.audience.join(consumer.broadcast().id());
         Self {
@@ -100,7 +100,7 @@ impl Player {
     fn send_one(&mut self, event: Event, transmit: &mut Transmit) {
         match event {
             Event::Frame { track, frame } => self.send_frame(track, &frame, transmit),
-            Event::Config { track: index, config } => {
+            Event::Track(TrackStart { index, config, .. }) | Event::Config { track: index, config } => {
                 // A track that was added later is played if there is no other of its kind.
                 let of_kind = |track: &Track| track.config.is_video() == config.is_video();
                 match self.tracks.iter_mut().find(|track| of_kind(track)) {

@@ -84,9 +84,10 @@ pub enum Event {
         /// The frame.
         frame: Frame,
     },
-    /// The configuration of the track's next frames. Subscribers know the first from
-    /// [`Consumer::configs`], except for a track that appears later, whose index was not known
-    /// before. A rendition that was [absent](Event::Absent) returns with this event.
+    /// A track appears, after those of [`Consumer::tracks`].
+    Track(TrackStart),
+    /// The configuration of the track's next frames changes. A rendition that was
+    /// [absent](Event::Absent) returns with this event.
     Config {
         /// Index in [`Broadcast::tracks`].
         track: usize,
@@ -112,6 +113,19 @@ pub enum Event {
         /// Their payload bytes, as far as the log still has them.
         bytes: u64,
     },
+}
+
+/// A track at a position of the log.
+#[derive(Debug, Clone)]
+pub struct TrackStart {
+    /// Index in [`Broadcast::tracks`]. Tracks appear in the order of their indices.
+    pub index: usize,
+    /// Its name.
+    pub name: TrackName,
+    /// Whether the ladder made it here of the source.
+    pub rendition: bool,
+    /// The configuration of its next frames.
+    pub config: Arc<Config>,
 }
 
 /// The result for an accepted frame.
@@ -350,11 +364,11 @@ impl Broadcast {
 
     fn consumer(self: &Arc<Self>, state: MutexGuard<'_, State>, next: u64, renditions: bool) -> Consumer {
         let starts = state.starts(next);
-        let mut configs: Vec<_> = state.configs(next).into_iter().enumerate().collect();
-        configs.retain(|(track, _)| renditions || state.tracks[*track].source);
+        let mut tracks = state.tracks_at(next);
+        tracks.retain(|track| renditions || !track.rendition);
         let master = state.master_at(next);
         drop(state);
-        Consumer::new(Arc::clone(self), next, starts, configs, master, renditions)
+        Consumer::new(Arc::clone(self), next, starts, tracks, master, renditions)
     }
 
     /// Applies the passage of time: declares gaps while no frames arrive, and publishes the open one

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use crate::{MediaTime, TrackName, codec::Config};
+use crate::{MediaTime, TrackName, broadcast::TrackStart, codec::Config};
 
 /// Time over which a track's bit rate is measured, in seconds.
 const RATE_SPAN_S: f64 = 2.0;
@@ -15,6 +15,9 @@ pub(crate) struct Track {
     pub(crate) config: Arc<Config>,
     /// The configuration of the oldest frames in the broadcast's log.
     pub(crate) oldest_config: Arc<Config>,
+    /// Position in the broadcast's log at which it appeared; `None` for a track with which the
+    /// broadcast began.
+    pub(crate) appeared: Option<u64>,
     /// Position in the broadcast's log of the newest group's first frame, where a subscriber can
     /// start.
     pub(crate) group: Option<u64>,
@@ -37,6 +40,7 @@ impl Track {
             name,
             source,
             oldest_config: Arc::clone(&config),
+            appeared: None,
             config,
             group: None,
             next_group: None,
@@ -46,6 +50,21 @@ impl Track {
             frames: 0,
             bytes: 0,
             rate: Rate::default(),
+        }
+    }
+
+    /// Whether it appeared before this position of the log.
+    pub(crate) fn has_appeared(&self, position: u64) -> bool {
+        self.appeared.is_none_or(|at| at < position)
+    }
+
+    /// Its description with its present configuration.
+    pub(crate) fn start(&self, index: usize) -> TrackStart {
+        TrackStart {
+            index,
+            name: self.name.clone(),
+            rendition: !self.source,
+            config: Arc::clone(&self.config),
         }
     }
 }

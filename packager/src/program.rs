@@ -18,8 +18,7 @@ use std::{
 
 use media_core::{
     Broadcast, Frame, Mark, MediaTime, Timescale,
-    broadcast::{Consumer, Event, Presence, TrackInfo},
-    codec::Config,
+    broadcast::{Consumer, Event, Presence, TrackStart},
 };
 
 use crate::{
@@ -92,12 +91,11 @@ impl Program {
         let discontinuity = broadcast.first_discontinuity().max(before.unwrap_or(0));
         let listing = Listing::new(Timescale::VIDEO.ticks(broadcast.segment()));
         let memory = Memory::new(settings.window_bytes, &metrics);
-        let tracks = broadcast.tracks();
         let mut program = Self {
             broadcast,
             settings,
             metrics,
-            tracks: Vec::with_capacity(tracks.len()),
+            tracks: Vec::with_capacity(consumer.tracks().len()),
             master: consumer.master(),
             reached: MediaTime::MIN,
             longest: Duration::MAX,
@@ -107,13 +105,11 @@ impl Program {
             ended: false,
             memory,
         };
-        let marked_by_video = consumer
-            .configs()
-            .get(program.master)
-            .is_some_and(|(_, config)| config.is_video());
-        for (info, (_, config)) in tracks.into_iter().zip(consumer.configs()) {
+        let master = consumer.tracks().get(program.master);
+        let marked_by_video = master.is_some_and(|track| track.config.is_video());
+        for track in consumer.tracks() {
             // Video beside a master that is audio was added after the broadcast had begun.
-            program.add(info, Arc::clone(config), config.is_video() && !marked_by_video);
+            program.add(track.clone(), track.config.is_video() && !marked_by_video);
         }
         program
     }
@@ -192,7 +188,12 @@ impl Program {
                 self.change_master(track, frame, now);
             }
             Event::Frame { track, frame } => self.other_frame(track, frame, now),
-            Event::Config { track, config } => self.configure(track, config),
+            Event::Track(track) => self.add(track, true),
+            Event::Config { track, config } => {
+                if let Some(track) = self.tracks.get_mut(track) {
+                    track.configure(config);
+                }
+            }
             Event::Absent { track } => {
                 if let Some(track) = self.tracks.get_mut(track) {
                     track.lose(true);
@@ -223,18 +224,24 @@ impl Program {
 
     /// Adds a track of the catalogue, after those that are known. `late`: it appeared after the
     /// broadcast had begun.
-    fn add(&mut self, info: TrackInfo, config: Arc<Config>, late: bool) {
-        let late = late || info.rendition;
-        let role = match info.rendition {
+    fn add(&mut self, begun: TrackStart, late: bool) {
+        let TrackStart {
+            name,
+            rendition,
+            config,
+            ..
+        } = begun;
+        let late = late || rendition;
+        let role = match rendition {
             _ if self.tracks.len() == self.master => Role::Master,
             true => Role::Rendition,
             false => Role::Source,
         };
         let Settings { part, window, .. } = self.settings;
         let mut window = Window::new(
-            info.name,
+            name,
             Arc::clone(&config),
-            info.rendition,
+            rendition,
             self.marks.discontinuities(),
             part,
             window,
@@ -247,16 +254,6 @@ impl Program {
             track.await_cut(cut);
         }
         self.tracks.push(track);
-    }
-
-    fn configure(&mut self, track: usize, config: Arc<Config>) {
-        if let Some(track) = self.tracks.get_mut(track) {
-            track.configure(config);
-        } else if track == self.tracks.len()
-            && let Some(info) = self.broadcast.tracks().into_iter().nth(track)
-        {
-            self.add(info, config, true);
-        }
     }
 
     // Frames.

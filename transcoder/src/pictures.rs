@@ -204,8 +204,9 @@ impl Pictures {
 /// The newest key frame of a broadcast's video in the hub's log.
 fn newest_key(broadcast: &Arc<Broadcast>) -> Option<(avc::Config, Frame)> {
     let mut consumer = broadcast.subscribe();
-    let mut configs = consumer.configs().iter();
-    let (video, mut config) = configs.find(|(_, config)| config.is_video()).cloned()?;
+    let mut tracks = consumer.tracks().iter();
+    let track = tracks.find(|track| track.config.is_video())?;
+    let (video, mut config) = (track.index, Arc::clone(&track.config));
     let mut newest = None;
     while let Some(event) = consumer.try_next() {
         match event {

@@ -4,10 +4,9 @@
 use std::{collections::VecDeque, pin::pin, sync::Arc};
 
 use super::{
-    Broadcast, Event, Presence,
+    Broadcast, Event, Presence, TrackStart,
     log::{Entry, State},
 };
-use crate::codec::Config;
 
 /// Maximum number of entries, and of bytes, that a subscriber copies under one lock. It holds
 /// copied entries even after their removal from the log.
@@ -22,7 +21,8 @@ pub struct Consumer {
     next: u64,
     /// For each track, the position of its first wanted frame.
     starts: Vec<u64>,
-    configs: Vec<(usize, Arc<Config>)>,
+    /// The tracks at the first position read.
+    tracks: Vec<TrackStart>,
     /// The track with the marks at the first position read.
     master: usize,
     /// Whether renditions are read too, or only the source's tracks.
@@ -35,7 +35,7 @@ impl Consumer {
         broadcast: Arc<Broadcast>,
         next: u64,
         starts: Vec<u64>,
-        configs: Vec<(usize, Arc<Config>)>,
+        tracks: Vec<TrackStart>,
         master: usize,
         renditions: bool,
     ) -> Self {
@@ -43,7 +43,7 @@ impl Consumer {
             broadcast,
             next,
             starts,
-            configs,
+            tracks,
             master,
             renditions,
             batch: VecDeque::with_capacity(BATCH),
@@ -61,10 +61,9 @@ impl Consumer {
         &self.broadcast
     }
 
-    /// The index and the configuration of each track at the first position read; later ones are
-    /// [`Event::Config`].
-    pub fn configs(&self) -> &[(usize, Arc<Config>)] {
-        &self.configs
+    /// The tracks at the first position read; later ones are [`Event::Track`].
+    pub fn tracks(&self) -> &[TrackStart] {
+        &self.tracks
     }
 
     /// Index of the track with the marks at the first position read. A video track that was added
@@ -111,7 +110,7 @@ impl Consumer {
         }
     }
 
-    /// Whether frames of this track are wanted.
+    /// Whether events of this track are wanted.
     fn reads(&self, state: &State, track: usize) -> bool {
         self.renditions || state.tracks[track].source
     }
@@ -127,12 +126,17 @@ impl Consumer {
         let frames = entries().filter(is_frame).count() as u64 + (from - self.next);
         self.batch.push_back(Event::Lagged { frames, bytes });
         self.starts = state.starts(resume);
-        // A configuration may be among the skipped entries.
-        for (track, config) in state.configs(resume).into_iter().enumerate() {
+        // Tracks and configurations may be among the skipped entries.
+        for begun in state.tracks_at(resume) {
+            let track = begun.index;
             if !self.reads(state, track) {
                 continue;
             }
-            self.batch.push_back(Event::Config { track, config });
+            let known = state.tracks[track].has_appeared(self.next);
+            self.batch.push_back(match begun {
+                TrackStart { config, .. } if known => Event::Config { track, config },
+                begun => Event::Track(begun),
+            });
             if state.tracks[track].absent {
                 self.batch.push_back(Event::Absent { track });
             }
@@ -157,7 +161,9 @@ impl Consumer {
                     // A track that appeared later is wanted from its first frame on.
                     self.reads(&state, *track) && self.starts.get(*track).is_none_or(|start| self.next >= *start)
                 }
-                Event::Config { track, .. } | Event::Absent { track } => self.reads(&state, *track),
+                Event::Track(TrackStart { index: track, .. })
+                | Event::Config { track, .. }
+                | Event::Absent { track } => self.reads(&state, *track),
                 Event::Gap(_) | Event::GapUntil(_) | Event::Lagged { .. } => true,
             };
             if wanted {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Event, Limits, Presence, Pushed, Refused, TrackNotice};
+use super::{Event, Limits, Presence, Pushed, Refused, TrackNotice, TrackStart};
 use crate::{
     AccessUnit, Error, Frame, Mark, MediaTime, Timescale, TrackName,
     codec::{Config, avc},
@@ -105,14 +105,21 @@ impl State {
 
     /// Adds a track of the source. Returns its index.
     pub(super) fn add(&mut self, name: TrackName, config: Config, start: Instant) -> usize {
-        let (track, config) = (self.tracks.len(), Arc::new(config));
-        if config.is_video() && !self.tracks[self.master].config.is_video() {
+        let (track, video) = (self.tracks.len(), config.is_video());
+        if video && !self.tracks[self.master].config.is_video() {
             self.heir = Some(track);
         }
-        self.tracks.push(Track::new(name, Arc::clone(&config), true));
-        self.timeline.add_track(track, config.is_video());
-        self.declare(Event::Config { track, config }, start);
+        self.timeline.add_track(track, video);
+        self.begin_track(Track::new(name, Arc::new(config), true), start);
         track
+    }
+
+    /// Appends a track to the tracks and its beginning to the log.
+    pub(super) fn begin_track(&mut self, mut track: Track, start: Instant) {
+        track.appeared = Some(self.end());
+        let begun = track.start(self.tracks.len());
+        self.tracks.push(track);
+        self.declare(Event::Track(begun), start);
     }
 
     /// Counts a change of a track's configuration.
@@ -370,7 +377,7 @@ impl State {
     pub(super) fn declare(&mut self, event: Event, start: Instant) {
         let arrived = self.log.back().map_or(start, |entry| entry.arrived);
         let bytes = match &event {
-            Event::Config { config, .. } => config.held_bytes(),
+            Event::Config { config, .. } | Event::Track(TrackStart { config, .. }) => config.held_bytes(),
             _ => 0,
         };
         self.append(event, arrived, bytes);
@@ -400,30 +407,37 @@ impl State {
             .collect()
     }
 
-    /// The configuration of each track's frames at `next`.
-    pub(super) fn configs(&self, next: u64) -> Vec<Arc<Config>> {
-        let mut configs: Vec<_> = self
-            .tracks
-            .iter()
-            .map(|track| Arc::clone(&track.oldest_config))
-            .collect();
+    /// The tracks that have appeared before `next`, with the configurations of their frames there.
+    pub(super) fn tracks_at(&self, next: u64) -> Vec<TrackStart> {
+        let tracks = self.tracks.iter().enumerate();
+        let appeared = tracks.take_while(|(_, track)| track.has_appeared(next));
+        let oldest = |(index, track): (usize, &Track)| TrackStart {
+            config: Arc::clone(&track.oldest_config),
+            ..track.start(index)
+        };
+        let mut tracks: Vec<_> = appeared.map(oldest).collect();
         let before = usize::try_from(next - self.front).unwrap_or(usize::MAX);
         for entry in self.log.iter().take(before) {
             if let Event::Config { track, config } = &entry.event {
-                configs[*track] = Arc::clone(config);
+                tracks[*track].config = Arc::clone(config);
             }
         }
-        configs
+        tracks
     }
 
-    /// The track with the marks of the frames at `next`: that of the first mark from there on.
+    /// The track with the marks of the frames at `next`: that of the first mark from there on. If
+    /// that track appears later, the one that it replaces: the first of the broadcast.
     pub(super) fn master_at(&self, next: u64) -> usize {
         let before = usize::try_from(next - self.front).unwrap_or(usize::MAX);
         let marked = self.log.iter().skip(before).find_map(|entry| match &entry.event {
             Event::Frame { track, frame } => frame.mark.is_some().then_some(*track),
             _ => None,
         });
-        marked.unwrap_or(self.master)
+        let master = marked.unwrap_or(self.master);
+        match self.tracks[master].has_appeared(next) {
+            true => master,
+            false => 0,
+        }
     }
 
     pub(super) fn evict(&mut self, limits: &Limits, now: Instant) {

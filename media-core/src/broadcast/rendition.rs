@@ -68,7 +68,6 @@ impl Rendition {
     pub fn configure(&mut self, config: &Config) -> Result<(), Error> {
         let mut state = self.broadcast.lock();
         let Some(index) = self.track else {
-            let config = Arc::new(config.clone());
             let index = state.tracks.len();
             if index >= MAX_TRACKS {
                 return Err(Error::BadCatalogue {
@@ -76,11 +75,9 @@ impl Rendition {
                     max: MAX_TRACKS,
                 });
             }
-            state
-                .tracks
-                .push(Track::new(self.name.clone(), Arc::clone(&config), false));
+            let track = Track::new(self.name.clone(), Arc::new(config.clone()), false);
             state.awaited -= 1;
-            state.declare(Event::Config { track: index, config }, self.broadcast.anchor.instant);
+            state.begin_track(track, self.broadcast.anchor.instant);
             drop(state);
             (self.track, self.shown) = (Some(index), true);
             self.broadcast.changed.notify_waiters();

@@ -4,7 +4,7 @@ use hex_literal::hex;
 use super::*;
 use crate::{
     Timescale,
-    broadcast::{Consumer, Event, Presence},
+    broadcast::{Consumer, Event, Presence, TrackStart},
 };
 
 const T: Duration = Duration::from_secs(2);
@@ -187,11 +187,11 @@ fn a_subscriber_from_the_oldest_frame_misses_no_group_and_knows_its_configuratio
     source.producer.configure(1, &audio(hex!("1188")).1).unwrap();
     source.run(4_500..5_000);
     let mut oldest = source.producer.broadcast().subscribe_from_oldest();
-    assert_eq!(oldest.configs()[1].1, stereo);
+    assert_eq!(oldest.tracks()[1].config, stereo);
     let events = drain(&mut oldest);
     assert_eq!(events.len(), 125 + 250 + 1);
     let newest = source.producer.broadcast().subscribe();
-    assert_eq!(newest.configs()[1].1, stereo, "its group began before the change");
+    assert_eq!(newest.tracks()[1].config, stereo, "its group began before the change");
 }
 
 #[test]
@@ -325,11 +325,15 @@ fn audio_that_comes_late_is_a_track_of_the_source_behind_the_renditions() {
     producer.push(0, unit(0)).unwrap();
     producer.push(2, unit(10)).unwrap();
     let events = drain(&mut source);
-    let of_audio = |event: &&Event| matches!(event, Event::Config { track: 2, .. } | Event::Frame { track: 2, .. });
+    let of_audio = |event: &&Event| match event {
+        Event::Track(begun) => begun.index == 2 && begun.name == name && !begun.rendition,
+        Event::Frame { track, .. } => *track == 2,
+        _ => false,
+    };
     assert_eq!(events.iter().filter(of_audio).count(), 2, "{events:?}");
-    let of_rendition = |event: &Event| matches!(event, Event::Config { track: 1, .. });
+    let of_rendition = |event: &Event| matches!(event, Event::Track(TrackStart { index: 1, .. }));
     assert!(!events.iter().any(of_rendition), "{events:?}");
-    assert_eq!(broadcast.subscribe().configs().len(), 2, "renditions are not read");
+    assert_eq!(broadcast.subscribe().tracks().len(), 2, "renditions are not read");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use hex_literal::hex;
 use media_core::{
     AccessUnit, Hub, TrackName,
     broadcast::Limits,
-    codec::{aac, avc},
+    codec::{Config, aac, avc},
     hub::{self, Producer},
 };
 

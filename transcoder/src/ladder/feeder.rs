@@ -9,7 +9,7 @@ use std::{
 
 use media_core::{
     Frame, MediaTime, Timescale,
-    broadcast::{Consumer, Event},
+    broadcast::{Consumer, Event, TrackStart},
     codec::{Config, aac, avc},
 };
 use tokio::sync::mpsc;
@@ -129,7 +129,9 @@ impl Feeder<'_> {
         match event {
             Event::Frame { track, frame } if track == self.video.index => self.send_video(frame, consumer).await,
             Event::Frame { track, frame } => self.send_audio(track, frame).await.map(|()| None),
-            Event::Config { track, config } => Ok(self.configure(track, &config)),
+            Event::Track(TrackStart { index, config, .. }) | Event::Config { track: index, config } => {
+                Ok(self.configure(index, &config))
+            }
             Event::Gap(_) => Ok(Some(End::Drained(None))),
             Event::Lagged { frames, .. } => {
                 self.metrics.skipped.inc_by(frames);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use media_core::{
     Broadcast, Frame,
-    broadcast::{Consumer, Event},
+    broadcast::{Consumer, Event, TrackStart},
     codec::{Config, aac, avc},
 };
 
@@ -28,9 +28,9 @@ impl Source {
     /// `None` if there is no video.
     fn of(consumer: &Consumer) -> Option<Self> {
         let (mut video, mut audio) = (None, None);
-        for (index, config) in consumer.configs() {
-            let index = *index;
-            match &**config {
+        for track in consumer.tracks() {
+            let index = track.index;
+            match &*track.config {
                 Config::Avc(avc) if video.is_none() => {
                     video = Some(SourceTrack {
                         index,
@@ -101,7 +101,9 @@ impl Reading {
         loop {
             match self.consumer.next().await? {
                 Event::Frame { track, frame } if track == self.source.video.index && frame.key => return Some(frame),
-                Event::Config { track, config } => self.source.configure(track, &config),
+                Event::Track(TrackStart { index, config, .. }) | Event::Config { track: index, config } => {
+                    self.source.configure(index, &config);
+                }
                 _ => {}
             }
         }

@@ -62,6 +62,7 @@ fn events(consumer: &mut Consumer) -> Vec<String> {
     while let Some(event) = consumer.try_next() {
         events.push(match event {
             Event::Frame { track, .. } => format!("frame {track}"),
+            Event::Track(track) => format!("track {}", track.index),
             Event::Config { track, .. } => format!("config {track}"),
             Event::Absent { track } => format!("absent {track}"),
             Event::Gap(_) => "gap".into(),
@@ -99,7 +100,7 @@ fn a_rendition_appears_with_its_first_configuration_and_is_back_with_the_next() 
     assert_eq!(
         events(&mut packager),
         [
-            "frame 0", "config 1", "frame 1", "absent 1", "config 1", "frame 1", "config 1"
+            "frame 0", "track 1", "frame 1", "absent 1", "config 1", "frame 1", "config 1"
         ]
     );
     assert_eq!(events(&mut player), ["frame 0"]);
@@ -153,7 +154,7 @@ async fn a_broadcast_that_has_ended_is_over_when_its_renditions_are() {
     producer.end();
     assert!(matches!(player.next().await, Some(Event::Frame { .. })));
     assert!(player.next().await.is_none());
-    assert_eq!(events(&mut packager), ["frame 0", "config 1"]);
+    assert_eq!(events(&mut packager), ["frame 0", "track 1"]);
     rendition.push(unit(10 * SECOND, now)).unwrap();
     let reader = tokio::spawn(async move {
         assert!(matches!(packager.next().await, Some(Event::Frame { track: 1, .. })));
@@ -185,7 +186,7 @@ fn one_that_lagged_is_told_who_is_absent() {
             .unwrap();
     }
     let told = events(&mut packager);
-    assert_eq!(told[..4], ["lagged", "config 0", "config 1", "absent 1"]);
+    assert_eq!(told[..4], ["lagged", "config 0", "track 1", "absent 1"]);
 }
 
 #[test]

@@ -84,6 +84,7 @@ fn events(consumer: &mut Consumer) -> Vec<String> {
     std::iter::from_fn(|| consumer.try_next())
         .map(|event| match event {
             Event::Frame { track, .. } => format!("frame {track}"),
+            Event::Track(track) => format!("track {}", track.index),
             Event::Config { track, .. } => format!("config {track}"),
             Event::Absent { track } => format!("absent {track}"),
             Event::Gap(_) | Event::GapUntil(_) | Event::Lagged { .. } => unreachable!(),
@@ -108,7 +109,7 @@ fn what_is_made_becomes_tracks_of_the_broadcast() {
     assert!(rungs.push(7, unit(900_000)).is_none() && rungs.configure(7, RECORD).is_ok());
     assert_eq!(
         events(&mut stage.packager),
-        ["config 1", "frame 1", "config 2", "frame 2", "config 3", "frame 3"]
+        ["track 1", "frame 1", "track 2", "frame 2", "track 3", "frame 3"]
     );
     assert!(!stage.broadcast.awaits_renditions());
     assert!(rungs.configure(0, b"no record").is_err());
@@ -133,7 +134,7 @@ fn the_dearest_is_shed_and_restored_last() {
     assert!(rungs.push(0, unit(906_000)).is_some());
     assert_eq!(
         events(&mut stage.packager),
-        ["config 1", "frame 1", "absent 1", "config 1", "frame 1"]
+        ["track 1", "frame 1", "absent 1", "config 1", "frame 1"]
     );
 }
 
@@ -189,7 +190,7 @@ fn a_source_with_more_frames_a_second_is_promised_for_anew() {
     rungs.configure(0, RECORD).unwrap();
     assert_eq!(
         events(&mut stage.packager),
-        ["config 1", "frame 1", "absent 1", "config 1"]
+        ["track 1", "frame 1", "absent 1", "config 1"]
     );
 }
 
@@ -227,7 +228,7 @@ fn another_level_goes_on_with_the_rendition() {
     assert!(rungs.push(0, unit(900_000)).is_some() && rungs.push(1, unit(900_000)).is_some());
     assert_eq!(
         events(&mut stage.packager),
-        ["config 1", "config 2", "config 1", "frame 1", "frame 2"]
+        ["track 1", "track 2", "config 1", "frame 1", "frame 2"]
     );
 }
 
@@ -254,5 +255,5 @@ fn a_worker_that_is_gone_leaves_all_absent_until_the_next_says_what_comes() {
     rungs.configure(0, RECORD).unwrap();
     rungs.absent();
     rungs.configure(0, RECORD).unwrap();
-    assert_eq!(events(&mut stage.packager), ["config 1", "absent 1", "config 1"]);
+    assert_eq!(events(&mut stage.packager), ["track 1", "absent 1", "config 1"]);
 }
