@@ -116,7 +116,12 @@ impl Player {
                     track.waits_for_key = track.config.is_video();
                 }
             }
-            Event::Gap(_) | Event::GapUntil(_) | Event::Absent { .. } => {}
+            Event::Absent { .. }
+            | Event::Gap(_)
+            | Event::GapUntil(_)
+            | Event::Presence(_)
+            | Event::Rule(_)
+            | Event::Awaited(_) => {}
         }
     }
 

@@ -19,12 +19,14 @@ mod consumer;
 mod health;
 mod log;
 mod rendition;
+mod situation;
 
 pub use crate::timeline::Notice;
 pub use consumer::Consumer;
 pub use health::Health;
 use log::State;
 pub use rendition::{OutOfOrder, Rendition};
+pub use situation::{CutRule, Situation, TrackStart};
 
 use crate::{
     AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, MediaTime, Timescale, TrackName, codec::Config,
@@ -70,7 +72,7 @@ pub enum Presence {
     /// The publisher has left and may return. The time is known after the next
     /// [`Broadcast::advance`].
     Away(Option<Instant>),
-    /// The broadcast has ended; no events follow.
+    /// The broadcast has ended; at most renditions have further events.
     Ended,
 }
 
@@ -84,7 +86,7 @@ pub enum Event {
         /// The frame.
         frame: Frame,
     },
-    /// A track appears, after those of [`Consumer::tracks`].
+    /// A track appears, after those of [`Consumer::situation`].
     Track(TrackStart),
     /// The configuration of the track's next frames changes. A rendition that was
     /// [absent](Event::Absent) returns with this event.
@@ -106,6 +108,13 @@ pub enum Event {
     /// The open gap is published up to this time, which is later than before: readers make its
     /// parts up to there, and media resume there or later. [`crate::Hub::advance`] appends it.
     GapUntil(MediaTime),
+    /// The publisher has left or has returned, or the broadcast has ended. After
+    /// [`Presence::Ended`] only renditions have events.
+    Presence(Presence),
+    /// The next segments are cut by another rule.
+    Rule(CutRule),
+    /// Number of announced renditions that have no track yet, after a change.
+    Awaited(usize),
     /// The subscriber was too slow, and continues at the newest groups.
     Lagged {
         /// Number of lost frames.
@@ -113,19 +122,6 @@ pub enum Event {
         /// Their payload bytes, as far as the log still has them.
         bytes: u64,
     },
-}
-
-/// A track at a position of the log.
-#[derive(Debug, Clone)]
-pub struct TrackStart {
-    /// Index in [`Broadcast::tracks`]. Tracks appear in the order of their indices.
-    pub index: usize,
-    /// Its name.
-    pub name: TrackName,
-    /// Whether the ladder made it here of the source.
-    pub rendition: bool,
-    /// The configuration of its next frames.
-    pub config: Arc<Config>,
 }
 
 /// The result for an accepted frame.
@@ -205,20 +201,36 @@ impl Broadcast {
         let anchor = Anchor::new(now, utc);
         let is_video: Vec<_> = tracks.iter().map(|(_, config)| config.is_video()).collect();
         let video = is_video.iter().position(|video| *video);
+        let cutter = Cutter::new(limits.segment, first.msn, video.is_some());
+        let tracks: Vec<_> = tracks
+            .into_iter()
+            .map(|(name, config)| Track::new(name, Arc::new(config), true))
+            .collect();
+        let situation = Situation {
+            tracks: tracks
+                .iter()
+                .enumerate()
+                .map(|(index, track)| track.start(index))
+                .collect(),
+            presence: Presence::Live,
+            rule: CutRule {
+                gridded: false,
+                longest: cutter.longest_ticks(),
+            },
+            awaited: 0,
+        };
         let state = State {
             attached: 0,
             awaited: 0,
             master: video.unwrap_or(0),
             heir: None,
             timeline: Timeline::new(anchor, &is_video),
-            tracks: tracks
-                .into_iter()
-                .map(|(name, config)| Track::new(name, Arc::new(config), true))
-                .collect(),
+            tracks,
             log: VecDeque::new(),
             front: 0,
             bytes: 0,
-            cutter: Cutter::new(limits.segment, first.msn, video.is_some()),
+            rule: situation.rule,
+            cutter,
             recovers: false,
             reorder: 0,
             taken: None,
@@ -226,6 +238,7 @@ impl Broadcast {
             reconfigurations: 0,
             notice: None,
             presence: Presence::Live,
+            oldest: situation,
             publisher: 0,
         };
         let id = BroadcastId::new(utc);
@@ -364,11 +377,10 @@ impl Broadcast {
 
     fn consumer(self: &Arc<Self>, state: MutexGuard<'_, State>, next: u64, renditions: bool) -> Consumer {
         let starts = state.starts(next);
-        let mut tracks = state.tracks_at(next);
-        tracks.retain(|track| renditions || !track.rendition);
-        let master = state.master_at(next);
+        let situation = state.situation_at(next);
+        let master = state.master_at(next, situation.tracks.len());
         drop(state);
-        Consumer::new(Arc::clone(self), next, starts, tracks, master, renditions)
+        Consumer::new(Arc::clone(self), next, starts, situation, master, renditions)
     }
 
     /// Applies the passage of time: declares gaps while no frames arrive, and publishes the open one
@@ -388,7 +400,7 @@ impl Broadcast {
         if (away.is_some() || overdue)
             && let Some(mark) = state.cutter.begin_gap(media_time)
         {
-            state.append(Event::Gap(mark), now, 0);
+            state.declare_gap(mark, now);
         }
         state.declare_gaps(media_time, now);
         if state.cutter.publish_gap(media_time) {
@@ -416,7 +428,9 @@ impl Broadcast {
         }
         state.publisher = 0;
         if state.presence == Presence::Live {
-            state.presence = Presence::Away(now);
+            state.change_presence(Presence::Away(now), self.anchor.instant);
+            drop(state);
+            self.changed.notify_waiters();
         }
     }
 
@@ -433,7 +447,7 @@ impl Broadcast {
         if !fits || state.tracks.len() + state.awaited + added > MAX_TRACKS || state.presence == Presence::Ended {
             return false;
         }
-        state.presence = Presence::Live;
+        state.change_presence(Presence::Live, self.anchor.instant);
         state.publisher = publisher;
         state.timeline.republish();
         for (name, config) in tracks {
@@ -474,38 +488,35 @@ impl Broadcast {
             .position(|track| track.source && track.name == *name)
     }
 
-    fn notify_of_end(&self) {
+    fn end_locked(&self, mut state: MutexGuard<'_, State>) {
+        state.change_presence(Presence::Ended, self.anchor.instant);
+        drop(state);
         self.changed.notify_waiters();
         self.over.notify_waiters();
     }
 
     pub(crate) fn end(&self) {
-        self.lock().presence = Presence::Ended;
-        self.notify_of_end();
+        self.end_locked(self.lock());
     }
 
     /// Ends the broadcast unless another publisher continues it. Returns whether it ended.
     pub(crate) fn end_by(&self, publisher: u64) -> bool {
-        let mut state = self.lock();
-        if state.publisher != publisher {
-            return false;
+        let state = self.lock();
+        let ends = state.publisher == publisher;
+        if ends {
+            self.end_locked(state);
         }
-        state.presence = Presence::Ended;
-        drop(state);
-        self.notify_of_end();
-        true
+        ends
     }
 
     /// Ends the broadcast unless a publisher has returned meanwhile. Returns whether it ended.
     pub(crate) fn end_unless_live(&self) -> bool {
-        let mut state = self.lock();
-        if state.presence == Presence::Live {
-            return false;
+        let state = self.lock();
+        let ends = state.presence != Presence::Live;
+        if ends {
+            self.end_locked(state);
         }
-        state.presence = Presence::Ended;
-        drop(state);
-        self.notify_of_end();
-        true
+        ends
     }
 
     pub(crate) fn push(&self, publisher: u64, track: usize, unit: AccessUnit) -> Result<Pushed, Refused> {

@@ -134,6 +134,11 @@ impl Cutter {
         Timescale::VIDEO.duration(self.longest)
     }
 
+    /// The same in 90 kHz ticks.
+    pub(crate) fn longest_ticks(&self) -> i64 {
+        self.longest
+    }
+
     /// The encoder states that its groups last up to `group`. Ignored once L is final.
     pub fn expect_groups(&mut self, group: Duration) {
         if !self.settled {

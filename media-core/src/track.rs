@@ -13,11 +13,6 @@ pub(crate) struct Track {
     /// Whether the publisher sends it; otherwise it is a rendition.
     pub(crate) source: bool,
     pub(crate) config: Arc<Config>,
-    /// The configuration of the oldest frames in the broadcast's log.
-    pub(crate) oldest_config: Arc<Config>,
-    /// Position in the broadcast's log at which it appeared; `None` for a track with which the
-    /// broadcast began.
-    pub(crate) appeared: Option<u64>,
     /// Position in the broadcast's log of the newest group's first frame, where a subscriber can
     /// start.
     pub(crate) group: Option<u64>,
@@ -39,8 +34,6 @@ impl Track {
         Self {
             name,
             source,
-            oldest_config: Arc::clone(&config),
-            appeared: None,
             config,
             group: None,
             next_group: None,
@@ -53,11 +46,6 @@ impl Track {
         }
     }
 
-    /// Whether it appeared before this position of the log.
-    pub(crate) fn has_appeared(&self, position: u64) -> bool {
-        self.appeared.is_none_or(|at| at < position)
-    }
-
     /// Its description with its present configuration.
     pub(crate) fn start(&self, index: usize) -> TrackStart {
         TrackStart {
@@ -65,6 +53,7 @@ impl Track {
             name: self.name.clone(),
             rendition: !self.source,
             config: Arc::clone(&self.config),
+            absent: self.absent,
         }
     }
 }

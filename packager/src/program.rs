@@ -1,5 +1,5 @@
 //! All tracks of one broadcast, in step: events of the hub in, segments and snapshots out.
-//! Sans-I/O: `now` is an argument.
+//! Sans-I/O: `now` is an argument, and events are all that a program learns of its broadcast.
 //!
 //! The master track (the source's video, else its audio) carries the marks. Audio beside it is cut
 //! at its first access unit at or after each mark, so its units are held until the master has
@@ -18,7 +18,7 @@ use std::{
 
 use media_core::{
     Broadcast, Frame, Mark, MediaTime, Timescale,
-    broadcast::{Consumer, Event, Presence, TrackStart},
+    broadcast::{Consumer, Event, Presence, Situation, TrackStart},
 };
 
 use crate::{
@@ -51,7 +51,10 @@ const LISTED_SEGMENTS: u32 = 4;
 /// ends it.
 #[derive(Debug)]
 pub struct Program {
+    /// For its identity, its clock and its settings, which never change.
     broadcast: Arc<Broadcast>,
+    /// The result of all events so far.
+    situation: Situation,
     settings: Settings,
     metrics: Metrics,
     /// By index in the broadcast's catalogue.
@@ -93,6 +96,7 @@ impl Program {
         let memory = Memory::new(settings.window_bytes, &metrics);
         let mut program = Self {
             broadcast,
+            situation: consumer.situation().clone(),
             settings,
             metrics,
             tracks: Vec::with_capacity(consumer.tracks().len()),
@@ -149,7 +153,7 @@ impl Program {
         let tracks: Vec<_> = shown.iter().map(|&index| self.tracks[index].snapshot()).collect();
         let master = &self.tracks[self.master].output;
         let end = master.window.end().filter(|_| self.ended);
-        let longest_ms = self.broadcast.longest_segment().as_millis();
+        let longest_ms = self.situation.rule.longest_segment().as_millis();
         let presentation = Presentation {
             broadcast: self.broadcast.id(),
             channel: self.broadcast.name().clone(),
@@ -177,8 +181,10 @@ impl Program {
     /// [`Full`]: no more segments can leave. The broadcast cannot go on; no further event is to be
     /// applied.
     pub fn apply(&mut self, event: Event, now: Instant) -> Result<(), Full> {
+        self.situation.apply(&event);
         self.take(event, now);
-        self.memory.enforce(&mut self.tracks, &self.broadcast, &self.metrics)
+        let rule = self.situation.rule;
+        self.memory.enforce(&mut self.tracks, rule, &self.metrics)
     }
 
     fn take(&mut self, event: Event, now: Instant) {
@@ -201,6 +207,8 @@ impl Program {
             }
             Event::Gap(mark) => self.gap(mark, now),
             Event::GapUntil(time) => self.gap_until(time, now),
+            // The situation has them.
+            Event::Presence(_) | Event::Rule(_) | Event::Awaited(_) => {}
             Event::Lagged { frames, .. } => {
                 self.metrics.drop_frames("packager_lagged", frames);
                 self.skipping = true;
@@ -322,7 +330,7 @@ impl Program {
 
     /// Completes the master's newest frame, after which none follows.
     fn complete_master(&mut self) {
-        let longest = Timescale::VIDEO.ticks(self.broadcast.longest_segment());
+        let longest = Timescale::VIDEO.ticks(self.situation.rule.longest_segment());
         let unknown = Timescale::VIDEO.ticks(self.settings.part);
         self.tracks[self.master].complete(unknown, longest, &self.metrics);
     }
@@ -332,7 +340,7 @@ impl Program {
     /// A segment of the master starts at `at`, in its ticks, and cuts wait on the other tracks.
     /// `alive`: the mark may be a gap's, but audio goes on beside it.
     fn cut(&mut self, mark: Mark, at: i64, independent: bool, alive: bool) {
-        self.longest = self.broadcast.longest_segment();
+        self.longest = self.situation.rule.longest_segment();
         let due = (!mark.gap || alive) && self.discontinuity_is_due(mark.gap);
         let mark = self.marks.settle(mark, due);
         self.reach_back();
@@ -342,7 +350,7 @@ impl Program {
         if let Some((msn, start)) = previous {
             self.listing.close_period(msn, track.output.to_video(at - start));
         }
-        let gridded = self.marks.regrid(mark, independent, || self.broadcast.is_gridded());
+        let gridded = self.marks.regrid(mark, independent, self.situation.rule.gridded);
         track.output.window.set_gridded(gridded);
         let start = track.open().map_or(at, |open| open.start);
         let cut = self.marks.push(mark, track.output.media_time(start), held);
@@ -448,7 +456,7 @@ impl Program {
     /// Whether audio of the source goes on beside a master that is silent.
     fn audio_is_alive(&self, now: Instant) -> bool {
         let mut tracks = self.tracks.iter().enumerate();
-        self.broadcast.presence() == Presence::Live
+        self.situation.presence == Presence::Live
             && tracks.any(|(index, track)| index != self.master && track.has_audio_since(now, ALIVE))
     }
 
@@ -480,7 +488,8 @@ impl Program {
     /// Adds the tracks that can be listed by now.
     fn list(&mut self) {
         let state = State {
-            broadcast: &self.broadcast,
+            segment: self.broadcast.segment(),
+            awaited: self.situation.awaited,
             history: self.marks.history(),
             reached: self.reached,
             ended: self.ended,
@@ -526,7 +535,7 @@ impl Program {
     /// The lists end with the last media of their kind, because no player reaches the end of a gap.
     /// `listed`: the newest segment of each track before the end.
     fn end_with_media(&mut self, listed: &[Option<u64>]) {
-        let patience = self.broadcast.longest_segment();
+        let patience = self.situation.rule.longest_segment();
         for video in [true, false] {
             let of_kind = self.tracks.iter().filter(|track| track.is_video() == video);
             let last = of_kind.filter_map(|track| track.output.window.last_media()).max();

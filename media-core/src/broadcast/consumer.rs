@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, pin::pin, sync::Arc};
 
 use super::{
-    Broadcast, Event, Presence, TrackStart,
+    Broadcast, Event, Presence, Situation, TrackStart,
     log::{Entry, State},
 };
 
@@ -21,8 +21,10 @@ pub struct Consumer {
     next: u64,
     /// For each track, the position of its first wanted frame.
     starts: Vec<u64>,
-    /// The tracks at the first position read.
-    tracks: Vec<TrackStart>,
+    /// At the first position read.
+    situation: Situation,
+    /// Number of tracks that have appeared before `next`.
+    known: usize,
     /// The track with the marks at the first position read.
     master: usize,
     /// Whether renditions are read too, or only the source's tracks.
@@ -35,15 +37,18 @@ impl Consumer {
         broadcast: Arc<Broadcast>,
         next: u64,
         starts: Vec<u64>,
-        tracks: Vec<TrackStart>,
+        mut situation: Situation,
         master: usize,
         renditions: bool,
     ) -> Self {
+        let known = situation.tracks.len();
+        situation.tracks.retain(|track| renditions || !track.rendition);
         Self {
             broadcast,
             next,
             starts,
-            tracks,
+            situation,
+            known,
             master,
             renditions,
             batch: VecDeque::with_capacity(BATCH),
@@ -61,9 +66,14 @@ impl Consumer {
         &self.broadcast
     }
 
+    /// The situation at the first position read, with the tracks that are read. Events change it.
+    pub fn situation(&self) -> &Situation {
+        &self.situation
+    }
+
     /// The tracks at the first position read; later ones are [`Event::Track`].
     pub fn tracks(&self) -> &[TrackStart] {
-        &self.tracks
+        &self.situation.tracks
     }
 
     /// Index of the track with the marks at the first position read. A video track that was added
@@ -126,21 +136,32 @@ impl Consumer {
         let frames = entries().filter(is_frame).count() as u64 + (from - self.next);
         self.batch.push_back(Event::Lagged { frames, bytes });
         self.starts = state.starts(resume);
-        // Tracks and configurations may be among the skipped entries.
-        for begun in state.tracks_at(resume) {
-            let track = begun.index;
+        // All that the skipped entries may have declared is declared again.
+        let Situation {
+            tracks,
+            presence,
+            rule,
+            awaited,
+        } = state.situation_at(resume);
+        let known = std::mem::replace(&mut self.known, tracks.len());
+        for begun in tracks {
+            let TrackStart {
+                index: track, absent, ..
+            } = begun;
             if !self.reads(state, track) {
                 continue;
             }
-            let known = state.tracks[track].has_appeared(self.next);
             self.batch.push_back(match begun {
-                TrackStart { config, .. } if known => Event::Config { track, config },
+                TrackStart { config, .. } if track < known => Event::Config { track, config },
                 begun => Event::Track(begun),
             });
-            if state.tracks[track].absent {
+            if absent {
                 self.batch.push_back(Event::Absent { track });
             }
         }
+        self.batch.push_back(Event::Presence(presence));
+        self.batch.push_back(Event::Rule(rule));
+        self.batch.push_back(Event::Awaited(awaited));
         self.next = resume;
     }
 
@@ -161,10 +182,13 @@ impl Consumer {
                     // A track that appeared later is wanted from its first frame on.
                     self.reads(&state, *track) && self.starts.get(*track).is_none_or(|start| self.next >= *start)
                 }
-                Event::Track(TrackStart { index: track, .. })
-                | Event::Config { track, .. }
-                | Event::Absent { track } => self.reads(&state, *track),
-                Event::Gap(_) | Event::GapUntil(_) | Event::Lagged { .. } => true,
+                Event::Track(TrackStart { index: track, .. }) => {
+                    self.known = track + 1;
+                    self.reads(&state, *track)
+                }
+                Event::Config { track, .. } | Event::Absent { track } => self.reads(&state, *track),
+                Event::Gap(_) | Event::GapUntil(_) | Event::Presence(_) | Event::Rule(_) | Event::Lagged { .. } => true,
+                Event::Awaited(_) => self.renditions,
             };
             if wanted {
                 bytes += entry.bytes;

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Event, Limits, Presence, Pushed, Refused, TrackNotice, TrackStart};
+use super::{CutRule, Event, Limits, Presence, Pushed, Refused, Situation, TrackNotice, TrackStart};
 use crate::{
     AccessUnit, Error, Frame, Mark, MediaTime, Timescale, TrackName,
     codec::{Config, avc},
@@ -65,6 +65,10 @@ pub(super) struct State {
     /// The newest notice about a track's clock, until the publisher gets it.
     pub(super) notice: Option<TrackNotice>,
     pub(super) presence: Presence,
+    /// The cut rule as of the newest mark.
+    pub(super) rule: CutRule,
+    /// The situation at the front of the log.
+    pub(super) oldest: Situation,
     /// The claim number of the publisher whose frames are accepted; 0 without one.
     pub(super) publisher: u64,
 }
@@ -99,7 +103,7 @@ impl State {
                 let bytes = config.held_bytes();
                 self.append(Event::Config { track, config }, arrived, bytes);
             }
-            None => self.tracks[track].oldest_config = config,
+            None => self.oldest.tracks[track].config = config,
         }
     }
 
@@ -115,8 +119,7 @@ impl State {
     }
 
     /// Appends a track to the tracks and its beginning to the log.
-    pub(super) fn begin_track(&mut self, mut track: Track, start: Instant) {
-        track.appeared = Some(self.end());
+    pub(super) fn begin_track(&mut self, track: Track, start: Instant) {
         let begun = track.start(self.tracks.len());
         self.tracks.push(track);
         self.declare(Event::Track(begun), start);
@@ -154,13 +157,45 @@ impl State {
             .map_or(Duration::ZERO, |taken| self.timeline.silence(taken, now))
     }
 
+    /// Appends the start of a gap segment, and before it the cut rule if that has changed.
+    pub(super) fn declare_gap(&mut self, mark: Mark, now: Instant) {
+        self.declare_rule(now);
+        self.append(Event::Gap(mark), now, 0);
+    }
+
+    /// Appends the cut rule if it has changed. Call it before each mark.
+    fn declare_rule(&mut self, now: Instant) {
+        let rule = CutRule {
+            gridded: self.recovers || self.cutter.is_gridded(),
+            longest: self.cutter.longest_ticks(),
+        };
+        if rule != self.rule {
+            self.rule = rule;
+            self.append(Event::Rule(rule), now, 0);
+        }
+    }
+
+    /// Changes the number of renditions without a track, and appends it.
+    pub(super) fn await_renditions(&mut self, awaited: usize, start: Instant) {
+        self.awaited = awaited;
+        self.declare(Event::Awaited(awaited), start);
+    }
+
+    /// Changes the presence of a publisher, and appends it. Nothing follows the end.
+    pub(super) fn change_presence(&mut self, presence: Presence, start: Instant) {
+        if self.presence != Presence::Ended && self.presence != presence {
+            self.presence = presence;
+            self.declare(Event::Presence(presence), start);
+        }
+    }
+
     /// Declares the gaps that are due at media time `time`. Returns whether all were declared.
     pub(super) fn declare_gaps(&mut self, time: MediaTime, now: Instant) -> bool {
         for _ in 0..MAX_GAPS {
             let Some(mark) = self.cutter.next_gap(time) else {
                 return true;
             };
-            self.append(Event::Gap(mark), now, 0);
+            self.declare_gap(mark, now);
         }
         false
     }
@@ -211,6 +246,7 @@ impl State {
         if let Some(mark) = mark {
             self.recovers &= !mark.discontinuity;
             self.recovers |= key && !independent;
+            self.declare_rule(arrived);
         }
         if track == self.master {
             self.taken = Some(Arrival { dts, arrived });
@@ -299,7 +335,7 @@ impl State {
             && let Some(mark) = self.cutter.begin_gap(time)
         {
             self.cutter.resume_anywhere();
-            self.append(Event::Gap(mark), arrived, 0);
+            self.declare_gap(mark, arrived);
         }
         // A frame that can end a gap first declares the gap segments up to its own time. If that
         // part of the gap is published already, the frame goes after it.
@@ -407,37 +443,30 @@ impl State {
             .collect()
     }
 
-    /// The tracks that have appeared before `next`, with the configurations of their frames there.
-    pub(super) fn tracks_at(&self, next: u64) -> Vec<TrackStart> {
-        let tracks = self.tracks.iter().enumerate();
-        let appeared = tracks.take_while(|(_, track)| track.has_appeared(next));
-        let oldest = |(index, track): (usize, &Track)| TrackStart {
-            config: Arc::clone(&track.oldest_config),
-            ..track.start(index)
-        };
-        let mut tracks: Vec<_> = appeared.map(oldest).collect();
+    /// The situation at `next`.
+    pub(super) fn situation_at(&self, next: u64) -> Situation {
+        let mut situation = self.oldest.clone();
         let before = usize::try_from(next - self.front).unwrap_or(usize::MAX);
-        for entry in self.log.iter().take(before) {
-            if let Event::Config { track, config } = &entry.event {
-                tracks[*track].config = Arc::clone(config);
-            }
-        }
-        tracks
+        self.log
+            .iter()
+            .take(before)
+            .for_each(|entry| situation.apply(&entry.event));
+        situation
     }
 
-    /// The track with the marks of the frames at `next`: that of the first mark from there on. If
-    /// that track appears later, the one that it replaces: the first of the broadcast.
-    pub(super) fn master_at(&self, next: u64) -> usize {
+    /// The track with the marks of the frames at `next`, where `tracks` have appeared: that of the
+    /// first mark from there on. If that track appears later, the one that it replaces: the first
+    /// of the broadcast.
+    pub(super) fn master_at(&self, next: u64, tracks: usize) -> usize {
         let before = usize::try_from(next - self.front).unwrap_or(usize::MAX);
         let marked = self.log.iter().skip(before).find_map(|entry| match &entry.event {
             Event::Frame { track, frame } => frame.mark.is_some().then_some(*track),
             _ => None,
         });
-        let master = marked.unwrap_or(self.master);
-        match self.tracks[master].has_appeared(next) {
-            true => master,
-            false => 0,
-        }
+        marked
+            .or(Some(self.master))
+            .filter(|master| *master < tracks)
+            .unwrap_or(0)
     }
 
     pub(super) fn evict(&mut self, limits: &Limits, now: Instant) {
@@ -449,12 +478,8 @@ impl State {
             }
             self.bytes -= entry.bytes;
             self.front += 1;
-            if let Some(Entry {
-                event: Event::Config { track, config },
-                ..
-            }) = self.log.pop_front()
-            {
-                self.tracks[track].oldest_config = config;
+            if let Some(entry) = self.log.pop_front() {
+                self.oldest.apply(&entry.event);
             }
         }
     }

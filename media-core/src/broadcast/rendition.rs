@@ -26,7 +26,10 @@ impl Broadcast {
             return Err(Error::BadCatalogue { len, max: MAX_TRACKS });
         }
         state.attached += 1;
-        state.awaited += 1;
+        let awaited = state.awaited + 1;
+        state.await_renditions(awaited, self.anchor.instant);
+        drop(state);
+        self.changed.notify_waiters();
         Ok(Rendition {
             broadcast: Arc::clone(self),
             name,
@@ -76,8 +79,9 @@ impl Rendition {
                 });
             }
             let track = Track::new(self.name.clone(), Arc::new(config.clone()), false);
-            state.awaited -= 1;
             state.begin_track(track, self.broadcast.anchor.instant);
+            let awaited = state.awaited - 1;
+            state.await_renditions(awaited, self.broadcast.anchor.instant);
             drop(state);
             (self.track, self.shown) = (Some(index), true);
             self.broadcast.changed.notify_waiters();
@@ -168,9 +172,12 @@ impl Drop for Rendition {
         }
         let mut state = self.broadcast.lock();
         state.attached -= 1;
-        state.awaited -= usize::from(self.track.is_none());
-        if let Some(track) = self.track {
-            state.tracks[track].group = None;
+        match self.track {
+            Some(track) => state.tracks[track].group = None,
+            None => {
+                let awaited = state.awaited - 1;
+                state.await_renditions(awaited, self.broadcast.anchor.instant);
+            }
         }
         drop(state);
         self.broadcast.changed.notify_waiters();

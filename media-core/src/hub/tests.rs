@@ -4,7 +4,7 @@ use hex_literal::hex;
 use super::*;
 use crate::{
     Timescale,
-    broadcast::{Consumer, Event, Presence, TrackStart},
+    broadcast::{Consumer, Event, Presence, Situation, TrackStart},
 };
 
 const T: Duration = Duration::from_secs(2);
@@ -1189,4 +1189,47 @@ fn marks_follow_the_wall_clock(steps: &[Step]) {
         }
         assert!(marks <= ms / 1_000 + 15, "{marks} marks in {ms} ms");
     }
+}
+
+#[test]
+fn a_reader_learns_from_events_alone_what_the_broadcast_is_at_their_place() {
+    let hub = hub();
+    let begun = start();
+    let source = Source::new(&hub, begun);
+    let broadcast = Arc::clone(source.producer.broadcast());
+    let mut reader = broadcast.subscribe_from_oldest();
+    let mut situation = reader.situation().clone();
+    assert_eq!((situation.tracks.len(), situation.presence), (2, Presence::Live));
+    assert!(!situation.rule.gridded);
+    // A group of 2 s, then one without an end: segments are gridded, and as long as is allowed.
+    source.run(0..4_000);
+    for ms in (4_000..12_000).step_by(40) {
+        let _ = source.push(0, ms, false);
+    }
+    let mut rendition = broadcast.rendition("v360".parse().unwrap()).unwrap();
+    let mut apply = |situation: &mut Situation| {
+        let events = drain(&mut reader);
+        events.iter().for_each(|event| situation.apply(event));
+    };
+    apply(&mut situation);
+    assert_eq!((situation.awaited, situation.tracks.len()), (1, 2));
+    assert!(situation.rule.gridded && broadcast.is_gridded());
+    assert_eq!(situation.rule.longest_segment(), broadcast.longest_segment());
+    rendition.configure(&video().1).unwrap();
+    drop(source);
+    apply(&mut situation);
+    assert_eq!((situation.awaited, situation.tracks.len()), (0, 3));
+    assert!(situation.tracks[2].rendition && !situation.tracks[2].absent);
+    assert_eq!(situation.presence, Presence::Away(None));
+    rendition.absent();
+    hub.kick(&name());
+    apply(&mut situation);
+    assert!(situation.tracks[2].absent);
+    assert_eq!(situation.presence, Presence::Ended);
+    // One that begins later learns the same.
+    let mut late = broadcast.subscribe();
+    let mut situation = late.situation().clone();
+    drain(&mut late).iter().for_each(|event| situation.apply(event));
+    assert_eq!(situation.presence, broadcast.presence());
+    assert!(situation.rule.gridded);
 }

@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use media_core::{Broadcast, Mark, MediaTime, Timescale};
+use media_core::{Mark, MediaTime, Timescale};
 
 use crate::{
     period::{Opening, Period, Periods},
@@ -32,7 +32,10 @@ pub(super) struct Listing {
 /// The state of the program that decides what can be listed.
 #[derive(Debug)]
 pub(super) struct State<'a> {
-    pub(super) broadcast: &'a Broadcast,
+    /// The segment duration aimed at.
+    pub(super) segment: Duration,
+    /// Number of announced renditions that have no track yet.
+    pub(super) awaited: usize,
     /// The newest cuts, oldest first.
     pub(super) history: &'a VecDeque<Cut>,
     /// The time that the master has reached.
@@ -96,8 +99,8 @@ impl Listing {
         }
         // Viewers read the list of variants once, so it waits for renditions, but not forever.
         let unborn = |track: &Track| track.output.rendition && !has_started(track);
-        let awaits_renditions = tracks.iter().any(unborn) || state.broadcast.awaits_renditions();
-        let longest = Timescale::VIDEO.ticks((2 * state.broadcast.segment()).max(LEAST_WAIT));
+        let awaits_renditions = tracks.iter().any(unborn) || state.awaited > 0;
+        let longest = Timescale::VIDEO.ticks((2 * state.segment).max(LEAST_WAIT));
         !awaits_renditions || state.reached - whole >= longest
     }
 

@@ -62,9 +62,9 @@ impl Marks {
 
     /// Whether segments are gridded from `mark` on. They are once a segment starts without an
     /// `independent` frame in a source with a `grid`, until the next discontinuity.
-    pub(super) fn regrid(&mut self, mark: Mark, independent: bool, grid: impl FnOnce() -> bool) -> bool {
+    pub(super) fn regrid(&mut self, mark: Mark, independent: bool, grid: bool) -> bool {
         self.gridded &= mark.gap || !mark.discontinuity;
-        self.gridded |= !independent && !mark.gap && grid();
+        self.gridded |= !independent && !mark.gap && grid;
         self.gridded
     }
 
@@ -123,18 +123,15 @@ mod tests {
     #[test]
     fn a_grid_lasts_until_the_next_discontinuity_and_through_gaps() {
         let mut marks = Marks::new(0, false);
-        assert!(!marks.regrid(mark(0, false, false), true, || true));
+        assert!(!marks.regrid(mark(0, false, false), true, true));
+        assert!(!marks.regrid(mark(1, true, false), false, true), "a gap has no frame");
+        assert!(marks.regrid(mark(2, false, false), false, true));
+        assert!(marks.regrid(mark(3, false, false), true, true));
         assert!(
-            !marks.regrid(mark(1, true, false), false, || true),
-            "a gap has no frame"
-        );
-        assert!(marks.regrid(mark(2, false, false), false, || true));
-        assert!(marks.regrid(mark(3, false, false), true, || true));
-        assert!(
-            marks.regrid(mark(4, true, true), false, || true),
+            marks.regrid(mark(4, true, true), false, true),
             "nothing is shown in a gap"
         );
-        assert!(!marks.regrid(mark(5, false, true), true, || true));
+        assert!(!marks.regrid(mark(5, false, true), true, true));
     }
 
     #[test]

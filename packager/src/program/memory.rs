@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use media_core::Broadcast;
+use media_core::broadcast::CutRule;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::{metrics::Metrics, track::Track};
@@ -79,18 +79,13 @@ impl Memory {
     ///
     /// # Errors
     /// [`Full`]: more is held, and no segment can leave.
-    pub(super) fn enforce(
-        &mut self,
-        tracks: &mut [Track],
-        broadcast: &Broadcast,
-        metrics: &Metrics,
-    ) -> Result<(), Full> {
+    pub(super) fn enforce(&mut self, tracks: &mut [Track], rule: CutRule, metrics: &Metrics) -> Result<(), Full> {
         while held(tracks) > self.limit {
             // The same number leaves all tracks, so that their lists begin together; and none
             // leaves while any track's list would become too short.
             let windows = tracks.iter().map(|track| &track.output.window);
             let oldest = windows.clone().filter_map(|window| window.oldest()).min();
-            let least = least(broadcast);
+            let least = least(rule.longest_segment());
             let spared = oldest.filter(|&oldest| windows.clone().all(|window| window.can_spare(oldest, least)));
             let gone = spared.is_some_and(|oldest| self.let_go(tracks, oldest, metrics));
             if !gone {
@@ -139,8 +134,8 @@ pub(super) fn held(tracks: &[Track]) -> usize {
     tracks.iter().map(Track::bytes).sum()
 }
 
-/// The shortest that a playlist may be.
-fn least(broadcast: &Broadcast) -> Duration {
-    let target_s = broadcast.longest_segment().as_millis().div_ceil(1_000);
+/// The shortest that a playlist may be, of segments that last `longest` at the most.
+fn least(longest: Duration) -> Duration {
+    let target_s = longest.as_millis().div_ceil(1_000);
     Duration::from_secs(LEAST_TARGETS * u64::try_from(target_s).unwrap_or(u64::MAX))
 }

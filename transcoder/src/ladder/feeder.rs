@@ -137,7 +137,9 @@ impl Feeder<'_> {
                 self.metrics.skipped.inc_by(frames);
                 Ok(None)
             }
-            Event::GapUntil(_) | Event::Absent { .. } => Ok(None),
+            Event::Absent { .. } | Event::GapUntil(_) | Event::Presence(_) | Event::Rule(_) | Event::Awaited(_) => {
+                Ok(None)
+            }
         }
     }
 

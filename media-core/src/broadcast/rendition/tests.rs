@@ -67,7 +67,7 @@ fn events(consumer: &mut Consumer) -> Vec<String> {
             Event::Absent { track } => format!("absent {track}"),
             Event::Gap(_) => "gap".into(),
             Event::Lagged { .. } => "lagged".into(),
-            Event::GapUntil(_) => continue,
+            Event::GapUntil(_) | Event::Presence(_) | Event::Rule(_) | Event::Awaited(_) => continue,
         });
     }
     events
@@ -153,6 +153,7 @@ async fn a_broadcast_that_has_ended_is_over_when_its_renditions_are() {
     rendition.configure(&config()).unwrap();
     producer.end();
     assert!(matches!(player.next().await, Some(Event::Frame { .. })));
+    assert!(matches!(player.next().await, Some(Event::Presence(Presence::Ended))));
     assert!(player.next().await.is_none());
     assert_eq!(events(&mut packager), ["frame 0", "track 1"]);
     rendition.push(unit(10 * SECOND, now)).unwrap();

@@ -82,12 +82,13 @@ fn states(rungs: &Rungs) -> Vec<String> {
 
 fn events(consumer: &mut Consumer) -> Vec<String> {
     std::iter::from_fn(|| consumer.try_next())
-        .map(|event| match event {
-            Event::Frame { track, .. } => format!("frame {track}"),
-            Event::Track(track) => format!("track {}", track.index),
-            Event::Config { track, .. } => format!("config {track}"),
-            Event::Absent { track } => format!("absent {track}"),
+        .filter_map(|event| match event {
+            Event::Frame { track, .. } => Some(format!("frame {track}")),
+            Event::Track(track) => Some(format!("track {}", track.index)),
+            Event::Config { track, .. } => Some(format!("config {track}")),
+            Event::Absent { track } => Some(format!("absent {track}")),
             Event::Gap(_) | Event::GapUntil(_) | Event::Lagged { .. } => unreachable!(),
+            Event::Presence(_) | Event::Rule(_) | Event::Awaited(_) => None,
         })
         .collect()
 }
