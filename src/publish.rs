@@ -1,10 +1,10 @@
 //! The right to publish according to the configuration: anyone, or publishers with a listed key.
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use arc_swap::ArcSwap;
 use control_api::KeyDigest;
-use ingest_rtmp::{Authorize, Grant, PublishRequest, Reason, Refusal};
+use ingest_rtmp::{Authorization, Authorize, Grant, PublishRequest, Reason, Refusal};
 use media_core::ChannelName;
 use tokio_util::sync::CancellationToken;
 
@@ -89,7 +89,13 @@ impl Publishers {
 }
 
 impl Authorize for Publishers {
-    fn authorize(&self, request: &PublishRequest) -> Result<Grant, Refusal> {
+    fn authorize<'a>(&'a self, request: &'a PublishRequest) -> Authorization<'a> {
+        Box::pin(ready(self.decide(request)))
+    }
+}
+
+impl Publishers {
+    fn decide(&self, request: &PublishRequest) -> Result<Grant, Refusal> {
         let key = request.key.expose();
         let rules = self.rules.load();
         // All keys are compared, so that the time does not reveal the match.
@@ -103,13 +109,13 @@ impl Authorize for Publishers {
                 });
         match (listed, rules.policy) {
             (Some(listed), _) => Ok(Grant {
-                channel: listed.key.channel.clone(),
                 withdrawn: listed.right.clone(),
+                ..Grant::from(listed.key.channel.clone())
             }),
-            (None, Policy::Open) => match key.parse() {
+            (None, Policy::Open) => match key.parse::<ChannelName>() {
                 Ok(channel) => Ok(Grant {
-                    channel,
                     withdrawn: rules.open.clone(),
+                    ..Grant::from(channel)
                 }),
                 Err(err) => Err(Refusal::new(
                     Reason::Name,
@@ -149,7 +155,7 @@ mod tests {
             query: None,
             peer: ([127, 0, 0, 1], 1).into(),
         };
-        publishers.authorize(&request)
+        publishers.decide(&request)
     }
 
     fn ask(publishers: &Publishers, key: &str) -> Result<String, Refusal> {

@@ -3,6 +3,7 @@
 //! which is called without a socket.
 
 use std::{
+    future::ready,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     pin::Pin,
     sync::Arc,
@@ -12,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
-use ingest_rtmp::{Authorize, Grant, PublishRequest, Reason, Refusal};
+use ingest_rtmp::{Authorization, Authorize, Grant, PublishRequest, Reason, Refusal};
 use media_core::{
     ChannelName, Hub,
     broadcast::Limits,
@@ -233,10 +234,12 @@ pub async fn frames(mut body: Body) -> Vec<Data> {
 struct Open;
 
 impl Authorize for Open {
-    fn authorize(&self, request: &PublishRequest) -> Result<Grant, Refusal> {
+    fn authorize<'a>(&'a self, request: &'a PublishRequest) -> Authorization<'a> {
         let name = request.key.expose().parse::<ChannelName>();
-        name.map(Grant::from)
-            .map_err(|err| Refusal::new(Reason::Name, err.to_string()))
+        let decision = name
+            .map(Grant::from)
+            .map_err(|err| Refusal::new(Reason::Name, err.to_string()));
+        Box::pin(ready(decision))
     }
 }
 

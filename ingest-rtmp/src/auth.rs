@@ -1,25 +1,37 @@
 //! The right to publish, which the daemon decides, and the texts of refusals. Keys are never shown.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, future::Future, net::SocketAddr, pin::Pin};
 
 use media_core::ChannelName;
 use tokio_util::sync::CancellationToken;
 
-/// Decides whether a publisher may publish, and under which name. Called from a connection's task:
-/// it must not block.
+/// The decision about a request to publish.
+///
+/// # Errors
+/// A [`Refusal`]; the streamer reads its description in the encoder.
+pub type Authorization<'a> = Pin<Box<dyn Future<Output = Result<Grant, Refusal>> + Send + 'a>>;
+
+/// Decides whether a publisher may publish, and under which name. It runs in the connection's task:
+/// it may wait, for example for a database, but must not block. Meanwhile the peer is not read. It
+/// is refused after the time limit for the set-up of a connection.
 pub trait Authorize: Send + Sync + 'static {
-    /// The channel of this publisher's frames, and the validity of the right.
-    ///
-    /// # Errors
-    /// A [`Refusal`]; the streamer reads its description in the encoder.
-    fn authorize(&self, request: &PublishRequest) -> Result<Grant, Refusal>;
+    /// The channel of this publisher's frames, its settings, and the validity of the right.
+    /// Dropping the future cancels the request.
+    fn authorize<'a>(&'a self, request: &'a PublishRequest) -> Authorization<'a>;
 }
+
+/// Settings of a channel, which its owner decides. There are none yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelSettings {}
 
 /// The right to publish.
 #[derive(Debug, Clone)]
 pub struct Grant {
     /// The name.
     pub channel: ChannelName,
+    /// The channel's settings.
+    pub settings: ChannelSettings,
     /// Cancelled when the right is withdrawn: the publisher is then disconnected.
     pub withdrawn: CancellationToken,
 }
@@ -29,6 +41,7 @@ impl From<ChannelName> for Grant {
     fn from(channel: ChannelName) -> Self {
         Self {
             channel,
+            settings: ChannelSettings::default(),
             withdrawn: CancellationToken::new(),
         }
     }
@@ -99,7 +112,7 @@ pub enum Reason {
     NotFound,
     /// An operator ended the broadcast.
     Kicked,
-    /// The broadcast could not continue.
+    /// The broadcast could not begin or continue, because of a fault of the server.
     Failed,
     /// The stream key is no longer valid.
     Withdrawn,

@@ -20,14 +20,14 @@ use media_core::{ChannelName, Error as HubError, Hub, broadcast, hub::Hold};
 use net_core::{Dormant, Permit, Quota, Share, Usage};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
-    time::{Sleep, sleep_until},
+    time::{Sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{
     Error,
-    auth::{Authorize, PublishRequest, Reason, Refusal, StreamKey},
+    auth::{Authorize, Grant, PublishRequest, Reason, Refusal, StreamKey},
     metrics::{Cause, Metrics},
     pace::Pace,
     player::Player,
@@ -62,6 +62,8 @@ pub(crate) struct Context {
 /// The role of the peer.
 enum Role {
     Nobody,
+    /// It has requested to publish, and waits for the decision.
+    Authorizing(Dormant<dyn Future<Output = Result<Grant, Refusal>> + Send>),
     Publisher {
         publisher: Publisher,
         hold: Hold,
@@ -77,6 +79,8 @@ enum Wake {
     Timer,
     /// An event of the hub for the player; `None` when the broadcast has ended.
     Play(Option<broadcast::Event>),
+    /// The decision about a request to publish.
+    Authorized(Result<Grant, Refusal>),
     Revoked(Refusal),
     Retire,
     Shutdown,
@@ -189,7 +193,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             if let Some(read) = self.ended.take_if(|_| resume_at.is_none()) {
                 return Ok(read.map(|_| Cause::Peer)?);
             }
-            let reads = self.ended.is_none() && (resume_at.is_none() || self.reads_ahead(now));
+            let reads =
+                self.ended.is_none() && !self.is_authorizing() && (resume_at.is_none() || self.reads_ahead(now));
             if reads {
                 self.prepare_read();
             }
@@ -231,6 +236,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     }
                 }
                 Wake::Play(None) => self.session.end_play()?,
+                Wake::Authorized(decision) => {
+                    if let Err(refusal) = self.publish(decision, now)? {
+                        self.refuse(refusal)?;
+                    }
+                }
                 Wake::Revoked(refusal) => self.refuse(refusal)?,
                 Wake::Retire => {
                     signal = Dormant::new(Box::pin(signalled(&usage, shutdown, None)));
@@ -250,6 +260,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Role::Publisher { publisher, .. } if !self.session.is_closing() => publisher.resume_at(now),
             _ => None,
         }
+    }
+
+    /// Whether a request to publish is being decided. Until then nothing more is read or handled.
+    fn is_authorizing(&self) -> bool {
+        matches!(self.role, Role::Authorizing(_))
     }
 
     /// A publisher that is not read is not silent.
@@ -289,6 +304,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Handles the events of the bytes read so far, unless the publisher leads the wall clock.
     fn handle_events(&mut self, now: Instant) -> Result<(), Error> {
         while self.resume_at(now).is_none()
+            && !self.is_authorizing()
             && let Some(event) = self.session.poll_event(&mut self.input, now)?
         {
             let taken = match (event, &mut self.role) {
@@ -310,7 +326,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 ) => {
                     let peer = self.peer;
                     let request = PublishRequest { app, key, query, peer };
-                    self.publish(&request, verbatim, now)?
+                    self.authorize(request, verbatim);
+                    Ok(())
                 }
                 (Event::Play { name }, _) => self.play(&name)?,
                 (Event::Closed, _) => {
@@ -346,21 +363,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.session.poll_timeout().into_iter().chain(publisher).min()
     }
 
-    /// Grants or refuses the right to publish. A key that is valid exactly as sent is accepted,
-    /// before its surroundings are stripped. If both forms are refused, that counts as one
-    /// refusal: it is one request, and twice as many attempts do not make a key guessable.
-    fn publish(
-        &mut self,
-        request: &PublishRequest,
-        verbatim: Option<StreamKey>,
-        now: Instant,
-    ) -> Result<Result<(), Refusal>, Error> {
-        let context = self.context;
-        let verbatim = verbatim.and_then(|key| {
-            let request = PublishRequest { key, ..request.clone() };
-            context.authorize.authorize(&request).ok()
+    /// Requests the decision about the right to publish.
+    fn authorize(&mut self, request: PublishRequest, verbatim: Option<StreamKey>) {
+        let (authorize, limit) = (Arc::clone(&self.context.authorize), self.context.session.setup);
+        let decision: Pin<Box<dyn Future<Output = Result<Grant, Refusal>> + Send>> = Box::pin(async move {
+            match timeout(limit, authorized(authorize, request, verbatim)).await {
+                Ok(decision) => decision,
+                Err(_) => Err(Refusal::new(
+                    Reason::Failed,
+                    "the server could not check this stream key in time: try again in a moment",
+                )),
+            }
         });
-        let grant = match verbatim.map_or_else(|| context.authorize.authorize(request), Ok) {
+        self.role = Role::Authorizing(Dormant::new(decision));
+    }
+
+    /// Publishes as granted, or returns the refusal.
+    fn publish(&mut self, decision: Result<Grant, Refusal>, now: Instant) -> Result<Result<(), Refusal>, Error> {
+        let context = self.context;
+        self.role = Role::Nobody;
+        let grant = match decision {
             Ok(grant) => grant,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -429,7 +451,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         match std::mem::replace(&mut self.role, Role::Nobody) {
             Role::Nobody => return,
             Role::Publisher { publisher, .. } => publisher.leave(now),
-            Role::Player(_) => {}
+            Role::Authorizing(_) | Role::Player(_) => {}
         }
         self.share = None;
         self.permit.set_idle(now.into());
@@ -464,6 +486,7 @@ impl Role {
     async fn wake(&mut self) -> Wake {
         match self {
             Self::Nobody => pending().await,
+            Self::Authorizing(decision) => Wake::Authorized(decision.await),
             Self::Publisher { revoked, .. } => Wake::Revoked(revoked.await),
             Self::Player(player) => Wake::Play(player.next().await),
         }
@@ -484,6 +507,23 @@ async fn signalled(usage: &Usage, shutdown: &CancellationToken, retire: Option<&
         () = shutdown.cancelled() => Wake::Shutdown,
         () = usage.closed() => Wake::Evicted,
     }
+}
+
+/// Waits for the decision about a request to publish. A key that is valid exactly as sent is
+/// accepted, before its surroundings are stripped. If both forms are refused, that counts as one
+/// refusal: it is one request, and twice as many attempts do not make a key guessable.
+async fn authorized(
+    authorize: Arc<dyn Authorize>,
+    request: PublishRequest,
+    verbatim: Option<StreamKey>,
+) -> Result<Grant, Refusal> {
+    if let Some(key) = verbatim {
+        let request = PublishRequest { key, ..request.clone() };
+        if let Ok(grant) = authorize.authorize(&request).await {
+            return Ok(grant);
+        }
+    }
+    authorize.authorize(&request).await
 }
 
 /// Waits until the right to publish is revoked. Returns the cause.

@@ -12,21 +12,33 @@ use tokio::{
 use super::{writes::STALL, *};
 use crate::{
     amf0::Value,
-    auth::Grant,
+    auth::Authorization,
     config::Config,
     testing::{AVC, Client, IDR, Peer, SLICE, audio_config, audio_frame, hub, video_config, video_frame},
 };
 
-/// The key is the channel's name. `space/` is valid with the slash.
+/// How long the decision about the key `slow` takes.
+const SLOW: Duration = Duration::from_secs(3);
+
+/// The key is the channel's name. `space/` is valid with the slash; `slow` takes a while, `never`
+/// forever.
 struct Open;
 
 impl Authorize for Open {
-    fn authorize(&self, request: &PublishRequest) -> Result<Grant, Refusal> {
-        let key = request.key.expose();
-        let name = if key == "space/" { "secret" } else { key };
-        name.parse::<ChannelName>()
-            .map(Grant::from)
-            .map_err(|_| Refusal::denied("this is no channel's name"))
+    fn authorize<'a>(&'a self, request: &'a PublishRequest) -> Authorization<'a> {
+        Box::pin(async {
+            let key = request.key.expose();
+            if key == "slow" {
+                sleep(SLOW).await;
+            }
+            if key == "never" {
+                pending::<()>().await;
+            }
+            let name = if key == "space/" { "secret" } else { key };
+            name.parse::<ChannelName>()
+                .map(Grant::from)
+                .map_err(|_| Refusal::denied("this is no channel's name"))
+        })
     }
 }
 
@@ -109,6 +121,26 @@ async fn until_closed(bench: &Bench, cause: Cause) {
         tokio::task::yield_now().await;
     }
     assert_eq!(closed(bench, cause), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_waits_until_its_right_is_decided() {
+    let bench = Bench::new(|_| ());
+    let begun = now();
+    bench.live("slow").await;
+    assert!((SLOW..2 * SLOW).contains(&(now() - begun)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_about_whom_nothing_is_decided_is_refused() {
+    let bench = Bench::new(|_| ());
+    let (mut peer, task) = bench.connect(1 << 20);
+    peer.open().await;
+    peer.client.publish("never");
+    assert_eq!(peer.codes().await, [Reason::Failed.code()]);
+    task.await.unwrap();
+    assert_eq!(closed(&bench, Cause::Refused), 1);
+    assert!(bench.broadcast("never").is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 
 mod rtmps;
 
-use std::{process::Stdio, time::Duration};
+use std::{future::ready, process::Stdio, time::Duration};
 
 use hex_literal::hex;
 use media_core::{ChannelName, broadcast::Presence};
@@ -26,7 +26,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::{
-    auth::{Grant, PublishRequest, Refusal},
+    auth::{Authorization, Grant, PublishRequest, Refusal},
     metrics::Handshake,
     testing::{AVC, Client, IDR, Peer, audio_config, audio_frame, hub, video_config, video_frame},
 };
@@ -38,18 +38,19 @@ struct Open {
 }
 
 impl Authorize for Open {
-    fn authorize(&self, request: &PublishRequest) -> Result<Grant, Refusal> {
-        match request.key.expose() {
+    fn authorize<'a>(&'a self, request: &'a PublishRequest) -> Authorization<'a> {
+        let decision = match request.key.expose() {
             "closed" => Err(Refusal::denied("no key fits, ask the operator for one")),
             "temporary" => Ok(Grant {
-                channel: "temporary".parse().expect("a name"),
                 withdrawn: self.withdrawn.clone(),
+                ..Grant::from("temporary".parse::<ChannelName>().expect("a name"))
             }),
             key => key
                 .parse::<ChannelName>()
                 .map(Grant::from)
                 .map_err(|_| Refusal::denied("the stream key must be a channel's name")),
-        }
+        };
+        Box::pin(ready(decision))
     }
 }
 
