@@ -53,10 +53,10 @@ async fn what_is_written_to_a_viewer_is_the_memory_that_the_message_was_gathered
         .unwrap();
     let message_len = key.body.len();
     let path = Path::start(WINDOW).unwrap();
-    let mut announcements = path.hub.announcements();
+    let mut events = path.hub.events();
     let publisher = publish(&path, &stream, Duration::from_secs(12));
     counting::watch(message_len);
-    let live = path.live(&mut announcements).await;
+    let live = path.live(&mut events).await;
     let mut hub = path.hub.broadcasts()[0].subscribe_from_oldest();
 
     let mut written: Vec<Bytes> = Vec::new();
@@ -97,11 +97,11 @@ async fn what_is_written_to_a_viewer_is_the_memory_that_the_message_was_gathered
 async fn the_whole_path_allocates_at_most_a_tenth_beside_the_payload() {
     let _alone = alone().await;
     let path = Path::start(WINDOW).unwrap();
-    let mut announcements = path.hub.announcements();
+    let mut events = path.hub.events();
     // The bit rate is so high that the runtime's own allocations are small in comparison; a copy of
     // any payload would show.
     let publisher = publish(&path, &Stream::new(8 * BITRATE_BPS), Duration::from_secs(10));
-    let live = path.live(&mut announcements).await;
+    let live = path.live(&mut events).await;
     let received = || -> u64 { path.hub.broadcasts()[0].tracks().iter().map(|track| track.bytes).sum() };
     let counted = async {
         // Buffers and lists have reached their sizes.

@@ -17,7 +17,7 @@ use ingest_rtmp::{Authorization, Authorize, Grant, PublishRequest, Reason, Refus
 use media_core::{
     ChannelName, Hub,
     broadcast::Limits,
-    hub::{Announcements, Settings},
+    hub::{Events, Settings},
 };
 use origin_http::{Audience, Body, Data, Fallback, NoPosters, Page, Pages, RequestBody, Router};
 use packager::{Live, Packager, Presentations};
@@ -124,8 +124,8 @@ impl Path {
     }
 
     /// Waits for the next broadcast's publisher. Returns its presentation.
-    pub async fn live(&self, announcements: &mut Announcements) -> Arc<Live> {
-        let broadcast = announcements.next().await;
+    pub async fn live(&self, events: &mut Events) -> Arc<Live> {
+        let broadcast = events.began().await;
         loop {
             if let Some(live) = self.presentations.broadcast(broadcast.id()) {
                 return live;

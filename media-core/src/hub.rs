@@ -1,5 +1,5 @@
-//! The live names: the right to publish under a name, the continuation after an absence, and
-//! announcements of new broadcasts.
+//! The live names: the right to publish under a name, the continuation after an absence, and the
+//! broadcasts that begin and end.
 //!
 //! A name has one publisher at a time. A publisher first claims the name; its broadcast starts when
 //! its tracks are known, or continues one that waits under the name. A publisher that has been
@@ -11,7 +11,6 @@
 
 use std::{
     collections::BTreeMap,
-    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -28,10 +27,12 @@ use crate::{
     codec::Config,
 };
 
+mod events;
 mod hold;
 mod numbers;
 mod revocation;
 
+pub use events::{Event, Events};
 pub use hold::{Hold, TAKEOVER};
 pub use numbers::Numbers;
 use numbers::Used;
@@ -234,12 +235,9 @@ impl Hub {
         }
     }
 
-    /// Announces each broadcast, first those that are live already.
-    pub fn announcements(&self) -> Announcements {
-        Announcements {
-            hub: self.clone(),
-            seen: 0,
-        }
+    /// The broadcasts that begin and end, first those that are live already.
+    pub fn events(&self) -> Events {
+        Events::new(self.clone())
     }
 
     fn start(
@@ -287,6 +285,7 @@ impl Hub {
         let next = broadcast.next_numbers();
         self.used().remember(broadcast.name(), next);
         self.announced().live.retain(|_, live| !Arc::ptr_eq(live, broadcast));
+        self.0.changed.notify_waiters();
     }
 
     fn forget(&self, broadcast: &Arc<Broadcast>) {
@@ -459,36 +458,6 @@ impl Producer {
 impl Drop for Producer {
     fn drop(&mut self) {
         self.broadcast.leave(self.publisher, None);
-    }
-}
-
-/// Announces new broadcasts.
-#[derive(Debug)]
-pub struct Announcements {
-    hub: Hub,
-    seen: u64,
-}
-
-impl Announcements {
-    /// Waits for the next live broadcast. One that has ended meanwhile is not announced.
-    /// Cancel-safe.
-    pub async fn next(&mut self) -> Arc<Broadcast> {
-        let hub = self.hub.clone();
-        loop {
-            let mut changed = pin!(hub.0.changed.notified());
-            changed.as_mut().enable();
-            let next = hub
-                .announced()
-                .live
-                .range(self.seen + 1..)
-                .next()
-                .map(|(serial, live)| (*serial, Arc::clone(live)));
-            if let Some((serial, broadcast)) = next {
-                self.seen = serial;
-                return broadcast;
-            }
-            changed.await;
-        }
     }
 }
 

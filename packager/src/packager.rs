@@ -73,7 +73,7 @@ pub struct Packager {
 }
 
 impl Packager {
-    /// A packager of the broadcasts that `hub` announces. Nothing happens before
+    /// A packager of the broadcasts that begin in `hub`. Nothing happens before
     /// [`Packager::serve`].
     ///
     /// # Errors
@@ -133,10 +133,10 @@ impl Packager {
     /// hub.
     pub async fn serve(self, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
-        let mut announcements = self.hub.announcements();
+        let mut events = self.hub.events();
         loop {
             let broadcast = tokio::select! {
-                broadcast = announcements.next() => broadcast,
+                broadcast = events.began() => broadcast,
                 () = shutdown.cancelled() => break,
             };
             let span = tracing::info_span!("broadcast", channel = %broadcast.name());

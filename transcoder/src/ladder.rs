@@ -206,10 +206,10 @@ impl Ladder {
     /// Serves until `shutdown`. All workers have ended when this returns.
     pub async fn serve(self, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
-        let mut announcements = self.hub.announcements();
+        let mut events = self.hub.events();
         loop {
             let broadcast = tokio::select! {
-                broadcast = announcements.next() => broadcast,
+                broadcast = events.began() => broadcast,
                 () = shutdown.cancelled() => break,
             };
             let span = tracing::info_span!("broadcast", channel = %broadcast.name());

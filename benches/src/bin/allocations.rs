@@ -77,9 +77,9 @@ fn flow(wire: &Arc<Wire>, reader: Reader) -> Result<Flow, Failure> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         let path = Path::start(WINDOW)?;
-        let mut announcements = path.hub.announcements();
+        let mut events = path.hub.events();
         let publisher = publish(&path, wire, WARM_UP + COUNTED + MARGIN);
-        let live = path.live(&mut announcements).await;
+        let live = path.live(&mut events).await;
         let counted = async {
             tokio::time::sleep(WARM_UP).await;
             let before = (Count::now(), sum(&path));
@@ -103,12 +103,12 @@ fn held(wire: &Arc<Wire>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         let path = Path::start(WINDOW)?;
-        let mut announcements = path.hub.announcements();
+        let mut events = path.hub.events();
         tokio::task::yield_now().await;
         let before = Count::now();
         let fill = WINDOW * 5 / 2;
         let publisher = publish(&path, wire, fill + MARGIN);
-        let live = path.live(&mut announcements).await;
+        let live = path.live(&mut events).await;
         tokio::time::sleep(fill).await;
         let (after, presentation) = (Count::now(), live.current().ok_or("nothing is listed")?);
         let held = after.held.saturating_sub(before.held);

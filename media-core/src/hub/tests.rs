@@ -731,9 +731,9 @@ async fn the_end_of_a_broadcast_is_awaited() {
 #[tokio::test]
 async fn subscribers_hear_of_broadcasts_and_wait_for_frames() {
     let hub = hub();
-    let mut announcements = hub.announcements();
+    let mut events = hub.events();
     let reader = tokio::spawn(async move {
-        let broadcast = announcements.next().await;
+        let broadcast = events.began().await;
         let mut consumer = broadcast.subscribe_from_oldest();
         let mut frames = 0;
         while let Some(event) = consumer.next().await {
@@ -748,6 +748,30 @@ async fn subscribers_hear_of_broadcasts_and_wait_for_frames() {
     source.run(400..1_000);
     hub.close();
     assert_eq!(reader.await.unwrap(), 25 + 50);
+}
+
+#[tokio::test]
+async fn each_broadcast_begins_once_and_ends_once_and_one_that_was_missed_does_neither() {
+    let hub = hub();
+    let mut events = hub.events();
+    let first = Source::new(&hub, start());
+    let begun = events.next().await;
+    assert!(matches!(&begun, super::Event::Began(begun) if Arc::ptr_eq(begun, first.producer.broadcast())));
+    let reader = tokio::spawn(async move {
+        let ended = events.next().await;
+        (ended, events)
+    });
+    tokio::task::yield_now().await;
+    hub.kick(&name());
+    let (ended, mut events) = reader.await.unwrap();
+    assert!(matches!(&ended, super::Event::Ended(ended) if Arc::ptr_eq(ended, first.producer.broadcast())));
+    // While nobody looks, one begins and ends, and another begins.
+    drop(first);
+    drop(Source::new(&hub, start()));
+    hub.kick(&name());
+    let last = Source::new(&hub, start());
+    let begun = events.next().await;
+    assert!(matches!(&begun, super::Event::Began(begun) if Arc::ptr_eq(begun, last.producer.broadcast())));
 }
 
 /// A claim on the name at `now`, from a publisher that reports its activity.
