@@ -6,6 +6,7 @@
 
 use std::{
     convert::Infallible,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -136,7 +137,7 @@ impl<'a> Site<'a> {
 
 /// The next step of a ladder.
 enum Step {
-    /// Request capacity, because no rendition has any.
+    /// Request capacity, because no rendition has any, or wait until some is released.
     Ask,
     /// Read the source up to the key frame with which the next worker begins.
     Read(Reading),
@@ -200,9 +201,20 @@ impl<'a> Climb<'a> {
     }
 
     async fn ask(&mut self) -> Result<Step, Over> {
-        self.site.pause(self.rungs.ask_every(Instant::now())).await?;
+        let Site {
+            shared,
+            broadcast,
+            stop,
+        } = self.site;
+        let mut released = pin!(shared.capacity.released());
+        released.as_mut().enable();
         if self.rungs.admit().is_empty() {
-            return Ok(Step::Ask);
+            tokio::select! {
+                biased;
+                () = broadcast.ended() => return Err(Over),
+                () = stop.cancelled() => return Err(Over),
+                () = released => return Ok(Step::Ask),
+            }
         }
         self.announce();
         // The rendition appears late, at a future mark.

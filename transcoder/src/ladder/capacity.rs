@@ -1,7 +1,12 @@
 //! The machine's capacity for encoding, and its reservations. In macroblocks a second, as measured
 //! by a trial encode.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::sync::{Notify, futures::Notified};
 
 /// Maximum share of a core that one thread of an encoder may need.
 const BUSY: f64 = 0.7;
@@ -15,6 +20,9 @@ struct Shared {
     whole: f64,
     one_core: f64,
     used: Mutex<f64>,
+    /// Number of releases so far.
+    releases: AtomicU64,
+    released: Notify,
 }
 
 /// A reservation of capacity, until dropped.
@@ -31,39 +39,48 @@ impl Capacity {
             whole: macroblocks_per_s * cores,
             one_core: macroblocks_per_s,
             used: Mutex::new(0.0),
+            releases: AtomicU64::new(0),
+            released: Notify::new(),
         }))
-    }
-
-    /// Reserves `cost`, if that much is left.
-    pub(crate) fn admit(&self, cost: f64) -> Option<Permit> {
-        let mut used = self.used();
-        let fits = *used + cost <= self.0.whole;
-        fits.then(|| {
-            *used += cost;
-            Permit {
-                capacity: self.clone(),
-                cost,
-            }
-        })
     }
 
     /// Reserves those of `costs`, the most expensive first, that fit together beside `overhead`,
     /// which they all need. The most expensive ones are refused first.
     pub(crate) fn admit_all(&self, overhead: f64, costs: &[f64]) -> (Option<Permit>, Vec<Option<Permit>>) {
         let mut permits: Vec<_> = costs.iter().map(|_| None).collect();
-        let Some(base) = self.admit(overhead) else {
-            return (None, permits);
-        };
+        // An attempt that fails reserves nothing meanwhile: it would be a release, and those that
+        // wait for one would wake each other.
+        let mut used = self.used();
+        let mut reserved = *used + overhead;
         for (permit, cost) in permits.iter_mut().zip(costs).rev() {
-            *permit = self.admit(*cost);
-            if permit.is_none() {
+            if reserved + cost > self.0.whole {
                 break;
             }
+            reserved += cost;
+            *permit = Some(self.permit(*cost));
         }
         if permits.iter().all(Option::is_none) {
             return (None, permits);
         }
-        (Some(base), permits)
+        *used = reserved;
+        (Some(self.permit(overhead)), permits)
+    }
+
+    fn permit(&self, cost: f64) -> Permit {
+        Permit {
+            capacity: self.clone(),
+            cost,
+        }
+    }
+
+    /// Waits for the next release of a reservation; enabled when it is first polled.
+    pub(crate) fn released(&self) -> Notified<'_> {
+        self.0.released.notified()
+    }
+
+    /// Number of releases so far. Nothing that was refused fits before it changes.
+    pub(crate) fn releases(&self) -> u64 {
+        self.0.releases.load(Ordering::Relaxed)
     }
 
     /// Number of threads that an encoder needs for `cost`: one, as long as one core suffices with a
@@ -88,12 +105,19 @@ impl Capacity {
 impl Drop for Permit {
     fn drop(&mut self) {
         *self.capacity.used() -= self.cost;
+        self.capacity.0.releases.fetch_add(1, Ordering::Relaxed);
+        self.capacity.0.released.notify_waiters();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn admit(capacity: &Capacity, cost: f64) -> Option<Permit> {
+        let (_, mut permits) = capacity.admit_all(0.0, &[cost]);
+        permits.pop().flatten()
+    }
 
     #[test]
     fn the_dearest_are_left_out_first_and_what_is_dropped_is_free_again() {
@@ -105,9 +129,9 @@ mod tests {
             [false, true, true]
         );
         assert_eq!(capacity.load(), 0.6);
-        assert!(capacity.admit(41.0).is_none());
+        assert!(admit(&capacity, 41.0).is_none());
         drop(permits);
-        assert!(capacity.admit(60.0).is_some());
+        assert!(admit(&capacity, 60.0).is_some());
         drop(base);
         assert_eq!(capacity.load(), 0.0);
     }
@@ -127,5 +151,22 @@ mod tests {
         let (base, permits) = capacity.admit_all(95.0, &[10.0]);
         assert!(base.is_none() && permits[0].is_none());
         assert_eq!(capacity.load(), 0.0);
+        assert_eq!(capacity.releases(), 0, "nothing was released");
+    }
+
+    #[tokio::test]
+    async fn a_release_is_awaited() {
+        let capacity = Capacity::new(50.0, 2.0);
+        let held = admit(&capacity, 80.0).unwrap();
+        let waiting = capacity.clone();
+        let waiter = tokio::spawn(async move {
+            let released = waiting.released();
+            assert!(admit(&waiting, 30.0).is_none());
+            released.await;
+            admit(&waiting, 30.0).is_some()
+        });
+        tokio::task::yield_now().await;
+        drop(held);
+        assert!(waiter.await.unwrap());
     }
 }

@@ -1,10 +1,7 @@
 //! The renditions of one broadcast: which are made, shed, refused for lack of capacity, or failed,
 //! and the tracks of those that are made.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use media_core::{
     AccessUnit, Broadcast, TrackName,
@@ -18,12 +15,6 @@ use crate::{
     plan::{self, Planned},
     protocol::VideoRendition,
 };
-
-/// Interval at which refused renditions are requested again; the second value holds in the first
-/// seconds.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
-const SOON: Duration = Duration::from_millis(250);
-const FIRST: Duration = Duration::from_secs(5);
 
 /// The state of a rendition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +53,6 @@ pub(super) struct Rungs {
     audio: Option<Rung>,
     /// A rendition of the source's own size has been requested.
     stand_in_asked: bool,
-    born: Instant,
     /// Failed renditions that the worker has not been informed of.
     failed: Vec<usize>,
 }
@@ -139,7 +129,6 @@ impl Rungs {
             video: planned.into_iter().map(Rung::new).collect(),
             audio: audio.map(Rung::of_audio),
             stand_in_asked: false,
-            born: Instant::now(),
             failed: Vec::new(),
         };
         rungs.admit();
@@ -171,16 +160,6 @@ impl Rungs {
             audio.admit(None, &self.broadcast);
         }
         admitted
-    }
-
-    /// The interval between requests for capacity. It is short at first, because a broadcast that
-    /// this one replaces releases its capacity within seconds.
-    pub(super) fn ask_every(&self, now: Instant) -> Duration {
-        if now.saturating_duration_since(self.born) < FIRST {
-            SOON
-        } else {
-            ASK_AGAIN
-        }
     }
 
     /// Takes the renditions that have failed since the last call.

@@ -152,7 +152,8 @@ pub(super) async fn run(
         progress: &progress,
         figures: Figures::default(),
         talk: Talk::new(NAME),
-        asked: Instant::now(),
+        releases: 0,
+        replans: false,
         sound: None,
         configs: 0,
         others: Vec::new(),
@@ -192,8 +193,10 @@ struct Life<'a> {
     progress: &'a Mutex<Progress>,
     figures: Figures,
     talk: Talk,
-    /// Last attempt to start refused renditions.
-    asked: Instant,
+    /// Releases of capacity before the last attempt to start refused renditions.
+    releases: u64,
+    /// Whether the worker was asked to end, for another list of renditions.
+    replans: bool,
     /// The newest time of the audio rendition.
     sound: Option<i64>,
     configs: u32,
@@ -451,14 +454,14 @@ impl<'a> Life<'a> {
                 self.set_made(changes, index, on);
             }
         }
-        if now.saturating_duration_since(self.asked) >= self.rungs.ask_every(now) {
-            self.asked = now;
+        let releases = self.shared.capacity.releases();
+        if std::mem::replace(&mut self.releases, releases) != releases {
             for index in self.rungs.admit() {
                 self.set_made(changes, index, true);
             }
-            if self.rungs.wants_stand_in(self.broadcast.is_gridded()) {
-                let _ = changes.try_send(Order::End);
-            }
+        }
+        if !self.replans && self.rungs.wants_stand_in(self.broadcast.is_gridded()) {
+            self.replans = changes.try_send(Order::End).is_ok();
         }
         None
     }

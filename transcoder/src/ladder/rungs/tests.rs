@@ -144,7 +144,7 @@ fn what_the_machine_has_no_room_for_is_refused_and_asked_for_again() {
     let stage = stage();
     // Decoding costs about 8 270, 240 lines 12 137, 144 lines 4 316.
     let capacity = Capacity::new(20_000.0, 1.0);
-    let other = capacity.admit(6_000.0);
+    let other = capacity.admit_all(0.0, &[6_000.0]);
     let rung = |height| Configured {
         height,
         video_kbps: 300,
