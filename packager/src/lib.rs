@@ -43,7 +43,7 @@ mod waiters;
 mod window;
 
 pub use error::Error;
-pub use live::{Changed, Follow, Gone, Live};
+pub use live::{Changed, Finished, Follow, Gone, Live, SegmentCursor};
 pub use metrics::Metrics;
 pub use packager::{Config, Packager};
 pub use period::{LastSegment, Period};

@@ -1,5 +1,5 @@
 //! The presentation of one broadcast as it changes: the newest snapshot, requests that wait for the
-//! next, and requests that follow a segment.
+//! next, and requests that follow a segment. `cursor`: readers of all complete segments.
 
 use std::{
     convert::Infallible,
@@ -21,6 +21,10 @@ use crate::{
     Presentation, Rope, Segment,
     waiters::{Awaited, Crowd, Ticket, Waiters},
 };
+
+mod cursor;
+
+pub use cursor::{Finished, SegmentCursor};
 
 /// The presentation of one broadcast as it changes. Reading it takes no lock.
 #[derive(Debug)]

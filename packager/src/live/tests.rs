@@ -99,3 +99,66 @@ async fn a_segment_that_is_interrupted_is_followed_to_the_end_of_what_there_is()
     live.publish(complete, &[2]);
     assert!(next().await.is_none());
 }
+
+/// A snapshot that holds these segments of the source's video, and one more that is open.
+fn holding(segments: std::ops::Range<usize>) -> Presentation {
+    let mut example = ladder(&["v0", "a0"], segments.end, 1);
+    let track = example.track(0);
+    for _ in 0..segments.start {
+        track.segments.pop_front();
+    }
+    example.snapshot()
+}
+
+/// The number of a segment, or those that were missed, counted from the first.
+fn number(finished: Option<Finished>) -> Option<std::ops::RangeInclusive<u64>> {
+    finished.map(|finished| match finished {
+        Finished::Segment(segment) => segment.msn - FIRST..=segment.msn - FIRST,
+        Finished::Missed(missed) => missed.start() - FIRST..=missed.end() - FIRST,
+    })
+}
+
+#[tokio::test]
+async fn a_cursor_yields_each_complete_segment_once_and_waits_for_the_next() {
+    let live = live();
+    let mut cursor = live.segments(0, None);
+    live.publish(holding(0..2), &[0]);
+    assert_eq!(number(cursor.next().await), Some(0..=0));
+    assert_eq!(number(cursor.next().await), Some(1..=1));
+    let waiting = tokio::spawn(async move { (number(cursor.next().await), cursor) });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished(), "an open segment is not complete");
+    live.publish(holding(0..3), &[0]);
+    let (third, mut cursor) = waiting.await.unwrap();
+    assert_eq!((third, cursor.position()), (Some(2..=2), Some(FIRST + 3)));
+    let mut example = ladder(&["v0", "a0"], 3, 1);
+    example.push(Cut::Media, 180_000);
+    live.publish(example.end(), &[0]);
+    assert_eq!(number(cursor.next().await), Some(3..=3), "the last of the broadcast");
+    assert!(cursor.next().await.is_none());
+    assert!(live.segments(7, None).next().await.is_none(), "there is no such track");
+}
+
+#[tokio::test]
+async fn a_cursor_names_what_it_has_missed_and_goes_on() {
+    let live = live();
+    live.publish(holding(0..2), &[0]);
+    let mut cursor = live.segments(0, Some(FIRST + 1));
+    assert_eq!(number(cursor.next().await), Some(1..=1));
+    live.publish(holding(4..6), &[0]);
+    let rest = [cursor.next().await, cursor.next().await, cursor.next().await];
+    assert_eq!(rest.map(number), [Some(2..=3), Some(4..=4), Some(5..=5)]);
+    // One that begins with a number that has left names it too.
+    let mut late = live.segments(0, Some(FIRST));
+    assert_eq!(number(late.next().await), Some(0..=3));
+}
+
+#[tokio::test]
+async fn a_cursor_of_a_broadcast_that_ends_without_a_segment_ends() {
+    let live = live();
+    let mut cursor = live.segments(0, None);
+    let waiting = tokio::spawn(async move { cursor.next().await.is_none() });
+    tokio::task::yield_now().await;
+    live.close();
+    assert!(waiting.await.unwrap());
+}
