@@ -452,7 +452,7 @@ impl Broadcast {
         state.timeline.republish();
         for (name, config) in tracks {
             match state.tracks.iter().position(|track| track.name == *name) {
-                Some(index) => state.configure(index, config),
+                Some(index) => state.configure(index, config, self.anchor.instant),
                 None => {
                     state.add(name.clone(), config.clone(), self.anchor.instant);
                 }
@@ -559,7 +559,7 @@ impl Broadcast {
         if *state.tracks[track].config != *config {
             state.count_change(track, self.anchor.instant)?;
         }
-        state.configure(track, config);
+        state.configure(track, config, self.anchor.instant);
         if let Some(now) = state.log.back().map(|entry| entry.arrived) {
             state.evict(&self.limits, now);
         }

@@ -88,7 +88,7 @@ pub(super) struct Entry {
 }
 
 impl State {
-    pub(super) fn configure(&mut self, track: usize, config: &Config) {
+    pub(super) fn configure(&mut self, track: usize, config: &Config, start: Instant) {
         if *self.tracks[track].config == *config {
             return;
         }
@@ -97,14 +97,7 @@ impl State {
         self.tracks[track].reconfigured = self.cutter.has_started();
         self.reconfigurations += 1;
         self.cutter.expect_discontinuity();
-        let arrived = self.log.back().map(|entry| entry.arrived);
-        match arrived {
-            Some(arrived) => {
-                let bytes = config.held_bytes();
-                self.append(Event::Config { track, config }, arrived, bytes);
-            }
-            None => self.oldest.tracks[track].config = config,
-        }
+        self.declare(Event::Config { track, config }, start);
     }
 
     /// Adds a track of the source. Returns its index.

@@ -1281,3 +1281,15 @@ fn a_reader_learns_from_events_alone_what_the_broadcast_is_at_their_place() {
     assert_eq!(situation.presence, broadcast.presence());
     assert!(situation.rule.gridded);
 }
+
+#[test]
+fn a_configuration_that_changes_before_the_first_frame_is_an_event_too() {
+    let hub = hub();
+    let source = Source::new(&hub, start());
+    let mut reader = source.producer.broadcast().subscribe_from_oldest();
+    let mut situation = reader.situation().clone();
+    source.producer.configure(1, &audio(hex!("1188")).1).unwrap();
+    drain(&mut reader).iter().for_each(|event| situation.apply(event));
+    let now = &source.producer.broadcast().tracks()[1].config;
+    assert_eq!(situation.tracks[1].config, *now);
+}
