@@ -166,9 +166,10 @@ async fn thousands_of_events_at_once_do_not_keep_others_from_running() {
     assert!(turns.get() >= 10_000 / BATCH - 1, "{} turns", turns.get());
 }
 
-/// The producer's next broadcast under its name holds `mib` MiB of media in 2 s segments and ends; its identity.
-async fn ended(producer: Producer, mib: usize) -> (BroadcastId, Producer) {
-    let (broadcast, start) = (Arc::clone(producer.broadcast()), Instant::now());
+/// The producer's broadcast gets `mib` MiB of media from `start` on, in 2 s segments, and ends.
+/// Returns its identity, and the next broadcast under the name, 10 s later.
+async fn ended(producer: Producer, mib: usize, start: Instant) -> (BroadcastId, Producer) {
+    let broadcast = Arc::clone(producer.broadcast());
     for n in 0..400 {
         let unit = AccessUnit {
             dts: n * 1_920,
@@ -184,9 +185,9 @@ async fn ended(producer: Producer, mib: usize) -> (BroadcastId, Producer) {
     let claim = producer.end().unwrap();
     let config = codec::Config::Aac(codec::aac::Config::parse(&[0x11, 0x90]).unwrap());
     let tracks = vec![(TrackName::source_audio(), config)];
-    // Identities are made of the time.
-    let utc = SystemTime::now() + Duration::from_secs(1);
-    (broadcast.id(), claim.start(tracks, Instant::now(), utc).unwrap())
+    let next = start + Duration::from_secs(10);
+    let utc = SystemTime::now() + (next - Instant::now());
+    (broadcast.id(), claim.start(tracks, next, utc).unwrap())
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,8 +202,9 @@ async fn ended_broadcasts_of_a_name_are_held_within_one_bound() {
     let (presentations, metrics) = (packager.presentations(), packager.metrics().clone());
     let serving = tokio::spawn(packager.serve(stop.clone()));
     let mut ids = Vec::new();
-    for _ in 0..8 {
-        let (id, next) = ended(producer, 6).await;
+    let begun = Instant::now();
+    for n in 0..8 {
+        let (id, next) = ended(producer, 6, begun + n * Duration::from_secs(10)).await;
         ids.push(id);
         producer = next;
         time::sleep(Duration::from_secs(1)).await;
