@@ -24,7 +24,7 @@ use serde::Deserialize;
 use crate::{
     config::Config,
     metrics::{Kind, Metrics},
-    notes::Notes,
+    server_timing::ServerTiming,
 };
 
 use self::writer::Writer;
@@ -99,7 +99,7 @@ impl AccessLog {
             }),
             user_agent: field(headers, &header::USER_AGENT).map(|agent| cut(agent, MAX_FIELD)),
             kind: Kind::Unknown,
-            notes: Notes::default(),
+            timing: ServerTiming::default(),
         };
         Entry {
             begun: Instant::now(),
@@ -131,14 +131,14 @@ struct Record {
     referer: Option<Box<[u8]>>,
     user_agent: Option<Box<[u8]>>,
     kind: Kind,
-    notes: Notes,
+    timing: ServerTiming,
 }
 
 impl Entry {
     /// Records the start of the response.
-    pub(crate) fn answered(&mut self, kind: Kind, status: u16, notes: Notes) {
+    pub(crate) fn responded(&mut self, kind: Kind, status: u16, timing: ServerTiming) {
         if let Some(record) = &mut self.record {
-            (record.kind, record.status, record.notes) = (kind, status, notes);
+            (record.kind, record.status, record.timing) = (kind, status, timing);
         }
     }
 }

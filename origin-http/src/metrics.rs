@@ -99,7 +99,7 @@ impl Metrics {
         );
     }
 
-    pub(crate) fn answered(&self, kind: Kind, status: StatusCode) {
+    pub(crate) fn responded(&self, kind: Kind, status: StatusCode) {
         let class = usize::from(status.as_u16() / 100).clamp(2, 5) - 2;
         if let Some(counters) = self.by_kind.get(kind as usize) {
             counters[class].inc();
@@ -118,8 +118,8 @@ mod tests {
         let metrics = Metrics::default();
         let mut registry = Registry::with_prefix("streamforge");
         metrics.register(&mut registry);
-        metrics.answered(Kind::Unknown, StatusCode::NOT_FOUND);
-        metrics.answered(Kind::Part, StatusCode::PARTIAL_CONTENT);
+        metrics.responded(Kind::Unknown, StatusCode::NOT_FOUND);
+        metrics.responded(Kind::Part, StatusCode::PARTIAL_CONTENT);
         metrics.server.refuse(Reason::Header);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();

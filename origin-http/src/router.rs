@@ -23,8 +23,6 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     access_log::AccessLog,
-    answer::{self, Lifetime, refuse},
-    answering::{Answering, Asked, Hold, Media, Step, Then, blocking, hold},
     audience::Audience,
     clock,
     conditions::Conditions,
@@ -32,13 +30,15 @@ use crate::{
     cors::{Cors, Grant},
     directives::{self, Directives, Reload},
     edge::Edge,
-    media::{self, Found},
+    lookup::{self, Found},
     metrics::{Kind, Metrics},
-    notes::Notes,
-    pages::Pages,
-    path::{Listing, Object, Resource},
+    pending::{Hold, Media, Pending, RequestContext, Step, Then, blocking, hold},
     posters::Posters,
+    resource::{Listing, Object, Resource},
+    response::{self, Lifetime, refuse},
+    server_timing::ServerTiming,
     site,
+    static_files::StaticFiles,
     text::{Renders, Text},
 };
 
@@ -51,7 +51,7 @@ pub(crate) const SOON: Lifetime = Lifetime::Seconds(1);
 /// the API.
 pub struct Router {
     presentations: Presentations,
-    pages: Pages,
+    pages: StaticFiles,
     posters: Box<dyn Posters>,
     mounts: Vec<Mount>,
     audience: Audience,
@@ -70,7 +70,7 @@ impl Router {
     pub fn new(
         config: &Config,
         presentations: Presentations,
-        pages: Pages,
+        pages: StaticFiles,
         posters: Box<dyn Posters>,
         mounts: Vec<Mount>,
         audience: Audience,
@@ -104,7 +104,7 @@ impl Router {
     }
 
     /// Serves one request as from a listener without TLS, and without the server's checks.
-    pub fn handle<B>(&self, request: Request<B>, peer: SocketAddr) -> Answering<'_>
+    pub fn handle<B>(&self, request: Request<B>, peer: SocketAddr) -> Pending<'_>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -132,25 +132,25 @@ impl Router {
     }
 
     /// Begins to record a request of `client`.
-    fn asked(&self, head: &Parts, client: Client) -> Asked {
+    fn context(&self, head: &Parts, client: Client) -> RequestContext {
         let access_log = self.access_log.as_ref().filter(|_| !client.ours);
         let entry = access_log.map(|log| log.begin(head, client.peer));
-        Asked::of(head, &self.cors, entry)
+        RequestContext::of(head, &self.cors, entry)
     }
 
     /// Performs the part of a response that needs no waiting.
-    fn begin<B>(&self, head: Parts, body: B, client: Client, notes: &mut Notes) -> (Kind, Step<'_>)
+    fn begin<B>(&self, head: Parts, body: B, client: Client, timing: &mut ServerTiming) -> (Kind, Step<'_>)
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         if let Some(mount) = Mount::find(&self.mounts, head.uri.path()) {
-            let answer = mount.call(Request::from_parts(head, body), client);
-            return (Kind::Api, Step::Mounted(answer));
+            let pending = mount.call(Request::from_parts(head, body), client);
+            return (Kind::Api, Step::Mounted(pending));
         }
         let resource = Resource::parse(head.uri.path());
         let kind = resource.as_ref().map_or(Kind::Unknown, kind);
-        self.note(resource.as_ref(), notes);
+        self.note(resource.as_ref(), timing);
         // The usual case: the protocol already knows that there is no body.
         if body.is_end_stream() {
             return (kind, self.route(head, resource, client));
@@ -161,7 +161,7 @@ impl Router {
         // In HTTP/1 the connection closes.
         let discards = head.version >= Version::HTTP_2;
         if refused && !discards {
-            return (kind, Step::answer(self.refuse_body(&head)));
+            return (kind, Step::ready(self.refuse_body(&head)));
         }
         #[expect(
             clippy::async_yields_async,
@@ -175,20 +175,20 @@ impl Router {
             if discards {
                 request::discard(body, self.body_pause).await;
             }
-            Step::answer(self.refuse_body(&head))
+            Step::ready(self.refuse_body(&head))
         }));
         (kind, step)
     }
 
     /// Records the channel and track of the resource, if a log needs them.
-    fn note(&self, resource: Option<&Resource>, notes: &mut Notes) {
+    fn note(&self, resource: Option<&Resource>, timing: &mut ServerTiming) {
         match resource {
             Some(Resource::Live(channel, _) | Resource::Poster(channel) | Resource::Watch(channel)) => {
-                notes.about(channel);
+                timing.set_channel(channel);
             }
-            Some(Resource::Media(broadcast, ..)) if notes.is_logged() => {
+            Some(Resource::Media(broadcast, ..)) if timing.is_logged() => {
                 if let Some(live) = self.presentations.broadcast(*broadcast) {
-                    notes.about(live.channel());
+                    timing.set_channel(live.channel());
                 }
             }
             _ => {}
@@ -205,24 +205,24 @@ impl Router {
                 "a request for this has no body\n",
                 Lifetime::NoStore,
             ),
-            ref other => answer::other_method(other),
+            ref other => response::other_method(other),
         };
         close(head.version, &mut response);
         response
     }
 
     fn route(&self, head: Parts, resource: Option<Resource>, client: Client) -> Step<'_> {
-        Step::answer(match (&head.method, resource) {
+        Step::ready(match (&head.method, resource) {
             (&Method::GET | &Method::HEAD, Some(resource)) => return self.read(head, resource, client),
             (&Method::GET | &Method::HEAD | &Method::OPTIONS, None) if head.uri.path() != "*" => {
                 refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON)
             }
             (&Method::OPTIONS, _) => {
-                let mut response = answer::options();
+                let mut response = response::options();
                 self.cors.preflight(&head.headers, response.headers_mut());
                 response
             }
-            (method, _) => answer::other_method(method),
+            (method, _) => response::other_method(method),
         })
     }
 
@@ -235,7 +235,7 @@ impl Router {
 
     /// A resource of this process.
     fn here(&self, head: Parts, resource: Resource, client: Client) -> Step<'_> {
-        Step::answer(match resource {
+        Step::ready(match resource {
             Resource::Live(channel, listing) => return self.listing(head, &channel, listing, client),
             Resource::Media(broadcast, track, object) => return self.media(&head, broadcast, &track, object, client),
             Resource::Poster(channel) => {
@@ -244,19 +244,19 @@ impl Router {
                     let response = match self.posters.poster(&channel).await {
                         Some(poster) => {
                             let lifetime = Lifetime::Seconds(poster.fresh.as_secs());
-                            answer::picture(&conditions, &poster.jpeg, lifetime)
+                            response::picture(&conditions, &poster.jpeg, lifetime)
                         }
                         None => refuse(StatusCode::NOT_FOUND, "no picture\n", SOON),
                     };
                     (response, Duration::ZERO)
                 }));
             }
-            Resource::Watch(_) => answer::page(&Conditions::of_text(&head.method, &head.headers), &self.pages.watch),
+            Resource::Watch(_) => response::page(&Conditions::of_text(&head.method, &head.headers), &self.pages.watch),
             Resource::Asset(name) => match self.pages.assets.iter().find(|(known, _)| **known == *name) {
-                Some((_, page)) => answer::page(&Conditions::of_text(&head.method, &head.headers), page),
+                Some((_, page)) => response::page(&Conditions::of_text(&head.method, &head.headers), page),
                 None => refuse(StatusCode::NOT_FOUND, "no such file\n", SOON),
             },
-            Resource::Time => answer::time(clock::iso(SystemTime::now())),
+            Resource::Time => response::time(clock::iso(SystemTime::now())),
             Resource::Api => refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON),
         })
     }
@@ -285,7 +285,7 @@ impl Router {
         }
     }
 
-    /// A resource that is not made here. If a broadcast is about to begin here, the origin is asked
+    /// A resource that is not made here. If a broadcast is about to begin here, the origin is context
     /// first, and the broadcast is waited for if the origin does not have the resource.
     async fn elsewhere(
         &self,
@@ -295,19 +295,19 @@ impl Router {
         client: Client,
     ) -> (Response<Body>, Duration) {
         let here = self.made_here(&resource).flatten();
-        let answer = edge.answer(&head, &resource, client.peer).await;
-        let theirs = |answer: &Response<Body>| {
-            answer.status().is_success() || answer.status() == StatusCode::NOT_MODIFIED || here.is_none()
+        let response = edge.respond(&head, &resource, client.peer).await;
+        let is_theirs = |response: &Response<Body>| {
+            response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED || here.is_none()
         };
-        match answer.filter(theirs) {
-            Some(answer) => (answer, Duration::ZERO),
+        match response.filter(is_theirs) {
+            Some(response) => (response, Duration::ZERO),
             None => self.here(head, resource, client).await,
         }
     }
 
     fn listing(&self, head: Parts, channel: &ChannelName, listing: Listing, client: Client) -> Step<'_> {
         let Some(live) = self.presentations.channel(channel) else {
-            return Step::answer(refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON));
+            return Step::ready(refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON));
         };
         match live.current() {
             Some(presentation) => self.list(&head, live, presentation, listing, client),
@@ -380,12 +380,12 @@ impl Router {
     ) -> Step<'_> {
         let live = self.presentations.broadcast(broadcast);
         let Some((live, presentation)) = live.and_then(|live| live.current().map(|current| (live, current))) else {
-            return Step::answer(refuse(StatusCode::NOT_FOUND, "no such broadcast\n", SOON));
+            return Step::ready(refuse(StatusCode::NOT_FOUND, "no such broadcast\n", SOON));
         };
         let target = presentation.target_duration_s;
         let Some(index) = index(&presentation, track) else {
             let gone = Lifetime::Seconds(target);
-            return Step::answer(refuse(StatusCode::NOT_FOUND, "no such track\n", gone));
+            return Step::ready(refuse(StatusCode::NOT_FOUND, "no such track\n", gone));
         };
         self.saw(live.channel(), target, client, head);
         let media = Media {
@@ -394,7 +394,7 @@ impl Router {
             object,
             conditions: Conditions::of(&head.method, &head.headers),
         };
-        match media::find(&presentation.tracks[index], object, presentation.ended) {
+        match lookup::find(&presentation.tracks[index], object, presentation.ended) {
             Found::Hinted(msn, part) => {
                 let changed = media.live.changed(index, msn, Some(part), hold(target));
                 Step::Hold(Hold::new(self, changed, target, Then::Media(media)))
@@ -403,9 +403,9 @@ impl Router {
                 let come = media.come_to(next, Arc::clone(&presentation), target);
                 let (come, held) = self.held(Duration::from_secs(target), come).await;
                 let (now, found) = come.unwrap_or((presentation, Found::Future));
-                (media.answer(&now, found, Lifetime::Unchanging(6 * target)), held)
+                (media.respond(&now, found, Lifetime::Unchanging(6 * target)), held)
             })),
-            found => Step::answer(media.answer(&presentation, found, Lifetime::Immutable)),
+            found => Step::ready(media.respond(&presentation, found, Lifetime::Immutable)),
         }
     }
 
@@ -419,23 +419,23 @@ impl Router {
 }
 
 impl Service for Router {
-    type Pending<'a> = Answering<'a>;
+    type Pending<'a> = Pending<'a>;
 
     /// Serves one request. This may take up to three target durations, if the client requests a
     /// future part.
-    fn call<B>(&self, request: Request<B>, client: Client) -> Answering<'_>
+    fn call<B>(&self, request: Request<B>, client: Client) -> Pending<'_>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let (head, body) = request.into_parts();
-        let mut asked = self.asked(&head, client);
-        let (kind, step) = self.begin(head, body, client, &mut asked.notes);
-        Answering {
+        let mut context = self.context(&head, client);
+        let (kind, step) = self.begin(head, body, client, &mut context.timing);
+        Pending {
             router: self,
             step,
             kind,
-            asked,
+            context,
         }
     }
 
@@ -448,12 +448,12 @@ impl Service for Router {
         };
         // Clients of an API read problem details.
         let mut response = match Mount::find(&self.mounts, head.uri.path()) {
-            Some(_) => answer::problem(status, reason),
+            Some(_) => response::problem(status, reason),
             None => text(),
         };
-        let mut asked = self.asked(head, client);
-        asked.share(&self.cors, &mut response);
-        asked.finish(Kind::Unknown, &self.metrics, &mut response);
+        let mut context = self.context(head, client);
+        context.share(&self.cors, &mut response);
+        context.finish(Kind::Unknown, &self.metrics, &mut response);
         response
     }
 }
@@ -479,9 +479,9 @@ fn playlist<'a>(
         false => (Lifetime::Seconds((target / 2).max(1)), Lifetime::Seconds(target)),
     };
     let Some(track) = index(&presentation, track) else {
-        return Step::answer(refuse(StatusCode::NOT_FOUND, "no such track\n", failed));
+        return Step::ready(refuse(StatusCode::NOT_FOUND, "no such track\n", failed));
     };
-    let bad = |bad: directives::Bad| Step::answer(refuse(StatusCode::BAD_REQUEST, format!("{bad}\n"), failed));
+    let bad = |bad: directives::Bad| Step::ready(refuse(StatusCode::BAD_REQUEST, format!("{bad}\n"), failed));
     let directives = match Directives::parse(head.uri.query()) {
         Ok(directives) => directives,
         Err(reason) => return bad(reason),

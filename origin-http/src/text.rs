@@ -9,10 +9,10 @@ use packager::{Listing, Presentation, Skip};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::{
-    answer::{self, Lifetime},
-    answering::Step,
     conditions::Conditions,
-    media,
+    lookup,
+    pending::Step,
+    response::{self, Lifetime},
     router::Router,
     site,
 };
@@ -61,11 +61,11 @@ impl Text {
     /// The response, or its remaining work. `held`: the time for which it has waited.
     pub(crate) fn step(self, router: &Router, held: Duration) -> Step<'_> {
         if !self.is_slow() {
-            return Step::Answer(self.answer(), held);
+            return Step::Ready(self.respond(), held);
         }
         Step::Later(Box::pin(async move {
             self.prepare(router.renders()).await;
-            (self.answer(), held)
+            (self.respond(), held)
         }))
     }
 
@@ -93,21 +93,21 @@ impl Text {
         let _ = rendered.await;
     }
 
-    fn answer(&self) -> Response<Body> {
+    fn respond(&self) -> Response<Body> {
         let content_type = match self.listing {
-            Listing::Multivariant | Listing::Playlist { .. } => answer::HLS,
-            Listing::Manifest(_) | Listing::PlainManifest(_) => answer::DASH,
+            Listing::Multivariant | Listing::Playlist { .. } => response::HLS,
+            Listing::Manifest(_) | Listing::PlainManifest(_) => response::DASH,
         };
         let track = match self.listing {
             Listing::Playlist { track, .. } => self.presentation.tracks.get(track),
             _ => self.presentation.tracks.first(),
         };
-        let updated = |track| media::updated(&self.presentation, track);
+        let updated = |track| lookup::updated(&self.presentation, track);
         if track.is_some_and(|track| self.conditions.is_modified(|| updated(track))) {
-            return answer::precondition_failed();
+            return response::precondition_failed();
         }
         let text = self.presentation.text(&self.listing);
-        let mut response = answer::text(&self.conditions, text, content_type, self.lifetime);
+        let mut response = response::text(&self.conditions, text, content_type, self.lifetime);
         if self.varies {
             let varies = HeaderValue::from_static(site::VARIES);
             response.headers_mut().insert(VARY, varies);
@@ -164,7 +164,7 @@ mod tests {
         let short = listing(30);
         assert!(matches!(
             playlist(&short, true).step(&stage.router, Duration::ZERO),
-            Step::Answer(..)
+            Step::Ready(..)
         ));
         let long = listing(3_000);
         for gzip in [false, true] {
@@ -179,7 +179,7 @@ mod tests {
             });
             assert_eq!(body, if gzip { text.gzip() } else { text.plain() });
             let again = playlist(&long, gzip).step(&stage.router, Duration::ZERO);
-            assert!(matches!(again, Step::Answer(..)));
+            assert!(matches!(again, Step::Ready(..)));
         }
     }
 }

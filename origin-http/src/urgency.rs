@@ -10,7 +10,7 @@ use http_server::{
 };
 use packager::Track;
 
-use crate::{metrics::Kind, path::Object};
+use crate::{metrics::Kind, resource::Object};
 
 /// The most urgent level of video, and the number of video levels.
 const VIDEO: (u8, usize) = (3, 4);

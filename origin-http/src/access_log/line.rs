@@ -112,7 +112,7 @@ impl Record {
         let (status, sent) = (self.status, self.sent);
         write!(out, ",\"protocol\":\"{protocol}\",\"status\":{status},\"bytes\":{sent}")?;
         let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
-        let (duration, held) = (ms(self.duration), ms(self.notes.held));
+        let (duration, held) = (ms(self.duration), ms(self.timing.held));
         write!(out, ",\"duration_ms\":{duration:.3},\"held_ms\":{held:.3},\"referer\":")?;
         json_string(out, self.referer.as_deref())?;
         out.push_str(",\"user_agent\":");
@@ -120,7 +120,7 @@ impl Record {
         write!(out, ",\"kind\":\"{}\",\"channel\":", self.kind.name())?;
         json_string(
             out,
-            self.notes.channel.as_ref().map(|channel| channel.as_str().as_bytes()),
+            self.timing.channel.as_ref().map(|channel| channel.as_str().as_bytes()),
         )?;
         out.push_str("}\n");
         Ok(())

@@ -15,7 +15,7 @@ use http::{
 use tokio::time::Instant;
 
 use super::object::is_of_one_request;
-use crate::answer;
+use crate::response;
 
 /// RFC 9111 1.2.2: larger values count as this one.
 const MOST: u64 = 1 << 31;
@@ -92,7 +92,7 @@ impl Freshness {
     pub(crate) fn error_control(&self) -> HeaderValue {
         match self.lifetime.as_secs() {
             0 => HeaderValue::from_static("no-store"),
-            seconds => answer::value(format_args!("public, max-age={seconds}")),
+            seconds => response::value(format_args!("public, max-age={seconds}")),
         }
     }
 

@@ -14,7 +14,7 @@ use super::budget::Claim;
 use crate::{
     directives::{Bad, Directives},
     encoding::accepts_gzip,
-    path::{Listing, Object, Resource},
+    resource::{Listing, Object, Resource},
 };
 
 /// An object's name at its origin, and in the cache.

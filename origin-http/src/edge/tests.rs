@@ -130,7 +130,7 @@ async fn begin(edge: &Arc<Edge>, method: Method, target: &str, headers: &[(&str,
     }
     let (head, ()) = request.body(()).unwrap().into_parts();
     let resource = Resource::parse(head.uri.path()).unwrap();
-    edge.answer(&head, &resource, PEER.into()).await.unwrap()
+    edge.respond(&head, &resource, PEER.into()).await.unwrap()
 }
 
 async fn ask(edge: &Arc<Edge>, target: &str, headers: &[(&str, &str)]) -> (u16, HeaderMap, Bytes) {

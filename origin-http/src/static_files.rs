@@ -5,21 +5,21 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::HeaderValue;
 
-use crate::answer;
+use crate::response;
 
 /// The watch page and its files.
 #[derive(Debug, Clone)]
-pub struct Pages {
+pub struct StaticFiles {
     /// `/watch/{channel}`, the same for every channel, because the page reads the channel from its
     /// address.
-    pub watch: Page,
+    pub watch: StaticFile,
     /// `/watch/{name}`, by name; a name has a dot, and consists of letters, digits, `.`, `-`, `_`.
-    pub assets: Vec<(&'static str, Page)>,
+    pub assets: Vec<(&'static str, StaticFile)>,
 }
 
 /// A file to serve.
 #[derive(Debug, Clone)]
-pub struct Page {
+pub struct StaticFile {
     pub(crate) content_type: HeaderValue,
     pub(crate) etag: HeaderValue,
     pub(crate) bytes: Bytes,
@@ -28,12 +28,12 @@ pub struct Page {
     pub(crate) since: SystemTime,
 }
 
-impl Page {
+impl StaticFile {
     /// A file of this media type; `gzip` is its compressed form, if that is smaller.
     pub fn new(content_type: &'static str, bytes: Bytes, gzip: Option<Bytes>) -> Self {
-        let etag = answer::digest(&bytes);
+        let etag = response::digest(&bytes);
         let gzip = gzip.map(|gzip| {
-            let etag = answer::digest(&gzip);
+            let etag = response::digest(&gzip);
             (gzip, etag)
         });
         Self {

@@ -15,7 +15,7 @@ use http_server::Body;
 use net_core::Rope;
 use packager::Text;
 
-use crate::{conditions::Conditions, pages::Page, range::Range};
+use crate::{conditions::Conditions, range::Range, static_files::StaticFile};
 
 pub(crate) const HLS: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
 pub(crate) const DASH: HeaderValue = HeaderValue::from_static("application/dash+xml");
@@ -125,7 +125,7 @@ pub(crate) fn text(request: &Conditions, text: &Text, content_type: HeaderValue,
 }
 
 /// A file of the watch page.
-pub(crate) fn page(request: &Conditions, page: &Page) -> Response<Body> {
+pub(crate) fn page(request: &Conditions, page: &StaticFile) -> Response<Body> {
     if request.is_modified(|| page.since) {
         return precondition_failed();
     }
