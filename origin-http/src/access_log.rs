@@ -21,11 +21,7 @@ use http::{HeaderMap, HeaderName, Version, header, request::Parts};
 use http_server::Finish;
 use serde::Deserialize;
 
-use crate::{
-    config::Config,
-    metrics::{Kind, Metrics},
-    server_timing::ServerTiming,
-};
+use crate::{config::Config, metrics::Metrics, resource::Kind, server_timing::ServerTiming};
 
 use self::writer::Writer;
 

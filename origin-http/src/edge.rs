@@ -10,7 +10,7 @@
 //! RFC 9110 (conditional requests, ranges, Via), RFC 9111 (a shared cache), RFC 8586 (loops), RFC
 //! 8216bis 6.2.5 and its appendix B.1.
 
-mod budget;
+pub(crate) mod budget;
 mod cache;
 mod config;
 mod content;

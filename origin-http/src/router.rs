@@ -31,10 +31,10 @@ use crate::{
     directives::{self, Directives, Reload},
     edge::Edge,
     lookup::{self, Found},
-    metrics::{Kind, Metrics},
+    metrics::Metrics,
     pending::{Hold, Media, Pending, RequestContext, Step, Then, blocking, hold},
     posters::Posters,
-    resource::{Listing, Object, Resource},
+    resource::{Kind, Listing, Object, Resource, Subject},
     response::{self, Lifetime, refuse},
     server_timing::ServerTiming,
     site,
@@ -149,7 +149,7 @@ impl Router {
             return (Kind::Api, Step::Mounted(pending));
         }
         let resource = Resource::parse(head.uri.path());
-        let kind = resource.as_ref().map_or(Kind::Unknown, kind);
+        let kind = resource.as_ref().map_or(Kind::Unknown, Resource::kind);
         self.note(resource.as_ref(), timing);
         // The usual case: the protocol already knows that there is no body.
         if body.is_end_stream() {
@@ -182,12 +182,10 @@ impl Router {
 
     /// Records the channel and track of the resource, if a log needs them.
     fn note(&self, resource: Option<&Resource>, timing: &mut ServerTiming) {
-        match resource {
-            Some(Resource::Live(channel, _) | Resource::Poster(channel) | Resource::Watch(channel)) => {
-                timing.set_channel(channel);
-            }
-            Some(Resource::Media(broadcast, ..)) if timing.is_logged() => {
-                if let Some(live) = self.presentations.broadcast(*broadcast) {
+        match resource.map(Resource::subject) {
+            Some(Subject::Channel(channel)) => timing.set_channel(channel),
+            Some(Subject::Broadcast(broadcast)) if timing.is_logged() => {
+                if let Some(live) = self.presentations.broadcast(broadcast) {
                     timing.set_channel(live.channel());
                 }
             }
@@ -276,12 +274,13 @@ impl Router {
         }
     }
 
-    /// For media of a channel, the channel's broadcast in this process, if any.
+    /// For a resource that an edge fetches, its broadcast in this process, if any.
     fn made_here(&self, resource: &Resource) -> Option<Option<Arc<Live>>> {
-        match resource {
-            Resource::Live(channel, _) | Resource::Poster(channel) => Some(self.presentations.channel(channel)),
-            Resource::Media(broadcast, ..) => Some(self.presentations.broadcast(*broadcast)),
-            _ => None,
+        resource.kind().edge()?;
+        match resource.subject() {
+            Subject::Channel(channel) => Some(self.presentations.channel(channel)),
+            Subject::Broadcast(broadcast) => Some(self.presentations.broadcast(broadcast)),
+            Subject::Daemon => None,
         }
     }
 
@@ -513,20 +512,6 @@ fn close(version: Version, response: &mut Response<Body>) {
         response
             .headers_mut()
             .insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-}
-
-fn kind(resource: &Resource) -> Kind {
-    match resource {
-        Resource::Live(_, Listing::Multivariant | Listing::Playlist(_)) => Kind::Playlist,
-        Resource::Live(_, Listing::Manifest | Listing::PlainManifest) => Kind::Manifest,
-        Resource::Media(_, _, Object::Init(_)) => Kind::Init,
-        Resource::Media(_, _, Object::Segment(_)) => Kind::Segment,
-        Resource::Media(_, _, Object::Part(..)) => Kind::Part,
-        Resource::Poster(_) => Kind::Poster,
-        Resource::Watch(_) | Resource::Asset(_) => Kind::Page,
-        Resource::Time => Kind::Time,
-        Resource::Api => Kind::Api,
     }
 }
 

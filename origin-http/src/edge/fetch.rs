@@ -25,11 +25,12 @@ use super::{
     disk::Disk,
     freshness::Freshness,
     hops::{self, Hops},
-    key::{Kind, Wanted},
+    key::Wanted,
     object::{OVERHEAD, Object},
     origins::Turn,
     upstream::{self, Answer},
 };
+use crate::resource::Fetch;
 
 /// The largest body of an error.
 const REFUSAL: u64 = 64 << 10;
@@ -57,7 +58,7 @@ impl Edge {
             abandoned,
             previous,
         } = start;
-        if wanted.kind == Kind::Lasting
+        if wanted.fetch == Fetch::Lasting
             && let Some(disk) = &self.disk
             && let Some(object) = self.on_disk(disk, &wanted).await
         {
@@ -166,7 +167,7 @@ impl Edge {
         }
         let length = length_of(&answer).map_err(unusable)?;
         let (mut head, body) = answer.response.into_parts();
-        let freshness = Freshness::of_error(status, &head.headers, received, wanted.kind == Kind::Reload);
+        let freshness = Freshness::of_error(status, &head.headers, received, wanted.fetch == Fetch::Reload);
         head.headers.insert(CACHE_CONTROL, freshness.error_control());
         self.sign(&mut head);
         if !self.cache.make_room(Object::cost(&head.headers), Claim::Text) {
@@ -225,7 +226,7 @@ impl Edge {
         match read {
             Ok(Ok(())) => {
                 let lasting = freshness.storable && freshness.immutable && freshness.lifetime() > LASTING;
-                if wanted.kind == Kind::Lasting
+                if wanted.fetch == Fetch::Lasting
                     && lasting
                     && let Some(disk) = &self.disk
                 {
@@ -255,9 +256,9 @@ impl Edge {
 
     /// The largest body of an object.
     fn most(&self, wanted: &Wanted) -> u64 {
-        match wanted.kind {
-            Kind::Now | Kind::Reload => self.object_bytes.min(TEXT),
-            Kind::Part | Kind::Lasting => self.object_bytes,
+        match wanted.fetch {
+            Fetch::Now | Fetch::Reload => self.object_bytes.min(TEXT),
+            Fetch::Part | Fetch::Lasting => self.object_bytes,
         }
     }
 
