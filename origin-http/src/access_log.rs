@@ -17,14 +17,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use http::{HeaderMap, HeaderName, Version, header, request::Parts};
+use http::{HeaderMap, HeaderName, header, request::Parts};
 use http_server::Finish;
-use serde::Deserialize;
 
 use crate::{config::Config, metrics::Metrics, resource::Kind, server_timing::ServerTiming};
 
-use self::writer::Writer;
+use self::{line::Record, writer::Writer};
 
+pub use self::line::Format;
 pub(crate) use self::line::Masked;
 
 /// Maximum number of logged bytes of an address, and of a header field, because a client could fill
@@ -34,19 +34,6 @@ const MAX_FIELD: usize = 1_024;
 const MAX_METHOD: usize = 32;
 /// nginx' status for a client that closed the connection before its response.
 const GONE: u16 = 499;
-
-/// The format of a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// `%h - - [%t] "%r" %>s %b "%{Referer}i" "%{User-Agent}i"`, times in UTC, which every tool
-    /// supports.
-    #[default]
-    Combined,
-    /// One JSON object, with the duration of the response, the time for which it waited for media,
-    /// and the kind of resource.
-    Json,
-}
 
 /// The log. Cheap to clone; all clones are one log. Dropping the last one waits a moment for queued
 /// lines.
@@ -111,23 +98,6 @@ pub(crate) struct Entry {
     /// Present until it is dropped.
     record: Option<Box<Record>>,
     writer: Arc<Writer>,
-}
-
-/// The data of a line. Times are those of the request's arrival.
-#[derive(Debug)]
-struct Record {
-    at: SystemTime,
-    peer: SocketAddr,
-    method: Box<[u8]>,
-    target: Box<[u8]>,
-    version: Version,
-    status: u16,
-    sent: u64,
-    duration: Duration,
-    referer: Option<Box<[u8]>>,
-    user_agent: Option<Box<[u8]>>,
-    kind: Kind,
-    timing: ServerTiming,
 }
 
 impl Entry {

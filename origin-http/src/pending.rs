@@ -30,19 +30,25 @@ use crate::{
     lookup::{self, Found},
     metrics::Metrics,
     resource::{Kind, Object},
-    response::{self, Lifetime, refuse},
-    router::{Router, SOON},
+    response::{self, Lifetime, SOON, refuse},
     server_timing::ServerTiming,
-    text::Text,
+    text::{Renders, Text},
     urgency,
 };
+
+/// The parts of a router that its pending responses use.
+pub(crate) struct Shared {
+    pub(crate) cors: Cors,
+    pub(crate) metrics: Metrics,
+    pub(crate) renders: Renders,
+}
 
 /// A pending response; dropping it aborts. It holds only the remaining work, and nothing else of
 /// the request: thousands wait at once, so there are no nested futures, each of which would have
 /// its state in another cache line.
 #[must_use = "there is no response before it is awaited"]
 pub struct Pending<'a> {
-    pub(crate) router: &'a Router,
+    pub(crate) shared: &'a Shared,
     pub(crate) step: Step<'a>,
     pub(crate) kind: Kind,
     pub(crate) context: RequestContext,
@@ -66,9 +72,9 @@ impl Future for Pending<'_> {
         let (mut response, held) = ready!(Pin::new(&mut this.step).poll(cx));
         this.context.timing.held = held;
         if ours {
-            this.context.share(this.router.cors(), &mut response);
+            this.context.share(&this.shared.cors, &mut response);
         }
-        this.context.finish(this.kind, this.router.metrics(), &mut response);
+        this.context.finish(this.kind, &this.shared.metrics, &mut response);
         Poll::Ready(response)
     }
 }
@@ -94,10 +100,18 @@ pub(crate) enum Step<'a> {
     Over,
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
     /// A response without a wait.
     pub(crate) fn ready(response: Response<Body>) -> Self {
         Self::Ready(response, Duration::ZERO)
+    }
+
+    /// A text, at once if that does not take long. `held`: the time for which it has waited.
+    pub(crate) fn text(text: Text, renders: &'a Renders, held: Duration) -> Self {
+        match text.is_slow() {
+            true => Self::Later(Box::pin(async move { (text.render(renders).await, held) })),
+            false => Self::Ready(text.respond(), held),
+        }
     }
 }
 
@@ -126,7 +140,7 @@ impl Future for Step<'_> {
 
 /// The response when a part is complete (RFC 8216bis 6.2.5.2, 6.2.6).
 pub(crate) struct Hold<'a> {
-    router: &'a Router,
+    shared: &'a Shared,
     changed: Changed,
     begun: Instant,
     target_duration_s: u64,
@@ -197,14 +211,14 @@ impl RequestContext {
 }
 
 impl<'a> Hold<'a> {
-    pub(crate) fn new(router: &'a Router, changed: Changed, target_duration_s: u64, then: Then) -> Self {
+    pub(crate) fn new(shared: &'a Shared, changed: Changed, target_duration_s: u64, then: Then) -> Self {
         Self {
-            router,
+            shared,
             changed,
             begun: Instant::now(),
             target_duration_s,
             then,
-            _waiting: Counted::new(&router.metrics().waiting),
+            _waiting: Counted::new(&shared.metrics.waiting),
         }
     }
 
@@ -220,7 +234,7 @@ impl<'a> Hold<'a> {
                 },
             ) => {
                 let text = Text::playlist(presentation, track, skip, conditions, blocking(target).0);
-                return text.step(self.router, held);
+                return Step::text(text, &self.shared.renders, held);
             }
             (Some(presentation), Then::Media(media)) => {
                 let found = lookup::find(&presentation.tracks[media.index], media.object, presentation.ended);

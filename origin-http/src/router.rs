@@ -32,10 +32,10 @@ use crate::{
     edge::Edge,
     lookup::{self, Found},
     metrics::Metrics,
-    pending::{Hold, Media, Pending, RequestContext, Step, Then, blocking, hold},
+    pending::{Hold, Media, Pending, RequestContext, Shared, Step, Then, blocking, hold},
     posters::Posters,
     resource::{Kind, Listing, Object, Resource, Subject},
-    response::{self, Lifetime, refuse},
+    response::{self, Lifetime, SOON, refuse},
     server_timing::ServerTiming,
     site,
     static_files::StaticFiles,
@@ -44,8 +44,6 @@ use crate::{
 
 /// Limit of the wait of a request for a channel that has just begun and has no media to list.
 const FIRST_WAIT: Duration = Duration::from_secs(15);
-/// The lifetime of a response about a resource that does not exist yet but may soon.
-pub(crate) const SOON: Lifetime = Lifetime::Seconds(1);
 
 /// Serves all requests of all listeners: its own resources, and those of mounted services such as
 /// the API.
@@ -55,13 +53,11 @@ pub struct Router {
     posters: Box<dyn Posters>,
     mounts: Vec<Mount>,
     audience: Audience,
-    metrics: Metrics,
+    shared: Shared,
     access_log: Option<AccessLog>,
     edge: Option<Arc<Edge>>,
-    cors: Cors,
     body_pause: Duration,
     public_site: Site,
-    renders: Renders,
 }
 
 impl Router {
@@ -77,19 +73,21 @@ impl Router {
         metrics: Metrics,
     ) -> Self {
         Self {
-            // An invalid list is refused earlier; here it permits no origin.
-            cors: Cors::new(&config.cors_origins).unwrap_or(Cors::Listed(vec![])),
             presentations,
             pages,
             posters,
             mounts,
             audience,
-            metrics,
+            shared: Shared {
+                // An invalid list is refused earlier; here it permits no origin.
+                cors: Cors::new(&config.cors_origins).unwrap_or(Cors::Listed(vec![])),
+                metrics,
+                renders: Renders::default(),
+            },
             access_log: None,
             edge: None,
             body_pause: config.body_pause(),
             public_site: config.public_url.site(),
-            renders: Renders::default(),
         }
     }
 
@@ -118,24 +116,16 @@ impl Router {
         self.call(request, client)
     }
 
-    pub(crate) fn renders(&self) -> &Renders {
-        &self.renders
-    }
-
     /// The metrics of this router and its server.
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    pub(crate) fn cors(&self) -> &Cors {
-        &self.cors
+        &self.shared.metrics
     }
 
     /// Begins to record a request of `client`.
     fn context(&self, head: &Parts, client: Client) -> RequestContext {
         let access_log = self.access_log.as_ref().filter(|_| !client.ours);
         let entry = access_log.map(|log| log.begin(head, client.peer));
-        RequestContext::of(head, &self.cors, entry)
+        RequestContext::of(head, &self.shared.cors, entry)
     }
 
     /// Performs the part of a response that needs no waiting.
@@ -180,7 +170,7 @@ impl Router {
         (kind, step)
     }
 
-    /// Records the channel and track of the resource, if a log needs them.
+    /// Records the channel of the resource, if the access log needs it.
     fn note(&self, resource: Option<&Resource>, timing: &mut ServerTiming) {
         match resource.map(Resource::subject) {
             Some(Subject::Channel(channel)) => timing.set_channel(channel),
@@ -196,7 +186,7 @@ impl Router {
     /// Refuses every request with a body, because another reader may take the body for a request
     /// (RFC 9112 11.2).
     fn refuse_body(&self, head: &Parts) -> Response<Body> {
-        self.metrics.server.refuse(Reason::Body);
+        self.shared.metrics.server.refuse(Reason::Body);
         let mut response = match head.method {
             Method::GET | Method::HEAD | Method::OPTIONS => refuse(
                 StatusCode::BAD_REQUEST,
@@ -217,7 +207,7 @@ impl Router {
             }
             (&Method::OPTIONS, _) => {
                 let mut response = response::options();
-                self.cors.preflight(&head.headers, response.headers_mut());
+                self.shared.cors.preflight(&head.headers, response.headers_mut());
                 response
             }
             (method, _) => response::other_method(method),
@@ -249,9 +239,12 @@ impl Router {
                     (response, Duration::ZERO)
                 }));
             }
-            Resource::Watch(_) => response::page(&Conditions::of_text(&head.method, &head.headers), &self.pages.watch),
+            Resource::Watch(_) => self
+                .pages
+                .watch
+                .respond(&Conditions::of_text(&head.method, &head.headers)),
             Resource::Asset(name) => match self.pages.assets.iter().find(|(known, _)| **known == *name) {
-                Some((_, page)) => response::page(&Conditions::of_text(&head.method, &head.headers), page),
+                Some((_, page)) => page.respond(&Conditions::of_text(&head.method, &head.headers)),
                 None => refuse(StatusCode::NOT_FOUND, "no such file\n", SOON),
             },
             Resource::Time => response::time(clock::iso(SystemTime::now())),
@@ -284,7 +277,7 @@ impl Router {
         }
     }
 
-    /// A resource that is not made here. If a broadcast is about to begin here, the origin is context
+    /// A resource that is not made here. If a broadcast is about to begin here, the origin is asked
     /// first, and the broadcast is waited for if the origin does not have the resource.
     async fn elsewhere(
         &self,
@@ -357,7 +350,7 @@ impl Router {
             lifetime,
             varies,
         };
-        text.step(self, Duration::ZERO)
+        Step::text(text, &self.shared.renders, Duration::ZERO)
     }
 
     /// The address of the clock in manifests.
@@ -396,7 +389,7 @@ impl Router {
         match lookup::find(&presentation.tracks[index], object, presentation.ended) {
             Found::Hinted(msn, part) => {
                 let changed = media.live.changed(index, msn, Some(part), hold(target));
-                Step::Hold(Hold::new(self, changed, target, Then::Media(media)))
+                Step::Hold(Hold::new(&self.shared, changed, target, Then::Media(media)))
             }
             Found::Next(next) => Step::Later(Box::pin(async move {
                 let come = media.come_to(next, Arc::clone(&presentation), target);
@@ -410,7 +403,7 @@ impl Router {
 
     /// Waits for `what`, counted, for at most `limit`. Returns also the time waited.
     async fn held<T>(&self, limit: Duration, what: impl Future<Output = T>) -> (Option<T>, Duration) {
-        let _waiting = Counted::new(&self.metrics.waiting);
+        let _waiting = Counted::new(&self.shared.metrics.waiting);
         let begun = Instant::now();
         let come = timeout(limit, what).await.ok();
         (come, begun.elapsed())
@@ -431,7 +424,7 @@ impl Service for Router {
         let mut context = self.context(&head, client);
         let (kind, step) = self.begin(head, body, client, &mut context.timing);
         Pending {
-            router: self,
+            shared: &self.shared,
             step,
             kind,
             context,
@@ -442,7 +435,7 @@ impl Service for Router {
         let text = || refuse(status, format!("{reason}\n"), Lifetime::NoStore);
         let Some(head) = head else {
             let mut response = text();
-            self.cors.share(Grant::None, response.headers_mut());
+            self.shared.cors.share(Grant::None, response.headers_mut());
             return response;
         };
         // Clients of an API read problem details.
@@ -451,8 +444,8 @@ impl Service for Router {
             None => text(),
         };
         let mut context = self.context(head, client);
-        context.share(&self.cors, &mut response);
-        context.finish(Kind::Unknown, &self.metrics, &mut response);
+        context.share(&self.shared.cors, &mut response);
+        context.finish(Kind::Unknown, &self.shared.metrics, &mut response);
         response
     }
 }
@@ -492,7 +485,10 @@ fn playlist<'a>(
     };
     let skip = directives.skip;
     match reload {
-        Ok(Reload::Now) => Text::playlist(presentation, track, skip, conditions, done).step(router, Duration::ZERO),
+        Ok(Reload::Now) => {
+            let text = Text::playlist(presentation, track, skip, conditions, done);
+            Step::text(text, &router.shared.renders, Duration::ZERO)
+        }
         Ok(Reload::Wait(msn, part)) => {
             let then = Then::Playlist {
                 track,
@@ -500,7 +496,7 @@ fn playlist<'a>(
                 conditions,
             };
             let changed = live.changed(track, msn, part, hold(target));
-            Step::Hold(Hold::new(router, changed, target, then))
+            Step::Hold(Hold::new(&router.shared, changed, target, then))
         }
         Err(reason) => bad(reason),
     }

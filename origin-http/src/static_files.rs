@@ -3,9 +3,13 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, Response, header::VARY};
+use http_server::Body;
 
-use crate::response;
+use crate::{
+    conditions::Conditions,
+    response::{self, Lifetime, negotiated, precondition_failed},
+};
 
 /// The watch page and its files.
 #[derive(Debug, Clone)]
@@ -20,12 +24,12 @@ pub struct StaticFiles {
 /// A file to serve.
 #[derive(Debug, Clone)]
 pub struct StaticFile {
-    pub(crate) content_type: HeaderValue,
-    pub(crate) etag: HeaderValue,
-    pub(crate) bytes: Bytes,
-    pub(crate) gzip: Option<(Bytes, HeaderValue)>,
+    content_type: HeaderValue,
+    etag: HeaderValue,
+    bytes: Bytes,
+    gzip: Option<(Bytes, HeaderValue)>,
     /// Its creation in this process, because another process may have served another file.
-    pub(crate) since: SystemTime,
+    since: SystemTime,
 }
 
 impl StaticFile {
@@ -43,5 +47,27 @@ impl StaticFile {
             gzip,
             since: SystemTime::now(),
         }
+    }
+
+    /// The response with this file, which a cache revalidates each time.
+    pub(crate) fn respond(&self, request: &Conditions) -> Response<Body> {
+        if request.is_modified(|| self.since) {
+            return precondition_failed();
+        }
+        let gzip = self.gzip.as_ref().filter(|_| request.gzip);
+        let (bytes, etag) = gzip.map_or((&self.bytes, &self.etag), |(bytes, etag)| (bytes, etag));
+        let content_type = self.content_type.clone();
+        let mut response = negotiated(
+            request,
+            etag.clone(),
+            Lifetime::Validate,
+            content_type,
+            gzip.is_some(),
+            || bytes.clone(),
+        );
+        if self.gzip.is_none() {
+            response.headers_mut().remove(VARY);
+        }
+        response
     }
 }

@@ -2,13 +2,44 @@
 
 use std::{
     fmt::{self, Display, Write as _},
-    time::Duration,
+    net::SocketAddr,
+    time::{Duration, SystemTime},
 };
 
 use http::Version;
+use serde::Deserialize;
 
-use super::{Format, Record};
-use crate::clock;
+use crate::{clock, resource::Kind, server_timing::ServerTiming};
+
+/// The format of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// `%h - - [%t] "%r" %>s %b "%{Referer}i" "%{User-Agent}i"`, times in UTC, which every tool
+    /// supports.
+    #[default]
+    Combined,
+    /// One JSON object, with the duration of the response, the time for which it waited for media,
+    /// and the kind of resource.
+    Json,
+}
+
+/// The data of a line. Times are those of the request's arrival.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) at: SystemTime,
+    pub(super) peer: SocketAddr,
+    pub(super) method: Box<[u8]>,
+    pub(super) target: Box<[u8]>,
+    pub(super) version: Version,
+    pub(super) status: u16,
+    pub(super) sent: u64,
+    pub(super) duration: Duration,
+    pub(super) referer: Option<Box<[u8]>>,
+    pub(super) user_agent: Option<Box<[u8]>>,
+    pub(super) kind: Kind,
+    pub(super) timing: ServerTiming,
+}
 
 /// An address without its secrets: the token of `/t/{token}/...`, the values of query parameters
 /// whose names indicate a key, a token, a signature or a password, and the user information of an

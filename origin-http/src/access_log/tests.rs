@@ -5,7 +5,7 @@ use std::{
     process, thread,
 };
 
-use http::Request;
+use http::{Request, Version};
 use http_body_util::BodyExt;
 use http_server::{Body, Sockets};
 use proptest::prelude::*;
