@@ -19,8 +19,9 @@ use std::{
 
 use http::{HeaderMap, HeaderName, header, request::Parts};
 use http_server::Finish;
+use media_core::ChannelName;
 
-use crate::{config::Config, metrics::Metrics, resource::Kind, server_timing::ServerTiming};
+use crate::{config::Config, metrics::Metrics, resource::Kind};
 
 use self::{line::Record, writer::Writer};
 
@@ -82,7 +83,8 @@ impl AccessLog {
             }),
             user_agent: field(headers, &header::USER_AGENT).map(|agent| cut(agent, MAX_FIELD)),
             kind: Kind::Unknown,
-            timing: ServerTiming::default(),
+            channel: None,
+            held: Duration::ZERO,
         };
         Entry {
             begun: Instant::now(),
@@ -101,10 +103,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Records the start of the response.
-    pub(crate) fn responded(&mut self, kind: Kind, status: u16, timing: ServerTiming) {
+    /// Records the start of the response, after the request was `held`.
+    pub(crate) fn responded(&mut self, kind: Kind, status: u16, channel: Option<ChannelName>, held: Duration) {
         if let Some(record) = &mut self.record {
-            (record.kind, record.status, record.timing) = (kind, status, timing);
+            (record.kind, record.status) = (kind, status);
+            (record.channel, record.held) = (channel, held);
         }
     }
 }

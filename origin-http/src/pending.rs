@@ -17,6 +17,7 @@ use http_server::{
     mount::BoxedResponse,
     priority::{self, PRIORITY, Priority},
 };
+use media_core::ChannelName;
 use net_core::{Counted, Rope};
 use packager::{Changed, Follow, Live, Presentation, Skip};
 use prometheus_client::metrics::gauge::Gauge;
@@ -31,7 +32,7 @@ use crate::{
     metrics::Metrics,
     resource::{Kind, Object},
     response::{self, Lifetime, SOON, refuse},
-    server_timing::ServerTiming,
+    server_timing,
     text::{Renders, Text},
     urgency,
 };
@@ -70,11 +71,11 @@ impl Future for Pending<'_> {
         let this = &mut *self;
         let ours = !matches!(this.step, Step::Mounted(_));
         let (mut response, held) = ready!(Pin::new(&mut this.step).poll(cx));
-        this.context.timing.held = held;
         if ours {
-            this.context.share(&this.shared.cors, &mut response);
+            this.context.share(&this.shared.cors, held, &mut response);
         }
-        this.context.finish(this.kind, &this.shared.metrics, &mut response);
+        this.context
+            .finish(this.kind, held, &this.shared.metrics, &mut response);
         Poll::Ready(response)
     }
 }
@@ -170,8 +171,9 @@ pub(crate) struct Media {
 pub(crate) struct RequestContext {
     grant: Grant,
     priority: Priority,
-    pub(crate) timing: ServerTiming,
     entry: Option<Entry>,
+    /// The channel of the request, if the access log has an entry for it.
+    channel: Option<ChannelName>,
     /// For the debug log.
     line: Option<Box<(Method, Uri)>>,
 }
@@ -183,16 +185,28 @@ impl RequestContext {
         Self {
             grant: cors.grant(&head.headers),
             priority: Priority::of(&head.headers),
-            timing: ServerTiming::new(entry.is_some()),
             entry,
+            channel: None,
             line: enabled!(Level::DEBUG).then(line),
         }
     }
 
+    /// Whether the access log has an entry for the request.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.entry.is_some()
+    }
+
+    /// Records the request's channel for the access log, if it has an entry there.
+    pub(crate) fn set_channel(&mut self, channel: &ChannelName) {
+        if self.is_logged() {
+            self.channel = Some(channel.clone());
+        }
+    }
+
     /// Completes a response of this router: mounted services complete their own.
-    pub(crate) fn share(&self, cors: &Cors, response: &mut Response<Body>) {
+    pub(crate) fn share(&self, cors: &Cors, held: Duration, response: &mut Response<Body>) {
         cors.share(self.grant, response.headers_mut());
-        self.timing.write(response.headers_mut());
+        server_timing::add_hold(response.headers_mut(), held);
         if let Some((method, uri)) = self.line.as_deref() {
             let path = Masked(uri.path());
             debug!(%method, %path, status = response.status().as_u16(), "answered");
@@ -200,11 +214,11 @@ impl RequestContext {
     }
 
     /// Completes any response: its priority, metrics, and the access log.
-    pub(crate) fn finish(&mut self, kind: Kind, metrics: &Metrics, response: &mut Response<Body>) {
+    pub(crate) fn finish(&mut self, kind: Kind, held: Duration, metrics: &Metrics, response: &mut Response<Body>) {
         urgency::settle(self.priority, kind, response);
         metrics.responded(kind, response.status());
         if let Some(mut entry) = self.entry.take() {
-            entry.responded(kind, response.status().as_u16(), mem::take(&mut self.timing));
+            entry.responded(kind, response.status().as_u16(), self.channel.take(), held);
             response.body_mut().on_finish(Box::new(entry));
         }
     }

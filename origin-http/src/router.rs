@@ -36,7 +36,6 @@ use crate::{
     posters::Posters,
     resource::{Kind, Listing, Object, Resource, Subject},
     response::{self, Lifetime, SOON, refuse},
-    server_timing::ServerTiming,
     site,
     static_files::StaticFiles,
     text::{Renders, Text},
@@ -129,7 +128,7 @@ impl Router {
     }
 
     /// Performs the part of a response that needs no waiting.
-    fn begin<B>(&self, head: Parts, body: B, client: Client, timing: &mut ServerTiming) -> (Kind, Step<'_>)
+    fn begin<B>(&self, head: Parts, body: B, client: Client, context: &mut RequestContext) -> (Kind, Step<'_>)
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -140,7 +139,7 @@ impl Router {
         }
         let resource = Resource::parse(head.uri.path());
         let kind = resource.as_ref().map_or(Kind::Unknown, Resource::kind);
-        self.note(resource.as_ref(), timing);
+        self.note(resource.as_ref(), context);
         // The usual case: the protocol already knows that there is no body.
         if body.is_end_stream() {
             return (kind, self.route(head, resource, client));
@@ -171,12 +170,12 @@ impl Router {
     }
 
     /// Records the channel of the resource, if the access log needs it.
-    fn note(&self, resource: Option<&Resource>, timing: &mut ServerTiming) {
+    fn note(&self, resource: Option<&Resource>, context: &mut RequestContext) {
         match resource.map(Resource::subject) {
-            Some(Subject::Channel(channel)) => timing.set_channel(channel),
-            Some(Subject::Broadcast(broadcast)) if timing.is_logged() => {
+            Some(Subject::Channel(channel)) => context.set_channel(channel),
+            Some(Subject::Broadcast(broadcast)) if context.is_logged() => {
                 if let Some(live) = self.presentations.broadcast(broadcast) {
-                    timing.set_channel(live.channel());
+                    context.set_channel(live.channel());
                 }
             }
             _ => {}
@@ -422,7 +421,7 @@ impl Service for Router {
     {
         let (head, body) = request.into_parts();
         let mut context = self.context(&head, client);
-        let (kind, step) = self.begin(head, body, client, &mut context.timing);
+        let (kind, step) = self.begin(head, body, client, &mut context);
         Pending {
             shared: &self.shared,
             step,
@@ -444,8 +443,8 @@ impl Service for Router {
             None => text(),
         };
         let mut context = self.context(head, client);
-        context.share(&self.shared.cors, &mut response);
-        context.finish(Kind::Unknown, &self.shared.metrics, &mut response);
+        context.share(&self.shared.cors, Duration::ZERO, &mut response);
+        context.finish(Kind::Unknown, Duration::ZERO, &self.shared.metrics, &mut response);
         response
     }
 }

@@ -1,55 +1,21 @@
-//! The processing of a request, for diagnosis: Server-Timing in the response, and fields of the
-//! access log.
+//! The field Server-Timing of a response (W3C Server Timing), for diagnosis.
 
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
-use media_core::ChannelName;
 
 use crate::response;
 
-/// W3C Server Timing; pages of any origin may read it, because all responses have
+/// Pages of any origin may read it, because all responses have
 /// Timing-Allow-Origin.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// Shorter times are not reported.
 const LEAST: Duration = Duration::from_micros(50);
 
-/// The measured times of one request.
-#[derive(Debug, Default)]
-pub(crate) struct ServerTiming {
-    /// Time for which it waited for media.
-    pub(crate) held: Duration,
-    /// The channel of the request, if a log needs it.
-    pub(crate) channel: Option<ChannelName>,
-    logged: bool,
-}
-
-impl ServerTiming {
-    /// No times yet; `logged` if there is an access log.
-    pub(crate) fn new(logged: bool) -> Self {
-        Self {
-            logged,
-            ..Self::default()
-        }
-    }
-
-    /// Whether a log needs the channel.
-    pub(crate) fn is_logged(&self) -> bool {
-        self.logged
-    }
-
-    /// Records the channel.
-    pub(crate) fn set_channel(&mut self, channel: &ChannelName) {
-        if self.logged {
-            self.channel = Some(channel.clone());
-        }
-    }
-
-    /// Adds them to the response's header.
-    pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        if self.held >= LEAST {
-            add(headers, "hold", None, Some(self.held));
-        }
+/// Adds the time for which a request waited for media.
+pub(crate) fn add_hold(headers: &mut HeaderMap, held: Duration) {
+    if held >= LEAST {
+        add(headers, "hold", None, Some(held));
     }
 }
 
@@ -78,14 +44,10 @@ mod tests {
     #[test]
     fn metrics_are_in_one_field_in_the_order_in_which_they_are_added() {
         let mut headers = HeaderMap::new();
-        ServerTiming::default().write(&mut headers);
+        add_hold(&mut headers, Duration::ZERO);
         assert!(headers.is_empty());
         add(&mut headers, "edge", Some("hit"), None);
-        let held = ServerTiming {
-            held: Duration::from_micros(12_340),
-            ..ServerTiming::default()
-        };
-        held.write(&mut headers);
+        add_hold(&mut headers, Duration::from_micros(12_340));
         add(&mut headers, "origin", Some("first"), Some(Duration::from_millis(5)));
         assert_eq!(
             headers[&SERVER_TIMING],

@@ -7,9 +7,10 @@ use std::{
 };
 
 use http::Version;
+use media_core::ChannelName;
 use serde::Deserialize;
 
-use crate::{clock, resource::Kind, server_timing::ServerTiming};
+use crate::{clock, resource::Kind};
 
 /// The format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -38,7 +39,10 @@ pub(super) struct Record {
     pub(super) referer: Option<Box<[u8]>>,
     pub(super) user_agent: Option<Box<[u8]>>,
     pub(super) kind: Kind,
-    pub(super) timing: ServerTiming,
+    /// The channel of the request, if it concerns one and has a response.
+    pub(super) channel: Option<ChannelName>,
+    /// The time for which it waited for media.
+    pub(super) held: Duration,
 }
 
 /// An address without its secrets: the token of `/t/{token}/...`, the values of query parameters
@@ -143,16 +147,13 @@ impl Record {
         let (status, sent) = (self.status, self.sent);
         write!(out, ",\"protocol\":\"{protocol}\",\"status\":{status},\"bytes\":{sent}")?;
         let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
-        let (duration, held) = (ms(self.duration), ms(self.timing.held));
+        let (duration, held) = (ms(self.duration), ms(self.held));
         write!(out, ",\"duration_ms\":{duration:.3},\"held_ms\":{held:.3},\"referer\":")?;
         json_string(out, self.referer.as_deref())?;
         out.push_str(",\"user_agent\":");
         json_string(out, self.user_agent.as_deref())?;
         write!(out, ",\"kind\":\"{}\",\"channel\":", self.kind.name())?;
-        json_string(
-            out,
-            self.timing.channel.as_ref().map(|channel| channel.as_str().as_bytes()),
-        )?;
+        json_string(out, self.channel.as_ref().map(|channel| channel.as_str().as_bytes()))?;
         out.push_str("}\n");
         Ok(())
     }

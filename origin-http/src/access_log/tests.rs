@@ -61,15 +61,9 @@ fn record() -> Record {
         referer: Some(b"https://player.example/"[..].into()),
         user_agent: None,
         kind: Kind::Playlist,
-        timing: timing(),
+        channel: Some("demo".parse().unwrap()),
+        held: Duration::from_millis(150),
     }
-}
-
-fn timing() -> ServerTiming {
-    let mut timing = ServerTiming::new(true);
-    timing.held = Duration::from_millis(150);
-    timing.set_channel(&"demo".parse().unwrap());
-    timing
 }
 
 fn line(record: &Record, format: Format) -> String {
@@ -201,7 +195,7 @@ async fn a_line_is_written_when_the_answer_has_been_sent_or_given_up() {
     let peer = SocketAddr::from(([192, 0, 2, 1], 1));
     let begin = |target: &str, status| {
         let mut entry = log.begin(&request(target), peer);
-        entry.responded(Kind::Segment, status, ServerTiming::default());
+        entry.responded(Kind::Segment, status, None, Duration::ZERO);
         entry
     };
     // Sent completely; aborted after its first frame; without a body; and without a response.
