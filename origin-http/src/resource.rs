@@ -1,8 +1,8 @@
 //! The resource of a request's path, and the table of all kinds of resources. Pure; a path without
 //! a resource is refused here, before any look-up.
 //!
-//! A new kind of resource is a variant of [`Resource`], [`Listing`] or [`Object`] with its path, and
-//! a row of the table; `Router::here` forms its response.
+//! A new kind of resource is a variant of [`Resource`], [`Listing`] or [`Object`] with its path,
+//! and a row of the table; `Router::here` forms its response.
 //!
 //! Names need no percent-encoding, so an encoded path has no resource; nor has one with an empty
 //! segment, a dot segment or a number that is not in its shortest form: each resource has one

@@ -115,7 +115,7 @@ impl Edge {
             match status {
                 StatusCode::OK => return Ok(Said::This(answer.into(), turn)),
                 StatusCode::NOT_MODIFIED if previous.is_some() => return Ok(Said::This(answer.into(), turn)),
-                _ => turn.answered(),
+                _ => turn.responded(),
             }
             match self.error(wanted, answer).await {
                 Ok(error) if status == StatusCode::NOT_FOUND || status == StatusCode::GONE => {
@@ -185,7 +185,7 @@ impl Edge {
     /// Reads the response with the object as it arrives.
     async fn take(&self, wanted: &Wanted, answer: Answer, turn: Turn, previous: Option<Arc<Object>>, landing: Landing) {
         let origin = Arc::clone(&turn.origin);
-        turn.answered();
+        turn.responded();
         self.origins.found(&wanted.scope, &origin);
         let received = Instant::now();
         let length = self.length_of_object(wanted, &answer);
@@ -319,15 +319,15 @@ fn failed(wanted: &Wanted, turn: Turn, err: &upstream::Error) -> Failure {
             Failure::Unreachable
         }
         Error::Broken(_) => {
-            turn.unanswered(&wanted.key.target, err, now);
+            turn.failed_to_respond(&wanted.key.target, err, now);
             Failure::Unreachable
         }
         Error::TimedOut(_) => {
-            turn.unanswered(&wanted.key.target, err, now);
+            turn.failed_to_respond(&wanted.key.target, err, now);
             Failure::TimedOut
         }
         Error::Malformed(_) => {
-            turn.answered();
+            turn.responded();
             Failure::Invalid
         }
     }
