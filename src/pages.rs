@@ -4,12 +4,12 @@ use std::io::Write;
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use origin_http::{Page, Pages};
+use origin_http::{StaticFile, StaticFiles};
 
 /// All files, compressed once.
-pub(crate) fn watch() -> Pages {
+pub(crate) fn watch() -> StaticFiles {
     let script = |text: &'static str| page("text/javascript; charset=utf-8", text);
-    Pages {
+    StaticFiles {
         watch: page("text/html; charset=utf-8", include_str!("../web/watch.html")),
         assets: vec![
             (
@@ -27,8 +27,8 @@ pub(crate) fn watch() -> Pages {
     }
 }
 
-fn page(content_type: &'static str, text: &'static str) -> Page {
-    Page::new(content_type, Bytes::from_static(text.as_bytes()), gzip(text.as_bytes()))
+fn page(content_type: &'static str, text: &'static str) -> StaticFile {
+    StaticFile::new(content_type, Bytes::from_static(text.as_bytes()), gzip(text.as_bytes()))
 }
 
 /// The compressed bytes, unless they are not smaller.

@@ -19,7 +19,7 @@ use media_core::{
     broadcast::Limits,
     hub::{Events, Settings},
 };
-use origin_http::{Audience, NoPosters, Page, Pages, Router};
+use origin_http::{Audience, NoPosters, Router, StaticFile, StaticFiles};
 use packager::{Live, Packager, Presentations};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -50,8 +50,8 @@ pub fn hub() -> Hub {
 
 /// A router over `presentations`, with neither pages nor an API.
 pub fn router(presentations: Presentations) -> Router {
-    let pages = Pages {
-        watch: Page::new("text/html", Bytes::new(), None),
+    let pages = StaticFiles {
+        watch: StaticFile::new("text/html", Bytes::new(), None),
         assets: Vec::new(),
     };
     let config = origin_http::Config::default();

@@ -109,7 +109,7 @@ where
             }
             None => break,
         };
-        let (rest, last) = connection.answer(pending, to_head).await?;
+        let (rest, last) = connection.respond(pending, to_head).await?;
         if let Some(mut rest) = rest {
             poll_fn(|cx| rest.poll(&mut connection, cx)).await?;
         }
@@ -162,7 +162,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<'_, S, T> {
 
     /// Produces a response. Returns the part of it that is not written yet, and whether the
     /// connection ends after it.
-    async fn answer(&mut self, mut pending: Pending<'_, S>, to_head: bool) -> io::Result<(Option<Answer>, bool)> {
+    async fn respond(&mut self, mut pending: Pending<'_, S>, to_head: bool) -> io::Result<(Option<Outgoing>, bool)> {
         let context = self.context;
         poll_fn(|cx| {
             let Poll::Ready(response) = Pin::new(&mut pending).poll(cx) else {
@@ -171,7 +171,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<'_, S, T> {
             let last = response.headers().contains_key(header::CONNECTION)
                 || context.retire.is_triggered()
                 || context.drain.is_triggered();
-            let rest = Answer::begin(response, to_head, last, &mut self.socket, cx)?;
+            let rest = Outgoing::begin(response, to_head, last, &mut self.socket, cx)?;
             Poll::Ready(Ok((rest, last)))
         })
         .await
@@ -222,7 +222,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<'_, S, T> {
 }
 
 /// A response being sent.
-struct Answer {
+struct Outgoing {
     body: Body,
     framing: Framing,
     /// Its head, or a chunk's; then bytes of the body, and the end of a chunk.
@@ -234,7 +234,7 @@ struct Answer {
     ends: bool,
 }
 
-impl Answer {
+impl Outgoing {
     /// Writes small, available content at once. Returns the rest.
     fn begin<S>(
         response: Response<Body>,

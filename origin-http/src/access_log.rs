@@ -17,18 +17,15 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use http::{HeaderMap, HeaderName, Version, header, request::Parts};
+use http::{HeaderMap, HeaderName, header, request::Parts};
 use http_server::Finish;
-use serde::Deserialize;
+use media_core::ChannelName;
 
-use crate::{
-    config::Config,
-    metrics::{Kind, Metrics},
-    notes::Notes,
-};
+use crate::{config::Config, metrics::Metrics, resource::Kind};
 
-use self::writer::Writer;
+use self::{line::Record, writer::Writer};
 
+pub use self::line::Format;
 pub(crate) use self::line::Masked;
 
 /// Maximum number of logged bytes of an address, and of a header field, because a client could fill
@@ -38,19 +35,6 @@ const MAX_FIELD: usize = 1_024;
 const MAX_METHOD: usize = 32;
 /// nginx' status for a client that closed the connection before its response.
 const GONE: u16 = 499;
-
-/// The format of a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// `%h - - [%t] "%r" %>s %b "%{Referer}i" "%{User-Agent}i"`, times in UTC, which every tool
-    /// supports.
-    #[default]
-    Combined,
-    /// One JSON object, with the duration of the response, the time for which it waited for media,
-    /// and the kind of resource.
-    Json,
-}
 
 /// The log. Cheap to clone; all clones are one log. Dropping the last one waits a moment for queued
 /// lines.
@@ -99,7 +83,8 @@ impl AccessLog {
             }),
             user_agent: field(headers, &header::USER_AGENT).map(|agent| cut(agent, MAX_FIELD)),
             kind: Kind::Unknown,
-            notes: Notes::default(),
+            channel: None,
+            held: Duration::ZERO,
         };
         Entry {
             begun: Instant::now(),
@@ -117,28 +102,12 @@ pub(crate) struct Entry {
     writer: Arc<Writer>,
 }
 
-/// The data of a line. Times are those of the request's arrival.
-#[derive(Debug)]
-struct Record {
-    at: SystemTime,
-    peer: SocketAddr,
-    method: Box<[u8]>,
-    target: Box<[u8]>,
-    version: Version,
-    status: u16,
-    sent: u64,
-    duration: Duration,
-    referer: Option<Box<[u8]>>,
-    user_agent: Option<Box<[u8]>>,
-    kind: Kind,
-    notes: Notes,
-}
-
 impl Entry {
-    /// Records the start of the response.
-    pub(crate) fn answered(&mut self, kind: Kind, status: u16, notes: Notes) {
+    /// Records the start of the response, after the request was `held`.
+    pub(crate) fn responded(&mut self, kind: Kind, status: u16, channel: Option<ChannelName>, held: Duration) {
         if let Some(record) = &mut self.record {
-            (record.kind, record.status, record.notes) = (kind, status, notes);
+            (record.kind, record.status) = (kind, status);
+            (record.channel, record.held) = (channel, held);
         }
     }
 }

@@ -15,7 +15,7 @@ use http::{
 };
 use http_server::authority;
 
-use crate::answer::METHODS;
+use crate::response::METHODS;
 
 const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
 const ANY: HeaderValue = HeaderValue::from_static("*");

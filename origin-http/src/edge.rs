@@ -10,7 +10,7 @@
 //! RFC 9110 (conditional requests, ranges, Via), RFC 9111 (a shared cache), RFC 8586 (loops), RFC
 //! 8216bis 6.2.5 and its appendix B.1.
 
-mod budget;
+pub(crate) mod budget;
 mod cache;
 mod config;
 mod content;
@@ -43,9 +43,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use crate::{
-    answer::{Lifetime, refuse},
-    notes,
-    path::Resource,
+    resource::Resource,
+    response::{Lifetime, refuse},
+    server_timing,
 };
 use budget::Budget;
 use cache::{Cache, Failure, Found, Start};
@@ -135,7 +135,7 @@ impl Edge {
 
     /// Responds to a request for media, a playlist, manifest or picture; `None` if it is for a
     /// resource that origins do not have. `Server-Timing` has the outcome.
-    pub(crate) async fn answer(
+    pub(crate) async fn respond(
         self: &Arc<Self>,
         head: &Parts,
         resource: &Resource,
@@ -190,7 +190,7 @@ impl Edge {
                 response
             }
         };
-        notes::timing(response.headers_mut(), "edge", Some(outcome.as_str()), None);
+        server_timing::add(response.headers_mut(), "edge", Some(outcome.as_str()), None);
         Some(response)
     }
 

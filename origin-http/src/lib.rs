@@ -2,9 +2,9 @@
 //! watch page.
 //!
 //! The path of a request: `http-server` reads it and calls the [`Router`], its service, in the same
-//! way for all protocols. Decisions that need no waiting are in pure modules: [`path`] (the
-//! requested resource), [`directives`] (RFC 8216bis), `media` (the available media), [`range`],
-//! [`encoding`], `answer` (status, headers, lifetimes).
+//! way for all protocols. Decisions that need no waiting are in pure modules: [`resource`] (the
+//! requested resource), [`directives`] (RFC 8216bis), `lookup` (the available media), [`range`],
+//! [`encoding`], `response` (status, headers, lifetimes).
 //!
 //! No media are copied here, nothing is rendered twice, and a waiting request costs a waiter, but
 //! no thread and no polling.
@@ -12,8 +12,6 @@
 #![forbid(unsafe_code)]
 
 mod access_log;
-mod answer;
-mod answering;
 mod audience;
 mod clock;
 mod conditions;
@@ -24,31 +22,33 @@ pub mod edge;
 pub mod encoding;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
-mod media;
+mod lookup;
 mod metrics;
-mod notes;
-mod pages;
-pub mod path;
+mod pending;
 mod posters;
 pub mod range;
+pub mod resource;
+mod response;
 mod router;
 #[cfg(test)]
 mod sample;
+mod server_timing;
 #[cfg(test)]
 mod serving;
 mod site;
 #[cfg(test)]
 mod stage;
+mod static_files;
 mod text;
 mod urgency;
 
 pub use access_log::{AccessLog, Format};
-pub use answering::Answering;
 pub use audience::Audience;
 pub use config::{Config, Https};
 pub use edge::Edge;
 pub use metrics::Metrics;
-pub use pages::{Page, Pages};
+pub use pending::Pending;
 pub use posters::{NoPosters, Poster, Posters};
 pub use router::Router;
 pub use site::PublicUrl;
+pub use static_files::{StaticFile, StaticFiles};

@@ -7,52 +7,20 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::resource::Kind;
+
 /// Counters of one origin, over all its listeners. Cheap to clone; all clones count together.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
-    /// The counters in `requests`, by kind and class, without a look-up for each request.
+    /// The counters in `requests`, by kind and class, without a look-up for each request. Kinds of
+    /// the same name share theirs.
     by_kind: Vec<[Counter; 4]>,
     /// Those of the connections, for the server.
     pub server: http_server::Metrics,
     pub(crate) waiting: Gauge,
     /// Lines of the access log that were dropped for lack of room.
     pub(crate) unlogged: Counter,
-}
-
-/// The kind of the requested resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
-    Playlist,
-    Manifest,
-    Init,
-    Segment,
-    Part,
-    Poster,
-    Page,
-    Time,
-    Api,
-    /// No such resource.
-    Unknown,
-}
-
-const KINDS: [(Kind, &str); 10] = [
-    (Kind::Playlist, "playlist"),
-    (Kind::Manifest, "manifest"),
-    (Kind::Init, "init"),
-    (Kind::Segment, "segment"),
-    (Kind::Part, "part"),
-    (Kind::Poster, "poster"),
-    (Kind::Page, "page"),
-    (Kind::Time, "time"),
-    (Kind::Api, "api"),
-    (Kind::Unknown, "unknown"),
-];
-impl Kind {
-    /// Its name in metrics and logs.
-    pub(crate) fn name(self) -> &'static str {
-        KINDS.get(self as usize).map_or("unknown", |&(_, name)| name)
-    }
 }
 
 const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
@@ -68,7 +36,7 @@ impl Default for Metrics {
         let requests = Family::<RequestLabels, Counter>::default();
         let of = |kind| CLASSES.map(|status| requests.get_or_create_owned(&RequestLabels { kind, status }));
         Self {
-            by_kind: KINDS.iter().map(|&(_, kind)| of(kind)).collect(),
+            by_kind: Kind::all().map(|kind| of(kind.name())).collect(),
             requests,
             server: http_server::Metrics::default(),
             waiting: Gauge::default(),
@@ -99,7 +67,7 @@ impl Metrics {
         );
     }
 
-    pub(crate) fn answered(&self, kind: Kind, status: StatusCode) {
+    pub(crate) fn responded(&self, kind: Kind, status: StatusCode) {
         let class = usize::from(status.as_u16() / 100).clamp(2, 5) - 2;
         if let Some(counters) = self.by_kind.get(kind as usize) {
             counters[class].inc();
@@ -118,13 +86,16 @@ mod tests {
         let metrics = Metrics::default();
         let mut registry = Registry::with_prefix("streamforge");
         metrics.register(&mut registry);
-        metrics.answered(Kind::Unknown, StatusCode::NOT_FOUND);
-        metrics.answered(Kind::Part, StatusCode::PARTIAL_CONTENT);
+        metrics.responded(Kind::Unknown, StatusCode::NOT_FOUND);
+        metrics.responded(Kind::Multivariant, StatusCode::OK);
+        metrics.responded(Kind::Playlist, StatusCode::OK);
+        metrics.responded(Kind::Part, StatusCode::PARTIAL_CONTENT);
         metrics.server.refuse(Reason::Header);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
             "streamforge_http_requests_total{kind=\"unknown\",status=\"4xx\"} 1",
+            "streamforge_http_requests_total{kind=\"playlist\",status=\"2xx\"} 2",
             "streamforge_http_requests_total{kind=\"part\",status=\"2xx\"} 1",
             "streamforge_http_refused_total{reason=\"header\"} 1",
             "streamforge_http_sent_bytes_total 0",
@@ -134,15 +105,5 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
-    }
-
-    #[test]
-    fn the_names_stand_in_the_order_of_the_kinds() {
-        assert!(
-            KINDS
-                .iter()
-                .enumerate()
-                .all(|(index, &(kind, _))| kind as usize == index)
-        );
     }
 }

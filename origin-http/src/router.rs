@@ -23,8 +23,6 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     access_log::AccessLog,
-    answer::{self, Lifetime, refuse},
-    answering::{Answering, Asked, Hold, Media, Step, Then, blocking, hold},
     audience::Audience,
     clock,
     conditions::Conditions,
@@ -32,36 +30,33 @@ use crate::{
     cors::{Cors, Grant},
     directives::{self, Directives, Reload},
     edge::Edge,
-    media::{self, Found},
-    metrics::{Kind, Metrics},
-    notes::Notes,
-    pages::Pages,
-    path::{Listing, Object, Resource},
+    lookup::{self, Found},
+    metrics::Metrics,
+    pending::{Hold, Media, Pending, RequestContext, Shared, Step, Then, blocking, hold},
     posters::Posters,
+    resource::{Kind, Listing, Object, Resource, Subject},
+    response::{self, Lifetime, SOON, refuse},
     site,
+    static_files::StaticFiles,
     text::{Renders, Text},
 };
 
 /// Limit of the wait of a request for a channel that has just begun and has no media to list.
 const FIRST_WAIT: Duration = Duration::from_secs(15);
-/// The lifetime of a response about a resource that does not exist yet but may soon.
-pub(crate) const SOON: Lifetime = Lifetime::Seconds(1);
 
 /// Serves all requests of all listeners: its own resources, and those of mounted services such as
 /// the API.
 pub struct Router {
     presentations: Presentations,
-    pages: Pages,
+    pages: StaticFiles,
     posters: Box<dyn Posters>,
     mounts: Vec<Mount>,
     audience: Audience,
-    metrics: Metrics,
+    shared: Shared,
     access_log: Option<AccessLog>,
     edge: Option<Arc<Edge>>,
-    cors: Cors,
     body_pause: Duration,
     public_site: Site,
-    renders: Renders,
 }
 
 impl Router {
@@ -70,26 +65,28 @@ impl Router {
     pub fn new(
         config: &Config,
         presentations: Presentations,
-        pages: Pages,
+        pages: StaticFiles,
         posters: Box<dyn Posters>,
         mounts: Vec<Mount>,
         audience: Audience,
         metrics: Metrics,
     ) -> Self {
         Self {
-            // An invalid list is refused earlier; here it permits no origin.
-            cors: Cors::new(&config.cors_origins).unwrap_or(Cors::Listed(vec![])),
             presentations,
             pages,
             posters,
             mounts,
             audience,
-            metrics,
+            shared: Shared {
+                // An invalid list is refused earlier; here it permits no origin.
+                cors: Cors::new(&config.cors_origins).unwrap_or(Cors::Listed(vec![])),
+                metrics,
+                renders: Renders::default(),
+            },
             access_log: None,
             edge: None,
             body_pause: config.body_pause(),
             public_site: config.public_url.site(),
-            renders: Renders::default(),
         }
     }
 
@@ -104,7 +101,7 @@ impl Router {
     }
 
     /// Serves one request as from a listener without TLS, and without the server's checks.
-    pub fn handle<B>(&self, request: Request<B>, peer: SocketAddr) -> Answering<'_>
+    pub fn handle<B>(&self, request: Request<B>, peer: SocketAddr) -> Pending<'_>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -118,39 +115,31 @@ impl Router {
         self.call(request, client)
     }
 
-    pub(crate) fn renders(&self) -> &Renders {
-        &self.renders
-    }
-
     /// The metrics of this router and its server.
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    pub(crate) fn cors(&self) -> &Cors {
-        &self.cors
+        &self.shared.metrics
     }
 
     /// Begins to record a request of `client`.
-    fn asked(&self, head: &Parts, client: Client) -> Asked {
+    fn context(&self, head: &Parts, client: Client) -> RequestContext {
         let access_log = self.access_log.as_ref().filter(|_| !client.ours);
         let entry = access_log.map(|log| log.begin(head, client.peer));
-        Asked::of(head, &self.cors, entry)
+        RequestContext::of(head, &self.shared.cors, entry)
     }
 
     /// Performs the part of a response that needs no waiting.
-    fn begin<B>(&self, head: Parts, body: B, client: Client, notes: &mut Notes) -> (Kind, Step<'_>)
+    fn begin<B>(&self, head: Parts, body: B, client: Client, context: &mut RequestContext) -> (Kind, Step<'_>)
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         if let Some(mount) = Mount::find(&self.mounts, head.uri.path()) {
-            let answer = mount.call(Request::from_parts(head, body), client);
-            return (Kind::Api, Step::Mounted(answer));
+            let pending = mount.call(Request::from_parts(head, body), client);
+            return (Kind::Api, Step::Mounted(pending));
         }
         let resource = Resource::parse(head.uri.path());
-        let kind = resource.as_ref().map_or(Kind::Unknown, kind);
-        self.note(resource.as_ref(), notes);
+        let kind = resource.as_ref().map_or(Kind::Unknown, Resource::kind);
+        self.note(resource.as_ref(), context);
         // The usual case: the protocol already knows that there is no body.
         if body.is_end_stream() {
             return (kind, self.route(head, resource, client));
@@ -161,7 +150,7 @@ impl Router {
         // In HTTP/1 the connection closes.
         let discards = head.version >= Version::HTTP_2;
         if refused && !discards {
-            return (kind, Step::answer(self.refuse_body(&head)));
+            return (kind, Step::ready(self.refuse_body(&head)));
         }
         #[expect(
             clippy::async_yields_async,
@@ -175,20 +164,18 @@ impl Router {
             if discards {
                 request::discard(body, self.body_pause).await;
             }
-            Step::answer(self.refuse_body(&head))
+            Step::ready(self.refuse_body(&head))
         }));
         (kind, step)
     }
 
-    /// Records the channel and track of the resource, if a log needs them.
-    fn note(&self, resource: Option<&Resource>, notes: &mut Notes) {
-        match resource {
-            Some(Resource::Live(channel, _) | Resource::Poster(channel) | Resource::Watch(channel)) => {
-                notes.about(channel);
-            }
-            Some(Resource::Media(broadcast, ..)) if notes.is_logged() => {
-                if let Some(live) = self.presentations.broadcast(*broadcast) {
-                    notes.about(live.channel());
+    /// Records the channel of the resource, if the access log needs it.
+    fn note(&self, resource: Option<&Resource>, context: &mut RequestContext) {
+        match resource.map(Resource::subject) {
+            Some(Subject::Channel(channel)) => context.set_channel(channel),
+            Some(Subject::Broadcast(broadcast)) if context.is_logged() => {
+                if let Some(live) = self.presentations.broadcast(broadcast) {
+                    context.set_channel(live.channel());
                 }
             }
             _ => {}
@@ -198,31 +185,31 @@ impl Router {
     /// Refuses every request with a body, because another reader may take the body for a request
     /// (RFC 9112 11.2).
     fn refuse_body(&self, head: &Parts) -> Response<Body> {
-        self.metrics.server.refuse(Reason::Body);
+        self.shared.metrics.server.refuse(Reason::Body);
         let mut response = match head.method {
             Method::GET | Method::HEAD | Method::OPTIONS => refuse(
                 StatusCode::BAD_REQUEST,
                 "a request for this has no body\n",
                 Lifetime::NoStore,
             ),
-            ref other => answer::other_method(other),
+            ref other => response::other_method(other),
         };
         close(head.version, &mut response);
         response
     }
 
     fn route(&self, head: Parts, resource: Option<Resource>, client: Client) -> Step<'_> {
-        Step::answer(match (&head.method, resource) {
+        Step::ready(match (&head.method, resource) {
             (&Method::GET | &Method::HEAD, Some(resource)) => return self.read(head, resource, client),
             (&Method::GET | &Method::HEAD | &Method::OPTIONS, None) if head.uri.path() != "*" => {
                 refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON)
             }
             (&Method::OPTIONS, _) => {
-                let mut response = answer::options();
-                self.cors.preflight(&head.headers, response.headers_mut());
+                let mut response = response::options();
+                self.shared.cors.preflight(&head.headers, response.headers_mut());
                 response
             }
-            (method, _) => answer::other_method(method),
+            (method, _) => response::other_method(method),
         })
     }
 
@@ -235,7 +222,7 @@ impl Router {
 
     /// A resource of this process.
     fn here(&self, head: Parts, resource: Resource, client: Client) -> Step<'_> {
-        Step::answer(match resource {
+        Step::ready(match resource {
             Resource::Live(channel, listing) => return self.listing(head, &channel, listing, client),
             Resource::Media(broadcast, track, object) => return self.media(&head, broadcast, &track, object, client),
             Resource::Poster(channel) => {
@@ -244,19 +231,22 @@ impl Router {
                     let response = match self.posters.poster(&channel).await {
                         Some(poster) => {
                             let lifetime = Lifetime::Seconds(poster.fresh.as_secs());
-                            answer::picture(&conditions, &poster.jpeg, lifetime)
+                            response::picture(&conditions, &poster.jpeg, lifetime)
                         }
                         None => refuse(StatusCode::NOT_FOUND, "no picture\n", SOON),
                     };
                     (response, Duration::ZERO)
                 }));
             }
-            Resource::Watch(_) => answer::page(&Conditions::of_text(&head.method, &head.headers), &self.pages.watch),
+            Resource::Watch(_) => self
+                .pages
+                .watch
+                .respond(&Conditions::of_text(&head.method, &head.headers)),
             Resource::Asset(name) => match self.pages.assets.iter().find(|(known, _)| **known == *name) {
-                Some((_, page)) => answer::page(&Conditions::of_text(&head.method, &head.headers), page),
+                Some((_, page)) => page.respond(&Conditions::of_text(&head.method, &head.headers)),
                 None => refuse(StatusCode::NOT_FOUND, "no such file\n", SOON),
             },
-            Resource::Time => answer::time(clock::iso(SystemTime::now())),
+            Resource::Time => response::time(clock::iso(SystemTime::now())),
             Resource::Api => refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON),
         })
     }
@@ -276,12 +266,13 @@ impl Router {
         }
     }
 
-    /// For media of a channel, the channel's broadcast in this process, if any.
+    /// For a resource that an edge fetches, its broadcast in this process, if any.
     fn made_here(&self, resource: &Resource) -> Option<Option<Arc<Live>>> {
-        match resource {
-            Resource::Live(channel, _) | Resource::Poster(channel) => Some(self.presentations.channel(channel)),
-            Resource::Media(broadcast, ..) => Some(self.presentations.broadcast(*broadcast)),
-            _ => None,
+        resource.kind().edge()?;
+        match resource.subject() {
+            Subject::Channel(channel) => Some(self.presentations.channel(channel)),
+            Subject::Broadcast(broadcast) => Some(self.presentations.broadcast(broadcast)),
+            Subject::Daemon => None,
         }
     }
 
@@ -295,19 +286,19 @@ impl Router {
         client: Client,
     ) -> (Response<Body>, Duration) {
         let here = self.made_here(&resource).flatten();
-        let answer = edge.answer(&head, &resource, client.peer).await;
-        let theirs = |answer: &Response<Body>| {
-            answer.status().is_success() || answer.status() == StatusCode::NOT_MODIFIED || here.is_none()
+        let response = edge.respond(&head, &resource, client.peer).await;
+        let is_theirs = |response: &Response<Body>| {
+            response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED || here.is_none()
         };
-        match answer.filter(theirs) {
-            Some(answer) => (answer, Duration::ZERO),
+        match response.filter(is_theirs) {
+            Some(response) => (response, Duration::ZERO),
             None => self.here(head, resource, client).await,
         }
     }
 
     fn listing(&self, head: Parts, channel: &ChannelName, listing: Listing, client: Client) -> Step<'_> {
         let Some(live) = self.presentations.channel(channel) else {
-            return Step::answer(refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON));
+            return Step::ready(refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON));
         };
         match live.current() {
             Some(presentation) => self.list(&head, live, presentation, listing, client),
@@ -358,7 +349,7 @@ impl Router {
             lifetime,
             varies,
         };
-        text.step(self, Duration::ZERO)
+        Step::text(text, &self.shared.renders, Duration::ZERO)
     }
 
     /// The address of the clock in manifests.
@@ -380,12 +371,12 @@ impl Router {
     ) -> Step<'_> {
         let live = self.presentations.broadcast(broadcast);
         let Some((live, presentation)) = live.and_then(|live| live.current().map(|current| (live, current))) else {
-            return Step::answer(refuse(StatusCode::NOT_FOUND, "no such broadcast\n", SOON));
+            return Step::ready(refuse(StatusCode::NOT_FOUND, "no such broadcast\n", SOON));
         };
         let target = presentation.target_duration_s;
         let Some(index) = index(&presentation, track) else {
             let gone = Lifetime::Seconds(target);
-            return Step::answer(refuse(StatusCode::NOT_FOUND, "no such track\n", gone));
+            return Step::ready(refuse(StatusCode::NOT_FOUND, "no such track\n", gone));
         };
         self.saw(live.channel(), target, client, head);
         let media = Media {
@@ -394,24 +385,24 @@ impl Router {
             object,
             conditions: Conditions::of(&head.method, &head.headers),
         };
-        match media::find(&presentation.tracks[index], object, presentation.ended) {
+        match lookup::find(&presentation.tracks[index], object, presentation.ended) {
             Found::Hinted(msn, part) => {
                 let changed = media.live.changed(index, msn, Some(part), hold(target));
-                Step::Hold(Hold::new(self, changed, target, Then::Media(media)))
+                Step::Hold(Hold::new(&self.shared, changed, target, Then::Media(media)))
             }
             Found::Next(next) => Step::Later(Box::pin(async move {
                 let come = media.come_to(next, Arc::clone(&presentation), target);
                 let (come, held) = self.held(Duration::from_secs(target), come).await;
                 let (now, found) = come.unwrap_or((presentation, Found::Future));
-                (media.answer(&now, found, Lifetime::Unchanging(6 * target)), held)
+                (media.respond(&now, found, Lifetime::Unchanging(6 * target)), held)
             })),
-            found => Step::answer(media.answer(&presentation, found, Lifetime::Immutable)),
+            found => Step::ready(media.respond(&presentation, found, Lifetime::Immutable)),
         }
     }
 
     /// Waits for `what`, counted, for at most `limit`. Returns also the time waited.
     async fn held<T>(&self, limit: Duration, what: impl Future<Output = T>) -> (Option<T>, Duration) {
-        let _waiting = Counted::new(&self.metrics.waiting);
+        let _waiting = Counted::new(&self.shared.metrics.waiting);
         let begun = Instant::now();
         let come = timeout(limit, what).await.ok();
         (come, begun.elapsed())
@@ -419,23 +410,23 @@ impl Router {
 }
 
 impl Service for Router {
-    type Pending<'a> = Answering<'a>;
+    type Pending<'a> = Pending<'a>;
 
     /// Serves one request. This may take up to three target durations, if the client requests a
     /// future part.
-    fn call<B>(&self, request: Request<B>, client: Client) -> Answering<'_>
+    fn call<B>(&self, request: Request<B>, client: Client) -> Pending<'_>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let (head, body) = request.into_parts();
-        let mut asked = self.asked(&head, client);
-        let (kind, step) = self.begin(head, body, client, &mut asked.notes);
-        Answering {
-            router: self,
+        let mut context = self.context(&head, client);
+        let (kind, step) = self.begin(head, body, client, &mut context);
+        Pending {
+            shared: &self.shared,
             step,
             kind,
-            asked,
+            context,
         }
     }
 
@@ -443,17 +434,17 @@ impl Service for Router {
         let text = || refuse(status, format!("{reason}\n"), Lifetime::NoStore);
         let Some(head) = head else {
             let mut response = text();
-            self.cors.share(Grant::None, response.headers_mut());
+            self.shared.cors.share(Grant::None, response.headers_mut());
             return response;
         };
         // Clients of an API read problem details.
         let mut response = match Mount::find(&self.mounts, head.uri.path()) {
-            Some(_) => answer::problem(status, reason),
+            Some(_) => response::problem(status, reason),
             None => text(),
         };
-        let mut asked = self.asked(head, client);
-        asked.share(&self.cors, &mut response);
-        asked.finish(Kind::Unknown, &self.metrics, &mut response);
+        let mut context = self.context(head, client);
+        context.share(&self.shared.cors, Duration::ZERO, &mut response);
+        context.finish(Kind::Unknown, Duration::ZERO, &self.shared.metrics, &mut response);
         response
     }
 }
@@ -479,9 +470,9 @@ fn playlist<'a>(
         false => (Lifetime::Seconds((target / 2).max(1)), Lifetime::Seconds(target)),
     };
     let Some(track) = index(&presentation, track) else {
-        return Step::answer(refuse(StatusCode::NOT_FOUND, "no such track\n", failed));
+        return Step::ready(refuse(StatusCode::NOT_FOUND, "no such track\n", failed));
     };
-    let bad = |bad: directives::Bad| Step::answer(refuse(StatusCode::BAD_REQUEST, format!("{bad}\n"), failed));
+    let bad = |bad: directives::Bad| Step::ready(refuse(StatusCode::BAD_REQUEST, format!("{bad}\n"), failed));
     let directives = match Directives::parse(head.uri.query()) {
         Ok(directives) => directives,
         Err(reason) => return bad(reason),
@@ -493,7 +484,10 @@ fn playlist<'a>(
     };
     let skip = directives.skip;
     match reload {
-        Ok(Reload::Now) => Text::playlist(presentation, track, skip, conditions, done).step(router, Duration::ZERO),
+        Ok(Reload::Now) => {
+            let text = Text::playlist(presentation, track, skip, conditions, done);
+            Step::text(text, &router.shared.renders, Duration::ZERO)
+        }
         Ok(Reload::Wait(msn, part)) => {
             let then = Then::Playlist {
                 track,
@@ -501,7 +495,7 @@ fn playlist<'a>(
                 conditions,
             };
             let changed = live.changed(track, msn, part, hold(target));
-            Step::Hold(Hold::new(router, changed, target, then))
+            Step::Hold(Hold::new(&router.shared, changed, target, then))
         }
         Err(reason) => bad(reason),
     }
@@ -513,20 +507,6 @@ fn close(version: Version, response: &mut Response<Body>) {
         response
             .headers_mut()
             .insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-}
-
-fn kind(resource: &Resource) -> Kind {
-    match resource {
-        Resource::Live(_, Listing::Multivariant | Listing::Playlist(_)) => Kind::Playlist,
-        Resource::Live(_, Listing::Manifest | Listing::PlainManifest) => Kind::Manifest,
-        Resource::Media(_, _, Object::Init(_)) => Kind::Init,
-        Resource::Media(_, _, Object::Segment(_)) => Kind::Segment,
-        Resource::Media(_, _, Object::Part(..)) => Kind::Part,
-        Resource::Poster(_) => Kind::Poster,
-        Resource::Watch(_) | Resource::Asset(_) => Kind::Page,
-        Resource::Time => Kind::Time,
-        Resource::Api => Kind::Api,
     }
 }
 

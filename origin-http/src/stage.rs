@@ -26,7 +26,7 @@ use media_core::{
 use packager::Packager;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Audience, Config, Https, Metrics, Page, Pages, Poster, Posters, PublicUrl, Router};
+use crate::{Audience, Config, Https, Metrics, Poster, Posters, PublicUrl, Router, StaticFile, StaticFiles};
 
 /// Number of frames in a segment, and in a part.
 pub(crate) const SEGMENT: usize = 25;
@@ -93,13 +93,13 @@ impl Stage {
         let (id, first) = (producer.broadcast().id(), producer.broadcast().first_msn());
         let (metrics, audience) = (Metrics::default(), Audience::default());
         let page =
-            |text: &'static str| Page::new("text/html; charset=utf-8", Bytes::from_static(text.as_bytes()), None);
-        let script = Page::new(
+            |text: &'static str| StaticFile::new("text/html; charset=utf-8", Bytes::from_static(text.as_bytes()), None);
+        let script = StaticFile::new(
             "text/javascript",
             Bytes::from_static(b"script"),
             Some(Bytes::from_static(b"gzipped")),
         );
-        let pages = Pages {
+        let pages = StaticFiles {
             watch: page("<!doctype html>"),
             assets: vec![("player.js", script)],
         };

@@ -1,7 +1,7 @@
 //! Texts of a snapshot as responses. A long one is rendered and compressed on a separate thread, so
 //! that connection threads are not blocked; a few at a time, and each once.
 
-use std::{num::NonZero, sync::Arc, thread::available_parallelism, time::Duration};
+use std::{num::NonZero, sync::Arc, thread::available_parallelism};
 
 use http::{HeaderValue, Response, header::VARY};
 use http_server::Body;
@@ -9,11 +9,9 @@ use packager::{Listing, Presentation, Skip};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::{
-    answer::{self, Lifetime},
-    answering::Step,
     conditions::Conditions,
-    media,
-    router::Router,
+    lookup,
+    response::{self, Lifetime},
     site,
 };
 
@@ -58,19 +56,15 @@ impl Text {
         }
     }
 
-    /// The response, or its remaining work. `held`: the time for which it has waited.
-    pub(crate) fn step(self, router: &Router, held: Duration) -> Step<'_> {
-        if !self.is_slow() {
-            return Step::Answer(self.answer(), held);
-        }
-        Step::Later(Box::pin(async move {
-            self.prepare(router.renders()).await;
-            (self.answer(), held)
-        }))
+    /// Whether it must be rendered, and that takes long.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.presentation.is_slow(&self.listing, self.conditions.gzip)
     }
 
-    fn is_slow(&self) -> bool {
-        self.presentation.is_slow(&self.listing, self.conditions.gzip)
+    /// The response, after rendering on another thread.
+    pub(crate) async fn render(self, renders: &Renders) -> Response<Body> {
+        self.prepare(renders).await;
+        self.respond()
     }
 
     /// Renders it on another thread, unless another request has done so meanwhile.
@@ -93,21 +87,22 @@ impl Text {
         let _ = rendered.await;
     }
 
-    fn answer(&self) -> Response<Body> {
+    /// The response; it is rendered here, if it is not yet.
+    pub(crate) fn respond(&self) -> Response<Body> {
         let content_type = match self.listing {
-            Listing::Multivariant | Listing::Playlist { .. } => answer::HLS,
-            Listing::Manifest(_) | Listing::PlainManifest(_) => answer::DASH,
+            Listing::Multivariant | Listing::Playlist { .. } => response::HLS,
+            Listing::Manifest(_) | Listing::PlainManifest(_) => response::DASH,
         };
         let track = match self.listing {
             Listing::Playlist { track, .. } => self.presentation.tracks.get(track),
             _ => self.presentation.tracks.first(),
         };
-        let updated = |track| media::updated(&self.presentation, track);
+        let updated = |track| lookup::updated(&self.presentation, track);
         if track.is_some_and(|track| self.conditions.is_modified(|| updated(track))) {
-            return answer::precondition_failed();
+            return response::precondition_failed();
         }
         let text = self.presentation.text(&self.listing);
-        let mut response = answer::text(&self.conditions, text, content_type, self.lifetime);
+        let mut response = response::text(&self.conditions, text, content_type, self.lifetime);
         if self.varies {
             let varies = HeaderValue::from_static(site::VARIES);
             response.headers_mut().insert(VARY, varies);
@@ -118,7 +113,7 @@ impl Text {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
+    use std::time::{Duration, SystemTime};
 
     use http::{HeaderMap, Method};
     use http_body_util::BodyExt;
@@ -126,7 +121,7 @@ mod tests {
     use packager::Rendered;
 
     use super::*;
-    use crate::{sample, stage::Stage};
+    use crate::{pending::Step, sample};
 
     /// A broadcast of one track that lists `segments` segments.
     fn listing(segments: usize) -> Arc<Presentation> {
@@ -160,15 +155,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_text_is_made_on_a_thread_for_that_once_and_a_short_one_at_once() {
-        let stage = Stage::new().await;
-        let short = listing(30);
-        assert!(matches!(
-            playlist(&short, true).step(&stage.router, Duration::ZERO),
-            Step::Answer(..)
-        ));
+        let renders = Renders::default();
+        let short = playlist(&listing(30), true);
+        assert!(matches!(Step::text(short, &renders, Duration::ZERO), Step::Ready(..)));
         let long = listing(3_000);
         for gzip in [false, true] {
-            let step = playlist(&long, gzip).step(&stage.router, Duration::from_secs(3));
+            let step = Step::text(playlist(&long, gzip), &renders, Duration::from_secs(3));
             assert!(matches!(step, Step::Later(_)), "gzip: {gzip}");
             let (response, held) = step.await;
             assert_eq!(held, Duration::from_secs(3));
@@ -178,8 +170,8 @@ mod tests {
                 skip: Skip::No,
             });
             assert_eq!(body, if gzip { text.gzip() } else { text.plain() });
-            let again = playlist(&long, gzip).step(&stage.router, Duration::ZERO);
-            assert!(matches!(again, Step::Answer(..)));
+            let again = Step::text(playlist(&long, gzip), &renders, Duration::ZERO);
+            assert!(matches!(again, Step::Ready(..)));
         }
     }
 }

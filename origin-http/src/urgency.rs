@@ -6,11 +6,11 @@
 use http::Response;
 use http_server::{
     Body,
-    priority::{self, DEFAULT, PRIORITY, Priority},
+    priority::{self, PRIORITY, Priority},
 };
 use packager::Track;
 
-use crate::{metrics::Kind, path::Object};
+use crate::resource::{Kind, Object};
 
 /// The most urgent level of video, and the number of video levels.
 const VIDEO: (u8, usize) = (3, 4);
@@ -21,7 +21,7 @@ pub(crate) fn settle(asked: Priority, kind: Kind, response: &mut Response<Body>)
     let ours = match Priority::of(response.headers()).urgency {
         Some(ours) => ours,
         None => {
-            let ours = of_kind(kind);
+            let ours = kind.urgency();
             response.headers_mut().insert(PRIORITY, priority::value(ours));
             ours
         }
@@ -44,15 +44,6 @@ pub(crate) fn of_media<'a>(tracks: impl IntoIterator<Item = &'a Track>, track: &
     let (first, levels) = VIDEO;
     let level = if all <= levels { lower } else { lower * levels / all };
     first + u8::try_from(level).unwrap_or(u8::MAX).min(3)
-}
-
-fn of_kind(kind: Kind) -> u8 {
-    match kind {
-        Kind::Playlist | Kind::Manifest | Kind::Time => 1,
-        Kind::Init => 2,
-        Kind::Poster => 5,
-        Kind::Segment | Kind::Part | Kind::Page | Kind::Api | Kind::Unknown => DEFAULT,
-    }
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ pub(super) async fn serve<S, T>(
         protocol,
         early,
     });
-    let service = service_fn(|request| Arc::clone(&requests).answer(request));
+    let service = service_fn(|request| Arc::clone(&requests).respond(request));
     let ended = match protocol {
         Protocol::Http1 => {
             let socket = TokioIo::new(socket.limit_header(config.header, &activity, metrics));
@@ -249,7 +249,7 @@ struct Requests<S> {
 }
 
 impl<S: Service> Requests<S> {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let _busy = self.activity.begin();
         let secure = self.early.is_some();
         let early = self.early.as_ref().is_some_and(|early| early.load(Ordering::Acquire));

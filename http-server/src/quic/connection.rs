@@ -242,12 +242,12 @@ impl<S: Service> Connection<S> {
                         let Some(exchange) = self.h3.inner.conn.taken() else { continue };
                         self.last = Some(exchange.id());
                         let requests = Arc::clone(&requests);
-                        // Most requests are answered at once from memory and need no task, and the
+                        // Most responses are formed at once from memory and need no task, and the
                         // responses to all that arrived together leave together. The limit of
                         // streams bounds their number.
-                        let mut answer = Box::pin(requests.answer(request, exchange));
-                        if poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx).is_pending())).await {
-                            context.tasks.spawn(answer.instrument(Span::current()));
+                        let mut response = Box::pin(requests.respond(request, exchange));
+                        if poll_fn(|cx| Poll::Ready(response.as_mut().poll(cx).is_pending())).await {
+                            context.tasks.spawn(response.instrument(Span::current()));
                         }
                     }
                     // h3 ends here after a GOAWAY of the peer, which it does not read: a client may

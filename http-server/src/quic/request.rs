@@ -56,7 +56,7 @@ pub(super) struct Requests<S> {
     pub(super) context: Arc<Context<S>>,
     pub(super) quic: quinn::Connection,
     pub(super) activity: Arc<Activity>,
-    /// Requests that have arrived completely and are not answered yet.
+    /// Requests that have arrived completely and have no response yet.
     pub(super) exchanges: Exchanges,
     pub(super) turns: Turns,
     /// Notified when a response is complete.
@@ -66,8 +66,8 @@ pub(super) struct Requests<S> {
 }
 
 impl<S: Service> Requests<S> {
-    /// Reads one request and answers it.
-    pub(super) async fn answer(
+    /// Reads one request and responds to it.
+    pub(super) async fn respond(
         self: Arc<Self>,
         request: RequestResolver<transport::Connection, Bytes>,
         exchange: Arc<Exchange>,
@@ -150,7 +150,7 @@ impl<S: Service> Requests<S> {
         let refusal = writer.exchange.refusal();
         match err {
             StreamError::ConnectionError { .. } => {}
-            // h3 has answered.
+            // h3 has responded.
             StreamError::HeaderTooBig { .. } => {
                 self.refuse(Reason::Malformed);
                 writer.finish();

@@ -48,7 +48,7 @@ pub(super) struct Turns {
     /// The number of waiting responses: mostly none.
     count: AtomicUsize,
     /// The number of responses being written.
-    answers: AtomicUsize,
+    writing: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -83,7 +83,7 @@ pub(super) struct Turn<'a> {
 impl Turns {
     /// Adds the response on stream `ticket`.
     pub(super) fn turn(&self, ticket: u64, order: Order) -> Turn<'_> {
-        if self.answers.fetch_add(1, Ordering::Relaxed) == 1 {
+        if self.writing.fetch_add(1, Ordering::Relaxed) == 1 {
             // A response that was alone until now must find out whether it blocks the others.
             for waiting in self.waiting().iter() {
                 waiting.waker.wake_by_ref();
@@ -128,7 +128,7 @@ impl Turn<'_> {
             return Poll::Ready(written);
         }
         // A response that is alone blocks nobody, so that the reason does not matter.
-        if self.probed || self.turns.answers.load(Ordering::Relaxed) == 1 {
+        if self.probed || self.turns.writing.load(Ordering::Relaxed) == 1 {
             self.list(State::Full, cx);
             return Poll::Pending;
         }
@@ -187,7 +187,7 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.leave();
-        self.turns.answers.fetch_sub(1, Ordering::Relaxed);
+        self.turns.writing.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

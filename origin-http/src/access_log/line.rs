@@ -2,13 +2,48 @@
 
 use std::{
     fmt::{self, Display, Write as _},
-    time::Duration,
+    net::SocketAddr,
+    time::{Duration, SystemTime},
 };
 
 use http::Version;
+use media_core::ChannelName;
+use serde::Deserialize;
 
-use super::{Format, Record};
-use crate::clock;
+use crate::{clock, resource::Kind};
+
+/// The format of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// `%h - - [%t] "%r" %>s %b "%{Referer}i" "%{User-Agent}i"`, times in UTC, which every tool
+    /// supports.
+    #[default]
+    Combined,
+    /// One JSON object, with the duration of the response, the time for which it waited for media,
+    /// and the kind of resource.
+    Json,
+}
+
+/// The data of a line. Times are those of the request's arrival.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) at: SystemTime,
+    pub(super) peer: SocketAddr,
+    pub(super) method: Box<[u8]>,
+    pub(super) target: Box<[u8]>,
+    pub(super) version: Version,
+    pub(super) status: u16,
+    pub(super) sent: u64,
+    pub(super) duration: Duration,
+    pub(super) referer: Option<Box<[u8]>>,
+    pub(super) user_agent: Option<Box<[u8]>>,
+    pub(super) kind: Kind,
+    /// The channel of the request, if it concerns one and has a response.
+    pub(super) channel: Option<ChannelName>,
+    /// The time for which it waited for media.
+    pub(super) held: Duration,
+}
 
 /// An address without its secrets: the token of `/t/{token}/...`, the values of query parameters
 /// whose names indicate a key, a token, a signature or a password, and the user information of an
@@ -112,16 +147,13 @@ impl Record {
         let (status, sent) = (self.status, self.sent);
         write!(out, ",\"protocol\":\"{protocol}\",\"status\":{status},\"bytes\":{sent}")?;
         let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
-        let (duration, held) = (ms(self.duration), ms(self.notes.held));
+        let (duration, held) = (ms(self.duration), ms(self.held));
         write!(out, ",\"duration_ms\":{duration:.3},\"held_ms\":{held:.3},\"referer\":")?;
         json_string(out, self.referer.as_deref())?;
         out.push_str(",\"user_agent\":");
         json_string(out, self.user_agent.as_deref())?;
         write!(out, ",\"kind\":\"{}\",\"channel\":", self.kind.name())?;
-        json_string(
-            out,
-            self.notes.channel.as_ref().map(|channel| channel.as_str().as_bytes()),
-        )?;
+        json_string(out, self.channel.as_ref().map(|channel| channel.as_str().as_bytes()))?;
         out.push_str("}\n");
         Ok(())
     }

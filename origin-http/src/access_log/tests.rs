@@ -5,7 +5,7 @@ use std::{
     process, thread,
 };
 
-use http::Request;
+use http::{Request, Version};
 use http_body_util::BodyExt;
 use http_server::{Body, Sockets};
 use proptest::prelude::*;
@@ -61,15 +61,9 @@ fn record() -> Record {
         referer: Some(b"https://player.example/"[..].into()),
         user_agent: None,
         kind: Kind::Playlist,
-        notes: notes(),
+        channel: Some("demo".parse().unwrap()),
+        held: Duration::from_millis(150),
     }
-}
-
-fn notes() -> Notes {
-    let mut notes = Notes::new(true);
-    notes.held = Duration::from_millis(150);
-    notes.about(&"demo".parse().unwrap());
-    notes
 }
 
 fn line(record: &Record, format: Format) -> String {
@@ -201,7 +195,7 @@ async fn a_line_is_written_when_the_answer_has_been_sent_or_given_up() {
     let peer = SocketAddr::from(([192, 0, 2, 1], 1));
     let begin = |target: &str, status| {
         let mut entry = log.begin(&request(target), peer);
-        entry.answered(Kind::Segment, status, Notes::default());
+        entry.responded(Kind::Segment, status, None, Duration::ZERO);
         entry
     };
     // Sent completely; aborted after its first frame; without a body; and without a response.

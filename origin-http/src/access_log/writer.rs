@@ -18,7 +18,7 @@ use std::{
 use prometheus_client::metrics::counter::Counter;
 use tracing::{info, warn};
 
-use super::{Format, Record};
+use super::line::{Format, Record};
 
 /// Maximum number of queued lines: a second's at 4096 responses a second. Each takes up to 4 KiB,
 /// and usually 300 bytes.

@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 /// The purpose of memory. Viewers that read slowly hold the objects that they read, so a reserve is
 /// closed to large objects; otherwise they would exclude small ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Claim {
+pub(crate) enum Claim {
     /// A playlist, a manifest, a picture or an error: all of the memory.
     Text,
     /// A part or a CMAF header: all but a sixteenth.

@@ -30,7 +30,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::{metrics::Metrics, object::Object};
-use crate::path::Resource;
+use crate::resource::Resource;
 use index::Index;
 
 const MAGIC: &str = "streamforge edge 2";

@@ -25,11 +25,12 @@ use super::{
     disk::Disk,
     freshness::Freshness,
     hops::{self, Hops},
-    key::{Kind, Wanted},
+    key::Wanted,
     object::{OVERHEAD, Object},
     origins::Turn,
     upstream::{self, Answer},
 };
+use crate::resource::Fetch;
 
 /// The largest body of an error.
 const REFUSAL: u64 = 64 << 10;
@@ -57,7 +58,7 @@ impl Edge {
             abandoned,
             previous,
         } = start;
-        if wanted.kind == Kind::Lasting
+        if wanted.fetch == Fetch::Lasting
             && let Some(disk) = &self.disk
             && let Some(object) = self.on_disk(disk, &wanted).await
         {
@@ -114,7 +115,7 @@ impl Edge {
             match status {
                 StatusCode::OK => return Ok(Said::This(answer.into(), turn)),
                 StatusCode::NOT_MODIFIED if previous.is_some() => return Ok(Said::This(answer.into(), turn)),
-                _ => turn.answered(),
+                _ => turn.responded(),
             }
             match self.error(wanted, answer).await {
                 Ok(error) if status == StatusCode::NOT_FOUND || status == StatusCode::GONE => {
@@ -166,7 +167,7 @@ impl Edge {
         }
         let length = length_of(&answer).map_err(unusable)?;
         let (mut head, body) = answer.response.into_parts();
-        let freshness = Freshness::of_error(status, &head.headers, received, wanted.kind == Kind::Reload);
+        let freshness = Freshness::of_error(status, &head.headers, received, wanted.fetch == Fetch::Reload);
         head.headers.insert(CACHE_CONTROL, freshness.error_control());
         self.sign(&mut head);
         if !self.cache.make_room(Object::cost(&head.headers), Claim::Text) {
@@ -184,7 +185,7 @@ impl Edge {
     /// Reads the response with the object as it arrives.
     async fn take(&self, wanted: &Wanted, answer: Answer, turn: Turn, previous: Option<Arc<Object>>, landing: Landing) {
         let origin = Arc::clone(&turn.origin);
-        turn.answered();
+        turn.responded();
         self.origins.found(&wanted.scope, &origin);
         let received = Instant::now();
         let length = self.length_of_object(wanted, &answer);
@@ -225,7 +226,7 @@ impl Edge {
         match read {
             Ok(Ok(())) => {
                 let lasting = freshness.storable && freshness.immutable && freshness.lifetime() > LASTING;
-                if wanted.kind == Kind::Lasting
+                if wanted.fetch == Fetch::Lasting
                     && lasting
                     && let Some(disk) = &self.disk
                 {
@@ -255,9 +256,9 @@ impl Edge {
 
     /// The largest body of an object.
     fn most(&self, wanted: &Wanted) -> u64 {
-        match wanted.kind {
-            Kind::Now | Kind::Reload => self.object_bytes.min(TEXT),
-            Kind::Part | Kind::Lasting => self.object_bytes,
+        match wanted.fetch {
+            Fetch::Now | Fetch::Reload => self.object_bytes.min(TEXT),
+            Fetch::Part | Fetch::Lasting => self.object_bytes,
         }
     }
 
@@ -318,15 +319,15 @@ fn failed(wanted: &Wanted, turn: Turn, err: &upstream::Error) -> Failure {
             Failure::Unreachable
         }
         Error::Broken(_) => {
-            turn.unanswered(&wanted.key.target, err, now);
+            turn.failed_to_respond(&wanted.key.target, err, now);
             Failure::Unreachable
         }
         Error::TimedOut(_) => {
-            turn.unanswered(&wanted.key.target, err, now);
+            turn.failed_to_respond(&wanted.key.target, err, now);
             Failure::TimedOut
         }
         Error::Malformed(_) => {
-            turn.answered();
+            turn.responded();
             Failure::Invalid
         }
     }

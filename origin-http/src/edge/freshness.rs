@@ -14,8 +14,7 @@ use http::{
 };
 use tokio::time::Instant;
 
-use super::object::is_of_one_request;
-use crate::answer;
+use crate::response;
 
 /// RFC 9111 1.2.2: larger values count as this one.
 const MOST: u64 = 1 << 31;
@@ -92,7 +91,7 @@ impl Freshness {
     pub(crate) fn error_control(&self) -> HeaderValue {
         match self.lifetime.as_secs() {
             0 => HeaderValue::from_static("no-store"),
-            seconds => answer::value(format_args!("public, max-age={seconds}")),
+            seconds => response::value(format_args!("public, max-age={seconds}")),
         }
     }
 
@@ -180,6 +179,13 @@ impl Control {
             }
         }
     }
+}
+
+/// Whether a response of this status may concern the request rather than the resource, so that no
+/// other request gets it. An origin knows the target of a request and its intermediaries.
+pub(super) fn is_of_one_request(status: StatusCode) -> bool {
+    let of_what = matches!(status.as_u16(), 400 | 404 | 410 | 416);
+    (status.is_client_error() && !of_what) || status == StatusCode::LOOP_DETECTED
 }
 
 /// Whether responses that vary by this header may be stored: our key includes whether a text is

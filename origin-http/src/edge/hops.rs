@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header::VIA, request::Parts};
 
-use crate::answer;
+use crate::response;
 
 /// Names the intermediaries of a request.
 const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
@@ -73,7 +73,7 @@ pub(super) fn via(received: Version, name: &HeaderValue) -> HeaderValue {
         Version::HTTP_3 => "3.0",
         _ => "1.1",
     };
-    answer::value(format_args!("{version} {}", name.to_str().unwrap_or_default()))
+    response::value(format_args!("{version} {}", name.to_str().unwrap_or_default()))
 }
 
 /// The entries of a list over all its field lines.

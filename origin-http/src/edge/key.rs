@@ -14,7 +14,7 @@ use super::budget::Claim;
 use crate::{
     directives::{Bad, Directives},
     encoding::accepts_gzip,
-    path::{Listing, Object, Resource},
+    resource::{Fetch, Resource, Subject},
 };
 
 /// An object's name at its origin, and in the cache.
@@ -29,22 +29,9 @@ pub(super) struct Key {
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) key: Key,
-    pub(super) kind: Kind,
+    pub(super) fetch: Fetch,
     pub(super) claim: Claim,
     pub(super) scope: Scope,
-}
-
-/// The kind of the requested object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A playlist or manifest without a blocking request, or a picture.
-    Now,
-    /// A playlist that may be a blocking request.
-    Reload,
-    /// A part.
-    Part,
-    /// A segment or a CMAF header, which are immutable.
-    Lasting,
 }
 
 /// Objects of the same scope are at the same origin.
@@ -60,40 +47,29 @@ impl Wanted {
     /// # Errors
     /// [`Bad`]: the directives are refused here, as every origin would.
     pub(super) fn new(head: &Parts, resource: &Resource) -> Result<Option<Self>, Bad> {
+        let Some(mut fetched) = resource.kind().edge() else {
+            return Ok(None);
+        };
+        let scope = match resource.subject() {
+            Subject::Channel(channel) => Scope::Channel(channel.clone()),
+            Subject::Broadcast(broadcast) => Scope::Broadcast(broadcast),
+            Subject::Daemon => return Ok(None),
+        };
         let path = head.uri.path();
-        let (kind, scope, target, text) = match resource {
-            Resource::Live(channel, Listing::Playlist(_)) => {
-                let directives = Directives::parse(head.uri.query())?;
-                let kind = if directives.msn.is_some() {
-                    Kind::Reload
-                } else {
-                    Kind::Now
-                };
-                (kind, Scope::Channel(channel.clone()), with(path, &directives), true)
+        let target = if fetched.fetch == Fetch::Reload {
+            let directives = Directives::parse(head.uri.query())?;
+            if directives.msn.is_none() {
+                fetched.fetch = Fetch::Now;
             }
-            Resource::Live(channel, _) => (Kind::Now, Scope::Channel(channel.clone()), path.into(), true),
-            Resource::Poster(channel) => (Kind::Now, Scope::Channel(channel.clone()), path.into(), false),
-            Resource::Media(broadcast, _, object) => {
-                let kind = match object {
-                    Object::Part(..) => Kind::Part,
-                    Object::Init(_) | Object::Segment(_) => Kind::Lasting,
-                };
-                (kind, Scope::Broadcast(*broadcast), path.into(), false)
-            }
-            _ => return Ok(None),
+            with(path, &directives)
+        } else {
+            path.into()
         };
-        // The claim decides how much of the edge's memory must stay free for others.
-        let claim = match resource {
-            Resource::Media(_, _, Object::Segment(_)) => Claim::Large,
-            Resource::Media(..) => Claim::Small,
-            _ => Claim::Text,
-        };
-        let gzip = text && accepts_gzip(&head.headers);
-        let key = Key { target, gzip };
+        let gzip = fetched.text && accepts_gzip(&head.headers);
         Ok(Some(Self {
-            key,
-            kind,
-            claim,
+            key: Key { target, gzip },
+            fetch: fetched.fetch,
+            claim: fetched.claim,
             scope,
         }))
     }
@@ -125,7 +101,7 @@ mod tests {
 
     use super::*;
 
-    fn key(target: &str, accept: &str) -> Option<(String, bool, Kind)> {
+    fn key(target: &str, accept: &str) -> Option<(String, bool, Fetch)> {
         let (head, ()) = Request::get(target)
             .header("accept-encoding", accept)
             .body(())
@@ -133,7 +109,7 @@ mod tests {
             .into_parts();
         let resource = Resource::parse(head.uri.path())?;
         let wanted = Wanted::new(&head, &resource).unwrap()?;
-        Some((wanted.key.target.to_string(), wanted.key.gzip, wanted.kind))
+        Some((wanted.key.target.to_string(), wanted.key.gzip, wanted.fetch))
     }
 
     #[test]
@@ -146,17 +122,17 @@ mod tests {
             ("/live/demo/v0.m3u8?_HLS_skip=v2", "/live/demo/v0.m3u8?_HLS_skip=v2"),
             ("/live/demo/master.m3u8?_HLS_msn=7", "/live/demo/master.m3u8"),
         ] {
-            let kind = if same == reload { Kind::Reload } else { Kind::Now };
-            assert_eq!(key(target, "gzip"), Some((same.into(), true, kind)), "{target}");
-            assert_eq!(key(target, "br"), Some((same.into(), false, kind)), "{target}");
+            let fetch = if same == reload { Fetch::Reload } else { Fetch::Now };
+            assert_eq!(key(target, "gzip"), Some((same.into(), true, fetch)), "{target}");
+            assert_eq!(key(target, "br"), Some((same.into(), false, fetch)), "{target}");
         }
         let segment = format!("/media/{ID}/v0/7.m4s");
         assert_eq!(
             key(&format!("{segment}?x=y"), "gzip"),
-            Some((segment, false, Kind::Lasting))
+            Some((segment, false, Fetch::Lasting))
         );
         let part = format!("/media/{ID}/v0/7.1.m4s");
-        assert_eq!(key(&part, "gzip"), Some((part, false, Kind::Part)));
+        assert_eq!(key(&part, "gzip"), Some((part, false, Fetch::Part)));
     }
 
     #[test]

@@ -7,7 +7,11 @@ use http::{
     header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, RETRY_AFTER, VARY, VIA},
 };
 
-use super::{budget::Charge, content::Content, freshness::Freshness};
+use super::{
+    budget::Charge,
+    content::Content,
+    freshness::{self, Freshness},
+};
 
 /// Measured memory of an object besides its bytes and its fields: the object, its field table, and
 /// its entries in the tables of the cache.
@@ -68,10 +72,9 @@ impl Object {
         OVERHEAD + (bytes + FIELD * count.saturating_sub(FIELDS)) as u64
     }
 
-    /// Whether it may concern the request rather than the resource, so that no other request gets
-    /// it. An origin knows the target of a request and its intermediaries.
+    /// See [`freshness::is_of_one_request`].
     pub(super) fn is_of_one_request(&self) -> bool {
-        is_of_one_request(self.status)
+        freshness::is_of_one_request(self.status)
     }
 
     /// The same bytes, which the origin has confirmed (RFC 9111 4.3.4).
@@ -84,12 +87,6 @@ impl Object {
         }
         Self::new(self.status, &both, freshness, Arc::clone(&self.content))
     }
-}
-
-/// See [`Object::is_of_one_request`].
-pub(super) fn is_of_one_request(status: StatusCode) -> bool {
-    let of_what = matches!(status.as_u16(), 400 | 404 | 410 | 416);
-    (status.is_client_error() && !of_what) || status == StatusCode::LOOP_DETECTED
 }
 
 /// The forwarded fields of a response.

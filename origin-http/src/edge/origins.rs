@@ -52,9 +52,9 @@ struct Health {
     /// `None`: the last connection succeeded.
     failing: Option<Failing>,
     /// The request without a response since its last response.
-    unanswered: Option<Arc<str>>,
+    without_response: Option<Arc<str>>,
     /// Number of its responses.
-    answers: u64,
+    responses: u64,
 }
 
 #[derive(Debug)]
@@ -71,7 +71,7 @@ pub(super) struct Turn {
     pub(super) origin: Arc<Origin>,
     trying: bool,
     /// Number of the origin's responses before it.
-    answers: u64,
+    responses: u64,
 }
 
 impl Origins {
@@ -135,12 +135,12 @@ impl Origins {
                 true
             }
         };
-        let answers = health.answers;
+        let responses = health.responses;
         drop(health);
         Some(Turn {
             origin: Arc::clone(origin),
             trying,
-            answers,
+            responses,
         })
     }
 }
@@ -153,13 +153,13 @@ impl Origin {
 
 impl Turn {
     /// Reports a response, with any status.
-    pub(super) fn answered(mut self) {
+    pub(super) fn responded(mut self) {
         self.trying = false;
         let origin = &self.origin;
         let was_failing = {
             let mut health = origin.health();
-            health.answers += 1;
-            health.unanswered = None;
+            health.responses += 1;
+            health.without_response = None;
             health.failing.take().is_some()
         };
         if was_failing {
@@ -173,13 +173,13 @@ impl Turn {
     /// The cause may be the requested resource: one address that hangs or breaks must not affect
     /// the others. It counts as the origin's fault if another address has no response either,
     /// without any response in between.
-    pub(super) fn unanswered(self, target: &Arc<str>, why: &dyn fmt::Display, now: Instant) {
+    pub(super) fn failed_to_respond(self, target: &Arc<str>, why: &dyn fmt::Display, now: Instant) {
         let is_origins = self.trying || {
             let mut health = self.origin.health();
-            let silent = health.answers == self.answers;
-            let known = health.unanswered.as_ref().is_some_and(|known| known != target);
+            let silent = health.responses == self.responses;
+            let known = health.without_response.as_ref().is_some_and(|known| known != target);
             if silent && !known {
-                health.unanswered = Some(Arc::clone(target));
+                health.without_response = Some(Arc::clone(target));
             }
             silent && known
         };
@@ -282,7 +282,7 @@ mod tests {
             turn.failed(&"x", at(now));
         }
         now += 10_000;
-        origins.turn(&first, at(now)).unwrap().answered();
+        origins.turn(&first, at(now)).unwrap().responded();
         assert_eq!(asked(&origins, &scope, at(now)), [0, 1]);
     }
 
@@ -294,22 +294,25 @@ mod tests {
         let turn = || origins.turn(&origin, now).unwrap();
         let [one, other] = ["/one", "/other"].map(Arc::<str>::from);
         for _ in 0..3 {
-            turn().unanswered(&one, &"x", now);
+            turn().failed_to_respond(&one, &"x", now);
         }
-        turn().answered();
-        turn().unanswered(&other, &"x", now);
+        turn().responded();
+        turn().failed_to_respond(&other, &"x", now);
         // It was asked before the response to another request.
         let early = turn();
-        turn().answered();
-        turn().unanswered(&one, &"x", now);
-        early.unanswered(&other, &"x", now);
-        turn().unanswered(&other, &"x", now);
+        turn().responded();
+        turn().failed_to_respond(&one, &"x", now);
+        early.failed_to_respond(&other, &"x", now);
+        turn().failed_to_respond(&other, &"x", now);
         assert!(origins.turn(&origin, now).is_none());
         // Only the request that tests the origin decides.
         let later = now + REST;
-        origins.turn(&origin, later).unwrap().unanswered(&other, &"x", later);
+        origins
+            .turn(&origin, later)
+            .unwrap()
+            .failed_to_respond(&other, &"x", later);
         assert!(origins.turn(&origin, later + REST / 2).is_none());
-        origins.turn(&origin, later + REST).unwrap().answered();
+        origins.turn(&origin, later + REST).unwrap().responded();
         assert!(origins.turn(&origin, later + REST).is_some());
     }
 

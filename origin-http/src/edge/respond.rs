@@ -16,9 +16,9 @@ use tokio::time::Instant;
 
 use super::{content::Reader, object::Object};
 use crate::{
-    answer::{self, TEXT},
     conditions,
     range::Range,
+    response::{self, TEXT},
 };
 
 /// The response to `head` with `object`, complete or in progress.
@@ -35,7 +35,7 @@ pub(super) fn respond(object: &Arc<Object>, head: &Parts, now: Instant) -> Respo
     }
     let tag = object.headers.get(ETAG);
     if conditions::is_excluded(&head.headers, tag) {
-        return answer::precondition_failed();
+        return response::precondition_failed();
     }
     if tag.is_some_and(|tag| is_held(&head.headers, tag)) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -49,7 +49,7 @@ pub(super) fn respond(object: &Arc<Object>, head: &Parts, now: Instant) -> Respo
         Some((Range::Slice { start, len }, size)) => {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             let last = start + len - 1;
-            let range = answer::value(format_args!("bytes {start}-{last}/{size}"));
+            let range = response::value(format_args!("bytes {start}-{last}/{size}"));
             response.headers_mut().insert(CONTENT_RANGE, range);
             *response.body_mut() = match object.content.rope() {
                 Some(rope) => rope.slice(start, len).into(),
@@ -59,9 +59,9 @@ pub(super) fn respond(object: &Arc<Object>, head: &Parts, now: Instant) -> Respo
         Some((_, size)) => {
             *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
             let headers = response.headers_mut();
-            // It concerns the range, not the address: see `answer`.
+            // It concerns the range, not the address: see `response`.
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            headers.insert(CONTENT_RANGE, answer::value(format_args!("bytes */{size}")));
+            headers.insert(CONTENT_RANGE, response::value(format_args!("bytes */{size}")));
             headers.insert(CONTENT_TYPE, TEXT);
             *response.body_mut() = "that range lies behind the end\n".into();
         }

@@ -31,8 +31,8 @@ const PART_1: &str = "/media/01890a5d-ac96-774b-bcce-b302099a8057/v0/1.0.m4s";
 const PEER: ([u8; 4], u16) = ([192, 0, 2, 1], 1);
 
 type OriginBody = BoxBody<Bytes, Infallible>;
-type Answering = Pin<Box<dyn Future<Output = Response<OriginBody>> + Send>>;
-type Script = dyn Fn(Request<Incoming>) -> Answering + Send + Sync;
+type OriginResponse = Pin<Box<dyn Future<Output = Response<OriginBody>> + Send>>;
+type Script = dyn Fn(Request<Incoming>) -> OriginResponse + Send + Sync;
 
 /// An origin with scripted responses, while it is up.
 struct Scripted {
@@ -130,7 +130,7 @@ async fn begin(edge: &Arc<Edge>, method: Method, target: &str, headers: &[(&str,
     }
     let (head, ()) = request.body(()).unwrap().into_parts();
     let resource = Resource::parse(head.uri.path()).unwrap();
-    edge.answer(&head, &resource, PEER.into()).await.unwrap()
+    edge.respond(&head, &resource, PEER.into()).await.unwrap()
 }
 
 async fn ask(edge: &Arc<Edge>, target: &str, headers: &[(&str, &str)]) -> (u16, HeaderMap, Bytes) {

@@ -267,7 +267,7 @@ async fn one_viewer_takes_its_share_of_fetches_and_leaves_the_rest_to_others() {
             .into_parts();
         tokio::spawn(async move {
             let resource = Resource::parse(head.uri.path()).unwrap();
-            let response = edge.answer(&head, &resource, peer).await.unwrap();
+            let response = edge.respond(&head, &resource, peer).await.unwrap();
             (
                 response.status().as_u16(),
                 response.headers().get("retry-after").cloned(),
@@ -317,7 +317,7 @@ async fn a_request_that_comes_back_is_noticed() {
     ] {
         let (head, ()) = Request::get(PLAYLIST).header(name, list).body(()).unwrap().into_parts();
         let resource = Resource::parse(PLAYLIST).unwrap();
-        assert_eq!(edge.answer(&head, &resource, PEER.into()).await.unwrap().status(), 508);
+        assert_eq!(edge.respond(&head, &resource, PEER.into()).await.unwrap().status(), 508);
     }
     assert_eq!(origin.asked(), 1);
 }

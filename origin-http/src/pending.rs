@@ -17,6 +17,7 @@ use http_server::{
     mount::BoxedResponse,
     priority::{self, PRIORITY, Priority},
 };
+use media_core::ChannelName;
 use net_core::{Counted, Rope};
 use packager::{Changed, Follow, Live, Presentation, Skip};
 use prometheus_client::metrics::gauge::Gauge;
@@ -25,30 +26,36 @@ use tracing::{Level, debug, enabled};
 
 use crate::{
     access_log::{Entry, Masked},
-    answer::{self, Lifetime, refuse},
     conditions::Conditions,
     cors::{Cors, Grant},
-    media::{self, Found},
-    metrics::{Kind, Metrics},
-    notes::Notes,
-    path::Object,
-    router::{Router, SOON},
-    text::Text,
+    lookup::{self, Found},
+    metrics::Metrics,
+    resource::{Kind, Object},
+    response::{self, Lifetime, SOON, refuse},
+    server_timing,
+    text::{Renders, Text},
     urgency,
 };
+
+/// The parts of a router that its pending responses use.
+pub(crate) struct Shared {
+    pub(crate) cors: Cors,
+    pub(crate) metrics: Metrics,
+    pub(crate) renders: Renders,
+}
 
 /// A pending response; dropping it aborts. It holds only the remaining work, and nothing else of
 /// the request: thousands wait at once, so there are no nested futures, each of which would have
 /// its state in another cache line.
-#[must_use = "nothing is answered before it is awaited"]
-pub struct Answering<'a> {
-    pub(crate) router: &'a Router,
+#[must_use = "there is no response before it is awaited"]
+pub struct Pending<'a> {
+    pub(crate) shared: &'a Shared,
     pub(crate) step: Step<'a>,
     pub(crate) kind: Kind,
-    pub(crate) asked: Asked,
+    pub(crate) context: RequestContext,
 }
 
-impl PendingResponse for Answering<'_> {
+impl PendingResponse for Pending<'_> {
     fn poll_request_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Step::Body(end) = &mut self.step {
             self.step = ready!(end.as_mut().poll(cx));
@@ -57,25 +64,25 @@ impl PendingResponse for Answering<'_> {
     }
 }
 
-impl Future for Answering<'_> {
+impl Future for Pending<'_> {
     type Output = Response<Body>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         let this = &mut *self;
         let ours = !matches!(this.step, Step::Mounted(_));
         let (mut response, held) = ready!(Pin::new(&mut this.step).poll(cx));
-        this.asked.notes.held = held;
         if ours {
-            this.asked.share(this.router.cors(), &mut response);
+            this.context.share(&this.shared.cors, held, &mut response);
         }
-        this.asked.finish(this.kind, this.router.metrics(), &mut response);
+        this.context
+            .finish(this.kind, held, &this.shared.metrics, &mut response);
         Poll::Ready(response)
     }
 }
 
-impl fmt::Debug for Answering<'_> {
+impl fmt::Debug for Pending<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answering")
+        f.debug_struct("Pending")
             .field("kind", &self.kind)
             .finish_non_exhaustive()
     }
@@ -83,7 +90,7 @@ impl fmt::Debug for Answering<'_> {
 
 /// The remaining work of a response; then the response, and the time for which it was held.
 pub(crate) enum Step<'a> {
-    Answer(Response<Body>, Duration),
+    Ready(Response<Body>, Duration),
     Hold(Hold<'a>),
     /// The request's body has not ended; resolves to the next step.
     Body(Pin<Box<dyn Future<Output = Step<'a>> + Send + 'a>>),
@@ -94,10 +101,18 @@ pub(crate) enum Step<'a> {
     Over,
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
     /// A response without a wait.
-    pub(crate) fn answer(response: Response<Body>) -> Self {
-        Self::Answer(response, Duration::ZERO)
+    pub(crate) fn ready(response: Response<Body>) -> Self {
+        Self::Ready(response, Duration::ZERO)
+    }
+
+    /// A text, at once if that does not take long. `held`: the time for which it has waited.
+    pub(crate) fn text(text: Text, renders: &'a Renders, held: Duration) -> Self {
+        match text.is_slow() {
+            true => Self::Later(Box::pin(async move { (text.render(renders).await, held) })),
+            false => Self::Ready(text.respond(), held),
+        }
     }
 }
 
@@ -109,15 +124,15 @@ impl Future for Step<'_> {
             if let Self::Body(end) = &mut *self {
                 *self = ready!(end.as_mut().poll(cx));
             }
-            let come = match &mut *self {
+            let presentation = match &mut *self {
                 Self::Hold(hold) => ready!(Pin::new(&mut hold.changed).poll(cx)),
                 Self::Later(later) => return later.as_mut().poll(cx),
-                Self::Mounted(answer) => return answer.as_mut().poll(cx).map(|response| (response, Duration::ZERO)),
-                Self::Answer(..) | Self::Body(_) | Self::Over => None,
+                Self::Mounted(pending) => return pending.as_mut().poll(cx).map(|response| (response, Duration::ZERO)),
+                Self::Ready(..) | Self::Body(_) | Self::Over => None,
             };
             match mem::replace(&mut *self, Self::Over) {
-                Self::Answer(response, held) => return Poll::Ready((response, held)),
-                Self::Hold(hold) => *self = hold.step(come),
+                Self::Ready(response, held) => return Poll::Ready((response, held)),
+                Self::Hold(hold) => *self = hold.step(presentation),
                 Self::Body(_) | Self::Later(_) | Self::Mounted(_) | Self::Over => return Poll::Pending,
             }
         }
@@ -126,7 +141,7 @@ impl Future for Step<'_> {
 
 /// The response when a part is complete (RFC 8216bis 6.2.5.2, 6.2.6).
 pub(crate) struct Hold<'a> {
-    router: &'a Router,
+    shared: &'a Shared,
     changed: Changed,
     begun: Instant,
     target_duration_s: u64,
@@ -153,32 +168,45 @@ pub(crate) struct Media {
 }
 
 /// The data of a request with which its response is completed, after its head was dropped.
-pub(crate) struct Asked {
+pub(crate) struct RequestContext {
     grant: Grant,
     priority: Priority,
-    pub(crate) notes: Notes,
     entry: Option<Entry>,
+    /// The channel of the request, if the access log has an entry for it.
+    channel: Option<ChannelName>,
     /// For the debug log.
     line: Option<Box<(Method, Uri)>>,
 }
 
-impl Asked {
+impl RequestContext {
     /// The data of a request with this head. `entry`: its entry in the access log, if there is one.
     pub(crate) fn of(head: &Parts, cors: &Cors, entry: Option<Entry>) -> Self {
         let line = || Box::new((head.method.clone(), head.uri.clone()));
         Self {
             grant: cors.grant(&head.headers),
             priority: Priority::of(&head.headers),
-            notes: Notes::new(entry.is_some()),
             entry,
+            channel: None,
             line: enabled!(Level::DEBUG).then(line),
         }
     }
 
+    /// Whether the access log has an entry for the request.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.entry.is_some()
+    }
+
+    /// Records the request's channel for the access log, if it has an entry there.
+    pub(crate) fn set_channel(&mut self, channel: &ChannelName) {
+        if self.is_logged() {
+            self.channel = Some(channel.clone());
+        }
+    }
+
     /// Completes a response of this router: mounted services complete their own.
-    pub(crate) fn share(&self, cors: &Cors, response: &mut Response<Body>) {
+    pub(crate) fn share(&self, cors: &Cors, held: Duration, response: &mut Response<Body>) {
         cors.share(self.grant, response.headers_mut());
-        self.notes.tell(response.headers_mut());
+        server_timing::add_hold(response.headers_mut(), held);
         if let Some((method, uri)) = self.line.as_deref() {
             let path = Masked(uri.path());
             debug!(%method, %path, status = response.status().as_u16(), "answered");
@@ -186,31 +214,31 @@ impl Asked {
     }
 
     /// Completes any response: its priority, metrics, and the access log.
-    pub(crate) fn finish(&mut self, kind: Kind, metrics: &Metrics, response: &mut Response<Body>) {
+    pub(crate) fn finish(&mut self, kind: Kind, held: Duration, metrics: &Metrics, response: &mut Response<Body>) {
         urgency::settle(self.priority, kind, response);
-        metrics.answered(kind, response.status());
+        metrics.responded(kind, response.status());
         if let Some(mut entry) = self.entry.take() {
-            entry.answered(kind, response.status().as_u16(), mem::take(&mut self.notes));
+            entry.responded(kind, response.status().as_u16(), self.channel.take(), held);
             response.body_mut().on_finish(Box::new(entry));
         }
     }
 }
 
 impl<'a> Hold<'a> {
-    pub(crate) fn new(router: &'a Router, changed: Changed, target_duration_s: u64, then: Then) -> Self {
+    pub(crate) fn new(shared: &'a Shared, changed: Changed, target_duration_s: u64, then: Then) -> Self {
         Self {
-            router,
+            shared,
             changed,
             begun: Instant::now(),
             target_duration_s,
             then,
-            _waiting: Counted::new(&router.metrics().waiting),
+            _waiting: Counted::new(&shared.metrics.waiting),
         }
     }
 
-    fn step(self, come: Option<Arc<Presentation>>) -> Step<'a> {
+    fn step(self, presentation: Option<Arc<Presentation>>) -> Step<'a> {
         let (target, held) = (self.target_duration_s, self.begun.elapsed());
-        let response = match (come, self.then) {
+        let response = match (presentation, self.then) {
             (
                 Some(presentation),
                 Then::Playlist {
@@ -220,11 +248,11 @@ impl<'a> Hold<'a> {
                 },
             ) => {
                 let text = Text::playlist(presentation, track, skip, conditions, blocking(target).0);
-                return text.step(self.router, held);
+                return Step::text(text, &self.shared.renders, held);
             }
             (Some(presentation), Then::Media(media)) => {
-                let found = media::find(&presentation.tracks[media.index], media.object, presentation.ended);
-                media.answer(&presentation, found, Lifetime::Unchanging(6 * target))
+                let found = lookup::find(&presentation.tracks[media.index], media.object, presentation.ended);
+                media.respond(&presentation, found, Lifetime::Unchanging(6 * target))
             }
             (None, then) => {
                 let lifetime = match then {
@@ -234,7 +262,7 @@ impl<'a> Hold<'a> {
                 refuse(StatusCode::SERVICE_UNAVAILABLE, "it did not come\n", lifetime)
             }
         };
-        Step::Answer(response, held)
+        Step::Ready(response, held)
     }
 }
 
@@ -252,35 +280,35 @@ impl Media {
                 return (presentation, Found::Future);
             };
             presentation = now;
-            match media::find(&presentation.tracks[self.index], self.object, presentation.ended) {
+            match lookup::find(&presentation.tracks[self.index], self.object, presentation.ended) {
                 Found::Next(again) if again != next => next = again,
                 found => return (presentation, found),
             }
         }
     }
 
-    pub(crate) fn answer(&self, presentation: &Presentation, found: Found, lifetime: Lifetime) -> Response<Body> {
+    pub(crate) fn respond(&self, presentation: &Presentation, found: Found, lifetime: Lifetime) -> Response<Body> {
         let (target, track) = (presentation.target_duration_s, &presentation.tracks[self.index]);
         let exists = matches!(found, Found::Bytes(_) | Found::Growing(_));
         if exists
             && self
                 .conditions
-                .is_modified(|| media::published(presentation, track, self.object))
+                .is_modified(|| lookup::published(presentation, track, self.object))
         {
-            return answer::precondition_failed();
+            return response::precondition_failed();
         }
         let content_type = match self.object {
-            Object::Init(_) if track.config.is_video() => answer::VIDEO_HEADER,
-            _ if track.config.is_video() => answer::VIDEO_SEGMENT,
-            _ => answer::AUDIO,
+            Object::Init(_) if track.config.is_video() => response::VIDEO_HEADER,
+            _ if track.config.is_video() => response::VIDEO_SEGMENT,
+            _ => response::AUDIO,
         };
         let mut response = match found {
-            Found::Bytes(rope) => answer::media(&self.conditions, &rope, etag(self.object), content_type, lifetime),
+            Found::Bytes(rope) => response::media(&self.conditions, &rope, etag(self.object), content_type, lifetime),
             // It has no entity tag yet.
-            Found::Growing(_) if self.conditions.excludes(None) => return answer::precondition_failed(),
+            Found::Growing(_) if self.conditions.excludes(None) => return response::precondition_failed(),
             Found::Growing(msn) => {
                 let body = Body::growing(Following(self.live.follow(self.index, msn)));
-                answer::growing(body, content_type, Lifetime::Unchanging(6 * target))
+                response::growing(body, content_type, Lifetime::Unchanging(6 * target))
             }
             Found::Next(_) | Found::Future => return refuse(StatusCode::NOT_FOUND, "not yet\n", SOON),
             Found::Hinted(..) | Found::Gone => {
@@ -320,8 +348,8 @@ pub(crate) fn hold(target_duration_s: u64) -> Duration {
 /// An address has one immutable representation, so its name is its validator.
 fn etag(object: Object) -> HeaderValue {
     match object {
-        Object::Init(number) => answer::value(format_args!("\"init.{number}\"")),
-        Object::Segment(msn) => answer::value(format_args!("\"{msn}\"")),
-        Object::Part(msn, part) => answer::value(format_args!("\"{msn}.{part}\"")),
+        Object::Init(number) => response::value(format_args!("\"init.{number}\"")),
+        Object::Segment(msn) => response::value(format_args!("\"{msn}\"")),
+        Object::Part(msn, part) => response::value(format_args!("\"{msn}.{part}\"")),
     }
 }

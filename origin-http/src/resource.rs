@@ -1,11 +1,17 @@
-//! The resource of a request's path. Pure; a path without a resource is refused here, before any
-//! look-up.
+//! The resource of a request's path, and the table of all kinds of resources. Pure; a path without
+//! a resource is refused here, before any look-up.
+//!
+//! A new kind of resource is a variant of [`Resource`], [`Listing`] or [`Object`] with its path,
+//! and a row of the table; `Router::here` forms its response.
 //!
 //! Names need no percent-encoding, so an encoded path has no resource; nor has one with an empty
 //! segment, a dot segment or a number that is not in its shortest form: each resource has one
 //! address, and a cache one entry for it.
 
+use http_server::priority::DEFAULT;
 use media_core::{BroadcastId, ChannelName, TrackName};
+
+use crate::edge::budget::Claim;
 
 /// A resource of the origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +56,176 @@ pub enum Object {
     Part(u64, usize),
 }
 
+/// The channel or broadcast that a resource belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject<'a> {
+    Channel(&'a ChannelName),
+    Broadcast(BroadcastId),
+    /// The daemon itself.
+    Daemon,
+}
+
+/// The kind of a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Multivariant,
+    Playlist,
+    Manifest,
+    PlainManifest,
+    Init,
+    Segment,
+    Part,
+    Poster,
+    Watch,
+    Asset,
+    Time,
+    Api,
+    /// No such resource.
+    Unknown,
+}
+
+/// The properties of a kind of resource.
+#[derive(Debug)]
+struct Row {
+    kind: Kind,
+    /// Its name in metrics and in the access log. Several kinds may share one.
+    name: &'static str,
+    /// The urgency of its responses, 0 (first) to 7, unless the client states one (RFC 9218 4.1).
+    /// `urgency::of_media` refines it for media that exist.
+    urgency: u8,
+    /// How an edge gets it from an origin; `None` if every process has its own.
+    edge: Option<Fetched>,
+}
+
+/// How an edge fetches and keeps resources of a kind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fetched {
+    pub(crate) fetch: Fetch,
+    /// The part of the edge's memory that it may take.
+    pub(crate) claim: Claim,
+    /// Whether it is a text, which is compressed for clients that accept it.
+    pub(crate) text: bool,
+}
+
+/// How long a response of an origin may take, and how long it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fetch {
+    /// A text without a blocking request, or a picture: it changes.
+    Now,
+    /// A playlist that may be a blocking request: delivery directives belong to its cache key.
+    Reload,
+    /// A part.
+    Part,
+    /// A segment or a CMAF header, which are immutable.
+    Lasting,
+}
+
+/// All kinds, in the order of [`Kind`].
+#[rustfmt::skip]
+const ROWS: [Row; 13] = [
+    row(Kind::Multivariant,  "playlist", 1,       text(Fetch::Now)),
+    row(Kind::Playlist,      "playlist", 1,       text(Fetch::Reload)),
+    row(Kind::Manifest,      "manifest", 1,       text(Fetch::Now)),
+    row(Kind::PlainManifest, "manifest", 1,       text(Fetch::Now)),
+    row(Kind::Init,          "init",     2,       bytes(Fetch::Lasting, Claim::Small)),
+    row(Kind::Segment,       "segment",  DEFAULT, bytes(Fetch::Lasting, Claim::Large)),
+    row(Kind::Part,          "part",     DEFAULT, bytes(Fetch::Part, Claim::Small)),
+    row(Kind::Poster,        "poster",   5,       bytes(Fetch::Now, Claim::Text)),
+    row(Kind::Watch,         "page",     DEFAULT, None),
+    row(Kind::Asset,         "page",     DEFAULT, None),
+    row(Kind::Time,          "time",     1,       None),
+    row(Kind::Api,           "api",      DEFAULT, None),
+    row(Kind::Unknown,       "unknown",  DEFAULT, None),
+];
+
+const _: () = {
+    let mut index = 0;
+    while index < ROWS.len() {
+        assert!(ROWS[index].kind as usize == index, "a row is out of order");
+        index += 1;
+    }
+    assert!(index == Kind::Unknown as usize + 1, "a kind has no row");
+};
+
+const fn row(kind: Kind, name: &'static str, urgency: u8, edge: Option<Fetched>) -> Row {
+    Row {
+        kind,
+        name,
+        urgency,
+        edge,
+    }
+}
+
+const fn text(fetch: Fetch) -> Option<Fetched> {
+    Some(Fetched {
+        fetch,
+        claim: Claim::Text,
+        text: true,
+    })
+}
+
+const fn bytes(fetch: Fetch, claim: Claim) -> Option<Fetched> {
+    Some(Fetched {
+        fetch,
+        claim,
+        text: false,
+    })
+}
+
+impl Kind {
+    /// All kinds, each at the index `kind as usize`.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        ROWS.iter().map(|row| row.kind)
+    }
+
+    /// Its name in metrics and logs.
+    pub(crate) fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// The urgency of its responses, 0 (first) to 7.
+    pub(crate) fn urgency(self) -> u8 {
+        self.row().urgency
+    }
+
+    /// How an edge gets it from an origin; `None` if every process has its own.
+    pub(crate) fn edge(self) -> Option<Fetched> {
+        self.row().edge
+    }
+
+    fn row(self) -> &'static Row {
+        &ROWS[self as usize]
+    }
+}
+
 impl Resource {
+    /// The kind of this resource.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Live(_, Listing::Multivariant) => Kind::Multivariant,
+            Self::Live(_, Listing::Playlist(_)) => Kind::Playlist,
+            Self::Live(_, Listing::Manifest) => Kind::Manifest,
+            Self::Live(_, Listing::PlainManifest) => Kind::PlainManifest,
+            Self::Media(_, _, Object::Init(_)) => Kind::Init,
+            Self::Media(_, _, Object::Segment(_)) => Kind::Segment,
+            Self::Media(_, _, Object::Part(..)) => Kind::Part,
+            Self::Poster(_) => Kind::Poster,
+            Self::Watch(_) => Kind::Watch,
+            Self::Asset(_) => Kind::Asset,
+            Self::Time => Kind::Time,
+            Self::Api => Kind::Api,
+        }
+    }
+
+    /// The channel or broadcast that it belongs to.
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        match self {
+            Self::Live(channel, _) | Self::Poster(channel) | Self::Watch(channel) => Subject::Channel(channel),
+            Self::Media(broadcast, ..) => Subject::Broadcast(*broadcast),
+            Self::Asset(_) | Self::Time | Self::Api => Subject::Daemon,
+        }
+    }
+
     /// The resource of `path` (RFC 3986 3.3, without its query); `None` if there is none.
     pub fn parse(path: &str) -> Option<Self> {
         let (room, rest) = path.strip_prefix('/')?.split_once('/').unwrap_or((&path[1..], ""));
@@ -157,6 +332,31 @@ mod tests {
             ("/api/v1/streams", Resource::Api),
         ] {
             assert_eq!(Resource::parse(path), Some(resource), "{path}");
+        }
+    }
+
+    #[test]
+    fn each_kind_has_its_name_its_urgency_and_its_way_through_an_edge() {
+        let text = |fetch| Some((fetch, Claim::Text, true));
+        let bytes = |fetch, claim| Some((fetch, claim, false));
+        let media = |file| format!("/media/{ID}/v0/{file}");
+        for (path, name, urgency, edge) in [
+            ("/live/demo/master.m3u8", "playlist", 1, text(Fetch::Now)),
+            ("/live/demo/v0.m3u8", "playlist", 1, text(Fetch::Reload)),
+            ("/live/demo/manifest.mpd", "manifest", 1, text(Fetch::Now)),
+            ("/live/demo/plain.mpd", "manifest", 1, text(Fetch::Now)),
+            (&media("init.0.mp4"), "init", 2, bytes(Fetch::Lasting, Claim::Small)),
+            (&media("7.m4s"), "segment", 3, bytes(Fetch::Lasting, Claim::Large)),
+            (&media("7.0.m4s"), "part", 3, bytes(Fetch::Part, Claim::Small)),
+            ("/live/demo/poster.jpg", "poster", 5, bytes(Fetch::Now, Claim::Text)),
+            ("/watch/demo", "page", 3, None),
+            ("/watch/player.js", "page", 3, None),
+            ("/time", "time", 1, None),
+            ("/api/v1/streams", "api", 3, None),
+        ] {
+            let kind = Resource::parse(path).map_or(Kind::Unknown, |resource| resource.kind());
+            let fetched = kind.edge().map(|edge| (edge.fetch, edge.claim, edge.text));
+            assert_eq!((kind.name(), kind.urgency(), fetched), (name, urgency, edge), "{path}");
         }
     }
 

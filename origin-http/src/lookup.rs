@@ -6,7 +6,7 @@ use bytes::Bytes;
 use net_core::Rope;
 use packager::{Presentation, Track};
 
-use crate::path::Object;
+use crate::resource::Object;
 
 /// A segment without a chunk: `styp` with the brand `msdh` (ISO/IEC 14496-12 8.16.2).
 const NO_MEDIA: &[u8] = b"\0\0\0\x18stypmsdh\0\0\0\0msdhmsix";

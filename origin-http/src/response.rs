@@ -15,7 +15,7 @@ use http_server::Body;
 use net_core::Rope;
 use packager::Text;
 
-use crate::{conditions::Conditions, pages::Page, range::Range};
+use crate::{conditions::Conditions, range::Range};
 
 pub(crate) const HLS: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
 pub(crate) const DASH: HeaderValue = HeaderValue::from_static("application/dash+xml");
@@ -34,6 +34,9 @@ pub(crate) const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPT
 /// A compressed playlist that was awaited needs all of them, and over TLS the map grows once for
 /// Alt-Svc; the next larger capacity would be twice as large for every response.
 const HEADERS: usize = 12;
+
+/// The lifetime of a response about a resource that does not exist yet but may soon.
+pub(crate) const SOON: Lifetime = Lifetime::Seconds(1);
 
 /// The lifetime of a response in a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,28 +125,6 @@ pub(crate) fn text(request: &Conditions, text: &Text, content_type: HeaderValue,
     negotiated(request, etag, lifetime, content_type, gzip, || {
         if gzip { text.gzip() } else { text.plain() }.clone()
     })
-}
-
-/// A file of the watch page.
-pub(crate) fn page(request: &Conditions, page: &Page) -> Response<Body> {
-    if request.is_modified(|| page.since) {
-        return precondition_failed();
-    }
-    let gzip = page.gzip.as_ref().filter(|_| request.gzip);
-    let (bytes, etag) = gzip.map_or((&page.bytes, &page.etag), |(bytes, etag)| (bytes, etag));
-    let content_type = page.content_type.clone();
-    let mut response = negotiated(
-        request,
-        etag.clone(),
-        Lifetime::Validate,
-        content_type,
-        gzip.is_some(),
-        || bytes.clone(),
-    );
-    if page.gzip.is_none() {
-        response.headers_mut().remove(VARY);
-    }
-    response
 }
 
 /// A picture.
@@ -244,7 +225,7 @@ fn validated(
 
 /// Like [`validated`], for a text in plain or compressed form; a cache stores both (RFC 9110
 /// 12.5.5).
-fn negotiated(
+pub(crate) fn negotiated(
     request: &Conditions,
     etag: HeaderValue,
     lifetime: Lifetime,
