@@ -62,6 +62,40 @@ fn dash_js_plays_the_low_latency_manifest() {
     plays("dash", "/live/show/manifest.mpd", 1);
 }
 
+/// A viewer who goes back in the window stays there. With a maximum latency in the manifest dash.js
+/// would return to the live edge at once.
+#[test]
+fn dash_js_stays_where_a_viewer_seeks_back_to() {
+    let browser = Browser::take();
+    let daemon = Daemon::start(&Settings::default());
+    let _publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));
+    daemon.wait_until_live("show");
+    follow::follow(daemon.http, "/live/show/v0.m3u8", Duration::from_secs(30), |media| {
+        media.segments.len() >= SETTLED
+    });
+    let options = ["--back", "5:6", "--stall", "3000"];
+    let report = browser.play_with(
+        "dash",
+        &daemon.url("/live/show/manifest.mpd"),
+        SECONDS,
+        &options,
+        |_| (),
+    );
+    assert_eq!(report.fatal(), Vec::<String>::new());
+    let jumps: Vec<_> = report
+        .list("/jumps")
+        .iter()
+        .map(|jump| jump["to"].as_f64().expect("seconds") - jump["from"].as_f64().expect("seconds"))
+        .collect();
+    assert!(
+        matches!(jumps[..], [back] if (-7.0..-5.0).contains(&back)),
+        "{jumps:?}: {:#}",
+        report.0
+    );
+    let latency = report.list("/states").last().expect("a state")["latency_s"].as_f64();
+    assert!(latency.is_some_and(|latency| latency > 5.0), "{:#}", report.0);
+}
+
 #[test]
 fn dash_js_plays_the_plain_manifest() {
     plays("dash", "/live/show/plain.mpd", 1);
@@ -75,6 +109,13 @@ fn shaka_plays_hls_in_low_latency_mode() {
         "it takes parts: {:#}",
         report.0["requests"]
     );
+}
+
+/// It looks for captions in a segment that is still open, unless the playlist says that there are
+/// none (CLOSED-CAPTIONS=NONE).
+#[test]
+fn shaka_plays_hls_from_the_first_seconds_of_a_broadcast_on() {
+    plays("shaka", "/live/show/master.m3u8", 1);
 }
 
 #[test]

@@ -38,8 +38,9 @@ pub use numbers::Numbers;
 use numbers::Used;
 pub use revocation::{Cause, Revocation};
 
-/// How much longer a broadcast waits for a publisher that has claimed its name again.
-const SETTLING: Duration = Duration::from_secs(30);
+/// A broadcast waits this many times [`Settings::reconnect`] for a publisher that has claimed its
+/// name again.
+const SETTLING: u32 = 4;
 
 /// Settings of a hub.
 #[derive(Debug, Clone, Copy)]
@@ -213,7 +214,7 @@ impl Hub {
                 continue;
             };
             // A publisher that is back may still wait for its first key frame.
-            let is_over = away >= reconnect + SETTLING || !self.is_claimed(broadcast.name());
+            let is_over = away >= SETTLING * reconnect || !self.is_claimed(broadcast.name());
             if is_over && broadcast.end_unless_live() {
                 self.forget(&broadcast);
             }

@@ -42,7 +42,10 @@ mod waiters;
 mod window;
 
 pub use error::Error;
-pub use live::{Changed, Finished, Follow, Gone, Live, SegmentCursor};
+pub use live::{
+    Changed, Follow, Gone, Live,
+    cursor::{Finished, SegmentCursor},
+};
 pub use metrics::Metrics;
 pub use packager::{Config, Packager};
 pub use period::{LastSegment, Period};

@@ -23,9 +23,7 @@ use crate::{
     waiters::{Awaited, Crowd, Ticket, Waiters},
 };
 
-mod cursor;
-
-pub use cursor::{Finished, SegmentCursor};
+pub(crate) mod cursor;
 
 /// The presentation of one broadcast as it changes. Reading it takes no lock.
 #[derive(Debug)]

@@ -62,12 +62,13 @@ impl Held {
     }
 }
 
-/// `count` short broadcasts, on `channels` channels at once, of 1 to 12 pictures each.
-fn broadcasts(stage: &Stage, tags: &[Tag], count: usize, channels: usize) {
+/// A short broadcast of 1 to 12 pictures on each of `channels` channels, `at_once` at a time. A
+/// channel may not begin many in a short time (decision 0019).
+fn broadcasts(stage: &Stage, tags: &[Tag], channels: usize, at_once: usize) {
     thread::scope(|scope| {
-        for channel in 0..channels {
+        for first in 0..at_once {
             scope.spawn(move || {
-                for n in (channel..count).step_by(channels) {
+                for n in (first..channels).step_by(at_once) {
                     let pictures = 1 + n % 12;
                     let mut left = pictures;
                     let sent = tags.iter().filter(|tag| {
@@ -75,7 +76,7 @@ fn broadcasts(stage: &Stage, tags: &[Tag], count: usize, channels: usize) {
                         left -= usize::from(tag.is_picture() && fits);
                         fits && tag.timestamp < 480
                     });
-                    Push::start(stage.rtmp, &format!("short{channel}"), sent.cloned().collect()).finish();
+                    Push::start(stage.rtmp, &format!("short{n}"), sent.cloned().collect()).finish();
                 }
             });
         }
@@ -84,7 +85,7 @@ fn broadcasts(stage: &Stage, tags: &[Tag], count: usize, channels: usize) {
 
 #[test]
 fn two_hundred_starts_and_stops_leave_no_process_descriptor_thread_or_memory_behind() {
-    const CHANNELS: usize = 8;
+    const CHANNELS: usize = 200;
     let stage = Stage::alone(&Settings {
         segment_ms: 1000,
         window_s: 6,
@@ -102,11 +103,11 @@ fn two_hundred_starts_and_stops_leave_no_process_descriptor_thread_or_memory_beh
     };
     let tags = push::first(&rtmp::tags(&small.flv()), 1);
     // Resources that are allocated once: pools, caches, arenas.
-    broadcasts(&stage, &tags, 200, CHANNELS);
+    broadcasts(&stage, &tags, CHANNELS, 8);
     let before = Held::at_rest(&stage, CHANNELS);
     let units = stage.metric("streamforge_rendition_access_units_total");
     let started = Instant::now();
-    broadcasts(&stage, &tags, 200, CHANNELS);
+    broadcasts(&stage, &tags, CHANNELS, 8);
     let took = started.elapsed();
     Held::at_rest(&stage, CHANNELS);
     eprintln!("200 in {took:?}; before: {before:?}");

@@ -3,7 +3,7 @@
 //
 //     node play.mjs --player hls|dash|shaka|native|page --url URL [--seconds 20] [--out DIR]
 //                   [--latency | --numbers FPS] [--throttle 0:0,8:300,20:0] [--level 2:144,15:auto]
-//                   [--stall MS] [--wait SECONDS] [--certificate PEM [--http3]]
+//                   [--back 6:4] [--stall MS] [--wait SECONDS] [--certificate PEM [--http3]]
 //                   [--until playing,ended,playing] [--delay SECONDS]
 //
 // `hls`, `dash` and `shaka` are the players of the packages of those names; `native` is Chromium's
@@ -17,6 +17,7 @@
 // - `--throttle` limits the network, from the given seconds after start-up on, in kilobits a second
 //   (0: no limit).
 // - `--level` holds the player to the rendition of a height, or to none (auto).
+// - `--back` seeks back by the given seconds, as a viewer does.
 // - `--stall` is the time in all for which the player may stand still without a fault.
 // - `--wait` is the time between `ready`, when the player's page is loaded, and opening URL.
 // - `--certificate` is the one certificate that the browser accepts without an authority: its key
@@ -41,7 +42,7 @@ import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
 import { faultsOf, leastPlayed } from './faults.mjs';
 import { protocolsOf, Requests } from './requests.mjs';
-import { heightOf, parseSchedule, rateOf } from './schedule.mjs';
+import { heightOf, parseSchedule, rateOf, secondsOf } from './schedule.mjs';
 import { servePage } from './server.mjs';
 import { Throttle } from './throttle.mjs';
 
@@ -61,6 +62,7 @@ const { values: options } = parseArgs({
     numbers: { type: 'string', default: '0' },
     throttle: { type: 'string' },
     level: { type: 'string' },
+    back: { type: 'string' },
     stall: { type: 'string', default: '0' },
     wait: { type: 'string', default: '0' },
     certificate: { type: 'string' },
@@ -77,13 +79,14 @@ const delay = Number(options.delay);
 const until = options.until?.split(',');
 const rates = parseSchedule(options.throttle, rateOf);
 const levels = parseSchedule(options.level, heightOf);
+const backs = parseSchedule(options.back, secondsOf);
 if (
   !PLAYERS.includes(options.player) || !URL.canParse(options.url ?? '') || !(seconds > 0) || !(fps >= 0) || !(stallMs >= 0) || !(waitMs >= 0) || !(delay >= 0) ||
-  rates === null || levels === null
+  rates === null || levels === null || backs === null
 ) {
   console.error(
     `usage: play.mjs --player ${PLAYERS.join('|')} --url URL [--seconds N] [--out DIR] [--latency | --numbers FPS]\n` +
-      '                [--throttle SECONDS:KBPS,...] [--level SECONDS:HEIGHT,...] [--stall MS]\n' +
+      '                [--throttle SECONDS:KBPS,...] [--level SECONDS:HEIGHT,...] [--back SECONDS:BY,...] [--stall MS]\n' +
       '                [--wait SECONDS] [--certificate PEM [--http3]] [--until STATE,...] [--delay SECONDS]',
   );
   process.exit(2);
@@ -187,6 +190,7 @@ async function watch(page, throttle, screenshots) {
       at_s,
       act: () => level(page, value),
     })),
+    ...backs.map(({ at_s, value }) => ({ at_s, act: () => page.evaluate((by) => window.probe.back(by), value) })),
     { at_s: seconds / 2, act: () => screenshot(page, 'middle', screenshots) },
     { at_s: seconds, act: () => {} },
   ]);

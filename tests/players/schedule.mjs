@@ -1,5 +1,5 @@
-// Parses schedules such as `--throttle 0:0,8:300,20:0` and `--level 2:144,15:auto`, in seconds
-// after start-up.
+// Parses schedules such as `--throttle 0:0,8:300,20:0`, `--level 2:144,15:auto` and `--back 6:4`, in
+// seconds after start-up.
 
 // The entries of a schedule in order of time; empty without a text, null if the text is malformed.
 export function parseSchedule(text, valueOf) {
@@ -18,3 +18,6 @@ export const rateOf = (text) => (/^\d+$/.test(text) ? Number(text) : undefined);
 
 // The height of a rendition; null leaves the choice to the player.
 export const heightOf = (text) => (text === 'auto' ? null : /^\d+$/.test(text) ? Number(text) : undefined);
+
+// Seconds to seek back.
+export const secondsOf = (text) => (/^\d+$/.test(text) ? Number(text) : undefined);

@@ -25,7 +25,10 @@ struct Feed {
 
 impl Feed {
     fn new() -> Self {
-        let hub = hub();
+        Self::on(hub())
+    }
+
+    fn on(hub: Hub) -> Self {
         let (metrics, start) = (Metrics::default(), Instant::now());
         let publisher = Publisher::new(hub.claim(name()).unwrap(), metrics.clone(), IDLE, start);
         Self {
@@ -38,7 +41,11 @@ impl Feed {
 
     /// Metadata have named only video, and its configuration has arrived.
     fn of_video() -> Self {
-        let mut feed = Self::new();
+        Self::of_video_on(hub())
+    }
+
+    fn of_video_on(hub: Hub) -> Self {
+        let mut feed = Self::on(hub);
         let metadata = object([("videocodecid", 7.0.into())]);
         feed.publisher.metadata(&metadata, feed.start).unwrap();
         feed.video(0, video_config(AVC)).unwrap();
@@ -234,6 +241,26 @@ fn pictures_without_a_start_point_are_waited_for_for_seven_seconds() {
         feed.audio(7_000, audio_frame()).unwrap();
         assert_eq!(feed.codecs(), ["a0 mp4a.40.2"]);
     }
+}
+
+#[test]
+fn a_publisher_refused_for_too_many_broadcasts_releases_the_name() {
+    let mut feed = Feed::of_video();
+    let begin = |feed: &mut Feed| feed.video(0, video_frame(IDR));
+    let mut begun = 0;
+    let refusal = loop {
+        match begin(&mut feed) {
+            Ok(()) => begun += 1,
+            Err(refusal) => break refusal,
+        }
+        assert!(begun < 100);
+        feed.hub.kick(&name());
+        let next = Feed::of_video_on(feed.hub.clone());
+        feed = next;
+    };
+    assert_eq!(refusal.reason, Reason::Busy);
+    assert!(refusal.description.contains("connect again in"), "{refusal:?}");
+    assert!(feed.hub.claim(name()).is_ok(), "{begun} began");
 }
 
 #[test]

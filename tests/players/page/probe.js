@@ -167,6 +167,11 @@
 
     level: (height) => player.level(height),
 
+    /// Seeks back by so many seconds.
+    back(by) {
+      video.currentTime -= by;
+    },
+
     /// An error that the player reports: its source, whether it is fatal, and its message.
     failed: fail,
 
