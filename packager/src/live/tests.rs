@@ -3,7 +3,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use media_core::{Hub, TrackName, broadcast::Limits, codec, hub};
 
-use super::*;
+use super::{cursor::Finished, *};
 use crate::{
     Part,
     renderer::example::{Cut, Example, FIRST},
