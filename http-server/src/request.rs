@@ -118,7 +118,7 @@ where
             }
         }
     };
-    // What is left is not read.
+    // After the limit the request is refused with the rest of its body unread.
     let _ = timeout(limit, read).await;
 }
 

@@ -1,5 +1,5 @@
-//! What the events before a position of a broadcast's log have declared: a fold over the log, so
-//! that a reader needs nothing but events.
+//! The state of a broadcast at a position of its log. It is computed from the events before that
+//! position, so a reader needs only events.
 
 use std::{sync::Arc, time::Duration};
 

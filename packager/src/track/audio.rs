@@ -120,7 +120,7 @@ impl Audio {
         self.held.front().map(|held| held.frame.arrived + self.hold())
     }
 
-    /// Where the next cut stands that waits for units: the open segment goes no further.
+    /// Time of the next cut that waits for units. The open segment ends there.
     pub(super) fn next_cut(&self) -> MediaTime {
         self.cuts.front().map_or(MediaTime::MAX, |pending| pending.cut.mark.pts)
     }
