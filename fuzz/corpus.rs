@@ -4,9 +4,7 @@
 use std::{fs, path::Path};
 
 pub(super) fn run(target: &str, entry: fn(&[u8])) {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../fuzz/corpus")
-        .join(target);
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
     let mut ran = 0;
     for file in fs::read_dir(&corpus).expect("the corpus is committed") {
         entry(&fs::read(file.unwrap().path()).unwrap());

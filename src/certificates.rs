@@ -54,11 +54,7 @@ pub(crate) enum Error {
     NoKey { file: PathBuf, why: String },
     /// The certificate and the key do not match.
     #[error("{} and {} do not match: {source}", cert.display(), key.display())]
-    Mismatch {
-        cert: PathBuf,
-        key: PathBuf,
-        source: rustls::Error,
-    },
+    Mismatch { cert: PathBuf, key: PathBuf, source: rustls::Error },
     /// A self-signed certificate could not be created.
     #[error("a self-signed certificate cannot be created in {}: {why}", folder.display())]
     NotMade { folder: PathBuf, why: String },
@@ -140,11 +136,7 @@ impl Certificates {
         loaded.facts.warn_if_soon_over();
         Ok(Self {
             current: ArcSwap::new(loaded.key),
-            files: Mutex::new(Watched {
-                files,
-                settled: content,
-                suspect: None,
-            }),
+            files: Mutex::new(Watched { files, settled: content, suspect: None }),
             metrics,
         })
     }
@@ -174,11 +166,7 @@ impl Certificates {
         match loaded {
             Ok(loaded) => {
                 let changed = self.lock().settled != content;
-                *self.lock() = Watched {
-                    files,
-                    settled: content,
-                    suspect: None,
-                };
+                *self.lock() = Watched { files, settled: content, suspect: None };
                 if changed {
                     self.take(loaded);
                 }
@@ -289,16 +277,10 @@ fn look(files: &Files) -> (u64, Result<Loaded, Error>) {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Error> {
-    let unreadable = |source| Error::Unreadable {
-        file: file.into(),
-        source,
-    };
+    let unreadable = |source| Error::Unreadable { file: file.into(), source };
     let mut bytes = Vec::new();
     let opened = fs::File::open(file).map_err(unreadable)?;
-    let length = opened
-        .take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+    let length = opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if length as u64 > MAX_FILE_BYTES {
         return Err(unreadable(io::Error::other("more than 1 MiB")));
     }
@@ -306,28 +288,17 @@ fn read(file: &Path) -> Result<Vec<u8>, Error> {
 }
 
 fn parse(files: &Files, cert: &[u8], key: &[u8]) -> Result<Loaded, Error> {
-    let no_certificate = |why: String| Error::NoCertificate {
-        file: files.cert.clone(),
-        why,
-    };
+    let no_certificate = |why: String| Error::NoCertificate { file: files.cert.clone(), why };
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert).collect();
     let chain = chain.map_err(|err| no_certificate(err.to_string()))?;
     let first = chain.first().ok_or_else(|| no_certificate("it has none".into()))?;
     let facts = Facts::read(first).map_err(no_certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|err| Error::NoKey {
-        file: files.key.clone(),
-        why: err.to_string(),
-    })?;
-    let mismatch = |source| Error::Mismatch {
-        cert: files.cert.clone(),
-        key: files.key.clone(),
-        source,
-    };
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|err| Error::NoKey { file: files.key.clone(), why: err.to_string() })?;
+    let mismatch =
+        |source| Error::Mismatch { cert: files.cert.clone(), key: files.key.clone(), source };
     let key = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(mismatch)?;
-    Ok(Loaded {
-        key: Arc::new(key),
-        facts,
-    })
+    Ok(Loaded { key: Arc::new(key), facts })
 }
 
 #[cfg(test)]

@@ -68,7 +68,9 @@ pub(crate) fn run(file: Option<&Path>, config: Result<Config, String>) -> ExitCo
 
 fn publishing(config: &Config, report: &mut Report) {
     match (config.publish.policy, config.publish.keys.len()) {
-        (Policy::Open, _) => report.note("publishing", "open: anyone who reaches the RTMP listener may publish"),
+        (Policy::Open, _) => {
+            report.note("publishing", "open: anyone who reaches the RTMP listener may publish")
+        }
         (Policy::Keys, 0) => {
             report.note(
                 "publishing",
@@ -145,7 +147,10 @@ fn listeners(config: &Config, report: &mut Report) {
                 Err(err) if is_absent(&err) && !all_absent => {
                     report.note(
                         purpose.name(),
-                        &format!("{} is not available on this machine, skipped: {err}", wanted.address),
+                        &format!(
+                            "{} is not available on this machine, skipped: {err}",
+                            wanted.address
+                        ),
                     );
                 }
                 Err(err) => report.wrong(purpose.name(), &unbound(wanted, &err)),
@@ -162,20 +167,26 @@ fn encoders(config: &Config, report: &mut Report) {
     }
     let settings = config.ladder.transcoder();
     for encoder in settings.candidates() {
-        let trial = ask(&[ladder::TRIAL_SUBCOMMAND, encoder.name(), &settings.preset])
-            .and_then(|output| serde_json::from_slice::<Trial>(&output).map_err(|err| err.to_string()));
+        let trial =
+            ask(&[ladder::TRIAL_SUBCOMMAND, encoder.name(), &settings.preset]).and_then(|output| {
+                serde_json::from_slice::<Trial>(&output).map_err(|err| err.to_string())
+            });
         match trial {
             Ok(trial) if trial.works => {
                 let channels = settings.channels(encoder, trial.macroblocks_per_s);
                 let room = match config.ladder.enabled {
-                    true => format!("room for the rungs of some {channels:.1} channels of 1080p at 30 frames a second"),
+                    true => format!(
+                        "room for the rungs of some {channels:.1} channels of 1080p at 30 frames a second"
+                    ),
                     false => "off, except for sources in which players cannot start".to_owned(),
                 };
                 let words = format!("{}; {room}", encoder.name());
                 return report.fine("ladder", &words);
             }
             Ok(_) => {}
-            Err(what) => report.note("ladder", &format!("the trial of {} failed: {what}", encoder.name())),
+            Err(what) => {
+                report.note("ladder", &format!("the trial of {} failed: {what}", encoder.name()))
+            }
         }
     }
     let words = match settings.encoder {
@@ -218,11 +229,7 @@ fn ask(args: &[&str]) -> Result<Vec<u8>, String> {
         .map_err(|err| format!("it cannot be started: {err}"))?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
-        return Err(format!(
-            "{}; {}",
-            output.status,
-            words.lines().last().unwrap_or("no message")
-        ));
+        return Err(format!("{}; {}", output.status, words.lines().last().unwrap_or("no message")));
     }
     Ok(output.stdout)
 }

@@ -97,18 +97,11 @@ impl Cli {
             Command::Serve(Serve { configured, take_over }) => {
                 let loaded = configured.load()?;
                 logs::init(self.log_format)?;
-                serve::run(serve::Call {
-                    loaded,
-                    file: configured.file(),
-                    takes_over: take_over,
-                })
+                serve::run(serve::Call { loaded, file: configured.file(), takes_over: take_over })
             }
             Command::Check(configured) => {
                 let file = configured.file();
-                Ok(check::run(
-                    file.as_deref(),
-                    configured.load().map(|loaded| loaded.config),
-                ))
+                Ok(check::run(file.as_deref(), configured.load().map(|loaded| loaded.config)))
             }
             Command::TestPicture { url: Some(url) } => transcoder::test_picture::push(&url)
                 .map(|()| ExitCode::SUCCESS)
@@ -120,14 +113,17 @@ impl Cli {
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(|err| err.to_string()),
             Command::EncoderTrial { encoder, preset } => {
-                let encoder = Encoder::named(&encoder).ok_or_else(|| format!("no encoder is called {encoder}"))?;
-                let trial = transcoder::trial::run(encoder, &preset).map_err(|err| err.to_string())?;
+                let encoder = Encoder::named(&encoder)
+                    .ok_or_else(|| format!("no encoder is called {encoder}"))?;
+                let trial =
+                    transcoder::trial::run(encoder, &preset).map_err(|err| err.to_string())?;
                 println!("{}", trial.to_json());
                 Ok(ExitCode::SUCCESS)
             }
             Command::ConfinementTrial => {
                 let limits = transcoder::confine::Limits::default();
-                let confinement = transcoder::confine::trial(&limits).map_err(|err| err.to_string())?;
+                let confinement =
+                    transcoder::confine::trial(&limits).map_err(|err| err.to_string())?;
                 println!("{confinement}");
                 if let Some(warning) = confinement.warning() {
                     println!("{warning}");
@@ -157,14 +153,12 @@ mod tests {
 
     #[test]
     fn the_log_format_may_stand_after_the_command() {
-        let cli = Cli::parse_from(["streamforge", "serve", "--config", "a.toml", "--log-format", "json"]);
+        let cli =
+            Cli::parse_from(["streamforge", "serve", "--config", "a.toml", "--log-format", "json"]);
         assert_eq!(cli.log_format, logs::Format::Json);
         assert!(matches!(
             cli.command,
-            Command::Serve(Serve {
-                configured: Configured { config: Some(_) },
-                take_over: false,
-            })
+            Command::Serve(Serve { configured: Configured { config: Some(_) }, take_over: false })
         ));
     }
 
@@ -172,15 +166,8 @@ mod tests {
     fn the_flag_of_the_hand_over_is_known_wherever_it_stands() {
         let cli = Cli::parse_from(["streamforge", "--log-format", "json", "serve", handover::FLAG]);
         assert!(matches!(cli.command, Command::Serve(Serve { take_over: true, .. })));
-        let args = [
-            "streamforge",
-            "serve",
-            "--config",
-            "a.toml",
-            "--log-format",
-            "json",
-            handover::FLAG,
-        ];
+        let args =
+            ["streamforge", "serve", "--config", "a.toml", "--log-format", "json", handover::FLAG];
         let cli = Cli::parse_from(args);
         assert!(matches!(cli.command, Command::Serve(Serve { take_over: true, .. })));
     }

@@ -76,9 +76,7 @@ struct Rtmps {
 
 impl Default for Rtmps {
     fn default() -> Self {
-        Self {
-            listen: vec![([0u16; 8], 1936).into()],
-        }
+        Self { listen: vec![([0u16; 8], 1936).into()] }
     }
 }
 
@@ -122,9 +120,7 @@ pub(crate) struct Admin {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self {
-            listen: vec![([127, 0, 0, 1], 9090).into()],
-        }
+        Self { listen: vec![([127, 0, 0, 1], 9090).into()] }
     }
 }
 
@@ -137,9 +133,7 @@ pub(crate) struct Upgrade {
 
 impl Default for Upgrade {
     fn default() -> Self {
-        Self {
-            drain_s: Within::new(43_200),
-        }
+        Self { drain_s: Within::new(43_200) }
     }
 }
 
@@ -161,9 +155,7 @@ pub(crate) struct Api {
 impl Api {
     /// The administrator's token, if there is one.
     pub(crate) fn administrator(&self) -> Option<KeyDigest> {
-        self.admin_token
-            .map(|plain| plain.0)
-            .or(self.admin_token_sha256.map(|hashed| hashed.0))
+        self.admin_token.map(|plain| plain.0).or(self.admin_token_sha256.map(|hashed| hashed.0))
     }
 }
 
@@ -208,7 +200,9 @@ impl TryFrom<RawKey> for Key {
     fn try_from(raw: RawKey) -> Result<Self, String> {
         let channel = raw.channel.parse().map_err(|err: media_core::Error| err.to_string())?;
         match (raw.key, raw.key_sha256) {
-            (Some(Plain(digest)), None) | (None, Some(Hashed(digest))) => Ok(Self { channel, digest }),
+            (Some(Plain(digest)), None) | (None, Some(Hashed(digest))) => {
+                Ok(Self { channel, digest })
+            }
             _ => Err(format!("the entry for {channel} needs either key or key_sha256")),
         }
     }
@@ -236,10 +230,7 @@ struct Hashed(KeyDigest);
 
 impl<'de> Deserialize<'de> for Hashed {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map(Self)
-            .map_err(D::Error::custom)
+        String::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
     }
 }
 
@@ -299,7 +290,8 @@ impl Live {
     }
 
     fn check(&self) -> Result<(), String> {
-        let (part, segment, window) = (self.part_ms.get(), self.segment_ms.get(), self.window_s.get());
+        let (part, segment, window) =
+            (self.part_ms.get(), self.segment_ms.get(), self.window_s.get());
         if part * 2 > segment {
             return Err(format!(
                 "live.part_ms is {part}, it must be at most half of live.segment_ms, {}",
@@ -331,10 +323,7 @@ impl Config {
     pub(crate) fn certificate(&self) -> Option<Certificate> {
         let Tls { cert, key, self_signed } = &self.tls;
         match (cert.as_os_str().is_empty(), self_signed) {
-            (false, _) => Some(Certificate::Files(Files {
-                cert: cert.clone(),
-                key: key.clone(),
-            })),
+            (false, _) => Some(Certificate::Files(Files { cert: cert.clone(), key: key.clone() })),
             (true, true) => Some(Certificate::SelfSigned(self.data_dir.clone())),
             (true, false) => None,
         }
@@ -367,10 +356,7 @@ impl Config {
             .filter(|wanted| matches!(wanted.purpose, Purpose::Http | Purpose::Https));
         let own = http.find_map(|wanted| {
             let mut origins = self.edge.origin.iter();
-            Some((
-                wanted.address,
-                origins.find(|origin| origin.is_listener(wanted.address))?,
-            ))
+            Some((wanted.address, origins.find(|origin| origin.is_listener(wanted.address))?))
         });
         own.map_or(Ok(()), |(address, origin)| {
             Err(format!(

@@ -49,7 +49,9 @@ pub(crate) fn worker(rtmp: SocketAddr, app: &str, key: &Key) -> io::Result<Worke
 pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         // A listener on [::] accepts IPv4 as well.
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) | IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) | IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+            Ipv4Addr::LOCALHOST.into()
+        }
         ip => ip,
     };
     SocketAddr::new(ip, address.port())
@@ -73,12 +75,7 @@ mod tests {
         let key = Key::random();
         let worker = worker("[::]:1935".parse().unwrap(), "live", &key).unwrap();
         assert!(worker.input.ends_with(key.expose()));
-        assert!(
-            worker
-                .args
-                .iter()
-                .all(|arg| !arg.to_string_lossy().contains(key.expose()))
-        );
+        assert!(worker.args.iter().all(|arg| !arg.to_string_lossy().contains(key.expose())));
         assert_ne!(key.expose(), Key::random().expose());
     }
 }

@@ -24,9 +24,8 @@ const EXAMPLE_BPS: u64 = 11_000_000;
 pub(crate) fn raise_and_log(config: &Config) {
     let allowed = raise_descriptors();
     info!(descriptors = allowed, "limits");
-    for finding in [descriptors(config, allowed), memory(config), datagrams(config)]
-        .into_iter()
-        .flatten()
+    for finding in
+        [descriptors(config, allowed), memory(config), datagrams(config)].into_iter().flatten()
     {
         if finding.short {
             warn!(
@@ -59,10 +58,7 @@ pub(crate) struct Finding {
 fn raise_descriptors() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
-        let raised = Rlimit {
-            current: maximum,
-            maximum,
-        };
+        let raised = Rlimit { current: maximum, maximum };
         if let Err(err) = setrlimit(Resource::Nofile, raised) {
             warn!(%err, "the limit of file descriptors cannot be raised");
             return current.unwrap_or(u64::MAX);
@@ -74,14 +70,14 @@ fn raise_descriptors() -> u64 {
 fn descriptors(config: &Config, allowed: u64) -> Option<Finding> {
     let (http, rtmp) = (config.http.max_connections as u64, config.rtmp.max_connections as u64);
     let edge = edge_descriptors(&config.edge);
-    let needed = [rtmp, edge, OTHER_DESCRIPTORS]
-        .into_iter()
-        .fold(http, u64::saturating_add);
+    let needed = [rtmp, edge, OTHER_DESCRIPTORS].into_iter().fold(http, u64::saturating_add);
     let of_edge = match edge {
         0 => String::new(),
         _ => format!(", edge.max_fetches from each origin {edge}"),
     };
-    let sum = format!("{needed} for http.max_connections {http}, rtmp.max_connections {rtmp}{of_edge} and other files");
+    let sum = format!(
+        "{needed} for http.max_connections {http}, rtmp.max_connections {rtmp}{of_edge} and other files"
+    );
     let short = allowed < needed;
     let words = match short {
         true => format!(
@@ -89,11 +85,7 @@ fn descriptors(config: &Config, allowed: u64) -> Option<Finding> {
         ),
         false => format!("{allowed} are allowed, {sum} are needed at most"),
     };
-    Some(Finding {
-        what: "descriptors",
-        words,
-        short,
-    })
+    Some(Finding { what: "descriptors", words, short })
 }
 
 /// Each fetch may have a separate connection. Files of its disk cache are opened one at a time.
@@ -117,7 +109,8 @@ fn memory_within(config: &Config, (allowed, whose): (u64, &str)) -> Option<Findi
     // The listed segments, and as much again.
     let most = (config.live.packager().window_mb as u64) << 20;
     let channel = (EXAMPLE_BPS / 8 * window * 2).min(most);
-    let connections = config.http.max_connections as u64 * HTTP_BYTES + config.rtmp.max_connections as u64 * RTMP_BYTES;
+    let connections = config.http.max_connections as u64 * HTTP_BYTES
+        + config.rtmp.max_connections as u64 * RTMP_BYTES;
     let edge = edge_bytes(&config.edge);
     let left = allowed.saturating_sub(connections);
     let channels = left.saturating_sub(edge) / channel.max(1);
@@ -139,11 +132,7 @@ fn memory_within(config: &Config, (allowed, whose): (u64, &str)) -> Option<Findi
         Bytes(channel),
         Bytes(connections)
     );
-    Some(Finding {
-        what: "memory",
-        words,
-        short,
-    })
+    Some(Finding { what: "memory", words, short })
 }
 
 /// The smaller of the machine's memory and the service's limit.
@@ -195,11 +184,7 @@ fn datagrams(config: &Config) -> Option<Finding> {
         ),
         false => there,
     };
-    Some(Finding {
-        what: "UDP buffers",
-        words,
-        short,
-    })
+    Some(Finding { what: "UDP buffers", words, short })
 }
 
 /// A size in readable units.

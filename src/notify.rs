@@ -65,9 +65,14 @@ impl Pulse {
 
 /// Sends `status` to the service manager, and the keep-alive within half of its limit, as long as
 /// `pulse` beats.
-pub(crate) async fn watch(pulse: Pulse, status: impl Fn() -> String + Send, stop: CancellationToken) {
+pub(crate) async fn watch(
+    pulse: Pulse,
+    status: impl Fn() -> String + Send,
+    stop: CancellationToken,
+) {
     let limit = sd_notify::watchdog_enabled();
-    let mut ticks = interval(limit.map_or(STATUS_SPAN, |limit| (limit / 2).max(Duration::from_millis(1))));
+    let mut ticks =
+        interval(limit.map_or(STATUS_SPAN, |limit| (limit / 2).max(Duration::from_millis(1))));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut health = Health::default();
     let (mut sent, mut sent_at) = (String::new(), None::<Instant>);

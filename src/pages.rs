@@ -12,10 +12,7 @@ pub(crate) fn watch() -> StaticFiles {
     StaticFiles {
         watch: page("text/html; charset=utf-8", include_str!("../web/watch.html")),
         assets: vec![
-            (
-                "watch.css",
-                page("text/css; charset=utf-8", include_str!("../web/watch.css")),
-            ),
+            ("watch.css", page("text/css; charset=utf-8", include_str!("../web/watch.css"))),
             ("watch.js", script(include_str!("../web/watch.js"))),
             ("channel.js", script(include_str!("../web/channel.js"))),
             ("hls.min.js", script(include_str!("../web/hls.js/hls.min.js"))),
@@ -47,14 +44,13 @@ mod tests {
         let served: Vec<&str> = super::watch().assets.iter().map(|(name, _)| *name).collect();
         let html = include_str!("../web/watch.html");
         let script = include_str!("../web/watch.js");
-        let loaded: Vec<&str> = [
-            (html, "src=\"", '"'),
-            (html, "href=\"", '"'),
-            (script, " from './", '\''),
-        ]
-        .into_iter()
-        .flat_map(|(text, start, end)| text.split(start).skip(1).filter_map(move |rest| rest.split(end).next()))
-        .collect();
+        let loaded: Vec<&str> =
+            [(html, "src=\"", '"'), (html, "href=\"", '"'), (script, " from './", '\'')]
+                .into_iter()
+                .flat_map(|(text, start, end)| {
+                    text.split(start).skip(1).filter_map(move |rest| rest.split(end).next())
+                })
+                .collect();
         assert!(loaded.len() >= 5);
         for name in loaded.into_iter().filter(|name| !name.starts_with("data:")) {
             assert!(served.contains(&name), "{name}");

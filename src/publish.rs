@@ -35,10 +35,7 @@ struct Listed {
 
 impl Listed {
     fn new(key: Key) -> Self {
-        Self {
-            key,
-            right: CancellationToken::new(),
-        }
+        Self { key, right: CancellationToken::new() }
     }
 }
 
@@ -56,10 +53,7 @@ impl Publishers {
 
     /// Adds a permanent key, under any policy.
     pub(crate) fn admit(&mut self, channel: ChannelName, key: &str) {
-        self.own.push(Listed::new(Key {
-            channel,
-            digest: KeyDigest::of(key),
-        }));
+        self.own.push(Listed::new(Key { channel, digest: KeyDigest::of(key) }));
     }
 
     /// Applies another configuration. Publishers whose key is no longer listed, or that have no key
@@ -71,9 +65,7 @@ impl Publishers {
         let keys = publish.keys.iter();
         let rules = Rules {
             policy: publish.policy,
-            keys: keys
-                .map(|key| known(key).unwrap_or_else(|| Listed::new(key.clone())))
-                .collect(),
+            keys: keys.map(|key| known(key).unwrap_or_else(|| Listed::new(key.clone()))).collect(),
             open: match (before.policy, publish.policy) {
                 (Policy::Open, Policy::Open) => before.open.clone(),
                 _ => CancellationToken::new(),
@@ -99,33 +91,30 @@ impl Publishers {
         let key = request.key.expose();
         let rules = self.rules.load();
         // All keys are compared, so that the time does not reveal the match.
-        let listed =
-            self.own
-                .iter()
-                .chain(&rules.keys)
-                .fold(None, |found, listed| match listed.key.digest.matches(key) {
-                    true => Some(listed),
-                    false => found,
-                });
+        let listed = self.own.iter().chain(&rules.keys).fold(None, |found, listed| {
+            match listed.key.digest.matches(key) {
+                true => Some(listed),
+                false => found,
+            }
+        });
         match (listed, rules.policy) {
             (Some(listed), _) => Ok(Grant {
                 withdrawn: listed.right.clone(),
                 ..Grant::from(listed.key.channel.clone())
             }),
             (None, Policy::Open) => match key.parse::<ChannelName>() {
-                Ok(channel) => Ok(Grant {
-                    withdrawn: rules.open.clone(),
-                    ..Grant::from(channel)
-                }),
+                Ok(channel) => Ok(Grant { withdrawn: rules.open.clone(), ..Grant::from(channel) }),
                 Err(err) => Err(Refusal::new(
                     Reason::Name,
                     format!("{err}; the stream key is the channel's name here{}", hint(key)),
                 )),
             },
-            (None, Policy::Keys) if rules.keys.is_empty() && self.own.is_empty() => Err(Refusal::denied(
-                "this server has no stream keys yet: the operator must add one to the configuration, as [[publish.keys]] with \
+            (None, Policy::Keys) if rules.keys.is_empty() && self.own.is_empty() => {
+                Err(Refusal::denied(
+                    "this server has no stream keys yet: the operator must add one to the configuration, as [[publish.keys]] with \
                  channel = \"NAME\" and key = \"SECRET\", and send SIGHUP to the daemon",
-            )),
+                ))
+            }
             (None, Policy::Keys) => Err(Refusal::denied(format!(
                 "this stream key is not known here: check its spelling, or ask the server's operator for one{}",
                 hint(key)
@@ -137,7 +126,9 @@ impl Publishers {
 /// A hint for a key with characters that keys rarely contain; it shows none of them.
 fn hint(key: &str) -> &'static str {
     match key.contains(|c: char| c.is_whitespace() || c.is_control()) || key.contains("//") {
-        true => "; it contains a space, a line end or an address: enter only the stream key in its field",
+        true => {
+            "; it contains a space, a line end or an address: enter only the stream key in its field"
+        }
         false => "",
     }
 }
@@ -163,14 +154,8 @@ mod tests {
     }
 
     fn publish(policy: Policy, keys: &[&str]) -> Publish {
-        let key = |key: &&str| Key {
-            channel: "one".parse().unwrap(),
-            digest: KeyDigest::of(key),
-        };
-        Publish {
-            policy,
-            keys: keys.iter().map(key).collect(),
-        }
+        let key = |key: &&str| Key { channel: "one".parse().unwrap(), digest: KeyDigest::of(key) };
+        Publish { policy, keys: keys.iter().map(key).collect() }
     }
 
     fn listed() -> Publishers {
@@ -193,19 +178,12 @@ mod tests {
     fn with_no_keys_everyone_is_refused_with_the_words_that_say_how_to_add_one() {
         let refusal = ask(&Publishers::new(&Publish::default()), "anything").unwrap_err();
         assert_eq!(refusal.reason, Reason::Denied);
-        assert!(
-            refusal.description.contains("[[publish.keys]]"),
-            "{}",
-            refusal.description
-        );
+        assert!(refusal.description.contains("[[publish.keys]]"), "{}", refusal.description);
     }
 
     #[test]
     fn where_publishing_is_open_the_key_is_the_name() {
-        let publishers = Publishers::new(&Publish {
-            policy: Policy::Open,
-            keys: Vec::new(),
-        });
+        let publishers = Publishers::new(&Publish { policy: Policy::Open, keys: Vec::new() });
         assert_eq!(ask(&publishers, "demo").unwrap(), "demo");
         assert_eq!(ask(&publishers, "../../etc/passwd").unwrap_err().reason, Reason::Name);
         let words = ask(&publishers, "k17%20").unwrap_err().description;
@@ -234,11 +212,9 @@ mod tests {
     fn a_key_that_is_listed_no_more_loses_its_right_and_the_others_keep_theirs() {
         let mut publishers = Publishers::new(&publish(Policy::Keys, &["first-key", "other-key"]));
         publishers.admit("own".parse().unwrap(), "own-key-");
-        let rights = ["first-key", "other-key", "own-key-"].map(|key| grant(&publishers, key).unwrap().withdrawn);
-        assert_eq!(
-            publishers.reload(&publish(Policy::Keys, &["other-key", "third-key"])),
-            1
-        );
+        let rights = ["first-key", "other-key", "own-key-"]
+            .map(|key| grant(&publishers, key).unwrap().withdrawn);
+        assert_eq!(publishers.reload(&publish(Policy::Keys, &["other-key", "third-key"])), 1);
         assert_eq!(rights.map(|right| right.is_cancelled()), [true, false, false]);
         assert_eq!(ask(&publishers, "first-key").unwrap_err().reason, Reason::Denied);
         assert_eq!(ask(&publishers, "third-key").unwrap(), "one");

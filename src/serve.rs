@@ -78,7 +78,8 @@ async fn serve(call: Call, launch: Launch) -> Result<(), String> {
     let (inherited, predecessor) = match call.takes_over {
         true => {
             let received = Predecessor::receive().await;
-            let (predecessor, sockets) = received.map_err(|err| format!("cannot take over: {err}"))?;
+            let (predecessor, sockets) =
+                received.map_err(|err| format!("cannot take over: {err}"))?;
             (Inherited::from_predecessor(sockets), Some(predecessor))
         }
         false => (Inherited::from_service_manager()?, None),
@@ -112,9 +113,9 @@ async fn serve(call: Call, launch: Launch) -> Result<(), String> {
         (Some(part), _) => Err(format!(
             "{part} panicked, a bug of this program: the log has the location; start the daemon again"
         )),
-        (None, Why::APart(part)) => Err(format!(
-            "{part} ended unexpectedly: see the log; start the daemon again"
-        )),
+        (None, Why::APart(part)) => {
+            Err(format!("{part} ended unexpectedly: see the log; start the daemon again"))
+        }
         (None, Why::Told | Why::Drained) => Ok(()),
     }
 }

@@ -147,14 +147,11 @@ impl Inherited {
                 Some(tcp) => Some(tcp.local_addr().map(|address| (address, Any::Tcp(tcp)))),
                 None => given.take_udp_socket(index).ok().flatten().map(quic),
             };
-            let socket =
-                socket.ok_or_else(|| format!("{what} is neither ListenStream= nor ListenDatagram= with a port"))?;
+            let socket = socket.ok_or_else(|| {
+                format!("{what} is neither ListenStream= nor ListenDatagram= with a port")
+            })?;
             let (address, socket) = socket.map_err(|err| format!("{what}: {err}"))?;
-            sockets.push(Given {
-                purpose: None,
-                address,
-                socket,
-            });
+            sockets.push(Given { purpose: None, address, socket });
         }
         Ok(Self { sockets, strict: true })
     }
@@ -166,10 +163,7 @@ impl Inherited {
             address: open.address,
             socket: open.socket,
         };
-        Self {
-            sockets: sockets.into_iter().map(given).collect(),
-            strict: false,
-        }
+        Self { sockets: sockets.into_iter().map(given).collect(), strict: false }
     }
 
     fn take(&mut self, wanted: Wanted) -> Option<Bound> {
@@ -218,7 +212,9 @@ impl Sockets {
             }
             bound => bound.map_err(|err| unbound(wanted, &err)),
         };
-        let of = |purpose: Purpose| wanted.iter().copied().filter(move |wanted| wanted.purpose == purpose);
+        let of = |purpose: Purpose| {
+            wanted.iter().copied().filter(move |wanted| wanted.purpose == purpose)
+        };
         let both = of(Purpose::Quic).next().is_some();
         for &wanted in wanted.iter().filter(|wanted| wanted.purpose != Purpose::Quic) {
             let chosen = both && wanted.purpose == Purpose::Https && wanted.address.port() == 0;
@@ -235,7 +231,8 @@ impl Sockets {
                 continue;
             }
             let wanted = sockets.beside_https(wanted);
-            let is_wanted = |open: &Open| open.purpose == wanted.purpose && open.address == wanted.address;
+            let is_wanted =
+                |open: &Open| open.purpose == wanted.purpose && open.address == wanted.address;
             if !sockets.0.iter().any(is_wanted) {
                 left_out(wanted, sockets.bind(wanted))?;
             }
@@ -269,10 +266,7 @@ impl Sockets {
         let mut tries = 0;
         loop {
             let https = bind(wanted)?;
-            let udp = Wanted {
-                purpose: Purpose::Quic,
-                address: https.0,
-            };
+            let udp = Wanted { purpose: Purpose::Quic, address: https.0 };
             match bind(udp) {
                 Ok(quic) => {
                     self.add(wanted.purpose, https);
@@ -287,22 +281,19 @@ impl Sockets {
 
     /// With the port of HTTPS, if the port is 0.
     fn beside_https(&self, wanted: Wanted) -> Wanted {
-        let beside = |open: &&Open| open.purpose == Purpose::Https && open.address.ip() == wanted.address.ip();
+        let beside = |open: &&Open| {
+            open.purpose == Purpose::Https && open.address.ip() == wanted.address.ip()
+        };
         match self.0.iter().find(beside) {
-            Some(https) if wanted.address.port() == 0 => Wanted {
-                address: https.address,
-                ..wanted
-            },
+            Some(https) if wanted.address.port() == 0 => {
+                Wanted { address: https.address, ..wanted }
+            }
             _ => wanted,
         }
     }
 
     fn add(&mut self, purpose: Purpose, (address, socket): Bound) {
-        self.0.push(Open {
-            purpose,
-            address,
-            socket,
-        });
+        self.0.push(Open { purpose, address, socket });
     }
 
     /// All sockets.
@@ -424,7 +415,8 @@ pub(crate) fn unbound(wanted: Wanted, err: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: set another port",
         _ => "set another address",
     };
-    let (section, address, kind) = (wanted.purpose.section(), wanted.address, wanted.purpose.kind());
+    let (section, address, kind) =
+        (wanted.purpose.section(), wanted.address, wanted.purpose.kind());
     format!("{section}.listen: {kind} {address}: {err}; {advice}")
 }
 
@@ -441,10 +433,7 @@ mod tests {
     const ABSENT: [&str; 2] = ["203.0.113.1:0", "[2001:db8::1]:0"];
 
     fn wanted(purpose: Purpose, address: &str) -> Wanted {
-        Wanted {
-            purpose,
-            address: address.parse().unwrap(),
-        }
+        Wanted { purpose, address: address.parse().unwrap() }
     }
 
     fn from_systemd(open: Vec<Open>) -> Inherited {
@@ -469,14 +458,16 @@ mod tests {
 
     #[test]
     fn an_address_on_all_interfaces_takes_both_families() {
-        let sockets = Sockets::open(&[wanted(Purpose::Http, "[::]:0")], Inherited::default()).unwrap();
+        let sockets =
+            Sockets::open(&[wanted(Purpose::Http, "[::]:0")], Inherited::default()).unwrap();
         let port = sockets.address(Purpose::Http).unwrap().port();
         TcpStream::connect(("127.0.0.1", port)).unwrap();
     }
 
     #[test]
     fn of_a_list_what_the_machine_does_not_have_is_left_out() {
-        let all = PURPOSES.map(|purpose| [wanted(purpose, ABSENT[0]), wanted(purpose, "127.0.0.1:0")]);
+        let all =
+            PURPOSES.map(|purpose| [wanted(purpose, ABSENT[0]), wanted(purpose, "127.0.0.1:0")]);
         let sockets = Sockets::open(all.as_flattened(), Inherited::default()).unwrap();
         assert_eq!(sockets.iter().map(|open| open.purpose).collect::<Vec<_>>(), PURPOSES);
         assert!(sockets.iter().all(|open| open.address.ip().is_loopback()));
@@ -488,11 +479,9 @@ mod tests {
         let absent = ABSENT.map(|address| wanted(Purpose::Rtmp, address));
         for absent in [&absent[..1], &absent] {
             let other = wanted(Purpose::Http, "127.0.0.1:0");
-            let refusal = Sockets::open(&[absent, &[other]].concat(), Inherited::default()).unwrap_err();
-            assert!(
-                refusal.starts_with(&format!("rtmp.listen: tcp {}: ", ABSENT[0])),
-                "{refusal}"
-            );
+            let refusal =
+                Sockets::open(&[absent, &[other]].concat(), Inherited::default()).unwrap_err();
+            assert!(refusal.starts_with(&format!("rtmp.listen: tcp {}: ", ABSENT[0])), "{refusal}");
             assert!(refusal.contains("does not have the address"), "{refusal}");
         }
     }
@@ -508,11 +497,10 @@ mod tests {
     fn a_port_that_is_taken_is_said_with_what_to_do() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        let refusal = Sockets::open(&[wanted(Purpose::Http, &address.to_string())], Inherited::default()).unwrap_err();
-        assert!(
-            refusal.starts_with(&format!("http.listen: tcp {address}: ")),
-            "{refusal}"
-        );
+        let refusal =
+            Sockets::open(&[wanted(Purpose::Http, &address.to_string())], Inherited::default())
+                .unwrap_err();
+        assert!(refusal.starts_with(&format!("http.listen: tcp {address}: ")), "{refusal}");
         assert!(refusal.contains("another program uses the port"));
     }
 
@@ -533,7 +521,8 @@ mod tests {
 
     #[test]
     fn what_a_predecessor_listened_on_and_nobody_wants_is_closed() {
-        let first = Sockets::open(&[wanted(Purpose::Http, "127.0.0.1:0")], Inherited::default()).unwrap();
+        let first =
+            Sockets::open(&[wanted(Purpose::Http, "127.0.0.1:0")], Inherited::default()).unwrap();
         let address = first.address(Purpose::Http).unwrap();
         let second = Sockets::open(&[], Inherited::from_predecessor(first.0)).unwrap();
         assert_eq!(second.iter().count(), 0);
@@ -547,20 +536,20 @@ mod tests {
             Inherited::default(),
         )
         .unwrap();
-        let all = PURPOSES.map(|purpose| Wanted {
-            purpose,
-            address: first.address(purpose).unwrap(),
-        });
+        let all =
+            PURPOSES.map(|purpose| Wanted { purpose, address: first.address(purpose).unwrap() });
         let second = Sockets::open(&all, from_systemd(first.0)).unwrap();
         assert_eq!(second.iter().map(|open| open.purpose).collect::<Vec<_>>(), PURPOSES);
     }
 
     #[test]
     fn a_socket_of_the_service_manager_that_nobody_wants_is_an_error_that_names_it() {
-        let first = Sockets::open(&[wanted(Purpose::Http, "127.0.0.1:0")], Inherited::default()).unwrap();
+        let first =
+            Sockets::open(&[wanted(Purpose::Http, "127.0.0.1:0")], Inherited::default()).unwrap();
         let address = first.address(Purpose::Http).unwrap();
         // A port that was assigned is not the one in the unit file.
-        let refusal = Sockets::open(&[wanted(Purpose::Http, "127.0.0.1:0")], from_systemd(first.0)).unwrap_err();
+        let refusal = Sockets::open(&[wanted(Purpose::Http, "127.0.0.1:0")], from_systemd(first.0))
+            .unwrap_err();
         assert!(
             refusal.contains(&format!("tcp {address}")) && refusal.contains("socket unit"),
             "{refusal}"

@@ -23,10 +23,7 @@ const AUDIO: &str = "/live/away/a0.m3u8";
 fn broadcasts(media: &Media) -> BTreeSet<String> {
     let broadcast = |uri: &str| {
         let steps: Vec<&str> = uri.split('/').collect();
-        let media = steps
-            .iter()
-            .position(|step| *step == "media")
-            .expect("media/{broadcast}/...");
+        let media = steps.iter().position(|step| *step == "media").expect("media/{broadcast}/...");
         steps[media + 1].to_owned()
     };
     media
@@ -99,11 +96,7 @@ fn a_publisher_killed_and_back_after_5_s_continues_the_broadcast_and_the_hole_is
             .map(|(segment, _)| segment.msn)
             .collect()
     };
-    assert_eq!(
-        gaps(&seen[0]),
-        gaps(&seen[1]),
-        "every rendition misses the same segments"
-    );
+    assert_eq!(gaps(&seen[0]), gaps(&seen[1]), "every rendition misses the same segments");
 }
 
 /// Waits until a player finds the segments that it needs. Shaka looks for captions in a broadcast's
@@ -132,16 +125,8 @@ fn plays_across_a_hole(player: &str, name: &str) -> Report {
     assert_publishes(&mut publisher);
     assert!(report.number("/startup_ms") > 0.0, "{:#}", report.0);
     assert_eq!(report.fatal(), Vec::<String>::new());
-    assert!(
-        report.number("/still_for_ms") < 2000.0,
-        "it plays at the end: {:#}",
-        report.0
-    );
-    assert!(
-        report.number("/played_s") > 10.0,
-        "before the hole and after it: {:#}",
-        report.0
-    );
+    assert!(report.number("/still_for_ms") < 2000.0, "it plays at the end: {:#}", report.0);
+    assert!(report.number("/played_s") > 10.0, "before the hole and after it: {:#}", report.0);
     report
 }
 
@@ -180,11 +165,7 @@ fn starts_in_a_hole(player: &str, name: &str) {
     assert_publishes(&mut publisher);
     assert!(report.number("/startup_ms") > 0.0, "{:#}", report.0);
     assert_eq!(report.fatal(), Vec::<String>::new());
-    assert!(
-        report.number("/still_for_ms") < 2000.0,
-        "it plays at the end: {:#}",
-        report.0
-    );
+    assert!(report.number("/still_for_ms") < 2000.0, "it plays at the end: {:#}", report.0);
 }
 
 #[test]
@@ -224,10 +205,7 @@ fn a_publisher_away_for_15_s_ends_the_broadcast_and_begins_another() {
         let media = (response.status == 200).then(|| Media::parse(&response.text()))?;
         (!media.ended && media.segments.len() >= 2).then_some(media)
     });
-    assert!(
-        broadcasts(&after).is_disjoint(&broadcasts(&before)),
-        "a broadcast of its own"
-    );
+    assert!(broadcasts(&after).is_disjoint(&broadcasts(&before)), "a broadcast of its own");
     assert!(
         after.media_sequence > ended.last.media_sequence,
         "numbers only grow at a live address"
@@ -279,10 +257,7 @@ fn plays_to_the_end(player: &str, name: &str, end: End) {
     if end != End::Stopped {
         let list = follow::read(daemon.http, VIDEO);
         assert!(list.ended);
-        assert!(
-            list.segments.iter().all(|segment| !segment.gap),
-            "nothing after the last media"
-        );
+        assert!(list.segments.iter().all(|segment| !segment.gap), "nothing after the last media");
     }
     assert_eq!(report.0["ended"], true, "{:#}", report.0);
     assert_eq!(report.fatal(), Vec::<String>::new());
@@ -364,17 +339,11 @@ fn shaka_plays_dash_to_the_end_when_the_daemon_stops() {
 
 #[test]
 fn an_ended_broadcast_is_kept_for_the_window_and_then_not_found() {
-    let daemon = Daemon::start(&Settings {
-        window_s: 12,
-        reconnect_s: 2,
-        ..Settings::default()
-    });
+    let daemon = Daemon::start(&Settings { window_s: 12, reconnect_s: 2, ..Settings::default() });
     let mut publisher = publisher::ffmpeg_for(&PLAIN, 8, &daemon.rtmp_url("away"));
     daemon.wait_until_live("away");
     assert!(publisher.wait(LIMIT).success());
-    wait_for("end of the playlist", LIMIT, || {
-        follow::read(daemon.http, VIDEO).ended.then_some(())
-    });
+    wait_for("end of the playlist", LIMIT, || follow::read(daemon.http, VIDEO).ended.then_some(()));
     // It is kept, because players that are behind still read it.
     thread::sleep(Duration::from_secs(3));
     assert_eq!(daemon.get("/live/away/master.m3u8").status, 200);
@@ -389,7 +358,8 @@ fn a_connection_reset_and_a_return_within_a_second_continue_the_broadcast() {
     let daemon = Daemon::start(&Settings::default());
     let tags = rtmp::tags(&PLAIN.flv());
     let push = |seconds: u32| {
-        let mut client = rtmp::Client::publish(daemon.rtmp, "live", "away").expect("the name is free");
+        let mut client =
+            rtmp::Client::publish(daemon.rtmp, "live", "away").expect("the name is free");
         let start = std::time::Instant::now();
         for tag in tags.iter().take_while(|tag| tag.timestamp < seconds * 1000) {
             let due = Duration::from_millis(u64::from(tag.timestamp));

@@ -17,9 +17,8 @@ use support::{
 /// The one sample of this name.
 fn sample(daemon: &Daemon, name: &str) -> f64 {
     let text = http::get(daemon.admin, "/metrics").text();
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    let value =
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
     value.unwrap_or_else(|| panic!("no {name} in {text}"))
 }
 
@@ -27,15 +26,10 @@ fn sample(daemon: &Daemon, name: &str) -> f64 {
 fn a_publisher_in_tls_goes_on_while_the_certificate_is_changed_and_broken() {
     let workdir = Workdir::new("certificates");
     let shown = Certificate::make(workdir.path(), "shown");
-    let first = Certificate {
-        cert: workdir.path().join("first.pem"),
-        ..shown.clone()
-    };
+    let first = Certificate { cert: workdir.path().join("first.pem"), ..shown.clone() };
     fs::copy(&shown.cert, &first.cert).expect("a copy");
-    let mut daemon = Daemon::start(&Settings {
-        env: shown.settings(&["127.0.0.1:0"]),
-        ..Settings::default()
-    });
+    let mut daemon =
+        Daemon::start(&Settings { env: shown.settings(&["127.0.0.1:0"]), ..Settings::default() });
     let rtmps = daemon.listener("rtmps");
     let mut publisher = publisher::ffmpeg_file(
         &PLAIN.flv(),
@@ -49,10 +43,7 @@ fn a_publisher_in_tls_goes_on_while_the_certificate_is_changed_and_broken() {
     // A broken pair: the previous one stays in use, and the log reports it.
     fs::write(&shown.key, "nothing").expect("a file");
     let said = daemon.reload().join("\n");
-    assert!(
-        said.contains("shown.key") && said.contains("nothing was changed"),
-        "{said}"
-    );
+    assert!(said.contains("shown.key") && said.contains("nothing was changed"), "{said}");
     first.connect(rtmps, &[]).expect("it shows the first");
 
     // Another pair: used at once after SIGHUP.
@@ -65,9 +56,7 @@ fn a_publisher_in_tls_goes_on_while_the_certificate_is_changed_and_broken() {
     // Another pair without SIGHUP.
     let last = Certificate::make(workdir.path(), "last");
     last.replace(&shown);
-    wait_for("the last certificate", Duration::from_secs(10), || {
-        last.connect(rtmps, &[]).ok()
-    });
+    wait_for("the last certificate", Duration::from_secs(10), || last.connect(rtmps, &[]).ok());
     assert!(publisher.is_running(), "{}", publisher.stderr());
     assert_eq!(sample(&daemon, "streamforge_rtmp_publishers"), 1.0);
 }
@@ -84,7 +73,8 @@ fn check_says_what_the_certificate_is_and_what_is_wrong_with_it() {
         command.arg("check").arg("--config").arg(&config);
         let output = command.envs(certificate.settings(&["127.0.0.1:0"])).output();
         let output = output.expect("the binary runs");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
         (output.status.success(), said)
     };
     let (fine, said) = check();

@@ -62,9 +62,7 @@ fn idle_connections_of_a_few_addresses_keep_nobody_out() {
     daemon.wait_until_live("beside");
     // A viewer with a response in progress, because it waits for future media.
     let playlist = daemon.get("/live/beside/v0.m3u8").text();
-    let number = playlist
-        .lines()
-        .find_map(|line| line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:"));
+    let number = playlist.lines().find_map(|line| line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:"));
     let segments = playlist.matches("#EXTINF:").count();
     let next = number.expect("a number").parse::<usize>().expect("a number") + segments + 1;
     let mut viewer = connect_from(200, daemon.http);

@@ -55,7 +55,8 @@ fn said(output: &Output) -> String {
 #[test]
 fn check_accepts_a_good_configuration() {
     let workdir = Workdir::new("data");
-    let output = check(&Settings::default().to_toml(workdir.path().to_str().expect("a UTF-8 path")));
+    let output =
+        check(&Settings::default().to_toml(workdir.path().to_str().expect("a UTF-8 path")));
     assert!(output.status.success(), "{}", said(&output));
 }
 
@@ -70,9 +71,7 @@ fn the_shipped_configurations_are_parsed() {
         for listener in ["RTMP", "HTTP", "ADMIN"] {
             command.env(format!("STREAMFORGE_{listener}_LISTEN"), "127.0.0.1:0");
         }
-        command
-            .env("STREAMFORGE_RTMPS_LISTEN", "")
-            .env("STREAMFORGE_HTTPS_LISTEN", "");
+        command.env("STREAMFORGE_RTMPS_LISTEN", "").env("STREAMFORGE_HTTPS_LISTEN", "");
         let output = run(command.env("STREAMFORGE_DATA_DIR", workdir.path()));
         assert!(output.status.success(), "{name}: {}", said(&output));
     }
@@ -96,11 +95,9 @@ fn an_unknown_key_is_refused_by_name_and_line() {
 
 #[test]
 fn a_value_out_of_range_is_refused_with_words() {
-    for (section, key, value) in [
-        ("live", "segment_ms", "10"),
-        ("live", "part_ms", "0"),
-        ("http", "listen", "\"nowhere\""),
-    ] {
+    for (section, key, value) in
+        [("live", "segment_ms", "10"), ("live", "part_ms", "0"), ("http", "listen", "\"nowhere\"")]
+    {
         let output = check(&format!("[{section}]\n{key} = {value}\n"));
         assert!(!output.status.success(), "{section}.{key} = {value} is taken");
         assert!(said(&output).contains(key), "{}", said(&output));
@@ -122,27 +119,18 @@ fn check_says_when_a_port_is_taken() {
 #[test]
 fn the_environment_overrides_the_file() {
     let env = vec![("STREAMFORGE_LIVE_SEGMENT_MS".to_owned(), "1500".to_owned())];
-    let daemon = Daemon::start(&Settings {
-        env,
-        ..Settings::default()
-    });
+    let daemon = Daemon::start(&Settings { env, ..Settings::default() });
     let _publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("env"));
     daemon.wait_until_live("env");
-    assert_eq!(
-        follow::read(daemon.http, "/live/env/v0.m3u8").target_duration,
-        3,
-        "twice 1.5 s"
-    );
+    assert_eq!(follow::read(daemon.http, "/live/env/v0.m3u8").target_duration, 3, "twice 1.5 s");
 }
 
 #[test]
 fn with_the_built_in_policy_a_publisher_is_refused_and_told_how_to_get_a_key() {
     let env = vec![("STREAMFORGE_PUBLISH_POLICY".to_owned(), "keys".to_owned())];
-    let daemon = Daemon::start(&Settings {
-        env,
-        ..Settings::default()
-    });
-    let refusal = support::rtmp::Client::publish(daemon.rtmp, "live", "anything").expect_err("no key is listed");
+    let daemon = Daemon::start(&Settings { env, ..Settings::default() });
+    let refusal = support::rtmp::Client::publish(daemon.rtmp, "live", "anything")
+        .expect_err("no key is listed");
     assert!(refusal.code.starts_with("NetStream.Publish."), "{refusal:?}");
     assert!(refusal.description.contains("key"), "{refusal:?}");
 }
@@ -175,22 +163,15 @@ fn metrics_count_what_is_pushed_and_served() {
     let response = http::get(daemon.admin, "/metrics");
     assert_eq!(response.status, 200);
     assert!(
-        response
-            .header("content-type")
-            .is_some_and(|kind| kind.starts_with("text/plain") || kind.starts_with("application/openmetrics-text"))
+        response.header("content-type").is_some_and(|kind| kind.starts_with("text/plain")
+            || kind.starts_with("application/openmetrics-text"))
     );
     let text = response.text();
     let samples = samples(&text);
-    assert!(
-        samples.iter().all(|(name, _)| name.starts_with("streamforge_")),
-        "{text}"
-    );
+    assert!(samples.iter().all(|(name, _)| name.starts_with("streamforge_")), "{text}");
     for part in ["broadcasts", "frames", "bytes", "requests"] {
-        let sum: f64 = samples
-            .iter()
-            .filter(|(name, _)| name.contains(part))
-            .map(|(_, value)| value)
-            .sum();
+        let sum: f64 =
+            samples.iter().filter(|(name, _)| name.contains(part)).map(|(_, value)| value).sum();
         assert!(sum > 0.0, "no {part} in {text}");
     }
 }
@@ -221,29 +202,22 @@ fn the_streams_that_are_live_are_listed_with_their_tracks() {
     };
     assert!(codec("v0").starts_with("avc1."), "{stream}");
     assert_eq!(codec("a0"), "mp4a.40.2");
-    assert_eq!(
-        daemon.get("/api/v1/streams").header("content-type"),
-        Some("application/json")
-    );
+    assert_eq!(daemon.get("/api/v1/streams").header("content-type"), Some("application/json"));
 }
 
 #[test]
 fn a_stream_is_ended_by_an_administrator_and_by_nobody_else() {
     let extra = format!("[api]\nadmin_token = {TOKEN:?}\n");
-    let daemon = Daemon::start(&Settings {
-        extra,
-        ..Settings::default()
-    });
+    let daemon = Daemon::start(&Settings { extra, ..Settings::default() });
     let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("doomed"));
     daemon.wait_until_live("doomed");
     let path = "/api/v1/streams/doomed";
-    let delete = |authorization: &[(&str, &str)]| http::request(daemon.http, "DELETE", path, authorization);
+    let delete =
+        |authorization: &[(&str, &str)]| http::request(daemon.http, "DELETE", path, authorization);
 
-    for authorization in [
-        &[][..],
-        &[("Authorization", "Bearer wrong")],
-        &[("Authorization", "Basic YTpi")],
-    ] {
+    for authorization in
+        [&[][..], &[("Authorization", "Bearer wrong")], &[("Authorization", "Basic YTpi")]]
+    {
         let refused = delete(authorization);
         assert_eq!(refused.status, 401, "{authorization:?}: {}", refused.text());
         assert_eq!(
@@ -270,17 +244,11 @@ fn a_stream_is_ended_by_an_administrator_and_by_nobody_else() {
 #[test]
 fn without_a_token_in_the_configuration_nobody_is_an_administrator() {
     let daemon = Daemon::start(&Settings::default());
-    for authorization in [
-        &[][..],
-        &[("Authorization", "Bearer ")],
-        &[("Authorization", "Bearer x")],
-    ] {
+    for authorization in
+        [&[][..], &[("Authorization", "Bearer ")], &[("Authorization", "Bearer x")]]
+    {
         let response = http::request(daemon.http, "DELETE", "/api/v1/streams/none", authorization);
-        assert!(
-            matches!(response.status, 401 | 403),
-            "{authorization:?}: {}",
-            response.status
-        );
+        assert!(matches!(response.status, 401 | 403), "{authorization:?}: {}", response.status);
     }
 }
 
@@ -297,9 +265,7 @@ impl Manager {
     fn new(workdir: &Workdir) -> Self {
         let path = workdir.path().join("notify");
         let socket = UnixDatagram::bind(&path).expect("a socket");
-        socket
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .expect("a socket takes a limit");
+        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket takes a limit");
         let heard = Vec::new();
         Self { socket, path, heard }
     }
@@ -321,7 +287,8 @@ impl Manager {
         let mut buffer = [0; 4096];
         loop {
             let length = self.socket.recv(&mut buffer);
-            let length = length.unwrap_or_else(|err| panic!("no {wanted}: {err}; heard {:?}", self.heard));
+            let length =
+                length.unwrap_or_else(|err| panic!("no {wanted}: {err}; heard {:?}", self.heard));
             let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
             self.heard.push(message.clone());
             if message.lines().any(|line| line.starts_with(wanted)) {
@@ -397,10 +364,10 @@ fn sockets_of_the_service_manager_are_taken_and_those_that_nobody_wants_refused(
     let limit = Duration::from_secs(20);
     let addresses = daemon.wait_for_lines("listeners of TLS", limit, |lines| {
         let entries = lines.iter().filter_map(|line| Entry::parse(line));
-        let of_tls = entries.filter(|entry| matches!(entry.field("listener"), Some("https" | "quic")));
-        let found: Vec<String> = of_tls
-            .filter_map(|entry| Some(entry.field("addr")?.to_owned()))
-            .collect();
+        let of_tls =
+            entries.filter(|entry| matches!(entry.field("listener"), Some("https" | "quic")));
+        let found: Vec<String> =
+            of_tls.filter_map(|entry| Some(entry.field("addr")?.to_owned())).collect();
         (found.len() == 2).then_some(found)
     });
     assert_eq!(addresses[0], addresses[1], "the two that were handed over");
@@ -429,8 +396,7 @@ fn each_listener_may_be_off_and_all_but_one() {
         let mut command = daemon::command();
         command.args(["serve", "--log-format", "json", "--config"]).arg(&config);
         command.envs(
-            off.iter()
-                .map(|name| (format!("STREAMFORGE_{}_LISTEN", name.to_uppercase()), "")),
+            off.iter().map(|name| (format!("STREAMFORGE_{}_LISTEN", name.to_uppercase()), "")),
         );
         let mut daemon = Process::run("streamforge", command);
         let on = LISTENERS.iter().filter(|name| !off.contains(name));
@@ -440,7 +406,9 @@ fn each_listener_may_be_off_and_all_but_one() {
                 daemon.wait_for_lines(name, limit, |lines| {
                     let mut entries = lines.iter().filter_map(|line| Entry::parse(line));
                     entries
-                        .find(|entry| entry.message() == "listening" && entry.field("listener") == Some(name))?
+                        .find(|entry| {
+                            entry.message() == "listening" && entry.field("listener") == Some(name)
+                        })?
                         .field("addr")?
                         .parse()
                         .ok()

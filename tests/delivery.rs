@@ -58,7 +58,8 @@ fn pages_of_other_origins_may_read_everything() {
         &init,
         "/live/nobody/master.m3u8",
     ] {
-        let response = http::request(live.http, "GET", path, &[("Origin", "http://player.example")]);
+        let response =
+            http::request(live.http, "GET", path, &[("Origin", "http://player.example")]);
         assert_eq!(response.header("access-control-allow-origin"), Some("*"), "{path}");
         assert_eq!(response.header("timing-allow-origin"), Some("*"), "{path}");
         let exposed = response
@@ -78,10 +79,7 @@ fn pages_of_other_origins_may_read_everything() {
         assert!(matches!(response.status, 200 | 204), "{path}: {}", response.status);
         assert_eq!(response.header("access-control-allow-origin"), Some("*"), "{path}");
         let allowed = response.header("access-control-allow-methods").unwrap_or_default();
-        assert!(
-            allowed.contains("GET") && allowed.contains("HEAD"),
-            "{path} allows {allowed:?}"
-        );
+        assert!(allowed.contains("GET") && allowed.contains("HEAD"), "{path} allows {allowed:?}");
         let allowed = response
             .header("access-control-allow-headers")
             .unwrap_or_default()
@@ -112,10 +110,7 @@ fn what_never_changes_may_be_kept_for_ever() {
     for path in live.newest() {
         let response = live.get(&path);
         let field = response.header("cache-control").unwrap_or_default();
-        assert!(
-            field.contains("immutable") && response.max_age() >= 3600,
-            "{path}: {field}"
-        );
+        assert!(field.contains("immutable") && response.max_age() >= 3600, "{path}: {field}");
     }
 }
 
@@ -144,12 +139,7 @@ fn media_that_were_waited_for_may_be_kept_for_six_target_durations() {
         let part = live.get(&hinted);
         part.header("server-timing").is_some().then_some((hinted, part))
     });
-    assert_eq!(
-        (part.status, part.max_age()),
-        (200, 12),
-        "{:?}",
-        part.header("cache-control")
-    );
+    assert_eq!((part.status, part.max_age()), (200, 12), "{:?}", part.header("cache-control"));
     let (directory, _) = hinted.rsplit_once('/').expect("a path");
     let next = live.media(VIDEO).next_msn() + 1;
     let segment = live.get(&format!("{directory}/{next}.m4s"));
@@ -160,12 +150,7 @@ fn media_that_were_waited_for_may_be_kept_for_six_target_durations() {
         segment.header("cache-control")
     );
     let gone = live.get(&format!("{directory}/7.m4s"));
-    assert_eq!(
-        (gone.status, gone.max_age()),
-        (404, 2),
-        "{:?}",
-        gone.header("cache-control")
-    );
+    assert_eq!((gone.status, gone.max_age()), (404, 2), "{:?}", gone.header("cache-control"));
 }
 
 #[test]
@@ -198,9 +183,8 @@ fn every_answer_has_its_date_and_none_a_cookie_or_another_address() {
         for method in ["GET", "HEAD", "OPTIONS", "POST"] {
             for header in [("Accept", "*/*"), ("If-None-Match", "*"), ("Range", "bytes=0-1")] {
                 let answer = http::request(live.http, method, path, &[header]);
-                let date = answer
-                    .header("date")
-                    .unwrap_or_else(|| panic!("{method} {path}: no Date"));
+                let date =
+                    answer.header("date").unwrap_or_else(|| panic!("{method} {path}: no Date"));
                 let off = unix_ms(date) - unix_ms("now");
                 assert!(off.abs() < 5_000, "{method} {path}: {date}");
                 for name in ["set-cookie", "location", "age", "expires"] {
@@ -240,12 +224,11 @@ fn clocks_are_asked_for_beside_the_manifest_and_never_kept() {
                 (200, Some("no-store")),
                 "{value}"
             );
-            assert!(answer.header("date").is_some() && answer.header("access-control-allow-origin") == Some("*"));
             assert!(
-                (unix_ms(&answer.text()) - unix_ms("now")).abs() < 5_000,
-                "{}",
-                answer.text()
+                answer.header("date").is_some()
+                    && answer.header("access-control-allow-origin") == Some("*")
             );
+            assert!((unix_ms(&answer.text()) - unix_ms("now")).abs() < 5_000, "{}", answer.text());
         }
     }
 }
@@ -278,10 +261,7 @@ fn ranges_of_a_complete_segment_are_its_bytes() {
         }
         let beyond = ranged(&format!("bytes={length}-"));
         assert_eq!(beyond.status, 416, "{path}");
-        assert_eq!(
-            beyond.header("content-range"),
-            Some(format!("bytes */{length}").as_str())
-        );
+        assert_eq!(beyond.header("content-range"), Some(format!("bytes */{length}").as_str()));
         assert_eq!(
             beyond.header("cache-control"),
             Some("no-store"),
@@ -314,10 +294,8 @@ fn head_says_what_get_would_and_sends_nothing() {
     let live = live();
     let [segment, part, init] = live.newest();
     for path in [&segment, &part, &init, MASTER, "/live/nobody/v0.m3u8"] {
-        let request = format!(
-            "HEAD {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-            live.http
-        );
+        let request =
+            format!("HEAD {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", live.http);
         let answer = http::raw(live.http, request.as_bytes(), Duration::from_secs(5));
         let answer = String::from_utf8_lossy(&answer).into_owned();
         assert!(
@@ -343,7 +321,8 @@ fn head_says_what_get_would_and_sends_nothing() {
 fn playlists_and_manifests_are_compressed_for_those_who_ask() {
     let live = live();
     for path in [MASTER, VIDEO, MANIFEST, PLAIN_MANIFEST] {
-        let ask = |accept: &str| http::request(live.http, "GET", path, &[("Accept-Encoding", accept)]);
+        let ask =
+            |accept: &str| http::request(live.http, "GET", path, &[("Accept-Encoding", accept)]);
         let same = wait_for("pair of answers to one state", Duration::from_secs(10), || {
             let (packed, plain) = (ask("gzip, deflate, br"), ask("identity"));
             assert_eq!(packed.header("content-encoding"), Some("gzip"), "{path}");

@@ -51,10 +51,7 @@ fn requests(daemon: &Daemon, kind: &str) -> u64 {
 
 #[test]
 fn all_that_an_origin_has_comes_through_to_the_byte() {
-    let origin = Daemon::start(&Settings {
-        reconnect_s: 0,
-        ..Settings::default()
-    });
+    let origin = Daemon::start(&Settings { reconnect_s: 0, ..Settings::default() });
     let edge = edge_of(&[origin.http], "");
     let mut publisher = publisher::ffmpeg_for(&PLAIN, 9, &origin.rtmp_url("show"));
     edge.wait_until_live("show");
@@ -101,9 +98,7 @@ fn all_that_an_origin_has_comes_through_to_the_byte() {
         }
         let again = edge.get(path);
         assert!(
-            again
-                .header("server-timing")
-                .is_some_and(|told| told.contains("edge;desc=")),
+            again.header("server-timing").is_some_and(|told| told.contains("edge;desc=")),
             "{path}: {:?}",
             again.headers
         );
@@ -132,10 +127,7 @@ fn fifty_viewers_of_what_is_yet_to_come_are_one_request_at_the_origin() {
                     scope.spawn(move || http::get(edge, &path))
                 })
                 .collect();
-            asking
-                .into_iter()
-                .map(|asking| asking.join().expect("an answer"))
-                .collect::<Vec<_>>()
+            asking.into_iter().map(|asking| asking.join().expect("an answer")).collect::<Vec<_>>()
         });
         for (n, answer) in answers.iter().enumerate() {
             assert_eq!(answer.status, 200, "{}", answer.text());
@@ -158,10 +150,8 @@ fn parts_come_through_while_their_segment_is_open() {
     let media = follow::read(edge.http, &format!("{VIDEO}?_HLS_msn={open}&_HLS_part=0"));
     assert_eq!((media.open.msn, media.open.parts.len()), (open, 1));
     let last = &media.segments.last().expect("a segment").uri;
-    let segment = resolve(
-        VIDEO,
-        &last.replace(&format!("{}.m4s", open - 1), &format!("{open}.m4s")),
-    );
+    let segment =
+        resolve(VIDEO, &last.replace(&format!("{}.m4s", open - 1), &format!("{open}.m4s")));
     let mut growing = http::Exchange::open(edge.http, "GET", &segment, &[]);
     assert_eq!(growing.status, 200);
     let mut bytes = growing.piece().expect("its first part");
@@ -170,10 +160,8 @@ fn parts_come_through_while_their_segment_is_open() {
         bytes.extend(piece);
     }
     let whole = wait_for("the whole segment", Duration::from_secs(10), || {
-        let listed = follow::read(origin.http, VIDEO)
-            .segments
-            .iter()
-            .any(|segment| segment.msn == open);
+        let listed =
+            follow::read(origin.http, VIDEO).segments.iter().any(|segment| segment.msn == open);
         listed.then(|| origin.get(&segment))
     });
     assert!(bytes == whole.body);
@@ -252,24 +240,19 @@ fn the_second_origin_serves_when_the_first_dies_and_what_is_on_one_alone_is_foun
     assert_eq!(alone.media(), theirs.media());
     let of = |daemon: &Daemon| {
         let media = follow::read(daemon.http, VIDEO);
-        resolve(
-            VIDEO,
-            media.segments.last().expect("a segment").map.as_ref().expect("a map"),
-        )
+        resolve(VIDEO, media.segments.last().expect("a segment").map.as_ref().expect("a map"))
     };
     assert_eq!(of(&edge), of(&first));
     first.process.kill();
     drop(first_publisher);
     // A list from before may be cached for half a target duration.
-    wait_for("the second origin's list", AT_ONCE, || {
-        (of(&edge) == of(&second)).then_some(())
-    });
-    let up = |daemon: &Daemon| edge.metric(&format!("streamforge_edge_origin_up{{origin=\"{}\"}}", daemon.http));
+    wait_for("the second origin's list", AT_ONCE, || (of(&edge) == of(&second)).then_some(()));
+    let up = |daemon: &Daemon| {
+        edge.metric(&format!("streamforge_edge_origin_up{{origin=\"{}\"}}", daemon.http))
+    };
     assert_eq!((up(&first), up(&second)), (0, 1));
     let now = follow::read(edge.http, VIDEO).next_msn();
-    follow::follow(edge.http, VIDEO, Duration::from_secs(30), |media| {
-        media.next_msn() >= now + 2
-    });
+    follow::follow(edge.http, VIDEO, Duration::from_secs(30), |media| media.next_msn() >= now + 2);
 }
 
 #[test]
@@ -306,25 +289,26 @@ fn an_https_origin_is_asked_over_one_connection_and_believed_only_if_its_authori
         env: certificate.settings(&["127.0.0.1:0"]),
         ..Settings::default()
     });
-    let https = origin
-        .process
-        .wait_for_lines("https listener", Duration::from_secs(10), |lines| {
-            let mut entries = lines.iter().filter_map(|line| Entry::parse(line));
-            entries.find_map(|entry| {
-                let ours = entry.message() == "listening" && entry.field("listener") == Some("https");
-                ours.then(|| {
-                    entry
-                        .field("addr")
-                        .and_then(|addr| addr.parse::<SocketAddr>().ok())
-                        .expect("an address")
-                })
+    let https = origin.process.wait_for_lines("https listener", Duration::from_secs(10), |lines| {
+        let mut entries = lines.iter().filter_map(|line| Entry::parse(line));
+        entries.find_map(|entry| {
+            let ours = entry.message() == "listening" && entry.field("listener") == Some("https");
+            ours.then(|| {
+                entry
+                    .field("addr")
+                    .and_then(|addr| addr.parse::<SocketAddr>().ok())
+                    .expect("an address")
             })
-        });
+        })
+    });
     let _publisher = publisher::ffmpeg(&PLAIN, &origin.rtmp_url("show"));
     origin.wait_until_live("show");
     let edge_with = |ca: &str| {
         Daemon::start(&Settings {
-            extra: format!("[edge]\norigin = \"https://localhost:{}\"\nca = {ca:?}\n", https.port()),
+            extra: format!(
+                "[edge]\norigin = \"https://localhost:{}\"\nca = {ca:?}\n",
+                https.port()
+            ),
             ..Settings::default()
         })
     };
@@ -335,15 +319,14 @@ fn an_https_origin_is_asked_over_one_connection_and_believed_only_if_its_authori
         for path in [VIDEO, AUDIO] {
             let (edge, now) = (edge.http, follow::read(edge.http, path).next_msn());
             scope.spawn(move || {
-                follow::follow(edge, path, Duration::from_secs(30), |media| media.next_msn() >= now + 2)
+                follow::follow(edge, path, Duration::from_secs(30), |media| {
+                    media.next_msn() >= now + 2
+                })
             });
         }
     });
     // HTTP/2: both players' concurrent requests share the connection that the first request opened.
-    assert!(
-        before <= 1 && origin.metric("streamforge_http_connections") <= 1,
-        "{before}"
-    );
+    assert!(before <= 1 && origin.metric("streamforge_http_connections") <= 1, "{before}");
     let other = Certificate::make(workdir.path(), "other");
     let edge = edge_with(other.cert.to_str().expect("UTF-8"));
     assert_eq!(edge.get(MASTER).status, 502);

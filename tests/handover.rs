@@ -31,12 +31,7 @@ use support::{
 
 /// Broadcasts are held only briefly, so that an old process ends soon.
 fn settings() -> Settings {
-    Settings {
-        segment_ms: 1000,
-        window_s: 8,
-        reconnect_s: 5,
-        ..Settings::default()
-    }
+    Settings { segment_ms: 1000, window_s: 8, reconnect_s: 5, ..Settings::default() }
 }
 
 fn start() -> Daemon {
@@ -46,9 +41,7 @@ fn start() -> Daemon {
 /// Whether a process runs; a zombie does not.
 fn runs(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status
-        .lines()
-        .any(|line| line.starts_with("State:") && !line.contains('Z'))
+    status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
 }
 
 #[track_caller]
@@ -151,7 +144,11 @@ impl Watch {
 /// Publishes, plays `url` with hls.js for 20 s while the daemon is upgraded twice, and asserts that
 /// neither notices. Returns the processes, the oldest first, and the publisher.
 #[track_caller]
-fn plays_through_two_upgrades(daemon: &mut Daemon, url: &str, options: &[&str]) -> (Vec<u32>, Process, Report) {
+fn plays_through_two_upgrades(
+    daemon: &mut Daemon,
+    url: &str,
+    options: &[&str],
+) -> (Vec<u32>, Process, Report) {
     // Three processes and a browser: not beside other tests that need as much.
     let browser = Browser::alone();
     let mut publisher = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("show"));
@@ -185,19 +182,12 @@ fn plays_through_two_upgrades(daemon: &mut Daemon, url: &str, options: &[&str]) 
     assert_eq!(report.faults(), Vec::<String>::new(), "{:#}", report.0);
     watch.assert_faultless();
     let seen = watch.seen.lock().expect("nobody panicked while holding it").clone();
-    assert!(
-        seen.len() > 10 && seen.windows(2).all(|pair| pair[1] == pair[0] + 1),
-        "{seen:?}"
-    );
+    assert!(seen.len() > 10 && seen.windows(2).all(|pair| pair[1] == pair[0] + 1), "{seen:?}");
     assert!(publisher.is_running(), "{}", publisher.stderr());
     assert!(pids.iter().copied().all(runs), "all three: the first has the publisher");
     assert_eq!(published_here(daemon), [], "the new process fetches it");
     let draining = published(daemon, true);
-    assert_eq!(
-        draining.len(),
-        1,
-        "it is listed, though two processes away: {draining:?}"
-    );
+    assert_eq!(draining.len(), 1, "it is listed, though two processes away: {draining:?}");
     (pids, publisher, report)
 }
 
@@ -206,10 +196,8 @@ fn plays_through_two_upgrades(daemon: &mut Daemon, url: &str, options: &[&str]) 
 fn plays_by(protocol: &str, options: &[&str]) {
     let workdir = Workdir::new("certificates");
     let certificate = Certificate::make(workdir.path(), "shown");
-    let mut daemon = Daemon::start(&Settings {
-        env: certificate.settings(&["127.0.0.1:0"]),
-        ..settings()
-    });
+    let mut daemon =
+        Daemon::start(&Settings { env: certificate.settings(&["127.0.0.1:0"]), ..settings() });
     let https = daemon.listener("https");
     let mut all = vec!["--certificate", certificate.cert.to_str().expect("a UTF-8 path")];
     all.extend(options);
@@ -230,7 +218,8 @@ fn a_player_over_http3_notices_nothing_of_two_upgrades() {
 }
 
 #[test]
-fn players_and_publishers_notice_nothing_of_two_upgrades_and_old_processes_end_with_their_publishers() {
+fn players_and_publishers_notice_nothing_of_two_upgrades_and_old_processes_end_with_their_publishers()
+ {
     let mut daemon = start();
     let url = daemon.url("/live/show/master.m3u8");
     let (pids, mut publisher, _) = plays_through_two_upgrades(&mut daemon, &url, &[]);
@@ -296,21 +285,14 @@ fn a_publisher_that_understands_it_is_asked_to_come_over_and_the_old_process_end
         // The playlist continues, with the new process' media.
         wait_for("the new broadcast's media", Duration::from_secs(15), || {
             let media = follow::read(http, "/live/moves/v0.m3u8");
-            media
-                .segments
-                .last()
-                .is_some_and(|last| last.uri.contains(&after[0].1))
-                .then_some(())
+            media.segments.last().is_some_and(|last| last.uri.contains(&after[0].1)).then_some(())
         });
         wait_until_ended(&mut daemon, old, Duration::from_secs(40));
         moved.stop();
     });
     watch.assert_faultless();
     let seen = watch.seen.lock().expect("nobody panicked while holding it").clone();
-    assert!(
-        seen.windows(2).all(|pair| pair[1] > pair[0]),
-        "segment numbers only grow: {seen:?}"
-    );
+    assert!(seen.windows(2).all(|pair| pair[1] > pair[0]), "segment numbers only grow: {seen:?}");
 }
 
 #[test]
@@ -370,10 +352,8 @@ fn an_administrator_s_word_reaches_what_the_old_process_has() {
     for _ in 0..2 {
         daemon.upgrade();
     }
-    let draining: Vec<_> = published(&daemon, true)
-        .into_iter()
-        .map(|(channel, _)| channel)
-        .collect();
+    let draining: Vec<_> =
+        published(&daemon, true).into_iter().map(|(channel, _)| channel).collect();
     assert_eq!(draining, ["ended", "withdrawn"]);
     assert_eq!(daemon.get("/api/v1/streams/ended").status, 200);
 

@@ -33,11 +33,9 @@ fn live() -> Arc<Live> {
 
 /// Resident memory of the daemon, in bytes.
 fn memory(daemon: &Daemon) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.process.id())).expect("the daemon runs");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("VmRSS");
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.process.id()))
+        .expect("the daemon runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("kilobytes") * 1024
 }
 
@@ -66,9 +64,8 @@ fn a_garbage_handshake_costs_its_own_connection() {
     let live = live();
     for seed in [0x47_u8, 0x16, 0x00, 0xff] {
         let mut socket = TcpStream::connect(live.rtmp).expect("the listener accepts");
-        let garbage: Vec<u8> = (0..8192_u32)
-            .map(|n| seed ^ n.wrapping_mul(2_654_435_761).to_be_bytes()[0])
-            .collect();
+        let garbage: Vec<u8> =
+            (0..8192_u32).map(|n| seed ^ n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
         // The daemon may close before it has read all of it.
         let _ = socket.write_all(&garbage);
         assert!(closes(&mut socket), "garbage that begins with {:#x}", garbage[0]);
@@ -109,11 +106,7 @@ fn a_message_said_to_be_2_gib_long_costs_no_memory() {
         clients.push(client);
     }
     let grown = memory(&live).saturating_sub(before);
-    assert!(
-        grown < 64 << 20,
-        "40 messages of 16 MiB said, {} MiB of memory taken",
-        grown >> 20
-    );
+    assert!(grown < 64 << 20, "40 messages of 16 MiB said, {} MiB of memory taken", grown >> 20);
     for mut client in clients {
         assert!(client.is_closed_within(PATIENCE));
     }
@@ -126,18 +119,15 @@ fn a_long_message_of_a_publisher_costs_no_memory_before_it_comes() {
     let before = memory(&live);
     let mut clients = Vec::new();
     for number in 0..20 {
-        let mut client = Client::publish(live.rtmp, "live", &format!("long{number}")).expect("the name is free");
+        let mut client =
+            Client::publish(live.rtmp, "live", &format!("long{number}")).expect("the name is free");
         let _ = client.raw(&[6, 0, 0, 0, 0xff, 0xff, 0xff, rtmp::VIDEO, 1, 0, 0, 0]);
         let _ = client.raw(&[0x17; 1000]);
         clients.push(client);
     }
     thread::sleep(Duration::from_secs(1));
     let grown = memory(&live).saturating_sub(before);
-    assert!(
-        grown < 64 << 20,
-        "20 messages of 16 MiB said, {} MiB of memory taken",
-        grown >> 20
-    );
+    assert!(grown < 64 << 20, "20 messages of 16 MiB said, {} MiB of memory taken", grown >> 20);
     drop(clients);
     live.assert_unharmed();
 }
@@ -164,15 +154,7 @@ fn nested_amf0_of_80_kb_does_not_bring_the_daemon_down() {
 #[test]
 fn a_channel_named_like_a_path_is_refused() {
     let live = live();
-    for key in [
-        "../../etc/passwd",
-        "..",
-        "a/../b",
-        "a b",
-        "",
-        "a\u{0}b",
-        &"a".repeat(65),
-    ] {
+    for key in ["../../etc/passwd", "..", "a/../b", "a b", "", "a\u{0}b", &"a".repeat(65)] {
         let refusal = Client::publish(live.rtmp, "live", key).expect_err("no name of a channel");
         assert!(
             refusal.code.is_empty() || refusal.code.starts_with("NetStream.Publish."),
@@ -199,9 +181,7 @@ fn push(client: &mut Client, tags: &[Tag], mut stamp: impl FnMut(u32) -> u32) {
 
 fn tags_of(seconds: u32) -> Vec<Tag> {
     let tags = rtmp::tags(&PLAIN.flv());
-    tags.into_iter()
-        .take_while(|tag| tag.timestamp < seconds * 1000)
-        .collect()
+    tags.into_iter().take_while(|tag| tag.timestamp < seconds * 1000).collect()
 }
 
 #[test]
@@ -221,7 +201,9 @@ fn interleaved_chunks_of_sound_and_picture_are_put_together_again() {
         let start = Instant::now();
         let mut waiting: Option<&Tag> = None;
         for tag in &tags {
-            thread::sleep(Duration::from_millis(u64::from(tag.timestamp)).saturating_sub(start.elapsed()));
+            thread::sleep(
+                Duration::from_millis(u64::from(tag.timestamp)).saturating_sub(start.elapsed()),
+            );
             if tag.kind == rtmp::VIDEO && !tag.is_header() && waiting.is_none() {
                 waiting = Some(tag);
                 continue;
@@ -232,7 +214,8 @@ fn interleaved_chunks_of_sound_and_picture_are_put_together_again() {
                 continue;
             };
             // Alternates between a chunk of one and a chunk of the other.
-            let picture = rtmp::chunks(6, picture.kind, 1, picture.timestamp, &picture.payload, 128);
+            let picture =
+                rtmp::chunks(6, picture.kind, 1, picture.timestamp, &picture.payload, 128);
             let (mut sound, mut picture) = (sound.into_iter(), picture.into_iter());
             loop {
                 let pair = (picture.next(), sound.next());
@@ -247,7 +230,8 @@ fn interleaved_chunks_of_sound_and_picture_are_put_together_again() {
         follower.join().expect("the playlist can be followed")
     });
     let bytes = seen.segments.iter().flat_map(|(_, bytes)| bytes);
-    fs::write(&file, seen.init.iter().chain(bytes).copied().collect::<Vec<u8>>()).expect("a file under target/");
+    fs::write(&file, seen.init.iter().chain(bytes).copied().collect::<Vec<u8>>())
+        .expect("a file under target/");
     let numbers = ffprobe::numbers(&file, None);
     assert!(numbers.len() >= 150, "{} pictures", numbers.len());
     assert!(numbers.is_sorted_by(|a, b| a + 1 == *b), "{numbers:?}");
@@ -270,17 +254,12 @@ fn a_stamp_that_wraps_at_32_bits_goes_on_without_a_seam() {
         follower.join().expect("the playlist can be followed")
     });
     assert!(
-        seen.segments
-            .iter()
-            .all(|(segment, _)| !segment.gap && !segment.discontinuity),
+        seen.segments.iter().all(|(segment, _)| !segment.gap && !segment.discontinuity),
         "{:#?}",
         seen.last.segments
     );
-    let chunks: Vec<_> = seen
-        .segments
-        .iter()
-        .flat_map(|(_, bytes)| fragment::chunks(bytes))
-        .collect();
+    let chunks: Vec<_> =
+        seen.segments.iter().flat_map(|(_, bytes)| fragment::chunks(bytes)).collect();
     for pair in chunks.windows(2) {
         assert_eq!(pair[0].end(), pair[1].decode_time);
     }
@@ -304,11 +283,7 @@ fn goes_on_after_a_jump(name: &str, by: i32) {
         push(&mut client, &tags, |stamp| {
             // Starts at ten minutes, so that a jump back stays positive.
             let stamp = stamp + 600_000;
-            if stamp < 606_000 {
-                stamp
-            } else {
-                stamp.wrapping_add_signed(by)
-            }
+            if stamp < 606_000 { stamp } else { stamp.wrapping_add_signed(by) }
         });
         follower.join().expect("the playlist can be followed across the jump")
     });
@@ -349,10 +324,7 @@ fn pictures_of_garbage_harm_only_their_own_broadcast() {
 
 #[test]
 fn publishers_that_break_every_rule_of_time_at_once_harm_only_themselves() {
-    let limits = [
-        ("STREAMFORGE_LIVE_WINDOW_MB", "16"),
-        ("STREAMFORGE_LIVE_BACKLOG_MB", "8"),
-    ];
+    let limits = [("STREAMFORGE_LIVE_WINDOW_MB", "16"), ("STREAMFORGE_LIVE_BACKLOG_MB", "8")];
     let mut daemon = Daemon::start(&Settings {
         env: limits.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         ..Settings::default()
@@ -360,9 +332,10 @@ fn publishers_that_break_every_rule_of_time_at_once_harm_only_themselves() {
     let _good = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("good"));
     daemon.wait_until_live("good");
     let crowd = Crowd::publish(daemon.rtmp);
-    let followed = follow::follow(daemon.http, "/live/good/v0.m3u8", Duration::from_secs(120), |media| {
-        media.segments.len() >= 6 && crowd.sent() > 300 << 20
-    });
+    let followed =
+        follow::follow(daemon.http, "/live/good/v0.m3u8", Duration::from_secs(120), |media| {
+            media.segments.len() >= 6 && crowd.sent() > 300 << 20
+        });
     let gaps = followed.segments.iter().filter(|(segment, _)| segment.gap);
     assert_eq!(gaps.count(), 0);
     // Each channel holds its window and, at most, as much of broadcasts that have ended.
@@ -404,7 +377,8 @@ fn a_player_killed_in_the_middle_harms_nobody() {
     // A request that waits for a part, and a segment that is not read.
     let next = follow::next_of(&follow::read(live.http, "/live/beside/v0.m3u8"));
     let mut held = TcpStream::connect(live.http).expect("the listener accepts");
-    write!(held, "GET /live/beside/v0.m3u8?{next} HTTP/1.1\r\nHost: x\r\n\r\n").expect("the request is taken");
+    write!(held, "GET /live/beside/v0.m3u8?{next} HTTP/1.1\r\nHost: x\r\n\r\n")
+        .expect("the request is taken");
     thread::sleep(Duration::from_secs(3));
     drop(held);
     for player in &mut players {
@@ -419,10 +393,7 @@ fn a_player_that_reads_nothing_does_not_hold_the_publisher_up() {
     let live = live();
     let mut client = Client::connect(live.rtmp);
     client.open("live").expect("the application is there");
-    client.command(
-        1,
-        &[Amf::string("play"), Amf::Number(3.0), Amf::Null, Amf::string("beside")],
-    );
+    client.command(1, &[Amf::string("play"), Amf::Number(3.0), Amf::Null, Amf::string("beside")]);
     let url = live.url("/live/beside/v0.m3u8");
     live.assert_unharmed();
     assert!(!url.is_empty());
@@ -445,14 +416,8 @@ fn http_that_is_no_http_is_refused() {
         let answer = http::raw(live.http, request.as_bytes(), PATIENCE);
         let answer = String::from_utf8_lossy(&answer).into_owned();
         let shown = &request[..request.len().min(40)];
-        assert!(
-            answers.iter().any(|start| answer.starts_with(start)),
-            "{shown:?}: {answer}"
-        );
-        assert!(
-            answer.matches("HTTP/1.1 ").count() <= 1,
-            "{shown:?} was answered twice: {answer}"
-        );
+        assert!(answers.iter().any(|start| answer.starts_with(start)), "{shown:?}: {answer}");
+        assert!(answer.matches("HTTP/1.1 ").count() <= 1, "{shown:?} was answered twice: {answer}");
     }
     live.assert_unharmed();
 }
@@ -475,9 +440,7 @@ fn what_makes_a_library_complain_does_not_fill_the_log() {
         socket.write_all(&acknowledgements).expect("the bytes are taken");
     }
     // A request after them: its response shows that all of them have been read.
-    socket
-        .write_all(&frame(ping, 0, b"question"))
-        .expect("the bytes are taken");
+    socket.write_all(&frame(ping, 0, b"question")).expect("the bytes are taken");
     let (answer, mut read) = (frame(ping, ack, b"question"), Vec::new());
     while !read.windows(answer.len()).any(|window| window == answer) {
         let mut some = [0; 4096];
@@ -509,14 +472,8 @@ fn a_broadcast_of_another_shape_on_the_same_name_is_its_own_affair() {
     let mut first = publisher::ffmpeg_for(&PLAIN, 6, &live.rtmp_url("shape"));
     live.wait_until_live("shape");
     first.kill();
-    let _second = publisher::ffmpeg(
-        &Recipe {
-            seconds: 20,
-            b_frames: 2,
-            ..PLAIN
-        },
-        &live.rtmp_url("shape"),
-    );
+    let _second =
+        publisher::ffmpeg(&Recipe { seconds: 20, b_frames: 2, ..PLAIN }, &live.rtmp_url("shape"));
     thread::sleep(Duration::from_secs(6));
     assert_eq!(live.get("/live/shape/v0.m3u8").status, 200);
     live.assert_unharmed();

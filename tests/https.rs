@@ -54,13 +54,7 @@ impl Secure {
         settings.env.extend(certificate.settings(&BOTH));
         let mut daemon = Daemon::start(&settings);
         let [https, quic] = ["https", "quic"].map(|name| listeners(&mut daemon, name, BOTH.len()));
-        Self {
-            daemon,
-            certificate,
-            https,
-            quic,
-            workdir,
-        }
+        Self { daemon, certificate, https, quic, workdir }
     }
 
     fn url(&self, path: &str) -> String {
@@ -70,21 +64,18 @@ impl Secure {
 
 /// The addresses in a listener's log lines, once there are `count`.
 fn listeners(daemon: &mut Daemon, name: &str, count: usize) -> Vec<SocketAddr> {
-    daemon
-        .process
-        .wait_for_lines(&format!("{name} listener"), Duration::from_secs(10), |lines| {
-            let entries = lines.iter().filter_map(|line| Entry::parse(line));
-            let ours = entries.filter(|entry| entry.message() == "listening" && entry.field("listener") == Some(name));
-            let addresses: Vec<SocketAddr> = ours
-                .map(|entry| {
-                    entry
-                        .field("addr")
-                        .and_then(|addr| addr.parse().ok())
-                        .expect("an address")
-                })
-                .collect();
-            (addresses.len() == count).then_some(addresses)
-        })
+    daemon.process.wait_for_lines(&format!("{name} listener"), Duration::from_secs(10), |lines| {
+        let entries = lines.iter().filter_map(|line| Entry::parse(line));
+        let ours = entries.filter(|entry| {
+            entry.message() == "listening" && entry.field("listener") == Some(name)
+        });
+        let addresses: Vec<SocketAddr> = ours
+            .map(|entry| {
+                entry.field("addr").and_then(|addr| addr.parse().ok()).expect("an address")
+            })
+            .collect();
+        (addresses.len() == count).then_some(addresses)
+    })
 }
 
 /// A broadcast of a few seconds that has ended, so that its resources no longer change. Manifests
@@ -116,7 +107,8 @@ fn everything(daemon: &Daemon) -> Vec<String> {
     let media = follow::read(daemon.http, VIDEO);
     let segment = &media.segments[1];
     let map = segment.map.as_ref().expect("a map");
-    let [map, segment, part] = [map, &segment.uri, &part_of(segment, 2)].map(|uri| resolve(VIDEO, uri));
+    let [map, segment, part] =
+        [map, &segment.uri, &part_of(segment, 2)].map(|uri| resolve(VIDEO, uri));
     let fixed = [
         MASTER,
         VIDEO,
@@ -138,7 +130,12 @@ fn everything(daemon: &Daemon) -> Vec<String> {
 }
 
 /// The response for each path over HTTP/3.
-fn by_http3(secure: &Secure, method: &str, headers: &[(&str, &str)], paths: &[String]) -> Vec<Answer> {
+fn by_http3(
+    secure: &Secure,
+    method: &str,
+    headers: &[(&str, &str)],
+    paths: &[String],
+) -> Vec<Answer> {
     let headers: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
     let mut options = vec!["--method", method];
     for header in &headers {
@@ -185,10 +182,7 @@ fn the_same_bytes_and_headers_come_by_every_protocol() {
     for (method, headers) in [
         ("GET", &[][..]),
         ("GET", &[("accept-encoding", "gzip")]),
-        (
-            "GET",
-            &[("range", "bytes=7-1006"), ("origin", "https://player.example")],
-        ),
+        ("GET", &[("range", "bytes=7-1006"), ("origin", "https://player.example")]),
         ("GET", &[("range", "bytes=99999999-")]),
         ("GET", &[("if-none-match", "*")]),
         ("HEAD", &[]),
@@ -203,7 +197,8 @@ fn the_same_bytes_and_headers_come_by_every_protocol() {
             let plain = http::request(secure.daemon.http, method, path, headers);
             let plain = Answer::new(plain.status, plain.headers, plain.body);
             let by_curl = |option: &str| {
-                let mut options: Vec<_> = of_headers.iter().map(String::as_str).chain([option]).collect();
+                let mut options: Vec<_> =
+                    of_headers.iter().map(String::as_str).chain([option]).collect();
                 match method {
                     "HEAD" => options.push("--head"),
                     method => options.extend(["-X", method]),
@@ -251,29 +246,22 @@ fn the_access_log_has_a_line_for_each_answer_by_any_protocol() {
     let lines = |file: &Path, count: usize| {
         wait_for("lines", Duration::from_secs(10), || {
             let text = fs::read_to_string(file).unwrap_or_default();
-            (text.lines().count() >= count).then(|| text.lines().map(str::to_owned).collect::<Vec<_>>())
+            (text.lines().count() >= count)
+                .then(|| text.lines().map(str::to_owned).collect::<Vec<_>>())
         })
     };
     let page = secure.daemon.get("/watch/show").body.len();
-    let (watch, secret) = (
-        secure.url("/watch/show"),
-        secure.url("/t/s3cret/live/show/v0.m3u8?key=s3cret&a=b"),
-    );
+    let (watch, secret) =
+        (secure.url("/watch/show"), secure.url("/t/s3cret/live/show/v0.m3u8?key=s3cret&a=b"));
     for option in ["--http1.1", "--http2"] {
         tls::curl(&secure.certificate, &watch, &[option, "-A", "a \" b"]);
     }
-    let options = [
-        "/watch/show",
-        "--header",
-        "referer: https://player.example/?token=s3cret",
-    ];
+    let options = ["/watch/show", "--header", "referer: https://player.example/?token=s3cret"];
     tls::h3("get", &secure.certificate, &secure.url(""), &options);
     tls::curl(&secure.certificate, &secret, &["--http2"]);
     let seen = lines(&file, 5).join("\n");
-    let seen: Vec<Value> = seen
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect();
+    let seen: Vec<Value> =
+        seen.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(seen.len(), 5, "{seen:#?}");
     let protocols = ["HTTP/1.1", "HTTP/1.1", "HTTP/2.0", "HTTP/3.0", "HTTP/2.0"];
     for (line, protocol) in seen.iter().zip(protocols) {
@@ -282,10 +270,7 @@ fn the_access_log_has_a_line_for_each_answer_by_any_protocol() {
             (&protocol.into(), &"GET".into()),
             "{line}"
         );
-        assert!(
-            line["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")),
-            "{line}"
-        );
+        assert!(line["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")), "{line}");
         assert!(line["duration_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{line}");
     }
     for line in &seen[..4] {
@@ -364,17 +349,15 @@ fn each_client_gets_the_best_protocol_that_both_speak() {
 #[test]
 fn http_on_the_port_of_tls_is_told_so_or_closed() {
     let mut secure = Secure::start(Settings::default());
-    for request in [
-        "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        "\0\0\0\0",
-        "x",
-    ] {
+    for request in
+        ["GET / HTTP/1.1\r\nHost: x\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\0\0\0\0", "x"]
+    {
         let begun = Instant::now();
         let answer = http::raw(secure.https[0], request.as_bytes(), Duration::from_secs(30));
         assert!(begun.elapsed() < Duration::from_secs(20), "{request:?} is left waiting");
         // An alert (RFC 8446 6), a plain HTTP error, or nothing.
-        let told = answer.first().is_none_or(|byte| *byte == 21) || answer.starts_with(b"HTTP/1.1 4");
+        let told =
+            answer.first().is_none_or(|byte| *byte == 21) || answer.starts_with(b"HTTP/1.1 4");
         assert!(told, "{request:?}: {:?}", String::from_utf8_lossy(&answer));
     }
     secure.daemon.assert_healthy();
@@ -385,14 +368,14 @@ fn h2load_gets_every_answer_it_asks_for() {
     let secure = ended();
     let media = follow::read(secure.daemon.http, VIDEO);
     let segment = resolve(VIDEO, &media.segments[1].uri);
-    let said = h2load(
-        &["-n", "3000", "-c", "20", "-m", "10"],
-        &[secure.url(&segment), secure.url(VIDEO)],
-    );
+    let said =
+        h2load(&["-n", "3000", "-c", "20", "-m", "10"], &[secure.url(&segment), secure.url(VIDEO)]);
     let said = said.wait();
     assert!(said.contains("Application protocol: h2"), "{said}");
     assert!(
-        said.contains("3000 total, 3000 started, 3000 done, 3000 succeeded, 0 failed, 0 errored, 0 timeout"),
+        said.contains(
+            "3000 total, 3000 started, 3000 done, 3000 succeeded, 0 failed, 0 errored, 0 timeout"
+        ),
         "{said}"
     );
     assert!(said.contains("3000 2xx, 0 3xx, 0 4xx, 0 5xx"), "{said}");
@@ -405,11 +388,7 @@ impl Load {
     fn wait(self) -> String {
         let output = self.0.wait_with_output().expect("it ends");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(
-            output.status.success(),
-            "{said}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
         said
     }
 }
@@ -443,17 +422,10 @@ fn who_dawdles_in_a_handshake_or_a_request_is_closed_and_costs_little() {
         }
     }
     let mut slow: Vec<_> = (0..50)
-        .map(|_| {
-            secure
-                .certificate
-                .connect(secure.https[0], &["http/1.1"])
-                .expect("a connection")
-        })
+        .map(|_| secure.certificate.connect(secure.https[0], &["http/1.1"]).expect("a connection"))
         .collect();
     for stream in &mut slow {
-        stream
-            .write_all(b"GET /time HTTP/1.1\r\nHost:")
-            .expect("the bytes are taken");
+        stream.write_all(b"GET /time HTTP/1.1\r\nHost:").expect("the bytes are taken");
     }
     let grown = proc::resident_kib(secure.daemon.process.id()).saturating_sub(before);
     assert!(grown < 450 * 100, "{grown} KiB for 450 connections");
@@ -483,7 +455,8 @@ fn ten_thousand_idle_connections_cost_a_bounded_memory_each() {
     // Each is a descriptor here as well.
     let mut allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     allowed.current = allowed.maximum;
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, allowed).expect("the hard limit is allowed");
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, allowed)
+        .expect("the hard limit is allowed");
     let settings = Settings {
         env: ["MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_ADDRESS"]
             .map(|limit| (format!("STREAMFORGE_HTTP_{limit}"), "11000".to_owned()))
@@ -495,21 +468,20 @@ fn ten_thousand_idle_connections_cost_a_bounded_memory_each() {
     let mut sockets = Vec::with_capacity(CONNECTIONS);
     let mut buffer = [0; 1024];
     for _ in 0..CONNECTIONS {
-        let mut socket = TcpStream::connect(daemon.http).expect("the listener accepts, and there are descriptors");
-        socket
-            .write_all(b"GET /time HTTP/1.1\r\nHost: x\r\n\r\n")
-            .expect("the request is taken");
+        let mut socket = TcpStream::connect(daemon.http)
+            .expect("the listener accepts, and there are descriptors");
+        socket.write_all(b"GET /time HTTP/1.1\r\nHost: x\r\n\r\n").expect("the request is taken");
         let read = socket.read(&mut buffer).expect("an answer");
         assert!(buffer[..read].starts_with(b"HTTP/1.1 200"));
         sockets.push(socket);
     }
-    let each = proc::resident_kib(daemon.process.id()).saturating_sub(before) as f64 / CONNECTIONS as f64;
+    let each =
+        proc::resident_kib(daemon.process.id()).saturating_sub(before) as f64 / CONNECTIONS as f64;
     eprintln!("{each:.1} KiB for each idle connection");
     assert!(each < MOST_KIB as f64, "{each:.1} KiB for each idle connection");
     // All of them are still served, and so is a new one.
     let last = sockets.last_mut().expect("connections");
-    last.write_all(b"GET /time HTTP/1.1\r\nHost: x\r\n\r\n")
-        .expect("the request is taken");
+    last.write_all(b"GET /time HTTP/1.1\r\nHost: x\r\n\r\n").expect("the request is taken");
     assert!(last.read(&mut buffer).is_ok_and(|read| read > 0));
     drop(sockets);
     wait_for("room", Duration::from_secs(20), || {

@@ -35,26 +35,20 @@ fn the_low_latency_manifest_says_what_players_look_for() {
     let document = dash::parse(&text);
     let mpd = document.root_element();
     assert_eq!(mpd.attribute("type"), Some("dynamic"));
-    let profiles: BTreeSet<&str> = mpd.attribute("profiles").expect("@profiles").split(',').collect();
+    let profiles: BTreeSet<&str> =
+        mpd.attribute("profiles").expect("@profiles").split(',').collect();
     assert!(
         profiles.contains("http://www.dashif.org/guidelines/low-latency-live-v5"),
         "{profiles:?}"
     );
-    for attribute in [
-        "availabilityStartTime",
-        "publishTime",
-        "minimumUpdatePeriod",
-        "timeShiftBufferDepth",
-    ] {
+    for attribute in
+        ["availabilityStartTime", "publishTime", "minimumUpdatePeriod", "timeShiftBufferDepth"]
+    {
         assert!(mpd.has_attribute(attribute), "MPD@{attribute}");
     }
     let description = dash::child(mpd, "ServiceDescription").expect("a ServiceDescription");
     let latency = dash::child(description, "Latency").expect("a Latency");
-    let target: u64 = latency
-        .attribute("target")
-        .expect("@target")
-        .parse()
-        .expect("milliseconds");
+    let target: u64 = latency.attribute("target").expect("@target").parse().expect("milliseconds");
     assert!((200..5000).contains(&target), "{target} ms");
 
     let period = dash::child(mpd, "Period").expect("a Period");
@@ -68,11 +62,7 @@ fn the_low_latency_manifest_says_what_players_look_for() {
         let template = dash::child(set, "SegmentTemplate")
             .or_else(|| dash::child(dash::child(set, "Representation")?, "SegmentTemplate"))
             .expect("a SegmentTemplate");
-        assert!(
-            template
-                .attribute("media")
-                .is_some_and(|media| media.contains("$Number$"))
-        );
+        assert!(template.attribute("media").is_some_and(|media| media.contains("$Number$")));
         assert_eq!(template.attribute("availabilityTimeComplete"), Some("false"));
         let offset: f64 = template
             .attribute("availabilityTimeOffset")
@@ -99,12 +89,10 @@ fn the_clock_that_a_manifest_names_is_there_for_players_of_other_origins() {
             None if value.starts_with('/') => value.to_owned(),
             None => resolve(path, value),
         };
-        let response = http::request(live.http, "GET", &target, &[("Origin", "http://player.example")]);
+        let response =
+            http::request(live.http, "GET", &target, &[("Origin", "http://player.example")]);
         assert_eq!(response.status, 200, "{value}");
-        assert!(
-            response.header("access-control-allow-origin").is_some(),
-            "the clock has CORS"
-        );
+        assert!(response.header("access-control-allow-origin").is_some(), "the clock has CORS");
         assert!(scheme.starts_with("urn:mpeg:dash:utc:http-"), "{scheme}");
         assert!(
             (unix_ms(response.text().trim()) - unix_ms("now")).abs() < 60_000,
@@ -133,11 +121,8 @@ fn the_timeline_says_of_each_segment_what_is_in_it() {
             let response = live.get(&segment.path);
             assert_eq!(response.status, 200, "{}", segment.path);
             let chunks = fragment::chunks(&response.body);
-            let ticks: u32 = chunks
-                .iter()
-                .flat_map(|chunk| &chunk.samples)
-                .map(|sample| sample.duration)
-                .sum();
+            let ticks: u32 =
+                chunks.iter().flat_map(|chunk| &chunk.samples).map(|sample| sample.duration).sum();
             assert_eq!(
                 i128::from(segment.start),
                 i128::from(chunks[0].earliest()),
@@ -153,38 +138,22 @@ fn the_timeline_says_of_each_segment_what_is_in_it() {
 fn both_manifests_and_the_playlists_name_the_same_segments() {
     let live = live();
     let paths = |representations: Vec<dash::Representation>| -> BTreeSet<String> {
-        representations
-            .into_iter()
-            .flat_map(|r| r.segments)
-            .map(|segment| segment.path)
-            .collect()
+        representations.into_iter().flat_map(|r| r.segments).map(|segment| segment.path).collect()
     };
     let listed: BTreeSet<String> = [VIDEO, AUDIO]
         .into_iter()
         .flat_map(|path| {
-            live.media(path)
-                .segments
-                .into_iter()
-                .map(move |segment| resolve(path, &segment.uri))
+            live.media(path).segments.into_iter().map(move |segment| resolve(path, &segment.uri))
         })
         .collect();
     let timeline = paths(dash::timeline(PLAIN_MANIFEST, &live.get(PLAIN_MANIFEST).text()));
     // The manifest is read last and is newer: a segment that has just been completed is left out of
     // the comparison.
-    assert!(
-        timeline.intersection(&listed).count() >= 2,
-        "{timeline:?} and {listed:?}"
-    );
-    assert!(
-        listed.difference(&timeline).count() <= 2,
-        "{timeline:?} lacks some of {listed:?}"
-    );
+    assert!(timeline.intersection(&listed).count() >= 2, "{timeline:?} and {listed:?}");
+    assert!(listed.difference(&timeline).count() <= 2, "{timeline:?} lacks some of {listed:?}");
     let exists = |path: &str| http::request(live.http, "HEAD", path, &[]).status == 200;
     let numbered = paths(dash::numbered(MANIFEST, &live.get(MANIFEST).text(), 200, exists));
-    assert!(
-        numbered.intersection(&timeline).count() >= 2,
-        "{numbered:?} and {timeline:?}"
-    );
+    assert!(numbered.intersection(&timeline).count() >= 2, "{numbered:?} and {timeline:?}");
 }
 
 #[test]
@@ -197,9 +166,7 @@ fn the_segment_that_grows_is_sent_chunk_by_chunk() {
     assert_eq!(growing.status, 200, "{path}");
     let mut body = growing.piece().expect("a first piece");
     let meanwhile = live.media(VIDEO);
-    let pieces = std::iter::from_fn(|| growing.piece())
-        .map(|piece| body.extend(piece))
-        .count();
+    let pieces = std::iter::from_fn(|| growing.piece()).map(|piece| body.extend(piece)).count();
     // Unless the segment was complete before the first piece arrived, more than that piece
     // followed.
     assert!(
@@ -209,8 +176,5 @@ fn the_segment_that_grows_is_sent_chunk_by_chunk() {
     assert!(live.get(&path).body == body, "what was sent is the segment");
     let chunks = fragment::chunks(&body);
     assert!(chunks.len() > 1, "a chunk for each part");
-    assert!(
-        chunks.iter().any(|chunk| chunk.reference.is_some()),
-        "prft in the chunks"
-    );
+    assert!(chunks.iter().any(|chunk| chunk.reference.is_some()), "prft in the chunks");
 }

@@ -35,19 +35,18 @@ struct Track {
 impl Push {
     fn of(recipe: Recipe, seconds: u32) -> Self {
         // The window holds the whole broadcast, so that it can be read completely afterwards.
-        let settings = Settings {
-            window_s: 120,
-            reconnect_s: 3,
-            ..Settings::default()
-        };
+        let settings = Settings { window_s: 120, reconnect_s: 3, ..Settings::default() };
         let daemon = Daemon::start(&settings);
         let workdir = Workdir::new("push");
         let source = recipe.flv();
         let file = workdir.path().join("sent.flv");
         let mut cut = std::process::Command::new("ffmpeg");
-        cut.args(["-v", "error", "-nostdin", "-i"])
-            .arg(&source)
-            .args(["-t", &seconds.to_string(), "-c", "copy"]);
+        cut.args(["-v", "error", "-nostdin", "-i"]).arg(&source).args([
+            "-t",
+            &seconds.to_string(),
+            "-c",
+            "copy",
+        ]);
         assert!(cut.arg(&file).status().expect("ffmpeg").success());
         let sent = ffprobe::packets(&file);
 
@@ -55,14 +54,12 @@ impl Push {
         daemon.wait_until_live("all");
         let limit = Duration::from_secs(u64::from(seconds) + 60);
         let (video, audio) = thread::scope(|scope| {
-            let follow =
-                |track: &str| follow::follow(daemon.http, &format!("/live/all/{track}.m3u8"), limit, |_| false);
+            let follow = |track: &str| {
+                follow::follow(daemon.http, &format!("/live/all/{track}.m3u8"), limit, |_| false)
+            };
             let video = scope.spawn(move || follow("v0"));
             let audio = scope.spawn(move || follow("a0"));
-            (
-                video.join().expect("v0 can be followed"),
-                audio.join().expect("a0 can be followed"),
-            )
+            (video.join().expect("v0 can be followed"), audio.join().expect("a0 can be followed"))
         });
         let status = publisher.wait(Duration::from_secs(10));
         assert!(status.success(), "{status}: {}", publisher.stderr());
@@ -73,11 +70,12 @@ impl Push {
                 let ours = representations
                     .into_iter()
                     .filter(|representation| representation.content_type == wanted);
-                let fetched = ours.flat_map(|representation| representation.segments).map(|segment| {
-                    let response = daemon.get(&segment.path);
-                    assert_eq!(response.status, 200, "{}: {}", segment.path, response.text());
-                    response.body
-                });
+                let fetched =
+                    ours.flat_map(|representation| representation.segments).map(|segment| {
+                        let response = daemon.get(&segment.path);
+                        assert_eq!(response.status, 200, "{}: {}", segment.path, response.text());
+                        response.body
+                    });
                 fetched.collect()
             };
             let manifest = |name: &str| {
@@ -90,12 +88,7 @@ impl Push {
             let (path, text) = manifest("manifest.mpd");
             let exists = |path: &str| http::request(daemon.http, "HEAD", path, &[]).status == 200;
             let numbered = segments(dash::numbered(&path, &text, 1000, exists));
-            Track {
-                kind,
-                hls,
-                timeline,
-                numbered,
-            }
+            Track { kind, hls, timeline, numbered }
         };
         let (video, audio) = (track(video, Kind::Video), track(audio, Kind::Audio));
         Self { sent, video, audio }
@@ -108,20 +101,18 @@ impl Push {
     /// The access units of one kind, from the first picture on: a broadcast with video starts with
     /// one.
     fn sent(&self, kind: Kind) -> Vec<&Packet> {
-        let first = self
-            .sent
-            .iter()
-            .find(|packet| packet.kind == Kind::Video)
-            .expect("a picture")
-            .pts;
-        self.sent
-            .iter()
-            .filter(|packet| packet.kind == kind && packet.pts >= first)
-            .collect()
+        let first =
+            self.sent.iter().find(|packet| packet.kind == Kind::Video).expect("a picture").pts;
+        self.sent.iter().filter(|packet| packet.kind == kind && packet.pts >= first).collect()
     }
 
     /// The access units of a track in a file made of its header and `pieces`, as parsed by ffprobe.
-    fn received<'a>(&self, track: &Track, way: &str, pieces: impl IntoIterator<Item = &'a Vec<u8>>) -> Vec<Packet> {
+    fn received<'a>(
+        &self,
+        track: &Track,
+        way: &str,
+        pieces: impl IntoIterator<Item = &'a Vec<u8>>,
+    ) -> Vec<Packet> {
         let directory = Workdir::new("received");
         let path = directory.path().join(format!("{:?}-{way}.mp4", track.kind));
         fs::write(&path, track.file(pieces)).expect("a file under target/");
@@ -136,14 +127,16 @@ impl Push {
         // Where video lasts longer than audio, silent units fill the rest: all equal, and none was
         // published.
         let (received, silence) = received.split_at(received.len().min(sent.len()));
-        let alike = silence
-            .iter()
-            .all(|unit| unit.hash == silence[0].hash && sent.iter().all(|sent| sent.hash != unit.hash));
+        let alike = silence.iter().all(|unit| {
+            unit.hash == silence[0].hash && sent.iter().all(|sent| sent.hash != unit.hash)
+        });
         assert!(
             silence.len() <= 3 && alike && (silence.is_empty() || track.kind == Kind::Audio),
             "{way}: {silence:?}"
         );
-        let hashes = |packets: &mut dyn Iterator<Item = &Packet>| packets.map(|p| p.hash.clone()).collect::<Vec<_>>();
+        let hashes = |packets: &mut dyn Iterator<Item = &Packet>| {
+            packets.map(|p| p.hash.clone()).collect::<Vec<_>>()
+        };
         let (want, have) = (hashes(&mut sent.iter().copied()), hashes(&mut received.iter()));
         let first = want.iter().zip(&have).position(|(want, have)| want != have);
         assert!(
@@ -181,12 +174,7 @@ impl Track {
 
     /// All parts except gaps, as chunks.
     fn chunks(&self) -> Vec<Chunk> {
-        let bytes = self
-            .hls
-            .parts
-            .iter()
-            .filter(|part| !part.part.gap)
-            .map(|part| &part.bytes);
+        let bytes = self.hls.parts.iter().filter(|part| !part.part.gap).map(|part| &part.bytes);
         bytes.flat_map(|bytes| fragment::chunks(bytes)).collect()
     }
 
@@ -219,14 +207,22 @@ fn each_access_unit_comes_once_and_in_order_by_hls_parts() {
 #[test]
 fn each_access_unit_comes_once_and_in_order_by_the_dash_timeline() {
     for track in MINUTE.tracks() {
-        MINUTE.assert_all_of(track, "timeline", &MINUTE.received(track, "timeline", &track.timeline));
+        MINUTE.assert_all_of(
+            track,
+            "timeline",
+            &MINUTE.received(track, "timeline", &track.timeline),
+        );
     }
 }
 
 #[test]
 fn each_access_unit_comes_once_and_in_order_by_numbered_dash_segments() {
     for track in MINUTE.tracks() {
-        MINUTE.assert_all_of(track, "numbered", &MINUTE.received(track, "numbered", &track.numbered));
+        MINUTE.assert_all_of(
+            track,
+            "numbered",
+            &MINUTE.received(track, "numbered", &track.numbered),
+        );
     }
 }
 
@@ -268,10 +264,8 @@ fn parts_and_their_segment_hold_the_same_samples() {
                 .collect();
             // The oldest segments' parts were removed from the playlist before it was first read.
             if !of_parts.is_empty() {
-                let whole: Vec<_> = fragment::chunks(bytes)
-                    .into_iter()
-                    .flat_map(|chunk| chunk.samples)
-                    .collect();
+                let whole: Vec<_> =
+                    fragment::chunks(bytes).into_iter().flat_map(|chunk| chunk.samples).collect();
                 assert!(of_parts == whole, "{:?} segment {}", track.kind, segment.msn);
             }
         }
@@ -280,20 +274,12 @@ fn parts_and_their_segment_hold_the_same_samples() {
 
 #[test]
 fn sound_and_picture_start_as_far_apart_as_they_were_sent() {
-    let start = |kind| {
-        MINUTE
-            .sent(kind)
-            .iter()
-            .map(|packet| packet.pts)
-            .fold(f64::INFINITY, f64::min)
-    };
+    let start =
+        |kind| MINUTE.sent(kind).iter().map(|packet| packet.pts).fold(f64::INFINITY, f64::min);
     let sent = start(Kind::Video) - start(Kind::Audio);
     let first = |track: &Track| track.seconds(track.chunks()[0].earliest());
     let received = first(&MINUTE.video) - first(&MINUTE.audio);
-    assert!(
-        (received - sent).abs() <= 0.025,
-        "sent {sent} s apart, received {received} s apart"
-    );
+    assert!((received - sent).abs() <= 0.025, "sent {sent} s apart, received {received} s apart");
 }
 
 #[test]
@@ -329,14 +315,7 @@ fn b_frames_at_29_97_with_44_1_khz_lose_nothing() {
 
 #[test]
 fn at_60_frames_a_second_nothing_is_lost() {
-    let push = Push::of(
-        Recipe {
-            fps: Some((60, 1)),
-            seconds: 20,
-            ..PLAIN
-        },
-        20,
-    );
+    let push = Push::of(Recipe { fps: Some((60, 1)), seconds: 20, ..PLAIN }, 20);
     for track in push.tracks() {
         let pieces = track.hls.parts.iter().map(|part| &part.bytes);
         push.assert_all_of(track, "parts", &push.received(track, "parts", pieces));

@@ -41,7 +41,8 @@ fn units(drop_ins: &[&str]) -> Workdir {
     let workdir = Workdir::new("units");
     for file in files_in("systemd") {
         let text = fs::read_to_string(&file).expect("a unit");
-        let text = text.replace("/usr/bin/streamforge ", concat!(env!("CARGO_BIN_EXE_streamforge"), " "));
+        let text =
+            text.replace("/usr/bin/streamforge ", concat!(env!("CARGO_BIN_EXE_streamforge"), " "));
         fs::write(workdir.path().join(name(&file)), text).expect("a copy");
     }
     let folder = workdir.path().join("streamforge.service.d");
@@ -106,44 +107,29 @@ fn the_user_of_the_service_is_the_one_that_is_made_and_may_read_the_configuratio
     let user = values(&unit, "User").next().expect("a user");
     assert!(read("packaging/sysusers.conf").contains(&format!("\nu {user} ")));
     let file = values(&unit, "ExecStart").next().expect("a command");
-    let file = file
-        .split_once("--config ")
-        .expect("a configuration")
-        .1
-        .split(' ')
-        .next()
-        .expect("a file");
+    let file =
+        file.split_once("--config ").expect("a configuration").1.split(' ').next().expect("a file");
     let rule = read("packaging/tmpfiles.conf");
-    let rule = rule
-        .lines()
-        .find(|line| line.contains(file))
-        .unwrap_or_else(|| panic!("{file} in {rule}"));
-    assert_eq!(
-        rule.split_whitespace().collect::<Vec<_>>(),
-        ["z", file, "0640", "root", user, "-"]
-    );
+    let rule =
+        rule.lines().find(|line| line.contains(file)).unwrap_or_else(|| panic!("{file} in {rule}"));
+    assert_eq!(rule.split_whitespace().collect::<Vec<_>>(), ["z", file, "0640", "root", user, "-"]);
 }
 
 #[test]
 fn the_socket_units_open_what_the_configuration_listens_on() {
     let config: toml::Table = read("conf/streamforge.toml").parse().expect("TOML");
-    let listen = |section: &str| config[section]["listen"].as_str().expect("one address").to_owned();
+    let listen =
+        |section: &str| config[section]["listen"].as_str().expect("one address").to_owned();
     let streams = read("systemd/streamforge.socket").replace("#ListenStream", "ListenStream");
     let opened: Vec<_> = values(&streams, "ListenStream").collect();
     assert_eq!(opened, ["rtmp", "http", "rtmps", "https"].map(listen));
     let datagrams = read("systemd/streamforge-quic.socket");
-    assert_eq!(
-        values(&datagrams, "ListenDatagram").collect::<Vec<_>>(),
-        [listen("https")]
-    );
+    assert_eq!(values(&datagrams, "ListenDatagram").collect::<Vec<_>>(), [listen("https")]);
 }
 
 fn package() -> toml::Table {
     let manifest: toml::Table = read("Cargo.toml").parse().expect("TOML");
-    manifest["package"]["metadata"]["deb"]
-        .as_table()
-        .expect("[package.metadata.deb]")
-        .clone()
+    manifest["package"]["metadata"]["deb"].as_table().expect("[package.metadata.deb]").clone()
 }
 
 #[test]
@@ -156,10 +142,7 @@ fn the_package_has_all_that_there_is_to_install() {
         .map(|asset| asset[0].as_str().expect("a path"));
     let assets: Vec<_> = assets.filter(|path| !path.starts_with("target/")).collect();
     let is_packaged = |file: &Path| {
-        let path = file
-            .strip_prefix(root())
-            .expect("a file of the project")
-            .to_string_lossy();
+        let path = file.strip_prefix(root()).expect("a file of the project").to_string_lossy();
         let matches = |asset: &&str| match asset.split_once('*') {
             Some((before, after)) => path.starts_with(before) && path.ends_with(after),
             None => **asset == *path,
@@ -192,13 +175,11 @@ fn the_package_depends_on_the_plugins_that_the_daemon_asks_for() {
 
 #[test]
 fn maintainer_scripts_and_examples_are_shell() {
-    let scripts = ["preinst", "postinst", "prerm", "postrm"].map(|script| format!("packaging/debian/{script}"));
+    let scripts = ["preinst", "postinst", "prerm", "postrm"]
+        .map(|script| format!("packaging/debian/{script}"));
     let scripts = scripts.into_iter().chain(["packaging/certbot-deploy-hook".into()]);
     let mut count = 0;
-    for script in scripts
-        .map(|script| root().join(script))
-        .filter(|script| script.exists())
-    {
+    for script in scripts.map(|script| root().join(script)).filter(|script| script.exists()) {
         let output = Command::new("sh").arg("-n").arg(&script).output().expect("a shell");
         assert!(output.status.success(), "{}: {}", script.display(), said(&output));
         count += 1;
@@ -210,19 +191,15 @@ fn maintainer_scripts_and_examples_are_shell() {
 fn the_manual_page_names_each_command_and_option() {
     let page = read("packaging/streamforge.1").replace("\\-", "-");
     for command in [&[][..], &["serve"], &["check"]] {
-        let output = Command::new(env!("CARGO_BIN_EXE_streamforge"))
-            .args(command)
-            .arg("--help")
-            .output();
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_streamforge")).args(command).arg("--help").output();
         let help = said(&output.expect("the program runs"));
         let words = help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
-        let options: Vec<_> = words.filter(|word| word.starts_with("--") && word.len() > 2).collect();
+        let options: Vec<_> =
+            words.filter(|word| word.starts_with("--") && word.len() > 2).collect();
         assert!(!options.is_empty(), "{help}");
         for option in options {
-            assert!(
-                page.contains(option),
-                "{option}, of {command:?}, is not in the manual page"
-            );
+            assert!(page.contains(option), "{option}, of {command:?}, is not in the manual page");
         }
     }
     for command in ["serve", "check"] {

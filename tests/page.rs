@@ -25,10 +25,10 @@ const SECONDS: u32 = 60;
 /// Media for longer than a browser takes to start on a busy machine, plus the time of watching.
 fn media() -> Vec<Tag> {
     let tags = rtmp::tags(&PLAIN.flv());
-    let again = tags.clone().into_iter().map(|tag| Tag {
-        timestamp: tag.timestamp + PLAIN.seconds * 1_000,
-        ..tag
-    });
+    let again = tags
+        .clone()
+        .into_iter()
+        .map(|tag| Tag { timestamp: tag.timestamp + PLAIN.seconds * 1_000, ..tag });
     tags.iter().cloned().chain(again).collect()
 }
 
@@ -57,11 +57,7 @@ fn watch(browser: &Browser, daemon: &Daemon, states: &str, meanwhile: impl FnMut
 
 /// A daemon whose broadcasts end a second after their publisher has left.
 fn origin() -> Daemon {
-    Daemon::start(&Settings {
-        segment_ms: 1_000,
-        reconnect_s: 1,
-        ..Settings::default()
-    })
+    Daemon::start(&Settings { segment_ms: 1_000, reconnect_s: 1, ..Settings::default() })
 }
 
 /// Publishes at `origin`, stops when the page at `viewed` plays, and publishes again when it shows
@@ -85,10 +81,7 @@ fn publish_with_late_sound(daemon: &Daemon, now: &Arc<AtomicBool>) -> Push {
             rtmp::AUDIO if tag.is_header() => header = Some(tag),
             rtmp::AUDIO if !now.load(Ordering::Relaxed) => {}
             rtmp::AUDIO => {
-                let header = header.take().map(|header| Tag {
-                    timestamp: tag.timestamp,
-                    ..header
-                });
+                let header = header.take().map(|header| Tag { timestamp: tag.timestamp, ..header });
                 return header.into_iter().chain([tag]).collect();
             }
             _ => return vec![tag],
@@ -115,10 +108,7 @@ fn publish_with_another_level(daemon: &Daemon, now: &Arc<AtomicBool>) -> Push {
             (other.payload[RECORD], other.payload[SPS]) = (40, 40);
             header = Some(other);
         } else if tag.is_key() && now.swap(false, Ordering::Relaxed) {
-            let header = header.clone().map(|header| Tag {
-                timestamp: tag.timestamp,
-                ..header
-            });
+            let header = header.clone().map(|header| Tag { timestamp: tag.timestamp, ..header });
             return header.into_iter().chain([tag]).collect();
         }
         vec![tag]
@@ -146,11 +136,8 @@ fn the_page_of_an_edge_plays_says_the_end_and_plays_the_next() {
 #[test]
 fn the_page_waits_for_a_publisher_that_is_away_and_plays_on_when_it_is_back() {
     let browser = Browser::take();
-    let daemon = Daemon::start(&Settings {
-        segment_ms: 1_000,
-        reconnect_s: 30,
-        ..Settings::default()
-    });
+    let daemon =
+        Daemon::start(&Settings { segment_ms: 1_000, reconnect_s: 30, ..Settings::default() });
     let mut publishing = Some(publish(&daemon));
     daemon.wait_until_live("show");
     watch(&browser, &daemon, "playing,away,playing", |event| match event {
@@ -204,16 +191,10 @@ fn the_page_plays_on_when_the_level_changes() {
     });
     let list = Media::parse(&daemon.get("/live/show/v0.m3u8").text());
     assert!(!list.ended, "it goes on");
-    assert!(
-        list.segments.iter().any(|segment| segment.discontinuity),
-        "the level has changed"
-    );
+    assert!(list.segments.iter().any(|segment| segment.discontinuity), "the level has changed");
     assert_eq!(report.errors(), Vec::<String>::new(), "{:#}", report.0);
     let states = report.page_states();
-    assert!(
-        ["ended", "failed", "offline"].iter().all(|bad| !states.contains(bad)),
-        "{states:?}"
-    );
+    assert!(["ended", "failed", "offline"].iter().all(|bad| !states.contains(bad)), "{states:?}");
     assert_eq!(states.last(), Some(&"playing"), "{states:?}");
     assert!(report.number("/played_s") > 9.0, "{:#}", report.0);
 }

@@ -133,13 +133,10 @@ fn shaka_plays_the_low_latency_manifest() {
 }
 
 #[test]
-fn shaka_plays_the_low_latency_manifest_at_the_target_latency_when_it_does_not_take_the_suggested_delay() {
+fn shaka_plays_the_low_latency_manifest_at_the_target_latency_when_it_does_not_take_the_suggested_delay()
+ {
     let report = plays_with("shaka", "/live/show/manifest.mpd", 1, &["--delay", "1"]);
-    assert!(
-        report.number("/player_latency_s/p50") < SUGGESTED_DELAY_S,
-        "{:#}",
-        report.0
-    );
+    assert!(report.number("/player_latency_s/p50") < SUGGESTED_DELAY_S, "{:#}", report.0);
 }
 
 #[test]
@@ -158,17 +155,16 @@ fn the_watch_page_plays() {
 fn plays_the_stand_in(player: &str, path: &str) {
     let browser = Browser::alone();
     let daemon = Daemon::start(&Settings {
-        ladder: "enabled = false\nstand_in = true\npreset = \"superfast\"\ncpu_percent = 100\n".into(),
+        ladder: "enabled = false\nstand_in = true\npreset = \"superfast\"\ncpu_percent = 100\n"
+            .into(),
         ..Settings::default()
     });
-    let open = Recipe {
-        b_frames: 2,
-        open_groups: true,
-        ..PLAIN
-    };
+    let open = Recipe { b_frames: 2, open_groups: true, ..PLAIN };
     // From the second group on: there is no IDR picture at all.
     let mut tags = rtmp::tags(&open.flv());
-    tags.retain(|tag| tag.is_header() || tag.timestamp == 0 && !tag.is_picture() || tag.timestamp >= 2_000);
+    tags.retain(|tag| {
+        tag.is_header() || tag.timestamp == 0 && !tag.is_picture() || tag.timestamp >= 2_000
+    });
     let push = Push::start(daemon.rtmp, "show", tags);
     daemon.wait_until_live("show");
     wait_for("a rendition of the source's size", Duration::from_secs(30), || {

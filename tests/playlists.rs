@@ -25,27 +25,18 @@ fn live() -> Arc<Live> {
 fn the_multivariant_playlist_says_what_each_rendition_is() {
     let live = live();
     let master = Multivariant::parse(&live.get(MASTER).text());
-    let [(variant, uri)] = &master.variants[..] else {
-        panic!("one variant: {master:?}")
-    };
+    let [(variant, uri)] = &master.variants[..] else { panic!("one variant: {master:?}") };
     assert_eq!(resolve(MASTER, uri), VIDEO);
     let codecs = variant.quoted("CODECS").expect("CODECS");
     assert!(codecs.contains("avc1.") && codecs.contains("mp4a.40.2"), "{codecs}");
     assert_eq!(variant.raw("RESOLUTION"), Some("640x360"));
     assert_eq!(variant.number::<f64>("FRAME-RATE"), Some(25.0));
-    let (peak, average) = (
-        variant.number::<u64>("BANDWIDTH"),
-        variant.number::<u64>("AVERAGE-BANDWIDTH"),
-    );
-    assert!(
-        peak >= average && average > Some(100_000),
-        "peak {peak:?}, average {average:?}"
-    );
+    let (peak, average) =
+        (variant.number::<u64>("BANDWIDTH"), variant.number::<u64>("AVERAGE-BANDWIDTH"));
+    assert!(peak >= average && average > Some(100_000), "peak {peak:?}, average {average:?}");
 
     let group = variant.quoted("AUDIO").expect("an audio group");
-    let [rendition] = &master.renditions[..] else {
-        panic!("one rendition: {master:?}")
-    };
+    let [rendition] = &master.renditions[..] else { panic!("one rendition: {master:?}") };
     assert_eq!(rendition.raw("TYPE"), Some("AUDIO"));
     assert_eq!(rendition.quoted("GROUP-ID"), Some(group));
     assert!(rendition.quoted("NAME").is_some_and(|name| !name.is_empty()));
@@ -63,7 +54,10 @@ fn playlists_keep_the_rules_over_many_blocking_reloads() {
             scope.spawn(move || {
                 let mut reloads = 0;
                 follow::follow(live.http, path, Duration::from_secs(60), |media| {
-                    assert!(media.hinted_part.is_some(), "the next part is hinted while media come");
+                    assert!(
+                        media.hinted_part.is_some(),
+                        "the next part is hinted while media come"
+                    );
                     reloads += 1;
                     reloads > 20
                 });
@@ -77,10 +71,7 @@ fn every_playlist_has_the_same_target_duration_and_server_control() {
     let live = live();
     let (video, audio) = (live.media(VIDEO), live.media(AUDIO));
     assert_eq!(video.target_duration, 2);
-    assert_eq!(
-        (video.target_duration, &video.control),
-        (audio.target_duration, &audio.control)
-    );
+    assert_eq!((video.target_duration, &video.control), (audio.target_duration, &audio.control));
 }
 
 #[test]
@@ -124,11 +115,8 @@ fn a_part_lasts_as_long_as_its_samples() {
         let timescale = f64::from(fragment::header(&live.get(&map).body).timescale);
         for part in playlist.segments.iter().flat_map(|segment| &segment.parts) {
             let chunks = fragment::chunks(&live.get(&resolve(path, &part.uri)).body);
-            let ticks: u32 = chunks
-                .iter()
-                .flat_map(|chunk| &chunk.samples)
-                .map(|sample| sample.duration)
-                .sum();
+            let ticks: u32 =
+                chunks.iter().flat_map(|chunk| &chunk.samples).map(|sample| sample.duration).sum();
             assert!(
                 (f64::from(ticks) / timescale - part.duration).abs() < 0.001,
                 "{part:?}: {ticks} ticks"
@@ -141,11 +129,7 @@ fn a_part_lasts_as_long_as_its_samples() {
 fn parts_joined_are_their_segment_byte_for_byte() {
     let live = live();
     for path in [VIDEO, AUDIO] {
-        for segment in live
-            .media(path)
-            .segments
-            .iter()
-            .filter(|segment| !segment.parts.is_empty())
+        for segment in live.media(path).segments.iter().filter(|segment| !segment.parts.is_empty())
         {
             let parts: Vec<u8> = segment
                 .parts
@@ -166,9 +150,7 @@ fn each_playlist_reports_where_the_others_are() {
     let live = live();
     for (path, other) in [(VIDEO, AUDIO), (AUDIO, VIDEO)] {
         let playlist = live.media(path);
-        let [report] = &playlist.reports[..] else {
-            panic!("one report: {playlist:?}")
-        };
+        let [report] = &playlist.reports[..] else { panic!("one report: {playlist:?}") };
         assert_eq!(resolve(path, &report.uri), other);
         // Both close their parts in step, within the quarter of a second after which audio
         // continues alone.
@@ -203,11 +185,7 @@ fn a_request_for_a_segment_to_come_is_held_until_it_is_complete() {
     let live = live();
     let wanted = live.media(VIDEO).open.msn;
     let after = live.media(&format!("{VIDEO}?_HLS_msn={wanted}"));
-    assert!(
-        after.next_msn() > wanted,
-        "asked for {wanted}, complete before {}",
-        after.next_msn()
-    );
+    assert!(after.next_msn() > wanted, "asked for {wanted}, complete before {}", after.next_msn());
 }
 
 #[test]
@@ -284,11 +262,7 @@ fn a_delta_update_fills_up_to_the_whole_playlist() {
             );
             let filled = delta.filled_from(&older);
             let uris = |media: &Media| {
-                media
-                    .segments
-                    .iter()
-                    .map(|s| (s.msn, s.uri.clone()))
-                    .collect::<Vec<_>>()
+                media.segments.iter().map(|s| (s.msn, s.uri.clone())).collect::<Vec<_>>()
             };
             // Segments that have left the window since the older playlist was read are not
             // compared.
@@ -308,16 +282,10 @@ fn a_hinted_part_is_held_until_it_can_go_whole_and_is_what_the_playlist_then_lis
         let early = live.get(&resolve(path, &hinted));
         assert_eq!(early.status, 200, "{hinted}: {}", early.text());
         let after = live.media(path);
-        let listed: Vec<&String> = after
-            .with_open()
-            .flat_map(|segment| &segment.parts)
-            .map(|part| &part.uri)
-            .collect();
+        let listed: Vec<&String> =
+            after.with_open().flat_map(|segment| &segment.parts).map(|part| &part.uri).collect();
         assert!(listed.contains(&&hinted), "{hinted} appears: {listed:?}");
-        assert!(
-            live.get(&resolve(path, &hinted)).body == early.body,
-            "{hinted} stays what it was"
-        );
+        assert!(live.get(&resolve(path, &hinted)).body == early.body, "{hinted} stays what it was");
         fragment::chunks(&early.body);
     }
 }
@@ -328,19 +296,13 @@ fn a_part_or_segment_that_nobody_hinted_is_not_found() {
     let playlist = live.media(VIDEO);
     let (directory, _) = playlist.segments[0].uri.rsplit_once('/').expect("a directory");
     let msn = playlist.open.msn + 9;
-    for name in [
-        format!("{msn}.0.m4s"),
-        format!("{msn}.m4s"),
-        "0.m4s".to_owned(),
-        "init.99.mp4".to_owned(),
-    ] {
+    for name in
+        [format!("{msn}.0.m4s"), format!("{msn}.m4s"), "0.m4s".to_owned(), "init.99.mp4".to_owned()]
+    {
         let path = resolve(VIDEO, &format!("{directory}/{name}"));
         let response = live.get(&path);
         assert_eq!(response.status, 404, "{path}");
-        assert!(
-            response.header("access-control-allow-origin").is_some(),
-            "errors have CORS too"
-        );
+        assert!(response.header("access-control-allow-origin").is_some(), "errors have CORS too");
         assert!(
             response.max_age() <= 2,
             "at most a target duration: {:?}",

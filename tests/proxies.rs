@@ -61,13 +61,7 @@ impl Cached {
             std::net::TcpStream::connect(proxy).ok()
         });
         origin.wait_until_live("show");
-        Self {
-            origin,
-            proxy,
-            publisher,
-            cache,
-            _workdir: workdir,
-        }
+        Self { origin, proxy, publisher, cache, _workdir: workdir }
     }
 
     fn get(&self, path: &str) -> http::Response {
@@ -112,13 +106,7 @@ fn varnish(workdir: &Path, origin: SocketAddr, proxy: SocketAddr) -> Process {
     let mut command = Command::new("/usr/sbin/varnishd");
     // In the foreground, without privileges to give away.
     command.args(["-F", "-j", "none", "-s", "default,256m", "-T", "none"]);
-    command
-        .arg("-a")
-        .arg(proxy.to_string())
-        .arg("-f")
-        .arg(&vcl)
-        .arg("-n")
-        .arg(workdir.join("run"));
+    command.arg("-a").arg(proxy.to_string()).arg("-f").arg(&vcl).arg("-n").arg(workdir.join("run"));
     Process::run("varnishd", command)
 }
 
@@ -135,16 +123,9 @@ fn nginx(workdir: &Path, origin: SocketAddr, proxy: SocketAddr) -> Process {
     );
     fs::write(&conf, text).expect("a file");
     let mut command = Command::new("/usr/sbin/nginx");
-    let globals = format!(
-        "daemon off; pid {}; error_log stderr;",
-        workdir.join("nginx.pid").display()
-    );
-    command
-        .arg("-p")
-        .arg(workdir)
-        .arg("-c")
-        .arg(&conf)
-        .args(["-g", &globals]);
+    let globals =
+        format!("daemon off; pid {}; error_log stderr;", workdir.join("nginx.pid").display());
+    command.arg("-p").arg(workdir).arg("-c").arg(&conf).args(["-g", &globals]);
     Process::run("nginx", command)
 }
 
@@ -158,13 +139,12 @@ fn collapses(cached: &Cached) {
     let before = (cached.asked("playlist"), cached.asked("part"));
     let answers = thread::scope(|scope| {
         let asking: Vec<_> = (0..50)
-            .flat_map(|viewer| [format!("{reload}&viewer={viewer}"), format!("{hint}?viewer={viewer}")])
+            .flat_map(|viewer| {
+                [format!("{reload}&viewer={viewer}"), format!("{hint}?viewer={viewer}")]
+            })
             .map(|path| scope.spawn(move || cached.get(&path)))
             .collect();
-        asking
-            .into_iter()
-            .map(|asking| asking.join().expect("an answer"))
-            .collect::<Vec<_>>()
+        asking.into_iter().map(|asking| asking.join().expect("an answer")).collect::<Vec<_>>()
     });
     for (n, answer) in answers.iter().enumerate() {
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -196,11 +176,7 @@ fn obeys_lifetimes(cached: &Cached, kind: Kind) {
     assert_eq!((same.status, same.body.len()), (304, 0));
     if kind == Kind::Varnish {
         let aged = wait_for("an age", Duration::from_secs(5), || {
-            cached
-                .get(&segment)
-                .header("age")
-                .filter(|age| *age != "0")
-                .map(str::to_owned)
+            cached.get(&segment).header("age").filter(|age| *age != "0").map(str::to_owned)
         });
         assert!(aged.parse::<u64>().is_ok_and(|age| age < 60), "{aged}");
     }
@@ -233,11 +209,7 @@ fn open_segments_are_right(cached: &Cached, kind: Kind) {
         let mut growing = http::Exchange::open(cached.proxy, "GET", &segment, &[]);
         let mut bytes = growing.piece().expect("its first part");
         if kind == Kind::Varnish {
-            assert_eq!(
-                follow::read(cached.origin.http, VIDEO).open.msn,
-                open,
-                "it is open still"
-            );
+            assert_eq!(follow::read(cached.origin.http, VIDEO).open.msn, open, "it is open still");
         }
         while let Some(piece) = growing.piece() {
             bytes.extend(piece);
@@ -294,16 +266,8 @@ fn plays_through(kind: Kind) {
     let url = format!("http://{}{MASTER}", cached.proxy);
     let report = browser.play("hls", &url, 20);
     assert_eq!(report.faults(), Vec::<String>::new(), "{:#}", report.0);
-    assert!(
-        report.requests("part") > report.requests("segment"),
-        "{:#}",
-        report.0["requests"]
-    );
-    assert!(
-        cached.publisher.is_running(),
-        "the publisher ended:\n{}",
-        cached.publisher.stderr()
-    );
+    assert!(report.requests("part") > report.requests("segment"), "{:#}", report.0["requests"]);
+    assert!(cached.publisher.is_running(), "the publisher ended:\n{}", cached.publisher.stderr());
 }
 
 #[test]

@@ -72,18 +72,13 @@ fn audio_alone_is_published_and_read_back() {
     for name in ["master.m3u8", "manifest.mpd", "plain.mpd"] {
         assert_eq!(codecs(&daemon.url(&format!("/live/radio/{name}"))), ["aac"], "{name}");
     }
-    follow::follow(daemon.http, "/live/radio/a0.m3u8", MINUTE, |media| {
-        media.segments.len() >= 3
-    });
+    follow::follow(daemon.http, "/live/radio/a0.m3u8", MINUTE, |media| media.segments.len() >= 3);
 }
 
 #[test]
 fn video_alone_is_published_and_read_back() {
     let daemon = Daemon::start(&Settings::default());
-    let recipe = Recipe {
-        audio_hz: None,
-        ..PLAIN
-    };
+    let recipe = Recipe { audio_hz: None, ..PLAIN };
     let _publisher = publisher::ffmpeg(&recipe, &daemon.rtmp_url("silent"));
     let master = daemon.wait_until_live("silent");
     assert_eq!(master.renditions, []);
@@ -91,9 +86,7 @@ fn video_alone_is_published_and_read_back() {
     for name in ["master.m3u8", "manifest.mpd", "plain.mpd"] {
         assert_eq!(codecs(&daemon.url(&format!("/live/silent/{name}"))), ["h264"], "{name}");
     }
-    follow::follow(daemon.http, "/live/silent/v0.m3u8", MINUTE, |media| {
-        media.segments.len() >= 3
-    });
+    follow::follow(daemon.http, "/live/silent/v0.m3u8", MINUTE, |media| media.segments.len() >= 3);
 }
 
 #[test]
@@ -112,9 +105,7 @@ fn a_second_publisher_of_a_live_name_is_refused_and_the_first_goes_on() {
         media.segments.len() >= 5
     });
     assert!(
-        seen.segments
-            .iter()
-            .all(|(segment, _)| !segment.gap && !segment.discontinuity),
+        seen.segments.iter().all(|(segment, _)| !segment.gap && !segment.discontinuity),
         "{:?}",
         seen.last
     );
@@ -149,26 +140,24 @@ fn refusals_stand_in_the_log_once_a_doubling_and_never_with_a_key() {
         let refusal = Client::publish(daemon.rtmp, "live", &key).expect_err("nobody may publish");
         assert_eq!(refusal.code, "NetStream.Publish.Denied");
     }
-    let refusal = Client::publish(daemon.rtmp, "guess-app/s3cret", "demo").expect_err("no such application");
+    let refusal =
+        Client::publish(daemon.rtmp, "guess-app/s3cret", "demo").expect_err("no such application");
     assert_eq!(refusal.code, "NetConnection.Connect.Rejected");
     daemon.process.wait_for_lines("the sixteenth refusal", MINUTE, |lines| {
         let refused = lines.iter().filter_map(|line| Entry::parse(line));
         refused
             .filter(|entry| entry.message() == "refused" && entry.field("reason") == Some("denied"))
             .find(|entry| entry.number("recent") == Some(16))
-            .map(|entry| assert!(entry.field("peer").is_some_and(|peer| peer.starts_with("127.0.0.1:"))))
+            .map(|entry| {
+                assert!(entry.field("peer").is_some_and(|peer| peer.starts_with("127.0.0.1:")))
+            })
     });
     let lines = daemon.process.lines();
     let refused = lines.iter().filter_map(|line| Entry::parse(line));
     assert_eq!(refused.filter(|entry| entry.message() == "refused").count(), 7);
-    let shown = lines
-        .iter()
-        .find(|line| line.contains("guess-") || line.contains("s3cret"));
+    let shown = lines.iter().find(|line| line.contains("guess-") || line.contains("s3cret"));
     assert_eq!(shown, None);
-    assert_eq!(
-        daemon.metric("streamforge_rtmp_refusals_total{reason=\"denied\"}"),
-        GUESSES
-    );
+    assert_eq!(daemon.metric("streamforge_rtmp_refusals_total{reason=\"denied\"}"), GUESSES);
     assert_eq!(daemon.metric("streamforge_rtmp_refusals_total{reason=\"app\"}"), 1);
 }
 
@@ -198,16 +187,9 @@ fn a_crowd_of_idle_connections_from_twelve_addresses_keeps_no_publisher_out() {
     daemon.wait_until_live("through");
     assert!(metric("streamforge_rtmp_closed_connections_total{cause=\"evicted\"}") > 100);
     assert_eq!(metric("streamforge_rtmp_closed_connections_total{cause=\"limit\"}"), 0);
-    assert!(
-        metric("streamforge_rtmp_connections") <= 48 + 8,
-        "those that are closing are few"
-    );
+    assert!(metric("streamforge_rtmp_connections") <= 48 + 8, "those that are closing are few");
     assert!(publisher.is_running(), "the publisher ended:\n{}", publisher.stderr());
-    let warned = daemon
-        .process
-        .lines()
-        .into_iter()
-        .filter_map(|line| Entry::parse(&line));
+    let warned = daemon.process.lines().into_iter().filter_map(|line| Entry::parse(&line));
     let warned = warned.filter(|entry| entry.message().starts_with("connection limit reached"));
     assert_eq!(warned.count(), 1, "one line a minute");
 }

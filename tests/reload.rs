@@ -35,9 +35,7 @@ fn a_key_that_is_withdrawn_sends_its_publisher_off_and_the_others_go_on() {
     // Another key is withdrawn: this publisher is not affected.
     daemon.configure(|text| with_keys(text).replace("second-key-of-show", "third-key-of-show"));
     let said = daemon.reload();
-    let said = said
-        .iter()
-        .find_map(|line| Entry::parse(line)?.number("withdrawn_keys"));
+    let said = said.iter().find_map(|line| Entry::parse(line)?.number("withdrawn_keys"));
     assert_eq!(said, Some(1));
     assert!(keyed.is_running());
 
@@ -72,19 +70,21 @@ fn another_administrator_s_token_is_good_at_once() {
 #[test]
 fn what_cannot_change_while_it_runs_is_named_each_time_and_the_rest_is_done() {
     let mut daemon = Daemon::start(&Settings::default());
-    daemon.configure(|text| with_keys(text).replace("part_ms = 200", "part_ms = 100") + "[upgrade]\ndrain_s = 7\n");
+    daemon.configure(|text| {
+        with_keys(text).replace("part_ms = 200", "part_ms = 100") + "[upgrade]\ndrain_s = 7\n"
+    });
     for _ in 0..2 {
         let said = daemon.reload().join("\n");
         for key in ["live.part_ms", "upgrade.drain_s"] {
-            let named = said
-                .lines()
-                .filter_map(Entry::parse)
-                .any(|entry| entry.field("key") == Some(key) && entry.message().contains("needs a restart"));
+            let named = said.lines().filter_map(Entry::parse).any(|entry| {
+                entry.field("key") == Some(key) && entry.message().contains("needs a restart")
+            });
             assert!(named, "{key}: {said}");
         }
         assert_eq!(said.matches("needs a restart").count(), 2, "{said}");
     }
-    rtmp::Client::publish(daemon.rtmp, "live", "first-key-of-show").expect("the key was taken all the same");
+    rtmp::Client::publish(daemon.rtmp, "live", "first-key-of-show")
+        .expect("the key was taken all the same");
 }
 
 #[test]
@@ -103,12 +103,10 @@ fn a_reload_in_the_middle_of_an_upgrade_is_done_by_the_new_process_after_it() {
     let mut daemon = Daemon::start(&Settings::default());
     let publisher = rtmp::Client::publish(daemon.rtmp, "live", "show").expect("publishing is open");
     daemon.upgrade_and(|old| proc::signal(old, "HUP"));
-    daemon
-        .process
-        .wait_for_lines("reload of the new process", Duration::from_secs(10), |lines| {
-            let read = |line: &String| line.contains("configuration read again");
-            lines.iter().any(read).then_some(())
-        });
+    daemon.process.wait_for_lines("reload of the new process", Duration::from_secs(10), |lines| {
+        let read = |line: &String| line.contains("configuration read again");
+        lines.iter().any(read).then_some(())
+    });
     // A signal to the old process' number reaches the new one too, and through it both.
     let before = daemon.process.lines().len();
     proc::signal(daemon.process.id(), "HUP");

@@ -56,35 +56,29 @@ struct Show {
 impl Show {
     fn start() -> Self {
         let browser = Browser::alone();
-        let daemon = Daemon::start(&Settings {
-            ladder: RUNGS.into(),
-            ..Settings::default()
-        });
+        let daemon = Daemon::start(&Settings { ladder: RUNGS.into(), ..Settings::default() });
         let publisher = publisher::ffmpeg_file(&source(), &[], &daemon.rtmp_url("show"));
         let listed = |daemon: &Daemon| {
-            daemon
-                .get("/live/show/master.m3u8")
-                .text()
-                .matches("RESOLUTION")
-                .count()
+            daemon.get("/live/show/master.m3u8").text().matches("RESOLUTION").count()
         };
-        wait_for("ladder", Duration::from_secs(30), || {
-            (listed(&daemon) == 3).then_some(())
-        });
+        wait_for("ladder", Duration::from_secs(30), || (listed(&daemon) == 3).then_some(()));
         daemon.wait_until_live("show");
         // Shaka requests the open segment as if it were complete while there are fewer.
         follow::follow(daemon.http, "/live/show/v0.m3u8", Duration::from_secs(30), |media| {
             media.segments.len() >= 3
         });
-        Self {
-            daemon,
-            publisher,
-            browser,
-        }
+        Self { daemon, publisher, browser }
     }
 
     #[track_caller]
-    fn play(&self, player: &str, path: &str, seconds: u32, options: &[&str], meanwhile: impl FnMut(Event)) -> Report {
+    fn play(
+        &self,
+        player: &str,
+        path: &str,
+        seconds: u32,
+        options: &[&str],
+        meanwhile: impl FnMut(Event),
+    ) -> Report {
         let url = self.daemon.url(path);
         let options: Vec<&str> = ["--numbers", "25"].iter().chain(options).copied().collect();
         self.browser.play_with(player, &url, seconds, &options, meanwhile)
@@ -101,16 +95,8 @@ impl Show {
         assert_eq!(errors, Vec::<String>::new(), "{:#}", report.0);
         assert!(report.list("/requests/refused").is_empty(), "{:#}", report.0);
         assert_in_order(report);
-        assert!(
-            report.number("/still_for_ms") < 1000.0,
-            "it plays at the end: {:#}",
-            report.0
-        );
-        assert!(
-            self.publisher.is_running(),
-            "the publisher ended:\n{}",
-            self.publisher.stderr()
-        );
+        assert!(report.number("/still_for_ms") < 1000.0, "it plays at the end: {:#}", report.0);
+        assert!(self.publisher.is_running(), "the publisher ended:\n{}", self.publisher.stderr());
         self.daemon.assert_healthy();
     }
 }
@@ -124,9 +110,7 @@ fn source() -> PathBuf {
         let rate = format!("{SOURCE_KBPS}k");
         let buffer = format!("{}k", SOURCE_KBPS / 2);
         let mut ffmpeg = Command::new("ffmpeg");
-        ffmpeg
-            .args(["-hide_banner", "-nostdin", "-loglevel", "error", "-y", "-i"])
-            .arg(&plain);
+        ffmpeg.args(["-hide_banner", "-nostdin", "-loglevel", "error", "-y", "-i"]).arg(&plain);
         ffmpeg.args(["-c:a", "copy", "-c:v", "libx264", "-preset", "veryfast", "-bf", "0"]);
         ffmpeg.args([
             "-g",
@@ -151,9 +135,7 @@ fn assert_in_order(report: &Report) {
     // Chromium then may show the picture before the current one for a moment.
     let back = report.list("/numbers/back");
     let steps = back.iter().map(|step| step["from"].as_u64().zip(step["to"].as_u64()));
-    let one_picture = steps
-        .into_iter()
-        .all(|step| step.is_some_and(|(from, to)| from == to + 1));
+    let one_picture = steps.into_iter().all(|step| step.is_some_and(|(from, to)| from == to + 1));
     assert!(back.len() <= 1 && one_picture, "{:#}", report.0);
     let (read, unreadable) = (report.number("/numbers/read"), report.number("/numbers/unreadable"));
     assert!(
@@ -162,14 +144,9 @@ fn assert_in_order(report: &Report) {
     );
     // A picture may be replaced between its announcement and its inspection: one in a hundred does
     // not count.
-    let astray = report
-        .number("/numbers/astray_ms/p99")
-        .max(-report.number("/numbers/astray_ms/p1"));
-    assert!(
-        astray < 85.0,
-        "a picture {astray} ms from where it belongs: {:#}",
-        report.0
-    );
+    let astray =
+        report.number("/numbers/astray_ms/p99").max(-report.number("/numbers/astray_ms/p1"));
+    assert!(astray < 85.0, "a picture {astray} ms from where it belongs: {:#}", report.0);
 }
 
 /// Plays through a network that narrows below the source's rate and widens again.
@@ -188,10 +165,7 @@ fn goes_down_and_up(player: &str, path: &str, seconds: u32) {
     );
     // Its buffer is shown for a while longer.
     let while_narrow = |at: f64| (NARROWED..WIDENED + 6.0).contains(&at);
-    let lowest = shown
-        .iter()
-        .filter(|(at, _)| while_narrow(*at))
-        .min_by_key(|(_, height)| *height);
+    let lowest = shown.iter().filter(|(at, _)| while_narrow(*at)).min_by_key(|(_, height)| *height);
     let &(when, lowest) = lowest.unwrap_or_else(|| panic!("it never goes down: {:#}", report.0));
     assert!(lowest < SOURCE, "it never goes down: {:#}", report.0);
     let later = shown.iter().filter(|(at, _)| *at > when);
@@ -233,11 +207,7 @@ fn goes_up_as_told_and_down(player: &str, path: &str) {
 #[track_caller]
 fn assert_patient(report: &Report, stalls: Duration) {
     let stalled = report.number("/stalls/total_ms");
-    assert!(
-        stalled <= stalls.as_secs_f64() * 1000.0,
-        "{stalled} ms of waiting: {:#}",
-        report.0
-    );
+    assert!(stalled <= stalls.as_secs_f64() * 1000.0, "{stalled} ms of waiting: {:#}", report.0);
 }
 
 /// Plays the middle rung, kills the worker when that is shown, and continues.
@@ -251,7 +221,8 @@ fn survives(player: &str, path: &str) {
             // Until then the buffer may be playing.
             std::thread::sleep(Duration::from_secs(3));
             let daemon = show.daemon.process.id();
-            let is_worker = |pid: &u32| proc::command_line(*pid).iter().any(|word| word == "transcode-worker");
+            let is_worker =
+                |pid: &u32| proc::command_line(*pid).iter().any(|word| word == "transcode-worker");
             let workers: Vec<u32> = proc::children(daemon).into_iter().filter(is_worker).collect();
             assert!(!workers.is_empty(), "a worker runs");
             for worker in workers {

@@ -61,11 +61,7 @@ impl Stages {
                 }
             }
         });
-        Self {
-            wanted,
-            stop,
-            publisher: Some(publisher),
-        }
+        Self { wanted, stop, publisher: Some(publisher) }
     }
 
     fn next(&self) {
@@ -92,18 +88,12 @@ fn without(kind: u8) -> Vec<Tag> {
 
 /// Larger, of another profile level.
 fn larger() -> Vec<Tag> {
-    let recipe = Recipe {
-        size: (1280, 720),
-        ..PLAIN
-    };
+    let recipe = Recipe { size: (1280, 720), ..PLAIN };
     tags(&recipe.flv_of_level("3.1"))
 }
 
 fn at_44_100() -> Vec<Tag> {
-    let recipe = Recipe {
-        audio_hz: Some(44_100),
-        ..PLAIN
-    };
+    let recipe = Recipe { audio_hz: Some(44_100), ..PLAIN };
     tags(&recipe.flv())
 }
 
@@ -138,11 +128,7 @@ fn plays(player: &str, name: &str, stages: Vec<Vec<Tag>>, seconds: u32) -> (Daem
 fn assert_played(report: &Report, seconds: f64, stalled_ms: f64) {
     assert_eq!(report.fatal(), Vec::<String>::new(), "{:#}", report.0);
     assert!(report.number("/stalls/total_ms") <= stalled_ms, "{:#}", report.0);
-    assert!(
-        report.number("/still_for_ms") < 1_000.0,
-        "it plays at the end: {:#}",
-        report.0
-    );
+    assert!(report.number("/still_for_ms") < 1_000.0, "it plays at the end: {:#}", report.0);
     let least = (seconds - stalled_ms / 1_000.0) * 0.9 - 0.5;
     assert!(report.number("/played_s") > least, "{:#}", report.0);
 }
@@ -231,12 +217,7 @@ fn dash_js_plays_on_when_audio_comes_late() {
     // dash.js starts another MediaSource for the Period that has audio, and fills it anew: up to a
     // segment and its requests.
     assert_played(&report, 14.0, 3_500.0);
-    assert!(
-        daemon
-            .get("/live/tracks/manifest.mpd")
-            .text()
-            .contains("contentType=\"audio\"")
-    );
+    assert!(daemon.get("/live/tracks/manifest.mpd").text().contains("contentType=\"audio\""));
 }
 
 #[test]
@@ -253,16 +234,10 @@ fn video_that_comes_late_is_shown_to_newcomers() {
     let daemon = Daemon::start(&Settings::default());
     let publisher = Stages::publish(&daemon, vec![without(VIDEO), both()]);
     daemon.wait_until_live("tracks");
-    follow::follow(daemon.http, "/live/tracks/a0.m3u8", LIMIT, |media| {
-        media.segments.len() >= 2
-    });
+    follow::follow(daemon.http, "/live/tracks/a0.m3u8", LIMIT, |media| media.segments.len() >= 2);
     publisher.next();
     wait_for("video in the multivariant playlist", LIMIT, || {
-        daemon
-            .get("/live/tracks/master.m3u8")
-            .text()
-            .contains("v0.m3u8")
-            .then_some(())
+        daemon.get("/live/tracks/master.m3u8").text().contains("v0.m3u8").then_some(())
     });
     let report = browser.play("hls", &daemon.url("/live/tracks/master.m3u8"), 8);
     assert_played(&report, 8.0, 500.0);

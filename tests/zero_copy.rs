@@ -46,11 +46,7 @@ async fn what_is_written_to_a_viewer_is_the_memory_that_the_message_was_gathered
     let _alone = alone().await;
     let stream = Stream::new(BITRATE_BPS);
     // All key frames have one length, and no other data have the length of their messages.
-    let key = stream
-        .tags
-        .iter()
-        .find(|tag| tag.key && tag.kind == Kind::Video)
-        .unwrap();
+    let key = stream.tags.iter().find(|tag| tag.key && tag.kind == Kind::Video).unwrap();
     let message_len = key.body.len();
     let path = Path::start(WINDOW).unwrap();
     let mut events = path.hub.events();
@@ -78,10 +74,7 @@ async fn what_is_written_to_a_viewer_is_the_memory_that_the_message_was_gathered
     }
     let mut keys = 0;
     for (frame, piece) in published.iter().zip(&written) {
-        assert_eq!(
-            (piece.as_ptr(), piece.len()),
-            (frame.payload.as_ptr(), frame.payload.len())
-        );
+        assert_eq!((piece.as_ptr(), piece.len()), (frame.payload.as_ptr(), frame.payload.len()));
         if frame.key {
             assert_eq!(piece.len() + TAG_HEADER, message_len);
             let message = piece.as_ptr().addr() - TAG_HEADER;
@@ -102,7 +95,8 @@ async fn the_whole_path_allocates_at_most_a_tenth_beside_the_payload() {
     // any payload would show.
     let publisher = publish(&path, &Stream::new(8 * BITRATE_BPS), Duration::from_secs(10));
     let live = path.live(&mut events).await;
-    let received = || -> u64 { path.hub.broadcasts()[0].tracks().iter().map(|track| track.bytes).sum() };
+    let received =
+        || -> u64 { path.hub.broadcasts()[0].tracks().iter().map(|track| track.bytes).sum() };
     let counted = async {
         // Buffers and lists have reached their sizes.
         tokio::time::sleep(Duration::from_secs(3)).await;
@@ -118,9 +112,6 @@ async fn the_whole_path_allocates_at_most_a_tenth_beside_the_payload() {
     };
     let ratio = allocated as f64 / payload as f64;
     assert!(payload > 8_000_000, "{payload} bytes came");
-    assert!(
-        ratio <= 1.1,
-        "{allocated} bytes allocated for a payload of {payload}: {ratio:.3}"
-    );
+    assert!(ratio <= 1.1, "{allocated} bytes allocated for a payload of {payload}: {ratio:.3}");
     publisher.join().unwrap().unwrap();
 }

@@ -24,7 +24,9 @@ use media_core::{
     codec::{Config, aac, avc},
     hub::Producer,
 };
-use packager::{Listing, Metrics, Packager, Presentation, Rendered, Skip, program, program::Program};
+use packager::{
+    Listing, Metrics, Packager, Presentation, Rendered, Skip, program, program::Program,
+};
 use tokio_util::sync::CancellationToken;
 
 criterion_group!(dataplane, rtmp_to_frames, frames_to_parts, rendered, requests);
@@ -96,10 +98,8 @@ fn publishing() -> Session {
         while !session.transmit().is_empty() {
             let mut slices = [std::io::IoSlice::new(&[]); 8];
             let filled = session.transmit().slices(&mut slices);
-            let chunk = slices[..filled]
-                .iter()
-                .flat_map(|slice| slice.to_vec())
-                .collect::<Vec<u8>>();
+            let chunk =
+                slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect::<Vec<u8>>();
             session.transmit().advance(chunk.len());
             answer.extend(chunk);
         }
@@ -121,27 +121,17 @@ impl Publisher {
         let start = Instant::now();
         let claim = hub.claim("bench".parse().expect("a name")).expect("a free name");
         let tracks = vec![
-            (
-                TrackName::source_video(),
-                Config::Avc(avc::Config::parse(AVC).expect("an avcC")),
-            ),
-            (
-                TrackName::source_audio(),
-                Config::Aac(aac::Config::parse(AAC).expect("an ASC")),
-            ),
+            (TrackName::source_video(), Config::Avc(avc::Config::parse(AVC).expect("an avcC"))),
+            (TrackName::source_audio(), Config::Aac(aac::Config::parse(AAC).expect("an ASC"))),
         ];
         let producer = claim.start(tracks, start, SystemTime::now()).expect("a catalogue");
-        Self {
-            producer,
-            stream: Stream::new(BITRATE_BPS),
-            start,
-            periods: 0,
-        }
+        Self { producer, stream: Stream::new(BITRATE_BPS), start, periods: 0 }
     }
 
     /// One frame of the present period.
     fn push(&self, tag: &Tag) {
-        let ms = i64::from(tag.stamp_ms) + i64::try_from((PERIOD * self.periods).as_millis()).expect("short");
+        let ms = i64::from(tag.stamp_ms)
+            + i64::try_from((PERIOD * self.periods).as_millis()).expect("short");
         let unit = AccessUnit {
             dts: ms * 90,
             pts: ms * 90,
@@ -162,11 +152,7 @@ fn frames_to_parts(criterion: &mut Criterion) {
     let mut publisher = Publisher::new(&hub);
     let broadcast = Arc::clone(publisher.producer.broadcast());
     let mut consumer = broadcast.subscribe_from_oldest();
-    let settings = program::Settings {
-        part: PART,
-        window: WINDOW,
-        window_bytes: 1 << 30,
-    };
+    let settings = program::Settings { part: PART, window: WINDOW, window_bytes: 1 << 30 };
     let mut program = Program::new(&consumer, settings, Metrics::default(), None);
     let mut period = || {
         let mut snapshots = 0;
@@ -194,11 +180,7 @@ fn frames_to_parts(criterion: &mut Criterion) {
 fn stage(runtime: &tokio::runtime::Runtime) -> (origin_http::Router, Arc<Presentation>, Publisher) {
     runtime.block_on(async {
         let hub = hub();
-        let settings = packager::Config {
-            part: PART,
-            window: WINDOW,
-            window_mb: 1_024,
-        };
+        let settings = packager::Config { part: PART, window: WINDOW, window_mb: 1_024 };
         let packager = Packager::new(hub.clone(), settings).expect("settings in range");
         let presentations = packager.presentations();
         tokio::spawn(packager.serve(CancellationToken::new()));
@@ -218,9 +200,8 @@ fn stage(runtime: &tokio::runtime::Runtime) -> (origin_http::Router, Arc<Present
             publisher.push(tag);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let live = presentations
-            .broadcast(publisher.producer.broadcast().id())
-            .expect("it is packaged");
+        let live =
+            presentations.broadcast(publisher.producer.broadcast().id()).expect("it is packaged");
         let current = live.current().expect("it is listed");
         assert!(current.tracks[0].listed_from > 0, "the window is full");
         (router(presentations), current, publisher)
@@ -258,9 +239,7 @@ fn rendered(criterion: &mut Criterion) {
         ("plain manifest", Listing::PlainManifest(None)),
     ] {
         bench(name, &|snapshot| snapshot.text(&listing).plain().len());
-        bench(&format!("{name}, gzip"), &|snapshot| {
-            snapshot.text(&listing).gzip().len()
-        });
+        bench(&format!("{name}, gzip"), &|snapshot| snapshot.text(&listing).gzip().len());
     }
     group.finish();
 }
@@ -286,9 +265,7 @@ fn requests(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 runtime.block_on(async {
-                    frames(get_as(&router, address, encodings).await.into_body())
-                        .await
-                        .len()
+                    frames(get_as(&router, address, encodings).await.into_body()).await.len()
                 })
             });
         });

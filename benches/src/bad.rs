@@ -97,11 +97,7 @@ impl Crowd {
             let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
             thread::spawn(move || publish(server, fault, &stop, &sent))
         });
-        Self {
-            stop,
-            sent,
-            threads: threads.into(),
-        }
+        Self { stop, sent, threads: threads.into() }
     }
 
     /// Bytes that the server has accepted.
@@ -142,22 +138,9 @@ impl<'a> Bad<'a> {
     fn new(socket: TcpStream, stop: &'a AtomicBool, sent: &'a AtomicU64) -> std::io::Result<Self> {
         socket.set_write_timeout(Some(Duration::from_secs(1)))?;
         socket.set_read_timeout(Some(Duration::from_millis(1)))?;
-        let mut bad = Self {
-            socket,
-            stop,
-            sent,
-            start: Instant::now(),
-        };
+        let mut bad = Self { socket, stop, sent, start: Instant::now() };
         let mut out = Vec::new();
-        full(
-            &mut out,
-            CONTROL_CSID,
-            SET_CHUNK_SIZE,
-            0,
-            0,
-            &CHUNK_BYTES.to_be_bytes(),
-            128,
-        );
+        full(&mut out, CONTROL_CSID, SET_CHUNK_SIZE, 0, 0, &CHUNK_BYTES.to_be_bytes(), 128);
         configure(&mut out, 0, 0);
         message(&mut out, AUDIO, 0, &[&[0xaf, 0], AAC].concat());
         bad.write(&out)?;
@@ -178,9 +161,11 @@ impl<'a> Bad<'a> {
                 configure(out, 3_000 + n, 1 + u8::try_from(n % 2).unwrap_or(0));
                 video(out, 3_000 + n, true, 0, 30);
             }),
-            Fault::FasterThanReal => self.pace_by(Duration::from_micros(200), u64::MAX, |out, n| {
-                ordinary(out, n, n * 40);
-            }),
+            Fault::FasterThanReal => {
+                self.pace_by(Duration::from_micros(200), u64::MAX, |out, n| {
+                    ordinary(out, n, n * 40);
+                })
+            }
             Fault::PresentationStamps => self.pace(u64::MAX, |out, n| {
                 const ORDER: [u64; 9] = [0, 8, 4, 2, 1, 3, 6, 5, 7];
                 let place = usize::try_from(n % 9).unwrap_or(0);
@@ -223,10 +208,18 @@ impl<'a> Bad<'a> {
         self.pace_by(Duration::from_millis(40), count, make)
     }
 
-    fn pace_by(&mut self, step: Duration, count: u64, mut make: impl FnMut(&mut Vec<u8>, u64)) -> std::io::Result<()> {
+    fn pace_by(
+        &mut self,
+        step: Duration,
+        count: u64,
+        mut make: impl FnMut(&mut Vec<u8>, u64),
+    ) -> std::io::Result<()> {
         let start = Instant::now();
         for n in 0..count {
-            let due = start + Duration::from_nanos(u64::try_from(step.as_nanos()).unwrap_or(0).saturating_mul(n));
+            let due = start
+                + Duration::from_nanos(
+                    u64::try_from(step.as_nanos()).unwrap_or(0).saturating_mul(n),
+                );
             thread::sleep(due.saturating_duration_since(Instant::now()));
             let mut out = Vec::new();
             make(&mut out, n);
@@ -289,14 +282,8 @@ fn message(out: &mut Vec<u8>, kind: u8, stamp_ms: u64, body: &[u8]) {
 fn configure(out: &mut Vec<u8>, stamp_ms: u64, variant: u8) {
     let sps = 8 + 0x19;
     let pps: &[u8] = &[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0, 1 + variant];
-    let record = [
-        &[0x17, 0, 0, 0, 0],
-        &AVC[..sps],
-        &[1, 0, 7],
-        pps,
-        &[0xfd, 0xf8, 0xf8, 0],
-    ]
-    .concat();
+    let record =
+        [&[0x17, 0, 0, 0, 0], &AVC[..sps], &[1, 0, 7], pps, &[0xfd, 0xf8, 0xf8, 0]].concat();
     message(out, VIDEO, stamp_ms, &record);
 }
 

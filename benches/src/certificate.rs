@@ -38,7 +38,8 @@ impl Certificate {
     /// The directory cannot be written.
     pub fn make(directory: &Path) -> Result<Self, Failure> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let made = CertificateParams::new(vec![NAME.to_owned(), "127.0.0.1".to_owned()])?.self_signed(&key)?;
+        let made = CertificateParams::new(vec![NAME.to_owned(), "127.0.0.1".to_owned()])?
+            .self_signed(&key)?;
         let certificate = Self {
             cert: directory.join("cert.pem"),
             key: directory.join("key.pem"),
@@ -56,7 +57,8 @@ impl Certificate {
     pub fn client(&self, alpn: &[u8]) -> Result<ClientConfig, Failure> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone())?;
-        let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?;
         let mut config = config.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![alpn.to_vec()];
         Ok(config)
@@ -69,9 +71,12 @@ impl Certificate {
 /// The files cannot be read.
 pub fn server(cert: &Path, key: &Path, alpn: &[u8]) -> Result<ServerConfig, Failure> {
     use rustls::pki_types::pem::PemObject;
-    let cert = CertificateDer::from_pem_file(cert).map_err(|err| format!("{}: {err}", cert.display()))?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|err| format!("{}: {err}", key.display()))?;
-    let config = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
+    let cert =
+        CertificateDer::from_pem_file(cert).map_err(|err| format!("{}: {err}", cert.display()))?;
+    let key =
+        PrivateKeyDer::from_pem_file(key).map_err(|err| format!("{}: {err}", key.display()))?;
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?;
     let mut config = config.with_no_client_auth().with_single_cert(vec![cert], key)?;
     config.alpn_protocols = vec![alpn.to_vec()];
     Ok(config)

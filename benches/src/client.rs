@@ -9,7 +9,10 @@ use std::{
 
 use rml_rtmp::{
     handshake::{Handshake, HandshakeProcessResult, PeerType},
-    sessions::{ClientSession, ClientSessionConfig, ClientSessionEvent, ClientSessionResult, PublishRequestType},
+    sessions::{
+        ClientSession, ClientSessionConfig, ClientSessionEvent, ClientSessionResult,
+        PublishRequestType,
+    },
 };
 
 use crate::Failure;
@@ -67,10 +70,7 @@ impl Client {
                     self.output.extend(response_bytes);
                     return Ok(());
                 }
-                HandshakeProcessResult::Completed {
-                    response_bytes,
-                    remaining_bytes,
-                } => {
+                HandshakeProcessResult::Completed { response_bytes, remaining_bytes } => {
                     self.output.extend(response_bytes);
                     self.output.append(&mut self.later);
                     self.handshake = None;
@@ -103,11 +103,16 @@ impl Client {
                         .map_err(failure)?;
                     self.take(vec![publish])?;
                 }
-                ClientSessionResult::RaisedEvent(ClientSessionEvent::PublishRequestAccepted) => self.publishing = true,
-                ClientSessionResult::RaisedEvent(ClientSessionEvent::ConnectionRequestRejected { description }) => {
+                ClientSessionResult::RaisedEvent(ClientSessionEvent::PublishRequestAccepted) => {
+                    self.publishing = true
+                }
+                ClientSessionResult::RaisedEvent(
+                    ClientSessionEvent::ConnectionRequestRejected { description },
+                ) => {
                     return Err(format!("connect was refused: {description}").into());
                 }
-                ClientSessionResult::RaisedEvent(_) | ClientSessionResult::UnhandleableMessageReceived(_) => {}
+                ClientSessionResult::RaisedEvent(_)
+                | ClientSessionResult::UnhandleableMessageReceived(_) => {}
             }
         }
         Ok(())

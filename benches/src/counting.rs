@@ -37,12 +37,9 @@ pub struct Count {
 impl Count {
     /// The present counts. Concurrent allocations may be included in one count and not in another.
     pub fn now() -> Self {
-        let (calls, freed, bytes) = (COUNT.load(Relaxed), FREED.load(Relaxed), ALLOCATED.load(Relaxed));
-        Self {
-            calls,
-            bytes,
-            held: bytes.saturating_sub(freed),
-        }
+        let (calls, freed, bytes) =
+            (COUNT.load(Relaxed), FREED.load(Relaxed), ALLOCATED.load(Relaxed));
+        Self { calls, bytes, held: bytes.saturating_sub(freed) }
     }
 }
 

@@ -72,7 +72,9 @@ impl Fleet {
         let poll = Poll::new()?;
         let mut connections = Vec::with_capacity(count);
         for index in 0..count {
-            let from = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 0, 0, 2)) + u32::try_from(index / PER_ADDRESS)?);
+            let from = Ipv4Addr::from(
+                u32::from(Ipv4Addr::new(127, 0, 0, 2)) + u32::try_from(index / PER_ADDRESS)?,
+            );
             let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
             socket.bind(&SocketAddr::from((from, 0)).into())?;
             let connected = socket.connect_timeout(&server.into(), Duration::from_secs(10));
@@ -80,8 +82,7 @@ impl Fleet {
             socket.set_tcp_nodelay(true)?;
             socket.set_nonblocking(true)?;
             let mut socket = TcpStream::from_std(socket.into());
-            poll.registry()
-                .register(&mut socket, Token(index), Interest::READABLE)?;
+            poll.registry().register(&mut socket, Token(index), Interest::READABLE)?;
             let state = match protocol {
                 Protocol::Http1 => State::Http1(http1::Reader::default()),
                 Protocol::Http2 { .. } => {
@@ -89,11 +90,7 @@ impl Fleet {
                     State::Http2(http2::Reader::default())
                 }
             };
-            connections.push(Connection {
-                socket,
-                state,
-                awaited: 0,
-            });
+            connections.push(Connection { socket, state, awaited: 0 });
         }
         Ok(Self {
             server,
@@ -162,7 +159,9 @@ impl Fleet {
         while awaited > 0 {
             let left = wait.saturating_sub(begin.elapsed());
             if left.is_zero() {
-                return Err(format!("{awaited} answers have not come in {} s", wait.as_secs()).into());
+                return Err(
+                    format!("{awaited} answers have not come in {} s", wait.as_secs()).into()
+                );
             }
             let sleep = if arrived.is_empty() { left } else { Duration::ZERO };
             match self.poll.poll(&mut self.events, Some(sleep)) {

@@ -38,10 +38,7 @@ impl Reader {
         let socket = TcpStream::connect(server)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(Duration::from_secs(20)))?;
-        Ok(Self {
-            server,
-            socket: BufReader::with_capacity(64 << 10, socket),
-        })
+        Ok(Self { server, socket: BufReader::with_capacity(64 << 10, socket) })
     }
 
     /// Requests `path` and waits for the whole response.

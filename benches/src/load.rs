@@ -57,7 +57,8 @@ impl Load {
         keys: impl IntoIterator<Item = &'a str>,
         wire: Arc<Wire>,
     ) -> Result<Self, Failure> {
-        let sockets: Result<Vec<_>, _> = keys.into_iter().map(|key| client::publish(server, key)).collect();
+        let sockets: Result<Vec<_>, _> =
+            keys.into_iter().map(|key| client::publish(server, key)).collect();
         Self::over(sockets?, wire)
     }
 
@@ -75,13 +76,7 @@ impl Load {
             socket.write_all(&wire.preamble)?;
             let start = now + Duration::from_micros(noise.below(group_us));
             due.push(Reverse((start, index)));
-            publishers.push(Publisher {
-                socket,
-                start,
-                next: 0,
-                periods: 0,
-                pictures: 0,
-            });
+            publishers.push(Publisher { socket, start, next: 0, periods: 0, pictures: 0 });
         }
         Ok(Self { wire, publishers, due })
     }
@@ -105,11 +100,7 @@ impl Load {
             let publisher = &mut self.publishers[index];
             let message = &self.wire.messages[publisher.next];
             if message.kind == Kind::Video {
-                sent(Picture {
-                    publisher: index,
-                    number: publisher.pictures,
-                    sent: now,
-                });
+                sent(Picture { publisher: index, number: publisher.pictures, sent: now });
                 publisher.pictures += 1;
             }
             let written = publisher.socket.write_all(&self.wire.bytes[message.range.clone()]);

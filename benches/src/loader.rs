@@ -24,7 +24,12 @@ pub struct Count {
 ///
 /// # Errors
 /// It is not installed, or a response was not whole and 200.
-pub fn wrk(url: &str, connections: usize, seconds: u64, directory: &Path) -> Result<Count, Failure> {
+pub fn wrk(
+    url: &str,
+    connections: usize,
+    seconds: u64,
+    directory: &Path,
+) -> Result<Count, Failure> {
     let openssl = directory.join("openssl.cnf");
     fs::write(
         &openssl,
@@ -57,7 +62,12 @@ pub fn wrk(url: &str, connections: usize, seconds: u64, directory: &Path) -> Res
 ///
 /// # Errors
 /// It is not installed, it did not negotiate HTTP/2, or a response was not whole and 200.
-pub fn h2load(url: &str, connections: usize, streams: usize, seconds: u64) -> Result<Count, Failure> {
+pub fn h2load(
+    url: &str,
+    connections: usize,
+    streams: usize,
+    seconds: u64,
+) -> Result<Count, Failure> {
     let output = run(Command::new("h2load").args([
         "-t1",
         &format!("-c{connections}"),
@@ -112,10 +122,8 @@ pub fn cipher(address: std::net::SocketAddr) -> Result<String, Failure> {
 
 fn run(command: &mut Command) -> Result<String, Failure> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output: Output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|err| format!("{name}: {err}"))?;
+    let output: Output =
+        command.stdin(Stdio::null()).output().map_err(|err| format!("{name}: {err}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     match output.status.success() {
         true => Ok(text),
@@ -124,11 +132,7 @@ fn run(command: &mut Command) -> Result<String, Failure> {
 }
 
 /// `26.01GB`, in units of 1024.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "wrk has four digits"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "wrk has four digits")]
 fn size(text: &str) -> Option<u64> {
     let text = text.strip_suffix('B')?;
     let (number, unit) = match text.as_bytes().last()? {

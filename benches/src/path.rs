@@ -50,10 +50,8 @@ pub fn hub() -> Hub {
 
 /// A router over `presentations`, with neither pages nor an API.
 pub fn router(presentations: Presentations) -> Router {
-    let pages = StaticFiles {
-        watch: StaticFile::new("text/html", Bytes::new(), None),
-        assets: Vec::new(),
-    };
+    let pages =
+        StaticFiles { watch: StaticFile::new("text/html", Bytes::new(), None), assets: Vec::new() };
     let config = origin_http::Config::default();
     Router::new(
         &config,
@@ -88,21 +86,22 @@ impl Path {
         let hub = hub();
         let packager = Packager::new(
             hub.clone(),
-            packager::Config {
-                part: PART,
-                window,
-                window_mb: 1 << 16,
-            },
+            packager::Config { part: PART, window, window_mb: 1 << 16 },
         )?;
         let presentations = packager.presentations();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let rtmp = listener.local_addr()?;
-        let listeners = ingest_rtmp::Listeners {
-            rtmp: vec![listener],
-            ..ingest_rtmp::Listeners::default()
-        };
+        let listeners =
+            ingest_rtmp::Listeners { rtmp: vec![listener], ..ingest_rtmp::Listeners::default() };
         let (config, metrics) = (ingest_rtmp::Config::default(), ingest_rtmp::Metrics::default());
-        let server = ingest_rtmp::Server::new(&config, listeners, None, hub.clone(), Arc::new(Open), metrics)?;
+        let server = ingest_rtmp::Server::new(
+            &config,
+            listeners,
+            None,
+            hub.clone(),
+            Arc::new(Open),
+            metrics,
+        )?;
         let stop = CancellationToken::new();
         tokio::spawn(server.serve(CancellationToken::new(), stop.clone()));
         tokio::spawn(packager.serve(stop.clone()));
@@ -114,13 +113,7 @@ impl Path {
             }
         });
         let router = Arc::new(router(presentations.clone()));
-        Ok(Self {
-            rtmp,
-            hub,
-            presentations,
-            router,
-            _stop: stop.drop_guard(),
-        })
+        Ok(Self { rtmp, hub, presentations, router, _stop: stop.drop_guard() })
     }
 
     /// Waits for the next broadcast's publisher. Returns its presentation.
@@ -136,7 +129,12 @@ impl Path {
 
     /// Requests every part of a track once, as it is completed, from the oldest held one on; `each`
     /// gets the frames of its body. Returns when the broadcast ends, or `each` returns `false`.
-    pub async fn follow(&self, live: &Arc<Live>, track: usize, mut each: impl AsyncFnMut(Vec<Data>) -> bool) {
+    pub async fn follow(
+        &self,
+        live: &Arc<Live>,
+        track: usize,
+        mut each: impl AsyncFnMut(Vec<Data>) -> bool,
+    ) {
         let Some(first) = live.first().await else { return };
         let name = first.tracks[track].name.clone();
         let Some(oldest) = first.tracks[track].segments.first() else {
@@ -144,10 +142,8 @@ impl Path {
         };
         let (mut msn, mut part) = (oldest.msn, 0);
         drop(first);
-        while let Some(presentation) = live
-            .changed(track, msn, Some(part), LIMIT)
-            .await
-            .filter(|now| !now.ended)
+        while let Some(presentation) =
+            live.changed(track, msn, Some(part), LIMIT).await.filter(|now| !now.ended)
         {
             let Some(segment) = presentation.tracks[track].segment(msn) else {
                 return;
@@ -167,18 +163,19 @@ impl Path {
 
     /// Requests every segment once, as soon as it has opened, and reads its body as it grows;
     /// otherwise like [`Path::follow`].
-    pub async fn follow_segments(&self, live: &Arc<Live>, track: usize, mut each: impl AsyncFnMut(Data) -> bool) {
+    pub async fn follow_segments(
+        &self,
+        live: &Arc<Live>,
+        track: usize,
+        mut each: impl AsyncFnMut(Data) -> bool,
+    ) {
         let Some(first) = live.first().await else { return };
         let name = first.tracks[track].name.clone();
         let Some((mut msn, _)) = first.tracks[track].edge() else {
             return;
         };
         drop(first);
-        while live
-            .changed(track, msn, Some(0), LIMIT)
-            .await
-            .is_some_and(|now| !now.ended)
-        {
+        while live.changed(track, msn, Some(0), LIMIT).await.is_some_and(|now| !now.ended) {
             let address = format!("/media/{}/{name}/{msn}.m4s", live.broadcast());
             let mut body = self.get(&address).await.into_body();
             while let Some(Ok(frame)) = body.frame().await {
@@ -236,9 +233,8 @@ struct Open;
 impl Authorize for Open {
     fn authorize<'a>(&'a self, request: &'a PublishRequest) -> Authorization<'a> {
         let name = request.key.expose().parse::<ChannelName>();
-        let decision = name
-            .map(Grant::from)
-            .map_err(|err| Refusal::new(Reason::Name, err.to_string()));
+        let decision =
+            name.map(Grant::from).map_err(|err| Refusal::new(Reason::Name, err.to_string()));
         Box::pin(ready(decision))
     }
 }

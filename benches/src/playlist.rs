@@ -15,10 +15,7 @@ impl PartId {
     pub fn parse(uri: &str) -> Option<Self> {
         let file = uri.rsplit('/').next()?.strip_suffix(".m4s")?;
         let (msn, part) = file.split_once('.')?;
-        Some(Self {
-            msn: msn.parse().ok()?,
-            part: part.parse().ok()?,
-        })
+        Some(Self { msn: msn.parse().ok()?, part: part.parse().ok()? })
     }
 }
 
@@ -42,7 +39,8 @@ impl Media {
                 media.first_msn = msn.parse().unwrap_or(0);
             } else if let Some(attributes) = line.strip_prefix("#EXT-X-PART:") {
                 let id = attribute(attributes, "URI").and_then(PartId::parse);
-                let duration = attribute(attributes, "DURATION").and_then(|seconds| seconds.parse().ok());
+                let duration =
+                    attribute(attributes, "DURATION").and_then(|seconds| seconds.parse().ok());
                 media.parts.extend(id.zip(duration));
             } else if let Some(attributes) = line.strip_prefix("#EXT-X-PRELOAD-HINT:") {
                 media.hint = attribute(attributes, "URI").and_then(PartId::parse).or(media.hint);

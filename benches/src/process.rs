@@ -49,7 +49,11 @@ impl Server {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start(program: &Path, core: Option<usize>, set: impl FnOnce(&mut Command)) -> Result<Self, Failure> {
+    pub fn start(
+        program: &Path,
+        core: Option<usize>,
+        set: impl FnOnce(&mut Command),
+    ) -> Result<Self, Failure> {
         let mut command = match core {
             Some(core) => {
                 let mut command = Command::new("taskset");
@@ -100,7 +104,8 @@ impl Server {
             let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
             // The name, in parentheses, may contain any character; the third field follows it.
             let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
-            let field = |n: usize| after.split(' ').nth(n - 3).and_then(|value| value.parse::<f64>().ok());
+            let field =
+                |n: usize| after.split(' ').nth(n - 3).and_then(|value| value.parse::<f64>().ok());
             all.user_s += field(14).unwrap_or(0.0) / TICKS;
             all.system_s += field(15).unwrap_or(0.0) / TICKS;
             for task in fs::read_dir(format!("/proc/{id}/task"))? {
@@ -110,7 +115,8 @@ impl Server {
             }
             let status = fs::read_to_string(format!("/proc/{id}/status"))?;
             let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-            let kib = resident.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+            let kib =
+                resident.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
             all.resident += kib.unwrap_or(0) << 10;
         }
         Ok(all)
@@ -206,10 +212,8 @@ impl Daemon {
                 command.env(format!("STREAMFORGE_{listener}_LISTEN"), "127.0.0.1:0");
             }
             command.env("STREAMFORGE_RTMPS_LISTEN", "");
-            command.env(
-                "STREAMFORGE_HTTPS_LISTEN",
-                https.map_or(String::new(), |at| at.to_string()),
-            );
+            command
+                .env("STREAMFORGE_HTTPS_LISTEN", https.map_or(String::new(), |at| at.to_string()));
             if let Some(certificate) = certificate {
                 command.env("STREAMFORGE_TLS_CERT", &certificate.cert);
                 command.env("STREAMFORGE_TLS_KEY", &certificate.key);
@@ -223,7 +227,9 @@ impl Daemon {
             for line in BufReader::new(log).lines().map_while(Result::ok) {
                 match serde_json::from_str::<serde_json::Value>(&line) {
                     Ok(entry) if entry["fields"]["message"] == "listening" => {
-                        let field = |name: &str| entry["fields"][name].as_str().unwrap_or_default().to_owned();
+                        let field = |name: &str| {
+                            entry["fields"][name].as_str().unwrap_or_default().to_owned()
+                        };
                         let _ = tell.send((field("listener"), field("addr")));
                     }
                     Ok(entry) if entry["level"] == "INFO" => {}
@@ -243,20 +249,15 @@ impl Daemon {
             }
         }
         match (rtmp, http, admin) {
-            (Some(rtmp), Some(http), Some(admin)) => Ok(Self {
-                server,
-                rtmp,
-                http,
-                https,
-                admin,
-            }),
+            (Some(rtmp), Some(http), Some(admin)) => Ok(Self { server, rtmp, http, https, admin }),
             _ => Err("the daemon's addresses cannot be read".into()),
         }
     }
 }
 
 fn release(root: &Path, name: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     target.join("release").join(name)
 }
 
@@ -280,9 +281,9 @@ pub fn pin(core: usize) -> Result<(), Failure> {
 pub fn option<T: std::str::FromStr>(flag: &str, default: T) -> Result<T, Failure> {
     let mut arguments = std::env::args().skip_while(|argument| argument != flag);
     match (arguments.next(), arguments.next()) {
-        (Some(_), Some(value)) => value
-            .parse()
-            .map_err(|_| format!("{flag} {value}: not a number").into()),
+        (Some(_), Some(value)) => {
+            value.parse().map_err(|_| format!("{flag} {value}: not a number").into())
+        }
         (Some(_), None) => Err(format!("{flag} needs a number").into()),
         (None, _) => Ok(default),
     }

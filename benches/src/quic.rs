@@ -51,7 +51,8 @@ pub fn client(tls: rustls::ClientConfig) -> Result<Endpoint, Failure> {
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport()));
     let socket = free_socket()?;
-    let mut endpoint = Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))?;
+    let mut endpoint =
+        Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))?;
     endpoint.set_default_client_config(config);
     Ok(endpoint)
 }
@@ -109,9 +110,11 @@ pub async fn ask(
                 while begin.elapsed() < seconds {
                     let got = get(&mut requests, uri.clone()).await?;
                     if got != (200, length) {
-                        return Err(
-                            format!("{uri}: status {} and {} bytes, not 200 and {length}", got.0, got.1).into(),
-                        );
+                        return Err(format!(
+                            "{uri}: status {} and {} bytes, not 200 and {length}",
+                            got.0, got.1
+                        )
+                        .into());
                     }
                     whole += 1;
                 }
@@ -130,7 +133,10 @@ pub async fn ask(
 }
 
 /// Status and length of a response, read to its end.
-async fn get(requests: &mut SendRequest<OpenStreams, Bytes>, uri: Uri) -> Result<(u16, u64), Failure> {
+async fn get(
+    requests: &mut SendRequest<OpenStreams, Bytes>,
+    uri: Uri,
+) -> Result<(u16, u64), Failure> {
     let mut stream = requests.send_request(Request::get(uri).body(())?).await?;
     stream.finish().await?;
     let status = stream.recv_response().await?.status().as_u16();
@@ -145,11 +151,16 @@ async fn get(requests: &mut SendRequest<OpenStreams, Bytes>, uri: Uri) -> Result
 ///
 /// # Errors
 /// There is no free port.
-pub async fn serve(tls: rustls::ServerConfig, body: Bytes, listening: impl FnOnce(SocketAddr)) -> Result<(), Failure> {
+pub async fn serve(
+    tls: rustls::ServerConfig,
+    body: Bytes,
+    listening: impl FnOnce(SocketAddr),
+) -> Result<(), Failure> {
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport()));
     let socket = free_socket()?;
-    let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))?;
+    let endpoint =
+        Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))?;
     listening(endpoint.local_addr()?);
     while let Some(incoming) = endpoint.accept().await {
         let body = body.clone();
@@ -183,7 +194,8 @@ fn transport() -> TransportConfig {
 }
 
 fn socket(address: SocketAddr) -> Result<UdpSocket, Failure> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, None)?;
+    let socket =
+        socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, None)?;
     socket.set_recv_buffer_size(SOCKET_BYTES)?;
     socket.set_send_buffer_size(SOCKET_BYTES)?;
     socket.bind(&address.into())?;

@@ -65,17 +65,11 @@ fn run(answer: &[u8], listening: impl FnOnce(SocketAddr), at_once: bool) -> Resu
             if event.token() == LISTENER {
                 while let Ok((mut socket, _)) = listener.accept() {
                     socket.set_nodelay(true)?;
-                    let place = connections
-                        .iter()
-                        .position(Option::is_none)
-                        .unwrap_or(connections.len());
+                    let place =
+                        connections.iter().position(Option::is_none).unwrap_or(connections.len());
                     let both = Interest::READABLE | Interest::WRITABLE;
                     poll.registry().register(&mut socket, Token(place), both)?;
-                    let connection = Connection {
-                        socket,
-                        left: 0,
-                        asked: false,
-                    };
+                    let connection = Connection { socket, left: 0, asked: false };
                     match connections.get_mut(place) {
                         Some(free) => *free = Some(connection),
                         None => connections.push(Some(connection)),

@@ -47,11 +47,7 @@ pub fn nginx(directory: &Path, certificate: &Certificate, core: usize) -> Result
         command.arg("-c").arg(&file).arg("-e").arg(directory.join("nginx.log"));
     })?;
     listens(tls, "nginx", &directory.join("nginx.log"))?;
-    Ok(Rival {
-        server,
-        plain: Some(plain),
-        tls: Some(tls),
-    })
+    Ok(Rival { server, plain: Some(plain), tls: Some(tls) })
 }
 
 /// Varnish with storage in memory, in front of `origin`.
@@ -79,11 +75,7 @@ pub fn varnish(directory: &Path, origin: SocketAddr, core: usize) -> Result<Riva
         }
     })?;
     listens(plain, "varnish", &log)?;
-    Ok(Rival {
-        server,
-        plain: Some(plain),
-        tls: None,
-    })
+    Ok(Rival { server, plain: Some(plain), tls: None })
 }
 
 /// Caddy's file server with HTTP/1.1, HTTP/2 and HTTP/3.
@@ -115,11 +107,7 @@ pub fn caddy(directory: &Path, certificate: &Certificate, core: usize) -> Result
         }
     })?;
     listens(tls, "caddy", &log)?;
-    Ok(Rival {
-        server,
-        plain: None,
-        tls: Some(tls),
-    })
+    Ok(Rival { server, plain: None, tls: Some(tls) })
 }
 
 /// An address of loopback whose port is free in TCP and UDP.

@@ -93,11 +93,7 @@ impl Stream {
         for n in 0..PERIOD.as_secs() * FPS {
             let key = n % GROUP == 0;
             // The others vary by up to a quarter.
-            let len = if key {
-                key_bytes
-            } else {
-                mean * 3 / 4 + noise.below(mean / 2 + 1)
-            };
+            let len = if key { key_bytes } else { mean * 3 / 4 + noise.below(mean / 2 + 1) };
             let nal = if key { 0x65 } else { 0x41 };
             let mut body = BytesMut::new();
             body.put_slice(&[if key { 0x17 } else { 0x27 }, 1, 0, 0, 0]);

@@ -47,24 +47,11 @@ impl Wire {
         let period_ms = u32::try_from(PERIOD.as_millis()).unwrap_or(u32::MAX);
         // A header contains the timestamp of its track's last frame in a period, so that the first
         // frame's difference is always correct.
-        let last = |kind| {
-            stream
-                .tags
-                .iter()
-                .rfind(|tag| tag.kind == kind)
-                .map_or(0, |tag| tag.stamp_ms)
-        };
+        let last =
+            |kind| stream.tags.iter().rfind(|tag| tag.kind == kind).map_or(0, |tag| tag.stamp_ms);
         let (mut video, mut audio) = (last(Kind::Video), last(Kind::Audio));
         let mut preamble = Vec::new();
-        full(
-            &mut preamble,
-            CONTROL_CSID,
-            SET_CHUNK_SIZE,
-            0,
-            0,
-            &chunk_bytes.to_be_bytes(),
-            128,
-        );
+        full(&mut preamble, CONTROL_CSID, SET_CHUNK_SIZE, 0, 0, &chunk_bytes.to_be_bytes(), 128);
         full(&mut preamble, VIDEO_CSID, VIDEO, 1, video, &stream.headers[0], size);
         full(&mut preamble, AUDIO_CSID, AUDIO, 1, audio, &stream.headers[1], size);
         let (mut bytes, mut messages) = (Vec::new(), Vec::new());
@@ -77,17 +64,9 @@ impl Wire {
             *before = tag.stamp_ms;
             let start = bytes.len();
             message(&mut bytes, tag, step, size);
-            messages.push(Message {
-                at: tag.at,
-                kind: tag.kind,
-                range: start..bytes.len(),
-            });
+            messages.push(Message { at: tag.at, kind: tag.kind, range: start..bytes.len() });
         }
-        Self {
-            preamble,
-            bytes,
-            messages,
-        }
+        Self { preamble, bytes, messages }
     }
 }
 
@@ -105,7 +84,15 @@ fn message(out: &mut Vec<u8>, tag: &Tag, step_ms: u32, size: usize) {
 }
 
 /// Appends a message with a format 0 header. `stamp_ms` is below 2^24 - 1.
-pub(crate) fn full(out: &mut Vec<u8>, csid: u8, kind: u8, stream: u32, stamp_ms: u32, body: &[u8], size: usize) {
+pub(crate) fn full(
+    out: &mut Vec<u8>,
+    csid: u8,
+    kind: u8,
+    stream: u32,
+    stamp_ms: u32,
+    body: &[u8],
+    size: usize,
+) {
     out.put_u8(csid);
     out.put_uint(stamp_ms.into(), 3);
     out.put_uint(body.len() as u64, 3);
@@ -136,10 +123,7 @@ mod tests {
         for size in [128, 4096, 65_536] {
             let wire = Wire::new(&stream, size);
             let all = [&wire.preamble[..], &wire.bytes, &wire.bytes].concat();
-            let limits = Limits {
-                message_bytes: 1 << 20,
-                ..Limits::SETUP
-            };
+            let limits = Limits { message_bytes: 1 << 20, ..Limits::SETUP };
             let (mut reader, mut rest) = (Reader::new(limits), &all[..]);
             for header in &stream.headers {
                 assert_eq!(reader.read(&mut rest).unwrap().unwrap().payload, header);

@@ -114,7 +114,12 @@ impl Server {
     /// Serves `router` until `shutdown`, then finishes the requests in progress.
     pub async fn serve(self, router: Router, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
-        let limit = ConnectionLimit::new("admin connections", MAX_CONNECTIONS, MAX_CONNECTIONS, Arc::new(()));
+        let limit = ConnectionLimit::new(
+            "admin connections",
+            MAX_CONNECTIONS,
+            MAX_CONNECTIONS,
+            Arc::new(()),
+        );
         for listener in self.0 {
             let (limit, router) = (Arc::clone(&limit), router.clone());
             tasks.spawn(accept(listener, limit, router, tasks.clone(), shutdown.clone()));

@@ -74,13 +74,7 @@ impl Api {
         renditions: Arc<dyn Renditions>,
         administrator: Administrator,
     ) -> Self {
-        Self {
-            hub,
-            viewers,
-            renditions,
-            administrator,
-            elsewhere: Arc::new(Nowhere),
-        }
+        Self { hub, viewers, renditions, administrator, elsewhere: Arc::new(Nowhere) }
     }
 
     /// Adds the streams of another process.
@@ -135,9 +129,7 @@ impl Api {
 /// The token of an `Authorization: Bearer` header (RFC 6750 2.1).
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then(|| token.trim_start_matches(' '))
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
 }
 
 #[derive(OpenApi)]
@@ -214,18 +206,13 @@ async fn list_streams(
     }
     let mut broadcasts = api.hub.broadcasts();
     broadcasts.retain(|broadcast| {
-        page.cursor
-            .as_deref()
-            .is_none_or(|last| broadcast.name().as_str() > last)
+        page.cursor.as_deref().is_none_or(|last| broadcast.name().as_str() > last)
     });
     broadcasts.sort_by(|a, b| a.name().cmp(b.name()));
     let more = broadcasts.len() > limit;
     broadcasts.truncate(limit);
     let next = broadcasts.last().filter(|_| more).map(|last| last.name().to_string());
-    let streams = broadcasts
-        .iter()
-        .filter_map(|broadcast| api.stream(broadcast))
-        .collect();
+    let streams = broadcasts.iter().filter_map(|broadcast| api.stream(broadcast)).collect();
     let here = Streams { streams, next };
     Ok(Json(match elsewhere::read(&*api.elsewhere, &uri).await {
         Some(theirs) => here.beside(theirs, limit),
@@ -286,10 +273,8 @@ async fn end_stream(
     check_preconditions(&headers)?;
     // If both processes have a broadcast, both are ended; otherwise the other one would be listed
     // again.
-    let (here, there) = (
-        api.hub.kick(&name),
-        elsewhere::end(&*api.elsewhere, &uri, &headers).await,
-    );
+    let (here, there) =
+        (api.hub.kick(&name), elsewhere::end(&*api.elsewhere, &uri, &headers).await);
     match there {
         _ if here => {}
         Some(StatusCode::NO_CONTENT) => {}
@@ -305,7 +290,8 @@ async fn end_stream(
 
 /// Parses a channel's name. An invalid name is a channel that is not live.
 fn named(channel: Result<Path<String>, PathRejection>) -> Result<ChannelName, Problem> {
-    let Path(channel) = channel.map_err(|err| Problem::new(StatusCode::NOT_FOUND, err.body_text()))?;
+    let Path(channel) =
+        channel.map_err(|err| Problem::new(StatusCode::NOT_FOUND, err.body_text()))?;
     channel
         .parse()
         .map_err(|err: media_core::Error| Problem::new(StatusCode::NOT_FOUND, err.to_string()))

@@ -32,20 +32,14 @@ impl FromStr for KeyDigest {
     type Err = NotADigest;
 
     fn from_str(text: &str) -> Result<Self, NotADigest> {
-        let digit = |digit: u8| {
-            char::from(digit)
-                .to_digit(16)
-                .and_then(|digit| u8::try_from(digit).ok())
-        };
+        let digit =
+            |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
         let pair = |pair: &[u8]| Some(digit(pair[0])? << 4 | digit(pair[1])?);
         let bytes: Option<Vec<u8>> = match text.len() {
             64 => text.as_bytes().chunks_exact(2).map(pair).collect(),
             _ => None,
         };
-        bytes
-            .and_then(|bytes| bytes.try_into().ok())
-            .map(Self)
-            .ok_or(NotADigest)
+        bytes.and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or(NotADigest)
     }
 }
 
@@ -74,14 +68,9 @@ mod tests {
 
     #[test]
     fn what_is_no_digest_is_refused() {
-        for text in [
-            "",
-            "abc",
-            &ABC[..62],
-            &format!("{ABC}00"),
-            &ABC.replace('b', "g"),
-            &"ä".repeat(32),
-        ] {
+        for text in
+            ["", "abc", &ABC[..62], &format!("{ABC}00"), &ABC.replace('b', "g"), &"ä".repeat(32)]
+        {
             assert_eq!(text.parse::<KeyDigest>(), Err(NotADigest), "{text}");
         }
     }

@@ -15,7 +15,10 @@ use crate::streams::{Listed, Streams};
 pub trait Elsewhere: Send + Sync + 'static {
     /// The response of the other API to this request, which has only a method, a path and a query;
     /// `None` if there is none.
-    fn ask(&self, request: Request<()>) -> Pin<Box<dyn Future<Output = Option<Response<Bytes>>> + Send + '_>>;
+    fn ask(
+        &self,
+        request: Request<()>,
+    ) -> Pin<Box<dyn Future<Output = Option<Response<Bytes>>> + Send + '_>>;
 }
 
 /// There is no other process.
@@ -23,7 +26,10 @@ pub trait Elsewhere: Send + Sync + 'static {
 pub struct Nowhere;
 
 impl Elsewhere for Nowhere {
-    fn ask(&self, _: Request<()>) -> Pin<Box<dyn Future<Output = Option<Response<Bytes>>> + Send + '_>> {
+    fn ask(
+        &self,
+        _: Request<()>,
+    ) -> Pin<Box<dyn Future<Output = Option<Response<Bytes>>> + Send + '_>> {
         Box::pin(async { None })
     }
 }
@@ -54,7 +60,10 @@ impl Theirs {
 }
 
 /// Sends the same GET request to the other process and parses a successful response.
-pub(crate) async fn read<T: for<'a> Deserialize<'a>>(elsewhere: &dyn Elsewhere, uri: &Uri) -> Option<T> {
+pub(crate) async fn read<T: for<'a> Deserialize<'a>>(
+    elsewhere: &dyn Elsewhere,
+    uri: &Uri,
+) -> Option<T> {
     let answer = elsewhere.ask(request(Method::GET, uri)?).await?;
     let found = answer.status() == StatusCode::OK;
     found.then(|| serde_json::from_slice(answer.body()).ok()).flatten()
@@ -62,13 +71,15 @@ pub(crate) async fn read<T: for<'a> Deserialize<'a>>(elsewhere: &dyn Elsewhere, 
 
 /// One stream of it.
 pub(crate) async fn stream(elsewhere: &dyn Elsewhere, uri: &Uri) -> Option<Listed> {
-    read(elsewhere, uri)
-        .await
-        .map(|theirs: Theirs| Listed::There(theirs.mark()))
+    read(elsewhere, uri).await.map(|theirs: Theirs| Listed::There(theirs.mark()))
 }
 
 /// Sends the same DELETE request to the other process. Returns the status.
-pub(crate) async fn end(elsewhere: &dyn Elsewhere, uri: &Uri, headers: &HeaderMap) -> Option<StatusCode> {
+pub(crate) async fn end(
+    elsewhere: &dyn Elsewhere,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Option<StatusCode> {
     let mut request = request(Method::DELETE, uri)?;
     if let Some(token) = headers.get(header::AUTHORIZATION) {
         request.headers_mut().insert(header::AUTHORIZATION, token.clone());
@@ -107,10 +118,7 @@ impl Streams {
                 stream
             })
             .collect();
-        Self {
-            streams,
-            next: next.filter(|_| more),
-        }
+        Self { streams, next: next.filter(|_| more) }
     }
 }
 

@@ -30,7 +30,12 @@ impl Collector for Process {
         if let Some(open) = open_descriptors() {
             let gauge = ConstGauge::new(open);
             let help = "Open file descriptors";
-            gauge.encode(encoder.encode_descriptor("process_open_fds", help, None, gauge.metric_type())?)?;
+            gauge.encode(encoder.encode_descriptor(
+                "process_open_fds",
+                help,
+                None,
+                gauge.metric_type(),
+            )?)?;
         }
         Ok(())
     }
@@ -78,17 +83,10 @@ impl Collector for Broadcasts {
 fn resident_bytes() -> Option<i64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim()
-        .strip_suffix("kB")?
-        .trim()
-        .parse::<i64>()
-        .ok()?
-        .checked_mul(1024)
+    line.trim().strip_suffix("kB")?.trim().parse::<i64>().ok()?.checked_mul(1024)
 }
 
 fn open_descriptors() -> Option<i64> {
     // One of them is the directory listing itself.
-    i64::try_from(fs::read_dir("/proc/self/fd").ok()?.count())
-        .ok()?
-        .checked_sub(1)
+    i64::try_from(fs::read_dir("/proc/self/fd").ok()?.count()).ok()?.checked_sub(1)
 }

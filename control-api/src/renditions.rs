@@ -48,9 +48,6 @@ pub(crate) struct Rendition {
 
 impl Rendition {
     pub(crate) fn new((track, state): (TrackName, Doing)) -> Self {
-        Self {
-            track: track.to_string(),
-            state,
-        }
+        Self { track: track.to_string(), state }
     }
 }

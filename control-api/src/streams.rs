@@ -120,7 +120,11 @@ enum Media {
 
 impl Stream {
     /// Describes a broadcast. `None` when it has ended.
-    pub(crate) fn of(broadcast: &Broadcast, viewers: &dyn Viewers, renditions: &dyn Renditions) -> Option<Self> {
+    pub(crate) fn of(
+        broadcast: &Broadcast,
+        viewers: &dyn Viewers,
+        renditions: &dyn Renditions,
+    ) -> Option<Self> {
         let state = match broadcast.presence() {
             Presence::Live => State::Live,
             Presence::Away(_) => State::Away,
@@ -145,15 +149,12 @@ impl Stream {
 impl Track {
     fn of(track: TrackInfo) -> Self {
         let media = match &*track.config {
-            Config::Avc(avc) => Media::Video {
-                width: avc.width,
-                height: avc.height,
-                frame_rate: avc.frame_rate,
-            },
-            Config::Aac(aac) => Media::Audio {
-                sampling_rate_hz: aac.timescale.hz(),
-                channels: aac.channels,
-            },
+            Config::Avc(avc) => {
+                Media::Video { width: avc.width, height: avc.height, frame_rate: avc.frame_rate }
+            }
+            Config::Aac(aac) => {
+                Media::Audio { sampling_rate_hz: aac.timescale.hz(), channels: aac.channels }
+            }
         };
         Self {
             name: track.name.to_string(),

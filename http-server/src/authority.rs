@@ -41,7 +41,11 @@ fn is_reg_name(mut host: &[u8]) -> bool {
     }
     while let [first, rest @ ..] = host {
         host = match (first, rest) {
-            (b'%', [high, low, rest @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
+            (b'%', [high, low, rest @ ..])
+                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
+                rest
+            }
             (&byte, rest) if is_plain(byte) => rest,
             _ => return false,
         };

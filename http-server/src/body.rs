@@ -79,10 +79,7 @@ impl Body {
 
     /// Content that is sent as it appears.
     pub fn growing(growing: impl Growing + 'static) -> Self {
-        Self {
-            content: Content::Growing(Box::new(growing)),
-            ..Self::default()
-        }
+        Self { content: Content::Growing(Box::new(growing)), ..Self::default() }
     }
 
     /// Any other body.
@@ -91,10 +88,7 @@ impl Body {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        Self {
-            content: Content::Boxed(body.map_err(Into::into).boxed_unsync()),
-            ..Self::default()
-        }
+        Self { content: Content::Boxed(body.map_err(Into::into).boxed_unsync()), ..Self::default() }
     }
 
     /// Its length in bytes, if known before it is sent.
@@ -163,19 +157,13 @@ impl Body {
         if let Some(delivery) = &self.delivery {
             delivery.hand_over(chunk.remaining());
         }
-        Data {
-            chunk,
-            delivery: self.delivery.clone(),
-        }
+        Data { chunk, delivery: self.delivery.clone() }
     }
 }
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Self {
-            content: Content::Whole(Chunk::Bytes(bytes)),
-            ..Self::default()
-        }
+        Self { content: Content::Whole(Chunk::Bytes(bytes)), ..Self::default() }
     }
 }
 
@@ -187,10 +175,7 @@ impl From<&'static str> for Body {
 
 impl From<Rope> for Body {
     fn from(rope: Rope) -> Self {
-        Self {
-            content: Content::Whole(Chunk::Rope(rope)),
-            ..Self::default()
-        }
+        Self { content: Content::Whole(Chunk::Rope(rope)), ..Self::default() }
     }
 }
 
@@ -198,7 +183,10 @@ impl HttpBody for Body {
     type Data = Data;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Data>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Data>, BoxError>>> {
         let this = &mut *self;
         if this.staged.is_none() {
             match this.content.poll_next(cx) {
@@ -209,7 +197,9 @@ impl HttpBody for Body {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(chunk) => this.staged = Some(chunk),
                     // Trailers are not scheduled.
-                    Err(frame) => return Poll::Ready(Some(Ok(frame.map_data(|chunk| this.data(chunk))))),
+                    Err(frame) => {
+                        return Poll::Ready(Some(Ok(frame.map_data(|chunk| this.data(chunk)))));
+                    }
                 },
                 Poll::Ready(Some(Err(err))) => {
                     this.rest(true);

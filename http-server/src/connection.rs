@@ -55,16 +55,8 @@ pub(crate) async fn serve<S, T>(
         match accepted {
             Ok(Ok((stream, protocol))) => {
                 let (early, flusher) = (stream.early(), stream.flusher());
-                speak(
-                    Socket::new(stream),
-                    flusher,
-                    peer,
-                    protocol,
-                    Some(early),
-                    context,
-                    usage,
-                )
-                .await;
+                speak(Socket::new(stream), flusher, peer, protocol, Some(early), context, usage)
+                    .await;
             }
             Ok(Err(err)) => {
                 metrics.refuse(Reason::Handshake);

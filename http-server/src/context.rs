@@ -29,12 +29,7 @@ impl<S> Context<S> {
     /// The sender of a request from `peer`, over TLS if `secure`. `early`: it arrived before the
     /// handshake was complete.
     pub(crate) fn client(&self, peer: SocketAddr, secure: bool, early: bool) -> Client {
-        Client {
-            peer,
-            ours: self.ours,
-            secure,
-            early,
-        }
+        Client { peer, ours: self.ours, secure, early }
     }
 
     /// The address of HTTP/3 that a response is to name.

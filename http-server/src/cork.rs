@@ -49,11 +49,7 @@ struct Shared<S> {
 impl<S> Cork<S> {
     /// Corks the writes to `socket`.
     pub(crate) fn new(socket: S) -> Self {
-        Self(Arc::new(Mutex::new(Shared {
-            socket,
-            gathered: Vec::new(),
-            sent: 0,
-        })))
+        Self(Arc::new(Mutex::new(Shared { socket, gathered: Vec::new(), sent: 0 })))
     }
 
     /// The handle for the task that drives the protocol.
@@ -91,10 +87,12 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
         err
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let len = pieces
-            .iter()
-            .fold(0_usize, |sum, piece| sum.saturating_add(piece.len()));
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let len = pieces.iter().fold(0_usize, |sum, piece| sum.saturating_add(piece.len()));
         // A small write is copied, so that its pieces are released at once.
         if len <= SMALL {
             if self.gathered.len() + len > MOST {
@@ -130,13 +128,21 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Cork<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut lock(&self.0).socket).poll_read(cx, buf)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Cork<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         lock(&self.0).poll_write(cx, &[IoSlice::new(buf)])
     }
 

@@ -24,7 +24,8 @@ pub(crate) fn value() -> HeaderValue {
 
 fn text(second: u64) -> HeaderValue {
     let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
-    HeaderValue::try_from(date).unwrap_or_else(|_| HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
+    HeaderValue::try_from(date)
+        .unwrap_or_else(|_| HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
 }
 
 #[cfg(test)]
@@ -34,10 +35,7 @@ mod tests {
     #[test]
     fn a_date_is_written_as_the_standard_has_it_and_is_this_second_s() {
         assert_eq!(text(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
-        let before = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap()
-            .as_secs();
+        let before = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         for date in [value(), value()] {
             assert!((before..before + 5).any(|second| date == text(second)));
         }

@@ -40,7 +40,8 @@ pub fn http1_head(bytes: &[u8]) {
     for name in [CONTENT_LENGTH, TRANSFER_ENCODING] {
         assert!(!request.headers().contains_key(name), "a body may follow");
     }
-    let breaks = |value: &HeaderValue| value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
+    let breaks =
+        |value: &HeaderValue| value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
     assert!(!request.headers().values().any(breaks));
 }
 

@@ -81,16 +81,14 @@ where
     S: Service,
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut connection = Connection {
-        socket,
-        input: BytesMut::new(),
-        alarm: Alarm::new(),
-        context,
-        usage,
-    };
+    let mut connection =
+        Connection { socket, input: BytesMut::new(), alarm: Alarm::new(), context, usage };
     // Each wakes this task when it is triggered; its state is checked where it matters.
     let mut drain = pin!(context.drain.triggered());
-    poll_fn(|cx| Poll::Ready((drain.as_mut().poll(cx).is_ready(), usage.poll_closed(cx).is_ready()))).await;
+    poll_fn(|cx| {
+        Poll::Ready((drain.as_mut().poll(cx).is_ready(), usage.poll_closed(cx).is_ready()))
+    })
+    .await;
     loop {
         let (pending, to_head) = match connection.request().await? {
             // The connection was closed for another while it was idle.
@@ -98,10 +96,7 @@ where
             Some(Head::Plain(request)) => {
                 let to_head = request.method() == Method::HEAD;
                 // A plain request is safe, so early data needs no special treatment.
-                (
-                    pending::begin(context, request, context.client(peer, secure, false)),
-                    to_head,
-                )
+                (pending::begin(context, request, context.client(peer, secure, false)), to_head)
             }
             Some(Head::Other) => {
                 let Connection { socket, input, .. } = connection;
@@ -162,7 +157,11 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<'_, S, T> {
 
     /// Produces a response. Returns the part of it that is not written yet, and whether the
     /// connection ends after it.
-    async fn respond(&mut self, mut pending: Pending<'_, S>, to_head: bool) -> io::Result<(Option<Outgoing>, bool)> {
+    async fn respond(
+        &mut self,
+        mut pending: Pending<'_, S>,
+        to_head: bool,
+    ) -> io::Result<(Option<Outgoing>, bool)> {
         let context = self.context;
         poll_fn(|cx| {
             let Poll::Ready(response) = Pin::new(&mut pending).poll(cx) else {
@@ -179,7 +178,11 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<'_, S, T> {
 
     /// Checks the time limits: of the rest of a head whose first byte arrived at `begun`, or of the
     /// wait for another request.
-    fn poll_limits(&mut self, begun: Option<Instant>, cx: &mut Context<'_>) -> Poll<io::Result<Option<Head>>> {
+    fn poll_limits(
+        &mut self,
+        begun: Option<Instant>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Head>>> {
         if self.usage.is_closed() {
             return Poll::Ready(Ok(None));
         }
@@ -288,7 +291,11 @@ impl Outgoing {
     }
 
     /// Writes all available bytes and those that follow. Ready when the socket has accepted them.
-    fn poll<S, T>(&mut self, connection: &mut Connection<'_, S, T>, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    fn poll<S, T>(
+        &mut self,
+        connection: &mut Connection<'_, S, T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>>
     where
         S: Service,
         T: AsyncRead + AsyncWrite + Unpin,
@@ -324,8 +331,7 @@ impl Outgoing {
         {
             self.framing.count(data.remaining())?;
             if self.framing == Framing::Chunked {
-                self.front
-                    .extend_from_slice(format!("{:x}\r\n", data.remaining()).as_bytes());
+                self.front.extend_from_slice(format!("{:x}\r\n", data.remaining()).as_bytes());
                 self.back = CRLF;
             }
             self.data = Some(data);
@@ -348,7 +354,11 @@ impl Outgoing {
         self.written == self.front.len() && self.data.is_none() && self.back.is_empty()
     }
 
-    fn poll_write<S>(&mut self, socket: &mut Socket<S>, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    fn poll_write<S>(
+        &mut self,
+        socket: &mut Socket<S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>>
     where
         S: AsyncWrite + Unpin,
     {
@@ -413,11 +423,7 @@ struct Alarm {
 
 impl Alarm {
     fn new() -> Self {
-        Self {
-            quiet_since: Instant::now(),
-            rings: None,
-            sleep: None,
-        }
+        Self { quiet_since: Instant::now(), rings: None, sleep: None }
     }
 
     /// Ready at `until`. The task that polls first is the one that is woken.

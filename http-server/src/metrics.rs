@@ -62,7 +62,12 @@ impl Metrics {
             "Idle HTTP connections closed to make room for others, by the limit that was reached",
             self.evicted.clone(),
         );
-        registry.register_with_unit("sent", "Bytes written to HTTP peers", Unit::Bytes, self.sent.clone());
+        registry.register_with_unit(
+            "sent",
+            "Bytes written to HTTP peers",
+            Unit::Bytes,
+            self.sent.clone(),
+        );
         registry.register("connections", "HTTP connections open", self.connections.clone());
     }
 

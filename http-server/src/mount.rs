@@ -44,12 +44,12 @@ pub struct Mount {
 impl Mount {
     /// Mounts `service` below `prefix`, which begins and ends with a slash. The path without the
     /// last slash belongs to it too.
-    pub fn new(prefix: &'static str, limits: Limits, service: impl MountedService + 'static) -> Self {
-        Self {
-            prefix,
-            limits,
-            service: Box::new(service),
-        }
+    pub fn new(
+        prefix: &'static str,
+        limits: Limits,
+        service: impl MountedService + 'static,
+    ) -> Self {
+        Self { prefix, limits, service: Box::new(service) }
     }
 
     /// The one of `mounts` that serves `path`, with the longest prefix.
@@ -68,11 +68,9 @@ impl Mount {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let Limits {
-            max_body_bytes,
-            body_pause,
-        } = self.limits;
-        let request = request.map(|body| Limited::new(Timed::new(body, body_pause), max_body_bytes).boxed_unsync());
+        let Limits { max_body_bytes, body_pause } = self.limits;
+        let request = request
+            .map(|body| Limited::new(Timed::new(body, body_pause), max_body_bytes).boxed_unsync());
         self.service.call(request, client)
     }
 }
@@ -104,9 +102,7 @@ mod tests {
                 let body = request.into_body().collect().await;
                 let length = body.map(|body| Bytes::from(body.to_bytes().len().to_string()));
                 let mut response = Response::new(
-                    length
-                        .as_ref()
-                        .map_or_else(|_| Body::empty(), |text| text.clone().into()),
+                    length.as_ref().map_or_else(|_| Body::empty(), |text| text.clone().into()),
                 );
                 if length.is_err() {
                     *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
@@ -118,14 +114,7 @@ mod tests {
 
     fn mount(prefix: &'static str, max_body_bytes: usize) -> Mount {
         let body_pause = Duration::from_secs(5);
-        Mount::new(
-            prefix,
-            Limits {
-                max_body_bytes,
-                body_pause,
-            },
-            Length,
-        )
+        Mount::new(prefix, Limits { max_body_bytes, body_pause }, Length)
     }
 
     const CLIENT: Client = Client {

@@ -39,7 +39,11 @@ enum Work<'a, S: Service> {
 }
 
 /// Begins to serve a request of `client`.
-pub(crate) fn begin<S, B>(context: &Context<S>, request: Request<B>, client: Client) -> Pending<'_, S>
+pub(crate) fn begin<S, B>(
+    context: &Context<S>,
+    request: Request<B>,
+    client: Client,
+) -> Pending<'_, S>
 where
     S: Service,
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -62,15 +66,15 @@ where
             Work::Refused(Some(Box::new(response)))
         }
     };
-    Pending {
-        work,
-        to_head,
-        alt_svc: context.alt_svc(client.secure),
-    }
+    Pending { work, to_head, alt_svc: context.alt_svc(client.secure) }
 }
 
 /// The response to a request of `client` that is refused without its head.
-pub(crate) fn refuse<S: Service>(context: &Context<S>, refusal: Refusal, client: Client) -> Response<Body> {
+pub(crate) fn refuse<S: Service>(
+    context: &Context<S>,
+    refusal: Refusal,
+    client: Client,
+) -> Response<Body> {
     let mut response = context.service.refuse(refusal, client, None);
     add_fields(&mut response, context.alt_svc(client.secure));
     response
@@ -117,7 +121,8 @@ fn add_fields(response: &mut Response<Body>, alt_svc: Option<&HeaderValue>) {
 
 /// Makes a response one to HEAD: its fields, its length, no body.
 fn drop_body(response: &mut Response<Body>) {
-    let has_length = !matches!(response.status(), StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT);
+    let has_length =
+        !matches!(response.status(), StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT);
     // A service that has dropped the body itself has stated the length.
     if has_length
         && let Some(len) = response.body().len()
@@ -169,7 +174,12 @@ mod tests {
         }
     }
 
-    async fn respond(method: Method, fields: &[(&str, &str)], secure: bool, early: bool) -> Response<Body> {
+    async fn respond(
+        method: Method,
+        fields: &[(&str, &str)],
+        secure: bool,
+        early: bool,
+    ) -> Response<Body> {
         let mut context = testing::context(Text);
         context.alt_svc = Some(HeaderValue::from_static("h3"));
         let mut request = Request::builder().method(method).uri("/").header("host", "origin");

@@ -81,15 +81,13 @@ fn parse(line: &[u8], mut priority: Priority) -> Option<Priority> {
     let mut input = Input(line.trim_ascii());
     while !input.0.is_empty() {
         let key = input.key()?;
-        let item = if input.take(b'=') {
-            input.member()?
-        } else {
-            Item::Bool(true)
-        };
+        let item = if input.take(b'=') { input.member()? } else { Item::Bool(true) };
         input.parameters()?;
         match (key, item) {
             // An urgency out of range or of another type counts as absent (RFC 9218 4).
-            (b"u", Item::Integer(urgency)) => priority.urgency = u8::try_from(urgency).ok().filter(|&u| u <= 7),
+            (b"u", Item::Integer(urgency)) => {
+                priority.urgency = u8::try_from(urgency).ok().filter(|&u| u <= 7)
+            }
             (b"u", _) => priority.urgency = None,
             (b"i", Item::Bool(incremental)) => priority.incremental = incremental,
             (b"i", _) => priority.incremental = false,
@@ -149,7 +147,9 @@ impl<'a> Input<'a> {
         if !(first.is_ascii_lowercase() || first == b'*') {
             return None;
         }
-        Some(self.span(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.*".contains(&byte)))
+        Some(self.span(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.*".contains(&byte)
+        }))
     }
 
     /// Parses an item or an inner list (RFC 8941 4.2.1.1).
@@ -211,7 +211,9 @@ impl<'a> Input<'a> {
             }
             b'-' | b'0'..=b'9' => self.number(),
             _ if first.is_ascii_alphabetic() || first == b'*' => {
-                self.span(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte));
+                self.span(|byte| {
+                    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte)
+                });
                 Some(Item::Other)
             }
             _ => None,
@@ -262,10 +264,7 @@ mod tests {
             (&["u=3, u=4"], (Some(4), false)),
             (&["u=3", "i", "u=1"], (Some(1), true)),
             (&[" u=2 ,\ti "], (Some(2), true)),
-            (
-                &["x=(a \"b\" 1.5;p);q, u=2, blob=:aGk=:, n=-5, t=*a/b"],
-                (Some(2), false),
-            ),
+            (&["x=(a \"b\" 1.5;p);q, u=2, blob=:aGk=:, n=-5, t=*a/b"], (Some(2), false)),
             (&[""], (None, false)),
             (&[], (None, false)),
             // Another type, or out of range:
@@ -289,10 +288,7 @@ mod tests {
 
     #[test]
     fn the_clients_urgency_decides_first_and_ours_among_equals() {
-        let asked = |urgency| Priority {
-            urgency,
-            incremental: false,
-        };
+        let asked = |urgency| Priority { urgency, incremental: false };
         let order = [
             asked(Some(0)).rank(6),
             asked(None).rank(1),

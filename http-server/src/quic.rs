@@ -80,11 +80,7 @@ impl Endpoint {
             socket.open(config.first_byte)?,
             runtime,
         )?;
-        Ok(Self {
-            quic,
-            retry_from: RETRY_FROM,
-            handshakes_per_address: HANDSHAKES_PER_ADDRESS,
-        })
+        Ok(Self { quic, retry_from: RETRY_FROM, handshakes_per_address: HANDSHAKES_PER_ADDRESS })
     }
 }
 
@@ -197,9 +193,7 @@ impl<S: Service> Acceptor<S> {
         let span = debug_span!("http3", conn = serial, %peer);
         let (context, abort) = (Arc::clone(&self.context), self.abort.clone());
         let connection = async move {
-            abort
-                .run_until_triggered(connection::serve(incoming, peer, entrance, context))
-                .await;
+            abort.run_until_triggered(connection::serve(incoming, peer, entrance, context)).await;
             drop(token);
         };
         self.context.tasks.spawn(connection.instrument(span));

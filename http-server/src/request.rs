@@ -57,13 +57,15 @@ fn fault<B>(request: &Request<B>) -> Option<&'static str> {
             return Some("the transfer coding of a request is chunked, once");
         }
         // If the target has a host, Host has no meaning (RFC 9112 3.2.2), but must be present.
-        return (host.is_none() && version == Version::HTTP_11).then_some("a request has a Host field");
+        return (host.is_none() && version == Version::HTTP_11)
+            .then_some("a request has a Host field");
     }
     match (authority, host) {
         (None, None) => return Some("a request has an :authority or a Host field"),
         (Some(authority), Some(host)) => {
             let scheme = request.uri().scheme_str().unwrap_or_default();
-            let [authority, host] = [authority, host].map(|text| authority::without_default_port(text, scheme));
+            let [authority, host] =
+                [authority, host].map(|text| authority::without_default_port(text, scheme));
             if !authority.eq_ignore_ascii_case(host) {
                 return Some(":authority and Host differ");
             }
@@ -158,19 +160,9 @@ mod tests {
             (Version::HTTP_11, "http://other/x", &[], Some(400)),
             (Version::HTTP_11, "http://u@other/x", &[HOST], Some(400)),
             (Version::HTTP_11, "/x", &[HOST, ("transfer-encoding", "Chunked")], None),
-            (
-                Version::HTTP_11,
-                "/x",
-                &[HOST, ("transfer-encoding", "chunked, chunked")],
-                Some(400),
-            ),
+            (Version::HTTP_11, "/x", &[HOST, ("transfer-encoding", "chunked, chunked")], Some(400)),
             (Version::HTTP_11, "/x", &[HOST, CHUNKED, CHUNKED], Some(400)),
-            (
-                Version::HTTP_11,
-                "/x",
-                &[HOST, ("transfer-encoding", "gzip, chunked")],
-                Some(400),
-            ),
+            (Version::HTTP_11, "/x", &[HOST, ("transfer-encoding", "gzip, chunked")], Some(400)),
             (Version::HTTP_10, "/x", &[], None),
             (Version::HTTP_10, "/x", &[("host", "a/b")], Some(400)),
         ] {

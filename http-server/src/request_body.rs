@@ -23,11 +23,7 @@ pub(crate) struct Timed<B> {
 impl<B> Timed<B> {
     /// Wraps `body`; it may pause for `pause` at most.
     pub(crate) fn new(body: B, pause: Duration) -> Self {
-        Self {
-            body: Box::pin(body),
-            pause,
-            sleep: None,
-        }
+        Self { body: Box::pin(body), pause, sleep: None }
     }
 }
 
@@ -39,7 +35,10 @@ where
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         if let Poll::Ready(frame) = this.body.as_mut().poll_frame(cx) {
             if let Some(sleep) = &mut this.sleep {

@@ -81,19 +81,12 @@ impl Schedule {
         let id = queue.serial;
         queue.bodies.push(Entry {
             id,
-            key: Key {
-                level: rank.level,
-                incremental: rank.incremental,
-                serial: id,
-            },
+            key: Key { level: rank.level, incremental: rank.incremental, serial: id },
             delivery: Arc::downgrade(delivery),
             more: true,
             state: State::Away,
         });
-        Turn {
-            schedule: Arc::clone(self),
-            id,
-        }
+        Turn { schedule: Arc::clone(self), id }
     }
 
     /// Ends a round: the connection has done all that it can for now. `all_sent`: the socket
@@ -212,7 +205,8 @@ impl Queue {
             .min_by_key(|(_, body)| body.key)
             .map(|(index, _)| index);
         if let Some(index) = next.filter(|&index| self.run(index).is_some())
-            && let State::Wants(waker) = std::mem::replace(&mut self.bodies[index].state, State::Called(0))
+            && let State::Wants(waker) =
+                std::mem::replace(&mut self.bodies[index].state, State::Called(0))
         {
             waker.wake();
         }
@@ -230,10 +224,7 @@ mod tests {
     const SIZE: usize = 1 << 20;
 
     fn rank(level: u8) -> Rank {
-        Rank {
-            level,
-            incremental: false,
-        }
+        Rank { level, incremental: false }
     }
 
     fn body(schedule: &Arc<Schedule>, rank: Rank) -> Body {

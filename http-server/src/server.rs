@@ -148,7 +148,8 @@ impl<S: Service> Server<S> {
         let drain_for = self.config.drain;
         let metrics = self.metrics.clone();
         let events = || Arc::new(metrics.clone());
-        let (max, max_per_address) = (self.config.max_connections, self.config.max_connections_per_address);
+        let (max, max_per_address) =
+            (self.config.max_connections, self.config.max_connections_per_address);
         let limit = ConnectionLimit::new("http connections", max, max_per_address, events());
         let context = Arc::new(Context {
             service: self.service,
@@ -163,29 +164,19 @@ impl<S: Service> Server<S> {
         // Triggered when the time to drain is over, or when this future is dropped.
         let abort = Shutdown::default();
         let aborted = abort.trigger_on_drop();
-        let acceptor = Acceptor {
-            context,
-            limit,
-            abort,
-            tls: None,
-            serial: Arc::default(),
-        };
+        let acceptor = Acceptor { context, limit, abort, tls: None, serial: Arc::default() };
         let mut listeners = JoinSet::new();
         for listener in self.http {
-            listeners.spawn(acceptor.clone().accept(listener, either(retire.clone(), drain.clone())));
+            listeners
+                .spawn(acceptor.clone().accept(listener, either(retire.clone(), drain.clone())));
         }
         for listener in self.https {
             let tls = self.tls.clone();
-            let acceptor = Acceptor {
-                tls,
-                ..acceptor.clone()
-            };
+            let acceptor = Acceptor { tls, ..acceptor.clone() };
             listeners.spawn(acceptor.accept(listener, either(retire.clone(), drain.clone())));
         }
         for endpoint in self.quic {
-            let Acceptor {
-                context, limit, abort, ..
-            } = acceptor.clone();
+            let Acceptor { context, limit, abort, .. } = acceptor.clone();
             listeners.spawn(async move { quic::serve(endpoint, &context, &limit, &abort).await });
         }
         for listener in self.local {
@@ -253,12 +244,11 @@ impl<S: Service> Acceptor<S> {
         }
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let span = debug_span!("http", conn = serial, %peer);
-        let (context, tls, abort) = (Arc::clone(&self.context), self.tls.clone(), self.abort.clone());
+        let (context, tls, abort) =
+            (Arc::clone(&self.context), self.tls.clone(), self.abort.clone());
         let connection = async move {
             let usage = Arc::clone(permit.usage());
-            abort
-                .run_until_triggered(connection::serve(socket, peer, tls, context, usage))
-                .await;
+            abort.run_until_triggered(connection::serve(socket, peer, tls, context, usage)).await;
             drop((permit, counted));
         };
         // Without a reader of the log no span is created: thousands of connections are woken at

@@ -53,14 +53,19 @@ pub(crate) struct Prefix {
 
 impl Prefix {
     /// Reads until the protocol is clear; `None` if the peer closed before it sent a byte.
-    pub(crate) async fn fill<S: AsyncRead + Unpin>(&mut self, socket: &mut S) -> io::Result<Option<Protocol>> {
+    pub(crate) async fn fill<S: AsyncRead + Unpin>(
+        &mut self,
+        socket: &mut S,
+    ) -> io::Result<Option<Protocol>> {
         while self.end < PREFACE.len() {
             let count = socket.read(&mut self.bytes[self.end..]).await?;
             self.end += count;
             match count {
                 0 if self.end == 0 => return Ok(None),
                 0 => return Ok(Some(Protocol::Http1)),
-                _ if self.bytes[..self.end] != PREFACE[..self.end] => return Ok(Some(Protocol::Http1)),
+                _ if self.bytes[..self.end] != PREFACE[..self.end] => {
+                    return Ok(Some(Protocol::Http1));
+                }
                 _ => {}
             }
         }
@@ -108,12 +113,7 @@ struct Write {
 
 impl<S> Socket<S> {
     pub(crate) fn new(inner: S) -> Self {
-        Self {
-            inner,
-            before: Bytes::new(),
-            header: None,
-            write: None,
-        }
+        Self { inner, before: Bytes::new(), header: None, write: None }
     }
 
     /// Returns `before` first on the next reads.
@@ -123,7 +123,12 @@ impl<S> Socket<S> {
     }
 
     /// Limits the time from a head's first byte to its last.
-    pub(crate) fn limit_header(mut self, limit: Duration, activity: &Arc<Activity>, metrics: &Metrics) -> Self {
+    pub(crate) fn limit_header(
+        mut self,
+        limit: Duration,
+        activity: &Arc<Activity>,
+        metrics: &Metrics,
+    ) -> Self {
         self.header = Some(Header {
             deadline: Deadline::new(limit),
             activity: Arc::clone(activity),
@@ -154,14 +159,22 @@ impl<S> Socket<S> {
         Full(full.unwrap_or_default())
     }
 
-    fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn written<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         match &mut self.write {
             Some(write) => write.written(cx, result),
             None => result,
         }
     }
 
-    fn wrote(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn wrote(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         if let (Poll::Ready(Ok(count)), Some(write)) = (&result, &mut self.write) {
             write.metrics.sent.inc_by(*count as u64);
             write.taken += *count as u64;
@@ -211,16 +224,17 @@ impl Header {
         }
         self.deadline.poll(cx).map(|()| {
             self.metrics.refuse(Reason::Header);
-            Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "a request's head took too long",
-            ))
+            Err(io::Error::new(io::ErrorKind::TimedOut, "a request's head took too long"))
         })
     }
 }
 
 impl Write {
-    fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn written<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if result.is_ready() {
             if self.deadline.armed {
                 self.deadline.armed = false;
@@ -258,7 +272,11 @@ impl Write {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if !this.before.is_empty() {
             let count = buf.remaining().min(this.before.len());
@@ -283,7 +301,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.wrote(cx, result)
     }
@@ -334,12 +356,7 @@ struct Deadline {
 
 impl Deadline {
     fn new(limit: Duration) -> Self {
-        Self {
-            limit,
-            armed: false,
-            running: false,
-            sleep: None,
-        }
+        Self { limit, armed: false, running: false, sleep: None }
     }
 
     fn arm(&mut self) {
@@ -423,16 +440,12 @@ mod tests {
 
     #[tokio::test]
     async fn small_writes_of_many_pieces_arrive_as_they_are() {
-        for (pieces, size) in [
-            (1, 10),
-            (FEW, 10),
-            (FEW + 1, 10),
-            (FEW + 1, 100),
-            (16, SMALL / 16),
-            (17, SMALL / 16),
-        ] {
+        for (pieces, size) in
+            [(1, 10), (FEW, 10), (FEW + 1, 10), (FEW + 1, 100), (16, SMALL / 16), (17, SMALL / 16)]
+        {
             let (ours, mut theirs) = duplex(8 << 10);
-            let bytes: Vec<u8> = (0..pieces * size).map(|n| u8::try_from(n % 251).unwrap()).collect();
+            let bytes: Vec<u8> =
+                (0..pieces * size).map(|n| u8::try_from(n % 251).unwrap()).collect();
             let slices: Vec<_> = bytes.chunks(size).map(IoSlice::new).collect();
             let written = Socket::new(ours).write_vectored(&slices).await.unwrap();
             let mut arrived = vec![0; written];

@@ -85,7 +85,8 @@ impl<S: Service> Shared<S> {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let early_data = self.0.config.early_data;
-        let tls = certificates.map(|shown| tls::Acceptor::new(shown, early_data).expect("usable cipher suites"));
+        let tls = certificates
+            .map(|shown| tls::Acceptor::new(shown, early_data).expect("usable cipher suites"));
         let limit = ConnectionLimit::new("connections", 1, 1, Arc::new(()));
         let permit = limit.try_admit(None, Instant::now()).expect("a free permit");
         let usage = Arc::clone(permit.usage());
@@ -102,7 +103,11 @@ impl Endpoint {
     ///
     /// # Errors
     /// The socket cannot be used.
-    pub fn new(socket: QuicSocket, config: &Config, certificates: Arc<dyn ResolvesServerCert>) -> io::Result<Self> {
+    pub fn new(
+        socket: QuicSocket,
+        config: &Config,
+        certificates: Arc<dyn ResolvesServerCert>,
+    ) -> io::Result<Self> {
         quic::Endpoint::new(socket, config, certificates).map(Self)
     }
 
@@ -178,18 +183,20 @@ pub fn certificate() -> (Arc<dyn ResolvesServerCert>, RootCertStore) {
     let made = rcgen::generate_simple_self_signed(["origin".to_owned()]).expect("a certificate");
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
     let chain = vec![made.cert.der().clone()];
-    let certified = CertifiedKey::from_der(chain, key.into(), &default_provider()).expect("a usable key");
+    let certified =
+        CertifiedKey::from_der(chain, key.into(), &default_provider()).expect("a usable key");
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).expect("a root certificate");
     (Arc::new(SingleCertAndKey::from(certified)), roots)
 }
 
 /// A client's configuration: its cipher suites in order of preference, and its protocols.
-pub fn client(roots: RootCertStore, suites: &[SupportedCipherSuite], alpn: &[&str]) -> ClientConfig {
-    let provider = CryptoProvider {
-        cipher_suites: suites.to_vec(),
-        ..default_provider()
-    };
+pub fn client(
+    roots: RootCertStore,
+    suites: &[SupportedCipherSuite],
+    alpn: &[&str],
+) -> ClientConfig {
+    let provider = CryptoProvider { cipher_suites: suites.to_vec(), ..default_provider() };
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .expect("usable cipher suites")

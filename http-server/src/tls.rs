@@ -41,7 +41,10 @@ impl Acceptor {
     ///
     /// # Errors
     /// The cryptographic provider does not support the configured suites: a bug of this program.
-    pub(crate) fn new(certificates: Arc<dyn ResolvesServerCert>, early_data: bool) -> io::Result<Self> {
+    pub(crate) fn new(
+        certificates: Arc<dyn ResolvesServerCert>,
+        early_data: bool,
+    ) -> io::Result<Self> {
         let mut suites = vec![
             suite::TLS13_AES_128_GCM_SHA256,
             suite::TLS13_AES_256_GCM_SHA384,
@@ -124,7 +127,11 @@ impl fmt::Debug for Acceptor {
 }
 
 /// Sends the alert that explains why the handshake failed.
-async fn refuse<S>(socket: &mut S, err: rustls::Error, mut alert: rustls::server::AcceptedAlert) -> io::Error
+async fn refuse<S>(
+    socket: &mut S,
+    err: rustls::Error,
+    mut alert: rustls::server::AcceptedAlert,
+) -> io::Error
 where
     S: AsyncWrite + Unpin,
 {
@@ -145,9 +152,7 @@ fn prefers_chacha(offered: &[CipherSuite]) -> bool {
         CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
     ];
     let ours = rustls::crypto::ring::ALL_CIPHER_SUITES;
-    let first = offered
-        .iter()
-        .find(|offer| ours.iter().any(|suite| suite.suite() == **offer));
+    let first = offered.iter().find(|offer| ours.iter().any(|suite| suite.suite() == **offer));
     first.is_some_and(|first| chacha.contains(first))
 }
 

@@ -34,12 +34,11 @@ impl YieldOnce {
             }
             Some(_) => Poll::Pending,
             None => {
-                let pause = Arc::new(Pause {
-                    is_over: AtomicBool::new(false),
-                    task: cx.waker().clone(),
-                });
+                let pause =
+                    Arc::new(Pause { is_over: AtomicBool::new(false), task: cx.waker().clone() });
                 // The runtime keeps this waker until all other ready tasks have run.
-                let _ = pin!(yield_now()).poll(&mut Context::from_waker(&Arc::clone(&pause).into()));
+                let _ =
+                    pin!(yield_now()).poll(&mut Context::from_waker(&Arc::clone(&pause).into()));
                 self.0 = Some(pause);
                 Poll::Pending
             }
@@ -65,10 +64,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_rests_goes_on_after_the_others_though_they_wake_it() {
-        let (ran, waker) = (
-            Arc::new(AtomicUsize::new(0)),
-            Arc::new(Mutex::new(Waker::noop().clone())),
-        );
+        let (ran, waker) =
+            (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Waker::noop().clone())));
         let mut yielding = YieldOnce::default();
         for round in 1..=3 {
             for _ in 0..10 {

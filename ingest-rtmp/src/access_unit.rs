@@ -137,12 +137,7 @@ impl Assembler {
         now: Instant,
     ) -> Result<Completed, Drop> {
         let length_size = config.map_or(USUAL_LENGTH_SIZE, |config| config.length_size);
-        let Message {
-            ms,
-            composition_ms,
-            payload,
-            message_bytes,
-        } = message;
+        let Message { ms, composition_ms, payload, message_bytes } = message;
         let (payload, contents) = self.read(payload, length_size)?;
         let payload = payload::held(payload, message_bytes);
         let has_sets = contents.parameter_sets;
@@ -214,23 +209,19 @@ impl Assembler {
     }
 
     /// Returns the open picture if it has waited long enough.
-    pub(crate) fn handle_timeout(&mut self, config: Option<&avc::Config>, now: Instant) -> Option<Picture> {
+    pub(crate) fn handle_timeout(
+        &mut self,
+        config: Option<&avc::Config>,
+        now: Instant,
+    ) -> Option<Picture> {
         let due = self.poll_timeout().is_some_and(|due| now >= due);
         if due { self.finish(config) } else { None }
     }
 
     /// Returns the open picture, because no more slices will follow.
     pub(crate) fn finish(&mut self, config: Option<&avc::Config>) -> Option<Picture> {
-        let Open {
-            ms,
-            composition_ms,
-            access,
-            has_sets,
-            payload,
-            last_ms,
-            arrived,
-            ..
-        } = self.open.take()?;
+        let Open { ms, composition_ms, access, has_sets, payload, last_ms, arrived, .. } =
+            self.open.take()?;
         self.newest_ms = Some(last_ms);
         let length_size = config.map_or(USUAL_LENGTH_SIZE, |config| config.length_size);
         let (payload, access) = match payload {
@@ -247,14 +238,7 @@ impl Assembler {
         };
         let updated = || avc::Config::updated(config, nal::units(&payload, length_size));
         let config = if has_sets { updated() } else { None };
-        Some(Picture {
-            ms,
-            composition_ms,
-            access,
-            arrived,
-            payload,
-            config,
-        })
+        Some(Picture { ms, composition_ms, access, arrived, payload, config })
     }
 
     /// Converts a message to the format of the configuration, and summarises it. It is copied only

@@ -41,7 +41,9 @@ pub(crate) fn stream<'a>(served: &str, after_app: &'a str, name: &'a str) -> &'a
 /// The path of an RTMP URL; any other text unchanged.
 fn without_authority(text: &str) -> &str {
     match text.split_once("://") {
-        Some((scheme, rest)) if ["rtmp", "rtmps"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
+        Some((scheme, rest))
+            if ["rtmp", "rtmps"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) =>
+        {
             rest.split_once('/').map_or("", |(_, path)| path)
         }
         _ => text,

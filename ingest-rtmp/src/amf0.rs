@@ -110,7 +110,9 @@ impl Value {
     /// The value of an object's property.
     pub fn property(&self, name: &str) -> Option<&Value> {
         match self {
-            Self::Object(properties) => properties.iter().find(|(key, _)| key == name).map(|(_, value)| value),
+            Self::Object(properties) => {
+                properties.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+            }
             _ => None,
         }
     }
@@ -130,12 +132,7 @@ impl From<f64> for Value {
 
 /// An object of these properties, in this order.
 pub(crate) fn object<const N: usize>(properties: [(&str, Value); N]) -> Value {
-    Value::Object(
-        properties
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect(),
-    )
+    Value::Object(properties.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 mod marker {
@@ -162,11 +159,7 @@ mod marker {
 /// # Errors
 /// See [`Error`]; values that were parsed before it are dropped.
 pub fn parse(message: &[u8]) -> Result<Vec<Value>, Error> {
-    let mut decoder = Decoder {
-        message,
-        at: 0,
-        values: 0,
-    };
+    let mut decoder = Decoder { message, at: 0, values: 0 };
     let mut values = Vec::new();
     while !decoder.is_done() {
         values.push(decoder.value(0)?);
@@ -415,12 +408,9 @@ mod tests {
 
     #[test]
     fn a_declared_length_beyond_the_message_is_refused() {
-        for bytes in [
-            &hex!("0c ffffffff 61")[..],
-            &hex!("02 ffff"),
-            &hex!("00 00"),
-            &hex!("0a ffffffff"),
-        ] {
+        for bytes in
+            [&hex!("0c ffffffff 61")[..], &hex!("02 ffff"), &hex!("00 00"), &hex!("0a ffffffff")]
+        {
             assert!(matches!(parse(bytes), Err(Error::Truncated { .. })), "{bytes:02x?}");
         }
     }

@@ -37,12 +37,7 @@ mod marker {
 
 /// Reads one value from `decoder`, which is positioned after the marker, at nesting depth `depth`.
 pub(crate) fn value(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Error> {
-    let mut reader = Reader {
-        decoder,
-        strings: Vec::new(),
-        traits: Vec::new(),
-        repeated: 0,
-    };
+    let mut reader = Reader { decoder, strings: Vec::new(), traits: Vec::new(), repeated: 0 };
     reader.value(depth)
 }
 
@@ -120,11 +115,7 @@ impl Reader<'_, '_> {
         for _ in 0..len {
             values.push(self.value(depth + 1)?);
         }
-        Ok(if named.is_empty() {
-            Value::Array(values)
-        } else {
-            Value::Object(named)
-        })
+        Ok(if named.is_empty() { Value::Array(values) } else { Value::Object(named) })
     }
 
     /// 3.12. An object with its own serialisation (externalizable) cannot be read.
@@ -146,10 +137,7 @@ impl Reader<'_, '_> {
                 self.decoder.count()?;
                 names.push(self.text()?);
             }
-            let traits = Traits {
-                names,
-                dynamic: bits & 4 != 0,
-            };
+            let traits = Traits { names, dynamic: bits & 4 != 0 };
             self.traits.push(traits.clone());
             traits
         };
@@ -165,7 +153,11 @@ impl Reader<'_, '_> {
     }
 
     /// Names and values up to an empty name.
-    fn dynamic(&mut self, properties: &mut Vec<(String, Value)>, depth: usize) -> Result<(), Error> {
+    fn dynamic(
+        &mut self,
+        properties: &mut Vec<(String, Value)>,
+        depth: usize,
+    ) -> Result<(), Error> {
         loop {
             let name = self.text()?;
             if name.is_empty() {
@@ -289,10 +281,7 @@ mod tests {
         assert_eq!(read(&hex!("0d 03 00 00000001")), Ok(Value::Undefined));
         assert_eq!(read(&hex!("0e 03 00 00000001")), Ok(Value::Undefined));
         assert_eq!(read(&hex!("0f 03 00 0000000000000000")), Ok(Value::Undefined));
-        assert_eq!(
-            read(&hex!("10 03 00 01 02")),
-            Ok(Value::Array(vec![Value::Boolean(false)]))
-        );
+        assert_eq!(read(&hex!("10 03 00 01 02")), Ok(Value::Array(vec![Value::Boolean(false)])));
         assert_eq!(read(&hex!("11 03 00 0403 02")), Ok(Value::Undefined));
         assert_eq!(
             read(&hex!("09 05 01 02 03")),
@@ -311,16 +300,14 @@ mod tests {
     }
 
     #[test]
-    fn names_texts_and_traits_are_found_by_reference_and_the_next_value_of_the_message_has_its_own() {
+    fn names_texts_and_traits_are_found_by_reference_and_the_next_value_of_the_message_has_its_own()
+    {
         // An array of two objects of one class with the fixed name "app", whose values are "live"
         // and the same text again.
         let bytes = hex!("09 05 01  0a 13 03 43 07 617070 06 09 6c697665  0a 01 06 04");
         let object = Value::Object(vec![("app".into(), "live".into())]);
         assert_eq!(read(&bytes), Ok(Value::Array(vec![object.clone(), object])));
-        assert!(matches!(
-            parse(&hex!("11 06 03 61 11 06 00")),
-            Err(Error::BadReference { .. })
-        ));
+        assert!(matches!(parse(&hex!("11 06 03 61 11 06 00")), Err(Error::BadReference { .. })));
     }
 
     #[test]

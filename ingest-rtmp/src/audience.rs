@@ -19,10 +19,7 @@ impl Audience {
     /// Counts one more player until the result is dropped.
     pub(crate) fn join(&self, broadcast: BroadcastId) -> Viewer {
         *self.lock().entry(broadcast).or_default() += 1;
-        Viewer {
-            audience: self.clone(),
-            broadcast,
-        }
+        Viewer { audience: self.clone(), broadcast }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<BroadcastId, u64>> {
@@ -58,10 +55,8 @@ mod tests {
     #[test]
     fn a_viewer_counts_while_it_plays_and_nothing_is_kept_of_it_after() {
         let audience = Audience::default();
-        let (one, two) = (
-            BroadcastId::new(SystemTime::UNIX_EPOCH),
-            BroadcastId::new(SystemTime::UNIX_EPOCH),
-        );
+        let (one, two) =
+            (BroadcastId::new(SystemTime::UNIX_EPOCH), BroadcastId::new(SystemTime::UNIX_EPOCH));
         let first = audience.join(one);
         let second = audience.clone().join(one);
         assert_eq!((audience.viewers(one), audience.viewers(two)), (2, 0));

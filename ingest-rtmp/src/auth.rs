@@ -39,11 +39,7 @@ pub struct Grant {
 impl From<ChannelName> for Grant {
     /// The permanent right to a name.
     fn from(channel: ChannelName) -> Self {
-        Self {
-            channel,
-            settings: ChannelSettings::default(),
-            withdrawn: CancellationToken::new(),
-        }
+        Self { channel, settings: ChannelSettings::default(), withdrawn: CancellationToken::new() }
     }
 }
 
@@ -127,10 +123,7 @@ pub enum Reason {
 impl Refusal {
     /// A refusal for `reason`, with one sentence for the streamer or viewer.
     pub fn new(reason: Reason, description: impl Into<String>) -> Self {
-        Self {
-            reason,
-            description: description.into(),
-        }
+        Self { reason, description: description.into() }
     }
 
     /// The usual refusal of an [`Authorize`]: the key is wrong.
@@ -145,7 +138,9 @@ impl Reason {
     pub fn code(self) -> &'static str {
         match self {
             Self::App => "NetConnection.Connect.Rejected",
-            Self::Busy | Self::Denied | Self::Kicked | Self::Withdrawn => "NetStream.Publish.Denied",
+            Self::Busy | Self::Denied | Self::Kicked | Self::Withdrawn => {
+                "NetStream.Publish.Denied"
+            }
             Self::Name | Self::TakenOver | Self::Second => "NetStream.Publish.BadName",
             Self::Codec | Self::Unusable | Self::Failed => "NetStream.Publish.Rejected",
             Self::NotFound => "NetStream.Play.StreamNotFound",

@@ -51,10 +51,7 @@ pub(crate) struct Window {
 
 impl Default for Burst {
     fn default() -> Self {
-        Self::Starting {
-            first: None,
-            received: 0,
-        }
+        Self::Starting { first: None, received: 0 }
     }
 }
 
@@ -65,15 +62,8 @@ impl Burst {
             let since = first.unwrap_or(now);
             *self = match now.saturating_duration_since(since) > START {
                 true => Self::Settled,
-                false if leads => Self::Watched {
-                    until: now + WATCH,
-                    received,
-                    window: None,
-                },
-                false => Self::Starting {
-                    first: Some(since),
-                    received,
-                },
+                false if leads => Self::Watched { until: now + WATCH, received, window: None },
+                false => Self::Starting { first: Some(since), received },
             };
         }
     }
@@ -165,10 +155,7 @@ mod tests {
     fn a_publisher_that_goes_on_in_real_time_is_live() {
         assert_eq!(found(|_| 40), Some(2_000));
         // The burst lasts longer.
-        assert!(matches!(
-            found(|ms| if ms < 3_000 { 1_000 } else { 40 }),
-            Some(4_900..=7_000)
-        ));
+        assert!(matches!(found(|ms| if ms < 3_000 { 1_000 } else { 40 }), Some(4_900..=7_000)));
         // A relay of segments of 6 s.
         assert_eq!(found(|ms| if ms % 6_000 == 0 { 6_000 } else { 0 }), Some(6_000));
     }

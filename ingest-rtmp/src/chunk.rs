@@ -36,10 +36,7 @@ pub struct Limits {
 
 impl Limits {
     /// Before a peer may publish, when it sends only commands.
-    pub const SETUP: Self = Self {
-        chunk_streams: 64,
-        message_bytes: 64 << 10,
-    };
+    pub const SETUP: Self = Self { chunk_streams: 64, message_bytes: 64 << 10 };
 }
 
 /// Chunk size until the peer announces another (RTMP 5.4.1).
@@ -202,16 +199,10 @@ impl Reader {
             Some(index) => index,
             // A peer could open 65 599 chunk streams, each with a partial message.
             None if self.streams.len() >= self.limits.chunk_streams => {
-                return Err(Error::TooManyChunkStreams {
-                    max: self.limits.chunk_streams,
-                });
+                return Err(Error::TooManyChunkStreams { max: self.limits.chunk_streams });
             }
             None => {
-                self.streams.push(ChunkStream {
-                    csid,
-                    header,
-                    partial: None,
-                });
+                self.streams.push(ChunkStream { csid, header, partial: None });
                 self.streams.len() - 1
             }
         };
@@ -220,14 +211,12 @@ impl Reader {
         match &stream.partial {
             // Some encoders repeat the header within a message. That is harmless if it describes
             // the same message; otherwise the message is lost.
-            Some(partial) if format < 3 && (header.len, header.kind) != (stream.header.len, stream.header.kind) => {
+            Some(partial)
+                if format < 3
+                    && (header.len, header.kind) != (stream.header.len, stream.header.kind) =>
+            {
                 let (len, got) = (stream.header.len, partial.len());
-                return Err(Error::MessageInterrupted {
-                    csid,
-                    len,
-                    got,
-                    other: header.len,
-                });
+                return Err(Error::MessageInterrupted { csid, len, got, other: header.len });
             }
             Some(_) => {}
             None => {
@@ -304,10 +293,7 @@ impl Reader {
             SET_CHUNK_SIZE => {
                 let size = first_u32(&message)?;
                 if size == 0 || size > MAX_CHUNK_BYTES {
-                    return Err(Error::BadChunkSize {
-                        size,
-                        max: MAX_CHUNK_BYTES,
-                    });
+                    return Err(Error::BadChunkSize { size, max: MAX_CHUNK_BYTES });
                 }
                 self.chunk_bytes = size;
                 Ok(None)
@@ -342,10 +328,7 @@ struct Aggregate {
 impl Aggregate {
     fn next(&mut self) -> Result<Option<Message>, Error> {
         let rest = &mut self.message.payload;
-        let truncated = Error::Truncated {
-            kind: AGGREGATE,
-            len: rest.len(),
-        };
+        let truncated = Error::Truncated { kind: AGGREGATE, len: rest.len() };
         if rest.is_empty() {
             return Ok(None);
         }
@@ -359,9 +342,7 @@ impl Aggregate {
         if rest.len() < TAG_HEADER + len {
             return Err(truncated);
         }
-        let offset = *self
-            .offset
-            .get_or_insert(self.message.timestamp.wrapping_sub(timestamp));
+        let offset = *self.offset.get_or_insert(self.message.timestamp.wrapping_sub(timestamp));
         rest.advance(TAG_HEADER);
         // Copied, because the hub may hold one frame long after the others, and counts only its
         // bytes.
@@ -372,12 +353,7 @@ impl Aggregate {
         let timestamp = timestamp.wrapping_add(offset);
         // An aggregate in an aggregate, and framing messages inside one, do not exist: they are
         // ignored as unknown types.
-        Ok(Some(Message {
-            timestamp,
-            kind,
-            stream_id: self.message.stream_id,
-            payload,
-        }))
+        Ok(Some(Message { timestamp, kind, stream_id: self.message.stream_id, payload }))
     }
 }
 
@@ -399,7 +375,12 @@ fn basic_header(rest: &mut &[u8]) -> Option<(u8, u32)> {
 }
 
 /// The header after this chunk (RTMP 5.3.1.2, 5.3.1.3); `None` if it is incomplete.
-fn message_header(rest: &mut &[u8], format: u8, previous: Option<Header>, continues: bool) -> Option<Header> {
+fn message_header(
+    rest: &mut &[u8],
+    format: u8,
+    previous: Option<Header>,
+    continues: bool,
+) -> Option<Header> {
     let previous = previous.unwrap_or(Header {
         timestamp: 0,
         field: 0,
@@ -432,11 +413,8 @@ fn message_header(rest: &mut &[u8], format: u8, previous: Option<Header>, contin
         }
     }
     if !continues {
-        header.timestamp = if format == 0 {
-            header.field
-        } else {
-            previous.timestamp.wrapping_add(header.field)
-        };
+        header.timestamp =
+            if format == 0 { header.field } else { previous.timestamp.wrapping_add(header.field) };
     }
     Some(header)
 }
@@ -455,10 +433,7 @@ fn u24(a: u8, b: u8, c: u8) -> u32 {
 pub(crate) fn first_u32(message: &Message) -> Result<u32, Error> {
     match message.payload.first_chunk() {
         Some(bytes) => Ok(u32::from_be_bytes(*bytes)),
-        None => Err(Error::Truncated {
-            kind: message.kind,
-            len: message.payload.len(),
-        }),
+        None => Err(Error::Truncated { kind: message.kind, len: message.payload.len() }),
     }
 }
 

@@ -20,18 +20,11 @@ pub(crate) struct Command {
 impl Command {
     pub(crate) fn parse(values: &[u8]) -> Result<Self, amf0::Error> {
         let mut values = amf0::parse(values)?.into_iter();
-        let name = values
-            .next()
-            .and_then(|value| value.as_str().map(str::to_owned))
-            .unwrap_or_default();
+        let name =
+            values.next().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
         let transaction = values.next().and_then(|value| value.as_number()).unwrap_or(0.0);
         let object = values.next().unwrap_or(Value::Null);
-        Ok(Self {
-            name,
-            transaction,
-            object,
-            arguments: values.collect(),
-        })
+        Ok(Self { name, transaction, object, arguments: values.collect() })
     }
 
     pub(crate) fn argument(&self, index: usize) -> Option<&Value> {
@@ -87,11 +80,7 @@ pub(crate) fn enhanced_capabilities(asked: &Value) -> Vec<(String, Value)> {
 }
 
 pub(crate) fn status_object(level: &str, code: &str, description: &str) -> Value {
-    object([
-        ("level", level.into()),
-        ("code", code.into()),
-        ("description", description.into()),
-    ])
+    object([("level", level.into()), ("code", code.into()), ("description", description.into())])
 }
 
 pub(crate) fn split_query(name: &str) -> (&str, Option<&str>) {

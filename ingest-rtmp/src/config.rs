@@ -79,10 +79,7 @@ impl Config {
         within("idle_ms", self.idle_ms.into(), 1_000, 600_000)?;
         within("write_ms", self.write_ms.into(), 100, 60_000)?;
         if self.app.is_empty() || self.app.contains(['/', '?', ' ']) {
-            return Err(format!(
-                "rtmp.app is {:?}, it must be one name without / and ?",
-                self.app
-            ));
+            return Err(format!("rtmp.app is {:?}, it must be one name without / and ?", self.app));
         }
         Ok(())
     }
@@ -128,30 +125,15 @@ mod tests {
         assert_eq!(read("listen = ['127.0.0.1:0', '[::1]:0']").unwrap().listen, loopback);
         assert!(read("listen = ['127.0.0.1:0', '']").is_err());
         assert_eq!(read("").unwrap(), Config::default());
-        assert!(
-            read("listen = 'here'")
-                .unwrap_err()
-                .to_string()
-                .contains("not an address")
-        );
+        assert!(read("listen = 'here'").unwrap_err().to_string().contains("not an address"));
         assert!(read("port = 1935").is_err());
     }
 
     #[test]
     fn values_out_of_range_are_named() {
         assert_eq!(Config::default().check(), Ok(()));
-        let bad = Config {
-            idle_ms: 5,
-            ..Config::default()
-        };
+        let bad = Config { idle_ms: 5, ..Config::default() };
         assert_eq!(bad.check().unwrap_err(), "rtmp.idle_ms is 5, it must be 1000 to 600000");
-        assert!(
-            Config {
-                app: "a/b".into(),
-                ..Config::default()
-            }
-            .check()
-            .is_err()
-        );
+        assert!(Config { app: "a/b".into(), ..Config::default() }.check().is_err());
     }
 }

@@ -193,8 +193,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             if let Some(read) = self.ended.take_if(|_| resume_at.is_none()) {
                 return Ok(read.map(|_| Cause::Peer)?);
             }
-            let reads =
-                self.ended.is_none() && !self.is_authorizing() && (resume_at.is_none() || self.reads_ahead(now));
+            let reads = self.ended.is_none()
+                && !self.is_authorizing()
+                && (resume_at.is_none() || self.reads_ahead(now));
             if reads {
                 self.prepare_read();
             }
@@ -257,7 +258,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Time until which a publisher is not read, because its media lead the wall clock.
     fn resume_at(&self, now: Instant) -> Option<Instant> {
         match &self.role {
-            Role::Publisher { publisher, .. } if !self.session.is_closing() => publisher.resume_at(now),
+            Role::Publisher { publisher, .. } if !self.session.is_closing() => {
+                publisher.resume_at(now)
+            }
             _ => None,
         }
     }
@@ -314,16 +317,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 (Event::Audio { timestamp, body }, Role::Publisher { publisher, .. }) => {
                     publisher.audio(timestamp, body, now)
                 }
-                (Event::Metadata(metadata), Role::Publisher { publisher, .. }) => publisher.metadata(&metadata, now),
-                (
-                    Event::Publish {
-                        app,
-                        key,
-                        verbatim,
-                        query,
-                    },
-                    _,
-                ) => {
+                (Event::Metadata(metadata), Role::Publisher { publisher, .. }) => {
+                    publisher.metadata(&metadata, now)
+                }
+                (Event::Publish { app, key, verbatim, query }, _) => {
                     let peer = self.peer;
                     let request = PublishRequest { app, key, query, peer };
                     self.authorize(request, verbatim);
@@ -366,20 +363,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Requests the decision about the right to publish.
     fn authorize(&mut self, request: PublishRequest, verbatim: Option<StreamKey>) {
         let (authorize, limit) = (Arc::clone(&self.context.authorize), self.context.session.setup);
-        let decision: Pin<Box<dyn Future<Output = Result<Grant, Refusal>> + Send>> = Box::pin(async move {
-            match timeout(limit, authorized(authorize, request, verbatim)).await {
-                Ok(decision) => decision,
-                Err(_) => Err(Refusal::new(
-                    Reason::Failed,
-                    "the server could not check this stream key in time: try again in a moment",
-                )),
-            }
-        });
+        let decision: Pin<Box<dyn Future<Output = Result<Grant, Refusal>> + Send>> =
+            Box::pin(async move {
+                match timeout(limit, authorized(authorize, request, verbatim)).await {
+                    Ok(decision) => decision,
+                    Err(_) => Err(Refusal::new(
+                        Reason::Failed,
+                        "the server could not check this stream key in time: try again in a moment",
+                    )),
+                }
+            });
         self.role = Role::Authorizing(Dormant::new(decision));
     }
 
     /// Publishes as granted, or returns the refusal.
-    fn publish(&mut self, decision: Result<Grant, Refusal>, now: Instant) -> Result<Result<(), Refusal>, Error> {
+    fn publish(
+        &mut self,
+        decision: Result<Grant, Refusal>,
+        now: Instant,
+    ) -> Result<Result<(), Refusal>, Error> {
         let context = self.context;
         self.role = Role::Nobody;
         let grant = match decision {
@@ -393,23 +395,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         };
         debug!(channel = %claim.name(), "publishing");
         let hold = claim.hold().clone();
-        let revoked: Pin<Box<dyn Future<Output = Refusal> + Send>> = Box::pin(revoked(hold.clone(), grant.withdrawn));
+        let revoked: Pin<Box<dyn Future<Output = Refusal> + Send>> =
+            Box::pin(revoked(hold.clone(), grant.withdrawn));
         let revoked = Dormant::new(revoked);
         let publisher = Publisher::new(claim, context.metrics.clone(), context.session.idle, now);
         self.permit.set_active();
-        self.role = Role::Publisher {
-            publisher,
-            hold,
-            revoked,
-        };
+        self.role = Role::Publisher { publisher, hold, revoked };
         self.session.accept().map(Ok)
     }
 
     fn play(&mut self, name: &str) -> Result<Result<(), Refusal>, Error> {
-        let broadcast = name
-            .parse::<ChannelName>()
-            .ok()
-            .and_then(|name| self.context.hub.broadcast(&name));
+        let broadcast =
+            name.parse::<ChannelName>().ok().and_then(|name| self.context.hub.broadcast(&name));
         let Some(broadcast) = broadcast else {
             return Ok(Err(Refusal::new(Reason::NotFound, "nothing is live under this name")));
         };
@@ -424,7 +421,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.permit.set_active();
         self.session.accept()?;
         if let Some(stream_id) = self.session.playing() {
-            let player = Player::new(broadcast.subscribe(), stream_id, self.context.metrics.clone());
+            let player =
+                Player::new(broadcast.subscribe(), stream_id, self.context.metrics.clone());
             player.begin(self.session.transmit())?;
             self.role = Role::Player(player);
         }
@@ -460,11 +458,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Makes room for a read. The buffer is never split, so this moves at most an incomplete header
     /// to its front, or what is read ahead. After that, its memory is released.
     fn prepare_read(&mut self) {
-        let room = if let Role::Publisher { .. } = self.role {
-            READ_BYTES
-        } else {
-            SMALL_READ_BYTES
-        };
+        let room =
+            if let Role::Publisher { .. } = self.role { READ_BYTES } else { SMALL_READ_BYTES };
         if self.input.is_empty() {
             self.input.clear();
         }
@@ -495,7 +490,11 @@ impl Role {
 
 /// Waits for a signal to the connection: the end of its publishing (`retire`), of the server, or
 /// its own.
-async fn signalled(usage: &Usage, shutdown: &CancellationToken, retire: Option<&CancellationToken>) -> Wake {
+async fn signalled(
+    usage: &Usage,
+    shutdown: &CancellationToken,
+    retire: Option<&CancellationToken>,
+) -> Wake {
     let retire = async {
         match retire {
             Some(retire) => retire.cancelled().await,
@@ -546,7 +545,9 @@ fn unclaimed(err: &HubError) -> Refusal {
     match err {
         HubError::Busy { name } => Refusal::new(
             Reason::Name,
-            format!("{name} is live already: stop the other encoder first; if it is gone, try again in a second"),
+            format!(
+                "{name} is live already: stop the other encoder first; if it is gone, try again in a second"
+            ),
         ),
         HubError::Closed => going_down(),
         other => Refusal::new(Reason::Busy, other.to_string()),

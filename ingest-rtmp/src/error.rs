@@ -3,7 +3,10 @@
 
 use std::io;
 
-use rml_rtmp::{chunk_io::ChunkSerializationError, handshake::HandshakeError, messages::MessageSerializationError};
+use rml_rtmp::{
+    chunk_io::ChunkSerializationError, handshake::HandshakeError,
+    messages::MessageSerializationError,
+};
 
 use crate::amf0;
 
@@ -24,7 +27,9 @@ pub enum Error {
     },
     /// A header inside an unfinished message has another length or type than the one that opened
     /// it.
-    #[error("message of {len} bytes on chunk stream {csid} is interrupted after {got} by another of {other}")]
+    #[error(
+        "message of {len} bytes on chunk stream {csid} is interrupted after {got} by another of {other}"
+    )]
     MessageInterrupted {
         /// The chunk stream.
         csid: u32,

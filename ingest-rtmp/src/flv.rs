@@ -138,10 +138,7 @@ pub fn parse_video(mut body: Bytes) -> Result<Tag, Error> {
     let composition_ms = composition(take(&mut body)?);
     Ok(match packet_type {
         packet::SEQUENCE_START => Tag::Config(body),
-        packet::CODED_FRAMES if !body.is_empty() => Tag::Frame {
-            composition_ms,
-            payload: body,
-        },
+        packet::CODED_FRAMES if !body.is_empty() => Tag::Frame { composition_ms, payload: body },
         packet::CODED_FRAMES => Tag::Empty,
         packet::SEQUENCE_END => Tag::End,
         _ => Tag::Nothing,
@@ -171,17 +168,20 @@ pub fn parse_audio(mut body: Bytes) -> Result<Tag, Error> {
     let [_, packet_type] = take(&mut body)?;
     Ok(match packet_type {
         packet::SEQUENCE_START => Tag::Config(body),
-        packet::CODED_FRAMES if !body.is_empty() => Tag::Frame {
-            composition_ms: 0,
-            payload: body,
-        },
+        packet::CODED_FRAMES if !body.is_empty() => Tag::Frame { composition_ms: 0, payload: body },
         packet::CODED_FRAMES => Tag::Empty,
         _ => Tag::Nothing,
     })
 }
 
 /// Reads an enhanced tag after its first byte: extensions, the track, the FourCC, the packet.
-fn enhanced(mut body: Bytes, mut packet_type: u8, codec: [u8; 4], multitrack: u8, command: bool) -> Result<Tag, Error> {
+fn enhanced(
+    mut body: Bytes,
+    mut packet_type: u8,
+    codec: [u8; 4],
+    multitrack: u8,
+    command: bool,
+) -> Result<Tag, Error> {
     while packet_type == packet::MOD_EX {
         let [size] = take(&mut body)?;
         let size = match size {
@@ -221,14 +221,10 @@ fn enhanced(mut body: Bytes, mut packet_type: u8, codec: [u8; 4], multitrack: u8
     };
     Ok(match packet_type {
         packet::SEQUENCE_START => Tag::Config(body),
-        packet::CODED_FRAMES if !body.is_empty() => Tag::Frame {
-            composition_ms,
-            payload: body,
-        },
-        packet::CODED_FRAMES_X if video && !body.is_empty() => Tag::Frame {
-            composition_ms,
-            payload: body,
-        },
+        packet::CODED_FRAMES if !body.is_empty() => Tag::Frame { composition_ms, payload: body },
+        packet::CODED_FRAMES_X if video && !body.is_empty() => {
+            Tag::Frame { composition_ms, payload: body }
+        }
         packet::CODED_FRAMES => Tag::Empty,
         packet::CODED_FRAMES_X if video => Tag::Empty,
         packet::SEQUENCE_END => Tag::End,
@@ -263,10 +259,7 @@ mod tests {
     }
 
     fn frame(composition_ms: i32, payload: &'static [u8]) -> Result<Tag, Error> {
-        Ok(Tag::Frame {
-            composition_ms,
-            payload: Bytes::from_static(payload),
-        })
+        Ok(Tag::Frame { composition_ms, payload: Bytes::from_static(payload) })
     }
 
     #[test]
@@ -276,19 +269,13 @@ mod tests {
             Ok(Tag::Config(Bytes::from_static(&[1, 0x64])))
         );
         assert_eq!(video(&hex!("17 01 000043 00000001 65")), frame(67, &[0, 0, 0, 1, 0x65]));
-        assert_eq!(
-            video(&hex!("27 01 ffffd8 00000001 41")),
-            frame(-40, &[0, 0, 0, 1, 0x41])
-        );
+        assert_eq!(video(&hex!("27 01 ffffd8 00000001 41")), frame(-40, &[0, 0, 0, 1, 0x41]));
         assert_eq!(video(&hex!("17 02 000000")), Ok(Tag::End));
         assert_eq!(video(&hex!("52 00")), Ok(Tag::Nothing)); // a seek command
         assert_eq!(video(&[]), Ok(Tag::Empty));
         assert_eq!(video(&hex!("17 01 000000")), Ok(Tag::Empty));
         assert_eq!(video(&hex!("17 05 000000")), Ok(Tag::Nothing));
-        assert_eq!(
-            audio(&hex!("af 00 1190")),
-            Ok(Tag::Config(Bytes::from_static(&[0x11, 0x90])))
-        );
+        assert_eq!(audio(&hex!("af 00 1190")), Ok(Tag::Config(Bytes::from_static(&[0x11, 0x90]))));
         assert_eq!(audio(&hex!("af 01 21")), frame(0, &[0x21]));
         assert_eq!(audio(&hex!("af 01")), Ok(Tag::Empty));
         assert_eq!(audio(&hex!("af")), Ok(Tag::Empty));
@@ -356,9 +343,7 @@ mod tests {
     fn the_payload_is_a_slice_of_the_message() {
         let body = Bytes::from(hex!("17 01 000000 00000001 65").to_vec());
         let at = body[5..].as_ptr();
-        let Ok(Tag::Frame { payload, .. }) = parse_video(body) else {
-            panic!("no frame")
-        };
+        let Ok(Tag::Frame { payload, .. }) = parse_video(body) else { panic!("no frame") };
         assert_eq!(payload.as_ptr(), at);
     }
 

@@ -30,10 +30,7 @@ pub fn chunk(bytes: &[u8]) {
 }
 
 fn read(bytes: &[u8], piece: usize) -> (Vec<Message>, Option<String>) {
-    let mut reader = Reader::new(Limits {
-        message_bytes: 1 << 20,
-        ..Limits::SETUP
-    });
+    let mut reader = Reader::new(Limits { message_bytes: 1 << 20, ..Limits::SETUP });
     let (mut buffer, mut messages) = (Vec::new(), Vec::new());
     for piece in bytes.chunks(piece.max(1)) {
         buffer.extend_from_slice(piece);
@@ -84,10 +81,7 @@ pub fn flv(bytes: &[u8]) {
             pictures(&payload, avc::Config::parse(AVC).ok());
             if let Some(frames) = adts::parse(&payload) {
                 assert!(
-                    frames
-                        .units
-                        .iter()
-                        .all(|unit| !unit.is_empty() && unit.end <= payload.len())
+                    frames.units.iter().all(|unit| !unit.is_empty() && unit.end <= payload.len())
                 );
             }
         }
@@ -125,13 +119,7 @@ fn pictures(payload: &Bytes, mut config: Option<avc::Config>) {
             payload: payload.clone(),
             message_bytes: payload.len(),
         };
-        seen.extend(
-            assembler
-                .push(message, config.as_ref(), now)
-                .into_iter()
-                .flatten()
-                .flatten(),
-        );
+        seen.extend(assembler.push(message, config.as_ref(), now).into_iter().flatten().flatten());
         seen.extend(assembler.finish(config.as_ref()));
         for picture in seen.drain(..) {
             config = picture.config.or(config);
@@ -161,17 +149,15 @@ pub fn session(bytes: &[u8]) {
     input.extend_from_slice(bytes);
     loop {
         match session.poll_event(&mut input, now) {
-            Ok(Some(Event::Publish { .. } | Event::Play { .. })) => session.accept().expect("an answer can be framed"),
+            Ok(Some(Event::Publish { .. } | Event::Play { .. })) => {
+                session.accept().expect("an answer can be framed")
+            }
             Ok(Some(_)) => {}
             Ok(None) | Err(_) => break,
         }
     }
     let answered = session.transmit().len();
-    assert!(
-        answered <= 8_192 + 64 * bytes.len(),
-        "{answered} bytes for {}",
-        bytes.len()
-    );
+    assert!(answered <= 8_192 + 64 * bytes.len(), "{answered} bytes for {}", bytes.len());
 }
 
 #[cfg(test)]

@@ -60,20 +60,12 @@ impl Groups {
             Access::Recovery { frames } => {
                 self.recovery = Some(frames);
                 self.since_idr
-                    >= if self.idr_pictures > 1 {
-                        longest_ms()
-                    } else {
-                        UNTIL_RECOVERY_MS
-                    }
+                    >= if self.idr_pictures > 1 { longest_ms() } else { UNTIL_RECOVERY_MS }
             }
             // Encoders insert such pictures at scene changes, too. So they count only if there is
             // no other kind.
             Access::Intra => {
-                let until = if self.idr_pictures > 0 {
-                    longest_ms()
-                } else {
-                    UNTIL_RECOVERY_MS
-                };
+                let until = if self.idr_pictures > 0 { longest_ms() } else { UNTIL_RECOVERY_MS };
                 let key = self.since_idr >= until && self.recovery.is_none_or(|frames| frames == 0);
                 self.recovery = if key { Some(0) } else { self.recovery };
                 key
@@ -91,11 +83,7 @@ impl Groups {
             (self.since_idr, self.recovery) = (0, None);
         }
         let overdue = !was_overdue && self.since_idr > longest_ms();
-        Entry {
-            key,
-            independent,
-            overdue,
-        }
+        Entry { key, independent, overdue }
     }
 
     /// The last interval between key frames.
@@ -111,10 +99,12 @@ impl Groups {
         match self.recovery {
             // The stream has recovery points instead of IDR pictures. 0 frames until recovery is an
             // open group, more is intra refresh.
-            Some(frames) if overdue || self.since_idr > UNTIL_RECOVERY_MS && gridded => Some(match frames {
-                0 => Advice::OpenGroups,
-                _ => Advice::IntraRefresh,
-            }),
+            Some(frames) if overdue || self.since_idr > UNTIL_RECOVERY_MS && gridded => {
+                Some(match frames {
+                    0 => Advice::OpenGroups,
+                    _ => Advice::IntraRefresh,
+                })
+            }
             _ if overdue && self.keys <= 1 => Some(Advice::NoKeyFrame),
             _ => match self.interval().filter(|interval| *interval > cut::LONGEST) {
                 Some(interval) => Some(Advice::LongGroups { interval }),
@@ -139,7 +129,12 @@ mod tests {
 
     /// 25 pictures a second for `seconds`, `access` every `every_s`, and `first` at the start.
     /// Returns the starts of groups, and the final advice.
-    fn run(first: Access, access: Access, every_s: i64, seconds: i64) -> (Vec<i64>, Option<Advice>) {
+    fn run(
+        first: Access,
+        access: Access,
+        every_s: i64,
+        seconds: i64,
+    ) -> (Vec<i64>, Option<Advice>) {
         let mut groups = Groups::default();
         let mut keys = Vec::new();
         for n in 0..seconds * 25 {
@@ -164,15 +159,10 @@ mod tests {
     fn groups_of_idr_pictures_need_no_advice_up_to_twelve_seconds() {
         assert_eq!(run(Access::Idr, Access::Idr, 2, 9), (vec![0, 2, 4, 6, 8], None));
         assert_eq!(run(Access::Idr, Access::Idr, 8, 17), (vec![0, 8, 16], None));
-        let long = Advice::LongGroups {
-            interval: Duration::from_millis(19_960),
-        };
+        let long = Advice::LongGroups { interval: Duration::from_millis(19_960) };
         assert_eq!(run(Access::Idr, Access::Idr, 20, 22), (vec![0, 20], Some(long)));
         assert_eq!(run(Access::Idr, Access::Dependent, 1, 11).1, None);
-        assert_eq!(
-            run(Access::Idr, Access::Dependent, 1, 13),
-            (vec![0], Some(Advice::NoKeyFrame))
-        );
+        assert_eq!(run(Access::Idr, Access::Dependent, 1, 13), (vec![0], Some(Advice::NoKeyFrame)));
     }
 
     #[test]
@@ -180,10 +170,7 @@ mod tests {
         let open = Some(Advice::OpenGroups);
         assert_eq!(run(Access::Idr, RECOVERY, 2, 9), (vec![0, 4, 6, 8], open));
         assert_eq!(run(RECOVERY, RECOVERY, 2, 9), (vec![4, 6, 8], open));
-        assert_eq!(
-            run(Access::Idr, REFRESH, 2, 9),
-            (vec![0, 4, 6, 8], Some(Advice::IntraRefresh))
-        );
+        assert_eq!(run(Access::Idr, REFRESH, 2, 9), (vec![0, 4, 6, 8], Some(Advice::IntraRefresh)));
     }
 
     #[test]
@@ -203,10 +190,7 @@ mod tests {
             }
         }
         assert_eq!(keys, [0, 75, 150, 225, 300, 375, 450, 525]);
-        assert_eq!(
-            (groups.advice(false), groups.interval()),
-            (None, Some(Duration::from_secs(3)))
-        );
+        assert_eq!((groups.advice(false), groups.interval()), (None, Some(Duration::from_secs(3))));
     }
 
     #[test]

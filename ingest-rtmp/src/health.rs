@@ -91,7 +91,12 @@ impl Health {
     /// # Errors
     /// No frame of the other track was accepted within the same time, and no key frame is awaited: disconnect the
     /// publisher with this refusal.
-    pub(crate) fn drop(&mut self, video: bool, reason: Drop, now: Instant) -> Result<Option<Advice>, Refusal> {
+    pub(crate) fn drop(
+        &mut self,
+        video: bool,
+        reason: Drop,
+        now: Instant,
+    ) -> Result<Option<Advice>, Refusal> {
         self.active = now;
         let track = self.track(video);
         let (since, count) = track.drops.get_or_insert((now, 0));
@@ -136,8 +141,12 @@ pub(crate) fn words(video: bool, reason: Drop) -> &'static str {
         (Drop::NoPicture, _) => {
             "the video messages contain delimiters, SEI or parameter sets, but no picture: restart the encoder"
         }
-        (Drop::Empty, true) => "the video messages are empty: restart the encoder, and check its video source",
-        (Drop::Empty, false) => "the audio messages are empty: restart the encoder, and check its audio source",
+        (Drop::Empty, true) => {
+            "the video messages are empty: restart the encoder, and check its video source"
+        }
+        (Drop::Empty, false) => {
+            "the audio messages are empty: restart the encoder, and check its audio source"
+        }
         (Drop::OtherTrack, _) => {
             "all frames belong to tracks beyond the first, which are not supported: send one video and one audio track"
         }
@@ -164,11 +173,7 @@ mod tests {
         let start = Instant::now();
         let mut health = Health::new(Duration::ZERO, start);
         for n in 0..250 {
-            assert_eq!(
-                health.drop(true, Drop::BeforeConfig, start + n * 40 * MS),
-                Ok(None),
-                "{n}"
-            );
+            assert_eq!(health.drop(true, Drop::BeforeConfig, start + n * 40 * MS), Ok(None), "{n}");
         }
         let refusal = health.drop(true, Drop::BeforeConfig, start + 10_000 * MS).unwrap_err();
         assert_eq!(refusal.reason, Reason::Unusable);
@@ -218,7 +223,8 @@ mod tests {
             let mut health = Health::new(Duration::ZERO, start);
             assert_eq!(health.drop(true, reason, start), Ok(None));
             health.take(false, start + 10 * MS);
-            let sent_off = (1..1_500).find(|n| health.drop(true, reason, start + n * 40 * MS).is_err());
+            let sent_off =
+                (1..1_500).find(|n| health.drop(true, reason, start + n * 40 * MS).is_err());
             assert_eq!(sent_off, Some(ends_ms / 40), "{reason:?}");
         }
     }

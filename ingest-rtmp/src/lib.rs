@@ -44,7 +44,9 @@ mod timing;
 mod tls;
 mod transmit;
 
-pub use auth::{Authorization, Authorize, ChannelSettings, Grant, PublishRequest, Reason, Refusal, StreamKey};
+pub use auth::{
+    Authorization, Authorize, ChannelSettings, Grant, PublishRequest, Reason, Refusal, StreamKey,
+};
 pub use config::Config;
 pub use error::Error;
 pub use metrics::Metrics;

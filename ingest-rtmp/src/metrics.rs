@@ -170,7 +170,12 @@ impl Metrics {
             Unit::Bytes,
             self.received.clone(),
         );
-        registry.register_with_unit("sent", "Bytes written to RTMP peers", Unit::Bytes, self.sent.clone());
+        registry.register_with_unit(
+            "sent",
+            "Bytes written to RTMP peers",
+            Unit::Bytes,
+            self.sent.clone(),
+        );
         registry.register("frames", "Frames published, by kind", self.frames.clone());
         registry.register(
             "dropped_frames",

@@ -22,11 +22,7 @@ pub(crate) struct Pace {
 impl Pace {
     /// Measures over [`PATIENCE`] times `write_limit`.
     pub(crate) fn new(write_limit: Duration) -> Self {
-        Self {
-            span: write_limit * PATIENCE,
-            waited: Duration::ZERO,
-            taken: 0,
-        }
+        Self { span: write_limit * PATIENCE, waited: Duration::ZERO, taken: 0 }
     }
 
     /// Records that the peer accepted `bytes` after a wait of `waited`.

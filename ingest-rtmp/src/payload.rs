@@ -9,11 +9,7 @@ use bytes::Bytes;
 /// less than half of it is copied into an allocation of its own: for example one of 200 bytes with
 /// a megabyte of zero bytes or of extensions beside it. All others share the message's memory.
 pub(crate) fn held(payload: Bytes, message_bytes: usize) -> Bytes {
-    if payload.len() < message_bytes / 2 {
-        Bytes::copy_from_slice(&payload)
-    } else {
-        payload
-    }
+    if payload.len() < message_bytes / 2 { Bytes::copy_from_slice(&payload) } else { payload }
 }
 
 #[cfg(test)]

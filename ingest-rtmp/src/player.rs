@@ -57,25 +57,14 @@ impl Player {
         let tracks = tracks.map(|track| Track::new(track.index, &track.config)).collect();
         let _counted = Counted::new(metrics.players.clone());
         let _viewer = metrics.audience.join(consumer.broadcast().id());
-        Self {
-            consumer,
-            stream_id,
-            tracks,
-            origin: None,
-            newest_ms: 0,
-            metrics,
-            _counted,
-            _viewer,
-        }
+        Self { consumer, stream_id, tracks, origin: None, newest_ms: 0, metrics, _counted, _viewer }
     }
 
     /// Queues the messages before the frames: onMetaData and the sequence headers.
     pub(crate) fn begin(&self, transmit: &mut Transmit) -> Result<(), Error> {
         let properties = self.tracks.iter().flat_map(|track| describe(&track.config));
-        transmit.data(
-            self.stream_id,
-            &["onMetaData".into(), Value::Object(properties.collect())],
-        )?;
+        transmit
+            .data(self.stream_id, &["onMetaData".into(), Value::Object(properties.collect())])?;
         for track in &self.tracks {
             self.send_config(&track.config, transmit);
         }
@@ -100,7 +89,8 @@ impl Player {
     fn send_one(&mut self, event: Event, transmit: &mut Transmit) {
         match event {
             Event::Frame { track, frame } => self.send_frame(track, &frame, transmit),
-            Event::Track(TrackStart { index, config, .. }) | Event::Config { track: index, config } => {
+            Event::Track(TrackStart { index, config, .. })
+            | Event::Config { track: index, config } => {
                 // A track that was added later is played if there is no other of its kind.
                 let of_kind = |track: &Track| track.config.is_video() == config.is_video();
                 match self.tracks.iter_mut().find(|track| of_kind(track)) {
@@ -148,26 +138,28 @@ impl Player {
                 let tag = [first, 1, composition[1], composition[2], composition[3]];
                 transmit.media(kind::VIDEO, self.stream_id, timestamp, &tag, &frame.payload);
             }
-            Config::Aac(_) => transmit.media(kind::AUDIO, self.stream_id, timestamp, &[0xaf, 1], &frame.payload),
+            Config::Aac(_) => {
+                transmit.media(kind::AUDIO, self.stream_id, timestamp, &[0xaf, 1], &frame.payload)
+            }
         }
     }
 
     fn send_config(&self, config: &Config, transmit: &mut Transmit) {
         let (timestamp, record) = (self.newest_ms, config.record());
         match config {
-            Config::Avc(_) => transmit.media(kind::VIDEO, self.stream_id, timestamp, &[0x17, 0, 0, 0, 0], record),
-            Config::Aac(_) => transmit.media(kind::AUDIO, self.stream_id, timestamp, &[0xaf, 0], record),
+            Config::Avc(_) => {
+                transmit.media(kind::VIDEO, self.stream_id, timestamp, &[0x17, 0, 0, 0, 0], record)
+            }
+            Config::Aac(_) => {
+                transmit.media(kind::AUDIO, self.stream_id, timestamp, &[0xaf, 0], record)
+            }
         }
     }
 }
 
 impl Track {
     fn new(index: usize, config: &Arc<Config>) -> Self {
-        Self {
-            index,
-            config: Arc::clone(config),
-            waits_for_key: config.is_video(),
-        }
+        Self { index, config: Arc::clone(config), waits_for_key: config.is_video() }
     }
 }
 

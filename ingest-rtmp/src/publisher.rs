@@ -163,18 +163,12 @@ impl Kind {
 impl Live {
     /// The track with this index in the broadcast.
     fn kind(&self, index: usize) -> Option<Kind> {
-        self.tracks
-            .iter()
-            .find(|(_, live)| *live == index)
-            .map(|(kind, _)| *kind)
+        self.tracks.iter().find(|(_, live)| *live == index).map(|(kind, _)| *kind)
     }
 
     /// The track's index in the broadcast.
     fn index(&self, kind: Kind) -> Option<usize> {
-        self.tracks
-            .iter()
-            .find(|(live, _)| *live == kind)
-            .map(|(_, index)| *index)
+        self.tracks.iter().find(|(live, _)| *live == kind).map(|(_, index)| *index)
     }
 }
 
@@ -212,14 +206,24 @@ impl Publisher {
     ///
     /// # Errors
     /// Disconnect the peer with this refusal.
-    pub(crate) fn video(&mut self, timestamp: u32, body: Bytes, now: Instant) -> Result<(), Refusal> {
+    pub(crate) fn video(
+        &mut self,
+        timestamp: u32,
+        body: Bytes,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         let message_bytes = body.len();
         let tag = flv::parse_video(body);
         self.tag(Kind::Video, timestamp, tag, message_bytes, now)
     }
 
     /// Handles an audio message, otherwise like [`Publisher::video`].
-    pub(crate) fn audio(&mut self, timestamp: u32, body: Bytes, now: Instant) -> Result<(), Refusal> {
+    pub(crate) fn audio(
+        &mut self,
+        timestamp: u32,
+        body: Bytes,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         let message_bytes = body.len();
         let tag = flv::parse_audio(body);
         self.tag(Kind::Audio, timestamp, tag, message_bytes, now)
@@ -287,19 +291,11 @@ impl Publisher {
                 self.before_config(kind, now)?;
                 self.configure(kind, &record)
             }
-            Tag::Frame {
-                composition_ms,
-                payload,
-            } => {
+            Tag::Frame { composition_ms, payload } => {
                 let ms = self.clock.unwrap(stamp);
                 match kind {
                     Kind::Video => {
-                        let message = Message {
-                            ms,
-                            composition_ms,
-                            payload,
-                            message_bytes,
-                        };
+                        let message = Message { ms, composition_ms, payload, message_bytes };
                         self.video_frame(message, now)
                     }
                     Kind::Audio => self.audio_frame(ms, payload, message_bytes, now),
@@ -327,11 +323,7 @@ impl Publisher {
         if let State::Settling(settling) = &mut self.state {
             settling.forget(kind, &self.metrics);
         }
-        *slot = Some(Track {
-            config,
-            shown: false,
-            waits_for_key: kind == Kind::Video,
-        });
+        *slot = Some(Track { config, shown: false, waits_for_key: kind == Kind::Video });
         Ok(())
     }
 
@@ -342,7 +334,8 @@ impl Publisher {
         if kind == Kind::Video
             && let State::Settling(settling) = &mut self.state
         {
-            settling.awaits_key = track.as_ref().is_none_or(|track| track.waits_for_key && !unit.key);
+            settling.awaits_key =
+                track.as_ref().is_none_or(|track| track.waits_for_key && !unit.key);
         }
         let Some(track) = track else {
             self.dropped(kind, Drop::BeforeConfig, now)?;
@@ -414,14 +407,12 @@ impl Publisher {
     fn passed(&mut self, ms: i64, now: Instant) -> Result<(), Refusal> {
         if let State::Settling(settling) = &mut self.state {
             let (first, arrived) = *settling.first.get_or_insert((ms, now));
-            let since = i64::try_from(now.saturating_duration_since(arrived).as_millis()).unwrap_or(i64::MAX);
+            let since = i64::try_from(now.saturating_duration_since(arrived).as_millis())
+                .unwrap_or(i64::MAX);
             let full = settling.held_bytes >= HELD_BYTES || settling.held.len() >= HELD_FRAMES;
-            let limit = if settling.awaits_key {
-                SETTLE_WITHOUT_KEY_MS
-            } else {
-                SETTLE_MS
-            };
-            settling.overdue |= full || ms.saturating_sub(first) >= limit || since >= SLOWEST * limit;
+            let limit = if settling.awaits_key { SETTLE_WITHOUT_KEY_MS } else { SETTLE_MS };
+            settling.overdue |=
+                full || ms.saturating_sub(first) >= limit || since >= SLOWEST * limit;
         }
         self.settle(now)
     }
@@ -433,7 +424,9 @@ impl Publisher {
         };
         let (video, audio) = settling.announced.unwrap_or((true, true));
         // A sequence header takes precedence over metadata that do not name its track.
-        let waits = |track: &Option<Track>, announced| track.as_ref().map_or(announced, |track| !track.shown);
+        let waits = |track: &Option<Track>, announced| {
+            track.as_ref().map_or(announced, |track| !track.shown)
+        };
         let waits = waits(&self.tracks.video, video) || waits(&self.tracks.audio, audio);
         if self.tracks.shown().next().is_some() && (settling.overdue || !waits) {
             self.start(now)
@@ -443,7 +436,9 @@ impl Publisher {
     }
 
     fn start(&mut self, now: Instant) -> Result<(), Refusal> {
-        let State::Settling(Settling { claim, held, .. }) = std::mem::replace(&mut self.state, State::Over) else {
+        let State::Settling(Settling { claim, held, .. }) =
+            std::mem::replace(&mut self.state, State::Over)
+        else {
             return Ok(());
         };
         let first = held.iter().map(|(_, unit)| unit.arrived).min().unwrap_or(now);
@@ -454,10 +449,8 @@ impl Publisher {
             .shown()
             .map(|(kind, track)| (kind.track_name(), track.config.clone()))
             .collect();
-        let codecs: Vec<_> = catalogue
-            .iter()
-            .map(|(_, config)| config.codec_string().to_owned())
-            .collect();
+        let codecs: Vec<_> =
+            catalogue.iter().map(|(_, config)| config.codec_string().to_owned()).collect();
         let revoked = claim.revoked();
         let producer = claim.start(catalogue, first, utc).map_err(|err| match err {
             _ if revoked.is_revoked() => ended(revoked.cause()),
@@ -489,7 +482,9 @@ impl Publisher {
             None => producer.add(name.clone(), track.config.clone()),
         };
         let index = shown.map_err(|err| match err {
-            media_core::Error::Revoked => ended(producer.revoked().as_ref().and_then(|revoked| revoked.cause())),
+            media_core::Error::Revoked => {
+                ended(producer.revoked().as_ref().and_then(|revoked| revoked.cause()))
+            }
             err => Refusal::new(Reason::Codec, err.to_string()),
         })?;
         let (broadcast, codec) = (producer.broadcast().id(), track.config.codec_string());
@@ -549,7 +544,9 @@ pub(crate) fn ended(cause: Option<&Cause>) -> Refusal {
             Reason::TakenOver,
             "another encoder with this stream key has taken over, because nothing arrived from this one for a second",
         ),
-        Some(Cause::Operator) | None => Refusal::new(Reason::Kicked, "an operator has ended this broadcast"),
+        Some(Cause::Operator) | None => {
+            Refusal::new(Reason::Kicked, "an operator has ended this broadcast")
+        }
     }
 }
 

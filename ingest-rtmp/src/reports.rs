@@ -62,7 +62,13 @@ struct Line {
 
 impl Reports {
     /// Logs that a peer or one of its requests was refused, or that a peer was disconnected.
-    pub(crate) fn refused(&self, peer: SocketAddr, channel: Option<&ChannelName>, refusal: &Refusal, now: Instant) {
+    pub(crate) fn refused(
+        &self,
+        peer: SocketAddr,
+        channel: Option<&ChannelName>,
+        refusal: &Refusal,
+        now: Instant,
+    ) {
         if let Some(Line { recent, suppressed }) = self.admit(peer.ip(), now) {
             let (channel, reason) = (channel.map(tracing::field::display), refusal.reason.label());
             let description = refusal.description.as_str();
@@ -87,19 +93,14 @@ impl Reports {
     }
 
     fn admit(&self, address: IpAddr, now: Instant) -> Option<Line> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .admit(Host::of(address), now)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).admit(Host::of(address), now)
     }
 }
 
 impl Limits {
     /// Counts an event of `host` at `now`. Returns the counts if it gets a line.
     fn admit(&mut self, host: Host, now: Instant) -> Option<Line> {
-        let due = self
-            .swept
-            .is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP);
+        let due = self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP);
         if due && self.hosts.len() >= MAX_HOSTS {
             self.hosts.retain(|_, count| !count.is_over(now));
             self.swept = Some(now);
@@ -125,11 +126,7 @@ impl Limits {
 
 impl Count {
     fn new(now: Instant) -> Self {
-        Self {
-            since: now,
-            events: 0,
-            suppressed: 0,
-        }
+        Self { since: now, events: 0, suppressed: 0 }
     }
 
     fn is_over(&self, now: Instant) -> bool {
@@ -164,21 +161,9 @@ mod tests {
         let suppressed: Vec<_> = lines.iter().map(|line| line.suppressed).collect();
         assert_eq!(suppressed, [0, 0, 0, 0, 0, 2, 7, 15, 31, 63, 127, 255]);
         // Another address has separate lines, and the next minute starts with the suppressed ones.
-        assert_eq!(
-            limits.admit(host(2), now),
-            Some(Line {
-                recent: 1,
-                suppressed: 0
-            })
-        );
+        assert_eq!(limits.admit(host(2), now), Some(Line { recent: 1, suppressed: 0 }));
         let later = limits.admit(host(1), now + SPAN);
-        assert_eq!(
-            later,
-            Some(Line {
-                recent: 1,
-                suppressed: 1_000 - 512
-            })
-        );
+        assert_eq!(later, Some(Line { recent: 1, suppressed: 1_000 - 512 }));
     }
 
     #[test]

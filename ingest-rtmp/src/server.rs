@@ -93,12 +93,7 @@ impl Server {
     /// Returns when all connections have closed: after `shutdown`, within the write limit and a
     /// second.
     pub async fn serve(self, retire: CancellationToken, shutdown: CancellationToken) {
-        let Self {
-            rtmp,
-            rtmps,
-            context,
-            limit,
-        } = self;
+        let Self { rtmp, rtmps, context, limit } = self;
         let rtmp = rtmp.into_iter().map(|listener| (listener, None));
         let rtmps = rtmps.into_iter().map(|(listener, tls)| (listener, Some(tls)));
         let tasks = TaskTracker::new();
@@ -169,7 +164,9 @@ impl Acceptor {
             match tls {
                 None => connection::run(socket, peer, permit, &context, retire, shutdown).await,
                 Some(tls) => {
-                    if let Some(socket) = shake_hands(socket, peer, &tls, &context, &permit, &shutdown).await {
+                    if let Some(socket) =
+                        shake_hands(socket, peer, &tls, &context, &permit, &shutdown).await
+                    {
                         connection::run(socket, peer, permit, &context, retire, shutdown).await;
                     }
                 }
@@ -206,7 +203,9 @@ async fn shake_hands(
     context.metrics.close(Cause::Tls);
     match err.kind() {
         // The peer closed the connection, as a check for an open port does.
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => debug!(%err, "no TLS handshake"),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+            debug!(%err, "no TLS handshake")
+        }
         _ => context.reports.failed(peer, None, Cause::Tls, &err, connection::now()),
     }
     None

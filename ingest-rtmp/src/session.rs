@@ -140,7 +140,11 @@ impl Session {
     ///
     /// # Errors
     /// The peer violated the protocol or a limit: call [`Session::fail`].
-    pub fn poll_event(&mut self, input: &mut BytesMut, now: Instant) -> Result<Option<Event>, Error> {
+    pub fn poll_event(
+        &mut self,
+        input: &mut BytesMut,
+        now: Instant,
+    ) -> Result<Option<Event>, Error> {
         if !input.is_empty() {
             self.last_input = now;
         } else if !self.reader.has_message() {
@@ -207,10 +211,7 @@ impl Session {
     /// The message stream that is played, if the peer is a player.
     pub fn playing(&self) -> Option<u32> {
         match &self.state {
-            State::Open(Open {
-                stage: Stage::Playing { stream_id },
-                ..
-            }) => Some(*stream_id),
+            State::Open(Open { stage: Stage::Playing { stream_id }, .. }) => Some(*stream_id),
             _ => None,
         }
     }
@@ -226,8 +227,7 @@ impl Session {
         let Stage::Asked { stream_id, publish } = open.stage else {
             return Ok(());
         };
-        self.transmit
-            .control(stream_event(UserControlEventType::StreamBegin, stream_id))?;
+        self.transmit.control(stream_event(UserControlEventType::StreamBegin, stream_id))?;
         if publish {
             open.stage = Stage::Publishing { stream_id };
             self.reader.set_message_bytes(self.settings.message_bytes);
@@ -238,18 +238,9 @@ impl Session {
             };
         }
         open.stage = Stage::Playing { stream_id };
-        self.status(
-            stream_id,
-            "status",
-            "NetStream.Play.Reset",
-            "playing from the newest group",
-        )?;
+        self.status(stream_id, "status", "NetStream.Play.Reset", "playing from the newest group")?;
         self.status(stream_id, "status", "NetStream.Play.Start", "playing")?;
-        let access = [
-            Value::from("|RtmpSampleAccess"),
-            Value::Boolean(true),
-            Value::Boolean(true),
-        ];
+        let access = [Value::from("|RtmpSampleAccess"), Value::Boolean(true), Value::Boolean(true)];
         self.transmit.data(stream_id, &access)
     }
 
@@ -284,7 +275,9 @@ impl Session {
             State::Open(open) => {
                 let stream_id = open.stage.stream_id().unwrap_or(0);
                 let code = match (err, stream_id) {
-                    (Error::TimedOut { .. } | Error::TooSlow { .. }, _) => "NetConnection.Connect.IdleTimeOut",
+                    (Error::TimedOut { .. } | Error::TooSlow { .. }, _) => {
+                        "NetConnection.Connect.IdleTimeOut"
+                    }
                     (_, 0) => "NetConnection.Call.Failed",
                     _ => "NetStream.Failed",
                 };
@@ -303,10 +296,7 @@ impl Session {
     /// Only if the message could not be framed, which no input causes.
     pub fn advise(&mut self, description: &str) -> Result<(), Error> {
         match &self.state {
-            State::Open(Open {
-                stage: Stage::Publishing { stream_id },
-                ..
-            }) => {
+            State::Open(Open { stage: Stage::Publishing { stream_id }, .. }) => {
                 let stream_id = *stream_id;
                 self.status(stream_id, "warning", "NetStream.Publish.Warning", description)
             }
@@ -325,11 +315,8 @@ impl Session {
     /// Source: Enhanced RTMP v2, "Reconnect Request".
     pub fn request_reconnect(&mut self) -> Result<bool, Error> {
         self.sends_away = true;
-        let State::Open(Open {
-            stage: Stage::Publishing { .. },
-            can_reconnect: true,
-            ..
-        }) = self.state
+        let State::Open(Open { stage: Stage::Publishing { .. }, can_reconnect: true, .. }) =
+            self.state
         else {
             return Ok(false);
         };
@@ -344,8 +331,7 @@ impl Session {
     /// Only if the message could not be framed, which no input causes.
     pub fn end_play(&mut self) -> Result<(), Error> {
         if let Some(stream_id) = self.playing() {
-            self.transmit
-                .control(stream_event(UserControlEventType::StreamEof, stream_id))?;
+            self.transmit.control(stream_event(UserControlEventType::StreamEof, stream_id))?;
             self.status(
                 stream_id,
                 "status",
@@ -389,7 +375,9 @@ impl Session {
         *fed += part.len();
         let since = *since;
         match handshake.process_bytes(&part)? {
-            HandshakeProcessResult::InProgress { response_bytes } => self.transmit.raw(response_bytes),
+            HandshakeProcessResult::InProgress { response_bytes } => {
+                self.transmit.raw(response_bytes)
+            }
             HandshakeProcessResult::Completed { response_bytes, .. } => {
                 self.transmit.raw(response_bytes);
                 self.state = State::Connect { since };
@@ -404,32 +392,26 @@ impl Session {
         let greeted = matches!(self.state, State::Open(_));
         if greeted && self.received.wrapping_sub(self.acknowledged) >= self.window {
             self.acknowledged = self.received;
-            self.transmit.control(RtmpMessage::Acknowledgement {
-                sequence_number: self.received,
-            })?;
+            self.transmit
+                .control(RtmpMessage::Acknowledgement { sequence_number: self.received })?;
         }
         Ok(())
     }
 
     fn handle_message(&mut self, message: Message, now: Instant) -> Result<Option<Event>, Error> {
-        let publishing = matches!(
-            &self.state,
-            State::Open(Open {
-                stage: Stage::Publishing { .. },
-                ..
-            })
-        );
+        let publishing =
+            matches!(&self.state, State::Open(Open { stage: Stage::Publishing { .. }, .. }));
         let timestamp = message.timestamp;
         match message.kind {
-            kind::AUDIO if publishing => Ok(Some(Event::Audio {
-                timestamp,
-                body: message.payload,
-            })),
-            kind::VIDEO if publishing => Ok(Some(Event::Video {
-                timestamp,
-                body: message.payload,
-            })),
-            kind::DATA | kind::DATA_AMF3 if publishing => Ok(metadata(&message).map(Event::Metadata)),
+            kind::AUDIO if publishing => {
+                Ok(Some(Event::Audio { timestamp, body: message.payload }))
+            }
+            kind::VIDEO if publishing => {
+                Ok(Some(Event::Video { timestamp, body: message.payload }))
+            }
+            kind::DATA | kind::DATA_AMF3 if publishing => {
+                Ok(metadata(&message).map(Event::Metadata))
+            }
             kind::COMMAND => self.handle_command(&message, &message.payload, now),
             // Commands marked as AMF3 are AMF0 after a byte of zero; their values may switch to
             // AMF3.
@@ -454,10 +436,7 @@ impl Session {
             return Ok(());
         };
         let Some(time) = time.first_chunk() else {
-            return Err(Error::Truncated {
-                kind: message.kind,
-                len: message.payload.len(),
-            });
+            return Err(Error::Truncated { kind: message.kind, len: message.payload.len() });
         };
         self.transmit.control(RtmpMessage::UserControl {
             event_type: UserControlEventType::PingResponse,
@@ -467,10 +446,15 @@ impl Session {
         })
     }
 
-    fn status(&mut self, stream_id: u32, level: &str, code: &str, description: &str) -> Result<(), Error> {
+    fn status(
+        &mut self,
+        stream_id: u32,
+        level: &str,
+        code: &str,
+        description: &str,
+    ) -> Result<(), Error> {
         let info = status_object(level, code, description);
-        self.transmit
-            .command(stream_id, &["onStatus".into(), 0.0.into(), Value::Null, info])
+        self.transmit.command(stream_id, &["onStatus".into(), 0.0.into(), Value::Null, info])
     }
 }
 

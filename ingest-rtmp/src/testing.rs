@@ -9,7 +9,8 @@ use media_core::{Hub, broadcast::Limits, hub::Settings};
 use rml_rtmp::{
     handshake::{Handshake, HandshakeProcessResult, PeerType},
     sessions::{
-        ClientSession, ClientSessionConfig, ClientSessionEvent, ClientSessionResult, PublishRequestType, StreamMetadata,
+        ClientSession, ClientSessionConfig, ClientSessionEvent, ClientSessionResult,
+        PublishRequestType, StreamMetadata,
     },
     time::RtmpTimestamp,
 };
@@ -19,14 +20,17 @@ use tokio::{
 };
 
 /// `AVCDecoderConfigurationRecord`: 640x360, high profile, lengths of 4 bytes.
-pub(crate) const AVC: &[u8] =
-    &hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
+pub(crate) const AVC: &[u8] = &hex!(
+    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+);
 /// Another one with the same codec string: its picture parameter set differs.
-pub(crate) const AVC_SAME_STRING: &[u8] =
-    &hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22d0 fdf8f800");
+pub(crate) const AVC_SAME_STRING: &[u8] = &hex!(
+    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22d0 fdf8f800"
+);
 /// Another one of level 3.1, with another codec string.
-pub(crate) const AVC_OTHER_STRING: &[u8] =
-    &hex!("0164001f ffe1 0019 6764001facd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
+pub(crate) const AVC_OTHER_STRING: &[u8] = &hex!(
+    "0164001f ffe1 0019 6764001facd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+);
 /// `AudioSpecificConfig`: AAC-LC, 48 kHz, stereo.
 pub(crate) const AAC: &[u8] = &hex!("1190");
 /// An IDR slice and another, in AVCC form.
@@ -36,17 +40,9 @@ pub(crate) const SLICE: &[u8] = &hex!("00000004 419a2000");
 /// A hub for a few broadcasts.
 pub(crate) fn hub() -> Hub {
     let segment = Duration::from_secs(2);
-    let broadcast = Limits {
-        bytes: 64 << 20,
-        age: Duration::from_secs(10),
-        segment,
-        stall: segment,
-    };
-    Hub::new(Settings {
-        broadcast,
-        reconnect: Duration::from_secs(10),
-        max_channels: 8,
-    })
+    let broadcast =
+        Limits { bytes: 64 << 20, age: Duration::from_secs(10), segment, stall: segment };
+    Hub::new(Settings { broadcast, reconnect: Duration::from_secs(10), max_channels: 8 })
 }
 
 pub(crate) fn video_config(record: &[u8]) -> Bytes {
@@ -104,10 +100,7 @@ impl Client {
                     self.output.extend(response_bytes);
                     return;
                 }
-                HandshakeProcessResult::Completed {
-                    response_bytes,
-                    remaining_bytes,
-                } => {
+                HandshakeProcessResult::Completed { response_bytes, remaining_bytes } => {
                     self.output.extend(response_bytes);
                     self.output.append(&mut self.later);
                     self.handshake = None;
@@ -139,10 +132,7 @@ impl Client {
     }
 
     pub(crate) fn publish(&mut self, key: &str) {
-        let result = self
-            .session
-            .request_publishing(key.into(), PublishRequestType::Live)
-            .unwrap();
+        let result = self.session.request_publishing(key.into(), PublishRequestType::Live).unwrap();
         self.take(vec![result]);
     }
 
@@ -162,18 +152,12 @@ impl Client {
     }
 
     pub(crate) fn video(&mut self, ms: u32, body: Bytes) {
-        let result = self
-            .session
-            .publish_video_data(body, RtmpTimestamp::new(ms), false)
-            .unwrap();
+        let result = self.session.publish_video_data(body, RtmpTimestamp::new(ms), false).unwrap();
         self.take(vec![result]);
     }
 
     pub(crate) fn audio(&mut self, ms: u32, body: Bytes) {
-        let result = self
-            .session
-            .publish_audio_data(body, RtmpTimestamp::new(ms), false)
-            .unwrap();
+        let result = self.session.publish_audio_data(body, RtmpTimestamp::new(ms), false).unwrap();
         self.take(vec![result]);
     }
 
@@ -191,10 +175,7 @@ pub(crate) struct Peer<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     pub(crate) async fn flush(&mut self) {
-        self.socket
-            .write_all(&std::mem::take(&mut self.client.output))
-            .await
-            .unwrap();
+        self.socket.write_all(&std::mem::take(&mut self.client.output)).await.unwrap();
     }
 
     /// Reads once; false at the end.
@@ -224,8 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
             assert!(self.read().await);
         }
         self.client.connect("live");
-        self.until(|seen| *seen == ClientSessionEvent::ConnectionRequestAccepted)
-            .await;
+        self.until(|seen| *seen == ClientSessionEvent::ConnectionRequestAccepted).await;
     }
 
     /// Reads to the end. Returns the codes of all statuses.

@@ -47,10 +47,7 @@ impl Limit {
     /// Counts an occurrence. Returns the number since the last line, if another line is due.
     fn count(&mut self, now: Instant) -> Option<u64> {
         self.count += 1;
-        if self
-            .logged
-            .is_some_and(|logged| now.saturating_duration_since(logged) < LOG_INTERVAL)
-        {
+        if self.logged.is_some_and(|logged| now.saturating_duration_since(logged) < LOG_INTERVAL) {
             return None;
         }
         self.logged = Some(now);
@@ -95,14 +92,11 @@ impl Timing {
     /// Records that the publisher is not read until `resume_at`, if present.
     fn pace(&mut self, resume_at: Option<Instant>, metrics: &Metrics, now: Instant) {
         self.resume_at = resume_at.filter(|at| *at > now);
-        self.paced
-            .take_if(|(_, until)| now.saturating_duration_since(*until) > PAUSE);
+        self.paced.take_if(|(_, until)| now.saturating_duration_since(*until) > PAUSE);
         if let Some(at) = self.resume_at {
             // Frames of one read report the same wait again.
             let counted = self.paced.map_or(now, |(_, until)| until.max(now));
-            metrics
-                .paced
-                .inc_by(at.saturating_duration_since(counted).as_secs_f64());
+            metrics.paced.inc_by(at.saturating_duration_since(counted).as_secs_f64());
             let (since, until) = self.paced.unwrap_or((now, at));
             self.paced = Some((since, until.max(at)));
         }

@@ -31,7 +31,10 @@ pub(crate) struct Tls {
 
 impl Tls {
     /// TLS 1.2 and 1.3 with the certificates of `certificates`; a handshake takes at most `limit`.
-    pub(crate) fn new(certificates: Arc<dyn ResolvesServerCert>, limit: Duration) -> io::Result<Self> {
+    pub(crate) fn new(
+        certificates: Arc<dyn ResolvesServerCert>,
+        limit: Duration,
+    ) -> io::Result<Self> {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?

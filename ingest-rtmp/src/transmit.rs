@@ -52,9 +52,7 @@ pub struct Transmit {
 
 impl std::fmt::Debug for Transmit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Transmit")
-            .field("bytes", &self.bytes)
-            .finish_non_exhaustive()
+        f.debug_struct("Transmit").field("bytes", &self.bytes).finish_non_exhaustive()
     }
 }
 
@@ -135,7 +133,12 @@ impl Transmit {
         self.values(kind::DATA, stream_id, values)
     }
 
-    fn values(&mut self, type_id: u8, message_stream_id: u32, values: &[Value]) -> Result<(), Error> {
+    fn values(
+        &mut self,
+        type_id: u8,
+        message_stream_id: u32,
+        values: &[Value],
+    ) -> Result<(), Error> {
         let mut body = Vec::new();
         amf0::write(values, &mut body);
         self.serialize(&MessagePayload {
@@ -155,7 +158,14 @@ impl Transmit {
 
     /// Queues an audio or video message whose body is `tag` (at most 5 bytes) and `payload`. The
     /// payload is not copied.
-    pub(crate) fn media(&mut self, kind: u8, stream_id: u32, timestamp: u32, tag: &[u8], payload: &Bytes) {
+    pub(crate) fn media(
+        &mut self,
+        kind: u8,
+        stream_id: u32,
+        timestamp: u32,
+        tag: &[u8],
+        payload: &Bytes,
+    ) {
         let csid = if kind == kind::VIDEO { VIDEO_CSID } else { AUDIO_CSID };
         let extended = timestamp >= 0x00ff_ffff;
         let len = u32::try_from(tag.len() + payload.len()).unwrap_or(u32::MAX);
@@ -228,25 +238,16 @@ mod tests {
         let payload = Bytes::from((0..=u8::MAX).cycle().take(200_000).collect::<Vec<_>>());
         transmit.media(kind::VIDEO, 1, 0x0100_0000, &[0x17, 1, 0, 0, 0], &payload);
         let range = payload.as_ptr_range();
-        let shared = transmit
-            .queue
-            .iter()
-            .filter(|bytes| range.contains(&bytes.as_ptr()))
-            .map(Bytes::len);
+        let shared =
+            transmit.queue.iter().filter(|bytes| range.contains(&bytes.as_ptr())).map(Bytes::len);
         assert_eq!(shared.sum::<usize>(), 200_000);
 
         let bytes = written(&transmit);
         assert_eq!(bytes.len(), transmit.len());
-        let mut reader = Reader::new(Limits {
-            message_bytes: 1 << 20,
-            ..Limits::SETUP
-        });
+        let mut reader = Reader::new(Limits { message_bytes: 1 << 20, ..Limits::SETUP });
         let mut input = &bytes[..];
         let message = reader.read(&mut input).unwrap().unwrap();
-        assert_eq!(
-            (message.timestamp, message.kind, message.stream_id),
-            (0x0100_0000, 9, 1)
-        );
+        assert_eq!((message.timestamp, message.kind, message.stream_id), (0x0100_0000, 9, 1));
         assert_eq!(message.payload[5..], payload[..]);
         assert!(input.is_empty());
     }

@@ -77,10 +77,7 @@ fn a_payload_byte_costs_at_most_1_06_allocated_bytes_and_a_message_one_allocatio
     for chunk in [128, 4_096, 65_536] {
         for key in [60_000, 200_000, 400_000] {
             let bytes = stream(key, chunk);
-            let mut reader = Reader::new(Limits {
-                message_bytes: 8 << 20,
-                ..Limits::SETUP
-            });
+            let mut reader = Reader::new(Limits { message_bytes: 8 << 20, ..Limits::SETUP });
             let mut buffer = Vec::with_capacity(128 << 10);
             let (mut payload, mut messages) = (0, 0);
             let before = (ALLOCATED.load(Ordering::Relaxed), CALLS.load(Ordering::Relaxed));
@@ -94,9 +91,7 @@ fn a_payload_byte_costs_at_most_1_06_allocated_bytes_and_a_message_one_allocatio
                     } else {
                         flv::parse_audio(message.payload)
                     };
-                    let Ok(Tag::Frame { payload: frame, .. }) = tag else {
-                        panic!("{tag:?}")
-                    };
+                    let Ok(Tag::Frame { payload: frame, .. }) = tag else { panic!("{tag:?}") };
                     payload += frame.len() as u64;
                     messages += 1;
                 }
@@ -107,7 +102,9 @@ fn a_payload_byte_costs_at_most_1_06_allocated_bytes_and_a_message_one_allocatio
             let calls = CALLS.load(Ordering::Relaxed) - before.1;
             assert_eq!(messages, 1_200);
             let each = allocated as f64 / payload as f64;
-            println!("chunks of {chunk}, key frames of {key}: {each:.3} bytes a byte, {calls} calls");
+            println!(
+                "chunks of {chunk}, key frames of {key}: {each:.3} bytes a byte, {calls} calls"
+            );
             assert!(each <= 1.06, "chunks of {chunk}, key frames of {key}: {each:.3}");
             assert!(calls <= messages + 200, "{calls} calls for {messages} messages");
         }

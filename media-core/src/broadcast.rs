@@ -29,8 +29,8 @@ pub use rendition::{OutOfOrder, Rendition};
 pub use situation::{CutRule, Situation, TrackStart};
 
 use crate::{
-    AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, MediaTime, Timescale, TrackName, codec::Config,
-    cut::Cutter, hub::Numbers, timeline::Timeline, track::Track,
+    AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, MediaTime, Timescale,
+    TrackName, codec::Config, cut::Cutter, hub::Numbers, timeline::Timeline, track::Track,
 };
 
 /// Maximum number of tracks of a broadcast.
@@ -193,10 +193,7 @@ impl Broadcast {
             .enumerate()
             .all(|(n, (name, _))| tracks[..n].iter().all(|(other, _)| other != name));
         if tracks.is_empty() || tracks.len() > MAX_TRACKS || !distinct {
-            return Err(Error::BadCatalogue {
-                len: tracks.len(),
-                max: MAX_TRACKS,
-            });
+            return Err(Error::BadCatalogue { len: tracks.len(), max: MAX_TRACKS });
         }
         let anchor = Anchor::new(now, utc);
         let is_video: Vec<_> = tracks.iter().map(|(_, config)| config.is_video()).collect();
@@ -207,16 +204,9 @@ impl Broadcast {
             .map(|(name, config)| Track::new(name, Arc::new(config), true))
             .collect();
         let situation = Situation {
-            tracks: tracks
-                .iter()
-                .enumerate()
-                .map(|(index, track)| track.start(index))
-                .collect(),
+            tracks: tracks.iter().enumerate().map(|(index, track)| track.start(index)).collect(),
             presence: Presence::Live,
-            rule: CutRule {
-                gridded: false,
-                longest: cutter.longest_ticks(),
-            },
+            rule: CutRule { gridded: false, longest: cutter.longest_ticks() },
             awaited: 0,
         };
         let state = State {
@@ -289,7 +279,10 @@ impl Broadcast {
             // The first segment may have a discontinuity because it replaced another broadcast's.
             // Its packager may add one for each change of configuration, in a gap or after a missed
             // mark.
-            discontinuity: self.first.discontinuity + state.cutter.discontinuities() + state.reconfigurations + 1,
+            discontinuity: self.first.discontinuity
+                + state.cutter.discontinuities()
+                + state.reconfigurations
+                + 1,
         }
     }
 
@@ -375,7 +368,12 @@ impl Broadcast {
         self.consumer(state, next, false)
     }
 
-    fn consumer(self: &Arc<Self>, state: MutexGuard<'_, State>, next: u64, renditions: bool) -> Consumer {
+    fn consumer(
+        self: &Arc<Self>,
+        state: MutexGuard<'_, State>,
+        next: u64,
+        renditions: bool,
+    ) -> Consumer {
         let starts = state.starts(next);
         let situation = state.situation_at(next);
         let master = state.master_at(next, situation.tracks.len());
@@ -440,11 +438,14 @@ impl Broadcast {
     pub(crate) fn resume(&self, publisher: u64, tracks: &[(TrackName, Config)]) -> bool {
         let mut state = self.lock();
         let known = |name: &TrackName| state.tracks.iter().find(|track| track.name == *name);
-        let fits = tracks
-            .iter()
-            .all(|(name, config)| known(name).is_none_or(|track| track.source && track.config.is_same_family(config)));
+        let fits = tracks.iter().all(|(name, config)| {
+            known(name).is_none_or(|track| track.source && track.config.is_same_family(config))
+        });
         let added = tracks.iter().filter(|(name, _)| known(name).is_none()).count();
-        if !fits || state.tracks.len() + state.awaited + added > MAX_TRACKS || state.presence == Presence::Ended {
+        if !fits
+            || state.tracks.len() + state.awaited + added > MAX_TRACKS
+            || state.presence == Presence::Ended
+        {
             return false;
         }
         state.change_presence(Presence::Live, self.anchor.instant);
@@ -464,7 +465,12 @@ impl Broadcast {
     }
 
     /// Adds a track of the publisher. Returns its index.
-    pub(crate) fn add(&self, publisher: u64, name: TrackName, config: Config) -> Result<usize, Error> {
+    pub(crate) fn add(
+        &self,
+        publisher: u64,
+        name: TrackName,
+        config: Config,
+    ) -> Result<usize, Error> {
         let mut state = self.lock();
         if state.publisher != publisher {
             return Err(Error::Revoked);
@@ -482,10 +488,7 @@ impl Broadcast {
     /// The index of the source's track of this name.
     pub(crate) fn source_track(&self, name: &TrackName) -> Option<usize> {
         let state = self.lock();
-        state
-            .tracks
-            .iter()
-            .position(|track| track.source && track.name == *name)
+        state.tracks.iter().position(|track| track.source && track.name == *name)
     }
 
     fn end_locked(&self, mut state: MutexGuard<'_, State>) {
@@ -519,7 +522,12 @@ impl Broadcast {
         ends
     }
 
-    pub(crate) fn push(&self, publisher: u64, track: usize, unit: AccessUnit) -> Result<Pushed, Refused> {
+    pub(crate) fn push(
+        &self,
+        publisher: u64,
+        track: usize,
+        unit: AccessUnit,
+    ) -> Result<Pushed, Refused> {
         let mut state = self.lock();
         if state.presence == Presence::Ended {
             return Err(Refused::Ended);
@@ -543,7 +551,12 @@ impl Broadcast {
         }
     }
 
-    pub(crate) fn configure(&self, publisher: u64, track: usize, config: &Config) -> Result<(), Error> {
+    pub(crate) fn configure(
+        &self,
+        publisher: u64,
+        track: usize,
+        config: &Config,
+    ) -> Result<(), Error> {
         let mut state = self.lock();
         if state.publisher != publisher {
             return Ok(()); // its next frame is refused

@@ -221,7 +221,8 @@ impl Cutter {
                 let overrun = (lasted / 2 - OVERRUN).max(0);
                 let too_long = passed > GRAIN && passed + lasted + overrun > self.limit() + GRAIN;
                 self.gridded |= too_long && !key;
-                (key && (self.discontinuity && passed > GRAIN || !self.gridded && passed + GRAIN >= self.least))
+                (key && (self.discontinuity && passed > GRAIN
+                    || !self.gridded && passed + GRAIN >= self.least))
                     || (self.gridded && passed + GRAIN >= self.segment)
                     || too_long
             }
@@ -298,7 +299,8 @@ impl Cutter {
             Some(Newest { lasted, .. }) => stall.max(lasted + lasted / 2),
             None => stall,
         };
-        let full = matches!(self.open, Some(Open { start, gap: false }) if now >= start + self.limit());
+        let full =
+            matches!(self.open, Some(Open { start, gap: false }) if now >= start + self.limit());
         silent >= patience || silent >= stall && full
     }
 
@@ -344,7 +346,9 @@ impl Cutter {
     /// The earliest time at which media can resume; `None` outside a gap.
     pub fn resume_from(&self) -> Option<MediaTime> {
         match self.open {
-            Some(Open { start, gap: true }) => Some(self.published.max(start + LEAST_GAP).max(self.earliest())),
+            Some(Open { start, gap: true }) => {
+                Some(self.published.max(start + LEAST_GAP).max(self.earliest()))
+            }
             _ => None,
         }
     }
@@ -394,19 +398,10 @@ impl Cutter {
         self.next_msn += 1;
         self.discontinuities += u64::from(discontinuity);
         // The first mark leaves nothing of the burst, which becomes available with time.
-        let used = if self.open.is_some() {
-            self.used
-        } else {
-            pts + BURST - NUMBER
-        };
+        let used = if self.open.is_some() { self.used } else { pts + BURST - NUMBER };
         self.used = used.max(pts) + NUMBER;
         self.open = Some(Open { start: pts, gap });
-        Mark {
-            msn,
-            pts,
-            gap,
-            discontinuity,
-        }
+        Mark { msn, pts, gap, discontinuity }
     }
 }
 
@@ -442,31 +437,19 @@ mod tests {
 
     #[test]
     fn groups_of_the_segment_duration_are_segments() {
-        assert_eq!(
-            marks(25.0, 50, 7),
-            [(0, true), (2000, true), (4000, true), (6000, true)]
-        );
+        assert_eq!(marks(25.0, 50, 7), [(0, true), (2000, true), (4000, true), (6000, true)]);
     }
 
     #[test]
     fn short_groups_are_joined_and_longer_ones_kept() {
-        assert_eq!(
-            marks(25.0, 25, 7),
-            [(0, true), (2000, true), (4000, true), (6000, true)]
-        );
-        assert_eq!(
-            marks(30.0, 75, 8),
-            [(0, true), (2500, true), (5000, true), (7500, true)]
-        );
+        assert_eq!(marks(25.0, 25, 7), [(0, true), (2000, true), (4000, true), (6000, true)]);
+        assert_eq!(marks(30.0, 75, 8), [(0, true), (2500, true), (5000, true), (7500, true)]);
         assert_eq!(marks(60.0, 60 * 4, 9), [(0, true), (4000, true), (8000, true)]);
     }
 
     #[test]
     fn groups_as_long_as_the_first_are_kept_whole() {
-        assert_eq!(
-            marks(30.0, 250, 30),
-            [(0, true), (8333, true), (16667, true), (25000, true)]
-        );
+        assert_eq!(marks(30.0, 250, 30), [(0, true), (8333, true), (16667, true), (25000, true)]);
     }
 
     #[test]
@@ -475,10 +458,7 @@ mod tests {
         assert_eq!(&marks[..4], [(0, true), (11967, false), (13967, false), (15967, false)]);
         // The grid is even for any key frames, because DASH numbers segments by it.
         assert!(
-            marks
-                .windows(2)
-                .skip(1)
-                .all(|pair| (1966..=2034).contains(&(pair[1].0 - pair[0].0))),
+            marks.windows(2).skip(1).all(|pair| (1966..=2034).contains(&(pair[1].0 - pair[0].0))),
             "{marks:?}"
         );
     }
@@ -495,10 +475,7 @@ mod tests {
     fn a_group_longer_than_was_to_be_expected_is_gridded() {
         assert_eq!(marks_after_a_short_group(None), [0, 2_000, 6_000, 8_000, 10_000]);
         // x264 states 250 frames, and a scene change shortened the first group.
-        assert_eq!(
-            marks_after_a_short_group(Some(Duration::from_secs(8))),
-            [0, 2_000, 10_400]
-        );
+        assert_eq!(marks_after_a_short_group(Some(Duration::from_secs(8))), [0, 2_000, 10_400]);
     }
 
     #[test]
@@ -519,15 +496,7 @@ mod tests {
             cutter.frame(at(n * 40 * MS), n == 0);
         }
         let gap = cutter.begin_gap(at(2_400 * MS)).unwrap();
-        assert_eq!(
-            gap,
-            Mark {
-                msn: 8,
-                pts: at(400 * MS),
-                gap: true,
-                discontinuity: false
-            }
-        );
+        assert_eq!(gap, Mark { msn: 8, pts: at(400 * MS), gap: true, discontinuity: false });
         assert_eq!(cutter.begin_gap(at(2_400 * MS)), None);
         assert_eq!(cutter.next_gap(at(2_399 * MS)), None);
         assert_eq!(
@@ -543,15 +512,7 @@ mod tests {
         assert_eq!(cutter.frame(at(4_000 * MS), true), None);
         assert_eq!(cutter.frame(at(4_600 * MS), false), None);
         let back = cutter.frame(at(4_700 * MS), true).unwrap();
-        assert_eq!(
-            back,
-            Mark {
-                msn: 11,
-                pts: at(4_700 * MS),
-                gap: false,
-                discontinuity: false
-            }
-        );
+        assert_eq!(back, Mark { msn: 11, pts: at(4_700 * MS), gap: false, discontinuity: false });
     }
 
     #[test]

@@ -13,7 +13,9 @@ pub enum Error {
         len: usize,
     },
     /// A channel's name has a character outside `[A-Za-z0-9_-]`.
-    #[error("a channel name is 1 to 64 of A-Z a-z 0-9 _ -, this one has the character {character:?}")]
+    #[error(
+        "a channel name is 1 to 64 of A-Z a-z 0-9 _ -, this one has the character {character:?}"
+    )]
     BadChannelCharacter {
         /// The first such character; the message escapes it.
         character: char,
@@ -41,7 +43,9 @@ pub enum Error {
     Revoked,
     /// The channel's broadcasts have begun so fast one after the other that their segment numbers
     /// would outrun the clock.
-    #[error("the channel has begun too many broadcasts in a short time: connect again in {wait_s} s")]
+    #[error(
+        "the channel has begun too many broadcasts in a short time: connect again in {wait_s} s"
+    )]
     TooSoon {
         /// Seconds until another broadcast can begin.
         wait_s: u64,

@@ -153,17 +153,10 @@ impl Hub {
             }
             Entry::Vacant(_) if full => return Err(Error::TooManyBroadcasts { limit }),
             Entry::Vacant(vacant) => {
-                vacant.insert(Channel {
-                    publisher: Some(hold.clone()),
-                    broadcast: None,
-                });
+                vacant.insert(Channel { publisher: Some(hold.clone()), broadcast: None });
             }
         }
-        Ok(Claim {
-            hub: self.clone(),
-            name,
-            hold,
-        })
+        Ok(Claim { hub: self.clone(), name, hold })
     }
 
     /// The broadcast under `name`, live or waiting for its publisher.
@@ -264,9 +257,8 @@ impl Hub {
         let channel = self.0.channels.get_mut(&claim.name);
         // The entry is locked until the end: a kick or takeover either precedes and makes this
         // fail, or follows and finds the broadcast.
-        let mut channel = channel
-            .filter(|channel| channel.is_held_by(&claim.hold))
-            .ok_or(Error::Revoked)?;
+        let mut channel =
+            channel.filter(|channel| channel.is_held_by(&claim.hold)).ok_or(Error::Revoked)?;
         if let Some(waiting) = &channel.broadcast {
             if waiting.resume(claim.hold.serial(), &tracks) {
                 return Ok(Arc::clone(waiting));
@@ -277,7 +269,8 @@ impl Hub {
         }
         let first = self.used().first(&claim.name, now, utc);
         let first = first.map_err(|wait| Error::TooSoon { wait_s: wait.as_secs() })?;
-        let broadcast = Broadcast::new(claim.name.clone(), tracks, self.0.settings.broadcast, first, now, utc)?;
+        let broadcast =
+            Broadcast::new(claim.name.clone(), tracks, self.0.settings.broadcast, first, now, utc)?;
         broadcast.adopt(claim.hold.serial());
         let broadcast = Arc::new(broadcast);
         channel.broadcast = Some(Arc::clone(&broadcast));
@@ -306,12 +299,7 @@ impl Hub {
     fn forget(&self, broadcast: &Arc<Broadcast>) {
         self.unlist(broadcast);
         if let Entry::Occupied(mut channel) = self.0.channels.entry(broadcast.name().clone()) {
-            if channel
-                .get()
-                .broadcast
-                .as_ref()
-                .is_some_and(|held| Arc::ptr_eq(held, broadcast))
-            {
+            if channel.get().broadcast.as_ref().is_some_and(|held| Arc::ptr_eq(held, broadcast)) {
                 channel.get_mut().broadcast = None;
             }
             if channel.get().is_unused() {
@@ -369,13 +357,14 @@ impl Claim {
     /// # Errors
     /// [`Error::BadCatalogue`], [`Error::TooSoon`], or [`Error::Revoked`] if the claim was revoked;
     /// the claim is released.
-    pub fn start(self, tracks: Vec<(TrackName, Config)>, now: Instant, utc: SystemTime) -> Result<Producer, Error> {
+    pub fn start(
+        self,
+        tracks: Vec<(TrackName, Config)>,
+        now: Instant,
+        utc: SystemTime,
+    ) -> Result<Producer, Error> {
         let broadcast = self.hub.start(&self, tracks, now, utc)?;
-        Ok(Producer {
-            broadcast,
-            publisher: self.hold.serial(),
-            claim: Some(self),
-        })
+        Ok(Producer { broadcast, publisher: self.hold.serial(), claim: Some(self) })
     }
 }
 
@@ -446,7 +435,8 @@ impl Producer {
     /// revoked.
     pub fn configure(&self, track: usize, config: &Config) -> Result<(), Error> {
         let configured = self.broadcast.configure(self.publisher, track, config);
-        if let (Err(err @ Error::ChangesTooOften { .. }), Some(claim)) = (&configured, &self.claim) {
+        if let (Err(err @ Error::ChangesTooOften { .. }), Some(claim)) = (&configured, &self.claim)
+        {
             claim.hub.fail(&self.broadcast, err.to_string());
         }
         configured

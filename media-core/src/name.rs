@@ -79,7 +79,12 @@ impl BroadcastId {
     /// A new identity for a broadcast that starts at `utc`.
     pub fn new(utc: SystemTime) -> Self {
         let since_epoch = utc.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let stamp = uuid::Timestamp::from_unix_time(since_epoch.as_secs(), since_epoch.subsec_nanos(), 0, 0);
+        let stamp = uuid::Timestamp::from_unix_time(
+            since_epoch.as_secs(),
+            since_epoch.subsec_nanos(),
+            0,
+            0,
+        );
         Self(Uuid::new_v7(stamp))
     }
 }

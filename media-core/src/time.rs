@@ -33,7 +33,10 @@ impl Timescale {
         // A division of 128 bits is a call into the compiler's runtime, and every frame needs some.
         match ticks.checked_mul(to).and_then(|product| product.checked_add(from / 2)) {
             Some(product) => product.div_euclid(from),
-            None => saturate((i128::from(ticks) * i128::from(to) + i128::from(from / 2)).div_euclid(i128::from(from))),
+            None => saturate(
+                (i128::from(ticks) * i128::from(to) + i128::from(from / 2))
+                    .div_euclid(i128::from(from)),
+            ),
         }
     }
 
@@ -159,10 +162,7 @@ mod tests {
         assert_eq!(Timescale::VIDEO.rescale(90, cd), 44); // 44.1
         assert_eq!(Timescale::VIDEO.rescale(-90, cd), -44);
         assert_eq!(Timescale::VIDEO.rescale(90_000, cd), 44_100);
-        assert_eq!(
-            Timescale::VIDEO.rescale(i64::MAX, Timescale::new(u32::MAX).unwrap()),
-            i64::MAX
-        );
+        assert_eq!(Timescale::VIDEO.rescale(i64::MAX, Timescale::new(u32::MAX).unwrap()), i64::MAX);
     }
 
     #[test]

@@ -171,10 +171,7 @@ impl Timeline {
     /// A timeline of tracks that are `video` or audio; the first video is the master, otherwise the
     /// first audio. `origin` defines the time of the first frame.
     pub fn new(origin: Anchor, video: &[bool]) -> Self {
-        let clock = |&video: &bool| Clock {
-            video,
-            ..Clock::default()
-        };
+        let clock = |&video: &bool| Clock { video, ..Clock::default() };
         Self {
             tracks: video.iter().map(clock).collect(),
             master: video.iter().position(|video| *video).unwrap_or(0),
@@ -209,7 +206,9 @@ impl Timeline {
     pub fn at(&self, now: Instant) -> i64 {
         let wall = self.wall(now);
         match self.newest {
-            Some(Arrival { dts, arrived }) => dts.saturating_add(elapsed(arrived, now)).min(wall.max(dts)),
+            Some(Arrival { dts, arrived }) => {
+                dts.saturating_add(elapsed(arrived, now)).min(wall.max(dts))
+            }
             None => wall,
         }
     }
@@ -218,8 +217,7 @@ impl Timeline {
     /// still until then, so that a gap after it would have no duration.
     pub fn silence(&self, frame: Arrival, now: Instant) -> Duration {
         let due = self.wall(now).saturating_sub(frame.dts);
-        now.saturating_duration_since(frame.arrived)
-            .min(Timescale::VIDEO.duration(due))
+        now.saturating_duration_since(frame.arrived).min(Timescale::VIDEO.duration(due))
     }
 
     /// The time until which the publisher should not be read, because all its tracks lead the wall
@@ -263,7 +261,12 @@ impl Timeline {
     ///
     /// # Errors
     /// [`TooFarAhead`]: it is not placed, and decode times are as before.
-    pub fn map(&mut self, track: usize, stamp: i64, arrived: Instant) -> Result<Placed, TooFarAhead> {
+    pub fn map(
+        &mut self,
+        track: usize,
+        stamp: i64,
+        arrived: Instant,
+    ) -> Result<Placed, TooFarAhead> {
         let wall = self.wall(arrived);
         let last = self.tracks[track].newest.map(|last| last.dts);
         let least = last.map_or(i64::MIN, |last| last + LEAST_STEP);
@@ -322,7 +325,9 @@ impl Timeline {
         let (decode, reordered) = self.decode_time(track, stamp, mapped);
         let dts = decode.max(least);
         self.advance_to(track, dts, arrived);
-        if notice == Some(Notice::Jumped) && self.count_jump(track, arrived) || self.stands_still(track) {
+        if notice == Some(Notice::Jumped) && self.count_jump(track, arrived)
+            || self.stands_still(track)
+        {
             self.retime(track, stamp, arrived);
             notice = Some(Notice::Retimed);
         }
@@ -356,10 +361,7 @@ impl Timeline {
 
     /// Whether `stamp` is a plausible successor of the track's earlier timestamps.
     fn follows(&self, track: usize, stamp: i64, arrived: Instant) -> bool {
-        let Clock {
-            video, own: Some(own), ..
-        } = &self.tracks[track]
-        else {
+        let Clock { video, own: Some(own), .. } = &self.tracks[track] else {
             return false;
         };
         let step = stamp.saturating_sub(own.top);
@@ -369,13 +371,12 @@ impl Timeline {
         let most = if *video { VIDEO_STEP } else { AUDIO_STEP };
         // A large step is plausible too if another track on the same clock has made it.
         let confirmed = |(index, clock): (usize, &Clock)| {
-            let other = clock
-                .own
-                .as_ref()
-                .filter(|other| index != track && other.retimed.is_none());
+            let other =
+                clock.own.as_ref().filter(|other| index != track && other.retimed.is_none());
             other.is_some_and(|other| other.offset == own.offset && other.top >= stamp - AUDIO_STEP)
         };
-        step <= most.saturating_add(elapsed(own.arrived, arrived)) || self.tracks.iter().enumerate().any(confirmed)
+        step <= most.saturating_add(elapsed(own.arrived, arrived))
+            || self.tracks.iter().enumerate().any(confirmed)
     }
 
     /// The newest offset, if another track has adopted it and `stamp` is on its clock.
@@ -406,7 +407,9 @@ impl Timeline {
         }
         let behind = self.tracks[track].own.as_ref().and_then(|own| own.behind);
         match (behind, parted) {
-            (Some(since), _) if arrived.saturating_duration_since(since) < PATIENCE => Verdict::Behind,
+            (Some(since), _) if arrived.saturating_duration_since(since) < PATIENCE => {
+                Verdict::Behind
+            }
             (Some(_), Some(other)) => Verdict::Jump(other),
             (Some(_), None) => Verdict::Late(wall.saturating_sub(at)),
             (None, _) => Verdict::Behind,
@@ -414,7 +417,13 @@ impl Timeline {
     }
 
     /// Continues the track's clock with this timestamp.
-    fn follow(&mut self, track: usize, (offset, stamp, arrived): (i64, i64, Instant), follows: bool, behind: bool) {
+    fn follow(
+        &mut self,
+        track: usize,
+        (offset, stamp, arrived): (i64, i64, Instant),
+        follows: bool,
+        behind: bool,
+    ) {
         match self.current.as_mut().filter(|epoch| epoch.offset == offset) {
             Some(epoch) => epoch.stamp = epoch.stamp.max(stamp),
             None if !follows => {
@@ -424,21 +433,11 @@ impl Timeline {
             None => {}
         }
         let own = &mut self.tracks[track].own;
-        let jumps = own.as_ref().map_or(
-            Jumps {
-                since: arrived,
-                count: 0,
-            },
-            |own| own.jumps,
-        );
+        let jumps = own.as_ref().map_or(Jumps { since: arrived, count: 0 }, |own| own.jumps);
         match own {
             Some(own) if follows => {
                 let step = stamp.saturating_sub(own.stamp).saturating_abs();
-                own.still = if step <= LEAST_STEP {
-                    own.still.saturating_add(1)
-                } else {
-                    0
-                };
+                own.still = if step <= LEAST_STEP { own.still.saturating_add(1) } else { 0 };
                 (own.offset, own.stamp, own.arrived) = (offset, stamp, arrived);
                 if stamp > own.top {
                     (own.floor, own.top) = (own.top, stamp);
@@ -465,12 +464,7 @@ impl Timeline {
     /// The decode time of a frame whose timestamp maps to `mapped`, and whether timestamps are not
     /// in decoding order.
     fn decode_time(&mut self, track: usize, stamp: i64, mapped: i64) -> (i64, bool) {
-        let Clock {
-            video: true,
-            own: Some(own),
-            ..
-        } = &mut self.tracks[track]
-        else {
+        let Clock { video: true, own: Some(own), .. } = &mut self.tracks[track] else {
             return (mapped, false);
         };
         // A timestamp that is further back is jitter.
@@ -493,9 +487,8 @@ impl Timeline {
     fn shift(&mut self, track: usize, offset: i64, later: i64, wall: i64) {
         let mut all = true;
         for (index, clock) in self.tracks.iter_mut().enumerate() {
-            let room = clock
-                .newest
-                .is_none_or(|newest| newest.dts.saturating_add(later) <= wall + FAR);
+            let room =
+                clock.newest.is_none_or(|newest| newest.dts.saturating_add(later) <= wall + FAR);
             let Some(own) = clock.own.as_mut().filter(|own| own.offset == offset) else {
                 continue;
             };
@@ -518,11 +511,7 @@ impl Timeline {
 
     /// Counts a jump of the track. Returns whether there were too many recently.
     fn count_jump(&mut self, track: usize, arrived: Instant) -> bool {
-        let Some(Own {
-            jumps: Jumps { since, count },
-            ..
-        }) = &mut self.tracks[track].own
-        else {
+        let Some(Own { jumps: Jumps { since, count }, .. }) = &mut self.tracks[track].own else {
             return false;
         };
         if arrived.saturating_duration_since(*since) > JUMPS_SPAN {
@@ -533,10 +522,7 @@ impl Timeline {
     }
 
     fn stands_still(&self, track: usize) -> bool {
-        self.tracks[track]
-            .own
-            .as_ref()
-            .is_some_and(|own| own.still >= STANDS_STILL)
+        self.tracks[track].own.as_ref().is_some_and(|own| own.still >= STANDS_STILL)
     }
 
     fn retime(&mut self, track: usize, stamp: i64, arrived: Instant) {
@@ -548,10 +534,7 @@ impl Timeline {
     /// Whether the track is timed by arrival. Ends that once its timestamps have kept to the wall
     /// clock for a while.
     fn is_retimed(&mut self, track: usize, stamp: i64, arrived: Instant) -> bool {
-        let Clock {
-            own: Some(own), newest, ..
-        } = &mut self.tracks[track]
-        else {
+        let Clock { own: Some(own), newest, .. } = &mut self.tracks[track] else {
             return false;
         };
         let Some(retimed) = &mut own.retimed else {
@@ -563,10 +546,7 @@ impl Timeline {
         // The timestamps are a clock again: they continue directly after the newest frame.
         let place = newest.map_or(0, |last| last.dts) + retimed.interval();
         let offset = self.offset(stamp, place);
-        let jumps = Jumps {
-            since: arrived,
-            count: 0,
-        };
+        let jumps = Jumps { since: arrived, count: 0 };
         self.tracks[track].own = None;
         self.follow(track, (offset, stamp, arrived), false, false);
         if let Some(own) = &mut self.tracks[track].own {
@@ -577,10 +557,7 @@ impl Timeline {
 
     fn time_by_arrival(&mut self, track: usize, stamp: i64, arrived: Instant) -> i64 {
         let wall = self.wall(arrived);
-        let Clock {
-            own: Some(own), newest, ..
-        } = &mut self.tracks[track]
-        else {
+        let Clock { own: Some(own), newest, .. } = &mut self.tracks[track] else {
             return wall;
         };
         (own.stamp, own.arrived) = (stamp, arrived);

@@ -103,12 +103,7 @@ mod tests {
                 let serve = |socket, _, permit| serve.send((socket, permit)).unwrap();
                 accept(&Script(Mutex::new(next)), &limit, stopped, serve).await;
             });
-            Self {
-                listener,
-                served,
-                stop,
-                accepting,
-            }
+            Self { listener, served, stop, accepting }
         }
 
         /// The peer's end of a connection from this address.
@@ -151,7 +146,8 @@ mod tests {
     }
     #[tokio::test(start_paused = true)]
     async fn a_connection_for_which_many_are_closing_is_served_when_the_first_has_closed() {
-        let mut running = Running::start(ConnectionLimit::new("connections", 1_000, 1, Arc::new(())));
+        let mut running =
+            Running::start(ConnectionLimit::new("connections", 1_000, 1, Arc::new(())));
         let (mut served, mut peers) = (Vec::new(), Vec::new());
         // Each is closed for the next, but its task does not end.
         for _ in 0..257 {

@@ -28,16 +28,16 @@ impl From<OutOfRange> for String {
 ///
 /// # Errors
 /// The value is out of range.
-pub fn within(section: &'static str, key: &'static str, value: u64, min: u64, max: u64) -> Result<(), OutOfRange> {
+pub fn within(
+    section: &'static str,
+    key: &'static str,
+    value: u64,
+    min: u64,
+    max: u64,
+) -> Result<(), OutOfRange> {
     match (min..=max).contains(&value) {
         true => Ok(()),
-        false => Err(OutOfRange {
-            section,
-            key,
-            value,
-            min,
-            max,
-        }),
+        false => Err(OutOfRange { section, key, value, min, max }),
     }
 }
 
@@ -106,7 +106,8 @@ mod tests {
     #[test]
     fn a_value_out_of_its_range_is_named_with_the_range() {
         assert_eq!([1, 3].map(|value| within("http", "key", value, 1, 3)), [Ok(()), Ok(())]);
-        let refusals = [0, 4].map(|value| String::from(within("http", "key", value, 1, 3).unwrap_err()));
+        let refusals =
+            [0, 4].map(|value| String::from(within("http", "key", value, 1, 3).unwrap_err()));
         assert_eq!(refusals[0], "http.key is 0, it must be 1 to 3");
         assert_eq!(refusals[1], "http.key is 4, it must be 1 to 3");
     }

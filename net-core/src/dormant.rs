@@ -35,16 +35,8 @@ struct Alarm {
 impl<F: ?Sized> Dormant<F> {
     /// Wraps a future that has not been polled yet.
     pub fn new(future: Pin<Box<F>>) -> Self {
-        let alarm = Arc::new(Alarm {
-            woken: AtomicBool::new(true),
-            task: Mutex::default(),
-        });
-        Self {
-            future,
-            waker: Arc::clone(&alarm).into(),
-            alarm,
-            task: None,
-        }
+        let alarm = Arc::new(Alarm { woken: AtomicBool::new(true), task: Mutex::default() });
+        Self { future, waker: Arc::clone(&alarm).into(), alarm, task: None }
     }
 }
 
@@ -57,11 +49,7 @@ impl<F: Future + ?Sized> Future for Dormant<F> {
         // be lost.
         if !this.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             this.task = Some(cx.waker().clone());
-            this.alarm
-                .task
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone_from(&this.task);
+            this.alarm.task.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&this.task);
         }
         if !this.alarm.woken.load(Ordering::Acquire) {
             return Poll::Pending;

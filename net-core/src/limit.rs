@@ -102,7 +102,12 @@ struct Full {
 impl ConnectionLimit {
     /// At most `max` connections at once, and `max_per_address` of one address (IPv6: one /64).
     /// `name` is for the log.
-    pub fn new(name: &'static str, max: usize, max_per_address: usize, events: Arc<dyn Events>) -> Arc<Self> {
+    pub fn new(
+        name: &'static str,
+        max: usize,
+        max_per_address: usize,
+        events: Arc<dyn Events>,
+    ) -> Arc<Self> {
         Self::with_patience(name, max, max_per_address, Duration::ZERO, events)
     }
 
@@ -133,7 +138,11 @@ impl ConnectionLimit {
     ///
     /// # Errors
     /// The limit that is reached: [`Limit::Total`] or [`Limit::Address`].
-    pub async fn admit(self: &Arc<Self>, address: Option<IpAddr>, wait: Duration) -> Result<Permit, Limit> {
+    pub async fn admit(
+        self: &Arc<Self>,
+        address: Option<IpAddr>,
+        wait: Duration,
+    ) -> Result<Permit, Limit> {
         let deadline = Instant::now() + wait;
         loop {
             // Registered before the attempt, so that a permit returned meanwhile is not missed.
@@ -154,7 +163,11 @@ impl ConnectionLimit {
     ///
     /// # Errors
     /// The limit that is reached: [`Limit::Total`] or [`Limit::Address`].
-    pub fn try_admit(self: &Arc<Self>, address: Option<IpAddr>, now: Instant) -> Result<Permit, Limit> {
+    pub fn try_admit(
+        self: &Arc<Self>,
+        address: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<Permit, Limit> {
         let admitted = self.attempt(address, now);
         admitted.map_err(|full| self.refuse(full.limit, address, now))
     }
@@ -171,7 +184,8 @@ impl ConnectionLimit {
             0 => Some(LATEST),
             patience_ms => now_ms.checked_sub(patience_ms),
         };
-        let closed = before_ms.and_then(|before_ms| table.close_for(host, limit == Limit::Total, before_ms));
+        let closed =
+            before_ms.and_then(|before_ms| table.close_for(host, limit == Limit::Total, before_ms));
         let Some(closed) = closed else {
             let until = self.until(&table, host, limit, now);
             return Err(Full { limit, until });
@@ -188,7 +202,13 @@ impl ConnectionLimit {
 
     /// Time until which a connection of `host`, which has reached `limit`, may wait for a permit.
     /// `None` if none will be available.
-    fn until(&self, table: &Table, host: Option<Host>, limit: Limit, now: Instant) -> Option<Instant> {
+    fn until(
+        &self,
+        table: &Table,
+        host: Option<Host>,
+        limit: Limit,
+        now: Instant,
+    ) -> Option<Instant> {
         if table.closing >= MAX_CLOSING {
             return Some(now + FAR);
         }
@@ -203,7 +223,8 @@ impl ConnectionLimit {
     /// Counts and logs a refused connection.
     fn refuse(&self, limit: Limit, address: Option<IpAddr>, now: Instant) -> Limit {
         let mut table = self.shared.table();
-        let notice = table.notices[limit as usize].add(self.shared.ms(now), |notice| notice.refused += 1);
+        let notice =
+            table.notices[limit as usize].add(self.shared.ms(now), |notice| notice.refused += 1);
         let open = table.open;
         drop(table);
         self.events.refused(limit);
@@ -260,7 +281,11 @@ impl ConnectionLimit {
                 let limit = self.max_per_address;
                 warn!(
                     of,
-                    address, limit, closed, refused, "address limit reached: its idle ones are closed, others refused"
+                    address,
+                    limit,
+                    closed,
+                    refused,
+                    "address limit reached: its idle ones are closed, others refused"
                 );
             }
             _ => {

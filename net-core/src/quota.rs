@@ -32,11 +32,7 @@ pub struct Share {
 impl Quota {
     /// At most `max` shares in total, and `max_per_address` for each address.
     pub fn new(max: usize, max_per_address: usize) -> Arc<Self> {
-        Arc::new(Self {
-            max,
-            max_per_address,
-            taken: Mutex::default(),
-        })
+        Arc::new(Self { max, max_per_address, taken: Mutex::default() })
     }
 
     /// Takes a share for `address`; `None` counts in the total only.
@@ -57,10 +53,7 @@ impl Quota {
             taken.by_host.insert(host, here + 1);
         }
         taken.total += 1;
-        Ok(Share {
-            quota: Arc::clone(self),
-            host,
-        })
+        Ok(Share { quota: Arc::clone(self), host })
     }
 }
 

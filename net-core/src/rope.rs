@@ -28,12 +28,7 @@ impl Rope {
     pub fn new(pieces: impl IntoIterator<Item = Bytes>) -> Self {
         let pieces: Arc<[Bytes]> = pieces.into_iter().collect();
         let remaining = pieces.iter().map(Bytes::len).sum();
-        let mut rope = Self {
-            pieces,
-            piece: 0,
-            offset: 0,
-            remaining,
-        };
+        let mut rope = Self { pieces, piece: 0, offset: 0, remaining };
         rope.advance(0); // past empty pieces at the front
         rope
     }

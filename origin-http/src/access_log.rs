@@ -86,11 +86,7 @@ impl AccessLog {
             channel: None,
             held: Duration::ZERO,
         };
-        Entry {
-            begun: Instant::now(),
-            record: Some(Box::new(record)),
-            writer: Arc::clone(&self.0),
-        }
+        Entry { begun: Instant::now(), record: Some(Box::new(record)), writer: Arc::clone(&self.0) }
     }
 }
 
@@ -104,7 +100,13 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// Records the start of the response, after the request was `held`.
-    pub(crate) fn responded(&mut self, kind: Kind, status: u16, channel: Option<ChannelName>, held: Duration) {
+    pub(crate) fn responded(
+        &mut self,
+        kind: Kind,
+        status: u16,
+        channel: Option<ChannelName>,
+        held: Duration,
+    ) {
         if let Some(record) = &mut self.record {
             (record.kind, record.status) = (kind, status);
             (record.channel, record.held) = (channel, held);

@@ -68,7 +68,13 @@ impl Audience {
     }
 
     /// Records a request of `address` for an existing resource of a channel.
-    pub(crate) fn saw(&self, channel: &ChannelName, target_duration_s: u64, address: IpAddr, headers: &HeaderMap) {
+    pub(crate) fn saw(
+        &self,
+        channel: &ChannelName,
+        target_duration_s: u64,
+        address: IpAddr,
+        headers: &HeaderMap,
+    ) {
         let agent = headers.get(USER_AGENT).map(|agent| agent.as_bytes());
         let viewer = self.0.hasher.hash_one((address, agent));
         self.saw_at(channel, target_duration_s, viewer, self.now());

@@ -42,10 +42,7 @@ enum Required {
 impl Conditions {
     /// For a resource that may be compressed.
     pub(crate) fn of_text(method: &Method, headers: &HeaderMap) -> Self {
-        Self {
-            gzip: accepts_gzip(headers),
-            ..Self::of(method, headers)
-        }
+        Self { gzip: accepts_gzip(headers), ..Self::of(method, headers) }
     }
 
     /// For a resource that is never compressed.
@@ -56,10 +53,7 @@ impl Conditions {
             gzip: false,
             none_match: headers.get_all(IF_NONE_MATCH).iter().filter_map(copy).collect(),
             range: range.map(|range| {
-                Box::new(Ranged {
-                    range,
-                    only_of: headers.get(IF_RANGE).and_then(copy),
-                })
+                Box::new(Ranged { range, only_of: headers.get(IF_RANGE).and_then(copy) })
             }),
             required: Required::of(headers).map(Box::new),
         }
@@ -67,9 +61,7 @@ impl Conditions {
 
     /// Whether If-Match excludes a representation with this entity tag, or one without a tag.
     pub(crate) fn excludes(&self, etag: Option<&HeaderValue>) -> bool {
-        self.required
-            .as_ref()
-            .is_some_and(|required| required.fails(etag, || None))
+        self.required.as_ref().is_some_and(|required| required.fails(etag, || None))
     }
 
     /// Whether If-Unmodified-Since excludes a representation that was last modified at `modified`,
@@ -83,9 +75,7 @@ impl Conditions {
 
     /// Whether the client has the representation with this entity tag.
     pub(crate) fn has(&self, etag: &HeaderValue) -> bool {
-        self.none_match
-            .iter()
-            .any(|list| matches(list.as_bytes(), etag.as_bytes()))
+        self.none_match.iter().any(|list| matches(list.as_bytes(), etag.as_bytes()))
     }
 
     /// The requested range of the representation with this entity tag; with If-Range only if the
@@ -107,13 +97,19 @@ impl Required {
         httpdate::parse_http_date(date).ok().map(Self::Unmodified)
     }
 
-    fn fails(&self, etag: Option<&HeaderValue>, modified: impl FnOnce() -> Option<SystemTime>) -> bool {
+    fn fails(
+        &self,
+        etag: Option<&HeaderValue>,
+        modified: impl FnOnce() -> Option<SystemTime>,
+    ) -> bool {
         match self {
             Self::Match(lists) => !lists
                 .iter()
                 .any(|list| is_listed(list.as_bytes(), etag.map(HeaderValue::as_bytes))),
             // Dates have whole seconds.
-            Self::Unmodified(date) => modified().is_some_and(|modified| second(modified) > second(*date)),
+            Self::Unmodified(date) => {
+                modified().is_some_and(|modified| second(modified) > second(*date))
+            }
         }
     }
 }
@@ -126,9 +122,7 @@ pub(crate) fn is_excluded(request: &HeaderMap, etag: Option<&HeaderValue>) -> bo
 }
 
 fn second(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// A copy, because a clone would hold everything that was read with it.
@@ -212,10 +206,8 @@ mod tests {
     #[test]
     fn a_cache_knows_the_tag_alone() {
         let mut headers = HeaderMap::new();
-        headers.insert(
-            IF_UNMODIFIED_SINCE,
-            HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"),
-        );
+        headers
+            .insert(IF_UNMODIFIED_SINCE, HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"));
         assert!(!is_excluded(&headers, None));
         headers.insert(IF_MATCH, HeaderValue::from_static("\"7\""));
         assert!(is_excluded(&headers, None));

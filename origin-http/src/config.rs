@@ -119,11 +119,7 @@ pub struct Https {
 
 impl Default for Https {
     fn default() -> Self {
-        Self {
-            listen: vec![SocketAddr::from(([0u16; 8], 8443))],
-            http3: true,
-            early_data: true,
-        }
+        Self { listen: vec![SocketAddr::from(([0u16; 8], 8443))], http3: true, early_data: true }
     }
 }
 
@@ -136,12 +132,7 @@ impl Config {
         let within = |key, value, min, max| within("http", key, value, min, max);
         let most = 1_000_000;
         within("max_connections", self.max_connections as u64, 1, most)?;
-        within(
-            "max_connections_per_address",
-            self.max_connections_per_address as u64,
-            1,
-            most,
-        )?;
+        within("max_connections_per_address", self.max_connections_per_address as u64, 1, most)?;
         within("max_streams", self.max_streams.into(), 1, 1_000)?;
         within("max_header_bytes", self.max_header_bytes.into(), 1_024, 1 << 20)?;
         within("max_headers", self.max_headers.into(), 16, 1_000)?;
@@ -172,10 +163,7 @@ impl Config {
 
     /// The limits of requests to the API.
     pub fn api(&self) -> mount::Limits {
-        mount::Limits {
-            max_body_bytes: self.max_body_bytes,
-            body_pause: self.body_pause(),
-        }
+        mount::Limits { max_body_bytes: self.max_body_bytes, body_pause: self.body_pause() }
     }
 
     /// The time within which a client must send more of a request's body.
@@ -205,22 +193,18 @@ mod tests {
         assert_eq!(read("listen = '127.0.0.1:0'").unwrap().listen, [one]);
         let both = read("listen = ['127.0.0.1:0', '[::1]:80']").unwrap().listen;
         assert_eq!(both, [one, "[::1]:80".parse().unwrap()]);
+        assert!(read("listen = 'here'").unwrap_err().to_string().contains("not an address"));
         assert!(
-            read("listen = 'here'")
-                .unwrap_err()
-                .to_string()
-                .contains("not an address")
+            read("port = 8080").is_err()
+                && read("listen = 80").is_err()
+                && read("listen = ['']").is_err()
         );
-        assert!(read("port = 8080").is_err() && read("listen = 80").is_err() && read("listen = ['']").is_err());
     }
 
     #[test]
     fn values_out_of_range_are_named() {
         assert_eq!(Config::default().check(), Ok(()));
-        let bad = Config {
-            idle_ms: 5,
-            ..Config::default()
-        };
+        let bad = Config { idle_ms: 5, ..Config::default() };
         assert_eq!(bad.check().unwrap_err(), "http.idle_ms is 5, it must be 1000 to 600000");
         let bad = read("cors_origins = 'player.example'").unwrap();
         assert!(
@@ -228,9 +212,6 @@ mod tests {
                 .unwrap_err()
                 .starts_with("http.cors_origins: \"player.example\" is not an origin")
         );
-        assert_eq!(
-            read("cors_origins = ['https://a', 'https://b']").unwrap().check(),
-            Ok(())
-        );
+        assert_eq!(read("cors_origins = ['https://a', 'https://b']").unwrap().check(), Ok(()));
     }
 }

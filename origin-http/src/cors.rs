@@ -8,9 +8,10 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-        ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-        ACCESS_CONTROL_REQUEST_HEADERS, ORIGIN, VARY, X_CONTENT_TYPE_OPTIONS,
+        ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
+        ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
+        ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ORIGIN, VARY,
+        X_CONTENT_TYPE_OPTIONS,
     },
 };
 use http_server::authority;
@@ -20,8 +21,9 @@ use crate::response::METHODS;
 const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
 const ANY: HeaderValue = HeaderValue::from_static("*");
 /// Headers of a response that a page of another origin may read, besides those that it always may.
-const EXPOSED: HeaderValue =
-    HeaderValue::from_static("Date, Age, ETag, Content-Length, Content-Range, Accept-Ranges, Server-Timing");
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "Date, Age, ETag, Content-Length, Content-Range, Accept-Ranges, Server-Timing",
+);
 /// Headers that a page may send. The wildcard does not include `Authorization`, and is invalid with
 /// credentials.
 const ALLOWED: HeaderValue = HeaderValue::from_static(
@@ -85,9 +87,7 @@ impl Cors {
         };
         let origin = request.get(ORIGIN);
         let found = origin.and_then(|origin| listed.iter().position(|listed| listed == origin));
-        found
-            .and_then(|index| u8::try_from(index).ok())
-            .map_or(Grant::None, Grant::Listed)
+        found.and_then(|index| u8::try_from(index).ok()).map_or(Grant::None, Grant::Listed)
     }
 
     /// Sets the headers of a response for this grant. Those of an edge's origin are replaced.
@@ -106,7 +106,10 @@ impl Cors {
                     Some(origin) => {
                         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
                         // Credentials are only permitted for listed origins: `*` excludes them.
-                        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+                        headers.insert(
+                            ACCESS_CONTROL_ALLOW_CREDENTIALS,
+                            HeaderValue::from_static("true"),
+                        );
                         headers.insert(TIMING_ALLOW_ORIGIN, origin.clone());
                     }
                     None => {
@@ -164,7 +167,9 @@ fn is_origin(text: &str) -> bool {
         _ => "",
     };
     letters.next().is_some_and(|first| first.is_ascii_lowercase())
-        && letters.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte))
+        && letters.all(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte)
+        })
         && authority::is_valid(authority.as_bytes())
         && !authority.bytes().any(|byte| byte.is_ascii_uppercase() || byte == b'*')
         && !authority.ends_with(':')
@@ -224,7 +229,10 @@ mod tests {
             assert!(cors(&[bad]).unwrap_err().contains("cors_origins"), "{bad}");
         }
         assert!(cors(&["*", "https://player.example"]).is_err());
-        assert!(cors(&["https://a"; MAX_ORIGINS]).is_ok() && cors(&["https://a"; MAX_ORIGINS + 1]).is_err());
+        assert!(
+            cors(&["https://a"; MAX_ORIGINS]).is_ok()
+                && cors(&["https://a"; MAX_ORIGINS + 1]).is_err()
+        );
     }
 
     #[test]
@@ -238,7 +246,8 @@ mod tests {
             (&[], None),
         ] {
             // Headers that the origin of an edge may have set.
-            let mut headers = asked(&[("access-control-allow-origin", "*"), ("timing-allow-origin", "*")]);
+            let mut headers =
+                asked(&[("access-control-allow-origin", "*"), ("timing-allow-origin", "*")]);
             headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
             cors.share(cors.grant(&asked(fields)), &mut headers);
             let told = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
@@ -258,10 +267,7 @@ mod tests {
         let answer = |cors: &Cors, names: &'static str| {
             let mut headers = HeaderMap::new();
             cors.preflight(&asked(&[("access-control-request-headers", names)]), &mut headers);
-            (
-                headers[ACCESS_CONTROL_ALLOW_HEADERS].clone(),
-                headers.contains_key(VARY),
-            )
+            (headers[ACCESS_CONTROL_ALLOW_HEADERS].clone(), headers.contains_key(VARY))
         };
         let (allowed, varies) = answer(&listed, "authorization,x-playback-session-id");
         assert_eq!(
@@ -273,7 +279,9 @@ mod tests {
         }
         let (allowed, varies) = answer(&Cors::Any, "x-anything");
         let names: Vec<_> = allowed.to_str().unwrap().split(", ").collect();
-        assert!(names.contains(&"*") && names.contains(&"authorization") && names.contains(&"range"));
+        assert!(
+            names.contains(&"*") && names.contains(&"authorization") && names.contains(&"range")
+        );
         assert!(!varies);
     }
 }

@@ -70,11 +70,7 @@ impl Directives {
         if part.is_some() && msn.is_none() {
             return Err(Bad::PartAlone);
         }
-        Ok(Self {
-            msn,
-            part,
-            skip: skip.unwrap_or(Skip::No),
-        })
+        Ok(Self { msn, part, skip: skip.unwrap_or(Skip::No) })
     }
 
     /// Whether the response has to wait for `track`, which has not ended.
@@ -142,11 +138,7 @@ mod tests {
     use super::*;
     use crate::sample;
 
-    const NONE: Directives = Directives {
-        msn: None,
-        part: None,
-        skip: Skip::No,
-    };
+    const NONE: Directives = Directives { msn: None, part: None, skip: Skip::No };
 
     fn parse(query: &str) -> Result<Directives, Bad> {
         Directives::parse(Some(query))
@@ -154,11 +146,7 @@ mod tests {
 
     #[test]
     fn directives_are_read_and_the_rest_of_the_query_passes() {
-        let all = Directives {
-            msn: Some(7),
-            part: Some(3),
-            skip: Skip::Yes,
-        };
+        let all = Directives { msn: Some(7), part: Some(3), skip: Skip::Yes };
         assert_eq!(parse("_HLS_msn=7&_HLS_part=3&_HLS_skip=YES"), Ok(all));
         assert_eq!(
             parse("a=b&_HLS_part=3&_HLS_new=x&&_HLS_skip=YES&_hls_msn=9&_HLS_msn=007&%5FHLS_msn=1"),
@@ -209,14 +197,7 @@ mod tests {
         // Given segments 100 to 102 of 5 parts each and segment 103 with 2 parts, of 234 ms: twelve
         // parts fill three seconds.
         let track = sample::track("v0", 100, 3, 5, Some(2));
-        let reload = |msn, part| {
-            Directives {
-                msn: Some(msn),
-                part,
-                skip: Skip::No,
-            }
-            .reload(&track)
-        };
+        let reload = |msn, part| Directives { msn: Some(msn), part, skip: Skip::No }.reload(&track);
         for (msn, part) in [
             (5, None),
             (102, None),

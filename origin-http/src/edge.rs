@@ -93,7 +93,11 @@ impl Edge {
         Self::with(config, metrics, |origin, tls| Dial::new(origin, config.connect(), tls))
     }
 
-    fn with(config: &Config, metrics: Metrics, dial: impl Fn(&Origin, &Tls) -> Dial) -> io::Result<Arc<Self>> {
+    fn with(
+        config: &Config,
+        metrics: Metrics,
+        dial: impl Fn(&Origin, &Tls) -> Dial,
+    ) -> io::Result<Arc<Self>> {
         let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
         config.check().map_err(invalid)?;
         if config.origin.is_empty() {
@@ -112,9 +116,11 @@ impl Edge {
         let max_flights = usize::try_from(config.max_fetches)
             .unwrap_or(usize::MAX)
             .saturating_mul(config.origin.len());
-        let max_flights_of_one = usize::try_from(config.max_fetches_per_address).unwrap_or(usize::MAX);
-        let disk = (config.disk_mb > 0)
-            .then(|| Disk::open(&config.disk_dir, config.disk_bytes(), config.object_bytes(), &metrics));
+        let max_flights_of_one =
+            usize::try_from(config.max_fetches_per_address).unwrap_or(usize::MAX);
+        let disk = (config.disk_mb > 0).then(|| {
+            Disk::open(&config.disk_dir, config.disk_bytes(), config.object_bytes(), &metrics)
+        });
         let identity = format!("streamforge-{:016x}", RandomState::new().hash_one(0));
         Ok(Arc::new(Self {
             cache: Cache::new(Arc::clone(&budget), Quota::new(max_flights, max_flights_of_one)),
@@ -173,16 +179,19 @@ impl Edge {
             Err(failure) => {
                 let (status, why) = match failure {
                     Failure::Unreachable => (StatusCode::BAD_GATEWAY, "no origin answers\n"),
-                    Failure::Invalid => (StatusCode::BAD_GATEWAY, "the origin's answer is invalid\n"),
-                    Failure::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "the origin did not answer in time\n"),
+                    Failure::Invalid => {
+                        (StatusCode::BAD_GATEWAY, "the origin's answer is invalid\n")
+                    }
+                    Failure::TimedOut => {
+                        (StatusCode::GATEWAY_TIMEOUT, "the origin did not answer in time\n")
+                    }
                     Failure::Gone => (StatusCode::NOT_FOUND, "there is nothing here\n"),
-                    Failure::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too much is asked for at once\n"),
+                    Failure::Busy => {
+                        (StatusCode::SERVICE_UNAVAILABLE, "too much is asked for at once\n")
+                    }
                 };
-                let lifetime = if failure == Failure::Gone {
-                    Lifetime::Seconds(1)
-                } else {
-                    Lifetime::NoStore
-                };
+                let lifetime =
+                    if failure == Failure::Gone { Lifetime::Seconds(1) } else { Lifetime::NoStore };
                 let mut response = refuse(status, why, lifetime);
                 if failure == Failure::Busy {
                     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
@@ -226,16 +235,19 @@ impl Edge {
         hops: Hops,
         viewer: Option<IpAddr>,
     ) -> (Result<Arc<Object>, Failure>, Outcome) {
-        let (flight, _awaited, outcome, previous) = match self.cache.find(&wanted.key, viewer, Instant::now()) {
-            Found::Here(object, outcome) => return (Ok(object), outcome),
-            Found::Full => return (Err(Failure::Busy), Outcome::Error),
-            Found::Under(flight, awaited, previous) => (flight, awaited, Outcome::Shared, previous),
-            Found::Nothing(start, flight, awaited) => {
-                let previous = start.previous.clone();
-                self.start(wanted, hops, start);
-                (flight, awaited, Outcome::Miss, previous)
-            }
-        };
+        let (flight, _awaited, outcome, previous) =
+            match self.cache.find(&wanted.key, viewer, Instant::now()) {
+                Found::Here(object, outcome) => return (Ok(object), outcome),
+                Found::Full => return (Err(Failure::Busy), Outcome::Error),
+                Found::Under(flight, awaited, previous) => {
+                    (flight, awaited, Outcome::Shared, previous)
+                }
+                Found::Nothing(start, flight, awaited) => {
+                    let previous = start.previous.clone();
+                    self.start(wanted, hops, start);
+                    (flight, awaited, Outcome::Miss, previous)
+                }
+            };
         // Waiting viewers are limited too, because each holds a connection and a task.
         let Ok(_place) = self.waiting.try_acquire() else {
             return (Err(Failure::Busy), Outcome::Error);
@@ -248,7 +260,8 @@ impl Edge {
         };
         // A stale object is better than an error of the origin, if its lifetime permits it (RFC
         // 5861 4).
-        match previous.filter(|previous| failed && previous.freshness.may_be_stale(Instant::now())) {
+        match previous.filter(|previous| failed && previous.freshness.may_be_stale(Instant::now()))
+        {
             Some(stale) => (Ok(stale), Outcome::Stale),
             None if landed.is_err() => (landed, Outcome::Error),
             None => (landed, outcome),
@@ -268,9 +281,7 @@ impl Edge {
 
 impl fmt::Debug for Edge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Edge")
-            .field("origins", &self.origins)
-            .finish_non_exhaustive()
+        f.debug_struct("Edge").field("origins", &self.origins).finish_non_exhaustive()
     }
 }
 

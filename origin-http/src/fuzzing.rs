@@ -38,7 +38,9 @@ pub fn freshness(bytes: &[u8]) {
         assert!(error.lifetime() <= Duration::from_secs(16) && !error.immutable);
         for later in [0, 1, 1 << 33].map(Duration::from_secs) {
             let at = now + later;
-            assert!(fresh.age(at) >= later && (!fresh.is_fresh(at) || fresh.left(at) > Duration::ZERO));
+            assert!(
+                fresh.age(at) >= later && (!fresh.is_fresh(at) || fresh.left(at) > Duration::ZERO)
+            );
             assert!(!error.may_be_stale(at));
         }
         let _ = error.error_control();
@@ -66,14 +68,13 @@ pub fn directives(bytes: &[u8]) {
 /// A header map with a field of each line that is a valid value; `name` gets a line's first byte.
 fn fields(bytes: &[u8], name: impl Fn(u8) -> HeaderName) -> HeaderMap {
     let lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
-    let fields = lines.filter_map(|line| Some((name(line[0]), HeaderValue::from_bytes(line).ok()?)));
+    let fields =
+        lines.filter_map(|line| Some((name(line[0]), HeaderValue::from_bytes(line).ok()?)));
     // Heads have limits of their own.
-    fields
-        .take(HEAD_LINES)
-        .fold(HeaderMap::new(), |mut headers, (name, value)| {
-            headers.append(name, value);
-            headers
-        })
+    fields.take(HEAD_LINES).fold(HeaderMap::new(), |mut headers, (name, value)| {
+        headers.append(name, value);
+        headers
+    })
 }
 
 #[cfg(test)]

@@ -57,19 +57,26 @@ pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
             Some(segment) if segment.gap && segment.parts.iter().all(|part| part.gap) => {
                 Found::Bytes(Rope::from(Bytes::from_static(NO_MEDIA)))
             }
-            Some(_) if track.open.as_ref().is_some_and(|open| open.msn == msn) => Found::Growing(msn),
+            Some(_) if track.open.as_ref().is_some_and(|open| open.msn == msn) => {
+                Found::Growing(msn)
+            }
             Some(segment) => Found::Bytes(segment.bytes.clone()),
-            None if !ended && track.edge().is_some_and(|(newest, _)| msn == newest.saturating_add(1)) => {
+            None if !ended
+                && track.edge().is_some_and(|(newest, _)| msn == newest.saturating_add(1)) =>
+            {
                 Found::Next(msn)
             }
-            None if ended && is_after_end(track, msn) => Found::Bytes(Rope::from(Bytes::from_static(NO_MEDIA))),
+            None if ended && is_after_end(track, msn) => {
+                Found::Bytes(Rope::from(Bytes::from_static(NO_MEDIA)))
+            }
             None => absent(track.edge().is_none_or(|(newest, _)| msn > newest)),
         },
         Object::Part(msn, index) => {
             let (newest, parts) = track.edge().unwrap_or_default();
             let open = track.open.is_some();
             // The part after the last one of the open segment, or the first of the next segment.
-            let hinted = (open && msn == newest && index == parts) || (msn == newest.saturating_add(1) && index == 0);
+            let hinted = (open && msn == newest && index == parts)
+                || (msn == newest.saturating_add(1) && index == 0);
             match track.segment(msn).and_then(|segment| segment.parts.get(index)) {
                 Some(part) if part.gap => Found::Gone,
                 Some(part) => Found::Bytes(part.bytes.clone()),

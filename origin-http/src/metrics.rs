@@ -34,7 +34,9 @@ struct RequestLabels {
 impl Default for Metrics {
     fn default() -> Self {
         let requests = Family::<RequestLabels, Counter>::default();
-        let of = |kind| CLASSES.map(|status| requests.get_or_create_owned(&RequestLabels { kind, status }));
+        let of = |kind| {
+            CLASSES.map(|status| requests.get_or_create_owned(&RequestLabels { kind, status }))
+        };
         Self {
             by_kind: Kind::all().map(|kind| of(kind.name())).collect(),
             requests,

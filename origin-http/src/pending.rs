@@ -74,17 +74,14 @@ impl Future for Pending<'_> {
         if ours {
             this.context.share(&this.shared.cors, held, &mut response);
         }
-        this.context
-            .finish(this.kind, held, &this.shared.metrics, &mut response);
+        this.context.finish(this.kind, held, &this.shared.metrics, &mut response);
         Poll::Ready(response)
     }
 }
 
 impl fmt::Debug for Pending<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pending")
-            .field("kind", &self.kind)
-            .finish_non_exhaustive()
+        f.debug_struct("Pending").field("kind", &self.kind).finish_non_exhaustive()
     }
 }
 
@@ -127,13 +124,17 @@ impl Future for Step<'_> {
             let presentation = match &mut *self {
                 Self::Hold(hold) => ready!(Pin::new(&mut hold.changed).poll(cx)),
                 Self::Later(later) => return later.as_mut().poll(cx),
-                Self::Mounted(pending) => return pending.as_mut().poll(cx).map(|response| (response, Duration::ZERO)),
+                Self::Mounted(pending) => {
+                    return pending.as_mut().poll(cx).map(|response| (response, Duration::ZERO));
+                }
                 Self::Ready(..) | Self::Body(_) | Self::Over => None,
             };
             match mem::replace(&mut *self, Self::Over) {
                 Self::Ready(response, held) => return Poll::Ready((response, held)),
                 Self::Hold(hold) => *self = hold.step(presentation),
-                Self::Body(_) | Self::Later(_) | Self::Mounted(_) | Self::Over => return Poll::Pending,
+                Self::Body(_) | Self::Later(_) | Self::Mounted(_) | Self::Over => {
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -150,11 +151,7 @@ pub(crate) struct Hold<'a> {
 }
 
 pub(crate) enum Then {
-    Playlist {
-        track: usize,
-        skip: Skip,
-        conditions: Conditions,
-    },
+    Playlist { track: usize, skip: Skip, conditions: Conditions },
     Media(Media),
 }
 
@@ -214,7 +211,13 @@ impl RequestContext {
     }
 
     /// Completes any response: its priority, metrics, and the access log.
-    pub(crate) fn finish(&mut self, kind: Kind, held: Duration, metrics: &Metrics, response: &mut Response<Body>) {
+    pub(crate) fn finish(
+        &mut self,
+        kind: Kind,
+        held: Duration,
+        metrics: &Metrics,
+        response: &mut Response<Body>,
+    ) {
         urgency::settle(self.priority, kind, response);
         metrics.responded(kind, response.status());
         if let Some(mut entry) = self.entry.take() {
@@ -225,7 +228,12 @@ impl RequestContext {
 }
 
 impl<'a> Hold<'a> {
-    pub(crate) fn new(shared: &'a Shared, changed: Changed, target_duration_s: u64, then: Then) -> Self {
+    pub(crate) fn new(
+        shared: &'a Shared,
+        changed: Changed,
+        target_duration_s: u64,
+        then: Then,
+    ) -> Self {
         Self {
             shared,
             changed,
@@ -239,19 +247,17 @@ impl<'a> Hold<'a> {
     fn step(self, presentation: Option<Arc<Presentation>>) -> Step<'a> {
         let (target, held) = (self.target_duration_s, self.begun.elapsed());
         let response = match (presentation, self.then) {
-            (
-                Some(presentation),
-                Then::Playlist {
-                    track,
-                    skip,
-                    conditions,
-                },
-            ) => {
-                let text = Text::playlist(presentation, track, skip, conditions, blocking(target).0);
+            (Some(presentation), Then::Playlist { track, skip, conditions }) => {
+                let text =
+                    Text::playlist(presentation, track, skip, conditions, blocking(target).0);
                 return Step::text(text, &self.shared.renders, held);
             }
             (Some(presentation), Then::Media(media)) => {
-                let found = lookup::find(&presentation.tracks[media.index], media.object, presentation.ended);
+                let found = lookup::find(
+                    &presentation.tracks[media.index],
+                    media.object,
+                    presentation.ended,
+                );
                 media.respond(&presentation, found, Lifetime::Unchanging(6 * target))
             }
             (None, then) => {
@@ -276,7 +282,9 @@ impl Media {
     ) -> (Arc<Presentation>, Found) {
         let limit = hold(target_duration_s);
         loop {
-            let Some(now) = self.live.changed(self.index, next.saturating_sub(1), None, limit).await else {
+            let Some(now) =
+                self.live.changed(self.index, next.saturating_sub(1), None, limit).await
+            else {
                 return (presentation, Found::Future);
             };
             presentation = now;
@@ -287,13 +295,16 @@ impl Media {
         }
     }
 
-    pub(crate) fn respond(&self, presentation: &Presentation, found: Found, lifetime: Lifetime) -> Response<Body> {
+    pub(crate) fn respond(
+        &self,
+        presentation: &Presentation,
+        found: Found,
+        lifetime: Lifetime,
+    ) -> Response<Body> {
         let (target, track) = (presentation.target_duration_s, &presentation.tracks[self.index]);
         let exists = matches!(found, Found::Bytes(_) | Found::Growing(_));
         if exists
-            && self
-                .conditions
-                .is_modified(|| lookup::published(presentation, track, self.object))
+            && self.conditions.is_modified(|| lookup::published(presentation, track, self.object))
         {
             return response::precondition_failed();
         }
@@ -303,19 +314,26 @@ impl Media {
             _ => response::AUDIO,
         };
         let mut response = match found {
-            Found::Bytes(rope) => response::media(&self.conditions, &rope, etag(self.object), content_type, lifetime),
+            Found::Bytes(rope) => {
+                response::media(&self.conditions, &rope, etag(self.object), content_type, lifetime)
+            }
             // It has no entity tag yet.
-            Found::Growing(_) if self.conditions.excludes(None) => return response::precondition_failed(),
+            Found::Growing(_) if self.conditions.excludes(None) => {
+                return response::precondition_failed();
+            }
             Found::Growing(msn) => {
                 let body = Body::growing(Following(self.live.follow(self.index, msn)));
                 response::growing(body, content_type, Lifetime::Unchanging(6 * target))
             }
-            Found::Next(_) | Found::Future => return refuse(StatusCode::NOT_FOUND, "not yet\n", SOON),
+            Found::Next(_) | Found::Future => {
+                return refuse(StatusCode::NOT_FOUND, "not yet\n", SOON);
+            }
             Found::Hinted(..) | Found::Gone => {
                 return refuse(StatusCode::NOT_FOUND, "no such media\n", Lifetime::Seconds(target));
             }
         };
-        let urgency = urgency::of_media(presentation.tracks.iter().map(Arc::as_ref), track, self.object);
+        let urgency =
+            urgency::of_media(presentation.tracks.iter().map(Arc::as_ref), track, self.object);
         response.headers_mut().insert(PRIORITY, priority::value(urgency));
         response
     }
@@ -334,10 +352,7 @@ impl Growing for Following {
 /// Lifetimes of the response to a blocking request, after success and failure: long, since the next
 /// request has another address (appendix B.1).
 pub(crate) fn blocking(target_duration_s: u64) -> (Lifetime, Lifetime) {
-    (
-        Lifetime::Seconds(6 * target_duration_s),
-        Lifetime::Seconds(4 * target_duration_s),
-    )
+    (Lifetime::Seconds(6 * target_duration_s), Lifetime::Seconds(4 * target_duration_s))
 }
 
 /// Maximum time for which a request is held (6.2.5.2).

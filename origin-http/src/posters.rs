@@ -18,7 +18,10 @@ pub struct Poster {
 pub trait Posters: Send + Sync {
     /// The newest picture of a live channel, which may have to be made first; `None` if there is
     /// none. Bounded in time.
-    fn poster(&self, channel: &ChannelName) -> Pin<Box<dyn Future<Output = Option<Poster>> + Send + '_>>;
+    fn poster(
+        &self,
+        channel: &ChannelName,
+    ) -> Pin<Box<dyn Future<Output = Option<Poster>> + Send + '_>>;
 }
 
 /// There are no pictures.

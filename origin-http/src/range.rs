@@ -41,10 +41,7 @@ fn parse_range(value: &[u8], size: usize) -> Option<Range> {
         _ => return None,
     };
     match start < end {
-        true => Some(Range::Slice {
-            start,
-            len: end - start,
-        }),
+        true => Some(Range::Slice { start, len: end - start }),
         false => Some(Range::Unsatisfiable),
     }
 }

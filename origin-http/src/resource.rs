@@ -148,28 +148,15 @@ const _: () = {
 };
 
 const fn row(kind: Kind, name: &'static str, urgency: u8, edge: Option<Fetched>) -> Row {
-    Row {
-        kind,
-        name,
-        urgency,
-        edge,
-    }
+    Row { kind, name, urgency, edge }
 }
 
 const fn text(fetch: Fetch) -> Option<Fetched> {
-    Some(Fetched {
-        fetch,
-        claim: Claim::Text,
-        text: true,
-    })
+    Some(Fetched { fetch, claim: Claim::Text, text: true })
 }
 
 const fn bytes(fetch: Fetch, claim: Claim) -> Option<Fetched> {
-    Some(Fetched {
-        fetch,
-        claim,
-        text: false,
-    })
+    Some(Fetched { fetch, claim, text: false })
 }
 
 impl Kind {
@@ -220,7 +207,9 @@ impl Resource {
     /// The channel or broadcast that it belongs to.
     pub(crate) fn subject(&self) -> Subject<'_> {
         match self {
-            Self::Live(channel, _) | Self::Poster(channel) | Self::Watch(channel) => Subject::Channel(channel),
+            Self::Live(channel, _) | Self::Poster(channel) | Self::Watch(channel) => {
+                Subject::Channel(channel)
+            }
             Self::Media(broadcast, ..) => Subject::Broadcast(*broadcast),
             Self::Asset(_) | Self::Time | Self::Api => Subject::Daemon,
         }
@@ -246,7 +235,9 @@ impl Resource {
                     Object::parse(file)?,
                 ))
             }
-            "watch" if rest.contains('.') && is_file_name(rest) => Some(Self::Asset(rest.to_owned())),
+            "watch" if rest.contains('.') && is_file_name(rest) => {
+                Some(Self::Asset(rest.to_owned()))
+            }
             "watch" => rest.parse().ok().map(Self::Watch),
             "time" if path == "/time" => Some(Self::Time),
             "api" if path.starts_with("/api/") => Some(Self::Api),
@@ -268,14 +259,14 @@ impl Listing {
 
 impl Object {
     fn parse(file: &str) -> Option<Self> {
-        if let Some(number) = file.strip_prefix("init.").and_then(|rest| rest.strip_suffix(".mp4")) {
+        if let Some(number) = file.strip_prefix("init.").and_then(|rest| rest.strip_suffix(".mp4"))
+        {
             return u32::try_from(parse_number(number)?).ok().map(Self::Init);
         }
         match file.strip_suffix(".m4s")?.split_once('.') {
-            Some((msn, part)) => Some(Self::Part(
-                parse_number(msn)?,
-                usize::try_from(parse_number(part)?).ok()?,
-            )),
+            Some((msn, part)) => {
+                Some(Self::Part(parse_number(msn)?, usize::try_from(parse_number(part)?).ok()?))
+            }
             None => parse_number(file.strip_suffix(".m4s")?).map(Self::Segment),
         }
     }
@@ -289,7 +280,8 @@ fn parse_broadcast(text: &str) -> Option<BroadcastId> {
 
 /// A decimal number without sign or leading zero.
 fn parse_number(text: &str) -> Option<u64> {
-    let canonical = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    let canonical =
+        text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|_| canonical)
 }
 
@@ -318,10 +310,7 @@ mod tests {
             ("/live/demo/master.m3u8", Resource::Live(demo(), Listing::Multivariant)),
             ("/live/demo/manifest.mpd", Resource::Live(demo(), Listing::Manifest)),
             ("/live/demo/plain.mpd", Resource::Live(demo(), Listing::PlainManifest)),
-            (
-                "/live/demo/v0.m3u8",
-                Resource::Live(demo(), Listing::Playlist(track("v0"))),
-            ),
+            ("/live/demo/v0.m3u8", Resource::Live(demo(), Listing::Playlist(track("v0")))),
             ("/live/demo/poster.jpg", Resource::Poster(demo())),
             (&segment, Resource::Media(id(), track("v0"), Object::Segment(17))),
             (&part, Resource::Media(id(), track("a0"), Object::Part(17, 0))),
@@ -405,10 +394,8 @@ mod tests {
             "/api",
             "live/demo/master.m3u8",
         ];
-        for path in fixed
-            .into_iter()
-            .chain([&*upper, &*simple])
-            .chain(files.iter().map(|file| &**file))
+        for path in
+            fixed.into_iter().chain([&*upper, &*simple]).chain(files.iter().map(|file| &**file))
         {
             assert_eq!(Resource::parse(path), None, "{path}");
         }

@@ -9,7 +9,10 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
-    header::{ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY},
+    header::{
+        ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+        VARY,
+    },
 };
 use http_server::Body;
 use net_core::Rope;
@@ -60,14 +63,20 @@ impl Lifetime {
             Self::Validate => HeaderValue::from_static("no-cache"),
             Self::Seconds(1) => HeaderValue::from_static("public, max-age=1"),
             Self::Seconds(seconds) => value(format_args!("public, max-age={seconds}")),
-            Self::Unchanging(seconds) => value(format_args!("public, max-age={seconds}, immutable")),
+            Self::Unchanging(seconds) => {
+                value(format_args!("public, max-age={seconds}, immutable"))
+            }
             Self::Immutable => HeaderValue::from_static("public, max-age=31536000, immutable"),
         }
     }
 }
 
 /// A short text with the reason of a refusal.
-pub(crate) fn refuse(status: StatusCode, why: impl Into<Bytes>, lifetime: Lifetime) -> Response<Body> {
+pub(crate) fn refuse(
+    status: StatusCode,
+    why: impl Into<Bytes>,
+    lifetime: Lifetime,
+) -> Response<Body> {
     let mut response = fresh(Body::from(why.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -81,7 +90,9 @@ pub(crate) fn refuse(status: StatusCode, why: impl Into<Bytes>, lifetime: Lifeti
 pub(crate) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
     let title = status.canonical_reason().unwrap_or("Error");
     let code = status.as_u16();
-    let json = format!(r#"{{"type":"about:blank","title":"{title}","status":{code},"detail":"{detail}"}}"#);
+    let json = format!(
+        r#"{{"type":"about:blank","title":"{title}","status":{code},"detail":"{detail}"}}"#
+    );
     let mut response = refuse(status, json, Lifetime::NoStore);
     response.headers_mut().insert(CONTENT_TYPE, PROBLEM);
     response
@@ -92,7 +103,12 @@ pub(crate) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
 pub(crate) fn other_method(method: &Method) -> Response<Body> {
     let known = matches!(
         *method,
-        Method::POST | Method::PUT | Method::DELETE | Method::PATCH | Method::TRACE | Method::CONNECT
+        Method::POST
+            | Method::PUT
+            | Method::DELETE
+            | Method::PATCH
+            | Method::TRACE
+            | Method::CONNECT
     );
     let status = match known {
         true => StatusCode::METHOD_NOT_ALLOWED,
@@ -118,7 +134,12 @@ pub(crate) fn precondition_failed() -> Response<Body> {
 }
 
 /// A playlist or manifest: always whole, compressed for clients that accept it.
-pub(crate) fn text(request: &Conditions, text: &Text, content_type: HeaderValue, lifetime: Lifetime) -> Response<Body> {
+pub(crate) fn text(
+    request: &Conditions,
+    text: &Text,
+    content_type: HeaderValue,
+    lifetime: Lifetime,
+) -> Response<Body> {
     let gzip = request.gzip;
     let form = if gzip { "-gz" } else { "" };
     let etag = quoted(format_args!("{:016x}{form}", text.digest()));
@@ -152,9 +173,8 @@ pub(crate) fn media(
     lifetime: Lifetime,
 ) -> Response<Body> {
     let size = rope.len();
-    let range = request
-        .range_of(&etag)
-        .map_or(Range::Whole, |range| Range::parse(range.as_bytes(), size));
+    let range =
+        request.range_of(&etag).map_or(Range::Whole, |range| Range::parse(range.as_bytes(), size));
     let mut status = StatusCode::OK;
     let mut response = validated(request, etag, lifetime, |headers| {
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -240,9 +260,7 @@ pub(crate) fn negotiated(
         }
         bytes().into()
     });
-    response
-        .headers_mut()
-        .insert(VARY, HeaderValue::from_static("accept-encoding"));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
     response
 }
 

@@ -106,12 +106,7 @@ impl Router {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let client = Client {
-            peer,
-            ours: false,
-            secure: false,
-            early: false,
-        };
+        let client = Client { peer, ours: false, secure: false, early: false };
         self.call(request, client)
     }
 
@@ -128,7 +123,13 @@ impl Router {
     }
 
     /// Performs the part of a response that needs no waiting.
-    fn begin<B>(&self, head: Parts, body: B, client: Client, context: &mut RequestContext) -> (Kind, Step<'_>)
+    fn begin<B>(
+        &self,
+        head: Parts,
+        body: B,
+        client: Client,
+        context: &mut RequestContext,
+    ) -> (Kind, Step<'_>)
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -200,7 +201,9 @@ impl Router {
 
     fn route(&self, head: Parts, resource: Option<Resource>, client: Client) -> Step<'_> {
         Step::ready(match (&head.method, resource) {
-            (&Method::GET | &Method::HEAD, Some(resource)) => return self.read(head, resource, client),
+            (&Method::GET | &Method::HEAD, Some(resource)) => {
+                return self.read(head, resource, client);
+            }
             (&Method::GET | &Method::HEAD | &Method::OPTIONS, None) if head.uri.path() != "*" => {
                 refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON)
             }
@@ -223,8 +226,12 @@ impl Router {
     /// A resource of this process.
     fn here(&self, head: Parts, resource: Resource, client: Client) -> Step<'_> {
         Step::ready(match resource {
-            Resource::Live(channel, listing) => return self.listing(head, &channel, listing, client),
-            Resource::Media(broadcast, track, object) => return self.media(&head, broadcast, &track, object, client),
+            Resource::Live(channel, listing) => {
+                return self.listing(head, &channel, listing, client);
+            }
+            Resource::Media(broadcast, track, object) => {
+                return self.media(&head, broadcast, &track, object, client);
+            }
             Resource::Poster(channel) => {
                 let conditions = Conditions::of(&head.method, &head.headers);
                 return Step::Later(Box::pin(async move {
@@ -238,14 +245,17 @@ impl Router {
                     (response, Duration::ZERO)
                 }));
             }
-            Resource::Watch(_) => self
-                .pages
-                .watch
-                .respond(&Conditions::of_text(&head.method, &head.headers)),
-            Resource::Asset(name) => match self.pages.assets.iter().find(|(known, _)| **known == *name) {
-                Some((_, page)) => page.respond(&Conditions::of_text(&head.method, &head.headers)),
-                None => refuse(StatusCode::NOT_FOUND, "no such file\n", SOON),
-            },
+            Resource::Watch(_) => {
+                self.pages.watch.respond(&Conditions::of_text(&head.method, &head.headers))
+            }
+            Resource::Asset(name) => {
+                match self.pages.assets.iter().find(|(known, _)| **known == *name) {
+                    Some((_, page)) => {
+                        page.respond(&Conditions::of_text(&head.method, &head.headers))
+                    }
+                    None => refuse(StatusCode::NOT_FOUND, "no such file\n", SOON),
+                }
+            }
             Resource::Time => response::time(clock::iso(SystemTime::now())),
             Resource::Api => refuse(StatusCode::NOT_FOUND, "there is nothing here\n", SOON),
         })
@@ -253,8 +263,7 @@ impl Router {
 
     fn saw(&self, channel: &ChannelName, target_duration_s: u64, client: Client, head: &Parts) {
         if !client.ours {
-            self.audience
-                .saw(channel, target_duration_s, client.peer.ip(), &head.headers);
+            self.audience.saw(channel, target_duration_s, client.peer.ip(), &head.headers);
         }
     }
 
@@ -288,7 +297,9 @@ impl Router {
         let here = self.made_here(&resource).flatten();
         let response = edge.respond(&head, &resource, client.peer).await;
         let is_theirs = |response: &Response<Body>| {
-            response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED || here.is_none()
+            response.status().is_success()
+                || response.status() == StatusCode::NOT_MODIFIED
+                || here.is_none()
         };
         match response.filter(is_theirs) {
             Some(response) => (response, Duration::ZERO),
@@ -296,7 +307,13 @@ impl Router {
         }
     }
 
-    fn listing(&self, head: Parts, channel: &ChannelName, listing: Listing, client: Client) -> Step<'_> {
+    fn listing(
+        &self,
+        head: Parts,
+        channel: &ChannelName,
+        listing: Listing,
+        client: Client,
+    ) -> Step<'_> {
         let Some(live) = self.presentations.channel(channel) else {
             return Step::ready(refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON));
         };
@@ -309,7 +326,9 @@ impl Router {
                         let (response, more) = step.await;
                         return (response, held + more);
                     }
-                    (Some(None), held) => (refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON), held),
+                    (Some(None), held) => {
+                        (refuse(StatusCode::NOT_FOUND, "no such channel\n", SOON), held)
+                    }
                     (None, held) => {
                         let why = "not yet: it has just begun\n";
                         (refuse(StatusCode::SERVICE_UNAVAILABLE, why, SOON), held)
@@ -335,20 +354,14 @@ impl Router {
             Listing::Multivariant => packager::Listing::Multivariant,
             Listing::Manifest => packager::Listing::Manifest(self.site(head, client)),
             Listing::PlainManifest => packager::Listing::PlainManifest(self.site(head, client)),
-            Listing::Playlist(track) => return playlist(self, head, conditions, live, presentation, &track),
+            Listing::Playlist(track) => {
+                return playlist(self, head, conditions, live, presentation, &track);
+            }
         };
-        let is_manifest = matches!(
-            listing,
-            packager::Listing::Manifest(_) | packager::Listing::PlainManifest(_)
-        );
+        let is_manifest =
+            matches!(listing, packager::Listing::Manifest(_) | packager::Listing::PlainManifest(_));
         let varies = is_manifest && self.public_site.is_none();
-        let text = Text {
-            presentation,
-            listing,
-            conditions,
-            lifetime,
-            varies,
-        };
+        let text = Text { presentation, listing, conditions, lifetime, varies };
         Step::text(text, &self.shared.renders, Duration::ZERO)
     }
 
@@ -370,7 +383,9 @@ impl Router {
         client: Client,
     ) -> Step<'_> {
         let live = self.presentations.broadcast(broadcast);
-        let Some((live, presentation)) = live.and_then(|live| live.current().map(|current| (live, current))) else {
+        let Some((live, presentation)) =
+            live.and_then(|live| live.current().map(|current| (live, current)))
+        else {
             return Step::ready(refuse(StatusCode::NOT_FOUND, "no such broadcast\n", SOON));
         };
         let target = presentation.target_duration_s;
@@ -379,12 +394,8 @@ impl Router {
             return Step::ready(refuse(StatusCode::NOT_FOUND, "no such track\n", gone));
         };
         self.saw(live.channel(), target, client, head);
-        let media = Media {
-            live,
-            index,
-            object,
-            conditions: Conditions::of(&head.method, &head.headers),
-        };
+        let media =
+            Media { live, index, object, conditions: Conditions::of(&head.method, &head.headers) };
         match lookup::find(&presentation.tracks[index], object, presentation.ended) {
             Found::Hinted(msn, part) => {
                 let changed = media.live.changed(index, msn, Some(part), hold(target));
@@ -401,7 +412,11 @@ impl Router {
     }
 
     /// Waits for `what`, counted, for at most `limit`. Returns also the time waited.
-    async fn held<T>(&self, limit: Duration, what: impl Future<Output = T>) -> (Option<T>, Duration) {
+    async fn held<T>(
+        &self,
+        limit: Duration,
+        what: impl Future<Output = T>,
+    ) -> (Option<T>, Duration) {
         let _waiting = Counted::new(&self.shared.metrics.waiting);
         let begun = Instant::now();
         let come = timeout(limit, what).await.ok();
@@ -422,15 +437,15 @@ impl Service for Router {
         let (head, body) = request.into_parts();
         let mut context = self.context(&head, client);
         let (kind, step) = self.begin(head, body, client, &mut context);
-        Pending {
-            shared: &self.shared,
-            step,
-            kind,
-            context,
-        }
+        Pending { shared: &self.shared, step, kind, context }
     }
 
-    fn refuse(&self, Refusal { status, reason }: Refusal, client: Client, head: Option<&Parts>) -> Response<Body> {
+    fn refuse(
+        &self,
+        Refusal { status, reason }: Refusal,
+        client: Client,
+        head: Option<&Parts>,
+    ) -> Response<Body> {
         let text = || refuse(status, format!("{reason}\n"), Lifetime::NoStore);
         let Some(head) = head else {
             let mut response = text();
@@ -472,7 +487,9 @@ fn playlist<'a>(
     let Some(track) = index(&presentation, track) else {
         return Step::ready(refuse(StatusCode::NOT_FOUND, "no such track\n", failed));
     };
-    let bad = |bad: directives::Bad| Step::ready(refuse(StatusCode::BAD_REQUEST, format!("{bad}\n"), failed));
+    let bad = |bad: directives::Bad| {
+        Step::ready(refuse(StatusCode::BAD_REQUEST, format!("{bad}\n"), failed))
+    };
     let directives = match Directives::parse(head.uri.query()) {
         Ok(directives) => directives,
         Err(reason) => return bad(reason),
@@ -489,11 +506,7 @@ fn playlist<'a>(
             Step::text(text, &router.shared.renders, Duration::ZERO)
         }
         Ok(Reload::Wait(msn, part)) => {
-            let then = Then::Playlist {
-                track,
-                skip,
-                conditions,
-            };
+            let then = Then::Playlist { track, skip, conditions };
             let changed = live.changed(track, msn, part, hold(target));
             Step::Hold(Hold::new(&router.shared, changed, target, then))
         }
@@ -504,9 +517,7 @@ fn playlist<'a>(
 /// Ends the connection after this response.
 fn close(version: Version, response: &mut Response<Body>) {
     if version <= Version::HTTP_11 {
-        response
-            .headers_mut()
-            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 

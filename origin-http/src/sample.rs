@@ -9,13 +9,16 @@ use packager::{Init, Part, Segment, Track};
 
 /// `complete` segments of `parts` parts each from number `first` on, and after them an open one of
 /// `open` parts.
-pub(crate) fn track(name: &str, first: u64, complete: usize, parts: usize, open: Option<usize>) -> Track {
+pub(crate) fn track(
+    name: &str,
+    first: u64,
+    complete: usize,
+    parts: usize,
+    open: Option<usize>,
+) -> Track {
     let config = Arc::new(config());
-    let init = Init {
-        number: 0,
-        config: Arc::clone(&config),
-        bytes: Bytes::from_static(b"header"),
-    };
+    let init =
+        Init { number: 0, config: Arc::clone(&config), bytes: Bytes::from_static(b"header") };
     let next = first + complete as u64;
     Track {
         name: name.parse().unwrap(),
@@ -50,11 +53,8 @@ pub(crate) fn gap_of(part: &Part) -> Part {
 
 fn segment(msn: u64, parts: usize, complete: bool) -> Segment {
     let parts: Vec<_> = (0..parts).map(|index| Arc::new(part(msn, index))).collect();
-    let bytes = if complete {
-        Rope::concat(parts.iter().map(|part| &part.bytes))
-    } else {
-        Rope::default()
-    };
+    let bytes =
+        if complete { Rope::concat(parts.iter().map(|part| &part.bytes)) } else { Rope::default() };
     Segment {
         msn,
         start: 0,
@@ -71,13 +71,7 @@ fn segment(msn: u64, parts: usize, complete: bool) -> Segment {
 
 fn part(msn: u64, index: usize) -> Part {
     let bytes = Rope::new([Bytes::from(format!("{msn}.")), Bytes::from(format!("{index} "))]);
-    Part {
-        start: 0,
-        duration: 10_000,
-        independent: true,
-        gap: false,
-        bytes,
-    }
+    Part { start: 0, duration: 10_000, independent: true, gap: false, bytes }
 }
 
 /// AAC at 48 kHz.

@@ -21,7 +21,12 @@ pub(crate) fn add_hold(headers: &mut HeaderMap, held: Duration) {
 
 /// Adds a metric to the response's Server-Timing: its name, description and duration. The texts are
 /// ours, and valid tokens.
-pub(crate) fn add(headers: &mut HeaderMap, name: &str, description: Option<&str>, duration: Option<Duration>) {
+pub(crate) fn add(
+    headers: &mut HeaderMap,
+    name: &str,
+    description: Option<&str>,
+    duration: Option<Duration>,
+) {
     let before = headers.get(&SERVER_TIMING).and_then(|before| before.to_str().ok());
     let (before, comma) = before.map_or(("", ""), |before| (before, ", "));
     let (desc, description) = description.map_or(("", ""), |description| (";desc=", description));

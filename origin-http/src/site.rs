@@ -29,7 +29,9 @@ pub struct PublicUrl(Site);
 
 /// A text that is not a valid [`PublicUrl`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it must be empty or an address such as \"https://live.example.org\", without user, query and fragment")]
+#[error(
+    "it must be empty or an address such as \"https://live.example.org\", without user, query and fragment"
+)]
 pub struct NotPublicUrl;
 
 impl PublicUrl {
@@ -55,9 +57,7 @@ impl TryFrom<String> for PublicUrl {
         let plain = |byte: u8| byte.is_ascii_graphic() && !b"&<>\"'#?".contains(&byte);
         let uri: Uri = text.parse().map_err(|_| NotPublicUrl)?;
         let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
-        let authority = uri
-            .authority()
-            .is_some_and(|authority| is_authority(authority.as_str()));
+        let authority = uri.authority().is_some_and(|authority| is_authority(authority.as_str()));
         if !scheme || !authority || !text.bytes().all(plain) || text.len() > MAX_URL_BYTES {
             return Err(NotPublicUrl);
         }
@@ -75,7 +75,8 @@ pub(crate) fn of(head: &Parts, secure: bool) -> Site {
     let authority = head.uri.authority().map(|authority| authority.as_str());
     let authority = authority.or_else(host).filter(|text| is_authority(text))?;
     let forwarded = head.headers.get(FORWARDED_PROTO);
-    let secure = secure || forwarded.is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"));
+    let secure =
+        secure || forwarded.is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"));
     let scheme = if secure { "https" } else { "http" };
     Some(format!("{scheme}://{authority}").into())
 }
@@ -113,18 +114,13 @@ mod tests {
     fn it_is_the_scheme_and_authority_of_the_request() {
         let plain = |host| site("/live/demo/manifest.mpd", &[("host", host)], false);
         assert_eq!(plain("example.org").as_deref(), Some("http://example.org"));
-        assert_eq!(
-            plain("[2001:db8::1]:8080").as_deref(),
-            Some("http://[2001:db8::1]:8080")
-        );
+        assert_eq!(plain("[2001:db8::1]:8080").as_deref(), Some("http://[2001:db8::1]:8080"));
         let secure = |target| site(target, &[("host", "b.example")], true);
         assert_eq!(secure("/x").as_deref(), Some("https://b.example"));
         // HTTP/2, HTTP/3 and the absolute form.
-        assert_eq!(
-            secure("https://a.example:8443/x").as_deref(),
-            Some("https://a.example:8443")
-        );
-        let behind = |proto| site("/x", &[("host", "a.example"), ("x-forwarded-proto", proto)], false);
+        assert_eq!(secure("https://a.example:8443/x").as_deref(), Some("https://a.example:8443"));
+        let behind =
+            |proto| site("/x", &[("host", "a.example"), ("x-forwarded-proto", proto)], false);
         assert_eq!(behind("https").as_deref(), Some("https://a.example"));
         assert_eq!(behind("http\"").as_deref(), Some("http://a.example"));
     }
@@ -143,7 +139,9 @@ mod tests {
 
     #[test]
     fn a_public_url_has_a_scheme_and_a_host_and_no_slash_at_its_end() {
-        let read = |text: &str| PublicUrl::try_from(text.to_owned()).map(|url| url.site().map(|site| site.to_string()));
+        let read = |text: &str| {
+            PublicUrl::try_from(text.to_owned()).map(|url| url.site().map(|site| site.to_string()))
+        };
         assert_eq!(read(""), Ok(None));
         let good = [
             ("https://live.example.org", "https://live.example.org"),

@@ -26,7 +26,9 @@ use media_core::{
 use packager::Packager;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Audience, Config, Https, Metrics, Poster, Posters, PublicUrl, Router, StaticFile, StaticFiles};
+use crate::{
+    Audience, Config, Https, Metrics, Poster, Posters, PublicUrl, Router, StaticFile, StaticFiles,
+};
 
 /// Number of frames in a segment, and in a part.
 pub(crate) const SEGMENT: usize = 25;
@@ -57,26 +59,15 @@ impl Stage {
     /// `https://live.example`.
     pub(crate) async fn new() -> Self {
         let public_url = PublicUrl::try_from("https://live.example".to_owned()).unwrap();
-        let config = Config {
-            public_url,
-            ..Config::default()
-        };
+        let config = Config { public_url, ..Config::default() };
         Self::with(&config).await
     }
 
     pub(crate) async fn with(config: &Config) -> Self {
         let second = Duration::from_secs(1);
-        let broadcast = Limits {
-            bytes: 1 << 26,
-            age: second * 60,
-            segment: second,
-            stall: second * 60,
-        };
-        let hub = Hub::new(Settings {
-            broadcast,
-            reconnect: second * 10,
-            max_channels: 4,
-        });
+        let broadcast =
+            Limits { bytes: 1 << 26, age: second * 60, segment: second, stall: second * 60 };
+        let hub = Hub::new(Settings { broadcast, reconnect: second * 10, max_channels: 4 });
         let settings = packager::Config {
             part: Duration::from_millis(200),
             window: second * 60,
@@ -87,22 +78,22 @@ impl Stage {
         let stop = CancellationToken::new();
         tokio::spawn(packager.serve(stop.clone()));
         let start = Instant::now();
-        let tracks = vec![(TrackName::source_video(), Codec::Avc(avc::Config::parse(AVC).unwrap()))];
+        let tracks =
+            vec![(TrackName::source_video(), Codec::Avc(avc::Config::parse(AVC).unwrap()))];
         let claim = hub.claim("demo".parse().unwrap()).unwrap();
         let producer = claim.start(tracks, start, SystemTime::now()).unwrap();
         let (id, first) = (producer.broadcast().id(), producer.broadcast().first_msn());
         let (metrics, audience) = (Metrics::default(), Audience::default());
-        let page =
-            |text: &'static str| StaticFile::new("text/html; charset=utf-8", Bytes::from_static(text.as_bytes()), None);
+        let page = |text: &'static str| {
+            StaticFile::new("text/html; charset=utf-8", Bytes::from_static(text.as_bytes()), None)
+        };
         let script = StaticFile::new(
             "text/javascript",
             Bytes::from_static(b"script"),
             Some(Bytes::from_static(b"gzipped")),
         );
-        let pages = StaticFiles {
-            watch: page("<!doctype html>"),
-            assets: vec![("player.js", script)],
-        };
+        let pages =
+            StaticFiles { watch: page("<!doctype html>"), assets: vec![("player.js", script)] };
         let router = Router::new(
             config,
             presentations,
@@ -152,15 +143,10 @@ impl Stage {
             payload.resize(self.frame_bytes, 0);
             let payload = Bytes::from(payload);
             self.payloads.push(payload.clone());
-            let (key, arrived) = (n.is_multiple_of(SEGMENT), self.start + Duration::from_millis(at));
-            let unit = AccessUnit {
-                dts: stamp,
-                pts: stamp,
-                key,
-                independent: key,
-                arrived,
-                payload,
-            };
+            let (key, arrived) =
+                (n.is_multiple_of(SEGMENT), self.start + Duration::from_millis(at));
+            let unit =
+                AccessUnit { dts: stamp, pts: stamp, key, independent: key, arrived, payload };
             self.producer.as_ref().unwrap().push(0, unit).unwrap();
         }
         self.settle().await;
@@ -193,7 +179,12 @@ impl Stage {
     }
 }
 
-pub(crate) async fn ask(router: &Arc<Router>, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+pub(crate) async fn ask(
+    router: &Arc<Router>,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Answer {
     let mut request = Request::builder().method(method).uri(path).header("host", "origin");
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -240,7 +231,10 @@ struct Echo;
 struct OnePoster;
 
 impl Posters for OnePoster {
-    fn poster(&self, channel: &ChannelName) -> Pin<Box<dyn Future<Output = Option<Poster>> + Send + '_>> {
+    fn poster(
+        &self,
+        channel: &ChannelName,
+    ) -> Pin<Box<dyn Future<Output = Option<Poster>> + Send + '_>> {
         let jpeg = Bytes::from_static(b"a picture");
         let fresh = Duration::from_secs(5);
         let poster = (channel.as_str() == "demo").then_some(Poster { jpeg, fresh });
@@ -258,7 +252,8 @@ impl MountedService for Echo {
                 .strip_prefix("/api/urgent/")
                 .and_then(|path| path.split_once('/'))
             {
-                let mut response = Response::new(Body::from(Bytes::from(vec![0; size.parse().unwrap()])));
+                let mut response =
+                    Response::new(Body::from(Bytes::from(vec![0; size.parse().unwrap()])));
                 let value = priority::value(urgency.parse().unwrap());
                 response.headers_mut().insert(priority::PRIORITY, value);
                 return response;

@@ -47,13 +47,7 @@ impl Text {
     ) -> Self {
         let skip = if presentation.ended { Skip::No } else { skip };
         let listing = Listing::Playlist { track, skip };
-        Self {
-            presentation,
-            listing,
-            conditions,
-            lifetime,
-            varies: false,
-        }
+        Self { presentation, listing, conditions, lifetime, varies: false }
     }
 
     /// Whether it must be rendered, and that takes long.
@@ -165,10 +159,7 @@ mod tests {
             let (response, held) = step.await;
             assert_eq!(held, Duration::from_secs(3));
             let body = response.into_body().collect().await.unwrap().to_bytes();
-            let text = long.text(&Listing::Playlist {
-                track: 0,
-                skip: Skip::No,
-            });
+            let text = long.text(&Listing::Playlist { track: 0, skip: Skip::No });
             assert_eq!(body, if gzip { text.gzip() } else { text.plain() });
             let again = Step::text(playlist(&long, gzip), &renders, Duration::ZERO);
             assert!(matches!(again, Step::Ready(..)));

@@ -30,7 +30,11 @@ pub(crate) fn settle(asked: Priority, kind: Kind, response: &mut Response<Body>)
 }
 
 /// The urgency of a track's media: init segments and audio first, then video by ascending bit rate.
-pub(crate) fn of_media<'a>(tracks: impl IntoIterator<Item = &'a Track>, track: &Track, object: Object) -> u8 {
+pub(crate) fn of_media<'a>(
+    tracks: impl IntoIterator<Item = &'a Track>,
+    track: &Track,
+    object: Object,
+) -> u8 {
     if !track.config.is_video() || matches!(object, Object::Init(_)) {
         return 2;
     }

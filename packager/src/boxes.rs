@@ -33,7 +33,13 @@ fn write_box(out: &mut BytesMut, kind: &[u8; 4], content: impl FnOnce(&mut Bytes
 }
 
 /// The same with `version` and 24 bits of `flags` (4.2.2, FullBox).
-fn write_full_box(out: &mut BytesMut, kind: &[u8; 4], version: u8, flags: u32, content: impl FnOnce(&mut BytesMut)) {
+fn write_full_box(
+    out: &mut BytesMut,
+    kind: &[u8; 4],
+    version: u8,
+    flags: u32,
+    content: impl FnOnce(&mut BytesMut),
+) {
     write_box(out, kind, |out| {
         out.put_u32(u32::from(version) << 24 | flags);
         content(out);
@@ -301,7 +307,8 @@ fn descriptor(out: &mut BytesMut, tag: u8, content: impl FnOnce(&mut BytesMut)) 
     out.put_u32(0);
     content(out);
     let len = len_u32(out.len() - start - 4);
-    let groups = (len & 0x0fe0_0000) << 3 | (len & 0x1f_c000) << 2 | (len & 0x3f80) << 1 | len & 0x7f;
+    let groups =
+        (len & 0x0fe0_0000) << 3 | (len & 0x1f_c000) << 2 | (len & 0x3f80) << 1 | len & 0x7f;
     out[start..][..4].copy_from_slice(&(groups | 0x8080_8000).to_be_bytes());
 }
 
@@ -378,7 +385,13 @@ fn flags(sample: &Sample) -> u32 {
 }
 
 /// Movie fragment (8.8.4) of one track; its samples start `mdat_header_len` after it.
-pub(crate) fn moof(out: &mut BytesMut, sequence: u32, decode_time: u64, run: Run<'_>, mdat_header_len: usize) {
+pub(crate) fn moof(
+    out: &mut BytesMut,
+    sequence: u32,
+    decode_time: u64,
+    run: Run<'_>,
+    mdat_header_len: usize,
+) {
     write_box(out, b"moof", |out| {
         mfhd(out, sequence);
         write_box(out, b"traf", |out| {

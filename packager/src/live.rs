@@ -101,7 +101,13 @@ impl Live {
 
     /// Waits until track `track` has segment `msn`, or its part `part` if that is given, or the
     /// broadcast has ended; for `limit` at the most, which is a second or more. See [`Changed`].
-    pub fn changed(self: &Arc<Self>, track: usize, msn: u64, part: Option<usize>, limit: Duration) -> Changed {
+    pub fn changed(
+        self: &Arc<Self>,
+        track: usize,
+        msn: u64,
+        part: Option<usize>,
+        limit: Duration,
+    ) -> Changed {
         let until = time::Instant::now() + limit;
         Changed {
             live: Arc::clone(self),
@@ -114,13 +120,7 @@ impl Live {
 
     /// Follows segment `msn` of a track from its first part, whether it is open or complete.
     pub fn follow(self: &Arc<Self>, track: usize, msn: u64) -> Follow {
-        Follow {
-            live: Arc::clone(self),
-            track,
-            msn,
-            next: 0,
-            waiting: None,
-        }
+        Follow { live: Arc::clone(self), track, msn, next: 0, waiting: None }
     }
 
     /// Swaps in a snapshot, and wakes the waiters for the tracks whose indices are `changed`.
@@ -136,7 +136,9 @@ impl Live {
         if let Some(current) = self.current() {
             let now = time::Instant::now();
             for &index in changed {
-                if let (Some(waiters), Some(track)) = (self.waiters.get(index), current.tracks.get(index)) {
+                if let (Some(waiters), Some(track)) =
+                    (self.waiters.get(index), current.tracks.get(index))
+                {
                     match current.ended {
                         true => waiters.wake_all(&self.crowd),
                         false => waiters.wake(track, now, &self.crowd),
@@ -156,8 +158,7 @@ impl Live {
     /// Wakes the waiters whose deadline has passed.
     pub(crate) fn look(&self) {
         let now = time::Instant::now();
-        self.waited_for()
-            .for_each(|waiters| waiters.wake_late(now, &self.crowd));
+        self.waited_for().for_each(|waiters| waiters.wake_late(now, &self.crowd));
     }
 
     /// Waiters for the tracks that there are.
@@ -216,7 +217,9 @@ impl Changed {
     }
 
     fn leave(&mut self) {
-        if let (Some(ticket), Some(waiters)) = (self.ticket.take(), self.live.waiters.get(self.track)) {
+        if let (Some(ticket), Some(waiters)) =
+            (self.ticket.take(), self.live.waiters.get(self.track))
+        {
             waiters.leave(ticket);
         }
     }
@@ -305,10 +308,7 @@ impl Follow {
             self.waiting = Some(Changed {
                 live: Arc::clone(&self.live),
                 track: self.track,
-                awaited: Awaited::More {
-                    msn: self.msn,
-                    parts: self.next,
-                },
+                awaited: Awaited::More { msn: self.msn, parts: self.next },
                 until: None,
                 ticket: None,
             });

@@ -61,7 +61,8 @@ pub(crate) struct Reason {
 impl Default for Metrics {
     fn default() -> Self {
         let latency = [
-            0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
+            0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1,
+            0.25, 1.0,
         ];
         Self {
             broadcasts: Gauge::default(),
@@ -92,7 +93,8 @@ impl Metrics {
         registry.register("parts", "Parts made", self.parts.clone());
         registry.register("segments", "Segments completed", self.segments.clone());
         registry.register("gap_segments", "Segments without media", self.gaps.clone());
-        let help = "Segments that show the last key frame because video was silent while audio went on";
+        let help =
+            "Segments that show the last key frame because video was silent while audio went on";
         registry.register("still_segments", help, self.stills.clone());
         registry.register_with_unit("packaged", "Bytes of parts", Unit::Bytes, self.bytes.clone());
         let help = "From the arrival of the frame that completes a part until the part is listed";

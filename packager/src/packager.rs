@@ -48,12 +48,8 @@ impl Config {
         }
         let within = |setting: &'static str, value: Duration, least_ms: u64, most_ms: u64| {
             let bounds = Duration::from_millis(least_ms)..=Duration::from_millis(most_ms);
-            let error = Error::OutOfRange {
-                setting,
-                value_ms: value.as_millis(),
-                least_ms,
-                most_ms,
-            };
+            let error =
+                Error::OutOfRange { setting, value_ms: value.as_millis(), least_ms, most_ms };
             if bounds.contains(&value) { Ok(()) } else { Err(error) }
         };
         within("part_ms", self.part, 50, 2_000)?;
@@ -99,10 +95,7 @@ impl Packager {
     /// sequence.
     #[must_use]
     pub fn after(self, discontinuities: u64) -> Self {
-        Self {
-            after: Some(discontinuities),
-            ..self
-        }
+        Self { after: Some(discontinuities), ..self }
     }
 
     /// The presentations of all broadcasts.
@@ -150,7 +143,11 @@ impl Packager {
     }
 
     /// Lists `broadcast`. Returns its keeper, and the presentation that was listed under its name.
-    fn list(&self, broadcast: Arc<Broadcast>, shutdown: &CancellationToken) -> (Keeper, Option<Arc<Live>>) {
+    fn list(
+        &self,
+        broadcast: Arc<Broadcast>,
+        shutdown: &CancellationToken,
+    ) -> (Keeper, Option<Arc<Live>>) {
         let live = Arc::new(Live::new(&broadcast));
         let before = self.presentations.insert(&live);
         let keeper = Keeper {
@@ -159,10 +156,7 @@ impl Packager {
             settings: self.settings,
             shutdown: shutdown.clone(),
             broadcast,
-            listed: Listed {
-                presentations: self.presentations.clone(),
-                live,
-            },
+            listed: Listed { presentations: self.presentations.clone(), live },
         };
         (keeper, before)
     }

@@ -121,15 +121,7 @@ impl Periods {
     }
 
     fn place(&mut self, opening: &Opening<'_>) {
-        let &Opening {
-            msn,
-            start,
-            gap,
-            discontinuity,
-            gridded,
-            interrupted,
-            inits,
-        } = opening;
+        let &Opening { msn, start, gap, discontinuity, gridded, interrupted, inits } = opening;
         self.opened = (!gap).then_some(OpenSegment { msn, start });
         if gap && self.closed.is_some() && self.recent.len() > 1 {
             self.recent.pop_back(); // It was cut short.
@@ -140,18 +132,22 @@ impl Periods {
             None => None,
             Some(period) => {
                 let goes_on = !gap && !discontinuity;
-                let same = goes_on && !interrupted && *period.inits == *inits && period.gridded == gridded;
-                if same && (period.nominal == 0 || 2 * (start - period.expected(msn)).abs() < period.nominal) {
+                let same =
+                    goes_on && !interrupted && *period.inits == *inits && period.gridded == gridded;
+                if same
+                    && (period.nominal == 0
+                        || 2 * (start - period.expected(msn)).abs() < period.nominal)
+                {
                     return;
                 }
-                let last = self.closed.unwrap_or(LastSegment {
-                    msn: msn.saturating_sub(1),
-                    end: start,
-                });
+                let last =
+                    self.closed.unwrap_or(LastSegment { msn: msn.saturating_sub(1), end: start });
                 let end = last.end.min(start);
                 period.last = Some(LastSegment { end, ..last });
                 // A track in both is the same in both.
-                let unchanged = |(old, new): (&Option<u32>, &Option<u32>)| old.is_none() || new.is_none() || old == new;
+                let unchanged = |(old, new): (&Option<u32>, &Option<u32>)| {
+                    old.is_none() || new.is_none() || old == new
+                };
                 (goes_on && period.inits.iter().zip(inits).all(unchanged)).then_some(period.first)
             }
         };

@@ -104,9 +104,7 @@ impl Track {
     pub fn segment(&self, msn: u64) -> Option<&Arc<Segment>> {
         let first = self.segments.first().or(self.open.as_ref())?.msn;
         let index = usize::try_from(msn.checked_sub(first)?).ok()?;
-        self.segments
-            .get(index)
-            .or(self.open.as_ref().filter(|open| open.msn == msn))
+        self.segments.get(index).or(self.open.as_ref().filter(|open| open.msn == msn))
     }
 
     /// The number of the newest segment, open or complete, and how many parts it has. `None` before
@@ -149,7 +147,8 @@ impl Track {
     /// The discontinuity sequence of a segment after the newest.
     pub fn discontinuities(&self) -> u64 {
         let segments = self.listed().chain(&self.open);
-        self.discontinuity_sequence + segments.filter(|segment| segment.discontinuity).count() as u64
+        self.discontinuity_sequence
+            + segments.filter(|segment| segment.discontinuity).count() as u64
     }
 
     /// The codec string that covers all segments held: players read it once.

@@ -89,7 +89,12 @@ impl Program {
     /// Packages the broadcast that `consumer` reads, from where its reading begins. `before`: the
     /// discontinuity sequence that another broadcast under its name had reached; this one then
     /// starts with a discontinuity.
-    pub fn new(consumer: &Consumer, settings: Settings, metrics: Metrics, before: Option<u64>) -> Self {
+    pub fn new(
+        consumer: &Consumer,
+        settings: Settings,
+        metrics: Metrics,
+        before: Option<u64>,
+    ) -> Self {
         let broadcast = Arc::clone(consumer.broadcast());
         let discontinuity = broadcast.first_discontinuity().max(before.unwrap_or(0));
         let listing = Listing::new(Timescale::VIDEO.ticks(broadcast.segment()));
@@ -132,9 +137,7 @@ impl Program {
 
     /// Whether the publisher sends the track with this index in the broadcast's catalogue.
     pub(crate) fn is_source(&self, track: usize) -> bool {
-        self.tracks
-            .get(track)
-            .is_some_and(|track| !track.output.window.is_rendition())
+        self.tracks.get(track).is_some_and(|track| !track.output.window.is_rendition())
     }
 
     /// The snapshot to serve, with the indices of its tracks that have changed since the last.
@@ -233,12 +236,7 @@ impl Program {
     /// Adds a track of the catalogue, after those that are known. `late`: it appeared after the
     /// broadcast had begun.
     fn add(&mut self, begun: TrackStart, late: bool) {
-        let TrackStart {
-            name,
-            rendition,
-            config,
-            ..
-        } = begun;
+        let TrackStart { name, rendition, config, .. } = begun;
         let late = late || rendition;
         let role = match rendition {
             _ if self.tracks.len() == self.master => Role::Master,
@@ -397,7 +395,8 @@ impl Program {
     /// The open gap lasts until `time` or longer: its parts are made up to there.
     fn gap_until(&mut self, time: MediaTime, now: Instant) {
         let master = &self.tracks[self.master].output;
-        let Some(start) = master.segmenter.clocked().map(|open| master.media_time(open.start)) else {
+        let Some(start) = master.segmenter.clocked().map(|open| master.media_time(open.start))
+        else {
             return;
         };
         self.reached = self.reached.max(time);
@@ -457,7 +456,8 @@ impl Program {
     fn audio_is_alive(&self, now: Instant) -> bool {
         let mut tracks = self.tracks.iter().enumerate();
         self.situation.presence == Presence::Live
-            && tracks.any(|(index, track)| index != self.master && track.has_audio_since(now, ALIVE))
+            && tracks
+                .any(|(index, track)| index != self.master && track.has_audio_since(now, ALIVE))
     }
 
     // Progress.
@@ -550,9 +550,7 @@ impl Program {
 /// The tracks that do not carry marks.
 fn beside(tracks: &mut [Track], master: usize) -> impl Iterator<Item = &mut Track> {
     let tracks = tracks.iter_mut().enumerate();
-    tracks
-        .filter(move |(index, _)| *index != master)
-        .map(|(_, track)| track)
+    tracks.filter(move |(index, _)| *index != master).map(|(_, track)| track)
 }
 
 #[cfg(test)]

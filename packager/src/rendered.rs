@@ -129,18 +129,11 @@ impl Manifests {
         let site = site.as_ref()?;
         let places = self.by_site.iter().map_while(|place| match take {
             true => Some(place.get_or_init(|| {
-                Box::new(OfSite {
-                    site: Arc::clone(site),
-                    asked: None,
-                    text: OnceLock::new(),
-                })
+                Box::new(OfSite { site: Arc::clone(site), asked: None, text: OnceLock::new() })
             })),
             false => place.get(),
         });
-        places
-            .into_iter()
-            .find(|place| place.site == *site)
-            .map(|place| &**place)
+        places.into_iter().find(|place| place.site == *site).map(|place| &**place)
     }
 }
 
@@ -166,7 +159,11 @@ impl Rendered {
     }
 
     /// The manifest of whole segments for `site`. `render` makes it if it is not there.
-    pub(crate) fn plain_manifest(&self, site: &Site, render: impl Fn(Option<&str>) -> String) -> &Text {
+    pub(crate) fn plain_manifest(
+        &self,
+        site: &Site,
+        render: impl Fn(Option<&str>) -> String,
+    ) -> &Text {
         self.plain_manifest.of(site, render)
     }
 
@@ -175,7 +172,12 @@ impl Rendered {
     ///
     /// # Panics
     /// If there is no such track.
-    pub(crate) fn playlist(&self, track: usize, skip: Skip, render: impl Fn(Skip) -> Option<String>) -> &Text {
+    pub(crate) fn playlist(
+        &self,
+        track: usize,
+        skip: Skip,
+        render: impl Fn(Skip) -> Option<String>,
+    ) -> &Text {
         let render = |skip| render(skip).map(boxed);
         let texts = &self.media[track];
         let whole = || &**texts.whole.get_or_init(|| render(Skip::No).unwrap_or_default());
@@ -194,7 +196,9 @@ impl Rendered {
             Listing::Multivariant => self.multivariant.get().map(|text| &**text),
             Listing::Manifest(site) => self.manifest.there(site),
             Listing::PlainManifest(site) => self.plain_manifest.there(site),
-            Listing::Playlist { track, .. } => self.media.get(*track)?.whole.get().map(|text| &**text),
+            Listing::Playlist { track, .. } => {
+                self.media.get(*track)?.whole.get().map(|text| &**text)
+            }
         }
     }
 
@@ -223,7 +227,8 @@ impl Text {
     /// The text for `Content-Encoding: gzip`, compressed on first demand.
     pub fn gzip(&self) -> &Bytes {
         self.gzip.get_or_init(|| {
-            let mut encoder = GzEncoder::new(Vec::with_capacity(self.plain.len() / 4), Compression::fast());
+            let mut encoder =
+                GzEncoder::new(Vec::with_capacity(self.plain.len() / 4), Compression::fast());
             let written = encoder.write_all(&self.plain).and_then(|()| encoder.finish());
             written.expect("writing to memory does not fail").into()
         })
@@ -255,11 +260,7 @@ impl Text {
 
 impl From<String> for Text {
     fn from(plain: String) -> Self {
-        Self {
-            plain: plain.into(),
-            gzip: OnceLock::new(),
-            digest: OnceLock::new(),
-        }
+        Self { plain: plain.into(), gzip: OnceLock::new(), digest: OnceLock::new() }
     }
 }
 

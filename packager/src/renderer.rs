@@ -17,8 +17,12 @@ impl Presentation {
         let rendered = &self.rendered;
         match listing {
             Listing::Multivariant => rendered.multivariant(|| hls::multivariant::render(self)),
-            Listing::Manifest(site) => rendered.manifest(site, |site| dash::manifest::render(self, site)),
-            Listing::PlainManifest(site) => rendered.plain_manifest(site, |site| dash::plain::render(self, site)),
+            Listing::Manifest(site) => {
+                rendered.manifest(site, |site| dash::manifest::render(self, site))
+            }
+            Listing::PlainManifest(site) => {
+                rendered.plain_manifest(site, |site| dash::plain::render(self, site))
+            }
             Listing::Playlist { track, skip } => self.media_playlist(*track, *skip),
         }
     }

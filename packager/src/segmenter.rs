@@ -37,11 +37,7 @@ pub(crate) fn part_target_within(part: Duration, frame_rate: Option<f64>) -> Dur
     // Stamps are rounded to a millisecond.
     let full = ((target.as_secs_f64() + 0.001) * rate).floor() / rate;
     let fits = full <= 0.0 || full + 0.001 >= part.as_secs_f64();
-    if fits {
-        target
-    } else {
-        Duration::from_secs_f64((full / 0.85 * 1_000.0).floor() / 1_000.0)
-    }
+    if fits { target } else { Duration::from_secs_f64((full / 0.85 * 1_000.0).floor() / 1_000.0) }
 }
 
 /// Cuts one track.
@@ -82,14 +78,7 @@ struct Span {
 impl Segmenter {
     pub(crate) fn new(timescale: Timescale, anchor: Anchor, part: Duration) -> Self {
         let part_least = timescale.ticks(part.saturating_sub(Duration::from_millis(1)));
-        Self {
-            timescale,
-            anchor,
-            part_least,
-            part_most: None,
-            sequence: 1,
-            open: None,
-        }
+        Self { timescale, anchor, part_least, part_most: None, sequence: 1, open: None }
     }
 
     /// The open segment: its complete parts.
@@ -109,18 +98,9 @@ impl Segmenter {
 
     /// Opens a segment whose key frames carry `sets`; the one before must be closed.
     pub(crate) fn start(&mut self, segment: Segment, sets: Sets) {
-        let part = Span {
-            start: segment.start,
-            ..Span::default()
-        };
-        self.open = Some(Open {
-            segment,
-            sets,
-            interrupted: false,
-            samples: Vec::new(),
-            part,
-            bytes: 0,
-        });
+        let part = Span { start: segment.start, ..Span::default() };
+        self.open =
+            Some(Open { segment, sets, interrupted: false, samples: Vec::new(), part, bytes: 0 });
     }
 
     /// The open segment, of which nothing was made yet, shows `still` for as long as it lasts: a
@@ -221,18 +201,13 @@ impl Segmenter {
         };
         open.sets.lead(&mut sample);
         open.samples.push(sample);
-        open.part = Span {
-            start: open.segment.end(),
-            duration,
-            independent: true,
-        };
+        open.part = Span { start: open.segment.end(), duration, independent: true };
         self.close_part();
     }
 
     /// Forgets the open segment if the clock makes its parts and no part was made.
     pub(crate) fn discard_empty_gap(&mut self) {
-        self.open
-            .take_if(|open| open.is_clocked() && open.segment.parts.is_empty());
+        self.open.take_if(|open| open.is_clocked() && open.segment.parts.is_empty());
     }
 
     /// Forgets the open segment, if there is one.
@@ -253,7 +228,8 @@ impl Segmenter {
         }
         let mut open = self.open.take()?;
         // A still picture with a gap in it is a gap: it needs no picture.
-        open.segment.gap |= open.segment.parts.is_empty() || open.segment.parts.iter().any(|part| part.gap);
+        open.segment.gap |=
+            open.segment.parts.is_empty() || open.segment.parts.iter().any(|part| part.gap);
         open.segment.still.take_if(|_| open.segment.gap);
         open.segment.bytes = Rope::concat(open.segment.parts.iter().map(|part| &part.bytes));
         Some(open.segment)
@@ -263,16 +239,9 @@ impl Segmenter {
         let Some(open) = self.open.as_mut().filter(|open| !open.samples.is_empty()) else {
             return 0;
         };
-        let Span {
-            start,
-            duration,
-            independent,
-        } = open.part;
+        let Span { start, duration, independent } = open.part;
         let media_time = u64::try_from(start).unwrap_or(0);
-        let reference = Reference {
-            utc: self.anchor.utc_at(start, self.timescale),
-            media_time,
-        };
+        let reference = Reference { utc: self.anchor.utc_at(start, self.timescale), media_time };
         let starts_segment = open.segment.parts.is_empty();
         let bytes = fragment::chunk(
             self.sequence,
@@ -283,17 +252,8 @@ impl Segmenter {
         );
         self.sequence = self.sequence.wrapping_add(1);
         open.samples.clear();
-        open.part = Span {
-            start: start + duration,
-            ..Span::default()
-        };
-        open.push_part(Part {
-            start,
-            duration,
-            independent,
-            gap: false,
-            bytes,
-        });
+        open.part = Span { start: start + duration, ..Span::default() };
+        open.push_part(Part { start, duration, independent, gap: false, bytes });
         1
     }
 }

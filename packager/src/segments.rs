@@ -59,11 +59,7 @@ impl Segments {
     /// Those from index `from` up to but not including `to`, as far as there are any.
     pub fn range(&self, from: usize, to: usize) -> Listed<'_> {
         let to = to.min(self.len);
-        Listed {
-            segments: self,
-            from: from.min(to),
-            to,
-        }
+        Listed { segments: self, from: from.min(to), to }
     }
 
     /// The index of the first segment for which `before` is false. It must be true of those before
@@ -261,7 +257,9 @@ mod tests {
         let mut changed = segments.clone();
         changed.push(segment(10_000));
         changed.pop_front();
-        let shared = |chunk: &Arc<Vec<Arc<Segment>>>| segments.chunks.iter().any(|old| Arc::ptr_eq(old, chunk));
+        let shared = |chunk: &Arc<Vec<Arc<Segment>>>| {
+            segments.chunks.iter().any(|old| Arc::ptr_eq(old, chunk))
+        };
         let copied = changed.chunks.iter().filter(|chunk| !shared(chunk)).count();
         assert_eq!(copied, 2);
     }

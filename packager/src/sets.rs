@@ -21,10 +21,9 @@ pub(crate) struct Sets {
 impl Sets {
     pub(crate) fn of(config: &Config) -> Self {
         match config {
-            Config::Avc(avc) => Self {
-                units: avc.sets_in_band().into(),
-                length_size: avc.length_size,
-            },
+            Config::Avc(avc) => {
+                Self { units: avc.sets_in_band().into(), length_size: avc.length_size }
+            }
             Config::Aac(_) => Self::default(),
         }
     }
@@ -76,7 +75,9 @@ mod tests {
     #[test]
     fn parameter_sets_stand_before_a_key_frame_and_behind_its_delimiter() {
         let avc = Config::Avc(avc::Config::parse(&RECORD).unwrap());
-        let sets = hex!("00000019 6764001eacd940a02ff9701100000303e90000ea600f162d96 00000006 68ebe3cb22c0");
+        let sets = hex!(
+            "00000019 6764001eacd940a02ff9701100000303e90000ea600f162d96 00000006 68ebe3cb22c0"
+        );
         let picture = &hex!("00000003 658884");
         let (head, payload) = led(&avc, true, picture);
         assert_eq!((&head[..], &payload[..]), (&sets[..], &picture[..]));

@@ -19,11 +19,7 @@ impl Seconds {
     pub(crate) fn at(ticks: i64, timescale: Timescale) -> Self {
         let hz = i64::from(timescale.hz());
         let (whole, rest) = (ticks.div_euclid(hz), ticks.rem_euclid(hz));
-        Self(
-            whole
-                .saturating_mul(1_000_000)
-                .saturating_add((rest * 1_000_000 + hz / 2) / hz),
-        )
+        Self(whole.saturating_mul(1_000_000).saturating_add((rest * 1_000_000 + hz / 2) / hz))
     }
 
     /// From `earlier` to here.

@@ -275,7 +275,14 @@ impl Track {
     /// Ends the master's open segment at `at`, in ticks of the track, and starts the next there.
     /// `alive`: the mark may be a gap's, but audio goes on. Returns whether a still picture takes
     /// the place of that gap.
-    pub(crate) fn cut(&mut self, mark: Mark, at: i64, independent: bool, alive: bool, metrics: &Metrics) -> bool {
+    pub(crate) fn cut(
+        &mut self,
+        mark: Mark,
+        at: i64,
+        independent: bool,
+        alive: bool,
+        metrics: &Metrics,
+    ) -> bool {
         let output = &mut self.output;
         let first = output.segmenter.open().is_none();
         // A gap shows a picture of the configuration before it.
@@ -313,16 +320,26 @@ impl Track {
     pub(crate) fn release(&mut self, progress: &Progress, now: Instant, metrics: &Metrics) {
         match &mut self.kind {
             Kind::Source(_) => {}
-            Kind::Follower(follower) => follower.list_missing(&mut self.output, progress.marked, metrics),
+            Kind::Follower(follower) => {
+                follower.list_missing(&mut self.output, progress.marked, metrics)
+            }
             Kind::Audio(audio) => audio.release(&mut self.output, progress, Some(now), metrics),
         }
     }
 
     /// The master has begun a gap. `alive`: audio goes on beside it.
-    pub(crate) fn meet_gap(&mut self, progress: &Progress, alive: bool, now: Instant, metrics: &Metrics) {
+    pub(crate) fn meet_gap(
+        &mut self,
+        progress: &Progress,
+        alive: bool,
+        now: Instant,
+        metrics: &Metrics,
+    ) {
         match &mut self.kind {
             Kind::Source(_) => {}
-            Kind::Follower(follower) => follower.list_missing(&mut self.output, progress.marked, metrics),
+            Kind::Follower(follower) => {
+                follower.list_missing(&mut self.output, progress.marked, metrics)
+            }
             Kind::Audio(audio) => audio.meet_gap(&mut self.output, progress, alive, now, metrics),
         }
     }

@@ -136,10 +136,7 @@ impl Waiters {
         places.taken += 1;
         places.first_until = [places.first_until, until].into_iter().flatten().min();
         let serial = places.taken;
-        let taken = Place {
-            serial,
-            waiter: Some(Waiter { awaited, until, waker }),
-        };
+        let taken = Place { serial, waiter: Some(Waiter { awaited, until, waker }) };
         let place = match places.free.pop() {
             Some(place) => {
                 places.places[place] = taken;
@@ -292,10 +289,7 @@ mod tests {
     }
 
     fn part(part: usize) -> Awaited {
-        Awaited::Listed {
-            msn: FIRST + 1,
-            part: Some(part),
-        }
+        Awaited::Listed { msn: FIRST + 1, part: Some(part) }
     }
 
     #[test]
@@ -327,10 +321,7 @@ mod tests {
         assert!(!waiters.renew(gone, &Arc::clone(&first).into()));
         assert!(waiters.renew(ticket, &Arc::clone(&third).into()));
         waiters.wake(with_parts(1).track(0), now, &Crowd::default());
-        assert!(
-            !waiters.renew(ticket, &Arc::clone(&second).into()),
-            "it must join again"
-        );
+        assert!(!waiters.renew(ticket, &Arc::clone(&second).into()), "it must join again");
         assert_eq!([first.seen(), second.seen(), third.seen()], [0, 0, 1]);
     }
 

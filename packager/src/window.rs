@@ -60,7 +60,9 @@ impl Window {
             gridded: false,
             clock: timescale,
             part_target: match &*config {
-                Config::Avc(avc) if rendition => segmenter::part_target_within(part, avc.frame_rate),
+                Config::Avc(avc) if rendition => {
+                    segmenter::part_target_within(part, avc.frame_rate)
+                }
                 _ => segmenter::part_target(part),
             },
             peak_bps: 0,
@@ -89,10 +91,7 @@ impl Window {
 
     /// The track as it is now, with `open` at the edge.
     pub(crate) fn snapshot(&self, open: Option<&Segment>) -> Track {
-        Track {
-            open: open.map(|open| Arc::new(open.clone())),
-            ..self.track.clone()
-        }
+        Track { open: open.map(|open| Arc::new(open.clone())), ..self.track.clone() }
     }
 
     /// Playlists reach back `window` from now on.
@@ -159,9 +158,7 @@ impl Window {
     /// Number of the newest segment that has any media.
     pub(crate) fn last_media(&self) -> Option<u64> {
         let mut newest_first = self.track.segments.iter().rev();
-        newest_first
-            .find(|segment| !segment.is_void())
-            .map(|segment| segment.msn)
+        newest_first.find(|segment| !segment.is_void()).map(|segment| segment.msn)
     }
 
     /// Number of the oldest segment held.
@@ -266,9 +263,7 @@ impl Window {
         }
         let of_all = segments.partition_point(|segment| segment.msn <= last).max(own);
         let start = segments.get(own).map_or(0, |segment| segment.start);
-        let missing = segments
-            .get(of_all.saturating_sub(1))
-            .map_or(0, |end| end.end() - start);
+        let missing = segments.get(of_all.saturating_sub(1)).map_or(0, |end| end.end() - start);
         let keep = match missing < self.track.timescale().ticks(patience) {
             true => own,
             false => of_all,
@@ -277,7 +272,8 @@ impl Window {
         // segment, and others are cut off.
         let newest = segments.get(own - 1);
         let ends_in_gap = |newest: &Arc<Segment>| newest.parts.last().is_some_and(|part| part.gap);
-        let was_listed = newest.is_some_and(|newest| ends_in_gap(newest) && Some(newest.msn) <= listed);
+        let was_listed =
+            newest.is_some_and(|newest| ends_in_gap(newest) && Some(newest.msn) <= listed);
         let leaves = usize::from(keep == own && was_listed && own - 1 > self.track.listed_from);
         self.track.withdrawn = segments.len() - keep + leaves;
         if keep == own && !was_listed {
@@ -289,7 +285,9 @@ impl Window {
     fn shorten(&mut self, index: usize) {
         let segments = &self.track.segments;
         let media = |segment: &Segment| segment.parts.iter().rposition(|part| !part.gap);
-        let Some((segment, last)) = segments.get(index).and_then(|old| Some((old, media(old)? + 1))) else {
+        let Some((segment, last)) =
+            segments.get(index).and_then(|old| Some((old, media(old)? + 1)))
+        else {
             return;
         };
         if last == segment.parts.len() {
@@ -301,7 +299,8 @@ impl Window {
         shorter.gap = shorter.parts.iter().any(|part| part.gap);
         let after = segments.iter().skip(index + 1).cloned();
         let shorter = std::iter::once(Arc::new(shorter));
-        self.track.segments = segments.range(0, index).cloned().chain(shorter).chain(after).collect();
+        self.track.segments =
+            segments.range(0, index).cloned().chain(shorter).chain(after).collect();
     }
 
     fn oldest_is(&self, so: impl FnOnce(&Segment) -> bool) -> bool {
@@ -344,12 +343,8 @@ impl Window {
     fn measure(&mut self, first: &Segment) {
         let timescale = self.track.timescale();
         // By most of them: one that a hiccup made longer does not count for the broadcast's life.
-        let mut durations: Vec<_> = first
-            .parts
-            .iter()
-            .filter(|part| !part.gap)
-            .map(|part| part.duration)
-            .collect();
+        let mut durations: Vec<_> =
+            first.parts.iter().filter(|part| !part.gap).map(|part| part.duration).collect();
         durations.sort_unstable();
         let usual = durations.get(durations.len() / 2).copied().unwrap_or(0);
         let longest = durations
@@ -359,8 +354,9 @@ impl Window {
             .unwrap_or(0);
         let longest = timescale.duration(longest);
         if longest > self.track.part_target {
-            self.track.part_target =
-                Duration::from_millis(u64::try_from(longest.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
+            self.track.part_target = Duration::from_millis(
+                u64::try_from(longest.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX),
+            );
         }
         if let Some(most) = self.most {
             self.track.part_target = self.track.part_target.min(most);

@@ -66,11 +66,7 @@ fn tags(mut flv: Bytes) -> Vec<Tag> {
         flv.advance(3); // stream id
         let data = flv.split_to(usize::try_from(len).unwrap());
         flv.advance(4); // size of this tag
-        tags.push(Tag {
-            kind,
-            ms: i64::try_from(ms).unwrap(),
-            data,
-        });
+        tags.push(Tag { kind, ms: i64::try_from(ms).unwrap(), data });
     }
     tags
 }
@@ -80,11 +76,11 @@ fn file(config: &Config, start: u64, samples: &[Sample], per_chunk: usize) -> By
     let mut file = fragment::header(config, config.timescale()).to_vec();
     let mut decode_time = start;
     for (sequence, samples) in (1..).zip(samples.chunks(per_chunk)) {
-        let reference = Reference {
-            utc: SystemTime::now(),
-            media_time: decode_time,
-        };
-        file.extend(fragment::chunk(sequence, decode_time, samples, samples[0].key, Some(reference)).to_bytes());
+        let reference = Reference { utc: SystemTime::now(), media_time: decode_time };
+        file.extend(
+            fragment::chunk(sequence, decode_time, samples, samples[0].key, Some(reference))
+                .to_bytes(),
+        );
         decode_time += samples.iter().map(|sample| u64::from(sample.duration)).sum::<u64>();
     }
     file.into()
@@ -92,17 +88,16 @@ fn file(config: &Config, start: u64, samples: &[Sample], per_chunk: usize) -> By
 
 /// Presentation time, size and whether it is a key frame, of each packet in the order they stand.
 fn packets(file: &Bytes, stream: &str) -> Vec<(i64, usize, bool)> {
-    let entries = format!("-select_streams {stream} -show_entries packet=pts,size,flags -of csv=p=0 -i pipe:0");
+    let entries = format!(
+        "-select_streams {stream} -show_entries packet=pts,size,flags -of csv=p=0 -i pipe:0"
+    );
     let lines = String::from_utf8(run("ffprobe", &entries, file)).unwrap();
     let packet = |line: &str| {
         let mut fields = line.split(',');
         let (pts, size, flags) = (fields.next()?, fields.next()?, fields.next()?);
         Some((pts.parse().ok()?, size.parse().ok()?, flags.starts_with('K')))
     };
-    lines
-        .lines()
-        .map(|line| packet(line).unwrap_or_else(|| panic!("{line}")))
-        .collect()
+    lines.lines().map(|line| packet(line).unwrap_or_else(|| panic!("{line}"))).collect()
 }
 
 /// The hash of each decoded frame.
@@ -110,11 +105,7 @@ fn frames(file: &Bytes, stream: &str) -> Vec<String> {
     let decode = format!("-i pipe:0 -map 0:{stream} -vsync passthrough -f framemd5 pipe:1");
     let lines = String::from_utf8(run("ffmpeg", &decode, file)).unwrap();
     let hash = |line: &str| line.rsplit(',').next().map(|hash| hash.trim().to_owned());
-    lines
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(hash)
-        .collect()
+    lines.lines().filter(|line| !line.starts_with('#')).filter_map(hash).collect()
 }
 
 #[test]
@@ -146,16 +137,11 @@ fn video_with_reordered_frames_keeps_every_time_and_picture() {
 
         // ffmpeg adds what would make the least offset zero to all times of presentation
         // (`dts_shift` in its mov.c).
-        let least = samples
-            .iter()
-            .map(|sample| i64::from(sample.composition))
-            .min()
-            .unwrap();
+        let least = samples.iter().map(|sample| i64::from(sample.composition)).min().unwrap();
         assert_eq!(least < 0, shift > 0);
         let sent = packets(&source, "v").into_iter();
-        let sent: Vec<_> = sent
-            .map(|(ms, size, key)| (ms * 90 - least.min(0), size, key))
-            .collect();
+        let sent: Vec<_> =
+            sent.map(|(ms, size, key)| (ms * 90 - least.min(0), size, key)).collect();
         assert_eq!((sent.len(), sent.iter().filter(|(.., key)| *key).count()), (90, 3));
         assert_eq!(packets(&file, "v"), sent);
         assert_eq!(frames(&file, "v"), frames(&source, "v"));
@@ -199,10 +185,7 @@ fn audio_continues_to_the_tick_and_decodes_to_the_same_samples() {
 /// Decoded samples of 16 bits, all channels.
 fn decoded(file: &Bytes) -> Vec<i16> {
     let bytes = run("ffmpeg", "-i pipe:0 -f s16le pipe:1", file);
-    bytes
-        .chunks_exact(2)
-        .map(|sample| i16::from_le_bytes([sample[0], sample[1]]))
-        .collect()
+    bytes.chunks_exact(2).map(|sample| i16::from_le_bytes([sample[0], sample[1]])).collect()
 }
 
 #[test]
@@ -220,12 +203,10 @@ fn silence_decodes_to_zeros_in_all_channel_layouts() {
         (0x1310, 2),
         (0x1194, 2),
     ];
-    let plain = plain.map(|(record, channels): (u16, usize)| (record.to_be_bytes().to_vec(), channels, 1));
+    let plain =
+        plain.map(|(record, channels): (u16, usize)| (record.to_be_bytes().to_vec(), channels, 1));
     // SBR over 24 kHz to 48 kHz in stereo; PS over mono. Each doubles the samples.
-    let doubled = [
-        (vec![0x2b, 0x11, 0x88, 0x00], 2, 2),
-        (vec![0xeb, 0x09, 0x88, 0x00], 2, 2),
-    ];
+    let doubled = [(vec![0x2b, 0x11, 0x88, 0x00], 2, 2), (vec![0xeb, 0x09, 0x88, 0x00], 2, 2)];
     for (record, channels, factor) in plain.into_iter().chain(doubled) {
         let config = aac::Config::parse(&record).unwrap();
         let payload = silent_frame(&config).unwrap();
@@ -256,17 +237,12 @@ fn silence_between_units_of_another_encoder_decodes() {
         payload,
     };
     let tone = |from: usize| tags[from..][..20].iter().map(|tag| sample(tag.data.slice(2..)));
-    let samples: Vec<_> = tone(10)
-        .chain(std::iter::repeat_n(sample(silence), 20))
-        .chain(tone(50))
-        .collect();
+    let samples: Vec<_> =
+        tone(10).chain(std::iter::repeat_n(sample(silence), 20)).chain(tone(50)).collect();
     let decoded = decoded(&file(&Config::Aac(config), 0, &samples, 10));
     assert_eq!(decoded.len(), 60 * 1_024 * 2);
     let loudest = |units: std::ops::Range<usize>| {
-        decoded[units.start * 2_048..units.end * 2_048]
-            .iter()
-            .map(|s| s.unsigned_abs())
-            .max()
+        decoded[units.start * 2_048..units.end * 2_048].iter().map(|s| s.unsigned_abs()).max()
     };
     assert!(loudest(5..20) > Some(1_000));
     assert_eq!(loudest(21..40), Some(0)); // the unit before it fades into the first

@@ -23,17 +23,11 @@ const BEFORE: Duration = Duration::from_secs(86_400);
 /// pair is not replaced, so that the operator can examine it.
 pub(super) fn keep(data_dir: &Path) -> Result<Files, Error> {
     let folder = data_dir.join("tls");
-    let files = Files {
-        cert: folder.join("self-signed.pem"),
-        key: folder.join("self-signed.key"),
-    };
+    let files = Files { cert: folder.join("self-signed.pem"), key: folder.join("self-signed.key") };
     let there = files.cert.exists() && files.key.exists();
     let over = there && files.load()?.facts.left(SystemTime::now()).is_none();
     if !there || over {
-        make(&folder, &files).map_err(|why| Error::NotMade {
-            folder: folder.clone(),
-            why,
-        })?;
+        make(&folder, &files).map_err(|why| Error::NotMade { folder: folder.clone(), why })?;
         info!(cert = %files.cert.display(), "self-signed certificate created, which browsers do not trust");
     }
     Ok(files)
@@ -46,25 +40,18 @@ fn make(folder: &Path, files: &Files) -> Result<(), String> {
         names.push(host);
     }
     let mut params = CertificateParams::new(names).map_err(|err| err.to_string())?;
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    (params.not_before, params.not_after) = (epoch + now.saturating_sub(BEFORE), epoch + now + LIFE);
+    (params.not_before, params.not_after) =
+        (epoch + now.saturating_sub(BEFORE), epoch + now + LIFE);
     params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "streamforge, self-signed");
+    params.distinguished_name.push(DnType::CommonName, "streamforge, self-signed");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     // ECDSA on P-256, which every client supports.
     let key = KeyPair::generate().map_err(|err| err.to_string())?;
     let certificate = params.self_signed(&key).map_err(|err| err.to_string())?;
 
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|err| err.to_string())?;
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|err| err.to_string())?;
     write(&files.key, 0o600, key.serialize_pem().as_bytes()).map_err(|err| err.to_string())?;
     write(&files.cert, 0o644, certificate.pem().as_bytes()).map_err(|err| err.to_string())
 }

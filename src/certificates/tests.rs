@@ -16,10 +16,7 @@ impl Folder {
     }
 
     fn files(&self) -> Files {
-        Files {
-            cert: self.0.join("cert.pem"),
-            key: self.0.join("key.pem"),
-        }
+        Files { cert: self.0.join("cert.pem"), key: self.0.join("key.pem") }
     }
 }
 
@@ -88,13 +85,7 @@ fn a_changed_pair_is_taken_and_a_broken_one_is_not() {
     write(&files, &one);
     let certificates = Certificates::load(files.clone()).unwrap();
     let until = certificates.metrics.not_after.get();
-    let count = |result| {
-        certificates
-            .metrics
-            .reloads
-            .get_or_create(&ResultLabel { result })
-            .get()
-    };
+    let count = |result| certificates.metrics.reloads.get_or_create(&ResultLabel { result }).get();
     certificates.look_again();
     assert_eq!(count("taken"), 0, "nothing has changed");
 

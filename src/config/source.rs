@@ -75,7 +75,9 @@ fn name((section, key): &Key) -> String {
 
 fn keys(table: &Table) -> impl Iterator<Item = Key> {
     table.iter().flat_map(|(name, value)| match value {
-        Value::Table(section) => section.keys().map(|key| (Some(name.clone()), key.clone())).collect(),
+        Value::Table(section) => {
+            section.keys().map(|key| (Some(name.clone()), key.clone())).collect()
+        }
         _ => vec![(None, name.clone())],
     })
 }
@@ -90,9 +92,8 @@ fn look_up<'a>(table: &'a Table, (section, key): &Key) -> Option<&'a Value> {
 fn set(table: &mut Table, (section, key): &Key, value: Option<Value>) {
     let table = match section {
         Some(section) => {
-            let section = table
-                .entry(section.clone())
-                .or_insert_with(|| Value::Table(Table::new()));
+            let section =
+                table.entry(section.clone()).or_insert_with(|| Value::Table(Table::new()));
             match section {
                 Value::Table(section) => section,
                 _ => return,
@@ -115,10 +116,8 @@ pub(crate) fn load(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, Error> {
     let text = match file {
-        Some(file) => fs::read_to_string(file).map_err(|source| Error::Unreadable {
-            file: file.into(),
-            source,
-        })?,
+        Some(file) => fs::read_to_string(file)
+            .map_err(|source| Error::Unreadable { file: file.into(), source })?,
         None => String::new(),
     };
     let name = file.unwrap_or(Path::new("built-in"));
@@ -141,25 +140,23 @@ pub(super) fn parse(file: &Path, text: &str, settings: &Settings) -> Result<Load
         lay_over(&mut said, setting.clone());
     }
     // Each part was parsed before, so no single value can cause an error here.
-    let config = Config::deserialize(said.clone()).map_err(|err| Error::Value(one_line(err.message())))?;
+    let config =
+        Config::deserialize(said.clone()).map_err(|err| Error::Value(one_line(err.message())))?;
     Ok(Loaded { config, said })
 }
 
 /// The settings among `variables`, each checked alone, in the order of their names.
-pub(super) fn settings(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Settings, Error> {
+pub(super) fn settings(
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Settings, Error> {
     let mut settings = Vec::new();
     for (name, value) in variables {
         let Some(path) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else {
             continue;
         };
         let name = format!("{PREFIX}{path}");
-        let wrong = |what: String| Error::Variable {
-            name: name.clone(),
-            what,
-        };
-        let value = value
-            .into_string()
-            .map_err(|_| wrong("its value is not UTF-8".into()))?;
+        let wrong = |what: String| Error::Variable { name: name.clone(), what };
+        let value = value.into_string().map_err(|_| wrong("its value is not UTF-8".into()))?;
         let path = path.to_ascii_lowercase();
         // As TOML if that is a valid value for this key, otherwise as text.
         let as_toml = toml::from_str::<Table>(&format!("value = {value}"))
@@ -212,26 +209,16 @@ fn lay_over(table: &mut Table, over: Table) {
 fn at_line(file: &Path, text: &str, err: &toml::de::Error) -> Error {
     let before = &text[..err.span().map_or(0, |span| span.start.min(text.len()))];
     let line = before.matches('\n').count() + 1;
-    let key = text
-        .lines()
-        .nth(line - 1)
-        .and_then(|line| line.split_once('='))
-        .map(|(key, _)| key.trim());
+    let key =
+        text.lines().nth(line - 1).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
     let key = key.map_or(String::new(), |key| format!("{key}: "));
-    Error::Line {
-        file: file.into(),
-        line,
-        key,
-        what: one_line(err.message()),
-    }
+    Error::Line { file: file.into(), line, key, what: one_line(err.message()) }
 }
 
 /// One line, without the unexpected value, which may be a secret.
 fn one_line(message: &str) -> String {
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    let found = line
-        .strip_prefix("invalid type: ")
-        .and_then(|rest| rest.split_once([' ', ',']));
+    let found = line.strip_prefix("invalid type: ").and_then(|rest| rest.split_once([' ', ',']));
     match (found, line.rfind(", expected ")) {
         (Some((kind, _)), Some(expected)) => format!("invalid type: {kind}{}", &line[expected..]),
         _ => line,

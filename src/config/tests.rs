@@ -14,9 +14,8 @@ fn read(text: &str) -> Result<Config, Error> {
 }
 
 fn with_env(text: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
-    let variables = variables
-        .iter()
-        .map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let variables =
+        variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let config = parse(Path::new("test.toml"), text, &settings(variables)?)?.config;
     config.check().map_err(Error::Value)?;
     Ok(config)
@@ -72,10 +71,7 @@ fn what_the_shipped_file_shows_in_comments_can_be_used() {
 #[test]
 fn an_unknown_key_or_section_is_refused_by_name_and_line() {
     let refusal = refusal("data_dir = \"data\"\n\n[live]\npart_ms = 200\npart_secs = 1\n");
-    assert!(
-        refusal.starts_with("test.toml:5: part_secs: unknown field `part_secs`"),
-        "{refusal}"
-    );
+    assert!(refusal.starts_with("test.toml:5: part_secs: unknown field `part_secs`"), "{refusal}");
     let refusal = self::refusal("[liev]\npart_ms = 200\n");
     assert!(refusal.starts_with("test.toml:1: unknown field `liev`"), "{refusal}");
     let refusal = self::refusal("[rtmp]\nlistem = \"\"\n");
@@ -100,7 +96,10 @@ fn a_value_out_of_range_is_refused_by_line_with_its_range() {
 
 #[test]
 fn values_that_do_not_go_together_are_refused() {
-    assert!(refusal("[live]\npart_ms = 600\nsegment_ms = 1000\n").contains("at most half of live.segment_ms, 500"));
+    assert!(
+        refusal("[live]\npart_ms = 600\nsegment_ms = 1000\n")
+            .contains("at most half of live.segment_ms, 500")
+    );
     assert!(refusal("[live]\nsegment_ms = 6000\nwindow_s = 30\n").contains("at least 36"));
     assert!(refusal("[demo]\nenabled = true\n[rtmp]\nlisten = \"\"\n").contains("rtmp.listen"));
     assert!(refusal("[rtmp]\nidle_ms = 1\n").contains("rtmp.idle_ms is 1"));
@@ -112,10 +111,13 @@ fn loaded(text: &str) -> Loaded {
 
 #[test]
 fn an_edge_is_not_its_own_origin() {
-    let edge =
-        |origin: &str, more: &str| format!("{more}\n[edge]\norigin = [\"http://origin.example\", \"{origin}\"]\n");
+    let edge = |origin: &str, more: &str| {
+        format!("{more}\n[edge]\norigin = [\"http://origin.example\", \"{origin}\"]\n")
+    };
     let http = "[http]\nlisten = [\"127.0.0.1:8090\"]";
-    assert!(refusal(&edge("http://localhost:8090", http)).contains("itself listens on 127.0.0.1:8090"));
+    assert!(
+        refusal(&edge("http://localhost:8090", http)).contains("itself listens on 127.0.0.1:8090")
+    );
     assert!(refusal(&edge("http://[::1]:8080", "")).contains("itself listens on [::]:8080"));
     let tls = "[tls]\nself_signed = true";
     assert!(refusal(&edge("https://127.0.0.1:8443", tls)).contains("itself listens on [::]:8443"));
@@ -124,10 +126,7 @@ fn an_edge_is_not_its_own_origin() {
         assert!(read(&text).is_ok(), "{text}");
     }
     for origin in ["http://127.0.0.1:99999", "http://:15501", "http://[fe80::1%25lo]:80"] {
-        assert!(
-            refusal(&edge(origin, "")).contains("has no valid host and port"),
-            "{origin}"
-        );
+        assert!(refusal(&edge(origin, "")).contains("has no valid host and port"), "{origin}");
     }
 }
 
@@ -142,7 +141,9 @@ fn without_a_certificate_nothing_is_listened_on_that_needs_one() {
     assert_eq!(purposes("[tls]\nself_signed = true\n"), all);
     assert_eq!(purposes("[tls]\ncert = \"a\"\nkey = \"b\"\n"), all);
     assert_eq!(
-        purposes("[tls]\nself_signed = true\n[https]\nhttp3 = false\nlisten = [\"127.0.0.1:1\", \"[::1]:1\"]\n"),
+        purposes(
+            "[tls]\nself_signed = true\n[https]\nhttp3 = false\nlisten = [\"127.0.0.1:1\", \"[::1]:1\"]\n"
+        ),
         ["rtmp", "rtmps", "http", "https", "https", "admin"]
     );
     assert!(refusal("[tls]\ncert = \"a\"\n").contains("tls.cert and tls.key belong together"));
@@ -157,10 +158,7 @@ fn two_configurations_are_compared_by_value_key_by_key() {
          [[publish.keys]]\nchannel = \"a\"\nkey = \"12345678\"\n",
     );
     // An explicit setting in place of an equal built-in value, or vice versa, is no change.
-    assert_eq!(
-        old.changes(&new),
-        ["data_dir", "http.max_streams", "live.part_ms", "publish.keys"]
-    );
+    assert_eq!(old.changes(&new), ["data_dir", "http.max_streams", "live.part_ms", "publish.keys"]);
     assert_eq!(new.changes(&new.clone()), Vec::<String>::new());
     let between = old.adopt(&new, |key| key == "publish.keys").unwrap();
     assert_eq!(old.changes(&between), ["publish.keys"]);
@@ -183,7 +181,9 @@ fn a_ladder_that_cannot_be_is_refused() {
     let stands_in = read("[ladder]\nenabled = false\nstand_in = true\n").unwrap().ladder;
     assert!(stands_in.encodes() && stands_in.transcoder().rungs.is_empty());
     assert!(!read("[ladder]\nenabled = false\n").unwrap().ladder.encodes());
-    assert!(read("[ladder]\nencoder = \"openh264\"\ntuning = \"quality\"\naudio_kbps = 64\n").is_ok());
+    assert!(
+        read("[ladder]\nencoder = \"openh264\"\ntuning = \"quality\"\naudio_kbps = 64\n").is_ok()
+    );
     let rungs = "STREAMFORGE_LADDER_RUNGS";
     assert!(with_env("", &[(rungs, "[{ height = 240, video_kbps = 300 }]")]).is_ok());
 }
@@ -234,7 +234,10 @@ fn keys_are_for_a_channel_and_never_shown() {
     let config = read(text).unwrap();
     assert!(!format!("{config:?}").contains("s3cret"));
     assert!(refusal("[[publish.keys]]\nchannel = \"a\"\n").contains("either key or key_sha256"));
-    assert!(refusal("[[publish.keys]]\nchannel = \"a/b\"\nkey = \"12345678\"\n").contains("channel name"));
+    assert!(
+        refusal("[[publish.keys]]\nchannel = \"a/b\"\nkey = \"12345678\"\n")
+            .contains("channel name")
+    );
     let short = refusal("[[publish.keys]]\nchannel = \"a\"\nkey = \"s3cret\"\n");
     assert!(short.contains("8 to 256 bytes") && !short.contains("s3cret"), "{short}");
     let typed = refusal("[[publish.keys]]\nchannel = \"a\"\nkey = 73577357\n");

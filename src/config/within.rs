@@ -36,7 +36,8 @@ impl<const MIN: u64, const MAX: u64> de::Visitor<'_> for Visitor<MIN, MAX> {
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
-        let out_of_range = || E::custom(format_args!("{value} is out of range: it must be {MIN} to {MAX}"));
+        let out_of_range =
+            || E::custom(format_args!("{value} is out of range: it must be {MIN} to {MAX}"));
         u64::try_from(value)
             .ok()
             .filter(|value| (MIN..=MAX).contains(value))

@@ -45,34 +45,32 @@ impl Predecessor {
             let mut sockets = Vec::new();
             loop {
                 match channel.receive().await? {
-                    (Message::Socket { purpose, address }, descriptors) if sockets.len() < MAX_SOCKETS => {
+                    (Message::Socket { purpose, address }, descriptors)
+                        if sockets.len() < MAX_SOCKETS =>
+                    {
                         sockets.push(Open {
                             purpose,
                             address,
                             socket: Any::Tcp(TcpListener::from(first(descriptors)?.0)),
                         });
                     }
-                    (Message::Quic { address, note }, descriptors) if sockets.len() < MAX_SOCKETS => {
+                    (Message::Quic { address, note }, descriptors)
+                        if sockets.len() < MAX_SOCKETS =>
+                    {
                         let (socket, rest) = first(descriptors)?;
                         let inboxes = rest.into_iter().map(UnixDatagram::from).collect();
                         sockets.push(Open {
                             purpose: Purpose::Quic,
                             address,
-                            socket: Any::Quic(QuicSocket::inherit(UdpSocket::from(socket), &note.0, inboxes)?),
+                            socket: Any::Quic(QuicSocket::inherit(
+                                UdpSocket::from(socket),
+                                &note.0,
+                                inboxes,
+                            )?),
                         });
                     }
-                    (
-                        Message::Start {
-                            local,
-                            discontinuities,
-                            msn,
-                        },
-                        _,
-                    ) => {
-                        let numbers = Numbers {
-                            msn,
-                            discontinuity: discontinuities,
-                        };
+                    (Message::Start { local, discontinuities, msn }, _) => {
+                        let numbers = Numbers { msn, discontinuity: discontinuities };
                         return Ok((sockets, local, numbers));
                     }
                     (other, _) => return Err(Error::OutOfTurn(other.name())),
@@ -81,11 +79,7 @@ impl Predecessor {
         };
         let late = |_| Error::Late(SEND_LIMIT.as_secs());
         let (sockets, local, numbers) = timeout(SEND_LIMIT, all).await.map_err(late)??;
-        let predecessor = Self {
-            channel,
-            local,
-            numbers,
-        };
+        let predecessor = Self { channel, local, numbers };
         Ok((predecessor, sockets))
     }
 

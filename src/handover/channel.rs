@@ -10,8 +10,9 @@ use std::{
 use rustix::{
     io::Errno,
     net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+        sendmsg, socketpair,
     },
 };
 use tokio::{io::Interest, net::UnixDatagram};
@@ -33,7 +34,8 @@ pub(super) struct Channel(UnixDatagram);
 impl Channel {
     /// This process' end, and the other one as a descriptor for a child. Inside a tokio runtime.
     pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         Ok((Self::new(ours)?, theirs))
     }
 
@@ -48,20 +50,21 @@ impl Channel {
     }
 
     /// Sends one packet. The kernel accepts it at once, unless the other end has stopped reading.
-    pub(super) async fn send(&self, message: &Message, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
+    pub(super) async fn send(
+        &self,
+        message: &Message,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), Error> {
         let packet = message.write()?;
         let sent = self.0.async_io(Interest::WRITABLE, || {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+            let mut space =
+                [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
             let mut beside = SendAncillaryBuffer::new(&mut space);
-            if !descriptors.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(descriptors)) {
+            if !descriptors.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(descriptors))
+            {
                 return Err(io::Error::other("too many descriptors for one message"));
             }
-            Ok(sendmsg(
-                &self.0,
-                &[IoSlice::new(&packet)],
-                &mut beside,
-                SendFlags::NOSIGNAL,
-            )?)
+            Ok(sendmsg(&self.0, &[IoSlice::new(&packet)], &mut beside, SendFlags::NOSIGNAL)?)
         });
         sent.await.map(drop).map_err(closed)
     }
@@ -70,7 +73,8 @@ impl Channel {
     pub(super) async fn receive(&self) -> Result<(Message, Vec<OwnedFd>), Error> {
         let received = self.0.async_io(Interest::READABLE, || {
             let mut packet = vec![0; MAX_BYTES];
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+            let mut space =
+                [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
             let mut beside = RecvAncillaryBuffer::new(&mut space);
             let mut into = [IoSliceMut::new(&mut packet)];
             let got = recvmsg(&self.0, &mut into, &mut beside, RecvFlags::CMSG_CLOEXEC)?;
@@ -118,10 +122,7 @@ mod tests {
         let new = Channel::new(end).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let socket = Message::Socket {
-            purpose: Purpose::Http,
-            address,
-        };
+        let socket = Message::Socket { purpose: Purpose::Http, address };
         old.send(&socket, &[listener.as_fd()]).await.unwrap();
         old.send(&Message::Main, &[]).await.unwrap();
         let (message, mut descriptors) = new.receive().await.unwrap();

@@ -69,7 +69,9 @@ impl Message {
 
     pub(super) fn parse(packet: &[u8]) -> Result<Self, Malformed> {
         match packet.split_first() {
-            Some((&VERSION, json)) => serde_json::from_slice(json).map_err(|_| Malformed::NotAMessage),
+            Some((&VERSION, json)) => {
+                serde_json::from_slice(json).map_err(|_| Malformed::NotAMessage)
+            }
             Some((&theirs, _)) => Err(Malformed::Version { theirs }),
             None => Err(Malformed::NotAMessage),
         }
@@ -107,34 +109,26 @@ mod tests {
     use super::*;
 
     fn socket() -> Message {
-        Message::Socket {
-            purpose: Purpose::Https,
-            address: "[::1]:8443".parse().unwrap(),
-        }
+        Message::Socket { purpose: Purpose::Https, address: "[::1]:8443".parse().unwrap() }
     }
 
     #[test]
     fn a_message_byte_for_byte() {
-        let packet = b"\x01{\"message\":\"socket\",\"purpose\":\"https\",\"address\":\"[::1]:8443\"}";
+        let packet =
+            b"\x01{\"message\":\"socket\",\"purpose\":\"https\",\"address\":\"[::1]:8443\"}";
         assert_eq!(socket().write().unwrap(), packet);
     }
 
     #[test]
     fn what_is_written_reads_back() {
         let local = "/var/lib/streamforge/handover/1.sock".into();
-        let quic = Message::Quic {
-            address: "0.0.0.0:8443".parse().unwrap(),
-            note: Note(vec![0, 255]),
-        };
+        let quic =
+            Message::Quic { address: "0.0.0.0:8443".parse().unwrap(), note: Note(vec![0, 255]) };
         assert!(format!("{quic:?}").contains("***"));
         for message in [
             quic,
             socket(),
-            Message::Start {
-                local,
-                discontinuities: 46_769,
-                msn: 1_795_000_000,
-            },
+            Message::Start { local, discontinuities: 46_769, msn: 1_795_000_000 },
             Message::Ready,
             Message::Main,
             Message::Reload,
@@ -147,11 +141,7 @@ mod tests {
     #[test]
     fn a_start_without_a_media_sequence_number_is_of_an_older_process() {
         let packet = b"\x01{\"message\":\"start\",\"local\":\"/a\",\"discontinuities\":7}";
-        let start = Message::Start {
-            local: "/a".into(),
-            discontinuities: 7,
-            msn: 0,
-        };
+        let start = Message::Start { local: "/a".into(), discontinuities: 7, msn: 0 };
         assert_eq!(Message::parse(packet), Ok(start));
     }
 
@@ -167,22 +157,13 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_refused() {
-        for packet in [
-            &b""[..],
-            b"\x01",
-            b"\x01{}",
-            b"\x01{\"message\":\"else\"}",
-            b"\x01[",
-            b"\x01\xff",
-        ] {
+        for packet in
+            [&b""[..], b"\x01", b"\x01{}", b"\x01{\"message\":\"else\"}", b"\x01[", b"\x01\xff"]
+        {
             assert_eq!(Message::parse(packet), Err(Malformed::NotAMessage), "{packet:?}");
         }
         let local = "x".repeat(MAX_BYTES).into();
-        let start = Message::Start {
-            local,
-            discontinuities: 0,
-            msn: 0,
-        };
+        let start = Message::Start { local, discontinuities: 0, msn: 0 };
         assert!(matches!(start.write(), Err(Malformed::TooLong(_))));
     }
 }

@@ -32,13 +32,8 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 const END_LIMIT: Duration = Duration::from_secs(5);
 /// Variables of the service manager that are for this process only. The watchdog's limit is kept,
 /// for the new process.
-const OWN_VARIABLES: [&str; 5] = [
-    "LISTEN_FDS",
-    "LISTEN_PID",
-    "LISTEN_FDNAMES",
-    "LISTEN_FDS_FIRST_FD",
-    "WATCHDOG_PID",
-];
+const OWN_VARIABLES: [&str; 5] =
+    ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_FDS_FIRST_FD", "WATCHDOG_PID"];
 
 /// The command line of this process, for the next one.
 #[derive(Debug)]
@@ -88,10 +83,7 @@ impl Launch {
         })?;
         // The command holds the other end, which would stay open here.
         drop(command);
-        let mut starting = Starting {
-            child: Some(child),
-            given: Vec::new(),
-        };
+        let mut starting = Starting { child: Some(child), given: Vec::new() };
         let start = Message::Start {
             local: local.into(),
             discontinuities: numbers.discontinuity,
@@ -116,7 +108,12 @@ struct Starting {
 
 impl Starting {
     /// Hands over all sockets, and waits until the new process serves.
-    async fn start(&mut self, channel: &Channel, sockets: &Sockets, start: &Message) -> Result<(), Error> {
+    async fn start(
+        &mut self,
+        channel: &Channel,
+        sockets: &Sockets,
+        start: &Message,
+    ) -> Result<(), Error> {
         for open in sockets.iter() {
             let (purpose, address) = (open.purpose, open.address);
             match &open.socket {

@@ -34,7 +34,10 @@ impl Older {
         Self { socket: socket.into() }
     }
 
-    async fn send(&self, request: Request<()>) -> Result<Response<Bytes>, Box<dyn Error + Send + Sync>> {
+    async fn send(
+        &self,
+        request: Request<()>,
+    ) -> Result<Response<Bytes>, Box<dyn Error + Send + Sync>> {
         let stream = UnixStream::connect(&self.socket).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let mut request = request.map(|()| Empty::<Bytes>::new());
@@ -58,7 +61,10 @@ impl Older {
 }
 
 impl Elsewhere for Older {
-    fn ask(&self, request: Request<()>) -> Pin<Box<dyn Future<Output = Option<Response<Bytes>>> + Send + '_>> {
+    fn ask(
+        &self,
+        request: Request<()>,
+    ) -> Pin<Box<dyn Future<Output = Option<Response<Bytes>>> + Send + '_>> {
         Box::pin(async move {
             match timeout(LIMIT, self.send(request)).await {
                 Ok(Ok(answer)) => Some(answer),
@@ -106,20 +112,15 @@ mod tests {
             while !head.ends_with(b"\r\n\r\n") {
                 head.push(stream.read_u8().await.unwrap());
             }
-            let answer = b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno";
+            let answer =
+                b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno";
             stream.write_all(answer).await.unwrap();
             String::from_utf8(head).unwrap()
         };
         let (answer, asked) = tokio::join!(older.ask(request()), serve);
         let answer = answer.unwrap();
-        assert_eq!(
-            (answer.status(), &answer.body()[..]),
-            (StatusCode::NOT_FOUND, &b"no"[..])
-        );
-        assert!(
-            asked.starts_with("DELETE /api/v1/streams/a?b=c HTTP/1.1\r\n"),
-            "{asked}"
-        );
+        assert_eq!((answer.status(), &answer.body()[..]), (StatusCode::NOT_FOUND, &b"no"[..]));
+        assert!(asked.starts_with("DELETE /api/v1/streams/a?b=c HTTP/1.1\r\n"), "{asked}");
         assert!(
             asked.contains("authorization: Bearer token\r\n") && asked.contains("host: "),
             "{asked}"

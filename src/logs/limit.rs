@@ -181,7 +181,9 @@ mod tests {
     #[test]
     fn each_window_begins_anew_and_silent_places_are_forgotten() {
         let (limit, begin) = (Limit::default(), Instant::now());
-        let say = |after: Duration| (0..10).filter(|_| limit.permits(&METADATA, begin + after)).count() as u64;
+        let say = |after: Duration| {
+            (0..10).filter(|_| limit.permits(&METADATA, begin + after)).count() as u64
+        };
         assert_eq!(say(Duration::ZERO), OF_LIBRARIES);
         assert_eq!(say(WINDOW - Duration::from_millis(1)), 0);
         assert_eq!(say(WINDOW), OF_LIBRARIES);

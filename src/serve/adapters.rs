@@ -60,10 +60,7 @@ pub(crate) struct AudienceCount {
 
 impl Viewers for AudienceCount {
     fn count(&self, channel: &ChannelName, broadcast: BroadcastId) -> Count {
-        Count {
-            http: self.http.viewers(channel) as u64,
-            rtmp: self.rtmp.viewers(broadcast),
-        }
+        Count { http: self.http.viewers(channel) as u64, rtmp: self.rtmp.viewers(broadcast) }
     }
 }
 
@@ -92,14 +89,14 @@ pub(crate) struct ChannelPosters {
 }
 
 impl Posters for ChannelPosters {
-    fn poster(&self, channel: &ChannelName) -> Pin<Box<dyn Future<Output = Option<Poster>> + Send + '_>> {
+    fn poster(
+        &self,
+        channel: &ChannelName,
+    ) -> Pin<Box<dyn Future<Output = Option<Poster>> + Send + '_>> {
         let broadcast = self.hub.broadcast(channel);
         Box::pin(async move {
             let picture = self.pictures.newest(&broadcast?).await?;
-            Some(Poster {
-                jpeg: picture.jpeg,
-                fresh: self.pictures.every(),
-            })
+            Some(Poster { jpeg: picture.jpeg, fresh: self.pictures.every() })
         })
     }
 }

@@ -89,21 +89,12 @@ impl Parts {
     {
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let serving = serve(stop.clone());
-        let end = End {
-            own: ended.clone(),
-            all: Arc::clone(&self.ended),
-        };
+        let end = End { own: ended.clone(), all: Arc::clone(&self.ended) };
         let task = tokio::spawn(async move {
             let _end = end;
             serving.await;
         });
-        self.running.push(Running {
-            part,
-            stop,
-            ended,
-            may_end: false,
-            task,
-        });
+        self.running.push(Running { part, stop, ended, may_end: false, task });
     }
 
     /// Permits these parts to end by themselves from now on.
@@ -170,11 +161,7 @@ mod tests {
             stop.cancelled().await;
             opened.cancelled().await;
         });
-        assert!(
-            timeout(Duration::from_millis(20), parts.stop(Part::Rtmp))
-                .await
-                .is_err()
-        );
+        assert!(timeout(Duration::from_millis(20), parts.stop(Part::Rtmp)).await.is_err());
         gate.cancel();
         parts.stop(Part::Rtmp).await;
         parts.stop(Part::Rtmp).await;

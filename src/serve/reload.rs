@@ -41,9 +41,13 @@ impl Reloadable {
             }
         };
         let changed = self.running.changes(&newer);
-        let (now, later): (Vec<_>, Vec<_>) = changed.into_iter().partition(|key| self.is_reloadable(key, &newer));
-        let Some(running) = self.running.adopt(&newer, |key| now.iter().any(|taken| taken == key)) else {
-            warn!("the configuration conflicts with settings that need a restart: nothing was changed");
+        let (now, later): (Vec<_>, Vec<_>) =
+            changed.into_iter().partition(|key| self.is_reloadable(key, &newer));
+        let Some(running) = self.running.adopt(&newer, |key| now.iter().any(|taken| taken == key))
+        else {
+            warn!(
+                "the configuration conflicts with settings that need a restart: nothing was changed"
+            );
             return;
         };
         // The files may have changed although their names are the same. This is the last step that
@@ -62,11 +66,7 @@ impl Reloadable {
         for key in &later {
             warn!(key, "this setting needs a restart, or an upgrade by SIGUSR2");
         }
-        info!(
-            changed = now.join(" "),
-            withdrawn_keys = withdrawn,
-            "configuration read again"
-        );
+        info!(changed = now.join(" "), withdrawn_keys = withdrawn, "configuration read again");
     }
 
     /// Applies the part that concerns a draining process: the rights to publish and to administer,
@@ -82,7 +82,9 @@ impl Reloadable {
                 self.administrator.set(newer.config.api.administrator());
                 info!(withdrawn_keys = withdrawn, "keys and tokens reloaded while draining");
             }
-            Err(err) => warn!(%err, "invalid configuration: keys and tokens of this draining process are unchanged"),
+            Err(err) => {
+                warn!(%err, "invalid configuration: keys and tokens of this draining process are unchanged")
+            }
         }
     }
 

@@ -99,13 +99,10 @@ impl Daemon {
     pub(super) async fn hand_over(&mut self, launch: &Launch) -> Result<Successor, String> {
         info!("handing over to a new process");
         let server = self.retirement.local_server();
-        let server = server.map_err(|err| format!("{}: {err}", self.retirement.socket.display()))?;
-        self.parts
-            .start(Part::Local, |stop| server.serve(CancellationToken::new(), stop));
-        let reached = self
-            .presentations
-            .discontinuities()
-            .max(self.retirement.discontinuities);
+        let server =
+            server.map_err(|err| format!("{}: {err}", self.retirement.socket.display()))?;
+        self.parts.start(Part::Local, |stop| server.serve(CancellationToken::new(), stop));
+        let reached = self.presentations.discontinuities().max(self.retirement.discontinuities);
         let (sockets, local) = (&self.sockets, &self.retirement.socket);
         let next = self.hub.next_numbers(Instant::now().into_std());
         let numbers = Numbers {
@@ -122,7 +119,11 @@ impl Daemon {
 
     /// Accepts no more connections, and serves the present ones until the last publisher has
     /// disconnected and its broadcast has ended.
-    pub(super) async fn give_way(&mut self, mut successor: Successor, signals: &mut Signals) -> Why {
+    pub(super) async fn give_way(
+        &mut self,
+        mut successor: Successor,
+        signals: &mut Signals,
+    ) -> Why {
         if let Some(pid) = successor.pid() {
             notify::main_process(pid);
             info!(
@@ -143,7 +144,8 @@ impl Daemon {
             self.parts.stop(part).await;
         }
         let limit = Instant::now() + self.retirement.drain;
-        let (parts, presentations, predecessor) = (&self.parts, &self.presentations, self.predecessor.as_ref());
+        let (parts, presentations, predecessor) =
+            (&self.parts, &self.presentations, self.predecessor.as_ref());
         let drained = async {
             tokio::select! {
                 () = parts.ended(Part::Rtmp) => {}

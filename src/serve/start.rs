@@ -75,7 +75,8 @@ impl Daemon {
         let servers = Servers::new(config, &created, &mut sockets)?;
         let (hub, presentations) = (created.hub, created.packager.presentations());
 
-        let (mut parts, pulse, retire) = (Parts::default(), Pulse::default(), CancellationToken::new());
+        let (mut parts, pulse, retire) =
+            (Parts::default(), Pulse::default(), CancellationToken::new());
         let readiness = admin::Readiness::default();
         let tools = admin::router(created.registry, readiness.clone());
         let tools = strict(tools, usize::try_from(config.http.max_headers).unwrap_or(usize::MAX));
@@ -99,7 +100,8 @@ impl Daemon {
             start_demo(&mut parts, config, &key, address, sockets.address(Purpose::Http))?;
         }
         let (live, peers) = (hub.clone(), created.rtmp_metrics);
-        let status = move || format!("{} live, {} publishers", live.broadcasts().len(), peers.publishers());
+        let status =
+            move || format!("{} live, {} publishers", live.broadcasts().len(), peers.publishers());
         parts.start(Part::Notify, |stop| notify::watch(pulse, status, stop));
         let numbers = predecessor.as_ref().map(Predecessor::numbers).unwrap_or_default();
         Ok(Self {
@@ -140,10 +142,7 @@ impl Created {
         let publishers = make_publishers(config, demo_key.as_ref())?;
 
         let audience = Audience::default();
-        let viewers = AudienceCount {
-            http: audience.clone(),
-            rtmp: rtmp_metrics.clone(),
-        };
+        let viewers = AudienceCount { http: audience.clone(), rtmp: rtmp_metrics.clone() };
         let administrator = Administrator::new(config.api.administrator());
         let api = make_api(&hub, viewers, ladder.as_ref(), &administrator, predecessor);
         let access_log = AccessLog::open(&config.http, &http_metrics)
@@ -153,10 +152,7 @@ impl Created {
             &config.http,
             packager.presentations(),
             pages::watch(),
-            Box::new(ChannelPosters {
-                hub: hub.clone(),
-                pictures,
-            }),
+            Box::new(ChannelPosters { hub: hub.clone(), pictures }),
             vec![Mount::new("/api/", config.http.api(), api)],
             audience,
             http_metrics,
@@ -192,8 +188,15 @@ impl Servers {
         };
         let (hub, metrics) = (created.hub.clone(), created.rtmp_metrics.clone());
         let authorize = created.publishers.clone();
-        let rtmp = ingest_rtmp::Server::new(&config.rtmp, listeners, certificates(), hub, authorize, metrics)
-            .map_err(|err| format!("rtmp: {err}"))?;
+        let rtmp = ingest_rtmp::Server::new(
+            &config.rtmp,
+            listeners,
+            certificates(),
+            hub,
+            authorize,
+            metrics,
+        )
+        .map_err(|err| format!("rtmp: {err}"))?;
         let listeners = http_server::Sockets {
             http: sockets.tcp(Purpose::Http)?,
             https: sockets.tcp(Purpose::Https)?,
@@ -205,15 +208,20 @@ impl Servers {
         let settings = config.http.server(&config.https);
         let http = http_server::Server::new(settings, listeners, certificates(), router, metrics)
             .map_err(|err| format!("http: {err}"))?;
-        let admin = admin::Server::new(sockets.tcp(Purpose::Admin)?).map_err(|err| format!("admin: {err}"))?;
+        let admin = admin::Server::new(sockets.tcp(Purpose::Admin)?)
+            .map_err(|err| format!("admin: {err}"))?;
         Ok(Self { rtmp, http, admin })
     }
 }
 
 /// The hub and its packager, whose numbers are above those of the old process.
-fn make_packager(config: &Config, predecessor: Option<&Predecessor>) -> Result<(Hub, Packager), String> {
+fn make_packager(
+    config: &Config,
+    predecessor: Option<&Predecessor>,
+) -> Result<(Hub, Packager), String> {
     let hub = Hub::new(config.live.hub());
-    let packager = Packager::new(hub.clone(), config.live.packager()).map_err(|err| format!("live: {err}"))?;
+    let packager =
+        Packager::new(hub.clone(), config.live.packager()).map_err(|err| format!("live: {err}"))?;
     let Some(numbers) = predecessor.map(Predecessor::numbers) else {
         return Ok((hub, packager));
     };
@@ -222,7 +230,10 @@ fn make_packager(config: &Config, predecessor: Option<&Predecessor>) -> Result<(
 }
 
 /// The publishers of the configuration, and that of the test picture.
-fn make_publishers(config: &Config, demo_key: Option<&demo::Key>) -> Result<Arc<Publishers>, String> {
+fn make_publishers(
+    config: &Config,
+    demo_key: Option<&demo::Key>,
+) -> Result<Arc<Publishers>, String> {
     let mut publishers = Publishers::new(&config.publish);
     if let Some(key) = demo_key {
         publishers.admit(demo::channel().map_err(|err| err.to_string())?, key.expose());
@@ -250,7 +261,10 @@ fn make_api(
 }
 
 /// Loads the certificate, if one is configured.
-fn load_certificates(config: &Config, registry: &mut Registry) -> Result<Option<Arc<Certificates>>, String> {
+fn load_certificates(
+    config: &Config,
+    registry: &mut Registry,
+) -> Result<Option<Arc<Certificates>>, String> {
     let Some(certificate) = config.certificate() else {
         return Ok(None);
     };
@@ -292,8 +306,8 @@ fn start_demo(
     rtmp: SocketAddr,
     http: Option<SocketAddr>,
 ) -> Result<(), String> {
-    let worker =
-        demo::worker(rtmp, &config.rtmp.app, key).map_err(|err| format!("the test picture's program: {err}"))?;
+    let worker = demo::worker(rtmp, &config.rtmp.app, key)
+        .map_err(|err| format!("the test picture's program: {err}"))?;
     parts.start(Part::Demo, |stop| worker.supervise(stop));
     if let Some(http) = http {
         // On stdout, independent of the log's format.

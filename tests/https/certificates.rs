@@ -39,9 +39,7 @@ fn a_certificate_is_changed_under_load_and_nobody_notices() {
 
 /// Requests the time on a connection that stays open.
 fn one_request(stream: &mut tls::Stream) -> u16 {
-    stream
-        .write_all(b"GET /time HTTP/1.1\r\nHost: x\r\n\r\n")
-        .expect("the request is taken");
+    stream.write_all(b"GET /time HTTP/1.1\r\nHost: x\r\n\r\n").expect("the request is taken");
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
     while !answer.windows(4).any(|end| end == b"\r\n\r\n") || !answer.ends_with(b"Z") {

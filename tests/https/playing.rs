@@ -40,7 +40,8 @@ fn plays(player: &str, path: &str, protocol: &str) -> Report {
     follow::follow(secure.daemon.http, VIDEO, Duration::from_secs(30), |media| {
         media.segments.len() >= 2
     });
-    let mut options = vec!["--certificate", secure.certificate.cert.to_str().expect("a UTF-8 path")];
+    let mut options =
+        vec!["--certificate", secure.certificate.cert.to_str().expect("a UTF-8 path")];
     if protocol == "h3" {
         options.push("--http3");
     }

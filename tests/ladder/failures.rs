@@ -111,7 +111,9 @@ fn rungs_of_a_killed_worker_are_gaps_and_back_within_3_s_and_the_source_is_undis
             thread::scope(|scope| {
                 for rung in &VIDEO[1..] {
                     let stage = &stage;
-                    scope.spawn(move || wait_for_gap_and_return(stage, rung, Duration::from_secs(20)));
+                    scope.spawn(move || {
+                        wait_for_gap_and_return(stage, rung, Duration::from_secs(20))
+                    });
                 }
             });
             let took = killed.elapsed();
@@ -139,10 +141,7 @@ fn a_worker_that_hangs_is_replaced() {
     let sent = tags(PLAIN, 26);
     let renditions = harmed(&stage, sent.clone(), || hang(&stage));
     assert_source_undisturbed(&renditions, frames(&sent));
-    assert_eq!(
-        stage.metric("streamforge_transcoder_failures_total{reason=\"stuck\"}"),
-        1.0
-    );
+    assert_eq!(stage.metric("streamforge_transcoder_failures_total{reason=\"stuck\"}"), 1.0);
 }
 
 /// Kills the worker, and waits until another has replaced it.
@@ -162,10 +161,7 @@ fn a_worker_that_hangs_with_more_to_read_than_its_socket_holds_is_replaced() {
     let sent: Vec<Tag> = tags(PLAIN, 26).into_iter().map(|tag| stuffed(tag, 40_000)).collect();
     let renditions = harmed(&stage, sent.clone(), || hang(&stage));
     assert_source_undisturbed(&renditions, frames(&sent));
-    assert_eq!(
-        stage.metric("streamforge_transcoder_failures_total{reason=\"stuck\"}"),
-        1.0
-    );
+    assert_eq!(stage.metric("streamforge_transcoder_failures_total{reason=\"stuck\"}"), 1.0);
 }
 
 /// An access unit with `bytes` more bytes without effect: a filler data NAL unit (ISO/IEC 14496-10
@@ -222,23 +218,17 @@ fn the_dearest_rung_of_a_worker_that_falls_behind_is_given_up_and_tried_again() 
     });
     assert_source_undisturbed(&renditions, frames(&sent));
     assert_eq!(stage.metric("streamforge_renditions_shed_total"), 1.0, "once is enough");
-    let [original, top, lowest] = &renditions[..] else {
-        panic!("three renditions")
-    };
+    let [original, top, lowest] = &renditions[..] else { panic!("three renditions") };
     let missing = |rung: &Rendition| rung.gaps().len() - original.gaps().len();
     assert!(missing(top) >= 10, "some 30 s of {}: {}", top.name, missing(top));
-    assert!(
-        missing(lowest) <= 4,
-        "the others go on: {} of {}",
-        missing(lowest),
-        lowest.name
-    );
+    assert!(missing(lowest) <= 4, "the others go on: {} of {}", missing(lowest), lowest.name);
 }
 
 #[test]
 fn a_ladder_whose_every_rung_was_given_up_is_tried_again() {
     let stage = Stage::with(&Settings {
-        ladder: "rungs = [{ height = 144, video_kbps = 200 }]\nshedding = true\ncpu_percent = 100".into(),
+        ladder: "rungs = [{ height = 144, video_kbps = 200 }]\nshedding = true\ncpu_percent = 100"
+            .into(),
         ..stage::lasting()
     });
     let _push = Push::start(stage.rtmp, "harmed", tags(PLAIN, 80));

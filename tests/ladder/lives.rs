@@ -51,7 +51,8 @@ impl Held {
     #[track_caller]
     fn at_rest(stage: &Stage, channels: usize) -> Self {
         wait_for("end of all broadcasts", LIMIT, || {
-            let gone = (0..channels).all(|n| stage.get(&format!("/live/short{n}/v0.m3u8")).status == 404);
+            let gone =
+                (0..channels).all(|n| stage.get(&format!("/live/short{n}/v0.m3u8")).status == 404);
             let streams = stage.streams();
             let live = streams.get("streams").and_then(Value::as_array).expect("a list");
             (gone && live.is_empty() && proc::children(stage.process.id()).is_empty()).then_some(())
@@ -96,11 +97,7 @@ fn two_hundred_starts_and_stops_leave_no_process_descriptor_thread_or_memory_beh
         env: vec![("MALLOC_ARENA_MAX".into(), "1".into())],
         ..Settings::default()
     });
-    let small = Recipe {
-        seconds: 2,
-        size: (160, 90),
-        ..PLAIN
-    };
+    let small = Recipe { seconds: 2, size: (160, 90), ..PLAIN };
     let tags = push::first(&rtmp::tags(&small.flv()), 1);
     // Resources that are allocated once: pools, caches, arenas.
     broadcasts(&stage, &tags, CHANNELS, 8);
@@ -132,10 +129,7 @@ fn two_hundred_starts_and_stops_leave_no_process_descriptor_thread_or_memory_beh
 
 #[test]
 fn a_killed_daemon_leaves_no_worker_behind_not_even_one_that_hangs() {
-    let mut stage = Stage::with(&Settings {
-        ladder: RUNGS.into(),
-        ..Settings::default()
-    });
+    let mut stage = Stage::with(&Settings { ladder: RUNGS.into(), ..Settings::default() });
     let tags = push::first(&rtmp::tags(&PLAIN.flv()), 20);
     let pushes = ["one", "two"].map(|channel| Push::start(stage.rtmp, channel, tags.clone()));
     stage.wait_until_live("one");
@@ -145,20 +139,14 @@ fn a_killed_daemon_leaves_no_worker_behind_not_even_one_that_hangs() {
     proc::signal(workers[0], "STOP");
     stage.process.kill();
     wait_for("end of all workers", Duration::from_secs(10), || {
-        workers
-            .iter()
-            .all(|worker| proc::command_line(*worker).is_empty())
-            .then_some(())
+        workers.iter().all(|worker| proc::command_line(*worker).is_empty()).then_some(())
     });
     drop(pushes);
 }
 
 #[test]
 fn a_daemon_that_is_told_to_stop_ends_its_workers() {
-    let mut stage = Stage::with(&Settings {
-        ladder: RUNGS.into(),
-        ..Settings::default()
-    });
+    let mut stage = Stage::with(&Settings { ladder: RUNGS.into(), ..Settings::default() });
     let tags = push::first(&rtmp::tags(&PLAIN.flv()), 20);
     let push = Push::start(stage.rtmp, "one", tags);
     stage.wait_until_live("one");

@@ -24,10 +24,7 @@ const OFF: &str = "enabled = false\n";
 
 /// A stage with this `[ladder]` and pictures that are fresh for `seconds`.
 fn stage(ladder: &str, seconds: u64) -> Stage {
-    Stage::with(&Settings {
-        ladder: format!("{ladder}poster_s = {seconds}\n"),
-        ..stage::lasting()
-    })
+    Stage::with(&Settings { ladder: format!("{ladder}poster_s = {seconds}\n"), ..stage::lasting() })
 }
 
 fn push(stage: &Stage, channel: &str, recipe: Recipe, seconds: u32) -> Push {
@@ -66,23 +63,10 @@ fn read(response: &Response) -> (u64, u64, u32) {
 fn assert_posters(stage: &Stage) {
     let sources = [
         ("landscape", PLAIN, (640, 360)),
-        (
-            "portrait",
-            Recipe {
-                seconds: 40,
-                size: (360, 640),
-                ..PLAIN
-            },
-            (360, 640),
-        ),
+        ("portrait", Recipe { seconds: 40, size: (360, 640), ..PLAIN }, (360, 640)),
         (
             "anamorphic",
-            Recipe {
-                seconds: 40,
-                size: (480, 360),
-                sample_aspect: (4, 3),
-                ..PLAIN
-            },
+            Recipe { seconds: 40, size: (480, 360), sample_aspect: (4, 3), ..PLAIN },
             (640, 360),
         ),
     ];
@@ -152,7 +136,8 @@ fn many_who_ask_for_a_poster_at_once_cost_one_worker() {
     stage.wait_until_live("popular");
     let (seen, answers) = workers_during(&stage, || {
         thread::scope(|scope| {
-            let askers: Vec<_> = (0..40).map(|_| scope.spawn(|| poster(&stage, "popular"))).collect();
+            let askers: Vec<_> =
+                (0..40).map(|_| scope.spawn(|| poster(&stage, "popular"))).collect();
             let answers = askers.into_iter().map(|asker| asker.join().expect("an answer"));
             answers.collect::<Vec<_>>()
         })

@@ -31,11 +31,7 @@ fn back_with(stage: &Stage, first: Recipe, second: Recipe) -> Vec<Rendition> {
 }
 
 fn stage() -> Stage {
-    Stage::with(&Settings {
-        ladder: stage::RUNGS.into(),
-        reconnect_s: 10,
-        ..stage::lasting()
-    })
+    Stage::with(&Settings { ladder: stage::RUNGS.into(), reconnect_s: 10, ..stage::lasting() })
 }
 
 /// Asserts that all have media, then all a gap, and then all media again. Returns the number of the
@@ -43,27 +39,17 @@ fn stage() -> Stage {
 #[track_caller]
 fn assert_hole(renditions: &[Rendition]) -> u64 {
     stage::assert_in_step(renditions);
-    let [original, rungs @ ..] = renditions else {
-        panic!("a source")
-    };
+    let [original, rungs @ ..] = renditions else { panic!("a source") };
     let whole: Vec<bool> = original.segments.values().map(|cut| cut.span.is_some()).collect();
     let runs: Vec<bool> = whole.chunk_by(|a, b| a == b).map(|run| run[0]).collect();
     // After the last media the broadcast waits for a return, which is also listed as a gap.
     assert!(runs.starts_with(&[true, false, true]), "{whole:?}");
     for rung in rungs {
-        assert_eq!(
-            rung.gaps(),
-            original.gaps(),
-            "{} misses what the source misses",
-            rung.name
-        );
+        assert_eq!(rung.gaps(), original.gaps(), "{} misses what the source misses", rung.name);
         stage::assert_frames(rung, original, 1);
     }
     let gaps = original.gaps();
-    let back = original
-        .segments
-        .keys()
-        .find(|msn| **msn > gaps[0] && !gaps.contains(msn));
+    let back = original.segments.keys().find(|msn| **msn > gaps[0] && !gaps.contains(msn));
     *back.expect("media after the hole")
 }
 
@@ -84,11 +70,8 @@ fn a_publisher_back_after_5_s_leaves_the_same_hole_in_all_renditions() {
             "{}: {discontinuities:?}; back at {back}",
             rendition.name
         );
-        let headers = rendition
-            .followed
-            .segments
-            .iter()
-            .filter_map(|(segment, _)| segment.map.clone());
+        let headers =
+            rendition.followed.segments.iter().filter_map(|(segment, _)| segment.map.clone());
         let mut headers: Vec<_> = headers.collect();
         headers.dedup();
         assert_eq!(headers.len(), 1, "{}: {headers:?}", rendition.name);
@@ -96,25 +79,16 @@ fn a_publisher_back_after_5_s_leaves_the_same_hole_in_all_renditions() {
 }
 
 #[test]
-fn a_publisher_back_with_another_size_is_a_discontinuity_at_one_number_and_rungs_keep_name_and_size() {
+fn a_publisher_back_with_another_size_is_a_discontinuity_at_one_number_and_rungs_keep_name_and_size()
+ {
     let stage = stage();
-    let smaller = Recipe {
-        seconds: 20,
-        size: (480, 270),
-        ..PLAIN
-    };
+    let smaller = Recipe { seconds: 20, size: (480, 270), ..PLAIN };
     let renditions = back_with(&stage, PLAIN, smaller);
     let back = assert_hole(&renditions);
     for rendition in &renditions {
-        assert!(
-            rendition.segments[&back].discontinuity,
-            "{}: segment {back}",
-            rendition.name
-        );
-        let others = rendition
-            .segments
-            .iter()
-            .filter(|(msn, cut)| **msn != back && cut.discontinuity);
+        assert!(rendition.segments[&back].discontinuity, "{}: segment {back}", rendition.name);
+        let others =
+            rendition.segments.iter().filter(|(msn, cut)| **msn != back && cut.discontinuity);
         assert_eq!(others.count(), 0, "{}", rendition.name);
     }
     let sizes = |rendition: &Rendition| {
@@ -145,19 +119,17 @@ fn whole_since_the_change(stage: &Stage, rendition: &str) -> usize {
 #[test]
 fn a_publisher_back_with_more_frames_a_second_has_the_same_rungs_the_lower_ones_at_half_of_them() {
     let stage = stage();
-    let faster = Recipe {
-        fps: Some((60, 1)),
-        seconds: 60,
-        ..PLAIN
-    };
+    let faster = Recipe { fps: Some((60, 1)), seconds: 60, ..PLAIN };
     let (slow, fast) = (rtmp::tags(&PLAIN.flv()), rtmp::tags(&faster.flv()));
     let renditions = thread::scope(|scope| {
         let publish = |tags, changed: bool| {
             let push = Push::start(stage.rtmp, "back", tags);
             for rendition in VIDEO {
                 wait_for(&format!("segments of {rendition}"), LIMIT, || {
-                    let discontinuity = stage.get("/live/back/v0.m3u8").text().contains("EXT-X-DISCONTINUITY\n");
-                    (discontinuity == changed && whole_since_the_change(&stage, rendition) >= 2).then_some(())
+                    let discontinuity =
+                        stage.get("/live/back/v0.m3u8").text().contains("EXT-X-DISCONTINUITY\n");
+                    (discontinuity == changed && whole_since_the_change(&stage, rendition) >= 2)
+                        .then_some(())
                 });
             }
             push.stop();
@@ -168,15 +140,14 @@ fn a_publisher_back_with_more_frames_a_second_has_the_same_rungs_the_lower_ones_
         follower.join().expect("all renditions can be followed")
     });
     stage::assert_in_step(&renditions);
-    let [original, top, lowest] = &renditions[..] else {
-        panic!("three renditions")
-    };
+    let [original, top, lowest] = &renditions[..] else { panic!("three renditions") };
     let change = original.segments.iter().find(|(_, cut)| cut.discontinuity);
     let (change, _) = change.expect("another configuration");
     for (rung, every) in [(top, 1), (lowest, 2)] {
         for (msn, have) in rung.segments.iter().filter(|(_, cut)| cut.span.is_some()) {
             let every = if msn < change { 1 } else { every };
-            let want: Vec<i64> = original.segments[msn].times.iter().copied().step_by(every).collect();
+            let want: Vec<i64> =
+                original.segments[msn].times.iter().copied().step_by(every).collect();
             assert_eq!(have.times, want, "{}: frames of segment {msn}", rung.name);
         }
     }
@@ -184,16 +155,9 @@ fn a_publisher_back_with_more_frames_a_second_has_the_same_rungs_the_lower_ones_
 
 #[test]
 fn a_broadcast_that_ends_at_once_is_whole_to_its_end_in_all_renditions() {
-    let stage = Stage::with(&Settings {
-        ladder: stage::RUNGS.into(),
-        reconnect_s: 0,
-        ..stage::lasting()
-    });
-    let reordered = Recipe {
-        seconds: 9,
-        b_frames: 2,
-        ..PLAIN
-    };
+    let stage =
+        Stage::with(&Settings { ladder: stage::RUNGS.into(), reconnect_s: 0, ..stage::lasting() });
+    let reordered = Recipe { seconds: 9, b_frames: 2, ..PLAIN };
     let tags = rtmp::tags(&reordered.flv());
     let frames = tags.iter().filter(|tag| tag.is_picture()).count();
     let push = Push::start(stage.rtmp, "back", tags);

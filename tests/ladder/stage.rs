@@ -41,10 +41,7 @@ pub(crate) struct Stage {
 impl Stage {
     /// With [`RUNGS`].
     pub(crate) fn start() -> Self {
-        Self::with(&Settings {
-            ladder: RUNGS.into(),
-            ..lasting()
-        })
+        Self::with(&Settings { ladder: RUNGS.into(), ..lasting() })
     }
 
     pub(crate) fn with(settings: &Settings) -> Self {
@@ -59,10 +56,7 @@ impl Stage {
 
     fn in_places(places: usize, settings: &Settings) -> Self {
         let places = Places::take(places);
-        Self {
-            daemon: Daemon::start(settings),
-            _places: places,
-        }
+        Self { daemon: Daemon::start(settings), _places: places }
     }
 }
 
@@ -83,11 +77,9 @@ impl DerefMut for Stage {
 impl Stage {
     /// The processes that make renditions or pictures.
     pub(crate) fn workers(&self) -> Vec<u32> {
-        let is_worker = |pid: &u32| proc::command_line(*pid).iter().any(|word| word == "transcode-worker");
-        proc::children(self.process.id())
-            .into_iter()
-            .filter(is_worker)
-            .collect()
+        let is_worker =
+            |pid: &u32| proc::command_line(*pid).iter().any(|word| word == "transcode-worker");
+        proc::children(self.process.id()).into_iter().filter(is_worker).collect()
     }
 
     /// The only worker, once there is one that is not in `gone`.
@@ -103,17 +95,16 @@ impl Stage {
     pub(crate) fn state(&self, channel: &str, rendition: &str) -> String {
         let streams = self.streams();
         let streams = streams.get("streams").expect("a list");
-        let of_channel = |stream: &&Value| stream.get("channel").and_then(Value::as_str) == Some(channel);
+        let of_channel =
+            |stream: &&Value| stream.get("channel").and_then(Value::as_str) == Some(channel);
         let stream = streams.as_array().and_then(|streams| streams.iter().find(of_channel));
-        let renditions = stream
-            .and_then(|stream| stream.get("renditions"))
-            .and_then(Value::as_array);
-        let of_track = |entry: &&Value| entry.get("track").and_then(Value::as_str) == Some(rendition);
+        let renditions =
+            stream.and_then(|stream| stream.get("renditions")).and_then(Value::as_array);
+        let of_track =
+            |entry: &&Value| entry.get("track").and_then(Value::as_str) == Some(rendition);
         let entry = renditions.and_then(|renditions| renditions.iter().find(of_track));
         let state = entry.and_then(|entry| entry.get("state")).and_then(Value::as_str);
-        state
-            .unwrap_or_else(|| panic!("no {rendition} in {streams}"))
-            .to_owned()
+        state.unwrap_or_else(|| panic!("no {rendition} in {streams}")).to_owned()
     }
 
     /// The value of a metric, by its name with its labels; 0 if it is missing.
@@ -129,7 +120,9 @@ impl Stage {
         let entries = self.process.lines();
         let entries = entries.iter().filter_map(|line| Entry::parse(line));
         entries
-            .filter(|entry| entry.message() == message && entry.field("rendition") == Some(rendition))
+            .filter(|entry| {
+                entry.message() == message && entry.field("rendition") == Some(rendition)
+            })
             .count()
     }
 }
@@ -137,11 +130,7 @@ impl Stage {
 /// Settings that hold all published media to be read afterwards, and end the broadcast soon after
 /// its publisher has left.
 pub(crate) fn lasting() -> Settings {
-    Settings {
-        window_s: 120,
-        reconnect_s: 3,
-        ..Settings::default()
-    }
+    Settings { window_s: 120, reconnect_s: 3, ..Settings::default() }
 }
 
 /// Permits to encode, until dropped.
@@ -197,20 +186,12 @@ impl Rendition {
             .segments
             .iter()
             .map(|(segment, bytes)| {
-                let chunks = if segment.gap {
-                    Vec::new()
-                } else {
-                    fragment::chunks(bytes)
-                };
+                let chunks = if segment.gap { Vec::new() } else { fragment::chunks(bytes) };
                 let video = &followed.header.handler == b"vide";
                 (segment.msn, Cut::of(segment.discontinuity, &chunks, video))
             })
             .collect();
-        Self {
-            name: name.to_owned(),
-            followed,
-            segments,
-        }
+        Self { name: name.to_owned(), followed, segments }
     }
 
     /// Presentation times of all its frames.
@@ -289,10 +270,7 @@ impl File {
 fn shown_size(file: &File) -> (u64, u64) {
     let stream = &ffprobe::streams(file.path())[0];
     let side = |name: &str| stream.get(name).and_then(Value::as_u64).expect("a side");
-    let aspect = stream
-        .get("sample_aspect_ratio")
-        .and_then(Value::as_str)
-        .unwrap_or("1:1");
+    let aspect = stream.get("sample_aspect_ratio").and_then(Value::as_str).unwrap_or("1:1");
     let (w, h) = aspect.split_once(':').expect("a ratio");
     let [w, h] = [w, h].map(|number| number.parse::<u64>().expect("a number"));
     (side("width") * w / h, side("height"))
@@ -340,14 +318,20 @@ fn is_idr(unit: &[u8]) -> bool {
 
 /// Follows renditions of `channel` to the end of the broadcast.
 #[track_caller]
-pub(crate) fn follow_to_the_end(daemon: &Daemon, channel: &str, names: &[&str], limit: Duration) -> Vec<Rendition> {
+pub(crate) fn follow_to_the_end(
+    daemon: &Daemon,
+    channel: &str,
+    names: &[&str],
+    limit: Duration,
+) -> Vec<Rendition> {
     daemon.wait_until_live(channel);
     thread::scope(|scope| {
         let followers: Vec<_> = names
             .iter()
             .map(|name| {
                 let path = format!("/live/{channel}/{name}.m3u8");
-                let follower = scope.spawn(move || follow::follow_any(daemon.http, &path, limit, |_| false));
+                let follower =
+                    scope.spawn(move || follow::follow_any(daemon.http, &path, limit, |_| false));
                 (*name, follower)
             })
             .collect();
@@ -373,7 +357,8 @@ pub(crate) fn assert_in_step(renditions: &[Rendition]) {
             rung.followed.header.timescale, source.followed.header.timescale,
             "one clock for all"
         );
-        let numbers = |rendition: &Rendition| rendition.segments.keys().copied().collect::<Vec<_>>();
+        let numbers =
+            |rendition: &Rendition| rendition.segments.keys().copied().collect::<Vec<_>>();
         assert_eq!(numbers(rung), numbers(source), "{}", rung.name);
         for (msn, of_source) in &source.segments {
             let of_rung = &rung.segments[msn];
@@ -399,12 +384,7 @@ pub(crate) fn assert_in_step(renditions: &[Rendition]) {
 /// second one.
 #[track_caller]
 pub(crate) fn assert_frames(rung: &Rendition, source: &Rendition, every: usize) {
-    assert_eq!(
-        rung.gaps(),
-        source.gaps(),
-        "{} misses what the source misses",
-        rung.name
-    );
+    assert_eq!(rung.gaps(), source.gaps(), "{} misses what the source misses", rung.name);
     assert_frames_of_whole(rung, source, every);
 }
 

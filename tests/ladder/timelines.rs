@@ -74,9 +74,7 @@ fn pushed(sources: &[Source]) -> Vec<Vec<Rendition>> {
 #[track_caller]
 fn assert_one_timeline(source: &Source, renditions: &[Rendition]) {
     stage::assert_in_step(renditions);
-    let [original, top, lowest] = renditions else {
-        panic!("three renditions")
-    };
+    let [original, top, lowest] = renditions else { panic!("three renditions") };
     assert_eq!(original.times().len(), source.frames(), "nothing of the source is lost");
     // Groups of up to 12 s are segments of their own.
     stage::assert_frames(original, original, 1);
@@ -91,9 +89,7 @@ fn assert_one_timeline_of_each(recipes: &[Recipe]) {
     for (source, renditions) in sources.iter().zip(pushed(&sources)) {
         eprintln!("{:?}", source.recipe);
         assert_one_timeline(source, &renditions);
-        let [original, top, lowest] = &renditions[..] else {
-            panic!("three renditions")
-        };
+        let [original, top, lowest] = &renditions[..] else { panic!("three renditions") };
         let sent = original.numbers();
         assert!(sent.is_sorted_by(|a, b| a + 1 == *b), "as it was encoded: {sent:?}");
         assert_eq!(top.numbers(), sent, "pictures of {}", top.name);
@@ -110,19 +106,8 @@ fn renditions_have_one_timeline_with_groups_of_1_2_and_2_5_s() {
     let recipe = Recipe { seconds: 12, ..PLAIN };
     assert_one_timeline_of_each(&[
         Recipe { group: 25, ..recipe },
-        Recipe {
-            fps: Some((30_000, 1001)),
-            b_frames: 2,
-            audio_hz: Some(44_100),
-            ..recipe
-        },
-        Recipe {
-            fps: Some((30, 1)),
-            group: 75,
-            b_frames: 2,
-            audio_hz: None,
-            ..recipe
-        },
+        Recipe { fps: Some((30_000, 1001)), b_frames: 2, audio_hz: Some(44_100), ..recipe },
+        Recipe { fps: Some((30, 1)), group: 75, b_frames: 2, audio_hz: None, ..recipe },
     ]);
 }
 
@@ -131,30 +116,16 @@ fn renditions_have_one_timeline_with_groups_of_8_3_s() {
     let recipe = Recipe { seconds: 20, ..PLAIN };
     assert_one_timeline_of_each(&[
         Recipe { group: 208, ..recipe },
-        Recipe {
-            fps: Some((30, 1)),
-            group: 250,
-            b_frames: 2,
-            ..recipe
-        },
+        Recipe { fps: Some((30, 1)), group: 250, b_frames: 2, ..recipe },
     ]);
 }
 
 #[test]
 fn at_60_frames_a_second_the_top_rung_has_each_picture_and_the_lower_one_every_second() {
-    let recipe = Recipe {
-        seconds: 12,
-        fps: Some((60, 1)),
-        ..PLAIN
-    };
+    let recipe = Recipe { seconds: 12, fps: Some((60, 1)), ..PLAIN };
     assert_one_timeline_of_each(&[
         recipe,
-        Recipe {
-            group: 150,
-            b_frames: 2,
-            audio_hz: None,
-            ..recipe
-        },
+        Recipe { group: 150, b_frames: 2, audio_hz: None, ..recipe },
     ]);
 }
 

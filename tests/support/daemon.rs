@@ -9,7 +9,9 @@ use super::{
     wait_for,
 };
 use serde_json::Value;
-use std::{fmt::Write as _, fs, net::SocketAddr, path::PathBuf, process::Command, thread, time::Duration};
+use std::{
+    fmt::Write as _, fs, net::SocketAddr, path::PathBuf, process::Command, thread, time::Duration,
+};
 
 /// The configuration; by default the shipped one, with open publishing and listeners on ephemeral
 /// ports.
@@ -72,7 +74,9 @@ pub(crate) struct Daemon {
 
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_streamforge"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STREAMFORGE_") || name == "RUST_LOG") {
+    for (name, _) in
+        std::env::vars().filter(|(name, _)| name.starts_with("STREAMFORGE_") || name == "RUST_LOG")
+    {
         command.env_remove(name);
     }
     command
@@ -83,19 +87,17 @@ impl Daemon {
         let workdir = Workdir::new("daemon");
         let config = workdir.path().join("streamforge.toml");
         let data_dir = workdir.path().join("data");
-        fs::write(&config, settings.to_toml(data_dir.to_str().expect("a UTF-8 path"))).expect("a configuration file");
+        fs::write(&config, settings.to_toml(data_dir.to_str().expect("a UTF-8 path")))
+            .expect("a configuration file");
         let mut command = command();
-        command
-            .arg("serve")
-            .arg("--config")
-            .arg(&config)
-            .args(["--log-format", "json"]);
+        command.arg("serve").arg("--config").arg(&config).args(["--log-format", "json"]);
         command.envs(settings.env.iter().cloned());
         let mut process = Process::run("streamforge", command);
         let mut listener = |name: &str| {
             process.wait_for_lines(&format!("{name} listener"), Duration::from_secs(30), |lines| {
                 lines.iter().filter_map(|line| Entry::parse(line)).find_map(|entry| {
-                    let ours = entry.message() == "listening" && entry.field("listener") == Some(name);
+                    let ours =
+                        entry.message() == "listening" && entry.field("listener") == Some(name);
                     ours.then(|| {
                         entry
                             .field("addr")
@@ -134,13 +136,12 @@ impl Daemon {
     pub(crate) fn reload(&mut self) -> Vec<String> {
         let before = self.process.lines().len();
         proc::signal(self.main(), "HUP");
-        self.process
-            .wait_for_lines("word of the configuration", Duration::from_secs(10), |lines| {
-                let since = &lines[before..];
-                let over = ["configuration read again", "nothing was changed"];
-                let done = since.iter().any(|line| over.iter().any(|words| line.contains(words)));
-                done.then(|| since.to_vec())
-            })
+        self.process.wait_for_lines("word of the configuration", Duration::from_secs(10), |lines| {
+            let since = &lines[before..];
+            let over = ["configuration read again", "nothing was changed"];
+            let done = since.iter().any(|line| over.iter().any(|words| line.contains(words)));
+            done.then(|| since.to_vec())
+        })
     }
 
     /// The address of one more listener, for example `rtmps`: the first of that name.
@@ -148,8 +149,9 @@ impl Daemon {
     pub(crate) fn listener(&mut self, name: &str) -> SocketAddr {
         self.process.wait_for_lines(name, Duration::from_secs(10), |lines| {
             let mut entries = lines.iter().filter_map(|line| Entry::parse(line));
-            let entry =
-                entries.find(|entry| entry.message() == "listening" && entry.field("listener") == Some(name))?;
+            let entry = entries.find(|entry| {
+                entry.message() == "listening" && entry.field("listener") == Some(name)
+            })?;
             entry.field("addr")?.parse().ok()
         })
     }
@@ -172,19 +174,16 @@ impl Daemon {
         proc::signal(self.main(), "USR2");
         let limit = Duration::from_secs(30);
         self.process.wait_for_lines("begin of the hand-over", limit, |lines| {
-            let begun = lines
-                .iter()
-                .filter(|line| line.contains("handing over to a new process"));
+            let begun = lines.iter().filter(|line| line.contains("handing over to a new process"));
             (begun.count() > count).then_some(())
         });
         meanwhile(self.main());
         let pid = self.process.wait_for_lines("hand-over", limit, |lines| {
             let entries = lines.iter().filter_map(|line| Entry::parse(line));
-            let mut handed = entries.filter(|entry| entry.message().starts_with("another process serves"));
+            let mut handed =
+                entries.filter(|entry| entry.message().starts_with("another process serves"));
             let handed = handed.nth(count)?;
-            let taken = lines
-                .iter()
-                .filter(|line| line.contains("took over from the old process"));
+            let taken = lines.iter().filter(|line| line.contains("took over from the old process"));
             (taken.count() > count).then(|| handed.number("pid").expect("its number"))
         });
         let pid = u32::try_from(pid).expect("a process number");
@@ -247,11 +246,7 @@ impl Daemon {
     /// Asserts that it still serves after the actions of a test.
     #[track_caller]
     pub(crate) fn assert_healthy(&mut self) {
-        assert!(
-            self.process.is_running(),
-            "the daemon ended:\n{}",
-            self.process.stderr()
-        );
+        assert!(self.process.is_running(), "the daemon ended:\n{}", self.process.stderr());
         let response = http::get(self.admin, "/healthz");
         assert_eq!(response.status, 200, "{}", response.text());
         assert_eq!(self.complaints(), Vec::<String>::new());
@@ -284,10 +279,7 @@ pub(crate) struct Entry(Value);
 
 impl Entry {
     pub(crate) fn parse(line: &str) -> Option<Self> {
-        serde_json::from_str::<Value>(line)
-            .ok()
-            .filter(Value::is_object)
-            .map(Self)
+        serde_json::from_str::<Value>(line).ok().filter(Value::is_object).map(Self)
     }
 
     pub(crate) fn field(&self, name: &str) -> Option<&str> {

@@ -53,12 +53,7 @@ pub(crate) fn timeline(base: &str, text: &str) -> Vec<Representation> {
             for _ in 0..=self::number(s, "r").unwrap_or(0) {
                 let start = time.unwrap_or(0);
                 let path = resolve(base, &expand(media, id, number, start));
-                segments.push(Segment {
-                    number,
-                    start,
-                    duration,
-                    path,
-                });
+                segments.push(Segment { number, start, duration, path });
                 time = Some(start + duration);
                 number += 1;
             }
@@ -68,13 +63,7 @@ pub(crate) fn timeline(base: &str, text: &str) -> Vec<Representation> {
             &expand(template.attribute("initialization").expect("@initialization"), id, 0, 0),
         );
         let content_type = set.attribute("contentType").expect("@contentType").to_owned();
-        found.push(Representation {
-            id: id.to_owned(),
-            content_type,
-            timescale,
-            init,
-            segments,
-        });
+        found.push(Representation { id: id.to_owned(), content_type, timescale, init, segments });
     }
     found
 }
@@ -83,7 +72,12 @@ pub(crate) fn timeline(base: &str, text: &str) -> Vec<Representation> {
 /// `$Number$` = `startNumber` + n. The segments are those from `startNumber` on for which `exists`
 /// is true, at most `most`.
 #[track_caller]
-pub(crate) fn numbered(base: &str, text: &str, most: u64, mut exists: impl FnMut(&str) -> bool) -> Vec<Representation> {
+pub(crate) fn numbered(
+    base: &str,
+    text: &str,
+    most: u64,
+    mut exists: impl FnMut(&str) -> bool,
+) -> Vec<Representation> {
     let document = parse(text);
     let mut found = Vec::new();
     for (set, representation, template) in templates(&document) {
@@ -111,13 +105,7 @@ pub(crate) fn numbered(base: &str, text: &str, most: u64, mut exists: impl FnMut
             &expand(template.attribute("initialization").expect("@initialization"), id, 0, 0),
         );
         let content_type = set.attribute("contentType").expect("@contentType").to_owned();
-        found.push(Representation {
-            id: id.to_owned(),
-            content_type,
-            timescale,
-            init,
-            segments,
-        });
+        found.push(Representation { id: id.to_owned(), content_type, timescale, init, segments });
     }
     found
 }
@@ -132,11 +120,8 @@ pub(crate) fn assert_valid(text: &str) {
     for schema in [Some(ours), theirs].into_iter().flatten() {
         let mut command = Command::new("xmllint");
         command.args(["--nonet", "--noout", "--schema"]).arg(&schema).arg("-");
-        let mut xmllint = command
-            .stdin(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("xmllint");
+        let mut xmllint =
+            command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("xmllint");
         let mut stdin = xmllint.stdin.take().expect("stdin is piped");
         stdin.write_all(text.as_bytes()).expect("xmllint reads its input");
         drop(stdin);
@@ -156,10 +141,11 @@ pub(crate) fn parse(text: &str) -> Document<'_> {
 }
 
 /// Every representation with its set and its SegmentTemplate, period by period.
-fn templates<'a, 'd>(document: &'a Document<'d>) -> Vec<(Node<'a, 'd>, Node<'a, 'd>, Node<'a, 'd>)> {
+fn templates<'a, 'd>(
+    document: &'a Document<'d>,
+) -> Vec<(Node<'a, 'd>, Node<'a, 'd>, Node<'a, 'd>)> {
     let named = |node: Node<'a, 'd>, name: &'static str| {
-        node.children()
-            .filter(move |child| child.has_tag_name((NAMESPACE, name)))
+        node.children().filter(move |child| child.has_tag_name((NAMESPACE, name)))
     };
     let mut found = Vec::new();
     for period in named(document.root_element(), "Period") {

@@ -29,15 +29,8 @@ pub(crate) enum Kind {
 #[track_caller]
 pub(crate) fn packets(file: &Path) -> Vec<Packet> {
     let entries = "packet=codec_type,dts_time,pts_time,flags,size,data_hash";
-    let options = [
-        "-show_packets",
-        "-show_data_hash",
-        "md5",
-        "-show_entries",
-        entries,
-        "-of",
-        "json",
-    ];
+    let options =
+        ["-show_packets", "-show_data_hash", "md5", "-show_entries", entries, "-of", "json"];
     let report = ffprobe(options, file.as_os_str());
     let packets = report.get("packets").and_then(Value::as_array).expect("packets");
     packets.iter().map(packet).collect()
@@ -45,10 +38,7 @@ pub(crate) fn packets(file: &Path) -> Vec<Packet> {
 
 fn packet(value: &Value) -> Packet {
     let text = |name: &str| {
-        value
-            .get(name)
-            .and_then(Value::as_str)
-            .unwrap_or_else(|| panic!("no {name} in {value}"))
+        value.get(name).and_then(Value::as_str).unwrap_or_else(|| panic!("no {name} in {value}"))
     };
     let number = |name: &str| text(name).parse().expect("a number");
     let kind = match text("codec_type") {
@@ -73,11 +63,7 @@ fn packet(value: &Value) -> Packet {
 #[track_caller]
 pub(crate) fn streams(input: impl AsRef<OsStr>) -> Vec<Value> {
     let report = ffprobe(["-show_streams", "-of", "json"], input.as_ref());
-    report
-        .get("streams")
-        .and_then(Value::as_array)
-        .expect("streams")
-        .clone()
+    report.get("streams").and_then(Value::as_array).expect("streams").clone()
 }
 
 #[track_caller]
@@ -127,7 +113,8 @@ pub(crate) fn numbers(input: impl AsRef<OsStr>, pictures: Option<u32>) -> Vec<u3
     }
     outputs.extend(["-f", "null", "-"]);
     let strips = decode(input.as_ref(), &outputs);
-    let read = |strip: &[u8]| media::number_of(strip).unwrap_or_else(|| panic!("no number in {strip:?}"));
+    let read =
+        |strip: &[u8]| media::number_of(strip).unwrap_or_else(|| panic!("no number in {strip:?}"));
     strips.chunks_exact(32).map(read).collect()
 }
 

@@ -48,7 +48,12 @@ pub(crate) fn read(http: SocketAddr, path: &str) -> Media {
 /// # Panics
 /// If a listed part or segment is missing, is not valid CMAF, or the playlist violates a rule.
 #[track_caller]
-pub(crate) fn follow(http: SocketAddr, path: &str, limit: Duration, done: impl FnMut(&Media) -> bool) -> Followed {
+pub(crate) fn follow(
+    http: SocketAddr,
+    path: &str,
+    limit: Duration,
+    done: impl FnMut(&Media) -> bool,
+) -> Followed {
     let seen = follow_any(http, path, limit, done);
     let maps: BTreeSet<_> = seen.segments.iter().map(|(segment, _)| segment.map.clone()).collect();
     assert!(maps.len() <= 1, "one header for the whole push: {maps:?}");
@@ -71,48 +76,31 @@ pub(crate) fn follow_any(
         response.body
     };
     let mut media = read(http, path);
-    let map = media
-        .with_open()
-        .find_map(|segment| segment.map.clone())
-        .expect("a map");
+    let map = media.with_open().find_map(|segment| segment.map.clone()).expect("a map");
     let init = fetch(&map);
     let header = fragment::header(&init);
-    let (mut parts, mut segments): (Vec<FollowedPart>, Vec<(Segment, Vec<u8>)>) = (Vec::new(), Vec::new());
+    let (mut parts, mut segments): (Vec<FollowedPart>, Vec<(Segment, Vec<u8>)>) =
+        (Vec::new(), Vec::new());
     loop {
         for segment in media.with_open() {
             for (index, part) in (0..).zip(&segment.parts) {
-                if parts
-                    .last()
-                    .is_some_and(|last| (last.msn, last.index) >= (segment.msn, index))
-                {
+                if parts.last().is_some_and(|last| (last.msn, last.index) >= (segment.msn, index)) {
                     continue;
                 }
                 let bytes = if part.gap { Vec::new() } else { fetch(&part.uri) };
-                parts.push(FollowedPart {
-                    msn: segment.msn,
-                    index,
-                    part: part.clone(),
-                    bytes,
-                });
+                parts.push(FollowedPart { msn: segment.msn, index, part: part.clone(), bytes });
             }
-            if !segment.uri.is_empty() && segments.last().is_none_or(|(last, _)| last.msn < segment.msn) {
+            if !segment.uri.is_empty()
+                && segments.last().is_none_or(|(last, _)| last.msn < segment.msn)
+            {
                 let bytes = if segment.gap { Vec::new() } else { fetch(&segment.uri) };
                 segments.push((segment.clone(), bytes));
             }
         }
         if media.ended || done(&media) {
-            return Followed {
-                header,
-                init,
-                parts,
-                segments,
-                last: media,
-            };
+            return Followed { header, init, parts, segments, last: media };
         }
-        assert!(
-            Instant::now() < deadline,
-            "{path} has not come to an end within {limit:?}"
-        );
+        assert!(Instant::now() < deadline, "{path} has not come to an end within {limit:?}");
         let next = read(http, &format!("{path}?{}", next_of(&media)));
         next.assert_follows(&media);
         media = next;

@@ -24,12 +24,7 @@ pub(crate) struct Sample {
 
 impl Chunk {
     pub(crate) fn end(&self) -> u64 {
-        self.decode_time
-            + self
-                .samples
-                .iter()
-                .map(|sample| u64::from(sample.duration))
-                .sum::<u64>()
+        self.decode_time + self.samples.iter().map(|sample| u64::from(sample.duration)).sum::<u64>()
     }
 
     /// The earliest presentation time, in ticks.
@@ -119,11 +114,7 @@ fn chunk(moof: &[u8], moof_size: usize, mdat: &[u8], reference: Option<(u64, u64
     let (tfhd, tfdt, trun) = (traf[0].1, traf[1].1, traf[2].1);
 
     let tfhd_flags = u32_at(tfhd, 0) & 0xff_ffff;
-    assert_eq!(
-        tfhd_flags & 0x02_0001,
-        0x02_0000,
-        "default-base-is-moof and no base-data-offset"
-    );
+    assert_eq!(tfhd_flags & 0x02_0001, 0x02_0000, "default-base-is-moof and no base-data-offset");
     let mut at = 8;
     let mut optional = |flag: u32| {
         (tfhd_flags & flag != 0).then(|| {
@@ -136,11 +127,7 @@ fn chunk(moof: &[u8], moof_size: usize, mdat: &[u8], reference: Option<(u64, u64
     let default_size = optional(0x10);
     let default_flags = optional(0x20);
 
-    let decode_time = if tfdt[0] == 1 {
-        u64_at(tfdt, 4)
-    } else {
-        u64::from(u32_at(tfdt, 4))
-    };
+    let decode_time = if tfdt[0] == 1 { u64_at(tfdt, 4) } else { u64::from(u32_at(tfdt, 4)) };
 
     let (version, flags) = (trun[0], u32_at(trun, 0) & 0xff_ffff);
     let count = u32_at(trun, 4);
@@ -156,18 +143,11 @@ fn chunk(moof: &[u8], moof_size: usize, mdat: &[u8], reference: Option<(u64, u64
     let mut left = mdat;
     let mut samples = Vec::new();
     for index in 0..count {
-        let duration = if flags & 0x100 != 0 {
-            Some(next())
-        } else {
-            default_duration
-        };
+        let duration = if flags & 0x100 != 0 { Some(next()) } else { default_duration };
         let size = if flags & 0x200 != 0 { Some(next()) } else { default_size };
         let own_flags = (flags & 0x400 != 0).then(&mut next);
         let offset = if flags & 0x800 != 0 { next() } else { 0 };
-        let flags = own_flags
-            .or(first_flags.filter(|_| index == 0))
-            .or(default_flags)
-            .unwrap_or(0);
+        let flags = own_flags.or(first_flags.filter(|_| index == 0)).or(default_flags).unwrap_or(0);
         let (payload, rest) = left.split_at(size.expect("a sample has a size") as usize);
         left = rest;
         assert!(
@@ -200,11 +180,7 @@ fn boxes(mut bytes: &[u8]) -> Boxes<'_> {
     while !bytes.is_empty() {
         assert!(bytes.len() >= 8, "{} bytes are no box", bytes.len());
         let size = u32_at(bytes, 0) as usize;
-        assert!(
-            (8..=bytes.len()).contains(&size),
-            "a box of {size} bytes in {}",
-            bytes.len()
-        );
+        assert!((8..=bytes.len()).contains(&size), "a box of {size} bytes in {}", bytes.len());
         found.push((bytes[4..8].try_into().expect("four bytes"), &bytes[8..size]));
         bytes = &bytes[size..];
     }
@@ -214,9 +190,7 @@ fn boxes(mut bytes: &[u8]) -> Boxes<'_> {
 #[track_caller]
 fn find<'a>(boxes: &Boxes<'a>, wanted: &[u8; 4]) -> &'a [u8] {
     let mut matching = boxes.iter().filter(|(name, _)| name == wanted);
-    let (_, body) = matching
-        .next()
-        .unwrap_or_else(|| panic!("no {}", wanted.escape_ascii()));
+    let (_, body) = matching.next().unwrap_or_else(|| panic!("no {}", wanted.escape_ascii()));
     assert!(matching.next().is_none(), "more than one {}", wanted.escape_ascii());
     body
 }

@@ -31,9 +31,7 @@ impl Response {
             .split(',')
             .map(str::trim)
             .find_map(|directive| directive.strip_prefix("max-age="));
-        age.unwrap_or_else(|| panic!("no max-age in {field}"))
-            .parse()
-            .expect("seconds")
+        age.unwrap_or_else(|| panic!("no max-age in {field}")).parse().expect("seconds")
     }
 
     pub(crate) fn text(&self) -> String {
@@ -62,7 +60,12 @@ pub(crate) fn get(addr: SocketAddr, target: &str) -> Response {
     request(addr, "GET", target, &[])
 }
 
-pub(crate) fn request(addr: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
+pub(crate) fn request(
+    addr: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+) -> Response {
     Exchange::open(addr, method, target, headers).finish()
 }
 
@@ -79,12 +82,16 @@ pub(crate) fn raw(addr: SocketAddr, bytes: &[u8], limit: Duration) -> Vec<u8> {
 
 impl Exchange {
     #[track_caller]
-    pub(crate) fn open(addr: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)]) -> Self {
+    pub(crate) fn open(
+        addr: SocketAddr,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+    ) -> Self {
         let mut socket = TcpStream::connect(addr).expect("the listener accepts");
-        socket
-            .set_read_timeout(Some(READ_LIMIT))
-            .expect("a socket takes a limit");
-        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
+        socket.set_read_timeout(Some(READ_LIMIT)).expect("a socket takes a limit");
+        let mut head =
+            format!("{method} {target} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -104,31 +111,21 @@ impl Exchange {
             if field.is_empty() {
                 break;
             }
-            let (name, value) = field
-                .split_once(':')
-                .unwrap_or_else(|| panic!("{target}: header {field:?}"));
+            let (name, value) =
+                field.split_once(':').unwrap_or_else(|| panic!("{target}: header {field:?}"));
             fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
         let body = if method == "HEAD" || status == 204 || status == 304 {
             Body::Done
         } else if header(&fields, "transfer-encoding") == Some("chunked") {
-            assert_eq!(
-                header(&fields, "content-length"),
-                None,
-                "{target}: RFC 9112 6.2: not both"
-            );
+            assert_eq!(header(&fields, "content-length"), None, "{target}: RFC 9112 6.2: not both");
             Body::Chunked
         } else if let Some(length) = header(&fields, "content-length") {
             Body::Length(length.parse().expect("a length"))
         } else {
             Body::UntilClose
         };
-        Self {
-            status,
-            headers: fields,
-            socket,
-            body,
-        }
+        Self { status, headers: fields, socket, body }
     }
 
     /// The next piece of the body as received; `None` at its end.
@@ -138,7 +135,8 @@ impl Exchange {
             Body::Done => None,
             Body::Chunked => {
                 let size = line(&mut self.socket, "chunk size");
-                let size = usize::from_str_radix(size.split(';').next().unwrap_or(""), 16).expect("a chunk size");
+                let size = usize::from_str_radix(size.split(';').next().unwrap_or(""), 16)
+                    .expect("a chunk size");
                 let mut piece = vec![0; size];
                 self.socket.read_exact(&mut piece).expect("the whole chunk");
                 assert_eq!(line(&mut self.socket, "chunk end"), "");
@@ -175,11 +173,7 @@ impl Exchange {
         while let Some(piece) = self.piece() {
             body.extend(piece);
         }
-        Response {
-            status: self.status,
-            headers: self.headers,
-            body,
-        }
+        Response { status: self.status, headers: self.headers, body }
     }
 }
 
@@ -192,9 +186,7 @@ fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
 
 fn line(socket: &mut BufReader<TcpStream>, what: &str) -> String {
     let mut line = Vec::new();
-    socket
-        .read_until(b'\n', &mut line)
-        .unwrap_or_else(|err| panic!("{what}: {err}"));
+    socket.read_until(b'\n', &mut line).unwrap_or_else(|err| panic!("{what}: {err}"));
     assert!(
         line.ends_with(b"\r\n"),
         "{what}: a line ends in CRLF, got {:?}",

@@ -38,30 +38,22 @@ impl Live {
     /// for another test.
     pub(crate) fn get(shared: &Shared, settings: &Settings, recipe: &Recipe) -> Arc<Self> {
         let mut shared = shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(live) = shared
-            .upgrade()
-            .filter(|live| live.started.elapsed() < Duration::from_secs(45))
+        if let Some(live) =
+            shared.upgrade().filter(|live| live.started.elapsed() < Duration::from_secs(45))
         {
             return live;
         }
         let (daemon, started) = (Daemon::start(settings), Instant::now());
         let publisher = Mutex::new(publisher::ffmpeg(recipe, &daemon.rtmp_url("beside")));
         daemon.wait_until_live("beside");
-        let live = Arc::new(Self {
-            daemon,
-            publisher,
-            started,
-        });
+        let live = Arc::new(Self { daemon, publisher, started });
         *shared = Arc::downgrade(&live);
         live
     }
 
     /// With segments of one second: TARGETDURATION is 2 s, and a delta update is due after 12 s.
     pub(crate) fn with_short_segments(shared: &Shared) -> Arc<Self> {
-        let settings = Settings {
-            segment_ms: 1000,
-            ..Settings::default()
-        };
+        let settings = Settings { segment_ms: 1000, ..Settings::default() };
         Self::get(shared, &settings, &Recipe { group: 25, ..PLAIN })
     }
 

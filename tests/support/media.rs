@@ -106,11 +106,7 @@ impl Recipe {
             ffmpeg.args(["-f", "lavfi", "-i", &tone, "-c:a", "aac", "-b:a", "96k", "-ac", "2"]);
         }
         if let Some((num, den)) = self.fps {
-            let group = if self.group > 0 {
-                self.group
-            } else {
-                (2 * num).div_ceil(den)
-            };
+            let group = if self.group > 0 { self.group } else { (2 * num).div_ceil(den) };
             ffmpeg.args([
                 "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-b:v", "800k",
             ]);
@@ -129,18 +125,12 @@ impl Recipe {
                 ffmpeg.args(["-vf", &format!("setsar={w}/{h}")]);
             }
         }
-        let mut child = ffmpeg
-            .args(["-f", "flv"])
-            .arg(path)
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("ffmpeg");
+        let mut child =
+            ffmpeg.args(["-f", "flv"]).arg(path).stdin(Stdio::piped()).spawn().expect("ffmpeg");
         let mut pictures = BufWriter::new(child.stdin.take().expect("stdin is piped"));
         if let Some((num, den)) = self.fps {
             for number in 0..(self.seconds * num).div_ceil(den) {
-                pictures
-                    .write_all(&picture(number, self.size))
-                    .expect("ffmpeg takes pictures");
+                pictures.write_all(&picture(number, self.size)).expect("ffmpeg takes pictures");
             }
         }
         drop(pictures);

@@ -37,11 +37,8 @@ pub(crate) struct Workdir(PathBuf);
 impl Workdir {
     pub(crate) fn new(what: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "{what}-{}-{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name =
+            format!("{what}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&path).expect("a directory under target/");
         Self(path)
@@ -79,10 +76,7 @@ pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -
 /// Milliseconds of an ISO 8601 time with a full date, as `date` reads it.
 #[track_caller]
 pub(crate) fn unix_ms(time: &str) -> i64 {
-    let output = Command::new("date")
-        .args(["-d", time, "+%s%3N"])
-        .output()
-        .expect("date");
+    let output = Command::new("date").args(["-d", time, "+%s%3N"]).output().expect("date");
     String::from_utf8_lossy(&output.stdout)
         .trim()
         .parse()

@@ -28,10 +28,7 @@ impl Report {
     /// Faults that a viewer would notice, as texts.
     pub(crate) fn faults(&self) -> Vec<String> {
         let faults = self.list("/faults");
-        faults
-            .iter()
-            .map(|fault| fault.as_str().expect("words").to_owned())
-            .collect()
+        faults.iter().map(|fault| fault.as_str().expect("words").to_owned()).collect()
     }
 
     /// The errors from which the player cannot recover.
@@ -47,10 +44,7 @@ impl Report {
     /// All errors of the player, including those from which it recovers.
     pub(crate) fn errors(&self) -> Vec<String> {
         let errors = self.list("/errors");
-        errors
-            .iter()
-            .map(|error| error["message"].as_str().expect("words").to_owned())
-            .collect()
+        errors.iter().map(|error| error["message"].as_str().expect("words").to_owned()).collect()
     }
 
     /// The heights of the pictures shown, each with its start in seconds after start-up.
@@ -68,10 +62,7 @@ impl Report {
     /// The states of the channel that the watch page showed, in order.
     pub(crate) fn page_states(&self) -> Vec<&str> {
         let states = self.list("/page_states");
-        states
-            .iter()
-            .map(|said| said["state"].as_str().expect("a state"))
-            .collect()
+        states.iter().map(|said| said["state"].as_str().expect("a state")).collect()
     }
 
     pub(crate) fn list(&self, pointer: &str) -> &[Value] {
@@ -208,9 +199,7 @@ impl Browser {
         // itself.
         let limit = (seconds + 90).to_string();
         let mut command = Command::new("timeout");
-        command
-            .args(["--kill-after=5", &limit, "node"])
-            .arg(players.join("play.mjs"));
+        command.args(["--kill-after=5", &limit, "node"]).arg(players.join("play.mjs"));
         command.args(["--player", player, "--url", url, "--seconds", &seconds.to_string()]);
         command.args(options).arg("--out").arg(players.join("out"));
         let mut child = command

@@ -13,10 +13,13 @@ impl Attributes {
         let mut attributes = BTreeMap::new();
         let mut rest = text;
         while !rest.is_empty() {
-            let (name, after) = rest.split_once('=').unwrap_or_else(|| panic!("no attribute: {rest:?}"));
+            let (name, after) =
+                rest.split_once('=').unwrap_or_else(|| panic!("no attribute: {rest:?}"));
             assert!(known.contains(&name), "unknown attribute {name} in {text}");
             let end = match after.strip_prefix('"') {
-                Some(quoted) => quoted.find('"').unwrap_or_else(|| panic!("no closing quote: {text}")) + 2,
+                Some(quoted) => {
+                    quoted.find('"').unwrap_or_else(|| panic!("no closing quote: {text}")) + 2
+                }
                 None => after.find(',').unwrap_or(after.len()),
             };
             let (value, after) = after.split_at(end);
@@ -47,10 +50,7 @@ impl Attributes {
     #[track_caller]
     pub(crate) fn quoted(&self, name: &str) -> Option<String> {
         let unquote = |value: &str| {
-            value
-                .strip_prefix('"')
-                .and_then(|value| value.strip_suffix('"'))
-                .map(str::to_owned)
+            value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).map(str::to_owned)
         };
         self.raw(name)
             .map(|value| unquote(value).unwrap_or_else(|| panic!("{name}={value} wants quotes")))
@@ -189,30 +189,44 @@ impl Media {
             let integer = || value.parse::<u64>().unwrap_or_else(|_| panic!("{line}: no integer"));
             match tag {
                 "#EXT-X-VERSION" => media.version = value.parse().expect("a version"),
-                "#EXT-X-TARGETDURATION" => media.target_duration = value.parse().expect("whole seconds"),
+                "#EXT-X-TARGETDURATION" => {
+                    media.target_duration = value.parse().expect("whole seconds")
+                }
                 "#EXT-X-MEDIA-SEQUENCE" => media.media_sequence = integer(),
                 "#EXT-X-DISCONTINUITY-SEQUENCE" => media.discontinuity_sequence = integer(),
                 "#EXT-X-INDEPENDENT-SEGMENTS" => media.independent_segments = true,
                 "#EXT-X-ENDLIST" => media.ended = true,
-                "#EXT-X-PART-INF" => media.part_target = attributes(&["PART-TARGET"]).number("PART-TARGET"),
+                "#EXT-X-PART-INF" => {
+                    media.part_target = attributes(&["PART-TARGET"]).number("PART-TARGET")
+                }
                 "#EXT-X-SERVER-CONTROL" => media.control = Control::of(&attributes(Control::KNOWN)),
                 "#EXT-X-SKIP" => {
-                    let attributes = attributes(&["SKIPPED-SEGMENTS", "RECENTLY-REMOVED-DATERANGES"]);
+                    let attributes =
+                        attributes(&["SKIPPED-SEGMENTS", "RECENTLY-REMOVED-DATERANGES"]);
                     media.skipped = attributes
                         .number("SKIPPED-SEGMENTS")
                         .expect("SKIPPED-SEGMENTS is required");
                 }
                 "#EXT-X-DISCONTINUITY" => {
-                    assert!(segment.parts.is_empty(), "{tag} stands before the segment's first part");
+                    assert!(
+                        segment.parts.is_empty(),
+                        "{tag} stands before the segment's first part"
+                    );
                     segment.discontinuity = true;
                 }
                 "#EXT-X-MAP" => {
-                    assert!(segment.parts.is_empty(), "{tag} stands before the segment's first part");
+                    assert!(
+                        segment.parts.is_empty(),
+                        "{tag} stands before the segment's first part"
+                    );
                     segment.map = attributes(&["URI", "BYTERANGE"]).quoted("URI");
                     assert!(segment.map.is_some(), "{line}: URI is required");
                 }
                 "#EXT-X-PROGRAM-DATE-TIME" => {
-                    assert!(segment.parts.is_empty(), "{tag} stands before the segment's first part");
+                    assert!(
+                        segment.parts.is_empty(),
+                        "{tag} stands before the segment's first part"
+                    );
                     segment.date_time = Some(value.to_owned());
                 }
                 "#EXT-X-GAP" => segment.gap = true,
@@ -228,7 +242,8 @@ impl Media {
                     has_duration = true;
                 }
                 "#EXT-X-PRELOAD-HINT" => {
-                    let attributes = attributes(&["TYPE", "URI", "BYTERANGE-START", "BYTERANGE-LENGTH"]);
+                    let attributes =
+                        attributes(&["TYPE", "URI", "BYTERANGE-START", "BYTERANGE-LENGTH"]);
                     let uri = attributes.quoted("URI").expect("URI is required");
                     let slot = match attributes.raw("TYPE") {
                         Some("PART") => &mut media.hinted_part,
@@ -266,11 +281,7 @@ impl Media {
     /// The last listed part: its segment's number and its index there; `None` if the newest segment
     /// has no listed parts.
     pub(crate) fn last_part(&self) -> Option<(u64, u64)> {
-        let segment = if self.open.parts.is_empty() {
-            self.segments.last()?
-        } else {
-            &self.open
-        };
+        let segment = if self.open.parts.is_empty() { self.segments.last()? } else { &self.open };
         Some((segment.msn, (segment.parts.len() as u64).checked_sub(1)?))
     }
 
@@ -307,16 +318,11 @@ impl Media {
             map.clone_from(&segment.map);
         }
         segments.append(&mut filled.segments);
-        Self {
-            segments,
-            skipped: 0,
-            ..filled
-        }
+        Self { segments, skipped: 0, ..filled }
     }
 
     fn lists_parts_of(&self, msn: u64) -> bool {
-        self.with_open()
-            .any(|segment| segment.msn == msn && !segment.parts.is_empty())
+        self.with_open().any(|segment| segment.msn == msn && !segment.parts.is_empty())
     }
 
     /// The rules for every single playlist of a live low-latency stream (rfc8216bis 4.4 and
@@ -324,32 +330,21 @@ impl Media {
     #[track_caller]
     pub(crate) fn assert_rules(&self) {
         let target = f64::from(self.target_duration);
-        assert!(
-            self.version >= if self.skipped > 0 { 9 } else { 6 },
-            "version {}",
-            self.version
-        );
+        assert!(self.version >= if self.skipped > 0 { 9 } else { 6 }, "version {}", self.version);
         for segment in &self.segments {
             assert!(
                 segment.duration.round() <= target,
                 "4.4.3.1: {segment:?} in TARGETDURATION {target}"
             );
             assert!(segment.duration > 0.0, "{segment:?}");
-            assert!(
-                self.skipped > 0 || segment.map.is_some(),
-                "fMP4 needs EXT-X-MAP: {segment:?}"
-            );
+            assert!(self.skipped > 0 || segment.map.is_some(), "fMP4 needs EXT-X-MAP: {segment:?}");
             assert!(
                 !segment.uri.contains("//") && !segment.uri.starts_with('/'),
                 "relative addresses only: {segment:?}"
             );
         }
         if self.skipped == 0 {
-            let dated = self
-                .segments
-                .iter()
-                .filter(|segment| segment.date_time.is_some())
-                .count();
+            let dated = self.segments.iter().filter(|segment| segment.date_time.is_some()).count();
             assert!(dated > 0, "6.2.1: EXT-X-PROGRAM-DATE-TIME");
         }
         if self.ended {
@@ -386,7 +381,8 @@ impl Media {
                     part.duration <= part_target + 1e-9,
                     "{part:?} in PART-TARGET {part_target}"
                 );
-                let excused = last || part.independent || part.gap || gaps(segment.parts.get(index + 1));
+                let excused =
+                    last || part.independent || part.gap || gaps(segment.parts.get(index + 1));
                 // The newest part of the open segment may turn out to be its last one.
                 let newest = !complete && index + 1 == segment.parts.len();
                 assert!(
@@ -422,10 +418,7 @@ impl Media {
     /// The rules between this playlist and an earlier one (6.2.1, 6.2.2).
     #[track_caller]
     pub(crate) fn assert_follows(&self, older: &Self) {
-        assert!(
-            self.media_sequence >= older.media_sequence,
-            "EXT-X-MEDIA-SEQUENCE went back"
-        );
+        assert!(self.media_sequence >= older.media_sequence, "EXT-X-MEDIA-SEQUENCE went back");
         assert!(
             self.discontinuity_sequence >= older.discontinuity_sequence,
             "EXT-X-DISCONTINUITY-SEQUENCE went back"
@@ -438,10 +431,7 @@ impl Media {
         if !self.ended {
             assert_eq!(self.control, older.control, "EXT-X-SERVER-CONTROL never changes");
         }
-        assert!(
-            self.last_part() >= older.last_part() || self.ended,
-            "the edge went back"
-        );
+        assert!(self.last_part() >= older.last_part() || self.ended, "the edge went back");
         for old in &older.segments {
             if let Some(new) = self.segments.iter().find(|segment| segment.msn == old.msn) {
                 assert_eq!(
@@ -500,11 +490,8 @@ pub(crate) struct Multivariant {
 impl Multivariant {
     #[track_caller]
     pub(crate) fn parse(text: &str) -> Self {
-        let mut playlist = Self {
-            independent_segments: false,
-            variants: Vec::new(),
-            renditions: Vec::new(),
-        };
+        let mut playlist =
+            Self { independent_segments: false, variants: Vec::new(), renditions: Vec::new() };
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some("#EXTM3U"), "4.4.1.1: the first line");
         while let Some(line) = lines.next() {
@@ -512,7 +499,9 @@ impl Multivariant {
             match tag {
                 "#EXT-X-VERSION" => assert!(value.parse::<u32>().is_ok(), "{line}"),
                 "#EXT-X-INDEPENDENT-SEGMENTS" => playlist.independent_segments = true,
-                "#EXT-X-MEDIA" => playlist.renditions.push(Attributes::parse(value, Self::RENDITION)),
+                "#EXT-X-MEDIA" => {
+                    playlist.renditions.push(Attributes::parse(value, Self::RENDITION))
+                }
                 "#EXT-X-STREAM-INF" => {
                     let uri = lines
                         .next()
@@ -581,10 +570,9 @@ pub(crate) fn resolve(base: &str, reference: &str) -> String {
     for step in reference.split('/') {
         match step {
             "." => {}
-            ".." => assert!(
-                steps.pop().is_some() && !steps.is_empty(),
-                "{reference} leaves the root"
-            ),
+            ".." => {
+                assert!(steps.pop().is_some() && !steps.is_empty(), "{reference} leaves the root")
+            }
             step => steps.push(step),
         }
     }

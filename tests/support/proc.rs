@@ -14,10 +14,7 @@ use std::{
 /// Sends a signal by its name, for example `KILL`.
 #[track_caller]
 pub(crate) fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill")
-        .arg(format!("-{name}"))
-        .arg(pid.to_string())
-        .status();
+    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
     assert!(status.is_ok_and(|status| status.success()), "kill -{name} {pid}");
 }
 
@@ -52,28 +49,20 @@ pub(crate) fn descriptors(pid: u32) -> Vec<String> {
 
 /// How many threads it has.
 pub(crate) fn threads(pid: u32) -> usize {
-    fs::read_dir(format!("/proc/{pid}/task"))
-        .expect("the process runs")
-        .count()
+    fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs").count()
 }
 
 /// Its resident memory in KiB.
 pub(crate) fn resident_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("VmRSS");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
     line.trim().trim_end_matches(" kB").parse().expect("KiB")
 }
 
 /// Processor time of all its threads; zero if it has ended. The first field of schedstat is in
 /// nanoseconds.
 pub(crate) fn processor_time(pid: u32) -> Duration {
-    let threads = fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten()
-        .flatten();
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let spent = threads.filter_map(|thread| {
         let stat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
         stat.split_whitespace().next()?.parse::<u64>().ok()
@@ -114,10 +103,7 @@ impl Throttle {
             }
             signal(pid, "CONT");
         });
-        Self {
-            end,
-            throttler: Some(throttler),
-        }
+        Self { end, throttler: Some(throttler) }
     }
 }
 

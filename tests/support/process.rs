@@ -31,7 +31,9 @@ impl Process {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|err| panic!("{name} does not start: {err}; `make test` installs what is needed"));
+            .unwrap_or_else(|err| {
+                panic!("{name} does not start: {err}; `make test` installs what is needed")
+            });
         let lines = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
         let stderr = child.stderr.take().expect("stderr is piped");
         let shared = Arc::clone(&lines);
@@ -45,12 +47,7 @@ impl Process {
                 came.notify_all();
             }
         });
-        Self {
-            name: name.to_owned(),
-            child,
-            lines,
-            reader: Some(reader),
-        }
+        Self { name: name.to_owned(), child, lines, reader: Some(reader) }
     }
 
     pub(crate) fn id(&self) -> u32 {

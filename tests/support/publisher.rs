@@ -25,9 +25,7 @@ pub(crate) fn ffmpeg_for(recipe: &Recipe, seconds: u32, url: &str) -> Process {
 /// ffmpeg sends a file as it is; `options` are those of the output.
 pub(crate) fn ffmpeg_file(file: &Path, options: &[&str], url: &str) -> Process {
     let mut command = Command::new("ffmpeg");
-    command
-        .args(["-hide_banner", "-nostdin", "-loglevel", "warning", "-re", "-i"])
-        .arg(file);
+    command.args(["-hide_banner", "-nostdin", "-loglevel", "warning", "-re", "-i"]).arg(file);
     command.args(["-c", "copy"]).args(options).args(["-f", "flv", url]);
     Process::run("ffmpeg", command)
 }
@@ -68,17 +66,12 @@ fn librtmp_program() -> PathBuf {
     SOURCE.hash(&mut hasher);
     media::made(&format!("librtmp-publish-{:016x}", hasher.finish()), "bin", |path| {
         let mut cc = Command::new("cc");
-        cc.args(["-O1", "-x", "c", "-", "-lrtmp", "-o"])
-            .arg(path)
-            .stdin(Stdio::piped());
+        cc.args(["-O1", "-x", "c", "-", "-lrtmp", "-o"]).arg(path).stdin(Stdio::piped());
         let mut cc = cc.spawn().expect("cc; `make test` installs what is needed");
         let mut stdin = cc.stdin.take().expect("stdin is piped");
         stdin.write_all(SOURCE.as_bytes()).expect("cc reads its input");
         drop(stdin);
         let status = cc.wait().expect("cc");
-        assert!(
-            status.success(),
-            "cc with librtmp: {status}; `make test` installs what is needed"
-        );
+        assert!(status.success(), "cc with librtmp: {status}; `make test` installs what is needed");
     })
 }

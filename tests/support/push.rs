@@ -44,7 +44,9 @@ impl Push {
             let start = Instant::now();
             for tag in tags {
                 let due = Duration::from_millis(u64::from(tag.timestamp));
-                while let Some(left) = due.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+                while let Some(left) =
+                    due.checked_sub(start.elapsed()).filter(|left| !left.is_zero())
+                {
                     if stopped.load(Ordering::Relaxed) {
                         return client.shutdown(Shutdown::Both);
                     }
@@ -57,10 +59,7 @@ impl Push {
             // Bytes in transit still arrive; a reset would discard them.
             client.shutdown(Shutdown::Write);
         });
-        Self {
-            stop,
-            pusher: Some(pusher),
-        }
+        Self { stop, pusher: Some(pusher) }
     }
 
     /// Waits until all is sent.
@@ -87,8 +86,5 @@ impl Drop for Push {
 
 /// The tags before `seconds`.
 pub(crate) fn first(tags: &[Tag], seconds: u32) -> Vec<Tag> {
-    tags.iter()
-        .filter(|tag| tag.timestamp < seconds * 1000)
-        .cloned()
-        .collect()
+    tags.iter().filter(|tag| tag.timestamp < seconds * 1000).cloned().collect()
 }

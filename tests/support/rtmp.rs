@@ -143,12 +143,8 @@ impl Client {
     /// Connects and performs the simple handshake (5.2).
     pub(crate) fn connect(addr: SocketAddr) -> Self {
         let mut socket = TcpStream::connect(addr).expect("the listener accepts");
-        socket
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .expect("a socket takes a limit");
-        socket
-            .set_write_timeout(Some(Duration::from_secs(10)))
-            .expect("a socket takes a limit");
+        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket takes a limit");
+        socket.set_write_timeout(Some(Duration::from_secs(10))).expect("a socket takes a limit");
         let mut c0_c1 = vec![3];
         c0_c1.extend([0; 1536]);
         socket.write_all(&c0_c1).expect("C0 and C1 are taken");
@@ -156,12 +152,7 @@ impl Client {
         socket.read_exact(&mut s0_s1_s2).expect("S0, S1 and S2 come");
         assert_eq!(s0_s1_s2[0], 3, "RTMP version");
         socket.write_all(&s0_s1_s2[1..1537]).expect("C2 is taken");
-        Self {
-            socket,
-            out_chunk_size: 128,
-            in_chunk_size: 128,
-            partial: BTreeMap::new(),
-        }
+        Self { socket, out_chunk_size: 128, in_chunk_size: 128, partial: BTreeMap::new() }
     }
 
     /// `connect`, `createStream`, `publish`. Returns the result of the last.
@@ -200,11 +191,7 @@ impl Client {
 
     fn open_with(&mut self, app: &str, properties: &[(&str, Amf)]) -> Result<(), Refusal> {
         let mut object = vec![("app".to_owned(), Amf::string(app))];
-        object.extend(
-            properties
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), value.clone())),
-        );
+        object.extend(properties.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         self.command(0, &[Amf::string("connect"), Amf::Number(1.0), Amf::Object(object)]);
         self.answer("_result")?;
         self.command(0, &[Amf::string("createStream"), Amf::Number(2.0), Amf::Null]);
@@ -212,14 +199,12 @@ impl Client {
     }
 
     pub(crate) fn set_chunk_size(&mut self, size: u32) {
-        self.message(2, SET_CHUNK_SIZE, 0, 0, &size.to_be_bytes())
-            .expect("the message is taken");
+        self.message(2, SET_CHUNK_SIZE, 0, 0, &size.to_be_bytes()).expect("the message is taken");
         self.out_chunk_size = size as usize;
     }
 
     pub(crate) fn command(&mut self, stream: u32, values: &[Amf]) {
-        self.message(3, COMMAND, stream, 0, &amf(values))
-            .expect("the message is taken");
+        self.message(3, COMMAND, stream, 0, &amf(values)).expect("the message is taken");
     }
 
     /// Sends one tag of an FLV file with the caller's timestamp.
@@ -252,15 +237,18 @@ impl Client {
 
     /// Whether the server closes the connection within `limit`; its remaining output is discarded.
     pub(crate) fn is_closed_within(&mut self, limit: Duration) -> bool {
-        self.socket
-            .set_read_timeout(Some(limit))
-            .expect("a socket takes a limit");
+        self.socket.set_read_timeout(Some(limit)).expect("a socket takes a limit");
         let mut sink = [0; 4096];
         loop {
             match self.socket.read(&mut sink) {
                 Ok(0) => return true,
                 Ok(_) => {}
-                Err(err) => return !matches!(err.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+                Err(err) => {
+                    return !matches!(
+                        err.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                    );
+                }
             }
         }
     }
@@ -289,10 +277,7 @@ impl Client {
             let property = |name: &str| values.iter().find_map(|value| value.property(name));
             if name == "_error" || property("level") == Some("error") {
                 let owned = |name: &str| property(name).unwrap_or_default().to_owned();
-                return Err(Refusal {
-                    code: owned("code"),
-                    description: owned("description"),
-                });
+                return Err(Refusal { code: owned("code"), description: owned("description") });
             }
             if name == wanted {
                 return Ok(());
@@ -313,9 +298,7 @@ impl Client {
     /// Waits for an `onStatus` with this code. Returns its level, or `None` if the connection ends
     /// or is silent for `limit`.
     pub(crate) fn status(&mut self, code: &str, limit: Duration) -> Option<String> {
-        self.socket
-            .set_read_timeout(Some(limit))
-            .expect("a socket takes a limit");
+        self.socket.set_read_timeout(Some(limit)).expect("a socket takes a limit");
         loop {
             let (kind, payload) = self.read_message().ok()?;
             let mut rest = &payload[..];
@@ -356,12 +339,14 @@ impl Client {
             let mut piece = vec![0; (stream.length - stream.payload.len()).min(self.in_chunk_size)];
             self.socket.read_exact(&mut piece)?;
             stream.payload.extend(piece);
-            let whole = (stream.payload.len() == stream.length).then(|| std::mem::take(&mut stream.payload));
+            let whole = (stream.payload.len() == stream.length)
+                .then(|| std::mem::take(&mut stream.payload));
             let kind = stream.kind;
             self.partial.insert(chunk_stream, stream);
             match whole {
                 Some(payload) if kind == SET_CHUNK_SIZE => {
-                    self.in_chunk_size = u32::from_be_bytes(payload[..4].try_into().expect("four bytes")) as usize;
+                    self.in_chunk_size =
+                        u32::from_be_bytes(payload[..4].try_into().expect("four bytes")) as usize;
                 }
                 Some(payload) => return Ok((kind, payload)),
                 None => {}
@@ -377,7 +362,14 @@ impl Client {
 }
 
 /// The chunks of one message, each with its header.
-pub(crate) fn chunks(id: u8, kind: u8, stream: u32, timestamp: u32, payload: &[u8], size: usize) -> Vec<Vec<u8>> {
+pub(crate) fn chunks(
+    id: u8,
+    kind: u8,
+    stream: u32,
+    timestamp: u32,
+    payload: &[u8],
+    size: usize,
+) -> Vec<Vec<u8>> {
     let extended = timestamp >= 0xff_ffff;
     let mut pieces: Vec<&[u8]> = payload.chunks(size).collect();
     if pieces.is_empty() {
@@ -437,11 +429,7 @@ pub(crate) fn tags(flv: &Path) -> Vec<Tag> {
     while rest.len() >= 15 {
         let size = u32::from_be_bytes([0, rest[1], rest[2], rest[3]]) as usize;
         let timestamp = u32::from_be_bytes([rest[7], rest[4], rest[5], rest[6]]);
-        tags.push(Tag {
-            kind: rest[0],
-            timestamp,
-            payload: rest[11..11 + size].to_vec(),
-        });
+        tags.push(Tag { kind: rest[0], timestamp, payload: rest[11..11 + size].to_vec() });
         rest = &rest[11 + size + 4..];
     }
     tags

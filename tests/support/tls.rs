@@ -54,10 +54,7 @@ impl Certificate {
 
     /// The first certificate of the file, in DER.
     pub(crate) fn der(&self) -> Vec<u8> {
-        CertificateDer::from_pem_file(&self.cert)
-            .expect("a certificate")
-            .as_ref()
-            .to_owned()
+        CertificateDer::from_pem_file(&self.cert).expect("a certificate").as_ref().to_owned()
     }
 
     /// The daemon's settings for it, with a listener at each of `addresses`.
@@ -83,17 +80,13 @@ impl Certificate {
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let name = ServerName::from(addr.ip());
-        let connection = ClientConnection::new(Arc::new(config), name).map_err(|err| err.to_string())?;
+        let connection =
+            ClientConnection::new(Arc::new(config), name).map_err(|err| err.to_string())?;
         let socket = TcpStream::connect(addr).map_err(|err| err.to_string())?;
-        socket
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .expect("a socket takes a limit");
+        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket takes a limit");
         let mut stream = StreamOwned::new(connection, socket);
         while stream.conn.is_handshaking() {
-            stream
-                .conn
-                .complete_io(&mut stream.sock)
-                .map_err(|err| err.to_string())?;
+            stream.conn.complete_io(&mut stream.sock).map_err(|err| err.to_string())?;
         }
         Ok(stream)
     }
@@ -109,12 +102,15 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(status: u16, headers: impl IntoIterator<Item = (String, String)>, body: Vec<u8>) -> Self {
-        const PASSING: [&str; 5] = ["date", "connection", "alt-svc", "transfer-encoding", "keep-alive"];
-        let mut headers: Vec<_> = headers
-            .into_iter()
-            .filter(|(name, _)| !PASSING.contains(&name.as_str()))
-            .collect();
+    pub(crate) fn new(
+        status: u16,
+        headers: impl IntoIterator<Item = (String, String)>,
+        body: Vec<u8>,
+    ) -> Self {
+        const PASSING: [&str; 5] =
+            ["date", "connection", "alt-svc", "transfer-encoding", "keep-alive"];
+        let mut headers: Vec<_> =
+            headers.into_iter().filter(|(name, _)| !PASSING.contains(&name.as_str())).collect();
         headers.sort();
         Self { status, headers, body }
     }
@@ -144,22 +140,20 @@ pub(crate) fn curl(certificate: &Certificate, url: &str, options: &[&str]) -> An
     );
     let head = fs::read_to_string(&head).expect("text");
     let mut lines = head.lines();
-    let status = lines
-        .next()
-        .and_then(|line| line.split(' ').nth(1))
-        .expect("a status line");
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).expect("a status line");
     let headers = lines.filter_map(|line| line.split_once(':'));
     let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
-    Answer::new(
-        status.parse().expect("a status"),
-        headers,
-        fs::read(&body).expect("a file"),
-    )
+    Answer::new(status.parse().expect("a status"), headers, fs::read(&body).expect("a file"))
 }
 
 /// The value of curl's `--write-out` variable.
 #[track_caller]
-pub(crate) fn curl_says(certificate: &Certificate, url: &str, options: &[&str], variable: &str) -> String {
+pub(crate) fn curl_says(
+    certificate: &Certificate,
+    url: &str,
+    options: &[&str],
+    variable: &str,
+) -> String {
     let output = Command::new("curl")
         .args(["-sS", "--max-time", "20", "-o", "/dev/null", "--cacert"])
         .arg(&certificate.cert)

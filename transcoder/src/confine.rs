@@ -19,8 +19,8 @@ use std::{
 };
 
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, getppid, getpriority_process, getrlimit, set_dumpable_behavior,
-    set_parent_process_death_signal, setpriority_process, setrlimit,
+    DumpableBehavior, Resource, Rlimit, Signal, getppid, getpriority_process, getrlimit,
+    set_dumpable_behavior, set_parent_process_death_signal, setpriority_process, setrlimit,
 };
 
 pub use files::Landlock;
@@ -184,16 +184,11 @@ pub fn confine(limits: &Limits) -> Result<Confinement, Error> {
     }
     let landlock = files::restrict(limits)?;
     // Not earlier, because it makes root the owner of the files under /proc/self.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(kernel("not to be traced or dumped"))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(kernel("not to be traced or dumped"))?;
     privileges::drop_capabilities()?;
     let seccomp = syscalls::restrict(limits.gpu)?;
-    Ok(Confinement {
-        landlock,
-        seccomp,
-        threads: user_threads,
-        memory_bytes,
-        nice,
-    })
+    Ok(Confinement { landlock, seccomp, threads: user_threads, memory_bytes, nice })
 }
 
 /// Confines the calling process and checks the effect. For a separate process that then prints the
@@ -205,7 +200,10 @@ pub fn trial(limits: &Limits) -> Result<Confinement, Error> {
     const WORLD_READABLE: &str = "/etc/passwd";
     let readable = fs::read(WORLD_READABLE).is_ok();
     let confinement = confine(limits)?;
-    if readable && confinement.landlock != Landlock::NotSupported && fs::read(WORLD_READABLE).is_ok() {
+    if readable
+        && confinement.landlock != Landlock::NotSupported
+        && fs::read(WORLD_READABLE).is_ok()
+    {
         return Err(Error::NotHeld("files can be read that are no library"));
     }
     if confinement.seccomp == Seccomp::Enforced && !status_says("Seccomp:", "2") {
@@ -218,7 +216,9 @@ pub fn trial(limits: &Limits) -> Result<Confinement, Error> {
     if fs::File::create(Path::new("/tmp").join(format!("confined-{}", process::id()))).is_ok() {
         return Err(Error::NotHeld("files can be written"));
     }
-    if usize::try_from(confinement.memory_bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok()) {
+    if usize::try_from(confinement.memory_bytes)
+        .is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok())
+    {
         return Err(Error::NotHeld("memory beyond the limit can be had"));
     }
     Ok(confinement)
@@ -226,9 +226,7 @@ pub fn trial(limits: &Limits) -> Result<Confinement, Error> {
 
 fn status_says(key: &str, value: &str) -> bool {
     fs::read_to_string("/proc/self/status").is_ok_and(|status| {
-        status
-            .lines()
-            .any(|line| line.strip_prefix(key).is_some_and(|rest| rest.trim() == value))
+        status.lines().any(|line| line.strip_prefix(key).is_some_and(|rest| rest.trim() == value))
     })
 }
 
@@ -244,10 +242,7 @@ fn speaks_to_a_file() -> bool {
 /// Sets the limit permanently to `most`, or to its present value if that is lower. Returns it.
 fn limit(resource: Resource, most: u64, what: &'static str) -> Result<u64, Error> {
     let bound = getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
-    let both = Rlimit {
-        current: Some(bound),
-        maximum: Some(bound),
-    };
+    let both = Rlimit { current: Some(bound), maximum: Some(bound) };
     setrlimit(resource, both).map_err(kernel(what))?;
     Ok(bound)
 }
@@ -263,8 +258,5 @@ fn lower_priority(nice: i32) -> Result<i32, Error> {
 }
 
 fn kernel<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> Error {
-    move |err| Error::Kernel {
-        what,
-        source: err.into(),
-    }
+    move |err| Error::Kernel { what, source: err.into() }
 }

@@ -82,16 +82,10 @@ fn element(encoder: Encoder) -> &'static str {
 
 /// Folders of plugins besides the system's: a confined process must be able to read them.
 pub(crate) fn folders() -> Vec<PathBuf> {
-    let variables = [
-        "GST_PLUGIN_PATH",
-        "GST_PLUGIN_PATH_1_0",
-        "GST_PLUGIN_SYSTEM_PATH",
-        "LD_LIBRARY_PATH",
-    ];
+    let variables =
+        ["GST_PLUGIN_PATH", "GST_PLUGIN_PATH_1_0", "GST_PLUGIN_SYSTEM_PATH", "LD_LIBRARY_PATH"];
     let values = variables.into_iter().filter_map(env::var_os);
-    values
-        .flat_map(|value| env::split_paths(&value).collect::<Vec<_>>())
-        .collect()
+    values.flat_map(|value| env::split_paths(&value).collect::<Vec<_>>()).collect()
 }
 
 fn load(name: &str) -> Option<gst::ElementFactory> {

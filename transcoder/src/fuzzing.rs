@@ -14,7 +14,9 @@ pub fn messages(bytes: &[u8]) {
     }
     match Order::parse(message) {
         // Decimal fractions may differ in their last digit.
-        Ok(order @ Order::Job(_)) => assert!(matches!(Order::parse(joined(&order.write())), Ok(Order::Job(_)))),
+        Ok(order @ Order::Job(_)) => {
+            assert!(matches!(Order::parse(joined(&order.write())), Ok(Order::Job(_))))
+        }
         Ok(order) => assert_eq!(Order::parse(joined(&order.write())), Ok(order)),
         Err(_) => {}
     }

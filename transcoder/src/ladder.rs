@@ -78,11 +78,8 @@ impl Config {
     pub fn channels(&self, encoder: Encoder, macroblocks_per_s: f64) -> f64 {
         const SAMPLE: (f64, f64, f64) = (120.0 * 68.0 * 30.0, 16.0 / 9.0, 1_080.0);
         let (decoded, aspect, lines) = SAMPLE;
-        let below = self
-            .rungs
-            .iter()
-            .map(|rung| f64::from(rung.height))
-            .filter(|height| *height < lines);
+        let below =
+            self.rungs.iter().map(|rung| f64::from(rung.height)).filter(|height| *height < lines);
         let encoded: f64 = below.map(|height| height * height * aspect / 256.0 * 30.0).sum();
         self.share(encoder) * macroblocks_per_s / (decoded * plan::DECODING + encoded)
     }
@@ -139,16 +136,9 @@ struct Shared {
 impl Shared {
     fn observe(&self, rendition: &TrackName, latency: Duration) {
         // A stand-in has the source's height in its name, and publishers choose that height.
-        let height = rendition
-            .as_str()
-            .strip_prefix('v')
-            .and_then(|height| height.parse().ok());
+        let height = rendition.as_str().strip_prefix('v').and_then(|height| height.parse().ok());
         let configured = self.config.rungs.iter().any(|rung| Some(rung.height) == height);
-        let rendition = if configured {
-            rendition.to_string()
-        } else {
-            "source".into()
-        };
+        let rendition = if configured { rendition.to_string() } else { "source".into() };
         self.metrics
             .latency
             .get_or_create(&OfRendition { rendition })
@@ -192,10 +182,7 @@ impl Ladder {
             status: Statuses::default(),
             metrics,
         };
-        Ok(Self {
-            hub,
-            shared: Arc::new(shared),
-        })
+        Ok(Self { hub, shared: Arc::new(shared) })
     }
 
     /// The states of each broadcast's renditions.
@@ -213,7 +200,8 @@ impl Ladder {
                 () = shutdown.cancelled() => break,
             };
             let span = tracing::info_span!("broadcast", channel = %broadcast.name());
-            let ladder = broadcast::run(Arc::clone(&self.shared), broadcast, shutdown.child_token());
+            let ladder =
+                broadcast::run(Arc::clone(&self.shared), broadcast, shutdown.child_token());
             tasks.spawn(ladder.instrument(span));
         }
         tasks.close();
@@ -260,7 +248,9 @@ async fn try_encoders(program: &Path, config: &Config) -> Result<(Encoder, Trial
         match serde_json::from_slice::<Trial>(&output.stdout) {
             Ok(trial) if trial.works => return Ok((encoder, trial)),
             Ok(_) => {}
-            Err(_) => warn!(encoder = encoder.name(), status = %output.status, "encoder trial failed"),
+            Err(_) => {
+                warn!(encoder = encoder.name(), status = %output.status, "encoder trial failed")
+            }
         }
     }
     Err(config.encoder.map_or(Error::NoEncoder, Error::NotThisEncoder))

@@ -79,7 +79,8 @@ impl Metrics {
         );
         let help = "Frames of sources passed over because workers were behind";
         registry.register("transcoder_skipped_frames", help, self.skipped.clone());
-        let help = "From the arrival of a source's access unit until the arrival of the rendition's unit";
+        let help =
+            "From the arrival of a source's access unit until the arrival of the rendition's unit";
         registry.register_with_unit("rendition_latency", help, Unit::Seconds, self.latency.clone());
         let help = "Access units of sources that workers could not decode";
         registry.register("transcoder_broken_access_units", help, self.broken.clone());

@@ -51,18 +51,13 @@ pub(crate) fn draw(picture: &mut [u8], since_epoch: Duration) {
     let text = digits(since_epoch);
     let width = text.len() * (GLYPH_WIDTH + 1) * DOT;
     let left = (WIDTH - width) / 2;
-    fill(
-        picture,
-        left - DOT,
-        TEXT_TOP - DOT,
-        width + DOT,
-        (GLYPH_HEIGHT + 2) * DOT,
-        BLACK,
-    );
+    fill(picture, left - DOT, TEXT_TOP - DOT, width + DOT, (GLYPH_HEIGHT + 2) * DOT, BLACK);
     for (index, &letter) in text.iter().enumerate() {
         let left = left + index * (GLYPH_WIDTH + 1) * DOT;
         for (row, dots) in glyph(letter).into_iter().enumerate() {
-            for column in (0..GLYPH_WIDTH).filter(|column| dots >> (GLYPH_WIDTH - 1 - column) & 1 == 1) {
+            for column in
+                (0..GLYPH_WIDTH).filter(|column| dots >> (GLYPH_WIDTH - 1 - column) & 1 == 1)
+            {
                 fill(picture, left + column * DOT, TEXT_TOP + row * DOT, DOT, DOT, WHITE);
             }
         }
@@ -88,7 +83,13 @@ fn digits(since_epoch: Duration) -> [u8; 16] {
 
 /// Fills a rectangle with a grey value; the part outside of the picture is ignored.
 fn fill(picture: &mut [u8], left: usize, top: usize, width: usize, height: usize, luma: u8) {
-    let mut rows = |plane: usize, stride: usize, left: usize, top: usize, width: usize, height: usize, value: u8| {
+    let mut rows = |plane: usize,
+                    stride: usize,
+                    left: usize,
+                    top: usize,
+                    width: usize,
+                    height: usize,
+                    value: u8| {
         for row in top..top + height {
             let start = plane + row * stride + left;
             if let Some(samples) = picture.get_mut(start..start + width) {
@@ -98,15 +99,7 @@ fn fill(picture: &mut [u8], left: usize, top: usize, width: usize, height: usize
     };
     rows(0, WIDTH, left, top, width, height, luma);
     for plane in [WIDTH * HEIGHT, WIDTH * HEIGHT * 5 / 4] {
-        rows(
-            plane,
-            WIDTH / 2,
-            left / 2,
-            top / 2,
-            width.div_ceil(2),
-            height.div_ceil(2),
-            NEUTRAL,
-        );
+        rows(plane, WIDTH / 2, left / 2, top / 2, width.div_ceil(2), height.div_ceil(2), NEUTRAL);
     }
 }
 
@@ -150,11 +143,7 @@ mod tests {
             draw(&mut picture, Duration::from_millis(millis));
             assert_eq!(u64::from(read_strip(&picture)), millis % (1 << 32));
         }
-        assert!(
-            picture[..WIDTH * STRIP_HEIGHT]
-                .iter()
-                .all(|&luma| luma == BLACK || luma == WHITE)
-        );
+        assert!(picture[..WIDTH * STRIP_HEIGHT].iter().all(|&luma| luma == BLACK || luma == WHITE));
         assert_eq!(
             picture[WIDTH * STRIP_HEIGHT],
             77,

@@ -91,7 +91,9 @@ impl Pictures {
     /// The newest picture of a broadcast, made now if the stored one is too old; the older one if
     /// none can be made. Takes at most a few seconds.
     pub async fn newest(&self, broadcast: &Arc<Broadcast>) -> Option<Picture> {
-        if self.held(broadcast).is_none_or(|held| self.is_old(&held)) && broadcast.presence() == Presence::Live {
+        if self.held(broadcast).is_none_or(|held| self.is_old(&held))
+            && broadcast.presence() == Presence::Live
+        {
             // A request that does not get its turn in time uses the stored picture.
             let _ = timeout(LIMIT, self.renew(broadcast)).await;
         }
@@ -123,9 +125,8 @@ impl Pictures {
             return;
         }
         let every = self.0.every;
-        let tried_lately = self.entry(broadcast, |entry| {
-            entry.tried.is_some_and(|tried| tried.elapsed() < every)
-        });
+        let tried_lately =
+            self.entry(broadcast, |entry| entry.tried.is_some_and(|tried| tried.elapsed() < every));
         if tried_lately {
             return;
         }
@@ -165,7 +166,8 @@ impl Pictures {
             mark: None,
             payload: frame.payload,
         };
-        let (process, mut orders, mut reports, _stderr) = process::start(&self.0.program, &[SUBCOMMAND.into()]).ok()?;
+        let (process, mut orders, mut reports, _stderr) =
+            process::start(&self.0.program, &[SUBCOMMAND.into()]).ok()?;
         let making = async {
             for order in [Order::Job(Box::new(job)), unit, Order::End] {
                 orders.send(&order).await.ok()?;
@@ -210,7 +212,9 @@ fn newest_key(broadcast: &Arc<Broadcast>) -> Option<(avc::Config, Frame)> {
     let mut newest = None;
     while let Some(event) = consumer.try_next() {
         match event {
-            Event::Frame { track, frame } if track == video && frame.key => newest = Some((Arc::clone(&config), frame)),
+            Event::Frame { track, frame } if track == video && frame.key => {
+                newest = Some((Arc::clone(&config), frame))
+            }
             Event::Config { track, config: next } if track == video => config = next,
             _ => {}
         }

@@ -44,10 +44,7 @@ pub fn renditions(source: &avc::Config, rungs: &[Rung], stand_in: Option<u32>) -
     let lines = lines(source);
     let mut rungs: Vec<_> = rungs.iter().copied().filter(|rung| rung.height < lines).collect();
     if let Some(bitrate_bps) = stand_in {
-        rungs.push(Rung {
-            height: lines,
-            video_kbps: bitrate_bps.div_ceil(1_000),
-        });
+        rungs.push(Rung { height: lines, video_kbps: bitrate_bps.div_ceil(1_000) });
     }
     rungs.sort_by_key(|rung| std::cmp::Reverse(rung.height));
     rungs.dedup_by_key(|rung| rung.height);
@@ -178,7 +175,9 @@ fn level(width: u32, height: u32, fps: f64, kbps: u32) -> u8 {
     let second = picture * (fps - 0.01).ceil();
     LEVELS
         .iter()
-        .find(|(_, most, most_second, most_kbps)| picture <= *most && second <= *most_second && kbps <= *most_kbps)
+        .find(|(_, most, most_second, most_kbps)| {
+            picture <= *most && second <= *most_second && kbps <= *most_kbps
+        })
         .map_or(52, |(level, ..)| *level)
 }
 
@@ -189,23 +188,15 @@ mod tests {
     use super::*;
 
     const RUNGS: [Rung; 3] = [
-        Rung {
-            height: 360,
-            video_kbps: 700,
-        },
-        Rung {
-            height: 720,
-            video_kbps: 2_800,
-        },
-        Rung {
-            height: 480,
-            video_kbps: 1_400,
-        },
+        Rung { height: 360, video_kbps: 700 },
+        Rung { height: 720, video_kbps: 2_800 },
+        Rung { height: 480, video_kbps: 1_400 },
     ];
 
     fn source(width: u32, height: u32, sample_aspect: (u16, u16), fps: f64) -> avc::Config {
-        let record =
-            hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
+        let record = hex!(
+            "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+        );
         avc::Config {
             width,
             height,
@@ -220,10 +211,7 @@ mod tests {
         let text = |planned: &Planned| {
             let video = &planned.video;
             let halved = if video.halve_rate { " half" } else { "" };
-            format!(
-                "{} {}x{} {}{halved}",
-                planned.name, video.width, video.height, video.level
-            )
+            format!("{} {}x{} {}{halved}", planned.name, video.width, video.height, video.level)
         };
         renditions(source, &RUNGS, None).iter().map(text).collect()
     }
@@ -323,10 +311,7 @@ mod tests {
             let renewed = renewed.map(|(index, planned)| renew(&planned.video, after, index == 0));
             assert_eq!(
                 renewed.collect::<Vec<_>>(),
-                wanted
-                    .into_iter()
-                    .map(|planned| (planned.video, planned.cost))
-                    .collect::<Vec<_>>()
+                wanted.into_iter().map(|planned| (planned.video, planned.cost)).collect::<Vec<_>>()
             );
         }
     }
@@ -334,10 +319,8 @@ mod tests {
     #[test]
     fn costs_are_macroblocks_a_second() {
         let source = source(1920, 1080, (1, 1), 60.0);
-        let costs: Vec<_> = renditions(&source, &RUNGS, None)
-            .iter()
-            .map(|planned| planned.cost)
-            .collect();
+        let costs: Vec<_> =
+            renditions(&source, &RUNGS, None).iter().map(|planned| planned.cost).collect();
         assert_eq!(costs, [80.0 * 45.0 * 60.0, 54.0 * 30.0 * 30.0, 40.0 * 23.0 * 30.0]);
     }
 }

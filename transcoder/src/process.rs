@@ -58,7 +58,10 @@ pub(crate) enum Error {
 ///
 /// # Errors
 /// The socket or the process cannot be created.
-pub(crate) fn start(program: &Path, args: &[OsString]) -> io::Result<(Process, Orders, Reports, Option<ChildStderr>)> {
+pub(crate) fn start(
+    program: &Path,
+    args: &[OsString],
+) -> io::Result<(Process, Orders, Reports, Option<ChildStderr>)> {
     let (ours, theirs) = net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let ours = UnixStream::from_std(ours)?;
@@ -83,15 +86,8 @@ pub(crate) fn start(program: &Path, args: &[OsString]) -> io::Result<(Process, O
 /// rest may contain settings, including keys and tokens, and a compromised worker could publish
 /// them.
 pub(crate) fn environment() -> impl Iterator<Item = (OsString, OsString)> {
-    const NAMES: [&str; 7] = [
-        "HOME",
-        "LANG",
-        "LD_LIBRARY_PATH",
-        "PATH",
-        "RUST_BACKTRACE",
-        "TZ",
-        "XDG_CACHE_HOME",
-    ];
+    const NAMES: [&str; 7] =
+        ["HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "RUST_BACKTRACE", "TZ", "XDG_CACHE_HOME"];
     const KINDS: [&str; 6] = ["GST_", "LIBVA_", "CUDA_", "NVIDIA_", "LC_", "ORC_"];
     env::vars_os().filter(|(name, _)| {
         let name = name.to_string_lossy();
@@ -184,10 +180,7 @@ mod tests {
             Err(Error::Malformed(Malformed::Length { .. }))
         ));
         assert!(matches!(read(b"\0\0\0\x05\x02").await, Err(Error::Socket(_))));
-        assert!(matches!(
-            read(b"GET / HTTP/1.1\r\n\r\n").await,
-            Err(Error::Malformed(_))
-        ));
+        assert!(matches!(read(b"GET / HTTP/1.1\r\n\r\n").await, Err(Error::Malformed(_))));
         assert!(matches!(
             read(b"\0\0\0\x02\x63\x00").await,
             Err(Error::Malformed(Malformed::Kind { kind: 0x63 }))
@@ -198,13 +191,8 @@ mod tests {
     async fn a_large_report_comes_in_pieces_and_one_after_the_other() {
         let (mut worker, mut reports) = pair();
         let payload = bytes::Bytes::from(vec![7; 3 << 20]);
-        let unit = Report::Unit {
-            rendition: 1,
-            key: true,
-            dts: 5,
-            pts: 5,
-            payload: payload.clone(),
-        };
+        let unit =
+            Report::Unit { rendition: 1, key: true, dts: 5, pts: 5, payload: payload.clone() };
         let figures = Report::Figures(Figures::default());
         let sent = [unit, figures];
         let writing = async {
@@ -222,7 +210,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_gets_its_orders_on_standard_input_and_is_gone_when_it_was_killed() {
-        let (process, mut orders, mut reports, _stderr) = start(Path::new("/bin/cat"), &[]).unwrap();
+        let (process, mut orders, mut reports, _stderr) =
+            start(Path::new("/bin/cat"), &[]).unwrap();
         let unit = Order::Unit {
             media: Media::Video,
             key: false,

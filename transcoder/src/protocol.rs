@@ -309,10 +309,7 @@ impl Written {
         // A length that does not fit is larger than any reader accepts.
         let len = u32::try_from(len).unwrap_or(u32::MAX);
         head[..LENGTH_BYTES].copy_from_slice(&len.to_be_bytes());
-        Self {
-            head: head.freeze(),
-            payload,
-        }
+        Self { head: head.freeze(), payload }
     }
 }
 
@@ -326,21 +323,16 @@ impl Order {
                 let json = serde_json::to_vec(job).unwrap_or_default();
                 Written::new(kind::JOB, json.into(), |_| {})
             }
-            Self::Unit {
-                media,
-                key,
-                dts,
-                pts,
-                mark,
-                payload,
-            } => Written::new(kind::UNIT, payload.clone(), |head| {
-                head.put_u8(u8::from(*media == Media::Audio));
-                head.put_u8(u8::from(*key));
-                head.put_i64(*dts);
-                head.put_i64(*pts);
-                head.put_u8(u8::from(mark.is_some()));
-                head.put_i64(mark.unwrap_or(0));
-            }),
+            Self::Unit { media, key, dts, pts, mark, payload } => {
+                Written::new(kind::UNIT, payload.clone(), |head| {
+                    head.put_u8(u8::from(*media == Media::Audio));
+                    head.put_u8(u8::from(*key));
+                    head.put_i64(*dts);
+                    head.put_i64(*pts);
+                    head.put_u8(u8::from(mark.is_some()));
+                    head.put_i64(mark.unwrap_or(0));
+                })
+            }
             Self::Make { rendition, on } => Written::new(kind::MAKE, Bytes::new(), |head| {
                 head.put_u8(*rendition);
                 head.put_u8(u8::from(*on));
@@ -357,7 +349,8 @@ impl Order {
         let mut fields = Fields::new(message)?;
         let order = match fields.kind {
             kind::JOB => {
-                let job = serde_json::from_slice(&fields.rest()).map_err(|_| fields.wrong("job"))?;
+                let job =
+                    serde_json::from_slice(&fields.rest()).map_err(|_| fields.wrong("job"))?;
                 Self::Job(Box::new(job))
             }
             kind::UNIT => {
@@ -376,10 +369,7 @@ impl Order {
                     payload: fields.rest(),
                 }
             }
-            kind::MAKE => Self::Make {
-                rendition: fields.u8()?,
-                on: fields.flag("on")?,
-            },
+            kind::MAKE => Self::Make { rendition: fields.u8()?, on: fields.flag("on")? },
             kind::END => Self::End,
             kind => return Err(Malformed::Kind { kind }),
         };
@@ -391,22 +381,22 @@ impl Report {
     /// Serialises the report.
     pub fn write(&self) -> Written {
         match self {
-            Self::Config { rendition, record } => Written::new(kind::CONFIG, record.clone(), |head| {
-                head.put_u8(*rendition);
-            }),
-            Self::Unit {
-                rendition,
-                key,
-                dts,
-                pts,
-                payload,
-            } => Written::new(kind::UNIT, payload.clone(), |head| {
-                head.put_u8(*rendition);
-                head.put_u8(u8::from(*key));
-                head.put_i64(*dts);
-                head.put_i64(*pts);
-            }),
-            Self::Picture { pts, jpeg } => Written::new(kind::PICTURE, jpeg.clone(), |head| head.put_i64(*pts)),
+            Self::Config { rendition, record } => {
+                Written::new(kind::CONFIG, record.clone(), |head| {
+                    head.put_u8(*rendition);
+                })
+            }
+            Self::Unit { rendition, key, dts, pts, payload } => {
+                Written::new(kind::UNIT, payload.clone(), |head| {
+                    head.put_u8(*rendition);
+                    head.put_u8(u8::from(*key));
+                    head.put_i64(*dts);
+                    head.put_i64(*pts);
+                })
+            }
+            Self::Picture { pts, jpeg } => {
+                Written::new(kind::PICTURE, jpeg.clone(), |head| head.put_i64(*pts))
+            }
             Self::Log { level, text } => {
                 let text = Bytes::copy_from_slice(cut(text).as_bytes());
                 Written::new(kind::LOG, text, |head| head.put_u8(u8::from(*level == Level::Debug)))
@@ -425,10 +415,7 @@ impl Report {
     pub fn parse(message: Bytes) -> Result<Self, Malformed> {
         let mut fields = Fields::new(message)?;
         let report = match fields.kind {
-            kind::CONFIG => Self::Config {
-                rendition: fields.u8()?,
-                record: fields.rest(),
-            },
+            kind::CONFIG => Self::Config { rendition: fields.u8()?, record: fields.rest() },
             kind::UNIT => Self::Unit {
                 rendition: fields.u8()?,
                 key: fields.flag("key")?,
@@ -436,24 +423,18 @@ impl Report {
                 pts: fields.i64()?,
                 payload: fields.rest(),
             },
-            kind::PICTURE => Self::Picture {
-                pts: fields.i64()?,
-                jpeg: fields.rest(),
-            },
+            kind::PICTURE => Self::Picture { pts: fields.i64()?, jpeg: fields.rest() },
             kind::LOG => {
                 let level = match fields.flag("level")? {
                     false => Level::Warn,
                     true => Level::Debug,
                 };
                 let text = fields.rest();
-                Self::Log {
-                    level,
-                    text: cut(&String::from_utf8_lossy(&text)).into(),
-                }
+                Self::Log { level, text: cut(&String::from_utf8_lossy(&text)).into() }
             }
-            kind::FIGURES => {
-                Self::Figures(serde_json::from_slice(&fields.rest()).map_err(|_| fields.wrong("figures"))?)
-            }
+            kind::FIGURES => Self::Figures(
+                serde_json::from_slice(&fields.rest()).map_err(|_| fields.wrong("figures"))?,
+            ),
             kind => return Err(Malformed::Kind { kind }),
         };
         Ok(report)
@@ -462,9 +443,7 @@ impl Report {
 
 /// The first [`MAX_TEXT_BYTES`] of a text, or a few less so that no character is split.
 fn cut(text: &str) -> &str {
-    let end = (0..=text.len().min(MAX_TEXT_BYTES))
-        .rev()
-        .find(|&end| text.is_char_boundary(end));
+    let end = (0..=text.len().min(MAX_TEXT_BYTES)).rev().find(|&end| text.is_char_boundary(end));
     &text[..end.unwrap_or(0)]
 }
 
@@ -488,9 +467,7 @@ impl Fields {
     }
 
     fn i64(&mut self) -> Result<i64, Malformed> {
-        self.rest
-            .try_get_i64()
-            .map_err(|_| Malformed::Short { kind: self.kind })
+        self.rest.try_get_i64().map_err(|_| Malformed::Short { kind: self.kind })
     }
 
     fn flag(&mut self, field: &'static str) -> Result<bool, Malformed> {

@@ -53,8 +53,12 @@ impl Worker {
             let started = Instant::now();
             match self.run(&shutdown).await {
                 Ok(None) => break,
-                Ok(Some(status)) => warn!(worker = self.name, %status, retry_s = delay.as_secs(), "worker ended"),
-                Err(err) => warn!(worker = self.name, %err, retry_s = delay.as_secs(), "worker does not start"),
+                Ok(Some(status)) => {
+                    warn!(worker = self.name, %status, retry_s = delay.as_secs(), "worker ended")
+                }
+                Err(err) => {
+                    warn!(worker = self.name, %err, retry_s = delay.as_secs(), "worker does not start")
+                }
             }
             if started.elapsed() >= WELL_AFTER {
                 delay = FIRST_DELAY;
@@ -154,12 +158,7 @@ pub(crate) struct Talk {
 
 impl Talk {
     pub(crate) fn new(worker: &'static str) -> Self {
-        Self {
-            worker,
-            since: Instant::now(),
-            taken: 0,
-            left_out: 0,
-        }
+        Self { worker, since: Instant::now(), taken: 0, left_out: 0 }
     }
 
     /// Forwards a warning.
@@ -192,20 +191,14 @@ impl Talk {
 
     fn report_suppressed(&self) {
         if self.left_out > 0 {
-            warn!(
-                worker = self.worker,
-                lines = self.left_out,
-                "worker messages suppressed"
-            );
+            warn!(worker = self.worker, lines = self.left_out, "worker messages suppressed");
         }
     }
 }
 
 /// One line of a log without control characters, whatever a worker has written.
 fn plain(line: &str) -> String {
-    line.chars()
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
-        .collect()
+    line.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 impl Drop for Talk {
@@ -229,7 +222,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_reads_its_line_and_ends_when_its_input_does() {
-        let directory = std::env::temp_dir().join(format!("streamforge-worker-{}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("streamforge-worker-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let (line, end) = (directory.join("line"), directory.join("end"));
         let script = format!(
@@ -261,9 +255,7 @@ mod tests {
             sleep(Duration::from_millis(50)).await;
             shutdown.cancel();
         };
-        timeout(Duration::from_secs(20), async { tokio::join!(run, stop) })
-            .await
-            .unwrap();
+        timeout(Duration::from_secs(20), async { tokio::join!(run, stop) }).await.unwrap();
     }
 
     #[tokio::test]

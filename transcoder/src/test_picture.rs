@@ -123,10 +123,7 @@ fn pipeline(address: &str) -> Result<gst::Pipeline, Error> {
         .build()?;
     let convert = make("audioconvert").build()?;
     let raw_audio = filter(
-        gst::Caps::builder("audio/x-raw")
-            .field("rate", AUDIO_HZ)
-            .field("channels", 2)
-            .build(),
+        gst::Caps::builder("audio/x-raw").field("rate", AUDIO_HZ).field("channels", 2).build(),
     )?;
     let audio_queue = make("queue").build()?;
     let audio_encoder = make("avenc_aac").property("bitrate", AUDIO_BPS).build()?;
@@ -162,9 +159,7 @@ fn pipeline(address: &str) -> Result<gst::Pipeline, Error> {
 
 fn draw_clocks(info: &mut gst::PadProbeInfo<'_>) {
     let Some(buffer) = info.buffer_mut() else { return };
-    let since_epoch = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     if let Ok(mut picture) = buffer.make_mut().map_writable() {
         overlay::draw(&mut picture, since_epoch);
     }
@@ -175,17 +170,14 @@ fn watch(pipeline: &gst::Pipeline, stop: &AtomicBool) -> Result<(), Error> {
     let Some(bus) = pipeline.bus() else { return Ok(()) };
     let mut ending = None;
     loop {
-        let message = bus.timed_pop_filtered(TICK, &[gst::MessageType::Error, gst::MessageType::Eos]);
+        let message =
+            bus.timed_pop_filtered(TICK, &[gst::MessageType::Error, gst::MessageType::Eos]);
         match message.as_ref().map(|message| message.view()) {
             Some(gst::MessageView::Eos(_)) => return Ok(()),
             Some(gst::MessageView::Error(failed)) => {
-                let element = failed
-                    .src()
-                    .map_or_else(|| "pipeline".into(), |src| src.name().to_string());
-                return Err(Error::Element {
-                    element,
-                    message: failed.error().to_string(),
-                });
+                let element =
+                    failed.src().map_or_else(|| "pipeline".into(), |src| src.name().to_string());
+                return Err(Error::Element { element, message: failed.error().to_string() });
             }
             _ => {}
         }

@@ -58,24 +58,17 @@ impl Trial {
 pub fn run(encoder: Encoder, preset: &str) -> Result<Trial, Error> {
     gst::init().map_err(Error::Init)?;
     if !elements::load_encoder(encoder) {
-        return Ok(Trial {
-            works: false,
-            macroblocks_per_s: 0.0,
-        });
+        return Ok(Trial { works: false, macroblocks_per_s: 0.0 });
     }
     confine(&worker::limits(encoder, MEMORY_BYTES))?;
     Ok(judge(encoder, preset))
 }
 
 fn judge(encoder: Encoder, preset: &str) -> Trial {
-    let pictures: Vec<_> = (0..TEXTURES)
-        .map(|number| gst::Memory::from_slice(picture(number)))
-        .collect();
+    let pictures: Vec<_> =
+        (0..TEXTURES).map(|number| gst::Memory::from_slice(picture(number))).collect();
     let speed = attempt(encoder, preset, &pictures).ok().flatten();
-    Trial {
-        works: speed.is_some(),
-        macroblocks_per_s: speed.unwrap_or(0.0),
-    }
+    Trial { works: speed.is_some(), macroblocks_per_s: speed.unwrap_or(0.0) }
 }
 
 /// Macroblocks a second, if the encoder outputs all pictures, with key frames as requested.
@@ -156,8 +149,10 @@ fn picture(number: u64) -> Vec<u8> {
     for (plane, scale) in [(0, 1), (1, 2), (2, 2)] {
         for y in 0..HEIGHT / scale {
             for x in 0..WIDTH / scale {
-                let (u, v) = (f64::from(x * scale) + 2.3 * shift, f64::from(y * scale) + 0.9 * shift);
-                let hills = (u / 37.0 + (v / 53.0).sin() * 2.0).sin() + (v / 23.0 - (u / 71.0).cos()).cos();
+                let (u, v) =
+                    (f64::from(x * scale) + 2.3 * shift, f64::from(y * scale) + 0.9 * shift);
+                let hills =
+                    (u / 37.0 + (v / 53.0).sin() * 2.0).sin() + (v / 23.0 - (u / 71.0).cos()).cos();
                 let edges = if (u / 90.0 + v / 140.0).sin() > 0.3 { 25.0 } else { 0.0 };
                 samples.push(if plane == 0 {
                     level(110.0 + 35.0 * hills + edges + grain(u, v))
@@ -190,10 +185,7 @@ mod tests {
         gst::init().unwrap();
         for encoder in [Encoder::X264, Encoder::OpenH264] {
             let trial = judge(encoder, "superfast");
-            assert!(
-                trial.works && trial.macroblocks_per_s > 10_000.0,
-                "{encoder:?} {trial:?}"
-            );
+            assert!(trial.works && trial.macroblocks_per_s > 10_000.0, "{encoder:?} {trial:?}");
         }
     }
 }

@@ -176,11 +176,7 @@ impl Shared {
                 let _ = self.ends.send(result);
             }
         }
-        let mut ending = Ending {
-            name: name.clone(),
-            ends: self.ends.clone(),
-            result: None,
-        };
+        let mut ending = Ending { name: name.clone(), ends: self.ends.clone(), result: None };
         let run = move || {
             ending.result = Some(body());
             drop(ending);
@@ -189,7 +185,12 @@ impl Shared {
     }
 }
 
-fn run(shared: &Arc<Shared>, orders: Orders, ends: &Receiver<Result<(), Error>>, meter: &Meter) -> Result<(), Error> {
+fn run(
+    shared: &Arc<Shared>,
+    orders: Orders,
+    ends: &Receiver<Result<(), Error>>,
+    meter: &Meter,
+) -> Result<(), Error> {
     let job = &shared.job;
     let (units, pictures) = decoder::add(&shared.pipeline, &job.video, shared.frame_rate)?;
     shared.pipeline.set_state(gst::State::Playing)?;
@@ -204,12 +205,7 @@ fn run(shared: &Arc<Shared>, orders: Orders, ends: &Receiver<Result<(), Error>>,
     });
     let mut fan_out = FanOut::new(shared, poster);
     threads.push(shared.spawn("fan out".into(), move || fan_out.run(&pictures))?);
-    let mut reader = Reader {
-        shared: Arc::clone(shared),
-        orders,
-        units,
-        audio,
-    };
+    let mut reader = Reader { shared: Arc::clone(shared), orders, units, audio };
     threads.push(shared.spawn("orders".into(), move || reader.run())?);
     let mut watch = Watch::new(shared);
     loop {
@@ -241,20 +237,10 @@ impl Reader {
         loop {
             match self.orders.next()? {
                 Order::Job(_) => return Err(Error::NoJob),
-                Order::Unit {
-                    media: Media::Video,
-                    key,
-                    dts,
-                    pts,
-                    mark,
-                    payload,
-                } => self.unit(key, dts, pts, mark, payload)?,
-                Order::Unit {
-                    media: Media::Audio,
-                    pts,
-                    payload,
-                    ..
-                } => {
+                Order::Unit { media: Media::Video, key, dts, pts, mark, payload } => {
+                    self.unit(key, dts, pts, mark, payload)?
+                }
+                Order::Unit { media: Media::Audio, pts, payload, .. } => {
                     if let Some(audio) = &mut self.audio {
                         audio.push(pts, payload)?;
                     }
@@ -277,7 +263,14 @@ impl Reader {
         chain::finish(&self.units)
     }
 
-    fn unit(&self, key: bool, dts: i64, pts: i64, mark: Option<i64>, payload: bytes::Bytes) -> Result<(), Error> {
+    fn unit(
+        &self,
+        key: bool,
+        dts: i64,
+        pts: i64,
+        mark: Option<i64>,
+        payload: bytes::Bytes,
+    ) -> Result<(), Error> {
         let clock = &self.shared.clock;
         let (Some(decoded), Some(shown)) = (clock.time(dts), clock.time(pts)) else {
             self.shared.owed.refuse();
@@ -310,23 +303,14 @@ struct Watch<'a> {
 impl<'a> Watch<'a> {
     fn new(shared: &'a Shared) -> Self {
         let now = Instant::now();
-        Self {
-            shared,
-            bus: shared.pipeline.bus(),
-            reported: now,
-            warnings: 0,
-            warnings_since: now,
-        }
+        Self { shared, bus: shared.pipeline.bus(), reported: now, warnings: 0, warnings_since: now }
     }
 
     /// Handles the messages on the bus.
     fn look(&mut self) -> Result<(), Error> {
         while let Some(message) = self.bus.as_ref().and_then(gst::Bus::pop) {
-            let element = || {
-                message
-                    .src()
-                    .map_or_else(|| "pipeline".into(), |src| src.name().to_string())
-            };
+            let element =
+                || message.src().map_or_else(|| "pipeline".into(), |src| src.name().to_string());
             match message.view() {
                 gst::MessageView::Error(failed) => {
                     return Err(Error::Element {
@@ -334,7 +318,9 @@ impl<'a> Watch<'a> {
                         message: failed.error().to_string(),
                     });
                 }
-                gst::MessageView::Warning(warning) => self.warn(&format!("{}: {}", element(), warning.error()))?,
+                gst::MessageView::Warning(warning) => {
+                    self.warn(&format!("{}: {}", element(), warning.error()))?
+                }
                 _ => {}
             }
         }

@@ -29,8 +29,8 @@ use rustix::{
         sockopt::{set_socket_passcred, set_socket_send_buffer_size},
     },
     process::{
-        Pid, PidfdFlags, Resource, Signal, geteuid, getpriority_process, getrlimit, kill_process, pidfd_open,
-        set_child_subreaper, setpriority_process,
+        Pid, PidfdFlags, Resource, Signal, geteuid, getpriority_process, getrlimit, kill_process,
+        pidfd_open, set_child_subreaper, setpriority_process,
     },
     thread::{CpuSet, capabilities, sched_setaffinity, set_capabilities, set_thread_uid},
 };
@@ -68,10 +68,7 @@ fn main() -> ExitCode {
         ("codecs_loaded_after_it_work", codecs_loaded_after_it_work),
         ("with_a_gpu_less_ends_it", with_a_gpu_less_ends_it),
         ("it_dies_with_its_parent", it_dies_with_its_parent),
-        (
-            "it_is_refused_where_it_would_not_hold",
-            it_is_refused_where_it_would_not_hold,
-        ),
+        ("it_is_refused_where_it_would_not_hold", it_is_refused_where_it_would_not_hold),
         ("a_trial_says_what_holds", a_trial_says_what_holds),
     ];
     // Arguments as in the usual harness: options are ignored, the rest are parts of names.
@@ -86,11 +83,7 @@ fn main() -> ExitCode {
             failed += u32::from(ended.is_err());
         }
     }
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// How a case ended.
@@ -342,7 +335,8 @@ fn message() {
     if env::var_os("ADDRESSED").is_some() {
         tell(
             "message",
-            sendmsg_addr(&one, &path, &words, &mut nothing, SendFlags::empty()).map_err(io::Error::from),
+            sendmsg_addr(&one, &path, &words, &mut nothing, SendFlags::empty())
+                .map_err(io::Error::from),
         );
     } else {
         tell(
@@ -359,28 +353,13 @@ fn reach() {
     confined();
     tell("datagrams", UnixDatagram::pair());
     let (one, _other) = UnixStream::pair().unwrap();
-    tell(
-        "address",
-        sendto(&one, b"hello", SendFlags::empty(), &path).map_err(io::Error::from),
-    );
+    tell("address", sendto(&one, b"hello", SendFlags::empty(), &path).map_err(io::Error::from));
     tell("credentials", set_socket_passcred(&one, true).map_err(io::Error::from));
-    tell(
-        "buffers",
-        set_socket_send_buffer_size(&one, 1 << 24).map_err(io::Error::from),
-    );
-    tell(
-        "lock",
-        fcntl_lock(&one, FlockOperation::LockExclusive).map_err(io::Error::from),
-    );
-    tell(
-        "memory file",
-        memfd_create("x", MemfdFlags::empty()).map_err(io::Error::from),
-    );
+    tell("buffers", set_socket_send_buffer_size(&one, 1 << 24).map_err(io::Error::from));
+    tell("lock", fcntl_lock(&one, FlockOperation::LockExclusive).map_err(io::Error::from));
+    tell("memory file", memfd_create("x", MemfdFlags::empty()).map_err(io::Error::from));
     tell("children", set_child_subreaper(parent).map_err(io::Error::from));
-    tell(
-        "processors",
-        sched_setaffinity(parent, &CpuSet::new()).map_err(io::Error::from),
-    );
+    tell("processors", sched_setaffinity(parent, &CpuSet::new()).map_err(io::Error::from));
 }
 
 /// Starts threads until the limit.
@@ -466,22 +445,16 @@ fn no_socket_of_another_is_reached() {
     listening.set_nonblocking(true).unwrap();
     let run = |case: &str, addressed: bool| {
         let mut command = Command::new(env::current_exe().unwrap());
-        command
-            .args(["child", case])
-            .env("FILE", &path)
-            .env("PARENT", process::id().to_string());
+        command.args(["child", case]).env("FILE", &path).env("PARENT", process::id().to_string());
         if addressed {
             command.env("ADDRESSED", "");
         }
         let output = command.output().unwrap();
         (output.status.signal(), String::from_utf8(output.stdout).unwrap())
     };
-    for (case, addressed) in [
-        ("path", false),
-        ("abstract", false),
-        ("message", true),
-        ("message", false),
-    ] {
+    for (case, addressed) in
+        [("path", false), ("abstract", false), ("message", true), ("message", false)]
+    {
         assert_eq!(run(case, addressed), (Some(SIGSYS), "confined\n".into()), "{case}");
     }
     let (signal, said) = run("reach", false);

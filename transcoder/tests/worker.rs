@@ -78,7 +78,8 @@ fn tests(args: &[String]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let parts: Vec<_> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
-    let chosen = |name: &str| parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()));
+    let chosen =
+        |name: &str| parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()));
     let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
@@ -93,22 +94,11 @@ fn tests(args: &[String]) -> ExitCode {
             });
         }
     });
-    if failed.into_inner() == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if failed.into_inner() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn rendition(width: u32, height: u32) -> VideoRendition {
-    VideoRendition {
-        width,
-        height,
-        bitrate_bps: 200_000,
-        halve_rate: false,
-        level: 30,
-        threads: 1,
-    }
+    VideoRendition { width, height, bitrate_bps: 200_000, halve_rate: false, level: 30, threads: 1 }
 }
 
 fn job(recipe: &Recipe, source: &Source, renditions: &[VideoRendition]) -> Job {
@@ -129,11 +119,7 @@ fn job(recipe: &Recipe, source: &Source, renditions: &[VideoRendition]) -> Job {
 
 /// A mark at each of the source's key frames.
 fn marked(source: &Source) -> Vec<Order> {
-    source
-        .units
-        .iter()
-        .map(|unit| unit.order(unit.key.then_some(unit.pts)))
-        .collect()
+    source.units.iter().map(|unit| unit.order(unit.key.then_some(unit.pts))).collect()
 }
 
 /// The output of a worker for `job` and `orders`; it must end successfully, without a warning.
@@ -163,31 +149,19 @@ fn each_picture_once(said: &Said, rendition: u8, source: &Source) {
         shown(source.units.iter().map(|unit| unit.pts)),
         "times of rendition {rendition}"
     );
-    assert!(
-        units.iter().all(|unit| unit.dts <= unit.pts),
-        "decoded before it is shown"
-    );
+    assert!(units.iter().all(|unit| unit.dts <= unit.pts), "decoded before it is shown");
     assert!(units.is_sorted_by(|one, next| one.dts < next.dts), "decode times grow");
 }
 
 #[track_caller]
 fn key_frames_at(said: &Said, rendition: u8, marks: &[i64]) {
-    let keys: Vec<_> = said
-        .units(rendition)
-        .iter()
-        .filter(|unit| unit.key)
-        .map(|unit| unit.pts)
-        .collect();
+    let keys: Vec<_> =
+        said.units(rendition).iter().filter(|unit| unit.key).map(|unit| unit.pts).collect();
     assert_eq!(keys, marks, "key frames of rendition {rendition}");
 }
 
 fn key_times(source: &Source) -> Vec<i64> {
-    source
-        .units
-        .iter()
-        .filter(|unit| unit.key)
-        .map(|unit| unit.pts)
-        .collect()
+    source.units.iter().filter(|unit| unit.key).map(|unit| unit.pts).collect()
 }
 
 /// A mark every two seconds, independent of key frames, in units that are the first shown at or
@@ -195,21 +169,19 @@ fn key_times(source: &Source) -> Vec<i64> {
 fn gridded(source: &Source) -> (Vec<Order>, Vec<i64>) {
     let times = shown(source.units.iter().map(|unit| unit.pts));
     let last = times.last().unwrap();
-    let marks: Vec<_> = (0..)
-        .map(|number| times[0] + number * 180_000)
-        .take_while(|mark| mark <= last)
-        .collect();
-    let at: Vec<_> = marks
-        .iter()
-        .map(|mark| *times.iter().find(|&pts| pts >= mark).unwrap())
-        .collect();
+    let marks: Vec<_> =
+        (0..).map(|number| times[0] + number * 180_000).take_while(|mark| mark <= last).collect();
+    let at: Vec<_> =
+        marks.iter().map(|mark| *times.iter().find(|&pts| pts >= mark).unwrap()).collect();
     let mark = |pts| at.iter().position(|&at| at == pts).map(|number| marks[number]);
     let orders = source.units.iter().map(|unit| unit.order(mark(unit.pts)));
     (orders.collect(), at)
 }
 
 fn every_rendition_has_each_picture_of_the_source_and_a_key_frame_at_each_mark() {
-    let seconds = |fps: (u32, u32), seconds: f64| (f64::from(fps.0) / f64::from(fps.1) * seconds).round() as u32;
+    let seconds = |fps: (u32, u32), seconds: f64| {
+        (f64::from(fps.0) / f64::from(fps.1) * seconds).round() as u32
+    };
     for fps in [(25, 1), (30_000, 1_001), (30, 1), (60, 1)] {
         for (group_s, b_frames) in [(1.0, 0), (2.0, 2), (2.5, 1), (8.3, 0), (8.3, 2)] {
             let recipe = Recipe {
@@ -221,10 +193,7 @@ fn every_rendition_has_each_picture_of_the_source_and_a_key_frame_at_each_mark()
                 ..PLAIN
             };
             let source = recipe.source(900_000);
-            let halved = VideoRendition {
-                halve_rate: true,
-                ..rendition(96, 54)
-            };
+            let halved = VideoRendition { halve_rate: true, ..rendition(96, 54) };
             let (orders, marks) = match group_s {
                 8.3 => gridded(&source),
                 _ => (marked(&source), key_times(&source)),
@@ -261,10 +230,7 @@ fn quality_reorders_and_loses_nothing() {
         for rendition in 0..2 {
             each_picture_once(&said, rendition, &source);
             key_frames_at(&said, rendition, &key_times(&source));
-            assert!(
-                said.units(rendition).iter().any(|unit| unit.dts < unit.pts),
-                "it reorders"
-            );
+            assert!(said.units(rendition).iter().any(|unit| unit.dts < unit.pts), "it reorders");
         }
     }
 }
@@ -284,10 +250,7 @@ fn where_x264_is_not_installed_openh264_does_the_same() {
             assert_eq!(said.records(rendition).len(), 1);
         }
         let report = probed(&said, 0);
-        assert!(
-            report.contains(&format!("nb_read_frames={}", source.units.len())),
-            "{report}"
-        );
+        assert!(report.contains(&format!("nb_read_frames={}", source.units.len())), "{report}");
     }
 }
 
@@ -295,12 +258,7 @@ fn stamps_are_the_sources_wherever_they_start() {
     // Zero, below it, a year, more than a thousand hours later than anything may be, and off every
     // grid.
     for first in [0, -450_000, 90_000 * 3_600 * 24 * 365, 1 << 50, 8_100_001] {
-        let recipe = Recipe {
-            pictures: 30,
-            group: 15,
-            b_frames: 2,
-            ..PLAIN
-        };
+        let recipe = Recipe { pictures: 30, group: 15, b_frames: 2, ..PLAIN };
         let source = recipe.source(first);
         let said = made(job(&recipe, &source, &[rendition(160, 90)]), marked(&source));
         each_picture_once(&said, 0, &source);
@@ -322,11 +280,7 @@ fn stamps_of_a_variable_rate_are_kept() {
 }
 
 fn a_frame_rate_told_wrongly_does_not_change_the_bitrate() {
-    let recipe = Recipe {
-        pictures: 600,
-        filter: "noise=alls=20:allf=t",
-        ..PLAIN
-    };
+    let recipe = Recipe { pictures: 600, filter: "noise=alls=20:allf=t", ..PLAIN };
     let source = recipe.source(0);
     for told in [15.0, 30.0, 60.0] {
         let mut job = job(&recipe, &source, &[rendition(160, 90)]);
@@ -334,11 +288,8 @@ fn a_frame_rate_told_wrongly_does_not_change_the_bitrate() {
         let said = made(job, marked(&source));
         // Without the pictures before the rate could be measured.
         let units = said.units(0);
-        let bytes: usize = units
-            .iter()
-            .filter(|unit| unit.pts >= 6 * 90_000)
-            .map(|unit| unit.payload.len())
-            .sum();
+        let bytes: usize =
+            units.iter().filter(|unit| unit.pts >= 6 * 90_000).map(|unit| unit.payload.len()).sum();
         let bps = bytes as f64 * 8.0 / 14.0;
         assert!((bps / 200_000.0 - 1.0).abs() < 0.15, "told {told}: {bps:.0} bit/s");
     }
@@ -366,11 +317,7 @@ fn a_lost_key_frame_costs_no_mark() {
         let recipe = Recipe { b_frames, ..PLAIN };
         let mut source = recipe.source(0);
         let first = source.units[0].pts;
-        let second = source
-            .units
-            .iter()
-            .position(|unit| unit.key && unit.pts > first)
-            .unwrap();
+        let second = source.units.iter().position(|unit| unit.key && unit.pts > first).unwrap();
         let mark = source.units.remove(second).pts;
         // The first unit shown after the mark has it.
         let mut told = false;
@@ -384,10 +331,12 @@ fn a_lost_key_frame_costs_no_mark() {
             orders.collect(),
         );
         // Pictures that refer to it may be missing; the renditions must agree about that.
-        let units = [said.units(0), said.units(1)].map(|units| shown(units.iter().map(|unit| unit.pts)));
+        let units =
+            [said.units(0), said.units(1)].map(|units| shown(units.iter().map(|unit| unit.pts)));
         assert_eq!(units[0], units[1]);
         let third = mark + 90_000;
-        let of_group = |times: &[i64]| times.iter().filter(|&&pts| (mark..third).contains(&pts)).count();
+        let of_group =
+            |times: &[i64]| times.iter().filter(|&&pts| (mark..third).contains(&pts)).count();
         let whole = shown(source.units.iter().map(|unit| unit.pts));
         assert_eq!(units[0].len() - of_group(&units[0]), whole.len() - of_group(&whole));
         let after = *units[0].iter().find(|&&pts| pts >= mark).unwrap();
@@ -411,11 +360,9 @@ fn a_broken_unit_costs_at_most_itself() {
             bytes[from..].iter_mut().for_each(|byte| *byte ^= 0x5a);
             *payload = bytes.into();
         }
-        let said = made(
-            job(&recipe, &source, &[rendition(320, 180), rendition(160, 90)]),
-            orders,
-        );
-        let units = [said.units(0), said.units(1)].map(|units| shown(units.iter().map(|unit| unit.pts)));
+        let said = made(job(&recipe, &source, &[rendition(320, 180), rendition(160, 90)]), orders);
+        let units =
+            [said.units(0), said.units(1)].map(|units| shown(units.iter().map(|unit| unit.pts)));
         assert_eq!(units[0], units[1]);
         assert!(
             units[0].len() + 2 >= source.units.len(),
@@ -431,49 +378,14 @@ fn a_broken_unit_costs_at_most_itself() {
 
 fn any_kind_of_picture_becomes_a_rendition() {
     let kinds: [(&str, Recipe); 8] = [
-        (
-            "odd",
-            Recipe {
-                size: (321, 181),
-                options: &["-pix_fmt", "yuv444p"],
-                ..PLAIN
-            },
-        ),
-        (
-            "vertical",
-            Recipe {
-                size: (180, 320),
-                ..PLAIN
-            },
-        ),
-        (
-            "anamorphic",
-            Recipe {
-                filter: "setsar=16/11",
-                ..PLAIN
-            },
-        ),
-        (
-            "4:2:2",
-            Recipe {
-                options: &["-pix_fmt", "yuv422p"],
-                ..PLAIN
-            },
-        ),
-        (
-            "10 bit",
-            Recipe {
-                options: &["-pix_fmt", "yuv420p10le"],
-                ..PLAIN
-            },
-        ),
+        ("odd", Recipe { size: (321, 181), options: &["-pix_fmt", "yuv444p"], ..PLAIN }),
+        ("vertical", Recipe { size: (180, 320), ..PLAIN }),
+        ("anamorphic", Recipe { filter: "setsar=16/11", ..PLAIN }),
+        ("4:2:2", Recipe { options: &["-pix_fmt", "yuv422p"], ..PLAIN }),
+        ("10 bit", Recipe { options: &["-pix_fmt", "yuv420p10le"], ..PLAIN }),
         (
             "interlaced",
-            Recipe {
-                filter: "interlace=lowpass=0",
-                options: &["-flags", "+ilme+ildct"],
-                ..PLAIN
-            },
+            Recipe { filter: "interlace=lowpass=0", options: &["-flags", "+ilme+ildct"], ..PLAIN },
         ),
         (
             "bottom field first",
@@ -486,18 +398,11 @@ fn any_kind_of_picture_becomes_a_rendition() {
         ),
         (
             "said to be interlaced",
-            Recipe {
-                options: &["-x264-params", "fake-interlaced=1"],
-                ..PLAIN
-            },
+            Recipe { options: &["-x264-params", "fake-interlaced=1"], ..PLAIN },
         ),
     ];
     for (kind, recipe) in kinds {
-        let recipe = Recipe {
-            pictures: 40,
-            group: 20,
-            ..recipe
-        };
+        let recipe = Recipe { pictures: 40, group: 20, ..recipe };
         let source = recipe.source(0);
         let said = made(
             job(&recipe, &source, &[rendition(256, 144), rendition(90, 160)]),
@@ -513,25 +418,12 @@ fn any_kind_of_picture_becomes_a_rendition() {
 
 fn the_configuration_says_what_was_asked_for() {
     let recipe = Recipe {
-        options: &[
-            "-color_primaries",
-            "bt709",
-            "-color_trc",
-            "bt709",
-            "-colorspace",
-            "bt709",
-        ],
+        options: &["-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709"],
         ..PLAIN
     };
     let source = recipe.source(0);
-    let rendition = VideoRendition {
-        level: 31,
-        ..rendition(256, 144)
-    };
-    let job = Job {
-        preset: "veryfast".into(),
-        ..job(&recipe, &source, &[rendition])
-    };
+    let rendition = VideoRendition { level: 31, ..rendition(256, 144) };
+    let job = Job { preset: "veryfast".into(), ..job(&recipe, &source, &[rendition]) };
     let said = made(job, marked(&source));
     let records = said.records(0);
     let config = media_core::codec::avc::Config::parse(&records[0]).unwrap();
@@ -542,10 +434,7 @@ fn the_configuration_says_what_was_asked_for() {
     assert!(report.contains("color_primaries=bt709"), "{report}");
     assert!(report.contains("color_transfer=bt709"), "{report}");
     assert!(report.contains("color_space=bt709"), "{report}");
-    assert!(
-        report.contains(&format!("nb_read_frames={}", source.units.len())),
-        "{report}"
-    );
+    assert!(report.contains(&format!("nb_read_frames={}", source.units.len())), "{report}");
 }
 
 /// ffprobe's information about a rendition, all of which it decodes.
@@ -553,9 +442,7 @@ fn the_configuration_says_what_was_asked_for() {
 fn probed(said: &Said, rendition: u8) -> String {
     let path = stream(said, rendition);
     let mut ffprobe = Command::new("ffprobe");
-    ffprobe
-        .args(["-v", "error", "-count_frames", "-show_streams"])
-        .arg(&path);
+    ffprobe.args(["-v", "error", "-count_frames", "-show_streams"]).arg(&path);
     let output = ffprobe.output().unwrap();
     fs::remove_file(&path).unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
@@ -564,24 +451,25 @@ fn probed(said: &Said, rendition: u8) -> String {
 
 /// The similarity (SSIM) of a rendition to the source, scaled by ffmpeg after `filter`: 1 is equal.
 #[track_caller]
-fn like(said: &Said, rendition: u8, (width, height): (u32, u32), recipe: &Recipe, filter: &str) -> f64 {
+fn like(
+    said: &Said,
+    rendition: u8,
+    (width, height): (u32, u32),
+    recipe: &Recipe,
+    filter: &str,
+) -> f64 {
     let path = stream(said, rendition);
     let graph = format!(
         "[1]settb=1/30,setpts=N,{filter},format=yuv420p,scale={width}:{height}:flags=lanczos[source];\
          [0]settb=1/30,setpts=N[made];[made][source]ssim"
     );
     let mut ffmpeg = Command::new("ffmpeg");
-    ffmpeg
-        .args(["-hide_banner", "-nostdin", "-i"])
-        .arg(&path)
-        .arg("-i")
-        .arg(recipe.flv());
+    ffmpeg.args(["-hide_banner", "-nostdin", "-i"]).arg(&path).arg("-i").arg(recipe.flv());
     let output = ffmpeg.args(["-lavfi", &graph, "-f", "null", "-"]).output().unwrap();
     fs::remove_file(&path).unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
-    let ssim = text
-        .rsplit_once("All:")
-        .and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
+    let ssim =
+        text.rsplit_once("All:").and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
     ssim.unwrap_or_else(|| panic!("no SSIM: {text}"))
 }
 
@@ -613,21 +501,12 @@ fn stream(said: &Said, rendition: u8) -> PathBuf {
 }
 
 fn renditions_look_like_the_source() {
-    const INTERLACED: Recipe = Recipe {
-        filter: "interlace=lowpass=0",
-        options: &["-flags", "+ilme+ildct"],
-        ..PLAIN
-    };
-    let odd = Recipe {
-        size: (321, 181),
-        options: &["-pix_fmt", "yuv444p"],
-        ..PLAIN
-    };
-    for (recipe, filter, least) in [
-        (PLAIN, "null", 0.97),
-        (odd, "null", 0.96),
-        (INTERLACED, "bwdif=mode=0", 0.85),
-    ] {
+    const INTERLACED: Recipe =
+        Recipe { filter: "interlace=lowpass=0", options: &["-flags", "+ilme+ildct"], ..PLAIN };
+    let odd = Recipe { size: (321, 181), options: &["-pix_fmt", "yuv444p"], ..PLAIN };
+    for (recipe, filter, least) in
+        [(PLAIN, "null", 0.97), (odd, "null", 0.96), (INTERLACED, "bwdif=mode=0", 0.85)]
+    {
         let source = recipe.source(0);
         let sizes = [(320, 180), (214, 120), (160, 90), (426, 240)];
         let renditions = sizes.map(|(width, height)| VideoRendition {
@@ -649,33 +528,18 @@ fn a_rendition_turned_off_returns_at_a_mark() {
     // fourth's first picture may still be in transit when the order arrives. The other rendition is
     // not affected.
     orders.insert(52, Order::Make { rendition: 1, on: true });
-    orders.insert(
-        20,
-        Order::Make {
-            rendition: 1,
-            on: false,
-        },
-    );
+    orders.insert(20, Order::Make { rendition: 1, on: false });
     let said = made(job(&PLAIN, &source, &[rendition(256, 144), rendition(160, 90)]), orders);
     each_picture_once(&said, 0, &source);
     let units = said.units(1);
     let back = source.units[60].pts;
     // Pictures in transit when the order arrives are not awaited.
-    let before: Vec<_> = units
-        .iter()
-        .map(|unit| unit.pts)
-        .take_while(|&pts| pts < source.units[45].pts)
-        .collect();
+    let before: Vec<_> =
+        units.iter().map(|unit| unit.pts).take_while(|&pts| pts < source.units[45].pts).collect();
     assert!(before.len() <= 20, "{}", before.len());
-    let after: Vec<_> = units
-        .iter()
-        .map(|unit| unit.pts)
-        .filter(|&pts| pts >= source.units[45].pts)
-        .collect();
-    assert_eq!(
-        after,
-        source.units[60..].iter().map(|unit| unit.pts).collect::<Vec<_>>()
-    );
+    let after: Vec<_> =
+        units.iter().map(|unit| unit.pts).filter(|&pts| pts >= source.units[45].pts).collect();
+    assert_eq!(after, source.units[60..].iter().map(|unit| unit.pts).collect::<Vec<_>>());
     assert!(units.iter().any(|unit| unit.key && unit.pts == back));
 }
 
@@ -701,15 +565,9 @@ fn garbage_ends_a_worker_alone_and_soon() {
     );
     let said = worker.finish();
     assert!(!said.status.success());
+    assert!(said.stderr.contains("the decoder made no picture of"), "{}", said.stderr);
     assert!(
-        said.stderr.contains("the decoder made no picture of"),
-        "{}",
-        said.stderr
-    );
-    assert!(
-        said.warnings()
-            .iter()
-            .any(|text| text.contains("the decoder made no picture of")),
+        said.warnings().iter().any(|text| text.contains("the decoder made no picture of")),
         "{:?}",
         said.warnings()
     );
@@ -773,13 +631,7 @@ fn with_sound(source: &Source, sound: &sound::Sound, first: i64, hz: u32) -> Vec
 }
 
 fn is_audio(order: &Order) -> bool {
-    matches!(
-        order,
-        Order::Unit {
-            media: Media::Audio,
-            ..
-        }
-    )
+    matches!(order, Order::Unit { media: Media::Audio, .. })
 }
 
 fn audio_is_encoded_again_unit_for_unit_and_in_step() {
@@ -800,10 +652,7 @@ fn audio_is_encoded_again_unit_for_unit_and_in_step() {
         let units = said.units(1);
         assert_eq!(units.iter().map(|unit| unit.pts).collect::<Vec<_>>(), times);
         let config = media_core::codec::aac::Config::parse(&said.records(1)[0]).unwrap();
-        assert_eq!(
-            (config.timescale.hz(), config.channels, config.frame_samples),
-            (hz, 2, 1_024)
-        );
+        assert_eq!((config.timescale.hz(), config.channels, config.frame_samples), (hz, 2, 1_024));
         let payloads: Vec<_> = units.into_iter().map(|unit| unit.payload).collect();
         let bits = payloads.iter().map(|payload| payload.len() * 8).sum::<usize>() / 2;
         assert!((40_000..80_000).contains(&bits), "{bits} bits a second");
@@ -828,13 +677,8 @@ fn audio_that_cannot_be_decoded_is_silence_and_stays_in_step() {
         ..job(&PLAIN, &source, &[rendition(160, 90)])
     };
     let worker = Worker::start();
-    worker.send(
-        [Order::Job(Box::new(job))]
-            .into_iter()
-            .chain(orders)
-            .chain([Order::End])
-            .collect(),
-    );
+    worker
+        .send([Order::Job(Box::new(job))].into_iter().chain(orders).chain([Order::End]).collect());
     let said = worker.finish();
     assert!(said.status.success(), "{}", said.stderr);
     let payloads: Vec<_> = said.units(1).into_iter().map(|unit| unit.payload).collect();
@@ -862,10 +706,7 @@ fn pictures_are_taken_of_the_source_now_and_then() {
     let pictures = said.pictures();
     assert_eq!(pictures[0].0, 0);
     let spans: Vec<_> = pictures.windows(2).map(|two| two[1].0 - two[0].0).collect();
-    assert!(
-        !spans.is_empty() && spans.iter().all(|&span| span >= 90_000),
-        "{spans:?}"
-    );
+    assert!(!spans.is_empty() && spans.iter().all(|&span| span >= 90_000), "{spans:?}");
     for (_, jpeg) in &pictures {
         // Start of image; in the frame header (SOF0), height and width.
         assert!(jpeg.starts_with(&[0xff, 0xd8, 0xff]) && jpeg.ends_with(&[0xff, 0xd9]));
@@ -889,8 +730,5 @@ fn a_worker_tells_how_it_does_once_a_second() {
     });
     let figures = figures.unwrap();
     assert!(figures.decoded > 30 && figures.broken == 0, "{figures:?}");
-    assert!(
-        figures.cpu_us > 10_000 && figures.resident_bytes > 10 << 20,
-        "{figures:?}"
-    );
+    assert!(figures.cpu_us > 10_000 && figures.resident_bytes > 10 << 20, "{figures:?}");
 }

@@ -92,8 +92,10 @@ fn flow(wire: &Arc<Wire>, reader: Reader) -> Result<Flow, Failure> {
         };
         publisher.join().map_err(|_| "the publisher has failed")??;
         Ok(Flow {
-            ratio: (after.bytes - before.bytes) as f64 / (media_after.bytes - media_before.bytes) as f64,
-            calls: (after.calls - before.calls) as f64 / (media_after.frames - media_before.frames) as f64,
+            ratio: (after.bytes - before.bytes) as f64
+                / (media_after.bytes - media_before.bytes) as f64,
+            calls: (after.calls - before.calls) as f64
+                / (media_after.frames - media_before.frames) as f64,
         })
     })
 }
@@ -125,7 +127,11 @@ fn held(wire: &Arc<Wire>) -> Result<(), Failure> {
     })
 }
 
-fn publish(path: &Path, wire: &Arc<Wire>, lasts: Duration) -> thread::JoinHandle<Result<(), Failure>> {
+fn publish(
+    path: &Path,
+    wire: &Arc<Wire>,
+    lasts: Duration,
+) -> thread::JoinHandle<Result<(), Failure>> {
     let (rtmp, wire) = (path.rtmp, Arc::clone(wire));
     thread::spawn(move || {
         let mut load = Load::publish(rtmp, ["counted"], wire)?;
@@ -170,14 +176,9 @@ fn sum(path: &Path) -> Sum {
 
 /// Bytes of all segments and parts held.
 fn media(presentation: &Presentation) -> u64 {
-    let segments = presentation
-        .tracks
-        .iter()
-        .flat_map(|track| track.segments.iter().chain(&track.open));
-    segments
-        .flat_map(|segment| &segment.parts)
-        .map(|part| part.bytes.len() as u64)
-        .sum()
+    let segments =
+        presentation.tracks.iter().flat_map(|track| track.segments.iter().chain(&track.open));
+    segments.flat_map(|segment| &segment.parts).map(|part| part.bytes.len() as u64).sum()
 }
 
 /// Their duration in seconds of the first track.

@@ -59,10 +59,7 @@ fn main() -> Result<(), Failure> {
     let warm_up = Duration::from_secs(option("--warm-up", WARM_UP_S)?);
     let wire = Arc::new(Wire::new(&Stream::new(BITRATE_BPS), option("--chunk", 4_096)?));
     pin(LOAD_CORE)?;
-    println!(
-        "{publishers} publishers of {:.2} Mbit/s, {seconds} s a round",
-        wire_bps(&wire) / 1e6
-    );
+    println!("{publishers} publishers of {:.2} Mbit/s, {seconds} s a round", wire_bps(&wire) / 1e6);
     let minutes = publishers as f64 * seconds as f64 / 60.0;
     let mut sums = [Usage::default(); SUBJECTS.len()];
     for round in 1..=rounds {
@@ -70,7 +67,8 @@ fn main() -> Result<(), Failure> {
             if only < SUBJECTS.len() && only != index {
                 continue;
             }
-            let (used, grown) = run(*subject, publishers, warm_up, Duration::from_secs(seconds), &wire)?;
+            let (used, grown) =
+                run(*subject, publishers, warm_up, Duration::from_secs(seconds), &wire)?;
             println!(
                 "round {round}, {name}: {:.4} CPU s a stream-minute (user {:.4}, system {:.4}; scheduler's clock {:.4}), {:.0} MiB \
                  resident, {:.2} of what was sent",
@@ -88,10 +86,8 @@ fn main() -> Result<(), Failure> {
     }
     let all = minutes * f64::from(rounds);
     let nginx = sums[1].cpu_s();
-    for ((_, name), sum) in SUBJECTS
-        .iter()
-        .zip(sums)
-        .filter(|(_, sum)| nginx > 0.0 && sum.cpu_s() > 0.0)
+    for ((_, name), sum) in
+        SUBJECTS.iter().zip(sums).filter(|(_, sum)| nginx > 0.0 && sum.cpu_s() > 0.0)
     {
         let (cost, ratio) = (sum.cpu_s() / all, sum.cpu_s() / nginx);
         println!("{name}: {cost:.4} CPU s a stream-minute, {ratio:.2} of nginx-rtmp's");
@@ -129,7 +125,8 @@ fn run(
     let names: Vec<String> = (0..publishers).map(|n| format!("cost-{n}")).collect();
     let mut load = match subject {
         Subject::Sink => {
-            let sockets: Result<Vec<_>, _> = names.iter().map(|_| TcpStream::connect(address)).collect();
+            let sockets: Result<Vec<_>, _> =
+                names.iter().map(|_| TcpStream::connect(address)).collect();
             Load::over(sockets?, Arc::clone(wire))?
         }
         _ => Load::publish(address, names.iter().map(String::as_str), Arc::clone(wire))?,

@@ -46,17 +46,9 @@ const CHUNK_BYTES: u32 = 4_096;
 const MULTIPLEXED_CONNECTIONS: usize = 4;
 const CHANNELS: [Channel; 2] = [
     // Segments of 2 s of about 1.2 MB, parts of audio of about 2 KB.
-    Channel {
-        name: "segments",
-        video_bps: 4_800_000,
-        audio_bps: 70_000,
-    },
+    Channel { name: "segments", video_bps: 4_800_000, audio_bps: 70_000 },
     // Parts of 200 ms of about 250 KB.
-    Channel {
-        name: "parts",
-        video_bps: 10_800_000,
-        audio_bps: 70_000,
-    },
+    Channel { name: "parts", video_bps: 10_800_000, audio_bps: 70_000 },
 ];
 
 struct Channel {
@@ -151,10 +143,8 @@ fn main() -> Result<(), Failure> {
     let seconds: u64 = option("--seconds", 5)?;
     let only: String = option("--only", String::new())?;
     let connections: usize = option("--connections", 16)?;
-    let protocols: Vec<_> = PROTOCOLS
-        .into_iter()
-        .filter(|(_, flag, ..)| only.is_empty() || only == *flag)
-        .collect();
+    let protocols: Vec<_> =
+        PROTOCOLS.into_iter().filter(|(_, flag, ..)| only.is_empty() || only == *flag).collect();
     if protocols.is_empty() {
         return Err(format!("--only {only}: plain, tls, h2 or h3").into());
     }
@@ -174,7 +164,8 @@ fn main() -> Result<(), Failure> {
                 sums[index][body].resize(subjects.len(), Sum::default());
                 for (place, &subject) in subjects.iter().enumerate() {
                     let measured = stage.measure(protocol, subject, &object, seconds);
-                    let measured = measured.map_err(|err| format!("{subject:?}, {name}, {wanted}: {err}"))?;
+                    let measured =
+                        measured.map_err(|err| format!("{subject:?}, {name}, {wanted}: {err}"))?;
                     println!(
                         "round {round}, {name}, {} bytes, {subject:?}: {:.0} answers a CPU second ({:.0} in {:.2} CPU s, {:.0} % of the core)",
                         object.length,
@@ -199,7 +190,9 @@ fn main() -> Result<(), Failure> {
 
 /// Prints responses for each CPU second of all rounds together, compared with the goals.
 fn table(protocols: &[(Protocol, &str, &str, &[Subject])], sums: &[Vec<Vec<Sum>>], rounds: u32) {
-    println!("\n| protocol | bytes | server | answers a CPU second | least to most | streamforge's share | goal |");
+    println!(
+        "\n| protocol | bytes | server | answers a CPU second | least to most | streamforge's share | goal |"
+    );
     println!("| --- | --- | --- | --- | --- | --- | --- |");
     for (index, &(protocol, _, name, subjects)) in protocols.iter().enumerate() {
         for (body, sums) in sums[index].iter().enumerate() {
@@ -285,11 +278,9 @@ impl Stage {
 
     fn say_ciphers(&self) -> Result<(), Failure> {
         let caddy = self.caddy.as_ref().and_then(|caddy| caddy.tls);
-        for (name, address) in [
-            ("streamforge", self.daemon.https),
-            ("nginx", self.nginx.tls),
-            ("caddy", caddy),
-        ] {
+        for (name, address) in
+            [("streamforge", self.daemon.https), ("nginx", self.nginx.tls), ("caddy", caddy)]
+        {
             if let Some(address) = address.filter(|_| self.daemon.https.is_some()) {
                 println!("{name}: {}", loader::cipher(address)?);
             }
@@ -313,12 +304,7 @@ impl Stage {
         let text = String::from_utf8_lossy(&playlist.body).into_owned();
         let uris = text.lines().filter_map(|line| match kind {
             Kind::Segment => (!line.starts_with('#') && !line.is_empty()).then_some(line),
-            _ => line
-                .strip_prefix("#EXT-X-PART:")?
-                .split("URI=\"")
-                .nth(1)?
-                .split('"')
-                .next(),
+            _ => line.strip_prefix("#EXT-X-PART:")?.split("URI=\"").nth(1)?.split('"').next(),
         });
         // From a whole group, not only from the end of the open segment, so that parts with and
         // without a key frame are included.
@@ -337,12 +323,10 @@ impl Stage {
                 best = Some((path, answer.body));
             }
         }
-        let (path, body) = best.ok_or_else(|| format!("{channel} has no {kind:?}: {} {text}", playlist.status))?;
+        let (path, body) =
+            best.ok_or_else(|| format!("{channel} has no {kind:?}: {} {text}", playlist.status))?;
         // A unique name, so that no server has it in a cache.
-        let file = self
-            .directory
-            .path()
-            .join(path.trim_start_matches("/media/").replace('/', "-"));
+        let file = self.directory.path().join(path.trim_start_matches("/media/").replace('/', "-"));
         fs::write(&file, &body)?;
         let length = body.len() as u64;
         if length.abs_diff(wanted) > wanted / 3 {
@@ -351,7 +335,13 @@ impl Stage {
         Ok(Object { path, file, length })
     }
 
-    fn measure(&self, protocol: Protocol, subject: Subject, object: &Object, seconds: u64) -> Result<Sum, Failure> {
+    fn measure(
+        &self,
+        protocol: Protocol,
+        subject: Subject,
+        object: &Object,
+        seconds: u64,
+    ) -> Result<Sum, Failure> {
         let own = match subject {
             Raw => Some(One::start("--raw-write", object, &self.certificate)?),
             Bare => Some(One::start("--bare-quic", object, &self.certificate)?),
@@ -374,11 +364,7 @@ impl Stage {
             .ok_or("this server is not there")?;
         let address = address.ok_or("it does not speak this")?;
         let name = object.file.file_name().unwrap_or_default().to_string_lossy();
-        let path = if subject == Streamforge {
-            object.path.clone()
-        } else {
-            format!("/{name}")
-        };
+        let path = if subject == Streamforge { object.path.clone() } else { format!("/{name}") };
         self.load(protocol, address, &path, object.length, WARM_UP_S)?;
         let (before, begin) = (server.usage()?, Instant::now());
         let answers = self.load(protocol, address, &path, object.length, seconds)?;
@@ -387,13 +373,7 @@ impl Stage {
             return Err("nothing was answered".into());
         }
         let cpu_s = after.scheduled_s - before.scheduled_s;
-        Ok(Sum {
-            answers,
-            cpu_s,
-            wall_s,
-            rounds: vec![],
-            bytes: object.length,
-        })
+        Ok(Sum { answers, cpu_s, wall_s, rounds: vec![], bytes: object.length })
     }
 
     /// Loads a server for `seconds`. Returns the number of whole responses.
@@ -435,8 +415,15 @@ impl Stage {
                 let tls = self.certificate.client(b"h3")?;
                 return self.runtime.block_on(async {
                     let endpoint = quic::client(tls)?;
-                    let asked =
-                        quic::ask(&endpoint, address, path, length, breadth, Duration::from_secs(seconds)).await?;
+                    let asked = quic::ask(
+                        &endpoint,
+                        address,
+                        path,
+                        length,
+                        breadth,
+                        Duration::from_secs(seconds),
+                    )
+                    .await?;
                     endpoint.close(0_u32.into(), b"");
                     endpoint.wait_idle().await;
                     Ok(asked.whole)
@@ -446,7 +433,11 @@ impl Stage {
         // wrk and h2load check statuses, not lengths; responses in progress at the end count only
         // in bytes.
         if count.bytes < count.answers * length / 100 * 99 {
-            return Err(format!("{} answers had {} bytes, not {length} each", count.answers, count.bytes).into());
+            return Err(format!(
+                "{} answers had {} bytes, not {length} each",
+                count.answers, count.bytes
+            )
+            .into());
         }
         Ok(count.answers)
     }
@@ -462,11 +453,7 @@ impl One {
     fn start(flag: &str, object: &Object, certificate: &Certificate) -> Result<Self, Failure> {
         let mut server = Server::start(&std::env::current_exe()?, Some(SERVER_CORE), |command| {
             command.arg(flag).arg(&object.file);
-            command
-                .arg("--cert")
-                .arg(&certificate.cert)
-                .arg("--key")
-                .arg(&certificate.key);
+            command.arg("--cert").arg(&certificate.cert).arg("--key").arg(&certificate.key);
             command.stdout(Stdio::piped());
         })?;
         let mut line = String::new();
@@ -478,7 +465,8 @@ impl One {
 
 fn bare() -> Result<(), Failure> {
     let body = fs::read(option("--bare-quic", PathBuf::new())?)?;
-    let (cert, key): (PathBuf, PathBuf) = (option("--cert", PathBuf::new())?, option("--key", PathBuf::new())?);
+    let (cert, key): (PathBuf, PathBuf) =
+        (option("--cert", PathBuf::new())?, option("--key", PathBuf::new())?);
     let tls = certificate::server(&cert, &key, b"h3")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(quic::serve(tls, body.into(), tell))
@@ -501,13 +489,15 @@ impl Publishers {
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         for channel in CHANNELS {
-            let stream = Stream::with_audio(channel.video_bps + channel.audio_bps, channel.audio_bps);
+            let stream =
+                Stream::with_audio(channel.video_bps + channel.audio_bps, channel.audio_bps);
             let wire = Arc::new(Wire::new(&stream, CHUNK_BYTES));
             let mut load = Load::publish(rtmp, [channel.name], wire)?;
             let stop = Arc::clone(&stop);
             threads.push(thread::spawn(move || {
                 while !stop.load(Relaxed) {
-                    if let Err(err) = load.run(Instant::now() + Duration::from_millis(500), |_| {}) {
+                    if let Err(err) = load.run(Instant::now() + Duration::from_millis(500), |_| {})
+                    {
                         eprintln!("{}: {err}", channel.name);
                         return;
                     }

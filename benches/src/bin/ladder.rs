@@ -21,20 +21,17 @@ use std::{
 
 use benches::{Failure, process::option};
 use bytes::Bytes;
-use transcoder::protocol::{Encoder, Job, LENGTH_BYTES, Media, Order, Report, Tuning, VideoRendition, parse_length};
+use transcoder::protocol::{
+    Encoder, Job, LENGTH_BYTES, Media, Order, Report, Tuning, VideoRendition, parse_length,
+};
 
 const SECONDS: f64 = 20.0;
 const FRAME_RATE: u32 = 30;
 /// A mark every two seconds.
 const MARK_TICKS: i64 = 180_000;
 /// Width, height and kbit/s for each height.
-const RUNGS: [(u32, u32, u32); 5] = [
-    (1920, 1080, 5_000),
-    (1280, 720, 2_800),
-    (854, 480, 1_400),
-    (640, 360, 700),
-    (426, 240, 400),
-];
+const RUNGS: [(u32, u32, u32); 5] =
+    [(1920, 1080, 5_000), (1280, 720, 2_800), (854, 480, 1_400), (640, 360, 700), (426, 240, 400)];
 
 fn main() -> Result<(), Failure> {
     let footage: PathBuf = option("--footage", "target/bench-media/bigbuckbunny.mp4".into())?;
@@ -63,12 +60,10 @@ fn main() -> Result<(), Failure> {
         println!("round {round}: worker {one:.3}, ffmpeg {other:.3} CPU s a media second");
         (ours, theirs) = (ours.min(one), theirs.min(other));
     }
-    println!(
-        "least: worker {ours:.3}, ffmpeg {theirs:.3}, ratio {:.3}",
-        ours / theirs
-    );
+    println!("least: worker {ours:.3}, ffmpeg {theirs:.3}, ratio {:.3}", ours / theirs);
     for (index, rung) in rungs.iter().enumerate() {
-        let measure = |who| measured(&out.join(format!("{who}-{index}.h264")), &source, rung, &ffmpeg);
+        let measure =
+            |who| measured(&out.join(format!("{who}-{index}.h264")), &source, rung, &ffmpeg);
         let ((one, one_kbps), (other, other_kbps)) = (measure("worker")?, measure("ffmpeg")?);
         println!(
             "{}p: SSIM worker {one:.5} ({one_kbps:.0} kbit/s), ffmpeg {other:.5} ({other_kbps:.0} kbit/s), {:+.5}",
@@ -82,12 +77,8 @@ fn main() -> Result<(), Failure> {
 /// CPU seconds of this process' children that have ended (proc(5): cutime, cstime, in hundredths).
 fn children_cpu_s() -> Result<f64, Failure> {
     let stat = fs::read_to_string("/proc/self/stat")?;
-    let fields = stat
-        .rsplit_once(") ")
-        .map_or("", |(_, after)| after)
-        .split(' ')
-        .skip(16 - 3)
-        .take(2);
+    let fields =
+        stat.rsplit_once(") ").map_or("", |(_, after)| after).split(' ').skip(16 - 3).take(2);
     Ok(fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0)
 }
 
@@ -131,7 +122,13 @@ fn succeed(command: &mut Command) -> Result<(), Failure> {
 }
 
 /// CPU seconds of the worker for each media second. Its rungs are written to `out`.
-fn worker(source: &Path, rungs: &[(u32, u32, u32)], preset: &str, out: &Path, paced: bool) -> Result<f64, Failure> {
+fn worker(
+    source: &Path,
+    rungs: &[(u32, u32, u32)],
+    preset: &str,
+    out: &Path,
+    paced: bool,
+) -> Result<f64, Failure> {
     let (record, units) = parse(&fs::read(source)?)?;
     let rendition = |&(width, height, kbps): &(u32, u32, u32)| VideoRendition {
         width,
@@ -172,10 +169,7 @@ fn worker(source: &Path, rungs: &[(u32, u32, u32)], preset: &str, out: &Path, pa
                     let due = Duration::from_micros(u64::try_from(*dts).unwrap_or(0) * 100 / 9);
                     thread::sleep((start + due).saturating_duration_since(Instant::now()));
                 }
-                sending
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(*pts, Instant::now());
+                sending.lock().unwrap_or_else(PoisonError::into_inner).insert(*pts, Instant::now());
             }
             let message = order.write();
             writer.write_all(&message.head)?;
@@ -190,13 +184,10 @@ fn worker(source: &Path, rungs: &[(u32, u32, u32)], preset: &str, out: &Path, pa
     let mut socket = std::io::BufReader::with_capacity(1 << 16, socket);
     while let Some(report) = next(&mut socket)? {
         match report {
-            Report::Config { rendition, record } => files[usize::from(rendition)].write_all(&headers(&record))?,
-            Report::Unit {
-                rendition,
-                pts,
-                payload,
-                ..
-            } => {
+            Report::Config { rendition, record } => {
+                files[usize::from(rendition)].write_all(&headers(&record))?
+            }
+            Report::Unit { rendition, pts, payload, .. } => {
                 let sent = sent.lock().unwrap_or_else(PoisonError::into_inner).get(&pts).copied();
                 kept[usize::from(rendition)].extend(sent.map(|sent| sent.elapsed()));
                 files[usize::from(rendition)].write_all(&start_codes(&payload)?)?;
@@ -212,7 +203,9 @@ fn worker(source: &Path, rungs: &[(u32, u32, u32)], preset: &str, out: &Path, pa
     }
     for (rung, kept) in rungs.iter().zip(&mut kept).filter(|_| paced) {
         kept.sort_unstable();
-        let part = |per_mille: usize| kept.get(kept.len() * per_mille / 1_000).copied().unwrap_or_default();
+        let part = |per_mille: usize| {
+            kept.get(kept.len() * per_mille / 1_000).copied().unwrap_or_default()
+        };
         println!(
             "{}p: p50 {:.1?}, p99 {:.1?}, most {:.1?}",
             rung.1,
@@ -236,7 +229,13 @@ fn next(socket: &mut impl Read) -> Result<Option<Report>, Failure> {
 }
 
 /// The same with one ffmpeg, whose default scaler is bicubic.
-fn beside(source: &Path, rungs: &[(u32, u32, u32)], preset: &str, out: &Path, ffmpeg: &Path) -> Result<f64, Failure> {
+fn beside(
+    source: &Path,
+    rungs: &[(u32, u32, u32)],
+    preset: &str,
+    out: &Path,
+    ffmpeg: &Path,
+) -> Result<f64, Failure> {
     let mut command = quiet(ffmpeg);
     command.args(["-threads", "1", "-i"]).arg(source);
     for (index, (width, height, kbps)) in rungs.iter().enumerate() {
@@ -255,10 +254,8 @@ fn beside(source: &Path, rungs: &[(u32, u32, u32)], preset: &str, out: &Path, ff
             "-profile:v",
             "high",
         ]);
-        let (rate, keys) = (
-            format!("{kbps}k"),
-            format!("expr:gte(t,n_forced*{})", MARK_TICKS / 90_000),
-        );
+        let (rate, keys) =
+            (format!("{kbps}k"), format!("expr:gte(t,n_forced*{})", MARK_TICKS / 90_000));
         command.args([
             "-b:v",
             &rate,
@@ -270,9 +267,7 @@ fn beside(source: &Path, rungs: &[(u32, u32, u32)], preset: &str, out: &Path, ff
             &keys,
         ]);
         command.args(["-g", "99999", "-sc_threshold", "0", "-forced-idr", "1", "-aud", "0"]);
-        command
-            .args(["-f", "h264"])
-            .arg(out.join(format!("ffmpeg-{index}.h264")));
+        command.args(["-f", "h264"]).arg(out.join(format!("ffmpeg-{index}.h264")));
     }
     let before = children_cpu_s()?;
     succeed(&mut command)?;
@@ -297,12 +292,10 @@ fn measured(
     );
     let output = command.args(["-lavfi", &graph, "-f", "null", "-"]).output()?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let ssim = text
-        .rsplit_once("All:")
-        .and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
+    let ssim =
+        text.rsplit_once("All:").and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
     let kbps = fs::metadata(rung)?.len() as f64 * 8.0 / 1_000.0 / SECONDS;
-    ssim.map(|ssim| (ssim, kbps))
-        .ok_or_else(|| format!("no SSIM: {text}").into())
+    ssim.map(|ssim| (ssim, kbps)).ok_or_else(|| format!("no SSIM: {text}").into())
 }
 
 /// `avcC` and the units of an FLV file's video, with marks.
@@ -312,9 +305,8 @@ fn parse(flv: &[u8]) -> Result<(Vec<u8>, Vec<Order>), Failure> {
     let mut rest = flv.get(13..).ok_or("no FLV file")?;
     while let Some((head, body)) = rest.split_at_checked(11) {
         let dts = number(&head[4..7]) | i64::from(head[7]) << 24;
-        let (tag, after) = body
-            .split_at_checked(usize::try_from(number(&head[1..4]))?)
-            .ok_or("a torn tag")?;
+        let (tag, after) =
+            body.split_at_checked(usize::try_from(number(&head[1..4]))?).ok_or("a torn tag")?;
         rest = after.get(4..).unwrap_or_default();
         match (head[0], tag) {
             (9, [0x17, 0, _, _, _, avcc @ ..]) => record = avcc.to_vec(),

@@ -91,7 +91,8 @@ fn main() -> Result<(), Failure> {
     pin(LOAD_CORE)?;
     let directory = Scratch::new("parked")?;
     // A sixteenth of the connections is reserved for addresses that have none.
-    let daemon = Daemon::start(Some(SERVER_CORE), &[("STREAMFORGE_HTTP_MAX_CONNECTIONS", "12000")])?;
+    let daemon =
+        Daemon::start(Some(SERVER_CORE), &[("STREAMFORGE_HTTP_MAX_CONNECTIONS", "12000")])?;
     let publisher = Publisher::start(daemon.rtmp)?;
     thread::sleep(Duration::from_secs(6));
     let answer = one_answer(daemon.http)?;
@@ -110,7 +111,9 @@ fn main() -> Result<(), Failure> {
             let done = match subject {
                 Subject::Bare => bare(&file, requests, rounds)?,
                 Subject::Http1 => ours(&daemon, Protocol::Http1, requests, rounds)?,
-                Subject::Http2 => ours(&daemon, Protocol::Http2 { streams: STREAMS }, requests, rounds)?,
+                Subject::Http2 => {
+                    ours(&daemon, Protocol::Http2 { streams: STREAMS }, requests, rounds)?
+                }
             };
             let [cpu, spread, whole] = figures(&done);
             println!(
@@ -126,7 +129,8 @@ fn main() -> Result<(), Failure> {
     );
     println!("| --- | --- | --- | --- | --- | --- | --- |");
     let bare = figures(&all[0]);
-    for (done, (subject, _, name)) in all.iter().zip(SUBJECTS).filter(|(done, _)| !done.is_empty()) {
+    for (done, (subject, _, name)) in all.iter().zip(SUBJECTS).filter(|(done, _)| !done.is_empty())
+    {
         let figures = figures(done);
         let beside = |index: usize, goal: f64| {
             let ratio = figures[index].0 / bare[index].0;
@@ -172,7 +176,12 @@ fn figures(rounds: &[Round]) -> [(f64, f64); 3] {
     ]
 }
 
-fn ours(daemon: &Daemon, protocol: Protocol, requests: usize, rounds: usize) -> Result<Vec<Round>, Failure> {
+fn ours(
+    daemon: &Daemon,
+    protocol: Protocol,
+    requests: usize,
+    rounds: usize,
+) -> Result<Vec<Round>, Failure> {
     let parts_ahead: u64 = option("--ahead", AHEAD)?;
     let mut fleet = Fleet::open(daemon.http, protocol, requests)?;
     let path = format!("/live/{CHANNEL}/v0.m3u8");
@@ -181,14 +190,12 @@ fn ours(daemon: &Daemon, protocol: Protocol, requests: usize, rounds: usize) -> 
     let (mut done, mut turn, mut missed) = (Vec::new(), 0, 0);
     while turn <= rounds {
         // A playlist request that waits for a part shows when it is complete.
-        let listed = fleet.ask_one(&format!("{path}?_HLS_msn={}&_HLS_part={}", hint.msn, hint.part), WAIT)?;
+        let listed = fleet
+            .ask_one(&format!("{path}?_HLS_msn={}&_HLS_part={}", hint.msn, hint.part), WAIT)?;
         let came = Instant::now();
         let next = self::hint(&listed)?;
         let ahead = next.msn * PARTS + next.part + parts_ahead;
-        let target = PartId {
-            msn: ahead / PARTS,
-            part: ahead % PARTS,
-        };
+        let target = PartId { msn: ahead / PARTS, part: ahead % PARTS };
         // The next part is complete one part duration after this one; the target after as many
         // more.
         let due = came + PART + PART * u32::try_from(parts_ahead)?;
@@ -202,7 +209,11 @@ fn ours(daemon: &Daemon, protocol: Protocol, requests: usize, rounds: usize) -> 
         let after = daemon.server.usage()?.scheduled_s;
         let answer = media(&fleet.first_body())?;
         if answer.parts.last().is_none_or(|(last, _)| *last < target) {
-            return Err(format!("an answer does not list part {target:?}: {:?}", answer.parts.last()).into());
+            return Err(format!(
+                "an answer does not list part {target:?}: {:?}",
+                answer.parts.last()
+            )
+            .into());
         }
         // The arrival of responses that were already received is unknown: the machine was late.
         let late = arrived.first().is_none_or(|first| *first < waiting + SETTLED);
@@ -282,23 +293,18 @@ fn one_answer(server: SocketAddr) -> Result<Vec<u8>, Failure> {
     let mut socket = TcpStream::connect(server)?;
     socket.set_read_timeout(Some(WAIT))?;
     let mut ask = |query: &str| -> Result<Vec<u8>, Failure> {
-        let head =
-            format!("GET /live/{CHANNEL}/v0.m3u8{query} HTTP/1.1\r\nHost: {server}\r\nAccept-Encoding: gzip\r\n\r\n");
+        let head = format!(
+            "GET /live/{CHANNEL}/v0.m3u8{query} HTTP/1.1\r\nHost: {server}\r\nAccept-Encoding: gzip\r\n\r\n"
+        );
         socket.write_all(head.as_bytes())?;
         let (mut answer, mut input) = (Vec::new(), [0; 16 << 10]);
         loop {
             let read = socket.read(&mut input)?;
             answer.extend(&input[..read]);
             let text = String::from_utf8_lossy(&answer);
-            let head = answer
-                .windows(4)
-                .position(|window| window == b"\r\n\r\n")
-                .map(|at| at + 4);
+            let head = answer.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
             let length = text.lines().find_map(|line| {
-                line.to_ascii_lowercase()
-                    .strip_prefix("content-length: ")?
-                    .parse::<usize>()
-                    .ok()
+                line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok()
             });
             match head.zip(length) {
                 Some((head, length)) if answer.len() >= head + length => return Ok(answer),
@@ -308,11 +314,7 @@ fn one_answer(server: SocketAddr) -> Result<Vec<u8>, Failure> {
         }
     };
     let now = ask("")?;
-    let body = now
-        .windows(4)
-        .position(|window| window == b"\r\n\r\n")
-        .ok_or("no head")?
-        + 4;
+    let body = now.windows(4).position(|window| window == b"\r\n\r\n").ok_or("no head")? + 4;
     let next = hint(&now[body..])?;
     let answer = ask(&format!("?_HLS_msn={}&_HLS_part={}", next.msn, next.part))?;
     match answer.starts_with(b"HTTP/1.1 200 ") {
@@ -329,7 +331,8 @@ struct Publisher {
 
 impl Publisher {
     fn start(rtmp: SocketAddr) -> Result<Self, Failure> {
-        let mut load = Load::publish(rtmp, [CHANNEL], Arc::new(Wire::new(&Stream::new(BITRATE_BPS), 4_096)))?;
+        let mut load =
+            Load::publish(rtmp, [CHANNEL], Arc::new(Wire::new(&Stream::new(BITRATE_BPS), 4_096)))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
@@ -340,10 +343,7 @@ impl Publisher {
                 }
             }
         });
-        Ok(Self {
-            stop,
-            thread: Some(thread),
-        })
+        Ok(Self { stop, thread: Some(thread) })
     }
 }
 

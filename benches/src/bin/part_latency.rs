@@ -48,10 +48,8 @@ fn main() -> Result<(), Failure> {
     let ladders: usize = option("--ladders", 0)?;
     let bad: u64 = option("--bad", 0)?;
     // All rungs are made and none is stopped, so that encoders use the whole machine.
-    let greedy = [
-        ("STREAMFORGE_LADDER_CPU_PERCENT", "1000"),
-        ("STREAMFORGE_LADDER_SHEDDING", "false"),
-    ];
+    let greedy =
+        [("STREAMFORGE_LADDER_CPU_PERCENT", "1000"), ("STREAMFORGE_LADDER_SHEDDING", "false")];
     let mut daemon = Daemon::start(None, if ladders > 0 { &greedy } else { &[] })?;
     println!("{publishers} publishers, {seconds} s");
     measure(&daemon, "alone", publishers, seconds)?;
@@ -118,9 +116,8 @@ fn slowest_health(admin: SocketAddr, stop: &AtomicBool) -> Result<Duration, Fail
 
 /// Publishes, reads, and prints the latencies of parts.
 fn measure(daemon: &Daemon, what: &str, publishers: usize, seconds: u64) -> Result<(), Failure> {
-    let names: Vec<String> = (0..publishers)
-        .map(|n| format!("{}-{n}", what.replace(' ', "-")))
-        .collect();
+    let names: Vec<String> =
+        (0..publishers).map(|n| format!("{}-{n}", what.replace(' ', "-"))).collect();
     let wire = Arc::new(Wire::new(&Stream::new(BITRATE_BPS), CHUNK_BYTES));
     let mut load = Load::publish(daemon.rtmp, names.iter().map(String::as_str), wire)?;
     let begin = Instant::now() + WARM_UP;
@@ -217,12 +214,8 @@ impl FullHd {
 
     fn publish(&self, rtmp: SocketAddr, key: &str) -> Result<Publishing, Failure> {
         let mut command = Command::new("ffmpeg");
-        command
-            .args(["-v", "error", "-re", "-stream_loop", "-1", "-i"])
-            .arg(&self.0);
-        command
-            .args(["-c", "copy", "-f", "flv"])
-            .arg(format!("rtmp://{rtmp}/live/{key}"));
+        command.args(["-v", "error", "-re", "-stream_loop", "-1", "-i"]).arg(&self.0);
+        command.args(["-c", "copy", "-f", "flv"]).arg(format!("rtmp://{rtmp}/live/{key}"));
         Ok(Publishing(command.stdin(Stdio::null()).spawn()?))
     }
 }
@@ -236,7 +229,13 @@ impl Drop for Publishing {
 
 /// Reads one channel's video playlist part by part. Returns the latency of each part that was
 /// listed between `begin` and `end`.
-fn read(http: SocketAddr, name: &str, sent: &Sent, begin: Instant, end: Instant) -> Result<Vec<Duration>, Failure> {
+fn read(
+    http: SocketAddr,
+    name: &str,
+    sent: &Sent,
+    begin: Instant,
+    end: Instant,
+) -> Result<Vec<Duration>, Failure> {
     thread::sleep(Duration::from_secs(1));
     let mut reader = Reader::connect(http)?;
     let path = format!("/live/{name}/v0.m3u8");
@@ -260,8 +259,9 @@ fn read(http: SocketAddr, name: &str, sent: &Sent, begin: Instant, end: Instant)
         for (id, picture) in completions(&media, first) {
             if seen.is_some_and(|seen| id > seen) && answer.arrived >= begin {
                 let sent = usize::try_from(picture).ok().and_then(|picture| sent.get(picture));
-                let sent =
-                    sent.ok_or_else(|| format!("{name}: part {id:?} was listed before picture {picture} was sent"))?;
+                let sent = sent.ok_or_else(|| {
+                    format!("{name}: part {id:?} was listed before picture {picture} was sent")
+                })?;
                 latencies.push(answer.arrived.saturating_duration_since(*sent));
             }
         }
@@ -286,7 +286,11 @@ fn completions(media: &Media, first_msn: u64) -> Vec<(PartId, u64)> {
         }
         if segment == Some(id.msn) {
             picture += seconds * FPS as f64;
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a small count"
+            )]
             completions.push((id, picture.round() as u64));
         }
     }

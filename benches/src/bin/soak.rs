@@ -141,10 +141,7 @@ async fn run() -> Result<ExitCode, Failure> {
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     for slot in 0..publishers {
-        tasks.spawn(
-            stop.clone()
-                .run_until_cancelled_owned(publish(Arc::clone(&stage), slot)),
-        );
+        tasks.spawn(stop.clone().run_until_cancelled_owned(publish(Arc::clone(&stage), slot)));
     }
     for player in 0..players {
         tasks.spawn(stop.clone().run_until_cancelled_owned(play(Arc::clone(&stage), player)));
@@ -160,13 +157,7 @@ async fn run() -> Result<ExitCode, Failure> {
         stage.origin.answered.load(Relaxed),
         stage.origin.bytes.load(Relaxed) / 1_000_000
     );
-    Ok(verdict(
-        &stage,
-        &samples,
-        Duration::from_secs_f64(settle * 60.0),
-        &before,
-        &left,
-    ))
+    Ok(verdict(&stage, &samples, Duration::from_secs_f64(settle * 60.0), &before, &left))
 }
 
 /// Publishes for some minutes, breaks off in one of several ways, and returns soon (the same
@@ -181,9 +172,7 @@ async fn publish(stage: Arc<Stage>, slot: usize) {
             Ok(Ok(socket)) => socket,
             Ok(Err(err)) => {
                 // Its old connection may hold the name until the daemon detects the loss.
-                stage
-                    .expected
-                    .add(&format!("publisher: {err}").replace(&channel(slot), "CHANNEL"));
+                stage.expected.add(&format!("publisher: {err}").replace(&channel(slot), "CHANNEL"));
                 sleep(Duration::from_secs(1)).await;
                 continue;
             }
@@ -203,7 +192,12 @@ async fn publish(stage: Arc<Stage>, slot: usize) {
 }
 
 /// Sends each message when it is due. `reset`: the connection is reset instead of closed.
-async fn send(wire: &Wire, socket: std::net::TcpStream, length: Duration, reset: bool) -> Result<(), Failure> {
+async fn send(
+    wire: &Wire,
+    socket: std::net::TcpStream,
+    length: Duration,
+    reset: bool,
+) -> Result<(), Failure> {
     socket.set_nonblocking(true)?;
     if reset {
         socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
@@ -301,7 +295,12 @@ fn channel(slot: usize) -> String {
 }
 
 /// Writes a line to the file at each [`SAMPLE`] until the end, and progress to stdout at times.
-async fn sample(stage: &Stage, id: u32, length: Duration, csv: &PathBuf) -> Result<Vec<Sample>, Failure> {
+async fn sample(
+    stage: &Stage,
+    id: u32,
+    length: Duration,
+    csv: &PathBuf,
+) -> Result<Vec<Sample>, Failure> {
     let mut file = File::create(csv)?;
     writeln!(
         file,
@@ -363,14 +362,18 @@ async fn wait_until_gone(id: u32, before: usize) -> Result<Vec<String>, Failure>
     }
 }
 
-fn verdict(stage: &Stage, samples: &[Sample], settle: Duration, before: &[String], left: &[String]) -> ExitCode {
+fn verdict(
+    stage: &Stage,
+    samples: &[Sample],
+    settle: Duration,
+    before: &[String],
+    left: &[String],
+) -> ExitCode {
     // The same span at the start and the end: ten minutes of an hour, otherwise a third of the
     // samples.
     let span = settle.min(samples.last().map_or(settle, |last| last.at.saturating_sub(settle)) / 3);
     let end = samples.last().map_or(settle, |last| last.at.saturating_sub(span));
-    let early = samples
-        .iter()
-        .filter(|sample| sample.at > settle && sample.at <= settle + span);
+    let early = samples.iter().filter(|sample| sample.at > settle && sample.at <= settle + span);
     let late = samples.iter().filter(|sample| sample.at > end);
     let (first, last) = (by_live(early), by_live(late));
     let (mut weighed, mut weight) = (0.0, 0.0);
@@ -378,22 +381,14 @@ fn verdict(stage: &Stage, samples: &[Sample], settle: Duration, before: &[String
         let Some(last) = last.get(live) else { continue };
         let (from, to) = (median(first), median(last));
         let growth = (to / from - 1.0) * 100.0;
-        println!(
-            "{live} live: {:.1} MiB, later {:.1} MiB, {growth:+.1} %",
-            mib(from),
-            mib(to)
-        );
+        println!("{live} live: {:.1} MiB, later {:.1} MiB, {growth:+.1} %", mib(from), mib(to));
         let pairs = first.len().min(last.len()) as f64;
         (weighed, weight) = (weighed + growth * pairs, weight + pairs);
     }
     let growth = weighed / weight;
     let most = samples.iter().map(|sample| sample.descriptors).max().unwrap_or(0);
     println!("resident memory has grown by {growth:+.2} % (goal: below {GROWTH_PERCENT} %)");
-    println!(
-        "descriptors: {} before, {most} at most, {} left",
-        before.len(),
-        left.len()
-    );
+    println!("descriptors: {} before, {most} at most, {} left", before.len(), left.len());
     let more: Vec<_> = left.iter().filter(|what| !before.contains(what)).collect();
     for what in &more {
         println!("  left: {what}");
@@ -409,7 +404,10 @@ fn verdict(stage: &Stage, samples: &[Sample], settle: Duration, before: &[String
             println!("  {times} {what}");
         }
     }
-    let fine = growth < GROWTH_PERCENT && left.len() <= before.len() && samples.len() > 2 && stage.faults.sum() == 0;
+    let fine = growth < GROWTH_PERCENT
+        && left.len() <= before.len()
+        && samples.len() > 2
+        && stage.faults.sum() == 0;
     println!("{}", if fine { "as it should be" } else { "NOT as it should be" });
     ExitCode::from(u8::from(!fine))
 }

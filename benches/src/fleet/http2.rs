@@ -36,13 +36,7 @@ pub(super) fn preface() -> Vec<u8> {
     }
     frame(&mut bytes, SETTINGS, 0, 0, &settings);
     // The initial window is 65 535.
-    frame(
-        &mut bytes,
-        WINDOW_UPDATE,
-        0,
-        0,
-        &(CONNECTION_WINDOW - 65_535).to_be_bytes(),
-    );
+    frame(&mut bytes, WINDOW_UPDATE, 0, 0, &(CONNECTION_WINDOW - 65_535).to_be_bytes());
     bytes
 }
 
@@ -149,7 +143,9 @@ impl Reader {
         match kind {
             SETTINGS if flags & ACK == 0 => frame(&mut self.reply, SETTINGS, ACK, 0, &[]),
             PING if flags & ACK == 0 => frame(&mut self.reply, PING, ACK, 0, payload),
-            RST_STREAM | GOAWAY => return Err(format!("frame {kind} of the server: {payload:?}").into()),
+            RST_STREAM | GOAWAY => {
+                return Err(format!("frame {kind} of the server: {payload:?}").into());
+            }
             HEADERS if status(payload) != Some(STATUS_200) => {
                 return Err(format!("an answer is not 200: {payload:02x?}").into());
             }
@@ -176,13 +172,7 @@ mod tests {
         let mut bytes = Vec::new();
         frame(&mut bytes, SETTINGS, 0, 0, &[]);
         for stream in [1, 3] {
-            frame(
-                &mut bytes,
-                HEADERS,
-                END_HEADERS,
-                stream,
-                &[0x3f, 0xe1, 0x1f, STATUS_200],
-            );
+            frame(&mut bytes, HEADERS, END_HEADERS, stream, &[0x3f, 0xe1, 0x1f, STATUS_200]);
             frame(&mut bytes, DATA, 0, stream, b"ab");
             frame(&mut bytes, DATA, END_STREAM, stream, b"");
         }

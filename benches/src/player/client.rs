@@ -120,11 +120,7 @@ impl Client {
             let sender = quic::connect(&endpoint, origin.tls, driver).await?;
             return Ok((Sender::Http3(sender), Some(endpoint)));
         }
-        let address = if protocol == Protocol::Plain {
-            origin.plain
-        } else {
-            origin.tls
-        };
+        let address = if protocol == Protocol::Plain { origin.plain } else { origin.tls };
         let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
         if protocol == Protocol::Plain {
@@ -204,7 +200,12 @@ impl Client {
         Ok(answer)
     }
 
-    async fn get_tcp(sender: &mut Sender, what: &str, origin: &Origin, path: &str) -> Result<(u16, Vec<u8>), Fault> {
+    async fn get_tcp(
+        sender: &mut Sender,
+        what: &str,
+        origin: &Origin,
+        path: &str,
+    ) -> Result<(u16, Vec<u8>), Fault> {
         let fault = |err: hyper::Error| Fault::of(what, kind(&err));
         let response = match sender {
             Sender::Http1(sender) => {
@@ -226,7 +227,8 @@ impl Client {
             Sender::Http3(_) => return Err(Fault("HTTP/3 is no TCP".to_owned())),
         }
         .map_err(fault)?;
-        let (status, mut body, mut all) = (response.status().as_u16(), response.into_body(), Vec::new());
+        let (status, mut body, mut all) =
+            (response.status().as_u16(), response.into_body(), Vec::new());
         while let Some(frame) = within(what, body.frame()).await? {
             if let Ok(data) = frame.map_err(fault)?.into_data() {
                 all.extend_from_slice(&data);
@@ -260,7 +262,9 @@ impl Client {
             .get("content-length")
             .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         match length {
-            Some(length) if length != all.len() => Err(Fault(format!("{what}: a body is not as long as it says"))),
+            Some(length) if length != all.len() => {
+                Err(Fault(format!("{what}: a body is not as long as it says")))
+            }
             _ => Ok((head.status().as_u16(), all)),
         }
     }
@@ -277,9 +281,7 @@ fn request(path: &str, authority: Option<SocketAddr>) -> Result<Request<Empty<By
         None => Request::get(path).header("host", NAME),
     };
     let mut request = request.body(Empty::new()).map_err(|err| Fault::of("request", err))?;
-    request
-        .headers_mut()
-        .insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     Ok(request)
 }
 

@@ -32,21 +32,20 @@ pub async fn watch(client: Client, channel: &str) -> Result<(), Fault> {
     let mut audio = video.another().await?;
     let (mut seen, mut moved) = (None, Instant::now());
     loop {
-        let (status, body) = video.get("manifest", &format!("/live/{channel}/manifest.mpd")).await?;
+        let (status, body) =
+            video.get("manifest", &format!("/live/{channel}/manifest.mpd")).await?;
         if status != 200 {
             return Err(Fault(format!("manifest: {status}")));
         }
         let mut text = String::new();
-        let read = std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&body[..]), &mut text);
+        let read =
+            std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&body[..]), &mut text);
         read.map_err(|_| Fault("manifest: not gzip".to_owned()))?;
         if text.contains("type=\"static\"") {
             return Ok(());
         }
         let edge = edge(&text).ok_or_else(|| Fault("manifest: not understood".to_owned()))?;
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs_f64();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let open = ((now - GRACE_S - edge.from_s) / edge.duration_s).floor();
         #[expect(
             clippy::cast_possible_truncation,
@@ -112,7 +111,8 @@ fn edge(text: &str) -> Option<Edge> {
         base: format!("/{base}"),
         first: attribute(template, "startNumber")?.parse().ok()?,
         last: attribute(template, "endNumber").and_then(|last| last.parse().ok()),
-        from_s: start + begins.parse::<f64>().ok()? + duration_s - number("availabilityTimeOffset")?,
+        from_s: start + begins.parse::<f64>().ok()? + duration_s
+            - number("availabilityTimeOffset")?,
         duration_s,
     })
 }
@@ -145,12 +145,6 @@ mod tests {
         };
         let edge = edge(manifest).unwrap();
         assert!((edge.from_s - expected.from_s).abs() < 1e-3, "{}", edge.from_s);
-        assert_eq!(
-            Edge {
-                from_s: expected.from_s,
-                ..edge
-            },
-            expected
-        );
+        assert_eq!(Edge { from_s: expected.from_s, ..edge }, expected);
     }
 }

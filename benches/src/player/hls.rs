@@ -30,9 +30,8 @@ struct News {
 /// A response is wrong, or nothing new has appeared for [`STALL`].
 pub async fn watch(client: Client, channel: &str) -> Result<(), Fault> {
     let mut client = client;
-    let (status, _) = client
-        .get("multivariant playlist", &format!("/live/{channel}/master.m3u8"))
-        .await?;
+    let (status, _) =
+        client.get("multivariant playlist", &format!("/live/{channel}/master.m3u8")).await?;
     if status != 200 {
         return Err(Fault(format!("multivariant playlist: {status}")));
     }
@@ -75,7 +74,9 @@ async fn track(mut client: Client, channel: &str, track: &str) -> Result<(), Fau
             return Err(Fault("stall".to_owned()));
         }
         match news.hint {
-            Some(hint) => query = format!("?_HLS_msn={}&_HLS_part={}&_HLS_skip=YES", hint.msn, hint.part),
+            Some(hint) => {
+                query = format!("?_HLS_msn={}&_HLS_part={}&_HLS_skip=YES", hint.msn, hint.part)
+            }
             None => {
                 query.clear();
                 sleep(Duration::from_millis(500)).await;
@@ -87,9 +88,9 @@ async fn track(mut client: Client, channel: &str, track: &str) -> Result<(), Fau
 async fn expect(client: &mut Client, what: &str, path: &str) -> Result<(), Fault> {
     let (status, body) = client.get(what, path).await?;
     match status {
-        200 if body
-            .get(4..8)
-            .is_some_and(|kind| [b"ftyp", b"styp", b"moof", b"prft"].contains(&kind.try_into().unwrap_or(b"    "))) =>
+        200 if body.get(4..8).is_some_and(|kind| {
+            [b"ftyp", b"styp", b"moof", b"prft"].contains(&kind.try_into().unwrap_or(b"    "))
+        }) =>
         {
             Ok(())
         }
@@ -151,10 +152,7 @@ mod tests {
                 (id(8, 1), "/media/x/v0/8.1.m4s".to_owned())
             ]
         );
-        assert_eq!(
-            (news.newest, news.hint, news.ended),
-            (Some(id(8, 1)), Some(id(8, 2)), false)
-        );
+        assert_eq!((news.newest, news.hint, news.ended), (Some(id(8, 1)), Some(id(8, 2)), false));
         assert_eq!(super::news(text, None).init.as_deref(), Some("/media/x/v0/init.0.mp4"));
     }
 }

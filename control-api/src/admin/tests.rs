@@ -15,11 +15,7 @@ fn hub() -> Hub {
         segment: Duration::from_secs(2),
         stall: Duration::from_secs(2),
     };
-    Hub::new(Settings {
-        broadcast,
-        reconnect: Duration::from_secs(10),
-        max_channels: 1,
-    })
+    Hub::new(Settings { broadcast, reconnect: Duration::from_secs(10), max_channels: 1 })
 }
 
 async fn get(address: SocketAddr, path: &str) -> String {
@@ -54,10 +50,17 @@ async fn it_is_ready_while_it_takes_work_and_healthy_all_the_time() {
     readiness.set(false);
     assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503 "));
     let other = get(address, "/other").await;
-    assert!(other.starts_with("HTTP/1.1 404 ") && other.contains("\r\nx-content-type-options: nosniff\r\n"));
+    assert!(
+        other.starts_with("HTTP/1.1 404 ")
+            && other.contains("\r\nx-content-type-options: nosniff\r\n")
+    );
 
     let metrics = get(address, "/metrics").await;
-    assert!(metrics.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"));
+    assert!(
+        metrics.contains(
+            "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"
+        )
+    );
     assert!(metrics.ends_with("# EOF\n"));
     for line in [
         "streamforge_broadcasts{state=\"live\"} 0",
@@ -88,27 +91,25 @@ async fn a_method_that_http_does_not_have_is_not_implemented() {
 async fn an_idle_connection_does_not_hold_up_the_end() {
     let (server, address) = server();
     let shutdown = CancellationToken::new();
-    let serving = tokio::spawn(server.serve(router(Registry::default(), Readiness::default()), shutdown.clone()));
+    let serving = tokio::spawn(
+        server.serve(router(Registry::default(), Readiness::default()), shutdown.clone()),
+    );
     let mut socket = TcpStream::connect(address).await.unwrap();
-    socket
-        .write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
-        .await
-        .unwrap();
+    socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
     let mut answer = [0; 12];
     socket.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");
     shutdown.cancel();
-    tokio::time::timeout(Duration::from_secs(5), serving)
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(5), serving).await.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn connections_that_say_nothing_keep_no_tool_out() {
     let (server, address) = server();
     let shutdown = CancellationToken::new();
-    let serving = tokio::spawn(server.serve(router(Registry::default(), Readiness::default()), shutdown.clone()));
+    let serving = tokio::spawn(
+        server.serve(router(Registry::default(), Readiness::default()), shutdown.clone()),
+    );
     let mut silent = Vec::new();
     for _ in 0..2 * MAX_CONNECTIONS {
         silent.push(TcpStream::connect(address).await.unwrap());
@@ -117,10 +118,7 @@ async fn connections_that_say_nothing_keep_no_tool_out() {
     // The oldest is closed; the newest still waits.
     assert_eq!(silent[0].read(&mut [0]).await.unwrap_or(0), 0);
     let mut newest = silent.pop().unwrap();
-    newest
-        .write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
-        .await
-        .unwrap();
+    newest.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
     let mut answer = [0; 12];
     newest.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");

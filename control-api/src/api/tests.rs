@@ -27,10 +27,7 @@ struct SomeViewers;
 
 impl Viewers for SomeViewers {
     fn count(&self, channel: &ChannelName, _broadcast: BroadcastId) -> Count {
-        Count {
-            http: channel.as_str().len() as u64,
-            rtmp: 1,
-        }
+        Count { http: channel.as_str().len() as u64, rtmp: 1 }
     }
 }
 
@@ -50,11 +47,7 @@ fn hub() -> Hub {
         segment: Duration::from_secs(2),
         stall: Duration::from_secs(2),
     };
-    Hub::new(Settings {
-        broadcast,
-        reconnect: Duration::from_secs(10),
-        max_channels: 1_000,
-    })
+    Hub::new(Settings { broadcast, reconnect: Duration::from_secs(10), max_channels: 1_000 })
 }
 
 fn router(hub: &Hub) -> Router {
@@ -69,17 +62,12 @@ fn router(hub: &Hub) -> Router {
 
 /// 1280x720 at 59.94, and 48 kHz stereo.
 fn start(claim: Claim) -> Producer {
-    let video =
-        hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
+    let video = hex!(
+        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+    );
     let tracks = vec![
-        (
-            TrackName::source_video(),
-            Config::Avc(avc::Config::parse(&video).unwrap()),
-        ),
-        (
-            TrackName::source_audio(),
-            Config::Aac(aac::Config::parse(&hex!("1190")).unwrap()),
-        ),
+        (TrackName::source_video(), Config::Avc(avc::Config::parse(&video).unwrap())),
+        (TrackName::source_audio(), Config::Aac(aac::Config::parse(&hex!("1190")).unwrap())),
     ];
     let utc = SystemTime::UNIX_EPOCH + Duration::from_millis(1_770_000_000_500);
     claim.start(tracks, Instant::now(), utc).unwrap()
@@ -95,13 +83,11 @@ async fn ask(router: Router, request: Request<Body>) -> (StatusCode, http::Heade
 }
 
 async fn get(hub: &Hub, path: &str) -> (StatusCode, Value) {
-    let (status, headers, body) = ask(router(hub), Request::get(path).body(Body::empty()).unwrap()).await;
+    let (status, headers, body) =
+        ask(router(hub), Request::get(path).body(Body::empty()).unwrap()).await;
     assert_guarded(&headers);
-    let expected = if status.is_success() {
-        "application/json"
-    } else {
-        "application/problem+json"
-    };
+    let expected =
+        if status.is_success() { "application/json" } else { "application/problem+json" };
     assert_eq!(headers[header::CONTENT_TYPE], expected, "{path}");
     (status, serde_json::from_slice(&body).unwrap())
 }
@@ -114,7 +100,11 @@ fn assert_guarded(headers: &http::HeaderMap) {
     assert!(policy.contains("default-src 'none'"), "{policy}");
 }
 
-async fn delete(router: Router, path: &str, authorization: Option<&str>) -> (StatusCode, http::HeaderMap, Bytes) {
+async fn delete(
+    router: Router,
+    path: &str,
+    authorization: Option<&str>,
+) -> (StatusCode, http::HeaderMap, Bytes) {
     let mut request = Request::delete(path);
     if let Some(authorization) = authorization {
         request = request.header(header::AUTHORIZATION, authorization);
@@ -167,7 +157,10 @@ async fn a_stream_is_shown_with_its_tracks_and_viewers() {
         "viewers": { "http": 4, "rtmp": 1 },
     });
     assert_eq!(stream, expected);
-    assert!(stream["tracks"][0]["width"].as_u64() > Some(0) && stream["tracks"][0]["height"].as_u64() > Some(0));
+    assert!(
+        stream["tracks"][0]["width"].as_u64() > Some(0)
+            && stream["tracks"][0]["height"].as_u64() > Some(0)
+    );
     producer.broadcast().report(Health {
         key_interval: Some(Duration::from_millis(20_500)),
         advice: Some("set the keyframe interval".into()),
@@ -200,10 +193,8 @@ async fn a_channel_that_is_not_live_or_cannot_be_is_a_problem() {
 #[tokio::test]
 async fn a_list_is_paged_in_the_order_of_names() {
     let hub = hub();
-    let _live: Vec<_> = ["c", "a", "e", "b", "d"]
-        .into_iter()
-        .map(|name| publish(&hub, name))
-        .collect();
+    let _live: Vec<_> =
+        ["c", "a", "e", "b", "d"].into_iter().map(|name| publish(&hub, name)).collect();
     let mut path = "/api/v1/streams?limit=2".to_owned();
     let mut pages = Vec::new();
     loop {
@@ -221,13 +212,7 @@ async fn a_list_is_paged_in_the_order_of_names() {
         }
     }
     assert_eq!(pages, ["ab", "cd", "e"]);
-    assert_eq!(
-        get(&hub, "/api/v1/streams").await.1["streams"]
-            .as_array()
-            .unwrap()
-            .len(),
-        5
-    );
+    assert_eq!(get(&hub, "/api/v1/streams").await.1["streams"].as_array().unwrap().len(), 5);
 }
 
 #[tokio::test]
@@ -246,11 +231,13 @@ async fn the_administrator_ends_a_broadcast_and_sends_its_publisher_away() {
     let revoked = claim.revoked();
     let _producer = start(claim);
     assert!(!revoked.is_revoked());
-    let (status, _, body) = delete(router(&hub), "/api/v1/streams/demo", Some(&format!("Bearer {TOKEN}"))).await;
+    let (status, _, body) =
+        delete(router(&hub), "/api/v1/streams/demo", Some(&format!("Bearer {TOKEN}"))).await;
     assert_eq!((status, body.len()), (StatusCode::NO_CONTENT, 0));
     assert!(hub.broadcasts().is_empty());
     assert!(revoked.is_revoked());
-    let (status, ..) = delete(router(&hub), "/api/v1/streams/nobody", Some(&format!("bearer {TOKEN}"))).await;
+    let (status, ..) =
+        delete(router(&hub), "/api/v1/streams/nobody", Some(&format!("bearer {TOKEN}"))).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
 }
 
@@ -260,7 +247,8 @@ async fn nobody_else_ends_a_broadcast() {
     let _producer = publish(&hub, "demo");
     let wrong = ["Bearer another-token", "Bearer ", "Basic YTpi", TOKEN];
     for authorization in wrong.into_iter().map(Some).chain([None]) {
-        let (status, headers, body) = delete(router(&hub), "/api/v1/streams/demo", authorization).await;
+        let (status, headers, body) =
+            delete(router(&hub), "/api/v1/streams/demo", authorization).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{authorization:?}");
         // RFC 6750 3: an error code is only for a request with a token.
         let given = authorization.is_some_and(|given| given.starts_with("Bearer "));
@@ -280,11 +268,7 @@ async fn nobody_else_ends_a_broadcast() {
     )
     .router();
     let (status, headers, _) = delete(closed.clone(), "/api/v1/streams/demo", None).await;
-    assert_eq!(
-        status,
-        StatusCode::UNAUTHORIZED,
-        "without a token, whatever is configured"
-    );
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "without a token, whatever is configured");
     assert!(headers.contains_key(header::WWW_AUTHENTICATE));
     let (status, _, body) = delete(closed, "/api/v1/streams/demo", Some("Bearer x")).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
@@ -297,13 +281,8 @@ async fn nobody_else_ends_a_broadcast() {
 async fn another_token_is_asked_for_once_it_is_set() {
     let hub = hub();
     let administrator = Administrator::new(Some(KeyDigest::of("an-old-token")));
-    let api = Api::new(
-        hub,
-        Arc::new(SomeViewers),
-        Arc::new(SomeRenditions),
-        administrator.clone(),
-    )
-    .router();
+    let api = Api::new(hub, Arc::new(SomeViewers), Arc::new(SomeRenditions), administrator.clone())
+        .router();
     let new = format!("Bearer {TOKEN}");
     let (status, ..) = delete(api.clone(), "/api/v1/streams/nobody", Some(&new)).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
@@ -317,7 +296,8 @@ async fn another_token_is_asked_for_once_it_is_set() {
 #[tokio::test]
 async fn another_method_is_a_problem_that_names_those_there_are() {
     for (method, expected) in [("POST", 405), ("TRACE", 405), ("BREW", 501), ("OPTIONS", 204)] {
-        for (path, other) in [("/api/v1/streams/demo", "DELETE"), ("/api/v1/openapi.json", "HEAD")] {
+        for (path, other) in [("/api/v1/streams/demo", "DELETE"), ("/api/v1/openapi.json", "HEAD")]
+        {
             let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
             let (status, headers, body) = ask(router(&hub()), request).await;
             assert_eq!(status.as_u16(), expected, "{method} {path}");
@@ -361,7 +341,8 @@ async fn if_match_is_evaluated_and_only_a_star_matches() {
 #[tokio::test]
 async fn head_has_the_headers_of_get() {
     for path in ["/api/v1/streams", "/api/v1/streams/nobody", "/api/v1/openapi.json"] {
-        let request = |method| Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let request =
+            |method| Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
         let (status, mut headers, body) = ask(router(&hub()), request(Method::HEAD)).await;
         let (expected, expected_headers, _) = ask(router(&hub()), request(Method::GET)).await;
         headers.remove(header::CONTENT_LENGTH);
@@ -438,7 +419,10 @@ fn assert_refers(document: &Value, value: &Value) {
 struct Before(Router);
 
 impl Elsewhere for Before {
-    fn ask(&self, request: Request<()>) -> Pin<Box<dyn Future<Output = Option<Response<Bytes>>> + Send + '_>> {
+    fn ask(
+        &self,
+        request: Request<()>,
+    ) -> Pin<Box<dyn Future<Output = Option<Response<Bytes>>> + Send + '_>> {
         let (router, request) = (self.0.clone(), request.map(|()| Body::empty()));
         Box::pin(async move {
             let (head, body) = router.oneshot(request).await.ok()?.into_parts();
@@ -451,19 +435,15 @@ impl Elsewhere for Before {
 fn following(here: &Hub, before: &Hub, token_before: &str) -> Router {
     let of = |hub: &Hub, token: &str| {
         let administrator = Administrator::new(Some(KeyDigest::of(token)));
-        Api::new(
-            hub.clone(),
-            Arc::new(SomeViewers),
-            Arc::new(SomeRenditions),
-            administrator,
-        )
+        Api::new(hub.clone(), Arc::new(SomeViewers), Arc::new(SomeRenditions), administrator)
     };
     let before = Before(of(before, token_before).router());
     of(here, TOKEN).beside(Arc::new(before)).router()
 }
 
 async fn read(router: &Router, path: &str) -> Value {
-    let (status, _, body) = ask(router.clone(), Request::get(path).body(Body::empty()).unwrap()).await;
+    let (status, _, body) =
+        ask(router.clone(), Request::get(path).body(Body::empty()).unwrap()).await;
     assert_eq!(status, StatusCode::OK, "{path}");
     serde_json::from_slice(&body).unwrap()
 }
@@ -482,11 +462,7 @@ async fn what_an_older_process_has_is_listed_between_in_the_same_order_and_paged
             assert!(streams.len() <= limit);
             for stream in streams {
                 seen += stream["channel"].as_str().unwrap();
-                seen += if stream["draining"].as_bool().unwrap() {
-                    "' "
-                } else {
-                    " "
-                };
+                seen += if stream["draining"].as_bool().unwrap() { "' " } else { " " };
             }
             let Some(next) = page["next"].as_str() else { break };
             assert_eq!(streams.len(), limit, "a page that is not the last is full");
@@ -496,8 +472,8 @@ async fn what_an_older_process_has_is_listed_between_in_the_same_order_and_paged
     }
     let document = document().await;
     let list = read(&router, "/api/v1/streams").await;
-    let schema =
-        &document["paths"]["/api/v1/streams"]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
+    let schema = &document["paths"]["/api/v1/streams"]["get"]["responses"]["200"]["content"]["application/json"]
+        ["schema"];
     assert_fits(&document, schema, &list);
 }
 
@@ -527,12 +503,9 @@ async fn ending_a_broadcast_reaches_the_older_process_too() {
         ("older", StatusCode::NO_CONTENT),
         ("nobody", StatusCode::NOT_FOUND),
     ] {
-        let (status, ..) = delete(
-            router.clone(),
-            &format!("/api/v1/streams/{channel}"),
-            Some(&authorization),
-        )
-        .await;
+        let (status, ..) =
+            delete(router.clone(), &format!("/api/v1/streams/{channel}"), Some(&authorization))
+                .await;
         assert_eq!(status, expected, "{channel}");
     }
     assert!(here.broadcasts().is_empty() && before.broadcasts().is_empty());
@@ -577,18 +550,11 @@ async fn the_description_names_exactly_what_is_served() {
         }
     }
     let delete = &paths["/api/v1/streams/{channel}"]["delete"];
-    let statuses: Vec<&str> = delete["responses"]
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
+    let statuses: Vec<&str> =
+        delete["responses"].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(statuses, ["204", "401", "403", "404", "412"]);
     assert!(delete["security"][0].get("administrator").is_some());
-    assert_eq!(
-        document["components"]["securitySchemes"]["administrator"]["scheme"],
-        "bearer"
-    );
+    assert_eq!(document["components"]["securitySchemes"]["administrator"]["scheme"], "bearer");
 }
 
 /// Responses have the members of their schema, and no others.
@@ -621,10 +587,7 @@ fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
         return fits(
             document,
-            &document
-                .pointer(&reference[1..])
-                .ok_or(format!("no {reference}"))?
-                .clone(),
+            &document.pointer(&reference[1..]).ok_or(format!("no {reference}"))?.clone(),
             value,
         );
     }
@@ -676,7 +639,9 @@ fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
                 fits(document, schema, member).map_err(|what| format!("{name}: {what}"))
             })
         }
-        Value::Array(items) => items.iter().try_for_each(|item| fits(document, &schema["items"], item)),
+        Value::Array(items) => {
+            items.iter().try_for_each(|item| fits(document, &schema["items"], item))
+        }
         _ => Ok(()),
     }
 }
@@ -696,10 +661,7 @@ fn variants(document: &Value, schema: &Value) -> Vec<Value> {
         vec![serde_json::json!({ "type": "object", "properties": {}, "required": [] })],
         |merged, part| {
             let choices = variants(document, part);
-            merged
-                .iter()
-                .flat_map(|one| choices.iter().map(|choice| join(one, choice)))
-                .collect()
+            merged.iter().flat_map(|one| choices.iter().map(|choice| join(one, choice))).collect()
         },
     )
 }

@@ -249,7 +249,10 @@ struct Requests<S> {
 }
 
 impl<S: Service> Requests<S> {
-    async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    async fn respond(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Infallible> {
         let _busy = self.activity.begin();
         let secure = self.early.is_some();
         let early = self.early.as_ref().is_some_and(|early| early.load(Ordering::Acquire));
@@ -259,10 +262,7 @@ impl<S: Service> Requests<S> {
         poll_fn(|cx| pending.poll_request_end(cx)).await;
         let Some(in_flight) = self.usage.exchange() else {
             // The connection ends before this can be sent.
-            let refusal = Refusal {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                reason: "closing",
-            };
+            let refusal = Refusal { status: StatusCode::SERVICE_UNAVAILABLE, reason: "closing" };
             return Ok(pending::refuse(&self.context, refusal, client));
         };
         let mut response = pending.await;

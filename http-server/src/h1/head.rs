@@ -72,12 +72,18 @@ impl Framing {
 /// Removes a plain request's head from the front of `input`, if there is one. The bytes before
 /// `from` were examined before and hold no complete head. `None`: there is no complete head yet. A
 /// head longer than `max_bytes`, or with more than `max_lines` lines, is not plain.
-pub(crate) fn take(input: &mut BytesMut, from: usize, max_bytes: usize, max_lines: usize) -> Option<Head> {
+pub(crate) fn take(
+    input: &mut BytesMut,
+    from: usize,
+    max_bytes: usize,
+    max_lines: usize,
+) -> Option<Head> {
     let from = from.saturating_sub(3);
     let rest = &input[from..];
     let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") else {
         // Lines may end without a carriage return (RFC 9112 2.2).
-        let bare = rest.windows(2).any(|window| window == b"\n\n") || rest.windows(3).any(|window| window == b"\n\r\n");
+        let bare = rest.windows(2).any(|window| window == b"\n\n")
+            || rest.windows(3).any(|window| window == b"\n\r\n");
         let other = bare || input.len() > max_bytes || (from == 0 && is_none(input));
         return other.then_some(Head::Other);
     };
@@ -141,20 +147,20 @@ fn parse(head: &Bytes, max_lines: usize) -> Option<Request<Empty<Bytes>>> {
 }
 
 /// Appends the head of a response to `output`. `last`: the connection ends after it.
-pub(crate) fn write(output: &mut Vec<u8>, response: &Response<Body>, to_head: bool, last: bool) -> Framing {
+pub(crate) fn write(
+    output: &mut Vec<u8>,
+    response: &Response<Body>,
+    to_head: bool,
+    last: bool,
+) -> Framing {
     let status = response.status();
-    let mut put = |pieces: &[&[u8]]| pieces.iter().for_each(|piece| output.extend_from_slice(piece));
+    let mut put =
+        |pieces: &[&[u8]]| pieces.iter().for_each(|piece| output.extend_from_slice(piece));
     match status {
         StatusCode::OK => put(&[b"HTTP/1.1 200 OK\r\n"]),
         status => {
             let reason = status.canonical_reason().unwrap_or("Unknown");
-            put(&[
-                b"HTTP/1.1 ",
-                status.as_str().as_bytes(),
-                b" ",
-                reason.as_bytes(),
-                b"\r\n",
-            ]);
+            put(&[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n"]);
         }
     }
     for (name, value) in response.headers() {
@@ -261,10 +267,7 @@ mod tests {
             assert!(is_other(&format!("GET /x HTTP/1.1{mixed}")), "{mixed:?}");
         }
         assert!(is_other(&format!("GET /x HTTP/1.1\r\n{}\r\n", "A: 1\r\n".repeat(65))));
-        assert!(is_other(&format!(
-            "GET /x HTTP/1.1\r\nA: {}\r\n\r\n",
-            "x".repeat(1_000)
-        )));
+        assert!(is_other(&format!("GET /x HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(1_000))));
         assert!(is_other(&"x".repeat(1_001)));
         assert!(is_other("\u{16}\u{3}\u{1}\u{2}\0\u{1}"), "TLS");
     }
@@ -294,13 +297,12 @@ mod tests {
         response.headers_mut().insert("etag", HeaderValue::from_static("\"1\""));
         // The service's value is not used:
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(9));
-        response
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         assert_eq!(
             head(&response, false, true),
             (
-                "HTTP/1.1 200 OK\r\netag: \"1\"\r\nconnection: close\r\ncontent-length: 4\r\n\r\n".into(),
+                "HTTP/1.1 200 OK\r\netag: \"1\"\r\nconnection: close\r\ncontent-length: 4\r\n\r\n"
+                    .into(),
                 Framing::Length(4)
             )
         );
@@ -322,10 +324,7 @@ mod tests {
         let response = Response::new(Body::boxed(unknown));
         assert_eq!(
             head(&response, false, false),
-            (
-                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".into(),
-                Framing::Chunked
-            )
+            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".into(), Framing::Chunked)
         );
     }
 

@@ -66,11 +66,7 @@ pub(super) struct Held {
 impl Budgets {
     /// Tracks each address for `lifetime`.
     pub(super) fn new(lifetime: Duration) -> Self {
-        Self {
-            addresses: HashMap::new(),
-            order: VecDeque::new(),
-            lifetime,
-        }
+        Self { addresses: HashMap::new(), order: VecDeque::new(), lifetime }
     }
 
     /// Whether no address is tracked, so that nothing is limited.
@@ -111,11 +107,17 @@ impl Budgets {
     /// Returns how many bytes of `contents` may be sent to the address, and counts them as sent;
     /// `contents` holds datagrams of `segment` bytes, the last of which may be shorter. `None` if
     /// there is no limit.
-    pub(super) fn take(&mut self, to: SocketAddr, contents: &[u8], segment: usize) -> Option<usize> {
+    pub(super) fn take(
+        &mut self,
+        to: SocketAddr,
+        contents: &[u8],
+        segment: usize,
+    ) -> Option<usize> {
         let budget = self.addresses.get_mut(&to)?;
         if is_long(contents) {
             budget.id = source(contents).and_then(|id| id.try_into().ok()).or(budget.id);
-        } else if budget.client.len() < LEAST_ID || !contents.get(1..)?.starts_with(&budget.client) {
+        } else if budget.client.len() < LEAST_ID || !contents.get(1..)?.starts_with(&budget.client)
+        {
             return None;
         }
         let room = match budget.held {
@@ -175,14 +177,7 @@ impl Budgets {
 
 impl Budget {
     fn new(since: Instant) -> Self {
-        Self {
-            since,
-            received: 0,
-            sent: 0,
-            client: Vec::new(),
-            id: None,
-            held: None,
-        }
+        Self { since, received: 0, sent: 0, client: Vec::new(), id: None, held: None }
     }
 
     fn room(&self) -> u64 {
@@ -258,12 +253,7 @@ mod tests {
     }
 
     fn held(contents: &[u8]) -> Held {
-        Held {
-            destination: address(1),
-            contents: contents.to_vec(),
-            ecn: None,
-            src_ip: None,
-        }
+        Held { destination: address(1), contents: contents.to_vec(), ecn: None, src_ip: None }
     }
 
     /// Budgets after three datagrams have been sent, and one is held.
@@ -278,11 +268,7 @@ mod tests {
     #[test]
     fn three_times_what_came_is_sent_and_not_a_byte_more() {
         let mut budgets = Budgets::new(LIFETIME);
-        assert_eq!(
-            budgets.take(address(1), &ours(), 1_200),
-            None,
-            "nothing came from there"
-        );
+        assert_eq!(budgets.take(address(1), &ours(), 1_200), None, "nothing came from there");
         assert_eq!(come(&mut budgets, 1, &initial(1_250)), None);
         let three = ours().repeat(3);
         assert_eq!(budgets.take(address(1), &three, 1_200), Some(3_600));
@@ -343,10 +329,7 @@ mod tests {
             come(&mut budgets, n, &initial(1_200));
             come(&mut budgets, n, &short(b"anything"));
         }
-        assert_eq!(
-            (budgets.addresses.len(), budgets.order.len()),
-            (MAX_ADDRESSES, MAX_ADDRESSES)
-        );
+        assert_eq!((budgets.addresses.len(), budgets.order.len()), (MAX_ADDRESSES, MAX_ADDRESSES));
         assert_eq!(budgets.take(address(0), &ours(), 1_200), None);
     }
 

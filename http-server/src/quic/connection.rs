@@ -59,7 +59,11 @@ pub(super) struct Place {
 impl Place {
     /// # Errors
     /// The limit that is reached.
-    pub(super) async fn take(limit: &Arc<ConnectionLimit>, address: IpAddr, metrics: &Metrics) -> Result<Self, Limit> {
+    pub(super) async fn take(
+        limit: &Arc<ConnectionLimit>,
+        address: IpAddr,
+        metrics: &Metrics,
+    ) -> Result<Self, Limit> {
         Ok(Self {
             permit: limit.admit(Some(address), CLOSING_WAIT).await?,
             _counted: Counted::new(metrics.connections.clone()),
@@ -75,7 +79,11 @@ impl Entrance {
 }
 
 /// Ready if one of the permits is withdrawn.
-fn poll_closed(handshake: Option<&Permit>, place: Option<&Place>, cx: &mut task::Context<'_>) -> Poll<()> {
+fn poll_closed(
+    handshake: Option<&Permit>,
+    place: Option<&Place>,
+    cx: &mut task::Context<'_>,
+) -> Poll<()> {
     let mut permits = handshake.into_iter().chain(place.map(|place| &place.permit));
     match permits.any(|permit| permit.usage().poll_closed(cx).is_ready()) {
         true => Poll::Ready(()),
@@ -112,28 +120,13 @@ pub(super) async fn serve<S: Service>(
         done: Notify::default(),
         finished: Mutex::default(),
     });
-    Connection {
-        h3,
-        requests,
-        place: entrance.place,
-        stage: Stage::Serving,
-        last: None,
-    }
-    .run(
-        established,
-        entrance.handshake,
-        &entrance.limit,
-        &entrance.farewells,
-        peer,
-    )
-    .await;
+    Connection { h3, requests, place: entrance.place, stage: Stage::Serving, last: None }
+        .run(established, entrance.handshake, &entrance.limit, &entrance.farewells, peer)
+        .await;
 }
 
-type Opened = (
-    quinn::Connection,
-    ZeroRttAccepted,
-    h3::server::Connection<transport::Connection, Bytes>,
-);
+type Opened =
+    (quinn::Connection, ZeroRttAccepted, h3::server::Connection<transport::Connection, Bytes>);
 
 /// Performs the handshake until requests may arrive. The reason of a failure is counted and logged.
 async fn open<S>(incoming: Incoming, context: &Context<S>) -> Option<Opened> {
@@ -181,10 +174,7 @@ async fn open<S>(incoming: Incoming, context: &Context<S>) -> Option<Opened> {
         }
         Err(_) => {
             metrics.refuse(Reason::FirstByte);
-            quic.close(
-                wire(Code::H3_GENERAL_PROTOCOL_ERROR.value()),
-                b"quic handshake timed out",
-            );
+            quic.close(wire(Code::H3_GENERAL_PROTOCOL_ERROR.value()), b"quic handshake timed out");
             debug!("quic handshake timed out");
             None
         }
@@ -325,7 +315,8 @@ impl<S: Service> Connection<S> {
         match self.last {
             Some(_) => {
                 // The limit of streams bounds their number.
-                let ahead = usize::try_from(self.requests.context.config.max_streams).unwrap_or(usize::MAX);
+                let ahead =
+                    usize::try_from(self.requests.context.config.max_streams).unwrap_or(usize::MAX);
                 self.stage = Stage::Announced;
                 self.go_away(ahead.saturating_add(1)).await;
             }

@@ -31,10 +31,7 @@ impl Exchanges {
     /// `usage` belongs to a connection that has its permit already.
     pub(super) fn new(usage: Option<Arc<Usage>>) -> Self {
         let early = usage.is_none().then(Early::default);
-        Self {
-            usage: usage.map_or_else(OnceLock::new, OnceLock::from),
-            early: Mutex::new(early),
-        }
+        Self { usage: usage.map_or_else(OnceLock::new, OnceLock::from), early: Mutex::new(early) }
     }
 
     /// Begins an exchange; `None` if the connection is to close.
@@ -42,9 +39,7 @@ impl Exchanges {
         if self.usage.get().is_none()
             && let Some(early) = &*self.early()
         {
-            return Some(Begun::Early {
-                _shared: Arc::clone(early),
-            });
+            return Some(Begun::Early { _shared: Arc::clone(early) });
         }
         let in_flight = self.usage.get()?.exchange()?;
         Some(Begun::Counted { _in_flight: in_flight })

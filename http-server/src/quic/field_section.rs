@@ -68,10 +68,7 @@ struct Lines<'a> {
 impl<'a> Lines<'a> {
     /// Skips the prefix, which is two integers.
     fn new(section: &'a [u8]) -> Self {
-        let mut lines = Self {
-            rest: section,
-            overlong: false,
-        };
+        let mut lines = Self { rest: section, overlong: false };
         if lines.integer(8).and_then(|_| lines.integer(7)).is_none() {
             lines.rest = &[];
         }

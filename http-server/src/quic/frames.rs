@@ -54,18 +54,16 @@ enum State {
 impl Frames {
     /// The frames of a request, whose encoded field section has `max_section` bytes at most.
     pub(crate) fn new(max_section: u64) -> Self {
-        Self {
-            max_section,
-            state: State::Head(Vec::new()),
-            begun: false,
-        }
+        Self { max_section, state: State::Head(Vec::new()), begun: false }
     }
 
     /// Takes the next bytes to hand on from `input`; `None` when `input` is used up.
     pub(crate) fn next(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, Refusal> {
         while input.has_remaining() {
             match &mut self.state {
-                State::Passing(left) | State::Skipping(left) if *left == 0 => self.state = State::Head(Vec::new()),
+                State::Passing(left) | State::Skipping(left) if *left == 0 => {
+                    self.state = State::Head(Vec::new())
+                }
                 State::Skipping(left) => {
                     let count = within(*left, input.len());
                     input.advance(count);
@@ -89,7 +87,10 @@ impl Frames {
                     Some((kind, length, len)) => {
                         let whole = len as u64 + length;
                         // The usual case: the whole frame has arrived, and is not copied.
-                        if kind == HEADERS && whole <= input.len() as u64 && length <= self.max_section {
+                        if kind == HEADERS
+                            && whole <= input.len() as u64
+                            && length <= self.max_section
+                        {
                             let frame = input.split_to(within(whole, input.len()));
                             return self.section(frame).map(Some);
                         }

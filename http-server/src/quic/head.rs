@@ -92,11 +92,7 @@ fn known(name: &HeaderName) -> Option<(u8, Whole)> {
         header::CONTENT_ENCODING => (43, &[(b"gzip", 43)]),
         header::CONTENT_TYPE => (
             46,
-            &[
-                (b"application/json", 46),
-                (b"image/jpeg", 49),
-                (b"text/html; charset=utf-8", 52),
-            ],
+            &[(b"application/json", 46), (b"image/jpeg", 49), (b"text/html; charset=utf-8", 52)],
         ),
         header::VARY => (59, &[(b"accept-encoding", 59)]),
         header::X_CONTENT_TYPE_OPTIONS => (61, &[(b"nosniff", 61)]),

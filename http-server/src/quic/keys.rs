@@ -35,10 +35,7 @@ impl Keys {
     /// # Errors
     /// The system provides no randomness.
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self {
-            secret: random()?,
-            ids: vec![u64::from_le_bytes(random()?)],
-        })
+        Ok(Self { secret: random()?, ids: vec![u64::from_le_bytes(random()?)] })
     }
 
     /// The keys in `note`, and a new key for this process.
@@ -54,13 +51,12 @@ impl Keys {
             let (ids, []) = rest.as_chunks() else { return None };
             let fits = !ids.is_empty() && ids.len() < MAX_OWNERS;
             fits.then(|| {
-                (
-                    *secret,
-                    ids.iter().map(|id| u64::from_le_bytes(*id)).collect::<Vec<_>>(),
-                )
+                (*secret, ids.iter().map(|id| u64::from_le_bytes(*id)).collect::<Vec<_>>())
             })
         };
-        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "not what a process leaves of a QUIC socket");
+        let invalid = || {
+            io::Error::new(io::ErrorKind::InvalidData, "not what a process leaves of a QUIC socket")
+        };
         let (secret, mut ids) = read().ok_or_else(invalid)?;
         ids.insert(0, u64::from_le_bytes(random()?));
         Ok(Self { secret, ids })
@@ -94,10 +90,7 @@ impl Keys {
     /// Issues connection ids with this process's key.
     pub(super) fn connection_ids(&self) -> ConnectionIds {
         let mut all = self.ids.iter().copied().map(HashedConnectionIdGenerator::from_key);
-        ConnectionIds {
-            ours: all.next().unwrap_or_default(),
-            former: all.collect(),
-        }
+        ConnectionIds { ours: all.next().unwrap_or_default(), former: all.collect() }
     }
 
     pub(super) fn reset(&self) -> Arc<dyn HmacKey> {
@@ -134,11 +127,7 @@ impl ConnectionIdGenerator for ConnectionIds {
 
     fn validate(&self, id: &ConnectionId) -> Result<(), InvalidCid> {
         let mut all = [&self.ours].into_iter().chain(&self.former);
-        if all.any(|generator| generator.validate(id).is_ok()) {
-            Ok(())
-        } else {
-            Err(InvalidCid)
-        }
+        if all.any(|generator| generator.validate(id).is_ok()) { Ok(()) } else { Err(InvalidCid) }
     }
 
     fn cid_len(&self) -> usize {

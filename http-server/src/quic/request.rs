@@ -77,8 +77,7 @@ impl<S: Service> Requests<S> {
         if exchange.refusal() == Some(Refusal::Cut) {
             self.refuse(Reason::Malformed);
             // An error of the connection (RFC 9114 7.1).
-            self.quic
-                .close(wire(Code::H3_FRAME_ERROR.value()), b"a stream ended within a frame");
+            self.quic.close(wire(Code::H3_FRAME_ERROR.value()), b"a stream ended within a frame");
         }
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         if finished.len() == finished.capacity() {
@@ -91,19 +90,20 @@ impl<S: Service> Requests<S> {
 
     /// Waits until all bytes written are acknowledged or no longer wanted.
     pub(super) async fn arrived(&self) {
-        let finished = std::mem::take(&mut *self.finished.lock().unwrap_or_else(PoisonError::into_inner));
+        let finished =
+            std::mem::take(&mut *self.finished.lock().unwrap_or_else(PoisonError::into_inner));
         for exchange in finished {
             let stopped = exchange.send().stopped();
             let _ = stopped.await;
         }
     }
 
-    async fn exchange(&self, request: RequestResolver<transport::Connection, Bytes>, exchange: &Exchange) {
-        let mut writer = Writer {
-            requests: self,
-            exchange,
-            ended: false,
-        };
+    async fn exchange(
+        &self,
+        request: RequestResolver<transport::Connection, Bytes>,
+        exchange: &Exchange,
+    ) {
+        let mut writer = Writer { requests: self, exchange, ended: false };
         let config = &self.context.config;
         let resolved = match timeout(config.header, request.resolve_request()).await {
             Ok(resolved) => resolved,
@@ -276,7 +276,9 @@ impl<S> Writer<'_, S> {
             let (chunks, bytes) = poll_fn(|cx| {
                 let rest = &mut pieces[from..];
                 let write = |cx: &mut std::task::Context<'_>| self.exchange.poll_write(rest, cx);
-                let open = |open| quic.set_send_window(if open { SEND_WINDOW + PROBE } else { SEND_WINDOW });
+                let open = |open| {
+                    quic.set_send_window(if open { SEND_WINDOW + PROBE } else { SEND_WINDOW })
+                };
                 turn.poll(cx, write, open)
             })
             .await?;
@@ -383,20 +385,12 @@ fn complete(status: StatusCode, headers: &mut HeaderMap, body: &Body, head_only:
 
 /// The reason why a request's fields are malformed, if they are (RFC 9114 4.2, 4.1.2).
 fn wrong(headers: &HeaderMap) -> Option<&'static str> {
-    const OF_THE_CONNECTION: [&str; 5] = [
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "transfer-encoding",
-        "upgrade",
-    ];
+    const OF_THE_CONNECTION: [&str; 5] =
+        ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
     if let Some(name) = OF_THE_CONNECTION.into_iter().find(|&name| headers.contains_key(name)) {
         return Some(name);
     }
-    if headers
-        .get_all(header::TE)
-        .iter()
-        .any(|te| !te.as_bytes().eq_ignore_ascii_case(b"trailers"))
+    if headers.get_all(header::TE).iter().any(|te| !te.as_bytes().eq_ignore_ascii_case(b"trailers"))
     {
         return Some("te");
     }
@@ -411,10 +405,7 @@ fn wrong(headers: &HeaderMap) -> Option<&'static str> {
 
 /// Parses a Content-Length: digits only (RFC 9110 8.6).
 fn length(value: &http::HeaderValue) -> Option<u64> {
-    let text = value
-        .to_str()
-        .ok()
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let text = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
     text.parse().ok()
 }
 
@@ -427,14 +418,11 @@ mod tests {
     #[tokio::test]
     async fn large_pieces_are_shared_and_small_ones_gathered() {
         let large = Bytes::from(vec![1; PIECE + SMALL + 1]);
-        let rope = Rope::new([Bytes::from_static(b"moof"), Bytes::from_static(b"small"), large.clone()]);
+        let rope =
+            Rope::new([Bytes::from_static(b"moof"), Bytes::from_static(b"small"), large.clone()]);
         let mut body = Body::from(rope);
-        let data = http_body_util::BodyExt::frame(&mut body)
-            .await
-            .unwrap()
-            .unwrap()
-            .into_data()
-            .unwrap();
+        let data =
+            http_body_util::BodyExt::frame(&mut body).await.unwrap().unwrap().into_data().unwrap();
         let mut pieces = Pieces::default();
         pieces.push(&data);
         let pieces = pieces.take();

@@ -27,13 +27,11 @@ pub(super) struct RequestBody {
 }
 
 impl RequestBody {
-    pub(super) fn new(stream: RequestStream<transport::RequestStream, Bytes>, length: Option<u64>) -> Self {
-        Self {
-            stream,
-            first: None,
-            ended: false,
-            left: length,
-        }
+    pub(super) fn new(
+        stream: RequestStream<transport::RequestStream, Bytes>,
+        length: Option<u64>,
+    ) -> Self {
+        Self { stream, first: None, ended: false, left: length }
     }
 
     /// Reads ahead to find whether the request ended with its head, as nearly all requests without
@@ -57,7 +55,9 @@ impl RequestBody {
         };
         self.ended = data.is_none();
         let fits = match (&mut self.left, &data) {
-            (Some(left), Some(data)) => left.checked_sub(data.len() as u64).map(|rest| *left = rest).is_some(),
+            (Some(left), Some(data)) => {
+                left.checked_sub(data.len() as u64).map(|rest| *left = rest).is_some()
+            }
             (Some(left), None) => *left == 0,
             (None, _) => true,
         };
@@ -77,7 +77,10 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let next = match self.first.take() {
             Some(first) => Some(first),
             None => ready!(self.poll_next(cx)),

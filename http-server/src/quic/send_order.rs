@@ -89,13 +89,7 @@ impl Turns {
                 waiting.waker.wake_by_ref();
             }
         }
-        Turn {
-            turns: self,
-            ticket,
-            order,
-            listed: false,
-            probed: false,
-        }
+        Turn { turns: self, ticket, order, listed: false, probed: false }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
@@ -156,9 +150,7 @@ impl Turn<'_> {
 
     fn must_wait(&self) -> bool {
         let waiting = self.turns.waiting();
-        waiting
-            .iter()
-            .any(|other| other.order < self.order && other.state == State::Full)
+        waiting.iter().any(|other| other.order < self.order && other.state == State::Full)
     }
 
     fn list(&mut self, state: State, cx: &Context<'_>) {
@@ -208,10 +200,7 @@ mod tests {
 
     impl Room {
         fn of(window: u64, stream: u64) -> Self {
-            Self {
-                window: Cell::new(window),
-                stream: Cell::new(stream),
-            }
+            Self { window: Cell::new(window), stream: Cell::new(stream) }
         }
 
         fn write(&self) -> Poll<u64> {
@@ -241,11 +230,7 @@ mod tests {
 
     fn poll(turn: &mut Turn<'_>, room: &Room, waker: &Arc<Woken>) -> Poll<u64> {
         let waker = Arc::clone(waker).into();
-        turn.poll(
-            &mut Context::from_waker(&waker),
-            |_| room.write(),
-            |open| room.open(open),
-        )
+        turn.poll(&mut Context::from_waker(&waker), |_| room.write(), |open| room.open(open))
     }
 
     #[test]

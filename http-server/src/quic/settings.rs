@@ -4,8 +4,8 @@
 use std::{io, sync::Arc, time::Duration};
 
 use quinn::{
-    EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt, congestion,
-    crypto::rustls::QuicServerConfig,
+    EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt,
+    congestion, crypto::rustls::QuicServerConfig,
 };
 use rustls::server::{ResolvesServerCert, ServerSessionMemoryCache};
 
@@ -53,7 +53,8 @@ pub(super) fn server(
     certificates: Arc<dyn ResolvesServerCert>,
     keys: &Keys,
 ) -> io::Result<ServerConfig> {
-    let crypto = QuicServerConfig::try_from(tls(config.early_data, certificates)?).map_err(io::Error::other)?;
+    let crypto = QuicServerConfig::try_from(tls(config.early_data, certificates)?)
+        .map_err(io::Error::other)?;
     let mut server = ServerConfig::new(Arc::new(crypto), keys.token());
     // Each connection validates the address again: `budget` cannot observe another way.
     let mut tokens = ValidationTokenConfig::default();
@@ -69,7 +70,10 @@ pub(super) fn server(
     Ok(server)
 }
 
-fn tls(early_data: bool, certificates: Arc<dyn ResolvesServerCert>) -> io::Result<rustls::ServerConfig> {
+fn tls(
+    early_data: bool,
+    certificates: Arc<dyn ResolvesServerCert>,
+) -> io::Result<rustls::ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])

@@ -117,12 +117,7 @@ impl QuicSocket {
             former: left.collect::<io::Result<_>>()?,
             mail: Mutex::default(),
         };
-        Ok(Self {
-            udp,
-            keys,
-            former,
-            inbox: Arc::new(inbox),
-        })
+        Ok(Self { udp, keys, former, inbox: Arc::new(inbox) })
     }
 
     /// The address of the socket.
@@ -144,12 +139,7 @@ impl QuicSocket {
 
     /// The socket for quinn. Call it inside a tokio runtime. A handshake takes `handshake` at most.
     pub(super) fn open(self, handshake: Duration) -> io::Result<Arc<Socket>> {
-        let Self {
-            udp,
-            keys,
-            former,
-            inbox,
-        } = self;
+        let Self { udp, keys, former, inbox } = self;
         Ok(Arc::new(Socket {
             state: UdpSocketState::new(UdpSockRef::from(&udp))?,
             local: udp.local_addr()?,
@@ -183,11 +173,8 @@ impl QuicHandover {
         for former in self.0.former.iter().take(MAX_OWNERS - 2) {
             inboxes.push(former.try_clone()?);
         }
-        let legacy = QuicLegacy {
-            socket: self.0.udp.try_clone()?,
-            note: self.0.keys.note(),
-            inboxes,
-        };
+        let legacy =
+            QuicLegacy { socket: self.0.udp.try_clone()?, note: self.0.keys.note(), inboxes };
         let mut mail = self.0.mail();
         mail.inbox = Some(net::UnixDatagram::from_std(ours)?);
         mail.wake();
@@ -215,10 +202,7 @@ impl QuicHandover {
     /// Cancels the handover: the state is as before [`QuicHandover::prepare`].
     pub fn abandon(&self) {
         let mut mail = self.0.mail();
-        *mail = Mail {
-            waker: mail.waker.take(),
-            ..Mail::default()
-        };
+        *mail = Mail { waker: mail.waker.take(), ..Mail::default() };
         mail.wake();
     }
 }
@@ -270,7 +254,12 @@ impl Mail {
     }
 
     /// Receives as many forwarded datagrams as there are, up to the number of buffers.
-    fn poll_recv(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> usize {
+    fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> usize {
         if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
             self.waker = Some(cx.waker().clone());
         }
@@ -306,10 +295,7 @@ impl Mail {
 impl Former {
     fn new(inbox: UnixDatagram) -> io::Result<Self> {
         inbox.set_nonblocking(true)?;
-        Ok(Self {
-            inbox,
-            gone: AtomicBool::new(false),
-        })
+        Ok(Self { inbox, gone: AtomicBool::new(false) })
     }
 
     /// Forwards a datagram. It is dropped if the receiver's buffer is full; QUIC recovers from the
@@ -322,7 +308,12 @@ impl Former {
         let forwarded = [IoSlice::new(&head), IoSlice::new(datagram)];
         match SockRef::from(&self.inbox).send_vectored(&forwarded) {
             Ok(_) => true,
-            Err(err) if err.kind() == io::ErrorKind::WouldBlock || err.raw_os_error() == Some(ENOBUFS) => true,
+            Err(err)
+                if err.kind() == io::ErrorKind::WouldBlock
+                    || err.raw_os_error() == Some(ENOBUFS) =>
+            {
+                true
+            }
             Err(_) => {
                 self.gone.store(true, Ordering::Relaxed);
                 false
@@ -450,10 +441,7 @@ impl Socket {
 
 impl AsyncUdpSocket for Socket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Box::pin(Writable {
-            socket: self,
-            waiting: None,
-        })
+        Box::pin(Writable { socket: self, waiting: None })
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
@@ -546,10 +534,12 @@ impl UdpPoller for Writable {
                             }
                             Box::pin(async move { udp.writable().await })
                         }
-                        None if this.socket.full.swap(false, Ordering::Relaxed) => Box::pin(async {
-                            sleep(FULL).await;
-                            Ok(())
-                        }),
+                        None if this.socket.full.swap(false, Ordering::Relaxed) => {
+                            Box::pin(async {
+                                sleep(FULL).await;
+                                Ok(())
+                            })
+                        }
                         None => return Poll::Ready(Ok(())),
                     };
                 waiting.insert(waits)

@@ -58,8 +58,12 @@ impl Connection {
     ///
     /// # Errors
     /// The connection is lost.
-    pub(super) async fn open(quic: quinn::Connection, max_section: u64) -> Result<Self, ConnectionError> {
-        let (mut opened, mut stopped) = (VecDeque::with_capacity(OPENED), Vec::<Stopped>::with_capacity(OPENED));
+    pub(super) async fn open(
+        quic: quinn::Connection,
+        max_section: u64,
+    ) -> Result<Self, ConnectionError> {
+        let (mut opened, mut stopped) =
+            (VecDeque::with_capacity(OPENED), Vec::<Stopped>::with_capacity(OPENED));
         for _ in 0..OPENED {
             let stream = quic.open_uni().await?;
             let waiting = stream.stopped();
@@ -70,14 +74,7 @@ impl Connection {
             }));
             opened.push_back(stream);
         }
-        Ok(Self {
-            quic,
-            opened,
-            stopped,
-            requests: VecDeque::new(),
-            taken: None,
-            max_section,
-        })
+        Ok(Self { quic, opened, stopped, requests: VecDeque::new(), taken: None, max_section })
     }
 
     /// Adds the stream of a request that has arrived.
@@ -95,10 +92,7 @@ impl Connection {
                 input: Bytes::new(),
                 exchange: Arc::clone(&exchange),
             },
-            send: SendStream {
-                exchange,
-                writing: None,
-            },
+            send: SendStream { exchange, writing: None },
         });
     }
 
@@ -152,11 +146,17 @@ impl quic::Connection<Bytes> for Connection {
     type RecvStream = RecvStream;
     type OpenStreams = Nothing;
 
-    fn poll_accept_recv(&mut self, _: &mut Context<'_>) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
+    fn poll_accept_recv(
+        &mut self,
+        _: &mut Context<'_>,
+    ) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
         Poll::Pending
     }
 
-    fn poll_accept_bidi(&mut self, _: &mut Context<'_>) -> Poll<Result<RequestStream, ConnectionErrorIncoming>> {
+    fn poll_accept_bidi(
+        &mut self,
+        _: &mut Context<'_>,
+    ) -> Poll<Result<RequestStream, ConnectionErrorIncoming>> {
         let Some(stream) = self.requests.pop_front() else {
             return Poll::Pending;
         };
@@ -173,11 +173,17 @@ impl quic::OpenStreams<Bytes> for Connection {
     type BidiStream = RequestStream;
     type SendStream = SendStream;
 
-    fn poll_open_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<RequestStream, StreamErrorIncoming>> {
+    fn poll_open_bidi(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<RequestStream, StreamErrorIncoming>> {
         quic::OpenStreams::poll_open_bidi(&mut Nothing, cx)
     }
 
-    fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<SendStream, StreamErrorIncoming>> {
+    fn poll_open_send(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<SendStream, StreamErrorIncoming>> {
         let Some(stream) = self.opened.pop_front() else {
             return quic::OpenStreams::poll_open_send(&mut Nothing, cx);
         };
@@ -187,10 +193,7 @@ impl quic::OpenStreams<Bytes> for Connection {
             send: Mutex::new(stream),
             refusal: OnceLock::new(),
         };
-        Poll::Ready(Ok(SendStream {
-            exchange: Arc::new(exchange),
-            writing: None,
-        }))
+        Poll::Ready(Ok(SendStream { exchange: Arc::new(exchange), writing: None }))
     }
 
     fn close(&mut self, code: Code, reason: &[u8]) {
@@ -205,11 +208,17 @@ impl quic::OpenStreams<Bytes> for Nothing {
     type BidiStream = RequestStream;
     type SendStream = SendStream;
 
-    fn poll_open_bidi(&mut self, _: &mut Context<'_>) -> Poll<Result<RequestStream, StreamErrorIncoming>> {
+    fn poll_open_bidi(
+        &mut self,
+        _: &mut Context<'_>,
+    ) -> Poll<Result<RequestStream, StreamErrorIncoming>> {
         Poll::Ready(Err(unknown(io::ErrorKind::Unsupported)))
     }
 
-    fn poll_open_send(&mut self, _: &mut Context<'_>) -> Poll<Result<SendStream, StreamErrorIncoming>> {
+    fn poll_open_send(
+        &mut self,
+        _: &mut Context<'_>,
+    ) -> Poll<Result<SendStream, StreamErrorIncoming>> {
         Poll::Ready(Err(unknown(io::ErrorKind::Unsupported)))
     }
 
@@ -234,16 +243,17 @@ impl RecvStream {
             Refusal::Malformed => Code::H3_MESSAGE_ERROR,
             Refusal::Cut => Code::H3_FRAME_ERROR,
         };
-        StreamErrorIncoming::StreamTerminated {
-            error_code: code.value(),
-        }
+        StreamErrorIncoming::StreamTerminated { error_code: code.value() }
     }
 }
 
 impl quic::RecvStream for RecvStream {
     type Buf = Bytes;
 
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+    fn poll_data(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
         loop {
             match self.frames.next(&mut self.input) {
                 Ok(Some(bytes)) => return Poll::Ready(Ok(Some(bytes))),
@@ -292,7 +302,8 @@ impl quic::SendStream<Bytes> for SendStream {
         if let Some(data) = &mut self.writing {
             let mut send = self.exchange.send();
             while data.has_remaining() {
-                let written = ready!(pin!(send.write(data.chunk())).poll(cx)).map_err(write_error)?;
+                let written =
+                    ready!(pin!(send.write(data.chunk())).poll(cx)).map_err(write_error)?;
                 data.advance(written);
             }
         }
@@ -302,7 +313,8 @@ impl quic::SendStream<Bytes> for SendStream {
 
     fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
         if self.writing.is_some() {
-            let connection_error = ConnectionErrorIncoming::InternalError("written to while not ready".into());
+            let connection_error =
+                ConnectionErrorIncoming::InternalError("written to while not ready".into());
             return Err(StreamErrorIncoming::ConnectionErrorIncoming { connection_error });
         }
         self.writing = Some(data.into());
@@ -333,7 +345,10 @@ pub(super) struct RequestStream {
 impl quic::RecvStream for RequestStream {
     type Buf = Bytes;
 
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+    fn poll_data(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
         self.recv.poll_data(cx)
     }
 
@@ -383,9 +398,9 @@ fn unknown(kind: io::ErrorKind) -> StreamErrorIncoming {
 
 fn lost(err: ConnectionError) -> StreamErrorIncoming {
     let connection_error = match err {
-        ConnectionError::ApplicationClosed(close) => ConnectionErrorIncoming::ApplicationClose {
-            error_code: close.error_code.into_inner(),
-        },
+        ConnectionError::ApplicationClosed(close) => {
+            ConnectionErrorIncoming::ApplicationClose { error_code: close.error_code.into_inner() }
+        }
         ConnectionError::TimedOut => ConnectionErrorIncoming::Timeout,
         other => ConnectionErrorIncoming::Undefined(Arc::new(other)),
     };
@@ -394,9 +409,9 @@ fn lost(err: ConnectionError) -> StreamErrorIncoming {
 
 fn read_error(err: ReadError) -> StreamErrorIncoming {
     match err {
-        ReadError::Reset(code) => StreamErrorIncoming::StreamTerminated {
-            error_code: code.into_inner(),
-        },
+        ReadError::Reset(code) => {
+            StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() }
+        }
         ReadError::ConnectionLost(err) => lost(err),
         other => StreamErrorIncoming::Unknown(Box::new(other)),
     }
@@ -404,9 +419,9 @@ fn read_error(err: ReadError) -> StreamErrorIncoming {
 
 fn write_error(err: WriteError) -> StreamErrorIncoming {
     match err {
-        WriteError::Stopped(code) => StreamErrorIncoming::StreamTerminated {
-            error_code: code.into_inner(),
-        },
+        WriteError::Stopped(code) => {
+            StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() }
+        }
         WriteError::ConnectionLost(err) => lost(err),
         other => StreamErrorIncoming::Unknown(Box::new(other)),
     }

@@ -124,7 +124,10 @@ impl Stream {
                     // Set Dynamic Table Capacity to 0 is the only valid instruction for the table
                     // that this server allows, which is none.
                     if first != 0x20 {
-                        return Err(fault(Code::QPACK_ENCODER_STREAM_ERROR, "there is no dynamic table"));
+                        return Err(fault(
+                            Code::QPACK_ENCODER_STREAM_ERROR,
+                            "there is no dynamic table",
+                        ));
                     }
                 }
                 State::Decoder(within) => {
@@ -144,7 +147,9 @@ impl Stream {
     pub(crate) fn end(&self) -> Result<(), Fault> {
         match self.state {
             State::Type | State::Unknown => Ok(()),
-            State::Control if !self.partial.is_empty() => Err(fault(Code::H3_FRAME_ERROR, "a frame is cut")),
+            State::Control if !self.partial.is_empty() => {
+                Err(fault(Code::H3_FRAME_ERROR, "a frame is cut"))
+            }
             State::Skipping(_) => Err(fault(Code::H3_FRAME_ERROR, "a frame is cut")),
             State::Control | State::Encoder | State::Decoder(_) => Err(fault(
                 Code::H3_CLOSED_CRITICAL_STREAM,
@@ -198,10 +203,9 @@ fn open(kind: u64, peer: &mut Peer) -> Result<State, Fault> {
         _ => return Ok(State::Unknown),
     };
     match std::mem::replace(seen, true) {
-        true => Err(fault(
-            Code::H3_STREAM_CREATION_ERROR,
-            "a second stream of a type that comes once",
-        )),
+        true => {
+            Err(fault(Code::H3_STREAM_CREATION_ERROR, "a second stream of a type that comes once"))
+        }
         false => Ok(state),
     }
 }
@@ -216,17 +220,13 @@ fn permitted(kind: u64, length: u64, peer: &Peer) -> Result<(), Fault> {
         SETTINGS if peer.settled => Err(fault(Code::H3_FRAME_UNEXPECTED, "settings come once")),
         SETTINGS => Ok(()),
         _ if !peer.settled => Err(fault(Code::H3_MISSING_SETTINGS, "settings come first")),
-        ..=CONTINUATION if !is_known(kind) => Err(fault(
-            Code::H3_FRAME_UNEXPECTED,
-            "a frame that is not the control stream's",
-        )),
+        ..=CONTINUATION if !is_known(kind) => {
+            Err(fault(Code::H3_FRAME_UNEXPECTED, "a frame that is not the control stream's"))
+        }
         _ => Ok(()),
     }?;
     match is_known(kind) && length > MAX_FRAME {
-        true => Err(fault(
-            Code::H3_EXCESSIVE_LOAD,
-            "a frame of the control stream is too long",
-        )),
+        true => Err(fault(Code::H3_EXCESSIVE_LOAD, "a frame of the control stream is too long")),
         false => Ok(()),
     }
 }
@@ -245,11 +245,15 @@ fn take(kind: u64, payload: &[u8], peer: &mut Peer) -> Result<(), Fault> {
     }
     match kind {
         GOAWAY => match peer.goaway.replace(id) {
-            Some(before) if before < id => Err(fault(Code::H3_ID_ERROR, "GOAWAY with a larger identifier")),
+            Some(before) if before < id => {
+                Err(fault(Code::H3_ID_ERROR, "GOAWAY with a larger identifier"))
+            }
             _ => Ok(()),
         },
         MAX_PUSH_ID => match peer.max_push_id.replace(id) {
-            Some(before) if before > id => Err(fault(Code::H3_ID_ERROR, "MAX_PUSH_ID with a smaller identifier")),
+            Some(before) if before > id => {
+                Err(fault(Code::H3_ID_ERROR, "MAX_PUSH_ID with a smaller identifier"))
+            }
             _ => Ok(()),
         },
         _ => Err(fault(Code::H3_ID_ERROR, "CANCEL_PUSH of what was never promised")),
@@ -268,7 +272,10 @@ fn settings(mut payload: &[u8]) -> Result<(), Fault> {
             return Err(fault(Code::H3_FRAME_ERROR, "a setting is cut"));
         };
         payload = &payload[len..];
-        if matches!(name, 0 | 2..=5) || !seen.insert(name) || (SWITCHES.contains(&name) && value > 1) {
+        if matches!(name, 0 | 2..=5)
+            || !seen.insert(name)
+            || (SWITCHES.contains(&name) && value > 1)
+        {
             return Err(fault(Code::H3_SETTINGS_ERROR, "a setting that may not be"));
         }
     }
@@ -284,7 +291,9 @@ fn decoder(byte: u8, within: Option<u8>) -> Result<Option<u8>, Fault> {
             "nothing was inserted, and nothing referred to",
         )),
         None => Ok((byte & 0x3f == 0x3f).then_some(0)),
-        Some(MAX_CONTINUED) => Err(fault(Code::QPACK_DECODER_STREAM_ERROR, "an integer without end")),
+        Some(MAX_CONTINUED) => {
+            Err(fault(Code::QPACK_DECODER_STREAM_ERROR, "an integer without end"))
+        }
         Some(count) => Ok((byte & 0x80 != 0).then_some(count + 1)),
     }
 }
@@ -313,7 +322,11 @@ pub(crate) async fn read(quic: quinn::Connection, mut ours: Vec<Stopped>, metric
 }
 
 /// Reads the available bytes of all streams, and drops those that have ended.
-fn poll(streams: &mut Vec<(quinn::RecvStream, Stream)>, peer: &mut Peer, cx: &mut Context<'_>) -> Poll<Fault> {
+fn poll(
+    streams: &mut Vec<(quinn::RecvStream, Stream)>,
+    peer: &mut Peer,
+    cx: &mut Context<'_>,
+) -> Poll<Fault> {
     let mut fault = None;
     streams.retain_mut(|(recv, stream)| match (&fault, poll_one(recv, stream, peer, cx)) {
         (None, Poll::Ready(Err(found))) => {
@@ -455,10 +468,7 @@ mod tests {
         for (frames, expected) in [
             (&[(GOAWAY, &[8][..]), (GOAWAY, &[4]), (GOAWAY, &[4])][..], Ok(true)),
             (&[(GOAWAY, &[4]), (GOAWAY, &[8])], Err(Code::H3_ID_ERROR)),
-            (
-                &[(MAX_PUSH_ID, &[1]), (MAX_PUSH_ID, &[1]), (MAX_PUSH_ID, &[9])],
-                Ok(true),
-            ),
+            (&[(MAX_PUSH_ID, &[1]), (MAX_PUSH_ID, &[1]), (MAX_PUSH_ID, &[9])], Ok(true)),
             (&[(MAX_PUSH_ID, &[9]), (MAX_PUSH_ID, &[1])], Err(Code::H3_ID_ERROR)),
             (&[(CANCEL_PUSH, &[0])], Err(Code::H3_ID_ERROR)),
             (&[(MAX_PUSH_ID, &[9]), (CANCEL_PUSH, &[0])], Err(Code::H3_ID_ERROR)),
@@ -476,11 +486,7 @@ mod tests {
     fn a_frame_that_is_cut_is_an_error_and_what_means_nothing_is_not_kept() {
         let settings = frame(SETTINGS, &[]);
         for cut in [&[7][..], &[7, 1], &[0x21, 5, 0]] {
-            each(
-                &control(&[settings.clone(), cut.to_vec()]),
-                true,
-                Err(Code::H3_FRAME_ERROR),
-            );
+            each(&control(&[settings.clone(), cut.to_vec()]), true, Err(Code::H3_FRAME_ERROR));
         }
         let (mut stream, mut peer) = (Stream::default(), Peer::default());
         let mut begin = control(&[settings]);
@@ -498,13 +504,9 @@ mod tests {
         each(&[2], false, Ok(true));
         each(&[2, 0x20, 0x20], false, Ok(true));
         // Capacity 1, capacity 31 and more, an insertion by name, by literal, a duplicate.
-        for instruction in [
-            &[0x21][..],
-            &[0x3f, 0xe1, 0x1f],
-            &[0xc0, 1, b'x'],
-            &[0x41, b'x', 1, b'y'],
-            &[0x00],
-        ] {
+        for instruction in
+            [&[0x21][..], &[0x3f, 0xe1, 0x1f], &[0xc0, 1, b'x'], &[0x41, b'x', 1, b'y'], &[0x00]]
+        {
             let bytes = [&[2], instruction].concat();
             each(&bytes, false, Err(Code::QPACK_ENCODER_STREAM_ERROR));
         }
@@ -547,7 +549,8 @@ mod tests {
             Poll::Ready(Ok(Some(quinn::Chunk { offset: 0, bytes })))
         };
         for _ in 0..3 {
-            let read = poll_fn(|cx| Poll::Ready(read_on(&mut next, &mut stream, &mut peer, cx))).await;
+            let read =
+                poll_fn(|cx| Poll::Ready(read_on(&mut next, &mut stream, &mut peer, cx))).await;
             assert_eq!(read, Poll::Pending);
             tokio::task::yield_now().await;
         }

@@ -9,9 +9,8 @@ pub(crate) fn read(bytes: &[u8]) -> Option<(u64, usize)> {
     let [first, rest @ ..] = bytes.get(..len)? else {
         return None;
     };
-    let value = rest
-        .iter()
-        .fold(u64::from(first & 0x3f), |value, &byte| value << 8 | u64::from(byte));
+    let value =
+        rest.iter().fold(u64::from(first & 0x3f), |value, &byte| value << 8 | u64::from(byte));
     Some((value, len))
 }
 
@@ -37,10 +36,7 @@ mod tests {
     fn the_examples_of_the_standard_are_read_and_written() {
         // RFC 9000 A.1
         for (value, bytes) in [
-            (
-                151_288_809_941_952_652,
-                &[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c][..],
-            ),
+            (151_288_809_941_952_652, &[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c][..]),
             (494_878_333, &[0x9d, 0x7f, 0x3e, 0x7d]),
             (15_293, &[0x7b, 0xbd]),
             (37, &[0x25]),

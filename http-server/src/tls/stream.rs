@@ -75,10 +75,7 @@ where
             has_early: false,
             closed: false,
         };
-        Self {
-            shared: Arc::new(Mutex::new(shared)),
-            early,
-        }
+        Self { shared: Arc::new(Mutex::new(shared)), early }
     }
 
     /// Continues the handshake until requests may arrive.
@@ -133,10 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
 
     /// Reads some bytes from the socket; 0 at its end.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut wire = Wire {
-            socket: &mut self.socket,
-            cx,
-        };
+        let mut wire = Wire { socket: &mut self.socket, cx };
         blocking(self.session.read_tls(&mut wire))
     }
 
@@ -192,15 +186,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
     }
 
     /// Accepts some of the bytes to send.
-    fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         if self.gathered >= GATHER {
             ready!(self.poll_drain(cx))?;
         }
         let tail = self.tail.len();
-        let offered = bufs
-            .iter()
-            .take(SLICES)
-            .fold(0_usize, |sum, buf| sum.saturating_add(buf.len()));
+        let offered =
+            bufs.iter().take(SLICES).fold(0_usize, |sum, buf| sum.saturating_add(buf.len()));
         let taken = offered.min(GATHER - tail);
         let rest = (tail + taken) % RECORD;
         let held = if rest < TAIL { rest } else { 0 };
@@ -243,10 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
     /// Hands all records to the socket.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.session.wants_write() {
-            let mut wire = Wire {
-                socket: &mut self.socket,
-                cx,
-            };
+            let mut wire = Wire { socket: &mut self.socket, cx };
             if ready!(blocking(self.session.write_tls(&mut wire)))? == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -284,13 +277,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         lock(&self.shared).poll_read(cx, buf)
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         lock(&self.shared).poll_write(cx, &[IoSlice::new(buf)])
     }
 

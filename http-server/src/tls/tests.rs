@@ -34,18 +34,13 @@ impl Pair {
     async fn connect(
         &self,
         held: usize,
-    ) -> (
-        Stream<Counted<DuplexStream>>,
-        Protocol,
-        tokio_rustls::client::TlsStream<DuplexStream>,
-    ) {
+    ) -> (Stream<Counted<DuplexStream>>, Protocol, tokio_rustls::client::TlsStream<DuplexStream>)
+    {
         let (ours, theirs) = duplex(held);
         let connector = TlsConnector::from(Arc::clone(&self.client));
         let name = "origin".try_into().unwrap();
-        let (accepted, connected) = tokio::join!(
-            self.acceptor.accept(Counted::new(ours)),
-            connector.connect(name, theirs)
-        );
+        let (accepted, connected) =
+            tokio::join!(self.acceptor.accept(Counted::new(ours)), connector.connect(name, theirs));
         let (stream, protocol) = accepted.unwrap();
         (stream, protocol, connected.unwrap())
     }
@@ -65,13 +60,21 @@ impl<S> Counted<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(cx, buf)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
     }
 
@@ -121,10 +124,7 @@ async fn what_is_spoken_is_agreed_upon_and_http1_without_agreement() {
 async fn aes_128_comes_first_unless_the_client_prefers_chacha20() {
     let suites = |first: &[rustls::SupportedCipherSuite]| [first, SUITES].concat();
     for (offered, expected) in [
-        (
-            suites(&[suite::TLS13_AES_256_GCM_SHA384]),
-            CipherSuite::TLS13_AES_128_GCM_SHA256,
-        ),
+        (suites(&[suite::TLS13_AES_256_GCM_SHA384]), CipherSuite::TLS13_AES_128_GCM_SHA256),
         (
             suites(&[suite::TLS13_CHACHA20_POLY1305_SHA256]),
             CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
@@ -157,7 +157,8 @@ async fn frames_become_full_records_in_few_writes() {
     let (head, payload) = ([1; 9], vec![2; 16 << 10]);
     for _ in 0..16 {
         let frame = [io::IoSlice::new(&head), io::IoSlice::new(&payload)];
-        let count = std::future::poll_fn(|cx| Pin::new(&mut stream).poll_write_vectored(cx, &frame)).await;
+        let count =
+            std::future::poll_fn(|cx| Pin::new(&mut stream).poll_write_vectored(cx, &frame)).await;
         assert_eq!(count.unwrap(), head.len() + payload.len());
         stream.flush().await.unwrap();
     }
@@ -178,9 +179,8 @@ async fn frames_become_full_records_in_few_writes() {
 async fn all_bytes_arrive_in_order_however_they_are_written_and_however_narrow_the_pipe() {
     let (mut stream, _, mut client) = Pair::new(SUITES, &[]).connect(1_000).await;
     let mut flush = stream.flusher();
-    let sizes = [
-        1, 2_047, 2_048, 2_049, 16_383, 16_384, 16_385, 40_000, 300_000, 7, 131_072, 0, 9, 16_375,
-    ];
+    let sizes =
+        [1, 2_047, 2_048, 2_049, 16_383, 16_384, 16_385, 40_000, 300_000, 7, 131_072, 0, 9, 16_375];
     let bytes: Vec<u8> = (0..=250).cycle().take(sizes.iter().sum()).collect();
     let expected = bytes.clone();
     let writing = async move {
@@ -207,7 +207,9 @@ async fn what_a_peer_does_not_take_is_bounded() {
     let bytes = vec![0; 1 << 20];
     let mut taken = 0;
     loop {
-        let written = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_write(cx, &bytes))).await;
+        let written =
+            std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_write(cx, &bytes)))
+                .await;
         match written {
             Poll::Ready(count) => taken += count.unwrap(),
             Poll::Pending => break,
@@ -223,18 +225,12 @@ async fn the_end_is_said_both_ways_and_one_may_end_before_the_other() {
     client.write_all(b"question").await.unwrap();
     client.shutdown().await.unwrap();
     let mut question = Vec::new();
-    stream
-        .read_to_end(&mut question)
-        .await
-        .expect("the peer has said that it is done");
+    stream.read_to_end(&mut question).await.expect("the peer has said that it is done");
     assert_eq!(question, b"question");
     stream.write_all(b"answer").await.unwrap();
     stream.shutdown().await.unwrap();
     let mut answer = Vec::new();
-    client
-        .read_to_end(&mut answer)
-        .await
-        .expect("we have said that we are done");
+    client.read_to_end(&mut answer).await.expect("we have said that we are done");
     assert_eq!(answer, b"answer");
 }
 
@@ -246,10 +242,7 @@ async fn an_end_that_is_not_said_is_no_end_but_an_error() {
     drop(client.into_inner());
     let mut read = Vec::new();
     let err = stream.read_to_end(&mut read).await.unwrap_err();
-    assert_eq!(
-        (err.kind(), &read[..]),
-        (io::ErrorKind::UnexpectedEof, &b"half of a "[..])
-    );
+    assert_eq!((err.kind(), &read[..]), (io::ErrorKind::UnexpectedEof, &b"half of a "[..]));
 }
 
 #[tokio::test]
@@ -266,11 +259,7 @@ async fn what_is_no_tls_is_told_so() {
         let mut answer = Vec::new();
         theirs.read_to_end(&mut answer).await.unwrap();
         // One record: a fatal alert.
-        assert_eq!(
-            (answer.first(), answer.get(5)),
-            (Some(&21), Some(&alert)),
-            "{answer:02x?}"
-        );
+        assert_eq!((answer.first(), answer.get(5)), (Some(&21), Some(&alert)), "{answer:02x?}");
     }
     // No suite or version in common:
     let (certificates, roots) = certificate();
@@ -278,7 +267,8 @@ async fn what_is_no_tls_is_told_so() {
     let (ours, theirs) = duplex(1 << 16);
     let config = Arc::new(client(roots, SUITES, &["spdy/3"]));
     let name = "origin".try_into().unwrap();
-    let (accepted, connected) = tokio::join!(acceptor.accept(ours), TlsConnector::from(config).connect(name, theirs));
+    let (accepted, connected) =
+        tokio::join!(acceptor.accept(ours), TlsConnector::from(config).connect(name, theirs));
     assert!(accepted.is_err());
     assert!(connected.unwrap_err().to_string().contains("NoApplicationProtocol"));
 }
@@ -287,7 +277,8 @@ async fn what_is_no_tls_is_told_so() {
 async fn a_client_that_says_nothing_more_ends_the_handshake_when_it_goes() {
     let pair = Pair::new(SUITES, &[]);
     let (ours, mut theirs) = duplex(1 << 16);
-    let mut session = ClientConnection::new(Arc::clone(&pair.client), "origin".try_into().unwrap()).unwrap();
+    let mut session =
+        ClientConnection::new(Arc::clone(&pair.client), "origin".try_into().unwrap()).unwrap();
     let mut hello = Vec::new();
     session.write_tls(&mut hello).unwrap();
     theirs.write_all(&hello).await.unwrap();
@@ -300,15 +291,10 @@ async fn a_client_that_says_nothing_more_ends_the_handshake_when_it_goes() {
 async fn returning(pair: &Pair) -> (ClientConnection, Vec<u8>) {
     let (stream, _, mut client) = pair.connect(1 << 16).await;
     send(&mut stream.flusher()).await;
-    tokio::time::timeout(std::time::Duration::from_millis(50), client.read_u8())
-        .await
-        .unwrap_err(); // the tickets
-    let mut session = ClientConnection::new(Arc::clone(&pair.client), "origin".try_into().unwrap()).unwrap();
-    session
-        .early_data()
-        .expect("a ticket that allows it")
-        .write_all(b"question")
-        .unwrap();
+    tokio::time::timeout(std::time::Duration::from_millis(50), client.read_u8()).await.unwrap_err(); // the tickets
+    let mut session =
+        ClientConnection::new(Arc::clone(&pair.client), "origin".try_into().unwrap()).unwrap();
+    session.early_data().expect("a ticket that allows it").write_all(b"question").unwrap();
     let mut flight = Vec::new();
     while session.wants_write() {
         session.write_tls(&mut flight).unwrap();
@@ -374,14 +360,10 @@ async fn early_data_can_be_turned_off() {
     };
     let (stream, _, mut first) = pair.connect(1 << 16).await;
     send(&mut stream.flusher()).await;
-    tokio::time::timeout(std::time::Duration::from_millis(50), first.read_u8())
-        .await
-        .unwrap_err();
-    let mut session = ClientConnection::new(Arc::clone(&pair.client), "origin".try_into().unwrap()).unwrap();
+    tokio::time::timeout(std::time::Duration::from_millis(50), first.read_u8()).await.unwrap_err();
+    let mut session =
+        ClientConnection::new(Arc::clone(&pair.client), "origin".try_into().unwrap()).unwrap();
     assert!(session.early_data().is_none());
     let (_stream, _, second) = pair.connect(1 << 16).await;
-    assert_eq!(
-        second.get_ref().1.handshake_kind(),
-        Some(rustls::HandshakeKind::Resumed)
-    );
+    assert_eq!(second.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Resumed));
 }

@@ -45,12 +45,7 @@ impl Feed {
 
     fn try_push(&mut self, ms: i64, payload: impl Into<Bytes>) -> Result<Vec<Picture>, Drop> {
         let payload = payload.into();
-        let message = Message {
-            ms,
-            composition_ms: 67,
-            message_bytes: payload.len(),
-            payload,
-        };
+        let message = Message { ms, composition_ms: 67, message_bytes: payload.len(), payload };
         let now = self.at(ms);
         let pictures = self.assembler.push(message, self.config.as_ref(), now)?;
         Ok(pictures.into_iter().flatten().collect())
@@ -59,10 +54,7 @@ impl Feed {
     /// Timestamp and payload of the pictures that a message completes.
     fn push(&mut self, ms: i64, payload: impl Into<Bytes>) -> Vec<(i64, Bytes)> {
         let pictures = self.try_push(ms, payload).unwrap();
-        pictures
-            .into_iter()
-            .map(|picture| (picture.ms, picture.payload))
-            .collect()
+        pictures.into_iter().map(|picture| (picture.ms, picture.payload)).collect()
     }
 
     fn finish(&mut self) -> Option<Picture> {
@@ -81,22 +73,14 @@ fn start_codes(units: &[&[u8]]) -> Vec<u8> {
 #[test]
 fn a_message_with_a_whole_picture_passes_at_once_in_its_own_memory() {
     let mut feed = Feed::begun();
-    for (ms, units) in [
-        (0, &[SLICE][..]),
-        (40, &[AUD, SEI, SLICE, SLICE_MORE]),
-        (80, &[SPS, PPS, IDR]),
-    ] {
+    for (ms, units) in
+        [(0, &[SLICE][..]), (40, &[AUD, SEI, SLICE, SLICE_MORE]), (80, &[SPS, PPS, IDR])]
+    {
         let payload = Bytes::from(lengths(units));
         let at = payload.as_ptr();
         let picture = feed.try_push(ms, payload).unwrap().pop().unwrap();
-        assert_eq!(
-            (picture.ms, picture.composition_ms, picture.arrived),
-            (ms, 67, feed.at(ms))
-        );
-        assert_eq!(
-            (&picture.payload[..], picture.payload.as_ptr()),
-            (&lengths(units)[..], at)
-        );
+        assert_eq!((picture.ms, picture.composition_ms, picture.arrived), (ms, 67, feed.at(ms)));
+        assert_eq!((&picture.payload[..], picture.payload.as_ptr()), (&lengths(units)[..], at));
         assert_eq!(picture.config, None);
         assert_eq!(feed.assembler.poll_timeout(), None);
     }
@@ -143,10 +127,7 @@ fn slices_that_come_apart_later_cost_one_picture_and_no_more() {
     assert_eq!(feed.try_push(0, lengths(&[SLICE_MORE])), Err(Drop::Malformed));
     assert_eq!(feed.push(40, lengths(&[SLICE])), []);
     assert_eq!(feed.push(40, lengths(&[SLICE_MORE])), []);
-    assert_eq!(
-        feed.push(80, lengths(&[SLICE])),
-        [(40, lengths(&[SLICE, SLICE_MORE]).into())]
-    );
+    assert_eq!(feed.push(80, lengths(&[SLICE])), [(40, lengths(&[SLICE, SLICE_MORE]).into())]);
     // A picture without its first slice is still a picture.
     assert_eq!(feed.push(120, lengths(&[SLICE_MORE])), [(80, lengths(&[SLICE]).into())]);
     assert_eq!(feed.finish().map(|picture| picture.access), Some(Access::Dependent));
@@ -187,11 +168,7 @@ fn parameter_sets_in_the_stream_make_the_configuration_where_none_came_and_where
     assert_eq!(known.config, None);
     let mut larger = SPS.to_vec();
     larger[3] = 0x1f;
-    let picture = feed
-        .try_push(120, lengths(&[&larger, PPS, IDR]))
-        .unwrap()
-        .pop()
-        .unwrap();
+    let picture = feed.try_push(120, lengths(&[&larger, PPS, IDR])).unwrap().pop().unwrap();
     assert_eq!(picture.config.unwrap().codec_string, "avc1.64001f");
 }
 
@@ -247,10 +224,7 @@ fn what_is_not_behind_lengths_of_the_stated_size_is_rewritten() {
     let right = [(0, Bytes::from(lengths(&[AUD, IDR])))];
     let size = |size| join(&[AUD, IDR], size).unwrap();
     assert_eq!(feed.push(0, start_codes(&[AUD, IDR])), right);
-    assert_eq!(
-        feed.push(0, [&[0, 0, 1], AUD, &[0, 0, 1], IDR, &[0, 0]].concat()),
-        right
-    );
+    assert_eq!(feed.push(0, [&[0, 0, 1], AUD, &[0, 0, 1], IDR, &[0, 0]].concat()), right);
     assert_eq!(feed.push(0, size(2)), right);
     assert_eq!(feed.push(0, size(1)), right);
     // A byte stream, or several units, behind one length.
@@ -258,10 +232,7 @@ fn what_is_not_behind_lengths_of_the_stated_size_is_rewritten() {
     assert_eq!(feed.push(0, lengths(&[&start_codes(&[AUD, IDR])[4..]])), right);
     // Empty units between others.
     assert_eq!(feed.push(0, lengths(&[AUD, &[], &[], IDR])), right);
-    assert_eq!(
-        feed.try_push(0, hex!("00000009 65888480").to_vec()),
-        Err(Drop::Malformed)
-    );
+    assert_eq!(feed.try_push(0, hex!("00000009 65888480").to_vec()), Err(Drop::Malformed));
 }
 
 #[test]
@@ -319,10 +290,7 @@ fn what_waits_for_a_picture_and_a_picture_itself_are_bounded() {
     let mut feed = Feed::begun();
     let sei = [&[6, 4][..], &[1; 4_000]].concat();
     let results: Vec<_> = (0..40).map(|_| feed.try_push(0, lengths(&[&sei]))).collect();
-    assert_eq!(
-        results.iter().position(|result| *result == Err(Drop::NoPicture)),
-        Some(16)
-    );
+    assert_eq!(results.iter().position(|result| *result == Err(Drop::NoPicture)), Some(16));
     assert!(feed.assembler.prefix.len() <= MAX_PREFIX_BYTES);
 
     let mut feed = Feed::new();

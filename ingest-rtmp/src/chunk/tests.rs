@@ -4,10 +4,7 @@ use rml_rtmp::{chunk_io::ChunkSerializer, messages::MessagePayload, time::RtmpTi
 
 use super::*;
 
-const PUBLISHING: Limits = Limits {
-    message_bytes: 8 << 20,
-    ..Limits::SETUP
-};
+const PUBLISHING: Limits = Limits { message_bytes: 8 << 20, ..Limits::SETUP };
 
 fn read_all(reader: &mut Reader, mut input: &[u8]) -> Result<Vec<Message>, Error> {
     let mut messages = Vec::new();
@@ -63,11 +60,8 @@ fn payload(len: usize, seed: usize) -> Vec<u8> {
 fn write(csid: u8, timestamp: u32, kind: u8, payload: &[u8], chunk: usize) -> Vec<Vec<u8>> {
     let mut chunks = Vec::new();
     for (n, body) in payload.chunks(chunk).enumerate() {
-        let mut bytes = if n == 0 {
-            header(csid, timestamp, payload.len(), kind)
-        } else {
-            vec![0xc0 | csid]
-        };
+        let mut bytes =
+            if n == 0 { header(csid, timestamp, payload.len(), kind) } else { vec![0xc0 | csid] };
         if n > 0 && timestamp >= EXTENDED {
             bytes.extend(timestamp.to_be_bytes());
         }
@@ -88,10 +82,8 @@ fn the_headers_of_all_four_formats() {
         "01 0601 000006 000001 08 03000000 22" // chunk stream 326 in three
     );
     let messages = read(&bytes).unwrap();
-    let seen: Vec<_> = messages
-        .iter()
-        .map(|m| (m.timestamp, m.kind, m.stream_id, &m.payload[..]))
-        .collect();
+    let seen: Vec<_> =
+        messages.iter().map(|m| (m.timestamp, m.kind, m.stream_id, &m.payload[..])).collect();
     assert_eq!(
         seen,
         [
@@ -114,10 +106,8 @@ fn a_chunk_stream_may_begin_with_a_header_of_format_1() {
         "c2 00020000"
     );
     let messages = read(&bytes).unwrap();
-    let seen: Vec<_> = messages
-        .iter()
-        .map(|m| (m.timestamp, m.kind, m.stream_id, &m.payload[..]))
-        .collect();
+    let seen: Vec<_> =
+        messages.iter().map(|m| (m.timestamp, m.kind, m.stream_id, &m.payload[..])).collect();
     assert_eq!(
         seen,
         [
@@ -135,15 +125,10 @@ fn chunks_of_two_messages_may_be_interleaved() {
     let (video, audio) = (payload(300, 1), payload(200, 2));
     let video_chunks = write(5, 40, 9, &video, 128);
     let audio_chunks = write(4, 41, 8, &audio, 128);
-    let bytes = [
-        &video_chunks[0],
-        &audio_chunks[0],
-        &video_chunks[1],
-        &audio_chunks[1],
-        &video_chunks[2],
-    ]
-    .map(|c| &c[..])
-    .concat();
+    let bytes =
+        [&video_chunks[0], &audio_chunks[0], &video_chunks[1], &audio_chunks[1], &video_chunks[2]]
+            .map(|c| &c[..])
+            .concat();
     let messages = read(&bytes).unwrap();
     assert_eq!((messages[0].kind, &messages[0].payload[..]), (8, &audio[..]));
     assert_eq!((messages[1].kind, &messages[1].payload[..]), (9, &video[..]));
@@ -156,13 +141,7 @@ fn extended_timestamps_stand_on_continuations_or_are_missing_there() {
     let without: Vec<_> = write(5, 0x0123_4567, 9, &body, 128)
         .into_iter()
         .enumerate()
-        .flat_map(|(n, chunk)| {
-            if n == 0 {
-                chunk
-            } else {
-                [&chunk[..1], &chunk[5..]].concat()
-            }
-        })
+        .flat_map(|(n, chunk)| if n == 0 { chunk } else { [&chunk[..1], &chunk[5..]].concat() })
         .collect();
     for bytes in [bytes, without] {
         let messages = read(&[&bytes[..], &hex!("85 000014 07")].concat());
@@ -171,11 +150,8 @@ fn extended_timestamps_stand_on_continuations_or_are_missing_there() {
         assert_eq!(messages[0].payload, body);
     }
     // A delta may be extended too, even if that is not necessary.
-    let bytes = [
-        &header(3, 1000, 1, 8)[..],
-        &hex!("aa 83 ffffff 00000014 bb c3 00000014 cc"),
-    ]
-    .concat();
+    let bytes =
+        [&header(3, 1000, 1, 8)[..], &hex!("aa 83 ffffff 00000014 bb c3 00000014 cc")].concat();
     let stamps: Vec<_> = read(&bytes).unwrap().iter().map(|m| m.timestamp).collect();
     assert_eq!(stamps, [1000, 1020, 1040]);
 }
@@ -189,12 +165,7 @@ fn a_header_repeated_within_its_message_continues_it_and_another_is_refused() {
     let shorter = [&first[..], &hex!("43 000000 000010 14 00")].concat();
     assert!(matches!(
         read(&shorter),
-        Err(Error::MessageInterrupted {
-            csid: 3,
-            len: 200,
-            got: 128,
-            other: 16
-        })
+        Err(Error::MessageInterrupted { csid: 3, len: 200, got: 128, other: 16 })
     ));
 }
 
@@ -213,10 +184,8 @@ fn an_abort_drops_the_unfinished_message_and_an_aggregate_is_taken_apart() {
         "09 000002 0003fc 00 000000 bbcc"        // video, 2 bytes, 1020 ms, no back pointer
     );
     let messages = read(&write(4, 50, AGGREGATE, &aggregate, 128).concat()).unwrap();
-    let seen: Vec<_> = messages
-        .iter()
-        .map(|m| (m.timestamp, m.kind, m.stream_id, &m.payload[..]))
-        .collect();
+    let seen: Vec<_> =
+        messages.iter().map(|m| (m.timestamp, m.kind, m.stream_id, &m.payload[..])).collect();
     assert_eq!(seen, [(50, 8, 1, &[0xaa][..]), (70, 9, 1, &[0xbb, 0xcc])]);
     let cut = write(4, 50, AGGREGATE, &aggregate[..20], 128).concat();
     assert!(matches!(read(&cut), Err(Error::Truncated { kind: AGGREGATE, .. })));
@@ -261,11 +230,7 @@ fn what_breaks_a_limit_is_refused_with_the_numbers() {
     let huge = header(3, 0, 0x00ff_ffff, 9);
     assert!(matches!(
         read(&huge),
-        Err(Error::MessageTooLarge {
-            csid: 3,
-            len: 0x00ff_ffff,
-            max: 8_388_608
-        })
+        Err(Error::MessageTooLarge { csid: 3, len: 0x00ff_ffff, max: 8_388_608 })
     ));
     let mut setup = Reader::new(Limits::SETUP);
     assert!(matches!(
@@ -273,10 +238,7 @@ fn what_breaks_a_limit_is_refused_with_the_numbers() {
         Err(Error::MessageTooLarge { .. })
     ));
     for size in [0, 0x8000_0000, 0xffff_ffff] {
-        assert!(
-            matches!(read(&set_chunk_size(size)), Err(Error::BadChunkSize { .. })),
-            "{size}"
-        );
+        assert!(matches!(read(&set_chunk_size(size)), Err(Error::BadChunkSize { .. })), "{size}");
     }
     let streams: Vec<u8> = (0..65u8)
         .flat_map(|id| [&[0, id][..], &hex!("000000 000000 08 01000000")].concat())
@@ -336,21 +298,15 @@ fn a_payload_fills_its_allocation_whatever_the_chunk_size() {
 fn messages_without_a_body_are_messages() {
     let messages = read(&[header(4, 3, 0, 8), header(4, 4, 0, 8)].concat()).unwrap();
     assert_eq!(
-        messages
-            .iter()
-            .map(|m| (m.timestamp, m.payload.len()))
-            .collect::<Vec<_>>(),
+        messages.iter().map(|m| (m.timestamp, m.payload.len())).collect::<Vec<_>>(),
         [(3, 0), (4, 0)]
     );
 }
 
 /// Sequences of messages on a few chunk streams, with their chunks interleaved in any order.
 fn interleaved() -> impl Strategy<Value = (Vec<u8>, usize)> {
-    let message = (
-        3u8..7,
-        prop_oneof![0u32..100_000, Just(0x00ff_ffff), Just(u32::MAX)],
-        0usize..2_000,
-    );
+    let message =
+        (3u8..7, prop_oneof![0u32..100_000, Just(0x00ff_ffff), Just(u32::MAX)], 0usize..2_000);
     (
         prop::collection::vec(message, 1..12),
         1u32..700,

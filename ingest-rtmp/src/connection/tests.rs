@@ -14,7 +14,9 @@ use crate::{
     amf0::Value,
     auth::Authorization,
     config::Config,
-    testing::{AVC, Client, IDR, Peer, SLICE, audio_config, audio_frame, hub, video_config, video_frame},
+    testing::{
+        AVC, Client, IDR, Peer, SLICE, audio_config, audio_frame, hub, video_config, video_frame,
+    },
 };
 
 /// How long the decision about the key `slow` takes.
@@ -77,8 +79,10 @@ impl Bench {
         let peer = SocketAddr::from(([192, 0, 2, 1], 1_000));
         let permit = self.limit.try_admit(Some(peer.ip()), now().into());
         let permit = permit.expect("there is room");
-        let (context, retire, shutdown) = (Arc::clone(&self.context), self.retire.clone(), self.shutdown.clone());
-        let task = tokio::spawn(async move { run(ours, peer, permit, &context, retire, shutdown).await });
+        let (context, retire, shutdown) =
+            (Arc::clone(&self.context), self.retire.clone(), self.shutdown.clone());
+        let task =
+            tokio::spawn(async move { run(ours, peer, permit, &context, retire, shutdown).await });
         let client = Client::new();
         (Peer { socket, client }, task)
     }
@@ -177,9 +181,7 @@ async fn a_player_that_takes_a_few_bytes_now_and_then_is_closed_at_the_least_rat
     let (mut player, task) = bench.connect(4 << 10);
     player.open().await;
     player.client.play("demo");
-    player
-        .until(|seen| matches!(seen, Seen::VideoDataReceived { .. }))
-        .await;
+    player.until(|seen| matches!(seen, Seen::VideoDataReceived { .. })).await;
     let large = video_frame(&[&[0, 1, 0, 0, 0x41][..], &[0; 0xffff]].concat());
     for n in 1..4 {
         publisher.client.video(n * 40, large.clone());
@@ -205,12 +207,8 @@ async fn a_slow_player_above_the_least_rate_stays() {
     let (mut player, task) = bench.connect(4 << 10);
     player.open().await;
     player.client.play("demo");
-    player
-        .until(|seen| matches!(seen, Seen::VideoDataReceived { .. }))
-        .await;
-    publisher
-        .client
-        .video(40, video_frame(&[&[0, 3, 0, 0, 0x41][..], &[0; 0x0002_ffff]].concat()));
+    player.until(|seen| matches!(seen, Seen::VideoDataReceived { .. })).await;
+    publisher.client.video(40, video_frame(&[&[0, 3, 0, 0, 0x41][..], &[0; 0x0002_ffff]].concat()));
     publisher.flush().await;
     let mut some = [0; 4_096];
     for _ in 0..30 {
@@ -228,12 +226,8 @@ async fn at_shutdown_a_player_that_takes_nothing_delays_nobody() {
     let (mut player, task) = bench.connect(4 << 10);
     player.open().await;
     player.client.play("demo");
-    player
-        .until(|seen| matches!(seen, Seen::VideoDataReceived { .. }))
-        .await;
-    publisher
-        .client
-        .video(40, video_frame(&[&[0, 3, 0, 0, 0x41][..], &[0; 0x0002_ffff]].concat()));
+    player.until(|seen| matches!(seen, Seen::VideoDataReceived { .. })).await;
+    publisher.client.video(40, video_frame(&[&[0, 3, 0, 0, 0x41][..], &[0; 0x0002_ffff]].concat()));
     publisher.flush().await;
     sleep(Duration::from_secs(1)).await;
     let (mut some, begun) = ([0; 16], now());
@@ -253,7 +247,8 @@ async fn at_shutdown_a_player_that_takes_nothing_delays_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_gives_its_place_to_the_next_and_a_publisher_keeps_its_own() {
-    let bench = Bench::new(|config| (config.max_connections, config.max_connections_per_address) = (2, 2));
+    let bench =
+        Bench::new(|config| (config.max_connections, config.max_connections_per_address) = (2, 2));
     let publisher = bench.live("demo").await;
     let (mut idle, task) = bench.connect(1 << 20);
     idle.open().await;
@@ -269,20 +264,17 @@ async fn an_idle_connection_gives_its_place_to_the_next_and_a_publisher_keeps_it
 
 #[tokio::test(start_paused = true)]
 async fn a_player_that_takes_nothing_for_a_second_gives_its_place_to_another() {
-    let bench = Bench::new(|config| (config.max_connections, config.max_connections_per_address) = (2, 2));
+    let bench =
+        Bench::new(|config| (config.max_connections, config.max_connections_per_address) = (2, 2));
     let mut publisher = bench.live("demo").await;
     let (mut player, task) = bench.connect(4 << 10);
     player.open().await;
     player.client.play("demo");
-    player
-        .until(|seen| matches!(seen, Seen::VideoDataReceived { .. }))
-        .await;
+    player.until(|seen| matches!(seen, Seen::VideoDataReceived { .. })).await;
     let address = "192.0.2.1".parse().unwrap();
     let refused = bench.limit.try_admit(Some(address), now().into());
     assert!(refused.is_err(), "it takes what there is");
-    publisher
-        .client
-        .video(40, video_frame(&[&[0, 3, 0, 0, 0x41][..], &[0; 0x0002_ffff]].concat()));
+    publisher.client.video(40, video_frame(&[&[0, 3, 0, 0, 0x41][..], &[0; 0x0002_ffff]].concat()));
     publisher.flush().await;
     sleep(STALL + Duration::from_millis(1)).await;
     let permit = bench.limit.try_admit(Some(address), now().into()).unwrap();
@@ -296,15 +288,10 @@ async fn a_player_that_takes_nothing_for_a_second_gives_its_place_to_another() {
 async fn whoever_breaks_the_protocol_reads_why_and_is_counted_once() {
     let bench = Bench::new(|_| ());
     let mut peer = bench.live("demo").await;
-    peer.client
-        .output
-        .extend([2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0]); // a chunk size of 0
+    peer.client.output.extend([2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0]); // a chunk size of 0
     assert_eq!(peer.codes().await, ["NetStream.Failed"]);
     until_closed(&bench, Cause::Protocol).await;
-    assert!(matches!(
-        bench.broadcast("demo").unwrap().presence(),
-        Presence::Away(Some(_))
-    ));
+    assert!(matches!(bench.broadcast("demo").unwrap().presence(), Presence::Away(Some(_))));
     // A silent publisher gets it, too.
     let peer = bench.live("other").await;
     assert_eq!(peer.codes().await, ["NetConnection.Connect.IdleTimeOut"]);
@@ -350,15 +337,11 @@ async fn a_second_publish_leaves_the_first_in_peace() {
     let bench = Bench::new(|_| ());
     let mut peer = bench.live("demo").await;
     let mut body = Vec::new();
-    crate::amf0::write(
-        &["publish".into(), 9.0.into(), Value::Null, "another".into()],
-        &mut body,
-    );
+    crate::amf0::write(&["publish".into(), 9.0.into(), Value::Null, "another".into()], &mut body);
     let len = u8::try_from(body.len()).unwrap();
     peer.client.output.extend([10, 0, 0, 0, 0, 0, len, 20, 1, 0, 0, 0]);
     peer.client.output.extend(body);
-    peer.until(|seen| matches!(seen, Seen::UnhandleableOnStatusCode { .. }))
-        .await;
+    peer.until(|seen| matches!(seen, Seen::UnhandleableOnStatusCode { .. })).await;
     peer.client.video(40, video_frame(SLICE));
     peer.flush().await;
     let broadcast = bench.broadcast("demo").unwrap();
@@ -483,11 +466,9 @@ async fn placed_after(sent: impl Fn(u32) -> u32) -> (Bench, Vec<(usize, u32, i64
             let picture = [&[0, 0, 0, 8], &picture[4..], &number].concat();
             if captured % 40 == 0 {
                 let first = if captured % 2_000 == 0 { 0x17 } else { 0x27 };
-                peer.client
-                    .video(captured, [&[first, 1, 0, 0, 0], &picture[..]].concat().into());
+                peer.client.video(captured, [&[first, 1, 0, 0, 0], &picture[..]].concat().into());
             }
-            peer.client
-                .audio(captured, [&audio_frame()[..], &number].concat().into());
+            peer.client.audio(captured, [&audio_frame()[..], &number].concat().into());
             captured += 20;
         }
         peer.flush().await;
@@ -497,7 +478,8 @@ async fn placed_after(sent: impl Fn(u32) -> u32) -> (Bench, Vec<(usize, u32, i64
             let broadcast::Event::Frame { track, frame } = event else {
                 continue;
             };
-            let Some(number) = frame.payload.last_chunk::<4>().filter(|_| frame.payload.len() > 10) else {
+            let Some(number) = frame.payload.last_chunk::<4>().filter(|_| frame.payload.len() > 10)
+            else {
                 continue;
             };
             let captured = u32::from_be_bytes(*number);
@@ -524,12 +506,14 @@ async fn an_outage_of_a_live_publisher_does_not_stay_as_latency() {
     for (sent, remains) in [(at_once, 1_500), (Box::new(by_and_by), 2_500)] {
         let (bench, placed) = placed_after(sent).await;
         let of = |track, from| {
-            let of = move |(of, captured, _): &&(usize, u32, i64)| *of == track && *captured >= from;
+            let of =
+                move |(of, captured, _): &&(usize, u32, i64)| *of == track && *captured >= from;
             placed.iter().filter(of).map(|(_, _, after)| *after)
         };
         for (track, frames) in [(0, 575), (1, 1_150)] {
             assert!(of(track, 26_000).count() >= frames, "all of {track} comes by then");
-            let (least, most) = (of(track, 26_000).min().unwrap(), of(track, 26_000).max().unwrap());
+            let (least, most) =
+                (of(track, 26_000).min().unwrap(), of(track, 26_000).max().unwrap());
             assert!(least >= -100 && most < remains, "{track}: {least} to {most}");
         }
         // Audio and video are still in step.
@@ -555,9 +539,7 @@ async fn players_beyond_their_number_are_refused_until_one_leaves() {
     let (mut player, task) = bench.connect(1 << 20);
     player.open().await;
     player.client.play("demo");
-    player
-        .until(|seen| matches!(seen, Seen::VideoDataReceived { .. }))
-        .await;
+    player.until(|seen| matches!(seen, Seen::VideoDataReceived { .. })).await;
     assert!(players.take(None).is_err());
     drop((player, first));
     task.await.unwrap();

@@ -29,7 +29,11 @@ pub(super) const STALL: Duration = Duration::from_secs(1);
 
 /// Waits until a connection must close in the middle of a write. Returns the cause. At shutdown its
 /// peer has `limit` to receive the last messages.
-pub(super) async fn stopped(usage: Arc<Usage>, shutdown: &CancellationToken, limit: Duration) -> Cause {
+pub(super) async fn stopped(
+    usage: Arc<Usage>,
+    shutdown: &CancellationToken,
+    limit: Duration,
+) -> Cause {
     tokio::select! {
         () = usage.closed() => Cause::Evicted,
         () = async { shutdown.cancelled().await; sleep(limit).await } => Cause::Timeout,
@@ -53,11 +57,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = transmit.slices(&mut slices);
             let begun = now();
-            let write = within(
-                limit,
-                player.as_deref_mut(),
-                self.socket.write_vectored(&slices[..filled]),
-            );
+            let write =
+                within(limit, player.as_deref_mut(), self.socket.write_vectored(&slices[..filled]));
             let written = tokio::select! {
                 biased;
                 written = write => written?,
@@ -79,7 +80,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     /// Sends the peer the reason of the failure, if the connection still permits it.
-    pub(super) async fn explain(&mut self, err: &Error, mut stop: Pin<&mut impl Future<Output = Cause>>) {
+    pub(super) async fn explain(
+        &mut self,
+        err: &Error,
+        mut stop: Pin<&mut impl Future<Output = Cause>>,
+    ) {
         // After a socket error or a slow write nothing more can be sent.
         let gone = matches!(
             err,

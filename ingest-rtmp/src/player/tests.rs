@@ -18,14 +18,8 @@ fn avc(record: &[u8]) -> Config {
 
 fn source(hub: &Hub, now: Instant) -> Producer {
     let audio = Config::Aac(codec::aac::Config::parse(AAC).unwrap());
-    let tracks = vec![
-        (TrackName::source_video(), avc(AVC)),
-        (TrackName::source_audio(), audio),
-    ];
-    hub.claim("demo".parse().unwrap())
-        .unwrap()
-        .start(tracks, now, SystemTime::now())
-        .unwrap()
+    let tracks = vec![(TrackName::source_video(), avc(AVC)), (TrackName::source_audio(), audio)];
+    hub.claim("demo".parse().unwrap()).unwrap().start(tracks, now, SystemTime::now()).unwrap()
 }
 
 fn push(producer: &Producer, start: Instant, track: usize, ms: i64, payload: &'static [u8]) {
@@ -51,10 +45,7 @@ fn read(transmit: &mut Transmit) -> Vec<Message> {
         let len = slices[0].len();
         transmit.advance(len);
     }
-    let mut reader = Reader::new(Limits {
-        message_bytes: 1 << 20,
-        ..Limits::SETUP
-    });
+    let mut reader = Reader::new(Limits { message_bytes: 1 << 20, ..Limits::SETUP });
     let mut rest = &bytes[..];
     std::iter::from_fn(|| reader.read(&mut rest).unwrap()).collect()
 }
@@ -96,16 +87,11 @@ fn a_player_gets_metadata_and_sequence_headers_and_then_the_newest_group_from_ti
         (messages[3].timestamp, &messages[3].payload[..]),
         (0, &[&[0x17, 1, 0, 0, 67], IDR].concat()[..])
     );
-    let video: Vec<_> = messages[3..]
-        .iter()
-        .filter(|m| m.kind == kind::VIDEO)
-        .map(|m| m.timestamp)
-        .collect();
+    let video: Vec<_> =
+        messages[3..].iter().filter(|m| m.kind == kind::VIDEO).map(|m| m.timestamp).collect();
     assert_eq!(video, (0..2_000).step_by(40).collect::<Vec<_>>());
     assert!(
-        messages[3..]
-            .iter()
-            .any(|m| m.kind == kind::AUDIO && m.payload[..] == *b"\xaf\x01audio")
+        messages[3..].iter().any(|m| m.kind == kind::AUDIO && m.payload[..] == *b"\xaf\x01audio")
     );
     assert!(messages.iter().all(|message| message.stream_id == 1));
     assert_eq!(metrics.players.get(), 1);
@@ -159,13 +145,10 @@ fn nothing_is_taken_from_the_hub_while_much_waits_to_be_written() {
     for ms in 1..100 {
         push(&producer, start, 1, ms, &LARGE);
     }
-    let mut player = Player::new(producer.broadcast().subscribe_from_oldest(), 1, Metrics::default());
+    let mut player =
+        Player::new(producer.broadcast().subscribe_from_oldest(), 1, Metrics::default());
     let mut transmit = transmit();
     let event = player.consumer.try_next().unwrap();
     player.send(event, &mut transmit);
-    assert!(
-        (QUEUED_BYTES..QUEUED_BYTES + 110_000).contains(&transmit.len()),
-        "{}",
-        transmit.len()
-    );
+    assert!((QUEUED_BYTES..QUEUED_BYTES + 110_000).contains(&transmit.len()), "{}", transmit.len());
 }

@@ -84,12 +84,7 @@ impl Publisher {
     /// The time of the next [`Publisher::handle_timeout`].
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let silence = self.media.health.poll_timeout();
-        Some(
-            self.media
-                .assembler
-                .poll_timeout()
-                .map_or(silence, |due| due.min(silence)),
-        )
+        Some(self.media.assembler.poll_timeout().map_or(silence, |due| due.min(silence)))
     }
 
     /// Handles the passage of time: a picture that has waited long enough is whole, and a publisher
@@ -124,10 +119,9 @@ impl Publisher {
                 // Units for the next picture. If no picture follows, nothing is published.
                 self.advise_if_dropped(Kind::Video, Drop::NoPicture, now)
             }
-            Ok(pictures) => pictures
-                .into_iter()
-                .flatten()
-                .try_for_each(|picture| self.picture(picture, now)),
+            Ok(pictures) => {
+                pictures.into_iter().flatten().try_for_each(|picture| self.picture(picture, now))
+            }
             Err(reason) => self.dropped(Kind::Video, reason, now),
         }
     }
@@ -153,7 +147,9 @@ impl Publisher {
             self.media.adts = Some(config);
         }
         let record = self.tracks.aac().map(|aac| &aac.record);
-        if !self.media.adts_differs && record.is_some_and(|record| adts::contradicts(config, record)) {
+        if !self.media.adts_differs
+            && record.is_some_and(|record| adts::contradicts(config, record))
+        {
             self.media.adts_differs = true;
             self.watch_groups();
         }
@@ -193,7 +189,8 @@ impl Publisher {
     /// Records an accepted frame of a track.
     pub(super) fn taken(&mut self, kind: Kind, now: Instant) {
         self.media.health.take(kind == Kind::Video, now);
-        if matches!(self.media.advice, Some(Advice::Dropped { video, .. }) if video == (kind == Kind::Video)) {
+        if matches!(self.media.advice, Some(Advice::Dropped { video, .. }) if video == (kind == Kind::Video))
+        {
             self.advise(None);
         }
     }
@@ -202,7 +199,12 @@ impl Publisher {
     ///
     /// # Errors
     /// No frame has been accepted for long: disconnect the peer with this refusal.
-    pub(super) fn dropped(&mut self, kind: Kind, reason: Drop, now: Instant) -> Result<(), Refusal> {
+    pub(super) fn dropped(
+        &mut self,
+        kind: Kind,
+        reason: Drop,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         self.metrics.drop_frame(reason);
         self.advise_if_dropped(kind, reason, now)
     }
@@ -215,14 +217,7 @@ impl Publisher {
     }
 
     fn picture(&mut self, picture: Picture, now: Instant) -> Result<(), Refusal> {
-        let Picture {
-            ms,
-            composition_ms,
-            access,
-            arrived,
-            payload,
-            config,
-        } = picture;
+        let Picture { ms, composition_ms, access, arrived, payload, config } = picture;
         let entry = self.media.groups.enter(access, ms);
         self.update_sets(config, entry.key)?;
         let payload = match self.tracks.avc().map(|avc| self.media.next.as_ref().unwrap_or(avc)) {
@@ -267,14 +262,8 @@ impl Publisher {
     }
 
     fn sound(&mut self, dts: i64, payload: Bytes, now: Instant) -> Result<(), Refusal> {
-        let unit = AccessUnit {
-            dts,
-            pts: dts,
-            key: true,
-            independent: true,
-            arrived: now,
-            payload,
-        };
+        let unit =
+            AccessUnit { dts, pts: dts, key: true, independent: true, arrived: now, payload };
         self.frame(Kind::Audio, unit, now)
     }
 
@@ -303,8 +292,12 @@ impl Publisher {
             self.media.told.push(advice);
             let advice = text.as_deref().unwrap_or_default();
             match &self.state {
-                State::Live(live) => warn!(channel = %live.producer.broadcast().name(), advice, "publisher advised"),
-                State::Settling(settling) => warn!(channel = %settling.claim.name(), advice, "publisher advised"),
+                State::Live(live) => {
+                    warn!(channel = %live.producer.broadcast().name(), advice, "publisher advised")
+                }
+                State::Settling(settling) => {
+                    warn!(channel = %settling.claim.name(), advice, "publisher advised")
+                }
                 State::Over => {}
             }
             self.media.words.clone_from(&text);

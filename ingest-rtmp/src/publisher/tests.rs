@@ -10,7 +10,8 @@ use super::*;
 use crate::{
     amf0::object,
     testing::{
-        AVC, AVC_OTHER_STRING, AVC_SAME_STRING, IDR, SLICE, audio_config, audio_frame, hub, video_config, video_frame,
+        AVC, AVC_OTHER_STRING, AVC_SAME_STRING, IDR, SLICE, audio_config, audio_frame, hub,
+        video_config, video_frame,
     },
 };
 
@@ -31,12 +32,7 @@ impl Feed {
     fn on(hub: Hub) -> Self {
         let (metrics, start) = (Metrics::default(), Instant::now());
         let publisher = Publisher::new(hub.claim(name()).unwrap(), metrics.clone(), IDLE, start);
-        Self {
-            hub,
-            publisher,
-            metrics,
-            start,
-        }
+        Self { hub, publisher, metrics, start }
     }
 
     /// Metadata have named only video, and its configuration has arrived.
@@ -60,8 +56,7 @@ impl Feed {
     }
 
     fn audio(&mut self, ms: u32, body: Bytes) -> Result<(), Refusal> {
-        self.publisher
-            .audio(ms, body, self.start + Duration::from_millis(u64::from(ms) % 100_000))
+        self.publisher.audio(ms, body, self.start + Duration::from_millis(u64::from(ms) % 100_000))
     }
 
     fn live(&self) -> Option<Arc<Broadcast>> {
@@ -113,10 +108,7 @@ fn a_broadcast_starts_when_both_tracks_have_shown_a_frame_in_the_order_in_which_
     feed.video(10, video_frame(IDR)).unwrap();
     assert_eq!(feed.codecs(), ["v0 avc1.64001e", "a0 mp4a.40.2"]);
     feed.video(50, video_frame(SLICE)).unwrap();
-    assert_eq!(
-        feed.frames(),
-        [(1, 0, true), (0, 10, true), (1, 21, true), (0, 50, false)]
-    );
+    assert_eq!(feed.frames(), [(1, 0, true), (0, 10, true), (1, 21, true), (0, 50, false)]);
 }
 
 #[test]
@@ -177,9 +169,7 @@ fn sequence_headers_without_frames_make_no_broadcast_however_long() {
 #[test]
 fn a_sequence_header_without_frames_changes_nothing_of_a_live_broadcast() {
     let mut feed = Feed::new();
-    feed.publisher
-        .metadata(&object([("audiocodecid", 10.0.into())]), feed.start)
-        .unwrap();
+    feed.publisher.metadata(&object([("audiocodecid", 10.0.into())]), feed.start).unwrap();
     feed.audio(0, audio_config()).unwrap();
     feed.audio(0, audio_frame()).unwrap();
     let first = feed.live().unwrap();
@@ -296,9 +286,7 @@ fn the_first_frame_held_is_when_the_broadcast_began_on_both_clocks() {
     assert_eq!(anchor.instant + Anchor::LEAD, feed.start + arrived[0]);
     let mut consumer = feed.live().unwrap().subscribe_from_oldest();
     for arrived in arrived {
-        let Some(Event::Frame { track, frame }) = consumer.try_next() else {
-            panic!("no frame")
-        };
+        let Some(Event::Frame { track, frame }) = consumer.try_next() else { panic!("no frame") };
         assert_eq!(frame.arrived, feed.start + arrived);
         let timescale = feed.live().unwrap().tracks()[track].config.timescale();
         assert_eq!(anchor.instant_at(frame.dts, timescale), frame.arrived);
@@ -327,16 +315,12 @@ fn frames_without_a_sequence_header_or_before_a_key_frame_are_dropped_and_counte
 fn lengths_that_do_not_add_up_cost_the_frame_alone() {
     let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
-    feed.video(40, Bytes::from_static(&[0x27, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1]))
-        .unwrap();
+    feed.video(40, Bytes::from_static(&[0x27, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1])).unwrap();
     feed.video(40, Bytes::from_static(&[0x27, 1])).unwrap();
     assert_eq!(feed.metrics.dropped(Drop::Malformed), 2);
     feed.video(80, video_frame(SLICE)).unwrap();
     assert_eq!(feed.frames(), [(0, 0, true), (0, 80, false)]);
-    assert_eq!(
-        (feed.metrics.video_frames.get(), feed.metrics.audio_frames.get()),
-        (2, 0)
-    );
+    assert_eq!((feed.metrics.video_frames.get(), feed.metrics.audio_frames.get()), (2, 0));
 }
 
 #[test]
@@ -344,16 +328,9 @@ fn a_codec_that_is_not_carried_is_refused_by_name() {
     let mut feed = Feed::new();
     let refusal = feed.video(0, Bytes::from_static(b"\x90hvc1\x01")).unwrap_err();
     assert_eq!(refusal.reason, Reason::Codec);
-    assert_eq!(
-        refusal.description,
-        "HEVC video is not supported, send H.264 video and AAC audio"
-    );
+    assert_eq!(refusal.description, "HEVC video is not supported, send H.264 video and AAC audio");
     let refusal = feed.video(0, video_config(&[1, 2, 3])).unwrap_err();
-    assert!(
-        refusal.description.starts_with("avcC record of 3 bytes"),
-        "{}",
-        refusal.description
-    );
+    assert!(refusal.description.starts_with("avcC record of 3 bytes"), "{}", refusal.description);
 }
 
 #[test]
@@ -387,8 +364,7 @@ fn another_codec_string_goes_on_with_the_broadcast_and_a_late_track_joins_it() {
     assert_eq!(feed.codecs(), ["v0 avc1.64001f"]);
     feed.audio(60, audio_frame()).unwrap();
     assert_eq!(feed.codecs(), ["v0 avc1.64001f", "a0 mp4a.40.2"]);
-    feed.audio(80, Bytes::from_static(&[0xaf, 0, 0x2b, 0x11, 0x88, 0]))
-        .unwrap();
+    feed.audio(80, Bytes::from_static(&[0xaf, 0, 0x2b, 0x11, 0x88, 0])).unwrap();
     feed.audio(80, audio_frame()).unwrap();
     assert_eq!(feed.codecs(), ["v0 avc1.64001f", "a0 mp4a.40.5"]);
     assert_eq!(first.presence(), Presence::Live);
@@ -400,20 +376,10 @@ fn a_publisher_that_returns_with_one_track_more_or_less_goes_on_with_its_broadca
     let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
     let first = feed.live().unwrap();
-    let Feed {
-        hub,
-        publisher,
-        metrics,
-        start,
-    } = feed;
+    let Feed { hub, publisher, metrics, start } = feed;
     publisher.leave(start);
     let publisher = Publisher::new(hub.claim(name()).unwrap(), metrics.clone(), IDLE, start);
-    let mut feed = Feed {
-        hub,
-        publisher,
-        metrics,
-        start,
-    };
+    let mut feed = Feed { hub, publisher, metrics, start };
     let metadata = object([("audiocodecid", 10.0.into())]);
     feed.publisher.metadata(&metadata, feed.start).unwrap();
     feed.audio(0, audio_config()).unwrap();
@@ -442,23 +408,13 @@ fn a_publisher_that_returns_goes_on_with_its_broadcast() {
     let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
     let broadcast = feed.live().unwrap();
-    let Feed {
-        hub,
-        publisher,
-        metrics,
-        start,
-    } = feed;
+    let Feed { hub, publisher, metrics, start } = feed;
     publisher.leave(start + Duration::from_secs(1));
     assert!(matches!(broadcast.presence(), Presence::Away(Some(_))));
     assert_eq!(metrics.publishers.get(), 0);
 
     let publisher = Publisher::new(hub.claim(name()).unwrap(), metrics.clone(), IDLE, start);
-    let mut feed = Feed {
-        hub,
-        publisher,
-        metrics,
-        start,
-    };
+    let mut feed = Feed { hub, publisher, metrics, start };
     let metadata = object([("videocodecid", 7.0.into())]);
     feed.publisher.metadata(&metadata, feed.start).unwrap();
     feed.video(3_000, video_config(AVC)).unwrap();
@@ -497,11 +453,7 @@ fn stamps_that_wrap_jump_and_fall_back_keep_the_frames_in_step() {
         let key = step == 0;
         let body = if key { video_frame(IDR) } else { video_frame(SLICE) };
         feed.publisher
-            .video(
-                origin.wrapping_add(step),
-                body,
-                feed.start + Duration::from_millis(step.into()),
-            )
+            .video(origin.wrapping_add(step), body, feed.start + Duration::from_millis(step.into()))
             .unwrap();
     }
     let frames = feed.frames();
@@ -516,9 +468,7 @@ fn the_payload_in_the_hub_is_the_message_without_its_tag_header() {
     let at = body[5..].as_ptr();
     feed.video(0, body).unwrap();
     let mut consumer = feed.live().unwrap().subscribe_from_oldest();
-    let Some(Event::Frame { frame, .. }) = consumer.try_next() else {
-        panic!("no frame")
-    };
+    let Some(Event::Frame { frame, .. }) = consumer.try_next() else { panic!("no frame") };
     assert_eq!((frame.payload.as_ptr(), &frame.payload[..]), (at, IDR));
 }
 
@@ -537,11 +487,7 @@ fn the_hub_holds_no_message_for_a_frame_that_is_a_small_part_of_it() {
         Bytes::from([&first, &extension.repeat(15)[..], &last, b"avc1", &[0; 3], payload].concat())
     };
     for (name, [key, picture], sound) in [
-        (
-            "zero bytes",
-            [zeros(video_frame(IDR)), zeros(video_frame(SLICE))],
-            zeros(adts(2)),
-        ),
+        ("zero bytes", [zeros(video_frame(IDR)), zeros(video_frame(SLICE))], zeros(adts(2))),
         ("extensions", [extensions(1, IDR), extensions(2, SLICE)], zeros(adts(1))),
     ] {
         let mut feed = Feed::new();
@@ -580,10 +526,7 @@ fn a_sequence_header_in_byte_stream_form_is_read() {
     let mut feed = Feed::new();
     let stream = [&[0, 0, 0, 1], &SPS[4..], &[0, 0, 0, 1], &PPS[4..]].concat();
     feed.video(0, video_config(&stream)).unwrap();
-    assert_eq!(
-        feed.publisher.tracks.video.as_ref().unwrap().config.codec_string(),
-        "avc1.64001e"
-    );
+    assert_eq!(feed.publisher.tracks.video.as_ref().unwrap().config.codec_string(), "avc1.64001e");
 }
 
 /// Another picture parameter set of the same id, one of id 1, and `SPS` of level 3.1.
@@ -633,7 +576,8 @@ fn payloads(consumer: &mut media_core::broadcast::Consumer) -> (Vec<Bytes>, usiz
 }
 
 #[test]
-fn picture_parameter_sets_that_change_in_the_stream_stay_in_it_and_key_frames_carry_those_in_force() {
+fn picture_parameter_sets_that_change_in_the_stream_stay_in_it_and_key_frames_carry_those_in_force()
+{
     let mut feed = Feed::of_video();
     feed.video(0, video_frame(IDR)).unwrap();
     let mut consumer = feed.live().unwrap().subscribe();
@@ -668,11 +612,8 @@ fn picture_parameter_sets_that_change_all_the_time_do_not_end_a_publisher() {
     let mut consumer = feed.live().unwrap().subscribe();
     for n in 1..200 {
         let set = if n % 2 == 0 { PPS } else { OTHER_PPS };
-        feed.video(
-            n * 40,
-            units(n % 25 == 0, &[set, if n % 25 == 0 { IDR } else { SLICE }]),
-        )
-        .unwrap();
+        feed.video(n * 40, units(n % 25 == 0, &[set, if n % 25 == 0 { IDR } else { SLICE }]))
+            .unwrap();
     }
     let (frames, configs) = payloads(&mut consumer);
     assert_eq!((frames.len(), configs), (200, 0));
@@ -721,31 +662,28 @@ fn adts_headers_are_cut_and_make_the_configuration_where_none_came() {
     assert_eq!(feed.codecs(), ["a0 mp4a.40.2"]);
     assert_eq!(feed.live().unwrap().tracks()[0].config.timescale().hz(), 44_100);
     // The second message's frames follow each other by their duration: 1024 samples.
-    assert_eq!(
-        feed.frames(),
-        [(0, 0, true), (0, 22, true), (0, 46, true), (0, 69, true)]
-    );
+    assert_eq!(feed.frames(), [(0, 0, true), (0, 22, true), (0, 46, true), (0, 69, true)]);
     let mut consumer = feed.live().unwrap().subscribe_from_oldest();
     while let Some(event) = consumer.try_next() {
-        let Event::Frame { frame, .. } = event else {
-            panic!("{event:?}")
-        };
+        let Event::Frame { frame, .. } = event else { panic!("{event:?}") };
         assert_eq!(frame.payload[..], ADTS[7..]);
     }
     // An AudioSpecificConfig takes precedence over the headers, and incomplete frames are dropped.
     feed.audio(100, audio_config()).unwrap();
     feed.audio(100, adts(1)).unwrap();
-    assert_eq!(
-        feed.publisher.tracks.audio.as_ref().unwrap().config.timescale().hz(),
-        48_000
-    );
+    assert_eq!(feed.publisher.tracks.audio.as_ref().unwrap().config.timescale().hz(), 48_000);
     feed.audio(120, adts(1).slice(..10)).unwrap();
     assert_eq!(feed.metrics.dropped(Drop::Malformed), 1);
 }
 
 /// Sends `video` 25 times a second for `seconds`, and audio beside it if `audio`. Returns the final
 /// result.
-fn send(feed: &mut Feed, seconds: u32, audio: bool, video: impl Fn(u32) -> Bytes) -> Result<(), Refusal> {
+fn send(
+    feed: &mut Feed,
+    seconds: u32,
+    audio: bool,
+    video: impl Fn(u32) -> Bytes,
+) -> Result<(), Refusal> {
     for ms in (0..seconds * 1_000).step_by(40) {
         feed.video(ms, video(ms))?;
         if audio {
@@ -756,7 +694,8 @@ fn send(feed: &mut Feed, seconds: u32, audio: bool, video: impl Fn(u32) -> Bytes
 }
 
 #[test]
-fn who_sends_nothing_usable_is_sent_off_after_ten_seconds_or_thirty_without_a_key_frame_with_words() {
+fn who_sends_nothing_usable_is_sent_off_after_ten_seconds_or_thirty_without_a_key_frame_with_words()
+{
     let cases = [
         (None, IDR, 10, "SPS and PPS"),
         (Some(AVC), SLICE, 30, "keyframe interval"),
@@ -781,24 +720,14 @@ fn who_sends_nothing_usable_is_sent_off_after_ten_seconds_or_thirty_without_a_ke
 #[test]
 fn messages_without_frames_are_silence_or_drops_whatever_they_are() {
     let cases: [(&str, Kind, &[u8], Option<Duration>); 9] = [
-        (
-            "a picture without bytes",
-            Kind::Video,
-            &hex!("17 01 000000"),
-            Some(IDLE),
-        ),
+        ("a picture without bytes", Kind::Video, &hex!("17 01 000000"), Some(IDLE)),
         ("a video message without bytes", Kind::Video, &[], Some(IDLE)),
         ("sound without bytes", Kind::Audio, &hex!("af 01"), Some(IDLE)),
         ("an audio message without bytes", Kind::Audio, &[], Some(IDLE)),
         ("a command frame", Kind::Video, &hex!("57 00"), None),
         ("the end of the sequence", Kind::Video, &hex!("17 02 000000"), None),
         ("an unknown packet", Kind::Video, &hex!("17 05 000000"), None),
-        (
-            "a sequence header without bytes",
-            Kind::Video,
-            &hex!("17 00 000000"),
-            None,
-        ),
+        ("a sequence header without bytes", Kind::Video, &hex!("17 00 000000"), None),
         ("an AudioSpecificConfig", Kind::Audio, &hex!("af 00 1190"), None),
     ];
     for (case, kind, body, dropped) in cases {
@@ -818,11 +747,8 @@ fn messages_without_frames_are_silence_or_drops_whatever_they_are() {
         let (after, refusal) = ended.unwrap_or_else(|| panic!("{case}: not ended"));
         assert_eq!(refusal.reason, Reason::Unusable, "{case}");
         assert_eq!(after, dropped.unwrap_or(3 * IDLE), "{case}");
-        let words = if dropped.is_some() {
-            "messages are empty"
-        } else {
-            "no audio or video has arrived"
-        };
+        let words =
+            if dropped.is_some() { "messages are empty" } else { "no audio or video has arrived" };
         assert!(refusal.description.contains(words), "{case}: {}", refusal.description);
     }
 }
@@ -851,8 +777,7 @@ fn adts_headers_that_contradict_the_sequence_header_are_told_of() {
     feed.audio(0, audio_config()).unwrap();
     let words = "state another sampling rate or number of channels";
     for ms in (0..10_000).step_by(40) {
-        feed.video(ms, video_frame(if ms % 2_000 == 0 { IDR } else { SLICE }))
-            .unwrap();
+        feed.video(ms, video_frame(if ms % 2_000 == 0 { IDR } else { SLICE })).unwrap();
         feed.audio(ms, adts(1)).unwrap();
     }
     assert!(feed.publisher.take_words().unwrap().contains(words));
@@ -895,11 +820,8 @@ fn key_frames_are_measured_and_advice_is_given_and_taken_back() {
     let mut words = Vec::new();
     let mut advice = Vec::new();
     for ms in (0..60_000).step_by(40) {
-        feed.video(
-            ms,
-            frame(matches!(ms, 0 | 2_000 | 22_000) || ms > 22_000 && ms % 2_000 == 0),
-        )
-        .unwrap();
+        feed.video(ms, frame(matches!(ms, 0 | 2_000 | 22_000) || ms > 22_000 && ms % 2_000 == 0))
+            .unwrap();
         words.extend(feed.publisher.take_words());
         let health = feed.live().unwrap().health();
         if advice.last() != Some(&health.advice.is_some()) {
@@ -910,10 +832,7 @@ fn key_frames_are_measured_and_advice_is_given_and_taken_back() {
     assert_eq!(health.key_interval, Some(Duration::from_secs(2)));
     // The hub's grid, which the long group began, remains.
     assert_eq!(advice, [false, true]);
-    assert!(
-        words[0].contains("no key frame has arrived for more than 12 s"),
-        "{words:?}"
-    );
+    assert!(words[0].contains("no key frame has arrived for more than 12 s"), "{words:?}");
     assert!(words[1].contains("20.0 s apart"), "{words:?}");
 }
 
@@ -925,12 +844,8 @@ fn a_source_without_idr_pictures_starts_at_a_recovery_point_which_is_not_indepen
         let payload = if ms % 2_000 == 0 { recovery } else { SLICE };
         feed.video(ms, video_frame(payload)).unwrap();
     }
-    let keys: Vec<_> = feed
-        .frames()
-        .into_iter()
-        .filter(|(_, _, key)| *key)
-        .map(|(_, ms, _)| ms)
-        .collect();
+    let keys: Vec<_> =
+        feed.frames().into_iter().filter(|(_, _, key)| *key).map(|(_, ms, _)| ms).collect();
     assert_eq!(keys, [0, 2_000], "from 3.5 s on");
     let broadcast = feed.live().unwrap();
     assert!(broadcast.is_gridded());

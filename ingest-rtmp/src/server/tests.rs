@@ -76,9 +76,7 @@ impl Localhost {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into();
         let chain = vec![made.cert.der().clone()];
-        Self(Arc::new(
-            CertifiedKey::from_der(chain, key, &ring::default_provider()).unwrap(),
-        ))
+        Self(Arc::new(CertifiedKey::from_der(chain, key, &ring::default_provider()).unwrap()))
     }
 }
 
@@ -95,46 +93,22 @@ impl Running {
         let listen = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let (rtmp, rtmps) = (listen(), listen());
         let (address, private) = (rtmp.local_addr().unwrap(), rtmps.local_addr().unwrap());
-        let listeners = Listeners {
-            rtmp: vec![rtmp],
-            rtmps: vec![rtmps],
-        };
+        let listeners = Listeners { rtmp: vec![rtmp], rtmps: vec![rtmps] };
         let (hub, metrics, withdrawn) = (hub(), Metrics::default(), CancellationToken::new());
-        let open = Arc::new(Open {
-            withdrawn: withdrawn.clone(),
-        });
+        let open = Arc::new(Open { withdrawn: withdrawn.clone() });
         let localhost = Localhost::new();
         let certificate = localhost.0.cert[0].clone();
         let certificates: Arc<dyn ResolvesServerCert> = Arc::new(localhost);
-        let server = Server::new(
-            &config,
-            listeners,
-            Some(certificates),
-            hub.clone(),
-            open,
-            metrics.clone(),
-        )
-        .unwrap();
+        let server =
+            Server::new(&config, listeners, Some(certificates), hub.clone(), open, metrics.clone())
+                .unwrap();
         let (retire, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let served = tokio::spawn(server.serve(retire.clone(), shutdown.clone()));
-        Self {
-            hub,
-            metrics,
-            address,
-            private,
-            certificate,
-            withdrawn,
-            retire,
-            shutdown,
-            served,
-        }
+        Self { hub, metrics, address, private, certificate, withdrawn, retire, shutdown, served }
     }
 
     async fn connect(&self) -> Peer<TcpStream> {
-        Peer {
-            socket: TcpStream::connect(self.address).await.unwrap(),
-            client: Client::new(),
-        }
+        Peer { socket: TcpStream::connect(self.address).await.unwrap(), client: Client::new() }
     }
 
     async fn publisher(&self, name: &str) -> Peer<TcpStream> {
@@ -168,8 +142,7 @@ impl Running {
         peer.client.video(0, video_frame(IDR));
         peer.client.audio(0, audio_frame());
         peer.flush().await;
-        self.wait("another broadcast", |running| running.broadcast("other").is_some())
-            .await;
+        self.wait("another broadcast", |running| running.broadcast("other").is_some()).await;
     }
 }
 
@@ -179,9 +152,8 @@ async fn hangs_up(address: SocketAddr, bytes: &[u8]) {
     socket.write_all(bytes).await.unwrap();
     let mut rest = Vec::new();
     // A reset is a close, too.
-    let _ = timeout(Duration::from_secs(20), socket.read_to_end(&mut rest))
-        .await
-        .expect("still open");
+    let _ =
+        timeout(Duration::from_secs(20), socket.read_to_end(&mut rest)).await.expect("still open");
 }
 
 #[tokio::test]
@@ -193,9 +165,7 @@ async fn a_publisher_s_frames_reach_the_hub_and_a_player_reads_them_back() {
     publisher.client.video(0, video_frame(IDR));
     publisher.client.audio(10, audio_frame());
     publisher.flush().await;
-    running
-        .wait("frames", |running| running.metrics.video_frames.get() == 1)
-        .await;
+    running.wait("frames", |running| running.metrics.video_frames.get() == 1).await;
 
     let mut player = running.connect().await;
     player.open().await;
@@ -205,31 +175,17 @@ async fn a_publisher_s_frames_reach_the_hub_and_a_player_reads_them_back() {
         .await;
     let video = |body| move |seen: &&Seen| matches!(seen, Seen::VideoDataReceived { data, .. } if *data == body);
     assert!(
-        player
-            .client
-            .events
-            .iter()
-            .any(|seen| matches!(seen, Seen::StreamMetadataReceived { .. }))
+        player.client.events.iter().any(|seen| matches!(seen, Seen::StreamMetadataReceived { .. }))
     );
     let order: Vec<_> = [video_config(AVC), video_frame(IDR)]
         .map(|body| {
-            player
-                .client
-                .events
-                .iter()
-                .position(|seen| video(body.clone())(&seen))
-                .unwrap()
+            player.client.events.iter().position(|seen| video(body.clone())(&seen)).unwrap()
         })
         .into();
     assert!(order[0] < order[1]);
 
     running.hub.kick(&"demo".parse().unwrap());
-    assert!(
-        player
-            .codes()
-            .await
-            .contains(&"NetStream.Play.UnpublishNotify".to_owned())
-    );
+    assert!(player.codes().await.contains(&"NetStream.Play.UnpublishNotify".to_owned()));
     assert_eq!(publisher.codes().await, ["NetStream.Publish.Denied"]);
 }
 
@@ -246,33 +202,22 @@ async fn ffmpeg_publishes_and_reads_back() {
         .kill_on_drop(true)
         .spawn()
         .expect("ffmpeg is installed");
-    running
-        .wait("one second of ffmpeg", |running| {
-            running.metrics.video_frames.get() >= 25
-        })
-        .await;
+    running.wait("one second of ffmpeg", |running| running.metrics.video_frames.get() >= 25).await;
     let broadcast = running.broadcast("demo").unwrap();
-    let codecs: Vec<_> = broadcast
-        .tracks()
-        .iter()
-        .map(|track| track.config.codec_string().to_owned())
-        .collect();
+    let codecs: Vec<_> =
+        broadcast.tracks().iter().map(|track| track.config.codec_string().to_owned()).collect();
     assert!(codecs[0].starts_with("avc1.") && codecs[1] == "mp4a.40.2", "{codecs:?}");
 
-    let probe = "-v error -read_intervals %+1 -show_entries stream=codec_name,width,height -of csv=p=0";
+    let probe =
+        "-v error -read_intervals %+1 -show_entries stream=codec_name,width,height -of csv=p=0";
     let probe = Command::new("ffprobe")
         .args(probe.split_whitespace())
         .arg(&url)
         .kill_on_drop(true)
         .output();
-    let probe = timeout(Duration::from_secs(30), probe)
-        .await
-        .expect("ffprobe ends")
-        .unwrap();
-    let (seen, errors) = (
-        String::from_utf8_lossy(&probe.stdout),
-        String::from_utf8_lossy(&probe.stderr),
-    );
+    let probe = timeout(Duration::from_secs(30), probe).await.expect("ffprobe ends").unwrap();
+    let (seen, errors) =
+        (String::from_utf8_lossy(&probe.stdout), String::from_utf8_lossy(&probe.stderr));
     assert!(seen.contains("h264,320,180") && seen.contains("aac"), "{seen}{errors}");
     assert_eq!(errors, "");
 
@@ -283,9 +228,7 @@ async fn ffmpeg_publishes_and_reads_back() {
             .unwrap()
             .success()
     );
-    running
-        .wait("the end", |_| matches!(broadcast.presence(), Presence::Away(_)))
-        .await;
+    running.wait("the end", |_| matches!(broadcast.presence(), Presence::Away(_))).await;
     // 6 s at 25 frames a second, and 48 000 / 1024 access units a second and those that the encoder
     // adds.
     assert_eq!(running.metrics.video_frames.get(), 150);
@@ -309,25 +252,19 @@ async fn a_second_publisher_of_a_live_name_is_refused_and_the_first_goes_on() {
     first.client.video(0, video_frame(IDR));
     first.client.audio(0, audio_frame());
     first.flush().await;
-    running
-        .wait("the first", |running| running.broadcast("demo").is_some())
-        .await;
+    running.wait("the first", |running| running.broadcast("demo").is_some()).await;
     // A reset and an immediate reconnect: the same broadcast continues.
     let id = running.broadcast("demo").unwrap().id();
     SockRef::from(&first.socket).set_linger(Some(Duration::ZERO)).unwrap();
     drop(first);
-    running
-        .wait("the name", |running| running.metrics.publishers.get() == 0)
-        .await;
+    running.wait("the name", |running| running.metrics.publishers.get() == 0).await;
     let mut again = running.publisher("demo").await;
     again.client.audio(5, audio_config());
     again.client.video(5, video_config(AVC));
     again.client.video(5, video_frame(IDR));
     again.client.audio(5, audio_frame());
     again.flush().await;
-    running
-        .wait("the return", |running| running.metrics.video_frames.get() == 2)
-        .await;
+    running.wait("the return", |running| running.metrics.video_frames.get() == 2).await;
     let broadcast = running.broadcast("demo").unwrap();
     assert_eq!((broadcast.id(), broadcast.presence()), (id, Presence::Live));
 }
@@ -335,10 +272,9 @@ async fn a_second_publisher_of_a_live_name_is_refused_and_the_first_goes_on() {
 #[tokio::test]
 async fn refusals_are_told_before_the_connection_closes() {
     let running = Running::start(|_| ());
-    for (key, code) in [
-        ("closed", "NetStream.Publish.Denied"),
-        ("../../etc/passwd", "NetStream.Publish.Denied"),
-    ] {
+    for (key, code) in
+        [("closed", "NetStream.Publish.Denied"), ("../../etc/passwd", "NetStream.Publish.Denied")]
+    {
         let mut peer = running.connect().await;
         peer.open().await;
         peer.client.publish(key);
@@ -360,18 +296,12 @@ async fn hostile_peers_harm_only_themselves() {
     hangs_up(running.address, &[3; 1000]).await; // half of one
     hangs_up(running.address, b"").await;
     assert_eq!(
-        (
-            running.metrics.closed(Cause::Protocol),
-            running.metrics.closed(Cause::Timeout)
-        ),
+        (running.metrics.closed(Cause::Protocol), running.metrics.closed(Cause::Timeout)),
         (1, 2)
     );
     let shaken = [&[3][..], &[0; 2 * 1536]].concat();
-    let nested = [
-        &hex!("03 000000 013880 14 00000000")[..],
-        &hex!("0a 00000001").repeat(16_000),
-    ]
-    .concat();
+    let nested =
+        [&hex!("03 000000 013880 14 00000000")[..], &hex!("0a 00000001").repeat(16_000)].concat();
     let streams: Vec<u8> = (0..65u8)
         .flat_map(|id| [&[0, id][..], &hex!("000000 000000 08 01000000")].concat())
         .collect();
@@ -386,9 +316,7 @@ async fn hostile_peers_harm_only_themselves() {
     ] {
         let before = running.metrics.closed(Cause::Protocol);
         hangs_up(running.address, &[&shaken[..], bytes].concat()).await;
-        running
-            .wait(what, |running| running.metrics.closed(Cause::Protocol) == before + 1)
-            .await;
+        running.wait(what, |running| running.metrics.closed(Cause::Protocol) == before + 1).await;
     }
     running.still_serves().await;
 }
@@ -397,9 +325,7 @@ async fn hostile_peers_harm_only_themselves() {
 async fn a_publisher_that_falls_silent_gives_its_name_back() {
     let running = Running::start(|config| config.idle_ms = 1_000);
     let peer = running.publisher("demo").await;
-    running
-        .wait("the name", |running| running.metrics.publishers.get() == 0)
-        .await;
+    running.wait("the name", |running| running.metrics.publishers.get() == 0).await;
     assert_eq!(running.metrics.closed(Cause::Timeout), 1);
     drop(peer);
     running.publisher("demo").await;
@@ -412,9 +338,7 @@ async fn connections_beyond_the_limits_are_closed_unread() {
     hangs_up(running.address, b"").await;
     assert_eq!(running.metrics.closed(Cause::Limit), 1);
     drop(first);
-    running
-        .wait("a place", |running| running.metrics.connections.get() == 1)
-        .await;
+    running.wait("a place", |running| running.metrics.connections.get() == 1).await;
     running.publisher("one").await;
     drop(second);
 }
@@ -428,29 +352,19 @@ async fn a_player_that_does_not_read_is_closed_and_the_publisher_does_not_wait()
     publisher.client.video(0, video_frame(IDR));
     publisher.client.audio(0, audio_frame());
     publisher.flush().await;
-    running
-        .wait("a broadcast", |running| running.metrics.video_frames.get() == 1)
-        .await;
+    running.wait("a broadcast", |running| running.metrics.video_frames.get() == 1).await;
     let mut player = running.connect().await;
     player.open().await;
     player.client.play("demo");
-    player
-        .until(|seen| matches!(seen, Seen::VideoDataReceived { .. }))
-        .await;
+    player.until(|seen| matches!(seen, Seen::VideoDataReceived { .. })).await;
     // More than all socket buffers in between hold.
     let large = video_frame(&[&[0, 15, 0, 0, 0x65][..], &[0; 0x000e_ffff]].concat());
     for n in 1..=40 {
         publisher.client.video(n * 40, large.clone());
         publisher.flush().await;
     }
-    running
-        .wait("all frames", |running| running.metrics.video_frames.get() == 41)
-        .await;
-    running
-        .wait("the player's end", |running| {
-            running.metrics.closed(Cause::Timeout) == 1
-        })
-        .await;
+    running.wait("all frames", |running| running.metrics.video_frames.get() == 41).await;
+    running.wait("the player's end", |running| running.metrics.closed(Cause::Timeout) == 1).await;
     assert_eq!(running.metrics.players.get(), 0);
     assert_eq!(running.metrics.publishers.get(), 1);
 }
@@ -462,9 +376,7 @@ async fn a_publisher_whose_key_is_withdrawn_is_sent_off_and_told_so() {
     let publisher = running.publisher("temporary").await;
     running.withdrawn.cancel();
     assert_eq!(publisher.codes().await, ["NetStream.Publish.Denied"]);
-    running
-        .wait("the other alone", |running| running.metrics.publishers.get() == 1)
-        .await;
+    running.wait("the other alone", |running| running.metrics.publishers.get() == 1).await;
     drop(other);
 }
 
@@ -474,23 +386,16 @@ async fn a_server_that_retires_serves_whom_it_has_and_ends_with_the_last() {
     let mut publisher = running.publisher("demo").await;
     running.retire.cancel();
     let refused = async { while TcpStream::connect(running.address).await.is_ok() {} };
-    timeout(Duration::from_secs(5), refused)
-        .await
-        .expect("it accepts no more");
+    timeout(Duration::from_secs(5), refused).await.expect("it accepts no more");
     publisher.client.audio(0, audio_config());
     publisher.client.video(0, video_config(AVC));
     publisher.client.video(0, video_frame(IDR));
     publisher.client.audio(0, audio_frame());
     publisher.flush().await;
-    running
-        .wait("frames", |running| running.metrics.audio_frames.get() == 1)
-        .await;
+    running.wait("frames", |running| running.metrics.audio_frames.get() == 1).await;
     assert!(!running.served.is_finished());
     drop(publisher);
-    timeout(Duration::from_secs(5), running.served)
-        .await
-        .expect("serve returns")
-        .unwrap();
+    timeout(Duration::from_secs(5), running.served).await.expect("serve returns").unwrap();
 }
 
 #[tokio::test]
@@ -498,15 +403,10 @@ async fn at_shutdown_publishers_are_told_and_all_connections_end() {
     let running = Running::start(|_| ());
     let publisher = running.publisher("demo").await;
     let idle = TcpStream::connect(running.address).await.unwrap();
-    running
-        .wait("both", |running| running.metrics.connections.get() == 2)
-        .await;
+    running.wait("both", |running| running.metrics.connections.get() == 2).await;
     running.shutdown.cancel();
     assert_eq!(publisher.codes().await, ["NetConnection.Connect.Closed"]);
-    timeout(Duration::from_secs(5), running.served)
-        .await
-        .expect("serve returns")
-        .unwrap();
+    timeout(Duration::from_secs(5), running.served).await.expect("serve returns").unwrap();
     assert_eq!(running.metrics.connections.get(), 0);
     drop(idle);
     assert!(TcpStream::connect(running.address).await.is_err());

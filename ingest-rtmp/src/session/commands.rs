@@ -17,7 +17,9 @@ use crate::{
     amf0::Value,
     auth::{Reason, Refusal, StreamKey},
     chunk::Message,
-    command::{CAN_RECONNECT, Command, enhanced_capabilities, has_capability, split_query, status_object},
+    command::{
+        CAN_RECONNECT, Command, enhanced_capabilities, has_capability, split_query, status_object,
+    },
 };
 
 /// Maximum number of message streams of a peer. Encoders create one.
@@ -36,31 +38,23 @@ impl Session {
                 let since = *since;
                 self.connect(&command, since)
             }
-            State::Open(_) if command.name != "connect" => self.handle_open(message.stream_id, &command, now),
+            State::Open(_) if command.name != "connect" => {
+                self.handle_open(message.stream_id, &command, now)
+            }
             state => {
-                let command = command.name.chars().filter(char::is_ascii_graphic).take(32).collect();
-                Err(Error::OutOfOrder {
-                    command,
-                    stage: state.name(),
-                })
+                let command =
+                    command.name.chars().filter(char::is_ascii_graphic).take(32).collect();
+                Err(Error::OutOfOrder { command, stage: state.name() })
             }
         }
     }
 
     fn connect(&mut self, command: &Command, since: Instant) -> Result<Option<Event>, Error> {
-        let asked = command
-            .object
-            .property("app")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
+        let asked = command.object.property("app").and_then(Value::as_str).unwrap_or_default();
         let (asked, query) = split_query(asked);
-        self.transmit
-            .control(RtmpMessage::WindowAcknowledgement { size: WINDOW })?;
+        self.transmit.control(RtmpMessage::WindowAcknowledgement { size: WINDOW })?;
         let limit_type = PeerBandwidthLimitType::Dynamic;
-        self.transmit.control(RtmpMessage::SetPeerBandwidth {
-            size: WINDOW,
-            limit_type,
-        })?;
+        self.transmit.control(RtmpMessage::SetPeerBandwidth { size: WINDOW, limit_type })?;
         self.transmit.announce_chunk_size()?;
         let Some(after_app) = address::after_app(&self.settings.app, asked) else {
             let description = format!(
@@ -83,12 +77,7 @@ impl Session {
         }
         self.transmit.command(
             0,
-            &[
-                "_result".into(),
-                command.transaction.into(),
-                Value::Object(properties),
-                info,
-            ],
+            &["_result".into(), command.transaction.into(), Value::Object(properties), info],
         )?;
         self.state = State::Open(Open {
             after_app: after_app.to_owned(),
@@ -101,16 +90,23 @@ impl Session {
         Ok(None)
     }
 
-    fn handle_open(&mut self, stream_id: u32, command: &Command, now: Instant) -> Result<Option<Event>, Error> {
+    fn handle_open(
+        &mut self,
+        stream_id: u32,
+        command: &Command,
+        now: Instant,
+    ) -> Result<Option<Event>, Error> {
         let State::Open(open) = &mut self.state else {
             return Ok(None);
         };
-        let result = |value: Value| ["_result".into(), command.transaction.into(), Value::Null, value];
+        let result =
+            |value: Value| ["_result".into(), command.transaction.into(), Value::Null, value];
         match command.name.as_str() {
             "createStream" => match open.create_stream() {
                 Some(id) => self.transmit.command(0, &result(f64::from(id).into())).map(|()| None),
                 None => {
-                    let description = format!("a connection may have at most {MAX_STREAMS} message streams");
+                    let description =
+                        format!("a connection may have at most {MAX_STREAMS} message streams");
                     self.error(command.transaction, "NetConnection.Call.Failed", &description)
                         .map(|()| None)
                 }
@@ -131,9 +127,14 @@ impl Session {
             "deleteStream" => {
                 let named = command.argument(0).and_then(Value::as_number);
                 open.delete_stream(named);
-                Ok(self.close_stream(|active| named.is_none_or(|named| named == f64::from(active)), now))
+                Ok(self.close_stream(
+                    |active| named.is_none_or(|named| named == f64::from(active)),
+                    now,
+                ))
             }
-            "closeStream" => Ok(self.close_stream(|active| stream_id == 0 || stream_id == active, now)),
+            "closeStream" => {
+                Ok(self.close_stream(|active| stream_id == 0 || stream_id == active, now))
+            }
             "FCUnpublish" => {
                 let named = command.argument(0).and_then(Value::as_str).unwrap_or_default();
                 let (named, _) = split_query(named);
@@ -151,7 +152,11 @@ impl Session {
     /// Raises the event that requests the right to publish. An active stream continues: a second
     /// request for it is granted again, because encoders repeat it; one for another stream is
     /// refused.
-    fn ask_to_publish(&mut self, stream_id: u32, command: &Command) -> Result<Option<Event>, Error> {
+    fn ask_to_publish(
+        &mut self,
+        stream_id: u32,
+        command: &Command,
+    ) -> Result<Option<Event>, Error> {
         let State::Open(open) = &mut self.state else {
             return Ok(None);
         };
@@ -159,15 +164,16 @@ impl Session {
         let (asked, query) = split_query(asked);
         let key = address::stream(&self.settings.app, &open.after_app, asked);
         match open.stage {
-            Stage::Publishing { stream_id: active } if active == stream_id && open.published.expose() == key => {
+            Stage::Publishing { stream_id: active }
+                if active == stream_id && open.published.expose() == key =>
+            {
                 return self
                     .status(stream_id, "status", "NetStream.Publish.Start", "publishing")
                     .map(|()| None);
             }
             Stage::Idle { .. } => {}
             _ => {
-                let description =
-                    "this connection carries another stream already, which goes on: use one connection for each";
+                let description = "this connection carries another stream already, which goes on: use one connection for each";
                 let refusal = Refusal::new(Reason::Second, description);
                 self.status(stream_id, "error", refusal.reason.code(), description)?;
                 return Ok(Some(Event::Refused(refusal)));
@@ -178,18 +184,12 @@ impl Session {
                 "the stream key is missing: enter rtmp://<host>/{} as the server, and the stream key in its separate field",
                 self.settings.app
             );
-            open.stage = Stage::Asked {
-                stream_id,
-                publish: true,
-            };
+            open.stage = Stage::Asked { stream_id, publish: true };
             let refusal = Refusal::new(Reason::Name, description);
             self.refuse(&refusal)?;
             return Ok(Some(Event::Refused(refusal)));
         }
-        open.stage = Stage::Asked {
-            stream_id,
-            publish: true,
-        };
+        open.stage = Stage::Asked { stream_id, publish: true };
         open.published = StreamKey::new(key);
         let verbatim = asked.trim_start_matches('/');
         Ok(Some(Event::Publish {
@@ -205,15 +205,11 @@ impl Session {
             return Ok(None);
         };
         if !matches!(open.stage, Stage::Idle { .. }) {
-            let description =
-                "this connection carries another stream already, which goes on: use one connection for each";
+            let description = "this connection carries another stream already, which goes on: use one connection for each";
             self.status(stream_id, "error", "NetStream.Play.Failed", description)?;
             return Ok(Some(Event::Refused(Refusal::new(Reason::Second, description))));
         }
-        open.stage = Stage::Asked {
-            stream_id,
-            publish: false,
-        };
+        open.stage = Stage::Asked { stream_id, publish: false };
         let asked = command.argument(0).and_then(Value::as_str).unwrap_or_default();
         let (name, _) = split_query(asked);
         let name = address::stream(&self.settings.app, &open.after_app, name).to_owned();
@@ -236,9 +232,13 @@ impl Session {
     }
 
     /// Responds to a command that failed.
-    pub(super) fn error(&mut self, transaction: f64, code: &str, description: &str) -> Result<(), Error> {
+    pub(super) fn error(
+        &mut self,
+        transaction: f64,
+        code: &str,
+        description: &str,
+    ) -> Result<(), Error> {
         let info = status_object("error", code, description);
-        self.transmit
-            .command(0, &["_error".into(), transaction.into(), Value::Null, info])
+        self.transmit.command(0, &["_error".into(), transaction.into(), Value::Null, info])
     }
 }

@@ -65,18 +65,9 @@ impl State {
         match self {
             Self::Handshake { .. } => "waiting for the handshake",
             Self::Connect { .. } => "waiting for connect",
-            Self::Open(Open {
-                stage: Stage::Idle { .. } | Stage::Asked { .. },
-                ..
-            }) => "connected",
-            Self::Open(Open {
-                stage: Stage::Publishing { .. },
-                ..
-            }) => "publishing",
-            Self::Open(Open {
-                stage: Stage::Playing { .. },
-                ..
-            }) => "playing",
+            Self::Open(Open { stage: Stage::Idle { .. } | Stage::Asked { .. }, .. }) => "connected",
+            Self::Open(Open { stage: Stage::Publishing { .. }, .. }) => "publishing",
+            Self::Open(Open { stage: Stage::Playing { .. }, .. }) => "playing",
             Self::Closing => "closing",
         }
     }
@@ -106,9 +97,9 @@ impl Stage {
     pub(super) fn stream_id(self) -> Option<u32> {
         match self {
             Self::Idle { .. } => None,
-            Self::Asked { stream_id, .. } | Self::Publishing { stream_id } | Self::Playing { stream_id } => {
-                Some(stream_id)
-            }
+            Self::Asked { stream_id, .. }
+            | Self::Publishing { stream_id }
+            | Self::Playing { stream_id } => Some(stream_id),
         }
     }
 }

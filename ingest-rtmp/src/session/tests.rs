@@ -58,10 +58,7 @@ impl Pair {
         assert!(pair.client.is_shaken());
         pair.client.connect("live");
         assert_eq!(pair.run().unwrap(), None);
-        assert_eq!(
-            pair.client.events.remove(0),
-            ClientSessionEvent::ConnectionRequestAccepted
-        );
+        assert_eq!(pair.client.events.remove(0), ClientSessionEvent::ConnectionRequestAccepted);
         pair
     }
 
@@ -129,11 +126,7 @@ fn written(session: &mut Session) -> Vec<u8> {
 }
 
 fn code(answer: &[Value]) -> &str {
-    answer
-        .iter()
-        .find_map(|value| value.property("code"))
-        .and_then(Value::as_str)
-        .unwrap()
+    answer.iter().find_map(|value| value.property("code")).and_then(Value::as_str).unwrap()
 }
 
 #[test]
@@ -142,40 +135,18 @@ fn a_client_of_another_make_connects_and_publishes() {
     pair.client.publish("demo?token=abc");
     let asked = pair.run().unwrap();
     let (key, query) = (StreamKey::new("demo"), Some(StreamKey::new("token=abc")));
-    assert_eq!(
-        asked,
-        Some(Event::Publish {
-            app: "live".into(),
-            key,
-            verbatim: None,
-            query
-        })
-    );
+    assert_eq!(asked, Some(Event::Publish { app: "live".into(), key, verbatim: None, query }));
     pair.session.accept().unwrap();
     assert_eq!(pair.run().unwrap(), None);
     assert!(pair.client.events.contains(&ClientSessionEvent::PublishRequestAccepted));
 
     pair.client.metadata();
-    let Some(Event::Metadata(metadata)) = pair.run().unwrap() else {
-        panic!("no metadata")
-    };
+    let Some(Event::Metadata(metadata)) = pair.run().unwrap() else { panic!("no metadata") };
     assert_eq!(metadata.property("videocodecid"), Some(&Value::Number(7.0)));
     pair.client.audio(7, audio_frame());
-    assert_eq!(
-        pair.run().unwrap(),
-        Some(Event::Audio {
-            timestamp: 7,
-            body: audio_frame()
-        })
-    );
+    assert_eq!(pair.run().unwrap(), Some(Event::Audio { timestamp: 7, body: audio_frame() }));
     pair.client.video(40, video_frame(IDR));
-    assert_eq!(
-        pair.run().unwrap(),
-        Some(Event::Video {
-            timestamp: 40,
-            body: video_frame(IDR)
-        })
-    );
+    assert_eq!(pair.run().unwrap(), Some(Event::Video { timestamp: 40, body: video_frame(IDR) }));
     pair.client.stop_publishing();
     assert_eq!(pair.run().unwrap(), Some(Event::Closed));
     assert_eq!(pair.run().unwrap(), None);
@@ -203,10 +174,7 @@ fn the_handshake_of_the_first_specification_is_answered_too() {
 fn garbage_for_a_handshake_is_an_error_and_half_of_one_times_out() {
     let mut pair = Pair::new();
     pair.input.extend_from_slice(b"GET / HTTP/1.1\r\n\r\n");
-    assert!(matches!(
-        pair.session.poll_event(&mut pair.input, pair.now),
-        Err(Error::Handshake(_))
-    ));
+    assert!(matches!(pair.session.poll_event(&mut pair.input, pair.now), Err(Error::Handshake(_))));
 
     let mut pair = Pair::new();
     pair.input.extend_from_slice(&[3; 1000]);
@@ -216,10 +184,7 @@ fn garbage_for_a_handshake_is_an_error_and_half_of_one_times_out() {
     assert!(pair.session.handle_timeout(deadline - Duration::from_millis(1)).is_ok());
     assert!(matches!(
         pair.session.handle_timeout(deadline),
-        Err(Error::TimedOut {
-            what: "handshake",
-            limit_ms: 5000
-        })
+        Err(Error::TimedOut { what: "handshake", limit_ms: 5000 })
     ));
 }
 
@@ -238,21 +203,15 @@ fn a_connected_peer_must_ask_for_something_and_a_publisher_must_not_be_silent() 
     assert!(pair.run().unwrap().is_some());
     assert_eq!(pair.session.poll_timeout(), Some(pair.now + Duration::from_secs(10)));
     let late = pair.now + Duration::from_secs(10);
-    assert!(matches!(
-        pair.session.handle_timeout(late),
-        Err(Error::TimedOut { what: "idle", .. })
-    ));
+    assert!(matches!(pair.session.handle_timeout(late), Err(Error::TimedOut { what: "idle", .. })));
 }
 
 #[test]
 fn what_encoders_ask_beside_the_standard_is_answered() {
     let mut pair = Pair::connected();
-    for (command, transaction) in [
-        ("releaseStream", 2.0),
-        ("FCPublish", 3.0),
-        ("_checkbw", 4.0),
-        ("getStreamLength", 5.0),
-    ] {
+    for (command, transaction) in
+        [("releaseStream", 2.0), ("FCPublish", 3.0), ("_checkbw", 4.0), ("getStreamLength", 5.0)]
+    {
         pair.send(
             kind::COMMAND,
             0,
@@ -264,11 +223,7 @@ fn what_encoders_ask_beside_the_standard_is_answered() {
     pair.send_raw(
         kind::COMMAND_AMF3,
         0,
-        &[
-            &[0][..],
-            &hex!("02 000c 63726561746553747265616d 00 4018000000000000 05"),
-        ]
-        .concat(),
+        &[&[0][..], &hex!("02 000c 63726561746553747265616d 00 4018000000000000 05")].concat(),
     );
     assert_eq!(pair.answers().unwrap()[0][3], Value::Number(1.0));
     for ignored in ["pause", "seek", "receiveVideo", "no such command"] {
@@ -299,10 +254,7 @@ fn enhanced_capabilities_are_told_to_those_who_ask_and_are_honest() {
         properties.property("fourCcList"),
         Some(&Value::Array(vec!["avc1".into(), "mp4a".into()]))
     );
-    assert_eq!(
-        properties.property("videoFourCcInfoMap"),
-        Some(&object([("avc1", 4.0.into())]))
-    );
+    assert_eq!(properties.property("videoFourCcInfoMap"), Some(&object([("avc1", 4.0.into())])));
     assert_eq!(properties.property("audioFourCcInfoMap"), None);
     assert_eq!(properties.property("capsEx"), Some(&Value::Number(1.0)), "reconnecting");
 }
@@ -315,11 +267,7 @@ fn publishing_with(caps: Option<Value>) -> Pair {
     asked.extend(caps.map(|caps| ("capsEx".to_owned(), caps)));
     pair.send(kind::COMMAND, 0, &["connect".into(), 1.0.into(), Value::Object(asked)]);
     pair.answers().unwrap();
-    pair.send(
-        kind::COMMAND,
-        1,
-        &["publish".into(), 2.0.into(), Value::Null, "demo".into()],
-    );
+    pair.send(kind::COMMAND, 1, &["publish".into(), 2.0.into(), Value::Null, "demo".into()]);
     pair
 }
 
@@ -346,16 +294,9 @@ fn one_that_publishes_only_then_is_asked_as_it_is_accepted() {
     assert!(!pair.session.request_reconnect().unwrap());
     assert!(matches!(pair.run().unwrap(), Some(Event::Publish { .. })));
     pair.session.accept().unwrap();
-    let codes: Vec<_> = pair
-        .answers()
-        .unwrap()
-        .iter()
-        .map(|answer| code(answer).to_owned())
-        .collect();
-    assert_eq!(
-        codes,
-        ["NetStream.Publish.Start", "NetConnection.Connect.ReconnectRequest"]
-    );
+    let codes: Vec<_> =
+        pair.answers().unwrap().iter().map(|answer| code(answer).to_owned()).collect();
+    assert_eq!(codes, ["NetStream.Publish.Start", "NetConnection.Connect.ReconnectRequest"]);
 }
 
 #[test]
@@ -379,7 +320,9 @@ fn another_application_is_rejected_with_the_right_one() {
     let event = pair.run().unwrap();
     assert!(matches!(event, Some(Event::Refused(refusal)) if refusal.reason == Reason::App));
     assert!(pair.session.is_closing());
-    let Some(ClientSessionEvent::ConnectionRequestRejected { description }) = pair.client.events.pop() else {
+    let Some(ClientSessionEvent::ConnectionRequestRejected { description }) =
+        pair.client.events.pop()
+    else {
         panic!("not rejected");
     };
     assert_eq!(
@@ -393,9 +336,7 @@ fn a_refused_publisher_reads_why_and_the_session_closes() {
     let mut pair = Pair::connected();
     pair.client.publish("demo");
     assert!(matches!(pair.run().unwrap(), Some(Event::Publish { .. })));
-    pair.session
-        .refuse(&Refusal::new(Reason::Name, "demo is live already"))
-        .unwrap();
+    pair.session.refuse(&Refusal::new(Reason::Name, "demo is live already")).unwrap();
     assert!(pair.session.is_closing());
     let answer = pair.answers().unwrap().remove(0);
     assert_eq!(code(&answer), "NetStream.Publish.BadName");
@@ -438,15 +379,9 @@ fn a_failure_is_told_on_the_stream_that_it_ends_and_not_before_the_handshake() {
     pair.send_raw(kind::COMMAND, 0, &hex!("02 ffff"));
     let err = pair.answers().unwrap_err();
     let words = "command: AMF value at byte 3 is truncated".to_owned();
-    assert_eq!(
-        told(&mut pair, &err),
-        ("onStatus".into(), "NetStream.Failed".into(), words)
-    );
+    assert_eq!(told(&mut pair, &err), ("onStatus".into(), "NetStream.Failed".into(), words));
     let mut pair = Pair::publishing();
-    let err = pair
-        .session
-        .handle_timeout(pair.now + Duration::from_secs(10))
-        .unwrap_err();
+    let err = pair.session.handle_timeout(pair.now + Duration::from_secs(10)).unwrap_err();
     let (_, code, words) = told(&mut pair, &err);
     assert_eq!(
         (&code[..], &words[..]),
@@ -459,7 +394,8 @@ fn a_failure_is_told_on_the_stream_that_it_ends_and_not_before_the_handshake() {
 
 #[test]
 fn a_second_publish_is_granted_again_if_it_is_the_same_and_refused_if_not_and_the_first_goes_on() {
-    let publish = |name: &str| ["publish".into(), 5.0.into(), Value::Null, name.into(), "live".into()];
+    let publish =
+        |name: &str| ["publish".into(), 5.0.into(), Value::Null, name.into(), "live".into()];
     let mut pair = Pair::publishing();
     for (stream, name, code_of_answer) in [
         (1, "demo", "NetStream.Publish.Start"),
@@ -470,16 +406,13 @@ fn a_second_publish_is_granted_again_if_it_is_the_same_and_refused_if_not_and_th
     ] {
         pair.send(kind::COMMAND, stream, &publish(name));
         let event = pair.session.poll_event(&mut pair.input, pair.now).unwrap();
-        let refused = matches!(&event, Some(Event::Refused(refusal)) if refusal.reason == Reason::Second);
+        let refused =
+            matches!(&event, Some(Event::Refused(refusal)) if refusal.reason == Reason::Second);
         assert_eq!(refused, code_of_answer.ends_with("BadName"), "{name}: {event:?}");
         let answers = pair.answers().unwrap();
         assert_eq!((answers.len(), code(&answers[0])), (1, code_of_answer), "{name}");
     }
-    pair.send(
-        kind::COMMAND,
-        1,
-        &["play".into(), 5.0.into(), Value::Null, "demo".into()],
-    );
+    pair.send(kind::COMMAND, 1, &["play".into(), 5.0.into(), Value::Null, "demo".into()]);
     assert_eq!(code(&pair.answers().unwrap()[0]), "NetStream.Play.Failed");
     assert!(!pair.session.is_closing());
     pair.send_raw(kind::VIDEO, 1, &video_frame(IDR));
@@ -496,21 +429,13 @@ fn only_the_stream_that_is_named_is_unpublished() {
         ("releaseStream", "other".into()),
     ] {
         pair.send(kind::COMMAND, 0, &[command.into(), 5.0.into(), Value::Null, argument]);
-        assert_eq!(
-            pair.session.poll_event(&mut pair.input, pair.now).unwrap(),
-            None,
-            "{command}"
-        );
+        assert_eq!(pair.session.poll_event(&mut pair.input, pair.now).unwrap(), None, "{command}");
     }
     pair.send(kind::COMMAND, 2, &["closeStream".into(), 0.0.into(), Value::Null]);
     assert_eq!(pair.session.poll_event(&mut pair.input, pair.now).unwrap(), None);
     for named in [Value::from("live/demo?token=1"), Value::Null] {
         let mut pair = Pair::publishing();
-        pair.send(
-            kind::COMMAND,
-            0,
-            &["FCUnpublish".into(), 5.0.into(), Value::Null, named],
-        );
+        pair.send(kind::COMMAND, 0, &["FCUnpublish".into(), 5.0.into(), Value::Null, named]);
         let event = pair.session.poll_event(&mut pair.input, pair.now).unwrap();
         assert_eq!(event, Some(Event::Closed));
     }
@@ -524,25 +449,15 @@ fn message_streams_are_given_again_once_deleted_and_one_too_many_is_refused_in_w
         pair.send(kind::COMMAND, 0, &create);
     }
     let numbers: Vec<_> = pair.answers().unwrap().iter().map(|answer| answer[3].clone()).collect();
-    assert_eq!(
-        numbers,
-        (1..=MAX_STREAMS).map(|id| f64::from(id).into()).collect::<Vec<_>>()
-    );
+    assert_eq!(numbers, (1..=MAX_STREAMS).map(|id| f64::from(id).into()).collect::<Vec<_>>());
     pair.send(kind::COMMAND, 0, &create);
     let answer = pair.answers().unwrap().remove(0);
-    assert_eq!(
-        (&answer[0], code(&answer)),
-        (&"_error".into(), "NetConnection.Call.Failed")
-    );
+    assert_eq!((&answer[0], code(&answer)), (&"_error".into(), "NetConnection.Call.Failed"));
     for unknown in [0.0, 17.0, -1.0, 1.5, f64::NAN] {
         let delete = ["deleteStream".into(), 0.0.into(), Value::Null, unknown.into()];
         pair.send(kind::COMMAND, 0, &delete);
     }
-    pair.send(
-        kind::COMMAND,
-        0,
-        &["deleteStream".into(), 0.0.into(), Value::Null, 3.0.into()],
-    );
+    pair.send(kind::COMMAND, 0, &["deleteStream".into(), 0.0.into(), Value::Null, 3.0.into()]);
     pair.send(kind::COMMAND, 0, &create);
     assert_eq!(pair.answers().unwrap()[0][3], Value::Number(3.0));
     assert!(!pair.session.is_closing());
@@ -554,11 +469,7 @@ fn asked(app: &str, name: Value) -> (Pair, Option<Event>) {
     pair.run().unwrap();
     let object = object([("app", app.into())]);
     pair.send(kind::COMMAND, 0, &["connect".into(), 1.0.into(), object]);
-    assert_eq!(
-        code(&pair.answers().unwrap()[0]),
-        "NetConnection.Connect.Success",
-        "{app}"
-    );
+    assert_eq!(code(&pair.answers().unwrap()[0]), "NetConnection.Connect.Success", "{app}");
     pair.send(kind::COMMAND, 1, &["publish".into(), 2.0.into(), Value::Null, name]);
     let event = pair.session.poll_event(&mut pair.input, pair.now).unwrap();
     (pair, event)
@@ -576,12 +487,7 @@ fn addresses_are_taken_where_their_meaning_is_plain() {
         ("", "live/demo", Some("live/demo"), None),
         ("live", "demo/", Some("demo/"), None),
         ("live", " demo\r\n", Some(" demo\r\n"), None),
-        (
-            "live",
-            "rtmp://localhost/live/demo",
-            Some("rtmp://localhost/live/demo"),
-            None,
-        ),
+        ("live", "rtmp://localhost/live/demo", Some("rtmp://localhost/live/demo"), None),
     ] {
         let (_, event) = asked(app, name.into());
         let expected = Event::Publish {
@@ -631,10 +537,7 @@ fn a_connect_whose_object_is_amf3_is_answered() {
     );
     pair.send_raw(kind::COMMAND_AMF3, 0, &body);
     let answer = pair.answers().unwrap().remove(0);
-    assert_eq!(
-        (code(&answer), &answer[1]),
-        ("NetConnection.Connect.Success", &1.0.into())
-    );
+    assert_eq!((code(&answer), &answer[1]), ("NetConnection.Connect.Success", &1.0.into()));
     assert_eq!(answer[3].property("objectEncoding"), Some(&0.0.into()));
     assert_eq!(answer[2].property("capsEx"), Some(&1.0.into()));
     // A command whose values are all AMF3: "createStream", 2, null.
@@ -663,9 +566,7 @@ fn all_frames_of_an_aggregate_are_events_though_no_more_input_comes() {
     pair.run().unwrap(); // the first
     let mut stamps = Vec::new();
     while let Some(event) = pair.session.poll_event(&mut pair.input, pair.now).unwrap() {
-        let Event::Video { timestamp, body } = event else {
-            panic!("{event:?}")
-        };
+        let Event::Video { timestamp, body } = event else { panic!("{event:?}") };
         assert_eq!(body, video_frame(IDR));
         stamps.push(timestamp);
     }
@@ -675,16 +576,9 @@ fn all_frames_of_an_aggregate_are_events_though_no_more_input_comes() {
 #[test]
 fn large_media_on_their_way_after_the_stream_was_closed_do_no_harm() {
     let mut pair = Pair::publishing();
-    pair.send(
-        kind::COMMAND,
-        0,
-        &["deleteStream".into(), 6.0.into(), Value::Null, 1.0.into()],
-    );
+    pair.send(kind::COMMAND, 0, &["deleteStream".into(), 6.0.into(), Value::Null, 1.0.into()]);
     pair.send_raw(kind::VIDEO, 1, &vec![0; 200_000]);
-    assert_eq!(
-        pair.session.poll_event(&mut pair.input, pair.now).unwrap(),
-        Some(Event::Closed)
-    );
+    assert_eq!(pair.session.poll_event(&mut pair.input, pair.now).unwrap(), Some(Event::Closed));
     assert_eq!(pair.session.poll_event(&mut pair.input, pair.now).unwrap(), None);
     assert!(pair.input.is_empty());
 }
@@ -705,12 +599,9 @@ fn a_command_of_nested_arrays_ends_the_connection_and_metadata_of_them_is_skippe
 
 #[test]
 fn commands_without_values_or_of_the_wrong_kind_do_no_harm() {
-    for body in [
-        &hex!("")[..],
-        &hex!("02 0007 7075626c697368"),
-        &hex!("05 05 05"),
-        &hex!("02 0000"),
-    ] {
+    for body in
+        [&hex!("")[..], &hex!("02 0007 7075626c697368"), &hex!("05 05 05"), &hex!("02 0000")]
+    {
         let mut pair = Pair::connected();
         pair.send_raw(kind::COMMAND, 1, body);
         assert!(pair.answers().is_ok(), "{body:02x?}");
@@ -739,9 +630,7 @@ fn received_bytes_are_acknowledged_by_the_window_with_the_running_total() {
     assert!(acknowledged.len() >= 2, "{acknowledged:?}");
     assert!(acknowledged[0] > 3073, "the handshake counts");
     assert!(
-        acknowledged
-            .windows(2)
-            .all(|two| (1000..1200).contains(&(two[1] - two[0]))),
+        acknowledged.windows(2).all(|two| (1000..1200).contains(&(two[1] - two[0]))),
         "{acknowledged:?}"
     );
 }
@@ -763,20 +652,9 @@ fn a_ping_is_answered_with_its_time() {
 fn a_stream_is_closed_once_however_often_it_is_said() {
     let mut pair = Pair::publishing();
     // GStreamer's FCUnpublish carries the name; deleteStream follows.
-    pair.send(
-        kind::COMMAND,
-        0,
-        &["FCUnpublish".into(), 5.0.into(), Value::Null, "demo".into()],
-    );
-    pair.send(
-        kind::COMMAND,
-        0,
-        &["deleteStream".into(), 6.0.into(), Value::Null, 1.0.into()],
-    );
-    assert_eq!(
-        pair.session.poll_event(&mut pair.input, pair.now).unwrap(),
-        Some(Event::Closed)
-    );
+    pair.send(kind::COMMAND, 0, &["FCUnpublish".into(), 5.0.into(), Value::Null, "demo".into()]);
+    pair.send(kind::COMMAND, 0, &["deleteStream".into(), 6.0.into(), Value::Null, 1.0.into()]);
+    assert_eq!(pair.session.poll_event(&mut pair.input, pair.now).unwrap(), Some(Event::Closed));
     assert_eq!(pair.session.poll_event(&mut pair.input, pair.now).unwrap(), None);
     // Media in transit belong to no stream.
     pair.client.audio(7, audio_frame());
@@ -800,21 +678,11 @@ fn a_byte_at_a_time_raises_the_same_events_as_all_at_once() {
         pair.input.extend_from_slice(&[byte]);
         events.extend(pair.session.poll_event(&mut pair.input, pair.now).unwrap());
     }
-    let video = |ms: u32| Event::Video {
-        timestamp: ms,
-        body: video_frame(&IDR.repeat(ms as usize)),
-    };
+    let video =
+        |ms: u32| Event::Video { timestamp: ms, body: video_frame(&IDR.repeat(ms as usize)) };
     let expected: Vec<_> = (0..400)
         .step_by(20)
-        .flat_map(|ms| {
-            [
-                Event::Audio {
-                    timestamp: ms,
-                    body: audio_frame(),
-                },
-                video(ms),
-            ]
-        })
+        .flat_map(|ms| [Event::Audio { timestamp: ms, body: audio_frame() }, video(ms)])
         .collect();
     assert_eq!(events, expected);
 }

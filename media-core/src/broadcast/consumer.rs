@@ -137,17 +137,10 @@ impl Consumer {
         self.batch.push_back(Event::Lagged { frames, bytes });
         self.starts = state.starts(resume);
         // All that the skipped entries may have declared is declared again.
-        let Situation {
-            tracks,
-            presence,
-            rule,
-            awaited,
-        } = state.situation_at(resume);
+        let Situation { tracks, presence, rule, awaited } = state.situation_at(resume);
         let known = std::mem::replace(&mut self.known, tracks.len());
         for begun in tracks {
-            let TrackStart {
-                index: track, absent, ..
-            } = begun;
+            let TrackStart { index: track, absent, .. } = begun;
             if !self.reads(state, track) {
                 continue;
             }
@@ -180,14 +173,19 @@ impl Consumer {
             let wanted = match &entry.event {
                 Event::Frame { track, .. } => {
                     // A track that appeared later is wanted from its first frame on.
-                    self.reads(&state, *track) && self.starts.get(*track).is_none_or(|start| self.next >= *start)
+                    self.reads(&state, *track)
+                        && self.starts.get(*track).is_none_or(|start| self.next >= *start)
                 }
                 Event::Track(TrackStart { index: track, .. }) => {
                     self.known = track + 1;
                     self.reads(&state, *track)
                 }
                 Event::Config { track, .. } | Event::Absent { track } => self.reads(&state, *track),
-                Event::Gap(_) | Event::GapUntil(_) | Event::Presence(_) | Event::Rule(_) | Event::Lagged { .. } => true,
+                Event::Gap(_)
+                | Event::GapUntil(_)
+                | Event::Presence(_)
+                | Event::Rule(_)
+                | Event::Lagged { .. } => true,
                 Event::Awaited(_) => self.renditions,
             };
             if wanted {

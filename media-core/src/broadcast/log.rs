@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{CutRule, Event, Limits, Presence, Pushed, Refused, Situation, TrackNotice, TrackStart};
+use super::{
+    CutRule, Event, Limits, Presence, Pushed, Refused, Situation, TrackNotice, TrackStart,
+};
 use crate::{
     AccessUnit, Error, Frame, Mark, MediaTime, Timescale, TrackName,
     codec::{Config, avc},
@@ -124,19 +126,14 @@ impl State {
     /// [`Error::ChangesTooOften`].
     pub(super) fn count_change(&mut self, track: usize, start: Instant) -> Result<(), Error> {
         let now = self.log.back().map_or(start, |entry| entry.arrived);
-        let recent = |changes: &Changes| now.saturating_duration_since(changes.since) < CHANGES_SPAN;
+        let recent =
+            |changes: &Changes| now.saturating_duration_since(changes.since) < CHANGES_SPAN;
         let before = self.changes.filter(recent).unwrap_or(Changes { since: now, count: 0 });
-        self.changes = Some(Changes {
-            count: before.count + 1,
-            ..before
-        });
+        self.changes = Some(Changes { count: before.count + 1, ..before });
         if before.count < MAX_CHANGES {
             return Ok(());
         }
-        Err(Error::ChangesTooOften {
-            track: self.tracks[track].name.clone(),
-            limit: MAX_CHANGES,
-        })
+        Err(Error::ChangesTooOften { track: self.tracks[track].name.clone(), limit: MAX_CHANGES })
     }
 
     /// The media time at `now`.
@@ -146,8 +143,7 @@ impl State {
 
     /// Time for which the master has been silent.
     pub(super) fn silence(&self, now: Instant) -> Duration {
-        self.taken
-            .map_or(Duration::ZERO, |taken| self.timeline.silence(taken, now))
+        self.taken.map_or(Duration::ZERO, |taken| self.timeline.silence(taken, now))
     }
 
     /// Appends the start of a gap segment, and before it the cut rule if that has changed.
@@ -193,29 +189,18 @@ impl State {
         false
     }
 
-    pub(super) fn push(&mut self, track: usize, unit: AccessUnit, limits: &Limits) -> Result<Pushed, Refused> {
-        let AccessUnit {
-            dts: stamp,
-            pts,
-            key,
-            independent,
-            arrived,
-            payload,
-        } = unit;
-        if self
-            .timeline
-            .leaves_out(track, stamp, key && track == self.master, arrived)
-        {
+    pub(super) fn push(
+        &mut self,
+        track: usize,
+        unit: AccessUnit,
+        limits: &Limits,
+    ) -> Result<Pushed, Refused> {
+        let AccessUnit { dts: stamp, pts, key, independent, arrived, payload } = unit;
+        if self.timeline.leaves_out(track, stamp, key && track == self.master, arrived) {
             return Err(Refused::AfterOutage);
         }
-        let placed = self
-            .timeline
-            .map(track, stamp, arrived)
-            .map_err(|_| Refused::TooFarAhead)?;
-        self.notice = placed
-            .notice
-            .map(|notice| TrackNotice { track, notice })
-            .or(self.notice);
+        let placed = self.timeline.map(track, stamp, arrived).map_err(|_| Refused::TooFarAhead)?;
+        self.notice = placed.notice.map(|notice| TrackNotice { track, notice }).or(self.notice);
         let mut dts = placed.dts;
         let composition = pts.saturating_sub(stamp).saturating_add(placed.stamp - placed.dts);
         let composition = match self.tracks[track].config.is_video() {
@@ -258,7 +243,10 @@ impl State {
         // frame can be decoded.
         let starts_group = match state.config.is_video() {
             true => key,
-            false => mark.is_some() || state.next_group.is_some_and(|time| MediaTime::from_ticks(dts) >= time),
+            false => {
+                mark.is_some()
+                    || state.next_group.is_some_and(|time| MediaTime::from_ticks(dts) >= time)
+            }
         };
         if starts_group {
             state.group = Some(position);
@@ -279,10 +267,7 @@ impl State {
         };
         self.append(Event::Frame { track, frame }, arrived, bytes);
         self.evict(limits, arrived);
-        Ok(Pushed {
-            resume_at: self.timeline.ahead_until(arrived),
-            notice: self.notice.take(),
-        })
+        Ok(Pushed { resume_at: self.timeline.ahead_until(arrived), notice: self.notice.take() })
     }
 
     /// Reads the encoder's statement about its groups, in the first picture.
@@ -292,8 +277,7 @@ impl State {
         };
         if let Some(frames) = avc::stated_group(payload) {
             let fps = config.frame_rate.unwrap_or(30.0);
-            self.cutter
-                .expect_groups(Duration::from_secs_f64(f64::from(frames) / fps));
+            self.cutter.expect_groups(Duration::from_secs_f64(f64::from(frames) / fps));
         }
     }
 
@@ -316,7 +300,10 @@ impl State {
         };
         let presented = |dts: i64, reorder: i64| MediaTime::from_ticks(dts) + reorder;
         let time = self.cutter.after_newest(presented(*dts, reorder));
-        if self.tracks[track].reconfigured && video && !(key && self.cutter.takes_discontinuity(time)) {
+        if self.tracks[track].reconfigured
+            && video
+            && !(key && self.cutter.takes_discontinuity(time))
+        {
             // The configuration of the open segment does not decode this frame, and the next
             // segment does not start here.
             return Err(Refused::BeforeKeyFrame);
@@ -364,7 +351,13 @@ impl State {
 
     /// Keeps a frame that is too late for its time, after a stall or a return, by placing it a
     /// little later if possible. Returns the time at which it resumes.
-    fn delay_to_resume(&mut self, track: usize, dts: &mut i64, reorder: i64, arrived: Instant) -> Option<MediaTime> {
+    fn delay_to_resume(
+        &mut self,
+        track: usize,
+        dts: &mut i64,
+        reorder: i64,
+        arrived: Instant,
+    ) -> Option<MediaTime> {
         let from = self.cutter.resume_from()?;
         let later = from - (MediaTime::from_ticks(*dts) + reorder);
         let delayed = later > 0 && self.timeline.delay(track, later, arrived);
@@ -406,7 +399,9 @@ impl State {
     pub(super) fn declare(&mut self, event: Event, start: Instant) {
         let arrived = self.log.back().map_or(start, |entry| entry.arrived);
         let bytes = match &event {
-            Event::Config { config, .. } | Event::Track(TrackStart { config, .. }) => config.held_bytes(),
+            Event::Config { config, .. } | Event::Track(TrackStart { config, .. }) => {
+                config.held_bytes()
+            }
             _ => 0,
         };
         self.append(event, arrived, bytes);
@@ -430,20 +425,14 @@ impl State {
 
     /// For each track, the start of its newest group at or after `next`.
     pub(super) fn starts(&self, next: u64) -> Vec<u64> {
-        self.tracks
-            .iter()
-            .map(|track| track.group.unwrap_or(next).max(next))
-            .collect()
+        self.tracks.iter().map(|track| track.group.unwrap_or(next).max(next)).collect()
     }
 
     /// The situation at `next`.
     pub(super) fn situation_at(&self, next: u64) -> Situation {
         let mut situation = self.oldest.clone();
         let before = usize::try_from(next - self.front).unwrap_or(usize::MAX);
-        self.log
-            .iter()
-            .take(before)
-            .for_each(|entry| situation.apply(&entry.event));
+        self.log.iter().take(before).for_each(|entry| situation.apply(&entry.event));
         situation
     }
 
@@ -456,16 +445,14 @@ impl State {
             Event::Frame { track, frame } => frame.mark.is_some().then_some(*track),
             _ => None,
         });
-        marked
-            .or(Some(self.master))
-            .filter(|master| *master < tracks)
-            .unwrap_or(0)
+        marked.or(Some(self.master)).filter(|master| *master < tracks).unwrap_or(0)
     }
 
     pub(super) fn evict(&mut self, limits: &Limits, now: Instant) {
         let keep = self.newest_groups(true);
         while let Some(entry) = self.log.front() {
-            let old = self.front < keep && now.saturating_duration_since(entry.arrived) > limits.age;
+            let old =
+                self.front < keep && now.saturating_duration_since(entry.arrived) > limits.age;
             if !old && self.bytes <= limits.bytes {
                 break;
             }

@@ -30,12 +30,7 @@ impl Broadcast {
         state.await_renditions(awaited, self.anchor.instant);
         drop(state);
         self.changed.notify_waiters();
-        Ok(Rendition {
-            broadcast: Arc::clone(self),
-            name,
-            track: None,
-            shown: false,
-        })
+        Ok(Rendition { broadcast: Arc::clone(self), name, track: None, shown: false })
     }
 }
 
@@ -73,10 +68,7 @@ impl Rendition {
         let Some(index) = self.track else {
             let index = state.tracks.len();
             if index >= MAX_TRACKS {
-                return Err(Error::BadCatalogue {
-                    len: index + 1,
-                    max: MAX_TRACKS,
-                });
+                return Err(Error::BadCatalogue { len: index + 1, max: MAX_TRACKS });
             }
             let track = Track::new(self.name.clone(), Arc::new(config.clone()), false);
             state.begin_track(track, self.broadcast.anchor.instant);

@@ -10,7 +10,8 @@ const MAX_RECORD_BYTES: usize = 512;
 
 /// ISO/IEC 14496-3 table 1.18.
 const RATES: [u32; 13] = [
-    96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350,
+    96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000,
+    7_350,
 ];
 
 /// The values of an `AudioSpecificConfig`.
@@ -86,11 +87,8 @@ impl Config {
 
 /// The codec string that covers both: a decoder of SBR decodes LC, one of PS decodes SBR.
 pub(super) fn covering(a: &str, b: &str) -> String {
-    let rank = |string: &str| {
-        [LC, SBR, PS]
-            .iter()
-            .position(|kind| string == format!("mp4a.40.{kind}"))
-    };
+    let rank =
+        |string: &str| [LC, SBR, PS].iter().position(|kind| string == format!("mp4a.40.{kind}"));
     if rank(a) >= rank(b) { a } else { b }.to_owned()
 }
 
@@ -111,11 +109,7 @@ fn sampling_rate(bits: &mut Bits<'_>) -> Option<Result<u32, u32>> {
     let index = bits.take(4)?;
     if index == 15 {
         let hz = bits.take(24)?;
-        return Some(if (1_000..=192_000).contains(&hz) {
-            Ok(hz)
-        } else {
-            Err(index)
-        });
+        return Some(if (1_000..=192_000).contains(&hz) { Ok(hz) } else { Err(index) });
     }
     Some(RATES.get(index as usize).copied().ok_or(index))
 }
@@ -131,9 +125,8 @@ impl Bits<'_> {
         if end > self.bytes.len() * 8 {
             return None;
         }
-        let value = (self.at..end).fold(0, |value, at| {
-            value << 1 | u32::from(self.bytes[at / 8] >> (7 - at % 8) & 1)
-        });
+        let value = (self.at..end)
+            .fold(0, |value, at| value << 1 | u32::from(self.bytes[at / 8] >> (7 - at % 8) & 1));
         self.at = end;
         Some(value)
     }
@@ -168,14 +161,9 @@ mod tests {
 
     #[test]
     fn truncated_reserved_and_foreign_records_are_refused() {
-        for bad in [
-            &hex!("")[..],
-            &hex!("11"),
-            &hex!("1690"),
-            &hex!("0990"),
-            &hex!("f8e0"),
-            &[0x11; 513],
-        ] {
+        for bad in
+            [&hex!("")[..], &hex!("11"), &hex!("1690"), &hex!("0990"), &hex!("f8e0"), &[0x11; 513]]
+        {
             assert!(Config::parse(bad).is_err(), "{bad:02x?}");
         }
     }

@@ -51,18 +51,15 @@ impl Config {
     /// [`Error::BadConfig`]: too long, truncated, no sequence parameter set, or an invalid picture
     /// size.
     pub fn parse(record: &[u8]) -> Result<Self, Error> {
-        let bad = |what: String| Error::BadConfig {
-            record: "avcC",
-            len: record.len(),
-            what,
-        };
+        let bad = |what: String| Error::BadConfig { record: "avcC", len: record.len(), what };
         if record.len() > MAX_RECORD_BYTES {
             return Err(bad(format!("longer than {MAX_RECORD_BYTES}")));
         }
         if parameter_sets(record).is_none() {
             return Err(bad("a parameter set is truncated or empty".into()));
         }
-        let avcc = AvcDecoderConfigurationRecord::try_from(record).map_err(|err| bad(format!("{err:?}")))?;
+        let avcc = AvcDecoderConfigurationRecord::try_from(record)
+            .map_err(|err| bad(format!("{err:?}")))?;
         let length_size = avcc.length_size_minus_one() + 1;
         if length_size == 3 {
             return Err(bad("NAL unit lengths of 3 bytes".into()));
@@ -78,12 +75,13 @@ impl Config {
         let sps = SeqParameterSet::from_bits(RefNal::new(sps, &[], true).rbsp_bits())
             .map_err(|err| bad(format!("sequence parameter set: {err:?}")))?;
         // Checked before the crate's own arithmetic on them, which may overflow.
-        if sps.pic_width_in_mbs_minus1 >= MAX_SIDE / 16 || sps.pic_height_in_map_units_minus1 >= MAX_SIDE / 16 {
+        if sps.pic_width_in_mbs_minus1 >= MAX_SIDE / 16
+            || sps.pic_height_in_map_units_minus1 >= MAX_SIDE / 16
+        {
             return Err(bad("picture larger than 16384".into()));
         }
-        let (width, height) = sps
-            .pixel_dimensions()
-            .map_err(|err| bad(format!("picture size: {err:?}")))?;
+        let (width, height) =
+            sps.pixel_dimensions().map_err(|err| bad(format!("picture size: {err:?}")))?;
         if width == 0 || height == 0 {
             return Err(bad("empty picture".into()));
         }
@@ -105,10 +103,12 @@ impl Config {
     ///
     /// A new sequence parameter set replaces all; a picture parameter set replaces the one with its
     /// id. Without a configuration before, `length_size` is 4.
-    pub fn updated<'a>(before: Option<&'a Self>, sets: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
-        let [mut sequence, mut picture] = before
-            .and_then(|before| parameter_sets(&before.record))
-            .unwrap_or_default();
+    pub fn updated<'a>(
+        before: Option<&'a Self>,
+        sets: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Option<Self> {
+        let [mut sequence, mut picture] =
+            before.and_then(|before| parameter_sets(&before.record)).unwrap_or_default();
         let mut renewed = false;
         let (mut new_sequence, mut new_picture) = (Vec::new(), Vec::new());
         for set in sets {
@@ -142,13 +142,15 @@ impl Config {
     /// Whether both have the same sequence parameter sets, and differ at most in picture parameter
     /// sets.
     pub fn is_same_sequence(&self, other: &Self) -> bool {
-        let sequence = |config: &Self| parameter_sets(&config.record).map(|[sequence, _]| sequence.concat());
+        let sequence =
+            |config: &Self| parameter_sets(&config.record).map(|[sequence, _]| sequence.concat());
         sequence(self) == sequence(other)
     }
 
     /// Whether a record has only the size of lengths, because parameter sets are in the stream.
     pub fn is_without_sets(record: &[u8]) -> bool {
-        record.first() == Some(&1) && parameter_sets(record).is_some_and(|sets| sets.iter().all(Vec::is_empty))
+        record.first() == Some(&1)
+            && parameter_sets(record).is_some_and(|sets| sets.iter().all(Vec::is_empty))
     }
 
     /// The parameter sets as NAL units of a sample, with length prefixes; empty if the length
@@ -177,14 +179,16 @@ impl Config {
         if picture.iter().all(has) {
             return key_frame;
         }
-        let (delimiter, rest) = key_frame.split_at(nal::delimiter_len(&key_frame, self.length_size));
+        let (delimiter, rest) =
+            key_frame.split_at(nal::delimiter_len(&key_frame, self.length_size));
         [delimiter, &self.sets_in_band(), rest].concat().into()
     }
 
     /// Reads a sequence header in byte stream form instead of a record: parameter sets between
     /// start codes.
     pub fn parse_byte_stream(header: &[u8]) -> Option<Self> {
-        let header = Some(header).filter(|header| header.len() <= MAX_RECORD_BYTES && nal::is_byte_stream(header))?;
+        let header = Some(header)
+            .filter(|header| header.len() <= MAX_RECORD_BYTES && nal::is_byte_stream(header))?;
         Self::updated(None, nal::byte_stream(header))
     }
 }
@@ -195,17 +199,11 @@ pub(super) fn covering(a: &str, b: &str) -> String {
     /// Each contains those before it, in the way encoders use them (ITU-T H.264 A.2).
     const PROFILES: [u8; 7] = [66, 77, 88, 100, 110, 122, 244];
     let parse = |string: &str| {
-        u32::from_str_radix(string.trim_start_matches("avc1."), 16)
-            .unwrap_or(0)
-            .to_be_bytes()
+        u32::from_str_radix(string.trim_start_matches("avc1."), 16).unwrap_or(0).to_be_bytes()
     };
     let ([_, profile_a, flags_a, level_a], [_, profile_b, flags_b, level_b]) = (parse(a), parse(b));
-    let rank = |profile| {
-        PROFILES
-            .iter()
-            .position(|known| *known == profile)
-            .unwrap_or(PROFILES.len())
-    };
+    let rank =
+        |profile| PROFILES.iter().position(|known| *known == profile).unwrap_or(PROFILES.len());
     let (profile, flags) = match rank(profile_a).cmp(&rank(profile_b)) {
         Ordering::Less => (profile_b, flags_b),
         Ordering::Equal => (profile_a, flags_a & flags_b),
@@ -276,10 +274,7 @@ pub fn stated_group(access_unit: &[u8]) -> Option<u32> {
 }
 
 fn sample_aspect(sps: &SeqParameterSet) -> (u16, u16) {
-    let info = sps
-        .vui_parameters
-        .as_ref()
-        .and_then(|vui| vui.aspect_ratio_info.as_ref());
+    let info = sps.vui_parameters.as_ref().and_then(|vui| vui.aspect_ratio_info.as_ref());
     match info.and_then(|info| info.get()) {
         Some((w, h)) if w > 0 && h > 0 => (w, h),
         _ => (1, 1),
@@ -300,8 +295,9 @@ mod tests {
     use super::*;
 
     /// x264, high profile, level 3.0, 640x360 at 30 frames a second.
-    const HIGH_360P: &[u8] =
-        &hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
+    const HIGH_360P: &[u8] = &hex!(
+        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+    );
 
     #[test]
     fn a_record_says_codec_size_and_frame_rate() {
@@ -316,15 +312,11 @@ mod tests {
 
     #[test]
     fn an_empty_parameter_set_is_refused() {
-        let no_pps = hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0000");
+        let no_pps =
+            hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0000");
         let no_sps = hex!("0164001e ffe1 0000 01 0006 68ebe3cb22c0 fdf8f800");
         for record in [&no_pps[..], &no_sps] {
-            assert!(
-                Config::parse(record)
-                    .unwrap_err()
-                    .to_string()
-                    .contains("truncated or empty")
-            );
+            assert!(Config::parse(record).unwrap_err().to_string().contains("truncated or empty"));
         }
     }
 
@@ -341,7 +333,9 @@ mod tests {
         assert_eq!(Config::updated(None, [PPS]), None);
         assert_eq!(Config::parse_byte_stream(HIGH_360P), None);
         assert!(Config::is_without_sets(&hex!("0164001e ff e0 00")));
-        assert!(!Config::is_without_sets(HIGH_360P) && !Config::is_without_sets(&hex!("0164001e ff")));
+        assert!(
+            !Config::is_without_sets(HIGH_360P) && !Config::is_without_sets(&hex!("0164001e ff"))
+        );
     }
 
     #[test]
@@ -352,7 +346,8 @@ mod tests {
         }
         // Of the same id (0): replaced. Of id 1, 010: added.
         let (same, other) = (hex!("68ebe3cb22d0"), hex!("685be3cb22c0"));
-        let sets = |config: &Config| parameter_sets(&config.record).unwrap().map(|sets| sets.concat());
+        let sets =
+            |config: &Config| parameter_sets(&config.record).unwrap().map(|sets| sets.concat());
         let replaced = Config::updated(Some(&before), [&same[..]]).unwrap();
         assert_eq!(sets(&replaced), [SPS.to_vec(), same.to_vec()]);
         let added = Config::updated(Some(&before), [SPS, &other]).unwrap();
@@ -382,8 +377,9 @@ mod tests {
 
     #[test]
     fn x264_tells_how_long_its_groups_may_be() {
-        let stated =
-            |text: &str| stated_group(format!("\x06\x05 x264 - core 164 - options: cabac=1 {text}").as_bytes());
+        let stated = |text: &str| {
+            stated_group(format!("\x06\x05 x264 - core 164 - options: cabac=1 {text}").as_bytes())
+        };
         assert_eq!(stated("ref=3 keyint=250 keyint_min=25 scenecut=40"), Some(250));
         assert_eq!(stated("keyint=infinite keyint_min=25"), None);
         assert_eq!(stated("keyint_min=25"), None);

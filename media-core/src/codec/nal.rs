@@ -130,11 +130,7 @@ impl Reading {
             (true, false) => Picture::Continues,
             (true, true) => Picture::Begins(access),
         };
-        Contents {
-            picture,
-            parameter_sets: self.parameter_sets,
-            implausible: self.implausible,
-        }
+        Contents { picture, parameter_sets: self.parameter_sets, implausible: self.implausible }
     }
 }
 
@@ -165,11 +161,7 @@ pub fn survey(payload: &[u8], length_size: u8) -> Option<Survey> {
         used = at;
         empty_units |= empty;
     }
-    Some(Survey {
-        contents: reading.contents(),
-        used,
-        empty_units,
-    })
+    Some(Survey { contents: reading.contents(), used, empty_units })
 }
 
 /// Summary of units that were found in another way; empty ones are ignored.
@@ -187,11 +179,7 @@ pub fn contents<'a>(units: impl IntoIterator<Item = &'a [u8]>) -> Contents {
 pub fn other_length_size(payload: &[u8], length_size: u8) -> Option<u8> {
     let reads = |size: &u8| {
         survey(payload, *size).is_some_and(|survey| {
-            let Contents {
-                picture,
-                parameter_sets,
-                implausible,
-            } = survey.contents;
+            let Contents { picture, parameter_sets, implausible } = survey.contents;
             !implausible && !survey.empty_units && (picture != Picture::None || parameter_sets)
         })
     };
@@ -484,12 +472,9 @@ mod tests {
 
     #[test]
     fn lengths_that_do_not_add_up_are_seen() {
-        for bad in [
-            &hex!("00000003 6588")[..],
-            &hex!("ffffffff 65"),
-            &hex!("00000001 65 01"),
-            &hex!("01"),
-        ] {
+        for bad in
+            [&hex!("00000003 6588")[..], &hex!("ffffffff 65"), &hex!("00000001 65 01"), &hex!("01")]
+        {
             assert_eq!(survey(bad, 4), None, "{bad:02x?}");
         }
     }
@@ -510,7 +495,9 @@ mod tests {
         let stream = hex!("00000001 6742 00 000001 68ce 000000 000001 658880 0000");
         assert!(is_byte_stream(&stream) && is_byte_stream(&hex!("000001 09")));
         assert!(
-            !is_byte_stream(&hex!("0001 65")) && !is_byte_stream(&hex!("00000002 09f0")) && !is_byte_stream(&[0; 9])
+            !is_byte_stream(&hex!("0001 65"))
+                && !is_byte_stream(&hex!("00000002 09f0"))
+                && !is_byte_stream(&[0; 9])
         );
         let units: Vec<_> = byte_stream(&stream).collect();
         assert_eq!(units, [&hex!("6742")[..], &hex!("68ce"), &hex!("658880")]);

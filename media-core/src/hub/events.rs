@@ -27,11 +27,7 @@ pub struct Events {
 
 impl Events {
     pub(super) fn new(hub: Hub) -> Self {
-        Self {
-            hub,
-            known: BTreeMap::new(),
-            seen: 0,
-        }
+        Self { hub, known: BTreeMap::new(), seen: 0 }
     }
 
     /// Waits for the next change. A broadcast that has begun and ended since the last call is left

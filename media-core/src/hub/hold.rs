@@ -42,9 +42,7 @@ impl Hold {
     pub fn touch(&self, now: Instant) {
         if let Some(since) = self.0.since {
             let ms = now.saturating_duration_since(since).as_millis();
-            self.0
-                .active_ms
-                .store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.0.active_ms.store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
     }
 
@@ -62,7 +60,8 @@ impl Hold {
     /// for [`TAKEOVER`].
     pub(super) fn gives_way(&self, now: Option<Instant>) -> bool {
         let silence = || {
-            let active = self.0.since? + Duration::from_millis(self.0.active_ms.load(Ordering::Relaxed));
+            let active =
+                self.0.since? + Duration::from_millis(self.0.active_ms.load(Ordering::Relaxed));
             Some(now?.saturating_duration_since(active))
         };
         self.0.revocation.is_revoked() || silence().is_some_and(|silence| silence >= TAKEOVER)

@@ -37,10 +37,7 @@ impl Numbers {
     /// The numbers of a segment that begins at `utc`, from the clock only.
     fn at(utc: SystemTime) -> Self {
         let msn = utc.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        Self {
-            msn,
-            discontinuity: msn.saturating_sub(START_OF_2026) / DISCONTINUITY_S,
-        }
+        Self { msn, discontinuity: msn.saturating_sub(START_OF_2026) / DISCONTINUITY_S }
     }
 
     /// The greater of each number.
@@ -54,10 +51,7 @@ impl Numbers {
 
     /// The numbers after `passed`, if marks are as frequent as allowed.
     fn after(self, passed: Duration) -> Self {
-        Self {
-            msn: self.msn.saturating_add(passed.as_secs()),
-            discontinuity: self.discontinuity,
-        }
+        Self { msn: self.msn.saturating_add(passed.as_secs()), discontinuity: self.discontinuity }
     }
 }
 
@@ -94,7 +88,12 @@ impl Used {
     ///
     /// # Errors
     /// The channel's broadcasts have used their numbers faster than the clock: the time to wait.
-    pub(super) fn first(&mut self, name: &ChannelName, now: Instant, utc: SystemTime) -> Result<Numbers, Duration> {
+    pub(super) fn first(
+        &mut self,
+        name: &ChannelName,
+        now: Instant,
+        utc: SystemTime,
+    ) -> Result<Numbers, Duration> {
         let clock = Numbers::at(utc).max(self.elsewhere(now));
         let known = self.channels.get(name);
         let next = known.map_or_else(Numbers::default, |known| known.next);
@@ -142,7 +141,8 @@ impl Used {
     }
 
     fn elsewhere(&self, now: Instant) -> Numbers {
-        let after = |(numbers, at): (Numbers, Instant)| numbers.after(now.saturating_duration_since(at));
+        let after =
+            |(numbers, at): (Numbers, Instant)| numbers.after(now.saturating_duration_since(at));
         self.elsewhere.map(after).unwrap_or_default()
     }
 }
@@ -164,10 +164,7 @@ mod tests {
         let (now, mut used) = (Instant::now(), Used::default());
         let first = used.first(&name(0), now, utc(START_OF_2026 + 6_000)).unwrap();
         assert_eq!((first.msn, first.discontinuity), (START_OF_2026 + 6_000, 10));
-        let next = Numbers {
-            msn: first.msn + 7,
-            discontinuity: 30,
-        };
+        let next = Numbers { msn: first.msn + 7, discontinuity: 30 };
         used.remember(&name(0), next);
         // The clock was set back by an hour.
         assert_eq!(used.first(&name(0), now, utc(START_OF_2026 + 2_400)), Ok(next));
@@ -183,10 +180,7 @@ mod tests {
     fn broadcasts_that_follow_each_other_fast_wait_for_the_clock() {
         let (start, mut used) = (Instant::now(), Used::default());
         let after = |ms: u64| {
-            (
-                start + Duration::from_millis(ms),
-                utc(START_OF_2026) + Duration::from_millis(ms),
-            )
+            (start + Duration::from_millis(ms), utc(START_OF_2026) + Duration::from_millis(ms))
         };
         // For ten minutes a publisher begins a broadcast of five segments every 50 ms.
         let mut begun = 0;
@@ -196,13 +190,7 @@ mod tests {
                 begun += 1;
                 let ahead = msn - (START_OF_2026 + ms / 1_000);
                 assert!(ahead <= MOST_AHEAD + 1, "{ahead} ahead after {ms} ms");
-                used.remember(
-                    &name(0),
-                    Numbers {
-                        msn: msn + 5,
-                        discontinuity: discontinuity + 1,
-                    },
-                );
+                used.remember(&name(0), Numbers { msn: msn + 5, discontinuity: discontinuity + 1 });
             }
         }
         assert!((120..140).contains(&begun), "one in five seconds: {begun}");
@@ -218,10 +206,7 @@ mod tests {
     #[test]
     fn those_of_another_process_grow_with_time() {
         let (now, mut used) = (Instant::now(), Used::default());
-        let elsewhere = Numbers {
-            msn: 5_000,
-            discontinuity: 9,
-        };
+        let elsewhere = Numbers { msn: 5_000, discontinuity: 9 };
         used.begin_after(elsewhere, now);
         let later = used.first(&name(0), now + Duration::from_secs(60), utc(1_000)).unwrap();
         assert_eq!((later.msn, later.discontinuity), (5_060, 9));

@@ -10,33 +10,19 @@ use crate::{
 const T: Duration = Duration::from_secs(2);
 
 fn hub() -> Hub {
-    let broadcast = Limits {
-        bytes: 1 << 20,
-        age: Duration::from_secs(10),
-        segment: T,
-        stall: T,
-    };
-    Hub::new(Settings {
-        broadcast,
-        reconnect: Duration::from_secs(10),
-        max_channels: 3,
-    })
+    let broadcast = Limits { bytes: 1 << 20, age: Duration::from_secs(10), segment: T, stall: T };
+    Hub::new(Settings { broadcast, reconnect: Duration::from_secs(10), max_channels: 3 })
 }
 
 fn video() -> (TrackName, Config) {
-    let record =
-        hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
-    (
-        TrackName::source_video(),
-        Config::Avc(crate::codec::avc::Config::parse(&record).unwrap()),
-    )
+    let record = hex!(
+        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+    );
+    (TrackName::source_video(), Config::Avc(crate::codec::avc::Config::parse(&record).unwrap()))
 }
 
 fn audio(record: [u8; 2]) -> (TrackName, Config) {
-    (
-        TrackName::source_audio(),
-        Config::Aac(crate::codec::aac::Config::parse(&record).unwrap()),
-    )
+    (TrackName::source_audio(), Config::Aac(crate::codec::aac::Config::parse(&record).unwrap()))
 }
 
 fn name() -> ChannelName {
@@ -142,9 +128,8 @@ fn a_second_publisher_of_a_live_name_is_refused_and_a_freed_name_is_not() {
 #[test]
 fn the_hub_takes_as_many_channels_as_it_may() {
     let hub = hub();
-    let claims: Vec<_> = (0..3)
-        .map(|n| hub.claim(format!("c{n}").parse().unwrap()).unwrap())
-        .collect();
+    let claims: Vec<_> =
+        (0..3).map(|n| hub.claim(format!("c{n}").parse().unwrap()).unwrap()).collect();
     assert_eq!(hub.claim(name()).unwrap_err(), Error::TooManyBroadcasts { limit: 3 });
     drop(claims);
     assert!(hub.0.channels.is_empty());
@@ -168,13 +153,9 @@ fn a_subscriber_starts_at_the_newest_group_of_each_track() {
     let source = Source::new(&hub, start());
     source.run(0..4_500);
     let events = drain(&mut source.producer.broadcast().subscribe());
-    let Event::Frame { track: 0, frame } = &events[0] else {
-        panic!("{:?}", events[0])
-    };
+    let Event::Frame { track: 0, frame } = &events[0] else { panic!("{:?}", events[0]) };
     assert!(frame.key && frame.mark.is_some());
-    let Event::Frame { track: 1, .. } = &events[1] else {
-        panic!("{:?}", events[1])
-    };
+    let Event::Frame { track: 1, .. } = &events[1] else { panic!("{:?}", events[1]) };
     assert_eq!(events.len(), 13 + 25);
 }
 
@@ -201,9 +182,7 @@ fn a_slow_subscriber_skips_to_the_newest_group_and_learns_what_it_lost() {
     let mut consumer = source.producer.broadcast().subscribe_from_oldest();
     source.run(0..20_000);
     let events = drain(&mut consumer);
-    let Event::Lagged { frames, .. } = events[0] else {
-        panic!("{:?}", events[0])
-    };
+    let Event::Lagged { frames, .. } = events[0] else { panic!("{:?}", events[0]) };
     assert_eq!(frames, 18_000 / 40 + 18_000 / 20);
     let frame = events.iter().find_map(|event| match event {
         Event::Frame { track: 0, frame } => Some(frame),
@@ -219,7 +198,9 @@ fn memory_is_bounded_by_bytes_even_inside_one_group() {
     for n in 0..3_000 {
         source.push(0, n * 10, n == 0).unwrap();
     }
-    assert!(drain(&mut source.producer.broadcast().subscribe_from_oldest()).len() <= (1 << 20) / 1_000);
+    assert!(
+        drain(&mut source.producer.broadcast().subscribe_from_oldest()).len() <= (1 << 20) / 1_000
+    );
 }
 
 #[test]
@@ -234,10 +215,7 @@ fn an_absence_is_a_row_of_gaps_and_a_return_goes_on_with_the_same_broadcast() {
     for ms in (3_000..8_000).step_by(100) {
         hub.advance(begun + Duration::from_millis(ms));
     }
-    assert!(matches!(
-        hub.broadcast(&name()).unwrap().presence(),
-        Presence::Away(Some(_))
-    ));
+    assert!(matches!(hub.broadcast(&name()).unwrap().presence(), Presence::Away(Some(_))));
     let back = Source::new(&hub, begun + Duration::from_secs(8));
     assert_eq!(back.producer.broadcast().id(), id);
     back.run(0..100);
@@ -276,7 +254,11 @@ fn a_publisher_that_stays_away_ends_its_broadcast() {
     assert_ne!(broadcast.presence(), Presence::Ended);
     hub.advance(begun + Duration::from_secs(13));
     assert_eq!(broadcast.presence(), Presence::Ended);
-    assert!(hub.broadcast(&name()).is_none() && hub.broadcasts().is_empty() && hub.0.channels.is_empty());
+    assert!(
+        hub.broadcast(&name()).is_none()
+            && hub.broadcasts().is_empty()
+            && hub.0.channels.is_empty()
+    );
 }
 
 #[test]
@@ -365,9 +347,7 @@ fn video_that_comes_late_decides_cuts_from_its_first_key_frame_on() {
     let hub = hub();
     let begun = start();
     let claim = hub.claim(name()).unwrap();
-    let producer = claim
-        .start(vec![audio(hex!("1190"))], begun, SystemTime::UNIX_EPOCH)
-        .unwrap();
+    let producer = claim.start(vec![audio(hex!("1190"))], begun, SystemTime::UNIX_EPOCH).unwrap();
     let mut consumer = producer.broadcast().subscribe_from_oldest();
     let mut events = Vec::new();
     let mut push = |track: usize, ms: i64, key: bool| {
@@ -406,14 +386,9 @@ fn video_that_comes_late_decides_cuts_from_its_first_key_frame_on() {
             _ => None,
         })
         .collect();
-    let places: Vec<_> = marks
-        .iter()
-        .map(|(track, mark)| (*track, (mark.pts - marks[0].1.pts) / 90))
-        .collect();
-    assert_eq!(
-        places,
-        [(0, 0), (0, 2_000), (0, 4_000), (1, 5_920), (1, 7_920), (1, 9_920)]
-    );
+    let places: Vec<_> =
+        marks.iter().map(|(track, mark)| (*track, (mark.pts - marks[0].1.pts) / 90)).collect();
+    assert_eq!(places, [(0, 0), (0, 2_000), (0, 4_000), (1, 5_920), (1, 7_920), (1, 9_920)]);
     assert!(marks.windows(2).all(|pair| pair[0].1.msn + 1 == pair[1].1.msn));
     assert!(marks.iter().all(|(_, mark)| !mark.discontinuity));
 }
@@ -423,9 +398,7 @@ fn a_publisher_that_returns_with_video_in_place_of_audio_resumes_with_its_first_
     let hub = hub();
     let begun = start();
     let claim = hub.claim(name()).unwrap();
-    let first = claim
-        .start(vec![audio(hex!("1190"))], begun, SystemTime::UNIX_EPOCH)
-        .unwrap();
+    let first = claim.start(vec![audio(hex!("1190"))], begun, SystemTime::UNIX_EPOCH).unwrap();
     let unit = |ms: u64, key| AccessUnit {
         dts: ms as i64 * 90,
         pts: ms as i64 * 90,
@@ -457,10 +430,7 @@ fn a_publisher_that_returns_with_video_in_place_of_audio_resumes_with_its_first_
             _ => None,
         })
         .collect();
-    assert!(
-        matches!(marks[..], [mark] if mark.pts >= published && !mark.gap),
-        "{marks:?}"
-    );
+    assert!(matches!(marks[..], [mark] if mark.pts >= published && !mark.gap), "{marks:?}");
 }
 
 #[test]
@@ -507,10 +477,7 @@ fn a_silent_publisher_makes_a_gap_and_its_backlog_goes_after_what_was_told() {
         arrived: begun + Duration::from_millis(4_900),
         payload: Bytes::new(),
     };
-    assert_eq!(
-        source.producer.push(0, late(2_500, false)),
-        Err(Refused::BeforeKeyFrame)
-    );
+    assert_eq!(source.producer.push(0, late(2_500, false)), Err(Refused::BeforeKeyFrame));
     source.producer.push(0, late(2_540, true)).unwrap();
     source.producer.push(0, late(2_580, false)).unwrap();
     let times: Vec<_> = drain(&mut consumer)
@@ -636,10 +603,7 @@ fn a_hole_in_the_stamps_is_a_gap_and_the_next_frame_resumes() {
     source.push(0, 4_600, false).unwrap();
     source.push(0, 4_640, false).unwrap();
     let events = drain(&mut consumer);
-    assert_eq!(
-        marks(&events),
-        [(2_000, false), (2_001, false), (2_002, true), (2_003, false)]
-    );
+    assert_eq!(marks(&events), [(2_000, false), (2_001, false), (2_002, true), (2_003, false)]);
 }
 
 #[test]
@@ -674,15 +638,10 @@ fn another_configuration_of_the_same_codec_family_starts_a_segment_with_a_discon
     source.push(0, 520, true).unwrap();
     let events = drain(&mut consumer);
     assert_eq!(
-        events
-            .iter()
-            .filter(|event| matches!(event, Event::Config { track: 1, .. }))
-            .count(),
+        events.iter().filter(|event| matches!(event, Event::Config { track: 1, .. })).count(),
         1
     );
-    let Event::Frame { frame, .. } = &events[events.len() - 1] else {
-        panic!()
-    };
+    let Event::Frame { frame, .. } = &events[events.len() - 1] else { panic!() };
     assert!(frame.mark.unwrap().discontinuity);
     // Another sampling rate continues in ticks of that rate; another family does not continue.
     source.producer.configure(1, &audio(hex!("1210")).1).unwrap();
@@ -780,7 +739,9 @@ async fn each_broadcast_begins_once_and_ends_once_and_one_that_was_missed_does_n
     let mut events = hub.events();
     let first = Source::new(&hub, start());
     let begun = events.next().await;
-    assert!(matches!(&begun, super::Event::Began(begun) if Arc::ptr_eq(begun, first.producer.broadcast())));
+    assert!(
+        matches!(&begun, super::Event::Began(begun) if Arc::ptr_eq(begun, first.producer.broadcast()))
+    );
     let reader = tokio::spawn(async move {
         let ended = events.next().await;
         (ended, events)
@@ -788,14 +749,18 @@ async fn each_broadcast_begins_once_and_ends_once_and_one_that_was_missed_does_n
     tokio::task::yield_now().await;
     hub.kick(&name());
     let (ended, mut events) = reader.await.unwrap();
-    assert!(matches!(&ended, super::Event::Ended(ended) if Arc::ptr_eq(ended, first.producer.broadcast())));
+    assert!(
+        matches!(&ended, super::Event::Ended(ended) if Arc::ptr_eq(ended, first.producer.broadcast()))
+    );
     // While nobody looks, one begins and ends, and another begins.
     drop(first);
     drop(Source::new(&hub, start()));
     hub.kick(&name());
     let last = Source::new(&hub, start());
     let begun = events.next().await;
-    assert!(matches!(&begun, super::Event::Began(begun) if Arc::ptr_eq(begun, last.producer.broadcast())));
+    assert!(
+        matches!(&begun, super::Event::Began(begun) if Arc::ptr_eq(begun, last.producer.broadcast()))
+    );
 }
 
 /// A claim on the name at `now`, from a publisher that reports its activity.
@@ -832,10 +797,7 @@ fn after_a_takeover_the_broadcast_goes_on_and_the_old_publisher_changes_nothing(
     let (hub, begun) = (hub(), start());
     let (tracks, utc) = (vec![video(), audio(hex!("1190"))], SystemTime::UNIX_EPOCH + T * 1_000);
     let old = active(&hub, begun).unwrap().start(tracks.clone(), begun, utc).unwrap();
-    let old = Source {
-        producer: old,
-        start: begun,
-    };
+    let old = Source { producer: old, start: begun };
     old.run(0..4_000);
     let id = old.producer.broadcast().id();
     let mut frames = old.producer.broadcast().subscribe();
@@ -845,14 +807,8 @@ fn after_a_takeover_the_broadcast_goes_on_and_the_old_publisher_changes_nothing(
     assert_eq!(old.push(0, 6_000, true), Err(Refused::Superseded));
     let broadcast = Arc::clone(old.producer.broadcast());
     assert_eq!(broadcast.presence(), Presence::Away(Some(now)));
-    let new = Source {
-        producer: claim.start(tracks, now, utc).unwrap(),
-        start: now,
-    };
-    assert_eq!(
-        (new.producer.broadcast().id(), broadcast.presence()),
-        (id, Presence::Live)
-    );
+    let new = Source { producer: claim.start(tracks, now, utc).unwrap(), start: now };
+    assert_eq!((new.producer.broadcast().id(), broadcast.presence()), (id, Presence::Live));
     new.run(0..2_000);
     let before = drain(&mut frames).len();
     assert!(before > 0);
@@ -945,9 +901,7 @@ fn a_closed_hub_takes_no_claims() {
 
 /// `avcC` with fifteen more picture parameter sets of 250 bytes, which differ by `n`.
 fn large_video(n: u8) -> Config {
-    let (_, Config::Avc(avc)) = video() else {
-        panic!("video")
-    };
+    let (_, Config::Avc(avc)) = video() else { panic!("video") };
     let record = &avc.record;
     let sets = 8 + 0x19;
     let mut large = record[..sets].to_vec();
@@ -989,14 +943,7 @@ fn a_subscriber_takes_out_no_more_bytes_than_a_batch_may_hold() {
     for n in 0..3u64 {
         let arrived = source.start + Duration::from_millis(n * 40);
         let (dts, payload) = (n as i64 * 3_600, Bytes::from(vec![0; 600 << 10]));
-        let unit = AccessUnit {
-            dts,
-            pts: dts,
-            key: n == 0,
-            independent: n == 0,
-            arrived,
-            payload,
-        };
+        let unit = AccessUnit { dts, pts: dts, key: n == 0, independent: n == 0, arrived, payload };
         source.producer.push(0, unit).unwrap();
         if n == 0 {
             assert!(matches!(consumer.try_next(), Some(Event::Frame { .. })));
@@ -1015,14 +962,9 @@ fn starts(events: &[Event]) -> Vec<(i64, bool)> {
     };
     let marks: Vec<_> = events.iter().filter_map(mark).collect();
     assert!(
-        marks
-            .windows(2)
-            .all(|pair| pair[0].msn + 1 == pair[1].msn && pair[0].pts < pair[1].pts)
+        marks.windows(2).all(|pair| pair[0].msn + 1 == pair[1].msn && pair[0].pts < pair[1].pts)
     );
-    marks
-        .iter()
-        .map(|mark| ((mark.pts - marks[0].pts) / 90, mark.gap))
-        .collect()
+    marks.iter().map(|mark| ((mark.pts - marks[0].pts) / 90, mark.gap)).collect()
 }
 
 #[test]
@@ -1084,10 +1026,7 @@ fn numbers_of_a_name_go_on_above_those_of_the_broadcast_before() {
     assert_eq!(second.broadcast().first_msn(), 2_003);
     // The broadcast's first segment may have a discontinuity, the change has one, and its packager
     // may have added one.
-    assert_eq!(
-        second.broadcast().first_discontinuity(),
-        first.first_discontinuity() + 3
-    );
+    assert_eq!(second.broadcast().first_discontinuity(), first.first_discontinuity() + 3);
     let other = hub.claim("other".parse().unwrap()).unwrap();
     let other = other.start(vec![video()], begun, utc).unwrap();
     assert_eq!(other.broadcast().first_msn(), 1_800);
@@ -1095,18 +1034,10 @@ fn numbers_of_a_name_go_on_above_those_of_the_broadcast_before() {
 }
 
 #[test]
-fn pictures_every_two_seconds_are_segments_without_gaps_and_slower_ones_are_shown_until_the_segment_is_full() {
+fn pictures_every_two_seconds_are_segments_without_gaps_and_slower_ones_are_shown_until_the_segment_is_full()
+ {
     for (interval, wanted) in [
-        (
-            2_000,
-            vec![
-                (0, false),
-                (2_000, false),
-                (4_000, false),
-                (6_000, false),
-                (8_000, false),
-            ],
-        ),
+        (2_000, vec![(0, false), (2_000, false), (4_000, false), (6_000, false), (8_000, false)]),
         (3_500, vec![(0, false), (3_500, false), (7_000, false), (10_500, false)]),
         (
             5_000,
@@ -1192,11 +1123,9 @@ fn marks_follow_the_wall_clock(steps: &[Step]) {
             0..4 => {
                 source.producer.leave(now);
                 let claim = hub.claim(name()).unwrap();
-                let producer = claim.start(vec![video(), audio(hex!("1190"))], now, SystemTime::UNIX_EPOCH);
-                source = Source {
-                    producer: producer.unwrap(),
-                    start: begun,
-                };
+                let producer =
+                    claim.start(vec![video(), audio(hex!("1190"))], now, SystemTime::UNIX_EPOCH);
+                source = Source { producer: producer.unwrap(), start: begun };
             }
             4..12 => source.producer.configure(0, &large_video(act)).unwrap(),
             _ => {}
@@ -1226,10 +1155,7 @@ fn marks_follow_the_wall_clock(steps: &[Step]) {
             assert!(mark.pts.ticks() <= wall + 9 * 90_000, "{mark:?} at {wall}");
             if let Some(last) = last {
                 let longest = Timescale::VIDEO.ticks(broadcast.longest_segment());
-                assert!(
-                    mark.msn == last.msn + 1 && mark.pts > last.pts,
-                    "{mark:?} after {last:?}"
-                );
+                assert!(mark.msn == last.msn + 1 && mark.pts > last.pts, "{mark:?} after {last:?}");
                 assert!(mark.pts - last.pts <= longest + 40_000, "{mark:?} after {last:?}");
             }
             last = Some(mark);

@@ -56,10 +56,7 @@ impl Drift {
     /// Records that a frame that arrived `now` is decoded `distance` ticks after the wall clock's
     /// time.
     pub(super) fn observe(&mut self, distance: i64, now: Instant) {
-        if self
-            .observed
-            .is_some_and(|last| now.saturating_duration_since(last) < INTERVAL)
-        {
+        if self.observed.is_some_and(|last| now.saturating_duration_since(last) < INTERVAL) {
             return;
         }
         self.observed = Some(now);

@@ -75,11 +75,7 @@ impl Timeline {
         }
         let follows = self.follows(track, stamp, arrived);
         let offset = self.tracks[track].own.as_ref().map(|own| own.offset);
-        let back = if follows {
-            self.surplus(track, stamp, arrived)
-        } else {
-            0
-        };
+        let back = if follows { self.surplus(track, stamp, arrived) } else { 0 };
         // No more is dropped than was shifted, except for the rest of a group. A source without key
         // frames would have no point to continue at.
         let all = !self.outage.burst && back >= self.outage.shifted;

@@ -87,14 +87,10 @@ mod tests {
         let late = (2..130).filter(|n| reorder.decode(n * 40) < n * 40).count();
         assert!(!reorder.is_needed() && late < 128, "{late} frames are early");
         // B-frames come more often than that.
-        let stamps: Vec<i64> = (0..50)
-            .flat_map(|group| [0, 3, 1, 2].map(|at| group * 4 + at))
-            .collect();
+        let stamps: Vec<i64> =
+            (0..50).flat_map(|group| [0, 3, 1, 2].map(|at| group * 4 + at)).collect();
         let decoded = decoded(&stamps);
-        assert!(
-            decoded[4..].windows(2).all(|pair| pair[1] == pair[0] + 1),
-            "{decoded:?}"
-        );
+        assert!(decoded[4..].windows(2).all(|pair| pair[1] == pair[0] + 1), "{decoded:?}");
     }
 
     #[test]

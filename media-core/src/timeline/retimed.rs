@@ -24,10 +24,7 @@ pub(super) struct Retimed {
 
 impl Retimed {
     pub(super) fn new(stamp: i64, arrived: Instant) -> Self {
-        Self {
-            interval: FIRST_INTERVAL,
-            steady: (stamp, arrived),
-        }
+        Self { interval: FIRST_INTERVAL, steady: (stamp, arrived) }
     }
 
     pub(super) fn interval(&self) -> i64 {

@@ -103,10 +103,7 @@ fn a_publisher_faster_than_real_time_is_to_wait_and_what_it_sends_all_the_same_i
         assert_eq!(at, stamp as f64);
         bench.try_map(AUDIO, stamp, 0.0).unwrap();
         taken = stamp;
-        ahead = ahead.or(bench
-            .timeline
-            .ahead_until(arrived)
-            .map(|until| (stamp, until - arrived)));
+        ahead = ahead.or(bench.timeline.ahead_until(arrived).map(|until| (stamp, until - arrived)));
     }
     // From 2.5 s ahead on the publisher must wait until the wall clock has caught up, and no
     // longer.
@@ -189,10 +186,7 @@ fn stamps_that_crawl_go_on_at_the_wall_clock() {
     // Both at nine tenths of the rate: 5 s behind after 50 s.
     let (off, notices) = played(|ms| ms * 9 / 10, |ms| ms * 9 / 10);
     assert!(off[VIDEO] <= 6_200.0 && off[AUDIO] <= 6_200.0, "{off:?}");
-    assert!(
-        notices.contains(&Notice::Late) && !notices.contains(&Notice::Jumped),
-        "{notices:?}"
-    );
+    assert!(notices.contains(&Notice::Late) && !notices.contains(&Notice::Jumped), "{notices:?}");
 }
 
 #[test]
@@ -341,7 +335,9 @@ fn the_burst_of_a_live_publisher_is_dropped_up_to_a_key_frame_near_the_wall_cloc
         while stamp <= ms + 10_000 && bench.timeline.ahead_until(now).is_none() {
             for track in [VIDEO, AUDIO] {
                 let starts = track == VIDEO && stamp % 2_000 == 0;
-                if (track == AUDIO || stamp % 40 == 0) && !bench.timeline.leaves_out(track, stamp * MS, starts, now) {
+                if (track == AUDIO || stamp % 40 == 0)
+                    && !bench.timeline.leaves_out(track, stamp * MS, starts, now)
+                {
                     let at = bench.map(track, stamp, ms as f64);
                     kept.extend((track == VIDEO).then_some((stamp, at)));
                 }
@@ -349,7 +345,8 @@ fn the_burst_of_a_live_publisher_is_dropped_up_to_a_key_frame_near_the_wall_cloc
             stamp += 20;
         }
     }
-    let (before, after): (Vec<_>, Vec<_>) = kept.iter().copied().partition(|(stamp, _)| *stamp < 10_000);
+    let (before, after): (Vec<_>, Vec<_>) =
+        kept.iter().copied().partition(|(stamp, _)| *stamp < 10_000);
     // It goes on at the next key frame that comes while the lead is at most 1 s, without a gap.
     let (newest, next): ((i64, f64), (i64, f64)) = (before[before.len() - 1], after[0]);
     assert_eq!((newest.0, next.0), (4_520, 14_000));
@@ -403,10 +400,7 @@ fn a_frame_that_leads_the_wall_clock_is_followed_by_no_silence() {
     for stamp in (0..2_000).step_by(40) {
         bench.map(VIDEO, stamp, 0.0);
     }
-    let newest = Arrival {
-        dts: 900_000 + 1_960 * MS,
-        arrived: bench.at(0.0),
-    };
+    let newest = Arrival { dts: 900_000 + 1_960 * MS, arrived: bench.at(0.0) };
     let silence = |ms| bench.timeline.silence(newest, bench.at(ms));
     assert_eq!(silence(1_960.0), Duration::ZERO);
     assert_eq!(silence(2_960.0), Duration::from_secs(1));

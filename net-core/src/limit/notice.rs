@@ -20,10 +20,7 @@ impl Notice {
         if now_ms < self.next_ms {
             return None;
         }
-        let next = Self {
-            next_ms: now_ms + LOG_INTERVAL_MS,
-            ..Self::default()
-        };
+        let next = Self { next_ms: now_ms + LOG_INTERVAL_MS, ..Self::default() };
         Some(mem::replace(self, next))
     }
 }

@@ -52,11 +52,7 @@ type Age = (u64, u64);
 
 impl Shared {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            epoch: Instant::now(),
-            table: Mutex::default(),
-            released: Notify::new(),
-        })
+        Arc::new(Self { epoch: Instant::now(), table: Mutex::default(), released: Notify::new() })
     }
 
     /// Milliseconds after the epoch.
@@ -76,7 +72,12 @@ impl Shared {
 }
 
 impl Table {
-    pub(super) fn admit(&mut self, shared: &Arc<Shared>, host: Option<Host>, now_ms: u64) -> Arc<Usage> {
+    pub(super) fn admit(
+        &mut self,
+        shared: &Arc<Shared>,
+        host: Option<Host>,
+        now_ms: u64,
+    ) -> Arc<Usage> {
         self.open += 1;
         self.serial += 1;
         if let Some(host) = host {
@@ -124,7 +125,11 @@ impl Table {
 
     /// Closes the connection, of `host` or of all, that has been idle longest, but not one idle
     /// since later than `before_ms`. It does not count any more.
-    pub(super) fn close_idlest(&mut self, host: Option<Host>, before_ms: u64) -> Option<Arc<Usage>> {
+    pub(super) fn close_idlest(
+        &mut self,
+        host: Option<Host>,
+        before_ms: u64,
+    ) -> Option<Arc<Usage>> {
         for look in 0..2 * MAX_LOOKS {
             let age = self.oldest(host).filter(|&(since_ms, _)| since_ms <= before_ms)?;
             let usage = self.unlist(age)?;
@@ -245,9 +250,7 @@ impl Usage {
     /// if the connection is to close.
     pub fn begin(&self) -> bool {
         let begin = |state: u64| (state & CLOSED == 0).then_some(state + EXCHANGE);
-        self.state
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, begin)
-            .is_ok()
+        self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, begin).is_ok()
     }
 
     /// Ends an exchange. After the last one the connection is idle, since `now`.

@@ -172,7 +172,8 @@ async fn where_many_are_closing_the_next_waits_for_the_first_that_has_closed() {
 #[tokio::test(start_paused = true)]
 async fn with_patience_the_next_waits_until_one_is_given_back_or_has_been_idle_for_long_enough() {
     let (patience, wait) = (Duration::from_secs(1), Duration::from_secs(5));
-    let limit = ConnectionLimit::with_patience("handshakes", 2 * RESERVE, 2, patience, Arc::new(()));
+    let limit =
+        ConnectionLimit::with_patience("handshakes", 2 * RESERVE, 2, patience, Arc::new(()));
     let admit = |last| limit.admit(Some(IpAddr::from([192, 0, 2, last])), wait);
     let begun = Instant::now();
     let first = admit(1).await.unwrap();

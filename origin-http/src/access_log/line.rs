@@ -183,7 +183,9 @@ fn json_string(out: &mut String, text: Option<&[u8]>) -> fmt::Result {
         match char {
             '"' | '\\' => write!(out, "\\{char}")?,
             // Line and paragraph separators; and characters that change the direction of text.
-            '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => write!(out, "\\u{:04x}", u32::from(char))?,
+            '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                write!(out, "\\u{:04x}", u32::from(char))?
+            }
             char if char.is_control() => write!(out, "\\u{:04x}", u32::from(char))?,
             char => out.push(char),
         }

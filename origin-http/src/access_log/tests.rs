@@ -98,22 +98,15 @@ fn a_client_cannot_forge_a_line() {
     let evil = "a\" 200 1\r\n9.9.9.9 - - \\\"\u{85}\u{2028}\u{202e}\x1b[2J\x7f\0{}".as_bytes();
     let mut forged = record();
     (forged.method, forged.target) = (evil.into(), evil.into());
-    (forged.referer, forged.user_agent) = (Some(evil.into()), Some([evil, &b"\xff\xfe"[..]].concat().into()));
+    (forged.referer, forged.user_agent) =
+        (Some(evil.into()), Some([evil, &b"\xff\xfe"[..]].concat().into()));
     let combined = line(&forged, Format::Combined);
     assert_eq!(combined.matches('\n').count(), 1);
-    assert!(
-        combined
-            .trim_end_matches('\n')
-            .bytes()
-            .all(|byte| (b' '..=b'~').contains(&byte))
-    );
+    assert!(combined.trim_end_matches('\n').bytes().all(|byte| (b' '..=b'~').contains(&byte)));
     // Unescaped quotes: two around each of three texts.
     let bare = combined.replace("\\\\", "").replace("\\\"", "");
     assert_eq!(bare.matches('"').count(), 6, "{combined}");
-    assert!(
-        combined.contains("a\\\" 200 1\\x0d\\x0a9.9.9.9 - - \\\\\\\"\\xc2\\x85"),
-        "{combined}"
-    );
+    assert!(combined.contains("a\\\" 200 1\\x0d\\x0a9.9.9.9 - - \\\\\\\"\\xc2\\x85"), "{combined}");
     let json = line(&forged, Format::Json);
     assert_eq!(
         json.chars().filter(|char| char.is_control()).count(),
@@ -124,19 +117,13 @@ fn a_client_cannot_forge_a_line() {
     assert!(
         json.contains("a\\\" 200 1\\u000d\\u000a9.9.9.9 - - \\\\\\\"\\u0085\\u2028\\u202e\\u001b[2J\\u007f\\u0000{}")
     );
-    assert!(
-        json.contains("\u{fffd}\u{fffd}\",\"kind\""),
-        "what is no UTF-8 is replaced"
-    );
+    assert!(json.contains("\u{fffd}\u{fffd}\",\"kind\""), "what is no UTF-8 is replaced");
 }
 
 #[test]
 fn secrets_are_masked_wherever_they_may_stand() {
     for (target, masked) in [
-        (
-            "/live/demo/v0.m3u8?_HLS_msn=7&_HLS_part=0",
-            "/live/demo/v0.m3u8?_HLS_msn=7&_HLS_part=0",
-        ),
+        ("/live/demo/v0.m3u8?_HLS_msn=7&_HLS_part=0", "/live/demo/v0.m3u8?_HLS_msn=7&_HLS_part=0"),
         ("/t/s3cret/live/demo/v0.m3u8", "/t/***/live/demo/v0.m3u8"),
         ("/t/s3cret", "/t/***"),
         ("/t/s3cret?key=s3cret", "/t/***?key=***"),
@@ -269,10 +256,7 @@ fn what_cannot_be_written_is_counted_and_a_file_that_cannot_be_made_is_an_error(
     assert_eq!(metrics.unlogged.get(), 3);
     assert!(
         AccessLog::open(
-            &Config {
-                access_log: "/nowhere/access.log".into(),
-                ..Config::default()
-            },
+            &Config { access_log: "/nowhere/access.log".into(), ..Config::default() },
             &metrics
         )
         .is_err()
@@ -291,11 +275,7 @@ fn a_log_that_is_not_read_costs_no_waiting_and_bounded_memory() {
     for _ in 0..20_000 {
         log.0.write(record().into());
     }
-    assert!(
-        metrics.unlogged.get() > 10_000,
-        "{} were not queued",
-        metrics.unlogged.get()
-    );
+    assert!(metrics.unlogged.get() > 10_000, "{} were not queued", metrics.unlogged.get());
     drop(reader);
 }
 
@@ -318,16 +298,13 @@ async fn the_router_says_what_was_asked_for_and_how_long_it_was_held() {
     let [part, playlist, api] = text.lines().collect::<Vec<_>>()[..] else {
         panic!("{text}");
     };
-    assert!(
-        part.contains("\"status\":503") && part.contains("\"held_ms\":6000.000"),
-        "{part}"
-    );
+    assert!(part.contains("\"status\":503") && part.contains("\"held_ms\":6000.000"), "{part}");
     assert!(part.ends_with("\"kind\":\"part\",\"channel\":\"demo\"}"), "{part}");
-    assert!(playlist.contains("\"path\":\"/live/demo/v0.m3u8?token=***\"") && playlist.contains("\"held_ms\":0.000"));
     assert!(
-        playlist.ends_with("\"kind\":\"playlist\",\"channel\":\"demo\"}"),
-        "{playlist}"
+        playlist.contains("\"path\":\"/live/demo/v0.m3u8?token=***\"")
+            && playlist.contains("\"held_ms\":0.000")
     );
+    assert!(playlist.ends_with("\"kind\":\"playlist\",\"channel\":\"demo\"}"), "{playlist}");
     assert!(api.ends_with("\"kind\":\"api\",\"channel\":null}"), "{api}");
 }
 
@@ -351,11 +328,8 @@ async fn what_a_process_of_ours_asks_for_others_is_neither_written_down_nor_a_vi
     let serving = tokio::spawn(server.serve(CancellationToken::new(), shutdown.clone()));
     let channel = "demo".parse().unwrap();
     ask(UnixStream::connect(&path).await.unwrap(), "/live/demo/v0.m3u8").await;
-    ask(
-        UnixStream::connect(&path).await.unwrap(),
-        &stage.media(&format!("{}.m4s", stage.first)),
-    )
-    .await;
+    ask(UnixStream::connect(&path).await.unwrap(), &stage.media(&format!("{}.m4s", stage.first)))
+        .await;
     assert_eq!(stage.audience.viewers(&channel), 0);
     ask(TcpStream::connect(address).await.unwrap(), "/live/demo/v0.m3u8").await;
     assert_eq!(stage.audience.viewers(&channel), 1);

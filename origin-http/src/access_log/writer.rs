@@ -45,7 +45,11 @@ enum Message {
 
 impl Writer {
     /// Opens `path`, or stdout, and starts the thread.
-    pub(super) fn start(path: Option<PathBuf>, format: Format, unlogged: Counter) -> io::Result<Self> {
+    pub(super) fn start(
+        path: Option<PathBuf>,
+        format: Format,
+        unlogged: Counter,
+    ) -> io::Result<Self> {
         let output = match &path {
             Some(path) => Output::File(open(path)?),
             None => Output::Stdout,
@@ -66,20 +70,13 @@ impl Writer {
             thread.run(&lines);
             drop(alive);
         })?;
-        Ok(Self {
-            queue: Some(queue),
-            reopen,
-            unlogged,
-            ended: ended.into(),
-        })
+        Ok(Self { queue: Some(queue), reopen, unlogged, ended: ended.into() })
     }
 
     /// Queues a line, or counts it as dropped.
     pub(super) fn write(&self, record: Box<Record>) {
-        let queued = self
-            .queue
-            .as_ref()
-            .is_some_and(|queue| queue.try_send(Message::Line(record)).is_ok());
+        let queued =
+            self.queue.as_ref().is_some_and(|queue| queue.try_send(Message::Line(record)).is_ok());
         if !queued {
             self.unlogged.inc();
         }
@@ -140,7 +137,8 @@ impl Thread {
 
     /// Reopens the file if that was requested.
     fn look(&mut self) {
-        let Some(path) = self.path.as_ref().filter(|_| self.reopen.swap(false, Ordering::AcqRel)) else {
+        let Some(path) = self.path.as_ref().filter(|_| self.reopen.swap(false, Ordering::AcqRel))
+        else {
             return;
         };
         match open(path) {
@@ -148,7 +146,9 @@ impl Thread {
                 (self.output, self.torn) = (Output::File(file), false);
                 info!(path = %path.display(), "access log opened anew");
             }
-            Err(err) => warn!(path = %path.display(), %err, "access log not opened anew, the old file is written on"),
+            Err(err) => {
+                warn!(path = %path.display(), %err, "access log not opened anew, the old file is written on")
+            }
         }
     }
 

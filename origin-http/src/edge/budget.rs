@@ -37,11 +37,7 @@ pub(super) struct Charge {
 impl Budget {
     /// A budget of `limit` bytes; `gauge` shows the charged bytes.
     pub(super) fn new(limit: u64, gauge: Gauge) -> Arc<Self> {
-        Arc::new(Self {
-            limit,
-            used: AtomicU64::new(0),
-            gauge,
-        })
+        Arc::new(Self { limit, used: AtomicU64::new(0), gauge })
     }
 
     /// Whether `bytes` more would exceed the limit of this claim.
@@ -56,10 +52,7 @@ impl Budget {
 
     /// Charges `bytes`, even beyond the limit: the caller has made room.
     pub(super) fn charge(self: &Arc<Self>, bytes: u64) -> Charge {
-        let charge = Charge {
-            budget: Arc::clone(self),
-            bytes: AtomicU64::new(0),
-        };
+        let charge = Charge { budget: Arc::clone(self), bytes: AtomicU64::new(0) };
         charge.add(bytes);
         charge
     }

@@ -143,7 +143,8 @@ impl Cache {
         let mut shard = self.shard(key);
         let mut previous = None;
         if let Some(entry) = shard.get(key) {
-            if let Some(object) = entry.object.as_ref().filter(|object| !object.content.is_short()) {
+            if let Some(object) = entry.object.as_ref().filter(|object| !object.content.is_short())
+            {
                 if object.freshness.is_fresh(now) {
                     object.used.store(true, Ordering::Relaxed);
                     let whole = object.content.rope().is_some();
@@ -152,10 +153,8 @@ impl Cache {
                 }
                 previous = Some(Arc::clone(object));
             }
-            if let Some((flight, awaited)) = entry
-                .flight
-                .as_ref()
-                .and_then(|flight| Some((flight, flight.awaited.upgrade()?)))
+            if let Some((flight, awaited)) =
+                entry.flight.as_ref().and_then(|flight| Some((flight, flight.awaited.upgrade()?)))
             {
                 return Found::Under(Arc::clone(flight), awaited, previous);
             }
@@ -177,11 +176,7 @@ impl Cache {
             share: Some(share),
             done: false,
         };
-        let start = Start {
-            landing,
-            abandoned,
-            previous,
-        };
+        let start = Start { landing, abandoned, previous };
         Found::Nothing(start, flight, awaited)
     }
 

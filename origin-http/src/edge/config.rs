@@ -123,7 +123,8 @@ impl Config {
     /// # Errors
     /// One line for the operator with the key and its range.
     pub fn check(&self) -> Result<(), String> {
-        let within = |key, value: u32, min, max: u32| within("edge", key, value.into(), min, max.into());
+        let within =
+            |key, value: u32, min, max: u32| within("edge", key, value.into(), min, max.into());
         let remote = self.origin.iter().filter(|origin| matches!(origin, Origin::Remote(_)));
         let remote = remote.count();
         if remote > MAX_ORIGINS {
@@ -141,8 +142,12 @@ impl Config {
         within("first_byte_ms", self.first_byte_ms, 1_000, 300_000)?;
         within("stall_ms", self.stall_ms, 1_000, 300_000)?;
         match (self.disk_dir.as_os_str().is_empty(), self.disk_mb) {
-            (true, 1..) => Err("edge.disk_mb is set, but edge.disk_dir is not: set both, or neither".into()),
-            (false, 0) => Err("edge.disk_dir is set, but edge.disk_mb is 0: set both, or neither".into()),
+            (true, 1..) => {
+                Err("edge.disk_mb is set, but edge.disk_dir is not: set both, or neither".into())
+            }
+            (false, 0) => {
+                Err("edge.disk_dir is set, but edge.disk_mb is 0: set both, or neither".into())
+            }
             _ => Ok(()),
         }
     }
@@ -185,16 +190,13 @@ impl Origin {
         }
         let bound = listen.ip().to_canonical();
         // `[::]` takes IPv4 as well.
-        let takes = |ip: IpAddr| bound == ip || bound.is_unspecified() && (bound.is_ipv6() || ip.is_ipv4());
+        let takes =
+            |ip: IpAddr| bound == ip || bound.is_unspecified() && (bound.is_ipv6() || ip.is_ipv4());
         let host = uri.host().unwrap_or_default();
         if host.eq_ignore_ascii_case("localhost") {
             return bound.is_loopback() || bound.is_unspecified();
         }
-        match host
-            .trim_matches(['[', ']'])
-            .parse::<IpAddr>()
-            .map(|ip| ip.to_canonical())
-        {
+        match host.trim_matches(['[', ']']).parse::<IpAddr>().map(|ip| ip.to_canonical()) {
             // A connection to the unspecified address reaches this machine.
             Ok(ip) if ip.is_unspecified() => bound.is_loopback() || takes(ip),
             Ok(ip) if ip.is_loopback() => takes(ip),
@@ -208,11 +210,15 @@ impl FromStr for Origin {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = |why: &str| format!("{text:?} {why}; an origin is such as \"https://origin.example:8443\"");
+        let bad = |why: &str| {
+            format!("{text:?} {why}; an origin is such as \"https://origin.example:8443\"")
+        };
         let uri: Uri = text.parse().map_err(|_| bad("is no URL"))?;
         let authority = uri.authority().ok_or_else(|| bad("names no host"))?;
         match uri.scheme_str() {
-            Some("http" | "https") if authority.as_str().contains('@') => Err(bad("has a user in it")),
+            Some("http" | "https") if authority.as_str().contains('@') => {
+                Err(bad("has a user in it"))
+            }
             Some("http" | "https") if !authority::is_valid(authority.as_str().as_bytes()) => {
                 Err(bad("has no valid host and port (1 to 65535)"))
             }
@@ -229,7 +235,9 @@ impl FromStr for Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Remote(uri) => f.write_str(uri.authority().map_or("", |authority| authority.as_str())),
+            Self::Remote(uri) => {
+                f.write_str(uri.authority().map_or("", |authority| authority.as_str()))
+            }
             Self::Local(_) => f.write_str("local"),
         }
     }
@@ -299,17 +307,14 @@ mod tests {
         ] {
             assert!(read(&format!("origin = {bad:?}")).unwrap_err().contains(why), "{bad}");
         }
-        assert!(
-            read("origins = 'https://a.example'")
-                .unwrap_err()
-                .contains("unknown field")
-        );
+        assert!(read("origins = 'https://a.example'").unwrap_err().contains("unknown field"));
     }
 
     #[test]
     fn a_listener_of_this_machine_is_known_by_its_address() {
-        let is_listener =
-            |origin: &str, listen: &str| origin.parse::<Origin>().unwrap().is_listener(listen.parse().unwrap());
+        let is_listener = |origin: &str, listen: &str| {
+            origin.parse::<Origin>().unwrap().is_listener(listen.parse().unwrap())
+        };
         for (origin, listen) in [
             ("http://127.0.0.1:8080", "127.0.0.1:8080"),
             ("http://127.0.0.1:8080", "0.0.0.0:8080"),

@@ -74,11 +74,7 @@ impl AsRef<[u8]> for Charged {
 impl Content {
     /// Content that will be written.
     pub(super) fn coming(length: Option<u64>, budget: &Arc<Budget>) -> Arc<Self> {
-        Arc::new(Self {
-            length,
-            state: Mutex::default(),
-            charge: Arc::new(budget.charge(0)),
-        })
+        Arc::new(Self { length, state: Mutex::default(), charge: Arc::new(budget.charge(0)) })
     }
 
     /// Complete content.
@@ -117,10 +113,7 @@ impl Content {
     }
 
     fn charged(&self, bytes: Bytes) -> Bytes {
-        Bytes::from_owner(Charged {
-            bytes,
-            _charge: Arc::clone(&self.charge),
-        })
+        Bytes::from_owner(Charged { bytes, _charge: Arc::clone(&self.charge) })
     }
 
     /// Makes a piece of the open bytes, if there are any.
@@ -257,14 +250,7 @@ impl Reader {
     /// Reads everything.
     pub(super) fn new(content: Arc<Content>) -> Self {
         let to = content.length;
-        Self {
-            content,
-            piece: 0,
-            before: 0,
-            at: 0,
-            to,
-            place: None,
-        }
+        Self { content, piece: 0, before: 0, at: 0, to, place: None }
     }
 
     /// Reads `len` bytes from `start`, which will exist.
@@ -298,7 +284,8 @@ impl Reader {
 
     /// The wanted range among the `len` bytes from `before` on.
     fn within(&self, len: usize) -> std::ops::Range<usize> {
-        let within = |at: u64| usize::try_from(at.saturating_sub(self.before)).map_or(len, |at| at.min(len));
+        let within =
+            |at: u64| usize::try_from(at.saturating_sub(self.before)).map_or(len, |at| at.min(len));
         within(self.at)..within(self.to.unwrap_or(u64::MAX)).max(within(self.at))
     }
 }
@@ -307,7 +294,10 @@ impl Body for Reader {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
         if this.left() == Some(0) {
             return Poll::Ready(None);
@@ -396,7 +386,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_range_of_what_still_comes_is_its_bytes() {
-        for (start, len, expected) in [(0, 10, "0123456789"), (3, 4, "3456"), (5, 1, "5"), (9, 1, "9")] {
+        for (start, len, expected) in
+            [(0, 10, "0123456789"), (3, 4, "3456"), (5, 1, "5"), (9, 1, "9")]
+        {
             let content = Content::coming(Some(10), &budget());
             let mut writer = Writer::new(Arc::clone(&content));
             let reader = Reader::of_range(Arc::clone(&content), start, len);
@@ -478,7 +470,10 @@ mod tests {
             assert!(writer.finish());
             let most = bytes.len() + bytes.len() / 3 + SMALL_BLOCK;
             assert!(gauge.get() <= most as i64, "{} for {}", gauge.get(), bytes.len());
-            assert!(content.state().pieces.len() <= bytes.len() / SEALED + bytes.len() / SMALL_BLOCK + 1);
+            assert!(
+                content.state().pieces.len()
+                    <= bytes.len() / SEALED + bytes.len() / SMALL_BLOCK + 1
+            );
             assert_eq!(followed, bytes);
             ranged.extend_from_slice(&read(range).await);
             assert_eq!(ranged, bytes[1_500..91_500]);
@@ -511,9 +506,7 @@ mod tests {
             let mut reader = Reader::new(Arc::clone(&content));
             for _ in 0..3 {
                 assert!(
-                    Pin::new(&mut reader)
-                        .poll_frame(&mut Context::from_waker(waker))
-                        .is_pending()
+                    Pin::new(&mut reader).poll_frame(&mut Context::from_waker(waker)).is_pending()
                 );
             }
         }

@@ -45,9 +45,11 @@ impl Tls {
         let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
         let mut roots = RootCertStore::empty();
         if !ca.as_os_str().is_empty() {
-            let pem = fs::read(ca).map_err(|err| invalid(format!("edge.ca: {}: {err}", ca.display())))?;
+            let pem =
+                fs::read(ca).map_err(|err| invalid(format!("edge.ca: {}: {err}", ca.display())))?;
             for certificate in CertificateDer::pem_slice_iter(&pem) {
-                let certificate = certificate.map_err(|err| invalid(format!("edge.ca: {}: {err}", ca.display())))?;
+                let certificate = certificate
+                    .map_err(|err| invalid(format!("edge.ca: {}: {err}", ca.display())))?;
                 let added = roots.add(certificate);
                 added.map_err(|err| invalid(format!("edge.ca: {}: {err}", ca.display())))?;
             }
@@ -138,7 +140,9 @@ impl Service<Uri> for Dial {
         Box::pin(async move {
             match timeout(limit, connecting).await {
                 Ok(connected) => connected,
-                Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "not connected in time").into()),
+                Err(_) => {
+                    Err(io::Error::new(io::ErrorKind::TimedOut, "not connected in time").into())
+                }
             }
         })
     }
@@ -173,7 +177,9 @@ impl Service<Uri> for Sockets {
             }
             Self::Unix(path) => {
                 let path = Arc::clone(path);
-                Box::pin(async move { Ok(Stream(Box::pin(TokioIo::new(UnixStream::connect(path).await?)))) })
+                Box::pin(async move {
+                    Ok(Stream(Box::pin(TokioIo::new(UnixStream::connect(path).await?))))
+                })
             }
             #[cfg(test)]
             Self::Memory(connect) => {
@@ -198,13 +204,21 @@ impl Connection for Stream {
 }
 
 impl Read for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         self.0.as_mut().poll_read(cx, buffer)
     }
 }
 
 impl Write for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.0.as_mut().poll_write(cx, bytes)
     }
 

@@ -81,14 +81,24 @@ enum Job {
 impl Disk {
     /// The cache in `dir`, of at most `limit` bytes and of files of at most `max_file_bytes`;
     /// `None`, with a warning, if it cannot be used. Its threads end when it is dropped.
-    pub(super) fn open(dir: &Path, limit: u64, max_file_bytes: u64, metrics: &Metrics) -> Option<Self> {
+    pub(super) fn open(
+        dir: &Path,
+        limit: u64,
+        max_file_bytes: u64,
+        metrics: &Metrics,
+    ) -> Option<Self> {
         let opened = Self::try_open(dir, limit, max_file_bytes, metrics);
         opened
             .inspect_err(|err| warn!(dir = %dir.display(), %err, "disk cache disabled: its directory cannot be used"))
             .ok()
     }
 
-    fn try_open(dir: &Path, limit: u64, max_file_bytes: u64, metrics: &Metrics) -> io::Result<Self> {
+    fn try_open(
+        dir: &Path,
+        limit: u64,
+        max_file_bytes: u64,
+        metrics: &Metrics,
+    ) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
@@ -107,9 +117,7 @@ impl Disk {
         let _ = jobs.try_send(Job::Scan);
         for _ in 0..THREADS {
             let (shared, queue) = (Arc::clone(&shared), Arc::clone(&queue));
-            thread::Builder::new()
-                .name("edge-disk".into())
-                .spawn(move || shared.work(&queue))?;
+            thread::Builder::new().name("edge-disk".into()).spawn(move || shared.work(&queue))?;
         }
         Ok(Self { shared, jobs })
     }
@@ -130,9 +138,7 @@ impl Disk {
     pub(super) fn write(&self, target: &Arc<str>, object: &Arc<Object>, age: Duration) {
         if !self.shared.off.load(Ordering::Relaxed) {
             let born = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-            let _ = self
-                .jobs
-                .try_send(Job::Write(Arc::clone(target), Arc::clone(object), born));
+            let _ = self.jobs.try_send(Job::Write(Arc::clone(target), Arc::clone(object), born));
         }
     }
 }
@@ -173,12 +179,9 @@ impl Shared {
             };
             for file in fs::read_dir(broadcast.path())? {
                 let file = file?;
-                let Some(target) = file.file_name().to_str().and_then(|file| target_of(name, file)) else {
-                    if file
-                        .file_name()
-                        .to_str()
-                        .is_some_and(|name| name.starts_with(UNFINISHED))
-                    {
+                let Some(target) = file.file_name().to_str().and_then(|file| target_of(name, file))
+                else {
+                    if file.file_name().to_str().is_some_and(|name| name.starts_with(UNFINISHED)) {
                         remove(&file.path())?;
                     }
                     continue;
@@ -230,11 +233,9 @@ impl Shared {
         };
         let path = self.path(target)?;
         let dir = path.parent().unwrap_or(&self.dir);
-        let born = born
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
-        let mut text = format!("{MAGIC}\n{target}\n{born}\n{}\n", object.freshness.lifetime().as_secs());
+        let born = born.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut text =
+            format!("{MAGIC}\n{target}\n{born}\n{}\n", object.freshness.lifetime().as_secs());
         for (name, value) in &object.headers {
             if let Ok(value) = value.to_str() {
                 text.push_str(&format!("{name}: {value}\n"));
@@ -244,16 +245,13 @@ impl Shared {
         let bytes = text.len() + rope.len() + CHECKSUM_BYTES;
         fs::create_dir_all(dir)?;
         let unfinished = self.unfinished(dir);
-        let written = write_file(&unfinished, &text, &rope).and_then(|()| fs::rename(&unfinished, &path));
+        let written =
+            write_file(&unfinished, &text, &rope).and_then(|()| fs::rename(&unfinished, &path));
         if let Err(err) = written {
             let _ = fs::remove_file(&unfinished);
             // A process that has just opened the same cache, as in an upgrade, removes it as
             // incomplete.
-            return if err.kind() == io::ErrorKind::NotFound {
-                Ok(())
-            } else {
-                Err(err)
-            };
+            return if err.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(err) };
         }
         let evicted = {
             let mut index = self.index();
@@ -285,7 +283,9 @@ impl Shared {
     fn path(&self, target: &str) -> io::Result<PathBuf> {
         let mut parts = target.strip_prefix("/media/").unwrap_or_default().splitn(3, '/');
         match (parts.next(), parts.next(), parts.next()) {
-            (Some(broadcast), Some(track), Some(file)) => Ok(self.dir.join(broadcast).join(format!("{track}.{file}"))),
+            (Some(broadcast), Some(track), Some(file)) => {
+                Ok(self.dir.join(broadcast).join(format!("{track}.{file}")))
+            }
             _ => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
@@ -319,7 +319,8 @@ fn parse(target: &str, mut bytes: Bytes, now: SystemTime) -> Option<File> {
     if lines.next()? != MAGIC || lines.next()? != target {
         return None;
     }
-    let born = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(lines.next()?.parse().ok()?))?;
+    let born =
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(lines.next()?.parse().ok()?))?;
     let lifetime = Duration::from_secs(lines.next()?.parse().ok()?);
     let mut headers = HeaderMap::new();
     for line in lines.take_while(|line| !line.is_empty()) {
@@ -331,12 +332,7 @@ fn parse(target: &str, mut bytes: Bytes, now: SystemTime) -> Option<File> {
     }
     // The clock may have been set back.
     let age = now.duration_since(born).unwrap_or_default();
-    (age < lifetime).then_some(File {
-        headers,
-        age,
-        lifetime,
-        body: bytes,
-    })
+    (age < lifetime).then_some(File { headers, age, lifetime, body: bytes })
 }
 
 fn remove(path: &Path) -> io::Result<()> {

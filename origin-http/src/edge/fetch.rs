@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Request, StatusCode, Version,
     header::{
-        ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, IF_NONE_MATCH, TRANSFER_ENCODING,
-        USER_AGENT, VIA,
+        ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, IF_NONE_MATCH,
+        TRANSFER_ENCODING, USER_AGENT, VIA,
     },
     response,
 };
@@ -53,11 +53,7 @@ impl Edge {
     /// Performs a fetch. A fetch without waiting requests is aborted while its response has not
     /// begun.
     pub(super) async fn fetch(self: Arc<Self>, wanted: Wanted, hops: Hops, start: Start) {
-        let Start {
-            landing,
-            abandoned,
-            previous,
-        } = start;
+        let Start { landing, abandoned, previous } = start;
         if wanted.fetch == Fetch::Lasting
             && let Some(disk) = &self.disk
             && let Some(object) = self.on_disk(disk, &wanted).await
@@ -69,7 +65,9 @@ impl Edge {
             () = abandoned.cancelled() => return,
         };
         match begun {
-            Ok(Said::This(answer, turn)) => self.take(&wanted, *answer, turn, previous, landing).await,
+            Ok(Said::This(answer, turn)) => {
+                self.take(&wanted, *answer, turn, previous, landing).await
+            }
             Ok(Said::Not(error)) => landing.land(Ok(error)),
             Err(failure) => landing.land(Err(failure)),
         }
@@ -90,7 +88,12 @@ impl Edge {
 
     /// Asks the origins in order. If none has the object, returns the most relevant result: a
     /// refusal, before a fault.
-    async fn ask(&self, wanted: &Wanted, hops: &Hops, previous: Option<&Arc<Object>>) -> Result<Said, Failure> {
+    async fn ask(
+        &self,
+        wanted: &Wanted,
+        hops: &Hops,
+        previous: Option<&Arc<Object>>,
+    ) -> Result<Said, Failure> {
         let home = self.origins.home(&wanted.scope);
         let (mut no, mut fault) = (None, None);
         let mut failure = None;
@@ -106,7 +109,8 @@ impl Edge {
                 Ok(answer) => answer,
                 Err(err) => {
                     debug!(target = %wanted.key.target, %err, "origin failed");
-                    home_failed |= is_home && !origin.local && !matches!(err, upstream::Error::Busy);
+                    home_failed |=
+                        is_home && !origin.local && !matches!(err, upstream::Error::Busy);
                     failure = failure.max(Some(failed(wanted, turn, &err)));
                     continue;
                 }
@@ -114,7 +118,9 @@ impl Edge {
             let status = answer.response.status();
             match status {
                 StatusCode::OK => return Ok(Said::This(answer.into(), turn)),
-                StatusCode::NOT_MODIFIED if previous.is_some() => return Ok(Said::This(answer.into(), turn)),
+                StatusCode::NOT_MODIFIED if previous.is_some() => {
+                    return Ok(Said::This(answer.into(), turn));
+                }
                 _ => turn.responded(),
             }
             match self.error(wanted, answer).await {
@@ -134,7 +140,12 @@ impl Edge {
         said.map(Said::Not).ok_or(failure.unwrap_or(Failure::Unreachable))
     }
 
-    fn request(&self, wanted: &Wanted, hops: &Hops, previous: Option<&Arc<Object>>) -> Request<Empty<Bytes>> {
+    fn request(
+        &self,
+        wanted: &Wanted,
+        hops: &Hops,
+        previous: Option<&Arc<Object>>,
+    ) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
         // It was a valid path when it arrived.
         if let Ok(target) = wanted.key.target.parse() {
@@ -167,7 +178,8 @@ impl Edge {
         }
         let length = length_of(&answer).map_err(unusable)?;
         let (mut head, body) = answer.response.into_parts();
-        let freshness = Freshness::of_error(status, &head.headers, received, wanted.fetch == Fetch::Reload);
+        let freshness =
+            Freshness::of_error(status, &head.headers, received, wanted.fetch == Fetch::Reload);
         head.headers.insert(CACHE_CONTROL, freshness.error_control());
         self.sign(&mut head);
         if !self.cache.make_room(Object::cost(&head.headers), Claim::Text) {
@@ -175,7 +187,8 @@ impl Edge {
         }
         let content = Content::coming(length, &self.budget);
         let error = Arc::new(Object::new(status, &head.headers, freshness, Arc::clone(&content)));
-        match timeout(self.stall, self.read(body, Writer::new(content), REFUSAL, Claim::Text)).await {
+        match timeout(self.stall, self.read(body, Writer::new(content), REFUSAL, Claim::Text)).await
+        {
             Ok(Ok(())) => Ok(error),
             Ok(Err(why)) => Err(unusable(why)),
             Err(_) => Err(unusable("it took too long")),
@@ -183,17 +196,20 @@ impl Edge {
     }
 
     /// Reads the response with the object as it arrives.
-    async fn take(&self, wanted: &Wanted, answer: Answer, turn: Turn, previous: Option<Arc<Object>>, landing: Landing) {
+    async fn take(
+        &self,
+        wanted: &Wanted,
+        answer: Answer,
+        turn: Turn,
+        previous: Option<Arc<Object>>,
+        landing: Landing,
+    ) {
         let origin = Arc::clone(&turn.origin);
         turn.responded();
         self.origins.found(&wanted.scope, &origin);
         let received = Instant::now();
         let length = self.length_of_object(wanted, &answer);
-        let Answer {
-            response,
-            places: _places,
-            ..
-        } = answer;
+        let Answer { response, places: _places, .. } = answer;
         let (mut head, body) = response.into_parts();
         self.sign(&mut head);
         let mut freshness = Freshness::new(StatusCode::OK, &head.headers, received);
@@ -204,18 +220,17 @@ impl Edge {
                 return landing.land(Err(Failure::Invalid));
             }
         };
-        if !self
-            .cache
-            .make_room(length.unwrap_or(0) + Object::cost(&head.headers), wanted.claim)
-        {
+        if !self.cache.make_room(length.unwrap_or(0) + Object::cost(&head.headers), wanted.claim) {
             return landing.land(Err(Failure::Busy));
         }
         if head.status == StatusCode::NOT_MODIFIED {
-            let renewed = previous.map(|previous| Arc::new(previous.renewed(&head.headers, freshness)));
+            let renewed =
+                previous.map(|previous| Arc::new(previous.renewed(&head.headers, freshness)));
             return landing.land(renewed.ok_or(Failure::Invalid));
         }
         // If only the end of the connection ends the body, a truncated one is not detected.
-        freshness.storable &= length.is_some() || head.version == Version::HTTP_2 || is_chunked(&head.headers);
+        freshness.storable &=
+            length.is_some() || head.version == Version::HTTP_2 || is_chunked(&head.headers);
         let content = Content::coming(length, &self.budget);
         let writer = Writer::new(Arc::clone(&content));
         let object = Arc::new(Object::new(head.status, &head.headers, freshness, content));
@@ -225,7 +240,8 @@ impl Edge {
         let read = timeout(WHOLE, self.read(body, writer, self.most(wanted), wanted.claim)).await;
         match read {
             Ok(Ok(())) => {
-                let lasting = freshness.storable && freshness.immutable && freshness.lifetime() > LASTING;
+                let lasting =
+                    freshness.storable && freshness.immutable && freshness.lifetime() > LASTING;
                 if wanted.fetch == Fetch::Lasting
                     && lasting
                     && let Some(disk) = &self.disk
@@ -239,7 +255,11 @@ impl Edge {
     }
 
     /// The announced length of an object, if its response is usable.
-    fn length_of_object(&self, wanted: &Wanted, answer: &Answer) -> Result<Option<u64>, &'static str> {
+    fn length_of_object(
+        &self,
+        wanted: &Wanted,
+        answer: &Answer,
+    ) -> Result<Option<u64>, &'static str> {
         if answer.response.status() == StatusCode::NOT_MODIFIED {
             return Ok(None);
         }
@@ -267,7 +287,13 @@ impl Edge {
         head.headers.append(VIA, hops::via(head.version, &self.identity));
     }
 
-    async fn read(&self, mut body: Incoming, mut writer: Writer, most: u64, claim: Claim) -> Result<(), &'static str> {
+    async fn read(
+        &self,
+        mut body: Incoming,
+        mut writer: Writer,
+        most: u64,
+        claim: Claim,
+    ) -> Result<(), &'static str> {
         loop {
             let frame = timeout(self.stall, body.frame())
                 .await

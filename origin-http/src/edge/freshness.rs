@@ -45,10 +45,7 @@ impl Freshness {
     /// Parses the headers of a response that arrived at `received`.
     pub(crate) fn new(status: StatusCode, headers: &HeaderMap, received: Instant) -> Self {
         let control = Control::of(headers);
-        let age = headers
-            .get(AGE)
-            .and_then(|age| seconds(age.as_bytes()))
-            .unwrap_or_default();
+        let age = headers.get(AGE).and_then(|age| seconds(age.as_bytes())).unwrap_or_default();
         let seconds = control.s_maxage.or(control.max_age);
         let lifetime = if control.no_cache { 0 } else { seconds.unwrap_or(0) };
         let varies = headers
@@ -70,7 +67,12 @@ impl Freshness {
 
     /// Parses the headers of an error, to a request that was `held` or not. An error is used for at
     /// most its origin's lifetime, and only briefly.
-    pub(crate) fn of_error(status: StatusCode, headers: &HeaderMap, received: Instant, held: bool) -> Self {
+    pub(crate) fn of_error(
+        status: StatusCode,
+        headers: &HeaderMap,
+        received: Instant,
+        held: bool,
+    ) -> Self {
         let said = Self::new(status, headers, received);
         let control = Control::of(headers);
         let kept = !control.no_store && !control.private && !is_of_one_request(status);
@@ -97,14 +99,7 @@ impl Freshness {
 
     /// A stored response: `age` old, fresh for `lifetime` in total, immutable.
     pub(crate) fn kept(age: Duration, lifetime: Duration, now: Instant) -> Self {
-        Self {
-            received: now,
-            age,
-            lifetime,
-            storable: true,
-            immutable: true,
-            strict: false,
-        }
+        Self { received: now, age, lifetime, storable: true, immutable: true, strict: false }
     }
 
     /// Its age (RFC 9111 4.2.3).
@@ -191,28 +186,19 @@ pub(super) fn is_of_one_request(status: StatusCode) -> bool {
 /// Whether responses that vary by this header may be stored: our key includes whether a text is
 /// compressed, and requests to an origin have no `Origin`, so its response is for `*`, as ours is.
 fn is_known(vary: &[u8]) -> bool {
-    let known: [&[u8]; 5] = [
-        b"accept-encoding",
-        b"origin",
-        b"host",
-        b"x-forwarded-proto",
-        b"cdn-loop",
-    ];
+    let known: [&[u8]; 5] =
+        [b"accept-encoding", b"origin", b"host", b"x-forwarded-proto", b"cdn-loop"];
     vary.is_empty() || known.iter().any(|name| vary.eq_ignore_ascii_case(name))
 }
 
 /// Delta seconds (1.2.2), in quotes or not.
 fn seconds(text: &[u8]) -> Option<u64> {
     let text = text.trim_ascii();
-    let text = text
-        .strip_prefix(b"\"")
-        .and_then(|rest| rest.strip_suffix(b"\""))
-        .unwrap_or(text);
+    let text = text.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(text);
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     let number = |text: &[u8]| {
-        text.iter().fold(0u64, |sum, digit| {
-            sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
-        })
+        text.iter()
+            .fold(0u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
     };
     digits.then(|| number(text).min(MOST))
 }
@@ -288,20 +274,17 @@ mod tests {
             assert_eq!(read(200, &fields).storable, storable, "{fields:?}");
         }
         // After its lifetime it is not used if the origin forbids it:
-        assert!(!read(200, &[("cache-control", "max-age=9, must-revalidate")]).may_be_stale(Instant::now()));
+        assert!(
+            !read(200, &[("cache-control", "max-age=9, must-revalidate")])
+                .may_be_stale(Instant::now())
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_error_is_used_for_a_short_time_whatever_its_origin_says() {
         for (status, control, held, field, storable) in [
             (404, "max-age=3600, immutable", false, "public, max-age=4", true),
-            (
-                410,
-                "public, s-maxage=86400, max-age=1",
-                false,
-                "public, max-age=4",
-                true,
-            ),
+            (410, "public, s-maxage=86400, max-age=1", false, "public, max-age=4", true),
             (404, "max-age=3600, immutable", true, "public, max-age=16", true),
             (404, "public, max-age=1", true, "public, max-age=1", true),
             (400, "max-age=9, no-cache", false, "no-store", false),
@@ -325,10 +308,12 @@ mod tests {
             assert!(!read.immutable && !read.may_be_stale(Instant::now()));
         }
         let old = [("cache-control", "max-age=3600"), ("age", "4")];
-        let headers = HeaderMap::from_iter(
-            old.map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value))),
+        let headers = HeaderMap::from_iter(old.map(|(name, value)| {
+            (http::HeaderName::from_static(name), HeaderValue::from_static(value))
+        }));
+        assert!(
+            !Freshness::of_error(StatusCode::NOT_FOUND, &headers, Instant::now(), false).storable
         );
-        assert!(!Freshness::of_error(StatusCode::NOT_FOUND, &headers, Instant::now(), false).storable);
     }
 
     proptest! {

@@ -24,11 +24,7 @@ impl Hops {
     /// Those of a received request.
     pub(super) fn of(head: &Parts) -> Self {
         let list = |name: &HeaderName| head.headers.get_all(name).iter().cloned().collect();
-        Self {
-            cdn_loop: list(&CDN_LOOP),
-            via: list(&VIA),
-            received: head.version,
-        }
+        Self { cdn_loop: list(&CDN_LOOP), via: list(&VIA), received: head.version }
     }
 
     /// Whether `name` is among them: the request has looped.
@@ -41,7 +37,8 @@ impl Hops {
                 .filter(|word| !word.is_empty());
             words.nth(index) == Some(name.as_bytes())
         };
-        entries(&self.cdn_loop).any(|entry| words(entry, 0)) || entries(&self.via).any(|entry| words(entry, 1))
+        entries(&self.cdn_loop).any(|entry| words(entry, 0))
+            || entries(&self.via).any(|entry| words(entry, 1))
     }
 
     /// Whether the request has passed too many intermediaries to be forwarded.
@@ -82,7 +79,8 @@ fn entries(list: &[HeaderValue]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn is_too_long(list: &[HeaderValue]) -> bool {
-    entries(list).count() > MAX_NAMES || list.iter().map(HeaderValue::len).sum::<usize>() > MAX_BYTES
+    entries(list).count() > MAX_NAMES
+        || list.iter().map(HeaderValue::len).sum::<usize>() > MAX_BYTES
 }
 
 #[cfg(test)]
@@ -92,9 +90,9 @@ mod tests {
     use super::*;
 
     fn hops(fields: &[(&str, &str)]) -> Hops {
-        let request = fields.iter().fold(Request::get("/"), |request, (name, value)| {
-            request.header(*name, *value)
-        });
+        let request = fields
+            .iter()
+            .fold(Request::get("/"), |request, (name, value)| request.header(*name, *value));
         Hops::of(&request.body(()).unwrap().into_parts().0)
     }
 
@@ -129,10 +127,7 @@ mod tests {
         let two = hops(&[("cdn-loop", "a; x=y"), ("via", "1.0 fred"), ("via", "1.1 p")]);
         assert_eq!(forwarded(&two, "cdn-loop"), ["a; x=y", "me"]);
         assert_eq!(forwarded(&two, "via"), ["1.0 fred", "1.1 p", "1.1 me"]);
-        let none = Hops {
-            received: Version::HTTP_2,
-            ..hops(&[])
-        };
+        let none = Hops { received: Version::HTTP_2, ..hops(&[]) };
         assert_eq!(forwarded(&none, "cdn-loop"), ["me"]);
         assert_eq!(forwarded(&none, "via"), ["2.0 me"]);
     }

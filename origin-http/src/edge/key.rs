@@ -102,11 +102,8 @@ mod tests {
     use super::*;
 
     fn key(target: &str, accept: &str) -> Option<(String, bool, Fetch)> {
-        let (head, ()) = Request::get(target)
-            .header("accept-encoding", accept)
-            .body(())
-            .unwrap()
-            .into_parts();
+        let (head, ()) =
+            Request::get(target).header("accept-encoding", accept).body(()).unwrap().into_parts();
         let resource = Resource::parse(head.uri.path())?;
         let wanted = Wanted::new(&head, &resource).unwrap()?;
         Some((wanted.key.target.to_string(), wanted.key.gzip, wanted.fetch))
@@ -127,10 +124,7 @@ mod tests {
             assert_eq!(key(target, "br"), Some((same.into(), false, fetch)), "{target}");
         }
         let segment = format!("/media/{ID}/v0/7.m4s");
-        assert_eq!(
-            key(&format!("{segment}?x=y"), "gzip"),
-            Some((segment, false, Fetch::Lasting))
-        );
+        assert_eq!(key(&format!("{segment}?x=y"), "gzip"), Some((segment, false, Fetch::Lasting)));
         let part = format!("/media/{ID}/v0/7.1.m4s");
         assert_eq!(key(&part, "gzip"), Some((part, false, Fetch::Part)));
     }
@@ -151,10 +145,8 @@ mod tests {
 
     #[test]
     fn bad_directives_are_refused_before_anybody_is_asked() {
-        let (head, ()) = Request::get("/live/demo/v0.m3u8?_HLS_part=1")
-            .body(())
-            .unwrap()
-            .into_parts();
+        let (head, ()) =
+            Request::get("/live/demo/v0.m3u8?_HLS_part=1").body(()).unwrap().into_parts();
         let resource = Resource::parse(head.uri.path()).unwrap();
         assert_eq!(Wanted::new(&head, &resource).unwrap_err(), Bad::PartAlone);
     }

@@ -4,7 +4,10 @@ use std::sync::{Arc, atomic::AtomicBool};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, RETRY_AFTER, VARY, VIA},
+    header::{
+        ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, RETRY_AFTER,
+        VARY, VIA,
+    },
 };
 
 use super::{
@@ -49,7 +52,12 @@ pub(super) struct Object {
 impl Object {
     /// A response whose bytes are, or will be, in `content`. It is charged to the budget of
     /// `content`.
-    pub(super) fn new(status: StatusCode, headers: &HeaderMap, freshness: Freshness, content: Arc<Content>) -> Self {
+    pub(super) fn new(
+        status: StatusCode,
+        headers: &HeaderMap,
+        freshness: Freshness,
+        content: Arc<Content>,
+    ) -> Self {
         let mut kept = HeaderMap::with_capacity(FIELDS);
         for (name, value) in fields(headers) {
             kept.append(name, own(value));
@@ -66,9 +74,8 @@ impl Object {
 
     /// Memory in bytes of an object with these fields besides its content.
     pub(super) fn cost(headers: &HeaderMap) -> u64 {
-        let (count, bytes) = fields(headers).fold((0_usize, 0), |(count, bytes), (_, value)| {
-            (count + 1, bytes + value.len())
-        });
+        let (count, bytes) = fields(headers)
+            .fold((0_usize, 0), |(count, bytes), (_, value)| (count + 1, bytes + value.len()));
         OVERHEAD + (bytes + FIELD * count.saturating_sub(FIELDS)) as u64
     }
 
@@ -113,7 +120,8 @@ mod tests {
     fn fields_are_copied_out_of_the_buffer_that_they_came_in_and_charged() {
         let buffer = Bytes::from(vec![b'x'; 400 << 10]);
         let value = HeaderValue::from_maybe_shared(buffer.slice(..1_000)).unwrap();
-        let headers = HeaderMap::from_iter([(ETAG, value.clone()), (VARY, value.clone()), (DATE, value)]);
+        let headers =
+            HeaderMap::from_iter([(ETAG, value.clone()), (VARY, value.clone()), (DATE, value)]);
         let gauge = Gauge::<i64>::default();
         let budget = Budget::new(1 << 30, gauge.clone());
         let freshness = Freshness::new(StatusCode::OK, &headers, Instant::now());
@@ -124,7 +132,8 @@ mod tests {
         assert!(buffer.is_unique(), "nothing refers to the buffer any more");
         let overhead = i64::try_from(OVERHEAD).unwrap();
         assert_eq!(gauge.get() - before, overhead + 3_000);
-        let renewed = object.renewed(&HeaderMap::from_iter([(DATE, HeaderValue::from(1))]), freshness);
+        let renewed =
+            object.renewed(&HeaderMap::from_iter([(DATE, HeaderValue::from(1))]), freshness);
         assert_eq!(gauge.get() - before, 2 * overhead + 3_000 + 2_001);
         drop((object, renewed));
         assert_eq!(gauge.get(), 0);

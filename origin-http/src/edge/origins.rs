@@ -78,19 +78,9 @@ impl Origins {
     pub(super) fn new(origins: impl IntoIterator<Item = (String, Upstream, bool, Gauge)>) -> Self {
         let origins = origins.into_iter().enumerate();
         let origins = origins.map(|(index, (name, upstream, local, up))| {
-            Arc::new(Origin {
-                upstream,
-                local,
-                name,
-                index,
-                health: Mutex::default(),
-                up,
-            })
+            Arc::new(Origin { upstream, local, name, index, health: Mutex::default(), up })
         });
-        Self {
-            origins: origins.collect(),
-            homes: Recent::new(HOMES),
-        }
+        Self { origins: origins.collect(), homes: Recent::new(HOMES) }
     }
 
     /// The order in which origins are asked for an object of `scope`.
@@ -137,11 +127,7 @@ impl Origins {
         };
         let responses = health.responses;
         drop(health);
-        Some(Turn {
-            origin: Arc::clone(origin),
-            trying,
-            responses,
-        })
+        Some(Turn { origin: Arc::clone(origin), trying, responses })
     }
 }
 
@@ -201,11 +187,7 @@ impl Turn {
             None => REST,
         };
         if first || trying {
-            health.failing = Some(Failing {
-                since: now,
-                rest,
-                tried: None,
-            });
+            health.failing = Some(Failing { since: now, rest, tried: None });
         }
         drop(health);
         if first {
@@ -256,10 +238,8 @@ mod tests {
     }
 
     fn asked(origins: &Origins, scope: &Scope, now: Instant) -> Vec<usize> {
-        let turns = origins
-            .order(scope)
-            .into_iter()
-            .filter_map(|origin| origins.turn(&origin, now));
+        let turns =
+            origins.order(scope).into_iter().filter_map(|origin| origins.turn(&origin, now));
         turns.map(|turn| turn.origin.index).collect()
     }
 
@@ -307,10 +287,7 @@ mod tests {
         assert!(origins.turn(&origin, now).is_none());
         // Only the request that tests the origin decides.
         let later = now + REST;
-        origins
-            .turn(&origin, later)
-            .unwrap()
-            .failed_to_respond(&other, &"x", later);
+        origins.turn(&origin, later).unwrap().failed_to_respond(&other, &"x", later);
         assert!(origins.turn(&origin, later + REST / 2).is_none());
         origins.turn(&origin, later + REST).unwrap().responded();
         assert!(origins.turn(&origin, later + REST).is_some());
@@ -343,10 +320,7 @@ mod tests {
         assert_eq!(asked(&origins, &demo, Instant::now()), [2, 0, 1]);
         assert_eq!(asked(&origins, &other, Instant::now()), [0, 1, 2]);
         let home = Arc::clone(&origins.origins[2]);
-        origins
-            .turn(&home, Instant::now())
-            .unwrap()
-            .failed(&"x", Instant::now());
+        origins.turn(&home, Instant::now()).unwrap().failed(&"x", Instant::now());
         assert_eq!(asked(&origins, &demo, Instant::now()), [0, 1]);
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{
-        ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
-        IF_RANGE, RANGE, RETRY_AFTER,
+        ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+        IF_NONE_MATCH, IF_RANGE, RANGE, RETRY_AFTER,
     },
     request::Parts,
 };
@@ -26,9 +26,7 @@ pub(super) fn respond(object: &Arc<Object>, head: &Parts, now: Instant) -> Respo
     let mut response = Response::new(Body::empty());
     *response.status_mut() = object.status;
     *response.headers_mut() = object.headers.clone();
-    response
-        .headers_mut()
-        .insert(AGE, object.freshness.age(now).as_secs().into());
+    response.headers_mut().insert(AGE, object.freshness.age(now).as_secs().into());
     if object.status != StatusCode::OK {
         *response.body_mut() = all(object);
         return response;
@@ -53,7 +51,11 @@ pub(super) fn respond(object: &Arc<Object>, head: &Parts, now: Instant) -> Respo
             response.headers_mut().insert(CONTENT_RANGE, range);
             *response.body_mut() = match object.content.rope() {
                 Some(rope) => rope.slice(start, len).into(),
-                None => Body::boxed(Reader::of_range(Arc::clone(&object.content), start as u64, len as u64)),
+                None => Body::boxed(Reader::of_range(
+                    Arc::clone(&object.content),
+                    start as u64,
+                    len as u64,
+                )),
             };
         }
         Some((_, size)) => {
@@ -97,7 +99,9 @@ fn range(object: &Object, head: &Parts, tag: Option<&HeaderValue>) -> Option<(Ra
 /// complete now.
 fn has_ranges(object: &Object) -> bool {
     let said = object.headers.get(ACCEPT_RANGES).is_some_and(|units| units == "bytes");
-    let media = |kind: &HeaderValue| kind.as_bytes().starts_with(b"video/") || kind.as_bytes().starts_with(b"audio/");
+    let media = |kind: &HeaderValue| {
+        kind.as_bytes().starts_with(b"video/") || kind.as_bytes().starts_with(b"audio/")
+    };
     said || (object.headers.get(CONTENT_TYPE).is_some_and(media) && object.content.rope().is_some())
 }
 

@@ -54,7 +54,11 @@ impl Scripted {
     }
 
     /// Responds to everything at once with these headers and this text.
-    fn saying(status: u16, headers: &'static [(&'static str, &'static str)], text: &'static str) -> Arc<Self> {
+    fn saying(
+        status: u16,
+        headers: &'static [(&'static str, &'static str)],
+        text: &'static str,
+    ) -> Arc<Self> {
         Self::new(move |_| async move { answer(status, headers, text) })
     }
 
@@ -85,9 +89,7 @@ impl Scripted {
                 let answering = (origin.script)(request);
                 async move { Ok::<_, Infallible>(answering.await) }
             });
-            let _ = http1::Builder::new()
-                .serve_connection(TokioIo::new(theirs), service)
-                .await;
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(theirs), service).await;
         });
         Ok(ours)
     }
@@ -111,9 +113,7 @@ fn edge_of(origins: &[&Arc<Scripted>]) -> Arc<Edge> {
 
 fn edge_with(mut config: Config, origins: &[&Arc<Scripted>]) -> Arc<Edge> {
     let origins: Vec<_> = origins.iter().map(|&origin| Arc::clone(origin)).collect();
-    config.origin = (0..origins.len())
-        .map(|n| format!("http://{n}").parse().unwrap())
-        .collect();
+    config.origin = (0..origins.len()).map(|n| format!("http://{n}").parse().unwrap()).collect();
     let limit = config.connect();
     Edge::with(&config, Metrics::default(), |origin, tls| {
         let origin = Arc::clone(&origins[origin.to_string().parse::<usize>().unwrap()]);
@@ -123,7 +123,12 @@ fn edge_with(mut config: Config, origins: &[&Arc<Scripted>]) -> Arc<Edge> {
 }
 
 /// The response before its body is read.
-async fn begin(edge: &Arc<Edge>, method: Method, target: &str, headers: &[(&str, &str)]) -> Response<Body> {
+async fn begin(
+    edge: &Arc<Edge>,
+    method: Method,
+    target: &str,
+    headers: &[(&str, &str)],
+) -> Response<Body> {
     let mut request = Request::builder().method(method).uri(target);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -135,11 +140,7 @@ async fn begin(edge: &Arc<Edge>, method: Method, target: &str, headers: &[(&str,
 
 async fn ask(edge: &Arc<Edge>, target: &str, headers: &[(&str, &str)]) -> (u16, HeaderMap, Bytes) {
     let (head, body) = begin(edge, Method::GET, target, headers).await.into_parts();
-    (
-        head.status.as_u16(),
-        head.headers,
-        body.collect().await.unwrap().to_bytes(),
-    )
+    (head.status.as_u16(), head.headers, body.collect().await.unwrap().to_bytes())
 }
 
 /// Status, text, and the outcome of the request.

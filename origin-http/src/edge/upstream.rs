@@ -103,11 +103,7 @@ impl Upstream {
     pub(super) fn new(origin: &Origin, config: &Config, dial: &Dial, tasks: Tasks<'_>) -> Self {
         let (scheme, authority) = match origin {
             Origin::Remote(uri) => {
-                let scheme = if uri.scheme_str() == Some("https") {
-                    "https"
-                } else {
-                    "http"
-                };
+                let scheme = if uri.scheme_str() == Some("https") { "https" } else { "http" };
                 let authority = uri.authority().map(|authority| authority.as_str().to_owned());
                 (scheme, authority.unwrap_or_default())
             }
@@ -135,11 +131,11 @@ impl Upstream {
             .authority(self.authority.as_str())
             .path_and_query(target);
         *request.uri_mut() = uri.build().map_err(|err| Error::Broken(err.into()))?;
-        let place = Arc::clone(&self.requests)
-            .try_acquire_owned()
-            .map_err(|_| Error::Busy)?;
+        let place = Arc::clone(&self.requests).try_acquire_owned().map_err(|_| Error::Busy)?;
         // The first connection with a free permit, so that few connections are used.
-        let in_lane = |lane: &Lane| Some((lane.client.clone(), Arc::clone(&lane.places).try_acquire_owned().ok()?));
+        let in_lane = |lane: &Lane| {
+            Some((lane.client.clone(), Arc::clone(&lane.places).try_acquire_owned().ok()?))
+        };
         let (client, lane) = self.lanes.iter().find_map(in_lane).ok_or(Error::Busy)?;
         let connection = capture_connection(&mut request);
         // The other side may close an idle connection just as it is taken, so a broken connection
@@ -153,11 +149,7 @@ impl Upstream {
         let response = timeout(self.first_byte, asking)
             .await
             .map_err(|_| Error::TimedOut(self.first_byte))??;
-        Ok(Answer {
-            response,
-            places: [place, lane],
-            connection,
-        })
+        Ok(Answer { response, places: [place, lane], connection })
     }
 }
 
@@ -190,7 +182,12 @@ impl Error {
     }
 }
 
-fn client_of(origin: &Origin, dial: &Dial, config: &Config, tasks: Tasks<'_>) -> Client<Dial, Empty<Bytes>> {
+fn client_of(
+    origin: &Origin,
+    dial: &Dial,
+    config: &Config,
+    tasks: Tasks<'_>,
+) -> Client<Dial, Empty<Bytes>> {
     let max_header_bytes = usize::try_from(config.max_header_bytes).unwrap_or(usize::MAX);
     Client::builder(Spawn(tasks.0.clone(), tasks.1.clone()))
         .timer(TokioTimer::new())
@@ -224,7 +221,6 @@ where
 {
     fn execute(&self, connection: F) {
         let stop = self.1.clone();
-        self.0
-            .spawn(async move { stop.run_until_cancelled(connection).await.map(drop) });
+        self.0.spawn(async move { stop.run_until_cancelled(connection).await.map(drop) });
     }
 }

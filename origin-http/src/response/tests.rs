@@ -40,31 +40,11 @@ async fn media_go_whole_or_in_the_range_that_is_asked_for() {
         (&[("range", "bytes=0-")], 206, Some("bytes 0-9/10"), b"0123456789"),
         (&[("range", "bytes=3-6")], 206, Some("bytes 3-6/10"), b"3456"),
         (&[("range", "bytes=-1")], 206, Some("bytes 9-9/10"), b"9"),
-        (
-            &[("range", "bytes=10-")],
-            416,
-            Some("bytes */10"),
-            b"that range lies behind the end\n",
-        ),
+        (&[("range", "bytes=10-")], 416, Some("bytes */10"), b"that range lies behind the end\n"),
         (&[("range", "bytes=1-2,4-5")], 200, None, b"0123456789"),
-        (
-            &[("range", "bytes=3-6"), ("if-range", "\"7\"")],
-            206,
-            Some("bytes 3-6/10"),
-            b"3456",
-        ),
-        (
-            &[("range", "bytes=3-6"), ("if-range", "\"8\"")],
-            200,
-            None,
-            b"0123456789",
-        ),
-        (
-            &[("range", "bytes=3-6"), ("if-range", "W/\"7\"")],
-            200,
-            None,
-            b"0123456789",
-        ),
+        (&[("range", "bytes=3-6"), ("if-range", "\"7\"")], 206, Some("bytes 3-6/10"), b"3456"),
+        (&[("range", "bytes=3-6"), ("if-range", "\"8\"")], 200, None, b"0123456789"),
+        (&[("range", "bytes=3-6"), ("if-range", "W/\"7\"")], 200, None, b"0123456789"),
         (
             &[("range", "bytes=3-6"), ("if-range", "Sat, 01 May 2027 00:00:00 GMT")],
             200,
@@ -77,19 +57,13 @@ async fn media_go_whole_or_in_the_range_that_is_asked_for() {
         let response = media_of(Method::GET, request);
         assert_eq!(response.status(), status, "{request:?}");
         assert_eq!(
-            response
-                .headers()
-                .get(CONTENT_RANGE)
-                .map(|range| range.to_str().unwrap()),
+            response.headers().get(CONTENT_RANGE).map(|range| range.to_str().unwrap()),
             range,
             "{request:?}"
         );
         assert_eq!(response.headers()[ETAG], "\"7\"");
-        let lifetime = if status == 416 {
-            "no-store"
-        } else {
-            "public, max-age=31536000, immutable"
-        };
+        let lifetime =
+            if status == 416 { "no-store" } else { "public, max-age=31536000, immutable" };
         assert_eq!(response.headers()[CACHE_CONTROL], lifetime, "{request:?}");
         assert_eq!(body(response).await, expected, "{request:?}");
     }
@@ -100,14 +74,12 @@ fn a_client_that_has_it_is_told_so() {
     for held in ["\"7\"", "W/\"7\"", "\"6\", \"7\"", "\"6\",W/\"7\" ", "*"] {
         let response = media_of(Method::GET, &[("if-none-match", held)]);
         assert_eq!(response.status(), 304, "{held}");
-        assert!(response.headers().contains_key(ETAG) && !response.headers().contains_key(CONTENT_TYPE));
+        assert!(
+            response.headers().contains_key(ETAG) && !response.headers().contains_key(CONTENT_TYPE)
+        );
     }
     for other in ["", "7", "\"77\"", "\"6\""] {
-        assert_eq!(
-            media_of(Method::GET, &[("if-none-match", other)]).status(),
-            200,
-            "{other}"
-        );
+        assert_eq!(media_of(Method::GET, &[("if-none-match", other)]).status(), 200, "{other}");
     }
     let mut twice = headers(&[("if-none-match", "\"6\"")]);
     twice.append(IF_NONE_MATCH, HeaderValue::from_static("\"7\""));
@@ -144,10 +116,7 @@ async fn a_text_is_compressed_for_those_who_take_that_and_each_form_has_its_vali
         (StatusCode::NOT_MODIFIED, &HeaderValue::from_static("accept-encoding"))
     );
     request.remove(ACCEPT_ENCODING);
-    assert_eq!(
-        text(&conditions(&request), &list, HLS, Lifetime::Seconds(2)).status(),
-        200
-    );
+    assert_eq!(text(&conditions(&request), &list, HLS, Lifetime::Seconds(2)).status(), 200);
     assert_eq!(tag(&ask(&[])), plain_tag);
 }
 

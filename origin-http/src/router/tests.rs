@@ -27,9 +27,8 @@ async fn texts_of_a_live_channel_are_kept_for_half_a_target_duration() {
         assert_eq!(answer.header("timing-allow-origin"), "*");
         assert!(answer.header("access-control-expose-headers").contains("Date"));
         let etag = answer.header("etag").to_owned();
-        let again = stage
-            .ask("GET", &path, &[("if-none-match", &etag), ("accept-encoding", "br")])
-            .await;
+        let again =
+            stage.ask("GET", &path, &[("if-none-match", &etag), ("accept-encoding", "br")]).await;
         assert_eq!((again.status, again.body.len()), (StatusCode::NOT_MODIFIED, 0));
     }
 }
@@ -80,7 +79,8 @@ async fn bad_and_distant_directives_are_400_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_track_that_is_not_there_is_not_there_for_one_target_duration_and_for_four_where_it_is_waited_for() {
+async fn a_track_that_is_not_there_is_not_there_for_one_target_duration_and_for_four_where_it_is_waited_for()
+ {
     let stage = Stage::live().await;
     for (path, lifetime) in [
         ("/live/demo/v9.m3u8".to_owned(), "public, max-age=2"),
@@ -124,11 +124,7 @@ fn everything(stage: &Stage) -> Vec<(String, u16)> {
         (media(&format!("{open}.1.m4s")), 200),
         (media(&format!("{}.m4s", first - 1)), 404),
     ];
-    fixed
-        .into_iter()
-        .map(|(path, status)| (path.to_owned(), status))
-        .chain(of_media)
-        .collect()
+    fixed.into_iter().map(|(path, status)| (path.to_owned(), status)).chain(of_media).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,11 +135,7 @@ async fn a_304_says_all_that_the_200_said_of_how_to_keep_it() {
             let whole = stage.ask("GET", &path, &[("accept-encoding", encoding)]).await;
             assert_eq!(whole.status.as_u16(), status, "{path}");
             let etag = whole.header("etag");
-            assert_eq!(
-                etag.is_empty(),
-                status != 200,
-                "{path}: what can be had has a validator"
-            );
+            assert_eq!(etag.is_empty(), status != 200, "{path}: what can be had has a validator");
             if etag.is_empty() {
                 continue;
             }
@@ -157,7 +149,9 @@ async fn a_304_says_all_that_the_200_said_of_how_to_keep_it() {
                 );
                 // RFC 9110 15.4.5: these fields as in the 200, and none about absent content.
                 let mut expected = whole.headers.clone();
-                for about_content in ["content-type", "content-encoding", "content-length", "accept-ranges"] {
+                for about_content in
+                    ["content-type", "content-encoding", "content-length", "accept-ranges"]
+                {
                     expected.remove(about_content);
                 }
                 assert_eq!(unchanged.headers, expected, "{method} {path}");
@@ -181,8 +175,8 @@ async fn an_answer_depends_on_the_address_and_the_accepted_encoding_alone_and_sa
         ("x-forwarded-for", "192.0.2.9"),
     ];
     for (path, _) in everything(&stage) {
-        let [plain, again, gzip] =
-            [&[][..], &others, &[("accept-encoding", "gzip")]].map(|headers| (path.clone(), headers));
+        let [plain, again, gzip] = [&[][..], &others, &[("accept-encoding", "gzip")]]
+            .map(|headers| (path.clone(), headers));
         let plain = stage.ask("GET", &plain.0, plain.1).await;
         let again = stage.ask("GET", &again.0, again.1).await;
         let gzip = stage.ask("GET", &gzip.0, gzip.1).await;
@@ -192,11 +186,7 @@ async fn an_answer_depends_on_the_address_and_the_accepted_encoding_alone_and_sa
             "{path}"
         );
         let varies = plain.body != gzip.body;
-        assert_eq!(
-            gzip.header("content-encoding"),
-            if varies { "gzip" } else { "" },
-            "{path}"
-        );
+        assert_eq!(gzip.header("content-encoding"), if varies { "gzip" } else { "" }, "{path}");
         for answer in [&plain, &gzip] {
             assert_eq!(
                 answer.header("vary"),
@@ -216,20 +206,15 @@ async fn manifests_name_the_clock_in_full_by_what_players_reach_it_under() {
         let values = text.split("<UTCTiming ").skip(1);
         values
             .map(|rest| {
-                rest.split("value=\"")
-                    .nth(1)
-                    .unwrap()
-                    .split('"')
-                    .next()
-                    .unwrap()
-                    .to_owned()
+                rest.split("value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
             })
             .collect()
     };
     let relative_clock = std::collections::BTreeSet::from(["../../time".to_owned()]);
     // The relative address follows the absolute one, for the case that a proxy makes the first one
     // invalid.
-    let both = |clock: &str| std::collections::BTreeSet::from([clock.to_owned(), "../../time".to_owned()]);
+    let both =
+        |clock: &str| std::collections::BTreeSet::from([clock.to_owned(), "../../time".to_owned()]);
     let varies = "accept-encoding, host, x-forwarded-proto, cdn-loop";
     let stage = Stage::live().await;
     for path in ["/live/demo/manifest.mpd", "/live/demo/plain.mpd"] {
@@ -254,7 +239,10 @@ async fn manifests_name_the_clock_in_full_by_what_players_reach_it_under() {
             let answer = stage.get(&target).await;
             let clocks = clocks(&answer);
             relative += usize::from(clocks == relative_clock);
-            assert!(clocks == relative_clock || clocks == both(&format!("http://host-{n}.example/time")));
+            assert!(
+                clocks == relative_clock
+                    || clocks == both(&format!("http://host-{n}.example/time"))
+            );
         }
         assert_eq!(relative, 18);
         assert_eq!(clocks(&stage.get(path).await), both("http://origin/time"));
@@ -275,7 +263,10 @@ async fn no_answer_sets_a_cookie_sends_elsewhere_or_goes_without_a_lifetime() {
                 let lifetime = answer.header("cache-control");
                 assert!(!lifetime.is_empty() || method == "OPTIONS", "{method} {path}");
                 if answer.status == StatusCode::RANGE_NOT_SATISFIABLE {
-                    assert_eq!(lifetime, "no-store", "{path}: it is about the range, not the address");
+                    assert_eq!(
+                        lifetime, "no-store",
+                        "{path}: it is about the range, not the address"
+                    );
                 }
                 assert_eq!(answer.header("timing-allow-origin"), "*");
             }
@@ -288,16 +279,8 @@ async fn media_are_immutable_and_of_their_exact_type() {
     let stage = Stage::live().await;
     for (file, content_type, etag) in [
         ("init.0.mp4".to_owned(), "video/mp4", "\"init.0\"".to_owned()),
-        (
-            format!("{}.m4s", stage.first),
-            "video/iso.segment",
-            format!("\"{}\"", stage.first),
-        ),
-        (
-            format!("{}.1.m4s", stage.first),
-            "video/iso.segment",
-            format!("\"{}.1\"", stage.first),
-        ),
+        (format!("{}.m4s", stage.first), "video/iso.segment", format!("\"{}\"", stage.first)),
+        (format!("{}.1.m4s", stage.first), "video/iso.segment", format!("\"{}.1\"", stage.first)),
     ] {
         let answer = stage.get(&stage.media(&file)).await;
         assert_eq!(
@@ -305,20 +288,14 @@ async fn media_are_immutable_and_of_their_exact_type() {
             (StatusCode::OK, content_type),
             "{file}"
         );
-        assert_eq!(
-            (answer.header("etag"), answer.header("accept-ranges")),
-            (&*etag, "bytes")
-        );
+        assert_eq!((answer.header("etag"), answer.header("accept-ranges")), (&*etag, "bytes"));
         assert_eq!(answer.header("cache-control"), "public, max-age=31536000, immutable");
         let range = stage.ask("GET", &stage.media(&file), &[("range", "bytes=4-7")]).await;
         assert_eq!(
             (range.status, &range.body[..]),
             (StatusCode::PARTIAL_CONTENT, &answer.body[4..8])
         );
-        assert_eq!(
-            range.header("content-range"),
-            format!("bytes 4-7/{}", answer.body.len())
-        );
+        assert_eq!(range.header("content-range"), format!("bytes 4-7/{}", answer.body.len()));
         assert!(range.header("access-control-expose-headers").contains("Content-Range"));
         let head = stage.ask("HEAD", &stage.media(&file), &[]).await;
         assert_eq!(
@@ -332,10 +309,8 @@ async fn media_are_immutable_and_of_their_exact_type() {
 async fn the_open_segment_comes_part_by_part_and_is_the_whole_segment_in_the_end() {
     let mut stage = Stage::live().await;
     let path = stage.media(&format!("{}.m4s", stage.first + 3));
-    let request = Request::builder()
-        .uri(&path)
-        .header("host", "origin")
-        .header("range", "bytes=0-");
+    let request =
+        Request::builder().uri(&path).header("host", "origin").header("range", "bytes=0-");
     let request = request.body(Full::new(Bytes::new())).unwrap();
     let response = stage.router.handle(request, ([192, 0, 2, 1], 1).into()).await;
     assert_eq!((response.status(), response.body().len()), (StatusCode::OK, None));
@@ -355,10 +330,7 @@ async fn the_open_segment_comes_part_by_part_and_is_the_whole_segment_in_the_end
     stage.push(2 * PART).await;
     while let Some(true) = next(&stage).await {}
     assert_eq!(parts.concat(), stage.get(&path).await.body);
-    assert_eq!(
-        stage.get(&path).await.header("etag"),
-        format!("\"{}\"", stage.first + 3)
-    );
+    assert_eq!(stage.get(&path).await.header("etag"), format!("\"{}\"", stage.first + 3));
 }
 
 #[tokio::test(start_paused = true)]
@@ -374,11 +346,7 @@ async fn the_publishers_bytes_are_the_bodys_not_a_copy() {
             .header("host", "origin")
             .body(Full::new(Bytes::new()))
             .unwrap();
-        let mut body = stage
-            .router
-            .handle(request, ([192, 0, 2, 1], 1).into())
-            .await
-            .into_body();
+        let mut body = stage.router.handle(request, ([192, 0, 2, 1], 1).into()).await.into_body();
         let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
         let pieces: Vec<_> = data.pieces().iter().map(|piece| piece.as_ptr()).collect();
         assert!(
@@ -412,10 +380,7 @@ async fn methods_that_do_not_read_are_refused_and_preflights_answered() {
             assert_eq!(answer.header("access-control-allow-origin"), "*");
         }
     }
-    let wanted = [
-        ("origin", "https://player.example"),
-        ("access-control-request-method", "GET"),
-    ];
+    let wanted = [("origin", "https://player.example"), ("access-control-request-method", "GET")];
     for path in ["/live/demo/v0.m3u8", "/time", "*"] {
         let answer = stage.ask("OPTIONS", path, &wanted).await;
         assert_eq!(
@@ -484,7 +449,9 @@ async fn preconditions_are_evaluated_before_all_others() {
         // The poster's date is not known.
         let dated = !path.ends_with(".jpg");
         for method in ["GET", "HEAD"] {
-            let ask = async |fields: &[(&str, &str)]| stage.ask(method, &path, fields).await.status.as_u16();
+            let ask = async |fields: &[(&str, &str)]| {
+                stage.ask(method, &path, fields).await.status.as_u16()
+            };
             assert_eq!(ask(&[("if-match", "\"x\"")]).await, 412, "{path}");
             assert_eq!(ask(&[("if-match", "\"x\""), ("if-none-match", etag)]).await, 412);
             assert_eq!(ask(&[("if-match", "*")]).await, 200, "{path}");
@@ -501,11 +468,7 @@ async fn preconditions_are_evaluated_before_all_others() {
     // The open segment has no tag, and is being modified.
     let open = stage.media(&format!("{}.m4s", stage.first + 3));
     for (field, status) in [(("if-match", "\"x\""), 412), (("if-unmodified-since", before), 412)] {
-        assert_eq!(
-            stage.ask("GET", &open, &[field]).await.status.as_u16(),
-            status,
-            "{field:?}"
-        );
+        assert_eq!(stage.ask("GET", &open, &[field]).await.status.as_u16(), status, "{field:?}");
     }
 }
 
@@ -542,30 +505,17 @@ async fn requests_that_can_be_read_in_two_ways_are_refused() {
             (StatusCode::BAD_REQUEST, &HeaderValue::from_static("close"))
         );
     }
-    assert_eq!(
-        (two.status, two.header("connection")),
-        (StatusCode::BAD_REQUEST, "close")
-    );
+    assert_eq!((two.status, two.header("connection")), (StatusCode::BAD_REQUEST, "close"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_api_gets_its_requests_with_a_bounded_body() {
-    let stage = Stage::with(&Config {
-        max_body_bytes: 8,
-        ..Config::default()
-    })
-    .await;
+    let stage = Stage::with(&Config { max_body_bytes: 8, ..Config::default() }).await;
     let ask = async |body: &'static [u8]| {
-        let request = Request::builder()
-            .method("POST")
-            .uri("/api/v1/x?y")
-            .header("host", "origin");
+        let request = Request::builder().method("POST").uri("/api/v1/x?y").header("host", "origin");
         let request = request.body(Full::new(Bytes::from_static(body))).unwrap();
-        let (head, body) = stage
-            .router
-            .handle(request, ([192, 0, 2, 1], 1).into())
-            .await
-            .into_parts();
+        let (head, body) =
+            stage.router.handle(request, ([192, 0, 2, 1], 1).into()).await.into_parts();
         (head.status.as_u16(), body.collect().await.unwrap().to_bytes())
     };
     assert_eq!(
@@ -584,20 +534,11 @@ async fn the_page_and_the_clock_are_there() {
         ("text/html; charset=utf-8", &b"<!doctype html>"[..])
     );
     assert_eq!(page.header("cache-control"), "no-cache");
-    let script = stage
-        .ask("GET", "/watch/player.js", &[("accept-encoding", "gzip")])
-        .await;
-    assert_eq!(
-        (script.header("content-encoding"), &script.body[..]),
-        ("gzip", &b"gzipped"[..])
-    );
+    let script = stage.ask("GET", "/watch/player.js", &[("accept-encoding", "gzip")]).await;
+    assert_eq!((script.header("content-encoding"), &script.body[..]), ("gzip", &b"gzipped"[..]));
     let etag = script.header("etag").to_owned();
     let again = stage
-        .ask(
-            "GET",
-            "/watch/player.js",
-            &[("accept-encoding", "gzip"), ("if-none-match", &etag)],
-        )
+        .ask("GET", "/watch/player.js", &[("accept-encoding", "gzip"), ("if-none-match", &etag)])
         .await;
     assert_eq!(again.status, StatusCode::NOT_MODIFIED);
     let time = stage.get("/time").await;
@@ -621,9 +562,7 @@ async fn viewers_are_those_who_ask_for_lists_or_media() {
     stage.get("/live/demo/v0.m3u8").await;
     stage.get(&stage.media("init.0.mp4")).await;
     assert_eq!(stage.audience.viewers(&demo), 1);
-    stage
-        .ask("GET", &stage.media("init.0.mp4"), &[("user-agent", "other")])
-        .await;
+    stage.ask("GET", &stage.media("init.0.mp4"), &[("user-agent", "other")]).await;
     assert_eq!(stage.audience.viewers(&demo), 2);
 }
 
@@ -636,9 +575,7 @@ async fn a_poster_is_kept_as_long_as_it_is_fresh_and_not_sent_twice() {
     assert_eq!(poster.header("cache-control"), "public, max-age=5");
     assert_eq!(poster.header("access-control-allow-origin"), "*");
     let etag = poster.header("etag").to_owned();
-    let again = stage
-        .ask("GET", "/live/demo/poster.jpg", &[("if-none-match", &etag)])
-        .await;
+    let again = stage.ask("GET", "/live/demo/poster.jpg", &[("if-none-match", &etag)]).await;
     assert_eq!(again.status, StatusCode::NOT_MODIFIED);
     assert_eq!(stage.get("/live/other/poster.jpg").await.status, StatusCode::NOT_FOUND);
 }

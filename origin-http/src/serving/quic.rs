@@ -23,7 +23,9 @@ use http_server::{
 };
 use net_core::{Shutdown, TriggerOnDrop};
 use prometheus_client::{encoding::text, registry::Registry};
-use quinn::{ClientConfig, RecvStream, SendStream, TransportConfig, crypto::rustls::QuicClientConfig};
+use quinn::{
+    ClientConfig, RecvStream, SendStream, TransportConfig, crypto::rustls::QuicClientConfig,
+};
 use rustls::{RootCertStore, crypto::ring, pki_types::PrivateKeyDer, sign::SingleCertAndKey};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -57,16 +59,16 @@ impl Certificate {
     }
 
     fn of(names: impl IntoIterator<Item = String>) -> Self {
-        let made = rcgen::generate_simple_self_signed(names.into_iter().collect::<Vec<_>>()).unwrap();
+        let made =
+            rcgen::generate_simple_self_signed(names.into_iter().collect::<Vec<_>>()).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         let provider = ring::default_provider();
-        let shown = rustls::sign::CertifiedKey::from_der(vec![made.cert.der().clone()], key, &provider).unwrap();
+        let shown =
+            rustls::sign::CertifiedKey::from_der(vec![made.cert.der().clone()], key, &provider)
+                .unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).unwrap();
-        Self {
-            shown: Arc::new(shown.into()),
-            roots: Arc::new(roots),
-        }
+        Self { shown: Arc::new(shown.into()), roots: Arc::new(roots) }
     }
 }
 
@@ -86,10 +88,7 @@ struct Running {
 /// Over HTTP/1.1 without TLS and over HTTP/3, players reach it under the same address.
 fn config() -> Config {
     let public_url = PublicUrl::try_from("https://live.example".to_owned()).unwrap();
-    Config {
-        public_url,
-        ..Config::default()
-    }
+    Config { public_url, ..Config::default() }
 }
 
 impl Running {
@@ -138,7 +137,11 @@ impl Running {
         self.client_with(self.address, |_| ()).await
     }
 
-    async fn client_with(&self, server: SocketAddr, change: impl FnOnce(&mut TransportConfig)) -> Client {
+    async fn client_with(
+        &self,
+        server: SocketAddr,
+        change: impl FnOnce(&mut TransportConfig),
+    ) -> Client {
         let endpoint = self.certificate.client(change);
         let quic = endpoint.connect(server, NAME).unwrap().await.unwrap();
         Client::over(endpoint, quic).await
@@ -164,9 +167,7 @@ impl Running {
         let mut metrics = String::new();
         text::encode(&mut metrics, &registry).unwrap();
         let found = metrics.lines().filter(|line| line.starts_with(sample));
-        found
-            .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
-            .sum()
+        found.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
     }
 }
 
@@ -177,12 +178,17 @@ impl Certificate {
     }
 
     /// An endpoint with these protocols.
-    fn client_of(&self, protocols: Vec<Vec<u8>>, change: impl FnOnce(&mut TransportConfig)) -> quinn::Endpoint {
-        let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(Arc::clone(&self.roots))
-            .with_no_client_auth();
+    fn client_of(
+        &self,
+        protocols: Vec<Vec<u8>>,
+        change: impl FnOnce(&mut TransportConfig),
+    ) -> quinn::Endpoint {
+        let mut tls =
+            rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+                .with_protocol_versions(&[&rustls::version::TLS13])
+                .unwrap()
+                .with_root_certificates(Arc::clone(&self.roots))
+                .with_no_client_auth();
         tls.alpn_protocols = protocols;
         tls.enable_early_data = true;
         let mut transport = TransportConfig::default();
@@ -216,21 +222,24 @@ struct Answer {
 
 impl Client {
     async fn over(endpoint: quinn::Endpoint, quic: quinn::Connection) -> Self {
-        let (mut driver, requests) = h3::client::new(h3_quinn::Connection::new(quic.clone())).await.unwrap();
-        let driver = tokio::spawn(async move { std::future::poll_fn(|cx| driver.poll_close(cx)).await });
-        Self {
-            endpoint,
-            quic,
-            requests,
-            driver,
-        }
+        let (mut driver, requests) =
+            h3::client::new(h3_quinn::Connection::new(quic.clone())).await.unwrap();
+        let driver =
+            tokio::spawn(async move { std::future::poll_fn(|cx| driver.poll_close(cx)).await });
+        Self { endpoint, quic, requests, driver }
     }
 
     async fn get(&mut self, path: &str) -> Answer {
         self.ask(Method::GET, path, &[], b"").await
     }
 
-    async fn ask(&mut self, method: Method, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         let mut stream = self.send(method, path, headers).await;
         if !body.is_empty() {
             stream.send_data(Bytes::copy_from_slice(body)).await.unwrap();
@@ -256,11 +265,7 @@ async fn whole(mut stream: Stream) -> Answer {
         while let Some(mut data) = stream.recv_data().await.unwrap() {
             body.extend_from_slice(&data.copy_to_bytes(data.remaining()));
         }
-        Answer {
-            status: head.status,
-            headers: head.headers,
-            body: body.freeze(),
-        }
+        Answer { status: head.status, headers: head.headers, body: body.freeze() }
     };
     timeout(LONG, whole).await.expect("an answer in time")
 }

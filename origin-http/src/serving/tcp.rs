@@ -58,37 +58,22 @@ impl Running {
     async fn over(stage: Stage, config: Config) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let sockets = Sockets {
-            http: vec![listener],
-            ..Sockets::default()
-        };
+        let sockets = Sockets { http: vec![listener], ..Sockets::default() };
         let server = server(&stage, &config, sockets, None);
         let (retire, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let serving = tokio::spawn(server.serve(retire.clone(), shutdown.clone()));
-        Self {
-            stage,
-            address,
-            retire,
-            shutdown,
-            serving,
-        }
+        Self { stage, address, retire, shutdown, serving }
     }
 
     async fn connect(&self) -> Peer {
-        Peer {
-            socket: TcpStream::connect(self.address).await.unwrap(),
-            read: Vec::new(),
-        }
+        Peer { socket: TcpStream::connect(self.address).await.unwrap(), read: Vec::new() }
     }
 
     /// Connects from another address of this machine.
     async fn connect_from(&self, last: u8) -> Peer {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::from(([127, 0, 1, last], 0))).unwrap();
-        Peer {
-            socket: socket.connect(self.address).await.unwrap(),
-            read: Vec::new(),
-        }
+        Peer { socket: socket.connect(self.address).await.unwrap(), read: Vec::new() }
     }
 
     /// A request that waits for a part, when there are three segments and two parts.
@@ -111,9 +96,7 @@ impl Running {
     async fn http2(&self) -> client::SendRequest<Empty<Bytes>> {
         let socket = TcpStream::connect(self.address).await.unwrap();
         let mut builder = client::Builder::new(TokioExecutor::new());
-        builder
-            .initial_stream_window_size(64 << 10)
-            .initial_connection_window_size(64 << 10);
+        builder.initial_stream_window_size(64 << 10).initial_connection_window_size(64 << 10);
         let (client, connection) = builder.handshake(TokioIo::new(socket)).await.unwrap();
         tokio::spawn(connection);
         client
@@ -166,10 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
             .map(|(n, v)| (n.into(), v.into()))
             .collect();
         let mut body = Vec::new();
-        if headers
-            .get("transfer-encoding")
-            .is_some_and(|coding| coding == "chunked")
-        {
+        if headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked") {
             loop {
                 let end = loop {
                     match self.read.windows(2).position(|window| window == b"\r\n") {
@@ -177,7 +157,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
                         None => self.more().await,
                     }
                 };
-                let size = usize::from_str_radix(str::from_utf8(&self.read[..end]).unwrap(), 16).unwrap();
+                let size =
+                    usize::from_str_radix(str::from_utf8(&self.read[..end]).unwrap(), 16).unwrap();
                 while self.read.len() < end + 2 + size + 2 {
                     self.more().await;
                 }
@@ -233,23 +214,14 @@ async fn one_connection_gets_media_ranges_and_validations() {
     assert!(headers["date"].ends_with(" GMT") && whole.len() > SEGMENT * 1_000);
     peer.send(request("HEAD", &path, "")).await;
     let (status, headers, _) = peer.answer(false).await;
-    assert_eq!(
-        (status, &headers["content-length"][..]),
-        (200, &*whole.len().to_string())
-    );
+    assert_eq!((status, &headers["content-length"][..]), (200, &*whole.len().to_string()));
     peer.send(request("GET", &path, "Range: bytes=100-1099\r\n")).await;
     let (status, headers, slice) = peer.answer(true).await;
     assert_eq!((status, &slice[..]), (206, &whole[100..1_100]));
     assert_eq!(headers["content-range"], format!("bytes 100-1099/{}", whole.len()));
-    peer.send(request("GET", &path, &format!("Range: bytes={}-\r\n", whole.len())))
-        .await;
+    peer.send(request("GET", &path, &format!("Range: bytes={}-\r\n", whole.len()))).await;
     assert_eq!(peer.answer(true).await.0, 416);
-    peer.send(request(
-        "GET",
-        &path,
-        &format!("If-None-Match: {}\r\n", headers["etag"]),
-    ))
-    .await;
+    peer.send(request("GET", &path, &format!("If-None-Match: {}\r\n", headers["etag"]))).await;
     let (status, headers, _) = peer.answer(true).await;
     assert_eq!((status, headers.contains_key("content-length")), (304, false));
     peer.send(request(
@@ -286,9 +258,8 @@ async fn pipelined_requests_are_answered_in_order() {
     let running = Running::live().await;
     let mut peer = running.connect().await;
     let first = running.stage.first;
-    let paths: Vec<_> = (0..5)
-        .map(|part| running.stage.media(&format!("{first}.{part}.m4s")))
-        .collect();
+    let paths: Vec<_> =
+        (0..5).map(|part| running.stage.media(&format!("{first}.{part}.m4s"))).collect();
     peer.send(paths.iter().map(|path| get(path)).collect::<String>()).await;
     for part in 0..5 {
         let (status, headers, _) = peer.answer(true).await;
@@ -302,44 +273,30 @@ async fn h2c_with_prior_knowledge_is_answered_and_one_waiting_request_does_not_s
     let mut client = running.http2().await;
     let uri = |path: &str| format!("http://origin{path}");
     let send = |client: &mut client::SendRequest<_>, method: &str, path: &str| {
-        let request = Request::builder()
-            .method(method)
-            .uri(uri(path))
-            .body(Empty::<Bytes>::new())
-            .unwrap();
+        let request =
+            Request::builder().method(method).uri(uri(path)).body(Empty::<Bytes>::new()).unwrap();
         client.send_request(request)
     };
     let open = running.stage.first + 3;
-    let waiting = send(
-        &mut client,
-        "GET",
-        &format!("/live/demo/v0.m3u8?_HLS_msn={open}&_HLS_part=2"),
-    );
+    let waiting =
+        send(&mut client, "GET", &format!("/live/demo/v0.m3u8?_HLS_msn={open}&_HLS_part=2"));
     let waiting = tokio::spawn(waiting);
-    let segment = send(
-        &mut client,
-        "GET",
-        &running.stage.media(&format!("{}.m4s", running.stage.first)),
-    )
-    .await
-    .unwrap();
+    let segment =
+        send(&mut client, "GET", &running.stage.media(&format!("{}.m4s", running.stage.first)))
+            .await
+            .unwrap();
     assert_eq!(
         (segment.status(), &segment.headers()["access-control-allow-origin"]),
         (StatusCode::OK, &"*".parse().unwrap())
     );
     let len: usize = segment.headers()["content-length"].to_str().unwrap().parse().unwrap();
     assert_eq!(segment.into_body().collect().await.unwrap().to_bytes().len(), len);
-    let head = send(&mut client, "HEAD", &running.stage.media("init.0.mp4"))
-        .await
-        .unwrap();
+    let head = send(&mut client, "HEAD", &running.stage.media("init.0.mp4")).await.unwrap();
     assert!(head.headers().contains_key("content-length") && head.headers().contains_key("date"));
     assert!(head.into_body().collect().await.unwrap().to_bytes().is_empty());
     assert!(!waiting.is_finished());
     running.stage.push(PART).await;
-    assert_eq!(
-        timeout(LONG, waiting).await.unwrap().unwrap().unwrap().status(),
-        StatusCode::OK
-    );
+    assert_eq!(timeout(LONG, waiting).await.unwrap().unwrap().unwrap().status(), StatusCode::OK);
 }
 
 #[tokio::test]
@@ -351,17 +308,12 @@ async fn an_http2_stream_that_takes_nothing_ends_its_connection_though_pings_go_
             stage.push(SEGMENT + 1).await;
             stage
         },
-        Config {
-            write_ms: 200,
-            ..config()
-        },
+        Config { write_ms: 200, ..config() },
     )
     .await;
     let mut client = running.http2().await;
-    let path = format!(
-        "http://origin{}",
-        running.stage.media(&format!("{}.m4s", running.stage.first))
-    );
+    let path =
+        format!("http://origin{}", running.stage.media(&format!("{}.m4s", running.stage.first)));
     let request = Request::builder().uri(path).body(Empty::<Bytes>::new()).unwrap();
     let stalled = client.send_request(request).await.unwrap(); // more than its window, and never read
     let begun = Instant::now();
@@ -377,27 +329,12 @@ async fn an_http2_stream_that_takes_nothing_ends_its_connection_though_pings_go_
 
 #[tokio::test]
 async fn an_http2_connection_without_a_request_is_closed_after_the_idle_limit() {
-    let running = Running::start(Config {
-        write_ms: 100,
-        idle_ms: 1_000,
-        ..config()
-    })
-    .await;
+    let running = Running::start(Config { write_ms: 100, idle_ms: 1_000, ..config() }).await;
     let mut client = running.http2().await;
-    let request = Request::builder()
-        .uri("http://origin/time")
-        .body(Empty::<Bytes>::new())
-        .unwrap();
+    let request = Request::builder().uri("http://origin/time").body(Empty::<Bytes>::new()).unwrap();
     // The limit begins in the server before the client has read the response.
     let begun = Instant::now();
-    client
-        .send_request(request)
-        .await
-        .unwrap()
-        .into_body()
-        .collect()
-        .await
-        .unwrap();
+    client.send_request(request).await.unwrap().into_body().collect().await.unwrap();
     while running.stage.metrics.server.connections.get() > 0 {
         assert!(begun.elapsed() < LONG);
         sleep(Duration::from_millis(20)).await;
@@ -413,10 +350,7 @@ async fn stopping_lets_requests_finish_and_closes_what_is_quiet() {
     kept.send(get("/time")).await;
     kept.answer(true).await;
     waiting
-        .send(get(&format!(
-            "/live/demo/v0.m3u8?_HLS_msn={}&_HLS_part=2",
-            running.stage.first + 3
-        )))
+        .send(get(&format!("/live/demo/v0.m3u8?_HLS_msn={}&_HLS_part=2", running.stage.first + 3)))
         .await;
     while running.stage.metrics.waiting.get() == 0 {
         sleep(Duration::from_millis(5)).await;
@@ -433,11 +367,7 @@ async fn stopping_lets_requests_finish_and_closes_what_is_quiet() {
 
 #[tokio::test]
 async fn what_does_not_finish_in_time_is_closed() {
-    let running = Running::start(Config {
-        drain_ms: 100,
-        ..config()
-    })
-    .await;
+    let running = Running::start(Config { drain_ms: 100, ..config() }).await;
     let mut waiting = running.connect().await;
     waiting.send(get("/live/demo/master.m3u8")).await;
     while running.stage.metrics.waiting.get() == 0 {

@@ -15,7 +15,8 @@ use crate::{
     stamp::{Seconds, Utc},
 };
 
-const PROFILES: &str = "urn:mpeg:dash:profile:isoff-live:2011,http://www.dashif.org/guidelines/low-latency-live-v5";
+const PROFILES: &str =
+    "urn:mpeg:dash:profile:isoff-live:2011,http://www.dashif.org/guidelines/low-latency-live-v5";
 /// The least target latency, however short parts are: a player's clock and scheduling need as much.
 const MIN_TARGET: Duration = Duration::from_secs(1);
 /// The usual delay of a rendition's parts behind the source's: a player at the target latency must
@@ -61,14 +62,8 @@ impl Form for LowLatency<'_> {
         let Some(track) = presentation.tracks.first() else {
             return false;
         };
-        let oldest = track
-            .listed()
-            .first()
-            .or(track.open.as_ref())
-            .map_or(0, |oldest| oldest.msn);
-        Shown::new(presentation, period)
-            .published
-            .is_none_or(|last| last.msn >= oldest)
+        let oldest = track.listed().first().or(track.open.as_ref()).map_or(0, |oldest| oldest.msn);
+        Shown::new(presentation, period).published.is_none_or(|last| last.msn >= oldest)
     }
 
     fn has(&self, _: &Shown<'_>, _: &Track) -> bool {
@@ -89,11 +84,7 @@ impl Form for LowLatency<'_> {
             Timescale::VIDEO.rescale(start, timescale),
         )?;
         let sap = if first.config.is_video() { 0 } else { 1 };
-        writeln!(
-            out,
-            "  <Resync type=\"{sap}\" dT=\"{}\"/>",
-            timescale.ticks(first.part_target)
-        )
+        writeln!(out, "  <Resync type=\"{sap}\" dT=\"{}\"/>", timescale.ticks(first.part_target))
     }
 
     fn template(&self, out: &mut String, shown: &Shown<'_>, track: &Track) -> Result {
@@ -107,10 +98,7 @@ impl Form for LowLatency<'_> {
         let offset = duration - timescale.ticks(track.part_target);
         if offset > 0 && !shown.presentation.ended {
             let offset = Seconds::at(offset, timescale);
-            write!(
-                out,
-                " availabilityTimeOffset=\"{offset}\" availabilityTimeComplete=\"false\""
-            )?;
+            write!(out, " availabilityTimeOffset=\"{offset}\" availabilityTimeComplete=\"false\"")?;
         }
         out.push_str("/>\n");
         Ok(())

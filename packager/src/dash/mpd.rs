@@ -95,13 +95,19 @@ pub(super) struct Set<'a> {
 
 /// The whole text.
 pub(super) fn render(presentation: &Presentation, head: &Head<'_>, form: &impl Form) -> String {
-    let mut out = String::with_capacity(1024 + presentation.periods.len() * presentation.tracks.len() * 1280);
+    let mut out =
+        String::with_capacity(1024 + presentation.periods.len() * presentation.tracks.len() * 1280);
     // Writing to a String does not fail.
     let _ = write(&mut out, presentation, head, form);
     out
 }
 
-fn write(out: &mut String, presentation: &Presentation, head: &Head<'_>, form: &impl Form) -> Result {
+fn write(
+    out: &mut String,
+    presentation: &Presentation,
+    head: &Head<'_>,
+    form: &impl Form,
+) -> Result {
     let shown: Vec<_> = presentation
         .periods
         .iter()
@@ -124,9 +130,15 @@ fn write(out: &mut String, presentation: &Presentation, head: &Head<'_>, form: &
     Ok(())
 }
 
-fn open(out: &mut String, presentation: &Presentation, head: &Head<'_>, newest: Option<&Shown<'_>>) -> Result {
+fn open(
+    out: &mut String,
+    presentation: &Presentation,
+    head: &Head<'_>,
+    newest: Option<&Shown<'_>>,
+) -> Result {
     let master = presentation.tracks.first();
-    let edge = master.and_then(|track| track.segments.last().map(|last| track.timescale().duration(last.end())));
+    let edge = master
+        .and_then(|track| track.segments.last().map(|last| track.timescale().duration(last.end())));
     write!(
         out,
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" profiles=\"{}\" type=\"{}\" \
@@ -153,7 +165,12 @@ fn open(out: &mut String, presentation: &Presentation, head: &Head<'_>, newest: 
     )
 }
 
-fn write_period(out: &mut String, shown: &Shown<'_>, before: Option<&Shown<'_>>, form: &impl Form) -> Result {
+fn write_period(
+    out: &mut String,
+    shown: &Shown<'_>,
+    before: Option<&Shown<'_>>,
+    form: &impl Form,
+) -> Result {
     let period = shown.period;
     let start = at(shown.start);
     write!(out, "<Period id=\"{}\" start=\"PT{start}S\"", period.first)?;
@@ -189,28 +206,20 @@ fn sets<'a>(shown: &'a Shown<'a>, form: &impl Form) -> Vec<(Set<'a>, Vec<(usize,
         .map(|track| &**track)
         .enumerate()
         .partition(|(_, track)| track.config.is_video());
-    let is_there = |(index, track): &(usize, &'a Track)| shown.period.init(*index).is_some() && form.has(shown, track);
+    let is_there = |(index, track): &(usize, &'a Track)| {
+        shown.period.init(*index).is_some() && form.has(shown, track)
+    };
     let mut video: Vec<_> = video.into_iter().filter(is_there).collect();
     if shown.period.gridded && video.iter().any(|(_, track)| track.rendition) {
         video.retain(|(_, track)| track.rendition);
     }
     let audio = audio.into_iter().enumerate();
-    let audio = audio
-        .filter(|(_, track)| is_there(track))
-        .map(|(n, track)| (n + 2, vec![track]));
+    let audio = audio.filter(|(_, track)| is_there(track)).map(|(n, track)| (n + 2, vec![track]));
     let all = [(1, video)].into_iter().chain(audio);
     all.filter_map(|(id, tracks)| {
         let (_, first) = *tracks.first()?;
         let second = !first.config.is_video() && first.rendition;
-        Some((
-            Set {
-                id,
-                second,
-                shown,
-                first,
-            },
-            tracks,
-        ))
+        Some((Set { id, second, shown, first }, tracks))
     })
     .collect()
 }
@@ -237,10 +246,7 @@ fn write_set(
     out.push_str(">\n");
     if let Some(before) = continues {
         let scheme = "urn:mpeg:dash:period-continuity:2015";
-        writeln!(
-            out,
-            "  <SupplementalProperty schemeIdUri=\"{scheme}\" value=\"{before}\"/>"
-        )?;
+        writeln!(out, "  <SupplementalProperty schemeIdUri=\"{scheme}\" value=\"{before}\"/>")?;
     }
     form.describe_set(out, set)?;
     out.push_str("  <Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"main\"/>\n");
@@ -253,7 +259,13 @@ fn write_set(
 
 /// Representation@bandwidth is the highest rate of a segment: a player with that bandwidth never
 /// waits (5.3.5.2).
-fn write_representation(out: &mut String, shown: &Shown<'_>, index: usize, track: &Track, form: &impl Form) -> Result {
+fn write_representation(
+    out: &mut String,
+    shown: &Shown<'_>,
+    index: usize,
+    track: &Track,
+    form: &impl Form,
+) -> Result {
     let (period, name) = (shown.period, &track.name);
     let number = period.init(index).unwrap_or(0);
     let config = track.init(number).map_or(&track.config, |init| &init.config);
@@ -304,14 +316,7 @@ impl<'a> Shown<'a> {
     pub(super) fn new(presentation: &'a Presentation, period: &'a Period) -> Self {
         let (last, published) = (last(presentation, period), published(presentation, period));
         let (first, start) = first(presentation, period);
-        Self {
-            presentation,
-            period,
-            first,
-            start,
-            last,
-            published,
-        }
+        Self { presentation, period, first, start, last, published }
     }
 
     /// Whether it has the segment `msn`.
@@ -346,10 +351,9 @@ fn first(presentation: &Presentation, period: &Period) -> (u64, i64) {
 fn last(presentation: &Presentation, period: &Period) -> Option<LastSegment> {
     let newest = || presentation.tracks.first()?.segments.last();
     let ended = || {
-        newest().filter(|_| presentation.ended).map(|newest| LastSegment {
-            msn: newest.msn,
-            end: presentation.end.max(period.start),
-        })
+        newest()
+            .filter(|_| presentation.ended)
+            .map(|newest| LastSegment { msn: newest.msn, end: presentation.end.max(period.start) })
     };
     period.last.or_else(ended)
 }
@@ -382,10 +386,7 @@ pub(super) fn whole_segments_delay(presentation: &Presentation, segments: u32) -
 /// only Period takes the broadcast for over (dash.js stops for good). So while the publisher is
 /// away, players go on to numbers without media.
 fn published(presentation: &Presentation, period: &Period) -> Option<LastSegment> {
-    let newest = presentation
-        .periods
-        .last()
-        .is_none_or(|newest| newest.first == period.first);
+    let newest = presentation.periods.last().is_none_or(|newest| newest.first == period.first);
     let last = last(presentation, period)?;
     match (newest, presentation.ended) {
         (true, true) => {
@@ -403,7 +404,8 @@ fn published(presentation: &Presentation, period: &Period) -> Option<LastSegment
 /// element cuts its own duration to its last media.
 fn end_of_media(presentation: &Presentation, msn: u64) -> i64 {
     let tracks = presentation.tracks.iter();
-    let ends = tracks.filter_map(|track| Some(track.timescale().duration(track.segment(msn)?.end())));
+    let ends =
+        tracks.filter_map(|track| Some(track.timescale().duration(track.segment(msn)?.end())));
     let millis = ends.max().unwrap_or_default().as_nanos().div_ceil(1_000_000) + 1;
     let millis = Duration::from_millis(millis.try_into().unwrap_or(u64::MAX));
     Timescale::VIDEO.ticks(millis)
@@ -418,14 +420,8 @@ fn starts_with_key_frames(shown: &Shown<'_>, track: &Track) -> bool {
     }
     let oldest = track.segments.first().map_or(0, |oldest| oldest.msn);
     let before = shown.period.first.saturating_sub(oldest);
-    let segments = track
-        .segments
-        .iter()
-        .skip(usize::try_from(before).unwrap_or(usize::MAX));
-    segments
-        .take_while(|segment| shown.has(segment.msn))
-        .chain(open)
-        .all(starts)
+    let segments = track.segments.iter().skip(usize::try_from(before).unwrap_or(usize::MAX));
+    segments.take_while(|segment| shown.has(segment.msn)).chain(open).all(starts)
 }
 
 /// Where media lie, seen from a manifest.
@@ -475,18 +471,10 @@ mod tests {
 
     #[test]
     fn frame_rates_are_whole_numbers_or_fractions() {
-        let cases = [
-            (30.0, "30"),
-            (25.0, "25"),
-            (29.97, "30000/1001"),
-            (30_000.0 / 1001.0, "30000/1001"),
-        ];
-        let more = [
-            (23.976, "24000/1001"),
-            (59.94, "60000/1001"),
-            (12.5, "12500/1000"),
-            (29.999_7, "30"),
-        ];
+        let cases =
+            [(30.0, "30"), (25.0, "25"), (29.97, "30000/1001"), (30_000.0 / 1001.0, "30000/1001")];
+        let more =
+            [(23.976, "24000/1001"), (59.94, "60000/1001"), (12.5, "12500/1000"), (29.999_7, "30")];
         for (rate, text) in cases.into_iter().chain(more) {
             assert_eq!(Ratio::of(rate).to_string(), text);
         }

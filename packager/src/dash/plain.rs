@@ -64,9 +64,7 @@ impl Form for Plain {
             }
             let mut end = start + duration;
             let mut repeat = 0;
-            while segments
-                .next_if(|next| next.start == end && next.duration == *duration)
-                .is_some()
+            while segments.next_if(|next| next.start == end && next.duration == *duration).is_some()
             {
                 end += duration;
                 repeat += 1;

@@ -76,7 +76,8 @@ fn a_period_is_listed_whole_when_each_rendition_has_come_to_it() {
     example.push(Cut::Media, 180_000);
     example.push(Cut::Discontinuity, 180_000);
     example.open_with(Cut::Media, 180_000, 1);
-    let periods = |example: &Example| string(example.snapshot().plain_manifest()).matches("<Period ").count();
+    let periods =
+        |example: &Example| string(example.snapshot().plain_manifest()).matches("<Period ").count();
     assert_eq!(periods(&example), 2);
     // A rendition is a little behind:
     let track = example.track(3);
@@ -94,11 +95,8 @@ fn a_rendition_whose_first_segment_of_a_period_is_a_gap_is_not_in_it() {
     example.make(3, Made::Whole);
     example.push(Cut::Media, 180_000);
     let text = string(example.snapshot().plain_manifest());
-    let periods: Vec<_> = text
-        .split("<Period ")
-        .skip(1)
-        .map(|period| period.contains("id=\"v360\""))
-        .collect();
+    let periods: Vec<_> =
+        text.split("<Period ").skip(1).map(|period| period.contains("id=\"v360\"")).collect();
     assert_eq!(periods, [true, false, true]);
 }
 
@@ -124,10 +122,7 @@ fn while_the_publisher_is_away_no_end_is_told_and_no_gap_listed() {
             text.contains(&format!("<Period id=\"{FIRST}\" start=\"PT10.000000S\">")),
             "{text}"
         );
-        assert!(
-            !text.contains("endNumber") && text.contains("minimumUpdatePeriod"),
-            "{text}"
-        );
+        assert!(!text.contains("endNumber") && text.contains("minimumUpdatePeriod"), "{text}");
     }
     assert!(
         string(away.plain_manifest())
@@ -143,7 +138,8 @@ fn while_the_publisher_is_away_no_end_is_told_and_no_gap_listed() {
 fn who_comes_while_the_publisher_is_away_is_sent_back_to_the_last_media() {
     let delays = |example: &Example| {
         let presentation = example.snapshot();
-        let (manifest, plain) = (string(presentation.manifest()), string(presentation.plain_manifest()));
+        let (manifest, plain) =
+            (string(presentation.manifest()), string(presentation.plain_manifest()));
         let value = |text: &str, name: &str| {
             let value = text.split(&format!(" {name}=\"")).nth(1).unwrap();
             value.split('"').next().unwrap().to_owned()
@@ -184,11 +180,10 @@ fn both_manifests_name_the_same_segments() {
     let attribute = |text: &str, name: &str| -> Vec<u64> {
         let key = format!(" {name}=\"");
         let values = text.split(&key).skip(1);
-        values
-            .map(|value| value.split('"').next().unwrap().parse().unwrap())
-            .collect()
+        values.map(|value| value.split('"').next().unwrap().parse().unwrap()).collect()
     };
-    let (manifest, plain) = (string(presentation.manifest()), string(presentation.plain_manifest()));
+    let (manifest, plain) =
+        (string(presentation.manifest()), string(presentation.plain_manifest()));
     assert_eq!(attribute(&manifest, "startNumber"), attribute(&plain, "startNumber"));
     assert_eq!(
         attribute(&manifest, "presentationTimeOffset"),
@@ -282,19 +277,13 @@ fn a_manifest_that_has_ended_begins_where_the_list_does() {
     assert_eq!(first, FIRST + 7);
     for text in [ended.manifest(), ended.plain_manifest()].map(string) {
         assert!(text.contains(" type=\"static\""), "{text}");
-        assert!(
-            text.contains(&format!("<Period id=\"{FIRST}\" start=\"PT24.000000S\"")),
-            "{text}"
-        );
+        assert!(text.contains(&format!("<Period id=\"{FIRST}\" start=\"PT24.000000S\"")), "{text}");
         assert!(text.contains(&format!(" startNumber=\"{first}\"")), "{text}");
         assert!(text.contains(" presentationTimeOffset=\"2160000\""), "{text}");
         assert!(text.contains("mediaPresentationDuration=\"PT34.007000S\""), "{text}");
-        for live in [
-            "minimumUpdatePeriod",
-            "timeShiftBufferDepth",
-            "availabilityTimeOffset",
-            "Latency",
-        ] {
+        for live in
+            ["minimumUpdatePeriod", "timeShiftBufferDepth", "availabilityTimeOffset", "Latency"]
+        {
             assert!(!text.contains(live), "{live} in {text}");
         }
     }
@@ -313,15 +302,14 @@ fn the_clock_is_named_as_each_site_is_reached_up_to_a_few_sites() {
         assert_eq!(text.matches("/time\"").count(), 5, "{text}");
         let clocks: Vec<_> = text.lines().filter(|line| line.starts_with("<UTCTiming")).collect();
         assert!(clocks[0].contains(&clock) && clocks[2].contains(&clock), "{clocks:?}");
-        assert!(
-            clocks[1].contains("value=\"../../time\"") && clocks.len() == 3,
-            "{clocks:?}"
-        );
+        assert!(clocks[1].contains("value=\"../../time\"") && clocks.len() == 3, "{clocks:?}");
         assert!(clocks.iter().all(|line| line.contains(":http-iso:")), "{clocks:?}");
     }
     assert_eq!(at("https://host-4.example").matches("value=\"../../time\"").count(), 3);
-    let first = presentation.text(&crate::Listing::Manifest(Some("https://host-0.example/a".into())));
-    let again = presentation.text(&crate::Listing::Manifest(Some("https://host-0.example/a".into())));
+    let first =
+        presentation.text(&crate::Listing::Manifest(Some("https://host-0.example/a".into())));
+    let again =
+        presentation.text(&crate::Listing::Manifest(Some("https://host-0.example/a".into())));
     assert!(std::ptr::eq(first, again), "rendered once");
 }
 

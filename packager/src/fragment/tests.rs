@@ -16,13 +16,7 @@ fn utc() -> SystemTime {
 }
 
 fn sample(duration: u32, composition: i32, key: bool, payload: &'static [u8]) -> Sample {
-    Sample {
-        duration,
-        composition,
-        key,
-        head: Bytes::new(),
-        payload: Bytes::from_static(payload),
-    }
+    Sample { duration, composition, key, head: Bytes::new(), payload: Bytes::from_static(payload) }
 }
 
 fn anamorphic() -> Config {
@@ -65,10 +59,7 @@ fn chunk_of_one_key_frame_byte_for_byte() {
 fn chunk_that_starts_a_segment_byte_for_byte() {
     // Two samples that differ in all; the second is shown before it is decoded.
     let samples = [sample(3_000, 0, true, b"media"), sample(3_003, -3_000, false, b"on")];
-    let reference = Reference {
-        utc: utc(),
-        media_time: 93_000,
-    };
+    let reference = Reference { utc: utc(), media_time: 93_000 };
     let rope = chunk(8, 93_000, &samples, true, Some(reference));
     assert_eq!(
         rope.to_bytes()[..],
@@ -163,17 +154,11 @@ fn header_of_an_audio_track_is_read_back() {
     assert_eq!(moov.mvex.unwrap().trex[0].default_sample_description_index, 1);
     let [track] = &moov.trak[..] else { panic!("one track") };
     assert_eq!((track.tkhd.track_id, &track.edts), (1, &None));
-    assert_eq!(
-        (track.mdia.mdhd.timescale, track.mdia.hdlr.handler),
-        (44_100, (*b"soun").into())
-    );
+    assert_eq!((track.mdia.mdhd.timescale, track.mdia.hdlr.handler), (44_100, (*b"soun").into()));
     let [mp4_atom::Codec::Mp4a(mp4a)] = &track.mdia.minf.stbl.stsd.codecs[..] else {
         panic!("mp4a")
     };
-    assert_eq!(
-        (mp4a.audio.channel_count, mp4a.audio.sample_rate.integer()),
-        (1, 44_100)
-    );
+    assert_eq!((mp4a.audio.channel_count, mp4a.audio.sample_rate.integer()), (1, 44_100));
     assert_eq!(mp4a.esds.es_desc.dec_config.dec_specific.as_ref().unwrap().raw, record);
 }
 
@@ -198,32 +183,20 @@ fn long_audio_records_and_rates_beyond_16_bits_fit() {
 #[test]
 fn payloads_are_put_in_the_rope_as_they_are() {
     let samples: Vec<_> = (0..3)
-        .map(|n| Sample {
-            payload: Bytes::from(vec![n; 9]),
-            ..sample(1_024, 0, true, b"")
-        })
+        .map(|n| Sample { payload: Bytes::from(vec![n; 9]), ..sample(1_024, 0, true, b"") })
         .collect();
     let rope = chunk(1, 0, &samples, true, None);
     let pieces: Vec<_> = rope.pieces().collect();
     assert_eq!(pieces.len(), 4);
     for (sample, piece) in samples.iter().zip(&pieces[1..]) {
-        assert_eq!(
-            (sample.payload.as_ptr(), sample.payload.len()),
-            (piece.as_ptr(), piece.len())
-        );
+        assert_eq!((sample.payload.as_ptr(), sample.payload.len()), (piece.as_ptr(), piece.len()));
     }
 }
 
 #[test]
 fn media_past_4_gib_get_a_large_size() {
     let payload = Bytes::from(vec![0; 1 << 20]);
-    let samples = vec![
-        Sample {
-            payload,
-            ..sample(1, 0, true, b"")
-        };
-        4096
-    ];
+    let samples = vec![Sample { payload, ..sample(1, 0, true, b"") }; 4096];
     let boxes = chunk_boxes(1, 0, &samples, false, None);
     assert_eq!(boxes[boxes.len() - 16..], hex!("00000001 6d646174 0000000100000010"));
     let moof = Moof::decode(&mut &boxes[..]).unwrap();
@@ -236,20 +209,18 @@ fn samples() -> impl Strategy<Value = Vec<Sample>> {
     let sample = (1_023u32..1_026, -1i32..2, any::<bool>(), bytes(3), bytes(40));
     let sample = sample.prop_map(|(duration, composition, key, head, payload)| {
         let composition = composition * 3_000;
-        Sample {
-            duration,
-            composition,
-            key,
-            head: head.into(),
-            payload: payload.into(),
-        }
+        Sample { duration, composition, key, head: head.into(), payload: payload.into() }
     });
     let alike = (sample.clone(), 1usize..5).prop_map(|(sample, count)| vec![sample; count]);
     prop_oneof![proptest::collection::vec(sample, 0..12), alike]
 }
 
 /// Reads a chunk by the standard, with another crate's parser.
-fn parse(bytes: &[u8], starts_segment: bool, reference: Option<Reference>) -> (u32, u64, Vec<Sample>) {
+fn parse(
+    bytes: &[u8],
+    starts_segment: bool,
+    reference: Option<Reference>,
+) -> (u32, u64, Vec<Sample>) {
     let mut rest = bytes;
     if starts_segment {
         assert_eq!(Styp::decode(&mut rest).unwrap().major_brand, (*b"msdh").into());
@@ -282,11 +253,7 @@ fn parse(bytes: &[u8], starts_segment: bool, reference: Option<Reference>) -> (u
     });
     let samples = samples.collect();
     assert_eq!(at, bytes.len(), "samples fill the media data");
-    (
-        moof.mfhd.sequence_number,
-        traf.tfdt.as_ref().unwrap().base_media_decode_time,
-        samples,
-    )
+    (moof.mfhd.sequence_number, traf.tfdt.as_ref().unwrap().base_media_decode_time, samples)
 }
 
 proptest! {

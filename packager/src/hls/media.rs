@@ -32,7 +32,9 @@ pub(crate) fn render(presentation: &Presentation, track: &Track, skip: Skip) -> 
     if skip != Skip::No && skipped == 0 {
         return None;
     }
-    let mut out = String::with_capacity(1024 + 256 * (track.listed().len() - skipped) + 128 * playlist.parts());
+    let mut out = String::with_capacity(
+        1024 + 256 * (track.listed().len() - skipped) + 128 * playlist.parts(),
+    );
     // Writing to a String does not fail.
     let _ = playlist.write(&mut out, skip, skipped);
     Some(out)
@@ -108,11 +110,7 @@ impl<'a> Playlist<'a> {
     }
 
     fn header(&self, out: &mut String, version: u8) -> Result {
-        let Presentation {
-            target_duration_s,
-            part_hold_back,
-            ..
-        } = *self.presentation;
+        let Presentation { target_duration_s, part_hold_back, .. } = *self.presentation;
         let (track, listed) = (self.track, self.track.listed());
         let first = listed.first().or(track.open.as_ref());
         let msn = first.map_or_else(
@@ -184,9 +182,7 @@ impl<'a> Playlist<'a> {
     /// make players look for one while the source may be back at any moment.
     fn is_away(&self, segment: &Segment) -> bool {
         let source = self.presentation.tracks.first();
-        source
-            .and_then(|source| source.segment(segment.msn))
-            .is_some_and(|source| source.gap)
+        source.and_then(|source| source.segment(segment.msn)).is_some_and(|source| source.gap)
     }
 
     /// EXT-X-PRELOAD-HINT (4.4.5.3): the next part, and the init segment that it needs if that is
@@ -194,7 +190,9 @@ impl<'a> Playlist<'a> {
     /// open segment. Nothing is hinted in a gap.
     fn preload_hint(&self, out: &mut String, init: Option<u32>) -> Result {
         let (msn, part) = match (&self.track.open, self.track.segments.last()) {
-            (Some(open), _) if open.gap || open.parts.last().is_some_and(|part| part.gap) => return Ok(()),
+            (Some(open), _) if open.gap || open.parts.last().is_some_and(|part| part.gap) => {
+                return Ok(());
+            }
             (None, Some(last)) if last.gap => return Ok(()),
             (Some(open), _) => {
                 if open.parts.is_empty() && init.is_some_and(|init| init != open.init) {
@@ -209,21 +207,12 @@ impl<'a> Playlist<'a> {
             (None, Some(last)) => (last.msn + 1, 0),
             (None, None) => return Ok(()),
         };
-        writeln!(
-            out,
-            "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{}{msn}.{part}.m4s\"",
-            self.base
-        )
+        writeln!(out, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{}{msn}.{part}.m4s\"", self.base)
     }
 
     /// EXT-X-RENDITION-REPORT (4.4.5.4): the newest part of every other track.
     fn rendition_reports(&self, out: &mut String) -> Result {
-        for other in self
-            .presentation
-            .tracks
-            .iter()
-            .filter(|other| other.name != self.track.name)
-        {
+        for other in self.presentation.tracks.iter().filter(|other| other.name != self.track.name) {
             let open = other.open.as_ref().filter(|open| !open.parts.is_empty());
             let Some(newest) = open.or(other.segments.last()) else {
                 continue;
@@ -262,21 +251,14 @@ impl<'a> Playlist<'a> {
 
     /// How many part lines there will be.
     fn parts(&self) -> usize {
-        let complete = self
-            .track
-            .listed()
-            .rev()
-            .take_while(|segment| self.lists_parts(segment));
-        complete
-            .chain(&self.track.open)
-            .map(|segment| segment.parts.len())
-            .sum()
+        let complete = self.track.listed().rev().take_while(|segment| self.lists_parts(segment));
+        complete.chain(&self.track.open).map(|segment| segment.parts.len()).sum()
     }
 
     fn before_end(&self, target_durations: u64) -> i64 {
-        let seconds = i64::try_from(target_durations * self.presentation.target_duration_s).unwrap_or(i64::MAX);
-        self.end
-            .saturating_sub(seconds.saturating_mul(i64::from(self.timescale.hz())))
+        let seconds = i64::try_from(target_durations * self.presentation.target_duration_s)
+            .unwrap_or(i64::MAX);
+        self.end.saturating_sub(seconds.saturating_mul(i64::from(self.timescale.hz())))
     }
 
     fn at(&self, ticks: i64) -> Seconds {

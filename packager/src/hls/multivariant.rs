@@ -52,14 +52,9 @@ pub(crate) fn render(presentation: &Presentation) -> String {
     let (low, usual): (Vec<_>, Vec<_>) = audio.into_iter().partition(|track| track.rendition);
     let is_small = |track: &Track| track.rendition && track.average_bps < LOW_BPS;
     let name = usual.first().map(|track| &track.name);
-    let usual = (!usual.is_empty()).then_some(Group {
-        id: AUDIO,
-        tracks: usual,
-    });
-    let low = (!low.is_empty() && video.iter().any(|track| is_small(track))).then_some(Group {
-        id: AUDIO_LOW,
-        tracks: low,
-    });
+    let usual = (!usual.is_empty()).then_some(Group { id: AUDIO, tracks: usual });
+    let low = (!low.is_empty() && video.iter().any(|track| is_small(track)))
+        .then_some(Group { id: AUDIO_LOW, tracks: low });
     for group in usual.iter().chain(&low) {
         for (index, track) in group.tracks.iter().enumerate() {
             // The same sound has the same name.
@@ -82,7 +77,13 @@ fn is_void(track: &Track) -> bool {
 }
 
 /// EXT-X-MEDIA (4.4.6.1). The language of a track is not known, so the name is the track's.
-fn media(out: &mut String, group: &str, name: &TrackName, track: &Track, default: bool) -> std::fmt::Result {
+fn media(
+    out: &mut String,
+    group: &str,
+    name: &TrackName,
+    track: &Track,
+    default: bool,
+) -> std::fmt::Result {
     let default = if default { "YES" } else { "NO" };
     write!(
         out,
@@ -100,7 +101,9 @@ fn media(out: &mut String, group: &str, name: &TrackName, track: &Track, default
 /// the group's.
 fn stream_inf(out: &mut String, track: &Track, group: Option<&Group<'_>>) -> std::fmt::Result {
     let audio = group.map_or(&[][..], |group| &group.tracks);
-    let with_audio = |rate: fn(&Track) -> u64| rate(track) + audio.iter().map(|audio| rate(audio)).max().unwrap_or(0);
+    let with_audio = |rate: fn(&Track) -> u64| {
+        rate(track) + audio.iter().map(|audio| rate(audio)).max().unwrap_or(0)
+    };
     let peak = with_audio(|track| track.peak_bps);
     let average = with_audio(|track| track.average_bps);
     write!(

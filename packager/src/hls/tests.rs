@@ -187,7 +187,8 @@ fn another_init_segment_is_hinted_before_the_first_part_that_needs_it() {
     example.open_with(Cut::Discontinuity, 180_000, 0);
     let text = text(&example.snapshot(), 0, Skip::No);
     assert!(
-        text.contains("#EXT-X-PRELOAD-HINT:TYPE=MAP,URI=\"../../media/") && text.contains("/v0/init.1.mp4\"\n"),
+        text.contains("#EXT-X-PRELOAD-HINT:TYPE=MAP,URI=\"../../media/")
+            && text.contains("/v0/init.1.mp4\"\n"),
         "{text}"
     );
     assert!(!text.contains("#EXT-X-DISCONTINUITY\n"), "{text}");
@@ -196,7 +197,8 @@ fn another_init_segment_is_hinted_before_the_first_part_that_needs_it() {
 
 #[test]
 fn a_segment_is_listed_by_its_parts_alone_until_the_next_has_a_part() {
-    let listed = |example: &Example| text(&example.snapshot(), 0, Skip::No).matches("#EXTINF").count();
+    let listed =
+        |example: &Example| text(&example.snapshot(), 0, Skip::No).matches("#EXTINF").count();
     let mut example = Example::new();
     example.push(Cut::Media, 180_000);
     example.open_with(Cut::Media, 180_000, 0);
@@ -207,24 +209,25 @@ fn a_segment_is_listed_by_its_parts_alone_until_the_next_has_a_part() {
     let playlist = text(&presentation, 0, Skip::No);
     let track = &presentation.tracks[0];
     let parts = track.segments[1].parts.len();
-    let (last, hint) = (
-        format!("{}.{}.m4s", FIRST + 1, parts - 1),
-        format!("{}.0.m4s", FIRST + 2),
-    );
+    let (last, hint) = (format!("{}.{}.m4s", FIRST + 1, parts - 1), format!("{}.0.m4s", FIRST + 2));
     let at = |what: &str| playlist.find(what).unwrap_or_else(|| panic!("{what} in {playlist}"));
     assert!(at(&last) < at("#EXT-X-PRELOAD-HINT") && at("#EXT-X-PRELOAD-HINT") < at(&hint));
     assert_eq!(listed(&example), 1);
-    assert!(track.has(FIRST + 1, Some(parts - 1)) && !track.has(FIRST + 1, Some(parts)) && !track.has(FIRST + 1, None));
+    assert!(
+        track.has(FIRST + 1, Some(parts - 1))
+            && !track.has(FIRST + 1, Some(parts))
+            && !track.has(FIRST + 1, None)
+    );
     example.open_with(Cut::Media, 180_000, 1);
     let presentation = example.snapshot();
     assert_eq!(listed(&example), 2);
-    assert!(presentation.tracks[0].has(FIRST + 1, Some(parts)) && presentation.tracks[0].has(FIRST + 1, None));
+    assert!(
+        presentation.tracks[0].has(FIRST + 1, Some(parts))
+            && presentation.tracks[0].has(FIRST + 1, None)
+    );
     example.open_with(Cut::Media, 180_000, 0);
     let mut ended = example.snapshot();
-    ended
-        .tracks
-        .iter_mut()
-        .for_each(|track| std::sync::Arc::make_mut(track).open = None);
+    ended.tracks.iter_mut().for_each(|track| std::sync::Arc::make_mut(track).open = None);
     ended.ended = true;
     assert_eq!(text(&ended, 0, Skip::No).matches("#EXTINF").count(), 2);
 }
@@ -263,14 +266,17 @@ fn read(text: &str) -> Read {
             "#EXT-X-DISCONTINUITY-SEQUENCE" => read.discontinuity_sequence = value.parse().unwrap(),
             "#EXT-X-PART-INF" => read.part_target = micros(&value["PART-TARGET=".len()..]),
             "#EXT-X-DISCONTINUITY" => discontinuities += 1,
-            "#EXT-X-PART" => read
-                .open
-                .push(micros(value["DURATION=".len()..].split(',').next().unwrap())),
+            "#EXT-X-PART" => {
+                read.open.push(micros(value["DURATION=".len()..].split(',').next().unwrap()))
+            }
             "#EXTINF" => duration = micros(value.trim_end_matches(',')),
             _ if !line.starts_with('#') => {
                 let parts = std::mem::take(&mut read.open);
-                read.segments
-                    .push((duration, read.discontinuity_sequence + discontinuities, parts));
+                read.segments.push((
+                    duration,
+                    read.discontinuity_sequence + discontinuities,
+                    parts,
+                ));
             }
             _ => {}
         }
@@ -292,14 +298,12 @@ fn without(whole: &str, skipped: usize) -> String {
     let map = gone.lines().rfind(|line| line.starts_with("#EXT-X-MAP"));
     let own = rest.lines().take(2).any(|line| line.starts_with("#EXT-X-MAP"));
     let map = map.filter(|_| !own).map_or(String::new(), |map| format!("{map}\n"));
-    format!(
-        "{}#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}\n{map}{rest}",
-        &whole[..header]
-    )
+    format!("{}#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}\n{map}{rest}", &whole[..header])
 }
 
 fn script() -> impl Strategy<Value = Vec<(Cut, i64)>> {
-    let cut = prop_oneof![8 => Just(Cut::Media), 1 => Just(Cut::Discontinuity), 2 => Just(Cut::Gap)];
+    let cut =
+        prop_oneof![8 => Just(Cut::Media), 1 => Just(Cut::Discontinuity), 2 => Just(Cut::Gap)];
     prop::collection::vec(
         (cut, prop_oneof![Just(180_000i64), Just(180_180), 30_000i64..360_000]),
         1..50,
@@ -395,18 +399,12 @@ fn a_long_window_is_slow_to_list_whole_and_quick_to_update() {
     for skip in [Skip::Yes, Skip::V2] {
         assert!(!presentation.is_slow(&playlist(skip), true));
         let delta = text(&presentation, 0, skip);
-        assert!(
-            delta.contains("SKIPPED-SEGMENTS=298") && delta.len() < 10_000,
-            "{delta}"
-        );
+        assert!(delta.contains("SKIPPED-SEGMENTS=298") && delta.len() < 10_000, "{delta}");
     }
     let whole = presentation.text(&playlist(Skip::No));
     whole.prepare(false);
     assert!(!presentation.is_slow(&playlist(Skip::No), false));
-    assert!(
-        presentation.is_slow(&playlist(Skip::No), true),
-        "it is not compressed yet"
-    );
+    assert!(presentation.is_slow(&playlist(Skip::No), true), "it is not compressed yet");
     whole.prepare(true);
     assert!(!presentation.is_slow(&playlist(Skip::No), true));
 }

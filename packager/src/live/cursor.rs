@@ -29,11 +29,7 @@ impl Live {
     /// The complete segments of the track with this index in the presentation, from segment `from`
     /// on; `None`: from the oldest that is held.
     pub fn segments(self: &Arc<Self>, track: usize, from: Option<u64>) -> SegmentCursor {
-        SegmentCursor {
-            live: Arc::clone(self),
-            track,
-            next: from,
-        }
+        SegmentCursor { live: Arc::clone(self), track, next: from }
     }
 }
 
@@ -62,10 +58,7 @@ impl SegmentCursor {
             Changed {
                 live: Arc::clone(&self.live),
                 track: self.track,
-                awaited: Awaited::Listed {
-                    msn: self.next.unwrap_or(open),
-                    part: None,
-                },
+                awaited: Awaited::Listed { msn: self.next.unwrap_or(open), part: None },
                 until: None,
                 ticket: None,
             }

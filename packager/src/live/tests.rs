@@ -42,10 +42,7 @@ fn ladder(names: &[&str], segments: usize, parts: usize) -> Example {
 async fn a_track_that_appears_later_is_waited_for_like_any_other() {
     let live = live();
     assert!(live.publish(ladder(&["v0", "a0"], 1, 1).snapshot(), &[0, 1]));
-    assert!(
-        live.changed(2, FIRST, None, LIMIT).await.is_none(),
-        "there is no such track yet"
-    );
+    assert!(live.changed(2, FIRST, None, LIMIT).await.is_none(), "there is no such track yet");
     assert!(live.changed(99, FIRST, None, LIMIT).await.is_none());
     live.publish(ladder(&["v0", "a0", "v360"], 1, 1).snapshot(), &[0, 1, 2]);
     let waiting = tokio::spawn({
@@ -91,11 +88,7 @@ async fn a_segment_that_is_interrupted_is_followed_to_the_end_of_what_there_is()
     assert!(waiting.await.is_err(), "no bytes are no answer");
     let mut complete = with_parts(&[b"one ", b"two ", b"", b""]);
     let track = Arc::make_mut(&mut complete.tracks[2]);
-    track
-        .open
-        .take()
-        .into_iter()
-        .for_each(|segment| track.segments.push(segment));
+    track.open.take().into_iter().for_each(|segment| track.segments.push(segment));
     live.publish(complete, &[2]);
     assert!(next().await.is_none());
 }

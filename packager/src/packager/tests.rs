@@ -23,11 +23,8 @@ use crate::{
     renderer::example::{Cut, Example, FIRST},
 };
 
-const CONFIG: Config = Config {
-    part: Duration::from_millis(200),
-    window: Duration::from_secs(60),
-    window_mb: 16,
-};
+const CONFIG: Config =
+    Config { part: Duration::from_millis(200), window: Duration::from_secs(60), window_mb: 16 };
 
 /// A hub, and the publisher of AAC at 48 kHz on the channel `demo`.
 fn hub_and_producer() -> (Hub, Producer) {
@@ -71,9 +68,7 @@ async fn a_panic_ends_the_broadcast_and_takes_its_playlist_away() {
     let waiting = tokio::spawn({
         let live = Arc::clone(&live);
         async move {
-            live.changed(0, FIRST + 1, Some(9), Duration::from_secs(6))
-                .await
-                .map(|last| last.ended)
+            live.changed(0, FIRST + 1, Some(9), Duration::from_secs(6)).await.map(|last| last.ended)
         }
     });
     tokio::task::yield_now().await;
@@ -126,14 +121,7 @@ async fn a_publisher_that_sends_more_than_may_be_held_reads_so() {
 #[tokio::test]
 async fn thousands_of_events_at_once_do_not_keep_others_from_running() {
     let (hub, producer) = hub_and_producer();
-    let packager = Packager::new(
-        hub.clone(),
-        Config {
-            window_mb: 512,
-            ..CONFIG
-        },
-    )
-    .unwrap();
+    let packager = Packager::new(hub.clone(), Config { window_mb: 512, ..CONFIG }).unwrap();
     let broadcast = Arc::clone(producer.broadcast());
     let (keeper, before) = packager.list(Arc::clone(&broadcast), &CancellationToken::new());
     let (program, consumer) = packager.program(&broadcast, before.as_deref());
@@ -194,10 +182,7 @@ async fn ended(producer: Producer, mib: usize, start: Instant) -> (BroadcastId, 
 async fn ended_broadcasts_of_a_name_are_held_within_one_bound() {
     let (hub, mut producer) = hub_and_producer();
     let stop = CancellationToken::new();
-    let config = Config {
-        window: Duration::from_secs(6),
-        ..CONFIG
-    };
+    let config = Config { window: Duration::from_secs(6), ..CONFIG };
     let packager = Packager::new(hub.clone(), config).unwrap();
     let (presentations, metrics) = (packager.presentations(), packager.metrics().clone());
     let serving = tokio::spawn(packager.serve(stop.clone()));

@@ -4,7 +4,13 @@ use super::*;
 use crate::renderer::example::{Cut, Example, FIRST};
 
 /// A segment of tracks that all have the init segment `init`.
-fn open(periods: &mut Periods, msn: u64, start: i64, (gap, discontinuity): (bool, bool), init: u32) {
+fn open(
+    periods: &mut Periods,
+    msn: u64,
+    start: i64,
+    (gap, discontinuity): (bool, bool),
+    init: u32,
+) {
     periods.open(&Opening {
         msn,
         start,
@@ -17,7 +23,8 @@ fn open(periods: &mut Periods, msn: u64, start: i64, (gap, discontinuity): (bool
 }
 
 fn period(periods: &[Period], msn: u64) -> Vec<&Period> {
-    let holds = |period: &&Period| period.first <= msn && period.last.is_none_or(|last| msn <= last.msn);
+    let holds =
+        |period: &&Period| period.first <= msn && period.last.is_none_or(|last| msn <= last.msn);
     periods.iter().filter(holds).collect()
 }
 
@@ -35,10 +42,7 @@ fn a_segment_of_a_length_a_little_off_the_nominal_ends_a_period_only_after_hundr
     }
     let periods = periods.snapshot();
     assert_eq!(
-        periods
-            .iter()
-            .map(|period| (period.first, period.nominal))
-            .collect::<Vec<_>>(),
+        periods.iter().map(|period| (period.first, period.nominal)).collect::<Vec<_>>(),
         [(0, 180_090), (1002, 180_180)]
     );
     assert_eq!(periods[1].continues, Some(0));
@@ -56,11 +60,7 @@ fn a_grid_that_begins_with_a_double_segment_has_its_own_period() {
     let told: Vec<_> = periods
         .iter()
         .map(|period| {
-            (
-                period.first - FIRST,
-                period.nominal,
-                period.last.map(|last| (last.msn, last.end)),
-            )
+            (period.first - FIRST, period.nominal, period.last.map(|last| (last.msn, last.end)))
         })
         .collect();
     assert_eq!(told, [(0, 360_000, Some((FIRST + 1, 1_440_000))), (2, 180_000, None)]);
@@ -88,23 +88,14 @@ fn a_segment_cut_short_by_a_gap_does_not_count_for_the_next_nominal_duration() {
     example.push(Cut::Discontinuity, 180_000);
     example.open_with(Cut::Media, 180_000, 2);
     let periods = example.snapshot().periods;
-    assert_eq!(
-        periods.iter().map(|period| period.nominal).collect::<Vec<_>>(),
-        [180_000, 180_000]
-    );
+    assert_eq!(periods.iter().map(|period| period.nominal).collect::<Vec<_>>(), [180_000, 180_000]);
 }
 
 #[test]
 fn a_period_that_holds_nothing_any_more_is_forgotten() {
     let mut periods = Periods::new(180_000);
     for msn in 0..30 {
-        open(
-            &mut periods,
-            msn,
-            180_000 * i64::try_from(msn).unwrap(),
-            (msn % 3 == 2, false),
-            0,
-        );
+        open(&mut periods, msn, 180_000 * i64::try_from(msn).unwrap(), (msn % 3 == 2, false), 0);
         periods.close(msn, 180_000);
     }
     assert_eq!(periods.snapshot().len(), 10);

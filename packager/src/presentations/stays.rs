@@ -36,11 +36,7 @@ impl Stays {
         let over = CancellationToken::new();
         let mut names = self.lock();
         let stays = names.entry(name.clone()).or_default();
-        stays.push_back(Stay {
-            broadcast,
-            bytes,
-            over: over.clone(),
-        });
+        stays.push_back(Stay { broadcast, bytes, over: over.clone() });
         let mut held: usize = stays.iter().map(|stay| stay.bytes).sum();
         while held > limit
             && stays.len() > 1

@@ -48,12 +48,7 @@ impl Listing {
     /// A listing without tracks, of a broadcast whose segments are meant to last `segment` (90
     /// kHz).
     pub(super) fn new(segment: i64) -> Self {
-        Self {
-            shown: Vec::new(),
-            whole: None,
-            part_target: None,
-            periods: Periods::new(segment),
-        }
+        Self { shown: Vec::new(), whole: None, part_target: None, periods: Periods::new(segment) }
     }
 
     /// The longest PART-TARGET that a track may have; `None` before the first snapshot.
@@ -107,10 +102,7 @@ impl Listing {
     /// PART-HOLD-BACK is written in the first playlists: no track that starts later has a longer
     /// PART-TARGET.
     fn settle_parts(&mut self, tracks: &mut [Track]) {
-        let targets = self
-            .shown
-            .iter()
-            .map(|&index| tracks[index].output.window.part_target());
+        let targets = self.shown.iter().map(|&index| tracks[index].output.window.part_target());
         let longest = targets.max().unwrap_or_default();
         self.part_target = Some(longest);
         for track in tracks.iter_mut().filter(|track| !has_started(track)) {
@@ -165,12 +157,7 @@ fn has_started(track: &Track) -> bool {
 }
 
 fn opening<'a>(cut: &Cut, inits: &'a [Option<u32>], interrupted: bool) -> Opening<'a> {
-    let Mark {
-        msn,
-        gap,
-        discontinuity,
-        ..
-    } = cut.mark;
+    let Mark { msn, gap, discontinuity, .. } = cut.mark;
     Opening {
         msn,
         start: cut.start.ticks(),

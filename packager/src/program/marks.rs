@@ -29,12 +29,7 @@ impl Marks {
     /// No marks yet. The first segment has this discontinuity sequence; `replaces`: and a
     /// discontinuity, because it replaces another broadcast.
     pub(super) fn new(discontinuities: u64, replaces: bool) -> Self {
-        Self {
-            history: VecDeque::new(),
-            discontinuities,
-            gridded: false,
-            replaces,
-        }
+        Self { history: VecDeque::new(), discontinuities, gridded: false, replaces }
     }
 
     /// The newest cuts, oldest first.
@@ -71,13 +66,8 @@ impl Marks {
     /// Adds the master's cut at `mark`, whose segment starts at `start`. `held`: the master shows a
     /// still picture there.
     pub(super) fn push(&mut self, mark: Mark, start: MediaTime, held: bool) -> Cut {
-        let cut = Cut {
-            mark,
-            start,
-            held,
-            discontinuities: self.discontinuities,
-            gridded: self.gridded,
-        };
+        let cut =
+            Cut { mark, start, held, discontinuities: self.discontinuities, gridded: self.gridded };
         self.discontinuities += u64::from(mark.discontinuity);
         if self.history.len() == MAX_HISTORY {
             self.history.pop_front();
@@ -92,12 +82,7 @@ mod tests {
     use super::*;
 
     fn mark(msn: u64, gap: bool, discontinuity: bool) -> Mark {
-        Mark {
-            msn,
-            pts: MediaTime::from_ticks(0),
-            gap,
-            discontinuity,
-        }
+        Mark { msn, pts: MediaTime::from_ticks(0), gap, discontinuity }
     }
 
     #[test]
@@ -127,10 +112,7 @@ mod tests {
         assert!(!marks.regrid(mark(1, true, false), false, true), "a gap has no frame");
         assert!(marks.regrid(mark(2, false, false), false, true));
         assert!(marks.regrid(mark(3, false, false), true, true));
-        assert!(
-            marks.regrid(mark(4, true, true), false, true),
-            "nothing is shown in a gap"
-        );
+        assert!(marks.regrid(mark(4, true, true), false, true), "nothing is shown in a gap");
         assert!(!marks.regrid(mark(5, false, true), true, true));
     }
 

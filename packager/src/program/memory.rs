@@ -63,36 +63,31 @@ impl Drop for Share {
 impl Memory {
     /// The memory of a broadcast that may take `limit` bytes.
     pub(super) fn new(limit: usize, metrics: &Metrics) -> Self {
-        let share = |tracks| Share {
-            gauge: metrics.window_bytes(tracks),
-            bytes: 0,
-        };
-        Self {
-            limit,
-            source: share("source"),
-            renditions: share("rendition"),
-            logged: false,
-        }
+        let share = |tracks| Share { gauge: metrics.window_bytes(tracks), bytes: 0 };
+        Self { limit, source: share("source"), renditions: share("rendition"), logged: false }
     }
 
     /// Lets go of the oldest segments while more than the limit is held.
     ///
     /// # Errors
     /// [`Full`]: more is held, and no segment can leave.
-    pub(super) fn enforce(&mut self, tracks: &mut [Track], rule: CutRule, metrics: &Metrics) -> Result<(), Full> {
+    pub(super) fn enforce(
+        &mut self,
+        tracks: &mut [Track],
+        rule: CutRule,
+        metrics: &Metrics,
+    ) -> Result<(), Full> {
         while held(tracks) > self.limit {
             // The same number leaves all tracks, so that their lists begin together; and none
             // leaves while any track's list would become too short.
             let windows = tracks.iter().map(|track| &track.output.window);
             let oldest = windows.clone().filter_map(|window| window.oldest()).min();
             let least = least(rule.longest_segment());
-            let spared = oldest.filter(|&oldest| windows.clone().all(|window| window.can_spare(oldest, least)));
+            let spared = oldest
+                .filter(|&oldest| windows.clone().all(|window| window.can_spare(oldest, least)));
             let gone = spared.is_some_and(|oldest| self.let_go(tracks, oldest, metrics));
             if !gone {
-                return Err(Full {
-                    limit_mb: self.limit >> 20,
-                    least_s: least.as_secs(),
-                });
+                return Err(Full { limit_mb: self.limit >> 20, least_s: least.as_secs() });
             }
         }
         Ok(())

@@ -53,20 +53,13 @@ struct Bench {
 }
 
 fn tracks(audio: Option<[u8; 2]>, video: bool) -> Vec<(TrackName, Config)> {
-    let record =
-        hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
-    let video = video.then(|| {
-        (
-            TrackName::source_video(),
-            Config::Avc(avc::Config::parse(&record).unwrap()),
-        )
-    });
-    let audio = audio.map(|asc| {
-        (
-            TrackName::source_audio(),
-            Config::Aac(aac::Config::parse(&asc).unwrap()),
-        )
-    });
+    let record = hex!(
+        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+    );
+    let video = video
+        .then(|| (TrackName::source_video(), Config::Avc(avc::Config::parse(&record).unwrap())));
+    let audio = audio
+        .map(|asc| (TrackName::source_audio(), Config::Aac(aac::Config::parse(&asc).unwrap())));
     video.into_iter().chain(audio).collect()
 }
 
@@ -75,12 +68,7 @@ const AAC_44: Option<[u8; 2]> = Some(hex!("1210"));
 
 impl Bench {
     fn new(tracks: Vec<(TrackName, Config)>) -> Self {
-        let limits = Limits {
-            bytes: 1 << 26,
-            age: Duration::from_secs(60),
-            segment: T,
-            stall: T,
-        };
+        let limits = Limits { bytes: 1 << 26, age: Duration::from_secs(60), segment: T, stall: T };
         let hub = Hub::new(hub::Settings {
             broadcast: limits,
             reconnect: Duration::from_secs(10),
@@ -158,11 +146,8 @@ impl Bench {
         if self.program.poll_timeout().is_some_and(|deadline| deadline <= now) {
             self.program.handle_timeout(now);
         }
-        self.last = self
-            .program
-            .snapshot()
-            .map(|(presentation, _)| presentation)
-            .or(self.last.take());
+        self.last =
+            self.program.snapshot().map(|(presentation, _)| presentation).or(self.last.take());
     }
 
     fn tick(&mut self, ms: std::ops::Range<i64>) {
@@ -184,15 +169,14 @@ impl Bench {
         origin: f64,
     ) {
         let frames = |hz: f64| {
-            (0u32..)
-                .map(move |n| (n, f64::from(n) / hz + seconds.start))
-                .take_while({
-                    let end = seconds.end;
-                    move |(_, at)| *at < end
-                })
+            (0u32..).map(move |n| (n, f64::from(n) / hz + seconds.start)).take_while({
+                let end = seconds.end;
+                move |(_, at)| *at < end
+            })
         };
         let (phase, audio_late) = (self.phase, self.audio_late);
-        let ms = |at: f64| -> i64 { format!("{:.0}", (at * 1000.0 + phase).floor()).parse().unwrap() };
+        let ms =
+            |at: f64| -> i64 { format!("{:.0}", (at * 1000.0 + phase).floor()).parse().unwrap() };
         let video = frames(fps).map(|(n, at)| {
             let index = u64::from(n) % group;
             let key = index == 0;
@@ -250,15 +234,9 @@ impl Bench {
 
 /// Stamps of the samples in a track's segments, in order.
 fn stamps(track: &Track) -> Vec<i64> {
-    let parts = track
-        .segments
-        .iter()
-        .flat_map(|segment| &segment.parts)
-        .filter(|part| !part.gap);
+    let parts = track.segments.iter().flat_map(|segment| &segment.parts).filter(|part| !part.gap);
     let samples = parts.flat_map(|part| payloads(track, part));
-    samples
-        .map(|sample| i64::from_be_bytes(sample[..].try_into().unwrap_or([0xff; 8])))
-        .collect()
+    samples.map(|sample| i64::from_be_bytes(sample[..].try_into().unwrap_or([0xff; 8]))).collect()
 }
 
 /// The payload of each sample, without the parameter sets in front of it.
@@ -276,13 +254,7 @@ fn assert_continuous(track: &Track) {
     for pair in track.listed().zip(track.listed().skip(1)) {
         let pair = [pair.0, pair.1];
         assert_eq!(pair[0].msn + 1, pair[1].msn);
-        assert_eq!(
-            pair[0].end(),
-            pair[1].start,
-            "segment {} of {}",
-            pair[1].msn,
-            track.name
-        );
+        assert_eq!(pair[0].end(), pair[1].start, "segment {} of {}", pair[1].msn, track.name);
     }
     for segment in track.segments.iter() {
         let mut at = segment.start;
@@ -323,9 +295,7 @@ fn assert_parts_keep_the_target(track: &Track) {
 }
 
 fn assert_in_step(presentation: &Presentation) {
-    let [video, audio] = &presentation.tracks[..] else {
-        panic!("two tracks")
-    };
+    let [video, audio] = &presentation.tracks[..] else { panic!("two tracks") };
     for (v, a) in video.segments.iter().zip(audio.segments.iter()) {
         assert_eq!(v.msn, a.msn);
         let late = audio.timescale().rescale(a.start, Timescale::VIDEO) - v.start;

@@ -111,12 +111,7 @@ impl Example {
                 discontinuity_sequence: FIRST,
             };
             let made = Made::Whole;
-            Line {
-                track,
-                frame,
-                part,
-                made,
-            }
+            Line { track, frame, part, made }
         };
         let lines = names.iter().map(line).collect();
         let (part, part_target) = (Duration::from_millis(500), Duration::from_millis(587));
@@ -157,7 +152,8 @@ impl Example {
             segments.push(Arc::new(Segment { gap, ..(*open).clone() }));
             let window = line.track.clock.ticks(self.window);
             while edge - segments[line.track.listed_from].end() >= window {
-                line.track.discontinuity_sequence += u64::from(segments[line.track.listed_from].discontinuity);
+                line.track.discontinuity_sequence +=
+                    u64::from(segments[line.track.listed_from].discontinuity);
                 line.track.listed_from += 1;
             }
         }
@@ -176,15 +172,13 @@ impl Example {
             let timescale = line.track.clock;
             if line.track.inits.last().is_none_or(|init| init.number != self.init) {
                 let (number, config) = (self.init, Arc::clone(&line.track.config));
-                line.track.inits.push(Arc::new(Init {
-                    number,
-                    config,
-                    bytes: Default::default(),
-                }));
+                line.track.inits.push(Arc::new(Init { number, config, bytes: Default::default() }));
             }
             // Video is cut at this time, audio at the first frame after it.
             let grid = if line.track.config.is_video() { 1 } else { line.frame };
-            let place = |at: i64| (at * i64::from(timescale.hz()) + 90_000 * grid - 1) / (90_000 * grid) * grid;
+            let place = |at: i64| {
+                (at * i64::from(timescale.hz()) + 90_000 * grid - 1) / (90_000 * grid) * grid
+            };
             let (mut at, end) = (place(start), place(start + duration));
             let mut segment = Segment {
                 msn,
@@ -215,9 +209,8 @@ impl Example {
             line.track.open = Some(Arc::new(segment));
         }
         let inits = self.lines.iter();
-        let inits: Vec<_> = inits
-            .map(|line| (line.made != Made::Nothing).then_some(self.init))
-            .collect();
+        let inits: Vec<_> =
+            inits.map(|line| (line.made != Made::Nothing).then_some(self.init)).collect();
         self.periods.open(&Opening {
             msn,
             start,
@@ -279,9 +272,7 @@ impl Presentation {
 /// Compares with the text in `testdata/`; with `BLESS=1` in the environment it is written instead,
 /// to be checked by eye.
 pub(crate) fn assert_golden(name: &str, text: &crate::Text) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("testdata")
-        .join(name);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
     let text = std::str::from_utf8(text.plain()).unwrap();
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(&path, text).unwrap();

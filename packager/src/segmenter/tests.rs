@@ -45,9 +45,7 @@ fn parts(segment: &Segment) -> Vec<(i64, i64, char)> {
         (false, false) => 'd',
     };
     let parts = segment.parts.iter();
-    parts
-        .map(|part| (part.start - 900_000, part.duration, kind(part)))
-        .collect()
+    parts.map(|part| (part.start - 900_000, part.duration, kind(part))).collect()
 }
 
 #[test]
@@ -92,10 +90,7 @@ fn a_gap_has_parts_as_long_as_others_and_ends_where_it_must() {
     let segment = segmenter.close(900_000 + 50_000).unwrap();
     let least = 17_910; // 199 ms
     let last = 50_000 - 2 * least;
-    assert_eq!(
-        parts(&segment),
-        [(0, least, 'g'), (least, least, 'g'), (2 * least, last, 'g')]
-    );
+    assert_eq!(parts(&segment), [(0, least, 'g'), (least, least, 'g'), (2 * least, last, 'g')]);
     assert!(segment.gap && segment.bytes.is_empty());
 }
 
@@ -109,10 +104,7 @@ fn a_segment_that_was_interrupted_has_its_media_and_gap_parts_and_is_a_gap() {
     assert_eq!(segmenter.interrupt(), 1);
     assert!(!segmenter.takes_samples());
     let segment = segmenter.close(900_000 + 30_000).unwrap();
-    assert_eq!(
-        parts(&segment),
-        [(0, 18_000, 'd'), (18_000, 6_000, 'd'), (24_000, 6_000, 'g')]
-    );
+    assert_eq!(parts(&segment), [(0, 18_000, 'd'), (18_000, 6_000, 'd'), (24_000, 6_000, 'g')]);
     assert!(segment.gap && !segment.bytes.is_empty());
 }
 
@@ -126,10 +118,7 @@ fn a_still_picture_is_in_each_part_and_makes_each_independent() {
     assert_eq!(segmenter.still_bps(&still), 4_020);
     segmenter.push_gaps(900_000 + 36_000);
     let segment = segmenter.close(900_000 + 36_000).unwrap();
-    assert_eq!(
-        parts(&segment),
-        [(0, 17_910, 'i'), (17_910, 17_910, 'i'), (35_820, 180, 'i')]
-    );
+    assert_eq!(parts(&segment), [(0, 17_910, 'i'), (17_910, 17_910, 'i'), (35_820, 180, 'i')]);
     assert!(!segment.gap && segment.still.is_some());
     let pictures = segment.parts.iter().flat_map(|part| part.bytes.pieces());
     let shared = pictures.filter(|piece| piece.as_ptr() == still.as_ptr());

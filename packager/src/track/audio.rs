@@ -170,7 +170,13 @@ impl Audio {
     // Audio beside a master.
 
     /// Holds a unit until the master, which has `reached` this time, has reached its end.
-    pub(super) fn take(&mut self, output: &Output, frame: Frame, reached: MediaTime, metrics: &Metrics) {
+    pub(super) fn take(
+        &mut self,
+        output: &Output,
+        frame: Frame,
+        reached: MediaTime,
+        metrics: &Metrics,
+    ) {
         let time = output.media_time(frame.pts);
         if reached > MediaTime::MIN {
             // Peaks that fade over some hundred units, so that one late unit does not delay all
@@ -207,7 +213,8 @@ impl Audio {
     ) {
         while let Some(held) = self.held.front() {
             let frame = &held.frame;
-            let waited = now.is_none_or(|now| now.saturating_duration_since(frame.arrived) >= self.hold());
+            let waited =
+                now.is_none_or(|now| now.saturating_duration_since(frame.arrived) >= self.hold());
             // The master must have reached the unit's end, so that a mark there is known when the
             // unit's part closes.
             let end = output.media_time(frame.pts) + output.to_video(self.clock.unit());
@@ -264,7 +271,9 @@ impl Audio {
         }
         self.cut_before(output, &frame, metrics);
         let most = output.window.timescale().ticks(longest.saturating_add(OVERRUN));
-        let full = |open: &Segment| output.window.has_started() && frame.dts.saturating_sub(open.start) > most;
+        let full = |open: &Segment| {
+            output.window.has_started() && frame.dts.saturating_sub(open.start) > most
+        };
         // In order: no segment to go to; no more room before the next mark; another init segment;
         // appended.
         if !output.is_in_media() {
@@ -333,7 +342,9 @@ impl Audio {
             return;
         };
         // Not while another configuration waits: its units start a segment of their own.
-        let reached = |pending: &Pending| !output.awaits_init() && next >= output.in_ticks(pending.cut.mark.pts);
+        let reached = |pending: &Pending| {
+            !output.awaits_init() && next >= output.in_ticks(pending.cut.mark.pts)
+        };
         if self.cuts.front().is_some_and(reached)
             && let Some(pending) = self.cuts.pop_front()
         {
@@ -379,7 +390,13 @@ impl Audio {
     /// Fills in silence for the open segment's parts where units have stopped at `now`: parts are
     /// due though the mark after them is not known yet. `marked`: the master's marks are known up
     /// to there.
-    fn fill_parts(&mut self, output: &mut Output, marked: MediaTime, now: Instant, metrics: &Metrics) {
+    fn fill_parts(
+        &mut self,
+        output: &mut Output,
+        marked: MediaTime,
+        now: Instant,
+        metrics: &Metrics,
+    ) {
         let patience = Timescale::VIDEO.duration(self.lag * 2).max(QUIET);
         let stopped = |arrived| now.saturating_duration_since(arrived) >= patience;
         if !output.is_in_media() || !self.held.is_empty() || !self.arrived.is_none_or(stopped) {
@@ -447,13 +464,7 @@ impl Audio {
 
 /// The sample of an access unit.
 fn unit(duration: u32, payload: Bytes) -> Sample {
-    Sample {
-        duration,
-        composition: 0,
-        key: true,
-        head: Bytes::new(),
-        payload,
-    }
+    Sample { duration, composition: 0, key: true, head: Bytes::new(), payload }
 }
 
 #[cfg(test)]

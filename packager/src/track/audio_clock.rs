@@ -138,11 +138,7 @@ impl Clock {
         if self.distances.len() as i64 >= MEDIAN_S * self.hz / unit {
             let median = median(&mut self.distances);
             self.distances.clear();
-            self.drift = if median.abs() * DEAD_BAND_PER_S > self.hz {
-                median
-            } else {
-                0
-            };
+            self.drift = if median.abs() * DEAD_BAND_PER_S > self.hz { median } else { 0 };
             if self.drift <= -WHOLE_UNITS * unit {
                 self.drift += unit;
                 return Placed::Overlap;
@@ -173,10 +169,7 @@ impl Clock {
         if let Some(next) = &mut self.next {
             *next += duration;
         }
-        Placed::At {
-            silence,
-            duration: u32::try_from(duration).unwrap_or(1024),
-        }
+        Placed::At { silence, duration: u32::try_from(duration).unwrap_or(1024) }
     }
 }
 
@@ -282,7 +275,9 @@ mod tests {
         let units = 44_100 * 60; // 1024 minutes of sound.
         let mut sum = 0;
         for n in 0..units {
-            let Placed::At { silence: 0, duration } = clock.place(n * 1024 * 48_000 / 44_100, &metrics) else {
+            let Placed::At { silence: 0, duration } =
+                clock.place(n * 1024 * 48_000 / 44_100, &metrics)
+            else {
                 panic!("unit {n}")
             };
             assert!((1114..=1115).contains(&duration), "{duration}");

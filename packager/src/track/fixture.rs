@@ -44,32 +44,17 @@ pub(super) fn output(config: &Arc<Config>, rendition: bool, late: bool) -> Outpu
 /// The mark of segment `msn` at `pts`.
 pub(super) fn mark(msn: u64, pts: i64) -> Mark {
     let pts = MediaTime::from_ticks(pts);
-    Mark {
-        msn,
-        pts,
-        gap: false,
-        discontinuity: false,
-    }
+    Mark { msn, pts, gap: false, discontinuity: false }
 }
 
 /// A cut of the master at `mark`, where its segment starts.
 pub(super) fn cut(mark: Mark) -> Cut {
-    Cut {
-        mark,
-        start: mark.pts,
-        held: false,
-        discontinuities: 0,
-        gridded: false,
-    }
+    Cut { mark, start: mark.pts, held: false, discontinuities: 0, gridded: false }
 }
 
 /// The same, as it waits for a track whose init segment stays.
 pub(super) fn pending(mark: Mark) -> Pending {
-    Pending {
-        cut: cut(mark),
-        init: 0,
-        config: None,
-    }
+    Pending { cut: cut(mark), init: 0, config: None }
 }
 
 /// A frame that is decoded when it is shown.
@@ -90,7 +75,5 @@ pub(super) fn segments(output: &Output) -> Vec<(u64, i64, i64, bool)> {
     let (first, last) = (output.window.oldest(), output.window.newest());
     let numbers = first.zip(last).map(|(first, last)| first..=last);
     let segments = numbers.into_iter().flatten().filter_map(|msn| output.segment(msn));
-    segments
-        .map(|segment| (segment.msn, segment.start, segment.duration, segment.gap))
-        .collect()
+    segments.map(|segment| (segment.msn, segment.start, segment.duration, segment.gap)).collect()
 }

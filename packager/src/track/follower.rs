@@ -122,7 +122,13 @@ impl Follower {
 
     /// Takes a frame: the first of a segment if it is a key frame for a cut, else the next of the
     /// open segment. `reached`: how far the master has come.
-    pub(super) fn take(&mut self, output: &mut Output, frame: Frame, reached: MediaTime, metrics: &Metrics) {
+    pub(super) fn take(
+        &mut self,
+        output: &mut Output,
+        frame: Frame,
+        reached: MediaTime,
+        metrics: &Metrics,
+    ) {
         // Otherwise a worker that usually needs longer than `PATIENCE` would never be in time again.
         self.overdue &= presented(&frame) < before(reached, CAUGHT_UP);
         if let Some(index) = self.reached(&frame) {
@@ -156,7 +162,12 @@ impl Follower {
 
     /// Lists missing frames as gaps. `marked`: the time that the master has reached, as far as its
     /// marks are known.
-    pub(super) fn list_missing(&mut self, output: &mut Output, marked: MediaTime, metrics: &Metrics) {
+    pub(super) fn list_missing(
+        &mut self,
+        output: &mut Output,
+        marked: MediaTime,
+        metrics: &Metrics,
+    ) {
         loop {
             // First the rest of the open segment, up to the next cut; then that cut, if it is due.
             // Each turn makes one cut, so the loop ends with the queue.
@@ -184,7 +195,9 @@ impl Follower {
     /// The broadcast is over: makes the cuts up to segment `last` of the master, which ends at
     /// `end`, and closes the rest.
     pub(super) fn finish(&mut self, output: &mut Output, last: u64, end: i64, metrics: &Metrics) {
-        while let Some(pending) = self.cuts.pop_front().filter(|pending| pending.cut.mark.msn <= last) {
+        while let Some(pending) =
+            self.cuts.pop_front().filter(|pending| pending.cut.mark.msn <= last)
+        {
             self.cut(output, &pending, true, metrics);
         }
         match output.segmenter.open() {
@@ -268,11 +281,7 @@ impl Follower {
         // The master shows a still picture there; so does the rendition, with its own.
         let still = output.still_to_show().filter(|_| gap && cut.held);
         let gap = gap && still.is_none();
-        let guessed = if renewed {
-            pending.config.is_none()
-        } else {
-            self.guessed
-        };
+        let guessed = if renewed { pending.config.is_none() } else { self.guessed };
         self.guessed = gap && guessed;
         output.start(Mark { gap, ..cut.mark }, cut.start.ticks(), true);
         if let Some(still) = still {
@@ -284,11 +293,7 @@ impl Follower {
     /// gap.
     fn end_segment(&mut self, output: &mut Output, end: i64, metrics: &Metrics) {
         if let Some((decode, _)) = self.clock.held() {
-            let most = if self.lost {
-                self.bridge(output)
-            } else {
-                longest(&self.clock)
-            };
+            let most = if self.lost { self.bridge(output) } else { longest(&self.clock) };
             if decode >= end {
                 // The source ended between reordered pictures, of which this is the one that would
                 // be shown last.
@@ -307,7 +312,13 @@ impl Follower {
 
     /// Gives the open segment up if the frame after the newest is too late. `next`: where the next
     /// cut stands.
-    fn give_up_if_late(&mut self, output: &mut Output, marked: MediaTime, next: MediaTime, metrics: &Metrics) {
+    fn give_up_if_late(
+        &mut self,
+        output: &mut Output,
+        marked: MediaTime,
+        next: MediaTime,
+        metrics: &Metrics,
+    ) {
         if !output.segmenter.takes_samples() {
             return;
         }
@@ -373,7 +384,10 @@ mod tests {
     }
 
     /// Frames of 30 a second with a key frame every 2 s.
-    fn send(numbers: std::ops::Range<i64>, (follower, output, metrics): &mut (Follower, Output, Metrics)) {
+    fn send(
+        numbers: std::ops::Range<i64>,
+        (follower, output, metrics): &mut (Follower, Output, Metrics),
+    ) {
         for n in numbers {
             let reached = MediaTime::from_ticks(n * 3_000);
             follower.take(output, frame(n * 3_000, n % 60 == 0), reached, metrics);
@@ -397,10 +411,7 @@ mod tests {
         send(0..60, &mut track);
         send(120..181, &mut track);
         let (follower, output, _) = track;
-        assert_eq!(
-            segments(&output),
-            [(0, 0, T, false), (1, T, T, true), (2, 2 * T, T, false)]
-        );
+        assert_eq!(segments(&output), [(0, 0, T, false), (1, T, T, true), (2, 2 * T, T, false)]);
         assert!(output.interrupted && follower.cuts.is_empty());
     }
 

@@ -10,7 +10,8 @@ use net_core::Rope;
 
 use super::cut::{Cut, Pending};
 use crate::{
-    Segment, metrics::Metrics, presentation, sample::Sample, segmenter::Segmenter, sets::Sets, window::Window,
+    Segment, metrics::Metrics, presentation, sample::Sample, segmenter::Segmenter, sets::Sets,
+    window::Window,
 };
 
 /// Bit rate that a still picture, which is sent once a part, may have even on a track that never
@@ -67,10 +68,7 @@ impl Output {
             // PART-HOLD-BACK is settled for all tracks by then.
             segmenter.limit_parts(window.part_target());
         }
-        let plan = Plan {
-            number: window.init(),
-            config: Some(Arc::clone(&config)),
-        };
+        let plan = Plan { number: window.init(), config: Some(Arc::clone(&config)) };
         Self {
             segmenter,
             window,
@@ -107,11 +105,7 @@ impl Output {
     /// configuration, whose sampling rate may differ from the track's first.
     pub(crate) fn on_clock(&self, frame: Frame) -> Frame {
         let (from, to) = (self.config.timescale(), self.window.timescale());
-        Frame {
-            dts: from.rescale(frame.dts, to),
-            pts: from.rescale(frame.pts, to),
-            ..frame
-        }
+        Frame { dts: from.rescale(frame.dts, to), pts: from.rescale(frame.pts, to), ..frame }
     }
 
     // Samples and segments.
@@ -240,26 +234,17 @@ impl Output {
     /// segment starts. Elsewhere it has another if its configuration is known to have changed.
     pub(super) fn plan_init(&mut self, cut: Cut) -> Pending {
         let Plan { number, config } = self.plan(cut.mark.discontinuity);
-        Pending {
-            cut,
-            init: *number,
-            config: config.clone(),
-        }
+        Pending { cut, init: *number, config: config.clone() }
     }
 
     fn plan(&mut self, anew: bool) -> &Plan {
         let changed = self.plan.config.as_ref();
         let changed = changed.is_some_and(|config| !Arc::ptr_eq(config, &self.config));
         if self.rendition && anew {
-            self.plan = Plan {
-                number: self.plan.number + 1,
-                config: None,
-            };
+            self.plan = Plan { number: self.plan.number + 1, config: None };
         } else if changed && (self.rendition || anew) {
-            self.plan = Plan {
-                number: self.plan.number + 1,
-                config: Some(Arc::clone(&self.config)),
-            };
+            self.plan =
+                Plan { number: self.plan.number + 1, config: Some(Arc::clone(&self.config)) };
         }
         &self.plan
     }
@@ -296,10 +281,7 @@ impl Output {
             return None;
         }
         let config = Arc::clone(&self.config);
-        self.plan = Plan {
-            number: self.plan.number + 1,
-            config: Some(Arc::clone(&config)),
-        };
+        self.plan = Plan { number: self.plan.number + 1, config: Some(Arc::clone(&config)) };
         Some((self.plan.number, config))
     }
 
@@ -346,15 +328,12 @@ mod tests {
     };
 
     #[test]
-    fn a_rendition_has_another_init_segment_at_each_discontinuity_and_the_source_when_it_needs_one() {
+    fn a_rendition_has_another_init_segment_at_each_discontinuity_and_the_source_when_it_needs_one()
+    {
         let config = video();
-        let discontinuity = |msn| {
-            cut(Mark {
-                discontinuity: true,
-                ..mark(msn, 0)
-            })
-        };
-        let (mut source, mut rendition) = (output(&config, false, false), output(&config, true, true));
+        let discontinuity = |msn| cut(Mark { discontinuity: true, ..mark(msn, 0) });
+        let (mut source, mut rendition) =
+            (output(&config, false, false), output(&config, true, true));
         let plan = |output: &mut Output, cut| {
             let pending = output.plan_init(cut);
             (pending.init, pending.config.is_some())
@@ -370,12 +349,10 @@ mod tests {
     }
 
     #[test]
-    fn the_init_segment_of_a_plan_describes_the_configuration_that_is_known_when_the_segment_starts() {
+    fn the_init_segment_of_a_plan_describes_the_configuration_that_is_known_when_the_segment_starts()
+     {
         let mut output = output(&video(), true, true);
-        let pending = output.plan_init(cut(Mark {
-            discontinuity: true,
-            ..mark(0, 0)
-        }));
+        let pending = output.plan_init(cut(Mark { discontinuity: true, ..mark(0, 0) }));
         let config = video();
         output.config = Arc::clone(&config);
         assert!(output.awaits_init() && output.bind_init(&pending));
@@ -387,10 +364,7 @@ mod tests {
     #[test]
     fn a_segment_starts_after_the_end_of_a_gap_that_was_listed_past_its_place() {
         let (mut output, metrics) = (output(&video(), false, false), Metrics::default());
-        let gap = Mark {
-            gap: true,
-            ..mark(0, 0)
-        };
+        let gap = Mark { gap: true, ..mark(0, 0) };
         output.start(gap, 0, false);
         output.close(T, &metrics);
         output.start(mark(1, T - 1), T - 1, true);
@@ -401,10 +375,7 @@ mod tests {
     #[test]
     fn a_late_track_does_not_list_gaps_before_its_first_media() {
         let (mut output, metrics) = (output(&video(), true, true), Metrics::default());
-        let gap = Mark {
-            gap: true,
-            ..mark(0, 0)
-        };
+        let gap = Mark { gap: true, ..mark(0, 0) };
         output.start(gap, 0, false);
         output.close(T, &metrics);
         assert_eq!((segments(&output), metrics.segments.get()), (Vec::new(), 0));
@@ -417,17 +388,11 @@ mod tests {
         let picture = frame(0, true);
         output.keep_still(&picture);
         assert_eq!(output.still_to_show(), Some(picture.payload.clone()));
-        output.keep_still(&Frame {
-            independent: false,
-            ..picture.clone()
-        });
+        output.keep_still(&Frame { independent: false, ..picture.clone() });
         assert_eq!(output.still_to_show(), None);
         // 20 Mbit/s are 500 kB in a part of 200 ms.
         for (size, shown) in [(490_000, true), (510_000, false)] {
-            output.keep_still(&Frame {
-                payload: vec![0; size].into(),
-                ..picture.clone()
-            });
+            output.keep_still(&Frame { payload: vec![0; size].into(), ..picture.clone() });
             assert_eq!(output.still_to_show().is_some(), shown, "{size}");
         }
         output.keep_still(&picture);

@@ -38,7 +38,13 @@ impl Source {
     /// Completes the newest frame, after which none follows. It lasts as long as the frame before
     /// it, or `unknown` if it is the only one; the segment gets no longer than `longest`. All are
     /// 90 kHz ticks.
-    pub(super) fn finish(&mut self, output: &mut Output, unknown: i64, longest: i64, metrics: &Metrics) {
+    pub(super) fn finish(
+        &mut self,
+        output: &mut Output,
+        unknown: i64,
+        longest: i64,
+        metrics: &Metrics,
+    ) {
         let open = output.segmenter.open();
         let most = open.map_or(i64::MAX, |open| open.start.saturating_add(longest));
         if let Some((_, sample)) = self.clock.finish(unknown, most) {

@@ -76,24 +76,10 @@ impl Clock {
 
     /// The frame held, complete now that the next decode time is known, and where it is decoded.
     pub(crate) fn complete(&mut self, next_decode: i64) -> Option<(i64, Sample)> {
-        let Held {
-            decode,
-            composition,
-            key,
-            payload,
-        } = self.held.take()?;
+        let Held { decode, composition, key, payload } = self.held.take()?;
         self.lasted = (next_decode - decode).max(1);
         let duration = u32::try_from(self.lasted).unwrap_or(u32::MAX);
-        Some((
-            decode,
-            Sample {
-                duration,
-                composition,
-                key,
-                head: Bytes::new(),
-                payload,
-            },
-        ))
+        Some((decode, Sample { duration, composition, key, head: Bytes::new(), payload }))
     }
 
     /// Forgets the frame held.
@@ -112,12 +98,8 @@ impl Clock {
     /// Holds `frame`, placed at `decode`, until the next.
     pub(crate) fn hold(&mut self, frame: Frame, decode: i64) {
         let composition = i32::try_from(frame.pts.saturating_sub(decode)).unwrap_or(0);
-        self.held = Some(Held {
-            decode,
-            composition,
-            key: frame.independent,
-            payload: frame.payload,
-        });
+        self.held =
+            Some(Held { decode, composition, key: frame.independent, payload: frame.payload });
     }
 }
 

@@ -7,24 +7,15 @@ use crate::{Segment, Track};
 /// else the usual rate nearest to that, else the measured rate. `None` if none of them is a frame
 /// rate.
 pub(super) fn frame_rate(measured: f64, stated: Option<f64>) -> Option<f64> {
-    const USUAL: [f64; 8] = [
-        24_000.0 / 1_001.0,
-        24.0,
-        25.0,
-        30_000.0 / 1_001.0,
-        30.0,
-        50.0,
-        60_000.0 / 1_001.0,
-        60.0,
-    ];
+    const USUAL: [f64; 8] =
+        [24_000.0 / 1_001.0, 24.0, 25.0, 30_000.0 / 1_001.0, 30.0, 50.0, 60_000.0 / 1_001.0, 60.0];
     /// Fast cameras have rates above the usual. A higher one than this was not measured over
     /// frames.
     const MOST: f64 = 1_000.0;
     // One segment is little to measure by, and its first frame may last longer.
     let near = |rate: &f64| (rate - measured).abs() <= measured * 0.04;
-    let usual = USUAL
-        .into_iter()
-        .min_by(|a, b| (a - measured).abs().total_cmp(&(b - measured).abs()));
+    let usual =
+        USUAL.into_iter().min_by(|a, b| (a - measured).abs().total_cmp(&(b - measured).abs()));
     stated
         .filter(near)
         .or(usual.filter(near))
@@ -76,7 +67,8 @@ mod tests {
 
     #[test]
     fn the_frame_rate_is_the_stated_one_if_it_is_near_else_the_nearest_usual_else_the_measured() {
-        let rate = |measured, stated| frame_rate(measured, stated).map(|rate| (rate * 1_000.0).round());
+        let rate =
+            |measured, stated| frame_rate(measured, stated).map(|rate| (rate * 1_000.0).round());
         assert_eq!(rate(29.9, Some(29.97)), Some(29_970.0));
         assert_eq!(rate(29.9, None), Some(29_970.0));
         assert_eq!(rate(49.0, Some(25.0)), Some(50_000.0), "fields are stated as frames");

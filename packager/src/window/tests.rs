@@ -86,7 +86,9 @@ fn the_oldest_leaves_early_but_never_the_last() {
     let mut window = filled(&["mm"; 4]);
     assert_eq!(window.give_up(1), None, "it is not the oldest");
     assert_eq!(window.give_up(0), Some(true));
-    assert!(window.can_spare(1, Duration::from_secs(4)) && !window.can_spare(1, Duration::from_secs(5)));
+    assert!(
+        window.can_spare(1, Duration::from_secs(4)) && !window.can_spare(1, Duration::from_secs(5))
+    );
     assert_eq!(
         (window.give_up(1), window.give_up(2), window.give_up(3)),
         (Some(true), Some(true), None)
@@ -102,10 +104,9 @@ fn at_the_end_the_list_ends_with_the_last_media() {
     window.withdraw_gaps(1, patience, Some(3));
     assert_eq!(listed(&window), (vec![0, 1], 2));
     // A rendition that was missing for less than patience, and for more.
-    for (kinds, wanted) in [
-        (&["mm", "mm", "gg"][..], vec![0, 1]),
-        (&["mm", "gg", "gg"][..], vec![0, 1, 2]),
-    ] {
+    for (kinds, wanted) in
+        [(&["mm", "mm", "gg"][..], vec![0, 1]), (&["mm", "gg", "gg"][..], vec![0, 1, 2])]
+    {
         let mut window = filled(kinds);
         window.withdraw_gaps(2, patience, Some(2));
         assert_eq!(listed(&window).0, wanted);
@@ -138,10 +139,7 @@ fn init_segments_leave_with_the_last_segment_that_needs_them() {
         if msn == 10 {
             window.configure(1, Arc::clone(&config));
         }
-        window.push(Segment {
-            init: window.init(),
-            ..segment(msn, "mm")
-        });
+        window.push(Segment { init: window.init(), ..segment(msn, "mm") });
     }
     let numbers: Vec<_> = window.snapshot(None).inits.iter().map(|init| init.number).collect();
     assert_eq!(numbers, [1]);

@@ -7,8 +7,8 @@
 use std::fmt;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, LandlockStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
-    path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, LandlockStatus, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetStatus, Scope, path_beneath_rules,
 };
 
 use super::{Error, Limits};
@@ -75,11 +75,12 @@ pub enum Landlock {
 impl fmt::Display for Landlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Enforced { abi } => write!(f, "files, ports and signals limited (Landlock {abi})"),
-            Self::Partial { abi } => write!(
-                f,
-                "files limited (Landlock {abi}; 6 or newer limits ports and signals too)"
-            ),
+            Self::Enforced { abi } => {
+                write!(f, "files, ports and signals limited (Landlock {abi})")
+            }
+            Self::Partial { abi } => {
+                write!(f, "files limited (Landlock {abi}; 6 or newer limits ports and signals too)")
+            }
             Self::NotSupported => f.write_str("files not limited: this kernel has no Landlock"),
         }
     }
@@ -105,10 +106,9 @@ pub(super) fn restrict(limits: &Limits) -> Result<Landlock, Error> {
     }
     let status = rules.restrict_self()?;
     let abi = match status.landlock {
-        LandlockStatus::Available {
-            effective_abi,
-            kernel_abi,
-        } => kernel_abi.unwrap_or(effective_abi as i32),
+        LandlockStatus::Available { effective_abi, kernel_abi } => {
+            kernel_abi.unwrap_or(effective_abi as i32)
+        }
         _ => return Ok(Landlock::NotSupported),
     };
     Ok(match status.ruleset {
@@ -121,9 +121,7 @@ pub(super) fn restrict(limits: &Limits) -> Result<Landlock, Error> {
 /// GStreamer's list of plugins, at its configured path. It is read when GStreamer is initialised,
 /// and rarely again.
 fn registry() -> impl Iterator<Item = std::ffi::OsString> {
-    ["GST_REGISTRY", "GST_REGISTRY_1_0"]
-        .into_iter()
-        .filter_map(std::env::var_os)
+    ["GST_REGISTRY", "GST_REGISTRY_1_0"].into_iter().filter_map(std::env::var_os)
 }
 
 fn gpu_devices() -> Vec<std::path::PathBuf> {

@@ -21,9 +21,9 @@ use rustix::{
     io::{self, Errno},
     process::{Gid, Resource, Uid, geteuid},
     thread::{
-        CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set,
-        set_capabilities, set_capabilities_secure_bits, set_no_new_privs, set_thread_groups, set_thread_res_gid,
-        set_thread_res_uid,
+        CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities,
+        remove_capability_from_bounding_set, set_capabilities, set_capabilities_secure_bits,
+        set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
     },
 };
 
@@ -76,7 +76,8 @@ pub(super) fn leave_root(limits: &Limits) -> Result<Threads, Error> {
             | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED;
         set_capabilities_secure_bits(no_root).map_err(kernel("capabilities of root"))?;
         for number in 0..u64::BITS {
-            match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
+            match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number))
+            {
                 Ok(()) => {}
                 // The first number above the kernel's last capability.
                 Err(Errno::INVAL) => break,

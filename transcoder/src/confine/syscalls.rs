@@ -51,7 +51,9 @@ pub(super) fn restrict(gpu: bool) -> Result<Seccomp, Error> {
     for filter in filters(gpu).map_err(seccompiler::Error::Backend)? {
         match seccompiler::apply_filter_all_threads(&filter) {
             Ok(()) => {}
-            Err(seccompiler::Error::Seccomp(err) | seccompiler::Error::Prctl(err)) if is_absence(&err) => {
+            Err(seccompiler::Error::Seccomp(err) | seccompiler::Error::Prctl(err))
+                if is_absence(&err) =>
+            {
                 return Ok(Seccomp::NotSupported);
             }
             Err(err) => return Err(err.into()),
@@ -67,10 +69,12 @@ fn is_absence(err: &io::Error) -> bool {
 /// In the order of installation: the last one forbids further filters.
 fn filters(gpu: bool) -> Result<[BpfProgram; 4], BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    let program =
-        |rules: Rules, otherwise: SeccompAction, matching: SeccompAction| -> Result<BpfProgram, BackendError> {
-            SeccompFilter::new(rules, otherwise, matching, arch)?.try_into()
-        };
+    let program = |rules: Rules,
+                   otherwise: SeccompAction,
+                   matching: SeccompAction|
+     -> Result<BpfProgram, BackendError> {
+        SeccompFilter::new(rules, otherwise, matching, arch)?.try_into()
+    };
     let errno = |errno: c_int| SeccompAction::Errno(errno.cast_unsigned());
     Ok([
         program(never(gpu)?, SeccompAction::Allow, SeccompAction::KillProcess)?,
@@ -383,27 +387,16 @@ fn for_writing(gpu: bool) -> Result<Rules, BackendError> {
 
 fn allowed(gpu: bool) -> Result<Rules, BackendError> {
     let one_of = |argument: u8, values: &[u64]| -> Result<Vec<SeccompRule>, BackendError> {
-        values
-            .iter()
-            .map(|&value| where_all(&[equal(argument, value)?]))
-            .collect()
+        values.iter().map(|&value| where_all(&[equal(argument, value)?])).collect()
     };
     let one_of_ints = |argument: u8, values: &[c_int]| -> Result<Vec<SeccompRule>, BackendError> {
-        values
-            .iter()
-            .map(|&value| where_all(&[equal(argument, as_u64(value))?]))
-            .collect()
+        values.iter().map(|&value| where_all(&[equal(argument, as_u64(value))?])).collect()
     };
     let mut rules = all(ALLOWED);
     rules.extend([
         (
             libc::SYS_clone,
-            vec![where_all(&[SeccompCondition::new(
-                0,
-                Qword,
-                SeccompCmpOp::Eq,
-                as_u64(THREAD),
-            )?])?],
+            vec![where_all(&[SeccompCondition::new(0, Qword, SeccompCmpOp::Eq, as_u64(THREAD))?])?],
         ),
         (libc::SYS_fcntl, one_of_ints(1, &FCNTLS)?),
         (libc::SYS_prctl, one_of_ints(0, &PRCTLS)?),
@@ -433,7 +426,8 @@ fn allowed(gpu: bool) -> Result<Rules, BackendError> {
     ]);
     if gpu {
         rules.extend(all(&ALLOWED_WITH_GPU));
-        let others = IOCTLS_NEVER.map(|request| SeccompCondition::new(1, Dword, SeccompCmpOp::Ne, request));
+        let others =
+            IOCTLS_NEVER.map(|request| SeccompCondition::new(1, Dword, SeccompCmpOp::Ne, request));
         let others = others.into_iter().collect::<Result<Vec<_>, _>>()?;
         rules.insert(libc::SYS_ioctl, vec![where_all(&others)?]);
     } else {

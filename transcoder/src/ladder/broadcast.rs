@@ -36,11 +36,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs until the broadcast is over or `stop`.
 pub(super) async fn run(shared: Arc<Shared>, broadcast: Arc<Broadcast>, stop: CancellationToken) {
-    let site = Site {
-        shared: &shared,
-        broadcast: &broadcast,
-        stop: &stop,
-    };
+    let site = Site { shared: &shared, broadcast: &broadcast, stop: &stop };
     let Err(Over) = site.climb().await;
     shared.status.forget(broadcast.id());
 }
@@ -166,13 +162,8 @@ impl<'a> Climb<'a> {
     fn new(site: Site<'a>, source: &Source, plan: Plan) -> Self {
         let Site { shared, broadcast, .. } = site;
         let audio = shared.audio_name().filter(|_| source.audio.is_some());
-        let mut rungs = Rungs::new(
-            broadcast,
-            &source.video.config,
-            plan.renditions,
-            audio,
-            &shared.capacity,
-        );
+        let mut rungs =
+            Rungs::new(broadcast, &source.video.config, plan.renditions, audio, &shared.capacity);
         if plan.stands_in {
             rungs.note_stand_in();
         }
@@ -201,11 +192,7 @@ impl<'a> Climb<'a> {
     }
 
     async fn ask(&mut self) -> Result<Step, Over> {
-        let Site {
-            shared,
-            broadcast,
-            stop,
-        } = self.site;
+        let Site { shared, broadcast, stop } = self.site;
         let mut released = pin!(shared.capacity.released());
         released.as_mut().enable();
         if self.rungs.admit().is_empty() {
@@ -240,11 +227,7 @@ impl<'a> Climb<'a> {
     }
 
     async fn work(&mut self, mut reading: Reading, first: Frame) -> Result<Step, Over> {
-        let Site {
-            shared,
-            broadcast,
-            stop,
-        } = self.site;
+        let Site { shared, broadcast, stop } = self.site;
         // A source that often has gaps or changes must not cost a process each time. Meanwhile the
         // hub holds its frames, also those of a broadcast that has ended.
         let rest = self
@@ -266,7 +249,8 @@ impl<'a> Climb<'a> {
             first,
             resume_after: self.resume_after,
         };
-        let (end, reached) = stretch::run(shared, &mut self.rungs, &mut self.shedding, feed, stop).await;
+        let (end, reached) =
+            stretch::run(shared, &mut self.rungs, &mut self.shedding, feed, stop).await;
         let was_well = reached > self.resume_after && started.elapsed() >= WELL_AFTER;
         self.resume_after = reached;
         match end {
@@ -318,7 +302,8 @@ impl<'a> Climb<'a> {
         let status = self.rungs.status();
         let names = |state| {
             let in_state = status.iter().filter(|rendition| rendition.state == state);
-            let names: Vec<_> = in_state.map(|rendition| TrackName::as_str(&rendition.name)).collect();
+            let names: Vec<_> =
+                in_state.map(|rendition| TrackName::as_str(&rendition.name)).collect();
             names.join(" ")
         };
         let (made, refused) = (names(State::Made), names(State::Refused));
@@ -327,10 +312,7 @@ impl<'a> Climb<'a> {
         if refused.is_empty() {
             info!(made, load, "ladder planned");
         } else {
-            warn!(
-                made,
-                refused, load, "ladder planned without some renditions: no capacity left"
-            );
+            warn!(made, refused, load, "ladder planned without some renditions: no capacity left");
         }
         shared.status.set(broadcast.id(), status);
     }
@@ -348,7 +330,5 @@ fn stand_in(broadcast: &Broadcast, source: &Source, rungs: &[Rung]) -> Option<Pl
         0 => least.max(plan::usual_bitrate(&video.config)),
         _ => least,
     };
-    plan::renditions(&video.config, rungs, Some(bitrate_bps.max(least)))
-        .into_iter()
-        .next()
+    plan::renditions(&video.config, rungs, Some(bitrate_bps.max(least))).into_iter().next()
 }

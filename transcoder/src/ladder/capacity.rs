@@ -46,7 +46,11 @@ impl Capacity {
 
     /// Reserves those of `costs`, the most expensive first, that fit together beside `overhead`,
     /// which they all need. The most expensive ones are refused first.
-    pub(crate) fn admit_all(&self, overhead: f64, costs: &[f64]) -> (Option<Permit>, Vec<Option<Permit>>) {
+    pub(crate) fn admit_all(
+        &self,
+        overhead: f64,
+        costs: &[f64],
+    ) -> (Option<Permit>, Vec<Option<Permit>>) {
         let mut permits: Vec<_> = costs.iter().map(|_| None).collect();
         // An attempt that fails reserves nothing meanwhile: it would be a release, and those that
         // wait for one would wake each other.
@@ -67,10 +71,7 @@ impl Capacity {
     }
 
     fn permit(&self, cost: f64) -> Permit {
-        Permit {
-            capacity: self.clone(),
-            cost,
-        }
+        Permit { capacity: self.clone(), cost }
     }
 
     /// Waits for the next release of a reservation; enabled when it is first polled.
@@ -124,10 +125,7 @@ mod tests {
         let capacity = Capacity::new(50.0, 2.0);
         let (base, permits) = capacity.admit_all(10.0, &[60.0, 30.0, 20.0]);
         assert!(base.is_some());
-        assert_eq!(
-            permits.iter().map(Option::is_some).collect::<Vec<_>>(),
-            [false, true, true]
-        );
+        assert_eq!(permits.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, true]);
         assert_eq!(capacity.load(), 0.6);
         assert!(admit(&capacity, 41.0).is_none());
         drop(permits);
@@ -139,10 +137,7 @@ mod tests {
     #[test]
     fn an_encoder_that_one_core_is_too_slow_for_gets_more_threads() {
         let capacity = Capacity::new(100.0, 8.0);
-        assert_eq!(
-            [10.0, 70.0, 71.0, 1e9].map(|cost| capacity.threads(cost)),
-            [1, 1, 2, 16]
-        );
+        assert_eq!([10.0, 70.0, 71.0, 1e9].map(|cost| capacity.threads(cost)), [1, 1, 2, 16]);
     }
 
     #[test]

@@ -127,23 +127,30 @@ impl Feeder<'_> {
     /// Handles an event of the source. Returns why this worker ends, if it does.
     async fn apply(&mut self, event: Event, consumer: &mut Consumer) -> io::Result<Option<End>> {
         match event {
-            Event::Frame { track, frame } if track == self.video.index => self.send_video(frame, consumer).await,
-            Event::Frame { track, frame } => self.send_audio(track, frame).await.map(|()| None),
-            Event::Track(TrackStart { index, config, .. }) | Event::Config { track: index, config } => {
-                Ok(self.configure(index, &config))
+            Event::Frame { track, frame } if track == self.video.index => {
+                self.send_video(frame, consumer).await
             }
+            Event::Frame { track, frame } => self.send_audio(track, frame).await.map(|()| None),
+            Event::Track(TrackStart { index, config, .. })
+            | Event::Config { track: index, config } => Ok(self.configure(index, &config)),
             Event::Gap(_) => Ok(Some(End::Drained(None))),
             Event::Lagged { frames, .. } => {
                 self.metrics.skipped.inc_by(frames);
                 Ok(None)
             }
-            Event::Absent { .. } | Event::GapUntil(_) | Event::Presence(_) | Event::Rule(_) | Event::Awaited(_) => {
-                Ok(None)
-            }
+            Event::Absent { .. }
+            | Event::GapUntil(_)
+            | Event::Presence(_)
+            | Event::Rule(_)
+            | Event::Awaited(_) => Ok(None),
         }
     }
 
-    async fn send_video(&mut self, frame: Frame, consumer: &mut Consumer) -> io::Result<Option<End>> {
+    async fn send_video(
+        &mut self,
+        frame: Frame,
+        consumer: &mut Consumer,
+    ) -> io::Result<Option<End>> {
         let now = Instant::now();
         // A worker that is too slow gets newer groups, so that renditions stay near the source.
         if now.saturating_duration_since(frame.arrived) > TOO_LATE && !frame.key {
@@ -156,7 +163,8 @@ impl Feeder<'_> {
             self.leaving = Leaving::At(pts);
         }
         // Pictures that are shown before the mark's may follow it.
-        let done = matches!(self.leaving, Leaving::At(left) if MediaTime::from_ticks(frame.pts) > left);
+        let done =
+            matches!(self.leaving, Leaving::At(left) if MediaTime::from_ticks(frame.pts) > left);
         lock(self.progress).feed(frame.pts, frame.arrived, now);
         let order = unit(Media::Video, frame, mark, Timescale::VIDEO);
         self.orders.send(&order).await?;

@@ -82,9 +82,7 @@ impl Progress {
             self.fed.pop_front();
         }
         self.fed.push_back(Fed { pts, arrived, out: 0 });
-        let advance = self
-            .newest
-            .map_or(0, |newest| pts.saturating_sub(newest).clamp(0, 90_000));
+        let advance = self.newest.map_or(0, |newest| pts.saturating_sub(newest).clamp(0, 90_000));
         self.newest = self.newest.max(Some(pts));
         for out in &mut self.out {
             let more = out.bytes_per_s * advance.unsigned_abs() / 90_000;
@@ -122,7 +120,13 @@ impl Progress {
 
     /// Records the output of a unit with `bytes` bytes. Returns the arrival of its source unit.
     /// `None`: no unit with this time was sent, it was output before, or it is far too large.
-    pub(crate) fn come_out(&mut self, rendition: usize, pts: i64, bytes: usize, now: Instant) -> Option<Instant> {
+    pub(crate) fn come_out(
+        &mut self,
+        rendition: usize,
+        pts: i64,
+        bytes: usize,
+        now: Instant,
+    ) -> Option<Instant> {
         let left = self.is_left(pts);
         let fed = self.fed.iter_mut().rev().find(|fed| fed.pts == pts)?;
         let bit = 1_u32.checked_shl(u32::try_from(rendition).ok()?)?;
@@ -173,7 +177,12 @@ impl Progress {
     }
 
     /// A rendition selected by `made` that has output nothing for `span`, while another one has.
-    pub(crate) fn left_behind(&self, made: impl Fn(usize) -> bool, span: Duration, now: Instant) -> Option<usize> {
+    pub(crate) fn left_behind(
+        &self,
+        made: impl Fn(usize) -> bool,
+        span: Duration,
+        now: Instant,
+    ) -> Option<usize> {
         let quiet = |index: &usize| {
             let since = self.out[*index].since;
             since.is_some_and(|since| now.saturating_duration_since(since) >= span)
@@ -279,10 +288,7 @@ mod tests {
         assert!(progress.come_out(0, 0, 100, start).is_some());
         assert!(progress.come_out(0, 0, 100, start).is_none(), "twice");
         assert!(progress.come_out(1, 0, 100, start).is_some());
-        assert!(
-            progress.come_out(2, 0, 100, start).is_none(),
-            "of a rendition that there is not"
-        );
+        assert!(progress.come_out(2, 0, 100, start).is_none(), "of a rendition that there is not");
         progress.feed(90_000, start, start);
         assert!(progress.come_out(0, 90_000, (4 << 20) + 4_000, start).is_none());
         assert!(progress.come_out(1, 90_000, (4 << 20) + 3_900, start).is_some());
@@ -297,15 +303,9 @@ mod tests {
         assert!(!progress.is_near(0));
         progress.feed(10_000_000, start, start);
         progress.feed(20_000_000, start, start);
+        assert!([9_100_000, 15_000_000, 20_900_000].iter().all(|pts| progress.is_near(*pts)));
         assert!(
-            [9_100_000, 15_000_000, 20_900_000]
-                .iter()
-                .all(|pts| progress.is_near(*pts))
-        );
-        assert!(
-            [i64::MIN, 9_099_999, 20_900_001, i64::MAX]
-                .iter()
-                .all(|pts| !progress.is_near(*pts))
+            [i64::MIN, 9_099_999, 20_900_001, i64::MAX].iter().all(|pts| !progress.is_near(*pts))
         );
     }
 
@@ -316,11 +316,7 @@ mod tests {
         progress.feed(0, start, start);
         let later = start + 21_000 * MS;
         let span = 20_000 * MS;
-        assert_eq!(
-            progress.left_behind(|_| true, span, later),
-            None,
-            "nobody gives anything"
-        );
+        assert_eq!(progress.left_behind(|_| true, span, later), None, "nobody gives anything");
         progress.come_out(0, 0, 100, later);
         assert_eq!(progress.left_behind(|_| true, span, later), Some(1));
         assert_eq!(progress.left_behind(|index| index == 0, span, later), None);

@@ -242,9 +242,7 @@ impl Rungs {
             }
         }
         let refused = self.video.iter_mut().filter(|rung| rung.state == State::Refused);
-        refused
-            .filter_map(|rung| rung.output.as_mut())
-            .for_each(Rendition::absent);
+        refused.filter_map(|rung| rung.output.as_mut()).for_each(Rendition::absent);
     }
 
     /// Whether the renditions were planned for another source.
@@ -318,7 +316,11 @@ impl Rungs {
     ///
     /// # Errors
     /// The record is malformed, which is the worker's fault.
-    pub(super) fn configure(&mut self, index: usize, record: &[u8]) -> Result<(), media_core::Error> {
+    pub(super) fn configure(
+        &mut self,
+        index: usize,
+        record: &[u8],
+    ) -> Result<(), media_core::Error> {
         let config = if index == self.video.len() {
             Config::Aac(aac::Config::parse(record)?)
         } else {
@@ -352,19 +354,12 @@ impl Rungs {
     }
 
     pub(super) fn status(&self) -> Vec<Status> {
-        let status = |rung: &Rung| Status {
-            name: rung.name.clone(),
-            state: rung.state,
-        };
+        let status = |rung: &Rung| Status { name: rung.name.clone(), state: rung.state };
         self.video.iter().chain(&self.audio).map(status).collect()
     }
 
     fn rung(&mut self, index: usize) -> Option<&mut Rung> {
-        if index == self.video.len() {
-            self.audio.as_mut()
-        } else {
-            self.video.get_mut(index)
-        }
+        if index == self.video.len() { self.audio.as_mut() } else { self.video.get_mut(index) }
     }
 
     /// Releases the capacity of a failed rendition.

@@ -43,13 +43,7 @@ pub(crate) struct Shedding {
 
 impl Shedding {
     pub(crate) fn new(now: Instant) -> Self {
-        Self {
-            late_since: None,
-            calm_since: now,
-            settled: now,
-            starting: false,
-            calm: CALM,
-        }
+        Self { late_since: None, calm_since: now, settled: now, starting: false, calm: CALM }
     }
 
     /// A worker starts: it gets time to catch up.
@@ -101,7 +95,13 @@ mod tests {
 
     /// Applies a lag of `ms` for `seconds`, ten times a second. Returns the changes with their
     /// times, in seconds since the start.
-    fn run(shedding: &mut Shedding, start: Instant, from: u32, seconds: u32, ms: u64) -> Vec<(f64, Change)> {
+    fn run(
+        shedding: &mut Shedding,
+        start: Instant,
+        from: u32,
+        seconds: u32,
+        ms: u64,
+    ) -> Vec<(f64, Change)> {
         let ticks = (from * 10)..((from + seconds) * 10);
         ticks
             .filter_map(|tick| {

@@ -32,16 +32,10 @@ impl Source {
             let index = track.index;
             match &*track.config {
                 Config::Avc(avc) if video.is_none() => {
-                    video = Some(SourceTrack {
-                        index,
-                        config: avc.clone(),
-                    })
+                    video = Some(SourceTrack { index, config: avc.clone() })
                 }
                 Config::Aac(aac) if audio.is_none() => {
-                    audio = Some(SourceTrack {
-                        index,
-                        config: aac.clone(),
-                    })
+                    audio = Some(SourceTrack { index, config: aac.clone() })
                 }
                 _ => {}
             }
@@ -62,10 +56,7 @@ impl Source {
         match config {
             Config::Avc(avc) if index == self.video.index => self.video.config = avc.clone(),
             Config::Aac(aac) if self.audio.as_ref().is_none_or(|audio| audio.index == index) => {
-                self.audio = Some(SourceTrack {
-                    index,
-                    config: aac.clone(),
-                });
+                self.audio = Some(SourceTrack { index, config: aac.clone() });
             }
             Config::Avc(_) | Config::Aac(_) => {}
         }
@@ -100,8 +91,11 @@ impl Reading {
     pub(super) async fn next_key(&mut self) -> Option<Frame> {
         loop {
             match self.consumer.next().await? {
-                Event::Frame { track, frame } if track == self.source.video.index && frame.key => return Some(frame),
-                Event::Track(TrackStart { index, config, .. }) | Event::Config { track: index, config } => {
+                Event::Frame { track, frame } if track == self.source.video.index && frame.key => {
+                    return Some(frame);
+                }
+                Event::Track(TrackStart { index, config, .. })
+                | Event::Config { track: index, config } => {
                     self.source.configure(index, &config);
                 }
                 _ => {}

@@ -222,7 +222,13 @@ impl<'a> Life<'a> {
     /// Runs three activities: feeding, which may block on a full socket; reading reports; and a tick
     /// for time limits. Only this task may end the worker. Orders are few and small; a worker that
     /// does not read them is stuck, and is ended.
-    async fn live(&mut self, feed: Feed<'_>, orders: Orders, reports: Reports, stop: &CancellationToken) -> End {
+    async fn live(
+        &mut self,
+        feed: Feed<'_>,
+        orders: Orders,
+        reports: Reports,
+        stop: &CancellationToken,
+    ) -> End {
         let (changes, changed) = mpsc::channel(16);
         let job = self.job(&feed);
         let feeder = self.feeder(&feed, orders, &job);
@@ -302,9 +308,8 @@ impl<'a> Life<'a> {
             audio: audio.map(|audio| audio.config.record.to_vec()),
             frame_rate: plan::rate(video),
             renditions: self.rungs.video(video),
-            audio_rendition: audio.map(|_| AudioRendition {
-                bitrate_bps: settings.audio_kbps * 1_000,
-            }),
+            audio_rendition: audio
+                .map(|_| AudioRendition { bitrate_bps: settings.audio_kbps * 1_000 }),
             encoder: self.shared.encoder,
             preset: settings.preset.clone(),
             tuning: settings.tuning,
@@ -324,22 +329,11 @@ impl<'a> Life<'a> {
             self.count_other(now)?;
         }
         match report {
-            Report::Config { rendition, record } => return self.take_config(usize::from(rendition), &record),
-            Report::Unit {
-                rendition,
-                key,
-                dts,
-                pts,
-                payload,
-            } => {
-                let unit = AccessUnit {
-                    dts,
-                    pts,
-                    key,
-                    independent: key,
-                    arrived: now,
-                    payload,
-                };
+            Report::Config { rendition, record } => {
+                return self.take_config(usize::from(rendition), &record);
+            }
+            Report::Unit { rendition, key, dts, pts, payload } => {
+                let unit = AccessUnit { dts, pts, key, independent: key, arrived: now, payload };
                 return self.take_unit(usize::from(rendition), unit);
             }
             Report::Picture { jpeg, .. } => self.shared.pictures.keep(self.broadcast, jpeg, now),
@@ -354,8 +348,7 @@ impl<'a> Life<'a> {
 
     /// Counts a report other than a unit: a worker is not trusted, so their rate is limited.
     fn count_other(&mut self, now: Instant) -> Result<(), Failure> {
-        self.others
-            .retain(|at| now.saturating_duration_since(*at) < Duration::from_secs(1));
+        self.others.retain(|at| now.saturating_duration_since(*at) < Duration::from_secs(1));
         self.others.push(now);
         match self.others.len() > MOST_OTHERS {
             true => Err(Failure::Flood),
@@ -389,9 +382,7 @@ impl<'a> Life<'a> {
                 return Ok(());
             }
         } else {
-            let follows = self
-                .sound
-                .is_none_or(|newest| pts.saturating_sub(newest) >= LEAST_SOUND);
+            let follows = self.sound.is_none_or(|newest| pts.saturating_sub(newest) >= LEAST_SOUND);
             if !follows || bytes > MOST_SOUND_BYTES || !lock(self.progress).is_near(pts) {
                 return Err(Failure::Unit);
             }

@@ -60,13 +60,7 @@ fn a_unit_of_the_source_byte_for_byte() {
 #[test]
 fn a_payload_is_not_copied() {
     let payload = Bytes::from(vec![7; 100]);
-    let unit = Report::Unit {
-        rendition: 0,
-        key: false,
-        dts: 1,
-        pts: 2,
-        payload: payload.clone(),
-    };
+    let unit = Report::Unit { rendition: 0, key: false, dts: 1, pts: 2, payload: payload.clone() };
     assert_eq!(unit.write().payload.as_ptr(), payload.as_ptr());
     let message = joined(&unit.write());
     let Report::Unit { payload: read, .. } = Report::parse(message.clone()).unwrap() else {
@@ -87,10 +81,7 @@ fn orders_read_back() {
             mark: None,
             payload: Bytes::new(),
         },
-        Order::Make {
-            rendition: 3,
-            on: false,
-        },
+        Order::Make { rendition: 3, on: false },
         Order::End,
     ];
     for order in orders {
@@ -101,24 +92,10 @@ fn orders_read_back() {
 #[test]
 fn reports_read_back() {
     let reports = [
-        Report::Config {
-            rendition: 0,
-            record: Bytes::from_static(&[1, 2, 3]),
-        },
-        Report::Picture {
-            pts: 5,
-            jpeg: Bytes::from_static(&[0xff, 0xd8]),
-        },
-        Report::Log {
-            level: Level::Debug,
-            text: "words".into(),
-        },
-        Report::Figures(Figures {
-            decoded: 1,
-            broken: 2,
-            cpu_us: 3,
-            resident_bytes: 4,
-        }),
+        Report::Config { rendition: 0, record: Bytes::from_static(&[1, 2, 3]) },
+        Report::Picture { pts: 5, jpeg: Bytes::from_static(&[0xff, 0xd8]) },
+        Report::Log { level: Level::Debug, text: "words".into() },
+        Report::Figures(Figures { decoded: 1, broken: 2, cpu_us: 3, resident_bytes: 4 }),
     ];
     for report in reports {
         assert_eq!(Report::parse(joined(&report.write())).unwrap(), report);
@@ -134,22 +111,13 @@ fn what_cannot_be_is_refused_by_name() {
     assert_eq!(parse(&[1, b'{', b'}']), Malformed::Kind { kind: 1 });
     assert_eq!(parse(&[2, 0, 1, 0]), Malformed::Short { kind: 2 });
     assert_eq!(parse(&[2, 0, 7]), Malformed::Field { kind: 2, field: "key" });
-    assert_eq!(
-        parse(&[8, b'x']),
-        Malformed::Field {
-            kind: 8,
-            field: "figures"
-        }
-    );
+    assert_eq!(parse(&[8, b'x']), Malformed::Field { kind: 8, field: "figures" });
 }
 
 #[test]
 fn long_texts_are_cut_between_letters() {
     let text = "é".repeat(MAX_TEXT_BYTES);
-    let report = Report::Log {
-        level: Level::Warn,
-        text,
-    };
+    let report = Report::Log { level: Level::Warn, text };
     let Report::Log { text, .. } = Report::parse(joined(&report.write())).unwrap() else {
         panic!("a text");
     };

@@ -44,19 +44,16 @@ impl Audio {
     /// # Errors
     /// [`Error::Build`], [`Error::Thread`]; [`Error::AudioConfig`]: its configuration is invalid.
     pub(super) fn start(shared: &Arc<Shared>) -> Result<Option<Started>, Error> {
-        let (Some(record), Some(rendition)) = (&shared.job.audio, &shared.job.audio_rendition) else {
+        let (Some(record), Some(rendition)) = (&shared.job.audio, &shared.job.audio_rendition)
+        else {
             return Ok(None);
         };
         let config = aac::Config::parse(record).map_err(Error::AudioConfig)?;
         let (units, decoded) = add_decoder(&shared.pipeline, &config)?;
         let (samples, encoded) = add_encoder(&shared.pipeline, rendition.bitrate_bps)?;
         let owed = Arc::<Owed>::default();
-        let mut filler = Filler {
-            owed: Arc::clone(&owed),
-            config: config.clone(),
-            samples,
-            shape: None,
-        };
+        let mut filler =
+            Filler { owed: Arc::clone(&owed), config: config.clone(), samples, shape: None };
         let taker = Taker {
             shared: Arc::clone(shared),
             owed: Arc::clone(&owed),
@@ -66,12 +63,7 @@ impl Audio {
             shared.spawn("audio".into(), move || filler.run(&decoded))?,
             shared.spawn("encoded audio".into(), move || taker.run(&encoded))?,
         ];
-        let audio = Self {
-            units,
-            owed,
-            config,
-            next: 0,
-        };
+        let audio = Self { units, owed, config, next: 0 };
         Ok(Some((audio, threads)))
     }
 
@@ -248,7 +240,8 @@ impl Taker {
             }
             frames += 1;
             // The first unit precedes the input.
-            let (Some(before), Some(buffer)) = (frames.checked_sub(2), sample.buffer_owned()) else {
+            let (Some(before), Some(buffer)) = (frames.checked_sub(2), sample.buffer_owned())
+            else {
                 continue;
             };
             let Some(pts) = self.owed.time_of(before * FRAME_SAMPLES, rate) else {
@@ -290,10 +283,7 @@ fn add_decoder(pipeline: &gst::Pipeline, config: &aac::Config) -> Result<(AppSrc
             .build(),
     )?;
     let sink = chain::sink(MAX_BUFFERS);
-    chain::add(
-        pipeline,
-        &[source.upcast_ref(), &decoder, &convert, &floats, sink.upcast_ref()],
-    )?;
+    chain::add(pipeline, &[source.upcast_ref(), &decoder, &convert, &floats, sink.upcast_ref()])?;
     Ok((source, sink))
 }
 
@@ -311,12 +301,10 @@ fn add_encoder(pipeline: &gst::Pipeline, bitrate_bps: u32) -> Result<(AppSrc, Ap
         // at pure tones.
         .property_from_str("aac-coder", "fast")
         .build()?;
-    let raw = chain::filter(gst::Caps::builder("audio/mpeg").field("stream-format", "raw").build())?;
+    let raw =
+        chain::filter(gst::Caps::builder("audio/mpeg").field("stream-format", "raw").build())?;
     let sink = chain::sink(MAX_BUFFERS);
-    chain::add(
-        pipeline,
-        &[source.upcast_ref(), &convert, &encoder, &raw, sink.upcast_ref()],
-    )?;
+    chain::add(pipeline, &[source.upcast_ref(), &convert, &encoder, &raw, sink.upcast_ref()])?;
     Ok((source, sink))
 }
 
@@ -327,19 +315,12 @@ fn shape(config: &aac::Config, caps: &gst::CapsRef) -> Option<Shape> {
     let field = |name| u64::try_from(structure.get::<i32>(name).ok()?).ok();
     let (rate, channels) = (field("rate")?, field("channels")?);
     let samples = u64::from(config.frame_samples) * rate / u64::from(config.timescale.hz().max(1));
-    Some(Shape {
-        rate,
-        samples,
-        bytes: usize::try_from(samples * channels * SAMPLE_BYTES).ok()?,
-    })
+    Some(Shape { rate, samples, bytes: usize::try_from(samples * channels * SAMPLE_BYTES).ok()? })
 }
 
 /// The start of the unit with this number, if the first unit starts at zero.
 fn time_of(config: &aac::Config, number: u64) -> Option<gst::ClockTime> {
-    time(
-        number.checked_mul(u64::from(config.frame_samples))?,
-        u64::from(config.timescale.hz()),
-    )
+    time(number.checked_mul(u64::from(config.frame_samples))?, u64::from(config.timescale.hz()))
 }
 
 fn time(samples: u64, rate: u64) -> Option<gst::ClockTime> {

@@ -29,7 +29,11 @@ impl Clock {
 
     /// The ticks of a buffer's time. Encoders shift the times of buffers and compensate in the
     /// segment, so only both together are correct.
-    pub(super) fn ticks(&self, segment: Option<&gst::Segment>, time: Option<gst::ClockTime>) -> Option<i64> {
+    pub(super) fn ticks(
+        &self,
+        segment: Option<&gst::Segment>,
+        time: Option<gst::ClockTime>,
+    ) -> Option<i64> {
         let segment = segment?.downcast_ref::<gst::ClockTime>()?;
         let nanos = match segment.to_running_time_full(time?)? {
             gst::Signed::Positive(time) => i128::from(time.nseconds()),

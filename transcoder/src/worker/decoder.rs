@@ -22,7 +22,11 @@ const ONE_THREAD: f64 = 120.0 * 68.0 * 60.0;
 ///
 /// # Errors
 /// [`Error::Build`], [`Error::Play`].
-pub(super) fn add(pipeline: &gst::Pipeline, record: &[u8], frame_rate: f64) -> Result<(AppSrc, AppSink), Error> {
+pub(super) fn add(
+    pipeline: &gst::Pipeline,
+    record: &[u8],
+    frame_rate: f64,
+) -> Result<(AppSrc, AppSink), Error> {
     let make = |factory: &'static str| gst::ElementFactory::make(factory);
     let caps = gst::Caps::builder("video/x-h264")
         .field("stream-format", "avc")
@@ -30,9 +34,8 @@ pub(super) fn add(pipeline: &gst::Pipeline, record: &[u8], frame_rate: f64) -> R
         .field("codec_data", gst::Buffer::from_slice(Bytes::copy_from_slice(record)))
         .build();
     let units = chain::source(&caps, MAX_UNITS);
-    let decoder = make("avdec_h264")
-        .property("max-threads", threads(record, frame_rate))
-        .build()?;
+    let decoder =
+        make("avdec_h264").property("max-threads", threads(record, frame_rate)).build()?;
     // One picture for each interlaced picture, not one for each field; progressive pictures are not
     // changed. The methods that use neighbouring pictures hold one back and lose it at the end.
     let deinterlace = make("deinterlace")
@@ -44,14 +47,8 @@ pub(super) fn add(pipeline: &gst::Pipeline, record: &[u8], frame_rate: f64) -> R
     let convert = make("videoconvert").build()?;
     let raw = chain::filter(gst::Caps::builder("video/x-raw").field("format", "I420").build())?;
     let pictures = chain::sink(MAX_PICTURES);
-    let elements = [
-        units.upcast_ref(),
-        &decoder,
-        &deinterlace,
-        &convert,
-        &raw,
-        pictures.upcast_ref(),
-    ];
+    let elements =
+        [units.upcast_ref(), &decoder, &deinterlace, &convert, &raw, pictures.upcast_ref()];
     chain::add(pipeline, &elements)?;
     Ok((units, pictures))
 }

@@ -39,12 +39,13 @@ impl Settings {
     /// # Errors
     /// [`Error::Build`]: an invalid size.
     pub(crate) fn picture(&self) -> Result<gst_video::VideoInfo, Error> {
-        let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, self.width, self.height)
-            .fps(fraction(self.frame_rate))
-            .par(gst::Fraction::new(1, 1))
-            .interlace_mode(gst_video::VideoInterlaceMode::Progressive)
-            .colorimetry(&self.colorimetry)
-            .build()?;
+        let info =
+            gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, self.width, self.height)
+                .fps(fraction(self.frame_rate))
+                .par(gst::Fraction::new(1, 1))
+                .interlace_mode(gst_video::VideoInterlaceMode::Progressive)
+                .colorimetry(&self.colorimetry)
+                .build()?;
         Ok(info)
     }
 
@@ -157,24 +158,18 @@ pub(crate) fn set_pace(element: &gst::Element, settings: &Settings, times: f64) 
     let scaled = |value: f64, most: u32| value.round().clamp(1.0, f64::from(most)) as u32;
     // A buffer of a second, as before. The encoder applies both properties when the second is set.
     element.set_property("vbv-buf-capacity", scaled(1_000.0 * times, 10_000));
-    element.set_property(
-        "bitrate",
-        scaled(f64::from(kbps(settings.bitrate_bps)) / times, MAX_KBPS),
-    );
+    element
+        .set_property("bitrate", scaled(f64::from(kbps(settings.bitrate_bps)) / times, MAX_KBPS));
 }
 
 /// The VA-API element for this machine's driver, which registers only supported ones.
 pub(crate) fn va_name() -> Option<&'static str> {
-    ["vah264enc", "vah264lpenc"]
-        .into_iter()
-        .find(|name| gst::ElementFactory::find(name).is_some())
+    ["vah264enc", "vah264lpenc"].into_iter().find(|name| gst::ElementFactory::find(name).is_some())
 }
 
 /// An event that requests a key frame for the next picture.
 pub(crate) fn key_frame() -> gst::Event {
-    gst_video::DownstreamForceKeyUnitEvent::builder()
-        .all_headers(true)
-        .build()
+    gst_video::DownstreamForceKeyUnitEvent::builder().all_headers(true).build()
 }
 
 fn kbps(bitrate_bps: u32) -> u32 {
@@ -194,7 +189,9 @@ fn fraction(frame_rate: f64) -> gst::Fraction {
     #[expect(clippy::cast_possible_truncation, reason = "a rate is at most some hundreds")]
     let whole = |rate: f64| rate.clamp(1.0, 1_000_000.0).round() as i32;
     let film = whole(frame_rate * 1.001);
-    if (frame_rate * 1.001 - f64::from(film)).abs() < 0.005 && (frame_rate - frame_rate.round()).abs() > 0.01 {
+    if (frame_rate * 1.001 - f64::from(film)).abs() < 0.005
+        && (frame_rate - frame_rate.round()).abs() > 0.01
+    {
         return gst::Fraction::new(film * 1_000, 1_001);
     }
     gst::Fraction::new(whole(frame_rate * 1_000.0), 1_000)
@@ -206,7 +203,8 @@ mod tests {
 
     #[test]
     fn rates_are_the_fractions_that_they_stand_for() {
-        let fractions = [25.0, 29.97, 30_000.0 / 1_001.0, 30.0, 59.94, 23.976, 12.5, 24.99].map(fraction);
+        let fractions =
+            [25.0, 29.97, 30_000.0 / 1_001.0, 30.0, 59.94, 23.976, 12.5, 24.99].map(fraction);
         let expected = [
             (25, 1),
             (30_000, 1_001),

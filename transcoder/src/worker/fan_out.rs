@@ -33,11 +33,7 @@ impl FanOut {
             made: None,
             left_out: true,
         });
-        Self {
-            lanes: lanes.collect(),
-            shared: Arc::clone(shared),
-            pictures,
-        }
+        Self { lanes: lanes.collect(), shared: Arc::clone(shared), pictures }
     }
 
     /// Runs until the decoder's end, and then until the end of each rendition.
@@ -67,11 +63,7 @@ impl FanOut {
         };
         let info = VideoInfo::from_caps(caps)?;
         let frame = VideoFrame::from_buffer_readable(buffer, &info).map_err(|_| Error::Scale)?;
-        let picture = Picture {
-            frame: Arc::new(frame),
-            pts,
-            marked: due.mark.is_some(),
-        };
+        let picture = Picture { frame: Arc::new(frame), pts, marked: due.mark.is_some() };
         if let Some(pictures) = &mut self.pictures {
             pictures.offer(&picture)?;
         }
@@ -95,7 +87,12 @@ struct Lane {
 }
 
 impl Lane {
-    fn push(&mut self, shared: &Arc<Shared>, picture: &Picture, mark: Option<u64>) -> Result<(), Error> {
+    fn push(
+        &mut self,
+        shared: &Arc<Shared>,
+        picture: &Picture,
+        mark: Option<u64>,
+    ) -> Result<(), Error> {
         let from = self.from.load(Ordering::Relaxed);
         if from == OFF {
             return self.stop(shared);

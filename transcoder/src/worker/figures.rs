@@ -21,10 +21,7 @@ pub(super) struct Meter {
 
 impl Meter {
     pub(super) fn open() -> Self {
-        Self {
-            memory: File::open("/proc/self/statm").ok(),
-            page_bytes: page_size() as u64,
-        }
+        Self { memory: File::open("/proc/self/statm").ok(), page_bytes: page_size() as u64 }
     }
 
     /// The stats, together with the decoder's counts.
@@ -42,12 +39,8 @@ impl Meter {
     fn resident(&self) -> Option<u64> {
         let mut text = [0; 128];
         let len = self.memory.as_ref()?.read_at(&mut text, 0).ok()?;
-        let pages: u64 = std::str::from_utf8(text.get(..len)?)
-            .ok()?
-            .split(' ')
-            .nth(1)?
-            .parse()
-            .ok()?;
+        let pages: u64 =
+            std::str::from_utf8(text.get(..len)?).ok()?.split(' ').nth(1)?.parse().ok()?;
         Some(pages * self.page_bytes)
     }
 }
@@ -58,9 +51,7 @@ mod tests {
 
     #[test]
     fn a_process_has_used_time_and_memory() {
-        let Report::Figures(figures) = Meter::open().read((2, 1)) else {
-            panic!("figures")
-        };
+        let Report::Figures(figures) = Meter::open().read((2, 1)) else { panic!("figures") };
         assert_eq!((figures.decoded, figures.broken), (2, 1));
         assert!(figures.cpu_us > 0);
         assert!((1 << 20..1 << 33).contains(&figures.resident_bytes));

@@ -87,11 +87,7 @@ impl Owed {
         state.units = later;
         state.decoded += 1;
         let mut mark = None;
-        while state
-            .marks
-            .front()
-            .is_some_and(|&mark| pts >= mark.saturating_sub(TOLERANCE_TICKS))
-        {
+        while state.marks.front().is_some_and(|&mark| pts >= mark.saturating_sub(TOLERANCE_TICKS)) {
             state.marks.pop_front();
             mark = Some(state.newest_mark - state.marks.len() as u64);
         }
@@ -138,10 +134,7 @@ mod tests {
         owed.enter(0, 3600, Some(3600));
         owed.enter(3600, 10_800, None);
         owed.enter(7200, 7200, None);
-        assert_eq!(
-            [3600, 7200, 10_800].map(|pts| owed.leave(pts)),
-            [marked(1), PLAIN, PLAIN]
-        );
+        assert_eq!([3600, 7200, 10_800].map(|pts| owed.leave(pts)), [marked(1), PLAIN, PLAIN]);
         // The unit at the mark is lost: the next picture replaces it, however many marks it passes.
         owed.enter(10_800, 14_400, Some(14_400));
         owed.enter(14_400, 18_000, Some(18_030));

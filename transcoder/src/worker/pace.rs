@@ -21,11 +21,7 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(settings: &encoder::Settings, element: Option<gst::Element>) -> Self {
-        Self {
-            counter: Counter::new(settings.frame_rate),
-            settings: settings.clone(),
-            element,
-        }
+        Self { counter: Counter::new(settings.frame_rate), settings: settings.clone(), element }
     }
 
     /// Records a picture that goes into the encoder.
@@ -47,11 +43,7 @@ struct Counter {
 
 impl Counter {
     fn new(stated: f64) -> Self {
-        Self {
-            stated,
-            times: 1.0,
-            since: None,
-        }
+        Self { stated, times: 1.0, since: None }
     }
 
     /// The factor by which pictures are more frequent than the setting, if it has changed. Only at

@@ -36,17 +36,9 @@ impl Pictures {
         }
         let (source, sink) = add(&shared.pipeline, shared.job.picture_size)?;
         let (pictures, waiting) = sync_channel(1);
-        let maker = Maker {
-            shared: Arc::clone(shared),
-            source,
-            sink,
-        };
+        let maker = Maker { shared: Arc::clone(shared), source, sink };
         let thread = shared.spawn("picture".into(), move || maker.run(&waiting))?;
-        let pictures = Self {
-            pictures,
-            every: i64::from(shared.job.picture_ms) * 90,
-            last: None,
-        };
+        let pictures = Self { pictures, every: i64::from(shared.job.picture_ms) * 90, last: None };
         Ok(Some((pictures, thread)))
     }
 
@@ -83,18 +75,14 @@ impl Maker {
     fn run(&self, pictures: &Receiver<rendition::Picture>) -> Result<(), Error> {
         for picture in pictures {
             let mut buffer = picture.frame.buffer().copy();
-            buffer
-                .get_mut()
-                .ok_or(Error::Scale)?
-                .set_pts(self.shared.clock.time(picture.pts));
+            buffer.get_mut().ok_or(Error::Scale)?.set_pts(self.shared.clock.time(picture.pts));
             self.source.set_caps(Some(&picture.frame.info().to_caps()?));
             chain::push(&self.source, buffer)?;
             let Ok(sample) = self.sink.pull_sample() else { break };
             let Some(jpeg) = sample.buffer_owned() else { continue };
-            self.shared.reports.send(&Report::Picture {
-                pts: picture.pts,
-                jpeg: chain::bytes(jpeg)?,
-            })?;
+            self.shared
+                .reports
+                .send(&Report::Picture { pts: picture.pts, jpeg: chain::bytes(jpeg)? })?;
         }
         chain::finish(&self.source)
     }
@@ -120,13 +108,8 @@ fn add(pipeline: &gst::Pipeline, (width, height): (u32, u32)) -> Result<(AppSrc,
             .field("colorimetry", "1:4:0:0")
             .build(),
     )?;
-    let encoder = gst::ElementFactory::make("jpegenc")
-        .property("quality", QUALITY)
-        .build()?;
+    let encoder = gst::ElementFactory::make("jpegenc").property("quality", QUALITY).build()?;
     let sink = chain::sink(1);
-    chain::add(
-        pipeline,
-        &[source.upcast_ref(), &scale, &sized, &encoder, sink.upcast_ref()],
-    )?;
+    chain::add(pipeline, &[source.upcast_ref(), &scale, &sized, &encoder, sink.upcast_ref()])?;
     Ok((source, sink))
 }

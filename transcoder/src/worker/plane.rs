@@ -27,24 +27,18 @@ pub(super) struct Plane<S> {
 impl Plane<()> {
     /// The same shape with these samples.
     pub(super) fn with<S>(self, samples: S) -> Plane<S> {
-        Plane {
-            samples,
-            width: self.width,
-            height: self.height,
-            stride: self.stride,
-        }
+        Plane { samples, width: self.width, height: self.height, stride: self.stride }
     }
 }
 
 impl<S: AsRef<[u8]>> Plane<S> {
     /// Whether all of its rows are present.
     pub(super) fn is_whole(&self) -> bool {
-        let last = self
-            .height
-            .checked_sub(1)
-            .and_then(|rows| rows.checked_mul(self.stride));
+        let last = self.height.checked_sub(1).and_then(|rows| rows.checked_mul(self.stride));
         let end = last.and_then(|last| last.checked_add(self.width));
-        self.width > 0 && self.width <= self.stride && end.is_some_and(|end| end <= self.samples.as_ref().len())
+        self.width > 0
+            && self.width <= self.stride
+            && end.is_some_and(|end| end <= self.samples.as_ref().len())
     }
 }
 

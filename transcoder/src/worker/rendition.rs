@@ -79,20 +79,12 @@ impl Rendition {
             pace,
             from: Arc::clone(from),
         };
-        let mut take = Take {
-            shared: Arc::clone(shared),
-            rendition: index,
-            record: Bytes::new(),
-        };
+        let mut take = Take { shared: Arc::clone(shared), rendition: index, record: Bytes::new() };
         let threads = vec![
             shared.spawn(format!("scale {index}"), move || feed.run(&waiting))?,
             shared.spawn(format!("encoded {index}"), move || take.run(&sink))?,
         ];
-        Ok(Self {
-            pictures,
-            threads,
-            elements,
-        })
+        Ok(Self { pictures, threads, elements })
     }
 
     /// Passes a picture, waiting for room.
@@ -152,11 +144,12 @@ impl Feed {
 
     fn scaled(&mut self, picture: &Picture) -> Result<gst::Buffer, Error> {
         let frame = &picture.frame;
-        let mut buffer = if (frame.width(), frame.height()) == (self.info.width(), self.info.height()) {
-            frame.buffer().copy()
-        } else {
-            self.pool.acquire_buffer(None).map_err(Error::Flow)?
-        };
+        let mut buffer =
+            if (frame.width(), frame.height()) == (self.info.width(), self.info.height()) {
+                frame.buffer().copy()
+            } else {
+                self.pool.acquire_buffer(None).map_err(Error::Flow)?
+            };
         let buffer_ref = buffer.get_mut().ok_or(Error::Scale)?;
         if (frame.width(), frame.height()) != (self.info.width(), self.info.height()) {
             let mut scaled = VideoFrameRef::from_buffer_ref_writable(buffer_ref, &self.info)?;

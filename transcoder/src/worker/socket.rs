@@ -24,9 +24,7 @@ pub(super) struct Orders {
 
 impl Orders {
     pub(super) fn new(socket: UnixStream) -> Self {
-        Self {
-            socket: io::BufReader::with_capacity(64 << 10, socket),
-        }
+        Self { socket: io::BufReader::with_capacity(64 << 10, socket) }
     }
 
     /// The next order; also [`Order::End`] if the daemon has closed its side.
@@ -62,9 +60,7 @@ pub(super) struct Reports {
 impl Reports {
     pub(super) fn new(socket: UnixStream) -> Result<Self, Error> {
         socket.set_write_timeout(Some(WRITE_LIMIT)).map_err(Error::Socket)?;
-        Ok(Self {
-            socket: Mutex::new(Some(socket)),
-        })
+        Ok(Self { socket: Mutex::new(Some(socket)) })
     }
 
     /// Writes a report. The payload is not copied.

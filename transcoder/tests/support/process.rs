@@ -101,7 +101,11 @@ impl Worker {
         let mut prefix = [0; LENGTH_BYTES];
         match self.socket.read_exact(&mut prefix) {
             Ok(()) => {}
-            Err(err) if matches!(err.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => return None,
+            Err(err)
+                if matches!(err.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) =>
+            {
+                return None;
+            }
             Err(err) => panic!("no report: {err}"),
         }
         let mut message = vec![0; parse_length(prefix).expect("a length")];
@@ -117,11 +121,7 @@ impl Worker {
         if let Some(mut pipe) = self.child.stderr.take() {
             pipe.read_to_string(&mut stderr).expect("text");
         }
-        Said {
-            reports,
-            status,
-            stderr,
-        }
+        Said { reports, status, stderr }
     }
 
     fn wait(&mut self) -> ExitStatus {
@@ -152,18 +152,9 @@ impl Said {
     /// The units of a rendition.
     pub(crate) fn units(&self, of: u8) -> Vec<Unit> {
         let unit = |report: &Report| match report {
-            Report::Unit {
-                rendition,
-                key,
-                dts,
-                pts,
-                payload,
-            } if *rendition == of => Some(Unit {
-                key: *key,
-                dts: *dts,
-                pts: *pts,
-                payload: payload.clone(),
-            }),
+            Report::Unit { rendition, key, dts, pts, payload } if *rendition == of => {
+                Some(Unit { key: *key, dts: *dts, pts: *pts, payload: payload.clone() })
+            }
             _ => None,
         };
         self.reports.iter().filter_map(unit).collect()
@@ -190,10 +181,7 @@ impl Said {
     /// The warnings in its reports.
     pub(crate) fn warnings(&self) -> Vec<&str> {
         let warnings = self.reports.iter().filter_map(|report| match report {
-            Report::Log {
-                level: Level::Warn,
-                text,
-            } => Some(text.as_str()),
+            Report::Log { level: Level::Warn, text } => Some(text.as_str()),
             _ => None,
         });
         warnings.collect()

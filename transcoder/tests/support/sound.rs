@@ -20,7 +20,9 @@ pub(crate) struct Sound {
 /// A tone that rises for two seconds, stereo, at `hz` samples a second.
 pub(crate) fn rising_tone(hz: u32) -> Sound {
     let path = made(&format!("worker-tone-{hz}"), "flv", |path| {
-        let tone = format!("aevalsrc='sin(600*t*t+300*t)*(0.4+0.2*sin(9*t))|sin(500*t*t+200*t)*0.5':s={hz}:d=2");
+        let tone = format!(
+            "aevalsrc='sin(600*t*t+300*t)*(0.4+0.2*sin(9*t))|sin(500*t*t+200*t)*0.5':s={hz}:d=2"
+        );
         let mut ffmpeg = synthesise(&tone);
         let status = ffmpeg
             .args(["-c:a", "aac", "-b:a", "160k", "-f", "flv"])
@@ -33,9 +35,7 @@ pub(crate) fn rising_tone(hz: u32) -> Sound {
     let (mut record, mut units) = (Vec::new(), Vec::new());
     let mut rest = &flv[13..];
     while rest.len() >= 15 {
-        let len = rest[1..4]
-            .iter()
-            .fold(0, |number, &byte| number << 8 | usize::from(byte));
+        let len = rest[1..4].iter().fold(0, |number, &byte| number << 8 | usize::from(byte));
         let (kind, tag) = (rest[0], &rest[11..11 + len]);
         rest = &rest[11 + len + 4..];
         match (kind, tag) {
@@ -64,20 +64,17 @@ pub(crate) fn decoded(record: &[u8], units: &[Bytes], name: &str) -> Vec<f32> {
         ]);
         stream.extend_from_slice(unit);
     }
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.aac", std::process::id()));
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("{name}-{}.aac", std::process::id()));
     fs::write(&path, stream).expect("a file");
     let mut ffmpeg = Command::new("ffmpeg");
-    ffmpeg
-        .args(["-hide_banner", "-nostdin", "-loglevel", "error", "-i"])
-        .arg(&path);
+    ffmpeg.args(["-hide_banner", "-nostdin", "-loglevel", "error", "-i"]).arg(&path);
     let output = ffmpeg.args(["-f", "f32le", "-"]).output().expect("ffmpeg");
     fs::remove_file(&path).expect("the file");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     let channels = usize::from(channels);
     let samples = output.stdout.chunks_exact(4 * channels);
-    samples
-        .map(|sample| f32::from_le_bytes([sample[0], sample[1], sample[2], sample[3]]))
-        .collect()
+    samples.map(|sample| f32::from_le_bytes([sample[0], sample[1], sample[2], sample[3]])).collect()
 }
 
 /// The shift of `one` that makes it most similar to `other`, and that similarity: 1 is equal.
@@ -86,7 +83,8 @@ pub(crate) fn shift(one: &[f32], other: &[f32]) -> (i32, f32) {
     let middle = &one[most..one.len().min(other.len()) - most];
     let like = |shift: i32| {
         let other = &other[(most as i32 + shift) as usize..][..middle.len()];
-        let product = |one: &[f32], other: &[f32]| one.iter().zip(other).map(|(a, b)| a * b).sum::<f32>();
+        let product =
+            |one: &[f32], other: &[f32]| one.iter().zip(other).map(|(a, b)| a * b).sum::<f32>();
         product(middle, other) / (product(middle, middle) * product(other, other)).sqrt()
     };
     let shifts = -(most as i32)..=most as i32;

@@ -103,7 +103,8 @@ impl Recipe {
         name += &format!("-b{}-{}{}", self.b_frames, self.filter, self.options.concat());
         name.retain(|letter| letter.is_ascii_alphanumeric() || "-_".contains(letter));
         made(&name, "flv", |path| {
-            let picture = format!("testsrc2=size={width}x{height}:rate={num}/{den},{}", self.filter);
+            let picture =
+                format!("testsrc2=size={width}x{height}:rate={num}/{den},{}", self.filter);
             let mut ffmpeg = synthesise(&picture);
             ffmpeg.args([
                 "-frames:v",
@@ -153,7 +154,8 @@ fn parse(flv: &[u8]) -> Source {
     // The header, and the size field before the first tag.
     let mut rest = &flv[13..];
     while rest.len() >= 15 {
-        let number = |bytes: &[u8]| bytes.iter().fold(0, |number, &byte| number << 8 | i64::from(byte));
+        let number =
+            |bytes: &[u8]| bytes.iter().fold(0, |number, &byte| number << 8 | i64::from(byte));
         let len = number(&rest[1..4]) as usize;
         let dts = number(&rest[4..7]) | i64::from(rest[7]) << 24;
         let (kind, tag) = (rest[0], &rest[11..11 + len]);

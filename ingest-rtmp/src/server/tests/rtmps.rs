@@ -24,10 +24,7 @@ impl Running {
     async fn shake_hands(&self, socket: TcpStream) {
         let name = "localhost".try_into().unwrap();
         let shaken = TlsConnector::from(self.client()).connect(name, socket);
-        timeout(Duration::from_secs(20), shaken)
-            .await
-            .expect("the handshake ends")
-            .unwrap();
+        timeout(Duration::from_secs(20), shaken).await.expect("the handshake ends").unwrap();
     }
 }
 
@@ -43,14 +40,9 @@ async fn ffmpeg_publishes_in_tls() {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let ffmpeg = timeout(Duration::from_secs(30), ffmpeg)
-        .await
-        .expect("ffmpeg ends")
-        .unwrap();
+    let ffmpeg = timeout(Duration::from_secs(30), ffmpeg).await.expect("ffmpeg ends").unwrap();
     assert!(ffmpeg.status.success(), "{}", String::from_utf8_lossy(&ffmpeg.stderr));
-    running
-        .wait("all frames", |running| running.metrics.video_frames.get() == 50)
-        .await;
+    running.wait("all frames", |running| running.metrics.video_frames.get() == 50).await;
     assert_eq!(running.metrics.shaken(Handshake::Done), 1);
 }
 
@@ -59,9 +51,7 @@ async fn a_peer_that_shakes_no_hands_in_tls_is_closed_and_counted() {
     let running = Running::start(|config| config.handshake_ms = 300);
     hangs_up(running.private, b"").await;
     hangs_up(running.private, &[3; 1537]).await;
-    running
-        .wait("both places", |running| running.metrics.connections.get() == 0)
-        .await;
+    running.wait("both places", |running| running.metrics.connections.get() == 0).await;
     let shaken = |how| running.metrics.shaken(how);
     assert_eq!((shaken(Handshake::TimedOut), shaken(Handshake::Failed)), (1, 1));
     assert_eq!(running.metrics.closed(Cause::Tls), 2);
@@ -78,9 +68,7 @@ async fn peers_that_say_nothing_keep_nobody_from_shaking_hands_in_tls() {
     for _ in 0..SILENT {
         silent.push(TcpStream::connect(running.private).await.unwrap());
     }
-    running
-        .wait("all of them", |running| running.metrics.connections.get() == 140)
-        .await;
+    running.wait("all of them", |running| running.metrics.connections.get() == 140).await;
     let socket = TcpStream::connect(running.private).await.unwrap();
     running.shake_hands(socket).await;
 }
@@ -106,9 +94,7 @@ async fn handshakes_that_stall_after_their_hello_leave_room_for_other_addresses(
     for _ in 0..140 {
         stalled.push(stall(&running, 1).await);
     }
-    running
-        .wait("all of them", |running| running.metrics.accepted.get() == 140)
-        .await;
+    running.wait("all of them", |running| running.metrics.accepted.get() == 140).await;
     running.shake_hands(running.connect_from(2).await).await;
 }
 
@@ -124,9 +110,7 @@ async fn handshakes_that_have_stalled_give_way_to_those_that_wait() {
             stalled.push(stall(&running, last).await);
         }
     }
-    running
-        .wait("all of them", |running| running.metrics.accepted.get() == 160)
-        .await;
+    running.wait("all of them", |running| running.metrics.accepted.get() == 160).await;
     running.shake_hands(running.connect_from(1).await).await;
     assert!(running.metrics.shaken(Handshake::TimedOut) > 0);
 }

@@ -14,8 +14,9 @@ use crate::{
 const SECOND: i64 = 90_000;
 
 fn config() -> Config {
-    let record =
-        hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
+    let record = hex!(
+        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+    );
     Config::Avc(avc::Config::parse(&record).unwrap())
 }
 
@@ -67,7 +68,9 @@ fn events(consumer: &mut Consumer) -> Vec<String> {
             Event::Absent { track } => format!("absent {track}"),
             Event::Gap(_) => "gap".into(),
             Event::Lagged { .. } => "lagged".into(),
-            Event::GapUntil(_) | Event::Presence(_) | Event::Rule(_) | Event::Awaited(_) => continue,
+            Event::GapUntil(_) | Event::Presence(_) | Event::Rule(_) | Event::Awaited(_) => {
+                continue;
+            }
         });
     }
     events
@@ -99,17 +102,12 @@ fn a_rendition_appears_with_its_first_configuration_and_is_back_with_the_next() 
 
     assert_eq!(
         events(&mut packager),
-        [
-            "frame 0", "track 1", "frame 1", "absent 1", "config 1", "frame 1", "config 1"
-        ]
+        ["frame 0", "track 1", "frame 1", "absent 1", "config 1", "frame 1", "config 1"]
     );
     assert_eq!(events(&mut player), ["frame 0"]);
     let tracks = broadcast.tracks();
     assert_eq!(
-        tracks
-            .iter()
-            .map(|track| (track.name.as_str(), track.rendition))
-            .collect::<Vec<_>>(),
+        tracks.iter().map(|track| (track.name.as_str(), track.rendition)).collect::<Vec<_>>(),
         [("v0", false), ("v360", true)]
     );
 }
@@ -122,9 +120,7 @@ fn a_rendition_has_a_name_of_its_own_and_keeps_its_codec_family() {
     rendition.configure(&config()).unwrap();
     let Config::Avc(avc) = config() else { unreachable!() };
     let codec_string = "avc1.640028".into();
-    rendition
-        .configure(&Config::Avc(avc::Config { codec_string, ..avc }))
-        .unwrap();
+    rendition.configure(&Config::Avc(avc::Config { codec_string, ..avc })).unwrap();
     let other_family = aac::Config::parse(&[0x11, 0x90]).unwrap();
     assert!(rendition.configure(&Config::Aac(other_family)).is_err());
     for n in 0..MAX_TRACKS - 2 {
@@ -176,15 +172,7 @@ fn one_that_lagged_is_told_who_is_absent() {
     rendition.absent();
     for n in 1..40 {
         let payload = Bytes::from(vec![0; 60_000]);
-        producer
-            .push(
-                0,
-                AccessUnit {
-                    payload,
-                    ..unit(n * 3_000, now)
-                },
-            )
-            .unwrap();
+        producer.push(0, AccessUnit { payload, ..unit(n * 3_000, now) }).unwrap();
     }
     let told = events(&mut packager);
     assert_eq!(told[..4], ["lagged", "config 0", "track 1", "absent 1"]);
@@ -196,16 +184,7 @@ fn one_that_knows_that_it_is_late_skips_to_the_newest_group_and_no_further() {
     let mut reader = broadcast.subscribe();
     for n in 0..9 {
         let key = n % 3 == 0;
-        producer
-            .push(
-                0,
-                AccessUnit {
-                    key,
-                    independent: key,
-                    ..unit(n * 9_000, now)
-                },
-            )
-            .unwrap();
+        producer.push(0, AccessUnit { key, independent: key, ..unit(n * 9_000, now) }).unwrap();
     }
     reader.skip_to_newest();
     let Some(Event::Lagged { frames: 6, .. }) = reader.try_next() else {

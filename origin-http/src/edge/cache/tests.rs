@@ -12,18 +12,22 @@ use crate::edge::{
 const OBJECT: u64 = 1_000 + OVERHEAD;
 
 fn key(n: usize) -> Key {
-    Key {
-        target: format!("/{n}").into(),
-        gzip: false,
-    }
+    Key { target: format!("/{n}").into(), gzip: false }
 }
 
-fn put(cache: &Arc<Cache>, budget: &Arc<Budget>, n: usize, bytes: usize, lifetime_s: u64) -> Arc<Object> {
+fn put(
+    cache: &Arc<Cache>,
+    budget: &Arc<Budget>,
+    n: usize,
+    bytes: usize,
+    lifetime_s: u64,
+) -> Arc<Object> {
     let Found::Nothing(start, ..) = cache.find(&key(n), None, Instant::now()) else {
         panic!("it is there")
     };
     assert!(cache.make_room(bytes as u64 + OVERHEAD, Claim::Text));
-    let freshness = Freshness::kept(Duration::ZERO, Duration::from_secs(lifetime_s), Instant::now());
+    let freshness =
+        Freshness::kept(Duration::ZERO, Duration::from_secs(lifetime_s), Instant::now());
     let content = Content::whole(vec![0; bytes].into(), budget);
     let object = Arc::new(Object::new(StatusCode::OK, &HeaderMap::new(), freshness, content));
     start.landing.land(Ok(Arc::clone(&object)));
@@ -41,9 +45,7 @@ async fn what_was_not_asked_for_leaves_first_and_what_is_followed_stays() {
     for n in 0..9 {
         put(&cache, &budget, n, 1_000, 100);
     }
-    let Found::Here(read, _) = cache.find(&key(0), None, Instant::now()) else {
-        panic!()
-    };
+    let Found::Here(read, _) = cache.find(&key(0), None, Instant::now()) else { panic!() };
     let reader = Reader::new(Arc::clone(&read.content));
     drop(read);
     assert!(is_here(&cache, 1));
@@ -67,11 +69,7 @@ async fn what_nobody_can_use_any_more_leaves_by_itself() {
     // Seven lifetimes are 70 of them.
     assert!(cache.len() <= 71, "{}", cache.len());
     assert!(cache.fading().len() <= 71, "{}", cache.fading().len());
-    assert!(
-        cache.clock().objects.len() <= LEAST_PRUNED,
-        "{}",
-        cache.clock().objects.len()
-    );
+    assert!(cache.clock().objects.len() <= LEAST_PRUNED, "{}", cache.clock().objects.len());
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,15 +89,9 @@ async fn one_fetches_and_the_others_wait_until_it_has_landed_or_is_dropped() {
     let budget = Budget::new(1 << 30, Gauge::default());
     let cache = Cache::new(Arc::clone(&budget), Quota::new(2, 2));
     let find = |n| cache.find(&key(n), None, Instant::now());
-    let Found::Nothing(start, _flight, _first) = find(1) else {
-        panic!()
-    };
-    let Found::Under(flight, awaited, _) = find(1) else {
-        panic!()
-    };
-    let Found::Nothing(other, _, _second) = find(2) else {
-        panic!()
-    };
+    let Found::Nothing(start, _flight, _first) = find(1) else { panic!() };
+    let Found::Under(flight, awaited, _) = find(1) else { panic!() };
+    let Found::Nothing(other, _, _second) = find(2) else { panic!() };
     assert!(matches!(find(3), Found::Full));
     drop(other);
     assert!(matches!(find(3), Found::Nothing(..)));

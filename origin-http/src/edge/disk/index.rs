@@ -28,13 +28,7 @@ struct Slot {
 
 impl Index {
     pub(super) fn new(limit: u64) -> Self {
-        Self {
-            limit,
-            bytes: 0,
-            files: HashMap::new(),
-            by_use: BTreeMap::new(),
-            uses: 0,
-        }
+        Self { limit, bytes: 0, files: HashMap::new(), by_use: BTreeMap::new(), uses: 0 }
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -97,10 +91,7 @@ mod tests {
         }
         index.insert(name(1), 1_000);
         assert_eq!(index.evict(), []);
-        assert_eq!(
-            (index.touch(&name(0)), index.touch(&name(9))),
-            (Some(OVERHEAD + 1_000), None)
-        );
+        assert_eq!((index.touch(&name(0)), index.touch(&name(9))), (Some(OVERHEAD + 1_000), None));
         index.insert(name(3), 1_000);
         assert_eq!(index.evict(), [name(2)]);
         index.insert(name(4), 2 * OVERHEAD + 3_000);

@@ -34,7 +34,8 @@ fn object(text: &str, lifetime_s: u64) -> Arc<Object> {
     headers.append("vary", HeaderValue::from_static("accept-encoding"));
     headers.append("vary", HeaderValue::from_static("origin"));
     headers.insert("content-type", HeaderValue::from_static("video/iso.segment"));
-    let freshness = Freshness::kept(Duration::ZERO, Duration::from_secs(lifetime_s), Instant::now());
+    let freshness =
+        Freshness::kept(Duration::ZERO, Duration::from_secs(lifetime_s), Instant::now());
     let budget = Budget::new(1 << 20, Gauge::default());
     let content = Content::whole(Bytes::from(text.to_owned()), &budget);
     Arc::new(Object::new(StatusCode::OK, &headers, freshness, content))
@@ -65,17 +66,11 @@ async fn an_object_survives_a_restart_with_its_headers_and_its_age() {
     let disk = dir.open(1 << 20);
     until(|| disk.shared.index().bytes() > 0).await;
     let file = disk.read(&TARGET.into()).await.unwrap();
-    assert_eq!(
-        (file.body, file.lifetime.as_secs()),
-        (Bytes::from_static(b"bytes"), 1_000)
-    );
+    assert_eq!((file.body, file.lifetime.as_secs()), (Bytes::from_static(b"bytes"), 1_000));
     assert!((5..20).contains(&file.age.as_secs()), "{:?}", file.age);
     assert_eq!(
         (&file.headers["etag"], &file.headers["content-type"]),
-        (
-            &HeaderValue::from_static("\"1\""),
-            &HeaderValue::from_static("video/iso.segment")
-        )
+        (&HeaderValue::from_static("\"1\""), &HeaderValue::from_static("video/iso.segment"))
     );
     let vary: Vec<_> = file.headers.get_all("vary").iter().collect();
     assert_eq!(vary, ["accept-encoding", "origin"]);
@@ -93,19 +88,10 @@ async fn a_torn_or_foreign_file_is_dropped() {
     *flipped.last_mut().unwrap() ^= 1;
     let mut changed = good.clone();
     changed[good.len() - 12] ^= 1;
-    let other = String::from_utf8_lossy(&good)
-        .replace("v0/1.m4s", "v0/2.m4s")
-        .into_bytes();
-    for bad in [
-        &good[..good.len() - 1],
-        &good[1..],
-        &good[..7],
-        &[],
-        &flipped,
-        &changed,
-        &other,
-        &[0; 99],
-    ] {
+    let other = String::from_utf8_lossy(&good).replace("v0/1.m4s", "v0/2.m4s").into_bytes();
+    for bad in
+        [&good[..good.len() - 1], &good[1..], &good[..7], &[], &flipped, &changed, &other, &[0; 99]]
+    {
         fs::write(&path, bad).unwrap();
         let disk = dir.open(1 << 20);
         until(|| disk.shared.index().bytes() > 0).await;
@@ -159,10 +145,7 @@ fn what_is_no_longer_fresh_is_not_read() {
     assert_eq!(at(49).unwrap().age.as_secs(), 49);
     assert!(at(50).is_none());
     assert_eq!(
-        parse(TARGET, bytes.clone().into(), SystemTime::UNIX_EPOCH)
-            .unwrap()
-            .age
-            .as_secs(),
+        parse(TARGET, bytes.clone().into(), SystemTime::UNIX_EPOCH).unwrap().age.as_secs(),
         0
     );
 }

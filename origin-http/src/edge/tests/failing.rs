@@ -7,10 +7,8 @@ const INVALID: &str = "the origin's answer is invalid\n";
 #[tokio::test(start_paused = true)]
 async fn the_next_origin_is_asked_where_one_fails_or_says_that_it_fails() {
     let headers = &[("cache-control", "max-age=1")];
-    let (first, second) = (
-        Scripted::saying(200, headers, "first"),
-        Scripted::saying(200, headers, "second"),
-    );
+    let (first, second) =
+        (Scripted::saying(200, headers, "first"), Scripted::saying(200, headers, "second"));
     let edge = edge_of(&[&first, &second]);
     let path = |n: u32| format!("/live/c{n}/master.m3u8");
     assert_eq!(get(&edge, &path(0)).await, said(200, "first", "miss"));
@@ -61,7 +59,8 @@ async fn a_channel_may_be_on_one_origin_only_and_is_not_gone_when_that_one_fails
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_no_origin_answers_texts_are_stale_for_a_while_errors_come_at_once_and_its_return_is_noticed() {
+async fn when_no_origin_answers_texts_are_stale_for_a_while_errors_come_at_once_and_its_return_is_noticed()
+ {
     let origin = Scripted::saying(200, &[("cache-control", "public, max-age=2")], "text");
     let edge = edge_of(&[&origin]);
     assert_eq!(get(&edge, MASTER).await, said(200, "text", "miss"));
@@ -72,7 +71,8 @@ async fn when_no_origin_answers_texts_are_stale_for_a_while_errors_come_at_once_
     let edge = {
         let edge = edge_of(&[&origin]);
         let wanted = |edge: &Arc<Edge>| edge.cache.find(&master_key(), None, Instant::now());
-        let (Found::Here(object, _), Found::Nothing(start, ..)) = (wanted(&before), wanted(&edge)) else {
+        let (Found::Here(object, _), Found::Nothing(start, ..)) = (wanted(&before), wanted(&edge))
+        else {
             panic!()
         };
         start.landing.land(Ok(object));
@@ -99,10 +99,7 @@ async fn when_no_origin_answers_texts_are_stale_for_a_while_errors_come_at_once_
 }
 
 fn master_key() -> key::Key {
-    key::Key {
-        target: MASTER.into(),
-        gzip: false,
-    }
+    key::Key { target: MASTER.into(), gzip: false }
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,16 +110,10 @@ async fn an_origin_that_hangs_is_waited_for_as_long_as_one_that_holds_a_request(
     });
     let edge = edge_of(&[&origin]);
     assert_eq!(get(&edge, PART_1).await, said(200, "late", "miss"));
-    let config = Config {
-        first_byte_ms: 18_000,
-        ..Config::default()
-    };
+    let config = Config { first_byte_ms: 18_000, ..Config::default() };
     let edge = edge_with(config, &[&origin]);
     let began = Instant::now();
-    assert_eq!(
-        get(&edge, PART_1).await,
-        said(504, "the origin did not answer in time\n", "error")
-    );
+    assert_eq!(get(&edge, PART_1).await, said(504, "the origin did not answer in time\n", "error"));
     assert_eq!(began.elapsed().as_secs(), 18);
 }
 
@@ -150,18 +141,10 @@ async fn memory_keeps_within_its_bound_whatever_is_fetched_and_whoever_reads_slo
     const MIB: i64 = 1 << 20;
     let origin = Scripted::new(|request| async move {
         let headers = [("cache-control", "max-age=31536000, immutable")];
-        let size = if request.uri().path().ends_with("/99.m4s") {
-            9 << 20
-        } else {
-            1 << 20
-        };
+        let size = if request.uri().path().ends_with("/99.m4s") { 9 << 20 } else { 1 << 20 };
         with_body(200, &headers, Full::new(Bytes::from(vec![7; size])).boxed())
     });
-    let config = Config {
-        memory_mb: 16,
-        object_mb: 8,
-        ..Config::default()
-    };
+    let config = Config { memory_mb: 16, object_mb: 8, ..Config::default() };
     let edge = edge_with(config, &[&origin]);
     let path = |n: usize| SEGMENT_1.replace("/1.m4s", &format!("/{n}.m4s"));
     for n in 0..40 {
@@ -181,11 +164,7 @@ async fn memory_keeps_within_its_bound_whatever_is_fetched_and_whoever_reads_slo
         assert!(edge.metrics.cached.get() <= 16 * MIB, "{}", edge.metrics.cached.get());
     }
     let statuses: Vec<_> = slow.iter().map(|response| response.status().as_u16()).collect();
-    assert!(
-        statuses.ends_with(&[503, 503]),
-        "{statuses:?}, {}",
-        edge.metrics.cached.get()
-    );
+    assert!(statuses.ends_with(&[503, 503]), "{statuses:?}, {}", edge.metrics.cached.get());
     // Small objects have a reserve: first playlists, then parts.
     let mut parts = Vec::new();
     for n in 0..4 {
@@ -227,10 +206,7 @@ async fn too_many_fetches_at_once_are_refused_not_queued() {
         sleep(Duration::from_secs(5)).await;
         answer(200, &[("cache-control", "max-age=9")], "text")
     });
-    let config = Config {
-        max_fetches: 16,
-        ..Config::default()
-    };
+    let config = Config { max_fetches: 16, ..Config::default() };
     let edge = edge_with(config, &[&origin]);
     let asking: Vec<_> = (0..20)
         .map(|n| {
@@ -253,25 +229,16 @@ async fn one_viewer_takes_its_share_of_fetches_and_leaves_the_rest_to_others() {
         sleep(Duration::from_secs(5)).await;
         answer(200, &[("cache-control", "max-age=9")], "text")
     });
-    let config = Config {
-        max_fetches: 16,
-        max_fetches_per_address: 4,
-        ..Config::default()
-    };
+    let config = Config { max_fetches: 16, max_fetches_per_address: 4, ..Config::default() };
     let edge = edge_with(config, &[&origin]);
     let asking = |peer: &str, n: usize| {
         let (edge, peer) = (Arc::clone(&edge), peer.parse().unwrap());
-        let (head, ()) = Request::get(format!("/live/c{n}/master.m3u8"))
-            .body(())
-            .unwrap()
-            .into_parts();
+        let (head, ()) =
+            Request::get(format!("/live/c{n}/master.m3u8")).body(()).unwrap().into_parts();
         tokio::spawn(async move {
             let resource = Resource::parse(head.uri.path()).unwrap();
             let response = edge.respond(&head, &resource, peer).await.unwrap();
-            (
-                response.status().as_u16(),
-                response.headers().get("retry-after").cloned(),
-            )
+            (response.status().as_u16(), response.headers().get("retry-after").cloned())
         })
     };
     let greedy: Vec<_> = (0..16).map(|n| asking(&format!("[2001:db8::{n:x}]:1"), n)).collect();
@@ -301,12 +268,8 @@ async fn a_request_that_comes_back_is_noticed() {
     let ours = edge.identity.to_str().unwrap().to_owned();
     {
         let asked = origin.asked.lock().unwrap();
-        let passed: Vec<_> = asked[0]
-            .1
-            .get_all("cdn-loop")
-            .iter()
-            .map(|value| value.to_str().unwrap())
-            .collect();
+        let passed: Vec<_> =
+            asked[0].1.get_all("cdn-loop").iter().map(|value| value.to_str().unwrap()).collect();
         assert_eq!(passed, ["other; x=y, another", &ours]);
     }
     for (name, list) in [
@@ -407,10 +370,7 @@ async fn a_connection_that_breaks_before_the_answer_is_no_news_of_its_origin() {
         tokio::spawn(async move { tokio::io::AsyncReadExt::read(&mut theirs, &mut [0; 16]).await });
         Ok(ours)
     });
-    let config = Config {
-        origin: vec!["http://0".parse().unwrap()],
-        ..Config::default()
-    };
+    let config = Config { origin: vec!["http://0".parse().unwrap()], ..Config::default() };
     let edge = Edge::with(&config, Metrics::default(), |_, tls| {
         Dial::in_memory(Arc::clone(&connect), config.connect(), tls)
     })
@@ -421,7 +381,10 @@ async fn a_connection_that_breaks_before_the_answer_is_no_news_of_its_origin() {
 
 /// An edge of an origin whose response to a path is bytes, or `None` for none and the end of the
 /// connection; and the number of its requests.
-fn edge_of_bytes(config: Config, answers: fn(&str) -> Option<Vec<u8>>) -> (Arc<Edge>, Arc<AtomicUsize>) {
+fn edge_of_bytes(
+    config: Config,
+    answers: fn(&str) -> Option<Vec<u8>>,
+) -> (Arc<Edge>, Arc<AtomicUsize>) {
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);
@@ -450,10 +413,7 @@ fn edge_of_bytes(config: Config, answers: fn(&str) -> Option<Vec<u8>>) -> (Arc<E
         });
         Ok(ours)
     });
-    let config = Config {
-        origin: vec!["http://0".parse().unwrap()],
-        ..config
-    };
+    let config = Config { origin: vec!["http://0".parse().unwrap()], ..config };
     let limit = config.connect();
     let edge = Edge::with(&config, Metrics::default(), |_, tls| {
         Dial::in_memory(Arc::clone(&connect), limit, tls)
@@ -488,8 +448,9 @@ async fn an_answer_whose_end_is_in_doubt_is_refused_and_its_connection_is_not_us
                     // After the chunked body there are bytes that another parser takes for the next
                     // response.
                     let smuggled = String::from_utf8(good("smuggled")).unwrap();
-                    let head =
-                        format!("HTTP/1.1 {status}\r\ncache-control: max-age=3600, immutable\r\n{framing}\r\n\r\n");
+                    let head = format!(
+                        "HTTP/1.1 {status}\r\ncache-control: max-age=3600, immutable\r\n{framing}\r\n\r\n"
+                    );
                     Some(format!("{head}4\r\nbody\r\n0\r\n\r\n{smuggled}").into())
                 }
                 _ => Some(good("text")),
@@ -507,27 +468,21 @@ async fn an_answer_whose_end_is_in_doubt_is_refused_and_its_connection_is_not_us
 
 #[tokio::test(start_paused = true)]
 async fn one_address_with_a_bad_answer_or_none_takes_no_other_with_it() {
-    let config = Config {
-        first_byte_ms: 1_000,
-        ..Config::default()
-    };
+    let config = Config { first_byte_ms: 1_000, ..Config::default() };
     let (edge, _) = edge_of_bytes(config, |path| match path.split('/').nth(2) {
         Some("malformed") => Some("HTTP/1.1 200 OK\r\nno field\r\n\r\n".into()),
         Some("nonsense") => Some("\0\u{1}\u{2}\r\n\r\n".into()),
-        Some("large") => Some(format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "x".repeat(1 << 17)).into()),
+        Some("large") => {
+            Some(format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "x".repeat(1 << 17)).into())
+        }
         Some("broken") => None,
         Some("hung") => Some(Vec::new()),
         _ => Some(good("text")),
     });
-    for (n, (channel, status)) in [
-        ("malformed", 502),
-        ("nonsense", 502),
-        ("large", 502),
-        ("broken", 502),
-        ("hung", 504),
-    ]
-    .into_iter()
-    .enumerate()
+    for (n, (channel, status)) in
+        [("malformed", 502), ("nonsense", 502), ("large", 502), ("broken", 502), ("hung", 504)]
+            .into_iter()
+            .enumerate()
     {
         for _ in 0..3 {
             let found = get(&edge, &format!("/live/{channel}/master.m3u8")).await;
@@ -566,7 +521,9 @@ async fn an_answer_that_ends_with_its_connection_is_passed_on_and_not_kept() {
 async fn objects_and_errors_that_come_byte_by_byte_take_little_more_than_they_are() {
     const BYTES: usize = 60_000;
     fn dribbled(status: &str, control: &str) -> Option<Vec<u8>> {
-        let head = format!("HTTP/1.1 {status}\r\ncache-control: {control}\r\ntransfer-encoding: chunked\r\n\r\n");
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncache-control: {control}\r\ntransfer-encoding: chunked\r\n\r\n"
+        );
         Some([head, "1\r\nx\r\n".repeat(BYTES), "0\r\n\r\n".into()].concat().into())
     }
     let (edge, asked) = edge_of_bytes(Config::default(), |path| match path {

@@ -10,11 +10,7 @@ async fn fifty_requests_for_what_is_yet_to_come_are_one_at_the_origin() {
         let gate = Arc::clone(&gate);
         async move {
             gate.notified().await;
-            answer(
-                200,
-                &[("cache-control", "public, max-age=24"), ("etag", "\"1\"")],
-                "#EXTM3U",
-            )
+            answer(200, &[("cache-control", "public, max-age=24"), ("etag", "\"1\"")], "#EXTM3U")
         }
     });
     let edge = edge_of(&[&origin]);
@@ -22,7 +18,8 @@ async fn fifty_requests_for_what_is_yet_to_come_are_one_at_the_origin() {
         .map(|n| {
             let edge = Arc::clone(&edge);
             // Each writes it in another form.
-            let target = format!("{PLAYLIST}?viewer={n}&_HLS_part={}2&_HLS_msn=7", "0".repeat(n % 5));
+            let target =
+                format!("{PLAYLIST}?viewer={n}&_HLS_part={}2&_HLS_msn=7", "0".repeat(n % 5));
             tokio::spawn(async move { get(&edge, &target).await })
         })
         .collect();
@@ -38,13 +35,8 @@ async fn fifty_requests_for_what_is_yet_to_come_are_one_at_the_origin() {
     assert_eq!(outcomes.iter().filter(|outcome| *outcome == "miss").count(), 1);
     assert_eq!(outcomes.iter().filter(|outcome| *outcome == "shared").count(), 49);
     assert_eq!(get(&edge, &format!("{PLAYLIST}?_HLS_msn=7&_HLS_part=2")).await.2, "hit");
-    let asked = origin
-        .asked
-        .lock()
-        .unwrap()
-        .iter()
-        .map(|(target, _)| target.clone())
-        .collect::<Vec<_>>();
+    let asked =
+        origin.asked.lock().unwrap().iter().map(|(target, _)| target.clone()).collect::<Vec<_>>();
     assert_eq!(asked, [format!("{PLAYLIST}?_HLS_msn=7&_HLS_part=2")]);
     assert_eq!(edge.metrics.waiting.get(), 0);
 }
@@ -74,10 +66,7 @@ async fn nothing_of_a_viewer_reaches_the_origin_and_nothing_of_the_origin_a_view
     assert_eq!(status, 200);
     let mut names: Vec<_> = headers.keys().map(|name| name.as_str()).collect();
     names.sort_unstable();
-    assert_eq!(
-        names,
-        ["age", "cache-control", "content-type", "date", "server-timing", "via"]
-    );
+    assert_eq!(names, ["age", "cache-control", "content-type", "date", "server-timing", "via"]);
     {
         let asked = origin.asked.lock().unwrap();
         assert_eq!(asked[0].0, MASTER);
@@ -99,13 +88,9 @@ async fn an_answer_is_used_for_its_lifetime_and_then_asked_about() {
     });
     let edge = edge_of(&[&origin]);
     let age = |headers: &HeaderMap| headers["age"].to_str().unwrap().to_owned();
-    for (asked, became, old) in [
-        (1, "miss", "0"),
-        (1, "hit", "1"),
-        (2, "miss", "0"),
-        (2, "hit", "1"),
-        (3, "miss", "0"),
-    ] {
+    for (asked, became, old) in
+        [(1, "miss", "0"), (1, "hit", "1"), (2, "miss", "0"), (2, "hit", "1"), (3, "miss", "0")]
+    {
         let (status, headers, body) = ask(&edge, MASTER, &[]).await;
         assert_eq!(
             (status, &body[..], &*outcome(&headers), &*age(&headers)),
@@ -131,12 +116,12 @@ async fn a_no_is_kept_for_its_lifetime() {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_is_passed_on_and_kept_for_a_short_time_whatever_its_origin_says() {
-    let origin = Scripted::saying(404, &[("cache-control", "public, max-age=3600, immutable")], "no");
+    let origin =
+        Scripted::saying(404, &[("cache-control", "public, max-age=3600, immutable")], "no");
     let edge = edge_of(&[&origin]);
-    for (target, seconds) in [
-        (SEGMENT_1.to_owned(), 4),
-        (format!("{PLAYLIST}?_HLS_msn=7&_HLS_part=2"), 16),
-    ] {
+    for (target, seconds) in
+        [(SEGMENT_1.to_owned(), 4), (format!("{PLAYLIST}?_HLS_msn=7&_HLS_part=2"), 16)]
+    {
         let before = origin.asked();
         for (wait, asked) in [(0, 1), (seconds - 1, 1), (1, 2)] {
             sleep(Duration::from_secs(wait)).await;
@@ -176,10 +161,8 @@ async fn a_segment_streams_through_while_it_grows_and_who_comes_late_gets_all_of
     let origin = Scripted::new(move |_| {
         let body = body.lock().unwrap().take().unwrap();
         async move {
-            let headers = [
-                ("cache-control", "max-age=24, immutable"),
-                ("content-type", "video/iso.segment"),
-            ];
+            let headers =
+                [("cache-control", "max-age=24, immutable"), ("content-type", "video/iso.segment")];
             with_body(200, &headers, body.boxed())
         }
     });
@@ -286,11 +269,9 @@ async fn ranges_conditions_and_head_are_answered_from_what_is_here() {
     assert_eq!(ask(&edge, SEGMENT_1, &same).await.0, 206);
     let other = [("range", "bytes=0-0"), ("if-range", "\"2\"")];
     assert_eq!(ask(&edge, SEGMENT_1, &other).await.0, 200);
-    let (status, headers, body) = ask(&edge, SEGMENT_1, &[("if-none-match", "\"0\", W/\"1\"")]).await;
-    assert_eq!(
-        (status, body.len(), headers.contains_key("content-type")),
-        (304, 0, false)
-    );
+    let (status, headers, body) =
+        ask(&edge, SEGMENT_1, &[("if-none-match", "\"0\", W/\"1\"")]).await;
+    assert_eq!((status, body.len(), headers.contains_key("content-type")), (304, 0, false));
     assert_eq!(headers["etag"], "\"1\"");
     let head = begin(&edge, Method::HEAD, SEGMENT_1, &[("range", "bytes=0-0")]).await;
     assert_eq!((head.status(), head.body().len()), (StatusCode::OK, Some(10)));
@@ -299,11 +280,8 @@ async fn ranges_conditions_and_head_are_answered_from_what_is_here() {
 
 #[tokio::test(start_paused = true)]
 async fn what_varies_by_what_nobody_forwards_is_kept_by_nobody_and_says_so_in_full() {
-    let fields = [
-        ("cache-control", "max-age=9"),
-        ("vary", "Accept-Encoding, Origin"),
-        ("vary", "Cookie"),
-    ];
+    let fields =
+        [("cache-control", "max-age=9"), ("vary", "Accept-Encoding, Origin"), ("vary", "Cookie")];
     let origin = Scripted::new(move |_| async move { answer(200, &fields, "text") });
     let edge = edge_of(&[&origin]);
     for asked in 1..=2 {

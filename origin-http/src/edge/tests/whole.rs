@@ -6,18 +6,11 @@ use super::*;
 async fn segments_and_headers_outlive_a_restart_on_disk_and_nothing_else_does() {
     let dir = std::env::temp_dir().join(format!("streamforge-edge-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&dir);
-    let config = Config {
-        disk_dir: dir.clone(),
-        disk_mb: 8,
-        ..Config::default()
-    };
+    let config = Config { disk_dir: dir.clone(), disk_mb: 8, ..Config::default() };
     let origin = Scripted::new(|request| async move {
         let growing = request.uri().path().ends_with("/2.m4s");
-        let control = if growing {
-            "max-age=24, immutable"
-        } else {
-            "public, max-age=31536000, immutable"
-        };
+        let control =
+            if growing { "max-age=24, immutable" } else { "public, max-age=31536000, immutable" };
         let headers = [
             ("cache-control", control),
             ("etag", "\"1\""),
@@ -64,10 +57,7 @@ async fn segments_and_headers_outlive_a_restart_on_disk_and_nothing_else_does() 
 
 /// A real origin: its router with HTTP/1.1 in memory.
 fn edge_of_stage(stage: &Stage) -> Arc<Edge> {
-    let config = Config {
-        origin: vec!["http://stage".parse().unwrap()],
-        ..Config::default()
-    };
+    let config = Config { origin: vec!["http://stage".parse().unwrap()], ..Config::default() };
     let router = Arc::clone(&stage.router);
     let connect = move || {
         let (ours, theirs) = tokio::io::duplex(64 << 10);
@@ -75,11 +65,11 @@ fn edge_of_stage(stage: &Stage) -> Arc<Edge> {
         tokio::spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
                 let router = Arc::clone(&router);
-                async move { Ok::<_, Infallible>(router.handle(request, ([192, 0, 2, 1], 1).into()).await) }
+                async move {
+                    Ok::<_, Infallible>(router.handle(request, ([192, 0, 2, 1], 1).into()).await)
+                }
             });
-            let _ = http1::Builder::new()
-                .serve_connection(TokioIo::new(theirs), service)
-                .await;
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(theirs), service).await;
         });
         Ok(ours)
     };
@@ -114,11 +104,7 @@ async fn an_edge_of_our_own_origin_answers_as_it_does() {
             let request = [("accept-encoding", coding)];
             let theirs = stage.ask("GET", target, &request).await;
             let (status, headers, body) = ask(&edge, target, &request).await;
-            assert_eq!(
-                (status, body),
-                (theirs.status.as_u16(), theirs.body.clone()),
-                "{target}"
-            );
+            assert_eq!((status, body), (theirs.status.as_u16(), theirs.body.clone()), "{target}");
             for name in [
                 "content-type",
                 "content-encoding",
@@ -147,9 +133,8 @@ async fn hinted_parts_reloads_and_open_segments_come_through_as_they_are_made() 
             tokio::spawn(async move { ask(&edge, &target, &[]).await })
         })
         .into();
-    let mut growing = begin(&edge, Method::GET, &stage.media(&format!("{open}.m4s")), &[])
-        .await
-        .into_body();
+    let mut growing =
+        begin(&edge, Method::GET, &stage.media(&format!("{open}.m4s")), &[]).await.into_body();
     let first = growing.frame().await.unwrap().unwrap().into_data().unwrap();
     let held = first.pieces().iter().map(Bytes::len).sum::<usize>();
     assert!(held > 0);
@@ -168,26 +153,16 @@ async fn hinted_parts_reloads_and_open_segments_come_through_as_they_are_made() 
 #[tokio::test(start_paused = true)]
 async fn a_router_asks_elsewhere_for_what_it_does_not_have_and_keeps_what_is_its_own() {
     let origin = Scripted::new(|request| async move {
-        let status = if request.uri().path().contains("/beside/") {
-            200
-        } else {
-            404
-        };
+        let status = if request.uri().path().contains("/beside/") { 200 } else { 404 };
         answer(status, &[("cache-control", "max-age=1")], "of another")
     });
     let mut stage = Stage::new().await;
     let router = Arc::get_mut(&mut stage.router).unwrap();
     router.fetch_from(Some(edge_of(&[&origin])));
     let elsewhere = stage.get("/live/beside/master.m3u8").await;
+    assert_eq!((elsewhere.status.as_u16(), &elsewhere.body[..]), (200, &b"of another"[..]));
     assert_eq!(
-        (elsewhere.status.as_u16(), &elsewhere.body[..]),
-        (200, &b"of another"[..])
-    );
-    assert_eq!(
-        (
-            elsewhere.header("timing-allow-origin"),
-            elsewhere.header("server-timing")
-        ),
+        (elsewhere.header("timing-allow-origin"), elsewhere.header("server-timing")),
         ("*", "edge;desc=miss")
     );
     // No local content yet: the edge is asked first, then the request waits.

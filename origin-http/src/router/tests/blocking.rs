@@ -21,13 +21,12 @@ async fn a_blocking_request_is_answered_when_its_part_or_segment_is_there() {
     let mut stage = Stage::live().await;
     let open = stage.first + 3;
     let old = stage.get(&format!("/live/demo/v0.m3u8?_HLS_msn={}", stage.first)).await;
-    assert_eq!(
-        (old.status, old.header("cache-control")),
-        (StatusCode::OK, "public, max-age=12")
-    );
+    assert_eq!((old.status, old.header("cache-control")), (StatusCode::OK, "public, max-age=12"));
     let request = |query: String| {
         let router = Arc::clone(&stage.router);
-        tokio::spawn(async move { ask(&router, "GET", &format!("/live/demo/v0.m3u8?{query}"), &[]).await })
+        tokio::spawn(async move {
+            ask(&router, "GET", &format!("/live/demo/v0.m3u8?{query}"), &[]).await
+        })
     };
     let part = request(format!("_HLS_msn={open}&_HLS_part=2&_HLS_skip=YES"));
     let segment = request(format!("_HLS_msn={open}"));
@@ -37,10 +36,7 @@ async fn a_blocking_request_is_answered_when_its_part_or_segment_is_there() {
     stage.push(PART).await;
     assert!(part.is_finished() && !segment.is_finished());
     let part = part.await.unwrap();
-    assert_eq!(
-        (part.status, part.header("cache-control")),
-        (StatusCode::OK, "public, max-age=12")
-    );
+    assert_eq!((part.status, part.header("cache-control")), (StatusCode::OK, "public, max-age=12"));
     assert!(String::from_utf8_lossy(&part.body).contains(&format!("{open}.2.m4s")));
     stage.push(2 * PART).await;
     assert!(!segment.is_finished(), "it is listed with the next part");
@@ -97,10 +93,8 @@ async fn after_the_end_directives_are_ignored_and_nothing_is_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn a_waiting_request_is_answered_by_the_end() {
     let mut stage = Stage::live().await;
-    let (router, path) = (
-        Arc::clone(&stage.router),
-        format!("/live/demo/v0.m3u8?_HLS_msn={}", stage.first + 4),
-    );
+    let (router, path) =
+        (Arc::clone(&stage.router), format!("/live/demo/v0.m3u8?_HLS_msn={}", stage.first + 4));
     let waiting = tokio::spawn(async move { ask(&router, "GET", &path, &[]).await });
     stage.settle().await;
     assert!(!waiting.is_finished());
@@ -112,7 +106,8 @@ async fn a_waiting_request_is_answered_by_the_end() {
 async fn the_first_viewers_of_a_channel_wait_until_it_can_be_listed() {
     let mut stage = Stage::new().await;
     let router = Arc::clone(&stage.router);
-    let early = tokio::spawn(async move { ask(&router, "GET", "/live/demo/master.m3u8", &[]).await });
+    let early =
+        tokio::spawn(async move { ask(&router, "GET", "/live/demo/master.m3u8", &[]).await });
     stage.settle().await;
     assert!(!early.is_finished());
     stage.push(2 * SEGMENT).await;
@@ -121,10 +116,7 @@ async fn the_first_viewers_of_a_channel_wait_until_it_can_be_listed() {
     let empty = Stage::new().await;
     let begun = Instant::now();
     let answer = empty.get("/live/demo/master.m3u8").await;
-    assert_eq!(
-        (answer.status, begun.elapsed()),
-        (StatusCode::SERVICE_UNAVAILABLE, FIRST_WAIT)
-    );
+    assert_eq!((answer.status, begun.elapsed()), (StatusCode::SERVICE_UNAVAILABLE, FIRST_WAIT));
     assert_eq!(answer.header("cache-control"), "public, max-age=1");
 }
 
@@ -154,8 +146,5 @@ async fn a_hinted_part_is_held_until_it_is_whole_and_no_other() {
         (answer.status, answer.header("cache-control")),
         (StatusCode::OK, "public, max-age=12, immutable")
     );
-    assert_eq!(
-        answer.body,
-        stage.get(&stage.media(&format!("{open}.2.m4s"))).await.body
-    );
+    assert_eq!(answer.body, stage.get(&stage.media(&format!("{open}.2.m4s"))).await.body);
 }

@@ -21,10 +21,7 @@ async fn answers_are_the_same_as_over_http_1() {
     let running = Running::live().await;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let tcp = listener.local_addr().unwrap();
-    let sockets = Sockets {
-        http: vec![listener],
-        ..Sockets::default()
-    };
+    let sockets = Sockets { http: vec![listener], ..Sockets::default() };
     let server = server(&running.stage, &config(), sockets, None);
     let stop = CancellationToken::new();
     let plain = tokio::spawn(server.serve(stop.clone(), stop.clone()));
@@ -69,11 +66,8 @@ async fn answers_are_the_same_as_over_http_1() {
         }
         let body = http_body_util::Full::new(Bytes::copy_from_slice(body.as_bytes()));
         http1.ready().await.unwrap();
-        let (head, body) = http1
-            .send_request(request.body(body).unwrap())
-            .await
-            .unwrap()
-            .into_parts();
+        let (head, body) =
+            http1.send_request(request.body(body).unwrap()).await.unwrap().into_parts();
         let body = http_body_util::BodyExt::collect(body).await.unwrap().to_bytes();
         assert_eq!(
             (over_3.status, &over_3.body),
@@ -145,7 +139,10 @@ async fn a_blocking_playlist_comes_with_its_part() {
     running.stage.push(PART).await;
     let answer = whole(stream).await;
     assert_eq!(answer.status, StatusCode::OK);
-    assert!(String::from_utf8_lossy(&answer.body).contains(&format!("{}.2.m4s", running.stage.first + 3)));
+    assert!(
+        String::from_utf8_lossy(&answer.body)
+            .contains(&format!("{}.2.m4s", running.stage.first + 3))
+    );
 }
 
 #[tokio::test]

@@ -54,10 +54,7 @@ async fn what_a_proxy_marks_as_early_is_too_early_if_it_changes_something() {
     assert_eq!(refused.status, StatusCode::TOO_EARLY);
     assert_eq!(refused.headers["content-type"], "application/problem+json");
     assert!(!refused.body.is_empty());
-    assert_eq!(
-        client.ask(Method::GET, "/time", &marked, b"").await.status,
-        StatusCode::OK
-    );
+    assert_eq!(client.ask(Method::GET, "/time", &marked, b"").await.status, StatusCode::OK);
 }
 
 #[tokio::test]
@@ -97,10 +94,7 @@ async fn a_flood_of_first_flights_leaves_no_more_than_its_bound() {
 
 #[tokio::test]
 async fn an_address_that_finishes_no_handshake_has_a_share_of_them_and_displaces_its_own() {
-    let config = Config {
-        first_byte_ms: 60_000,
-        ..config()
-    };
+    let config = Config { first_byte_ms: 60_000, ..config() };
     let running = Running::start(config, |endpoint| {
         endpoint.retry_from(0);
         endpoint.handshakes_per_address(4);
@@ -127,10 +121,7 @@ async fn an_address_that_finishes_no_handshake_has_a_share_of_them_and_displaces
 
 #[tokio::test]
 async fn a_client_whose_first_message_comes_in_two_datagrams_is_served_when_the_second_has_come() {
-    let config = Config {
-        first_byte_ms: 60_000,
-        ..config()
-    };
+    let config = Config { first_byte_ms: 60_000, ..config() };
     let running = Running::start(config, |_| ()).await;
     let relay = path::Relay::start(running.address, path::Rate::Halting).await;
     let protocols = [vec![b"h3".to_vec()], vec![vec![b'x'; 250]; 6]].concat();

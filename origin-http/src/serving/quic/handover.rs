@@ -26,10 +26,7 @@ async fn connections_of_the_old_process_live_on_and_new_ones_reach_the_new() {
     assert_eq!(late.get(&theirs).await.status, StatusCode::OK);
     let (old_metrics, new_metrics) = (old.stage.metrics.clone(), new.stage.metrics.clone());
     assert_eq!(
-        (
-            old_metrics.server.connections.get(),
-            new_metrics.server.connections.get()
-        ),
+        (old_metrics.server.connections.get(), new_metrics.server.connections.get()),
         (1, 1)
     );
 
@@ -50,7 +47,8 @@ async fn connections_of_the_old_process_live_on_and_new_ones_reach_the_new() {
     drop(old);
     let legacy = new.handover.prepare().unwrap();
     let socket = QuicSocket::inherit(legacy.socket, &legacy.note, legacy.inboxes).unwrap();
-    let third = Running::over(Stage::live().await, socket, new.certificate.clone(), config(), |_| ());
+    let third =
+        Running::over(Stage::live().await, socket, new.certificate.clone(), config(), |_| ());
     new.handover.complete();
     third.handover.begin();
     assert_eq!(late.get(&theirs).await.status, StatusCode::OK);
@@ -78,13 +76,7 @@ async fn connections_of_a_process_that_is_gone_are_reset() {
     let socket = QuicSocket::inherit(legacy.socket, &legacy.note, legacy.inboxes).unwrap();
     // Its process ends without closing its connections.
     old.handover.complete();
-    let Running {
-        endpoint,
-        handover,
-        certificate,
-        serving,
-        ..
-    } = old;
+    let Running { endpoint, handover, certificate, serving, .. } = old;
     handover.abandon();
     serving.abort();
     drop((endpoint, handover));
@@ -97,7 +89,8 @@ async fn connections_of_a_process_that_is_gone_are_reset() {
 }
 
 #[tokio::test]
-async fn the_new_process_reads_nothing_before_the_old_has_stopped_and_what_came_meanwhile_is_not_lost() {
+async fn the_new_process_reads_nothing_before_the_old_has_stopped_and_what_came_meanwhile_is_not_lost()
+ {
     let old = Running::live().await;
     let legacy = old.handover.prepare().unwrap();
     let socket = QuicSocket::inherit(legacy.socket, &legacy.note, legacy.inboxes).unwrap();

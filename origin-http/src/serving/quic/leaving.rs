@@ -50,11 +50,7 @@ async fn an_answer_is_not_cut_by_the_goodbye() {
 
 #[tokio::test]
 async fn a_connection_without_requests_is_asked_to_leave() {
-    let brief = Config {
-        idle_ms: 1_000,
-        write_ms: 100,
-        ..config()
-    };
+    let brief = Config { idle_ms: 1_000, write_ms: 100, ..config() };
     let running = Running::start(brief, |_| ()).await;
     let keep = |transport: &mut TransportConfig| {
         transport.keep_alive_interval(Some(Duration::from_millis(200)));

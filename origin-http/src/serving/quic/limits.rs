@@ -141,10 +141,7 @@ async fn streams_that_mean_nothing_are_turned_away_and_the_connection_goes_on() 
 
 #[tokio::test]
 async fn an_address_that_may_be_invented_gets_three_times_what_came_from_it() {
-    let hasty = Config {
-        first_byte_ms: 500,
-        ..config()
-    };
+    let hasty = Config { first_byte_ms: 500, ..config() };
     // A flight longer than that, and a first datagram three times whose size is not a multiple of
     // the server's.
     let odd = |transport: &mut TransportConfig| {
@@ -211,10 +208,7 @@ async fn frames_out_of_order_end_the_connection() {
 
 #[tokio::test]
 async fn there_are_so_many_streams_and_no_more() {
-    let few = Config {
-        max_streams: 4,
-        ..config()
-    };
+    let few = Config { max_streams: 4, ..config() };
     let running = Running::start(few, |_| ()).await;
     let (_endpoint, quic) = bare(&running).await;
     let mut open = Vec::new();
@@ -238,10 +232,7 @@ async fn there_are_so_many_streams_and_no_more() {
 
 #[tokio::test]
 async fn a_head_that_does_not_come_in_time_is_not_waited_for() {
-    let hasty = Config {
-        header_ms: 100,
-        ..config()
-    };
+    let hasty = Config { header_ms: 100, ..config() };
     let running = Running::start(hasty, |_| ()).await;
     let (_endpoint, quic) = bare(&running).await;
     let (mut send, recv) = quic.open_bi().await.unwrap();
@@ -252,10 +243,7 @@ async fn a_head_that_does_not_come_in_time_is_not_waited_for() {
 
 #[tokio::test]
 async fn who_takes_nothing_of_an_answer_is_closed() {
-    let hasty = Config {
-        write_ms: 200,
-        ..config()
-    };
+    let hasty = Config { write_ms: 200, ..config() };
     let running = Running::start(hasty, |_| ()).await;
     let narrow = |transport: &mut TransportConfig| {
         transport.stream_receive_window(8_192u32.into());
@@ -272,10 +260,7 @@ async fn who_takes_nothing_of_an_answer_is_closed() {
 
 #[tokio::test]
 async fn one_address_has_so_many_connections_with_answers_on_their_way_and_no_more() {
-    let few = Config {
-        max_connections_per_address: 2,
-        ..config()
-    };
+    let few = Config { max_connections_per_address: 2, ..config() };
     let mut running = Running::start(few, |_| ()).await;
     let path = format!("/live/demo/v0.m3u8?_HLS_msn={}&_HLS_part=0", running.stage.first + 4);
     let mut held = Vec::new();
@@ -301,30 +286,21 @@ async fn one_address_has_so_many_connections_with_answers_on_their_way_and_no_mo
     let mut fourth = running.client().await;
     assert_eq!(fourth.get("/time").await.status, StatusCode::OK);
     let closed = timeout(LONG, clients[0].quic.closed()).await.unwrap();
-    assert!(
-        matches!(closed, quinn::ConnectionError::ApplicationClosed(_)),
-        "{closed}"
-    );
+    assert!(matches!(closed, quinn::ConnectionError::ApplicationClosed(_)), "{closed}");
     assert_eq!(clients[1].get("/time").await.status, StatusCode::OK);
     assert_eq!(running.evicted("connections_per_address"), 1);
 }
 
 #[tokio::test]
 async fn a_request_whose_body_does_not_come_makes_room_for_others() {
-    let one = Config {
-        max_connections: 1,
-        ..config()
-    };
+    let one = Config { max_connections: 1, ..config() };
     let running = Running::start(one, |_| ()).await;
     let mut client = running.client().await;
     let _endless = client.send(Method::GET, "/time", &[]).await;
     assert_eq!(client.get("/time").await.status, StatusCode::OK);
     assert_eq!(running.client().await.get("/time").await.status, StatusCode::OK);
     assert_eq!(
-        (
-            running.refused("connections"),
-            running.evicted("connections_per_address")
-        ),
+        (running.refused("connections"), running.evicted("connections_per_address")),
         (0, 0)
     );
     assert_eq!(running.evicted("connections"), 1);
@@ -332,10 +308,7 @@ async fn a_request_whose_body_does_not_come_makes_room_for_others() {
 
 #[tokio::test]
 async fn a_connection_whose_last_bytes_do_not_arrive_makes_room_at_once() {
-    let one = Config {
-        max_connections: 1,
-        ..config()
-    };
+    let one = Config { max_connections: 1, ..config() };
     let running = Running::start(one, |_| ()).await;
     let relay = path::Relay::start(running.address, path::Rate::Free).await;
     let mut first = running.client_with(relay.address, |_| ()).await;

@@ -47,11 +47,8 @@ impl Relay {
         let near = Arc::new(net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
         let far = Arc::new(net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
         far.connect(server).await.unwrap();
-        let (address, seen, stop) = (
-            near.local_addr().unwrap(),
-            Arc::<Seen>::default(),
-            CancellationToken::new(),
-        );
+        let (address, seen, stop) =
+            (near.local_addr().unwrap(), Arc::<Seen>::default(), CancellationToken::new());
         let client = Arc::new(Mutex::new(None));
         {
             let (near, far, client, seen, stop) =
@@ -108,11 +105,7 @@ impl Relay {
             };
             tokio::spawn(async move { stop.run_until_cancelled(deliver).await });
         }
-        Self {
-            address,
-            seen,
-            _stop: stop.drop_guard(),
-        }
+        Self { address, seen, _stop: stop.drop_guard() }
     }
 
     /// From now on no datagram from the server arrives.

@@ -46,7 +46,8 @@ async fn what_is_asked_for_last_comes_first_where_it_is_more_urgent() {
     let high = race(&running, &mut client, &segment(0), "u=6", "high", &order).await;
     let higher = race(&running, &mut client, &segment(1), "u=6", "next of it", &order).await;
     let low = race(&running, &mut client, &segment(2), "u=4", "low", &order).await;
-    let playlist = race(&running, &mut client, "/live/demo/v0.m3u8", "u=1", "playlist", &order).await;
+    let playlist =
+        race(&running, &mut client, "/live/demo/v0.m3u8", "u=1", "playlist", &order).await;
     for done in [high, higher, low, playlist] {
         done.await.unwrap();
     }

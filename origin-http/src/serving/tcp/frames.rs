@@ -111,12 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
             let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
             self.socket.read_exact(&mut payload).await.ok()?;
             let stream = u32::from_be_bytes(rest);
-            Some(Frame {
-                kind,
-                flags,
-                stream,
-                payload,
-            })
+            Some(Frame { kind, flags, stream, payload })
         };
         tokio::time::timeout(LONG, read).await.expect("a frame in time")
     }

@@ -6,8 +6,7 @@ use super::*;
 async fn waiting(running: &Running) -> Peer {
     let open = running.stage.first + 3;
     let mut peer = running.connect().await;
-    peer.send(get(&format!("/live/demo/v0.m3u8?_HLS_msn={open}&_HLS_part=2")))
-        .await;
+    peer.send(get(&format!("/live/demo/v0.m3u8?_HLS_msn={open}&_HLS_part=2"))).await;
     while running.stage.metrics.waiting.get() == 0 {
         sleep(Duration::from_millis(5)).await;
     }
@@ -20,13 +19,9 @@ async fn a_connection_goes_over_to_the_other_machine_with_all_that_was_read() {
     let mut peer = running.connect().await;
     let plain = get("/time");
     let post = request("POST", "/api/v1/x", "Content-Length: 5\r\n") + "hello";
-    let chunked = request("POST", "/api/v1/y", "Transfer-Encoding: chunked\r\n") + "3\r\nabc\r\n0\r\n\r\n";
-    peer.send(
-        [&plain, &plain, &post, &plain, &chunked, &plain]
-            .map(String::as_str)
-            .concat(),
-    )
-    .await;
+    let chunked =
+        request("POST", "/api/v1/y", "Transfer-Encoding: chunked\r\n") + "3\r\nabc\r\n0\r\n\r\n";
+    peer.send([&plain, &plain, &post, &plain, &chunked, &plain].map(String::as_str).concat()).await;
     for said in [
         None,
         None,
@@ -78,7 +73,9 @@ async fn a_peer_that_leaves_while_it_waits_is_forgotten() {
     let peer = waiting(&running).await;
     drop(peer);
     let begun = Instant::now();
-    while running.stage.metrics.waiting.get() > 0 || running.stage.metrics.server.connections.get() > 0 {
+    while running.stage.metrics.waiting.get() > 0
+        || running.stage.metrics.server.connections.get() > 0
+    {
         assert!(begun.elapsed() < LONG);
         sleep(Duration::from_millis(5)).await;
     }
@@ -94,10 +91,7 @@ async fn who_asks_ahead_while_it_waits_is_answered_in_order() {
     sleep(Duration::from_millis(20)).await;
     running.stage.push(PART).await;
     let (status, headers, _) = peer.answer(true).await;
-    assert_eq!(
-        (status, &headers["content-type"][..]),
-        (200, "application/vnd.apple.mpegurl")
-    );
+    assert_eq!((status, &headers["content-type"][..]), (200, "application/vnd.apple.mpegurl"));
     for _ in 0..ahead {
         let (status, headers, _) = peer.answer(true).await;
         assert_eq!((status, &headers["cache-control"][..]), (200, "no-store"));
@@ -106,11 +100,7 @@ async fn who_asks_ahead_while_it_waits_is_answered_in_order() {
 
 #[tokio::test]
 async fn however_much_came_before_half_a_head_it_is_closed_in_time() {
-    let running = Running::start(Config {
-        header_ms: 200,
-        ..config()
-    })
-    .await;
+    let running = Running::start(Config { header_ms: 200, ..config() }).await;
     // Some of these use up a task's budget just when the limit is to be waited for.
     let asked: Vec<usize> = (100..270).collect();
     let mut peers = Vec::new();
@@ -129,10 +119,9 @@ async fn however_much_came_before_half_a_head_it_is_closed_in_time() {
 #[tokio::test]
 async fn no_body_follows_an_answer_to_head_whoever_gives_it() {
     let running = Running::live().await;
-    for request in [
-        "HEAD /api/v1/x HTTP/1.1\r\nHost: origin\r\n\r\n",
-        "HEAD /api/v1/x HTTP/1.1\r\n\r\n",
-    ] {
+    for request in
+        ["HEAD /api/v1/x HTTP/1.1\r\nHost: origin\r\n\r\n", "HEAD /api/v1/x HTTP/1.1\r\n\r\n"]
+    {
         let mut peer = running.connect().await;
         peer.send(request).await;
         let (_, headers, _) = peer.answer(false).await;
@@ -149,13 +138,10 @@ async fn no_body_follows_an_answer_to_head_whoever_gives_it() {
 #[tokio::test]
 async fn a_host_that_is_none_is_refused_by_both_machines() {
     let running = Running::live().await;
-    for host in [
-        "###", "a b", "a/b", "u@a", "a:b", "[::1", "a?b", "a%zz", "", "a,b c", "\u{e4}",
-    ] {
+    for host in ["###", "a b", "a/b", "u@a", "a:b", "[::1", "a?b", "a%zz", "", "a,b c", "\u{e4}"] {
         for other in ["", "Connection: keep-alive, x\r\n", "Content-Length: 0\r\n"] {
             let mut peer = running.connect().await;
-            peer.send(format!("GET /time HTTP/1.1\r\nHost: {host}\r\n{other}\r\n"))
-                .await;
+            peer.send(format!("GET /time HTTP/1.1\r\nHost: {host}\r\n{other}\r\n")).await;
             let answer = peer.rest().await;
             assert!(answer.starts_with("HTTP/1.1 400 "), "{host:?} {other:?}: {answer}");
         }

@@ -53,10 +53,7 @@ async fn a_header_block_without_end_ends_the_connection() {
         }
         raw.send(&flood).await;
         let code = raw.ended().await;
-        assert!(
-            matches!(code, None | Some(PROTOCOL_ERROR | ENHANCE_YOUR_CALM)),
-            "{code:?}"
-        );
+        assert!(matches!(code, None | Some(PROTOCOL_ERROR | ENHANCE_YOUR_CALM)), "{code:?}");
         running.is_left().await;
     }
 }
@@ -86,10 +83,7 @@ async fn fields_beyond_the_limit_are_refused_and_the_next_request_is_answered() 
     raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields)).await;
     let answer = raw.next_of(1).await;
     // :status 431, Huffman-coded (RFC 7541 B).
-    assert_eq!(
-        (answer.kind, &answer.payload[..5]),
-        (HEADERS, &b"\x48\x83\x69\x90\xff"[..])
-    );
+    assert_eq!((answer.kind, &answer.payload[..5]), (HEADERS, &b"\x48\x83\x69\x90\xff"[..]));
     raw.send(&ask(3, "/time", &[])).await;
     assert_eq!(raw.next_of(3).await.payload[0], 0x88, "200");
 }
@@ -99,18 +93,12 @@ async fn windows_that_grow_by_nothing_or_too_much_and_frames_too_large_are_error
     let running = Running::live().await;
     for (bytes, expected) in [
         (frame(WINDOW_UPDATE, 0, 0, &[0; 4]), PROTOCOL_ERROR),
-        (
-            frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffff_u32.to_be_bytes()),
-            FLOW_CONTROL_ERROR,
-        ),
+        (frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffff_u32.to_be_bytes()), FLOW_CONTROL_ERROR),
         (frame(DATA, 0, 1, &vec![0; 16_385]), FRAME_SIZE_ERROR),
         (frame(DATA, 0, 0, &[0]), PROTOCOL_ERROR),
         // RFC 9113 6.5.2 requires FLOW_CONTROL_ERROR; h2 sends this.
         (frame(SETTINGS, 0, 0, &setting(4, 0x8000_0000)), PROTOCOL_ERROR),
-        (
-            frame(HEADERS, END_STREAM | END_HEADERS, 2, &block("/time", &[])),
-            PROTOCOL_ERROR,
-        ),
+        (frame(HEADERS, END_STREAM | END_HEADERS, 2, &block("/time", &[])), PROTOCOL_ERROR),
     ] {
         let mut raw = running.raw(None).await;
         raw.send(&bytes).await;
@@ -121,11 +109,7 @@ async fn windows_that_grow_by_nothing_or_too_much_and_frames_too_large_are_error
 
 #[tokio::test]
 async fn questions_without_end_from_a_peer_that_reads_no_answer_end_the_connection() {
-    let running = Running::start(Config {
-        write_ms: 200,
-        ..config()
-    })
-    .await;
+    let running = Running::start(Config { write_ms: 200, ..config() }).await;
     for question in [frame(PING, 0, 0, &[7; 8]), frame(SETTINGS, 0, 0, &setting(3, 100))] {
         // The buffers are small, so that the server soon has no room for another response.
         let socket = TcpSocket::new_v4().unwrap();
@@ -151,10 +135,7 @@ async fn answers_that_a_peer_leaves_no_room_for_do_not_last() {
             stage.push(SEGMENT + 1).await;
             stage
         },
-        Config {
-            write_ms: 200,
-            ..config()
-        },
+        Config { write_ms: 200, ..config() },
     )
     .await;
     let mut raw = running.raw(Some(0)).await;
@@ -219,8 +200,7 @@ async fn requests_that_another_may_read_otherwise_are_refused() {
         (user, &[0x8c]),
     ]) {
         let stream = 2 * n + 1;
-        raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &block))
-            .await;
+        raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &block)).await;
         let answer = raw.next_of(stream).await;
         assert_eq!(answer.kind, HEADERS, "{n}");
         assert!(answer.payload.starts_with(status), "{n}: {:02x?}", &answer.payload[..5]);

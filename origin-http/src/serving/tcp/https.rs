@@ -35,14 +35,7 @@ impl Secure {
         let (retire, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let serving = tokio::spawn(server.serve(retire.clone(), shutdown.clone()));
         let client = testing::client(roots, rustls::crypto::ring::DEFAULT_CIPHER_SUITES, alpn);
-        Self {
-            stage,
-            address,
-            client: Arc::new(client),
-            retire,
-            shutdown,
-            serving,
-        }
+        Self { stage, address, client: Arc::new(client), retire, shutdown, serving }
     }
 
     async fn connect(&self) -> Peer<TlsStream<TcpStream>> {
@@ -92,36 +85,24 @@ async fn one_connection_gets_media_over_tls_byte_for_byte() {
     peer.socket.shutdown().await.unwrap();
     let mut rest = Vec::new();
     // Only an announced end counts as an end.
-    timeout(LONG, peer.socket.read_to_end(&mut rest))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(LONG, peer.socket.read_to_end(&mut rest)).await.unwrap().unwrap();
     assert_eq!(rest, b"");
 }
 
 #[tokio::test]
 async fn who_shakes_no_hands_is_closed_and_counted() {
-    let running = Secure::start(
-        Stage::live().await,
-        Config {
-            first_byte_ms: 100,
-            ..config()
-        },
-        &[],
-        false,
-    )
-    .await;
+    let running =
+        Secure::start(Stage::live().await, Config { first_byte_ms: 100, ..config() }, &[], false)
+            .await;
     let plain = || async {
-        Peer {
-            socket: TcpStream::connect(running.address).await.unwrap(),
-            read: Vec::new(),
-        }
+        Peer { socket: TcpStream::connect(running.address).await.unwrap(), read: Vec::new() }
     };
     let silent = plain().await;
     let mut garbage = plain().await;
     garbage.send(get("/time")).await;
     let mut half = plain().await;
-    let mut session = ClientConnection::new(Arc::clone(&running.client), "origin".try_into().unwrap()).unwrap();
+    let mut session =
+        ClientConnection::new(Arc::clone(&running.client), "origin".try_into().unwrap()).unwrap();
     let mut hello = Vec::new();
     session.write_tls(&mut hello).unwrap();
     half.send(&hello).await;
@@ -135,10 +116,7 @@ async fn who_shakes_no_hands_is_closed_and_counted() {
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_takes_nothing_is_closed_over_tls_too_and_a_slow_one_is_not() {
     const WRITE: Duration = Duration::from_millis(300);
-    let settings = Config {
-        write_ms: 300,
-        ..config()
-    };
+    let settings = Config { write_ms: 300, ..config() };
     let mut stage = Stage::with(&settings).await;
     stage.frame_bytes = 100_000;
     stage.push(SEGMENT + 1).await;
@@ -184,10 +162,7 @@ async fn pipe(stage: &Stage, config: Config, secure: bool) -> Peer<Box<dyn Strea
         true => Box::new(connector.connect("origin".try_into().unwrap(), theirs).await.unwrap()),
         false => Box::new(theirs),
     };
-    Peer {
-        socket,
-        read: Vec::new(),
-    }
+    Peer { socket, read: Vec::new() }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -204,8 +179,11 @@ async fn early_requests_that_would_do_something_are_told_to_come_again() {
         (request("POST", "/api/v1/x", "Content-Length: 0\r\n"), "HTTP/1.1 425 "),
         (get("/time"), "HTTP/1.1 200 "),
     ] {
-        let mut session = ClientConnection::new(Arc::clone(&secure.client), "origin".try_into().unwrap()).unwrap();
-        std::io::Write::write_all(&mut session.early_data().expect("a ticket"), request.as_bytes()).unwrap();
+        let mut session =
+            ClientConnection::new(Arc::clone(&secure.client), "origin".try_into().unwrap())
+                .unwrap();
+        std::io::Write::write_all(&mut session.early_data().expect("a ticket"), request.as_bytes())
+            .unwrap();
         let mut flight = Vec::new();
         while session.wants_write() {
             session.write_tls(&mut flight).unwrap();
@@ -247,7 +225,9 @@ async fn who_is_there_when_the_server_retires_is_served_and_sent_elsewhere() {
     }
     secure.retire.cancel();
     running.retire.cancel();
-    while TcpStream::connect(secure.address).await.is_ok() || TcpStream::connect(running.address).await.is_ok() {
+    while TcpStream::connect(secure.address).await.is_ok()
+        || TcpStream::connect(running.address).await.is_ok()
+    {
         sleep(Duration::from_millis(5)).await;
     }
     // HTTP/1: the connection stays until the next response, which is the last.
@@ -354,11 +334,7 @@ async fn what_the_client_finds_urgent_comes_first_whatever_it_is_and_what_it_doe
     let stage = Stage::live().await;
     let mut raw = narrow(&stage).await;
     for (stream, urgency, asked) in [(1, 1, "u=7"), (3, 3, ""), (5, 6, "u=0"), (7, 2, "u=5, i")] {
-        let fields = if asked.is_empty() {
-            vec![]
-        } else {
-            vec![("priority", asked)]
-        };
+        let fields = if asked.is_empty() { vec![] } else { vec![("priority", asked)] };
         raw.send(&ask(stream, &ours(urgency, 2 * MEGABYTE), &fields)).await;
     }
     assert_eq!(order(&mut raw, 4).await, [5, 3, 7, 1]);
@@ -374,14 +350,12 @@ async fn a_stream_without_a_window_stops_nobody() {
         raw.send(&ask(stream, &ours(urgency, 2 * MEGABYTE), &[])).await;
     }
     for stream in [3, 5] {
-        raw.send(&frame(WINDOW_UPDATE, 0, stream, &(1_u32 << 29).to_be_bytes()))
-            .await;
+        raw.send(&frame(WINDOW_UPDATE, 0, stream, &(1_u32 << 29).to_be_bytes())).await;
     }
     let mut ended = order(&mut raw, 2).await;
     ended.sort_unstable();
     assert_eq!(ended, [3, 5]);
-    raw.send(&frame(WINDOW_UPDATE, 0, 1, &(1_u32 << 29).to_be_bytes()))
-        .await;
+    raw.send(&frame(WINDOW_UPDATE, 0, 1, &(1_u32 << 29).to_be_bytes())).await;
     assert_eq!(order(&mut raw, 1).await, [1]);
 }
 #[tokio::test]
@@ -398,16 +372,11 @@ async fn what_a_connection_s_task_holds_is_small() {
 
 #[tokio::test]
 async fn a_handshake_that_stands_still_is_displaced_by_who_comes_and_so_is_an_idle_connection() {
-    let few = Config {
-        max_connections: 1,
-        ..config()
-    };
+    let few = Config { max_connections: 1, ..config() };
     for alpn in ["http/1.1", "h2"] {
         let secure = Secure::start(Stage::live().await, few.clone(), &[alpn], false).await;
-        let silent = Peer {
-            socket: TcpStream::connect(secure.address).await.unwrap(),
-            read: Vec::new(),
-        };
+        let silent =
+            Peer { socket: TcpStream::connect(secure.address).await.unwrap(), read: Vec::new() };
         let mut idle = secure.connect().await;
         assert_eq!(silent.rest().await, "");
         if alpn == "h2" {
@@ -423,10 +392,7 @@ async fn a_handshake_that_stands_still_is_displaced_by_who_comes_and_so_is_an_id
             let _next = secure.connect().await;
             // The end is announced (close_notify); otherwise this fails.
             let mut said = Vec::new();
-            timeout(LONG, idle.socket.read_to_end(&mut said))
-                .await
-                .unwrap()
-                .unwrap();
+            timeout(LONG, idle.socket.read_to_end(&mut said)).await.unwrap().unwrap();
         }
         assert_eq!(refused(&secure.stage, "connections"), 0);
         secure.shutdown.cancel();

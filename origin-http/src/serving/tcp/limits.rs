@@ -8,11 +8,7 @@ use super::{
 
 #[tokio::test]
 async fn a_peer_that_says_nothing_or_half_a_preface_is_closed() {
-    let running = Running::start(Config {
-        first_byte_ms: 100,
-        ..config()
-    })
-    .await;
+    let running = Running::start(Config { first_byte_ms: 100, ..config() }).await;
     let silent = running.connect().await;
     let mut half = running.connect().await;
     half.send("PRI * HTTP/2.0\r\n").await;
@@ -23,12 +19,7 @@ async fn a_peer_that_says_nothing_or_half_a_preface_is_closed() {
 
 #[tokio::test]
 async fn a_head_that_dribbles_in_is_closed_but_a_quiet_connection_is_kept() {
-    let running = Running::start(Config {
-        header_ms: 200,
-        idle_ms: 1_000,
-        ..config()
-    })
-    .await;
+    let running = Running::start(Config { header_ms: 200, idle_ms: 1_000, ..config() }).await;
     let mut peer = running.connect().await;
     for _ in 0..2 {
         peer.send(get("/time")).await;
@@ -57,11 +48,7 @@ async fn a_head_that_dribbles_in_is_closed_but_a_quiet_connection_is_kept() {
 
 #[tokio::test]
 async fn a_connection_without_a_request_is_closed_after_the_idle_limit() {
-    let running = Running::start(Config {
-        idle_ms: 1_000,
-        ..config()
-    })
-    .await;
+    let running = Running::start(Config { idle_ms: 1_000, ..config() }).await;
     let mut peer = running.connect().await;
     // The limit begins in the server before the client has read the response.
     let begun = Instant::now();
@@ -75,16 +62,11 @@ async fn a_connection_without_a_request_is_closed_after_the_idle_limit() {
 #[tokio::test]
 async fn the_idle_limit_begins_when_an_answer_has_ended_however_long_it_took() {
     let idle = Duration::from_secs(1);
-    let mut running = Running::start(Config {
-        idle_ms: 1_000,
-        ..config()
-    })
-    .await;
+    let mut running = Running::start(Config { idle_ms: 1_000, ..config() }).await;
     running.stage.push(3 * SEGMENT + 2 * PART + 1).await;
     let open = running.stage.first + 3;
     let mut peer = running.connect().await;
-    peer.send(get(&format!("/live/demo/v0.m3u8?_HLS_msn={open}&_HLS_part=2")))
-        .await;
+    peer.send(get(&format!("/live/demo/v0.m3u8?_HLS_msn={open}&_HLS_part=2"))).await;
     sleep(idle * 3 / 2).await;
     running.stage.push(PART).await;
     assert_eq!(peer.answer(true).await.0, 200);
@@ -105,11 +87,7 @@ async fn the_idle_limit_begins_when_an_answer_has_ended_however_long_it_took() {
 
 #[tokio::test]
 async fn an_upload_may_take_longer_than_a_head() {
-    let running = Running::start(Config {
-        header_ms: 100,
-        ..config()
-    })
-    .await;
+    let running = Running::start(Config { header_ms: 100, ..config() }).await;
     let mut peer = running.connect().await;
     peer.send(request("POST", "/api/v1/x", "Content-Length: 8\r\n")).await;
     for piece in ["ab", "cd", "ef", "gh"] {
@@ -117,10 +95,7 @@ async fn an_upload_may_take_longer_than_a_head() {
         peer.send(piece).await;
     }
     let (status, _, body) = peer.answer(true).await;
-    assert_eq!(
-        (status, &body[..]),
-        (200, &b"POST /api/v1/x of 127.0.0.1 said abcdefgh"[..])
-    );
+    assert_eq!((status, &body[..]), (200, &b"POST /api/v1/x of 127.0.0.1 said abcdefgh"[..]));
 }
 
 async fn large_segments(config: Config) -> Running {
@@ -132,14 +107,9 @@ async fn large_segments(config: Config) -> Running {
 
 #[tokio::test]
 async fn a_reader_that_takes_nothing_is_closed() {
-    let running = large_segments(Config {
-        write_ms: 100,
-        ..config()
-    })
-    .await;
+    let running = large_segments(Config { write_ms: 100, ..config() }).await;
     let mut peer = running.connect().await;
-    peer.send(get(&running.stage.media(&format!("{}.m4s", running.stage.first))))
-        .await;
+    peer.send(get(&running.stage.media(&format!("{}.m4s", running.stage.first)))).await;
     let begun = Instant::now();
     while running.refused("write").await == 0 {
         assert!(begun.elapsed() < LONG);
@@ -159,10 +129,7 @@ async fn a_head_beyond_its_limits_is_refused() {
         "X: y\r\n".repeat(65),
     ] {
         let mut peer = running.connect().await;
-        let _ = peer
-            .socket
-            .write_all(request("GET", "/time", &headers).as_bytes())
-            .await;
+        let _ = peer.socket.write_all(request("GET", "/time", &headers).as_bytes()).await;
         let answer = peer.rest().await;
         assert!(answer.starts_with("HTTP/1.1 431 ") || answer.is_empty(), "{answer}");
     }
@@ -175,14 +142,8 @@ async fn no_request_is_smuggled_in_another() {
     let inner = "GET /time HTTP/1.1\r\nHost: origin\r\nX: smuggled\r\n\r\n";
     let len = inner.len();
     for (name, headers) in [
-        (
-            "both",
-            format!("Content-Length: {len}\r\nTransfer-Encoding: chunked\r\n"),
-        ),
-        (
-            "both, the other way",
-            format!("Transfer-Encoding: chunked\r\nContent-Length: {len}\r\n"),
-        ),
+        ("both", format!("Content-Length: {len}\r\nTransfer-Encoding: chunked\r\n")),
+        ("both, the other way", format!("Transfer-Encoding: chunked\r\nContent-Length: {len}\r\n")),
         ("two lengths", format!("Content-Length: 0\r\nContent-Length: {len}\r\n")),
         ("a list of lengths", format!("Content-Length: 0, {len}\r\n")),
         ("a signed length", format!("Content-Length: +{len}\r\n")),
@@ -200,10 +161,8 @@ async fn no_request_is_smuggled_in_another() {
         assert!(answers <= 1 && !answer.contains(" 200 "), "{name}: {answer}");
     }
     let mut old = running.connect().await;
-    old.send(format!(
-        "GET /time HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{inner}"
-    ))
-    .await;
+    old.send(format!("GET /time HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{inner}"))
+        .await;
     assert!(!old.rest().await.contains(" 200 "));
 }
 
@@ -219,10 +178,7 @@ async fn what_is_no_http_costs_its_own_connection() {
         let mut peer = running.connect().await;
         peer.send(garbage).await;
         let answer = peer.rest().await;
-        assert!(
-            answer.is_empty() || answer.starts_with("HTTP/1.1 400 "),
-            "{garbage:?}: {answer}"
-        );
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{garbage:?}: {answer}");
     }
     let mut peer = running.connect().await;
     peer.send(get("/time")).await;
@@ -234,20 +190,8 @@ async fn what_is_no_http_costs_its_own_connection() {
 #[tokio::test]
 async fn connections_with_an_answer_on_its_way_are_limited_in_all_and_by_address() {
     for (limits, reason) in [
-        (
-            Config {
-                max_connections: 2,
-                ..config()
-            },
-            "connections",
-        ),
-        (
-            Config {
-                max_connections_per_address: 2,
-                ..config()
-            },
-            "connections_per_address",
-        ),
+        (Config { max_connections: 2, ..config() }, "connections"),
+        (Config { max_connections_per_address: 2, ..config() }, "connections_per_address"),
     ] {
         let mut running = Running::start(limits).await;
         running.stage.push(3 * SEGMENT + 2 * PART + 1).await;
@@ -276,25 +220,16 @@ async fn connections_with_an_answer_on_its_way_are_limited_in_all_and_by_address
 
 #[tokio::test]
 async fn idle_connections_of_few_addresses_make_room_for_others_whatever_they_speak() {
-    let mut running = Running::start(Config {
-        max_connections: 6,
-        ..config()
-    })
-    .await;
+    let mut running = Running::start(Config { max_connections: 6, ..config() }).await;
     running.stage.push(3 * SEGMENT + 2 * PART + 1).await;
     let mut viewer = running.connect_from(1).await;
     viewer.send(running.next_part()).await;
     running.waiting(1).await;
     let mut crowd = Vec::new();
-    for (index, words) in [
-        "",
-        "GET /time HTTP/1.1\r\nHo",
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        &get("/time"),
-        "POST",
-    ]
-    .into_iter()
-    .enumerate()
+    for (index, words) in
+        ["", "GET /time HTTP/1.1\r\nHo", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &get("/time"), "POST"]
+            .into_iter()
+            .enumerate()
     {
         let mut peer = running.connect_from(2 + u8::try_from(index % 2).unwrap()).await;
         peer.send(words).await;
@@ -321,19 +256,12 @@ async fn idle_connections_of_few_addresses_make_room_for_others_whatever_they_sp
     }
     running.stage.push(PART).await;
     assert_eq!(viewer.answer(true).await.0, 200);
-    assert_eq!(
-        (running.refused("connections").await, running.evicted("connections")),
-        (0, 5)
-    );
+    assert_eq!((running.refused("connections").await, running.evicted("connections")), (0, 5));
 }
 
 #[tokio::test]
 async fn a_request_whose_body_does_not_come_makes_room_for_others() {
-    let running = Running::start(Config {
-        max_connections: 1,
-        ..config()
-    })
-    .await;
+    let running = Running::start(Config { max_connections: 1, ..config() }).await;
     for _ in 0..2 {
         let mut endless = running.connect().await;
         let half = request("GET", "/time", "Transfer-Encoding: chunked\r\n");
@@ -345,8 +273,7 @@ async fn a_request_whose_body_does_not_come_makes_room_for_others() {
         assert_eq!(endless.rest().await, "");
         // A stream of HTTP/2 whose HEADERS do not end it, and one that does.
         let mut raw = running.raw(None).await;
-        raw.send(&frames::frame(HEADERS, END_HEADERS, 1, &frames::block("/time", &[])))
-            .await;
+        raw.send(&frames::frame(HEADERS, END_HEADERS, 1, &frames::block("/time", &[]))).await;
         raw.send(&frames::ask(3, "/time", &[])).await;
         while !raw.next_of(3).await.ends() {}
         let mut other = running.connect_from(9).await;
@@ -359,20 +286,15 @@ async fn a_request_whose_body_does_not_come_makes_room_for_others() {
 
 #[tokio::test]
 async fn an_answer_that_its_peer_has_not_taken_keeps_its_connection() {
-    let mut running = large_segments(Config {
-        max_connections: 1,
-        ..config()
-    })
-    .await;
+    let mut running = large_segments(Config { max_connections: 1, ..config() }).await;
     let path = running.stage.media(&format!("{}.m4s", running.stage.first));
     let whole = running.stage.get(&path).await.body.len();
     for http2 in [false, true] {
         let (mut peer, mut answer) = (None, None);
         if http2 {
             let mut client = running.http2().await;
-            let request = Request::get(format!("http://origin{path}"))
-                .body(Empty::<Bytes>::new())
-                .unwrap();
+            let request =
+                Request::get(format!("http://origin{path}")).body(Empty::<Bytes>::new()).unwrap();
             answer = Some((client.send_request(request).await.unwrap().into_body(), client));
         } else {
             let mut one = running.connect().await;

@@ -12,20 +12,12 @@ fn an_absence_is_gaps_in_both_tracks_at_the_same_numbers() {
     let open = bench.last.as_ref().unwrap().tracks[0].open.clone().unwrap();
     assert!(open.gap && !open.parts.is_empty(), "{open:?}");
     let claim = bench.hub.claim("demo".parse().unwrap()).unwrap();
-    bench.producer = Some(
-        claim
-            .start(tracks(AAC_48, true), bench.at(9_000), SystemTime::UNIX_EPOCH)
-            .unwrap(),
-    );
+    bench.producer =
+        Some(claim.start(tracks(AAC_48, true), bench.at(9_000), SystemTime::UNIX_EPOCH).unwrap());
     bench.run(30.0, 60, true, Some(48_000.0), 9.0..14.0, 9.0);
     let presentation = bench.end(14_000);
-    let kinds = |track: &Track| {
-        track
-            .segments
-            .iter()
-            .map(|s| (s.gap, s.discontinuity))
-            .collect::<Vec<_>>()
-    };
+    let kinds =
+        |track: &Track| track.segments.iter().map(|s| (s.gap, s.discontinuity)).collect::<Vec<_>>();
     let wanted = [false, false, false, true, true, false, false, false].map(|gap| (gap, false));
     for track in &presentation.tracks {
         assert_continuous(track);
@@ -35,10 +27,7 @@ fn an_absence_is_gaps_in_both_tracks_at_the_same_numbers() {
     assert_in_step(presentation);
     let video = &presentation.tracks[0];
     let back = Timescale::VIDEO.duration(video.segments[5].start - video.segments[0].start);
-    assert!(
-        back.abs_diff(Duration::from_secs(9)) < Duration::from_millis(80),
-        "{back:?}"
-    );
+    assert!(back.abs_diff(Duration::from_secs(9)) < Duration::from_millis(80), "{back:?}");
     let covered: Vec<_> = presentation.periods.iter().map(|period| period.first).collect();
     assert_eq!(covered, [1_000, 1_005]);
 }
@@ -78,10 +67,7 @@ fn audio_that_is_back_after_silence_is_where_it_was_sent() {
     let presentation = bench.end(11_000);
     assert_sound(presentation);
     assert_in_step(presentation);
-    let heard = stamps(&presentation.tracks[1])
-        .iter()
-        .filter(|stamp| **stamp >= 7_000)
-        .count();
+    let heard = stamps(&presentation.tracks[1]).iter().filter(|stamp| **stamp >= 7_000).count();
     assert!(heard >= 4 * 48_000 / 1024 - 3, "{heard}");
 }
 
@@ -99,9 +85,7 @@ fn video_that_stops_is_a_still_picture_and_audio_goes_on() {
     bench.run(30.0, 60, false, Some(48_000.0), 20.0..24.0, 0.0);
     let presentation = bench.end(24_000);
     assert_sound(presentation);
-    let [video, audio] = &presentation.tracks[..] else {
-        panic!("two tracks")
-    };
+    let [video, audio] = &presentation.tracks[..] else { panic!("two tracks") };
     for track in [video, audio] {
         assert!(track.segments.iter().all(|segment| !segment.gap && segment.independent));
         assert_parts_keep_the_target(track);
@@ -110,16 +94,10 @@ fn video_that_stops_is_a_still_picture_and_audio_goes_on() {
     let shown = stamps(video);
     assert_eq!(shown[..90].iter().max(), Some(&2_966));
     let (still, back) = shown[90..].split_at(shown.len() - 90 - 120);
-    assert!(
-        still.len() > 70 && still.iter().all(|stamp| *stamp == 2_000),
-        "{still:?}"
-    );
+    assert!(still.len() > 70 && still.iter().all(|stamp| *stamp == 2_000), "{still:?}");
     assert_eq!(back[0], 20_000);
     let whole: Vec<_> = presentation.periods.iter().map(|period| period.continues).collect();
-    assert!(
-        whole[1..].iter().all(Option::is_some),
-        "no gap lies between Periods: {whole:?}"
-    );
+    assert!(whole[1..].iter().all(Option::is_some), "no gap lies between Periods: {whole:?}");
 }
 
 impl Bench {
@@ -174,9 +152,7 @@ fn audio_whose_description_changes_while_video_is_silent_is_heard() {
         bench.run(25.0, 50, false, Some(44_100.0), 20.0..24.0, 0.0);
         let presentation = bench.end(24_000);
         assert_sound(presentation);
-        let [video, audio] = &presentation.tracks[..] else {
-            panic!("two tracks")
-        };
+        let [video, audio] = &presentation.tracks[..] else { panic!("two tracks") };
         // From the next mark on.
         assert!(heard(audio, 12_000..20_000) > 8 * 44_100 / 1_024 - 4);
         assert_eq!(heard(audio, 20_000..24_000), 4 * 44_100 / 1_024 + 1);
@@ -209,7 +185,8 @@ fn a_publisher_that_returns_with_other_audio_and_without_video_is_heard() {
 fn a_name_never_gets_fewer_discontinuities_than_its_broadcast_before_was_listed_with() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     let first = bench.program.broadcast.first_discontinuity();
-    bench.program = Program::new(&bench.consumer, bench.settings, bench.metrics.clone(), Some(first));
+    bench.program =
+        Program::new(&bench.consumer, bench.settings, bench.metrics.clone(), Some(first));
     bench.run(25.0, 50, false, Some(48_000.0), 0.0..5.0, 0.0);
     bench.audio_alone(1, 48_000, 5_000..8_000);
     bench.producer.as_ref().unwrap().configure(1, &aac_44()).unwrap();
@@ -221,7 +198,8 @@ fn a_name_never_gets_fewer_discontinuities_than_its_broadcast_before_was_listed_
     // It replaced another, audio changed while video was silent, and video is back.
     assert_eq!(reached, first + 3);
     let claim = bench.hub.claim("demo".parse().unwrap()).unwrap();
-    let next = claim.start(tracks(AAC_48, true), bench.at(17_000), SystemTime::UNIX_EPOCH + T * 500);
+    let next =
+        claim.start(tracks(AAC_48, true), bench.at(17_000), SystemTime::UNIX_EPOCH + T * 500);
     assert!(next.unwrap().broadcast().first_discontinuity() >= reached);
 }
 
@@ -281,11 +259,7 @@ fn video_and_audio_that_stop_together_are_gaps() {
     let presentation = bench.end(9_000);
     assert_sound(presentation);
     for track in &presentation.tracks {
-        assert!(
-            track.segments.iter().skip(2).all(|segment| segment.gap),
-            "{}",
-            track.name
-        );
+        assert!(track.segments.iter().skip(2).all(|segment| segment.gap), "{}", track.name);
     }
 }
 
@@ -340,7 +314,8 @@ fn a_publisher_that_comes_and_goes_never_makes_time_go_back() {
             at += away;
             let claim = bench.hub.claim("demo".parse().unwrap()).unwrap();
             let tracks = tracks(AAC_48, true);
-            bench.producer = Some(claim.start(tracks, bench.at(at), SystemTime::UNIX_EPOCH).unwrap());
+            bench.producer =
+                Some(claim.start(tracks, bench.at(at), SystemTime::UNIX_EPOCH).unwrap());
         }
         assert_sound(bench.end(at));
     }
@@ -381,11 +356,7 @@ fn a_broadcast_that_ends_while_its_publisher_is_away_has_no_empty_segment() {
     let presentation = bench.end(14_050);
     assert_sound(presentation);
     for track in &presentation.tracks {
-        assert!(
-            track.segments.iter().all(|segment| segment.duration > 0),
-            "{}",
-            track.name
-        );
+        assert!(track.segments.iter().all(|segment| segment.duration > 0), "{}", track.name);
     }
 }
 

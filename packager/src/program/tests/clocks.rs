@@ -37,7 +37,8 @@ fn send_all(bench: &mut Bench, steps: &[Step]) -> i64 {
             let producer = claim.start(tracks(AAC_48, true), bench.at(ms), SystemTime::UNIX_EPOCH);
             bench.producer = Some(producer.unwrap());
         } else if act < 8 {
-            let config = Config::Avc(avc::Config::parse(&[AVC, AVC_OTHER][usize::from(act % 2)]).unwrap());
+            let config =
+                Config::Avc(avc::Config::parse(&[AVC, AVC_OTHER][usize::from(act % 2)]).unwrap());
             // Refused once there were too many: the broadcast is over then.
             let _ = bench.producer.as_ref().unwrap().configure(0, &config);
         }
@@ -53,10 +54,12 @@ fn send_all(bench: &mut Bench, steps: &[Step]) -> i64 {
     ms + 4_000
 }
 
-const AVC: [u8; 46] =
-    hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
-const AVC_OTHER: [u8; 46] =
-    hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22d0 fdf8f800");
+const AVC: [u8; 46] = hex!(
+    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+);
+const AVC_OTHER: [u8; 46] = hex!(
+    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22d0 fdf8f800"
+);
 
 /// A track as a snapshot listed it.
 #[derive(Debug, Default)]
@@ -147,16 +150,10 @@ fn assert_bounded(presentation: &Presentation, ms: i64) {
         assert!(off.abs() <= OFF, "{} ends {off} ms after the wall clock", track.name);
         assert!(track.frame_rate.is_none_or(|rate| rate <= 1_000.0));
     }
-    let [video, audio] = &presentation.tracks[..] else {
-        panic!("two tracks")
-    };
+    let [video, audio] = &presentation.tracks[..] else { panic!("two tracks") };
     for (v, a) in video.segments.iter().rev().zip(audio.segments.iter().rev()) {
         let late = (audio.timescale().rescale(a.start, Timescale::VIDEO) - v.start) / 90;
-        assert!(
-            (-1..=APART).contains(&late),
-            "segment {} of audio starts {late} ms late",
-            v.msn
-        );
+        assert!((-1..=APART).contains(&late), "segment {} of audio starts {late} ms late", v.msn);
     }
 }
 
@@ -177,7 +174,8 @@ fn steps_of(stretches: &[Stretch]) -> Vec<Step> {
             let mut wait = wait;
             for (track, step) in rates.into_iter().enumerate() {
                 if let Some(step) = step {
-                    let (wait, act) = (std::mem::take(&mut wait), if n == 0 { act } else { u8::MAX });
+                    let (wait, act) =
+                        (std::mem::take(&mut wait), if n == 0 { act } else { u8::MAX });
                     steps.push((wait, track, step, 0, n % group == 0, act));
                 }
             }
@@ -308,12 +306,7 @@ fn over_an_hour_a_clock_that_drifts_leaves_players_no_further_than_half_a_segmen
         assert_sound(presentation);
         let track = &presentation.tracks[0];
         assert_eq!(track.open.as_ref().unwrap().msn, 1_000 + 1_799);
-        assert!(
-            track
-                .segments
-                .iter()
-                .all(|segment| !segment.gap && !segment.discontinuity)
-        );
+        assert!(track.segments.iter().all(|segment| !segment.gap && !segment.discontinuity));
     }
 }
 

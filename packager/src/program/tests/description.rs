@@ -5,8 +5,9 @@ use super::*;
 
 /// The video configuration with another level.
 fn level(level: u8) -> Config {
-    let record =
-        hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
+    let record = hex!(
+        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+    );
     let mut record = record;
     (record[3], record[11]) = (level, level);
     Config::Avc(avc::Config::parse(&record).unwrap())
@@ -25,7 +26,12 @@ fn kinds(track: &Track) -> Vec<(u64, bool, u32)> {
 impl Bench {
     /// Frames of track `video` (25 a second, groups of 2 s) and units of track `audio` at `rate`,
     /// in the order of time.
-    fn both(&mut self, video: Option<usize>, audio: Option<(usize, i64)>, ms: std::ops::Range<i64>) {
+    fn both(
+        &mut self,
+        video: Option<usize>,
+        audio: Option<(usize, i64)>,
+        ms: std::ops::Range<i64>,
+    ) {
         let frames = video.into_iter().flat_map(|track| {
             let frames = ms.clone().filter(|ms| ms % 40 == 0);
             frames.map(move |ms| (ms, track, ms % 2_000 == 0))
@@ -55,26 +61,14 @@ fn another_level_is_a_discontinuity_with_another_init_segment() {
     let presentation = bench.end(8_000);
     assert_sound(presentation);
     assert_in_step(presentation);
-    let [video, audio] = &presentation.tracks[..] else {
-        panic!("two tracks")
-    };
-    let wanted = [
-        (1_000, false, 0),
-        (1_001, false, 0),
-        (1_002, true, 1),
-        (1_003, false, 1),
-    ];
+    let [video, audio] = &presentation.tracks[..] else { panic!("two tracks") };
+    let wanted = [(1_000, false, 0), (1_001, false, 0), (1_002, true, 1), (1_003, false, 1)];
     assert_eq!(kinds(video), wanted);
-    assert_eq!(
-        kinds(audio),
-        wanted.map(|(msn, discontinuity, _)| (msn, discontinuity, 0))
-    );
+    assert_eq!(kinds(audio), wanted.map(|(msn, discontinuity, _)| (msn, discontinuity, 0)));
     assert_eq!(stamps(video).len(), 200, "no picture is lost");
     // A player may have asked for the third before it knew of its init segment.
     let sets = |level: u8| {
-        let Config::Avc(avc) = self::level(level) else {
-            panic!("video")
-        };
+        let Config::Avc(avc) = self::level(level) else { panic!("video") };
         avc.sets_in_band()
     };
     for segment in video.segments.iter() {
@@ -88,11 +82,8 @@ fn another_level_is_a_discontinuity_with_another_init_segment() {
     let master = presentation.multivariant();
     let master = std::str::from_utf8(master.plain()).unwrap().to_owned();
     assert!(master.contains("CODECS=\"avc1.640028,mp4a.40.2\""), "{master}");
-    let periods: Vec<_> = presentation
-        .periods
-        .iter()
-        .map(|period| (period.first, period.continues))
-        .collect();
+    let periods: Vec<_> =
+        presentation.periods.iter().map(|period| (period.first, period.continues)).collect();
     assert_eq!(periods, [(1_000, None), (1_002, None)]);
 }
 
@@ -110,18 +101,12 @@ fn a_lower_level_keeps_the_codec_string_that_held_segments_need() {
 
 #[test]
 fn another_sampling_rate_goes_on_to_the_tick_on_the_clock_of_the_first() {
-    for (first, second) in [
-        ((AAC_48, 48_000), (AAC_44, 44_100)),
-        ((AAC_44, 44_100), (AAC_48, 48_000)),
-    ] {
+    for (first, second) in
+        [((AAC_48, 48_000), (AAC_44, 44_100)), ((AAC_44, 44_100), (AAC_48, 48_000))]
+    {
         let mut bench = Bench::new(tracks(first.0, true));
         bench.both(Some(0), Some((1, first.1)), 0..4_000);
-        bench
-            .producer
-            .as_ref()
-            .unwrap()
-            .configure(1, &aac(second.0.unwrap()))
-            .unwrap();
+        bench.producer.as_ref().unwrap().configure(1, &aac(second.0.unwrap())).unwrap();
         bench.both(Some(0), Some((1, second.1)), 4_000..24_000);
         let presentation = bench.end(24_000);
         assert_sound(presentation);
@@ -129,9 +114,7 @@ fn another_sampling_rate_goes_on_to_the_tick_on_the_clock_of_the_first() {
         let audio = &presentation.tracks[1];
         assert_eq!(i64::from(audio.timescale().hz()), first.1);
         assert!(
-            kinds(audio)[..2]
-                .iter()
-                .all(|(_, discontinuity, init)| !discontinuity && *init == 0)
+            kinds(audio)[..2].iter().all(|(_, discontinuity, init)| !discontinuity && *init == 0)
         );
         assert_eq!(kinds(audio)[2], (1_002, true, 1));
         let hz = |init: &Arc<crate::Init>| i64::from(init.config.timescale().hz());
@@ -158,32 +141,21 @@ fn audio_that_comes_late_joins_at_the_next_segment() {
         .unwrap();
     bench.both(Some(0), Some((audio, 48_000)), 5_000..12_000);
     let presentation = bench.end(12_000);
-    let [video, audio] = &presentation.tracks[..] else {
-        panic!("two tracks")
-    };
+    let [video, audio] = &presentation.tracks[..] else { panic!("two tracks") };
     assert_continuous(video);
     assert_continuous(audio);
     assert_eq!(audio.segments[0].msn, 1_003);
     let late = audio.to_video(audio.segments[0].start) - video.segments[3].start;
     assert!((0..90 * 25).contains(&late), "{late}");
     assert!(
-        video
-            .segments
-            .iter()
-            .chain(audio.segments.iter())
-            .all(|segment| !segment.discontinuity)
+        video.segments.iter().chain(audio.segments.iter()).all(|segment| !segment.discontinuity)
     );
     let master = presentation.multivariant();
     let master = std::str::from_utf8(master.plain()).unwrap().to_owned();
-    assert!(
-        master.contains("TYPE=AUDIO") && master.contains("AUDIO=\"audio\""),
-        "{master}"
-    );
+    assert!(master.contains("TYPE=AUDIO") && master.contains("AUDIO=\"audio\""), "{master}");
     let newest = presentation.periods.last().unwrap();
     assert_eq!((newest.continues, newest.init(1)), (Some(1_000), Some(0)));
-    let plain = std::str::from_utf8(presentation.plain_manifest().plain())
-        .unwrap()
-        .to_owned();
+    let plain = std::str::from_utf8(presentation.plain_manifest().plain()).unwrap().to_owned();
     assert_eq!(plain.matches("<Period").count(), 2, "{plain}");
 }
 
@@ -205,19 +177,12 @@ fn video_that_comes_late_joins_and_carries_the_marks() {
             at += 40;
         }
         let presentation = bench.end(15_000);
-        let [audio, video] = &presentation.tracks[..] else {
-            panic!("two tracks")
-        };
+        let [audio, video] = &presentation.tracks[..] else { panic!("two tracks") };
         assert_continuous(video);
         assert_continuous(audio);
         assert!(video.segments.len() >= 4);
         assert!(video.segments.iter().all(|segment| segment.independent && !segment.gap));
-        assert!(
-            audio
-                .segments
-                .iter()
-                .all(|segment| !segment.gap && !segment.discontinuity)
-        );
+        assert!(audio.segments.iter().all(|segment| !segment.gap && !segment.discontinuity));
         for (index, v) in video.segments.iter().enumerate() {
             let a = audio.segment(v.msn).unwrap();
             let apart = audio.to_video(a.start) - v.start;
@@ -245,14 +210,13 @@ fn video_that_was_added_before_packaging_began_takes_the_marks_from_audio_where_
     bench.restart();
     bench.both(Some(1), Some((0, 48_000)), 7_000..14_000);
     let presentation = bench.end(14_000);
-    let [audio, video] = &presentation.tracks[..] else {
-        panic!("two tracks")
-    };
+    let [audio, video] = &presentation.tracks[..] else { panic!("two tracks") };
     for track in [audio, video] {
         assert_continuous(track);
         assert!(track.segments.iter().all(|segment| !segment.gap && segment.independent));
     }
-    let numbers = |track: &Track| track.segments.iter().map(|segment| segment.msn).collect::<Vec<_>>();
+    let numbers =
+        |track: &Track| track.segments.iter().map(|segment| segment.msn).collect::<Vec<_>>();
     assert_eq!(numbers(audio), [1_000, 1_001, 1_002, 1_003, 1_004, 1_005, 1_006]);
     assert_eq!(numbers(video), numbers(audio)[2..]);
     assert_eq!(stamps(audio).iter().filter(|stamp| **stamp >= 0).count(), 657);
@@ -276,11 +240,7 @@ fn what_needs_another_init_segment_waits_for_the_mark_though_it_was_missed() {
             payload: Bytes::from(vec![1; 64 << 10]),
         };
         let taken = bench.producer.as_ref().unwrap().push(0, unit).is_ok();
-        assert_eq!(
-            taken,
-            n >= 100,
-            "what comes before the next key frame cannot be decoded"
-        );
+        assert_eq!(taken, n >= 100, "what comes before the next key frame cannot be decoded");
     }
     bench.both(Some(0), Some((1, 48_000)), 104_000..112_000);
     let presentation = bench.end(112_000);
@@ -301,15 +261,13 @@ fn another_configuration_has_an_init_segment_of_its_own_after_a_discontinuity_in
     let presentation = bench.end(8_000);
     for track in &presentation.tracks {
         assert_continuous(track);
-        let discontinuities: Vec<_> = track.segments.iter().map(|segment| segment.discontinuity).collect();
+        let discontinuities: Vec<_> =
+            track.segments.iter().map(|segment| segment.discontinuity).collect();
         assert_eq!(discontinuities, [false, false, true, false], "{}", track.name);
     }
     assert_in_step(presentation);
     let audio = &presentation.tracks[1];
-    assert_eq!(
-        audio.segments.iter().map(|segment| segment.init).collect::<Vec<_>>(),
-        [0, 0, 1, 1]
-    );
+    assert_eq!(audio.segments.iter().map(|segment| segment.init).collect::<Vec<_>>(), [0, 0, 1, 1]);
     assert_eq!(audio.inits.len(), 2);
     assert_eq!(presentation.tracks[0].inits.len(), 1);
 }
@@ -323,11 +281,9 @@ fn a_broadcast_that_replaces_another_starts_with_a_discontinuity_that_only_grows
     let presentation = bench.end(5_000);
     assert_sound(presentation);
     for track in &presentation.tracks {
-        assert_eq!(
-            (track.discontinuity_sequence, track.discontinuities()),
-            (70_000, 70_001)
-        );
-        let discontinuities: Vec<_> = track.segments.iter().map(|segment| segment.discontinuity).collect();
+        assert_eq!((track.discontinuity_sequence, track.discontinuities()), (70_000, 70_001));
+        let discontinuities: Vec<_> =
+            track.segments.iter().map(|segment| segment.discontinuity).collect();
         assert_eq!(discontinuities, [true, false, false]);
     }
 }

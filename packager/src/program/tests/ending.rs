@@ -8,9 +8,7 @@ use crate::{Listing, Skip};
 fn listed(track: &Track) -> Vec<(u64, bool, usize)> {
     let gaps = |segment: &Segment| segment.parts.iter().filter(|part| part.gap).count();
     let segments = track.listed();
-    segments
-        .map(|segment| (segment.msn, segment.gap, gaps(segment)))
-        .collect()
+    segments.map(|segment| (segment.msn, segment.gap, gaps(segment))).collect()
 }
 
 #[track_caller]
@@ -19,10 +17,7 @@ fn assert_ends_with_media(presentation: &Presentation) {
         let rows = listed(track);
         let last = rows.last().unwrap_or_else(|| panic!("{} lists nothing", track.name));
         assert_eq!((last.1, last.2), (false, 0), "{}: {rows:?}", track.name);
-        let text = presentation.text(&Listing::Playlist {
-            track: index,
-            skip: Skip::No,
-        });
+        let text = presentation.text(&Listing::Playlist { track: index, skip: Skip::No });
         let text = String::from_utf8(text.plain().to_vec()).unwrap();
         assert!(!text.contains("#EXT-X-PART:"), "{text}");
         let (_, after) = text.rsplit_once("#EXTINF").unwrap();
@@ -41,10 +36,7 @@ fn assert_ends_with_media(presentation: &Presentation) {
 fn manifest_end(presentation: &Presentation) -> String {
     let text = presentation.text(&Listing::Manifest(None));
     let text = String::from_utf8(text.plain().to_vec()).unwrap();
-    assert!(
-        text.contains(" type=\"static\"") && !text.contains("minimumUpdatePeriod"),
-        "{text}"
-    );
+    assert!(text.contains(" type=\"static\"") && !text.contains("minimumUpdatePeriod"), "{text}");
     let (_, end) = text.split_once("mediaPresentationDuration=\"PT").unwrap();
     end.split('S').next().unwrap().to_owned()
 }

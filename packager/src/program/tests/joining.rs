@@ -46,11 +46,8 @@ fn a_late_rendition_has_the_sources_numbers_and_a_period_from_the_next_mark_on()
     assert_eq!(late.segments.first().unwrap().msn, 1_004);
     assert_eq!(presentation.tracks[3].name, late.name);
     assert_eq!(presentation.part_hold_back, held_back);
-    let periods: Vec<_> = presentation
-        .periods
-        .iter()
-        .map(|period| (period.first, period.init(3)))
-        .collect();
+    let periods: Vec<_> =
+        presentation.periods.iter().map(|period| (period.first, period.init(3))).collect();
     assert_eq!(periods, [(1_000, None), (1_006, Some(0))]);
 }
 
@@ -67,13 +64,8 @@ pub(super) fn assert_sound_but_late(presentation: &Presentation) {
 fn a_late_rendition_agrees_on_discontinuities() {
     let mut bench = Bench::with_rungs(&[("v720", 100)]);
     let source = |bench: &Bench, width: u16| {
-        let Some((_, Config::Avc(avc))) = tracks(None, true).pop() else {
-            panic!("video")
-        };
-        let config = Config::Avc(avc::Config {
-            width: width.into(),
-            ..avc
-        });
+        let Some((_, Config::Avc(avc))) = tracks(None, true).pop() else { panic!("video") };
+        let config = Config::Avc(avc::Config { width: width.into(), ..avc });
         bench.producer.as_ref().unwrap().configure(0, &config).unwrap();
     };
     bench.act(3_000, move |bench| source(bench, 720));
@@ -90,7 +82,8 @@ fn a_late_rendition_agrees_on_discontinuities() {
     assert_eq!(late.discontinuity_sequence, sequence + 1);
     assert_eq!(source.discontinuities(), late.discontinuities());
     // Another init segment at each discontinuity, whether or not its configuration has changed.
-    let inits = |track: &Track| track.segments.iter().map(|segment| segment.init).collect::<Vec<_>>();
+    let inits =
+        |track: &Track| track.segments.iter().map(|segment| segment.init).collect::<Vec<_>>();
     assert_eq!(inits(named(presentation, "v720")), [0, 0, 1, 1, 1, 1, 2, 2, 2, 2]);
     for period in presentation.periods.iter() {
         for (index, track) in presentation.tracks.iter().enumerate() {

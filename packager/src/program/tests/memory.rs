@@ -14,7 +14,13 @@ fn bounded(window_bytes: usize) -> Bench {
 
 impl Bench {
     /// Sends a picture of `size` bytes. Returns the program's result.
-    fn picture(&mut self, ms: i64, dts: i64, key: bool, size: usize) -> Result<(), super::super::Full> {
+    fn picture(
+        &mut self,
+        ms: i64,
+        dts: i64,
+        key: bool,
+        size: usize,
+    ) -> Result<(), super::super::Full> {
         let unit = AccessUnit {
             dts: dts * 90,
             pts: dts * 90,
@@ -84,10 +90,7 @@ fn timestamps_that_stand_still_are_bounded_by_what_they_bring() {
         let full = (0..count).find_map(|n| {
             // A thousand a second are taken.
             let full = bench.picture(n, 1_000, n % 50 == 0, size).err();
-            assert!(
-                bench.program.bytes() <= 16 * MIB + size + 1_024,
-                "{n} pictures of {size}"
-            );
+            assert!(bench.program.bytes() <= 16 * MIB + size + 1_024, "{n} pictures of {size}");
             full
         });
         assert_eq!(full.is_some(), size > 8, "pictures of {size}");

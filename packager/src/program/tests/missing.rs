@@ -25,10 +25,7 @@ fn a_worker_that_is_killed_and_back_within_a_segment_costs_the_rest_of_that_segm
     let hit = &killed.segments[4];
     let gaps = hit.parts.iter().map(|part| part.gap);
     let first = gaps.clone().take_while(|gap| !gap).count();
-    assert!(
-        (3..=4).contains(&first),
-        "0.75 s of 2 had come, in parts of 0.2 s: {first}"
-    );
+    assert!((3..=4).contains(&first), "0.75 s of 2 had come, in parts of 0.2 s: {first}");
     assert!(gaps.skip(first).all(|gap| gap));
     assert!(!hit.bytes.is_empty());
 }
@@ -125,12 +122,7 @@ fn a_worker_that_stalls_for_a_while_loses_nothing() {
 #[test]
 fn pictures_that_the_worker_cannot_decode_are_bridged_and_the_segment_starts_at_the_mark() {
     // The mark's own picture, one amid the segment, five before a mark and four from a mark on.
-    for lost in [
-        vec![120],
-        vec![150],
-        vec![175, 176, 177, 178, 179],
-        vec![180, 181, 182, 183],
-    ] {
+    for lost in [vec![120], vec![150], vec![175, 176, 177, 178, 179], vec![180, 181, 182, 183]] {
         for b_frames in [false, true] {
             let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
             (bench.rungs[0].undecodable, bench.rungs[0].b_frames) = (lost.clone(), b_frames);
@@ -160,16 +152,9 @@ fn a_hole_in_a_rendition_is_a_gap_up_to_the_next_mark() {
 fn periods_have_the_renditions_that_are_there() {
     let mut bench = run_with_a_death(8_900, 13_000, 150);
     let presentation = bench.end(20_000);
-    let index = presentation
-        .tracks
-        .iter()
-        .position(|track| track.name.as_str() == "v720")
-        .unwrap();
-    let periods: Vec<_> = presentation
-        .periods
-        .iter()
-        .map(|period| (period.first, period.init(index)))
-        .collect();
+    let index = presentation.tracks.iter().position(|track| track.name.as_str() == "v720").unwrap();
+    let periods: Vec<_> =
+        presentation.periods.iter().map(|period| (period.first, period.init(index))).collect();
     assert_eq!(periods, [(1_000, Some(0)), (1_005, None), (1_007, Some(0))]);
     assert_eq!(presentation.periods[1].continues, Some(1_000));
     assert_eq!(presentation.periods[2].continues, Some(1_005));

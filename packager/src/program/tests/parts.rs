@@ -97,11 +97,8 @@ fn a_payload_is_in_the_segment_by_pointer() {
         bench.pump(n * 40);
     }
     let segment = &bench.last.as_ref().unwrap().tracks[0].segments[0];
-    let samples = segment
-        .bytes
-        .pieces()
-        .filter(|piece| piece.len() == 100)
-        .map(|piece| piece.as_ptr());
+    let samples =
+        segment.bytes.pieces().filter(|piece| piece.len() == 100).map(|piece| piece.as_ptr());
     assert_eq!(samples.collect::<Vec<_>>(), sent[..50]);
 }
 

@@ -19,8 +19,9 @@ pub(super) fn assert_renditions_agree_but(presentation: &Presentation, audio: &s
         assert!(!track.segments[0].gap, "{} appears with media", track.name);
         for segment in track.segments.iter() {
             let same = source.segment(segment.msn).unwrap();
-            let place =
-                |segment: &crate::Segment| (segment.msn, segment.start, segment.duration, segment.discontinuity);
+            let place = |segment: &crate::Segment| {
+                (segment.msn, segment.start, segment.duration, segment.discontinuity)
+            };
             let last = track.listed().newest().is_some_and(|last| last.msn == segment.msn);
             if presentation.ended && last {
                 // It ends with its media.
@@ -29,12 +30,7 @@ pub(super) fn assert_renditions_agree_but(presentation: &Presentation, audio: &s
             } else {
                 assert_eq!(place(segment), place(same), "{} {}", track.name, kinds(track));
             }
-            assert_eq!(
-                segment.gap,
-                segment.parts.iter().any(|part| part.gap),
-                "{}",
-                segment.msn
-            );
+            assert_eq!(segment.gap, segment.parts.iter().any(|part| part.gap), "{}", segment.msn);
             assert!(track.init(segment.init).is_some());
             for part in &segment.parts {
                 let samples = payloads(track, part).len();
@@ -63,21 +59,15 @@ pub(super) fn named<'a>(presentation: &'a Presentation, name: &str) -> &'a Track
 }
 
 pub(super) fn kinds(track: &Track) -> String {
-    track
-        .segments
-        .iter()
-        .map(|segment| if segment.gap { 'g' } else { 'm' })
-        .collect()
+    track.segments.iter().map(|segment| if segment.gap { 'g' } else { 'm' }).collect()
 }
 
 impl Bench {
     pub(super) fn with_rungs(delays: &[(&str, i64)]) -> Self {
         let mut bench = Self::new(tracks(AAC_48, true));
         let broadcast = Arc::clone(&bench.program.broadcast);
-        bench.rungs = delays
-            .iter()
-            .map(|(name, delay)| Rung::new(&broadcast, name, *delay))
-            .collect();
+        bench.rungs =
+            delays.iter().map(|(name, delay)| Rung::new(&broadcast, name, *delay)).collect();
         bench
     }
 
@@ -93,35 +83,30 @@ fn each_segment_of_every_rendition_has_the_number_start_and_duration_of_the_sour
             for b_frames in [false, true] {
                 let mut bench = Bench::with_rungs(&[("v720", 120), ("v480", 350), ("v360", 90)]);
                 (bench.rungs[1].halved, bench.rungs[2].b_frames) = (fps > 50.0, true);
-                let group = (0..).take_while(|n| f64::from(*n) < fps * group_s - 0.5).count() as u64;
+                let group =
+                    (0..).take_while(|n| f64::from(*n) < fps * group_s - 0.5).count() as u64;
                 bench.run(fps, group, b_frames, Some(48_000.0), 0.0..26.0, 0.0);
                 let presentation = bench.end(26_000);
                 assert_sound(presentation);
                 assert_renditions_agree(presentation);
-                let names: Vec<_> = presentation.tracks.iter().map(|track| track.name.as_str()).collect();
+                let names: Vec<_> =
+                    presentation.tracks.iter().map(|track| track.name.as_str()).collect();
                 assert_eq!(names.len(), 5, "{names:?}");
                 let source = &presentation.tracks[0];
                 for track in &presentation.tracks[2..] {
                     assert_eq!(track.segments.len(), source.segments.len());
                     assert!(track.segments.iter().all(|segment| !segment.gap), "{}", kinds(track));
                     assert_eq!(track.part_target, Duration::from_millis(234));
-                    let rate = fps
-                        / if fps > 50.0 && track.name.as_str() == "v480" {
-                            2.0
-                        } else {
-                            1.0
-                        };
+                    let rate =
+                        fps / if fps > 50.0 && track.name.as_str() == "v480" { 2.0 } else { 1.0 };
                     assert!(
                         (track.frame_rate.unwrap() - rate).abs() < 0.05,
                         "{:?} of {rate}",
                         track.frame_rate
                     );
                     let (shown, sent) = (stamps(track).len(), stamps(source).len());
-                    let wanted = if fps > 50.0 && track.name.as_str() == "v480" {
-                        sent / 2
-                    } else {
-                        sent
-                    };
+                    let wanted =
+                        if fps > 50.0 && track.name.as_str() == "v480" { sent / 2 } else { sent };
                     assert!(shown.abs_diff(wanted) <= source.segments.len(), "{shown} of {wanted}");
                     // The source may end between a picture and one to be shown before it.
                     assert!(
@@ -149,16 +134,9 @@ fn another_configuration_of_a_rendition_takes_effect_at_the_next_mark_that_knows
         track.segments.iter().map(|segment| segment.init).collect::<Vec<_>>(),
         [0, 0, 0, 0, 0, 1, 1, 1]
     );
-    let index = presentation
-        .tracks
-        .iter()
-        .position(|other| other.name == track.name)
-        .unwrap();
-    let periods: Vec<_> = presentation
-        .periods
-        .iter()
-        .map(|period| (period.first, period.init(index)))
-        .collect();
+    let index = presentation.tracks.iter().position(|other| other.name == track.name).unwrap();
+    let periods: Vec<_> =
+        presentation.periods.iter().map(|period| (period.first, period.init(index))).collect();
     assert_eq!(periods, [(1_000, Some(0)), (1_005, Some(1))]);
     assert_eq!(presentation.periods[1].continues, None);
 }
@@ -172,13 +150,9 @@ fn a_worker_that_is_late_after_a_change_of_the_source_loses_only_what_was_listed
         for n in 0..discontinuities {
             let change = 3_970 + 2_000 * i64::from(n);
             bench.act(change, move |bench| {
-                let Some((_, Config::Avc(avc))) = tracks(None, true).pop() else {
-                    panic!("video")
-                };
-                let config = Config::Avc(avc::Config {
-                    frame_rate: Some(60.0 + f64::from(n)),
-                    ..avc
-                });
+                let Some((_, Config::Avc(avc))) = tracks(None, true).pop() else { panic!("video") };
+                let config =
+                    Config::Avc(avc::Config { frame_rate: Some(60.0 + f64::from(n)), ..avc });
                 bench.producer.as_ref().unwrap().configure(0, &config).unwrap();
             });
             bench.act(change + 300, |bench| bench.rungs[0].reconfigure(400));
@@ -197,11 +171,7 @@ fn a_worker_that_is_late_after_a_change_of_the_source_loses_only_what_was_listed
             assert_eq!(avc.width, wanted, "{} of {discontinuities}", segment.msn);
         }
         // Periods that begin after the worker is back name the init segments of their media.
-        let index = presentation
-            .tracks
-            .iter()
-            .position(|other| other.name == track.name)
-            .unwrap();
+        let index = presentation.tracks.iter().position(|other| other.name == track.name).unwrap();
         let newest = presentation.periods.last().unwrap();
         let newest_init = track.segment(newest.first).unwrap().init;
         assert_eq!(newest.init(index), Some(newest_init), "{discontinuities}");
@@ -224,7 +194,8 @@ fn a_publisher_that_goes_and_returns_leaves_the_renditions_in_step() {
                 avc.width = 480;
             }
             let claim = bench.hub.claim("demo".parse().unwrap()).unwrap();
-            bench.producer = Some(claim.start(again, bench.at(9_000), SystemTime::UNIX_EPOCH).unwrap());
+            bench.producer =
+                Some(claim.start(again, bench.at(9_000), SystemTime::UNIX_EPOCH).unwrap());
             if worker_dies {
                 bench.rungs.iter_mut().for_each(Rung::restart);
             }
@@ -295,11 +266,8 @@ fn a_gridded_source_has_renditions_that_are_not() {
                     .all(|segment| segment.parts[0].independent && !segment.gap)
         );
     }
-    let gridded: Vec<_> = presentation
-        .periods
-        .iter()
-        .map(|period| (period.first, period.gridded))
-        .collect();
+    let gridded: Vec<_> =
+        presentation.periods.iter().map(|period| (period.first, period.gridded)).collect();
     assert_eq!(gridded, [(1_000, false), (1_001, true)]);
     let text = String::from_utf8(presentation.multivariant().plain().to_vec()).unwrap();
     assert!(!text.contains("v0.m3u8") && text.contains("v720.m3u8"), "{text}");
@@ -316,31 +284,21 @@ fn segments_that_start_at_recovery_points_are_not_listed_as_independent() {
     let source = &presentation.tracks[0];
     let independent = |track: &Track| -> Vec<_> {
         let segments = track.segments.iter();
-        segments
-            .map(|segment| (segment.independent, segment.parts[0].independent))
-            .collect()
+        segments.map(|segment| (segment.independent, segment.parts[0].independent)).collect()
     };
     assert_eq!(
         independent(source),
-        [
-            (true, true),
-            (false, false),
-            (false, false),
-            (false, false),
-            (false, false)
-        ]
+        [(true, true), (false, false), (false, false), (false, false), (false, false)]
     );
     assert_eq!(independent(named(presentation, "v720")), [(true, true); 5]);
     assert!(source.gridded);
-    let playlist = String::from_utf8(presentation.media_playlist(0, crate::Skip::No).plain().to_vec()).unwrap();
+    let playlist =
+        String::from_utf8(presentation.media_playlist(0, crate::Skip::No).plain().to_vec())
+            .unwrap();
     assert!(!playlist.contains("EXT-X-INDEPENDENT-SEGMENTS"), "{playlist}");
     let manifest = String::from_utf8(presentation.manifest().plain().to_vec()).unwrap();
     let last = manifest.rsplit("<Period").next().unwrap();
-    assert_eq!(
-        last.matches("startWithSAP").count(),
-        2,
-        "the rendition and the audio: {manifest}"
-    );
+    assert_eq!(last.matches("startWithSAP").count(), 2, "the rendition and the audio: {manifest}");
     let text = String::from_utf8(presentation.multivariant().plain().to_vec()).unwrap();
     assert!(!text.contains("v0.m3u8") && text.contains("v720.m3u8"), "{text}");
 }
@@ -380,9 +338,7 @@ fn audio_alone_may_have_a_rendition() {
     }
     let presentation = bench.end(10_640);
     assert_sound(presentation);
-    let [source, audio] = &presentation.tracks[..] else {
-        panic!("two tracks")
-    };
+    let [source, audio] = &presentation.tracks[..] else { panic!("two tracks") };
     assert_eq!((kinds(source), kinds(audio)), ("mmmmmm".into(), "mmmmmm".into()));
     assert!(bench.program.metrics.audio.silence.get() <= 3);
 }
@@ -401,11 +357,7 @@ fn an_audio_rendition_is_cut_like_any_audio() {
         assert_eq!(kinds(audio), "mmmmmmmmmm");
         for (segment, same) in audio.segments.iter().zip(source.segments.iter()) {
             let late = audio.timescale().rescale(segment.start, Timescale::VIDEO) - same.start;
-            assert!(
-                (-1..=2_100).contains(&late),
-                "{late} in {} after {delay} ms",
-                segment.msn
-            );
+            assert!((-1..=2_100).contains(&late), "{late} in {} after {delay} ms", segment.msn);
         }
         let silent = bench.program.metrics.audio.silence.get();
         assert!(silent <= 3, "{silent} after {delay} ms");

@@ -41,14 +41,8 @@ pub(super) struct Rung {
 
 impl Rung {
     pub(super) fn new(broadcast: &Arc<Broadcast>, name: &str, delay: i64) -> Self {
-        let Some((_, Config::Avc(avc))) = tracks(None, true).pop() else {
-            panic!("video")
-        };
-        let config = Config::Avc(avc::Config {
-            width: 320,
-            height: 180,
-            ..avc
-        });
+        let Some((_, Config::Avc(avc))) = tracks(None, true).pop() else { panic!("video") };
+        let config = Config::Avc(avc::Config { width: 320, height: 180, ..avc });
         Self {
             broadcast: Arc::clone(broadcast),
             source: Some(broadcast.subscribe()),
@@ -74,10 +68,7 @@ impl Rung {
     /// Audio of the source's at 44.1 kHz, whose access units lie beside the source's.
     pub(super) fn of_audio(broadcast: &Arc<Broadcast>, name: &str, delay: i64) -> Self {
         let (_, config) = tracks(AAC_44, false).remove(0);
-        Self {
-            config,
-            ..Self::new(broadcast, name, delay)
-        }
+        Self { config, ..Self::new(broadcast, name, delay) }
     }
 
     /// The worker is killed: what was on its way is lost.
@@ -117,9 +108,12 @@ impl Rung {
     pub(super) fn work(&mut self, ms: i64, now: Instant) {
         while let Some(event) = self.source.as_mut().and_then(Consumer::try_next) {
             match event {
-                Event::Frame { track: 0, frame } if self.config.is_video() => self.decode(&frame, ms),
+                Event::Frame { track: 0, frame } if self.config.is_video() => {
+                    self.decode(&frame, ms)
+                }
                 Event::Frame { track, frame }
-                    if !self.config.is_video() && !self.broadcast.tracks()[track].config.is_video() =>
+                    if !self.config.is_video()
+                        && !self.broadcast.tracks()[track].config.is_video() =>
                 {
                     self.resample(&frame, ms);
                 }
@@ -158,8 +152,7 @@ impl Rung {
 
     fn decode(&mut self, frame: &Frame, ms: i64) {
         self.show_until(frame.dts, ms);
-        self.marks
-            .extend(frame.mark.filter(|mark| !mark.gap).map(|mark| mark.pts.ticks()));
+        self.marks.extend(frame.mark.filter(|mark| !mark.gap).map(|mark| mark.pts.ticks()));
         if !self.undecodable.contains(&self.decoded) {
             self.pictures.push(frame.pts);
             self.pictures.sort_unstable();

@@ -20,8 +20,5 @@ fn a_list_of_long_segments_reaches_back_far_enough_for_players() {
     let presentation = bench.last.as_ref().unwrap();
     assert_eq!(presentation.target_duration_s, 9);
     let listed: i64 = presentation.tracks[0].listed().map(|segment| segment.duration).sum();
-    assert!(
-        Timescale::VIDEO.duration(listed) >= 3 * Duration::from_secs(9),
-        "{listed}"
-    );
+    assert!(Timescale::VIDEO.duration(listed) >= 3 * Duration::from_secs(9), "{listed}");
 }

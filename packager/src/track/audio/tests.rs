@@ -22,21 +22,13 @@ impl Bench {
         for msn in 0..cuts {
             audio.await_cut(&output, pending(mark(msn, T * i64::try_from(msn).unwrap())));
         }
-        Self {
-            audio,
-            output,
-            metrics: Metrics::default(),
-            start: Instant::now(),
-        }
+        Self { audio, output, metrics: Metrics::default(), start: Instant::now() }
     }
 
     /// Takes units by their numbers, which arrive at the start, while the master is at `reached`.
     fn send(&mut self, units: std::ops::Range<i64>, reached: i64) {
         for n in units {
-            let unit = Frame {
-                arrived: self.start,
-                ..frame(n * 1_024, true)
-            };
+            let unit = Frame { arrived: self.start, ..frame(n * 1_024, true) };
             let reached = MediaTime::from_ticks(reached);
             self.audio.take(&self.output, unit, reached, &self.metrics);
         }
@@ -52,8 +44,7 @@ impl Bench {
             longest: Duration::from_secs(4),
         };
         let now = self.start + Duration::from_millis(ms);
-        self.audio
-            .release(&mut self.output, &progress, Some(now), &self.metrics);
+        self.audio.release(&mut self.output, &progress, Some(now), &self.metrics);
     }
 
     /// Number and start of the open segment, in samples.
@@ -151,10 +142,7 @@ fn a_gap_of_the_master_is_one_of_audio_unless_that_goes_on() {
         let mut bench = Bench::new(1, false);
         bench.send(0..200, 0);
         bench.release(T, 0);
-        let gap = media_core::Mark {
-            gap: true,
-            ..mark(1, T)
-        };
+        let gap = media_core::Mark { gap: true, ..mark(1, T) };
         bench.audio.await_cut(&bench.output, pending(gap));
         let progress = Progress {
             reached: MediaTime::from_ticks(3 * T),

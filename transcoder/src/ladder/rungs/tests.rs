@@ -12,8 +12,9 @@ use super::*;
 use crate::plan::Rung as Configured;
 
 /// `avcC`: 640x360, level 3.0; `AudioSpecificConfig`: AAC-LC, 48 kHz, stereo.
-const RECORD: &[u8] =
-    &hex!("0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800");
+const RECORD: &[u8] = &hex!(
+    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+);
 const SOUND: &[u8] = &hex!("1190");
 
 struct Stage {
@@ -42,21 +43,13 @@ fn stage() -> Stage {
     producer.push(0, unit(0)).unwrap();
     let mut packager = broadcast.subscribe_from_oldest();
     assert!(packager.try_next().is_some());
-    Stage {
-        packager,
-        _producer: producer,
-        broadcast,
-        source,
-    }
+    Stage { packager, _producer: producer, broadcast, source }
 }
 
 /// 240 and 144 lines of a source of 360 lines at 29.97 frames a second, on a machine that encodes
 /// `macroblocks_per_s`.
 fn rungs(stage: &Stage, macroblocks_per_s: f64) -> Rungs {
-    let rung = |height| Configured {
-        height,
-        video_kbps: 300,
-    };
+    let rung = |height| Configured { height, video_kbps: 300 };
     let planned = plan::renditions(&stage.source, &[rung(240), rung(144)], None);
     let capacity = Capacity::new(macroblocks_per_s, 1.0);
     Rungs::new(&stage.broadcast, &stage.source, planned, "a64".parse().ok(), &capacity)
@@ -75,9 +68,7 @@ fn unit(dts: i64) -> AccessUnit {
 
 fn states(rungs: &Rungs) -> Vec<String> {
     let status = rungs.status().into_iter();
-    status
-        .map(|status| format!("{} {:?}", status.name, status.state))
-        .collect()
+    status.map(|status| format!("{} {:?}", status.name, status.state)).collect()
 }
 
 fn events(consumer: &mut Consumer) -> Vec<String> {
@@ -103,10 +94,7 @@ fn what_is_made_becomes_tracks_of_the_broadcast() {
         rungs.configure(index, record).unwrap();
         assert!(rungs.push(index, unit(900_000)).is_some());
     }
-    assert!(
-        rungs.push(0, unit(900_000)).is_some(),
-        "what comes twice is not published twice"
-    );
+    assert!(rungs.push(0, unit(900_000)).is_some(), "what comes twice is not published twice");
     assert!(rungs.push(7, unit(900_000)).is_none() && rungs.configure(7, RECORD).is_ok());
     assert_eq!(
         events(&mut stage.packager),
@@ -123,10 +111,7 @@ fn the_dearest_is_shed_and_restored_last() {
     rungs.configure(0, RECORD).unwrap();
     rungs.push(0, unit(900_000));
     assert_eq!(rungs.shed(), Some(0));
-    assert!(
-        rungs.push(0, unit(903_000)).is_none(),
-        "what is still on its way is dropped"
-    );
+    assert!(rungs.push(0, unit(903_000)).is_none(), "what is still on its way is dropped");
     assert_eq!(rungs.shed(), Some(1));
     assert_eq!(rungs.shed(), None);
     assert_eq!(states(&rungs), ["v240 Shed", "v144 Shed", "a64 Made"]);
@@ -145,10 +130,7 @@ fn what_the_machine_has_no_room_for_is_refused_and_asked_for_again() {
     // Decoding costs about 8 270, 240 lines 12 137, 144 lines 4 316.
     let capacity = Capacity::new(20_000.0, 1.0);
     let other = capacity.admit_all(0.0, &[6_000.0]);
-    let rung = |height| Configured {
-        height,
-        video_kbps: 300,
-    };
+    let rung = |height| Configured { height, video_kbps: 300 };
     let planned = plan::renditions(&stage.source, &[rung(240), rung(144)], None);
     let mut rungs = Rungs::new(&stage.broadcast, &stage.source, planned, None, &capacity);
     assert_eq!(states(&rungs), ["v240 Refused", "v144 Made"]);
@@ -172,10 +154,7 @@ fn a_source_with_more_frames_a_second_is_promised_for_anew() {
     let mut rungs = rungs(&stage, 30_000.0);
     rungs.configure(0, RECORD).unwrap();
     rungs.push(0, unit(900_000));
-    let fast = avc::Config {
-        frame_rate: Some(60.0),
-        ..stage.source.clone()
-    };
+    let fast = avc::Config { frame_rate: Some(60.0), ..stage.source.clone() };
     assert!(rungs.is_of_another(&fast) && !rungs.is_of_another(&stage.source));
     rungs.follow(&fast, Vec::new());
     assert!(!rungs.is_of_another(&fast));
@@ -189,10 +168,7 @@ fn a_source_with_more_frames_a_second_is_promised_for_anew() {
     rungs.follow(&slow, Vec::new());
     assert_eq!(states(&rungs), ["v240 Made", "v144 Made", "a64 Made"]);
     rungs.configure(0, RECORD).unwrap();
-    assert_eq!(
-        events(&mut stage.packager),
-        ["track 1", "frame 1", "absent 1", "config 1"]
-    );
+    assert_eq!(events(&mut stage.packager), ["track 1", "frame 1", "absent 1", "config 1"]);
 }
 
 #[test]
@@ -200,15 +176,8 @@ fn a_source_that_grows_gets_the_rungs_that_it_has_room_for_and_one_that_was_shed
     let stage = stage();
     let mut rungs = rungs(&stage, 1e6);
     assert_eq!(rungs.shed(), Some(0));
-    let large = avc::Config {
-        width: 1280,
-        height: 720,
-        ..stage.source.clone()
-    };
-    let planned = [480, 240, 144].map(|height| Configured {
-        height,
-        video_kbps: 300,
-    });
+    let large = avc::Config { width: 1280, height: 720, ..stage.source.clone() };
+    let planned = [480, 240, 144].map(|height| Configured { height, video_kbps: 300 });
     rungs.follow(&large, plan::renditions(&large, &planned, None));
     assert_eq!(states(&rungs), ["v480 Made", "v240 Shed", "v144 Made", "a64 Made"]);
     assert_eq!(rungs.restore(), Some(1));
@@ -236,10 +205,7 @@ fn another_level_goes_on_with_the_rendition() {
 #[test]
 fn audio_that_comes_late_has_a_rendition_once() {
     let stage = stage();
-    let rung = Configured {
-        height: 240,
-        video_kbps: 300,
-    };
+    let rung = Configured { height: 240, video_kbps: 300 };
     let planned = plan::renditions(&stage.source, &[rung], None);
     let capacity = Capacity::new(1e6, 1.0);
     let mut rungs = Rungs::new(&stage.broadcast, &stage.source, planned, None, &capacity);

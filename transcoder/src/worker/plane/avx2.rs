@@ -10,10 +10,11 @@
 
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_loadu_si128, _mm_storeu_si128, _mm256_add_epi16, _mm256_castsi256_si128,
-    _mm256_cvtepu8_epi16, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_mulhrs_epi16, _mm256_packus_epi16,
-    _mm256_permute2x128_si256, _mm256_permute4x64_epi64, _mm256_set1_epi16, _mm256_setzero_si256, _mm256_slli_epi16,
-    _mm256_srai_epi16, _mm256_storeu_si256, _mm256_unpackhi_epi16, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64,
-    _mm256_unpacklo_epi16, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
+    _mm256_cvtepu8_epi16, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_mulhrs_epi16,
+    _mm256_packus_epi16, _mm256_permute2x128_si256, _mm256_permute4x64_epi64, _mm256_set1_epi16,
+    _mm256_setzero_si256, _mm256_slli_epi16, _mm256_srai_epi16, _mm256_storeu_si256,
+    _mm256_unpackhi_epi16, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64, _mm256_unpacklo_epi16,
+    _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
 };
 
 use super::{Axis, FRACTION, HALF, Plane};
@@ -37,19 +38,29 @@ pub(super) struct Filter {
 impl Filter {
     pub(super) fn new(from: (usize, usize), to: (usize, usize)) -> Option<Self> {
         let fits = from.0 >= LANES && to.0 >= LANES;
-        (fits && is_x86_feature_detected!("avx2")).then(|| Self {
-            columns: vec![[0; LANES]; from.1],
-            turned: vec![[0; LANES]; from.0],
-        })
+        (fits && is_x86_feature_detected!("avx2"))
+            .then(|| Self { columns: vec![[0; LANES]; from.1], turned: vec![[0; LANES]; from.0] })
     }
 
-    pub(super) fn scale(&mut self, down: &Axis, along: &Axis, from: &Plane<&[u8]>, to: &mut Plane<&mut [u8]>) {
+    pub(super) fn scale(
+        &mut self,
+        down: &Axis,
+        along: &Axis,
+        from: &Plane<&[u8]>,
+        to: &mut Plane<&mut [u8]>,
+    ) {
         // SAFETY: `new` has checked that the processor has AVX2.
         unsafe { self.scale_all(down, along, from, to) }
     }
 
     #[target_feature(enable = "avx2")]
-    fn scale_all(&mut self, down: &Axis, along: &Axis, from: &Plane<&[u8]>, to: &mut Plane<&mut [u8]>) {
+    fn scale_all(
+        &mut self,
+        down: &Axis,
+        along: &Axis,
+        from: &Plane<&[u8]>,
+        to: &mut Plane<&mut [u8]>,
+    ) {
         for top in (0..to.height).step_by(LANES) {
             let rows = LANES.min(to.height - top);
             for left in blocks(from.width) {
@@ -94,17 +105,23 @@ impl Filter {
         let starts = &axis.starts[left..];
         let coefficients = axis.coefficients[left * axis.taps..].chunks_exact(axis.taps);
         for ((column, start), coefficients) in block.iter_mut().zip(starts).zip(coefficients) {
-            let sum = _mm256_add_epi16(weigh(&self.turned[*start..], coefficients), _mm256_set1_epi16(HALF));
+            let sum = _mm256_add_epi16(
+                weigh(&self.turned[*start..], coefficients),
+                _mm256_set1_epi16(HALF),
+            );
             *column = _mm256_srai_epi16::<SHIFT>(sum);
         }
         transpose(&mut block);
         let mut at = top * to.stride + left;
         for (number, two) in block.chunks_exact(2).enumerate() {
-            let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi16(two[0], two[1]));
+            let packed =
+                _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi16(two[0], two[1]));
             let halves = [_mm256_castsi256_si128(packed), _mm256_extracti128_si256::<1>(packed)];
             for (row, half) in (2 * number..rows).zip(halves) {
                 let _ = row;
-                if let Some(bytes) = to.samples.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
+                if let Some(bytes) =
+                    to.samples.get_mut(at..).and_then(|rest| rest.first_chunk_mut())
+                {
                     narrow(bytes, half);
                 }
                 at += to.stride;
@@ -124,7 +141,10 @@ fn blocks(width: usize) -> impl Iterator<Item = usize> {
 fn weigh(samples: &[Lanes], coefficients: &[i16]) -> __m256i {
     let mut sum = _mm256_setzero_si256();
     for (samples, &coefficient) in samples.iter().zip(coefficients) {
-        sum = _mm256_add_epi16(sum, _mm256_mulhrs_epi16(load(samples), _mm256_set1_epi16(coefficient)));
+        sum = _mm256_add_epi16(
+            sum,
+            _mm256_mulhrs_epi16(load(samples), _mm256_set1_epi16(coefficient)),
+        );
     }
     sum
 }

@@ -25,18 +25,8 @@ fn scaled(
     plainly: bool,
 ) -> Vec<u8> {
     let mut result = vec![0x77; (to.0 + 3) * to.1];
-    let from = Plane {
-        samples,
-        width: from.0,
-        height: from.1,
-        stride,
-    };
-    let mut plane = Plane {
-        samples: &mut result[..],
-        width: to.0,
-        height: to.1,
-        stride: to.0 + 3,
-    };
+    let from = Plane { samples, width: from.0, height: from.1, stride };
+    let mut plane = Plane { samples: &mut result[..], width: to.0, height: to.1, stride: to.0 + 3 };
     assert!(from.is_whole());
     if plainly {
         filter.scale_plainly(&from, &mut plane);
@@ -76,23 +66,17 @@ fn vectors_and_plain_arithmetic_agree_to_the_bit() {
 #[test]
 fn a_flat_plane_stays_flat() {
     for level in [0, 1, 16, 127, 128, 235, 254, 255] {
-        for (from, to) in [
-            ((64, 36), (40, 22)),
-            ((33, 17), (66, 40)),
-            ((19, 19), (19, 19)),
-            ((1, 1), (5, 5)),
-        ] {
+        for (from, to) in
+            [((64, 36), (40, 22)), ((33, 17), (66, 40)), ((19, 19), (19, 19)), ((1, 1), (5, 5))]
+        {
             let mut filter = Filter::new(from, to);
-            let result = scaled(&mut filter, from, to, &vec![level; from.0 * from.1], from.0, false);
+            let result =
+                scaled(&mut filter, from, to, &vec![level; from.0 * from.1], from.0, false);
             let odd = result
                 .chunks(to.0 + 3)
                 .flat_map(|row| &row[..to.0])
                 .filter(|&&sample| sample != level);
-            assert_eq!(
-                odd.collect::<Vec<_>>(),
-                Vec::<&u8>::new(),
-                "{level}, {from:?} to {to:?}"
-            );
+            assert_eq!(odd.collect::<Vec<_>>(), Vec::<&u8>::new(), "{level}, {from:?} to {to:?}");
         }
     }
 }
@@ -100,22 +84,13 @@ fn a_flat_plane_stays_flat() {
 #[test]
 fn a_plane_keeps_its_place() {
     // A step in the middle is in the middle of the result, and symmetric.
-    let samples: Vec<u8> = (0..24)
-        .flat_map(|_| (0..96).map(|x| if x < 48 { 50 } else { 150 }))
-        .collect();
-    let result = scaled(
-        &mut Filter::new((96, 24), (64, 16)),
-        (96, 24),
-        (64, 16),
-        &samples,
-        96,
-        false,
-    );
+    let samples: Vec<u8> =
+        (0..24).flat_map(|_| (0..96).map(|x| if x < 48 { 50 } else { 150 })).collect();
+    let result =
+        scaled(&mut Filter::new((96, 24), (64, 16)), (96, 24), (64, 16), &samples, 96, false);
     let row = &result[..64];
     assert!(
-        row.iter()
-            .zip(row.iter().rev())
-            .all(|(&left, &right)| left.abs_diff(200 - right) <= 1),
+        row.iter().zip(row.iter().rev()).all(|(&left, &right)| left.abs_diff(200 - right) <= 1),
         "{row:?}"
     );
     assert!(row[..28].iter().all(|&sample| sample.abs_diff(50) <= 1), "{row:?}");
@@ -123,12 +98,7 @@ fn a_plane_keeps_its_place() {
 
 #[test]
 fn a_torn_plane_is_not_whole() {
-    let plane = |samples, width, height, stride| Plane::<&[u8]> {
-        samples,
-        width,
-        height,
-        stride,
-    };
+    let plane = |samples, width, height, stride| Plane::<&[u8]> { samples, width, height, stride };
     assert!(plane(&[0; 14], 4, 3, 5).is_whole());
     assert!(!plane(&[0; 13], 4, 3, 5).is_whole());
     assert!(!plane(&[0; 13], 6, 1, 5).is_whole());
