@@ -20,7 +20,7 @@ use ingest_rtmp::{
     session::{Event, Session, Settings},
 };
 use media_core::{
-    AccessUnit, TrackName,
+    AccessUnit, TrackIndex, TrackName,
     codec::{Config, aac, avc},
     hub::Producer,
 };
@@ -142,7 +142,7 @@ impl Publisher {
         };
         let track = usize::from(tag.kind == Kind::Audio);
         // Audio before the first picture belongs to no segment.
-        let _ = self.producer.push(track, unit);
+        let _ = self.producer.push(TrackIndex::new(track), unit);
     }
 }
 
@@ -231,7 +231,7 @@ fn rendered(criterion: &mut Criterion) {
             bencher.iter_batched_ref(new, |snapshot| render(snapshot), BatchSize::SmallInput);
         });
     };
-    let playlist = |skip| Listing::Playlist { track: 0, skip };
+    let playlist = |skip| Listing::Playlist { track: TrackIndex::new(0), skip };
     for (name, listing) in [
         ("playlist", playlist(Skip::No)),
         ("playlist, delta", playlist(Skip::Yes)),

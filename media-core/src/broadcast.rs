@@ -30,7 +30,8 @@ pub use situation::{CutRule, Situation, TrackStart};
 
 use crate::{
     AccessUnit, Anchor, BroadcastId, ChannelName, Error, Frame, Mark, MediaTime, Timescale,
-    TrackName, codec::Config, cut::Cutter, hub::Numbers, timeline::Timeline, track::Track,
+    TrackIndex, TrackName, codec::Config, cut::Cutter, hub::Numbers, timeline::Timeline,
+    track::Track,
 };
 
 /// Maximum number of tracks of a broadcast.
@@ -82,7 +83,7 @@ pub enum Event {
     /// A frame of the track with this index.
     Frame {
         /// Index in [`Broadcast::tracks`].
-        track: usize,
+        track: TrackIndex,
         /// The frame.
         frame: Frame,
     },
@@ -92,7 +93,7 @@ pub enum Event {
     /// [absent](Event::Absent) returns with this event.
     Config {
         /// Index in [`Broadcast::tracks`].
-        track: usize,
+        track: TrackIndex,
         /// The new configuration: of the same codec family, but possibly with another profile, size
         /// or sampling rate.
         config: Arc<Config>,
@@ -101,7 +102,7 @@ pub enum Event {
     /// present.
     Absent {
         /// Index in [`Broadcast::tracks`].
-        track: usize,
+        track: TrackIndex,
     },
     /// A gap segment starts here, in every rendition, because no frames arrive.
     Gap(Mark),
@@ -138,7 +139,7 @@ pub struct Pushed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrackNotice {
     /// Its index in [`Broadcast::tracks`].
-    pub track: usize,
+    pub track: TrackIndex,
     /// The cause.
     pub notice: Notice,
 }
@@ -204,7 +205,11 @@ impl Broadcast {
             .map(|(name, config)| Track::new(name, Arc::new(config), true))
             .collect();
         let situation = Situation {
-            tracks: tracks.iter().enumerate().map(|(index, track)| track.start(index)).collect(),
+            tracks: tracks
+                .iter()
+                .enumerate()
+                .map(|(index, track)| track.start(TrackIndex::new(index)))
+                .collect(),
             presence: Presence::Live,
             rule: CutRule { gridded: false, longest: cutter.longest_ticks() },
             awaited: 0,
@@ -212,7 +217,7 @@ impl Broadcast {
         let state = State {
             attached: 0,
             awaited: 0,
-            master: video.unwrap_or(0),
+            master: video.map_or(TrackIndex::FIRST, TrackIndex::new),
             heir: None,
             timeline: Timeline::new(anchor, &is_video),
             tracks,
@@ -453,7 +458,7 @@ impl Broadcast {
         state.timeline.republish();
         for (name, config) in tracks {
             match state.tracks.iter().position(|track| track.name == *name) {
-                Some(index) => state.configure(index, config, self.anchor.instant),
+                Some(index) => state.configure(TrackIndex::new(index), config, self.anchor.instant),
                 None => {
                     state.add(name.clone(), config.clone(), self.anchor.instant);
                 }
@@ -470,7 +475,7 @@ impl Broadcast {
         publisher: u64,
         name: TrackName,
         config: Config,
-    ) -> Result<usize, Error> {
+    ) -> Result<TrackIndex, Error> {
         let mut state = self.lock();
         if state.publisher != publisher {
             return Err(Error::Revoked);
@@ -486,9 +491,10 @@ impl Broadcast {
     }
 
     /// The index of the source's track of this name.
-    pub(crate) fn source_track(&self, name: &TrackName) -> Option<usize> {
+    pub(crate) fn source_track(&self, name: &TrackName) -> Option<TrackIndex> {
         let state = self.lock();
-        state.tracks.iter().position(|track| track.source && track.name == *name)
+        let index = state.tracks.iter().position(|track| track.source && track.name == *name);
+        index.map(TrackIndex::new)
     }
 
     fn end_locked(&self, mut state: MutexGuard<'_, State>) {
@@ -525,7 +531,7 @@ impl Broadcast {
     pub(crate) fn push(
         &self,
         publisher: u64,
-        track: usize,
+        track: TrackIndex,
         unit: AccessUnit,
     ) -> Result<Pushed, Refused> {
         let mut state = self.lock();
@@ -554,14 +560,14 @@ impl Broadcast {
     pub(crate) fn configure(
         &self,
         publisher: u64,
-        track: usize,
+        track: TrackIndex,
         config: &Config,
     ) -> Result<(), Error> {
         let mut state = self.lock();
         if state.publisher != publisher {
             return Ok(()); // its next frame is refused
         }
-        let known = &state.tracks[track];
+        let known = &state.tracks[track.get()];
         if !known.config.is_same_family(config) {
             return Err(Error::CodecChanged {
                 track: known.name.clone(),
@@ -569,7 +575,7 @@ impl Broadcast {
                 to: config.codec_string().into(),
             });
         }
-        if *state.tracks[track].config != *config {
+        if *state.tracks[track.get()].config != *config {
             state.count_change(track, self.anchor.instant)?;
         }
         state.configure(track, config, self.anchor.instant);

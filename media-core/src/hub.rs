@@ -22,7 +22,7 @@ use dashmap::{DashMap, mapref::entry::Entry};
 use tokio::sync::Notify;
 
 use crate::{
-    AccessUnit, Broadcast, ChannelName, Error, TrackName,
+    AccessUnit, Broadcast, ChannelName, Error, TrackIndex, TrackName,
     broadcast::{Limits, Pushed, Refused},
     codec::Config,
 };
@@ -397,7 +397,7 @@ impl Producer {
     }
 
     /// The index of the source's track of this name.
-    pub fn track(&self, name: &TrackName) -> Option<usize> {
+    pub fn track(&self, name: &TrackName) -> Option<TrackIndex> {
         self.broadcast.source_track(name)
     }
 
@@ -407,7 +407,7 @@ impl Producer {
     /// # Errors
     /// [`Error::BadCatalogue`]: the track exists, or there are too many. [`Error::Revoked`]:
     /// another publisher has taken over.
-    pub fn add(&self, name: TrackName, config: Config) -> Result<usize, Error> {
+    pub fn add(&self, name: TrackName, config: Config) -> Result<TrackIndex, Error> {
         self.broadcast.add(self.publisher, name, config)
     }
 
@@ -416,7 +416,7 @@ impl Producer {
     /// # Errors
     /// The reason of the refusal; the broadcast continues, unless it has [ended](Refused::Ended).
     /// After [`Refused::Superseded`] no frame of this publisher is accepted.
-    pub fn push(&self, track: usize, unit: AccessUnit) -> Result<Pushed, Refused> {
+    pub fn push(&self, track: TrackIndex, unit: AccessUnit) -> Result<Pushed, Refused> {
         self.broadcast.push(self.publisher, track, unit)
     }
 
@@ -433,7 +433,7 @@ impl Producer {
     /// [`Error::CodecChanged`]: another codec family. [`Producer::end`] this broadcast and start
     /// another. [`Error::ChangesTooOften`]: the broadcast is ended, and the publisher's claim is
     /// revoked.
-    pub fn configure(&self, track: usize, config: &Config) -> Result<(), Error> {
+    pub fn configure(&self, track: TrackIndex, config: &Config) -> Result<(), Error> {
         let configured = self.broadcast.configure(self.publisher, track, config);
         if let (Err(err @ Error::ChangesTooOften { .. }), Some(claim)) = (&configured, &self.claim)
         {

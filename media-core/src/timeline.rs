@@ -15,7 +15,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Anchor, Timescale};
+use crate::{Anchor, Timescale, TrackIndex};
 
 mod drift;
 mod outage;
@@ -64,7 +64,7 @@ const JUMPS_SPAN: Duration = Duration::from_secs(10);
 pub struct Timeline {
     tracks: Vec<Clock>,
     /// The track whose distance from the wall clock shows the publisher's drift.
-    master: usize,
+    master: TrackIndex,
     /// The newest mapping of the publisher's clock. `None` before a publisher's first frame.
     current: Option<Epoch>,
     /// The frame with the newest decode time over all tracks.
@@ -174,7 +174,10 @@ impl Timeline {
         let clock = |&video: &bool| Clock { video, ..Clock::default() };
         Self {
             tracks: video.iter().map(clock).collect(),
-            master: video.iter().position(|video| *video).unwrap_or(0),
+            master: video
+                .iter()
+                .position(|video| *video)
+                .map_or(TrackIndex::FIRST, TrackIndex::new),
             current: None,
             newest: None,
             origin,
@@ -184,10 +187,10 @@ impl Timeline {
     }
 
     /// Adds a track with this index, on the clock of the publisher's other tracks.
-    pub fn add_track(&mut self, track: usize, video: bool) {
-        let tracks = self.tracks.len().max(track + 1);
+    pub fn add_track(&mut self, track: TrackIndex, video: bool) {
+        let tracks = self.tracks.len().max(track.get() + 1);
         self.tracks.resize_with(tracks, Clock::default);
-        self.tracks[track].video = video;
+        self.tracks[track.get()].video = video;
     }
 
     /// Starts another publisher: its clock is new, and is mapped by the wall clock at its first
@@ -243,12 +246,12 @@ impl Timeline {
     /// Shifts the publisher's clock by `later` ticks, so that the newest frame of `track`, whose
     /// time was declared a gap, follows the gap. Returns false, without a change, if that puts it
     /// too far ahead of the wall clock.
-    pub fn delay(&mut self, track: usize, later: i64, arrived: Instant) -> bool {
+    pub fn delay(&mut self, track: TrackIndex, later: i64, arrived: Instant) -> bool {
         let wall = self.wall(arrived);
-        let Some(Arrival { dts, .. }) = self.tracks[track].newest else {
+        let Some(Arrival { dts, .. }) = self.tracks[track.get()].newest else {
             return false;
         };
-        let offset = self.tracks[track].own.as_ref().map(|own| own.offset);
+        let offset = self.tracks[track.get()].own.as_ref().map(|own| own.offset);
         let Some(offset) = offset.filter(|_| dts.saturating_add(later) <= wall + FAR) else {
             return false;
         };
@@ -263,12 +266,12 @@ impl Timeline {
     /// [`TooFarAhead`]: it is not placed, and decode times are as before.
     pub fn map(
         &mut self,
-        track: usize,
+        track: TrackIndex,
         stamp: i64,
         arrived: Instant,
     ) -> Result<Placed, TooFarAhead> {
         let wall = self.wall(arrived);
-        let last = self.tracks[track].newest.map(|last| last.dts);
+        let last = self.tracks[track.get()].newest.map(|last| last.dts);
         let least = last.map_or(i64::MIN, |last| last + LEAST_STEP);
         if least > wall + FAR {
             return Err(TooFarAhead);
@@ -288,7 +291,7 @@ impl Timeline {
         // A plausible timestamp keeps the track's offset. After a jump, the track first tries the
         // offset that another track has adopted, because all tracks of a publisher share a clock;
         // otherwise the jump is its own and it continues at the present media time.
-        let offset = match &self.tracks[track].own {
+        let offset = match &self.tracks[track.get()].own {
             Some(own) if follows => own.offset,
             own => {
                 let own = own.as_ref().map(|own| own.offset);
@@ -348,10 +351,10 @@ impl Timeline {
     }
 
     /// The latest position of the other active tracks.
-    fn beside(&self, track: usize, now: Instant) -> Option<i64> {
+    fn beside(&self, track: TrackIndex, now: Instant) -> Option<i64> {
         let wall = self.wall(now);
         let position = |(index, clock): (usize, &Clock)| {
-            let newest = clock.newest.filter(|_| index != track && clock.own.is_some());
+            let newest = clock.newest.filter(|_| index != track.get() && clock.own.is_some());
             let Arrival { dts, arrived } = newest?;
             let active = now.saturating_duration_since(arrived) < ACTIVE;
             active.then(|| dts.saturating_add(elapsed(arrived, now)).min(wall.max(dts)))
@@ -360,8 +363,8 @@ impl Timeline {
     }
 
     /// Whether `stamp` is a plausible successor of the track's earlier timestamps.
-    fn follows(&self, track: usize, stamp: i64, arrived: Instant) -> bool {
-        let Clock { video, own: Some(own), .. } = &self.tracks[track] else {
+    fn follows(&self, track: TrackIndex, stamp: i64, arrived: Instant) -> bool {
+        let Clock { video, own: Some(own), .. } = &self.tracks[track.get()] else {
             return false;
         };
         let step = stamp.saturating_sub(own.top);
@@ -372,7 +375,7 @@ impl Timeline {
         // A large step is plausible too if another track on the same clock has made it.
         let confirmed = |(index, clock): (usize, &Clock)| {
             let other =
-                clock.own.as_ref().filter(|other| index != track && other.retimed.is_none());
+                clock.own.as_ref().filter(|other| index != track.get() && other.retimed.is_none());
             other.is_some_and(|other| other.offset == own.offset && other.top >= stamp - AUDIO_STEP)
         };
         step <= most.saturating_add(elapsed(own.arrived, arrived))
@@ -380,15 +383,15 @@ impl Timeline {
     }
 
     /// The newest offset, if another track has adopted it and `stamp` is on its clock.
-    fn adopted(&self, track: usize, own: Option<i64>, stamp: i64) -> Option<i64> {
+    fn adopted(&self, track: TrackIndex, own: Option<i64>, stamp: i64) -> Option<i64> {
         let epoch = self.current.filter(|epoch| own != Some(epoch.offset))?;
         let behind = epoch.stamp.saturating_sub(stamp);
-        let begins = own.is_none() && !self.tracks[track].video;
+        let begins = own.is_none() && !self.tracks[track.get()].video;
         let most = if begins { BACKLOG } else { NEAR };
         (-NEAR..=most).contains(&behind).then_some(epoch.offset)
     }
 
-    fn judge(&self, track: usize, at: i64, arrived: Instant) -> Verdict {
+    fn judge(&self, track: TrackIndex, at: i64, arrived: Instant) -> Verdict {
         let wall = self.wall(arrived);
         let distance = |time: i64| time.saturating_sub(wall).saturating_abs();
         let beside = self.beside(track, arrived);
@@ -405,7 +408,7 @@ impl Timeline {
         if parted.is_none() && wall.saturating_sub(at) <= FAR {
             return Verdict::Fine;
         }
-        let behind = self.tracks[track].own.as_ref().and_then(|own| own.behind);
+        let behind = self.tracks[track.get()].own.as_ref().and_then(|own| own.behind);
         match (behind, parted) {
             (Some(since), _) if arrived.saturating_duration_since(since) < PATIENCE => {
                 Verdict::Behind
@@ -419,7 +422,7 @@ impl Timeline {
     /// Continues the track's clock with this timestamp.
     fn follow(
         &mut self,
-        track: usize,
+        track: TrackIndex,
         (offset, stamp, arrived): (i64, i64, Instant),
         follows: bool,
         behind: bool,
@@ -432,7 +435,7 @@ impl Timeline {
             }
             None => {}
         }
-        let own = &mut self.tracks[track].own;
+        let own = &mut self.tracks[track.get()].own;
         let jumps = own.as_ref().map_or(Jumps { since: arrived, count: 0 }, |own| own.jumps);
         match own {
             Some(own) if follows => {
@@ -463,8 +466,8 @@ impl Timeline {
 
     /// The decode time of a frame whose timestamp maps to `mapped`, and whether timestamps are not
     /// in decoding order.
-    fn decode_time(&mut self, track: usize, stamp: i64, mapped: i64) -> (i64, bool) {
-        let Clock { video: true, own: Some(own), .. } = &mut self.tracks[track] else {
+    fn decode_time(&mut self, track: TrackIndex, stamp: i64, mapped: i64) -> (i64, bool) {
+        let Clock { video: true, own: Some(own), .. } = &mut self.tracks[track.get()] else {
             return (mapped, false);
         };
         // A timestamp that is further back is jitter.
@@ -475,8 +478,8 @@ impl Timeline {
         (mapped - (stamp - decode), own.reorder.is_needed())
     }
 
-    fn advance_to(&mut self, track: usize, dts: i64, arrived: Instant) {
-        self.tracks[track].newest = Some(Arrival { dts, arrived });
+    fn advance_to(&mut self, track: TrackIndex, dts: i64, arrived: Instant) {
+        self.tracks[track.get()].newest = Some(Arrival { dts, arrived });
         if self.newest.is_none_or(|newest| dts > newest.dts) {
             self.newest = Some(Arrival { dts, arrived });
         }
@@ -484,7 +487,7 @@ impl Timeline {
 
     /// Shifts the tracks whose clock `offset` maps by `later` ticks; a negative value shifts them
     /// earlier. `track` is always shifted, others only if they would not be too far ahead.
-    fn shift(&mut self, track: usize, offset: i64, later: i64, wall: i64) {
+    fn shift(&mut self, track: TrackIndex, offset: i64, later: i64, wall: i64) {
         let mut all = true;
         for (index, clock) in self.tracks.iter_mut().enumerate() {
             let room =
@@ -492,7 +495,7 @@ impl Timeline {
             let Some(own) = clock.own.as_mut().filter(|own| own.offset == offset) else {
                 continue;
             };
-            if index == track || room {
+            if index == track.get() || room {
                 own.offset = own.offset.saturating_add(later);
                 own.behind = None;
             } else {
@@ -510,8 +513,9 @@ impl Timeline {
     }
 
     /// Counts a jump of the track. Returns whether there were too many recently.
-    fn count_jump(&mut self, track: usize, arrived: Instant) -> bool {
-        let Some(Own { jumps: Jumps { since, count }, .. }) = &mut self.tracks[track].own else {
+    fn count_jump(&mut self, track: TrackIndex, arrived: Instant) -> bool {
+        let Some(Own { jumps: Jumps { since, count }, .. }) = &mut self.tracks[track.get()].own
+        else {
             return false;
         };
         if arrived.saturating_duration_since(*since) > JUMPS_SPAN {
@@ -521,20 +525,20 @@ impl Timeline {
         *count >= JUMPS
     }
 
-    fn stands_still(&self, track: usize) -> bool {
-        self.tracks[track].own.as_ref().is_some_and(|own| own.still >= STANDS_STILL)
+    fn stands_still(&self, track: TrackIndex) -> bool {
+        self.tracks[track.get()].own.as_ref().is_some_and(|own| own.still >= STANDS_STILL)
     }
 
-    fn retime(&mut self, track: usize, stamp: i64, arrived: Instant) {
-        if let Some(own) = &mut self.tracks[track].own {
+    fn retime(&mut self, track: TrackIndex, stamp: i64, arrived: Instant) {
+        if let Some(own) = &mut self.tracks[track.get()].own {
             own.retimed = Some(Retimed::new(stamp, arrived));
         }
     }
 
     /// Whether the track is timed by arrival. Ends that once its timestamps have kept to the wall
     /// clock for a while.
-    fn is_retimed(&mut self, track: usize, stamp: i64, arrived: Instant) -> bool {
-        let Clock { own: Some(own), newest, .. } = &mut self.tracks[track] else {
+    fn is_retimed(&mut self, track: TrackIndex, stamp: i64, arrived: Instant) -> bool {
+        let Clock { own: Some(own), newest, .. } = &mut self.tracks[track.get()] else {
             return false;
         };
         let Some(retimed) = &mut own.retimed else {
@@ -547,17 +551,17 @@ impl Timeline {
         let place = newest.map_or(0, |last| last.dts) + retimed.interval();
         let offset = self.offset(stamp, place);
         let jumps = Jumps { since: arrived, count: 0 };
-        self.tracks[track].own = None;
+        self.tracks[track.get()].own = None;
         self.follow(track, (offset, stamp, arrived), false, false);
-        if let Some(own) = &mut self.tracks[track].own {
+        if let Some(own) = &mut self.tracks[track.get()].own {
             own.jumps = jumps;
         }
         false
     }
 
-    fn time_by_arrival(&mut self, track: usize, stamp: i64, arrived: Instant) -> i64 {
+    fn time_by_arrival(&mut self, track: TrackIndex, stamp: i64, arrived: Instant) -> i64 {
         let wall = self.wall(arrived);
-        let Clock { own: Some(own), newest, .. } = &mut self.tracks[track] else {
+        let Clock { own: Some(own), newest, .. } = &mut self.tracks[track.get()] else {
             return wall;
         };
         (own.stamp, own.arrived) = (stamp, arrived);

@@ -4,6 +4,10 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{MediaTime, TrackName, broadcast::TrackStart, codec::Config};
 
+mod index;
+
+pub use index::TrackIndex;
+
 /// Time over which a track's bit rate is measured, in seconds.
 const RATE_SPAN_S: f64 = 2.0;
 
@@ -47,7 +51,7 @@ impl Track {
     }
 
     /// Its description with its present configuration.
-    pub(crate) fn start(&self, index: usize) -> TrackStart {
+    pub(crate) fn start(&self, index: TrackIndex) -> TrackStart {
         TrackStart {
             index,
             name: self.name.clone(),

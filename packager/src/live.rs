@@ -14,7 +14,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use media_core::{Broadcast, BroadcastId, ChannelName, broadcast::MAX_TRACKS};
+use media_core::{Broadcast, BroadcastId, ChannelName, TrackIndex, broadcast::MAX_TRACKS};
 use net_core::Rope;
 use tokio::{sync::Notify, time};
 
@@ -103,7 +103,7 @@ impl Live {
     /// broadcast has ended; for `limit` at the most, which is a second or more. See [`Changed`].
     pub fn changed(
         self: &Arc<Self>,
-        track: usize,
+        track: TrackIndex,
         msn: u64,
         part: Option<usize>,
         limit: Duration,
@@ -119,13 +119,13 @@ impl Live {
     }
 
     /// Follows segment `msn` of a track from its first part, whether it is open or complete.
-    pub fn follow(self: &Arc<Self>, track: usize, msn: u64) -> Follow {
+    pub fn follow(self: &Arc<Self>, track: TrackIndex, msn: u64) -> Follow {
         Follow { live: Arc::clone(self), track, msn, next: 0, waiting: None }
     }
 
     /// Swaps in a snapshot, and wakes the waiters for the tracks whose indices are `changed`.
     /// Returns whether it is the first.
-    pub(crate) fn publish(&self, presentation: Presentation, changed: &[usize]) -> bool {
+    pub(crate) fn publish(&self, presentation: Presentation, changed: &[TrackIndex]) -> bool {
         if let Some(before) = self.current() {
             presentation.rendered.keep_sites(&before.rendered, Instant::now());
         }
@@ -137,7 +137,7 @@ impl Live {
             let now = time::Instant::now();
             for &index in changed {
                 if let (Some(waiters), Some(track)) =
-                    (self.waiters.get(index), current.tracks.get(index))
+                    (self.waiters.get(index.get()), current.tracks.get(index.get()))
                 {
                     match current.ended {
                         true => waiters.wake_all(&self.crowd),
@@ -195,7 +195,7 @@ impl Live {
 #[derive(Debug)]
 pub struct Changed {
     live: Arc<Live>,
-    track: usize,
+    track: TrackIndex,
     awaited: Awaited,
     until: Option<time::Instant>,
     ticket: Option<Ticket>,
@@ -209,7 +209,7 @@ impl Changed {
         let Some(current) = self.live.current() else {
             return Some(None);
         };
-        match current.tracks.get(self.track) {
+        match current.tracks.get(self.track.get()) {
             _ if ended || current.ended => Some(Some(current)),
             None => Some(None),
             Some(track) => self.awaited.is_in(track).then(|| Some(Arc::clone(&current))),
@@ -218,7 +218,7 @@ impl Changed {
 
     fn leave(&mut self) {
         if let (Some(ticket), Some(waiters)) =
-            (self.ticket.take(), self.live.waiters.get(self.track))
+            (self.ticket.take(), self.live.waiters.get(self.track.get()))
         {
             waiters.leave(ticket);
         }
@@ -238,7 +238,7 @@ impl Future for Changed {
             this.leave();
             return Poll::Ready(None);
         }
-        let Some(waiters) = this.live.waiters.get(this.track) else {
+        let Some(waiters) = this.live.waiters.get(this.track.get()) else {
             return Poll::Ready(None);
         };
         if this.ticket.is_some_and(|ticket| waiters.renew(ticket, cx.waker())) {
@@ -269,7 +269,7 @@ pub struct Gone;
 #[derive(Debug)]
 pub struct Follow {
     live: Arc<Live>,
-    track: usize,
+    track: TrackIndex,
     msn: u64,
     next: usize,
     waiting: Option<Changed>,
@@ -292,7 +292,7 @@ impl Follow {
             let Some(presentation) = self.live.current() else {
                 return Poll::Ready(None);
             };
-            let Some(track) = presentation.tracks.get(self.track) else {
+            let Some(track) = presentation.tracks.get(self.track.get()) else {
                 return Poll::Ready(None);
             };
             let Some(segment) = track.segment(self.msn) else {

@@ -8,6 +8,8 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use media_core::TrackIndex;
+
 /// How many of the last durations count for a nominal one.
 const RECENT: usize = 6;
 
@@ -71,8 +73,8 @@ pub(crate) struct Opening<'a> {
 impl Period {
     /// The init segment of the track with this index in the presentation; `None`: it is not in this
     /// Period.
-    pub fn init(&self, track: usize) -> Option<u32> {
-        self.inits.get(track).copied().flatten()
+    pub fn init(&self, track: TrackIndex) -> Option<u32> {
+        self.inits.get(track.get()).copied().flatten()
     }
 
     /// Where a player expects segment `msn` to start.

@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
+use media_core::TrackIndex;
 
 /// Sites whose manifests are kept of one snapshot. Requests under more names, which a client can
 /// make up, get manifests that name the clock by a relative address.
@@ -31,7 +32,7 @@ pub enum Listing {
     /// delta update is not offered, would leave nothing out, or the broadcast has ended.
     Playlist {
         /// The track's index.
-        track: usize,
+        track: TrackIndex,
         /// Whether a delta update is asked for.
         skip: Skip,
     },
@@ -174,12 +175,12 @@ impl Rendered {
     /// If there is no such track.
     pub(crate) fn playlist(
         &self,
-        track: usize,
+        track: TrackIndex,
         skip: Skip,
         render: impl Fn(Skip) -> Option<String>,
     ) -> &Text {
         let render = |skip| render(skip).map(boxed);
-        let texts = &self.media[track];
+        let texts = &self.media[track.get()];
         let whole = || &**texts.whole.get_or_init(|| render(Skip::No).unwrap_or_default());
         let delta = match skip {
             Skip::No => return whole(),
@@ -197,7 +198,7 @@ impl Rendered {
             Listing::Manifest(site) => self.manifest.there(site),
             Listing::PlainManifest(site) => self.plain_manifest.there(site),
             Listing::Playlist { track, .. } => {
-                self.media.get(*track)?.whole.get().map(|text| &**text)
+                self.media.get(track.get())?.whole.get().map(|text| &**text)
             }
         }
     }

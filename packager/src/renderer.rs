@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use media_core::TrackIndex;
+
 use crate::{Listing, Presentation, Skip, Text, Track, dash, hls};
 
 /// A text that describes more segments than this takes milliseconds to render and compress.
@@ -35,7 +37,7 @@ impl Presentation {
             Listing::Multivariant => return false,
             Listing::Manifest(_) => self.periods.len() * self.tracks.len(),
             Listing::PlainManifest(_) => self.tracks.iter().map(listed).sum(),
-            Listing::Playlist { track, skip } => match self.tracks.get(*track) {
+            Listing::Playlist { track, skip } => match self.tracks.get(track.get()) {
                 None => return false,
                 // A delta update is short.
                 Some(track) if *skip != Skip::No && hls::media::skips(self, track) => return false,
@@ -50,8 +52,8 @@ impl Presentation {
     ///
     /// # Panics
     /// If there is no such track.
-    pub fn media_playlist(&self, track: usize, skip: Skip) -> &Text {
-        let render = |skip| hls::media::render(self, &self.tracks[track], skip);
+    pub fn media_playlist(&self, track: TrackIndex, skip: Skip) -> &Text {
+        let render = |skip| hls::media::render(self, &self.tracks[track.get()], skip);
         self.rendered.playlist(track, skip, render)
     }
 }

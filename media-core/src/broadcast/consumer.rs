@@ -7,6 +7,7 @@ use super::{
     Broadcast, Event, Presence, Situation, TrackStart,
     log::{Entry, State},
 };
+use crate::TrackIndex;
 
 /// Maximum number of entries, and of bytes, that a subscriber copies under one lock. It holds
 /// copied entries even after their removal from the log.
@@ -26,7 +27,7 @@ pub struct Consumer {
     /// Number of tracks that have appeared before `next`.
     known: usize,
     /// The track with the marks at the first position read.
-    master: usize,
+    master: TrackIndex,
     /// Whether renditions are read too, or only the source's tracks.
     renditions: bool,
     batch: VecDeque<Event>,
@@ -38,7 +39,7 @@ impl Consumer {
         next: u64,
         starts: Vec<u64>,
         mut situation: Situation,
-        master: usize,
+        master: TrackIndex,
         renditions: bool,
     ) -> Self {
         let known = situation.tracks.len();
@@ -78,7 +79,7 @@ impl Consumer {
 
     /// Index of the track with the marks at the first position read. A video track that was added
     /// later replaces it with its first frame that has a mark.
-    pub fn master(&self) -> usize {
+    pub fn master(&self) -> TrackIndex {
         self.master
     }
 
@@ -121,8 +122,8 @@ impl Consumer {
     }
 
     /// Whether events of this track are wanted.
-    fn reads(&self, state: &State, track: usize) -> bool {
-        self.renditions || state.tracks[track].source
+    fn reads(&self, state: &State, track: TrackIndex) -> bool {
+        self.renditions || state.tracks[track.get()].source
     }
 
     /// Continues at the newest groups.
@@ -145,7 +146,7 @@ impl Consumer {
                 continue;
             }
             self.batch.push_back(match begun {
-                TrackStart { config, .. } if track < known => Event::Config { track, config },
+                TrackStart { config, .. } if track.get() < known => Event::Config { track, config },
                 begun => Event::Track(begun),
             });
             if absent {
@@ -174,10 +175,10 @@ impl Consumer {
                 Event::Frame { track, .. } => {
                     // A track that appeared later is wanted from its first frame on.
                     self.reads(&state, *track)
-                        && self.starts.get(*track).is_none_or(|start| self.next >= *start)
+                        && self.starts.get(track.get()).is_none_or(|start| self.next >= *start)
                 }
                 Event::Track(TrackStart { index: track, .. }) => {
-                    self.known = track + 1;
+                    self.known = track.get() + 1;
                     self.reads(&state, *track)
                 }
                 Event::Config { track, .. } | Event::Absent { track } => self.reads(&state, *track),

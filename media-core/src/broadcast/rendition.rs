@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::{Broadcast, Event, MAX_TRACKS, Presence, Track};
-use crate::{AccessUnit, Error, Frame, MediaTime, Timescale, TrackName, codec::Config};
+use crate::{AccessUnit, Error, Frame, MediaTime, Timescale, TrackIndex, TrackName, codec::Config};
 
 /// The access unit is not decoded after the one before it, or the rendition has no configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +41,7 @@ pub struct Rendition {
     broadcast: Arc<Broadcast>,
     name: TrackName,
     /// Its index, once it has a configuration.
-    track: Option<usize>,
+    track: Option<TrackIndex>,
     /// Whether frames are expected: it is configured, and was not declared absent since.
     shown: bool,
 }
@@ -75,11 +75,11 @@ impl Rendition {
             let awaited = state.awaited - 1;
             state.await_renditions(awaited, self.broadcast.anchor.instant);
             drop(state);
-            (self.track, self.shown) = (Some(index), true);
+            (self.track, self.shown) = (Some(TrackIndex::new(index)), true);
             self.broadcast.changed.notify_waiters();
             return Ok(());
         };
-        let known = &mut state.tracks[index];
+        let known = &mut state.tracks[index.get()];
         if !known.config.is_same_family(config) {
             return Err(Error::CodecChanged {
                 track: known.name.clone(),
@@ -110,7 +110,7 @@ impl Rendition {
         let index = self.track.filter(|_| self.shown).ok_or(OutOfOrder)?;
         let mut state = self.broadcast.lock();
         let position = state.end();
-        let track = &mut state.tracks[index];
+        let track = &mut state.tracks[index.get()];
         let decoded = MediaTime::from_ticks(unit.dts);
         if track.newest.is_some_and(|newest| decoded <= newest) {
             return Err(OutOfOrder);
@@ -149,8 +149,8 @@ impl Rendition {
         };
         self.shown = false;
         let mut state = self.broadcast.lock();
-        state.tracks[track].group = None;
-        state.tracks[track].absent = true;
+        state.tracks[track.get()].group = None;
+        state.tracks[track.get()].absent = true;
         state.declare(Event::Absent { track }, self.broadcast.anchor.instant);
         drop(state);
         self.broadcast.changed.notify_waiters();
@@ -165,7 +165,7 @@ impl Drop for Rendition {
         let mut state = self.broadcast.lock();
         state.attached -= 1;
         match self.track {
-            Some(track) => state.tracks[track].group = None,
+            Some(track) => state.tracks[track.get()].group = None,
             None => {
                 let awaited = state.awaited - 1;
                 state.await_renditions(awaited, self.broadcast.anchor.instant);

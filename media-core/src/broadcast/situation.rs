@@ -4,13 +4,13 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Event, Presence};
-use crate::{Timescale, TrackName, codec::Config};
+use crate::{Timescale, TrackIndex, TrackName, codec::Config};
 
 /// A track at a position of the log.
 #[derive(Debug, Clone)]
 pub struct TrackStart {
     /// Index in [`super::Broadcast::tracks`]. Tracks appear in the order of their indices.
-    pub index: usize,
+    pub index: TrackIndex,
     /// Its name.
     pub name: TrackName,
     /// Whether the ladder made it here of the source.
@@ -56,12 +56,12 @@ impl Situation {
         match event {
             Event::Track(begun) => self.tracks.push(begun.clone()),
             Event::Config { track, config } => {
-                if let Some(track) = self.tracks.get_mut(*track) {
+                if let Some(track) = self.tracks.get_mut(track.get()) {
                     (track.config, track.absent) = (Arc::clone(config), false);
                 }
             }
             Event::Absent { track } => {
-                if let Some(track) = self.tracks.get_mut(*track) {
+                if let Some(track) = self.tracks.get_mut(track.get()) {
                     track.absent = true;
                 }
             }

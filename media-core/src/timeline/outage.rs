@@ -14,6 +14,7 @@
 use std::time::Instant;
 
 use super::{AHEAD, FAR, Timeline};
+use crate::TrackIndex;
 
 /// A shift of at most 1 s is no outage: it leaves room below [`AHEAD`], and does not justify the
 /// loss of a group.
@@ -64,7 +65,13 @@ impl Timeline {
     /// Whether to drop a frame of `track`, because an outage would otherwise remain as latency.
     /// Call it for each frame before mapping it. `starts`: a group of the master track starts with
     /// the frame, so that media can continue there.
-    pub fn leaves_out(&mut self, track: usize, stamp: i64, starts: bool, arrived: Instant) -> bool {
+    pub fn leaves_out(
+        &mut self,
+        track: TrackIndex,
+        stamp: i64,
+        starts: bool,
+        arrived: Instant,
+    ) -> bool {
         if !self.outage.is_known() && !self.outage.leaves_out {
             return false;
         }
@@ -74,7 +81,7 @@ impl Timeline {
             return false;
         }
         let follows = self.follows(track, stamp, arrived);
-        let offset = self.tracks[track].own.as_ref().map(|own| own.offset);
+        let offset = self.tracks[track.get()].own.as_ref().map(|own| own.offset);
         let back = if follows { self.surplus(track, stamp, arrived) } else { 0 };
         // No more is dropped than was shifted, except for the rest of a group. A source without key
         // frames would have no point to continue at.
@@ -97,8 +104,8 @@ impl Timeline {
 
     /// The distance of a frame's mapped time from the first free time after the newest kept frames
     /// and the wall clock.
-    fn surplus(&self, track: usize, stamp: i64, arrived: Instant) -> i64 {
-        let offset = self.tracks[track].own.as_ref().map_or(0, |own| own.offset);
+    fn surplus(&self, track: TrackIndex, stamp: i64, arrived: Instant) -> i64 {
+        let offset = self.tracks[track.get()].own.as_ref().map_or(0, |own| own.offset);
         let mapped = stamp.saturating_add(offset).saturating_add(self.drift.ticks());
         let place = self.at(arrived).saturating_add(FRAME);
         mapped.saturating_sub(place).max(0)

@@ -3,8 +3,8 @@ use std::time::SystemTime;
 use super::*;
 
 const MS: i64 = 90;
-const VIDEO: usize = 0;
-const AUDIO: usize = 1;
+const VIDEO: TrackIndex = TrackIndex::new(0);
+const AUDIO: TrackIndex = TrackIndex::new(1);
 
 /// A timeline of video and audio whose first frame arrives at `start`.
 struct Bench {
@@ -29,13 +29,13 @@ impl Bench {
 
     /// Maps a timestamp in milliseconds that arrives at `ms`; the result in milliseconds since the
     /// start.
-    fn try_map(&mut self, track: usize, stamp: i64, ms: f64) -> Result<f64, TooFarAhead> {
+    fn try_map(&mut self, track: TrackIndex, stamp: i64, ms: f64) -> Result<f64, TooFarAhead> {
         let placed = self.timeline.map(track, stamp * MS, self.at(ms))?;
         self.notices.extend(placed.notice);
         Ok(placed.dts as f64 / 90.0 - Anchor::LEAD.as_secs_f64() * 1_000.0)
     }
 
-    fn map(&mut self, track: usize, stamp: i64, ms: f64) -> f64 {
+    fn map(&mut self, track: TrackIndex, stamp: i64, ms: f64) -> f64 {
         self.try_map(track, stamp, ms).unwrap()
     }
 }
@@ -146,7 +146,7 @@ fn played(video: impl Fn(i64) -> i64, audio: impl Fn(i64) -> i64) -> ([f64; 2], 
             if let Ok(at) = bench.try_map(track, stamp, arrived)
                 && ms >= 30_000
             {
-                off[track] = off[track].max((at - arrived).abs());
+                off[track.get()] = off[track.get()].max((at - arrived).abs());
             }
         }
     }
@@ -166,10 +166,10 @@ fn stamps_that_are_no_clock_are_timed_by_arrival_beside_a_track_that_has_one() {
     ];
     for (unit, stamps) in audio {
         let (off, notices) = played(|ms| ms, stamps);
-        assert!(off[VIDEO] < 40.0 && off[AUDIO] < 60.0, "audio in {unit}: {off:?}");
+        assert!(off[VIDEO.get()] < 40.0 && off[AUDIO.get()] < 60.0, "audio in {unit}: {off:?}");
         assert!(notices.contains(&Notice::Retimed), "{unit}: {notices:?}");
         let (off, notices) = played(stamps, |ms| ms);
-        assert!(off[AUDIO] < 40.0 && off[VIDEO] < 60.0, "video in {unit}: {off:?}");
+        assert!(off[AUDIO.get()] < 40.0 && off[VIDEO.get()] < 60.0, "video in {unit}: {off:?}");
         assert!(notices.contains(&Notice::Retimed), "{unit}: {notices:?}");
     }
 }
@@ -177,7 +177,7 @@ fn stamps_that_are_no_clock_are_timed_by_arrival_beside_a_track_that_has_one() {
 #[test]
 fn a_track_timed_by_arrival_goes_back_to_timestamps_that_keep_to_the_wall_clock() {
     let (off, notices) = played(|ms| if ms < 10_000 { 0 } else { ms }, |ms| ms);
-    assert!(off[VIDEO] <= 20.0, "{off:?}");
+    assert!(off[VIDEO.get()] <= 20.0, "{off:?}");
     assert_eq!(notices, [Notice::Retimed]);
 }
 
@@ -185,7 +185,7 @@ fn a_track_timed_by_arrival_goes_back_to_timestamps_that_keep_to_the_wall_clock(
 fn stamps_that_crawl_go_on_at_the_wall_clock() {
     // Both at nine tenths of the rate: 5 s behind after 50 s.
     let (off, notices) = played(|ms| ms * 9 / 10, |ms| ms * 9 / 10);
-    assert!(off[VIDEO] <= 6_200.0 && off[AUDIO] <= 6_200.0, "{off:?}");
+    assert!(off[VIDEO.get()] <= 6_200.0 && off[AUDIO.get()] <= 6_200.0, "{off:?}");
     assert!(notices.contains(&Notice::Late) && !notices.contains(&Notice::Jumped), "{notices:?}");
 }
 
@@ -448,7 +448,7 @@ proptest::proptest! {
         for (track, step, wait) in frames {
             ms += wait as f64;
             stamps[track] = stamps[track].saturating_add(step).clamp(-1 << 50, 1 << 50);
-            if let Ok(at) = bench.try_map(track, stamps[track], ms) {
+            if let Ok(at) = bench.try_map(TrackIndex::new(track), stamps[track], ms) {
                 proptest::prop_assert!(at > last[track]);
                 proptest::prop_assert!(at <= ms + 5_000.0, "{at} at {ms}");
                 last[track] = at;

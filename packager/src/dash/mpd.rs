@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use media_core::{Timescale, codec::Config};
+use media_core::{Timescale, TrackIndex, codec::Config};
 
 use crate::{
     LastSegment, Period, Presentation, Segment, Track,
@@ -207,7 +207,7 @@ fn sets<'a>(shown: &'a Shown<'a>, form: &impl Form) -> Vec<(Set<'a>, Vec<(usize,
         .enumerate()
         .partition(|(_, track)| track.config.is_video());
     let is_there = |(index, track): &(usize, &'a Track)| {
-        shown.period.init(*index).is_some() && form.has(shown, track)
+        shown.period.init(TrackIndex::new(*index)).is_some() && form.has(shown, track)
     };
     let mut video: Vec<_> = video.into_iter().filter(is_there).collect();
     if shown.period.gridded && video.iter().any(|(_, track)| track.rendition) {
@@ -267,7 +267,7 @@ fn write_representation(
     form: &impl Form,
 ) -> Result {
     let (period, name) = (shown.period, &track.name);
-    let number = period.init(index).unwrap_or(0);
+    let number = period.init(TrackIndex::new(index)).unwrap_or(0);
     let config = track.init(number).map_or(&track.config, |init| &init.config);
     let bandwidth = track.peak_bps.max(1);
     write!(

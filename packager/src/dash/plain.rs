@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use media_core::TrackIndex;
+
 use super::mpd::{self, Clock, Form, Head, Set, Shown};
 use crate::{Period, Presentation, Segment, Track};
 
@@ -33,11 +35,9 @@ impl Form for Plain {
     fn shows(&self, presentation: &Presentation, period: &Period) -> bool {
         let shown = Shown::new(presentation, period);
         let is_known = |(index, track): (usize, &Arc<Track>)| match track.rendition {
-            true => {
-                let newest = track.segments.last().map_or(0, |newest| newest.msn);
-                period.init(index).is_none() || newest >= period.first
-            }
-            false => period.init(index).is_none() || listed(&shown, track).next().is_some(),
+            _ if period.init(TrackIndex::new(index)).is_none() => true,
+            true => track.segments.last().map_or(0, |newest| newest.msn) >= period.first,
+            false => listed(&shown, track).next().is_some(),
         };
         presentation.tracks.iter().enumerate().all(is_known)
     }

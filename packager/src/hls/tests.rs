@@ -1,12 +1,15 @@
 use proptest::prelude::*;
 
+use media_core::TrackIndex;
+
 use crate::{
     Presentation, Skip,
     renderer::example::{Cut, Example, FIRST, Made, assert_golden},
 };
 
 fn text(presentation: &Presentation, track: usize, skip: Skip) -> String {
-    String::from_utf8(presentation.media_playlist(track, skip).plain().to_vec()).unwrap()
+    String::from_utf8(presentation.media_playlist(TrackIndex::new(track), skip).plain().to_vec())
+        .unwrap()
 }
 
 /// Two segments, the second cut short as the publisher goes, a gap, and after another beginning a
@@ -91,7 +94,7 @@ fn a_gridded_source_and_what_is_missing_all_the_time_are_left_out_where_there_is
 #[test]
 fn media_playlist_of_a_rendition_that_was_interrupted() {
     let presentation = laddered().snapshot();
-    assert_golden("v360.m3u8", presentation.media_playlist(3, Skip::No));
+    assert_golden("v360.m3u8", presentation.media_playlist(TrackIndex::new(3), Skip::No));
     // Not all of it is there: hls.js looks for another variant as soon as it reads this.
     let text = text(&presentation, 3, Skip::No);
     assert!(!text.contains("PRELOAD-HINT"), "{text}");
@@ -116,8 +119,8 @@ fn resolution_is_the_size_to_be_shown() {
 #[test]
 fn media_playlists_with_a_gap_a_discontinuity_and_parts_at_the_edge() {
     let presentation = interrupted().snapshot();
-    assert_golden("v0.m3u8", presentation.media_playlist(0, Skip::No));
-    assert_golden("a0.m3u8", presentation.media_playlist(1, Skip::No));
+    assert_golden("v0.m3u8", presentation.media_playlist(TrackIndex::new(0), Skip::No));
+    assert_golden("a0.m3u8", presentation.media_playlist(TrackIndex::new(1), Skip::No));
 }
 
 #[test]
@@ -128,7 +131,7 @@ fn delta_update_and_parts_of_the_last_three_target_durations() {
     }
     example.open_with(Cut::Media, 180_000, 1);
     let presentation = example.snapshot();
-    assert_golden("v0-delta.m3u8", presentation.media_playlist(0, Skip::Yes));
+    assert_golden("v0-delta.m3u8", presentation.media_playlist(TrackIndex::new(0), Skip::Yes));
     let v2 = text(&presentation, 0, Skip::V2);
     assert_eq!(
         v2.replace("EXT-X-VERSION:10", "EXT-X-VERSION:9")
@@ -394,7 +397,7 @@ fn a_long_window_is_slow_to_list_whole_and_quick_to_update() {
     }
     example.open_with(Cut::Media, 180_000, 1);
     let presentation = example.snapshot();
-    let playlist = |skip| crate::Listing::Playlist { track: 0, skip };
+    let playlist = |skip| crate::Listing::Playlist { track: TrackIndex::new(0), skip };
     assert!(presentation.is_slow(&playlist(Skip::No), false));
     for skip in [Skip::Yes, Skip::V2] {
         assert!(!presentation.is_slow(&playlist(skip), true));

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use media_core::{Broadcast, Hub};
+use media_core::{Broadcast, Hub, TrackIndex};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +35,7 @@ pub(super) struct Listed {
 impl Listed {
     /// Swaps in a snapshot. With the first, the broadcast takes the name of its channel. `changed`:
     /// indices of the tracks that have changed.
-    pub(super) fn publish(&self, presentation: Presentation, changed: &[usize]) {
+    pub(super) fn publish(&self, presentation: Presentation, changed: &[TrackIndex]) {
         if self.live.publish(presentation, changed) {
             self.presentations.name(&self.live);
         }

@@ -127,7 +127,7 @@ impl Bench {
             arrived,
             payload,
         };
-        let _ = self.producer.as_ref().unwrap().push(track, unit);
+        let _ = self.producer.as_ref().unwrap().push(TrackIndex::new(track), unit);
         self.pump(ms);
     }
 

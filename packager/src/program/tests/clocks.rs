@@ -40,7 +40,7 @@ fn send_all(bench: &mut Bench, steps: &[Step]) -> i64 {
             let config =
                 Config::Avc(avc::Config::parse(&[AVC, AVC_OTHER][usize::from(act % 2)]).unwrap());
             // Refused once there were too many: the broadcast is over then.
-            let _ = bench.producer.as_ref().unwrap().configure(0, &config);
+            let _ = bench.producer.as_ref().unwrap().configure(TrackIndex::new(0), &config);
         }
         stamps[track] = stamps[track].saturating_add(step).clamp(-1 << 50, 1 << 50);
         bench.send(track, ms, stamps[track], composition, key || track == 1);

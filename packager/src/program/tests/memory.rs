@@ -29,7 +29,7 @@ impl Bench {
             arrived: self.at(ms),
             payload: vec![0; size].into(),
         };
-        let _ = self.producer.as_ref().unwrap().push(0, unit);
+        let _ = self.producer.as_ref().unwrap().push(TrackIndex::new(0), unit);
         let now = self.at(ms);
         while let Some(event) = self.consumer.try_next() {
             self.program.apply(event, now)?;
@@ -121,7 +121,7 @@ fn audio_that_waits_for_video_is_counted() {
             payload: unit.payload,
         };
         let now = bench.at(0);
-        bench.program.apply(Event::Frame { track: 1, frame }, now).err()
+        bench.program.apply(Event::Frame { track: TrackIndex::new(1), frame }, now).err()
     });
     assert!(full.is_some() && sent <= 17 * MIB, "{sent}");
 }

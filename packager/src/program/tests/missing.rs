@@ -153,8 +153,11 @@ fn periods_have_the_renditions_that_are_there() {
     let mut bench = run_with_a_death(8_900, 13_000, 150);
     let presentation = bench.end(20_000);
     let index = presentation.tracks.iter().position(|track| track.name.as_str() == "v720").unwrap();
-    let periods: Vec<_> =
-        presentation.periods.iter().map(|period| (period.first, period.init(index))).collect();
+    let periods: Vec<_> = presentation
+        .periods
+        .iter()
+        .map(|period| (period.first, period.init(TrackIndex::new(index))))
+        .collect();
     assert_eq!(periods, [(1_000, Some(0)), (1_005, None), (1_007, Some(0))]);
     assert_eq!(presentation.periods[1].continues, Some(1_000));
     assert_eq!(presentation.periods[2].continues, Some(1_005));
@@ -239,7 +242,7 @@ proptest::proptest! {
         assert_renditions_agree(presentation);
         for period in presentation.periods.iter() {
             for (index, track) in presentation.tracks.iter().enumerate() {
-                let Some(init) = period.init(index) else { continue };
+                let Some(init) = period.init(TrackIndex::new(index)) else { continue };
                 for msn in period.first..period.last.map_or(period.first, |last| last.msn) {
                     // The Period's init segment is that of the segment, or there is a gap.
                     let segment = track.segment(msn);

@@ -93,7 +93,7 @@ fn a_payload_is_in_the_segment_by_pointer() {
             arrived,
             payload,
         };
-        bench.producer.as_ref().unwrap().push(0, unit).unwrap();
+        bench.producer.as_ref().unwrap().push(TrackIndex::new(0), unit).unwrap();
         bench.pump(n * 40);
     }
     let segment = &bench.last.as_ref().unwrap().tracks[0].segments[0];
