@@ -10,7 +10,6 @@
 //! kicked or replaced cannot start afterwards, and the broadcast no longer accepts its number.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,7 +18,6 @@ use std::{
 };
 
 use dashmap::{DashMap, mapref::entry::Entry};
-use tokio::sync::Notify;
 
 use crate::{
     AccessUnit, Broadcast, ChannelName, Error, TrackIndex, TrackName,
@@ -27,11 +25,13 @@ use crate::{
     codec::Config,
 };
 
+mod announced;
 mod events;
 mod hold;
 mod numbers;
 mod revocation;
 
+use announced::Announced;
 pub use events::{Event, Events};
 pub use hold::{Hold, TAKEOVER};
 pub use numbers::Numbers;
@@ -61,9 +61,8 @@ pub struct Hub(Arc<Shared>);
 struct Shared {
     settings: Settings,
     channels: DashMap<ChannelName, Channel>,
-    announced: Mutex<Announced>,
+    announced: Arc<Announced>,
     used: Mutex<Used>,
-    changed: Notify,
     /// Number of claims so far.
     claims: AtomicU64,
     closed: AtomicBool,
@@ -86,22 +85,14 @@ impl Channel {
     }
 }
 
-#[derive(Debug, Default)]
-struct Announced {
-    serial: u64,
-    live: BTreeMap<u64, Arc<Broadcast>>,
-}
-
 impl Hub {
     /// An empty hub.
     pub fn new(settings: Settings) -> Self {
-        let (channels, announced, used) = (DashMap::new(), Mutex::default(), Mutex::default());
         Self(Arc::new(Shared {
             settings,
-            channels,
-            announced,
-            used,
-            changed: Notify::new(),
+            channels: DashMap::new(),
+            announced: Arc::default(),
+            used: Mutex::default(),
             claims: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         }))
@@ -166,7 +157,7 @@ impl Hub {
 
     /// All broadcasts, in the order they started.
     pub fn broadcasts(&self) -> Vec<Arc<Broadcast>> {
-        self.announced().live.values().cloned().collect()
+        self.0.announced.live()
     }
 
     /// Ends the broadcast under `name` and revokes its publisher. Returns whether there was one.
@@ -244,7 +235,7 @@ impl Hub {
 
     /// The broadcasts that begin and end, first those that are live already.
     pub fn events(&self) -> Events {
-        Events::new(self.clone())
+        Events::new(Arc::clone(&self.0.announced))
     }
 
     fn start(
@@ -274,13 +265,9 @@ impl Hub {
         broadcast.adopt(claim.hold.serial());
         let broadcast = Arc::new(broadcast);
         channel.broadcast = Some(Arc::clone(&broadcast));
-        let mut announced = self.announced();
-        announced.serial += 1;
-        let serial = announced.serial;
-        announced.live.insert(serial, Arc::clone(&broadcast));
-        drop(announced);
+        self.0.announced.insert(&broadcast);
         drop(channel);
-        self.0.changed.notify_waiters();
+        self.0.announced.wake();
         Ok(broadcast)
     }
 
@@ -292,8 +279,8 @@ impl Hub {
     fn unlist(&self, broadcast: &Arc<Broadcast>) {
         let next = broadcast.next_numbers();
         self.used().remember(broadcast.name(), next);
-        self.announced().live.retain(|_, live| !Arc::ptr_eq(live, broadcast));
-        self.0.changed.notify_waiters();
+        self.0.announced.remove(broadcast);
+        self.0.announced.wake();
     }
 
     fn forget(&self, broadcast: &Arc<Broadcast>) {
@@ -319,10 +306,6 @@ impl Hub {
 
     fn used(&self) -> MutexGuard<'_, Used> {
         self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn announced(&self) -> MutexGuard<'_, Announced> {
-        self.0.announced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -48,6 +48,11 @@ impl Timescale {
         i64::try_from(ticks).unwrap_or(i64::MAX)
     }
 
+    /// The time from `since` to `now` in ticks, rounded down; zero if `since` is later.
+    pub fn elapsed(self, since: Instant, now: Instant) -> i64 {
+        self.ticks(now.saturating_duration_since(since))
+    }
+
     /// `ticks` as a duration, zero if negative.
     pub fn duration(self, ticks: i64) -> Duration {
         let ticks = u64::try_from(ticks).unwrap_or(0);

@@ -1,11 +1,17 @@
 //! Reading a broadcast: a cursor in its log, a batch copied out under one lock, and the handling of
 //! slow readers.
 
-use std::{collections::VecDeque, pin::pin, sync::Arc};
+use std::{
+    collections::VecDeque,
+    pin::pin,
+    sync::{Arc, MutexGuard},
+};
 
 use super::{
-    Broadcast, Event, Presence, Situation, TrackStart,
+    event::{Event, Presence, TrackStart},
     log::{Entry, State},
+    shared::Broadcast,
+    situation::Situation,
 };
 use crate::TrackIndex;
 
@@ -33,8 +39,38 @@ pub struct Consumer {
     batch: VecDeque<Event>,
 }
 
+impl Broadcast {
+    /// A subscriber of all tracks that starts at the oldest entry, for readers that must not miss
+    /// any.
+    pub fn subscribe_from_oldest(self: &Arc<Self>) -> Consumer {
+        let state = self.lock();
+        let next = state.front;
+        self.consumer(state, next, true).with_older_groups()
+    }
+
+    /// A subscriber of the source's tracks only, which starts at the newest group of each.
+    pub fn subscribe(self: &Arc<Self>) -> Consumer {
+        let state = self.lock();
+        let next = state.newest_groups(false);
+        self.consumer(state, next, false)
+    }
+
+    fn consumer(
+        self: &Arc<Self>,
+        state: MutexGuard<'_, State>,
+        next: u64,
+        renditions: bool,
+    ) -> Consumer {
+        let starts = state.starts(next);
+        let situation = state.situation_at(next);
+        let master = state.master_at(next, situation.tracks.len());
+        drop(state);
+        Consumer::new(Arc::clone(self), next, starts, situation, master, renditions)
+    }
+}
+
 impl Consumer {
-    pub(super) fn new(
+    fn new(
         broadcast: Arc<Broadcast>,
         next: u64,
         starts: Vec<u64>,
@@ -57,7 +93,7 @@ impl Consumer {
     }
 
     /// The same subscriber, without skipping older groups.
-    pub(super) fn with_older_groups(mut self) -> Self {
+    fn with_older_groups(mut self) -> Self {
         self.starts.fill(self.next);
         self
     }

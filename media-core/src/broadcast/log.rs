@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::{
-    CutRule, Event, Limits, Presence, Pushed, Refused, Situation, TrackNotice, TrackStart,
+    event::{CutRule, Event, Presence, TrackStart},
+    limits::Limits,
+    pushed::{Pushed, Refused, TrackNotice},
+    situation::Situation,
 };
 use crate::{
     AccessUnit, Error, Frame, Mark, MediaTime, Timescale, TrackIndex, TrackName,

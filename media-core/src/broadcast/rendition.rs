@@ -6,8 +6,15 @@
 
 use std::sync::Arc;
 
-use super::{Broadcast, Event, MAX_TRACKS, Presence, Track};
-use crate::{AccessUnit, Error, Frame, MediaTime, Timescale, TrackIndex, TrackName, codec::Config};
+use super::{
+    event::{Event, Presence},
+    limits::MAX_TRACKS,
+    shared::Broadcast,
+};
+use crate::{
+    AccessUnit, Error, Frame, MediaTime, Timescale, TrackIndex, TrackName, codec::Config,
+    track::Track,
+};
 
 /// The access unit is not decoded after the one before it, or the rendition has no configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

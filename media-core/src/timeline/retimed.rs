@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{LEAST_STEP, elapsed};
+use super::limits::LEAST_STEP;
+use crate::Timescale;
 
 /// The loop's initial interval between two frames: a 30th of a second.
 const FIRST_INTERVAL: i64 = 3_000;
@@ -34,7 +35,8 @@ impl Retimed {
     /// Whether the timestamps, of which `stamp` is the newest, are a clock again.
     pub(super) fn is_steady(&mut self, stamp: i64, arrived: Instant) -> bool {
         let (first, since) = self.steady;
-        let stray = stamp.saturating_sub(first).saturating_sub(elapsed(since, arrived));
+        let stray =
+            stamp.saturating_sub(first).saturating_sub(Timescale::VIDEO.elapsed(since, arrived));
         if stray.saturating_abs() > STRAY {
             self.steady = (stamp, arrived);
         }

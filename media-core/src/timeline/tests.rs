@@ -1,6 +1,7 @@
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
+use crate::{Anchor, TrackIndex};
 
 const MS: i64 = 90;
 const VIDEO: TrackIndex = TrackIndex::new(0);
