@@ -25,7 +25,7 @@ use media_core::{
     hub::Producer,
 };
 use packager::{
-    Listing, Metrics, Packager, Presentation, Rendered, Skip, program, program::Program,
+    Edge, Listing, Metrics, Packager, Presentation, Rendered, Skip, program, program::Program,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -250,7 +250,7 @@ fn requests(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("threads");
     let (router, presentation, _publisher) = stage(&runtime);
     let track = &presentation.tracks[0];
-    let (msn, parts) = track.edge().expect("it is live");
+    let Edge { msn, parts } = track.edge().expect("it is live");
     let media = format!("/media/{}/v0", presentation.broadcast);
     let part = format!("{media}/{msn}.{}.m4s", parts - 1);
     let segment = format!("{media}/{}.m4s", msn - 1);

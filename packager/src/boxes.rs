@@ -105,9 +105,9 @@ fn trak(out: &mut BytesMut, config: &Config, timescale: Timescale) {
 
 /// Track header (8.3.2).
 fn tkhd(out: &mut BytesMut, config: &Config) {
-    let (volume, (width, height)) = match config {
-        Config::Avc(avc) => (0, display_size(avc)),
-        Config::Aac(_) => (0x100, (0, 0)),
+    let (volume, size) = match config {
+        Config::Avc(avc) => (0, Size::of(avc)),
+        Config::Aac(_) => (0x100, Size::default()),
     };
     // flags: enabled, in movie, in preview
     write_full_box(out, b"tkhd", 0, 7, |out| {
@@ -122,16 +122,24 @@ fn tkhd(out: &mut BytesMut, config: &Config) {
         out.put_u16(volume); // volume
         out.put_u16(0); // reserved
         UNITY.iter().for_each(|&value| out.put_u32(value)); // matrix
-        out.put_u32(width); // width
-        out.put_u32(height); // height
+        out.put_u32(size.width); // width
+        out.put_u32(size.height); // height
     });
 }
 
-/// Width and height as shown, in square pixels, 16.16 fixed point.
-fn display_size(avc: &avc::Config) -> (u32, u32) {
-    let (h, v) = avc.sample_aspect;
-    let width = (u64::from(avc.width) << 16) * u64::from(h) / u64::from(v.max(1));
-    (u32::try_from(width).unwrap_or(u32::MAX), avc.height << 16)
+/// The size at which a track is shown, in square pixels, 16.16 fixed point; 0 for audio.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    width: u32,
+    height: u32,
+}
+
+impl Size {
+    fn of(avc: &avc::Config) -> Self {
+        let avc::SampleAspect { width: h, height: v } = avc.sample_aspect;
+        let width = (u64::from(avc.width) << 16) * u64::from(h) / u64::from(v.max(1));
+        Self { width: u32::try_from(width).unwrap_or(u32::MAX), height: avc.height << 16 }
+    }
 }
 
 /// Media (8.4.1).
@@ -246,17 +254,17 @@ fn avc1(out: &mut BytesMut, avc: &avc::Config) {
         out.put_u16(0x18); // depth: colour, no alpha
         out.put_u16(0xffff); // pre_defined: -1
         write_box(out, b"avcC", |out| out.put_slice(&avc.record));
-        if avc.sample_aspect != (1, 1) {
+        if avc.sample_aspect != avc::SampleAspect::SQUARE {
             pasp(out, avc.sample_aspect);
         }
     });
 }
 
 /// Pixel aspect ratio (12.1.4).
-fn pasp(out: &mut BytesMut, (h, v): (u16, u16)) {
+fn pasp(out: &mut BytesMut, aspect: avc::SampleAspect) {
     write_box(out, b"pasp", |out| {
-        out.put_u32(u32::from(h)); // hSpacing
-        out.put_u32(u32::from(v)); // vSpacing
+        out.put_u32(u32::from(aspect.width)); // hSpacing
+        out.put_u32(u32::from(aspect.height)); // vSpacing
     });
 }
 

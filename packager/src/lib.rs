@@ -49,7 +49,7 @@ pub use live::{
 pub use metrics::Metrics;
 pub use packager::{Config, Packager};
 pub use period::{LastSegment, Period};
-pub use presentation::{Init, Presentation, Track};
+pub use presentation::{Edge, Init, Presentation, Track};
 pub use presentations::Presentations;
 pub use rendered::{Listing, Rendered, Site, Skip, Text};
 pub use sample::{Reference, Sample};

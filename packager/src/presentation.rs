@@ -107,11 +107,10 @@ impl Track {
         self.segments.get(index).or(self.open.as_ref().filter(|open| open.msn == msn))
     }
 
-    /// The number of the newest segment, open or complete, and how many parts it has. `None` before
-    /// the first.
-    pub fn edge(&self) -> Option<(u64, usize)> {
+    /// The newest segment, open or complete. `None` before the first.
+    pub fn edge(&self) -> Option<Edge> {
         let newest = self.open.as_ref().or(self.segments.last())?;
-        Some((newest.msn, newest.parts.len()))
+        Some(Edge { msn: newest.msn, parts: newest.parts.len() })
     }
 
     /// Whether the newest complete segment is listed by its parts alone, until the next has a part;
@@ -127,7 +126,7 @@ impl Track {
     /// A part past the last of a complete segment counts as part 0 of the next (RFC 8216bis
     /// 6.2.5.2).
     pub fn has(&self, msn: u64, part: Option<usize>) -> bool {
-        let Some((newest, parts)) = self.edge() else {
+        let Some(Edge { msn: newest, parts }) = self.edge() else {
             return false;
         };
         let open = self.open.is_some();
@@ -161,6 +160,15 @@ impl Track {
     pub fn init(&self, number: u32) -> Option<&Arc<Init>> {
         self.inits.iter().find(|init| init.number == number)
     }
+}
+
+/// The place that a track has reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Edge {
+    /// Media sequence number of the newest segment, open or complete.
+    pub msn: u64,
+    /// How many parts it has so far.
+    pub parts: usize,
 }
 
 /// A CMAF header: `/media/{broadcast}/{track}/init.{number}.mp4`.

@@ -74,6 +74,15 @@ pub struct Program {
     memory: Memory,
 }
 
+/// A snapshot of a program.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The presentation to serve.
+    pub presentation: Presentation,
+    /// Indices in the presentation of the tracks that have changed since the snapshot before.
+    pub changed: Vec<TrackIndex>,
+}
+
 /// Settings that all programs share.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -140,10 +149,10 @@ impl Program {
         self.tracks.get(track.get()).is_some_and(|track| !track.output.window.is_rendition())
     }
 
-    /// The snapshot to serve, with the indices in it of the tracks that have changed since the last.
+    /// The snapshot to serve.
     /// `None` if nothing has changed; before each track of the source has a complete segment; and
     /// while renditions are waited for.
-    pub fn snapshot(&mut self) -> Option<(Presentation, Vec<TrackIndex>)> {
+    pub fn snapshot(&mut self) -> Option<Snapshot> {
         self.list();
         self.memory.count(&self.tracks);
         let shown = self.listing.shown();
@@ -173,7 +182,7 @@ impl Program {
             tracks,
             periods: self.listing.periods(),
         };
-        Some((presentation, changed))
+        Some(Snapshot { presentation, changed })
     }
 
     // Events.

@@ -38,6 +38,15 @@ pub struct Broadcast {
     over: Notify,
 }
 
+/// The size of a broadcast's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Number of entries.
+    pub entries: usize,
+    /// Memory of the entries and their payloads, in bytes.
+    pub bytes: usize,
+}
+
 /// Information about one track, for listings.
 #[derive(Debug, Clone)]
 pub struct TrackInfo {
@@ -207,10 +216,10 @@ impl Broadcast {
         state.recovers || state.cutter.is_gridded()
     }
 
-    /// Number of entries held for subscribers, and their size in bytes.
-    pub fn held(&self) -> (usize, usize) {
+    /// The part of the log that is held for subscribers.
+    pub fn held(&self) -> Held {
         let state = self.lock();
-        (state.log.len(), state.bytes)
+        Held { entries: state.log.len(), bytes: state.bytes }
     }
 
     /// The media time at `now`: the newest frame's, plus the time since its arrival.

@@ -23,6 +23,21 @@ const MAX_RECORD_BYTES: usize = 4096;
 /// The largest accepted picture side, in luma samples. Level 6.2 ends at 16 864.
 const MAX_SIDE: u32 = 16_384;
 
+/// The shape of one sample of a picture: width to height (ITU-T H.264 E.2.1, `sar_width` and
+/// `sar_height`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SampleAspect {
+    /// The horizontal size, in any unit; above 0 if the stream states it.
+    pub width: u16,
+    /// The vertical size, in the same unit.
+    pub height: u16,
+}
+
+impl SampleAspect {
+    /// Samples as wide as high.
+    pub const SQUARE: Self = Self { width: 1, height: 1 };
+}
+
 /// The values of an `avcC` record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -34,8 +49,8 @@ pub struct Config {
     pub width: u32,
     /// Height of the cropped picture in luma samples.
     pub height: u32,
-    /// Width and height of the shape of one sample; 1:1 if the stream does not state it.
-    pub sample_aspect: (u16, u16),
+    /// The shape of one sample; [`SampleAspect::SQUARE`] if the stream does not state it.
+    pub sample_aspect: SampleAspect,
     /// Frames a second according to the VUI's timing, if present and plausible. Variable-rate
     /// sources may differ from it.
     pub frame_rate: Option<f64>,
@@ -273,11 +288,11 @@ pub fn stated_group(access_unit: &[u8]) -> Option<u32> {
     (frames > 0).then_some(frames)
 }
 
-fn sample_aspect(sps: &SeqParameterSet) -> (u16, u16) {
+fn sample_aspect(sps: &SeqParameterSet) -> SampleAspect {
     let info = sps.vui_parameters.as_ref().and_then(|vui| vui.aspect_ratio_info.as_ref());
     match info.and_then(|info| info.get()) {
-        Some((w, h)) if w > 0 && h > 0 => (w, h),
-        _ => (1, 1),
+        Some((width, height)) if width > 0 && height > 0 => SampleAspect { width, height },
+        _ => SampleAspect::SQUARE,
     }
 }
 
@@ -304,7 +319,7 @@ mod tests {
         let config = Config::parse(HIGH_360P).unwrap();
         assert_eq!(config.codec_string, "avc1.64001e");
         assert_eq!((config.width, config.height), (640, 360));
-        assert_eq!(config.sample_aspect, (1, 1));
+        assert_eq!(config.sample_aspect, SampleAspect::SQUARE);
         assert_eq!(config.length_size, 4);
         let fps = config.frame_rate.unwrap();
         assert!((fps - 29.97).abs() < 0.01, "{fps}");

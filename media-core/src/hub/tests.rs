@@ -4,7 +4,7 @@ use hex_literal::hex;
 use super::*;
 use crate::{
     Timescale,
-    broadcast::{Consumer, Event, Presence, Situation, TrackStart},
+    broadcast::{Consumer, Event, Held, Presence, Situation, TrackStart},
 };
 
 const T: Duration = Duration::from_secs(2);
@@ -628,7 +628,7 @@ fn small_entries_are_as_bounded_as_large_ones() {
         };
         source.producer.push(SECOND, unit).unwrap();
     }
-    let (frames, bytes) = source.producer.broadcast().held();
+    let Held { entries: frames, bytes } = source.producer.broadcast().held();
     assert!(bytes <= 1 << 20 && frames < 10_000, "{frames} entries");
 }
 
@@ -1147,7 +1147,7 @@ fn marks_follow_the_wall_clock(steps: &[Step]) {
         };
         let _ = source.producer.push(TrackIndex::new(track), unit);
         assert_eq!(source.producer.broadcast().id(), broadcast.id());
-        let (_, bytes) = broadcast.held();
+        let bytes = broadcast.held().bytes;
         assert!(bytes <= 1 << 20);
         for event in drain(&mut consumer) {
             let mark = match event {

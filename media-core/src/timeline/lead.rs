@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use super::{
     limits::{ACTIVE, AHEAD, FAR},
-    mapping::{Clock, Timeline},
+    mapping::{Clock, Mapped, Timeline},
 };
 use crate::{Timescale, TrackIndex};
 
@@ -90,7 +90,7 @@ impl Timeline {
         // A dropped frame still advances the track's clock, so that its successor remains
         // plausible.
         if follows && let Some(offset) = offset {
-            self.follow(track, (offset, stamp, arrived), true, false);
+            self.follow(track, Mapped { offset, stamp, arrived }, true, false);
         }
         true
     }

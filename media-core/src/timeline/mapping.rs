@@ -144,6 +144,22 @@ pub(super) struct Own {
     retimed: Option<Retimed>,
 }
 
+/// A timestamp, the offset that maps it, and the arrival of its frame.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mapped {
+    pub(super) offset: i64,
+    pub(super) stamp: i64,
+    pub(super) arrived: Instant,
+}
+
+/// When a frame is decoded.
+#[derive(Debug, Clone, Copy)]
+struct Decode {
+    time: i64,
+    /// Whether timestamps are not in decoding order.
+    reordered: bool,
+}
+
 /// The decision about a frame at its mapped time.
 enum Verdict {
     Fine,
@@ -292,10 +308,10 @@ impl Timeline {
         // Only here, after the last possible refusal, may the state change.
         let follows = follows && notice != Some(Notice::Jumped);
         let behind = matches!(verdict, Verdict::Behind);
-        self.follow(track, (offset, stamp, arrived), follows, behind);
+        self.follow(track, Mapped { offset, stamp, arrived }, follows, behind);
         let mapped = stamp.saturating_add(offset).saturating_add(self.drift.ticks());
-        let (decode, reordered) = self.decode_time(track, stamp, mapped);
-        let dts = decode.max(least);
+        let decode = self.decode_time(track, stamp, mapped);
+        let dts = decode.time.max(least);
         self.advance_to(track, dts, arrived);
         if notice == Some(Notice::Jumped) && self.count_jump(track, arrived)
             || self.stands_still(track)
@@ -303,7 +319,7 @@ impl Timeline {
             self.retime(track, stamp, arrived);
             notice = Some(Notice::Retimed);
         }
-        let stamp = if reordered { mapped } else { dts };
+        let stamp = if decode.reordered { mapped } else { dts };
         if track == self.master {
             self.drift.observe(stamp - wall, arrived);
         }
@@ -394,10 +410,11 @@ impl Timeline {
     pub(super) fn follow(
         &mut self,
         track: TrackIndex,
-        (offset, stamp, arrived): (i64, i64, Instant),
+        mapped: Mapped,
         follows: bool,
         behind: bool,
     ) {
+        let Mapped { offset, stamp, arrived } = mapped;
         match self.current.as_mut().filter(|epoch| epoch.offset == offset) {
             Some(epoch) => epoch.stamp = epoch.stamp.max(stamp),
             None if !follows => {
@@ -435,18 +452,18 @@ impl Timeline {
         }
     }
 
-    /// The decode time of a frame whose timestamp maps to `mapped`, and whether timestamps are not
-    /// in decoding order.
-    fn decode_time(&mut self, track: TrackIndex, stamp: i64, mapped: i64) -> (i64, bool) {
+    /// The decode time of a frame whose timestamp maps to `mapped`.
+    fn decode_time(&mut self, track: TrackIndex, stamp: i64, mapped: i64) -> Decode {
+        let unchanged = Decode { time: mapped, reordered: false };
         let Clock { video: true, own: Some(own), .. } = &mut self.tracks[track.get()] else {
-            return (mapped, false);
+            return unchanged;
         };
         // A timestamp that is further back is jitter.
         if stamp <= own.floor && stamp < own.top {
-            return (mapped, false);
+            return unchanged;
         }
         let decode = own.reorder.decode(stamp);
-        (mapped - (stamp - decode), own.reorder.is_needed())
+        Decode { time: mapped - (stamp - decode), reordered: own.reorder.is_needed() }
     }
 
     fn advance_to(&mut self, track: TrackIndex, dts: i64, arrived: Instant) {
@@ -523,7 +540,7 @@ impl Timeline {
         let offset = self.offset(stamp, place);
         let jumps = Jumps { since: arrived, count: 0 };
         self.tracks[track.get()].own = None;
-        self.follow(track, (offset, stamp, arrived), false, false);
+        self.follow(track, Mapped { offset, stamp, arrived }, false, false);
         if let Some(own) = &mut self.tracks[track.get()].own {
             own.jumps = jumps;
         }

@@ -19,13 +19,19 @@ const STEADY: Duration = Duration::from_secs(10);
 pub(super) struct Retimed {
     /// The learnt interval between two frames.
     interval: i64,
-    /// A timestamp and its arrival since which the timestamps have kept to the wall clock.
-    steady: (i64, Instant),
+    steady: Steady,
+}
+
+/// The timestamp since which timestamps have kept to the wall clock.
+#[derive(Debug, Clone, Copy)]
+struct Steady {
+    stamp: i64,
+    arrived: Instant,
 }
 
 impl Retimed {
     pub(super) fn new(stamp: i64, arrived: Instant) -> Self {
-        Self { interval: FIRST_INTERVAL, steady: (stamp, arrived) }
+        Self { interval: FIRST_INTERVAL, steady: Steady { stamp, arrived } }
     }
 
     pub(super) fn interval(&self) -> i64 {
@@ -34,13 +40,12 @@ impl Retimed {
 
     /// Whether the timestamps, of which `stamp` is the newest, are a clock again.
     pub(super) fn is_steady(&mut self, stamp: i64, arrived: Instant) -> bool {
-        let (first, since) = self.steady;
-        let stray =
-            stamp.saturating_sub(first).saturating_sub(Timescale::VIDEO.elapsed(since, arrived));
+        let passed = Timescale::VIDEO.elapsed(self.steady.arrived, arrived);
+        let stray = stamp.saturating_sub(self.steady.stamp).saturating_sub(passed);
         if stray.saturating_abs() > STRAY {
-            self.steady = (stamp, arrived);
+            self.steady = Steady { stamp, arrived };
         }
-        arrived.saturating_duration_since(self.steady.1) >= STEADY
+        arrived.saturating_duration_since(self.steady.arrived) >= STEADY
     }
 
     /// The decode time of a frame that arrives at `wall`, after one at `last`.

@@ -75,7 +75,7 @@ impl Form for LowLatency<'_> {
         let Set { id, shown, first, .. } = set;
         let clock = self.0;
         let timescale = first.timescale();
-        let (start, anchor) = (shown.start, shown.presentation.anchor_utc);
+        let (start, anchor) = (shown.first.start, shown.presentation.anchor_utc);
         write!(
             out,
             "  <ProducerReferenceTime id=\"{id}\" inband=\"true\" type=\"captured\" wallClockTime=\"{}\" presentationTime=\"{}\">\n   \
@@ -90,7 +90,7 @@ impl Form for LowLatency<'_> {
     fn template(&self, out: &mut String, shown: &Shown<'_>, track: &Track) -> Result {
         let (period, timescale) = (shown.period, track.timescale());
         let duration = Timescale::VIDEO.rescale(period.nominal, timescale).max(1);
-        write!(out, " startNumber=\"{}\"", shown.first)?;
+        write!(out, " startNumber=\"{}\"", shown.first.msn)?;
         if let Some(last) = shown.published {
             write!(out, " endNumber=\"{}\"", last.msn)?;
         }

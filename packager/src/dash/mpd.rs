@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use media_core::{Timescale, TrackIndex, codec::Config};
+use media_core::{
+    Timescale, TrackIndex,
+    codec::{Config, avc},
+};
 
 use crate::{
     LastSegment, Period, Presentation, Segment, Track,
@@ -75,13 +78,28 @@ pub(super) trait Form {
 pub(super) struct Shown<'a> {
     pub(super) presentation: &'a Presentation,
     pub(super) period: &'a Period,
-    /// Number and start of its first segment; after the end, of the first that is listed.
-    pub(super) first: u64,
-    pub(super) start: i64,
+    /// Its first segment; after the end, the first that is listed.
+    pub(super) first: FirstSegment,
     /// Its last segment, also when the broadcast has ended in it.
     pub(super) last: Option<LastSegment>,
     /// The same as it is published.
     pub(super) published: Option<LastSegment>,
+}
+
+/// The first segment of a Period.
+#[derive(Clone, Copy)]
+pub(super) struct FirstSegment {
+    /// Its number.
+    pub(super) msn: u64,
+    /// Where it starts, in 90 kHz ticks of the broadcast's timeline.
+    pub(super) start: i64,
+}
+
+/// A track of an AdaptationSet.
+struct Member<'a> {
+    /// Its index in the presentation.
+    index: TrackIndex,
+    track: &'a Track,
 }
 
 /// An AdaptationSet of a Period: its id, the same in all of them, and the first of its tracks.
@@ -172,7 +190,7 @@ fn write_period(
     form: &impl Form,
 ) -> Result {
     let period = shown.period;
-    let start = at(shown.start);
+    let start = at(shown.first.start);
     write!(out, "<Period id=\"{}\" start=\"PT{start}S\"", period.first)?;
     if let Some(last) = shown.published {
         write!(out, " duration=\"PT{}S\"", at(last.end).since(start))?;
@@ -190,7 +208,7 @@ fn write_period(
     Ok(())
 }
 
-/// The AdaptationSets of a Period, each with its tracks and their indices in the presentation.
+/// The AdaptationSets of a Period, each with its tracks.
 ///
 /// Renditions of the same pictures are one set. No browser can start in a source whose segments
 /// start without a key frame, so it is listed only where there is no rendition (Shaka ignores
@@ -198,26 +216,27 @@ fn write_period(
 /// access units are not those of the source, so that segments overlap by a part of one. Video has
 /// number 1 even if there is none, so that a number means the same in every Period of every
 /// broadcast.
-fn sets<'a>(shown: &'a Shown<'a>, form: &impl Form) -> Vec<(Set<'a>, Vec<(usize, &'a Track)>)> {
+fn sets<'a>(shown: &'a Shown<'a>, form: &impl Form) -> Vec<(Set<'a>, Vec<Member<'a>>)> {
     let (video, audio): (Vec<_>, Vec<_>) = shown
         .presentation
         .tracks
         .iter()
-        .map(|track| &**track)
         .enumerate()
-        .partition(|(_, track)| track.config.is_video());
-    let is_there = |(index, track): &(usize, &'a Track)| {
-        shown.period.init(TrackIndex::new(*index)).is_some() && form.has(shown, track)
+        .map(|(index, track)| Member { index: TrackIndex::new(index), track })
+        .partition(|member| member.track.config.is_video());
+    let is_there = |member: &Member<'a>| {
+        shown.period.init(member.index).is_some() && form.has(shown, member.track)
     };
     let mut video: Vec<_> = video.into_iter().filter(is_there).collect();
-    if shown.period.gridded && video.iter().any(|(_, track)| track.rendition) {
-        video.retain(|(_, track)| track.rendition);
+    if shown.period.gridded && video.iter().any(|member| member.track.rendition) {
+        video.retain(|member| member.track.rendition);
     }
     let audio = audio.into_iter().enumerate();
-    let audio = audio.filter(|(_, track)| is_there(track)).map(|(n, track)| (n + 2, vec![track]));
+    let audio =
+        audio.filter(|(_, member)| is_there(member)).map(|(n, member)| (n + 2, vec![member]));
     let all = [(1, video)].into_iter().chain(audio);
     all.filter_map(|(id, tracks)| {
-        let (_, first) = *tracks.first()?;
+        let first = tracks.first()?.track;
         let second = !first.config.is_video() && first.rendition;
         Some((Set { id, second, shown, first }, tracks))
     })
@@ -227,7 +246,7 @@ fn sets<'a>(shown: &'a Shown<'a>, form: &impl Form) -> Vec<(Set<'a>, Vec<(usize,
 fn write_set(
     out: &mut String,
     set: &Set<'_>,
-    tracks: &[(usize, &Track)],
+    tracks: &[Member<'_>],
     continues: Option<u64>,
     form: &impl Form,
 ) -> Result {
@@ -240,7 +259,7 @@ fn write_set(
     if set.second {
         out.push_str(" selectionPriority=\"0\"");
     }
-    if tracks.iter().all(|(_, track)| starts_with_key_frames(set.shown, track)) {
+    if tracks.iter().all(|member| starts_with_key_frames(set.shown, member.track)) {
         out.push_str(" startWithSAP=\"1\"");
     }
     out.push_str(">\n");
@@ -250,8 +269,8 @@ fn write_set(
     }
     form.describe_set(out, set)?;
     out.push_str("  <Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"main\"/>\n");
-    for (index, track) in tracks {
-        write_representation(out, set.shown, *index, track, form)?;
+    for member in tracks {
+        write_representation(out, set.shown, member, form)?;
     }
     out.push_str(" </AdaptationSet>\n");
     Ok(())
@@ -262,12 +281,12 @@ fn write_set(
 fn write_representation(
     out: &mut String,
     shown: &Shown<'_>,
-    index: usize,
-    track: &Track,
+    member: &Member<'_>,
     form: &impl Form,
 ) -> Result {
+    let &Member { index, track } = member;
     let (period, name) = (shown.period, &track.name);
-    let number = period.init(TrackIndex::new(index)).unwrap_or(0);
+    let number = period.init(index).unwrap_or(0);
     let config = track.init(number).map_or(&track.config, |init| &init.config);
     let bandwidth = track.peak_bps.max(1);
     write!(
@@ -278,7 +297,8 @@ fn write_representation(
     match &**config {
         Config::Avc(avc) => {
             write!(out, " width=\"{}\" height=\"{}\"", avc.width, avc.height)?;
-            write!(out, " sar=\"{}:{}\"", avc.sample_aspect.0, avc.sample_aspect.1)?;
+            let avc::SampleAspect { width, height } = avc.sample_aspect;
+            write!(out, " sar=\"{width}:{height}\"")?;
             if let Some(rate) = track.frame_rate {
                 write!(out, " frameRate=\"{}\"", Ratio::of(rate))?;
             }
@@ -300,7 +320,7 @@ fn write_representation(
     }
     let base = Base(shown.presentation);
     let timescale = track.timescale();
-    let offset = Timescale::VIDEO.rescale(shown.start, timescale);
+    let offset = Timescale::VIDEO.rescale(shown.first.start, timescale);
     write!(
         out,
         "   <SegmentTemplate timescale=\"{}\" presentationTimeOffset=\"{offset}\" \
@@ -315,8 +335,8 @@ fn write_representation(
 impl<'a> Shown<'a> {
     pub(super) fn new(presentation: &'a Presentation, period: &'a Period) -> Self {
         let (last, published) = (last(presentation, period), published(presentation, period));
-        let (first, start) = first(presentation, period);
-        Self { presentation, period, first, start, last, published }
+        let first = first(presentation, period);
+        Self { presentation, period, first, last, published }
     }
 
     /// Whether it has the segment `msn`.
@@ -332,8 +352,8 @@ pub(super) fn at(ticks: i64) -> Seconds {
 
 /// Where a Period begins. After the end that is its first listed segment, where new viewers begin;
 /// before the end, a Period's start never changes.
-fn first(presentation: &Presentation, period: &Period) -> (u64, i64) {
-    let whole = (period.first, period.start);
+fn first(presentation: &Presentation, period: &Period) -> FirstSegment {
+    let whole = FirstSegment { msn: period.first, start: period.start };
     let Some(master) = presentation.tracks.first().filter(|_| presentation.ended) else {
         return whole;
     };
@@ -343,7 +363,7 @@ fn first(presentation: &Presentation, period: &Period) -> (u64, i64) {
     let segment = master.segment(first).filter(|_| first > period.first);
     segment.map_or(whole, |segment| {
         let start = master.timescale().rescale(segment.start, Timescale::VIDEO);
-        (first, start)
+        FirstSegment { msn: first, start }
     })
 }
 

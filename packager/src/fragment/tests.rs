@@ -25,7 +25,7 @@ fn anamorphic() -> Config {
         codec_string: "avc1.64001e".into(),
         width: 640,
         height: 360,
-        sample_aspect: (4, 3),
+        sample_aspect: avc::SampleAspect { width: 4, height: 3 },
         frame_rate: None,
         length_size: 4,
     })

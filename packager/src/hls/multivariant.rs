@@ -119,7 +119,7 @@ fn stream_inf(out: &mut String, track: &Track, group: Option<&Group<'_>>) -> std
     }
     out.push('"');
     if let Config::Avc(avc) = &*track.config {
-        let (width, height) = display_size(avc);
+        let Resolution { width, height } = Resolution::of(avc);
         write!(out, ",RESOLUTION={width}x{height}")?;
     }
     if let Some(rate) = track.frame_rate {
@@ -134,9 +134,17 @@ fn stream_inf(out: &mut String, track: &Track, group: Option<&Group<'_>>) -> std
     write!(out, "\n{}.m3u8\n", track.name)
 }
 
-/// The size a picture is to be shown at: its lines as coded, and as wide as its samples' shape
-/// makes it.
-fn display_size(avc: &avc::Config) -> (u64, u64) {
-    let (w, h) = (u64::from(avc.sample_aspect.0), u64::from(avc.sample_aspect.1).max(1));
-    ((u64::from(avc.width) * w + h / 2) / h, u64::from(avc.height))
+/// The size at which a picture is shown, in square pixels: its lines as coded, and as wide as the
+/// shape of its samples makes it.
+struct Resolution {
+    width: u64,
+    height: u64,
+}
+
+impl Resolution {
+    fn of(avc: &avc::Config) -> Self {
+        let aspect = avc.sample_aspect;
+        let (w, h) = (u64::from(aspect.width), u64::from(aspect.height).max(1));
+        Self { width: (u64::from(avc.width) * w + h / 2) / h, height: u64::from(avc.height) }
+    }
 }

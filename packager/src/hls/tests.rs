@@ -110,7 +110,8 @@ fn resolution_is_the_size_to_be_shown() {
         panic!()
     };
     // PAL wide screen: 720 x 576 with samples of 64:45 is 16:9.
-    (avc.width, avc.height, avc.sample_aspect) = (720, 576, (64, 45));
+    (avc.width, avc.height) = (720, 576);
+    avc.sample_aspect = media_core::codec::avc::SampleAspect { width: 64, height: 45 };
     example.track(0).config = std::sync::Arc::new(media_core::codec::Config::Avc(avc));
     let text = String::from_utf8(example.snapshot().multivariant().plain().to_vec()).unwrap();
     assert!(text.contains("RESOLUTION=1024x576"), "{text}");

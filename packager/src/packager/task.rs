@@ -13,7 +13,7 @@ use tokio::time;
 use super::keeper::Listed;
 use crate::{
     metrics::Metrics,
-    program::{Full, Program},
+    program::{Full, Program, Snapshot},
 };
 
 /// Events that are taken before a snapshot is published and other tasks run, so that a publisher
@@ -77,7 +77,7 @@ pub(super) async fn package(
             Ok(taken) => taken,
             Err(full) => break Err(full),
         };
-        if let Some((presentation, changed)) = program.snapshot() {
+        if let Some(Snapshot { presentation, changed }) = program.snapshot() {
             listed.publish(presentation, &changed);
             if let Some(arrived) = arrived {
                 metrics.part_latency.observe(arrived.elapsed().as_secs_f64());
@@ -89,7 +89,7 @@ pub(super) async fn package(
         }
     };
     program.finish();
-    if let Some((presentation, changed)) = program.snapshot() {
+    if let Some(Snapshot { presentation, changed }) = program.snapshot() {
         listed.publish(presentation, &changed);
     }
     live.close();

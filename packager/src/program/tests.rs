@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hex_literal::hex;
 use media_core::{
     AccessUnit, Hub, TrackName,
-    broadcast::Limits,
+    broadcast::{Held, Limits},
     codec::{Config, aac, avc},
     hub::{self, Producer},
 };
@@ -147,7 +147,7 @@ impl Bench {
             self.program.handle_timeout(now);
         }
         self.last =
-            self.program.snapshot().map(|(presentation, _)| presentation).or(self.last.take());
+            self.program.snapshot().map(|snapshot| snapshot.presentation).or(self.last.take());
     }
 
     fn tick(&mut self, ms: std::ops::Range<i64>) {

@@ -76,8 +76,12 @@ struct Held {
 enum Due {
     /// Units are missing before it.
     AfterSilence(Pending),
-    /// The unit is the first of its segment, which starts at this time.
-    At(Pending, i64),
+    /// The unit is the first of its segment.
+    At {
+        pending: Pending,
+        /// Where the segment starts, in ticks of the track.
+        at: i64,
+    },
 }
 
 impl Audio {
@@ -296,7 +300,7 @@ impl Audio {
         while let Some(due) = self.due_before(output, frame) {
             match due {
                 Due::AfterSilence(pending) => self.cut_with_silence(output, &pending, metrics),
-                Due::At(pending, at) => {
+                Due::At { pending, at } => {
                     let resumes = !output.is_in_media();
                     self.cut(output, &pending, at, metrics);
                     if resumes {
@@ -332,7 +336,7 @@ impl Audio {
         if at < first {
             return None;
         }
-        self.cuts.pop_front().map(|pending| Due::At(pending, at))
+        self.cuts.pop_front().map(|pending| Due::At { pending, at })
     }
 
     /// Cuts at once at a mark that the clock has reached: the next unit belongs after it, whenever

@@ -13,7 +13,11 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use media_core::{Frame, Mark, MediaTime, Timescale};
 
-use super::{cut::Pending, output::Output, video_clock::Clock};
+use super::{
+    cut::Pending,
+    output::Output,
+    video_clock::{Clock, Place},
+};
 use crate::metrics::Metrics;
 
 /// How far the master gets past missing frames before they are listed as a gap, if no worker makes
@@ -112,10 +116,11 @@ impl Follower {
         if !self.guessed || !output.awaits_init() {
             return;
         }
-        if let Some((init, config)) = output.replace_init() {
+        if let Some(planned) = output.replace_init() {
             self.guessed = false;
             for pending in &mut self.cuts {
-                (pending.init, pending.config) = (init, Some(Arc::clone(&config)));
+                pending.init = planned.number;
+                pending.config = Some(Arc::clone(&planned.config));
             }
         }
     }
@@ -147,7 +152,7 @@ impl Follower {
         }
         let decode = self.clock.follow(&frame, None);
         // The frame before it would be shown for too long: a gap is better than a frozen picture.
-        let lasts = self.clock.held().map_or(0, |(held, _)| decode - held);
+        let lasts = self.clock.held().map_or(0, |held| decode - held.decode);
         if lasts > longest(&self.clock) {
             metrics.drop_frame("before_mark");
             self.give_up(output, metrics);
@@ -155,7 +160,7 @@ impl Follower {
         }
         let complete = self.clock.complete(decode);
         self.clock.hold(frame, decode);
-        if let Some((_, sample)) = complete {
+        if let Some(sample) = complete {
             output.push(sample, metrics);
         }
     }
@@ -254,7 +259,7 @@ impl Follower {
         let whole = self
             .clock
             .held()
-            .is_none_or(|(_, end)| pending.cut.start.ticks() - end <= self.clock.lasted() / 2);
+            .is_none_or(|held| pending.cut.start.ticks() - held.end <= self.clock.lasted() / 2);
         // A gap of the source's own has no key frame to wait for, only the frames before it.
         match (pending.cut.mark.gap, self.is_missing()) {
             (true, missing) if missing || self.lost || whole => Duration::ZERO,
@@ -292,7 +297,7 @@ impl Follower {
     /// Closes the open segment at `end`: the newest picture is shown until then, or the rest is a
     /// gap.
     fn end_segment(&mut self, output: &mut Output, end: i64, metrics: &Metrics) {
-        if let Some((decode, _)) = self.clock.held() {
+        if let Some(Place { decode, .. }) = self.clock.held() {
             let most = if self.lost { self.bridge(output) } else { longest(&self.clock) };
             if decode >= end {
                 // The source ended between reordered pictures, of which this is the one that would
@@ -301,7 +306,7 @@ impl Follower {
                 metrics.drop_frame("past_end");
             } else if end - decode > most {
                 self.give_up(output, metrics);
-            } else if let Some((_, sample)) = self.clock.complete(end) {
+            } else if let Some(sample) = self.clock.complete(end) {
                 output.push(sample, metrics);
             }
         }
@@ -326,7 +331,7 @@ impl Follower {
         let expected = next.min(before(marked, patience));
         let bridge = self.bridge(output);
         let held = self.clock.held();
-        if held.is_some_and(|(decode, _)| expected - MediaTime::from_ticks(decode) > bridge) {
+        if held.is_some_and(|held| expected - MediaTime::from_ticks(held.decode) > bridge) {
             if !self.lost {
                 metrics.renditions_late.inc();
                 self.overdue = true;
@@ -338,8 +343,8 @@ impl Follower {
     /// Completes the newest picture. The rest of the open segment will be gap parts.
     fn give_up(&mut self, output: &mut Output, metrics: &Metrics) {
         self.lost = true;
-        let end = self.clock.held().map_or(0, |(_, end)| end);
-        if let Some((_, sample)) = self.clock.complete(end) {
+        let end = self.clock.held().map_or(0, |held| held.end);
+        if let Some(sample) = self.clock.complete(end) {
             output.push(sample, metrics);
         }
         output.interrupt(metrics);

@@ -52,6 +52,13 @@ struct Plan {
     config: Option<Arc<Config>>,
 }
 
+/// An init segment that is announced for a configuration that is known.
+#[derive(Debug, Clone)]
+pub(super) struct PlannedInit {
+    pub(super) number: u32,
+    pub(super) config: Arc<Config>,
+}
+
 impl Output {
     /// An output without segments. `rendition` and `late` as in the fields of these names; `part`
     /// is the part duration aimed at.
@@ -275,14 +282,14 @@ impl Output {
     }
 
     /// Plans another init segment, for the configuration that is known now, in place of the newest.
-    /// Returns its number and that configuration. `None`: another is planned already.
-    pub(super) fn replace_init(&mut self) -> Option<(u32, Arc<Config>)> {
+    /// `None`: another is planned already.
+    pub(super) fn replace_init(&mut self) -> Option<PlannedInit> {
         if self.plan.number != self.window.init() {
             return None;
         }
         let config = Arc::clone(&self.config);
         self.plan = Plan { number: self.plan.number + 1, config: Some(Arc::clone(&config)) };
-        Some((self.plan.number, config))
+        Some(PlannedInit { number: self.plan.number, config })
     }
 
     fn change_init(&mut self, number: u32, config: Arc<Config>) {

@@ -34,7 +34,7 @@ impl Bench {
         while let Some(event) = self.consumer.try_next() {
             self.program.apply(event, now)?;
         }
-        self.last = self.program.snapshot().map(|(now, _)| now).or(self.last.take());
+        self.last = self.program.snapshot().map(|now| now.presentation).or(self.last.take());
         Ok(())
     }
 }
@@ -79,7 +79,7 @@ fn a_stream_that_takes_too_much_for_the_shortest_list_is_full() {
     assert!(bench.program.bytes() < 5 * MIB);
     // The lists end as they should.
     bench.program.finish();
-    let (presentation, _) = bench.program.snapshot().unwrap();
+    let presentation = bench.program.snapshot().unwrap().presentation;
     assert!(presentation.ended && presentation.tracks[0].listed().len() > 1);
 }
 
