@@ -74,6 +74,8 @@ impl Timescale {
 pub struct MediaTime(i64);
 
 impl MediaTime {
+    /// The instant of the broadcast's [`Anchor`].
+    pub const ZERO: Self = Self(0);
     /// Before all instants.
     pub const MIN: Self = Self(i64::MIN);
     /// After all instants.

@@ -112,7 +112,7 @@ mod tests {
 
     use http::{HeaderMap, Method};
     use http_body_util::BodyExt;
-    use media_core::BroadcastId;
+    use media_core::{BroadcastId, MediaTime};
     use packager::Rendered;
 
     use super::*;
@@ -127,7 +127,7 @@ mod tests {
             channel: "demo".parse().unwrap(),
             anchor_utc: SystemTime::UNIX_EPOCH,
             ended: false,
-            end: 0,
+            end: MediaTime::ZERO,
             segment: 2 * second,
             part: second / 5,
             window: 86_400 * second,

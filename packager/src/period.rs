@@ -8,19 +8,20 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use media_core::TrackIndex;
+use media_core::{MediaTime, TrackIndex};
 
 /// How many of the last durations count for a nominal one.
 const RECENT: usize = 6;
 
-/// A Period as it is published. Times are 90 kHz ticks of the broadcast's timeline.
+/// A Period as it is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Period {
     /// Number of its first segment: startNumber and, since no number is used twice, its id.
     pub first: u64,
     /// Where its first segment starts: Period@start.
-    pub start: i64,
-    /// How long its segments are, more or less: `SegmentTemplate@duration`. Above zero.
+    pub start: MediaTime,
+    /// How long its segments are, more or less, in 90 kHz ticks: `SegmentTemplate@duration`. Above
+    /// zero.
     pub nominal: i64,
     /// Its last segment; `None` while it grows, and when the broadcast ended in it.
     pub last: Option<LastSegment>,
@@ -38,16 +39,16 @@ pub struct Period {
 pub struct LastSegment {
     /// Its number.
     pub msn: u64,
-    /// Where it ends, in 90 kHz ticks of the broadcast's timeline.
-    pub end: i64,
+    /// Where it ends.
+    pub end: MediaTime,
 }
 
 /// The open segment of the master track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct OpenSegment {
     msn: u64,
-    /// Where it starts (90 kHz).
-    start: i64,
+    /// Where it starts.
+    start: MediaTime,
 }
 
 /// A segment of the master track, as it opens.
@@ -55,8 +56,8 @@ struct OpenSegment {
 pub(crate) struct Opening<'a> {
     /// Its number.
     pub(crate) msn: u64,
-    /// Where it starts (90 kHz).
-    pub(crate) start: i64,
+    /// Where it starts.
+    pub(crate) start: MediaTime,
     /// It holds no media, in any track.
     pub(crate) gap: bool,
     /// EXT-X-DISCONTINUITY stands before it.
@@ -78,9 +79,9 @@ impl Period {
     }
 
     /// Where a player expects segment `msn` to start.
-    fn expected(&self, msn: u64) -> i64 {
+    fn expected(&self, msn: u64) -> MediaTime {
         let count = i64::try_from(msn.saturating_sub(self.first)).unwrap_or(i64::MAX);
-        self.start.saturating_add(count.saturating_mul(self.nominal))
+        self.start + count.saturating_mul(self.nominal)
     }
 }
 
@@ -88,14 +89,14 @@ impl Period {
 /// video track, else the first audio track.
 #[derive(Debug)]
 pub(crate) struct Periods {
-    /// T, the segment duration aimed at.
+    /// T, the segment duration aimed at, in 90 kHz ticks.
     segment: i64,
     /// Oldest first. Only the newest may lack its end, only a broadcast's first its nominal
     /// duration (0).
     periods: VecDeque<Period>,
     /// The same, as snapshots share it.
     shared: Arc<[Period]>,
-    /// Durations of the last complete segments, oldest first; at most [`RECENT`].
+    /// Durations of the last complete segments in 90 kHz ticks, oldest first; at most [`RECENT`].
     recent: VecDeque<i64>,
     /// The newest complete segment, if it is no gap.
     closed: Option<LastSegment>,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use media_core::{BroadcastId, ChannelName, Timescale, TrackName, codec::Config};
+use media_core::{BroadcastId, ChannelName, MediaTime, Timescale, TrackName, codec::Config};
 
 use crate::{Period, Segment, Segments, rendered::Rendered, segments::Listed};
 
@@ -26,8 +26,8 @@ pub struct Presentation {
     pub anchor_utc: SystemTime,
     /// Nothing follows: EXT-X-ENDLIST, a static MPD.
     pub ended: bool,
-    /// When it ended, on the media clock (90 kHz): the end of the last segment. 0 while live.
-    pub end: i64,
+    /// When it ended: the end of the last segment. [`MediaTime::ZERO`] while live.
+    pub end: MediaTime,
     /// T: the segment duration aimed at.
     pub segment: Duration,
     /// The part duration aimed at (`live.part_ms`).

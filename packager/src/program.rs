@@ -172,7 +172,7 @@ impl Program {
             channel: self.broadcast.name().clone(),
             anchor_utc: self.broadcast.anchor().utc,
             ended: self.ended,
-            end: master.to_video(end.unwrap_or(0)),
+            end: end.map_or(MediaTime::ZERO, |end| master.media_time(end)),
             segment: self.broadcast.segment(),
             part: self.settings.part,
             window: self.settings.window,
@@ -528,7 +528,7 @@ impl Program {
         // Renditions end where the source does, which is known only now.
         let master = &self.tracks[self.master.get()].output;
         if let (Some(last), Some(end)) = (master.window.newest(), master.window.end()) {
-            let end = master.to_video(end);
+            let end = master.media_time(end);
             for track in &mut self.tracks {
                 track.finish_following(last, end, &self.metrics);
             }

@@ -373,8 +373,8 @@ impl Track {
     }
 
     /// The broadcast is over: makes the cuts of a rendition's video up to segment `last` of the
-    /// master, which ends at `end` (90 kHz), and closes the rest.
-    pub(crate) fn finish_following(&mut self, last: u64, end: i64, metrics: &Metrics) {
+    /// master, which ends at `end`, and closes the rest.
+    pub(crate) fn finish_following(&mut self, last: u64, end: MediaTime, metrics: &Metrics) {
         if let Kind::Follower(follower) = &mut self.kind {
             follower.finish(&mut self.output, last, end, metrics);
         }

@@ -80,8 +80,8 @@ impl Form for LowLatency<'_> {
             out,
             "  <ProducerReferenceTime id=\"{id}\" inband=\"true\" type=\"captured\" wallClockTime=\"{}\" presentationTime=\"{}\">\n   \
              <UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"{clock}\"/>\n  </ProducerReferenceTime>\n",
-            Utc(anchor + Timescale::VIDEO.duration(start)),
-            Timescale::VIDEO.rescale(start, timescale),
+            Utc(anchor + Timescale::VIDEO.duration(start.ticks())),
+            Timescale::VIDEO.rescale(start.ticks(), timescale),
         )?;
         let sap = if first.config.is_video() { 0 } else { 1 };
         writeln!(out, "  <Resync type=\"{sap}\" dT=\"{}\"/>", timescale.ticks(first.part_target))

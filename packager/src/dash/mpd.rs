@@ -12,7 +12,7 @@ use std::{
 };
 
 use media_core::{
-    Timescale, TrackIndex,
+    MediaTime, Timescale, TrackIndex,
     codec::{Config, avc},
 };
 
@@ -91,8 +91,8 @@ pub(super) struct Shown<'a> {
 pub(super) struct FirstSegment {
     /// Its number.
     pub(super) msn: u64,
-    /// Where it starts, in 90 kHz ticks of the broadcast's timeline.
-    pub(super) start: i64,
+    /// Where it starts.
+    pub(super) start: MediaTime,
 }
 
 /// A track of an AdaptationSet.
@@ -320,7 +320,7 @@ fn write_representation(
     }
     let base = Base(shown.presentation);
     let timescale = track.timescale();
-    let offset = Timescale::VIDEO.rescale(shown.first.start, timescale);
+    let offset = Timescale::VIDEO.rescale(shown.first.start.ticks(), timescale);
     write!(
         out,
         "   <SegmentTemplate timescale=\"{}\" presentationTimeOffset=\"{offset}\" \
@@ -346,8 +346,8 @@ impl<'a> Shown<'a> {
 }
 
 /// A place on the broadcast's timeline.
-pub(super) fn at(ticks: i64) -> Seconds {
-    Seconds::at(ticks, Timescale::VIDEO)
+pub(super) fn at(time: MediaTime) -> Seconds {
+    Seconds::at(time.ticks(), Timescale::VIDEO)
 }
 
 /// Where a Period begins. After the end that is its first listed segment, where new viewers begin;
@@ -363,7 +363,7 @@ fn first(presentation: &Presentation, period: &Period) -> FirstSegment {
     let segment = master.segment(first).filter(|_| first > period.first);
     segment.map_or(whole, |segment| {
         let start = master.timescale().rescale(segment.start, Timescale::VIDEO);
-        FirstSegment { msn: first, start }
+        FirstSegment { msn: first, start: MediaTime::from_ticks(start) }
     })
 }
 
@@ -391,7 +391,7 @@ pub(super) fn away(presentation: &Presentation) -> Duration {
     let until = timescale.duration(open.start) + presentation.segment;
     // Further back nothing is listed.
     let most = presentation.window.saturating_sub(3 * presentation.segment);
-    until.saturating_sub(Timescale::VIDEO.duration(since.end)).min(most)
+    until.saturating_sub(Timescale::VIDEO.duration(since.end.ticks())).min(most)
 }
 
 /// MPD@suggestedPresentationDelay for players that take whole segments: so many of them, or back to
@@ -418,17 +418,16 @@ fn published(presentation: &Presentation, period: &Period) -> Option<LastSegment
     }
 }
 
-/// A place just beyond the end of segment `msn` in the track in which it ends last (90 kHz): the
-/// next whole millisecond, and one more. The last Period has to end there: if dash.js finds the
+/// A place just beyond the end of segment `msn` in the track in which it ends last: the next whole millisecond, and one more. The last Period has to end there: if dash.js finds the
 /// position at the Period's end before the element has fired `ended`, it pauses and never ends. The
 /// element cuts its own duration to its last media.
-fn end_of_media(presentation: &Presentation, msn: u64) -> i64 {
+fn end_of_media(presentation: &Presentation, msn: u64) -> MediaTime {
     let tracks = presentation.tracks.iter();
     let ends =
         tracks.filter_map(|track| Some(track.timescale().duration(track.segment(msn)?.end())));
     let millis = ends.max().unwrap_or_default().as_nanos().div_ceil(1_000_000) + 1;
     let millis = Duration::from_millis(millis.try_into().unwrap_or(u64::MAX));
-    Timescale::VIDEO.ticks(millis)
+    MediaTime::from_ticks(Timescale::VIDEO.ticks(millis))
 }
 
 /// startWithSAP holds for all segments of the track; only a gridded source has others.

@@ -165,7 +165,7 @@ fn opening<'a>(cut: &Cut, inits: &'a [Option<u32>], interrupted: bool) -> Openin
     let Mark { msn, gap, discontinuity, .. } = cut.mark;
     Opening {
         msn,
-        start: cut.start.ticks(),
+        start: cut.start,
         gap: gap && !cut.held,
         discontinuity,
         gridded: cut.gridded,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use hex_literal::hex;
-use media_core::codec;
+use media_core::{MediaTime, codec};
 use net_core::Rope;
 
 use crate::{
@@ -213,7 +213,7 @@ impl Example {
             inits.map(|line| (line.made != Made::Nothing).then_some(self.init)).collect();
         self.periods.open(&Opening {
             msn,
-            start,
+            start: MediaTime::from_ticks(start),
             gap,
             discontinuity,
             gridded: self.gridded,
@@ -242,7 +242,7 @@ impl Example {
             channel: "demo".parse().unwrap(),
             anchor_utc: SystemTime::UNIX_EPOCH + Duration::from_millis(FIRST * 1000 - 9_750),
             ended,
-            end: if ended { self.next.1 } else { 0 },
+            end: if ended { MediaTime::from_ticks(self.next.1) } else { MediaTime::ZERO },
             segment: Duration::from_secs(2),
             part: self.part,
             window: self.window,

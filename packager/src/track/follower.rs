@@ -199,14 +199,20 @@ impl Follower {
 
     /// The broadcast is over: makes the cuts up to segment `last` of the master, which ends at
     /// `end`, and closes the rest.
-    pub(super) fn finish(&mut self, output: &mut Output, last: u64, end: i64, metrics: &Metrics) {
+    pub(super) fn finish(
+        &mut self,
+        output: &mut Output,
+        last: u64,
+        end: MediaTime,
+        metrics: &Metrics,
+    ) {
         while let Some(pending) =
             self.cuts.pop_front().filter(|pending| pending.cut.mark.msn <= last)
         {
             self.cut(output, &pending, true, metrics);
         }
         match output.segmenter.open() {
-            Some(open) if open.msn <= last => self.end_segment(output, end, metrics),
+            Some(open) if open.msn <= last => self.end_segment(output, end.ticks(), metrics),
             // The source has no segment of that number: the gap that the clock began as it stopped.
             _ => output.segmenter.discard(),
         }

@@ -258,7 +258,7 @@ fn assert_where_players_look(bench: &Bench, ms: i64) {
         let Some(open) = &track.open else { continue };
         let start = track.timescale().rescale(open.start, Timescale::VIDEO);
         let count = i64::try_from(open.msn - period.first).unwrap();
-        let expected = period.start + count * period.nominal;
+        let expected = period.start.ticks() + count * period.nominal;
         // Its newest part ends where the publisher is; audio waits for video.
         let wall = 900_000 + ms * 90;
         let end = track.timescale().rescale(open.end(), Timescale::VIDEO);
