@@ -2,7 +2,8 @@
 
 use crate::name::{ChannelName, TrackName};
 
-/// Errors of codec configurations and the hub; [`crate::name::Invalid`] is that of a name. Each is the publisher's fault, never ours.
+/// Errors of codec configurations and the hub; [`crate::name::Invalid`] is that of a name. Each is
+/// the publisher's fault, never ours.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -64,8 +65,8 @@ pub enum Error {
     },
     /// A track's configuration changes so often that players could not follow.
     #[error(
-        "the codec configuration of track {track} changed more than {limit} times within a minute: let the encoder keep its \
-         parameter sets, and change them only with its settings"
+        "the codec configuration of track {track} changed more than {limit} times within a minute: \
+         let the encoder keep its parameter sets, and change them only with its settings"
     )]
     ChangesTooOften {
         /// The track.

@@ -120,6 +120,7 @@ impl Hub {
 
     fn claim_since(&self, name: ChannelName, since: Option<Instant>) -> Result<Claim, Error> {
         let limit = self.0.settings.max_channels;
+        // Counted before the entry is locked, because the count takes the locks of all entries.
         let full = self.0.channels.len() >= limit;
         let hold = Hold::new(1 + self.0.claims.fetch_add(1, Ordering::Relaxed), since);
         let entry = self.0.channels.entry(name.clone());
@@ -135,6 +136,8 @@ impl Hub {
                     if !holder.gives_way(since) {
                         return Err(Error::Busy { name });
                     }
+                    // The revocation disconnects the former publisher. Its frames are refused at
+                    // once, because the broadcast forgets its number when it leaves.
                     holder.revoke(Cause::TakenOver);
                     if let Some(broadcast) = &channel.broadcast {
                         broadcast.leave(holder.serial(), since);
@@ -168,6 +171,7 @@ impl Hub {
         if let Some(publisher) = &channel.publisher {
             publisher.revoke(Cause::Operator);
         }
+        // The entry is released first, because the end of the broadcast locks it again.
         let broadcast = channel.broadcast.clone();
         drop(channel);
         if let Some(broadcast) = broadcast {
@@ -226,6 +230,7 @@ impl Hub {
 
     /// Ends all broadcasts and revokes all publishers. Further claims are refused.
     pub fn close(&self) {
+        // The flag is set first, so that each claim is either refused or found below.
         self.0.closed.store(true, Ordering::Release);
         let names: Vec<_> = self.0.channels.iter().map(|channel| channel.key().clone()).collect();
         for name in names {
@@ -250,6 +255,8 @@ impl Hub {
         // fail, or follows and finds the broadcast.
         let mut channel =
             channel.filter(|channel| channel.is_held_by(&claim.hold)).ok_or(Error::Revoked)?;
+        // A broadcast that cannot continue with these tracks ends before the next one takes its
+        // name.
         if let Some(waiting) = &channel.broadcast {
             if waiting.resume(claim.hold.serial(), &tracks) {
                 return Ok(Arc::clone(waiting));
@@ -286,6 +293,7 @@ impl Hub {
     fn forget(&self, broadcast: &Arc<Broadcast>) {
         self.unlist(broadcast);
         if let Entry::Occupied(mut channel) = self.0.channels.entry(broadcast.name().clone()) {
+            // The name may belong to another broadcast by now, which stays.
             if channel.get().broadcast.as_ref().is_some_and(|held| Arc::ptr_eq(held, broadcast)) {
                 channel.get_mut().broadcast = None;
             }
@@ -297,6 +305,7 @@ impl Hub {
 
     fn release(&self, claim: &Claim) {
         if let Entry::Occupied(mut channel) = self.0.channels.entry(claim.name.clone()) {
+            // A publisher that has taken over holds the name now, and keeps it.
             channel.get_mut().publisher.take_if(|holder| *holder == claim.hold);
             if channel.get().is_unused() {
                 channel.remove();
@@ -417,6 +426,8 @@ impl Producer {
     /// another. [`Error::ChangesTooOften`]: the broadcast is ended, and the publisher's claim is
     /// revoked.
     pub fn configure(&self, track: TrackIndex, config: &Config) -> Result<(), Error> {
+        // The hub ends a broadcast that changes too often, so that its publisher gets the reason
+        // with the revocation.
         let configured = self.broadcast.configure(self.publisher, track, config);
         if let (Err(err @ Error::ChangesTooOften { .. }), Some(claim)) = (&configured, &self.claim)
         {

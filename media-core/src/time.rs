@@ -43,6 +43,8 @@ impl Timescale {
     /// `duration` in ticks, rounded down.
     pub fn ticks(self, duration: Duration) -> i64 {
         let hz = u64::from(self.hz());
+        // Whole seconds and the rest are converted apart, so that no product overflows for any
+        // duration.
         let below = u64::from(duration.subsec_nanos()) * hz / 1_000_000_000;
         let ticks = duration.as_secs().saturating_mul(hz).saturating_add(below);
         i64::try_from(ticks).unwrap_or(i64::MAX)
@@ -57,6 +59,7 @@ impl Timescale {
     pub fn duration(self, ticks: i64) -> Duration {
         let ticks = u64::try_from(ticks).unwrap_or(0);
         let hz = u64::from(self.hz());
+        // Whole seconds apart, as in `ticks`.
         let nanos = (ticks % hz) * 1_000_000_000 / hz;
         Duration::new(ticks / hz, u32::try_from(nanos).unwrap_or(0))
     }
@@ -68,8 +71,8 @@ impl Timescale {
 }
 
 /// An instant on a broadcast's timeline, in ticks of [`Timescale::VIDEO`] since the broadcast's
-/// [`Anchor`]. It is the same for all tracks. Distances between instants are `i64` ticks of the same
-/// timescale; arithmetic saturates.
+/// [`Anchor`]. It is the same for all tracks. Distances between instants are `i64` ticks of the
+/// same timescale; arithmetic saturates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MediaTime(i64);
 

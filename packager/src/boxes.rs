@@ -137,6 +137,7 @@ struct Size {
 impl Size {
     fn of(avc: &avc::Config) -> Self {
         let avc::SampleAspect { width: h, height: v } = avc.sample_aspect;
+        // Lines stay as coded; the shape of a sample changes the width alone.
         let width = (u64::from(avc.width) << 16) * u64::from(h) / u64::from(v.max(1));
         Self { width: u32::try_from(width).unwrap_or(u32::MAX), height: avc.height << 16 }
     }
@@ -315,6 +316,7 @@ fn descriptor(out: &mut BytesMut, tag: u8, content: impl FnOnce(&mut BytesMut)) 
     out.put_u32(0);
     content(out);
     let len = len_u32(out.len() - start - 4);
+    // All groups but the last have the bit that announces another one.
     let groups =
         (len & 0x0fe0_0000) << 3 | (len & 0x1f_c000) << 2 | (len & 0x3f80) << 1 | len & 0x7f;
     out[start..][..4].copy_from_slice(&(groups | 0x8080_8000).to_be_bytes());
@@ -374,6 +376,8 @@ impl<'a> Run<'a> {
 
     /// Bytes of [`moof`].
     pub(crate) fn moof_len(&self) -> usize {
+        // A value that all samples share is a field of `tfhd`; otherwise it is one of each row of
+        // `trun`.
         let defaults = usize::from(self.duration.is_some()) + usize::from(self.flags.is_some());
         let fields = 3 - defaults + usize::from(self.composed);
         // moof, mfhd, traf, tfhd, tfdt, trun
@@ -422,7 +426,8 @@ fn tfhd(out: &mut BytesMut, run: Run<'_>) {
     // 0x020000: default-base-is-moof
     write_full_box(out, b"tfhd", 0, 0x2_0000 | duration | flags, |out| {
         out.put_u32(TRACK_ID); // track_ID
-        run.duration.into_iter().for_each(|duration| out.put_u32(duration)); // default_sample_duration
+        // default_sample_duration
+        run.duration.into_iter().for_each(|duration| out.put_u32(duration));
         run.flags.into_iter().for_each(|flags| out.put_u32(flags)); // default_sample_flags
     });
 }

@@ -130,6 +130,7 @@ impl Live {
             presentation.rendered.keep_sites(&before.rendered, Instant::now());
         }
         let first = self.current.swap(Some(Arc::new(presentation))).is_none();
+        // Later snapshots wake only the waiters of the tracks that have changed.
         if first {
             self.turned.notify_waiters();
         }
@@ -139,6 +140,7 @@ impl Live {
                 if let (Some(waiters), Some(track)) =
                     (self.waiters.get(index.get()), current.tracks.get(index.get()))
                 {
+                    // Nothing follows the last snapshot, so every wait is over.
                     match current.ended {
                         true => waiters.wake_all(&self.crowd),
                         false => waiters.wake(track, now, &self.crowd),
@@ -234,6 +236,7 @@ impl Future for Changed {
             this.leave();
             return Poll::Ready(result);
         }
+        // The broadcast's task wakes a waiter whose deadline has passed, without a snapshot for it.
         if this.until.is_some_and(|until| until <= time::Instant::now()) {
             this.leave();
             return Poll::Ready(None);
@@ -241,6 +244,7 @@ impl Future for Changed {
         let Some(waiters) = this.live.waiters.get(this.track.get()) else {
             return Poll::Ready(None);
         };
+        // It waits already. The waker may be another one, if the task has moved.
         if this.ticket.is_some_and(|ticket| waiters.renew(ticket, cx.waker())) {
             return Poll::Pending;
         }
@@ -301,6 +305,7 @@ impl Follow {
             if let Some(bytes) = self.take(segment) {
                 return Poll::Ready(Some(Ok(bytes)));
             }
+            // All parts are taken. More follow only in an open segment.
             let open = track.open.as_ref().is_some_and(|open| open.msn == self.msn);
             if !open || ended || presentation.ended {
                 return Poll::Ready(None);

@@ -129,8 +129,12 @@ impl Periods {
         if gap && self.closed.is_some() && self.recent.len() > 1 {
             self.recent.pop_back(); // It was cut short.
         }
+        // The segments before a grid have other lengths, so they are no guess for those of the
+        // grid.
         let grid = gridded && self.periods.back().is_some_and(|period| !period.gridded);
         let nominal = if grid { self.segment } else { self.nominal() };
+        // The open Period goes on while tracks are the same and the segment starts where players
+        // expect it. Otherwise it ends with the last complete segment, and another one begins.
         let continues = match self.periods.back_mut().filter(|period| period.last.is_none()) {
             None => None,
             Some(period) => {
@@ -145,6 +149,7 @@ impl Periods {
                 }
                 let last =
                     self.closed.unwrap_or(LastSegment { msn: msn.saturating_sub(1), end: start });
+                // Periods must not overlap, even if the last segment ends a little after the mark.
                 let end = last.end.min(start);
                 period.last = Some(LastSegment { end, ..last });
                 // A track in both is the same in both.
@@ -154,6 +159,7 @@ impl Periods {
                 (goes_on && period.inits.iter().zip(inits).all(unchanged)).then_some(period.first)
             }
         };
+        // The next segment with media begins a Period, with the tracks that have it.
         if !gap {
             let inits = inits.into();
             self.periods.push_back(Period {
@@ -179,6 +185,7 @@ impl Periods {
         if duration <= 0 {
             return;
         }
+        // Old lengths are forgotten, because a source may change its groups.
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }

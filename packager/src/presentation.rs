@@ -103,6 +103,7 @@ impl Track {
     /// The segment with this number: complete and held, or the open one.
     pub fn segment(&self, msn: u64) -> Option<&Arc<Segment>> {
         let first = self.segments.first().or(self.open.as_ref())?.msn;
+        // Numbers have no holes, so a segment's index follows from its number.
         let index = usize::try_from(msn.checked_sub(first)?).ok()?;
         self.segments.get(index).or(self.open.as_ref().filter(|open| open.msn == msn))
     }
@@ -117,6 +118,7 @@ impl Track {
     /// never the only one. hls.js may take a segment with an EXTINF for loaded without its last
     /// part (docs/decisions/0015).
     pub fn withholds_newest(&self) -> bool {
+        // The next segment has a part: players know by it that this one is complete.
         let begun = self.open.as_ref().is_none_or(|open| !open.parts.is_empty());
         let has_parts = self.segments.last().is_some_and(|newest| !newest.parts.is_empty());
         !begun && has_parts && self.listed().len() > 1
@@ -129,6 +131,7 @@ impl Track {
         let Some(Edge { msn: newest, parts }) = self.edge() else {
             return false;
         };
+        // Without an open segment the newest is complete, and so are all its parts.
         let open = self.open.is_some();
         match part {
             _ if msn > newest => false,

@@ -67,9 +67,9 @@ impl Presentations {
         self.0.channels.insert(live.channel().clone(), Arc::clone(live));
     }
 
-    /// `live` has ended, and holds `bytes` while it stays listed. Broadcasts of the same channel that
-    /// ended before leave until all of them hold at most `limit` bytes. Returns the token that is
-    /// cancelled when `live` has to leave.
+    /// `live` has ended, and holds `bytes` while it stays listed. Broadcasts of the same channel
+    /// that ended before leave until all of them hold at most `limit` bytes. Returns the token that
+    /// is cancelled when `live` has to leave.
     pub(crate) fn stay(&self, live: &Live, bytes: usize, limit: usize) -> CancellationToken {
         self.0.stays.begin(live.channel(), live.broadcast(), bytes, limit)
     }

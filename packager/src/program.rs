@@ -247,6 +247,7 @@ impl Program {
     /// broadcast had begun.
     fn add(&mut self, begun: TrackStart, late: bool) {
         let TrackStart { name, rendition, config, .. } = begun;
+        // The first snapshot does not need renditions, so they join like tracks that appear later.
         let late = late || rendition;
         let role = match rendition {
             _ if self.tracks.len() == self.master.get() => Role::Master,
@@ -425,6 +426,7 @@ impl Program {
         let Some((msn, start)) = open.map(|open| (open.msn, open.start)) else {
             return;
         };
+        // The numbers between the open segment and the mark belong to segments that were not read.
         let missing = mark.msn.saturating_sub(msn + 1);
         if missing == 0 {
             return;
@@ -547,6 +549,8 @@ impl Program {
     /// `listed`: the newest segment of each track before the end.
     fn end_with_media(&mut self, listed: &[Option<u64>]) {
         let patience = self.situation.rule.longest_segment();
+        // Video and audio end at their own last media, because a rendition of one kind replaces
+        // only its own kind.
         for video in [true, false] {
             let of_kind = self.tracks.iter().filter(|track| track.is_video() == video);
             let last = of_kind.filter_map(|track| track.output.window.last_media()).max();

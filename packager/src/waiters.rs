@@ -57,6 +57,7 @@ impl Crowd {
     /// Wakes the first at once, and leaves the others to [`Crowd::wake_rest`].
     fn wake(&self, mut come: Vec<Waker>) {
         let mut waiting = self.lock();
+        // While others wait to be woken, nobody overtakes them.
         let first = match waiting.is_empty() {
             true => come.len().min(AT_ONCE),
             false => 0,
@@ -137,6 +138,7 @@ impl Waiters {
         places.first_until = [places.first_until, until].into_iter().flatten().min();
         let serial = places.taken;
         let taken = Place { serial, waiter: Some(Waiter { awaited, until, waker }) };
+        // Places are used again, so that the list that is scanned at each part stays short.
         let place = match places.free.pop() {
             Some(place) => {
                 places.places[place] = taken;
@@ -178,6 +180,7 @@ impl Waiters {
 
     /// Wakes the waiters whose deadline has passed at `now`.
     pub(crate) fn wake_late(&self, now: Instant, crowd: &Crowd) {
+        // Without a deadline that has passed there is nothing to scan for.
         if self.first_until().is_some_and(|first| first <= now) {
             self.wake_where(crowd, |waiter| waiter.is_late(now));
         }

@@ -61,6 +61,7 @@ impl Broadcast {
         next: u64,
         renditions: bool,
     ) -> Consumer {
+        // All of them are read under one lock, so that they describe the same position.
         let starts = state.starts(next);
         let situation = state.situation_at(next);
         let master = state.master_at(next, situation.tracks.len());
@@ -127,6 +128,7 @@ impl Consumer {
             if let Some(event) = self.try_next() {
                 return Some(event);
             }
+            // Registered before the log is read, so that no event between the two is missed.
             let mut changed = pin!(broadcast.changed.notified());
             changed.as_mut().enable();
             match self.fill() {
@@ -165,6 +167,8 @@ impl Consumer {
     /// Continues at the newest groups.
     fn skip(&mut self, state: &State) {
         let resume = state.newest_groups(self.renditions);
+        // The entries before the front are gone, and their kinds with them: each is counted as a
+        // frame.
         let from = self.next.max(state.front);
         let (offset, skipped) = (span(state.front, from), span(from, resume));
         let is_frame = |entry: &&Entry| matches!(entry.event, Event::Frame { .. });
@@ -175,6 +179,7 @@ impl Consumer {
         self.starts = state.starts(resume);
         // All that the skipped entries may have declared is declared again.
         let Situation { tracks, presence, rule, awaited } = state.situation_at(resume);
+        // Tracks that this reader knows are configured again. Others appear to it only now.
         let known = std::mem::replace(&mut self.known, tracks.len());
         for begun in tracks {
             let TrackStart { index: track, absent, .. } = begun;
@@ -203,6 +208,7 @@ impl Consumer {
             self.skip(&state);
         }
         let (offset, mut bytes) = (span(state.front, self.next), 0);
+        // The copy is bounded, because publishers wait for the lock meanwhile.
         for entry in state.log.iter().skip(offset).take(BATCH) {
             if bytes >= BATCH_BYTES {
                 break;
@@ -231,6 +237,7 @@ impl Consumer {
             }
             self.next += 1;
         }
+        // The reader sleeps after `Nothing`, so only a reader at the end of the log gets it.
         match (self.batch.is_empty(), state.presence) {
             (false, _) => Filled::Some,
             (true, _) if self.next < state.end() => Filled::Some,

@@ -202,10 +202,12 @@ impl State {
         limits: &Limits,
     ) -> Result<Pushed, Refused> {
         let AccessUnit { dts: stamp, pts, key, independent, arrived, payload } = unit;
+        // Media that an outage has made late are dropped before they are placed on the timeline.
         if self.timeline.leaves_out(track, stamp, key && track == self.master, arrived) {
             return Err(Refused::AfterOutage);
         }
         let placed = self.timeline.map(track, stamp, arrived).map_err(|_| Refused::TooFarAhead)?;
+        // A refused frame reports nothing, so the notice is kept until a frame is accepted.
         self.notice = placed.notice.map(|notice| TrackNotice { track, notice }).or(self.notice);
         let mut dts = placed.dts;
         let composition = pts.saturating_sub(stamp).saturating_add(placed.stamp - placed.dts);
@@ -235,6 +237,8 @@ impl State {
         if track == self.master {
             self.taken = Some(Arrival { dts, arrived });
         }
+        // From a mark on, each other track of the source begins a group with its own next frame. A
+        // discontinuity lets the changed configurations of all tracks apply.
         let position = self.end();
         if let Some(mark) = mark {
             let sources = self.tracks.iter_mut().enumerate().filter(|(_, track)| track.source);
@@ -456,6 +460,8 @@ impl State {
     }
 
     pub(super) fn evict(&mut self, limits: &Limits, now: Instant) {
+        // Entries older than the limit leave, but not the newest groups, where lagging readers
+        // continue. If there are too many bytes, even those leave.
         let keep = self.newest_groups(true);
         while let Some(entry) = self.log.front() {
             let old =

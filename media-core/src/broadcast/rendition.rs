@@ -28,6 +28,7 @@ impl Broadcast {
     /// [`Error::BadCatalogue`]: there is such a track, or too many tracks.
     pub fn rendition(self: &Arc<Self>, name: TrackName) -> Result<Rendition, Error> {
         let mut state = self.lock();
+        // Other announced renditions have reserved their places.
         let len = state.tracks.len() + state.awaited + 1;
         if len > MAX_TRACKS || state.tracks.iter().any(|track| track.name == name) {
             return Err(Error::BadCatalogue { len, max: MAX_TRACKS });
@@ -72,6 +73,7 @@ impl Rendition {
     /// [`Error::CodecChanged`]: players could not follow; the rendition is unchanged.
     pub fn configure(&mut self, config: &Config) -> Result<(), Error> {
         let mut state = self.broadcast.lock();
+        // The first configuration makes the track, which takes the place that was reserved for it.
         let Some(index) = self.track else {
             let index = state.tracks.len();
             if index >= MAX_TRACKS {
@@ -94,6 +96,7 @@ impl Rendition {
                 to: config.codec_string().into(),
             });
         }
+        // An equal configuration is declared again only after an absence, which it ends.
         if *known.config != *config {
             known.config = Arc::new(config.clone());
         } else if self.shown {
@@ -119,6 +122,8 @@ impl Rendition {
         let position = state.end();
         let track = &mut state.tracks[index.get()];
         let decoded = MediaTime::from_ticks(unit.dts);
+        // A worker that replaces another one starts with frames that may have been published
+        // already.
         if track.newest.is_some_and(|newest| decoded <= newest) {
             return Err(OutOfOrder);
         }
@@ -171,6 +176,8 @@ impl Drop for Rendition {
         }
         let mut state = self.broadcast.lock();
         state.attached -= 1;
+        // Without a track, nobody waits for it any longer. With one, no reader can start in a group
+        // that does not go on.
         match self.track {
             Some(track) => state.tracks[track.get()].group = None,
             None => {

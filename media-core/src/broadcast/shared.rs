@@ -1,5 +1,5 @@
-//! A live broadcast: its identity, its clock, and its log behind one lock. The hub calls the methods
-//! of the publisher; each checks that the publisher still owns the broadcast.
+//! A live broadcast: its identity, its clock, and its log behind one lock. The hub calls the
+//! methods of the publisher; each checks that the publisher still owns the broadcast.
 
 use std::{
     collections::VecDeque,
@@ -73,6 +73,7 @@ impl Broadcast {
         now: Instant,
         utc: SystemTime,
     ) -> Result<Self, Error> {
+        // Names identify tracks in addresses, and match the tracks of a publisher that returns.
         let distinct = tracks
             .iter()
             .enumerate()
@@ -83,6 +84,7 @@ impl Broadcast {
         let anchor = Anchor::new(now, utc);
         let is_video: Vec<_> = tracks.iter().map(|(_, config)| config.is_video()).collect();
         let video = is_video.iter().position(|video| *video);
+        // With video, segments wait for key frames; audio alone can be cut at any frame.
         let cutter = Cutter::new(limits.segment, first.msn, video.is_some());
         let tracks: Vec<_> = tracks
             .into_iter()
@@ -252,8 +254,8 @@ impl Broadcast {
         }
     }
 
-    /// Applies the passage of time: declares gaps while no frames arrive, and publishes the open one
-    /// up to `now`. Returns how long the publisher has been away, if it is away.
+    /// Applies the passage of time: declares gaps while no frames arrive, and publishes the open
+    /// one up to `now`. Returns how long the publisher has been away, if it is away.
     pub(crate) fn advance(&self, now: Instant) -> Option<Duration> {
         let mut state = self.lock();
         let away = match &mut state.presence {
@@ -264,6 +266,8 @@ impl Broadcast {
         let media_time = state.media_time(now);
         let ticks = |duration| Timescale::VIDEO.ticks(duration);
         let (silence, stall) = (state.silence(now), self.limits.stall);
+        // A publisher that has left sends nothing more, so its gap starts at once. One that is
+        // silent gets patience, because its connection may only be slow.
         let overdue = state.cutter.is_overdue(ticks(silence), ticks(stall), media_time);
         let before = state.end();
         if (away.is_some() || overdue)
@@ -275,6 +279,8 @@ impl Broadcast {
         if state.cutter.publish_gap(media_time) {
             state.append(Event::GapUntil(media_time), now, 0);
         }
+        // Readers are woken only after a change, because this is called many times a second for
+        // each broadcast.
         if state.end() > before {
             state.evict(&self.limits, now);
             drop(state);
@@ -296,6 +302,7 @@ impl Broadcast {
             return;
         }
         state.publisher = 0;
+        // A broadcast that has ended, or that waits already, does not change again.
         if state.presence == Presence::Live {
             state.change_presence(Presence::Away(now), self.anchor.instant);
             drop(state);
@@ -309,6 +316,8 @@ impl Broadcast {
     pub(crate) fn resume(&self, publisher: u64, tracks: &[(TrackName, Config)]) -> bool {
         let mut state = self.lock();
         let known = |name: &TrackName| state.tracks.iter().find(|track| track.name == *name);
+        // Players keep their decoders, so the codec families must stay. A source's track cannot
+        // take the name of a rendition.
         let fits = tracks.iter().all(|(name, config)| {
             known(name).is_none_or(|track| track.source && track.config.is_same_family(config))
         });
@@ -319,6 +328,7 @@ impl Broadcast {
         {
             return false;
         }
+        // Nothing fails from here on, so a refusal leaves the broadcast unchanged.
         state.change_presence(Presence::Live, self.anchor.instant);
         state.publisher = publisher;
         state.timeline.republish();
@@ -346,6 +356,7 @@ impl Broadcast {
         if state.publisher != publisher {
             return Err(Error::Revoked);
         }
+        // Announced renditions without a track have reserved their places.
         let len = state.tracks.len() + state.awaited + 1;
         if len > MAX_TRACKS || state.tracks.iter().any(|track| track.name == name) {
             return Err(Error::BadCatalogue { len, max: MAX_TRACKS });
@@ -364,6 +375,7 @@ impl Broadcast {
     }
 
     fn end_locked(&self, mut state: MutexGuard<'_, State>) {
+        // The lock is released before readers wake, because they take it at once.
         state.change_presence(Presence::Ended, self.anchor.instant);
         drop(state);
         self.changed.notify_waiters();
@@ -401,6 +413,8 @@ impl Broadcast {
         unit: AccessUnit,
     ) -> Result<Pushed, Refused> {
         let mut state = self.lock();
+        // Checked under the lock of the log, so that no frame follows the end or the first frame of
+        // another publisher.
         if state.presence == Presence::Ended {
             return Err(Refused::Ended);
         }
@@ -441,10 +455,12 @@ impl Broadcast {
                 to: config.codec_string().into(),
             });
         }
+        // The limit is checked first, so that a publisher that exceeds it changes no configuration.
         if *state.tracks[track.get()].config != *config {
             state.count_change(track, self.anchor.instant)?;
         }
         state.configure(track, config, self.anchor.instant);
+        // Configurations count towards the log's bytes, and a publisher may send nothing else.
         if let Some(now) = state.log.back().map(|entry| entry.arrived) {
             state.evict(&self.limits, now);
         }

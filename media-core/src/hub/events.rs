@@ -36,6 +36,7 @@ impl Events {
     pub async fn next(&mut self) -> Event {
         let announced = Arc::clone(&self.announced);
         loop {
+            // Registered before the list is read, so that no change between the two is missed.
             let mut changed = pin!(announced.changed.notified());
             changed.as_mut().enable();
             if let Some(event) = self.try_next() {

@@ -113,6 +113,8 @@ impl Used {
         let clock = Numbers::at(utc).max(self.elsewhere(now));
         let known = self.channels.get(name);
         let next = known.map_or_else(Numbers::default, |known| known.next);
+        // A channel whose numbers are ahead of the clock gets more of them only as fast as time
+        // passes. Otherwise its numbers begin at the clock again.
         let clocked = match known {
             Some(known) if next.msn > clock.msn => match known.wait(now) {
                 Some(wait) => return Err(wait),
@@ -131,11 +133,13 @@ impl Used {
             Some(known) => (known.next, known.clocked),
             None => (Numbers::default(), None),
         };
+        // A broadcast that was replaced may end after its successor has taken higher numbers.
         let next = known.max(next);
         self.insert(name, Channel { next, clocked });
     }
 
     fn insert(&mut self, name: &ChannelName, channel: Channel) {
+        // The lowest numbers are those that the clock has passed by most, so they are needed least.
         if self.channels.len() >= MAX_CHANNELS && !self.channels.contains_key(name) {
             let least = self.channels.iter().min_by_key(|(_, channel)| channel.next.msn);
             if let Some(least) = least.map(|(name, _)| name.clone()) {

@@ -47,8 +47,8 @@ impl Timeline {
     }
 
     /// The publisher's lead is a burst, after which it sends in real time: from now on, media are
-    /// dropped until a key frame leads the wall clock by at most 1 s. Changes nothing if the lead is
-    /// no longer than that.
+    /// dropped until a key frame leads the wall clock by at most 1 s. Changes nothing if the lead
+    /// is no longer than that.
     pub fn drop_lead(&mut self, now: Instant) {
         if self.lead(now).is_some_and(|lead| lead > RESUME) {
             (self.outage.burst, self.outage.leaves_out) = (true, true);

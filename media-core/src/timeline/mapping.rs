@@ -214,6 +214,9 @@ impl Timeline {
     pub fn at(&self, now: Instant) -> i64 {
         let wall = self.wall(now);
         match self.newest {
+            // Media time continues from the newest frame, so that a publisher that lags evenly
+            // keeps its own pace. A frame that leads the wall clock must not carry it further
+            // ahead.
             Some(Arrival { dts, arrived }) => {
                 dts.saturating_add(Timescale::VIDEO.elapsed(arrived, now)).min(wall.max(dts))
             }
@@ -221,8 +224,9 @@ impl Timeline {
         }
     }
 
-    /// Time for which a frame has had no successor, although the wall clock has passed it. A frame that leads the wall clock needs none yet: media time stands
-    /// still until then, so that a gap after it would have no duration.
+    /// Time for which a frame has had no successor, although the wall clock has passed it. A frame
+    /// that leads the wall clock needs none yet: media time stands still until then, so that a gap
+    /// after it would have no duration.
     pub fn silence(&self, frame: Arrival, now: Instant) -> Duration {
         let due = self.wall(now).saturating_sub(frame.dts);
         now.saturating_duration_since(frame.arrived).min(Timescale::VIDEO.duration(due))
@@ -237,6 +241,7 @@ impl Timeline {
             return false;
         };
         let offset = self.tracks[track.get()].own.as_ref().map(|own| own.offset);
+        // The limit of `map` holds for a delayed frame, too.
         let Some(offset) = offset.filter(|_| dts.saturating_add(later) <= wall + FAR) else {
             return false;
         };
@@ -256,6 +261,8 @@ impl Timeline {
         arrived: Instant,
     ) -> Result<Placed, TooFarAhead> {
         let wall = self.wall(arrived);
+        // The frame follows the track's previous one. If even the earliest such time is too far
+        // ahead, no offset can help.
         let last = self.tracks[track.get()].newest.map(|last| last.dts);
         let least = last.map_or(i64::MIN, |last| last + LEAST_STEP);
         if least > wall + FAR {
@@ -266,6 +273,7 @@ impl Timeline {
         // The part of a lead that the drift correction removes no longer belongs to the outage.
         self.outage.shift((self.drift.ticks() - before).min(0));
         let mut notice = None;
+        // Timestamps that are no clock are neither followed nor judged: the arrival gives the time.
         if self.is_retimed(track, stamp, arrived) {
             let dts = self.time_by_arrival(track, stamp, arrived).max(least);
             self.advance_to(track, dts, arrived);
@@ -291,6 +299,8 @@ impl Timeline {
             }
         };
         let mapped = stamp.saturating_add(offset).saturating_add(self.drift.ticks());
+        // The offset is accepted only if the mapped time stays near the wall clock and the other
+        // tracks.
         let verdict = self.judge(track, mapped, arrived);
         let offset = match verdict {
             Verdict::Fine | Verdict::Behind => offset,
@@ -300,6 +310,8 @@ impl Timeline {
                 self.offset(stamp, place)
             }
             Verdict::Late(by) => {
+                // The tracks on this clock are late by the same time, so they are shifted together
+                // and stay in step.
                 notice = Some(Notice::Late);
                 self.shift(track, offset, by, wall);
                 offset.saturating_add(by)
@@ -313,6 +325,8 @@ impl Timeline {
         let decode = self.decode_time(track, stamp, mapped);
         let dts = decode.time.max(least);
         self.advance_to(track, dts, arrived);
+        // A clock that jumps often or does not advance is given up: arrivals time the frames after
+        // this one.
         if notice == Some(Notice::Jumped) && self.count_jump(track, arrived)
             || self.stands_still(track)
         {
@@ -320,6 +334,7 @@ impl Timeline {
             notice = Some(Notice::Retimed);
         }
         let stamp = if decode.reordered { mapped } else { dts };
+        // One track is enough to measure the publisher's clock, because all tracks share it.
         if track == self.master {
             self.drift.observe(stamp - wall, arrived);
         }
@@ -341,6 +356,7 @@ impl Timeline {
         let position = |(index, clock): (usize, &Clock)| {
             let newest = clock.newest.filter(|_| index != track.get() && clock.own.is_some());
             let Arrival { dts, arrived } = newest?;
+            // A track that has stopped shows where the publisher was, not where it is.
             let active = now.saturating_duration_since(arrived) < ACTIVE;
             active.then(|| {
                 dts.saturating_add(Timescale::VIDEO.elapsed(arrived, now)).min(wall.max(dts))
@@ -355,6 +371,8 @@ impl Timeline {
             return false;
         };
         let step = stamp.saturating_sub(own.top);
+        // Video may go back as far as the second highest timestamp, because pictures are reordered.
+        // Other steps back can only be jitter.
         if step < 0 {
             return step >= -STEP_BACK || *video && stamp > own.floor;
         }
@@ -373,6 +391,8 @@ impl Timeline {
     fn adopted(&self, track: TrackIndex, own: Option<i64>, stamp: i64) -> Option<i64> {
         let epoch = self.current.filter(|epoch| own != Some(epoch.offset))?;
         let behind = epoch.stamp.saturating_sub(stamp);
+        // Only the first audio frame may be so far behind, after the cached pictures of a relay. A
+        // later frame that is so far behind has jumped.
         let begins = own.is_none() && !self.tracks[track.get()].video;
         let most = if begins { BACKLOG } else { NEAR };
         (-NEAR..=most).contains(&behind).then_some(epoch.offset)
@@ -415,6 +435,8 @@ impl Timeline {
         behind: bool,
     ) {
         let Mapped { offset, stamp, arrived } = mapped;
+        // A frame that does not follow begins another epoch, which the other tracks adopt when they
+        // reach it. The shift of an outage belongs to the former epoch.
         match self.current.as_mut().filter(|epoch| epoch.offset == offset) {
             Some(epoch) => epoch.stamp = epoch.stamp.max(stamp),
             None if !follows => {
@@ -425,11 +447,14 @@ impl Timeline {
         }
         let own = &mut self.tracks[track.get()].own;
         let jumps = own.as_ref().map_or(Jumps { since: arrived, count: 0 }, |own| own.jumps);
+        // Otherwise the track's clock begins anew. Only its count of jumps stays, which decides
+        // whether the timestamps are a clock at all.
         match own {
             Some(own) if follows => {
                 let step = stamp.saturating_sub(own.stamp).saturating_abs();
                 own.still = if step <= LEAST_STEP { own.still.saturating_add(1) } else { 0 };
                 (own.offset, own.stamp, own.arrived) = (offset, stamp, arrived);
+                // Timestamps between `floor` and `top` are those of reordered pictures, not jumps.
                 if stamp > own.top {
                     (own.floor, own.top) = (own.top, stamp);
                 }
@@ -476,6 +501,8 @@ impl Timeline {
     /// Shifts the tracks whose clock `offset` maps by `later` ticks; a negative value shifts them
     /// earlier. `track` is always shifted, others only if they would not be too far ahead.
     pub(super) fn shift(&mut self, track: TrackIndex, offset: i64, later: i64, wall: i64) {
+        // A track that would lead the wall clock too far keeps its offset. The publisher as a whole
+        // is not shifted then, so neither the outage nor the epoch records a shift.
         let mut all = true;
         for (index, clock) in self.tracks.iter_mut().enumerate() {
             let room =
@@ -502,6 +529,8 @@ impl Timeline {
 
     /// Counts a jump of the track. Returns whether there were too many recently.
     fn count_jump(&mut self, track: TrackIndex, arrived: Instant) -> bool {
+        // Rare jumps are corrected one by one. The count begins again after each span, so that they
+        // never add up over the life of a broadcast.
         let Some(Own { jumps: Jumps { since, count }, .. }) = &mut self.tracks[track.get()].own
         else {
             return false;
@@ -552,6 +581,7 @@ impl Timeline {
         let Clock { own: Some(own), newest, .. } = &mut self.tracks[track.get()] else {
             return wall;
         };
+        // `lead` counts a track as active by its newest arrival.
         (own.stamp, own.arrived) = (stamp, arrived);
         let last = newest.map(|last| last.dts);
         own.retimed.as_mut().map_or(wall, |retimed| retimed.next(last, wall))

@@ -49,7 +49,8 @@ impl Form for LowLatency<'_> {
         let (min, max) = (presentation.part_hold_back, target + presentation.window);
         write!(
             out,
-            "<ServiceDescription id=\"1\">\n <Latency referenceId=\"1\" target=\"{}\" min=\"{}\" max=\"{}\"/>\n \
+            "<ServiceDescription id=\"1\">\n \
+             <Latency referenceId=\"1\" target=\"{}\" min=\"{}\" max=\"{}\"/>\n \
              <PlaybackRate min=\"0.96\" max=\"1.04\"/>\n</ServiceDescription>\n",
             target.as_millis(),
             min.as_millis(),
@@ -78,8 +79,10 @@ impl Form for LowLatency<'_> {
         let (start, anchor) = (shown.first.start, shown.presentation.anchor_utc);
         write!(
             out,
-            "  <ProducerReferenceTime id=\"{id}\" inband=\"true\" type=\"captured\" wallClockTime=\"{}\" presentationTime=\"{}\">\n   \
-             <UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"{clock}\"/>\n  </ProducerReferenceTime>\n",
+            "  <ProducerReferenceTime id=\"{id}\" inband=\"true\" type=\"captured\" \
+             wallClockTime=\"{}\" presentationTime=\"{}\">\n   \
+             <UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"{clock}\"/>\n  \
+             </ProducerReferenceTime>\n",
             Utc(anchor + Timescale::VIDEO.duration(start.ticks())),
             Timescale::VIDEO.rescale(start.ticks(), timescale),
         )?;
@@ -95,6 +98,7 @@ impl Form for LowLatency<'_> {
             write!(out, " endNumber=\"{}\"", last.msn)?;
         }
         write!(out, " duration=\"{duration}\"")?;
+        // A segment is available as soon as its first chunk, a part, is complete.
         let offset = duration - timescale.ticks(track.part_target);
         if offset > 0 && !shown.presentation.ended {
             let offset = Seconds::at(offset, timescale);

@@ -159,13 +159,15 @@ fn open(
         .and_then(|track| track.segments.last().map(|last| track.timescale().duration(last.end())));
     write!(
         out,
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" profiles=\"{}\" type=\"{}\" \
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+         <MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" profiles=\"{}\" type=\"{}\" \
          availabilityStartTime=\"{}\" publishTime=\"{}\"",
         head.profiles,
         if presentation.ended { "static" } else { "dynamic" },
         Utc(presentation.anchor_utc),
         Utc(presentation.anchor_utc + edge.unwrap_or_default()),
     )?;
+    // A static MPD states its duration in place of the attributes of a live one.
     if presentation.ended {
         if let Some(last) = newest.and_then(|newest| newest.published) {
             write!(out, " mediaPresentationDuration=\"PT{}S\"", at(last.end))?;
@@ -175,7 +177,8 @@ fn open(
     write!(out, " minimumUpdatePeriod=\"PT{}S\"", Millis(presentation.segment))?;
     writeln!(
         out,
-        " minBufferTime=\"PT{}S\" timeShiftBufferDepth=\"PT{}S\" suggestedPresentationDelay=\"PT{}S\">",
+        " minBufferTime=\"PT{}S\" timeShiftBufferDepth=\"PT{}S\" \
+         suggestedPresentationDelay=\"PT{}S\">",
         Millis(head.min_buffer),
         // Not before there was anything: ffmpeg subtracts it from publishTime without looking.
         Millis(edge.unwrap_or_default().min(presentation.window)),
@@ -196,6 +199,7 @@ fn write_period(
         write!(out, " duration=\"PT{}S\"", at(last.end).since(start))?;
     }
     out.push_str(">\n");
+    // Continuity is stated only with a Period that this manifest lists.
     let continues = period
         .continues
         .filter(|continues| before.is_some_and(|before| before.period.first == *continues));
@@ -212,9 +216,9 @@ fn write_period(
 ///
 /// Renditions of the same pictures are one set. No browser can start in a source whose segments
 /// start without a key frame, so it is listed only where there is no rendition (Shaka ignores
-/// selectionPriority). Each audio track is a set of its own: renditions of the same sound too, whose
-/// access units are not those of the source, so that segments overlap by a part of one. Video has
-/// number 1 even if there is none, so that a number means the same in every Period of every
+/// selectionPriority). Each audio track is a set of its own: renditions of the same sound too,
+/// whose access units are not those of the source, so that segments overlap by a part of one. Video
+/// has number 1 even if there is none, so that a number means the same in every Period of every
 /// broadcast.
 fn sets<'a>(shown: &'a Shown<'a>, form: &impl Form) -> Vec<(Set<'a>, Vec<Member<'a>>)> {
     let (video, audio): (Vec<_>, Vec<_>) = shown
@@ -253,7 +257,8 @@ fn write_set(
     let kind = if set.first.config.is_video() { "video" } else { "audio" };
     write!(
         out,
-        " <AdaptationSet id=\"{}\" contentType=\"{kind}\" mimeType=\"{kind}/mp4\" segmentAlignment=\"true\"",
+        " <AdaptationSet id=\"{}\" contentType=\"{kind}\" mimeType=\"{kind}/mp4\" \
+         segmentAlignment=\"true\"",
         set.id
     )?;
     if set.second {
@@ -320,11 +325,14 @@ fn write_representation(
     }
     let base = Base(shown.presentation);
     let timescale = track.timescale();
+    // Media keep the times of the broadcast's timeline. The offset maps the Period's start to 0
+    // (5.3.9.2).
     let offset = Timescale::VIDEO.rescale(shown.first.start.ticks(), timescale);
     write!(
         out,
         "   <SegmentTemplate timescale=\"{}\" presentationTimeOffset=\"{offset}\" \
-         initialization=\"{base}/$RepresentationID$/init.{number}.mp4\" media=\"{base}/$RepresentationID$/$Number$.m4s\"",
+         initialization=\"{base}/$RepresentationID$/init.{number}.mp4\" \
+         media=\"{base}/$RepresentationID$/$Number$.m4s\"",
         timescale.hz(),
     )?;
     form.template(out, shown, track)?;
@@ -358,6 +366,7 @@ fn first(presentation: &Presentation, period: &Period) -> FirstSegment {
         return whole;
     };
     let source = presentation.tracks.iter().filter(|track| !track.rendition);
+    // New viewers begin where each track of the source has a listed segment.
     let listed = source.filter_map(|track| Some(track.listed().first()?.msn)).max();
     let first = listed.unwrap_or(0).max(period.first);
     let segment = master.segment(first).filter(|_| first > period.first);
@@ -369,6 +378,7 @@ fn first(presentation: &Presentation, period: &Period) -> FirstSegment {
 
 /// The end of a Period; of the newest one, when the broadcast has ended, that is the broadcast's.
 fn last(presentation: &Presentation, period: &Period) -> Option<LastSegment> {
+    // Only the newest Period may lack its end, and it ends with the broadcast.
     let newest = || presentation.tracks.first()?.segments.last();
     let ended = || {
         newest()
@@ -382,6 +392,8 @@ fn last(presentation: &Presentation, period: &Period) -> Option<LastSegment> {
 /// the gap segment at the edge ends. A player that begins beyond the media waits for them where the
 /// next Period will not begin (dash.js for good).
 pub(super) fn away(presentation: &Presentation) -> Duration {
+    // If the newest Period has ended and no other has begun, the publisher has been away since
+    // then.
     let since = presentation.periods.last().and_then(|newest| newest.last);
     let master = presentation.tracks.first();
     let open = master.and_then(|track| Some((track.timescale(), track.open.as_ref()?)));
@@ -418,9 +430,10 @@ fn published(presentation: &Presentation, period: &Period) -> Option<LastSegment
     }
 }
 
-/// A place just beyond the end of segment `msn` in the track in which it ends last: the next whole millisecond, and one more. The last Period has to end there: if dash.js finds the
-/// position at the Period's end before the element has fired `ended`, it pauses and never ends. The
-/// element cuts its own duration to its last media.
+/// A place just beyond the end of segment `msn` in the track in which it ends last: the next whole
+/// millisecond, and one more. The last Period has to end there: if dash.js finds the position at
+/// the Period's end before the element has fired `ended`, it pauses and never ends. The element
+/// cuts its own duration to its last media.
 fn end_of_media(presentation: &Presentation, msn: u64) -> MediaTime {
     let tracks = presentation.tracks.iter();
     let ends =
@@ -434,6 +447,7 @@ fn end_of_media(presentation: &Presentation, msn: u64) -> MediaTime {
 fn starts_with_key_frames(shown: &Shown<'_>, track: &Track) -> bool {
     let starts = |segment: &Arc<Segment>| segment.independent || segment.gap;
     let mut open = track.open.iter().filter(|open| shown.has(open.msn));
+    // The usual case needs no search: all complete segments start with a key frame.
     if track.dependent == 0 {
         return open.all(starts);
     }
@@ -465,6 +479,7 @@ impl Ratio {
         )]
         let round = |value: f64| value.round() as u64;
         let near = |value: f64| (value - value.round()).abs() < 0.002 && value >= 0.5;
+        // Whole rates are tried first, then those of NTSC; others are written to the thousandth.
         if near(rate) {
             Self(round(rate), 1)
         } else if near(rate * 1.001) {

@@ -56,6 +56,8 @@ impl Form for Plain {
         let mut segments = listed(shown, track).peekable();
         let first = segments.peek().map_or(shown.period.first, |first| first.msn);
         write!(out, " startNumber=\"{first}\">\n    <SegmentTimeline>\n")?;
+        // `t` is written where a segment does not start at the end of the one before it; equal
+        // durations in a row are one element with `r`.
         let mut expected = None;
         while let Some(Segment { start, duration, .. }) = segments.next() {
             out.push_str("     <S");

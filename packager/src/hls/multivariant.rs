@@ -42,14 +42,17 @@ pub(crate) fn render(presentation: &Presentation) -> String {
         }
         return out;
     }
+    // Renditions without media are left out, unless the source has none either.
     if video.iter().any(|track| !track.rendition && !is_void(track)) {
         video.retain(|track| !track.rendition || !is_void(track));
     }
+    // Players cannot switch to a source that starts without key frames.
     if video.iter().any(|track| track.rendition) {
         video.retain(|track| track.rendition || !track.gridded);
     }
     video.sort_by_key(|track| (track.rendition, std::cmp::Reverse(track.peak_bps)));
     let (low, usual): (Vec<_>, Vec<_>) = audio.into_iter().partition(|track| track.rendition);
+    // The smaller audio is a group only if some variant is small enough to go with it.
     let is_small = |track: &Track| track.rendition && track.average_bps < LOW_BPS;
     let name = usual.first().map(|track| &track.name);
     let usual = (!usual.is_empty()).then_some(Group { id: AUDIO, tracks: usual });
@@ -87,7 +90,8 @@ fn media(
     let default = if default { "YES" } else { "NO" };
     write!(
         out,
-        "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{group}\",NAME=\"{name}\",DEFAULT={default},AUTOSELECT=YES"
+        "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{group}\",NAME=\"{name}\",DEFAULT={default},\
+         AUTOSELECT=YES"
     )?;
     if let Config::Aac(aac) = &*track.config
         && aac.channels > 0

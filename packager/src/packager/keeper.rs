@@ -66,6 +66,8 @@ impl Keeper {
         let Ok((held, packaged)) = self.serve(package).await else {
             self.metrics.failures.inc();
             tracing::error!("the broadcast is ended by a fault of this program; report it");
+            // The listing ends before the broadcast does, so that no viewer waits for the rest of
+            // it.
             let (hub, broadcast) = (self.hub.clone(), Arc::clone(&self.broadcast));
             drop(self);
             hub.fail(&broadcast, FAILED.into());
@@ -80,6 +82,8 @@ impl Keeper {
             }
         };
         let (listed, limit) = (&self.listed, self.settings.window_bytes);
+        // The program holds the segments. Newer broadcasts of the channel may need its memory
+        // earlier.
         let displaced = listed.presentations.stay(&listed.live, held.bytes(), limit);
         let over = async {
             tokio::select! {

@@ -53,6 +53,7 @@ pub(super) async fn package(
     let mut timer = pin!(time::sleep(LOOK));
     let result = loop {
         let now = Instant::now();
+        // One timer serves units that wait for the master and requests that wait for a snapshot.
         let deadlines = [program.poll_timeout(), live.first_until()];
         let deadline = deadlines.into_iter().flatten().fold(now + LOOK, Instant::min).into();
         // A later deadline is noticed when the timer fires, so that frames do not touch the timer.
@@ -84,6 +85,7 @@ pub(super) async fn package(
             }
         }
         live.look();
+        // A publisher that sends a backlog must not keep other tasks from this thread.
         if more {
             tokio::task::yield_now().await;
         }

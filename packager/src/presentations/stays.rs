@@ -23,9 +23,9 @@ struct Stay {
 }
 
 impl Stays {
-    /// Broadcast `broadcast` of `name` has ended and holds `bytes`. Broadcasts of the name that ended
-    /// before leave until all of them hold at most `limit`. Returns the token that is cancelled when
-    /// this one is to leave.
+    /// Broadcast `broadcast` of `name` has ended and holds `bytes`. Broadcasts of the name that
+    /// ended before leave until all of them hold at most `limit`. Returns the token that is
+    /// cancelled when this one is to leave.
     pub(super) fn begin(
         &self,
         name: &ChannelName,

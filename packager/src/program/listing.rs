@@ -79,6 +79,8 @@ impl Listing {
                 self.shown.push(index);
             }
         }
+        // Players keep PART-HOLD-BACK, and the Periods that were published, for the broadcast's
+        // life.
         if first {
             self.settle_parts(tracks);
             self.open_past_periods(tracks, state.history);
@@ -90,6 +92,7 @@ impl Listing {
         if !tracks.iter().filter(|track| !track.output.late).all(has_started) {
             return false;
         }
+        // The wait for renditions begins when the source alone could be listed.
         let whole = *self.whole.get_or_insert(state.reached);
         if state.ended {
             return true;
@@ -130,11 +133,14 @@ impl Listing {
     /// The master has cut: a period goes on or begins. `resumes`: a gap of the source's own ends
     /// there, after which renditions are expected to be there as well.
     pub(super) fn open_period(&mut self, tracks: &mut [Track], cut: &Cut, resumes: bool) {
+        // Each track is asked, because the question also resets its answer.
         let mut interrupted = false;
         for &index in &self.shown {
             let track = &mut tracks[index.get()];
             interrupted |= track.take_interrupted() && !track.is_missing();
         }
+        // A rendition that is missing would stall players in this Period, so the Period is made
+        // without it.
         let expected = |track: &Track| match resumes || !track.is_missing() {
             true => track.init_of(cut.mark.msn),
             false => None,

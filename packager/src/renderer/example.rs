@@ -72,7 +72,8 @@ impl Example {
         let line = |name: &&str| {
             // x264, high profile, level 3.0, 640x360; AAC-LC, 48 kHz, stereo.
             let record = hex!(
-                "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+                "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006"
+                "68ebe3cb22c0 fdf8f800"
             );
             let video = name.starts_with('v');
             let lines: u32 = name[1..].parse().unwrap();

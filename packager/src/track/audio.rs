@@ -192,6 +192,7 @@ impl Audio {
         self.held_bytes += UNIT_BYTES + frame.payload.len();
         let config = Arc::clone(&output.config);
         self.held.push_back(Held { frame, config });
+        // A publisher could send any number of small units ahead of video.
         if self.held.len() > MAX_HELD {
             self.pop_held();
             metrics.drop_frame("audio_overrun");
@@ -200,6 +201,7 @@ impl Audio {
 
     /// Another cut of the master waits for units.
     pub(super) fn await_cut(&mut self, output: &Output, pending: Pending) {
+        // A track that joins begins at a newer cut, so the oldest are not needed.
         if output.is_joining() && self.cuts.len() == MAX_CUTS {
             self.cuts.pop_front();
         }
@@ -245,6 +247,7 @@ impl Audio {
         now: Instant,
         metrics: &Metrics,
     ) {
+        // Silence of the master alone does not interrupt audio.
         if alive {
             // The master alone is silent: its mark cuts this track like any other.
             if let Some(last) = self.cuts.back_mut() {

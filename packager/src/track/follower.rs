@@ -93,6 +93,7 @@ impl Follower {
 
     /// Another cut of the master waits for a key frame.
     pub(super) fn await_cut(&mut self, pending: Pending) {
+        // Cuts older than `LATE` are listed as gaps, so only a fault fills the queue.
         if self.cuts.len() == MAX_CUTS {
             self.cuts.pop_front();
         }
@@ -134,7 +135,8 @@ impl Follower {
         reached: MediaTime,
         metrics: &Metrics,
     ) {
-        // Otherwise a worker that usually needs longer than `PATIENCE` would never be in time again.
+        // Otherwise a worker that usually needs longer than `PATIENCE` would never be in time
+        // again.
         self.overdue &= presented(&frame) < before(reached, CAUGHT_UP);
         if let Some(index) = self.reached(&frame) {
             self.start_at(output, index, frame, metrics);
@@ -281,6 +283,7 @@ impl Follower {
         self.end_segment(output, cut.start.ticks(), metrics);
         self.away = cut.mark.gap;
         output.interrupted |= gap && !cut.mark.gap;
+        // Renditions are listed from their first media on.
         let started = output.window.has_started();
         if gap && !started {
             return; // The rendition is in no presentation before it has media.

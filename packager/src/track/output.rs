@@ -247,6 +247,8 @@ impl Output {
     fn plan(&mut self, anew: bool) -> &Plan {
         let changed = self.plan.config.as_ref();
         let changed = changed.is_some_and(|config| !Arc::ptr_eq(config, &self.config));
+        // The next configuration of a rendition may arrive after its number is published, so that
+        // init segment is described later.
         if self.rendition && anew {
             self.plan = Plan { number: self.plan.number + 1, config: None };
         } else if changed && (self.rendition || anew) {
@@ -259,6 +261,7 @@ impl Output {
     /// Makes the init segment that the segment at `pending` needs, unless it is there. Returns
     /// whether it made one.
     pub(super) fn bind_init(&mut self, pending: &Pending) -> bool {
+        // Most segments need the newest init segment.
         if pending.init == self.window.init() {
             return false;
         }
@@ -293,6 +296,7 @@ impl Output {
     }
 
     fn change_init(&mut self, number: u32, config: Arc<Config>) {
+        // A decoder with the new init segment cannot show the picture of the old one.
         if !Arc::ptr_eq(&config, self.window.config()) {
             self.still = None;
         }
@@ -304,6 +308,7 @@ impl Output {
 
     /// Segment `msn`, complete or open.
     pub(super) fn segment(&self, msn: u64) -> Option<&Segment> {
+        // Complete segments are found by their number, without a search.
         let complete = self.window.segment(msn).map(|segment| &**segment);
         complete.or(self.segmenter.open().filter(|open| open.msn == msn))
     }

@@ -45,10 +45,13 @@ impl Clock {
     /// The decode time of `frame`, later than that of the frame before.
     pub(crate) fn place(&mut self, frame: &Frame) -> i64 {
         self.latest = self.latest.max(frame.pts);
+        // Only the start of a segment changes the shift, so that the spacing within a segment
+        // stays.
         if frame.key && frame.mark.is_some() {
             self.shift = frame.pts.saturating_sub(frame.dts);
         }
         let decode = frame.dts.saturating_add(self.shift);
+        // A smaller shift than before would put the frame before its predecessor.
         self.held.as_ref().map_or(decode, |held| decode.max(held.decode + 1))
     }
 
@@ -100,6 +103,7 @@ impl Clock {
     /// the only one; or longer, if another is shown last. It ends by `most`.
     pub(crate) fn finish(&mut self, unknown: i64, most: i64) -> Option<Sample> {
         let decode = self.held.as_ref()?.decode;
+        // The picture that is shown last may be decoded before others, so the end counts from it.
         let lasts = if self.lasted > 0 { self.lasted } else { unknown.max(1) };
         self.complete((decode.max(self.latest) + lasts).min(most))
     }

@@ -1,5 +1,5 @@
-//! What becomes of publishers whose timestamps are no clock, or a clock of their own: segments stay within TARGETDURATION, tracks in
-//! step, and all of it near the wall clock.
+//! What becomes of publishers whose timestamps are no clock, or a clock of their own: segments stay
+//! within TARGETDURATION, tracks in step, and all of it near the wall clock.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,9 @@ use proptest::{
 
 use super::*;
 
-/// A unit as it is sent: milliseconds until it comes, its track, what its timestamp adds to the track's last, its composition in
-/// milliseconds, whether it is a key frame, and a number that decides what else happens.
+/// A unit as it is sent: milliseconds until it comes, its track, what its timestamp adds to the
+/// track's last, its composition in milliseconds, whether it is a key frame, and a number that
+/// decides what else happens.
 type Step = (i64, usize, i64, i64, bool, u8);
 
 /// Sends `steps` between 3 s and 4 s of ordinary media. Returns the milliseconds that passed.
@@ -109,7 +110,8 @@ impl Watch {
         }
     }
 
-    /// What is held is bounded by what was sent, and marks, gaps and silence by the time that passed.
+    /// What is held is bounded by what was sent, and marks, gaps and silence by the time that
+    /// passed.
     fn assert_memory(&self, bench: &Bench, ms: i64) {
         let seconds = usize::try_from(ms / 1_000).unwrap();
         let held = bench.program.bytes();
@@ -124,13 +126,16 @@ impl Watch {
     }
 }
 
-/// The least and the most, in milliseconds, by which a picture's segment may lie after the wall clock as it opens: it may lag by 5 s
-/// until the second frame that does, which may come some seconds later, and be decoded 5 s ahead and shown 4 s later.
+/// The least and the most, in milliseconds, by which a picture's segment may lie after the wall
+/// clock as it opens: it may lag by 5 s until the second frame that does, which may come some
+/// seconds later, and be decoded 5 s ahead and shown 4 s later.
 const LEAD: std::ops::RangeInclusive<i64> = -8_000..=9_000;
-/// The largest distance of the end from the wall clock, once timestamps have been in order for four seconds.
+/// The largest distance of the end from the wall clock, once timestamps have been in order for four
+/// seconds.
 const OFF: i64 = 6_000;
-/// By how much audio may start a segment after video. They are kept 3 s apart, but a track that was silent for a second is not
-/// compared: where video returns near the wall clock or behind it, audio may be 5 s ahead of that.
+/// By how much audio may start a segment after video. They are kept 3 s apart, but a track that was
+/// silent for a second is not compared: where video returns near the wall clock or behind it, audio
+/// may be 5 s ahead of that.
 const APART: i64 = 6_500;
 
 /// That media time `at` (90 kHz) is near the wall clock after `ms`.
@@ -139,7 +144,8 @@ fn assert_near(at: i64, ms: i64) {
     assert!(LEAD.contains(&lead), "{lead} ms ahead after {ms} ms");
 }
 
-/// All of what was made of the timestamps: sound, in step and no more than the time that passed allows.
+/// All of what was made of the timestamps: sound, in step and no more than the time that passed
+/// allows.
 fn assert_bounded(presentation: &Presentation, ms: i64) {
     assert_sound(presentation);
     for track in &presentation.tracks {
@@ -163,8 +169,9 @@ fn assert_bounded_after(steps: &[Step]) {
     assert_bounded(bench.end(ms), ms);
 }
 
-/// Both tracks at rates of their own for a while: how many times, milliseconds between, by how much each track's timestamps step
-/// or `None` if it is silent, pictures in a group, and the act at the start.
+/// Both tracks at rates of their own for a while: how many times, milliseconds between, by how much
+/// each track's timestamps step or `None` if it is silent, pictures in a group, and the act at the
+/// start.
 type Stretch = (i64, i64, [Option<i64>; 2], i64, u8);
 
 fn steps_of(stretches: &[Stretch]) -> Vec<Step> {
@@ -246,8 +253,8 @@ fn audio_that_comes_half_a_minute_late_does_not_turn_its_clock_back() {
     assert_bounded_after(&steps_of(&[both(2_541), crawls, both(129)]));
 }
 
-/// That in the newest snapshot, after `ms`, the segment that has just opened is where the wall clock says, and within half a
-/// nominal segment of where a DASH player expects it.
+/// That in the newest snapshot, after `ms`, the segment that has just opened is where the wall
+/// clock says, and within half a nominal segment of where a DASH player expects it.
 fn assert_where_players_look(bench: &Bench, ms: i64) {
     let Some(presentation) = &bench.last else { return };
     let Some(period) = presentation.periods.last() else {
