@@ -348,6 +348,7 @@ pub(crate) fn prft(out: &mut BytesMut, reference: Reference) {
 
 /// Seconds since 1900 in 32.32 fixed point (RFC 5905 6); era 1 begins in 2036.
 fn ntp(utc: std::time::SystemTime) -> u64 {
+    // 32 bits of seconds are those of the era; the addition wraps into the next one.
     let since = utc.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let fraction = (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000;
     since.as_secs().wrapping_add(NTP_UNIX) << 32 | fraction
@@ -421,6 +422,7 @@ fn mfhd(out: &mut BytesMut, sequence: u32) {
 
 /// Track fragment header (8.8.7).
 fn tfhd(out: &mut BytesMut, run: Run<'_>) {
+    // The flags state which defaults follow: 0x8 is the duration, 0x20 are the sample flags.
     let duration = if run.duration.is_some() { 0x8 } else { 0 };
     let flags = if run.flags.is_some() { 0x20 } else { 0 };
     // 0x020000: default-base-is-moof
@@ -439,6 +441,8 @@ fn tfdt(out: &mut BytesMut, decode_time: u64) {
 
 /// Track run (8.8.8); version 1: composition offsets are signed.
 fn trun(out: &mut BytesMut, run: Run<'_>, data_offset: usize) {
+    // The flags state which fields each row has: 0x100 the duration, 0x400 the sample flags, 0x800
+    // the composition offset.
     let duration = if run.duration.is_none() { 0x100 } else { 0 };
     let sample_flags = if run.flags.is_none() { 0x400 } else { 0 };
     let composition = if run.composed { 0x800 } else { 0 };
@@ -446,6 +450,7 @@ fn trun(out: &mut BytesMut, run: Run<'_>, data_offset: usize) {
     write_full_box(out, b"trun", 1, 0x201 | duration | sample_flags | composition, |out| {
         out.put_u32(len_u32(run.samples.len())); // sample_count
         out.put_u32(len_u32(data_offset)); // data_offset, from the start of moof
+        // Each row has the fields that the samples do not share, in the order of the standard.
         for sample in run.samples {
             if run.duration.is_none() {
                 out.put_u32(sample.duration); // sample_duration

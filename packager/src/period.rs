@@ -235,6 +235,8 @@ impl Periods {
         let Some(&median) = sorted.get(sorted.len().saturating_sub(1) / 2) else {
             return 0;
         };
+        // Durations of more than one and a half times the median, or less than two thirds of it,
+        // are of another kind.
         sorted.retain(|&duration| 2 * duration < 3 * median && 2 * median < 3 * duration);
         let count = i64::try_from(sorted.len()).unwrap_or(1).max(1);
         (sorted.iter().sum::<i64>() + count / 2) / count

@@ -78,6 +78,7 @@ impl Presentations {
     pub(crate) fn remove(&self, live: &Arc<Live>) {
         self.0.stays.end(live.channel(), live.broadcast());
         self.0.broadcasts.remove(&live.broadcast());
+        // The name may belong to a newer broadcast by now, which keeps it.
         let held = self.0.channels.remove_if(live.channel(), |_, held| Arc::ptr_eq(held, live));
         // One that has no snapshot yet, and waits for the name. Not one that had it before: its
         // numbers are lower.

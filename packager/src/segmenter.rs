@@ -166,6 +166,7 @@ impl Segmenter {
     pub(crate) fn push_gaps(&mut self, until: i64) -> usize {
         let least = self.clocked_part();
         let mut parts = 0;
+        // Only whole parts: the segment may still end before the next one would.
         while let Some(open) = self.open.as_mut().filter(|open| open.is_without_samples())
             && open.segment.end() + least <= until
         {

@@ -262,6 +262,7 @@ impl Window {
         let segments = &self.track.segments;
         let void = segments.iter().rev().take_while(|segment| segment.is_void());
         let void = void.count();
+        // The list may end with gaps of the track itself, or of all tracks of its kind.
         let own = segments.len() - void;
         if own <= self.track.listed_from {
             return; // All that is listed is a gap.
@@ -354,6 +355,7 @@ impl Window {
         let mut durations: Vec<_> =
             first.parts.iter().filter(|part| !part.gap).map(|part| part.duration).collect();
         durations.sort_unstable();
+        // Parts that are much longer than the median one were stretched by a hiccup.
         let usual = durations.get(durations.len() / 2).copied().unwrap_or(0);
         let longest = durations
             .into_iter()

@@ -745,9 +745,8 @@ async fn each_broadcast_begins_once_and_ends_once_and_one_that_was_missed_does_n
     let mut events = hub.events();
     let first = Source::new(&hub, start());
     let begun = events.next().await;
-    assert!(
-        matches!(&begun, super::Event::Began(begun) if Arc::ptr_eq(begun, first.producer.broadcast()))
-    );
+    assert!(matches!(&begun, super::Event::Began(begun)
+            if Arc::ptr_eq(begun, first.producer.broadcast())));
     let reader = tokio::spawn(async move {
         let ended = events.next().await;
         (ended, events)
@@ -755,18 +754,16 @@ async fn each_broadcast_begins_once_and_ends_once_and_one_that_was_missed_does_n
     tokio::task::yield_now().await;
     hub.kick(&name());
     let (ended, mut events) = reader.await.unwrap();
-    assert!(
-        matches!(&ended, super::Event::Ended(ended) if Arc::ptr_eq(ended, first.producer.broadcast()))
-    );
+    assert!(matches!(&ended, super::Event::Ended(ended)
+            if Arc::ptr_eq(ended, first.producer.broadcast())));
     // While nobody looks, one begins and ends, and another begins.
     drop(first);
     drop(Source::new(&hub, start()));
     hub.kick(&name());
     let last = Source::new(&hub, start());
     let begun = events.next().await;
-    assert!(
-        matches!(&begun, super::Event::Began(begun) if Arc::ptr_eq(begun, last.producer.broadcast()))
-    );
+    assert!(matches!(&begun, super::Event::Began(begun)
+            if Arc::ptr_eq(begun, last.producer.broadcast())));
 }
 
 /// A claim on the name at `now`, from a publisher that reports its activity.
@@ -1040,8 +1037,7 @@ fn numbers_of_a_name_go_on_above_those_of_the_broadcast_before() {
 }
 
 #[test]
-fn pictures_every_two_seconds_are_segments_without_gaps_and_slower_ones_are_shown_until_the_segment_is_full()
- {
+fn pictures_every_two_seconds_are_segments_and_slower_ones_last_until_the_segment_is_full() {
     for (interval, wanted) in [
         (2_000, vec![(0, false), (2_000, false), (4_000, false), (6_000, false), (8_000, false)]),
         (3_500, vec![(0, false), (3_500, false), (7_000, false), (10_500, false)]),

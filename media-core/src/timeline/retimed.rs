@@ -52,6 +52,8 @@ impl Retimed {
     pub(super) fn next(&mut self, last: Option<i64>, wall: i64) -> i64 {
         let Some(last) = last else { return wall };
         let expected = last.saturating_add(self.interval);
+        // A frame that is far too late begins a new phase. One that is far too early belongs to a
+        // burst, and follows the frame before it as closely as possible.
         let late = wall.saturating_sub(expected);
         if late > SNAP {
             return wall;

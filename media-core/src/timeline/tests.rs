@@ -442,7 +442,13 @@ proptest::proptest! {
     #[test]
     fn decode_times_always_grow_and_keep_to_the_wall_clock(
         frames in proptest::collection::vec(
-            (0usize..2, proptest::prop_oneof![-500i64..3_000, proptest::num::i64::ANY], 0u64..2_000), 1..300),
+            (
+                0usize..2,
+                proptest::prop_oneof![-500i64..3_000, proptest::num::i64::ANY],
+                0u64..2_000,
+            ),
+            1..300,
+        ),
     ) {
         let mut bench = Bench::new();
         let (mut ms, mut last, mut stamps) = (0.0, [f64::MIN; 2], [0i64; 2]);

@@ -34,6 +34,8 @@ impl Form for Plain {
     /// segment: the Representations of a published Period never change.
     fn shows(&self, presentation: &Presentation, period: &Period) -> bool {
         let shown = Shown::new(presentation, period);
+        // A published Period gains no Representation, so it waits until all of its tracks have
+        // reached it. Of the source it also needs a listed segment.
         let is_known = |(index, track): (usize, &Arc<Track>)| match track.rendition {
             _ if period.init(TrackIndex::new(index)).is_none() => true,
             true => track.segments.last().map_or(0, |newest| newest.msn) >= period.first,

@@ -198,6 +198,8 @@ impl<'a> Playlist<'a> {
     /// another. A part closes when the frame after it is there, so the next is always one of the
     /// open segment. Nothing is hinted in a gap.
     fn preload_hint(&self, out: &mut String, init: Option<u32>) -> Result {
+        // The hint must name a part that will come: none does in a gap, and none is known before
+        // the first segment.
         let (msn, part) = match (&self.track.open, self.track.segments.last()) {
             (Some(open), _) if open.gap || open.parts.last().is_some_and(|part| part.gap) => {
                 return Ok(());

@@ -150,7 +150,9 @@ async fn thousands_of_events_at_once_do_not_keep_others_from_running() {
     let metrics = packager.metrics().clone();
     tokio::select! {
         biased;
-        (_, packaged) = package(program, consumer, keeper.listed.clone(), metrics) => packaged.unwrap(),
+        (_, packaged) = package(program, consumer, keeper.listed.clone(), metrics) => {
+            packaged.unwrap();
+        }
         () = other => {}
     }
     assert!(turns.get() >= 10_000 / BATCH - 1, "{} turns", turns.get());

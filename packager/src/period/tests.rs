@@ -116,7 +116,10 @@ fn a_period_that_holds_nothing_any_more_is_forgotten() {
 proptest! {
     #[test]
     fn every_segment_but_gaps_lies_in_one_period_that_tells_its_start_and_what_is_told_stays(
-        script in prop::collection::vec((0u8..12, prop_oneof![Just(180_000i64), 90i64..360_000]), 2..100),
+        script in prop::collection::vec(
+            (0u8..12, prop_oneof![Just(180_000i64), 90i64..360_000]),
+            2..100,
+        ),
     ) {
         let mut periods = Periods::new(180_000);
         let mut segments = Vec::new();
@@ -133,15 +136,19 @@ proptest! {
                 prop_assert_eq!(&Period { last: was.last, ..is.clone() }, was);
                 prop_assert!(was.last.is_none() || was.last == is.last);
             }
-            for (msn, start, gap, discontinuity, init) in segments.iter().filter(|_| !now.is_empty()) {
+            let placed = segments.iter().filter(|_| !now.is_empty());
+            for (msn, start, gap, discontinuity, init) in placed {
                 let holds = period(&now, *msn);
                 prop_assert_eq!(holds.len(), usize::from(!gap), "{} {:?}", msn, now);
                 for period in holds {
-                    let expected = period.start + i64::try_from(msn - period.first).unwrap() * period.nominal;
+                    let count = i64::try_from(msn - period.first).unwrap();
+                    let expected = period.start + count * period.nominal;
                     prop_assert!(2 * (expected - *start).abs() <= period.nominal);
                     prop_assert!(*msn == period.first || !discontinuity);
                     prop_assert!(period.inits.iter().all(|number| *number == Some(*init)));
-                    prop_assert!(*msn > period.first || (*start == period.start && (!discontinuity || period.continues.is_none())));
+                    let begins = *start == period.start;
+                    let breaks = !discontinuity || period.continues.is_none();
+                    prop_assert!(*msn > period.first || (begins && breaks));
                 }
             }
             for pair in now.windows(2) {

@@ -54,7 +54,8 @@ struct Bench {
 
 fn tracks(audio: Option<[u8; 2]>, video: bool) -> Vec<(TrackName, Config)> {
     let record = hex!(
-        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0"
+        "fdf8f800"
     );
     let video = video
         .then(|| (TrackName::source_video(), Config::Avc(avc::Config::parse(&record).unwrap())));

@@ -151,6 +151,7 @@ impl Example {
             self.interrupted |= gap && !open.gap;
             line.track.dependent += usize::from(!open.independent && !gap);
             segments.push(Arc::new(Segment { gap, ..(*open).clone() }));
+            // As `window` does: segments leave the list by their distance from the edge.
             let window = line.track.clock.ticks(self.window);
             while edge - segments[line.track.listed_from].end() >= window {
                 line.track.discontinuity_sequence +=
@@ -171,6 +172,7 @@ impl Example {
         self.init += u32::from(discontinuity);
         for line in &mut self.lines {
             let timescale = line.track.clock;
+            // A discontinuity in this example is always a change of the configuration.
             if line.track.inits.last().is_none_or(|init| init.number != self.init) {
                 let (number, config) = (self.init, Arc::clone(&line.track.config));
                 line.track.inits.push(Arc::new(Init { number, config, bytes: Default::default() }));
@@ -193,6 +195,7 @@ impl Example {
                 parts: Vec::new(),
                 bytes: Rope::default(),
             };
+            // A line that was only begun has media in its first part, and gaps after it.
             while at < end && segment.parts.len() < parts {
                 let duration = line.part.min(end - at);
                 let gap = segment.gap || line.made == Made::Begun && !segment.parts.is_empty();
@@ -209,6 +212,7 @@ impl Example {
             }
             line.track.open = Some(Arc::new(segment));
         }
+        // A line without media has no init segment, so the Period is made without its track.
         let inits = self.lines.iter();
         let inits: Vec<_> =
             inits.map(|line| (line.made != Made::Nothing).then_some(self.init)).collect();

@@ -361,8 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn the_init_segment_of_a_plan_describes_the_configuration_that_is_known_when_the_segment_starts()
-     {
+    fn a_planned_init_segment_has_the_configuration_that_is_known_when_the_segment_starts() {
         let mut output = output(&video(), true, true);
         let pending = output.plan_init(cut(Mark { discontinuity: true, ..mark(0, 0) }));
         let config = video();

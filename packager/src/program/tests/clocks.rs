@@ -56,10 +56,12 @@ fn send_all(bench: &mut Bench, steps: &[Step]) -> i64 {
 }
 
 const AVC: [u8; 46] = hex!(
-    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0"
+    "fdf8f800"
 );
 const AVC_OTHER: [u8; 46] = hex!(
-    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22d0 fdf8f800"
+    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22d0"
+    "fdf8f800"
 );
 
 /// A track as a snapshot listed it.

@@ -6,7 +6,8 @@ use super::*;
 /// The video configuration with another level.
 fn level(level: u8) -> Config {
     let record = hex!(
-        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0"
+        "fdf8f800"
     );
     let mut record = record;
     (record[3], record[11]) = (level, level);

@@ -208,7 +208,8 @@ proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(128))]
     #[test]
     fn whatever_becomes_of_its_worker_a_rendition_has_the_sources_segments(
-        rate in 2usize..8, group in 20u64..150, b_frames: bool, encodes_b_frames: bool, halved: bool, away in 0i64..5_000, other: bool,
+        rate in 2usize..8, group in 20u64..150, b_frames: bool, encodes_b_frames: bool,
+        halved: bool, away in 0i64..5_000, other: bool,
         fates in proptest::collection::vec((0i64..24_000, 0usize..2, fate()), 0..12),
     ) {
         let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
@@ -233,10 +234,12 @@ proptest::proptest! {
                 avc.width = 480;
             }
             let claim = bench.hub.claim("demo".parse().unwrap()).unwrap();
-            bench.producer = Some(claim.start(again, bench.at(back), SystemTime::UNIX_EPOCH).unwrap());
+            let now = bench.at(back);
+            bench.producer = Some(claim.start(again, now, SystemTime::UNIX_EPOCH).unwrap());
         }
         let from = f64::from(i32::try_from(back).unwrap()) / 1_000.0;
-        bench.run(fps, group, b_frames, Some(48_000.0), from..from + 10.0, if away > 500 { from } else { 0.0 });
+        let key = if away > 500 { from } else { 0.0 };
+        bench.run(fps, group, b_frames, Some(48_000.0), from..from + 10.0, key);
         let presentation = bench.end(back + 10_000);
         assert_sound_but_late(presentation);
         assert_renditions_agree(presentation);
@@ -246,7 +249,8 @@ proptest::proptest! {
                 for msn in period.first..period.last.map_or(period.first, |last| last.msn) {
                     // The Period's init segment is that of the segment, or there is a gap.
                     let segment = track.segment(msn);
-                    assert!(segment.is_none_or(|segment| segment.gap || segment.init == init), "{msn} of {}", track.name);
+                    let is_sound = |segment: &Arc<Segment>| segment.gap || segment.init == init;
+                    assert!(segment.is_none_or(is_sound), "{msn} of {}", track.name);
                 }
             }
         }
