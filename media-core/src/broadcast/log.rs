@@ -144,7 +144,7 @@ impl State {
 
     /// The media time at `now`.
     pub(super) fn media_time(&self, now: Instant) -> MediaTime {
-        MediaTime::from_ticks(self.timeline.at(now))
+        self.timeline.at(now)
     }
 
     /// Time for which the master has been silent.
@@ -253,10 +253,7 @@ impl State {
         // frame can be decoded.
         let starts_group = match state.config.is_video() {
             true => key,
-            false => {
-                mark.is_some()
-                    || state.next_group.is_some_and(|time| MediaTime::from_ticks(dts) >= time)
-            }
+            false => mark.is_some() || state.next_group.is_some_and(|time| dts >= time),
         };
         if starts_group {
             state.group = Some(position);
@@ -267,8 +264,8 @@ impl State {
         state.bytes += bytes as u64;
         state.rate.add(bytes as u64, arrived);
         let frame = Frame {
-            dts: Timescale::VIDEO.rescale(dts, timescale),
-            pts: Timescale::VIDEO.rescale(dts.saturating_add(composition), timescale),
+            dts: Timescale::VIDEO.rescale(dts.ticks(), timescale),
+            pts: Timescale::VIDEO.rescale((dts + composition).ticks(), timescale),
             key,
             independent,
             mark,
@@ -295,7 +292,7 @@ impl State {
     fn cut(
         &mut self,
         track: TrackIndex,
-        dts: &mut i64,
+        dts: &mut MediaTime,
         composition: i64,
         key: bool,
         arrived: Instant,
@@ -308,7 +305,7 @@ impl State {
             true => self.reorder,
             false => 0,
         };
-        let presented = |dts: i64, reorder: i64| MediaTime::from_ticks(dts) + reorder;
+        let presented = |dts: MediaTime, reorder: i64| dts + reorder;
         let time = self.cutter.after_newest(presented(*dts, reorder));
         if self.tracks[track.get()].reconfigured
             && video
@@ -364,14 +361,16 @@ impl State {
     fn delay_to_resume(
         &mut self,
         track: TrackIndex,
-        dts: &mut i64,
+        dts: &mut MediaTime,
         reorder: i64,
         arrived: Instant,
     ) -> Option<MediaTime> {
         let from = self.cutter.resume_from()?;
-        let later = from - (MediaTime::from_ticks(*dts) + reorder);
+        let later = from - (*dts + reorder);
         let delayed = later > 0 && self.timeline.delay(track, later, arrived);
-        *dts += if delayed { later } else { 0 };
+        if delayed {
+            *dts = *dts + later;
+        }
         delayed.then_some(from)
     }
 
@@ -380,7 +379,7 @@ impl State {
     fn succeed(
         &mut self,
         track: TrackIndex,
-        dts: &mut i64,
+        dts: &mut MediaTime,
         composition: i64,
         key: bool,
         arrived: Instant,
@@ -389,7 +388,7 @@ impl State {
             return Err(Refused::BeforeKeyFrame);
         }
         self.delay_to_resume(track, dts, composition, arrived);
-        let mark = self.cutter.change_master(MediaTime::from_ticks(*dts) + composition);
+        let mark = self.cutter.change_master(*dts + composition);
         let mark = mark.ok_or(Refused::BeforeKeyFrame)?;
         (self.master, self.heir) = (track, None);
         self.reorder = composition;

@@ -43,7 +43,7 @@ impl Timeline {
         };
         let decoded = self.tracks.iter().filter(active).filter_map(|clock| clock.newest);
         let least = decoded.map(|newest| newest.dts).min()?;
-        Some(least.saturating_sub(self.wall(now)))
+        Some(least - self.wall(now))
     }
 
     /// The publisher's lead is a burst, after which it sends in real time: from now on, media are
@@ -99,8 +99,7 @@ impl Timeline {
     /// and the wall clock.
     fn surplus(&self, track: TrackIndex, stamp: i64, arrived: Instant) -> i64 {
         let offset = self.tracks[track.get()].own.as_ref().map_or(0, |own| own.offset);
-        let mapped = stamp.saturating_add(offset).saturating_add(self.drift.ticks());
-        let place = self.at(arrived).saturating_add(FRAME);
-        mapped.saturating_sub(place).max(0)
+        let place = self.at(arrived) + FRAME;
+        (self.place(stamp, offset) - place).max(0)
     }
 }

@@ -22,7 +22,7 @@ use super::{
     reorder::Reorder,
     retimed::Retimed,
 };
-use crate::{Anchor, Timescale, TrackIndex};
+use crate::{Anchor, MediaTime, Timescale, TrackIndex};
 
 /// A step back of at most 100 ms is jitter: the frame is placed directly after the one before it.
 const STEP_BACK: i64 = 9_000;
@@ -68,7 +68,7 @@ pub struct Timeline {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival {
     /// Its decode time.
-    pub dts: i64,
+    pub dts: MediaTime,
     /// When it arrived.
     pub arrived: Instant,
 }
@@ -77,9 +77,9 @@ pub struct Arrival {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed {
     /// Decode time: later than that of the track's previous frame.
-    pub dts: i64,
+    pub dts: MediaTime,
     /// The mapped timestamp. It differs from `dts` if timestamps are not in decoding order.
-    pub stamp: i64,
+    pub stamp: MediaTime,
     /// The correction of the track, if it got another offset.
     pub notice: Option<Notice>,
 }
@@ -155,7 +155,7 @@ pub(super) struct Mapped {
 /// When a frame is decoded.
 #[derive(Debug, Clone, Copy)]
 struct Decode {
-    time: i64,
+    time: MediaTime,
     /// Whether timestamps are not in decoding order.
     reordered: bool,
 }
@@ -167,8 +167,8 @@ enum Verdict {
     /// Too far behind; the time since then is recorded.
     Behind,
     /// Only this track is wrong: it continues at this time.
-    Jump(i64),
-    /// All of the publisher is late by so much.
+    Jump(MediaTime),
+    /// All of the publisher is late by so many ticks.
     Late(i64),
 }
 
@@ -211,14 +211,14 @@ impl Timeline {
 
     /// The media time at `now`: that of the newest frame, plus the time since its arrival. If
     /// frames lead the wall clock, media time stands still until the wall clock has caught up.
-    pub fn at(&self, now: Instant) -> i64 {
+    pub fn at(&self, now: Instant) -> MediaTime {
         let wall = self.wall(now);
         match self.newest {
             // Media time continues from the newest frame, so that a publisher that lags evenly
             // keeps its own pace. A frame that leads the wall clock must not carry it further
             // ahead.
             Some(Arrival { dts, arrived }) => {
-                dts.saturating_add(Timescale::VIDEO.elapsed(arrived, now)).min(wall.max(dts))
+                (dts + Timescale::VIDEO.elapsed(arrived, now)).min(wall.max(dts))
             }
             None => wall,
         }
@@ -228,7 +228,7 @@ impl Timeline {
     /// that leads the wall clock needs none yet: media time stands still until then, so that a gap
     /// after it would have no duration.
     pub fn silence(&self, frame: Arrival, now: Instant) -> Duration {
-        let due = self.wall(now).saturating_sub(frame.dts);
+        let due = self.wall(now) - frame.dts;
         now.saturating_duration_since(frame.arrived).min(Timescale::VIDEO.duration(due))
     }
 
@@ -242,7 +242,7 @@ impl Timeline {
         };
         let offset = self.tracks[track.get()].own.as_ref().map(|own| own.offset);
         // The limit of `map` holds for a delayed frame, too.
-        let Some(offset) = offset.filter(|_| dts.saturating_add(later) <= wall + FAR) else {
+        let Some(offset) = offset.filter(|_| dts + later <= wall + FAR) else {
             return false;
         };
         self.shift(track, offset, later, wall);
@@ -264,7 +264,7 @@ impl Timeline {
         // The frame follows the track's previous one. If even the earliest such time is too far
         // ahead, no offset can help.
         let last = self.tracks[track.get()].newest.map(|last| last.dts);
-        let least = last.map_or(i64::MIN, |last| last + LEAST_STEP);
+        let least = last.map_or(MediaTime::MIN, |last| last + LEAST_STEP);
         if least > wall + FAR {
             return Err(TooFarAhead);
         }
@@ -298,7 +298,7 @@ impl Timeline {
                 }
             }
         };
-        let mapped = stamp.saturating_add(offset).saturating_add(self.drift.ticks());
+        let mapped = self.place(stamp, offset);
         // The offset is accepted only if the mapped time stays near the wall clock and the other
         // tracks.
         let verdict = self.judge(track, mapped, arrived);
@@ -321,7 +321,7 @@ impl Timeline {
         let follows = follows && notice != Some(Notice::Jumped);
         let behind = matches!(verdict, Verdict::Behind);
         self.follow(track, Mapped { offset, stamp, arrived }, follows, behind);
-        let mapped = stamp.saturating_add(offset).saturating_add(self.drift.ticks());
+        let mapped = self.place(stamp, offset);
         let decode = self.decode_time(track, stamp, mapped);
         let dts = decode.time.max(least);
         self.advance_to(track, dts, arrived);
@@ -341,26 +341,30 @@ impl Timeline {
         Ok(Placed { dts, stamp, notice })
     }
 
-    pub(super) fn wall(&self, now: Instant) -> i64 {
-        self.origin.media_time(now, Timescale::VIDEO)
+    /// The wall clock at `now`, as a media time.
+    pub(super) fn wall(&self, now: Instant) -> MediaTime {
+        MediaTime::from_ticks(self.origin.media_time(now, Timescale::VIDEO))
+    }
+
+    /// The media time to which `offset` maps `stamp`.
+    pub(super) fn place(&self, stamp: i64, offset: i64) -> MediaTime {
+        MediaTime::from_ticks(stamp) + offset + self.drift.ticks()
     }
 
     /// The offset that maps `stamp` to `place`.
-    fn offset(&self, stamp: i64, place: i64) -> i64 {
-        place.saturating_sub(stamp).saturating_sub(self.drift.ticks())
+    fn offset(&self, stamp: i64, place: MediaTime) -> i64 {
+        place.ticks().saturating_sub(stamp).saturating_sub(self.drift.ticks())
     }
 
     /// The latest position of the other active tracks.
-    fn beside(&self, track: TrackIndex, now: Instant) -> Option<i64> {
+    fn beside(&self, track: TrackIndex, now: Instant) -> Option<MediaTime> {
         let wall = self.wall(now);
         let position = |(index, clock): (usize, &Clock)| {
             let newest = clock.newest.filter(|_| index != track.get() && clock.own.is_some());
             let Arrival { dts, arrived } = newest?;
             // A track that has stopped shows where the publisher was, not where it is.
             let active = now.saturating_duration_since(arrived) < ACTIVE;
-            active.then(|| {
-                dts.saturating_add(Timescale::VIDEO.elapsed(arrived, now)).min(wall.max(dts))
-            })
+            active.then(|| (dts + Timescale::VIDEO.elapsed(arrived, now)).min(wall.max(dts)))
         };
         self.tracks.iter().enumerate().filter_map(position).max()
     }
@@ -398,21 +402,21 @@ impl Timeline {
         (-NEAR..=most).contains(&behind).then_some(epoch.offset)
     }
 
-    fn judge(&self, track: TrackIndex, at: i64, arrived: Instant) -> Verdict {
+    fn judge(&self, track: TrackIndex, at: MediaTime, arrived: Instant) -> Verdict {
         let wall = self.wall(arrived);
-        let distance = |time: i64| time.saturating_sub(wall).saturating_abs();
+        let distance = |time: MediaTime| (time - wall).saturating_abs();
         let beside = self.beside(track, arrived);
         // Of two tracks that diverge, the one farther from the wall clock is wrong.
         let wrong = beside.filter(|other| distance(at) > distance(*other));
-        match wrong.filter(|other| at.saturating_sub(*other) > APART) {
+        match wrong.filter(|other| at - *other > APART) {
             Some(other) => return Verdict::Jump(other),
-            None if at.saturating_sub(wall) > FAR => return Verdict::TooFarAhead,
+            None if at - wall > FAR => return Verdict::TooFarAhead,
             None => {}
         }
         // A lead needs an immediate decision, because the time would be published. A lag may be a
         // backlog that arrives in one burst, so it is tolerated for `PATIENCE`.
-        let parted = wrong.filter(|other| other.saturating_sub(at) > APART);
-        if parted.is_none() && wall.saturating_sub(at) <= FAR {
+        let parted = wrong.filter(|other| *other - at > APART);
+        if parted.is_none() && wall - at <= FAR {
             return Verdict::Fine;
         }
         let behind = self.tracks[track.get()].own.as_ref().and_then(|own| own.behind);
@@ -421,7 +425,7 @@ impl Timeline {
                 Verdict::Behind
             }
             (Some(_), Some(other)) => Verdict::Jump(other),
-            (Some(_), None) => Verdict::Late(wall.saturating_sub(at)),
+            (Some(_), None) => Verdict::Late(wall - at),
             (None, _) => Verdict::Behind,
         }
     }
@@ -478,7 +482,7 @@ impl Timeline {
     }
 
     /// The decode time of a frame whose timestamp maps to `mapped`.
-    fn decode_time(&mut self, track: TrackIndex, stamp: i64, mapped: i64) -> Decode {
+    fn decode_time(&mut self, track: TrackIndex, stamp: i64, mapped: MediaTime) -> Decode {
         let unchanged = Decode { time: mapped, reordered: false };
         let Clock { video: true, own: Some(own), .. } = &mut self.tracks[track.get()] else {
             return unchanged;
@@ -491,7 +495,7 @@ impl Timeline {
         Decode { time: mapped - (stamp - decode), reordered: own.reorder.is_needed() }
     }
 
-    fn advance_to(&mut self, track: TrackIndex, dts: i64, arrived: Instant) {
+    fn advance_to(&mut self, track: TrackIndex, dts: MediaTime, arrived: Instant) {
         self.tracks[track.get()].newest = Some(Arrival { dts, arrived });
         if self.newest.is_none_or(|newest| dts > newest.dts) {
             self.newest = Some(Arrival { dts, arrived });
@@ -500,13 +504,12 @@ impl Timeline {
 
     /// Shifts the tracks whose clock `offset` maps by `later` ticks; a negative value shifts them
     /// earlier. `track` is always shifted, others only if they would not be too far ahead.
-    pub(super) fn shift(&mut self, track: TrackIndex, offset: i64, later: i64, wall: i64) {
+    pub(super) fn shift(&mut self, track: TrackIndex, offset: i64, later: i64, wall: MediaTime) {
         // A track that would lead the wall clock too far keeps its offset. The publisher as a whole
         // is not shifted then, so neither the outage nor the epoch records a shift.
         let mut all = true;
         for (index, clock) in self.tracks.iter_mut().enumerate() {
-            let room =
-                clock.newest.is_none_or(|newest| newest.dts.saturating_add(later) <= wall + FAR);
+            let room = clock.newest.is_none_or(|newest| newest.dts + later <= wall + FAR);
             let Some(own) = clock.own.as_mut().filter(|own| own.offset == offset) else {
                 continue;
             };
@@ -565,7 +568,7 @@ impl Timeline {
             return true;
         }
         // The timestamps are a clock again: they continue directly after the newest frame.
-        let place = newest.map_or(0, |last| last.dts) + retimed.interval();
+        let place = newest.map_or(MediaTime::ZERO, |last| last.dts) + retimed.interval();
         let offset = self.offset(stamp, place);
         let jumps = Jumps { since: arrived, count: 0 };
         self.tracks[track.get()].own = None;
@@ -576,7 +579,7 @@ impl Timeline {
         false
     }
 
-    fn time_by_arrival(&mut self, track: TrackIndex, stamp: i64, arrived: Instant) -> i64 {
+    fn time_by_arrival(&mut self, track: TrackIndex, stamp: i64, arrived: Instant) -> MediaTime {
         let wall = self.wall(arrived);
         let Clock { own: Some(own), newest, .. } = &mut self.tracks[track.get()] else {
             return wall;

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::limits::LEAST_STEP;
-use crate::Timescale;
+use crate::{MediaTime, Timescale};
 
 /// The loop's initial interval between two frames: a 30th of a second.
 const FIRST_INTERVAL: i64 = 3_000;
@@ -49,12 +49,12 @@ impl Retimed {
     }
 
     /// The decode time of a frame that arrives at `wall`, after one at `last`.
-    pub(super) fn next(&mut self, last: Option<i64>, wall: i64) -> i64 {
+    pub(super) fn next(&mut self, last: Option<MediaTime>, wall: MediaTime) -> MediaTime {
         let Some(last) = last else { return wall };
-        let expected = last.saturating_add(self.interval);
+        let expected = last + self.interval;
         // A frame that is far too late begins a new phase. One that is far too early belongs to a
         // burst, and follows the frame before it as closely as possible.
-        let late = wall.saturating_sub(expected);
+        let late = wall - expected;
         if late > SNAP {
             return wall;
         }

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
-use crate::{Anchor, TrackIndex};
+use crate::{Anchor, MediaTime, TrackIndex};
 
 const MS: i64 = 90;
 const VIDEO: TrackIndex = TrackIndex::new(0);
@@ -33,7 +33,7 @@ impl Bench {
     fn try_map(&mut self, track: TrackIndex, stamp: i64, ms: f64) -> Result<f64, TooFarAhead> {
         let placed = self.timeline.map(track, stamp * MS, self.at(ms))?;
         self.notices.extend(placed.notice);
-        Ok(placed.dts as f64 / 90.0 - Anchor::LEAD.as_secs_f64() * 1_000.0)
+        Ok(placed.dts.ticks() as f64 / 90.0 - Anchor::LEAD.as_secs_f64() * 1_000.0)
     }
 
     fn map(&mut self, track: TrackIndex, stamp: i64, ms: f64) -> f64 {
@@ -224,13 +224,13 @@ fn video_in_presentation_order_keeps_to_the_clock_and_to_its_presentation_times(
                     .map(VIDEO, 1_000 * MS + shown * frame * MS, bench.at(ms))
                     .unwrap();
                 bench.notices.extend(placed.notice);
-                let lead = placed.dts as f64 / 90.0 - 10_000.0 - ms;
+                let lead = placed.dts.ticks() as f64 / 90.0 - 10_000.0 - ms;
                 assert!(lead.abs() <= (8 * frame) as f64 + 20.0, "{name} at {ms}: {lead}");
-                assert!(placed.dts as f64 > last);
-                last = placed.dts as f64;
+                assert!(placed.dts.ticks() as f64 > last);
+                last = placed.dts.ticks() as f64;
                 // All frames but the first are shown at their timestamps.
                 if n > 8 {
-                    let off = placed.stamp - (shown * frame * MS + 900_000);
+                    let off = placed.stamp.ticks() - (shown * frame * MS + 900_000);
                     assert!(off.abs() <= MS, "{name} {n}: {off}");
                     assert!(placed.stamp >= placed.dts, "{name} {n}");
                 }
@@ -401,7 +401,8 @@ fn a_frame_that_leads_the_wall_clock_is_followed_by_no_silence() {
     for stamp in (0..2_000).step_by(40) {
         bench.map(VIDEO, stamp, 0.0);
     }
-    let newest = Arrival { dts: 900_000 + 1_960 * MS, arrived: bench.at(0.0) };
+    let newest =
+        Arrival { dts: MediaTime::from_ticks(900_000 + 1_960 * MS), arrived: bench.at(0.0) };
     let silence = |ms| bench.timeline.silence(newest, bench.at(ms));
     assert_eq!(silence(1_960.0), Duration::ZERO);
     assert_eq!(silence(2_960.0), Duration::from_secs(1));
@@ -460,7 +461,7 @@ proptest::proptest! {
                 proptest::prop_assert!(at <= ms + 5_000.0, "{at} at {ms}");
                 last[track] = at;
             }
-            let now = bench.timeline.at(bench.at(ms)) as f64 / 90.0 - 10_000.0;
+            let now = bench.timeline.at(bench.at(ms)).ticks() as f64 / 90.0 - 10_000.0;
             proptest::prop_assert!(now <= ms + 5_000.0);
         }
     }
