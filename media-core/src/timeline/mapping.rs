@@ -1,9 +1,10 @@
 //! Maps a publisher's timestamps to its broadcast's timeline, and keeps the result near the wall
 //! clock.
 //!
-//! All times are 90 kHz ticks. All tracks of one publisher share a clock, so they share the offset
-//! that maps it. If one track jumps first, the others adopt its offset when they reach the jump,
-//! which keeps audio and video in step.
+//! Timestamps, offsets and distances are 90 kHz ticks; instants on the broadcast's timeline are
+//! [`MediaTime`]. All tracks of one publisher share a clock, so they share the offset that maps it.
+//! If one track jumps first, the others adopt its offset when they reach the jump, which keeps
+//! audio and video in step.
 //!
 //! Whatever the timestamps are, a decode time leads the wall clock by at most [`FAR`], lags behind
 //! it by more than that only for [`PATIENCE`], and differs from the other track by more than
@@ -11,7 +12,7 @@
 //! [`Notice`]. A track that does so repeatedly, or whose timestamps stand still, is timed by
 //! arrival (`retimed`). Timestamps in presentation order are put in decoding order (`reorder`). A
 //! publisher's clock that is a little faster or slower than ours is followed (`drift`). An outage
-//! does not remain as latency (`outage`).
+//! does not remain as latency (`lead`).
 
 use std::time::{Duration, Instant};
 
@@ -100,13 +101,16 @@ pub enum Notice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooFarAhead;
 
+/// A mapping of the publisher's clock that its tracks share.
 #[derive(Debug, Clone, Copy)]
 struct Epoch {
+    /// Media time minus timestamp, without the correction of drift.
     offset: i64,
     /// The newest timestamp of this epoch.
     stamp: i64,
 }
 
+/// One track of the timeline.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Clock {
     video: bool,
@@ -126,6 +130,7 @@ struct Jumps {
 /// A track's own view of the publisher's clock.
 #[derive(Debug, Clone)]
 pub(super) struct Own {
+    /// That of the current epoch, unless the tracks have parted.
     pub(super) offset: i64,
     /// The newest timestamp, and its arrival.
     stamp: i64,

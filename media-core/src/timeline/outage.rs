@@ -1,8 +1,10 @@
-//! The shift of a publisher's media after an outage. `lead` decides by it what is dropped.
+//! The shift of a publisher's media after an outage, by which `lead` decides which frames are
+//! dropped.
 
 /// A shift of at most 1 s is no outage: it leaves room below `AHEAD`, and does not justify the
 /// loss of a group.
 const OUTAGE: i64 = 90_000;
+
 /// The shift of timestamps, and whether media are dropped because of it.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
@@ -10,6 +12,7 @@ pub(super) struct Outage {
     pub(super) shifted: i64,
     /// The lead is a burst: it is dropped whatever was shifted.
     pub(super) burst: bool,
+    /// Frames are dropped until media can continue near the wall clock.
     pub(super) leaves_out: bool,
 }
 
