@@ -198,7 +198,8 @@ impl TryFrom<RawKey> for Key {
     type Error = String;
 
     fn try_from(raw: RawKey) -> Result<Self, String> {
-        let channel = raw.channel.parse().map_err(|err: media_core::Error| err.to_string())?;
+        let channel =
+            raw.channel.parse().map_err(|err: media_core::name::Invalid| err.to_string())?;
         match (raw.key, raw.key_sha256) {
             (Some(Plain(digest)), None) | (None, Some(Hashed(digest))) => {
                 Ok(Self { channel, digest })

@@ -28,7 +28,7 @@ impl Key {
 }
 
 /// The channel, as a name.
-pub(crate) fn channel() -> Result<ChannelName, media_core::Error> {
+pub(crate) fn channel() -> Result<ChannelName, media_core::name::Invalid> {
     CHANNEL.parse()
 }
 

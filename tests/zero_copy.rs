@@ -18,7 +18,7 @@ use benches::{
     wire::Wire,
 };
 use bytes::Bytes;
-use media_core::broadcast::Event;
+use media_core::{TrackIndex, broadcast::Event};
 use tokio::sync::{Mutex, MutexGuard};
 
 #[global_allocator]
@@ -63,12 +63,12 @@ async fn what_is_written_to_a_viewer_is_the_memory_that_the_message_was_gathered
         written.extend(body[0].pieces().into_iter().skip(1));
         written.len() < 180
     };
-    path.follow(&live, 0, parts).await;
+    path.follow(&live, TrackIndex::new(0), parts).await;
     let seen = counting::seen();
 
     let mut published = Vec::new();
     while published.len() < written.len() {
-        if let Some(Event::Frame { track: 0, frame }) = hub.next().await {
+        if let Some(Event::Frame { track: TrackIndex::FIRST, frame }) = hub.next().await {
             published.push(frame);
         }
     }
@@ -106,7 +106,7 @@ async fn the_whole_path_allocates_at_most_a_tenth_beside_the_payload() {
     };
     let (allocated, payload) = tokio::select! {
         counted = counted => counted,
-        _ = async { tokio::join!(path.follow_segments(&live, 0, async |_| true), path.follow_segments(&live, 1, async |_| true)) } => {
+        _ = async { tokio::join!(path.follow_segments(&live, TrackIndex::new(0), async |_| true), path.follow_segments(&live, TrackIndex::new(1), async |_| true)) } => {
             panic!("the broadcast ended")
         }
     };

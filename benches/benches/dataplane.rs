@@ -20,12 +20,12 @@ use ingest_rtmp::{
     session::{Event, Session, Settings},
 };
 use media_core::{
-    AccessUnit, TrackName,
+    AccessUnit, TrackIndex, TrackName,
     codec::{Config, aac, avc},
     hub::Producer,
 };
 use packager::{
-    Listing, Metrics, Packager, Presentation, Rendered, Skip, program, program::Program,
+    Edge, Listing, Metrics, Packager, Presentation, Rendered, Skip, program, program::Program,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -142,7 +142,7 @@ impl Publisher {
         };
         let track = usize::from(tag.kind == Kind::Audio);
         // Audio before the first picture belongs to no segment.
-        let _ = self.producer.push(track, unit);
+        let _ = self.producer.push(TrackIndex::new(track), unit);
     }
 }
 
@@ -231,7 +231,7 @@ fn rendered(criterion: &mut Criterion) {
             bencher.iter_batched_ref(new, |snapshot| render(snapshot), BatchSize::SmallInput);
         });
     };
-    let playlist = |skip| Listing::Playlist { track: 0, skip };
+    let playlist = |skip| Listing::Playlist { track: TrackIndex::new(0), skip };
     for (name, listing) in [
         ("playlist", playlist(Skip::No)),
         ("playlist, delta", playlist(Skip::Yes)),
@@ -250,7 +250,7 @@ fn requests(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("threads");
     let (router, presentation, _publisher) = stage(&runtime);
     let track = &presentation.tracks[0];
-    let (msn, parts) = track.edge().expect("it is live");
+    let Edge { msn, parts } = track.edge().expect("it is live");
     let media = format!("/media/{}/v0", presentation.broadcast);
     let part = format!("{media}/{msn}.{}.m4s", parts - 1);
     let segment = format!("{media}/{}.m4s", msn - 1);

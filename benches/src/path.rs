@@ -15,12 +15,12 @@ use http_body_util::{BodyExt, Empty};
 use http_server::{Body, Data};
 use ingest_rtmp::{Authorization, Authorize, Grant, PublishRequest, Reason, Refusal};
 use media_core::{
-    ChannelName, Hub,
+    ChannelName, Hub, TrackIndex,
     broadcast::Limits,
     hub::{Events, Settings},
 };
 use origin_http::{Audience, NoPosters, Router, StaticFile, StaticFiles};
-use packager::{Live, Packager, Presentations};
+use packager::{Edge, Live, Packager, Presentations};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::Failure;
@@ -132,12 +132,12 @@ impl Path {
     pub async fn follow(
         &self,
         live: &Arc<Live>,
-        track: usize,
+        track: TrackIndex,
         mut each: impl AsyncFnMut(Vec<Data>) -> bool,
     ) {
         let Some(first) = live.first().await else { return };
-        let name = first.tracks[track].name.clone();
-        let Some(oldest) = first.tracks[track].segments.first() else {
+        let name = first.tracks[track.get()].name.clone();
+        let Some(oldest) = first.tracks[track.get()].segments.first() else {
             return;
         };
         let (mut msn, mut part) = (oldest.msn, 0);
@@ -145,7 +145,7 @@ impl Path {
         while let Some(presentation) =
             live.changed(track, msn, Some(part), LIMIT).await.filter(|now| !now.ended)
         {
-            let Some(segment) = presentation.tracks[track].segment(msn) else {
+            let Some(segment) = presentation.tracks[track.get()].segment(msn) else {
                 return;
             };
             if part >= segment.parts.len() {
@@ -166,12 +166,12 @@ impl Path {
     pub async fn follow_segments(
         &self,
         live: &Arc<Live>,
-        track: usize,
+        track: TrackIndex,
         mut each: impl AsyncFnMut(Data) -> bool,
     ) {
         let Some(first) = live.first().await else { return };
-        let name = first.tracks[track].name.clone();
-        let Some((mut msn, _)) = first.tracks[track].edge() else {
+        let name = first.tracks[track.get()].name.clone();
+        let Some(Edge { mut msn, .. }) = first.tracks[track.get()].edge() else {
             return;
         };
         drop(first);

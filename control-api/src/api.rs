@@ -292,9 +292,9 @@ async fn end_stream(
 fn named(channel: Result<Path<String>, PathRejection>) -> Result<ChannelName, Problem> {
     let Path(channel) =
         channel.map_err(|err| Problem::new(StatusCode::NOT_FOUND, err.body_text()))?;
-    channel
-        .parse()
-        .map_err(|err: media_core::Error| Problem::new(StatusCode::NOT_FOUND, err.to_string()))
+    channel.parse().map_err(|err: media_core::name::Invalid| {
+        Problem::new(StatusCode::NOT_FOUND, err.to_string())
+    })
 }
 
 fn not_live(name: &ChannelName) -> Problem {

@@ -51,8 +51,8 @@ impl Collector for Broadcasts {
         let (mut frames, mut bytes) = (0, 0);
         for broadcast in self.0.broadcasts() {
             let held = broadcast.held();
-            frames += held.0;
-            bytes += held.1;
+            frames += held.entries;
+            bytes += held.bytes;
             match broadcast.presence() {
                 Presence::Live => live += 1,
                 Presence::Away(_) => away += 1,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use media_core::{
-    Frame, Timescale,
+    Frame, Timescale, TrackIndex,
     broadcast::{Consumer, Event, TrackStart},
     codec::Config,
 };
@@ -43,7 +43,7 @@ pub(crate) struct Player {
 #[derive(Debug)]
 struct Track {
     /// Its index in the broadcast.
-    index: usize,
+    index: TrackIndex,
     config: Arc<Config>,
     waits_for_key: bool,
 }
@@ -115,7 +115,7 @@ impl Player {
         }
     }
 
-    fn send_frame(&mut self, index: usize, frame: &Frame, transmit: &mut Transmit) {
+    fn send_frame(&mut self, index: TrackIndex, frame: &Frame, transmit: &mut Transmit) {
         let Some(track) = self.tracks.iter_mut().find(|track| track.index == index) else {
             return;
         };
@@ -158,7 +158,7 @@ impl Player {
 }
 
 impl Track {
-    fn new(index: usize, config: &Arc<Config>) -> Self {
+    fn new(index: TrackIndex, config: &Arc<Config>) -> Self {
         Self { index, config: Arc::clone(config), waits_for_key: config.is_video() }
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use media_core::{
-    AccessUnit, TrackName,
+    AccessUnit, TrackIndex, TrackName,
     broadcast::Refused,
     codec::{Config, aac, avc},
     hub::{Cause, Claim, Producer},
@@ -87,7 +87,7 @@ struct Settling {
 struct Live {
     producer: Producer,
     /// The broadcast's tracks that this publisher sends, with their indices.
-    tracks: Vec<(Kind, usize)>,
+    tracks: Vec<(Kind, TrackIndex)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,12 +162,12 @@ impl Kind {
 
 impl Live {
     /// The track with this index in the broadcast.
-    fn kind(&self, index: usize) -> Option<Kind> {
+    fn kind(&self, index: TrackIndex) -> Option<Kind> {
         self.tracks.iter().find(|(_, live)| *live == index).map(|(kind, _)| *kind)
     }
 
     /// The track's index in the broadcast.
-    fn index(&self, kind: Kind) -> Option<usize> {
+    fn index(&self, kind: Kind) -> Option<TrackIndex> {
         self.tracks.iter().find(|(live, _)| *live == kind).map(|(_, index)| *index)
     }
 }

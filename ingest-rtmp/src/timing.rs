@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use media_core::{
-    BroadcastId,
+    BroadcastId, TrackIndex,
     broadcast::{Notice, Pushed, TrackNotice},
 };
 use tracing::{info, warn};
@@ -106,7 +106,7 @@ impl Timing {
     pub(crate) fn note(
         &mut self,
         pushed: Pushed,
-        track: impl FnOnce(usize) -> &'static str,
+        track: impl FnOnce(TrackIndex) -> &'static str,
         broadcast: BroadcastId,
         metrics: &Metrics,
         now: Instant,

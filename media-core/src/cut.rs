@@ -244,6 +244,8 @@ impl Cutter {
     /// `None`: the time lies before the start of the open segment, or in a published gap. The open
     /// segment is then kept open as long as possible, so that a later key frame lies in it.
     pub fn change_master(&mut self, time: MediaTime) -> Option<Mark> {
+        // However short that makes the open segment, the cut is made, unless it would lie before
+        // the segment's start, in a published gap, or ahead of the numbers' clock.
         let Open { start, gap } = self.open?;
         let least = start + if gap { LEAST_GAP } else { GRAIN + 1 };
         if time < least || gap && time < self.published || !self.allows(time) {
@@ -272,6 +274,7 @@ impl Cutter {
     /// The duration of a broadcast's first frame is known only from the second, because its
     /// pictures may be slow.
     pub fn is_hole(&self, time: MediaTime) -> bool {
+        // Slow pictures are no hole: a frame that lasts long follows others that do.
         let (Some(newest), Some(Open { start, gap: false })) = (self.newest, self.open) else {
             return false;
         };
@@ -285,7 +288,8 @@ impl Cutter {
 
     /// Whether a frame at `time` lies beyond the longest end of the open segment.
     pub fn is_beyond(&self, time: MediaTime) -> bool {
-        matches!(self.open, Some(Open { start, gap: false }) if time - start > self.limit() + OVERRUN)
+        let limit = self.limit() + OVERRUN;
+        matches!(self.open, Some(Open { start, gap: false }) if time - start > limit)
     }
 
     /// Whether a stall is due at media time `now`, `silent` ticks after the newest frame. `stall`
@@ -532,7 +536,12 @@ mod tests {
         // By at most the jitter of one frame: EXTINF is rounded to the nearest second before the
         // comparison.
         #[test]
-        fn no_segment_is_longer_than_the_longest(steps in proptest::collection::vec((1i64..100, proptest::bool::weighted(0.01)), 2..1_000)) {
+        fn no_segment_is_longer_than_the_longest(
+            steps in proptest::collection::vec(
+                (1i64..100, proptest::bool::weighted(0.01)),
+                2..1_000,
+            ),
+        ) {
             let mut cutter = Cutter::new(T, 0, true);
             let (mut time, mut start) = (0, at(0));
             cutter.frame(at(0), true);
@@ -540,7 +549,12 @@ mod tests {
                 time += step * MS;
                 if let Some(mark) = cutter.frame(at(time), key) {
                     let longest = Timescale::VIDEO.ticks(cutter.longest());
-                    proptest::prop_assert!(mark.pts - start <= longest + 100 * MS, "{:?} to {:?}", start, mark.pts);
+                    proptest::prop_assert!(
+                        mark.pts - start <= longest + 100 * MS,
+                        "{:?} to {:?}",
+                        start,
+                        mark.pts
+                    );
                     start = mark.pts;
                 }
             }

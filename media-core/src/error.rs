@@ -2,36 +2,11 @@
 
 use crate::name::{ChannelName, TrackName};
 
-/// Errors of names, codec configurations and the hub. Each is the publisher's fault, never ours.
+/// Errors of codec configurations and the hub; [`crate::name::Invalid`] is that of a name. Each is
+/// the publisher's fault, never ours.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// A channel's name does not match `[A-Za-z0-9_-]{1,64}`.
-    #[error("a channel name is 1 to 64 of A-Z a-z 0-9 _ -, this one has {len} bytes")]
-    BadChannelName {
-        /// Length of the refused name in bytes.
-        len: usize,
-    },
-    /// A channel's name has a character outside `[A-Za-z0-9_-]`.
-    #[error(
-        "a channel name is 1 to 64 of A-Z a-z 0-9 _ -, this one has the character {character:?}"
-    )]
-    BadChannelCharacter {
-        /// The first such character; the message escapes it.
-        character: char,
-    },
-    /// A track's name does not match `[a-z0-9-]{1,32}`.
-    #[error("a track name is 1 to 32 of a-z 0-9 -, this one has {len} bytes")]
-    BadTrackName {
-        /// Length of the refused name in bytes.
-        len: usize,
-    },
-    /// A track's name has a character outside `[a-z0-9-]`.
-    #[error("a track name is 1 to 32 of a-z 0-9 -, this one has the character {character:?}")]
-    BadTrackCharacter {
-        /// The first such character; the message escapes it.
-        character: char,
-    },
     /// The name already has a publisher.
     #[error("channel {name} is being published already")]
     Busy {
@@ -90,8 +65,8 @@ pub enum Error {
     },
     /// A track's configuration changes so often that players could not follow.
     #[error(
-        "the codec configuration of track {track} changed more than {limit} times within a minute: let the encoder keep its \
-         parameter sets, and change them only with its settings"
+        "the codec configuration of track {track} changed more than {limit} times within a minute: \
+         let the encoder keep its parameter sets, and change them only with its settings"
     )]
     ChangesTooOften {
         /// The track.

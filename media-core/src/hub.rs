@@ -10,7 +10,6 @@
 //! kicked or replaced cannot start afterwards, and the broadcast no longer accepts its number.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,19 +18,20 @@ use std::{
 };
 
 use dashmap::{DashMap, mapref::entry::Entry};
-use tokio::sync::Notify;
 
 use crate::{
-    AccessUnit, Broadcast, ChannelName, Error, TrackName,
+    AccessUnit, Broadcast, ChannelName, Error, TrackIndex, TrackName,
     broadcast::{Limits, Pushed, Refused},
     codec::Config,
 };
 
+mod announced;
 mod events;
 mod hold;
 mod numbers;
 mod revocation;
 
+use announced::Announced;
 pub use events::{Event, Events};
 pub use hold::{Hold, TAKEOVER};
 pub use numbers::Numbers;
@@ -61,9 +61,8 @@ pub struct Hub(Arc<Shared>);
 struct Shared {
     settings: Settings,
     channels: DashMap<ChannelName, Channel>,
-    announced: Mutex<Announced>,
+    announced: Arc<Announced>,
     used: Mutex<Used>,
-    changed: Notify,
     /// Number of claims so far.
     claims: AtomicU64,
     closed: AtomicBool,
@@ -86,22 +85,14 @@ impl Channel {
     }
 }
 
-#[derive(Debug, Default)]
-struct Announced {
-    serial: u64,
-    live: BTreeMap<u64, Arc<Broadcast>>,
-}
-
 impl Hub {
     /// An empty hub.
     pub fn new(settings: Settings) -> Self {
-        let (channels, announced, used) = (DashMap::new(), Mutex::default(), Mutex::default());
         Self(Arc::new(Shared {
             settings,
-            channels,
-            announced,
-            used,
-            changed: Notify::new(),
+            channels: DashMap::new(),
+            announced: Arc::default(),
+            used: Mutex::default(),
             claims: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         }))
@@ -129,6 +120,7 @@ impl Hub {
 
     fn claim_since(&self, name: ChannelName, since: Option<Instant>) -> Result<Claim, Error> {
         let limit = self.0.settings.max_channels;
+        // Counted before the entry is locked, because the count takes the locks of all entries.
         let full = self.0.channels.len() >= limit;
         let hold = Hold::new(1 + self.0.claims.fetch_add(1, Ordering::Relaxed), since);
         let entry = self.0.channels.entry(name.clone());
@@ -144,6 +136,8 @@ impl Hub {
                     if !holder.gives_way(since) {
                         return Err(Error::Busy { name });
                     }
+                    // The revocation disconnects the former publisher. Its frames are refused at
+                    // once, because the broadcast forgets its number when it leaves.
                     holder.revoke(Cause::TakenOver);
                     if let Some(broadcast) = &channel.broadcast {
                         broadcast.leave(holder.serial(), since);
@@ -166,7 +160,7 @@ impl Hub {
 
     /// All broadcasts, in the order they started.
     pub fn broadcasts(&self) -> Vec<Arc<Broadcast>> {
-        self.announced().live.values().cloned().collect()
+        self.0.announced.live()
     }
 
     /// Ends the broadcast under `name` and revokes its publisher. Returns whether there was one.
@@ -177,6 +171,7 @@ impl Hub {
         if let Some(publisher) = &channel.publisher {
             publisher.revoke(Cause::Operator);
         }
+        // The entry is released first, because the end of the broadcast locks it again.
         let broadcast = channel.broadcast.clone();
         drop(channel);
         if let Some(broadcast) = broadcast {
@@ -235,6 +230,7 @@ impl Hub {
 
     /// Ends all broadcasts and revokes all publishers. Further claims are refused.
     pub fn close(&self) {
+        // The flag is set first, so that each claim is either refused or found below.
         self.0.closed.store(true, Ordering::Release);
         let names: Vec<_> = self.0.channels.iter().map(|channel| channel.key().clone()).collect();
         for name in names {
@@ -244,7 +240,7 @@ impl Hub {
 
     /// The broadcasts that begin and end, first those that are live already.
     pub fn events(&self) -> Events {
-        Events::new(self.clone())
+        Events::new(Arc::clone(&self.0.announced))
     }
 
     fn start(
@@ -259,6 +255,8 @@ impl Hub {
         // fail, or follows and finds the broadcast.
         let mut channel =
             channel.filter(|channel| channel.is_held_by(&claim.hold)).ok_or(Error::Revoked)?;
+        // A broadcast that cannot continue with these tracks ends before the next one takes its
+        // name.
         if let Some(waiting) = &channel.broadcast {
             if waiting.resume(claim.hold.serial(), &tracks) {
                 return Ok(Arc::clone(waiting));
@@ -274,13 +272,9 @@ impl Hub {
         broadcast.adopt(claim.hold.serial());
         let broadcast = Arc::new(broadcast);
         channel.broadcast = Some(Arc::clone(&broadcast));
-        let mut announced = self.announced();
-        announced.serial += 1;
-        let serial = announced.serial;
-        announced.live.insert(serial, Arc::clone(&broadcast));
-        drop(announced);
+        self.0.announced.insert(&broadcast);
         drop(channel);
-        self.0.changed.notify_waiters();
+        self.0.announced.wake();
         Ok(broadcast)
     }
 
@@ -292,13 +286,14 @@ impl Hub {
     fn unlist(&self, broadcast: &Arc<Broadcast>) {
         let next = broadcast.next_numbers();
         self.used().remember(broadcast.name(), next);
-        self.announced().live.retain(|_, live| !Arc::ptr_eq(live, broadcast));
-        self.0.changed.notify_waiters();
+        self.0.announced.remove(broadcast);
+        self.0.announced.wake();
     }
 
     fn forget(&self, broadcast: &Arc<Broadcast>) {
         self.unlist(broadcast);
         if let Entry::Occupied(mut channel) = self.0.channels.entry(broadcast.name().clone()) {
+            // The name may belong to another broadcast by now, which stays.
             if channel.get().broadcast.as_ref().is_some_and(|held| Arc::ptr_eq(held, broadcast)) {
                 channel.get_mut().broadcast = None;
             }
@@ -310,6 +305,7 @@ impl Hub {
 
     fn release(&self, claim: &Claim) {
         if let Entry::Occupied(mut channel) = self.0.channels.entry(claim.name.clone()) {
+            // A publisher that has taken over holds the name now, and keeps it.
             channel.get_mut().publisher.take_if(|holder| *holder == claim.hold);
             if channel.get().is_unused() {
                 channel.remove();
@@ -319,10 +315,6 @@ impl Hub {
 
     fn used(&self) -> MutexGuard<'_, Used> {
         self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn announced(&self) -> MutexGuard<'_, Announced> {
-        self.0.announced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -397,7 +389,7 @@ impl Producer {
     }
 
     /// The index of the source's track of this name.
-    pub fn track(&self, name: &TrackName) -> Option<usize> {
+    pub fn track(&self, name: &TrackName) -> Option<TrackIndex> {
         self.broadcast.source_track(name)
     }
 
@@ -407,7 +399,7 @@ impl Producer {
     /// # Errors
     /// [`Error::BadCatalogue`]: the track exists, or there are too many. [`Error::Revoked`]:
     /// another publisher has taken over.
-    pub fn add(&self, name: TrackName, config: Config) -> Result<usize, Error> {
+    pub fn add(&self, name: TrackName, config: Config) -> Result<TrackIndex, Error> {
         self.broadcast.add(self.publisher, name, config)
     }
 
@@ -416,7 +408,7 @@ impl Producer {
     /// # Errors
     /// The reason of the refusal; the broadcast continues, unless it has [ended](Refused::Ended).
     /// After [`Refused::Superseded`] no frame of this publisher is accepted.
-    pub fn push(&self, track: usize, unit: AccessUnit) -> Result<Pushed, Refused> {
+    pub fn push(&self, track: TrackIndex, unit: AccessUnit) -> Result<Pushed, Refused> {
         self.broadcast.push(self.publisher, track, unit)
     }
 
@@ -433,7 +425,9 @@ impl Producer {
     /// [`Error::CodecChanged`]: another codec family. [`Producer::end`] this broadcast and start
     /// another. [`Error::ChangesTooOften`]: the broadcast is ended, and the publisher's claim is
     /// revoked.
-    pub fn configure(&self, track: usize, config: &Config) -> Result<(), Error> {
+    pub fn configure(&self, track: TrackIndex, config: &Config) -> Result<(), Error> {
+        // The hub ends a broadcast that changes too often, so that its publisher gets the reason
+        // with the revocation.
         let configured = self.broadcast.configure(self.publisher, track, config);
         if let (Err(err @ Error::ChangesTooOften { .. }), Some(claim)) = (&configured, &self.claim)
         {

@@ -33,3 +33,4 @@ pub use frame::{AccessUnit, Frame, Mark};
 pub use hub::Hub;
 pub use name::{BroadcastId, ChannelName, TrackName};
 pub use time::{Anchor, MediaTime, Timescale};
+pub use track::TrackIndex;

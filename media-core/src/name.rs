@@ -5,7 +5,36 @@ use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
 
 use uuid::Uuid;
 
-use crate::Error;
+/// A text is not a name: it has a character or a length that names must not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// A channel's name does not match `[A-Za-z0-9_-]{1,64}`.
+    #[error("a channel name is 1 to 64 of A-Z a-z 0-9 _ -, this one has {len} bytes")]
+    ChannelLength {
+        /// Length of the refused name in bytes.
+        len: usize,
+    },
+    /// A channel's name has a character outside `[A-Za-z0-9_-]`.
+    #[error(
+        "a channel name is 1 to 64 of A-Z a-z 0-9 _ -, this one has the character {character:?}"
+    )]
+    ChannelCharacter {
+        /// The first such character; the message escapes it.
+        character: char,
+    },
+    /// A track's name does not match `[a-z0-9-]{1,32}`.
+    #[error("a track name is 1 to 32 of a-z 0-9 -, this one has {len} bytes")]
+    TrackLength {
+        /// Length of the refused name in bytes.
+        len: usize,
+    },
+    /// A track's name has a character outside `[a-z0-9-]`.
+    #[error("a track name is 1 to 32 of a-z 0-9 -, this one has the character {character:?}")]
+    TrackCharacter {
+        /// The first such character; the message escapes it.
+        character: char,
+    },
+}
 
 /// A channel's public name: `[A-Za-z0-9_-]{1,64}`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,16 +48,16 @@ impl ChannelName {
 }
 
 impl FromStr for ChannelName {
-    type Err = Error;
+    type Err = Invalid;
 
-    fn from_str(name: &str) -> Result<Self, Error> {
+    fn from_str(name: &str) -> Result<Self, Invalid> {
         let other = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-');
         if let Some(character) = name.chars().find(|c| other(*c)) {
-            return Err(Error::BadChannelCharacter { character });
+            return Err(Invalid::ChannelCharacter { character });
         }
         match name.len() {
             1..=64 => Ok(Self(name.into())),
-            len => Err(Error::BadChannelName { len }),
+            len => Err(Invalid::ChannelLength { len }),
         }
     }
 }
@@ -56,16 +85,16 @@ impl TrackName {
 }
 
 impl FromStr for TrackName {
-    type Err = Error;
+    type Err = Invalid;
 
-    fn from_str(name: &str) -> Result<Self, Error> {
+    fn from_str(name: &str) -> Result<Self, Invalid> {
         let other = |c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
         if let Some(character) = name.chars().find(|c| other(*c)) {
-            return Err(Error::BadTrackCharacter { character });
+            return Err(Invalid::TrackCharacter { character });
         }
         match name.len() {
             1..=32 => Ok(Self(name.into())),
-            len => Err(Error::BadTrackName { len }),
+            len => Err(Invalid::TrackLength { len }),
         }
     }
 }

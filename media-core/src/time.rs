@@ -43,15 +43,23 @@ impl Timescale {
     /// `duration` in ticks, rounded down.
     pub fn ticks(self, duration: Duration) -> i64 {
         let hz = u64::from(self.hz());
+        // Whole seconds and the rest are converted apart, so that no product overflows for any
+        // duration.
         let below = u64::from(duration.subsec_nanos()) * hz / 1_000_000_000;
         let ticks = duration.as_secs().saturating_mul(hz).saturating_add(below);
         i64::try_from(ticks).unwrap_or(i64::MAX)
+    }
+
+    /// The time from `since` to `now` in ticks, rounded down; zero if `since` is later.
+    pub fn elapsed(self, since: Instant, now: Instant) -> i64 {
+        self.ticks(now.saturating_duration_since(since))
     }
 
     /// `ticks` as a duration, zero if negative.
     pub fn duration(self, ticks: i64) -> Duration {
         let ticks = u64::try_from(ticks).unwrap_or(0);
         let hz = u64::from(self.hz());
+        // Whole seconds apart, as in `ticks`.
         let nanos = (ticks % hz) * 1_000_000_000 / hz;
         Duration::new(ticks / hz, u32::try_from(nanos).unwrap_or(0))
     }
@@ -63,12 +71,14 @@ impl Timescale {
 }
 
 /// An instant on a broadcast's timeline, in ticks of [`Timescale::VIDEO`] since the broadcast's
-/// [`Anchor`]. It is the same for all tracks. Distances between instants are `i64` ticks of the same
-/// timescale; arithmetic saturates.
+/// [`Anchor`]. It is the same for all tracks. Distances between instants are `i64` ticks of the
+/// same timescale; arithmetic saturates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MediaTime(i64);
 
 impl MediaTime {
+    /// The instant of the broadcast's [`Anchor`].
+    pub const ZERO: Self = Self(0);
     /// Before all instants.
     pub const MIN: Self = Self(i64::MIN);
     /// After all instants.

@@ -4,6 +4,10 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{MediaTime, TrackName, broadcast::TrackStart, codec::Config};
 
+mod index;
+
+pub use index::TrackIndex;
+
 /// Time over which a track's bit rate is measured, in seconds.
 const RATE_SPAN_S: f64 = 2.0;
 
@@ -47,7 +51,7 @@ impl Track {
     }
 
     /// Its description with its present configuration.
-    pub(crate) fn start(&self, index: usize) -> TrackStart {
+    pub(crate) fn start(&self, index: TrackIndex) -> TrackStart {
         TrackStart {
             index,
             name: self.name.clone(),
@@ -76,6 +80,7 @@ impl Rate {
     pub(crate) fn add(&mut self, bytes: u64, now: Instant) {
         let span = self.span.get_or_insert(Span { start: now, bytes: 0 });
         let elapsed = now.saturating_duration_since(span.start).as_secs_f64();
+        // A span ends with the first frame after it, which is the first of the next one.
         if elapsed >= RATE_SPAN_S {
             #[expect(clippy::cast_possible_truncation, reason = "float to integer casts saturate")]
             let bps = (span.bytes as f64 * 8.0 / elapsed) as u64;

@@ -3,7 +3,7 @@
 //! Names that start with `_HLS_` are reserved: unknown ones are ignored, as is the rest of the
 //! query; neither changes the response.
 
-use packager::{Skip, Track};
+use packager::{Edge, Skip, Track};
 
 /// The directives of a media playlist request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Directives {
     /// [`Bad::TooFar`]: more than two segments after the last complete one, or a part beyond the
     /// advance limit: three parts, or as many as fill three seconds.
     pub fn reload(&self, track: &Track) -> Result<Reload, Bad> {
-        let (Some(msn), Some((newest, _))) = (self.msn, track.edge()) else {
+        let (Some(msn), Some(Edge { msn: newest, .. })) = (self.msn, track.edge()) else {
             return Ok(Reload::Now);
         };
         if track.has(msn, self.part) {

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use net_core::Rope;
-use packager::{Presentation, Track};
+use packager::{Edge, Presentation, Track};
 
 use crate::resource::Object;
 
@@ -46,7 +46,7 @@ pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
                 // does so a little later.
                 let next = newest.and_then(|newest| newest.checked_add(1)) == Some(number);
                 match track.edge().filter(|_| next && !ended) {
-                    Some((msn, _)) => Found::Next(msn.saturating_add(1)),
+                    Some(edge) => Found::Next(edge.msn.saturating_add(1)),
                     None => absent(newest.is_none_or(|newest| number > newest)),
                 }
             }
@@ -62,17 +62,17 @@ pub(crate) fn find(track: &Track, object: Object, ended: bool) -> Found {
             }
             Some(segment) => Found::Bytes(segment.bytes.clone()),
             None if !ended
-                && track.edge().is_some_and(|(newest, _)| msn == newest.saturating_add(1)) =>
+                && track.edge().is_some_and(|edge| msn == edge.msn.saturating_add(1)) =>
             {
                 Found::Next(msn)
             }
             None if ended && is_after_end(track, msn) => {
                 Found::Bytes(Rope::from(Bytes::from_static(NO_MEDIA)))
             }
-            None => absent(track.edge().is_none_or(|(newest, _)| msn > newest)),
+            None => absent(track.edge().is_none_or(|edge| msn > edge.msn)),
         },
         Object::Part(msn, index) => {
-            let (newest, parts) = track.edge().unwrap_or_default();
+            let Edge { msn: newest, parts } = track.edge().unwrap_or_default();
             let open = track.open.is_some();
             // The part after the last one of the open segment, or the first of the next segment.
             let hinted = (open && msn == newest && index == parts)
@@ -116,7 +116,7 @@ fn wall(presentation: &Presentation, track: &Track, ticks: i64) -> SystemTime {
 
 /// Whether the clock reaches segment `msn` soon after the end.
 fn is_after_end(track: &Track, msn: u64) -> bool {
-    let newest = track.edge().map_or(0, |(newest, _)| newest);
+    let newest = track.edge().map_or(0, |edge| edge.msn);
     (1..=AFTER_END).contains(&msn.saturating_sub(newest))
 }
 

@@ -17,7 +17,7 @@ use http_server::{
     mount::BoxedResponse,
     priority::{self, PRIORITY, Priority},
 };
-use media_core::ChannelName;
+use media_core::{ChannelName, TrackIndex};
 use net_core::{Counted, Rope};
 use packager::{Changed, Follow, Live, Presentation, Skip};
 use prometheus_client::metrics::gauge::Gauge;
@@ -151,7 +151,7 @@ pub(crate) struct Hold<'a> {
 }
 
 pub(crate) enum Then {
-    Playlist { track: usize, skip: Skip, conditions: Conditions },
+    Playlist { track: TrackIndex, skip: Skip, conditions: Conditions },
     Media(Media),
 }
 
@@ -159,7 +159,7 @@ pub(crate) enum Then {
 pub(crate) struct Media {
     pub(crate) live: Arc<Live>,
     /// Index of its track.
-    pub(crate) index: usize,
+    pub(crate) index: TrackIndex,
     pub(crate) object: Object,
     pub(crate) conditions: Conditions,
 }
@@ -254,7 +254,7 @@ impl<'a> Hold<'a> {
             }
             (Some(presentation), Then::Media(media)) => {
                 let found = lookup::find(
-                    &presentation.tracks[media.index],
+                    &presentation.tracks[media.index.get()],
                     media.object,
                     presentation.ended,
                 );
@@ -288,7 +288,11 @@ impl Media {
                 return (presentation, Found::Future);
             };
             presentation = now;
-            match lookup::find(&presentation.tracks[self.index], self.object, presentation.ended) {
+            match lookup::find(
+                &presentation.tracks[self.index.get()],
+                self.object,
+                presentation.ended,
+            ) {
                 Found::Next(again) if again != next => next = again,
                 found => return (presentation, found),
             }
@@ -301,7 +305,8 @@ impl Media {
         found: Found,
         lifetime: Lifetime,
     ) -> Response<Body> {
-        let (target, track) = (presentation.target_duration_s, &presentation.tracks[self.index]);
+        let (target, track) =
+            (presentation.target_duration_s, &presentation.tracks[self.index.get()]);
         let exists = matches!(found, Found::Bytes(_) | Found::Growing(_));
         if exists
             && self.conditions.is_modified(|| lookup::published(presentation, track, self.object))

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body as HttpBody;
 use http_server::{Body, BoxError, Client, Mount, Reason, Refusal, Service, request};
-use media_core::{BroadcastId, ChannelName, TrackName};
+use media_core::{BroadcastId, ChannelName, TrackIndex, TrackName};
 use net_core::Counted;
 use packager::{Live, Presentation, Presentations, Site};
 use tokio::time::{Instant, timeout};
@@ -396,7 +396,7 @@ impl Router {
         self.saw(live.channel(), target, client, head);
         let media =
             Media { live, index, object, conditions: Conditions::of(&head.method, &head.headers) };
-        match lookup::find(&presentation.tracks[index], object, presentation.ended) {
+        match lookup::find(&presentation.tracks[index.get()], object, presentation.ended) {
             Found::Hinted(msn, part) => {
                 let changed = media.live.changed(index, msn, Some(part), hold(target));
                 Step::Hold(Hold::new(&self.shared, changed, target, Then::Media(media)))
@@ -497,7 +497,7 @@ fn playlist<'a>(
     // An ended playlist has no further parts, so a blocking request is answered at once.
     let reload = match presentation.ended {
         true => Ok(Reload::Now),
-        false => directives.reload(&presentation.tracks[track]),
+        false => directives.reload(&presentation.tracks[track.get()]),
     };
     let skip = directives.skip;
     match reload {
@@ -521,8 +521,9 @@ fn close(version: Version, response: &mut Response<Body>) {
     }
 }
 
-fn index(presentation: &Presentation, track: &TrackName) -> Option<usize> {
-    presentation.tracks.iter().position(|known| known.name == *track)
+fn index(presentation: &Presentation, track: &TrackName) -> Option<TrackIndex> {
+    let index = presentation.tracks.iter().position(|known| known.name == *track);
+    index.map(TrackIndex::new)
 }
 
 #[cfg(test)]

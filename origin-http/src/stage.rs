@@ -18,7 +18,7 @@ use http_server::{
     testing::Shared,
 };
 use media_core::{
-    AccessUnit, BroadcastId, ChannelName, Hub, TrackName,
+    AccessUnit, BroadcastId, ChannelName, Hub, TrackIndex, TrackName,
     broadcast::Limits,
     codec::{Config as Codec, avc},
     hub::{Producer, Settings},
@@ -147,7 +147,7 @@ impl Stage {
                 (n.is_multiple_of(SEGMENT), self.start + Duration::from_millis(at));
             let unit =
                 AccessUnit { dts: stamp, pts: stamp, key, independent: key, arrived, payload };
-            self.producer.as_ref().unwrap().push(0, unit).unwrap();
+            self.producer.as_ref().unwrap().push(TrackIndex::new(0), unit).unwrap();
         }
         self.settle().await;
     }

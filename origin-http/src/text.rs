@@ -5,6 +5,7 @@ use std::{num::NonZero, sync::Arc, thread::available_parallelism};
 
 use http::{HeaderValue, Response, header::VARY};
 use http_server::Body;
+use media_core::TrackIndex;
 use packager::{Listing, Presentation, Skip};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
@@ -40,7 +41,7 @@ impl Text {
     /// A track's media playlist.
     pub(crate) fn playlist(
         presentation: Arc<Presentation>,
-        track: usize,
+        track: TrackIndex,
         skip: Skip,
         conditions: Conditions,
         lifetime: Lifetime,
@@ -88,7 +89,7 @@ impl Text {
             Listing::Manifest(_) | Listing::PlainManifest(_) => response::DASH,
         };
         let track = match self.listing {
-            Listing::Playlist { track, .. } => self.presentation.tracks.get(track),
+            Listing::Playlist { track, .. } => self.presentation.tracks.get(track.get()),
             _ => self.presentation.tracks.first(),
         };
         let updated = |track| lookup::updated(&self.presentation, track);
@@ -111,7 +112,7 @@ mod tests {
 
     use http::{HeaderMap, Method};
     use http_body_util::BodyExt;
-    use media_core::BroadcastId;
+    use media_core::{BroadcastId, MediaTime};
     use packager::Rendered;
 
     use super::*;
@@ -126,7 +127,7 @@ mod tests {
             channel: "demo".parse().unwrap(),
             anchor_utc: SystemTime::UNIX_EPOCH,
             ended: false,
-            end: 0,
+            end: MediaTime::ZERO,
             segment: 2 * second,
             part: second / 5,
             window: 86_400 * second,
@@ -144,7 +145,13 @@ mod tests {
             headers.insert("accept-encoding", HeaderValue::from_static("gzip"));
         }
         let conditions = Conditions::of_text(&Method::GET, &headers);
-        Text::playlist(Arc::clone(presentation), 0, Skip::No, conditions, Lifetime::NoStore)
+        Text::playlist(
+            Arc::clone(presentation),
+            TrackIndex::new(0),
+            Skip::No,
+            conditions,
+            Lifetime::NoStore,
+        )
     }
 
     #[tokio::test]
@@ -159,7 +166,7 @@ mod tests {
             let (response, held) = step.await;
             assert_eq!(held, Duration::from_secs(3));
             let body = response.into_body().collect().await.unwrap().to_bytes();
-            let text = long.text(&Listing::Playlist { track: 0, skip: Skip::No });
+            let text = long.text(&Listing::Playlist { track: TrackIndex::new(0), skip: Skip::No });
             assert_eq!(body, if gzip { text.gzip() } else { text.plain() });
             let again = Step::text(playlist(&long, gzip), &renders, Duration::ZERO);
             assert!(matches!(again, Step::Ready(..)));

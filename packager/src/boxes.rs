@@ -105,9 +105,9 @@ fn trak(out: &mut BytesMut, config: &Config, timescale: Timescale) {
 
 /// Track header (8.3.2).
 fn tkhd(out: &mut BytesMut, config: &Config) {
-    let (volume, (width, height)) = match config {
-        Config::Avc(avc) => (0, display_size(avc)),
-        Config::Aac(_) => (0x100, (0, 0)),
+    let (volume, size) = match config {
+        Config::Avc(avc) => (0, Size::of(avc)),
+        Config::Aac(_) => (0x100, Size::default()),
     };
     // flags: enabled, in movie, in preview
     write_full_box(out, b"tkhd", 0, 7, |out| {
@@ -122,16 +122,25 @@ fn tkhd(out: &mut BytesMut, config: &Config) {
         out.put_u16(volume); // volume
         out.put_u16(0); // reserved
         UNITY.iter().for_each(|&value| out.put_u32(value)); // matrix
-        out.put_u32(width); // width
-        out.put_u32(height); // height
+        out.put_u32(size.width); // width
+        out.put_u32(size.height); // height
     });
 }
 
-/// Width and height as shown, in square pixels, 16.16 fixed point.
-fn display_size(avc: &avc::Config) -> (u32, u32) {
-    let (h, v) = avc.sample_aspect;
-    let width = (u64::from(avc.width) << 16) * u64::from(h) / u64::from(v.max(1));
-    (u32::try_from(width).unwrap_or(u32::MAX), avc.height << 16)
+/// The size at which a track is shown, in square pixels, 16.16 fixed point; 0 for audio.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    width: u32,
+    height: u32,
+}
+
+impl Size {
+    fn of(avc: &avc::Config) -> Self {
+        let avc::SampleAspect { width: h, height: v } = avc.sample_aspect;
+        // Lines stay as coded; the shape of a sample changes the width alone.
+        let width = (u64::from(avc.width) << 16) * u64::from(h) / u64::from(v.max(1));
+        Self { width: u32::try_from(width).unwrap_or(u32::MAX), height: avc.height << 16 }
+    }
 }
 
 /// Media (8.4.1).
@@ -246,17 +255,17 @@ fn avc1(out: &mut BytesMut, avc: &avc::Config) {
         out.put_u16(0x18); // depth: colour, no alpha
         out.put_u16(0xffff); // pre_defined: -1
         write_box(out, b"avcC", |out| out.put_slice(&avc.record));
-        if avc.sample_aspect != (1, 1) {
+        if avc.sample_aspect != avc::SampleAspect::SQUARE {
             pasp(out, avc.sample_aspect);
         }
     });
 }
 
 /// Pixel aspect ratio (12.1.4).
-fn pasp(out: &mut BytesMut, (h, v): (u16, u16)) {
+fn pasp(out: &mut BytesMut, aspect: avc::SampleAspect) {
     write_box(out, b"pasp", |out| {
-        out.put_u32(u32::from(h)); // hSpacing
-        out.put_u32(u32::from(v)); // vSpacing
+        out.put_u32(u32::from(aspect.width)); // hSpacing
+        out.put_u32(u32::from(aspect.height)); // vSpacing
     });
 }
 
@@ -307,6 +316,7 @@ fn descriptor(out: &mut BytesMut, tag: u8, content: impl FnOnce(&mut BytesMut)) 
     out.put_u32(0);
     content(out);
     let len = len_u32(out.len() - start - 4);
+    // All groups but the last have the bit that announces another one.
     let groups =
         (len & 0x0fe0_0000) << 3 | (len & 0x1f_c000) << 2 | (len & 0x3f80) << 1 | len & 0x7f;
     out[start..][..4].copy_from_slice(&(groups | 0x8080_8000).to_be_bytes());
@@ -338,6 +348,7 @@ pub(crate) fn prft(out: &mut BytesMut, reference: Reference) {
 
 /// Seconds since 1900 in 32.32 fixed point (RFC 5905 6); era 1 begins in 2036.
 fn ntp(utc: std::time::SystemTime) -> u64 {
+    // 32 bits of seconds are those of the era; the addition wraps into the next one.
     let since = utc.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let fraction = (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000;
     since.as_secs().wrapping_add(NTP_UNIX) << 32 | fraction
@@ -366,6 +377,8 @@ impl<'a> Run<'a> {
 
     /// Bytes of [`moof`].
     pub(crate) fn moof_len(&self) -> usize {
+        // A value that all samples share is a field of `tfhd`; otherwise it is one of each row of
+        // `trun`.
         let defaults = usize::from(self.duration.is_some()) + usize::from(self.flags.is_some());
         let fields = 3 - defaults + usize::from(self.composed);
         // moof, mfhd, traf, tfhd, tfdt, trun
@@ -409,12 +422,14 @@ fn mfhd(out: &mut BytesMut, sequence: u32) {
 
 /// Track fragment header (8.8.7).
 fn tfhd(out: &mut BytesMut, run: Run<'_>) {
+    // The flags state which defaults follow: 0x8 is the duration, 0x20 are the sample flags.
     let duration = if run.duration.is_some() { 0x8 } else { 0 };
     let flags = if run.flags.is_some() { 0x20 } else { 0 };
     // 0x020000: default-base-is-moof
     write_full_box(out, b"tfhd", 0, 0x2_0000 | duration | flags, |out| {
         out.put_u32(TRACK_ID); // track_ID
-        run.duration.into_iter().for_each(|duration| out.put_u32(duration)); // default_sample_duration
+        // default_sample_duration
+        run.duration.into_iter().for_each(|duration| out.put_u32(duration));
         run.flags.into_iter().for_each(|flags| out.put_u32(flags)); // default_sample_flags
     });
 }
@@ -426,6 +441,8 @@ fn tfdt(out: &mut BytesMut, decode_time: u64) {
 
 /// Track run (8.8.8); version 1: composition offsets are signed.
 fn trun(out: &mut BytesMut, run: Run<'_>, data_offset: usize) {
+    // The flags state which fields each row has: 0x100 the duration, 0x400 the sample flags, 0x800
+    // the composition offset.
     let duration = if run.duration.is_none() { 0x100 } else { 0 };
     let sample_flags = if run.flags.is_none() { 0x400 } else { 0 };
     let composition = if run.composed { 0x800 } else { 0 };
@@ -433,6 +450,7 @@ fn trun(out: &mut BytesMut, run: Run<'_>, data_offset: usize) {
     write_full_box(out, b"trun", 1, 0x201 | duration | sample_flags | composition, |out| {
         out.put_u32(len_u32(run.samples.len())); // sample_count
         out.put_u32(len_u32(data_offset)); // data_offset, from the start of moof
+        // Each row has the fields that the samples do not share, in the order of the standard.
         for sample in run.samples {
             if run.duration.is_none() {
                 out.put_u32(sample.duration); // sample_duration

@@ -47,6 +47,7 @@ fn chunk_boxes(
     starts_segment: bool,
     reference: Option<Reference>,
 ) -> BytesMut {
+    // The size is known before the first byte is written, so the buffer never grows.
     let run = boxes::Run::new(samples);
     let media_len = samples.iter().map(Sample::len).sum();
     let mdat_header_len = boxes::mdat_header_len(media_len);

@@ -4,8 +4,8 @@
 //! From the bytes up to the task of a broadcast; each file imports only files above it in this
 //! list:
 //!
-//! - `sample`, `boxes`, `fragment`: ISO/IEC 14496-12 and CMAF bytes. `sets`: parameter sets in front
-//!   of key frames.
+//! - `sample`, `boxes`, `fragment`: ISO/IEC 14496-12 and CMAF bytes. `sets`: parameter sets in
+//!   front of key frames.
 //! - `segment`, [`segments`], `period`, [`rendered`], [`presentation`]: the immutable snapshot that
 //!   is served. `stamp`, `hls`, `dash`, `renderer`: its texts, rendered at most once.
 //! - `segmenter`, `window`: a track cut into parts and segments, and the list of its segments.
@@ -49,7 +49,7 @@ pub use live::{
 pub use metrics::Metrics;
 pub use packager::{Config, Packager};
 pub use period::{LastSegment, Period};
-pub use presentation::{Init, Presentation, Track};
+pub use presentation::{Edge, Init, Presentation, Track};
 pub use presentations::Presentations;
 pub use rendered::{Listing, Rendered, Site, Skip, Text};
 pub use sample::{Reference, Sample};

@@ -14,7 +14,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use media_core::{Broadcast, BroadcastId, ChannelName, broadcast::MAX_TRACKS};
+use media_core::{Broadcast, BroadcastId, ChannelName, TrackIndex, broadcast::MAX_TRACKS};
 use net_core::Rope;
 use tokio::{sync::Notify, time};
 
@@ -103,7 +103,7 @@ impl Live {
     /// broadcast has ended; for `limit` at the most, which is a second or more. See [`Changed`].
     pub fn changed(
         self: &Arc<Self>,
-        track: usize,
+        track: TrackIndex,
         msn: u64,
         part: Option<usize>,
         limit: Duration,
@@ -119,17 +119,18 @@ impl Live {
     }
 
     /// Follows segment `msn` of a track from its first part, whether it is open or complete.
-    pub fn follow(self: &Arc<Self>, track: usize, msn: u64) -> Follow {
+    pub fn follow(self: &Arc<Self>, track: TrackIndex, msn: u64) -> Follow {
         Follow { live: Arc::clone(self), track, msn, next: 0, waiting: None }
     }
 
     /// Swaps in a snapshot, and wakes the waiters for the tracks whose indices are `changed`.
     /// Returns whether it is the first.
-    pub(crate) fn publish(&self, presentation: Presentation, changed: &[usize]) -> bool {
+    pub(crate) fn publish(&self, presentation: Presentation, changed: &[TrackIndex]) -> bool {
         if let Some(before) = self.current() {
             presentation.rendered.keep_sites(&before.rendered, Instant::now());
         }
         let first = self.current.swap(Some(Arc::new(presentation))).is_none();
+        // Later snapshots wake only the waiters of the tracks that have changed.
         if first {
             self.turned.notify_waiters();
         }
@@ -137,8 +138,9 @@ impl Live {
             let now = time::Instant::now();
             for &index in changed {
                 if let (Some(waiters), Some(track)) =
-                    (self.waiters.get(index), current.tracks.get(index))
+                    (self.waiters.get(index.get()), current.tracks.get(index.get()))
                 {
+                    // Nothing follows the last snapshot, so every wait is over.
                     match current.ended {
                         true => waiters.wake_all(&self.crowd),
                         false => waiters.wake(track, now, &self.crowd),
@@ -195,7 +197,7 @@ impl Live {
 #[derive(Debug)]
 pub struct Changed {
     live: Arc<Live>,
-    track: usize,
+    track: TrackIndex,
     awaited: Awaited,
     until: Option<time::Instant>,
     ticket: Option<Ticket>,
@@ -209,7 +211,7 @@ impl Changed {
         let Some(current) = self.live.current() else {
             return Some(None);
         };
-        match current.tracks.get(self.track) {
+        match current.tracks.get(self.track.get()) {
             _ if ended || current.ended => Some(Some(current)),
             None => Some(None),
             Some(track) => self.awaited.is_in(track).then(|| Some(Arc::clone(&current))),
@@ -218,7 +220,7 @@ impl Changed {
 
     fn leave(&mut self) {
         if let (Some(ticket), Some(waiters)) =
-            (self.ticket.take(), self.live.waiters.get(self.track))
+            (self.ticket.take(), self.live.waiters.get(self.track.get()))
         {
             waiters.leave(ticket);
         }
@@ -234,13 +236,15 @@ impl Future for Changed {
             this.leave();
             return Poll::Ready(result);
         }
+        // The broadcast's task wakes a waiter whose deadline has passed, without a snapshot for it.
         if this.until.is_some_and(|until| until <= time::Instant::now()) {
             this.leave();
             return Poll::Ready(None);
         }
-        let Some(waiters) = this.live.waiters.get(this.track) else {
+        let Some(waiters) = this.live.waiters.get(this.track.get()) else {
             return Poll::Ready(None);
         };
+        // It waits already. The waker may be another one, if the task has moved.
         if this.ticket.is_some_and(|ticket| waiters.renew(ticket, cx.waker())) {
             return Poll::Pending;
         }
@@ -269,7 +273,7 @@ pub struct Gone;
 #[derive(Debug)]
 pub struct Follow {
     live: Arc<Live>,
-    track: usize,
+    track: TrackIndex,
     msn: u64,
     next: usize,
     waiting: Option<Changed>,
@@ -292,7 +296,7 @@ impl Follow {
             let Some(presentation) = self.live.current() else {
                 return Poll::Ready(None);
             };
-            let Some(track) = presentation.tracks.get(self.track) else {
+            let Some(track) = presentation.tracks.get(self.track.get()) else {
                 return Poll::Ready(None);
             };
             let Some(segment) = track.segment(self.msn) else {
@@ -301,6 +305,7 @@ impl Follow {
             if let Some(bytes) = self.take(segment) {
                 return Poll::Ready(Some(Ok(bytes)));
             }
+            // All parts are taken. More follow only in an open segment.
             let open = track.open.as_ref().is_some_and(|open| open.msn == self.msn);
             if !open || ended || presentation.ended {
                 return Poll::Ready(None);

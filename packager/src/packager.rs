@@ -107,6 +107,8 @@ impl Packager {
     /// its name.
     fn program(&self, broadcast: &Arc<Broadcast>, before: Option<&Live>) -> (Program, Consumer) {
         let consumer = broadcast.subscribe_from_oldest();
+        // The new broadcast takes over the address, so its discontinuity sequence goes on from the
+        // old one's.
         let before = before
             .and_then(Live::current)
             .and_then(|before| before.tracks.first().map(|track| track.discontinuities()))
@@ -138,6 +140,7 @@ impl Packager {
             let package = package(program, consumer, keeper.listed.clone(), self.metrics.clone());
             tasks.spawn(keeper.run(package).instrument(span));
         }
+        // A broadcast that is being packaged is completed, so that players get its end.
         tasks.close();
         tasks.wait().await;
     }

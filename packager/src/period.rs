@@ -8,17 +8,20 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use media_core::{MediaTime, TrackIndex};
+
 /// How many of the last durations count for a nominal one.
 const RECENT: usize = 6;
 
-/// A Period as it is published. Times are 90 kHz ticks of the broadcast's timeline.
+/// A Period as it is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Period {
     /// Number of its first segment: startNumber and, since no number is used twice, its id.
     pub first: u64,
     /// Where its first segment starts: Period@start.
-    pub start: i64,
-    /// How long its segments are, more or less: `SegmentTemplate@duration`. Above zero.
+    pub start: MediaTime,
+    /// How long its segments are, more or less, in 90 kHz ticks: `SegmentTemplate@duration`. Above
+    /// zero.
     pub nominal: i64,
     /// Its last segment; `None` while it grows, and when the broadcast ended in it.
     pub last: Option<LastSegment>,
@@ -36,16 +39,16 @@ pub struct Period {
 pub struct LastSegment {
     /// Its number.
     pub msn: u64,
-    /// Where it ends, in 90 kHz ticks of the broadcast's timeline.
-    pub end: i64,
+    /// Where it ends.
+    pub end: MediaTime,
 }
 
 /// The open segment of the master track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct OpenSegment {
     msn: u64,
-    /// Where it starts (90 kHz).
-    start: i64,
+    /// Where it starts.
+    start: MediaTime,
 }
 
 /// A segment of the master track, as it opens.
@@ -53,8 +56,8 @@ struct OpenSegment {
 pub(crate) struct Opening<'a> {
     /// Its number.
     pub(crate) msn: u64,
-    /// Where it starts (90 kHz).
-    pub(crate) start: i64,
+    /// Where it starts.
+    pub(crate) start: MediaTime,
     /// It holds no media, in any track.
     pub(crate) gap: bool,
     /// EXT-X-DISCONTINUITY stands before it.
@@ -71,14 +74,14 @@ pub(crate) struct Opening<'a> {
 impl Period {
     /// The init segment of the track with this index in the presentation; `None`: it is not in this
     /// Period.
-    pub fn init(&self, track: usize) -> Option<u32> {
-        self.inits.get(track).copied().flatten()
+    pub fn init(&self, track: TrackIndex) -> Option<u32> {
+        self.inits.get(track.get()).copied().flatten()
     }
 
     /// Where a player expects segment `msn` to start.
-    fn expected(&self, msn: u64) -> i64 {
+    fn expected(&self, msn: u64) -> MediaTime {
         let count = i64::try_from(msn.saturating_sub(self.first)).unwrap_or(i64::MAX);
-        self.start.saturating_add(count.saturating_mul(self.nominal))
+        self.start + count.saturating_mul(self.nominal)
     }
 }
 
@@ -86,14 +89,14 @@ impl Period {
 /// video track, else the first audio track.
 #[derive(Debug)]
 pub(crate) struct Periods {
-    /// T, the segment duration aimed at.
+    /// T, the segment duration aimed at, in 90 kHz ticks.
     segment: i64,
     /// Oldest first. Only the newest may lack its end, only a broadcast's first its nominal
     /// duration (0).
     periods: VecDeque<Period>,
     /// The same, as snapshots share it.
     shared: Arc<[Period]>,
-    /// Durations of the last complete segments, oldest first; at most [`RECENT`].
+    /// Durations of the last complete segments in 90 kHz ticks, oldest first; at most [`RECENT`].
     recent: VecDeque<i64>,
     /// The newest complete segment, if it is no gap.
     closed: Option<LastSegment>,
@@ -126,8 +129,12 @@ impl Periods {
         if gap && self.closed.is_some() && self.recent.len() > 1 {
             self.recent.pop_back(); // It was cut short.
         }
+        // The segments before a grid have other lengths, so they are no guess for those of the
+        // grid.
         let grid = gridded && self.periods.back().is_some_and(|period| !period.gridded);
         let nominal = if grid { self.segment } else { self.nominal() };
+        // The open Period goes on while tracks are the same and the segment starts where players
+        // expect it. Otherwise it ends with the last complete segment, and another one begins.
         let continues = match self.periods.back_mut().filter(|period| period.last.is_none()) {
             None => None,
             Some(period) => {
@@ -142,6 +149,7 @@ impl Periods {
                 }
                 let last =
                     self.closed.unwrap_or(LastSegment { msn: msn.saturating_sub(1), end: start });
+                // Periods must not overlap, even if the last segment ends a little after the mark.
                 let end = last.end.min(start);
                 period.last = Some(LastSegment { end, ..last });
                 // A track in both is the same in both.
@@ -151,6 +159,7 @@ impl Periods {
                 (goes_on && period.inits.iter().zip(inits).all(unchanged)).then_some(period.first)
             }
         };
+        // The next segment with media begins a Period, with the tracks that have it.
         if !gap {
             let inits = inits.into();
             self.periods.push_back(Period {
@@ -176,6 +185,7 @@ impl Periods {
         if duration <= 0 {
             return;
         }
+        // Old lengths are forgotten, because a source may change its groups.
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
@@ -225,6 +235,8 @@ impl Periods {
         let Some(&median) = sorted.get(sorted.len().saturating_sub(1) / 2) else {
             return 0;
         };
+        // Durations of more than one and a half times the median, or less than two thirds of it,
+        // are of another kind.
         sorted.retain(|&duration| 2 * duration < 3 * median && 2 * median < 3 * duration);
         let count = i64::try_from(sorted.len()).unwrap_or(1).max(1);
         (sorted.iter().sum::<i64>() + count / 2) / count

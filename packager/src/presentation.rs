@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use media_core::{BroadcastId, ChannelName, Timescale, TrackName, codec::Config};
+use media_core::{BroadcastId, ChannelName, MediaTime, Timescale, TrackName, codec::Config};
 
 use crate::{Period, Segment, Segments, rendered::Rendered, segments::Listed};
 
@@ -26,8 +26,8 @@ pub struct Presentation {
     pub anchor_utc: SystemTime,
     /// Nothing follows: EXT-X-ENDLIST, a static MPD.
     pub ended: bool,
-    /// When it ended, on the media clock (90 kHz): the end of the last segment. 0 while live.
-    pub end: i64,
+    /// When it ended: the end of the last segment. [`MediaTime::ZERO`] while live.
+    pub end: MediaTime,
     /// T: the segment duration aimed at.
     pub segment: Duration,
     /// The part duration aimed at (`live.part_ms`).
@@ -103,21 +103,22 @@ impl Track {
     /// The segment with this number: complete and held, or the open one.
     pub fn segment(&self, msn: u64) -> Option<&Arc<Segment>> {
         let first = self.segments.first().or(self.open.as_ref())?.msn;
+        // Numbers have no holes, so a segment's index follows from its number.
         let index = usize::try_from(msn.checked_sub(first)?).ok()?;
         self.segments.get(index).or(self.open.as_ref().filter(|open| open.msn == msn))
     }
 
-    /// The number of the newest segment, open or complete, and how many parts it has. `None` before
-    /// the first.
-    pub fn edge(&self) -> Option<(u64, usize)> {
+    /// The newest segment, open or complete. `None` before the first.
+    pub fn edge(&self) -> Option<Edge> {
         let newest = self.open.as_ref().or(self.segments.last())?;
-        Some((newest.msn, newest.parts.len()))
+        Some(Edge { msn: newest.msn, parts: newest.parts.len() })
     }
 
     /// Whether the newest complete segment is listed by its parts alone, until the next has a part;
     /// never the only one. hls.js may take a segment with an EXTINF for loaded without its last
     /// part (docs/decisions/0015).
     pub fn withholds_newest(&self) -> bool {
+        // The next segment has a part: players know by it that this one is complete.
         let begun = self.open.as_ref().is_none_or(|open| !open.parts.is_empty());
         let has_parts = self.segments.last().is_some_and(|newest| !newest.parts.is_empty());
         !begun && has_parts && self.listed().len() > 1
@@ -127,9 +128,10 @@ impl Track {
     /// A part past the last of a complete segment counts as part 0 of the next (RFC 8216bis
     /// 6.2.5.2).
     pub fn has(&self, msn: u64, part: Option<usize>) -> bool {
-        let Some((newest, parts)) = self.edge() else {
+        let Some(Edge { msn: newest, parts }) = self.edge() else {
             return false;
         };
+        // Without an open segment the newest is complete, and so are all its parts.
         let open = self.open.is_some();
         match part {
             _ if msn > newest => false,
@@ -161,6 +163,15 @@ impl Track {
     pub fn init(&self, number: u32) -> Option<&Arc<Init>> {
         self.inits.iter().find(|init| init.number == number)
     }
+}
+
+/// The place that a track has reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Edge {
+    /// Media sequence number of the newest segment, open or complete.
+    pub msn: u64,
+    /// How many parts it has so far.
+    pub parts: usize,
 }
 
 /// A CMAF header: `/media/{broadcast}/{track}/init.{number}.mp4`.

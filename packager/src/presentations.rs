@@ -67,9 +67,9 @@ impl Presentations {
         self.0.channels.insert(live.channel().clone(), Arc::clone(live));
     }
 
-    /// `live` has ended, and holds `bytes` while it stays listed. Broadcasts of the same channel that
-    /// ended before leave until all of them hold at most `limit` bytes. Returns the token that is
-    /// cancelled when `live` has to leave.
+    /// `live` has ended, and holds `bytes` while it stays listed. Broadcasts of the same channel
+    /// that ended before leave until all of them hold at most `limit` bytes. Returns the token that
+    /// is cancelled when `live` has to leave.
     pub(crate) fn stay(&self, live: &Live, bytes: usize, limit: usize) -> CancellationToken {
         self.0.stays.begin(live.channel(), live.broadcast(), bytes, limit)
     }
@@ -78,6 +78,7 @@ impl Presentations {
     pub(crate) fn remove(&self, live: &Arc<Live>) {
         self.0.stays.end(live.channel(), live.broadcast());
         self.0.broadcasts.remove(&live.broadcast());
+        // The name may belong to a newer broadcast by now, which keeps it.
         let held = self.0.channels.remove_if(live.channel(), |_, held| Arc::ptr_eq(held, live));
         // One that has no snapshot yet, and waits for the name. Not one that had it before: its
         // numbers are lower.

@@ -17,7 +17,7 @@ use std::{
 };
 
 use media_core::{
-    Broadcast, Frame, Mark, MediaTime, Timescale,
+    Broadcast, Frame, Mark, MediaTime, Timescale, TrackIndex,
     broadcast::{Consumer, Event, Presence, Situation, TrackStart},
 };
 
@@ -59,8 +59,8 @@ pub struct Program {
     metrics: Metrics,
     /// By index in the broadcast's catalogue.
     tracks: Vec<Track>,
-    /// Index of the track that carries marks.
-    master: usize,
+    /// Index in the broadcast of the track that carries marks.
+    master: TrackIndex,
     /// The time that the master has reached: presentation time of its newest frame.
     reached: MediaTime,
     /// The longest that a segment may be, as of the newest cut.
@@ -72,6 +72,15 @@ pub struct Program {
     skipping: bool,
     ended: bool,
     memory: Memory,
+}
+
+/// A snapshot of a program.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The presentation to serve.
+    pub presentation: Presentation,
+    /// Indices in the presentation of the tracks that have changed since the snapshot before.
+    pub changed: Vec<TrackIndex>,
 }
 
 /// Settings that all programs share.
@@ -114,7 +123,7 @@ impl Program {
             ended: false,
             memory,
         };
-        let master = consumer.tracks().get(program.master);
+        let master = consumer.tracks().get(program.master.get());
         let marked_by_video = master.is_some_and(|track| track.config.is_video());
         for track in consumer.tracks() {
             // Video beside a master that is audio was added after the broadcast had begun.
@@ -136,25 +145,26 @@ impl Program {
     }
 
     /// Whether the publisher sends the track with this index in the broadcast's catalogue.
-    pub(crate) fn is_source(&self, track: usize) -> bool {
-        self.tracks.get(track).is_some_and(|track| !track.output.window.is_rendition())
+    pub(crate) fn is_source(&self, track: TrackIndex) -> bool {
+        self.tracks.get(track.get()).is_some_and(|track| !track.output.window.is_rendition())
     }
 
-    /// The snapshot to serve, with the indices of its tracks that have changed since the last.
+    /// The snapshot to serve.
     /// `None` if nothing has changed; before each track of the source has a complete segment; and
     /// while renditions are waited for.
-    pub fn snapshot(&mut self) -> Option<(Presentation, Vec<usize>)> {
+    pub fn snapshot(&mut self) -> Option<Snapshot> {
         self.list();
         self.memory.count(&self.tracks);
         let shown = self.listing.shown();
-        let changed: Vec<_> = (0..shown.len())
-            .filter(|&index| self.tracks[shown[index]].output.dirty || self.ended)
-            .collect();
+        let is_changed = |index: &TrackIndex| self.tracks[index.get()].output.dirty || self.ended;
+        let changed = shown.iter().enumerate().filter(|(_, index)| is_changed(index));
+        let changed: Vec<_> = changed.map(|(listed, _)| TrackIndex::new(listed)).collect();
         if changed.is_empty() {
             return None;
         }
-        let tracks: Vec<_> = shown.iter().map(|&index| self.tracks[index].snapshot()).collect();
-        let master = &self.tracks[self.master].output;
+        let tracks: Vec<_> =
+            shown.iter().map(|&index| self.tracks[index.get()].snapshot()).collect();
+        let master = &self.tracks[self.master.get()].output;
         let end = master.window.end().filter(|_| self.ended);
         let longest_ms = self.situation.rule.longest_segment().as_millis();
         let presentation = Presentation {
@@ -162,7 +172,7 @@ impl Program {
             channel: self.broadcast.name().clone(),
             anchor_utc: self.broadcast.anchor().utc,
             ended: self.ended,
-            end: master.to_video(end.unwrap_or(0)),
+            end: end.map_or(MediaTime::ZERO, |end| master.media_time(end)),
             segment: self.broadcast.segment(),
             part: self.settings.part,
             window: self.settings.window,
@@ -172,7 +182,7 @@ impl Program {
             tracks,
             periods: self.listing.periods(),
         };
-        Some((presentation, changed))
+        Some(Snapshot { presentation, changed })
     }
 
     // Events.
@@ -199,12 +209,12 @@ impl Program {
             Event::Frame { track, frame } => self.other_frame(track, frame, now),
             Event::Track(track) => self.add(track, true),
             Event::Config { track, config } => {
-                if let Some(track) = self.tracks.get_mut(track) {
+                if let Some(track) = self.tracks.get_mut(track.get()) {
                     track.configure(config);
                 }
             }
             Event::Absent { track } => {
-                if let Some(track) = self.tracks.get_mut(track) {
+                if let Some(track) = self.tracks.get_mut(track.get()) {
                     track.lose(true);
                 }
             }
@@ -222,8 +232,8 @@ impl Program {
         }
     }
 
-    fn is_video(&self, track: usize) -> bool {
-        self.tracks.get(track).is_some_and(Track::is_video)
+    fn is_video(&self, track: TrackIndex) -> bool {
+        self.tracks.get(track.get()).is_some_and(Track::is_video)
     }
 
     /// Lets the clock act: units that waited long enough go on.
@@ -237,9 +247,10 @@ impl Program {
     /// broadcast had begun.
     fn add(&mut self, begun: TrackStart, late: bool) {
         let TrackStart { name, rendition, config, .. } = begun;
+        // The first snapshot does not need renditions, so they join like tracks that appear later.
         let late = late || rendition;
         let role = match rendition {
-            _ if self.tracks.len() == self.master => Role::Master,
+            _ if self.tracks.len() == self.master.get() => Role::Master,
             true => Role::Rendition,
             false => Role::Source,
         };
@@ -265,22 +276,22 @@ impl Program {
     // Frames.
 
     /// Video that appeared later than audio carries the marks from this frame on.
-    fn change_master(&mut self, track: usize, frame: Frame, now: Instant) {
+    fn change_master(&mut self, track: TrackIndex, frame: Frame, now: Instant) {
         if let Some(mark) = frame.mark {
             self.list_missed(mark, now);
-            let before = &self.tracks[self.master];
+            let before = &self.tracks[self.master.get()];
             if let Some(open) = before.open() {
                 let duration = mark.pts - before.output.media_time(open.start);
                 self.listing.close_period(open.msn, duration);
             }
         }
         self.master = track;
-        self.tracks[track].lead(self.marks.discontinuities());
+        self.tracks[track.get()].lead(self.marks.discontinuities());
         self.master_frame(frame, now);
     }
 
     fn master_frame(&mut self, frame: Frame, now: Instant) {
-        let frame = self.tracks[self.master].output.on_clock(frame);
+        let frame = self.tracks[self.master.get()].output.on_clock(frame);
         let mark = frame.mark;
         // Frames were missed. The newest before the hole is complete, and those up to the next mark
         // have no segment.
@@ -295,7 +306,7 @@ impl Program {
         if let Some(mark) = mark {
             self.list_missed(mark, now);
         }
-        let track = &mut self.tracks[self.master];
+        let track = &mut self.tracks[self.master.get()];
         if mark.is_none() && track.output.awaits_init() {
             // The frame needs another init segment, which starts at the next mark.
             self.metrics.drop_frame("before_discontinuity");
@@ -310,13 +321,13 @@ impl Program {
         if let Some(mark) = mark {
             self.cut(mark, position.decode, position.independent, false);
         }
-        self.tracks[self.master].append(frame, position.decode, &self.metrics);
+        self.tracks[self.master.get()].append(frame, position.decode, &self.metrics);
         self.release(now);
     }
 
     /// Takes a frame of a track beside the master.
-    fn other_frame(&mut self, track: usize, frame: Frame, now: Instant) {
-        let Some(track) = self.tracks.get_mut(track) else {
+    fn other_frame(&mut self, track: TrackIndex, frame: Frame, now: Instant) {
+        let Some(track) = self.tracks.get_mut(track.get()) else {
             self.metrics.drop_frame("not_packaged");
             return;
         };
@@ -330,7 +341,7 @@ impl Program {
     fn complete_master(&mut self) {
         let longest = Timescale::VIDEO.ticks(self.situation.rule.longest_segment());
         let unknown = Timescale::VIDEO.ticks(self.settings.part);
-        self.tracks[self.master].complete(unknown, longest, &self.metrics);
+        self.tracks[self.master.get()].complete(unknown, longest, &self.metrics);
     }
 
     // Cuts.
@@ -342,7 +353,7 @@ impl Program {
         let due = (!mark.gap || alive) && self.discontinuity_is_due(mark.gap);
         let mark = self.marks.settle(mark, due);
         self.reach_back();
-        let track = &mut self.tracks[self.master];
+        let track = &mut self.tracks[self.master.get()];
         let previous = track.open().map(|open| (open.msn, open.start));
         let held = track.cut(mark, at, independent, alive, &self.metrics);
         if let Some((msn, start)) = previous {
@@ -365,7 +376,7 @@ impl Program {
     /// Before the first segment is complete: playlists reach back at least [`LISTED_SEGMENTS`] of
     /// the longest segments.
     fn reach_back(&mut self) {
-        if self.tracks[self.master].output.window.has_started() {
+        if self.tracks[self.master.get()].output.window.has_started() {
             return;
         }
         self.settings.window = self.settings.window.max(LISTED_SEGMENTS * self.longest);
@@ -379,7 +390,7 @@ impl Program {
     fn discontinuity_is_due(&self, gap: bool) -> bool {
         let mut tracks = self.tracks.iter().enumerate();
         tracks.any(|(index, track)| {
-            let silent = gap && index == self.master;
+            let silent = gap && index == self.master.get();
             !silent && track.open().is_some() && track.output.wants_init()
         })
     }
@@ -394,7 +405,7 @@ impl Program {
 
     /// The open gap lasts until `time` or longer: its parts are made up to there.
     fn gap_until(&mut self, time: MediaTime, now: Instant) {
-        let master = &self.tracks[self.master].output;
+        let master = &self.tracks[self.master.get()].output;
         let Some(start) = master.segmenter.clocked().map(|open| master.media_time(open.start))
         else {
             return;
@@ -411,16 +422,17 @@ impl Program {
     /// Segments whose marks the hub dropped before they were read are listed as gaps: numbers have
     /// no holes. `mark` is the next that was read.
     fn list_missed(&mut self, mark: Mark, now: Instant) {
-        let open = self.tracks[self.master].open();
+        let open = self.tracks[self.master.get()].open();
         let Some((msn, start)) = open.map(|open| (open.msn, open.start)) else {
             return;
         };
+        // The numbers between the open segment and the mark belong to segments that were not read.
         let missing = mark.msn.saturating_sub(msn + 1);
         if missing == 0 {
             return;
         }
         self.complete_master();
-        let track = &self.tracks[self.master];
+        let track = &self.tracks[self.master.get()];
         let end = track.edge().unwrap_or(start);
         let end = track.output.media_time(end).min(mark.pts);
         // They share the time from the end of media to the mark.
@@ -443,7 +455,7 @@ impl Program {
         self.reached = self.reached.max(mark.pts);
         // The newest frame lasts until the gap. Units of audio that are held then belong before it,
         // or go on beside it.
-        let at = self.tracks[self.master].end_media(mark.pts, &self.metrics);
+        let at = self.tracks[self.master.get()].end_media(mark.pts, &self.metrics);
         let alive = self.audio_is_alive(now);
         self.cut(mark, at, false, alive);
         let progress = self.progress();
@@ -456,14 +468,15 @@ impl Program {
     fn audio_is_alive(&self, now: Instant) -> bool {
         let mut tracks = self.tracks.iter().enumerate();
         self.situation.presence == Presence::Live
-            && tracks
-                .any(|(index, track)| index != self.master && track.has_audio_since(now, ALIVE))
+            && tracks.any(|(index, track)| {
+                index != self.master.get() && track.has_audio_since(now, ALIVE)
+            })
     }
 
     // Progress.
 
     fn progress(&self) -> Progress {
-        let master = &self.tracks[self.master].output;
+        let master = &self.tracks[self.master.get()].output;
         let segment = self.broadcast.segment();
         // In a gap the next mark stands a segment after the last at the latest, and may not have
         // been seen yet.
@@ -509,15 +522,15 @@ impl Program {
         for track in beside(&mut self.tracks, self.master) {
             track.release_all(&progress, &self.metrics);
         }
-        let open = self.tracks[self.master].open();
+        let open = self.tracks[self.master.get()].open();
         let open = open.map(|open| (open.msn, open.start));
         for track in &mut self.tracks {
             track.finish(&self.metrics);
         }
         // Renditions end where the source does, which is known only now.
-        let master = &self.tracks[self.master].output;
+        let master = &self.tracks[self.master.get()].output;
         if let (Some(last), Some(end)) = (master.window.newest(), master.window.end()) {
-            let end = master.to_video(end);
+            let end = master.media_time(end);
             for track in &mut self.tracks {
                 track.finish_following(last, end, &self.metrics);
             }
@@ -526,7 +539,7 @@ impl Program {
         self.ended = true;
         self.list();
         if let Some((msn, start)) = open {
-            let master = &self.tracks[self.master].output;
+            let master = &self.tracks[self.master.get()].output;
             let end = master.window.end().unwrap_or(start);
             self.listing.close_period(msn, master.to_video(end - start));
         }
@@ -536,6 +549,8 @@ impl Program {
     /// `listed`: the newest segment of each track before the end.
     fn end_with_media(&mut self, listed: &[Option<u64>]) {
         let patience = self.situation.rule.longest_segment();
+        // Video and audio end at their own last media, because a rendition of one kind replaces
+        // only its own kind.
         for video in [true, false] {
             let of_kind = self.tracks.iter().filter(|track| track.is_video() == video);
             let last = of_kind.filter_map(|track| track.output.window.last_media()).max();
@@ -548,9 +563,9 @@ impl Program {
 }
 
 /// The tracks that do not carry marks.
-fn beside(tracks: &mut [Track], master: usize) -> impl Iterator<Item = &mut Track> {
+fn beside(tracks: &mut [Track], master: TrackIndex) -> impl Iterator<Item = &mut Track> {
     let tracks = tracks.iter_mut().enumerate();
-    tracks.filter(move |(index, _)| *index != master).map(|(_, track)| track)
+    tracks.filter(move |(index, _)| *index != master.get()).map(|(_, track)| track)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
+use media_core::TrackIndex;
 
 /// Sites whose manifests are kept of one snapshot. Requests under more names, which a client can
 /// make up, get manifests that name the clock by a relative address.
@@ -31,7 +32,7 @@ pub enum Listing {
     /// delta update is not offered, would leave nothing out, or the broadcast has ended.
     Playlist {
         /// The track's index.
-        track: usize,
+        track: TrackIndex,
         /// Whether a delta update is asked for.
         skip: Skip,
     },
@@ -87,7 +88,8 @@ impl Manifests {
                 if site.is_some() && self.is_told.set(()).is_ok() {
                     tracing::warn!(
                         sites = SITES,
-                        "players use more addresses than manifests can name the clock by: set http.public_url"
+                        "players use more addresses than manifests can name the clock by: \
+                         set http.public_url"
                     );
                 }
                 self.relative.get_or_init(|| boxed(render(None)))
@@ -98,10 +100,12 @@ impl Manifests {
     /// Takes over the places of the snapshot `before` whose sites were asked for in it, or less
     /// than [`KEPT`] ago.
     fn keep_sites(&self, before: &Self, now: Instant) {
+        // The warning is logged once for the broadcast, not once for each snapshot.
         if before.is_told.get().is_some() {
             let _ = self.is_told.set(());
         }
         let kept = before.by_site.iter().filter_map(OnceLock::get).filter_map(|place| {
+            // A site that was asked for in this snapshot counts as asked for now.
             let asked = place.asked.filter(|_| place.text.get().is_none()).unwrap_or(now);
             let is_kept = now.saturating_duration_since(asked) < KEPT;
             is_kept.then(|| OfSite {
@@ -127,6 +131,7 @@ impl Manifests {
     /// The site's place; a free one if it has none and may `take` one.
     fn place(&self, site: &Site, take: bool) -> Option<&OfSite> {
         let site = site.as_ref()?;
+        // Places are taken in order, so the first free one ends the search.
         let places = self.by_site.iter().map_while(|place| match take {
             true => Some(place.get_or_init(|| {
                 Box::new(OfSite { site: Arc::clone(site), asked: None, text: OnceLock::new() })
@@ -174,12 +179,13 @@ impl Rendered {
     /// If there is no such track.
     pub(crate) fn playlist(
         &self,
-        track: usize,
+        track: TrackIndex,
         skip: Skip,
         render: impl Fn(Skip) -> Option<String>,
     ) -> &Text {
         let render = |skip| render(skip).map(boxed);
-        let texts = &self.media[track];
+        let texts = &self.media[track.get()];
+        // Where there is no delta update, the whole playlist is the response (RFC 8216bis 6.2.5.1).
         let whole = || &**texts.whole.get_or_init(|| render(Skip::No).unwrap_or_default());
         let delta = match skip {
             Skip::No => return whole(),
@@ -197,7 +203,7 @@ impl Rendered {
             Listing::Manifest(site) => self.manifest.there(site),
             Listing::PlainManifest(site) => self.plain_manifest.there(site),
             Listing::Playlist { track, .. } => {
-                self.media.get(*track)?.whole.get().map(|text| &**text)
+                self.media.get(track.get())?.whole.get().map(|text| &**text)
             }
         }
     }

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use media_core::TrackIndex;
+
 use crate::{Listing, Presentation, Skip, Text, Track, dash, hls};
 
 /// A text that describes more segments than this takes milliseconds to render and compress.
@@ -35,13 +37,14 @@ impl Presentation {
             Listing::Multivariant => return false,
             Listing::Manifest(_) => self.periods.len() * self.tracks.len(),
             Listing::PlainManifest(_) => self.tracks.iter().map(listed).sum(),
-            Listing::Playlist { track, skip } => match self.tracks.get(*track) {
+            Listing::Playlist { track, skip } => match self.tracks.get(track.get()) {
                 None => return false,
                 // A delta update is short.
                 Some(track) if *skip != Skip::No && hls::media::skips(self, track) => return false,
                 Some(track) => listed(track),
             },
         };
+        // A text that is there, with its compressed form if that is asked for, costs nothing.
         let existing = self.rendered.existing(listing);
         described > LONG && existing.is_none_or(|text| !text.is_ready(gzip))
     }
@@ -50,8 +53,8 @@ impl Presentation {
     ///
     /// # Panics
     /// If there is no such track.
-    pub fn media_playlist(&self, track: usize, skip: Skip) -> &Text {
-        let render = |skip| hls::media::render(self, &self.tracks[track], skip);
+    pub fn media_playlist(&self, track: TrackIndex, skip: Skip) -> &Text {
+        let render = |skip| hls::media::render(self, &self.tracks[track.get()], skip);
         self.rendered.playlist(track, skip, render)
     }
 }

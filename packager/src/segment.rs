@@ -43,6 +43,7 @@ impl Segment {
     pub(crate) fn held_bytes(&self) -> usize {
         let parts: usize = self.parts.iter().map(|part| part.held_bytes()).sum();
         let still = self.still.as_ref().map_or(0, Bytes::len);
+        // Each part counts the picture, though all share its memory.
         let repeated = still * self.parts.len().saturating_sub(1);
         size_of::<Self>() + parts.saturating_sub(repeated) + self.bytes.held_bytes(false)
     }

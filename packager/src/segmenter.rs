@@ -77,6 +77,7 @@ struct Span {
 
 impl Segmenter {
     pub(crate) fn new(timescale: Timescale, anchor: Anchor, part: Duration) -> Self {
+        // Stamps are rounded to a millisecond, which must not make a part wait for another frame.
         let part_least = timescale.ticks(part.saturating_sub(Duration::from_millis(1)));
         Self { timescale, anchor, part_least, part_most: None, sequence: 1, open: None }
     }
@@ -147,6 +148,7 @@ impl Segmenter {
 
     /// No more samples follow in the open segment. Returns how many parts that closed.
     pub(crate) fn interrupt(&mut self) -> usize {
+        // The samples so far are complete media. Only the time after them is missing.
         let closed = self.close_part();
         if let Some(open) = &mut self.open {
             open.interrupted = true;
@@ -164,6 +166,7 @@ impl Segmenter {
     pub(crate) fn push_gaps(&mut self, until: i64) -> usize {
         let least = self.clocked_part();
         let mut parts = 0;
+        // Only whole parts: the segment may still end before the next one would.
         while let Some(open) = self.open.as_mut().filter(|open| open.is_without_samples())
             && open.segment.end() + least <= until
         {
@@ -187,6 +190,7 @@ impl Segmenter {
     /// Appends a part without samples of its own.
     fn push_rest(&mut self, duration: i64) {
         let Some(open) = &mut self.open else { return };
+        // A player may start with any part, so each has the whole picture.
         let Some(still) = open.segment.still.clone() else {
             open.push_gap(duration);
             return;
@@ -220,6 +224,8 @@ impl Segmenter {
     /// closer than two samples, is a gap of no duration: numbers go on in step with the other
     /// tracks. One that has a gap part is a gap (RFC 8216bis 4.4.4.7): not all of it is there.
     pub(crate) fn close(&mut self, end: i64) -> Option<Segment> {
+        // Parts that the clock makes reach `end` with whole ones and a shorter last one. Samples
+        // are complete: they only lack the end of their part.
         self.push_gaps(end);
         self.close_part();
         let open = self.open.as_ref()?;
@@ -242,6 +248,7 @@ impl Segmenter {
         let Span { start, duration, independent } = open.part;
         let media_time = u64::try_from(start).unwrap_or(0);
         let reference = Reference { utc: self.anchor.utc_at(start, self.timescale), media_time };
+        // Only the first chunk of a segment has a `styp`.
         let starts_segment = open.segment.parts.is_empty();
         let bytes = fragment::chunk(
             self.sequence,
@@ -270,6 +277,7 @@ impl Open {
 
     fn push_part(&mut self, part: Part) {
         self.segment.duration += part.duration;
+        // The bytes of other parts were counted with their samples.
         if part.gap {
             self.bytes += part.held_bytes();
         }

@@ -35,6 +35,8 @@ impl Segments {
 
     /// The segment at `index`, counted from the oldest.
     pub fn get(&self, index: usize) -> Option<&Arc<Segment>> {
+        // Places count from the start of the first chunk, with the segments that were taken from
+        // it. Only in that chunk do they differ from the index in its row.
         let place = self.taken + index;
         let before = if place < CHUNK { self.taken } else { 0 };
         let chunk = self.chunks.get(place / CHUNK)?;
@@ -79,6 +81,7 @@ impl Segments {
     /// Adds the newest.
     pub fn push(&mut self, segment: Arc<Segment>) {
         let chunks = Arc::make_mut(&mut self.chunks);
+        // The last chunk is full, or there is none.
         if (self.taken + self.len).is_multiple_of(CHUNK) {
             chunks.push_back(Arc::default());
         }
@@ -95,6 +98,7 @@ impl Segments {
         let oldest = first.remove(0);
         self.taken += 1;
         self.len -= 1;
+        // Places count from the start of the next chunk now.
         if first.is_empty() {
             chunks.pop_front();
             self.taken = 0;
@@ -111,6 +115,7 @@ impl Segments {
         if last.is_empty() {
             chunks.pop_back();
         }
+        // There is no first chunk any more from which segments could have been taken.
         if self.len == 0 {
             self.taken = 0;
         }
@@ -167,6 +172,7 @@ impl<'a> Iterator for Listed<'a> {
     }
 
     fn nth(&mut self, n: usize) -> Option<Self::Item> {
+        // Skipping segments takes constant time, however many there are.
         let index = self.from.saturating_add(n).min(self.to);
         self.from = (index + 1).min(self.to);
         self.segments.get(index).filter(|_| index < self.to)
@@ -231,18 +237,22 @@ mod tests {
                             model.push_back(next);
                             next += 1;
                         }
-                        2 => prop_assert_eq!(segments.pop_front().map(|s| s.msn), model.pop_front()),
+                        2 => {
+                            let oldest = segments.pop_front().map(|segment| segment.msn);
+                            prop_assert_eq!(oldest, model.pop_front());
+                        }
                         _ => prop_assert_eq!(segments.pop().map(|s| s.msn), model.pop_back()),
                     }
                 }
-                prop_assert_eq!(numbers(segments.iter()), model.iter().copied().collect::<Vec<_>>());
+                prop_assert_eq!(numbers(segments.iter()), Vec::from(model.clone()));
                 prop_assert_eq!(numbers(before.iter()), Vec::from(was));
                 prop_assert_eq!(segments.len(), model.len());
                 let ends = [segments.first(), segments.last()].map(|end| end.map(|end| end.msn));
                 prop_assert_eq!(ends, [model.front().copied(), model.back().copied()]);
                 let half = segments.len() / 2;
                 let reversed = numbers(segments.range(half, usize::MAX).rev());
-                prop_assert_eq!(reversed, model.iter().skip(half).rev().copied().collect::<Vec<_>>());
+                let expected: Vec<_> = model.iter().skip(half).rev().copied().collect();
+                prop_assert_eq!(reversed, expected);
                 if let Some(&number) = model.get(half) {
                     prop_assert_eq!(segments.partition_point(|segment| segment.msn < number), half);
                 }

@@ -34,6 +34,7 @@ impl Sets {
         if self.units.is_empty() || !sample.key {
             return;
         }
+        // Without a delimiter the head is shared by all samples; otherwise it is a small copy.
         let delimiter = nal::delimiter_len(&sample.payload, self.length_size);
         sample.head = match delimiter {
             0 => self.units.clone(),

@@ -18,6 +18,7 @@ impl Seconds {
     /// A place on the timeline, to the nearest microsecond.
     pub(crate) fn at(ticks: i64, timescale: Timescale) -> Self {
         let hz = i64::from(timescale.hz());
+        // Whole seconds apart, so that the product with a million does not overflow.
         let (whole, rest) = (ticks.div_euclid(hz), ticks.rem_euclid(hz));
         Self(whole.saturating_mul(1_000_000).saturating_add((rest * 1_000_000 + hz / 2) / hz))
     }

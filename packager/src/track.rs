@@ -91,6 +91,8 @@ impl Track {
         role: Role,
         late: bool,
     ) -> Self {
+        // Video beside a master is cut at its marks, whether a rendition or a source that joined
+        // later.
         let kind = match &*config {
             Config::Avc(_) if role == Role::Master => Kind::Source(Source::default()),
             Config::Avc(_) => Kind::Follower(Box::new(Follower::new())),
@@ -146,6 +148,7 @@ impl Track {
         if let Some(segment) = self.output.segment(msn) {
             return (!segment.gap).then_some(segment.init);
         }
+        // Cuts that wait have planned their init segments already.
         let pending = match &self.kind {
             Kind::Source(_) => None,
             Kind::Follower(follower) => follower.pending(msn),
@@ -286,12 +289,15 @@ impl Track {
         let output = &mut self.output;
         let first = output.segmenter.open().is_none();
         // A gap shows a picture of the configuration before it.
+        // Another sampling rate changes the durations of units from this segment on.
         if output.renew_init(mark.discontinuity && !mark.gap || first)
             && let Kind::Audio(audio) = &mut self.kind
         {
             audio.configure(output.window.config());
         }
         output.close(at, metrics);
+        // While audio goes on, the master shows a picture in place of the gap. Without a picture it
+        // has the gap all the same.
         let still = output.still_to_show().filter(|_| alive);
         let held = still.is_some();
         let gap = mark.gap && !held;
@@ -373,8 +379,8 @@ impl Track {
     }
 
     /// The broadcast is over: makes the cuts of a rendition's video up to segment `last` of the
-    /// master, which ends at `end` (90 kHz), and closes the rest.
-    pub(crate) fn finish_following(&mut self, last: u64, end: i64, metrics: &Metrics) {
+    /// master, which ends at `end`, and closes the rest.
+    pub(crate) fn finish_following(&mut self, last: u64, end: MediaTime, metrics: &Metrics) {
         if let Kind::Follower(follower) = &mut self.kind {
             follower.finish(&mut self.output, last, end, metrics);
         }

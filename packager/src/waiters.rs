@@ -57,6 +57,7 @@ impl Crowd {
     /// Wakes the first at once, and leaves the others to [`Crowd::wake_rest`].
     fn wake(&self, mut come: Vec<Waker>) {
         let mut waiting = self.lock();
+        // While others wait to be woken, nobody overtakes them.
         let first = match waiting.is_empty() {
             true => come.len().min(AT_ONCE),
             false => 0,
@@ -136,7 +137,9 @@ impl Waiters {
         places.taken += 1;
         places.first_until = [places.first_until, until].into_iter().flatten().min();
         let serial = places.taken;
+        // The serial number tells a ticket apart from that of the place's former waiter.
         let taken = Place { serial, waiter: Some(Waiter { awaited, until, waker }) };
+        // Places are used again, so that the list that is scanned at each part stays short.
         let place = match places.free.pop() {
             Some(place) => {
                 places.places[place] = taken;
@@ -178,6 +181,7 @@ impl Waiters {
 
     /// Wakes the waiters whose deadline has passed at `now`.
     pub(crate) fn wake_late(&self, now: Instant, crowd: &Crowd) {
+        // Without a deadline that has passed there is nothing to scan for.
         if self.first_until().is_some_and(|first| first <= now) {
             self.wake_where(crowd, |waiter| waiter.is_late(now));
         }
@@ -202,6 +206,7 @@ impl Waiters {
 impl Places {
     fn of(&mut self, ticket: Ticket) -> Option<&mut Place> {
         let place = self.places.get_mut(ticket.place);
+        // The place may belong to a later waiter, which has another serial number.
         place.filter(|place| place.serial == ticket.serial)
     }
 
@@ -209,6 +214,7 @@ impl Places {
         let mut woken = Vec::new();
         let mut first_until = None;
         for (index, place) in self.places.iter_mut().enumerate() {
+            // One scan wakes the waiters, collects the free places and finds the next deadline.
             match place.waiter.take_if(|waiter| come(waiter)) {
                 Some(waiter) => {
                     woken.push(waiter.waker);
@@ -227,6 +233,7 @@ impl Places {
 
     fn release(&mut self, place: usize) {
         self.free.push(place);
+        // Nobody waits, so no ticket refers to a place any more.
         if self.free.len() == self.places.len() {
             self.places.clear();
             self.free.clear();

@@ -174,6 +174,7 @@ impl Window {
 
     /// Segments from the next on need another init segment, which has this number.
     pub(crate) fn configure(&mut self, number: u32, config: Arc<Config>) {
+        // No segment needs the init segments that were planned before the first one.
         if !self.has_started() {
             self.track.inits.clear();
         }
@@ -199,6 +200,7 @@ impl Window {
 
     /// Adds the next complete segment, and lets go of segments that need not be held any more.
     pub(crate) fn push(&mut self, segment: Segment) {
+        // Playlists state PART-TARGET from the first segment on, so no later one can change it.
         if !self.has_started() {
             self.measure(&segment);
         }
@@ -207,6 +209,7 @@ impl Window {
         }
         self.bits.add(&segment, &mut self.track);
         let edge = segment.end();
+        // A still picture that goes on from the segment before is held once, so it is counted once.
         let newest = self.track.segments.last();
         let shared = newest.map_or(0, |newest| segment.bytes_shared_with(newest));
         self.bytes += segment.held_bytes() - shared;
@@ -218,6 +221,7 @@ impl Window {
         while self.oldest_is(|old| edge - old.end() > held + old.duration) {
             self.let_go();
         }
+        // A discontinuity that leaves the list is counted in EXT-X-DISCONTINUITY-SEQUENCE.
         while let Some(old) = self.track.segments.get(self.track.listed_from)
             && edge - old.end() >= listed
         {
@@ -243,6 +247,7 @@ impl Window {
         if self.track.listed_from > 0 || !self.oldest_is(|old| old.msn == msn) {
             return true;
         }
+        // The list would begin with the second segment.
         let (second, end) = (self.track.segments.get(1), self.end());
         let rest = second.zip(end).map_or(0, |(second, end)| end - second.start);
         rest >= self.track.timescale().ticks(least)
@@ -257,6 +262,7 @@ impl Window {
         let segments = &self.track.segments;
         let void = segments.iter().rev().take_while(|segment| segment.is_void());
         let void = void.count();
+        // The list may end with gaps of the track itself, or of all tracks of its kind.
         let own = segments.len() - void;
         if own <= self.track.listed_from {
             return; // All that is listed is a gap.
@@ -284,6 +290,7 @@ impl Window {
     /// The segment at `index` ends with its last media.
     fn shorten(&mut self, index: usize) {
         let segments = &self.track.segments;
+        // Snapshots share the segments, so the shorter one is a copy in another sequence.
         let media = |segment: &Segment| segment.parts.iter().rposition(|part| !part.gap);
         let Some((segment, last)) =
             segments.get(index).and_then(|old| Some((old, media(old)? + 1)))
@@ -312,10 +319,12 @@ impl Window {
         let Some(oldest) = self.track.segments.pop_front() else {
             return false;
         };
+        // The picture that it shares with the next segment stays in memory.
         let next = self.track.segments.first();
         let shared = next.map_or(0, |next| oldest.bytes_shared_with(next));
         self.bytes = self.bytes.saturating_sub(oldest.held_bytes() - shared);
         self.track.dependent -= usize::from(is_dependent(&oldest));
+        // The list begins with the oldest segment held, or with one after it.
         let listed = self.track.listed_from == 0;
         if listed {
             self.track.discontinuity_sequence += u64::from(oldest.discontinuity);
@@ -346,6 +355,7 @@ impl Window {
         let mut durations: Vec<_> =
             first.parts.iter().filter(|part| !part.gap).map(|part| part.duration).collect();
         durations.sort_unstable();
+        // Parts that are much longer than the median one were stretched by a hiccup.
         let usual = durations.get(durations.len() / 2).copied().unwrap_or(0);
         let longest = durations
             .into_iter()

@@ -48,7 +48,8 @@ struct Tag {
 fn source() -> Bytes {
     let flv = run(
         "ffmpeg",
-        "-nostdin -f lavfi -i testsrc2=size=320x180:rate=30000/1001:duration=3 -f lavfi -i sine=sample_rate=44100:duration=3 \
+        "-nostdin -f lavfi -i testsrc2=size=320x180:rate=30000/1001:duration=3 \
+         -f lavfi -i sine=sample_rate=44100:duration=3 \
          -c:v libx264 -preset veryfast -bf 2 -g 30 -pix_fmt yuv420p -vf setsar=4/3 -c:a aac -ac 2 \
          -flvflags no_duration_filesize -f flv pipe:1",
         &Bytes::new(),

@@ -123,8 +123,8 @@ fn lines(source: &avc::Config) -> u32 {
 
 /// The size of the displayed picture in square samples.
 fn shown(source: &avc::Config) -> (f64, f64) {
-    let (w, h) = source.sample_aspect;
-    let aspect = f64::from(w.max(1)) / f64::from(h.max(1));
+    let avc::SampleAspect { width, height } = source.sample_aspect;
+    let aspect = f64::from(width.max(1)) / f64::from(height.max(1));
     (f64::from(source.width) * aspect, f64::from(source.height))
 }
 
@@ -193,14 +193,14 @@ mod tests {
         Rung { height: 480, video_kbps: 1_400 },
     ];
 
-    fn source(width: u32, height: u32, sample_aspect: (u16, u16), fps: f64) -> avc::Config {
+    fn source(width: u32, height: u32, aspect: (u16, u16), fps: f64) -> avc::Config {
         let record = hex!(
             "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
         );
         avc::Config {
             width,
             height,
-            sample_aspect,
+            sample_aspect: avc::SampleAspect { width: aspect.0, height: aspect.1 },
             frame_rate: Some(fps),
             ..avc::Config::parse(&record).unwrap()
         }

@@ -21,6 +21,7 @@ use benches::{
     stream::{BITRATE_BPS, Stream},
     wire::Wire,
 };
+use media_core::TrackIndex;
 use packager::{Live, Presentation};
 
 #[global_allocator]
@@ -141,7 +142,7 @@ fn publish(
 
 /// Reads both tracks until the broadcast ends.
 async fn read(path: &Path, live: &Arc<Live>, reader: Reader) {
-    let track = async |track: usize, name: &str| match reader {
+    let track = async |track: TrackIndex, name: &str| match reader {
         Reader::Nobody => std::future::pending().await,
         Reader::Segments => path.follow_segments(live, track, async |_| true).await,
         Reader::Parts => path.follow(live, track, async |_| true).await,
@@ -154,7 +155,7 @@ async fn read(path: &Path, live: &Arc<Live>, reader: Reader) {
             path.follow(live, track, each).await;
         }
     };
-    tokio::join!(track(0, "v0"), track(1, "a0"));
+    tokio::join!(track(TrackIndex::new(0), "v0"), track(TrackIndex::new(1), "a0"));
 }
 
 struct Sum {

@@ -10,7 +10,7 @@ use hex_literal::hex;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use media_core::{
-    AccessUnit, BroadcastId, ChannelName, Hub, TrackName,
+    AccessUnit, BroadcastId, ChannelName, Hub, TrackIndex, TrackName,
     broadcast::{Health, Limits},
     codec::{Config, aac, avc},
     hub::{Claim, Producer, Settings},
@@ -131,7 +131,7 @@ async fn a_stream_is_shown_with_its_tracks_and_viewers() {
         arrived: Instant::now(),
         payload: Bytes::from_static(&[0; 10]),
     };
-    producer.push(0, unit).unwrap();
+    producer.push(TrackIndex::new(0), unit).unwrap();
     let (status, stream) = get(&hub, "/api/v1/streams/demo").await;
     assert_eq!(status, StatusCode::OK);
     let expected = serde_json::json!({

@@ -22,7 +22,7 @@ fn source(hub: &Hub, now: Instant) -> Producer {
     hub.claim("demo".parse().unwrap()).unwrap().start(tracks, now, SystemTime::now()).unwrap()
 }
 
-fn push(producer: &Producer, start: Instant, track: usize, ms: i64, payload: &'static [u8]) {
+fn push(producer: &Producer, start: Instant, track: TrackIndex, ms: i64, payload: &'static [u8]) {
     let arrived = start + Duration::from_millis(ms.unsigned_abs());
     let key = payload != SLICE;
     let unit = AccessUnit {
@@ -67,8 +67,8 @@ fn a_player_gets_metadata_and_sequence_headers_and_then_the_newest_group_from_ti
     let (hub, start) = (hub(), Instant::now());
     let producer = source(&hub, start);
     for ms in (0..4_000).step_by(40) {
-        push(&producer, start, 0, ms, if ms % 2_000 == 0 { IDR } else { SLICE });
-        push(&producer, start, 1, ms, b"audio");
+        push(&producer, start, TrackIndex::new(0), ms, if ms % 2_000 == 0 { IDR } else { SLICE });
+        push(&producer, start, TrackIndex::new(1), ms, b"audio");
     }
     let metrics = Metrics::default();
     let mut player = Player::new(producer.broadcast().subscribe(), 1, metrics.clone());
@@ -105,9 +105,9 @@ fn a_changed_configuration_goes_out_before_its_frames() {
     let producer = source(&hub, start);
     let mut player = Player::new(producer.broadcast().subscribe(), 1, Metrics::default());
     let mut transmit = transmit();
-    push(&producer, start, 0, 0, IDR);
-    producer.configure(0, &avc(AVC_SAME_STRING)).unwrap();
-    push(&producer, start, 0, 80, IDR);
+    push(&producer, start, TrackIndex::new(0), 0, IDR);
+    producer.configure(TrackIndex::new(0), &avc(AVC_SAME_STRING)).unwrap();
+    push(&producer, start, TrackIndex::new(0), 80, IDR);
     drain(&mut player, &mut transmit);
     let messages = read(&mut transmit);
     let seen: Vec<_> = messages.iter().map(|m| (m.timestamp, m.payload[1])).collect();
@@ -121,12 +121,12 @@ fn a_player_that_lagged_goes_on_at_a_key_frame_and_it_is_counted() {
     let metrics = Metrics::default();
     let mut player = Player::new(producer.broadcast().subscribe(), 1, metrics.clone());
     let mut transmit = transmit();
-    push(&producer, start, 0, 0, IDR);
+    push(&producer, start, TrackIndex::new(0), 0, IDR);
     drain(&mut player, &mut transmit);
     // The hub of these tests keeps 10 s before the newest groups.
     for ms in (40..30_000).step_by(40) {
-        push(&producer, start, 0, ms, if ms % 2_000 == 0 { IDR } else { SLICE });
-        push(&producer, start, 1, ms, b"audio");
+        push(&producer, start, TrackIndex::new(0), ms, if ms % 2_000 == 0 { IDR } else { SLICE });
+        push(&producer, start, TrackIndex::new(1), ms, b"audio");
     }
     drain(&mut player, &mut transmit);
     let messages = read(&mut transmit);
@@ -141,9 +141,9 @@ fn nothing_is_taken_from_the_hub_while_much_waits_to_be_written() {
     let (hub, start) = (hub(), Instant::now());
     let producer = source(&hub, start);
     static LARGE: [u8; 100_000] = [0; 100_000];
-    push(&producer, start, 0, 0, IDR);
+    push(&producer, start, TrackIndex::new(0), 0, IDR);
     for ms in 1..100 {
-        push(&producer, start, 1, ms, &LARGE);
+        push(&producer, start, TrackIndex::new(1), ms, &LARGE);
     }
     let mut player =
         Player::new(producer.broadcast().subscribe_from_oldest(), 1, Metrics::default());

@@ -81,7 +81,7 @@ impl Feed {
                 Event::Frame { track, frame } => {
                     let hz = consumer_hz(&self.live().unwrap(), track);
                     let ms = frame.dts * 1_000 / hz;
-                    Some((track, ms - *first.get_or_insert(ms), frame.key))
+                    Some((track.get(), ms - *first.get_or_insert(ms), frame.key))
                 }
                 _ => None,
             })
@@ -89,8 +89,8 @@ impl Feed {
     }
 }
 
-fn consumer_hz(broadcast: &Broadcast, track: usize) -> i64 {
-    broadcast.tracks()[track].config.timescale().hz().into()
+fn consumer_hz(broadcast: &Broadcast, track: TrackIndex) -> i64 {
+    broadcast.tracks()[track.get()].config.timescale().hz().into()
 }
 
 fn name() -> media_core::ChannelName {
@@ -288,7 +288,7 @@ fn the_first_frame_held_is_when_the_broadcast_began_on_both_clocks() {
     for arrived in arrived {
         let Some(Event::Frame { track, frame }) = consumer.try_next() else { panic!("no frame") };
         assert_eq!(frame.arrived, feed.start + arrived);
-        let timescale = feed.live().unwrap().tracks()[track].config.timescale();
+        let timescale = feed.live().unwrap().tracks()[track.get()].config.timescale();
         assert_eq!(anchor.instant_at(frame.dts, timescale), frame.arrived);
         let ago = Duration::from_secs(1) - arrived;
         let utc = anchor.utc_at(frame.dts, timescale);
@@ -345,7 +345,7 @@ fn a_changed_configuration_of_the_same_codec_string_goes_on_and_waits_for_a_key_
     let events: Vec<_> = std::iter::from_fn(|| consumer.try_next()).collect();
     assert!(matches!(
         &events[..],
-        [Event::Frame { .. }, Event::Config { track: 0, .. }, Event::Frame { frame, .. }] if frame.key
+        [Event::Frame { .. }, Event::Config { track: TrackIndex::FIRST, .. }, Event::Frame { frame, .. }] if frame.key
     ));
     assert_eq!(feed.live().unwrap().id(), before);
     assert_eq!(feed.metrics.dropped(Drop::BeforeKey), 1);

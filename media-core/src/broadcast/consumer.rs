@@ -1,12 +1,19 @@
 //! Reading a broadcast: a cursor in its log, a batch copied out under one lock, and the handling of
 //! slow readers.
 
-use std::{collections::VecDeque, pin::pin, sync::Arc};
+use std::{
+    collections::VecDeque,
+    pin::pin,
+    sync::{Arc, MutexGuard},
+};
 
 use super::{
-    Broadcast, Event, Presence, Situation, TrackStart,
+    event::{Event, Presence, TrackStart},
     log::{Entry, State},
+    shared::Broadcast,
+    situation::Situation,
 };
+use crate::TrackIndex;
 
 /// Maximum number of entries, and of bytes, that a subscriber copies under one lock. It holds
 /// copied entries even after their removal from the log.
@@ -26,19 +33,50 @@ pub struct Consumer {
     /// Number of tracks that have appeared before `next`.
     known: usize,
     /// The track with the marks at the first position read.
-    master: usize,
+    master: TrackIndex,
     /// Whether renditions are read too, or only the source's tracks.
     renditions: bool,
     batch: VecDeque<Event>,
 }
 
+impl Broadcast {
+    /// A subscriber of all tracks that starts at the oldest entry, for readers that must not miss
+    /// any.
+    pub fn subscribe_from_oldest(self: &Arc<Self>) -> Consumer {
+        let state = self.lock();
+        let next = state.front;
+        self.consumer(state, next, true).with_older_groups()
+    }
+
+    /// A subscriber of the source's tracks only, which starts at the newest group of each.
+    pub fn subscribe(self: &Arc<Self>) -> Consumer {
+        let state = self.lock();
+        let next = state.newest_groups(false);
+        self.consumer(state, next, false)
+    }
+
+    fn consumer(
+        self: &Arc<Self>,
+        state: MutexGuard<'_, State>,
+        next: u64,
+        renditions: bool,
+    ) -> Consumer {
+        // All of them are read under one lock, so that they describe the same position.
+        let starts = state.starts(next);
+        let situation = state.situation_at(next);
+        let master = state.master_at(next, situation.tracks.len());
+        drop(state);
+        Consumer::new(Arc::clone(self), next, starts, situation, master, renditions)
+    }
+}
+
 impl Consumer {
-    pub(super) fn new(
+    fn new(
         broadcast: Arc<Broadcast>,
         next: u64,
         starts: Vec<u64>,
         mut situation: Situation,
-        master: usize,
+        master: TrackIndex,
         renditions: bool,
     ) -> Self {
         let known = situation.tracks.len();
@@ -56,7 +94,7 @@ impl Consumer {
     }
 
     /// The same subscriber, without skipping older groups.
-    pub(super) fn with_older_groups(mut self) -> Self {
+    fn with_older_groups(mut self) -> Self {
         self.starts.fill(self.next);
         self
     }
@@ -78,7 +116,7 @@ impl Consumer {
 
     /// Index of the track with the marks at the first position read. A video track that was added
     /// later replaces it with its first frame that has a mark.
-    pub fn master(&self) -> usize {
+    pub fn master(&self) -> TrackIndex {
         self.master
     }
 
@@ -90,6 +128,7 @@ impl Consumer {
             if let Some(event) = self.try_next() {
                 return Some(event);
             }
+            // Registered before the log is read, so that no event between the two is missed.
             let mut changed = pin!(broadcast.changed.notified());
             changed.as_mut().enable();
             match self.fill() {
@@ -121,13 +160,15 @@ impl Consumer {
     }
 
     /// Whether events of this track are wanted.
-    fn reads(&self, state: &State, track: usize) -> bool {
-        self.renditions || state.tracks[track].source
+    fn reads(&self, state: &State, track: TrackIndex) -> bool {
+        self.renditions || state.tracks[track.get()].source
     }
 
     /// Continues at the newest groups.
     fn skip(&mut self, state: &State) {
         let resume = state.newest_groups(self.renditions);
+        // The entries before the front are gone, and their kinds with them: each is counted as a
+        // frame.
         let from = self.next.max(state.front);
         let (offset, skipped) = (span(state.front, from), span(from, resume));
         let is_frame = |entry: &&Entry| matches!(entry.event, Event::Frame { .. });
@@ -138,6 +179,7 @@ impl Consumer {
         self.starts = state.starts(resume);
         // All that the skipped entries may have declared is declared again.
         let Situation { tracks, presence, rule, awaited } = state.situation_at(resume);
+        // Tracks that this reader knows are configured again. Others appear to it only now.
         let known = std::mem::replace(&mut self.known, tracks.len());
         for begun in tracks {
             let TrackStart { index: track, absent, .. } = begun;
@@ -145,7 +187,7 @@ impl Consumer {
                 continue;
             }
             self.batch.push_back(match begun {
-                TrackStart { config, .. } if track < known => Event::Config { track, config },
+                TrackStart { config, .. } if track.get() < known => Event::Config { track, config },
                 begun => Event::Track(begun),
             });
             if absent {
@@ -166,6 +208,7 @@ impl Consumer {
             self.skip(&state);
         }
         let (offset, mut bytes) = (span(state.front, self.next), 0);
+        // The copy is bounded, because publishers wait for the lock meanwhile.
         for entry in state.log.iter().skip(offset).take(BATCH) {
             if bytes >= BATCH_BYTES {
                 break;
@@ -174,10 +217,10 @@ impl Consumer {
                 Event::Frame { track, .. } => {
                     // A track that appeared later is wanted from its first frame on.
                     self.reads(&state, *track)
-                        && self.starts.get(*track).is_none_or(|start| self.next >= *start)
+                        && self.starts.get(track.get()).is_none_or(|start| self.next >= *start)
                 }
                 Event::Track(TrackStart { index: track, .. }) => {
-                    self.known = track + 1;
+                    self.known = track.get() + 1;
                     self.reads(&state, *track)
                 }
                 Event::Config { track, .. } | Event::Absent { track } => self.reads(&state, *track),
@@ -194,6 +237,7 @@ impl Consumer {
             }
             self.next += 1;
         }
+        // The reader sleeps after `Nothing`, so only a reader at the end of the log gets it.
         match (self.batch.is_empty(), state.presence) {
             (false, _) => Filled::Some,
             (true, _) if self.next < state.end() => Filled::Some,

@@ -1,11 +1,6 @@
 //! The ingest's findings about a publisher's source, for listings.
 
-use std::{
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
-
-use super::Broadcast;
+use std::{sync::Arc, time::Duration};
 
 /// The quality of a source for its players.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,16 +9,4 @@ pub struct Health {
     pub key_interval: Option<Duration>,
     /// The setting to change at the encoder, in one sentence; `None` if nothing needs a change.
     pub advice: Option<Arc<str>>,
-}
-
-impl Broadcast {
-    /// The last report about the source.
-    pub fn health(&self) -> Health {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Stores the ingest's report about the source.
-    pub fn report(&self, health: Health) {
-        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
-    }
 }

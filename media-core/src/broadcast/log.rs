@@ -8,10 +8,13 @@ use std::{
 };
 
 use super::{
-    CutRule, Event, Limits, Presence, Pushed, Refused, Situation, TrackNotice, TrackStart,
+    event::{CutRule, Event, Presence, TrackStart},
+    limits::Limits,
+    pushed::{Pushed, Refused, TrackNotice},
+    situation::Situation,
 };
 use crate::{
-    AccessUnit, Error, Frame, Mark, MediaTime, Timescale, TrackName,
+    AccessUnit, Error, Frame, Mark, MediaTime, Timescale, TrackIndex, TrackName,
     codec::{Config, avc},
     cut::Cutter,
     timeline::{Arrival, Timeline},
@@ -42,10 +45,10 @@ pub(super) struct State {
     pub(super) attached: usize,
     pub(super) awaited: usize,
     /// The track whose frames decide the cuts: the source's video, otherwise its audio.
-    pub(super) master: usize,
+    pub(super) master: TrackIndex,
     /// Video of the source that was added while an audio track is the master: it becomes the master
     /// with its first key frame that can start a segment.
-    pub(super) heir: Option<usize>,
+    pub(super) heir: Option<TrackIndex>,
     pub(super) log: VecDeque<Entry>,
     /// Position of the log's front since the start.
     pub(super) front: u64,
@@ -90,22 +93,22 @@ pub(super) struct Entry {
 }
 
 impl State {
-    pub(super) fn configure(&mut self, track: usize, config: &Config, start: Instant) {
-        if *self.tracks[track].config == *config {
+    pub(super) fn configure(&mut self, track: TrackIndex, config: &Config, start: Instant) {
+        if *self.tracks[track.get()].config == *config {
             return;
         }
         let config = Arc::new(config.clone());
-        self.tracks[track].config = Arc::clone(&config);
-        self.tracks[track].reconfigured = self.cutter.has_started();
+        self.tracks[track.get()].config = Arc::clone(&config);
+        self.tracks[track.get()].reconfigured = self.cutter.has_started();
         self.reconfigurations += 1;
         self.cutter.expect_discontinuity();
         self.declare(Event::Config { track, config }, start);
     }
 
     /// Adds a track of the source. Returns its index.
-    pub(super) fn add(&mut self, name: TrackName, config: Config, start: Instant) -> usize {
-        let (track, video) = (self.tracks.len(), config.is_video());
-        if video && !self.tracks[self.master].config.is_video() {
+    pub(super) fn add(&mut self, name: TrackName, config: Config, start: Instant) -> TrackIndex {
+        let (track, video) = (TrackIndex::new(self.tracks.len()), config.is_video());
+        if video && !self.tracks[self.master.get()].config.is_video() {
             self.heir = Some(track);
         }
         self.timeline.add_track(track, video);
@@ -115,7 +118,7 @@ impl State {
 
     /// Appends a track to the tracks and its beginning to the log.
     pub(super) fn begin_track(&mut self, track: Track, start: Instant) {
-        let begun = track.start(self.tracks.len());
+        let begun = track.start(TrackIndex::new(self.tracks.len()));
         self.tracks.push(track);
         self.declare(Event::Track(begun), start);
     }
@@ -124,7 +127,7 @@ impl State {
     ///
     /// # Errors
     /// [`Error::ChangesTooOften`].
-    pub(super) fn count_change(&mut self, track: usize, start: Instant) -> Result<(), Error> {
+    pub(super) fn count_change(&mut self, track: TrackIndex, start: Instant) -> Result<(), Error> {
         let now = self.log.back().map_or(start, |entry| entry.arrived);
         let recent =
             |changes: &Changes| now.saturating_duration_since(changes.since) < CHANGES_SPAN;
@@ -133,12 +136,15 @@ impl State {
         if before.count < MAX_CHANGES {
             return Ok(());
         }
-        Err(Error::ChangesTooOften { track: self.tracks[track].name.clone(), limit: MAX_CHANGES })
+        Err(Error::ChangesTooOften {
+            track: self.tracks[track.get()].name.clone(),
+            limit: MAX_CHANGES,
+        })
     }
 
     /// The media time at `now`.
     pub(super) fn media_time(&self, now: Instant) -> MediaTime {
-        MediaTime::from_ticks(self.timeline.at(now))
+        self.timeline.at(now)
     }
 
     /// Time for which the master has been silent.
@@ -191,19 +197,21 @@ impl State {
 
     pub(super) fn push(
         &mut self,
-        track: usize,
+        track: TrackIndex,
         unit: AccessUnit,
         limits: &Limits,
     ) -> Result<Pushed, Refused> {
         let AccessUnit { dts: stamp, pts, key, independent, arrived, payload } = unit;
+        // Media that an outage has made late are dropped before they are placed on the timeline.
         if self.timeline.leaves_out(track, stamp, key && track == self.master, arrived) {
             return Err(Refused::AfterOutage);
         }
         let placed = self.timeline.map(track, stamp, arrived).map_err(|_| Refused::TooFarAhead)?;
+        // A refused frame reports nothing, so the notice is kept until a frame is accepted.
         self.notice = placed.notice.map(|notice| TrackNotice { track, notice }).or(self.notice);
         let mut dts = placed.dts;
         let composition = pts.saturating_sub(stamp).saturating_add(placed.stamp - placed.dts);
-        let composition = match self.tracks[track].config.is_video() {
+        let composition = match self.tracks[track.get()].config.is_video() {
             // No frame that is decoded after a key frame is shown before it.
             true if key => composition.clamp(0, MAX_COMPOSITION),
             true => composition.clamp(-MAX_COMPOSITION, MAX_COMPOSITION),
@@ -229,24 +237,23 @@ impl State {
         if track == self.master {
             self.taken = Some(Arrival { dts, arrived });
         }
+        // From a mark on, each other track of the source begins a group with its own next frame. A
+        // discontinuity lets the changed configurations of all tracks apply.
         let position = self.end();
         if let Some(mark) = mark {
             let sources = self.tracks.iter_mut().enumerate().filter(|(_, track)| track.source);
             for (index, track) in sources {
-                track.next_group = (index != self.master).then_some(mark.pts);
+                track.next_group = (index != self.master.get()).then_some(mark.pts);
                 track.reconfigured &= !mark.discontinuity;
             }
         }
-        let timescale = self.tracks[track].config.timescale();
-        let state = &mut self.tracks[track];
+        let timescale = self.tracks[track.get()].config.timescale();
+        let state = &mut self.tracks[track.get()];
         // Groups of the other tracks start at the first frame after the mark, because any audio
         // frame can be decoded.
         let starts_group = match state.config.is_video() {
             true => key,
-            false => {
-                mark.is_some()
-                    || state.next_group.is_some_and(|time| MediaTime::from_ticks(dts) >= time)
-            }
+            false => mark.is_some() || state.next_group.is_some_and(|time| dts >= time),
         };
         if starts_group {
             state.group = Some(position);
@@ -257,8 +264,8 @@ impl State {
         state.bytes += bytes as u64;
         state.rate.add(bytes as u64, arrived);
         let frame = Frame {
-            dts: Timescale::VIDEO.rescale(dts, timescale),
-            pts: Timescale::VIDEO.rescale(dts.saturating_add(composition), timescale),
+            dts: Timescale::VIDEO.rescale(dts.ticks(), timescale),
+            pts: Timescale::VIDEO.rescale((dts + composition).ticks(), timescale),
             key,
             independent,
             mark,
@@ -271,8 +278,8 @@ impl State {
     }
 
     /// Reads the encoder's statement about its groups, in the first picture.
-    fn read_stated_group(&mut self, track: usize, payload: &[u8]) {
-        let Config::Avc(config) = &*self.tracks[track].config else {
+    fn read_stated_group(&mut self, track: TrackIndex, payload: &[u8]) {
+        let Config::Avc(config) = &*self.tracks[track.get()].config else {
             return;
         };
         if let Some(frames) = avc::stated_group(payload) {
@@ -284,23 +291,23 @@ impl State {
     /// The mark before a frame of the master track, if it starts a segment.
     fn cut(
         &mut self,
-        track: usize,
-        dts: &mut i64,
+        track: TrackIndex,
+        dts: &mut MediaTime,
         composition: i64,
         key: bool,
         arrived: Instant,
     ) -> Result<Option<Mark>, Refused> {
         // Marks are on the presentation clock of key frames: decode time plus the reordering delay
         // of the key frame that started the segment.
-        let video = self.tracks[track].config.is_video();
+        let video = self.tracks[track.get()].config.is_video();
         let reorder = match video {
             true if key => composition,
             true => self.reorder,
             false => 0,
         };
-        let presented = |dts: i64, reorder: i64| MediaTime::from_ticks(dts) + reorder;
+        let presented = |dts: MediaTime, reorder: i64| dts + reorder;
         let time = self.cutter.after_newest(presented(*dts, reorder));
-        if self.tracks[track].reconfigured
+        if self.tracks[track.get()].reconfigured
             && video
             && !(key && self.cutter.takes_discontinuity(time))
         {
@@ -353,15 +360,17 @@ impl State {
     /// little later if possible. Returns the time at which it resumes.
     fn delay_to_resume(
         &mut self,
-        track: usize,
-        dts: &mut i64,
+        track: TrackIndex,
+        dts: &mut MediaTime,
         reorder: i64,
         arrived: Instant,
     ) -> Option<MediaTime> {
         let from = self.cutter.resume_from()?;
-        let later = from - (MediaTime::from_ticks(*dts) + reorder);
+        let later = from - (*dts + reorder);
         let delayed = later > 0 && self.timeline.delay(track, later, arrived);
-        *dts += if delayed { later } else { 0 };
+        if delayed {
+            *dts = *dts + later;
+        }
         delayed.then_some(from)
     }
 
@@ -369,8 +378,8 @@ impl State {
     /// frame.
     fn succeed(
         &mut self,
-        track: usize,
-        dts: &mut i64,
+        track: TrackIndex,
+        dts: &mut MediaTime,
         composition: i64,
         key: bool,
         arrived: Instant,
@@ -379,7 +388,7 @@ impl State {
             return Err(Refused::BeforeKeyFrame);
         }
         self.delay_to_resume(track, dts, composition, arrived);
-        let mark = self.cutter.change_master(MediaTime::from_ticks(*dts) + composition);
+        let mark = self.cutter.change_master(*dts + composition);
         let mark = mark.ok_or(Refused::BeforeKeyFrame)?;
         (self.master, self.heir) = (track, None);
         self.reorder = composition;
@@ -439,16 +448,19 @@ impl State {
     /// The track with the marks of the frames at `next`, where `tracks` have appeared: that of the
     /// first mark from there on. If that track appears later, the one that it replaces: the first
     /// of the broadcast.
-    pub(super) fn master_at(&self, next: u64, tracks: usize) -> usize {
+    pub(super) fn master_at(&self, next: u64, tracks: usize) -> TrackIndex {
         let before = usize::try_from(next - self.front).unwrap_or(usize::MAX);
         let marked = self.log.iter().skip(before).find_map(|entry| match &entry.event {
             Event::Frame { track, frame } => frame.mark.is_some().then_some(*track),
             _ => None,
         });
-        marked.or(Some(self.master)).filter(|master| *master < tracks).unwrap_or(0)
+        let master = marked.unwrap_or(self.master);
+        if master.get() < tracks { master } else { TrackIndex::FIRST }
     }
 
     pub(super) fn evict(&mut self, limits: &Limits, now: Instant) {
+        // Entries older than the limit leave, but not the newest groups, where lagging readers
+        // continue. If there are too many bytes, even those leave.
         let keep = self.newest_groups(true);
         while let Some(entry) = self.log.front() {
             let old =

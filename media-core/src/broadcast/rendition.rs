@@ -6,8 +6,15 @@
 
 use std::sync::Arc;
 
-use super::{Broadcast, Event, MAX_TRACKS, Presence, Track};
-use crate::{AccessUnit, Error, Frame, MediaTime, Timescale, TrackName, codec::Config};
+use super::{
+    event::{Event, Presence},
+    limits::MAX_TRACKS,
+    shared::Broadcast,
+};
+use crate::{
+    AccessUnit, Error, Frame, MediaTime, Timescale, TrackIndex, TrackName, codec::Config,
+    track::Track,
+};
 
 /// The access unit is not decoded after the one before it, or the rendition has no configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +28,7 @@ impl Broadcast {
     /// [`Error::BadCatalogue`]: there is such a track, or too many tracks.
     pub fn rendition(self: &Arc<Self>, name: TrackName) -> Result<Rendition, Error> {
         let mut state = self.lock();
+        // Other announced renditions have reserved their places.
         let len = state.tracks.len() + state.awaited + 1;
         if len > MAX_TRACKS || state.tracks.iter().any(|track| track.name == name) {
             return Err(Error::BadCatalogue { len, max: MAX_TRACKS });
@@ -41,7 +49,7 @@ pub struct Rendition {
     broadcast: Arc<Broadcast>,
     name: TrackName,
     /// Its index, once it has a configuration.
-    track: Option<usize>,
+    track: Option<TrackIndex>,
     /// Whether frames are expected: it is configured, and was not declared absent since.
     shown: bool,
 }
@@ -65,6 +73,7 @@ impl Rendition {
     /// [`Error::CodecChanged`]: players could not follow; the rendition is unchanged.
     pub fn configure(&mut self, config: &Config) -> Result<(), Error> {
         let mut state = self.broadcast.lock();
+        // The first configuration makes the track, which takes the place that was reserved for it.
         let Some(index) = self.track else {
             let index = state.tracks.len();
             if index >= MAX_TRACKS {
@@ -75,11 +84,11 @@ impl Rendition {
             let awaited = state.awaited - 1;
             state.await_renditions(awaited, self.broadcast.anchor.instant);
             drop(state);
-            (self.track, self.shown) = (Some(index), true);
+            (self.track, self.shown) = (Some(TrackIndex::new(index)), true);
             self.broadcast.changed.notify_waiters();
             return Ok(());
         };
-        let known = &mut state.tracks[index];
+        let known = &mut state.tracks[index.get()];
         if !known.config.is_same_family(config) {
             return Err(Error::CodecChanged {
                 track: known.name.clone(),
@@ -87,6 +96,7 @@ impl Rendition {
                 to: config.codec_string().into(),
             });
         }
+        // An equal configuration is declared again only after an absence, which it ends.
         if *known.config != *config {
             known.config = Arc::new(config.clone());
         } else if self.shown {
@@ -110,8 +120,10 @@ impl Rendition {
         let index = self.track.filter(|_| self.shown).ok_or(OutOfOrder)?;
         let mut state = self.broadcast.lock();
         let position = state.end();
-        let track = &mut state.tracks[index];
+        let track = &mut state.tracks[index.get()];
         let decoded = MediaTime::from_ticks(unit.dts);
+        // A worker that replaces another one starts with frames that may have been published
+        // already.
         if track.newest.is_some_and(|newest| decoded <= newest) {
             return Err(OutOfOrder);
         }
@@ -149,8 +161,8 @@ impl Rendition {
         };
         self.shown = false;
         let mut state = self.broadcast.lock();
-        state.tracks[track].group = None;
-        state.tracks[track].absent = true;
+        state.tracks[track.get()].group = None;
+        state.tracks[track.get()].absent = true;
         state.declare(Event::Absent { track }, self.broadcast.anchor.instant);
         drop(state);
         self.broadcast.changed.notify_waiters();
@@ -164,8 +176,10 @@ impl Drop for Rendition {
         }
         let mut state = self.broadcast.lock();
         state.attached -= 1;
+        // Without a track, nobody waits for it any longer. With one, no reader can start in a group
+        // that does not go on.
         match self.track {
-            Some(track) => state.tracks[track].group = None,
+            Some(track) => state.tracks[track.get()].group = None,
             None => {
                 let awaited = state.awaited - 1;
                 state.await_renditions(awaited, self.broadcast.anchor.instant);

@@ -1,41 +1,9 @@
 //! The state of a broadcast at a position of its log. It is computed from the events before that
 //! position, so a reader needs only events.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use super::{Event, Presence};
-use crate::{Timescale, TrackName, codec::Config};
-
-/// A track at a position of the log.
-#[derive(Debug, Clone)]
-pub struct TrackStart {
-    /// Index in [`super::Broadcast::tracks`]. Tracks appear in the order of their indices.
-    pub index: usize,
-    /// Its name.
-    pub name: TrackName,
-    /// Whether the ladder made it here of the source.
-    pub rendition: bool,
-    /// The configuration of its next frames.
-    pub config: Arc<Config>,
-    /// Whether it has no frames at present: see [`Event::Absent`].
-    pub absent: bool,
-}
-
-/// The rule by which the source is cut at present, see [`crate::cut`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CutRule {
-    /// Whether segments start where players cannot: without a key frame, or at recovery points.
-    pub gridded: bool,
-    /// L in ticks of [`Timescale::VIDEO`].
-    pub(super) longest: i64,
-}
-
-impl CutRule {
-    /// The longest duration of a segment; final when the first segment has ended.
-    pub fn longest_segment(&self) -> Duration {
-        Timescale::VIDEO.duration(self.longest)
-    }
-}
+use super::event::{CutRule, Event, Presence, TrackStart};
 
 /// The state of a broadcast at one position of its log.
 #[derive(Debug, Clone)]
@@ -56,12 +24,12 @@ impl Situation {
         match event {
             Event::Track(begun) => self.tracks.push(begun.clone()),
             Event::Config { track, config } => {
-                if let Some(track) = self.tracks.get_mut(*track) {
+                if let Some(track) = self.tracks.get_mut(track.get()) {
                     (track.config, track.absent) = (Arc::clone(config), false);
                 }
             }
             Event::Absent { track } => {
-                if let Some(track) = self.tracks.get_mut(*track) {
+                if let Some(track) = self.tracks.get_mut(track.get()) {
                     track.absent = true;
                 }
             }

@@ -64,6 +64,8 @@ impl Config {
             return Err(bad(format!("audio object type {core} is not AAC-LC")));
         }
         let short = bits.take(1).ok_or_else(truncated)? == 1; // GASpecificConfig: frameLengthFlag
+        // Table 1.19: configuration 7 has eight channels, and higher ones are reserved or not
+        // carried.
         let channels = match channel_configuration {
             0..=6 => channel_configuration,
             7 => 8,
@@ -80,6 +82,7 @@ impl Config {
 
     /// Duration of `units` access units, in 90 kHz ticks.
     pub fn ticks_of(&self, units: u32) -> i64 {
+        // Multiplied first, so that the rounding of one unit does not add up.
         let samples = i64::from(units) * i64::from(self.frame_samples);
         self.timescale.rescale(samples, Timescale::VIDEO)
     }
@@ -146,7 +149,8 @@ mod tests {
             (48_000, 2, 1024)
         );
         assert_eq!(config.codec_string, "mp4a.40.2");
-        let config = Config::parse(&hex!("1208 56e500")).unwrap(); // ffmpeg's, with a backward-compatible SBR trailer
+        // ffmpeg's, with a backward-compatible SBR trailer.
+        let config = Config::parse(&hex!("1208 56e500")).unwrap();
         assert_eq!((config.timescale.hz(), config.channels), (44_100, 1));
         assert_eq!(config.codec_string, "mp4a.40.2");
     }

@@ -23,9 +23,9 @@ pub fn is_adts(payload: &[u8]) -> bool {
     matches!(payload, [0xff, flags, ..] if flags & 0xf6 == 0xf0)
 }
 
-/// Whether the configuration of ADTS headers states another sampling rate or number of channels than
-/// `record`, an `AudioSpecificConfig`. Values that one of them leaves open, an explicit rate or a
-/// program_config_element, contradict nothing. With SBR, both state the core coder's rate.
+/// Whether the configuration of ADTS headers states another sampling rate or number of channels
+/// than `record`, an `AudioSpecificConfig`. Values that one of them leaves open, an explicit rate
+/// or a program_config_element, contradict nothing. With SBR, both state the core coder's rate.
 pub fn contradicts(config: [u8; 2], record: &[u8]) -> bool {
     /// The samplingFrequencyIndex that is followed by the rate itself.
     const EXPLICIT: u8 = 15;
@@ -131,11 +131,17 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_make_it_panic(mut bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..60), keep in 0usize..10) {
+        fn no_bytes_make_it_panic(
+            mut bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..60),
+            keep in 0usize..10,
+        ) {
             let n = keep.min(bytes.len());
             bytes[..n].copy_from_slice(&FRAME[..n]);
             if let Some(frames) = parse(&bytes) {
-                proptest::prop_assert!(frames.units.iter().all(|unit| !unit.is_empty() && unit.end <= bytes.len()));
+                let lies_inside = |unit: &std::ops::Range<usize>| {
+                    !unit.is_empty() && unit.end <= bytes.len()
+                };
+                proptest::prop_assert!(frames.units.iter().all(lies_inside));
             }
         }
     }

@@ -23,6 +23,21 @@ const MAX_RECORD_BYTES: usize = 4096;
 /// The largest accepted picture side, in luma samples. Level 6.2 ends at 16 864.
 const MAX_SIDE: u32 = 16_384;
 
+/// The shape of one sample of a picture: width to height (ITU-T H.264 E.2.1, `sar_width` and
+/// `sar_height`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SampleAspect {
+    /// The horizontal size, in any unit; above 0 if the stream states it.
+    pub width: u16,
+    /// The vertical size, in the same unit.
+    pub height: u16,
+}
+
+impl SampleAspect {
+    /// Samples as wide as high.
+    pub const SQUARE: Self = Self { width: 1, height: 1 };
+}
+
 /// The values of an `avcC` record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -34,8 +49,8 @@ pub struct Config {
     pub width: u32,
     /// Height of the cropped picture in luma samples.
     pub height: u32,
-    /// Width and height of the shape of one sample; 1:1 if the stream does not state it.
-    pub sample_aspect: (u16, u16),
+    /// The shape of one sample; [`SampleAspect::SQUARE`] if the stream does not state it.
+    pub sample_aspect: SampleAspect,
     /// Frames a second according to the VUI's timing, if present and plausible. Variable-rate
     /// sources may differ from it.
     pub frame_rate: Option<f64>,
@@ -61,6 +76,7 @@ impl Config {
         let avcc = AvcDecoderConfigurationRecord::try_from(record)
             .map_err(|err| bad(format!("{err:?}")))?;
         let length_size = avcc.length_size_minus_one() + 1;
+        // ISO/IEC 14496-15 5.3.3.1.2 allows prefixes of 1, 2 and 4 bytes only.
         if length_size == 3 {
             return Err(bad("NAL unit lengths of 3 bytes".into()));
         }
@@ -109,6 +125,8 @@ impl Config {
     ) -> Option<Self> {
         let [mut sequence, mut picture] =
             before.and_then(|before| parameter_sets(&before.record)).unwrap_or_default();
+        // The sets that a stream repeats with each key frame are known, and make no new
+        // configuration.
         let mut renewed = false;
         let (mut new_sequence, mut new_picture) = (Vec::new(), Vec::new());
         for set in sets {
@@ -125,6 +143,8 @@ impl Config {
         if !renewed {
             return None;
         }
+        // A sequence parameter set that was not known before describes other pictures, so it
+        // replaces all.
         if new_sequence.iter().any(|set| !sequence.contains(set)) {
             sequence = new_sequence;
             // Picture parameter sets of another sequence are obsolete, if there are new ones.
@@ -133,6 +153,7 @@ impl Config {
             }
         }
         let id = |set: &[u8]| nal::picture_parameter_set_id(set);
+        // Sets with an identifier of their own are added to those of the configuration.
         picture.retain(|set| new_picture.iter().all(|new| id(new) != id(set)));
         picture.append(&mut new_picture);
         let length_size = before.map_or(4, |before| before.length_size);
@@ -162,6 +183,7 @@ impl Config {
         for set in sets.iter().flatten() {
             let len = u32::try_from(set.len()).unwrap_or(u32::MAX).to_be_bytes();
             let (beyond, len) = len.split_at(4 - size);
+            // Sets that are cut short would be worse than none: the init segment has them, too.
             if beyond.iter().any(|byte| *byte != 0) {
                 return Vec::new();
             }
@@ -176,6 +198,7 @@ impl Config {
     pub fn with_sets(&self, key_frame: Bytes) -> Bytes {
         let [_, picture] = parameter_sets(&self.record).unwrap_or_default();
         let has = |set: &&[u8]| nal::units(&key_frame, self.length_size).any(|unit| unit == *set);
+        // A key frame that has them already is passed on without a copy.
         if picture.iter().all(has) {
             return key_frame;
         }
@@ -204,6 +227,7 @@ pub(super) fn covering(a: &str, b: &str) -> String {
     let ([_, profile_a, flags_a, level_a], [_, profile_b, flags_b, level_b]) = (parse(a), parse(b));
     let rank =
         |profile| PROFILES.iter().position(|known| *known == profile).unwrap_or(PROFILES.len());
+    // A constraint holds for both only if both state it.
     let (profile, flags) = match rank(profile_a).cmp(&rank(profile_b)) {
         Ordering::Less => (profile_b, flags_b),
         Ordering::Equal => (profile_a, flags_a & flags_b),
@@ -216,6 +240,7 @@ pub(super) fn covering(a: &str, b: &str) -> String {
 /// not empty, because h264-reader panics on empty ones.
 fn parameter_sets(record: &[u8]) -> Option<[Vec<&[u8]>; 2]> {
     let mut rest = record.get(5..)?;
+    // Each list is a count, below reserved bits, and sets behind lengths of 16 bits.
     let mut take = |mask: u8| {
         let (count, after) = rest.split_first()?;
         rest = after;
@@ -266,6 +291,7 @@ fn record(sequence: &[&[u8]], picture: &[&[u8]], length_size: u8) -> Option<Vec<
 pub fn stated_group(access_unit: &[u8]) -> Option<u32> {
     const SETTING: &[u8] = b" keyint=";
     const DIGITS: usize = 6;
+    // x264 writes its settings before the first slice; the rest of a large picture is not searched.
     let head = &access_unit[..access_unit.len().min(2048)];
     let at = head.windows(SETTING.len()).position(|window| window == SETTING)? + SETTING.len();
     let digits = head[at..].iter().take(DIGITS).take_while(|byte| byte.is_ascii_digit());
@@ -273,11 +299,11 @@ pub fn stated_group(access_unit: &[u8]) -> Option<u32> {
     (frames > 0).then_some(frames)
 }
 
-fn sample_aspect(sps: &SeqParameterSet) -> (u16, u16) {
+fn sample_aspect(sps: &SeqParameterSet) -> SampleAspect {
     let info = sps.vui_parameters.as_ref().and_then(|vui| vui.aspect_ratio_info.as_ref());
     match info.and_then(|info| info.get()) {
-        Some((w, h)) if w > 0 && h > 0 => (w, h),
-        _ => (1, 1),
+        Some((width, height)) if width > 0 && height > 0 => SampleAspect { width, height },
+        _ => SampleAspect::SQUARE,
     }
 }
 
@@ -296,7 +322,8 @@ mod tests {
 
     /// x264, high profile, level 3.0, 640x360 at 30 frames a second.
     const HIGH_360P: &[u8] = &hex!(
-        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0"
+        "fdf8f800"
     );
 
     #[test]
@@ -304,7 +331,7 @@ mod tests {
         let config = Config::parse(HIGH_360P).unwrap();
         assert_eq!(config.codec_string, "avc1.64001e");
         assert_eq!((config.width, config.height), (640, 360));
-        assert_eq!(config.sample_aspect, (1, 1));
+        assert_eq!(config.sample_aspect, SampleAspect::SQUARE);
         assert_eq!(config.length_size, 4);
         let fps = config.frame_rate.unwrap();
         assert!((fps - 29.97).abs() < 0.01, "{fps}");
@@ -390,7 +417,10 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_record_makes_the_parser_panic(mut record in proptest::collection::vec(proptest::num::u8::ANY, 0..80), keep in 0usize..40) {
+        fn no_record_makes_the_parser_panic(
+            mut record in proptest::collection::vec(proptest::num::u8::ANY, 0..80),
+            keep in 0usize..40,
+        ) {
             let n = keep.min(record.len()).min(HIGH_360P.len());
             record[..n].copy_from_slice(&HIGH_360P[..n]);
             let _ = Config::parse(&record);

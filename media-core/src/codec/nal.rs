@@ -119,6 +119,8 @@ impl Reading {
     }
 
     fn contents(self) -> Contents {
+        // A recovery point states how decoding can start, so it comes before the guess from the
+        // types of slices.
         let access = match self.recovery {
             _ if self.idr => Access::Idr,
             Some(frames) => Access::Recovery { frames },
@@ -150,6 +152,8 @@ pub fn survey(payload: &[u8], length_size: u8) -> Option<Survey> {
                 empty_units,
             });
         };
+        // A prefix of up to 4 bytes cannot overflow a usize. A length beyond the message ends the
+        // reading with `None`.
         let len = prefix.iter().fold(0, |len, &byte| len << 8 | usize::from(byte));
         at += prefix.len();
         if len == 0 {
@@ -159,6 +163,8 @@ pub fn survey(payload: &[u8], length_size: u8) -> Option<Survey> {
         reading.add(after.get(..len)?);
         at += len;
         used = at;
+        // Empty units at the end are padding; before others they show that the prefixes have
+        // another size.
         empty_units |= empty;
     }
     Some(Survey { contents: reading.contents(), used, empty_units })
@@ -183,6 +189,7 @@ pub fn other_length_size(payload: &[u8], length_size: u8) -> Option<u8> {
             !implausible && !survey.empty_units && (picture != Picture::None || parameter_sets)
         })
     };
+    // Two sizes that both fit leave open which of them is meant.
     let mut sizes = (1..=4).filter(|size| *size != length_size).filter(reads);
     let size = sizes.next();
     size.filter(|_| sizes.next().is_none())
@@ -228,6 +235,8 @@ pub fn is_byte_stream(payload: &[u8]) -> bool {
 
 /// The position of the first start code 00 00 01 at or after `from`.
 pub fn start_code(bytes: &[u8], from: usize) -> Option<usize> {
+    // A byte above 1 is in no start code, so the next one can end three bytes later at the
+    // earliest.
     let mut at = from + 2;
     while let Some(byte) = bytes.get(at) {
         match byte {
@@ -306,6 +315,7 @@ fn recovery_point(unit: &[u8]) -> Option<u32> {
     loop {
         let payload_type = rbsp.sei_number()?;
         let size = rbsp.sei_number()?;
+        // Other payloads are skipped by their size; their content is not read.
         if payload_type == RECOVERY_POINT {
             return Bits { rbsp, left: 0, byte: 0 }.exp_golomb();
         }
@@ -346,6 +356,7 @@ impl Iterator for Rbsp<'_> {
 
     fn next(&mut self) -> Option<u8> {
         let mut byte = *self.bytes.next()?;
+        // A byte 3 after two zero bytes is not part of the content: it keeps start codes out of it.
         if self.zeros >= 2 && byte == 3 {
             self.zeros = 0;
             byte = *self.bytes.next()?;
@@ -381,6 +392,7 @@ impl<'a> Bits<'a> {
         let mut zeros = 0;
         while self.bit()? == 0 {
             zeros += 1;
+            // Longer codes do not fit 32 bits, and no field has them.
             if zeros > 31 {
                 return None;
             }
@@ -520,7 +532,10 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_the_readers_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..60), size in 1u8..=4) {
+        fn no_bytes_make_the_readers_panic(
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..60),
+            size in 1u8..=4,
+        ) {
             if let Some(survey) = survey(&bytes, size) {
                 proptest::prop_assert!(survey.used <= bytes.len());
                 proptest::prop_assert_eq!(contents(units(&bytes, size)), survey.contents);

@@ -1,9 +1,10 @@
 //! The broadcasts of a hub as they begin and end. A reader compares the live broadcasts with those
-//! that it knows, so that it needs no queue, whatever its pace.
+//! that it knows, so a slow reader needs no queue: it only misses broadcasts that have begun and
+//! ended between two reads.
 
 use std::{collections::BTreeMap, pin::pin, sync::Arc};
 
-use super::Hub;
+use super::announced::Announced;
 use crate::Broadcast;
 
 /// A change of a hub's broadcasts.
@@ -18,7 +19,7 @@ pub enum Event {
 /// The broadcasts that begin and end.
 #[derive(Debug)]
 pub struct Events {
-    hub: Hub,
+    announced: Arc<Announced>,
     /// Those that have begun and not ended for this reader, by their serial numbers.
     known: BTreeMap<u64, Arc<Broadcast>>,
     /// The highest serial number so far.
@@ -26,16 +27,17 @@ pub struct Events {
 }
 
 impl Events {
-    pub(super) fn new(hub: Hub) -> Self {
-        Self { hub, known: BTreeMap::new(), seen: 0 }
+    pub(super) fn new(announced: Arc<Announced>) -> Self {
+        Self { announced, known: BTreeMap::new(), seen: 0 }
     }
 
     /// Waits for the next change. A broadcast that has begun and ended since the last call is left
     /// out. Cancel-safe.
     pub async fn next(&mut self) -> Event {
-        let hub = self.hub.clone();
+        let announced = Arc::clone(&self.announced);
         loop {
-            let mut changed = pin!(hub.0.changed.notified());
+            // Registered before the list is read, so that no change between the two is missed.
+            let mut changed = pin!(announced.changed.notified());
             changed.as_mut().enable();
             if let Some(event) = self.try_next() {
                 return event;
@@ -56,7 +58,7 @@ impl Events {
     /// The next change, if there is one: first the broadcasts that have ended, so that of two
     /// broadcasts of a channel the first ends before the second begins.
     fn try_next(&mut self) -> Option<Event> {
-        let announced = self.hub.announced();
+        let announced = self.announced.lock();
         let live = &announced.live;
         if let Some(ended) = self.known.keys().find(|serial| !live.contains_key(serial)).copied() {
             return self.known.remove(&ended).map(Event::Ended);

@@ -59,6 +59,8 @@ impl Hold {
     /// Whether a claim at `now` takes over the name: the publisher is revoked, or has been silent
     /// for [`TAKEOVER`].
     pub(super) fn gives_way(&self, now: Option<Instant>) -> bool {
+        // The silence of a publisher that does not report its activity is not known: it keeps the
+        // name.
         let silence = || {
             let active =
                 self.0.since? + Duration::from_millis(self.0.active_ms.load(Ordering::Relaxed));

@@ -60,7 +60,23 @@ impl Numbers {
 pub(super) struct Used {
     channels: HashMap<ChannelName, Channel>,
     /// Lower bound for new broadcasts: numbers of another process at an instant.
-    elsewhere: Option<(Numbers, Instant)>,
+    elsewhere: Option<Elsewhere>,
+}
+
+/// The numbers of another process.
+#[derive(Debug, Clone, Copy)]
+struct Elsewhere {
+    /// Above all that it had used at `at`.
+    numbers: Numbers,
+    at: Instant,
+}
+
+/// A media sequence number that came from the clock.
+#[derive(Debug, Clone, Copy)]
+struct Clocked {
+    msn: u64,
+    /// When it came from the clock.
+    at: Instant,
 }
 
 /// The numbers of one channel.
@@ -68,15 +84,15 @@ pub(super) struct Used {
 struct Channel {
     /// The lowest that are free.
     next: Numbers,
-    /// The last number that came from the clock, and when it did.
-    clocked: Option<(u64, Instant)>,
+    /// The last number that came from the clock; `None` before the first.
+    clocked: Option<Clocked>,
 }
 
 impl Channel {
     /// Time until its next number is no more than [`MOST_AHEAD`] ahead of the clock. The wall clock
     /// may have been set back meanwhile, so the time since a number came from it counts.
     fn wait(&self, now: Instant) -> Option<Duration> {
-        let (msn, at) = self.clocked?;
+        let Clocked { msn, at } = self.clocked?;
         let due = msn.saturating_add(now.saturating_duration_since(at).as_secs());
         let ahead = self.next.msn.saturating_sub(due);
         (ahead > MOST_AHEAD).then(|| Duration::from_secs(ahead - MOST_AHEAD))
@@ -97,12 +113,14 @@ impl Used {
         let clock = Numbers::at(utc).max(self.elsewhere(now));
         let known = self.channels.get(name);
         let next = known.map_or_else(Numbers::default, |known| known.next);
+        // A channel whose numbers are ahead of the clock gets more of them only as fast as time
+        // passes. Otherwise its numbers begin at the clock again.
         let clocked = match known {
             Some(known) if next.msn > clock.msn => match known.wait(now) {
                 Some(wait) => return Err(wait),
                 None => known.clocked,
             },
-            _ => Some((clock.msn, now)),
+            _ => Some(Clocked { msn: clock.msn, at: now }),
         };
         let first = clock.max(next);
         self.insert(name, Channel { next: first, clocked });
@@ -115,11 +133,13 @@ impl Used {
             Some(known) => (known.next, known.clocked),
             None => (Numbers::default(), None),
         };
+        // A broadcast that was replaced may end after its successor has taken higher numbers.
         let next = known.max(next);
         self.insert(name, Channel { next, clocked });
     }
 
     fn insert(&mut self, name: &ChannelName, channel: Channel) {
+        // The lowest numbers are those that the clock has passed by most, so they are needed least.
         if self.channels.len() >= MAX_CHANNELS && !self.channels.contains_key(name) {
             let least = self.channels.iter().min_by_key(|(_, channel)| channel.next.msn);
             if let Some(least) = least.map(|(name, _)| name.clone()) {
@@ -131,7 +151,7 @@ impl Used {
 
     /// Another process uses numbers below these at `now`.
     pub(super) fn begin_after(&mut self, numbers: Numbers, now: Instant) {
-        self.elsewhere = Some((numbers, now));
+        self.elsewhere = Some(Elsewhere { numbers, at: now });
     }
 
     /// Numbers above all used ones.
@@ -141,9 +161,10 @@ impl Used {
     }
 
     fn elsewhere(&self, now: Instant) -> Numbers {
-        let after =
-            |(numbers, at): (Numbers, Instant)| numbers.after(now.saturating_duration_since(at));
-        self.elsewhere.map(after).unwrap_or_default()
+        let elsewhere = self
+            .elsewhere
+            .map(|Elsewhere { numbers, at }| numbers.after(now.saturating_duration_since(at)));
+        elsewhere.unwrap_or_default()
     }
 }
 

@@ -4,10 +4,12 @@ use hex_literal::hex;
 use super::*;
 use crate::{
     Timescale,
-    broadcast::{Consumer, Event, Presence, Situation, TrackStart},
+    broadcast::{Consumer, Event, Held, Presence, Situation, TrackStart},
 };
 
 const T: Duration = Duration::from_secs(2);
+const FIRST: TrackIndex = TrackIndex::FIRST;
+const SECOND: TrackIndex = TrackIndex::new(1);
 
 fn hub() -> Hub {
     let broadcast = Limits { bytes: 1 << 20, age: Duration::from_secs(10), segment: T, stall: T };
@@ -16,7 +18,8 @@ fn hub() -> Hub {
 
 fn video() -> (TrackName, Config) {
     let record = hex!(
-        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0"
+        "fdf8f800"
     );
     (TrackName::source_video(), Config::Avc(crate::codec::avc::Config::parse(&record).unwrap()))
 }
@@ -49,7 +52,7 @@ impl Source {
         let (dts, arrived) = (ms as i64 * 90, self.start + Duration::from_millis(ms));
         self.producer
             .push(
-                track,
+                TrackIndex::new(track),
                 AccessUnit {
                     dts,
                     pts: dts,
@@ -87,7 +90,7 @@ fn a_source_whose_segments_start_at_recovery_points_is_gridded_until_its_next_di
             arrived: source.start + Duration::from_millis(ms),
             payload: Bytes::from_static(&[0; 100]),
         };
-        source.producer.push(0, unit).unwrap();
+        source.producer.push(FIRST, unit).unwrap();
         source.producer.broadcast().is_gridded()
     };
     let gridded: Vec<_> = (0..6_000).step_by(40).map(|ms| picture(ms, ms == 0)).collect();
@@ -95,7 +98,7 @@ fn a_source_whose_segments_start_at_recovery_points_is_gridded_until_its_next_di
     assert!(gridded[50..].iter().all(|gridded| *gridded));
     let (_, Config::Avc(mut other)) = video() else { panic!() };
     other.record = Bytes::from_static(b"another");
-    source.producer.configure(0, &Config::Avc(other)).unwrap();
+    source.producer.configure(FIRST, &Config::Avc(other)).unwrap();
     assert!(!picture(6_000, true));
 }
 
@@ -153,9 +156,9 @@ fn a_subscriber_starts_at_the_newest_group_of_each_track() {
     let source = Source::new(&hub, start());
     source.run(0..4_500);
     let events = drain(&mut source.producer.broadcast().subscribe());
-    let Event::Frame { track: 0, frame } = &events[0] else { panic!("{:?}", events[0]) };
+    let Event::Frame { track: FIRST, frame } = &events[0] else { panic!("{:?}", events[0]) };
     assert!(frame.key && frame.mark.is_some());
-    let Event::Frame { track: 1, .. } = &events[1] else { panic!("{:?}", events[1]) };
+    let Event::Frame { track: SECOND, .. } = &events[1] else { panic!("{:?}", events[1]) };
     assert_eq!(events.len(), 13 + 25);
 }
 
@@ -165,7 +168,7 @@ fn a_subscriber_from_the_oldest_frame_misses_no_group_and_knows_its_configuratio
     let source = Source::new(&hub, start());
     source.run(0..4_500);
     let stereo = source.producer.broadcast().tracks()[1].config.clone();
-    source.producer.configure(1, &audio(hex!("1188")).1).unwrap();
+    source.producer.configure(SECOND, &audio(hex!("1188")).1).unwrap();
     source.run(4_500..5_000);
     let mut oldest = source.producer.broadcast().subscribe_from_oldest();
     assert_eq!(oldest.tracks()[1].config, stereo);
@@ -185,7 +188,7 @@ fn a_slow_subscriber_skips_to_the_newest_group_and_learns_what_it_lost() {
     let Event::Lagged { frames, .. } = events[0] else { panic!("{:?}", events[0]) };
     assert_eq!(frames, 18_000 / 40 + 18_000 / 20);
     let frame = events.iter().find_map(|event| match event {
-        Event::Frame { track: 0, frame } => Some(frame),
+        Event::Frame { track: FIRST, frame } => Some(frame),
         _ => None,
     });
     assert!(frame.unwrap().key);
@@ -298,8 +301,8 @@ fn a_return_with_another_description_goes_on_with_the_same_broadcast() {
         let back = hub.claim(name()).unwrap();
         let back = back.start(tracks, begun, SystemTime::UNIX_EPOCH).unwrap();
         assert_eq!(back.broadcast().id(), first.id());
-        assert_eq!(back.track(&TrackName::source_video()), Some(0));
-        assert_eq!(back.track(&TrackName::source_audio()), Some(1));
+        assert_eq!(back.track(&TrackName::source_video()), Some(FIRST));
+        assert_eq!(back.track(&TrackName::source_audio()), Some(SECOND));
     }
     let tracks = first.tracks();
     assert_eq!(tracks.len(), 2);
@@ -317,9 +320,9 @@ fn audio_that_comes_late_is_a_track_of_the_source_behind_the_renditions() {
     rendition.configure(&video().1).unwrap();
     let mut source = broadcast.subscribe();
     let (name, config) = audio(hex!("1190"));
-    assert_eq!(producer.add(name.clone(), config.clone()), Ok(2));
+    assert_eq!(producer.add(name.clone(), config.clone()), Ok(TrackIndex::new(2)));
     assert!(producer.add(name.clone(), config).is_err());
-    assert_eq!(producer.track(&name), Some(2));
+    assert_eq!(producer.track(&name), Some(TrackIndex::new(2)));
     let unit = |ms: i64| AccessUnit {
         dts: ms * 90,
         pts: ms * 90,
@@ -328,16 +331,19 @@ fn audio_that_comes_late_is_a_track_of_the_source_behind_the_renditions() {
         arrived: start() + Duration::from_millis(ms.unsigned_abs()),
         payload: Bytes::new(),
     };
-    producer.push(0, unit(0)).unwrap();
-    producer.push(2, unit(10)).unwrap();
+    producer.push(FIRST, unit(0)).unwrap();
+    producer.push(TrackIndex::new(2), unit(10)).unwrap();
     let events = drain(&mut source);
     let of_audio = |event: &&Event| match event {
-        Event::Track(begun) => begun.index == 2 && begun.name == name && !begun.rendition,
-        Event::Frame { track, .. } => *track == 2,
+        Event::Track(begun) => {
+            begun.index == TrackIndex::new(2) && begun.name == name && !begun.rendition
+        }
+        Event::Frame { track, .. } => *track == TrackIndex::new(2),
         _ => false,
     };
     assert_eq!(events.iter().filter(of_audio).count(), 2, "{events:?}");
-    let of_rendition = |event: &Event| matches!(event, Event::Track(TrackStart { index: 1, .. }));
+    let of_rendition =
+        |event: &Event| matches!(event, Event::Track(TrackStart { index: SECOND, .. }));
     assert!(!events.iter().any(of_rendition), "{events:?}");
     assert_eq!(broadcast.subscribe().tracks().len(), 2, "renditions are not read");
 }
@@ -359,7 +365,7 @@ fn video_that_comes_late_decides_cuts_from_its_first_key_frame_on() {
             arrived: begun + Duration::from_millis(ms.unsigned_abs()),
             payload: Bytes::new(),
         };
-        let taken = producer.push(track, unit);
+        let taken = producer.push(TrackIndex::new(track), unit);
         events.append(&mut drain(&mut consumer));
         taken
     };
@@ -367,7 +373,7 @@ fn video_that_comes_late_decides_cuts_from_its_first_key_frame_on() {
         push(0, ms, true).unwrap();
     }
     let (name, config) = video();
-    assert_eq!(producer.add(name, config), Ok(1));
+    assert_eq!(producer.add(name, config), Ok(SECOND));
     assert_eq!(push(1, 3_880, false), Err(Refused::BeforeKeyFrame));
     // Before the newest segment's start: the next key frame lies in that segment, which is still
     // open.
@@ -387,7 +393,7 @@ fn video_that_comes_late_decides_cuts_from_its_first_key_frame_on() {
         })
         .collect();
     let places: Vec<_> =
-        marks.iter().map(|(track, mark)| (*track, (mark.pts - marks[0].1.pts) / 90)).collect();
+        marks.iter().map(|(track, mark)| (track.get(), (mark.pts - marks[0].1.pts) / 90)).collect();
     assert_eq!(places, [(0, 0), (0, 2_000), (0, 4_000), (1, 5_920), (1, 7_920), (1, 9_920)]);
     assert!(marks.windows(2).all(|pair| pair[0].1.msn + 1 == pair[1].1.msn));
     assert!(marks.iter().all(|(_, mark)| !mark.discontinuity));
@@ -408,7 +414,7 @@ fn a_publisher_that_returns_with_video_in_place_of_audio_resumes_with_its_first_
         payload: Bytes::new(),
     };
     for ms in (0..1_000).step_by(20) {
-        first.push(0, unit(ms, true)).unwrap();
+        first.push(FIRST, unit(ms, true)).unwrap();
     }
     first.leave(begun + Duration::from_secs(1));
     for ms in (1_000..5_000).step_by(100) {
@@ -416,17 +422,17 @@ fn a_publisher_that_returns_with_video_in_place_of_audio_resumes_with_its_first_
     }
     let claim = hub.claim(name()).unwrap();
     let back = claim.start(vec![video()], begun, SystemTime::UNIX_EPOCH).unwrap();
-    assert_eq!(back.track(&TrackName::source_video()), Some(1));
-    assert_eq!(back.push(1, unit(5_000, false)), Err(Refused::BeforeKeyFrame));
+    assert_eq!(back.track(&TrackName::source_video()), Some(SECOND));
+    assert_eq!(back.push(SECOND, unit(5_000, false)), Err(Refused::BeforeKeyFrame));
     // The published part of the gap reaches past the frame's time.
     hub.advance(begun + Duration::from_millis(5_100));
     let published = back.broadcast().gap_time().unwrap();
     let mut consumer = back.broadcast().subscribe_from_oldest();
-    back.push(1, unit(5_040, true)).unwrap();
+    back.push(SECOND, unit(5_040, true)).unwrap();
     let marks: Vec<_> = drain(&mut consumer)
         .into_iter()
         .filter_map(|event| match event {
-            Event::Frame { track: 1, frame } => frame.mark,
+            Event::Frame { track: SECOND, frame } => frame.mark,
             _ => None,
         })
         .collect();
@@ -477,9 +483,9 @@ fn a_silent_publisher_makes_a_gap_and_its_backlog_goes_after_what_was_told() {
         arrived: begun + Duration::from_millis(4_900),
         payload: Bytes::new(),
     };
-    assert_eq!(source.producer.push(0, late(2_500, false)), Err(Refused::BeforeKeyFrame));
-    source.producer.push(0, late(2_540, true)).unwrap();
-    source.producer.push(0, late(2_580, false)).unwrap();
+    assert_eq!(source.producer.push(FIRST, late(2_500, false)), Err(Refused::BeforeKeyFrame));
+    source.producer.push(FIRST, late(2_540, true)).unwrap();
+    source.producer.push(FIRST, late(2_580, false)).unwrap();
     let times: Vec<_> = drain(&mut consumer)
         .iter()
         .filter_map(|event| match event {
@@ -509,7 +515,7 @@ fn media_that_lead_the_wall_clock_are_followed_by_no_gap_and_no_gap_is_shorter_t
                 arrived: at(ms),
                 payload: Bytes::new(),
             };
-            source.producer.push(0, unit).unwrap();
+            source.producer.push(FIRST, unit).unwrap();
         }
     };
     // 4 s of media at once; the next come when the wall clock has come as far and nearly 2 s more.
@@ -553,7 +559,7 @@ fn a_backlog_is_kept_as_far_as_it_leads_the_wall_clock_by_two_and_a_half_seconds
             arrived: now,
             payload: Bytes::new(),
         };
-        match source.producer.push(0, unit) {
+        match source.producer.push(FIRST, unit) {
             Ok(pushed) => taken.push((ms, pushed.resume_at.map(|at| at - now))),
             Err(Refused::BeforeKeyFrame) => assert!(taken.is_empty()),
             Err(refused) => assert_eq!(refused, Refused::AfterOutage),
@@ -621,9 +627,9 @@ fn small_entries_are_as_bounded_as_large_ones() {
             arrived,
             payload: Bytes::new(),
         };
-        source.producer.push(1, unit).unwrap();
+        source.producer.push(SECOND, unit).unwrap();
     }
-    let (frames, bytes) = source.producer.broadcast().held();
+    let Held { entries: frames, bytes } = source.producer.broadcast().held();
     assert!(bytes <= 1 << 20 && frames < 10_000, "{frames} entries");
 }
 
@@ -633,20 +639,20 @@ fn another_configuration_of_the_same_codec_family_starts_a_segment_with_a_discon
     let source = Source::new(&hub, start());
     let mut consumer = source.producer.broadcast().subscribe_from_oldest();
     source.run(0..500);
-    source.producer.configure(1, &audio(hex!("1190")).1).unwrap();
-    source.producer.configure(1, &audio(hex!("1188")).1).unwrap(); // mono
+    source.producer.configure(SECOND, &audio(hex!("1190")).1).unwrap();
+    source.producer.configure(SECOND, &audio(hex!("1188")).1).unwrap(); // mono
     source.push(0, 520, true).unwrap();
     let events = drain(&mut consumer);
     assert_eq!(
-        events.iter().filter(|event| matches!(event, Event::Config { track: 1, .. })).count(),
+        events.iter().filter(|event| matches!(event, Event::Config { track: SECOND, .. })).count(),
         1
     );
     let Event::Frame { frame, .. } = &events[events.len() - 1] else { panic!() };
     assert!(frame.mark.unwrap().discontinuity);
     // Another sampling rate continues in ticks of that rate; another family does not continue.
-    source.producer.configure(1, &audio(hex!("1210")).1).unwrap();
+    source.producer.configure(SECOND, &audio(hex!("1210")).1).unwrap();
     assert_eq!(source.producer.broadcast().tracks()[1].config.timescale().hz(), 44_100);
-    let other_family = source.producer.configure(1, &video().1);
+    let other_family = source.producer.configure(SECOND, &video().1);
     assert!(matches!(other_family, Err(Error::CodecChanged { .. })));
 }
 
@@ -667,7 +673,7 @@ fn a_kick_ends_the_broadcast_and_tells_the_publisher() {
         arrived: start(),
         payload: Bytes::new(),
     };
-    assert_eq!(producer.push(0, unit), Err(Refused::Ended));
+    assert_eq!(producer.push(FIRST, unit), Err(Refused::Ended));
     drop(producer);
     assert!(hub.0.channels.is_empty());
     assert!(!hub.kick(&name()));
@@ -739,9 +745,8 @@ async fn each_broadcast_begins_once_and_ends_once_and_one_that_was_missed_does_n
     let mut events = hub.events();
     let first = Source::new(&hub, start());
     let begun = events.next().await;
-    assert!(
-        matches!(&begun, super::Event::Began(begun) if Arc::ptr_eq(begun, first.producer.broadcast()))
-    );
+    assert!(matches!(&begun, super::Event::Began(begun)
+            if Arc::ptr_eq(begun, first.producer.broadcast())));
     let reader = tokio::spawn(async move {
         let ended = events.next().await;
         (ended, events)
@@ -749,18 +754,16 @@ async fn each_broadcast_begins_once_and_ends_once_and_one_that_was_missed_does_n
     tokio::task::yield_now().await;
     hub.kick(&name());
     let (ended, mut events) = reader.await.unwrap();
-    assert!(
-        matches!(&ended, super::Event::Ended(ended) if Arc::ptr_eq(ended, first.producer.broadcast()))
-    );
+    assert!(matches!(&ended, super::Event::Ended(ended)
+            if Arc::ptr_eq(ended, first.producer.broadcast())));
     // While nobody looks, one begins and ends, and another begins.
     drop(first);
     drop(Source::new(&hub, start()));
     hub.kick(&name());
     let last = Source::new(&hub, start());
     let begun = events.next().await;
-    assert!(
-        matches!(&begun, super::Event::Began(begun) if Arc::ptr_eq(begun, last.producer.broadcast()))
-    );
+    assert!(matches!(&begun, super::Event::Began(begun)
+            if Arc::ptr_eq(begun, last.producer.broadcast())));
 }
 
 /// A claim on the name at `now`, from a publisher that reports its activity.
@@ -813,7 +816,7 @@ fn after_a_takeover_the_broadcast_goes_on_and_the_old_publisher_changes_nothing(
     let before = drain(&mut frames).len();
     assert!(before > 0);
     assert_eq!(old.push(0, 6_040, true), Err(Refused::Superseded));
-    old.producer.configure(1, &audio(hex!("1188")).1).unwrap();
+    old.producer.configure(SECOND, &audio(hex!("1188")).1).unwrap();
     assert!(old.producer.end().is_some());
     assert!(drain(&mut frames).is_empty());
     assert_eq!(broadcast.presence(), Presence::Live);
@@ -923,7 +926,7 @@ fn configurations_count_with_the_bytes_that_they_hold() {
     let source = Source::new(&hub, start());
     source.run(0..100);
     for n in 0..30 {
-        source.producer.configure(0, &large_video(n % 2 * 2)).unwrap();
+        source.producer.configure(FIRST, &large_video(n % 2 * 2)).unwrap();
     }
     source.push(1, 120, true).unwrap();
     let held = drain(&mut source.producer.broadcast().subscribe_from_oldest());
@@ -944,7 +947,7 @@ fn a_subscriber_takes_out_no_more_bytes_than_a_batch_may_hold() {
         let arrived = source.start + Duration::from_millis(n * 40);
         let (dts, payload) = (n as i64 * 3_600, Bytes::from(vec![0; 600 << 10]));
         let unit = AccessUnit { dts, pts: dts, key: n == 0, independent: n == 0, arrived, payload };
-        source.producer.push(0, unit).unwrap();
+        source.producer.push(FIRST, unit).unwrap();
         if n == 0 {
             assert!(matches!(consumer.try_next(), Some(Event::Frame { .. })));
         }
@@ -977,7 +980,7 @@ fn parameter_sets_that_alternate_start_a_segment_a_second_and_then_end_the_broad
     drain(&mut consumer);
     let (mut taken, mut events) = (0, Vec::new());
     for n in 0..30u8 {
-        source.producer.configure(0, &large_video(n % 2 * 2)).unwrap();
+        source.producer.configure(FIRST, &large_video(n % 2 * 2)).unwrap();
         taken += u64::from(source.push(0, 3_000 + u64::from(n) * 100, true).is_ok());
         events.extend(drain(&mut consumer));
     }
@@ -987,7 +990,7 @@ fn parameter_sets_that_alternate_start_a_segment_a_second_and_then_end_the_broad
     assert!((4..=8).contains(&marks.len()), "{marks:?}");
     assert_eq!(taken, marks.len() as u64);
     assert_eq!(revoked.cause(), None);
-    let often = source.producer.configure(0, &large_video(4)).unwrap_err();
+    let often = source.producer.configure(FIRST, &large_video(4)).unwrap_err();
     assert!(matches!(often, Error::ChangesTooOften { limit: 30, .. }));
     assert_eq!(revoked.cause(), Some(&Cause::Failed(often.to_string())));
     assert_eq!(source.push(0, 6_040, true), Err(Refused::Ended));
@@ -1015,7 +1018,7 @@ fn numbers_of_a_name_go_on_above_those_of_the_broadcast_before() {
     let begun = start();
     let source = Source::new(&hub, begun);
     source.run(0..3_000);
-    source.producer.configure(1, &audio(hex!("1188")).1).unwrap();
+    source.producer.configure(SECOND, &audio(hex!("1188")).1).unwrap();
     source.push(0, 3_020, true).unwrap();
     let first = Arc::clone(source.producer.broadcast());
     assert_eq!(first.first_msn(), 2_000);
@@ -1034,8 +1037,7 @@ fn numbers_of_a_name_go_on_above_those_of_the_broadcast_before() {
 }
 
 #[test]
-fn pictures_every_two_seconds_are_segments_without_gaps_and_slower_ones_are_shown_until_the_segment_is_full()
- {
+fn pictures_every_two_seconds_are_segments_and_slower_ones_last_until_the_segment_is_full() {
     for (interval, wanted) in [
         (2_000, vec![(0, false), (2_000, false), (4_000, false), (6_000, false), (8_000, false)]),
         (3_500, vec![(0, false), (3_500, false), (7_000, false), (10_500, false)]),
@@ -1127,7 +1129,7 @@ fn marks_follow_the_wall_clock(steps: &[Step]) {
                     claim.start(vec![video(), audio(hex!("1190"))], now, SystemTime::UNIX_EPOCH);
                 source = Source { producer: producer.unwrap(), start: begun };
             }
-            4..12 => source.producer.configure(0, &large_video(act)).unwrap(),
+            4..12 => source.producer.configure(FIRST, &large_video(act)).unwrap(),
             _ => {}
         }
         stamps[track] = stamps[track].saturating_add(step).clamp(-1 << 50, 1 << 50);
@@ -1140,9 +1142,9 @@ fn marks_follow_the_wall_clock(steps: &[Step]) {
             arrived: now,
             payload: Bytes::from(vec![0; usize::from(act)]),
         };
-        let _ = source.producer.push(track, unit);
+        let _ = source.producer.push(TrackIndex::new(track), unit);
         assert_eq!(source.producer.broadcast().id(), broadcast.id());
-        let (_, bytes) = broadcast.held();
+        let bytes = broadcast.held().bytes;
         assert!(bytes <= 1 << 20);
         for event in drain(&mut consumer) {
             let mark = match event {
@@ -1214,7 +1216,7 @@ fn a_configuration_that_changes_before_the_first_frame_is_an_event_too() {
     let source = Source::new(&hub, start());
     let mut reader = source.producer.broadcast().subscribe_from_oldest();
     let mut situation = reader.situation().clone();
-    source.producer.configure(1, &audio(hex!("1188")).1).unwrap();
+    source.producer.configure(SECOND, &audio(hex!("1188")).1).unwrap();
     drain(&mut reader).iter().for_each(|event| situation.apply(event));
     let now = &source.producer.broadcast().tracks()[1].config;
     assert_eq!(situation.tracks[1].config, *now);

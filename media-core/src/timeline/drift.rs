@@ -47,6 +47,7 @@ impl Drift {
     /// Advances the correction to `now`.
     pub(super) fn run(&mut self, now: Instant) {
         let ran = self.ran.replace(now).unwrap_or(now);
+        // Most clocks need no correction.
         if self.ppm != 0 {
             let passed = Timescale::VIDEO.ticks(now.saturating_duration_since(ran));
             self.added = self.added.saturating_add(passed.saturating_mul(self.ppm));
@@ -63,6 +64,7 @@ impl Drift {
         self.distances.push(distance);
         if self.distances.len() == OBSERVATIONS {
             let median = *self.distances.select_nth_unstable(OBSERVATIONS / 2).1;
+            // So many ticks are corrected within the time allowed by a rate of 1 ppm.
             let per_million = i64::from(Timescale::VIDEO.hz()) * WORK_OFF_S / MILLION;
             self.ppm = (-median / per_million).clamp(-MAX_PPM, MAX_PPM);
             self.distances.clear();

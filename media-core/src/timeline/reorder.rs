@@ -18,8 +18,15 @@ pub(super) struct Reorder {
     /// The highest timestamps, in ascending order; one more than [`MAX_DEPTH`] at most.
     highest: VecDeque<i64>,
     depth: usize,
-    /// The depth that was needed since it was last lowered, and by how many frames.
-    needed: (usize, u8),
+    needed: Needed,
+}
+
+/// The depth that frames have needed since it was last lowered.
+#[derive(Debug, Clone, Copy, Default)]
+struct Needed {
+    depth: usize,
+    /// Number of these frames.
+    frames: u8,
 }
 
 impl Reorder {
@@ -55,11 +62,11 @@ impl Reorder {
 
     fn need(&mut self, depth: usize) {
         self.depth = self.depth.max(depth);
-        let (needed, frames) = &mut self.needed;
-        (*needed, *frames) = (depth.max(*needed), *frames + 1);
-        if *frames == REMEMBERED {
-            self.depth = *needed;
-            self.needed = (0, 0);
+        self.needed.depth = self.needed.depth.max(depth);
+        self.needed.frames += 1;
+        if self.needed.frames == REMEMBERED {
+            self.depth = self.needed.depth;
+            self.needed = Needed::default();
         }
     }
 }

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{LEAST_STEP, elapsed};
+use super::limits::LEAST_STEP;
+use crate::{MediaTime, Timescale};
 
 /// The loop's initial interval between two frames: a 30th of a second.
 const FIRST_INTERVAL: i64 = 3_000;
@@ -18,13 +19,19 @@ const STEADY: Duration = Duration::from_secs(10);
 pub(super) struct Retimed {
     /// The learnt interval between two frames.
     interval: i64,
-    /// A timestamp and its arrival since which the timestamps have kept to the wall clock.
-    steady: (i64, Instant),
+    steady: Steady,
+}
+
+/// The timestamp since which timestamps have kept to the wall clock.
+#[derive(Debug, Clone, Copy)]
+struct Steady {
+    stamp: i64,
+    arrived: Instant,
 }
 
 impl Retimed {
     pub(super) fn new(stamp: i64, arrived: Instant) -> Self {
-        Self { interval: FIRST_INTERVAL, steady: (stamp, arrived) }
+        Self { interval: FIRST_INTERVAL, steady: Steady { stamp, arrived } }
     }
 
     pub(super) fn interval(&self) -> i64 {
@@ -33,19 +40,21 @@ impl Retimed {
 
     /// Whether the timestamps, of which `stamp` is the newest, are a clock again.
     pub(super) fn is_steady(&mut self, stamp: i64, arrived: Instant) -> bool {
-        let (first, since) = self.steady;
-        let stray = stamp.saturating_sub(first).saturating_sub(elapsed(since, arrived));
+        let passed = Timescale::VIDEO.elapsed(self.steady.arrived, arrived);
+        let stray = stamp.saturating_sub(self.steady.stamp).saturating_sub(passed);
         if stray.saturating_abs() > STRAY {
-            self.steady = (stamp, arrived);
+            self.steady = Steady { stamp, arrived };
         }
-        arrived.saturating_duration_since(self.steady.1) >= STEADY
+        arrived.saturating_duration_since(self.steady.arrived) >= STEADY
     }
 
     /// The decode time of a frame that arrives at `wall`, after one at `last`.
-    pub(super) fn next(&mut self, last: Option<i64>, wall: i64) -> i64 {
+    pub(super) fn next(&mut self, last: Option<MediaTime>, wall: MediaTime) -> MediaTime {
         let Some(last) = last else { return wall };
-        let expected = last.saturating_add(self.interval);
-        let late = wall.saturating_sub(expected);
+        let expected = last + self.interval;
+        // A frame that is far too late begins a new phase. One that is far too early belongs to a
+        // burst, and follows the frame before it as closely as possible.
+        let late = wall - expected;
         if late > SNAP {
             return wall;
         }

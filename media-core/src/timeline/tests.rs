@@ -1,10 +1,11 @@
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
+use crate::{Anchor, MediaTime, TrackIndex};
 
 const MS: i64 = 90;
-const VIDEO: usize = 0;
-const AUDIO: usize = 1;
+const VIDEO: TrackIndex = TrackIndex::new(0);
+const AUDIO: TrackIndex = TrackIndex::new(1);
 
 /// A timeline of video and audio whose first frame arrives at `start`.
 struct Bench {
@@ -29,13 +30,13 @@ impl Bench {
 
     /// Maps a timestamp in milliseconds that arrives at `ms`; the result in milliseconds since the
     /// start.
-    fn try_map(&mut self, track: usize, stamp: i64, ms: f64) -> Result<f64, TooFarAhead> {
+    fn try_map(&mut self, track: TrackIndex, stamp: i64, ms: f64) -> Result<f64, TooFarAhead> {
         let placed = self.timeline.map(track, stamp * MS, self.at(ms))?;
         self.notices.extend(placed.notice);
-        Ok(placed.dts as f64 / 90.0 - Anchor::LEAD.as_secs_f64() * 1_000.0)
+        Ok(placed.dts.ticks() as f64 / 90.0 - Anchor::LEAD.as_secs_f64() * 1_000.0)
     }
 
-    fn map(&mut self, track: usize, stamp: i64, ms: f64) -> f64 {
+    fn map(&mut self, track: TrackIndex, stamp: i64, ms: f64) -> f64 {
         self.try_map(track, stamp, ms).unwrap()
     }
 }
@@ -146,7 +147,7 @@ fn played(video: impl Fn(i64) -> i64, audio: impl Fn(i64) -> i64) -> ([f64; 2], 
             if let Ok(at) = bench.try_map(track, stamp, arrived)
                 && ms >= 30_000
             {
-                off[track] = off[track].max((at - arrived).abs());
+                off[track.get()] = off[track.get()].max((at - arrived).abs());
             }
         }
     }
@@ -166,10 +167,10 @@ fn stamps_that_are_no_clock_are_timed_by_arrival_beside_a_track_that_has_one() {
     ];
     for (unit, stamps) in audio {
         let (off, notices) = played(|ms| ms, stamps);
-        assert!(off[VIDEO] < 40.0 && off[AUDIO] < 60.0, "audio in {unit}: {off:?}");
+        assert!(off[VIDEO.get()] < 40.0 && off[AUDIO.get()] < 60.0, "audio in {unit}: {off:?}");
         assert!(notices.contains(&Notice::Retimed), "{unit}: {notices:?}");
         let (off, notices) = played(stamps, |ms| ms);
-        assert!(off[AUDIO] < 40.0 && off[VIDEO] < 60.0, "video in {unit}: {off:?}");
+        assert!(off[AUDIO.get()] < 40.0 && off[VIDEO.get()] < 60.0, "video in {unit}: {off:?}");
         assert!(notices.contains(&Notice::Retimed), "{unit}: {notices:?}");
     }
 }
@@ -177,7 +178,7 @@ fn stamps_that_are_no_clock_are_timed_by_arrival_beside_a_track_that_has_one() {
 #[test]
 fn a_track_timed_by_arrival_goes_back_to_timestamps_that_keep_to_the_wall_clock() {
     let (off, notices) = played(|ms| if ms < 10_000 { 0 } else { ms }, |ms| ms);
-    assert!(off[VIDEO] <= 20.0, "{off:?}");
+    assert!(off[VIDEO.get()] <= 20.0, "{off:?}");
     assert_eq!(notices, [Notice::Retimed]);
 }
 
@@ -185,7 +186,7 @@ fn a_track_timed_by_arrival_goes_back_to_timestamps_that_keep_to_the_wall_clock(
 fn stamps_that_crawl_go_on_at_the_wall_clock() {
     // Both at nine tenths of the rate: 5 s behind after 50 s.
     let (off, notices) = played(|ms| ms * 9 / 10, |ms| ms * 9 / 10);
-    assert!(off[VIDEO] <= 6_200.0 && off[AUDIO] <= 6_200.0, "{off:?}");
+    assert!(off[VIDEO.get()] <= 6_200.0 && off[AUDIO.get()] <= 6_200.0, "{off:?}");
     assert!(notices.contains(&Notice::Late) && !notices.contains(&Notice::Jumped), "{notices:?}");
 }
 
@@ -223,13 +224,13 @@ fn video_in_presentation_order_keeps_to_the_clock_and_to_its_presentation_times(
                     .map(VIDEO, 1_000 * MS + shown * frame * MS, bench.at(ms))
                     .unwrap();
                 bench.notices.extend(placed.notice);
-                let lead = placed.dts as f64 / 90.0 - 10_000.0 - ms;
+                let lead = placed.dts.ticks() as f64 / 90.0 - 10_000.0 - ms;
                 assert!(lead.abs() <= (8 * frame) as f64 + 20.0, "{name} at {ms}: {lead}");
-                assert!(placed.dts as f64 > last);
-                last = placed.dts as f64;
+                assert!(placed.dts.ticks() as f64 > last);
+                last = placed.dts.ticks() as f64;
                 // All frames but the first are shown at their timestamps.
                 if n > 8 {
-                    let off = placed.stamp - (shown * frame * MS + 900_000);
+                    let off = placed.stamp.ticks() - (shown * frame * MS + 900_000);
                     assert!(off.abs() <= MS, "{name} {n}: {off}");
                     assert!(placed.stamp >= placed.dts, "{name} {n}");
                 }
@@ -400,7 +401,8 @@ fn a_frame_that_leads_the_wall_clock_is_followed_by_no_silence() {
     for stamp in (0..2_000).step_by(40) {
         bench.map(VIDEO, stamp, 0.0);
     }
-    let newest = Arrival { dts: 900_000 + 1_960 * MS, arrived: bench.at(0.0) };
+    let newest =
+        Arrival { dts: MediaTime::from_ticks(900_000 + 1_960 * MS), arrived: bench.at(0.0) };
     let silence = |ms| bench.timeline.silence(newest, bench.at(ms));
     assert_eq!(silence(1_960.0), Duration::ZERO);
     assert_eq!(silence(2_960.0), Duration::from_secs(1));
@@ -441,19 +443,25 @@ proptest::proptest! {
     #[test]
     fn decode_times_always_grow_and_keep_to_the_wall_clock(
         frames in proptest::collection::vec(
-            (0usize..2, proptest::prop_oneof![-500i64..3_000, proptest::num::i64::ANY], 0u64..2_000), 1..300),
+            (
+                0usize..2,
+                proptest::prop_oneof![-500i64..3_000, proptest::num::i64::ANY],
+                0u64..2_000,
+            ),
+            1..300,
+        ),
     ) {
         let mut bench = Bench::new();
         let (mut ms, mut last, mut stamps) = (0.0, [f64::MIN; 2], [0i64; 2]);
         for (track, step, wait) in frames {
             ms += wait as f64;
             stamps[track] = stamps[track].saturating_add(step).clamp(-1 << 50, 1 << 50);
-            if let Ok(at) = bench.try_map(track, stamps[track], ms) {
+            if let Ok(at) = bench.try_map(TrackIndex::new(track), stamps[track], ms) {
                 proptest::prop_assert!(at > last[track]);
                 proptest::prop_assert!(at <= ms + 5_000.0, "{at} at {ms}");
                 last[track] = at;
             }
-            let now = bench.timeline.at(bench.at(ms)) as f64 / 90.0 - 10_000.0;
+            let now = bench.timeline.at(bench.at(ms)).ticks() as f64 / 90.0 - 10_000.0;
             proptest::prop_assert!(now <= ms + 5_000.0);
         }
     }

@@ -49,7 +49,8 @@ impl Form for LowLatency<'_> {
         let (min, max) = (presentation.part_hold_back, target + presentation.window);
         write!(
             out,
-            "<ServiceDescription id=\"1\">\n <Latency referenceId=\"1\" target=\"{}\" min=\"{}\" max=\"{}\"/>\n \
+            "<ServiceDescription id=\"1\">\n \
+             <Latency referenceId=\"1\" target=\"{}\" min=\"{}\" max=\"{}\"/>\n \
              <PlaybackRate min=\"0.96\" max=\"1.04\"/>\n</ServiceDescription>\n",
             target.as_millis(),
             min.as_millis(),
@@ -75,13 +76,15 @@ impl Form for LowLatency<'_> {
         let Set { id, shown, first, .. } = set;
         let clock = self.0;
         let timescale = first.timescale();
-        let (start, anchor) = (shown.start, shown.presentation.anchor_utc);
+        let (start, anchor) = (shown.first.start, shown.presentation.anchor_utc);
         write!(
             out,
-            "  <ProducerReferenceTime id=\"{id}\" inband=\"true\" type=\"captured\" wallClockTime=\"{}\" presentationTime=\"{}\">\n   \
-             <UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"{clock}\"/>\n  </ProducerReferenceTime>\n",
-            Utc(anchor + Timescale::VIDEO.duration(start)),
-            Timescale::VIDEO.rescale(start, timescale),
+            "  <ProducerReferenceTime id=\"{id}\" inband=\"true\" type=\"captured\" \
+             wallClockTime=\"{}\" presentationTime=\"{}\">\n   \
+             <UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"{clock}\"/>\n  \
+             </ProducerReferenceTime>\n",
+            Utc(anchor + Timescale::VIDEO.duration(start.ticks())),
+            Timescale::VIDEO.rescale(start.ticks(), timescale),
         )?;
         let sap = if first.config.is_video() { 0 } else { 1 };
         writeln!(out, "  <Resync type=\"{sap}\" dT=\"{}\"/>", timescale.ticks(first.part_target))
@@ -90,11 +93,12 @@ impl Form for LowLatency<'_> {
     fn template(&self, out: &mut String, shown: &Shown<'_>, track: &Track) -> Result {
         let (period, timescale) = (shown.period, track.timescale());
         let duration = Timescale::VIDEO.rescale(period.nominal, timescale).max(1);
-        write!(out, " startNumber=\"{}\"", shown.first)?;
+        write!(out, " startNumber=\"{}\"", shown.first.msn)?;
         if let Some(last) = shown.published {
             write!(out, " endNumber=\"{}\"", last.msn)?;
         }
         write!(out, " duration=\"{duration}\"")?;
+        // A segment is available as soon as its first chunk, a part, is complete.
         let offset = duration - timescale.ticks(track.part_target);
         if offset > 0 && !shown.presentation.ended {
             let offset = Seconds::at(offset, timescale);

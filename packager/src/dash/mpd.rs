@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use media_core::{Timescale, codec::Config};
+use media_core::{
+    MediaTime, Timescale, TrackIndex,
+    codec::{Config, avc},
+};
 
 use crate::{
     LastSegment, Period, Presentation, Segment, Track,
@@ -75,13 +78,28 @@ pub(super) trait Form {
 pub(super) struct Shown<'a> {
     pub(super) presentation: &'a Presentation,
     pub(super) period: &'a Period,
-    /// Number and start of its first segment; after the end, of the first that is listed.
-    pub(super) first: u64,
-    pub(super) start: i64,
+    /// Its first segment; after the end, the first that is listed.
+    pub(super) first: FirstSegment,
     /// Its last segment, also when the broadcast has ended in it.
     pub(super) last: Option<LastSegment>,
     /// The same as it is published.
     pub(super) published: Option<LastSegment>,
+}
+
+/// The first segment of a Period.
+#[derive(Clone, Copy)]
+pub(super) struct FirstSegment {
+    /// Its number.
+    pub(super) msn: u64,
+    /// Where it starts.
+    pub(super) start: MediaTime,
+}
+
+/// A track of an AdaptationSet.
+struct Member<'a> {
+    /// Its index in the presentation.
+    index: TrackIndex,
+    track: &'a Track,
 }
 
 /// An AdaptationSet of a Period: its id, the same in all of them, and the first of its tracks.
@@ -141,13 +159,15 @@ fn open(
         .and_then(|track| track.segments.last().map(|last| track.timescale().duration(last.end())));
     write!(
         out,
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" profiles=\"{}\" type=\"{}\" \
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+         <MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" profiles=\"{}\" type=\"{}\" \
          availabilityStartTime=\"{}\" publishTime=\"{}\"",
         head.profiles,
         if presentation.ended { "static" } else { "dynamic" },
         Utc(presentation.anchor_utc),
         Utc(presentation.anchor_utc + edge.unwrap_or_default()),
     )?;
+    // A static MPD states its duration in place of the attributes of a live one.
     if presentation.ended {
         if let Some(last) = newest.and_then(|newest| newest.published) {
             write!(out, " mediaPresentationDuration=\"PT{}S\"", at(last.end))?;
@@ -157,7 +177,8 @@ fn open(
     write!(out, " minimumUpdatePeriod=\"PT{}S\"", Millis(presentation.segment))?;
     writeln!(
         out,
-        " minBufferTime=\"PT{}S\" timeShiftBufferDepth=\"PT{}S\" suggestedPresentationDelay=\"PT{}S\">",
+        " minBufferTime=\"PT{}S\" timeShiftBufferDepth=\"PT{}S\" \
+         suggestedPresentationDelay=\"PT{}S\">",
         Millis(head.min_buffer),
         // Not before there was anything: ffmpeg subtracts it from publishTime without looking.
         Millis(edge.unwrap_or_default().min(presentation.window)),
@@ -172,12 +193,13 @@ fn write_period(
     form: &impl Form,
 ) -> Result {
     let period = shown.period;
-    let start = at(shown.start);
+    let start = at(shown.first.start);
     write!(out, "<Period id=\"{}\" start=\"PT{start}S\"", period.first)?;
     if let Some(last) = shown.published {
         write!(out, " duration=\"PT{}S\"", at(last.end).since(start))?;
     }
     out.push_str(">\n");
+    // Continuity is stated only with a Period that this manifest lists.
     let continues = period
         .continues
         .filter(|continues| before.is_some_and(|before| before.period.first == *continues));
@@ -190,34 +212,35 @@ fn write_period(
     Ok(())
 }
 
-/// The AdaptationSets of a Period, each with its tracks and their indices in the presentation.
+/// The AdaptationSets of a Period, each with its tracks.
 ///
 /// Renditions of the same pictures are one set. No browser can start in a source whose segments
 /// start without a key frame, so it is listed only where there is no rendition (Shaka ignores
-/// selectionPriority). Each audio track is a set of its own: renditions of the same sound too, whose
-/// access units are not those of the source, so that segments overlap by a part of one. Video has
-/// number 1 even if there is none, so that a number means the same in every Period of every
+/// selectionPriority). Each audio track is a set of its own: renditions of the same sound too,
+/// whose access units are not those of the source, so that segments overlap by a part of one. Video
+/// has number 1 even if there is none, so that a number means the same in every Period of every
 /// broadcast.
-fn sets<'a>(shown: &'a Shown<'a>, form: &impl Form) -> Vec<(Set<'a>, Vec<(usize, &'a Track)>)> {
+fn sets<'a>(shown: &'a Shown<'a>, form: &impl Form) -> Vec<(Set<'a>, Vec<Member<'a>>)> {
     let (video, audio): (Vec<_>, Vec<_>) = shown
         .presentation
         .tracks
         .iter()
-        .map(|track| &**track)
         .enumerate()
-        .partition(|(_, track)| track.config.is_video());
-    let is_there = |(index, track): &(usize, &'a Track)| {
-        shown.period.init(*index).is_some() && form.has(shown, track)
+        .map(|(index, track)| Member { index: TrackIndex::new(index), track })
+        .partition(|member| member.track.config.is_video());
+    let is_there = |member: &Member<'a>| {
+        shown.period.init(member.index).is_some() && form.has(shown, member.track)
     };
     let mut video: Vec<_> = video.into_iter().filter(is_there).collect();
-    if shown.period.gridded && video.iter().any(|(_, track)| track.rendition) {
-        video.retain(|(_, track)| track.rendition);
+    if shown.period.gridded && video.iter().any(|member| member.track.rendition) {
+        video.retain(|member| member.track.rendition);
     }
     let audio = audio.into_iter().enumerate();
-    let audio = audio.filter(|(_, track)| is_there(track)).map(|(n, track)| (n + 2, vec![track]));
+    let audio =
+        audio.filter(|(_, member)| is_there(member)).map(|(n, member)| (n + 2, vec![member]));
     let all = [(1, video)].into_iter().chain(audio);
     all.filter_map(|(id, tracks)| {
-        let (_, first) = *tracks.first()?;
+        let first = tracks.first()?.track;
         let second = !first.config.is_video() && first.rendition;
         Some((Set { id, second, shown, first }, tracks))
     })
@@ -227,20 +250,21 @@ fn sets<'a>(shown: &'a Shown<'a>, form: &impl Form) -> Vec<(Set<'a>, Vec<(usize,
 fn write_set(
     out: &mut String,
     set: &Set<'_>,
-    tracks: &[(usize, &Track)],
+    tracks: &[Member<'_>],
     continues: Option<u64>,
     form: &impl Form,
 ) -> Result {
     let kind = if set.first.config.is_video() { "video" } else { "audio" };
     write!(
         out,
-        " <AdaptationSet id=\"{}\" contentType=\"{kind}\" mimeType=\"{kind}/mp4\" segmentAlignment=\"true\"",
+        " <AdaptationSet id=\"{}\" contentType=\"{kind}\" mimeType=\"{kind}/mp4\" \
+         segmentAlignment=\"true\"",
         set.id
     )?;
     if set.second {
         out.push_str(" selectionPriority=\"0\"");
     }
-    if tracks.iter().all(|(_, track)| starts_with_key_frames(set.shown, track)) {
+    if tracks.iter().all(|member| starts_with_key_frames(set.shown, member.track)) {
         out.push_str(" startWithSAP=\"1\"");
     }
     out.push_str(">\n");
@@ -250,8 +274,8 @@ fn write_set(
     }
     form.describe_set(out, set)?;
     out.push_str("  <Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"main\"/>\n");
-    for (index, track) in tracks {
-        write_representation(out, set.shown, *index, track, form)?;
+    for member in tracks {
+        write_representation(out, set.shown, member, form)?;
     }
     out.push_str(" </AdaptationSet>\n");
     Ok(())
@@ -262,10 +286,10 @@ fn write_set(
 fn write_representation(
     out: &mut String,
     shown: &Shown<'_>,
-    index: usize,
-    track: &Track,
+    member: &Member<'_>,
     form: &impl Form,
 ) -> Result {
+    let &Member { index, track } = member;
     let (period, name) = (shown.period, &track.name);
     let number = period.init(index).unwrap_or(0);
     let config = track.init(number).map_or(&track.config, |init| &init.config);
@@ -278,7 +302,8 @@ fn write_representation(
     match &**config {
         Config::Avc(avc) => {
             write!(out, " width=\"{}\" height=\"{}\"", avc.width, avc.height)?;
-            write!(out, " sar=\"{}:{}\"", avc.sample_aspect.0, avc.sample_aspect.1)?;
+            let avc::SampleAspect { width, height } = avc.sample_aspect;
+            write!(out, " sar=\"{width}:{height}\"")?;
             if let Some(rate) = track.frame_rate {
                 write!(out, " frameRate=\"{}\"", Ratio::of(rate))?;
             }
@@ -300,11 +325,14 @@ fn write_representation(
     }
     let base = Base(shown.presentation);
     let timescale = track.timescale();
-    let offset = Timescale::VIDEO.rescale(shown.start, timescale);
+    // Media keep the times of the broadcast's timeline. The offset maps the Period's start to 0
+    // (5.3.9.2).
+    let offset = Timescale::VIDEO.rescale(shown.first.start.ticks(), timescale);
     write!(
         out,
         "   <SegmentTemplate timescale=\"{}\" presentationTimeOffset=\"{offset}\" \
-         initialization=\"{base}/$RepresentationID$/init.{number}.mp4\" media=\"{base}/$RepresentationID$/$Number$.m4s\"",
+         initialization=\"{base}/$RepresentationID$/init.{number}.mp4\" \
+         media=\"{base}/$RepresentationID$/$Number$.m4s\"",
         timescale.hz(),
     )?;
     form.template(out, shown, track)?;
@@ -315,8 +343,8 @@ fn write_representation(
 impl<'a> Shown<'a> {
     pub(super) fn new(presentation: &'a Presentation, period: &'a Period) -> Self {
         let (last, published) = (last(presentation, period), published(presentation, period));
-        let (first, start) = first(presentation, period);
-        Self { presentation, period, first, start, last, published }
+        let first = first(presentation, period);
+        Self { presentation, period, first, last, published }
     }
 
     /// Whether it has the segment `msn`.
@@ -326,29 +354,31 @@ impl<'a> Shown<'a> {
 }
 
 /// A place on the broadcast's timeline.
-pub(super) fn at(ticks: i64) -> Seconds {
-    Seconds::at(ticks, Timescale::VIDEO)
+pub(super) fn at(time: MediaTime) -> Seconds {
+    Seconds::at(time.ticks(), Timescale::VIDEO)
 }
 
 /// Where a Period begins. After the end that is its first listed segment, where new viewers begin;
 /// before the end, a Period's start never changes.
-fn first(presentation: &Presentation, period: &Period) -> (u64, i64) {
-    let whole = (period.first, period.start);
+fn first(presentation: &Presentation, period: &Period) -> FirstSegment {
+    let whole = FirstSegment { msn: period.first, start: period.start };
     let Some(master) = presentation.tracks.first().filter(|_| presentation.ended) else {
         return whole;
     };
     let source = presentation.tracks.iter().filter(|track| !track.rendition);
+    // New viewers begin where each track of the source has a listed segment.
     let listed = source.filter_map(|track| Some(track.listed().first()?.msn)).max();
     let first = listed.unwrap_or(0).max(period.first);
     let segment = master.segment(first).filter(|_| first > period.first);
     segment.map_or(whole, |segment| {
         let start = master.timescale().rescale(segment.start, Timescale::VIDEO);
-        (first, start)
+        FirstSegment { msn: first, start: MediaTime::from_ticks(start) }
     })
 }
 
 /// The end of a Period; of the newest one, when the broadcast has ended, that is the broadcast's.
 fn last(presentation: &Presentation, period: &Period) -> Option<LastSegment> {
+    // Only the newest Period may lack its end, and it ends with the broadcast.
     let newest = || presentation.tracks.first()?.segments.last();
     let ended = || {
         newest()
@@ -362,6 +392,8 @@ fn last(presentation: &Presentation, period: &Period) -> Option<LastSegment> {
 /// the gap segment at the edge ends. A player that begins beyond the media waits for them where the
 /// next Period will not begin (dash.js for good).
 pub(super) fn away(presentation: &Presentation) -> Duration {
+    // If the newest Period has ended and no other has begun, the publisher has been away since
+    // then.
     let since = presentation.periods.last().and_then(|newest| newest.last);
     let master = presentation.tracks.first();
     let open = master.and_then(|track| Some((track.timescale(), track.open.as_ref()?)));
@@ -371,7 +403,7 @@ pub(super) fn away(presentation: &Presentation) -> Duration {
     let until = timescale.duration(open.start) + presentation.segment;
     // Further back nothing is listed.
     let most = presentation.window.saturating_sub(3 * presentation.segment);
-    until.saturating_sub(Timescale::VIDEO.duration(since.end)).min(most)
+    until.saturating_sub(Timescale::VIDEO.duration(since.end.ticks())).min(most)
 }
 
 /// MPD@suggestedPresentationDelay for players that take whole segments: so many of them, or back to
@@ -398,23 +430,24 @@ fn published(presentation: &Presentation, period: &Period) -> Option<LastSegment
     }
 }
 
-/// A place just beyond the end of segment `msn` in the track in which it ends last (90 kHz): the
-/// next whole millisecond, and one more. The last Period has to end there: if dash.js finds the
-/// position at the Period's end before the element has fired `ended`, it pauses and never ends. The
-/// element cuts its own duration to its last media.
-fn end_of_media(presentation: &Presentation, msn: u64) -> i64 {
+/// A place just beyond the end of segment `msn` in the track in which it ends last: the next whole
+/// millisecond, and one more. The last Period has to end there: if dash.js finds the position at
+/// the Period's end before the element has fired `ended`, it pauses and never ends. The element
+/// cuts its own duration to its last media.
+fn end_of_media(presentation: &Presentation, msn: u64) -> MediaTime {
     let tracks = presentation.tracks.iter();
     let ends =
         tracks.filter_map(|track| Some(track.timescale().duration(track.segment(msn)?.end())));
     let millis = ends.max().unwrap_or_default().as_nanos().div_ceil(1_000_000) + 1;
     let millis = Duration::from_millis(millis.try_into().unwrap_or(u64::MAX));
-    Timescale::VIDEO.ticks(millis)
+    MediaTime::from_ticks(Timescale::VIDEO.ticks(millis))
 }
 
 /// startWithSAP holds for all segments of the track; only a gridded source has others.
 fn starts_with_key_frames(shown: &Shown<'_>, track: &Track) -> bool {
     let starts = |segment: &Arc<Segment>| segment.independent || segment.gap;
     let mut open = track.open.iter().filter(|open| shown.has(open.msn));
+    // The usual case needs no search: all complete segments start with a key frame.
     if track.dependent == 0 {
         return open.all(starts);
     }
@@ -446,6 +479,7 @@ impl Ratio {
         )]
         let round = |value: f64| value.round() as u64;
         let near = |value: f64| (value - value.round()).abs() < 0.002 && value >= 0.5;
+        // Whole rates are tried first, then those of NTSC; others are written to the thousandth.
         if near(rate) {
             Self(round(rate), 1)
         } else if near(rate * 1.001) {

@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use media_core::TrackIndex;
+
 use super::mpd::{self, Clock, Form, Head, Set, Shown};
 use crate::{Period, Presentation, Segment, Track};
 
@@ -32,12 +34,12 @@ impl Form for Plain {
     /// segment: the Representations of a published Period never change.
     fn shows(&self, presentation: &Presentation, period: &Period) -> bool {
         let shown = Shown::new(presentation, period);
+        // A published Period gains no Representation, so it waits until all of its tracks have
+        // reached it. Of the source it also needs a listed segment.
         let is_known = |(index, track): (usize, &Arc<Track>)| match track.rendition {
-            true => {
-                let newest = track.segments.last().map_or(0, |newest| newest.msn);
-                period.init(index).is_none() || newest >= period.first
-            }
-            false => period.init(index).is_none() || listed(&shown, track).next().is_some(),
+            _ if period.init(TrackIndex::new(index)).is_none() => true,
+            true => track.segments.last().map_or(0, |newest| newest.msn) >= period.first,
+            false => listed(&shown, track).next().is_some(),
         };
         presentation.tracks.iter().enumerate().all(is_known)
     }
@@ -56,6 +58,8 @@ impl Form for Plain {
         let mut segments = listed(shown, track).peekable();
         let first = segments.peek().map_or(shown.period.first, |first| first.msn);
         write!(out, " startNumber=\"{first}\">\n    <SegmentTimeline>\n")?;
+        // `t` is written where a segment does not start at the end of the one before it; equal
+        // durations in a row are one element with `r`.
         let mut expected = None;
         while let Some(Segment { start, duration, .. }) = segments.next() {
             out.push_str("     <S");

@@ -213,7 +213,8 @@ fn manifests_are_valid_against_the_schema() {
             well_formed(&string(text));
         }
         eprintln!(
-            "DASH_MPD_XSD does not name the schema: manifests were held against XML's rules and their own texts alone"
+            "DASH_MPD_XSD does not name the schema: manifests were held against XML's rules and \
+             their own texts alone"
         );
         return;
     };

@@ -25,7 +25,7 @@ fn anamorphic() -> Config {
         codec_string: "avc1.64001e".into(),
         width: 640,
         height: 360,
-        sample_aspect: (4, 3),
+        sample_aspect: avc::SampleAspect { width: 4, height: 3 },
         frame_rate: None,
         length_size: 4,
     })
@@ -45,11 +45,16 @@ fn chunk_of_one_key_frame_byte_for_byte() {
     assert_eq!(
         rope.to_bytes()[..],
         hex!(
-            "00000064 6d6f6f66 00000010 6d666864 00000000 00000007"         // moof, mfhd: sequence_number
-            "0000004c 74726166 00000018 74666864 00020028 00000001"         // traf, tfhd: default-base-is-moof, track_ID
-            "00000bb8 02000000"                                             // default duration and flags
-            "00000014 74666474 01000000 0000000000016b48"                   // tfdt, version 1: 93 000
-            "00000018 7472756e 01000201 00000001 0000006c 00000005"         // trun, version 1: one sample, offset, its size
+            // moof, mfhd: sequence_number
+            "00000064 6d6f6f66 00000010 6d666864 00000000 00000007"
+            // traf, tfhd: default-base-is-moof, track_ID
+            "0000004c 74726166 00000018 74666864 00020028 00000001"
+            // default duration and flags
+            "00000bb8 02000000"
+            // tfdt, version 1: 93 000
+            "00000014 74666474 01000000 0000000000016b48"
+            // trun, version 1: one sample, offset, its size
+            "00000018 7472756e 01000201 00000001 0000006c 00000005"
             "0000000d 6d646174 6d65646961"                                  // mdat
         )
     );
@@ -64,14 +69,21 @@ fn chunk_that_starts_a_segment_byte_for_byte() {
     assert_eq!(
         rope.to_bytes()[..],
         hex!(
-            "00000018 73747970 6d736468 00000000 6d736468 69736f36"         // styp: msdh, compatible with msdh and iso6
-            "00000020 70726674 01000018 00000001"                           // prft, version 1, flags 24: track_ID
-            "83aa7e80 80000000 0000000000016b48"                            // ntp_timestamp, media_time
-            "00000078 6d6f6f66 00000010 6d666864 00000000 00000008"         // moof, mfhd: sequence_number
-            "00000060 74726166 00000010 74666864 00020000 00000001"         // traf, tfhd: default-base-is-moof, track_ID
+            // styp: msdh, compatible with msdh and iso6
+            "00000018 73747970 6d736468 00000000 6d736468 69736f36"
+            // prft, version 1, flags 24: track_ID
+            "00000020 70726674 01000018 00000001"
+            // ntp_timestamp, media_time
+            "83aa7e80 80000000 0000000000016b48"
+            // moof, mfhd: sequence_number
+            "00000078 6d6f6f66 00000010 6d666864 00000000 00000008"
+            // traf, tfhd: default-base-is-moof, track_ID
+            "00000060 74726166 00000010 74666864 00020000 00000001"
             "00000014 74666474 01000000 0000000000016b48"                   // tfdt
-            "00000034 7472756e 01000f01 00000002 00000080"                  // trun: two samples, offset
-            "00000bb8 00000005 02000000 00000000"                           // duration, size, flags, composition offset
+            // trun: two samples, offset
+            "00000034 7472756e 01000f01 00000002 00000080"
+            // duration, size, flags, composition offset
+            "00000bb8 00000005 02000000 00000000"
             "00000bbb 00000002 01010000 fffff448"
             "0000000f 6d646174 6d65646961 6f6e"                             // mdat
         )
@@ -83,20 +95,26 @@ fn header_of_a_video_track_byte_for_byte() {
     assert_eq!(
         header(&anamorphic(), Timescale::VIDEO)[..],
         hex!(
-            "0000001c 66747970 69736f36 00000000 69736f36 636d6663 636d6632" // ftyp: iso6, compatible with iso6, cmfc, cmf2
+            // ftyp: iso6, compatible with iso6, cmfc, cmf2
+            "0000001c 66747970 69736f36 00000000 69736f36 636d6663 636d6632"
             "0000025c 6d6f6f76"                                             // moov
-            "0000006c 6d766864 00000000 00000000 00000000"                  // mvhd: created, modified
-            "00015f90 00000000 00010000 0100 0000 0000000000000000"         // 90 000, duration, rate, volume, reserved
+            // mvhd: created, modified
+            "0000006c 6d766864 00000000 00000000 00000000"
+            // 90 000, duration, rate, volume, reserved
+            "00015f90 00000000 00010000 0100 0000 0000000000000000"
             "00010000 00000000 00000000 00000000 00010000 00000000 00000000 00000000 40000000"
             "00000000 00000000 00000000 00000000 00000000 00000000"         // pre_defined
             "00000002"                                                      // next_track_ID
             "000001c0 7472616b"                                             // trak
-            "0000005c 746b6864 00000007 00000000 00000000 00000001"         // tkhd: created, modified, track_ID
-            "00000000 00000000 0000000000000000 0000 0000 0000 0000"        // duration; layer, group, volume
+            // tkhd: created, modified, track_ID
+            "0000005c 746b6864 00000007 00000000 00000000 00000001"
+            // duration; layer, group, volume
+            "00000000 00000000 0000000000000000 0000 0000 0000 0000"
             "00010000 00000000 00000000 00000000 00010000 00000000 00000000 00000000 40000000"
             "03555555 01680000"                                             // 853 1/3 x 360
             "0000015c 6d646961"                                             // mdia
-            "00000020 6d646864 00000000 00000000 00000000"                  // mdhd: created, modified
+            // mdhd: created, modified
+            "00000020 6d646864 00000000 00000000 00000000"
             "00015f90 00000000 55c4 0000"                                   // 90 000, duration, und
             "00000026 68646c72 00000000 00000000 76696465"                  // hdlr: vide
             "00000000 00000000 00000000 766964656f00"                       // reserved, name
@@ -106,9 +124,11 @@ fn header_of_a_video_track_byte_for_byte() {
             "0000000c 75726c20 00000001"                                    // url: self-contained
             "000000ce 7374626c"                                             // stbl
             "00000082 73747364 00000000 00000001"                           // stsd
-            "00000072 61766331 000000000000 0001"                           // avc1: data_reference_index
+            // avc1: data_reference_index
+            "00000072 61766331 000000000000 0001"
             "00000000 00000000 00000000 00000000"                           // pre_defined, reserved
-            "0280 0168 00480000 00480000 00000000 0001"                     // 640 x 360, 72 dpi, frame_count
+            // 640 x 360, 72 dpi, frame_count
+            "0280 0168 00480000 00480000 00000000 0001"
             "00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000"
             "0018 ffff"                                                     // depth, pre_defined
             "0000000c 61766343 0164001e"                                    // avcC
@@ -118,7 +138,8 @@ fn header_of_a_video_track_byte_for_byte() {
             "00000014 7374737a 00000000 00000000 00000000"                  // stsz
             "00000010 7374636f 00000000 00000000"                           // stco
             "00000028 6d766578 00000020 74726578 00000000 00000001"         // mvex, trex: track_ID
-            "00000001 00000000 00000000 00000000"                           // sample description 1, no defaults
+            // sample description 1, no defaults
+            "00000001 00000000 00000000 00000000"
         )
     );
 }
@@ -130,11 +151,14 @@ fn sample_entry_of_high_efficiency_audio_byte_for_byte() {
     assert_eq!(
         entry(&header(&config, config.timescale()), b"mp4a"),
         hex!(
-            "00000059 6d703461 000000000000 0001 00000000 00000000"         // mp4a: data_reference_index
-            "0002 0010 00000000 5dc00000"                                   // 2 channels of 16 bits, 24 kHz
+            // mp4a: data_reference_index
+            "00000059 6d703461 000000000000 0001 00000000 00000000"
+            // 2 channels of 16 bits, 24 kHz
+            "0002 0010 00000000 5dc00000"
             "00000035 65736473 00000000"                                    // esds
             "03 80808024 0000 00"                                           // ES_Descriptor: ES_ID
-            "04 80808016 40 15 000000 00000000 00000000"                    // DecoderConfigDescriptor: MPEG-4 audio
+            // DecoderConfigDescriptor: MPEG-4 audio
+            "04 80808016 40 15 000000 00000000 00000000"
             "05 80808004 2b118800"                                          // DecoderSpecificInfo
             "06 80808001 02"                                                // SLConfigDescriptor
         )
@@ -175,7 +199,8 @@ fn long_audio_records_and_rates_beyond_16_bits_fit() {
     });
     let header = header(&config, config.timescale());
     let mp4a = entry(&header, b"mp4a");
-    assert_eq!(mp4a[24..36], hex!("0002 0010 00000000 00000000")); // the template's channels; no rate
+    // The template's channels, and no rate.
+    assert_eq!(mp4a[24..36], hex!("0002 0010 00000000 00000000"));
     let info = mp4a.windows(5).position(|bytes| bytes == hex!("05 8080822c")).unwrap();
     assert_eq!(mp4a[info + 5..][..300], [0x11; 300]);
 }
@@ -280,7 +305,11 @@ proptest! {
     }
 
     #[test]
-    fn the_boxes_of_a_chunk_fill_one_buffer_of_their_size(samples in samples(), starts_segment: bool, timed: bool) {
+    fn the_boxes_of_a_chunk_fill_one_buffer_of_their_size(
+        samples in samples(),
+        starts_segment: bool,
+        timed: bool,
+    ) {
         let reference = timed.then_some(Reference { utc: utc(), media_time: 0 });
         let boxes = chunk_boxes(1, 0, &samples, starts_segment, reference);
         prop_assert_eq!(boxes.len(), boxes.capacity());

@@ -83,6 +83,8 @@ impl<'a> Playlist<'a> {
         // EXT-X-MAP is written again where a delta update begins: a player that did not keep the
         // skipped one (Shaka 5.2) could read nothing up to the next.
         let mut init = None;
+        // The newest segment may be listed by its parts alone: its EXTINF follows with the next
+        // part.
         let whole = listed.len() - usize::from(self.track.withholds_newest());
         for (index, segment) in listed.enumerate().skip(skipped) {
             self.introduce(out, segment, &mut init)?;
@@ -97,6 +99,7 @@ impl<'a> Playlist<'a> {
             let duration = self.at(segment.end()).since(self.at(segment.start));
             writeln!(out, "#EXTINF:{duration},\n{}{}.m4s", self.base, segment.msn)?;
         }
+        // Nothing follows, so there is no open segment, hint or report.
         if self.presentation.ended {
             out.push_str("#EXT-X-ENDLIST\n");
             return Ok(());
@@ -113,6 +116,7 @@ impl<'a> Playlist<'a> {
         let Presentation { target_duration_s, part_hold_back, .. } = *self.presentation;
         let (track, listed) = (self.track, self.track.listed());
         let first = listed.first().or(track.open.as_ref());
+        // An empty list goes on after the last segment, because numbers never go back.
         let msn = first.map_or_else(
             || track.segments.last().map_or(0, |last| last.msn + 1),
             |first| first.msn,
@@ -122,20 +126,23 @@ impl<'a> Playlist<'a> {
             "#EXTM3U\n#EXT-X-VERSION:{version}\n#EXT-X-TARGETDURATION:{target_duration_s}\n"
         )?;
         let open = track.open.as_ref();
+        // The tag must be true of all segments of the playlist (RFC 8216bis 4.4.2.1).
         if track.dependent == 0 && open.is_none_or(|open| open.independent || open.gap) {
             out.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
         }
         let (hold_back, part_hold_back) = (3 * target_duration_s, Millis(part_hold_back));
         write!(
             out,
-            "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={part_hold_back},HOLD-BACK={hold_back}.0"
+            "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={part_hold_back},\
+             HOLD-BACK={hold_back}.0"
         )?;
         if self.offers_skip() {
             write!(out, ",CAN-SKIP-UNTIL={}.0", SKIP_UNTIL * target_duration_s)?;
         }
         write!(
             out,
-            "\n#EXT-X-PART-INF:PART-TARGET={}\n#EXT-X-MEDIA-SEQUENCE:{msn}\n#EXT-X-DISCONTINUITY-SEQUENCE:{}\n",
+            "\n#EXT-X-PART-INF:PART-TARGET={}\n#EXT-X-MEDIA-SEQUENCE:{msn}\n\
+             #EXT-X-DISCONTINUITY-SEQUENCE:{}\n",
             Millis(track.part_target),
             track.discontinuity_sequence
         )
@@ -156,6 +163,8 @@ impl<'a> Playlist<'a> {
 
     /// `gap`: EXT-X-GAP follows the first part that is one (4.4.4.7).
     fn part_lines(&self, out: &mut String, segment: &Segment, mut gap: bool) -> Result {
+        // Durations are distances between rounded places, so that those of the parts add up to
+        // EXTINF.
         let mut ticks = segment.start;
         let mut start = self.at(ticks);
         for (index, part) in segment.parts.iter().enumerate() {
@@ -189,6 +198,8 @@ impl<'a> Playlist<'a> {
     /// another. A part closes when the frame after it is there, so the next is always one of the
     /// open segment. Nothing is hinted in a gap.
     fn preload_hint(&self, out: &mut String, init: Option<u32>) -> Result {
+        // The hint must name a part that will come: none does in a gap, and none is known before
+        // the first segment.
         let (msn, part) = match (&self.track.open, self.track.segments.last()) {
             (Some(open), _) if open.gap || open.parts.last().is_some_and(|part| part.gap) => {
                 return Ok(());
@@ -213,6 +224,7 @@ impl<'a> Playlist<'a> {
     /// EXT-X-RENDITION-REPORT (4.4.5.4): the newest part of every other track.
     fn rendition_reports(&self, out: &mut String) -> Result {
         for other in self.presentation.tracks.iter().filter(|other| other.name != self.track.name) {
+            // An open segment without a part is not listed, so the report names the one before it.
             let open = other.open.as_ref().filter(|open| !open.parts.is_empty());
             let Some(newest) = open.or(other.segments.last()) else {
                 continue;
@@ -237,14 +249,15 @@ impl<'a> Playlist<'a> {
         if self.presentation.ended || !self.offers_skip() {
             return 0;
         }
+        // Segments that end before the skip boundary are skipped (RFC 8216bis 4.4.3.8).
         let boundary = self.before_end(SKIP_UNTIL);
         let before = self.track.segments.partition_point(|segment| segment.end() < boundary);
         before.saturating_sub(self.track.listed_from)
     }
 
-    /// A list that has ended has no parts. Otherwise hls.js would finish a track only once the middle
-    /// of its last listed part is in the element's buffer, which ends with the shortest track, and it
-    /// does not load a short last part (docs/decisions/0020).
+    /// A list that has ended has no parts. Otherwise hls.js would finish a track only once the
+    /// middle of its last listed part is in the element's buffer, which ends with the shortest
+    /// track, and it does not load a short last part (docs/decisions/0020).
     fn lists_parts(&self, segment: &Segment) -> bool {
         !self.presentation.ended && segment.end() > self.before_end(PARTS_REACH)
     }

@@ -42,14 +42,17 @@ pub(crate) fn render(presentation: &Presentation) -> String {
         }
         return out;
     }
+    // Renditions without media are left out, unless the source has none either.
     if video.iter().any(|track| !track.rendition && !is_void(track)) {
         video.retain(|track| !track.rendition || !is_void(track));
     }
+    // Players cannot switch to a source that starts without key frames.
     if video.iter().any(|track| track.rendition) {
         video.retain(|track| track.rendition || !track.gridded);
     }
     video.sort_by_key(|track| (track.rendition, std::cmp::Reverse(track.peak_bps)));
     let (low, usual): (Vec<_>, Vec<_>) = audio.into_iter().partition(|track| track.rendition);
+    // The smaller audio is a group only if some variant is small enough to go with it.
     let is_small = |track: &Track| track.rendition && track.average_bps < LOW_BPS;
     let name = usual.first().map(|track| &track.name);
     let usual = (!usual.is_empty()).then_some(Group { id: AUDIO, tracks: usual });
@@ -87,7 +90,8 @@ fn media(
     let default = if default { "YES" } else { "NO" };
     write!(
         out,
-        "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{group}\",NAME=\"{name}\",DEFAULT={default},AUTOSELECT=YES"
+        "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{group}\",NAME=\"{name}\",DEFAULT={default},\
+         AUTOSELECT=YES"
     )?;
     if let Config::Aac(aac) = &*track.config
         && aac.channels > 0
@@ -119,7 +123,7 @@ fn stream_inf(out: &mut String, track: &Track, group: Option<&Group<'_>>) -> std
     }
     out.push('"');
     if let Config::Avc(avc) = &*track.config {
-        let (width, height) = display_size(avc);
+        let Resolution { width, height } = Resolution::of(avc);
         write!(out, ",RESOLUTION={width}x{height}")?;
     }
     if let Some(rate) = track.frame_rate {
@@ -134,9 +138,17 @@ fn stream_inf(out: &mut String, track: &Track, group: Option<&Group<'_>>) -> std
     write!(out, "\n{}.m3u8\n", track.name)
 }
 
-/// The size a picture is to be shown at: its lines as coded, and as wide as its samples' shape
-/// makes it.
-fn display_size(avc: &avc::Config) -> (u64, u64) {
-    let (w, h) = (u64::from(avc.sample_aspect.0), u64::from(avc.sample_aspect.1).max(1));
-    ((u64::from(avc.width) * w + h / 2) / h, u64::from(avc.height))
+/// The size at which a picture is shown, in square pixels: its lines as coded, and as wide as the
+/// shape of its samples makes it.
+struct Resolution {
+    width: u64,
+    height: u64,
+}
+
+impl Resolution {
+    fn of(avc: &avc::Config) -> Self {
+        let aspect = avc.sample_aspect;
+        let (w, h) = (u64::from(aspect.width), u64::from(aspect.height).max(1));
+        Self { width: (u64::from(avc.width) * w + h / 2) / h, height: u64::from(avc.height) }
+    }
 }

@@ -3,6 +3,8 @@
 
 use std::{ops::RangeInclusive, sync::Arc};
 
+use media_core::TrackIndex;
+
 use super::{Changed, Live};
 use crate::{Segment, presentation::Track, waiters::Awaited};
 
@@ -20,7 +22,7 @@ pub enum Finished {
 #[derive(Debug)]
 pub struct SegmentCursor {
     live: Arc<Live>,
-    track: usize,
+    track: TrackIndex,
     /// Number of the next segment; `None`: the oldest that is held.
     next: Option<u64>,
 }
@@ -28,7 +30,7 @@ pub struct SegmentCursor {
 impl Live {
     /// The complete segments of the track with this index in the presentation, from segment `from`
     /// on; `None`: from the oldest that is held.
-    pub fn segments(self: &Arc<Self>, track: usize, from: Option<u64>) -> SegmentCursor {
+    pub fn segments(self: &Arc<Self>, track: TrackIndex, from: Option<u64>) -> SegmentCursor {
         SegmentCursor { live: Arc::clone(self), track, next: from }
     }
 }
@@ -47,7 +49,7 @@ impl SegmentCursor {
             // Read before the snapshot, which is then the last.
             let ended = self.live.has_ended();
             let presentation = self.live.first().await?;
-            let track = presentation.tracks.get(self.track)?;
+            let track = presentation.tracks.get(self.track.get())?;
             if let Some(finished) = self.take(track) {
                 return Some(finished);
             }
@@ -70,6 +72,7 @@ impl SegmentCursor {
     fn take(&mut self, track: &Track) -> Option<Finished> {
         let oldest = track.segments.first()?.msn;
         let next = self.next.unwrap_or(oldest);
+        // The reader learns which numbers it has missed, and goes on with the oldest segment held.
         if next < oldest {
             self.next = Some(oldest);
             return Some(Finished::Missed(next..=oldest - 1));

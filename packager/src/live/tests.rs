@@ -41,16 +41,25 @@ fn ladder(names: &[&str], segments: usize, parts: usize) -> Example {
 #[tokio::test]
 async fn a_track_that_appears_later_is_waited_for_like_any_other() {
     let live = live();
-    assert!(live.publish(ladder(&["v0", "a0"], 1, 1).snapshot(), &[0, 1]));
-    assert!(live.changed(2, FIRST, None, LIMIT).await.is_none(), "there is no such track yet");
-    assert!(live.changed(99, FIRST, None, LIMIT).await.is_none());
-    live.publish(ladder(&["v0", "a0", "v360"], 1, 1).snapshot(), &[0, 1, 2]);
+    assert!(live.publish(
+        ladder(&["v0", "a0"], 1, 1).snapshot(),
+        &[TrackIndex::new(0), TrackIndex::new(1)]
+    ));
+    assert!(
+        live.changed(TrackIndex::new(2), FIRST, None, LIMIT).await.is_none(),
+        "there is no such track yet"
+    );
+    assert!(live.changed(TrackIndex::new(99), FIRST, None, LIMIT).await.is_none());
+    live.publish(
+        ladder(&["v0", "a0", "v360"], 1, 1).snapshot(),
+        &[TrackIndex::new(0), TrackIndex::new(1), TrackIndex::new(2)],
+    );
     let waiting = tokio::spawn({
         let live = Arc::clone(&live);
-        async move { live.changed(2, FIRST + 1, Some(2), LIMIT).await }
+        async move { live.changed(TrackIndex::new(2), FIRST + 1, Some(2), LIMIT).await }
     });
     tokio::task::yield_now().await;
-    live.publish(ladder(&["v0", "a0", "v360"], 1, 3).snapshot(), &[2]);
+    live.publish(ladder(&["v0", "a0", "v360"], 1, 3).snapshot(), &[TrackIndex::new(2)]);
     let found = waiting.await.unwrap().unwrap();
     assert!(found.tracks[2].has(FIRST + 1, Some(2)));
 }
@@ -78,18 +87,18 @@ fn with_parts(parts: &[&'static [u8]]) -> Presentation {
 #[tokio::test]
 async fn a_segment_that_is_interrupted_is_followed_to_the_end_of_what_there_is() {
     let live = live();
-    live.publish(with_parts(&[b"one "]), &[2]);
-    let mut follow = live.follow(2, FIRST + 1);
+    live.publish(with_parts(&[b"one "]), &[TrackIndex::new(2)]);
+    let mut follow = live.follow(TrackIndex::new(2), FIRST + 1);
     let mut next = async || std::future::poll_fn(|cx| follow.poll_next(cx)).await;
     assert_eq!(next().await.unwrap().unwrap().to_bytes()[..], *b"one ");
-    live.publish(with_parts(&[b"one ", b"two ", b""]), &[2]);
+    live.publish(with_parts(&[b"one ", b"two ", b""]), &[TrackIndex::new(2)]);
     assert_eq!(next().await.unwrap().unwrap().to_bytes()[..], *b"two ");
     let waiting = tokio::time::timeout(Duration::from_millis(20), next());
     assert!(waiting.await.is_err(), "no bytes are no answer");
     let mut complete = with_parts(&[b"one ", b"two ", b"", b""]);
     let track = Arc::make_mut(&mut complete.tracks[2]);
     track.open.take().into_iter().for_each(|segment| track.segments.push(segment));
-    live.publish(complete, &[2]);
+    live.publish(complete, &[TrackIndex::new(2)]);
     assert!(next().await.is_none());
 }
 
@@ -114,42 +123,45 @@ fn number(finished: Option<Finished>) -> Option<std::ops::RangeInclusive<u64>> {
 #[tokio::test]
 async fn a_cursor_yields_each_complete_segment_once_and_waits_for_the_next() {
     let live = live();
-    let mut cursor = live.segments(0, None);
-    live.publish(holding(0..2), &[0]);
+    let mut cursor = live.segments(TrackIndex::new(0), None);
+    live.publish(holding(0..2), &[TrackIndex::new(0)]);
     assert_eq!(number(cursor.next().await), Some(0..=0));
     assert_eq!(number(cursor.next().await), Some(1..=1));
     let waiting = tokio::spawn(async move { (number(cursor.next().await), cursor) });
     tokio::task::yield_now().await;
     assert!(!waiting.is_finished(), "an open segment is not complete");
-    live.publish(holding(0..3), &[0]);
+    live.publish(holding(0..3), &[TrackIndex::new(0)]);
     let (third, mut cursor) = waiting.await.unwrap();
     assert_eq!((third, cursor.position()), (Some(2..=2), Some(FIRST + 3)));
     let mut example = ladder(&["v0", "a0"], 3, 1);
     example.push(Cut::Media, 180_000);
-    live.publish(example.end(), &[0]);
+    live.publish(example.end(), &[TrackIndex::new(0)]);
     assert_eq!(number(cursor.next().await), Some(3..=3), "the last of the broadcast");
     assert!(cursor.next().await.is_none());
-    assert!(live.segments(7, None).next().await.is_none(), "there is no such track");
+    assert!(
+        live.segments(TrackIndex::new(7), None).next().await.is_none(),
+        "there is no such track"
+    );
 }
 
 #[tokio::test]
 async fn a_cursor_names_what_it_has_missed_and_goes_on() {
     let live = live();
-    live.publish(holding(0..2), &[0]);
-    let mut cursor = live.segments(0, Some(FIRST + 1));
+    live.publish(holding(0..2), &[TrackIndex::new(0)]);
+    let mut cursor = live.segments(TrackIndex::new(0), Some(FIRST + 1));
     assert_eq!(number(cursor.next().await), Some(1..=1));
-    live.publish(holding(4..6), &[0]);
+    live.publish(holding(4..6), &[TrackIndex::new(0)]);
     let rest = [cursor.next().await, cursor.next().await, cursor.next().await];
     assert_eq!(rest.map(number), [Some(2..=3), Some(4..=4), Some(5..=5)]);
     // One that begins with a number that has left names it too.
-    let mut late = live.segments(0, Some(FIRST));
+    let mut late = live.segments(TrackIndex::new(0), Some(FIRST));
     assert_eq!(number(late.next().await), Some(0..=3));
 }
 
 #[tokio::test]
 async fn a_cursor_of_a_broadcast_that_ends_without_a_segment_ends() {
     let live = live();
-    let mut cursor = live.segments(0, None);
+    let mut cursor = live.segments(TrackIndex::new(0), None);
     let waiting = tokio::spawn(async move { cursor.next().await.is_none() });
     tokio::task::yield_now().await;
     live.close();

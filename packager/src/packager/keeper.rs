@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use media_core::{Broadcast, Hub};
+use media_core::{Broadcast, Hub, TrackIndex};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +35,7 @@ pub(super) struct Listed {
 impl Listed {
     /// Swaps in a snapshot. With the first, the broadcast takes the name of its channel. `changed`:
     /// indices of the tracks that have changed.
-    pub(super) fn publish(&self, presentation: Presentation, changed: &[usize]) {
+    pub(super) fn publish(&self, presentation: Presentation, changed: &[TrackIndex]) {
         if self.live.publish(presentation, changed) {
             self.presentations.name(&self.live);
         }
@@ -66,6 +66,8 @@ impl Keeper {
         let Ok((held, packaged)) = self.serve(package).await else {
             self.metrics.failures.inc();
             tracing::error!("the broadcast is ended by a fault of this program; report it");
+            // The listing ends before the broadcast does, so that no viewer waits for the rest of
+            // it.
             let (hub, broadcast) = (self.hub.clone(), Arc::clone(&self.broadcast));
             drop(self);
             hub.fail(&broadcast, FAILED.into());
@@ -80,6 +82,8 @@ impl Keeper {
             }
         };
         let (listed, limit) = (&self.listed, self.settings.window_bytes);
+        // The program holds the segments. Newer broadcasts of the channel may need its memory
+        // earlier.
         let displaced = listed.presentations.stay(&listed.live, held.bytes(), limit);
         let over = async {
             tokio::select! {

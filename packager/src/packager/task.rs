@@ -13,7 +13,7 @@ use tokio::time;
 use super::keeper::Listed;
 use crate::{
     metrics::Metrics,
-    program::{Full, Program},
+    program::{Full, Program, Snapshot},
 };
 
 /// Events that are taken before a snapshot is published and other tasks run, so that a publisher
@@ -53,6 +53,7 @@ pub(super) async fn package(
     let mut timer = pin!(time::sleep(LOOK));
     let result = loop {
         let now = Instant::now();
+        // One timer serves units that wait for the master and requests that wait for a snapshot.
         let deadlines = [program.poll_timeout(), live.first_until()];
         let deadline = deadlines.into_iter().flatten().fold(now + LOOK, Instant::min).into();
         // A later deadline is noticed when the timer fires, so that frames do not touch the timer.
@@ -77,19 +78,20 @@ pub(super) async fn package(
             Ok(taken) => taken,
             Err(full) => break Err(full),
         };
-        if let Some((presentation, changed)) = program.snapshot() {
+        if let Some(Snapshot { presentation, changed }) = program.snapshot() {
             listed.publish(presentation, &changed);
             if let Some(arrived) = arrived {
                 metrics.part_latency.observe(arrived.elapsed().as_secs_f64());
             }
         }
         live.look();
+        // A publisher that sends a backlog must not keep other tasks from this thread.
         if more {
             tokio::task::yield_now().await;
         }
     };
     program.finish();
-    if let Some((presentation, changed)) = program.snapshot() {
+    if let Some(Snapshot { presentation, changed }) = program.snapshot() {
         listed.publish(presentation, &changed);
     }
     live.close();

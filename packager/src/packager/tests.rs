@@ -5,7 +5,7 @@ use std::{
 
 use bytes::Bytes;
 use media_core::{
-    AccessUnit, BroadcastId, Hub, Timescale, TrackName,
+    AccessUnit, BroadcastId, Hub, Timescale, TrackIndex, TrackName,
     broadcast::{Limits, Presence},
     codec,
     hub::{self, Cause, Producer},
@@ -63,12 +63,14 @@ async fn a_panic_ends_the_broadcast_and_takes_its_playlist_away() {
     let broadcast = Arc::clone(producer.broadcast());
     let (keeper, _) = packager.list(Arc::clone(&broadcast), &CancellationToken::new());
     let live = Arc::clone(&keeper.listed.live);
-    keeper.listed.publish(snapshot(), &[0, 1]);
+    keeper.listed.publish(snapshot(), &[TrackIndex::new(0), TrackIndex::new(1)]);
     assert!(presentations.channel(broadcast.name()).is_some());
     let waiting = tokio::spawn({
         let live = Arc::clone(&live);
         async move {
-            live.changed(0, FIRST + 1, Some(9), Duration::from_secs(6)).await.map(|last| last.ended)
+            live.changed(TrackIndex::new(0), FIRST + 1, Some(9), Duration::from_secs(6))
+                .await
+                .map(|last| last.ended)
         }
     });
     tokio::task::yield_now().await;
@@ -100,7 +102,7 @@ async fn a_publisher_that_sends_more_than_may_be_held_reads_so() {
             arrived: start + Timescale::VIDEO.duration(n * 1_920),
             payload: vec![0; 64 << 10].into(),
         };
-        let _ = producer.push(0, unit);
+        let _ = producer.push(TrackIndex::new(0), unit);
         n += 1;
         tokio::task::yield_now().await;
     }
@@ -135,7 +137,7 @@ async fn thousands_of_events_at_once_do_not_keep_others_from_running() {
             arrived: start + Timescale::VIDEO.duration(n * 1_920),
             payload: Bytes::from_static(&[0; 100]),
         };
-        producer.push(0, unit).unwrap();
+        producer.push(TrackIndex::new(0), unit).unwrap();
     }
     producer.end();
     let turns = std::cell::Cell::new(0);
@@ -148,7 +150,9 @@ async fn thousands_of_events_at_once_do_not_keep_others_from_running() {
     let metrics = packager.metrics().clone();
     tokio::select! {
         biased;
-        (_, packaged) = package(program, consumer, keeper.listed.clone(), metrics) => packaged.unwrap(),
+        (_, packaged) = package(program, consumer, keeper.listed.clone(), metrics) => {
+            packaged.unwrap();
+        }
         () = other => {}
     }
     assert!(turns.get() >= 10_000 / BATCH - 1, "{} turns", turns.get());
@@ -167,7 +171,7 @@ async fn ended(producer: Producer, mib: usize, start: Instant) -> (BroadcastId, 
             arrived: start + Timescale::VIDEO.duration(n * 1_920),
             payload: vec![0; (mib << 20) / 400].into(),
         };
-        producer.push(0, unit).unwrap();
+        producer.push(TrackIndex::new(0), unit).unwrap();
         tokio::task::yield_now().await;
     }
     let claim = producer.end().unwrap();

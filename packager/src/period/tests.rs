@@ -7,7 +7,7 @@ use crate::renderer::example::{Cut, Example, FIRST};
 fn open(
     periods: &mut Periods,
     msn: u64,
-    start: i64,
+    start: MediaTime,
     (gap, discontinuity): (bool, bool),
     init: u32,
 ) {
@@ -33,12 +33,12 @@ fn a_segment_of_a_length_a_little_off_the_nominal_ends_a_period_only_after_hundr
     // 2.002 s each, as 60 frames at 29.97 a second have, the first of them seen as 2.001 s by
     // stamps in milliseconds.
     let mut periods = Periods::new(180_000);
-    let mut start = 0;
+    let mut start = MediaTime::ZERO;
     for msn in 0..3_000 {
         let duration = if msn == 0 { 180_090 } else { 180_180 };
         open(&mut periods, msn, start, (false, false), 0);
         periods.close(msn, duration);
-        start += duration;
+        start = start + duration;
     }
     let periods = periods.snapshot();
     assert_eq!(
@@ -60,7 +60,11 @@ fn a_grid_that_begins_with_a_double_segment_has_its_own_period() {
     let told: Vec<_> = periods
         .iter()
         .map(|period| {
-            (period.first - FIRST, period.nominal, period.last.map(|last| (last.msn, last.end)))
+            (
+                period.first - FIRST,
+                period.nominal,
+                period.last.map(|last| (last.msn, last.end.ticks())),
+            )
         })
         .collect();
     assert_eq!(told, [(0, 360_000, Some((FIRST + 1, 1_440_000))), (2, 180_000, None)]);
@@ -95,7 +99,8 @@ fn a_segment_cut_short_by_a_gap_does_not_count_for_the_next_nominal_duration() {
 fn a_period_that_holds_nothing_any_more_is_forgotten() {
     let mut periods = Periods::new(180_000);
     for msn in 0..30 {
-        open(&mut periods, msn, 180_000 * i64::try_from(msn).unwrap(), (msn % 3 == 2, false), 0);
+        let start = MediaTime::from_ticks(180_000 * i64::try_from(msn).unwrap());
+        open(&mut periods, msn, start, (msn % 3 == 2, false), 0);
         periods.close(msn, 180_000);
     }
     assert_eq!(periods.snapshot().len(), 10);
@@ -111,12 +116,15 @@ fn a_period_that_holds_nothing_any_more_is_forgotten() {
 proptest! {
     #[test]
     fn every_segment_but_gaps_lies_in_one_period_that_tells_its_start_and_what_is_told_stays(
-        script in prop::collection::vec((0u8..12, prop_oneof![Just(180_000i64), 90i64..360_000]), 2..100),
+        script in prop::collection::vec(
+            (0u8..12, prop_oneof![Just(180_000i64), 90i64..360_000]),
+            2..100,
+        ),
     ) {
         let mut periods = Periods::new(180_000);
         let mut segments = Vec::new();
         let mut told: Vec<Period> = Vec::new();
-        let (mut start, mut init) = (900_000, 0);
+        let (mut start, mut init) = (MediaTime::from_ticks(900_000), 0);
         for (msn, (kind, duration)) in (FIRST..).zip(script) {
             let (gap, discontinuity) = (kind == 0, kind == 1);
             init += u32::from(discontinuity);
@@ -128,15 +136,19 @@ proptest! {
                 prop_assert_eq!(&Period { last: was.last, ..is.clone() }, was);
                 prop_assert!(was.last.is_none() || was.last == is.last);
             }
-            for (msn, start, gap, discontinuity, init) in segments.iter().filter(|_| !now.is_empty()) {
+            let placed = segments.iter().filter(|_| !now.is_empty());
+            for (msn, start, gap, discontinuity, init) in placed {
                 let holds = period(&now, *msn);
                 prop_assert_eq!(holds.len(), usize::from(!gap), "{} {:?}", msn, now);
                 for period in holds {
-                    let expected = period.start + i64::try_from(msn - period.first).unwrap() * period.nominal;
-                    prop_assert!(2 * (expected - start).abs() <= period.nominal);
+                    let count = i64::try_from(msn - period.first).unwrap();
+                    let expected = period.start + count * period.nominal;
+                    prop_assert!(2 * (expected - *start).abs() <= period.nominal);
                     prop_assert!(*msn == period.first || !discontinuity);
                     prop_assert!(period.inits.iter().all(|number| *number == Some(*init)));
-                    prop_assert!(*msn > period.first || (*start == period.start && (!discontinuity || period.continues.is_none())));
+                    let begins = *start == period.start;
+                    let breaks = !discontinuity || period.continues.is_none();
+                    prop_assert!(*msn > period.first || (begins && breaks));
                 }
             }
             for pair in now.windows(2) {
@@ -144,7 +156,7 @@ proptest! {
             }
             told = now.to_vec();
             periods.close(msn, duration);
-            start += duration;
+            start = start + duration;
         }
     }
 }

@@ -23,9 +23,9 @@ struct Stay {
 }
 
 impl Stays {
-    /// Broadcast `broadcast` of `name` has ended and holds `bytes`. Broadcasts of the name that ended
-    /// before leave until all of them hold at most `limit`. Returns the token that is cancelled when
-    /// this one is to leave.
+    /// Broadcast `broadcast` of `name` has ended and holds `bytes`. Broadcasts of the name that
+    /// ended before leave until all of them hold at most `limit`. Returns the token that is
+    /// cancelled when this one is to leave.
     pub(super) fn begin(
         &self,
         name: &ChannelName,
@@ -38,6 +38,8 @@ impl Stays {
         let stays = names.entry(name.clone()).or_default();
         stays.push_back(Stay { broadcast, bytes, over: over.clone() });
         let mut held: usize = stays.iter().map(|stay| stay.bytes).sum();
+        // The newest stays even if it alone exceeds the limit, because its players read its end
+        // next.
         while held > limit
             && stays.len() > 1
             && let Some(oldest) = stays.pop_front()
@@ -53,6 +55,8 @@ impl Stays {
         let mut names = self.lock();
         if let Some(stays) = names.get_mut(name) {
             stays.retain(|stay| stay.broadcast != broadcast);
+            // Names without a broadcast leave the map, so that it does not grow with the names that
+            // were ever used.
             if stays.is_empty() {
                 names.remove(name);
             }

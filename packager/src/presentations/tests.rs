@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use media_core::{
-    Hub, TrackName,
+    Hub, TrackIndex, TrackName,
     broadcast::Limits,
     codec::{Config, aac},
     hub,
@@ -79,7 +79,7 @@ fn the_discontinuity_sequence_is_the_greatest_of_all_snapshots() {
         for _ in 0..count {
             example.push(Cut::Discontinuity, 180_000);
         }
-        live.publish(example.snapshot(), &[0, 1]);
+        live.publish(example.snapshot(), &[TrackIndex::new(0), TrackIndex::new(1)]);
     }
     let reached = [first, second].map(|live| live.current().unwrap().tracks[0].discontinuities());
     assert_eq!(reached[0], reached[1] + 2);
@@ -94,7 +94,7 @@ fn a_broadcast_that_had_the_name_before_does_not_get_it_back() {
         presentations.insert(live);
         let mut example = Example::of(&["v0", "a0"]);
         example.push(Cut::Media, 180_000);
-        live.publish(example.snapshot(), &[0, 1]);
+        live.publish(example.snapshot(), &[TrackIndex::new(0), TrackIndex::new(1)]);
         presentations.name(live);
     }
     presentations.remove(&second);

@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use media_core::{Mark, MediaTime, Timescale};
+use media_core::{Mark, MediaTime, Timescale, TrackIndex};
 
 use crate::{
     period::{Opening, Period, Periods},
@@ -19,8 +19,9 @@ const LEAST_WAIT: Duration = Duration::from_secs(3);
 /// The tracks that are listed, and their DASH periods.
 #[derive(Debug)]
 pub(super) struct Listing {
-    /// Indices of the tracks listed, in the order in which they appeared.
-    shown: Vec<usize>,
+    /// Indices in the broadcast of the tracks listed, in the order of the presentation: the one in
+    /// which they appeared.
+    shown: Vec<TrackIndex>,
     /// The time that the master had reached when each of the source's tracks had a complete
     /// segment.
     whole: Option<MediaTime>,
@@ -56,8 +57,8 @@ impl Listing {
         self.part_target
     }
 
-    /// Indices of the tracks listed, in the order of the presentation.
-    pub(super) fn shown(&self) -> &[usize] {
+    /// Indices in the broadcast of the tracks listed, in the order of the presentation.
+    pub(super) fn shown(&self) -> &[TrackIndex] {
         &self.shown
     }
 
@@ -73,10 +74,13 @@ impl Listing {
             return;
         }
         for (index, track) in tracks.iter().enumerate() {
+            let index = TrackIndex::new(index);
             if has_started(track) && !self.shown.contains(&index) {
                 self.shown.push(index);
             }
         }
+        // Players keep PART-HOLD-BACK, and the Periods that were published, for the broadcast's
+        // life.
         if first {
             self.settle_parts(tracks);
             self.open_past_periods(tracks, state.history);
@@ -88,6 +92,7 @@ impl Listing {
         if !tracks.iter().filter(|track| !track.output.late).all(has_started) {
             return false;
         }
+        // The wait for renditions begins when the source alone could be listed.
         let whole = *self.whole.get_or_insert(state.reached);
         if state.ended {
             return true;
@@ -102,7 +107,8 @@ impl Listing {
     /// PART-HOLD-BACK is written in the first playlists: no track that starts later has a longer
     /// PART-TARGET.
     fn settle_parts(&mut self, tracks: &mut [Track]) {
-        let targets = self.shown.iter().map(|&index| tracks[index].output.window.part_target());
+        let targets =
+            self.shown.iter().map(|&index| tracks[index.get()].output.window.part_target());
         let longest = targets.max().unwrap_or_default();
         self.part_target = Some(longest);
         for track in tracks.iter_mut().filter(|track| !has_started(track)) {
@@ -115,7 +121,8 @@ impl Listing {
     fn open_past_periods(&mut self, tracks: &[Track], history: &VecDeque<Cut>) {
         for (index, cut) in history.iter().enumerate() {
             let shown = self.shown.iter();
-            let inits: Vec<_> = shown.map(|&track| tracks[track].init_of(cut.mark.msn)).collect();
+            let inits: Vec<_> =
+                shown.map(|&track| tracks[track.get()].init_of(cut.mark.msn)).collect();
             self.periods.open(&opening(cut, &inits, false));
             if let Some(next) = history.get(index + 1) {
                 self.periods.close(cut.mark.msn, next.start - cut.start);
@@ -126,16 +133,20 @@ impl Listing {
     /// The master has cut: a period goes on or begins. `resumes`: a gap of the source's own ends
     /// there, after which renditions are expected to be there as well.
     pub(super) fn open_period(&mut self, tracks: &mut [Track], cut: &Cut, resumes: bool) {
+        // Each track is asked, because the question also resets its answer.
         let mut interrupted = false;
         for &index in &self.shown {
-            let track = &mut tracks[index];
+            let track = &mut tracks[index.get()];
             interrupted |= track.take_interrupted() && !track.is_missing();
         }
+        // A rendition that is missing would stall players in this Period, so the Period is made
+        // without it.
         let expected = |track: &Track| match resumes || !track.is_missing() {
             true => track.init_of(cut.mark.msn),
             false => None,
         };
-        let inits: Vec<_> = self.shown.iter().map(|&index| expected(&tracks[index])).collect();
+        let inits: Vec<_> =
+            self.shown.iter().map(|&index| expected(&tracks[index.get()])).collect();
         if !inits.is_empty() {
             self.periods.open(&opening(cut, &inits, interrupted));
         }
@@ -160,7 +171,7 @@ fn opening<'a>(cut: &Cut, inits: &'a [Option<u32>], interrupted: bool) -> Openin
     let Mark { msn, gap, discontinuity, .. } = cut.mark;
     Opening {
         msn,
-        start: cut.start.ticks(),
+        start: cut.start,
         gap: gap && !cut.held,
         discontinuity,
         gridded: cut.gridded,

@@ -69,6 +69,7 @@ impl Marks {
         let cut =
             Cut { mark, start, held, discontinuities: self.discontinuities, gridded: self.gridded };
         self.discontinuities += u64::from(mark.discontinuity);
+        // A rendition that appears later begins at a newer cut than the oldest.
         if self.history.len() == MAX_HISTORY {
             self.history.pop_front();
         }

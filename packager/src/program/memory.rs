@@ -18,9 +18,9 @@ const LEAST_TARGETS: u64 = 3;
 /// The least that must be held of a broadcast takes more memory than it may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "this stream takes more than {limit_mb} MiB for the {least_s} s of it that players need: lower its \
-     bit rate or its key-frame interval, and if those are as they should be, see that the encoder's \
-     timestamps advance (the server's limit is live.window_mb)"
+    "this stream takes more than {limit_mb} MiB for the {least_s} s of it that players need: \
+     lower its bit rate or its key-frame interval, and if those are as they should be, see that \
+     the encoder's timestamps advance (the server's limit is live.window_mb)"
 )]
 pub struct Full {
     /// The bound, in MiB.
@@ -48,6 +48,7 @@ struct Share {
 
 impl Share {
     fn set(&mut self, bytes: usize) {
+        // The gauge is shared by all broadcasts, so each adds only the change of its own share.
         let signed = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.gauge.inc_by(signed(bytes) - signed(self.bytes));
         self.bytes = bytes;
@@ -107,6 +108,7 @@ impl Memory {
     fn let_go(&mut self, tracks: &mut [Track], oldest: u64, metrics: &Metrics) -> bool {
         let mut gone = false;
         for output in tracks.iter_mut().map(|track| &mut track.output) {
+            // A track that joined later does not have the segment.
             let Some(listed) = output.window.give_up(oldest) else {
                 continue;
             };
@@ -116,7 +118,8 @@ impl Memory {
             if listed && !std::mem::replace(&mut self.logged, true) {
                 tracing::warn!(
                     limit_mb = self.limit >> 20,
-                    "playlists reach back less than live.window_s: its media do not fit in live.window_mb"
+                    "playlists reach back less than live.window_s: \
+                     its media do not fit in live.window_mb"
                 );
             }
         }

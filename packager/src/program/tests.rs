@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hex_literal::hex;
 use media_core::{
     AccessUnit, Hub, TrackName,
-    broadcast::Limits,
+    broadcast::{Held, Limits},
     codec::{Config, aac, avc},
     hub::{self, Producer},
 };
@@ -54,7 +54,8 @@ struct Bench {
 
 fn tracks(audio: Option<[u8; 2]>, video: bool) -> Vec<(TrackName, Config)> {
     let record = hex!(
-        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0"
+        "fdf8f800"
     );
     let video = video
         .then(|| (TrackName::source_video(), Config::Avc(avc::Config::parse(&record).unwrap())));
@@ -127,7 +128,7 @@ impl Bench {
             arrived,
             payload,
         };
-        let _ = self.producer.as_ref().unwrap().push(track, unit);
+        let _ = self.producer.as_ref().unwrap().push(TrackIndex::new(track), unit);
         self.pump(ms);
     }
 
@@ -147,7 +148,7 @@ impl Bench {
             self.program.handle_timeout(now);
         }
         self.last =
-            self.program.snapshot().map(|(presentation, _)| presentation).or(self.last.take());
+            self.program.snapshot().map(|snapshot| snapshot.presentation).or(self.last.take());
     }
 
     fn tick(&mut self, ms: std::ops::Range<i64>) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use hex_literal::hex;
-use media_core::codec;
+use media_core::{MediaTime, codec};
 use net_core::Rope;
 
 use crate::{
@@ -72,7 +72,8 @@ impl Example {
         let line = |name: &&str| {
             // x264, high profile, level 3.0, 640x360; AAC-LC, 48 kHz, stereo.
             let record = hex!(
-                "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+                "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006"
+                "68ebe3cb22c0 fdf8f800"
             );
             let video = name.starts_with('v');
             let lines: u32 = name[1..].parse().unwrap();
@@ -150,6 +151,7 @@ impl Example {
             self.interrupted |= gap && !open.gap;
             line.track.dependent += usize::from(!open.independent && !gap);
             segments.push(Arc::new(Segment { gap, ..(*open).clone() }));
+            // As `window` does: segments leave the list by their distance from the edge.
             let window = line.track.clock.ticks(self.window);
             while edge - segments[line.track.listed_from].end() >= window {
                 line.track.discontinuity_sequence +=
@@ -170,6 +172,7 @@ impl Example {
         self.init += u32::from(discontinuity);
         for line in &mut self.lines {
             let timescale = line.track.clock;
+            // A discontinuity in this example is always a change of the configuration.
             if line.track.inits.last().is_none_or(|init| init.number != self.init) {
                 let (number, config) = (self.init, Arc::clone(&line.track.config));
                 line.track.inits.push(Arc::new(Init { number, config, bytes: Default::default() }));
@@ -192,6 +195,7 @@ impl Example {
                 parts: Vec::new(),
                 bytes: Rope::default(),
             };
+            // A line that was only begun has media in its first part, and gaps after it.
             while at < end && segment.parts.len() < parts {
                 let duration = line.part.min(end - at);
                 let gap = segment.gap || line.made == Made::Begun && !segment.parts.is_empty();
@@ -208,12 +212,13 @@ impl Example {
             }
             line.track.open = Some(Arc::new(segment));
         }
+        // A line without media has no init segment, so the Period is made without its track.
         let inits = self.lines.iter();
         let inits: Vec<_> =
             inits.map(|line| (line.made != Made::Nothing).then_some(self.init)).collect();
         self.periods.open(&Opening {
             msn,
-            start,
+            start: MediaTime::from_ticks(start),
             gap,
             discontinuity,
             gridded: self.gridded,
@@ -242,7 +247,7 @@ impl Example {
             channel: "demo".parse().unwrap(),
             anchor_utc: SystemTime::UNIX_EPOCH + Duration::from_millis(FIRST * 1000 - 9_750),
             ended,
-            end: if ended { self.next.1 } else { 0 },
+            end: if ended { MediaTime::from_ticks(self.next.1) } else { MediaTime::ZERO },
             segment: Duration::from_secs(2),
             part: self.part,
             window: self.window,

@@ -76,8 +76,12 @@ struct Held {
 enum Due {
     /// Units are missing before it.
     AfterSilence(Pending),
-    /// The unit is the first of its segment, which starts at this time.
-    At(Pending, i64),
+    /// The unit is the first of its segment.
+    At {
+        pending: Pending,
+        /// Where the segment starts, in ticks of the track.
+        at: i64,
+    },
 }
 
 impl Audio {
@@ -188,6 +192,7 @@ impl Audio {
         self.held_bytes += UNIT_BYTES + frame.payload.len();
         let config = Arc::clone(&output.config);
         self.held.push_back(Held { frame, config });
+        // A publisher could send any number of small units ahead of video.
         if self.held.len() > MAX_HELD {
             self.pop_held();
             metrics.drop_frame("audio_overrun");
@@ -196,6 +201,7 @@ impl Audio {
 
     /// Another cut of the master waits for units.
     pub(super) fn await_cut(&mut self, output: &Output, pending: Pending) {
+        // A track that joins begins at a newer cut, so the oldest are not needed.
         if output.is_joining() && self.cuts.len() == MAX_CUTS {
             self.cuts.pop_front();
         }
@@ -241,6 +247,7 @@ impl Audio {
         now: Instant,
         metrics: &Metrics,
     ) {
+        // Silence of the master alone does not interrupt audio.
         if alive {
             // The master alone is silent: its mark cuts this track like any other.
             if let Some(last) = self.cuts.back_mut() {
@@ -296,7 +303,7 @@ impl Audio {
         while let Some(due) = self.due_before(output, frame) {
             match due {
                 Due::AfterSilence(pending) => self.cut_with_silence(output, &pending, metrics),
-                Due::At(pending, at) => {
+                Due::At { pending, at } => {
                     let resumes = !output.is_in_media();
                     self.cut(output, &pending, at, metrics);
                     if resumes {
@@ -332,7 +339,7 @@ impl Audio {
         if at < first {
             return None;
         }
-        self.cuts.pop_front().map(|pending| Due::At(pending, at))
+        self.cuts.pop_front().map(|pending| Due::At { pending, at })
     }
 
     /// Cuts at once at a mark that the clock has reached: the next unit belongs after it, whenever

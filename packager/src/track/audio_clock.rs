@@ -103,6 +103,7 @@ impl Clock {
     /// The next access unit's duration but for drift: durations add up to the samples' to a tick,
     /// however many there are.
     fn plain(&mut self) -> i64 {
+        // The remainder of each division is carried over, so that rounding never adds up.
         let parts = self.samples * self.hz + self.behind;
         self.behind = parts % self.rate;
         parts / self.rate
@@ -120,25 +121,36 @@ impl Clock {
         let next = *self.next.get_or_insert(wire);
         let distance = wire.saturating_sub(next);
         let unit = self.unit();
+        // Silence for a longer hole would be too many units at once, so the clock leaps, and `tfdt`
+        // with it.
         if distance > MAX_FILL_S * self.hz {
             metrics.leaps.inc();
             self.restart(wire);
             return self.place_here(0);
         }
+        // A hole: silence takes the place of the missing units. Distances before it do not measure
+        // drift any more.
         if distance >= LEAP_UNITS * unit {
             let silence = (distance + unit / 2) / unit;
             self.restart(next);
             return self.place_here(silence);
         }
+        // Units are left out until the wire's time is that of the clock again.
         if distance <= -LEAP_UNITS * unit {
             return Placed::Overlap;
         }
+        // Within the jitter the unit follows the one before it without a gap. The median over some
+        // seconds shows by how much the clocks differ.
         self.distances.push(distance);
         let mut silence = 0;
         if self.distances.len() as i64 >= MEDIAN_S * self.hz / unit {
+            // A distance that rounding explains is not corrected, so that sources in step keep
+            // equal durations.
             let median = median(&mut self.distances);
             self.distances.clear();
             self.drift = if median.abs() * DEAD_BAND_PER_S > self.hz { median } else { 0 };
+            // Some units of drift would take too long to absorb: one is left out or some are filled
+            // in, and the rest is absorbed by durations.
             if self.drift <= -WHOLE_UNITS * unit {
                 self.drift += unit;
                 return Placed::Overlap;
@@ -158,11 +170,14 @@ impl Clock {
         let missing = until.saturating_sub(next).clamp(0, MAX_FILL_S * self.hz);
         self.distances.clear();
         self.drift = 0;
+        // In parts of a tick and rounded up, so that the last unit ends at `until` or just after
+        // it.
         let (parts, unit) = (missing * self.rate - self.behind, self.samples * self.hz);
         ((parts + unit - 1) / unit).max(0)
     }
 
     fn place_here(&mut self, silence: i64) -> Placed {
+        // A change of half a percent of a unit's duration is not audible.
         let stretch = self.drift.clamp(-STRETCH, STRETCH);
         self.drift -= stretch;
         let duration = self.plain() + stretch;

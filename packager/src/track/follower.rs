@@ -13,7 +13,11 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use media_core::{Frame, Mark, MediaTime, Timescale};
 
-use super::{cut::Pending, output::Output, video_clock::Clock};
+use super::{
+    cut::Pending,
+    output::Output,
+    video_clock::{Clock, Place},
+};
 use crate::metrics::Metrics;
 
 /// How far the master gets past missing frames before they are listed as a gap, if no worker makes
@@ -89,6 +93,7 @@ impl Follower {
 
     /// Another cut of the master waits for a key frame.
     pub(super) fn await_cut(&mut self, pending: Pending) {
+        // Cuts older than `LATE` are listed as gaps, so only a fault fills the queue.
         if self.cuts.len() == MAX_CUTS {
             self.cuts.pop_front();
         }
@@ -112,10 +117,11 @@ impl Follower {
         if !self.guessed || !output.awaits_init() {
             return;
         }
-        if let Some((init, config)) = output.replace_init() {
+        if let Some(planned) = output.replace_init() {
             self.guessed = false;
             for pending in &mut self.cuts {
-                (pending.init, pending.config) = (init, Some(Arc::clone(&config)));
+                pending.init = planned.number;
+                pending.config = Some(Arc::clone(&planned.config));
             }
         }
     }
@@ -129,7 +135,8 @@ impl Follower {
         reached: MediaTime,
         metrics: &Metrics,
     ) {
-        // Otherwise a worker that usually needs longer than `PATIENCE` would never be in time again.
+        // Otherwise a worker that usually needs longer than `PATIENCE` would never be in time
+        // again.
         self.overdue &= presented(&frame) < before(reached, CAUGHT_UP);
         if let Some(index) = self.reached(&frame) {
             self.start_at(output, index, frame, metrics);
@@ -147,7 +154,7 @@ impl Follower {
         }
         let decode = self.clock.follow(&frame, None);
         // The frame before it would be shown for too long: a gap is better than a frozen picture.
-        let lasts = self.clock.held().map_or(0, |(held, _)| decode - held);
+        let lasts = self.clock.held().map_or(0, |held| decode - held.decode);
         if lasts > longest(&self.clock) {
             metrics.drop_frame("before_mark");
             self.give_up(output, metrics);
@@ -155,7 +162,7 @@ impl Follower {
         }
         let complete = self.clock.complete(decode);
         self.clock.hold(frame, decode);
-        if let Some((_, sample)) = complete {
+        if let Some(sample) = complete {
             output.push(sample, metrics);
         }
     }
@@ -194,14 +201,20 @@ impl Follower {
 
     /// The broadcast is over: makes the cuts up to segment `last` of the master, which ends at
     /// `end`, and closes the rest.
-    pub(super) fn finish(&mut self, output: &mut Output, last: u64, end: i64, metrics: &Metrics) {
+    pub(super) fn finish(
+        &mut self,
+        output: &mut Output,
+        last: u64,
+        end: MediaTime,
+        metrics: &Metrics,
+    ) {
         while let Some(pending) =
             self.cuts.pop_front().filter(|pending| pending.cut.mark.msn <= last)
         {
             self.cut(output, &pending, true, metrics);
         }
         match output.segmenter.open() {
-            Some(open) if open.msn <= last => self.end_segment(output, end, metrics),
+            Some(open) if open.msn <= last => self.end_segment(output, end.ticks(), metrics),
             // The source has no segment of that number: the gap that the clock began as it stopped.
             _ => output.segmenter.discard(),
         }
@@ -254,7 +267,7 @@ impl Follower {
         let whole = self
             .clock
             .held()
-            .is_none_or(|(_, end)| pending.cut.start.ticks() - end <= self.clock.lasted() / 2);
+            .is_none_or(|held| pending.cut.start.ticks() - held.end <= self.clock.lasted() / 2);
         // A gap of the source's own has no key frame to wait for, only the frames before it.
         match (pending.cut.mark.gap, self.is_missing()) {
             (true, missing) if missing || self.lost || whole => Duration::ZERO,
@@ -270,6 +283,7 @@ impl Follower {
         self.end_segment(output, cut.start.ticks(), metrics);
         self.away = cut.mark.gap;
         output.interrupted |= gap && !cut.mark.gap;
+        // Renditions are listed from their first media on.
         let started = output.window.has_started();
         if gap && !started {
             return; // The rendition is in no presentation before it has media.
@@ -292,7 +306,7 @@ impl Follower {
     /// Closes the open segment at `end`: the newest picture is shown until then, or the rest is a
     /// gap.
     fn end_segment(&mut self, output: &mut Output, end: i64, metrics: &Metrics) {
-        if let Some((decode, _)) = self.clock.held() {
+        if let Some(Place { decode, .. }) = self.clock.held() {
             let most = if self.lost { self.bridge(output) } else { longest(&self.clock) };
             if decode >= end {
                 // The source ended between reordered pictures, of which this is the one that would
@@ -301,7 +315,7 @@ impl Follower {
                 metrics.drop_frame("past_end");
             } else if end - decode > most {
                 self.give_up(output, metrics);
-            } else if let Some((_, sample)) = self.clock.complete(end) {
+            } else if let Some(sample) = self.clock.complete(end) {
                 output.push(sample, metrics);
             }
         }
@@ -326,7 +340,7 @@ impl Follower {
         let expected = next.min(before(marked, patience));
         let bridge = self.bridge(output);
         let held = self.clock.held();
-        if held.is_some_and(|(decode, _)| expected - MediaTime::from_ticks(decode) > bridge) {
+        if held.is_some_and(|held| expected - MediaTime::from_ticks(held.decode) > bridge) {
             if !self.lost {
                 metrics.renditions_late.inc();
                 self.overdue = true;
@@ -338,8 +352,8 @@ impl Follower {
     /// Completes the newest picture. The rest of the open segment will be gap parts.
     fn give_up(&mut self, output: &mut Output, metrics: &Metrics) {
         self.lost = true;
-        let end = self.clock.held().map_or(0, |(_, end)| end);
-        if let Some((_, sample)) = self.clock.complete(end) {
+        let end = self.clock.held().map_or(0, |held| held.end);
+        if let Some(sample) = self.clock.complete(end) {
             output.push(sample, metrics);
         }
         output.interrupt(metrics);

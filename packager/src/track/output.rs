@@ -52,6 +52,13 @@ struct Plan {
     config: Option<Arc<Config>>,
 }
 
+/// An init segment that is announced for a configuration that is known.
+#[derive(Debug, Clone)]
+pub(super) struct PlannedInit {
+    pub(super) number: u32,
+    pub(super) config: Arc<Config>,
+}
+
 impl Output {
     /// An output without segments. `rendition` and `late` as in the fields of these names; `part`
     /// is the part duration aimed at.
@@ -240,6 +247,8 @@ impl Output {
     fn plan(&mut self, anew: bool) -> &Plan {
         let changed = self.plan.config.as_ref();
         let changed = changed.is_some_and(|config| !Arc::ptr_eq(config, &self.config));
+        // The next configuration of a rendition may arrive after its number is published, so that
+        // init segment is described later.
         if self.rendition && anew {
             self.plan = Plan { number: self.plan.number + 1, config: None };
         } else if changed && (self.rendition || anew) {
@@ -252,6 +261,7 @@ impl Output {
     /// Makes the init segment that the segment at `pending` needs, unless it is there. Returns
     /// whether it made one.
     pub(super) fn bind_init(&mut self, pending: &Pending) -> bool {
+        // Most segments need the newest init segment.
         if pending.init == self.window.init() {
             return false;
         }
@@ -275,17 +285,18 @@ impl Output {
     }
 
     /// Plans another init segment, for the configuration that is known now, in place of the newest.
-    /// Returns its number and that configuration. `None`: another is planned already.
-    pub(super) fn replace_init(&mut self) -> Option<(u32, Arc<Config>)> {
+    /// `None`: another is planned already.
+    pub(super) fn replace_init(&mut self) -> Option<PlannedInit> {
         if self.plan.number != self.window.init() {
             return None;
         }
         let config = Arc::clone(&self.config);
         self.plan = Plan { number: self.plan.number + 1, config: Some(Arc::clone(&config)) };
-        Some((self.plan.number, config))
+        Some(PlannedInit { number: self.plan.number, config })
     }
 
     fn change_init(&mut self, number: u32, config: Arc<Config>) {
+        // A decoder with the new init segment cannot show the picture of the old one.
         if !Arc::ptr_eq(&config, self.window.config()) {
             self.still = None;
         }
@@ -297,6 +308,7 @@ impl Output {
 
     /// Segment `msn`, complete or open.
     pub(super) fn segment(&self, msn: u64) -> Option<&Segment> {
+        // Complete segments are found by their number, without a search.
         let complete = self.window.segment(msn).map(|segment| &**segment);
         complete.or(self.segmenter.open().filter(|open| open.msn == msn))
     }
@@ -349,8 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn the_init_segment_of_a_plan_describes_the_configuration_that_is_known_when_the_segment_starts()
-     {
+    fn a_planned_init_segment_has_the_configuration_that_is_known_when_the_segment_starts() {
         let mut output = output(&video(), true, true);
         let pending = output.plan_init(cut(Mark { discontinuity: true, ..mark(0, 0) }));
         let config = video();

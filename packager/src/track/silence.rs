@@ -48,6 +48,7 @@ enum Element {
 /// A silent raw_data_block. `N` is its length, checked when it is compiled.
 const fn raw_data_block<const N: usize>(elements: &[Element]) -> [u8; N] {
     let mut bits = Bits { bytes: [0; N], at: 0 };
+    // A `const fn` cannot use a `for` loop.
     let mut at = 0;
     while at < elements.len() {
         bits = match elements[at] {

@@ -30,7 +30,7 @@ impl Source {
 
     /// Completes the newest frame, which lasts until `end`.
     pub(super) fn complete(&mut self, output: &mut Output, end: i64, metrics: &Metrics) {
-        if let Some((_, sample)) = self.clock.complete(end) {
+        if let Some(sample) = self.clock.complete(end) {
             output.push(sample, metrics);
         }
     }
@@ -47,7 +47,7 @@ impl Source {
     ) {
         let open = output.segmenter.open();
         let most = open.map_or(i64::MAX, |open| open.start.saturating_add(longest));
-        if let Some((_, sample)) = self.clock.finish(unknown, most) {
+        if let Some(sample) = self.clock.finish(unknown, most) {
             output.push(sample, metrics);
         }
     }

@@ -23,6 +23,15 @@ pub(crate) struct Clock {
     latest: i64,
 }
 
+/// The place of a frame whose duration is not known yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// Where it is decoded.
+    pub(crate) decode: i64,
+    /// Where it ends if it lasts as long as the frame before it.
+    pub(crate) end: i64,
+}
+
 /// A frame whose duration is not known yet.
 #[derive(Debug)]
 struct Held {
@@ -36,10 +45,13 @@ impl Clock {
     /// The decode time of `frame`, later than that of the frame before.
     pub(crate) fn place(&mut self, frame: &Frame) -> i64 {
         self.latest = self.latest.max(frame.pts);
+        // Only the start of a segment changes the shift, so that the spacing within a segment
+        // stays.
         if frame.key && frame.mark.is_some() {
             self.shift = frame.pts.saturating_sub(frame.dts);
         }
         let decode = frame.dts.saturating_add(self.shift);
+        // A smaller shift than before would put the frame before its predecessor.
         self.held.as_ref().map_or(decode, |held| decode.max(held.decode + 1))
     }
 
@@ -63,10 +75,10 @@ impl Clock {
         self.held.as_ref().map_or(decode, |held| decode.max(held.decode + 1))
     }
 
-    /// Where the frame held is decoded, and where it ends if it lasts as long as the one before it.
-    pub(crate) fn held(&self) -> Option<(i64, i64)> {
+    /// The place of the frame held.
+    pub(crate) fn held(&self) -> Option<Place> {
         let decode = self.held.as_ref()?.decode;
-        Some((decode, decode + self.lasted.max(1)))
+        Some(Place { decode, end: decode + self.lasted.max(1) })
     }
 
     /// Duration of the newest complete sample; 0 before there is one.
@@ -74,12 +86,12 @@ impl Clock {
         self.lasted
     }
 
-    /// The frame held, complete now that the next decode time is known, and where it is decoded.
-    pub(crate) fn complete(&mut self, next_decode: i64) -> Option<(i64, Sample)> {
+    /// The frame held, complete now that the next decode time is known.
+    pub(crate) fn complete(&mut self, next_decode: i64) -> Option<Sample> {
         let Held { decode, composition, key, payload } = self.held.take()?;
         self.lasted = (next_decode - decode).max(1);
         let duration = u32::try_from(self.lasted).unwrap_or(u32::MAX);
-        Some((decode, Sample { duration, composition, key, head: Bytes::new(), payload }))
+        Some(Sample { duration, composition, key, head: Bytes::new(), payload })
     }
 
     /// Forgets the frame held.
@@ -89,8 +101,9 @@ impl Clock {
 
     /// The last frame, complete with the duration of the one before it, or with `unknown` if it is
     /// the only one; or longer, if another is shown last. It ends by `most`.
-    pub(crate) fn finish(&mut self, unknown: i64, most: i64) -> Option<(i64, Sample)> {
+    pub(crate) fn finish(&mut self, unknown: i64, most: i64) -> Option<Sample> {
         let decode = self.held.as_ref()?.decode;
+        // The picture that is shown last may be decoded before others, so the end counts from it.
         let lasts = if self.lasted > 0 { self.lasted } else { unknown.max(1) };
         self.complete((decode.max(self.latest) + lasts).min(most))
     }
@@ -135,10 +148,10 @@ mod tests {
         let mut samples = Vec::new();
         for frame in frames {
             let decode = clock.place(frame);
+            let at = clock.held().map(|held| held.decode);
+            let sample = clock.complete(decode);
             samples.extend(
-                clock
-                    .complete(decode)
-                    .map(|(at, sample)| (at, sample.duration, sample.composition)),
+                at.zip(sample).map(|(at, sample)| (at, sample.duration, sample.composition)),
             );
             clock.hold(frame.clone(), decode);
         }

@@ -42,6 +42,7 @@ impl Bits {
         }
         let hz = f64::from(track.timescale().hz());
         let bits = segment.bytes.len() as u64 * 8;
+        // The average counts all media since the start; the peak is that of contiguous segments.
         self.total += bits;
         self.total_ticks += segment.duration;
         self.run += bits;

@@ -321,7 +321,7 @@ impl<'a> Climb<'a> {
 /// A rendition of the source's own size, at the source's bit rate.
 fn stand_in(broadcast: &Broadcast, source: &Source, rungs: &[Rung]) -> Option<Planned> {
     let video = &source.video;
-    let bitrate_bps = broadcast.tracks().get(video.index)?.bitrate_bps;
+    let bitrate_bps = broadcast.tracks().get(video.index.get())?.bitrate_bps;
     let bitrate_bps = u32::try_from(bitrate_bps).unwrap_or(u32::MAX);
     let rung_bps = rungs.iter().map(|rung| rung.video_kbps.saturating_mul(1_000));
     let least = rung_bps.max().unwrap_or(0);

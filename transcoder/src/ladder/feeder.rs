@@ -8,7 +8,7 @@ use std::{
 };
 
 use media_core::{
-    Frame, MediaTime, Timescale,
+    Frame, MediaTime, Timescale, TrackIndex,
     broadcast::{Consumer, Event, TrackStart},
     codec::{Config, aac, avc},
 };
@@ -190,7 +190,7 @@ impl Feeder<'_> {
         Ok(mark)
     }
 
-    async fn send_audio(&mut self, track: usize, frame: Frame) -> io::Result<()> {
+    async fn send_audio(&mut self, track: TrackIndex, frame: Frame) -> io::Result<()> {
         match &self.audio {
             Some(audio) if audio.index == track => {
                 let order = unit(Media::Audio, frame, None, audio.config.timescale);
@@ -202,7 +202,7 @@ impl Feeder<'_> {
 
     /// Handles a configuration. Encoders have a fixed size and decoders a fixed configuration, so a
     /// change needs another worker.
-    fn configure(&mut self, track: usize, config: &Arc<Config>) -> Option<End> {
+    fn configure(&mut self, track: TrackIndex, config: &Arc<Config>) -> Option<End> {
         let same = match (&**config, &self.audio) {
             (config, _) if track == self.video.index => {
                 matches!(config, Config::Avc(avc) if *avc == self.video.config)

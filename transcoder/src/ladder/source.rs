@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use media_core::{
-    Broadcast, Frame,
+    Broadcast, Frame, TrackIndex,
     broadcast::{Consumer, Event, TrackStart},
     codec::{Config, aac, avc},
 };
@@ -13,7 +13,7 @@ use media_core::{
 #[derive(Debug, Clone)]
 pub(super) struct SourceTrack<C> {
     /// Index in [`Broadcast::tracks`].
-    pub(super) index: usize,
+    pub(super) index: TrackIndex,
     pub(super) config: C,
 }
 
@@ -46,13 +46,13 @@ impl Source {
     /// Whether the video of `broadcast` still has this configuration.
     pub(super) fn is_current(&self, broadcast: &Broadcast) -> bool {
         let tracks = broadcast.tracks();
-        let now = tracks.get(self.video.index).map(|track| &*track.config);
+        let now = tracks.get(self.video.index.get()).map(|track| &*track.config);
         matches!(now, Some(Config::Avc(now)) if *now == self.video.config)
     }
 
     /// Takes the configuration of the next frames of the track with this index. An audio track that
     /// was added late becomes the source's audio if there is none.
-    fn configure(&mut self, index: usize, config: &Config) {
+    fn configure(&mut self, index: TrackIndex, config: &Config) {
         match config {
             Config::Avc(avc) if index == self.video.index => self.video.config = avc.clone(),
             Config::Aac(aac) if self.audio.as_ref().is_none_or(|audio| audio.index == index) => {

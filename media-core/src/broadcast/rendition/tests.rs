@@ -12,10 +12,13 @@ use crate::{
 };
 
 const SECOND: i64 = 90_000;
+/// The first rendition beside a source of one track.
+const RENDITION: TrackIndex = TrackIndex::new(1);
 
 fn config() -> Config {
     let record = hex!(
-        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0"
+        "fdf8f800"
     );
     Config::Avc(avc::Config::parse(&record).unwrap())
 }
@@ -81,7 +84,7 @@ fn a_rendition_appears_with_its_first_configuration_and_is_back_with_the_next() 
     let (producer, broadcast, now) = broadcast();
     let mut packager = broadcast.subscribe_from_oldest();
     let mut player = broadcast.subscribe();
-    producer.push(0, unit(0, now)).unwrap();
+    producer.push(TrackIndex::FIRST, unit(0, now)).unwrap();
 
     let mut rendition = broadcast.rendition("v360".parse().unwrap()).unwrap();
     assert!(broadcast.awaits_renditions());
@@ -132,7 +135,7 @@ fn a_rendition_has_a_name_of_its_own_and_keeps_its_codec_family() {
 #[test]
 fn a_publisher_returns_to_a_broadcast_with_renditions() {
     let (producer, broadcast, now) = broadcast();
-    producer.push(0, unit(0, now)).unwrap();
+    producer.push(TrackIndex::FIRST, unit(0, now)).unwrap();
     let mut rendition = broadcast.rendition("v360".parse().unwrap()).unwrap();
     rendition.configure(&config()).unwrap();
     producer.leave(now);
@@ -144,7 +147,7 @@ async fn a_broadcast_that_has_ended_is_over_when_its_renditions_are() {
     let (producer, broadcast, now) = broadcast();
     let mut packager = broadcast.subscribe_from_oldest();
     let mut player = broadcast.subscribe();
-    producer.push(0, unit(0, now)).unwrap();
+    producer.push(TrackIndex::FIRST, unit(0, now)).unwrap();
     let mut rendition = broadcast.rendition("v360".parse().unwrap()).unwrap();
     rendition.configure(&config()).unwrap();
     producer.end();
@@ -154,7 +157,7 @@ async fn a_broadcast_that_has_ended_is_over_when_its_renditions_are() {
     assert_eq!(events(&mut packager), ["frame 0", "track 1"]);
     rendition.push(unit(10 * SECOND, now)).unwrap();
     let reader = tokio::spawn(async move {
-        assert!(matches!(packager.next().await, Some(Event::Frame { track: 1, .. })));
+        assert!(matches!(packager.next().await, Some(Event::Frame { track: RENDITION, .. })));
         packager.next().await.is_none()
     });
     tokio::task::yield_now().await;
@@ -165,14 +168,14 @@ async fn a_broadcast_that_has_ended_is_over_when_its_renditions_are() {
 #[test]
 fn one_that_lagged_is_told_who_is_absent() {
     let (producer, broadcast, now) = broadcast();
-    producer.push(0, unit(0, now)).unwrap();
+    producer.push(TrackIndex::FIRST, unit(0, now)).unwrap();
     let mut rendition = broadcast.rendition("v360".parse().unwrap()).unwrap();
     rendition.configure(&config()).unwrap();
     let mut packager = broadcast.subscribe_from_oldest();
     rendition.absent();
     for n in 1..40 {
         let payload = Bytes::from(vec![0; 60_000]);
-        producer.push(0, AccessUnit { payload, ..unit(n * 3_000, now) }).unwrap();
+        producer.push(TrackIndex::FIRST, AccessUnit { payload, ..unit(n * 3_000, now) }).unwrap();
     }
     let told = events(&mut packager);
     assert_eq!(told[..4], ["lagged", "config 0", "track 1", "absent 1"]);
@@ -184,7 +187,9 @@ fn one_that_knows_that_it_is_late_skips_to_the_newest_group_and_no_further() {
     let mut reader = broadcast.subscribe();
     for n in 0..9 {
         let key = n % 3 == 0;
-        producer.push(0, AccessUnit { key, independent: key, ..unit(n * 9_000, now) }).unwrap();
+        producer
+            .push(TrackIndex::FIRST, AccessUnit { key, independent: key, ..unit(n * 9_000, now) })
+            .unwrap();
     }
     reader.skip_to_newest();
     let Some(Event::Lagged { frames: 6, .. }) = reader.try_next() else {

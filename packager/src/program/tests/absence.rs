@@ -123,7 +123,7 @@ impl Bench {
                     arrived: self.at(ms),
                     payload: vec![0; if key { size } else { 1_000 }].into(),
                 };
-                self.producer.as_ref().unwrap().push(0, unit).unwrap();
+                self.producer.as_ref().unwrap().push(TrackIndex::new(0), unit).unwrap();
             }
             self.send(1, ms, ms, 0, true);
         }
@@ -147,7 +147,7 @@ fn audio_whose_description_changes_while_video_is_silent_is_heard() {
         bench.open_gop = open_gop;
         bench.run(25.0, 50, false, Some(48_000.0), 0.0..5.0, 0.0);
         bench.audio_alone(1, 48_000, 5_000..10_000);
-        bench.producer.as_ref().unwrap().configure(1, &aac_44()).unwrap();
+        bench.producer.as_ref().unwrap().configure(TrackIndex::new(1), &aac_44()).unwrap();
         bench.audio_alone(1, 44_100, 10_000..20_000);
         bench.run(25.0, 50, false, Some(44_100.0), 20.0..24.0, 0.0);
         let presentation = bench.end(24_000);
@@ -189,7 +189,7 @@ fn a_name_never_gets_fewer_discontinuities_than_its_broadcast_before_was_listed_
         Program::new(&bench.consumer, bench.settings, bench.metrics.clone(), Some(first));
     bench.run(25.0, 50, false, Some(48_000.0), 0.0..5.0, 0.0);
     bench.audio_alone(1, 48_000, 5_000..8_000);
-    bench.producer.as_ref().unwrap().configure(1, &aac_44()).unwrap();
+    bench.producer.as_ref().unwrap().configure(TrackIndex::new(1), &aac_44()).unwrap();
     bench.audio_alone(1, 44_100, 8_000..12_000);
     bench.run(25.0, 50, false, Some(44_100.0), 12.0..16.0, 0.0);
     bench.hub.kick(&"demo".parse().unwrap());
@@ -336,7 +336,7 @@ fn segments_that_we_were_too_slow_to_see_are_gaps() {
             arrived,
             payload,
         };
-        bench.producer.as_ref().unwrap().push(0, unit).unwrap();
+        bench.producer.as_ref().unwrap().push(TrackIndex::new(0), unit).unwrap();
     }
     bench.run(25.0, 50, false, Some(48_000.0), 104.0..108.0, 0.0);
     let presentation = bench.end(108_000);

@@ -1,5 +1,5 @@
-//! What becomes of publishers whose timestamps are no clock, or a clock of their own: segments stay within TARGETDURATION, tracks in
-//! step, and all of it near the wall clock.
+//! What becomes of publishers whose timestamps are no clock, or a clock of their own: segments stay
+//! within TARGETDURATION, tracks in step, and all of it near the wall clock.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,9 @@ use proptest::{
 
 use super::*;
 
-/// A unit as it is sent: milliseconds until it comes, its track, what its timestamp adds to the track's last, its composition in
-/// milliseconds, whether it is a key frame, and a number that decides what else happens.
+/// A unit as it is sent: milliseconds until it comes, its track, what its timestamp adds to the
+/// track's last, its composition in milliseconds, whether it is a key frame, and a number that
+/// decides what else happens.
 type Step = (i64, usize, i64, i64, bool, u8);
 
 /// Sends `steps` between 3 s and 4 s of ordinary media. Returns the milliseconds that passed.
@@ -40,7 +41,7 @@ fn send_all(bench: &mut Bench, steps: &[Step]) -> i64 {
             let config =
                 Config::Avc(avc::Config::parse(&[AVC, AVC_OTHER][usize::from(act % 2)]).unwrap());
             // Refused once there were too many: the broadcast is over then.
-            let _ = bench.producer.as_ref().unwrap().configure(0, &config);
+            let _ = bench.producer.as_ref().unwrap().configure(TrackIndex::new(0), &config);
         }
         stamps[track] = stamps[track].saturating_add(step).clamp(-1 << 50, 1 << 50);
         bench.send(track, ms, stamps[track], composition, key || track == 1);
@@ -55,10 +56,12 @@ fn send_all(bench: &mut Bench, steps: &[Step]) -> i64 {
 }
 
 const AVC: [u8; 46] = hex!(
-    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0"
+    "fdf8f800"
 );
 const AVC_OTHER: [u8; 46] = hex!(
-    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22d0 fdf8f800"
+    "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22d0"
+    "fdf8f800"
 );
 
 /// A track as a snapshot listed it.
@@ -109,14 +112,15 @@ impl Watch {
         }
     }
 
-    /// What is held is bounded by what was sent, and marks, gaps and silence by the time that passed.
+    /// What is held is bounded by what was sent, and marks, gaps and silence by the time that
+    /// passed.
     fn assert_memory(&self, bench: &Bench, ms: i64) {
         let seconds = usize::try_from(ms / 1_000).unwrap();
         let held = bench.program.bytes();
         let most = (64 << 10) + 512 * self.sent + (16 << 10) * seconds;
         assert!(held <= most, "{held} bytes of {} units in {seconds} s", self.sent);
         // A configuration is an entry of the log, and of those there are fewer than units.
-        let (entries, bytes) = bench.program.broadcast.held();
+        let Held { entries, bytes } = bench.program.broadcast.held();
         assert!(
             entries <= 2 * self.sent + seconds + 12 && bytes <= 512 * entries,
             "{entries} {bytes}"
@@ -124,13 +128,16 @@ impl Watch {
     }
 }
 
-/// The least and the most, in milliseconds, by which a picture's segment may lie after the wall clock as it opens: it may lag by 5 s
-/// until the second frame that does, which may come some seconds later, and be decoded 5 s ahead and shown 4 s later.
+/// The least and the most, in milliseconds, by which a picture's segment may lie after the wall
+/// clock as it opens: it may lag by 5 s until the second frame that does, which may come some
+/// seconds later, and be decoded 5 s ahead and shown 4 s later.
 const LEAD: std::ops::RangeInclusive<i64> = -8_000..=9_000;
-/// The largest distance of the end from the wall clock, once timestamps have been in order for four seconds.
+/// The largest distance of the end from the wall clock, once timestamps have been in order for four
+/// seconds.
 const OFF: i64 = 6_000;
-/// By how much audio may start a segment after video. They are kept 3 s apart, but a track that was silent for a second is not
-/// compared: where video returns near the wall clock or behind it, audio may be 5 s ahead of that.
+/// By how much audio may start a segment after video. They are kept 3 s apart, but a track that was
+/// silent for a second is not compared: where video returns near the wall clock or behind it, audio
+/// may be 5 s ahead of that.
 const APART: i64 = 6_500;
 
 /// That media time `at` (90 kHz) is near the wall clock after `ms`.
@@ -139,7 +146,8 @@ fn assert_near(at: i64, ms: i64) {
     assert!(LEAD.contains(&lead), "{lead} ms ahead after {ms} ms");
 }
 
-/// All of what was made of the timestamps: sound, in step and no more than the time that passed allows.
+/// All of what was made of the timestamps: sound, in step and no more than the time that passed
+/// allows.
 fn assert_bounded(presentation: &Presentation, ms: i64) {
     assert_sound(presentation);
     for track in &presentation.tracks {
@@ -163,8 +171,9 @@ fn assert_bounded_after(steps: &[Step]) {
     assert_bounded(bench.end(ms), ms);
 }
 
-/// Both tracks at rates of their own for a while: how many times, milliseconds between, by how much each track's timestamps step
-/// or `None` if it is silent, pictures in a group, and the act at the start.
+/// Both tracks at rates of their own for a while: how many times, milliseconds between, by how much
+/// each track's timestamps step or `None` if it is silent, pictures in a group, and the act at the
+/// start.
 type Stretch = (i64, i64, [Option<i64>; 2], i64, u8);
 
 fn steps_of(stretches: &[Stretch]) -> Vec<Step> {
@@ -246,8 +255,8 @@ fn audio_that_comes_half_a_minute_late_does_not_turn_its_clock_back() {
     assert_bounded_after(&steps_of(&[both(2_541), crawls, both(129)]));
 }
 
-/// That in the newest snapshot, after `ms`, the segment that has just opened is where the wall clock says, and within half a
-/// nominal segment of where a DASH player expects it.
+/// That in the newest snapshot, after `ms`, the segment that has just opened is where the wall
+/// clock says, and within half a nominal segment of where a DASH player expects it.
 fn assert_where_players_look(bench: &Bench, ms: i64) {
     let Some(presentation) = &bench.last else { return };
     let Some(period) = presentation.periods.last() else {
@@ -258,7 +267,7 @@ fn assert_where_players_look(bench: &Bench, ms: i64) {
         let Some(open) = &track.open else { continue };
         let start = track.timescale().rescale(open.start, Timescale::VIDEO);
         let count = i64::try_from(open.msn - period.first).unwrap();
-        let expected = period.start + count * period.nominal;
+        let expected = period.start.ticks() + count * period.nominal;
         // Its newest part ends where the publisher is; audio waits for video.
         let wall = 900_000 + ms * 90;
         let end = track.timescale().rescale(open.end(), Timescale::VIDEO);

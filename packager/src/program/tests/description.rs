@@ -6,7 +6,8 @@ use super::*;
 /// The video configuration with another level.
 fn level(level: u8) -> Config {
     let record = hex!(
-        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0 fdf8f800"
+        "0164001e ffe1 0019 6764001eacd940a02ff9701100000303e90000ea600f162d96 01 0006 68ebe3cb22c0"
+        "fdf8f800"
     );
     let mut record = record;
     (record[3], record[11]) = (level, level);
@@ -56,7 +57,7 @@ impl Bench {
 fn another_level_is_a_discontinuity_with_another_init_segment() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.both(Some(0), Some((1, 48_000)), 0..4_000);
-    bench.producer.as_ref().unwrap().configure(0, &level(40)).unwrap();
+    bench.producer.as_ref().unwrap().configure(TrackIndex::new(0), &level(40)).unwrap();
     bench.both(Some(0), Some((1, 48_000)), 4_000..8_000);
     let presentation = bench.end(8_000);
     assert_sound(presentation);
@@ -91,7 +92,7 @@ fn another_level_is_a_discontinuity_with_another_init_segment() {
 fn a_lower_level_keeps_the_codec_string_that_held_segments_need() {
     let mut bench = Bench::new(vec![(TrackName::source_video(), level(40))]);
     bench.both(Some(0), None, 0..4_000);
-    bench.producer.as_ref().unwrap().configure(0, &level(30)).unwrap();
+    bench.producer.as_ref().unwrap().configure(TrackIndex::new(0), &level(30)).unwrap();
     bench.both(Some(0), None, 4_000..8_000);
     let presentation = bench.end(8_000);
     let video = &presentation.tracks[0];
@@ -106,7 +107,12 @@ fn another_sampling_rate_goes_on_to_the_tick_on_the_clock_of_the_first() {
     {
         let mut bench = Bench::new(tracks(first.0, true));
         bench.both(Some(0), Some((1, first.1)), 0..4_000);
-        bench.producer.as_ref().unwrap().configure(1, &aac(second.0.unwrap())).unwrap();
+        bench
+            .producer
+            .as_ref()
+            .unwrap()
+            .configure(TrackIndex::new(1), &aac(second.0.unwrap()))
+            .unwrap();
         bench.both(Some(0), Some((1, second.1)), 4_000..24_000);
         let presentation = bench.end(24_000);
         assert_sound(presentation);
@@ -139,7 +145,7 @@ fn audio_that_comes_late_joins_at_the_next_segment() {
         .unwrap()
         .add(TrackName::source_audio(), aac(AAC_48.unwrap()))
         .unwrap();
-    bench.both(Some(0), Some((audio, 48_000)), 5_000..12_000);
+    bench.both(Some(0), Some((audio.get(), 48_000)), 5_000..12_000);
     let presentation = bench.end(12_000);
     let [video, audio] = &presentation.tracks[..] else { panic!("two tracks") };
     assert_continuous(video);
@@ -154,7 +160,7 @@ fn audio_that_comes_late_joins_at_the_next_segment() {
     let master = std::str::from_utf8(master.plain()).unwrap().to_owned();
     assert!(master.contains("TYPE=AUDIO") && master.contains("AUDIO=\"audio\""), "{master}");
     let newest = presentation.periods.last().unwrap();
-    assert_eq!((newest.continues, newest.init(1)), (Some(1_000), Some(0)));
+    assert_eq!((newest.continues, newest.init(TrackIndex::new(1))), (Some(1_000), Some(0)));
     let plain = std::str::from_utf8(presentation.plain_manifest().plain()).unwrap().to_owned();
     assert_eq!(plain.matches("<Period").count(), 2, "{plain}");
 }
@@ -167,7 +173,7 @@ fn video_that_comes_late_joins_and_carries_the_marks() {
         assert!(bench.last.is_some(), "audio alone is shown");
         let name = TrackName::source_video();
         let (_, config) = tracks(None, true).remove(0);
-        assert_eq!(bench.producer.as_ref().unwrap().add(name, config), Ok(1));
+        assert_eq!(bench.producer.as_ref().unwrap().add(name, config), Ok(TrackIndex::new(1)));
         // Video arrives that much later than audio of the same time.
         let mut at = 5_000;
         while at < 15_000 {
@@ -196,7 +202,9 @@ fn video_that_comes_late_joins_and_carries_the_marks() {
             "{shown:?}"
         );
         let newest = presentation.periods.last().unwrap();
-        assert!(newest.init(0).is_some() && newest.init(1).is_some());
+        assert!(
+            newest.init(TrackIndex::new(0)).is_some() && newest.init(TrackIndex::new(1)).is_some()
+        );
     }
 }
 
@@ -205,7 +213,7 @@ fn video_that_was_added_before_packaging_began_takes_the_marks_from_audio_where_
     let mut bench = Bench::new(tracks(AAC_48, false));
     bench.both(None, Some((0, 48_000)), 0..3_000);
     let (name, (_, config)) = (TrackName::source_video(), tracks(None, true).remove(0));
-    assert_eq!(bench.producer.as_ref().unwrap().add(name, config), Ok(1));
+    assert_eq!(bench.producer.as_ref().unwrap().add(name, config), Ok(TrackIndex::new(1)));
     bench.both(Some(1), Some((0, 48_000)), 3_000..7_000);
     bench.restart();
     bench.both(Some(1), Some((0, 48_000)), 7_000..14_000);
@@ -227,7 +235,7 @@ fn video_that_was_added_before_packaging_began_takes_the_marks_from_audio_where_
 fn what_needs_another_init_segment_waits_for_the_mark_though_it_was_missed() {
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.both(Some(0), Some((1, 48_000)), 0..3_000);
-    bench.producer.as_ref().unwrap().configure(0, &level(40)).unwrap();
+    bench.producer.as_ref().unwrap().configure(TrackIndex::new(0), &level(40)).unwrap();
     // Nothing is read for a while, and more is sent than the log holds: the mark of the change is
     // among it.
     for n in 75..2_600i64 {
@@ -239,7 +247,7 @@ fn what_needs_another_init_segment_waits_for_the_mark_though_it_was_missed() {
             arrived: bench.at(n * 40),
             payload: Bytes::from(vec![1; 64 << 10]),
         };
-        let taken = bench.producer.as_ref().unwrap().push(0, unit).is_ok();
+        let taken = bench.producer.as_ref().unwrap().push(TrackIndex::new(0), unit).is_ok();
         assert_eq!(taken, n >= 100, "what comes before the next key frame cannot be decoded");
     }
     bench.both(Some(0), Some((1, 48_000)), 104_000..112_000);
@@ -256,7 +264,7 @@ fn another_configuration_has_an_init_segment_of_its_own_after_a_discontinuity_in
     let mut bench = Bench::new(tracks(AAC_48, true));
     bench.run(25.0, 50, false, Some(48_000.0), 0.0..4.0, 0.0);
     let mono = Config::Aac(aac::Config::parse(&hex!("1188")).unwrap());
-    bench.producer.as_ref().unwrap().configure(1, &mono).unwrap();
+    bench.producer.as_ref().unwrap().configure(TrackIndex::new(1), &mono).unwrap();
     bench.run(25.0, 50, false, Some(48_000.0), 4.0..8.0, 0.0);
     let presentation = bench.end(8_000);
     for track in &presentation.tracks {

@@ -17,7 +17,8 @@ fn assert_ends_with_media(presentation: &Presentation) {
         let rows = listed(track);
         let last = rows.last().unwrap_or_else(|| panic!("{} lists nothing", track.name));
         assert_eq!((last.1, last.2), (false, 0), "{}: {rows:?}", track.name);
-        let text = presentation.text(&Listing::Playlist { track: index, skip: Skip::No });
+        let text =
+            presentation.text(&Listing::Playlist { track: TrackIndex::new(index), skip: Skip::No });
         let text = String::from_utf8(text.plain().to_vec()).unwrap();
         assert!(!text.contains("#EXT-X-PART:"), "{text}");
         let (_, after) = text.rsplit_once("#EXTINF").unwrap();

@@ -46,8 +46,11 @@ fn a_late_rendition_has_the_sources_numbers_and_a_period_from_the_next_mark_on()
     assert_eq!(late.segments.first().unwrap().msn, 1_004);
     assert_eq!(presentation.tracks[3].name, late.name);
     assert_eq!(presentation.part_hold_back, held_back);
-    let periods: Vec<_> =
-        presentation.periods.iter().map(|period| (period.first, period.init(3))).collect();
+    let periods: Vec<_> = presentation
+        .periods
+        .iter()
+        .map(|period| (period.first, period.init(TrackIndex::new(3))))
+        .collect();
     assert_eq!(periods, [(1_000, None), (1_006, Some(0))]);
 }
 
@@ -66,7 +69,7 @@ fn a_late_rendition_agrees_on_discontinuities() {
     let source = |bench: &Bench, width: u16| {
         let Some((_, Config::Avc(avc))) = tracks(None, true).pop() else { panic!("video") };
         let config = Config::Avc(avc::Config { width: width.into(), ..avc });
-        bench.producer.as_ref().unwrap().configure(0, &config).unwrap();
+        bench.producer.as_ref().unwrap().configure(TrackIndex::new(0), &config).unwrap();
     };
     bench.act(3_000, move |bench| source(bench, 720));
     bench.act(9_100, |bench| {
@@ -87,7 +90,7 @@ fn a_late_rendition_agrees_on_discontinuities() {
     assert_eq!(inits(named(presentation, "v720")), [0, 0, 1, 1, 1, 1, 2, 2, 2, 2]);
     for period in presentation.periods.iter() {
         for (index, track) in presentation.tracks.iter().enumerate() {
-            let Some(init) = period.init(index) else { continue };
+            let Some(init) = period.init(TrackIndex::new(index)) else { continue };
             assert_eq!(track.segment(period.first).unwrap().init, init, "{}", track.name);
         }
     }

@@ -29,12 +29,12 @@ impl Bench {
             arrived: self.at(ms),
             payload: vec![0; size].into(),
         };
-        let _ = self.producer.as_ref().unwrap().push(0, unit);
+        let _ = self.producer.as_ref().unwrap().push(TrackIndex::new(0), unit);
         let now = self.at(ms);
         while let Some(event) = self.consumer.try_next() {
             self.program.apply(event, now)?;
         }
-        self.last = self.program.snapshot().map(|(now, _)| now).or(self.last.take());
+        self.last = self.program.snapshot().map(|now| now.presentation).or(self.last.take());
         Ok(())
     }
 }
@@ -79,7 +79,7 @@ fn a_stream_that_takes_too_much_for_the_shortest_list_is_full() {
     assert!(bench.program.bytes() < 5 * MIB);
     // The lists end as they should.
     bench.program.finish();
-    let (presentation, _) = bench.program.snapshot().unwrap();
+    let presentation = bench.program.snapshot().unwrap().presentation;
     assert!(presentation.ended && presentation.tracks[0].listed().len() > 1);
 }
 
@@ -121,7 +121,7 @@ fn audio_that_waits_for_video_is_counted() {
             payload: unit.payload,
         };
         let now = bench.at(0);
-        bench.program.apply(Event::Frame { track: 1, frame }, now).err()
+        bench.program.apply(Event::Frame { track: TrackIndex::new(1), frame }, now).err()
     });
     assert!(full.is_some() && sent <= 17 * MIB, "{sent}");
 }

@@ -153,8 +153,11 @@ fn periods_have_the_renditions_that_are_there() {
     let mut bench = run_with_a_death(8_900, 13_000, 150);
     let presentation = bench.end(20_000);
     let index = presentation.tracks.iter().position(|track| track.name.as_str() == "v720").unwrap();
-    let periods: Vec<_> =
-        presentation.periods.iter().map(|period| (period.first, period.init(index))).collect();
+    let periods: Vec<_> = presentation
+        .periods
+        .iter()
+        .map(|period| (period.first, period.init(TrackIndex::new(index))))
+        .collect();
     assert_eq!(periods, [(1_000, Some(0)), (1_005, None), (1_007, Some(0))]);
     assert_eq!(presentation.periods[1].continues, Some(1_000));
     assert_eq!(presentation.periods[2].continues, Some(1_005));
@@ -205,7 +208,8 @@ proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(128))]
     #[test]
     fn whatever_becomes_of_its_worker_a_rendition_has_the_sources_segments(
-        rate in 2usize..8, group in 20u64..150, b_frames: bool, encodes_b_frames: bool, halved: bool, away in 0i64..5_000, other: bool,
+        rate in 2usize..8, group in 20u64..150, b_frames: bool, encodes_b_frames: bool,
+        halved: bool, away in 0i64..5_000, other: bool,
         fates in proptest::collection::vec((0i64..24_000, 0usize..2, fate()), 0..12),
     ) {
         let mut bench = Bench::with_rungs(&[("v720", 150), ("v480", 100)]);
@@ -230,20 +234,23 @@ proptest::proptest! {
                 avc.width = 480;
             }
             let claim = bench.hub.claim("demo".parse().unwrap()).unwrap();
-            bench.producer = Some(claim.start(again, bench.at(back), SystemTime::UNIX_EPOCH).unwrap());
+            let now = bench.at(back);
+            bench.producer = Some(claim.start(again, now, SystemTime::UNIX_EPOCH).unwrap());
         }
         let from = f64::from(i32::try_from(back).unwrap()) / 1_000.0;
-        bench.run(fps, group, b_frames, Some(48_000.0), from..from + 10.0, if away > 500 { from } else { 0.0 });
+        let key = if away > 500 { from } else { 0.0 };
+        bench.run(fps, group, b_frames, Some(48_000.0), from..from + 10.0, key);
         let presentation = bench.end(back + 10_000);
         assert_sound_but_late(presentation);
         assert_renditions_agree(presentation);
         for period in presentation.periods.iter() {
             for (index, track) in presentation.tracks.iter().enumerate() {
-                let Some(init) = period.init(index) else { continue };
+                let Some(init) = period.init(TrackIndex::new(index)) else { continue };
                 for msn in period.first..period.last.map_or(period.first, |last| last.msn) {
                     // The Period's init segment is that of the segment, or there is a gap.
                     let segment = track.segment(msn);
-                    assert!(segment.is_none_or(|segment| segment.gap || segment.init == init), "{msn} of {}", track.name);
+                    let is_sound = |segment: &Arc<Segment>| segment.gap || segment.init == init;
+                    assert!(segment.is_none_or(is_sound), "{msn} of {}", track.name);
                 }
             }
         }

@@ -46,7 +46,8 @@ proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
     #[test]
     fn however_stamps_are_rounded_and_audio_lies_beside_video_each_frame_is_in_one_part(
-        rate in 0usize..8, b_frames: bool, cd: bool, phase in 0.0..1.0f64, audio_early in 0.0..0.09f64,
+        rate in 0usize..8, b_frames: bool, cd: bool,
+        phase in 0.0..1.0f64, audio_early in 0.0..0.09f64,
     ) {
         let (fps, group) = RATES[rate];
         let audio = if cd { (AAC_44, 44_100.0) } else { (AAC_48, 48_000.0) };
@@ -93,7 +94,7 @@ fn a_payload_is_in_the_segment_by_pointer() {
             arrived,
             payload,
         };
-        bench.producer.as_ref().unwrap().push(0, unit).unwrap();
+        bench.producer.as_ref().unwrap().push(TrackIndex::new(0), unit).unwrap();
         bench.pump(n * 40);
     }
     let segment = &bench.last.as_ref().unwrap().tracks[0].segments[0];

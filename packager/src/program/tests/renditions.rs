@@ -135,8 +135,11 @@ fn another_configuration_of_a_rendition_takes_effect_at_the_next_mark_that_knows
         [0, 0, 0, 0, 0, 1, 1, 1]
     );
     let index = presentation.tracks.iter().position(|other| other.name == track.name).unwrap();
-    let periods: Vec<_> =
-        presentation.periods.iter().map(|period| (period.first, period.init(index))).collect();
+    let periods: Vec<_> = presentation
+        .periods
+        .iter()
+        .map(|period| (period.first, period.init(TrackIndex::new(index))))
+        .collect();
     assert_eq!(periods, [(1_000, Some(0)), (1_005, Some(1))]);
     assert_eq!(presentation.periods[1].continues, None);
 }
@@ -153,7 +156,7 @@ fn a_worker_that_is_late_after_a_change_of_the_source_loses_only_what_was_listed
                 let Some((_, Config::Avc(avc))) = tracks(None, true).pop() else { panic!("video") };
                 let config =
                     Config::Avc(avc::Config { frame_rate: Some(60.0 + f64::from(n)), ..avc });
-                bench.producer.as_ref().unwrap().configure(0, &config).unwrap();
+                bench.producer.as_ref().unwrap().configure(TrackIndex::new(0), &config).unwrap();
             });
             bench.act(change + 300, |bench| bench.rungs[0].reconfigure(400));
         }
@@ -174,7 +177,7 @@ fn a_worker_that_is_late_after_a_change_of_the_source_loses_only_what_was_listed
         let index = presentation.tracks.iter().position(|other| other.name == track.name).unwrap();
         let newest = presentation.periods.last().unwrap();
         let newest_init = track.segment(newest.first).unwrap().init;
-        assert_eq!(newest.init(index), Some(newest_init), "{discontinuities}");
+        assert_eq!(newest.init(TrackIndex::new(index)), Some(newest_init), "{discontinuities}");
     }
 }
 
@@ -292,9 +295,10 @@ fn segments_that_start_at_recovery_points_are_not_listed_as_independent() {
     );
     assert_eq!(independent(named(presentation, "v720")), [(true, true); 5]);
     assert!(source.gridded);
-    let playlist =
-        String::from_utf8(presentation.media_playlist(0, crate::Skip::No).plain().to_vec())
-            .unwrap();
+    let playlist = String::from_utf8(
+        presentation.media_playlist(TrackIndex::new(0), crate::Skip::No).plain().to_vec(),
+    )
+    .unwrap();
     assert!(!playlist.contains("EXT-X-INDEPENDENT-SEGMENTS"), "{playlist}");
     let manifest = String::from_utf8(presentation.manifest().plain().to_vec()).unwrap();
     let last = manifest.rsplit("<Period").next().unwrap();

@@ -108,12 +108,12 @@ impl Rung {
     pub(super) fn work(&mut self, ms: i64, now: Instant) {
         while let Some(event) = self.source.as_mut().and_then(Consumer::try_next) {
             match event {
-                Event::Frame { track: 0, frame } if self.config.is_video() => {
+                Event::Frame { track: TrackIndex::FIRST, frame } if self.config.is_video() => {
                     self.decode(&frame, ms)
                 }
                 Event::Frame { track, frame }
                     if !self.config.is_video()
-                        && !self.broadcast.tracks()[track].config.is_video() =>
+                        && !self.broadcast.tracks()[track.get()].config.is_video() =>
                 {
                     self.resample(&frame, ms);
                 }

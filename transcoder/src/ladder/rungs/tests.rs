@@ -3,7 +3,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use hex_literal::hex;
 use media_core::{
-    Hub,
+    Hub, TrackIndex,
     broadcast::{Consumer, Event, Limits},
     hub::{Producer, Settings},
 };
@@ -40,7 +40,7 @@ fn stage() -> Stage {
     let claim = hub.claim("demo".parse().unwrap()).unwrap();
     let producer = claim.start(tracks, Instant::now(), SystemTime::now()).unwrap();
     let broadcast = Arc::clone(producer.broadcast());
-    producer.push(0, unit(0)).unwrap();
+    producer.push(TrackIndex::new(0), unit(0)).unwrap();
     let mut packager = broadcast.subscribe_from_oldest();
     assert!(packager.try_next().is_some());
     Stage { packager, _producer: producer, broadcast, source }
