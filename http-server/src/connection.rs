@@ -31,7 +31,11 @@ use crate::{
 };
 
 /// Serves one connection to its end, over TLS if there is a `tls`. `usage` counts its exchanges,
-/// and may end it while it is idle.
+/// and closes it while it is idle if another connection needs its permit.
+///
+/// The time until the first byte, or until the end of the TLS handshake, is at most
+/// `Config::first_byte`. Without TLS the first bytes choose the protocol (RFC 9113 3.3, prior
+/// knowledge); with TLS, ALPN does (RFC 7301).
 pub(crate) async fn serve<S, T>(
     mut socket: T,
     peer: SocketAddr,
@@ -42,6 +46,8 @@ pub(crate) async fn serve<S, T>(
     S: Service,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    // Shutdown and eviction are awaited here only until the protocol is known; after that, the task
+    // of the protocol awaits them itself.
     let (config, metrics) = (&context.config, &context.metrics);
     let (first_byte, write) = (config.first_byte, config.write);
     if let Some(tls) = tls {
@@ -52,6 +58,8 @@ pub(crate) async fn serve<S, T>(
             () = context.drain.triggered() => return,
             () = usage.closed() => return debug!("closed during its handshake: connection limit reached"),
         };
+        // Any peer can cause these failures at will, so they are counted, and logged for debugging
+        // only.
         match accepted {
             Ok(Ok((stream, protocol))) => {
                 let (early, flusher) = (stream.early(), stream.flusher());
@@ -75,6 +83,8 @@ pub(crate) async fn serve<S, T>(
         () = context.drain.triggered() => return,
         () = usage.closed() => return debug!("closed before its first byte: connection limit reached"),
     };
+    // HTTP/1.1 writes a response in one piece where it can. The HTTP/2 implementation writes single
+    // frames, which `Cork` collects.
     match first {
         Ok(Ok(Some(protocol))) => {
             // The first bytes have been read to detect the protocol: they are read again.
@@ -100,8 +110,8 @@ pub(crate) async fn serve<S, T>(
     }
 }
 
-/// Serves HTTP on a connection whose protocol is known. `early`: with TLS, true until the handshake is
-/// complete.
+/// Serves HTTP on a connection whose protocol is known. `early`: with TLS, true until the handshake
+/// is complete.
 ///
 /// Each protocol's future is in a separate allocation: a task that waits for a part holds no memory
 /// for TLS or HTTP/2, and thousands are woken at once.
@@ -122,6 +132,9 @@ async fn speak<S, T>(
             let secure = early.is_some();
             let mut plain = Box::pin(h1::serve(socket, peer, secure, &context, &usage));
             let mut unsent = Unsent::new(&usage);
+            // The connection's own bytes go first; `flusher` then sends what TLS still holds. Such
+            // bytes count as an exchange, so that the connection is not closed as idle before they
+            // have arrived.
             let ended = poll_fn(|cx| {
                 let ended = plain.as_mut().poll(cx);
                 let flushed = flusher.poll(cx);
@@ -131,6 +144,7 @@ async fn speak<S, T>(
                     _ => ended,
                 }
             });
+            // A request that is not plain leaves the loop with its bytes: hyper reads them again.
             match ended.await {
                 Ok(Some(socket)) => socket,
                 Ok(None) => return,

@@ -20,7 +20,13 @@ const MAX_DISCARDED: usize = 64 << 10;
 /// most one.
 const MAX_EMPTY: usize = 8;
 
-/// Why the request is refused, if it is. `early`: it arrived before the end of the handshake.
+/// The reason to refuse the request, if there is one. `early`: it arrived before the end of the
+/// handshake.
+///
+/// - 400: its target or framing is ambiguous (RFC 9112 3.2, 6.1; RFC 9113 8.3.1; RFC 9114 4.3.1).
+/// - 431: it has more than `max_headers` header fields (RFC 6585 5).
+/// - 425: it may be a replay and is not safe (RFC 8470 5.2): early data here, or at the proxy that
+///   sent `Early-Data` (5.1).
 pub fn refusal<B>(request: &Request<B>, max_headers: usize, early: bool) -> Option<Refusal> {
     let refusal = |status, reason| Some(Refusal { status, reason });
     if let Some(fault) = fault(request) {
@@ -37,7 +43,7 @@ pub fn refusal<B>(request: &Request<B>, max_headers: usize, early: bool) -> Opti
     None
 }
 
-/// Why a request is ambiguous, if it is.
+/// The reason why a request is ambiguous, if it is, as a phrase for the client.
 fn fault<B>(request: &Request<B>) -> Option<&'static str> {
     let version = request.version();
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
@@ -49,6 +55,8 @@ fn fault<B>(request: &Request<B>) -> Option<&'static str> {
     if !host.into_iter().chain(authority).all(authority::is_valid) {
         return Some("the request's host is not a host and port");
     }
+    // HTTP/1.1 takes the host from the target or from Host. HTTP/2 and HTTP/3 may carry it twice,
+    // in `:authority` and in Host, and readers differ in which one they use.
     if version < Version::HTTP_2 {
         let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
         let once = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
@@ -64,6 +72,8 @@ fn fault<B>(request: &Request<B>) -> Option<&'static str> {
         (None, None) => return Some("a request has an :authority or a Host field"),
         (Some(authority), Some(host)) => {
             let scheme = request.uri().scheme_str().unwrap_or_default();
+            // One of the two may carry the default port (RFC 9113 8.3.1 compares them after
+            // normalization).
             let [authority, host] =
                 [authority, host].map(|text| authority::without_default_port(text, scheme));
             if !authority.eq_ignore_ascii_case(host) {
@@ -78,6 +88,8 @@ fn fault<B>(request: &Request<B>) -> Option<&'static str> {
         .then_some("a field value begins or ends with white space")
 }
 
+/// Whether the value begins or ends with white space (RFC 9113 8.2.1). HTTP/1.1 removes it when it
+/// parses a line.
 fn is_padded(value: &[u8]) -> bool {
     let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     space(value.first()) || space(value.last())
@@ -85,12 +97,15 @@ fn is_padded(value: &[u8]) -> bool {
 
 /// Waits until it is known whether an open body has any bytes: an HTTP/2 or HTTP/3 request may end
 /// with an empty frame after its head (RFC 9113 8.1), one of HTTP/1.1 with an empty last chunk.
-/// Returns false if it fails, or if nothing arrives for `limit`.
+///
+/// Returns false if the body has bytes, if it fails, if it has [`MAX_EMPTY`] empty frames without
+/// an end, or if it does not end within `limit`.
 pub async fn is_empty<B>(mut body: Pin<&mut B>, limit: Duration) -> bool
 where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
+    // A peer could send empty frames for ever, so their number is limited.
     let ends_empty = async {
         for _ in 0..MAX_EMPTY {
             match body.frame().await {
@@ -111,6 +126,7 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
+    // A frame counts as a byte at least, so that empty ones and trailers end the loop too.
     let read = async {
         let mut len = 0;
         while len < MAX_DISCARDED {

@@ -13,10 +13,12 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::body::BoxError;
 
-/// A body that fails when no byte arrives for a given time.
+/// A body that fails when no frame arrives for a given time after the last one.
 pub(crate) struct Timed<B> {
     body: Pin<Box<B>>,
+    /// Longest wait for a frame.
     pause: Duration,
+    /// Created at the first wait.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 

@@ -17,9 +17,12 @@ use tokio::task::yield_now;
 #[derive(Debug, Default)]
 pub(crate) struct YieldOnce(Option<Arc<Pause>>);
 
+/// One pause: its own waker, which the runtime wakes after the other ready tasks.
 #[derive(Debug)]
 struct Pause {
+    /// The other tasks have run.
     is_over: AtomicBool,
+    /// The waker of the task that pauses.
     task: Waker,
 }
 

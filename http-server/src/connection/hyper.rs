@@ -66,7 +66,11 @@ const LOOKS: u32 = 4;
 /// The minimum buffer that hyper needs for HTTP/1; also the limit of one read.
 const BUFFER: usize = 64 << 10;
 
-/// Serves HTTP/1 or HTTP/2 with hyper.
+/// Serves HTTP/1 or HTTP/2 with hyper until the connection ends.
+///
+/// `flusher` sends the bytes that the socket holds back. `early`: with TLS, true until the
+/// handshake is complete. Malformed requests are counted; all other errors end the connection and
+/// are logged for debugging only, because any peer can cause them.
 pub(super) async fn serve<S, T>(
     socket: Socket<T>,
     mut flusher: impl Uncork,
@@ -155,6 +159,11 @@ pub(super) async fn serve<S, T>(
 /// Drives a connection, ends it at shutdown, and inspects it at intervals. The inspection detects a
 /// connection without a request, and, in protocols whose responses do not wait for each other, a
 /// response that is not accepted.
+///
+/// `flush` sends the bytes that the protocol has written; `connection` is polled before it.
+///
+/// # Errors
+/// Those of hyper. A lost socket is not an error here: it is logged for debugging.
 async fn run<S, C>(
     connection: C,
     mut flush: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<()>>,
@@ -169,6 +178,8 @@ where
 {
     let (write, idle) = (context.config.write, context.config.idle);
     let mut connection = pin!(connection);
+    // HTTP/1 is inspected for idleness only, so a fraction of that time suffices. HTTP/2 is also
+    // inspected for stalled streams, whose limit is `write`.
     let pace = match protocol {
         Protocol::Http1 => idle / LOOKS,
         Protocol::Http2 => write,
@@ -224,6 +235,9 @@ where
                     context.metrics.refuse(Reason::Write);
                     return Ok(());
                 }
+                // The connection is idle if it sends nothing, has no request, and has had none
+                // since the last inspection: a short request may begin and end between two
+                // inspections.
                 let quiet = deliveries == Deliveries::None && !activity.is_busy() && activity.begun() == begun;
                 begun = activity.begun();
                 quiet_since = quiet.then(|| quiet_since.unwrap_or(now));
@@ -249,6 +263,7 @@ struct Requests<S> {
 }
 
 impl<S: Service> Requests<S> {
+    /// Forms the response to one request. It is called for each request; in HTTP/2, concurrently.
     async fn respond(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -268,6 +283,8 @@ impl<S: Service> Requests<S> {
         let mut response = pending.await;
         response.body_mut().hold(in_flight);
         self.activity.watch(response.body_mut());
+        // In HTTP/2 the responses of a connection share it, so their order is chosen here. In
+        // HTTP/1 there is only one at a time.
         match self.protocol {
             Protocol::Http2 => {
                 response.body_mut().schedule(&self.schedule);

@@ -17,7 +17,8 @@ use httparse::{EMPTY_HEADER, Status};
 
 use crate::body::Body;
 
-/// Limit of header lines in a plain request; players send about ten.
+/// Limit of header lines in a plain request; players send about ten. A request with more is left to
+/// hyper, which applies `Config::max_headers`.
 const LINES: usize = 64;
 
 /// The beginning of a connection's bytes.
@@ -69,15 +70,20 @@ impl Framing {
     }
 }
 
-/// Removes a plain request's head from the front of `input`, if there is one. The bytes before
-/// `from` were examined before and hold no complete head. `None`: there is no complete head yet. A
-/// head longer than `max_bytes`, or with more than `max_lines` lines, is not plain.
+/// Removes a plain request's head from the front of `input`, if there is one. `None`: there is no
+/// complete head yet.
+///
+/// The bytes before `from` were examined before and hold no complete head. A head longer than
+/// `max_bytes`, or with more than `max_lines` lines, is not plain.
+///
+/// Source: RFC 9112 2.1 (message format), 2.2 (line terminators).
 pub(crate) fn take(
     input: &mut BytesMut,
     from: usize,
     max_bytes: usize,
     max_lines: usize,
 ) -> Option<Head> {
+    // The end of a head may lie across the bytes examined before and the new ones.
     let from = from.saturating_sub(3);
     let rest = &input[from..];
     let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") else {
@@ -99,13 +105,18 @@ pub(crate) fn take(
     Some(Head::Plain(request))
 }
 
-/// Whether the bytes cannot begin a request; TLS is an example.
+/// Whether the bytes cannot begin a request, for example because they are TLS. hyper then refuses
+/// them at once, without waiting for the end of a head.
 fn is_none(input: &[u8]) -> bool {
     let mut lines = [EMPTY_HEADER; LINES];
     httparse::Request::new(&mut lines).parse(input).is_err()
 }
 
-/// Parses a head as a plain request, if it is one.
+/// Parses a head as a plain request, if it is one. The path and the values share the bytes of
+/// `head`.
+///
+/// Refuses all that two readers could understand differently, because a cache in front of this
+/// server may be the other reader (RFC 9112 11.2, request smuggling).
 fn parse(head: &Bytes, max_lines: usize) -> Option<Request<Empty<Bytes>>> {
     let mut lines = [EMPTY_HEADER; LINES];
     let mut found = httparse::Request::new(&mut lines[..LINES.min(max_lines)]);
@@ -118,6 +129,8 @@ fn parse(head: &Bytes, max_lines: usize) -> Option<Request<Empty<Bytes>>> {
         "HEAD" => Method::HEAD,
         _ => return None,
     };
+    // Only the origin form (RFC 9112 3.2.1): the absolute form replaces Host, and `*` belongs to
+    // OPTIONS.
     let path = found.path.filter(|path| path.starts_with('/'))?;
     // HTTP/1.0 closes connections by default and has no chunks: hyper handles it.
     if found.version != Some(1) {
@@ -146,7 +159,11 @@ fn parse(head: &Bytes, max_lines: usize) -> Option<Request<Empty<Bytes>>> {
     Some(request)
 }
 
-/// Appends the head of a response to `output`. `last`: the connection ends after it.
+/// Appends the head of a response to `output`, and returns how its body is framed.
+///
+/// `to_head`: it responds to HEAD, so that it states the body's length and has none. `last`: the
+/// connection ends after it. Fields that describe the connection or the framing are set here,
+/// whatever `response` has (RFC 9110 7.6.1, RFC 9112 6).
 pub(crate) fn write(
     output: &mut Vec<u8>,
     response: &Response<Body>,
@@ -177,6 +194,8 @@ pub(crate) fn write(
     if last {
         put(&[b"connection: close\r\n"]);
     }
+    // A body of unknown length is chunked, because the end of the connection cannot tell a complete
+    // body from a lost one (RFC 9112 8).
     let bodiless = to_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let framing = match response.body().len() {
         _ if bodiless => Framing::Bodiless,

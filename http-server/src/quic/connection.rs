@@ -45,6 +45,7 @@ pub(super) struct Entrance {
     pub(super) handshake: Permit,
     /// The permit among all connections, if the peer's address is validated.
     pub(super) place: Option<Place>,
+    /// The limit of all connections, for a peer that has no permit of it yet.
     pub(super) limit: Arc<ConnectionLimit>,
     /// Limits the connections that wait for their last data after they have returned their permit.
     pub(super) farewells: Arc<Semaphore>,
@@ -59,6 +60,9 @@ pub(super) struct Place {
 impl Place {
     /// # Errors
     /// The limit that is reached.
+    /// Admits a connection of `address`, after an idle one has closed for it if the limit is
+    /// reached.
+    ///
     pub(super) async fn take(
         limit: &Arc<ConnectionLimit>,
         address: IpAddr,
@@ -91,7 +95,11 @@ fn poll_closed(
     }
 }
 
-/// Serves one connection to its end.
+/// Serves one connection to its end, from its first datagram on.
+///
+/// The client's unidirectional streams are read in a task of their own, its requests in this one. A
+/// handshake that exceeds `Config::first_byte`, and a connection that is withdrawn from its limit,
+/// are closed.
 pub(super) async fn serve<S: Service>(
     incoming: Incoming,
     peer: SocketAddr,
@@ -125,10 +133,15 @@ pub(super) async fn serve<S: Service>(
         .await;
 }
 
+/// A connection on which requests may arrive; ready when the handshake is complete; and h3's reader
+/// of requests.
 type Opened =
     (quinn::Connection, ZeroRttAccepted, h3::server::Connection<transport::Connection, Bytes>);
 
-/// Performs the handshake until requests may arrive. The reason of a failure is counted and logged.
+/// Performs the handshake until requests may arrive: with early data before its end. `None` if it
+/// failed; the reason is counted and logged.
+///
+/// Source: RFC 9001 4.6 (0-RTT), RFC 9114 3.2 and 6.2.1 (control stream).
 async fn open<S>(incoming: Incoming, context: &Context<S>) -> Option<Opened> {
     let metrics = &context.metrics;
     let mut connecting = match incoming.accept() {
@@ -158,6 +171,7 @@ async fn open<S>(incoming: Incoming, context: &Context<S>) -> Option<Opened> {
     }
     // Data before the end of the handshake are early data (RFC 8446 2.3).
     let (quic, established) = connecting.into_0rtt().ok()?;
+    // GREASE (RFC 9114 7.2.8) is off: it would only cost bytes.
     let max_section = u64::from(context.config.max_header_bytes);
     let opening = async {
         let connection = transport::Connection::open(quic.clone(), max_section).await.ok()?;
@@ -181,17 +195,22 @@ async fn open<S>(incoming: Incoming, context: &Context<S>) -> Option<Opened> {
     }
 }
 
+/// A connection whose streams are open. Its loop accepts requests and applies its limits; the
+/// requests themselves run in `requests`.
 struct Connection<S> {
     h3: h3::server::Connection<transport::Connection, Bytes>,
     requests: Arc<Requests<S>>,
     place: Option<Place>,
+    /// The way to its end.
     stage: Stage,
     /// The stream of the last accepted request.
     last: Option<u64>,
 }
 
+/// The steps of a graceful shutdown (RFC 9114 5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// Requests are accepted, and no GOAWAY was sent.
     Serving,
     /// The peer has been asked to reconnect elsewhere.
     Announced,
@@ -200,6 +219,10 @@ enum Stage {
 }
 
 impl<S: Service> Connection<S> {
+    /// Serves requests until the peer leaves, a limit is exceeded, or the connection is to end.
+    ///
+    /// `established` is ready when the handshake is complete; `handshake` is the permit that ends
+    /// then. `peer` is the address at the start, without an IPv4-mapped form.
     async fn run(
         mut self,
         established: ZeroRttAccepted,
@@ -225,6 +248,8 @@ impl<S: Service> Connection<S> {
             if matches!(self.stage, Stage::Last(_)) && !activity.is_busy() {
                 return self.leave(write).await;
             }
+            // In the order of urgency (`biased`): requests that h3 has read come before new
+            // streams, and both before the limits, so that a busy connection is not closed as idle.
             tokio::select! {
                 biased;
                 request = self.h3.accept() => match request {
@@ -298,6 +323,8 @@ impl<S: Service> Connection<S> {
                         metrics.refuse(Reason::Write);
                         return self.close(Code::H3_EXCESSIVE_LOAD, b"nothing is taken");
                     }
+                    // Idle: no response is sent, no request is open, and none has begun since the
+                    // last inspection.
                     let quiet = deliveries == Deliveries::None && !activity.is_busy() && activity.begun() == seen.0;
                     if !quiet {
                         seen = (activity.begun(), now);
@@ -310,7 +337,9 @@ impl<S: Service> Connection<S> {
         }
     }
 
-    /// Asks the peer to reconnect elsewhere. Requests in transit are still accepted.
+    /// Asks the peer to reconnect elsewhere. Requests in transit are still accepted: the first
+    /// GOAWAY names a stream far ahead (RFC 9114 5.2). A connection without a request gets only the
+    /// last one: a request in transit is rejected, and the client may repeat it.
     async fn announce(&mut self) {
         match self.last {
             Some(_) => {
@@ -331,22 +360,25 @@ impl<S: Service> Connection<S> {
         self.go_away(1).await;
     }
 
+    /// Sends GOAWAY with the stream that is `ahead` of the last one that h3 has accepted.
     async fn go_away(&mut self, ahead: usize) {
         // A failure shows when the connection ends. A peer that accepts no bytes is not waited for.
         let _ = timeout(GRACE, self.h3.shutdown(ahead)).await;
     }
 
-    /// Closes the connection when the data sent have arrived.
+    /// Closes the connection when the data sent have arrived, after `limit` at the latest.
     async fn leave(self, limit: Duration) {
         let _ = timeout(limit, self.requests.arrived()).await;
         self.close(Code::H3_NO_ERROR, b"goodbye");
     }
 
+    /// Closes the connection at once. Data that have not arrived are lost.
     fn close(self, code: Code, reason: &[u8]) {
         self.requests.quic.close(wire(code.value()), reason);
     }
 }
 
+/// Waits for the first of retirement and shutdown.
 async fn retired<S>(context: &Context<S>) {
     tokio::select! {
         () = context.retire.triggered() => {}

@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::{field_section, varint};
 
+/// Frame types (RFC 9114 11.2.1).
 const DATA: u64 = 0x0;
 const HEADERS: u64 = 0x1;
 /// The last of the types that HTTP/2 had; all lower types are known or forbidden (RFC 9114 7.2.8,
@@ -32,12 +33,14 @@ pub(crate) enum Refusal {
 /// The frames of one stream.
 #[derive(Debug)]
 pub(crate) struct Frames {
+    /// Limit of an encoded field section in bytes.
     max_section: u64,
     state: State,
     /// A field section has arrived: the next one is a trailer.
     begun: bool,
 }
 
+/// The position in the stream.
 #[derive(Debug)]
 enum State {
     /// Before or within a frame's type and length.
@@ -57,7 +60,11 @@ impl Frames {
         Self { max_section, state: State::Head(Vec::new()), begun: false }
     }
 
-    /// Takes the next bytes to hand on from `input`; `None` when `input` is used up.
+    /// Takes the next bytes to hand on from `input`, never none; `None` when `input` is used up. A
+    /// field section is handed on when it is complete, all other bytes as they arrive.
+    ///
+    /// # Errors
+    /// The stream must not be read further.
     pub(crate) fn next(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, Refusal> {
         while input.has_remaining() {
             match &mut self.state {
@@ -83,6 +90,8 @@ impl Frames {
                         return self.section(frame).map(Some);
                     }
                 }
+                // Most frames' types and lengths arrive in one piece. Those that do not continue
+                // byte by byte in the branch below.
                 State::Head(partial) if partial.is_empty() => match head(input) {
                     Some((kind, length, len)) => {
                         let whole = len as u64 + length;
@@ -117,6 +126,9 @@ impl Frames {
 
     /// Checks that the stream may end here. h3 does not detect that a frame handed on as it arrives
     /// is incomplete.
+    ///
+    /// # Errors
+    /// [`Refusal::Cut`]: a frame is incomplete (RFC 9114 7.1).
     pub(crate) fn end(&self) -> Result<(), Refusal> {
         match self.state {
             State::Passing(left) if left > 0 => Err(Refusal::Cut),
@@ -127,6 +139,10 @@ impl Frames {
     }
 
     /// Begins a frame whose type and length are in `head`. Returns the bytes to hand on now.
+    ///
+    /// # Errors
+    /// [`Refusal::TooLong`]: its length exceeds the limit of its type. Nothing of its content is
+    /// held.
     fn enter(&mut self, kind: u64, length: u64, head: Bytes) -> Result<Option<Bytes>, Refusal> {
         let max = match kind {
             DATA => u64::MAX,
@@ -155,7 +171,11 @@ impl Frames {
         Ok(Some(head))
     }
 
-    /// Checks a complete HEADERS frame.
+    /// Checks a complete HEADERS frame and returns it: the first is the request's, the next its
+    /// trailer.
+    ///
+    /// # Errors
+    /// [`Refusal::Malformed`]: its pseudo-header fields are not permitted there.
     fn section(&mut self, frame: Bytes) -> Result<Bytes, Refusal> {
         let fields = head(&frame).map_or(&[][..], |(_, _, len)| &frame[len..]);
         let fine = match std::mem::replace(&mut self.begun, true) {
@@ -174,6 +194,7 @@ fn head(bytes: &[u8]) -> Option<(u64, u64, usize)> {
     Some((kind, length, first + second))
 }
 
+/// The smaller of the two.
 fn within(left: u64, available: usize) -> usize {
     usize::try_from(left).unwrap_or(usize::MAX).min(available)
 }

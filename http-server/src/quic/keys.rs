@@ -16,7 +16,9 @@ use ring::{
 
 /// Length in bytes of the connection ids that this server issues.
 pub(super) const ID_LEN: usize = 8;
+/// The first byte of [`Keys::note`]. A successor that does not know the format refuses it.
 const VERSION: u8 = 1;
+/// Length in bytes of the secret that all owners share.
 const SECRET_LEN: usize = 32;
 /// Limit of processes that hold connections of one socket: beyond it, the oldest is dropped.
 pub(super) const MAX_OWNERS: usize = 8;
@@ -24,6 +26,7 @@ pub(super) const MAX_OWNERS: usize = 8;
 /// The keys of one socket, including those of former owners.
 #[derive(Clone)]
 pub(super) struct Keys {
+    /// The source of the keys of reset and address tokens.
     secret: [u8; SECRET_LEN],
     /// Keys of connection ids: this process's first, then the former owners', latest first.
     ids: Vec<u64>,
@@ -41,7 +44,8 @@ impl Keys {
     /// The keys in `note`, and a new key for this process.
     ///
     /// # Errors
-    /// `InvalidData` if `note` is malformed.
+    /// `InvalidData` if `note` is malformed, or lists no owner or too many; otherwise the system
+    /// provides no randomness.
     pub(super) fn inherit(note: &[u8]) -> io::Result<Self> {
         let read = || {
             let (&[VERSION], rest) = note.split_first_chunk()? else {
@@ -62,7 +66,8 @@ impl Keys {
         Ok(Self { secret, ids })
     }
 
-    /// The keys as bytes for [`Keys::inherit`]. They are secret.
+    /// The keys as bytes for [`Keys::inherit`]: version, secret, then the key of each owner, 8
+    /// bytes each. They are secret. The oldest owner is left out if there are [`MAX_OWNERS`].
     pub(super) fn note(&self) -> Vec<u8> {
         let ids = self.ids.iter().take(MAX_OWNERS - 1);
         let ids = ids.flat_map(|id| id.to_le_bytes());
@@ -80,7 +85,8 @@ impl Keys {
         ours.is_some_and(|ours| ours.validate(&ConnectionId::new(id)).is_ok())
     }
 
-    /// The former owner that issued the connection id, if any.
+    /// The index of the former owner that issued the connection id, 0 for the latest; `None` if
+    /// this process or no owner issued it.
     pub(super) fn owner(&self, id: &[u8; ID_LEN]) -> Option<usize> {
         let id = ConnectionId::new(id);
         let issued = |key: &u64| HashedConnectionIdGenerator::from_key(*key).validate(&id).is_ok();
@@ -93,10 +99,12 @@ impl Keys {
         ConnectionIds { ours: all.next().unwrap_or_default(), former: all.collect() }
     }
 
+    /// The key of stateless reset tokens (RFC 9000 10.3.2).
     pub(super) fn reset(&self) -> Arc<dyn HmacKey> {
         Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &self.derived(b"stateless reset")))
     }
 
+    /// The key of Retry tokens (RFC 9000 8.1.2).
     pub(super) fn token(&self) -> Arc<dyn HandshakeTokenKey> {
         Arc::new(hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&self.derived(b"address token")))
     }
@@ -113,8 +121,8 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// quinn's generator of connection ids. It also accepts ids of former owners, so that a packet for
-/// a process that has ended is answered with a reset.
+/// quinn's generator of connection ids. It also accepts ids of former owners, so that quinn
+/// responds with a reset to a packet for a process that has ended.
 pub(super) struct ConnectionIds {
     ours: HashedConnectionIdGenerator,
     former: Vec<HashedConnectionIdGenerator>,
@@ -139,6 +147,7 @@ impl ConnectionIdGenerator for ConnectionIds {
     }
 }
 
+/// Random bytes of the system.
 fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     SystemRandom::new()

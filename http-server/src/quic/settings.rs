@@ -70,6 +70,8 @@ pub(super) fn server(
     Ok(server)
 }
 
+/// TLS 1.3 (RFC 9001 4.2) with the ALPN protocol `h3` (RFC 9114 3.1). One ticket a connection is
+/// sent: a client needs one, and each is a stored session here.
 fn tls(
     early_data: bool,
     certificates: Arc<dyn ResolvesServerCert>,
@@ -88,10 +90,15 @@ fn tls(
     Ok(tls)
 }
 
-/// The transport parameters. Congestion control is CUBIC, as is usual for TCP: quinn implements the
-/// first version of BBR and marks it experimental. The peer decides when it acknowledges: few
-/// clients know the extension that reduces acknowledgements. Datagrams are off. The spin bit is off
-/// too, because it shows observers a viewer's round-trip time.
+/// The transport parameters.
+///
+/// Congestion control is CUBIC, as is usual for TCP: quinn implements the first version of BBR and
+/// marks it experimental. The peer decides when it acknowledges: few clients know the extension
+/// that reduces acknowledgements. Datagrams are off. The spin bit is off too, because it shows
+/// observers a viewer's round-trip time.
+///
+/// # Errors
+/// `Config::idle` is too long for QUIC (2^62 ms).
 fn transport(config: &Config) -> io::Result<TransportConfig> {
     let idle = IdleTimeout::try_from(config.idle).map_err(io::Error::other)?;
     let mut transport = TransportConfig::default();

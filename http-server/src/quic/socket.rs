@@ -42,11 +42,14 @@ use super::{
 /// The pause after the socket was full, when no event reports that there is room.
 const FULL: Duration = Duration::from_millis(1);
 
-/// A UDP socket for HTTP/3, with the state inherited from its former owners.
+/// A UDP socket for HTTP/3, with the state inherited from its former owners. It is read when an
+/// endpoint is created on it.
 #[derive(Debug)]
 pub struct QuicSocket {
     udp: UdpSocket,
     keys: Keys,
+    /// Processes that hold connections of the socket, the latest owner first: the same order as in
+    /// `keys`.
     former: Vec<Former>,
     inbox: Arc<Inbox>,
 }
@@ -70,6 +73,7 @@ pub struct QuicLegacy {
 #[derive(Debug)]
 struct Former {
     inbox: UnixDatagram,
+    /// It has ended, or has closed its end: nothing is forwarded to it any more.
     gone: AtomicBool,
 }
 
@@ -104,6 +108,7 @@ impl QuicSocket {
         Ok(socket)
     }
 
+    /// Sets up the socket, and duplicates the descriptors that a handover needs.
     fn with(udp: UdpSocket, keys: Keys, former: Vec<Former>) -> io::Result<Self> {
         udp.set_nonblocking(true)?;
         let socket = SockRef::from(&udp);
@@ -133,6 +138,7 @@ impl QuicSocket {
         QuicHandover(Arc::clone(&self.inbox))
     }
 
+    /// The keys that the endpoint is configured with.
     pub(super) fn keys(&self) -> &Keys {
         &self.keys
     }
@@ -211,16 +217,21 @@ impl QuicHandover {
 struct Inbox {
     udp: UdpSocket,
     keys: Keys,
+    /// Duplicates of the former owners' sockets, for the next successor.
     former: Vec<UnixDatagram>,
     mail: Mutex<Mail>,
 }
 
+/// The state that a handover changes. The reading task and the handover share it.
 #[derive(Default)]
 struct Mail {
+    /// The end at which forwarded datagrams arrive, from `prepare` on.
     inbox: Option<net::UnixDatagram>,
+    /// The process that may read the UDP socket.
     reads: Reads,
     /// The waker of the reading task.
     waker: Option<Waker>,
+    /// The buffer of one forwarded datagram; empty before the first handover.
     forwarded: Vec<u8>,
 }
 
@@ -229,12 +240,15 @@ struct Mail {
 enum Reads {
     /// The former owner, until [`QuicHandover::begin`].
     Before,
+    /// This process.
     #[default]
     Us,
+    /// The process that took over.
     Successor,
 }
 
 impl Inbox {
+    /// The lock is held for one read of the sockets at most.
     fn mail(&self) -> MutexGuard<'_, Mail> {
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -247,6 +261,7 @@ impl fmt::Debug for Inbox {
 }
 
 impl Mail {
+    /// Wakes the reading task, which then checks the changed state.
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -267,6 +282,8 @@ impl Mail {
         self.forwarded.resize(forward::MAX, 0);
         let mut count = 0;
         while count < bufs.len().min(metas.len()) {
+            // Datagrams that do not decode are skipped. Their content is not checked further,
+            // because QUIC authenticates each packet.
             let Poll::Ready(Ok(())) = inbox.poll_recv_ready(cx) else {
                 break;
             };
@@ -306,6 +323,8 @@ impl Former {
         }
         let head = forward::seal(meta);
         let forwarded = [IoSlice::new(&head), IoSlice::new(datagram)];
+        // Never waits: a process that does not read must not stop the one that reads the UDP
+        // socket.
         match SockRef::from(&self.inbox).send_vectored(&forwarded) {
             Ok(_) => true,
             Err(err)
@@ -331,12 +350,15 @@ pub(super) struct Socket {
     /// The runtime's registration, present while this process reads the socket: afterwards,
     /// datagrams for another process would wake this one.
     udp: ArcSwapOption<net::UdpSocket>,
+    /// The same socket without a registration, for the system calls themselves.
     plain: UdpSocket,
     /// The kernel has refused a datagram, and no event reports when there is room.
     full: AtomicBool,
     /// The addresses that may be spoofed.
     budgets: Mutex<Budgets>,
+    /// `budgets` tracks an address. Without one, neither sending nor receiving takes the lock.
     limited: AtomicBool,
+    /// quinn's capabilities of the socket: segmentation offload, ECN.
     state: UdpSocketState,
     local: SocketAddr,
     keys: Keys,
@@ -346,8 +368,11 @@ pub(super) struct Socket {
 
 impl Socket {
     /// Forwards the datagrams of other processes and keeps this process's: `buf` holds `meta.len`
-    /// bytes in datagrams of `meta.stride`.
+    /// bytes in datagrams of `meta.stride`, and afterwards those that are kept.
     fn sort(&self, meta: &mut RecvMeta, buf: &mut [u8]) {
+        // The kernel may join datagrams of one sender (GRO) that belong to connections of two
+        // processes, so each is decided on its own. One whose owner is gone is kept: quinn responds
+        // with a stateless reset.
         let (len, stride) = (meta.len, meta.stride.max(1));
         let mut kept = 0;
         for start in (0..len).step_by(stride) {
@@ -367,6 +392,8 @@ impl Socket {
     /// Counts datagrams received from addresses that may be spoofed, and sends the datagrams held
     /// for them.
     fn account(&self, meta: &RecvMeta, buf: &[u8]) {
+        // Datagrams with a short header cannot begin a handshake. While no address is tracked they
+        // need no accounting, so established connections cost nothing here.
         let datagrams = buf[..meta.len].chunks(meta.stride.max(1));
         if !self.limited.load(Ordering::Relaxed) && !datagrams.clone().any(is_long) {
             return;
@@ -390,7 +417,8 @@ impl Socket {
         }
     }
 
-    /// Sends to an address that may be spoofed within its limit; the rest is held.
+    /// Sends to an address that may be spoofed within its limit. Of the rest the first datagram is
+    /// held, and the others are dropped.
     fn send_limited(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let contents = transmit.contents;
         let segment = transmit.segment_size.unwrap_or(contents.len());
@@ -422,7 +450,10 @@ impl Socket {
         Ok(())
     }
 
+    /// Sends datagrams to the kernel. `WouldBlock` if it has no room.
     fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        // The registration records `WouldBlock`, so that the runtime reports when there is room.
+        // After a handover there is none, and `Writable` pauses instead.
         let send = || self.state.send(UdpSockRef::from(&self.plain), transmit);
         if let Some(udp) = &*self.udp.load() {
             return udp.try_io(Interest::WRITABLE, send);
@@ -434,6 +465,7 @@ impl Socket {
         sent
     }
 
+    /// The lock is not held during a system call.
     fn budgets(&self) -> MutexGuard<'_, Budgets> {
         self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -467,6 +499,8 @@ impl AsyncUdpSocket for Socket {
             }
             return Poll::Ready(Ok(letters));
         }
+        // While another process may read the socket, this task waits for forwarded datagrams and
+        // for a change of `reads`, both of which wake it.
         match mail.reads {
             Reads::Us => {}
             Reads::Before => return Poll::Pending,
@@ -480,6 +514,8 @@ impl AsyncUdpSocket for Socket {
         loop {
             ready!(udp.poll_recv_ready(cx))?;
             let receive = || self.state.recv(UdpSockRef::from(&self.plain), bufs, metas);
+            // `try_io` clears the readiness on `WouldBlock`, so that the next `poll_recv_ready`
+            // registers the task.
             let count = match udp.try_io(Interest::READABLE, receive) {
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => continue,
                 received => received?,
@@ -516,6 +552,7 @@ impl AsyncUdpSocket for Socket {
 /// Waits for room in the socket, for one of many senders.
 struct Writable {
     socket: Arc<Socket>,
+    /// The wait in progress. It is dropped when there is room.
     waiting: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>>,
 }
 

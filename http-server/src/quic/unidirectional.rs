@@ -51,22 +51,28 @@ const MAX_HEAD: usize = 16;
 /// The reason why the connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fault {
+    /// The error code of the close.
     code: Code,
+    /// A phrase for the peer's log.
     why: &'static str,
 }
 
 /// The client's state across all its streams.
 #[derive(Debug, Default)]
 pub(crate) struct Peer {
+    /// Which of the streams that occur once have been opened.
     control: bool,
     encoder: bool,
     decoder: bool,
+    /// SETTINGS have arrived.
     settled: bool,
+    /// The last MAX_PUSH_ID, which may only grow (RFC 9114 7.2.7).
     max_push_id: Option<u64>,
+    /// The last GOAWAY, which may only shrink (RFC 9114 5.2).
     goaway: Option<u64>,
 }
 
-/// One stream.
+/// One stream, read as its bytes arrive.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     state: State,
@@ -74,14 +80,17 @@ pub(crate) struct Stream {
     partial: Vec<u8>,
 }
 
+/// The type of the stream, and the position in it.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum State {
     /// Before the stream type.
     #[default]
     Type,
+    /// On the control stream, within a frame's type, length or content.
     Control,
     /// On the control stream, within a frame that is skipped; bytes left.
     Skipping(u64),
+    /// On QPACK's encoder stream.
     Encoder,
     /// On the decoder stream; within an integer, the number of its bytes so far.
     Decoder(Option<u8>),
@@ -97,6 +106,8 @@ impl Stream {
     pub(crate) fn read(&mut self, bytes: &[u8], peer: &mut Peer) -> Result<bool, Fault> {
         let mut rest = bytes;
         while let Some((&first, after)) = rest.split_first() {
+            // Byte by byte, except for skipped frames: these streams carry some dozens of bytes in
+            // a connection's life.
             match &mut self.state {
                 State::Type => {
                     rest = after;
@@ -158,7 +169,12 @@ impl Stream {
         }
     }
 
-    /// Takes the current frame if it is complete, or skips it if its type is unknown.
+    /// Takes the frame in `partial` if it is complete, or skips it if its type is unknown. Called
+    /// after each byte, so that a frame is checked when its type and length are complete, before
+    /// its content is held.
+    ///
+    /// # Errors
+    /// The frame is not permitted here, too long, or malformed.
     fn frame(&mut self, peer: &mut Peer) -> Result<(), Fault> {
         let head = varint::read(&self.partial).and_then(|(kind, first)| {
             let (length, second) = varint::read(&self.partial[first..])?;
@@ -189,11 +205,15 @@ impl Stream {
     }
 }
 
+/// A protocol error.
 fn fault(code: Code, why: &'static str) -> Fault {
     Fault { code, why }
 }
 
-/// The state of a stream of type `kind` (RFC 9114 6.2).
+/// The state of a new stream of type `kind`.
+///
+/// # Errors
+/// The type is for servers only, or has occurred before (RFC 9114 6.2.1, 6.2.2; RFC 9204 4.2).
 fn open(kind: u64, peer: &mut Peer) -> Result<State, Fault> {
     let (seen, state) = match kind {
         CONTROL => (&mut peer.control, State::Control),
@@ -210,11 +230,15 @@ fn open(kind: u64, peer: &mut Peer) -> Result<State, Fault> {
     }
 }
 
+/// Whether this server interprets frames of this type on the control stream.
 fn is_known(kind: u64) -> bool {
     matches!(kind, SETTINGS | GOAWAY | MAX_PUSH_ID | CANCEL_PUSH)
 }
 
 /// Checks whether a frame is permitted now and with this length (RFC 9114 6.2.1, 7.2).
+///
+/// # Errors
+/// The order of frames, their type on this stream, or their length.
 fn permitted(kind: u64, length: u64, peer: &Peer) -> Result<(), Fault> {
     match kind {
         SETTINGS if peer.settled => Err(fault(Code::H3_FRAME_UNEXPECTED, "settings come once")),
@@ -232,6 +256,9 @@ fn permitted(kind: u64, length: u64, peer: &Peer) -> Result<(), Fault> {
 }
 
 /// Processes a complete frame (RFC 9114 7.2.3 to 7.2.7).
+///
+/// # Errors
+/// Its content is malformed, or an identifier changes in the wrong direction.
 fn take(kind: u64, payload: &[u8], peer: &mut Peer) -> Result<(), Fault> {
     if kind == SETTINGS {
         peer.settled = true;
@@ -260,7 +287,8 @@ fn take(kind: u64, payload: &[u8], peer: &mut Peer) -> Result<(), Fault> {
     }
 }
 
-/// Checks settings: each once, none of HTTP/2's (RFC 9114 7.2.4).
+/// Checks settings: each once, none of HTTP/2's (RFC 9114 7.2.4, 7.2.4.1). Their values have no
+/// effect, because responses refer to no dynamic table and their heads are short.
 fn settings(mut payload: &[u8]) -> Result<(), Fault> {
     let mut seen = HashSet::new();
     while !payload.is_empty() {
@@ -282,8 +310,9 @@ fn settings(mut payload: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Processes one byte of the decoder stream. Stream Cancellation is the only valid instruction,
-/// because responses refer to no table (RFC 9204 4.4).
+/// Processes one byte of the decoder stream; `within` is the number of bytes of an incomplete
+/// integer so far. Stream Cancellation is the only valid instruction, because responses refer to no
+/// table (RFC 9204 4.4).
 fn decoder(byte: u8, within: Option<u8>) -> Result<Option<u8>, Fault> {
     match within {
         None if byte & 0xc0 != 0x40 => Err(fault(
@@ -321,7 +350,8 @@ pub(crate) async fn read(quic: quinn::Connection, mut ours: Vec<Stopped>, metric
     quic.close(wire(fault.code.value()), fault.why.as_bytes());
 }
 
-/// Reads the available bytes of all streams, and drops those that have ended.
+/// Reads the available bytes of all streams, and drops those that have ended. Ready with the first
+/// protocol error.
 fn poll(
     streams: &mut Vec<(quinn::RecvStream, Stream)>,
     peer: &mut Peer,
@@ -338,6 +368,7 @@ fn poll(
     fault.map_or(Poll::Pending, Poll::Ready)
 }
 
+/// Ready when the client has stopped reading one of this server's streams.
 fn poll_any(ours: &mut [Stopped], cx: &mut Context<'_>) -> Poll<()> {
     match ours.iter_mut().any(|stopped| stopped.as_mut().poll(cx).is_ready()) {
         true => Poll::Ready(()),
