@@ -87,7 +87,10 @@ pub(crate) fn take(
     let from = from.saturating_sub(3);
     let rest = &input[from..];
     let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") else {
-        // Lines may end without a carriage return (RFC 9112 2.2).
+        // Lines may end without a carriage return, and empty lines may precede the request line
+        // (RFC 9112 2.2); those do not end a head.
+        let begin = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let rest = input.get(from.max(begin)..).unwrap_or_default();
         let bare = rest.windows(2).any(|window| window == b"\n\n")
             || rest.windows(3).any(|window| window == b"\n\r\n");
         let other = bare || input.len() > max_bytes || (from == 0 && is_none(input));
@@ -293,14 +296,16 @@ mod tests {
 
     #[test]
     fn a_head_that_comes_a_byte_at_a_time_is_taken_when_it_is_whole() {
-        let text = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n";
-        let mut input = BytesMut::new();
-        for (index, &byte) in text.iter().enumerate() {
-            let before = input.len();
-            input.extend_from_slice(&[byte]);
-            let head = take(&mut input, before, 1_000, 64);
-            assert_eq!(matches!(head, Some(Head::Plain(_))), index + 1 == text.len());
-            assert!(!matches!(head, Some(Head::Other)));
+        for empty in ["", "\r\n", "\n\r\n"] {
+            let text = format!("{empty}GET /x HTTP/1.1\r\nHost: h\r\n\r\n");
+            let mut input = BytesMut::new();
+            for (index, byte) in text.bytes().enumerate() {
+                let before = input.len();
+                input.extend_from_slice(&[byte]);
+                let head = take(&mut input, before, 1_000, 64);
+                assert_eq!(matches!(head, Some(Head::Plain(_))), index + 1 == text.len());
+                assert!(!matches!(head, Some(Head::Other)), "{text:?} at {index}");
+            }
         }
     }
 

@@ -1,0 +1,27 @@
+//! Tests of the whole daemon, through its command line, its sockets and its logs, with real
+//! clients. One program, so that the daemon is linked and started in one place; `cargo test --test
+//! integration playlists::` runs one module.
+
+mod support;
+
+mod absence;
+mod certificates;
+mod crowds;
+mod daemon;
+mod delivery;
+mod edge;
+mod handover;
+mod hostile;
+mod https;
+mod ladder;
+mod manifests;
+mod nothing_lost;
+mod packaging;
+mod page;
+mod playback;
+mod playlists;
+mod proxies;
+mod publishers;
+mod reload;
+mod switching;
+mod tracks;

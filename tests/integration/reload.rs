@@ -1,0 +1,117 @@
+//! SIGHUP: the configuration of a running daemon is reloaded.
+
+use crate::support::{
+    daemon::{Daemon, Entry, Settings},
+    http,
+    media::PLAIN,
+    proc, publisher, rtmp,
+};
+use std::time::Duration;
+
+const KEYS: &str = "policy = \"keys\"\nkeys = [{ channel = \"show\", key = \"first-key-of-show\" }, \
+                    { channel = \"show\", key = \"second-key-of-show\" }]";
+
+fn with_keys(text: String) -> String {
+    text.replace("policy = \"open\"", KEYS)
+}
+
+#[test]
+fn a_key_that_is_withdrawn_sends_its_publisher_off_and_the_others_go_on() {
+    let mut daemon = Daemon::start(&Settings::default());
+    let mut open = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("open"));
+    daemon.wait_until_live("open");
+
+    // Publishers without a key are disconnected when keys are required.
+    daemon.configure(with_keys);
+    daemon.reload();
+    open.wait(Duration::from_secs(10));
+    let refusal = rtmp::Client::publish(daemon.rtmp, "live", "open").expect_err("keys are needed");
+    assert!(refusal.description.contains("stream key"), "{refusal:?}");
+    let mut keyed = publisher::ffmpeg(&PLAIN, &daemon.rtmp_url("first-key-of-show"));
+    daemon.wait_until_live("show");
+
+    // Another key is withdrawn: this publisher is not affected.
+    daemon.configure(|text| with_keys(text).replace("second-key-of-show", "third-key-of-show"));
+    let said = daemon.reload();
+    let said = said.iter().find_map(|line| Entry::parse(line)?.number("withdrawn_keys"));
+    assert_eq!(said, Some(1));
+    assert!(keyed.is_running());
+
+    daemon.configure(|text| with_keys(text).replace("first-key-of-show", "fourth-key-of-show"));
+    daemon.reload();
+    keyed.wait(Duration::from_secs(10));
+    rtmp::Client::publish(daemon.rtmp, "live", "first-key-of-show").expect_err("it is withdrawn");
+    rtmp::Client::publish(daemon.rtmp, "live", "fourth-key-of-show").expect("it is new");
+    let log = daemon.process.stderr();
+    assert!(!log.contains("-key-of-show"), "keys are never logged");
+    daemon.assert_healthy();
+}
+
+#[test]
+fn another_administrator_s_token_is_good_at_once() {
+    let mut daemon = Daemon::start(&Settings::default());
+    let delete = |daemon: &Daemon, token: &str| {
+        let bearer = format!("Bearer {token}");
+        let headers = [("Authorization", bearer.as_str())];
+        http::request(daemon.http, "DELETE", "/api/v1/streams/none", &headers).status
+    };
+    assert_eq!(delete(&daemon, "one-token-0123456789"), 403);
+    daemon.configure(|text| text + "[api]\nadmin_token = \"one-token-0123456789\"\n");
+    daemon.reload();
+    assert_eq!(delete(&daemon, "one-token-0123456789"), 404);
+    daemon.configure(|text| text + "[api]\nadmin_token = \"two-token-0123456789\"\n");
+    daemon.reload();
+    assert_eq!(delete(&daemon, "one-token-0123456789"), 401);
+    assert_eq!(delete(&daemon, "two-token-0123456789"), 404);
+}
+
+#[test]
+fn what_cannot_change_while_it_runs_is_named_each_time_and_the_rest_is_done() {
+    let mut daemon = Daemon::start(&Settings::default());
+    daemon.configure(|text| {
+        with_keys(text).replace("part_ms = 200", "part_ms = 100") + "[upgrade]\ndrain_s = 7\n"
+    });
+    for _ in 0..2 {
+        let said = daemon.reload().join("\n");
+        for key in ["live.part_ms", "upgrade.drain_s"] {
+            let named = said.lines().filter_map(Entry::parse).any(|entry| {
+                entry.field("key") == Some(key) && entry.message().contains("needs a restart")
+            });
+            assert!(named, "{key}: {said}");
+        }
+        assert_eq!(said.matches("needs a restart").count(), 2, "{said}");
+    }
+    rtmp::Client::publish(daemon.rtmp, "live", "first-key-of-show")
+        .expect("the key was taken all the same");
+}
+
+#[test]
+fn a_configuration_that_is_wrong_changes_nothing_and_says_why() {
+    let mut daemon = Daemon::start(&Settings::default());
+    daemon.configure(|text| with_keys(text) + "[rtmp2]\n");
+    let said = daemon.reload().join("\n");
+    assert!(said.contains("rtmp2") && said.contains("nothing was changed"), "{said}");
+    rtmp::Client::publish(daemon.rtmp, "live", "anyone").expect("publishing is still open");
+    // The same for a configuration that is valid by itself, but has an invalid certificate.
+    daemon.assert_healthy();
+}
+
+#[test]
+fn a_reload_in_the_middle_of_an_upgrade_is_done_by_the_new_process_after_it() {
+    let mut daemon = Daemon::start(&Settings::default());
+    let publisher = rtmp::Client::publish(daemon.rtmp, "live", "show").expect("publishing is open");
+    daemon.upgrade_and(|old| proc::signal(old, "HUP"));
+    daemon.process.wait_for_lines("reload of the new process", Duration::from_secs(10), |lines| {
+        let read = |line: &String| line.contains("configuration read again");
+        lines.iter().any(read).then_some(())
+    });
+    // A signal to the old process' number reaches the new one too, and through it both.
+    let before = daemon.process.lines().len();
+    proc::signal(daemon.process.id(), "HUP");
+    for words in ["configuration read again", "keys and tokens reloaded while draining"] {
+        daemon.process.wait_for_lines(words, Duration::from_secs(10), |lines| {
+            lines[before..].iter().any(|line| line.contains(words)).then_some(())
+        });
+    }
+    drop(publisher);
+}
