@@ -1,0 +1,133 @@
+//! The first flight: early data (RFC 8470), address validation, and a first message in several
+//! datagrams.
+
+use super::*;
+
+/// A client with a session and a token, which it needs to resume.
+async fn returning(running: &Running) -> quinn::Endpoint {
+    let client = running.client().await;
+    let mut requests = client.requests.clone();
+    let request = Request::get(format!("https://{NAME}/time")).body(()).unwrap();
+    let mut stream = requests.send_request(request).await.unwrap();
+    stream.finish().await.unwrap();
+    whole(stream).await;
+    client.quic.close(0u32.into(), b"");
+    client.endpoint.wait_idle().await;
+    client.endpoint
+}
+
+/// Sends a request as early data. Returns whether the server accepted it as such, and its response.
+async fn ask_early(running: &Running, method: Method, path: &str) -> (bool, Answer) {
+    let endpoint = returning(running).await;
+    let connecting = endpoint.connect(running.address, NAME).unwrap();
+    let Ok((quic, accepted)) = connecting.into_0rtt() else {
+        panic!("no session to resume");
+    };
+    let mut client = Client::over(endpoint, quic).await;
+    let answer = client.ask(method, path, &[], b"").await;
+    (accepted.await, answer)
+}
+
+#[tokio::test]
+async fn a_get_is_answered_in_early_data() {
+    let running = Running::live().await;
+    let (accepted, answer) = ask_early(&running, Method::GET, "/live/demo/v0.m3u8").await;
+    assert!(accepted);
+    assert_eq!(answer.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_changes_something_is_too_early() {
+    let running = Running::live().await;
+    let (accepted, answer) = ask_early(&running, Method::POST, "/api/echo").await;
+    assert!(accepted);
+    assert_eq!(answer.status, StatusCode::TOO_EARLY);
+}
+
+#[tokio::test]
+async fn what_a_proxy_marks_as_early_is_too_early_if_it_changes_something() {
+    let running = Running::live().await;
+    let mut client = running.client().await;
+    // RFC 8470 5.1.
+    let marked = [("early-data", "1")];
+    let refused = client.ask(Method::DELETE, "/api/v1/x", &marked, b"").await;
+    assert_eq!(refused.status, StatusCode::TOO_EARLY);
+    assert_eq!(refused.headers["content-type"], "application/problem+json");
+    assert!(!refused.body.is_empty());
+    assert_eq!(client.ask(Method::GET, "/time", &marked, b"").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_session_is_resumed_once() {
+    let running = Running::live().await;
+    let endpoint = returning(&running).await;
+    // The first connection uses the only ticket, and gets no other.
+    let first = endpoint.connect(running.address, NAME).unwrap();
+    assert!(first.into_0rtt().is_ok());
+    let second = endpoint.connect(running.address, NAME).unwrap();
+    assert!(second.into_0rtt().is_err());
+}
+
+#[tokio::test]
+async fn under_pressure_an_address_must_be_shown_to_be_ones_own() {
+    let running = Running::start(config(), |endpoint| endpoint.retry_from(0)).await;
+    let relay = path::Relay::start(running.address, path::Rate::Free).await;
+    let mut client = running.client_with(relay.address, |_| ()).await;
+    assert_eq!(client.get("/live/demo/v0.m3u8").await.status, StatusCode::OK);
+    // The first packet from the server is a Retry (RFC 9000 17.2.5).
+    assert_eq!(relay.first_answer() & 0xf0, 0xf0);
+}
+
+#[tokio::test]
+async fn a_flood_of_first_flights_leaves_no_more_than_its_bound() {
+    let running = Running::start(config(), |endpoint| endpoint.retry_from(8)).await;
+    let (client, mut connecting) = (running.certificate.client(|_| ()), Vec::new());
+    // No packet of the server arrives.
+    let relay = path::Relay::start(running.address, path::Rate::OneWay).await;
+    for _ in 0..64 {
+        connecting.push(client.connect(relay.address, NAME).unwrap());
+    }
+    until(|| relay.sent() >= 64 && relay.answered() >= 64).await;
+    assert_eq!(running.endpoint.open_connections(), 8);
+    assert_eq!(running.client().await.get("/time").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_address_that_finishes_no_handshake_has_a_share_of_them_and_displaces_its_own() {
+    let config = Config { first_byte_ms: 60_000, ..config() };
+    let running = Running::start(config, |endpoint| {
+        endpoint.retry_from(0);
+        endpoint.handshakes_per_address(4);
+    })
+    .await;
+    // Each client validates its address by the Retry token, and receives no further packets.
+    let client = running.certificate.client(|_| ());
+    let (mut silent, mut relays) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let relay = path::Relay::start(running.address, path::Rate::Once).await;
+        silent.push(client.connect(relay.address, NAME).unwrap());
+        relays.push(relay);
+    }
+    until(|| running.stage.metrics.server.connections.get() == 4).await;
+    // The fifth is served, and the oldest of the four is dropped for it.
+    let mut fifth = running.client().await;
+    assert_eq!(fifth.get("/time").await.status, StatusCode::OK);
+    assert_eq!(running.evicted("connections_per_address"), 1);
+    // The silent clients send nothing more. A packet sent again after quinn has dropped the
+    // connection, three probe timeouts after its end, would begin another.
+    drop(relays);
+    until(|| running.stage.metrics.server.connections.get() == 4).await;
+}
+
+#[tokio::test]
+async fn a_client_whose_first_message_comes_in_two_datagrams_is_served_when_the_second_has_come() {
+    let config = Config { first_byte_ms: 60_000, ..config() };
+    let running = Running::start(config, |_| ()).await;
+    let relay = path::Relay::start(running.address, path::Rate::Halting).await;
+    let protocols = [vec![b"h3".to_vec()], vec![vec![b'x'; 250]; 6]].concat();
+    let endpoint = running.certificate.client_of(protocols, |_| ());
+    let quic = endpoint.connect(relay.address, NAME).unwrap().await.unwrap();
+    let mut client = Client::over(endpoint, quic).await;
+    assert_eq!(client.get("/time").await.status, StatusCode::OK);
+    assert_eq!(client.get("/time").await.status, StatusCode::OK);
+}

@@ -1,0 +1,106 @@
+//! Ends of connections: a server that shuts down, and a peer that moves.
+
+use super::*;
+
+#[tokio::test]
+async fn a_server_that_goes_answers_what_has_begun_and_takes_no_more() {
+    let mut running = Running::live().await;
+    let mut client = running.client().await;
+    assert_eq!(client.get("/time").await.status, StatusCode::OK);
+    let path = format!("/live/demo/v0.m3u8?_HLS_msn={}&_HLS_part=2", running.stage.first + 3);
+    let mut waiting = client.send(Method::GET, &path, &[]).await;
+    waiting.finish().await.unwrap();
+    let metrics = running.stage.metrics.clone();
+    until(|| metrics.waiting.get() == 1).await;
+    running.shared.drain().trigger();
+    timeout(LONG, &mut running.serving).await.unwrap().unwrap();
+    // A new client is refused.
+    let endpoint = running.certificate.client(|_| ());
+    assert!(endpoint.connect(running.address, NAME).unwrap().await.is_err());
+    running.stage.push(PART).await;
+    assert_eq!(whole(waiting).await.status, StatusCode::OK);
+    let end = timeout(LONG, client.driver).await.unwrap().unwrap();
+    assert!(end.is_h3_no_error(), "{end}");
+    running.shared.tasks().close();
+    timeout(LONG, running.shared.tasks().wait()).await.unwrap();
+    assert_eq!(metrics.server.connections.get(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_is_not_cut_by_the_goodbye() {
+    let mut stage = Stage::new().await;
+    stage.frame_bytes = 40_000;
+    stage.push(SEGMENT + 1).await;
+    let socket = QuicSocket::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+    let running = Running::over(stage, socket, Certificate::new(), config(), |_| ());
+    let relay = path::Relay::start(running.address, path::Rate::Bytes(2_000_000)).await;
+    let mut client = running.client_with(relay.address, |_| ()).await;
+    let path = running.stage.media(&format!("{}.m4s", running.stage.first));
+    let mut stream = client.send(Method::GET, &path, &[]).await;
+    stream.finish().await.unwrap();
+    stream.recv_response().await.unwrap();
+    running.shared.retire().trigger();
+    // quinn has all bytes long before they have arrived.
+    let mut come = 0;
+    while let Some(data) = timeout(LONG, stream.recv_data()).await.unwrap().unwrap() {
+        come += data.remaining();
+    }
+    assert_eq!(come, running.stage.get(&path).await.body.len());
+}
+
+#[tokio::test]
+async fn a_connection_without_requests_is_asked_to_leave() {
+    let brief = Config { idle_ms: 1_000, write_ms: 100, ..config() };
+    let running = Running::start(brief, |_| ()).await;
+    let keep = |transport: &mut TransportConfig| {
+        transport.keep_alive_interval(Some(Duration::from_millis(200)));
+    };
+    let mut client = running.client_with(running.address, keep).await;
+    assert_eq!(client.get("/time").await.status, StatusCode::OK);
+    let end = timeout(LONG, client.driver).await.unwrap().unwrap();
+    assert!(end.is_h3_no_error(), "{end}");
+}
+
+#[tokio::test]
+async fn a_client_may_move_while_it_is_served() {
+    let mut running = Running::live().await;
+    let mut client = running.client().await;
+    let path = running.stage.media(&format!("{}.m4s", running.stage.first + 3));
+    let mut stream = client.send(Method::GET, &path, &[]).await;
+    stream.finish().await.unwrap();
+    stream.recv_response().await.unwrap();
+    let before = client.endpoint.local_addr().unwrap();
+    client.endpoint.rebind(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+    assert_ne!(client.endpoint.local_addr().unwrap(), before);
+    running.stage.push(3 * PART).await;
+    let mut come = 0;
+    while let Some(data) = timeout(LONG, stream.recv_data()).await.unwrap().unwrap() {
+        come += data.remaining();
+    }
+    assert_eq!(come, running.stage.get(&path).await.body.len());
+    assert_eq!(client.get("/time").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_client_that_says_goaway_gets_the_answers_that_it_waits_for() {
+    let mut running = Running::live().await;
+    let (_endpoint, quic, mut control) = settled(&running).await;
+    let path = format!("/live/demo/v0.m3u8?_HLS_msn={}&_HLS_part=2", running.stage.first + 3);
+    let get = |path: &str| {
+        let mut path_field = vec![0x51];
+        path_field.push(u8::try_from(path.len()).unwrap());
+        path_field.extend(path.as_bytes());
+        frame(1, &[b"\0\0\xd1\xd7\x50\x06origin", &path_field[..]].concat())
+    };
+    let (_send, waiting) = send_bare(&quic, &get(&path)).await;
+    let metrics = running.stage.metrics.clone();
+    until(|| metrics.waiting.get() == 1).await;
+    // GOAWAY limits only pushes (RFC 9114 5.2): later requests are answered, too.
+    control.write_all(&frame(7, &[0])).await.unwrap();
+    for _ in 0..3 {
+        let (_send, recv) = send_bare(&quic, &get("/time")).await;
+        assert_eq!(outcome(recv).await, Ok(0xc0 | 25));
+    }
+    running.stage.push(PART).await;
+    assert_eq!(outcome(waiting).await, Ok(0xc0 | 25));
+}

@@ -1,0 +1,177 @@
+//! Plain requests, and the hand-over of a connection to hyper between them.
+
+use super::*;
+
+/// A peer that waits for the part after the next.
+async fn waiting(running: &Running) -> Peer {
+    let open = running.stage.first + 3;
+    let mut peer = running.connect().await;
+    peer.send(get(&format!("/live/demo/v0.m3u8?_HLS_msn={open}&_HLS_part=2"))).await;
+    while running.stage.metrics.waiting.get() == 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    peer
+}
+
+#[tokio::test]
+async fn a_connection_goes_over_to_the_other_machine_with_all_that_was_read() {
+    let running = Running::live().await;
+    let mut peer = running.connect().await;
+    let plain = get("/time");
+    let post = request("POST", "/api/v1/x", "Content-Length: 5\r\n") + "hello";
+    let chunked =
+        request("POST", "/api/v1/y", "Transfer-Encoding: chunked\r\n") + "3\r\nabc\r\n0\r\n\r\n";
+    peer.send([&plain, &plain, &post, &plain, &chunked, &plain].map(String::as_str).concat()).await;
+    for said in [
+        None,
+        None,
+        Some("POST /api/v1/x of 127.0.0.1 said hello"),
+        None,
+        Some("POST /api/v1/y of 127.0.0.1 said abc"),
+        None,
+    ] {
+        let (status, headers, body) = peer.answer(true).await;
+        assert_eq!(status, 200);
+        match said {
+            Some(said) => assert_eq!(String::from_utf8_lossy(&body), said),
+            None => assert_eq!(headers["cache-control"], "no-store"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn both_machines_answer_alike() {
+    let running = Running::live().await;
+    let first = running.stage.first;
+    let segment = running.stage.media(&format!("{first}.m4s"));
+    let paths = [
+        segment.as_str(),
+        "/live/demo/v0.m3u8",
+        "/live/demo/manifest.mpd",
+        "/nothing",
+        "/watch/demo",
+    ];
+    for (path, method) in paths.into_iter().flat_map(|path| [(path, "GET"), (path, "HEAD")]) {
+        for headers in ["", "Accept-Encoding: gzip\r\n", "Range: bytes=0-9\r\n"] {
+            let mut answers = Vec::new();
+            // A header that changes nothing, and is not plain.
+            for other in ["", "Connection: keep-alive, x\r\n"] {
+                let mut peer = running.connect().await;
+                peer.send(request(method, path, &format!("{headers}{other}"))).await;
+                let mut answer = peer.answer(method == "GET").await;
+                answer.1.remove("date");
+                answers.push(answer);
+            }
+            assert_eq!(answers[0], answers[1], "{method} {path} {headers}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_leaves_while_it_waits_is_forgotten() {
+    let running = Running::live().await;
+    let peer = waiting(&running).await;
+    drop(peer);
+    let begun = Instant::now();
+    while running.stage.metrics.waiting.get() > 0
+        || running.stage.metrics.server.connections.get() > 0
+    {
+        assert!(begun.elapsed() < LONG);
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_asks_ahead_while_it_waits_is_answered_in_order() {
+    let mut running = Running::live().await;
+    let mut peer = waiting(&running).await;
+    // More than is read ahead.
+    let ahead = 1_000;
+    peer.send(get("/time").repeat(ahead)).await;
+    sleep(Duration::from_millis(20)).await;
+    running.stage.push(PART).await;
+    let (status, headers, _) = peer.answer(true).await;
+    assert_eq!((status, &headers["content-type"][..]), (200, "application/vnd.apple.mpegurl"));
+    for _ in 0..ahead {
+        let (status, headers, _) = peer.answer(true).await;
+        assert_eq!((status, &headers["cache-control"][..]), (200, "no-store"));
+    }
+}
+
+#[tokio::test]
+async fn however_much_came_before_half_a_head_it_is_closed_in_time() {
+    let running = Running::start(Config { header_ms: 200, ..config() }).await;
+    // Some of these use up a task's budget just when the limit is to be waited for.
+    let asked: Vec<usize> = (100..270).collect();
+    let mut peers = Vec::new();
+    for &count in &asked {
+        let mut peer = running.connect().await;
+        peer.send(get("/time").repeat(count) + "GET /time HT").await;
+        peers.push(peer);
+    }
+    for (peer, count) in peers.into_iter().zip(&asked) {
+        let answers = peer.rest().await;
+        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), *count);
+    }
+    assert_eq!(running.refused("header").await, asked.len() as u64);
+}
+
+#[tokio::test]
+async fn no_body_follows_an_answer_to_head_whoever_gives_it() {
+    let running = Running::live().await;
+    for request in
+        ["HEAD /api/v1/x HTTP/1.1\r\nHost: origin\r\n\r\n", "HEAD /api/v1/x HTTP/1.1\r\n\r\n"]
+    {
+        let mut peer = running.connect().await;
+        peer.send(request).await;
+        let (_, headers, _) = peer.answer(false).await;
+        if request.contains("Host") {
+            peer.send(get("/time")).await;
+            assert_eq!(peer.answer(true).await.0, 200);
+        } else {
+            assert_eq!(headers["access-control-allow-origin"], "*");
+            assert_eq!(peer.rest().await, "");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_is_none_is_refused_by_both_machines() {
+    let running = Running::live().await;
+    for host in ["###", "a b", "a/b", "u@a", "a:b", "[::1", "a?b", "a%zz", "", "a,b c", "\u{e4}"] {
+        for other in ["", "Connection: keep-alive, x\r\n", "Content-Length: 0\r\n"] {
+            let mut peer = running.connect().await;
+            peer.send(format!("GET /time HTTP/1.1\r\nHost: {host}\r\n{other}\r\n")).await;
+            let answer = peer.rest().await;
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{host:?} {other:?}: {answer}");
+        }
+    }
+    for host in ["origin:8080", "127.0.0.1", "[::1]:80", " origin "] {
+        let mut peer = running.connect().await;
+        peer.send(format!("GET /time HTTP/1.1\r\nHost:{host}\r\n\r\n")).await;
+        assert_eq!(peer.answer(true).await.0, 200, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_ends_with_an_empty_chunk_has_no_body() {
+    let running = Running::live().await;
+    let mut peer = running.connect().await;
+    let chunked = request("GET", "/time", "Transfer-Encoding: chunked\r\n");
+    peer.send(chunked.clone() + "0\r\n\r\n").await;
+    assert_eq!(peer.answer(true).await.0, 200);
+    peer.send(chunked + "4\r\nbody\r\n0\r\n\r\n").await;
+    let (status, headers, _) = peer.answer(true).await;
+    assert_eq!((status, &headers["connection"][..]), (400, "close"));
+}
+
+#[tokio::test]
+async fn a_method_that_http_does_not_have_is_not_implemented() {
+    let running = Running::live().await;
+    for (method, status) in [("DELETE", 405), ("BREW", 501)] {
+        let mut peer = running.connect().await;
+        peer.send(request(method, "/time", "")).await;
+        let (answered, headers, _) = peer.answer(true).await;
+        assert_eq!((answered, &headers["allow"][..]), (status, "GET, HEAD, OPTIONS"));
+    }
+}

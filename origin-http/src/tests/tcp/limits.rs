@@ -1,0 +1,315 @@
+//! Limits of a peer of HTTP/1.1: time for a head, for a request, for a response; bytes,
+//! connections.
+
+use super::{
+    frames::{END_HEADERS, HEADERS},
+    *,
+};
+
+#[tokio::test]
+async fn a_peer_that_says_nothing_or_half_a_preface_is_closed() {
+    let running = Running::start(Config { first_byte_ms: 100, ..config() }).await;
+    let silent = running.connect().await;
+    let mut half = running.connect().await;
+    half.send("PRI * HTTP/2.0\r\n").await;
+    assert_eq!(silent.rest().await, "");
+    assert_eq!(half.rest().await, "");
+    assert_eq!(running.refused("first_byte").await, 2);
+}
+
+#[tokio::test]
+async fn a_head_that_dribbles_in_is_closed_but_a_quiet_connection_is_kept() {
+    let running = Running::start(Config { header_ms: 200, idle_ms: 1_000, ..config() }).await;
+    let mut peer = running.connect().await;
+    for _ in 0..2 {
+        peer.send(get("/time")).await;
+        assert_eq!(peer.answer(true).await.0, 200);
+        sleep(Duration::from_millis(400)).await; // twice what a head may take
+    }
+    let (mut read, mut write) = peer.socket.into_split();
+    let dribble = async {
+        for byte in get("/time").bytes().cycle() {
+            if write.write_all(&[byte]).await.is_err() {
+                break;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let closed = async { read.read_to_end(&mut Vec::new()).await };
+    let begun = Instant::now();
+    tokio::select! {
+        _ = closed => {}
+        () = dribble => {}
+        () = sleep(LONG) => panic!("not closed"),
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(200));
+    assert_eq!(running.refused("header").await, 1);
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_is_closed_after_the_idle_limit() {
+    let running = Running::start(Config { idle_ms: 1_000, ..config() }).await;
+    let mut peer = running.connect().await;
+    // The limit begins in the server before the client has read the response.
+    let begun = Instant::now();
+    peer.send(get("/time")).await;
+    peer.answer(true).await;
+    assert_eq!(peer.rest().await, "");
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!(running.refused("header").await, 0);
+}
+
+#[tokio::test]
+async fn the_idle_limit_begins_when_an_answer_has_ended_however_long_it_took() {
+    let idle = Duration::from_secs(1);
+    let mut running = Running::start(Config { idle_ms: 1_000, ..config() }).await;
+    running.stage.push(3 * SEGMENT + 2 * PART + 1).await;
+    let open = running.stage.first + 3;
+    let mut peer = running.connect().await;
+    peer.send(get(&format!("/live/demo/v0.m3u8?_HLS_msn={open}&_HLS_part=2"))).await;
+    sleep(idle * 3 / 2).await;
+    running.stage.push(PART).await;
+    assert_eq!(peer.answer(true).await.0, 200);
+    // A segment that grows: its head has arrived long before its end.
+    peer.send(get(&running.stage.media(&format!("{open}.m4s")))).await;
+    while !peer.read.windows(4).any(|window| window == b"\r\n\r\n") {
+        peer.more().await;
+    }
+    sleep(idle * 3 / 2).await;
+    running.stage.push(3 * PART).await;
+    assert_eq!(peer.answer(true).await.0, 200);
+    let begun = Instant::now();
+    peer.send(get("/time")).await;
+    assert_eq!(peer.answer(true).await.0, 200);
+    assert_eq!(peer.rest().await, "");
+    assert!(begun.elapsed() >= idle, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn an_upload_may_take_longer_than_a_head() {
+    let running = Running::start(Config { header_ms: 100, ..config() }).await;
+    let mut peer = running.connect().await;
+    peer.send(request("POST", "/api/v1/x", "Content-Length: 8\r\n")).await;
+    for piece in ["ab", "cd", "ef", "gh"] {
+        sleep(Duration::from_millis(60)).await;
+        peer.send(piece).await;
+    }
+    let (status, _, body) = peer.answer(true).await;
+    assert_eq!((status, &body[..]), (200, &b"POST /api/v1/x of 127.0.0.1 said abcdefgh"[..]));
+}
+
+async fn large_segments(config: Config) -> Running {
+    let mut running = Running::start(config).await;
+    running.stage.frame_bytes = 1 << 20;
+    running.stage.push(SEGMENT + 1).await;
+    running
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_is_closed() {
+    let running = large_segments(Config { write_ms: 100, ..config() }).await;
+    let mut peer = running.connect().await;
+    peer.send(get(&running.stage.media(&format!("{}.m4s", running.stage.first)))).await;
+    running.closed_by_write_limit().await;
+}
+
+#[tokio::test]
+async fn a_head_beyond_its_limits_is_refused() {
+    let running = Running::start(config()).await;
+    for headers in [
+        format!("X: {}\r\n", "x".repeat(70_000)),
+        format!("X: {}\r\n", "x".repeat(17_000)),
+        "X: y\r\n".repeat(65),
+    ] {
+        let mut peer = running.connect().await;
+        let _ = peer.socket.write_all(request("GET", "/time", &headers).as_bytes()).await;
+        let answer = peer.rest().await;
+        assert!(answer.starts_with("HTTP/1.1 431 ") || answer.is_empty(), "{answer}");
+    }
+    assert_eq!(running.refused("malformed").await, 3);
+}
+
+#[tokio::test]
+async fn no_request_is_smuggled_in_another() {
+    let running = Running::start(config()).await;
+    let inner = "GET /time HTTP/1.1\r\nHost: origin\r\nX: smuggled\r\n\r\n";
+    let len = inner.len();
+    for (name, headers) in [
+        ("both", format!("Content-Length: {len}\r\nTransfer-Encoding: chunked\r\n")),
+        ("both, the other way", format!("Transfer-Encoding: chunked\r\nContent-Length: {len}\r\n")),
+        ("two lengths", format!("Content-Length: 0\r\nContent-Length: {len}\r\n")),
+        ("a list of lengths", format!("Content-Length: 0, {len}\r\n")),
+        ("a signed length", format!("Content-Length: +{len}\r\n")),
+        ("another coding", "Transfer-Encoding: chunked, identity\r\n".to_owned()),
+        ("a masked coding", "Transfer-Encoding: xchunked\r\n".to_owned()),
+        ("a space before the colon", format!("Content-Length : {len}\r\n")),
+        ("a folded line", format!("X: y\r\n Content-Length: {len}\r\n")),
+        ("a length", format!("Content-Length: {len}\r\n")),
+        ("two hosts", "Host: other\r\n".to_owned()),
+    ] {
+        let mut peer = running.connect().await;
+        peer.send(format!("{}{inner}", request("GET", "/time", &headers))).await;
+        let answer = peer.rest().await;
+        let answers = answer.matches("HTTP/1.1 ").count();
+        assert!(answers <= 1 && !answer.contains(" 200 "), "{name}: {answer}");
+    }
+    let mut old = running.connect().await;
+    old.send(format!("GET /time HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{inner}"))
+        .await;
+    assert!(!old.rest().await.contains(" 200 "));
+}
+
+#[tokio::test]
+async fn what_is_no_http_costs_its_own_connection() {
+    let running = Running::start(config()).await;
+    for garbage in [
+        "\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03",
+        "GET\r\n\r\n",
+        "GET /\x01 HTTP/1.1\r\n\r\n",
+        "\0\0\0\0\0\0\0\0\r\n\r\n",
+    ] {
+        let mut peer = running.connect().await;
+        peer.send(garbage).await;
+        let answer = peer.rest().await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{garbage:?}: {answer}");
+    }
+    let mut peer = running.connect().await;
+    peer.send(get("/time")).await;
+    assert_eq!(peer.answer(true).await.0, 200);
+    peer.send("CONNECT origin:443 HTTP/1.1\r\nHost: origin\r\n\r\n").await;
+    assert_eq!(peer.answer(true).await.0, 405);
+}
+
+#[tokio::test]
+async fn connections_with_an_answer_on_its_way_are_limited_in_all_and_by_address() {
+    for (limits, reason) in [
+        (Config { max_connections: 2, ..config() }, "connections"),
+        (Config { max_connections_per_address: 2, ..config() }, "connections_per_address"),
+    ] {
+        let mut running = Running::start(limits).await;
+        running.stage.push(3 * SEGMENT + 2 * PART + 1).await;
+        let mut held = [running.connect().await, running.connect().await];
+        for peer in &mut held {
+            peer.send(running.next_part()).await;
+        }
+        running.waiting(2).await;
+        assert_eq!(running.connect().await.rest().await, "");
+        assert_eq!(running.refused(reason).await, 1);
+        running.stage.push(PART).await;
+        for peer in &mut held {
+            assert_eq!(peer.answer(true).await.0, 200);
+        }
+        // They are idle now, and the first is closed.
+        let mut peer = running.connect().await;
+        peer.send(get("/time")).await;
+        assert_eq!(peer.answer(true).await.0, 200);
+        let [first, mut second] = held;
+        assert_eq!(first.rest().await, "");
+        second.send(get("/time")).await;
+        assert_eq!(second.answer(true).await.0, 200);
+        assert_eq!((running.refused(reason).await, running.evicted(reason)), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_of_few_addresses_make_room_for_others_whatever_they_speak() {
+    let mut running = Running::start(Config { max_connections: 6, ..config() }).await;
+    running.stage.push(3 * SEGMENT + 2 * PART + 1).await;
+    let mut viewer = running.connect_from(1).await;
+    viewer.send(running.next_part()).await;
+    running.waiting(1).await;
+    let mut crowd = Vec::new();
+    for (index, words) in
+        ["", "GET /time HTTP/1.1\r\nHo", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &get("/time"), "POST"]
+            .into_iter()
+            .enumerate()
+    {
+        let mut peer = running.connect_from(2 + u8::try_from(index % 2).unwrap()).await;
+        peer.send(words).await;
+        if words.starts_with("GET /time HTTP/1.1\r\nHost") {
+            assert_eq!(peer.answer(true).await.0, 200);
+        }
+        crowd.push(peer);
+    }
+    // Five others connect, and each is answered at once; they stay, and have been idle for a
+    // shorter time than the crowd.
+    let mut others = Vec::new();
+    for last in 10..15 {
+        let mut peer = running.connect_from(last).await;
+        peer.send(get("/time")).await;
+        assert_eq!(peer.answer(true).await.0, 200, "{last}");
+        others.push(peer);
+    }
+    for peer in crowd {
+        peer.rest().await;
+    }
+    for peer in &mut others {
+        peer.send(get("/time")).await;
+        assert_eq!(peer.answer(true).await.0, 200);
+    }
+    running.stage.push(PART).await;
+    assert_eq!(viewer.answer(true).await.0, 200);
+    assert_eq!((running.refused("connections").await, running.evicted("connections")), (0, 5));
+}
+
+#[tokio::test]
+async fn a_request_whose_body_does_not_come_makes_room_for_others() {
+    let running = Running::start(Config { max_connections: 1, ..config() }).await;
+    for _ in 0..2 {
+        let mut endless = running.connect().await;
+        let half = request("GET", "/time", "Transfer-Encoding: chunked\r\n");
+        endless.send(format!("{}{half}", get("/time"))).await;
+        assert_eq!(endless.answer(true).await.0, 200);
+        let mut other = running.connect_from(9).await;
+        other.send(get("/time")).await;
+        assert_eq!(other.answer(true).await.0, 200);
+        assert_eq!(endless.rest().await, "");
+        // A stream of HTTP/2 whose HEADERS do not end it, and one that does.
+        let mut raw = running.raw(None).await;
+        raw.send(&frames::frame(HEADERS, END_HEADERS, 1, &frames::block("/time", &[]))).await;
+        raw.send(&frames::ask(3, "/time", &[])).await;
+        while !raw.next_of(3).await.ends() {}
+        let mut other = running.connect_from(9).await;
+        other.send(get("/time")).await;
+        assert_eq!(other.answer(true).await.0, 200);
+        raw.ended().await;
+    }
+    assert_eq!(running.refused("connections").await, 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_its_peer_has_not_taken_keeps_its_connection() {
+    let mut running = large_segments(Config { max_connections: 1, ..config() }).await;
+    let path = running.stage.media(&format!("{}.m4s", running.stage.first));
+    let whole = running.stage.get(&path).await.body.len();
+    for http2 in [false, true] {
+        let (mut peer, mut answer) = (None, None);
+        if http2 {
+            let mut client = running.http2().await;
+            let request =
+                Request::get(format!("http://origin{path}")).body(Empty::<Bytes>::new()).unwrap();
+            answer = Some((client.send_request(request).await.unwrap().into_body(), client));
+        } else {
+            let mut one = running.connect().await;
+            one.send(get(&path)).await;
+            one.more().await;
+            peer = Some(one);
+        }
+        assert_eq!(running.connect_from(9).await.rest().await, "");
+        let length = match (&mut peer, &mut answer) {
+            (Some(peer), _) => peer.answer(true).await.2.len(),
+            (_, Some((body, _))) => body.collect().await.unwrap().to_bytes().len(),
+            _ => 0,
+        };
+        assert_eq!(length, whole);
+        // It is idle now, and is closed.
+        let mut other = running.connect_from(9).await;
+        other.send(get("/time")).await;
+        assert_eq!(other.answer(true).await.0, 200);
+        drop((peer, answer, other));
+        while running.stage.metrics.server.connections.get() > 0 {
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+    running.stage.push(1).await;
+}
