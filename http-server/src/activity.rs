@@ -228,8 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_of_which_a_little_moves_all_the_time_is_stalled_and_one_at_the_least_rate_is_not()
-     {
+    async fn a_response_that_trickles_is_stalled_and_one_at_the_least_rate_is_not() {
         let pace = Duration::from_secs(20);
         for (step, stalled) in [(1, true), (20 * 1_024 - 10, true), (20 * 1_024, false)] {
             let activity = Activity::default();

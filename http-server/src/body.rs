@@ -203,6 +203,8 @@ impl HttpBody for Body {
         // that another one could use.
         let this = &mut *self;
         if this.staged.is_none() {
+            // Each way without bytes passes the turn on, so that a body that waits for media, fails
+            // or ends never blocks the others.
             match this.content.poll_next(cx) {
                 Poll::Pending => {
                     this.rest(false);
@@ -272,6 +274,8 @@ impl HttpBody for Body {
 impl Content {
     /// The next frame, never empty. Complete content is one frame, whatever its size.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, BoxError>>> {
+        // Taking the content leaves `Empty`, so that a later poll reports the end instead of
+        // repeating bytes.
         let chunk = match self {
             Self::Empty => None,
             Self::Whole(_) => match mem::take(self) {

@@ -107,6 +107,8 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
             return Poll::Ready(Ok(len));
         }
         loop {
+            // A large write goes out behind the gathered bytes in one vectored write, without a
+            // copy: its pieces are media that the server holds anyway.
             let before = self.gathered.len() - self.sent;
             if before == 0 {
                 return Pin::new(&mut self.socket).poll_write_vectored(cx, pieces);

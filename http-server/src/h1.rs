@@ -334,8 +334,8 @@ impl Outgoing {
             // The body is polled when its previous bytes were accepted, so that at most one of its
             // frames is held.
             if !self.ends && self.data.is_none() && self.back.is_empty() {
-                let came = self.poll_body(cx)?;
-                if came.is_pending() && self.is_written() {
+                let polled = self.poll_body(cx)?;
+                if polled.is_pending() && self.is_written() {
                     // More content is awaited. A peer that has gone must not be served for ever.
                     return connection.poll_gone(cx).map(Err);
                 }

@@ -72,6 +72,8 @@ impl Mount {
         B::Error: Into<BoxError>,
     {
         let Limits { max_body_bytes, body_pause } = self.limits;
+        // The limit of size is outermost: it fails at once, without a wait for the rest of the
+        // body.
         let request = request
             .map(|body| Limited::new(Timed::new(body, body_pause), max_body_bytes).boxed_unsync());
         self.service.call(request, client)

@@ -206,6 +206,8 @@ impl<'a> Input<'a> {
             b'"' => {
                 self.0 = rest;
                 loop {
+                    // Strings have no meaning here, but their quotes and escapes decide where the
+                    // item ends.
                     let (&byte, rest) = self.0.split_first()?;
                     self.0 = rest;
                     match byte {
@@ -237,6 +239,7 @@ impl<'a> Input<'a> {
     /// 4.2.4).
     fn number(&mut self) -> Option<Item> {
         let sign = if self.take(b'-') { -1 } else { 1 };
+        // 15 digits fit into 64 bits, so that the sum below cannot overflow.
         let digits = self.span(|byte| byte.is_ascii_digit());
         if digits.is_empty() || digits.len() > 15 {
             return None;
@@ -318,7 +321,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_field_makes_the_parser_panic_or_names_an_urgency_that_is_none(line in "[ui=?01,;() \t\"\\\\:*a.9-]{0,24}") {
+        fn no_field_makes_the_parser_panic_or_has_an_urgency_out_of_range(
+            line in "[ui=?01,;() \t\"\\\\:*a.9-]{0,24}",
+        ) {
             let read = parse(line.as_bytes(), Priority::default()).unwrap_or_default();
             prop_assert!(read.urgency.is_none_or(|urgency| urgency <= 7));
         }

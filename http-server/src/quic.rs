@@ -34,7 +34,7 @@ use tracing::{Instrument, debug, debug_span, info};
 
 use crate::{config::Config, context::Context, service::Service};
 
-use self::connection::{Entrance, Place};
+use self::connection::{CountedPermit, Permits};
 
 pub use self::socket::{QuicHandover, QuicLegacy, QuicSocket};
 
@@ -161,6 +161,7 @@ impl<S: Service> Acceptor<S> {
     /// `drain` they are refused.
     async fn late(&mut self, endpoint: &quinn::Endpoint) {
         while let Some(incoming) = endpoint.accept().await {
+            // After `drain` no request would be served, so the handshake is refused.
             match self.context.drain.is_triggered() {
                 true => incoming.refuse(),
                 false => self.admit(incoming).await,
@@ -189,26 +190,26 @@ impl<S: Service> Acceptor<S> {
         // it after its handshake, which validates its address (`connection::Connection::run`).
         let admit = async {
             let handshake = self.handshakes.admit(address, CLOSING_WAIT).await?;
-            let place = match address {
-                Some(address) => Some(Place::take(&self.limit, address, metrics).await?),
+            let admitted = match address {
+                Some(address) => Some(CountedPermit::admit(&self.limit, address, metrics).await?),
                 None => None,
             };
-            Ok::<_, Limit>((handshake, place))
+            Ok::<_, Limit>((handshake, admitted))
         };
-        let Ok((handshake, place)) = admit.await else {
+        let Ok((handshake, admitted)) = admit.await else {
             debug!(%peer, "connection refused: limit reached");
             return incoming.refuse();
         };
-        let entrance = Entrance {
+        let permits = Permits {
             handshake,
-            place,
+            admitted,
             limit: Arc::clone(&self.limit),
             farewells: Arc::clone(&self.farewells),
         };
         let span = debug_span!("http3", conn = serial, %peer);
         let (context, abort) = (Arc::clone(&self.context), self.abort.clone());
         let connection = async move {
-            abort.run_until_triggered(connection::serve(incoming, peer, entrance, context)).await;
+            abort.run_until_triggered(connection::serve(incoming, peer, permits, context)).await;
             drop(token);
         };
         self.context.tasks.spawn(connection.instrument(span));

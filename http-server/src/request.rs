@@ -28,6 +28,7 @@ const MAX_EMPTY: usize = 8;
 /// - 425: it may be a replay and is not safe (RFC 8470 5.2): early data here, or at the proxy that
 ///   sent `Early-Data` (5.1).
 pub fn refusal<B>(request: &Request<B>, max_headers: usize, early: bool) -> Option<Refusal> {
+    // Ambiguity is checked first, because after an ambiguous request the connection must close.
     let refusal = |status, reason| Some(Refusal { status, reason });
     if let Some(fault) = fault(request) {
         return refusal(StatusCode::BAD_REQUEST, fault);
@@ -38,7 +39,7 @@ pub fn refusal<B>(request: &Request<B>, max_headers: usize, early: bool) -> Opti
     }
     let safe = matches!(*request.method(), Method::GET | Method::HEAD);
     if !safe && (early || request.headers().contains_key("early-data")) {
-        return refusal(StatusCode::TOO_EARLY, "ask again when the handshake is done");
+        return refusal(StatusCode::TOO_EARLY, "repeat the request after the handshake");
     }
     None
 }
@@ -50,10 +51,10 @@ fn fault<B>(request: &Request<B>) -> Option<&'static str> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = hosts.next().map(HeaderValue::as_bytes);
     if hosts.next().is_some() {
-        return Some("a request has one Host field");
+        return Some("the request has more than one Host field");
     }
     if !host.into_iter().chain(authority).all(authority::is_valid) {
-        return Some("the request's host is not a host and port");
+        return Some("the request's host is not a valid host and port");
     }
     // HTTP/1.1 takes the host from the target or from Host. HTTP/2 and HTTP/3 may carry it twice,
     // in `:authority` and in Host, and readers differ in which one they use.
@@ -62,14 +63,14 @@ fn fault<B>(request: &Request<B>) -> Option<&'static str> {
         let once = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
         // The end of a body that is coded twice depends on the reader (RFC 9112 6.1, 11.2).
         if !codings.next().is_none_or(once) || codings.next().is_some() {
-            return Some("the transfer coding of a request is chunked, once");
+            return Some("the transfer coding of the request is not chunked, once");
         }
         // If the target has a host, Host has no meaning (RFC 9112 3.2.2), but must be present.
         return (host.is_none() && version == Version::HTTP_11)
-            .then_some("a request has a Host field");
+            .then_some("the request has no Host field");
     }
     match (authority, host) {
-        (None, None) => return Some("a request has an :authority or a Host field"),
+        (None, None) => return Some("the request has neither :authority nor Host"),
         (Some(authority), Some(host)) => {
             let scheme = request.uri().scheme_str().unwrap_or_default();
             // One of the two may carry the default port (RFC 9113 8.3.1 compares them after

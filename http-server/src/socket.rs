@@ -63,6 +63,8 @@ impl Prefix {
         socket: &mut S,
     ) -> io::Result<Option<Protocol>> {
         while self.end < PREFACE.len() {
+            // Most connections differ from the preface in their first byte, and the loop ends after
+            // one read.
             let count = socket.read(&mut self.bytes[self.end..]).await?;
             self.end += count;
             match count {
@@ -115,7 +117,7 @@ struct Write {
     /// Bytes accepted since the last check of the rate.
     taken: u64,
     metrics: Metrics,
-    /// The present wait, for [`Full`].
+    /// Whether the peer must accept bytes before more can be written, for [`Full`].
     full: Arc<AtomicBool>,
 }
 
@@ -253,12 +255,14 @@ impl Write {
         cx: &mut Context<'_>,
         result: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        // A wait begins with the first write that the socket does not accept, and ends with the
+        // next that it does. Each wait counts towards the least rate.
         if result.is_ready() {
             if self.deadline.armed {
                 self.deadline.armed = false;
                 self.full.store(false, Ordering::Relaxed);
                 if self.is_trickle() {
-                    return self.end("the peer takes hardly anything");
+                    return self.end("the peer accepts too few bytes");
                 }
             }
             return result;
@@ -269,7 +273,7 @@ impl Write {
             self.full.store(true, Ordering::Relaxed);
         }
         ready!(self.deadline.poll(cx));
-        self.end("the peer takes nothing")
+        self.end("the peer accepts no bytes")
     }
 
     /// Ends a wait. Returns whether the peer has made the server wait for long, and accepted less
@@ -390,6 +394,8 @@ impl Deadline {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.running {
             self.running = true;
+            // The timer is kept for the connection's life: setting it again is cheaper than
+            // creating it.
             let until = Instant::now() + self.limit;
             match &mut self.sleep {
                 Some(sleep) => sleep.as_mut().reset(until),

@@ -107,6 +107,8 @@ impl Acceptor {
             if stream::receive(&mut socket, |bytes| hello.read_tls(bytes)).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            // The client hello may arrive in several pieces. It is read before the session exists,
+            // because it decides between the two configurations.
             match hello.accept() {
                 Ok(Some(accepted)) => break accepted,
                 Ok(None) => {}

@@ -53,7 +53,8 @@ impl Framing {
     pub(crate) fn count(&mut self, bytes: usize) -> io::Result<()> {
         if let Self::Length(left) = self {
             let rest = left.checked_sub(bytes as u64);
-            *left = rest.ok_or_else(|| io::Error::other("a body is longer than it said"))?;
+            *left =
+                rest.ok_or_else(|| io::Error::other("a body is longer than its Content-Length"))?;
         }
         Ok(())
     }
@@ -64,7 +65,7 @@ impl Framing {
     /// The body is shorter than the head states: the peer would read the next response as its rest.
     pub(crate) fn end(self) -> io::Result<()> {
         match self {
-            Self::Length(1..) => Err(io::Error::other("a body is shorter than it said")),
+            Self::Length(1..) => Err(io::Error::other("a body is shorter than its Content-Length")),
             _ => Ok(()),
         }
     }
@@ -91,6 +92,8 @@ pub(crate) fn take(
         // (RFC 9112 2.2); those do not end a head.
         let begin = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let rest = input.get(from.max(begin)..).unwrap_or_default();
+        // Such a head is complete here, but not for a reader that insists on CRLF, so it is left to
+        // hyper.
         let bare = rest.windows(2).any(|window| window == b"\n\n")
             || rest.windows(3).any(|window| window == b"\n\r\n");
         let other = bare || input.len() > max_bytes || (from == 0 && is_none(input));
@@ -184,6 +187,8 @@ pub(crate) fn write(
         }
     }
     for (name, value) in response.headers() {
+        // The service's own framing fields are dropped: two different lengths would make the
+        // response ambiguous.
         let ours = match *name {
             // The length of the body that a response to HEAD does not have here.
             CONTENT_LENGTH => !to_head,
@@ -197,8 +202,8 @@ pub(crate) fn write(
     if last {
         put(&[b"connection: close\r\n"]);
     }
-    // A body of unknown length is chunked, because the end of the connection cannot tell a complete
-    // body from a lost one (RFC 9112 8).
+    // A body of unknown length is chunked, because the end of the connection does not distinguish a
+    // complete body from a lost one (RFC 9112 8).
     let bodiless = to_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let framing = match response.body().len() {
         _ if bodiless => Framing::Bodiless,
@@ -234,7 +239,8 @@ mod tests {
 
     #[test]
     fn a_plain_request_is_taken_and_what_follows_it_is_left() {
-        let text = "GET /live/x/v0.m3u8?_HLS_msn=1 HTTP/1.1\r\nHost: h\r\nX-A:  1 \r\nx-a: 2\r\nConnection: Keep-Alive\r\n\r\nGET";
+        let text = "GET /live/x/v0.m3u8?_HLS_msn=1 HTTP/1.1\r\nHost: h\r\nX-A:  1 \r\nx-a: 2\r\n\
+                    Connection: Keep-Alive\r\n\r\nGET";
         let (Some(Head::Plain(request)), 3) = taken(text) else {
             panic!("not taken");
         };
@@ -366,11 +372,15 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_comes_is_taken_or_left_as_it_is(bytes: Vec<u8>, prefix in 0..3_usize) {
-            let prefix = [&b""[..], b"GET / HTTP/1.1\r\n", b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"][prefix];
+            let whole = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+            let prefix = [&b""[..], b"GET / HTTP/1.1\r\n", whole][prefix];
             let text = [prefix, &bytes].concat();
             let mut input = BytesMut::from(&text[..]);
             match take(&mut input, 0, 1_000, 64) {
-                Some(Head::Plain(_)) => prop_assert!(text.ends_with(&input) && text[..text.len() - input.len()].ends_with(b"\r\n\r\n")),
+                Some(Head::Plain(_)) => {
+                    prop_assert!(text.ends_with(&input));
+                    prop_assert!(text[..text.len() - input.len()].ends_with(b"\r\n\r\n"));
+                }
                 Some(Head::Other) | None => prop_assert_eq!(&input[..], &text[..]),
             }
         }

@@ -23,6 +23,8 @@ pub(super) fn seal(meta: &RecvMeta) -> [u8; HEAD] {
     let mut head = [0; HEAD];
     head[0] = meta.ecn.map_or(0, |ecn| ecn as u8);
     head[2..4].copy_from_slice(&meta.addr.port().to_be_bytes());
+    // The fields are at fixed positions, unused ones zero: an IPv4 address takes the first four
+    // bytes of the room for one of IPv6.
     match meta.addr {
         SocketAddr::V4(from) => {
             head[1] |= FROM_V4;

@@ -60,8 +60,8 @@ impl Frames {
         Self { max_section, state: State::Head(Vec::new()), begun: false }
     }
 
-    /// Takes the next bytes to hand on from `input`, never none; `None` when `input` is used up. A
-    /// field section is handed on when it is complete, all other bytes as they arrive.
+    /// Takes the next bytes to hand on from `input`, never an empty piece; `None` when `input` is
+    /// used up. A field section is handed on when it is complete, all other bytes as they arrive.
     ///
     /// # Errors
     /// The stream must not be read further.
@@ -92,7 +92,7 @@ impl Frames {
                 }
                 // Most frames' types and lengths arrive in one piece. Those that do not continue
                 // byte by byte in the branch below.
-                State::Head(partial) if partial.is_empty() => match head(input) {
+                State::Head(partial) if partial.is_empty() => match varint::read_pair(input) {
                     Some((kind, length, len)) => {
                         let whole = len as u64 + length;
                         // The usual case: the whole frame has arrived, and is not copied.
@@ -112,7 +112,7 @@ impl Frames {
                 },
                 State::Head(partial) => {
                     partial.push(input.get_u8());
-                    if let Some((kind, length, _)) = head(partial) {
+                    if let Some((kind, length, _)) = varint::read_pair(partial) {
                         let head = Bytes::from(std::mem::take(partial));
                         if let Some(head) = self.enter(kind, length, head)? {
                             return Ok(Some(head));
@@ -144,6 +144,8 @@ impl Frames {
     /// [`Refusal::TooLong`]: its length exceeds the limit of its type. Nothing of its content is
     /// held.
     fn enter(&mut self, kind: u64, length: u64, head: Bytes) -> Result<Option<Bytes>, Refusal> {
+        // DATA frames have no limit here: they are handed on as they arrive, and the service limits
+        // the body.
         let max = match kind {
             DATA => u64::MAX,
             HEADERS => self.max_section,
@@ -177,21 +179,13 @@ impl Frames {
     /// # Errors
     /// [`Refusal::Malformed`]: its pseudo-header fields are not permitted there.
     fn section(&mut self, frame: Bytes) -> Result<Bytes, Refusal> {
-        let fields = head(&frame).map_or(&[][..], |(_, _, len)| &frame[len..]);
+        let fields = varint::read_pair(&frame).map_or(&[][..], |(_, _, len)| &frame[len..]);
         let fine = match std::mem::replace(&mut self.begun, true) {
             false => field_section::is_request(fields),
             true => field_section::is_trailer(fields),
         };
         if fine { Ok(frame) } else { Err(Refusal::Malformed) }
     }
-}
-
-/// Parses a frame's type and length. Returns them with the number of bytes that they occupy, if all
-/// have arrived.
-fn head(bytes: &[u8]) -> Option<(u64, u64, usize)> {
-    let (kind, first) = varint::read(bytes)?;
-    let (length, second) = varint::read(&bytes[first..])?;
-    Some((kind, length, first + second))
 }
 
 /// The smaller of the two.

@@ -35,6 +35,8 @@ pub(super) fn write(status: StatusCode, headers: &HeaderMap, into: &mut BytesMut
     }
     for (name, value) in headers {
         let value = value.as_bytes();
+        // Both forms name the field by its index, and the first also its value: one byte or two
+        // instead of the text.
         match known(name) {
             Some((index, values)) => match values.iter().find(|(known, _)| *known == value) {
                 Some(&(_, whole)) => integer(whole, 6, 0xc0, into),
@@ -152,7 +154,8 @@ mod tests {
         headers.insert(header::DATE, HeaderValue::from_static("x"));
         let mut bytes = BytesMut::new();
         write(StatusCode::IM_A_TEAPOT, &headers, &mut bytes);
-        let expected = b"\x01\x80\x00\x00\x1e\x00\x00\x5f\x09\x03418\xe0\x54\x0212\x27\x01priority\x03u=3\x56\x01x";
+        let expected = b"\x01\x80\x00\x00\x1e\x00\x00\x5f\x09\x03418\xe0\x54\x0212\
+                         \x27\x01priority\x03u=3\x56\x01x";
         assert_eq!(bytes[..], expected[..]);
         bytes.clear();
         write(StatusCode::OK, &HeaderMap::new(), &mut bytes);

@@ -47,6 +47,8 @@ impl Keys {
     /// `InvalidData` if `note` is malformed, or lists no owner or too many; otherwise the system
     /// provides no randomness.
     pub(super) fn inherit(note: &[u8]) -> io::Result<Self> {
+        // The bytes may be from another version of the program: their form is checked completely
+        // before any is used.
         let read = || {
             let (&[VERSION], rest) = note.split_first_chunk()? else {
                 return None;
@@ -58,9 +60,8 @@ impl Keys {
                 (*secret, ids.iter().map(|id| u64::from_le_bytes(*id)).collect::<Vec<_>>())
             })
         };
-        let invalid = || {
-            io::Error::new(io::ErrorKind::InvalidData, "not what a process leaves of a QUIC socket")
-        };
+        let invalid =
+            || io::Error::new(io::ErrorKind::InvalidData, "malformed state of a QUIC socket");
         let (secret, mut ids) = read().ok_or_else(invalid)?;
         ids.insert(0, u64::from_le_bytes(random()?));
         Ok(Self { secret, ids })
@@ -81,6 +82,8 @@ impl Keys {
 
     /// Whether this process issued the connection id.
     pub(super) fn is_ours(&self, id: &[u8; ID_LEN]) -> bool {
+        // A connection id contains a keyed hash of itself: only the owner of the key can have
+        // issued it.
         let ours = self.ids.first().copied().map(HashedConnectionIdGenerator::from_key);
         ours.is_some_and(|ours| ours.validate(&ConnectionId::new(id)).is_ok())
     }
@@ -109,9 +112,9 @@ impl Keys {
         Arc::new(hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&self.derived(b"address token")))
     }
 
-    fn derived(&self, what: &[u8]) -> Vec<u8> {
+    fn derived(&self, purpose: &[u8]) -> Vec<u8> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.secret);
-        hmac::sign(&key, what).as_ref().to_vec()
+        hmac::sign(&key, purpose).as_ref().to_vec()
     }
 }
 

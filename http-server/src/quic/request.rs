@@ -110,6 +110,8 @@ impl<S: Service> Requests<S> {
     ) {
         let mut writer = Writer { requests: self, exchange, ended: false };
         let config = &self.context.config;
+        // The limit covers the head only. A body has its own limits, and a response may be held for
+        // a part.
         let resolved = match timeout(config.header, request.resolve_request()).await {
             Ok(resolved) => resolved,
             Err(_) => {
@@ -210,14 +212,14 @@ struct Writer<'a, S> {
 
 impl<S> Writer<'_, S> {
     /// Waits for `work`; `None` if the client stops reading the response first (RFC 9114 4.1.1).
-    async fn unless_stopped<T>(&self, what: impl Future<Output = T>) -> Option<T> {
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let stopped = async {
             let stopped = self.exchange.send().stopped();
             stopped.await
         };
         tokio::select! {
             biased;
-            done = what => Some(done),
+            done = work => Some(done),
             _ = stopped => None,
         }
     }
@@ -302,6 +304,8 @@ impl<S> Writer<'_, S> {
             .await?;
             from += chunks;
             sent.inc_by(bytes as u64);
+            // The body's progress advances with the bytes that quinn has taken, without the frame's
+            // head. A slow client is found by it.
             if let Some((data, before)) = &mut data {
                 let head = bytes.min(*before);
                 *before -= head;
@@ -364,6 +368,8 @@ impl Pieces {
     fn push(&mut self, data: &Data) {
         head::write_data(data.remaining(), &mut self.small);
         for mut piece in data.pieces() {
+            // Audio frames and heads of parts are small and many; a video frame is large and stays
+            // as it is.
             if piece.len() <= SMALL {
                 if self.small.len() + piece.len() > GATHERED {
                     self.gather();
@@ -419,6 +425,7 @@ fn wrong(headers: &HeaderMap) -> Option<&'static str> {
     {
         return Some("te");
     }
+    // h3 checks none of these fields, and another reader of the request could find another end.
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     if let Some(first) = lengths.next()
         && (length(first).is_none() || lengths.next().is_some())

@@ -72,7 +72,7 @@ impl RequestBody {
             self.ended = true;
             let err = io::Error::new(
                 io::ErrorKind::InvalidData,
-                "the body has not the length that its head says",
+                "the length of the body differs from Content-Length",
             );
             return Poll::Ready(Some(Err(err.into())));
         }
@@ -88,6 +88,7 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        // The bytes that were read ahead are first.
         let next = match self.first.take() {
             Some(first) => Some(first),
             None => ready!(self.poll_next(cx)),

@@ -164,6 +164,8 @@ impl Turn<'_> {
     /// Adds the response to those that wait, or updates its state and waker.
     fn list(&mut self, state: State, cx: &Context<'_>) {
         let mut waiting = self.turns.waiting();
+        // A response that is polled again keeps its entry, so that the list has one for each
+        // response at most.
         match waiting.iter_mut().find(|waiting| waiting.ticket == self.ticket) {
             Some(known) => {
                 known.state = state;

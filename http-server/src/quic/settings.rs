@@ -62,6 +62,8 @@ pub(super) fn server(
     server
         .validation_token_config(tokens)
         .transport_config(Arc::new(transport(config)?))
+        // A viewer keeps the connection when the network changes; the new path is validated by
+        // quinn (RFC 9000 9).
         .migration(true)
         .retry_token_lifetime(RETRY_TOKEN)
         .max_incoming(MAX_INCOMING)
@@ -103,6 +105,7 @@ fn transport(config: &Config) -> io::Result<TransportConfig> {
     let idle = IdleTimeout::try_from(config.idle).map_err(io::Error::other)?;
     let mut transport = TransportConfig::default();
     transport
+        // Each of these values is a bound of the memory that one connection can occupy.
         .max_concurrent_bidi_streams(config.max_streams.into())
         .max_concurrent_uni_streams(UNIDIRECTIONAL.into())
         .max_idle_timeout(Some(idle))

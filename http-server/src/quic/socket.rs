@@ -2,9 +2,11 @@
 //!
 //! Both processes hold the socket and send on it; only the newest reads it. A datagram for a
 //! connection of a former owner, recognized by its connection id ([`Keys`]), is forwarded through a
-//! Unix socket ([`forward`]). Order of events: [`QuicHandover::prepare`] in the old process; the new
-//! one starts and does not read yet; [`QuicHandover::complete`] in the old one, which stops
-//! reading; [`QuicHandover::begin`] in the new one. Datagrams that arrive between the last two wait
+//! Unix socket ([`forward`]).
+//!
+//! Order of events: [`QuicHandover::prepare`] in the old process; the new one starts and does not
+//! read yet; [`QuicHandover::complete`] in the old one, which stops reading;
+//! [`QuicHandover::begin`] in the new one. Datagrams that arrive between the last two wait
 //! in the kernel, so that two processes never receive first datagrams of one client.
 
 use std::{
@@ -115,6 +117,8 @@ impl QuicSocket {
         // The kernel's limit may reduce the size; a larger buffer only avoids losses under load.
         let _ = socket.set_recv_buffer_size(QuicSocket::BUFFER);
         let _ = socket.set_send_buffer_size(QuicSocket::BUFFER);
+        // The inbox keeps duplicates of all descriptors, because a handover may begin after the
+        // endpoint has taken the originals.
         let left = former.iter().map(|former| former.inbox.try_clone());
         let inbox = Inbox {
             udp: udp.try_clone()?,
@@ -492,12 +496,12 @@ impl AsyncUdpSocket for Socket {
         // The lock is held while the socket is read: when [`QuicHandover::complete`] has acquired
         // it, no read follows.
         let mut mail = self.inbox.mail();
-        let letters = mail.poll_recv(cx, bufs, metas);
-        if letters > 0 {
-            for (meta, buf) in metas.iter().zip(bufs.iter()).take(letters) {
+        let forwarded = mail.poll_recv(cx, bufs, metas);
+        if forwarded > 0 {
+            for (meta, buf) in metas.iter().zip(bufs.iter()).take(forwarded) {
                 self.account(meta, buf);
             }
-            return Poll::Ready(Ok(letters));
+            return Poll::Ready(Ok(forwarded));
         }
         // While another process may read the socket, this task waits for forwarded datagrams and
         // for a change of `reads`, both of which wake it.

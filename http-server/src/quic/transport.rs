@@ -272,6 +272,8 @@ impl quic::RecvStream for RecvStream {
             match ready!(chunk) {
                 Ok(Some(chunk)) => self.input = chunk.bytes,
                 Ok(None) => {
+                    // h3 takes the end of the stream for the end of the request, also within a
+                    // frame.
                     let end = self.frames.end().map(|()| None);
                     return Poll::Ready(end.map_err(|refusal| self.refuse(refusal)));
                 }
@@ -320,6 +322,7 @@ impl quic::SendStream<Bytes> for SendStream {
     }
 
     fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+        // h3 calls `poll_ready` before each write, so that this is a fault of h3.
         if self.writing.is_some() {
             let connection_error =
                 ConnectionErrorIncoming::InternalError("written to while not ready".into());

@@ -159,13 +159,14 @@ impl Stream {
         match self.state {
             State::Type | State::Unknown => Ok(()),
             State::Control if !self.partial.is_empty() => {
-                Err(fault(Code::H3_FRAME_ERROR, "a frame is cut"))
+                Err(fault(Code::H3_FRAME_ERROR, "the stream ended within a frame"))
             }
-            State::Skipping(_) => Err(fault(Code::H3_FRAME_ERROR, "a frame is cut")),
-            State::Control | State::Encoder | State::Decoder(_) => Err(fault(
-                Code::H3_CLOSED_CRITICAL_STREAM,
-                "a stream that lasts as long as the connection has ended",
-            )),
+            State::Skipping(_) => {
+                Err(fault(Code::H3_FRAME_ERROR, "the stream ended within a frame"))
+            }
+            State::Control | State::Encoder | State::Decoder(_) => {
+                Err(fault(Code::H3_CLOSED_CRITICAL_STREAM, "a critical stream has ended"))
+            }
         }
     }
 
@@ -176,13 +177,11 @@ impl Stream {
     /// # Errors
     /// The frame is not permitted here, too long, or malformed.
     fn frame(&mut self, peer: &mut Peer) -> Result<(), Fault> {
-        let head = varint::read(&self.partial).and_then(|(kind, first)| {
-            let (length, second) = varint::read(&self.partial[first..])?;
-            Some((kind, length, first + second))
-        });
-        let Some((kind, length, head)) = head else {
+        let Some((kind, length, head)) = varint::read_pair(&self.partial) else {
             return Ok(());
         };
+        // The type and length have just become complete: their checks come before any content is
+        // held.
         if self.partial.len() == head {
             permitted(kind, length, peer)?;
             if !is_known(kind) {
@@ -215,17 +214,17 @@ fn fault(code: Code, why: &'static str) -> Fault {
 /// # Errors
 /// The type is for servers only, or has occurred before (RFC 9114 6.2.1, 6.2.2; RFC 9204 4.2).
 fn open(kind: u64, peer: &mut Peer) -> Result<State, Fault> {
+    // Each critical stream may be opened once; streams of unknown types are permitted and ignored
+    // (RFC 9114 9).
     let (seen, state) = match kind {
         CONTROL => (&mut peer.control, State::Control),
         ENCODER => (&mut peer.encoder, State::Encoder),
         DECODER => (&mut peer.decoder, State::Decoder(None)),
-        PUSH => return Err(fault(Code::H3_STREAM_CREATION_ERROR, "a client pushes nothing")),
+        PUSH => return Err(fault(Code::H3_STREAM_CREATION_ERROR, "a client must not push")),
         _ => return Ok(State::Unknown),
     };
     match std::mem::replace(seen, true) {
-        true => {
-            Err(fault(Code::H3_STREAM_CREATION_ERROR, "a second stream of a type that comes once"))
-        }
+        true => Err(fault(Code::H3_STREAM_CREATION_ERROR, "a second stream of its type")),
         false => Ok(state),
     }
 }
@@ -241,11 +240,13 @@ fn is_known(kind: u64) -> bool {
 /// The order of frames, their type on this stream, or their length.
 fn permitted(kind: u64, length: u64, peer: &Peer) -> Result<(), Fault> {
     match kind {
-        SETTINGS if peer.settled => Err(fault(Code::H3_FRAME_UNEXPECTED, "settings come once")),
+        SETTINGS if peer.settled => {
+            Err(fault(Code::H3_FRAME_UNEXPECTED, "a second SETTINGS frame"))
+        }
         SETTINGS => Ok(()),
-        _ if !peer.settled => Err(fault(Code::H3_MISSING_SETTINGS, "settings come first")),
+        _ if !peer.settled => Err(fault(Code::H3_MISSING_SETTINGS, "a frame before SETTINGS")),
         ..=CONTINUATION if !is_known(kind) => {
-            Err(fault(Code::H3_FRAME_UNEXPECTED, "a frame that is not the control stream's"))
+            Err(fault(Code::H3_FRAME_UNEXPECTED, "a frame that is forbidden on the control stream"))
         }
         _ => Ok(()),
     }?;
@@ -283,7 +284,7 @@ fn take(kind: u64, payload: &[u8], peer: &mut Peer) -> Result<(), Fault> {
             }
             _ => Ok(()),
         },
-        _ => Err(fault(Code::H3_ID_ERROR, "CANCEL_PUSH of what was never promised")),
+        _ => Err(fault(Code::H3_ID_ERROR, "CANCEL_PUSH of a push that was never promised")),
     }
 }
 
@@ -292,19 +293,17 @@ fn take(kind: u64, payload: &[u8], peer: &mut Peer) -> Result<(), Fault> {
 fn settings(mut payload: &[u8]) -> Result<(), Fault> {
     let mut seen = HashSet::new();
     while !payload.is_empty() {
-        let setting = varint::read(payload).and_then(|(name, first)| {
-            let (value, second) = varint::read(&payload[first..])?;
-            Some((name, value, first + second))
-        });
-        let Some((name, value, len)) = setting else {
-            return Err(fault(Code::H3_FRAME_ERROR, "a setting is cut"));
+        let Some((name, value, len)) = varint::read_pair(payload) else {
+            return Err(fault(Code::H3_FRAME_ERROR, "an incomplete setting"));
         };
         payload = &payload[len..];
+        // Identifiers of HTTP/2's settings are reserved, and a repeated one is an error (RFC 9114
+        // 7.2.4).
         if matches!(name, 0 | 2..=5)
             || !seen.insert(name)
             || (SWITCHES.contains(&name) && value > 1)
         {
-            return Err(fault(Code::H3_SETTINGS_ERROR, "a setting that may not be"));
+            return Err(fault(Code::H3_SETTINGS_ERROR, "a setting that is repeated or forbidden"));
         }
     }
     Ok(())
@@ -317,11 +316,11 @@ fn decoder(byte: u8, within: Option<u8>) -> Result<Option<u8>, Fault> {
     match within {
         None if byte & 0xc0 != 0x40 => Err(fault(
             Code::QPACK_DECODER_STREAM_ERROR,
-            "nothing was inserted, and nothing referred to",
+            "an instruction for an empty dynamic table",
         )),
         None => Ok((byte & 0x3f == 0x3f).then_some(0)),
         Some(MAX_CONTINUED) => {
-            Err(fault(Code::QPACK_DECODER_STREAM_ERROR, "an integer without end"))
+            Err(fault(Code::QPACK_DECODER_STREAM_ERROR, "an integer of more than 62 bits"))
         }
         Some(count) => Ok((byte & 0x80 != 0).then_some(count + 1)),
     }
@@ -333,7 +332,7 @@ pub(crate) async fn read(quic: quinn::Connection, mut ours: Vec<Stopped>, metric
     let (mut peer, mut streams) = (Peer::default(), Vec::new());
     let fault = loop {
         tokio::select! {
-            come = quic.accept_uni() => match come {
+            accepted = quic.accept_uni() => match accepted {
                 // The limit of streams bounds their number.
                 Ok(stream) => streams.push((stream, Stream::default())),
                 Err(err) => return debug!(%err, "connection ended"),
@@ -341,7 +340,7 @@ pub(crate) async fn read(quic: quinn::Connection, mut ours: Vec<Stopped>, metric
             fault = poll_fn(|cx| poll(&mut streams, &mut peer, cx)) => break fault,
             () = poll_fn(|cx| poll_any(&mut ours, cx)) => break fault(
                 Code::H3_CLOSED_CRITICAL_STREAM,
-                "a stream that lasts as long as the connection is not read",
+                "the client stopped reading a critical stream",
             ),
         }
     };

@@ -14,6 +14,14 @@ pub(crate) fn read(bytes: &[u8]) -> Option<(u64, usize)> {
     Some((value, len))
 }
 
+/// Parses two from the front, for example a frame's type and length. Returns their values and the
+/// number of bytes of both; `None` if one is incomplete.
+pub(crate) fn read_pair(bytes: &[u8]) -> Option<(u64, u64, usize)> {
+    let (one, first) = read(bytes)?;
+    let (two, second) = read(&bytes[first..])?;
+    Some((one, two, first + second))
+}
+
 /// Appends the lower 62 bits of `value` in the shortest form.
 pub(crate) fn write(value: u64, into: &mut impl BufMut) {
     let (bytes, form) = (value.to_be_bytes(), value);

@@ -148,6 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
     fn process(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.session.process_new_packets() {
             Ok(_) => {
+                // Stored once. Requests read it when their head has arrived.
                 if !self.session.is_handshaking() && self.early.load(Ordering::Relaxed) {
                     self.early.store(false, Ordering::Release);
                 }
