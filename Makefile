@@ -23,9 +23,9 @@ CARGO_DEB := target/tools/bin/cargo-deb
 PLAYERS := tests/players/node_modules/.package-lock.json
 AIOQUIC := tests/players/.venv/.requirements.txt
 
-# The daemon's tests mostly wait for real time to pass, so more of them run at once than there are
-# cores.
-export RUST_TEST_THREADS ?= 10
+# The tests of the daemon mostly wait for real time to pass, so more of them run at once than there
+# are cores (tests/integration/support/machine.rs).
+export RUST_TEST_THREADS ?= 24
 
 .PHONY: help run test deb test-package packages test-packages tree-packages
 help:

@@ -332,7 +332,7 @@ fn an_https_origin_is_asked_over_one_connection_and_believed_only_if_its_authori
 
 #[test]
 fn hls_js_plays_in_low_latency_mode_through_an_edge() {
-    let browser = Browser::alone();
+    let browser = Browser::take();
     let origin = Daemon::start(&Settings::default());
     let edge = edge_of(&[origin.http], "");
     let mut publisher = publisher::ffmpeg(&PLAIN, &origin.rtmp_url("show"));

@@ -151,7 +151,7 @@ fn the_watch_page_plays() {
 /// whatever serves them, so viewers get a rendition of its size, although the ladder is off.
 #[track_caller]
 fn plays_the_stand_in(player: &str, path: &str) {
-    let browser = Browser::alone();
+    let browser = Browser::with_encoder();
     let daemon = Daemon::start(&Settings {
         ladder: "enabled = false\nstand_in = true\npreset = \"superfast\"\ncpu_percent = 100\n"
             .into(),

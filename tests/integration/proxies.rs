@@ -259,7 +259,7 @@ fn keeps_up(cached: &Cached) {
 }
 
 fn plays_through(kind: Kind) {
-    let browser = Browser::alone();
+    let browser = Browser::take();
     let mut cached = Cached::start(kind);
     let url = format!("http://{}{MASTER}", cached.proxy);
     let report = browser.play("hls", &url, 20);

@@ -53,7 +53,7 @@ struct Show {
 
 impl Show {
     fn start() -> Self {
-        let browser = Browser::alone();
+        let browser = Browser::with_encoder();
         let daemon = Daemon::start(&Settings { ladder: RUNGS.into(), ..Settings::default() });
         let publisher = publisher::ffmpeg_file(&source(), &[], &daemon.rtmp_url("show"));
         let listed = |daemon: &Daemon| {

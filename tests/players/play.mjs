@@ -139,6 +139,7 @@ async function play() {
       }
       await page.goto(url, { waitUntil: 'domcontentloaded' });
       await page.waitForSelector('video', { state: 'attached', timeout: START_DEADLINE_MS });
+      tell({ event: 'ready' });
       await page.evaluate((strip) => window.probe.watch(document.querySelector('video'), strip), strip);
     } else {
       await page.goto(`${server.origin}/${options.player}.html`);

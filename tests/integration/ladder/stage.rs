@@ -8,6 +8,7 @@ use crate::support::{
     follow::{self, Followed},
     fragment::{self, Chunk},
     http,
+    machine::{self, Share},
     playlist::resolve,
     proc, wait_for,
 };
@@ -17,13 +18,10 @@ use std::{
     fs,
     ops::{Deref, DerefMut},
     path::PathBuf,
-    sync::{Condvar, Mutex},
     thread,
     time::Duration,
 };
 
-/// Maximum number of daemons that encode at once.
-const PLACES: usize = 3;
 /// The renditions of [`RUNGS`] and their source.
 pub(crate) const VIDEO: [&str; 3] = ["v0", "v240", "v144"];
 /// Two rungs that this machine can encode several times over. All are admitted, and none is
@@ -35,7 +33,7 @@ pub(crate) const RUNGS: &str = "rungs = [{ height = 240, video_kbps = 400 }, { h
 #[derive(Debug)]
 pub(crate) struct Stage {
     daemon: Daemon,
-    _places: Places,
+    _share: Share,
 }
 
 impl Stage {
@@ -45,18 +43,17 @@ impl Stage {
     }
 
     pub(crate) fn with(settings: &Settings) -> Self {
-        Self::in_places(1, settings)
+        Self::on(machine::ENCODER, settings)
     }
 
-    /// Runs while no other test encodes: for tests that use the whole machine, or depend on its
-    /// speed.
-    pub(crate) fn alone(settings: &Settings) -> Self {
-        Self::in_places(PLACES, settings)
+    /// Runs beside fewer other tests: for a test that depends on the machine's speed.
+    pub(crate) fn at_ease(settings: &Settings) -> Self {
+        Self::on(machine::WHOLE / 2, settings)
     }
 
-    fn in_places(places: usize, settings: &Settings) -> Self {
-        let places = Places::take(places);
-        Self { daemon: Daemon::start(settings), _places: places }
+    fn on(share: u32, settings: &Settings) -> Self {
+        let share = Share::take(share);
+        Self { daemon: Daemon::start(settings), _share: share }
     }
 }
 
@@ -131,31 +128,6 @@ impl Stage {
 /// its publisher has left.
 pub(crate) fn lasting() -> Settings {
     Settings { window_s: 120, reconnect_s: 3, ..Settings::default() }
-}
-
-/// Permits to encode, until dropped.
-#[derive(Debug)]
-struct Places(usize);
-
-static TAKEN: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
-
-impl Places {
-    fn take(places: usize) -> Self {
-        let (taken, freed) = &TAKEN;
-        let taken = taken.lock().expect("nobody panics while holding it");
-        *freed
-            .wait_while(taken, |taken| *taken + places > PLACES)
-            .expect("nobody panics while holding it") += places;
-        Self(places)
-    }
-}
-
-impl Drop for Places {
-    fn drop(&mut self) {
-        let (taken, freed) = &TAKEN;
-        *taken.lock().expect("nobody panics while holding it") -= self.0;
-        freed.notify_all();
-    }
 }
 
 /// One rendition from its first segment to the end of the broadcast, or to the end of following.

@@ -9,6 +9,7 @@ pub(crate) mod follow;
 pub(crate) mod fragment;
 pub(crate) mod http;
 pub(crate) mod live;
+pub(crate) mod machine;
 pub(crate) mod media;
 pub(crate) mod players;
 pub(crate) mod playlist;

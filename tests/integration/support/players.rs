@@ -1,24 +1,15 @@
 //! Real players in headless Chromium, through tests/players/play.mjs.
 
+use crate::support::machine::{self, Share};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
-    fs::File,
     io::{BufRead, BufReader, Read},
     path::Path,
     process::{Command, Stdio},
-    sync::{Condvar, Mutex},
+    sync::{Mutex, PoisonError},
     thread,
 };
-
-/// Capacity for browsers that run at once, in quarters of a core.
-const CAPACITY: u32 = 4;
-/// The share of a browser that must play without a standstill, and of one that may stand still.
-const STEADY: u32 = 2;
-const PATIENT: u32 = 1;
-
-/// The capacity in use.
-static RUNNING: (Mutex<u32>, Condvar) = (Mutex::new(0), Condvar::new());
 
 /// The observations of a viewer; the fields are those that play.mjs prints.
 #[derive(Debug)]
@@ -136,42 +127,30 @@ impl Event {
     }
 }
 
-/// The permit to run one browser, released when dropped. Take it before the publisher starts, so
-/// that waiting costs no media.
+/// Held while a browser starts, until its page is loaded: several at once would use all of the
+/// machine, and those that play would stand still.
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// The permit to run one browser, released when dropped.
 #[derive(Debug)]
 pub(crate) struct Browser {
-    share: u32,
-    /// Locked while no other process may run a browser that needs a quiet machine.
-    _alone: Option<File>,
+    _share: Share,
 }
 
 impl Browser {
     /// Waits until there is room for a browser whose playback must not stand still.
     pub(crate) fn take() -> Self {
-        Self::place(STEADY, None)
+        Self { _share: Share::take(machine::BROWSER) }
     }
 
     /// Waits until there is room for a browser whose playback may stand still for a moment.
     pub(crate) fn patient() -> Self {
-        Self::place(PATIENT, None)
+        Self { _share: Share::take(machine::PATIENT_BROWSER) }
     }
 
-    /// Waits until no other exclusive permit exists, in this process or another: for tests that
-    /// encode beside the browser.
-    pub(crate) fn alone() -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser.lock");
-        let file = File::create(&path).expect("a file under target/");
-        file.lock().expect("a lock");
-        Self::place(STEADY, Some(file))
-    }
-
-    fn place(share: u32, alone: Option<File>) -> Self {
-        let (running, freed) = &RUNNING;
-        let running = running.lock().expect("nobody panics while holding it");
-        *freed
-            .wait_while(running, |running| *running + share > CAPACITY)
-            .expect("nobody panics while holding it") += share;
-        Self { share, _alone: alone }
+    /// Waits until there is room for a browser and for a worker that encodes beside it.
+    pub(crate) fn with_encoder() -> Self {
+        Self { _share: Share::take(machine::BROWSER + machine::ENCODER) }
     }
 
     /// Plays `url` for `seconds` after start-up.
@@ -202,6 +181,7 @@ impl Browser {
         command.args(["--kill-after=5", &limit, "node"]).arg(players.join("play.mjs"));
         command.args(["--player", player, "--url", url, "--seconds", &seconds.to_string()]);
         command.args(options).arg("--out").arg(players.join("out"));
+        let mut starting = Some(STARTING.lock().unwrap_or_else(PoisonError::into_inner));
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -217,22 +197,18 @@ impl Browser {
         let mut said = Vec::new();
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             match Event::parse(&line) {
-                Some(event) => meanwhile(event),
+                Some(event) => {
+                    starting = None;
+                    meanwhile(event);
+                }
                 None => said.push(line),
             }
         }
+        drop(starting);
         let report = report.join().expect("it does not panic").expect("stdout can be read");
         let status = child.wait().expect("node");
         let report = serde_json::from_slice(&report)
             .unwrap_or_else(|err| panic!("play.mjs: {status}: {err}\n{}", said.join("\n")));
         Report(report)
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        let (running, freed) = &RUNNING;
-        *running.lock().expect("nobody panics while holding it") -= self.share;
-        freed.notify_all();
     }
 }

@@ -1,0 +1,55 @@
+//! Shares of the machine. Tests mostly wait for real time to pass, so many of them run at once.
+//! Those that decode, encode or measure take a share first, because players stand still and
+//! encoders are late on a machine that is too busy.
+//!
+//! Shares are granted in the order of the requests, so that a request for the whole machine waits
+//! for those before it alone.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+
+/// The whole machine: nothing else that takes a share runs meanwhile.
+pub(crate) const WHOLE: u32 = 12;
+/// A browser whose playback must not stand still.
+pub(crate) const BROWSER: u32 = 2;
+/// A browser whose playback may stand still for a moment.
+pub(crate) const PATIENT_BROWSER: u32 = 1;
+/// A worker that encodes small renditions.
+pub(crate) const ENCODER: u32 = 2;
+
+/// The requests for shares. Both counts are of requests since the start.
+struct Queue {
+    free: u32,
+    requested: u64,
+    granted: u64,
+}
+
+static QUEUE: Mutex<Queue> = Mutex::new(Queue { free: WHOLE, requested: 0, granted: 0 });
+static CHANGED: Condvar = Condvar::new();
+
+/// A share of the machine, until dropped. A test that holds one must not take another.
+#[derive(Debug)]
+pub(crate) struct Share(u32);
+
+impl Share {
+    /// Waits until all earlier requests are granted and `size` is free. Take it before a publisher
+    /// starts, so that waiting costs no media.
+    pub(crate) fn take(size: u32) -> Self {
+        let mut queue = QUEUE.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = queue.requested;
+        queue.requested += 1;
+        queue = CHANGED
+            .wait_while(queue, |queue| queue.granted < turn || queue.free < size)
+            .unwrap_or_else(PoisonError::into_inner);
+        queue.granted += 1;
+        queue.free -= size;
+        CHANGED.notify_all();
+        Self(size)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        QUEUE.lock().unwrap_or_else(PoisonError::into_inner).free += self.0;
+        CHANGED.notify_all();
+    }
+}
