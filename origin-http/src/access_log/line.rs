@@ -103,7 +103,7 @@ fn is_secret(name: &str) -> bool {
 fn decoded(text: &str) -> String {
     let mut rest = text;
     let mut plain = String::with_capacity(text.len());
-    // A percent sign without two hexadecimal digits stays out of the name, as in most decoders.
+    // A percent sign without two hexadecimal digits is left out: it must not split a secret's name.
     while let Some((before, after)) = rest.split_once('%') {
         plain.push_str(before);
         let byte = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());

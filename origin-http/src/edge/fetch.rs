@@ -61,7 +61,7 @@ impl Edge {
             return landing.land(Ok(object));
         }
         // An abandoned fetch drops its landing, which ends the flight as failed, and its request,
-        // which the origin then cancels.
+        // which resets the stream or closes the connection.
         let begun = tokio::select! {
             begun = self.ask(&wanted, &hops, previous.as_ref()) => begun,
             () = abandoned.cancelled() => return,
@@ -75,8 +75,8 @@ impl Edge {
         }
     }
 
-    /// The object from the disk cache. Its memory is charged twice for a moment: while the file is
-    /// read, and as content.
+    /// The object from the disk cache. Its memory is charged while the file is read, and then as
+    /// content.
     async fn on_disk(&self, disk: &Disk, wanted: &Wanted) -> Option<Arc<Object>> {
         let bytes = disk.find(&wanted.key.target)?;
         if !self.cache.make_room(bytes + OVERHEAD, wanted.claim) {
@@ -132,8 +132,8 @@ impl Edge {
                 }
                 _ => turn.responded(),
             }
-            // Only 404 and 410 continue with the next origin: any other client error concerns the
-            // request itself.
+            // After 404, 410 and errors of the server the next origin is asked; any other client
+            // error concerns the request itself.
             match self.error(wanted, answer).await {
                 Ok(error) if status == StatusCode::NOT_FOUND || status == StatusCode::GONE => {
                     no.get_or_insert(error);

@@ -112,7 +112,7 @@ impl Metrics {
 
     /// The gauge of an origin, which counts as reachable until a request fails.
     pub(super) fn origin(&self, name: String) -> Gauge {
-        // An origin is shown from the start, so that an alert on a missing series does not fire.
+        // The series exists from the start, so that an alert can use it before the first request.
         let up = self.up.get_or_create_owned(&OriginLabels { origin: name });
         up.set(1);
         up
