@@ -39,8 +39,11 @@ pub async fn accept<L: Listener>(
             Ok((socket, peer)) => {
                 is_failing = false;
                 // The wait for closing connections is short, and the accept loop stands still
-                // meanwhile: further connections would need permits too.
+                // meanwhile: further connections would need permits too. The peer may have sent a
+                // request already: a connection that can be admitted is not lost to a stop at the
+                // same moment.
                 let admitted = tokio::select! {
+                    biased;
                     admitted = limit.admit(Some(peer.ip()), CLOSING_WAIT) => admitted,
                     () = &mut stop => return,
                 };
@@ -68,7 +71,11 @@ pub async fn accept<L: Listener>(
 
 #[cfg(test)]
 mod tests {
-    use std::{io, net::IpAddr};
+    use std::{
+        io,
+        net::IpAddr,
+        sync::atomic::{AtomicBool, Ordering},
+    };
 
     use tokio::{
         io::{AsyncReadExt, DuplexStream, duplex},
@@ -137,6 +144,32 @@ mod tests {
         running.accepting.await.unwrap();
     }
 
+    /// One connection, which is ready.
+    #[derive(Default)]
+    struct One(AtomicBool);
+
+    impl Listener for One {
+        type Socket = DuplexStream;
+
+        async fn next(&self) -> io::Result<(DuplexStream, SocketAddr)> {
+            match self.0.swap(true, Ordering::Relaxed) {
+                false => Ok((duplex(64).0, SocketAddr::from(([192, 0, 2, 1], 1_000)))),
+                true => std::future::pending().await,
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_accepted_at_the_moment_of_the_stop_is_served() {
+        // `select!` chooses by chance which of the two is first.
+        for _ in 0..64 {
+            let (listener, mut served) = (One::default(), 0);
+            let limit = ConnectionLimit::new("connections", 9, 9, Arc::new(()));
+            accept(&listener, &limit, async {}, |_, _, _| served += 1).await;
+            assert_eq!(served, u32::from(listener.0.load(Ordering::Relaxed)));
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn without_descriptors_idle_connections_are_closed_and_accepting_goes_on() {
         let mut running = Running::start(ConnectionLimit::new("connections", 9, 9, Arc::new(())));
@@ -150,6 +183,7 @@ mod tests {
         let _second = running.connect(2).await;
         running.serve().await;
     }
+
     #[tokio::test(start_paused = true)]
     async fn a_connection_for_which_many_are_closing_is_served_when_the_first_has_closed() {
         let mut running =
